@@ -1,0 +1,25 @@
+/*---
+description = "Alarms of the unit, one row per change and alarm."
+partition_by = "reeferAlarmsChangedAt"
+cluster_by = ["asset_id"]
+---*/
+SELECT DISTINCT
+  asset_id,                                           -- Samsara's id of the refrigerated trailer
+  asset_name,                                         -- its name
+  assetType,                                          -- maker of the unit
+  to_timestamp_millis(changedAtMs) AS reeferAlarmsChangedAt, -- when the set of alarms changed
+  alarm['alarmCode'] AS alarm_alarmCode,              -- code of the alarm
+  alarm['description'] AS alarm_description,          -- what it means
+  alarm['operatorAction'] AS alarm_operatorAction,    -- what to do
+  alarm['severity'] AS alarm_severity                 -- 1 lightest to 3 gravest
+FROM (
+  SELECT
+    asset_id, asset_name, assetType,
+    change['changedAtMs'] AS changedAtMs,
+    unnest(change['alarms']) AS alarm
+  FROM (
+    SELECT id AS asset_id, name AS asset_name, assetType, unnest(reeferStats['reeferAlarms']) AS change
+    FROM raw.fleet_assets_reefers
+  )
+)
+WHERE alarm['alarmCode'] IS NOT NULL

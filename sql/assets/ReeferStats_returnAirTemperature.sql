@@ -1,0 +1,17 @@
+/*---
+description = "Temperature of the return air, one row per change."
+partition_by = "returnAirTemperatureChangedAt"
+cluster_by = ["asset_id"]
+unique_key = ["asset_id", "returnAirTemperatureChangedAt"]
+---*/
+SELECT DISTINCT
+  asset_id,                                           -- Samsara's id of the refrigerated trailer
+  asset_name,                                         -- its name
+  assetType,                                          -- maker of the unit
+  to_timestamp_millis(change['changedAtMs']) AS returnAirTemperatureChangedAt, -- when it changed
+  change['tempInMilliC'] AS returnAirTemperatureMilliCelsius -- return air temperature in thousandths of a degree Celsius
+FROM (
+  SELECT id AS asset_id, name AS asset_name, assetType, unnest(reeferStats['returnAirTemperature']) AS change
+  FROM raw.fleet_assets_reefers
+)
+WHERE change['changedAtMs'] IS NOT NULL

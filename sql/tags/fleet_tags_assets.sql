@@ -1,0 +1,25 @@
+/*---
+description = "One row per tag and asset that carries it. Tags without assets have no row."
+cluster_by = ["tag_id"]
+unique_key = ["tag_id", "asset_id"]
+---*/
+SELECT DISTINCT
+  tag_id,                                             -- the tag
+  tag_name,                                           -- its name
+  externalIds_samsara_name,                           -- its name in the external ids
+  parentTagId,                                        -- the tag above it
+  parentTag_id,                                       -- the tag above it, again
+  parentTag_name,                                     -- name of the tag above it
+  member['id'] AS asset_id,                  -- the asset that carries the tag
+  member['name'] AS asset_name                 -- its name
+FROM (
+  SELECT
+    id AS tag_id,
+    name AS tag_name,
+    externalIds['samsara.name'] AS externalIds_samsara_name,
+    parentTagId,
+    parentTag['id'] AS parentTag_id,
+    parentTag['name'] AS parentTag_name,
+    unnest(assets) AS member
+  FROM raw.fleet_tags
+)

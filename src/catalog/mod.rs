@@ -1,0 +1,319 @@
+//! The catalog: everything that an analyst or an integrator edits, read from `sql/`.
+//!
+//! `sql/<family>/sources.toml` declares endpoints and the schema of their raw records; each
+//! `sql/<family>/<table>.sql` is one output table. The folder is embedded in the program, and a folder on disk
+//! replaces it whole. Nothing here talks to the network: a wrong catalog is refused at start, with file, line,
+//! reason and the nearest name.
+
+mod ddl;
+mod embedded;
+mod model;
+mod nearest;
+mod source;
+mod time_field;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+pub use ddl::{JSON_TYPE, map_type};
+pub use model::{FrontMatter, Model};
+pub use nearest::nearest;
+pub use source::{
+    Category, Pagination, Parent, RateLimit, Share, Source, SourceKind, Sweep, TimeFormat, WindowParameters,
+};
+pub use time_field::{TimeField, TimeStep};
+
+/// All sources and models.
+#[derive(Debug, Clone)]
+pub struct Catalog {
+    /// Where it was read from, for people.
+    pub origin: String,
+    sources: BTreeMap<String, Source>,
+    models: BTreeMap<String, Model>,
+}
+
+/// A catalog that cannot be used, and where.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// Something a file says is wrong.
+    #[error("{file}:{line}: {reason}")]
+    Wrong {
+        /// Path of the file.
+        file: String,
+        /// Line, from 1.
+        line: usize,
+        /// What is wrong and, where it can be told, the nearest name.
+        reason: String,
+    },
+    /// A file or folder cannot be read.
+    #[error("cannot read {path}: {reason}")]
+    Unreadable {
+        /// The path.
+        path: PathBuf,
+        /// The system's reason.
+        reason: String,
+    },
+}
+
+impl Catalog {
+    /// Reads the folder at `directory`, or the embedded catalog.
+    pub fn open(directory: Option<&Path>) -> Result<Self, CatalogError> {
+        match directory {
+            Some(directory) => {
+                let files = embedded::read_folder(directory)?;
+                Self::from_files(directory.display().to_string(), &files)
+            }
+            None => Self::from_files("embedded".into(), &embedded::files()),
+        }
+    }
+
+    /// All sources, by name.
+    pub fn sources(&self) -> impl Iterator<Item = &Source> {
+        self.sources.values()
+    }
+
+    /// All models, by name.
+    pub fn models(&self) -> impl Iterator<Item = &Model> {
+        self.models.values()
+    }
+
+    /// The source of this name.
+    pub fn source(&self, name: &str) -> Option<&Source> {
+        self.sources.get(name)
+    }
+
+    /// The model of this name.
+    pub fn model(&self, name: &str) -> Option<&Model> {
+        self.models.get(name)
+    }
+
+    /// The models that read `source`.
+    pub fn models_of<'a>(&'a self, source: &'a str) -> impl Iterator<Item = &'a Model> {
+        self.models.values().filter(move |model| model.sources.iter().any(|name| name == source))
+    }
+
+    /// The source that gives a model its partitions: its daily source, if it reads one.
+    pub fn driver<'a>(&'a self, model: &Model) -> Option<&'a Source> {
+        let sources = || model.sources.iter().filter_map(|name| self.sources.get(name));
+        sources().find(|source| source.is_daily()).or_else(|| sources().next())
+    }
+
+    /// Builds a catalog from `(path, text)` pairs; paths are `<family>/<file>`.
+    fn from_files(origin: String, files: &[(String, String)]) -> Result<Self, CatalogError> {
+        let mut catalog = Self { origin, sources: BTreeMap::new(), models: BTreeMap::new() };
+        for (path, text) in files {
+            let place = Place { file: &format!("sql/{path}") };
+            let Some((family, file)) = path.split_once('/').filter(|(_, file)| !file.contains('/')) else {
+                continue;
+            };
+            if file == "sources.toml" {
+                catalog.add_sources(&place, family, text)?;
+            } else if let Some(name) = file.strip_suffix(".sql") {
+                catalog.add_model(&place, family, name, text)?;
+            }
+        }
+        catalog.check_references(files)?;
+        if catalog.sources.is_empty() {
+            return Err(CatalogError::Unreadable {
+                path: PathBuf::from(&catalog.origin),
+                reason: "it holds no <family>/sources.toml".into(),
+            });
+        }
+        Ok(catalog)
+    }
+
+    fn add_sources(&mut self, place: &Place<'_>, family: &str, text: &str) -> Result<(), CatalogError> {
+        let entries: BTreeMap<String, toml::Spanned<source::SourceEntry>> =
+            toml::from_str(text).map_err(|error| place.toml(text, &error, &[]))?;
+        let defaults = entries.get("defaults").map(|entry| entry.get_ref().clone()).unwrap_or_default();
+        for (name, entry) in entries {
+            if name == "defaults" {
+                continue;
+            }
+            let line = line_of_header(text, &name).unwrap_or_else(|| line_at(text, entry.span().start));
+            if let Err(reason) = check_name(&name) {
+                return Err(place.at(line, reason));
+            }
+            let source = entry
+                .into_inner()
+                .resolve(&name, family, &defaults)
+                .map_err(|reason| place.at(line, format!("source `{name}`: {reason}")))?;
+            if let Some(twin) = twin(self.sources.keys(), &name) {
+                return Err(place.at(line, format!("source `{name}` exists already (as `{twin}`)")));
+            }
+            self.sources.insert(name, source);
+        }
+        Ok(())
+    }
+
+    fn add_model(&mut self, place: &Place<'_>, family: &str, name: &str, text: &str) -> Result<(), CatalogError> {
+        if let Err(reason) = check_name(name) {
+            return Err(place.at(1, reason));
+        }
+        let model = model::parse(place, name, family, text)?;
+        // BigQuery compares table names with their case, a file system may not: two such names are a trap.
+        if let Some(twin) = twin(self.models.keys(), name) {
+            return Err(place.at(1, format!("model `{name}` exists already (as `{twin}`)")));
+        }
+        self.models.insert(name.to_string(), model);
+        Ok(())
+    }
+
+    /// What can be checked only once all files are read: names that point at each other.
+    fn check_references(&self, files: &[(String, String)]) -> Result<(), CatalogError> {
+        for model in self.models.values() {
+            let place = Place { file: &model.file };
+            for name in &model.sources {
+                if !self.sources.contains_key(name) {
+                    let line = model.sql.lines().position(|line| line.contains(name.as_str())).unwrap_or(0) + 1;
+                    let hint = did_you_mean(name, self.sources.keys().map(String::as_str));
+                    return Err(place.at(line, format!("there is no source `raw.{name}`{hint}")));
+                }
+            }
+        }
+        for source in self.sources.values() {
+            let Some(parent) = &source.parent else { continue };
+            let file = format!("{}/sources.toml", source.family);
+            let text = files.iter().find(|(path, _)| *path == file).map_or("", |(_, text)| text);
+            let place = Place { file: &format!("sql/{file}") };
+            let line = line_of_header(text, &source.name).unwrap_or(1);
+            let wrong = |reason: String| place.at(line, format!("source `{}`: {reason}", source.name));
+            let Some(other) = self.sources.get(&parent.source) else {
+                let hint = did_you_mean(&parent.source, self.sources.keys().map(String::as_str));
+                return Err(wrong(format!("there is no parent source `{}`{hint}", parent.source)));
+            };
+            if other.kind != SourceKind::Snapshot {
+                return Err(wrong(format!("parent `{}` must be a snapshot", other.name)));
+            }
+            if other.fields.find(&parent.field).is_none() {
+                let hint = did_you_mean(&parent.field, other.fields.iter().map(|field| field.name().as_str()));
+                return Err(wrong(format!("parent `{}` has no field `{}`{hint}", other.name, parent.field)));
+            }
+            if parent.batch == 0 {
+                return Err(wrong("`parent.batch` is at least 1".into()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// "; did you mean `x`?", or nothing.
+pub fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(name, candidates).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default()
+}
+
+fn twin<'a>(mut names: impl Iterator<Item = &'a String>, name: &str) -> Option<&'a String> {
+    names.find(|other| other.eq_ignore_ascii_case(name))
+}
+
+/// Names become table names, folder names and object names: letters, digits and underscores.
+fn check_name(name: &str) -> Result<(), String> {
+    let fine = !name.is_empty()
+        && name.len() <= 200
+        && !name.starts_with('_')
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if fine { Ok(()) } else { Err(format!("`{name}` is no table name: letters, digits and `_`, not first")) }
+}
+
+/// A file, for messages.
+struct Place<'a> {
+    file: &'a str,
+}
+
+impl Place<'_> {
+    fn at(&self, line: usize, reason: String) -> CatalogError {
+        CatalogError::Wrong { file: self.file.into(), line, reason }
+    }
+
+    /// A TOML error with its line and, for an unknown key, the nearest known one.
+    fn toml(&self, text: &str, error: &toml::de::Error, keys: &[&str]) -> CatalogError {
+        let line = error.span().map_or(1, |span| line_at(text, span.start));
+        let message = error.message().lines().next().unwrap_or_default();
+        let mut quoted = message.split('`').skip(1).step_by(2);
+        let reason = match (message.starts_with("unknown "), quoted.next()) {
+            (true, Some(unknown)) => {
+                let what = message.split(" `").next().unwrap_or("unknown key").replace("field", "key");
+                let known: Vec<&str> = quoted.chain(keys.iter().copied()).collect();
+                let hint = did_you_mean(unknown, known.iter().copied());
+                let hint = if hint.is_empty() { format!("; known are {}", known.join(", ")) } else { hint };
+                format!("{what} `{unknown}`{hint}")
+            }
+            _ => message.to_string(),
+        };
+        self.at(line, reason)
+    }
+}
+
+fn line_at(text: &str, offset: usize) -> usize {
+    text.as_bytes()[..offset.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
+}
+
+fn line_of_header(text: &str, name: &str) -> Option<usize> {
+    text.lines().position(|line| line.trim() == format!("[{name}]")).map(|line| line + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_embedded_catalog_opens() {
+        let catalog = Catalog::open(None).unwrap();
+        assert!(catalog.source("fleet_vehicles").is_some());
+        assert_eq!(catalog.models_of("fleet_tags").count(), 5);
+        let rpm = catalog.model("fleet_vehicle_stats_engineRpm").unwrap();
+        assert_eq!(rpm.sources, ["fleet_vehicle_stats_engineRpm"]);
+        assert_eq!(rpm.column_descriptions["engineRpm"], "revolutions per minute");
+        assert_eq!(rpm.column_descriptions["time"], "when it was read");
+    }
+
+    #[test]
+    fn wrong_catalogs_are_refused_with_file_line_reason_and_nearest_name() {
+        let source = "[a]\ndescription = \"d\"\nkind = \"snapshot\"\nendpoint = \"/a\"\nrate_limit = \"5/s\"\nschema = \"id VARCHAR\"\n";
+        let model = "/*---\ndescription = \"d\"\n---*/\nSELECT id FROM raw.a\n";
+        let cases: &[(&str, &str, &str)] = &[
+            (
+                "f/sources.toml",
+                &source.replace("endpoint", "endpont"),
+                "sql/f/sources.toml:4: unknown key `endpont`; did you mean `endpoint`?",
+            ),
+            (
+                "f/sources.toml",
+                &source.replace("snapshot", "snapshoot"),
+                "sql/f/sources.toml:3: unknown variant `snapshoot`; did you mean `snapshot`?",
+            ),
+            (
+                "f/sources.toml",
+                &source.replace("5/s", "5 a second"),
+                "sql/f/sources.toml:1: source `a`: `5 a second` is not a rate",
+            ),
+            (
+                "f/sources.toml",
+                &source.replace("VARCHAR", "UUID"),
+                "sql/f/sources.toml:1: source `a`: schema: `id`: type UUID",
+            ),
+            ("f/sources.toml", &format!("{source}kind = \"feed\"\n"), "sql/f/sources.toml:7: duplicate key"),
+            (
+                "f/a.sql",
+                &model.replace("raw.a", "raw.aa"),
+                "sql/f/a.sql:4: there is no source `raw.aa`; did you mean `a`?",
+            ),
+            ("f/a.sql", &model.replace("raw.a", "a"), "reads `a`, but a model reads raw tables only"),
+            (
+                "f/a.sql",
+                &model.replace("description", "descripton"),
+                "sql/f/a.sql:2: unknown key `descripton`; did you mean `description`?",
+            ),
+            ("f/a.sql", &model.replace("SELECT", "SELEC"), "sql/f/a.sql:4: "),
+            ("f/a.sql", "SELECT id FROM raw.a", "sql/f/a.sql:1: the file must begin with a front matter"),
+            ("f/a.sql", &format!("{model}; DROP TABLE x"), "one SELECT"),
+        ];
+        for (path, text, expected) in cases {
+            let mut files = vec![("f/sources.toml".to_string(), source.to_string()), ("f/a.sql".into(), model.into())];
+            Catalog::from_files("test".into(), &files).unwrap();
+            files.iter_mut().find(|(name, _)| name == path).unwrap().1 = text.to_string();
+            let error = Catalog::from_files("test".into(), &files).unwrap_err().to_string();
+            assert!(error.contains(expected), "{path}: {error}\nexpected {expected}");
+        }
+    }
+}

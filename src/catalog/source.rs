@@ -1,0 +1,372 @@
+//! Sources: the API surfaces that `sources.toml` declares.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use arrow::datatypes::Fields;
+use serde::Deserialize;
+
+use super::time_field::TimeField;
+
+/// One API surface that yields one raw table.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Name of the source and of its raw table.
+    pub name: String,
+    /// The folder of `sql/` that declares it.
+    pub family: String,
+    /// What its records are, for people.
+    pub description: String,
+    /// Group for `--category`.
+    pub category: Option<Category>,
+    /// How it is asked.
+    pub kind: SourceKind,
+    /// Path below the host; `{name}` stands for the parent's id.
+    pub endpoint: String,
+    /// How pages follow each other.
+    pub pagination: Pagination,
+    /// Where the list of records stands in a page; empty when the body itself is the record or list.
+    pub records: Vec<String>,
+    /// The `limit` sent, if the endpoint takes one.
+    pub page_limit: Option<u32>,
+    /// What the endpoint allows per organisation.
+    pub rate_limit: RateLimit,
+    /// The token scope that it needs, in Samsara's words.
+    pub scope: Option<String>,
+    /// Parameters that never change.
+    pub params: BTreeMap<String, String>,
+    /// A parameter of which every value must be asked for.
+    pub sweep: Option<Sweep>,
+    /// Names and format of the time parameters.
+    pub window: Option<WindowParameters>,
+    /// Which field decides to which day a row belongs.
+    pub time_field: Option<TimeField>,
+    /// How many days one request may span; its rows are sorted into days by [`Source::time_field`].
+    pub days_per_request: u32,
+    /// For how many days past days may still change.
+    pub lookback_days: u32,
+    /// The source whose rows this one is asked for, one by one or in batches.
+    pub parent: Option<Parent>,
+    /// The parameter whose values may travel together in one request.
+    pub share: Option<Share>,
+    /// The declared columns of a raw record.
+    pub fields: Fields,
+}
+
+impl Source {
+    /// Whether its partitions are UTC days (else: one snapshot).
+    pub fn is_daily(&self) -> bool {
+        self.kind != SourceKind::Snapshot
+    }
+
+    /// What two sources must have in common to travel in one request; `None` if it travels alone.
+    pub fn share_key(&self) -> Option<String> {
+        let share = self.share.as_ref()?;
+        let params: Vec<_> = self.params.iter().filter(|(name, _)| **name != share.parameter).collect();
+        Some(format!("{} {:?} {} {:?}", self.endpoint, params, self.days_per_request, self.window))
+    }
+}
+
+/// How a source is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceKind {
+    /// The whole list, each run.
+    Snapshot,
+    /// Rows that carry their time, asked for by `[start, end)`.
+    Window,
+    /// Aggregates over exactly the asked window; rows carry no time and days do not add up.
+    Report,
+    /// Everything new since a cursor that is kept for ever.
+    Feed,
+}
+
+/// The groups of the program this one replaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Category {
+    /// Electric vehicle readings.
+    Ev,
+    /// Tables by time.
+    Time,
+    /// Vehicle statistics.
+    Stats,
+    /// Core objects: vehicles, tags, trailers …
+    Core,
+}
+
+/// How pages follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Pagination {
+    /// v2: `after=<endCursor>`.
+    #[default]
+    After,
+    /// v1: `startingAfter=<endCursor>`.
+    StartingAfter,
+    /// One page holds everything.
+    None,
+}
+
+impl Pagination {
+    /// The query parameter that carries the cursor.
+    pub fn parameter(self) -> Option<&'static str> {
+        match self {
+            Self::After => Some("after"),
+            Self::StartingAfter => Some("startingAfter"),
+            Self::None => None,
+        }
+    }
+}
+
+/// Requests allowed in a period, `5/s` or `100/min`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RateLimit {
+    /// Requests per second.
+    pub per_second: f64,
+}
+
+impl FromStr for RateLimit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is not a rate; write `5/s` or `100/min`");
+        let (count, unit) = text.split_once('/').ok_or_else(wrong)?;
+        let count: f64 = count.trim().parse().map_err(|_| wrong())?;
+        let seconds = match unit.trim() {
+            "s" => 1.0,
+            "min" => 60.0,
+            _ => return Err(wrong()),
+        };
+        if count.is_finite() && count > 0.0 { Ok(Self { per_second: count / seconds }) } else { Err(wrong()) }
+    }
+}
+
+/// A parameter of which every value must be asked for, one walk each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sweep {
+    /// Query parameter.
+    pub parameter: String,
+    /// Its values.
+    pub values: Vec<String>,
+}
+
+/// Names and format of the time parameters.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WindowParameters {
+    /// Parameter of the start (always inclusive).
+    pub start: String,
+    /// Parameter of the end; feeds have none.
+    pub end: Option<String>,
+    /// How instants are written.
+    pub format: TimeFormat,
+    /// Whether the endpoint counts the end instant in (v1 does): then one millisecond less is sent.
+    #[serde(default)]
+    pub end_inclusive: bool,
+}
+
+/// How an instant is written in a query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TimeFormat {
+    /// `2024-01-01T00:00:00Z`
+    Rfc3339,
+    /// Milliseconds since 1970.
+    EpochMs,
+    /// `2024-01-01`
+    Date,
+}
+
+/// The source whose rows a fan-out source is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parent {
+    /// A snapshot source.
+    pub source: String,
+    /// Its field that holds the id.
+    pub field: String,
+    /// The query parameter, or the `{name}` of the endpoint, that takes the id.
+    pub param: String,
+    /// How many ids go into one request.
+    #[serde(default = "one")]
+    pub batch: usize,
+    /// Whether several ids repeat the parameter rather than being joined by commas.
+    #[serde(default)]
+    pub repeat: bool,
+}
+
+fn one() -> usize {
+    1
+}
+
+/// A parameter whose values may travel together in one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// Query parameter, a list joined by commas.
+    pub parameter: String,
+    /// How many values one request may carry.
+    pub limit: usize,
+    /// The top-level field of the record that belongs to this source alone.
+    pub field: String,
+}
+
+/// A source as `sources.toml` writes it.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SourceEntry {
+    description: Option<String>,
+    category: Option<Category>,
+    kind: Option<SourceKind>,
+    endpoint: Option<String>,
+    pagination: Option<Pagination>,
+    records: Option<String>,
+    page_limit: Option<u32>,
+    rate_limit: Option<String>,
+    scope: Option<String>,
+    params: Option<BTreeMap<String, String>>,
+    sweep: Option<BTreeMap<String, Vec<String>>>,
+    window: Option<WindowParameters>,
+    time_field: Option<String>,
+    days_per_request: Option<u32>,
+    lookback_days: Option<u32>,
+    parent: Option<Parent>,
+    share: Option<String>,
+    share_limit: Option<usize>,
+    schema: Option<String>,
+}
+
+impl SourceEntry {
+    /// What is not said here is taken from the family's `[defaults]`.
+    fn or(self, defaults: &Self) -> Self {
+        let defaults = defaults.clone();
+        Self {
+            description: self.description.or(defaults.description),
+            category: self.category.or(defaults.category),
+            kind: self.kind.or(defaults.kind),
+            endpoint: self.endpoint.or(defaults.endpoint),
+            pagination: self.pagination.or(defaults.pagination),
+            records: self.records.or(defaults.records),
+            page_limit: self.page_limit.or(defaults.page_limit),
+            rate_limit: self.rate_limit.or(defaults.rate_limit),
+            scope: self.scope.or(defaults.scope),
+            params: self.params.or(defaults.params),
+            sweep: self.sweep.or(defaults.sweep),
+            window: self.window.or(defaults.window),
+            time_field: self.time_field.or(defaults.time_field),
+            days_per_request: self.days_per_request.or(defaults.days_per_request),
+            lookback_days: self.lookback_days.or(defaults.lookback_days),
+            parent: self.parent.or(defaults.parent),
+            share: self.share.or(defaults.share),
+            share_limit: self.share_limit.or(defaults.share_limit),
+            schema: self.schema.or(defaults.schema),
+        }
+    }
+
+    /// Checks the entry and gives the source that it declares.
+    pub(super) fn resolve(self, name: &str, family: &str, defaults: &Self) -> Result<Source, String> {
+        let entry = self.or(defaults);
+        let missing = |key: &str| format!("`{key}` is missing");
+        let kind = entry.kind.ok_or_else(|| missing("kind"))?;
+        let endpoint = entry.endpoint.ok_or_else(|| missing("endpoint"))?;
+        if !endpoint.starts_with('/') || endpoint.contains(['?', '#']) {
+            return Err(format!("endpoint `{endpoint}` must be a path that starts with `/`"));
+        }
+        let fields = super::ddl::parse(&entry.schema.ok_or_else(|| missing("schema"))?)
+            .map_err(|error| format!("schema: {error}"))?;
+        let time_field = entry.time_field.as_deref().map(TimeField::parse).transpose()?;
+        if let Some(field) = &time_field {
+            field.check(&fields).map_err(|error| format!("time_field {error}"))?;
+        }
+        let days_per_request = entry.days_per_request.unwrap_or(1);
+        check_kind(kind, entry.window.as_ref(), time_field.as_ref(), days_per_request)?;
+        check_placeholder(&endpoint, entry.parent.as_ref())?;
+        let params = entry.params.unwrap_or_default();
+        let share = match entry.share {
+            None => None,
+            Some(parameter) => {
+                let field = params
+                    .get(&parameter)
+                    .ok_or_else(|| format!("share = \"{parameter}\" names no parameter of `params`"))?;
+                if fields.find(field).is_none() {
+                    return Err(format!("the shared {parameter} `{field}` is no column of the schema"));
+                }
+                let limit = entry.share_limit.ok_or_else(|| missing("share_limit"))?.max(1);
+                Some(Share { field: field.clone(), parameter, limit })
+            }
+        };
+        let sweep = match entry.sweep.map(|sweep| sweep.into_iter().collect::<Vec<_>>()) {
+            None => None,
+            Some(mut sweep) => match (sweep.pop(), sweep.pop()) {
+                (Some((parameter, values)), None) if !values.is_empty() => Some(Sweep { parameter, values }),
+                _ => return Err("`sweep` names one parameter and its values".into()),
+            },
+        };
+        Ok(Source {
+            name: name.into(),
+            family: family.into(),
+            description: entry.description.ok_or_else(|| missing("description"))?,
+            category: entry.category,
+            kind,
+            endpoint,
+            pagination: entry.pagination.unwrap_or_default(),
+            records: records_path(entry.records.as_deref().unwrap_or("data")),
+            page_limit: entry.page_limit,
+            rate_limit: entry.rate_limit.ok_or_else(|| missing("rate_limit"))?.parse()?,
+            scope: entry.scope,
+            params,
+            sweep,
+            window: entry.window,
+            time_field,
+            days_per_request,
+            lookback_days: entry.lookback_days.unwrap_or(0),
+            parent: entry.parent,
+            share,
+            fields,
+        })
+    }
+}
+
+/// `data.vehicleReports` as steps; `.` is the body itself.
+fn records_path(text: &str) -> Vec<String> {
+    text.split('.').filter(|step| !step.is_empty()).map(str::to_string).collect()
+}
+
+fn check_kind(
+    kind: SourceKind,
+    window: Option<&WindowParameters>,
+    time_field: Option<&TimeField>,
+    days_per_request: u32,
+) -> Result<(), String> {
+    if days_per_request == 0 {
+        return Err("`days_per_request` is at least 1".into());
+    }
+    match (kind, window, time_field) {
+        (SourceKind::Snapshot, Some(_), _) => Err("a snapshot has no `window`".into()),
+        (SourceKind::Snapshot, None, Some(_)) => Err("a snapshot has no `time_field`".into()),
+        (SourceKind::Snapshot, None, None) => Ok(()),
+        (_, None, _) => Err("`window` is missing: which parameters take the start and the end?".into()),
+        (SourceKind::Window | SourceKind::Feed, _, None) => {
+            Err("`time_field` is missing: which field tells the day of a row?".into())
+        }
+        (SourceKind::Report, _, Some(_)) => Err("rows of a report carry no time: drop `time_field`".into()),
+        (SourceKind::Report, _, None) if days_per_request != 1 => {
+            Err("a report is asked for one day: days do not add up".into())
+        }
+        (SourceKind::Feed, Some(window), _) if window.end.is_some() => Err("a feed has no end: drop `end`".into()),
+        (SourceKind::Window | SourceKind::Report, Some(window), _) if window.end.is_none() => {
+            Err("`window.end` is missing".into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_placeholder(endpoint: &str, parent: Option<&Parent>) -> Result<(), String> {
+    let Some(open) = endpoint.find('{') else { return Ok(()) };
+    let name = endpoint[open + 1..].split('}').next().unwrap_or_default();
+    match parent {
+        Some(parent) if parent.param == name && parent.batch == 1 => Ok(()),
+        Some(parent) if parent.param == name => Err("an id in the path goes alone: `batch` must be 1".into()),
+        _ => Err(format!("endpoint `{endpoint}` needs a `parent` with param = \"{name}\"")),
+    }
+}

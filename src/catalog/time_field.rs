@@ -1,0 +1,117 @@
+//! Where a record carries its time: the path that decides which day a row belongs to.
+
+use std::fmt;
+
+use arrow::datatypes::{DataType, Fields};
+
+/// Path to the time of a record (`startMs`) or of the readings inside it (`engineRpm[].time`,
+/// `reeferStats.*[].changedAtMs`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TimeField(Vec<TimeStep>);
+
+/// One step of a [`TimeField`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TimeStep {
+    /// Into the field of this name.
+    Field(String),
+    /// Into every field of the object.
+    EveryField,
+    /// Into every item of the list: from here on each item has a time of its own.
+    Items,
+}
+
+impl TimeField {
+    /// Parses the notation of `sources.toml`.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let mut steps = Vec::new();
+        for part in text.split('.') {
+            let (name, items) = match part.strip_suffix("[]") {
+                Some(name) => (name, true),
+                None => (part, false),
+            };
+            match name {
+                "" => return Err(format!("`{text}` has an empty step")),
+                "*" => steps.push(TimeStep::EveryField),
+                name => steps.push(TimeStep::Field(name.into())),
+            }
+            if items {
+                steps.push(TimeStep::Items);
+            }
+        }
+        if steps.iter().filter(|step| **step == TimeStep::Items).count() > 1 {
+            return Err(format!("`{text}` goes through two lists; one is the most"));
+        }
+        if steps.contains(&TimeStep::EveryField) && !steps.contains(&TimeStep::Items) {
+            return Err(format!("`{text}` gives one record many times: `*` stands before a list only"));
+        }
+        Ok(Self(steps))
+    }
+
+    /// The steps, outermost first.
+    pub fn steps(&self) -> &[TimeStep] {
+        &self.0
+    }
+
+    /// Whether a record has one time, rather than each of its readings.
+    pub fn is_of_record(&self) -> bool {
+        !self.0.contains(&TimeStep::Items)
+    }
+
+    /// Fails unless the path ends at a VARCHAR or BIGINT column of the schema.
+    pub(super) fn check(&self, fields: &Fields) -> Result<(), String> {
+        check(&self.0, &DataType::Struct(fields.clone())).map_err(|error| format!("`{self}`: {error}"))
+    }
+}
+
+fn check(steps: &[TimeStep], data_type: &DataType) -> Result<(), String> {
+    match (steps.split_first(), data_type) {
+        (None, DataType::Utf8 | DataType::Int64) => Ok(()),
+        (None, other) => Err(format!("a time is VARCHAR or BIGINT (milliseconds), not {other}")),
+        (Some((TimeStep::Field(name), rest)), DataType::Struct(fields)) => match fields.find(name) {
+            Some((_, field)) => check(rest, field.data_type()),
+            None => Err(format!("there is no field `{name}`")),
+        },
+        (Some((TimeStep::EveryField, rest)), DataType::Struct(fields)) => {
+            fields.iter().try_for_each(|field| check(rest, field.data_type()))
+        }
+        (Some((TimeStep::Items, rest)), DataType::List(item)) => check(rest, item.data_type()),
+        (Some((TimeStep::Items, _)), other) => Err(format!("`[]` stands behind a list, not {other}")),
+        (Some(_), other) => Err(format!("{other} has no fields")),
+    }
+}
+
+impl fmt::Display for TimeField {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, step) in self.0.iter().enumerate() {
+            let dot = if index == 0 { "" } else { "." };
+            match step {
+                TimeStep::Field(name) => write!(f, "{dot}{name}")?,
+                TimeStep::EveryField => write!(f, "{dot}*")?,
+                TimeStep::Items => write!(f, "[]")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_it_writes_and_checks_against_the_schema() {
+        let fields = super::super::ddl::parse(
+            "startMs BIGINT, on BOOLEAN, rpm ARRAY<STRUCT<time VARCHAR>>, s STRUCT<a ARRAY<STRUCT<at BIGINT>>>",
+        )
+        .unwrap();
+        for good in ["startMs", "rpm[].time", "s.*[].at", "s.a[].at"] {
+            let field = TimeField::parse(good).unwrap();
+            assert_eq!(field.to_string(), good);
+            field.check(&fields).unwrap();
+        }
+        for bad in ["on", "rpm", "rpm[].tme", "startMs[]", "s.*"] {
+            let parsed = TimeField::parse(bad).and_then(|field| field.check(&fields));
+            assert!(parsed.is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! `demo`: the whole way, with nothing but this program.
+
+use std::collections::BTreeSet;
+
+use clap::Args;
+
+use super::query::{Format, answer};
+use super::run::run_once;
+use super::{Context, Exit};
+use crate::config::{
+    BucketLocation, Config, DEMO_FOLDER, GoogleAccess, SamsaraConfig, Secret, StorageConfig, WarehouseConfig,
+};
+use crate::error::Error;
+use crate::plan::{Dates, Selection, Stage, Wish};
+use crate::simulator::{Simulator, SimulatorConfig};
+
+/// The query whose answer the demo shows.
+const EXAMPLE: &str = "SELECT parc_id, count(*) AS readings, round(avg(engineRpm)) AS mean_rpm, max(engineRpm) AS max_rpm \
+FROM fleet_vehicle_stats_engineRpm GROUP BY parc_id ORDER BY readings DESC, parc_id LIMIT 5";
+
+/// Run the whole way on a made-up fleet: simulator → local buckets → local warehouse, in ./samsara-demo.
+#[derive(Debug, Args)]
+pub(super) struct Demo {
+    /// Size of the fleet
+    #[arg(long, default_value_t = 10)]
+    vehicles: u32,
+    /// Seed of the fleet and its data
+    #[arg(long, default_value_t = 7)]
+    seed: u64,
+    /// First day
+    #[arg(long, default_value = "2024-01-01")]
+    start_date: String,
+    /// The day after the last
+    #[arg(long, default_value = "2024-01-04")]
+    end_date: String,
+    /// Let the API send fields that no schema knows
+    #[arg(long)]
+    unknown_fields: bool,
+}
+
+impl Demo {
+    pub(super) async fn execute(self, context: &Context) -> Result<Exit, Error> {
+        let dates = Dates::parse(Some(&self.start_date), Some(&self.end_date)).map_err(Error::Usage)?;
+        let simulator = SimulatorConfig {
+            vehicles: self.vehicles,
+            seed: self.seed,
+            unknown_fields: self.unknown_fields,
+            now: dates.end.map(|end| end.and_time(chrono::NaiveTime::MIN).and_utc()),
+            ..SimulatorConfig::default()
+        };
+        let simulator = Simulator::start(simulator).await.map_err(|error| Error::Usage(error.to_string()))?;
+        eprintln!("simulating {} vehicles at {}, writing to ./{DEMO_FOLDER}", self.vehicles, simulator.url());
+        let config = self.config(context, &simulator)?;
+        let catalog = context.catalog()?;
+        let wish = Wish {
+            selection: Selection::all(&catalog),
+            dates,
+            stages: BTreeSet::from([Stage::Extract, Stage::Transform, Stage::Load]),
+        };
+        let (report, exit) = run_once(config.clone(), catalog, wish).await?;
+        eprint!("\n{report}");
+        simulator.shutdown().await;
+        if exit == Exit::Success {
+            eprintln!("\nsamsara-etl query \"{EXAMPLE}\"");
+            answer(config, context, EXAMPLE, Format::Table).await?;
+        }
+        Ok(exit)
+    }
+
+    /// Nothing from the environment: the demo never touches anything but its folder.
+    fn config(&self, context: &Context, simulator: &Simulator) -> Result<Config, Error> {
+        let folder = context.directory.join(DEMO_FOLDER);
+        let url = simulator.url().parse().map_err(|error| Error::Usage(format!("simulator address: {error}")))?;
+        Ok(Config {
+            samsara: SamsaraConfig { token: Some(Secret::new(simulator.token())), url: Some(url), rate_share: 1.0 },
+            storage: StorageConfig {
+                raw: BucketLocation::Folder(folder.join("raw")),
+                flattened: BucketLocation::Folder(folder.join("flattened")),
+                google: GoogleAccess::default(),
+            },
+            warehouse: WarehouseConfig::Local(folder.join("warehouse")),
+            max_workers: 5,
+            sql_memory: 1 << 30,
+        })
+    }
+}

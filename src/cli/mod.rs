@@ -1,0 +1,135 @@
+//! The command line: one file per subcommand. Data goes to stdout, everything else to stderr.
+
+mod demo;
+mod exit;
+mod options;
+mod plan;
+mod query;
+mod run;
+mod signals;
+mod simulate;
+mod sql;
+mod tables;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::catalog::Catalog;
+use crate::error::Error;
+
+pub use exit::Exit;
+
+/// All of a fleet's Samsara telematics data in BigQuery (or in local Parquet).
+#[derive(Debug, Parser)]
+#[command(name = "samsara-etl", version, propagate_version = true)]
+struct Cli {
+    /// Folder of sources and models that replaces the embedded one [default: ./sql if it is there]
+    #[arg(long, global = true, value_name = "DIR")]
+    sql_dir: Option<PathBuf>,
+    /// Say more: -v what is done, -vv every page
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Run),
+    Plan(plan::PlanCommand),
+    Tables(tables::Tables),
+    #[command(subcommand)]
+    Sql(sql::Sql),
+    Query(query::Query),
+    Simulate(simulate::Simulate),
+    Demo(demo::Demo),
+}
+
+/// What every subcommand gets.
+struct Context {
+    directory: PathBuf,
+    sql_dir: Option<PathBuf>,
+}
+
+impl Context {
+    /// The folder on disk that replaces the embedded catalog: `--sql-dir`, else `./sql`.
+    fn sql_folder(&self) -> Option<PathBuf> {
+        let beside = self.directory.join("sql");
+        self.sql_dir.clone().or_else(|| beside.is_dir().then_some(beside))
+    }
+
+    fn catalog(&self) -> Result<Catalog, Error> {
+        Ok(Catalog::open(self.sql_folder().as_deref())?)
+    }
+}
+
+/// Runs the program and tells how it ended.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Success.into() };
+        }
+    };
+    log(cli.verbose);
+    let result = match (std::env::current_dir(), tokio::runtime::Runtime::new()) {
+        (Ok(directory), Ok(runtime)) => {
+            let context = Context { directory, sql_dir: cli.sql_dir };
+            let result = runtime.block_on(dispatch(cli.command, &context));
+            // Nobody waits for what is left in the background.
+            runtime.shutdown_background();
+            result
+        }
+        (Err(source), _) => Err(Error::System { what: "cannot tell the working directory".into(), source }),
+        (_, Err(source)) => Err(Error::System { what: "cannot start threads".into(), source }),
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) => complain(&error).into(),
+    }
+}
+
+async fn dispatch(command: Command, context: &Context) -> Result<Exit, Error> {
+    match command {
+        Command::Run(command) => command.execute(context).await,
+        Command::Plan(command) => command.execute(context).await,
+        Command::Tables(command) => command.execute(context),
+        Command::Sql(command) => command.execute(context).await,
+        Command::Query(command) => command.execute(context).await,
+        Command::Simulate(command) => command.execute().await,
+        Command::Demo(command) => command.execute(context).await,
+    }
+}
+
+/// One clear line, and what to do.
+fn complain(error: &Error) -> Exit {
+    eprintln!("error: {error}");
+    if let Some(hint) = error.hint() {
+        eprintln!("hint: {hint}");
+    }
+    if error.is_usage() { Exit::Usage } else { Exit::Failure }
+}
+
+fn log(verbose: u8) {
+    let level = match verbose {
+        0 => "samsara_etl=warn",
+        1 => "samsara_etl=info",
+        _ => "samsara_etl=debug",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

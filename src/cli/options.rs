@@ -1,0 +1,108 @@
+//! Options that several subcommands share, with the spellings of the replaced program.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::Context;
+use crate::catalog::{Catalog, Category};
+use crate::config::{Config, DEMO_FOLDER, Environment, LOCAL_FOLDER, Overrides};
+use crate::error::Error;
+use crate::plan::{Dates, Selection, Stage, Wish, names_in_file};
+
+/// Which tables, days and stages.
+#[derive(Debug, Args)]
+pub(super) struct WishOptions {
+    /// First day, 31/01/2024 or 2024-01-31 [default: where each table left off]
+    #[arg(long, alias = "start_date", value_name = "DATE")]
+    start_date: Option<String>,
+    /// The day after the last, written likewise [default: today]
+    #[arg(long, alias = "end_date", value_name = "DATE")]
+    end_date: Option<String>,
+    /// ALL, or a file (.xlsx, .csv, .txt) whose first column names tables
+    #[arg(long, alias = "table_file_path", visible_alias = "table-file-path", value_name = "ALL|FILE")]
+    tables: Option<String>,
+    /// A table; may be given again
+    #[arg(long, value_name = "NAME")]
+    table: Vec<String>,
+    /// A group of tables; may be given again
+    #[arg(long, alias = "table_cat", value_enum)]
+    category: Vec<Category>,
+    /// Stages to run: extract (or download), transform, load [default: all]
+    #[arg(long, value_delimiter = ',', num_args = 1.., value_name = "STAGE")]
+    stages: Vec<String>,
+}
+
+impl WishOptions {
+    /// Checks what was typed against the catalog.
+    pub(super) fn wish(&self, catalog: &Catalog, directory: &Path) -> Result<Wish, Error> {
+        let dates = Dates::parse(self.start_date.as_deref(), self.end_date.as_deref()).map_err(Error::Usage)?;
+        let mut stages = BTreeSet::new();
+        for stage in &self.stages {
+            stages.insert(stage.parse().map_err(Error::Usage)?);
+        }
+        if stages.is_empty() {
+            stages = [Stage::Extract, Stage::Transform, Stage::Load].into();
+        }
+        Ok(Wish { selection: self.selection(catalog, directory)?, dates, stages })
+    }
+
+    fn selection(&self, catalog: &Catalog, directory: &Path) -> Result<Selection, Error> {
+        let mut names = self.table.clone();
+        match self.tables.as_deref() {
+            Some("ALL") => return Ok(Selection::all(catalog)),
+            Some(file) => names.extend(names_in_file(&directory.join(PathBuf::from(file)))?),
+            None if names.is_empty() && self.category.is_empty() => return Ok(Selection::all(catalog)),
+            None => {}
+        }
+        Ok(Selection::of_names(catalog, &names)?.join(Selection::of_categories(catalog, &self.category)))
+    }
+}
+
+/// How to work.
+#[derive(Debug, Args)]
+pub(super) struct WorkOptions {
+    /// Walks at a time
+    #[arg(long, alias = "max_workers", value_name = "N", default_value_t = 5)]
+    max_workers: usize,
+    /// Part of Samsara's rate limits to use, so that other integrations keep theirs: 50% or 0.5
+    #[arg(long, value_name = "SHARE", value_parser = share, default_value = "100%")]
+    rate_share: f64,
+    /// Google Cloud project [default: GOOGLE_CLOUD_PROJECT, or that of the key file]
+    #[arg(long)]
+    project: Option<String>,
+}
+
+impl WorkOptions {
+    pub(super) fn config(&self, context: &Context) -> Result<Config, Error> {
+        let overrides = Overrides {
+            max_workers: Some(self.max_workers),
+            rate_share: Some(self.rate_share),
+            project: self.project.clone(),
+        };
+        let environment = Environment::read(&context.directory)?;
+        Ok(Config::resolve(&environment, &overrides, &context.directory, LOCAL_FOLDER)?)
+    }
+}
+
+/// The configuration for reading: without configured buckets, the folder of the last run or demo.
+pub(super) fn reading_config(context: &Context) -> Result<Config, Error> {
+    let environment = Environment::read(&context.directory)?;
+    let local = match context.directory.join(LOCAL_FOLDER).is_dir() {
+        false if context.directory.join(DEMO_FOLDER).is_dir() => DEMO_FOLDER,
+        _ => LOCAL_FOLDER,
+    };
+    Ok(Config::resolve(&environment, &Overrides::default(), &context.directory, local)?)
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let (number, scale) = match text.strip_suffix('%') {
+        Some(percent) => (percent, 100.0),
+        None => (text, 1.0),
+    };
+    match number.trim().parse::<f64>().map(|number| number / scale) {
+        Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
+        _ => Err("a share is above 0% and at most 100%".into()),
+    }
+}

@@ -1,0 +1,27 @@
+//! `plan`: says what a run would do.
+
+use clap::Args;
+
+use super::options::{WishOptions, WorkOptions};
+use super::{Context, Exit};
+use crate::error::Error;
+use crate::pipeline::Pipeline;
+
+/// Say what a run with the same options would do, and do nothing.
+#[derive(Debug, Args)]
+pub(super) struct PlanCommand {
+    #[command(flatten)]
+    wish: WishOptions,
+    #[command(flatten)]
+    work: WorkOptions,
+}
+
+impl PlanCommand {
+    pub(super) async fn execute(self, context: &Context) -> Result<Exit, Error> {
+        let catalog = context.catalog()?;
+        let wish = self.wish.wish(&catalog, &context.directory)?;
+        let pipeline = Pipeline::new(self.work.config(context)?, catalog)?;
+        println!("{}", pipeline.plan(wish).await?);
+        Ok(Exit::Success)
+    }
+}

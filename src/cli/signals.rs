@@ -1,0 +1,50 @@
+//! SIGINT and SIGTERM: the first asks to stop, the second ends at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::Exit;
+
+/// A token that the first signal cancels.
+#[derive(Clone, Default)]
+pub(super) struct Signals {
+    /// Cancelled by the first signal.
+    pub(super) shutdown: CancellationToken,
+    received: Arc<AtomicU8>,
+}
+
+impl Signals {
+    /// Begins to listen.
+    pub(super) fn listen() -> Self {
+        let signals = Self::default();
+        for (kind, exit) in [(SignalKind::interrupt(), Exit::Interrupted), (SignalKind::terminate(), Exit::Terminated)]
+        {
+            let Ok(mut stream) = signal(kind) else { continue };
+            let signals = signals.clone();
+            tokio::spawn(async move {
+                while stream.recv().await.is_some() {
+                    if signals.shutdown.is_cancelled() {
+                        // State points only at whole objects: ending here is safe.
+                        std::process::exit(exit as i32);
+                    }
+                    eprintln!("stopping: what is complete is kept (again to end at once)");
+                    signals.received.store(exit as u8, Ordering::Relaxed);
+                    signals.shutdown.cancel();
+                }
+            });
+        }
+        signals
+    }
+
+    /// The exit code of the signal that came, if one came.
+    pub(super) fn exit(&self) -> Option<Exit> {
+        match self.received.load(Ordering::Relaxed) {
+            130 => Some(Exit::Interrupted),
+            143 => Some(Exit::Terminated),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! `simulate`: a Samsara API on this machine.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::Exit;
+use super::signals::Signals;
+use crate::error::Error;
+use crate::simulator::{Faults, Simulator, SimulatorConfig};
+
+/// Serve a Samsara API on this machine, with a made-up fleet or recorded pages, until stopped.
+#[derive(Debug, Args)]
+pub(super) struct Simulate {
+    /// Address to listen on; port 0 picks a free one
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Size of the fleet
+    #[arg(long, default_value_t = 50)]
+    vehicles: u32,
+    /// The same seed gives the same fleet and the same data
+    #[arg(long, default_value_t = 7)]
+    seed: u64,
+    /// Wait this many milliseconds before each answer
+    #[arg(long, value_name = "MS")]
+    latency: Option<u64>,
+    /// Enforce the documented rates, scaled by this factor (2 is twice as generous)
+    #[arg(long, value_name = "FACTOR")]
+    rate_tier: Option<f64>,
+    /// Faults and their rates, such as 429=0.1,500=0.05,reset=0.02
+    #[arg(long, value_name = "LIST")]
+    faults: Option<Faults>,
+    /// Serve recorded bodies: DIR/<endpoint path>/0001.json, 0002.json …
+    #[arg(long, value_name = "DIR")]
+    pages: Option<PathBuf>,
+    /// Add fields that no schema knows
+    #[arg(long)]
+    unknown_fields: bool,
+}
+
+impl Simulate {
+    pub(super) async fn execute(self) -> Result<Exit, Error> {
+        let signals = Signals::listen();
+        let config = SimulatorConfig {
+            listen: self.listen,
+            vehicles: self.vehicles,
+            seed: self.seed,
+            latency: self.latency.map(Duration::from_millis),
+            enforce_rate_limits: self.rate_tier.is_some(),
+            rate_limit_scale: self.rate_tier.unwrap_or(1.0),
+            faults: self.faults.unwrap_or_default(),
+            pages_dir: self.pages,
+            unknown_fields: self.unknown_fields,
+            ..SimulatorConfig::default()
+        };
+        let simulator = Simulator::start(config).await.map_err(|error| Error::Usage(error.to_string()))?;
+        println!("SAMSARA_API_URL={}", simulator.url());
+        println!("SAMSARA_API_TOKEN={}", simulator.token());
+        eprintln!("serving until stopped (Ctrl-C)");
+        signals.shutdown.cancelled().await;
+        simulator.shutdown().await;
+        Ok(Exit::Success)
+    }
+}

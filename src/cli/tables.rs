@@ -1,0 +1,46 @@
+//! `tables`: lists the catalog.
+
+use clap::Args;
+
+use super::{Context, Exit};
+use crate::catalog::Catalog;
+use crate::error::Error;
+
+/// List sources and the tables made of them.
+#[derive(Debug, Args)]
+pub(super) struct Tables {
+    /// As a Markdown table, for the README
+    #[arg(long)]
+    markdown: bool,
+}
+
+impl Tables {
+    pub(super) fn execute(self, context: &Context) -> Result<Exit, Error> {
+        let catalog = context.catalog()?;
+        print!("{}", if self.markdown { markdown(&catalog) } else { plain(&catalog) });
+        Ok(Exit::Success)
+    }
+}
+
+fn plain(catalog: &Catalog) -> String {
+    let mut text = String::new();
+    for source in catalog.sources() {
+        let category = source.category.map_or(String::new(), |category| format!(", {category:?}").to_lowercase());
+        let kind = format!("{:?}", source.kind).to_lowercase();
+        text += &format!("{} ({kind}{category}): {}\n", source.name, source.description);
+        for model in catalog.models_of(&source.name) {
+            text += &format!("  {}: {}\n", model.name, model.front_matter.description);
+        }
+    }
+    text
+}
+
+fn markdown(catalog: &Catalog) -> String {
+    let mut text = String::from("| table | source | partitioned by | what a row is |\n| --- | --- | --- | --- |\n");
+    for model in catalog.models() {
+        let partition = model.front_matter.partition_by.as_deref().unwrap_or("");
+        let sources = model.sources.join(", ");
+        text += &format!("| {} | {sources} | {partition} | {} |\n", model.name, model.front_matter.description);
+    }
+    text
+}

@@ -1,0 +1,98 @@
+//! Environment variables: each is named and documented once, here.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::ConfigError;
+
+/// A variable that the program reads, from the environment or from `.env`.
+#[derive(Debug, Clone, Copy)]
+pub struct Variable {
+    /// Its name.
+    pub name: &'static str,
+    /// Older names of the replaced program that still work.
+    pub aliases: &'static [&'static str],
+    /// What it means, for the README and `--help`.
+    pub meaning: &'static str,
+}
+
+macro_rules! variables {
+    ($($(#[doc = $doc:literal])+ $constant:ident = $name:literal $(| $alias:literal)*;)+) => {
+        $( $(#[doc = $doc])+ pub const $constant: Variable = Variable {
+            name: $name, aliases: &[$($alias),*], meaning: concat!($($doc),+),
+        }; )+
+        /// All variables, in the order of the documentation.
+        pub const ALL: &[Variable] = &[$($constant),+];
+    };
+}
+
+variables! {
+    /// API token of the Samsara organisation.
+    SAMSARA_API_TOKEN = "SAMSARA_API_TOKEN";
+    /// Another API host; https, or http on this machine only.
+    SAMSARA_API_URL = "SAMSARA_API_URL";
+    /// Region of the organisation: us, eu or ca. Unset, the host that accepts the token is found out.
+    SAMSARA_REGION = "SAMSARA_REGION";
+    /// Raw bucket: a name means `gs://name`; `file:///folder` or a path is local.
+    GCS_BUCKET_NAME = "GCS_BUCKET_NAME" | "GCS_RAW_BUCKET_NAME";
+    /// Flattened bucket, written likewise.
+    GCS_BUCKET_FLATTENED_NAME = "GCS_BUCKET_FLATTENED_NAME" | "GCS_FLATTENED_BUCKET_NAME";
+    /// Service-account key file in `credentials/`.
+    GCP_CREDENTIALS_FILE_NAME = "GCP_CREDENTIALS_FILE_NAME";
+    /// Google Cloud project; unset, that of the key file.
+    GOOGLE_CLOUD_PROJECT = "GOOGLE_CLOUD_PROJECT";
+    /// BigQuery dataset of the flattened tables. Unset, tables go to a local folder.
+    DWH_ID = "DWH_ID";
+    /// BigQuery dataset for raw tables (read, not used yet).
+    DATABASE_ID = "DATABASE_ID";
+    /// Location of the dataset, checked by BigQuery (for instance EU).
+    BIGQUERY_LOCATION = "BIGQUERY_LOCATION";
+    /// Address of a Cloud Storage emulator: no credentials are read then.
+    STORAGE_EMULATOR_HOST = "STORAGE_EMULATOR_HOST";
+    /// Address of a BigQuery emulator: no credentials are read then.
+    BIGQUERY_EMULATOR_HOST = "BIGQUERY_EMULATOR_HOST";
+}
+
+/// The process environment over the `.env` file of the working directory.
+#[derive(Default)]
+pub struct Environment {
+    values: HashMap<String, String>,
+}
+
+impl Environment {
+    /// Reads the process environment and `.env` in `directory`, if there is one.
+    pub fn read(directory: &Path) -> Result<Self, ConfigError> {
+        let mut values = HashMap::new();
+        let file = directory.join(".env");
+        if file.exists() {
+            let unreadable = |error: dotenvy::Error| ConfigError::DotEnv {
+                path: file.clone(),
+                // dotenvy's message quotes the line, which may hold a token.
+                line: match error {
+                    dotenvy::Error::LineParse(_, position) => format!("malformed near character {position}"),
+                    other => other.to_string(),
+                },
+            };
+            for entry in dotenvy::from_path_iter(&file).map_err(unreadable)? {
+                let (name, value) = entry.map_err(unreadable)?;
+                values.insert(name, value);
+            }
+        }
+        values.extend(std::env::vars());
+        Ok(Self { values })
+    }
+
+    /// Fixed values, for tests and library users.
+    pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        Self { values: pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect() }
+    }
+
+    /// The value of a variable; an empty one counts as unset.
+    pub fn get(&self, variable: Variable) -> Option<&str> {
+        std::iter::once(variable.name)
+            .chain(variable.aliases.iter().copied())
+            .filter_map(|name| self.values.get(name))
+            .map(|value| value.trim())
+            .find(|value| !value.is_empty())
+    }
+}

@@ -1,0 +1,332 @@
+//! Configuration: flags over environment over `.env` over defaults, resolved once into one value.
+
+pub mod env;
+mod secret;
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use url::Url;
+
+pub use env::Environment;
+pub use secret::Secret;
+
+/// Folder of the embedded default: local buckets and a local warehouse.
+pub const LOCAL_FOLDER: &str = "samsara-data";
+/// Folder that `demo` writes into.
+pub const DEMO_FOLDER: &str = "samsara-demo";
+
+/// Everything that a run needs to know.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The API.
+    pub samsara: SamsaraConfig,
+    /// The buckets.
+    pub storage: StorageConfig,
+    /// Where tables are loaded.
+    pub warehouse: WarehouseConfig,
+    /// How many walks (of a source over a window) go on at a time.
+    pub max_workers: usize,
+    /// Memory that SQL may use before it spills to disk, in bytes.
+    pub sql_memory: usize,
+}
+
+/// How to reach Samsara.
+#[derive(Debug, Clone)]
+pub struct SamsaraConfig {
+    /// API token, if there is one: stages other than extract need none.
+    pub token: Option<Secret>,
+    /// The host, or none: then it is found out which one accepts the token.
+    pub url: Option<Url>,
+    /// Which part of the documented rates to use, above 0 and at most 1.
+    pub rate_share: f64,
+}
+
+/// Where objects lie.
+#[derive(Debug, Clone)]
+pub struct StorageConfig {
+    /// Raw Parquet and state.
+    pub raw: BucketLocation,
+    /// Flattened Parquet.
+    pub flattened: BucketLocation,
+    /// Access to Google Cloud, where a bucket is there.
+    pub google: GoogleAccess,
+}
+
+/// How to authenticate with Google Cloud.
+#[derive(Debug, Clone, Default)]
+pub struct GoogleAccess {
+    /// Service-account key file; none means Application Default Credentials.
+    pub key_file: Option<PathBuf>,
+    /// Address of a Cloud Storage emulator.
+    pub storage_emulator: Option<String>,
+    /// Address of a BigQuery emulator.
+    pub bigquery_emulator: Option<String>,
+}
+
+/// A bucket, or a folder that stands for one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BucketLocation {
+    /// `gs://name`
+    Google(String),
+    /// A folder on this machine.
+    Folder(PathBuf),
+}
+
+/// Where tables are loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WarehouseConfig {
+    /// A folder that keeps the same contract.
+    Local(PathBuf),
+    /// A BigQuery dataset.
+    BigQuery {
+        /// Project that runs the jobs and holds the dataset.
+        project: String,
+        /// The dataset.
+        dataset: String,
+        /// Location of the dataset, if told.
+        location: Option<String>,
+    },
+}
+
+/// Configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// `.env` cannot be read.
+    #[error("{}: {line}", path.display())]
+    DotEnv {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, without the line's content.
+        line: String,
+    },
+    /// A value is wrong.
+    #[error("{name}: {reason}")]
+    Value {
+        /// Variable or flag.
+        name: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// What the command line says; it wins over the environment.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// `--max_workers`
+    pub max_workers: Option<usize>,
+    /// `--rate-share`, as a fraction.
+    pub rate_share: Option<f64>,
+    /// `--project`
+    pub project: Option<String>,
+}
+
+impl Config {
+    /// Resolves the configuration for a command run in `directory`.
+    pub fn resolve(
+        environment: &Environment,
+        overrides: &Overrides,
+        directory: &Path,
+        local_folder: &str,
+    ) -> Result<Self, ConfigError> {
+        let local = directory.join(local_folder);
+        let bucket = |variable: env::Variable, default: &str| match environment.get(variable) {
+            Some(text) => BucketLocation::parse(text, directory)
+                .map_err(|reason| ConfigError::Value { name: variable.name, reason }),
+            None => Ok(BucketLocation::Folder(local.join(default))),
+        };
+        let google = google_access(environment, directory)?;
+        let warehouse = match environment.get(env::DWH_ID) {
+            None => WarehouseConfig::Local(local.join("warehouse")),
+            Some(dataset) => {
+                check_dataset(dataset)?;
+                WarehouseConfig::BigQuery {
+                    project: project(environment, overrides, &google)?,
+                    dataset: dataset.into(),
+                    location: environment.get(env::BIGQUERY_LOCATION).map(str::to_string),
+                }
+            }
+        };
+        let storage = StorageConfig {
+            raw: bucket(env::GCS_BUCKET_NAME, "raw")?,
+            flattened: bucket(env::GCS_BUCKET_FLATTENED_NAME, "flattened")?,
+            google,
+        };
+        if matches!((&warehouse, &storage.flattened), (WarehouseConfig::BigQuery { .. }, BucketLocation::Folder(_))) {
+            return Err(ConfigError::Value {
+                name: env::GCS_BUCKET_FLATTENED_NAME.name,
+                reason: "BigQuery loads from gs:// only: name a bucket, or unset DWH_ID for a local warehouse".into(),
+            });
+        }
+        Ok(Self {
+            samsara: SamsaraConfig {
+                token: environment.get(env::SAMSARA_API_TOKEN).map(Secret::new),
+                url: api_url(environment)?,
+                rate_share: overrides.rate_share.unwrap_or(1.0),
+            },
+            storage,
+            warehouse,
+            max_workers: overrides.max_workers.unwrap_or(5).max(1),
+            sql_memory: 2 << 30,
+        })
+    }
+}
+
+impl BucketLocation {
+    /// Reads a bucket name, `gs://name`, `file:///folder` or a path.
+    pub fn parse(text: &str, directory: &Path) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("file://") {
+            return Ok(Self::Folder(PathBuf::from(path)));
+        }
+        let name = text.strip_prefix("gs://").unwrap_or(text).trim_end_matches('/');
+        if text.starts_with("gs://") || !(name.contains('/') || name.starts_with('.')) {
+            let fine = (3..=222).contains(&name.len())
+                && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b));
+            return if fine {
+                Ok(Self::Google(name.into()))
+            } else {
+                Err(format!(
+                    "`{text}` is no bucket name (3 to 222 lower-case letters, digits, `-`, `_`, `.`); \
+                     for a folder write ./{name} or file:///…"
+                ))
+            };
+        }
+        Ok(Self::Folder(directory.join(text)))
+    }
+}
+
+fn api_url(environment: &Environment) -> Result<Option<Url>, ConfigError> {
+    if let Some(text) = environment.get(env::SAMSARA_API_URL) {
+        let wrong = |reason: &str| ConfigError::Value {
+            name: env::SAMSARA_API_URL.name,
+            reason: format!("{reason}; write https://host, or http://127.0.0.1:port for a simulator"),
+        };
+        let url = Url::parse(text).map_err(|_| wrong("not an address"))?;
+        let loopback = match url.host() {
+            Some(url::Host::Domain(name)) => name == "localhost",
+            Some(url::Host::Ipv4(ip)) => IpAddr::from(ip).is_loopback(),
+            Some(url::Host::Ipv6(ip)) => IpAddr::from(ip).is_loopback(),
+            None => false,
+        };
+        // The token goes with every request: never in the clear over a network.
+        return match url.scheme() {
+            "https" => Ok(Some(url)),
+            "http" if loopback => Ok(Some(url)),
+            _ => Err(wrong("a token must not travel in the clear")),
+        };
+    }
+    match environment.get(env::SAMSARA_REGION) {
+        None => Ok(None),
+        Some(region) => match REGIONS.iter().find(|(name, _)| region.eq_ignore_ascii_case(name)) {
+            Some((_, url)) => Ok(Url::parse(url).ok()),
+            None => Err(ConfigError::Value {
+                name: env::SAMSARA_REGION.name,
+                reason: format!("`{region}` is no region; known are us, eu, ca"),
+            }),
+        },
+    }
+}
+
+/// Samsara's hosts. The specification's list of servers names these three.
+pub const REGIONS: &[(&str, &str)] =
+    &[("us", "https://api.samsara.com"), ("eu", "https://api.eu.samsara.com"), ("ca", "https://api.ca.samsara.com")];
+
+fn google_access(environment: &Environment, directory: &Path) -> Result<GoogleAccess, ConfigError> {
+    let emulator = |variable| {
+        environment.get(variable).map(|host: &str| {
+            let host = host.trim_end_matches('/');
+            if host.contains("://") { host.to_string() } else { format!("http://{host}") }
+        })
+    };
+    let key_file = match environment.get(env::GCP_CREDENTIALS_FILE_NAME) {
+        None => None,
+        Some(name) => {
+            let path = directory.join("credentials").join(name);
+            if !path.is_file() {
+                return Err(ConfigError::Value {
+                    name: env::GCP_CREDENTIALS_FILE_NAME.name,
+                    reason: format!("there is no file {}", path.display()),
+                });
+            }
+            Some(path)
+        }
+    };
+    Ok(GoogleAccess {
+        key_file,
+        storage_emulator: emulator(env::STORAGE_EMULATOR_HOST),
+        bigquery_emulator: emulator(env::BIGQUERY_EMULATOR_HOST),
+    })
+}
+
+fn check_dataset(dataset: &str) -> Result<(), ConfigError> {
+    let fine = !dataset.is_empty() && dataset.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if fine {
+        return Ok(());
+    }
+    Err(ConfigError::Value { name: env::DWH_ID.name, reason: "a dataset has letters, digits and `_` only".into() })
+}
+
+/// The project: a flag, the variable, or the key file's own.
+fn project(environment: &Environment, overrides: &Overrides, google: &GoogleAccess) -> Result<String, ConfigError> {
+    if let Some(project) = overrides.project.as_deref().or_else(|| environment.get(env::GOOGLE_CLOUD_PROJECT)) {
+        return Ok(project.to_string());
+    }
+    let of_key = google.key_file.as_ref().and_then(|path| {
+        let text = std::fs::read_to_string(path).ok()?;
+        let key: serde_json::Value = serde_json::from_str(&text).ok()?;
+        key.get("project_id")?.as_str().map(str::to_string)
+    });
+    of_key.ok_or(ConfigError::Value {
+        name: env::GOOGLE_CLOUD_PROJECT.name,
+        reason: "not set, and no key file names a project".into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let environment = Environment::from_pairs(pairs.iter().copied());
+        Config::resolve(&environment, &Overrides::default(), Path::new("/data"), LOCAL_FOLDER)
+    }
+
+    #[test]
+    fn unset_everything_is_local() {
+        let config = resolve(&[]).unwrap();
+        assert_eq!(config.storage.raw, BucketLocation::Folder("/data/samsara-data/raw".into()));
+        assert_eq!(config.warehouse, WarehouseConfig::Local("/data/samsara-data/warehouse".into()));
+    }
+
+    #[test]
+    fn the_names_of_the_replaced_program_work() {
+        let config =
+            resolve(&[("GCS_RAW_BUCKET_NAME", "my-raw"), ("GCS_BUCKET_FLATTENED_NAME", "file:///flat")]).unwrap();
+        assert_eq!(config.storage.raw, BucketLocation::Google("my-raw".into()));
+        assert_eq!(config.storage.flattened, BucketLocation::Folder("/flat".into()));
+    }
+
+    #[test]
+    fn a_token_never_travels_in_the_clear() {
+        for bad in ["http://api.samsara.com", "http://10.0.0.1", "ftp://localhost", "api.samsara.com"] {
+            assert!(resolve(&[("SAMSARA_API_URL", bad)]).is_err(), "{bad}");
+        }
+        for good in ["https://proxy.example", "http://127.0.0.1:8080", "http://localhost:1", "http://[::1]:2"] {
+            assert!(resolve(&[("SAMSARA_API_URL", good)]).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn wrong_values_are_named() {
+        for (pairs, part) in [
+            (&[("GCS_BUCKET_NAME", "Not A Bucket")][..], "GCS_BUCKET_NAME"),
+            (&[("SAMSARA_REGION", "asia")], "known are us, eu, ca"),
+            (&[("GCP_CREDENTIALS_FILE_NAME", "none.json")], "/data/credentials/none.json"),
+            (&[("DWH_ID", "dwh"), ("GOOGLE_CLOUD_PROJECT", "p")], "BigQuery loads from gs:// only"),
+            (&[("DWH_ID", "d-w")], "letters, digits"),
+        ] {
+            let error = resolve(pairs).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}

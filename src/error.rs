@@ -1,0 +1,63 @@
+//! The library's errors as one type: each knows what to do about it.
+
+use crate::catalog::CatalogError;
+use crate::config::ConfigError;
+use crate::extract::ExtractError;
+use crate::load::LoadError;
+use crate::plan::SelectionError;
+use crate::samsara::SamsaraError;
+use crate::state::StateError;
+use crate::store::StoreError;
+use crate::transform::TransformError;
+
+/// Anything that can end a command.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is the station's own error, documented there")]
+pub enum Error {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    #[error(transparent)]
+    Selection(#[from] SelectionError),
+    #[error(transparent)]
+    Samsara(#[from] SamsaraError),
+    #[error(transparent)]
+    Extract(#[from] ExtractError),
+    #[error(transparent)]
+    Transform(#[from] TransformError),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What the command line says cannot be done.
+    #[error("{0}")]
+    Usage(String),
+    /// The system refused something outside the buckets.
+    #[error("{what}: {source}")]
+    System {
+        what: String,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// Whether the cause is what was typed or configured.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Config(_) | Self::Catalog(_) | Self::Selection(_) | Self::Usage(_))
+            || matches!(self, Self::Samsara(SamsaraError::NoToken))
+    }
+
+    /// What to do about it, where the message does not say already.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Samsara(error) => error.hint(),
+            Self::Extract(error) => error.api().and_then(SamsaraError::hint),
+            Self::Selection(SelectionError::Unknown { .. }) => Some("`samsara-etl tables` lists them"),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! What happened, past tense. Progress, logs, report and tests all feed on the same events.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::store::layout::Partition;
+
+/// Something that happened during a run.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A page of the API arrived.
+    PageFetched {
+        /// Path below the host.
+        endpoint: String,
+        /// Size of the body after decompression.
+        bytes: u64,
+    },
+    /// A request was put off and will be sent again.
+    RequestDelayed {
+        /// Path below the host.
+        endpoint: String,
+        /// Which try failed, from 1.
+        attempt: u32,
+        /// How long the program waits.
+        wait: Duration,
+        /// Status or fault, with the request id where the API gave one.
+        reason: String,
+    },
+    /// A source's partition was read whole and committed.
+    PartitionExtracted {
+        /// The source.
+        source: String,
+        /// The partition.
+        partition: Partition,
+        /// Records in the API's pages.
+        records: u64,
+        /// Raw rows committed.
+        rows: u64,
+        /// Rows and readings left out because another day owns them.
+        not_owned: u64,
+        /// Values that went to `_rescued_data`.
+        rescued: u64,
+        /// Whether the content was the same as before, so that nothing was written.
+        unchanged: bool,
+    },
+    /// A page held something that the declared schema does not.
+    DriftFound {
+        /// The sources of the walk.
+        sources: Vec<String>,
+        /// Path of the field, list positions left out.
+        path: String,
+        /// Why it did not fit.
+        reason: &'static str,
+        /// How often in this walk.
+        count: u64,
+    },
+    /// A model's partition was derived and committed.
+    PartitionTransformed {
+        /// The model.
+        model: String,
+        /// The partition.
+        partition: Partition,
+        /// Rows written.
+        rows: u64,
+    },
+    /// A model's partition was loaded.
+    PartitionLoaded {
+        /// The model.
+        model: String,
+        /// The partition.
+        partition: Partition,
+        /// Rows that the warehouse reported.
+        rows: u64,
+    },
+    /// A source or model failed; the others go on.
+    Failed {
+        /// Name of the source or model.
+        name: String,
+        /// The partition, if it was one.
+        partition: Option<String>,
+        /// One line: what, where, what to do.
+        error: String,
+    },
+}
+
+/// Something that wants to know.
+pub trait Observer: Send + Sync {
+    /// Called as it happens; must not block.
+    fn observe(&self, event: &Event);
+}
+
+/// Several observers as one.
+#[derive(Clone, Default)]
+pub struct Observers(Vec<Arc<dyn Observer>>);
+
+impl Observers {
+    /// All of `observers`.
+    pub fn new(observers: Vec<Arc<dyn Observer>>) -> Self {
+        Self(observers)
+    }
+}
+
+impl std::fmt::Debug for Observers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Observers({})", self.0.len())
+    }
+}
+
+impl Observer for Observers {
+    fn observe(&self, event: &Event) {
+        self.0.iter().for_each(|observer| observer.observe(event));
+    }
+}
+
+/// Writes events to the log.
+#[derive(Debug, Clone, Copy)]
+pub struct LogEvents;
+
+impl Observer for LogEvents {
+    fn observe(&self, event: &Event) {
+        match event {
+            Event::PageFetched { endpoint, bytes } => tracing::debug!(endpoint, bytes, "page fetched"),
+            Event::RequestDelayed { endpoint, attempt, wait, reason } => {
+                tracing::warn!(endpoint, attempt, wait_ms = wait.as_millis() as u64, reason, "request delayed");
+            }
+            Event::PartitionExtracted { source, partition, records, rows, not_owned, rescued, unchanged } => {
+                tracing::info!(source, %partition, records, rows, not_owned, rescued, unchanged, "partition extracted");
+            }
+            Event::DriftFound { sources, path, reason, count } => {
+                tracing::warn!(sources = sources.join(","), path, reason, count, "schema drift found");
+            }
+            Event::PartitionTransformed { model, partition, rows } => {
+                tracing::info!(model, %partition, rows, "partition transformed");
+            }
+            Event::PartitionLoaded { model, partition, rows } => {
+                tracing::info!(model, %partition, rows, "partition loaded");
+            }
+            Event::Failed { name, partition, error } => tracing::info!(name, partition, error, "failed"),
+        }
+    }
+}

@@ -1,0 +1,609 @@
+//! Makes the records of a page fit the declared schema without losing a value.
+//!
+//! arrow-json decodes a page many times faster than record-by-record parsing, but in strict mode one unknown
+//! field refuses the whole page, and some losses are silent: a fraction into an integer column, a large integer
+//! into a double, a repeated key. So each page first passes one scan over its bytes. Where all fits, which is
+//! nearly always, nothing is copied and arrow-json gets the page as it came. Where something does not fit, only
+//! that value is cut out: its exact text goes with its path into `_rescued_data` of the same record, and what is
+//! left decodes as before. The result never depends on the order in which pages arrive.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::ops::Range;
+
+use super::shape::{FieldShape, Shape};
+use crate::json::{JsonError, Kind, Scanner, unescape, write_string};
+
+/// Prefix of the columns that carry rescued values, one per source that shares the walk.
+pub(super) const RESCUED_SLOT: &str = "_rescued_data_";
+
+/// Schema drift that a page showed: path (list positions left out) → how often.
+pub type Drift = BTreeMap<DriftKey, u64>;
+
+/// What did not fit, and where.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DriftKey {
+    /// Path of the field, list positions left out: `engineRpm[].quality`.
+    pub path: String,
+    /// Why it did not fit.
+    pub reason: &'static str,
+}
+
+/// Records that fit the schema.
+#[derive(Debug)]
+pub(super) struct Conformed<'a> {
+    /// A JSON array of records; borrowed where nothing had to change.
+    pub(super) records: Cow<'a, [u8]>,
+    pub(super) drift: Drift,
+}
+
+/// Checks `records` (the text of a JSON array) against `shape`, whose rescued values go into `slots` columns.
+/// `beside` are members of the page that stand beside the list; the first record carries them.
+pub(super) fn conform<'a>(
+    records: &'a [u8],
+    shape: &Shape,
+    slots: usize,
+    beside: &[(String, &[u8])],
+) -> Result<Conformed<'a>, JsonError> {
+    let Shape::Struct(fields) = shape else {
+        return Err(JsonError { offset: 0, reason: "a record's shape is an object" });
+    };
+    let mut pass = Pass {
+        text: records,
+        scanner: Scanner::new(records, 0),
+        out: Vec::new(),
+        copied: 0,
+        path: Vec::new(),
+        rescued: Vec::new(),
+        owner: None,
+        slots,
+        drift: Drift::new(),
+    };
+    for (path, text) in beside {
+        pass.rescued.push(Rescued { owner: None, path: format!("${path}"), text: Cow::Owned(text.to_vec()) });
+        pass.count(format!("${path}"), "not in the schema");
+    }
+    pass.records(fields)?;
+    let records = if pass.copied == 0 && pass.out.is_empty() {
+        Cow::Borrowed(records)
+    } else {
+        pass.flush_to(records.len());
+        Cow::Owned(pass.out)
+    };
+    Ok(Conformed { records, drift: pass.drift })
+}
+
+struct Rescued<'a> {
+    owner: Option<usize>,
+    path: String,
+    text: Cow<'a, [u8]>,
+}
+
+#[derive(Clone, Copy)]
+enum Step<'a> {
+    Name(&'a str),
+    Item(usize),
+}
+
+struct Pass<'a, 's> {
+    text: &'a [u8],
+    scanner: Scanner<'a>,
+    /// What was written so far; empty while the page may still pass through untouched.
+    out: Vec<u8>,
+    /// How much of `text` is accounted for in `out`.
+    copied: usize,
+    path: Vec<Step<'s>>,
+    rescued: Vec<Rescued<'a>>,
+    owner: Option<usize>,
+    slots: usize,
+    drift: Drift,
+}
+
+const UNKNOWN: &str = "not in the schema";
+const MISFIT: &str = "does not fit its type";
+const REPEATED: &str = "the same name twice in one object";
+
+impl<'a, 's> Pass<'a, 's> {
+    fn records(&mut self, fields: &'s [FieldShape]) -> Result<(), JsonError> {
+        self.scanner.expect(b'[', "expected a list of records")?;
+        if self.scanner.take(b']') {
+            return self.scanner.end();
+        }
+        loop {
+            self.record(fields)?;
+            if !self.scanner.take(b',') {
+                break;
+            }
+        }
+        self.scanner.expect(b']', "expected `,` or `]`")?;
+        self.scanner.end()
+    }
+
+    fn record(&mut self, fields: &'s [FieldShape]) -> Result<(), JsonError> {
+        if self.scanner.kind()? != Kind::Object {
+            let value = self.scanner.value()?;
+            self.rescued.push(Rescued {
+                owner: None,
+                path: "$".into(),
+                text: Cow::Borrowed(&self.text[value.clone()]),
+            });
+            self.count("$".into(), MISFIT);
+            self.flush_to(value.start);
+            self.out.push(b'{');
+            self.write_rescued(false);
+            self.out.push(b'}');
+            self.copied = value.end;
+            return Ok(());
+        }
+        let kept = self.object(fields, true)?;
+        if !self.rescued.is_empty() {
+            // Stand before the closing brace: the rescued values become the record's last columns.
+            let brace = self.scanner.position() - 1;
+            self.flush_to(brace);
+            self.write_rescued(kept);
+            self.copied = brace;
+        }
+        Ok(())
+    }
+
+    /// Checks one object; tells whether any of its fields was kept.
+    fn object(&mut self, fields: &'s [FieldShape], top: bool) -> Result<bool, JsonError> {
+        self.scanner.expect(b'{', "expected an object")?;
+        let mut kept_any = false;
+        if self.scanner.take(b'}') {
+            return Ok(kept_any);
+        }
+        let mut seen: u128 = 0;
+        // Records mostly name their fields in one order: guess the next before searching.
+        let mut guess = 0;
+        let mut separator = self.scanner.position();
+        loop {
+            self.scanner.peek();
+            let start = self.scanner.position();
+            let key = self.scanner.key()?;
+            let found = self.find(fields, &key, &mut guess);
+            let reason = match found {
+                Some(index) if seen & (1 << index) == 0 => {
+                    seen |= 1 << index;
+                    None
+                }
+                Some(_) => Some(REPEATED),
+                None => Some(UNKNOWN),
+            };
+            match (found, reason) {
+                (Some(index), None) => {
+                    let field = &fields[index];
+                    if top {
+                        self.owner = field.owner;
+                    }
+                    self.path.push(Step::Name(&field.name));
+                    self.value(&field.shape)?;
+                    self.path.pop();
+                    kept_any = true;
+                }
+                (_, reason) => {
+                    if top {
+                        self.owner = found.and_then(|index| fields[index].owner);
+                    }
+                    let value = self.scanner.value()?;
+                    let name = key_text(&self.text[key]);
+                    self.rescue(Some(&name), value.clone(), reason.unwrap_or(UNKNOWN));
+                    self.flush_to(if kept_any { separator } else { start });
+                    self.copied = value.end;
+                }
+            }
+            separator = {
+                self.scanner.peek();
+                self.scanner.position()
+            };
+            if !self.scanner.take(b',') {
+                break;
+            }
+            if !kept_any {
+                // All before this comma was cut out, and so must it be.
+                self.copied = self.scanner.position();
+            }
+        }
+        self.scanner.expect(b'}', "expected `,` or `}`")?;
+        if top {
+            self.owner = None;
+        }
+        Ok(kept_any)
+    }
+
+    #[inline]
+    fn find(&self, fields: &[FieldShape], key: &Range<usize>, guess: &mut usize) -> Option<usize> {
+        let key = &self.text[key.clone()];
+        if let Some(field) = fields.get(*guess)
+            && field.name.as_bytes() == key
+        {
+            *guess += 1;
+            return Some(*guess - 1);
+        }
+        let index = fields.iter().position(|field| field.name.as_bytes() == key).or_else(|| {
+            // A name may be written with escapes.
+            let name = if key.contains(&b'\\') { unescape(key)? } else { return None };
+            fields.iter().position(|field| field.name == name)
+        })?;
+        *guess = index + 1;
+        Some(index)
+    }
+
+    fn value(&mut self, shape: &'s Shape) -> Result<(), JsonError> {
+        let kind = self.scanner.kind()?;
+        if kind == Kind::Null {
+            self.scanner.literal()?;
+            return Ok(());
+        }
+        let fits = match (shape, kind) {
+            (Shape::Struct(fields), Kind::Object) => {
+                self.object(fields, false)?;
+                return Ok(());
+            }
+            (Shape::List(item), Kind::Array) => return self.list(item),
+            (Shape::Map, Kind::Object) => return self.map(),
+            (Shape::Json, _) => {
+                let value = self.scanner.value()?;
+                self.flush_to(value.start);
+                write_string(&self.text[value.clone()], &mut self.out);
+                self.copied = value.end;
+                return Ok(());
+            }
+            (Shape::Text, Kind::String) => {
+                let (start, (inside, escaped)) = (self.start(), self.scanner.string()?);
+                self.keep_if(!escaped || unescape(&self.text[inside]).is_some(), start);
+                return Ok(());
+            }
+            (Shape::Text, Kind::Number) => {
+                self.scanner.number()?;
+                return Ok(());
+            }
+            (Shape::Text | Shape::Boolean, Kind::Boolean) => {
+                self.scanner.literal()?;
+                return Ok(());
+            }
+            (Shape::Integer, Kind::Number) => {
+                let value = self.scanner.number()?;
+                self.keep_if(is_integer(&self.text[value.clone()]), value.start);
+                return Ok(());
+            }
+            (Shape::Float, Kind::Number) => {
+                let value = self.scanner.number()?;
+                self.keep_if(is_exact_float(&self.text[value.clone()]), value.start);
+                return Ok(());
+            }
+            (Shape::Integer | Shape::Float, Kind::String) => {
+                let start = self.start();
+                let (inside, escaped) = self.scanner.string()?;
+                let inside = &self.text[inside];
+                let number = !escaped && is_number(inside);
+                let fits = match shape {
+                    Shape::Integer => number && is_plain_integer(inside),
+                    _ => number && is_exact_float(inside),
+                };
+                self.keep_if(fits, start);
+                return Ok(());
+            }
+            _ => false,
+        };
+        let start = self.start();
+        self.scanner.value()?;
+        self.keep_if(fits, start);
+        Ok(())
+    }
+
+    fn start(&mut self) -> usize {
+        self.scanner.peek();
+        self.scanner.position()
+    }
+
+    /// Keeps the value that has just been scanned, or cuts it out and leaves a null.
+    #[inline]
+    fn keep_if(&mut self, fits: bool, start: usize) {
+        if fits {
+            return;
+        }
+        let value = start..self.scanner.position();
+        self.rescue(None, value.clone(), MISFIT);
+        self.flush_to(value.start);
+        self.out.extend_from_slice(b"null");
+        self.copied = value.end;
+    }
+
+    fn list(&mut self, item: &'s Shape) -> Result<(), JsonError> {
+        self.scanner.expect(b'[', "expected a list")?;
+        if self.scanner.take(b']') {
+            return Ok(());
+        }
+        let mut index = 0;
+        loop {
+            self.path.push(Step::Item(index));
+            self.value(item)?;
+            self.path.pop();
+            index += 1;
+            if !self.scanner.take(b',') {
+                return self.scanner.expect(b']', "expected `,` or `]`");
+            }
+        }
+    }
+
+    /// Keys are open, values are text.
+    fn map(&mut self) -> Result<(), JsonError> {
+        self.scanner.expect(b'{', "expected an object")?;
+        if self.scanner.take(b'}') {
+            return Ok(());
+        }
+        loop {
+            let key = self.scanner.key()?;
+            let fits = match self.scanner.kind()? {
+                Kind::Object | Kind::Array => false,
+                Kind::String => {
+                    let inside = self.scanner.clone().string()?.0;
+                    unescape_if_needed(&self.text[inside])
+                }
+                _ => true,
+            };
+            let start = self.start();
+            self.scanner.value()?;
+            if !fits {
+                let name = key_text(&self.text[key]);
+                let value = start..self.scanner.position();
+                self.rescue(Some(&name), value.clone(), MISFIT);
+                self.flush_to(value.start);
+                self.out.extend_from_slice(b"null");
+                self.copied = value.end;
+            }
+            if !self.scanner.take(b',') {
+                return self.scanner.expect(b'}', "expected `,` or `}`");
+            }
+        }
+    }
+
+    fn rescue(&mut self, name: Option<&str>, value: Range<usize>, reason: &'static str) {
+        let mut path = String::new();
+        let mut general = String::new();
+        for step in &self.path {
+            match step {
+                Step::Name(name) => {
+                    append_name(&mut path, name);
+                    append_name(&mut general, name);
+                }
+                Step::Item(index) => {
+                    let _ = write!(path, "[{index}]");
+                    general.push_str("[]");
+                }
+            }
+        }
+        if let Some(name) = name {
+            append_name(&mut path, name);
+            append_name(&mut general, name);
+        }
+        // A name may come three times: every text has a key of its own.
+        let taken = |path: &str, rescued: &[Rescued<'_>]| rescued.iter().any(|one| one.path == path);
+        if taken(&path, &self.rescued) {
+            let mut turn = 2;
+            while taken(&format!("{path}#{turn}"), &self.rescued) {
+                turn += 1;
+            }
+            let _ = write!(path, "#{turn}");
+        }
+        let text = self.text;
+        self.rescued.push(Rescued { owner: self.owner, path, text: Cow::Borrowed(&text[value]) });
+        self.count(general, reason);
+    }
+
+    fn count(&mut self, path: String, reason: &'static str) {
+        *self.drift.entry(DriftKey { path, reason }).or_default() += 1;
+    }
+
+    fn flush_to(&mut self, end: usize) {
+        if self.copied < end {
+            self.out.extend_from_slice(&self.text[self.copied..end]);
+            self.copied = end;
+        }
+    }
+
+    fn write_rescued(&mut self, mut comma: bool) {
+        let rescued = std::mem::take(&mut self.rescued);
+        for slot in 0..self.slots {
+            let mut object = Vec::new();
+            for one in rescued.iter().filter(|one| one.owner.is_none_or(|owner| owner == slot)) {
+                object.push(if object.is_empty() { b'{' } else { b',' });
+                write_string(one.path.as_bytes(), &mut object);
+                object.push(b':');
+                object.extend_from_slice(&one.text);
+            }
+            if object.is_empty() {
+                continue;
+            }
+            object.push(b'}');
+            if comma {
+                self.out.push(b',');
+            }
+            comma = true;
+            self.out.extend_from_slice(format!("\"{RESCUED_SLOT}{slot}\":").as_bytes());
+            write_string(&object, &mut self.out);
+        }
+    }
+}
+
+fn append_name(path: &mut String, name: &str) {
+    if !path.is_empty() {
+        path.push('.');
+    }
+    path.push_str(name);
+}
+
+fn key_text(inside: &[u8]) -> String {
+    unescape(inside).unwrap_or_else(|| String::from_utf8_lossy(inside).into_owned())
+}
+
+fn unescape_if_needed(inside: &[u8]) -> bool {
+    !inside.contains(&b'\\') || unescape(inside).is_some()
+}
+
+fn is_number(text: &[u8]) -> bool {
+    let mut scanner = Scanner::new(text, 0);
+    !text.first().is_some_and(u8::is_ascii_whitespace) && scanner.number().is_ok_and(|range| range.end == text.len())
+}
+
+/// A number without fraction or exponent that fits 64 bits.
+fn is_plain_integer(text: &[u8]) -> bool {
+    if text.iter().any(|byte| matches!(byte, b'.' | b'e' | b'E')) {
+        return false;
+    }
+    text.len() <= 18 || std::str::from_utf8(text).is_ok_and(|text| text.parse::<i64>().is_ok())
+}
+
+/// Decodes into a 64-bit integer without loss. `1.0` and `1e3` are whole numbers too.
+fn is_integer(text: &[u8]) -> bool {
+    if !text.iter().any(|byte| matches!(byte, b'.' | b'e' | b'E')) {
+        return is_plain_integer(text);
+    }
+    let value = std::str::from_utf8(text).ok().and_then(|text| text.parse::<f64>().ok());
+    value.is_some_and(|value| value.fract() == 0.0 && value.abs() < 9_007_199_254_740_992.0)
+}
+
+/// Decodes into a double without losing digits of a whole number.
+fn is_exact_float(text: &[u8]) -> bool {
+    let whole_digits = text.iter().take_while(|byte| byte.is_ascii_digit() || **byte == b'-').count();
+    if whole_digits <= 15 && !text.iter().any(|byte| matches!(byte, b'e' | b'E')) {
+        return true;
+    }
+    let Ok(text) = std::str::from_utf8(text) else { return false };
+    let Ok(value) = text.parse::<f64>() else { return false };
+    match text.parse::<i128>() {
+        Ok(whole) => value as i128 == whole,
+        Err(_) => value.is_finite() && (whole_digits <= 15 || value.abs() < 9_007_199_254_740_992.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::datatypes::{DataType, Field, Fields};
+    use std::sync::Arc;
+
+    fn shape() -> Shape {
+        let item =
+            Fields::from(vec![Field::new("time", DataType::Utf8, true), Field::new("value", DataType::Float64, true)]);
+        let list = DataType::List(Arc::new(Field::new("item", DataType::Struct(item), true)));
+        let json = Field::new("tags", DataType::Utf8, true)
+            .with_metadata([(crate::catalog::JSON_TYPE.to_string(), "true".to_string())].into());
+        let map = crate::catalog::map_type();
+        let fields = Fields::from(vec![
+            Field::new("id", DataType::Utf8, true),
+            Field::new("count", DataType::Int64, true),
+            Field::new("on", DataType::Boolean, true),
+            Field::new("rpm", list, true),
+            json,
+            Field::new("ext", map, true),
+        ]);
+        Shape::of_record(&fields, |_| None)
+    }
+
+    fn run(text: &str) -> String {
+        let out = conform(text.as_bytes(), &shape(), 1, &[]).unwrap();
+        let text = String::from_utf8(out.records.into_owned()).unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        text
+    }
+
+    #[test]
+    fn a_page_that_fits_is_not_copied() {
+        let text = r#" [ {"id":"1","count":9223372036854775807,"on":true,"rpm":[{"time":"t","value":1.5}],"ext":{"a.b":"x"}} , {"on":null} ] "#;
+        let out = conform(text.as_bytes(), &shape(), 1, &[]).unwrap();
+        assert!(matches!(out.records, Cow::Borrowed(_)));
+        assert!(out.drift.is_empty());
+    }
+
+    #[test]
+    fn unknown_fields_are_cut_out_with_path_and_text_wherever_they_stand() {
+        assert_eq!(run(r#"[{"x":1.10,"id":"1"}]"#), r#"[{"id":"1","_rescued_data_0":"{\"x\":1.10}"}]"#);
+        assert_eq!(run(r#"[{"id":"1","x":[1,{"y":2}]}]"#), r#"[{"id":"1","_rescued_data_0":"{\"x\":[1,{\"y\":2}]}"}]"#);
+        assert_eq!(run(r#"[{"x":1,"y":2}]"#), r#"[{"_rescued_data_0":"{\"x\":1,\"y\":2}"}]"#);
+        assert_eq!(
+            run(r#"[{"x":1,"id":"1","y":2,"count":3,"z":4}]"#),
+            r#"[{"id":"1","count":3,"_rescued_data_0":"{\"x\":1,\"y\":2,\"z\":4}"}]"#
+        );
+        assert_eq!(
+            run(r#"[{"rpm":[{"time":"a"},{"q":true,"value":2}]}]"#),
+            r#"[{"rpm":[{"time":"a"},{"value":2}],"_rescued_data_0":"{\"rpm[1].q\":true}"}]"#
+        );
+    }
+
+    #[test]
+    fn values_that_would_change_are_rescued() {
+        let cases = [
+            (r#"{"count":1.5}"#, r#"{\"count\":1.5}"#),
+            (r#"{"count":9223372036854775808}"#, r#"{\"count\":9223372036854775808}"#),
+            (r#"{"count":"abc"}"#, r#"{\"count\":\"abc\"}"#),
+            (r#"{"count":""}"#, r#"{\"count\":\"\"}"#),
+            (r#"{"count":true}"#, r#"{\"count\":true}"#),
+            (r#"{"on":1}"#, r#"{\"on\":1}"#),
+            (r#"{"on":"true"}"#, r#"{\"on\":\"true\"}"#),
+            (r#"{"id":{"a":1}}"#, r#"{\"id\":{\"a\":1}}"#),
+            (r#"{"id":"\ud800"}"#, r#"{\"id\":\"\\ud800\"}"#),
+            (r#"{"rpm":{"a":1}}"#, r#"{\"rpm\":{\"a\":1}}"#),
+            (r#"{"rpm":[{"value":9007199254740993}]}"#, r#"{\"rpm[0].value\":9007199254740993}"#),
+            (r#"{"rpm":[{"value":1e999}]}"#, r#"{\"rpm[0].value\":1e999}"#),
+            (r#"{"ext":{"k":{"x":1}}}"#, r#"{\"ext.k\":{\"x\":1}}"#),
+        ];
+        for (record, rescued) in cases {
+            let text = run(&format!("[{record}]"));
+            assert!(text.contains(&format!("\"_rescued_data_0\":\"{rescued}\"")), "{record} gave {text}");
+            assert!(text.contains(":null"), "{record} gave {text}");
+        }
+        for exact in [r#"{"count":1.0}"#, r#"{"count":1e3}"#, r#"{"count":"12"}"#, r#"{"rpm":[{"value":"1.25"}]}"#] {
+            assert_eq!(run(&format!("[{exact}]")), format!("[{exact}]"));
+        }
+    }
+
+    #[test]
+    fn a_repeated_name_keeps_the_first_value_and_rescues_the_others() {
+        assert_eq!(
+            run(r#"[{"id":"1","id":"2","id":"3"}]"#),
+            r#"[{"id":"1","_rescued_data_0":"{\"id\":\"2\",\"id#2\":\"3\"}"}]"#
+        );
+    }
+
+    #[test]
+    fn json_columns_keep_their_exact_text() {
+        assert_eq!(run(r#"[{"tags":[{"id": "1"}]}]"#), r#"[{"tags":"[{\"id\": \"1\"}]"}]"#);
+        assert_eq!(run(r#"[{"tags":null}]"#), r#"[{"tags":null}]"#);
+    }
+
+    #[test]
+    fn a_record_that_is_no_object_is_kept_too() {
+        assert_eq!(run(r#"[null, 7]"#), r#"[{"_rescued_data_0":"{\"$\":null}"}, {"_rescued_data_0":"{\"$\":7}"}]"#);
+    }
+
+    #[test]
+    fn what_stands_beside_the_list_goes_with_the_first_record() {
+        let out = conform(br#"[{"id":"1"},{"id":"2"}]"#, &shape(), 1, &[(".note".into(), b"\"x\"")]).unwrap();
+        assert_eq!(
+            String::from_utf8(out.records.into_owned()).unwrap(),
+            r#"[{"id":"1","_rescued_data_0":"{\"$.note\":\"x\"}"},{"id":"2"}]"#
+        );
+    }
+
+    #[test]
+    fn a_shared_walk_rescues_into_the_source_that_owns_the_field() {
+        let fields = Fields::from(vec![Field::new("id", DataType::Utf8, true), Field::new("a", DataType::Int64, true)]);
+        let shape = Shape::of_record(&fields, |name| (name == "a").then_some(1));
+        let out = conform(br#"[{"id":"1","a":"x"}]"#, &shape, 2, &[]).unwrap();
+        let text = String::from_utf8(out.records.into_owned()).unwrap();
+        assert!(text.contains("_rescued_data_1") && !text.contains("_rescued_data_0"), "{text}");
+        let out = conform(br#"[{"id":"1","b":"x"}]"#, &shape, 2, &[]).unwrap();
+        let text = String::from_utf8(out.records.into_owned()).unwrap();
+        assert!(text.contains("_rescued_data_1") && text.contains("_rescued_data_0"), "{text}");
+    }
+
+    #[test]
+    fn malformed_records_are_refused() {
+        for text in ["[{]", "[{\"id\":}]", "[1,]", "{}", "[{}] x", "[{\"id\":\"a}]", "[{\"id\":NaN}]"] {
+            assert!(conform(text.as_bytes(), &shape(), 1, &[]).is_err(), "{text}");
+        }
+    }
+}

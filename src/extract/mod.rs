@@ -1,0 +1,16 @@
+//! Pages to raw Parquet.
+//!
+//! A page passes one scan that cuts out what the schema does not hold ([`conform`]), is decoded by arrow-json as
+//! a whole ([`decode`]), loses the rows that another day owns ([`ownership`]), and goes into the Parquet object of
+//! its source and day. Only a few pages are in memory at a time.
+
+mod conform;
+mod decode;
+mod ownership;
+mod shape;
+mod walk;
+
+pub use conform::{Drift, DriftKey};
+pub use decode::{raw_schema, timestamp_type};
+pub use ownership::day_window;
+pub use walk::{ExtractError, Extracted, Extractor, Scope, Walk, WalkOutcome, decode_owned, decode_page};

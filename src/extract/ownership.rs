@@ -1,0 +1,285 @@
+//! Which day a row belongs to: the one that holds its start, so that no row is in two partitions or in none.
+//!
+//! Several endpoints return whatever overlaps the asked window, and histories may add the reading before it.
+//! Those rows are another day's, which gets them when it is asked for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListArray, RecordBatch, StructArray};
+use arrow::buffer::OffsetBuffer;
+use arrow::compute::kernels::cast_utils::string_to_datetime;
+use arrow::compute::{filter, filter_record_batch};
+use arrow::datatypes::{DataType, Field, Int64Type};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+
+use crate::catalog::{TimeField, TimeStep};
+use crate::samsara::Window;
+
+/// The window that is the UTC day.
+pub fn day_window(day: NaiveDate) -> Window {
+    let start = day.and_time(chrono::NaiveTime::MIN).and_utc();
+    Window { start, end: start + TimeDelta::days(1) }
+}
+
+/// What is left of a batch for one day.
+pub(super) struct Owned {
+    pub(super) batch: RecordBatch,
+    /// Rows, or readings inside rows, that the day owns.
+    pub(super) kept: u64,
+    /// The same before.
+    pub(super) total: u64,
+}
+
+/// Keeps what `day` owns.
+pub(super) fn owned_by(batch: &RecordBatch, field: &TimeField, day: NaiveDate) -> Result<Owned, String> {
+    let bounds = Bounds::of(day);
+    if field.is_of_record() {
+        let times = follow(&(Arc::new(StructArray::from(batch.clone())) as ArrayRef), field.steps())?;
+        let mask = bounds.mask(&times, None, field)?;
+        let kept = mask.true_count() as u64;
+        let total = batch.num_rows() as u64;
+        let batch = if kept == total {
+            batch.clone()
+        } else {
+            filter_record_batch(batch, &mask).map_err(|error| error.to_string())?
+        };
+        return Ok(Owned { batch, kept, total });
+    }
+    let mut counts = (0, 0);
+    let rows: ArrayRef = Arc::new(StructArray::from(batch.clone()));
+    let rows = filter_readings(&rows, field.steps(), &bounds, field, &mut counts)?;
+    let columns = rows.as_struct().columns().to_vec();
+    let batch = RecordBatch::try_new(batch.schema(), columns).map_err(|error| error.to_string())?;
+    Ok(Owned { batch, kept: counts.0, total: counts.1 })
+}
+
+/// Sorts the rows of a feed into the days that own them.
+pub(super) fn by_day(batch: &RecordBatch, field: &TimeField) -> Result<BTreeMap<NaiveDate, RecordBatch>, String> {
+    let times = follow(&(Arc::new(StructArray::from(batch.clone())) as ArrayRef), field.steps())?;
+    let mut days = Vec::with_capacity(batch.num_rows());
+    for row in 0..times.len() {
+        days.push(instant(&times, row, field)?.date_naive());
+    }
+    let mut sorted = BTreeMap::new();
+    for day in days.iter().collect::<std::collections::BTreeSet<_>>() {
+        let mask: BooleanArray = days.iter().map(|other| Some(other == day)).collect();
+        sorted.insert(*day, filter_record_batch(batch, &mask).map_err(|error| error.to_string())?);
+    }
+    Ok(sorted)
+}
+
+fn follow(array: &ArrayRef, steps: &[TimeStep]) -> Result<ArrayRef, String> {
+    let mut array = array.clone();
+    for step in steps {
+        let TimeStep::Field(name) = step else { return Err("a time is a plain field of its record".into()) };
+        array = array
+            .as_struct_opt()
+            .and_then(|fields| fields.column_by_name(name).cloned())
+            .ok_or_else(|| format!("there is no field `{name}`"))?;
+    }
+    Ok(array)
+}
+
+struct Bounds {
+    start: DateTime<Utc>,
+    end: DateTime<Utc>,
+    /// `2024-01-01T`: most times are told by their first letters.
+    prefix: String,
+}
+
+impl Bounds {
+    fn of(day: NaiveDate) -> Self {
+        let Window { start, end } = day_window(day);
+        Self { start, end, prefix: day.format("%Y-%m-%dT").to_string() }
+    }
+
+    /// Which times lie inside. `present` tells which items exist at all: a null item has nothing to own.
+    fn mask(&self, times: &ArrayRef, present: Option<&dyn Array>, field: &TimeField) -> Result<BooleanArray, String> {
+        let mut mask = Vec::with_capacity(times.len());
+        match times.as_string_opt::<i32>() {
+            Some(texts) => {
+                for row in 0..texts.len() {
+                    if present.is_some_and(|present| present.is_null(row)) {
+                        mask.push(false);
+                        continue;
+                    }
+                    let by_prefix = texts.is_valid(row) && {
+                        let text = texts.value(row);
+                        text.len() >= 20 && text.ends_with('Z') && text.starts_with(&self.prefix)
+                    };
+                    mask.push(by_prefix || self.holds(instant(times, row, field)?));
+                }
+            }
+            None => {
+                for row in 0..times.len() {
+                    let absent = present.is_some_and(|present| present.is_null(row));
+                    mask.push(!absent && self.holds(instant(times, row, field)?));
+                }
+            }
+        }
+        Ok(BooleanArray::from(mask))
+    }
+
+    fn holds(&self, at: DateTime<Utc>) -> bool {
+        self.start <= at && at < self.end
+    }
+}
+
+/// The time of one row. One that is missing or unreadable cannot be given to any day, so the partition fails
+/// rather than losing the row.
+fn instant(times: &ArrayRef, row: usize, field: &TimeField) -> Result<DateTime<Utc>, String> {
+    if times.is_null(row) {
+        return Err(format!("item {row} has no time in `{field}`, so no day owns it"));
+    }
+    let read = match times.data_type() {
+        DataType::Int64 => DateTime::from_timestamp_millis(times.as_primitive::<Int64Type>().value(row)),
+        _ => string_to_datetime(&Utc, times.as_string::<i32>().value(row)).ok(),
+    };
+    read.ok_or_else(|| format!("item {row} has no readable time in `{field}`, so no day owns it"))
+}
+
+/// Keeps the list items inside the bounds, at the place that the path leads to.
+fn filter_readings(
+    array: &ArrayRef,
+    steps: &[TimeStep],
+    bounds: &Bounds,
+    field: &TimeField,
+    counts: &mut (u64, u64),
+) -> Result<ArrayRef, String> {
+    match steps.split_first() {
+        Some((TimeStep::Items, rest)) => {
+            let list = array.as_list_opt::<i32>().ok_or("`[]` stands behind a list")?;
+            Ok(Arc::new(filter_items(list, rest, bounds, field, counts)?))
+        }
+        Some((step, rest)) => {
+            let fields = array.as_struct_opt().ok_or("a field stands in an object")?;
+            let mut columns = Vec::with_capacity(fields.num_columns());
+            for (declared, column) in fields.fields().iter().zip(fields.columns()) {
+                let follow = match step {
+                    TimeStep::Field(name) => declared.name() == name,
+                    _ => true,
+                };
+                columns.push(if follow {
+                    filter_readings(column, rest, bounds, field, counts)?
+                } else {
+                    column.clone()
+                });
+            }
+            StructArray::try_new(fields.fields().clone(), columns, fields.nulls().cloned())
+                .map(|array| Arc::new(array) as ArrayRef)
+                .map_err(|error| error.to_string())
+        }
+        None => Err("the path of the time does not lead to a list".into()),
+    }
+}
+
+fn filter_items(
+    list: &ListArray,
+    steps: &[TimeStep],
+    bounds: &Bounds,
+    field: &TimeField,
+    counts: &mut (u64, u64),
+) -> Result<ListArray, String> {
+    let offsets = list.value_offsets();
+    let (first, last) = (offsets[0] as usize, offsets[offsets.len() - 1] as usize);
+    let items = list.values().slice(first, last - first);
+    let times = follow(&items, steps)?;
+    let mask = bounds.mask(&times, Some(&items), field)?;
+    counts.0 += mask.true_count() as u64;
+    counts.1 += mask.len() as u64;
+    if mask.true_count() == mask.len() {
+        return Ok(list.clone());
+    }
+    let kept = filter(&items, &mask).map_err(|error| error.to_string())?;
+    let lengths = (0..list.len()).map(|row| {
+        let (start, end) = (offsets[row] as usize - first, offsets[row + 1] as usize - first);
+        mask.slice(start, end - start).true_count()
+    });
+    let offsets = OffsetBuffer::from_lengths(lengths);
+    let item = match list.data_type() {
+        DataType::List(item) => item.clone(),
+        _ => Arc::new(Field::new("item", kept.data_type().clone(), true)),
+    };
+    ListArray::try_new(item, offsets, kept, list.nulls().cloned()).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::{Catalog, Source};
+    use crate::extract::decode::{Decoder, Stamp};
+    use crate::samsara::Page;
+
+    fn batch(source: &str, records: &str) -> (RecordBatch, Source) {
+        let catalog = Catalog::open(None).unwrap();
+        let source = catalog.source(source).unwrap().clone();
+        let decoder = Decoder::new(&[&source]);
+        let page = Page {
+            number: 1,
+            beside: vec![],
+            records: bytes::Bytes::copy_from_slice(records.as_bytes()),
+            is_empty: false,
+            cursor: None,
+            has_next: false,
+        };
+        let decoded = decoder.decode(&page).unwrap();
+        let stamp = Stamp { window: None, parent: None, extracted_at: DateTime::UNIX_EPOCH };
+        (decoder.rows(&decoded, 0, stamp).unwrap(), source)
+    }
+
+    fn day() -> NaiveDate {
+        NaiveDate::from_ymd_opt(2024, 1, 1).unwrap()
+    }
+
+    #[test]
+    fn readings_outside_the_day_are_left_to_their_own_day() {
+        let (batch, source) = batch(
+            "fleet_vehicle_stats_engineRpm",
+            r#"[{"id":"1","engineRpm":[{"time":"2023-12-31T23:59:59.999Z","value":1},{"time":"2024-01-01T00:00:00Z","value":2},
+                {"time":"2024-01-01T01:30:00+02:00","value":3},{"time":"2024-01-02T01:00:00+02:00","value":4}]},
+                {"id":"2"},{"id":"3","engineRpm":[null]},{"id":"4","engineRpm":[]},
+                {"id":"5","engineRpm":[{"time":"2024-01-01T23:59:59.999999Z","value":5},{"time":"2024-01-02T00:00:00Z","value":6}]}]"#,
+        );
+        let owned = owned_by(&batch, source.time_field.as_ref().unwrap(), day()).unwrap();
+        assert_eq!((owned.kept, owned.total), (3, 7));
+        // The record without the statistic is none of this source's.
+        assert_eq!(owned.batch.num_rows(), 4);
+        let lists = owned.batch.column_by_name("engineRpm").unwrap().as_list::<i32>().clone();
+        let lengths: Vec<_> = (0..4).map(|row| lists.is_valid(row).then(|| lists.value(row).len())).collect();
+        assert_eq!(lengths, [Some(2), Some(0), Some(0), Some(1)]);
+        let values = lists.values().as_struct().column_by_name("value").unwrap().clone();
+        assert_eq!(values.as_primitive::<arrow::datatypes::Float64Type>().values(), &[2.0, 4.0, 5.0]);
+    }
+
+    #[test]
+    fn every_list_of_an_object_is_sorted() {
+        let (batch, source) = batch(
+            "fleet_assets_reefers",
+            r#"[{"id":1,"reeferStats":{"setPoint":[{"changedAtMs":1704067199999,"tempInMilliC":1},{"changedAtMs":1704067200000,"tempInMilliC":2}],
+                "engineHours":[{"changedAtMs":1704153600000,"engineHours":3}]}},{"id":2,"reeferStats":{}},{"id":3}]"#,
+        );
+        let owned = owned_by(&batch, source.time_field.as_ref().unwrap(), day()).unwrap();
+        assert_eq!((owned.kept, owned.total, owned.batch.num_rows()), (1, 3, 3));
+    }
+
+    #[test]
+    fn a_row_belongs_to_the_day_of_its_start_and_to_no_other() {
+        let rows = r#"[{"startMs":1704067199999,"endMs":1704070000000},{"startMs":1704067200000},{"startMs":1704153599999,"endMs":9223372036854775807}]"#;
+        let (batch, source) = batch("fleet_trips", rows);
+        let field = source.time_field.as_ref().unwrap();
+        let kept: Vec<u64> =
+            (0..3).map(|n| owned_by(&batch, field, day() + TimeDelta::days(n - 1)).unwrap().kept).collect();
+        assert_eq!(kept, [1, 2, 0]);
+        let days = by_day(&batch, field).unwrap();
+        assert_eq!(days.values().map(RecordBatch::num_rows).collect::<Vec<_>>(), [1, 2]);
+    }
+
+    #[test]
+    fn a_row_without_a_time_fails_rather_than_vanishing() {
+        for rows in [r#"[{"endMs":1}]"#, r#"[{"startMs":"soon"}]"#, r#"[{"startMs":9223372036854775807}]"#] {
+            let (batch, source) = batch("fleet_trips", rows);
+            assert!(owned_by(&batch, source.time_field.as_ref().unwrap(), day()).is_err(), "{rows}");
+        }
+    }
+}

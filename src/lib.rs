@@ -1,0 +1,16 @@
+pub mod catalog;
+pub mod cli;
+pub mod config;
+pub mod error;
+pub mod events;
+pub mod extract;
+pub mod json;
+pub mod load;
+pub mod pipeline;
+pub mod plan;
+pub mod report;
+pub mod samsara;
+pub mod simulator;
+pub mod state;
+pub mod store;
+pub mod transform;

@@ -1,0 +1,205 @@
+//! The local warehouse: a folder that keeps the contract that BigQuery keeps.
+//!
+//! `<table>/_table.json` names the contract and, per partition, the Parquet files that are the table's rows. It is
+//! replaced by compare-and-swap after the files are written, so a partition changes as one step.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::TryStreamExt;
+use object_store::ObjectStoreExt;
+use object_store::buffered::BufWriter;
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncWriteExt;
+
+use super::{FlatObjects, LoadError, Loaded, Warehouse, missing_columns};
+use crate::config::{BucketLocation, GoogleAccess};
+use crate::store::{Bucket, ObjectRef, StoreError, Version};
+use crate::transform::Contract;
+
+/// Writers of other partitions of the same table may come in between this often.
+const SWAP_TRIES: usize = 1000;
+
+/// A warehouse in a folder.
+pub struct LocalWarehouse {
+    bucket: Bucket,
+    target: String,
+}
+
+/// A table of the local warehouse, for queries.
+#[derive(Debug, Clone)]
+pub struct LocalTable {
+    /// Its contract.
+    pub contract: Contract,
+    /// Keys of its Parquet files, below the warehouse folder.
+    pub keys: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    contract: Contract,
+    partitions: BTreeMap<String, Vec<ObjectRef>>,
+}
+
+impl LocalWarehouse {
+    /// Opens the folder, which is made if need be.
+    pub fn open(folder: &Path, io: &tokio::runtime::Handle) -> Result<Self, LoadError> {
+        let location = BucketLocation::Folder(folder.to_path_buf());
+        let bucket = Bucket::open(&location, &GoogleAccess::default(), io)
+            .map_err(|error| LoadError::Store { table: "local warehouse".into(), error })?;
+        let target = format!("local:{}", bucket.url().path());
+        Ok(Self { bucket, target })
+    }
+
+    /// The folder as a bucket.
+    pub fn bucket(&self) -> &Bucket {
+        &self.bucket
+    }
+
+    /// All tables.
+    pub async fn tables(&self) -> Result<Vec<LocalTable>, LoadError> {
+        let failed = |error| LoadError::Store { table: "local warehouse".into(), error };
+        let mut tables = Vec::new();
+        for (key, _) in self.bucket.list("").await.map_err(failed)? {
+            let Some(name) = key.strip_suffix("/_table.json") else { continue };
+            let Some((manifest, _)) = self.manifest(name).await? else { continue };
+            let keys = manifest.partitions.values().flatten().map(|object| object.path.clone()).collect();
+            tables.push(LocalTable { contract: manifest.contract, keys });
+        }
+        Ok(tables)
+    }
+
+    async fn manifest(&self, table: &str) -> Result<Option<(Manifest, Version)>, LoadError> {
+        let key = manifest_key(table);
+        let failed = |error| LoadError::Store { table: table.into(), error };
+        let Some((bytes, version)) = self.bucket.read(&key).await.map_err(failed)? else { return Ok(None) };
+        let manifest = serde_json::from_slice(&bytes).map_err(|error| LoadError::Unreachable {
+            target: self.target.clone(),
+            reason: format!("{} is no table manifest: {error}", self.bucket.uri(&key)),
+        })?;
+        Ok(Some((manifest, version)))
+    }
+
+    /// Changes the manifest, again and again until nobody came in between. Gives what the change returned.
+    async fn change<T>(
+        &self,
+        contract: &Contract,
+        change: impl Fn(&mut Manifest) -> Result<T, LoadError>,
+    ) -> Result<T, LoadError> {
+        let table = &contract.table;
+        let failed = |error| LoadError::Store { table: table.clone(), error };
+        for _ in 0..SWAP_TRIES {
+            let (mut manifest, version) = match self.manifest(table).await? {
+                Some((manifest, version)) => (manifest, Some(version)),
+                None => (Manifest { contract: contract.clone(), partitions: BTreeMap::new() }, None),
+            };
+            let result = change(&mut manifest)?;
+            let bytes = Bytes::from(serde_json::to_vec_pretty(&manifest).unwrap_or_default());
+            match self.bucket.swap(&manifest_key(table), version.as_ref(), bytes).await {
+                Ok(_) => return Ok(result),
+                Err(StoreError::Conflict { .. }) => tokio::task::yield_now().await,
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Err(failed(StoreError::Conflict { uri: self.bucket.uri(&manifest_key(table)) }))
+    }
+
+    /// Copies an object of the flattened bucket under a name of its own.
+    async fn copy(&self, contract: &Contract, flat: &FlatObjects, object: &ObjectRef) -> Result<ObjectRef, LoadError> {
+        let name = object.path.rsplit('/').next().unwrap_or(&object.path);
+        // The fingerprint keeps a reload of the same partition away from the files that queries still read.
+        let mark = &flat.fingerprint[..flat.fingerprint.len().min(12)];
+        let key = format!("{}/{}/{mark}-{name}", contract.table, flat.partition);
+        let failed = |verb, uri: String, source: object_store::Error| LoadError::Store {
+            table: contract.table.clone(),
+            error: StoreError::Object { verb, uri, source: Box::new(source) },
+        };
+        let from = object_store::path::Path::from(object.path.as_str());
+        let read = |error| failed("read", flat.bucket.uri(&object.path), error);
+        let written = |error: std::io::Error| {
+            failed(
+                "write",
+                self.bucket.uri(&key),
+                object_store::Error::Generic { store: "local", source: error.into() },
+            )
+        };
+        let mut bytes = flat.bucket.store().get(&from).await.map_err(read)?.into_stream();
+        let mut writer = BufWriter::new(self.bucket.store(), object_store::path::Path::from(key.as_str()));
+        while let Some(chunk) = bytes.try_next().await.map_err(read)? {
+            writer.write_all(&chunk).await.map_err(written)?;
+        }
+        writer.shutdown().await.map_err(written)?;
+        Ok(ObjectRef { path: key, ..object.clone() })
+    }
+}
+
+fn manifest_key(table: &str) -> String {
+    format!("{table}/_table.json")
+}
+
+#[async_trait]
+impl Warehouse for LocalWarehouse {
+    fn target(&self) -> &str {
+        &self.target
+    }
+
+    async fn prepare(&self, contract: &Contract) -> Result<(), LoadError> {
+        if let Some((manifest, _)) = self.manifest(&contract.table).await?
+            && manifest.contract == *contract
+        {
+            return Ok(());
+        }
+        self.change(contract, |manifest| {
+            let columns = manifest.contract.columns.iter();
+            let existing: Vec<_> =
+                columns.map(|column| (column.name.clone(), column.column_type.bigquery().to_string())).collect();
+            missing_columns(&contract.table, contract, &existing)?;
+            if manifest.contract.partition_by != contract.partition_by {
+                return Err(LoadError::Shape {
+                    table: contract.table.clone(),
+                    reason: format!(
+                        "it is partitioned by {:?}, the model says {:?}: give the model a new name",
+                        manifest.contract.partition_by, contract.partition_by
+                    ),
+                });
+            }
+            // Columns that the model no longer has stay, as in BigQuery.
+            let gone = manifest
+                .contract
+                .columns
+                .iter()
+                .filter(|old| !contract.columns.iter().any(|column| column.name.eq_ignore_ascii_case(&old.name)));
+            let mut next = contract.clone();
+            next.columns.extend(gone.cloned());
+            manifest.contract = next;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn replace(&self, contract: &Contract, flat: &FlatObjects) -> Result<Loaded, LoadError> {
+        let mut files = Vec::with_capacity(flat.objects.len());
+        for object in &flat.objects {
+            files.push(self.copy(contract, flat, object).await?);
+        }
+        let partition = flat.partition.to_string();
+        let replaced =
+            self.change(contract, |manifest| Ok(manifest.partitions.insert(partition.clone(), files.clone()))).await?;
+        for old in replaced.into_iter().flatten().filter(|old| !files.contains(old)) {
+            // A file that cannot be removed is an orphan, no row of the table: the next cleaning takes it.
+            let _ = self.bucket.store().delete(&object_store::path::Path::from(old.path.as_str())).await;
+        }
+        Ok(Loaded { rows: files.iter().map(|file| file.rows).sum(), job: None })
+    }
+}
+
+impl LocalTable {
+    /// The columns.
+    pub fn schema(&self) -> SchemaRef {
+        self.contract.schema()
+    }
+}

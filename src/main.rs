@@ -1,0 +1,4 @@
+//! Hands over to the command line.
+fn main() -> std::process::ExitCode {
+    samsara_etl::cli::main()
+}

@@ -1,0 +1,282 @@
+//! Walks of the plan, some at a time, each committed when it is whole.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::array::AsArray;
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::ObjectStoreExt;
+use tokio::sync::mpsc;
+
+use super::{Ready, Run, ends_run};
+use crate::catalog::Source;
+use crate::error::Error;
+use crate::events::Event;
+use crate::extract::{ExtractError, Extracted, Extractor, Scope, Walk, WalkOutcome, raw_schema};
+use crate::plan::{PlannedScope, PlannedWalk};
+use crate::samsara::Client;
+use crate::state::{Feed, RawState};
+use crate::store::ObjectRef;
+use crate::store::layout::Partition;
+use crate::transform::{QueryTable, query};
+
+/// Memory for reading a list of ids.
+const ROSTER_MEMORY: usize = 256 << 20;
+
+/// Runs the extract stage, then hands on what was complete before.
+pub(super) async fn run(
+    run: Arc<Run>,
+    client: Option<Client>,
+    workers: usize,
+    ready: mpsc::Sender<Ready>,
+) -> Result<(), Error> {
+    // What was complete before is looked at meanwhile: the models may have changed.
+    let earlier = async {
+        for partition in &run.plan.committed {
+            if run.shutdown.is_cancelled() || ready.send(partition.clone()).await.is_err() {
+                break;
+            }
+        }
+    };
+    let walks = async {
+        let Some(client) = client else { return Ok(()) };
+        let extractor = Extractor {
+            client,
+            bucket: run.raw.clone(),
+            run: run.id.clone(),
+            cpu: run.cpu.clone(),
+            observer: run.observer.clone(),
+        };
+        // Lists first: fan-outs ask for their rows.
+        for walks in [&run.plan.snapshots, &run.plan.windows] {
+            stream::iter(walks)
+                .map(Ok)
+                .try_for_each_concurrent(workers, |walk| one(&run, &extractor, walk, &ready))
+                .await?;
+        }
+        Ok(())
+    };
+    let ((), result) = tokio::join!(earlier, walks);
+    if result.is_err() {
+        run.shutdown.cancel();
+    }
+    result
+}
+
+/// One walk. Its failure is reported, and an error only if nothing else can work either.
+async fn one(
+    run: &Run,
+    extractor: &Extractor,
+    planned: &PlannedWalk,
+    ready: &mpsc::Sender<Ready>,
+) -> Result<(), Error> {
+    if run.shutdown.is_cancelled() {
+        return Ok(());
+    }
+    let result = tokio::select! {
+        () = run.shutdown.cancelled() => return Ok(()),
+        result = read(run, extractor, planned) => result,
+    };
+    let partitions = match result {
+        Ok(partitions) => partitions,
+        Err(error) if ends_run(&error) => return Err(error),
+        Err(error) => {
+            for source in &planned.sources {
+                run.failed(source, None, &error);
+            }
+            return Ok(());
+        }
+    };
+    for partition in partitions {
+        // The stage behind is gone only when the run is being stopped.
+        let _ = ready.send(partition).await;
+    }
+    Ok(())
+}
+
+async fn read(run: &Run, extractor: &Extractor, planned: &PlannedWalk) -> Result<Vec<Ready>, Error> {
+    let sources: Vec<Source> = planned.sources.iter().filter_map(|name| run.catalog.source(name)).cloned().collect();
+    let parents = match sources.first().and_then(|source| source.parent.as_ref()) {
+        Some(parent) => parents(run, &parent.source, &parent.field).await?,
+        None => Vec::new(),
+    };
+    let scope = match &planned.scope {
+        PlannedScope::Snapshot => Scope::Snapshot,
+        PlannedScope::Days(days) => Scope::Days(days.clone()),
+        PlannedScope::Feed { resume, since } => Scope::Feed { resume: resume.clone(), since: *since },
+    };
+    let walk = Arc::new(Walk { sources, scope, parents });
+    let outcome = match extractor.read(walk.clone()).await {
+        Err(error) if is_dead_cursor(&error) => restart_feed(extractor, &walk, error).await?,
+        other => other?,
+    };
+    match &walk.scope {
+        Scope::Feed { .. } => commit_feed(run, &walk, &outcome).await?,
+        _ => {
+            for (index, extracted) in outcome.partitions.iter().enumerate() {
+                commit(run, &outcome, extracted, index == 0).await?;
+            }
+        }
+    }
+    Ok(outcome.partitions.into_iter().map(|extracted| (extracted.source, extracted.partition)).collect())
+}
+
+fn is_dead_cursor(error: &ExtractError) -> bool {
+    matches!(error.api(), Some(crate::samsara::SamsaraError::CursorRefused { .. }))
+}
+
+/// A dead cursor is dropped together with its query, and the walk begins again, once.
+async fn restart_feed(extractor: &Extractor, walk: &Walk, error: ExtractError) -> Result<WalkOutcome, ExtractError> {
+    match &walk.scope {
+        Scope::Feed { resume: Some(_), since } => {
+            tracing::warn!(source = walk.tables(), %error, "cursor dropped, feed begins again");
+            let scope = Scope::Feed { resume: None, since: *since - chrono::TimeDelta::days(1) };
+            extractor.read(Arc::new(Walk { scope, ..walk.clone() })).await
+        }
+        Scope::Feed { .. } => Err(error),
+        _ => extractor.read(Arc::new(walk.clone())).await,
+    }
+}
+
+/// Points the state at what a walk wrote for one partition. What the walk counted as a whole stands at its first.
+async fn commit(run: &Run, outcome: &WalkOutcome, extracted: &Extracted, first: bool) -> Result<(), Error> {
+    let handle = run.states.source(&extracted.source).await?;
+    let partition = extracted.partition;
+    let raw = raw_state(outcome, extracted, first);
+    let before = handle.look(|state| state.partition(partition).and_then(|found| found.raw.clone()));
+    let unchanged = before.is_some_and(|before| before.content == raw.content);
+    if unchanged {
+        discard(run, &extracted.objects).await;
+        // A list has nothing to settle; a day is final once it was read late enough.
+        if partition != Partition::Snapshot {
+            let at = raw.extracted_at;
+            handle
+                .commit(move |state| {
+                    if let Some(raw) = &mut state.partition_mut(partition).raw {
+                        raw.extracted_at = at;
+                    }
+                })
+                .await?;
+        }
+    } else {
+        let raw = raw.clone();
+        handle.commit(move |state| state.partition_mut(partition).raw = Some(raw)).await?;
+    }
+    observe(run, extracted, &raw, unchanged);
+    Ok(())
+}
+
+/// Adds what a feed brought to its days, and moves its cursor, in one commit: nothing it sent is sent again.
+async fn commit_feed(run: &Run, walk: &Walk, outcome: &WalkOutcome) -> Result<(), Error> {
+    let Some(source) = walk.sources.first() else { return Ok(()) };
+    let handle = run.states.source(&source.name).await?;
+    let position = outcome.feed.clone().map(|(query, cursor)| Feed { query, cursor, at: outcome.extracted_at });
+    let moved = position.as_ref().is_some_and(|position| {
+        handle.look(|state| {
+            state.feed.as_ref().is_none_or(|before| {
+                // The same cursor is written again only to keep its age honest.
+                before.cursor != position.cursor
+                    || before.query != position.query
+                    || position.at - before.at > chrono::TimeDelta::days(1)
+            })
+        })
+    });
+    let days: Vec<(Partition, RawState)> = outcome
+        .partitions
+        .iter()
+        .enumerate()
+        .map(|(index, extracted)| (extracted.partition, raw_state(outcome, extracted, index == 0)))
+        .collect();
+    if moved || !days.is_empty() {
+        let added = days.clone();
+        handle
+            .commit(move |state| {
+                for (day, raw) in added {
+                    match &mut state.partition_mut(day).raw {
+                        Some(before) => {
+                            before.objects.extend(raw.objects);
+                            before.records += raw.records;
+                            before.rescued += raw.rescued;
+                            before.content = raw.content;
+                            before.extracted_at = raw.extracted_at;
+                        }
+                        none => *none = Some(raw),
+                    }
+                }
+                if position.is_some() {
+                    state.feed = position;
+                }
+            })
+            .await?;
+    }
+    for (extracted, (_, raw)) in outcome.partitions.iter().zip(&days) {
+        observe(run, extracted, raw, false);
+    }
+    Ok(())
+}
+
+fn raw_state(outcome: &WalkOutcome, extracted: &Extracted, first: bool) -> RawState {
+    RawState {
+        objects: extracted.objects.clone(),
+        records: if first { outcome.records } else { 0 },
+        not_owned: extracted.not_owned,
+        rescued: if first { outcome.rescued } else { 0 },
+        content: outcome.content.clone(),
+        extracted_at: outcome.extracted_at,
+    }
+}
+
+fn observe(run: &Run, extracted: &Extracted, raw: &RawState, unchanged: bool) {
+    run.observer.observe(&Event::PartitionExtracted {
+        source: extracted.source.clone(),
+        partition: extracted.partition,
+        records: raw.records,
+        rows: extracted.objects.iter().map(|object| object.rows).sum(),
+        not_owned: raw.not_owned,
+        rescued: raw.rescued,
+        unchanged,
+    });
+}
+
+/// Removes objects that no state will name. What cannot be removed is an orphan, which counts for nothing.
+async fn discard(run: &Run, objects: &[ObjectRef]) {
+    for object in objects {
+        let path = object_store::path::Path::from(object.path.as_str());
+        if let Err(error) = run.raw.store().delete(&path).await {
+            tracing::debug!(object = object.path, %error, "orphan left behind");
+        }
+    }
+}
+
+/// The ids of a parent's committed snapshot, sorted.
+async fn parents(run: &Run, source: &str, field: &str) -> Result<Vec<String>, Error> {
+    let handle = run.states.source(source).await?;
+    let raw = handle.look(|state| state.partition(Partition::Snapshot).and_then(|partition| partition.raw.clone()));
+    let (Some(raw), Some(declared)) = (raw, run.catalog.source(source)) else {
+        return Err(Error::Usage(format!("its parent {source} could not be read, so there are no ids to ask for")));
+    };
+    let table = QueryTable {
+        raw: true,
+        name: source.into(),
+        schema: raw_schema(declared),
+        bucket: run.raw.clone(),
+        keys: raw.objects.into_iter().map(|object| object.path).collect(),
+    };
+    let sql = format!(
+        "SELECT DISTINCT CAST(\"{field}\" AS VARCHAR) AS id FROM raw.\"{source}\" WHERE \"{field}\" IS NOT NULL"
+    );
+    let cpu = run.cpu.clone();
+    let ids: BTreeSet<String> = cpu
+        .spawn(async move {
+            let mut result = query(&sql, &[table], ROSTER_MEMORY).await?;
+            let mut ids = BTreeSet::new();
+            while let Some(batch) = result.next().await? {
+                let column = batch.column(0).as_string_opt::<i32>();
+                ids.extend(column.into_iter().flatten().flatten().map(str::to_string));
+            }
+            Ok::<_, crate::transform::TransformError>(ids)
+        })
+        .await
+        .map_err(|error| Error::Usage(format!("{source}: reading its ids stopped: {error}")))??;
+    Ok(ids.into_iter().collect())
+}

@@ -1,0 +1,204 @@
+//! Drives partitions through the stations.
+//!
+//! Walks, models and loads go on at the same time, with bounded queues between them; SQL and decoding have threads
+//! of their own, so that a network-bound stage never waits for a CPU-bound one. A stage reads only what the one
+//! before has committed.
+
+mod extracting;
+pub mod fixtures;
+mod flattening;
+mod loading;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chrono::Utc;
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::catalog::Catalog;
+use crate::config::Config;
+use crate::error::Error;
+use crate::events::{Observer, Observers};
+use crate::load::{self, Warehouse};
+use crate::plan::{self, Plan, Stage, Wish};
+use crate::report::{RunReport, Tally};
+use crate::samsara::{Client, SamsaraError};
+use crate::state::StateStore;
+use crate::store::Bucket;
+use crate::store::layout::{Partition, RunId};
+use crate::transform::{Contract, Transformer, bind};
+
+/// Partitions that wait between two stages.
+const QUEUE: usize = 64;
+
+/// The whole flow over one pair of buckets.
+pub struct Pipeline {
+    config: Config,
+    catalog: Arc<Catalog>,
+    states: StateStore,
+    raw: Bucket,
+    flattened: Bucket,
+    /// Threads for decoding and SQL; none only while being dropped.
+    cpu: Option<Runtime>,
+}
+
+/// What all stages of one run share.
+struct Run {
+    catalog: Arc<Catalog>,
+    states: StateStore,
+    raw: Bucket,
+    id: RunId,
+    observer: Arc<dyn Observer>,
+    shutdown: CancellationToken,
+    contracts: BTreeMap<String, Contract>,
+    cpu: Handle,
+    plan: Plan,
+}
+
+/// A partition whose raw rows are committed, on its way to the models.
+type Ready = (String, Partition);
+
+impl Pipeline {
+    /// Opens the buckets. Must be called on a tokio runtime, which does the waiting.
+    pub fn new(config: Config, catalog: Catalog) -> Result<Self, Error> {
+        let io = Handle::current();
+        let raw = Bucket::open(&config.storage.raw, &config.storage.google, &io)?;
+        let flattened = Bucket::open(&config.storage.flattened, &config.storage.google, &io)?;
+        let cpu = tokio::runtime::Builder::new_multi_thread()
+            .thread_name("cpu")
+            .enable_all()
+            .build()
+            .map_err(|source| Error::System { what: "cannot start threads".into(), source })?;
+        Ok(Self {
+            config,
+            catalog: Arc::new(catalog),
+            states: StateStore::new(raw.clone()),
+            raw,
+            flattened,
+            cpu: Some(cpu),
+        })
+    }
+
+    /// The catalog.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// The state documents.
+    pub fn states(&self) -> &StateStore {
+        &self.states
+    }
+
+    /// The raw bucket.
+    pub fn raw(&self) -> &Bucket {
+        &self.raw
+    }
+
+    /// The flattened bucket.
+    pub fn flattened(&self) -> &Bucket {
+        &self.flattened
+    }
+
+    /// What a run would do.
+    pub async fn plan(&self, wish: Wish) -> Result<Plan, Error> {
+        Ok(plan::make(&self.catalog, &self.states, wish, Utc::now()).await?)
+    }
+
+    /// Does what the plan says. Failures of single tables are in the report; an error ends the run.
+    pub async fn run(
+        &self,
+        plan: Plan,
+        observers: Vec<Arc<dyn Observer>>,
+        shutdown: CancellationToken,
+    ) -> Result<RunReport, Error> {
+        let tally = Arc::new(Tally::default());
+        let mut all = observers;
+        all.push(tally.clone());
+        let observer: Arc<dyn Observer> = Arc::new(Observers::new(all));
+
+        let mut contracts = BTreeMap::new();
+        for model in plan.wish.selection.models.iter().filter_map(|name| self.catalog.model(name)) {
+            contracts.insert(model.name.clone(), bind(&self.catalog, model).await?);
+        }
+        let stages = plan.wish.stages.clone();
+        let client = match stages.contains(&Stage::Extract) {
+            true => Some(Client::connect(&self.config.samsara, observer.clone()).await?),
+            false => None,
+        };
+        let warehouse = match stages.contains(&Stage::Load) {
+            true => Some(self.open_warehouse().await?),
+            false => None,
+        };
+        let Some(cpu) = self.cpu.as_ref().map(|runtime| runtime.handle().clone()) else {
+            return Err(Error::Usage("the pipeline is shut down".into()));
+        };
+        let run = Arc::new(Run {
+            catalog: self.catalog.clone(),
+            states: self.states.clone(),
+            raw: self.raw.clone(),
+            id: RunId::new(Utc::now()),
+            observer,
+            shutdown: shutdown.clone(),
+            contracts,
+            cpu,
+            plan,
+        });
+        let (ready, committed) = mpsc::channel::<Ready>(QUEUE);
+        let (flat, loadable) = mpsc::channel(QUEUE);
+        let transformer = match stages.contains(&Stage::Transform) {
+            true => Some(Transformer::new(
+                self.catalog.clone(),
+                self.config.sql_memory,
+                self.raw.clone(),
+                self.flattened.clone(),
+            )?),
+            false => None,
+        };
+        let extract = extracting::run(run.clone(), client, self.config.max_workers, ready);
+        let transform = flattening::run(run.clone(), transformer, committed, flat);
+        let load = loading::run(run.clone(), warehouse, self.flattened.clone(), loadable);
+        // Each stage ends when the one before has closed its queue.
+        let (extracted, transformed, loaded) = tokio::join!(extract, transform, load);
+        let mut report = tally.report();
+        report.run = run.id.to_string();
+        report.cancelled = shutdown.is_cancelled();
+        extracted.and(transformed).and(loaded)?;
+        Ok(report)
+    }
+
+    async fn open_warehouse(&self) -> Result<Arc<dyn Warehouse>, Error> {
+        let io = Handle::current();
+        Ok(load::open(&self.config.warehouse, &self.config.storage.google, &io).await?)
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        // Dropping a runtime inside another one blocks, which tokio forbids.
+        if let Some(cpu) = self.cpu.take() {
+            cpu.shutdown_background();
+        }
+    }
+}
+
+impl Run {
+    fn failed(&self, name: &str, partition: Option<Partition>, error: &Error) {
+        self.observer.observe(&crate::events::Event::Failed {
+            name: name.to_string(),
+            partition: partition.map(|partition| partition.to_string()),
+            error: error.to_string(),
+        });
+    }
+}
+
+/// Whether an error is about everything and not about one table.
+fn ends_run(error: &Error) -> bool {
+    match error {
+        Error::Extract(error) => error.api().is_some_and(SamsaraError::ends_run),
+        Error::Samsara(error) => error.ends_run(),
+        Error::State(_) => true,
+        _ => false,
+    }
+}

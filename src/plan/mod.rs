@@ -1,0 +1,346 @@
+//! What a run is going to do, as a value: what is printed is what is executed.
+
+mod dates;
+mod selection;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
+
+use crate::catalog::{Catalog, Source, SourceKind};
+use crate::state::{SourceState, StateError, StateStore};
+use crate::store::layout::Partition;
+
+pub use dates::{DEFAULT_START, Dates, days, parse_date};
+pub use selection::{Selection, SelectionError, names_in_file};
+
+/// Feed cursors live 30 days; one that is nearly that old is not trusted.
+const CURSOR_DAYS: i64 = 29;
+/// A list of parents older than this is read again before a fan-out.
+const ROSTER_HOURS: i64 = 24;
+
+/// The parts of a run. Each reads what the one before has committed, so any of them can run alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// API to raw Parquet.
+    Extract,
+    /// Raw Parquet to flattened Parquet.
+    Transform,
+    /// Flattened Parquet into the warehouse.
+    Load,
+}
+
+impl FromStr for Stage {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "extract" | "download" => Ok(Self::Extract),
+            "transform" => Ok(Self::Transform),
+            "load" => Ok(Self::Load),
+            other => Err(format!("`{other}` is no stage; known are extract (or download), transform, load")),
+        }
+    }
+}
+
+/// What a run is asked for.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// Which tables.
+    pub selection: Selection,
+    /// Which days.
+    pub dates: Dates,
+    /// Which stages.
+    pub stages: BTreeSet<Stage>,
+}
+
+/// What a run is going to do.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// What was asked for.
+    pub wish: Wish,
+    /// Lists to read, parents of fan-outs among them. They come first.
+    pub snapshots: Vec<PlannedWalk>,
+    /// Days and feeds to read.
+    pub windows: Vec<PlannedWalk>,
+    /// Complete partitions whose models may be stale, with the source that drives them.
+    pub committed: Vec<(String, Partition)>,
+    /// Days that are complete and are not asked for again.
+    pub complete_days: u64,
+}
+
+/// One walk that a run is going to make.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlannedWalk {
+    /// One source, or several that share calls.
+    pub sources: Vec<String>,
+    /// What of them.
+    pub scope: PlannedScope,
+}
+
+/// What a walk reads.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PlannedScope {
+    /// The whole list.
+    Snapshot,
+    /// Consecutive days.
+    Days(Vec<NaiveDate>),
+    /// Everything new.
+    Feed {
+        /// The stored query and cursor.
+        resume: Option<(String, String)>,
+        /// Where to begin without them.
+        since: DateTime<Utc>,
+    },
+}
+
+/// Makes the plan from the catalog, the state and the clock.
+pub async fn make(catalog: &Catalog, states: &StateStore, wish: Wish, now: DateTime<Utc>) -> Result<Plan, StateError> {
+    let mut plan = Plan {
+        wish: wish.clone(),
+        snapshots: Vec::new(),
+        windows: Vec::new(),
+        committed: Vec::new(),
+        complete_days: 0,
+    };
+    let selected: Vec<&Source> = wish.selection.sources.iter().filter_map(|name| catalog.source(name)).collect();
+    let extract = wish.stages.contains(&Stage::Extract);
+    let mut wanted: BTreeMap<&str, Vec<NaiveDate>> = BTreeMap::new();
+    let mut snapshots: BTreeSet<&str> = BTreeSet::new();
+    for source in &selected {
+        let handle = states.source(&source.name).await?;
+        let state = handle.look(Clone::clone);
+        if extract {
+            match source.kind {
+                SourceKind::Snapshot => {
+                    snapshots.insert(&source.name);
+                }
+                SourceKind::Feed => plan.windows.push(feed(source, &state, &wish.dates, now)),
+                SourceKind::Window | SourceKind::Report => {
+                    let (days, complete) = days_to_read(source, &state, &wish.dates, now);
+                    plan.complete_days += complete;
+                    if !days.is_empty() {
+                        wanted.insert(&source.name, days);
+                    }
+                }
+            }
+        }
+        let reading = wanted.get(source.name.as_str());
+        let is_read = |partition: Partition| match partition {
+            Partition::Snapshot => snapshots.contains(source.name.as_str()),
+            Partition::Day(day) => reading.is_some_and(|days| days.contains(&day)),
+        };
+        plan.committed.extend(
+            state
+                .complete()
+                .filter(|(partition, _)| !is_read(*partition))
+                .map(|(partition, _)| (source.name.clone(), partition)),
+        );
+    }
+    for name in wanted.keys() {
+        let Some(parent) = catalog.source(name).and_then(|source| source.parent.as_ref()) else { continue };
+        let handle = states.source(&parent.source).await?;
+        let fresh = handle.look(|state| {
+            let raw = state.partition(Partition::Snapshot).and_then(|partition| partition.raw.as_ref());
+            raw.is_some_and(|raw| raw.extracted_at + TimeDelta::hours(ROSTER_HOURS) > now)
+        });
+        if !fresh && let Some(parent) = catalog.source(&parent.source) {
+            snapshots.insert(&parent.name);
+        }
+    }
+    plan.snapshots = snapshots
+        .into_iter()
+        .map(|name| PlannedWalk { sources: vec![name.into()], scope: PlannedScope::Snapshot })
+        .collect();
+    plan.windows.extend(group(catalog, wanted));
+    Ok(plan)
+}
+
+fn feed(source: &Source, state: &SourceState, dates: &Dates, now: DateTime<Utc>) -> PlannedWalk {
+    let alive = |at: DateTime<Utc>| now - at < TimeDelta::days(CURSOR_DAYS);
+    let midnight = |day: NaiveDate| day.and_time(chrono::NaiveTime::MIN).and_utc();
+    let (resume, since) = match &state.feed {
+        Some(feed) if alive(feed.at) => (Some((feed.query.clone(), feed.cursor.clone())), feed.at),
+        // A dead cursor: begin again a little before it was received.
+        Some(feed) => (None, feed.at - TimeDelta::days(1)),
+        None => (None, midnight(dates.start.unwrap_or(DEFAULT_START))),
+    };
+    PlannedWalk { sources: vec![source.name.clone()], scope: PlannedScope::Feed { resume, since } }
+}
+
+/// The days that must be asked for, and how many need not.
+fn days_to_read(source: &Source, state: &SourceState, dates: &Dates, now: DateTime<Utc>) -> (Vec<NaiveDate>, u64) {
+    let today = now.date_naive();
+    let start = dates.start.unwrap_or_else(|| match state.last_day() {
+        // Where it left off, and the days before that may still change.
+        Some(day) => day - Days::new(u64::from(source.lookback_days)),
+        None => DEFAULT_START,
+    });
+    // A day that has not begun has nothing to ask for.
+    let end = dates.end.unwrap_or(today).min(today + Days::new(1));
+    let mut complete = 0;
+    let wanted = days(start, end)
+        .filter(|day| {
+            let partition = state.partition(Partition::Day(*day)).and_then(|partition| partition.raw.as_ref());
+            let settled = partition.is_some_and(|raw| raw.extracted_at >= settled_at(source, *day));
+            complete += u64::from(settled);
+            !settled
+        })
+        .collect();
+    (wanted, complete)
+}
+
+/// From when on a read of the day is final: the day and its late data are over.
+fn settled_at(source: &Source, day: NaiveDate) -> DateTime<Utc> {
+    let over = day + Days::new(1 + u64::from(source.lookback_days));
+    over.and_time(chrono::NaiveTime::MIN).and_utc()
+}
+
+/// Sources that share an endpoint share calls; consecutive days share one request where the source allows it.
+fn group(catalog: &Catalog, wanted: BTreeMap<&str, Vec<NaiveDate>>) -> Vec<PlannedWalk> {
+    let mut walks = Vec::new();
+    let mut shared: BTreeMap<(String, NaiveDate), Vec<String>> = BTreeMap::new();
+    for (name, days) in wanted {
+        let Some(source) = catalog.source(name) else { continue };
+        if let Some(key) = source.share_key() {
+            for day in days {
+                shared.entry((key.clone(), day)).or_default().push(name.to_string());
+            }
+            continue;
+        }
+        let mut run: Vec<NaiveDate> = Vec::new();
+        for day in days {
+            let follows = run.last().is_none_or(|last| *last + Days::new(1) == day);
+            if !follows || run.len() >= source.days_per_request as usize {
+                walks.push(PlannedWalk {
+                    sources: vec![name.into()],
+                    scope: PlannedScope::Days(std::mem::take(&mut run)),
+                });
+            }
+            run.push(day);
+        }
+        walks.push(PlannedWalk { sources: vec![name.into()], scope: PlannedScope::Days(run) });
+    }
+    for ((_, day), names) in shared {
+        let limit = names.first().and_then(|name| catalog.source(name)?.share.as_ref()).map_or(1, |share| share.limit);
+        for sources in names.chunks(limit) {
+            walks.push(PlannedWalk { sources: sources.to_vec(), scope: PlannedScope::Days(vec![day]) });
+        }
+    }
+    // Old days first, whatever the table: then what is complete is a span of time.
+    walks.sort_by_key(|walk| match &walk.scope {
+        PlannedScope::Days(days) => days.first().copied(),
+        _ => None,
+    });
+    walks
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tables: BTreeSet<&String> = self.windows.iter().flat_map(|walk| &walk.sources).collect();
+        let lists = self.snapshots.len();
+        writeln!(f, "extract    {lists} lists, {} walks over {} daily sources", self.windows.len(), tables.len())?;
+        for name in &tables {
+            let days = self.windows.iter().filter(|walk| walk.sources.contains(name)).map(|walk| match &walk.scope {
+                PlannedScope::Days(days) => days.len(),
+                _ => 0,
+            });
+            let (walks, days) = days.fold((0, 0), |(walks, all), days| (walks + 1, all + days));
+            let what = if days == 0 { "feed".to_string() } else { format!("{days} days in {walks} walks") };
+            writeln!(f, "           {name}: {what}")?;
+        }
+        writeln!(f, "           {} days are complete and are not asked for", self.complete_days)?;
+        write!(f, "transform, load: {} committed partitions are checked for stale models", self.committed.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::RawState;
+
+    fn now() -> DateTime<Utc> {
+        "2026-11-24T12:00:00Z".parse().unwrap()
+    }
+
+    fn dates(start: &str, end: &str) -> Dates {
+        Dates::parse(Some(start), Some(end)).unwrap()
+    }
+
+    fn read_at(state: &mut SourceState, day: &str, at: &str) {
+        let raw = RawState {
+            objects: vec![],
+            records: 0,
+            not_owned: 0,
+            rescued: 0,
+            content: String::new(),
+            extracted_at: at.parse().unwrap(),
+        };
+        state.partition_mut(Partition::Day(parse_date(day).unwrap())).raw = Some(raw);
+    }
+
+    #[test]
+    fn settled_days_are_left_alone_and_days_that_may_change_are_read_again() {
+        let catalog = Catalog::open(None).unwrap();
+        let source = catalog.source("fleet_vehicles_fuel_energy").unwrap();
+        let mut state = SourceState::new(&source.name);
+        read_at(&mut state, "2026-11-01", "2026-11-05T00:00:00Z");
+        read_at(&mut state, "2026-11-02", "2026-11-05T23:59:59Z");
+        let (days, complete) = days_to_read(source, &state, &dates("2026-11-01", "2026-11-04"), now());
+        assert_eq!(days.iter().map(ToString::to_string).collect::<Vec<_>>(), ["2026-11-02", "2026-11-03"]);
+        assert_eq!(complete, 1);
+    }
+
+    #[test]
+    fn the_future_is_not_asked_for() {
+        let catalog = Catalog::open(None).unwrap();
+        let source = catalog.source("fleet_trips").unwrap();
+        let state = SourceState::new("fleet_trips");
+        let (days, _) = days_to_read(source, &state, &dates("2026-11-23", "2027-01-01"), now());
+        assert_eq!(days.len(), 2);
+    }
+
+    #[test]
+    fn statistics_share_calls_three_by_three() {
+        let catalog = Catalog::open(None).unwrap();
+        let day = parse_date("2024-01-01").unwrap();
+        let names = ["engineRpm", "faultCodes", "gps"].map(|name| format!("fleet_vehicle_stats_{name}"));
+        let wanted = names.iter().map(|name| (name.as_str(), vec![day])).collect();
+        let walks = group(&catalog, wanted);
+        assert_eq!(walks.len(), 1);
+        assert_eq!(walks[0].sources, names);
+    }
+
+    #[test]
+    fn consecutive_days_share_a_request_up_to_the_source_s_limit() {
+        let catalog = Catalog::open(None).unwrap();
+        let all: Vec<_> = days(parse_date("2024-01-01").unwrap(), parse_date("2024-02-10").unwrap()).collect();
+        let with_gap = all.iter().copied().filter(|day| day.to_string() != "2024-01-05").collect();
+        let lengths: Vec<_> = group(&catalog, [("fleet_trips", with_gap)].into())
+            .into_iter()
+            .map(|walk| match walk.scope {
+                PlannedScope::Days(days) => days.len(),
+                _ => 0,
+            })
+            .collect();
+        assert_eq!(lengths, [4, 30, 5]);
+    }
+
+    #[test]
+    fn a_feed_goes_on_from_its_cursor_unless_it_is_too_old() {
+        let catalog = Catalog::open(None).unwrap();
+        let source = catalog.source("fleet_safety_events_audit_logs").unwrap();
+        let mut state = SourceState::new(&source.name);
+        let resume = |state: &SourceState| match feed(source, state, &Dates::default(), now()).scope {
+            PlannedScope::Feed { resume, .. } => resume,
+            _ => None,
+        };
+        assert_eq!(resume(&state), None);
+        for (at, alive) in [("2026-11-20T00:00:00Z", true), ("2026-10-20T00:00:00Z", false)] {
+            state.feed = Some(crate::state::Feed { query: "q".into(), cursor: "c".into(), at: at.parse().unwrap() });
+            assert_eq!(resume(&state).is_some(), alive);
+        }
+    }
+}

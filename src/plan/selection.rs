@@ -1,0 +1,171 @@
+//! Which tables a run is about.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use calamine::{Data, Reader, open_workbook_auto};
+
+use crate::catalog::{Catalog, Category, did_you_mean};
+
+/// The selected sources and models.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Sources to read.
+    pub sources: BTreeSet<String>,
+    /// Models to derive and load.
+    pub models: BTreeSet<String>,
+}
+
+/// A selection that cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SelectionError {
+    /// Names that the catalog does not know, all at once.
+    #[error("unknown table{}: {}", if names.len() == 1 { "" } else { "s" }, names.join(", "))]
+    Unknown {
+        /// Each with the nearest known name.
+        names: Vec<String>,
+    },
+    /// The file of table names cannot be read.
+    #[error("cannot read table names from {path}: {reason}")]
+    File {
+        /// The file.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Selection {
+    /// Everything.
+    pub fn all(catalog: &Catalog) -> Self {
+        Self {
+            sources: catalog.sources().map(|source| source.name.clone()).collect(),
+            models: catalog.models().map(|model| model.name.clone()).collect(),
+        }
+    }
+
+    /// The tables of these names: a source stands for all its models, a model for the sources it reads.
+    pub fn of_names(catalog: &Catalog, names: &[String]) -> Result<Self, SelectionError> {
+        let mut selection = Self::default();
+        let mut unknown = Vec::new();
+        for name in names {
+            match (catalog.source(name), catalog.model(name)) {
+                (None, None) => {
+                    let known = catalog.sources().map(|source| source.name.as_str());
+                    let known = known.chain(catalog.models().map(|model| model.name.as_str()));
+                    unknown.push(format!(
+                        "`{name}`{}",
+                        did_you_mean(name, known).replacen("; ", " (", 1).replace("?", "?)")
+                    ));
+                }
+                (Some(source), _) => selection.add_source(catalog, &source.name),
+                (None, Some(model)) => {
+                    selection.models.insert(model.name.clone());
+                    selection.sources.extend(model.sources.iter().cloned());
+                }
+            }
+        }
+        if unknown.is_empty() { Ok(selection) } else { Err(SelectionError::Unknown { names: unknown }) }
+    }
+
+    /// The tables of these groups.
+    pub fn of_categories(catalog: &Catalog, categories: &[Category]) -> Self {
+        let mut selection = Self::default();
+        for source in catalog.sources().filter(|source| source.category.is_some_and(|it| categories.contains(&it))) {
+            selection.add_source(catalog, &source.name);
+        }
+        selection
+    }
+
+    /// Both selections together.
+    pub fn join(mut self, other: Self) -> Self {
+        self.sources.extend(other.sources);
+        self.models.extend(other.models);
+        self
+    }
+
+    fn add_source(&mut self, catalog: &Catalog, name: &str) {
+        self.sources.insert(name.to_string());
+        for model in catalog.models_of(name) {
+            self.models.insert(model.name.clone());
+            self.sources.extend(model.sources.iter().cloned());
+        }
+    }
+}
+
+/// The first column of a spreadsheet (`.xlsx`, `.xls`, `.ods`), `.csv` or `.txt` file: table names, one a row. A
+/// heading that is no table name (`table`, `tables`, `table_name` …) is passed over.
+pub fn names_in_file(path: &Path) -> Result<Vec<String>, SelectionError> {
+    let failed = |reason: String| SelectionError::File { path: path.display().to_string(), reason };
+    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_lowercase();
+    let cells: Vec<String> = match extension.as_str() {
+        "xlsx" | "xlsm" | "xls" | "ods" => {
+            let mut workbook = open_workbook_auto(path).map_err(|error| failed(error.to_string()))?;
+            let sheet = workbook.worksheet_range_at(0).ok_or_else(|| failed("it has no sheet".into()))?;
+            let sheet = sheet.map_err(|error| failed(error.to_string()))?;
+            sheet
+                .rows()
+                .filter_map(|row| match row.first() {
+                    Some(Data::String(text)) => Some(text.clone()),
+                    _ => None,
+                })
+                .collect()
+        }
+        "csv" | "txt" => {
+            let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+            text.lines()
+                .map(|line| line.split([',', ';', '\t']).next().unwrap_or_default())
+                .map(|cell| cell.trim_start_matches('\u{feff}').trim().trim_matches('"').to_string())
+                .collect()
+        }
+        _ => return Err(failed("the name must end in .xlsx, .csv or .txt (or give ALL)".into())),
+    };
+    let mut names: Vec<String> = cells
+        .into_iter()
+        .map(|cell| cell.trim().to_string())
+        .filter(|cell| !cell.is_empty() && !cell.starts_with('#'))
+        .collect();
+    let heading = names.first().map(|first| first.to_lowercase().replace([' ', '-'], "_"));
+    if heading.is_some_and(|first| {
+        matches!(first.as_str(), "table" | "tables" | "table_name" | "table_names" | "name" | "names")
+    }) {
+        names.remove(0);
+    }
+    if names.is_empty() { Err(failed("its first column holds no table name".into())) } else { Ok(names) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_brings_its_models_and_a_model_its_sources() {
+        let catalog = Catalog::open(None).unwrap();
+        let tags = Selection::of_names(&catalog, &["fleet_tags".into()]).unwrap();
+        assert_eq!((tags.sources.len(), tags.models.len()), (1, 5));
+        let one = Selection::of_names(&catalog, &["ReeferStats_setPoint".into()]).unwrap();
+        assert!(one.sources.contains("fleet_assets_reefers") && one.models.len() == 1);
+    }
+
+    #[test]
+    fn unknown_names_are_listed_at_once_with_near_matches() {
+        let catalog = Catalog::open(None).unwrap();
+        let names = ["fleet_vehicels".to_string(), "fleet_tags".into(), "qqqq".into()];
+        let error = Selection::of_names(&catalog, &names).unwrap_err().to_string();
+        assert_eq!(error, "unknown tables: `fleet_vehicels` (did you mean `fleet_vehicles`?), `qqqq`");
+    }
+
+    #[test]
+    fn text_files_are_read_by_their_first_column() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tables.csv");
+        std::fs::write(&path, "\u{feff}Table Name;note\n\"fleet_tags\";x\n\nfleet_vehicles,y\n# no\n").unwrap();
+        assert_eq!(names_in_file(&path).unwrap(), ["fleet_tags", "fleet_vehicles"]);
+        for (name, text) in [("a.pdf", "x"), ("a.xlsx", "not a workbook"), ("a.txt", "\n\n")] {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            assert!(names_in_file(&path).unwrap_err().to_string().contains(name), "{name}");
+        }
+        assert!(names_in_file(&folder.path().join("none.csv")).is_err());
+    }
+}

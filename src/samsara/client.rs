@@ -1,0 +1,320 @@
+//! The HTTP client: sends, waits, tries again, and hands out pages.
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use chrono::Utc;
+use reqwest::StatusCode;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use serde::Deserialize;
+use url::Url;
+
+use super::error::SamsaraError;
+use super::limit::Limits;
+use super::page::{Page, cut};
+use super::request::Request;
+use super::retry::{MAX_ATTEMPTS, backoff, is_transient, retry_after};
+use crate::config::{REGIONS, SamsaraConfig, Secret};
+use crate::events::{Event, Observer};
+
+/// The API version that the declared schemas were written against; Samsara recommends always sending it.
+const API_VERSION: &str = "2025-10-23";
+/// A walk that sees this many empty pages in a row, each promising another, is not going to end.
+const MAX_EMPTY_PAGES: u32 = 1000;
+
+/// A client of one organisation's API; clones share connections and rates.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    http: reqwest::Client,
+    base: Url,
+    token: Secret,
+    limits: Limits,
+    observer: Arc<dyn Observer>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Client({})", self.shared.base)
+    }
+}
+
+/// What the API says when it refuses; v1 and gateways say it in plain text.
+#[derive(Debug, Default, Deserialize)]
+struct ErrorBody {
+    #[serde(default)]
+    message: String,
+    #[serde(rename = "requestId")]
+    request_id: Option<String>,
+}
+
+struct Answer {
+    status: StatusCode,
+    message: String,
+    request_id: Option<String>,
+    retry_after: Option<Duration>,
+}
+
+impl Client {
+    /// Connects: where no host is configured, asks each region's `/me` which one accepts the token.
+    pub async fn connect(config: &SamsaraConfig, observer: Arc<dyn Observer>) -> Result<Self, SamsaraError> {
+        let token = config.token.clone().ok_or(SamsaraError::NoToken)?;
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("samsara-etl/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(Duration::from_secs(10))
+            // Some reports take many seconds to their first byte; a whole page never takes minutes.
+            .read_timeout(Duration::from_secs(90))
+            .timeout(Duration::from_secs(300))
+            .build()
+            .map_err(|error| SamsaraError::Setup(error.to_string()))?;
+        let client = |base: Url| Self {
+            shared: Arc::new(Shared {
+                http: http.clone(),
+                base,
+                token: token.clone(),
+                limits: Limits::new(config.rate_share),
+                observer: observer.clone(),
+            }),
+        };
+        if let Some(base) = &config.url {
+            return Ok(client(base.clone()));
+        }
+        let mut request_id = None;
+        for (_, url) in REGIONS {
+            let base = Url::parse(url).map_err(|error| SamsaraError::Setup(error.to_string()))?;
+            let candidate = client(base);
+            match candidate.accepts_token().await? {
+                Ok(()) => return Ok(candidate),
+                Err(id) => request_id = id,
+            }
+        }
+        Err(SamsaraError::TokenRefused { hosts: "every region".into(), request_id })
+    }
+
+    /// The host that is asked.
+    pub fn base(&self) -> &Url {
+        &self.shared.base
+    }
+
+    /// The pages of `request`, from the start or from a stored cursor.
+    pub fn pages(&self, request: Request, cursor: Option<String>) -> Pager {
+        Pager { client: self.clone(), request, cursor, number: 0, empty: 0, seen: HashSet::new(), ended: false }
+    }
+
+    /// Asks `/me`, which needs no scope: `Err` holds the id of the refused request.
+    async fn accepts_token(&self) -> Result<Result<(), Option<String>>, SamsaraError> {
+        match self.send("/me", "/me", "/me", 5.0).await? {
+            Err(answer) if answer.status == StatusCode::UNAUTHORIZED => Ok(Err(answer.request_id)),
+            // Any other answer comes from a host that knows the token.
+            _ => Ok(Ok(())),
+        }
+    }
+
+    /// The body of one page.
+    async fn page(&self, request: &Request, cursor: Option<&str>) -> Result<Bytes, SamsaraError> {
+        let answer = match self.send(&request.path, &request.endpoint, &request.target(cursor), request.rate).await? {
+            Ok(body) => return Ok(body),
+            Err(answer) => answer,
+        };
+        let Answer { status, message, request_id, .. } = answer;
+        let endpoint = request.path.clone();
+        Err(match status.as_u16() {
+            401 => match self.accepts_token().await? {
+                Err(id) => SamsaraError::TokenRefused {
+                    hosts: self.shared.base.host_str().unwrap_or("").into(),
+                    request_id: id,
+                },
+                Ok(()) => {
+                    SamsaraError::NotPermitted { endpoint, status: 401, scope: request.scope.clone(), request_id }
+                }
+            },
+            403 => SamsaraError::NotPermitted { endpoint, status: 403, scope: request.scope.clone(), request_id },
+            404 => SamsaraError::NotFound { endpoint, message, request_id },
+            400 if cursor.is_some() && is_dead_cursor(&message) => {
+                SamsaraError::CursorRefused { endpoint, message, request_id }
+            }
+            status => SamsaraError::Refused { endpoint, status, message, request_id },
+        })
+    }
+
+    /// Sends until there is a body or an answer that will not change.
+    async fn send(
+        &self,
+        path: &str,
+        endpoint: &str,
+        target: &str,
+        rate: f64,
+    ) -> Result<Result<Bytes, Answer>, SamsaraError> {
+        let shared = &self.shared;
+        let url = shared.base.join(target).map_err(|error| SamsaraError::Setup(format!("{path}: {error}")))?;
+        let started = Instant::now();
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            shared.limits.wait(endpoint, rate).await;
+            let (reason, pause, server) = match self.attempt(url.clone()).await {
+                Ok(Ok(body)) => {
+                    shared.observer.observe(&Event::PageFetched { endpoint: path.into(), bytes: body.len() as u64 });
+                    return Ok(Ok(body));
+                }
+                Ok(Err(answer)) if !is_transient(answer.status.as_u16()) => return Ok(Err(answer)),
+                Ok(Err(answer)) => {
+                    let id = answer.request_id.map(|id| format!(", request {id}")).unwrap_or_default();
+                    let reason = format!("{}{id}", answer.status.as_u16());
+                    (reason, answer.retry_after, answer.status.is_server_error())
+                }
+                Err(fault) => (fault, None, false),
+            };
+            if attempt >= MAX_ATTEMPTS {
+                let elapsed = started.elapsed();
+                return Err(SamsaraError::Unavailable {
+                    endpoint: path.into(),
+                    attempts: attempt,
+                    elapsed,
+                    reason,
+                    server,
+                });
+            }
+            // The server's own word on when to come back, never less than a little random pause.
+            let jitter = backoff(attempt, rand::random());
+            let wait = pause.map_or(jitter, |pause| pause + jitter.mul_f64(0.1));
+            if pause.is_some() {
+                shared.limits.pause(endpoint, rate, wait);
+            }
+            shared.observer.observe(&Event::RequestDelayed { endpoint: path.into(), attempt, wait, reason });
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// One try: a body, an answer that is none, or a fault of the connection.
+    async fn attempt(&self, url: Url) -> Result<Result<Bytes, Answer>, String> {
+        // The address in reqwest's errors carries nothing new, and ids of the fleet.
+        let fault = |error: reqwest::Error| chain(&error.without_url());
+        let response = self
+            .shared
+            .http
+            .get(url)
+            .bearer_auth(self.shared.token.expose())
+            .header("X-Samsara-Version", API_VERSION)
+            .send()
+            .await
+            .map_err(fault)?;
+        let status = response.status();
+        let headers = response.headers().clone();
+        let body = response.bytes().await.map_err(fault)?;
+        if status.is_success() {
+            // A gateway may answer 200 with a page for people: that is a fault, not data.
+            return match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
+                Some(b'{' | b'[') => Ok(Ok(body)),
+                _ => Err(format!("{} with a body that is not JSON", status.as_u16())),
+            };
+        }
+        Ok(Err(Answer::read(status, &headers, &body)))
+    }
+}
+
+impl Answer {
+    fn read(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
+        let header = |name| headers.get(name).and_then(|value: &reqwest::header::HeaderValue| value.to_str().ok());
+        let parsed: ErrorBody = serde_json::from_slice(body).unwrap_or_default();
+        let message = if parsed.message.is_empty() {
+            String::from_utf8_lossy(&body[..body.len().min(200)]).trim().replace('\n', " ")
+        } else {
+            parsed.message
+        };
+        Self {
+            status,
+            message,
+            request_id: parsed.request_id.or_else(|| header("Request-Id").map(str::to_string)),
+            retry_after: headers
+                .get(RETRY_AFTER)
+                .and_then(|value| value.to_str().ok())
+                .and_then(|value| retry_after(value, Utc::now())),
+        }
+    }
+}
+
+/// The two ways in which the live API says that a cursor is of no use any more.
+fn is_dead_cursor(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    message.contains("cursor") || message.contains("parameters differ")
+}
+
+/// An error with its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// A walk over the pages of one request.
+#[derive(Debug)]
+pub struct Pager {
+    client: Client,
+    request: Request,
+    cursor: Option<String>,
+    number: u64,
+    empty: u32,
+    seen: HashSet<u64>,
+    ended: bool,
+}
+
+impl Pager {
+    /// What is asked.
+    pub fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// The next page, or `None` after the last.
+    ///
+    /// The end is told by `hasNextPage` alone, never by the number of rows; a stream without end is left at its
+    /// first empty page. A page that promises another without a cursor, or with one seen before, is an error and
+    /// never an end.
+    pub async fn next(&mut self) -> Result<Option<Page>, SamsaraError> {
+        if self.ended {
+            return Ok(None);
+        }
+        let body = self.client.page(&self.request, self.cursor.as_deref()).await?;
+        self.number += 1;
+        let page = cut(&body, &self.request.records, self.request.pagination, self.number)
+            .map_err(|error| self.bad_page(error.to_string()))?;
+        self.empty = if page.is_empty { self.empty + 1 } else { 0 };
+        if !page.has_next || (self.request.endless && page.is_empty) {
+            self.ended = true;
+            return Ok(Some(page));
+        }
+        let Some(cursor) = page.cursor.clone() else {
+            return Err(self.bad_page("another page is promised, but there is no cursor to it".into()));
+        };
+        let mut hash = DefaultHasher::new();
+        cursor.hash(&mut hash);
+        if self.cursor.as_ref() == Some(&cursor) || !self.seen.insert(hash.finish()) {
+            return Err(self.bad_page("its cursor was seen before: the pages go round in a circle".into()));
+        }
+        if self.empty >= MAX_EMPTY_PAGES {
+            return Err(self.bad_page(format!("the {MAX_EMPTY_PAGES}th empty page in a row promises another")));
+        }
+        self.cursor = Some(cursor);
+        Ok(Some(page))
+    }
+
+    fn bad_page(&self, reason: String) -> SamsaraError {
+        SamsaraError::BadPage {
+            endpoint: self.request.path.clone(),
+            query: self.request.query.clone(),
+            page: self.number,
+            reason,
+        }
+    }
+}

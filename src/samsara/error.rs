@@ -1,0 +1,126 @@
+//! What can go wrong between us and the API.
+
+use std::time::Duration;
+
+/// A request that failed for good.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SamsaraError {
+    /// There is no token.
+    #[error("SAMSARA_API_TOKEN is not set")]
+    NoToken,
+    /// No host accepts the token: the run ends.
+    #[error("the API token is refused by {hosts} (401{})", request_id.as_deref().map(|id| format!(", request {id}")).unwrap_or_default())]
+    TokenRefused {
+        /// The hosts that were asked.
+        hosts: String,
+        /// Samsara's id of the refused request.
+        request_id: Option<String>,
+    },
+    /// The token lacks a scope, or the organisation a licence: this source ends, others go on.
+    #[error("{endpoint} is not permitted ({status}{}): {}", id(.request_id), scope_remedy(.scope))]
+    NotPermitted {
+        /// Path below the host.
+        endpoint: String,
+        /// 401 or 403.
+        status: u16,
+        /// The scope it needs.
+        scope: Option<String>,
+        /// Samsara's id of the request.
+        request_id: Option<String>,
+    },
+    /// The endpoint or the object does not exist for this organisation.
+    #[error("{endpoint} does not exist for this organisation (404{}): {message}", id(.request_id))]
+    NotFound {
+        /// Path below the host.
+        endpoint: String,
+        /// What the API said.
+        message: String,
+        /// Samsara's id of the request.
+        request_id: Option<String>,
+    },
+    /// A stored cursor is dead: expired, or bound to another query.
+    #[error("the cursor of {endpoint} is no longer accepted (400{}): {message}", id(.request_id))]
+    CursorRefused {
+        /// Path below the host.
+        endpoint: String,
+        /// What the API said.
+        message: String,
+        /// Samsara's id of the request.
+        request_id: Option<String>,
+    },
+    /// The API refuses the request, and would again.
+    #[error("{endpoint} refuses the request ({status}{}): {message}", id(.request_id))]
+    Refused {
+        /// Path below the host.
+        endpoint: String,
+        /// The status.
+        status: u16,
+        /// What the API said.
+        message: String,
+        /// Samsara's id of the request.
+        request_id: Option<String>,
+    },
+    /// Tries are used up.
+    #[error("{endpoint} failed {attempts} times in {}, last with: {reason}", human(.elapsed))]
+    Unavailable {
+        /// Path below the host.
+        endpoint: String,
+        /// How often it was tried.
+        attempts: u32,
+        /// From the first try to the last.
+        elapsed: Duration,
+        /// Status or fault of the last try.
+        reason: String,
+        /// Whether the server itself failed (5xx), so that a smaller window may help.
+        server: bool,
+    },
+    /// A page contradicts the protocol.
+    #[error("page {page} of {endpoint}?{query}: {reason}")]
+    BadPage {
+        /// Path below the host.
+        endpoint: String,
+        /// The query without cursor.
+        query: String,
+        /// Position in the walk, from 1.
+        page: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The HTTP client cannot be made.
+    #[error("cannot set up HTTP: {0}")]
+    Setup(String),
+}
+
+impl SamsaraError {
+    /// Whether nothing else will work either.
+    pub fn ends_run(&self) -> bool {
+        matches!(self, Self::NoToken | Self::TokenRefused { .. } | Self::Setup(_))
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NoToken => Some("put it into .env or the environment; Samsara: Settings > API Tokens"),
+            Self::TokenRefused { .. } => {
+                Some("check the token, and SAMSARA_REGION (us, eu, ca): a token works in its own region only")
+            }
+            Self::Unavailable { .. } => Some("run again: what is complete is kept"),
+            _ => None,
+        }
+    }
+}
+
+fn id(request_id: &Option<String>) -> String {
+    request_id.as_deref().map(|id| format!(", request {id}")).unwrap_or_default()
+}
+
+fn scope_remedy(scope: &Option<String>) -> String {
+    match scope {
+        Some(scope) => format!("give the token the scope \"{scope}\", or leave the table out"),
+        None => "give the token the scope it needs, or leave the table out".into(),
+    }
+}
+
+fn human(elapsed: &Duration) -> String {
+    format!("{:.1} s", elapsed.as_secs_f64())
+}

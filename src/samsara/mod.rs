@@ -1,0 +1,16 @@
+//! The Samsara API: a request becomes a stream of pages.
+//!
+//! Here is all that the API asks of its clients: the token, the region's host, patience (retries with back-off,
+//! documented rates, `Retry-After`), the two ways of paging, and error bodies that are not always JSON.
+
+mod client;
+mod error;
+mod limit;
+mod page;
+mod request;
+mod retry;
+
+pub use client::{Client, Pager};
+pub use error::SamsaraError;
+pub use page::{Page, cut_page};
+pub use request::{Request, Window};

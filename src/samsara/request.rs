@@ -1,0 +1,180 @@
+//! Requests: what is asked, rendered once.
+//!
+//! A cursor is bound to the exact query it came from, so the query is rendered once and sent byte for byte with
+//! every page.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use url::form_urlencoded;
+
+use crate::catalog::{Pagination, Source, TimeFormat};
+
+/// The half-open window `[start, end)` of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// First instant.
+    pub start: DateTime<Utc>,
+    /// The instant after the last.
+    pub end: DateTime<Utc>,
+}
+
+/// One walk over pages.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// Path below the host, the parent's id filled in.
+    pub path: String,
+    /// The endpoint as the catalog names it: requests of one endpoint share its rate.
+    pub endpoint: String,
+    /// The query without cursor, percent-encoded.
+    pub query: String,
+    /// How pages follow each other.
+    pub pagination: Pagination,
+    /// Where the list of records stands.
+    pub records: Vec<String>,
+    /// Requests per second that the endpoint allows.
+    pub rate: f64,
+    /// The token scope that the endpoint needs, in Samsara's words.
+    pub scope: Option<String>,
+    /// A stream without end: it is read until a page comes back empty.
+    pub endless: bool,
+}
+
+impl Request {
+    /// Renders the request for `sources`, which share one endpoint (see [`Source::share_key`]).
+    ///
+    /// `sweep` is the value of the swept parameter, `parents` the ids of a fan-out.
+    pub fn render(
+        sources: &[&Source],
+        window: Option<Window>,
+        sweep: Option<&str>,
+        parents: &[String],
+    ) -> Option<Self> {
+        let source = *sources.first()?;
+        let mut params: BTreeMap<&str, Vec<String>> =
+            source.params.iter().map(|(name, value)| (name.as_str(), vec![value.clone()])).collect();
+        if let Some(share) = &source.share {
+            let mut values: Vec<&str> =
+                sources.iter().filter_map(|source| Some(source.share.as_ref()?.field.as_str())).collect();
+            values.sort_unstable();
+            params.insert(&share.parameter, vec![values.join(",")]);
+        }
+        if let (Some(sweep), Some(value)) = (&source.sweep, sweep) {
+            params.insert(&sweep.parameter, vec![value.into()]);
+        }
+        if let Some(limit) = source.page_limit {
+            params.insert("limit", vec![limit.to_string()]);
+        }
+        if let (Some(names), Some(window)) = (&source.window, window) {
+            params.insert(&names.start, vec![instant(window.start, names.format)]);
+            if let Some(end) = &names.end {
+                let last = if names.end_inclusive { window.end - TimeDelta::milliseconds(1) } else { window.end };
+                params.insert(end, vec![instant(last, names.format)]);
+            }
+        }
+        let mut path = source.endpoint.clone();
+        if let Some(parent) = &source.parent {
+            let placeholder = format!("{{{}}}", parent.param);
+            if path.contains(&placeholder) {
+                path = path.replace(&placeholder, &encoded(parents.first()?));
+            } else {
+                // The order of ids is part of the query that a cursor is bound to.
+                let mut ids = parents.to_vec();
+                ids.sort_unstable();
+                params.insert(&parent.param, if parent.repeat { ids } else { vec![ids.join(",")] });
+            }
+        }
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        for (name, values) in params {
+            for value in values {
+                query.append_pair(name, &value);
+            }
+        }
+        Some(Self {
+            path,
+            endpoint: source.endpoint.clone(),
+            query: query.finish(),
+            pagination: source.pagination,
+            records: source.records.clone(),
+            rate: source.rate_limit.per_second,
+            scope: source.scope.clone(),
+            endless: source.kind == crate::catalog::SourceKind::Feed,
+        })
+    }
+
+    /// Path and query of the page at `cursor`.
+    pub(super) fn target(&self, cursor: Option<&str>) -> String {
+        let mut query = self.query.clone();
+        if let (Some(cursor), Some(parameter)) = (cursor, self.pagination.parameter()) {
+            if !query.is_empty() {
+                query.push('&');
+            }
+            query.push_str(parameter);
+            query.push('=');
+            query.push_str(&encoded(cursor));
+        }
+        if query.is_empty() { self.path.clone() } else { format!("{}?{query}", self.path) }
+    }
+}
+
+fn encoded(text: &str) -> String {
+    form_urlencoded::byte_serialize(text.as_bytes()).collect()
+}
+
+fn instant(at: DateTime<Utc>, format: TimeFormat) -> String {
+    match format {
+        TimeFormat::Rfc3339 => at.to_rfc3339_opts(SecondsFormat::AutoSi, true),
+        TimeFormat::EpochMs => at.timestamp_millis().to_string(),
+        TimeFormat::Date => at.format("%Y-%m-%d").to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Catalog;
+
+    fn day() -> Window {
+        let start = "2024-01-01T00:00:00Z".parse().unwrap();
+        Window { start, end: start + TimeDelta::days(1) }
+    }
+
+    fn request(names: &[&str], sweep: Option<&str>, parents: &[&str]) -> Request {
+        let catalog = Catalog::open(None).unwrap();
+        let sources: Vec<_> = names.iter().map(|name| catalog.source(name).unwrap()).collect();
+        let window = sources[0].is_daily().then(day);
+        let parents: Vec<_> = parents.iter().map(ToString::to_string).collect();
+        Request::render(&sources, window, sweep, &parents).unwrap()
+    }
+
+    #[test]
+    fn sources_that_share_an_endpoint_are_one_request() {
+        let together = request(&["fleet_vehicle_stats_gps", "fleet_vehicle_stats_engineRpm"], None, &[]);
+        assert_eq!(
+            together.query,
+            "endTime=2024-01-02T00%3A00%3A00Z&limit=512&startTime=2024-01-01T00%3A00%3A00Z&types=engineRpm%2Cgps"
+        );
+    }
+
+    #[test]
+    fn v1_windows_are_milliseconds_and_end_one_earlier() {
+        let trips = request(&["fleet_trips"], None, &["42"]);
+        assert_eq!(trips.query, "endMs=1704153599999&startMs=1704067200000&vehicleId=42");
+    }
+
+    #[test]
+    fn batches_of_parents_repeat_the_parameter_in_one_order() {
+        let incidents = request(&["alerts_incidents"], None, &["b", "a"]);
+        assert!(incidents.query.starts_with("configurationIds=a&configurationIds=b&"), "{}", incidents.query);
+    }
+
+    #[test]
+    fn sweeps_and_cursors_stand_in_the_query() {
+        let drivers = request(&["fleet_drivers"], Some("deactivated"), &[]);
+        assert_eq!(drivers.target(None), "/fleet/drivers?driverActivationStatus=deactivated&limit=512");
+        assert_eq!(
+            drivers.target(Some("a+/=")),
+            "/fleet/drivers?driverActivationStatus=deactivated&limit=512&after=a%2B%2F%3D"
+        );
+    }
+}

@@ -1,0 +1,55 @@
+//! Fuel and energy of vehicles over exactly the asked window. The rows carry no time.
+
+use serde_json::{Value, json};
+
+use crate::simulator::config::FuelWindow;
+use crate::simulator::paging::{Call, Paging};
+use crate::simulator::query::Refusal;
+use crate::simulator::time::{DAY, MINUTE, Millis, parse_date};
+
+/// Vehicles on a page, whatever `limit` says.
+const PAGE: usize = 100;
+
+pub(super) fn report(call: &Call<'_>) -> Result<Value, Refusal> {
+    let (from, to) = window(call)?;
+    let energy = match call.query.first("energyType") {
+        None => None,
+        Some(energy @ ("fuel" | "hybrid" | "electric")) => Some(energy),
+        Some(_) => return Err(Refusal::bad("energyType must be fuel, hybrid or electric.")),
+    };
+    let ids = call.query.list("vehicleIds");
+    let reports: Vec<_> = call
+        .world
+        .vehicles
+        .iter()
+        .filter(|vehicle| energy.is_none_or(|energy| vehicle.energy.name() == energy))
+        .filter(|vehicle| ids.is_empty() || ids.contains(&vehicle.id.to_string().as_str()))
+        .filter_map(|vehicle| call.world.fuel_report(vehicle, from, to).map(|report| (vehicle, report)))
+        .collect();
+    let size = call.page_size(PAGE, false)?;
+    let page =
+        call.list_page(Paging::AFTER, &reports, size, |(vehicle, report)| call.wire.fuel_report(vehicle, report))?;
+    let data = if page.records.is_empty() { Value::Null } else { json!({ "vehicleReports": page.records }) };
+    Ok(call.wrap(data, [("endCursor", page.end_cursor.into()), ("hasNextPage", page.has_next.into())]))
+}
+
+fn window(call: &Call<'_>) -> Result<(Millis, Millis), Refusal> {
+    let (from, to) = match call.fuel_window {
+        FuelWindow::Exact => {
+            let to = call.query.time("endDate")?;
+            // The last millisecond or second of a day means the whole day.
+            (call.query.time("startDate")?, (to + MINUTE - 1).div_euclid(MINUTE) * MINUTE)
+        }
+        FuelWindow::WholeDays => {
+            let date = |name| {
+                call.query.time(name)?;
+                call.query.first(name).and_then(parse_date).ok_or_else(|| Refusal::bad(format!("{name} is no date.")))
+            };
+            (date("startDate")?, date("endDate")? + DAY)
+        }
+    };
+    if to < from {
+        return Err(Refusal::bad("endDate is before startDate."));
+    }
+    Ok((from, to))
+}

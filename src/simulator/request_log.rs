@@ -1,0 +1,43 @@
+//! What was asked of the simulator.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+/// The log forgets the oldest requests beyond this many, so that a simulator can serve for days.
+const KEPT: usize = 100_000;
+
+/// A request and the status it was answered with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoggedRequest {
+    /// Counts from 0, in the order of arrival.
+    pub number: u64,
+    /// `GET` and so on.
+    pub method: String,
+    /// The path, without the query.
+    pub path: String,
+    /// The query as it was sent, without the question mark; empty when there was none.
+    pub query: String,
+    /// The status of the answer. A body that breaks off by fault still counts as what its head says.
+    pub status: u16,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct RequestLog(Mutex<VecDeque<LoggedRequest>>);
+
+impl RequestLog {
+    pub(crate) fn add(&self, request: LoggedRequest) {
+        let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if log.len() == KEPT {
+            log.pop_front();
+        }
+        log.push_back(request);
+    }
+
+    pub(crate) fn all(&self) -> Vec<LoggedRequest> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    pub(crate) fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}

@@ -1,0 +1,142 @@
+//! The simulator asked over HTTP.
+
+mod consistency;
+mod pages;
+mod protocol;
+mod time_travel;
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
+
+use super::{Row, Simulator, SimulatorConfig};
+
+/// A client without any patience: one request, no retries.
+struct Client<'a> {
+    simulator: &'a Simulator,
+    http: reqwest::Client,
+}
+
+struct Reply {
+    status: u16,
+    kind: String,
+    retry_after: Option<String>,
+    request_id: Option<String>,
+    body: String,
+}
+
+impl Reply {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    fn message(&self) -> String {
+        self.json()["message"].as_str().unwrap_or_default().to_owned()
+    }
+
+    fn cursor(&self) -> String {
+        self.json()["pagination"]["endCursor"].as_str().unwrap_or_default().to_owned()
+    }
+
+    fn has_next(&self) -> bool {
+        self.json()["pagination"]["hasNextPage"] == true
+    }
+}
+
+impl<'a> Client<'a> {
+    fn new(simulator: &'a Simulator) -> Self {
+        Self { simulator, http: reqwest::Client::builder().no_proxy().build().expect("a client") }
+    }
+
+    async fn send(&self, path: &str, query: &[(&str, &str)], token: &str) -> reqwest::Result<Reply> {
+        let request = self.http.get(format!("{}{path}", self.simulator.url())).query(query).bearer_auth(token);
+        let response = request.send().await?;
+        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        Ok(Reply {
+            status: response.status().as_u16(),
+            kind: header("content-type").unwrap_or_default(),
+            retry_after: header("retry-after"),
+            request_id: header("request-id"),
+            body: response.text().await?,
+        })
+    }
+
+    async fn get(&self, path: &str, query: &[(&str, &str)]) -> Reply {
+        self.send(path, query, self.simulator.token()).await.expect("an answer")
+    }
+
+    /// All pages of a walk; follows the flag and nothing else.
+    async fn walk(&self, path: &str, query: &[(&str, &str)], cursor: &str) -> Vec<Reply> {
+        let mut pages: Vec<Reply> = Vec::new();
+        loop {
+            let after = pages.last().map(Reply::cursor);
+            let mut query = query.to_vec();
+            query.extend(after.as_deref().map(|after| (cursor, after)));
+            let page = self.get(path, &query).await;
+            assert_eq!(page.status, 200, "{}", page.body);
+            let more = page.has_next();
+            assert!(!more || !page.cursor().is_empty(), "more is promised without a cursor");
+            pages.push(page);
+            if !more {
+                return pages;
+            }
+            assert!(pages.len() < 10_000, "the walk never ends");
+        }
+    }
+
+    /// The records of a walk.
+    async fn records(&self, path: &str, query: &[(&str, &str)]) -> Vec<Value> {
+        let cursor = if path.starts_with("/v1/") { "startingAfter" } else { "after" };
+        let pages = self.walk(path, query, cursor).await;
+        pages.iter().flat_map(|page| page.json()["data"].as_array().cloned().unwrap_or_default()).collect()
+    }
+}
+
+async fn start(config: SimulatorConfig) -> Simulator {
+    Simulator::start(config).await.expect("a simulator")
+}
+
+fn at(text: &str) -> DateTime<Utc> {
+    text.parse().expect("a time")
+}
+
+/// Rows as a set, for comparison. Fails on repeated ones.
+fn set(rows: impl IntoIterator<Item = Row>) -> BTreeSet<String> {
+    let rows: Vec<String> = rows.into_iter().map(|row| Value::Object(row).to_string()).collect();
+    let set: BTreeSet<String> = rows.iter().cloned().collect();
+    assert_eq!(set.len(), rows.len(), "rows are repeated");
+    set
+}
+
+/// Rows as a set that takes repeated ones together.
+fn distinct_set(rows: impl IntoIterator<Item = Row>) -> BTreeSet<String> {
+    rows.into_iter().map(|row| Value::Object(row).to_string()).collect()
+}
+
+/// A row from its columns.
+fn row<const COLUMNS: usize>(columns: [(&str, Value); COLUMNS]) -> Row {
+    columns.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>()
+}
+
+/// A served v2 time in the form of the tables.
+fn table_time(time: &Value) -> Value {
+    match time.as_str().filter(|text| !text.is_empty()) {
+        Some(text) => {
+            let time = DateTime::parse_from_rfc3339(text).expect("a time").to_utc();
+            time.format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string().into()
+        }
+        None => Value::Null,
+    }
+}
+
+/// A served v1 time in the form of the tables.
+fn table_millis(time: &Value) -> Value {
+    match time.as_i64() {
+        None | Some(i64::MAX) => Value::Null,
+        Some(millis) => {
+            let time = DateTime::from_timestamp_millis(millis).expect("a time");
+            time.format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string().into()
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The world's records as the API writes them: what is absent is left out, whole numbers lose their fraction,
+//! times have as many digits as they need.
+
+mod events;
+mod fault_codes;
+mod fleet;
+mod people;
+mod stats;
+
+use serde_json::{Map, Value, json};
+
+use super::world::{ExternalIds, Named, TagRef};
+
+/// Writes records; knows whether to add what no schema knows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wire {
+    pub(crate) unknown_fields: bool,
+}
+
+/// A JSON object under construction.
+#[derive(Debug, Default)]
+struct Record(Map<String, Value>);
+
+impl Record {
+    fn new() -> Self {
+        Self::default()
+    }
+
+    fn put(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.0.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// Leaves the field out when there is nothing to say.
+    fn put_some(self, key: &str, value: Option<impl Into<Value>>) -> Self {
+        match value {
+            Some(value) => self.put(key, value),
+            None => self,
+        }
+    }
+
+    fn done(self) -> Value {
+        Value::Object(self.0)
+    }
+}
+
+impl Wire {
+    /// A new kind of field on a record.
+    fn strange_record(self, record: Record) -> Record {
+        if !self.unknown_fields {
+            return record;
+        }
+        record.put("simulatedProfile", json!({ "grade": 3, "labels": ["neu", "à voir"] }))
+    }
+
+    /// A new kind of field in a nested object.
+    fn strange_part(self, record: Record) -> Record {
+        if !self.unknown_fields {
+            return record;
+        }
+        record.put("simulatedQuality", json!(0.75))
+    }
+
+    /// A new field beside `data`.
+    pub(crate) fn strange_envelope(self, envelope: &mut Map<String, Value>) {
+        if self.unknown_fields {
+            envelope.insert("simulatedMeta".to_owned(), json!({ "servedBy": "simulator" }));
+        }
+    }
+}
+
+fn external_ids(ids: Option<&ExternalIds>) -> Option<Value> {
+    ids.map(|ids| ids.iter().map(|(key, value)| (key.clone(), Value::from(value.as_str()))).collect())
+}
+
+fn tags(tags: Option<&[TagRef]>) -> Option<Value> {
+    tags.map(|tags| tags.iter().map(TagRef::json).collect())
+}
+
+fn named(named: Option<&Named>) -> Option<Value> {
+    named.map(Named::json)
+}

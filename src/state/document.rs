@@ -1,0 +1,163 @@
+//! The JSON document of one source.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::StateError;
+use crate::store::ObjectRef;
+use crate::store::layout::Partition;
+
+/// Version of the document that this program writes. A newer one is refused, not guessed at.
+pub const VERSION: u32 = 1;
+
+/// Everything that is known about one source.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceState {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Name of the source.
+    pub source: String,
+    /// By day (`2024-01-31`), or `snapshot`.
+    #[serde(default)]
+    pub partitions: BTreeMap<String, PartitionState>,
+    /// Where a feed goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feed: Option<Feed>,
+}
+
+/// Where a feed goes on: the cursor and the query it is bound to, committed together with the rows before it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Feed {
+    /// The rendered query without cursor; the API refuses the cursor with any other.
+    pub query: String,
+    /// The opaque cursor.
+    pub cursor: String,
+    /// When it was received. Cursors live 30 days.
+    pub at: DateTime<Utc>,
+}
+
+/// Everything that is known about one partition.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartitionState {
+    /// The committed raw rows; none as long as the partition was never read whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw: Option<RawState>,
+    /// What was made of them, by model.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub models: BTreeMap<String, ModelState>,
+}
+
+/// The raw rows of a complete partition.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawState {
+    /// The objects that hold them. None at all: asked for, and nothing was there.
+    pub objects: Vec<ObjectRef>,
+    /// Records in the API's pages.
+    pub records: u64,
+    /// Rows and readings left out because another day owns them.
+    pub not_owned: u64,
+    /// Values that did not fit the declared schema and went to `_rescued_data`.
+    pub rescued: u64,
+    /// Digest of the records as the API sent them: equal digests are equal content.
+    pub content: String,
+    /// When the read began. A day read before it and its late data were over is read again.
+    pub extracted_at: DateTime<Utc>,
+}
+
+/// What a model made of a partition.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelState {
+    /// Digest of the SQL, the contract and the raw objects; another one means stale.
+    pub fingerprint: String,
+    /// The flattened objects. A partition without rows has one, with none: it empties what was loaded before.
+    pub objects: Vec<ObjectRef>,
+    /// Where they were loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<Load>,
+}
+
+/// A finished load.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Load {
+    /// The warehouse and dataset.
+    pub target: String,
+    /// Fingerprint of the model state that was loaded.
+    pub fingerprint: String,
+    /// The job, in warehouses that have jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+    /// Rows that the warehouse reported.
+    pub rows: u64,
+}
+
+impl SourceState {
+    /// The state of a source that was never read.
+    pub fn new(source: &str) -> Self {
+        Self { version: VERSION, source: source.into(), partitions: BTreeMap::new(), feed: None }
+    }
+
+    /// Reads a document, and refuses one that a newer program wrote.
+    pub fn from_json(bytes: &[u8], uri: &str) -> Result<Self, StateError> {
+        #[derive(Deserialize)]
+        struct Head {
+            version: u32,
+        }
+        let malformed = |error: serde_json::Error| StateError::Malformed { uri: uri.into(), reason: error.to_string() };
+        let head: Head = serde_json::from_slice(bytes).map_err(malformed)?;
+        if head.version > VERSION {
+            return Err(StateError::Newer { uri: uri.into(), found: head.version });
+        }
+        serde_json::from_slice(bytes).map_err(malformed)
+    }
+
+    /// The document as JSON.
+    pub fn to_json(&self) -> Vec<u8> {
+        // Maps have string keys and no value is a float: this cannot fail.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// A partition, if anything is known of it.
+    pub fn partition(&self, partition: Partition) -> Option<&PartitionState> {
+        self.partitions.get(&partition.to_string())
+    }
+
+    /// A partition, made if nothing was known of it.
+    pub fn partition_mut(&mut self, partition: Partition) -> &mut PartitionState {
+        self.partitions.entry(partition.to_string()).or_default()
+    }
+
+    /// The partitions whose raw rows are complete.
+    pub fn complete(&self) -> impl Iterator<Item = (Partition, &RawState)> {
+        self.partitions.iter().filter_map(|(key, state)| Some((Partition::parse(key)?, state.raw.as_ref()?)))
+    }
+
+    /// The last complete day.
+    pub fn last_day(&self) -> Option<NaiveDate> {
+        self.complete().filter_map(|(partition, _)| partition.day()).max()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_document_is_refused_and_a_broken_one_named() {
+        let newer = br#"{"version":2,"source":"a","something":"new"}"#;
+        assert!(matches!(SourceState::from_json(newer, "gs://b/s"), Err(StateError::Newer { found: 2, .. })));
+        for broken in [&b"{}"[..], b"", b"{\"version\":1,\"source\":\"a\",\"x\":1}", b"\xff"] {
+            let error = SourceState::from_json(broken, "gs://b/s").unwrap_err().to_string();
+            assert!(error.starts_with("gs://b/s is no state document"), "{error}");
+        }
+        let state = SourceState::new("a");
+        assert_eq!(SourceState::from_json(&state.to_json(), "").unwrap(), state);
+    }
+}

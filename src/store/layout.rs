@@ -1,0 +1,94 @@
+//! Where objects lie. Table before date, so that keys spread over a bucket's ranges.
+
+use std::fmt;
+
+use chrono::{DateTime, NaiveDate, Utc};
+
+/// The unit of work, commit, retry and reload: a source's UTC day, or its snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Partition {
+    /// The whole list, as of the last time it was asked for.
+    Snapshot,
+    /// A UTC day.
+    Day(NaiveDate),
+}
+
+impl Partition {
+    /// The day, if it is one.
+    pub fn day(self) -> Option<NaiveDate> {
+        match self {
+            Self::Day(day) => Some(day),
+            Self::Snapshot => None,
+        }
+    }
+
+    /// Reads what `Display` writes.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "snapshot" => Some(Self::Snapshot),
+            day => NaiveDate::parse_from_str(day, "%Y-%m-%d").ok().map(Self::Day),
+        }
+    }
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Snapshot => f.write_str("snapshot"),
+            Self::Day(day) => write!(f, "{}", day.format("%Y-%m-%d")),
+        }
+    }
+}
+
+/// One execution of the pipeline: names its objects, so that no two runs ever write the same key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunId {
+    started: DateTime<Utc>,
+    text: String,
+}
+
+impl RunId {
+    /// A new id: the start time and a random tail.
+    pub fn new(started: DateTime<Utc>) -> Self {
+        let tail: u32 = rand::random();
+        Self { started, text: format!("{}-{tail:08x}", started.format("%Y%m%dT%H%M%SZ")) }
+    }
+
+    /// When the run started.
+    pub fn started(&self) -> DateTime<Utc> {
+        self.started
+    }
+
+    /// The id as text, fit for keys and job ids.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+fn folder(partition: Partition, run: &RunId) -> String {
+    match partition {
+        Partition::Day(day) => format!("date={}", day.format("%Y-%m-%d")),
+        Partition::Snapshot => format!("snapshot={}", run.started().format("%Y%m%dT%H%M%SZ")),
+    }
+}
+
+/// Key of a raw object in the raw bucket.
+pub fn raw_object(source: &str, partition: Partition, run: &RunId, number: u64) -> String {
+    format!("raw/{source}/{}/{run}-{number:05}.parquet", folder(partition, run))
+}
+
+/// Key of a flattened object in the flattened bucket.
+pub fn flattened_object(model: &str, partition: Partition, run: &RunId, number: u64) -> String {
+    format!("flattened/{model}/{}/{run}-{number:05}.parquet", folder(partition, run))
+}
+
+/// Key of a source's state document in the raw bucket.
+pub fn state_object(source: &str) -> String {
+    format!("state/{source}.json")
+}

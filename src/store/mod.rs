@@ -1,0 +1,290 @@
+//! Buckets: one code path for `gs://` and folders, through `object_store`.
+//!
+//! Objects are written once under their final name and never copied or renamed (object_store 0.13 has the two
+//! GCS copy modes the wrong way round). What changes is changed by compare-and-swap only, see [`Bucket::swap`].
+
+pub mod layout;
+mod parquet;
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use object_store::client::SpawnedReqwestConnector;
+use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{
+    ClientOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, StaticCredentialProvider,
+    UpdateVersion,
+};
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
+use url::Url;
+
+use crate::config::{BucketLocation, GoogleAccess};
+
+pub use self::parquet::TableWriter;
+
+/// A Parquet object that was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObjectRef {
+    /// Key in its bucket.
+    pub path: String,
+    /// Rows it holds.
+    pub rows: u64,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// A fault of a bucket, and where.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The bucket cannot be opened.
+    #[error("cannot open bucket {url}: {reason}")]
+    Open {
+        /// The bucket.
+        url: String,
+        /// Why not.
+        reason: String,
+    },
+    /// An object cannot be read or written.
+    #[error("cannot {verb} {uri}: {source}")]
+    Object {
+        /// read, write, list or delete.
+        verb: &'static str,
+        /// The object.
+        uri: String,
+        /// The store's word.
+        #[source]
+        source: Box<object_store::Error>,
+    },
+    /// Parquet cannot be written.
+    #[error("cannot write {uri}: {source}")]
+    Parquet {
+        /// The object.
+        uri: String,
+        /// The writer's word.
+        #[source]
+        source: ::parquet::errors::ParquetError,
+    },
+    /// Someone else changed the object in between.
+    #[error("{uri} was changed by someone else in the meantime: is another run at work on this bucket?")]
+    Conflict {
+        /// The object.
+        uri: String,
+    },
+    /// The local file system refused.
+    #[error("cannot lock {}: {source}", path.display())]
+    Lock {
+        /// The lock file.
+        path: PathBuf,
+        /// The system's word.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// The version of an object, for compare-and-swap.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version(UpdateVersion);
+
+/// A bucket, or a folder that stands for one.
+#[derive(Debug, Clone)]
+pub struct Bucket {
+    store: Arc<dyn ObjectStore>,
+    /// `gs://name/` or `file:///folder/`.
+    url: Url,
+    folder: Option<PathBuf>,
+}
+
+impl Bucket {
+    /// Opens a bucket. Requests to it run on `io`, so that a busy CPU runtime never starves them.
+    pub fn open(location: &BucketLocation, access: &GoogleAccess, io: &Handle) -> Result<Self, StoreError> {
+        match location {
+            BucketLocation::Google(name) => Self::open_google(name, access, io),
+            BucketLocation::Folder(folder) => Self::open_folder(folder),
+        }
+    }
+
+    fn open_google(name: &str, access: &GoogleAccess, io: &Handle) -> Result<Self, StoreError> {
+        let url = format!("gs://{name}/");
+        let wrong = |reason: String| StoreError::Open { url: url.clone(), reason };
+        let mut builder = GoogleCloudStorageBuilder::new()
+            .with_bucket_name(name)
+            .with_http_connector(SpawnedReqwestConnector::new(io.clone()));
+        if let Some(emulator) = &access.storage_emulator {
+            let nobody = GcpCredential { bearer: String::new() };
+            builder = builder
+                .with_base_url(emulator)
+                .with_client_options(ClientOptions::new().with_allow_http(true))
+                .with_credentials(Arc::new(StaticCredentialProvider::new(nobody)));
+        } else if let Some(key_file) = &access.key_file {
+            builder = builder.with_service_account_path(key_file.to_string_lossy());
+        }
+        let store = builder.build().map_err(|error| wrong(error.to_string()))?;
+        Ok(Self { store: Arc::new(store), url: Url::parse(&url).map_err(|e| wrong(e.to_string()))?, folder: None })
+    }
+
+    fn open_folder(folder: &std::path::Path) -> Result<Self, StoreError> {
+        let wrong = |reason: String| StoreError::Open { url: folder.display().to_string(), reason };
+        std::fs::create_dir_all(folder).map_err(|error| wrong(error.to_string()))?;
+        let folder = folder.canonicalize().map_err(|error| wrong(error.to_string()))?;
+        let url = Url::from_directory_path(&folder).map_err(|()| wrong("not an absolute path".into()))?;
+        let store = LocalFileSystem::new_with_prefix(&folder).map_err(|error| wrong(error.to_string()))?;
+        Ok(Self { store: Arc::new(store), url, folder: Some(folder) })
+    }
+
+    /// `gs://name/` or `file:///folder/`.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// The underlying store, keys relative to [`Bucket::url`].
+    pub fn store(&self) -> Arc<dyn ObjectStore> {
+        self.store.clone()
+    }
+
+    /// Whether this is Cloud Storage, not a folder.
+    pub fn is_google(&self) -> bool {
+        self.folder.is_none()
+    }
+
+    /// The full address of a key. Keys keep to letters, digits and `-_.=/`, so nothing needs escaping.
+    pub fn uri(&self, key: &str) -> String {
+        format!("{}{key}", self.url)
+    }
+
+    /// Reads a whole (small) object with its version; `None` if it does not exist.
+    pub async fn read(&self, key: &str) -> Result<Option<(Bytes, Version)>, StoreError> {
+        let failed = |error| self.failed("read", key, error);
+        let result = match self.store.get(&Path::from(key)).await {
+            Ok(result) => result,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        let version = Version(UpdateVersion { e_tag: result.meta.e_tag.clone(), version: result.meta.version.clone() });
+        Ok(Some((result.bytes().await.map_err(failed)?, version)))
+    }
+
+    /// Writes an object, whatever was there.
+    pub async fn write(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
+        self.store
+            .put(&Path::from(key), bytes.into())
+            .await
+            .map(|_| ())
+            .map_err(|error| self.failed("write", key, error))
+    }
+
+    /// Replaces an object only if it is still at `expected` (`None`: only if it does not exist).
+    ///
+    /// A retried request may find its own first try applied; the store then reports a conflict although the
+    /// object is ours. So on a conflict the content decides.
+    pub async fn swap(&self, key: &str, expected: Option<&Version>, bytes: Bytes) -> Result<Version, StoreError> {
+        if let Some(folder) = &self.folder {
+            return self.swap_in_folder(folder.join(".lock"), key, expected, bytes).await;
+        }
+        let mode = match expected {
+            None => PutMode::Create,
+            Some(version) => PutMode::Update(version.0.clone()),
+        };
+        let options = PutOptions { mode, ..PutOptions::default() };
+        match self.store.put_opts(&Path::from(key), PutPayload::from(bytes.clone()), options).await {
+            Ok(result) => Ok(Version(result.into())),
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                match self.read(key).await? {
+                    Some((found, version)) if found == bytes => Ok(version),
+                    _ => Err(StoreError::Conflict { uri: self.uri(key) }),
+                }
+            }
+            Err(error) => Err(self.failed("write", key, error)),
+        }
+    }
+
+    /// `LocalFileSystem` knows no conditional update: an advisory lock makes compare and write one step,
+    /// also between processes, and the system releases it when a process dies.
+    async fn swap_in_folder(
+        &self,
+        lock: PathBuf,
+        key: &str,
+        expected: Option<&Version>,
+        bytes: Bytes,
+    ) -> Result<Version, StoreError> {
+        let path = lock.clone();
+        let guard = tokio::task::spawn_blocking(move || -> std::io::Result<File> {
+            if let Some(parent) = path.parent() {
+                std::fs::create_dir_all(parent)?;
+            }
+            let file = File::create(&path)?;
+            file.lock()?;
+            Ok(file)
+        })
+        .await
+        .map_err(std::io::Error::other)
+        .and_then(|file| file)
+        .map_err(|source| StoreError::Lock { path: lock, source })?;
+        let found = match self.store.head(&Path::from(key)).await {
+            Ok(meta) => Some(Version(UpdateVersion { e_tag: meta.e_tag, version: meta.version })),
+            Err(object_store::Error::NotFound { .. }) => None,
+            Err(error) => return Err(self.failed("read", key, error)),
+        };
+        if found.as_ref() != expected {
+            return Err(StoreError::Conflict { uri: self.uri(key) });
+        }
+        let result = self.store.put(&Path::from(key), bytes.into()).await;
+        drop(guard);
+        result.map(|result| Version(result.into())).map_err(|error| self.failed("write", key, error))
+    }
+
+    /// All keys under `prefix` with their sizes.
+    pub async fn list(&self, prefix: &str) -> Result<Vec<(String, u64)>, StoreError> {
+        self.store
+            .list(Some(&Path::from(prefix)))
+            .map_ok(|meta| (meta.location.to_string(), meta.size))
+            .try_collect()
+            .await
+            .map_err(|error| self.failed("list", prefix, error))
+    }
+
+    fn failed(&self, verb: &'static str, key: &str, error: object_store::Error) -> StoreError {
+        StoreError::Object { verb, uri: self.uri(key), source: Box::new(error) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bucket(folder: &std::path::Path) -> Bucket {
+        let location = BucketLocation::Folder(folder.to_path_buf());
+        Bucket::open(&location, &GoogleAccess::default(), &Handle::current()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn of_many_writers_one_wins_each_step() {
+        let folder = tempfile::tempdir().unwrap();
+        let bucket = bucket(folder.path());
+        let mut expected = None;
+        for step in 0..3 {
+            let writers = (0..16).map(|writer| {
+                let (bucket, expected) = (bucket.clone(), expected.clone());
+                let text = Bytes::from(format!("{step} by {writer}"));
+                async move { bucket.swap("state/a.json", expected.as_ref(), text).await }
+            });
+            let results = futures::future::join_all(writers).await;
+            let winners: Vec<_> = results.into_iter().filter_map(Result::ok).collect();
+            assert_eq!(winners.len(), 1, "step {step}");
+            expected = winners.into_iter().next();
+        }
+        assert_eq!(bucket.read("state/a.json").await.unwrap().unwrap().1, expected.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_missing_object_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(bucket(folder.path()).read("state/none.json").await.unwrap().is_none());
+    }
+}

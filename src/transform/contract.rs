@@ -1,0 +1,223 @@
+//! The output contract: what a model's table looks like, the same in Parquet and in the warehouse.
+//!
+//! It comes from the model's plan alone, never from data, so columns cannot come and go with a day's content.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::util::display::FormatOptions;
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::{Catalog, Model, did_you_mean};
+use crate::extract::timestamp_type;
+
+/// What a model's table looks like.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contract {
+    /// The table.
+    pub table: String,
+    /// What one row is.
+    pub description: String,
+    /// The columns in their order.
+    pub columns: Vec<Column>,
+    /// The column whose UTC day partitions the table; none for tables that are replaced whole.
+    pub partition_by: Option<String>,
+    /// Columns to cluster by.
+    pub cluster_by: Vec<String>,
+}
+
+/// A column of a [`Contract`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub column_type: ColumnType,
+    /// What it means: the trailing comment in the model.
+    pub description: Option<String>,
+}
+
+/// The types that both Parquet and BigQuery hold without loss or surprise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum ColumnType {
+    /// Text.
+    String,
+    /// 64-bit integer.
+    Int64,
+    /// Double.
+    Float64,
+    /// Truth value.
+    Bool,
+    /// Instant, microseconds, UTC.
+    Timestamp,
+    /// Day.
+    Date,
+    /// Decimal with 38 digits, 9 of them behind the point.
+    Numeric,
+    /// Bytes.
+    Bytes,
+}
+
+impl ColumnType {
+    /// The type's name in BigQuery.
+    pub fn bigquery(self) -> &'static str {
+        match self {
+            Self::String => "STRING",
+            Self::Int64 => "INT64",
+            Self::Float64 => "FLOAT64",
+            Self::Bool => "BOOL",
+            Self::Timestamp => "TIMESTAMP",
+            Self::Date => "DATE",
+            Self::Numeric => "NUMERIC",
+            Self::Bytes => "BYTES",
+        }
+    }
+
+    /// The type in Arrow and Parquet.
+    pub fn arrow(self) -> DataType {
+        match self {
+            Self::String => DataType::Utf8,
+            Self::Int64 => DataType::Int64,
+            Self::Float64 => DataType::Float64,
+            Self::Bool => DataType::Boolean,
+            Self::Timestamp => timestamp_type(),
+            Self::Date => DataType::Date32,
+            Self::Numeric => DataType::Decimal128(38, 9),
+            Self::Bytes => DataType::Binary,
+        }
+    }
+
+    /// The contract's type for what a query yields, or what the analyst can write instead.
+    fn of(data_type: &DataType) -> Result<Self, String> {
+        Ok(match data_type {
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Self::String,
+            DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => Self::Int64,
+            DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => Self::Int64,
+            DataType::Float16 | DataType::Float32 | DataType::Float64 => Self::Float64,
+            DataType::Boolean => Self::Bool,
+            DataType::Timestamp(_, _) => Self::Timestamp,
+            DataType::Date32 | DataType::Date64 => Self::Date,
+            DataType::Decimal128(precision, scale) if (0..=9).contains(scale) && precision - *scale as u8 <= 29 => {
+                Self::Numeric
+            }
+            DataType::Binary | DataType::LargeBinary | DataType::BinaryView => Self::Bytes,
+            DataType::Dictionary(_, value) => return Self::of(value),
+            DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(_, _) | DataType::ListView(_) => {
+                return Err("is a list: unnest it into a table of its own, or write to_json(…)".into());
+            }
+            DataType::Struct(_) => return Err("is an object: select its fields, or write to_json(…)".into()),
+            DataType::Map(_, _) => return Err("is a map: select keys with ['key'], or write to_json(…)".into()),
+            DataType::Null => return Err("has no type: CAST it to one".into()),
+            DataType::Decimal128(_, _) | DataType::Decimal256(_, _) => {
+                return Err(format!("is {data_type}, NUMERIC holds 29 digits before the point and 9 behind: CAST it"));
+            }
+            DataType::Time32(_) | DataType::Time64(_) => {
+                return Err("is a time of day, which cannot be loaded from Parquet: CAST it to VARCHAR".into());
+            }
+            other => return Err(format!("has type {other}, which BigQuery cannot hold: CAST it")),
+        })
+    }
+}
+
+impl Contract {
+    /// The contract of a model whose query yields `schema`. The error tells a line of the file and a reason.
+    pub(super) fn of(catalog: &Catalog, model: &Model, schema: &Schema) -> Result<Self, (usize, String)> {
+        let mut columns: Vec<Column> = Vec::new();
+        for field in schema.fields() {
+            let line = line_of(&model.sql, field.name());
+            let wrong = |reason: String| (line, format!("column `{}` {reason}", field.name()));
+            check_name(field.name()).map_err(wrong)?;
+            if let Some(twin) = columns.iter().find(|column| column.name.eq_ignore_ascii_case(field.name())) {
+                return Err(wrong(format!("and `{}` are one name to BigQuery", twin.name)));
+            }
+            columns.push(Column {
+                name: field.name().clone(),
+                column_type: ColumnType::of(field.data_type()).map_err(wrong)?,
+                description: model.column_descriptions.get(field.name()).cloned(),
+            });
+        }
+        let contract = Self {
+            table: model.name.clone(),
+            description: model.front_matter.description.clone(),
+            columns,
+            partition_by: model.front_matter.partition_by.clone(),
+            cluster_by: model.front_matter.cluster_by.clone(),
+        };
+        contract.check_keys(catalog, model).map_err(|reason| (1, reason))?;
+        Ok(contract)
+    }
+
+    fn check_keys(&self, catalog: &Catalog, model: &Model) -> Result<(), String> {
+        let names = || self.columns.iter().map(|column| column.name.as_str());
+        let find = |key: &str, name: &str| {
+            self.columns
+                .iter()
+                .find(|column| column.name == name)
+                .ok_or_else(|| format!("{key}: there is no column `{name}`{}", did_you_mean(name, names())))
+        };
+        for name in &model.front_matter.unique_key {
+            find("unique_key", name)?;
+        }
+        if self.cluster_by.len() > 4 {
+            return Err("cluster_by: BigQuery takes four columns at most".into());
+        }
+        for name in &self.cluster_by {
+            if matches!(find("cluster_by", name)?.column_type, ColumnType::Float64 | ColumnType::Bytes) {
+                return Err(format!("cluster_by: BigQuery cannot cluster by `{name}`"));
+            }
+        }
+        let daily = catalog.driver(model).is_some_and(|source| source.is_daily());
+        match (&self.partition_by, daily) {
+            (None, true) => Err("partition_by is missing: which column tells the day of a row?".into()),
+            (Some(_), false) => Err("partition_by: a snapshot table is replaced whole, it has no partitions".into()),
+            (None, false) => Ok(()),
+            (Some(name), true) => match find("partition_by", name)?.column_type {
+                ColumnType::Timestamp | ColumnType::Date => Ok(()),
+                other => Err(format!("partition_by: `{name}` is {}, not TIMESTAMP or DATE", other.bigquery())),
+            },
+        }
+    }
+
+    /// The schema of the table's Parquet.
+    pub fn schema(&self) -> SchemaRef {
+        let field = |column: &Column| Field::new(&column.name, column.column_type.arrow(), true);
+        Arc::new(Schema::new(self.columns.iter().map(field).collect::<Vec<_>>()))
+    }
+
+    /// Brings a batch of the query's result to the contract's types. A value that does not fit is an error.
+    pub(super) fn normalise(&self, batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, String> {
+        let strict = CastOptions { safe: false, format_options: FormatOptions::default() };
+        let cast = |(column, field): (&ArrayRef, &Arc<Field>)| {
+            if column.data_type() == field.data_type() {
+                return Ok(column.clone());
+            }
+            cast_with_options(column, field.data_type(), &strict)
+                .map_err(|error| format!("column `{}`: {error}", field.name()))
+        };
+        let columns = batch.columns().iter().zip(schema.fields()).map(cast).collect::<Result<Vec<_>, _>>()?;
+        RecordBatch::try_new(schema.clone(), columns).map_err(|error| error.to_string())
+    }
+}
+
+/// BigQuery's rules for column names.
+fn check_name(name: &str) -> Result<(), String> {
+    let fine = name.len() <= 300
+        && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if !fine {
+        return Err("is no column name (letters, digits and `_`): give it one with AS".into());
+    }
+    let reserved = ["_TABLE_", "_FILE_", "_PARTITION", "_ROW_TIMESTAMP", "__ROOT__", "_COLIDENTIFIER", "_CHANGE_"];
+    match reserved.iter().find(|prefix| name.to_ascii_uppercase().starts_with(**prefix)) {
+        Some(prefix) => Err(format!("begins with `{prefix}`, which BigQuery keeps for itself")),
+        None => Ok(()),
+    }
+}
+
+fn line_of(sql: &str, name: &str) -> usize {
+    sql.lines().position(|line| line.contains(name)).map_or(1, |line| line + 1)
+}

@@ -1,0 +1,289 @@
+//! Raw Parquet to flattened Parquet: DataFusion runs the models of `sql/`.
+//!
+//! A model is bound once, against the declared schemas and without data; that gives its output contract, to which
+//! every batch of its result is brought. A row whose day is not the partition's is refused here, before a
+//! warehouse would refuse the whole load.
+
+mod contract;
+mod functions;
+mod query;
+mod session;
+
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{Date32Type, TimestampMicrosecondType};
+use chrono::NaiveDate;
+use datafusion::common::{DataFusionError, SchemaError};
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::prelude::{SQLOptions, SessionContext};
+use futures::StreamExt;
+use sha2::{Digest, Sha256};
+
+use crate::catalog::{Catalog, Model, did_you_mean};
+use crate::extract::{day_window, raw_schema};
+use crate::store::layout::{Partition, RunId, flattened_object};
+use crate::store::{Bucket, ObjectRef, StoreError, TableWriter};
+
+pub use contract::{Column, ColumnType, Contract};
+pub use query::{Queried, QueryTable, query};
+
+/// A flattened object is completed at this size and another begun.
+const OBJECT_BYTES: u64 = 256 << 20;
+
+/// A model that cannot be bound or run.
+#[derive(Debug, thiserror::Error)]
+pub enum TransformError {
+    /// The SQL is wrong; found without data.
+    #[error("{file}:{line}: {reason}")]
+    Model {
+        /// The file.
+        file: String,
+        /// Line, from 1.
+        line: usize,
+        /// What is wrong and what to write instead.
+        reason: String,
+    },
+    /// The query failed on a partition's data.
+    #[error("{model} {partition}: {reason}")]
+    Data {
+        /// The model.
+        model: String,
+        /// The partition.
+        partition: Partition,
+        /// Why.
+        reason: String,
+    },
+    /// A bucket failed.
+    #[error("{model} {partition}: {error}")]
+    Store {
+        /// The model.
+        model: String,
+        /// The partition.
+        partition: Partition,
+        /// The bucket's fault.
+        #[source]
+        error: StoreError,
+    },
+    /// The engine cannot start, or an ad-hoc query is wrong.
+    #[error("{0}")]
+    Engine(String),
+}
+
+/// The raw objects that a model reads for one partition, by source.
+pub type RawInputs = Vec<(String, Vec<ObjectRef>)>;
+
+/// Runs models.
+#[derive(Clone)]
+pub struct Transformer {
+    catalog: Arc<Catalog>,
+    runtime: Arc<RuntimeEnv>,
+    raw: Bucket,
+    flattened: Bucket,
+}
+
+/// What a model made of a partition; its objects are complete but not yet committed.
+#[derive(Debug, Clone)]
+pub struct Flattened {
+    /// The objects. At least one, so that a partition that lost its rows replaces what was loaded before.
+    pub objects: Vec<ObjectRef>,
+    /// Rows in them.
+    pub rows: u64,
+}
+
+impl Transformer {
+    /// `memory` bounds what all queries together hold, in bytes.
+    pub fn new(catalog: Arc<Catalog>, memory: usize, raw: Bucket, flattened: Bucket) -> Result<Self, TransformError> {
+        let runtime = session::runtime(memory).map_err(|error| TransformError::Engine(one_line(&error)))?;
+        Ok(Self { catalog, runtime, raw, flattened })
+    }
+
+    /// Runs a model over the raw rows of one partition.
+    pub async fn derive(
+        &self,
+        model: &Model,
+        contract: &Contract,
+        partition: Partition,
+        inputs: &RawInputs,
+        run: &RunId,
+    ) -> Result<Flattened, TransformError> {
+        let failed = |reason: String| TransformError::Data { model: model.name.clone(), partition, reason };
+        let store = |error| TransformError::Store { model: model.name.clone(), partition, error };
+        let context = session::session(self.runtime.clone()).map_err(|error| failed(one_line(&error)))?;
+        for (name, objects) in inputs {
+            let source = self.catalog.source(name).ok_or_else(|| failed(format!("there is no source {name}")))?;
+            let keys: Vec<String> = objects.iter().map(|object| object.path.clone()).collect();
+            session::register(&context, session::RAW, name, raw_schema(source), &self.raw, &keys)
+                .await
+                .map_err(|error| failed(one_line(&error)))?;
+        }
+        let plan = select(&context, &model.sql).await.map_err(|error| failed(one_line(&error)))?;
+        let mut rows = plan.execute_stream().await.map_err(|error| failed(one_line(&error)))?;
+        let schema = contract.schema();
+        let mut objects = Vec::new();
+        let mut number = 0;
+        let mut begin = || {
+            number += 1;
+            let key = flattened_object(&model.name, partition, run, number - 1);
+            TableWriter::begin(&self.flattened, key, schema.clone())
+        };
+        let mut writer = begin().map_err(store)?;
+        while let Some(batch) = rows.next().await {
+            let batch = batch.map_err(|error| failed(one_line(&error)))?;
+            let batch = contract.normalise(&batch, &schema).map_err(failed)?;
+            check_day(contract, partition, &batch).map_err(failed)?;
+            writer.write(&batch).await.map_err(store)?;
+            if writer.bytes() >= OBJECT_BYTES {
+                objects.push(std::mem::replace(&mut writer, begin().map_err(store)?).finish().await.map_err(store)?);
+            }
+        }
+        if writer.rows() > 0 || objects.is_empty() {
+            objects.push(writer.finish().await.map_err(store)?);
+        }
+        Ok(Flattened { rows: objects.iter().map(|object| object.rows).sum(), objects })
+    }
+}
+
+/// Binds a model against the declared schemas, down to the physical plan, and gives its contract.
+pub async fn bind(catalog: &Catalog, model: &Model) -> Result<Contract, TransformError> {
+    let wrong = |line, reason| TransformError::Model { file: model.file.clone(), line, reason };
+    let from_plan = |error: DataFusionError| {
+        let (line, reason) = explain(&error);
+        wrong(line, reason)
+    };
+    let runtime = session::runtime(64 << 20).map_err(from_plan)?;
+    let context = session::session(runtime).map_err(from_plan)?;
+    for name in &model.sources {
+        if let Some(source) = catalog.source(name) {
+            let table = Arc::new(datafusion::datasource::empty::EmptyTable::new(raw_schema(source)));
+            let reference = datafusion::common::TableReference::partial(session::RAW, name.as_str());
+            context.register_table(reference, table).map_err(from_plan)?;
+        }
+    }
+    let frame = select(&context, &model.sql).await.map_err(from_plan)?;
+    let schema = frame.schema().as_arrow().clone();
+    // Some constructs are planned and refused only here.
+    frame.create_physical_plan().await.map_err(from_plan)?;
+    Contract::of(catalog, model, &schema).map_err(|(line, reason)| wrong(line, reason))
+}
+
+/// Digest of all that a model's output depends on: its SQL, its contract, its raw objects.
+pub fn fingerprint(model: &Model, contract: &Contract, inputs: &RawInputs) -> String {
+    let mut digest = Sha256::new();
+    digest.update(model.sql.trim());
+    digest.update(serde_json::to_vec(contract).unwrap_or_default());
+    for (source, objects) in inputs {
+        digest.update(source);
+        for object in objects {
+            digest.update([0]);
+            digest.update(&object.path);
+        }
+        digest.update([1]);
+    }
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+async fn select(context: &SessionContext, sql: &str) -> Result<datafusion::dataframe::DataFrame, DataFusionError> {
+    let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+    context.sql_with_options(sql, only_queries).await
+}
+
+/// Refuses rows that the partition does not own: the warehouse would refuse the whole load.
+fn check_day(contract: &Contract, partition: Partition, batch: &RecordBatch) -> Result<(), String> {
+    let (Some(name), Some(day)) = (&contract.partition_by, partition.day()) else { return Ok(()) };
+    let Some(column) = batch.column_by_name(name) else { return Ok(()) };
+    let stray =
+        if column.null_count() > 0 {
+            Some("no value".to_string())
+        } else if let Some(times) = column.as_primitive_opt::<TimestampMicrosecondType>() {
+            let window = day_window(day);
+            let inside = window.start.timestamp_micros()..window.end.timestamp_micros();
+            times.values().iter().find(|at| !inside.contains(at)).map(|at| {
+                chrono::DateTime::from_timestamp_micros(*at).map_or_else(|| at.to_string(), |at| at.to_string())
+            })
+        } else if let Some(days) = column.as_primitive_opt::<Date32Type>() {
+            let epoch = NaiveDate::default();
+            let wanted = i32::try_from((day - epoch).num_days()).unwrap_or(i32::MAX);
+            days.values().iter().find(|other| **other != wanted).map(ToString::to_string)
+        } else {
+            None
+        };
+    match stray {
+        None => Ok(()),
+        Some(value) => Err(format!(
+            "a row has {value} in `{name}`, which is not in the day {day}: \
+             partition_by must be the time by which the source is asked"
+        )),
+    }
+}
+
+/// A planning error as line and reason, with what to write instead where we know.
+fn explain(error: &DataFusionError) -> (usize, String) {
+    let diagnostic = error.diagnostic();
+    let line = diagnostic.and_then(|found| found.span).map_or(1, |span| span.start.line as usize);
+    let mut reason = one_line(error);
+    let lower = reason.to_lowercase();
+    if lower.contains("unnest") || lower.contains("outerreferencecolumn") || lower.contains("lateral") {
+        reason.push_str(
+            "; write SELECT id, item['x'] FROM (SELECT id, unnest(list) AS item FROM raw.…), \
+             CROSS JOIN UNNEST is not supported",
+        );
+    } else if let DataFusionError::SchemaError(missing, _) = error.find_root()
+        && let SchemaError::FieldNotFound { field, valid_fields } = &**missing
+    {
+        let hint = did_you_mean(field.name(), valid_fields.iter().map(|column| column.name()));
+        reason = format!("there is no column `{}`{hint}", field.name());
+    }
+    (line, reason)
+}
+
+/// DataFusion's message without backtrace and line breaks.
+fn one_line(error: &DataFusionError) -> String {
+    error.strip_backtrace().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn every_model_of_the_catalog_binds() {
+        let catalog = Catalog::open(None).unwrap();
+        for model in catalog.models() {
+            let contract = bind(&catalog, model).await.unwrap_or_else(|error| panic!("{error}"));
+            for column in &contract.columns {
+                assert!(column.description.is_some(), "{}.{} has no comment", model.name, column.name);
+            }
+        }
+    }
+
+    async fn bind_sql(sql: &str) -> Result<Contract, String> {
+        let catalog = Catalog::open(None).unwrap();
+        let mut model = catalog.model("fleet_vehicle_stats_engineRpm").unwrap().clone();
+        model.sql = sql.to_string();
+        model.front_matter.unique_key.clear();
+        model.front_matter.cluster_by.clear();
+        bind(&catalog, &model).await.map_err(|error| error.to_string())
+    }
+
+    #[tokio::test]
+    async fn wrong_sql_is_found_without_data_with_line_and_remedy() {
+        let from = "FROM raw.fleet_vehicle_stats_engineRpm";
+        let cases = [
+            (format!("\nSELECT id,\n  nmae AS time {from}"), "engineRpm.sql:3: ", "name"),
+            (format!("SELECT ID {from}"), ":1: ", "`id`"),
+            (format!("SELECT id, engineRpm AS time {from}"), "", "is a list: unnest it"),
+            (format!("SELECT id, externalIds {from}"), "", "is a map"),
+            (format!("SELECT id, NULL AS time {from}"), "", "has no type"),
+            (format!("SELECT id, name AS time {from}"), "", "is STRING, not TIMESTAMP"),
+            (format!("SELECT id, id AS ID, _window_start AS time {from}"), "", "one name to BigQuery"),
+            (format!("SELECT id, _window_start AS \"a.b\" {from}"), "", "is no column name"),
+            (format!("SELECT s.id, r {from} AS s CROSS JOIN UNNEST(s.engineRpm) AS u(r)"), "", "write SELECT id, item"),
+            ("SELECT id FROM raw.fleet_vehicles".into(), "", "fleet_vehicles"),
+        ];
+        for (sql, place, part) in cases {
+            let error = bind_sql(&sql).await.unwrap_err();
+            assert!(error.contains(place) && error.contains(part), "{sql}\ngave {error}");
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Ad-hoc SQL over what was loaded and what was extracted.
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::execution::SendableRecordBatchStream;
+use futures::StreamExt;
+
+use super::{TransformError, one_line, select, session};
+use crate::catalog::did_you_mean;
+use crate::store::Bucket;
+
+/// A table that a query may read.
+#[derive(Debug, Clone)]
+pub struct QueryTable {
+    /// `raw` for raw tables; none for those of the warehouse.
+    pub raw: bool,
+    /// Its name.
+    pub name: String,
+    /// Its columns.
+    pub schema: SchemaRef,
+    /// Where its objects lie.
+    pub bucket: Bucket,
+    /// Keys of its objects.
+    pub keys: Vec<String>,
+}
+
+/// A running query.
+pub struct Queried {
+    /// The result's columns.
+    pub schema: SchemaRef,
+    stream: SendableRecordBatchStream,
+}
+
+impl Queried {
+    /// The next rows, or `None` after the last.
+    pub async fn next(&mut self) -> Result<Option<RecordBatch>, TransformError> {
+        let batch = self.stream.next().await.transpose();
+        batch.map_err(|error| TransformError::Engine(one_line(&error)))
+    }
+}
+
+/// Runs one SELECT over `tables`, within `memory` bytes.
+pub async fn query(sql: &str, tables: &[QueryTable], memory: usize) -> Result<Queried, TransformError> {
+    let wrong = |error| TransformError::Engine(one_line(&error));
+    let context = session::session(session::runtime(memory).map_err(wrong)?).map_err(wrong)?;
+    for table in tables {
+        let schema = if table.raw { session::RAW } else { "public" };
+        session::register(&context, schema, &table.name, table.schema.clone(), &table.bucket, &table.keys)
+            .await
+            .map_err(wrong)?;
+    }
+    let frame = select(&context, sql).await.map_err(|error| {
+        let mut reason = one_line(&error);
+        // DataFusion names the table it did not find; the nearest one may be what was meant.
+        if let Some(name) = reason.split("table 'datafusion.").nth(1).and_then(|rest| rest.split('\'').next()) {
+            let name = name.split('.').next_back().unwrap_or(name).to_string();
+            reason.push_str(&did_you_mean(&name, tables.iter().map(|table| table.name.as_str())));
+        }
+        TransformError::Engine(reason)
+    })?;
+    let stream = frame.execute_stream().await.map_err(wrong)?;
+    Ok(Queried { schema: stream.schema(), stream })
+}

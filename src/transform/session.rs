@@ -1,0 +1,73 @@
+//! DataFusion sessions in which `raw.<source>` are the tables.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::{MemorySchemaProvider, TableProvider};
+use datafusion::datasource::empty::EmptyTable;
+use datafusion::datasource::file_format::parquet::ParquetFormat;
+use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
+use datafusion::error::Result;
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::prelude::{SessionConfig, SessionContext};
+
+use super::functions;
+use crate::store::Bucket;
+
+/// The schema in which raw tables stand.
+pub(super) const RAW: &str = "raw";
+
+/// The memory that all sessions share: SQL that needs more spills to disk.
+pub(super) fn runtime(memory: usize) -> Result<Arc<RuntimeEnv>> {
+    RuntimeEnvBuilder::new().with_memory_pool(Arc::new(FairSpillPool::new(memory))).build_arc()
+}
+
+/// A session with an empty `raw` schema.
+pub(super) fn session(runtime: Arc<RuntimeEnv>) -> Result<SessionContext> {
+    let mut config = SessionConfig::new().with_target_partitions(num_cpus());
+    // API fields are camelCase: identifiers keep their case, so nothing needs quoting.
+    config.options_mut().sql_parser.enable_ident_normalization = false;
+    // So that errors tell the line.
+    config.options_mut().sql_parser.collect_spans = true;
+    // The contract writes plain strings.
+    config.options_mut().sql_parser.map_string_types_to_utf8view = false;
+    config.options_mut().execution.parquet.schema_force_view_types = false;
+    let context = SessionContext::new_with_config_rt(config, runtime);
+    context.register_udf(functions::to_json());
+    if let Some(catalog) = context.catalog("datafusion") {
+        catalog.register_schema(RAW, Arc::new(MemorySchemaProvider::new()))?;
+    }
+    Ok(context)
+}
+
+fn num_cpus() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from)
+}
+
+/// Registers `schema.name` over exactly these Parquet objects; over none, it is an empty table.
+pub(super) async fn register(
+    context: &SessionContext,
+    schema_name: &str,
+    name: &str,
+    schema: SchemaRef,
+    bucket: &Bucket,
+    keys: &[String],
+) -> Result<()> {
+    let table: Arc<dyn TableProvider> = if keys.is_empty() {
+        Arc::new(EmptyTable::new(schema))
+    } else {
+        if bucket.is_google() {
+            context.register_object_store(bucket.url(), bucket.store());
+        }
+        let urls = keys.iter().map(|key| ListingTableUrl::parse(bucket.uri(key))).collect::<Result<Vec<_>>>()?;
+        let options = ListingOptions::new(Arc::new(ParquetFormat::default()));
+        let config = ListingTableConfig::new_with_multi_paths(urls).with_listing_options(options).with_schema(schema);
+        Arc::new(ListingTable::try_new(config)?)
+    };
+    let provider = context.catalog("datafusion").and_then(|catalog| catalog.schema(schema_name));
+    if let Some(provider) = provider {
+        provider.register_table(name.to_string(), table)?;
+    }
+    Ok(())
+}
