@@ -72,6 +72,13 @@ pub enum Event {
         /// Rows that the warehouse reported.
         rows: u64,
     },
+    /// The organisation has no such endpoint: nothing to read, and no failure.
+    Skipped {
+        /// The source.
+        name: String,
+        /// One line.
+        reason: String,
+    },
     /// A source or model failed; the others go on.
     Failed {
         /// Name of the source or model.
@@ -135,6 +142,7 @@ impl Observer for LogEvents {
             Event::PartitionLoaded { model, partition, rows } => {
                 tracing::info!(model, %partition, rows, "partition loaded");
             }
+            Event::Skipped { name, reason } => tracing::warn!(name, reason, "skipped"),
             Event::Failed { name, partition, error } => tracing::info!(name, partition, error, "failed"),
         }
     }

@@ -282,9 +282,21 @@ pub fn unescape(inside: &[u8]) -> Option<String> {
     serde_json::from_slice(&quoted).ok()
 }
 
+/// Whether the text stands in a JSON string as it is.
+#[inline]
+pub fn is_plain(text: &[u8]) -> bool {
+    text.iter().all(|&byte| byte >= 0x20 && byte != b'"' && byte != b'\\')
+}
+
 /// Appends `text` to `out` as a quoted JSON string.
 pub fn write_string(text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
+    write_escaped(text, out);
+    out.push(b'"');
+}
+
+/// Appends `text` to `out` as the inside of a JSON string.
+pub fn write_escaped(text: &[u8], out: &mut Vec<u8>) {
     let mut copied = 0;
     for (at, &byte) in text.iter().enumerate() {
         if byte >= 0x20 && byte != b'"' && byte != b'\\' {
@@ -302,7 +314,6 @@ pub fn write_string(text: &[u8], out: &mut Vec<u8>) {
         }
     }
     out.extend_from_slice(&text[copied..]);
-    out.push(b'"');
 }
 
 #[cfg(test)]

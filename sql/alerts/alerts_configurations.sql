@@ -2,7 +2,7 @@
 description = "One row per alert configuration, as of the last snapshot."
 unique_key = ["id"]
 ---*/
-SELECT
+SELECT DISTINCT
   id,                                                 -- the configuration
   name,                                               -- its name
   isEnabled,                                          -- whether it is switched on

@@ -3,11 +3,13 @@ description = "One row per driver, active or deactivated, as of the last snapsho
 cluster_by = ["id"]
 unique_key = ["id"]
 ---*/
-SELECT
+SELECT DISTINCT
   id,                                                 -- Samsara's driver id
   name,                                               -- full name
   username,                                           -- login of the driver app
   phone,                                              -- phone number, as entered
+  email,                                              -- e-mail address
+  dateOfBirth,                                        -- date of birth, as text
   licenseNumber,                                      -- driving licence number
   licenseState,                                       -- state that issued the licence
   driverActivationStatus,                             -- active or deactivated

@@ -3,7 +3,7 @@ description = "One row per vehicle, as of the last snapshot."
 cluster_by = ["vehicle_id"]
 unique_key = ["vehicle_id"]
 ---*/
-SELECT
+SELECT DISTINCT
   id AS vehicle_id,                                   -- Samsara's vehicle id
   name AS parc_id,                                    -- the fleet's own number for the vehicle
   vin,                                                -- vehicle identification number

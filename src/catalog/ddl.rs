@@ -38,7 +38,8 @@ pub(super) fn parse(ddl: &str) -> Result<Fields, String> {
 fn fields(columns: impl Iterator<Item = (String, SqlType)>) -> Result<Fields, String> {
     let mut fields: Vec<Field> = Vec::new();
     for (name, sql_type) in columns {
-        if fields.iter().any(|field| *field.name() == name) {
+        // Names that differ in case only are one name to BigQuery.
+        if fields.iter().any(|field| field.name().eq_ignore_ascii_case(&name)) {
             return Err(format!("`{name}` is declared twice"));
         }
         if name.starts_with('_') {

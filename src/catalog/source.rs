@@ -29,6 +29,8 @@ pub struct Source {
     pub records: Vec<String>,
     /// The `limit` sent, if the endpoint takes one.
     pub page_limit: Option<u32>,
+    /// Members of a page that stand beside the list and only echo the request: no data, no drift.
+    pub page_echoes: Vec<String>,
     /// What the endpoint allows per organisation.
     pub rate_limit: RateLimit,
     /// The token scope that it needs, in Samsara's words.
@@ -164,6 +166,10 @@ pub struct WindowParameters {
     /// Whether the endpoint counts the end instant in (v1 does): then one millisecond less is sent.
     #[serde(default)]
     pub end_inclusive: bool,
+    /// How many days beyond its end a window is asked for, where the endpoint asks by the time of the last change:
+    /// a row that changed the day after is a row of its own day still.
+    #[serde(default)]
+    pub days_beyond: u32,
 }
 
 /// How an instant is written in a query.
@@ -221,6 +227,7 @@ pub(super) struct SourceEntry {
     endpoint: Option<String>,
     pagination: Option<Pagination>,
     records: Option<String>,
+    page_echoes: Option<Vec<String>>,
     page_limit: Option<u32>,
     rate_limit: Option<String>,
     scope: Option<String>,
@@ -247,6 +254,7 @@ impl SourceEntry {
             endpoint: self.endpoint.or(defaults.endpoint),
             pagination: self.pagination.or(defaults.pagination),
             records: self.records.or(defaults.records),
+            page_echoes: self.page_echoes.or(defaults.page_echoes),
             page_limit: self.page_limit.or(defaults.page_limit),
             rate_limit: self.rate_limit.or(defaults.rate_limit),
             scope: self.scope.or(defaults.scope),
@@ -311,6 +319,7 @@ impl SourceEntry {
             endpoint,
             pagination: entry.pagination.unwrap_or_default(),
             records: records_path(entry.records.as_deref().unwrap_or("data")),
+            page_echoes: entry.page_echoes.unwrap_or_default(),
             page_limit: entry.page_limit,
             rate_limit: entry.rate_limit.ok_or_else(|| missing("rate_limit"))?.parse()?,
             scope: entry.scope,

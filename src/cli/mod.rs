@@ -3,6 +3,7 @@
 mod demo;
 mod exit;
 mod options;
+mod output;
 mod plan;
 mod query;
 mod run;

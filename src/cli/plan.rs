@@ -21,7 +21,7 @@ impl PlanCommand {
         let catalog = context.catalog()?;
         let wish = self.wish.wish(&catalog, &context.directory)?;
         let pipeline = Pipeline::new(self.work.config(context)?, catalog)?;
-        println!("{}", pipeline.plan(wish).await?);
+        super::output::print(format_args!("{}\n", pipeline.plan(wish).await?))?;
         Ok(Exit::Success)
     }
 }

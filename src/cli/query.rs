@@ -6,6 +6,7 @@ use arrow::array::RecordBatch;
 use arrow::util::pretty::pretty_format_batches;
 use clap::{Args, ValueEnum};
 
+use super::output::tolerate;
 use super::{Context, Exit};
 use crate::config::{Config, WarehouseConfig};
 use crate::error::Error;
@@ -112,22 +113,34 @@ async fn flattened_tables(pipeline: &Pipeline) -> Result<Vec<QueryTable>, Error>
 
 async fn print(mut result: Queried, format: Format) -> Result<(), Error> {
     let mut out = std::io::stdout().lock();
-    let written = |source: std::io::Error| Error::System { what: "cannot write the result".into(), source };
-    let failed = |error: arrow::error::ArrowError| Error::Usage(format!("cannot print the result: {error}"));
+    let written = |error: arrow::error::ArrowError| match error {
+        arrow::error::ArrowError::IoError(_, source) => tolerate(Err(source)),
+        // The CSV writer hides the fault of its output in text.
+        arrow::error::ArrowError::CsvError(text) if text.contains("Broken pipe") => Ok(()),
+        other => Err(Error::Usage(format!("cannot print the result: {other}"))),
+    };
     match format {
         Format::Csv => {
             let mut writer = arrow::csv::Writer::new(&mut out);
-            writer.write(&RecordBatch::new_empty(result.schema.clone())).map_err(failed)?;
+            if let Err(error) = writer.write(&RecordBatch::new_empty(result.schema.clone())) {
+                return written(error);
+            }
             while let Some(batch) = result.next().await? {
-                writer.write(&batch).map_err(failed)?;
+                if let Err(error) = writer.write(&batch) {
+                    return written(error);
+                }
             }
         }
         Format::Json => {
             let mut writer = arrow_json::LineDelimitedWriter::new(&mut out);
             while let Some(batch) = result.next().await? {
-                writer.write(&batch).map_err(failed)?;
+                if let Err(error) = writer.write(&batch) {
+                    return written(error);
+                }
             }
-            writer.finish().map_err(failed)?;
+            if let Err(error) = writer.finish() {
+                return written(error);
+            }
         }
         Format::Table => {
             let (mut batches, mut shown, mut all) = (vec![RecordBatch::new_empty(result.schema.clone())], 0, 0);
@@ -139,11 +152,14 @@ async fn print(mut result: Queried, format: Format) -> Result<(), Error> {
                     shown += batch.num_rows().min(room);
                 }
             }
-            writeln!(out, "{}", pretty_format_batches(&batches).map_err(failed)?).map_err(written)?;
+            match pretty_format_batches(&batches) {
+                Ok(text) => tolerate(writeln!(out, "{text}"))?,
+                Err(error) => return written(error),
+            }
             if all > shown {
                 eprintln!("{shown} of {all} rows are shown; --format csv prints all");
             }
         }
     }
-    out.flush().map_err(written)
+    tolerate(out.flush())
 }

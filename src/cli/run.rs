@@ -36,7 +36,7 @@ impl Run {
         let config = self.work.config(context)?;
         if self.dry_run {
             let pipeline = Pipeline::new(config, catalog)?;
-            println!("{}", pipeline.plan(wish).await?);
+            super::output::print(format_args!("{}\n", pipeline.plan(wish).await?))?;
             return Ok(Exit::Success);
         }
         let (report, exit) = run_once(config, catalog, wish).await?;

@@ -56,8 +56,8 @@ impl Simulate {
             ..SimulatorConfig::default()
         };
         let simulator = Simulator::start(config).await.map_err(|error| Error::Usage(error.to_string()))?;
-        println!("SAMSARA_API_URL={}", simulator.url());
-        println!("SAMSARA_API_TOKEN={}", simulator.token());
+        let (url, token) = (simulator.url(), simulator.token());
+        super::output::print(format_args!("SAMSARA_API_URL={url}\nSAMSARA_API_TOKEN={token}\n"))?;
         eprintln!("serving until stopped (Ctrl-C)");
         signals.shutdown.cancelled().await;
         simulator.shutdown().await;

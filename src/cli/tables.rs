@@ -17,7 +17,7 @@ pub(super) struct Tables {
 impl Tables {
     pub(super) fn execute(self, context: &Context) -> Result<Exit, Error> {
         let catalog = context.catalog()?;
-        print!("{}", if self.markdown { markdown(&catalog) } else { plain(&catalog) });
+        super::output::print(if self.markdown { markdown(&catalog) } else { plain(&catalog) })?;
         Ok(Exit::Success)
     }
 }

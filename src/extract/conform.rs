@@ -13,7 +13,7 @@ use std::fmt::Write as _;
 use std::ops::Range;
 
 use super::shape::{FieldShape, Shape};
-use crate::json::{JsonError, Kind, Scanner, unescape, write_string};
+use crate::json::{JsonError, Kind, Scanner, is_plain, unescape, write_escaped, write_string};
 
 /// Prefix of the columns that carry rescued values, one per source that shares the walk.
 pub(super) const RESCUED_SLOT: &str = "_rescued_data_";
@@ -44,7 +44,7 @@ pub(super) fn conform<'a>(
     records: &'a [u8],
     shape: &Shape,
     slots: usize,
-    beside: &[(String, &[u8])],
+    beside: &[(String, &'a [u8])],
 ) -> Result<Conformed<'a>, JsonError> {
     let Shape::Struct(fields) = shape else {
         return Err(JsonError { offset: 0, reason: "a record's shape is an object" });
@@ -56,13 +56,19 @@ pub(super) fn conform<'a>(
         copied: 0,
         path: Vec::new(),
         rescued: Vec::new(),
+        paths: String::new(),
+        general: String::new(),
         owner: None,
         slots,
-        drift: Drift::new(),
+        drift: Vec::new(),
     };
     for (path, text) in beside {
-        pass.rescued.push(Rescued { owner: None, path: format!("${path}"), text: Cow::Owned(text.to_vec()) });
-        pass.count(format!("${path}"), "not in the schema");
+        let start = pass.paths.len();
+        pass.paths.push('$');
+        pass.paths.push_str(path);
+        pass.rescued.push(Rescued { owner: None, path: start..pass.paths.len(), text });
+        pass.general = format!("${path}");
+        pass.count(UNKNOWN);
     }
     pass.records(fields)?;
     let records = if pass.copied == 0 && pass.out.is_empty() {
@@ -71,13 +77,15 @@ pub(super) fn conform<'a>(
         pass.flush_to(records.len());
         Cow::Owned(pass.out)
     };
-    Ok(Conformed { records, drift: pass.drift })
+    let drift = pass.drift.into_iter().map(|(path, reason, count)| (DriftKey { path, reason }, count)).collect();
+    Ok(Conformed { records, drift })
 }
 
 struct Rescued<'a> {
     owner: Option<usize>,
-    path: String,
-    text: Cow<'a, [u8]>,
+    /// Where its path stands in `Pass::paths`.
+    path: Range<usize>,
+    text: &'a [u8],
 }
 
 #[derive(Clone, Copy)]
@@ -94,10 +102,15 @@ struct Pass<'a, 's> {
     /// How much of `text` is accounted for in `out`.
     copied: usize,
     path: Vec<Step<'s>>,
+    /// The rescued values of the current record, and their paths one behind the other.
     rescued: Vec<Rescued<'a>>,
+    paths: String,
+    /// The last rescued path, list positions left out.
+    general: String,
     owner: Option<usize>,
     slots: usize,
-    drift: Drift,
+    /// Few distinct paths, each met often: a list is faster than a map here.
+    drift: Vec<(String, &'static str, u64)>,
 }
 
 const UNKNOWN: &str = "not in the schema";
@@ -123,12 +136,11 @@ impl<'a, 's> Pass<'a, 's> {
     fn record(&mut self, fields: &'s [FieldShape]) -> Result<(), JsonError> {
         if self.scanner.kind()? != Kind::Object {
             let value = self.scanner.value()?;
-            self.rescued.push(Rescued {
-                owner: None,
-                path: "$".into(),
-                text: Cow::Borrowed(&self.text[value.clone()]),
-            });
-            self.count("$".into(), MISFIT);
+            let start = self.paths.len();
+            self.paths.push('$');
+            self.rescued.push(Rescued { owner: None, path: start..start + 1, text: &self.text[value.clone()] });
+            self.general.replace_range(.., "$");
+            self.count(MISFIT);
             self.flush_to(value.start);
             self.out.push(b'{');
             self.write_rescued(false);
@@ -155,6 +167,7 @@ impl<'a, 's> Pass<'a, 's> {
             return Ok(kept_any);
         }
         let mut seen: u128 = 0;
+        let since = self.rescued.len();
         // Records mostly name their fields in one order: guess the next before searching.
         let mut guess = 0;
         let mut separator = self.scanner.position();
@@ -188,7 +201,7 @@ impl<'a, 's> Pass<'a, 's> {
                     }
                     let value = self.scanner.value()?;
                     let name = key_text(&self.text[key]);
-                    self.rescue(Some(&name), value.clone(), reason.unwrap_or(UNKNOWN));
+                    self.rescue(Some(&name), value.clone(), reason.unwrap_or(UNKNOWN), since);
                     self.flush_to(if kept_any { separator } else { start });
                     self.copied = value.end;
                 }
@@ -305,7 +318,8 @@ impl<'a, 's> Pass<'a, 's> {
             return;
         }
         let value = start..self.scanner.position();
-        self.rescue(None, value.clone(), MISFIT);
+        let since = self.rescued.len();
+        self.rescue(None, value.clone(), MISFIT, since);
         self.flush_to(value.start);
         self.out.extend_from_slice(b"null");
         self.copied = value.end;
@@ -334,13 +348,14 @@ impl<'a, 's> Pass<'a, 's> {
         if self.scanner.take(b'}') {
             return Ok(());
         }
+        let since = self.rescued.len();
         loop {
             let key = self.scanner.key()?;
             let fits = match self.scanner.kind()? {
                 Kind::Object | Kind::Array => false,
                 Kind::String => {
                     let inside = self.scanner.clone().string()?.0;
-                    unescape_if_needed(&self.text[inside])
+                    unescapes(&self.text[inside])
                 }
                 _ => true,
             };
@@ -349,7 +364,7 @@ impl<'a, 's> Pass<'a, 's> {
             if !fits {
                 let name = key_text(&self.text[key]);
                 let value = start..self.scanner.position();
-                self.rescue(Some(&name), value.clone(), MISFIT);
+                self.rescue(Some(&name), value.clone(), MISFIT, since);
                 self.flush_to(value.start);
                 self.out.extend_from_slice(b"null");
                 self.copied = value.end;
@@ -360,41 +375,46 @@ impl<'a, 's> Pass<'a, 's> {
         }
     }
 
-    fn rescue(&mut self, name: Option<&str>, value: Range<usize>, reason: &'static str) {
-        let mut path = String::new();
-        let mut general = String::new();
+    /// Notes a value that is cut out. `since` is where the rescued values of the same object begin: only among them
+    /// can the same name stand twice.
+    fn rescue(&mut self, name: Option<&str>, value: Range<usize>, reason: &'static str, since: usize) {
+        let start = self.paths.len();
+        self.general.clear();
         for step in &self.path {
             match step {
                 Step::Name(name) => {
-                    append_name(&mut path, name);
-                    append_name(&mut general, name);
+                    append_name(&mut self.paths, start, name);
+                    append_name(&mut self.general, 0, name);
                 }
                 Step::Item(index) => {
-                    let _ = write!(path, "[{index}]");
-                    general.push_str("[]");
+                    let _ = write!(self.paths, "[{index}]");
+                    self.general.push_str("[]");
                 }
             }
         }
         if let Some(name) = name {
-            append_name(&mut path, name);
-            append_name(&mut general, name);
+            append_name(&mut self.paths, start, name);
+            append_name(&mut self.general, 0, name);
         }
         // A name may come three times: every text has a key of its own.
-        let taken = |path: &str, rescued: &[Rescued<'_>]| rescued.iter().any(|one| one.path == path);
-        if taken(&path, &self.rescued) {
-            let mut turn = 2;
-            while taken(&format!("{path}#{turn}"), &self.rescued) {
-                turn += 1;
-            }
-            let _ = write!(path, "#{turn}");
+        let end = self.paths.len();
+        let mut turn = 1;
+        while self.rescued[since..].iter().any(|one| self.paths[one.path.clone()] == self.paths[start..]) {
+            turn += 1;
+            self.paths.truncate(end);
+            let _ = write!(self.paths, "#{turn}");
         }
         let text = self.text;
-        self.rescued.push(Rescued { owner: self.owner, path, text: Cow::Borrowed(&text[value]) });
-        self.count(general, reason);
+        self.rescued.push(Rescued { owner: self.owner, path: start..self.paths.len(), text: &text[value] });
+        self.count(reason);
     }
 
-    fn count(&mut self, path: String, reason: &'static str) {
-        *self.drift.entry(DriftKey { path, reason }).or_default() += 1;
+    fn count(&mut self, reason: &'static str) {
+        let general = &self.general;
+        match self.drift.iter_mut().find(|(path, why, _)| *why == reason && path == general) {
+            Some((_, _, count)) => *count += 1,
+            None => self.drift.push((general.clone(), reason, 1)),
+        }
     }
 
     fn flush_to(&mut self, end: usize) {
@@ -404,43 +424,65 @@ impl<'a, 's> Pass<'a, 's> {
         }
     }
 
+    /// Writes the rescued values as members of the current record: for each slot the text of a JSON object, itself
+    /// as a JSON string.
     fn write_rescued(&mut self, mut comma: bool) {
-        let rescued = std::mem::take(&mut self.rescued);
         for slot in 0..self.slots {
-            let mut object = Vec::new();
-            for one in rescued.iter().filter(|one| one.owner.is_none_or(|owner| owner == slot)) {
-                object.push(if object.is_empty() { b'{' } else { b',' });
-                write_string(one.path.as_bytes(), &mut object);
-                object.push(b':');
-                object.extend_from_slice(&one.text);
+            let mut first = true;
+            for one in self.rescued.iter().filter(|one| one.owner.is_none_or(|owner| owner == slot)) {
+                if first {
+                    if comma {
+                        self.out.push(b',');
+                    }
+                    self.out.extend_from_slice(format!("\"{RESCUED_SLOT}{slot}\":\"{{").as_bytes());
+                }
+                self.out.extend_from_slice(if first { b"\\\"" } else { b",\\\"" });
+                first = false;
+                let path = &self.paths.as_bytes()[one.path.clone()];
+                if is_plain(path) {
+                    self.out.extend_from_slice(path);
+                } else {
+                    let mut key = Vec::new();
+                    write_escaped(path, &mut key);
+                    write_escaped(&key, &mut self.out);
+                }
+                self.out.extend_from_slice(b"\\\":");
+                write_escaped(one.text, &mut self.out);
             }
-            if object.is_empty() {
-                continue;
+            if !first {
+                self.out.extend_from_slice(b"}\"");
+                comma = true;
             }
-            object.push(b'}');
-            if comma {
-                self.out.push(b',');
-            }
-            comma = true;
-            self.out.extend_from_slice(format!("\"{RESCUED_SLOT}{slot}\":").as_bytes());
-            write_string(&object, &mut self.out);
         }
+        self.rescued.clear();
+        self.paths.clear();
     }
 }
 
-fn append_name(path: &mut String, name: &str) {
-    if !path.is_empty() {
+/// Appends a step to the path that begins at `start`.
+fn append_name(path: &mut String, start: usize, name: &str) {
+    if path.len() > start {
         path.push('.');
     }
     path.push_str(name);
 }
 
-fn key_text(inside: &[u8]) -> String {
-    unescape(inside).unwrap_or_else(|| String::from_utf8_lossy(inside).into_owned())
+/// A member's name. The body is UTF-8; a lone surrogate stays as it was written.
+fn key_text(inside: &[u8]) -> Cow<'_, str> {
+    if has_escapes(inside)
+        && let Some(text) = unescape(inside)
+    {
+        return Cow::Owned(text);
+    }
+    String::from_utf8_lossy(inside)
 }
 
-fn unescape_if_needed(inside: &[u8]) -> bool {
-    !inside.contains(&b'\\') || unescape(inside).is_some()
+fn has_escapes(inside: &[u8]) -> bool {
+    inside.contains(&b'\\')
+}
+
+fn unescapes(inside: &[u8]) -> bool {
+    !has_escapes(inside) || unescape(inside).is_some()
 }
 
 fn is_number(text: &[u8]) -> bool {

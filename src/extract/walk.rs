@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 use chrono::{DateTime, NaiveDate, Utc};
+use futures::{StreamExt, TryStreamExt, stream};
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -21,6 +22,8 @@ use crate::store::{Bucket, ObjectRef, StoreError, TableWriter};
 
 /// Pages that wait between network and decoder.
 const PAGES_IN_FLIGHT: usize = 4;
+/// Requests that one fan-out has under way; the endpoint's rate holds for all of them.
+const REQUESTS_AT_A_TIME: usize = 4;
 /// A raw object is completed at this size and another begun.
 const OBJECT_BYTES: u64 = 256 << 20;
 
@@ -211,35 +214,54 @@ impl Extractor {
             Scope::Days(days) => (span(days), None),
             Scope::Feed { resume, since } => (Some(Window { start: *since, end: *since }), resume.as_ref()),
         };
-        let mut feed = None;
-        for value in sweep {
-            for batch in &batches {
-                let Some(mut request) = Request::render(&sources, window, value, batch) else { continue };
-                let mut cursor = None;
-                if let Some((query, stored)) = resume {
-                    // A cursor is bound to the query it came from, byte for byte.
-                    request.query.clone_from(query);
-                    cursor = Some(stored.clone());
-                }
-                let request = Arc::new(request);
+        let jobs = sweep.iter().flat_map(|value| batches.iter().map(move |batch| (*value, *batch)));
+        let results: Vec<_> = stream::iter(jobs)
+            .map(|(value, batch)| {
+                let request = Request::render(&sources, window, value, batch);
                 let parent = source.parent.as_ref().filter(|parent| parent.batch == 1).and_then(|_| batch.first());
-                let mut pager = self.client.pages((*request).clone(), cursor.clone());
-                while let Some(page) = pager.next().await? {
-                    if page.cursor.is_some() {
-                        cursor.clone_from(&page.cursor);
-                    }
-                    let arrival = Arrival { page, request: request.clone(), parent: parent.cloned() };
-                    if pages.send(arrival).await.is_err() {
-                        // The decoder has failed and says why.
-                        return Ok(None);
-                    }
-                }
-                if source.kind == SourceKind::Feed {
-                    feed = cursor.map(|cursor| (request.query.clone(), cursor));
-                }
+                self.fetch_all(request, resume, parent, &pages)
+            })
+            .buffer_unordered(REQUESTS_AT_A_TIME)
+            .try_collect()
+            .await?;
+        Ok(results.into_iter().flatten().next().filter(|_| source.kind == SourceKind::Feed))
+    }
+
+    /// All pages of one request; gives its query and last cursor.
+    async fn fetch_all(
+        &self,
+        request: Option<Request>,
+        resume: Option<&(String, String)>,
+        parent: Option<&String>,
+        pages: &mpsc::Sender<Arrival>,
+    ) -> Result<Option<(String, String)>, SamsaraError> {
+        let Some(mut request) = request else { return Ok(None) };
+        let mut cursor = None;
+        if let Some((query, stored)) = resume {
+            // A cursor is bound to the query it came from, byte for byte.
+            request.query.clone_from(query);
+            cursor = Some(stored.clone());
+        }
+        let request = Arc::new(request);
+        let mut pager = self.client.pages((*request).clone(), cursor.clone());
+        loop {
+            let page = match pager.next().await {
+                Ok(Some(page)) => page,
+                Ok(None) => break,
+                // A parent that is gone since its list was read has no rows.
+                Err(SamsaraError::NotFound { .. }) if parent.is_some() => break,
+                Err(error) => return Err(error),
+            };
+            if page.cursor.is_some() {
+                cursor.clone_from(&page.cursor);
+            }
+            let arrival = Arrival { page, request: request.clone(), parent: parent.cloned() };
+            if pages.send(arrival).await.is_err() {
+                // The decoder has failed and says why.
+                return Ok(None);
             }
         }
-        Ok(feed)
+        Ok(cursor.map(|cursor| (request.query.clone(), cursor)))
     }
 }
 
@@ -297,7 +319,25 @@ struct Sink {
     outputs: BTreeMap<(usize, Partition), Output>,
     records: u64,
     drift: Drift,
-    digest: Sha256,
+    content: Content,
+}
+
+/// A digest of pages in whatever order they arrive: fan-outs ask for several at a time.
+#[derive(Default)]
+struct Content([u64; 4]);
+
+impl Content {
+    fn add(&mut self, page: &[u8]) {
+        let digest = Sha256::digest(page);
+        for (sum, word) in self.0.iter_mut().zip(digest.chunks_exact(8)) {
+            let word = word.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+            *sum = sum.wrapping_add(word);
+        }
+    }
+
+    fn hex(&self) -> String {
+        self.0.iter().map(|word| format!("{word:016x}")).collect()
+    }
 }
 
 /// Rows with their owner.
@@ -343,7 +383,7 @@ impl Sink {
             outputs,
             records: 0,
             drift: Drift::new(),
-            digest: Sha256::new(),
+            content: Content::default(),
         }
     }
 
@@ -362,7 +402,7 @@ impl Sink {
             request: format!("{}?{}", arrival.request.path, arrival.request.query),
             reason,
         };
-        self.digest.update(&arrival.page.records);
+        self.content.add(&arrival.page.records);
         let decoded = self.decoder.decode(&arrival.page).map_err(|reason| wrong(&self.walk, reason))?;
         self.records += decoded.count;
         for (key, count) in &decoded.drift {
@@ -455,7 +495,7 @@ impl Sink {
             let source = walk.sources[slot].name.clone();
             partitions.push(Extracted { source, partition, objects: output.objects, not_owned });
         }
-        let content = self.digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let content = self.content.hex();
         let rescued = self.drift.values().sum();
         Ok(Sunk { partitions, records: self.records, rescued, content, drift: self.drift, feed: None })
     }

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::events::Event;
 use crate::extract::{ExtractError, Extracted, Extractor, Scope, Walk, WalkOutcome, raw_schema};
 use crate::plan::{PlannedScope, PlannedWalk};
-use crate::samsara::Client;
+use crate::samsara::{Client, SamsaraError};
 use crate::state::{Feed, RawState};
 use crate::store::ObjectRef;
 use crate::store::layout::Partition;
@@ -80,6 +80,12 @@ async fn one(
     let partitions = match result {
         Ok(partitions) => partitions,
         Err(error) if ends_run(&error) => return Err(error),
+        Err(Error::Extract(error)) if matches!(error.api(), Some(SamsaraError::NotFound { .. })) => {
+            for source in &planned.sources {
+                run.observer.observe(&Event::Skipped { name: source.clone(), reason: error.to_string() });
+            }
+            return Ok(());
+        }
         Err(error) => {
             for source in &planned.sources {
                 run.failed(source, None, &error);
@@ -122,7 +128,7 @@ async fn read(run: &Run, extractor: &Extractor, planned: &PlannedWalk) -> Result
 }
 
 fn is_dead_cursor(error: &ExtractError) -> bool {
-    matches!(error.api(), Some(crate::samsara::SamsaraError::CursorRefused { .. }))
+    matches!(error.api(), Some(SamsaraError::CursorRefused { .. }))
 }
 
 /// A dead cursor is dropped together with its query, and the walk begins again, once.

@@ -172,7 +172,7 @@ fn compare(columns: &[String], mut actual: Vec<Vec<String>>, expected: &str) -> 
     wanted.sort();
     let missing: Vec<_> = wanted.iter().filter(|row| !actual.contains(row)).map(|row| row.join(",")).collect();
     let surplus: Vec<_> = actual.iter().filter(|row| !wanted.contains(row)).map(|row| row.join(",")).collect();
-    if missing.is_empty() && surplus.is_empty() && actual.len() == wanted.len() {
+    if actual == wanted {
         return Ok(());
     }
     let list = |rows: &[String]| rows.iter().map(|row| format!("\n    {row}")).collect::<String>();

@@ -69,6 +69,19 @@ pub struct Plan {
     pub committed: Vec<(String, Partition)>,
     /// Days that are complete and are not asked for again.
     pub complete_days: u64,
+    /// What it costs at least.
+    pub estimate: Estimate,
+}
+
+/// What a plan costs at least: one page for each request is counted, more may follow.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Estimate {
+    /// API requests.
+    pub calls: u64,
+    /// How long they take at the documented rates, endpoint beside endpoint, in seconds.
+    pub seconds: f64,
+    /// Partitions to load, each one job.
+    pub load_jobs: u64,
 }
 
 /// One walk that a run is going to make.
@@ -104,6 +117,7 @@ pub async fn make(catalog: &Catalog, states: &StateStore, wish: Wish, now: DateT
         windows: Vec::new(),
         committed: Vec::new(),
         complete_days: 0,
+        estimate: Estimate::default(),
     };
     let selected: Vec<&Source> = wish.selection.sources.iter().filter_map(|name| catalog.source(name)).collect();
     let extract = wish.stages.contains(&Stage::Extract);
@@ -155,7 +169,39 @@ pub async fn make(catalog: &Catalog, states: &StateStore, wish: Wish, now: DateT
         .map(|name| PlannedWalk { sources: vec![name.into()], scope: PlannedScope::Snapshot })
         .collect();
     plan.windows.extend(group(catalog, wanted));
+    plan.estimate = estimate(catalog, states, &plan).await?;
     Ok(plan)
+}
+
+/// Counts requests by endpoint. Endpoints are asked at the same time, so the slowest tells the duration.
+async fn estimate(catalog: &Catalog, states: &StateStore, plan: &Plan) -> Result<Estimate, StateError> {
+    let mut estimate = Estimate::default();
+    let mut seconds: BTreeMap<&str, f64> = BTreeMap::new();
+    for walk in plan.snapshots.iter().chain(&plan.windows) {
+        let Some(source) = walk.sources.first().and_then(|name| catalog.source(name)) else { continue };
+        let mut calls = source.sweep.as_ref().map_or(1, |sweep| sweep.values.len() as u64);
+        if let Some(parent) = &source.parent {
+            let handle = states.source(&parent.source).await?;
+            let parents: u64 = handle.look(|state| {
+                let raw = state.partition(Partition::Snapshot).and_then(|partition| partition.raw.as_ref());
+                raw.map_or(1, |raw| raw.objects.iter().map(|object| object.rows).sum())
+            });
+            calls *= parents.div_ceil(parent.batch as u64);
+        }
+        estimate.calls += calls;
+        *seconds.entry(source.endpoint.as_str()).or_default() += calls as f64 / source.rate_limit.per_second;
+        let days = match &walk.scope {
+            PlannedScope::Days(days) => days.len() as u64,
+            _ => 1,
+        };
+        if plan.wish.stages.contains(&Stage::Load) {
+            let models = walk.sources.iter().flat_map(|name| catalog.models_of(name));
+            estimate.load_jobs +=
+                days * models.filter(|model| plan.wish.selection.models.contains(&model.name)).count() as u64;
+        }
+    }
+    estimate.seconds = seconds.into_values().fold(0.0, f64::max);
+    Ok(estimate)
 }
 
 fn feed(source: &Source, state: &SourceState, dates: &Dates, now: DateTime<Utc>) -> PlannedWalk {
@@ -252,6 +298,9 @@ impl fmt::Display for Plan {
             writeln!(f, "           {name}: {what}")?;
         }
         writeln!(f, "           {} days are complete and are not asked for", self.complete_days)?;
+        let Estimate { calls, seconds, load_jobs } = self.estimate;
+        writeln!(f, "           {calls} calls at least, {:.1} minutes at the documented rates", seconds / 60.0)?;
+        writeln!(f, "load       {load_jobs} jobs at most for what is read")?;
         write!(f, "transform, load: {} committed partitions are checked for stale models", self.committed.len())
     }
 }

@@ -26,6 +26,8 @@ pub struct RunReport {
     pub delayed_requests: u64,
     /// What did not fit the declared schemas: `source: path (reason)` → how often.
     pub drift: BTreeMap<String, u64>,
+    /// Sources that the organisation does not have, and why that is known.
+    pub skipped: BTreeMap<String, String>,
     /// What failed.
     pub failures: Vec<Failure>,
     /// Whether the run was told to stop.
@@ -128,6 +130,9 @@ impl Observer for Tally {
                 model.loaded += 1;
                 model.loaded_rows += rows;
             }
+            Event::Skipped { name, reason } => {
+                report.skipped.insert(name.clone(), reason.clone());
+            }
             Event::Failed { name, partition, error } => {
                 report.failures.push(Failure {
                     name: name.clone(),
@@ -187,6 +192,9 @@ impl fmt::Display for RunReport {
         }
         if self.cancelled {
             writeln!(f, "stopped before the end: what is complete is kept, the next run goes on from there")?;
+        }
+        for (name, reason) in &self.skipped {
+            writeln!(f, "skipped: {name}: {reason}")?;
         }
         for Failure { name, error, .. } in &self.failures {
             writeln!(f, "failed: {name}: {error}")?;

@@ -287,7 +287,7 @@ impl Pager {
         }
         let body = self.client.page(&self.request, self.cursor.as_deref()).await?;
         self.number += 1;
-        let page = cut(&body, &self.request.records, self.request.pagination, self.number)
+        let page = cut(&body, &self.request.records, &self.request.page_echoes, self.request.pagination, self.number)
             .map_err(|error| self.bad_page(error.to_string()))?;
         self.empty = if page.is_empty { self.empty + 1 } else { 0 };
         if !page.has_next || (self.request.endless && page.is_empty) {

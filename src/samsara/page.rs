@@ -26,16 +26,22 @@ pub struct Page {
 
 /// Cuts a body as the pages of `source` are cut.
 pub fn cut_page(body: &Bytes, source: &Source) -> Result<Page, String> {
-    cut(body, &source.records, source.pagination, 1).map_err(|error| error.to_string())
+    cut(body, &source.records, &source.page_echoes, source.pagination, 1).map_err(|error| error.to_string())
 }
 
 /// Cuts a body into its parts.
-pub(super) fn cut(body: &Bytes, path: &[String], pagination: Pagination, number: u64) -> Result<Page, JsonError> {
+pub(super) fn cut(
+    body: &Bytes,
+    path: &[String],
+    echoes: &[String],
+    pagination: Pagination,
+    number: u64,
+) -> Result<Page, JsonError> {
     if let Err(error) = std::str::from_utf8(body) {
         return Err(JsonError { offset: error.valid_up_to(), reason: "not UTF-8" });
     }
     let mut cutter =
-        Cutter { body, path, beside: Vec::new(), records: None, cursor: None, has_next: false, pagination };
+        Cutter { body, path, echoes, beside: Vec::new(), records: None, cursor: None, has_next: false, pagination };
     let mut scanner = Scanner::new(body, 0);
     if path.is_empty() {
         let value = scanner.value()?;
@@ -67,6 +73,7 @@ fn list(value: Bytes) -> Result<Bytes, JsonError> {
 struct Cutter<'a> {
     body: &'a Bytes,
     path: &'a [String],
+    echoes: &'a [String],
     beside: Vec<(String, Bytes)>,
     records: Option<Range<usize>>,
     cursor: Option<String>,
@@ -104,7 +111,9 @@ impl Cutter<'_> {
                 self.pagination(scanner)?;
             } else {
                 let value = scanner.value()?;
-                self.beside.push((format!("{at}.{name}"), self.body.slice(value)));
+                if !self.echoes.contains(&name) {
+                    self.beside.push((format!("{at}.{name}"), self.body.slice(value)));
+                }
             }
             if !scanner.take(b',') {
                 return scanner.expect(b'}', "expected `,` or `}`");
@@ -148,13 +157,13 @@ mod tests {
 
     fn cut_text(text: &str, path: &[&str]) -> Result<Page, JsonError> {
         let path: Vec<String> = path.iter().map(ToString::to_string).collect();
-        cut(&Bytes::copy_from_slice(text.as_bytes()), &path, Pagination::After, 1)
+        cut(&Bytes::copy_from_slice(text.as_bytes()), &path, &["echo".into()], Pagination::After, 1)
     }
 
     #[test]
     fn finds_records_cursor_and_what_stands_beside() {
         let page = cut_text(
-            r#"{"data":{"reports":[{"a":1}],"note":"x"},"pagination":{"endCursor":"a\"b","hasNextPage":true},"extra":1}"#,
+            r#"{"data":{"reports":[{"a":1}],"note":"x"},"pagination":{"endCursor":"a\"b","hasNextPage":true},"extra":1,"echo":2}"#,
             &["data", "reports"],
         )
         .unwrap();
@@ -187,7 +196,7 @@ mod tests {
             assert!(cut_text(text, &["data"]).is_err(), "{text}");
         }
         assert_eq!(
-            cut(&Bytes::from_static(b"{\"data\":\"\xff\"}"), &[], Pagination::None, 1).unwrap_err().reason,
+            cut(&Bytes::from_static(b"{\"data\":\"\xff\"}"), &[], &[], Pagination::None, 1).unwrap_err().reason,
             "not UTF-8"
         );
     }

@@ -32,6 +32,8 @@ pub struct Request {
     pub pagination: Pagination,
     /// Where the list of records stands.
     pub records: Vec<String>,
+    /// Members beside the list that only echo the request.
+    pub page_echoes: Vec<String>,
     /// Requests per second that the endpoint allows.
     pub rate: f64,
     /// The token scope that the endpoint needs, in Samsara's words.
@@ -68,7 +70,8 @@ impl Request {
         if let (Some(names), Some(window)) = (&source.window, window) {
             params.insert(&names.start, vec![instant(window.start, names.format)]);
             if let Some(end) = &names.end {
-                let last = if names.end_inclusive { window.end - TimeDelta::milliseconds(1) } else { window.end };
+                let end_asked = window.end + TimeDelta::days(i64::from(names.days_beyond));
+                let last = if names.end_inclusive { end_asked - TimeDelta::milliseconds(1) } else { end_asked };
                 params.insert(end, vec![instant(last, names.format)]);
             }
         }
@@ -96,6 +99,7 @@ impl Request {
             query: query.finish(),
             pagination: source.pagination,
             records: source.records.clone(),
+            page_echoes: source.page_echoes.clone(),
             rate: source.rate_limit.per_second,
             scope: source.scope.clone(),
             endless: source.kind == crate::catalog::SourceKind::Feed,

@@ -210,7 +210,7 @@ mod tests {
         let days: Vec<_> = (1..=28).map(|d| chrono::NaiveDate::from_ymd_opt(2024, 1, d).unwrap()).collect();
         let commits = days.iter().map(|day| {
             let (handle, day) = (handle.clone(), *day);
-            async move { handle.commit(move |state| drop(state.partition_mut(Partition::Day(day)))).await.unwrap() }
+            async move { handle.commit(move |state| _ = state.partition_mut(Partition::Day(day))).await.unwrap() }
         });
         futures::future::join_all(commits).await;
         let again = StateStore::new(bucket).source("a").await.unwrap();
@@ -223,7 +223,7 @@ mod tests {
         let bucket = bucket(folder.path());
         let (one, two) = (StateStore::new(bucket.clone()), StateStore::new(bucket));
         let (one, two) = (one.source("a").await.unwrap(), two.source("a").await.unwrap());
-        one.commit(|state| drop(state.partition_mut(Partition::Snapshot))).await.unwrap();
+        one.commit(|state| _ = state.partition_mut(Partition::Snapshot)).await.unwrap();
         let error = two.commit(|_| ()).await.unwrap_err().to_string();
         assert!(error.contains("changed by someone else"), "{error}");
         assert!(two.commit(|_| ()).await.is_err());

@@ -1,0 +1,16 @@
+/*---
+description = "State of the engine immobilizer, one row per reading."
+partition_by = "time"
+cluster_by = ["vehicle_id"]
+unique_key = ["vehicle_id", "time"]
+---*/
+SELECT DISTINCT
+  vehicle_id,                                         -- Samsara's vehicle id
+  parc_id,                                            -- the fleet's own number for the vehicle
+  to_timestamp_micros(NULLIF(reading['time'], '')) AS time, -- when it was read
+  reading['connected'] AS engine_immobilizer_connected, -- whether an immobilizer is connected
+  reading['state'] AS engine_immobilizer_state        -- ignition_enabled or ignition_disabled
+FROM (
+  SELECT id AS vehicle_id, name AS parc_id, unnest(engineImmobilizer) AS reading
+  FROM raw.fleet_vehicle_stats_engineImmobilizer
+)

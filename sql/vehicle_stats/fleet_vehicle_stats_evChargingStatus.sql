@@ -1,0 +1,15 @@
+/*---
+description = "Charging status of electric and hybrid vehicles, one row per reading."
+partition_by = "time"
+cluster_by = ["vehicle_id"]
+unique_key = ["vehicle_id", "time"]
+---*/
+SELECT DISTINCT
+  vehicle_id,                                         -- Samsara's vehicle id
+  parc_id,                                            -- the fleet's own number for the vehicle
+  to_timestamp_micros(NULLIF(reading['time'], '')) AS time, -- when it was read
+  reading['value'] AS evChargingStatus                -- 0 unknown, 1 not charging, 2 charging; further codes occur
+FROM (
+  SELECT id AS vehicle_id, name AS parc_id, unnest(evChargingStatus) AS reading
+  FROM raw.fleet_vehicle_stats_evChargingStatus
+)

@@ -1,0 +1,15 @@
+/*---
+description = "Engine running time from on-board diagnostics, one row per reading."
+partition_by = "time"
+cluster_by = ["vehicle_id"]
+unique_key = ["vehicle_id", "time"]
+---*/
+SELECT DISTINCT
+  vehicle_id,                                         -- Samsara's vehicle id
+  parc_id,                                            -- the fleet's own number for the vehicle
+  to_timestamp_micros(NULLIF(reading['time'], '')) AS time, -- when it was read
+  reading['value'] AS obdEngineSeconds                -- seconds
+FROM (
+  SELECT id AS vehicle_id, name AS parc_id, unnest(obdEngineSeconds) AS reading
+  FROM raw.fleet_vehicle_stats_obdEngineSeconds
+)

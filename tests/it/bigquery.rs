@@ -1,0 +1,113 @@
+//! The same job through Cloud Storage and BigQuery: our double of the one, a third-party emulator of the other.
+
+use serde_json::{Map, Value};
+
+use crate::program::{Program, simulator};
+use crate::support::bigquery_emulator::{Emulators, shared};
+use crate::truth::{day, differences};
+
+/// A program whose buckets and dataset are on the emulators.
+fn on_emulators(program: Program, emulators: &Emulators, name: &str) -> Program {
+    let (raw, flat, dataset) = (format!("{name}-raw"), format!("{name}-flat"), format!("{name}_dwh"));
+    emulators.gcs.add_bucket(&raw);
+    emulators.gcs.add_bucket(&flat);
+    program
+        .set("STORAGE_EMULATOR_HOST", emulators.gcs.url())
+        .set("BIGQUERY_EMULATOR_HOST", emulators.bigquery.url())
+        .set("GOOGLE_CLOUD_PROJECT", emulators.bigquery.project())
+        .set("GCS_BUCKET_NAME", &raw)
+        .set("GCS_BUCKET_FLATTENED_NAME", &flat)
+        .set("DWH_ID", &dataset)
+}
+
+const RUN: &[&str] = &["run", "--start_date", "01/01/2024", "--end_date", "04/01/2024"];
+
+/// Rows of a table in BigQuery: each cell as JSON, under its column's name.
+async fn rows(emulators: &Emulators, dataset: &str, table: &str, columns: &[String]) -> Vec<Map<String, Value>> {
+    let cells: Vec<String> = columns.iter().map(|name| format!("TO_JSON_STRING(`{name}`)")).collect();
+    let sql = format!("SELECT {} FROM `{dataset}`.`{table}`", cells.join(", "));
+    let cell = |value: &Value| value.as_str().map_or(Value::Null, |text| serde_json::from_str(text).unwrap());
+    let rows = emulators.bigquery.query(&sql).await;
+    rows.iter().map(|row| columns.iter().cloned().zip(row.iter().map(cell)).collect()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_in_bigquery_equal_the_world_s_truth_and_a_second_run_loads_nothing() {
+    let Some(emulators) = shared().await else { return };
+    let simulator = simulator(|_| ()).await;
+    let program = on_emulators(Program::with_simulator(&simulator), emulators, "whole");
+    let tables =
+        ["fleet_vehicles", "fleet_tags", "fleet_vehicle_stats_engineRpm", "fleet_trips", "fleet_vehicles_fuel_energy"];
+    let selected: Vec<&str> = tables.iter().flat_map(|table| ["--table", table]).collect();
+    program.succeed(&[RUN, &selected].concat()).await;
+    let world = simulator.world();
+    for table in [
+        "fleet_vehicles",
+        "fleet_tags_drivers",
+        "fleet_vehicle_stats_engineRpm",
+        "fleet_trips",
+        "fleet_vehicles_fuel_energy",
+    ] {
+        let truth = world.truth(table, day("2024-01-01"), day("2024-01-04")).unwrap();
+        let columns: Vec<String> = truth[0].keys().cloned().collect();
+        let found = rows(emulators, "whole_dwh", table, &columns).await;
+        assert!(differences(table, world, found, day("2024-01-01"), day("2024-01-04")).unwrap() > 0);
+    }
+    let before = emulators.gcs.objects("whole-flat");
+    let ran = program.succeed(&[RUN, &selected].concat()).await;
+    assert_eq!(before.len(), emulators.gcs.objects("whole-flat").len(), "{}", ran.stderr);
+    let jobs = emulators.bigquery.query("SELECT count(*) FROM `whole_dwh`.INFORMATION_SCHEMA.TABLES").await;
+    assert!(!jobs.is_empty());
+    // The program's own query reads the flattened bucket where the warehouse is BigQuery.
+    let counted = program.rows("SELECT count(*) AS n FROM fleet_trips").await;
+    let truth = world.truth("fleet_trips", day("2024-01-01"), day("2024-01-04")).unwrap().len();
+    assert_eq!(counted[0]["n"], truth);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_that_is_derived_again_replaces_its_rows() {
+    let Some(emulators) = shared().await else { return };
+    let simulator = simulator(|_| ()).await;
+    let program = on_emulators(Program::with_simulator(&simulator), emulators, "again");
+    program.write("sql/f/sources.toml", SOURCE);
+    program.write("sql/f/rpm.sql", MODEL);
+    let run = [RUN, &["--table", "rpm"]].concat();
+    program.succeed(&run).await;
+    let count = "SELECT count(*), max(rpm) FROM `again_dwh`.rpm";
+    let first = emulators.bigquery.query(count).await;
+    program.write("sql/f/rpm.sql", MODEL.replace("AS rpm", "+ 10000 AS rpm"));
+    program.succeed(&run).await;
+    let second = emulators.bigquery.query(count).await;
+    assert_eq!(first[0][0], second[0][0]);
+    let number = |row: &[Value]| row[1].as_str().unwrap().parse::<f64>().unwrap();
+    assert!((number(&second[0]) - number(&first[0]) - 10000.0).abs() < 1e-6, "{first:?} {second:?}");
+    // A changed type is refused with both sides named, and the loaded rows stay.
+    program.write("sql/f/rpm.sql", MODEL.replace("reading['value']", "CAST(reading['value'] AS VARCHAR)"));
+    let refused = program.run(&run).await;
+    assert_eq!(refused.code, 3, "{}", refused.stderr);
+    assert!(refused.stderr.contains("`rpm` is FLOAT64, the model gives STRING"), "{}", refused.stderr);
+    assert_eq!(second, emulators.bigquery.query(count).await);
+}
+
+const SOURCE: &str = r#"
+[engine]
+description = "Engine speed."
+kind = "window"
+endpoint = "/fleet/vehicles/stats/history"
+params = { types = "engineRpm" }
+window = { start = "startTime", end = "endTime", format = "rfc3339" }
+time_field = "engineRpm[].time"
+rate_limit = "50/s"
+schema = "id VARCHAR, name VARCHAR, externalIds MAP(VARCHAR, VARCHAR), engineRpm ARRAY<STRUCT<time VARCHAR, value DOUBLE>>"
+"#;
+
+const MODEL: &str = r#"/*---
+description = "Engine speed, one row per reading."
+partition_by = "time"
+---*/
+SELECT DISTINCT
+  id, -- vehicle
+  to_timestamp_micros(reading['time']) AS time, -- when
+  reading['value'] AS rpm -- how fast
+FROM (SELECT id, unnest(engineRpm) AS reading FROM raw.engine)
+"#;

@@ -1,0 +1,81 @@
+//! The main job on every kind of source, against the simulated world's own truth.
+
+use crate::program::{Program, simulator};
+use crate::truth::{compare, day};
+
+/// The command line that the replaced program's users have in their schedulers.
+const RUN: &[&str] = &[
+    "run",
+    "--start_date",
+    "01/01/2024",
+    "--end_date",
+    "10/01/2024",
+    "--table_file_path",
+    "ALL",
+    "--max_workers",
+    "5",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_table_equals_the_world_s_truth_row_for_row() {
+    let simulator = simulator(|_| ()).await;
+    let program = Program::with_simulator(&simulator);
+    program.succeed(RUN).await;
+    let mut wrong = Vec::new();
+    let catalog = samsara_etl::catalog::Catalog::open(None).unwrap();
+    for model in catalog.models() {
+        match compare(&program, simulator.world(), &model.name, day("2024-01-01"), day("2024-01-10")).await {
+            Ok(0) => wrong.push(format!("{}: equal, but empty: the world is too small for this test", model.name)),
+            Ok(_) => {}
+            Err(difference) => wrong.push(difference),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drift_changes_no_row_and_is_kept_with_its_path() {
+    let simulator = simulator(|config| config.unknown_fields = true).await;
+    let program = Program::with_simulator(&simulator);
+    let ran = program.succeed(RUN).await;
+    assert!(ran.stderr.contains("schema drift (kept in _rescued_data)"), "{}", ran.stderr);
+    for table in ["fleet_vehicle_stats_gps", "fleet_vehicles", "fleet_trips", "ReeferStats_setPoint"] {
+        compare(&program, simulator.world(), table, day("2024-01-01"), day("2024-01-10")).await.unwrap();
+    }
+    let rescued = program.rows("SELECT _rescued_data FROM raw.fleet_vehicle_stats_gps").await;
+    assert!(!rescued.is_empty());
+    for row in rescued {
+        let text = row["_rescued_data"].as_str().expect("every record of a drifted source has rescued values");
+        let rescued: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text).unwrap();
+        assert!(rescued.keys().any(|path| path.starts_with("gps[")), "{text}");
+        // What belongs to another statistic of the same request stays with that one.
+        assert!(!rescued.keys().any(|path| path.starts_with("engineRpm[")), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_of_the_api_are_waited_out() {
+    let faults = "429=0.1,500=0.05,503=0.05,reset=0.05,truncate=0.05,duplicate=0.05";
+    let simulator = simulator(|config| config.faults = faults.parse().unwrap()).await;
+    let program = Program::with_simulator(&simulator);
+    let names = ["--table", "fleet_vehicle_stats_engineRpm", "--table", "fleet_vehicles", "--table", "fleet_trips"];
+    let dates = ["run", "--start_date", "01/01/2024", "--end_date", "04/01/2024"];
+    program.succeed(&[&dates[..], &names[..]].concat()).await;
+    for table in ["fleet_vehicle_stats_engineRpm", "fleet_trips"] {
+        compare(&program, simulator.world(), table, day("2024-01-01"), day("2024-01-04")).await.unwrap();
+    }
+    assert!(simulator.requests().iter().any(|request| request.status == 429));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_needs_nothing_and_its_folder_answers_queries() {
+    let program = Program::new();
+    let demo = program.succeed(&["demo", "--vehicles", "3", "--end-date", "2024-01-03"]).await;
+    assert!(demo.stderr.contains("fleet_vehicle_stats_engineRpm") && demo.stderr.contains("pages"), "{}", demo.stderr);
+    assert!(demo.stdout.contains("mean_rpm"), "{}", demo.stdout);
+    let count = "SELECT count(*) FROM fleet_vehicle_stats_engineRpm";
+    let answer = program.succeed(&["query", count, "--format", "csv"]).await.stdout;
+    let rows: u64 = answer.lines().nth(1).unwrap().parse().unwrap();
+    assert!(rows > 0);
+    assert_eq!(answer.lines().count(), 2);
+}

@@ -1,0 +1,20 @@
+//! Whole-program tests, in one binary: each further one would link DataFusion again.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test or bench that cannot go on should stop"
+)]
+
+mod architecture;
+mod bigquery;
+mod command;
+mod demo;
+mod documentation;
+mod fixtures;
+mod program;
+mod rerun;
+mod support;
+mod truth;

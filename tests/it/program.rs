@@ -1,0 +1,107 @@
+//! Runs the real program in a folder of its own.
+
+use std::path::Path;
+use std::process::{Output, Stdio};
+
+use samsara_etl::simulator::{Simulator, SimulatorConfig};
+use serde_json::{Map, Value};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+/// The program, a folder to run it in, and the environment that it sees.
+pub struct Program {
+    folder: TempDir,
+    environment: Vec<(String, String)>,
+}
+
+/// What a run of the program left.
+pub struct Ran {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Program {
+    /// A program that sees nothing of this machine's environment.
+    pub fn new() -> Self {
+        Self { folder: TempDir::new().unwrap(), environment: Vec::new() }
+    }
+
+    /// A program that is pointed at a simulator.
+    pub fn with_simulator(simulator: &Simulator) -> Self {
+        Self::new().set("SAMSARA_API_URL", &simulator.url()).set("SAMSARA_API_TOKEN", simulator.token())
+    }
+
+    pub fn set(mut self, name: &str, value: &str) -> Self {
+        self.environment.retain(|(other, _)| other != name);
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn write(&self, path: &str, text: impl AsRef<[u8]>) {
+        let path = self.folder().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    /// Runs the program with these arguments to its end.
+    pub async fn run(&self, arguments: &[&str]) -> Ran {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_samsara-etl"));
+        command.args(arguments).current_dir(self.folder()).env_clear().stdin(Stdio::null()).kill_on_drop(true);
+        command.envs(self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        let Output { status, stdout, stderr } = command.output().await.unwrap();
+        Ran {
+            code: status.code().unwrap_or(-1),
+            stdout: String::from_utf8(stdout).unwrap(),
+            stderr: String::from_utf8(stderr).unwrap(),
+        }
+    }
+
+    /// Runs it and insists on success.
+    pub async fn succeed(&self, arguments: &[&str]) -> Ran {
+        let ran = self.run(arguments).await;
+        assert_eq!(ran.code, 0, "{arguments:?}\n{}\n{}", ran.stdout, ran.stderr);
+        ran
+    }
+
+    /// Rows of a table, through the program's own `query`.
+    pub async fn rows(&self, sql: &str) -> Vec<Map<String, Value>> {
+        let ran = self.succeed(&["query", sql, "--format", "json"]).await;
+        ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Every file below a folder with its size and the time it was written.
+    pub fn files(&self, below: &str) -> Vec<(String, u64, std::time::SystemTime)> {
+        let mut files = Vec::new();
+        let mut folders = vec![self.folder().join(below)];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+                let meta = entry.metadata().unwrap();
+                if meta.is_dir() {
+                    folders.push(entry.path());
+                } else if entry.file_name() != ".lock" {
+                    files.push((entry.path().display().to_string(), meta.len(), meta.modified().unwrap()));
+                }
+            }
+        }
+        files.sort();
+        files
+    }
+}
+
+/// A small fleet in January 2024, whose clock stands where the asked days end.
+pub fn fleet() -> SimulatorConfig {
+    let now = Some("2024-01-10T00:00:00Z".parse().unwrap());
+    SimulatorConfig { vehicles: 8, seed: 11, now, ..SimulatorConfig::default() }
+}
+
+/// That fleet served, with a difference.
+pub async fn simulator(change: impl FnOnce(&mut SimulatorConfig)) -> Simulator {
+    let mut config = fleet();
+    change(&mut config);
+    Simulator::start(config).await.unwrap()
+}

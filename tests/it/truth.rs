@@ -1,0 +1,109 @@
+//! Compares tables with what the simulated world says they should hold, row for row.
+
+use chrono::{DateTime, Utc};
+use samsara_etl::simulator::World;
+use serde_json::{Map, Value};
+
+use crate::program::Program;
+
+/// Instants at the start of a day.
+pub fn day(text: &str) -> DateTime<Utc> {
+    format!("{text}T00:00:00Z").parse().unwrap()
+}
+
+/// Compares one table; gives how many rows it has, or the differences.
+pub async fn compare(
+    program: &Program,
+    world: &World,
+    table: &str,
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+) -> Result<usize, String> {
+    let actual = program.rows(&format!("SELECT * FROM {table}")).await;
+    differences(table, world, actual, from, to)
+}
+
+/// Compares rows that were read somehow with the truth.
+pub fn differences(
+    table: &str,
+    world: &World,
+    actual: Vec<Map<String, Value>>,
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+) -> Result<usize, String> {
+    let truth = world.truth(table, from, to).ok_or_else(|| format!("{table}: the world knows no such table"))?;
+    let json_columns: Vec<&String> = match truth.first() {
+        Some(row) => row.keys().filter(|name| truth.iter().any(|row| is_json(&row[*name]))).collect(),
+        None => Vec::new(),
+    };
+    let mut expected: Vec<String> = truth.iter().map(|row| canonical(row, &[])).collect();
+    let mut found: Vec<String> = actual.iter().map(|row| canonical(row, &json_columns)).collect();
+    expected.sort();
+    found.sort();
+    if expected == found {
+        return Ok(expected.len());
+    }
+    let only = |one: &[String], other: &[String]| {
+        one.iter()
+            .filter(|row| other.binary_search(row).is_err())
+            .take(3)
+            .map(|row| format!("\n    {row}"))
+            .collect::<String>()
+    };
+    Err(format!(
+        "{table}: {} rows, {} expected\n  missing:{}\n  surplus:{}",
+        found.len(),
+        expected.len(),
+        only(&expected, &found),
+        only(&found, &expected)
+    ))
+}
+
+fn is_json(value: &Value) -> bool {
+    value.is_array() || value.is_object()
+}
+
+/// One way of writing a row, whatever wrote it: nulls left out, instants and numbers in one form.
+fn canonical(row: &Map<String, Value>, json_columns: &[&String]) -> String {
+    let mut cells: Vec<String> = row
+        .iter()
+        .filter(|(_, value)| !value.is_null())
+        .map(|(name, value)| {
+            let value = match value {
+                Value::String(text) if json_columns.contains(&name) => {
+                    numbers(&serde_json::from_str(text).unwrap_or_else(|error| panic!("{name}: {error}: {text}")))
+                }
+                Value::String(text) => match instant(text) {
+                    Some(at) => Value::from(at.timestamp_micros().to_string()),
+                    None => value.clone(),
+                },
+                other => numbers(other),
+            };
+            format!("{name}={value}")
+        })
+        .collect();
+    cells.sort();
+    cells.join(" ")
+}
+
+/// An instant as we write it, or as the BigQuery emulator does.
+fn instant(text: &str) -> Option<DateTime<chrono::FixedOffset>> {
+    let ours = DateTime::parse_from_rfc3339(text);
+    ours.or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%#z")).ok()
+}
+
+/// `1310` and `1310.0` are one number.
+fn numbers(value: &Value) -> Value {
+    match value {
+        Value::Number(number) => match number.as_f64() {
+            Some(float) if float.fract() != 0.0 => value.clone(),
+            Some(float) if float.abs() < 9e15 => Value::from(float as i64),
+            _ => value.clone(),
+        },
+        Value::Array(items) => items.iter().map(numbers).collect(),
+        Value::Object(members) => {
+            Value::Object(members.iter().map(|(name, value)| (name.clone(), numbers(value))).collect())
+        }
+        other => other.clone(),
+    }
+}
