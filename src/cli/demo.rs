@@ -56,6 +56,7 @@ impl Demo {
             selection: Selection::all(&catalog),
             dates,
             stages: BTreeSet::from([Stage::Extract, Stage::Transform, Stage::Load]),
+            historical: false,
         };
         let (report, exit) = run_once(config.clone(), catalog, wish).await?;
         eprint!("\n{report}");

@@ -32,12 +32,23 @@ pub(super) struct WishOptions {
     /// Stages to run: extract (or download), transform, load [default: all]
     #[arg(long, value_delimiter = ',', num_args = 1.., value_name = "STAGE")]
     stages: Vec<String>,
+    /// Begin this many days before the end date, instead of --start-date
+    #[arg(long, value_name = "N", conflicts_with = "start_date")]
+    lookback_days: Option<u32>,
+    /// Read exactly the given period again, complete or not; feeds keep their position
+    #[arg(long, requires = "start_date", requires = "end_date")]
+    historical: bool,
 }
 
 impl WishOptions {
     /// Checks what was typed against the catalog.
     pub(super) fn wish(&self, catalog: &Catalog, directory: &Path) -> Result<Wish, Error> {
-        let dates = Dates::parse(self.start_date.as_deref(), self.end_date.as_deref()).map_err(Error::Usage)?;
+        let mut dates = Dates::parse(self.start_date.as_deref(), self.end_date.as_deref()).map_err(Error::Usage)?;
+        if let Some(days) = self.lookback_days {
+            let end = dates.end.unwrap_or_else(|| chrono::Utc::now().date_naive());
+            let start = end.checked_sub_days(chrono::Days::new(u64::from(days)));
+            dates.start = Some(start.ok_or_else(|| Error::Usage(format!("{days} days back is before all time")))?);
+        }
         let mut stages = BTreeSet::new();
         for stage in &self.stages {
             stages.insert(stage.parse().map_err(Error::Usage)?);
@@ -45,7 +56,7 @@ impl WishOptions {
         if stages.is_empty() {
             stages = [Stage::Extract, Stage::Transform, Stage::Load].into();
         }
-        Ok(Wish { selection: self.selection(catalog, directory)?, dates, stages })
+        Ok(Wish { selection: self.selection(catalog, directory)?, dates, stages, historical: self.historical })
     }
 
     fn selection(&self, catalog: &Catalog, directory: &Path) -> Result<Selection, Error> {

@@ -1,4 +1,6 @@
-//! What a run did: events added up, as a value and as text.
+//! What a run did: events added up, as a value and as text; and its log.
+
+pub mod logs;
 
 use std::collections::BTreeMap;
 use std::fmt;

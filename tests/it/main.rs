@@ -14,6 +14,7 @@ mod command;
 mod demo;
 mod documentation;
 mod fixtures;
+mod history;
 mod program;
 mod rerun;
 mod support;
