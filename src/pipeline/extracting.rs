@@ -1,7 +1,7 @@
 //! Walks of the plan, some at a time, each committed when it is whole.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use arrow::array::AsArray;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -70,7 +70,8 @@ async fn one(
     planned: &PlannedWalk,
     ready: &mpsc::Sender<Ready>,
 ) -> Result<(), Error> {
-    if run.shutdown.is_cancelled() {
+    let ended = || run.ended.lock().unwrap_or_else(PoisonError::into_inner);
+    if run.shutdown.is_cancelled() || planned.sources.iter().all(|source| ended().contains(source)) {
         return Ok(());
     }
     let result = tokio::select! {
@@ -82,13 +83,19 @@ async fn one(
         Err(error) if ends_run(&error) => return Err(error),
         Err(Error::Extract(error)) if matches!(error.api(), Some(SamsaraError::NotFound { .. })) => {
             for source in &planned.sources {
+                ended().insert(source.clone());
                 run.observer.observe(&Event::Skipped { name: source.clone(), reason: error.to_string() });
             }
             return Ok(());
         }
         Err(error) => {
+            let permitted = !matches!(&error, Error::Extract(error)
+                if matches!(error.api(), Some(SamsaraError::NotPermitted { .. })));
             for source in &planned.sources {
-                run.failed(source, None, &error);
+                // One line for a source that is not permitted, however many days were asked for.
+                if permitted || ended().insert(source.clone()) {
+                    run.failed(source, None, &error);
+                }
             }
             return note_failure(run, planned, &error).await;
         }

@@ -9,8 +9,8 @@ pub mod fixtures;
 mod flattening;
 mod loading;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 
 use chrono::Utc;
 use tokio::runtime::{Handle, Runtime};
@@ -55,6 +55,8 @@ struct Run {
     contracts: BTreeMap<String, Contract>,
     cpu: Handle,
     plan: Plan,
+    /// Sources that the token or the organisation does not have: asking again for another day is of no use.
+    ended: Mutex<BTreeSet<String>>,
 }
 
 /// A partition whose raw rows are committed, on its way to the models.
@@ -144,6 +146,7 @@ impl Pipeline {
             contracts,
             cpu,
             plan,
+            ended: Mutex::default(),
         });
         let (ready, committed) = mpsc::channel::<Ready>(QUEUE);
         let (flat, loadable) = mpsc::channel(QUEUE);

@@ -175,7 +175,7 @@ impl fmt::Display for RunReport {
             }
             writeln!(f)?;
         }
-        if !self.did_something() {
+        if !self.did_something() && self.failures.is_empty() && self.skipped.is_empty() {
             writeln!(f, "nothing to do: everything asked for is complete and loaded")?;
         }
         writeln!(
@@ -196,11 +196,16 @@ impl fmt::Display for RunReport {
             writeln!(f, "stopped before the end: what is complete is kept, the next run goes on from there")?;
         }
         for (name, reason) in &self.skipped {
-            writeln!(f, "skipped: {name}: {reason}")?;
+            writeln!(f, "skipped: {}", named(name, reason))?;
         }
         for Failure { name, error, .. } in &self.failures {
-            writeln!(f, "failed: {name}: {error}")?;
+            writeln!(f, "failed: {}", named(name, error))?;
         }
         Ok(())
     }
+}
+
+/// Most messages begin with the table's name; the others get it.
+fn named(name: &str, message: &str) -> String {
+    if message.starts_with(name) { message.to_string() } else { format!("{name}: {message}") }
 }

@@ -14,7 +14,8 @@ async fn status_tells_rows_from_empty_from_failed_from_unasked() {
     program.succeed(&[&["run"], &dates[..], &trips].concat()).await;
     let reefers = ["--table", "fleet_assets_reefers", "--start_date", "01/01/2024", "--end_date", "03/01/2024"];
     let failed = program.run(&[&["run"], &reefers[..]].concat()).await;
-    assert_eq!(failed.code, 3, "{}", failed.stderr);
+    assert_eq!(failed.code, 1, "{}", failed.stderr);
+    assert_eq!(failed.stderr.matches("failed: ").count(), 1, "{}", failed.stderr);
     let asked = ["--start_date", "06/01/2024", "--end_date", "12/01/2024"];
     let status = program.succeed(&[&["status"], &asked[..], &trips].concat()).await.stdout;
     assert!(status.contains("  2024-01      ??##.."), "{status}");
