@@ -72,6 +72,15 @@ pub enum Event {
         /// Rows that the warehouse reported.
         rows: u64,
     },
+    /// A source's raw partition was loaded.
+    RawLoaded {
+        /// The source.
+        source: String,
+        /// The partition.
+        partition: Partition,
+        /// Rows that the warehouse reported.
+        rows: u64,
+    },
     /// The organisation has no such endpoint: nothing to read, and no failure.
     Skipped {
         /// The source.
@@ -141,6 +150,9 @@ impl Observer for LogEvents {
             }
             Event::PartitionLoaded { model, partition, rows } => {
                 tracing::info!(model, %partition, rows, "partition loaded");
+            }
+            Event::RawLoaded { source, partition, rows } => {
+                tracing::info!(source, %partition, rows, "raw partition loaded");
             }
             Event::Skipped { name, reason } => tracing::warn!(name, reason, "skipped"),
             Event::Failed { name, partition, error } => tracing::info!(name, partition, error, "failed"),

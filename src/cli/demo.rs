@@ -80,6 +80,7 @@ impl Demo {
                 google: GoogleAccess::default(),
             },
             warehouse: WarehouseConfig::Local(folder.join("warehouse")),
+            staging: None,
             max_workers: 5,
             sql_memory: 1 << 30,
         })

@@ -62,7 +62,7 @@ impl WishOptions {
     fn selection(&self, catalog: &Catalog, directory: &Path) -> Result<Selection, Error> {
         let mut names = self.table.clone();
         match self.tables.as_deref() {
-            Some("ALL") => return Ok(Selection::all(catalog)),
+            Some(all) if all.eq_ignore_ascii_case("all") => return Ok(Selection::all(catalog)),
             Some(file) => names.extend(names_in_file(&directory.join(PathBuf::from(file)))?),
             None if names.is_empty() && self.category.is_empty() => return Ok(Selection::all(catalog)),
             None => {}
@@ -80,6 +80,9 @@ pub(super) struct WorkOptions {
     /// Part of Samsara's rate limits to use, so that other integrations keep theirs: 50% or 0.5
     #[arg(long, value_name = "SHARE", value_parser = share, default_value = "100%")]
     rate_share: f64,
+    /// Load raw tables too, into the BigQuery dataset that DATABASE_ID names
+    #[arg(long)]
+    load_raw: bool,
     /// Google Cloud project [default: GOOGLE_CLOUD_PROJECT, or that of the key file]
     #[arg(long)]
     project: Option<String>,
@@ -91,6 +94,7 @@ impl WorkOptions {
             max_workers: Some(self.max_workers),
             rate_share: Some(self.rate_share),
             project: self.project.clone(),
+            load_raw: self.load_raw,
         };
         let environment = Environment::read(&context.directory)?;
         Ok(Config::resolve(&environment, &overrides, &context.directory, LOCAL_FOLDER)?)

@@ -43,7 +43,7 @@ variables! {
     GOOGLE_CLOUD_PROJECT = "GOOGLE_CLOUD_PROJECT";
     /// BigQuery dataset of the flattened tables. Unset, tables go to a local folder.
     DWH_ID = "DWH_ID";
-    /// BigQuery dataset for raw tables (read, not used yet).
+    /// BigQuery dataset of the raw tables, for --load-raw.
     DATABASE_ID = "DATABASE_ID";
     /// Location of the dataset, checked by BigQuery (for instance EU).
     BIGQUERY_LOCATION = "BIGQUERY_LOCATION";

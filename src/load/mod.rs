@@ -4,8 +4,10 @@
 //! table's rows. So a load may be repeated at will. What the warehouse reports must equal what the Parquet holds,
 //! or the partition does not count as loaded.
 
+mod auth;
 mod bigquery;
 mod local;
+mod staging;
 
 use std::sync::Arc;
 

@@ -8,6 +8,7 @@ mod extracting;
 pub mod fixtures;
 mod flattening;
 mod loading;
+mod staging;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -164,10 +165,13 @@ impl Pipeline {
         let load = loading::run(run.clone(), warehouse, self.flattened.clone(), loadable);
         // Each stage ends when the one before has closed its queue.
         let (extracted, transformed, loaded) = tokio::join!(extract, transform, load);
+        extracted.and(transformed).and(loaded)?;
+        if let (Some(staging), true) = (&self.config.staging, stages.contains(&Stage::Load)) {
+            staging::run(run.clone(), staging, &self.config.storage.google).await?;
+        }
         let mut report = tally.report();
         report.run = run.id.to_string();
         report.cancelled = shutdown.is_cancelled();
-        extracted.and(transformed).and(loaded)?;
         Ok(report)
     }
 

@@ -53,6 +53,8 @@ pub struct SourceReport {
     pub rescued: u64,
     /// Partitions read again and found unchanged.
     pub unchanged: u64,
+    /// Raw rows loaded into the staging dataset.
+    pub staged_rows: u64,
 }
 
 /// What happened to one model.
@@ -131,6 +133,9 @@ impl Observer for Tally {
                 let model = report.models.entry(model.clone()).or_default();
                 model.loaded += 1;
                 model.loaded_rows += rows;
+            }
+            Event::RawLoaded { source, rows, .. } => {
+                report.sources.entry(source.clone()).or_default().staged_rows += rows;
             }
             Event::Skipped { name, reason } => {
                 report.skipped.insert(name.clone(), reason.clone());

@@ -50,6 +50,9 @@ pub struct PartitionState {
     /// The last try to read it, if that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// Where the raw rows themselves were loaded, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw_load: Option<Load>,
     /// What was made of them, by model.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub models: BTreeMap<String, ModelState>,
