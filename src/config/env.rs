@@ -78,7 +78,10 @@ impl Environment {
                 values.insert(name, value);
             }
         }
-        values.extend(std::env::vars());
+        // Other programs may keep what is no text in their variables: that is no business of ours.
+        values.extend(
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+        );
         Ok(Self { values })
     }
 
