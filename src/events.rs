@@ -62,6 +62,10 @@ pub enum Event {
         partition: Partition,
         /// Rows written.
         rows: u64,
+        /// Size of its objects.
+        bytes: u64,
+        /// From the start of the query to the commit.
+        elapsed: Duration,
     },
     /// A model's partition was loaded.
     PartitionLoaded {
@@ -71,6 +75,12 @@ pub enum Event {
         partition: Partition,
         /// Rows that the warehouse reported.
         rows: u64,
+        /// Size of its objects.
+        bytes: u64,
+        /// The load job, which may have brought other partitions too.
+        job: Option<String>,
+        /// From the start of the load to the commit.
+        elapsed: Duration,
     },
     /// A source's raw partition was loaded.
     RawLoaded {
@@ -145,10 +155,10 @@ impl Observer for LogEvents {
             Event::DriftFound { sources, path, reason, count } => {
                 tracing::warn!(sources = sources.join(","), path, reason, count, "schema drift found");
             }
-            Event::PartitionTransformed { model, partition, rows } => {
+            Event::PartitionTransformed { model, partition, rows, .. } => {
                 tracing::info!(model, %partition, rows, "partition transformed");
             }
-            Event::PartitionLoaded { model, partition, rows } => {
+            Event::PartitionLoaded { model, partition, rows, .. } => {
                 tracing::info!(model, %partition, rows, "partition loaded");
             }
             Event::RawLoaded { source, partition, rows } => {

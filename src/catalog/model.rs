@@ -44,6 +44,17 @@ pub struct FrontMatter {
     /// The columns that together tell rows apart.
     #[serde(default)]
     pub unique_key: Vec<String>,
+    /// Columns of the query that the table shall not have.
+    #[serde(default)]
+    pub drop: Vec<String>,
+    /// Columns that become a salted SHA-256.
+    #[serde(default)]
+    pub hash: Vec<String>,
+    /// BigQuery removes a partition when it is this old.
+    pub partition_expiration_days: Option<u32>,
+    /// Labels of the table in BigQuery.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
 }
 
 const OPEN: &str = "/*---";
@@ -90,7 +101,8 @@ pub(super) fn parse(place: &Place<'_>, name: &str, family: &str, text: &str) -> 
     })
 }
 
-pub(super) const FRONT_MATTER_KEYS: &[&str] = &["description", "partition_by", "cluster_by", "unique_key"];
+pub(super) const FRONT_MATTER_KEYS: &[&str] =
+    &["description", "partition_by", "cluster_by", "unique_key", "drop", "hash", "partition_expiration_days", "labels"];
 
 /// The one query of the file, or the line and reason of what is wrong.
 fn statement(sql: &str) -> Result<Statement, (usize, String)> {

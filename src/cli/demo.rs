@@ -8,7 +8,8 @@ use super::query::{Format, answer};
 use super::run::run_once;
 use super::{Context, Exit};
 use crate::config::{
-    BucketLocation, Config, DEMO_FOLDER, GoogleAccess, SamsaraConfig, Secret, StorageConfig, WarehouseConfig,
+    BucketLocation, Config, DEMO_FOLDER, GoogleAccess, LoadOptions, SamsaraConfig, Secret, StorageConfig,
+    WarehouseConfig,
 };
 use crate::error::Error;
 use crate::plan::{Dates, Selection, Stage, Wish};
@@ -83,6 +84,8 @@ impl Demo {
             staging: None,
             max_workers: 5,
             sql_memory: 1 << 30,
+            hash_salt: None,
+            load: LoadOptions::default(),
         })
     }
 }

@@ -1,5 +1,6 @@
 //! `run`: brings tables up to date.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use clap::Args;
@@ -7,8 +8,8 @@ use clap::Args;
 use super::options::{WishOptions, WorkOptions};
 use super::signals::Signals;
 use super::{Context, Exit};
-use crate::catalog::Catalog;
-use crate::config::Config;
+use crate::catalog::{Catalog, did_you_mean};
+use crate::config::{Config, LoadOptions};
 use crate::error::Error;
 use crate::events::LogEvents;
 use crate::pipeline::Pipeline;
@@ -31,13 +32,26 @@ pub(super) struct Run {
     /// Keep logs for this many days, in ./logs and in the raw bucket
     #[arg(long, value_name = "N", default_value_t = 30)]
     log_retention_days: u32,
+    /// Load everything of this table again, from flattened Parquet; may be given again
+    #[arg(long, value_name = "TABLE")]
+    full_refresh: Vec<String>,
+    /// Load this list although it has become much shorter; may be given again
+    #[arg(long, value_name = "TABLE|ALL")]
+    accept_shrunken: Vec<String>,
 }
 
 impl Run {
     pub(super) async fn execute(self, context: &Context) -> Result<Exit, Error> {
         let catalog = context.catalog()?;
         let wish = self.wish.wish(&catalog, &context.directory)?;
-        let config = self.work.config(context)?;
+        let mut config = self.work.config(context)?;
+        config.load = LoadOptions {
+            full_refresh: selected(&catalog, &wish, "--full-refresh", &self.full_refresh)?,
+            accept_shrunken: match self.accept_shrunken.iter().any(|name| name == "ALL") {
+                true => ["ALL".to_string()].into(),
+                false => selected(&catalog, &wish, "--accept-shrunken", &self.accept_shrunken)?,
+            },
+        };
         if self.dry_run {
             let pipeline = Pipeline::new(config, catalog)?;
             super::output::print(format_args!("{}\n", pipeline.plan(wish).await?))?;
@@ -70,6 +84,20 @@ impl Run {
             eprintln!("warning: the log stays in {}: {error}", log.path().display());
         }
     }
+}
+
+/// The tables that an option names, all of which this run must be about.
+fn selected(catalog: &Catalog, wish: &Wish, option: &str, names: &[String]) -> Result<BTreeSet<String>, Error> {
+    for name in names {
+        if catalog.model(name).is_none() {
+            let hint = did_you_mean(name, catalog.models().map(|model| model.name.as_str()));
+            return Err(Error::Usage(format!("{option}: there is no table `{name}`{hint}")));
+        }
+        if !wish.selection.models.contains(name) {
+            return Err(Error::Usage(format!("{option}: `{name}` is not among the tables of this run")));
+        }
+    }
+    Ok(names.iter().cloned().collect())
 }
 
 /// One run from plan to report.

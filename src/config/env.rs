@@ -47,6 +47,8 @@ variables! {
     DATABASE_ID = "DATABASE_ID";
     /// Location of the dataset, checked by BigQuery (for instance EU).
     BIGQUERY_LOCATION = "BIGQUERY_LOCATION";
+    /// Secret salt for columns that models hash.
+    SAMSARA_ETL_HASH_SALT = "SAMSARA_ETL_HASH_SALT";
     /// Address of a Cloud Storage emulator: no credentials are read then.
     STORAGE_EMULATOR_HOST = "STORAGE_EMULATOR_HOST";
     /// Address of a BigQuery emulator: no credentials are read then.

@@ -3,6 +3,7 @@
 pub mod env;
 mod secret;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +32,19 @@ pub struct Config {
     pub max_workers: usize,
     /// Memory that SQL may use before it spills to disk, in bytes.
     pub sql_memory: usize,
+    /// Salt for columns that models hash.
+    pub hash_salt: Option<Secret>,
+    /// How to load.
+    pub load: LoadOptions,
+}
+
+/// How to load, where the usual way is not the right one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// Tables of which everything is loaded again.
+    pub full_refresh: BTreeSet<String>,
+    /// Tables whose list may have become much shorter; `ALL` for each.
+    pub accept_shrunken: BTreeSet<String>,
 }
 
 /// How to reach Samsara.
@@ -196,6 +210,8 @@ impl Config {
             staging,
             max_workers: overrides.max_workers.unwrap_or(5).max(1),
             sql_memory: 2 << 30,
+            hash_salt: environment.get(env::SAMSARA_ETL_HASH_SALT).map(Secret::new),
+            load: LoadOptions::default(),
         })
     }
 }

@@ -4,6 +4,7 @@
 //! error page reaches us as a decode error without a status), job ids that make a lost response harmless, and the
 //! reading of `errorResult`, since a job that is `DONE` may have failed.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use gcp_bigquery_client::model::job::Job;
 use gcp_bigquery_client::model::job_configuration::JobConfiguration;
 use gcp_bigquery_client::model::job_configuration_load::JobConfigurationLoad;
 use gcp_bigquery_client::model::job_reference::JobReference;
+use gcp_bigquery_client::model::query_request::QueryRequest;
 use gcp_bigquery_client::model::table::Table;
 use gcp_bigquery_client::model::table_field_schema::TableFieldSchema;
 use gcp_bigquery_client::model::table_reference::TableReference;
@@ -30,17 +32,52 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::{FlatObjects, LoadError, Loaded, Warehouse, missing_columns};
+use super::limit::UpdateLimits;
+use super::{Batch, LoadError, Loaded, Prepared, Warehouse, missing_columns};
 use crate::config::GoogleAccess;
+use crate::state::Started;
 use crate::store::layout::Partition;
 use crate::transform::{Column, ColumnType, Contract};
 
-/// How long a call is tried again: the default of Google's own clients.
-const RETRY_FOR: Duration = Duration::from_secs(600);
-/// How long a job may take. BigQuery itself ends a load job after six hours.
-const JOB_FOR: Duration = Duration::from_secs(6 * 3600);
-/// A job that failed through the service's own fault is tried under this many ids.
-const MAX_ATTEMPTS: u32 = 5;
+/// How long to wait for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timings {
+    /// The first pause between two tries or polls; each further one is twice as long.
+    pub first_wait: Duration,
+    /// The longest such pause.
+    pub longest_wait: Duration,
+    /// How long a call is tried again.
+    pub retry_for: Duration,
+    /// How long a job may take.
+    pub job_for: Duration,
+    /// How long a job of an earlier run is looked for before it counts as never started.
+    pub look_for: Duration,
+    /// A job that failed through the service's own fault is tried under this many ids.
+    pub attempts: u32,
+}
+
+impl Default for Timings {
+    fn default() -> Self {
+        Self {
+            first_wait: Duration::from_millis(100),
+            longest_wait: Duration::from_secs(5),
+            // The default of Google's own clients.
+            retry_for: Duration::from_secs(600),
+            // BigQuery itself ends a load job after six hours.
+            job_for: Duration::from_secs(6 * 3600),
+            look_for: Duration::from_secs(3),
+            attempts: 5,
+        }
+    }
+}
+
+impl Timings {
+    /// With jitter, so that loads that failed together do not come back together.
+    async fn pause(&self, attempt: u32) {
+        let doubled = self.first_wait.saturating_mul(1 << attempt.saturating_sub(1).min(16));
+        tokio::time::sleep(doubled.min(self.longest_wait).mul_f64(0.5 + 0.5 * rand::random::<f64>())).await;
+    }
+}
 
 /// A BigQuery dataset.
 pub struct BigQuery {
@@ -52,6 +89,8 @@ pub struct BigQuery {
     dataset: String,
     location: Option<String>,
     target: String,
+    timings: Timings,
+    limits: UpdateLimits,
 }
 
 /// How a post ended that brought nothing.
@@ -78,6 +117,22 @@ impl BigQuery {
         location: Option<&str>,
         access: &GoogleAccess,
     ) -> Result<Self, LoadError> {
+        Self::connect_with(project, dataset, location, access, Timings::default()).await
+    }
+
+    /// Where the dataset is, if BigQuery says so.
+    pub fn location(&self) -> Option<&str> {
+        self.location.as_deref()
+    }
+
+    /// Connects as [`BigQuery::connect`] does, and waits otherwise.
+    pub async fn connect_with(
+        project: &str,
+        dataset: &str,
+        location: Option<&str>,
+        access: &GoogleAccess,
+        timings: Timings,
+    ) -> Result<Self, LoadError> {
         let target = format!("bigquery:{project}.{dataset}");
         let unreachable = |reason: String| LoadError::Unreachable { target: target.clone(), reason };
         let http = reqwest::Client::builder()
@@ -101,6 +156,8 @@ impl BigQuery {
             dataset: dataset.into(),
             location: location.map(str::to_string),
             target: target.clone(),
+            timings,
+            limits: UpdateLimits::default(),
         };
         let found = match warehouse.call(|| warehouse.client.dataset().get(project, dataset)).await {
             Err(Fault::NotFound) => {
@@ -114,6 +171,11 @@ impl BigQuery {
             other => other,
         };
         let found = found.map_err(|fault| unreachable(fault.to_string()))?;
+        if let (Some(wanted), Some(actual)) = (location, &found.location)
+            && !wanted.eq_ignore_ascii_case(actual)
+        {
+            return Err(unreachable(format!("the dataset is in {actual}, BIGQUERY_LOCATION says {wanted}")));
+        }
         // Jobs run where the dataset is.
         warehouse.location = found.location.or(warehouse.location);
         Ok(warehouse)
@@ -131,12 +193,14 @@ impl BigQuery {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            if !is_transient(&error) || started.elapsed() > RETRY_FOR {
+            // A token server may stumble too, but it says in words only whether that will pass.
+            let token_retry = matches!(error, BQError::YupAuthError(_)) && attempt < 3;
+            if !(is_transient(&error) || token_retry) || started.elapsed() > self.timings.retry_for {
                 return Err(Fault::from(&error));
             }
             attempt += 1;
             tracing::warn!(target = %self.target, attempt, error = one_line(&error), "BigQuery call delayed");
-            pause(attempt).await;
+            self.timings.pause(attempt).await;
         }
     }
 
@@ -157,37 +221,36 @@ impl BigQuery {
         };
         let job = match self.call(|| self.client.job().insert(&self.project, job.clone())).await {
             // Our own: a response was lost, or the program died between insert and poll.
-            Err(Fault::Exists) => self.find(id).await?,
+            Err(Fault::Exists) => self.find(id, self.timings.retry_for).await?,
             other => other?,
         };
-        self.wait(id, job).await
+        self.until_done(id, job).await
     }
 
-    /// Waits for the job's end, which is not its success.
-    async fn wait(&self, id: &str, mut job: Job) -> Result<Job, Fault> {
+    async fn until_done(&self, id: &str, mut job: Job) -> Result<Job, Fault> {
         let started = Instant::now();
         let mut polls = 0;
         while job.status.as_ref().and_then(|status| status.state.as_deref()) != Some("DONE") {
-            if started.elapsed() > JOB_FOR {
+            if started.elapsed() > self.timings.job_for {
                 return Err(Fault::Other("the job does not end".into()));
             }
             polls += 1;
-            pause(polls).await;
-            job = self.find(id).await?;
+            self.timings.pause(polls).await;
+            job = self.find(id, self.timings.retry_for).await?;
         }
         Ok(job)
     }
 
     /// `jobs.get`, which may answer 404 for a while after `jobs.insert` answered 409.
-    async fn find(&self, id: &str) -> Result<Job, Fault> {
+    async fn find(&self, id: &str, patience: Duration) -> Result<Job, Fault> {
         let started = Instant::now();
         let mut attempt = 0;
         loop {
             let location = self.location.as_deref();
             match self.call(|| self.client.job().get_job(&self.project, id, location)).await {
-                Err(Fault::NotFound) if started.elapsed() < RETRY_FOR => {
+                Err(Fault::NotFound) if started.elapsed() < patience => {
                     attempt += 1;
-                    pause(attempt).await;
+                    self.timings.pause(attempt).await;
                 }
                 other => return other,
             }
@@ -245,7 +308,7 @@ impl BigQuery {
             Ok(()) | Err(Fault::Exists) => {}
             Err(fault) => return Err(fault),
         }
-        let job = self.wait(id, self.find(id).await?).await?;
+        let job = self.until_done(id, self.find(id, self.timings.retry_for).await?).await?;
         if let Some(failure) = job.status.as_ref().and_then(|status| status.error_result.as_ref()) {
             return Err(Fault::Other(text(failure)));
         }
@@ -264,12 +327,12 @@ impl BigQuery {
                 Err(Posted::Final(fault)) => return Err(fault),
                 Err(Posted::Transient(reason)) => reason,
             };
-            if started.elapsed() > RETRY_FOR {
+            if started.elapsed() > self.timings.retry_for {
                 return Err(Fault::Other(reason));
             }
             attempt += 1;
             tracing::warn!(target = %self.target, attempt, error = reason, "BigQuery call delayed");
-            pause(attempt).await;
+            self.timings.pause(attempt).await;
         }
     }
 
@@ -297,14 +360,15 @@ impl BigQuery {
         }
     }
 
-    fn load_configuration(&self, contract: &Contract, flat: &FlatObjects) -> JobConfigurationLoad {
-        let (table, disposition) = match flat.partition {
-            Partition::Day(day) => (format!("{}${}", contract.table, day.format("%Y%m%d")), "WRITE_TRUNCATE"),
+    fn load_configuration(&self, contract: &Contract, batch: &Batch) -> JobConfigurationLoad {
+        let day = batch.partitions.first().and_then(|flat| flat.partition.day());
+        let (table, disposition) = match day {
+            Some(day) if !batch.whole => (format!("{}${}", contract.table, day.format("%Y%m%d")), "WRITE_TRUNCATE"),
             // Keeps the table's schema, descriptions and constraints.
-            Partition::Snapshot => (contract.table.clone(), "WRITE_TRUNCATE_DATA"),
+            _ => (contract.table.clone(), "WRITE_TRUNCATE_DATA"),
         };
         JobConfigurationLoad {
-            source_uris: Some(flat.objects.iter().map(|object| flat.bucket.uri(&object.path)).collect()),
+            source_uris: Some(batch.uris().collect()),
             source_format: Some("PARQUET".into()),
             destination_table: Some(TableReference::new(&self.project, &self.dataset, &table)),
             create_disposition: Some("CREATE_NEVER".into()),
@@ -312,6 +376,54 @@ impl BigQuery {
             schema: Some(TableSchema::new(contract.columns.iter().map(field).collect())),
             ..JobConfigurationLoad::default()
         }
+    }
+
+    /// The rows of a query.
+    async fn query(&self, sql: String) -> Result<Vec<Vec<Option<String>>>, Fault> {
+        let mut request = QueryRequest::new(sql);
+        request.location = self.location.clone();
+        request.timeout_ms = Some(60_000);
+        let answer = self.call(|| self.client.job().query(&self.project, request.clone())).await?;
+        if answer.job_complete != Some(true) || answer.page_token.is_some() {
+            return Err(Fault::Other("the query took too long".into()));
+        }
+        let text = |value: Option<serde_json::Value>| match value {
+            Some(serde_json::Value::String(text)) => Some(text),
+            Some(serde_json::Value::Null) | None => None,
+            Some(other) => Some(other.to_string()),
+        };
+        let rows = answer.rows.unwrap_or_default().into_iter();
+        Ok(rows.map(|row| row.columns.unwrap_or_default().into_iter().map(|cell| text(cell.value)).collect()).collect())
+    }
+
+    /// What is to be changed in the table's resource, if anything: new columns, other comments, labels, expiration.
+    fn patch(&self, contract: &Contract, existing: &Table, missing: &[&Column]) -> Option<Table> {
+        let wanted = self.fresh_table(contract);
+        let mut fields = existing.schema.fields.clone().unwrap_or_default();
+        let mut changed = !missing.is_empty();
+        for found in &mut fields {
+            let column = contract.columns.iter().find(|column| column.name.eq_ignore_ascii_case(&found.name));
+            // A column without a comment keeps what someone may have written in BigQuery.
+            let Some(described) = column.map(field).and_then(|field| field.description) else { continue };
+            if found.description.as_ref() != Some(&described) {
+                found.description = Some(described);
+                changed = true;
+            }
+        }
+        fields.extend(missing.iter().map(|column| field(column)));
+        changed |= existing.description != wanted.description;
+        let labels = existing.labels.clone().unwrap_or_default();
+        changed |= wanted.labels.iter().flatten().any(|(key, value)| labels.get(key) != Some(value));
+        let expiration = |table: &Table| table.time_partitioning.as_ref().and_then(|it| it.expiration_ms.clone());
+        // An expiration that was set in BigQuery stays as long as the model says nothing.
+        let expires = expiration(&wanted).is_some() && expiration(&wanted) != expiration(existing);
+        let mut patch = wanted;
+        patch.schema = TableSchema::new(fields);
+        patch.clustering = None;
+        if !expires {
+            patch.time_partitioning = None;
+        }
+        (changed || expires).then_some(patch)
     }
 }
 
@@ -321,7 +433,7 @@ impl Warehouse for BigQuery {
         &self.target
     }
 
-    async fn prepare(&self, contract: &Contract) -> Result<(), LoadError> {
+    async fn prepare(&self, contract: &Contract) -> Result<Prepared, LoadError> {
         let name = self.name(contract);
         let refused = |fault: Fault| LoadError::Shape { table: name.clone(), reason: fault.to_string() };
         let tables = self.client.table();
@@ -329,8 +441,9 @@ impl Warehouse for BigQuery {
         let existing = match self.call(get).await {
             Err(Fault::NotFound) => {
                 let fresh = self.fresh_table(contract);
+                self.limits.wait(&contract.table, contract.partition_by.is_some()).await;
                 match self.call(|| tables.create(fresh.clone())).await {
-                    Ok(_) => return Ok(()),
+                    Ok(_) => return Ok(Prepared { is_empty: true }),
                     Err(Fault::Exists) => self.call(get).await.map_err(refused)?,
                     Err(fault) => return Err(refused(fault)),
                 }
@@ -355,83 +468,153 @@ impl Warehouse for BigQuery {
         let columns: Vec<_> =
             fields.iter().map(|field| (field.name.clone(), type_name(&field.r#type).to_string())).collect();
         let missing = missing_columns(&name, contract, &columns)?;
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let mut patch = self.fresh_table(contract);
-        patch.time_partitioning = None;
-        patch.clustering = None;
-        patch.schema = TableSchema::new(fields.into_iter().chain(missing.into_iter().map(field)).collect());
+        let prepared = Prepared { is_empty: existing.num_rows.as_deref() == Some("0") };
+        let Some(patch) = self.patch(contract, &existing, &missing) else { return Ok(prepared) };
+        self.limits.wait(&contract.table, contract.partition_by.is_some()).await;
         self.call(|| tables.patch(&self.project, &self.dataset, &contract.table, patch.clone()))
             .await
-            .map(|_| ())
+            .map(|_| prepared)
             .map_err(refused)
     }
 
-    async fn replace(&self, contract: &Contract, flat: &FlatObjects) -> Result<Loaded, LoadError> {
+    async fn replace(&self, contract: &Contract, batch: &Batch) -> Result<Loaded, LoadError> {
         let table = self.name(contract);
-        let load = self.load_configuration(contract, flat);
-        for attempt in 1..=MAX_ATTEMPTS {
-            let id = job_id(&contract.table, flat, attempt);
-            let refused = |reason: String| LoadError::Refused {
+        let load = self.load_configuration(contract, batch);
+        let stem = self.stem(contract, batch);
+        let first = batch.attempt.max(1);
+        let last = first + self.timings.attempts.max(1) - 1;
+        let mut attempt = first;
+        loop {
+            let id = format!("{stem}-{attempt}");
+            let refused = |used: Option<u32>, reason: String| LoadError::Refused {
                 table: table.clone(),
-                partition: flat.partition,
+                partition: batch.label(),
                 job: Some(id.clone()),
+                used,
                 reason,
             };
+            self.limits.wait(&contract.table, contract.partition_by.is_some()).await;
             let job = match self.run(&id, load.clone()).await {
                 Ok(job) => job,
-                Err(Fault::Quota(reason)) => return Err(LoadError::Quota { table, reason }),
-                Err(fault) => return Err(refused(fault.to_string())),
+                Err(Fault::Quota(reason)) => return Err(LoadError::Quota { table, used: None, reason }),
+                // The job may still be at work: its id is not used up.
+                Err(fault) => return Err(refused(None, fault.to_string())),
             };
             // DONE is not success.
             let failure = job.status.as_ref().and_then(|status| status.error_result.as_ref());
             let Some(failure) = failure else {
                 let reported = job.statistics.and_then(|all| all.load).and_then(|load| load.output_rows);
                 let rows = reported.and_then(|rows| rows.parse().ok());
-                let rows = rows.ok_or_else(|| refused("the job does not say how many rows it wrote".into()))?;
-                return Ok(Loaded { rows, job: Some(id) });
+                let silent = || refused(Some(attempt), "the job does not say how many rows it wrote".into());
+                let rows = rows.ok_or_else(silent)?;
+                return Ok(Loaded { rows, job: Some(id), attempt });
             };
             match failure.reason.as_deref() {
-                Some("quotaExceeded") => return Err(LoadError::Quota { table, reason: text(failure) }),
-                // The service's own fault: the id is used up, the next one may pass.
-                Some(
-                    "jobBackendError" | "jobInternalError" | "jobRateLimitExceeded" | "backendError" | "internalError",
-                ) if attempt < MAX_ATTEMPTS => {
-                    tracing::warn!(job = id, reason = text(failure), "load job failed, trying again");
-                    pause(attempt).await;
+                Some("quotaExceeded") => {
+                    return Err(LoadError::Quota { table, used: Some(attempt), reason: text(failure) });
                 }
-                _ => return Err(refused(text(failure))),
+                // The service's own fault: the id is used up, the next one may pass.
+                Some(reason) if FAULTS_OF_THE_SERVICE.contains(&reason) && attempt < last => {
+                    tracing::warn!(job = id, reason = text(failure), "load job failed, trying again");
+                    self.timings.pause(attempt - first + 1).await;
+                    attempt += 1;
+                }
+                _ => return Err(refused(Some(attempt), text(failure))),
             }
         }
-        Err(LoadError::Unreachable { target: self.target.clone(), reason: "no attempt is left".into() })
+    }
+
+    fn job(&self, contract: &Contract, batch: &Batch) -> Option<String> {
+        Some(self.stem(contract, batch))
+    }
+
+    async fn settle(&self, started: &Started) -> Result<(), LoadError> {
+        let failed = |fault: Fault| LoadError::Unreachable { target: self.target.clone(), reason: fault.to_string() };
+        // The earlier run may have gone on to further attempts.
+        for attempt in started.attempt..started.attempt + self.timings.attempts {
+            let id = format!("{}-{attempt}", started.job);
+            match self.find(&id, self.timings.look_for).await {
+                Ok(job) => self.until_done(&id, job).await.map(|_| ()).map_err(failed)?,
+                Err(Fault::NotFound) => return Ok(()),
+                Err(fault) => return Err(failed(fault)),
+            }
+        }
+        Ok(())
+    }
+
+    async fn counts(&self, contract: &Contract) -> Result<BTreeMap<Partition, u64>, LoadError> {
+        let day = match &contract.partition_by {
+            Some(name) => format!("FORMAT_DATE('%Y-%m-%d', DATE(`{name}`))"),
+            None => "'snapshot'".into(),
+        };
+        let sql = format!(
+            "SELECT {day} AS day, COUNT(*) AS n FROM `{}`.`{}`.`{}` GROUP BY 1",
+            self.project, self.dataset, contract.table
+        );
+        let failed = |reason: String| LoadError::Unreachable { target: self.name(contract), reason };
+        let rows = self.query(sql).await.map_err(|fault| failed(fault.to_string()))?;
+        let mut counts = BTreeMap::new();
+        for row in rows {
+            let mut cells = row.into_iter().map(Option::unwrap_or_default);
+            let (day, count) = (cells.next().unwrap_or_default(), cells.next().unwrap_or_default());
+            let partition = Partition::parse(&day).ok_or_else(|| failed(format!("rows of the day `{day}`")))?;
+            counts.insert(partition, count.parse().map_err(|_| failed(format!("`{count}` rows")))?);
+        }
+        Ok(counts)
+    }
+
+    async fn drop_table(&self, contract: &Contract) -> Result<(), LoadError> {
+        let table = self.client.table();
+        match self.call(|| table.delete(&self.project, &self.dataset, &contract.table)).await {
+            Ok(()) | Err(Fault::NotFound) => Ok(()),
+            Err(fault) => Err(LoadError::Shape { table: self.name(contract), reason: fault.to_string() }),
+        }
     }
 }
+
+/// Reasons of a failed job that say nothing against the load itself.
+const FAULTS_OF_THE_SERVICE: &[&str] = &[
+    "jobBackendError",
+    "jobInternalError",
+    "jobRateLimitExceeded",
+    "backendError",
+    "internalError",
+    "rateLimitExceeded",
+];
 
 impl BigQuery {
     fn fresh_table(&self, contract: &Contract) -> Table {
         let schema = TableSchema::new(contract.columns.iter().map(field).collect());
         let mut table = Table::new(&self.project, &self.dataset, &contract.table, schema);
         table.description = Some(contract.description.clone());
-        table.labels = Some([("managed_by".to_string(), "samsara-etl".to_string())].into());
-        table.time_partitioning = contract.partition_by.as_deref().map(|name| TimePartitioning::per_day().field(name));
+        let own = ("managed_by".to_string(), "samsara-etl".to_string());
+        table.labels = Some(contract.labels.clone().into_iter().chain([own]).collect());
+        table.time_partitioning = contract.partition_by.as_deref().map(|name| TimePartitioning {
+            expiration_ms: contract.partition_expiration_days.map(|days| (u64::from(days) * 86_400_000).to_string()),
+            ..TimePartitioning::per_day().field(name)
+        });
         if !contract.cluster_by.is_empty() {
             table.clustering = Some(Clustering { fields: Some(contract.cluster_by.clone()) });
         }
         table
     }
-}
 
-/// Table, partition, content and attempt: the same load has the same id, whoever asks for it.
-pub(super) fn job_id(table: &str, flat: &FlatObjects, attempt: u32) -> String {
-    let mut digest = Sha256::new();
-    digest.update(&flat.fingerprint);
-    for object in &flat.objects {
-        digest.update([0]);
-        digest.update(flat.bucket.uri(&object.path));
+    /// Table, partitions and content: the same load has the same id, whoever asks for it. The dataset is part of it,
+    /// because job ids are the project's.
+    fn stem(&self, contract: &Contract, batch: &Batch) -> String {
+        let mut digest = Sha256::new();
+        digest.update(&self.target);
+        digest.update([u8::from(batch.whole)]);
+        for flat in &batch.partitions {
+            digest.update(&flat.fingerprint);
+        }
+        for uri in batch.uris() {
+            digest.update([0]);
+            digest.update(uri);
+        }
+        let content: String = digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        format!("samsara-etl-{}-{}-{content}", contract.table, batch.label())
     }
-    let content: String = digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    format!("samsara-etl-{table}-{}-{content}-{attempt}", flat.partition)
 }
 
 fn field(column: &Column) -> TableFieldSchema {
@@ -530,10 +713,4 @@ impl std::fmt::Display for Fault {
 
 fn one_line(error: &BQError) -> String {
     error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// 0.1 s, doubling up to 5 s, with jitter.
-async fn pause(attempt: u32) {
-    let ceiling = Duration::from_millis(100).saturating_mul(1 << attempt.min(6)).min(Duration::from_secs(5));
-    tokio::time::sleep(ceiling.mul_f64(0.5 + 0.5 * rand::random::<f64>())).await;
 }

@@ -15,8 +15,10 @@ use object_store::buffered::BufWriter;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 
-use super::{FlatObjects, LoadError, Loaded, Warehouse, missing_columns};
+use super::{Batch, FlatObjects, LoadError, Loaded, Prepared, Warehouse, missing_columns};
 use crate::config::{BucketLocation, GoogleAccess};
+use crate::state::Started;
+use crate::store::layout::Partition;
 use crate::store::{Bucket, ObjectRef, StoreError, Version};
 use crate::transform::Contract;
 
@@ -109,17 +111,23 @@ impl LocalWarehouse {
     }
 
     /// Copies an object of the flattened bucket under a name of its own.
-    async fn copy(&self, contract: &Contract, flat: &FlatObjects, object: &ObjectRef) -> Result<ObjectRef, LoadError> {
+    async fn copy(
+        &self,
+        contract: &Contract,
+        source: &Bucket,
+        flat: &FlatObjects,
+        object: &ObjectRef,
+    ) -> Result<ObjectRef, LoadError> {
         let name = object.path.rsplit('/').next().unwrap_or(&object.path);
         // The fingerprint keeps a reload of the same partition away from the files that queries still read.
         let mark = &flat.fingerprint[..flat.fingerprint.len().min(12)];
         let key = format!("{}/{}/{mark}-{name}", contract.table, flat.partition);
-        let failed = |verb, uri: String, source: object_store::Error| LoadError::Store {
+        let failed = |verb, uri: String, error: object_store::Error| LoadError::Store {
             table: contract.table.clone(),
-            error: StoreError::Object { verb, uri, source: Box::new(source) },
+            error: StoreError::Object { verb, uri, source: Box::new(error) },
         };
         let from = object_store::path::Path::from(object.path.as_str());
-        let read = |error| failed("read", flat.bucket.uri(&object.path), error);
+        let read = |error| failed("read", source.uri(&object.path), error);
         let written = |error: std::io::Error| {
             failed(
                 "write",
@@ -127,7 +135,7 @@ impl LocalWarehouse {
                 object_store::Error::Generic { store: "local", source: error.into() },
             )
         };
-        let mut bytes = flat.bucket.store().get(&from).await.map_err(read)?.into_stream();
+        let mut bytes = source.store().get(&from).await.map_err(read)?.into_stream();
         let mut writer = BufWriter::new(self.bucket.store(), object_store::path::Path::from(key.as_str()));
         while let Some(chunk) = bytes.try_next().await.map_err(read)? {
             writer.write_all(&chunk).await.map_err(written)?;
@@ -147,11 +155,11 @@ impl Warehouse for LocalWarehouse {
         &self.target
     }
 
-    async fn prepare(&self, contract: &Contract) -> Result<(), LoadError> {
+    async fn prepare(&self, contract: &Contract) -> Result<Prepared, LoadError> {
         if let Some((manifest, _)) = self.manifest(&contract.table).await?
             && manifest.contract == *contract
         {
-            return Ok(());
+            return Ok(Prepared { is_empty: manifest.rows() == 0 });
         }
         self.change(contract, |manifest| {
             let columns = manifest.contract.columns.iter();
@@ -176,24 +184,69 @@ impl Warehouse for LocalWarehouse {
             let mut next = contract.clone();
             next.columns.extend(gone.cloned());
             manifest.contract = next;
-            Ok(())
+            Ok(Prepared { is_empty: manifest.rows() == 0 })
         })
         .await
     }
 
-    async fn replace(&self, contract: &Contract, flat: &FlatObjects) -> Result<Loaded, LoadError> {
-        let mut files = Vec::with_capacity(flat.objects.len());
-        for object in &flat.objects {
-            files.push(self.copy(contract, flat, object).await?);
+    async fn replace(&self, contract: &Contract, batch: &Batch) -> Result<Loaded, LoadError> {
+        let mut copied: BTreeMap<String, Vec<ObjectRef>> = BTreeMap::new();
+        for flat in &batch.partitions {
+            let files = copied.entry(flat.partition.to_string()).or_default();
+            for object in &flat.objects {
+                files.push(self.copy(contract, &batch.bucket, flat, object).await?);
+            }
         }
-        let partition = flat.partition.to_string();
-        let replaced =
-            self.change(contract, |manifest| Ok(manifest.partitions.insert(partition.clone(), files.clone()))).await?;
-        for old in replaced.into_iter().flatten().filter(|old| !files.contains(old)) {
+        let replaced = self
+            .change(contract, |manifest| {
+                let before: Vec<ObjectRef> = manifest.partitions.values().flatten().cloned().collect();
+                if batch.whole {
+                    manifest.partitions.clear();
+                }
+                manifest.partitions.extend(copied.clone());
+                let now: Vec<&ObjectRef> = manifest.partitions.values().flatten().collect();
+                Ok(before.into_iter().filter(|old| !now.contains(&old)).collect::<Vec<_>>())
+            })
+            .await?;
+        for old in replaced {
             // A file that cannot be removed is an orphan, no row of the table: the next cleaning takes it.
             let _ = self.bucket.store().delete(&object_store::path::Path::from(old.path.as_str())).await;
         }
-        Ok(Loaded { rows: files.iter().map(|file| file.rows).sum(), job: None })
+        let rows = copied.values().flatten().map(|file| file.rows).sum();
+        Ok(Loaded { rows, job: None, attempt: batch.attempt })
+    }
+
+    fn job(&self, _: &Contract, _: &Batch) -> Option<String> {
+        None
+    }
+
+    async fn settle(&self, _: &Started) -> Result<(), LoadError> {
+        Ok(())
+    }
+
+    async fn counts(&self, contract: &Contract) -> Result<BTreeMap<Partition, u64>, LoadError> {
+        let Some((manifest, _)) = self.manifest(&contract.table).await? else { return Ok(BTreeMap::new()) };
+        let rows = |files: &Vec<ObjectRef>| files.iter().map(|file| file.rows).sum::<u64>();
+        let counts = manifest.partitions.iter();
+        Ok(counts
+            .filter_map(|(name, files)| Some((Partition::parse(name)?, rows(files))))
+            .filter(|(_, rows)| *rows > 0)
+            .collect())
+    }
+
+    async fn drop_table(&self, contract: &Contract) -> Result<(), LoadError> {
+        let failed = |error| LoadError::Store { table: contract.table.clone(), error };
+        for (key, _) in self.bucket.list(&contract.table).await.map_err(failed)? {
+            // What cannot be removed shows up as a table, which nobody fills.
+            let _ = self.bucket.store().delete(&object_store::path::Path::from(key.as_str())).await;
+        }
+        Ok(())
+    }
+}
+
+impl Manifest {
+    fn rows(&self) -> u64 {
+        self.partitions.values().flatten().map(|file| file.rows).sum()
     }
 }
 

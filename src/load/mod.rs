@@ -6,19 +6,23 @@
 
 mod auth;
 mod bigquery;
+mod limit;
 mod local;
+mod location;
 mod staging;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::config::{GoogleAccess, WarehouseConfig};
+use crate::config::{BucketLocation, StorageConfig, WarehouseConfig};
+use crate::state::Started;
 use crate::store::layout::Partition;
 use crate::store::{Bucket, ObjectRef, StoreError};
 use crate::transform::Contract;
 
-pub use bigquery::BigQuery;
+pub use bigquery::{BigQuery, Timings};
 pub use local::{LocalTable, LocalWarehouse};
 
 /// A place where tables are kept.
@@ -28,23 +32,82 @@ pub trait Warehouse: Send + Sync {
     fn target(&self) -> &str;
 
     /// Sees to it that the table exists as the contract says: makes it, adds new columns, refuses changed ones.
-    async fn prepare(&self, contract: &Contract) -> Result<(), LoadError>;
+    async fn prepare(&self, contract: &Contract) -> Result<Prepared, LoadError>;
 
-    /// Replaces one partition by these objects, as one step.
-    async fn replace(&self, contract: &Contract, flat: &FlatObjects) -> Result<Loaded, LoadError>;
+    /// Replaces one partition, or all rows of the table, as one step.
+    async fn replace(&self, contract: &Contract, batch: &Batch) -> Result<Loaded, LoadError>;
+
+    /// The name of the job that [`Warehouse::replace`] would run, without its attempt; none where there are no jobs.
+    fn job(&self, contract: &Contract, batch: &Batch) -> Option<String>;
+
+    /// Waits until a job that an earlier run has started is over: else it might end after its successor, and put
+    /// old rows in the place of new ones.
+    async fn settle(&self, started: &Started) -> Result<(), LoadError>;
+
+    /// Rows that the table holds, by partition; without days, all are of [`Partition::Snapshot`].
+    async fn counts(&self, contract: &Contract) -> Result<BTreeMap<Partition, u64>, LoadError>;
+
+    /// Removes a table that [`Warehouse::prepare`] has made for a rehearsal.
+    async fn drop_table(&self, contract: &Contract) -> Result<(), LoadError>;
+}
+
+/// What a table is like before anything is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prepared {
+    /// Whether it is known to hold no row.
+    pub is_empty: bool,
+}
+
+/// What one load replaces.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// The flattened bucket.
+    pub bucket: Bucket,
+    /// The partitions, in their order. More than one only if `whole`.
+    pub partitions: Vec<FlatObjects>,
+    /// Whether they are all that the table shall hold.
+    pub whole: bool,
+    /// Number of the first job id to use, from 1: those before it are used up.
+    pub attempt: u32,
+}
+
+impl Batch {
+    /// Rows in the Parquet.
+    pub fn rows(&self) -> u64 {
+        self.partitions.iter().map(FlatObjects::rows).sum()
+    }
+
+    /// Addresses of the objects.
+    pub fn uris(&self) -> impl Iterator<Item = String> {
+        self.partitions.iter().flat_map(|flat| &flat.objects).map(|object| self.bucket.uri(&object.path))
+    }
+
+    /// The days for people, and for job ids.
+    pub fn label(&self) -> String {
+        match self.partitions.as_slice() {
+            [] => "nothing".into(),
+            [one] => one.partition.to_string(),
+            [first, .., last] => format!("{}_to_{}", first.partition, last.partition),
+        }
+    }
 }
 
 /// The flattened objects of one partition, and what names their content.
 #[derive(Debug, Clone)]
 pub struct FlatObjects {
-    /// The flattened bucket.
-    pub bucket: Bucket,
     /// The partition.
     pub partition: Partition,
     /// The objects.
     pub objects: Vec<ObjectRef>,
     /// Digest of what they were made of.
     pub fingerprint: String,
+}
+
+impl FlatObjects {
+    /// Rows in the objects.
+    pub fn rows(&self) -> u64 {
+        self.objects.iter().map(|object| object.rows).sum()
+    }
 }
 
 /// What the warehouse says of a finished load.
@@ -54,6 +117,8 @@ pub struct Loaded {
     pub rows: u64,
     /// Its job, where there are jobs.
     pub job: Option<String>,
+    /// Number of the job id that was used.
+    pub attempt: u32,
 }
 
 /// A table or partition that could not be loaded.
@@ -72,10 +137,12 @@ pub enum LoadError {
     Refused {
         /// The table, with its dataset.
         table: String,
-        /// The partition.
-        partition: Partition,
+        /// The partition or partitions.
+        partition: String,
         /// The job.
         job: Option<String>,
+        /// The last attempt whose job has ended; its id can never run again.
+        used: Option<u32>,
         /// The warehouse's word.
         reason: String,
     },
@@ -84,6 +151,8 @@ pub enum LoadError {
     Quota {
         /// The table, with its dataset.
         table: String,
+        /// The last attempt whose job has ended; its id can never run again.
+        used: Option<u32>,
         /// BigQuery's word.
         reason: String,
     },
@@ -92,12 +161,42 @@ pub enum LoadError {
     Ledger {
         /// The table.
         table: String,
-        /// The partition.
-        partition: Partition,
+        /// The partition or partitions.
+        partition: String,
         /// Rows that the warehouse reports.
         loaded: u64,
         /// Rows in the objects.
         flattened: u64,
+        /// The attempt whose job said so.
+        used: Option<u32>,
+    },
+    /// A list has become much shorter than the one that is loaded.
+    #[error(
+        "{table}: the list has {rows} rows now, {loaded} are loaded: is the token limited to some tags? \
+         If the list is right, run again with --accept-shrunken {table}"
+    )]
+    Shrunken {
+        /// The table.
+        table: String,
+        /// Rows in the new list.
+        rows: u64,
+        /// Rows that are loaded.
+        loaded: u64,
+    },
+    /// BigQuery cannot read a bucket of this location.
+    #[error(
+        "{target} is in {dataset}, bucket {bucket} in {found}: BigQuery loads only where they share a location; \
+         make the bucket in {dataset}, or name a dataset in {found}"
+    )]
+    Location {
+        /// The warehouse.
+        target: String,
+        /// Location of the dataset.
+        dataset: String,
+        /// The bucket.
+        bucket: String,
+        /// Its location.
+        found: String,
     },
     /// The warehouse cannot be reached or does not answer.
     #[error("{target}: {reason}")]
@@ -118,30 +217,45 @@ pub enum LoadError {
     },
 }
 
-/// Opens the configured warehouse.
+impl LoadError {
+    /// The attempt whose job id is used up by this failure.
+    pub fn used(&self) -> Option<u32> {
+        match self {
+            Self::Refused { used, .. } | Self::Quota { used, .. } | Self::Ledger { used, .. } => *used,
+            _ => None,
+        }
+    }
+}
+
+/// Opens the configured warehouse, for loads from the flattened bucket.
 pub async fn open(
     config: &WarehouseConfig,
-    access: &GoogleAccess,
+    storage: &StorageConfig,
     io: &tokio::runtime::Handle,
 ) -> Result<Arc<dyn Warehouse>, LoadError> {
     Ok(match config {
         WarehouseConfig::Local(folder) => Arc::new(LocalWarehouse::open(folder, io)?),
         WarehouseConfig::BigQuery { project, dataset, location } => {
-            Arc::new(BigQuery::connect(project, dataset, location.as_deref(), access).await?)
+            let warehouse = BigQuery::connect(project, dataset, location.as_deref(), &storage.google).await?;
+            if let BucketLocation::Google(bucket) = &storage.flattened {
+                location::check(warehouse.target(), warehouse.location(), bucket, &storage.google).await?;
+            }
+            Arc::new(warehouse)
         }
     })
 }
 
-/// Loads one partition and checks the ledger: rows reported = rows in the Parquet.
-pub async fn load(warehouse: &dyn Warehouse, contract: &Contract, flat: &FlatObjects) -> Result<Loaded, LoadError> {
-    let loaded = warehouse.replace(contract, flat).await?;
-    let flattened = flat.objects.iter().map(|object| object.rows).sum();
+/// Loads a batch and checks the ledger: rows reported = rows in the Parquet.
+pub async fn load(warehouse: &dyn Warehouse, contract: &Contract, batch: &Batch) -> Result<Loaded, LoadError> {
+    let loaded = warehouse.replace(contract, batch).await?;
+    let flattened = batch.rows();
     if loaded.rows != flattened {
         return Err(LoadError::Ledger {
             table: contract.table.clone(),
-            partition: flat.partition,
+            partition: batch.label(),
             loaded: loaded.rows,
             flattened,
+            used: Some(loaded.attempt),
         });
     }
     Ok(loaded)
@@ -165,7 +279,7 @@ fn missing_columns<'a>(
                     table: table.into(),
                     reason: format!(
                         "column `{}` is {found}, the model gives {wanted}: CAST it to {found} in the model, \
-                         or give it a new name",
+                         or give it a new name; or drop the table and run with --full-refresh",
                         column.name
                     ),
                 });

@@ -6,9 +6,11 @@
 
 use arrow::datatypes::{DataType, Field, Schema};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::bigquery::BigQuery;
-use super::{FlatObjects, LoadError, Loaded};
+use super::{FlatObjects, LoadError, Loaded, Warehouse};
+use crate::store::Bucket;
 use crate::store::layout::Partition;
 
 /// The column that partitions raw tables by day.
@@ -25,14 +27,21 @@ impl BigQuery {
     }
 
     /// Replaces one partition of the raw table `name` by these objects.
-    pub async fn replace_raw(&self, name: &str, schema: &Schema, flat: &FlatObjects) -> Result<Loaded, LoadError> {
+    pub async fn replace_raw(
+        &self,
+        name: &str,
+        schema: &Schema,
+        bucket: &Bucket,
+        flat: &FlatObjects,
+    ) -> Result<Loaded, LoadError> {
         let daily = matches!(flat.partition, Partition::Day(_));
         let fields = columns(schema);
         let destination = match flat.partition {
             Partition::Day(day) => format!("{name}${}", day.format("%Y%m%d")),
             Partition::Snapshot => name.to_string(),
         };
-        let uris: Vec<String> = flat.objects.iter().map(|object| flat.bucket.uri(&object.path)).collect();
+        let uris: Vec<String> = flat.objects.iter().map(|object| bucket.uri(&object.path)).collect();
+        let id = self.raw_job_id(name, flat.partition, &uris);
         let load = json!({
             "sourceUris": uris,
             "sourceFormat": "PARQUET",
@@ -42,19 +51,33 @@ impl BigQuery {
             "writeDisposition": if daily { "WRITE_TRUNCATE" } else { "WRITE_TRUNCATE_DATA" },
             "schema": {"fields": fields},
         });
-        let id = super::bigquery::job_id(name, flat, 1);
         let rows = self.run_raw(&id, load).await.map_err(|fault| LoadError::Refused {
             table: format!("{}.{name}", self.dataset()),
-            partition: flat.partition,
+            partition: flat.partition.to_string(),
             job: Some(id.clone()),
+            used: None,
             reason: fault.to_string(),
         })?;
-        Ok(Loaded { rows, job: Some(id) })
+        Ok(Loaded { rows, job: Some(id), attempt: 1 })
     }
 }
 
 fn columns(schema: &Schema) -> Vec<Value> {
     schema.fields().iter().map(|field| column(field)).collect()
+}
+
+impl BigQuery {
+    /// Dataset, table, partition and content: the same load has the same id, whoever asks for it.
+    fn raw_job_id(&self, name: &str, partition: Partition, uris: &[String]) -> String {
+        let mut digest = Sha256::new();
+        digest.update(self.target());
+        for uri in uris {
+            digest.update([0]);
+            digest.update(uri);
+        }
+        let content: String = digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        format!("samsara-etl-raw-{name}-{partition}-{content}")
+    }
 }
 
 /// A raw column in BigQuery's terms.

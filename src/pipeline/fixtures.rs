@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 use tokio::runtime::Handle;
 
 use crate::catalog::{Catalog, Model, Source};
-use crate::config::{BucketLocation, GoogleAccess};
+use crate::config::{BucketLocation, GoogleAccess, Secret};
 use crate::error::Error;
 use crate::extract::{day_window, decode_owned};
 use crate::samsara::cut_page;
@@ -109,7 +109,8 @@ async fn derive_in(
         }
     }
     let contract = bind(catalog, model).await?;
-    let transformer = Transformer::new(Arc::new(catalog.clone()), 256 << 20, bucket.clone(), bucket.clone())?;
+    let transformer = Transformer::new(Arc::new(catalog.clone()), 256 << 20, bucket.clone(), bucket.clone())?
+        .with_salt(Some(Secret::new("test")));
     let flattened = transformer.derive(model, &contract, partition, &inputs, &run).await?;
     let table = QueryTable {
         raw: false,

@@ -1,6 +1,7 @@
 //! Committed raw partitions to flattened objects, for every model whose inputs or SQL have changed.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use futures::{StreamExt, stream};
 use tokio::sync::mpsc;
@@ -95,6 +96,7 @@ async fn derive(run: &Run, transformer: &Transformer, model: &Model, partition: 
     if before.as_ref().is_some_and(|before| before.fingerprint == fingerprint) {
         return Ok(());
     }
+    let begun = Instant::now();
     let task = {
         let (transformer, model, contract, id) = (transformer.clone(), model.clone(), contract.clone(), run.id.clone());
         run.cpu.spawn(async move { transformer.derive(&model, &contract, partition, &inputs, &id).await })
@@ -103,13 +105,19 @@ async fn derive(run: &Run, transformer: &Transformer, model: &Model, partition: 
         .await
         .map_err(|error| Error::Usage(format!("{} {partition}: the query stopped: {error}", model.name)))??;
     let Flattened { objects, rows } = flattened;
-    let (name, load) = (model.name.clone(), before.and_then(|before| before.load));
+    let bytes = objects.iter().map(|object| object.bytes).sum();
+    let name = model.name.clone();
+    let (load, started) = before.map_or((None, None), |before| (before.load, before.started));
     handle
         .commit(move |state| {
-            state.partition_mut(partition).models.insert(name, ModelState { fingerprint, objects, load });
+            state
+                .partition_mut(partition)
+                .models
+                .insert(name, ModelState { fingerprint, objects, load, started, attempts: 0 });
         })
         .await?;
-    run.observer.observe(&Event::PartitionTransformed { model: model.name.clone(), partition, rows });
+    let elapsed = begun.elapsed();
+    run.observer.observe(&Event::PartitionTransformed { model: model.name.clone(), partition, rows, bytes, elapsed });
     Ok(())
 }
 

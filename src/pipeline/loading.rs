@@ -1,109 +1,411 @@
 //! Flattened partitions into the warehouse, wherever what is loaded is not what was derived.
+//!
+//! Days of a table that holds something are loaded as they come, each by itself. A table that is loaded for the
+//! first time, or anew, waits until all its days are derived: they go in one job, because one for each day would
+//! spend the project's 100,000 load jobs a day on a long backfill. What waits are names only.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use futures::{StreamExt, stream};
 use tokio::sync::mpsc;
 
 use super::Run;
 use super::flattening::Flat;
+use crate::config::LoadOptions;
 use crate::error::Error;
 use crate::events::Event;
-use crate::load::{FlatObjects, LoadError, Loaded, Warehouse, load};
-use crate::state::Load;
+use crate::load::{Batch, FlatObjects, LoadError, Loaded, Warehouse, load};
+use crate::state::{Load, ModelState, SourceHandle, Started};
 use crate::store::Bucket;
 use crate::store::layout::Partition;
+use crate::transform::Contract;
 
-/// Load jobs at a time: BigQuery allows 50 updates of a partitioned table in ten seconds.
+/// Load jobs at a time, of all tables together.
 const LOADS: usize = 8;
+/// BigQuery's limits of one job.
+const JOB_PARTITIONS: usize = 4_000;
+const JOB_URIS: usize = 10_000;
+/// From this many days on, the first one is loaded for trial: a refusal then costs seconds and not hours.
+const REHEARSED_DAYS: usize = 8;
+/// A list that lost more than half of its rows, and at least this many, is not believed.
+const SHRUNKEN_BY: u64 = 10;
+
+/// A partition of a model as the state knows it.
+type Part = (Partition, ModelState);
+
+struct Loader<'a> {
+    run: &'a Run,
+    warehouse: &'a dyn Warehouse,
+    flattened: Bucket,
+    options: LoadOptions,
+    /// Tables of which nothing more is loaded in this run.
+    closed: Mutex<BTreeSet<String>>,
+    /// Tables that are loaded as a whole, when all their days are derived.
+    whole: BTreeMap<String, Whole>,
+    rehearsed: Mutex<BTreeSet<String>>,
+}
+
+/// Why a table is loaded as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whole {
+    /// Nothing of it is loaded.
+    First,
+    /// Everything of it is loaded again.
+    Refresh {
+        /// The table has another shape, and is made anew.
+        rebuild: bool,
+    },
+}
 
 /// Runs the load stage, or drains its queue if it is not asked for.
 pub(super) async fn run(
     run: Arc<Run>,
     warehouse: Option<Arc<dyn Warehouse>>,
     flattened: Bucket,
+    options: LoadOptions,
     mut loadable: mpsc::Receiver<Flat>,
 ) -> Result<(), Error> {
     let Some(warehouse) = warehouse else {
         while loadable.recv().await.is_some() {}
         return Ok(());
     };
-    // Tables exist from the start, also those that no row came for. One of another shape is not loaded at all.
-    let closed: Mutex<BTreeSet<String>> = Mutex::default();
-    stream::iter(run.contracts.values())
-        .for_each_concurrent(LOADS, |contract| {
-            let (run, warehouse, closed) = (&run, &warehouse, &closed);
-            async move {
-                if let Err(error) = warehouse.prepare(contract).await {
-                    run.failed(&contract.table, None, &error.into());
-                    closed.lock().unwrap_or_else(PoisonError::into_inner).insert(contract.table.clone());
-                }
+    let mut loader = Loader {
+        run: &run,
+        warehouse: warehouse.as_ref(),
+        flattened,
+        options,
+        closed: Mutex::default(),
+        whole: BTreeMap::new(),
+        rehearsed: Mutex::default(),
+    };
+    loader.whole = loader.prepare().await;
+    let loader = &loader;
+    let arrivals = stream::unfold(loadable, |mut queue| async move { queue.recv().await.map(|item| (item, queue)) });
+    arrivals
+        .for_each_concurrent(LOADS, |(model, partition)| async move {
+            if loader.is_closed(&model) {
+                return;
+            }
+            let result = match loader.whole.get(&model) {
+                None => loader.one(&model, partition, false).await,
+                Some(Whole::First) => loader.rehearse(&model, partition).await,
+                Some(Whole::Refresh { .. }) => Ok(()),
+            };
+            if let Err(error) = result {
+                loader.failed(&model, Some(partition), &error);
             }
         })
         .await;
-    let arrivals = stream::unfold(loadable, |mut queue| async move { queue.recv().await.map(|item| (item, queue)) });
-    arrivals
-        .for_each_concurrent(LOADS, |(model, partition)| {
-            let (run, warehouse, flattened, closed) = (&run, &warehouse, &flattened, &closed);
-            async move {
-                let is_closed = || closed.lock().unwrap_or_else(PoisonError::into_inner).contains(&model);
-                if run.shutdown.is_cancelled() || is_closed() {
-                    return;
-                }
-                if let Err(error) = one(run, warehouse.as_ref(), flattened, &model, partition).await {
-                    // A used-up quota is not better for the table's next partition.
-                    if matches!(error, Error::Load(LoadError::Quota { .. })) {
-                        closed.lock().unwrap_or_else(PoisonError::into_inner).insert(model.clone());
-                    }
-                    run.failed(&model, Some(partition), &error);
-                }
+    stream::iter(&loader.whole)
+        .for_each_concurrent(LOADS, |(model, whole)| async move {
+            if !loader.is_closed(model)
+                && let Err(error) = loader.all(model, *whole).await
+            {
+                loader.failed(model, None, &error);
             }
         })
         .await;
     Ok(())
 }
 
-async fn one(
-    run: &Run,
-    warehouse: &dyn Warehouse,
-    flattened: &Bucket,
-    model: &str,
-    partition: Partition,
-) -> Result<(), Error> {
-    let (Some(model), Some(contract)) = (run.catalog.model(model), run.contracts.get(model)) else { return Ok(()) };
-    let Some(driver) = run.catalog.driver(model) else { return Ok(()) };
-    let handle = run.states.source(&driver.name).await?;
-    let Some(state) =
-        handle.look(|state| state.partition(partition).and_then(|it| it.models.get(&model.name).cloned()))
-    else {
-        return Ok(());
-    };
-    let here = state.load.as_ref().filter(|load| load.target == warehouse.target());
-    if here.is_some_and(|load| load.fingerprint == state.fingerprint) {
-        return Ok(());
+impl Loader<'_> {
+    fn is_closed(&self, model: &str) -> bool {
+        self.run.shutdown.is_cancelled() || self.closed.lock().unwrap_or_else(PoisonError::into_inner).contains(model)
     }
-    let flat = FlatObjects {
-        bucket: flattened.clone(),
-        partition,
-        objects: state.objects.clone(),
-        fingerprint: state.fingerprint.clone(),
-    };
-    let rows: u64 = flat.objects.iter().map(|object| object.rows).sum();
-    // A day without rows has nothing to replace, unless rows of it were loaded before.
-    let nothing_there = matches!(partition, Partition::Day(_)) && here.is_none_or(|load| load.rows == 0);
-    let loaded = if rows == 0 && nothing_there {
-        Loaded { rows: 0, job: None }
-    } else {
-        load(warehouse, contract, &flat).await?
-    };
-    run.observer.observe(&Event::PartitionLoaded { model: model.name.clone(), partition, rows: loaded.rows });
-    let (name, target) = (model.name.clone(), warehouse.target().to_string());
+
+    fn close(&self, model: &str) {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner).insert(model.to_string());
+    }
+
+    fn failed(&self, model: &str, partition: Option<Partition>, error: &Error) {
+        // A used-up quota is not better for the table's next partition.
+        if matches!(error, Error::Load(LoadError::Quota { .. })) {
+            self.close(model);
+        }
+        self.run.failed(model, partition, error);
+    }
+
+    /// Sees to it that tables exist, also those that no row came for, and tells which are loaded as a whole. A table
+    /// of another shape is not loaded at all.
+    async fn prepare(&self) -> BTreeMap<String, Whole> {
+        let decide = |contract| async move {
+            match self.decide(contract).await {
+                Ok(whole) => whole.map(|whole| (contract.table.clone(), whole)),
+                Err(error) => {
+                    self.run.failed(&contract.table, None, &error);
+                    self.close(&contract.table);
+                    None
+                }
+            }
+        };
+        stream::iter(self.run.contracts.values())
+            .map(decide)
+            .buffer_unordered(LOADS)
+            .filter_map(|whole| async { whole })
+            .collect()
+            .await
+    }
+
+    async fn decide(&self, contract: &Contract) -> Result<Option<Whole>, Error> {
+        let asked = self.options.full_refresh.contains(&contract.table);
+        let prepared = match self.warehouse.prepare(contract).await {
+            Ok(prepared) => prepared,
+            Err(LoadError::Shape { .. }) if asked => return Ok(Some(Whole::Refresh { rebuild: true })),
+            Err(error) => return Err(error.into()),
+        };
+        if asked {
+            return Ok(Some(Whole::Refresh { rebuild: false }));
+        }
+        let Some((_, parts)) = self.parts(&contract.table).await? else { return Ok(None) };
+        let target = self.warehouse.target();
+        let here = |state: &&ModelState| state.load.as_ref().is_some_and(|load| load.target == target && load.rows > 0);
+        if parts.iter().map(|(_, state)| state).any(|state| here(&state)) {
+            // Rows were loaded and are gone; where partitions expire that is as it should be.
+            if prepared.is_empty && contract.partition_expiration_days.is_none() {
+                tracing::warn!(table = contract.table, "the table was emptied by someone else, all is loaded again");
+                return Ok(Some(Whole::Refresh { rebuild: false }));
+            }
+            return Ok(None);
+        }
+        // Rows that the state does not know are not ours to replace, unless a job of ours has brought them.
+        let ours = |state: &ModelState| state.started.as_ref().is_some_and(|started| started.target == target);
+        let is_ours = prepared.is_empty || parts.iter().any(|(_, state)| ours(state));
+        Ok((contract.partition_by.is_some() && is_ours).then_some(Whole::First))
+    }
+
+    /// All derived partitions of a model, with the state document that they stand in.
+    async fn parts(&self, model: &str) -> Result<Option<(SourceHandle, Vec<Part>)>, Error> {
+        let Some(driver) = self.run.catalog.model(model).and_then(|model| self.run.catalog.driver(model)) else {
+            return Ok(None);
+        };
+        let handle = self.run.states.source(&driver.name).await?;
+        let parts = handle.look(|state| {
+            let parts = state.partitions.iter();
+            parts.filter_map(|(key, it)| Some((Partition::parse(key)?, it.models.get(model)?.clone()))).collect()
+        });
+        Ok(Some((handle, parts)))
+    }
+
+    /// Loads one partition, if it is not the one that is loaded.
+    async fn one(&self, model: &str, partition: Partition, again: bool) -> Result<(), Error> {
+        let Some(contract) = self.run.contracts.get(model) else { return Ok(()) };
+        let Some((handle, state)) = self.part(model, partition).await? else { return Ok(()) };
+        let here = state.load.as_ref().filter(|load| load.target == self.warehouse.target());
+        if !again && here.is_some_and(|load| load.fingerprint == state.fingerprint) {
+            return Ok(());
+        }
+        let (rows, loaded) = (rows_of(&state), here.map_or(0, |load| load.rows));
+        let accepted = |name: &str| self.options.accept_shrunken.contains(name);
+        let shrunken = rows.saturating_mul(2) < loaded && loaded - rows >= SHRUNKEN_BY;
+        if partition == Partition::Snapshot && shrunken && !accepted(model) && !accepted("ALL") {
+            return Err(LoadError::Shrunken { table: model.into(), rows, loaded }.into());
+        }
+        // A day without rows has nothing to replace, unless rows of it were loaded before, or may have been.
+        let nothing_there = partition != Partition::Snapshot && loaded == 0 && state.started.is_none();
+        let part = vec![(partition, state)];
+        if rows == 0 && nothing_there && !again {
+            return self.note(&handle, model, part, Loaded { rows: 0, job: None, attempt: 0 }, Instant::now()).await;
+        }
+        self.submit(&handle, contract, part, partition == Partition::Snapshot).await
+    }
+
+    async fn part(&self, model: &str, partition: Partition) -> Result<Option<(SourceHandle, ModelState)>, Error> {
+        let Some(driver) = self.run.catalog.model(model).and_then(|model| self.run.catalog.driver(model)) else {
+            return Ok(None);
+        };
+        let handle = self.run.states.source(&driver.name).await?;
+        let state = handle.look(|state| state.partition(partition).and_then(|it| it.models.get(model).cloned()));
+        Ok(state.map(|state| (handle, state)))
+    }
+
+    /// Loads all partitions of a model: as many as a job takes in one, the others by themselves.
+    async fn all(&self, model: &str, whole: Whole) -> Result<(), Error> {
+        let Some(contract) = self.run.contracts.get(model) else { return Ok(()) };
+        let Some((handle, parts)) = self.parts(model).await? else { return Ok(()) };
+        if parts.is_empty() {
+            return Ok(());
+        }
+        if whole == (Whole::Refresh { rebuild: true }) {
+            self.warehouse.drop_table(contract).await?;
+            self.warehouse.prepare(contract).await?;
+        }
+        let (mut filled, mut empty): (Vec<Part>, Vec<Part>) =
+            parts.into_iter().partition(|(_, state)| rows_of(state) > 0);
+        if filled.is_empty() && whole != Whole::First {
+            // One Parquet without rows empties the table.
+            filled.extend(empty.pop());
+        }
+        let mut uris = 0;
+        let fits = |(_, state): &&Part| {
+            uris += state.objects.len();
+            uris <= JOB_URIS
+        };
+        let together = filled.iter().take(JOB_PARTITIONS).take_while(fits).count();
+        let rest = filled.split_off(together);
+        if !filled.is_empty() {
+            self.submit(&handle, contract, filled, true).await?;
+        }
+        if !empty.is_empty() {
+            let nothing = Loaded { rows: 0, job: None, attempt: 0 };
+            self.note(&handle, model, empty, nothing, Instant::now()).await?;
+        }
+        stream::iter(rest)
+            .for_each_concurrent(LOADS, |(partition, _)| async move {
+                if !self.is_closed(model)
+                    && let Err(error) = self.one(model, partition, true).await
+                {
+                    self.failed(model, Some(partition), &error);
+                }
+            })
+            .await;
+        Ok(())
+    }
+
+    /// Starts the load, sees it through, and keeps in the state what became of it.
+    async fn submit(
+        &self,
+        handle: &SourceHandle,
+        contract: &Contract,
+        parts: Vec<Part>,
+        whole: bool,
+    ) -> Result<(), Error> {
+        let begun = Instant::now();
+        let batch = Batch {
+            bucket: self.flattened.clone(),
+            partitions: parts.iter().map(flat_objects).collect(),
+            whole,
+            attempt: parts.iter().map(|(_, state)| state.attempts).max().unwrap_or_default() + 1,
+        };
+        let target = self.warehouse.target();
+        let model = contract.table.as_str();
+        if let Some(job) = self.warehouse.job(contract, &batch) {
+            let mut others: Vec<&Started> = parts.iter().filter_map(|(_, state)| state.started.as_ref()).collect();
+            others.retain(|started| started.target == target && started.job != job);
+            others.dedup();
+            for started in others {
+                self.warehouse.settle(started).await?;
+            }
+            let started = Started { target: target.into(), job, attempt: batch.attempt };
+            change(handle, model, &parts, move |state, _| state.started = Some(started.clone())).await?;
+        }
+        match load(self.warehouse, contract, &batch).await {
+            Ok(loaded) => self.note(handle, model, parts, loaded, begun).await,
+            Err(error) => {
+                if let Some(used) = error.used() {
+                    let over = move |state: &mut ModelState, _: &ModelState| {
+                        state.attempts = used;
+                        state.started = None;
+                    };
+                    change(handle, model, &parts, over).await?;
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Commits that the partitions are loaded, each with the rows of its own Parquet.
+    async fn note(
+        &self,
+        handle: &SourceHandle,
+        model: &str,
+        parts: Vec<Part>,
+        loaded: Loaded,
+        begun: Instant,
+    ) -> Result<(), Error> {
+        let Loaded { job, attempt, .. } = loaded;
+        let target = self.warehouse.target().to_string();
+        let of_job = job.clone();
+        let done = move |state: &mut ModelState, part: &ModelState| {
+            let fingerprint = part.fingerprint.clone();
+            state.load = Some(Load { target: target.clone(), fingerprint, job: of_job.clone(), rows: rows_of(part) });
+            state.started = None;
+            if of_job.is_some() {
+                state.attempts = attempt;
+            }
+        };
+        change(handle, model, &parts, done).await?;
+        for (partition, state) in parts {
+            self.run.observer.observe(&Event::PartitionLoaded {
+                model: model.into(),
+                partition,
+                rows: rows_of(&state),
+                bytes: state.objects.iter().map(|object| object.bytes).sum(),
+                job: job.clone(),
+                elapsed: begun.elapsed(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Loads the first partition with rows of a long first load into a table that is thrown away. If that is
+    /// refused, so would be the job with all days, hours later.
+    async fn rehearse(&self, model: &str, partition: Partition) -> Result<(), Error> {
+        let Some(contract) = self.run.contracts.get(model) else { return Ok(()) };
+        let Some((_, state)) = self.part(model, partition).await? else { return Ok(()) };
+        if rows_of(&state) == 0 || self.planned_days(model) < REHEARSED_DAYS {
+            return Ok(());
+        }
+        if !self.rehearsed.lock().unwrap_or_else(PoisonError::into_inner).insert(model.into()) {
+            return Ok(());
+        }
+        let mark = self.run.id.as_str().rsplit('-').next().unwrap_or_default();
+        let trial = Contract { table: format!("_rehearsal_{model}_{mark}"), ..contract.clone() };
+        let part = (partition, state);
+        let batch =
+            Batch { bucket: self.flattened.clone(), partitions: vec![flat_objects(&part)], whole: false, attempt: 1 };
+        if self.warehouse.job(&trial, &batch).is_none() {
+            return Ok(());
+        }
+        let result = match self.warehouse.prepare(&trial).await {
+            Ok(_) => load(self.warehouse, &trial, &batch).await.map(|_| ()),
+            Err(error) => Err(error),
+        };
+        let dropped = self.warehouse.drop_table(&trial).await;
+        if result.is_err() {
+            self.close(model);
+        }
+        Ok(result.and(dropped)?)
+    }
+
+    fn planned_days(&self, model: &str) -> usize {
+        let Some(driver) = self.run.catalog.model(model).and_then(|model| self.run.catalog.driver(model)) else {
+            return 0;
+        };
+        let walks = self.run.plan.windows.iter().filter(|walk| walk.sources.contains(&driver.name));
+        let read: usize = walks
+            .map(|walk| match &walk.scope {
+                crate::plan::PlannedScope::Days(days) => days.len(),
+                _ => 1,
+            })
+            .sum();
+        read + self.run.plan.committed.iter().filter(|(source, _)| *source == driver.name).count()
+    }
+}
+
+fn rows_of(state: &ModelState) -> u64 {
+    state.objects.iter().map(|object| object.rows).sum()
+}
+
+fn flat_objects((partition, state): &Part) -> FlatObjects {
+    FlatObjects { partition: *partition, objects: state.objects.clone(), fingerprint: state.fingerprint.clone() }
+}
+
+/// Commits a change of a model's partitions in one go.
+async fn change(
+    handle: &SourceHandle,
+    model: &str,
+    parts: &[Part],
+    change: impl Fn(&mut ModelState, &ModelState) + Send + 'static,
+) -> Result<(), Error> {
+    let (model, parts) = (model.to_string(), parts.to_vec());
     handle
         .commit(move |document| {
-            if let Some(found) = document.partition_mut(partition).models.get_mut(&name) {
-                let Loaded { rows, job } = loaded;
-                found.load = Some(Load { target, fingerprint: state.fingerprint, job, rows });
+            for (partition, part) in &parts {
+                if let Some(state) = document.partition_mut(*partition).models.get_mut(&model) {
+                    change(state, part);
+                }
             }
         })
         .await?;

@@ -4,6 +4,7 @@
 //! of their own, so that a network-bound stage never waits for a CPU-bound one. A stage reads only what the one
 //! before has committed.
 
+mod audit;
 mod extracting;
 pub mod fixtures;
 mod flattening;
@@ -19,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::Catalog;
-use crate::config::Config;
+use crate::config::{Config, ConfigError, env};
 use crate::error::Error;
 use crate::events::{Observer, Observers};
 use crate::load::{self, Warehouse};
@@ -117,13 +118,20 @@ impl Pipeline {
         shutdown: CancellationToken,
     ) -> Result<RunReport, Error> {
         let tally = Arc::new(Tally::default());
+        let recorder = Arc::new(audit::Recorder::default());
         let mut all = observers;
         all.push(tally.clone());
+        all.push(recorder.clone());
         let observer: Arc<dyn Observer> = Arc::new(Observers::new(all));
 
         let mut contracts = BTreeMap::new();
         for model in plan.wish.selection.models.iter().filter_map(|name| self.catalog.model(name)) {
-            contracts.insert(model.name.clone(), bind(&self.catalog, model).await?);
+            let contract = bind(&self.catalog, model).await?;
+            if !contract.hashed.is_empty() && self.config.hash_salt.is_none() {
+                let reason = format!("not set, and {} hashes columns", model.file);
+                return Err(ConfigError::Value { name: env::SAMSARA_ETL_HASH_SALT.name, reason }.into());
+            }
+            contracts.insert(model.name.clone(), contract);
         }
         let stages = plan.wish.stages.clone();
         let client = match stages.contains(&Stage::Extract) {
@@ -152,32 +160,45 @@ impl Pipeline {
         let (ready, committed) = mpsc::channel::<Ready>(QUEUE);
         let (flat, loadable) = mpsc::channel(QUEUE);
         let transformer = match stages.contains(&Stage::Transform) {
-            true => Some(Transformer::new(
-                self.catalog.clone(),
-                self.config.sql_memory,
-                self.raw.clone(),
-                self.flattened.clone(),
-            )?),
+            true => Some(
+                Transformer::new(
+                    self.catalog.clone(),
+                    self.config.sql_memory,
+                    self.raw.clone(),
+                    self.flattened.clone(),
+                )?
+                .with_salt(self.config.hash_salt.clone()),
+            ),
             false => None,
         };
         let extract = extracting::run(run.clone(), client, self.config.max_workers, ready);
         let transform = flattening::run(run.clone(), transformer, committed, flat);
-        let load = loading::run(run.clone(), warehouse, self.flattened.clone(), loadable);
+        let options = self.config.load.clone();
+        let load = loading::run(run.clone(), warehouse.clone(), self.flattened.clone(), options, loadable);
         // Each stage ends when the one before has closed its queue.
         let (extracted, transformed, loaded) = tokio::join!(extract, transform, load);
-        extracted.and(transformed).and(loaded)?;
-        if let (Some(staging), true) = (&self.config.staging, stages.contains(&Stage::Load)) {
-            staging::run(run.clone(), staging, &self.config.storage.google).await?;
+        let mut ended = extracted.and(transformed).and(loaded);
+        if let (Some(staging), true, true) = (&self.config.staging, stages.contains(&Stage::Load), ended.is_ok()) {
+            ended = staging::run(run.clone(), staging, &self.config.storage.google).await;
+        }
+        // A run that changed nothing leaves nothing behind.
+        if let Some(warehouse) = warehouse
+            && tally.report().changed_something()
+            && let Err(error) =
+                audit::write(&run, &recorder, &tally.report(), warehouse.as_ref(), &self.flattened).await
+        {
+            run.failed(audit::RUNS, None, &error);
         }
         let mut report = tally.report();
         report.run = run.id.to_string();
         report.cancelled = shutdown.is_cancelled();
+        ended?;
         Ok(report)
     }
 
     async fn open_warehouse(&self) -> Result<Arc<dyn Warehouse>, Error> {
         let io = Handle::current();
-        Ok(load::open(&self.config.warehouse, &self.config.storage.google, &io).await?)
+        Ok(load::open(&self.config.warehouse, &self.config.storage, &io).await?)
     }
 }
 

@@ -77,12 +77,19 @@ async fn one(
         let key = raw_object(&source.name, partition, &run.id, 99_999);
         objects.push(TableWriter::begin(&run.raw, key, schema.clone())?.finish().await?);
     }
-    let flat = FlatObjects { bucket: run.raw.clone(), partition, objects, fingerprint: fingerprint.clone() };
+    let flat = FlatObjects { partition, objects, fingerprint: fingerprint.clone() };
     let committed: u64 = flat.objects.iter().map(|object| object.rows).sum();
-    let loaded = warehouse.replace_raw(&source.name, &schema, &flat).await?;
+    let loaded = warehouse.replace_raw(&source.name, &schema, &run.raw, &flat).await?;
     if loaded.rows != committed {
         let (table, loaded) = (source.name.clone(), loaded.rows);
-        return Err(LoadError::Ledger { table, partition, loaded, flattened: committed }.into());
+        return Err(LoadError::Ledger {
+            table,
+            partition: partition.to_string(),
+            loaded,
+            flattened: committed,
+            used: None,
+        }
+        .into());
     }
     run.observer.observe(&Event::RawLoaded { source: source.name.clone(), partition, rows: loaded.rows });
     let load = Load { target: warehouse.target().into(), fingerprint, job: loaded.job, rows: loaded.rows };

@@ -152,6 +152,12 @@ impl Observer for Tally {
 }
 
 impl RunReport {
+    /// Whether anything is other than before: objects, tables, or a failure to report.
+    pub fn changed_something(&self) -> bool {
+        let read = self.sources.values().any(|source| source.partitions > source.unchanged || source.staged_rows > 0);
+        read || !self.models.is_empty() || !self.failures.is_empty()
+    }
+
     /// Whether anything at all was done.
     pub fn did_something(&self) -> bool {
         !self.sources.is_empty() || !self.models.is_empty()

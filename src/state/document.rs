@@ -97,6 +97,29 @@ pub struct ModelState {
     /// Where they were loaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load: Option<Load>,
+    /// A load that was started and whose end is not known: the program died while it waited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<Started>,
+    /// Job ids that are used up for these objects: an id can never run again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub attempts: u32,
+}
+
+/// A load job that may still be at work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Started {
+    /// The warehouse and dataset.
+    pub target: String,
+    /// The job's id without its attempt.
+    pub job: String,
+    /// The first attempt.
+    pub attempt: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// A finished load.

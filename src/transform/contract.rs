@@ -2,15 +2,18 @@
 //!
 //! It comes from the model's plan alone, never from data, so columns cannot come and go with a day's content.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::util::display::FormatOptions;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
-use crate::catalog::{Catalog, Model, did_you_mean};
+use crate::catalog::{Catalog, FrontMatter, Model, did_you_mean};
+use crate::config::Secret;
 use crate::extract::timestamp_type;
 
 /// What a model's table looks like.
@@ -26,6 +29,15 @@ pub struct Contract {
     pub partition_by: Option<String>,
     /// Columns to cluster by.
     pub cluster_by: Vec<String>,
+    /// Columns that hold a salted digest in the place of the query's value.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hashed: Vec<String>,
+    /// BigQuery removes a partition when it is this old.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition_expiration_days: Option<u32>,
+    /// Labels of the table in BigQuery.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A column of a [`Contract`].
@@ -127,7 +139,21 @@ impl Contract {
     /// The contract of a model whose query yields `schema`. The error tells a line of the file and a reason.
     pub(super) fn of(catalog: &Catalog, model: &Model, schema: &Schema) -> Result<Self, (usize, String)> {
         let mut columns: Vec<Column> = Vec::new();
+        let FrontMatter { drop, hash, .. } = &model.front_matter;
+        for (key, names) in [("drop", drop), ("hash", hash)] {
+            if let Some(name) = names.iter().find(|name| schema.field_with_name(name).is_err()) {
+                let hint = did_you_mean(name, schema.fields().iter().map(|field| field.name().as_str()));
+                return Err((1, format!("{key}: there is no column `{name}`{hint}")));
+            }
+        }
+        if let Some(name) = hash.iter().find(|name| drop.contains(name)) {
+            return Err((1, format!("`{name}` stands in both drop and hash")));
+        }
         for field in schema.fields() {
+            if drop.contains(field.name()) {
+                continue;
+            }
+            let is_hashed = hash.contains(field.name());
             let line = line_of(&model.sql, field.name());
             let wrong = |reason: String| (line, format!("column `{}` {reason}", field.name()));
             check_name(field.name()).map_err(wrong)?;
@@ -136,7 +162,10 @@ impl Contract {
             }
             columns.push(Column {
                 name: field.name().clone(),
-                column_type: ColumnType::of(field.data_type()).map_err(wrong)?,
+                column_type: match ColumnType::of(field.data_type()).map_err(wrong)? {
+                    _ if is_hashed => ColumnType::String,
+                    as_queried => as_queried,
+                },
                 description: model.column_descriptions.get(field.name()).cloned(),
             });
         }
@@ -146,6 +175,9 @@ impl Contract {
             columns,
             partition_by: model.front_matter.partition_by.clone(),
             cluster_by: model.front_matter.cluster_by.clone(),
+            hashed: hash.clone(),
+            partition_expiration_days: model.front_matter.partition_expiration_days,
+            labels: model.front_matter.labels.clone(),
         };
         contract.check_keys(catalog, model).map_err(|reason| (1, reason))?;
         Ok(contract)
@@ -170,6 +202,18 @@ impl Contract {
                 return Err(format!("cluster_by: BigQuery cannot cluster by `{name}`"));
             }
         }
+        if let Some((key, value)) = self.labels.iter().find(|(key, value)| !is_label(key, value)) {
+            return Err(format!(
+                "labels: `{key} = {value}`: lower-case letters, digits, `-` and `_`, 63 at most, a letter first"
+            ));
+        }
+        match self.partition_expiration_days {
+            Some(0) => return Err("partition_expiration_days: at least 1".into()),
+            Some(_) if self.partition_by.is_none() => {
+                return Err("partition_expiration_days: the table has no partitions".into());
+            }
+            _ => {}
+        }
         let daily = catalog.driver(model).is_some_and(|source| source.is_daily());
         match (&self.partition_by, daily) {
             (None, true) => Err("partition_by is missing: which column tells the day of a row?".into()),
@@ -188,19 +232,51 @@ impl Contract {
         Arc::new(Schema::new(self.columns.iter().map(field).collect::<Vec<_>>()))
     }
 
-    /// Brings a batch of the query's result to the contract's types. A value that does not fit is an error.
-    pub(super) fn normalise(&self, batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, String> {
+    /// Brings a batch of the query's result to the contract's columns and types. A value that does not fit is an
+    /// error. What is to be dropped or hashed does not get past here in the clear.
+    pub(super) fn normalise(
+        &self,
+        batch: &RecordBatch,
+        schema: &SchemaRef,
+        salt: Option<&Secret>,
+    ) -> Result<RecordBatch, String> {
         let strict = CastOptions { safe: false, format_options: FormatOptions::default() };
-        let cast = |(column, field): (&ArrayRef, &Arc<Field>)| {
-            if column.data_type() == field.data_type() {
+        let cast = |field: &Arc<Field>| {
+            let name = field.name();
+            let column = batch.column_by_name(name).ok_or_else(|| format!("column `{name}` is missing"))?;
+            if !self.hashed.contains(name) && column.data_type() == field.data_type() {
                 return Ok(column.clone());
             }
-            cast_with_options(column, field.data_type(), &strict)
-                .map_err(|error| format!("column `{}`: {error}", field.name()))
+            let cast = cast_with_options(column, field.data_type(), &strict)
+                .map_err(|error| format!("column `{name}`: {error}"))?;
+            if !self.hashed.contains(name) {
+                return Ok(cast);
+            }
+            let salt = salt.ok_or_else(|| format!("column `{name}` is to be hashed, and there is no salt"))?;
+            let values = cast.as_string_opt::<i32>().ok_or_else(|| format!("column `{name}` is no text"))?;
+            let hashed: StringArray = values.iter().map(|value| value.map(|value| digest(salt, value))).collect();
+            Ok::<ArrayRef, String>(Arc::new(hashed))
         };
-        let columns = batch.columns().iter().zip(schema.fields()).map(cast).collect::<Result<Vec<_>, _>>()?;
+        let columns = schema.fields().iter().map(cast).collect::<Result<Vec<_>, _>>()?;
         RecordBatch::try_new(schema.clone(), columns).map_err(|error| error.to_string())
     }
+}
+
+/// SHA-256 of salt and value. Without the salt, ids and names of a fleet are soon found by trying all of them.
+fn digest(salt: &Secret, value: &str) -> String {
+    let mut digest = Sha256::new();
+    digest.update(salt.expose());
+    digest.update([0]);
+    digest.update(value);
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// BigQuery's rules for labels.
+fn is_label(key: &str, value: &str) -> bool {
+    let fine = |text: &str| {
+        text.len() <= 63 && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b))
+    };
+    key.starts_with(|first: char| first.is_ascii_lowercase()) && fine(key) && fine(value)
 }
 
 /// BigQuery's rules for column names.

@@ -21,6 +21,7 @@ use futures::StreamExt;
 use sha2::{Digest, Sha256};
 
 use crate::catalog::{Catalog, Model, did_you_mean};
+use crate::config::Secret;
 use crate::extract::{day_window, raw_schema};
 use crate::store::layout::{Partition, RunId, flattened_object};
 use crate::store::{Bucket, ObjectRef, StoreError, TableWriter};
@@ -80,6 +81,7 @@ pub struct Transformer {
     runtime: Arc<RuntimeEnv>,
     raw: Bucket,
     flattened: Bucket,
+    salt: Option<Secret>,
 }
 
 /// What a model made of a partition; its objects are complete but not yet committed.
@@ -95,7 +97,12 @@ impl Transformer {
     /// `memory` bounds what all queries together hold, in bytes.
     pub fn new(catalog: Arc<Catalog>, memory: usize, raw: Bucket, flattened: Bucket) -> Result<Self, TransformError> {
         let runtime = session::runtime(memory).map_err(|error| TransformError::Engine(one_line(&error)))?;
-        Ok(Self { catalog, runtime, raw, flattened })
+        Ok(Self { catalog, runtime, raw, flattened, salt: None })
+    }
+
+    /// With the salt for columns that are hashed.
+    pub fn with_salt(self, salt: Option<Secret>) -> Self {
+        Self { salt, ..self }
     }
 
     /// Runs a model over the raw rows of one partition.
@@ -130,7 +137,7 @@ impl Transformer {
         let mut writer = begin().map_err(store)?;
         while let Some(batch) = rows.next().await {
             let batch = batch.map_err(|error| failed(one_line(&error)))?;
-            let batch = contract.normalise(&batch, &schema).map_err(failed)?;
+            let batch = contract.normalise(&batch, &schema, self.salt.as_ref()).map_err(failed)?;
             check_day(contract, partition, &batch).map_err(failed)?;
             writer.write(&batch).await.map_err(store)?;
             if writer.bytes() >= OBJECT_BYTES {
@@ -171,7 +178,9 @@ pub async fn bind(catalog: &Catalog, model: &Model) -> Result<Contract, Transfor
 pub fn fingerprint(model: &Model, contract: &Contract, inputs: &RawInputs) -> String {
     let mut digest = Sha256::new();
     digest.update(model.sql.trim());
-    digest.update(serde_json::to_vec(contract).unwrap_or_default());
+    // How BigQuery keeps the table changes no row of it.
+    let rows = Contract { labels: Default::default(), partition_expiration_days: None, ..contract.clone() };
+    digest.update(serde_json::to_vec(&rows).unwrap_or_default());
     for (source, objects) in inputs {
         digest.update(source);
         for object in objects {

@@ -1,0 +1,60 @@
+//! BigQuery's limit of updates per table: 50 in ten seconds if it is partitioned, else 5.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+
+/// One limiter per table.
+#[derive(Default)]
+pub(super) struct UpdateLimits {
+    tables: Mutex<HashMap<String, Arc<DefaultDirectRateLimiter>>>,
+}
+
+impl UpdateLimits {
+    /// Waits until the table may be updated once more.
+    pub(super) async fn wait(&self, table: &str, partitioned: bool) {
+        let limiter = {
+            let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+            tables.entry(table.to_string()).or_insert_with(|| Arc::new(RateLimiter::direct(quota(partitioned)))).clone()
+        };
+        limiter.until_ready().await;
+    }
+}
+
+/// Burst and refill together stay within the limit in every ten seconds, not only in the mean.
+fn quota(partitioned: bool) -> Quota {
+    let (burst, period) = if partitioned { (10, Duration::from_millis(250)) } else { (3, Duration::from_secs(5)) };
+    let burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
+    Quota::with_period(period).unwrap_or(Quota::per_second(NonZeroU32::MIN)).allow_burst(burst)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use governor::clock::FakeRelativeClock;
+
+    #[test]
+    fn no_ten_seconds_hold_more_updates_than_bigquery_allows() {
+        for (partitioned, most) in [(true, 50), (false, 5)] {
+            let clock = FakeRelativeClock::default();
+            let limiter = RateLimiter::direct_with_clock(quota(partitioned), clock.clone());
+            let mut since = Duration::ZERO;
+            let mut taken = Vec::new();
+            for _ in 0..600 {
+                while limiter.check().is_ok() {
+                    taken.push(since);
+                }
+                clock.advance(Duration::from_millis(100));
+                since += Duration::from_millis(100);
+            }
+            let busiest = taken
+                .iter()
+                .map(|from| taken.iter().filter(|at| (*from..*from + Duration::from_secs(10)).contains(*at)).count());
+            let busiest = busiest.max().unwrap_or_default();
+            assert!(busiest <= most && busiest > most / 2, "{busiest} of {most}");
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Where bucket and dataset are: BigQuery loads only from a bucket of its own location.
+//!
+//! `object_store` does not tell a bucket's location, so Cloud Storage's JSON API is asked once, with the same
+//! credentials. A token that may not see the bucket's metadata is no reason to stop: the load job will tell.
+
+use std::time::Duration;
+
+use object_store::gcp::GoogleCloudStorageBuilder;
+use serde::Deserialize;
+
+use super::LoadError;
+use crate::config::GoogleAccess;
+
+const API: &str = "https://storage.googleapis.com";
+
+#[derive(Deserialize)]
+struct BucketResource {
+    location: String,
+}
+
+/// Refuses a bucket from which the dataset cannot be loaded.
+pub(super) async fn check(
+    target: &str,
+    dataset: Option<&str>,
+    bucket: &str,
+    access: &GoogleAccess,
+) -> Result<(), LoadError> {
+    let Some(dataset) = dataset else { return Ok(()) };
+    match ask(bucket, access).await {
+        Ok(found) if !can_load(dataset, &found) => {
+            Err(LoadError::Location { target: target.into(), dataset: dataset.into(), bucket: bucket.into(), found })
+        }
+        Ok(_) => Ok(()),
+        Err(reason) => {
+            tracing::debug!(bucket, reason, "location of the bucket unknown");
+            Ok(())
+        }
+    }
+}
+
+async fn ask(bucket: &str, access: &GoogleAccess) -> Result<String, String> {
+    let one_line = |error: &dyn std::fmt::Display| error.to_string();
+    let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().map_err(|e| one_line(&e))?;
+    let base = access.storage_emulator.as_deref().unwrap_or(API);
+    let mut request = http.get(format!("{base}/storage/v1/b/{bucket}?fields=location"));
+    if access.storage_emulator.is_none() {
+        let mut builder = GoogleCloudStorageBuilder::new().with_bucket_name(bucket);
+        if let Some(key_file) = &access.key_file {
+            builder = builder.with_service_account_path(key_file.to_string_lossy());
+        }
+        let store = builder.build().map_err(|e| one_line(&e))?;
+        let credential = store.credentials().get_credential().await.map_err(|e| one_line(&e))?;
+        request = request.bearer_auth(&credential.bearer);
+    }
+    let answer = request.send().await.and_then(reqwest::Response::error_for_status);
+    // The address is in the error, the token is not.
+    let resource: BucketResource = answer.map_err(|e| one_line(&e))?.json().await.map_err(|e| one_line(&e))?;
+    Ok(resource.location)
+}
+
+/// Google's rule: the US multi-region loads from anywhere, another multi-region from the regions within it, a region
+/// from itself and from the multi- and dual-regions around it.
+fn can_load(dataset: &str, bucket: &str) -> bool {
+    let (dataset, bucket) = (dataset.to_ascii_uppercase(), bucket.to_ascii_uppercase());
+    let continent = |location: &str| match location {
+        at if at.starts_with("EU") => "EUROPE",
+        at if at.starts_with("US") || at.starts_with("NAM") => "US",
+        at if at.starts_with("ASIA") => "ASIA",
+        _ => "",
+    };
+    let is_region = |location: &str| location.contains('-');
+    if dataset == bucket || dataset == "US" {
+        return true;
+    }
+    let together = continent(&dataset) == continent(&bucket) && !continent(&dataset).is_empty();
+    together && !(is_region(&dataset) && is_region(&bucket))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::can_load;
+
+    #[test]
+    fn a_bucket_elsewhere_is_told_from_one_within_reach() {
+        for (dataset, bucket) in [
+            ("EU", "eu"),
+            ("EU", "EUROPE-WEST1"),
+            ("EU", "EUR4"),
+            ("US", "ASIA-EAST1"),
+            ("europe-west1", "EU"),
+            ("us-central1", "US-CENTRAL1"),
+            ("us-central1", "NAM4"),
+        ] {
+            assert!(can_load(dataset, bucket), "{dataset} from {bucket}");
+        }
+        for (dataset, bucket) in
+            [("EU", "US"), ("europe-west1", "EUROPE-WEST2"), ("us-central1", "EU"), ("me-west1", "ME-CENTRAL1")]
+        {
+            assert!(!can_load(dataset, bucket), "{dataset} from {bucket}");
+        }
+    }
+}
