@@ -112,7 +112,11 @@ fn complain(error: &Error) -> Exit {
     if let Some(hint) = error.hint() {
         eprintln!("hint: {hint}");
     }
-    if error.is_usage() { Exit::Usage } else { Exit::Failure }
+    match error {
+        error if error.is_usage() => Exit::Usage,
+        error if error.is_locked() => Exit::Locked,
+        _ => Exit::Failure,
+    }
 }
 
 fn log(verbose: u8) {

@@ -95,6 +95,8 @@ async fn one(
     let loaded = if rows == 0 && nothing_there {
         Loaded { rows: 0, job: None }
     } else {
+        // A partition replaced by a run that lost its lock could undo what its successor has loaded.
+        run.states.fence().check()?;
         load(warehouse, contract, &flat).await?
     };
     run.observer.observe(&Event::PartitionLoaded { model: model.name.clone(), partition, rows: loaded.rows });

@@ -83,7 +83,7 @@ impl Program {
                 let meta = entry.metadata().unwrap();
                 if meta.is_dir() {
                     folders.push(entry.path());
-                } else if entry.file_name() != ".lock" {
+                } else if entry.file_name() != ".lock" && entry.file_name() != "lock.json" {
                     files.push((entry.path().display().to_string(), meta.len(), meta.modified().unwrap()));
                 }
             }
