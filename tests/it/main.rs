@@ -10,10 +10,12 @@
 
 mod architecture;
 mod bigquery;
+mod chaos;
 mod command;
 mod demo;
 mod documentation;
 mod fixtures;
+mod lock;
 mod program;
 mod rerun;
 mod support;
