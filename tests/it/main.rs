@@ -10,11 +10,13 @@
 
 mod architecture;
 mod bigquery;
+mod chaos;
 mod command;
 mod demo;
 mod documentation;
 mod fixtures;
 mod history;
+mod lock;
 mod program;
 mod rerun;
 mod support;
