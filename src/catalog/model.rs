@@ -101,16 +101,8 @@ pub(super) fn parse(place: &Place<'_>, name: &str, family: &str, text: &str) -> 
     })
 }
 
-pub(super) const FRONT_MATTER_KEYS: &[&str] = &[
-    "description",
-    "partition_by",
-    "cluster_by",
-    "unique_key",
-    "drop",
-    "hash",
-    "partition_expiration_days",
-    "labels",
-];
+pub(super) const FRONT_MATTER_KEYS: &[&str] =
+    &["description", "partition_by", "cluster_by", "unique_key", "drop", "hash", "partition_expiration_days", "labels"];
 
 /// The one query of the file, or the line and reason of what is wrong.
 fn statement(sql: &str) -> Result<Statement, (usize, String)> {

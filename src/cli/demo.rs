@@ -8,7 +8,8 @@ use super::query::{Format, answer};
 use super::run::run_once;
 use super::{Context, Exit};
 use crate::config::{
-    BucketLocation, Config, DEMO_FOLDER, GoogleAccess, LoadOptions, SamsaraConfig, Secret, StorageConfig, WarehouseConfig,
+    BucketLocation, Config, DEMO_FOLDER, GoogleAccess, LoadOptions, SamsaraConfig, Secret, StorageConfig,
+    WarehouseConfig,
 };
 use crate::error::Error;
 use crate::plan::{Dates, Selection, Stage, Wish};

@@ -26,8 +26,7 @@ impl UpdateLimits {
 
 /// Burst and refill together stay within the limit in every ten seconds, not only in the mean.
 fn quota(partitioned: bool) -> Quota {
-    let (burst, period) =
-        if partitioned { (10, Duration::from_millis(250)) } else { (3, Duration::from_secs(5)) };
+    let (burst, period) = if partitioned { (10, Duration::from_millis(250)) } else { (3, Duration::from_secs(5)) };
     let burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
     Quota::with_period(period).unwrap_or(Quota::per_second(NonZeroU32::MIN)).allow_burst(burst)
 }

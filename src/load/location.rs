@@ -27,12 +27,9 @@ pub(super) async fn check(
 ) -> Result<(), LoadError> {
     let Some(dataset) = dataset else { return Ok(()) };
     match ask(bucket, access).await {
-        Ok(found) if !can_load(dataset, &found) => Err(LoadError::Location {
-            target: target.into(),
-            dataset: dataset.into(),
-            bucket: bucket.into(),
-            found,
-        }),
+        Ok(found) if !can_load(dataset, &found) => {
+            Err(LoadError::Location { target: target.into(), dataset: dataset.into(), bucket: bucket.into(), found })
+        }
         Ok(_) => Ok(()),
         Err(reason) => {
             tracing::debug!(bucket, reason, "location of the bucket unknown");

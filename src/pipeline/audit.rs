@@ -168,10 +168,8 @@ async fn add(
         used: None,
         reason: error.to_string(),
     };
-    let mut decoder = arrow_json::ReaderBuilder::new(contract.schema())
-        .with_batch_size(rows.len())
-        .build_decoder()
-        .map_err(wrong)?;
+    let mut decoder =
+        arrow_json::ReaderBuilder::new(contract.schema()).with_batch_size(rows.len()).build_decoder().map_err(wrong)?;
     decoder.serialize(&rows).map_err(wrong)?;
     let mut writer = TableWriter::begin(flattened, key, contract.schema())?;
     if let Some(batch) = decoder.flush().map_err(wrong)? {

@@ -110,7 +110,10 @@ async fn derive(run: &Run, transformer: &Transformer, model: &Model, partition: 
     let (load, started) = before.map_or((None, None), |before| (before.load, before.started));
     handle
         .commit(move |state| {
-            state.partition_mut(partition).models.insert(name, ModelState { fingerprint, objects, load, started, attempts: 0 });
+            state
+                .partition_mut(partition)
+                .models
+                .insert(name, ModelState { fingerprint, objects, load, started, attempts: 0 });
         })
         .await?;
     let elapsed = begun.elapsed();

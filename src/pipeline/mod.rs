@@ -174,7 +174,8 @@ impl Pipeline {
         // Each stage ends when the one before has closed its queue.
         let (extracted, transformed, loaded) = tokio::join!(extract, transform, load);
         if let Some(warehouse) = warehouse
-            && let Err(error) = audit::write(&run, &recorder, &tally.report(), warehouse.as_ref(), &self.flattened).await
+            && let Err(error) =
+                audit::write(&run, &recorder, &tally.report(), warehouse.as_ref(), &self.flattened).await
         {
             run.failed(audit::RUNS, None, &error);
         }

@@ -10,11 +10,16 @@
 
 mod architecture;
 mod bigquery;
+mod check;
 mod command;
 mod demo;
 mod documentation;
 mod fixtures;
+mod load_jobs;
+mod loading;
+mod privacy;
 mod program;
 mod rerun;
 mod support;
 mod truth;
+mod warehouses;
