@@ -82,6 +82,15 @@ pub enum Event {
         /// From the start of the load to the commit.
         elapsed: Duration,
     },
+    /// A source's raw partition was loaded.
+    RawLoaded {
+        /// The source.
+        source: String,
+        /// The partition.
+        partition: Partition,
+        /// Rows that the warehouse reported.
+        rows: u64,
+    },
     /// The organisation has no such endpoint: nothing to read, and no failure.
     Skipped {
         /// The source.
@@ -151,6 +160,9 @@ impl Observer for LogEvents {
             }
             Event::PartitionLoaded { model, partition, rows, .. } => {
                 tracing::info!(model, %partition, rows, "partition loaded");
+            }
+            Event::RawLoaded { source, partition, rows } => {
+                tracing::info!(source, %partition, rows, "raw partition loaded");
             }
             Event::Skipped { name, reason } => tracing::warn!(name, reason, "skipped"),
             Event::Failed { name, partition, error } => tracing::info!(name, partition, error, "failed"),

@@ -57,6 +57,7 @@ impl Demo {
             selection: Selection::all(&catalog),
             dates,
             stages: BTreeSet::from([Stage::Extract, Stage::Transform, Stage::Load]),
+            historical: false,
         };
         let (report, exit) = run_once(config.clone(), catalog, wish).await?;
         eprint!("\n{report}");
@@ -80,6 +81,7 @@ impl Demo {
                 google: GoogleAccess::default(),
             },
             warehouse: WarehouseConfig::Local(folder.join("warehouse")),
+            staging: None,
             max_workers: 5,
             sql_memory: 1 << 30,
             hash_salt: None,

@@ -11,16 +11,21 @@ mod run;
 mod signals;
 mod simulate;
 mod sql;
+mod status;
 mod tables;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Mutex;
 
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::catalog::Catalog;
 use crate::error::Error;
+use crate::report::logs::LogFile;
 
 pub use exit::Exit;
 
@@ -47,6 +52,7 @@ enum Command {
     #[command(subcommand)]
     Sql(sql::Sql),
     Query(query::Query),
+    Status(status::Status),
     Simulate(simulate::Simulate),
     Demo(demo::Demo),
 }
@@ -55,6 +61,8 @@ enum Command {
 struct Context {
     directory: PathBuf,
     sql_dir: Option<PathBuf>,
+    /// The log of a run.
+    log: Option<LogFile>,
 }
 
 impl Context {
@@ -78,10 +86,11 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Success.into() };
         }
     };
-    log(cli.verbose);
     let result = match (std::env::current_dir(), tokio::runtime::Runtime::new()) {
         (Ok(directory), Ok(runtime)) => {
-            let context = Context { directory, sql_dir: cli.sql_dir };
+            let keeps_log = matches!(&cli.command, Command::Run(run) if !run.dry_run);
+            let log = start_log(cli.verbose, keeps_log.then_some(directory.as_path()));
+            let context = Context { directory, sql_dir: cli.sql_dir, log };
             let result = runtime.block_on(dispatch(cli.command, &context));
             // Nobody waits for what is left in the background.
             runtime.shutdown_background();
@@ -104,6 +113,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Error> {
         Command::Tables(command) => command.execute(context),
         Command::Sql(command) => command.execute(context).await,
         Command::Query(command) => command.execute(context).await,
+        Command::Status(command) => command.execute(context).await,
         Command::Simulate(command) => command.execute().await,
         Command::Demo(command) => command.execute(context).await,
     }
@@ -118,14 +128,30 @@ fn complain(error: &Error) -> Exit {
     if error.is_usage() { Exit::Usage } else { Exit::Failure }
 }
 
-fn log(verbose: u8) {
+/// Begins to log: to stderr for people, and for runs as JSON lines to a file below `directory`.
+fn start_log(verbose: u8, directory: Option<&Path>) -> Option<LogFile> {
     let level = match verbose {
         0 => "samsara_etl=warn",
         1 => "samsara_etl=info",
         _ => "samsara_etl=debug",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let console = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).with_filter(filter);
+    let file = directory.map(|directory| LogFile::create(directory, chrono::Utc::now()));
+    let (log, lines) = match file {
+        None => (None, None),
+        Some(Ok((log, file))) => {
+            let filter = EnvFilter::new("samsara_etl=info");
+            let lines = tracing_subscriber::fmt::layer().json().with_writer(Mutex::new(file)).with_filter(filter);
+            (Some(log), Some(lines))
+        }
+        Some(Err(error)) => {
+            eprintln!("warning: no log file is written: {error}");
+            (None, None)
+        }
+    };
+    tracing_subscriber::registry().with(console).with(lines).init();
+    log
 }
 
 #[cfg(test)]

@@ -32,12 +32,23 @@ pub(super) struct WishOptions {
     /// Stages to run: extract (or download), transform, load [default: all]
     #[arg(long, value_delimiter = ',', num_args = 1.., value_name = "STAGE")]
     stages: Vec<String>,
+    /// Begin this many days before the end date, instead of --start-date
+    #[arg(long, value_name = "N", conflicts_with = "start_date")]
+    lookback_days: Option<u32>,
+    /// Read exactly the given period again, complete or not; feeds keep their position
+    #[arg(long, requires = "start_date", requires = "end_date")]
+    historical: bool,
 }
 
 impl WishOptions {
     /// Checks what was typed against the catalog.
     pub(super) fn wish(&self, catalog: &Catalog, directory: &Path) -> Result<Wish, Error> {
-        let dates = Dates::parse(self.start_date.as_deref(), self.end_date.as_deref()).map_err(Error::Usage)?;
+        let mut dates = Dates::parse(self.start_date.as_deref(), self.end_date.as_deref()).map_err(Error::Usage)?;
+        if let Some(days) = self.lookback_days {
+            let end = dates.end.unwrap_or_else(|| chrono::Utc::now().date_naive());
+            let start = end.checked_sub_days(chrono::Days::new(u64::from(days)));
+            dates.start = Some(start.ok_or_else(|| Error::Usage(format!("{days} days back is before all time")))?);
+        }
         let mut stages = BTreeSet::new();
         for stage in &self.stages {
             stages.insert(stage.parse().map_err(Error::Usage)?);
@@ -45,13 +56,13 @@ impl WishOptions {
         if stages.is_empty() {
             stages = [Stage::Extract, Stage::Transform, Stage::Load].into();
         }
-        Ok(Wish { selection: self.selection(catalog, directory)?, dates, stages })
+        Ok(Wish { selection: self.selection(catalog, directory)?, dates, stages, historical: self.historical })
     }
 
     fn selection(&self, catalog: &Catalog, directory: &Path) -> Result<Selection, Error> {
         let mut names = self.table.clone();
         match self.tables.as_deref() {
-            Some("ALL") => return Ok(Selection::all(catalog)),
+            Some(all) if all.eq_ignore_ascii_case("all") => return Ok(Selection::all(catalog)),
             Some(file) => names.extend(names_in_file(&directory.join(PathBuf::from(file)))?),
             None if names.is_empty() && self.category.is_empty() => return Ok(Selection::all(catalog)),
             None => {}
@@ -69,6 +80,9 @@ pub(super) struct WorkOptions {
     /// Part of Samsara's rate limits to use, so that other integrations keep theirs: 50% or 0.5
     #[arg(long, value_name = "SHARE", value_parser = share, default_value = "100%")]
     rate_share: f64,
+    /// Load raw tables too, into the BigQuery dataset that DATABASE_ID names
+    #[arg(long)]
+    load_raw: bool,
     /// Google Cloud project [default: GOOGLE_CLOUD_PROJECT, or that of the key file]
     #[arg(long)]
     project: Option<String>,
@@ -80,6 +94,7 @@ impl WorkOptions {
             max_workers: Some(self.max_workers),
             rate_share: Some(self.rate_share),
             project: self.project.clone(),
+            load_raw: self.load_raw,
         };
         let environment = Environment::read(&context.directory)?;
         Ok(Config::resolve(&environment, &overrides, &context.directory, LOCAL_FOLDER)?)

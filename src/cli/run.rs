@@ -15,6 +15,7 @@ use crate::events::LogEvents;
 use crate::pipeline::Pipeline;
 use crate::plan::Wish;
 use crate::report::RunReport;
+use crate::store::Bucket;
 
 /// Bring tables up to date: API → raw Parquet → SQL → flattened Parquet → warehouse.
 ///
@@ -27,7 +28,10 @@ pub(super) struct Run {
     work: WorkOptions,
     /// Say what would be done, and do nothing
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
+    /// Keep logs for this many days, in ./logs and in the raw bucket
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    log_retention_days: u32,
     /// Load everything of this table again, from flattened Parquet; may be given again
     #[arg(long, value_name = "TABLE")]
     full_refresh: Vec<String>,
@@ -53,9 +57,32 @@ impl Run {
             super::output::print(format_args!("{}\n", pipeline.plan(wish).await?))?;
             return Ok(Exit::Success);
         }
-        let (report, exit) = run_once(config, catalog, wish).await?;
+        let result = run_once(config.clone(), catalog, wish).await;
+        match &result {
+            Ok((report, _)) => {
+                let report = serde_json::to_string(report).unwrap_or_default();
+                tracing::info!(report, "run finished");
+            }
+            Err(error) => tracing::info!(%error, "run failed"),
+        }
+        self.ship_log(context, &config).await;
+        let (report, exit) = result?;
         eprint!("{report}");
         Ok(exit)
+    }
+
+    /// The log goes to the raw bucket whatever became of the run; that it cannot is no failure of the run.
+    async fn ship_log(&self, context: &Context, config: &Config) {
+        let Some(log) = &context.log else { return };
+        log.prune(self.log_retention_days);
+        let io = tokio::runtime::Handle::current();
+        let shipped = match Bucket::open(&config.storage.raw, &config.storage.google, &io) {
+            Ok(bucket) => log.ship(&bucket, self.log_retention_days).await,
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = shipped {
+            eprintln!("warning: the log stays in {}: {error}", log.path().display());
+        }
     }
 }
 

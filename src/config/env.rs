@@ -43,7 +43,7 @@ variables! {
     GOOGLE_CLOUD_PROJECT = "GOOGLE_CLOUD_PROJECT";
     /// BigQuery dataset of the flattened tables. Unset, tables go to a local folder.
     DWH_ID = "DWH_ID";
-    /// BigQuery dataset for raw tables (read, not used yet).
+    /// BigQuery dataset of the raw tables, for --load-raw.
     DATABASE_ID = "DATABASE_ID";
     /// Location of the dataset, checked by BigQuery (for instance EU).
     BIGQUERY_LOCATION = "BIGQUERY_LOCATION";
@@ -80,7 +80,10 @@ impl Environment {
                 values.insert(name, value);
             }
         }
-        values.extend(std::env::vars());
+        // Other programs may keep what is no text in their variables: that is no business of ours.
+        values.extend(
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+        );
         Ok(Self { values })
     }
 

@@ -26,6 +26,8 @@ pub struct Config {
     pub storage: StorageConfig,
     /// Where tables are loaded.
     pub warehouse: WarehouseConfig,
+    /// Where raw tables are loaded, when that is asked for: a BigQuery dataset.
+    pub staging: Option<WarehouseConfig>,
     /// How many walks (of a source over a window) go on at a time.
     pub max_workers: usize,
     /// Memory that SQL may use before it spills to disk, in bytes.
@@ -133,6 +135,8 @@ pub struct Overrides {
     pub rate_share: Option<f64>,
     /// `--project`
     pub project: Option<String>,
+    /// `--load-raw`
+    pub load_raw: bool,
 }
 
 impl Config {
@@ -153,12 +157,29 @@ impl Config {
         let warehouse = match environment.get(env::DWH_ID) {
             None => WarehouseConfig::Local(local.join("warehouse")),
             Some(dataset) => {
-                check_dataset(dataset)?;
+                check_dataset(env::DWH_ID, dataset)?;
                 WarehouseConfig::BigQuery {
                     project: project(environment, overrides, &google)?,
                     dataset: dataset.into(),
                     location: environment.get(env::BIGQUERY_LOCATION).map(str::to_string),
                 }
+            }
+        };
+        let staging = match (overrides.load_raw, environment.get(env::DATABASE_ID)) {
+            (false, _) => None,
+            (true, None) => {
+                return Err(ConfigError::Value {
+                    name: env::DATABASE_ID.name,
+                    reason: "not set: --load-raw needs the BigQuery dataset of the raw tables".into(),
+                });
+            }
+            (true, Some(dataset)) => {
+                check_dataset(env::DATABASE_ID, dataset)?;
+                Some(WarehouseConfig::BigQuery {
+                    project: project(environment, overrides, &google)?,
+                    dataset: dataset.into(),
+                    location: environment.get(env::BIGQUERY_LOCATION).map(str::to_string),
+                })
             }
         };
         let storage = StorageConfig {
@@ -172,6 +193,12 @@ impl Config {
                 reason: "BigQuery loads from gs:// only: name a bucket, or unset DWH_ID for a local warehouse".into(),
             });
         }
+        if staging.is_some() && matches!(storage.raw, BucketLocation::Folder(_)) {
+            return Err(ConfigError::Value {
+                name: env::GCS_BUCKET_NAME.name,
+                reason: "BigQuery loads from gs:// only: name a bucket for --load-raw".into(),
+            });
+        }
         Ok(Self {
             samsara: SamsaraConfig {
                 token: environment.get(env::SAMSARA_API_TOKEN).map(Secret::new),
@@ -180,6 +207,7 @@ impl Config {
             },
             storage,
             warehouse,
+            staging,
             max_workers: overrides.max_workers.unwrap_or(5).max(1),
             sql_memory: 2 << 30,
             hash_salt: environment.get(env::SAMSARA_ETL_HASH_SALT).map(Secret::new),
@@ -274,12 +302,12 @@ fn google_access(environment: &Environment, directory: &Path) -> Result<GoogleAc
     })
 }
 
-fn check_dataset(dataset: &str) -> Result<(), ConfigError> {
+fn check_dataset(variable: env::Variable, dataset: &str) -> Result<(), ConfigError> {
     let fine = !dataset.is_empty() && dataset.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     if fine {
         return Ok(());
     }
-    Err(ConfigError::Value { name: env::DWH_ID.name, reason: "a dataset has letters, digits and `_` only".into() })
+    Err(ConfigError::Value { name: variable.name, reason: "a dataset has letters, digits and `_` only".into() })
 }
 
 /// The project: a flag, the variable, or the key file's own.

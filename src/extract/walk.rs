@@ -374,6 +374,11 @@ impl Sink {
                 Scope::Feed { .. } => {}
             }
         }
+        // Equal pages read with another schema are other rows.
+        let mut content = Content::default();
+        for source in &sources {
+            content.add(format!("{:?}", source.fields).as_bytes());
+        }
         Self {
             bucket: extractor.bucket.clone(),
             run: extractor.run.clone(),
@@ -383,7 +388,7 @@ impl Sink {
             outputs,
             records: 0,
             drift: Drift::new(),
-            content: Content::default(),
+            content,
         }
     }
 
@@ -439,7 +444,9 @@ impl Sink {
                 }
                 (Scope::Feed { .. }, field) => {
                     let field = field.as_ref().ok_or("a feed needs a time_field")?;
-                    for (day, batch) in by_day(&rows(None)?, field)? {
+                    for day in by_day(&rows(None)?, field)?.into_keys() {
+                        // The day is the row's window, as for sources that are asked by day.
+                        let Some(batch) = by_day(&rows(Some(day_window(day)))?, field)?.remove(&day) else { continue };
                         sorted.push(Sorted { slot, partition: Partition::Day(day), batch, kept: 0, total: 0 });
                     }
                 }

@@ -6,13 +6,14 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use gcp_bigquery_client::Client;
 use gcp_bigquery_client::auth::Authenticator;
 use gcp_bigquery_client::client_builder::ClientBuilder;
-use gcp_bigquery_client::error::BQError;
+use gcp_bigquery_client::error::{BQError, ResponseError};
 use gcp_bigquery_client::model::clustering::Clustering;
 use gcp_bigquery_client::model::dataset::Dataset;
 use gcp_bigquery_client::model::error_proto::ErrorProto;
@@ -27,6 +28,7 @@ use gcp_bigquery_client::model::table_field_schema::TableFieldSchema;
 use gcp_bigquery_client::model::table_reference::TableReference;
 use gcp_bigquery_client::model::table_schema::TableSchema;
 use gcp_bigquery_client::model::time_partitioning::TimePartitioning;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
@@ -80,6 +82,9 @@ impl Timings {
 /// A BigQuery dataset.
 pub struct BigQuery {
     client: Client,
+    tokens: Arc<dyn Authenticator>,
+    http: reqwest::Client,
+    base: String,
     project: String,
     dataset: String,
     location: Option<String>,
@@ -88,19 +93,16 @@ pub struct BigQuery {
     limits: UpdateLimits,
 }
 
-/// The emulator wants no token, and none must go there.
-#[derive(Clone)]
-struct Nobody;
-
-#[async_trait]
-impl Authenticator for Nobody {
-    async fn access_token(&self) -> Result<String, BQError> {
-        Ok("emulator".into())
-    }
+/// How a post ended that brought nothing.
+enum Posted {
+    /// It may pass the next time.
+    Transient(String),
+    /// It will not.
+    Final(Fault),
 }
 
 /// How a call failed.
-enum Fault {
+pub(super) enum Fault {
     NotFound,
     Exists,
     Quota(String),
@@ -154,19 +156,18 @@ impl BigQuery {
             .timeout(Duration::from_secs(120))
             .build()
             .map_err(|error| unreachable(error.to_string()))?;
+        let tokens = super::auth::authenticator(access).await.map_err(&unreachable)?;
+        let host = access.bigquery_emulator.as_deref().unwrap_or("https://bigquery.googleapis.com");
+        let base = format!("{host}/bigquery/v2");
         let mut builder = ClientBuilder::new();
-        builder.with_client(http);
-        let client = match (&access.bigquery_emulator, &access.key_file) {
-            (Some(emulator), _) => {
-                builder.with_v2_base_url(format!("{emulator}/bigquery/v2"));
-                builder.build_from_authenticator(std::sync::Arc::new(Nobody)).await
-            }
-            (None, Some(key)) => builder.build_from_service_account_key_file(&key.to_string_lossy()).await,
-            (None, None) => builder.build_from_application_default_credentials().await,
-        }
-        .map_err(|error| unreachable(one_line(&error)))?;
+        builder.with_client(http.clone()).with_v2_base_url(base.clone());
+        let client =
+            builder.build_from_authenticator(tokens.clone()).await.map_err(|error| unreachable(one_line(&error)))?;
         Ok(Self {
             client,
+            tokens,
+            http,
+            base,
             project: project.into(),
             dataset: dataset.into(),
             location: None,
@@ -312,6 +313,109 @@ impl BigQuery {
                 }
                 other => return other,
             }
+        }
+    }
+
+    /// The dataset.
+    pub(super) fn dataset(&self) -> &str {
+        &self.dataset
+    }
+
+    /// The project.
+    pub(super) fn project(&self) -> &str {
+        &self.project
+    }
+
+    /// Makes a raw table if it does not exist. New columns are added by the loads' schema.
+    pub(super) async fn make_raw_table(
+        &self,
+        name: &str,
+        fields: &[Value],
+        partitioning: Option<Value>,
+    ) -> Result<(), Fault> {
+        let tables = self.client.table();
+        match self.call(|| tables.get(&self.project, &self.dataset, name, Some(vec!["tableReference", "schema"]))).await
+        {
+            Ok(_) => return Ok(()),
+            Err(Fault::NotFound) => {}
+            Err(fault) => return Err(fault),
+        }
+        let mut table = json!({
+            "tableReference": {"projectId": self.project, "datasetId": self.dataset, "tableId": name},
+            "schema": {"fields": fields},
+            "description": "Raw records as the API sent them.",
+            "labels": {"managed_by": "samsara-etl"},
+        });
+        if let Some(partitioning) = partitioning {
+            table["timePartitioning"] = partitioning;
+        }
+        let path = format!("projects/{}/datasets/{}/tables", self.project, self.dataset);
+        match self.post(&path, &table).await {
+            Ok(()) | Err(Fault::Exists) => Ok(()),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Runs a load job whose configuration the client library cannot express; gives the rows it wrote.
+    pub(super) async fn run_raw(&self, id: &str, load: Value) -> Result<u64, Fault> {
+        let mut reference = json!({"projectId": self.project, "jobId": id});
+        if let Some(location) = &self.location {
+            reference["location"] = json!(location);
+        }
+        let job = json!({"jobReference": reference, "configuration": {"load": load}});
+        match self.post(&format!("projects/{}/jobs", self.project), &job).await {
+            Ok(()) | Err(Fault::Exists) => {}
+            Err(fault) => return Err(fault),
+        }
+        let job = self.until_done(id, self.find(id, self.timings.retry_for).await?).await?;
+        if let Some(failure) = job.status.as_ref().and_then(|status| status.error_result.as_ref()) {
+            return Err(Fault::Other(text(failure)));
+        }
+        let rows = job.statistics.and_then(|all| all.load).and_then(|load| load.output_rows);
+        rows.and_then(|rows| rows.parse().ok())
+            .ok_or_else(|| Fault::Other("the job does not say how many rows it wrote".into()))
+    }
+
+    /// Posts a document until there is an answer that will not change.
+    async fn post(&self, path: &str, body: &Value) -> Result<(), Fault> {
+        let started = Instant::now();
+        let mut attempt = 0;
+        loop {
+            let reason = match self.post_once(path, body).await {
+                Ok(()) => return Ok(()),
+                Err(Posted::Final(fault)) => return Err(fault),
+                Err(Posted::Transient(reason)) => reason,
+            };
+            if started.elapsed() > self.timings.retry_for {
+                return Err(Fault::Other(reason));
+            }
+            attempt += 1;
+            tracing::warn!(target = %self.target, attempt, error = reason, "BigQuery call delayed");
+            self.timings.pause(attempt).await;
+        }
+    }
+
+    async fn post_once(&self, path: &str, body: &Value) -> Result<(), Posted> {
+        let transient = |error: reqwest::Error| Posted::Transient(error.without_url().to_string());
+        let token = self.tokens.access_token().await.map_err(|error| Posted::Final(Fault::from(&error)))?;
+        let request = self.http.post(format!("{}/{path}", self.base)).bearer_auth(token).json(body);
+        let response = request.send().await.map_err(transient)?;
+        let status = response.status();
+        let answer = response.bytes().await.map_err(transient)?;
+        if status.is_success() {
+            return Ok(());
+        }
+        match serde_json::from_slice::<ResponseError>(&answer) {
+            Ok(error) => {
+                let error = BQError::ResponseError { error };
+                let fault = Fault::from(&error);
+                Err(if is_transient(&error) { Posted::Transient(fault.to_string()) } else { Posted::Final(fault) })
+            }
+            // An error page for people, or nothing: a gateway's.
+            Err(_) if status.is_server_error() || status.as_u16() == 429 => {
+                Err(Posted::Transient(format!("{} without a JSON body", status.as_u16())))
+            }
+            Err(_) => Err(Posted::Final(Fault::Other(format!("{} without a JSON body", status.as_u16())))),
         }
     }
 

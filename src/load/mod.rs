@@ -4,10 +4,12 @@
 //! table's rows. So a load may be repeated at will. What the warehouse reports must equal what the Parquet holds,
 //! or the partition does not count as loaded.
 
+mod auth;
 mod bigquery;
 mod limit;
 mod local;
 mod location;
+mod staging;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

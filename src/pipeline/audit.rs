@@ -66,6 +66,9 @@ impl Observer for Recorder {
                 });
                 self.add("extract", source, Some(partition.to_string()), more);
             }
+            Event::RawLoaded { source, partition, rows } => {
+                self.add("stage", source, Some(partition.to_string()), json!({ "rows": rows }));
+            }
             Event::PartitionTransformed { model, partition, rows, bytes, elapsed } => {
                 let more = json!({ "rows": rows, "bytes": bytes, "seconds": seconds(elapsed) });
                 self.add("transform", model, Some(partition.to_string()), more);

@@ -1,7 +1,7 @@
 //! Walks of the plan, some at a time, each committed when it is whole.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use arrow::array::AsArray;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -15,7 +15,7 @@ use crate::events::Event;
 use crate::extract::{ExtractError, Extracted, Extractor, Scope, Walk, WalkOutcome, raw_schema};
 use crate::plan::{PlannedScope, PlannedWalk};
 use crate::samsara::{Client, SamsaraError};
-use crate::state::{Feed, RawState};
+use crate::state::{Failure, Feed, RawState};
 use crate::store::ObjectRef;
 use crate::store::layout::Partition;
 use crate::transform::{QueryTable, query};
@@ -70,7 +70,8 @@ async fn one(
     planned: &PlannedWalk,
     ready: &mpsc::Sender<Ready>,
 ) -> Result<(), Error> {
-    if run.shutdown.is_cancelled() {
+    let ended = || run.ended.lock().unwrap_or_else(PoisonError::into_inner);
+    if run.shutdown.is_cancelled() || planned.sources.iter().all(|source| ended().contains(source)) {
         return Ok(());
     }
     let result = tokio::select! {
@@ -82,20 +83,49 @@ async fn one(
         Err(error) if ends_run(&error) => return Err(error),
         Err(Error::Extract(error)) if matches!(error.api(), Some(SamsaraError::NotFound { .. })) => {
             for source in &planned.sources {
+                ended().insert(source.clone());
                 run.observer.observe(&Event::Skipped { name: source.clone(), reason: error.to_string() });
             }
             return Ok(());
         }
         Err(error) => {
+            let permitted = !matches!(&error, Error::Extract(error)
+                if matches!(error.api(), Some(SamsaraError::NotPermitted { .. })));
             for source in &planned.sources {
-                run.failed(source, None, &error);
+                // One line for a source that is not permitted, however many days were asked for.
+                if permitted || ended().insert(source.clone()) {
+                    run.failed(source, None, &error);
+                }
             }
-            return Ok(());
+            return note_failure(run, planned, &error).await;
         }
     };
     for partition in partitions {
         // The stage behind is gone only when the run is being stopped.
         let _ = ready.send(partition).await;
+    }
+    Ok(())
+}
+
+/// Keeps in the state that these partitions were tried in vain, so that `status` can tell them from unasked ones.
+async fn note_failure(run: &Run, planned: &PlannedWalk, error: &Error) -> Result<(), Error> {
+    let partitions: Vec<Partition> = match &planned.scope {
+        PlannedScope::Snapshot => vec![Partition::Snapshot],
+        PlannedScope::Days(days) => days.iter().copied().map(Partition::Day).collect(),
+        // A feed's days are known only from what it brings.
+        PlannedScope::Feed { .. } => return Ok(()),
+    };
+    for source in &planned.sources {
+        let failure = Failure { at: chrono::Utc::now(), error: error.to_string() };
+        let partitions = partitions.clone();
+        let handle = run.states.source(source).await?;
+        handle
+            .commit(move |state| {
+                for partition in partitions {
+                    state.partition_mut(partition).failure = Some(failure.clone());
+                }
+            })
+            .await?;
     }
     Ok(())
 }
@@ -158,15 +188,23 @@ async fn commit(run: &Run, outcome: &WalkOutcome, extracted: &Extracted, first: 
             let at = raw.extracted_at;
             handle
                 .commit(move |state| {
-                    if let Some(raw) = &mut state.partition_mut(partition).raw {
+                    let found = state.partition_mut(partition);
+                    if let Some(raw) = &mut found.raw {
                         raw.extracted_at = at;
                     }
+                    found.failure = None;
                 })
                 .await?;
         }
     } else {
         let raw = raw.clone();
-        handle.commit(move |state| state.partition_mut(partition).raw = Some(raw)).await?;
+        handle
+            .commit(move |state| {
+                let found = state.partition_mut(partition);
+                found.raw = Some(raw);
+                found.failure = None;
+            })
+            .await?;
     }
     observe(run, extracted, &raw, unchanged);
     Ok(())

@@ -9,9 +9,10 @@ mod extracting;
 pub mod fixtures;
 mod flattening;
 mod loading;
+mod staging;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 
 use chrono::Utc;
 use tokio::runtime::{Handle, Runtime};
@@ -56,6 +57,8 @@ struct Run {
     contracts: BTreeMap<String, Contract>,
     cpu: Handle,
     plan: Plan,
+    /// Sources that the token or the organisation does not have: asking again for another day is of no use.
+    ended: Mutex<BTreeSet<String>>,
 }
 
 /// A partition whose raw rows are committed, on its way to the models.
@@ -152,6 +155,7 @@ impl Pipeline {
             contracts,
             cpu,
             plan,
+            ended: Mutex::default(),
         });
         let (ready, committed) = mpsc::channel::<Ready>(QUEUE);
         let (flat, loadable) = mpsc::channel(QUEUE);
@@ -173,7 +177,13 @@ impl Pipeline {
         let load = loading::run(run.clone(), warehouse.clone(), self.flattened.clone(), options, loadable);
         // Each stage ends when the one before has closed its queue.
         let (extracted, transformed, loaded) = tokio::join!(extract, transform, load);
+        let mut ended = extracted.and(transformed).and(loaded);
+        if let (Some(staging), true, true) = (&self.config.staging, stages.contains(&Stage::Load), ended.is_ok()) {
+            ended = staging::run(run.clone(), staging, &self.config.storage.google).await;
+        }
+        // A run that changed nothing leaves nothing behind.
         if let Some(warehouse) = warehouse
+            && tally.report().changed_something()
             && let Err(error) =
                 audit::write(&run, &recorder, &tally.report(), warehouse.as_ref(), &self.flattened).await
         {
@@ -182,7 +192,7 @@ impl Pipeline {
         let mut report = tally.report();
         report.run = run.id.to_string();
         report.cancelled = shutdown.is_cancelled();
-        extracted.and(transformed).and(loaded)?;
+        ended?;
         Ok(report)
     }
 

@@ -54,6 +54,8 @@ pub struct Wish {
     pub dates: Dates,
     /// Which stages.
     pub stages: BTreeSet<Stage>,
+    /// Read every asked day again, complete or not; positions of feeds are neither used nor moved.
+    pub historical: bool,
 }
 
 /// What a run is going to do.
@@ -123,6 +125,7 @@ pub async fn make(catalog: &Catalog, states: &StateStore, wish: Wish, now: DateT
     let extract = wish.stages.contains(&Stage::Extract);
     let mut wanted: BTreeMap<&str, Vec<NaiveDate>> = BTreeMap::new();
     let mut snapshots: BTreeSet<&str> = BTreeSet::new();
+    let mut gaps: BTreeSet<(String, NaiveDate)> = BTreeSet::new();
     for source in &selected {
         let handle = states.source(&source.name).await?;
         let state = handle.look(Clone::clone);
@@ -131,10 +134,16 @@ pub async fn make(catalog: &Catalog, states: &StateStore, wish: Wish, now: DateT
                 SourceKind::Snapshot => {
                     snapshots.insert(&source.name);
                 }
+                // A feed goes on from its position and cannot be asked for a period.
+                SourceKind::Feed if wish.historical => {}
                 SourceKind::Feed => plan.windows.push(feed(source, &state, &wish.dates, now)),
                 SourceKind::Window | SourceKind::Report => {
-                    let (days, complete) = days_to_read(source, &state, &wish.dates, now);
+                    let (days, complete) = days_to_read(source, &state, &wish, now);
                     plan.complete_days += complete;
+                    let unread = days.iter().filter(|day| {
+                        state.partition(Partition::Day(**day)).is_none_or(|partition| partition.raw.is_none())
+                    });
+                    gaps.extend(unread.map(|day| (source.name.clone(), *day)));
                     if !days.is_empty() {
                         wanted.insert(&source.name, days);
                     }
@@ -169,6 +178,15 @@ pub async fn make(catalog: &Catalog, states: &StateStore, wish: Wish, now: DateT
         .map(|name| PlannedWalk { sources: vec![name.into()], scope: PlannedScope::Snapshot })
         .collect();
     plan.windows.extend(group(catalog, wanted));
+    // What was never read comes before what is read again, and old days before new ones, whatever the table: then
+    // what is complete is a span of time.
+    plan.windows.sort_by_key(|walk| match &walk.scope {
+        PlannedScope::Days(days) => {
+            let is_gap = |name: &String| days.iter().any(|day| gaps.contains(&(name.clone(), *day)));
+            (!walk.sources.iter().any(is_gap), days.first().copied())
+        }
+        _ => (false, None),
+    });
     plan.estimate = estimate(catalog, states, &plan).await?;
     Ok(plan)
 }
@@ -217,8 +235,8 @@ fn feed(source: &Source, state: &SourceState, dates: &Dates, now: DateTime<Utc>)
 }
 
 /// The days that must be asked for, and how many need not.
-fn days_to_read(source: &Source, state: &SourceState, dates: &Dates, now: DateTime<Utc>) -> (Vec<NaiveDate>, u64) {
-    let today = now.date_naive();
+fn days_to_read(source: &Source, state: &SourceState, wish: &Wish, now: DateTime<Utc>) -> (Vec<NaiveDate>, u64) {
+    let (today, dates) = (now.date_naive(), &wish.dates);
     let start = dates.start.unwrap_or_else(|| match state.last_day() {
         // Where it left off, and the days before that may still change.
         Some(day) => day - Days::new(u64::from(source.lookback_days)),
@@ -230,7 +248,7 @@ fn days_to_read(source: &Source, state: &SourceState, dates: &Dates, now: DateTi
     let wanted = days(start, end)
         .filter(|day| {
             let partition = state.partition(Partition::Day(*day)).and_then(|partition| partition.raw.as_ref());
-            let settled = partition.is_some_and(|raw| raw.extracted_at >= settled_at(source, *day));
+            let settled = !wish.historical && partition.is_some_and(|raw| raw.extracted_at >= settled_at(source, *day));
             complete += u64::from(settled);
             !settled
         })
@@ -275,11 +293,6 @@ fn group(catalog: &Catalog, wanted: BTreeMap<&str, Vec<NaiveDate>>) -> Vec<Plann
             walks.push(PlannedWalk { sources: sources.to_vec(), scope: PlannedScope::Days(vec![day]) });
         }
     }
-    // Old days first, whatever the table: then what is complete is a span of time.
-    walks.sort_by_key(|walk| match &walk.scope {
-        PlannedScope::Days(days) => days.first().copied(),
-        _ => None,
-    });
     walks
 }
 
@@ -314,8 +327,9 @@ mod tests {
         "2026-11-24T12:00:00Z".parse().unwrap()
     }
 
-    fn dates(start: &str, end: &str) -> Dates {
-        Dates::parse(Some(start), Some(end)).unwrap()
+    fn dates(start: &str, end: &str) -> Wish {
+        let dates = Dates::parse(Some(start), Some(end)).unwrap();
+        Wish { selection: Selection::default(), dates, stages: BTreeSet::new(), historical: false }
     }
 
     fn read_at(state: &mut SourceState, day: &str, at: &str) {

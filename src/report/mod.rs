@@ -1,4 +1,6 @@
-//! What a run did: events added up, as a value and as text.
+//! What a run did: events added up, as a value and as text; and its log.
+
+pub mod logs;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -51,6 +53,8 @@ pub struct SourceReport {
     pub rescued: u64,
     /// Partitions read again and found unchanged.
     pub unchanged: u64,
+    /// Raw rows loaded into the staging dataset.
+    pub staged_rows: u64,
 }
 
 /// What happened to one model.
@@ -130,6 +134,9 @@ impl Observer for Tally {
                 model.loaded += 1;
                 model.loaded_rows += rows;
             }
+            Event::RawLoaded { source, rows, .. } => {
+                report.sources.entry(source.clone()).or_default().staged_rows += rows;
+            }
             Event::Skipped { name, reason } => {
                 report.skipped.insert(name.clone(), reason.clone());
             }
@@ -145,6 +152,12 @@ impl Observer for Tally {
 }
 
 impl RunReport {
+    /// Whether anything is other than before: objects, tables, or a failure to report.
+    pub fn changed_something(&self) -> bool {
+        let read = self.sources.values().any(|source| source.partitions > source.unchanged || source.staged_rows > 0);
+        read || !self.models.is_empty() || !self.failures.is_empty()
+    }
+
     /// Whether anything at all was done.
     pub fn did_something(&self) -> bool {
         !self.sources.is_empty() || !self.models.is_empty()
@@ -173,7 +186,7 @@ impl fmt::Display for RunReport {
             }
             writeln!(f)?;
         }
-        if !self.did_something() {
+        if !self.did_something() && self.failures.is_empty() && self.skipped.is_empty() {
             writeln!(f, "nothing to do: everything asked for is complete and loaded")?;
         }
         writeln!(
@@ -194,11 +207,16 @@ impl fmt::Display for RunReport {
             writeln!(f, "stopped before the end: what is complete is kept, the next run goes on from there")?;
         }
         for (name, reason) in &self.skipped {
-            writeln!(f, "skipped: {name}: {reason}")?;
+            writeln!(f, "skipped: {}", named(name, reason))?;
         }
         for Failure { name, error, .. } in &self.failures {
-            writeln!(f, "failed: {name}: {error}")?;
+            writeln!(f, "failed: {}", named(name, error))?;
         }
         Ok(())
     }
+}
+
+/// Most messages begin with the table's name; the others get it.
+fn named(name: &str, message: &str) -> String {
+    if message.starts_with(name) { message.to_string() } else { format!("{name}: {message}") }
 }

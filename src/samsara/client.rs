@@ -279,7 +279,7 @@ impl Pager {
     /// The next page, or `None` after the last.
     ///
     /// The end is told by `hasNextPage` alone, never by the number of rows; a stream without end is left at its
-    /// first empty page. A page that promises another without a cursor, or with one seen before, is an error and
+    /// second empty page in a row. A page that promises another without a cursor, or with one seen before, is an error and
     /// never an end.
     pub async fn next(&mut self) -> Result<Option<Page>, SamsaraError> {
         if self.ended {
@@ -290,7 +290,9 @@ impl Pager {
         let page = cut(&body, &self.request.records, &self.request.page_echoes, self.request.pagination, self.number)
             .map_err(|error| self.bad_page(error.to_string()))?;
         self.empty = if page.is_empty { self.empty + 1 } else { 0 };
-        if !page.has_next || (self.request.endless && page.is_empty) {
+        // One empty page in the middle of a stream is a pause; two, or one that leads nowhere, are its end for now.
+        let pause = page.is_empty && (self.empty >= 2 || page.cursor.is_none() || page.cursor == self.cursor);
+        if !page.has_next || (self.request.endless && pause) {
             self.ended = true;
             return Ok(Some(page));
         }

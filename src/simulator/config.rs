@@ -65,7 +65,7 @@ impl FromStr for Region {
     }
 }
 
-/// Readings that are not on the server yet, however late it is, until
+/// Readings and documents that are not on the server yet, however late it is, until
 /// [`Simulator::release_late`](super::Simulator::release_late) is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LateData {
@@ -117,7 +117,8 @@ pub struct SimulatorConfig {
     pub fuel_window: FuelWindow,
     /// A folder of recorded pages; when set, nothing but these (and `/me`) is served.
     pub pages_dir: Option<PathBuf>,
-    /// Endpoint paths the token may not read: they answer 403.
+    /// Endpoint paths the token may not read: they answer 403. A path with an id in it may be given as it is
+    /// asked for, or with the id's name in braces.
     pub missing_scopes: Vec<String>,
     /// Records on a page, in place of each endpoint's own number. A smaller `limit` still counts.
     pub page_size: Option<usize>,

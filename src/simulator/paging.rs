@@ -21,6 +21,8 @@ pub(crate) struct Call<'a> {
     pub(crate) wire: Wire,
     pub(crate) query: &'a Query,
     pub(crate) path: &'static str,
+    /// What stands in the path where the endpoint's has a name in braces; empty otherwise.
+    pub(crate) id: &'a str,
     pub(crate) cursors: Cursors,
     /// Told by the configuration.
     pub(crate) page_size: Option<usize>,
@@ -75,12 +77,17 @@ impl Paging {
 impl Call<'_> {
     /// The number of records on a page, given the endpoint's own and whether it heeds `limit`.
     pub(crate) fn page_size(&self, own: usize, heeds_limit: bool) -> Result<usize, Refusal> {
+        if heeds_limit { self.limited_page_size(own, MOST_RECORDS) } else { Ok(self.page_size.unwrap_or(own).max(1)) }
+    }
+
+    /// The number of records on a page of an endpoint that heeds `limit` up to a bound.
+    pub(crate) fn limited_page_size(&self, own: usize, most: i64) -> Result<usize, Refusal> {
         let own = self.page_size.unwrap_or(own).max(1);
-        match self.query.first("limit").filter(|_| heeds_limit) {
+        match self.query.first("limit") {
             None => Ok(own),
             Some(text) => match text.parse::<i64>() {
-                Ok(limit) if (1..=MOST_RECORDS).contains(&limit) => Ok(own.min(limit as usize)),
-                Ok(_) => Err(Refusal::bad(format!("limit must be between 1 and {MOST_RECORDS}."))),
+                Ok(limit) if (1..=most).contains(&limit) => Ok(own.min(limit as usize)),
+                Ok(_) => Err(Refusal::bad(format!("limit must be between 1 and {most}."))),
                 Err(_) => Err(Refusal::bad("limit is not a number.")),
             },
         }

@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 use sha2::{Digest, Sha256};
 use url::form_urlencoded;
 
-use super::time::{Millis, parse_time};
+use super::time::{Millis, parse_day, parse_time};
 
 /// The parameters of a request in the order in which they were sent.
 #[derive(Debug, Clone, Default)]
@@ -74,6 +74,22 @@ impl Query {
     /// An RFC 3339 time.
     pub(crate) fn time(&self, name: &str) -> Result<Millis, Refusal> {
         self.optional_time(name)?.ok_or_else(|| Refusal::bad(format!("{name} is required.")))
+    }
+
+    /// A date without a time, as a number of days.
+    pub(crate) fn date(&self, name: &str) -> Result<i64, Refusal> {
+        let text = self.first(name).ok_or_else(|| Refusal::bad(format!("{name} is required.")))?;
+        parse_day(text).ok_or_else(|| Refusal::bad(format!("{name} is not a date such as 2024-01-31.")))
+    }
+
+    /// A flag that may be left out.
+    pub(crate) fn flag(&self, name: &str) -> Result<Option<bool>, Refusal> {
+        match self.first(name) {
+            None => Ok(None),
+            Some("true") => Ok(Some(true)),
+            Some("false") => Ok(Some(false)),
+            Some(_) => Err(Refusal::bad(format!("{name} must be true or false."))),
+        }
     }
 
     /// A whole number of a v1 endpoint.

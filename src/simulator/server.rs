@@ -93,12 +93,13 @@ impl Shared {
         fault: Option<Fault>,
     ) -> (Answer, Option<Fault>) {
         let path = request.uri.path();
-        let endpoint = Endpoint::at(path);
+        let found = Endpoint::at(path);
+        let endpoint = found.map(|(endpoint, _)| endpoint);
         // Recorded pages may belong to endpoints the world does not know.
         if endpoint.is_none() && self.replay.is_none() {
             return (Answer::text(StatusCode::NOT_FOUND, "404 page not found"), None);
         }
-        if let Err(refusal) = self.admit(request) {
+        if let Err(refusal) = self.admit(request, endpoint) {
             return (Answer::refusal(refusal, request_id), None);
         }
         if let Some(limits) = &self.limits {
@@ -114,7 +115,7 @@ impl Shared {
         let query = Query::parse(request.uri.query().unwrap_or_default());
         let answer = match &self.replay {
             Some(replay) => self.recorded(replay, path, &query, request_id).await,
-            None => endpoint.map(|endpoint| self.generated(endpoint, &query, fault, request_id)),
+            None => found.map(|found| self.generated(found, &query, fault, request_id)),
         };
         match answer {
             Some(answer) if answer.status == StatusCode::OK => (answer, fault),
@@ -124,7 +125,7 @@ impl Shared {
     }
 
     /// Whether the request may be answered at all.
-    fn admit(&self, request: &Parts) -> Result<(), Refusal> {
+    fn admit(&self, request: &Parts, endpoint: Option<&Endpoint>) -> Result<(), Refusal> {
         let given = request.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         if given.and_then(|value| value.strip_prefix("Bearer ")) != Some(self.config.token.as_str()) {
             return Err(Refusal::json(StatusCode::UNAUTHORIZED, "invalid token"));
@@ -132,18 +133,27 @@ impl Shared {
         if request.method != Method::GET {
             return Err(Refusal::text(StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed"));
         }
-        if self.config.missing_scopes.iter().any(|path| path == request.uri.path()) {
+        // An endpoint with an id in its path may be named by either path.
+        let scoped = |path: &String| path == request.uri.path() || endpoint.is_some_and(|known| path == known.path);
+        if self.config.missing_scopes.iter().any(scoped) {
             return Err(Refusal::json(StatusCode::FORBIDDEN, "The token lacks the scope this endpoint needs."));
         }
         Ok(())
     }
 
-    fn generated(&self, endpoint: &Endpoint, query: &Query, fault: Option<Fault>, request_id: &str) -> Answer {
+    fn generated(
+        &self,
+        (endpoint, id): (&Endpoint, &str),
+        query: &Query,
+        fault: Option<Fault>,
+        request_id: &str,
+    ) -> Answer {
         let call = Call {
             world: &self.world,
             wire: Wire { unknown_fields: self.config.unknown_fields },
             query,
             path: endpoint.path,
+            id,
             cursors: self.cursors(),
             page_size: self.config.page_size,
             point_before_window: self.config.point_before_window,

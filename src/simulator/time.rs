@@ -62,6 +62,12 @@ pub(crate) fn parse_date(text: &str) -> Option<Millis> {
     Some(day_start(day_of(local)) - offset)
 }
 
+/// A date written as `2024-01-31`, as a number of days.
+pub(crate) fn parse_day(text: &str) -> Option<i64> {
+    let midnight = (text.len() == 10).then(|| parse_time(&format!("{text}T00:00:00Z")))??;
+    Some(day_of(midnight))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,6 +86,14 @@ mod tests {
     fn a_date_is_cut_in_its_own_zone() {
         let date = parse_date("2024-01-01T23:30:00-02:00").expect("a valid time");
         assert_eq!(wire_time(date), "2024-01-01T02:00:00Z");
+    }
+
+    #[test]
+    fn a_day_is_a_date_and_nothing_else() {
+        assert_eq!(parse_day("1970-01-02"), Some(1));
+        for text in ["1970-02-30", "1970-1-2", "1970-01-02Z", "yesterday!", ""] {
+            assert_eq!(parse_day(text), None, "{text}");
+        }
     }
 
     #[test]

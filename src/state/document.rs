@@ -47,6 +47,12 @@ pub struct PartitionState {
     /// The committed raw rows; none as long as the partition was never read whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raw: Option<RawState>,
+    /// The last try to read it, if that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// Where the raw rows themselves were loaded, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw_load: Option<Load>,
     /// What was made of them, by model.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub models: BTreeMap<String, ModelState>,
@@ -68,6 +74,16 @@ pub struct RawState {
     pub content: String,
     /// When the read began. A day read before it and its late data were over is read again.
     pub extracted_at: DateTime<Utc>,
+}
+
+/// A try that failed. It is forgotten once the partition was read whole.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Failure {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// One line: what failed, where.
+    pub error: String,
 }
 
 /// What a model made of a partition.

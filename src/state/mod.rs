@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::store::layout::state_object;
 use crate::store::{Bucket, StoreError, Version};
 
-pub use document::{Feed, Load, ModelState, PartitionState, RawState, SourceState, Started, VERSION};
+pub use document::{Failure, Feed, Load, ModelState, PartitionState, RawState, SourceState, Started, VERSION};
 
 /// Cloud Storage takes one write a second per object.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);

@@ -91,6 +91,36 @@ async fn a_day_that_is_derived_again_replaces_its_rows() {
     assert_eq!(second, emulators.bigquery.query(count).await);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn raw_tables_are_loaded_with_their_lists_when_that_is_asked_for() {
+    let Some(emulators) = shared().await else { return };
+    let simulator = simulator(|_| ()).await;
+    let program =
+        on_emulators(Program::with_simulator(&simulator), emulators, "staged").set("DATABASE_ID", "staged_st");
+    // Sources without maps: the emulator's engine has a map type of its own where BigQuery has groups.
+    let names = ["fleet_assets_reefers", "fleet_trips", "fleet_safety_events_audit_logs"];
+    let selected: Vec<&str> = names.iter().flat_map(|name| ["--table", name]).collect();
+    let run = [RUN, &selected, &["--load-raw"]].concat();
+    program.succeed(&run).await;
+    for name in names {
+        let here = program.rows(&format!("SELECT count(*) AS n FROM raw.{name}")).await[0]["n"].to_string();
+        let there = emulators.bigquery.query(&format!("SELECT count(*) FROM `staged_st`.{name}")).await;
+        assert_eq!(there[0][0].as_str(), Some(here.as_str()), "{name}");
+        assert!(here != "0", "{name}");
+    }
+    let unnested = "SELECT count(*) FROM `staged_st`.fleet_assets_reefers, UNNEST(reeferStats.setPoint) AS r";
+    let changes = emulators.bigquery.query(unnested).await[0][0].as_str().unwrap().parse::<u64>().unwrap();
+    let flat = program.rows("SELECT count(*) AS n FROM ReeferStats_setPoint").await[0]["n"].as_u64().unwrap();
+    // Exact repetitions are one row of the flattened table.
+    assert!(changes >= flat && flat > 0, "{changes} and {flat}");
+    let before = emulators.gcs.objects("staged-raw").len();
+    program.succeed(&run).await;
+    // The second run ships one more log, and changes nothing else.
+    assert_eq!(emulators.gcs.objects("staged-raw").len(), before + 1);
+    let without = Program::new().set("SAMSARA_API_TOKEN", "t");
+    assert!(without.run(&["run", "--load-raw"]).await.stderr.contains("DATABASE_ID"));
+}
+
 const SOURCE: &str = r#"
 [engine]
 description = "Engine speed."

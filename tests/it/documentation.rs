@@ -12,3 +12,12 @@ fn every_variable_is_documented() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_readme_lists_the_tables_of_the_catalog() {
+    let table = crate::program::Program::new().succeed(&["tables", "--markdown"]).await.stdout;
+    let readme = std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let listed = readme.split("<!-- tables: samsara-etl tables --markdown -->\n").nth(1).unwrap();
+    let listed = listed.split("<!-- /tables -->").next().unwrap();
+    assert!(listed == table, "put the output of `samsara-etl tables --markdown` into README.md");
+}

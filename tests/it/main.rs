@@ -15,6 +15,7 @@ mod command;
 mod demo;
 mod documentation;
 mod fixtures;
+mod history;
 mod load_jobs;
 mod loading;
 mod privacy;

@@ -80,6 +80,10 @@ impl Program {
         let mut folders = vec![self.folder().join(below)];
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+                // Each run ships its log; that is no change of what was there.
+                if entry.file_name() == "logs" {
+                    continue;
+                }
                 let meta = entry.metadata().unwrap();
                 if meta.is_dir() {
                     folders.push(entry.path());

@@ -1,9 +1,10 @@
-//! Fuel and energy of vehicles over exactly the asked window. The rows carry no time.
+//! Fuel and energy of vehicles and of drivers over exactly the asked window. The rows carry no time.
 
 use serde_json::{Value, json};
 
+use super::{filters, groups};
 use crate::simulator::config::FuelWindow;
-use crate::simulator::paging::{Call, Paging};
+use crate::simulator::paging::{Call, Page, Paging};
 use crate::simulator::query::Refusal;
 use crate::simulator::time::{DAY, MINUTE, Millis, parse_date};
 
@@ -29,8 +30,24 @@ pub(super) fn report(call: &Call<'_>) -> Result<Value, Refusal> {
     let size = call.page_size(PAGE, false)?;
     let page =
         call.list_page(Paging::AFTER, &reports, size, |(vehicle, report)| call.wire.fuel_report(vehicle, report))?;
-    let data = if page.records.is_empty() { Value::Null } else { json!({ "vehicleReports": page.records }) };
-    Ok(call.wrap(data, [("endCursor", page.end_cursor.into()), ("hasNextPage", page.has_next.into())]))
+    Ok(answer(call, "vehicleReports", page))
+}
+
+pub(super) fn driver_report(call: &Call<'_>) -> Result<Value, Refusal> {
+    let (from, to) = window(call)?;
+    let drivers = filters::drivers(call);
+    let size = call.page_size(PAGE, false)?;
+    let page = groups::page(call, &drivers, size, |driver| {
+        let report = call.world.driver_fuel_report(driver, from, to);
+        report.iter().map(|report| call.wire.driver_fuel_report(driver, report)).collect()
+    })?;
+    Ok(answer(call, "driverReports", page))
+}
+
+/// The list of reports is one field of `data`, which is null when there are none.
+fn answer(call: &Call<'_>, list: &str, page: Page) -> Value {
+    let data = if page.records.is_empty() { Value::Null } else { json!({ list: page.records }) };
+    call.wrap(data, [("endCursor", page.end_cursor.into()), ("hasNextPage", page.has_next.into())])
 }
 
 fn window(call: &Call<'_>) -> Result<(Millis, Millis), Refusal> {

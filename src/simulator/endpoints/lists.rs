@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::filters;
 use crate::simulator::paging::{Call, Empty, Paging};
 use crate::simulator::query::Refusal;
 use crate::simulator::time::Millis;
@@ -35,17 +36,9 @@ pub(super) fn vehicles(call: &Call<'_>) -> Result<Value, Refusal> {
 }
 
 pub(super) fn drivers(call: &Call<'_>) -> Result<Value, Refusal> {
-    const STATUS: &str = "driverActivationStatus";
     let size = call.page_size(PAGE, true)?;
     let filter = Filter::of(call)?;
-    let mut asked = call.query.all(STATUS);
-    let status = match (asked.next(), asked.next()) {
-        (None, _) => "active",
-        (Some(status @ ("active" | "deactivated")), None) => status,
-        _ => {
-            return Err(Refusal::bad("driverActivationStatus must be active or deactivated."));
-        }
-    };
+    let status = filters::activation_status(call)?;
     let drivers: Vec<&Driver> = call
         .world
         .drivers

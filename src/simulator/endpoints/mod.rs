@@ -1,10 +1,21 @@
 //! The endpoints: which there are, how often they may be asked, and what they answer.
 
 mod alerts;
+mod assets;
+mod assignments;
 mod audit_logs;
+mod devices;
+mod documents;
+mod efficiency;
+mod filters;
 mod fuel_energy;
+mod groups;
+mod hos;
+mod idling;
 mod lists;
+mod places;
 mod reefers;
+mod safety;
 mod stats;
 mod stream;
 mod trips;
@@ -16,6 +27,7 @@ use super::query::Refusal;
 
 /// An endpoint of the API.
 pub(crate) struct Endpoint {
+    /// May hold one name in braces, which stands for an id.
     pub(crate) path: &'static str,
     /// The documented rate limit, requests a second.
     pub(crate) per_second: f64,
@@ -42,13 +54,59 @@ static ENDPOINTS: &[Endpoint] = &[
     endpoint("/alerts/configurations", 5.0, alerts::configurations),
     endpoint("/alerts/incidents/stream", 10.0, alerts::incidents),
     endpoint("/fleet/safety-events/audit-logs/feed", 5.0, audit_logs::feed),
+    endpoint("/addresses", 5.0, places::addresses),
+    endpoint("/contacts", 5.0, places::contacts),
+    endpoint("/fleet/equipment", 5.0, assets::equipment),
+    endpoint("/fleet/trailers", 5.0, assets::trailers),
+    endpoint("/v1/fleet/assets", 5.0, assets::assets),
+    endpoint("/devices", 5.0, devices::devices),
+    endpoint("/fleet/document-types", 5.0, documents::types),
+    endpoint("/fleet/documents", 5.0, documents::documents),
+    endpoint("/fleet/driver-vehicle-assignments", 5.0, assignments::assignments),
+    endpoint("/fleet/hos/clocks", 5.0, hos::clocks),
+    endpoint("/fleet/hos/daily-logs", 5.0, hos::daily_logs),
+    endpoint("/fleet/hos/violations", 5.0, hos::violations),
+    endpoint("/fleet/safety-events", 5.0, safety::events),
+    endpoint("/v1/fleet/vehicles/{vehicleId}/safety/score", 5.0, safety::score),
+    endpoint("/fleet/reports/vehicle/idling", 25.0, idling::idling),
+    endpoint("/fleet/reports/drivers/fuel-energy", 5.0, fuel_energy::driver_report),
+    endpoint("/beta/fleet/drivers/efficiency", 50.0, efficiency::summaries),
 ];
 
 impl Endpoint {
-    pub(crate) fn at(path: &str) -> Option<&'static Endpoint> {
-        ENDPOINTS.iter().find(|endpoint| endpoint.path == path)
+    /// The endpoint of a path, and the id that the path holds.
+    pub(crate) fn at(path: &str) -> Option<(&'static Endpoint, &str)> {
+        ENDPOINTS.iter().find_map(|endpoint| endpoint.id_in(path).map(|id| (endpoint, id)))
+    }
+
+    /// The id that a path of this endpoint holds: empty for one that takes none.
+    fn id_in<'a>(&self, path: &'a str) -> Option<&'a str> {
+        match self.path.split_once('{') {
+            None => (self.path == path).then_some(""),
+            Some((before, rest)) => {
+                let (_, after) = rest.split_once('}')?;
+                let id = path.strip_prefix(before)?.strip_suffix(after)?;
+                (!id.is_empty() && !id.contains('/')).then_some(id)
+            }
+        }
     }
 }
 
 /// The rate, in requests a second, of a path that is not known to have one of its own.
 pub(crate) const DEFAULT_RATE: f64 = 5.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_found_in_its_path() {
+        let found = |path| Endpoint::at(path).map(|(endpoint, id)| (endpoint.path, id));
+        let score = "/v1/fleet/vehicles/{vehicleId}/safety/score";
+        assert_eq!(found("/v1/fleet/vehicles/12/safety/score"), Some((score, "12")));
+        assert_eq!(found("/fleet/vehicles"), Some(("/fleet/vehicles", "")));
+        for path in ["/v1/fleet/vehicles//safety/score", "/v1/fleet/vehicles/1/2/safety/score", "/fleet/vehicles/1"] {
+            assert_eq!(found(path), None, "{path}");
+        }
+    }
+}

@@ -7,6 +7,11 @@ use crate::simulator::paging::{Call, Found, Next, Page, Paging};
 use crate::simulator::query::Refusal;
 use crate::simulator::time::{Millis, day_of, day_start, days_touching};
 
+/// The instants between which a UTC day lies.
+pub(super) fn day(day: i64) -> (Millis, Millis) {
+    (day_start(day), day_start(day + 1))
+}
+
 /// One page of a stream. `of_day` makes the events of a UTC day that happened by now, oldest first.
 ///
 /// A position holds the day, how many of its events are behind, and the start of the window: the events of a day

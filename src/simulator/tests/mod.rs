@@ -1,9 +1,13 @@
 //! The simulator asked over HTTP.
 
 mod consistency;
+mod inventory;
+mod oddities;
 mod pages;
 mod protocol;
+mod safety;
 mod time_travel;
+mod work;
 
 use std::collections::BTreeSet;
 
@@ -11,6 +15,8 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
 use super::{Row, Simulator, SimulatorConfig};
+
+type Parameters<'a> = &'a [(&'a str, &'a str)];
 
 /// A client without any patience: one request, no retries.
 struct Client<'a> {
@@ -139,4 +145,59 @@ fn table_millis(time: &Value) -> Value {
             time.format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string().into()
         }
     }
+}
+
+/// The columns of a table found in a record by their names: `a_b` is the field `b` of the field `a`. What is told
+/// otherwise is given.
+fn flat(record: &Value, columns: &Row, given: Row) -> Row {
+    let column = |name: &String| {
+        let value = given.get(name).cloned().unwrap_or_else(|| {
+            let value = field(record, name).cloned().unwrap_or_default();
+            if name.ends_with("Time") || name == "time" { table_time(&value) } else { value }
+        });
+        (name.clone(), value)
+    };
+    columns.keys().map(column).collect()
+}
+
+fn field<'a>(record: &'a Value, name: &str) -> Option<&'a Value> {
+    let record = record.as_object()?;
+    // Keys of external ids have dots, for which columns have underscores.
+    let own = record.get(name).or_else(|| record.get(&name.replace('_', ".")));
+    own.or_else(|| name.match_indices('_').find_map(|(at, _)| field(record.get(&name[..at])?, &name[at + 1..])))
+}
+
+/// The same with all numbers as doubles: the API mixes them.
+fn doubles(value: Value) -> Value {
+    match value {
+        Value::Number(number) => number.as_f64().into(),
+        Value::Array(values) => values.into_iter().map(doubles).collect(),
+        Value::Object(fields) => fields.into_iter().map(|(name, value)| (name, doubles(value))).collect(),
+        other => other,
+    }
+}
+
+/// Whether rows made of what was served are the ones a table should hold. `given` tells what a record's columns
+/// cannot be found by.
+fn assert_served<'a>(
+    simulator: &Simulator,
+    table: &str,
+    (from, to): (&str, &str),
+    records: impl IntoIterator<Item = &'a Value>,
+    given: impl Fn(&Value) -> Row,
+) {
+    let truth = simulator.world().truth(table, at(from), at(to)).expect("a known table");
+    let columns = truth.first().unwrap_or_else(|| panic!("{table} is empty")).clone();
+    let served = records.into_iter().map(|record| Value::Object(flat(record, &columns, given(record))));
+    let served: BTreeSet<String> = served.map(|row| doubles(row).to_string()).collect();
+    let expected: Vec<String> = truth.into_iter().map(|row| doubles(Value::Object(row)).to_string()).collect();
+    assert_eq!(expected.iter().collect::<BTreeSet<_>>().len(), expected.len(), "{table} repeats rows");
+    let expected: BTreeSet<String> = expected.into_iter().collect();
+    assert_eq!(served.difference(&expected).next(), None, "{table}: served, but not true");
+    assert_eq!(expected.difference(&served).next(), None, "{table}: true, but not served");
+}
+
+/// The text of an id that may be a number.
+fn id_text(id: &Value) -> Value {
+    id.as_u64().map(|id| id.to_string()).into()
 }

@@ -7,8 +7,6 @@ use super::*;
 
 const WINDOW: [(&str, &str); 2] = [("startTime", "2024-01-01T00:00:00Z"), ("endTime", "2024-01-04T00:00:00Z")];
 
-type Parameters<'a> = &'a [(&'a str, &'a str)];
-
 #[tokio::test]
 async fn only_the_token_opens_the_door() {
     let simulator = start(SimulatorConfig { region: Region::Eu, ..Default::default() }).await;

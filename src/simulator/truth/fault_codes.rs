@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::stats::each_reading;
-use super::{Days, Row, distinct, row, text, time};
+use super::stats::{common, each_reading};
+use super::{Days, Row, distinct, row, text};
 use crate::simulator::world::{
-    ControlUnit, Diagnosis, FaultReading, HeavyCode, LightCode, Lights, MONITORS, Point, Reading, Vehicle, World,
+    ControlUnit, Diagnosis, FaultReading, HeavyCode, LightCode, Lights, MONITORS, Point, World,
 };
 
 fn each_fault<'a>(world: &'a World, days: Days) -> impl Iterator<Item = (Row, FaultReading)> + use<'a> {
@@ -18,14 +18,6 @@ fn each_fault<'a>(world: &'a World, days: Days) -> impl Iterator<Item = (Row, Fa
         common.insert("canBusType".to_owned(), text(fault.can_bus));
         Some((common, fault))
     })
-}
-
-fn common(vehicle: &Vehicle, reading: &Reading) -> Row {
-    row([
-        ("vehicle_id", vehicle.id.to_string().into()),
-        ("parc_id", vehicle.name.as_str().into()),
-        ("time", time(reading.time)),
-    ])
 }
 
 /// One row per code; a reading without codes keeps one row if it says anything of the lights.

@@ -2,13 +2,19 @@
 //! pages it serves. Which tables and columns there are is stated here once more on purpose: a column that is
 //! lost on the way from page to table is found by comparing the two.
 
+mod assets;
+mod devices;
 mod events;
 mod fault_codes;
+mod hos;
 mod people;
+mod places;
 mod reefers;
+mod safety;
 mod stats;
 mod tags;
 mod vehicles;
+mod work;
 
 use std::collections::HashSet;
 
@@ -30,7 +36,39 @@ struct Days {
 
 type Table = (&'static str, fn(&World, Days) -> Vec<Row>);
 
-/// Every output table.
+/// The output tables that hold one statistic each and nothing but vehicle, time and value.
+const STAT_TABLES: &[&str] = &[
+    "fleet_vehicle_stats_ambientAirTemperatureMilliC",
+    "fleet_vehicle_stats_barometricPressurePa",
+    "fleet_vehicle_stats_batteryMilliVolts",
+    "fleet_vehicle_stats_defLevelMilliPercent",
+    "fleet_vehicle_stats_ecuSpeedMph",
+    "fleet_vehicle_stats_engineCoolantTemperatureMilliC",
+    "fleet_vehicle_stats_engineLoadPercent",
+    "fleet_vehicle_stats_engineOilPressureKPa",
+    "fleet_vehicle_stats_engineRpm",
+    "fleet_vehicle_stats_engineStates",
+    "fleet_vehicle_stats_evAverageBatteryTemperatureMilliCelsius",
+    "fleet_vehicle_stats_evBatteryStateOfHealthMilliPercent",
+    "fleet_vehicle_stats_evChargingCurrentMilliAmp",
+    "fleet_vehicle_stats_evChargingEnergyMicroWh",
+    "fleet_vehicle_stats_evChargingStatus",
+    "fleet_vehicle_stats_evChargingVoltageMilliVolt",
+    "fleet_vehicle_stats_evConsumedEnergyMicroWh",
+    "fleet_vehicle_stats_evDistanceDrivenMeters",
+    "fleet_vehicle_stats_evRegeneratedEnergyMicroWh",
+    "fleet_vehicle_stats_evStateOfChargeMilliPercent",
+    "fleet_vehicle_stats_fuelPercents",
+    "fleet_vehicle_stats_gpsDistanceMeters",
+    "fleet_vehicle_stats_gpsOdometerMeters",
+    "fleet_vehicle_stats_intakeManifoldTemperatureMilliC",
+    "fleet_vehicle_stats_obdEngineSeconds",
+];
+
+/// What the names of the tables of statistics begin with.
+const STAT_PREFIX: &str = "fleet_vehicle_stats_";
+
+/// Every other output table.
 const TABLES: &[Table] = &[
     ("ReeferStats_ambientAirTemperature", reefers::ambient_air_temperature),
     ("ReeferStats_dischargeAirTemperature", reefers::discharge_air_temperature),
@@ -40,17 +78,36 @@ const TABLES: &[Table] = &[
     ("ReeferStats_reeferAlarms", reefers::alarms),
     ("ReeferStats_returnAirTemperature", reefers::return_air_temperature),
     ("ReeferStats_setPoint", reefers::set_point),
+    ("addresses", places::addresses),
     ("alerts_configurations", events::configurations),
     ("alerts_incidents", events::incidents),
+    ("contacts", places::contacts),
+    ("driver_vehicle_assignments", work::assignments),
+    ("fleet_assets", assets::assets),
+    ("fleet_devices", devices::devices),
+    ("fleet_devices_health", devices::health),
+    ("fleet_devices_healthReasons", devices::health_reasons),
+    ("fleet_document_types", work::document_types),
+    ("fleet_documents", work::documents),
     ("fleet_drivers", people::drivers),
+    ("fleet_drivers_efficiency", work::efficiency),
+    ("fleet_drivers_fuel_energy", work::fuel_energy),
+    ("fleet_equipment", assets::equipment),
+    ("fleet_hos_clocks", hos::clocks),
+    ("fleet_hos_daily_logs", hos::daily_logs),
+    ("fleet_hos_violations", hos::violations),
+    ("fleet_safety_events", safety::events),
     ("fleet_safety_events_audit_logs", events::audit_logs),
     ("fleet_tags_addresses", tags::addresses),
     ("fleet_tags_assets", tags::assets),
     ("fleet_tags_drivers", tags::drivers),
     ("fleet_tags_sensors", tags::sensors),
     ("fleet_tags_vehicles", tags::vehicles),
+    ("fleet_trailers", assets::trailers),
     ("fleet_trips", events::trips),
-    ("fleet_vehicle_stats_engineRpm", stats::engine_rpm),
+    ("fleet_vehicle_idling", safety::idling),
+    ("fleet_vehicle_safety_score", safety::scores),
+    ("fleet_vehicle_stats_engineImmobilizer", stats::engine_immobilizer),
     ("fleet_vehicle_stats_faultCodes_j1939", fault_codes::j1939),
     ("fleet_vehicle_stats_faultCodes_obdii", fault_codes::obdii),
     ("fleet_vehicle_stats_gps", stats::gps),
@@ -61,21 +118,28 @@ const TABLES: &[Table] = &[
 impl World {
     /// The names of the output tables the world knows the truth about.
     pub fn tables(&self) -> Vec<&'static str> {
-        TABLES.iter().map(|(name, _)| *name).collect()
+        let mut tables: Vec<&str> = TABLES.iter().map(|(name, _)| *name).chain(STAT_TABLES.iter().copied()).collect();
+        tables.sort_unstable();
+        tables
     }
 
     /// The rows a table should hold for the UTC days of `[from, to)`, as the world looks at its present time.
     /// `None` for a table it does not know.
     ///
-    /// - A row belongs to the day on which it starts or was read. Lists of vehicles, drivers, tags and alert
-    ///   configurations ignore the days; the audit-log feed has everything from `from` on.
+    /// - A row belongs to the day on which it starts or was read; reports, scores and daily logs to the day they
+    ///   were asked for. Lists of what there is (vehicles, drivers, devices, tags …) and of what is the case at
+    ///   present (hours-of-service clocks) ignore the days; the audit-log feed has everything from `from` on.
     /// - Timestamps are texts with microseconds and `Z`; whole numbers are integers and the others have a
     ///   fraction, by column; columns that are JSON text in the table hold the JSON itself, with its numbers
     ///   as the API sends them.
     /// - What is sent twice counts once. The order of the rows means nothing.
     pub fn truth(&self, table: &str, from: DateTime<Utc>, to: DateTime<Utc>) -> Option<Vec<Row>> {
+        let days = Days { from: from.timestamp_millis(), to: to.timestamp_millis() };
+        if STAT_TABLES.contains(&table) {
+            return Some(stats::plain(self, table.strip_prefix(STAT_PREFIX)?, days));
+        }
         let (_, rows) = TABLES.iter().find(|(name, _)| *name == table)?;
-        Some(rows(self, Days { from: from.timestamp_millis(), to: to.timestamp_millis() }))
+        Some(rows(self, days))
     }
 }
 
@@ -101,6 +165,11 @@ fn text(text: Option<&str>) -> Value {
 
 fn ids(ids: Option<&ExternalIds>) -> Value {
     ids.map_or(Value::Null, |ids| ids.iter().map(|(key, id)| (key.clone(), Value::from(id.as_str()))).collect())
+}
+
+/// One of the external ids.
+fn key_of(ids: Option<&ExternalIds>, key: &str) -> Value {
+    ids.and_then(|ids| ids.get(key)).map(String::as_str).into()
 }
 
 fn tag_list(tags: Option<&[TagRef]>) -> Value {

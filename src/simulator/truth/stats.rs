@@ -1,7 +1,7 @@
 //! Readings of vehicle statistics.
 
 use super::{Days, Row, distinct, id_and_name, row, text, time};
-use crate::simulator::world::{Point, Reading, StatType, Vehicle, World};
+use crate::simulator::world::{Point, Reading, Shape, StatType, Vehicle, World};
 
 /// Every reading of one statistic in some days, with its vehicle.
 pub(super) fn each_reading<'a>(
@@ -16,17 +16,45 @@ pub(super) fn each_reading<'a>(
     })
 }
 
-pub(super) fn engine_rpm(world: &World, days: Days) -> Vec<Row> {
-    distinct(each_reading(world, "engineRpm", days).filter_map(|(vehicle, reading)| {
-        let Point::Whole(speed) = reading.point else {
+/// The readings of a statistic that has one value. Measured numbers may have fractions in the table; counters and
+/// codes have none.
+pub(super) fn plain(world: &World, stat: &str, days: Days) -> Vec<Row> {
+    let measured = StatType::named(stat).is_some_and(|stat| matches!(stat.shape, Shape::Whole(..)));
+    let code = stat == "evChargingStatus";
+    distinct(each_reading(world, stat, days).filter_map(|(vehicle, reading)| {
+        let value = match reading.point {
+            Point::Whole(value) if measured && !code => (value as f64).into(),
+            Point::Whole(value) => value.into(),
+            Point::Decimal(value) => value.into(),
+            Point::Word(word) => word.into(),
+            _ => return None,
+        };
+        let mut columns = common(vehicle, &reading);
+        columns.insert(stat.to_owned(), value);
+        Some(columns)
+    }))
+}
+
+/// What every row of a statistic begins with.
+pub(super) fn common(vehicle: &Vehicle, reading: &Reading) -> Row {
+    row([
+        ("vehicle_id", vehicle.id.to_string().into()),
+        ("parc_id", vehicle.name.as_str().into()),
+        ("time", time(reading.time)),
+    ])
+}
+
+pub(super) fn engine_immobilizer(world: &World, days: Days) -> Vec<Row> {
+    distinct(each_reading(world, "engineImmobilizer", days).filter_map(|(vehicle, reading)| {
+        let Point::Immobilizer { connected, state } = reading.point else {
             return None;
         };
-        Some(row([
-            ("vehicle_id", vehicle.id.to_string().into()),
-            ("parc_id", vehicle.name.as_str().into()),
-            ("time", time(reading.time)),
-            ("engineRpm", (speed as f64).into()),
-        ]))
+        let mut columns = common(vehicle, &reading);
+        columns.append(&mut row([
+            ("engine_immobilizer_connected", connected.into()),
+            ("engine_immobilizer_state", state.into()),
+        ]));
+        Some(columns)
     }))
 }
 

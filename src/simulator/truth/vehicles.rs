@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{Days, Row, id_and_name, ids, row, tag_list, text, time};
 use crate::simulator::time::{day_start, days_touching};
-use crate::simulator::world::{Attribute, Vehicle, World};
+use crate::simulator::world::{Attribute, FuelReport, Vehicle, World};
 
 pub(super) fn vehicles(world: &World, _: Days) -> Vec<Row> {
     world.vehicles.iter().map(vehicle).collect()
@@ -62,24 +62,31 @@ pub(super) fn fuel_energy(world: &World, days: Days) -> Vec<Row> {
     let reports = days_touching(days.from, days.to).flat_map(|day| {
         let (from, to) = (day_start(day), day_start(day + 1));
         world.vehicles.iter().filter_map(move |vehicle| {
-            let report = world.fuel_report(vehicle, from, to)?;
-            Some(row([
+            let mut columns = fuel_columns(&world.fuel_report(vehicle, from, to)?);
+            columns.append(&mut row([
                 ("date", time(from)),
                 ("vehicle_id", vehicle.id.to_string().into()),
                 ("parc_id", vehicle.name.as_str().into()),
                 ("vehicle_energyType", vehicle.energy.name().into()),
                 ("vehicle_externalIds", ids(vehicle.external_ids.as_ref())),
-                ("distanceTraveledMeters", report.distance.into()),
-                ("efficiencyMpge", report.efficiency.into()),
-                ("energyUsedKwh", report.energy.into()),
-                ("engineIdleTimeDurationMs", report.idle.into()),
-                ("engineRunTimeDurationMs", report.running.into()),
-                ("estCarbonEmissionsKg", report.carbon.into()),
-                ("estFuelEnergyCost_amount", report.cost.into()),
-                ("estFuelEnergyCost_currencyCode", report.currency.into()),
-                ("fuelConsumedMl", report.fuel.into()),
-            ]))
+            ]));
+            Some(columns)
         })
     });
     reports.collect()
+}
+
+/// What the reports of vehicles and of drivers have in common.
+pub(super) fn fuel_columns(report: &FuelReport) -> Row {
+    row([
+        ("distanceTraveledMeters", report.distance.into()),
+        ("efficiencyMpge", report.efficiency.into()),
+        ("energyUsedKwh", report.energy.into()),
+        ("engineIdleTimeDurationMs", report.idle.into()),
+        ("engineRunTimeDurationMs", report.running.into()),
+        ("estCarbonEmissionsKg", report.carbon.into()),
+        ("estFuelEnergyCost_amount", report.cost.into()),
+        ("estFuelEnergyCost_currencyCode", report.currency.into()),
+        ("fuelConsumedMl", report.fuel.into()),
+    ])
 }

@@ -51,9 +51,14 @@ impl Wire {
             .put("name", vehicle.name.as_str())
             .put("energyType", vehicle.energy.name())
             .put_some("externalIds", external_ids(vehicle.external_ids.as_ref()));
+        let record = self.fuel_fields(Record::new().put("vehicle", self.strange_part(about).done()), report);
+        self.strange_record(record).done()
+    }
+
+    /// What the reports of vehicles and of drivers have in common.
+    pub(super) fn fuel_fields(self, record: Record, report: &FuelReport) -> Record {
         let cost = Record::new().put("amount", number(report.cost)).put("currencyCode", report.currency);
-        let record = Record::new()
-            .put("vehicle", self.strange_part(about).done())
+        record
             .put("distanceTraveledMeters", number(report.distance))
             .put("efficiencyMpge", number(report.efficiency))
             .put("engineIdleTimeDurationMs", report.idle)
@@ -61,8 +66,7 @@ impl Wire {
             .put("estCarbonEmissionsKg", number(report.carbon))
             .put("estFuelEnergyCost", cost.done())
             .put("fuelConsumedMl", number(report.fuel))
-            .put_some("energyUsedKwh", report.energy.map(number));
-        self.strange_record(record).done()
+            .put_some("energyUsedKwh", report.energy.map(number))
     }
 
     pub(crate) fn tag(self, tag: &Tag) -> Value {

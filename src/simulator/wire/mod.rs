@@ -1,11 +1,19 @@
 //! The world's records as the API writes them: what is absent is left out, whole numbers lose their fraction,
 //! times have as many digits as they need.
 
+mod assets;
+mod devices;
 mod events;
 mod fault_codes;
 mod fleet;
+mod hos;
 mod people;
+mod places;
+mod safety;
 mod stats;
+mod work;
+
+pub(crate) use devices::DeviceParts;
 
 use serde_json::{Map, Value, json};
 
@@ -59,6 +67,12 @@ impl Wire {
             return record;
         }
         record.put("simulatedQuality", json!(0.75))
+    }
+
+    /// A record as other records name it, with its external ids under some key.
+    fn reference(self, named: &Named, ids: Option<&ExternalIds>, ids_key: &str) -> Value {
+        let record = Record::new().put("id", named.id.as_str()).put("name", named.name.as_str());
+        self.strange_part(record.put_some(ids_key, external_ids(ids))).done()
     }
 
     /// A new field beside `data`.

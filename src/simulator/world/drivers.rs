@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::World;
 use super::draw::Draw;
 use super::parts::{Attribute, ExternalIds, Named, TagRef};
 use super::tags::Tag;
@@ -51,6 +52,8 @@ pub(crate) struct RuleOverride {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Driver {
+    /// Position among the drivers; the key of all that is drawn for the driver.
+    pub(crate) index: u64,
     pub(crate) driver: Named,
     pub(crate) username: String,
     pub(crate) active: bool,
@@ -97,6 +100,14 @@ pub(crate) fn id(index: u64) -> u64 {
     FIRST_DRIVER + index * 11
 }
 
+impl World {
+    /// The driver of an id.
+    pub(crate) fn driver(&self, id: u64) -> Option<&Driver> {
+        let index = id.checked_sub(FIRST_DRIVER)? / 11;
+        self.drivers.get(usize::try_from(index).ok()?)
+    }
+}
+
 /// Id and name of the driver at a position.
 pub(crate) fn identity(seed: u64, index: u64) -> Named {
     let mut draw = Draw::new(seed, "driver name", &[index]);
@@ -118,6 +129,7 @@ impl Driver {
         let eld_exempt = draw.chance(0.2);
         let created = day - draw.between(1, 1_500) * DAY + draw.between(0, DAY - 1);
         Self {
+            index,
             username: format!("driver.{index}"),
             active,
             phone: draw.chance(0.5).then(|| format!("+33 5 {}", draw.code("0123456789", 8))),

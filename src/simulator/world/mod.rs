@@ -4,15 +4,25 @@
 //! is never stored: each day of each thing is drawn from (seed, thing, day) when it is asked for, so memory
 //! stays flat, and an event is the same in every window that holds it.
 
+mod addresses;
 mod alerts;
+mod assignments;
 mod audit;
 mod clock;
+mod contacts;
+mod devices;
+mod documents;
 pub(crate) mod draw;
 mod drivers;
+mod efficiency;
+mod equipment;
 mod fault_codes;
 mod fuel;
+mod hos;
+mod idling;
 mod parts;
 mod readings;
+mod safety;
 mod schedule;
 mod stat_types;
 mod tags;
@@ -20,24 +30,35 @@ mod trailers;
 mod trips;
 mod vehicles;
 mod vocabulary;
+mod workdays;
 
 use std::ops::Range;
 
 use chrono::{DateTime, Utc};
 
+pub(crate) use addresses::{Address, Fence};
 pub(crate) use alerts::{Configuration, Incident};
+pub(crate) use assignments::Assignment;
 pub(crate) use audit::AuditLog;
 use clock::Clock;
+pub(crate) use contacts::Contact;
+pub(crate) use devices::{Ago, CameraHealth, Details, Device, GatewayHealth, Health};
+pub(crate) use documents::{Document, DocumentType};
 pub(crate) use drivers::{Driver, RuleSet};
+pub(crate) use efficiency::{Efficiency, MEASURES};
+pub(crate) use equipment::{Asset, Equipment};
 pub(crate) use fault_codes::{ControlUnit, Diagnosis, FaultReading, HeavyCode, LightCode, Lights, MONITORS};
 pub(crate) use fuel::FuelReport;
+pub(crate) use hos::{DURATIONS, DailyLog, HosClock, VIOLATIONS, Violation};
+pub(crate) use idling::Idling;
 pub(crate) use parts::{Attribute, ExternalIds, Named, TagRef, number};
 pub(crate) use readings::{Fix, Point, Reading};
-pub(crate) use stat_types::StatType;
+pub(crate) use safety::{BehaviourLabel, SafetyEvent, SafetyScore};
+pub(crate) use stat_types::{Shape, StatType};
 pub(crate) use tags::Tag;
 pub(crate) use trailers::{Change, Series, TimedChange, Trailer};
 pub(crate) use trips::{Stop, Trip};
-pub(crate) use vehicles::Vehicle;
+pub(crate) use vehicles::{Gateway, Vehicle};
 
 use super::config::{Region, SimulatorConfig};
 use super::time::Millis;
@@ -69,6 +90,11 @@ pub struct World {
     pub(crate) trailers: Vec<Trailer>,
     pub(crate) tags: Vec<Tag>,
     pub(crate) configurations: Vec<Configuration>,
+    pub(crate) equipment: Vec<Equipment>,
+    pub(crate) contacts: Vec<Contact>,
+    pub(crate) addresses: Vec<Address>,
+    pub(crate) devices: Vec<Device>,
+    pub(crate) document_types: Vec<DocumentType>,
 }
 
 impl World {
@@ -85,11 +111,17 @@ impl World {
                 Driver::build(seed, index, index < active, assigned.map(Vehicle::named), &tags, span.start)
             })
             .collect();
-        let trailers: Vec<Trailer> = (0..fleet / 3 + 4).map(|index| Trailer::build(seed, index, &tags)).collect();
+        let trailers: Vec<Trailer> =
+            (0..fleet / 3 + 4).map(|index| Trailer::build(seed, index, &tags, &vehicles)).collect();
+        let equipment: Vec<Equipment> = (0..fleet / 4 + 4).map(|index| Equipment::build(seed, index, &tags)).collect();
+        let contacts: Vec<Contact> = (0..fleet / 10 + 6).map(|index| Contact::build(seed, index)).collect();
+        let addresses = Address::all(seed, &tags, &contacts, span.start);
         let configurations =
             (0..fleet / 2 + 8).map(|index| Configuration::build(seed, index, &tags, span.start)).collect();
-        enrol(seed, &mut tags, &vehicles, &drivers, &trailers);
+        enrol(seed, &mut tags, &vehicles, &drivers, &trailers, &addresses);
         Self {
+            devices: Device::all(seed, &vehicles, &trailers, &equipment),
+            document_types: DocumentType::all(seed),
             seed,
             region: config.region,
             span,
@@ -99,6 +131,9 @@ impl World {
             trailers,
             tags,
             configurations,
+            equipment,
+            contacts,
+            addresses,
         }
     }
 
@@ -114,7 +149,14 @@ impl World {
 }
 
 /// Enters everything that carries a tag in the tag's own lists.
-fn enrol(seed: u64, tags: &mut [Tag], vehicles: &[Vehicle], drivers: &[Driver], trailers: &[Trailer]) {
+fn enrol(
+    seed: u64,
+    tags: &mut [Tag],
+    vehicles: &[Vehicle],
+    drivers: &[Driver],
+    trailers: &[Trailer],
+    addresses: &[Address],
+) {
     for vehicle in vehicles {
         let carried = vehicle.tags.as_deref().unwrap_or_default();
         tags::join(tags, carried, &vehicle.named(), |tag| &mut tag.vehicles);
@@ -133,10 +175,8 @@ fn enrol(seed: u64, tags: &mut [Tag], vehicles: &[Vehicle], drivers: &[Driver], 
     for trailer in trailers {
         tags::join(tags, &trailer.tags, &trailer.named(), |tag| &mut tag.assets);
     }
-    for index in 0..PLACES.len() as u64 {
-        let mut draw = draw::Draw::new(seed, "place", &[index]);
-        let carried = Tag::some_of(tags, &mut draw);
-        tags::join(tags, &carried, &place(index), |tag| &mut tag.addresses);
+    for address in addresses {
+        tags::join(tags, &address.tags, &address.place, |tag| &mut tag.addresses);
     }
 }
 
@@ -167,6 +207,55 @@ mod tests {
                     })
                     .collect();
                 assert_eq!(whole, pieces, "{name} of {}", vehicle.name);
+            }
+        }
+    }
+
+    #[test]
+    fn what_happens_is_the_same_in_every_window() {
+        let world = world();
+        let start = world.span.start + 40 * DAY;
+        let windows: Vec<(Millis, Millis)> =
+            (0..30).map(|part| (start + part * 5 * HOUR, start + (part + 1) * 5 * HOUR)).collect();
+        let whole = (start, start + 150 * HOUR);
+        let same = |what: &dyn Fn(Millis, Millis) -> Vec<Millis>| {
+            let pieces: Vec<Millis> = windows.iter().flat_map(|window| what(window.0, window.1)).collect();
+            assert_eq!(what(whole.0, whole.1), pieces);
+            pieces.len()
+        };
+        let mut found = [0; 4];
+        for vehicle in &world.vehicles {
+            found[0] += same(&|from, to| world.idling(vehicle, from, to).iter().map(|one| one.start).collect());
+            found[1] += same(&|from, to| world.safety_events(vehicle, from, to).iter().map(|one| one.time).collect());
+            found[2] +=
+                same(&|from, to| world.assignments_starting(vehicle, from, to).iter().map(|one| one.start).collect());
+        }
+        for driver in &world.drivers {
+            found[3] += same(&|from, to| world.violations(driver, from, to).iter().map(|one| one.start).collect());
+        }
+        assert!(found.iter().all(|count| *count > 0), "{found:?}");
+    }
+
+    #[test]
+    fn a_daily_log_accounts_for_the_whole_day() {
+        let world = world();
+        let date = day_of(world.span.start) + 40;
+        let logs: Vec<DailyLog<'_>> = world.drivers.iter().filter_map(|driver| world.daily_log(driver, date)).collect();
+        assert!(!logs.is_empty());
+        for log in logs {
+            let [active, drive, off, on, conveyance, sleeper, waiting, yard] = log.durations;
+            assert_eq!(drive + off + on + conveyance + sleeper + waiting + yard, DAY);
+            assert_eq!(active, drive + on);
+        }
+    }
+
+    #[test]
+    fn stretches_of_idling_never_overlap() {
+        let world = world();
+        for vehicle in &world.vehicles {
+            let stretches = world.idling(vehicle, world.span.start, world.span.start + 200 * DAY);
+            for pair in stretches.windows(2) {
+                assert!(pair[0].end < pair[1].start, "{pair:?}");
             }
         }
     }

@@ -5,10 +5,27 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::draw::Draw;
+use super::vehicles::Gateway;
 use super::vocabulary::ATTRIBUTES;
 
 /// External ids: a map open to any key.
 pub(crate) type ExternalIds = BTreeMap<String, String>;
+
+/// External ids of a trailer or a piece of equipment: like those of vehicles, with fewer keys.
+pub(crate) fn asset_ids(gateway: Option<&Gateway>, vin: Option<&String>, draw: &mut Draw) -> Option<ExternalIds> {
+    let mut ids = ExternalIds::new();
+    if let Some(gateway) = gateway {
+        ids.insert("samsara.serial".to_owned(), gateway.serial.clone());
+    }
+    if let Some(vin) = vin.filter(|_| draw.chance(0.6)) {
+        ids.insert("samsara.vin".to_owned(), vin.clone());
+    }
+    if draw.chance(0.3) {
+        ids.insert("n°.parc".to_owned(), format!("R-{}", draw.between(100, 999)));
+    }
+    // The map is left out as often as it is sent empty.
+    (!ids.is_empty() || draw.chance(0.5)).then_some(ids)
+}
 
 /// A record named by another one.
 #[derive(Debug, Clone, PartialEq)]

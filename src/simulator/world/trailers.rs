@@ -1,9 +1,10 @@
 //! Trailers, and what their refrigeration units report.
 
 use super::draw::Draw;
-use super::parts::{Named, TagRef};
+use super::parts::{self, ExternalIds, Named, TagRef};
 use super::tags::Tag;
-use super::vocabulary::{REEFER_ALARMS, REEFER_MAKERS, REEFER_POWER};
+use super::vehicles::{Gateway, LETTERS, Vehicle};
+use super::vocabulary::{ASSET_GATEWAYS, REEFER_ALARMS, REEFER_MAKERS, REEFER_POWER};
 use super::{World, schedule};
 use crate::simulator::time::{Millis, days_touching};
 
@@ -17,17 +18,37 @@ pub(crate) struct Trailer {
     /// Maker of the refrigeration unit, if it has one.
     pub(crate) reefer: Option<&'static str>,
     pub(crate) tags: Vec<TagRef>,
+    pub(crate) gateway: Option<Gateway>,
+    pub(crate) serial: Option<String>,
+    pub(crate) license_plate: Option<String>,
+    pub(crate) notes: Option<&'static str>,
+    pub(crate) mobile: Option<bool>,
+    pub(crate) external_ids: Option<ExternalIds>,
+    pub(crate) engine_hours: Option<i64>,
+    /// The vehicle it is associated with.
+    pub(crate) vehicle: Option<u64>,
 }
 
 impl Trailer {
-    pub(crate) fn build(seed: u64, index: u64, tags: &[Tag]) -> Self {
+    pub(crate) fn build(seed: u64, index: u64, tags: &[Tag], vehicles: &[Vehicle]) -> Self {
         let mut draw = Draw::new(seed, "trailer", &[index]);
+        let mut more = Draw::new(seed, "trailer details", &[index]);
+        let gateway = more.chance(0.7).then(|| Gateway::draw(&mut more, ASSET_GATEWAYS));
+        let serial = more.chance(0.8).then(|| more.code(LETTERS, 17));
         Self {
             index,
             id: FIRST_TRAILER + index * 53 + draw.below(40),
             name: format!("Remorque {}", 500 + index),
             reefer: (index % 4 != 3).then(|| draw.word(REEFER_MAKERS)),
             tags: Tag::some_of(tags, &mut draw),
+            external_ids: parts::asset_ids(gateway.as_ref(), serial.as_ref(), &mut more),
+            license_plate: more.chance(0.7).then(|| more.code(LETTERS, 7)),
+            notes: more.chance(0.6).then(|| more.word(&["", "Hayon à vérifier", "Plane geflickt ✔"])),
+            mobile: more.chance(0.8).then(|| more.chance(0.7)),
+            engine_hours: more.chance(0.5).then(|| more.between(0, 21_000)),
+            vehicle: more.pick(vehicles).map(|vehicle| vehicle.id).filter(|_| more.chance(0.3)),
+            gateway,
+            serial,
         }
     }
 

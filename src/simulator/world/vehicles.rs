@@ -43,6 +43,10 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
+    pub(super) fn draw(draw: &mut Draw, models: &[&'static str]) -> Self {
+        Self { serial: format!("G{}", draw.code(LETTERS, 9)), model: draw.word(models) }
+    }
+
     /// The serial as the gateway itself is described: in three groups.
     pub(crate) fn dashed_serial(&self) -> String {
         match (self.serial.get(..4), self.serial.get(4..7), self.serial.get(7..)) {
@@ -96,15 +100,14 @@ pub(crate) struct Vehicle {
 
 const FIRST_VEHICLE: u64 = 281_474_981_000_000;
 const FIRST_SENSOR: u64 = 278_018_090_000_000;
-const LETTERS: &str = "ABCDEFGHJKLMNPRSTUVWXYZ0123456789";
+pub(super) const LETTERS: &str = "ABCDEFGHJKLMNPRSTUVWXYZ0123456789";
 
 impl Vehicle {
     pub(crate) fn build(seed: u64, index: u64, tags: &[Tag], created: Millis) -> Self {
         let mut draw = Draw::new(seed, "vehicle", &[index]);
         let id = FIRST_VEHICLE + index * 37 + draw.below(30);
         let (make, model, kind) = draw.pick(MODELS).copied().unwrap_or_default();
-        let gateway = (index % 8 != 6)
-            .then(|| Gateway { serial: format!("G{}", draw.code(LETTERS, 9)), model: draw.word(GATEWAYS) });
+        let gateway = (index % 8 != 6).then(|| Gateway::draw(&mut draw, GATEWAYS));
         let equipped = gateway.is_some();
         let vin = (equipped && draw.chance(0.9)).then(|| draw.code(LETTERS, 17));
         let name = match draw.below(5) {

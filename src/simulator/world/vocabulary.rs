@@ -92,6 +92,7 @@ pub(crate) const TIME_ZONES: &[&str] =
     &["Europe/Paris", "Europe/Berlin", "America/Chicago", "America/Los_Angeles", "Europe/Stockholm"];
 pub(crate) const LOCALES: &[&str] = &["fr", "de", "us", "es", "gb"];
 pub(crate) const GATEWAYS: &[&str] = &["VG34", "VG54EU", "VG55NA", "VG55EU", "AG53"];
+pub(crate) const ASSET_GATEWAYS: &[&str] = &["AG24EU", "AG26", "AG46P", "AG51", "AG53EU"];
 pub(crate) const AUXILIARY_INPUTS: &[&str] = &["boom", "doors", "emergencyLights", "plow", "powerTakeOff", "sweeper"];
 pub(crate) const HARSH_SETTINGS: &[&str] = &["passengerCar", "lightTruck", "heavyDuty", "off", "automatic"];
 pub(crate) const ATTRIBUTES: &[&str] = &["Centre de coûts", "Payload (t)", "Lease end", "Wrapped"];

@@ -1,0 +1,144 @@
+//! `status`: what is there, per table and day.
+
+use std::fmt::Write as _;
+
+use chrono::{Datelike, NaiveDate, Utc};
+use clap::Args;
+
+use super::options::WishOptions;
+use super::{Context, Exit};
+use crate::catalog::Source;
+use crate::error::Error;
+use crate::pipeline::Pipeline;
+use crate::plan::{Dates, days};
+use crate::state::{PartitionState, SourceState};
+use crate::store::layout::Partition;
+
+/// Show what is there, per table and day: a letter a day, a line a month.
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    #[command(flatten)]
+    wish: WishOptions,
+    /// List the days that are missing instead
+    #[arg(long)]
+    missing: bool,
+    /// End with exit code 3 if any asked day is missing
+    #[arg(long)]
+    fail_on_missing: bool,
+}
+
+/// What is known of a day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Known {
+    /// Read whole, with rows.
+    Rows,
+    /// Asked for, and there was nothing.
+    Empty,
+    /// Tried, and failed.
+    Failed,
+    /// Never asked for.
+    Unasked,
+}
+
+impl Known {
+    fn of(partition: Option<&PartitionState>) -> Self {
+        match partition.map(|partition| (&partition.raw, &partition.failure)) {
+            Some((Some(raw), _)) if raw.objects.is_empty() => Self::Empty,
+            Some((Some(_), _)) => Self::Rows,
+            Some((None, Some(_))) => Self::Failed,
+            _ => Self::Unasked,
+        }
+    }
+
+    fn letter(self) -> char {
+        match self {
+            Self::Rows => '#',
+            Self::Empty => '.',
+            Self::Failed => '!',
+            Self::Unasked => '?',
+        }
+    }
+
+    fn is_missing(self) -> bool {
+        matches!(self, Self::Failed | Self::Unasked)
+    }
+}
+
+impl Status {
+    pub(super) async fn execute(self, context: &Context) -> Result<Exit, Error> {
+        let pipeline = Pipeline::new(super::options::reading_config(context)?, context.catalog()?)?;
+        let wish = self.wish.wish(pipeline.catalog(), &context.directory)?;
+        let (mut text, mut missing) = (String::new(), 0);
+        if !self.missing {
+            text.push_str("# rows   . asked, nothing there   ! failed   ? not asked\n");
+        }
+        for source in wish.selection.sources.iter().filter_map(|name| pipeline.catalog().source(name)) {
+            let state = pipeline.states().source(&source.name).await?.look(Clone::clone);
+            missing += if self.missing {
+                list_missing(&mut text, source, &state, &wish.dates)
+            } else {
+                calendar(&mut text, source, &state, &wish.dates)
+            };
+        }
+        super::output::print(text)?;
+        Ok(if self.fail_on_missing && missing > 0 { Exit::Partial } else { Exit::Success })
+    }
+}
+
+/// The asked days, or those from the first known one to yesterday. Feeds and lists have no days to miss.
+fn asked(source: &Source, state: &SourceState, dates: &Dates) -> Vec<NaiveDate> {
+    use crate::catalog::SourceKind::{Report, Window};
+    if !matches!(source.kind, Window | Report) {
+        return Vec::new();
+    }
+    let first = state.partitions.keys().filter_map(|key| Partition::parse(key)?.day()).min();
+    let today = Utc::now().date_naive();
+    match dates.start.or(first) {
+        Some(start) => days(start, dates.end.unwrap_or(today).min(today)).collect(),
+        None => Vec::new(),
+    }
+}
+
+fn known(state: &SourceState, day: NaiveDate) -> Known {
+    Known::of(state.partition(Partition::Day(day)))
+}
+
+/// A line a month; gives how many days are missing.
+fn calendar(text: &mut String, source: &Source, state: &SourceState, dates: &Dates) -> u64 {
+    let days = asked(source, state, dates);
+    let rows: u64 = state.complete().flat_map(|(_, raw)| &raw.objects).map(|object| object.rows).sum();
+    let (mut missing, mut month) = (0, None);
+    // Writing into a String cannot fail.
+    let _ = write!(text, "{} ({rows} raw rows)", source.name);
+    if let Some(failure) = state.partition(Partition::Snapshot).and_then(|partition| partition.failure.as_ref()) {
+        let _ = write!(text, " failed at {}: {}", failure.at.format("%Y-%m-%d %H:%M"), failure.error);
+    }
+    for day in days {
+        if month.replace((day.year(), day.month())) != Some((day.year(), day.month())) {
+            let _ = write!(text, "\n  {} {}", day.format("%Y-%m"), " ".repeat(day.day0() as usize));
+        }
+        let known = known(state, day);
+        missing += u64::from(known.is_missing());
+        text.push(known.letter());
+    }
+    text.push('\n');
+    missing
+}
+
+/// A line a missing day; gives how many there are.
+fn list_missing(text: &mut String, source: &Source, state: &SourceState, dates: &Dates) -> u64 {
+    let mut missing = 0;
+    for day in asked(source, state, dates) {
+        let why = match known(state, day) {
+            Known::Unasked => "not asked".to_string(),
+            Known::Failed => match state.partition(Partition::Day(day)).and_then(|it| it.failure.as_ref()) {
+                Some(failure) => format!("failed: {}", failure.error),
+                None => continue,
+            },
+            Known::Rows | Known::Empty => continue,
+        };
+        missing += 1;
+        let _ = writeln!(text, "{} {day} {why}", source.name);
+    }
+    missing
+}

@@ -1,0 +1,109 @@
+//! Raw partitions into the staging dataset, wherever what is loaded is not what is committed.
+
+use std::sync::Arc;
+
+use futures::{StreamExt, stream};
+use sha2::{Digest, Sha256};
+
+use super::Run;
+use crate::catalog::Source;
+use crate::config::{GoogleAccess, WarehouseConfig};
+use crate::error::Error;
+use crate::events::Event;
+use crate::extract::raw_schema;
+use crate::load::{BigQuery, FlatObjects, LoadError, Warehouse};
+use crate::state::{Load, RawState};
+use crate::store::TableWriter;
+use crate::store::layout::{Partition, raw_object};
+
+/// Load jobs at a time.
+const LOADS: usize = 4;
+
+/// Loads the raw partitions of the selected sources.
+pub(super) async fn run(run: Arc<Run>, staging: &WarehouseConfig, access: &GoogleAccess) -> Result<(), Error> {
+    let WarehouseConfig::BigQuery { project, dataset, location } = staging else { return Ok(()) };
+    let warehouse = BigQuery::connect(project, dataset, location.as_deref(), access).await?;
+    let mut partitions: Vec<(&Source, Partition, RawState)> = Vec::new();
+    for source in run.plan.wish.selection.sources.iter().filter_map(|name| run.catalog.source(name)) {
+        let handle = run.states.source(&source.name).await?;
+        let stale: Vec<_> = handle.look(|state| {
+            let is_stale = |(partition, raw): &(Partition, &RawState)| {
+                let found = state.partition(*partition).and_then(|found| found.raw_load.as_ref());
+                let found = found.filter(|load| load.target == warehouse.target());
+                // A day that never had a row has nothing to replace.
+                let nothing = raw.objects.is_empty() && found.is_none_or(|load| load.rows == 0);
+                !nothing && found.is_none_or(|load| load.fingerprint != fingerprint(raw))
+            };
+            state.complete().filter(is_stale).map(|(partition, raw)| (partition, raw.clone())).collect()
+        });
+        if stale.is_empty() {
+            continue;
+        }
+        let prepared = warehouse.prepare_raw(&source.name, &raw_schema(source), source.is_daily()).await;
+        if let Err(error) = prepared {
+            run.failed(&source.name, None, &error.into());
+            continue;
+        }
+        partitions.extend(stale.into_iter().map(|(partition, raw)| (source, partition, raw)));
+    }
+    stream::iter(partitions)
+        .for_each_concurrent(LOADS, |(source, partition, raw)| {
+            let (run, warehouse) = (&run, &warehouse);
+            async move {
+                if run.shutdown.is_cancelled() {
+                    return;
+                }
+                if let Err(error) = one(run, warehouse, source, partition, raw).await {
+                    run.failed(&source.name, Some(partition), &error);
+                }
+            }
+        })
+        .await;
+    Ok(())
+}
+
+async fn one(
+    run: &Run,
+    warehouse: &BigQuery,
+    source: &Source,
+    partition: Partition,
+    raw: RawState,
+) -> Result<(), Error> {
+    let fingerprint = fingerprint(&raw);
+    let schema = raw_schema(source);
+    let mut objects = raw.objects;
+    if objects.is_empty() {
+        // A day that lost its rows is emptied by a file without any.
+        let key = raw_object(&source.name, partition, &run.id, 99_999);
+        objects.push(TableWriter::begin(&run.raw, key, schema.clone())?.finish().await?);
+    }
+    let flat = FlatObjects { partition, objects, fingerprint: fingerprint.clone() };
+    let committed: u64 = flat.objects.iter().map(|object| object.rows).sum();
+    let loaded = warehouse.replace_raw(&source.name, &schema, &run.raw, &flat).await?;
+    if loaded.rows != committed {
+        let (table, loaded) = (source.name.clone(), loaded.rows);
+        return Err(LoadError::Ledger {
+            table,
+            partition: partition.to_string(),
+            loaded,
+            flattened: committed,
+            used: None,
+        }
+        .into());
+    }
+    run.observer.observe(&Event::RawLoaded { source: source.name.clone(), partition, rows: loaded.rows });
+    let load = Load { target: warehouse.target().into(), fingerprint, job: loaded.job, rows: loaded.rows };
+    let handle = run.states.source(&source.name).await?;
+    handle.commit(move |state| state.partition_mut(partition).raw_load = Some(load)).await?;
+    Ok(())
+}
+
+/// Digest of the raw objects.
+fn fingerprint(raw: &RawState) -> String {
+    let mut digest = Sha256::new();
+    for object in &raw.objects {
+        digest.update(&object.path);
+        digest.update([0]);
+    }
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
