@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand. Data goes to stdout, everything else to stderr.
 
+mod check;
 mod demo;
 mod exit;
 mod options;
@@ -46,6 +47,7 @@ struct Cli {
 enum Command {
     Run(run::Run),
     Plan(plan::PlanCommand),
+    Check(check::Check),
     Tables(tables::Tables),
     #[command(subcommand)]
     Sql(sql::Sql),
@@ -107,6 +109,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Error> {
     match command {
         Command::Run(command) => command.execute(context).await,
         Command::Plan(command) => command.execute(context).await,
+        Command::Check(command) => command.execute(context).await,
         Command::Tables(command) => command.execute(context),
         Command::Sql(command) => command.execute(context).await,
         Command::Query(command) => command.execute(context).await,

@@ -33,7 +33,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::limit::UpdateLimits;
-use super::{Batch, LoadError, Loaded, Prepared, Warehouse, missing_columns};
+use super::{Batch, Finding, LoadError, Loaded, Prepared, Warehouse, missing_columns};
 use crate::config::GoogleAccess;
 use crate::state::Started;
 use crate::store::layout::Partition;
@@ -133,6 +133,22 @@ impl BigQuery {
         access: &GoogleAccess,
         timings: Timings,
     ) -> Result<Self, LoadError> {
+        let mut warehouse = Self::reach(project, dataset, access, timings).await?;
+        if !warehouse.find_dataset(location).await? {
+            let mut fresh = Dataset::new(project, dataset);
+            fresh.location = location.map(str::to_string);
+            match warehouse.call(|| warehouse.client.dataset().create(fresh.clone())).await {
+                Ok(_) | Err(Fault::Exists) => {}
+                Err(fault) => return Err(warehouse.unreachable(&fault)),
+            }
+            warehouse.find_dataset(location).await?;
+        }
+        warehouse.location = warehouse.location.or_else(|| location.map(str::to_string));
+        Ok(warehouse)
+    }
+
+    /// A client with credentials; nothing is asked yet.
+    async fn reach(project: &str, dataset: &str, access: &GoogleAccess, timings: Timings) -> Result<Self, LoadError> {
         let target = format!("bigquery:{project}.{dataset}");
         let unreachable = |reason: String| LoadError::Unreachable { target: target.clone(), reason };
         let http = reqwest::Client::builder()
@@ -147,38 +163,81 @@ impl BigQuery {
         builder.with_client(http.clone()).with_v2_base_url(base.clone());
         let client =
             builder.build_from_authenticator(tokens.clone()).await.map_err(|error| unreachable(one_line(&error)))?;
-        let mut warehouse = Self {
+        Ok(Self {
             client,
             tokens,
             http,
             base,
             project: project.into(),
             dataset: dataset.into(),
-            location: location.map(str::to_string),
-            target: target.clone(),
+            location: None,
+            target,
             timings,
             limits: UpdateLimits::default(),
+        })
+    }
+
+    /// Whether the dataset exists; if so, jobs run where it is, which must be where it was asked for.
+    async fn find_dataset(&mut self, wanted: Option<&str>) -> Result<bool, LoadError> {
+        let found = match self.call(|| self.client.dataset().get(&self.project, &self.dataset)).await {
+            Ok(found) => found,
+            Err(Fault::NotFound) => return Ok(false),
+            Err(fault) => return Err(self.unreachable(&fault)),
         };
-        let found = match warehouse.call(|| warehouse.client.dataset().get(project, dataset)).await {
-            Err(Fault::NotFound) => {
-                let mut fresh = Dataset::new(project, dataset);
-                fresh.location = location.map(str::to_string);
-                match warehouse.call(|| warehouse.client.dataset().create(fresh.clone())).await {
-                    Err(Fault::Exists) => warehouse.call(|| warehouse.client.dataset().get(project, dataset)).await,
-                    other => other,
-                }
-            }
-            other => other,
-        };
-        let found = found.map_err(|fault| unreachable(fault.to_string()))?;
-        if let (Some(wanted), Some(actual)) = (location, &found.location)
+        if let (Some(wanted), Some(actual)) = (wanted, &found.location)
             && !wanted.eq_ignore_ascii_case(actual)
         {
-            return Err(unreachable(format!("the dataset is in {actual}, BIGQUERY_LOCATION says {wanted}")));
+            let reason = format!("the dataset is in {actual}, BIGQUERY_LOCATION says {wanted}");
+            return Err(LoadError::Unreachable { target: self.target.clone(), reason });
         }
-        // Jobs run where the dataset is.
-        warehouse.location = found.location.or(warehouse.location);
-        Ok(warehouse)
+        self.location = found.location;
+        Ok(true)
+    }
+
+    fn unreachable(&self, fault: &Fault) -> LoadError {
+        LoadError::Unreachable { target: self.target.clone(), reason: fault.to_string() }
+    }
+
+    /// Looks at dataset and permissions without making anything.
+    pub(super) async fn examine(
+        project: &str,
+        dataset: &str,
+        location: Option<&str>,
+        bucket: Option<&str>,
+        access: &GoogleAccess,
+    ) -> Vec<Finding> {
+        // Who asks wants an answer now.
+        let timings = Timings { retry_for: Duration::from_secs(10), ..Timings::default() };
+        let name = format!("dataset {project}.{dataset}");
+        let mut warehouse = match Self::reach(project, dataset, access, timings).await {
+            Ok(warehouse) => warehouse,
+            Err(error) => return vec![Finding::bad("BigQuery credentials", error.to_string())],
+        };
+        let mut findings = Vec::new();
+        match warehouse.find_dataset(location).await {
+            Ok(true) => {
+                findings.push(Finding::good(name, format!("exists, in {}", warehouse.location().unwrap_or("?"))))
+            }
+            Ok(false) => findings.push(Finding::note(
+                name,
+                "does not exist: the first load makes it, which needs bigquery.datasets.create (role bigquery.user)",
+            )),
+            Err(error) => findings.push(Finding::bad(name, error.to_string())),
+        }
+        if let Some(bucket) = bucket
+            && let Err(error) = super::location::check(&warehouse.target, warehouse.location(), bucket, access).await
+        {
+            findings.push(Finding::bad("location", error.to_string()));
+        }
+        let mut request = QueryRequest::new("SELECT 1".to_string());
+        request.location = warehouse.location.clone();
+        request.dry_run = Some(true);
+        let what = format!("jobs in {project}");
+        findings.push(match warehouse.call(|| warehouse.client.job().query(project, request.clone())).await {
+            Ok(_) => Finding::good(what, "may be started (tried with a dry run)"),
+            Err(fault) => Finding::bad(what, fault.to_string()),
+        });
+        findings
     }
 
     /// Calls until there is an answer that will not change.
@@ -552,7 +611,11 @@ impl Warehouse for BigQuery {
             self.project, self.dataset, contract.table
         );
         let failed = |reason: String| LoadError::Unreachable { target: self.name(contract), reason };
-        let rows = self.query(sql).await.map_err(|fault| failed(fault.to_string()))?;
+        let rows = match self.query(sql).await {
+            // A table that is not there holds nothing.
+            Err(Fault::NotFound) => Vec::new(),
+            other => other.map_err(|fault| failed(fault.to_string()))?,
+        };
         let mut counts = BTreeMap::new();
         for row in rows {
             let mut cells = row.into_iter().map(Option::unwrap_or_default);

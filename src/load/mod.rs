@@ -245,6 +245,53 @@ pub async fn open(
     })
 }
 
+/// What a look at the configured warehouse found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What was looked at.
+    pub what: String,
+    /// How it is, or what to do.
+    pub text: String,
+    /// Good, bad, or neither.
+    pub good: Option<bool>,
+}
+
+impl Finding {
+    /// As it should be.
+    pub fn good(what: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { what: what.into(), text: text.into(), good: Some(true) }
+    }
+
+    /// Not as it should be; the text tells the remedy.
+    pub fn bad(what: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { what: what.into(), text: text.into(), good: Some(false) }
+    }
+
+    /// Worth knowing.
+    pub fn note(what: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { what: what.into(), text: text.into(), good: None }
+    }
+}
+
+/// Looks at the configured warehouse without changing anything.
+pub async fn examine(config: &WarehouseConfig, storage: &StorageConfig) -> Vec<Finding> {
+    match config {
+        WarehouseConfig::Local(folder) if folder.is_dir() => {
+            vec![Finding::good("warehouse", format!("folder {}", folder.display()))]
+        }
+        WarehouseConfig::Local(folder) => {
+            vec![Finding::note("warehouse", format!("folder {} is made by the first load", folder.display()))]
+        }
+        WarehouseConfig::BigQuery { project, dataset, location } => {
+            let bucket = match &storage.flattened {
+                BucketLocation::Google(name) => Some(name.as_str()),
+                BucketLocation::Folder(_) => None,
+            };
+            BigQuery::examine(project, dataset, location.as_deref(), bucket, &storage.google).await
+        }
+    }
+}
+
 /// Loads a batch and checks the ledger: rows reported = rows in the Parquet.
 pub async fn load(warehouse: &dyn Warehouse, contract: &Contract, batch: &Batch) -> Result<Loaded, LoadError> {
     let loaded = warehouse.replace(contract, batch).await?;

@@ -160,8 +160,7 @@ impl Loader<'_> {
         }
         let Some((_, parts)) = self.parts(&contract.table).await? else { return Ok(None) };
         let target = self.warehouse.target();
-        let here = |state: &&ModelState| state.load.as_ref().is_some_and(|load| load.target == target && load.rows > 0);
-        if parts.iter().map(|(_, state)| state).any(|state| here(&state)) {
+        if parts.iter().any(|(_, state)| rows_loaded(state, target) > 0) {
             // Rows were loaded and are gone; where partitions expire that is as it should be.
             if prepared.is_empty && contract.partition_expiration_days.is_none() {
                 tracing::warn!(table = contract.table, "the table was emptied by someone else, all is loaded again");
@@ -224,7 +223,14 @@ impl Loader<'_> {
     async fn all(&self, model: &str, whole: Whole) -> Result<(), Error> {
         let Some(contract) = self.run.contracts.get(model) else { return Ok(()) };
         let Some((handle, parts)) = self.parts(model).await? else { return Ok(()) };
-        if parts.is_empty() {
+        let target = self.warehouse.target();
+        let is_loaded = |state: &ModelState| {
+            let load = state.load.as_ref().filter(|load| load.target == target);
+            load.is_some_and(|load| load.fingerprint == state.fingerprint)
+        };
+        // Days without rows were noted before, and there is nothing else.
+        let nothing_new = whole == Whole::First && parts.iter().all(|(_, state)| is_loaded(state));
+        if parts.is_empty() || nothing_new {
             return Ok(());
         }
         if whole == (Whole::Refresh { rebuild: true }) {
@@ -247,6 +253,7 @@ impl Loader<'_> {
         if !filled.is_empty() {
             self.submit(&handle, contract, filled, true).await?;
         }
+        empty.retain(|(_, state)| !is_loaded(state) || rows_loaded(state, target) > 0);
         if !empty.is_empty() {
             let nothing = Loaded { rows: 0, job: None, attempt: 0 };
             self.note(&handle, model, empty, nothing, Instant::now()).await?;
@@ -388,6 +395,11 @@ impl Loader<'_> {
 
 fn rows_of(state: &ModelState) -> u64 {
     state.objects.iter().map(|object| object.rows).sum()
+}
+
+/// Rows of the partition that the target holds.
+fn rows_loaded(state: &ModelState, target: &str) -> u64 {
+    state.load.as_ref().filter(|load| load.target == target).map_or(0, |load| load.rows)
 }
 
 fn flat_objects((partition, state): &Part) -> FlatObjects {

@@ -53,9 +53,11 @@ async fn tables_in_bigquery_equal_the_world_s_truth_and_a_second_run_loads_nothi
         let found = rows(emulators, "whole_dwh", table, &columns).await;
         assert!(differences(table, world, found, day("2024-01-01"), day("2024-01-04")).unwrap() > 0);
     }
-    let before = emulators.gcs.objects("whole-flat");
+    // What runs did is written by each of them.
+    let tables_only = || emulators.gcs.objects("whole-flat").iter().filter(|it| !it.key.starts_with("audit/")).count();
+    let before = tables_only();
     let ran = program.succeed(&[RUN, &selected].concat()).await;
-    assert_eq!(before.len(), emulators.gcs.objects("whole-flat").len(), "{}", ran.stderr);
+    assert_eq!(before, tables_only(), "{}", ran.stderr);
     let jobs = emulators.bigquery.query("SELECT count(*) FROM `whole_dwh`.INFORMATION_SCHEMA.TABLES").await;
     assert!(!jobs.is_empty());
     // The program's own query reads the flattened bucket where the warehouse is BigQuery.

@@ -18,10 +18,16 @@ async fn the_second_run_asks_for_no_complete_window_and_changes_no_object() {
     let simulator = simulator(|_| ()).await;
     let program = Program::with_simulator(&simulator);
     program.succeed(&run(&[])).await;
-    let before = program.files("samsara-data");
+    // The program's own tables tell of each run.
+    let data = || {
+        let mut files = program.files("samsara-data");
+        files.retain(|(path, _, _)| !path.contains("/_etl_"));
+        files
+    };
+    let before = data();
     simulator.clear_requests();
     let ran = program.succeed(&run(&[])).await;
-    assert_eq!(before, program.files("samsara-data"), "{}", ran.stderr);
+    assert_eq!(before, data(), "{}", ran.stderr);
     let asked: BTreeSet<String> = simulator.requests().into_iter().map(|request| request.path).collect();
     let catalog = samsara_etl::catalog::Catalog::open(None).unwrap();
     for source in catalog.sources() {

@@ -237,6 +237,10 @@ impl Warehouse {
                 merge(resource, body);
                 Ok(resource.clone())
             }
+            ("DELETE", ["datasets", dataset, "tables", table]) => {
+                let name = format!("{dataset}.{table}");
+                self.tables.remove(&name).ok_or_else(|| Refusal::not_found("Table", &name)).map(|_| json!({}))
+            }
             ("POST", ["jobs"] | ["jobs", _]) => self.insert_job(body),
             ("GET", ["jobs", id]) => {
                 let query: HashMap<_, _> = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
@@ -284,6 +288,7 @@ impl Warehouse {
             "kind": "bigquery#table",
             "id": format!("{PROJECT}:{name}"),
             "type": "TABLE",
+            "numRows": "0",
         });
         merge(&mut resource, body);
         resource["tableReference"] = json!({ "projectId": PROJECT, "datasetId": dataset, "tableId": table });
@@ -304,11 +309,16 @@ impl Warehouse {
         Ok(resource)
     }
 
-    /// Makes the table that a successful job found missing.
+    /// Counts the rows of a successful job, and makes the table that it found missing.
     fn settle(&mut self, job: &LoadJob) {
         let table = job.table.split('$').next().unwrap_or_default();
         let Some((dataset, name)) = table.split_once('.') else { return };
-        if !job.succeeded() || self.tables.contains_key(table) {
+        if !job.succeeded() {
+            return;
+        }
+        if let Some(resource) = self.tables.get_mut(table) {
+            // Of this job alone: enough to tell a table with rows from an empty one.
+            resource["numRows"] = job.rows.to_string().into();
             return;
         }
         let mut resource = json!({ "tableReference": { "tableId": name } });

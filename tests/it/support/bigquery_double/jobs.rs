@@ -57,7 +57,7 @@ pub struct LoadJob {
     /// How often it was asked for, apart from the times it was hidden.
     pub polls: u32,
     script: JobScript,
-    rows: u64,
+    pub(super) rows: u64,
     hidden_polls_left: u32,
     inserted: Instant,
     created_ms: i64,

@@ -1,0 +1,347 @@
+//! What the whole program does with load jobs: which ones it starts, and what the next run makes of those that failed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::parquet::file::reader::{FileReader, SerializedFileReader};
+use samsara_etl::simulator::{Simulator, SimulatorConfig};
+
+use crate::load_jobs::until;
+use crate::program::{Program, simulator};
+use crate::support::bigquery_double::{BigQueryDouble, JobScript, LoadJob, error};
+use crate::support::faults::Fault;
+use crate::support::gcs::GcsDouble;
+
+/// Doubles of both services, and a program that is pointed at them.
+struct Rig {
+    gcs: Arc<GcsDouble>,
+    bigquery: BigQueryDouble,
+    program: Program,
+}
+
+const RUN: &[&str] = &["run", "--start_date", "01/01/2024", "--end_date", "04/01/2024"];
+const RPM: &[&str] = &["--table", "rpm"];
+
+impl Rig {
+    fn new(simulator: &Simulator) -> Self {
+        let gcs = Arc::new(GcsDouble::start(&["raw-b", "flat-b"]));
+        let bigquery = BigQueryDouble::start(&["dwh"]);
+        let storage = gcs.clone();
+        bigquery.count_rows(move |uris| uris.iter().map(|uri| rows(&storage, uri)).sum());
+        let program = Program::with_simulator(simulator)
+            .set("STORAGE_EMULATOR_HOST", gcs.url())
+            .set("BIGQUERY_EMULATOR_HOST", bigquery.url())
+            .set("GOOGLE_CLOUD_PROJECT", bigquery.project())
+            .set("GCS_BUCKET_NAME", "raw-b")
+            .set("GCS_BUCKET_FLATTENED_NAME", "flat-b")
+            .set("DWH_ID", "dwh");
+        program.write("sql/f/sources.toml", SOURCES);
+        program.write("sql/f/rpm.sql", RPM_SQL);
+        program.write("sql/f/speed.sql", RPM_SQL.replace("AS rpm", "AS speed"));
+        program.write("sql/f/vehicles.sql", VEHICLES_SQL);
+        Self { gcs, bigquery, program }
+    }
+
+    /// The jobs of models, not those of the program's own tables.
+    fn jobs(&self) -> Vec<LoadJob> {
+        self.bigquery.jobs().into_iter().filter(|job| !job.table.contains("._")).collect()
+    }
+
+    /// The state of a model by day: rows loaded, used attempts, and whether a load is under way.
+    fn state(&self, source: &str, model: &str) -> BTreeMap<String, (Option<u64>, u64, bool)> {
+        let bytes = self.gcs.get("raw-b", &format!("state/{source}.json")).unwrap();
+        let document: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        let partitions = document["partitions"].as_object().unwrap();
+        let model = |state: &serde_json::Value| {
+            let model = &state["models"][model];
+            (model["load"]["rows"].as_u64(), model["attempts"].as_u64().unwrap_or(0), model["started"].is_object())
+        };
+        partitions.iter().map(|(day, state)| (day.clone(), model(state))).collect()
+    }
+}
+
+fn rows(gcs: &GcsDouble, uri: &str) -> u64 {
+    let (bucket, key) = uri.strip_prefix("gs://").unwrap().split_once('/').unwrap();
+    let reader = SerializedFileReader::new(gcs.get(bucket, key).unwrap()).unwrap();
+    reader.metadata().file_metadata().num_rows() as u64
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_load_is_one_job_and_changed_days_are_loaded_each_by_itself() {
+    let simulator = simulator(|_| ()).await;
+    let rig = Rig::new(&simulator);
+    rig.program.succeed(&[RUN, RPM].concat()).await;
+    let jobs = rig.jobs();
+    assert_eq!(jobs.iter().map(|job| job.table.as_str()).collect::<Vec<_>>(), ["dwh.rpm"]);
+    assert_eq!(jobs[0].configuration["load"]["writeDisposition"], "WRITE_TRUNCATE_DATA");
+    let state = rig.state("engine", "rpm");
+    assert_eq!(state.len(), 3);
+    let own: u64 = state.values().map(|(rows, _, _)| rows.unwrap()).sum();
+    assert_eq!(own, jobs[0].uris.iter().map(|uri| rows(&rig.gcs, uri)).sum::<u64>());
+    assert!(state.values().all(|state| (state.1, state.2) == (1, false) && state.0 > Some(0)), "{state:?}");
+
+    // Nothing is new, nothing is loaded.
+    rig.program.succeed(&[RUN, RPM].concat()).await;
+    assert_eq!(rig.jobs().len(), 1);
+    // The table holds something now: what is derived again replaces its day.
+    rig.program.write("sql/f/rpm.sql", RPM_SQL.replace("AS rpm", "+ 1 AS rpm"));
+    rig.program.succeed(&[RUN, RPM].concat()).await;
+    let mut tables: Vec<String> = rig.jobs().into_iter().skip(1).map(|job| job.table).collect();
+    tables.sort();
+    assert_eq!(tables, ["dwh.rpm$20240101", "dwh.rpm$20240102", "dwh.rpm$20240103"]);
+
+    // And anew as a whole, under an id that was not there before.
+    let refreshed = [RUN, RPM, &["--full-refresh", "rpm"]].concat();
+    for number in 1..=2 {
+        rig.program.succeed(&refreshed).await;
+        let jobs = rig.jobs();
+        assert_eq!((jobs.len(), jobs[jobs.len() - 1].table.as_str()), (4 + number, "dwh.rpm"));
+        assert_eq!(jobs[jobs.len() - 1].uris.len(), 3);
+    }
+    let ran = rig.program.run(&[RUN, RPM, &["--full-refresh", "rpmm"]].concat()).await;
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("there is no table `rpmm`; did you mean `rpm`?"), "{}", ran.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_the_state_does_not_know_are_not_wiped_by_a_first_load() {
+    let simulator = simulator(|_| ()).await;
+    let rig = Rig::new(&simulator);
+    let table = serde_json::json!({
+        "tableReference": { "projectId": "test-project", "datasetId": "dwh", "tableId": "rpm" },
+        "schema": { "fields": [{ "name": "time", "type": "TIMESTAMP" }] },
+        "timePartitioning": { "type": "DAY", "field": "time" },
+        "numRows": "5",
+    });
+    let url = format!("{}/bigquery/v2/projects/test-project/datasets/dwh/tables", rig.bigquery.url());
+    assert!(reqwest::Client::new().post(url).json(&table).send().await.unwrap().status().is_success());
+    rig.program.succeed(&[RUN, RPM].concat()).await;
+    let tables: Vec<String> = rig.jobs().into_iter().map(|job| job.table).collect();
+    assert_eq!(tables.len(), 3);
+    assert!(tables.iter().all(|table| table.starts_with("dwh.rpm$2024010")), "{tables:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_load_is_reported_and_the_next_run_has_a_new_job_for_it() {
+    let simulator = simulator(|_| ()).await;
+    let rig = Rig::new(&simulator);
+    rig.bigquery.direct_jobs(|job| JobScript {
+        error: job.table.starts_with("dwh.rpm").then_some(("invalid", "Provided Schema does not match")),
+        ..JobScript::default()
+    });
+    let both = [RUN, RPM, &["--table", "speed"]].concat();
+    let ran = rig.program.run(&both).await;
+    assert_eq!(ran.code, 3, "{}", ran.stderr);
+    assert!(ran.stderr.contains("failed: rpm: ") && ran.stderr.contains("Provided Schema does not match"));
+    assert!(rig.state("engine", "rpm").values().all(|state| *state == (None, 1, false)));
+    assert!(rig.state("engine", "speed").values().all(|state| state.0 > Some(0)));
+    rig.bigquery.direct_jobs(|_| JobScript::default());
+    rig.program.succeed(&both).await;
+    let ids: Vec<String> = rig.jobs().into_iter().filter(|job| job.table == "dwh.rpm").map(|job| job.id).collect();
+    assert_eq!(ids.len(), 2);
+    assert!(ids[0].ends_with("-1") && ids[1].ends_with("-2"), "{ids:?}");
+    assert!(rig.state("engine", "rpm").values().all(|state| state.0 > Some(0) && (state.1, state.2) == (2, false)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_used_up_quota_stops_its_table_only_and_the_next_run_goes_on() {
+    let simulator = simulator(|_| ()).await;
+    let rig = Rig::new(&simulator);
+    let both = [RUN, RPM, &["--table", "speed"]].concat();
+    rig.program.succeed(&both).await;
+    for (file, column) in [("rpm", "rpm"), ("speed", "speed")] {
+        let sql = RPM_SQL.replace("AS rpm", &format!("+ 1 AS {column}"));
+        rig.program.write(&format!("sql/f/{file}.sql"), sql);
+    }
+    let quota = error(403, "quotaExceeded", "Quota exceeded: partition modifications");
+    rig.bigquery.fault(Fault::on("POST", "jobs/samsara-etl-rpm", quota));
+    let ran = rig.program.run(&both).await;
+    assert_eq!(ran.code, 3, "{}", ran.stderr);
+    assert!(ran.stderr.contains("quota is used up") && ran.stderr.contains("the next run"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("failed: speed"), "{}", ran.stderr);
+    rig.bigquery.clear_faults();
+    rig.program.succeed(&both).await;
+    for table in ["rpm", "speed"] {
+        let days = rig.jobs().into_iter().filter(|job| job.table.starts_with(&format!("dwh.{table}$"))).count();
+        assert_eq!(days, 3, "{table}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_get_lost_on_the_way_fail_the_run() {
+    let simulator = simulator(|_| ()).await;
+    let rig = Rig::new(&simulator);
+    rig.bigquery.direct_jobs(|job| JobScript {
+        output_rows: job.table.starts_with("dwh.rpm").then_some(1),
+        ..JobScript::default()
+    });
+    let ran = rig.program.run(&[RUN, RPM].concat()).await;
+    assert_eq!(ran.code, 3, "{}", ran.stderr);
+    assert!(ran.stderr.contains("rpm 2024-01-01_to_2024-01-03: the warehouse reports 1 rows"), "{}", ran.stderr);
+    assert!(rig.state("engine", "rpm").values().all(|state| state.0.is_none()));
+    rig.bigquery.direct_jobs(|_| JobScript::default());
+    rig.program.succeed(&[RUN, RPM].concat()).await;
+    assert!(rig.state("engine", "rpm").values().all(|state| state.0 > Some(0)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_is_killed_while_its_job_runs_does_not_load_twice() {
+    let simulator = simulator(|_| ()).await;
+    let rig = Rig::new(&simulator);
+    rig.bigquery.direct_jobs(|_| JobScript { lasts: Duration::from_secs(3), ..JobScript::default() });
+    let run = [RUN, RPM].concat();
+    tokio::select! {
+        ran = rig.program.run(&run) => panic!("{}", ran.stderr),
+        () = until(|| !rig.jobs().is_empty()) => {}
+    }
+    assert!(rig.state("engine", "rpm").values().all(|state| *state == (None, 0, true)));
+    rig.program.succeed(&run).await;
+    assert_eq!(rig.jobs().len(), 1);
+    assert!(rig.state("engine", "rpm").values().all(|state| state.0 > Some(0) && (state.1, state.2) == (1, false)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_outlived_its_program_does_not_undo_a_later_one() {
+    let simulator = simulator(|_| ()).await;
+    let rig = Rig::new(&simulator);
+    rig.bigquery.direct_jobs(|_| JobScript { lasts: Duration::from_secs(4), ..JobScript::default() });
+    let run = [RUN, RPM].concat();
+    tokio::select! {
+        ran = rig.program.run(&run) => panic!("{}", ran.stderr),
+        () = until(|| !rig.jobs().is_empty()) => {}
+    }
+    // Other SQL, so another load of the same days.
+    rig.program.write("sql/f/rpm.sql", RPM_SQL.replace("AS rpm", "+ 1 AS rpm"));
+    rig.bigquery.direct_jobs(|_| JobScript::default());
+    rig.program.succeed(&run).await;
+    let jobs = rig.jobs();
+    assert_eq!(jobs.len(), 2);
+    let asked: Vec<String> =
+        rig.bigquery.requests().into_iter().map(|request| format!("{} {}", request.method, request.target)).collect();
+    let at = |what: String| asked.iter().rposition(|request| *request == what).unwrap();
+    // The first is seen to its end before the second is sent.
+    assert!(at(format!("GET jobs/{}", jobs[0].id)) < at(format!("POST jobs/{}", jobs[1].id)), "{asked:?}");
+    assert_eq!(jobs[0].state(), "DONE");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_first_load_is_rehearsed_so_that_a_refusal_comes_early() {
+    let simulator = simulator(|_| ()).await;
+    let rig = Rig::new(&simulator);
+    let run = ["run", "--start_date", "2024-01-01", "--end_date", "2024-01-10", "--table", "rpm"];
+    let trials = || rig.bigquery.jobs().into_iter().filter(|job| job.table.contains("_rehearsal_rpm")).count();
+    rig.bigquery.direct_jobs(|job| JobScript {
+        error: job.table.contains("_rehearsal_").then_some(("invalid", "Cannot read")),
+        ..JobScript::default()
+    });
+    let ran = rig.program.run(&run).await;
+    assert_eq!((ran.code, trials(), rig.jobs().len()), (3, 1, 0), "{}", ran.stderr);
+    assert!(ran.stderr.contains("Cannot read"), "{}", ran.stderr);
+    rig.bigquery.direct_jobs(|_| JobScript::default());
+    rig.program.succeed(&run).await;
+    assert_eq!((trials(), rig.jobs().len(), rig.jobs()[0].uris.len()), (2, 1, 9));
+    let deleted: Vec<_> = rig.bigquery.requests().into_iter().filter(|request| request.method == "DELETE").collect();
+    assert_eq!(deleted.len(), 2);
+    assert!(deleted.iter().all(|request| request.target.contains("_rehearsal_rpm_") && request.status == Some(200)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_runs_did_stands_in_tables_of_their_own() {
+    let simulator = simulator(|_| ()).await;
+    let program = Program::with_simulator(&simulator);
+    let tables = ["--table", "fleet_vehicle_stats_gps", "--table", "fleet_tags"];
+    program.succeed(&[RUN, &tables].concat()).await;
+    // One that finds nothing new leaves no trace, one that does leaves its own.
+    program.succeed(&[RUN, &tables].concat()).await;
+    let later = ["run", "--start_date", "2024-01-04", "--end_date", "2024-01-05"];
+    program.succeed(&[&later, &tables[..]].concat()).await;
+    let runs = program.rows("SELECT * FROM _etl_runs ORDER BY started_at").await;
+    assert_eq!(runs.len(), 2);
+    assert_ne!(runs[0]["run"], runs[1]["run"]);
+    assert!(runs[0]["loaded_rows"].as_u64() > Some(0) && runs[0]["requests"].as_u64() > Some(0));
+    assert_eq!((&runs[0]["failures"], &runs[0]["cancelled"]), (&0.into(), &false.into()));
+    let steps = program
+        .rows(
+            "SELECT step, count(*) AS n, sum(rows) AS rows, min(bytes) AS bytes, min(requests) AS requests
+             FROM _etl_partitions WHERE name = 'fleet_vehicle_stats_gps' GROUP BY step ORDER BY step",
+        )
+        .await;
+    let table = program.rows("SELECT count(*) AS n FROM fleet_vehicle_stats_gps").await[0]["n"].clone();
+    let shown: Vec<_> = steps.iter().map(|row| (row["step"].as_str().unwrap(), row["n"].as_u64().unwrap())).collect();
+    assert_eq!(shown, [("extract", 4), ("load", 4), ("transform", 4)]);
+    assert_eq!((&steps[1]["rows"], &steps[2]["rows"]), (&table, &table));
+    assert!(steps[0]["bytes"].as_u64() > Some(0) && steps[0]["requests"].as_u64() > Some(0), "{steps:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_shrank_is_not_believed_unless_told() {
+    let serve = async |folder: &Program, vehicles: usize| {
+        let data: Vec<_> = (0..vehicles).map(|id| serde_json::json!({ "id": id.to_string() })).collect();
+        let body = serde_json::json!({ "data": data, "pagination": { "endCursor": "", "hasNextPage": false } });
+        folder.write("pages/fleet/vehicles/0001.json", body.to_string());
+        let pages_dir = Some(folder.folder().join("pages"));
+        Simulator::start(SimulatorConfig { pages_dir, ..SimulatorConfig::default() }).await.unwrap()
+    };
+    let program = Program::new();
+    let run = ["run", "--table", "fleet_vehicles"];
+    let count = async |program: &Program| program.rows("SELECT * FROM fleet_vehicles").await.len();
+    let many = serve(&program, 40).await;
+    let program = program.set("SAMSARA_API_URL", &many.url()).set("SAMSARA_API_TOKEN", many.token());
+    program.succeed(&run).await;
+    // Half of them is bad luck, less is a mistake.
+    let half = serve(&program, 20).await;
+    let program = program.set("SAMSARA_API_URL", &half.url());
+    program.succeed(&run).await;
+    assert_eq!(count(&program).await, 20);
+    let few = serve(&program, 9).await;
+    let program = program.set("SAMSARA_API_URL", &few.url());
+    let refused = program.run(&run).await;
+    assert_eq!(refused.code, 3, "{}", refused.stderr);
+    let told = "the list has 9 rows now, 20 are loaded";
+    assert!(refused.stderr.contains(told) && refused.stderr.contains("--accept-shrunken fleet_vehicles"));
+    assert_eq!(count(&program).await, 20);
+    program.succeed(&[&run[..], &["--accept-shrunken", "fleet_vehicles"]].concat()).await;
+    assert_eq!(count(&program).await, 9);
+    // Fewer than ten rows less is an ordinary day of a small fleet.
+    let fewer = serve(&program, 1).await;
+    program.set("SAMSARA_API_URL", &fewer.url()).succeed(&run).await;
+}
+
+const SOURCES: &str = r#"
+[engine]
+description = "Engine speed."
+kind = "window"
+endpoint = "/fleet/vehicles/stats/history"
+params = { types = "engineRpm" }
+window = { start = "startTime", end = "endTime", format = "rfc3339" }
+time_field = "engineRpm[].time"
+rate_limit = "50/s"
+schema = "id VARCHAR, name VARCHAR, externalIds MAP(VARCHAR, VARCHAR), engineRpm ARRAY<STRUCT<time VARCHAR, value DOUBLE>>"
+
+[cars]
+description = "Vehicles."
+kind = "snapshot"
+endpoint = "/fleet/vehicles"
+rate_limit = "50/s"
+schema = "id VARCHAR, name VARCHAR"
+"#;
+
+const RPM_SQL: &str = r#"/*---
+description = "Engine speed, one row per reading."
+partition_by = "time"
+---*/
+SELECT DISTINCT
+  id, -- vehicle
+  to_timestamp_micros(reading['time']) AS time, -- when
+  reading['value'] AS rpm -- how fast
+FROM (SELECT id, unnest(engineRpm) AS reading FROM raw.engine)
+"#;
+
+const VEHICLES_SQL: &str = r#"/*---
+description = "Vehicles."
+---*/
+SELECT id, -- id
+  name -- name
+FROM raw.cars
+"#;

@@ -1,0 +1,155 @@
+//! What every warehouse must keep to: the folder, and BigQuery behind its emulator.
+
+use std::sync::Arc;
+
+use ::arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray};
+use samsara_etl::config::{BucketLocation, GoogleAccess};
+use samsara_etl::load::{Batch, BigQuery, FlatObjects, LoadError, LocalWarehouse, Warehouse, load};
+use samsara_etl::store::layout::Partition;
+use samsara_etl::store::{Bucket, ObjectRef, TableWriter};
+use samsara_etl::transform::{Column, ColumnType, Contract};
+use tokio::runtime::Handle;
+
+use crate::load_jobs::contract;
+use crate::support::bigquery_emulator::shared;
+
+/// A warehouse and the bucket that it loads from.
+struct Rig {
+    warehouse: Box<dyn Warehouse>,
+    bucket: Bucket,
+    number: usize,
+    attempt: u32,
+}
+
+impl Rig {
+    /// A batch of days, each with these ids, written anew.
+    async fn batch(&mut self, contract: &Contract, days: &[(&str, &[&str])], whole: bool) -> Batch {
+        let mut partitions = Vec::new();
+        for (day, ids) in days {
+            self.number += 1;
+            let partition = Partition::parse(day).unwrap();
+            let path = format!("{}/{}.parquet", contract.table, self.number);
+            let object = self.object(contract, path, partition, ids).await;
+            partitions.push(FlatObjects {
+                partition,
+                objects: vec![object],
+                fingerprint: format!("{:064}", self.number),
+            });
+        }
+        self.attempt += 1;
+        Batch { bucket: self.bucket.clone(), partitions, whole, attempt: self.attempt }
+    }
+
+    async fn object(&self, contract: &Contract, path: String, partition: Partition, ids: &[&str]) -> ObjectRef {
+        let day = partition.day().unwrap_or_default().and_hms_opt(12, 0, 0).unwrap().and_utc();
+        let mut columns: Vec<ArrayRef> = Vec::new();
+        for column in &contract.columns {
+            columns.push(match column.column_type {
+                ColumnType::Timestamp => Arc::new(
+                    TimestampMicrosecondArray::from_iter_values(ids.iter().map(|_| day.timestamp_micros()))
+                        .with_timezone("UTC"),
+                ),
+                _ => Arc::new(StringArray::from_iter_values(ids.iter())),
+            });
+        }
+        let batch = RecordBatch::try_new(contract.schema(), columns).unwrap();
+        let mut writer = TableWriter::begin(&self.bucket, path, contract.schema()).unwrap();
+        writer.write(&batch).await.unwrap();
+        writer.finish().await.unwrap()
+    }
+
+    /// Rows by partition, as the warehouse counts them.
+    async fn counts(&self, contract: &Contract) -> Vec<(String, u64)> {
+        let counts = self.warehouse.counts(contract).await.unwrap();
+        counts.into_iter().filter(|(_, rows)| *rows > 0).map(|(day, rows)| (day.to_string(), rows)).collect()
+    }
+}
+
+fn pairs(expected: &[(&str, u64)]) -> Vec<(String, u64)> {
+    expected.iter().map(|(day, rows)| ((*day).to_string(), *rows)).collect()
+}
+
+/// The suite. Each warehouse gets tables of its own.
+async fn conforms(mut rig: Rig) {
+    let daily = contract("readings");
+    assert!(rig.warehouse.prepare(&daily).await.unwrap().is_empty);
+    rig.warehouse.prepare(&daily).await.unwrap();
+
+    // Many days at once, of which one has no rows.
+    let first = rig.batch(&daily, &[("2024-01-01", &["a", "b"]), ("2024-01-02", &["c"])], true).await;
+    assert_eq!(load(rig.warehouse.as_ref(), &daily, &first).await.unwrap().rows, 3);
+    assert_eq!(rig.counts(&daily).await, pairs(&[("2024-01-01", 2), ("2024-01-02", 1)]));
+    // The same day three times, then with late data, then after an edit that leaves fewer rows.
+    for ids in [&["a", "b"][..], &["a", "b"], &["a", "b"], &["a", "b", "late"], &["edited"]] {
+        let again = rig.batch(&daily, &[("2024-01-01", ids)], false).await;
+        assert_eq!(load(rig.warehouse.as_ref(), &daily, &again).await.unwrap().rows, ids.len() as u64);
+        assert_eq!(rig.counts(&daily).await, pairs(&[("2024-01-01", ids.len() as u64), ("2024-01-02", 1)]));
+    }
+    // A day that lost its rows.
+    let emptied = rig.batch(&daily, &[("2024-01-01", &[])], false).await;
+    load(rig.warehouse.as_ref(), &daily, &emptied).await.unwrap();
+    assert_eq!(rig.counts(&daily).await, pairs(&[("2024-01-02", 1)]));
+    // Everything anew: what is not in it is gone.
+    let refresh = rig.batch(&daily, &[("2024-01-03", &["x", "y"]), ("2024-01-04", &["z"])], true).await;
+    load(rig.warehouse.as_ref(), &daily, &refresh).await.unwrap();
+    assert_eq!(rig.counts(&daily).await, pairs(&[("2024-01-03", 2), ("2024-01-04", 1)]));
+
+    // A load that is repeated word for word.
+    assert_eq!(load(rig.warehouse.as_ref(), &daily, &refresh).await.unwrap().rows, 3);
+    assert_eq!(rig.counts(&daily).await, pairs(&[("2024-01-03", 2), ("2024-01-04", 1)]));
+
+    // A new column comes, and the rows that were there stay.
+    let mut wider = daily.clone();
+    wider.columns.push(Column { name: "note".into(), column_type: ColumnType::String, description: None });
+    assert!(!rig.warehouse.prepare(&wider).await.unwrap().is_empty);
+    let noted = rig.batch(&wider, &[("2024-01-05", &["n"])], false).await;
+    load(rig.warehouse.as_ref(), &wider, &noted).await.unwrap();
+    assert_eq!(rig.counts(&wider).await, pairs(&[("2024-01-03", 2), ("2024-01-04", 1), ("2024-01-05", 1)]));
+    // A changed type and another partitioning are refused, with both sides.
+    let mut changed = wider.clone();
+    changed.columns[2].column_type = ColumnType::Int64;
+    let error = rig.warehouse.prepare(&changed).await.unwrap_err().to_string();
+    assert!(error.contains("`note` is STRING, the model gives INT64"), "{error}");
+    let unpartitioned = Contract { partition_by: None, ..wider.clone() };
+    let refused = rig.warehouse.prepare(&unpartitioned).await;
+    assert!(matches!(refused, Err(LoadError::Shape { .. })), "{refused:?}");
+
+    // A list is replaced as a whole.
+    let list = Contract { partition_by: None, cluster_by: Vec::new(), ..contract("list") };
+    rig.warehouse.prepare(&list).await.unwrap();
+    for ids in [&["a", "b", "c"][..], &["a"], &["a", "d"]] {
+        let batch = rig.batch(&list, &[("snapshot", ids)], true).await;
+        load(rig.warehouse.as_ref(), &list, &batch).await.unwrap();
+        assert_eq!(rig.counts(&list).await, pairs(&[("snapshot", ids.len() as u64)]));
+    }
+    // What is dropped is made anew, empty.
+    rig.warehouse.drop_table(&list).await.unwrap();
+    rig.warehouse.drop_table(&list).await.unwrap();
+    assert!(rig.warehouse.prepare(&list).await.unwrap().is_empty);
+    assert!(!rig.counts(&daily).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_conforms() {
+    let folder = tempfile::tempdir().unwrap();
+    let location = BucketLocation::Folder(folder.path().join("flat"));
+    let bucket = Bucket::open(&location, &GoogleAccess::default(), &Handle::current()).unwrap();
+    let warehouse = Box::new(LocalWarehouse::open(&folder.path().join("warehouse"), &Handle::current()).unwrap());
+    conforms(Rig { warehouse, bucket, number: 0, attempt: 0 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bigquery_conforms() {
+    let Some(emulators) = shared().await else { return };
+    emulators.gcs.add_bucket("conforming");
+    let access = GoogleAccess {
+        key_file: None,
+        storage_emulator: Some(emulators.gcs.url().into()),
+        bigquery_emulator: Some(emulators.bigquery.url().into()),
+    };
+    let location = BucketLocation::Google("conforming".into());
+    let bucket = Bucket::open(&location, &access, &Handle::current()).unwrap();
+    let project = emulators.bigquery.project();
+    let warehouse = Box::new(BigQuery::connect(project, "conforming", None, &access).await.unwrap());
+    conforms(Rig { warehouse, bucket, number: 0, attempt: 0 }).await;
+}
