@@ -31,9 +31,15 @@ pub(super) struct Owned {
     pub(super) total: u64,
 }
 
-/// Keeps what `day` owns.
-pub(super) fn owned_by(batch: &RecordBatch, field: &TimeField, day: NaiveDate) -> Result<Owned, String> {
-    let bounds = Bounds::of(day);
+/// Keeps what `day` owns, and of that only what starts inside `asked`, where a part of the day was asked for: a trip
+/// that lies across the cut comes with both halves and counts in the one that it starts in.
+pub(super) fn owned_by(
+    batch: &RecordBatch,
+    field: &TimeField,
+    day: NaiveDate,
+    asked: Option<Window>,
+) -> Result<Owned, String> {
+    let bounds = Bounds::of(day, asked);
     if field.is_of_record() {
         let times = follow(&(Arc::new(StructArray::from(batch.clone())) as ArrayRef), field.steps())?;
         let mask = bounds.mask(&times, None, field)?;
@@ -89,9 +95,14 @@ struct Bounds {
 }
 
 impl Bounds {
-    fn of(day: NaiveDate) -> Self {
-        let Window { start, end } = day_window(day);
-        Self { start, end, prefix: day.format("%Y-%m-%dT").to_string() }
+    fn of(day: NaiveDate, asked: Option<Window>) -> Self {
+        let whole = day_window(day);
+        let asked = asked.unwrap_or(whole);
+        let (start, end) = (whole.start.max(asked.start), whole.end.min(asked.end));
+        // The first letters tell a whole day only.
+        let is_whole = (start, end) == (whole.start, whole.end);
+        let prefix = if is_whole { day.format("%Y-%m-%dT").to_string() } else { "\0".into() };
+        Self { start, end, prefix }
     }
 
     /// Which times lie inside. `present` tells which items exist at all: a null item has nothing to own.

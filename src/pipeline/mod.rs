@@ -54,6 +54,8 @@ struct Run {
     shutdown: CancellationToken,
     contracts: BTreeMap<String, Contract>,
     cpu: Handle,
+    /// After how many pages an unfinished walk is noted.
+    note_every: u64,
     plan: Plan,
 }
 
@@ -174,6 +176,7 @@ impl Pipeline {
             shutdown,
             contracts,
             cpu,
+            note_every: self.config.checkpoint_pages.max(1),
             plan,
         });
         let (ready, committed) = mpsc::channel::<Ready>(QUEUE);

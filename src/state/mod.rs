@@ -17,7 +17,9 @@ use tokio::time::Instant;
 use crate::store::layout::state_object;
 use crate::store::{Bucket, StoreError, Version};
 
-pub use document::{Feed, Load, ModelState, PartitionState, RawState, SourceState, VERSION};
+pub use document::{
+    Feed, Load, ModelState, PartitionState, RawState, SourceState, Unfinished, UnfinishedPart, VERSION,
+};
 pub use lock::{Fence, Holder, LockError, RunLock};
 
 /// Cloud Storage takes one write a second per object.
