@@ -12,6 +12,7 @@ mod architecture;
 mod bigquery;
 mod chaos;
 mod command;
+mod cursors;
 mod demo;
 mod documentation;
 mod fixtures;
