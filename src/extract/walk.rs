@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use bytes::Bytes;
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
@@ -14,9 +14,10 @@ use tokio::sync::mpsc;
 use super::conform::{Drift, DriftKey};
 use super::decode::{Decoded, Decoder, Stamp};
 use super::ownership::{Owned, by_day, day_window, owned_by};
-use crate::catalog::{Source, SourceKind};
+use crate::catalog::{Pagination, Source, SourceKind, TimeFormat};
 use crate::events::{Event, Observer};
 use crate::samsara::{Client, Page, Request, SamsaraError, Window};
+use crate::state::{Unfinished, UnfinishedPart};
 use crate::store::layout::{Partition, RunId, raw_object};
 use crate::store::{Bucket, ObjectRef, StoreError, TableWriter};
 
@@ -24,6 +25,8 @@ use crate::store::{Bucket, ObjectRef, StoreError, TableWriter};
 const PAGES_IN_FLIGHT: usize = 4;
 /// Requests that one fan-out has under way; the endpoint's rate holds for all of them.
 const REQUESTS_AT_A_TIME: usize = 4;
+/// A window that the server cannot manage is split no smaller than this.
+const SMALLEST_WINDOW: TimeDelta = TimeDelta::minutes(45);
 /// A raw object is completed at this size and another begun.
 const OBJECT_BYTES: u64 = 256 << 20;
 
@@ -158,23 +161,54 @@ pub struct Extractor {
     pub cpu: Handle,
     /// Who wants to know.
     pub observer: Arc<dyn Observer>,
+    /// After how many pages an unfinished walk is noted.
+    pub note_every: u64,
 }
 
-/// A page and what its request knew.
-struct Arrival {
+/// What the network half of a walk tells the CPU half, in order.
+enum Arrival {
+    /// A page and what its request knew.
+    Page(Box<Arrived>),
+    /// All pages so far are whole up to this cursor of this query: a later run may go on from here.
+    Note {
+        /// Path and query.
+        query: String,
+        /// The cursor behind the last page.
+        cursor: String,
+        /// Pages so far.
+        pages: u64,
+    },
+    /// The part of the window that was asked for is whole.
+    Seal,
+    /// The part of the window cannot be had in one go: what came of it does not count.
+    Drop,
+}
+
+struct Arrived {
     page: Page,
     request: Arc<Request>,
     parent: Option<String>,
+    /// The part of the window that was asked for, where it had to be split.
+    asked: Option<Window>,
 }
 
 impl Extractor {
     /// Reads one walk. Its objects are complete when this returns, and count only once the state names them.
-    pub async fn read(&self, walk: Arc<Walk>) -> Result<WalkOutcome, ExtractError> {
-        let extracted_at = Utc::now();
+    ///
+    /// `resume` is what an earlier run noted of the same walk; another walk's is not used. `notes` is told now and
+    /// then what is safe so far, where the walk is one that can be resumed ([`Walk::can_resume`]).
+    pub async fn read(
+        &self,
+        walk: Arc<Walk>,
+        resume: Option<Unfinished>,
+        notes: Option<mpsc::Sender<Unfinished>>,
+    ) -> Result<WalkOutcome, ExtractError> {
+        let resume = resume.filter(|before| walk.can_resume() && walk.identity().as_ref() == Some(&before.query));
+        let extracted_at = resume.as_ref().map_or_else(Utc::now, |before| before.extracted_at);
         let (pages, arrivals) = mpsc::channel(PAGES_IN_FLIGHT);
-        let sink = Sink::new(self, walk.clone(), extracted_at);
+        let sink = Sink::new(self, walk.clone(), extracted_at, resume.as_ref(), notes);
         let decoder = self.cpu.spawn(sink.drain(arrivals));
-        let fetched = self.fetch(&walk, pages).await;
+        let fetched = self.fetch(&walk, resume, pages).await;
         // The decoder's own error comes first: it is why the channel closed.
         let decoded = decoder.await.map_err(|error| ExtractError::Worker {
             tables: walk.tables(),
@@ -198,7 +232,12 @@ impl Extractor {
     }
 
     /// Sends all pages to the decoder; gives the position of a feed.
-    async fn fetch(&self, walk: &Walk, pages: mpsc::Sender<Arrival>) -> Result<Option<(String, String)>, SamsaraError> {
+    async fn fetch(
+        &self,
+        walk: &Walk,
+        resume: Option<Unfinished>,
+        pages: mpsc::Sender<Arrival>,
+    ) -> Result<Option<Position>, SamsaraError> {
         let sources: Vec<&Source> = walk.sources.iter().collect();
         let Some(source) = sources.first() else { return Ok(None) };
         let sweep: Vec<Option<&str>> = match &source.sweep {
@@ -209,63 +248,177 @@ impl Extractor {
             Some(parent) => walk.parents.chunks(parent.batch).collect(),
             None => vec![&[]],
         };
-        let (window, resume) = match &walk.scope {
-            Scope::Snapshot => (None, None),
-            Scope::Days(days) => (span(days), None),
-            Scope::Feed { resume, since } => (Some(Window { start: *since, end: *since }), resume.as_ref()),
+        let window = walk.window();
+        let start = match (&walk.scope, resume) {
+            (Scope::Feed { resume: Some((query, cursor)), .. }, _) => Some(Start {
+                // A cursor is bound to the query it came from, byte for byte.
+                query: Some(query.clone()),
+                cursor: cursor.clone(),
+                pages: 0,
+            }),
+            (_, Some(before)) => Some(Start { query: None, cursor: before.cursor, pages: before.pages }),
+            _ => None,
         };
         let jobs = sweep.iter().flat_map(|value| batches.iter().map(move |batch| (*value, *batch)));
         let results: Vec<_> = stream::iter(jobs)
-            .map(|(value, batch)| {
-                let request = Request::render(&sources, window, value, batch);
-                let parent = source.parent.as_ref().filter(|parent| parent.batch == 1).and_then(|_| batch.first());
-                self.fetch_all(request, resume, parent, &pages)
-            })
+            .map(|(value, batch)| self.fetch_parts(walk, window, value, batch, start.clone(), &pages))
             .buffer_unordered(REQUESTS_AT_A_TIME)
             .try_collect()
             .await?;
         Ok(results.into_iter().flatten().next().filter(|_| source.kind == SourceKind::Feed))
     }
 
+    /// All pages of one request; or of smaller ones, where the server cannot manage the window in one go.
+    ///
+    /// The parts count once all are there: the partition is still committed as a whole.
+    async fn fetch_parts(
+        &self,
+        walk: &Walk,
+        window: Option<Window>,
+        sweep: Option<&str>,
+        batch: &[String],
+        mut start: Option<Start>,
+        pages: &mpsc::Sender<Arrival>,
+    ) -> Result<Option<Position>, SamsaraError> {
+        let sources: Vec<&Source> = walk.sources.iter().collect();
+        let Some(source) = sources.first() else { return Ok(None) };
+        let alone = walk.is_one_request();
+        let can_split = matches!(walk.scope, Scope::Days(_))
+            && source.kind == SourceKind::Window
+            && source.window.as_ref().is_some_and(|names| names.format != TimeFormat::Date && names.end.is_some());
+        let mut parts = vec![window];
+        let mut split = false;
+        let mut position = None;
+        while let Some(part) = parts.pop() {
+            let Some(request) = Request::render(&sources, part, sweep, batch) else { return Ok(None) };
+            let job = Job {
+                request: Arc::new(request),
+                parent: source.parent.as_ref().filter(|parent| parent.batch == 1).and_then(|_| batch.first()).cloned(),
+                asked: part.filter(|_| split),
+                // A walk in parts is not noted: its cursors would be of one part only.
+                noted: walk.can_resume() && !split,
+            };
+            let mut sent = 0;
+            let result = self.fetch_all(&job, start.take(), pages, &mut sent).await;
+            match (result, part) {
+                (Ok(found), _) => {
+                    position = found;
+                    if alone && pages.send(Arrival::Seal).await.is_err() {
+                        return Ok(None);
+                    }
+                }
+                // Requests that share a decoder cannot take back what they sent.
+                (Err(error), Some(window)) if can_split && error.asks_for_less() && (alone || sent == 0) => {
+                    let Some([first, second]) = window.halves(SMALLEST_WINDOW) else { return Err(error) };
+                    tracing::warn!(source = walk.tables(), start = %window.start, end = %window.end, %error, "window split");
+                    if alone && pages.send(Arrival::Drop).await.is_err() {
+                        return Ok(None);
+                    }
+                    split = true;
+                    parts.extend([Some(second), Some(first)]);
+                }
+                (Err(error), _) => return Err(error),
+            }
+        }
+        Ok(position)
+    }
+
     /// All pages of one request; gives its query and last cursor.
     async fn fetch_all(
         &self,
-        request: Option<Request>,
-        resume: Option<&(String, String)>,
-        parent: Option<&String>,
+        job: &Job,
+        start: Option<Start>,
         pages: &mpsc::Sender<Arrival>,
-    ) -> Result<Option<(String, String)>, SamsaraError> {
-        let Some(mut request) = request else { return Ok(None) };
-        let mut cursor = None;
-        if let Some((query, stored)) = resume {
-            // A cursor is bound to the query it came from, byte for byte.
-            request.query.clone_from(query);
-            cursor = Some(stored.clone());
+        sent: &mut u64,
+    ) -> Result<Option<Position>, SamsaraError> {
+        let mut request = job.request.clone();
+        let (mut cursor, mut number) = (None, 0);
+        if let Some(start) = start {
+            if let Some(query) = start.query {
+                request = Arc::new(Request { query, ..(*request).clone() });
+            }
+            (cursor, number) = (Some(start.cursor), start.pages);
         }
-        let request = Arc::new(request);
-        let mut pager = self.client.pages((*request).clone(), cursor.clone());
+        let mut pager = self.client.pages((*request).clone(), cursor.clone()).after(number);
         loop {
             let page = match pager.next().await {
                 Ok(Some(page)) => page,
                 Ok(None) => break,
                 // A parent that is gone since its list was read has no rows.
-                Err(SamsaraError::NotFound { .. }) if parent.is_some() => break,
+                Err(SamsaraError::NotFound { .. }) if job.parent.is_some() => break,
                 Err(error) => return Err(error),
             };
             if page.cursor.is_some() {
                 cursor.clone_from(&page.cursor);
             }
-            let arrival = Arrival { page, request: request.clone(), parent: parent.cloned() };
-            if pages.send(arrival).await.is_err() {
+            let more = page.has_next;
+            let arrived = Arrived { page, request: request.clone(), parent: job.parent.clone(), asked: job.asked };
+            if pages.send(Arrival::Page(Box::new(arrived))).await.is_err() {
                 // The decoder has failed and says why.
                 return Ok(None);
+            }
+            (*sent, number) = (*sent + 1, number + 1);
+            if let Some(cursor) = cursor.clone().filter(|_| job.noted && more && sent.is_multiple_of(self.note_every)) {
+                let note = Arrival::Note { query: request.identity(), cursor, pages: number };
+                if pages.send(note).await.is_err() {
+                    return Ok(None);
+                }
             }
         }
         Ok(cursor.map(|cursor| (request.query.clone(), cursor)))
     }
 }
 
+/// One request of a walk.
+struct Job {
+    request: Arc<Request>,
+    parent: Option<String>,
+    /// The part of the window that is asked for, where it had to be split.
+    asked: Option<Window>,
+    /// Whether it is noted how far it has come.
+    noted: bool,
+}
+
+/// Where a request goes on.
+#[derive(Clone)]
+struct Start {
+    /// The stored query, if it is not the one that would be rendered now.
+    query: Option<String>,
+    cursor: String,
+    /// Pages before.
+    pages: u64,
+}
+
+/// Query and cursor of a feed.
+type Position = (String, String);
+
 impl Walk {
+    /// Whether all of it is one request: no sweep and no fan-out.
+    fn is_one_request(&self) -> bool {
+        self.sources.first().is_some_and(|source| source.sweep.is_none() && source.parent.is_none())
+    }
+
+    /// Whether a later run can go on where this walk was left: days that are one request with cursors.
+    pub fn can_resume(&self) -> bool {
+        matches!(self.scope, Scope::Days(_))
+            && self.is_one_request()
+            && self.sources.first().is_some_and(|source| source.pagination != Pagination::None)
+    }
+
+    /// Path and query of the walk's only request.
+    fn identity(&self) -> Option<String> {
+        let sources: Vec<&Source> = self.sources.iter().collect();
+        Some(Request::render(&sources, self.window(), None, &[])?.identity())
+    }
+
+    fn window(&self) -> Option<Window> {
+        match &self.scope {
+            Scope::Snapshot => None,
+            Scope::Days(days) => span(days),
+            Scope::Feed { since, .. } => Some(Window { start: *since, end: *since }),
+        }
+    }
+
     /// The sources, for messages.
     pub fn tables(&self) -> String {
         self.sources.iter().map(|source| source.name.as_str()).collect::<Vec<_>>().join(", ")
@@ -315,11 +468,68 @@ struct Sink {
     run: RunId,
     decoder: Decoder,
     extracted_at: DateTime<Utc>,
+    notes: Option<mpsc::Sender<Unfinished>>,
+    /// What cannot be taken back any more.
+    whole: Gathered,
+    /// The part of the window that is being read.
+    part: Gathered,
+    /// Objects begun, so that none has the key of another.
+    begun: u64,
+}
+
+/// What pages brought.
+#[derive(Default)]
+struct Gathered {
     /// By source of the walk and partition.
     outputs: BTreeMap<(usize, Partition), Output>,
     records: u64,
+    /// Values rescued by an earlier run: what they were is in its report.
+    rescued: u64,
     drift: Drift,
     content: Content,
+}
+
+impl Gathered {
+    /// What an earlier run noted of the same walk.
+    fn of(before: &Unfinished, walk: &Walk) -> Option<Self> {
+        let mut gathered = Self {
+            records: before.records,
+            rescued: before.rescued,
+            content: Content::parse(&before.content)?,
+            ..Self::default()
+        };
+        for part in &before.parts {
+            let slot = walk.sources.iter().position(|source| source.name == part.source)?;
+            let output = Output { writer: None, objects: part.objects.clone(), kept: part.kept, total: part.total };
+            gathered.outputs.insert((slot, Partition::parse(&part.partition)?), output);
+        }
+        Some(gathered)
+    }
+
+    fn add(&mut self, other: Self) {
+        self.records += other.records;
+        self.rescued += other.rescued;
+        self.content.merge(&other.content);
+        for (key, count) in other.drift {
+            *self.drift.entry(key).or_default() += count;
+        }
+        for (key, output) in other.outputs {
+            let mine = self.outputs.entry(key).or_default();
+            mine.objects.extend(output.objects);
+            mine.kept += output.kept;
+            mine.total += output.total;
+        }
+    }
+
+    /// Completes the objects that are being written.
+    async fn close(&mut self, walk: &Walk) -> Result<(), ExtractError> {
+        for output in self.outputs.values_mut() {
+            if let Some(writer) = output.writer.take() {
+                output.objects.push(writer.finish().await.map_err(|error| walk.store(error))?);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A digest of pages in whatever order they arrive: fan-outs ask for several at a time.
@@ -333,6 +543,21 @@ impl Content {
             let word = word.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
             *sum = sum.wrapping_add(word);
         }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        for (sum, word) in self.0.iter_mut().zip(other.0) {
+            *sum = sum.wrapping_add(word);
+        }
+    }
+
+    /// Reads what `hex` writes.
+    fn parse(text: &str) -> Option<Self> {
+        let mut words = [0; 4];
+        for (index, word) in words.iter_mut().enumerate() {
+            *word = u64::from_str_radix(text.get(index * 16..(index + 1) * 16)?, 16).ok()?;
+        }
+        (text.len() == 64).then_some(Self(words))
     }
 
     fn hex(&self) -> String {
@@ -355,11 +580,16 @@ struct Output {
     objects: Vec<ObjectRef>,
     kept: u64,
     total: u64,
-    number: u64,
 }
 
 impl Sink {
-    fn new(extractor: &Extractor, walk: Arc<Walk>, extracted_at: DateTime<Utc>) -> Self {
+    fn new(
+        extractor: &Extractor,
+        walk: Arc<Walk>,
+        extracted_at: DateTime<Utc>,
+        resume: Option<&Unfinished>,
+        notes: Option<mpsc::Sender<Unfinished>>,
+    ) -> Self {
         let sources: Vec<&Source> = walk.sources.iter().collect();
         let decoder = Decoder::new(&sources);
         let mut outputs = BTreeMap::new();
@@ -379,27 +609,66 @@ impl Sink {
         for source in &sources {
             content.add(format!("{:?}", source.fields).as_bytes());
         }
+        let part = resume.and_then(|before| Gathered::of(before, &walk)).unwrap_or_default();
         Self {
             bucket: extractor.bucket.clone(),
             run: extractor.run.clone(),
             walk,
             decoder,
             extracted_at,
-            outputs,
-            records: 0,
-            drift: Drift::new(),
-            content,
+            notes,
+            whole: Gathered { outputs, content, ..Gathered::default() },
+            part,
+            begun: 0,
         }
     }
 
     async fn drain(mut self, mut arrivals: mpsc::Receiver<Arrival>) -> Result<Sunk, ExtractError> {
         while let Some(arrival) = arrivals.recv().await {
-            self.page(&arrival).await?;
+            match arrival {
+                Arrival::Page(arrived) => self.page(&arrived).await?,
+                Arrival::Note { query, cursor, pages } => self.note(query, cursor, pages).await?,
+                Arrival::Seal => self.seal().await?,
+                // What was written of it stays behind without a name, and is swept later.
+                Arrival::Drop => self.part = Gathered::default(),
+            }
         }
         self.finish().await
     }
 
-    async fn page(&mut self, arrival: &Arrival) -> Result<(), ExtractError> {
+    async fn seal(&mut self) -> Result<(), ExtractError> {
+        self.part.close(&self.walk).await?;
+        self.whole.add(std::mem::take(&mut self.part));
+        Ok(())
+    }
+
+    /// Makes safe what has come so far, and tells.
+    async fn note(&mut self, query: String, cursor: String, pages: u64) -> Result<(), ExtractError> {
+        let Some(notes) = &self.notes else { return Ok(()) };
+        self.part.close(&self.walk).await?;
+        let parts = self.part.outputs.iter().map(|((slot, partition), output)| UnfinishedPart {
+            source: self.walk.sources[*slot].name.clone(),
+            partition: partition.to_string(),
+            objects: output.objects.clone(),
+            kept: output.kept,
+            total: output.total,
+        });
+        let note = Unfinished {
+            query,
+            cursor,
+            pages,
+            records: self.part.records,
+            rescued: self.part.rescued + self.part.drift.values().sum::<u64>(),
+            content: self.part.content.hex(),
+            extracted_at: self.extracted_at,
+            parts: parts.collect(),
+        };
+        // Nobody listens any more: then the walk has its end elsewhere.
+        let _ = notes.send(note).await;
+        Ok(())
+    }
+
+    async fn page(&mut self, arrival: &Arrived) -> Result<(), ExtractError> {
         let wrong = |walk: &Walk, reason: String| ExtractError::Page {
             tables: walk.tables(),
             scope: walk.scope.to_string(),
@@ -407,11 +676,11 @@ impl Sink {
             request: format!("{}?{}", arrival.request.path, arrival.request.query),
             reason,
         };
-        self.content.add(&arrival.page.records);
+        self.part.content.add(&arrival.page.records);
         let decoded = self.decoder.decode(&arrival.page).map_err(|reason| wrong(&self.walk, reason))?;
-        self.records += decoded.count;
+        self.part.records += decoded.count;
         for (key, count) in &decoded.drift {
-            *self.drift.entry(key.clone()).or_default() += count;
+            *self.part.drift.entry(key.clone()).or_default() += count;
         }
         for sorted in self.sort(arrival, &decoded).map_err(|reason| wrong(&self.walk, reason))? {
             self.write(sorted).await?;
@@ -420,7 +689,7 @@ impl Sink {
     }
 
     /// Gives each row of a page to the source and partition that own it.
-    fn sort(&self, arrival: &Arrival, decoded: &Decoded) -> Result<Vec<Sorted>, String> {
+    fn sort(&self, arrival: &Arrived, decoded: &Decoded) -> Result<Vec<Sorted>, String> {
         let mut sorted = Vec::new();
         for (slot, source) in self.walk.sources.iter().enumerate() {
             let rows = |window| {
@@ -435,7 +704,7 @@ impl Sink {
                     for day in days {
                         let batch = rows(Some(day_window(*day)))?;
                         let owned = match field {
-                            Some(field) => owned_by(&batch, field, *day)?,
+                            Some(field) => owned_by(&batch, field, *day, arrival.asked)?,
                             None => Owned { batch, kept: 0, total: 0 },
                         };
                         let Owned { batch, kept, total } = owned;
@@ -457,7 +726,7 @@ impl Sink {
 
     async fn write(&mut self, sorted: Sorted) -> Result<(), ExtractError> {
         let Sorted { slot, partition, batch, kept, total } = sorted;
-        let output = self.outputs.entry((slot, partition)).or_default();
+        let output = self.part.outputs.entry((slot, partition)).or_default();
         output.kept += kept;
         output.total += total;
         if batch.num_rows() == 0 {
@@ -467,8 +736,8 @@ impl Sink {
         let writer = match &mut output.writer {
             Some(writer) => writer,
             empty => {
-                let key = raw_object(&walk.sources[slot].name, partition, &self.run, output.number);
-                output.number += 1;
+                let key = raw_object(&walk.sources[slot].name, partition, &self.run, self.begun);
+                self.begun += 1;
                 let writer = TableWriter::begin(&self.bucket, key, batch.schema()).map_err(|e| walk.store(e))?;
                 empty.insert(writer)
             }
@@ -482,29 +751,27 @@ impl Sink {
         Ok(())
     }
 
-    async fn finish(self) -> Result<Sunk, ExtractError> {
-        let walk = self.walk;
+    async fn finish(mut self) -> Result<Sunk, ExtractError> {
+        self.seal().await?;
+        let (walk, whole) = (self.walk, self.whole);
         // Rows that no asked day owns are left out once, however many days were asked for together.
         let mut kept_of: BTreeMap<usize, (u64, u64)> = BTreeMap::new();
-        for ((slot, _), output) in &self.outputs {
+        for ((slot, _), output) in &whole.outputs {
             let sums = kept_of.entry(*slot).or_default();
             sums.0 += output.kept;
             sums.1 = sums.1.max(output.total);
         }
         let mut counted: BTreeSet<usize> = BTreeSet::new();
-        let mut partitions = Vec::with_capacity(self.outputs.len());
-        for ((slot, partition), mut output) in self.outputs {
-            if let Some(writer) = output.writer.take() {
-                output.objects.push(writer.finish().await.map_err(|error| walk.store(error))?);
-            }
+        let mut partitions = Vec::with_capacity(whole.outputs.len());
+        for ((slot, partition), output) in whole.outputs {
             let (kept, total) = kept_of.get(&slot).copied().unwrap_or_default();
             let not_owned = if counted.insert(slot) { total.saturating_sub(kept) } else { 0 };
             let source = walk.sources[slot].name.clone();
             partitions.push(Extracted { source, partition, objects: output.objects, not_owned });
         }
-        let content = self.content.hex();
-        let rescued = self.drift.values().sum();
-        Ok(Sunk { partitions, records: self.records, rescued, content, drift: self.drift, feed: None })
+        let content = whole.content.hex();
+        let rescued = whole.rescued + whole.drift.values().sum::<u64>();
+        Ok(Sunk { partitions, records: whole.records, rescued, content, drift: whole.drift, feed: None })
     }
 }
 
@@ -535,7 +802,7 @@ pub fn decode_owned(
     let decoded = decoder.decode(page)?;
     let batch = decoder.rows(&decoded, 0, Stamp { window, parent, extracted_at: DateTime::UNIX_EPOCH })?;
     match (&source.time_field, day) {
-        (Some(field), Some(day)) => Ok(owned_by(&batch, field, day)?.batch),
+        (Some(field), Some(day)) => Ok(owned_by(&batch, field, day, None)?.batch),
         _ => Ok(batch),
     }
 }

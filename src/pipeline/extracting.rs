@@ -15,7 +15,7 @@ use crate::events::Event;
 use crate::extract::{ExtractError, Extracted, Extractor, Scope, Walk, WalkOutcome, raw_schema};
 use crate::plan::{PlannedScope, PlannedWalk};
 use crate::samsara::{Client, SamsaraError};
-use crate::state::{Failure, Feed, RawState};
+use crate::state::{Failure, Feed, RawState, Unfinished};
 use crate::store::ObjectRef;
 use crate::store::layout::Partition;
 use crate::transform::{QueryTable, query};
@@ -46,6 +46,7 @@ pub(super) async fn run(
             run: run.id.clone(),
             cpu: run.cpu.clone(),
             observer: run.observer.clone(),
+            note_every: run.note_every,
         };
         // Lists first: fan-outs ask for their rows.
         for walks in [&run.plan.snapshots, &run.plan.windows] {
@@ -142,19 +143,60 @@ async fn read(run: &Run, extractor: &Extractor, planned: &PlannedWalk) -> Result
         PlannedScope::Feed { resume, since } => Scope::Feed { resume: resume.clone(), since: *since },
     };
     let walk = Arc::new(Walk { sources, scope, parents });
-    let outcome = match extractor.read(walk.clone()).await {
-        Err(error) if is_dead_cursor(&error) => restart_feed(extractor, &walk, error).await?,
-        other => other?,
+    let outcome = match &walk.scope {
+        Scope::Days(_) if walk.can_resume() => read_on(run, extractor, &walk).await?,
+        _ => match extractor.read(walk.clone(), None, None).await {
+            Err(error) if is_dead_cursor(&error) => restart(extractor, &walk, error).await?,
+            other => other?,
+        },
     };
     match &walk.scope {
         Scope::Feed { .. } => commit_feed(run, &walk, &outcome).await?,
         _ => {
-            for (index, extracted) in outcome.partitions.iter().enumerate() {
-                commit(run, &outcome, extracted, index == 0).await?;
+            // The first last: it holds the note of the unfinished walk, which speaks for all.
+            let mut surplus = Vec::new();
+            for (index, extracted) in outcome.partitions.iter().enumerate().rev() {
+                surplus.extend(commit(run, &outcome, extracted, index == 0).await?);
             }
+            // Only now does no note of an unfinished walk name them any more.
+            discard(run, &surplus).await;
         }
     }
     Ok(outcome.partitions.into_iter().map(|extracted| (extracted.source, extracted.partition)).collect())
+}
+
+/// A walk that goes on where an earlier run left it, and notes how far it comes.
+async fn read_on(run: &Run, extractor: &Extractor, walk: &Arc<Walk>) -> Result<WalkOutcome, Error> {
+    let (Some(first), Scope::Days(days)) = (walk.sources.first(), &walk.scope) else {
+        return Ok(extractor.read(walk.clone(), None, None).await?);
+    };
+    let Some(partition) = days.first().map(|day| Partition::Day(*day)) else {
+        return Ok(extractor.read(walk.clone(), None, None).await?);
+    };
+    let handle = run.states.source(&first.name).await?;
+    let before = handle.look(|state| state.partition(partition).and_then(|found| found.unfinished.clone()));
+    let read = async |resume: Option<Unfinished>| {
+        let (notes, mut noted) = mpsc::channel::<Unfinished>(1);
+        let keep = async {
+            while let Some(note) = noted.recv().await {
+                handle.commit(move |state| state.partition_mut(partition).unfinished = Some(note)).await?;
+            }
+            Ok::<_, Error>(())
+        };
+        let (outcome, kept) = tokio::join!(extractor.read(walk.clone(), resume, Some(notes)), keep);
+        // A state that cannot be written is the greater trouble.
+        kept?;
+        Ok::<_, Error>(outcome?)
+    };
+    match read(before.clone()).await {
+        // The cursor goes, and the pages before it with it: the walk begins again, once.
+        Err(Error::Extract(error)) if is_dead_cursor(&error) => {
+            tracing::warn!(source = walk.tables(), %error, "cursor dropped, partition begins again");
+            handle.commit(move |state| state.partition_mut(partition).unfinished = None).await?;
+            read(None).await
+        }
+        other => other,
+    }
 }
 
 fn is_dead_cursor(error: &ExtractError) -> bool {
@@ -162,33 +204,38 @@ fn is_dead_cursor(error: &ExtractError) -> bool {
 }
 
 /// A dead cursor is dropped together with its query, and the walk begins again, once.
-async fn restart_feed(extractor: &Extractor, walk: &Walk, error: ExtractError) -> Result<WalkOutcome, ExtractError> {
+async fn restart(extractor: &Extractor, walk: &Walk, error: ExtractError) -> Result<WalkOutcome, ExtractError> {
     match &walk.scope {
         Scope::Feed { resume: Some(_), since } => {
             tracing::warn!(source = walk.tables(), %error, "cursor dropped, feed begins again");
             let scope = Scope::Feed { resume: None, since: *since - chrono::TimeDelta::days(1) };
-            extractor.read(Arc::new(Walk { scope, ..walk.clone() })).await
+            extractor.read(Arc::new(Walk { scope, ..walk.clone() }), None, None).await
         }
         Scope::Feed { .. } => Err(error),
-        _ => extractor.read(Arc::new(walk.clone())).await,
+        _ => extractor.read(Arc::new(walk.clone()), None, None).await,
     }
 }
 
 /// Points the state at what a walk wrote for one partition. What the walk counted as a whole stands at its first.
-async fn commit(run: &Run, outcome: &WalkOutcome, extracted: &Extracted, first: bool) -> Result<(), Error> {
+/// Gives the objects that no state names, because the partition was found unchanged.
+async fn commit(run: &Run, outcome: &WalkOutcome, extracted: &Extracted, first: bool) -> Result<Vec<ObjectRef>, Error> {
     let handle = run.states.source(&extracted.source).await?;
     let partition = extracted.partition;
     let raw = raw_state(outcome, extracted, first);
     let before = handle.look(|state| state.partition(partition).and_then(|found| found.raw.clone()));
-    let unchanged = before.is_some_and(|before| before.content == raw.content);
-    if unchanged {
-        discard(run, &extracted.objects).await;
+    let same = before.filter(|before| before.content == raw.content);
+    let unchanged = same.is_some();
+    let mut surplus = Vec::new();
+    if let Some(before) = same {
+        // A walk that went on from a note may have brought the very objects that stand in the state already.
+        surplus.extend(extracted.objects.iter().filter(|object| !before.objects.contains(object)).cloned());
         // A list has nothing to settle; a day is final once it was read late enough.
         if partition != Partition::Snapshot {
             let at = raw.extracted_at;
             handle
                 .commit(move |state| {
                     let found = state.partition_mut(partition);
+                    found.unfinished = None;
                     if let Some(raw) = &mut found.raw {
                         raw.extracted_at = at;
                     }
@@ -201,13 +248,12 @@ async fn commit(run: &Run, outcome: &WalkOutcome, extracted: &Extracted, first: 
         handle
             .commit(move |state| {
                 let found = state.partition_mut(partition);
-                found.raw = Some(raw);
-                found.failure = None;
+                (found.raw, found.unfinished, found.failure) = (Some(raw), None, None);
             })
             .await?;
     }
     observe(run, extracted, &raw, unchanged);
-    Ok(())
+    Ok(surplus)
 }
 
 /// Adds what a feed brought to its days, and moves its cursor, in one commit: nothing it sent is sent again.

@@ -56,6 +56,8 @@ struct Run {
     shutdown: CancellationToken,
     contracts: BTreeMap<String, Contract>,
     cpu: Handle,
+    /// After how many pages an unfinished walk is noted.
+    note_every: u64,
     plan: Plan,
     /// Sources that the token or the organisation does not have: asking again for another day is of no use.
     ended: Mutex<BTreeSet<String>>,
@@ -185,6 +187,7 @@ impl Pipeline {
             shutdown,
             contracts,
             cpu,
+            note_every: self.config.checkpoint_pages.max(1),
             plan,
             ended: Mutex::default(),
         });

@@ -13,12 +13,13 @@ use serde::Deserialize;
 use url::Url;
 
 use super::error::SamsaraError;
-use super::limit::Limits;
+use super::limit::{Limits, Pass};
 use super::page::{Page, cut};
 use super::request::Request;
-use super::retry::{MAX_ATTEMPTS, backoff, is_transient, retry_after};
-use crate::config::{REGIONS, SamsaraConfig, Secret};
+use super::retry::{backoff, is_transient, retry_after};
+use crate::config::{REGIONS, RetryConfig, SamsaraConfig, Secret};
 use crate::events::{Event, Observer};
+use crate::json::Scanner;
 
 /// The API version that the declared schemas were written against; Samsara recommends always sending it.
 const API_VERSION: &str = "2025-10-23";
@@ -36,6 +37,7 @@ struct Shared {
     base: Url,
     token: Secret,
     limits: Limits,
+    retry: RetryConfig,
     observer: Arc<dyn Observer>,
 }
 
@@ -87,7 +89,8 @@ impl Client {
                 http: http.clone(),
                 base,
                 token: token.clone(),
-                limits: Limits::new(config.rate_share),
+                limits: Limits::new(config.rate_share, config.retry),
+                retry: config.retry,
                 observer: observer.clone(),
             }),
         };
@@ -163,24 +166,37 @@ impl Client {
         let shared = &self.shared;
         let url = shared.base.join(target).map_err(|error| SamsaraError::Setup(format!("{path}: {error}")))?;
         let started = Instant::now();
+        let attempts = match shared.limits.admit(endpoint, rate, tokio::time::Instant::now()) {
+            Ok(Pass::Free) => shared.retry.attempts,
+            Ok(Pass::Probe) => 1,
+            Err(reason) => return Err(SamsaraError::Resting { endpoint: path.into(), reason }),
+        };
         let mut attempt = 0;
         loop {
             attempt += 1;
             shared.limits.wait(endpoint, rate).await;
             let (reason, pause, server) = match self.attempt(url.clone()).await {
                 Ok(Ok(body)) => {
+                    shared.limits.answered(endpoint, rate);
                     shared.observer.observe(&Event::PageFetched { endpoint: path.into(), bytes: body.len() as u64 });
                     return Ok(Ok(body));
                 }
-                Ok(Err(answer)) if !is_transient(answer.status.as_u16()) => return Ok(Err(answer)),
+                Ok(Err(answer)) if !is_transient(answer.status.as_u16()) => {
+                    shared.limits.answered(endpoint, rate);
+                    return Ok(Err(answer));
+                }
                 Ok(Err(answer)) => {
+                    if answer.status == StatusCode::TOO_MANY_REQUESTS {
+                        shared.limits.slow_down(endpoint, rate, tokio::time::Instant::now());
+                    }
                     let id = answer.request_id.map(|id| format!(", request {id}")).unwrap_or_default();
                     let reason = format!("{}{id}", answer.status.as_u16());
                     (reason, answer.retry_after, answer.status.is_server_error())
                 }
                 Err(fault) => (fault, None, false),
             };
-            if attempt >= MAX_ATTEMPTS {
+            if attempt >= attempts {
+                shared.limits.exhausted(endpoint, rate, &reason, tokio::time::Instant::now());
                 let elapsed = started.elapsed();
                 return Err(SamsaraError::Unavailable {
                     endpoint: path.into(),
@@ -191,7 +207,7 @@ impl Client {
                 });
             }
             // The server's own word on when to come back, never less than a little random pause.
-            let jitter = backoff(attempt, rand::random());
+            let jitter = backoff(&shared.retry, attempt, rand::random());
             let wait = pause.map_or(jitter, |pause| pause + jitter.mul_f64(0.1));
             if pause.is_some() {
                 shared.limits.pause(endpoint, rate, wait);
@@ -218,10 +234,10 @@ impl Client {
         let headers = response.headers().clone();
         let body = response.bytes().await.map_err(fault)?;
         if status.is_success() {
-            // A gateway may answer 200 with a page for people: that is a fault, not data.
-            return match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
-                Some(b'{' | b'[') => Ok(Ok(body)),
-                _ => Err(format!("{} with a body that is not JSON", status.as_u16())),
+            // A gateway may answer 200 with a page for people, or with a part of ours: that is a fault, not data.
+            return match is_whole(&body) {
+                Ok(()) => Ok(Ok(body)),
+                Err(reason) => Err(format!("{} with a body that is no whole JSON document: {reason}", status.as_u16())),
             };
         }
         Ok(Err(Answer::read(status, &headers, &body)))
@@ -247,6 +263,16 @@ impl Answer {
                 .and_then(|value| retry_after(value, Utc::now())),
         }
     }
+}
+
+/// Whether the body is one JSON object or list, from its first byte to its last.
+fn is_whole(body: &[u8]) -> Result<(), String> {
+    std::str::from_utf8(body).map_err(|error| format!("byte {} is not UTF-8", error.valid_up_to()))?;
+    let mut scanner = Scanner::new(body, 0);
+    if !matches!(scanner.peek(), Some(b'{' | b'[')) {
+        return Err("it begins with neither `{` nor `[`".into());
+    }
+    scanner.value().and_then(|_| scanner.end()).map_err(|error| error.to_string())
 }
 
 /// The two ways in which the live API says that a cursor is of no use any more.
@@ -283,6 +309,12 @@ impl Pager {
     /// What is asked.
     pub fn request(&self) -> &Request {
         &self.request
+    }
+
+    /// Counts on from a walk that had read `pages` before.
+    pub fn after(mut self, pages: u64) -> Self {
+        self.number = pages;
+        self
     }
 
     /// The next page, or `None` after the last.

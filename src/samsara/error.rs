@@ -74,6 +74,16 @@ pub enum SamsaraError {
         /// Whether the server itself failed (5xx), so that a smaller window may help.
         server: bool,
     },
+    /// The endpoint is left alone for a while.
+    #[error(
+        "{endpoint} is not asked for the time being: too many requests in a row failed for good, the last with: {reason}"
+    )]
+    Resting {
+        /// Path below the host.
+        endpoint: String,
+        /// Status or fault of the last try.
+        reason: String,
+    },
     /// A page contradicts the protocol.
     #[error("page {page} of {endpoint}?{query}: {reason}")]
     BadPage {
@@ -97,6 +107,11 @@ impl SamsaraError {
         matches!(self, Self::NoToken | Self::TokenRefused { .. } | Self::Setup(_))
     }
 
+    /// Whether the server could not manage the request, so that a smaller one may do.
+    pub fn asks_for_less(&self) -> bool {
+        matches!(self, Self::Unavailable { server: true, .. } | Self::Refused { status: 413, .. })
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
@@ -104,7 +119,7 @@ impl SamsaraError {
             Self::TokenRefused { .. } => {
                 Some("check the token, and SAMSARA_REGION (us, eu, ca): a token works in its own region only")
             }
-            Self::Unavailable { .. } => Some("run again: what is complete is kept"),
+            Self::Unavailable { .. } | Self::Resting { .. } => Some("run again: what is complete is kept"),
             _ => None,
         }
     }

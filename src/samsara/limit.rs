@@ -8,6 +8,8 @@ use std::time::Duration;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::time::Instant;
 
+use crate::config::RetryConfig;
+
 /// Samsara's documented limit per token, all endpoints together.
 const PER_TOKEN: f64 = 150.0;
 
@@ -16,23 +18,65 @@ pub(super) struct Limits {
     token: DefaultDirectRateLimiter,
     endpoints: Mutex<HashMap<String, Arc<Endpoint>>>,
     share: f64,
+    retry: RetryConfig,
 }
 
 struct Endpoint {
     rate: DefaultDirectRateLimiter,
+    period: Duration,
     /// A 429 pauses the whole endpoint, not only the request that got it.
     paused_until: Mutex<Option<Instant>>,
+    pace: Mutex<Pace>,
+    breaker: Mutex<Breaker>,
 }
+
+/// How much slower than documented the endpoint is asked, since it said that it was too much.
+struct Pace {
+    stretch: f64,
+    next: Instant,
+    slowed: Option<Instant>,
+}
+
+/// Requests in a row that used up their tries.
+#[derive(Default)]
+struct Breaker {
+    exhausted: u32,
+    reason: String,
+    open_until: Option<Instant>,
+}
+
+/// How a request may go out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pass {
+    /// With all its tries.
+    Free,
+    /// Once, to see whether the endpoint is back.
+    Probe,
+}
+
+/// An endpoint is asked no slower than this part of its documented rate.
+const SLOWEST: f64 = 16.0;
+/// Refusals within this time are one refusal: the requests were under way together.
+const ONE_REFUSAL: Duration = Duration::from_secs(1);
 
 impl Limits {
     /// `share` is the part of each rate to use.
-    pub(super) fn new(share: f64) -> Self {
-        Self { token: limiter(PER_TOKEN * share), endpoints: Mutex::default(), share }
+    pub(super) fn new(share: f64, retry: RetryConfig) -> Self {
+        Self { token: limiter(PER_TOKEN * share).0, endpoints: Mutex::default(), share, retry }
     }
 
     /// Waits until a request to `endpoint` may go out.
     pub(super) async fn wait(&self, endpoint: &str, per_second: f64) {
         let limiter = self.endpoint(endpoint, per_second);
+        let turn = {
+            let mut pace = locked(&limiter.pace);
+            let turn = pace.next.max(Instant::now());
+            if pace.stretch > 1.0 {
+                pace.next = turn + limiter.period.mul_f64(pace.stretch);
+            }
+            turn
+        };
+        tokio::time::sleep_until(turn).await;
         loop {
             limiter.rate.until_ready().await;
             self.token.until_ready().await;
@@ -41,6 +85,50 @@ impl Limits {
                 Some(until) if until > Instant::now() => tokio::time::sleep_until(until).await,
                 _ => return,
             }
+        }
+    }
+
+    /// Whether `endpoint` may be asked at all; if not, why it is left alone.
+    pub(super) fn admit(&self, endpoint: &str, per_second: f64, now: Instant) -> Result<Pass, String> {
+        let limiter = self.endpoint(endpoint, per_second);
+        let mut breaker = locked(&limiter.breaker);
+        match breaker.open_until {
+            None => Ok(Pass::Free),
+            Some(until) if now < until => Err(breaker.reason.clone()),
+            Some(_) => {
+                // One goes to see; the others wait for what it finds.
+                breaker.open_until = Some(now + self.retry.cool_down);
+                Ok(Pass::Probe)
+            }
+        }
+    }
+
+    /// The endpoint gave an answer that counts.
+    pub(super) fn answered(&self, endpoint: &str, per_second: f64) {
+        let limiter = self.endpoint(endpoint, per_second);
+        *locked(&limiter.breaker) = Breaker::default();
+        let mut pace = locked(&limiter.pace);
+        pace.stretch = (pace.stretch * 0.95).max(1.0);
+    }
+
+    /// A request to it has used up its tries.
+    pub(super) fn exhausted(&self, endpoint: &str, per_second: f64, reason: &str, now: Instant) {
+        let limiter = self.endpoint(endpoint, per_second);
+        let mut breaker = locked(&limiter.breaker);
+        breaker.exhausted = breaker.exhausted.saturating_add(1);
+        breaker.reason = reason.into();
+        if breaker.exhausted >= self.retry.give_up_after {
+            breaker.open_until = Some(now + self.retry.cool_down);
+        }
+    }
+
+    /// It said that it was asked too often: half as often from here, and slowly back.
+    pub(super) fn slow_down(&self, endpoint: &str, per_second: f64, now: Instant) {
+        let limiter = self.endpoint(endpoint, per_second);
+        let mut pace = locked(&limiter.pace);
+        if pace.slowed.is_none_or(|slowed| now.duration_since(slowed) >= ONE_REFUSAL) {
+            pace.stretch = (pace.stretch * 2.0).min(SLOWEST);
+            pace.slowed = Some(now);
         }
     }
 
@@ -57,15 +145,73 @@ impl Limits {
         endpoints
             .entry(endpoint.to_string())
             .or_insert_with(|| {
-                Arc::new(Endpoint { rate: limiter(per_second * self.share), paused_until: Mutex::new(None) })
+                let (rate, period) = limiter(per_second * self.share);
+                let pace = Mutex::new(Pace { stretch: 1.0, next: Instant::now(), slowed: None });
+                let (paused_until, breaker) = (Mutex::new(None), Mutex::default());
+                Arc::new(Endpoint { rate, period, paused_until, pace, breaker })
             })
             .clone()
     }
 }
 
-fn limiter(per_second: f64) -> DefaultDirectRateLimiter {
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn limiter(per_second: f64) -> (DefaultDirectRateLimiter, Duration) {
     let period = Duration::try_from_secs_f64(1.0 / per_second).unwrap_or(Duration::from_secs(1));
     // A burst of one: requests go out evenly, so that no second holds more than the rate.
     let quota = Quota::with_period(period.max(Duration::from_nanos(1))).map(|quota| quota.allow_burst(NonZeroU32::MIN));
-    RateLimiter::direct(quota.unwrap_or(Quota::per_second(NonZeroU32::MIN)))
+    (RateLimiter::direct(quota.unwrap_or(Quota::per_second(NonZeroU32::MIN))), period)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> Limits {
+        let retry = RetryConfig { give_up_after: 3, cool_down: Duration::from_secs(30), ..RetryConfig::default() };
+        Limits::new(1.0, retry)
+    }
+
+    #[test]
+    fn a_dead_endpoint_is_left_alone_and_tried_by_one_request() {
+        let limits = limits();
+        let mut now = Instant::now();
+        for _ in 0..2 {
+            limits.exhausted("/a", 5.0, "503", now);
+            assert_eq!(limits.admit("/a", 5.0, now), Ok(Pass::Free));
+        }
+        limits.exhausted("/a", 5.0, "503, request 7", now);
+        assert_eq!(limits.admit("/a", 5.0, now), Err("503, request 7".into()));
+        assert_eq!(limits.admit("/b", 5.0, now), Ok(Pass::Free), "other endpoints are not meant");
+        now += Duration::from_secs(31);
+        assert_eq!(limits.admit("/a", 5.0, now), Ok(Pass::Probe));
+        assert!(limits.admit("/a", 5.0, now).is_err(), "one goes to see, not all");
+        limits.exhausted("/a", 5.0, "503", now);
+        assert!(limits.admit("/a", 5.0, now).is_err());
+        now += Duration::from_secs(31);
+        assert_eq!(limits.admit("/a", 5.0, now), Ok(Pass::Probe));
+        limits.answered("/a", 5.0);
+        assert_eq!(limits.admit("/a", 5.0, now), Ok(Pass::Free));
+    }
+
+    #[test]
+    fn an_endpoint_that_says_too_many_is_asked_half_as_often_and_comes_back() {
+        let limits = limits();
+        let mut now = Instant::now();
+        let stretch = |limits: &Limits| locked(&limits.endpoint("/a", 5.0).pace).stretch;
+        limits.slow_down("/a", 5.0, now);
+        limits.slow_down("/a", 5.0, now);
+        assert_eq!(stretch(&limits), 2.0, "refusals of requests under way together are one");
+        for _ in 0..10 {
+            now += Duration::from_secs(2);
+            limits.slow_down("/a", 5.0, now);
+        }
+        assert_eq!(stretch(&limits), SLOWEST);
+        for _ in 0..100 {
+            limits.answered("/a", 5.0);
+        }
+        assert_eq!(stretch(&limits), 1.0);
+    }
 }

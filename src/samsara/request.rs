@@ -19,6 +19,16 @@ pub struct Window {
     pub end: DateTime<Utc>,
 }
 
+impl Window {
+    /// Its two halves, cut at a whole minute; none if they were shorter than `floor`.
+    pub fn halves(self, floor: TimeDelta) -> Option<[Self; 2]> {
+        let minutes = (self.end - self.start).num_minutes() / 2;
+        let middle = self.start + TimeDelta::minutes(minutes);
+        let halves = [Self { start: self.start, end: middle }, Self { start: middle, end: self.end }];
+        halves.iter().all(|half| half.end - half.start >= floor).then_some(halves)
+    }
+}
+
 /// One walk over pages.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
@@ -104,6 +114,11 @@ impl Request {
             scope: source.scope.clone(),
             endless: source.kind == crate::catalog::SourceKind::Feed,
         })
+    }
+
+    /// Path and query without cursor: what a cursor is bound to.
+    pub fn identity(&self) -> String {
+        self.target(None)
     }
 
     /// Path and query of the page at `cursor`.

@@ -4,12 +4,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-/// Tries of one request in all.
-pub(super) const MAX_ATTEMPTS: u32 = 8;
-/// The first wait is at most this long; each further one at most twice the one before.
-const BASE: Duration = Duration::from_millis(500);
-/// And none is longer than this.
-const CAP: Duration = Duration::from_secs(30);
+use crate::config::RetryConfig;
+
 /// A server that names a longer pause than this is not waited for in one go.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 
@@ -19,8 +15,8 @@ pub(super) fn is_transient(status: u16) -> bool {
 }
 
 /// Exponential back-off with full jitter: `random` is in `[0, 1)`.
-pub(super) fn backoff(attempt: u32, random: f64) -> Duration {
-    let ceiling = BASE.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(CAP);
+pub(super) fn backoff(config: &RetryConfig, attempt: u32, random: f64) -> Duration {
+    let ceiling = config.base.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(config.cap);
     ceiling.mul_f64(random.clamp(0.0, 1.0))
 }
 
@@ -57,9 +53,10 @@ mod tests {
 
     #[test]
     fn waits_grow_to_the_cap_and_never_overflow() {
-        assert_eq!(backoff(1, 1.0), BASE);
-        assert_eq!(backoff(3, 1.0), BASE * 4);
-        assert_eq!(backoff(u32::MAX, 1.0), CAP);
-        assert_eq!(backoff(5, 0.0), Duration::ZERO);
+        let config = RetryConfig::default();
+        assert_eq!(backoff(&config, 1, 1.0), config.base);
+        assert_eq!(backoff(&config, 3, 1.0), config.base * 4);
+        assert_eq!(backoff(&config, u32::MAX, 1.0), config.cap);
+        assert_eq!(backoff(&config, 5, 0.0), Duration::ZERO);
     }
 }

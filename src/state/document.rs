@@ -53,9 +53,53 @@ pub struct PartitionState {
     /// Where the raw rows themselves were loaded, if that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raw_load: Option<Load>,
+    /// A walk that begins with this partition and was not read to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unfinished: Option<Unfinished>,
     /// What was made of them, by model.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub models: BTreeMap<String, ModelState>,
+}
+
+/// What an unfinished walk has brought so far, and where it goes on.
+///
+/// It stands at the walk's first source and partition, and speaks for all of them, so that it changes as one step.
+/// It makes nothing complete: some endpoints page by vehicle, and half their pages are all days of some vehicles.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unfinished {
+    /// Path and query without cursor. The cursor is bound to them, so a plan that asks otherwise begins anew.
+    pub query: String,
+    /// The cursor behind the last page that is safe.
+    pub cursor: String,
+    /// Pages that are safe.
+    pub pages: u64,
+    /// Records in them.
+    pub records: u64,
+    /// Values of theirs that went to `_rescued_data`.
+    pub rescued: u64,
+    /// Digest of their records.
+    pub content: String,
+    /// When the walk began.
+    pub extracted_at: DateTime<Utc>,
+    /// Their rows, by source and partition.
+    pub parts: Vec<UnfinishedPart>,
+}
+
+/// The rows of one source and partition in an unfinished walk.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnfinishedPart {
+    /// The source.
+    pub source: String,
+    /// The partition.
+    pub partition: String,
+    /// The raw objects.
+    pub objects: Vec<ObjectRef>,
+    /// Rows and readings that the partition owns.
+    pub kept: u64,
+    /// And all that were looked at.
+    pub total: u64,
 }
 
 /// The raw rows of a complete partition.

@@ -17,7 +17,10 @@ use tokio::time::Instant;
 use crate::store::layout::state_object;
 use crate::store::{Bucket, StoreError, Version};
 
-pub use document::{Failure, Feed, Load, ModelState, PartitionState, RawState, SourceState, Started, VERSION};
+pub use document::{
+    Failure, Feed, Load, ModelState, PartitionState, RawState, SourceState, Started, Unfinished, UnfinishedPart,
+    VERSION,
+};
 pub use lock::{Fence, Holder, LockError, RunLock};
 
 /// Cloud Storage takes one write a second per object.
