@@ -20,6 +20,7 @@ mod load_jobs;
 mod loading;
 mod privacy;
 mod program;
+mod read_back;
 mod rerun;
 mod support;
 mod truth;
