@@ -6,7 +6,7 @@ use crate::extract::ExtractError;
 use crate::load::LoadError;
 use crate::plan::SelectionError;
 use crate::samsara::SamsaraError;
-use crate::state::StateError;
+use crate::state::{LockError, StateError};
 use crate::store::StoreError;
 use crate::transform::TransformError;
 
@@ -31,6 +31,8 @@ pub enum Error {
     #[error(transparent)]
     State(#[from] StateError),
     #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error(transparent)]
     Store(#[from] StoreError),
     /// What the command line says cannot be done.
     #[error("{0}")]
@@ -51,11 +53,20 @@ impl Error {
             || matches!(self, Self::Samsara(SamsaraError::NoToken))
     }
 
+    /// Whether another run is at work, so that nothing was begun.
+    pub fn is_locked(&self) -> bool {
+        matches!(self, Self::Lock(LockError::Held { .. }))
+    }
+
     /// What to do about it, where the message does not say already.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Samsara(error) => error.hint(),
             Self::Extract(error) => error.api().and_then(SamsaraError::hint),
+            Self::Lock(LockError::Held { .. }) => {
+                Some("wait for it with --wait; a run that died elsewhere is taken over when its time is up")
+            }
+            Self::Lock(LockError::Lost { .. }) => Some("run again: what is complete is kept"),
             Self::Selection(SelectionError::Unknown { .. }) => Some("`samsara-etl tables` lists them"),
             _ => None,
         }

@@ -8,8 +8,8 @@ use super::query::{Format, answer};
 use super::run::run_once;
 use super::{Context, Exit};
 use crate::config::{
-    BucketLocation, Config, DEMO_FOLDER, GoogleAccess, LoadOptions, SamsaraConfig, Secret, StorageConfig,
-    WarehouseConfig,
+    BucketLocation, CHECKPOINT_PAGES, Config, DEMO_FOLDER, GoogleAccess, LoadOptions, LockConfig, RetryConfig,
+    SamsaraConfig, Secret, StorageConfig, WarehouseConfig,
 };
 use crate::error::Error;
 use crate::plan::{Dates, Selection, Stage, Wish};
@@ -74,7 +74,12 @@ impl Demo {
         let folder = context.directory.join(DEMO_FOLDER);
         let url = simulator.url().parse().map_err(|error| Error::Usage(format!("simulator address: {error}")))?;
         Ok(Config {
-            samsara: SamsaraConfig { token: Some(Secret::new(simulator.token())), url: Some(url), rate_share: 1.0 },
+            samsara: SamsaraConfig {
+                token: Some(Secret::new(simulator.token())),
+                url: Some(url),
+                rate_share: 1.0,
+                retry: RetryConfig::default(),
+            },
             storage: StorageConfig {
                 raw: BucketLocation::Folder(folder.join("raw")),
                 flattened: BucketLocation::Folder(folder.join("flattened")),
@@ -86,6 +91,8 @@ impl Demo {
             sql_memory: 1 << 30,
             hash_salt: None,
             load: LoadOptions::default(),
+            lock: LockConfig::default(),
+            checkpoint_pages: CHECKPOINT_PAGES,
         })
     }
 }

@@ -14,6 +14,8 @@ pub enum Exit {
     Usage = 2,
     /// Some tables failed; the others are complete.
     Partial = 3,
+    /// Another run is at work on the same buckets; nothing was begun.
+    Locked = 4,
     /// Stopped by SIGINT; the next run goes on.
     Interrupted = 130,
     /// Stopped by SIGTERM; the next run goes on.

@@ -125,7 +125,11 @@ fn complain(error: &Error) -> Exit {
     if let Some(hint) = error.hint() {
         eprintln!("hint: {hint}");
     }
-    if error.is_usage() { Exit::Usage } else { Exit::Failure }
+    match error {
+        error if error.is_usage() => Exit::Usage,
+        error if error.is_locked() => Exit::Locked,
+        _ => Exit::Failure,
+    }
 }
 
 /// Begins to log: to stderr for people, and for runs as JSON lines to a file below `directory`.

@@ -15,6 +15,7 @@ use crate::events::LogEvents;
 use crate::pipeline::Pipeline;
 use crate::plan::Wish;
 use crate::report::RunReport;
+use crate::state::LockError;
 use crate::store::Bucket;
 
 /// Bring tables up to date: API → raw Parquet → SQL → flattened Parquet → warehouse.
@@ -38,6 +39,9 @@ pub(super) struct Run {
     /// Load this list although it has become much shorter; may be given again
     #[arg(long, value_name = "TABLE|ALL")]
     accept_shrunken: Vec<String>,
+    /// Wait for another run on the same buckets to end, instead of giving up
+    #[arg(long)]
+    wait: bool,
 }
 
 impl Run {
@@ -52,6 +56,7 @@ impl Run {
                 false => selected(&catalog, &wish, "--accept-shrunken", &self.accept_shrunken)?,
             },
         };
+        config.lock.wait = self.wait;
         if self.dry_run {
             let pipeline = Pipeline::new(config, catalog)?;
             super::output::print(format_args!("{}\n", pipeline.plan(wish).await?))?;
@@ -105,7 +110,12 @@ pub(super) async fn run_once(config: Config, catalog: Catalog, wish: Wish) -> Re
     let signals = Signals::listen();
     let pipeline = Pipeline::new(config, catalog)?;
     let plan = pipeline.plan(wish).await?;
-    let report = pipeline.run(plan, vec![Arc::new(LogEvents)], signals.shutdown.clone()).await?;
+    let result = pipeline.run(plan, vec![Arc::new(LogEvents)], signals.shutdown.clone()).await;
+    let report = match (result, signals.exit()) {
+        // Told to stop while it waited for the lock: nothing was begun.
+        (Err(Error::Lock(LockError::Stopped { .. })), Some(signal)) => return Ok((RunReport::default(), signal)),
+        (result, _) => result?,
+    };
     let exit = match (signals.exit(), report.failures.is_empty(), report.did_something()) {
         (Some(signal), _, _) => signal,
         (None, true, _) => Exit::Success,

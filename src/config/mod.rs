@@ -6,6 +6,7 @@ mod secret;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use url::Url;
 
@@ -36,6 +37,10 @@ pub struct Config {
     pub hash_salt: Option<Secret>,
     /// How to load.
     pub load: LoadOptions,
+    /// How to keep other runs off the same buckets.
+    pub lock: LockConfig,
+    /// An unfinished walk is noted in the state each time this many pages are safe in the raw bucket.
+    pub checkpoint_pages: u64,
 }
 
 /// How to load, where the usual way is not the right one.
@@ -47,6 +52,53 @@ pub struct LoadOptions {
     pub accept_shrunken: BTreeSet<String>,
 }
 
+/// How to keep other runs off the same buckets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LockConfig {
+    /// Whether to wait for another run to end.
+    pub wait: bool,
+    /// A run that was not heard of for this long is gone.
+    pub expiry: Duration,
+}
+
+impl Default for LockConfig {
+    fn default() -> Self {
+        Self { wait: false, expiry: Duration::from_secs(120) }
+    }
+}
+
+/// How patient to be with the API.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RetryConfig {
+    /// Tries of one request in all.
+    pub attempts: u32,
+    /// The first wait is at most this long; each further one at most twice the one before.
+    pub base: Duration,
+    /// And none is longer than this.
+    pub cap: Duration,
+    /// After this many requests in a row that used up their tries, an endpoint is left alone for a while.
+    pub give_up_after: u32,
+    /// For this long; then one request tries it.
+    pub cool_down: Duration,
+}
+
+impl Default for RetryConfig {
+    fn default() -> Self {
+        Self {
+            attempts: 8,
+            base: Duration::from_millis(500),
+            cap: Duration::from_secs(30),
+            // A heavy window is split five times before its floor, and each half may fail first: one such window
+            // must not make its endpoint look dead.
+            give_up_after: 6,
+            cool_down: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Pages between two notes of an unfinished walk, unless told otherwise.
+pub const CHECKPOINT_PAGES: u64 = 50;
+
 /// How to reach Samsara.
 #[derive(Debug, Clone)]
 pub struct SamsaraConfig {
@@ -56,6 +108,8 @@ pub struct SamsaraConfig {
     pub url: Option<Url>,
     /// Which part of the documented rates to use, above 0 and at most 1.
     pub rate_share: f64,
+    /// How patient to be.
+    pub retry: RetryConfig,
 }
 
 /// Where objects lie.
@@ -204,6 +258,7 @@ impl Config {
                 token: environment.get(env::SAMSARA_API_TOKEN).map(Secret::new),
                 url: api_url(environment)?,
                 rate_share: overrides.rate_share.unwrap_or(1.0),
+                retry: RetryConfig::default(),
             },
             storage,
             warehouse,
@@ -212,6 +267,8 @@ impl Config {
             sql_memory: 2 << 30,
             hash_salt: environment.get(env::SAMSARA_ETL_HASH_SALT).map(Secret::new),
             load: LoadOptions::default(),
+            lock: LockConfig::default(),
+            checkpoint_pages: CHECKPOINT_PAGES,
         })
     }
 }

@@ -297,6 +297,8 @@ impl Loader<'_> {
             let started = Started { target: target.into(), job, attempt: batch.attempt };
             change(handle, model, &parts, move |state, _| state.started = Some(started.clone())).await?;
         }
+        // A partition replaced by a run that lost its lock could undo what its successor has loaded.
+        self.run.states.fence().check()?;
         match load(self.warehouse, contract, &batch).await {
             Ok(loaded) => self.note(handle, model, parts, loaded, begun).await,
             Err(error) => {

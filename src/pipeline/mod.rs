@@ -27,7 +27,7 @@ use crate::load::{self, Warehouse};
 use crate::plan::{self, Plan, Stage, Wish};
 use crate::report::{RunReport, Tally};
 use crate::samsara::{Client, SamsaraError};
-use crate::state::StateStore;
+use crate::state::{RunLock, StateStore};
 use crate::store::Bucket;
 use crate::store::layout::{Partition, RunId};
 use crate::transform::{Contract, Transformer, bind};
@@ -111,12 +111,43 @@ impl Pipeline {
     }
 
     /// Does what the plan says. Failures of single tables are in the report; an error ends the run.
+    ///
+    /// The run lock of the buckets is held meanwhile. If another run has changed the state since the plan was made,
+    /// the plan is made anew: it would speak of days that are complete by now.
     pub async fn run(
         &self,
         plan: Plan,
         observers: Vec<Arc<dyn Observer>>,
         shutdown: CancellationToken,
     ) -> Result<RunReport, Error> {
+        let id = RunId::new(Utc::now());
+        // Our own token: the caller's is not ours to cancel when a run has to stop by itself.
+        let stop = shutdown.child_token();
+        let lock = RunLock::acquire(&self.raw, &id, &self.config.lock, &stop).await?;
+        self.states.fence().guard(&lock);
+        let result = match self.under_lock(id, plan, observers, stop).await {
+            Ok(mut report) => {
+                report.cancelled = shutdown.is_cancelled();
+                lock.check().map(|()| report).map_err(Error::from)
+            }
+            Err(error) => Err(lock.check().map_or_else(Error::from, |()| error)),
+        };
+        self.states.fence().lift();
+        lock.release().await;
+        result
+    }
+
+    async fn under_lock(
+        &self,
+        id: RunId,
+        plan: Plan,
+        observers: Vec<Arc<dyn Observer>>,
+        shutdown: CancellationToken,
+    ) -> Result<RunReport, Error> {
+        let plan = match self.states.refresh().await? {
+            true => self.plan(plan.wish).await?,
+            false => plan,
+        };
         let tally = Arc::new(Tally::default());
         let recorder = Arc::new(audit::Recorder::default());
         let mut all = observers;
@@ -149,9 +180,9 @@ impl Pipeline {
             catalog: self.catalog.clone(),
             states: self.states.clone(),
             raw: self.raw.clone(),
-            id: RunId::new(Utc::now()),
+            id,
             observer,
-            shutdown: shutdown.clone(),
+            shutdown,
             contracts,
             cpu,
             plan,
@@ -191,7 +222,6 @@ impl Pipeline {
         }
         let mut report = tally.report();
         report.run = run.id.to_string();
-        report.cancelled = shutdown.is_cancelled();
         ended?;
         Ok(report)
     }

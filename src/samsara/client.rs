@@ -64,6 +64,15 @@ struct Answer {
 impl Client {
     /// Connects: where no host is configured, asks each region's `/me` which one accepts the token.
     pub async fn connect(config: &SamsaraConfig, observer: Arc<dyn Observer>) -> Result<Self, SamsaraError> {
+        let hosts: Vec<&str> = REGIONS.iter().map(|(_, url)| *url).collect();
+        Self::connect_among(config, observer, &hosts).await
+    }
+
+    async fn connect_among(
+        config: &SamsaraConfig,
+        observer: Arc<dyn Observer>,
+        hosts: &[&str],
+    ) -> Result<Self, SamsaraError> {
         let token = config.token.clone().ok_or(SamsaraError::NoToken)?;
         let http = reqwest::Client::builder()
             .user_agent(concat!("samsara-etl/", env!("CARGO_PKG_VERSION")))
@@ -86,7 +95,7 @@ impl Client {
             return Ok(client(base.clone()));
         }
         let mut request_id = None;
-        for (_, url) in REGIONS {
+        for url in hosts {
             let base = Url::parse(url).map_err(|error| SamsaraError::Setup(error.to_string()))?;
             let candidate = client(base);
             match candidate.accepts_token().await? {
@@ -279,8 +288,8 @@ impl Pager {
     /// The next page, or `None` after the last.
     ///
     /// The end is told by `hasNextPage` alone, never by the number of rows; a stream without end is left at its
-    /// second empty page in a row. A page that promises another without a cursor, or with one seen before, is an error and
-    /// never an end.
+    /// second empty page in a row, or at the first that leads back to itself. A page that promises another without a
+    /// cursor, or with one seen before, is an error and never an end.
     pub async fn next(&mut self) -> Result<Option<Page>, SamsaraError> {
         if self.ended {
             return Ok(None);
@@ -290,9 +299,9 @@ impl Pager {
         let page = cut(&body, &self.request.records, &self.request.page_echoes, self.request.pagination, self.number)
             .map_err(|error| self.bad_page(error.to_string()))?;
         self.empty = if page.is_empty { self.empty + 1 } else { 0 };
-        // One empty page in the middle of a stream is a pause; two, or one that leads nowhere, are its end for now.
-        let pause = page.is_empty && (self.empty >= 2 || page.cursor.is_none() || page.cursor == self.cursor);
-        if !page.has_next || (self.request.endless && pause) {
+        // A stream holds a page back now and then: one empty page that leads somewhere else is not its end yet.
+        let stands_still = page.cursor.is_none() || page.cursor == self.cursor || self.empty > 1;
+        if !page.has_next || (self.request.endless && page.is_empty && stands_still) {
             self.ended = true;
             return Ok(Some(page));
         }
@@ -318,5 +327,36 @@ impl Pager {
             page: self.number,
             reason,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::RetryConfig;
+    use crate::events::Observers;
+    use crate::simulator::{Simulator, SimulatorConfig};
+
+    async fn host(token: &str) -> Simulator {
+        Simulator::start(SimulatorConfig { token: token.into(), ..SimulatorConfig::default() }).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_region_is_the_host_that_accepts_the_token() {
+        let (us, eu) = (host("of-the-us").await, host("of-the-eu").await);
+        let hosts = [us.url(), eu.url()];
+        let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
+        let connect = |token: &str| {
+            let token = Some(Secret::new(token));
+            let config = SamsaraConfig { token, url: None, rate_share: 1.0, retry: RetryConfig::default() };
+            let hosts = hosts.clone();
+            async move { Client::connect_among(&config, Arc::new(Observers::default()), &hosts).await }
+        };
+        let client = connect("of-the-eu").await.unwrap();
+        assert_eq!(client.base().as_str().trim_end_matches('/'), eu.url());
+        assert!(us.requests().iter().chain(&eu.requests()).all(|request| request.path == "/me"));
+        let refused = connect("of-nobody").await.unwrap_err();
+        assert!(matches!(refused, SamsaraError::TokenRefused { .. }), "{refused}");
+        assert!(!refused.to_string().contains("of-nobody"));
     }
 }

@@ -3,12 +3,14 @@
 //! Objects are written first, the state points at them after: what no state names does not exist.
 
 mod document;
+pub mod lock;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -16,9 +18,12 @@ use crate::store::layout::state_object;
 use crate::store::{Bucket, StoreError, Version};
 
 pub use document::{Failure, Feed, Load, ModelState, PartitionState, RawState, SourceState, Started, VERSION};
+pub use lock::{Fence, Holder, LockError, RunLock};
 
 /// Cloud Storage takes one write a second per object.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
+/// Documents that are read at a time.
+const READS_AT_A_TIME: usize = 16;
 
 /// A state document that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +47,9 @@ pub enum StateError {
         /// Its version.
         found: u32,
     },
+    /// The run lost its lock, so nothing may be written.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// An earlier write of the same document failed, so nothing further may be written.
     #[error("{uri} could not be written: {reason}")]
     Failed {
@@ -56,13 +64,14 @@ pub enum StateError {
 #[derive(Debug, Clone)]
 pub struct StateStore {
     bucket: Bucket,
+    fence: Fence,
     open: Arc<tokio::sync::Mutex<HashMap<String, SourceHandle>>>,
 }
 
 impl StateStore {
     /// The documents in `bucket`.
     pub fn new(bucket: Bucket) -> Self {
-        Self { bucket, open: Arc::default() }
+        Self { bucket, fence: Fence::default(), open: Arc::default() }
     }
 
     /// The document of a source; an empty one if there is none yet.
@@ -71,9 +80,38 @@ impl StateStore {
         if let Some(handle) = open.get(name) {
             return Ok(handle.clone());
         }
-        let handle = SourceHandle::read(self.bucket.clone(), name).await?;
+        let handle = SourceHandle::read(self.bucket.clone(), self.fence.clone(), name).await?;
         open.insert(name.to_string(), handle.clone());
         Ok(handle)
+    }
+
+    /// What every commit has to pass.
+    pub fn fence(&self) -> &Fence {
+        &self.fence
+    }
+
+    /// Looks again at every document that was read before, and tells whether any has changed meanwhile: what was
+    /// read without the run lock may be out of date once the lock is had.
+    pub async fn refresh(&self) -> Result<bool, StateError> {
+        let mut open = self.open.lock().await;
+        let names: Vec<String> = open.keys().cloned().collect();
+        let fresh: Vec<(String, SourceHandle)> = stream::iter(names)
+            .map(|name| async move {
+                let handle = SourceHandle::read(self.bucket.clone(), self.fence.clone(), &name).await?;
+                Ok::<_, StateError>((name, handle))
+            })
+            .buffer_unordered(READS_AT_A_TIME)
+            .try_collect()
+            .await?;
+        let mut changed = false;
+        for (name, handle) in fresh {
+            let before = open.get(&name).map(|before| before.look(Clone::clone));
+            if before.is_none_or(|before| handle.look(|state| *state != before)) {
+                changed = true;
+            }
+            open.insert(name, handle);
+        }
+        Ok(changed)
     }
 }
 
@@ -88,6 +126,7 @@ pub struct SourceHandle {
 
 struct Shared {
     bucket: Bucket,
+    fence: Fence,
     key: String,
     current: Mutex<SourceState>,
     waiting: Mutex<Vec<(Change, Done)>>,
@@ -107,7 +146,7 @@ impl std::fmt::Debug for SourceHandle {
 }
 
 impl SourceHandle {
-    async fn read(bucket: Bucket, name: &str) -> Result<Self, StateError> {
+    async fn read(bucket: Bucket, fence: Fence, name: &str) -> Result<Self, StateError> {
         let key = state_object(name);
         let uri = bucket.uri(&key);
         let (state, version) = match bucket.read(&key).await? {
@@ -117,6 +156,7 @@ impl SourceHandle {
         Ok(Self {
             shared: Arc::new(Shared {
                 bucket,
+                fence,
                 key,
                 current: Mutex::new(state),
                 waiting: Mutex::default(),
@@ -175,6 +215,7 @@ impl SourceHandle {
             change(&mut next);
         }
         let bytes = Bytes::from(next.to_json());
+        shared.fence.check()?;
         let version = shared.bucket.swap(&shared.key, writer.version.as_ref(), bytes).await?;
         writer.version = Some(version);
         writer.written = Some(Instant::now());

@@ -88,6 +88,9 @@ pub fn flattened_object(model: &str, partition: Partition, run: &RunId, number: 
     format!("flattened/{model}/{}/{run}-{number:05}.parquet", folder(partition, run))
 }
 
+/// Key of the run lock in the raw bucket.
+pub const LOCK_OBJECT: &str = "lock.json";
+
 /// Key of a source's state document in the raw bucket.
 pub fn state_object(source: &str) -> String {
     format!("state/{source}.json")

@@ -92,6 +92,14 @@ pub enum StoreError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version(UpdateVersion);
 
+#[cfg(test)]
+impl Default for Version {
+    /// A version that no object has.
+    fn default() -> Self {
+        Self(UpdateVersion { e_tag: Some("none".into()), version: None })
+    }
+}
+
 /// A bucket, or a folder that stands for one.
 #[derive(Debug, Clone)]
 pub struct Bucket {

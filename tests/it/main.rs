@@ -10,12 +10,14 @@
 
 mod architecture;
 mod bigquery;
+mod chaos;
 mod check;
 mod command;
 mod demo;
 mod documentation;
 mod fixtures;
 mod history;
+mod lock;
 mod load_jobs;
 mod loading;
 mod privacy;

@@ -6,7 +6,7 @@ use std::process::{Output, Stdio};
 use samsara_etl::simulator::{Simulator, SimulatorConfig};
 use serde_json::{Map, Value};
 use tempfile::TempDir;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 /// The program, a folder to run it in, and the environment that it sees.
 pub struct Program {
@@ -50,15 +50,25 @@ impl Program {
 
     /// Runs the program with these arguments to its end.
     pub async fn run(&self, arguments: &[&str]) -> Ran {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_samsara-etl"));
-        command.args(arguments).current_dir(self.folder()).env_clear().stdin(Stdio::null()).kill_on_drop(true);
-        command.envs(self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        let mut command = self.command(arguments);
         let Output { status, stdout, stderr } = command.output().await.unwrap();
         Ran {
             code: status.code().unwrap_or(-1),
             stdout: String::from_utf8(stdout).unwrap(),
             stderr: String::from_utf8(stderr).unwrap(),
         }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_samsara-etl"));
+        command.args(arguments).current_dir(self.folder()).env_clear().stdin(Stdio::null()).kill_on_drop(true);
+        command.envs(self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        command
+    }
+
+    /// Starts the program and leaves it running; what it says goes to `stderr`.
+    pub fn start(&self, arguments: &[&str], stderr: Stdio) -> Child {
+        self.command(arguments).stdout(Stdio::null()).stderr(stderr).spawn().unwrap()
     }
 
     /// Runs it and insists on success.
@@ -87,7 +97,7 @@ impl Program {
                 let meta = entry.metadata().unwrap();
                 if meta.is_dir() {
                     folders.push(entry.path());
-                } else if entry.file_name() != ".lock" {
+                } else if entry.file_name() != ".lock" && entry.file_name() != "lock.json" {
                     files.push((entry.path().display().to_string(), meta.len(), meta.modified().unwrap()));
                 }
             }
@@ -95,6 +105,12 @@ impl Program {
         files.sort();
         files
     }
+}
+
+/// Sends a signal to a program that was started.
+pub async fn signal(child: &Child, name: &str) {
+    let pid = child.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-s", name, &pid]).status().await.unwrap().success());
 }
 
 /// A small fleet in January 2024, whose clock stands where the asked days end.

@@ -1,7 +1,9 @@
 //! Compares tables with what the simulated world says they should hold, row for row.
 
 use chrono::{DateTime, Utc};
+use samsara_etl::load::{LocalTable, LocalWarehouse};
 use samsara_etl::simulator::World;
+use samsara_etl::transform::{QueryTable, query};
 use serde_json::{Map, Value};
 
 use crate::program::Program;
@@ -106,4 +108,31 @@ fn numbers(value: &Value) -> Value {
         }
         other => other.clone(),
     }
+}
+
+/// The tables of a local warehouse, to be read in this process.
+pub async fn local_tables(warehouse: &std::path::Path) -> Vec<QueryTable> {
+    let local = LocalWarehouse::open(warehouse, &tokio::runtime::Handle::current()).unwrap();
+    let table = |found: LocalTable| QueryTable {
+        raw: false,
+        name: found.contract.table.clone(),
+        schema: found.schema(),
+        bucket: local.bucket().clone(),
+        keys: found.keys,
+    };
+    local.tables().await.unwrap().into_iter().map(table).collect()
+}
+
+/// The rows of one of them.
+pub async fn local_rows(tables: &[QueryTable], table: &str) -> Vec<Map<String, Value>> {
+    let Some(found) = tables.iter().find(|found| found.name == table) else { return Vec::new() };
+    let sql = format!("SELECT * FROM \"{table}\"");
+    let mut result = query(&sql, std::slice::from_ref(found), 1 << 30).await.unwrap();
+    let mut writer = arrow_json::LineDelimitedWriter::new(Vec::new());
+    while let Some(batch) = result.next().await.unwrap() {
+        writer.write(&batch).unwrap();
+    }
+    writer.finish().unwrap();
+    let text = String::from_utf8(writer.into_inner()).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }

@@ -1,0 +1,541 @@
+//! The run lock: one run at a time on a pair of buckets.
+//!
+//! `lock.json` in the raw bucket is made only if it is absent, and changed by compare-and-swap only: by its holder,
+//! who says "still here" on a timer, or by the next run once the holder has said so for too long ago, is known to be
+//! dead, or has let go. It is never deleted: a delete cannot be made conditional, and might hit a successor's lock.
+//!
+//! A run that lost its lock must not commit: every commit asks the [`Fence`] first. The compare-and-swap of the
+//! state documents is the second guard, for the instant between that question and the write.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::LockConfig;
+use crate::store::layout::{LOCK_OBJECT, RunId};
+use crate::store::{Bucket, StoreError, Version};
+
+/// Version of the lock document that this program writes.
+const LOCK_VERSION: u32 = 1;
+/// The holder speaks up this many times before its word runs out, so that one lost request costs nothing.
+const BEATS: u32 = 4;
+/// Letting go is a courtesy to the next run: it is not worth a long wait.
+const RELEASE_LIMIT: Duration = Duration::from_secs(20);
+
+/// A lock that cannot be had, or was lost.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another run is at work.
+    #[error("another run is at work on {uri}: {holder}")]
+    Held {
+        /// The lock.
+        uri: String,
+        /// Who holds it.
+        holder: Box<Holder>,
+    },
+    /// The lock was taken over, or could not be kept alive.
+    #[error("this run no longer holds {uri} and commits nothing more: {reason}")]
+    Lost {
+        /// The lock.
+        uri: String,
+        /// Who has it, or why it could not be kept.
+        reason: String,
+    },
+    /// The run was told to stop while it waited.
+    #[error("stopped while waiting for {uri}")]
+    Stopped {
+        /// The lock.
+        uri: String,
+    },
+    /// The lock is not one of ours, or of a newer program.
+    #[error("{uri} is no lock of this program: {reason}")]
+    Malformed {
+        /// The lock.
+        uri: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The bucket failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Who holds the lock: the content of `lock.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Holder {
+    /// Version of the document.
+    pub version: u32,
+    /// The run.
+    pub run: String,
+    /// Its host's name.
+    pub host: String,
+    /// Its process.
+    pub pid: u32,
+    /// Boot and process namespace in which `pid` means something; empty where the system does not say.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub machine: String,
+    /// When the process began, in the system's ticks: tells it from a later one with the same number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process_start: Option<u64>,
+    /// Since when.
+    pub started: DateTime<Utc>,
+    /// When it last said "still here".
+    pub heartbeat: DateTime<Utc>,
+    /// Until when its word is good.
+    pub expires: DateTime<Utc>,
+    /// Whether it let go.
+    #[serde(default)]
+    pub released: bool,
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { run, host, pid, started, heartbeat, expires, .. } = self;
+        let time = |at: &DateTime<Utc>| at.format("%Y-%m-%d %H:%M:%SZ").to_string();
+        let (started, heartbeat, expires) = (time(started), time(heartbeat), time(expires));
+        write!(f, "run {run}, process {pid} on {host}, since {started} (last heard of {heartbeat}, until {expires})")
+    }
+}
+
+impl Holder {
+    fn this(run: &RunId, expiry: Duration) -> Self {
+        let now = Utc::now();
+        let pid = std::process::id();
+        Self {
+            version: LOCK_VERSION,
+            run: run.to_string(),
+            host: host(),
+            pid,
+            machine: machine().unwrap_or_default(),
+            process_start: process_start(pid),
+            started: now,
+            heartbeat: now,
+            expires: after(now, expiry),
+            released: false,
+        }
+    }
+
+    /// Reads the document, and refuses one that a newer program wrote.
+    pub fn from_json(bytes: &[u8], uri: &str) -> Result<Self, LockError> {
+        let malformed = |reason: String| LockError::Malformed { uri: uri.into(), reason };
+        let holder: Self = serde_json::from_slice(bytes).map_err(|error| malformed(error.to_string()))?;
+        if holder.version > LOCK_VERSION {
+            return Err(malformed(format!("version {}, known up to {LOCK_VERSION}", holder.version)));
+        }
+        Ok(holder)
+    }
+
+    fn to_json(&self) -> Bytes {
+        // No map and no float: this cannot fail.
+        serde_json::to_vec(self).unwrap_or_default().into()
+    }
+
+    /// Whether the lock keeps others out at `now`.
+    pub fn is_live(&self, now: DateTime<Utc>) -> bool {
+        !self.released && self.expires > now && !self.is_known_dead()
+    }
+
+    /// Whether the process ran on this very machine and is gone: nobody need wait for a crashed run's expiry.
+    fn is_known_dead(&self) -> bool {
+        let here = machine().is_some_and(|machine| machine == self.machine);
+        here && self.process_start.is_some() && process_start(self.pid) != self.process_start
+    }
+}
+
+fn after(now: DateTime<Utc>, expiry: Duration) -> DateTime<Utc> {
+    now + TimeDelta::from_std(expiry).unwrap_or(TimeDelta::MAX / 2)
+}
+
+fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok());
+    name.map_or_else(|| "unknown host".into(), |name| name.trim().to_string())
+}
+
+/// This boot and this process namespace: process numbers of two containers must never be compared.
+fn machine() -> Option<String> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?;
+    Some(format!("{} {}", boot.trim(), namespace.display()))
+}
+
+/// When a process began, in ticks since boot; none if it is not there or only waits to be buried.
+fn process_start(pid: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the program's name, which may hold anything, in parentheses.
+    let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
+    let state = fields.next()?;
+    let start = fields.nth(18)?.parse().ok()?;
+    (!matches!(state, "Z" | "X")).then_some(start)
+}
+
+/// Whether the run still holds its lock. Without a lock (plans, queries) everything may pass.
+#[derive(Debug, Clone, Default)]
+pub struct Fence(Arc<Mutex<Option<Arc<Kept>>>>);
+
+impl Fence {
+    /// From now on only the holder of `lock` may pass.
+    pub fn guard(&self, lock: &RunLock) {
+        *locked(&self.0) = Some(lock.kept.clone());
+    }
+
+    /// Takes the guard away again.
+    pub fn lift(&self) {
+        *locked(&self.0) = None;
+    }
+
+    /// Refuses if the lock was lost, or its word has run out without being renewed.
+    pub fn check(&self) -> Result<(), LockError> {
+        let kept = locked(&self.0).clone();
+        kept.map_or(Ok(()), |kept| kept.check())
+    }
+}
+
+/// What the heartbeat knows of the lock.
+#[derive(Debug)]
+struct Kept {
+    uri: String,
+    word: Mutex<Word>,
+}
+
+#[derive(Debug)]
+struct Word {
+    /// By this process's own clock, which nobody sets.
+    until: Instant,
+    /// By the wall clock, which goes on while the machine sleeps.
+    expires: DateTime<Utc>,
+    lost: Option<String>,
+}
+
+impl Kept {
+    fn check(&self) -> Result<(), LockError> {
+        let word = locked(&self.word);
+        let reason = match &word.lost {
+            Some(reason) => reason.clone(),
+            None if Instant::now() < word.until && Utc::now() < word.expires => return Ok(()),
+            None => format!("it could not be renewed since {}", word.expires.format("%Y-%m-%d %H:%M:%SZ")),
+        };
+        Err(LockError::Lost { uri: self.uri.clone(), reason })
+    }
+
+    fn renewed(&self, until: Instant, expires: DateTime<Utc>) {
+        let mut word = locked(&self.word);
+        (word.until, word.expires) = (until, expires);
+    }
+
+    fn lost(&self, reason: String) {
+        locked(&self.word).lost = Some(reason);
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The lock, held. Dropped without [`RunLock::release`], it runs out by itself.
+#[derive(Debug)]
+pub struct RunLock {
+    kept: Arc<Kept>,
+    quit: CancellationToken,
+    heart: JoinHandle<Heart>,
+}
+
+/// The part that writes `lock.json`.
+#[derive(Debug)]
+struct Heart {
+    bucket: Bucket,
+    kept: Arc<Kept>,
+    expiry: Duration,
+    holder: Holder,
+    version: Version,
+    written: Instant,
+}
+
+impl RunLock {
+    /// Takes the lock of `bucket`: at once, or with [`LockConfig::wait`] as soon as it is free.
+    ///
+    /// `stop` ends the waiting; and it is cancelled when the lock is lost, so that the run ends.
+    pub async fn acquire(
+        bucket: &Bucket,
+        run: &RunId,
+        config: &LockConfig,
+        stop: &CancellationToken,
+    ) -> Result<Self, LockError> {
+        let uri = bucket.uri(LOCK_OBJECT);
+        let mut announced = None;
+        let (holder, version, asked) = loop {
+            let found = read(bucket).await?;
+            if let Some((holder, _)) = &found
+                && holder.is_live(Utc::now())
+            {
+                if !config.wait {
+                    return Err(LockError::Held { uri, holder: Box::new(holder.clone()) });
+                }
+                if announced.as_ref() != Some(&holder.run) {
+                    tracing::warn!(%holder, "waiting for another run");
+                    announced = Some(holder.run.clone());
+                }
+                pause(config, stop, &uri).await?;
+                continue;
+            }
+            if let Some((before, _)) = found.as_ref().filter(|(before, _)| !before.released) {
+                tracing::warn!(%before, "the lock of a run that is gone was taken over");
+            }
+            let asked = Instant::now();
+            let holder = Holder::this(run, config.expiry);
+            match bucket.swap(LOCK_OBJECT, found.as_ref().map(|(_, version)| version), holder.to_json()).await {
+                Ok(version) => break (holder, version, asked),
+                // Another run was faster: look who.
+                Err(StoreError::Conflict { .. }) => pause(config, stop, &uri).await?,
+                Err(error) => return Err(error.into()),
+            }
+        };
+        let word = Word { until: asked + config.expiry, expires: holder.expires, lost: None };
+        let kept = Arc::new(Kept { uri, word: Mutex::new(word) });
+        let (quit, stop) = (CancellationToken::new(), stop.clone());
+        let heart = Heart {
+            bucket: bucket.clone(),
+            kept: kept.clone(),
+            expiry: config.expiry,
+            holder,
+            version,
+            written: Instant::now(),
+        };
+        let heart = tokio::spawn(heart.beat(quit.clone(), stop));
+        Ok(Self { kept, quit, heart })
+    }
+
+    /// Refuses if the lock was lost.
+    pub fn check(&self) -> Result<(), LockError> {
+        self.kept.check()
+    }
+
+    /// Lets go, so that the next run need not wait. What fails here only costs that run its patience.
+    pub async fn release(mut self) {
+        self.quit.cancel();
+        let Ok(heart) = (&mut self.heart).await else { return };
+        if tokio::time::timeout(RELEASE_LIMIT, heart.release()).await.is_err() {
+            tracing::warn!(uri = self.kept.uri, "the lock could not be released in time; it runs out by itself");
+        }
+    }
+}
+
+impl Drop for RunLock {
+    fn drop(&mut self) {
+        // A run that is dropped half-way no longer speaks for itself.
+        self.heart.abort();
+    }
+}
+
+impl Heart {
+    async fn beat(mut self, quit: CancellationToken, stop: CancellationToken) -> Self {
+        let mut rest = self.expiry / BEATS;
+        loop {
+            tokio::select! {
+                () = quit.cancelled() => return self,
+                () = tokio::time::sleep(rest) => {}
+            }
+            // A write under way is finished: cut short, nobody would know which version is ours.
+            rest = match self.renew().await {
+                Ok(()) => self.expiry / BEATS,
+                Err(StoreError::Conflict { .. }) => {
+                    let by = match read(&self.bucket).await {
+                        Ok(Some((holder, _))) => format!("it was taken over by {holder}"),
+                        _ => "it was taken over".to_string(),
+                    };
+                    tracing::warn!(uri = self.kept.uri, by, "lock lost");
+                    self.kept.lost(by);
+                    stop.cancel();
+                    return self;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the lock could not be renewed yet");
+                    self.expiry / (BEATS * 4)
+                }
+            };
+        }
+    }
+
+    async fn renew(&mut self) -> Result<(), StoreError> {
+        let (asked, now) = (Instant::now(), Utc::now());
+        let holder = Holder { heartbeat: now, expires: after(now, self.expiry), ..self.holder.clone() };
+        self.version = self.bucket.swap(LOCK_OBJECT, Some(&self.version), holder.to_json()).await?;
+        self.written = Instant::now();
+        self.kept.renewed(asked + self.expiry, holder.expires);
+        self.holder = holder;
+        Ok(())
+    }
+
+    async fn release(self) {
+        if self.bucket.is_google() {
+            // Cloud Storage takes one write a second per object.
+            tokio::time::sleep_until(self.written + super::WRITE_INTERVAL).await;
+        }
+        let holder = Holder { released: true, ..self.holder };
+        match self.bucket.swap(LOCK_OBJECT, Some(&self.version), holder.to_json()).await {
+            // Someone else's by now: then there is nothing to let go of.
+            Ok(_) | Err(StoreError::Conflict { .. }) => {}
+            Err(error) => tracing::warn!(%error, "the lock could not be released; it runs out by itself"),
+        }
+    }
+}
+
+/// Who holds the lock of `bucket`, or held it last.
+pub async fn holder(bucket: &Bucket) -> Result<Option<Holder>, LockError> {
+    Ok(read(bucket).await?.map(|(holder, _)| holder))
+}
+
+async fn read(bucket: &Bucket) -> Result<Option<(Holder, Version)>, LockError> {
+    let Some((bytes, version)) = bucket.read(LOCK_OBJECT).await? else { return Ok(None) };
+    Ok(Some((Holder::from_json(&bytes, &bucket.uri(LOCK_OBJECT))?, version)))
+}
+
+async fn pause(config: &LockConfig, stop: &CancellationToken, uri: &str) -> Result<(), LockError> {
+    tokio::select! {
+        () = stop.cancelled() => Err(LockError::Stopped { uri: uri.into() }),
+        () = tokio::time::sleep((config.expiry / (BEATS * 4)).min(Duration::from_secs(2))) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{BucketLocation, GoogleAccess};
+
+    fn bucket(folder: &std::path::Path) -> Bucket {
+        let location = BucketLocation::Folder(folder.to_path_buf());
+        Bucket::open(&location, &GoogleAccess::default(), &tokio::runtime::Handle::current()).unwrap()
+    }
+
+    fn config(expiry: u64) -> LockConfig {
+        LockConfig { wait: false, expiry: Duration::from_millis(expiry) }
+    }
+
+    async fn take(bucket: &Bucket, config: &LockConfig) -> Result<RunLock, LockError> {
+        RunLock::acquire(bucket, &RunId::new(Utc::now()), config, &CancellationToken::new()).await
+    }
+
+    async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
+        for _ in 0..2000 {
+            if done().await {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("{what} did not happen");
+    }
+
+    #[tokio::test]
+    async fn the_second_is_told_who_holds_it_and_gets_it_after_the_release() {
+        let folder = tempfile::tempdir().unwrap();
+        let bucket = bucket(folder.path());
+        let first = take(&bucket, &config(60_000)).await.unwrap();
+        let refused = take(&bucket, &config(60_000)).await.unwrap_err().to_string();
+        let known = holder(&bucket).await.unwrap().unwrap();
+        for part in [&known.run, &known.host, &format!("process {}", std::process::id()), "since 20"] {
+            assert!(refused.contains(part), "{refused} lacks {part}");
+        }
+        first.release().await;
+        take(&bucket, &config(60_000)).await.unwrap().check().unwrap();
+    }
+
+    #[tokio::test]
+    async fn of_many_that_ask_at_once_one_gets_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let bucket = bucket(folder.path());
+        let config = config(60_000);
+        let all = futures::future::join_all((0..16).map(|_| take(&bucket, &config))).await;
+        let (got, refused): (Vec<_>, Vec<_>) = all.into_iter().partition(Result::is_ok);
+        assert_eq!((got.len(), refused.len()), (1, 15));
+        assert!(refused.iter().all(|refused| matches!(refused, Err(LockError::Held { .. }))), "{refused:?}");
+    }
+
+    #[tokio::test]
+    async fn it_is_kept_alive_as_long_as_its_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let bucket = bucket(folder.path());
+        let lock = take(&bucket, &config(400)).await.unwrap();
+        let first = holder(&bucket).await.unwrap().unwrap();
+        until("two renewals", async || {
+            holder(&bucket).await.unwrap().unwrap().heartbeat > first.heartbeat + TimeDelta::milliseconds(400)
+        })
+        .await;
+        lock.check().unwrap();
+    }
+
+    #[tokio::test]
+    async fn one_that_waits_gets_it_when_it_is_free_and_can_be_told_to_stop() {
+        let folder = tempfile::tempdir().unwrap();
+        let bucket = bucket(folder.path());
+        let first = take(&bucket, &config(60_000)).await.unwrap();
+        let patient = LockConfig { wait: true, ..config(800) };
+        let stop = CancellationToken::new();
+        let run = RunId::new(Utc::now());
+        let (result, ()) = tokio::join!(RunLock::acquire(&bucket, &run, &patient, &stop), async { stop.cancel() });
+        assert!(matches!(result, Err(LockError::Stopped { .. })));
+        let (second, ()) = tokio::join!(take(&bucket, &patient), first.release());
+        second.unwrap().check().unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_expired_lock_is_taken_over_and_its_holder_may_not_commit() {
+        let folder = tempfile::tempdir().unwrap();
+        let bucket = bucket(folder.path());
+        let stop = CancellationToken::new();
+        let run = RunId::new(Utc::now());
+        let mut first = RunLock::acquire(&bucket, &run, &config(100), &stop).await.unwrap();
+        // As if the process had been frozen: it no longer says that it is there.
+        first.heart.abort();
+        let fence = Fence::default();
+        fence.guard(&first);
+        until("the word runs out", async || fence.check().is_err()).await;
+        let second = take(&bucket, &config(60_000)).await.unwrap();
+        second.check().unwrap();
+        // Awake again, its heart finds out and stops the run.
+        let (bytes, _) = bucket.read(LOCK_OBJECT).await.unwrap().unwrap();
+        let heart = Heart {
+            bucket: bucket.clone(),
+            kept: first.kept.clone(),
+            expiry: Duration::from_millis(100),
+            holder: Holder::from_json(&bytes, "").unwrap(),
+            version: Version::default(),
+            written: Instant::now(),
+        };
+        first.heart = tokio::spawn(heart.beat(CancellationToken::new(), stop.clone()));
+        until("the run is told to stop", async || stop.is_cancelled()).await;
+        let error = fence.check().unwrap_err().to_string();
+        assert!(error.contains("taken over by run") && error.contains("commits nothing more"), "{error}");
+        first.release().await;
+        second.check().unwrap();
+        assert!(holder(&bucket).await.unwrap().unwrap().is_live(Utc::now()), "the successor's lock was let go of");
+    }
+
+    #[test]
+    fn the_dead_of_this_machine_are_known_and_no_others() {
+        let alive = Holder::this(&RunId::new(Utc::now()), Duration::from_secs(60));
+        assert!(alive.is_live(Utc::now()));
+        assert!(!Holder { released: true, ..alive.clone() }.is_live(Utc::now()));
+        assert!(!alive.is_live(Utc::now() + TimeDelta::seconds(61)));
+        if alive.process_start.is_some() {
+            let reborn = Holder { process_start: Some(1), ..alive.clone() };
+            assert!(!reborn.is_live(Utc::now()), "another process has its number now");
+            let elsewhere = Holder { machine: "elsewhere".into(), ..reborn };
+            assert!(elsewhere.is_live(Utc::now()), "a process of another machine cannot be judged");
+        }
+    }
+
+    #[test]
+    fn a_lock_of_a_newer_program_is_refused() {
+        let holder = Holder::this(&RunId::new(Utc::now()), Duration::from_secs(60));
+        let newer = Holder { version: 2, ..holder }.to_json();
+        for text in [&newer[..], b"", b"{}", b"\xff"] {
+            assert!(Holder::from_json(text, "gs://b/lock.json").unwrap_err().to_string().contains("no lock of this"));
+        }
+    }
+}

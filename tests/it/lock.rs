@@ -1,0 +1,119 @@
+//! Two runs on one pair of buckets: the second is told, waits, or takes over; a run without its lock commits nothing.
+
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use samsara_etl::catalog::Catalog;
+use samsara_etl::config::{Config, Environment, LockConfig, Overrides};
+use samsara_etl::error::Error;
+use samsara_etl::events::{Event, Observer};
+use samsara_etl::pipeline::Pipeline;
+use samsara_etl::plan::{Dates, Selection, Stage, Wish};
+use samsara_etl::state::{LockError, SourceState};
+use tokio_util::sync::CancellationToken;
+
+use crate::program::{Program, simulator};
+
+const RUN: &[&str] =
+    &["run", "--start_date", "01/01/2024", "--end_date", "04/01/2024", "--table", "fleet_vehicle_stats_engineRpm"];
+const LOCK: &str = "samsara-data/raw/lock.json";
+
+/// The lock of a run on another machine, good until `expires`.
+fn foreign(expires: &str) -> String {
+    format!(
+        r#"{{"version":1,"run":"20240101T000000Z-0badcafe","host":"elsewhere","pid":1,"machine":"another boot",
+            "started":"2024-01-01T00:00:00Z","heartbeat":"2024-01-01T00:00:00Z","expires":"{expires}"}}"#
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_run_says_who_is_at_work_since_when_and_begins_nothing() {
+    let simulator = simulator(|_| ()).await;
+    let program = Program::with_simulator(&simulator);
+    program.write(LOCK, foreign("2124-01-01T00:00:00Z"));
+    let ran = program.run(RUN).await;
+    assert_eq!(ran.code, 4, "{}", ran.stderr);
+    for part in ["0badcafe", "process 1 on elsewhere", "since 2024-01-01 00:00:00Z", "--wait"] {
+        assert!(ran.stderr.contains(part), "{} lacks {part}", ran.stderr);
+    }
+    assert_eq!(simulator.requests().len(), 0);
+    // What only looks needs no lock.
+    program.succeed(&["plan"]).await;
+    program.succeed(&["run", "--dry-run"]).await;
+    program.succeed(&["query", "SELECT 1"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_lock_is_taken_over() {
+    let simulator = simulator(|_| ()).await;
+    let program = Program::with_simulator(&simulator);
+    program.write(LOCK, foreign("2024-01-01T00:02:00Z"));
+    let ran = program.succeed(RUN).await;
+    assert!(ran.stderr.contains("taken over") && ran.stderr.contains("elsewhere"), "{}", ran.stderr);
+    let lock = std::fs::read_to_string(program.folder().join(LOCK)).unwrap();
+    assert!(lock.contains(r#""released":true"#) && !lock.contains("elsewhere"), "{lock}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_waits_can_be_stopped() {
+    let simulator = simulator(|_| ()).await;
+    let program = Program::with_simulator(&simulator);
+    program.write(LOCK, foreign("2124-01-01T00:00:00Z"));
+    let mut child = program.start(&[RUN, &["--wait"]].concat(), Stdio::piped());
+    let mut stderr = tokio::io::BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    tokio::io::AsyncBufReadExt::read_line(&mut stderr, &mut line).await.unwrap();
+    assert!(line.contains("waiting for another run"), "{line}");
+    crate::program::signal(&child, "TERM").await;
+    assert_eq!(child.wait().await.unwrap().code(), Some(143));
+    assert_eq!(simulator.requests().len(), 0);
+}
+
+/// Puts another run's lock in place of ours at the first committed partition.
+struct Usurper {
+    lock: std::path::PathBuf,
+    done: AtomicBool,
+}
+
+impl Observer for Usurper {
+    fn observe(&self, event: &Event) {
+        if matches!(event, Event::PartitionExtracted { .. }) && !self.done.swap(true, Ordering::SeqCst) {
+            std::fs::write(&self.lock, foreign("2124-01-01T00:00:00Z")).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_lock_was_taken_over_stops_before_it_commits() {
+    let simulator = simulator(|config| config.latency = Some(Duration::from_millis(40))).await;
+    let program = Program::with_simulator(&simulator);
+    let url = simulator.url();
+    let pairs = [("SAMSARA_API_URL", url.as_str()), ("SAMSARA_API_TOKEN", simulator.token())];
+    let environment = Environment::from_pairs(pairs);
+    let mut config = Config::resolve(&environment, &Overrides::default(), program.folder(), "samsara-data").unwrap();
+    config.max_workers = 1;
+    config.lock = LockConfig { wait: false, expiry: Duration::from_millis(200) };
+    let catalog = Catalog::open(None).unwrap();
+    let wish = Wish {
+        selection: Selection::of_names(&catalog, &["fleet_vehicle_stats_engineRpm".into()]).unwrap(),
+        dates: Dates::parse(Some("2024-01-01"), Some("2024-03-01")).unwrap(),
+        stages: [Stage::Extract, Stage::Transform, Stage::Load].into(),
+        historical: false,
+    };
+    let pipeline = Pipeline::new(config, catalog).unwrap();
+    let plan = pipeline.plan(wish).await.unwrap();
+    let lock = program.folder().join(LOCK);
+    let usurper = Arc::new(Usurper { lock: lock.clone(), done: AtomicBool::new(false) });
+    let stop = CancellationToken::new();
+    let error = pipeline.run(plan, vec![usurper], stop.clone()).await.unwrap_err();
+    assert!(matches!(error, Error::Lock(LockError::Lost { .. })), "{error}");
+    assert!(error.to_string().contains("taken over by run 20240101T000000Z-0badcafe"), "{error}");
+    assert!(!stop.is_cancelled(), "the caller's token is the caller's");
+    let state = std::fs::read(program.folder().join("samsara-data/raw/state/fleet_vehicle_stats_engineRpm.json"));
+    let state = SourceState::from_json(&state.unwrap(), "").unwrap();
+    assert!((1..60).contains(&state.complete().count()), "{} of 60 days", state.complete().count());
+    // The other's lock was left alone.
+    assert!(std::fs::read_to_string(lock).unwrap().contains("elsewhere"));
+}
