@@ -23,6 +23,7 @@ mod loading;
 mod lock;
 mod privacy;
 mod program;
+mod read_back;
 mod rerun;
 mod support;
 mod truth;

@@ -34,6 +34,8 @@ pub struct BigQueryEmulator {
     url: String,
     http: Client,
     process: Process,
+    /// A Python with Google's own BigQuery client.
+    python: PathBuf,
     log: PathBuf,
     /// Holds the wrapper and the data; removed after the process has ended.
     _folder: TempDir,
@@ -86,6 +88,7 @@ impl BigQueryEmulator {
             // outlive: so none is kept.
             http: Client::builder().no_proxy().pool_max_idle_per_host(0).build().map_err(std::io::Error::other)?,
             process: Process(process),
+            python: installation.python.clone(),
             log,
             _folder: folder,
         })
@@ -145,6 +148,27 @@ impl BigQueryEmulator {
         let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
         let cells = |row: Value| list(&row["f"]).iter().map(|cell| cell["v"].clone()).collect();
         list(&answer["rows"]).into_iter().map(cells).collect()
+    }
+}
+
+impl BigQueryEmulator {
+    /// What a Python script prints, in which `client` is Google's own BigQuery client.
+    ///
+    /// Panics with its error if it fails.
+    pub async fn python(&self, script: &str) -> String {
+        let head = format!(
+            "from google.cloud import bigquery\n\
+             from google.auth.credentials import AnonymousCredentials\n\
+             from google.api_core.client_options import ClientOptions\n\
+             client = bigquery.Client({PROJECT:?}, AnonymousCredentials(), \
+             client_options=ClientOptions(api_endpoint={:?}))\n",
+            self.url
+        );
+        let mut command = tokio::process::Command::new(&self.python);
+        command.arg("-c").arg(head + script).env_clear().stdin(Stdio::null()).kill_on_drop(true);
+        let output = command.output().await.expect("a Python that runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
     }
 }
 
