@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand. Data goes to stdout, everything else to stderr.
 
+mod clean;
 mod demo;
 mod exit;
 mod options;
@@ -47,6 +48,7 @@ enum Command {
     Query(query::Query),
     Simulate(simulate::Simulate),
     Demo(demo::Demo),
+    Clean(clean::Clean),
 }
 
 /// What every subcommand gets.
@@ -103,6 +105,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Error> {
         Command::Query(command) => command.execute(context).await,
         Command::Simulate(command) => command.execute().await,
         Command::Demo(command) => command.execute(context).await,
+        Command::Clean(command) => command.execute(context).await,
     }
 }
 

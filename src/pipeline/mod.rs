@@ -8,6 +8,7 @@ mod extracting;
 pub mod fixtures;
 mod flattening;
 mod loading;
+pub mod sweep;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
 use object_store::client::SpawnedReqwestConnector;
 use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
@@ -86,6 +87,17 @@ pub enum StoreError {
         #[source]
         source: std::io::Error,
     },
+}
+
+/// An object of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its key.
+    pub key: String,
+    /// Its size.
+    pub bytes: u64,
+    /// When it was written.
+    pub modified: DateTime<Utc>,
 }
 
 /// The version of an object, for compare-and-swap.
@@ -255,6 +267,24 @@ impl Bucket {
             .try_collect()
             .await
             .map_err(|error| self.failed("list", prefix, error))
+    }
+
+    /// All objects under `prefix`, with their age.
+    pub async fn list_dated(&self, prefix: &str) -> Result<Vec<Listed>, StoreError> {
+        self.store
+            .list(Some(&Path::from(prefix)))
+            .map_ok(|meta| Listed { key: meta.location.to_string(), bytes: meta.size, modified: meta.last_modified })
+            .try_collect()
+            .await
+            .map_err(|error| self.failed("list", prefix, error))
+    }
+
+    /// Removes an object. One that is gone already is no fault: a retried request may find its own first try done.
+    pub async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        match self.store.delete(&Path::from(key)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(self.failed("delete", key, error)),
+        }
     }
 
     fn failed(&self, verb: &'static str, key: &str, error: object_store::Error) -> StoreError {

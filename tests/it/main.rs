@@ -11,6 +11,7 @@
 mod architecture;
 mod bigquery;
 mod chaos;
+mod clean;
 mod command;
 mod cursors;
 mod demo;
