@@ -16,6 +16,7 @@ mod command;
 mod cursors;
 mod demo;
 mod documentation;
+mod faults;
 mod fixtures;
 mod lock;
 mod program;
