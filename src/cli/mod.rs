@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand. Data goes to stdout, everything else to stderr.
 
 mod check;
+mod clean;
 mod demo;
 mod exit;
 mod options;
@@ -55,6 +56,7 @@ enum Command {
     Status(status::Status),
     Simulate(simulate::Simulate),
     Demo(demo::Demo),
+    Clean(clean::Clean),
 }
 
 /// What every subcommand gets.
@@ -116,6 +118,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Error> {
         Command::Status(command) => command.execute(context).await,
         Command::Simulate(command) => command.execute().await,
         Command::Demo(command) => command.execute(context).await,
+        Command::Clean(command) => command.execute(context).await,
     }
 }
 

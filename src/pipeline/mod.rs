@@ -10,6 +10,7 @@ pub mod fixtures;
 mod flattening;
 mod loading;
 mod staging;
+pub mod sweep;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};

@@ -88,6 +88,15 @@ pub fn flattened_object(model: &str, partition: Partition, run: &RunId, number: 
     format!("flattened/{model}/{}/{run}-{number:05}.parquet", folder(partition, run))
 }
 
+/// Prefix of raw objects in the raw bucket.
+pub const RAW: &str = "raw";
+/// Prefix of flattened objects in the flattened bucket.
+pub const FLATTENED: &str = "flattened";
+/// Prefix of the state documents in the raw bucket.
+pub const STATE: &str = "state";
+/// Prefix of shipped logs in the raw bucket.
+pub const LOGS: &str = "logs";
+
 /// Key of the run lock in the raw bucket.
 pub const LOCK_OBJECT: &str = "lock.json";
 

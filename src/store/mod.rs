@@ -9,16 +9,18 @@ mod parquet;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
 use object_store::client::SpawnedReqwestConnector;
 use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
-    ClientOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, StaticCredentialProvider,
-    UpdateVersion,
+    BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig,
+    StaticCredentialProvider, UpdateVersion,
 };
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
@@ -88,6 +90,17 @@ pub enum StoreError {
     },
 }
 
+/// An object of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its key.
+    pub key: String,
+    /// Its size.
+    pub bytes: u64,
+    /// When it was written.
+    pub modified: DateTime<Utc>,
+}
+
 /// The version of an object, for compare-and-swap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version(UpdateVersion);
@@ -123,6 +136,7 @@ impl Bucket {
         let wrong = |reason: String| StoreError::Open { url: url.clone(), reason };
         let mut builder = GoogleCloudStorageBuilder::new()
             .with_bucket_name(name)
+            .with_retry(patience())
             .with_http_connector(SpawnedReqwestConnector::new(io.clone()));
         if let Some(emulator) = &access.storage_emulator {
             let nobody = GcpCredential { bearer: String::new() };
@@ -190,7 +204,7 @@ impl Bucket {
     /// Replaces an object only if it is still at `expected` (`None`: only if it does not exist).
     ///
     /// A retried request may find its own first try applied; the store then reports a conflict although the
-    /// object is ours. So on a conflict the content decides.
+    /// object is ours. So after a failure of any kind the content decides.
     pub async fn swap(&self, key: &str, expected: Option<&Version>, bytes: Bytes) -> Result<Version, StoreError> {
         if let Some(folder) = &self.folder {
             return self.swap_in_folder(folder.join(".lock"), key, expected, bytes).await;
@@ -208,7 +222,11 @@ impl Bucket {
                     _ => Err(StoreError::Conflict { uri: self.uri(key) }),
                 }
             }
-            Err(error) => Err(self.failed("write", key, error)),
+            // Tries used up; but one of them may have been applied, and only its answer lost.
+            Err(error) => match self.read(key).await {
+                Ok(Some((found, version))) if found == bytes => Ok(version),
+                _ => Err(self.failed("write", key, error)),
+            },
         }
     }
 
@@ -257,9 +275,34 @@ impl Bucket {
             .map_err(|error| self.failed("list", prefix, error))
     }
 
+    /// All objects under `prefix`, with their age.
+    pub async fn list_dated(&self, prefix: &str) -> Result<Vec<Listed>, StoreError> {
+        self.store
+            .list(Some(&Path::from(prefix)))
+            .map_ok(|meta| Listed { key: meta.location.to_string(), bytes: meta.size, modified: meta.last_modified })
+            .try_collect()
+            .await
+            .map_err(|error| self.failed("list", prefix, error))
+    }
+
+    /// Removes an object. One that is gone already is no fault: a retried request may find its own first try done.
+    pub async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        match self.store.delete(&Path::from(key)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(self.failed("delete", key, error)),
+        }
+    }
+
     fn failed(&self, verb: &'static str, key: &str, error: object_store::Error) -> StoreError {
         StoreError::Object { verb, uri: self.uri(key), source: Box::new(error) }
     }
+}
+
+/// object_store's own patience is used up in two seconds, within which Cloud Storage takes two writes of one object.
+fn patience() -> RetryConfig {
+    let backoff =
+        BackoffConfig { init_backoff: Duration::from_millis(250), max_backoff: Duration::from_secs(15), base: 2.0 };
+    RetryConfig { backoff, max_retries: 15, retry_timeout: Duration::from_secs(180) }
 }
 
 #[cfg(test)]

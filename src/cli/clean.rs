@@ -1,0 +1,35 @@
+//! `clean`: removes what no state refers to.
+
+use clap::Args;
+
+use super::options::WorkOptions;
+use super::{Context, Exit};
+use crate::error::Error;
+use crate::pipeline::Pipeline;
+
+/// Remove what no table refers to any more: leftovers of killed runs, superseded lists and days, old logs.
+#[derive(Debug, Args)]
+pub(super) struct Clean {
+    #[command(flatten)]
+    work: WorkOptions,
+    /// Show what would be removed, and remove nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Leave alone what was written in the last DAYS days
+    #[arg(long, value_name = "DAYS", default_value_t = 7)]
+    older_than: u32,
+    /// Wait for another run on the same buckets to end, instead of giving up
+    #[arg(long)]
+    wait: bool,
+}
+
+impl Clean {
+    pub(super) async fn execute(self, context: &Context) -> Result<Exit, Error> {
+        let mut config = self.work.config(context)?;
+        config.lock.wait = self.wait;
+        let pipeline = Pipeline::new(config, context.catalog()?)?;
+        let swept = pipeline.clean(self.older_than, self.dry_run).await?;
+        super::output::print(format_args!("{swept}\n"))?;
+        Ok(Exit::Success)
+    }
+}

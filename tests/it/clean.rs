@@ -1,0 +1,81 @@
+//! `clean` removes what nothing refers to, by age, and never what a state refers to.
+
+use std::time::{Duration, SystemTime};
+
+use crate::program::{Program, simulator};
+use crate::truth::{compare, day};
+
+const RUN: &[&str] = &[
+    "run",
+    "--start_date",
+    "01/01/2024",
+    "--end_date",
+    "03/01/2024",
+    "--table",
+    "fleet_tags",
+    "--table",
+    "fleet_trips",
+];
+
+/// An object that no state names, written `days` ago.
+fn orphan(program: &Program, path: &str, days: u64) {
+    program.write(path, "left behind");
+    let file = std::fs::File::options().write(true).open(program.folder().join(path)).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(days * 86_400 + 60)).unwrap();
+}
+
+const OLD: &[&str] = &[
+    "samsara-data/raw/raw/fleet_trips/date=2024-01-01/20200101T000000Z-00000000-00000.parquet",
+    "samsara-data/raw/raw/fleet_tags/snapshot=20200101T000000Z/20200101T000000Z-00000000-00000.parquet",
+    "samsara-data/flattened/flattened/fleet_trips/date=2024-01-01/20200101T000000Z-00000000-00000.parquet",
+    "samsara-data/raw/logs/20200101T000000Z-00000000.jsonl",
+];
+const YOUNG: &str = "samsara-data/raw/raw/fleet_trips/date=2024-01-02/20200101T000000Z-00000000-00000.parquet";
+
+fn exists(program: &Program, path: &str) -> bool {
+    program.folder().join(path).exists()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nothing_refers_to_is_removed_by_age_and_nothing_else() {
+    let simulator = simulator(|_| ()).await;
+    let program = Program::with_simulator(&simulator);
+    program.succeed(RUN).await;
+    let before = program.files("samsara-data");
+    OLD.iter().for_each(|path| orphan(&program, path, 8));
+    orphan(&program, YOUNG, 6);
+    let shown = program.succeed(&["clean", "--dry-run"]).await.stdout;
+    assert!(OLD.iter().all(|path| exists(&program, path)), "a dry run removes nothing");
+    for path in OLD {
+        let key = path.trim_start_matches("samsara-data/");
+        assert!(shown.contains(key), "{shown} lacks {key}");
+    }
+    assert!(shown.contains("4 objects") && shown.contains("would be removed"), "{shown}");
+    let done = program.succeed(&["clean"]).await.stdout;
+    assert!(done.contains("4 objects") && !done.contains("would"), "{done}");
+    assert!(!OLD.iter().any(|path| exists(&program, path)) && exists(&program, YOUNG));
+    program.succeed(&["clean", "--older-than", "0"]).await;
+    assert!(!exists(&program, YOUNG));
+    assert_eq!(before, program.files("samsara-data"));
+    compare(&program, simulator.world(), "fleet_trips", day("2024-01-01"), day("2024-01-03")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_removed_under_a_live_lock_or_a_state_that_cannot_be_read() {
+    let program = Program::new();
+    orphan(&program, OLD[0], 8);
+    let newer = r#"{"version":99,"source":"fleet_trips"}"#;
+    program.write("samsara-data/raw/state/fleet_trips.json", newer);
+    let ran = program.run(&["clean"]).await;
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    assert!(ran.stderr.contains("version 99") && exists(&program, OLD[0]), "{}", ran.stderr);
+    std::fs::remove_file(program.folder().join("samsara-data/raw/state/fleet_trips.json")).unwrap();
+    program.write(
+        "samsara-data/raw/lock.json",
+        r#"{"version":1,"run":"r","host":"elsewhere","pid":1,"started":"2024-01-01T00:00:00Z",
+            "heartbeat":"2024-01-01T00:00:00Z","expires":"2124-01-01T00:00:00Z"}"#,
+    );
+    let ran = program.run(&["clean"]).await;
+    assert_eq!(ran.code, 4, "{}", ran.stderr);
+    assert!(ran.stderr.contains("process 1 on elsewhere") && exists(&program, OLD[0]), "{}", ran.stderr);
+}
