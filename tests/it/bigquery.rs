@@ -89,6 +89,10 @@ async fn a_day_that_is_derived_again_replaces_its_rows() {
     assert_eq!(refused.code, 3, "{}", refused.stderr);
     assert!(refused.stderr.contains("`rpm` is FLOAT64, the model gives STRING"), "{}", refused.stderr);
     assert_eq!(second, emulators.bigquery.query(count).await);
+    // Told to, the table is made anew, and everything is loaded again.
+    program.succeed(&[&run[..], &["--full-refresh", "rpm"]].concat()).await;
+    let third = emulators.bigquery.query("SELECT count(*), count(rpm || '') FROM `again_dwh`.rpm").await;
+    assert_eq!((&third[0][0], &third[0][1]), (&first[0][0], &first[0][0]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -99,6 +99,12 @@ async fn a_first_load_is_one_job_and_changed_days_are_loaded_each_by_itself() {
         assert_eq!((jobs.len(), jobs[jobs.len() - 1].table.as_str()), (4 + number, "dwh.rpm"));
         assert_eq!(jobs[jobs.len() - 1].uris.len(), 3);
     }
+    // Rows that somebody removed are found missing, and loaded again.
+    let url = format!("{}/bigquery/v2/projects/test-project/datasets/dwh/tables/rpm", rig.bigquery.url());
+    let emptied = reqwest::Client::new().patch(url).json(&serde_json::json!({ "numRows": "0" })).send().await.unwrap();
+    assert!(emptied.status().is_success());
+    rig.program.succeed(&[RUN, RPM].concat()).await;
+    assert_eq!((rig.jobs().len(), rig.jobs()[6].table.as_str()), (7, "dwh.rpm"));
     let ran = rig.program.run(&[RUN, RPM, &["--full-refresh", "rpmm"]].concat()).await;
     assert_eq!(ran.code, 2);
     assert!(ran.stderr.contains("there is no table `rpmm`; did you mean `rpm`?"), "{}", ran.stderr);
