@@ -252,7 +252,7 @@ mod tests {
                 {"id":"2"},{"id":"3","engineRpm":[null]},{"id":"4","engineRpm":[]},
                 {"id":"5","engineRpm":[{"time":"2024-01-01T23:59:59.999999Z","value":5},{"time":"2024-01-02T00:00:00Z","value":6}]}]"#,
         );
-        let owned = owned_by(&batch, source.time_field.as_ref().unwrap(), day()).unwrap();
+        let owned = owned_by(&batch, source.time_field.as_ref().unwrap(), day(), None).unwrap();
         assert_eq!((owned.kept, owned.total), (3, 7));
         // The record without the statistic is none of this source's.
         assert_eq!(owned.batch.num_rows(), 4);
@@ -270,7 +270,7 @@ mod tests {
             r#"[{"id":1,"reeferStats":{"setPoint":[{"changedAtMs":1704067199999,"tempInMilliC":1},{"changedAtMs":1704067200000,"tempInMilliC":2}],
                 "engineHours":[{"changedAtMs":1704153600000,"engineHours":3}]}},{"id":2,"reeferStats":{}},{"id":3}]"#,
         );
-        let owned = owned_by(&batch, source.time_field.as_ref().unwrap(), day()).unwrap();
+        let owned = owned_by(&batch, source.time_field.as_ref().unwrap(), day(), None).unwrap();
         assert_eq!((owned.kept, owned.total, owned.batch.num_rows()), (1, 3, 3));
     }
 
@@ -280,7 +280,7 @@ mod tests {
         let (batch, source) = batch("fleet_trips", rows);
         let field = source.time_field.as_ref().unwrap();
         let kept: Vec<u64> =
-            (0..3).map(|n| owned_by(&batch, field, day() + TimeDelta::days(n - 1)).unwrap().kept).collect();
+            (0..3).map(|n| owned_by(&batch, field, day() + TimeDelta::days(n - 1), None).unwrap().kept).collect();
         assert_eq!(kept, [1, 2, 0]);
         let days = by_day(&batch, field).unwrap();
         assert_eq!(days.values().map(RecordBatch::num_rows).collect::<Vec<_>>(), [1, 2]);
@@ -290,7 +290,7 @@ mod tests {
     fn a_row_without_a_time_fails_rather_than_vanishing() {
         for rows in [r#"[{"endMs":1}]"#, r#"[{"startMs":"soon"}]"#, r#"[{"startMs":9223372036854775807}]"#] {
             let (batch, source) = batch("fleet_trips", rows);
-            assert!(owned_by(&batch, source.time_field.as_ref().unwrap(), day()).is_err(), "{rows}");
+            assert!(owned_by(&batch, source.time_field.as_ref().unwrap(), day(), None).is_err(), "{rows}");
         }
     }
 }

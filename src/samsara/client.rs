@@ -157,7 +157,7 @@ impl Client {
         let shared = &self.shared;
         let url = shared.base.join(target).map_err(|error| SamsaraError::Setup(format!("{path}: {error}")))?;
         let started = Instant::now();
-        let attempts = match shared.limits.admit(endpoint, rate) {
+        let attempts = match shared.limits.admit(endpoint, rate, tokio::time::Instant::now()) {
             Ok(Pass::Free) => shared.retry.attempts,
             Ok(Pass::Probe) => 1,
             Err(reason) => return Err(SamsaraError::Resting { endpoint: path.into(), reason }),
@@ -178,7 +178,7 @@ impl Client {
                 }
                 Ok(Err(answer)) => {
                     if answer.status == StatusCode::TOO_MANY_REQUESTS {
-                        shared.limits.slow_down(endpoint, rate);
+                        shared.limits.slow_down(endpoint, rate, tokio::time::Instant::now());
                     }
                     let id = answer.request_id.map(|id| format!(", request {id}")).unwrap_or_default();
                     let reason = format!("{}{id}", answer.status.as_u16());
@@ -187,7 +187,7 @@ impl Client {
                 Err(fault) => (fault, None, false),
             };
             if attempt >= attempts {
-                shared.limits.exhausted(endpoint, rate, &reason);
+                shared.limits.exhausted(endpoint, rate, &reason, tokio::time::Instant::now());
                 let elapsed = started.elapsed();
                 return Err(SamsaraError::Unavailable {
                     endpoint: path.into(),
