@@ -166,23 +166,25 @@ impl RunReport {
 
 impl fmt::Display for RunReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.sources.keys().chain(self.models.keys()).map(String::len);
+        let width = names.max().unwrap_or_default().max("source".len());
         if !self.sources.is_empty() {
             writeln!(
                 f,
-                "{:<44} {:>10} {:>10} {:>9} {:>8}",
+                "{:<width$} {:>10} {:>10} {:>9} {:>8}",
                 "source", "partitions", "raw rows", "unchanged", "rescued"
             )?;
             for (name, source) in &self.sources {
                 let SourceReport { partitions, rows, unchanged, rescued, .. } = source;
-                writeln!(f, "{name:<44} {partitions:>10} {rows:>10} {unchanged:>9} {rescued:>8}")?;
+                writeln!(f, "{name:<width$} {partitions:>10} {rows:>10} {unchanged:>9} {rescued:>8}")?;
             }
             writeln!(f)?;
         }
         if !self.models.is_empty() {
-            writeln!(f, "{:<44} {:>10} {:>10} {:>9} {:>8}", "table", "derived", "rows", "loaded", "rows")?;
+            writeln!(f, "{:<width$} {:>10} {:>10} {:>9} {:>8}", "table", "derived", "rows", "loaded", "rows")?;
             for (name, model) in &self.models {
                 let ModelReport { transformed, rows, loaded, loaded_rows } = model;
-                writeln!(f, "{name:<44} {transformed:>10} {rows:>10} {loaded:>9} {loaded_rows:>8}")?;
+                writeln!(f, "{name:<width$} {transformed:>10} {rows:>10} {loaded:>9} {loaded_rows:>8}")?;
             }
             writeln!(f)?;
         }

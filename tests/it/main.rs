@@ -20,6 +20,7 @@ mod documentation;
 mod faults;
 mod fixtures;
 mod history;
+mod hostile;
 mod load_jobs;
 mod loading;
 mod lock;
