@@ -34,6 +34,8 @@ enum Known {
     Rows,
     /// Asked for, and there was nothing.
     Empty,
+    /// Begun: the next run goes on from its cursor.
+    Unfinished,
     /// Tried, and failed.
     Failed,
     /// Never asked for.
@@ -42,11 +44,13 @@ enum Known {
 
 impl Known {
     fn of(partition: Option<&PartitionState>) -> Self {
-        match partition.map(|partition| (&partition.raw, &partition.failure)) {
-            Some((Some(raw), _)) if raw.objects.is_empty() => Self::Empty,
-            Some((Some(_), _)) => Self::Rows,
-            Some((None, Some(_))) => Self::Failed,
-            _ => Self::Unasked,
+        let Some(partition) = partition else { return Self::Unasked };
+        match (&partition.raw, &partition.failure, &partition.unfinished) {
+            (Some(raw), _, _) if raw.objects.is_empty() => Self::Empty,
+            (Some(_), _, _) => Self::Rows,
+            (None, Some(_), _) => Self::Failed,
+            (None, None, Some(_)) => Self::Unfinished,
+            (None, None, None) => Self::Unasked,
         }
     }
 
@@ -54,13 +58,14 @@ impl Known {
         match self {
             Self::Rows => '#',
             Self::Empty => '.',
+            Self::Unfinished => '~',
             Self::Failed => '!',
             Self::Unasked => '?',
         }
     }
 
     fn is_missing(self) -> bool {
-        matches!(self, Self::Failed | Self::Unasked)
+        matches!(self, Self::Unfinished | Self::Failed | Self::Unasked)
     }
 }
 
@@ -70,7 +75,7 @@ impl Status {
         let wish = self.wish.wish(pipeline.catalog(), &context.directory)?;
         let (mut text, mut missing) = (String::new(), 0);
         if !self.missing {
-            text.push_str("# rows   . asked, nothing there   ! failed   ? not asked\n");
+            text.push_str("# rows   . asked, nothing there   ~ unfinished   ! failed   ? not asked\n");
         }
         for source in wish.selection.sources.iter().filter_map(|name| pipeline.catalog().source(name)) {
             let state = pipeline.states().source(&source.name).await?.look(Clone::clone);
@@ -131,6 +136,7 @@ fn list_missing(text: &mut String, source: &Source, state: &SourceState, dates: 
     for day in asked(source, state, dates) {
         let why = match known(state, day) {
             Known::Unasked => "not asked".to_string(),
+            Known::Unfinished => "unfinished: the next run goes on".to_string(),
             Known::Failed => match state.partition(Partition::Day(day)).and_then(|it| it.failure.as_ref()) {
                 Some(failure) => format!("failed: {}", failure.error),
                 None => continue,
@@ -141,4 +147,37 @@ fn list_missing(text: &mut String, source: &Source, state: &SourceState, dates: 
         let _ = writeln!(text, "{} {day} {why}", source.name);
     }
     missing
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_is_what_its_state_says() {
+        let read = |json: &str| serde_json::from_str::<PartitionState>(json).unwrap();
+        let failure = r#""failure":{"at":"2024-01-02T00:00:00Z","error":"x"}"#;
+        let raw = |objects: &str| {
+            format!(
+                r#""raw":{{"objects":[{objects}],"records":1,"not_owned":0,"rescued":0,"content":"","extracted_at":"2024-01-02T00:00:00Z"}}"#
+            )
+        };
+        let rows = raw(r#"{"path":"a","rows":1,"bytes":1}"#);
+        let unfinished = r#"{"unfinished":{"query":"q","cursor":"c","pages":1,"records":1,"rescued":0,"content":"",
+            "extracted_at":"2024-01-02T00:00:00Z","parts":[]}}"#;
+        let cases = [
+            ("{}".to_string(), '?', true),
+            (unfinished.to_string(), '~', true),
+            (format!("{{{failure}}}"), '!', true),
+            (format!("{{{}}}", raw("")), '.', false),
+            (format!("{{{rows}}}"), '#', false),
+            // What was read whole stays so, whatever became of a later try.
+            (format!("{{{rows},{failure}}}"), '#', false),
+        ];
+        for (json, letter, missing) in cases {
+            let known = Known::of(Some(&read(&json)));
+            assert_eq!((known.letter(), known.is_missing()), (letter, missing), "{json}");
+        }
+        assert_eq!(Known::of(None).letter(), '?');
+    }
 }
