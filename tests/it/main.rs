@@ -28,6 +28,7 @@ mod privacy;
 mod program;
 mod read_back;
 mod rerun;
+mod signals;
 mod support;
 mod truth;
 mod warehouses;
