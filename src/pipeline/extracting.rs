@@ -229,8 +229,10 @@ async fn commit(run: &Run, outcome: &WalkOutcome, extracted: &Extracted, first: 
     if let Some(before) = same {
         // A walk that went on from a note may have brought the very objects that stand in the state already.
         surplus.extend(extracted.objects.iter().filter(|object| !before.objects.contains(object)).cloned());
-        // A list has nothing to settle; a day is final once it was read late enough.
-        if partition != Partition::Snapshot {
+        // A list has nothing to settle, unless the try before this one failed; a day is final once it was read late
+        // enough.
+        let failed = handle.look(|state| state.partition(partition).is_some_and(|found| found.failure.is_some()));
+        if partition != Partition::Snapshot || failed {
             let at = raw.extracted_at;
             handle
                 .commit(move |state| {

@@ -29,6 +29,22 @@ async fn status_tells_rows_from_empty_from_failed_from_unasked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_is_read_again_unchanged_is_no_longer_failed() {
+    let good = simulator(|_| ()).await;
+    let bad = simulator(|config| config.missing_scopes = vec!["/fleet/vehicles".into()]).await;
+    let program = Program::with_simulator(&good);
+    let (run, status) = (["run", "--table", "fleet_vehicles"], ["status", "--table", "fleet_vehicles"]);
+    program.succeed(&run).await;
+    let program = program.set("SAMSARA_API_URL", &bad.url());
+    assert_eq!(program.run(&run).await.code, 1);
+    assert!(program.succeed(&status).await.stdout.contains(" failed at "));
+    let program = program.set("SAMSARA_API_URL", &good.url());
+    program.succeed(&run).await;
+    let status = program.succeed(&status).await.stdout;
+    assert!(!status.contains(" failed at ") && status.contains("(8 raw rows)"), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn gaps_are_filled_before_days_are_read_again() {
     let simulator = simulator(|_| ()).await;
     let program = Program::with_simulator(&simulator);
