@@ -87,6 +87,19 @@ impl Catalog {
         self.models.get(name)
     }
 
+    /// The model that fills this table: the one of that name, or the one whose versions it holds.
+    pub fn filler(&self, table: &str) -> Option<&Model> {
+        self.models.get(table).or_else(|| {
+            let model = self.models.get(table.strip_suffix("_history")?)?;
+            model.front_matter.history.then_some(model)
+        })
+    }
+
+    /// The source whose partitions are this table's.
+    pub fn driver_of(&self, table: &str) -> Option<&Source> {
+        self.driver(self.filler(table)?)
+    }
+
     /// The models that read `source`.
     pub fn models_of<'a>(&'a self, source: &'a str) -> impl Iterator<Item = &'a Model> {
         self.models.values().filter(move |model| model.sources.iter().any(|name| name == source))
@@ -168,6 +181,18 @@ impl Catalog {
                     let line = model.sql.lines().position(|line| line.contains(name.as_str())).unwrap_or(0) + 1;
                     let hint = did_you_mean(name, self.sources.keys().map(String::as_str));
                     return Err(place.at(line, format!("there is no source `raw.{name}`{hint}")));
+                }
+            }
+            if let Some(table) = model.history_table() {
+                if let Some(twin) = twin(self.models.keys(), &table) {
+                    return Err(place.at(1, format!("history: the table `{twin}` exists already")));
+                }
+                if model.front_matter.unique_key.is_empty() {
+                    return Err(place.at(1, "history: `unique_key` is missing: what tells rows apart?".into()));
+                }
+                if self.driver(model).is_some_and(Source::is_daily) {
+                    let reason = "history: rows of days are all kept; only a list has versions";
+                    return Err(place.at(1, reason.into()));
                 }
             }
         }

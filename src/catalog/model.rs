@@ -55,6 +55,16 @@ pub struct FrontMatter {
     /// Labels of the table in BigQuery.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// For a list: keep each version of a row in `<table>_history` (slowly changing dimension, type 2).
+    #[serde(default)]
+    pub history: bool,
+}
+
+impl Model {
+    /// The table that holds each version of this one's rows, if the front matter asks for it.
+    pub fn history_table(&self) -> Option<String> {
+        self.front_matter.history.then(|| format!("{}_history", self.name))
+    }
 }
 
 const OPEN: &str = "/*---";
@@ -101,8 +111,17 @@ pub(super) fn parse(place: &Place<'_>, name: &str, family: &str, text: &str) -> 
     })
 }
 
-pub(super) const FRONT_MATTER_KEYS: &[&str] =
-    &["description", "partition_by", "cluster_by", "unique_key", "drop", "hash", "partition_expiration_days", "labels"];
+pub(super) const FRONT_MATTER_KEYS: &[&str] = &[
+    "description",
+    "partition_by",
+    "cluster_by",
+    "unique_key",
+    "drop",
+    "hash",
+    "partition_expiration_days",
+    "labels",
+    "history",
+];
 
 /// The one query of the file, or the line and reason of what is wrong.
 fn statement(sql: &str) -> Result<Statement, (usize, String)> {

@@ -18,7 +18,7 @@ use crate::pipeline::Pipeline;
 use crate::samsara::{Client, Request, SamsaraError, Window};
 use crate::store::layout::{Partition, RunId};
 use crate::store::{Bucket, StoreError};
-use crate::transform::bind;
+use crate::transform::bind_all;
 
 /// Check token, scopes, buckets and warehouse, each with its remedy, and change nothing.
 ///
@@ -225,14 +225,18 @@ async fn compare(
 ) -> Result<(), Error> {
     let warehouse = load::open(&config.warehouse, &config.storage, &tokio::runtime::Handle::current()).await?;
     let pipeline = Pipeline::new(config, catalog)?;
+    let mut contracts = Vec::new();
     for model in models.iter().filter_map(|name| pipeline.catalog().model(name)) {
-        let Some(driver) = pipeline.catalog().driver(model) else { continue };
-        let contract = bind(pipeline.catalog(), model).await?;
+        contracts.extend(bind_all(pipeline.catalog(), model).await?);
+    }
+    for contract in contracts {
+        let table = &contract.table;
+        let Some(driver) = pipeline.catalog().driver_of(table) else { continue };
         let handle = pipeline.states().source(&driver.name).await?;
         let (mut waiting, mut expected) = (0, BTreeMap::new());
         handle.look(|state| {
             for (key, partition) in &state.partitions {
-                let (Some(day), Some(found)) = (Partition::parse(key), partition.models.get(&model.name)) else {
+                let (Some(day), Some(found)) = (Partition::parse(key), partition.models.get(table)) else {
                     continue;
                 };
                 match found.load.as_ref().filter(|load| load.target == warehouse.target()) {
@@ -252,7 +256,7 @@ async fn compare(
         let counts = match warehouse.counts(&contract).await {
             Ok(counts) => counts,
             Err(error) => {
-                findings.say([Finding::bad(&model.name, error.to_string())])?;
+                findings.say([Finding::bad(table, error.to_string())])?;
                 continue;
             }
         };
@@ -263,18 +267,18 @@ async fn compare(
             if said.unwrap_or_default() != held {
                 differing += 1;
                 let said = said.map_or("does not know of any".to_string(), |rows| format!("says {rows}"));
-                let remedy = format!("run with --full-refresh {}", model.name);
+                let remedy = format!("run with --full-refresh {}", table);
                 let text = format!("the warehouse holds {held} rows, the state {said}; {remedy}");
-                findings.say([Finding::bad(format!("{} {day}", model.name), text)])?;
+                findings.say([Finding::bad(format!("{} {day}", table), text)])?;
             }
         }
         if differing == 0 && !expected.is_empty() {
             let rows: u64 = expected.values().sum();
             let text = format!("{} partitions, {rows} rows, as the state says", expected.len());
-            findings.say([Finding::good(&model.name, text)])?;
+            findings.say([Finding::good(table, text)])?;
         }
         if waiting > 0 {
-            findings.say([Finding::note(&model.name, format!("{waiting} partitions wait to be loaded"))])?;
+            findings.say([Finding::note(table, format!("{waiting} partitions wait to be loaded"))])?;
         }
     }
     Ok(())

@@ -14,7 +14,7 @@ use crate::extract::raw_schema;
 use crate::load::LocalWarehouse;
 use crate::pipeline::Pipeline;
 use crate::state::SourceState;
-use crate::transform::{Queried, QueryTable, bind, query};
+use crate::transform::{Queried, QueryTable, bind_all, query};
 
 /// Memory for an ad-hoc query.
 const MEMORY: usize = 2 << 30;
@@ -94,19 +94,15 @@ async fn flattened_tables(pipeline: &Pipeline) -> Result<Vec<QueryTable>, Error>
     let mut tables = Vec::new();
     for model in pipeline.catalog().models() {
         let Some(driver) = pipeline.catalog().driver(model) else { continue };
-        let schema = bind(pipeline.catalog(), model).await?.schema();
         let state = pipeline.states().source(&driver.name).await?;
-        let keys = state.look(|state: &SourceState| {
-            let models = state.partitions.values().filter_map(|partition| partition.models.get(&model.name));
-            models.flat_map(|found| found.objects.iter().map(|object| object.path.clone())).collect()
-        });
-        tables.push(QueryTable {
-            raw: false,
-            name: model.name.clone(),
-            schema,
-            bucket: pipeline.flattened().clone(),
-            keys,
-        });
+        for contract in bind_all(pipeline.catalog(), model).await? {
+            let keys = state.look(|state: &SourceState| {
+                let models = state.partitions.values().filter_map(|partition| partition.models.get(&contract.table));
+                models.flat_map(|found| found.objects.iter().map(|object| object.path.clone())).collect()
+            });
+            let (schema, bucket) = (contract.schema(), pipeline.flattened().clone());
+            tables.push(QueryTable { raw: false, name: contract.table, schema, bucket, keys });
+        }
     }
     Ok(tables)
 }

@@ -94,11 +94,11 @@ impl Run {
 /// The tables that an option names, all of which this run must be about.
 fn selected(catalog: &Catalog, wish: &Wish, option: &str, names: &[String]) -> Result<BTreeSet<String>, Error> {
     for name in names {
-        if catalog.model(name).is_none() {
+        let Some(model) = catalog.filler(name) else {
             let hint = did_you_mean(name, catalog.models().map(|model| model.name.as_str()));
             return Err(Error::Usage(format!("{option}: there is no table `{name}`{hint}")));
-        }
-        if !wish.selection.models.contains(name) {
+        };
+        if !wish.selection.models.contains(&model.name) {
             return Err(Error::Usage(format!("{option}: `{name}` is not among the tables of this run")));
         }
     }

@@ -30,6 +30,9 @@ fn plain(catalog: &Catalog) -> String {
         text += &format!("{} ({kind}{category}): {}\n", source.name, source.description);
         for model in catalog.models_of(&source.name) {
             text += &format!("  {}: {}\n", model.name, model.front_matter.description);
+            if let Some(history) = model.history_table() {
+                text += &format!("  {history}: Each version of these rows.\n");
+            }
         }
     }
     text

@@ -52,6 +52,17 @@ pub struct LoadOptions {
     pub accept_shrunken: BTreeSet<String>,
 }
 
+/// A list that lost more than half of its rows, and at least this many, is not believed.
+const SHRUNKEN_BY: u64 = 10;
+
+impl LoadOptions {
+    /// Whether a list of `rows` after one of `before` rows looks like a hiccup that nobody has vouched for.
+    pub fn refuses_shrunken(&self, table: &str, rows: u64, before: u64) -> bool {
+        let shrunken = rows.saturating_mul(2) < before && before - rows >= SHRUNKEN_BY;
+        shrunken && !self.accept_shrunken.contains(table) && !self.accept_shrunken.contains("ALL")
+    }
+}
+
 /// How to keep other runs off the same buckets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LockConfig {

@@ -10,9 +10,10 @@ use super::{Ready, Run};
 use crate::catalog::Model;
 use crate::error::Error;
 use crate::events::Event;
-use crate::state::ModelState;
+use crate::state::{ModelState, SourceHandle};
+use crate::store::ObjectRef;
 use crate::store::layout::Partition;
-use crate::transform::{Flattened, RawInputs, Transformer, fingerprint};
+use crate::transform::{Contract, Flattened, RawInputs, Snapshots, Transformer, fingerprint, history_fingerprint};
 
 /// A model's partition that may have to be loaded.
 pub(super) type Flat = (String, Partition);
@@ -80,9 +81,13 @@ async fn one(
     }
     // The load stage is gone only when the run is being stopped.
     let _ = flat.send((model.name.clone(), partition)).await;
+    if let Some(history) = model.history_table() {
+        let _ = flat.send((history, partition)).await;
+    }
 }
 
-/// Derives the partition if the model's SQL or its raw objects are not those of the last time.
+/// Derives the partition if the model's SQL or its raw objects are not those of the last time, and then the versions
+/// of its rows, if they are kept. Both go into the state together, so that no version is left out.
 async fn derive(run: &Run, transformer: &Transformer, model: &Model, partition: Partition) -> Result<(), Error> {
     let (Some(driver), Some(contract)) = (run.catalog.driver(model), run.contracts.get(&model.name)) else {
         return Ok(());
@@ -93,31 +98,101 @@ async fn derive(run: &Run, transformer: &Transformer, model: &Model, partition: 
     let fingerprint = fingerprint(model, contract, &own);
     let handle = run.states.source(&driver.name).await?;
     let before = handle.look(|state| state.partition(partition).and_then(|it| it.models.get(&model.name).cloned()));
-    if before.as_ref().is_some_and(|before| before.fingerprint == fingerprint) {
+    let mut made = Vec::new();
+    let objects = match before.filter(|before| before.fingerprint == fingerprint) {
+        Some(before) => before.objects,
+        None => {
+            let begun = Instant::now();
+            let task = {
+                let (transformer, model, contract) = (transformer.clone(), model.clone(), contract.clone());
+                let id = run.id.clone();
+                run.cpu.spawn(async move { transformer.derive(&model, &contract, partition, &inputs, &id).await })
+            };
+            let flattened = task.await.map_err(|error| stopped(&model.name, partition, &error))??;
+            let objects = flattened.objects.clone();
+            made.push(Made { table: model.name.clone(), fingerprint: fingerprint.clone(), flattened, begun });
+            objects
+        }
+    };
+    if let Some(history) = model.history_table().and_then(|table| run.contracts.get(&table)) {
+        match versions(run, transformer, model, history, &handle, fingerprint, objects).await {
+            Ok(versions) => made.extend(versions),
+            // The list itself is none the worse for it.
+            Err(error) => run.failed(&history.table, Some(partition), &error),
+        }
+    }
+    commit(run, &handle, partition, made).await
+}
+
+/// What a table's partition was made into, before the state knows.
+struct Made {
+    table: String,
+    fingerprint: String,
+    flattened: Flattened,
+    begun: Instant,
+}
+
+/// The versions of a list's rows, if those in the state are not of this list.
+async fn versions(
+    run: &Run,
+    transformer: &Transformer,
+    model: &Model,
+    history: &Contract,
+    handle: &SourceHandle,
+    current: String,
+    objects: Vec<ObjectRef>,
+) -> Result<Option<Made>, Error> {
+    let begun = Instant::now();
+    let fingerprint = history_fingerprint(history, &current);
+    let (before, read) = handle.look(|state| {
+        let found = state.partition(Partition::Snapshot);
+        let before = found.and_then(|found| found.models.get(&history.table).cloned());
+        (before, found.and_then(|found| Some(found.raw.as_ref()?.extracted_at)))
+    });
+    let Some(at) = read.filter(|_| before.as_ref().is_none_or(|before| before.fingerprint != fingerprint)) else {
+        return Ok(None);
+    };
+    let snapshots =
+        Snapshots { current: objects, versions: before.map(|before| before.objects).unwrap_or_default(), at };
+    let task = {
+        let (transformer, model, history) = (transformer.clone(), model.clone(), history.clone());
+        let (id, load) = (run.id.clone(), run.load.clone());
+        run.cpu.spawn(async move {
+            let is_shrunken = |rows, before| load.refuses_shrunken(&model.name, rows, before);
+            transformer.versions(&model, &history, &snapshots, &id, is_shrunken).await
+        })
+    };
+    let flattened = task.await.map_err(|error| stopped(&history.table, Partition::Snapshot, &error))??;
+    Ok(Some(Made { table: history.table.clone(), fingerprint, flattened, begun }))
+}
+
+fn stopped(table: &str, partition: Partition, error: &tokio::task::JoinError) -> Error {
+    Error::Usage(format!("{table} {partition}: the query stopped: {error}"))
+}
+
+/// Points the state at all that was made, as one step.
+async fn commit(run: &Run, handle: &SourceHandle, partition: Partition, made: Vec<Made>) -> Result<(), Error> {
+    if made.is_empty() {
         return Ok(());
     }
-    let begun = Instant::now();
-    let task = {
-        let (transformer, model, contract, id) = (transformer.clone(), model.clone(), contract.clone(), run.id.clone());
-        run.cpu.spawn(async move { transformer.derive(&model, &contract, partition, &inputs, &id).await })
-    };
-    let flattened = task
-        .await
-        .map_err(|error| Error::Usage(format!("{} {partition}: the query stopped: {error}", model.name)))??;
-    let Flattened { objects, rows } = flattened;
-    let bytes = objects.iter().map(|object| object.bytes).sum();
-    let name = model.name.clone();
-    let (load, started) = before.map_or((None, None), |before| (before.load, before.started));
+    let models: Vec<(String, String, Vec<ObjectRef>)> = made
+        .iter()
+        .map(|made| (made.table.clone(), made.fingerprint.clone(), made.flattened.objects.clone()))
+        .collect();
     handle
         .commit(move |state| {
-            state
-                .partition_mut(partition)
-                .models
-                .insert(name, ModelState { fingerprint, objects, load, started, attempts: 0 });
+            let known = &mut state.partition_mut(partition).models;
+            for (table, fingerprint, objects) in models {
+                let (load, started) = known.remove(&table).map_or((None, None), |before| (before.load, before.started));
+                known.insert(table, ModelState { fingerprint, objects, load, started, attempts: 0 });
+            }
         })
         .await?;
-    let elapsed = begun.elapsed();
-    run.observer.observe(&Event::PartitionTransformed { model: model.name.clone(), partition, rows, bytes, elapsed });
+    for Made { table, flattened, begun, .. } in made {
+        let bytes = flattened.objects.iter().map(|object| object.bytes).sum();
+        let (rows, elapsed) = (flattened.rows, begun.elapsed());
+        run.observer.observe(&Event::PartitionTransformed { model: table, partition, rows, bytes, elapsed });
+    }
     Ok(())
 }
 

@@ -13,7 +13,6 @@ use tokio::sync::mpsc;
 
 use super::Run;
 use super::flattening::Flat;
-use crate::config::LoadOptions;
 use crate::error::Error;
 use crate::events::Event;
 use crate::load::{Batch, FlatObjects, LoadError, Loaded, Warehouse, load};
@@ -29,8 +28,6 @@ const JOB_PARTITIONS: usize = 4_000;
 const JOB_URIS: usize = 10_000;
 /// From this many days on, the first one is loaded for trial: a refusal then costs seconds and not hours.
 const REHEARSED_DAYS: usize = 8;
-/// A list that lost more than half of its rows, and at least this many, is not believed.
-const SHRUNKEN_BY: u64 = 10;
 
 /// A partition of a model as the state knows it.
 type Part = (Partition, ModelState);
@@ -39,7 +36,6 @@ struct Loader<'a> {
     run: &'a Run,
     warehouse: &'a dyn Warehouse,
     flattened: Bucket,
-    options: LoadOptions,
     /// Tables of which nothing more is loaded in this run.
     closed: Mutex<BTreeSet<String>>,
     /// Tables that are loaded as a whole, when all their days are derived.
@@ -64,7 +60,6 @@ pub(super) async fn run(
     run: Arc<Run>,
     warehouse: Option<Arc<dyn Warehouse>>,
     flattened: Bucket,
-    options: LoadOptions,
     mut loadable: mpsc::Receiver<Flat>,
 ) -> Result<(), Error> {
     let Some(warehouse) = warehouse else {
@@ -75,7 +70,6 @@ pub(super) async fn run(
         run: &run,
         warehouse: warehouse.as_ref(),
         flattened,
-        options,
         closed: Mutex::default(),
         whole: BTreeMap::new(),
         rehearsed: Mutex::default(),
@@ -149,7 +143,7 @@ impl Loader<'_> {
     }
 
     async fn decide(&self, contract: &Contract) -> Result<Option<Whole>, Error> {
-        let asked = self.options.full_refresh.contains(&contract.table);
+        let asked = self.run.load.full_refresh.contains(&contract.table);
         let prepared = match self.warehouse.prepare(contract).await {
             Ok(prepared) => prepared,
             Err(LoadError::Shape { .. }) if asked => return Ok(Some(Whole::Refresh { rebuild: true })),
@@ -176,7 +170,7 @@ impl Loader<'_> {
 
     /// All derived partitions of a model, with the state document that they stand in.
     async fn parts(&self, model: &str) -> Result<Option<(SourceHandle, Vec<Part>)>, Error> {
-        let Some(driver) = self.run.catalog.model(model).and_then(|model| self.run.catalog.driver(model)) else {
+        let Some(driver) = self.run.catalog.driver_of(model) else {
             return Ok(None);
         };
         let handle = self.run.states.source(&driver.name).await?;
@@ -196,9 +190,7 @@ impl Loader<'_> {
             return Ok(());
         }
         let (rows, loaded) = (rows_of(&state), here.map_or(0, |load| load.rows));
-        let accepted = |name: &str| self.options.accept_shrunken.contains(name);
-        let shrunken = rows.saturating_mul(2) < loaded && loaded - rows >= SHRUNKEN_BY;
-        if partition == Partition::Snapshot && shrunken && !accepted(model) && !accepted("ALL") {
+        if partition == Partition::Snapshot && self.run.load.refuses_shrunken(model, rows, loaded) {
             return Err(LoadError::Shrunken { table: model.into(), rows, loaded }.into());
         }
         // A day without rows has nothing to replace, unless rows of it were loaded before, or may have been.
@@ -211,7 +203,7 @@ impl Loader<'_> {
     }
 
     async fn part(&self, model: &str, partition: Partition) -> Result<Option<(SourceHandle, ModelState)>, Error> {
-        let Some(driver) = self.run.catalog.model(model).and_then(|model| self.run.catalog.driver(model)) else {
+        let Some(driver) = self.run.catalog.driver_of(model) else {
             return Ok(None);
         };
         let handle = self.run.states.source(&driver.name).await?;
@@ -379,7 +371,7 @@ impl Loader<'_> {
     }
 
     fn planned_days(&self, model: &str) -> usize {
-        let Some(driver) = self.run.catalog.model(model).and_then(|model| self.run.catalog.driver(model)) else {
+        let Some(driver) = self.run.catalog.driver_of(model) else {
             return 0;
         };
         let walks = self.run.plan.windows.iter().filter(|walk| walk.sources.contains(&driver.name));

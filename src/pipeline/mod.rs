@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::Catalog;
-use crate::config::{Config, ConfigError, env};
+use crate::config::{Config, ConfigError, LoadOptions, env};
 use crate::error::Error;
 use crate::events::{Observer, Observers};
 use crate::load::{self, Warehouse};
@@ -31,7 +31,7 @@ use crate::samsara::{Client, SamsaraError};
 use crate::state::{RunLock, StateStore};
 use crate::store::Bucket;
 use crate::store::layout::{Partition, RunId};
-use crate::transform::{Contract, Transformer, bind};
+use crate::transform::{Contract, Transformer, bind_all};
 
 /// Partitions that wait between two stages.
 const QUEUE: usize = 64;
@@ -56,6 +56,7 @@ struct Run {
     observer: Arc<dyn Observer>,
     shutdown: CancellationToken,
     contracts: BTreeMap<String, Contract>,
+    load: LoadOptions,
     cpu: Handle,
     /// After how many pages an unfinished walk is noted.
     note_every: u64,
@@ -160,12 +161,13 @@ impl Pipeline {
 
         let mut contracts = BTreeMap::new();
         for model in plan.wish.selection.models.iter().filter_map(|name| self.catalog.model(name)) {
-            let contract = bind(&self.catalog, model).await?;
-            if !contract.hashed.is_empty() && self.config.hash_salt.is_none() {
-                let reason = format!("not set, and {} hashes columns", model.file);
-                return Err(ConfigError::Value { name: env::SAMSARA_ETL_HASH_SALT.name, reason }.into());
+            for contract in bind_all(&self.catalog, model).await? {
+                if !contract.hashed.is_empty() && self.config.hash_salt.is_none() {
+                    let reason = format!("not set, and {} hashes columns", model.file);
+                    return Err(ConfigError::Value { name: env::SAMSARA_ETL_HASH_SALT.name, reason }.into());
+                }
+                contracts.insert(contract.table.clone(), contract);
             }
-            contracts.insert(model.name.clone(), contract);
         }
         let stages = plan.wish.stages.clone();
         let client = match stages.contains(&Stage::Extract) {
@@ -187,6 +189,7 @@ impl Pipeline {
             observer,
             shutdown,
             contracts,
+            load: self.config.load.clone(),
             cpu,
             note_every: self.config.checkpoint_pages.max(1),
             plan,
@@ -208,8 +211,7 @@ impl Pipeline {
         };
         let extract = extracting::run(run.clone(), client, self.config.max_workers, ready);
         let transform = flattening::run(run.clone(), transformer, committed, flat);
-        let options = self.config.load.clone();
-        let load = loading::run(run.clone(), warehouse.clone(), self.flattened.clone(), options, loadable);
+        let load = loading::run(run.clone(), warehouse.clone(), self.flattened.clone(), loadable);
         // Each stage ends when the one before has closed its queue.
         let (extracted, transformed, loaded) = tokio::join!(extract, transform, load);
         let mut ended = extracted.and(transformed).and(loaded);

@@ -16,6 +16,11 @@ use crate::catalog::{Catalog, FrontMatter, Model, did_you_mean};
 use crate::config::Secret;
 use crate::extract::timestamp_type;
 
+/// Columns that a table of versions has of its own.
+pub(super) const VALID_FROM: &str = "valid_from";
+pub(super) const VALID_TO: &str = "valid_to";
+pub(super) const IS_DELETED: &str = "is_deleted";
+
 /// What a model's table looks like.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contract {
@@ -183,6 +188,29 @@ impl Contract {
         Ok(contract)
     }
 
+    /// The contract of the table that holds each version of this one's rows. Its columns come from flattened rows:
+    /// what is hashed is hashed already.
+    pub fn history(&self, table: String) -> Self {
+        let column = |name: &str, column_type, description: &str| Column {
+            name: name.into(),
+            column_type,
+            description: Some(description.into()),
+        };
+        let mut columns = self.columns.clone();
+        columns.extend([
+            column(VALID_FROM, ColumnType::Timestamp, "when this version was first seen"),
+            column(VALID_TO, ColumnType::Timestamp, "when it was first seen to be over; none for what holds now"),
+            column(IS_DELETED, ColumnType::Bool, "whether the row was gone from Samsara in that time"),
+        ]);
+        Self {
+            table,
+            description: format!("Each version of {}: {}", self.table, self.description),
+            columns,
+            hashed: Vec::new(),
+            ..self.clone()
+        }
+    }
+
     fn check_keys(&self, catalog: &Catalog, model: &Model) -> Result<(), String> {
         let names = || self.columns.iter().map(|column| column.name.as_str());
         let find = |key: &str, name: &str| {
@@ -193,6 +221,12 @@ impl Contract {
         };
         for name in &model.front_matter.unique_key {
             find("unique_key", name)?;
+        }
+        if model.front_matter.history
+            && let Some(name) =
+                names().find(|name| [VALID_FROM, VALID_TO, IS_DELETED].iter().any(|own| own.eq_ignore_ascii_case(name)))
+        {
+            return Err(format!("history: the table of versions has a column `{name}` of its own: rename this one"));
         }
         if self.cluster_by.len() > 4 {
             return Err("cluster_by: BigQuery takes four columns at most".into());
@@ -224,6 +258,12 @@ impl Contract {
                 other => Err(format!("partition_by: `{name}` is {}, not TIMESTAMP or DATE", other.bigquery())),
             },
         }
+    }
+
+    /// What the table's rows depend on, for digests: how BigQuery keeps the table changes no row of it.
+    pub(super) fn digested(&self) -> Vec<u8> {
+        let rows = Self { labels: BTreeMap::new(), partition_expiration_days: None, ..self.clone() };
+        serde_json::to_vec(&rows).unwrap_or_default()
     }
 
     /// The schema of the table's Parquet.

@@ -6,6 +6,7 @@
 
 mod contract;
 mod functions;
+mod history;
 mod query;
 mod session;
 
@@ -16,7 +17,7 @@ use arrow::datatypes::{Date32Type, TimestampMicrosecondType};
 use chrono::NaiveDate;
 use datafusion::common::{DataFusionError, SchemaError};
 use datafusion::execution::runtime_env::RuntimeEnv;
-use datafusion::prelude::{SQLOptions, SessionContext};
+use datafusion::prelude::{DataFrame, SQLOptions, SessionContext};
 use futures::StreamExt;
 use sha2::{Digest, Sha256};
 
@@ -27,6 +28,7 @@ use crate::store::layout::{Partition, RunId, flattened_object};
 use crate::store::{Bucket, ObjectRef, StoreError, TableWriter};
 
 pub use contract::{Column, ColumnType, Contract};
+pub use history::{Snapshots, history_fingerprint};
 pub use query::{Queried, QueryTable, query};
 
 /// A flattened object is completed at this size and another begun.
@@ -115,7 +117,6 @@ impl Transformer {
         run: &RunId,
     ) -> Result<Flattened, TransformError> {
         let failed = |reason: String| TransformError::Data { model: model.name.clone(), partition, reason };
-        let store = |error| TransformError::Store { model: model.name.clone(), partition, error };
         let context = session::session(self.runtime.clone()).map_err(|error| failed(one_line(&error)))?;
         for (name, objects) in inputs {
             let source = self.catalog.source(name).ok_or_else(|| failed(format!("there is no source {name}")))?;
@@ -124,14 +125,28 @@ impl Transformer {
                 .await
                 .map_err(|error| failed(one_line(&error)))?;
         }
-        let plan = select(&context, &model.sql).await.map_err(|error| failed(one_line(&error)))?;
-        let mut rows = plan.execute_stream().await.map_err(|error| failed(one_line(&error)))?;
+        let frame = select(&context, &model.sql).await.map_err(|error| failed(one_line(&error)))?;
+        self.write(frame, contract, partition, run).await
+    }
+
+    /// Writes the rows of a query as the contract wants them.
+    async fn write(
+        &self,
+        frame: DataFrame,
+        contract: &Contract,
+        partition: Partition,
+        run: &RunId,
+    ) -> Result<Flattened, TransformError> {
+        let table = &contract.table;
+        let failed = |reason: String| TransformError::Data { model: table.clone(), partition, reason };
+        let store = |error| TransformError::Store { model: table.clone(), partition, error };
+        let mut rows = frame.execute_stream().await.map_err(|error| failed(one_line(&error)))?;
         let schema = contract.schema();
         let mut objects = Vec::new();
         let mut number = 0;
         let mut begin = || {
             number += 1;
-            let key = flattened_object(&model.name, partition, run, number - 1);
+            let key = flattened_object(table, partition, run, number - 1);
             TableWriter::begin(&self.flattened, key, schema.clone())
         };
         let mut writer = begin().map_err(store)?;
@@ -174,13 +189,18 @@ pub async fn bind(catalog: &Catalog, model: &Model) -> Result<Contract, Transfor
     Contract::of(catalog, model, &schema).map_err(|(line, reason)| wrong(line, reason))
 }
 
+/// The contracts of all tables that a model fills: its own, and that of its versions.
+pub async fn bind_all(catalog: &Catalog, model: &Model) -> Result<Vec<Contract>, TransformError> {
+    let contract = bind(catalog, model).await?;
+    let history = model.history_table().map(|table| contract.history(table));
+    Ok([contract].into_iter().chain(history).collect())
+}
+
 /// Digest of all that a model's output depends on: its SQL, its contract, its raw objects.
 pub fn fingerprint(model: &Model, contract: &Contract, inputs: &RawInputs) -> String {
     let mut digest = Sha256::new();
     digest.update(model.sql.trim());
-    // How BigQuery keeps the table changes no row of it.
-    let rows = Contract { labels: Default::default(), partition_expiration_days: None, ..contract.clone() };
-    digest.update(serde_json::to_vec(&rows).unwrap_or_default());
+    digest.update(contract.digested());
     for (source, objects) in inputs {
         digest.update(source);
         for object in objects {
@@ -192,7 +212,7 @@ pub fn fingerprint(model: &Model, contract: &Contract, inputs: &RawInputs) -> St
     digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-async fn select(context: &SessionContext, sql: &str) -> Result<datafusion::dataframe::DataFrame, DataFusionError> {
+async fn select(context: &SessionContext, sql: &str) -> Result<DataFrame, DataFusionError> {
     let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     context.sql_with_options(sql, only_queries).await
 }

@@ -45,6 +45,15 @@ fn num_cpus() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from)
 }
 
+/// The columns that a Parquet object has.
+pub(super) async fn columns_of(context: &SessionContext, bucket: &Bucket, key: &str) -> Result<SchemaRef> {
+    if bucket.is_google() {
+        context.register_object_store(bucket.url(), bucket.store());
+    }
+    let options = ListingOptions::new(Arc::new(ParquetFormat::default().with_force_view_types(false)));
+    options.infer_schema(&context.state(), &ListingTableUrl::parse(bucket.uri(key))?).await
+}
+
 /// Registers `schema.name` over exactly these Parquet objects; over none, it is an empty table.
 pub(super) async fn register(
     context: &SessionContext,

@@ -31,4 +31,5 @@ mod rerun;
 mod signals;
 mod support;
 mod truth;
+mod versions;
 mod warehouses;

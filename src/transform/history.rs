@@ -1,0 +1,188 @@
+//! Versions of the rows of lists (slowly changing dimension, type 2), derived from one list after the other.
+//!
+//! A version is opened when a row is first seen, or seen changed, and closed when the next one is. A row that is gone
+//! from the list is closed too, and its last values are opened again as deleted: so what has no `valid_to` is all
+//! that was ever known, as it is now, and what Samsara has removed stays known.
+
+use std::collections::BTreeSet;
+
+use arrow::array::AsArray;
+use arrow::datatypes::{DataType, Int64Type, SchemaRef};
+use chrono::{DateTime, Utc};
+use datafusion::common::DataFusionError;
+use datafusion::prelude::SessionContext;
+use sha2::{Digest, Sha256};
+
+use super::contract::{IS_DELETED, VALID_FROM, VALID_TO};
+use super::{Contract, Flattened, TransformError, Transformer, one_line, select, session};
+use crate::catalog::Model;
+use crate::store::ObjectRef;
+use crate::store::layout::{Partition, RunId};
+
+/// What the versions are made of.
+#[derive(Debug, Clone)]
+pub struct Snapshots {
+    /// The flattened objects of the list as it is now.
+    pub current: Vec<ObjectRef>,
+    /// The objects that hold all versions so far; none at first.
+    pub versions: Vec<ObjectRef>,
+    /// When the list was read.
+    pub at: DateTime<Utc>,
+}
+
+/// Digest of what a table of versions depends on: its contract, and the list that was looked at last.
+pub fn history_fingerprint(history: &Contract, current: &str) -> String {
+    let mut digest = Sha256::new();
+    digest.update(history.digested());
+    digest.update(current);
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Transformer {
+    /// All versions of a list's rows, with those that its present state opens and closes.
+    ///
+    /// `is_shrunken` tells whether a list of so many rows (the first number) is to be believed after one of so many
+    /// (the second): a token that is suddenly limited to some tags has deleted nothing.
+    pub async fn versions(
+        &self,
+        model: &Model,
+        history: &Contract,
+        snapshots: &Snapshots,
+        run: &RunId,
+        is_shrunken: impl Fn(u64, u64) -> bool,
+    ) -> Result<Flattened, TransformError> {
+        let partition = Partition::Snapshot;
+        let failed = |reason: String| TransformError::Data { model: history.table.clone(), partition, reason };
+        let engine = |error: DataFusionError| failed(one_line(&error));
+        let context = session::session(self.runtime.clone()).map_err(engine)?;
+        let before = match snapshots.versions.first() {
+            Some(object) => session::columns_of(&context, &self.flattened, &object.path).await.map_err(engine)?,
+            None => history.schema(),
+        };
+        let now = match snapshots.current.first() {
+            Some(object) => session::columns_of(&context, &self.flattened, &object.path).await.map_err(engine)?,
+            None => return Err(failed(format!("{} was not derived yet", model.name))),
+        };
+        for (name, schema, objects) in
+            [("versions", &before, &snapshots.versions), ("current", &now, &snapshots.current)]
+        {
+            let keys: Vec<String> = objects.iter().map(|object| object.path.clone()).collect();
+            session::register(&context, session::RAW, name, schema.clone(), &self.flattened, &keys)
+                .await
+                .map_err(engine)?;
+        }
+        let keys = &model.front_matter.unique_key;
+        if let Some(key) = keys.iter().find(|key| before.field_with_name(key).is_err()) {
+            let reason = "is in unique_key now, and the versions so far have no such column";
+            return Err(failed(format!("`{key}` {reason}: give the model a new name")));
+        }
+        let quoted: Vec<String> = keys.iter().map(|key| quote(key)).collect();
+        let quoted = quoted.join(", ");
+        let twins = count(
+            &context,
+            &format!("SELECT count(*) FROM (SELECT 1 FROM raw.current GROUP BY {quoted} HAVING count(*) > 1)"),
+        )
+        .await
+        .map_err(engine)?;
+        if twins > 0 {
+            let reason = "which is no unique_key: versions cannot be told apart";
+            return Err(failed(format!("{twins} times several rows have the same {quoted}, {reason}")));
+        }
+        let rows = snapshots.current.iter().map(|object| object.rows).sum();
+        let open = format!("SELECT count(*) FROM raw.versions WHERE {VALID_TO} IS NULL AND NOT {IS_DELETED}");
+        let open = count(&context, &open).await.map_err(engine)?;
+        if is_shrunken(rows, open) {
+            let name = &model.name;
+            return Err(failed(format!(
+                "the list has {rows} rows now and had {open}: is the token limited to some tags? \
+                 If the list is right, run again with --accept-shrunken {name}"
+            )));
+        }
+        let sql = versions_sql(history, keys, &before, snapshots.at);
+        let frame = select(&context, &sql).await.map_err(engine)?;
+        self.write(frame, history, partition, run).await
+    }
+}
+
+async fn count(context: &SessionContext, sql: &str) -> Result<u64, DataFusionError> {
+    let batches = select(context, sql).await?.collect().await?;
+    let counts = batches.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec());
+    Ok(counts.sum::<i64>().unsigned_abs())
+}
+
+fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// The query over `raw.versions` (with the columns of `before`) and `raw.current` that gives all versions.
+///
+/// Rows are compared by the columns that both have: a column that a model has just been given makes no version.
+fn versions_sql(history: &Contract, keys: &[String], before: &SchemaRef, at: DateTime<Utc>) -> String {
+    let own = [VALID_FROM, VALID_TO, IS_DELETED];
+    let schema = history.schema();
+    let fields: Vec<_> = schema.fields().iter().filter(|field| !own.contains(&field.name().as_str())).collect();
+    let is_key: BTreeSet<&String> = keys.iter().collect();
+    // A version's value in the type that the column has now; none where there was no such column.
+    let old = |name: &str, data_type: &DataType| match before.field_with_name(name) {
+        Ok(field) if field.data_type() == data_type => quote(name),
+        Ok(_) => format!("arrow_cast({}, '{data_type}')", quote(name)),
+        Err(_) => format!("arrow_cast(NULL, '{data_type}')"),
+    };
+    let (mut opened, mut present, mut b_row, mut c_row, mut same, mut on) =
+        (vec![], vec![], vec![], vec![], vec![], vec![]);
+    for (n, field) in fields.iter().enumerate() {
+        let name = quote(field.name());
+        opened.push(format!("{} AS b{n}", old(field.name(), field.data_type())));
+        present.push(format!("{name} AS c{n}"));
+        b_row.push(format!("b{n} AS {name}"));
+        c_row.push(format!("c{n} AS {name}"));
+        // In parentheses: the parser takes what follows an IS NOT DISTINCT FROM for its right side.
+        let equal = format!("(b{n} IS NOT DISTINCT FROM c{n})");
+        match is_key.contains(field.name()) {
+            true => on.push(equal),
+            false if before.field_with_name(field.name()).is_ok() => same.push(equal),
+            false => {}
+        }
+    }
+    let closed: Vec<String> = fields
+        .iter()
+        .map(|field| format!("{} AS {}", old(field.name(), field.data_type()), quote(field.name())))
+        .collect();
+    let same = if same.is_empty() { "true".into() } else { same.join(" AND ") };
+    let instant = "'Timestamp(Microsecond, Some(\"UTC\"))'";
+    let at = format!("arrow_cast({}, {instant})", at.timestamp_micros());
+    let none = format!("arrow_cast(NULL, {instant})");
+    let pairs = format!(
+        "(SELECT *, b_here AND c_here AND NOT b_deleted AND {same} AS same,
+                 b_here AND c_here IS NULL AND b_deleted AS still_gone
+            FROM (SELECT {opened}, {VALID_FROM} AS b_from, {IS_DELETED} AS b_deleted, true AS b_here
+                    FROM raw.versions WHERE {VALID_TO} IS NULL)
+            FULL JOIN (SELECT {present}, true AS c_here FROM raw.current) ON {on})",
+        opened = opened.join(", "),
+        present = present.join(", "),
+        on = on.join(" AND "),
+    );
+    let tail = |from: &str, to: &str, deleted: &str| {
+        format!("{from} AS {VALID_FROM}, {to} AS {VALID_TO}, {deleted} AS {IS_DELETED}")
+    };
+    let (b_row, c_row, closed) = (b_row.join(", "), c_row.join(", "), closed.join(", "));
+    [
+        // What is over stays as it is.
+        format!("SELECT {closed}, {} FROM raw.versions WHERE {VALID_TO} IS NOT NULL", own.join(", ")),
+        // What holds on. Its values are today's, which has columns that the version had not.
+        format!("SELECT {c_row}, {} FROM {pairs} WHERE same", tail("b_from", &none, "false")),
+        format!("SELECT {b_row}, {} FROM {pairs} WHERE still_gone", tail("b_from", &none, "true")),
+        // What is over now.
+        format!(
+            "SELECT {b_row}, {} FROM {pairs} WHERE b_here AND same IS NOT TRUE AND still_gone IS NOT TRUE",
+            tail("b_from", &at, "b_deleted")
+        ),
+        // What begins now: new, changed or come back; and what is gone.
+        format!("SELECT {c_row}, {} FROM {pairs} WHERE c_here AND same IS NOT TRUE", tail(&at, &none, "false")),
+        format!(
+            "SELECT {b_row}, {} FROM {pairs} WHERE b_here AND c_here IS NULL AND NOT b_deleted",
+            tail(&at, &none, "true")
+        ),
+    ]
+    .join("\nUNION ALL\n")
+}
