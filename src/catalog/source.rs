@@ -47,6 +47,8 @@ pub struct Source {
     pub days_per_request: u32,
     /// For how many days past days may still change.
     pub lookback_days: u32,
+    /// Endpoint of a feed that brings the same readings by arrival: its rows tell which past days have changed.
+    pub changes: Option<String>,
     /// The source whose rows this one is asked for, one by one or in batches.
     pub parent: Option<Parent>,
     /// The parameter whose values may travel together in one request.
@@ -59,6 +61,13 @@ impl Source {
     /// Whether its partitions are UTC days (else: one snapshot).
     pub fn is_daily(&self) -> bool {
         self.kind != SourceKind::Snapshot
+    }
+
+    /// The feed that tells which of its past days have changed, as a source of its own.
+    pub fn change_feed(&self) -> Option<Self> {
+        let endpoint = self.changes.clone()?;
+        let own = Self { endpoint, kind: SourceKind::Feed, window: None, page_limit: None, ..self.clone() };
+        Some(own)
     }
 
     /// What two sources must have in common to travel in one request; `None` if it travels alone.
@@ -237,6 +246,7 @@ pub(super) struct SourceEntry {
     time_field: Option<String>,
     days_per_request: Option<u32>,
     lookback_days: Option<u32>,
+    changes: Option<String>,
     parent: Option<Parent>,
     share: Option<String>,
     share_limit: Option<usize>,
@@ -264,6 +274,7 @@ impl SourceEntry {
             time_field: self.time_field.or(defaults.time_field),
             days_per_request: self.days_per_request.or(defaults.days_per_request),
             lookback_days: self.lookback_days.or(defaults.lookback_days),
+            changes: self.changes.or(defaults.changes),
             parent: self.parent.or(defaults.parent),
             share: self.share.or(defaults.share),
             share_limit: self.share_limit.or(defaults.share_limit),
@@ -279,6 +290,9 @@ impl SourceEntry {
         let endpoint = entry.endpoint.ok_or_else(|| missing("endpoint"))?;
         if !endpoint.starts_with('/') || endpoint.contains(['?', '#']) {
             return Err(format!("endpoint `{endpoint}` must be a path that starts with `/`"));
+        }
+        if let Some(feed) = &entry.changes {
+            check_changes(feed, kind, entry.parent.as_ref())?;
         }
         let fields = super::ddl::parse(&entry.schema.ok_or_else(|| missing("schema"))?)
             .map_err(|error| format!("schema: {error}"))?;
@@ -329,6 +343,7 @@ impl SourceEntry {
             time_field,
             days_per_request,
             lookback_days: entry.lookback_days.unwrap_or(0),
+            changes: entry.changes,
             parent: entry.parent,
             share,
             fields,
@@ -367,6 +382,15 @@ fn check_kind(
             Err("`window.end` is missing".into())
         }
         _ => Ok(()),
+    }
+}
+
+fn check_changes(feed: &str, kind: SourceKind, parent: Option<&Parent>) -> Result<(), String> {
+    match (kind, parent) {
+        (SourceKind::Window, None) if feed.starts_with('/') && !feed.contains(['?', '#', '{']) => Ok(()),
+        (SourceKind::Window, None) => Err(format!("changes `{feed}` must be a path that starts with `/`")),
+        (SourceKind::Window, Some(_)) => Err("a source that is asked by parent has no feed of `changes`".into()),
+        _ => Err("`changes` names a feed of days that changed: only a window has days to read again".into()),
     }
 }
 

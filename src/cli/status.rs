@@ -34,6 +34,8 @@ enum Known {
     Rows,
     /// Asked for, and there was nothing.
     Empty,
+    /// Read whole, but a feed has told of late data since: the next run reads it again.
+    Changed,
     /// Begun: the next run goes on from its cursor.
     Unfinished,
     /// Tried, and failed.
@@ -46,6 +48,7 @@ impl Known {
     fn of(partition: Option<&PartitionState>) -> Self {
         let Some(partition) = partition else { return Self::Unasked };
         match (&partition.raw, &partition.failure, &partition.unfinished) {
+            (Some(_), _, _) if partition.changed.is_some() => Self::Changed,
             (Some(raw), _, _) if raw.objects.is_empty() => Self::Empty,
             (Some(_), _, _) => Self::Rows,
             (None, Some(_), _) => Self::Failed,
@@ -58,6 +61,7 @@ impl Known {
         match self {
             Self::Rows => '#',
             Self::Empty => '.',
+            Self::Changed => '+',
             Self::Unfinished => '~',
             Self::Failed => '!',
             Self::Unasked => '?',
@@ -75,7 +79,9 @@ impl Status {
         let wish = self.wish.wish(pipeline.catalog(), &context.directory)?;
         let (mut text, mut missing) = (String::new(), 0);
         if !self.missing {
-            text.push_str("# rows   . asked, nothing there   ~ unfinished   ! failed   ? not asked\n");
+            text.push_str(
+                "# rows   . asked, nothing there   + late data has come   ~ unfinished   ! failed   ? not asked\n",
+            );
         }
         for source in wish.selection.sources.iter().filter_map(|name| pipeline.catalog().source(name)) {
             let state = pipeline.states().source(&source.name).await?.look(Clone::clone);
@@ -141,7 +147,7 @@ fn list_missing(text: &mut String, source: &Source, state: &SourceState, dates: 
                 Some(failure) => format!("failed: {}", failure.error),
                 None => continue,
             },
-            Known::Rows | Known::Empty => continue,
+            Known::Rows | Known::Empty | Known::Changed => continue,
         };
         missing += 1;
         let _ = writeln!(text, "{} {day} {why}", source.name);
@@ -171,6 +177,7 @@ mod tests {
             (format!("{{{failure}}}"), '!', true),
             (format!("{{{}}}", raw("")), '.', false),
             (format!("{{{rows}}}"), '#', false),
+            (format!("{{{rows},\"changed\":\"2024-01-03T00:00:00Z\"}}"), '+', false),
             // What was read whole stays so, whatever became of a later try.
             (format!("{{{rows},{failure}}}"), '#', false),
         ];

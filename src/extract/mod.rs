@@ -4,12 +4,14 @@
 //! a whole ([`decode`]), loses the rows that another day owns ([`ownership`]), and goes into the Parquet object of
 //! its source and day. Only a few pages are in memory at a time.
 
+mod changes;
 mod conform;
 mod decode;
 mod ownership;
 mod shape;
 mod walk;
 
+pub use changes::Changes;
 pub use conform::{Drift, DriftKey};
 pub use decode::{raw_schema, timestamp_type};
 pub use ownership::day_window;

@@ -3,7 +3,7 @@
 //! Several endpoints return whatever overlaps the asked window, and histories may add the reading before it.
 //! Those rows are another day's, which gets them when it is asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListArray, RecordBatch, StructArray};
@@ -68,11 +68,50 @@ pub(super) fn by_day(batch: &RecordBatch, field: &TimeField) -> Result<BTreeMap<
         days.push(instant(&times, row, field)?.date_naive());
     }
     let mut sorted = BTreeMap::new();
-    for day in days.iter().collect::<std::collections::BTreeSet<_>>() {
+    for day in days.iter().collect::<BTreeSet<_>>() {
         let mask: BooleanArray = days.iter().map(|other| Some(other == day)).collect();
         sorted.insert(*day, filter_record_batch(batch, &mask).map_err(|error| error.to_string())?);
     }
     Ok(sorted)
+}
+
+/// The days that rows, or the readings inside them, belong to.
+pub(super) fn days_of(batch: &RecordBatch, field: &TimeField) -> Result<BTreeSet<NaiveDate>, String> {
+    let mut days = BTreeSet::new();
+    let rows: ArrayRef = Arc::new(StructArray::from(batch.clone()));
+    collect_days(&rows, field.steps(), field, &mut days)?;
+    Ok(days)
+}
+
+fn collect_days(
+    array: &ArrayRef,
+    steps: &[TimeStep],
+    field: &TimeField,
+    days: &mut BTreeSet<NaiveDate>,
+) -> Result<(), String> {
+    match steps.split_first() {
+        Some((TimeStep::Items, rest)) => {
+            let list = array.as_list_opt::<i32>().ok_or("`[]` stands behind a list")?;
+            let offsets = list.value_offsets();
+            let (first, last) = (offsets[0] as usize, offsets[offsets.len() - 1] as usize);
+            collect_days(&list.values().slice(first, last - first), rest, field, days)
+        }
+        Some((step, rest)) => {
+            let fields = array.as_struct_opt().ok_or("a field stands in an object")?;
+            for (declared, column) in fields.fields().iter().zip(fields.columns()) {
+                if !matches!(step, TimeStep::Field(name) if declared.name() != name) {
+                    collect_days(column, rest, field, days)?;
+                }
+            }
+            Ok(())
+        }
+        None => {
+            for row in (0..array.len()).filter(|row| array.is_valid(*row)) {
+                days.insert(instant(array, row, field)?.date_naive());
+            }
+            Ok(())
+        }
+    }
 }
 
 fn follow(array: &ArrayRef, steps: &[TimeStep]) -> Result<ArrayRef, String> {

@@ -12,10 +12,10 @@ use super::{Ready, Run, ends_run};
 use crate::catalog::Source;
 use crate::error::Error;
 use crate::events::Event;
-use crate::extract::{ExtractError, Extracted, Extractor, Scope, Walk, WalkOutcome, raw_schema};
+use crate::extract::{Changes, ExtractError, Extracted, Extractor, Scope, Walk, WalkOutcome, raw_schema};
 use crate::plan::{PlannedScope, PlannedWalk};
 use crate::samsara::{Client, SamsaraError};
-use crate::state::{Failure, Feed, RawState, Unfinished};
+use crate::state::{Failure, Feed, RawState, SourceHandle, Unfinished};
 use crate::store::ObjectRef;
 use crate::store::layout::Partition;
 use crate::transform::{QueryTable, query};
@@ -48,14 +48,19 @@ pub(super) async fn run(
             observer: run.observer.clone(),
             note_every: run.note_every,
         };
-        // Lists first: fan-outs ask for their rows.
-        for walks in [&run.plan.snapshots, &run.plan.windows] {
-            stream::iter(walks)
-                .map(Ok)
-                .try_for_each_concurrent(workers, |walk| one(&run, &extractor, walk, &ready))
-                .await?;
-        }
-        Ok(())
+        let each = async |walks: &[PlannedWalk]| {
+            let walks = stream::iter(walks).map(Ok);
+            walks.try_for_each_concurrent(workers, |walk| one(&run, &extractor, walk, &ready)).await
+        };
+        // Lists first: fan-outs ask for their rows. Then the feeds, which tell what else is to be read.
+        each(&run.plan.snapshots).await?;
+        stream::iter(&run.plan.feeds)
+            .map(Ok)
+            .try_for_each_concurrent(workers, |name| changed_days(&run, &extractor, name))
+            .await?;
+        let changed = crate::plan::changed(&run.catalog, &run.states, &run.plan).await?;
+        each(&run.plan.windows).await?;
+        each(&changed).await
     };
     let ((), result) = tokio::join!(earlier, walks);
     if result.is_err() {
@@ -106,6 +111,86 @@ async fn one(
         let _ = ready.send(partition).await;
     }
     Ok(())
+}
+
+/// Asks a source's feed which of its days have changed, and keeps that in the state together with the position.
+async fn changed_days(run: &Run, extractor: &Extractor, name: &str) -> Result<(), Error> {
+    let Some(feed) = run.catalog.source(name).and_then(Source::change_feed) else { return Ok(()) };
+    let handle = run.states.source(name).await?;
+    loop {
+        if run.shutdown.is_cancelled() {
+            return Ok(());
+        }
+        let began = chrono::Utc::now();
+        let resume = handle.look(|state| state.feed.clone()).filter(|before| crate::plan::is_alive(before, began));
+        let resume = resume.map(|before| (before.query, before.cursor));
+        let result = tokio::select! {
+            () = run.shutdown.cancelled() => return Ok(()),
+            result = extractor.changes(&feed, resume.clone()) => result,
+        };
+        let changes = match result {
+            Ok(changes) => changes,
+            Err(error) if is_dead_cursor(&error) && resume.is_some() => {
+                tracing::warn!(source = name, %error, "cursor dropped: late data until now is found by no feed");
+                handle.commit(|state| state.feed = None).await?;
+                continue;
+            }
+            Err(error) => {
+                let error = Error::Extract(error);
+                if ends_run(&error) {
+                    return Err(error);
+                }
+                match &error {
+                    // An organisation without the feed has its days read `lookback_days` long, as without `changes`.
+                    Error::Extract(error) if matches!(error.api(), Some(SamsaraError::NotFound { .. })) => {
+                        tracing::info!(source = name, %error, "no feed tells of late data");
+                    }
+                    _ => run.failed(name, None, &error),
+                }
+                return Ok(());
+            }
+        };
+        commit_changes(&handle, &changes, began).await?;
+        if !changes.more {
+            return Ok(());
+        }
+    }
+}
+
+/// Marks the days that are complete and have changed, and moves the feed's position, in one commit.
+async fn commit_changes(
+    handle: &SourceHandle,
+    changes: &Changes,
+    began: chrono::DateTime<chrono::Utc>,
+) -> Result<(), Error> {
+    let (query, cursor) = changes.position.clone();
+    let position = Feed { query, cursor, at: began };
+    // A day that was never read whole is read anyway.
+    let days: Vec<Partition> = changes.days.iter().copied().map(Partition::Day).collect();
+    let moved = handle.look(|state| is_moved(state.feed.as_ref(), &position));
+    if moved || !days.is_empty() {
+        let at = chrono::Utc::now();
+        handle
+            .commit(move |state| {
+                for day in days {
+                    if state.partition(day).is_some_and(|found| found.raw.is_some()) {
+                        state.partition_mut(day).changed = Some(at);
+                    }
+                }
+                state.feed = Some(position);
+            })
+            .await?;
+    }
+    Ok(())
+}
+
+/// Whether a position has to be written. The same cursor is written again only to keep its age honest.
+fn is_moved(before: Option<&Feed>, position: &Feed) -> bool {
+    before.is_none_or(|before| {
+        before.cursor != position.cursor
+            || before.query != position.query
+            || position.at - before.at > chrono::TimeDelta::days(1)
+    })
 }
 
 /// Keeps in the state that these partitions were tried in vain, so that `status` can tell them from unasked ones.
@@ -174,7 +259,12 @@ async fn read_on(run: &Run, extractor: &Extractor, walk: &Arc<Walk>) -> Result<W
         return Ok(extractor.read(walk.clone(), None, None).await?);
     };
     let handle = run.states.source(&first.name).await?;
-    let before = handle.look(|state| state.partition(partition).and_then(|found| found.unfinished.clone()));
+    // A day that has changed since is not half read any more.
+    let before = handle.look(|state| {
+        let found = state.partition(partition)?;
+        let is_current = |note: &Unfinished| found.changed.is_none_or(|changed| changed <= note.extracted_at);
+        found.unfinished.clone().filter(is_current)
+    });
     let read = async |resume: Option<Unfinished>| {
         let (notes, mut noted) = mpsc::channel::<Unfinished>(1);
         let keep = async {
@@ -237,11 +327,10 @@ async fn commit(run: &Run, outcome: &WalkOutcome, extracted: &Extracted, first: 
             handle
                 .commit(move |state| {
                     let found = state.partition_mut(partition);
-                    found.unfinished = None;
+                    found.read_again(at);
                     if let Some(raw) = &mut found.raw {
                         raw.extracted_at = at;
                     }
-                    found.failure = None;
                 })
                 .await?;
         }
@@ -250,7 +339,8 @@ async fn commit(run: &Run, outcome: &WalkOutcome, extracted: &Extracted, first: 
         handle
             .commit(move |state| {
                 let found = state.partition_mut(partition);
-                (found.raw, found.unfinished, found.failure) = (Some(raw), None, None);
+                found.read_again(raw.extracted_at);
+                found.raw = Some(raw);
             })
             .await?;
     }
@@ -263,16 +353,7 @@ async fn commit_feed(run: &Run, walk: &Walk, outcome: &WalkOutcome) -> Result<()
     let Some(source) = walk.sources.first() else { return Ok(()) };
     let handle = run.states.source(&source.name).await?;
     let position = outcome.feed.clone().map(|(query, cursor)| Feed { query, cursor, at: outcome.extracted_at });
-    let moved = position.as_ref().is_some_and(|position| {
-        handle.look(|state| {
-            state.feed.as_ref().is_none_or(|before| {
-                // The same cursor is written again only to keep its age honest.
-                before.cursor != position.cursor
-                    || before.query != position.query
-                    || position.at - before.at > chrono::TimeDelta::days(1)
-            })
-        })
-    });
+    let moved = position.as_ref().is_some_and(|position| handle.look(|state| is_moved(state.feed.as_ref(), position)));
     let days: Vec<(Partition, RawState)> = outcome
         .partitions
         .iter()

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 
 use crate::catalog::{Catalog, Source, SourceKind};
-use crate::state::{SourceState, StateError, StateStore};
+use crate::state::{Feed, SourceState, StateError, StateStore};
 use crate::store::layout::Partition;
 
 pub use dates::{DEFAULT_START, Dates, days, parse_date};
@@ -65,6 +65,8 @@ pub struct Plan {
     pub wish: Wish,
     /// Lists to read, parents of fan-outs among them. They come first.
     pub snapshots: Vec<PlannedWalk>,
+    /// Sources whose feed is asked which of their days have changed, before any day is read.
+    pub feeds: Vec<String>,
     /// Days and feeds to read.
     pub windows: Vec<PlannedWalk>,
     /// Complete partitions whose models may be stale, with the source that drives them.
@@ -116,6 +118,7 @@ pub async fn make(catalog: &Catalog, states: &StateStore, wish: Wish, now: DateT
     let mut plan = Plan {
         wish: wish.clone(),
         snapshots: Vec::new(),
+        feeds: Vec::new(),
         windows: Vec::new(),
         committed: Vec::new(),
         complete_days: 0,
@@ -146,6 +149,9 @@ pub async fn make(catalog: &Catalog, states: &StateStore, wish: Wish, now: DateT
                     gaps.extend(unread.map(|day| (source.name.clone(), *day)));
                     if !days.is_empty() {
                         wanted.insert(&source.name, days);
+                    }
+                    if source.changes.is_some() && !wish.historical {
+                        plan.feeds.push(source.name.clone());
                     }
                 }
             }
@@ -218,15 +224,55 @@ async fn estimate(catalog: &Catalog, states: &StateStore, plan: &Plan) -> Result
                 days * models.filter(|model| plan.wish.selection.models.contains(&model.name)).count() as u64;
         }
     }
+    for source in plan.feeds.iter().filter_map(|name| catalog.source(name)) {
+        estimate.calls += 1;
+        if let Some(endpoint) = &source.changes {
+            *seconds.entry(endpoint).or_default() += 1.0 / source.rate_limit.per_second;
+        }
+    }
     estimate.seconds = seconds.into_values().fold(0.0, f64::max);
     Ok(estimate)
 }
 
+/// Whether a feed's cursor is young enough to be trusted.
+pub fn is_alive(feed: &Feed, now: DateTime<Utc>) -> bool {
+    now - feed.at < TimeDelta::days(CURSOR_DAYS)
+}
+
+/// The walks over days that feeds have named since the plan was made, and that it does not have.
+pub async fn changed(catalog: &Catalog, states: &StateStore, plan: &Plan) -> Result<Vec<PlannedWalk>, StateError> {
+    let mut wanted = BTreeMap::new();
+    for source in plan.feeds.iter().filter_map(|name| catalog.source(name)) {
+        let planned: BTreeSet<NaiveDate> = plan
+            .windows
+            .iter()
+            .filter(|walk| walk.sources.contains(&source.name))
+            .flat_map(|walk| match &walk.scope {
+                PlannedScope::Days(days) => days.as_slice(),
+                _ => &[],
+            })
+            .copied()
+            .collect();
+        let handle = states.source(&source.name).await?;
+        let days: Vec<NaiveDate> = handle.look(|state| {
+            state.changed_days().filter(|day| is_asked(&plan.wish.dates, *day) && !planned.contains(day)).collect()
+        });
+        if !days.is_empty() {
+            wanted.insert(source.name.as_str(), days);
+        }
+    }
+    Ok(group(catalog, wanted))
+}
+
+/// Whether a day lies in the dates that were asked for; without a first one, all past ones do.
+fn is_asked(dates: &Dates, day: NaiveDate) -> bool {
+    dates.start.is_none_or(|start| start <= day) && dates.end.is_none_or(|end| day < end)
+}
+
 fn feed(source: &Source, state: &SourceState, dates: &Dates, now: DateTime<Utc>) -> PlannedWalk {
-    let alive = |at: DateTime<Utc>| now - at < TimeDelta::days(CURSOR_DAYS);
     let midnight = |day: NaiveDate| day.and_time(chrono::NaiveTime::MIN).and_utc();
     let (resume, since) = match &state.feed {
-        Some(feed) if alive(feed.at) => (Some((feed.query.clone(), feed.cursor.clone())), feed.at),
+        Some(feed) if is_alive(feed, now) => (Some((feed.query.clone(), feed.cursor.clone())), feed.at),
         // A dead cursor: begin again a little before it was received.
         Some(feed) => (None, feed.at - TimeDelta::days(1)),
         None => (None, midnight(dates.start.unwrap_or(DEFAULT_START))),
@@ -245,15 +291,17 @@ fn days_to_read(source: &Source, state: &SourceState, wish: &Wish, now: DateTime
     // A day that has not begun has nothing to ask for.
     let end = dates.end.unwrap_or(today).min(today + Days::new(1));
     let mut complete = 0;
-    let wanted = days(start, end)
-        .filter(|day| {
-            let partition = state.partition(Partition::Day(*day)).and_then(|partition| partition.raw.as_ref());
-            let settled = !wish.historical && partition.is_some_and(|raw| raw.extracted_at >= settled_at(source, *day));
-            complete += u64::from(settled);
-            !settled
-        })
-        .collect();
-    (wanted, complete)
+    let unsettled = days(start, end).filter(|day| {
+        let partition = state.partition(Partition::Day(*day)).filter(|partition| partition.changed.is_none());
+        let raw = partition.and_then(|partition| partition.raw.as_ref());
+        let settled = !wish.historical && raw.is_some_and(|raw| raw.extracted_at >= settled_at(source, *day));
+        complete += u64::from(settled);
+        !settled
+    });
+    // Days that a feed has named, however long ago they were.
+    let changed = state.changed_days().filter(|day| is_asked(dates, *day));
+    let wanted: BTreeSet<NaiveDate> = unsettled.chain(changed).collect();
+    (wanted.into_iter().collect(), complete)
 }
 
 /// From when on a read of the day is final: the day and its late data are over.
@@ -309,6 +357,10 @@ impl fmt::Display for Plan {
             let (walks, days) = days.fold((0, 0), |(walks, all), days| (walks + 1, all + days));
             let what = if days == 0 { "feed".to_string() } else { format!("{days} days in {walks} walks") };
             writeln!(f, "           {name}: {what}")?;
+        }
+        if !self.feeds.is_empty() {
+            let feeds = self.feeds.len();
+            writeln!(f, "           {feeds} feeds are asked which past days have changed; those are read again")?;
         }
         writeln!(f, "           {} days are complete and are not asked for", self.complete_days)?;
         let Estimate { calls, seconds, load_jobs } = self.estimate;

@@ -23,7 +23,7 @@ pub struct SourceState {
     /// By day (`2024-01-31`), or `snapshot`.
     #[serde(default)]
     pub partitions: BTreeMap<String, PartitionState>,
-    /// Where a feed goes on.
+    /// Where a feed goes on: the source itself, or the one that tells which of its days have changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub feed: Option<Feed>,
 }
@@ -50,6 +50,10 @@ pub struct PartitionState {
     /// The last try to read it, if that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// When the source's feed was found to bring readings of this day that may not be among its rows. It is forgotten
+    /// once the day was read again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<DateTime<Utc>>,
     /// Where the raw rows themselves were loaded, if that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raw_load: Option<Load>,
@@ -181,6 +185,14 @@ pub struct Load {
     pub rows: u64,
 }
 
+impl PartitionState {
+    /// Takes note of a read that began at `began`: it has what had arrived by then.
+    pub fn read_again(&mut self, began: DateTime<Utc>) {
+        (self.unfinished, self.failure) = (None, None);
+        self.changed = self.changed.filter(|changed| *changed > began);
+    }
+}
+
 impl SourceState {
     /// The state of a source that was never read.
     pub fn new(source: &str) -> Self {
@@ -220,6 +232,12 @@ impl SourceState {
     /// The partitions whose raw rows are complete.
     pub fn complete(&self) -> impl Iterator<Item = (Partition, &RawState)> {
         self.partitions.iter().filter_map(|(key, state)| Some((Partition::parse(key)?, state.raw.as_ref()?)))
+    }
+
+    /// Days that are complete, and changed since.
+    pub fn changed_days(&self) -> impl Iterator<Item = NaiveDate> {
+        let changed = self.partitions.iter().filter(|(_, partition)| partition.changed.is_some());
+        changed.filter_map(|(key, _)| Partition::parse(key)?.day())
     }
 
     /// The last complete day.

@@ -21,6 +21,7 @@ mod faults;
 mod fixtures;
 mod history;
 mod hostile;
+mod late;
 mod load_jobs;
 mod loading;
 mod lock;

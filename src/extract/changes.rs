@@ -1,0 +1,95 @@
+//! Which past days have changed, as a source's feed tells.
+//!
+//! A vehicle without coverage sends its readings days later; whoever asks `/history` once for a day misses them. The
+//! feed of the same readings goes by arrival, so its rows name the days that must be read again. The rows themselves
+//! are not kept: the day is replaced from `/history`, whole and in one shape.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use chrono::NaiveDate;
+
+use super::decode::{Decoder, Stamp};
+use super::ownership::days_of;
+use super::walk::{ExtractError, Extractor};
+use crate::catalog::Source;
+use crate::samsara::{Page, Request, SamsaraError};
+
+/// What a feed has told since the position before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes {
+    /// Days that readings have arrived for.
+    pub days: BTreeSet<NaiveDate>,
+    /// Query and cursor to come back with.
+    pub position: (String, String),
+    /// Whether there is more behind the position.
+    pub more: bool,
+}
+
+impl Extractor {
+    /// Reads on in the feed of `feed` (see [`Source::change_feed`]), some pages at a time.
+    ///
+    /// Without a position, the feed gives the last reading of each vehicle, however old it is: that is no change. All
+    /// of it is passed over at once, for the sake of the position behind it.
+    pub async fn changes(&self, feed: &Source, resume: Option<(String, String)>) -> Result<Changes, ExtractError> {
+        let api = |error| ExtractError::Api { tables: feed.name.clone(), scope: "(changed days)".into(), error };
+        let Some(mut request) = Request::render(&[feed], None, None, &[]) else {
+            return Err(api(SamsaraError::Setup("the feed cannot be asked".into())));
+        };
+        let cold = resume.is_none();
+        let mut cursor = None;
+        if let Some((query, from)) = resume {
+            (request.query, cursor) = (query, Some(from));
+        }
+        let decoder = Arc::new(Decoder::new(&[feed]));
+        let mut pager = self.client.pages(request.clone(), cursor.clone());
+        let (mut days, mut pages, mut more) = (BTreeSet::new(), 0, false);
+        while let Some(page) = pager.next().await.map_err(api)? {
+            pages += 1;
+            more = page.has_next;
+            if page.cursor.is_some() {
+                cursor.clone_from(&page.cursor);
+            }
+            if !cold {
+                days.extend(self.days(feed, decoder.clone(), page, &request).await?);
+                if pages >= self.note_every {
+                    break;
+                }
+            }
+        }
+        match cursor {
+            Some(cursor) => Ok(Changes { days, position: (request.query, cursor), more: more && !cold }),
+            None => Err(api(SamsaraError::BadPage {
+                endpoint: request.path,
+                query: request.query,
+                page: pages,
+                reason: "a feed must give a cursor to come back with".into(),
+            })),
+        }
+    }
+
+    async fn days(
+        &self,
+        feed: &Source,
+        decoder: Arc<Decoder>,
+        page: Page,
+        request: &Request,
+    ) -> Result<BTreeSet<NaiveDate>, ExtractError> {
+        let Some(field) = feed.time_field.clone() else { return Ok(BTreeSet::new()) };
+        let (number, extracted_at) = (page.number, chrono::Utc::now());
+        let decode = move || {
+            let decoded = decoder.decode(&page)?;
+            let rows = decoder.rows(&decoded, 0, Stamp { window: None, parent: None, extracted_at })?;
+            days_of(&rows, &field)
+        };
+        let decoded = self.cpu.spawn(async move { decode() }).await;
+        let wrong = |reason: String| ExtractError::Page {
+            tables: feed.name.clone(),
+            scope: "(changed days)".into(),
+            page: number,
+            request: request.identity(),
+            reason,
+        };
+        decoded.map_err(|error| wrong(error.to_string()))?.map_err(wrong)
+    }
+}

@@ -1,0 +1,129 @@
+//! Readings that reach the server days after their day was read.
+
+use std::time::Duration;
+
+use samsara_etl::simulator::{LateData, Simulator, World};
+
+use crate::program::{Program, simulator};
+use crate::truth::{compare, day};
+
+const TABLES: &[&str] =
+    &["fleet_vehicle_stats_gps", "fleet_vehicle_stats_engineRpm", "fleet_vehicle_stats_engineStates"];
+const HISTORY: &str = "/fleet/vehicles/stats/history";
+const FEED: &str = "/fleet/vehicles/stats/feed";
+
+/// A fleet whose readings of the greater part of the 3rd are not on the server yet.
+async fn fleet() -> Simulator {
+    simulator(|config| {
+        let withhold = Duration::from_secs(18 * 3600);
+        config.late = Some(LateData { before: day("2024-01-04"), withhold });
+    })
+    .await
+}
+
+fn run(dates: [&'static str; 2]) -> Vec<&'static str> {
+    let mut arguments = vec!["run", "--start_date", dates[0], "--end_date", dates[1]];
+    arguments.extend(TABLES.iter().flat_map(|table| ["--table", *table]));
+    arguments
+}
+
+/// The first days of the windows that were asked for, each once.
+fn asked(simulator: &Simulator) -> Vec<String> {
+    let requests = simulator.requests();
+    let queries = requests.iter().filter(|request| request.path == HISTORY).map(|request| request.query.clone());
+    let mut days: Vec<String> = queries
+        .flat_map(|query| {
+            let start = query.split('&').find_map(|part| Some(part.strip_prefix("startTime=")?[..10].to_string()));
+            start.into_iter().collect::<Vec<_>>()
+        })
+        .collect();
+    days.sort();
+    days.dedup();
+    days
+}
+
+async fn wrong(program: &Program, world: &World) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for table in TABLES {
+        if let Err(difference) = compare(program, world, table, day("2024-01-01"), day("2024-01-06")).await {
+            wrong.push(difference);
+        }
+    }
+    wrong
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_names_the_days_that_changed_and_only_those_are_read_again() {
+    let simulator = fleet().await;
+    let program = Program::with_simulator(&simulator);
+    let all = run(["01/01/2024", "06/01/2024"]);
+    program.succeed(&all).await;
+    assert!(wrong(&program, simulator.world()).await.is_empty());
+    assert_eq!(asked(&simulator).len(), 5);
+
+    // Nothing new: the feeds are asked, no day is, and nothing is written.
+    simulator.clear_requests();
+    let files = program.files("samsara-data");
+    program.succeed(&all).await;
+    assert_eq!((asked(&simulator), program.files("samsara-data")), (vec![], files));
+    assert_eq!(simulator.requests().iter().filter(|request| request.path == FEED).count(), TABLES.len());
+
+    simulator.release_late();
+    assert_eq!(wrong(&program, simulator.world()).await.len(), TABLES.len());
+    // Dates that leave the day out leave it as it is; it is not forgotten.
+    simulator.clear_requests();
+    program.succeed(&run(["04/01/2024", "06/01/2024"])).await;
+    assert_eq!(asked(&simulator), Vec::<String>::new());
+    let status = [&["status"], &all[1..]].concat();
+    assert_eq!(program.succeed(&status).await.stdout.matches("##+##").count(), TABLES.len());
+
+    simulator.clear_requests();
+    program.succeed(&all).await;
+    assert_eq!(asked(&simulator), ["2024-01-03"]);
+    assert_eq!(wrong(&program, simulator.world()).await, Vec::<String>::new());
+    assert_eq!(program.succeed(&status).await.stdout.matches("#####").count(), TABLES.len());
+
+    // Once was enough.
+    simulator.clear_requests();
+    program.succeed(&all).await;
+    assert_eq!(asked(&simulator), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn late_data_is_found_and_read_in_one_run_also_page_by_page() {
+    let simulator = fleet().await;
+    let program = Program::with_simulator(&simulator).set("SAMSARA_ETL_CHECKPOINT_PAGES", "1");
+    program.succeed(&run(["01/01/2024", "06/01/2024"])).await;
+    simulator.release_late();
+    simulator.clear_requests();
+    program.succeed(&run(["01/01/2024", "06/01/2024"])).await;
+    assert_eq!(asked(&simulator), ["2024-01-03"]);
+    assert_eq!(wrong(&program, simulator.world()).await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_that_fails_is_told_and_loses_no_late_day() {
+    let all = run(["01/01/2024", "06/01/2024"]);
+    // The days themselves are read, whatever becomes of the feed.
+    let shut = fleet_without_feed().await;
+    let away = Program::with_simulator(&shut);
+    let ran = away.run(&all).await;
+    assert_eq!(ran.code, 3, "{}", ran.stderr);
+    assert!(ran.stderr.contains("(changed days)") && ran.stderr.contains("403"), "{}", ran.stderr);
+    assert!(wrong(&away, shut.world()).await.is_empty());
+
+    // The cursor is forgotten: the feed begins anew, and the log says what that means.
+    let simulator = fleet().await;
+    let program = Program::with_simulator(&simulator);
+    program.succeed(&all).await;
+    simulator.expire_cursors();
+    let ran = program.succeed(&all).await;
+    assert_eq!(ran.stderr.matches("late data until now is found by no feed").count(), TABLES.len(), "{}", ran.stderr);
+    simulator.release_late();
+    program.succeed(&all).await;
+    assert_eq!(wrong(&program, simulator.world()).await, Vec::<String>::new());
+}
+
+async fn fleet_without_feed() -> Simulator {
+    simulator(|config| config.missing_scopes = vec![FEED.into()]).await
+}
