@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Pipeline;
 use crate::error::Error;
-use crate::state::{RunLock, SourceState};
+use crate::state::{RunLock, SourceState, Unfinished};
 use crate::store::layout::{FLATTENED, LOGS, RAW, RunId, STATE};
 use crate::store::{Bucket, Listed};
 
@@ -69,9 +69,9 @@ impl InUse {
             let Some((bytes, _)) = bucket.read(&key).await? else { continue };
             let state = SourceState::from_json(&bytes, &bucket.uri(&key))?;
             for partition in state.partitions.into_values() {
-                let raw = partition.raw.into_iter().flat_map(|raw| raw.objects);
-                let unfinished = partition.unfinished.into_iter().flat_map(|note| note.parts);
-                used.raw.extend(raw.chain(unfinished.flat_map(|part| part.objects)).map(|object| object.path));
+                let raw = partition.raw.iter().flat_map(|raw| &raw.objects);
+                let unfinished = partition.unfinished.iter().flat_map(Unfinished::objects);
+                used.raw.extend(raw.chain(unfinished).map(|object| object.path.clone()));
                 let models = partition.models.into_values().flat_map(|model| model.objects);
                 used.flattened.extend(models.map(|object| object.path));
             }

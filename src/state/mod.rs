@@ -18,8 +18,8 @@ use crate::store::layout::state_object;
 use crate::store::{Bucket, StoreError, Version};
 
 pub use document::{
-    Failure, Feed, Load, ModelState, PartitionState, RawState, SourceState, Started, Unfinished, UnfinishedPart,
-    VERSION,
+    Failure, Feed, Gathered, Load, ModelState, PartitionState, RawState, Resume, SourceState, Started, Unfinished,
+    UnfinishedPart, UnfinishedWindow, VERSION,
 };
 pub use lock::{Fence, Holder, LockError, RunLock};
 

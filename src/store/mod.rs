@@ -73,6 +73,16 @@ pub enum StoreError {
         #[source]
         source: ::parquet::errors::ParquetError,
     },
+    /// The ledger does not balance.
+    #[error("{uri}: {given} rows were written, its footer says {written}")]
+    Ledger {
+        /// The object.
+        uri: String,
+        /// Rows that the writer was given.
+        given: u64,
+        /// Rows that the object holds.
+        written: u64,
+    },
     /// Someone else changed the object in between.
     #[error("{uri} was changed by someone else in the meantime: is another run at work on this bucket?")]
     Conflict {

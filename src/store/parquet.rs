@@ -57,7 +57,11 @@ impl TableWriter {
     /// Completes the object.
     pub async fn finish(mut self) -> Result<ObjectRef, StoreError> {
         let failed = |source| StoreError::Parquet { uri: self.uri.clone(), source };
-        self.writer.finish().await.map_err(failed)?;
+        let footer = self.writer.finish().await.map_err(failed)?;
+        let written = footer.file_metadata().num_rows().unsigned_abs();
+        if written != self.rows {
+            return Err(StoreError::Ledger { uri: self.uri, given: self.rows, written });
+        }
         Ok(ObjectRef { path: self.key, rows: self.rows, bytes: self.writer.bytes_written() as u64 })
     }
 }
