@@ -50,6 +50,24 @@ pub struct LoadOptions {
     pub full_refresh: BTreeSet<String>,
     /// Tables whose list may have become much shorter; `ALL` for each.
     pub accept_shrunken: BTreeSet<String>,
+    /// How much goes in one job.
+    pub limits: JobLimits,
+}
+
+/// How much one load job takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JobLimits {
+    /// Partitions that it writes.
+    pub partitions: usize,
+    /// Objects that it reads.
+    pub objects: usize,
+}
+
+impl Default for JobLimits {
+    /// BigQuery's.
+    fn default() -> Self {
+        Self { partitions: 4_000, objects: 10_000 }
+    }
 }
 
 /// A list that lost more than half of its rows, and at least this many, is not believed.

@@ -93,6 +93,11 @@ pub struct BigQuery {
     limits: UpdateLimits,
 }
 
+/// The name of a dataset in the state.
+pub(super) fn target(project: &str, dataset: &str) -> String {
+    format!("bigquery:{project}.{dataset}")
+}
+
 /// How a post ended that brought nothing.
 enum Posted {
     /// It may pass the next time.
@@ -149,7 +154,7 @@ impl BigQuery {
 
     /// A client with credentials; nothing is asked yet.
     async fn reach(project: &str, dataset: &str, access: &GoogleAccess, timings: Timings) -> Result<Self, LoadError> {
-        let target = format!("bigquery:{project}.{dataset}");
+        let target = target(project, dataset);
         let unreachable = |reason: String| LoadError::Unreachable { target: target.clone(), reason };
         let http = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(10))

@@ -48,6 +48,15 @@ impl Rig {
         self.bigquery.jobs().into_iter().filter(|job| !job.table.contains("._")).collect()
     }
 
+    /// What is announced of loading, and how many jobs a run then sends, those of the program's own tables among them.
+    async fn announced(&self, arguments: &[&str]) -> (String, usize) {
+        let plan = self.program.succeed(&[arguments, &["--dry-run"]].concat()).await.stdout;
+        let line = plan.lines().find_map(|line| line.strip_prefix("load       ")).unwrap().to_string();
+        let before = self.bigquery.jobs().len();
+        self.program.succeed(arguments).await;
+        (line, self.bigquery.jobs().len() - before)
+    }
+
     /// The state of a model by day: rows loaded, used attempts, and whether a load is under way.
     fn state(&self, source: &str, model: &str) -> BTreeMap<String, (Option<u64>, u64, bool)> {
         let bytes = self.gcs.get("raw-b", &format!("state/{source}.json")).unwrap();
@@ -108,6 +117,42 @@ async fn a_first_load_is_one_job_and_changed_days_are_loaded_each_by_itself() {
     let ran = rig.program.run(&[RUN, RPM, &["--full-refresh", "rpmm"]].concat()).await;
     assert_eq!(ran.code, 2);
     assert!(ran.stderr.contains("there is no table `rpmm`; did you mean `rpm`?"), "{}", ran.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_announces_the_jobs_that_a_run_then_sends() {
+    let simulator = simulator(|_| ()).await;
+    let rig = Rig::new(&simulator);
+    rig.program
+        .write("sql/f/vehicles.sql", VEHICLES_SQL.replace("---*/", "unique_key = [\"id\"]\nhistory = true\n---*/"));
+    let upto = |day| ["run", "--start_date", "2024-01-01", "--end_date", day];
+    let is = |announced: &str, sent: usize| (announced.to_string(), sent);
+    let vehicles = ["--table", "vehicles"];
+    // First loads: all days in one job, the list, its history; and two for what runs did.
+    let first = [&upto("2024-01-04")[..], RPM, &vehicles].concat();
+    assert_eq!(rig.announced(&first).await, is("at most 5 jobs", 5));
+    // A list that is read again may be unchanged.
+    assert_eq!(rig.announced(&[&upto("2024-01-04")[..], &vehicles].concat()).await, is("at most 4 jobs", 0));
+    let alone = |stages| [&upto("2024-01-06")[..], RPM, &["--stages", stages]].concat();
+    assert_eq!(rig.announced(&alone("load")).await, is("0 jobs", 0));
+    // An increment is a job a day.
+    assert_eq!(rig.announced(&[&upto("2024-01-06")[..], RPM].concat()).await, is("at most 4 jobs", 4));
+    // An edited model is derived and loaded again, day by day; what is derived already is known.
+    rig.program.write("sql/f/rpm.sql", RPM_SQL.replace("AS rpm", "+ 1 AS rpm"));
+    assert_eq!(rig.announced(&alone("transform,load")).await, is("at most 7 jobs", 7));
+    rig.program.write("sql/f/rpm.sql", RPM_SQL.replace("AS rpm", "+ 2 AS rpm"));
+    rig.program.succeed(&alone("transform")).await;
+    assert_eq!(rig.announced(&alone("load")).await, is("7 jobs", 7));
+    // Anew, as a whole.
+    let refresh = [&alone("load")[..], &["--full-refresh", "rpm"]].concat();
+    assert_eq!(rig.announced(&refresh).await, is("3 jobs", 3));
+    // A long first load has a rehearsal.
+    let speed = ["--table", "speed"];
+    assert_eq!(rig.announced(&[&upto("2024-01-09")[..], &speed].concat()).await, is("at most 4 jobs", 4));
+    // Into a folder nothing is sent.
+    let local = Program::with_simulator(&simulator);
+    let plan = local.succeed(&[&upto("2024-01-04")[..], &["--table", "fleet_tags", "--dry-run"]].concat()).await;
+    assert!(!plan.stdout.contains("jobs"), "{}", plan.stdout);
 }
 
 #[tokio::test(flavor = "multi_thread")]
