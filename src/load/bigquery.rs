@@ -567,7 +567,7 @@ impl Warehouse for BigQuery {
             // DONE is not success.
             let failure = job.status.as_ref().and_then(|status| status.error_result.as_ref());
             let Some(failure) = failure else {
-                let reported = job.statistics.and_then(|all| all.load).and_then(|load| load.output_rows);
+                let reported = job.statistics.as_ref().and_then(|all| all.load.as_ref()?.output_rows.as_ref());
                 let rows = reported.and_then(|rows| rows.parse().ok());
                 let silent = || refused(Some(attempt), "the job does not say how many rows it wrote".into());
                 let rows = rows.ok_or_else(silent)?;
@@ -578,7 +578,7 @@ impl Warehouse for BigQuery {
                     return Err(LoadError::Quota { table, used: Some(attempt), reason: text(failure) });
                 }
                 // The service's own fault: the id is used up, the next one may pass.
-                Some(reason) if FAULTS_OF_THE_SERVICE.contains(&reason) && attempt < last => {
+                _ if failed_by_service(&job) && attempt < last => {
                     tracing::warn!(job = id, reason = text(failure), "load job failed, trying again");
                     self.timings.pause(attempt - first + 1).await;
                     attempt += 1;
@@ -597,10 +597,13 @@ impl Warehouse for BigQuery {
         // The earlier run may have gone on to further attempts.
         for attempt in started.attempt..started.attempt + self.timings.attempts {
             let id = format!("{}-{attempt}", started.job);
-            match self.find(&id, self.timings.look_for).await {
-                Ok(job) => self.until_done(&id, job).await.map(|_| ()).map_err(failed)?,
+            let job = match self.find(&id, self.timings.look_for).await {
+                Ok(job) => self.until_done(&id, job).await.map_err(failed)?,
                 Err(Fault::NotFound) => return Ok(()),
                 Err(fault) => return Err(failed(fault)),
+            };
+            if !failed_by_service(&job) {
+                return Ok(());
             }
         }
         Ok(())
@@ -649,6 +652,12 @@ const FAULTS_OF_THE_SERVICE: &[&str] = &[
     "internalError",
     "rateLimitExceeded",
 ];
+
+/// Whether the job has failed for such a reason.
+fn failed_by_service(job: &Job) -> bool {
+    let reason = job.status.as_ref().and_then(|status| status.error_result.as_ref()?.reason.as_deref());
+    reason.is_some_and(|reason| FAULTS_OF_THE_SERVICE.contains(&reason))
+}
 
 impl BigQuery {
     fn fresh_table(&self, contract: &Contract) -> Table {

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use futures::{StreamExt, stream};
-use tokio::sync::mpsc;
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::sync::{OnceCell, mpsc};
 
 use super::Run;
 use super::flattening::Flat;
@@ -88,6 +88,8 @@ struct Loader<'a> {
     closed: Mutex<BTreeSet<String>>,
     /// Tables that are loaded as a whole, when all their days are derived.
     whole: BTreeMap<String, Whole>,
+    /// Tables of which no job of an earlier run is under way any more.
+    settled: BTreeMap<String, OnceCell<()>>,
     rehearsed: Mutex<BTreeSet<String>>,
 }
 
@@ -120,6 +122,7 @@ pub(super) async fn run(
         flattened,
         closed: Mutex::default(),
         whole: BTreeMap::new(),
+        settled: run.contracts.keys().map(|table| (table.clone(), OnceCell::new())).collect(),
         rehearsed: Mutex::default(),
     };
     loader.whole = loader.prepare().await;
@@ -216,6 +219,36 @@ impl Loader<'_> {
         Ok((contract.partition_by.is_some() && is_ours).then_some(Whole::First))
     }
 
+    /// Waits, once, for the jobs that an earlier run has left under way: one that ends after its successor would put
+    /// old rows in the place of new ones, and one with many days may wipe days that it does not know of.
+    async fn settled(&self, model: &str) -> Result<(), Error> {
+        let Some(settled) = self.settled.get(model) else { return Ok(()) };
+        settled.get_or_try_init(|| self.settle(model)).await.copied()
+    }
+
+    async fn settle(&self, model: &str) -> Result<(), Error> {
+        let Some((handle, mut parts)) = self.parts(model).await? else { return Ok(()) };
+        let target = self.warehouse.target();
+        let left = |state: &ModelState| state.started.clone().filter(|started| started.target == target);
+        parts.retain(|(_, state)| left(state).is_some());
+        let mut jobs: Vec<Started> = parts.iter().filter_map(|(_, state)| left(state)).collect();
+        jobs.dedup();
+        stream::iter(jobs)
+            .map(Ok)
+            .try_for_each_concurrent(LOADS, |started| async move { self.warehouse.settle(&started).await })
+            .await?;
+        // What is not loaded yet finds its job by the same name, or has another one.
+        parts.retain(|(_, state)| is_loaded(state, target));
+        if parts.is_empty() {
+            return Ok(());
+        }
+        let over = |state: &mut ModelState, _: &ModelState| {
+            let used = state.started.take().map_or(0, |started| started.attempt);
+            state.attempts = state.attempts.max(used);
+        };
+        change(&handle, model, &parts, over).await
+    }
+
     /// All derived partitions of a model, with the state document that they stand in.
     async fn parts(&self, model: &str) -> Result<Option<(SourceHandle, Vec<Part>)>, Error> {
         let Some(driver) = self.run.catalog.driver_of(model) else {
@@ -258,6 +291,7 @@ impl Loader<'_> {
     /// Loads all partitions of a model: as many as a job takes in one, the others by themselves.
     async fn all(&self, model: &str, whole: Whole) -> Result<(), Error> {
         let Some(contract) = self.run.contracts.get(model) else { return Ok(()) };
+        self.settled(model).await?;
         let Some((handle, parts)) = self.parts(model).await? else { return Ok(()) };
         let target = self.warehouse.target();
         // Days without rows were noted before, and there is nothing else.
@@ -309,6 +343,7 @@ impl Loader<'_> {
         whole: bool,
     ) -> Result<(), Error> {
         let begun = Instant::now();
+        self.settled(&contract.table).await?;
         let batch = Batch {
             bucket: self.flattened.clone(),
             partitions: parts.iter().map(flat_objects).collect(),
@@ -318,12 +353,6 @@ impl Loader<'_> {
         let target = self.warehouse.target();
         let model = contract.table.as_str();
         if let Some(job) = self.warehouse.job(contract, &batch) {
-            let mut others: Vec<&Started> = parts.iter().filter_map(|(_, state)| state.started.as_ref()).collect();
-            others.retain(|started| started.target == target && started.job != job);
-            others.dedup();
-            for started in others {
-                self.warehouse.settle(started).await?;
-            }
             let started = Started { target: target.into(), job, attempt: batch.attempt };
             change(handle, model, &parts, move |state, _| state.started = Some(started.clone())).await?;
         }

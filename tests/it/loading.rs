@@ -14,17 +14,17 @@ use crate::support::faults::Fault;
 use crate::support::gcs::GcsDouble;
 
 /// Doubles of both services, and a program that is pointed at them.
-struct Rig {
-    gcs: Arc<GcsDouble>,
-    bigquery: BigQueryDouble,
-    program: Program,
+pub struct Rig {
+    pub gcs: Arc<GcsDouble>,
+    pub bigquery: BigQueryDouble,
+    pub program: Program,
 }
 
 const RUN: &[&str] = &["run", "--start_date", "01/01/2024", "--end_date", "04/01/2024"];
 const RPM: &[&str] = &["--table", "rpm"];
 
 impl Rig {
-    fn new(simulator: &Simulator) -> Self {
+    pub fn new(simulator: &Simulator) -> Self {
         let gcs = Arc::new(GcsDouble::start(&["raw-b", "flat-b"]));
         let bigquery = BigQueryDouble::start(&["dwh"]);
         let storage = gcs.clone();
@@ -44,7 +44,7 @@ impl Rig {
     }
 
     /// The jobs of models, not those of the program's own tables.
-    fn jobs(&self) -> Vec<LoadJob> {
+    pub fn jobs(&self) -> Vec<LoadJob> {
         self.bigquery.jobs().into_iter().filter(|job| !job.table.contains("._")).collect()
     }
 
@@ -58,7 +58,7 @@ impl Rig {
     }
 
     /// The state of a model by day: rows loaded, used attempts, and whether a load is under way.
-    fn state(&self, source: &str, model: &str) -> BTreeMap<String, (Option<u64>, u64, bool)> {
+    pub fn state(&self, source: &str, model: &str) -> BTreeMap<String, (Option<u64>, u64, bool)> {
         let bytes = self.gcs.get("raw-b", &format!("state/{source}.json")).unwrap();
         let document: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
         let partitions = document["partitions"].as_object().unwrap();
@@ -378,7 +378,7 @@ rate_limit = "50/s"
 schema = "id VARCHAR, name VARCHAR"
 "#;
 
-const RPM_SQL: &str = r#"/*---
+pub const RPM_SQL: &str = r#"/*---
 description = "Engine speed, one row per reading."
 partition_by = "time"
 ---*/
