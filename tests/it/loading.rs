@@ -10,7 +10,7 @@ use samsara_etl::simulator::{Simulator, SimulatorConfig};
 use crate::load_jobs::until;
 use crate::program::{Program, simulator};
 use crate::support::bigquery_double::{BigQueryDouble, JobScript, LoadJob, error};
-use crate::support::faults::Fault;
+use crate::support::faults::{Action, Fault};
 use crate::support::gcs::GcsDouble;
 
 /// Doubles of both services, and a program that is pointed at them.
@@ -70,7 +70,7 @@ impl Rig {
     }
 }
 
-fn rows(gcs: &GcsDouble, uri: &str) -> u64 {
+pub fn rows(gcs: &GcsDouble, uri: &str) -> u64 {
     let (bucket, key) = uri.strip_prefix("gs://").unwrap().split_once('/').unwrap();
     let reader = SerializedFileReader::new(gcs.get(bucket, key).unwrap()).unwrap();
     reader.metadata().file_metadata().num_rows() as u64
@@ -217,6 +217,32 @@ async fn a_used_up_quota_stops_its_table_only_and_the_next_run_goes_on() {
         let days = rig.jobs().into_iter().filter(|job| job.table.starts_with(&format!("dwh.{table}$"))).count();
         assert_eq!(days, 3, "{table}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_bigquery_cannot_load_from_is_refused_before_any_job() {
+    let simulator = simulator(|_| ()).await;
+    let mut rig = Rig::new(&simulator);
+    // The dataset is made in the EU, the bucket is in the US.
+    rig.program = rig.program.set("DWH_ID", "dwh_eu").set("BIGQUERY_LOCATION", "EU");
+    let run = [RUN, RPM].concat();
+    let told = "bigquery:test-project.dwh_eu is in EU, bucket flat-b in US";
+    let refused = rig.program.run(&run).await;
+    assert_eq!((refused.code, rig.bigquery.inserts()), (1, 0), "{}", refused.stderr);
+    assert!(refused.stderr.contains(told) && refused.stderr.contains("make the bucket in EU"), "{}", refused.stderr);
+    let checked = rig.program.run(&["check", "--table", "rpm"]).await;
+    assert!(checked.stdout.contains(&format!("FAIL  location: {told}")), "{}", checked.stdout);
+    rig.gcs.set_location("flat-b", "EUROPE-WEST1");
+    rig.program.succeed(&run).await;
+    assert_eq!(rig.jobs().len(), 1);
+
+    // Who may not see where the bucket is learns it from the job.
+    rig.gcs.set_location("flat-b", "US");
+    rig.gcs.fault(Fault::on("GET", "v1/b/flat-b", Action::Status(403)));
+    rig.program.succeed(&[&run[..], &["--full-refresh", "rpm"]].concat()).await;
+    assert_eq!(rig.jobs().len(), 2);
+    let asked = rig.gcs.requests().into_iter().filter(|request| request.key == "v1/b/flat-b");
+    assert_eq!(asked.last().unwrap().status, Some(403));
 }
 
 #[tokio::test(flavor = "multi_thread")]
