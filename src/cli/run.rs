@@ -55,6 +55,7 @@ impl Run {
                 true => ["ALL".to_string()].into(),
                 false => selected(&catalog, &wish, "--accept-shrunken", &self.accept_shrunken)?,
             },
+            ..LoadOptions::default()
         };
         config.lock.wait = self.wait;
         if self.dry_run {

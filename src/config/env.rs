@@ -39,6 +39,9 @@ variables! {
     GCS_BUCKET_FLATTENED_NAME = "GCS_BUCKET_FLATTENED_NAME" | "GCS_FLATTENED_BUCKET_NAME";
     /// Service-account key file in `credentials/`.
     GCP_CREDENTIALS_FILE_NAME = "GCP_CREDENTIALS_FILE_NAME";
+    /// Application Default Credentials: a service-account key or a user's login. Unset, the file that
+    /// `gcloud auth application-default login` writes; without that, the metadata server.
+    GOOGLE_APPLICATION_CREDENTIALS = "GOOGLE_APPLICATION_CREDENTIALS";
     /// Google Cloud project; unset, that of the key file.
     GOOGLE_CLOUD_PROJECT = "GOOGLE_CLOUD_PROJECT";
     /// BigQuery dataset of the flattened tables. Unset, tables go to a local folder.
@@ -54,6 +57,9 @@ variables! {
     /// Address of a BigQuery emulator: no credentials are read then.
     BIGQUERY_EMULATOR_HOST = "BIGQUERY_EMULATOR_HOST";
 }
+
+/// The user's folder, where `gcloud` keeps its login. It is the system's, so it stands in no list.
+pub const HOME: Variable = Variable { name: "HOME", aliases: &[], meaning: "" };
 
 /// The process environment over the `.env` file of the working directory.
 #[derive(Default)]

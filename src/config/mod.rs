@@ -50,6 +50,24 @@ pub struct LoadOptions {
     pub full_refresh: BTreeSet<String>,
     /// Tables whose list may have become much shorter; `ALL` for each.
     pub accept_shrunken: BTreeSet<String>,
+    /// How much goes in one job.
+    pub limits: JobLimits,
+}
+
+/// How much one load job takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JobLimits {
+    /// Partitions that it writes.
+    pub partitions: usize,
+    /// Objects that it reads.
+    pub objects: usize,
+}
+
+impl Default for JobLimits {
+    /// BigQuery's.
+    fn default() -> Self {
+        Self { partitions: 4_000, objects: 10_000 }
+    }
 }
 
 /// A list that lost more than half of its rows, and at least this many, is not believed.
@@ -137,8 +155,8 @@ pub struct StorageConfig {
 /// How to authenticate with Google Cloud.
 #[derive(Debug, Clone, Default)]
 pub struct GoogleAccess {
-    /// Service-account key file; none means Application Default Credentials.
-    pub key_file: Option<PathBuf>,
+    /// A service-account key or a user's login, for storage and BigQuery alike; none: the metadata server.
+    pub credentials: Option<PathBuf>,
     /// Address of a Cloud Storage emulator.
     pub storage_emulator: Option<String>,
     /// Address of a BigQuery emulator.
@@ -350,8 +368,15 @@ fn google_access(environment: &Environment, directory: &Path) -> Result<GoogleAc
             if host.contains("://") { host.to_string() } else { format!("http://{host}") }
         })
     };
-    let key_file = match environment.get(env::GCP_CREDENTIALS_FILE_NAME) {
-        None => None,
+    // What the environment says of this machine's programs may be meant for others: such a file is looked at when it
+    // is needed.
+    let adc = || environment.get(env::GOOGLE_APPLICATION_CREDENTIALS).map(|path| directory.join(path));
+    let of_gcloud = || {
+        let path = Path::new(environment.get(env::HOME)?).join(".config/gcloud/application_default_credentials.json");
+        path.is_file().then_some(path)
+    };
+    let credentials = match environment.get(env::GCP_CREDENTIALS_FILE_NAME) {
+        None => adc().or_else(of_gcloud),
         Some(name) => {
             let path = directory.join("credentials").join(name);
             if !path.is_file() {
@@ -364,10 +389,17 @@ fn google_access(environment: &Environment, directory: &Path) -> Result<GoogleAc
         }
     };
     Ok(GoogleAccess {
-        key_file,
+        credentials,
         storage_emulator: emulator(env::STORAGE_EMULATOR_HOST),
         bigquery_emulator: emulator(env::BIGQUERY_EMULATOR_HOST),
     })
+}
+
+/// Projects have letters, digits and `-`; old ones a domain before a `:`.
+fn check_project(name: &'static str, project: String) -> Result<String, ConfigError> {
+    let fine =
+        !project.is_empty() && project.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.:_".contains(&byte));
+    if fine { Ok(project) } else { Err(ConfigError::Value { name, reason: "this is no project id".into() }) }
 }
 
 fn check_dataset(variable: env::Variable, dataset: &str) -> Result<(), ConfigError> {
@@ -381,17 +413,18 @@ fn check_dataset(variable: env::Variable, dataset: &str) -> Result<(), ConfigErr
 /// The project: a flag, the variable, or the key file's own.
 fn project(environment: &Environment, overrides: &Overrides, google: &GoogleAccess) -> Result<String, ConfigError> {
     if let Some(project) = overrides.project.as_deref().or_else(|| environment.get(env::GOOGLE_CLOUD_PROJECT)) {
-        return Ok(project.to_string());
+        return check_project(env::GOOGLE_CLOUD_PROJECT.name, project.to_string());
     }
-    let of_key = google.key_file.as_ref().and_then(|path| {
+    let of_key = google.credentials.as_ref().and_then(|path| {
         let text = std::fs::read_to_string(path).ok()?;
         let key: serde_json::Value = serde_json::from_str(&text).ok()?;
         key.get("project_id")?.as_str().map(str::to_string)
     });
-    of_key.ok_or(ConfigError::Value {
+    let of_key = of_key.ok_or(ConfigError::Value {
         name: env::GOOGLE_CLOUD_PROJECT.name,
         reason: "not set, and no key file names a project".into(),
-    })
+    })?;
+    check_project("project_id of the key file", of_key)
 }
 
 #[cfg(test)]
@@ -439,6 +472,43 @@ mod tests {
         ] {
             let error = resolve(pairs).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn storage_and_bigquery_share_one_resolution_of_credentials() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let resolve = |pairs: &[(&str, &str)]| {
+            let environment = Environment::from_pairs(pairs.iter().copied());
+            Config::resolve(&environment, &Overrides::default(), folder.path(), LOCAL_FOLDER)
+        };
+        let home = folder.path().to_str().unwrap();
+        let found = |pairs: &[(&str, &str)]| resolve(pairs).unwrap().storage.google.credentials;
+        assert_eq!(found(&[("HOME", home)]), None);
+        let of_gcloud = write(".config/gcloud/application_default_credentials.json", "{}");
+        assert_eq!(found(&[("HOME", home)]), Some(of_gcloud));
+        let adc = write("adc.json", r#"{"project_id": "of-key"}"#);
+        let named = ("GOOGLE_APPLICATION_CREDENTIALS", adc.to_str().unwrap());
+        assert_eq!(found(&[("HOME", home), named]), Some(adc.clone()));
+        let own = write("credentials/own.json", "{}");
+        assert_eq!(found(&[("HOME", home), named, ("GCP_CREDENTIALS_FILE_NAME", "own.json")]), Some(own));
+        // A stale name in the environment is no fault of a run that needs no credentials.
+        assert!(resolve(&[("GOOGLE_APPLICATION_CREDENTIALS", "/not/there.json")]).is_ok());
+
+        // The project is that of the key; what is none goes into no query and no address.
+        let bigquery = [("DWH_ID", "d"), ("GCS_BUCKET_FLATTENED_NAME", "flat")];
+        let project = |pairs: &[(&str, &str)]| resolve(&[pairs, &bigquery].concat()).map(|config| config.warehouse);
+        let WarehouseConfig::BigQuery { project: of_key, .. } = project(&[named]).unwrap() else { panic!() };
+        assert_eq!(of_key, "of-key");
+        for wrong in ["a/b", "a`b", "a b"] {
+            let error = project(&[("GOOGLE_CLOUD_PROJECT", wrong)]).unwrap_err().to_string();
+            assert_eq!(error, "GOOGLE_CLOUD_PROJECT: this is no project id");
         }
     }
 }

@@ -7,13 +7,14 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use gcp_bigquery_client::Client;
 use gcp_bigquery_client::auth::Authenticator;
 use gcp_bigquery_client::client_builder::ClientBuilder;
-use gcp_bigquery_client::error::{BQError, ResponseError};
+use gcp_bigquery_client::error::BQError;
 use gcp_bigquery_client::model::clustering::Clustering;
 use gcp_bigquery_client::model::dataset::Dataset;
 use gcp_bigquery_client::model::error_proto::ErrorProto;
@@ -28,10 +29,13 @@ use gcp_bigquery_client::model::table_field_schema::TableFieldSchema;
 use gcp_bigquery_client::model::table_reference::TableReference;
 use gcp_bigquery_client::model::table_schema::TableSchema;
 use gcp_bigquery_client::model::time_partitioning::TimePartitioning;
+use gcp_bigquery_client::yup_oauth2::Error as TokenError;
+use gcp_bigquery_client::yup_oauth2::error::AuthErrorCode;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
+use super::auth::Tokens;
 use super::limit::UpdateLimits;
 use super::{Batch, Finding, LoadError, Loaded, Prepared, Warehouse, missing_columns};
 use crate::config::GoogleAccess;
@@ -82,7 +86,9 @@ impl Timings {
 /// A BigQuery dataset.
 pub struct BigQuery {
     client: Client,
-    tokens: Arc<dyn Authenticator>,
+    tokens: Tokens,
+    /// Whether a call was ever answered: credentials that never worked are not worth patience.
+    was_answered: AtomicBool,
     http: reqwest::Client,
     base: String,
     project: String,
@@ -93,12 +99,9 @@ pub struct BigQuery {
     limits: UpdateLimits,
 }
 
-/// How a post ended that brought nothing.
-enum Posted {
-    /// It may pass the next time.
-    Transient(String),
-    /// It will not.
-    Final(Fault),
+/// The name of a dataset in the state.
+pub(super) fn target(project: &str, dataset: &str) -> String {
+    format!("bigquery:{project}.{dataset}")
 }
 
 /// How a call failed.
@@ -149,7 +152,19 @@ impl BigQuery {
 
     /// A client with credentials; nothing is asked yet.
     async fn reach(project: &str, dataset: &str, access: &GoogleAccess, timings: Timings) -> Result<Self, LoadError> {
-        let target = format!("bigquery:{project}.{dataset}");
+        let host = access.bigquery_emulator.as_deref().unwrap_or("https://bigquery.googleapis.com");
+        Self::reach_at(host, project, dataset, access, timings).await
+    }
+
+    /// The same at another address.
+    pub(super) async fn reach_at(
+        host: &str,
+        project: &str,
+        dataset: &str,
+        access: &GoogleAccess,
+        timings: Timings,
+    ) -> Result<Self, LoadError> {
+        let target = target(project, dataset);
         let unreachable = |reason: String| LoadError::Unreachable { target: target.clone(), reason };
         let http = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(10))
@@ -157,15 +172,17 @@ impl BigQuery {
             .build()
             .map_err(|error| unreachable(error.to_string()))?;
         let tokens = super::auth::authenticator(access).await.map_err(&unreachable)?;
-        let host = access.bigquery_emulator.as_deref().unwrap_or("https://bigquery.googleapis.com");
         let base = format!("{host}/bigquery/v2");
         let mut builder = ClientBuilder::new();
         builder.with_client(http.clone()).with_v2_base_url(base.clone());
-        let client =
-            builder.build_from_authenticator(tokens.clone()).await.map_err(|error| unreachable(one_line(&error)))?;
+        let client = builder
+            .build_from_authenticator(Arc::new(tokens.clone()))
+            .await
+            .map_err(|error| unreachable(one_line(&error)))?;
         Ok(Self {
             client,
             tokens,
+            was_answered: AtomicBool::new(false),
             http,
             base,
             project: project.into(),
@@ -178,7 +195,7 @@ impl BigQuery {
     }
 
     /// Whether the dataset exists; if so, jobs run where it is, which must be where it was asked for.
-    async fn find_dataset(&mut self, wanted: Option<&str>) -> Result<bool, LoadError> {
+    pub(super) async fn find_dataset(&mut self, wanted: Option<&str>) -> Result<bool, LoadError> {
         let found = match self.call(|| self.client.dataset().get(&self.project, &self.dataset)).await {
             Ok(found) => found,
             Err(Fault::NotFound) => return Ok(false),
@@ -247,14 +264,26 @@ impl BigQuery {
     {
         let started = Instant::now();
         let mut attempt: u32 = 0;
+        let mut renewed = false;
         loop {
             let error = match call().await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    self.was_answered.store(true, Ordering::Relaxed);
+                    return Ok(answer);
+                }
                 Err(error) => error,
             };
-            // A token server may stumble too, but it says in words only whether that will pass.
-            let token_retry = matches!(error, BQError::YupAuthError(_)) && attempt < 3;
-            if !(is_transient(&error) || token_retry) || started.elapsed() > self.timings.retry_for {
+            let patient = match &error {
+                BQError::YupAuthError(_) if !self.was_answered.load(Ordering::Relaxed) => attempt < 3,
+                _ => started.elapsed() <= self.timings.retry_for,
+            };
+            // A token that was revoked, or has run out earlier than it said: another one, once.
+            if is_unauthorized(&error) && !std::mem::replace(&mut renewed, true) {
+                tracing::warn!(target = %self.target, error = one_line(&error), "BigQuery token renewed");
+                self.tokens.renew().await.map_err(|error| Fault::from(&error))?;
+                continue;
+            }
+            if !is_transient(&error) || !patient {
                 return Err(Fault::from(&error));
             }
             attempt += 1;
@@ -350,7 +379,7 @@ impl BigQuery {
             table["timePartitioning"] = partitioning;
         }
         let path = format!("projects/{}/datasets/{}/tables", self.project, self.dataset);
-        match self.post(&path, &table).await {
+        match self.call(|| self.post(&path, &table)).await {
             Ok(()) | Err(Fault::Exists) => Ok(()),
             Err(fault) => Err(fault),
         }
@@ -363,7 +392,8 @@ impl BigQuery {
             reference["location"] = json!(location);
         }
         let job = json!({"jobReference": reference, "configuration": {"load": load}});
-        match self.post(&format!("projects/{}/jobs", self.project), &job).await {
+        let path = format!("projects/{}/jobs", self.project);
+        match self.call(|| self.post(&path, &job)).await {
             Ok(()) | Err(Fault::Exists) => {}
             Err(fault) => return Err(fault),
         }
@@ -376,47 +406,17 @@ impl BigQuery {
             .ok_or_else(|| Fault::Other("the job does not say how many rows it wrote".into()))
     }
 
-    /// Posts a document until there is an answer that will not change.
-    async fn post(&self, path: &str, body: &Value) -> Result<(), Fault> {
-        let started = Instant::now();
-        let mut attempt = 0;
-        loop {
-            let reason = match self.post_once(path, body).await {
-                Ok(()) => return Ok(()),
-                Err(Posted::Final(fault)) => return Err(fault),
-                Err(Posted::Transient(reason)) => reason,
-            };
-            if started.elapsed() > self.timings.retry_for {
-                return Err(Fault::Other(reason));
-            }
-            attempt += 1;
-            tracing::warn!(target = %self.target, attempt, error = reason, "BigQuery call delayed");
-            self.timings.pause(attempt).await;
-        }
-    }
-
-    async fn post_once(&self, path: &str, body: &Value) -> Result<(), Posted> {
-        let transient = |error: reqwest::Error| Posted::Transient(error.without_url().to_string());
-        let token = self.tokens.access_token().await.map_err(|error| Posted::Final(Fault::from(&error)))?;
+    /// Posts a document that the client library cannot express.
+    async fn post(&self, path: &str, body: &Value) -> Result<(), BQError> {
+        let token = self.tokens.access_token().await?;
         let request = self.http.post(format!("{}/{path}", self.base)).bearer_auth(token).json(body);
-        let response = request.send().await.map_err(transient)?;
-        let status = response.status();
-        let answer = response.bytes().await.map_err(transient)?;
-        if status.is_success() {
+        let response = request.send().await?;
+        if response.status().is_success() {
+            response.bytes().await?;
             return Ok(());
         }
-        match serde_json::from_slice::<ResponseError>(&answer) {
-            Ok(error) => {
-                let error = BQError::ResponseError { error };
-                let fault = Fault::from(&error);
-                Err(if is_transient(&error) { Posted::Transient(fault.to_string()) } else { Posted::Final(fault) })
-            }
-            // An error page for people, or nothing: a gateway's.
-            Err(_) if status.is_server_error() || status.as_u16() == 429 => {
-                Err(Posted::Transient(format!("{} without a JSON body", status.as_u16())))
-            }
-            Err(_) => Err(Posted::Final(Fault::Other(format!("{} without a JSON body", status.as_u16())))),
-        }
+        // As the library does: what is no JSON is a gateway's page, and a fault that passes.
+        Err(BQError::ResponseError { error: response.json().await? })
     }
 
     fn load_configuration(&self, contract: &Contract, batch: &Batch) -> JobConfigurationLoad {
@@ -562,7 +562,7 @@ impl Warehouse for BigQuery {
             // DONE is not success.
             let failure = job.status.as_ref().and_then(|status| status.error_result.as_ref());
             let Some(failure) = failure else {
-                let reported = job.statistics.and_then(|all| all.load).and_then(|load| load.output_rows);
+                let reported = job.statistics.as_ref().and_then(|all| all.load.as_ref()?.output_rows.as_ref());
                 let rows = reported.and_then(|rows| rows.parse().ok());
                 let silent = || refused(Some(attempt), "the job does not say how many rows it wrote".into());
                 let rows = rows.ok_or_else(silent)?;
@@ -573,7 +573,7 @@ impl Warehouse for BigQuery {
                     return Err(LoadError::Quota { table, used: Some(attempt), reason: text(failure) });
                 }
                 // The service's own fault: the id is used up, the next one may pass.
-                Some(reason) if FAULTS_OF_THE_SERVICE.contains(&reason) && attempt < last => {
+                _ if failed_by_service(&job) && attempt < last => {
                     tracing::warn!(job = id, reason = text(failure), "load job failed, trying again");
                     self.timings.pause(attempt - first + 1).await;
                     attempt += 1;
@@ -592,10 +592,13 @@ impl Warehouse for BigQuery {
         // The earlier run may have gone on to further attempts.
         for attempt in started.attempt..started.attempt + self.timings.attempts {
             let id = format!("{}-{attempt}", started.job);
-            match self.find(&id, self.timings.look_for).await {
-                Ok(job) => self.until_done(&id, job).await.map(|_| ()).map_err(failed)?,
+            let job = match self.find(&id, self.timings.look_for).await {
+                Ok(job) => self.until_done(&id, job).await.map_err(failed)?,
                 Err(Fault::NotFound) => return Ok(()),
                 Err(fault) => return Err(failed(fault)),
+            };
+            if !failed_by_service(&job) {
+                return Ok(());
             }
         }
         Ok(())
@@ -644,6 +647,12 @@ const FAULTS_OF_THE_SERVICE: &[&str] = &[
     "internalError",
     "rateLimitExceeded",
 ];
+
+/// Whether the job has failed for such a reason.
+fn failed_by_service(job: &Job) -> bool {
+    let reason = job.status.as_ref().and_then(|status| status.error_result.as_ref()?.reason.as_deref());
+    reason.is_some_and(|reason| FAULTS_OF_THE_SERVICE.contains(&reason))
+}
 
 impl BigQuery {
     fn fresh_table(&self, contract: &Contract) -> Table {
@@ -718,8 +727,8 @@ fn type_name(field_type: &FieldType) -> &'static str {
 }
 
 fn text(error: &ErrorProto) -> String {
-    let part = |text: &Option<String>| text.clone().unwrap_or_default();
-    format!("{}: {}", part(&error.reason), part(&error.message).replace('\n', " "))
+    let part = |text: &Option<String>| brief(text.as_deref().unwrap_or_default());
+    format!("{}: {}", part(&error.reason), part(&error.message))
 }
 
 fn reasons(error: &BQError) -> Vec<&str> {
@@ -731,8 +740,18 @@ fn reasons(error: &BQError) -> Vec<&str> {
     }
 }
 
+fn is_unauthorized(error: &BQError) -> bool {
+    matches!(error, BQError::ResponseError { error: response } if response.error.code == 401)
+}
+
 fn is_transient(error: &BQError) -> bool {
     match error {
+        // The token server may stumble too; a credential that it refuses is not better the next time.
+        BQError::YupAuthError(TokenError::AuthError(refused)) => {
+            let passing = ["server_error", "temporarily_unavailable", "internal_failure"];
+            matches!(&refused.error, AuthErrorCode::Other(code) if passing.contains(&code.as_str()))
+        }
+        BQError::YupAuthError(_) => true,
         // Connections, time-outs, and error pages that are not JSON.
         BQError::RequestError(_) => true,
         BQError::ResponseError { error: response } => {
@@ -752,11 +771,12 @@ fn is_transient(error: &BQError) -> bool {
 impl From<&BQError> for Fault {
     fn from(error: &BQError) -> Self {
         let BQError::ResponseError { error: response } = error else { return Self::Other(one_line(error)) };
-        let message = response.error.message.replace('\n', " ");
+        let message = brief(&response.error.message);
         match response.error.code {
             404 => Self::NotFound,
             409 => Self::Exists,
             _ if reasons(error).contains(&"quotaExceeded") => Self::Quota(message),
+            401 => Self::Other(format!("{message} (401: BigQuery does not accept the credentials)")),
             403 => Self::Other(format!("{message} (needs roles bigquery.dataEditor and bigquery.jobUser)")),
             code => Self::Other(format!("{code}: {message}")),
         }
@@ -775,5 +795,15 @@ impl std::fmt::Display for Fault {
 }
 
 fn one_line(error: &BQError) -> String {
-    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+    brief(&error.to_string())
+}
+
+/// One line that a person may read to its end, whatever the service has sent.
+fn brief(text: &str) -> String {
+    const MOST: usize = 600;
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
 }

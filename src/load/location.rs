@@ -45,8 +45,8 @@ async fn ask(bucket: &str, access: &GoogleAccess) -> Result<String, String> {
     let mut request = http.get(format!("{base}/storage/v1/b/{bucket}?fields=location"));
     if access.storage_emulator.is_none() {
         let mut builder = GoogleCloudStorageBuilder::new().with_bucket_name(bucket);
-        if let Some(key_file) = &access.key_file {
-            builder = builder.with_service_account_path(key_file.to_string_lossy());
+        if let Some(file) = &access.credentials {
+            builder = builder.with_application_credentials(file.to_string_lossy());
         }
         let store = builder.build().map_err(|e| one_line(&e))?;
         let credential = store.credentials().get_credential().await.map_err(|e| one_line(&e))?;

@@ -227,6 +227,14 @@ impl LoadError {
     }
 }
 
+/// The name under which loads of a warehouse with load jobs are kept in the state; none for a folder.
+pub fn target(config: &WarehouseConfig) -> Option<String> {
+    match config {
+        WarehouseConfig::Local(_) => None,
+        WarehouseConfig::BigQuery { project, dataset, .. } => Some(bigquery::target(project, dataset)),
+    }
+}
+
 /// Opens the configured warehouse, for loads from the flattened bucket.
 pub async fn open(
     config: &WarehouseConfig,

@@ -24,6 +24,8 @@ use crate::transform::{Column, ColumnType, Contract};
 pub(super) const RUNS: &str = "_etl_runs";
 /// The table of what runs did to partitions.
 const PARTITIONS: &str = "_etl_partitions";
+/// How many tables that are.
+pub(super) const TABLES: u64 = 2;
 
 /// Keeps what happened to each partition.
 #[derive(Default)]

@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use futures::{StreamExt, stream};
-use tokio::sync::mpsc;
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::sync::{OnceCell, mpsc};
 
 use super::Run;
 use super::flattening::Flat;
+use crate::config::{JobLimits, LoadOptions};
 use crate::error::Error;
 use crate::events::Event;
 use crate::load::{Batch, FlatObjects, LoadError, Loaded, Warehouse, load};
@@ -23,14 +24,61 @@ use crate::transform::Contract;
 
 /// Load jobs at a time, of all tables together.
 const LOADS: usize = 8;
-/// BigQuery's limits of one job.
-const JOB_PARTITIONS: usize = 4_000;
-const JOB_URIS: usize = 10_000;
 /// From this many days on, the first one is loaded for trial: a refusal then costs seconds and not hours.
-const REHEARSED_DAYS: usize = 8;
+pub(super) const REHEARSED_DAYS: usize = 8;
 
 /// A partition of a model as the state knows it.
 type Part = (Partition, ModelState);
+
+/// What is to be done with a partition that is loaded by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    /// It is loaded.
+    Nothing,
+    /// It has no rows, and none of it are loaded: that is noted.
+    Note,
+    /// A list that is not believed.
+    Shrunken {
+        /// Rows in it.
+        rows: u64,
+        /// Rows that are loaded.
+        loaded: u64,
+    },
+    /// A job.
+    Load,
+}
+
+/// Decides for a partition; `again` loads also what is loaded.
+pub(super) fn due(
+    options: &LoadOptions,
+    model: &str,
+    partition: Partition,
+    state: &ModelState,
+    target: &str,
+    again: bool,
+) -> Due {
+    if !again && is_loaded(state, target) {
+        return Due::Nothing;
+    }
+    let (rows, loaded) = (rows_of(state), rows_loaded(state, target));
+    if partition == Partition::Snapshot {
+        let refused = options.refuses_shrunken(model, rows, loaded);
+        return if refused { Due::Shrunken { rows, loaded } } else { Due::Load };
+    }
+    // A day without rows has nothing to replace, unless rows of it were loaded before, or may have been.
+    let nothing_there = loaded == 0 && state.started.is_none();
+    if rows == 0 && nothing_there && !again { Due::Note } else { Due::Load }
+}
+
+/// How many of the partitions go in one job, given how many objects each has.
+pub(super) fn together(limits: JobLimits, objects: impl Iterator<Item = usize>) -> usize {
+    let mut sum: usize = 0;
+    let fits = |objects: &usize| {
+        sum = sum.saturating_add(*objects);
+        sum <= limits.objects
+    };
+    objects.take(limits.partitions).take_while(fits).count()
+}
 
 struct Loader<'a> {
     run: &'a Run,
@@ -40,6 +88,8 @@ struct Loader<'a> {
     closed: Mutex<BTreeSet<String>>,
     /// Tables that are loaded as a whole, when all their days are derived.
     whole: BTreeMap<String, Whole>,
+    /// Tables of which no job of an earlier run is under way any more.
+    settled: BTreeMap<String, OnceCell<()>>,
     rehearsed: Mutex<BTreeSet<String>>,
 }
 
@@ -72,6 +122,7 @@ pub(super) async fn run(
         flattened,
         closed: Mutex::default(),
         whole: BTreeMap::new(),
+        settled: run.contracts.keys().map(|table| (table.clone(), OnceCell::new())).collect(),
         rehearsed: Mutex::default(),
     };
     loader.whole = loader.prepare().await;
@@ -168,6 +219,36 @@ impl Loader<'_> {
         Ok((contract.partition_by.is_some() && is_ours).then_some(Whole::First))
     }
 
+    /// Waits, once, for the jobs that an earlier run has left under way: one that ends after its successor would put
+    /// old rows in the place of new ones, and one with many days may wipe days that it does not know of.
+    async fn settled(&self, model: &str) -> Result<(), Error> {
+        let Some(settled) = self.settled.get(model) else { return Ok(()) };
+        settled.get_or_try_init(|| self.settle(model)).await.copied()
+    }
+
+    async fn settle(&self, model: &str) -> Result<(), Error> {
+        let Some((handle, mut parts)) = self.parts(model).await? else { return Ok(()) };
+        let target = self.warehouse.target();
+        let left = |state: &ModelState| state.started.clone().filter(|started| started.target == target);
+        parts.retain(|(_, state)| left(state).is_some());
+        let mut jobs: Vec<Started> = parts.iter().filter_map(|(_, state)| left(state)).collect();
+        jobs.dedup();
+        stream::iter(jobs)
+            .map(Ok)
+            .try_for_each_concurrent(LOADS, |started| async move { self.warehouse.settle(&started).await })
+            .await?;
+        // What is not loaded yet finds its job by the same name, or has another one.
+        parts.retain(|(_, state)| is_loaded(state, target));
+        if parts.is_empty() {
+            return Ok(());
+        }
+        let over = |state: &mut ModelState, _: &ModelState| {
+            let used = state.started.take().map_or(0, |started| started.attempt);
+            state.attempts = state.attempts.max(used);
+        };
+        change(&handle, model, &parts, over).await
+    }
+
     /// All derived partitions of a model, with the state document that they stand in.
     async fn parts(&self, model: &str) -> Result<Option<(SourceHandle, Vec<Part>)>, Error> {
         let Some(driver) = self.run.catalog.driver_of(model) else {
@@ -185,21 +266,17 @@ impl Loader<'_> {
     async fn one(&self, model: &str, partition: Partition, again: bool) -> Result<(), Error> {
         let Some(contract) = self.run.contracts.get(model) else { return Ok(()) };
         let Some((handle, state)) = self.part(model, partition).await? else { return Ok(()) };
-        let here = state.load.as_ref().filter(|load| load.target == self.warehouse.target());
-        if !again && here.is_some_and(|load| load.fingerprint == state.fingerprint) {
-            return Ok(());
-        }
-        let (rows, loaded) = (rows_of(&state), here.map_or(0, |load| load.rows));
-        if partition == Partition::Snapshot && self.run.load.refuses_shrunken(model, rows, loaded) {
-            return Err(LoadError::Shrunken { table: model.into(), rows, loaded }.into());
-        }
-        // A day without rows has nothing to replace, unless rows of it were loaded before, or may have been.
-        let nothing_there = partition != Partition::Snapshot && loaded == 0 && state.started.is_none();
+        let due = due(&self.run.load, model, partition, &state, self.warehouse.target(), again);
         let part = vec![(partition, state)];
-        if rows == 0 && nothing_there && !again {
-            return self.note(&handle, model, part, Loaded { rows: 0, job: None, attempt: 0 }, Instant::now()).await;
+        match due {
+            Due::Nothing => Ok(()),
+            Due::Shrunken { rows, loaded } => Err(LoadError::Shrunken { table: model.into(), rows, loaded }.into()),
+            Due::Note => {
+                let nothing = Loaded { rows: 0, job: None, attempt: 0 };
+                self.note(&handle, model, part, nothing, Instant::now()).await
+            }
+            Due::Load => self.submit(&handle, contract, part, partition == Partition::Snapshot).await,
         }
-        self.submit(&handle, contract, part, partition == Partition::Snapshot).await
     }
 
     async fn part(&self, model: &str, partition: Partition) -> Result<Option<(SourceHandle, ModelState)>, Error> {
@@ -214,18 +291,16 @@ impl Loader<'_> {
     /// Loads all partitions of a model: as many as a job takes in one, the others by themselves.
     async fn all(&self, model: &str, whole: Whole) -> Result<(), Error> {
         let Some(contract) = self.run.contracts.get(model) else { return Ok(()) };
+        self.settled(model).await?;
         let Some((handle, parts)) = self.parts(model).await? else { return Ok(()) };
         let target = self.warehouse.target();
-        let is_loaded = |state: &ModelState| {
-            let load = state.load.as_ref().filter(|load| load.target == target);
-            load.is_some_and(|load| load.fingerprint == state.fingerprint)
-        };
         // Days without rows were noted before, and there is nothing else.
-        let nothing_new = whole == Whole::First && parts.iter().all(|(_, state)| is_loaded(state));
+        let nothing_new = whole == Whole::First && parts.iter().all(|(_, state)| is_loaded(state, target));
         if parts.is_empty() || nothing_new {
             return Ok(());
         }
         if whole == (Whole::Refresh { rebuild: true }) {
+            forget(&handle, model, &parts).await?;
             self.warehouse.drop_table(contract).await?;
             self.warehouse.prepare(contract).await?;
         }
@@ -235,17 +310,14 @@ impl Loader<'_> {
             // One Parquet without rows empties the table.
             filled.extend(empty.pop());
         }
-        let mut uris = 0;
-        let fits = |(_, state): &&Part| {
-            uris += state.objects.len();
-            uris <= JOB_URIS
-        };
-        let together = filled.iter().take(JOB_PARTITIONS).take_while(fits).count();
+        let together = together(self.run.load.limits, filled.iter().map(|(_, state)| state.objects.len()));
         let rest = filled.split_off(together);
+        // The job will wipe them: if this run comes no further, the next one must know.
+        forget(&handle, model, &rest).await?;
         if !filled.is_empty() {
             self.submit(&handle, contract, filled, true).await?;
         }
-        empty.retain(|(_, state)| !is_loaded(state) || rows_loaded(state, target) > 0);
+        empty.retain(|(_, state)| !is_loaded(state, target) || rows_loaded(state, target) > 0);
         if !empty.is_empty() {
             let nothing = Loaded { rows: 0, job: None, attempt: 0 };
             self.note(&handle, model, empty, nothing, Instant::now()).await?;
@@ -271,6 +343,7 @@ impl Loader<'_> {
         whole: bool,
     ) -> Result<(), Error> {
         let begun = Instant::now();
+        self.settled(&contract.table).await?;
         let batch = Batch {
             bucket: self.flattened.clone(),
             partitions: parts.iter().map(flat_objects).collect(),
@@ -280,12 +353,6 @@ impl Loader<'_> {
         let target = self.warehouse.target();
         let model = contract.table.as_str();
         if let Some(job) = self.warehouse.job(contract, &batch) {
-            let mut others: Vec<&Started> = parts.iter().filter_map(|(_, state)| state.started.as_ref()).collect();
-            others.retain(|started| started.target == target && started.job != job);
-            others.dedup();
-            for started in others {
-                self.warehouse.settle(started).await?;
-            }
             let started = Started { target: target.into(), job, attempt: batch.attempt };
             change(handle, model, &parts, move |state, _| state.started = Some(started.clone())).await?;
         }
@@ -345,7 +412,7 @@ impl Loader<'_> {
     async fn rehearse(&self, model: &str, partition: Partition) -> Result<(), Error> {
         let Some(contract) = self.run.contracts.get(model) else { return Ok(()) };
         let Some((_, state)) = self.part(model, partition).await? else { return Ok(()) };
-        if rows_of(&state) == 0 || self.planned_days(model) < REHEARSED_DAYS {
+        if rows_of(&state) == 0 || self.planned(model) < REHEARSED_DAYS {
             return Ok(());
         }
         if !self.rehearsed.lock().unwrap_or_else(PoisonError::into_inner).insert(model.into()) {
@@ -370,32 +437,39 @@ impl Loader<'_> {
         Ok(result.and(dropped)?)
     }
 
-    fn planned_days(&self, model: &str) -> usize {
-        let Some(driver) = self.run.catalog.driver_of(model) else {
-            return 0;
-        };
-        let walks = self.run.plan.windows.iter().filter(|walk| walk.sources.contains(&driver.name));
-        let read: usize = walks
-            .map(|walk| match &walk.scope {
-                crate::plan::PlannedScope::Days(days) => days.len(),
-                _ => 1,
-            })
-            .sum();
-        read + self.run.plan.committed.iter().filter(|(source, _)| *source == driver.name).count()
+    /// Partitions of the model that this run is about.
+    fn planned(&self, model: &str) -> usize {
+        self.run.catalog.driver_of(model).map_or(0, |driver| self.run.plan.partitions_of(&driver.name))
     }
 }
 
-fn rows_of(state: &ModelState) -> u64 {
+pub(super) fn rows_of(state: &ModelState) -> u64 {
     state.objects.iter().map(|object| object.rows).sum()
 }
 
+/// Whether the target holds the partition as it was derived.
+pub(super) fn is_loaded(state: &ModelState, target: &str) -> bool {
+    let load = state.load.as_ref().filter(|load| load.target == target);
+    load.is_some_and(|load| load.fingerprint == state.fingerprint)
+}
+
 /// Rows of the partition that the target holds.
-fn rows_loaded(state: &ModelState, target: &str) -> u64 {
+pub(super) fn rows_loaded(state: &ModelState, target: &str) -> u64 {
     state.load.as_ref().filter(|load| load.target == target).map_or(0, |load| load.rows)
 }
 
 fn flat_objects((partition, state): &Part) -> FlatObjects {
     FlatObjects { partition: *partition, objects: state.objects.clone(), fingerprint: state.fingerprint.clone() }
+}
+
+/// Commits that the partitions are not loaded, before something makes that true.
+async fn forget(handle: &SourceHandle, model: &str, parts: &[Part]) -> Result<(), Error> {
+    let held = |(_, state): &&Part| state.load.as_ref().is_some_and(|load| load.rows > 0);
+    let held: Vec<Part> = parts.iter().filter(held).cloned().collect();
+    if held.is_empty() {
+        return Ok(());
+    }
+    change(handle, model, &held, |state, _| state.load = None).await
 }
 
 /// Commits a change of a model's partitions in one go.

@@ -8,6 +8,7 @@ mod audit;
 mod extracting;
 pub mod fixtures;
 mod flattening;
+mod jobs;
 mod loading;
 mod staging;
 pub mod sweep;
@@ -111,7 +112,35 @@ impl Pipeline {
 
     /// What a run would do.
     pub async fn plan(&self, wish: Wish) -> Result<Plan, Error> {
-        Ok(plan::make(&self.catalog, &self.states, wish, Utc::now()).await?)
+        let mut plan = plan::make(&self.catalog, &self.states, wish, Utc::now()).await?;
+        if plan.wish.stages.contains(&Stage::Load)
+            && let Some(target) = load::target(&self.config.warehouse)
+        {
+            let contracts = self.contracts(&plan.wish).await?;
+            let staging = self.config.staging.as_ref().and_then(load::target);
+            let count = jobs::Count {
+                catalog: &self.catalog,
+                states: &self.states,
+                plan: &plan,
+                contracts: &contracts,
+                options: &self.config.load,
+                target: &target,
+                staging: staging.as_deref(),
+            };
+            plan.estimate.load_jobs = Some(count.jobs().await?);
+        }
+        Ok(plan)
+    }
+
+    /// The contracts of the wished tables, by name.
+    async fn contracts(&self, wish: &Wish) -> Result<BTreeMap<String, Contract>, Error> {
+        let mut contracts = BTreeMap::new();
+        for model in wish.selection.models.iter().filter_map(|name| self.catalog.model(name)) {
+            for contract in bind_all(&self.catalog, model).await? {
+                contracts.insert(contract.table.clone(), contract);
+            }
+        }
+        Ok(contracts)
     }
 
     /// Does what the plan says. Failures of single tables are in the report; an error ends the run.
@@ -159,15 +188,13 @@ impl Pipeline {
         all.push(recorder.clone());
         let observer: Arc<dyn Observer> = Arc::new(Observers::new(all));
 
-        let mut contracts = BTreeMap::new();
-        for model in plan.wish.selection.models.iter().filter_map(|name| self.catalog.model(name)) {
-            for contract in bind_all(&self.catalog, model).await? {
-                if !contract.hashed.is_empty() && self.config.hash_salt.is_none() {
-                    let reason = format!("not set, and {} hashes columns", model.file);
-                    return Err(ConfigError::Value { name: env::SAMSARA_ETL_HASH_SALT.name, reason }.into());
-                }
-                contracts.insert(contract.table.clone(), contract);
-            }
+        let contracts = self.contracts(&plan.wish).await?;
+        if let Some(hashed) = contracts.values().find(|contract| !contract.hashed.is_empty())
+            && self.config.hash_salt.is_none()
+        {
+            let file = self.catalog.filler(&hashed.table).map_or(hashed.table.as_str(), |model| &model.file);
+            let reason = format!("not set, and {file} hashes columns");
+            return Err(ConfigError::Value { name: env::SAMSARA_ETL_HASH_SALT.name, reason }.into());
         }
         let stages = plan.wish.stages.clone();
         let client = match stages.contains(&Stage::Extract) {

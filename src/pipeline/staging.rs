@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::events::Event;
 use crate::extract::raw_schema;
 use crate::load::{BigQuery, FlatObjects, LoadError, Warehouse};
-use crate::state::{Load, RawState};
+use crate::state::{Load, RawState, SourceState};
 use crate::store::TableWriter;
 use crate::store::layout::{Partition, raw_object};
 
@@ -27,14 +27,8 @@ pub(super) async fn run(run: Arc<Run>, staging: &WarehouseConfig, access: &Googl
     for source in run.plan.wish.selection.sources.iter().filter_map(|name| run.catalog.source(name)) {
         let handle = run.states.source(&source.name).await?;
         let stale: Vec<_> = handle.look(|state| {
-            let is_stale = |(partition, raw): &(Partition, &RawState)| {
-                let found = state.partition(*partition).and_then(|found| found.raw_load.as_ref());
-                let found = found.filter(|load| load.target == warehouse.target());
-                // A day that never had a row has nothing to replace.
-                let nothing = raw.objects.is_empty() && found.is_none_or(|load| load.rows == 0);
-                !nothing && found.is_none_or(|load| load.fingerprint != fingerprint(raw))
-            };
-            state.complete().filter(is_stale).map(|(partition, raw)| (partition, raw.clone())).collect()
+            let complete = state.complete().filter(|(it, raw)| is_stale(state, *it, raw, warehouse.target()));
+            complete.map(|(partition, raw)| (partition, raw.clone())).collect()
         });
         if stale.is_empty() {
             continue;
@@ -60,6 +54,15 @@ pub(super) async fn run(run: Arc<Run>, staging: &WarehouseConfig, access: &Googl
         })
         .await;
     Ok(())
+}
+
+/// Whether the partition's raw rows are not what the target holds.
+pub(super) fn is_stale(state: &SourceState, partition: Partition, raw: &RawState, target: &str) -> bool {
+    let found = state.partition(partition).and_then(|found| found.raw_load.as_ref());
+    let found = found.filter(|load| load.target == target);
+    // A day that never had a row has nothing to replace.
+    let nothing = raw.objects.is_empty() && found.is_none_or(|load| load.rows == 0);
+    !nothing && found.is_none_or(|load| load.fingerprint != fingerprint(raw))
 }
 
 async fn one(

@@ -77,6 +77,21 @@ pub struct Plan {
     pub estimate: Estimate,
 }
 
+impl Plan {
+    /// What is read of a source.
+    pub fn walks_of<'a>(&'a self, source: &'a str) -> impl Iterator<Item = &'a PlannedWalk> {
+        let walks = self.snapshots.iter().chain(&self.windows);
+        walks.filter(move |walk| walk.sources.iter().any(|name| name == source))
+    }
+
+    /// How many partitions of a source the run is about: those that are read, and those that are complete. A feed
+    /// counts for one.
+    pub fn partitions_of(&self, source: &str) -> usize {
+        let read: usize = self.walks_of(source).map(|walk| walk.scope.partitions().len().max(1)).sum();
+        read + self.committed.iter().filter(|(name, _)| name == source).count()
+    }
+}
+
 /// What a plan costs at least: one page for each request is counted, more may follow.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Estimate {
@@ -84,8 +99,31 @@ pub struct Estimate {
     pub calls: u64,
     /// How long they take at the documented rates, endpoint beside endpoint, in seconds.
     pub seconds: f64,
-    /// Partitions to load, each one job.
-    pub load_jobs: u64,
+    /// Load jobs, where there are such. The pipeline counts them: it knows contracts and warehouse.
+    pub load_jobs: Option<LoadJobs>,
+}
+
+/// How many load jobs a plan comes to, under the assumption that tables hold what the state says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LoadJobs {
+    /// So many, those of the program's own tables among them.
+    pub most: u64,
+    /// Fewer may do: what is read or derived may turn out to be unchanged or empty.
+    pub is_bound: bool,
+    /// One more for each past day of which a feed brings something.
+    pub has_feeds: bool,
+}
+
+impl fmt::Display for LoadJobs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bound = if self.is_bound { "at most " } else { "" };
+        let plural = if self.most == 1 { "job" } else { "jobs" };
+        write!(f, "{bound}{} {plural}", self.most)?;
+        if self.has_feeds {
+            f.write_str(", and one for each past day that a feed names")?;
+        }
+        Ok(())
+    }
 }
 
 /// One walk that a run is going to make.
@@ -111,6 +149,17 @@ pub enum PlannedScope {
         /// Where to begin without them.
         since: DateTime<Utc>,
     },
+}
+
+impl PlannedScope {
+    /// The partitions that are read; none of a feed, whose days are not known before.
+    pub fn partitions(&self) -> Vec<Partition> {
+        match self {
+            Self::Snapshot => vec![Partition::Snapshot],
+            Self::Days(days) => days.iter().copied().map(Partition::Day).collect(),
+            Self::Feed { .. } => Vec::new(),
+        }
+    }
 }
 
 /// Makes the plan from the catalog, the state and the clock.
@@ -214,15 +263,6 @@ async fn estimate(catalog: &Catalog, states: &StateStore, plan: &Plan) -> Result
         }
         estimate.calls += calls;
         *seconds.entry(source.endpoint.as_str()).or_default() += calls as f64 / source.rate_limit.per_second;
-        let days = match &walk.scope {
-            PlannedScope::Days(days) => days.len() as u64,
-            _ => 1,
-        };
-        if plan.wish.stages.contains(&Stage::Load) {
-            let models = walk.sources.iter().flat_map(|name| catalog.models_of(name));
-            estimate.load_jobs +=
-                days * models.filter(|model| plan.wish.selection.models.contains(&model.name)).count() as u64;
-        }
     }
     for source in plan.feeds.iter().filter_map(|name| catalog.source(name)) {
         estimate.calls += 1;
@@ -365,7 +405,9 @@ impl fmt::Display for Plan {
         writeln!(f, "           {} days are complete and are not asked for", self.complete_days)?;
         let Estimate { calls, seconds, load_jobs } = self.estimate;
         writeln!(f, "           {calls} calls at least, {:.1} minutes at the documented rates", seconds / 60.0)?;
-        writeln!(f, "load       {load_jobs} jobs at most for what is read")?;
+        if let Some(load_jobs) = load_jobs {
+            writeln!(f, "load       {load_jobs}")?;
+        }
         write!(f, "transform, load: {} committed partitions are checked for stale models", self.committed.len())
     }
 }

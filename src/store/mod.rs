@@ -154,8 +154,8 @@ impl Bucket {
                 .with_base_url(emulator)
                 .with_client_options(ClientOptions::new().with_allow_http(true))
                 .with_credentials(Arc::new(StaticCredentialProvider::new(nobody)));
-        } else if let Some(key_file) = &access.key_file {
-            builder = builder.with_service_account_path(key_file.to_string_lossy());
+        } else if let Some(file) = &access.credentials {
+            builder = builder.with_application_credentials(file.to_string_lossy());
         }
         let store = builder.build().map_err(|error| wrong(error.to_string()))?;
         Ok(Self { store: Arc::new(store), url: Url::parse(&url).map_err(|e| wrong(e.to_string()))?, folder: None })

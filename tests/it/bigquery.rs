@@ -93,6 +93,72 @@ async fn a_day_that_is_derived_again_replaces_its_rows() {
     program.succeed(&[&run[..], &["--full-refresh", "rpm"]].concat()).await;
     let third = emulators.bigquery.query("SELECT count(*), count(rpm || '') FROM `again_dwh`.rpm").await;
     assert_eq!((&third[0][0], &third[0][1]), (&first[0][0], &first[0][0]));
+    // The same in one go, from raw: the API is not asked.
+    let asked = simulator.requests().len();
+    program.write("sql/f/rpm.sql", MODEL.replace("reading['value']", "CAST(reading['value'] AS BIGINT)"));
+    let again = [&run[..], &["--stages", "transform,load", "--full-refresh", "rpm"]].concat();
+    program.succeed(&again).await;
+    assert_eq!(simulator.requests().len(), asked);
+    let whole = "SELECT count(*), count(DISTINCT DATE(time)), sum(CAST(rpm AS INT64)), sum(rpm) FROM `again_dwh`.rpm";
+    let fourth = emulators.bigquery.query(whole).await;
+    assert_eq!((&fourth[0][0], &fourth[0][1]), (&first[0][0], &"3".into()));
+    // Whole numbers: a sum of floats would be written with a point.
+    assert_eq!(fourth[0][2], fourth[0][3]);
+    let own = program.rows("SELECT count(*) AS n, sum(rpm) AS sum FROM rpm").await;
+    assert_eq!(own[0]["sum"].to_string(), fourth[0][3].as_str().unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_runs_did_can_be_queried_and_doubles_nowhere() {
+    let Some(emulators) = shared().await else { return };
+    let simulator = simulator(|config| {
+        config.faults = "429=0.3".parse().unwrap();
+        config.missing_scopes = vec!["/tags".into()];
+    })
+    .await;
+    let program = on_emulators(Program::with_simulator(&simulator), emulators, "audited");
+    let tables = ["--table", "fleet_vehicle_stats_engineRpm", "--table", "fleet_tags_drivers"];
+    let until = |day| [&["run", "--start_date", "2024-01-01", "--end_date", day], &tables[..]].concat();
+    let query = async |sql: &str| {
+        let rows = emulators.bigquery.query(&sql.replace("FROM ", "FROM `audited_dwh`.")).await;
+        let text = |value: &Value| value.as_str().unwrap_or("null").to_string();
+        rows.iter().map(|row| row.iter().map(text).collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
+    };
+    for (number, day) in ["2024-01-04", "2024-01-05"].into_iter().enumerate() {
+        let ran = program.run(&until(day)).await;
+        assert_eq!(ran.code, 3, "{}", ran.stderr);
+        // Each run loads its day anew, with the rows of those before.
+        let runs =
+            "SELECT count(*), count(DISTINCT run), min(failures), max(failures), count(finished_at) FROM _etl_runs";
+        let number = number + 1;
+        assert_eq!(query(runs).await, [format!("{number} {number} 1 1 {number}")]);
+    }
+    let steps = "SELECT step, name, count(*), count(DISTINCT day), count(error) FROM _etl_partitions GROUP BY 1, 2 ORDER BY 1, 2";
+    let rpm = "fleet_vehicle_stats_engineRpm";
+    assert_eq!(
+        query(steps).await,
+        [
+            format!("extract {rpm} 4 4 0"),
+            "failed fleet_tags 2 0 2".into(),
+            format!("load {rpm} 4 4 0"),
+            format!("transform {rpm} 4 4 0"),
+        ]
+    );
+    // The ledger: what was derived is what was loaded is what the table holds, by day.
+    let of =
+        |step: &str| format!("SELECT day, sum(rows) FROM _etl_partitions WHERE step = '{step}' GROUP BY 1 ORDER BY 1");
+    let held = query(&format!("SELECT DATE(time), count(*) FROM {rpm} GROUP BY 1 ORDER BY 1")).await;
+    assert_eq!((held.len(), query(&of("load")).await, query(&of("transform")).await), (4, held.clone(), held));
+    // What it cost: a third of the requests came back with 429.
+    let sent = simulator.requests().iter().filter(|request| !request.path.contains("/me")).count();
+    let cost = query("SELECT sum(requests), sum(retries) FROM _etl_runs").await.remove(0);
+    let (requests, retries) = cost.split_once(' ').unwrap();
+    let (requests, retries): (usize, usize) = (requests.parse().unwrap(), retries.parse().unwrap());
+    assert!(0 < retries && retries < requests && requests <= sent, "{cost} of {sent}");
+    // Nothing to do, nothing to tell; what fails again is told.
+    program.run(&until("2024-01-05")).await;
+    assert_eq!(query("SELECT count(*), max(loaded_rows) > 0 FROM _etl_runs").await, ["3 true"]);
+    assert_eq!(query("SELECT count(*) FROM _etl_partitions WHERE step = 'load'").await, ["4"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,21 +10,21 @@ use samsara_etl::simulator::{Simulator, SimulatorConfig};
 use crate::load_jobs::until;
 use crate::program::{Program, simulator};
 use crate::support::bigquery_double::{BigQueryDouble, JobScript, LoadJob, error};
-use crate::support::faults::Fault;
+use crate::support::faults::{Action, Fault};
 use crate::support::gcs::GcsDouble;
 
 /// Doubles of both services, and a program that is pointed at them.
-struct Rig {
-    gcs: Arc<GcsDouble>,
-    bigquery: BigQueryDouble,
-    program: Program,
+pub struct Rig {
+    pub gcs: Arc<GcsDouble>,
+    pub bigquery: BigQueryDouble,
+    pub program: Program,
 }
 
 const RUN: &[&str] = &["run", "--start_date", "01/01/2024", "--end_date", "04/01/2024"];
 const RPM: &[&str] = &["--table", "rpm"];
 
 impl Rig {
-    fn new(simulator: &Simulator) -> Self {
+    pub fn new(simulator: &Simulator) -> Self {
         let gcs = Arc::new(GcsDouble::start(&["raw-b", "flat-b"]));
         let bigquery = BigQueryDouble::start(&["dwh"]);
         let storage = gcs.clone();
@@ -44,12 +44,21 @@ impl Rig {
     }
 
     /// The jobs of models, not those of the program's own tables.
-    fn jobs(&self) -> Vec<LoadJob> {
+    pub fn jobs(&self) -> Vec<LoadJob> {
         self.bigquery.jobs().into_iter().filter(|job| !job.table.contains("._")).collect()
     }
 
+    /// What is announced of loading, and how many jobs a run then sends, those of the program's own tables among them.
+    async fn announced(&self, arguments: &[&str]) -> (String, usize) {
+        let plan = self.program.succeed(&[arguments, &["--dry-run"]].concat()).await.stdout;
+        let line = plan.lines().find_map(|line| line.strip_prefix("load       ")).unwrap().to_string();
+        let before = self.bigquery.jobs().len();
+        self.program.succeed(arguments).await;
+        (line, self.bigquery.jobs().len() - before)
+    }
+
     /// The state of a model by day: rows loaded, used attempts, and whether a load is under way.
-    fn state(&self, source: &str, model: &str) -> BTreeMap<String, (Option<u64>, u64, bool)> {
+    pub fn state(&self, source: &str, model: &str) -> BTreeMap<String, (Option<u64>, u64, bool)> {
         let bytes = self.gcs.get("raw-b", &format!("state/{source}.json")).unwrap();
         let document: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
         let partitions = document["partitions"].as_object().unwrap();
@@ -61,7 +70,7 @@ impl Rig {
     }
 }
 
-fn rows(gcs: &GcsDouble, uri: &str) -> u64 {
+pub fn rows(gcs: &GcsDouble, uri: &str) -> u64 {
     let (bucket, key) = uri.strip_prefix("gs://").unwrap().split_once('/').unwrap();
     let reader = SerializedFileReader::new(gcs.get(bucket, key).unwrap()).unwrap();
     reader.metadata().file_metadata().num_rows() as u64
@@ -108,6 +117,42 @@ async fn a_first_load_is_one_job_and_changed_days_are_loaded_each_by_itself() {
     let ran = rig.program.run(&[RUN, RPM, &["--full-refresh", "rpmm"]].concat()).await;
     assert_eq!(ran.code, 2);
     assert!(ran.stderr.contains("there is no table `rpmm`; did you mean `rpm`?"), "{}", ran.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_announces_the_jobs_that_a_run_then_sends() {
+    let simulator = simulator(|_| ()).await;
+    let rig = Rig::new(&simulator);
+    rig.program
+        .write("sql/f/vehicles.sql", VEHICLES_SQL.replace("---*/", "unique_key = [\"id\"]\nhistory = true\n---*/"));
+    let upto = |day| ["run", "--start_date", "2024-01-01", "--end_date", day];
+    let is = |announced: &str, sent: usize| (announced.to_string(), sent);
+    let vehicles = ["--table", "vehicles"];
+    // First loads: all days in one job, the list, its history; and two for what runs did.
+    let first = [&upto("2024-01-04")[..], RPM, &vehicles].concat();
+    assert_eq!(rig.announced(&first).await, is("at most 5 jobs", 5));
+    // A list that is read again may be unchanged.
+    assert_eq!(rig.announced(&[&upto("2024-01-04")[..], &vehicles].concat()).await, is("at most 4 jobs", 0));
+    let alone = |stages| [&upto("2024-01-06")[..], RPM, &["--stages", stages]].concat();
+    assert_eq!(rig.announced(&alone("load")).await, is("0 jobs", 0));
+    // An increment is a job a day.
+    assert_eq!(rig.announced(&[&upto("2024-01-06")[..], RPM].concat()).await, is("at most 4 jobs", 4));
+    // An edited model is derived and loaded again, day by day; what is derived already is known.
+    rig.program.write("sql/f/rpm.sql", RPM_SQL.replace("AS rpm", "+ 1 AS rpm"));
+    assert_eq!(rig.announced(&alone("transform,load")).await, is("at most 7 jobs", 7));
+    rig.program.write("sql/f/rpm.sql", RPM_SQL.replace("AS rpm", "+ 2 AS rpm"));
+    rig.program.succeed(&alone("transform")).await;
+    assert_eq!(rig.announced(&alone("load")).await, is("7 jobs", 7));
+    // Anew, as a whole.
+    let refresh = [&alone("load")[..], &["--full-refresh", "rpm"]].concat();
+    assert_eq!(rig.announced(&refresh).await, is("3 jobs", 3));
+    // A long first load has a rehearsal.
+    let speed = ["--table", "speed"];
+    assert_eq!(rig.announced(&[&upto("2024-01-09")[..], &speed].concat()).await, is("at most 4 jobs", 4));
+    // Into a folder nothing is sent.
+    let local = Program::with_simulator(&simulator);
+    let plan = local.succeed(&[&upto("2024-01-04")[..], &["--table", "fleet_tags", "--dry-run"]].concat()).await;
+    assert!(!plan.stdout.contains("jobs"), "{}", plan.stdout);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -172,6 +217,32 @@ async fn a_used_up_quota_stops_its_table_only_and_the_next_run_goes_on() {
         let days = rig.jobs().into_iter().filter(|job| job.table.starts_with(&format!("dwh.{table}$"))).count();
         assert_eq!(days, 3, "{table}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_bigquery_cannot_load_from_is_refused_before_any_job() {
+    let simulator = simulator(|_| ()).await;
+    let mut rig = Rig::new(&simulator);
+    // The dataset is made in the EU, the bucket is in the US.
+    rig.program = rig.program.set("DWH_ID", "dwh_eu").set("BIGQUERY_LOCATION", "EU");
+    let run = [RUN, RPM].concat();
+    let told = "bigquery:test-project.dwh_eu is in EU, bucket flat-b in US";
+    let refused = rig.program.run(&run).await;
+    assert_eq!((refused.code, rig.bigquery.inserts()), (1, 0), "{}", refused.stderr);
+    assert!(refused.stderr.contains(told) && refused.stderr.contains("make the bucket in EU"), "{}", refused.stderr);
+    let checked = rig.program.run(&["check", "--table", "rpm"]).await;
+    assert!(checked.stdout.contains(&format!("FAIL  location: {told}")), "{}", checked.stdout);
+    rig.gcs.set_location("flat-b", "EUROPE-WEST1");
+    rig.program.succeed(&run).await;
+    assert_eq!(rig.jobs().len(), 1);
+
+    // Who may not see where the bucket is learns it from the job.
+    rig.gcs.set_location("flat-b", "US");
+    rig.gcs.fault(Fault::on("GET", "v1/b/flat-b", Action::Status(403)));
+    rig.program.succeed(&[&run[..], &["--full-refresh", "rpm"]].concat()).await;
+    assert_eq!(rig.jobs().len(), 2);
+    let asked = rig.gcs.requests().into_iter().filter(|request| request.key == "v1/b/flat-b");
+    assert_eq!(asked.last().unwrap().status, Some(403));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -333,7 +404,7 @@ rate_limit = "50/s"
 schema = "id VARCHAR, name VARCHAR"
 "#;
 
-const RPM_SQL: &str = r#"/*---
+pub const RPM_SQL: &str = r#"/*---
 description = "Engine speed, one row per reading."
 partition_by = "time"
 ---*/

@@ -18,6 +18,7 @@ mod cursors;
 mod demo;
 mod documentation;
 mod faults;
+mod first_loads;
 mod fixtures;
 mod history;
 mod hostile;

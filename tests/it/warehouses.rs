@@ -1,4 +1,4 @@
-//! What every warehouse must keep to: the folder, and BigQuery behind its emulator.
+//! What every warehouse must keep to: the folder, and BigQuery behind its emulator and behind our double.
 
 use std::sync::Arc;
 
@@ -11,7 +11,10 @@ use samsara_etl::transform::{Column, ColumnType, Contract};
 use tokio::runtime::Handle;
 
 use crate::load_jobs::contract;
+use crate::loading::rows;
+use crate::support::bigquery_double::BigQueryDouble;
 use crate::support::bigquery_emulator::shared;
+use crate::support::gcs::GcsDouble;
 
 /// A warehouse and the bucket that it loads from.
 struct Rig {
@@ -28,7 +31,8 @@ impl Rig {
         for (day, ids) in days {
             self.number += 1;
             let partition = Partition::parse(day).unwrap();
-            let path = format!("{}/{}.parquet", contract.table, self.number);
+            let folder = partition.day().map_or("snapshot=1".to_string(), |day| format!("date={day}"));
+            let path = format!("{}/{folder}/{}.parquet", contract.table, self.number);
             let object = self.object(contract, path, partition, ids).await;
             partitions.push(FlatObjects {
                 partition,
@@ -142,14 +146,27 @@ async fn a_folder_conforms() {
 async fn bigquery_conforms() {
     let Some(emulators) = shared().await else { return };
     emulators.gcs.add_bucket("conforming");
+    conforms(on_bigquery(emulators.gcs.url(), emulators.bigquery.url(), emulators.bigquery.project()).await).await;
+}
+
+/// Where there is no Python, and with jobs that take their time.
+#[tokio::test(flavor = "multi_thread")]
+async fn bigquery_conforms_behind_the_double() {
+    let gcs = Arc::new(GcsDouble::start(&["conforming"]));
+    let bigquery = BigQueryDouble::start(&[]);
+    let storage = gcs.clone();
+    bigquery.count_rows(move |uris| uris.iter().map(|uri| rows(&storage, uri)).sum());
+    conforms(on_bigquery(gcs.url(), bigquery.url(), bigquery.project()).await).await;
+}
+
+async fn on_bigquery(storage: &str, bigquery: &str, project: &str) -> Rig {
     let access = GoogleAccess {
-        key_file: None,
-        storage_emulator: Some(emulators.gcs.url().into()),
-        bigquery_emulator: Some(emulators.bigquery.url().into()),
+        credentials: None,
+        storage_emulator: Some(storage.into()),
+        bigquery_emulator: Some(bigquery.into()),
     };
     let location = BucketLocation::Google("conforming".into());
     let bucket = Bucket::open(&location, &access, &Handle::current()).unwrap();
-    let project = emulators.bigquery.project();
     let warehouse = Box::new(BigQuery::connect(project, "conforming", None, &access).await.unwrap());
-    conforms(Rig { warehouse, bucket, number: 0, attempt: 0 }).await;
+    Rig { warehouse, bucket, number: 0, attempt: 0 }
 }

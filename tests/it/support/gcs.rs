@@ -1,6 +1,6 @@
 //! A double of Cloud Storage's XML API, over real HTTP and in memory.
 //!
-//! It speaks what `object_store` and DuckDB speak: whole and ranged reads, conditional writes,
+//! Of the JSON API it knows where a bucket is. It speaks what `object_store` and DuckDB speak: whole and ranged reads, conditional writes,
 //! listings in pages, uploads in parts. Every comparison and the write it guards happen under one
 //! lock, so of many writers with the same precondition exactly one wins.
 
@@ -12,12 +12,13 @@ mod xml;
 mod tests;
 
 use std::{
+    collections::HashMap,
     ops::Range,
     sync::{Arc, Mutex},
 };
 
 use axum::{
-    Router,
+    Json, Router,
     body::Body,
     extract::{ConnectInfo, Request, State},
     http::{HeaderMap, HeaderName, Method, StatusCode, header},
@@ -78,6 +79,8 @@ struct Shared {
     requests: Mutex<Vec<GcsRequest>>,
     faults: Faults,
     options: GcsOptions,
+    /// Of buckets that are not in the US.
+    locations: Mutex<HashMap<String, String>>,
 }
 
 impl GcsDouble {
@@ -95,6 +98,7 @@ impl GcsDouble {
             requests: Mutex::default(),
             faults: Faults::default(),
             options,
+            locations: Mutex::default(),
         });
         let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
         let server = Server::start(router);
@@ -126,6 +130,11 @@ impl GcsDouble {
     /// Adds an empty bucket; one that exists is left as it is.
     pub fn add_bucket(&self, bucket: &str) {
         self.shared.store.lock().unwrap().add_bucket(bucket);
+    }
+
+    /// Moves a bucket elsewhere; they are made in the US.
+    pub fn set_location(&self, bucket: &str, location: &str) {
+        self.shared.locations.lock().unwrap().insert(bucket.into(), location.into());
     }
 
     /// All objects of a bucket, by key. Panics, as the accessors below do, for an unknown bucket.
@@ -192,6 +201,11 @@ async fn answer(
 impl Shared {
     fn apply(&self, call: &Call) -> Result<Response, Refusal> {
         let mut store = self.store.lock().unwrap();
+        if let ("storage", Some(bucket)) = (call.bucket.as_str(), call.key.strip_prefix("v1/b/")) {
+            store.bucket(bucket)?;
+            let location = self.locations.lock().unwrap().get(bucket).cloned().unwrap_or_else(|| "US".into());
+            return Ok(Json(serde_json::json!({ "location": location })).into_response());
+        }
         store.bucket(&call.bucket)?;
         if call.key.is_empty() {
             return match call.method {

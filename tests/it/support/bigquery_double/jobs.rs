@@ -58,6 +58,9 @@ pub struct LoadJob {
     pub polls: u32,
     script: JobScript,
     pub(super) rows: u64,
+    /// The same by day.
+    pub(super) days: BTreeMap<String, u64>,
+    is_settled: bool,
     hidden_polls_left: u32,
     inserted: Instant,
     created_ms: i64,
@@ -90,6 +93,8 @@ impl LoadJob {
             polls: 0,
             script: JobScript::default(),
             rows: 0,
+            days: BTreeMap::new(),
+            is_settled: false,
             hidden_polls_left: 0,
             inserted: Instant::now(),
             created_ms: Utc::now().timestamp_millis(),
@@ -181,12 +186,26 @@ impl Jobs {
             return Err(Refusal::new(StatusCode::CONFLICT, message));
         }
         job.script = (self.director)(&job);
-        job.rows = job.script.output_rows.unwrap_or_else(|| (self.row_counter)(&job.uris));
+        for uri in &job.uris {
+            let day = uri.split_once("date=").map_or("snapshot", |(_, rest)| rest.split('/').next().unwrap_or(rest));
+            *job.days.entry(day.to_owned()).or_default() += (self.row_counter)(std::slice::from_ref(uri));
+        }
+        let decorator = job.table.split_once('$').map(|(_, day)| day);
+        let strays = |day: &String| decorator.is_some_and(|own| *day != "snapshot" && day.replace('-', "") != own);
+        if job.days.keys().any(strays) {
+            job.script.error = Some(("invalid", "Some rows belong to different partitions"));
+        }
+        job.rows = job.script.output_rows.unwrap_or_else(|| job.days.values().sum());
         job.hidden_polls_left = job.script.hidden_polls;
         self.ids.push(job.id.clone());
         self.by_id.insert(job.id.clone(), job.clone());
         let resource = job.resource(project);
         Ok((job, resource))
+    }
+
+    /// Whether a job is to be applied to its table, which is once.
+    pub fn settle(&mut self, id: &str) -> bool {
+        self.by_id.get_mut(id).is_some_and(|job| !std::mem::replace(&mut job.is_settled, true))
     }
 
     /// A job as `jobs.get` finds it, one poll further.

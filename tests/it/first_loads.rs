@@ -1,0 +1,214 @@
+//! First loads and refreshes that are too long for one job: no day is lost and none is loaded twice, wherever the
+//! program stops.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use samsara_etl::catalog::Catalog;
+use samsara_etl::config::{Config, Environment, JobLimits, Overrides};
+use samsara_etl::pipeline::Pipeline;
+use samsara_etl::plan::{Dates, Selection, Stage, Wish};
+use samsara_etl::report::RunReport;
+use samsara_etl::simulator::Simulator;
+use tokio_util::sync::CancellationToken;
+
+use crate::load_jobs::until;
+use crate::loading::Rig;
+use crate::program::simulator;
+use crate::support::bigquery_double::{JobScript, LoadJob};
+
+const DAYS: [&str; 5] = ["2024-01-01", "2024-01-02", "2024-01-03", "2024-01-04", "2024-01-05"];
+/// Two of the five days go together.
+const TWO_DAYS: JobLimits = JobLimits { partitions: 2, objects: 10_000 };
+
+/// A run over the five days, or more, in this very process.
+struct Run<'a> {
+    rig: &'a Rig,
+    simulator: &'a Simulator,
+    limits: JobLimits,
+    refresh: bool,
+    end: &'a str,
+}
+
+impl<'a> Run<'a> {
+    fn new(rig: &'a Rig, simulator: &'a Simulator, limits: JobLimits) -> Self {
+        Self { rig, simulator, limits, refresh: false, end: "2024-01-06" }
+    }
+
+    fn refresh(self) -> Self {
+        Self { refresh: true, ..self }
+    }
+
+    async fn pipeline(&self) -> (Pipeline, Wish) {
+        let (url, bigquery) = (self.simulator.url(), &self.rig.bigquery);
+        let environment = Environment::from_pairs([
+            ("SAMSARA_API_URL", url.as_str()),
+            ("SAMSARA_API_TOKEN", self.simulator.token()),
+            ("STORAGE_EMULATOR_HOST", self.rig.gcs.url()),
+            ("BIGQUERY_EMULATOR_HOST", bigquery.url()),
+            ("GOOGLE_CLOUD_PROJECT", bigquery.project()),
+            ("GCS_BUCKET_NAME", "raw-b"),
+            ("GCS_BUCKET_FLATTENED_NAME", "flat-b"),
+            ("DWH_ID", "dwh"),
+        ]);
+        let folder = self.rig.program.folder();
+        let mut config = Config::resolve(&environment, &Overrides::default(), folder, "samsara-data").unwrap();
+        config.load.limits = self.limits;
+        if self.refresh {
+            config.load.full_refresh.insert("rpm".into());
+        }
+        let catalog = Catalog::open(Some(&folder.join("sql"))).unwrap();
+        let wish = Wish {
+            selection: Selection::of_names(&catalog, &["rpm".to_string()]).unwrap(),
+            dates: Dates::parse(Some("2024-01-01"), Some(self.end)).unwrap(),
+            stages: [Stage::Extract, Stage::Transform, Stage::Load].into(),
+            historical: false,
+        };
+        (Pipeline::new(config, catalog).unwrap(), wish)
+    }
+
+    /// To its end. Gives the number of announced jobs too.
+    async fn go(&self) -> (u64, RunReport) {
+        let (pipeline, wish) = self.pipeline().await;
+        let plan = pipeline.plan(wish).await.unwrap();
+        let announced = plan.estimate.load_jobs.unwrap().most;
+        (announced, pipeline.run(plan, Vec::new(), CancellationToken::new()).await.unwrap())
+    }
+
+    async fn succeed(&self) {
+        let (_, report) = self.go().await;
+        assert!(report.failures.is_empty(), "{:?}", report.failures);
+    }
+
+    /// Dies as soon as the double has a job like this.
+    async fn die_at(&self, is_it: impl Fn(&LoadJob) -> bool) {
+        tokio::select! {
+            (_, report) = self.go() => panic!("{report}"),
+            () = until(|| self.rig.jobs().iter().any(&is_it)) => {}
+        }
+        // What is gone does not let go, and a test does not wait until its word runs out.
+        assert!(self.rig.gcs.delete("raw-b", "lock.json"));
+    }
+}
+
+fn is_single(job: &LoadJob) -> bool {
+    job.table.contains('$')
+}
+
+/// The days that the table holds after these jobs, by which job; days that a job with many days wiped are gone.
+fn held(jobs: &[LoadJob]) -> BTreeMap<String, String> {
+    let mut held = BTreeMap::new();
+    for job in jobs.iter().filter(|job| job.succeeded()) {
+        if !is_single(job) {
+            held.clear();
+        }
+        let days = job.uris.iter().map(|uri| uri.split("date=").nth(1).unwrap()[..10].to_string());
+        held.extend(days.map(|day| (day, job.id.clone())));
+    }
+    held
+}
+
+/// All five days are in the table, and the state says so.
+fn assert_whole(rig: &Rig) {
+    assert_eq!(held(&rig.jobs()).into_keys().collect::<Vec<_>>(), DAYS);
+    let state = rig.state("engine", "rpm");
+    assert_eq!(state.len(), DAYS.len());
+    assert!(state.values().all(|(rows, _, started)| *rows > Some(0) && !started), "{state:?}");
+}
+
+fn tables(jobs: &[LoadJob]) -> Vec<String> {
+    let mut tables: Vec<String> = jobs.iter().map(|job| job.table.clone()).collect();
+    tables.sort();
+    tables
+}
+
+const FIRST_TWO_AND_SINGLES: [&str; 4] = ["dwh.rpm", "dwh.rpm$20240103", "dwh.rpm$20240104", "dwh.rpm$20240105"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn days_beyond_what_a_job_takes_are_loaded_each_by_itself() {
+    let simulator = simulator(|_| ()).await;
+    // Each day is one object.
+    for limits in [TWO_DAYS, JobLimits { partitions: 4_000, objects: 2 }] {
+        let rig = Rig::new(&simulator);
+        let (announced, report) = Run::new(&rig, &simulator, limits).go().await;
+        assert!(report.failures.is_empty(), "{:?}", report.failures);
+        assert_eq!(tables(&rig.jobs()), FIRST_TWO_AND_SINGLES, "{limits:?}");
+        assert_eq!(rig.jobs()[0].table, "dwh.rpm");
+        assert_whole(&rig);
+        // The objects of all runs' records are loaded too.
+        assert_eq!(announced as usize, rig.bigquery.jobs().len());
+        Run::new(&rig, &simulator, limits).succeed().await;
+        assert_eq!(rig.jobs().len(), 4);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn days_that_failed_beside_a_first_load_are_all_that_the_next_run_loads() {
+    let simulator = simulator(|_| ()).await;
+    let rig = Rig::new(&simulator);
+    let refuse = |job: &LoadJob| JobScript {
+        error: job.table.starts_with("dwh.rpm$").then_some(("invalid", "Not this one")),
+        ..JobScript::default()
+    };
+    rig.bigquery.direct_jobs(refuse);
+    let (_, report) = Run::new(&rig, &simulator, TWO_DAYS).go().await;
+    assert_eq!(report.failures.len(), 3, "{:?}", report.failures);
+    rig.bigquery.direct_jobs(|_| JobScript::default());
+    Run::new(&rig, &simulator, TWO_DAYS).succeed().await;
+    assert_eq!(tables(&rig.jobs()[4..]), FIRST_TWO_AND_SINGLES[1..]);
+    assert_whole(&rig);
+
+    // A refresh wipes them first: that they are missing is known, whoever runs next.
+    rig.bigquery.direct_jobs(refuse);
+    let (_, report) = Run::new(&rig, &simulator, TWO_DAYS).refresh().go().await;
+    assert_eq!(report.failures.len(), 3, "{:?}", report.failures);
+    assert_eq!(held(&rig.jobs()).len(), 2);
+    rig.bigquery.direct_jobs(|_| JobScript::default());
+    Run::new(&rig, &simulator, TWO_DAYS).succeed().await;
+    assert_whole(&rig);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_dies_between_the_parts_of_a_first_load_goes_on_with_the_rest() {
+    let simulator = simulator(|_| ()).await;
+    let rig = Rig::new(&simulator);
+    let lasts = Duration::from_secs(1);
+    rig.bigquery.direct_jobs(move |job| JobScript {
+        lasts: if is_single(job) { lasts } else { Duration::ZERO },
+        ..JobScript::default()
+    });
+    Run::new(&rig, &simulator, TWO_DAYS).die_at(is_single).await;
+    Run::new(&rig, &simulator, TWO_DAYS).succeed().await;
+    assert_eq!(tables(&rig.jobs()), FIRST_TWO_AND_SINGLES);
+    assert_whole(&rig);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_with_many_days_that_outlived_its_program_wipes_nothing_that_came_later() {
+    let simulator = simulator(|_| ()).await;
+    let rig = Rig::new(&simulator);
+    Run::new(&rig, &simulator, TWO_DAYS).succeed().await;
+    let before = rig.jobs().len();
+    rig.bigquery.direct_jobs(|job| JobScript {
+        lasts: Duration::from_secs(if is_single(job) { 0 } else { 3 }),
+        ..JobScript::default()
+    });
+    Run::new(&rig, &simulator, TWO_DAYS).refresh().die_at(|job| !is_single(job) && !job.succeeded()).await;
+    // The next one is not told to refresh, and has a new day.
+    Run { end: "2024-01-07", ..Run::new(&rig, &simulator, TWO_DAYS) }.succeed().await;
+    let jobs = rig.jobs()[before..].to_vec();
+    let singles = ["dwh.rpm$20240103", "dwh.rpm$20240104", "dwh.rpm$20240105", "dwh.rpm$20240106"];
+    assert_eq!((tables(&jobs[..1]), tables(&jobs[1..])), (vec!["dwh.rpm".into()], singles.map(String::from).to_vec()));
+    let asked: Vec<String> =
+        rig.bigquery.requests().into_iter().map(|request| format!("{} {}", request.method, request.target)).collect();
+    let last_look = asked.iter().rposition(|request| *request == format!("GET jobs/{}", jobs[0].id)).unwrap();
+    for single in &jobs[1..] {
+        let sent = asked.iter().position(|request| *request == format!("POST jobs/{}", single.id)).unwrap();
+        assert!(last_look < sent, "{} is sent while {} is at work", single.table, jobs[0].id);
+    }
+    assert_eq!(held(&rig.jobs()).len(), 6);
+    // Another refresh is another job.
+    Run { end: "2024-01-07", ..Run::new(&rig, &simulator, TWO_DAYS) }.refresh().succeed().await;
+    assert_eq!(held(&rig.jobs()).len(), 6);
+    assert_eq!(rig.jobs().iter().filter(|job| !is_single(job)).count(), 3);
+}
