@@ -21,6 +21,17 @@ pub struct Ran {
     pub stderr: String,
 }
 
+impl Ran {
+    pub fn of(output: Output) -> Self {
+        let Output { status, stdout, stderr } = output;
+        Self {
+            code: status.code().unwrap_or(-1),
+            stdout: String::from_utf8(stdout).unwrap(),
+            stderr: String::from_utf8(stderr).unwrap(),
+        }
+    }
+}
+
 impl Program {
     /// A program that sees nothing of this machine's environment.
     pub fn new() -> Self {
@@ -50,20 +61,20 @@ impl Program {
 
     /// Runs the program with these arguments to its end.
     pub async fn run(&self, arguments: &[&str]) -> Ran {
-        let mut command = self.command(arguments);
-        let Output { status, stdout, stderr } = command.output().await.unwrap();
-        Ran {
-            code: status.code().unwrap_or(-1),
-            stdout: String::from_utf8(stdout).unwrap(),
-            stderr: String::from_utf8(stderr).unwrap(),
-        }
+        Ran::of(self.command(arguments).output().await.unwrap())
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_samsara-etl"));
-        command.args(arguments).current_dir(self.folder()).env_clear().stdin(Stdio::null()).kill_on_drop(true);
-        command.envs(self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        command.args(arguments);
+        self.prepare(&mut command);
         command
+    }
+
+    /// Lets a command run in this folder and see this environment only.
+    pub fn prepare(&self, command: &mut Command) {
+        command.current_dir(self.folder()).env_clear().stdin(Stdio::null()).kill_on_drop(true);
+        command.envs(self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     }
 
     /// Starts the program and leaves it running; what it says goes to `stderr`.
