@@ -25,10 +25,10 @@ use crate::program::{Program, simulator};
 use crate::support::wire::Server;
 use crate::truth::{compare, day, local_rows, local_tables};
 
-const TABLE: &str = "fleet_vehicle_stats_engineRpm";
-const HISTORY: &str = "/fleet/vehicles/stats/history";
+pub(crate) const TABLE: &str = "fleet_vehicle_stats_engineRpm";
+pub(crate) const HISTORY: &str = "/fleet/vehicles/stats/history";
 
-fn config(program: &Program, url: &str, token: &str) -> Config {
+pub(crate) fn config(program: &Program, url: &str, token: &str) -> Config {
     let environment = Environment::from_pairs([("SAMSARA_API_URL", url), ("SAMSARA_API_TOKEN", token)]);
     let mut config = Config::resolve(&environment, &Overrides::default(), program.folder(), "samsara-data").unwrap();
     config.checkpoint_pages = 2;
@@ -42,7 +42,7 @@ fn config(program: &Program, url: &str, token: &str) -> Config {
 }
 
 /// One run in this process, over one day.
-async fn run(
+pub(crate) async fn run(
     config: Config,
     tables: &[&str],
     observers: Vec<Arc<dyn Observer>>,
@@ -61,12 +61,12 @@ async fn run(
     pipeline.run(plan, observers, stop.clone()).await.unwrap()
 }
 
-fn state(program: &Program, source: &str) -> Option<SourceState> {
+pub(crate) fn state(program: &Program, source: &str) -> Option<SourceState> {
     let path = program.folder().join(format!("samsara-data/raw/state/{source}.json"));
     std::fs::read(path).ok().map(|bytes| SourceState::from_json(&bytes, "state").unwrap())
 }
 
-fn the_day() -> Partition {
+pub(crate) fn the_day() -> Partition {
     Partition::parse("2024-01-01").unwrap()
 }
 
@@ -86,7 +86,7 @@ impl Observer for StopAtNote {
 }
 
 /// A day of which some pages are safe and the rest was never asked for.
-async fn half_read(tables: &[&str]) -> (Simulator, Program, SourceState) {
+pub(crate) async fn half_read(tables: &[&str]) -> (Simulator, Program, SourceState) {
     let simulator = simulator(|config| {
         config.page_size = Some(1);
         config.latency = Some(Duration::from_millis(20));
@@ -107,7 +107,7 @@ async fn half_read(tables: &[&str]) -> (Simulator, Program, SourceState) {
     (simulator, program, found)
 }
 
-async fn is_whole(program: &Program, simulator: &Simulator, tables: &[&str]) {
+pub(crate) async fn is_whole(program: &Program, simulator: &Simulator, tables: &[&str]) {
     for table in tables {
         compare(program, simulator.world(), table, day("2024-01-01"), day("2024-01-02")).await.unwrap();
     }
@@ -118,7 +118,7 @@ async fn is_whole(program: &Program, simulator: &Simulator, tables: &[&str]) {
     assert!(rows[0]["n"] == rows[0]["d"] && rows[0]["n"].as_u64() > Some(0), "{rows:?}");
 }
 
-fn pages(simulator: &Simulator) -> Vec<(String, u16)> {
+pub(crate) fn pages(simulator: &Simulator) -> Vec<(String, u16)> {
     let asked = simulator.requests().into_iter().filter(|request| request.path == HISTORY);
     asked.map(|request| (request.query, request.status)).collect()
 }
