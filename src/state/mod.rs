@@ -178,18 +178,30 @@ impl SourceHandle {
     /// Changes that arrive while a write is under way, or while the bucket wants a pause, go out together in the
     /// next one, so commits never queue up behind the limit of one write a second.
     pub async fn commit(&self, change: impl FnOnce(&mut SourceState) + Send + 'static) -> Result<(), StateError> {
+        let (done, committed) = oneshot::channel();
+        lock(&self.shared.waiting).push((Box::new(change), done));
+        let handle = self.clone();
+        // In a task of its own: a write that is begun is seen to its end, also when the caller is stopped meanwhile.
+        // Otherwise nobody would know which version is ours, and the next commit would take us for another run.
+        let task = tokio::spawn(async move { handle.write_waiting(committed).await });
+        task.await.unwrap_or_else(|_| Err(self.interrupted()))
+    }
+
+    fn interrupted(&self) -> StateError {
+        let uri = self.shared.bucket.uri(&self.shared.key);
+        StateError::Failed { uri, reason: "the write was interrupted".into() }
+    }
+
+    /// Writes all changes that wait, unless somebody has taken ours along.
+    async fn write_waiting(&self, mut committed: oneshot::Receiver<Result<(), String>>) -> Result<(), StateError> {
         let shared = &self.shared;
         let uri = || shared.bucket.uri(&shared.key);
-        let (done, mut committed) = oneshot::channel();
-        lock(&shared.waiting).push((Box::new(change), done));
         let mut writer = shared.writer.lock().await;
         match committed.try_recv() {
             Ok(result) => return result.map_err(|reason| StateError::Failed { uri: uri(), reason }),
             Err(oneshot::error::TryRecvError::Empty) => {}
             // Whoever took the change along was stopped before it could say how that ended.
-            Err(oneshot::error::TryRecvError::Closed) => {
-                return Err(StateError::Failed { uri: uri(), reason: "the write was interrupted".into() });
-            }
+            Err(oneshot::error::TryRecvError::Closed) => return Err(self.interrupted()),
         }
         if let Some(written) = writer.written
             && shared.bucket.is_google()

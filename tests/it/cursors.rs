@@ -25,10 +25,10 @@ use crate::program::{Program, simulator};
 use crate::support::wire::Server;
 use crate::truth::{compare, day, local_rows, local_tables};
 
-const TABLE: &str = "fleet_vehicle_stats_engineRpm";
-const HISTORY: &str = "/fleet/vehicles/stats/history";
+pub(crate) const TABLE: &str = "fleet_vehicle_stats_engineRpm";
+pub(crate) const HISTORY: &str = "/fleet/vehicles/stats/history";
 
-fn config(program: &Program, url: &str, token: &str) -> Config {
+pub(crate) fn config(program: &Program, url: &str, token: &str) -> Config {
     let environment = Environment::from_pairs([("SAMSARA_API_URL", url), ("SAMSARA_API_TOKEN", token)]);
     let mut config = Config::resolve(&environment, &Overrides::default(), program.folder(), "samsara-data").unwrap();
     config.checkpoint_pages = 2;
@@ -42,7 +42,7 @@ fn config(program: &Program, url: &str, token: &str) -> Config {
 }
 
 /// One run in this process, over one day.
-async fn run(
+pub(crate) async fn run(
     config: Config,
     tables: &[&str],
     observers: Vec<Arc<dyn Observer>>,
@@ -73,12 +73,12 @@ async fn run_until(
     pipeline.run(plan, observers, stop.clone()).await.unwrap()
 }
 
-fn state(program: &Program, source: &str) -> Option<SourceState> {
+pub(crate) fn state(program: &Program, source: &str) -> Option<SourceState> {
     let path = program.folder().join(format!("samsara-data/raw/state/{source}.json"));
     std::fs::read(path).ok().map(|bytes| SourceState::from_json(&bytes, "state").unwrap())
 }
 
-fn the_day() -> Partition {
+pub(crate) fn the_day() -> Partition {
     Partition::parse("2024-01-01").unwrap()
 }
 
@@ -126,7 +126,7 @@ async fn slow(page_size: usize) -> Simulator {
 }
 
 /// A day of which some pages are safe and the rest was never asked for.
-async fn half_read(tables: &[&str]) -> (Simulator, Program, SourceState) {
+pub(crate) async fn half_read(tables: &[&str]) -> (Simulator, Program, SourceState) {
     let simulator = slow(1).await;
     let program = Program::with_simulator(&simulator);
     let found = stopped_at(&program, &simulator, tables, HISTORY, "\"unfinished\"").await;
@@ -138,7 +138,7 @@ async fn half_read(tables: &[&str]) -> (Simulator, Program, SourceState) {
     (simulator, program, found)
 }
 
-async fn is_whole(program: &Program, simulator: &Simulator, tables: &[&str]) {
+pub(crate) async fn is_whole(program: &Program, simulator: &Simulator, tables: &[&str]) {
     for table in tables {
         compare(program, simulator.world(), table, day("2024-01-01"), day("2024-01-02")).await.unwrap();
     }
@@ -149,7 +149,7 @@ async fn is_whole(program: &Program, simulator: &Simulator, tables: &[&str]) {
     assert!(rows[0]["n"] == rows[0]["d"] && rows[0]["n"].as_u64() > Some(0), "{rows:?}");
 }
 
-fn pages(simulator: &Simulator) -> Vec<(String, u16)> {
+pub(crate) fn pages(simulator: &Simulator) -> Vec<(String, u16)> {
     pages_of(simulator, HISTORY)
 }
 
