@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 use crate::store::layout::state_object;
 use crate::store::{Bucket, StoreError, Version};
@@ -68,13 +69,15 @@ pub enum StateError {
 pub struct StateStore {
     bucket: Bucket,
     fence: Fence,
+    /// Writes under way.
+    writes: TaskTracker,
     open: Arc<tokio::sync::Mutex<HashMap<String, SourceHandle>>>,
 }
 
 impl StateStore {
     /// The documents in `bucket`.
     pub fn new(bucket: Bucket) -> Self {
-        Self { bucket, fence: Fence::default(), open: Arc::default() }
+        Self { bucket, fence: Fence::default(), writes: TaskTracker::new(), open: Arc::default() }
     }
 
     /// The document of a source; an empty one if there is none yet.
@@ -83,9 +86,21 @@ impl StateStore {
         if let Some(handle) = open.get(name) {
             return Ok(handle.clone());
         }
-        let handle = SourceHandle::read(self.bucket.clone(), self.fence.clone(), name).await?;
+        let handle = self.read(name).await?;
         open.insert(name.to_string(), handle.clone());
         Ok(handle)
+    }
+
+    async fn read(&self, name: &str) -> Result<SourceHandle, StateError> {
+        SourceHandle::read(self.bucket.clone(), self.fence.clone(), self.writes.clone(), name).await
+    }
+
+    /// Waits for the end of writes whose callers were stopped meanwhile: they must not go out after the run lock is
+    /// given back.
+    pub async fn settle(&self) {
+        self.writes.close();
+        self.writes.wait().await;
+        self.writes.reopen();
     }
 
     /// What every commit has to pass.
@@ -100,7 +115,7 @@ impl StateStore {
         let names: Vec<String> = open.keys().cloned().collect();
         let fresh: Vec<(String, SourceHandle)> = stream::iter(names)
             .map(|name| async move {
-                let handle = SourceHandle::read(self.bucket.clone(), self.fence.clone(), &name).await?;
+                let handle = self.read(&name).await?;
                 Ok::<_, StateError>((name, handle))
             })
             .buffer_unordered(READS_AT_A_TIME)
@@ -130,6 +145,7 @@ pub struct SourceHandle {
 struct Shared {
     bucket: Bucket,
     fence: Fence,
+    writes: TaskTracker,
     key: String,
     current: Mutex<SourceState>,
     waiting: Mutex<Vec<(Change, Done)>>,
@@ -149,7 +165,7 @@ impl std::fmt::Debug for SourceHandle {
 }
 
 impl SourceHandle {
-    async fn read(bucket: Bucket, fence: Fence, name: &str) -> Result<Self, StateError> {
+    async fn read(bucket: Bucket, fence: Fence, writes: TaskTracker, name: &str) -> Result<Self, StateError> {
         let key = state_object(name);
         let uri = bucket.uri(&key);
         let (state, version) = match bucket.read(&key).await? {
@@ -160,6 +176,7 @@ impl SourceHandle {
             shared: Arc::new(Shared {
                 bucket,
                 fence,
+                writes,
                 key,
                 current: Mutex::new(state),
                 waiting: Mutex::default(),
@@ -183,7 +200,7 @@ impl SourceHandle {
         let handle = self.clone();
         // In a task of its own: a write that is begun is seen to its end, also when the caller is stopped meanwhile.
         // Otherwise nobody would know which version is ours, and the next commit would take us for another run.
-        let task = tokio::spawn(async move { handle.write_waiting(committed).await });
+        let task = self.shared.writes.spawn(async move { handle.write_waiting(committed).await });
         task.await.unwrap_or_else(|_| Err(self.interrupted()))
     }
 
