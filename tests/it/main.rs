@@ -19,6 +19,7 @@ mod demo;
 mod documentation;
 mod faults;
 mod fixtures;
+mod fuzzing;
 mod history;
 mod hostile;
 mod late;
