@@ -86,13 +86,13 @@ impl Parser {
         if depth > MAX_DEPTH {
             return Err(format!("nested more than {MAX_DEPTH} deep"));
         }
-        let name = self.word("a type")?.value;
-        Ok(match name.to_ascii_uppercase().as_str() {
-            "VARCHAR" | "TEXT" | "STRING" | "JSON" => DataType::Utf8,
-            "BIGINT" => DataType::Int64,
-            "DOUBLE" | "FLOAT64" => DataType::Float64,
-            "BOOLEAN" | "BOOL" => DataType::Boolean,
-            "ARRAY" => {
+        let word = self.word("a type")?;
+        Ok(match word.keyword {
+            Keyword::VARCHAR | Keyword::TEXT | Keyword::STRING | Keyword::JSON => DataType::Utf8,
+            Keyword::BIGINT => DataType::Int64,
+            Keyword::DOUBLE | Keyword::FLOAT64 => DataType::Float64,
+            Keyword::BOOLEAN | Keyword::BOOL => DataType::Boolean,
+            Keyword::ARRAY => {
                 self.expect(&Token::Lt)?;
                 if self.is_json() {
                     return Err("a list of JSON is JSON: declare the whole list so".into());
@@ -101,13 +101,13 @@ impl Parser {
                 self.expect(&Token::Gt)?;
                 DataType::List(Arc::new(item))
             }
-            "STRUCT" => {
+            Keyword::STRUCT => {
                 self.expect(&Token::Lt)?;
                 let fields = self.fields(depth + 1)?;
                 self.expect(&Token::Gt)?;
                 DataType::Struct(fields)
             }
-            "MAP" => {
+            Keyword::MAP => {
                 self.expect(&Token::LParen)?;
                 let key = self.word("VARCHAR")?;
                 self.expect(&Token::Comma)?;
@@ -120,7 +120,7 @@ impl Parser {
             }
             _ => {
                 return Err(format!(
-                    "type {name} is not one a page can hold; use VARCHAR, BIGINT, DOUBLE, BOOLEAN, JSON, ARRAY<…>, \
+                    "type {word} is not one a page can hold; use VARCHAR, BIGINT, DOUBLE, BOOLEAN, JSON, ARRAY<…>, \
                      STRUCT<…> or MAP(VARCHAR, VARCHAR)"
                 ));
             }
@@ -174,6 +174,7 @@ mod tests {
             ("_window_start VARCHAR", "pipeline's own"),
             ("s STRUCT<x TIME>", "`s`: `x`: type TIME"),
             ("s STRUCT<x VARCHAR", "`s`: Expected `>`, found the end"),
+            ("id \"JSON\"", "`id`: type \"JSON\" is not one"),
             ("l ARRAY<JSON>", "`l`: a list of JSON is JSON"),
             ("m MAP(VARCHAR, BIGINT)", "`m`: a MAP is MAP(VARCHAR, VARCHAR)"),
             ("id VARCHAR,", "Expected a column name, found the end"),
