@@ -1,20 +1,26 @@
 //! Raw schemas: SQL column definitions to Arrow fields.
 //!
-//! DataFusion's own parser reads them; its planner has no Arrow type for `MAP`, and none for `JSON` (text kept
-//! exactly as sent), so the mapping is here and says yes to the few types that a JSON page can hold.
+//! DataFusion's own tokenizer reads them. The grammar is here: its parser sets no bound to how deep types nest, and
+//! its planner has no Arrow type for `MAP`, and none for `JSON` (text kept exactly as sent). It says yes to the few
+//! types that a JSON page can hold.
 
+use std::iter::Peekable;
 use std::sync::Arc;
+use std::vec::IntoIter;
 
 use arrow::datatypes::{DataType, Field, Fields};
-use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, DataType as SqlType};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
-use datafusion::sql::sqlparser::parser::Parser;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, Word};
 
 /// Field metadata key of a column declared `JSON`.
 pub const JSON_TYPE: &str = "samsara:json";
 
 /// An object may name this many fields; decoding keeps one bit for each.
 const MAX_FIELDS: usize = 128;
+
+/// Lists and objects may stand in each other this deep.
+const MAX_DEPTH: usize = 32;
 
 /// The Arrow type of `MAP(VARCHAR, VARCHAR)`.
 pub fn map_type() -> DataType {
@@ -25,74 +31,121 @@ pub fn map_type() -> DataType {
 
 /// Parses `id VARCHAR, readings ARRAY<STRUCT<…>>` into fields. Every field may be absent, hence nullable.
 pub(super) fn parse(ddl: &str) -> Result<Fields, String> {
-    let dialect = GenericDialect {};
-    let wrapped = format!("({ddl})");
-    let mut parser = Parser::new(&dialect).try_with_sql(&wrapped).map_err(|error| error.to_string())?;
-    let (columns, constraints) = parser.parse_columns().map_err(|error| error.to_string())?;
-    if !constraints.is_empty() || columns.iter().any(|column| !column.options.is_empty()) {
-        return Err("a raw schema has names and types only, no constraints".into());
-    }
-    fields(columns.into_iter().map(|column| (column.name.value, column.data_type)))
-}
-
-fn fields(columns: impl Iterator<Item = (String, SqlType)>) -> Result<Fields, String> {
-    let mut fields: Vec<Field> = Vec::new();
-    for (name, sql_type) in columns {
-        // Names that differ in case only are one name to BigQuery.
-        if fields.iter().any(|field| field.name().eq_ignore_ascii_case(&name)) {
-            return Err(format!("`{name}` is declared twice"));
-        }
-        if name.starts_with('_') {
-            return Err(format!("`{name}`: names that start with `_` are the pipeline's own"));
-        }
-        let json = matches!(sql_type, SqlType::JSON);
-        let mut field = Field::new(&name, arrow_type(&sql_type).map_err(|error| format!("`{name}`: {error}"))?, true);
-        if json {
-            field = field.with_metadata([(JSON_TYPE.to_string(), "true".to_string())].into());
-        }
-        fields.push(field);
-    }
-    if fields.is_empty() {
+    let tokens = Tokenizer::new(&GenericDialect {}, ddl).tokenize().map_err(|error| error.to_string())?;
+    let tokens = tokens.into_iter().flat_map(|token| match token {
+        Token::Whitespace(_) => vec![],
+        // Two lists or objects end at once.
+        Token::ShiftRight => vec![Token::Gt, Token::Gt],
+        token => vec![token],
+    });
+    let mut parser = Parser { tokens: tokens.collect::<Vec<_>>().into_iter().peekable() };
+    if parser.tokens.peek().is_none() {
         return Err("a schema needs at least one column".into());
     }
-    if fields.len() > MAX_FIELDS {
-        return Err(format!("{} fields in one object, at most {MAX_FIELDS} are possible", fields.len()));
+    let fields = parser.fields(1)?;
+    match parser.tokens.next() {
+        None => Ok(fields),
+        Some(Token::Word(_)) => Err("a raw schema has names and types only, no constraints".into()),
+        Some(token) => Err(format!("Expected `,`, found `{token}`")),
     }
-    Ok(Fields::from(fields))
 }
 
-fn arrow_type(sql_type: &SqlType) -> Result<DataType, String> {
-    Ok(match sql_type {
-        SqlType::Varchar(None) | SqlType::Text | SqlType::String(None) | SqlType::JSON => DataType::Utf8,
-        SqlType::BigInt(None) => DataType::Int64,
-        SqlType::Double(_) | SqlType::Float64 => DataType::Float64,
-        SqlType::Boolean | SqlType::Bool => DataType::Boolean,
-        SqlType::Array(ArrayElemTypeDef::AngleBracket(item)) => {
-            if matches!(**item, SqlType::JSON) {
-                return Err("a list of JSON is JSON: declare the whole list so".into());
+struct Parser {
+    tokens: Peekable<IntoIter<Token>>,
+}
+
+impl Parser {
+    /// `name TYPE, name TYPE …`
+    fn fields(&mut self, depth: usize) -> Result<Fields, String> {
+        let mut fields: Vec<Field> = Vec::new();
+        loop {
+            let Word { value: name, .. } = self.word("a column name")?;
+            // Names that differ in case only are one name to BigQuery.
+            if fields.iter().any(|field| field.name().eq_ignore_ascii_case(&name)) {
+                return Err(format!("`{name}` is declared twice"));
             }
-            DataType::List(Arc::new(Field::new("item", arrow_type(item)?, true)))
+            if name.starts_with('_') {
+                return Err(format!("`{name}`: names that start with `_` are the pipeline's own"));
+            }
+            let json = self.is_json();
+            let data_type = self.data_type(depth).map_err(|error| format!("`{name}`: {error}"))?;
+            let field = Field::new(name, data_type, true);
+            let metadata = json.then(|| (JSON_TYPE.to_string(), "true".to_string()));
+            fields.push(field.with_metadata(metadata.into_iter().collect()));
+            if self.tokens.next_if_eq(&Token::Comma).is_none() {
+                break;
+            }
         }
-        SqlType::Struct(members, _) => DataType::Struct(fields(
-            members
-                .iter()
-                .map(|member| match &member.field_name {
-                    Some(name) => Ok((name.value.clone(), member.field_type.clone())),
-                    None => Err("a STRUCT's fields need names".to_string()),
-                })
-                .collect::<Result<Vec<_>, _>>()?
-                .into_iter(),
-        )?),
-        SqlType::Map(key, value) if matches!((&**key, &**value), (SqlType::Varchar(None), SqlType::Varchar(None))) => {
-            map_type()
+        if fields.len() > MAX_FIELDS {
+            return Err(format!("{} fields in one object, at most {MAX_FIELDS} are possible", fields.len()));
         }
-        other => {
-            return Err(format!(
-                "type {other} is not one a page can hold; use VARCHAR, BIGINT, DOUBLE, BOOLEAN, JSON, ARRAY<…>, \
-                 STRUCT<…> or MAP(VARCHAR, VARCHAR)"
-            ));
+        Ok(Fields::from(fields))
+    }
+
+    fn data_type(&mut self, depth: usize) -> Result<DataType, String> {
+        if depth > MAX_DEPTH {
+            return Err(format!("nested more than {MAX_DEPTH} deep"));
         }
-    })
+        let word = self.word("a type")?;
+        Ok(match word.keyword {
+            Keyword::VARCHAR | Keyword::TEXT | Keyword::STRING | Keyword::JSON => DataType::Utf8,
+            Keyword::BIGINT => DataType::Int64,
+            Keyword::DOUBLE | Keyword::FLOAT64 => DataType::Float64,
+            Keyword::BOOLEAN | Keyword::BOOL => DataType::Boolean,
+            Keyword::ARRAY => {
+                self.expect(&Token::Lt)?;
+                if self.is_json() {
+                    return Err("a list of JSON is JSON: declare the whole list so".into());
+                }
+                let item = Field::new("item", self.data_type(depth + 1)?, true);
+                self.expect(&Token::Gt)?;
+                DataType::List(Arc::new(item))
+            }
+            Keyword::STRUCT => {
+                self.expect(&Token::Lt)?;
+                let fields = self.fields(depth + 1)?;
+                self.expect(&Token::Gt)?;
+                DataType::Struct(fields)
+            }
+            Keyword::MAP => {
+                self.expect(&Token::LParen)?;
+                let key = self.word("VARCHAR")?;
+                self.expect(&Token::Comma)?;
+                let value = self.word("VARCHAR")?;
+                self.expect(&Token::RParen)?;
+                if [&key, &value].iter().any(|word| word.keyword != Keyword::VARCHAR) {
+                    return Err("a MAP is MAP(VARCHAR, VARCHAR)".into());
+                }
+                map_type()
+            }
+            _ => {
+                return Err(format!(
+                    "type {word} is not one a page can hold; use VARCHAR, BIGINT, DOUBLE, BOOLEAN, JSON, ARRAY<…>, \
+                     STRUCT<…> or MAP(VARCHAR, VARCHAR)"
+                ));
+            }
+        })
+    }
+
+    fn is_json(&mut self) -> bool {
+        matches!(self.tokens.peek(), Some(Token::Word(word)) if word.keyword == Keyword::JSON)
+    }
+
+    fn word(&mut self, what: &str) -> Result<Word, String> {
+        match self.tokens.next() {
+            Some(Token::Word(word)) => Ok(word),
+            Some(token) => Err(format!("Expected {what}, found `{token}`")),
+            None => Err(format!("Expected {what}, found the end")),
+        }
+    }
+
+    fn expect(&mut self, wanted: &Token) -> Result<(), String> {
+        match self.tokens.next() {
+            Some(token) if token == *wanted => Ok(()),
+            Some(token) => Err(format!("Expected `{wanted}`, found `{token}`")),
+            None => Err(format!("Expected `{wanted}`, found the end")),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -120,6 +173,13 @@ mod tests {
             ("a VARCHAR, a BIGINT", "`a` is declared twice"),
             ("_window_start VARCHAR", "pipeline's own"),
             ("s STRUCT<x TIME>", "`s`: `x`: type TIME"),
+            ("s STRUCT<x VARCHAR", "`s`: Expected `>`, found the end"),
+            ("id \"JSON\"", "`id`: type \"JSON\" is not one"),
+            ("l ARRAY<JSON>", "`l`: a list of JSON is JSON"),
+            ("m MAP(VARCHAR, BIGINT)", "`m`: a MAP is MAP(VARCHAR, VARCHAR)"),
+            ("id VARCHAR,", "Expected a column name, found the end"),
+            ("id VARCHAR(10)", "Expected `,`, found `(`"),
+            (&format!("d {}", "ARRAY<".repeat(300_000)), "`d`: nested more than 32 deep"),
             ("id VARCHAR NOT NULL", "no constraints"),
             ("", "at least one column"),
             ("id", "Expected"),

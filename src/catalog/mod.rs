@@ -61,9 +61,9 @@ impl Catalog {
         match directory {
             Some(directory) => {
                 let files = embedded::read_folder(directory)?;
-                Self::from_files(directory.display().to_string(), &files)
+                Self::from_files(&directory.display().to_string(), &files)
             }
-            None => Self::from_files("embedded".into(), &embedded::files()),
+            None => Self::from_files("embedded", &embedded::files()),
         }
     }
 
@@ -111,9 +111,9 @@ impl Catalog {
         sources().find(|source| source.is_daily()).or_else(|| sources().next())
     }
 
-    /// Builds a catalog from `(path, text)` pairs; paths are `<family>/<file>`.
-    fn from_files(origin: String, files: &[(String, String)]) -> Result<Self, CatalogError> {
-        let mut catalog = Self { origin, sources: BTreeMap::new(), models: BTreeMap::new() };
+    /// Builds a catalog from `(path, text)` pairs; paths are `<family>/<file>`. `origin` tells people where they are from.
+    pub fn from_files(origin: &str, files: &[(String, String)]) -> Result<Self, CatalogError> {
+        let mut catalog = Self { origin: origin.into(), sources: BTreeMap::new(), models: BTreeMap::new() };
         for (path, text) in files {
             let place = Place { file: &format!("sql/{path}") };
             let Some((family, file)) = path.split_once('/').filter(|(_, file)| !file.contains('/')) else {
@@ -247,7 +247,8 @@ struct Place<'a> {
 
 impl Place<'_> {
     fn at(&self, line: usize, reason: String) -> CatalogError {
-        CatalogError::Wrong { file: self.file.into(), line, reason }
+        // A name that is quoted may hold line breaks; a message is one line.
+        CatalogError::Wrong { file: self.file.into(), line, reason: reason.replace(char::is_control, " ") }
     }
 
     /// A TOML error with its line and, for an unknown key, the nearest known one.
@@ -323,6 +324,18 @@ mod tests {
                 &model.replace("raw.a", "raw.aa"),
                 "sql/f/a.sql:4: there is no source `raw.aa`; did you mean `a`?",
             ),
+            ("f/a.sql", &model.replace("raw.a", "raw.raw.a"), "reads `raw.raw.a`, but a model reads raw tables only"),
+            (
+                "f/a.sql",
+                &model.replace("id", &format!("{}id{}", "(".repeat(33), ")".repeat(33))),
+                "sql/f/a.sql:4: more than 32 brackets in each other",
+            ),
+            (
+                "f/a.sql",
+                &model.replace("id", &format!("CAST(id AS {}", "ARRAY<".repeat(5))),
+                "more than 4 types in each other",
+            ),
+            ("f/a.sql", &model.replace("id", &format!("id{}", " + 1".repeat(5_000))), "the query is too long"),
             ("f/a.sql", &model.replace("raw.a", "a"), "reads `a`, but a model reads raw tables only"),
             (
                 "f/a.sql",
@@ -335,9 +348,9 @@ mod tests {
         ];
         for (path, text, expected) in cases {
             let mut files = vec![("f/sources.toml".to_string(), source.to_string()), ("f/a.sql".into(), model.into())];
-            Catalog::from_files("test".into(), &files).unwrap();
+            Catalog::from_files("test", &files).unwrap();
             files.iter_mut().find(|(name, _)| name == path).unwrap().1 = text.to_string();
-            let error = Catalog::from_files("test".into(), &files).unwrap_err().to_string();
+            let error = Catalog::from_files("test", &files).unwrap_err().to_string();
             assert!(error.contains(expected), "{path}: {error}\nexpected {expected}");
         }
     }

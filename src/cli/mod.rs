@@ -26,6 +26,7 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::catalog::Catalog;
 use crate::error::Error;
+use crate::pipeline::THREAD_STACK_BYTES;
 use crate::report::logs::LogFile;
 
 pub use exit::Exit;
@@ -81,6 +82,16 @@ impl Context {
 
 /// Runs the program and tells how it ended.
 pub fn main() -> ExitCode {
+    // Queries are planned on this thread too, and the stack of the main one is not ours to choose.
+    let thread = std::thread::Builder::new().stack_size(THREAD_STACK_BYTES).spawn(run);
+    match thread.map(std::thread::JoinHandle::join) {
+        Ok(Ok(code)) => code,
+        Ok(Err(panic)) => std::panic::resume_unwind(panic),
+        Err(source) => complain(&Error::System { what: "cannot start threads".into(), source }).into(),
+    }
+}
+
+fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -88,7 +99,9 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Success.into() };
         }
     };
-    let result = match (std::env::current_dir(), tokio::runtime::Runtime::new()) {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(THREAD_STACK_BYTES).build();
+    let result = match (std::env::current_dir(), runtime) {
         (Ok(directory), Ok(runtime)) => {
             let keeps_log = matches!(&cli.command, Command::Run(run) if !run.dry_run);
             let log = start_log(cli.verbose, keeps_log.then_some(directory.as_path()));

@@ -154,10 +154,8 @@ impl Bounds {
                         mask.push(false);
                         continue;
                     }
-                    let by_prefix = texts.is_valid(row) && {
-                        let text = texts.value(row);
-                        text.len() >= 20 && text.ends_with('Z') && text.starts_with(&self.prefix)
-                    };
+                    let by_prefix = texts.is_valid(row)
+                        && texts.value(row).strip_prefix(&self.prefix).is_some_and(|rest| is_utc_time(rest.as_bytes()));
                     mask.push(by_prefix || self.holds(instant(times, row, field)?));
                 }
             }
@@ -174,6 +172,18 @@ impl Bounds {
     fn holds(&self, at: DateTime<Utc>) -> bool {
         self.start <= at && at < self.end
     }
+}
+
+/// Whether this is `hh:mm:ss.fffZ`, with or without a fraction: all that can stand behind a day in a readable time.
+fn is_utc_time(text: &[u8]) -> bool {
+    let [hour @ .., b':', m1, m2, b':', s1, s2] = text.get(..8).unwrap_or_default() else { return false };
+    let below = |digits: &[u8], limit: &[u8]| digits.iter().all(u8::is_ascii_digit) && digits < limit;
+    let fraction = match &text[8..] {
+        [b'Z'] => true,
+        [b'.', digits @ .., b'Z'] => !digits.is_empty() && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    fraction && below(hour, b"24") && below(&[*m1, *m2], b"60") && below(&[*s1, *s2], b"60")
 }
 
 /// The time of one row. One that is missing or unreadable cannot be given to any day, so the partition fails
@@ -329,6 +339,12 @@ mod tests {
     fn a_row_without_a_time_fails_rather_than_vanishing() {
         for rows in [r#"[{"endMs":1}]"#, r#"[{"startMs":"soon"}]"#, r#"[{"startMs":9223372036854775807}]"#] {
             let (batch, source) = batch("fleet_trips", rows);
+            assert!(owned_by(&batch, source.time_field.as_ref().unwrap(), day(), None).is_err(), "{rows}");
+        }
+        // Also on the day that it seems to name.
+        for time in ["late in the dayZ", "24:00:00Z", "00:60:00Z", "00:00:61Z", "00:00:00.aZ"] {
+            let rows = format!(r#"[{{"id":"1","engineRpm":[{{"time":"2024-01-01T{time}","value":1}}]}}]"#);
+            let (batch, source) = batch("fleet_vehicle_stats_engineRpm", &rows);
             assert!(owned_by(&batch, source.time_field.as_ref().unwrap(), day(), None).is_err(), "{rows}");
         }
     }

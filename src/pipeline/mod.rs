@@ -34,6 +34,9 @@ use crate::store::Bucket;
 use crate::store::layout::{Partition, RunId};
 use crate::transform::{Contract, Transformer, bind_all};
 
+/// Stack of threads that plan queries. DataFusion walks expressions recursively, and the longest that the catalog
+/// accepts (`a + a + …`) takes some 30 MB in a debug build; what is not used costs nothing.
+pub const THREAD_STACK_BYTES: usize = 64 << 20;
 /// Partitions that wait between two stages.
 const QUEUE: usize = 64;
 
@@ -77,6 +80,7 @@ impl Pipeline {
         let flattened = Bucket::open(&config.storage.flattened, &config.storage.google, &io)?;
         let cpu = tokio::runtime::Builder::new_multi_thread()
             .thread_name("cpu")
+            .thread_stack_size(THREAD_STACK_BYTES)
             .enable_all()
             .build()
             .map_err(|source| Error::System { what: "cannot start threads".into(), source })?;

@@ -14,3 +14,4 @@ pub use client::{Client, Pager};
 pub use error::{Cause, SamsaraError};
 pub use page::{Page, cut_page};
 pub use request::{Request, Window};
+pub use retry::{LONGEST_RETRY_AFTER, retry_after};

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use crate::config::RetryConfig;
 
 /// A server that names a longer pause than this is not waited for in one go.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
+pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// Whether a status may change on its own.
 pub(super) fn is_transient(status: u16) -> bool {

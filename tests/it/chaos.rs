@@ -20,15 +20,15 @@ const FAULTS: &str = "429=0.03,500=0.02,503=0.02,504=0.01,reset=0.02,truncate=0.
 /// A program is killed this often before it may finish: a point early in the first run, later ones in what is left.
 const KILLS_OF_ONE: u64 = 6;
 
-fn told(name: &str, default: u64) -> u64 {
+pub(crate) fn told(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
 }
 
 /// Numbers from a seed (splitmix64).
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.0;
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

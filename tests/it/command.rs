@@ -143,3 +143,17 @@ async fn queries_name_the_table_that_was_meant() {
     assert_one_line(&ran, 1, &["fleet_vehicels", "did you mean `fleet_vehicles`?"]);
     assert_one_line(&program.run(&["query", "DROP TABLE x"]).await, 1, &["not supported"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_of_two_thousand_terms_is_checked_and_ends_no_process() {
+    let program = Program::new();
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("sql/vehicle_stats/sources.toml");
+    program.write("sql/vehicle_stats/sources.toml", std::fs::read(root).unwrap());
+    let terms = vec!["id"; 2000].join(" || ");
+    let front = "/*---\ndescription = \"Long.\"\npartition_by = \"at\"\nunique_key = [\"at\"]\n---*/";
+    let from = "FROM raw.fleet_vehicle_stats_gps";
+    program
+        .write("sql/vehicle_stats/long.sql", format!("{front}\nSELECT _extracted_at AS at,\n  {terms} AS n\n{from}\n"));
+    let ran = program.run(&["sql", "check"]).await;
+    assert!(ran.code == 0 && ran.stderr.contains("1 models are fine"), "{}\n{}\n{}", ran.code, ran.stdout, ran.stderr);
+}

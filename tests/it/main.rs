@@ -23,6 +23,7 @@ mod faults;
 mod first_loads;
 mod fixtures;
 mod full_disk;
+mod fuzzing;
 mod history;
 mod hostile;
 mod http;

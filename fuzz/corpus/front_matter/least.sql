@@ -1,0 +1,4 @@
+/*---
+description = "d"
+---*/
+SELECT id FROM raw.s

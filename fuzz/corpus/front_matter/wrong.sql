@@ -1,0 +1,4 @@
+/*---
+descripton = "d"
+---*/
+SELECT id FROM raw.r

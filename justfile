@@ -1,0 +1,25 @@
+# Shorthands; nothing needs them. `just --list` shows them.
+
+# The whole way on a made-up fleet, into ./samsara-demo.
+demo:
+    cargo run --locked -- demo
+
+# All tests.
+test:
+    cargo test --locked
+
+# What a change must pass.
+ci:
+    .ci/run
+
+# The long chaos test. A failure prints its seed.
+chaos seed="1":
+    CHAOS_SEED={{ seed }} CHAOS_KILLS=120 CHAOS_PAIRS=20 cargo test --locked --test it chaos -- --nocapture
+
+# Fuzz one target (page, front_matter, sources_toml, state_document, retry_after); needs `cargo install cargo-fuzz`.
+fuzz target seconds="60":
+    CARGO_TARGET_DIR=target/fuzz RUSTC_BOOTSTRAP=1 cargo fuzz run --dev --sanitizer none {{ target }} -- -max_total_time={{ seconds }} -max_len=4096
+
+# What the stations cost on this machine.
+bench:
+    cargo bench --locked
