@@ -246,6 +246,44 @@ async fn a_bucket_that_bigquery_cannot_load_from_is_refused_before_any_job() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_raw_load_that_failed_has_a_new_job_in_the_next_run_and_a_quota_stops_its_source() {
+    let simulator = simulator(|_| ()).await;
+    let mut rig = Rig::new(&simulator);
+    rig.program = rig.program.set("DATABASE_ID", "staged");
+    let run = [RUN, RPM, &["--load-raw"]].concat();
+    let raw = |rig: &Rig| {
+        let jobs = rig.bigquery.jobs().into_iter().filter(|job| job.table.starts_with("staged.engine$"));
+        let mut ids: Vec<_> = jobs.map(|job| format!("{} {}", job.table, job.id.rsplit('-').next().unwrap())).collect();
+        ids.sort();
+        ids
+    };
+    let fail = |reason: &'static str| {
+        move |job: &LoadJob| JobScript {
+            error: job.table.starts_with("staged.").then_some((reason, "Not now")),
+            ..JobScript::default()
+        }
+    };
+    rig.bigquery.direct_jobs(fail("invalid"));
+    let plan = rig.program.succeed(&[&run[..], &["--dry-run"]].concat()).await.stdout;
+    assert!(plan.contains("load       at most 6 jobs"), "{plan}");
+    let refused = rig.program.run(&run).await;
+    assert_eq!((refused.code, raw(&rig).len()), (3, 3), "{}", refused.stderr);
+    rig.bigquery.direct_jobs(fail("quotaExceeded"));
+    let refused = rig.program.run(&run).await;
+    assert!(refused.code == 1 && refused.stderr.contains("BigQuery's quota is used up"), "{}", refused.stderr);
+    rig.bigquery.direct_jobs(|_| JobScript::default());
+    rig.program.succeed(&run).await;
+    let ids = raw(&rig);
+    for day in ["20240101", "20240102", "20240103"] {
+        assert!(ids.contains(&format!("staged.engine${day} 1")), "{ids:?}");
+        assert!(ids.contains(&format!("staged.engine${day} 2")), "{ids:?}");
+    }
+    let loaded = raw(&rig).len();
+    rig.program.succeed(&run).await;
+    assert_eq!(raw(&rig).len(), loaded);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rows_that_get_lost_on_the_way_fail_the_run() {
     let simulator = simulator(|_| ()).await;
     let rig = Rig::new(&simulator);
