@@ -204,7 +204,7 @@ impl BigQuery {
         if let (Some(wanted), Some(actual)) = (wanted, &found.location)
             && !wanted.eq_ignore_ascii_case(actual)
         {
-            let reason = format!("the dataset is in {actual}, BIGQUERY_LOCATION says {wanted}");
+            let reason = format!("the dataset is in {actual}, --location or BIGQUERY_LOCATION says {wanted}");
             return Err(LoadError::Unreachable { target: self.target.clone(), reason });
         }
         self.location = found.location;

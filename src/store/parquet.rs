@@ -6,6 +6,7 @@ use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use parquet::arrow::AsyncArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
 use super::{Bucket, ObjectRef, StoreError};
@@ -57,7 +58,12 @@ impl TableWriter {
     /// Completes the object.
     pub async fn finish(mut self) -> Result<ObjectRef, StoreError> {
         let failed = |source| StoreError::Parquet { uri: self.uri.clone(), source };
-        self.writer.finish().await.map_err(failed)?;
+        let written = self.writer.finish().await.map_err(failed)?.file_metadata().num_rows();
+        // The ledger leans on this number.
+        if u64::try_from(written).ok() != Some(self.rows) {
+            let reason = format!("{} rows were written, the file says {written}", self.rows);
+            return Err(failed(ParquetError::General(reason)));
+        }
         Ok(ObjectRef { path: self.key, rows: self.rows, bytes: self.writer.bytes_written() as u64 })
     }
 }

@@ -350,7 +350,7 @@ async fn another_location_than_the_one_asked_for_is_refused() {
     let connect = |location| BigQuery::connect_with(double.project(), "d", Some(location), &access, quick());
     assert!(connect("us").await.is_ok());
     let Err(error) = connect("EU").await else { panic!("the dataset is in US") };
-    assert!(error.to_string().contains("the dataset is in US, BIGQUERY_LOCATION says EU"), "{error}");
+    assert!(error.to_string().contains("the dataset is in US, --location or BIGQUERY_LOCATION says EU"), "{error}");
 }
 
 /// Waits for something that is going to happen soon.
