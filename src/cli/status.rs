@@ -169,8 +169,8 @@ mod tests {
             )
         };
         let rows = raw(r#"{"path":"a","rows":1,"bytes":1}"#);
-        let unfinished = r#"{"unfinished":{"query":"q","cursor":"c","pages":1,"records":1,"rescued":0,"content":"",
-            "extracted_at":"2024-01-02T00:00:00Z","parts":[]}}"#;
+        let unfinished = r#"{"unfinished":{"asked":"","requests":1,"extracted_at":"2024-01-02T00:00:00Z",
+            "whole":{"records":1,"rescued":0,"content":"","parts":[]}}}"#;
         let cases = [
             ("{}".to_string(), '?', true),
             (unfinished.to_string(), '~', true),

@@ -109,6 +109,12 @@ pub struct RetryConfig {
     pub give_up_after: u32,
     /// For this long; then one request tries it.
     pub cool_down: Duration,
+    /// A connection is made within this time.
+    pub connect: Duration,
+    /// And no byte for this long, the first one included, is a fault.
+    pub silence: Duration,
+    /// A whole answer takes no longer than this.
+    pub whole: Duration,
 }
 
 impl Default for RetryConfig {
@@ -121,6 +127,10 @@ impl Default for RetryConfig {
             // must not make its endpoint look dead.
             give_up_after: 6,
             cool_down: Duration::from_secs(30),
+            connect: Duration::from_secs(10),
+            // Some reports take many seconds to their first byte; a whole page never takes minutes.
+            silence: Duration::from_secs(90),
+            whole: Duration::from_secs(300),
         }
     }
 }

@@ -35,6 +35,8 @@ pub struct DriftKey {
 pub(super) struct Conformed<'a> {
     /// A JSON array of records; borrowed where nothing had to change.
     pub(super) records: Cow<'a, [u8]>,
+    /// How many they are.
+    pub(super) count: u64,
     pub(super) drift: Drift,
 }
 
@@ -70,7 +72,7 @@ pub(super) fn conform<'a>(
         pass.general = format!("${path}");
         pass.count(UNKNOWN);
     }
-    pass.records(fields)?;
+    let count = pass.records(fields)?;
     let records = if pass.copied == 0 && pass.out.is_empty() {
         Cow::Borrowed(records)
     } else {
@@ -78,7 +80,7 @@ pub(super) fn conform<'a>(
         Cow::Owned(pass.out)
     };
     let drift = pass.drift.into_iter().map(|(path, reason, count)| (DriftKey { path, reason }, count)).collect();
-    Ok(Conformed { records, drift })
+    Ok(Conformed { records, count, drift })
 }
 
 struct Rescued<'a> {
@@ -118,19 +120,22 @@ const MISFIT: &str = "does not fit its type";
 const REPEATED: &str = "the same name twice in one object";
 
 impl<'a, 's> Pass<'a, 's> {
-    fn records(&mut self, fields: &'s [FieldShape]) -> Result<(), JsonError> {
+    /// Checks all records, and counts them.
+    fn records(&mut self, fields: &'s [FieldShape]) -> Result<u64, JsonError> {
+        let mut count = 0;
         self.scanner.expect(b'[', "expected a list of records")?;
         if self.scanner.take(b']') {
-            return self.scanner.end();
+            return self.scanner.end().map(|()| count);
         }
         loop {
             self.record(fields)?;
+            count += 1;
             if !self.scanner.take(b',') {
                 break;
             }
         }
         self.scanner.expect(b']', "expected `,` or `]`")?;
-        self.scanner.end()
+        self.scanner.end().map(|()| count)
     }
 
     fn record(&mut self, fields: &'s [FieldShape]) -> Result<(), JsonError> {

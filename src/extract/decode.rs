@@ -130,7 +130,10 @@ impl Decoder {
         let row = decoder.flush().map_err(|error| error.to_string())?.ok_or("the page holds no row")?;
         let records = row.column(0).as_list::<i32>().value(0);
         let records = records.as_struct().clone();
-        Ok(Decoded { count: records.len() as u64, records, drift: conformed.drift })
+        if records.len() as u64 != conformed.count {
+            return Err(format!("the page has {} records, decoded are {}", conformed.count, records.len()));
+        }
+        Ok(Decoded { count: conformed.count, records, drift: conformed.drift })
     }
 
     /// The rows of the `slot`-th source.

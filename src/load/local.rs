@@ -3,7 +3,7 @@
 //! `<table>/_table.json` names the contract and, per partition, the Parquet files that are the table's rows. It is
 //! replaced by compare-and-swap after the files are written, so a partition changes as one step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use arrow::datatypes::SchemaRef;
@@ -19,7 +19,7 @@ use super::{Batch, FlatObjects, LoadError, Loaded, Prepared, Warehouse, missing_
 use crate::config::{BucketLocation, GoogleAccess};
 use crate::state::Started;
 use crate::store::layout::Partition;
-use crate::store::{Bucket, ObjectRef, StoreError, Version};
+use crate::store::{Bucket, Listed, ObjectRef, StoreError, Version};
 use crate::transform::Contract;
 
 /// Writers of other partitions of the same table may come in between this often.
@@ -73,6 +73,16 @@ impl LocalWarehouse {
             tables.push(LocalTable { contract: manifest.contract, keys });
         }
         Ok(tables)
+    }
+
+    /// Parquet files that no table refers to: copies of killed runs.
+    pub async fn orphans(&self) -> Result<Vec<Listed>, LoadError> {
+        let failed = |error| LoadError::Store { table: "local warehouse".into(), error };
+        // Listed before the tables are looked at: a file that is copied meanwhile is not among them.
+        let mut files = self.bucket.list_dated("").await.map_err(failed)?;
+        let used: BTreeSet<String> = self.tables().await?.into_iter().flat_map(|table| table.keys).collect();
+        files.retain(|file| file.key.ends_with(".parquet") && !used.contains(&file.key));
+        Ok(files)
     }
 
     async fn manifest(&self, table: &str) -> Result<Option<(Manifest, Version)>, LoadError> {

@@ -20,6 +20,8 @@ use crate::store::ObjectRef;
 use crate::store::layout::Partition;
 use crate::transform::{QueryTable, query};
 
+/// A list that was half read is gone on with for this long.
+const LIST_NOTE_LIVES: chrono::TimeDelta = chrono::TimeDelta::hours(1);
 /// Memory for reading a list of ids.
 const ROSTER_MEMORY: usize = 256 << 20;
 
@@ -44,6 +46,7 @@ pub(super) async fn run(
             client,
             bucket: run.raw.clone(),
             run: run.id.clone(),
+            objects: Arc::default(),
             cpu: run.cpu.clone(),
             observer: run.observer.clone(),
             note_every: run.note_every,
@@ -164,7 +167,7 @@ async fn commit_changes(
     began: chrono::DateTime<chrono::Utc>,
 ) -> Result<(), Error> {
     let (query, cursor) = changes.position.clone();
-    let position = Feed { query, cursor, at: began };
+    let position = Feed { query, cursor, at: began, since: None };
     // A day that was never read whole is read anyway.
     let days: Vec<Partition> = changes.days.iter().copied().map(Partition::Day).collect();
     let moved = handle.look(|state| is_moved(state.feed.as_ref(), &position));
@@ -228,41 +231,43 @@ async fn read(run: &Run, extractor: &Extractor, planned: &PlannedWalk) -> Result
         PlannedScope::Feed { resume, since } => Scope::Feed { resume: resume.clone(), since: *since },
     };
     let walk = Arc::new(Walk { sources, scope, parents });
-    let outcome = match &walk.scope {
-        Scope::Days(_) if walk.can_resume() => read_on(run, extractor, &walk).await?,
-        _ => match extractor.read(walk.clone(), None, None).await {
-            Err(error) if is_dead_cursor(&error) => restart(extractor, &walk, error).await?,
-            other => other?,
-        },
-    };
-    match &walk.scope {
-        Scope::Feed { .. } => commit_feed(run, &walk, &outcome).await?,
-        _ => {
-            // The first last: it holds the note of the unfinished walk, which speaks for all.
-            let mut surplus = Vec::new();
-            for (index, extracted) in outcome.partitions.iter().enumerate().rev() {
-                surplus.extend(commit(run, &outcome, extracted, index == 0).await?);
-            }
-            // Only now does no note of an unfinished walk name them any more.
-            discard(run, &surplus).await;
-        }
+    if let Scope::Feed { .. } = &walk.scope {
+        return read_feed(run, extractor, walk).await;
     }
-    Ok(outcome.partitions.into_iter().map(|extracted| (extracted.source, extracted.partition)).collect())
+    let outcome = read_on(run, extractor, &walk).await?;
+    // The first last: it holds the note of the unfinished walk, which speaks for all.
+    let mut surplus = Vec::new();
+    for (index, extracted) in outcome.partitions.iter().enumerate().rev() {
+        surplus.extend(commit(run, &outcome, extracted, index == 0).await?);
+    }
+    // Only now does no note of an unfinished walk name them any more.
+    discard(run, &surplus).await;
+    Ok(ready(outcome))
+}
+
+fn ready(outcome: WalkOutcome) -> Vec<Ready> {
+    outcome.partitions.into_iter().map(|extracted| (extracted.source, extracted.partition)).collect()
 }
 
 /// A walk that goes on where an earlier run left it, and notes how far it comes.
 async fn read_on(run: &Run, extractor: &Extractor, walk: &Arc<Walk>) -> Result<WalkOutcome, Error> {
-    let (Some(first), Scope::Days(days)) = (walk.sources.first(), &walk.scope) else {
-        return Ok(extractor.read(walk.clone(), None, None).await?);
+    let partition = match &walk.scope {
+        Scope::Days(days) => days.first().map(|day| Partition::Day(*day)),
+        _ => Some(Partition::Snapshot),
     };
-    let Some(partition) = days.first().map(|day| Partition::Day(*day)) else {
+    let (Some(first), Some(partition)) = (walk.sources.first(), partition) else {
         return Ok(extractor.read(walk.clone(), None, None).await?);
     };
     let handle = run.states.source(&first.name).await?;
-    // A day that has changed since is not half read any more.
+    let now = chrono::Utc::now();
     let before = handle.look(|state| {
         let found = state.partition(partition)?;
-        let is_current = |note: &Unfinished| found.changed.is_none_or(|changed| changed <= note.extracted_at);
+        let is_current = |note: &Unfinished| match partition {
+            // A list of two times is a list of none.
+            Partition::Snapshot => now - note.extracted_at < LIST_NOTE_LIVES,
+            // A day that has changed since is not half read any more.
+            Partition::Day(_) => found.changed.is_none_or(|changed| changed <= note.extracted_at),
+        };
         found.unfinished.clone().filter(is_current)
     });
     let read = async |resume: Option<Unfinished>| {
@@ -278,7 +283,7 @@ async fn read_on(run: &Run, extractor: &Extractor, walk: &Arc<Walk>) -> Result<W
         kept?;
         Ok::<_, Error>(outcome?)
     };
-    match read(before.clone()).await {
+    match read(before).await {
         // The cursor goes, and the pages before it with it: the walk begins again, once.
         Err(Error::Extract(error)) if is_dead_cursor(&error) => {
             tracing::warn!(source = walk.tables(), %error, "cursor dropped, partition begins again");
@@ -293,17 +298,32 @@ fn is_dead_cursor(error: &ExtractError) -> bool {
     matches!(error.api(), Some(SamsaraError::CursorRefused { .. }))
 }
 
-/// A dead cursor is dropped together with its query, and the walk begins again, once.
-async fn restart(extractor: &Extractor, walk: &Walk, error: ExtractError) -> Result<WalkOutcome, ExtractError> {
-    match &walk.scope {
-        Scope::Feed { resume: Some(_), since } => {
-            tracing::warn!(source = walk.tables(), %error, "cursor dropped, feed begins again");
-            let scope = Scope::Feed { resume: None, since: *since - chrono::TimeDelta::days(1) };
-            extractor.read(Arc::new(Walk { scope, ..walk.clone() }), None, None).await
-        }
-        Scope::Feed { .. } => Err(error),
-        _ => extractor.read(Arc::new(walk.clone()), None, None).await,
+/// A feed, some pages at a time, each committed with the position behind them.
+///
+/// A cursor that was forgotten is dropped together with its query, and the feed begins again at `since`, once.
+async fn read_feed(run: &Run, extractor: &Extractor, mut walk: Arc<Walk>) -> Result<Vec<Ready>, Error> {
+    let mut partitions = Vec::new();
+    let mut restarted = false;
+    while let Scope::Feed { resume, since } = &walk.scope {
+        let since = *since;
+        let scope = match extractor.read(walk.clone(), None, None).await {
+            Ok(outcome) => {
+                commit_feed(run, &walk, &outcome, since).await?;
+                let position = outcome.feed.clone().filter(|_| outcome.more);
+                partitions.extend(ready(outcome));
+                let Some(position) = position else { break };
+                Scope::Feed { resume: Some(position), since }
+            }
+            Err(error) if is_dead_cursor(&error) && resume.is_some() && !restarted => {
+                tracing::warn!(source = walk.tables(), %error, "cursor dropped, feed begins again");
+                restarted = true;
+                Scope::Feed { resume: None, since }
+            }
+            Err(error) => return Err(error.into()),
+        };
+        walk = Arc::new(Walk { scope, ..(*walk).clone() });
     }
+    Ok(partitions)
 }
 
 /// Points the state at what a walk wrote for one partition. What the walk counted as a whole stands at its first.
@@ -349,10 +369,19 @@ async fn commit(run: &Run, outcome: &WalkOutcome, extracted: &Extracted, first: 
 }
 
 /// Adds what a feed brought to its days, and moves its cursor, in one commit: nothing it sent is sent again.
-async fn commit_feed(run: &Run, walk: &Walk, outcome: &WalkOutcome) -> Result<(), Error> {
+async fn commit_feed(
+    run: &Run,
+    walk: &Walk,
+    outcome: &WalkOutcome,
+    since: chrono::DateTime<chrono::Utc>,
+) -> Result<(), Error> {
     let Some(source) = walk.sources.first() else { return Ok(()) };
     let handle = run.states.source(&source.name).await?;
-    let position = outcome.feed.clone().map(|(query, cursor)| Feed { query, cursor, at: outcome.extracted_at });
+    let position = outcome.feed.clone().map(|(query, cursor)| {
+        // In its middle, a feed is as far as it was when it began.
+        let since = if outcome.more { since } else { outcome.extracted_at - chrono::TimeDelta::days(1) };
+        Feed { query, cursor, at: outcome.extracted_at, since: Some(since) }
+    });
     let moved = position.as_ref().is_some_and(|position| handle.look(|state| is_moved(state.feed.as_ref(), position)));
     let days: Vec<(Partition, RawState)> = outcome
         .partitions

@@ -165,6 +165,7 @@ impl Pipeline {
             }
             Err(error) => Err(lock.check().map_or_else(Error::from, |()| error)),
         };
+        self.states.settle().await;
         self.states.fence().lift();
         lock.release().await;
         result

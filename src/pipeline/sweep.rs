@@ -1,14 +1,18 @@
-//! Removes what no state refers to: orphans of killed runs, superseded lists and days, and old logs.
+//! Removes what no state refers to: orphans of killed runs, superseded lists and days, and old logs; and in the local
+//! warehouse what no table refers to.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::Pipeline;
+use crate::config::WarehouseConfig;
 use crate::error::Error;
-use crate::state::{RunLock, SourceState};
+use crate::load::LocalWarehouse;
+use crate::state::{RunLock, SourceState, Unfinished};
 use crate::store::layout::{FLATTENED, LOGS, RAW, RunId, STATE};
 use crate::store::{Bucket, Listed};
 
@@ -69,9 +73,9 @@ impl InUse {
             let Some((bytes, _)) = bucket.read(&key).await? else { continue };
             let state = SourceState::from_json(&bytes, &bucket.uri(&key))?;
             for partition in state.partitions.into_values() {
-                let raw = partition.raw.into_iter().flat_map(|raw| raw.objects);
-                let unfinished = partition.unfinished.into_iter().flat_map(|note| note.parts);
-                used.raw.extend(raw.chain(unfinished.flat_map(|part| part.objects)).map(|object| object.path));
+                let raw = partition.raw.iter().flat_map(|raw| &raw.objects);
+                let unfinished = partition.unfinished.iter().flat_map(Unfinished::objects);
+                used.raw.extend(raw.chain(unfinished).map(|object| object.path.clone()));
                 let models = partition.models.into_values().flat_map(|model| model.objects);
                 used.flattened.extend(models.map(|object| object.path));
             }
@@ -100,22 +104,38 @@ impl Pipeline {
         let used = InUse::read(self.raw()).await?;
         let nothing = BTreeSet::new();
         let mut swept = Swept { dry: lock.is_none(), ..Swept::default() };
+        let mut unused = BTreeMap::new();
+        let mut found = |bucket: &Bucket, listed: Listed| {
+            unused.insert(bucket.uri(&listed.key), (bucket.clone(), listed));
+        };
         for (bucket, prefix, used) in
             [(self.raw(), RAW, &used.raw), (self.flattened(), FLATTENED, &used.flattened), (self.raw(), LOGS, &nothing)]
         {
-            for Listed { key, bytes, modified } in bucket.list_dated(prefix).await? {
-                if used.contains(&key) {
-                    swept.kept += 1;
-                } else if modified > before {
-                    swept.young += 1;
-                } else {
-                    if let Some(lock) = lock {
-                        lock.check()?;
-                        bucket.delete(&key).await?;
-                    }
-                    swept.objects.push(SweptObject { uri: bucket.uri(&key), bytes, modified });
+            for listed in bucket.list_dated(prefix).await? {
+                match used.contains(&listed.key) {
+                    true => swept.kept += 1,
+                    false => found(bucket, listed),
                 }
             }
+            bucket.leftovers().await?.into_iter().for_each(|listed| found(bucket, listed));
+        }
+        if let WarehouseConfig::Local(folder) = &self.config.warehouse
+            && folder.is_dir()
+        {
+            let warehouse = LocalWarehouse::open(folder, &Handle::current())?;
+            let left = [warehouse.orphans().await?, warehouse.bucket().leftovers().await?].concat();
+            left.into_iter().for_each(|listed| found(warehouse.bucket(), listed));
+        }
+        for (uri, (bucket, Listed { key, bytes, modified })) in unused {
+            if modified > before {
+                swept.young += 1;
+                continue;
+            }
+            if let Some(lock) = lock {
+                lock.check()?;
+                bucket.delete(&key).await?;
+            }
+            swept.objects.push(SweptObject { uri, bytes, modified });
         }
         Ok(swept)
     }

@@ -311,11 +311,11 @@ fn is_asked(dates: &Dates, day: NaiveDate) -> bool {
 
 fn feed(source: &Source, state: &SourceState, dates: &Dates, now: DateTime<Utc>) -> PlannedWalk {
     let midnight = |day: NaiveDate| day.and_time(chrono::NaiveTime::MIN).and_utc();
-    let (resume, since) = match &state.feed {
-        Some(feed) if is_alive(feed, now) => (Some((feed.query.clone(), feed.cursor.clone())), feed.at),
-        // A dead cursor: begin again a little before it was received.
-        Some(feed) => (None, feed.at - TimeDelta::days(1)),
-        None => (None, midnight(dates.start.unwrap_or(DEFAULT_START))),
+    let resume = state.feed.as_ref().filter(|feed| is_alive(feed, now));
+    let resume = resume.map(|feed| (feed.query.clone(), feed.cursor.clone()));
+    let since = match &state.feed {
+        Some(feed) => feed.since.unwrap_or(feed.at - TimeDelta::days(1)),
+        None => midnight(dates.start.unwrap_or(DEFAULT_START)),
     };
     PlannedWalk { sources: vec![source.name.clone()], scope: PlannedScope::Feed { resume, since } }
 }
@@ -496,7 +496,12 @@ mod tests {
         };
         assert_eq!(resume(&state), None);
         for (at, alive) in [("2026-11-20T00:00:00Z", true), ("2026-10-20T00:00:00Z", false)] {
-            state.feed = Some(crate::state::Feed { query: "q".into(), cursor: "c".into(), at: at.parse().unwrap() });
+            state.feed = Some(crate::state::Feed {
+                query: "q".into(),
+                cursor: "c".into(),
+                at: at.parse().unwrap(),
+                since: None,
+            });
             assert_eq!(resume(&state).is_some(), alive);
         }
     }

@@ -12,7 +12,7 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 use serde::Deserialize;
 use url::Url;
 
-use super::error::SamsaraError;
+use super::error::{Cause, SamsaraError};
 use super::limit::{Limits, Pass};
 use super::page::{Page, cut};
 use super::request::Request;
@@ -78,10 +78,9 @@ impl Client {
         let token = config.token.clone().ok_or(SamsaraError::NoToken)?;
         let http = reqwest::Client::builder()
             .user_agent(concat!("samsara-etl/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(Duration::from_secs(10))
-            // Some reports take many seconds to their first byte; a whole page never takes minutes.
-            .read_timeout(Duration::from_secs(90))
-            .timeout(Duration::from_secs(300))
+            .connect_timeout(config.retry.connect)
+            .read_timeout(config.retry.silence)
+            .timeout(config.retry.whole)
             .build()
             .map_err(|error| SamsaraError::Setup(error.to_string()))?;
         let client = |base: Url| Self {
@@ -175,7 +174,7 @@ impl Client {
         loop {
             attempt += 1;
             shared.limits.wait(endpoint, rate).await;
-            let (reason, pause, server) = match self.attempt(url.clone()).await {
+            let (reason, pause, cause) = match self.attempt(url.clone()).await {
                 Ok(Ok(body)) => {
                     shared.limits.answered(endpoint, rate);
                     shared.observer.observe(&Event::PageFetched { endpoint: path.into(), bytes: body.len() as u64 });
@@ -191,9 +190,9 @@ impl Client {
                     }
                     let id = answer.request_id.map(|id| format!(", request {id}")).unwrap_or_default();
                     let reason = format!("{}{id}", answer.status.as_u16());
-                    (reason, answer.retry_after, answer.status.is_server_error())
+                    (reason, answer.retry_after, Cause::of(answer.status))
                 }
-                Err(fault) => (fault, None, false),
+                Err((reason, cause)) => (reason, None, cause),
             };
             if attempt >= attempts {
                 shared.limits.exhausted(endpoint, rate, &reason, tokio::time::Instant::now());
@@ -203,7 +202,7 @@ impl Client {
                     attempts: attempt,
                     elapsed,
                     reason,
-                    server,
+                    cause,
                 });
             }
             // The server's own word on when to come back, never less than a little random pause.
@@ -218,9 +217,9 @@ impl Client {
     }
 
     /// One try: a body, an answer that is none, or a fault of the connection.
-    async fn attempt(&self, url: Url) -> Result<Result<Bytes, Answer>, String> {
+    async fn attempt(&self, url: Url) -> Result<Result<Bytes, Answer>, (String, Cause)> {
         // The address in reqwest's errors carries nothing new, and ids of the fleet.
-        let fault = |error: reqwest::Error| chain(&error.without_url());
+        let fault = |error: reqwest::Error| (chain(&error.without_url()), Cause::Connection);
         let response = self
             .shared
             .http
@@ -237,7 +236,10 @@ impl Client {
             // A gateway may answer 200 with a page for people, or with a part of ours: that is a fault, not data.
             return match is_whole(&body) {
                 Ok(()) => Ok(Ok(body)),
-                Err(reason) => Err(format!("{} with a body that is no whole JSON document: {reason}", status.as_u16())),
+                Err(reason) => {
+                    let reason = format!("{} with a body that is no whole JSON document: {reason}", status.as_u16());
+                    Err((reason, Cause::Body))
+                }
             };
         }
         Ok(Err(Answer::read(status, &headers, &body)))
@@ -326,8 +328,13 @@ impl Pager {
         if self.ended {
             return Ok(None);
         }
-        let body = self.client.page(&self.request, self.cursor.as_deref()).await?;
         self.number += 1;
+        let body = match self.client.page(&self.request, self.cursor.as_deref()).await {
+            Err(SamsaraError::Unavailable { attempts, reason, cause: Cause::Body, .. }) => {
+                return Err(self.bad_page(format!("asked for {attempts} times, last answered {reason}")));
+            }
+            other => other?,
+        };
         let page = cut(&body, &self.request.records, &self.request.page_echoes, self.request.pagination, self.number)
             .map_err(|error| self.bad_page(error.to_string()))?;
         self.empty = if page.is_empty { self.empty + 1 } else { 0 };

@@ -2,6 +2,27 @@
 
 use std::time::Duration;
 
+use reqwest::StatusCode;
+
+/// Why a try was in vain, in kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Nothing came, or not all of it.
+    Connection,
+    /// The server was busy (408, 425, 429).
+    Busy,
+    /// The server itself failed (5xx), so that a smaller window may help.
+    Server,
+    /// The body was no whole JSON document.
+    Body,
+}
+
+impl Cause {
+    pub(super) fn of(status: StatusCode) -> Self {
+        if status.is_server_error() { Self::Server } else { Self::Busy }
+    }
+}
+
 /// A request that failed for good.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SamsaraError {
@@ -71,8 +92,8 @@ pub enum SamsaraError {
         elapsed: Duration,
         /// Status or fault of the last try.
         reason: String,
-        /// Whether the server itself failed (5xx), so that a smaller window may help.
-        server: bool,
+        /// What kind of fault the last one was.
+        cause: Cause,
     },
     /// The endpoint is left alone for a while.
     #[error(
@@ -109,7 +130,7 @@ impl SamsaraError {
 
     /// Whether the server could not manage the request, so that a smaller one may do.
     pub fn asks_for_less(&self) -> bool {
-        matches!(self, Self::Unavailable { server: true, .. } | Self::Refused { status: 413, .. })
+        matches!(self, Self::Unavailable { cause: Cause::Server, .. } | Self::Refused { status: 413, .. })
     }
 
     /// What to do about it.

@@ -82,7 +82,11 @@ impl Limits {
             self.token.until_ready().await;
             let paused = *limiter.paused_until.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             match paused {
-                Some(until) if until > Instant::now() => tokio::time::sleep_until(until).await,
+                Some(until) if until > Instant::now() => {
+                    let wait_ms = (until - Instant::now()).as_millis() as u64;
+                    tracing::info!(endpoint, wait_ms, "request waits: the endpoint is paused");
+                    tokio::time::sleep_until(until).await;
+                }
                 _ => return,
             }
         }
@@ -119,6 +123,8 @@ impl Limits {
         breaker.reason = reason.into();
         if breaker.exhausted >= self.retry.give_up_after {
             breaker.open_until = Some(now + self.retry.cool_down);
+            let seconds = self.retry.cool_down.as_secs();
+            tracing::warn!(endpoint, seconds, reason, "endpoint is left alone for a while");
         }
     }
 
@@ -129,6 +135,7 @@ impl Limits {
         if pace.slowed.is_none_or(|slowed| now >= slowed + ONE_REFUSAL) {
             pace.stretch = (pace.stretch * 2.0).min(SLOWEST);
             pace.slowed = Some(now);
+            tracing::warn!(endpoint, times_slower = pace.stretch, "endpoint is asked more slowly");
         }
     }
 
@@ -193,6 +200,52 @@ mod tests {
         assert_eq!(limits.admit("/a", 5.0, now), Ok(Pass::Probe));
         limits.answered("/a", 5.0);
         assert_eq!(limits.admit("/a", 5.0, now), Ok(Pass::Free));
+    }
+
+    #[tokio::test]
+    async fn what_is_asked_more_slowly_goes_out_at_that_pace() {
+        let limits = limits();
+        let period = Duration::from_millis(1);
+        let mut now = Instant::now();
+        for _ in 0..10 {
+            limits.slow_down("/a", 1000.0, now);
+            now += Duration::from_secs(2);
+        }
+        let begun = Instant::now();
+        for _ in 0..5 {
+            limits.wait("/a", 1000.0).await;
+        }
+        // The first goes at once, each other sixteen periods after the one before.
+        assert!(begun.elapsed() >= period.mul_f64(SLOWEST) * 4, "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_paused_endpoint_is_not_asked_by_anyone_and_others_are() {
+        let limits = limits();
+        let (begun, pause) = (Instant::now(), Duration::from_millis(100));
+        limits.pause("/a", 1000.0, pause);
+        // A shorter pause that comes later does not cut the longer one short.
+        limits.pause("/a", 1000.0, Duration::from_millis(1));
+        // Were it not for /a alone, this would take an hour.
+        limits.pause("/c", 1000.0, Duration::from_secs(3600));
+        limits.wait("/b", 1000.0).await;
+        limits.wait("/a", 1000.0).await;
+        assert!(begun.elapsed() >= pause);
+    }
+
+    #[tokio::test]
+    async fn requests_of_all_endpoints_together_keep_to_the_rate_of_the_token() {
+        // A hundred-thousandth of the rate: a request in eleven minutes.
+        let limits = Limits::new(1e-5, RetryConfig::default());
+        limits.wait("/a", 1e9).await;
+        let waiting = limits.wait("/b", 1e9);
+        tokio::pin!(waiting);
+        for _ in 0..1000 {
+            assert!(futures::poll!(&mut waiting).is_pending(), "/b has a rate of its own, but not a token of its own");
+            tokio::task::yield_now().await;
+        }
+        assert!(limits.endpoint("/c", 1e9).rate.check().is_ok());
+        assert!(limits.token.check().is_err());
     }
 
     #[test]

@@ -11,6 +11,6 @@ mod request;
 mod retry;
 
 pub use client::{Client, Pager};
-pub use error::SamsaraError;
+pub use error::{Cause, SamsaraError};
 pub use page::{Page, cut_page};
 pub use request::{Request, Window};

@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::StateError;
 use crate::store::ObjectRef;
 use crate::store::layout::Partition;
 
 /// Version of the document that this program writes. A newer one is refused, not guessed at.
-pub const VERSION: u32 = 1;
+///
+/// Version 1 noted unfinished walks in another form; those begin anew.
+pub const VERSION: u32 = 2;
 
 /// Everything that is known about one source.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,6 +41,10 @@ pub struct Feed {
     pub cursor: String,
     /// When it was received. Cursors live 30 days.
     pub at: DateTime<Utc>,
+    /// Where the feed begins again, should its cursor be forgotten: a little before it had come to its end, or where
+    /// it began, if it was left in its middle. None: a day before `at`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<DateTime<Utc>>,
 }
 
 /// Everything that is known about one partition.
@@ -72,22 +79,68 @@ pub struct PartitionState {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Unfinished {
-    /// Path and query without cursor. The cursor is bound to them, so a plan that asks otherwise begins anew.
+    /// Digest of the declared columns and of the requests that are whole: a walk that asks otherwise begins anew.
+    pub asked: String,
+    /// How many of the walk's requests, from its first, were sent.
+    pub requests: u64,
+    /// What is left of those: windows that the server could not manage in one go.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rest: Vec<UnfinishedWindow>,
+    /// Where the next request goes on, if some of its pages are safe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<Resume>,
+    /// When the walk began.
+    pub extracted_at: DateTime<Utc>,
+    /// What the requests brought that are whole.
+    pub whole: Gathered,
+    /// What the pages before `resume` brought.
+    #[serde(default)]
+    pub part: Gathered,
+}
+
+/// A part of a request's window that is still to be read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnfinishedWindow {
+    /// Number of the request in its walk, from 0.
+    pub request: u64,
+    /// First instant.
+    pub start: DateTime<Utc>,
+    /// The instant after the last.
+    pub end: DateTime<Utc>,
+}
+
+/// The position behind the last page of a request that is safe.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resume {
+    /// Path and query without cursor. The cursor is bound to them.
     pub query: String,
-    /// The cursor behind the last page that is safe.
+    /// The opaque cursor.
     pub cursor: String,
-    /// Pages that are safe.
+    /// Pages before it.
     pub pages: u64,
+}
+
+/// What pages brought.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gathered {
     /// Records in them.
     pub records: u64,
     /// Values of theirs that went to `_rescued_data`.
     pub rescued: u64,
     /// Digest of their records.
     pub content: String,
-    /// When the walk began.
-    pub extracted_at: DateTime<Utc>,
     /// Their rows, by source and partition.
     pub parts: Vec<UnfinishedPart>,
+}
+
+impl Unfinished {
+    /// All raw objects that it names.
+    pub fn objects(&self) -> impl Iterator<Item = &ObjectRef> {
+        self.whole.parts.iter().chain(&self.part.parts).flat_map(|part| &part.objects)
+    }
 }
 
 /// The rows of one source and partition in an unfinished walk.
@@ -210,7 +263,16 @@ impl SourceState {
         if head.version > VERSION {
             return Err(StateError::Newer { uri: uri.into(), found: head.version });
         }
-        serde_json::from_slice(bytes).map_err(malformed)
+        if head.version == VERSION {
+            return serde_json::from_slice(bytes).map_err(malformed);
+        }
+        let mut older: serde_json::Map<String, Value> = serde_json::from_slice(bytes).map_err(malformed)?;
+        older.insert("version".into(), VERSION.into());
+        let partitions = older.get_mut("partitions").and_then(Value::as_object_mut);
+        for partition in partitions.into_iter().flat_map(|all| all.values_mut()).filter_map(Value::as_object_mut) {
+            partition.remove("unfinished");
+        }
+        serde_json::from_value(older.into()).map_err(malformed)
     }
 
     /// The document as JSON.
@@ -252,13 +314,27 @@ mod tests {
 
     #[test]
     fn a_newer_document_is_refused_and_a_broken_one_named() {
-        let newer = br#"{"version":2,"source":"a","something":"new"}"#;
-        assert!(matches!(SourceState::from_json(newer, "gs://b/s"), Err(StateError::Newer { found: 2, .. })));
-        for broken in [&b"{}"[..], b"", b"{\"version\":1,\"source\":\"a\",\"x\":1}", b"\xff"] {
+        let newer = br#"{"version":3,"source":"a","something":"new"}"#;
+        assert!(matches!(SourceState::from_json(newer, "gs://b/s"), Err(StateError::Newer { found: 3, .. })));
+        let unknown = [&b"{\"version\":1,\"source\":\"a\",\"x\":1}"[..], b"{\"version\":2,\"source\":\"a\",\"x\":1}"];
+        let broken = [&b"{}"[..], b"", b"\xff", b"[1]", b"{\"version\":1,\"partitions\":1}", b"{\"version\":1}"];
+        for broken in unknown.into_iter().chain(broken) {
             let error = SourceState::from_json(broken, "gs://b/s").unwrap_err().to_string();
             assert!(error.starts_with("gs://b/s is no state document"), "{error}");
         }
         let state = SourceState::new("a");
+        assert_eq!(SourceState::from_json(&state.to_json(), "").unwrap(), state);
+    }
+
+    #[test]
+    fn a_document_of_version_1_is_read_and_its_unfinished_walks_begin_anew() {
+        let old = r#"{"version":1,"source":"a","feed":{"query":"q","cursor":"c","at":"2024-01-02T00:00:00Z"},"partitions":
+            {"2024-01-01":{"failure":{"at":"2024-01-02T00:00:00Z","error":"e"},"unfinished":{"query":"q","cursor":"c",
+            "pages":1,"records":1,"rescued":0,"content":"","extracted_at":"2024-01-02T00:00:00Z","parts":[]}}}}"#;
+        let state = SourceState::from_json(old.as_bytes(), "").unwrap();
+        assert_eq!((state.version, state.feed.as_ref().unwrap().cursor.as_str()), (VERSION, "c"));
+        let partition = &state.partitions["2024-01-01"];
+        assert!(partition.failure.is_some() && partition.unfinished.is_none());
         assert_eq!(SourceState::from_json(&state.to_json(), "").unwrap(), state);
     }
 }

@@ -13,13 +13,14 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 use crate::store::layout::state_object;
 use crate::store::{Bucket, StoreError, Version};
 
 pub use document::{
-    Failure, Feed, Load, ModelState, PartitionState, RawState, SourceState, Started, Unfinished, UnfinishedPart,
-    VERSION,
+    Failure, Feed, Gathered, Load, ModelState, PartitionState, RawState, Resume, SourceState, Started, Unfinished,
+    UnfinishedPart, UnfinishedWindow, VERSION,
 };
 pub use lock::{Fence, Holder, LockError, RunLock};
 
@@ -68,13 +69,15 @@ pub enum StateError {
 pub struct StateStore {
     bucket: Bucket,
     fence: Fence,
+    /// Writes under way.
+    writes: TaskTracker,
     open: Arc<tokio::sync::Mutex<HashMap<String, SourceHandle>>>,
 }
 
 impl StateStore {
     /// The documents in `bucket`.
     pub fn new(bucket: Bucket) -> Self {
-        Self { bucket, fence: Fence::default(), open: Arc::default() }
+        Self { bucket, fence: Fence::default(), writes: TaskTracker::new(), open: Arc::default() }
     }
 
     /// The document of a source; an empty one if there is none yet.
@@ -83,9 +86,21 @@ impl StateStore {
         if let Some(handle) = open.get(name) {
             return Ok(handle.clone());
         }
-        let handle = SourceHandle::read(self.bucket.clone(), self.fence.clone(), name).await?;
+        let handle = self.read(name).await?;
         open.insert(name.to_string(), handle.clone());
         Ok(handle)
+    }
+
+    async fn read(&self, name: &str) -> Result<SourceHandle, StateError> {
+        SourceHandle::read(self.bucket.clone(), self.fence.clone(), self.writes.clone(), name).await
+    }
+
+    /// Waits for the end of writes whose callers were stopped meanwhile: they must not go out after the run lock is
+    /// given back.
+    pub async fn settle(&self) {
+        self.writes.close();
+        self.writes.wait().await;
+        self.writes.reopen();
     }
 
     /// What every commit has to pass.
@@ -100,7 +115,7 @@ impl StateStore {
         let names: Vec<String> = open.keys().cloned().collect();
         let fresh: Vec<(String, SourceHandle)> = stream::iter(names)
             .map(|name| async move {
-                let handle = SourceHandle::read(self.bucket.clone(), self.fence.clone(), &name).await?;
+                let handle = self.read(&name).await?;
                 Ok::<_, StateError>((name, handle))
             })
             .buffer_unordered(READS_AT_A_TIME)
@@ -130,6 +145,7 @@ pub struct SourceHandle {
 struct Shared {
     bucket: Bucket,
     fence: Fence,
+    writes: TaskTracker,
     key: String,
     current: Mutex<SourceState>,
     waiting: Mutex<Vec<(Change, Done)>>,
@@ -149,7 +165,7 @@ impl std::fmt::Debug for SourceHandle {
 }
 
 impl SourceHandle {
-    async fn read(bucket: Bucket, fence: Fence, name: &str) -> Result<Self, StateError> {
+    async fn read(bucket: Bucket, fence: Fence, writes: TaskTracker, name: &str) -> Result<Self, StateError> {
         let key = state_object(name);
         let uri = bucket.uri(&key);
         let (state, version) = match bucket.read(&key).await? {
@@ -160,6 +176,7 @@ impl SourceHandle {
             shared: Arc::new(Shared {
                 bucket,
                 fence,
+                writes,
                 key,
                 current: Mutex::new(state),
                 waiting: Mutex::default(),
@@ -178,18 +195,30 @@ impl SourceHandle {
     /// Changes that arrive while a write is under way, or while the bucket wants a pause, go out together in the
     /// next one, so commits never queue up behind the limit of one write a second.
     pub async fn commit(&self, change: impl FnOnce(&mut SourceState) + Send + 'static) -> Result<(), StateError> {
+        let (done, committed) = oneshot::channel();
+        lock(&self.shared.waiting).push((Box::new(change), done));
+        let handle = self.clone();
+        // In a task of its own: a write that is begun is seen to its end, also when the caller is stopped meanwhile.
+        // Otherwise nobody would know which version is ours, and the next commit would take us for another run.
+        let task = self.shared.writes.spawn(async move { handle.write_waiting(committed).await });
+        task.await.unwrap_or_else(|_| Err(self.interrupted()))
+    }
+
+    fn interrupted(&self) -> StateError {
+        let uri = self.shared.bucket.uri(&self.shared.key);
+        StateError::Failed { uri, reason: "the write was interrupted".into() }
+    }
+
+    /// Writes all changes that wait, unless somebody has taken ours along.
+    async fn write_waiting(&self, mut committed: oneshot::Receiver<Result<(), String>>) -> Result<(), StateError> {
         let shared = &self.shared;
         let uri = || shared.bucket.uri(&shared.key);
-        let (done, mut committed) = oneshot::channel();
-        lock(&shared.waiting).push((Box::new(change), done));
         let mut writer = shared.writer.lock().await;
         match committed.try_recv() {
             Ok(result) => return result.map_err(|reason| StateError::Failed { uri: uri(), reason }),
             Err(oneshot::error::TryRecvError::Empty) => {}
             // Whoever took the change along was stopped before it could say how that ended.
-            Err(oneshot::error::TryRecvError::Closed) => {
-                return Err(StateError::Failed { uri: uri(), reason: "the write was interrupted".into() });
-            }
+            Err(oneshot::error::TryRecvError::Closed) => return Err(self.interrupted()),
         }
         if let Some(written) = writer.written
             && shared.bucket.is_google()

@@ -73,6 +73,16 @@ pub enum StoreError {
         #[source]
         source: ::parquet::errors::ParquetError,
     },
+    /// The ledger does not balance.
+    #[error("{uri}: {given} rows were written, its footer says {written}")]
+    Ledger {
+        /// The object.
+        uri: String,
+        /// Rows that the writer was given.
+        given: u64,
+        /// Rows that the object holds.
+        written: u64,
+    },
     /// Someone else changed the object in between.
     #[error("{uri} was changed by someone else in the meantime: is another run at work on this bucket?")]
     Conflict {
@@ -285,8 +295,31 @@ impl Bucket {
             .map_err(|error| self.failed("list", prefix, error))
     }
 
-    /// Removes an object. One that is gone already is no fault: a retried request may find its own first try done.
+    /// Files that interrupted writes left beside their objects in a folder (`<object>#1`). They are no objects: no
+    /// listing shows them. Cloud Storage keeps the parts of unfinished uploads out of sight by itself.
+    pub async fn leftovers(&self) -> Result<Vec<Listed>, StoreError> {
+        let Some(folder) = self.folder.clone() else { return Ok(Vec::new()) };
+        let found = tokio::task::spawn_blocking(move || {
+            let mut found = Vec::new();
+            leftovers_below(&folder, "", &mut found).map(|()| found)
+        });
+        found.await.map_err(std::io::Error::other).and_then(|found| found).map_err(|error| {
+            self.failed("list", "", object_store::Error::Generic { store: "LocalFileSystem", source: error.into() })
+        })
+    }
+
+    /// Removes an object, or a leftover of one. One that is gone already is no fault: a retried request may find its
+    /// own first try done.
     pub async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        if let (true, Some(folder)) = (is_leftover(key), &self.folder) {
+            return match tokio::fs::remove_file(folder.join(key)).await {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    let error = object_store::Error::Generic { store: "LocalFileSystem", source: error.into() };
+                    Err(self.failed("delete", key, error))
+                }
+                _ => Ok(()),
+            };
+        }
         match self.store.delete(&Path::from(key)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(self.failed("delete", key, error)),
@@ -296,6 +329,26 @@ impl Bucket {
     fn failed(&self, verb: &'static str, key: &str, error: object_store::Error) -> StoreError {
         StoreError::Object { verb, uri: self.uri(key), source: Box::new(error) }
     }
+}
+
+/// Whether this is what `LocalFileSystem` calls a file that it has not yet renamed to its object.
+fn is_leftover(name: &str) -> bool {
+    let number = name.rsplit_once('#').map_or("", |(_, number)| number);
+    !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn leftovers_below(folder: &std::path::Path, prefix: &str, found: &mut Vec<Listed>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let (key, meta) = (format!("{prefix}{name}"), entry.metadata()?);
+        if meta.is_dir() {
+            leftovers_below(&entry.path(), &format!("{key}/"), found)?;
+        } else if is_leftover(&name) {
+            found.push(Listed { key, bytes: meta.len(), modified: meta.modified()?.into() });
+        }
+    }
+    Ok(())
 }
 
 /// object_store's own patience is used up in two seconds, within which Cloud Storage takes two writes of one object.

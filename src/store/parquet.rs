@@ -1,12 +1,14 @@
 //! The one Parquet writer.
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::AsyncArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
-use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
 use super::{Bucket, ObjectRef, StoreError};
@@ -19,6 +21,7 @@ const ROW_GROUP_ROWS: usize = 512 * 1024;
 /// Streams record batches into one Parquet object, which exists only after [`TableWriter::finish`].
 pub struct TableWriter {
     writer: AsyncArrowWriter<BufWriter>,
+    store: Arc<dyn ObjectStore>,
     key: String,
     uri: String,
     rows: u64,
@@ -31,7 +34,7 @@ impl TableWriter {
         let object = BufWriter::new(bucket.store(), Path::from(key.as_str()));
         let writer = AsyncArrowWriter::try_new(object, schema, Some(properties()))
             .map_err(|source| StoreError::Parquet { uri: uri.clone(), source })?;
-        Ok(Self { writer, key, uri, rows: 0 })
+        Ok(Self { writer, store: bucket.store(), key, uri, rows: 0 })
     }
 
     /// Adds a batch.
@@ -56,15 +59,24 @@ impl TableWriter {
     }
 
     /// Completes the object.
+    ///
+    /// An upload that fails leaves no object. Its parts, where there are any, are left to the bucket's lifecycle rule,
+    /// as those of a killed run are: a bucket that refuses parts would refuse to abort as well.
     pub async fn finish(mut self) -> Result<ObjectRef, StoreError> {
-        let failed = |source| StoreError::Parquet { uri: self.uri.clone(), source };
-        let written = self.writer.finish().await.map_err(failed)?.file_metadata().num_rows();
-        // The ledger leans on this number.
-        if u64::try_from(written).ok() != Some(self.rows) {
-            let reason = format!("{} rows were written, the file says {written}", self.rows);
-            return Err(failed(ParquetError::General(reason)));
+        let finished = self.writer.finish().await;
+        let object = ObjectRef { path: self.key, rows: self.rows, bytes: self.writer.bytes_written() as u64 };
+        match finished {
+            Ok(footer) => match footer.file_metadata().num_rows().unsigned_abs() {
+                written if written == self.rows => Ok(object),
+                written => Err(StoreError::Ledger { uri: self.uri, given: self.rows, written }),
+            },
+            // The last request may have been applied and only its answer lost, so that a second one finds no upload
+            // any more. Nobody else writes this key, and an object is there whole or not at all.
+            Err(source) => match self.store.head(&Path::from(object.path.as_str())).await {
+                Ok(found) if found.size == object.bytes => Ok(object),
+                _ => Err(StoreError::Parquet { uri: self.uri, source }),
+            },
         }
-        Ok(ObjectRef { path: self.key, rows: self.rows, bytes: self.writer.bytes_written() as u64 })
     }
 }
 

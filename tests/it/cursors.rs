@@ -25,10 +25,10 @@ use crate::program::{Program, simulator};
 use crate::support::wire::Server;
 use crate::truth::{compare, day, local_rows, local_tables};
 
-const TABLE: &str = "fleet_vehicle_stats_engineRpm";
-const HISTORY: &str = "/fleet/vehicles/stats/history";
+pub(crate) const TABLE: &str = "fleet_vehicle_stats_engineRpm";
+pub(crate) const HISTORY: &str = "/fleet/vehicles/stats/history";
 
-fn config(program: &Program, url: &str, token: &str) -> Config {
+pub(crate) fn config(program: &Program, url: &str, token: &str) -> Config {
     let environment = Environment::from_pairs([("SAMSARA_API_URL", url), ("SAMSARA_API_TOKEN", token)]);
     let mut config = Config::resolve(&environment, &Overrides::default(), program.folder(), "samsara-data").unwrap();
     config.checkpoint_pages = 2;
@@ -42,7 +42,19 @@ fn config(program: &Program, url: &str, token: &str) -> Config {
 }
 
 /// One run in this process, over one day.
-async fn run(
+pub(crate) async fn run(
+    config: Config,
+    tables: &[&str],
+    observers: Vec<Arc<dyn Observer>>,
+    stop: &CancellationToken,
+) -> RunReport {
+    let end = "2024-01-02";
+    run_until(end, config, tables, observers, stop).await
+}
+
+/// One run in this process, over the days from the first of the year to `end`.
+async fn run_until(
+    end: &str,
     config: Config,
     tables: &[&str],
     observers: Vec<Arc<dyn Observer>>,
@@ -52,7 +64,7 @@ async fn run(
     let names: Vec<String> = tables.iter().map(ToString::to_string).collect();
     let wish = Wish {
         selection: Selection::of_names(&catalog, &names).unwrap(),
-        dates: Dates::parse(Some("2024-01-01"), Some("2024-01-02")).unwrap(),
+        dates: Dates::parse(Some("2024-01-01"), Some(end)).unwrap(),
         stages: [Stage::Extract, Stage::Transform, Stage::Load].into(),
         historical: false,
     };
@@ -61,53 +73,72 @@ async fn run(
     pipeline.run(plan, observers, stop.clone()).await.unwrap()
 }
 
-fn state(program: &Program, source: &str) -> Option<SourceState> {
+pub(crate) fn state(program: &Program, source: &str) -> Option<SourceState> {
     let path = program.folder().join(format!("samsara-data/raw/state/{source}.json"));
     std::fs::read(path).ok().map(|bytes| SourceState::from_json(&bytes, "state").unwrap())
 }
 
-fn the_day() -> Partition {
+pub(crate) fn the_day() -> Partition {
     Partition::parse("2024-01-01").unwrap()
 }
 
-/// Stops the run as soon as the state holds a note of the unfinished walk.
-struct StopAtNote {
+/// Stops the run as soon as the state holds what is looked for.
+struct StopAt {
+    endpoint: &'static str,
     state: std::path::PathBuf,
+    mark: &'static str,
     stop: CancellationToken,
 }
 
-impl Observer for StopAtNote {
+impl Observer for StopAt {
     fn observe(&self, event: &Event) {
-        let noted = || std::fs::read_to_string(&self.state).is_ok_and(|text| text.contains("\"unfinished\""));
-        if matches!(event, Event::PageFetched { endpoint, .. } if endpoint == HISTORY) && noted() {
+        let noted = || std::fs::read_to_string(&self.state).is_ok_and(|text| text.contains(self.mark));
+        if matches!(event, Event::PageFetched { endpoint, .. } if endpoint.starts_with(self.endpoint)) && noted() {
             self.stop.cancel();
         }
     }
 }
 
-/// A day of which some pages are safe and the rest was never asked for.
-async fn half_read(tables: &[&str]) -> (Simulator, Program, SourceState) {
-    let simulator = simulator(|config| {
-        config.page_size = Some(1);
+/// Runs until the state of `tables[0]` holds `mark` and another page of `endpoint` has come.
+async fn stopped_at(
+    program: &Program,
+    simulator: &Simulator,
+    tables: &[&str],
+    endpoint: &'static str,
+    mark: &'static str,
+) -> SourceState {
+    let stop = CancellationToken::new();
+    let path = program.folder().join(format!("samsara-data/raw/state/{}.json", tables[0]));
+    let observer = Arc::new(StopAt { endpoint, state: path, mark, stop: stop.clone() });
+    let config = config(program, &simulator.url(), simulator.token());
+    let report = run(config, tables, vec![observer], &stop).await;
+    assert!(report.cancelled, "{report}");
+    simulator.clear_requests();
+    state(program, tables[0]).unwrap()
+}
+
+async fn slow(page_size: usize) -> Simulator {
+    simulator(|config| {
+        config.page_size = Some(page_size);
         config.latency = Some(Duration::from_millis(20));
     })
-    .await;
+    .await
+}
+
+/// A day of which some pages are safe and the rest was never asked for.
+pub(crate) async fn half_read(tables: &[&str]) -> (Simulator, Program, SourceState) {
+    let simulator = slow(1).await;
     let program = Program::with_simulator(&simulator);
-    let stop = CancellationToken::new();
-    let path = program.folder().join(format!("samsara-data/raw/state/{TABLE}.json"));
-    let observer = Arc::new(StopAtNote { state: path, stop: stop.clone() });
-    let report = run(config(&program, &simulator.url(), simulator.token()), tables, vec![observer], &stop).await;
-    assert!(report.cancelled);
-    let found = state(&program, TABLE).unwrap();
+    let found = stopped_at(&program, &simulator, tables, HISTORY, "\"unfinished\"").await;
     let partition = found.partition(the_day()).unwrap();
     // Pages go by vehicle: all that is safe is whole days of some vehicles, and no day is complete.
-    assert!(partition.raw.is_none() && partition.unfinished.as_ref().unwrap().pages >= 2, "{found:?}");
+    let note = partition.unfinished.as_ref().unwrap();
+    assert!(partition.raw.is_none() && note.resume.as_ref().unwrap().pages >= 2, "{found:?}");
     assert_eq!(found.complete().count(), 0);
-    simulator.clear_requests();
     (simulator, program, found)
 }
 
-async fn is_whole(program: &Program, simulator: &Simulator, tables: &[&str]) {
+pub(crate) async fn is_whole(program: &Program, simulator: &Simulator, tables: &[&str]) {
     for table in tables {
         compare(program, simulator.world(), table, day("2024-01-01"), day("2024-01-02")).await.unwrap();
     }
@@ -118,8 +149,12 @@ async fn is_whole(program: &Program, simulator: &Simulator, tables: &[&str]) {
     assert!(rows[0]["n"] == rows[0]["d"] && rows[0]["n"].as_u64() > Some(0), "{rows:?}");
 }
 
-fn pages(simulator: &Simulator) -> Vec<(String, u16)> {
-    let asked = simulator.requests().into_iter().filter(|request| request.path == HISTORY);
+pub(crate) fn pages(simulator: &Simulator) -> Vec<(String, u16)> {
+    pages_of(simulator, HISTORY)
+}
+
+fn pages_of(simulator: &Simulator, endpoint: &str) -> Vec<(String, u16)> {
+    let asked = simulator.requests().into_iter().filter(|request| request.path == endpoint);
     asked.map(|request| (request.query, request.status)).collect()
 }
 
@@ -127,7 +162,7 @@ fn pages(simulator: &Simulator) -> Vec<(String, u16)> {
 async fn a_half_read_day_goes_on_from_its_cursor_and_reads_no_finished_page_again() {
     for tables in [&[TABLE][..], &[TABLE, "fleet_vehicle_stats_gps"]] {
         let (simulator, program, before) = half_read(tables).await;
-        let note = before.partition(the_day()).unwrap().unfinished.clone().unwrap();
+        let note = before.partition(the_day()).unwrap().unfinished.clone().unwrap().resume.unwrap();
         run(config(&program, &simulator.url(), simulator.token()), tables, vec![], &CancellationToken::new()).await;
         let asked = pages(&simulator);
         let cursor: String = url::form_urlencoded::byte_serialize(note.cursor.as_bytes()).collect();
@@ -206,4 +241,128 @@ async fn a_window_at_the_floor_is_not_split_and_commits_nothing() {
     // 24 h, 12 h, 6 h, 3 h, 1.5 h and 45 minutes, each with two tries; then there is nothing smaller.
     assert_eq!(refusals.load(Ordering::SeqCst), 12);
     assert_eq!(state(&program, TABLE).map_or(0, |state| state.complete().count()), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_half_read_list_goes_on_unless_it_has_become_old() {
+    let list = "/addresses";
+    for old in [false, true] {
+        let simulator = slow(1).await;
+        let program = Program::with_simulator(&simulator);
+        let before = stopped_at(&program, &simulator, &["addresses"], list, "\"unfinished\"").await;
+        let note = before.partition(Partition::Snapshot).unwrap().unfinished.clone().unwrap();
+        if old {
+            let mut before = before;
+            let note = before.partition_mut(Partition::Snapshot).unfinished.as_mut().unwrap();
+            note.extracted_at = Utc::now() - TimeDelta::hours(2);
+            program.write("samsara-data/raw/state/addresses.json", before.to_json());
+        }
+        let end = config(&program, &simulator.url(), simulator.token());
+        run(end, &["addresses"], vec![], &CancellationToken::new()).await;
+        let asked = pages_of(&simulator, list);
+        assert_eq!(asked.iter().any(|(query, _)| !query.contains("after=")), old, "{asked:?}");
+        compare(&program, simulator.world(), "addresses", day("2024-01-01"), day("2024-01-02")).await.unwrap();
+        let found = state(&program, "addresses").unwrap().partition(Partition::Snapshot).unwrap().clone();
+        let records = found.raw.unwrap().records;
+        let safe = note.resume.unwrap().pages;
+        let again = if old { records } else { records - safe };
+        assert_eq!((asked.len() as u64, found.unfinished), (again, None), "{safe} of {records} were safe");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_half_read_fan_out_asks_no_finished_vehicle_again() {
+    let (table, endpoint) = ("fleet_trips", "/v1/fleet/trips");
+    let simulator = simulator(|config| {
+        config.vehicles = 20;
+        config.latency = Some(Duration::from_millis(20));
+    })
+    .await;
+    let program = Program::with_simulator(&simulator);
+    let found = stopped_at(&program, &simulator, &[table], endpoint, "\"unfinished\"").await;
+    let note = found.partition(the_day()).unwrap().unfinished.clone().unwrap();
+    // Four times the two pages after which other walks are noted.
+    assert_eq!((note.requests, note.rest.len(), note.resume), (8, 0, None));
+    let end = config(&program, &simulator.url(), simulator.token());
+    run(end, &[table], vec![], &CancellationToken::new()).await;
+    assert_eq!(pages_of(&simulator, endpoint).len(), 20 - 8);
+    compare(&program, simulator.world(), table, day("2024-01-01"), day("2024-01-02")).await.unwrap();
+    let raw = program.rows("SELECT count(*) AS n FROM raw.fleet_trips").await;
+    let flat = program.rows("SELECT count(*) AS n FROM fleet_trips").await;
+    assert_eq!(raw[0]["n"], flat[0]["n"]);
+    assert!(state(&program, table).unwrap().partition(the_day()).unwrap().unfinished.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn finished_halves_of_a_window_are_not_asked_for_again_by_a_later_run() {
+    let refusals = Arc::new(AtomicU64::new(0));
+    let program = Program::new();
+    // The whole day and its second half cannot be had, not even in the smallest parts.
+    let broken = Arc::new(AtomicU64::new(1));
+    let server = half_broken(refusals.clone(), broken.clone());
+    let report = run(config(&program, server.url(), "token"), &[TABLE], vec![], &CancellationToken::new()).await;
+    assert_eq!(report.failures.len(), 1, "{report}");
+    let found = state(&program, TABLE).unwrap();
+    let note = found.partition(the_day()).unwrap().unfinished.clone().unwrap();
+    assert!(found.complete().next().is_none() && note.whole.records == 2, "{note:?}");
+    assert!(note.rest.iter().all(|window| window.start >= "2024-01-01T12:00:00Z".parse::<DateTime<Utc>>().unwrap()));
+    broken.store(0, Ordering::SeqCst);
+    let served = refusals.load(Ordering::SeqCst);
+    let report = run(config(&program, server.url(), "token"), &[TABLE], vec![], &CancellationToken::new()).await;
+    assert!(report.failures.is_empty(), "{report}");
+    assert_eq!(refusals.load(Ordering::SeqCst), served, "the first half was asked for again");
+    let rows = local_rows(&local_tables(&program.folder().join("samsara-data/warehouse")).await, TABLE).await;
+    assert_eq!(rows.len(), 2 * 72);
+    let raw = program.rows(&format!("SELECT sum(cardinality(engineRpm)) AS n FROM raw.{TABLE}")).await;
+    assert_eq!(raw[0]["n"].as_u64(), Some(2 * 72), "{raw:?}");
+}
+
+/// Two vehicles with a reading every 20 minutes each, a page a vehicle. What reaches beyond noon cannot be had as
+/// long as `broken` is not 0; `first` counts requests that begin before noon.
+fn half_broken(first: Arc<AtomicU64>, broken: Arc<AtomicU64>) -> Server {
+    let history = move |Query(query): Query<std::collections::HashMap<String, String>>| async move {
+        let time = |name: &str| query[name].parse::<DateTime<Utc>>().unwrap();
+        let (start, end) = (time("startTime"), time("endTime"));
+        let noon = "2024-01-01T12:00:00Z".parse::<DateTime<Utc>>().unwrap();
+        first.fetch_add(u64::from(start < noon), Ordering::SeqCst);
+        let second = query.contains_key("after");
+        if end > noon && second && broken.load(Ordering::SeqCst) != 0 {
+            return (StatusCode::GATEWAY_TIMEOUT, "upstream request timeout").into_response();
+        }
+        let midnight = noon - TimeDelta::hours(12);
+        let times = (0..72).map(|number| midnight + TimeDelta::minutes(20 * number));
+        let readings: Vec<_> =
+            times.filter(|at| start <= *at && *at < end).map(|at| json!({"time": at, "value": 700})).collect();
+        let (id, pagination) = match second {
+            true => ("2", json!({"endCursor": "", "hasNextPage": false})),
+            false => ("1", json!({"endCursor": "two", "hasNextPage": true})),
+        };
+        Json(json!({"data": [{"id": id, "name": id, "engineRpm": readings}], "pagination": pagination})).into_response()
+    };
+    Server::start(Router::new().route(HISTORY, get(history)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_is_committed_as_it_comes_and_begins_again_where_it_was_whole() {
+    let (table, endpoint) = ("fleet_safety_events_audit_logs", "/fleet/safety-events/audit-logs/feed");
+    for forgotten in [false, true] {
+        let simulator = slow(2).await;
+        let program = Program::with_simulator(&simulator);
+        let found = stopped_at(&program, &simulator, &[table], endpoint, "\"feed\"").await;
+        // In the middle: rows are there up to the cursor, and the feed would begin again where it began.
+        let feed = found.feed.clone().unwrap();
+        assert_eq!(feed.since, Some("2024-01-01T00:00:00Z".parse().unwrap()));
+        assert!(found.complete().count() > 0);
+        if forgotten {
+            simulator.expire_cursors();
+        }
+        let end = config(&program, &simulator.url(), simulator.token());
+        let report = run(end, &[table], vec![], &CancellationToken::new()).await;
+        assert!(report.failures.is_empty(), "{report}");
+        let asked = pages_of(&simulator, endpoint);
+        assert_eq!(asked.iter().any(|(query, _)| !query.contains("after=")), forgotten, "{asked:?}");
+        let feed = state(&program, table).unwrap().feed.unwrap();
+        assert_eq!(feed.since, Some(feed.at - TimeDelta::days(1)));
+        compare(&program, simulator.world(), table, day("2024-01-01"), day("2025-01-01")).await.unwrap();
+    }
 }

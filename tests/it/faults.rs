@@ -94,6 +94,31 @@ async fn commits_through_a_faulty_bucket_are_all_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_commit_whose_caller_is_stopped_is_not_taken_for_another_run() {
+    let double = GcsDouble::start(&["raw"]);
+    let bucket = bucket(&double);
+    let handle = StateStore::new(bucket.clone()).source("a").await.unwrap();
+    let commit = |day: &str| {
+        let day = Partition::parse(day).unwrap();
+        handle.commit(move |state| _ = state.partition_mut(day))
+    };
+    // Applied, the answer lost; and the caller gone before it is asked again.
+    double.fault(Fault::on("PUT", "state/", Action::DropAfter).first(1));
+    let applied = async {
+        while double.requests().iter().all(|request| request.method != "PUT") {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        result = commit("2024-01-01") => panic!("it was to be stopped: {result:?}"),
+        () = applied => {}
+    }
+    commit("2024-01-02").await.unwrap();
+    let again = StateStore::new(bucket).source("a").await.unwrap();
+    assert_eq!(again.look(|state| state.partitions.keys().cloned().collect::<Vec<_>>()), ["2024-01-01", "2024-01-02"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_lock_of_a_faulty_bucket_goes_to_one_run_and_then_to_the_next() {
     let double = faulty("lock.json");
     let bucket = bucket(&double);

@@ -1,17 +1,10 @@
 //! Bodies that no client should ever see: each ends in a rescued value or in a clear error that names table and
 //! day, never in a panic and never in a value that vanished.
 
-use std::time::Duration;
-
-use samsara_etl::catalog::Catalog;
-use samsara_etl::config::{Config, Environment, Overrides, RetryConfig};
-use samsara_etl::pipeline::Pipeline;
-use samsara_etl::plan::{Dates, Selection, Stage, Wish};
 use samsara_etl::report::RunReport;
 use samsara_etl::simulator::{Simulator, SimulatorConfig};
-use tokio_util::sync::CancellationToken;
 
-use crate::program::Program;
+use crate::program::{Program, impatient, run_here};
 
 const TABLE: &str = "fleet_vehicle_stats_engineRpm";
 const DAY: &str = "2024-01-01";
@@ -22,21 +15,8 @@ async fn read(body: &[u8]) -> (Program, RunReport) {
     program.write("pages/fleet/vehicles/stats/history/0001.json", body);
     let pages_dir = Some(program.folder().join("pages"));
     let simulator = Simulator::start(SimulatorConfig { pages_dir, ..SimulatorConfig::default() }).await.unwrap();
-    let (url, token) = (simulator.url(), simulator.token());
-    let environment = Environment::from_pairs([("SAMSARA_API_URL", url.as_str()), ("SAMSARA_API_TOKEN", token)]);
-    let mut config = Config::resolve(&environment, &Overrides::default(), program.folder(), "samsara-data").unwrap();
-    let quick = Duration::from_millis(1);
-    config.samsara.retry = RetryConfig { attempts: 2, base: quick, cap: quick, ..RetryConfig::default() };
-    let catalog = Catalog::open(None).unwrap();
-    let wish = Wish {
-        selection: Selection::of_names(&catalog, &[TABLE.to_string()]).unwrap(),
-        dates: Dates::parse(Some(DAY), Some("2024-01-02")).unwrap(),
-        stages: [Stage::Extract, Stage::Transform, Stage::Load].into(),
-        historical: false,
-    };
-    let pipeline = Pipeline::new(config, catalog).unwrap();
-    let plan = pipeline.plan(wish).await.unwrap();
-    let report = pipeline.run(plan, Vec::new(), CancellationToken::new()).await.unwrap();
+    let config = impatient(&program, &simulator.url(), simulator.token());
+    let report = run_here(config, &[TABLE], [DAY, "2024-01-02"]).await;
     (program, report)
 }
 
@@ -103,6 +83,8 @@ async fn what_cannot_be_rescued_is_refused_with_table_and_day_and_nothing_is_com
         assert_eq!(report.failures.len(), 1, "{reason}: {:?}", report.failures);
         let error = &report.failures[0].error;
         assert!(error.contains(reason) && error.contains(TABLE) && error.contains(DAY), "{reason}: {error}");
+        let page = "page 1 of /fleet/vehicles/stats/history?endTime=2024-01-02T00%3A00%3A00Z";
+        assert!(error.contains(page) && error.contains("startTime=2024-01-01T00%3A00%3A00Z"), "{reason}: {error}");
         assert!(!error.contains('\n') && error.len() < 500, "{error}");
         let rows = program.rows(&format!("SELECT count(*) AS n FROM raw.{TABLE}")).await;
         assert_eq!(rows[0]["n"], 0, "{reason}");
@@ -110,10 +92,10 @@ async fn what_cannot_be_rescued_is_refused_with_table_and_day_and_nothing_is_com
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_of_twenty_megabytes_is_one_page() {
-    let name = "x".repeat(20 << 20);
+async fn a_page_of_a_hundred_megabytes_is_one_page() {
+    let name = "x".repeat(100 << 20);
     let (program, report) = read(&record(&format!(r#"{{"id":"1","name":"{name}","engineRpm":[{GOOD}]}}"#))).await;
     assert!(report.failures.is_empty(), "{:?}", report.failures);
     let rows = program.rows(&format!("SELECT character_length(parc_id) AS n FROM {TABLE}")).await;
-    assert_eq!(rows[0]["n"], 20 << 20);
+    assert_eq!(rows[0]["n"], 100 << 20);
 }

@@ -2,11 +2,20 @@
 
 use std::path::Path;
 use std::process::{Output, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
 
+use samsara_etl::catalog::Catalog;
+use samsara_etl::config::{Config, Environment, Overrides, RetryConfig};
+use samsara_etl::events::Observer;
+use samsara_etl::pipeline::Pipeline;
+use samsara_etl::plan::{Dates, Selection, Stage, Wish};
+use samsara_etl::report::RunReport;
 use samsara_etl::simulator::{Simulator, SimulatorConfig};
 use serde_json::{Map, Value};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
+use tokio_util::sync::CancellationToken;
 
 /// The program, a folder to run it in, and the environment that it sees.
 pub struct Program {
@@ -19,6 +28,17 @@ pub struct Ran {
     pub code: i32,
     pub stdout: String,
     pub stderr: String,
+}
+
+impl Ran {
+    pub fn of(output: Output) -> Self {
+        let Output { status, stdout, stderr } = output;
+        Self {
+            code: status.code().unwrap_or(-1),
+            stdout: String::from_utf8(stdout).unwrap(),
+            stderr: String::from_utf8(stderr).unwrap(),
+        }
+    }
 }
 
 impl Program {
@@ -50,20 +70,20 @@ impl Program {
 
     /// Runs the program with these arguments to its end.
     pub async fn run(&self, arguments: &[&str]) -> Ran {
-        let mut command = self.command(arguments);
-        let Output { status, stdout, stderr } = command.output().await.unwrap();
-        Ran {
-            code: status.code().unwrap_or(-1),
-            stdout: String::from_utf8(stdout).unwrap(),
-            stderr: String::from_utf8(stderr).unwrap(),
-        }
+        Ran::of(self.command(arguments).output().await.unwrap())
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_samsara-etl"));
-        command.args(arguments).current_dir(self.folder()).env_clear().stdin(Stdio::null()).kill_on_drop(true);
-        command.envs(self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        command.args(arguments);
+        self.prepare(&mut command);
         command
+    }
+
+    /// Lets a command run in this folder and see this environment only.
+    pub fn prepare(&self, command: &mut Command) {
+        command.current_dir(self.folder()).env_clear().stdin(Stdio::null()).kill_on_drop(true);
+        command.envs(self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     }
 
     /// Starts the program and leaves it running; what it says goes to `stderr`.
@@ -105,6 +125,40 @@ impl Program {
         files.sort();
         files
     }
+}
+
+/// The configuration of a run in this process, impatient with the API.
+pub fn impatient(program: &Program, url: &str, token: &str) -> Config {
+    let environment = Environment::from_pairs([("SAMSARA_API_URL", url), ("SAMSARA_API_TOKEN", token)]);
+    let mut config = Config::resolve(&environment, &Overrides::default(), program.folder(), "samsara-data").unwrap();
+    let quick = Duration::from_millis(1);
+    config.samsara.retry = RetryConfig { attempts: 2, base: quick, cap: quick, ..RetryConfig::default() };
+    config
+}
+
+/// One run in this process, through all stages.
+pub async fn run_here(config: Config, tables: &[&str], [start, end]: [&str; 2]) -> RunReport {
+    run_observed(config, tables, [start, end], Vec::new()).await
+}
+
+/// The same, watched.
+pub async fn run_observed(
+    config: Config,
+    tables: &[&str],
+    [start, end]: [&str; 2],
+    observers: Vec<Arc<dyn Observer>>,
+) -> RunReport {
+    let catalog = Catalog::open(None).unwrap();
+    let names: Vec<String> = tables.iter().map(ToString::to_string).collect();
+    let wish = Wish {
+        selection: Selection::of_names(&catalog, &names).unwrap(),
+        dates: Dates::parse(Some(start), Some(end)).unwrap(),
+        stages: [Stage::Extract, Stage::Transform, Stage::Load].into(),
+        historical: false,
+    };
+    let pipeline = Pipeline::new(config, catalog).unwrap();
+    let plan = pipeline.plan(wish).await.unwrap();
+    pipeline.run(plan, observers, CancellationToken::new()).await.unwrap()
 }
 
 /// Sends a signal to a program that was started.

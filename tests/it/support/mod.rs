@@ -5,5 +5,6 @@ mod bigquery_client;
 pub mod bigquery_double;
 pub mod bigquery_emulator;
 pub mod faults;
+pub mod gate;
 pub mod gcs;
 pub mod wire;

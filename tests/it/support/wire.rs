@@ -82,6 +82,11 @@ impl Connection {
         self.0.store(true, Ordering::SeqCst);
     }
 
+    /// Whether it is the same connection.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     fn refuse_if_cut(&self) -> io::Result<()> {
         if self.0.load(Ordering::SeqCst) {
             return Err(io::ErrorKind::ConnectionAborted.into());

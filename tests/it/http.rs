@@ -1,0 +1,258 @@
+//! What the client of the API does on the wire.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{ConnectInfo, Request as Asked};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use samsara_etl::catalog::Pagination;
+use samsara_etl::config::{RetryConfig, SamsaraConfig, Secret};
+use samsara_etl::events::{Event, Observer};
+use samsara_etl::samsara::{Cause, Client, Page, Request, SamsaraError};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::support::wire::{Connection, Server};
+
+const WHOLE: &str = r#"{"data":[{"id":"1","name":"A"}],"pagination":{"endCursor":"","hasNextPage":false}}"#;
+/// The same, compressed.
+const GZIPPED: [u8; 97] = [
+    31, 139, 8, 0, 0, 0, 0, 0, 2, 3, 171, 86, 74, 73, 44, 73, 84, 178, 138, 174, 86, 202, 76, 81, 178, 82, 50, 84, 210,
+    81, 202, 75, 204, 77, 5, 50, 29, 149, 106, 99, 117, 148, 10, 18, 211, 51, 243, 18, 75, 50, 243, 243, 148, 172, 170,
+    149, 82, 243, 82, 156, 75, 139, 138, 243, 139, 128, 242, 64, 149, 25, 137, 197, 126, 169, 21, 37, 1, 137, 233, 64,
+    13, 105, 137, 57, 197, 169, 181, 181, 0, 9, 130, 190, 155, 82, 0, 0, 0,
+];
+
+/// The requests that were put off: which try, how long, why.
+#[derive(Default)]
+struct Delays(Mutex<Vec<(u32, Duration, String)>>);
+
+impl Observer for Delays {
+    fn observe(&self, event: &Event) {
+        if let Event::RequestDelayed { attempt, wait, reason, .. } = event {
+            self.0.lock().unwrap().push((*attempt, *wait, reason.clone()));
+        }
+    }
+}
+
+impl Delays {
+    fn all(&self) -> Vec<(u32, Duration, String)> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+/// A server whose answers are told by the number of the request, and a client of it that tries again without pauses.
+struct Api {
+    server: Server,
+    asked: Arc<Mutex<Vec<(Instant, HeaderMap)>>>,
+    delays: Arc<Delays>,
+    retry: RetryConfig,
+}
+
+impl Api {
+    fn new(answer: impl Fn(u64, &Connection) -> Response + Send + Sync + 'static) -> Self {
+        let (asked, answer) = (Arc::new(Mutex::new(Vec::new())), Arc::new(answer));
+        let log = asked.clone();
+        let handler = move |ConnectInfo(connection): ConnectInfo<Connection>, request: Asked| {
+            let number = {
+                let mut log = log.lock().unwrap();
+                log.push((Instant::now(), request.headers().clone()));
+                log.len() as u64
+            };
+            let answer = answer(number, &connection);
+            async move { answer }
+        };
+        let server = Server::start(Router::new().fallback(handler));
+        Self { server, asked, delays: Arc::default(), retry: impatient() }
+    }
+
+    async fn page(&self) -> Result<Option<Page>, SamsaraError> {
+        page(self.server.url(), self.retry, self.delays.clone()).await
+    }
+
+    fn asked(&self) -> Vec<(Instant, HeaderMap)> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+fn impatient() -> RetryConfig {
+    let quick = Duration::from_millis(1);
+    RetryConfig { base: quick, cap: quick, ..RetryConfig::default() }
+}
+
+async fn page(url: &str, retry: RetryConfig, delays: Arc<Delays>) -> Result<Option<Page>, SamsaraError> {
+    let url = Some(url.parse().unwrap());
+    let config = SamsaraConfig { token: Some(Secret::new("t")), url, rate_share: 1.0, retry };
+    let client = Client::connect(&config, delays).await.unwrap();
+    let request = Request {
+        path: "/fleet/vehicles".into(),
+        endpoint: "/fleet/vehicles".into(),
+        query: "limit=512".into(),
+        pagination: Pagination::After,
+        records: vec!["data".into()],
+        page_echoes: Vec::new(),
+        rate: 1000.0,
+        scope: None,
+        endless: false,
+    };
+    client.pages(request, None).next().await
+}
+
+fn page_of(result: Result<Option<Page>, SamsaraError>) -> String {
+    String::from_utf8(result.unwrap().unwrap().records.to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn gzip_is_asked_for_and_read() {
+    let api = Api::new(|_, _| ([(header::CONTENT_ENCODING, "gzip")], GZIPPED.to_vec()).into_response());
+    assert_eq!(page_of(api.page().await), r#"[{"id":"1","name":"A"}]"#);
+    let headers = &api.asked()[0].1;
+    assert!(headers[header::ACCEPT_ENCODING].to_str().unwrap().contains("gzip"), "{headers:?}");
+    assert_eq!(headers[header::AUTHORIZATION], "Bearer t");
+}
+
+#[tokio::test]
+async fn a_body_that_is_compressed_wrongly_or_cut_is_asked_for_again() {
+    let api = Api::new(|number, _| match number {
+        1 => ([(header::CONTENT_ENCODING, "gzip")], GZIPPED[..60].to_vec()).into_response(),
+        2 => ([(header::CONTENT_ENCODING, "gzip")], WHOLE).into_response(),
+        _ => ([(header::CONTENT_ENCODING, "gzip")], GZIPPED.to_vec()).into_response(),
+    });
+    assert_eq!(page_of(api.page().await), r#"[{"id":"1","name":"A"}]"#);
+    assert_eq!(api.delays.all().len(), 2);
+}
+
+#[tokio::test]
+async fn what_may_pass_by_itself_is_tried_again_and_every_wait_is_told_with_the_id_of_the_request() {
+    const STATUSES: [u16; 9] = [408, 425, 429, 500, 502, 503, 504, 520, 599];
+    let api = Api::new(|number, _| match STATUSES.get(number as usize - 1) {
+        Some(status) => {
+            let body = format!(r#"{{"message":"busy","requestId":"r-{number}"}}"#);
+            (StatusCode::from_u16(*status).unwrap(), body).into_response()
+        }
+        None => WHOLE.into_response(),
+    });
+    let api = Api { retry: RetryConfig { attempts: 20, ..api.retry }, ..api };
+    assert_eq!(page_of(api.page().await), r#"[{"id":"1","name":"A"}]"#);
+    let told: Vec<_> = api.delays.all().into_iter().map(|(attempt, _, reason)| (attempt, reason)).collect();
+    let expected = STATUSES.iter().zip(1..).map(|(status, number)| (number, format!("{status}, request r-{number}")));
+    assert_eq!(told, expected.collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_is_tried_again() {
+    let api = Api::new(|number, connection| {
+        if number < 3 {
+            connection.cut();
+        }
+        WHOLE.into_response()
+    });
+    assert_eq!(page_of(api.page().await), r#"[{"id":"1","name":"A"}]"#);
+    assert_eq!(api.delays.all().len(), 2);
+}
+
+#[tokio::test]
+async fn tries_that_are_used_up_name_the_last_fault_and_its_request() {
+    let api = Api::new(|number, _| {
+        (StatusCode::SERVICE_UNAVAILABLE, [("Request-Id", format!("r-{number}"))], "upstream connect error")
+            .into_response()
+    });
+    let api = Api { retry: RetryConfig { attempts: 4, ..api.retry }, ..api };
+    let error = api.page().await.unwrap_err();
+    assert!(matches!(error, SamsaraError::Unavailable { attempts: 4, cause: Cause::Server, .. }), "{error:?}");
+    assert!(error.to_string().contains("failed 4 times") && error.to_string().contains("503, request r-4"), "{error}");
+    assert_eq!((api.asked().len(), api.delays.all().len()), (4, 3));
+}
+
+#[tokio::test]
+async fn what_the_server_names_as_pause_is_waited_for() {
+    let api = Api::new(|number, _| match number {
+        1 => (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "0.2035")]).into_response(),
+        _ => WHOLE.into_response(),
+    });
+    page_of(api.page().await);
+    let (told, asked) = (api.delays.all(), api.asked());
+    assert!(told[0].1 >= Duration::from_micros(203_500), "{told:?}");
+    assert!(asked[1].0 - asked[0].0 >= told[0].1, "{told:?}: it was not waited for");
+}
+
+#[tokio::test]
+async fn a_pause_may_be_named_as_a_date() {
+    let until = chrono::Utc::now() + chrono::TimeDelta::seconds(200);
+    let date = until.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    let api =
+        Api::new(move |_, _| (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, date.clone())]).into_response());
+    let told = async {
+        while api.delays.all().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        result = api.page() => panic!("it did not wait: {result:?}"),
+        () = told => {}
+    }
+    let wait = api.delays.all()[0].1;
+    assert!(wait > Duration::from_secs(100) && wait <= Duration::from_secs(201), "{wait:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_or_never_ends_is_given_up_and_tried_again() {
+    // It never answers at all.
+    let silent = Silent::start(b"");
+    // It begins to, and then says no more.
+    let stuck = Silent::start(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{");
+    let (long, short) = (Duration::from_secs(3600), Duration::from_millis(50));
+    for (server, silence, whole) in [(&silent, short, long), (&stuck, short, long), (&silent, long, short)] {
+        let before = server.connections.load(Ordering::SeqCst);
+        let retry = RetryConfig { attempts: 2, silence, whole, ..impatient() };
+        let error = page(&server.url, retry, Arc::default()).await.unwrap_err();
+        assert!(matches!(error, SamsaraError::Unavailable { attempts: 2, cause: Cause::Connection, .. }), "{error:?}");
+        assert!(error.to_string().contains("timed out"), "{error}");
+        assert_eq!(server.connections.load(Ordering::SeqCst) - before, 2);
+    }
+}
+
+/// Accepts connections, sends the beginning of an answer, and then nothing.
+struct Silent {
+    url: String,
+    connections: Arc<AtomicU64>,
+}
+
+impl Silent {
+    fn start(beginning: &'static [u8]) -> Self {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let connections = Arc::new(AtomicU64::new(0));
+        let count = connections.clone();
+        tokio::spawn(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            let mut kept = Vec::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
+                stream.read(&mut [0; 1024]).await.unwrap();
+                stream.write_all(beginning).await.unwrap();
+                kept.push(stream);
+            }
+        });
+        Self { url, connections }
+    }
+}
+
+#[tokio::test]
+async fn requests_share_connections() {
+    let seen: Arc<Mutex<Vec<Connection>>> = Arc::default();
+    let log = seen.clone();
+    let api = Api::new(move |number, connection| {
+        log.lock().unwrap().push(connection.clone());
+        match number {
+            1..=4 => (StatusCode::SERVICE_UNAVAILABLE, "busy").into_response(),
+            _ => WHOLE.into_response(),
+        }
+    });
+    page_of(api.page().await);
+    let seen = seen.lock().unwrap();
+    assert!(seen.len() == 5 && seen.iter().all(|connection| connection.is(&seen[0])), "{} connections", seen.len());
+}
