@@ -86,6 +86,9 @@ pub(super) struct WorkOptions {
     /// Google Cloud project [default: GOOGLE_CLOUD_PROJECT, or that of the key file]
     #[arg(long)]
     project: Option<String>,
+    /// Location in which the dataset is made, or must be [default: BIGQUERY_LOCATION, or BigQuery's own]
+    #[arg(long)]
+    location: Option<String>,
 }
 
 impl WorkOptions {
@@ -94,6 +97,7 @@ impl WorkOptions {
             max_workers: Some(self.max_workers),
             rate_share: Some(self.rate_share),
             project: self.project.clone(),
+            location: self.location.clone(),
             load_raw: self.load_raw,
         };
         let environment = Environment::read(&context.directory)?;

@@ -228,6 +228,8 @@ pub struct Overrides {
     pub rate_share: Option<f64>,
     /// `--project`
     pub project: Option<String>,
+    /// `--location`
+    pub location: Option<String>,
     /// `--load-raw`
     pub load_raw: bool,
 }
@@ -247,6 +249,8 @@ impl Config {
             None => Ok(BucketLocation::Folder(local.join(default))),
         };
         let google = google_access(environment, directory)?;
+        let location = overrides.location.as_deref().or_else(|| environment.get(env::BIGQUERY_LOCATION));
+        let location = location.map(str::to_string);
         let warehouse = match environment.get(env::DWH_ID) {
             None => WarehouseConfig::Local(local.join("warehouse")),
             Some(dataset) => {
@@ -254,7 +258,7 @@ impl Config {
                 WarehouseConfig::BigQuery {
                     project: project(environment, overrides, &google)?,
                     dataset: dataset.into(),
-                    location: environment.get(env::BIGQUERY_LOCATION).map(str::to_string),
+                    location: location.clone(),
                 }
             }
         };
@@ -271,7 +275,7 @@ impl Config {
                 Some(WarehouseConfig::BigQuery {
                     project: project(environment, overrides, &google)?,
                     dataset: dataset.into(),
-                    location: environment.get(env::BIGQUERY_LOCATION).map(str::to_string),
+                    location: location.clone(),
                 })
             }
         };

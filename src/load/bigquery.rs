@@ -204,7 +204,7 @@ impl BigQuery {
         if let (Some(wanted), Some(actual)) = (wanted, &found.location)
             && !wanted.eq_ignore_ascii_case(actual)
         {
-            let reason = format!("the dataset is in {actual}, BIGQUERY_LOCATION says {wanted}");
+            let reason = format!("the dataset is in {actual}, --location or BIGQUERY_LOCATION says {wanted}");
             return Err(LoadError::Unreachable { target: self.target.clone(), reason });
         }
         self.location = found.location;
@@ -385,25 +385,42 @@ impl BigQuery {
         }
     }
 
-    /// Runs a load job whose configuration the client library cannot express; gives the rows it wrote.
-    pub(super) async fn run_raw(&self, id: &str, load: Value) -> Result<u64, Fault> {
-        let mut reference = json!({"projectId": self.project, "jobId": id});
-        if let Some(location) = &self.location {
-            reference["location"] = json!(location);
-        }
-        let job = json!({"jobReference": reference, "configuration": {"load": load}});
+    /// Runs a load job whose configuration the client library cannot express; gives the rows it wrote and the number
+    /// of its id. No state keeps the attempts: those of earlier runs that failed are found by their ids, and passed.
+    pub(super) async fn run_raw(&self, table: &str, daily: bool, stem: &str, load: Value) -> Result<(u64, u32), Fault> {
         let path = format!("projects/{}/jobs", self.project);
-        match self.call(|| self.post(&path, &job)).await {
-            Ok(()) | Err(Fault::Exists) => {}
-            Err(fault) => return Err(fault),
+        let mut tries = 0;
+        for attempt in 1.. {
+            let id = format!("{stem}-{attempt}");
+            let mut reference = json!({"projectId": self.project, "jobId": id});
+            if let Some(location) = &self.location {
+                reference["location"] = json!(location);
+            }
+            let job = json!({"jobReference": reference, "configuration": {"load": load}});
+            self.limits.wait(table, daily).await;
+            let is_earlier = match self.call(|| self.post(&path, &job)).await {
+                Ok(()) => false,
+                Err(Fault::Exists) => true,
+                Err(fault) => return Err(fault),
+            };
+            let job = self.until_done(&id, self.find(&id, self.timings.retry_for).await?).await?;
+            let Some(failure) = job.status.as_ref().and_then(|status| status.error_result.as_ref()) else {
+                let rows = job.statistics.and_then(|all| all.load).and_then(|load| load.output_rows);
+                let rows = rows.and_then(|rows| rows.parse().ok());
+                let rows = rows.ok_or_else(|| Fault::Other("the job does not say how many rows it wrote".into()))?;
+                return Ok((rows, attempt));
+            };
+            tries += u32::from(!is_earlier);
+            let may_pass = failed_by_service(&job) && tries < self.timings.attempts;
+            if !is_earlier && !may_pass {
+                let is_quota = failure.reason.as_deref() == Some("quotaExceeded");
+                return Err(if is_quota { Fault::Quota(text(failure)) } else { Fault::Other(text(failure)) });
+            }
+            if !is_earlier {
+                self.timings.pause(tries).await;
+            }
         }
-        let job = self.until_done(id, self.find(id, self.timings.retry_for).await?).await?;
-        if let Some(failure) = job.status.as_ref().and_then(|status| status.error_result.as_ref()) {
-            return Err(Fault::Other(text(failure)));
-        }
-        let rows = job.statistics.and_then(|all| all.load).and_then(|load| load.output_rows);
-        rows.and_then(|rows| rows.parse().ok())
-            .ok_or_else(|| Fault::Other("the job does not say how many rows it wrote".into()))
+        Err(Fault::Other("no job id is left".into()))
     }
 
     /// Posts a document that the client library cannot express.

@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::bigquery::BigQuery;
+use super::bigquery::{BigQuery, Fault};
 use super::{FlatObjects, LoadError, Loaded, Warehouse};
 use crate::store::Bucket;
 use crate::store::layout::Partition;
@@ -41,7 +41,7 @@ impl BigQuery {
             Partition::Snapshot => name.to_string(),
         };
         let uris: Vec<String> = flat.objects.iter().map(|object| bucket.uri(&object.path)).collect();
-        let id = self.raw_job_id(name, flat.partition, &uris);
+        let stem = self.raw_job_id(name, flat.partition, &uris);
         let load = json!({
             "sourceUris": uris,
             "sourceFormat": "PARQUET",
@@ -51,14 +51,18 @@ impl BigQuery {
             "writeDisposition": if daily { "WRITE_TRUNCATE" } else { "WRITE_TRUNCATE_DATA" },
             "schema": {"fields": fields},
         });
-        let rows = self.run_raw(&id, load).await.map_err(|fault| LoadError::Refused {
-            table: format!("{}.{name}", self.dataset()),
-            partition: flat.partition.to_string(),
-            job: Some(id.clone()),
-            used: None,
-            reason: fault.to_string(),
-        })?;
-        Ok(Loaded { rows, job: Some(id), attempt: 1 })
+        let table = format!("{}.{name}", self.dataset());
+        match self.run_raw(name, daily, &stem, load).await {
+            Ok((rows, attempt)) => Ok(Loaded { rows, job: Some(format!("{stem}-{attempt}")), attempt }),
+            Err(Fault::Quota(reason)) => Err(LoadError::Quota { table, used: None, reason }),
+            Err(fault) => Err(LoadError::Refused {
+                table,
+                partition: flat.partition.to_string(),
+                job: Some(stem),
+                used: None,
+                reason: fault.to_string(),
+            }),
+        }
     }
 }
 

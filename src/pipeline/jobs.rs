@@ -83,7 +83,7 @@ impl Count<'_> {
         let single = objects.len() - together(self.options.limits, objects.iter().copied());
         // A refresh without any row empties the table, which is a job too; what a feed brings first is one.
         let whole = !objects.is_empty() || refresh || has_feed;
-        let rehearsal = !refresh && whole && self.plan.partitions_of(&driver.name) >= REHEARSED_DAYS;
+        let rehearsal = (has_feed || !objects.is_empty()) && self.plan.partitions_of(&driver.name) >= REHEARSED_DAYS;
         jobs.most += single as u64 + u64::from(whole) + u64::from(rehearsal);
         Ok(true)
     }

@@ -135,8 +135,7 @@ pub(super) async fn run(
             }
             let result = match loader.whole.get(&model) {
                 None => loader.one(&model, partition, false).await,
-                Some(Whole::First) => loader.rehearse(&model, partition).await,
-                Some(Whole::Refresh { .. }) => Ok(()),
+                Some(_) => loader.rehearse(&model, partition).await,
             };
             if let Err(error) = result {
                 loader.failed(&model, Some(partition), &error);
@@ -407,8 +406,8 @@ impl Loader<'_> {
         Ok(())
     }
 
-    /// Loads the first partition with rows of a long first load into a table that is thrown away. If that is
-    /// refused, so would be the job with all days, hours later.
+    /// Loads the first partition with rows of a long load into a table that is thrown away. If that is refused, so
+    /// would be the job with all days, hours later, and when the table may have been dropped for it.
     async fn rehearse(&self, model: &str, partition: Partition) -> Result<(), Error> {
         let Some(contract) = self.run.contracts.get(model) else { return Ok(()) };
         let Some((_, state)) = self.part(model, partition).await? else { return Ok(()) };

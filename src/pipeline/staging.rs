@@ -1,6 +1,7 @@
 //! Raw partitions into the staging dataset, wherever what is loaded is not what is committed.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{StreamExt, stream};
 use sha2::{Digest, Sha256};
@@ -40,14 +41,20 @@ pub(super) async fn run(run: Arc<Run>, staging: &WarehouseConfig, access: &Googl
         }
         partitions.extend(stale.into_iter().map(|(partition, raw)| (source, partition, raw)));
     }
+    // Sources whose quota is used up: it is not better for their next partition.
+    let closed: Mutex<BTreeSet<&str>> = Mutex::default();
+    let closed = || closed.lock().unwrap_or_else(PoisonError::into_inner);
     stream::iter(partitions)
         .for_each_concurrent(LOADS, |(source, partition, raw)| {
-            let (run, warehouse) = (&run, &warehouse);
+            let (run, warehouse, closed) = (&run, &warehouse, &closed);
             async move {
-                if run.shutdown.is_cancelled() {
+                if run.shutdown.is_cancelled() || closed().contains(source.name.as_str()) {
                     return;
                 }
                 if let Err(error) = one(run, warehouse, source, partition, raw).await {
+                    if matches!(error, Error::Load(LoadError::Quota { .. })) {
+                        closed().insert(&source.name);
+                    }
                     run.failed(&source.name, Some(partition), &error);
                 }
             }

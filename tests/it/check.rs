@@ -44,6 +44,29 @@ async fn what_is_missing_is_named_with_its_remedy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn storage_uses_the_credentials_that_the_environment_names() {
+    let simulator = simulator(|_| ()).await;
+    let program = Program::with_simulator(&simulator)
+        .set("GCS_BUCKET_NAME", "some-bucket")
+        .set("GCS_BUCKET_FLATTENED_NAME", "other-bucket")
+        .set("DWH_ID", "d")
+        .set("GOOGLE_CLOUD_PROJECT", "p")
+        .set("GOOGLE_APPLICATION_CREDENTIALS", "adc.json");
+    for (content, reason) in
+        [(None, "adc.json"), (Some("{\"type\": \"external_account\", \"x\": \"hush\"}"), "external_account")]
+    {
+        if let Some(content) = content {
+            program.write("adc.json", content);
+        }
+        let ran = program.run(&[&["check"], TABLES].concat()).await;
+        let bad: Vec<_> = ran.stdout.lines().filter(|line| line.starts_with("FAIL")).collect();
+        let named = |what: &str| bad.iter().any(|line| line.contains(what) && line.contains(reason));
+        assert!(named("raw bucket") && named("flattened bucket") && named("BigQuery credentials"), "{}", ran.stdout);
+        assert!(!ran.stdout.contains("hush") && !ran.stderr.contains("hush"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn buckets_and_dataset_are_tried_and_the_warehouse_compared() {
     let Some(emulators) = shared().await else { return };
     let simulator = simulator(|_| ()).await;

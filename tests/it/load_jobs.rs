@@ -165,6 +165,20 @@ async fn a_call_that_never_gets_better_ends_with_the_service_s_word() {
 }
 
 #[tokio::test]
+async fn whatever_the_service_says_is_one_line_that_can_be_read() {
+    let double = BigQueryDouble::start(&["d"]);
+    let long: &'static str = "Bad\nthings\t happened; ".repeat(5_000).leak();
+    let warehouse = connect(&double, "d").await;
+    double.fault(Fault::on("POST", "jobs/", error(400, "invalid", long)).first(1));
+    double.direct_jobs(move |_| JobScript { error: Some(("invalid", long)), ..JobScript::default() });
+    for _ in 0..2 {
+        let error = load_day(&warehouse).await.unwrap_err().to_string();
+        assert!(error.contains("Bad things happened; Bad") && !error.contains('\n') && error.len() < 1_000, "{error}");
+    }
+    assert_eq!((double.inserts(), double.jobs().len()), (2, 1));
+}
+
+#[tokio::test]
 async fn a_permanent_refusal_is_not_tried_again() {
     let double = BigQueryDouble::start(&["d"]);
     let warehouse = connect(&double, "d").await;
@@ -336,7 +350,7 @@ async fn another_location_than_the_one_asked_for_is_refused() {
     let connect = |location| BigQuery::connect_with(double.project(), "d", Some(location), &access, quick());
     assert!(connect("us").await.is_ok());
     let Err(error) = connect("EU").await else { panic!("the dataset is in US") };
-    assert!(error.to_string().contains("the dataset is in US, BIGQUERY_LOCATION says EU"), "{error}");
+    assert!(error.to_string().contains("the dataset is in US, --location or BIGQUERY_LOCATION says EU"), "{error}");
 }
 
 /// Waits for something that is going to happen soon.

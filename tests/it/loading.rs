@@ -224,13 +224,13 @@ async fn a_bucket_that_bigquery_cannot_load_from_is_refused_before_any_job() {
     let simulator = simulator(|_| ()).await;
     let mut rig = Rig::new(&simulator);
     // The dataset is made in the EU, the bucket is in the US.
-    rig.program = rig.program.set("DWH_ID", "dwh_eu").set("BIGQUERY_LOCATION", "EU");
-    let run = [RUN, RPM].concat();
+    rig.program = rig.program.set("DWH_ID", "dwh_eu").set("BIGQUERY_LOCATION", "asia-east1");
+    let run = [RUN, RPM, &["--location", "EU"]].concat();
     let told = "bigquery:test-project.dwh_eu is in EU, bucket flat-b in US";
     let refused = rig.program.run(&run).await;
     assert_eq!((refused.code, rig.bigquery.inserts()), (1, 0), "{}", refused.stderr);
     assert!(refused.stderr.contains(told) && refused.stderr.contains("make the bucket in EU"), "{}", refused.stderr);
-    let checked = rig.program.run(&["check", "--table", "rpm"]).await;
+    let checked = rig.program.run(&["check", "--table", "rpm", "--location", "EU"]).await;
     assert!(checked.stdout.contains(&format!("FAIL  location: {told}")), "{}", checked.stdout);
     rig.gcs.set_location("flat-b", "EUROPE-WEST1");
     rig.program.succeed(&run).await;
@@ -241,8 +241,46 @@ async fn a_bucket_that_bigquery_cannot_load_from_is_refused_before_any_job() {
     rig.gcs.fault(Fault::on("GET", "v1/b/flat-b", Action::Status(403)));
     rig.program.succeed(&[&run[..], &["--full-refresh", "rpm"]].concat()).await;
     assert_eq!(rig.jobs().len(), 2);
-    let asked = rig.gcs.requests().into_iter().filter(|request| request.key == "v1/b/flat-b");
-    assert_eq!(asked.last().unwrap().status, Some(403));
+    let mut asked = rig.gcs.requests().into_iter().filter(|request| request.key == "v1/b/flat-b");
+    assert_eq!(asked.next_back().unwrap().status, Some(403));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_raw_load_that_failed_has_a_new_job_in_the_next_run_and_a_quota_stops_its_source() {
+    let simulator = simulator(|_| ()).await;
+    let mut rig = Rig::new(&simulator);
+    rig.program = rig.program.set("DATABASE_ID", "staged");
+    let run = [RUN, RPM, &["--load-raw"]].concat();
+    let raw = |rig: &Rig| {
+        let jobs = rig.bigquery.jobs().into_iter().filter(|job| job.table.starts_with("staged.engine$"));
+        let mut ids: Vec<_> = jobs.map(|job| format!("{} {}", job.table, job.id.rsplit('-').next().unwrap())).collect();
+        ids.sort();
+        ids
+    };
+    let fail = |reason: &'static str| {
+        move |job: &LoadJob| JobScript {
+            error: job.table.starts_with("staged.").then_some((reason, "Not now")),
+            ..JobScript::default()
+        }
+    };
+    rig.bigquery.direct_jobs(fail("invalid"));
+    let plan = rig.program.succeed(&[&run[..], &["--dry-run"]].concat()).await.stdout;
+    assert!(plan.contains("load       at most 6 jobs"), "{plan}");
+    let refused = rig.program.run(&run).await;
+    assert_eq!((refused.code, raw(&rig).len()), (3, 3), "{}", refused.stderr);
+    rig.bigquery.direct_jobs(fail("quotaExceeded"));
+    let refused = rig.program.run(&run).await;
+    assert!(refused.code == 1 && refused.stderr.contains("BigQuery's quota is used up"), "{}", refused.stderr);
+    rig.bigquery.direct_jobs(|_| JobScript::default());
+    rig.program.succeed(&run).await;
+    let ids = raw(&rig);
+    for day in ["20240101", "20240102", "20240103"] {
+        assert!(ids.contains(&format!("staged.engine${day} 1")), "{ids:?}");
+        assert!(ids.contains(&format!("staged.engine${day} 2")), "{ids:?}");
+    }
+    let loaded = raw(&rig).len();
+    rig.program.succeed(&run).await;
+    assert_eq!(raw(&rig).len(), loaded);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -257,7 +295,17 @@ async fn rows_that_get_lost_on_the_way_fail_the_run() {
     assert_eq!(ran.code, 3, "{}", ran.stderr);
     assert!(ran.stderr.contains("rpm 2024-01-01_to_2024-01-03: the warehouse reports 1 rows"), "{}", ran.stderr);
     assert!(rig.state("engine", "rpm").values().all(|state| state.0.is_none()));
+    // The day that they are missing in is found.
     rig.bigquery.direct_jobs(|_| JobScript::default());
+    let storage = rig.gcs.clone();
+    rig.bigquery.count_rows(move |uris| {
+        uris.iter().map(|uri| rows(&storage, uri) - u64::from(uri.contains("rpm/date=2024-01-02"))).sum()
+    });
+    let ran = rig.program.run(&[RUN, RPM].concat()).await;
+    assert_eq!(ran.code, 3, "{}", ran.stderr);
+    assert!(ran.stderr.contains("rpm 2024-01-02: the warehouse reports "), "{}", ran.stderr);
+    let storage = rig.gcs.clone();
+    rig.bigquery.count_rows(move |uris| uris.iter().map(|uri| rows(&storage, uri)).sum());
     rig.program.succeed(&[RUN, RPM].concat()).await;
     assert!(rig.state("engine", "rpm").values().all(|state| state.0 > Some(0)));
 }
@@ -318,9 +366,26 @@ async fn a_long_first_load_is_rehearsed_so_that_a_refusal_comes_early() {
     rig.bigquery.direct_jobs(|_| JobScript::default());
     rig.program.succeed(&run).await;
     assert_eq!((trials(), rig.jobs().len(), rig.jobs()[0].uris.len()), (2, 1, 9));
+    let dropped = || {
+        let requests = rig.bigquery.requests().into_iter();
+        requests.filter(|it| it.method == "DELETE").map(|it| it.target).collect::<Vec<_>>()
+    };
+    // A table is not dropped for a refresh that BigQuery refuses.
+    rig.program.write("sql/f/rpm.sql", RPM_SQL.replace("reading['value']", "CAST(reading['value'] AS VARCHAR)"));
+    rig.bigquery.direct_jobs(|job| JobScript {
+        error: job.table.contains("_rehearsal_").then_some(("invalid", "Cannot read")),
+        ..JobScript::default()
+    });
+    let refresh = [&run[..], &["--full-refresh", "rpm"]].concat();
+    let ran = rig.program.run(&refresh).await;
+    assert_eq!((ran.code, trials(), rig.jobs().len()), (3, 3, 1), "{}", ran.stderr);
+    assert!(dropped().iter().all(|target| target.contains("_rehearsal_")), "{:?}", dropped());
+    rig.bigquery.direct_jobs(|_| JobScript::default());
+    assert_eq!(rig.announced(&refresh).await, ("4 jobs".into(), 4));
+    assert!(dropped().contains(&"datasets/dwh/tables/rpm".into()), "{:?}", dropped());
     let deleted: Vec<_> = rig.bigquery.requests().into_iter().filter(|request| request.method == "DELETE").collect();
-    assert_eq!(deleted.len(), 2);
-    assert!(deleted.iter().all(|request| request.target.contains("_rehearsal_rpm_") && request.status == Some(200)));
+    assert_eq!(deleted.len(), 5);
+    assert!(deleted.iter().all(|request| request.status == Some(200)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
