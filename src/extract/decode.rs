@@ -152,6 +152,7 @@ impl Decoder {
         columns.push(instant(Some(stamp.extracted_at)));
         columns.push(records.column(member.rescued).clone());
         let batch = RecordBatch::try_new(member.schema.clone(), columns).map_err(|error| error.to_string())?;
+        // Every record is a row, but for those of a walk that is shared.
         let Some(own) = member.own else { return Ok(batch) };
         // A walk shared with others also brings records that have nothing for this source. What could not be
         // decoded stays with the first source even so: nothing is lost.

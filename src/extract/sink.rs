@@ -308,7 +308,7 @@ impl Sink {
         Ok(())
     }
 
-    /// Gives each row of a page to the source and partition that own it.
+    /// Gives each row of a page to the source and partition that own it, and to no second one.
     fn sort(&self, arrival: &Arrived, decoded: &Decoded) -> Result<Vec<Sorted>, String> {
         let mut sorted = Vec::new();
         for (slot, source) in self.walk.sources.iter().enumerate() {
@@ -316,6 +316,8 @@ impl Sink {
                 let stamp = Stamp { window, parent: arrival.parent.as_deref(), extracted_at: self.extracted_at };
                 self.decoder.rows(decoded, slot, stamp)
             };
+            // What the days own, and what there is to own: rows, or readings inside rows.
+            let (mut owned, mut of) = (0, 0);
             match (&self.walk.scope, &source.time_field) {
                 (Scope::Snapshot, _) => {
                     sorted.push(Sorted { slot, partition: Partition::Snapshot, batch: rows(None)?, kept: 0, total: 0 });
@@ -323,22 +325,32 @@ impl Sink {
                 (Scope::Days(days), field) => {
                     for day in days {
                         let batch = rows(Some(day_window(*day)))?;
-                        let owned = match field {
+                        let Owned { batch, kept, total } = match field {
                             Some(field) => owned_by(&batch, field, *day, arrival.asked)?,
-                            None => Owned { batch, kept: 0, total: 0 },
+                            // Without a time, all rows are the asked day's.
+                            None => Owned { kept: batch.num_rows() as u64, total: batch.num_rows() as u64, batch },
                         };
-                        let Owned { batch, kept, total } = owned;
+                        (owned, of) = (owned + kept, total);
                         sorted.push(Sorted { slot, partition: Partition::Day(*day), batch, kept, total });
                     }
                 }
                 (Scope::Feed { .. }, field) => {
                     let field = field.as_ref().ok_or("a feed needs a time_field")?;
-                    for day in by_day(&rows(None)?, field)?.into_keys() {
+                    let all = rows(None)?;
+                    for day in by_day(&all, field)?.into_keys() {
                         // The day is the row's window, as for sources that are asked by day.
                         let Some(batch) = by_day(&rows(Some(day_window(day)))?, field)?.remove(&day) else { continue };
+                        owned += batch.num_rows() as u64;
                         sorted.push(Sorted { slot, partition: Partition::Day(day), batch, kept: 0, total: 0 });
                     }
+                    of = all.num_rows() as u64;
+                    if owned < of {
+                        return Err(format!("of {of} rows only {owned} are owned by a day"));
+                    }
                 }
+            }
+            if owned > of {
+                return Err(format!("of {of} rows or readings {owned} are owned: some by more than one day"));
             }
         }
         Ok(sorted)

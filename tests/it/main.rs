@@ -28,6 +28,7 @@ mod history;
 mod hostile;
 mod http;
 mod late;
+mod ledger;
 mod load_jobs;
 mod loading;
 mod lock;
