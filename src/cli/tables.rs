@@ -9,7 +9,7 @@ use crate::error::Error;
 /// List sources and the tables made of them.
 #[derive(Debug, Args)]
 pub(super) struct Tables {
-    /// As a Markdown table, for the README
+    /// As a Markdown table, for docs/tables.md
     #[arg(long)]
     markdown: bool,
 }

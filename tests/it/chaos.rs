@@ -1,4 +1,6 @@
 //! Killed at any point, started twice: one clean run later, every table is what one undisturbed run would have made.
+//! Meanwhile the API fails now and then, and readings of a past day come late; the buckets are folders, or a double of
+//! Cloud Storage that fails as well.
 //!
 //! `CHAOS_KILLS` (12 unless set) is how often the program is killed, `CHAOS_PAIRS` (3) how often two of it are started
 //! together, `CHAOS_SEED` (1) chooses the points, the faults and the fleet. A failure prints its seed, and that seed
@@ -9,14 +11,18 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use samsara_etl::simulator::{Simulator, World};
+use samsara_etl::simulator::{LateData, Simulator, World};
 use tokio::process::Child;
 
+use crate::faults;
 use crate::program::{Program, simulator};
+use crate::support::gcs::GcsDouble;
 use crate::truth::{day, differences, local_rows, local_tables};
 
 const RUN: &[&str] = &["run", "--start_date", "01/01/2024", "--end_date", "03/01/2024", "--max_workers", "8"];
 const FAULTS: &str = "429=0.03,500=0.02,503=0.02,504=0.01,reset=0.02,truncate=0.02,slow=0.03,duplicate=0.05";
+/// What comes late to these is found by reading them again for some days, which by this machine's clock are long over.
+const FOUND_BY_LOOKBACK: &[&str] = &["fleet_documents", "fleet_assets_reefers"];
 /// A program is killed this often before it may finish: a point early in the first run, later ones in what is left.
 const KILLS_OF_ONE: u64 = 6;
 
@@ -57,10 +63,16 @@ impl Point {
         }
     }
 
-    fn count(self, simulator: &Simulator, program: &Program) -> u64 {
-        match self {
-            Self::Answers(_) => simulator.requests().len() as u64,
-            Self::Files(folder, _) => files(&program.folder().join("samsara-data").join(folder)),
+    fn count(self, scene: &Scene) -> u64 {
+        match (self, &scene.double) {
+            (Self::Answers(_), _) => scene.simulator.requests().len() as u64,
+            (Self::Files(folder @ ("raw/raw" | "raw/state" | "flattened"), _), Some(double)) => {
+                let prefix = folder.trim_start_matches("raw/");
+                let is_write = |method: &str| method == "PUT" || method == "POST";
+                let requests = double.requests().into_iter();
+                requests.filter(|request| is_write(&request.method) && request.key.starts_with(prefix)).count() as u64
+            }
+            (Self::Files(folder, _), _) => files(&scene.program.folder().join("samsara-data").join(folder)),
         }
     }
 
@@ -76,18 +88,59 @@ fn files(folder: &Path) -> u64 {
     entries.flatten().map(|entry| if entry.path().is_dir() { files(&entry.path()) } else { 1 }).sum()
 }
 
-/// Lets the program run up to `point` and kills it there; tells whether it was still alive.
-async fn kill_at(point: Point, mut child: Child, simulator: &Simulator, program: &Program, before: u64) -> bool {
-    loop {
-        if child.try_wait().unwrap().is_some() {
-            return false;
+/// A faulty API with late data, and a program over buckets of one kind.
+struct Scene {
+    simulator: Simulator,
+    program: Program,
+    /// The buckets, if they are no folders.
+    double: Option<GcsDouble>,
+}
+
+impl Scene {
+    async fn new(seed: u64, double: Option<GcsDouble>, late: Option<LateData>) -> Self {
+        let simulator = simulator(|config| {
+            config.seed = seed;
+            config.faults = FAULTS.parse().unwrap();
+            config.slow_body_pause = Duration::from_millis(2);
+            // Small pages: many answers, many points.
+            config.page_size = Some(10);
+            config.late = late;
+        })
+        .await;
+        let mut program = Program::with_simulator(&simulator);
+        if let Some(double) = &double {
+            program = program
+                .set("STORAGE_EMULATOR_HOST", double.url())
+                .set("GCS_BUCKET_NAME", "raw")
+                .set("GCS_BUCKET_FLATTENED_NAME", "flat");
         }
-        if point.count(simulator, program) >= before + point.limit() {
-            child.kill().await.unwrap();
-            return true;
+        Self { simulator, program, double }
+    }
+
+    fn forget_requests(&self) {
+        self.simulator.clear_requests();
+        if let Some(double) = &self.double {
+            double.clear_requests();
         }
-        // Not a guess at a duration: only how often one looks.
-        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+
+    /// Lets the program run up to `point` and kills it there; tells whether it was still alive.
+    async fn kill_at(&self, point: Point, mut child: Child, before: u64) -> bool {
+        loop {
+            if child.try_wait().unwrap().is_some() {
+                return false;
+            }
+            if point.count(self) >= before + point.limit() {
+                child.kill().await.unwrap();
+                return true;
+            }
+            // Not a guess at a duration: only how often one looks.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    async fn wrong_tables(&self) -> String {
+        wrong_tables(&self.program, self.simulator.world()).await
     }
 }
 
@@ -104,69 +157,87 @@ async fn wrong_tables(program: &Program, world: &World) -> String {
     wrong
 }
 
-async fn faulty(seed: u64) -> Simulator {
-    simulator(|config| {
-        config.seed = seed;
-        config.faults = FAULTS.parse().unwrap();
-        config.slow_body_pause = Duration::from_millis(2);
-        // Small pages: many answers, many points.
-        config.page_size = Some(10);
-    })
-    .await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn killed_at_any_point_one_clean_run_makes_every_table_whole() {
-    let (kills, mut seed) = (told("CHAOS_KILLS", 12), told("CHAOS_SEED", 1));
+/// Kills programs at points chosen by seed, and looks at what one clean run makes of what they left.
+async fn kill_and_look(kills: u64, double: fn() -> Option<GcsDouble>) {
+    let mut seed = told("CHAOS_SEED", 1);
     let mut killed = 0;
     while killed < kills {
         let mut dice = Dice(seed);
-        let simulator = faulty(seed).await;
-        let program = Program::with_simulator(&simulator);
+        let hours = Duration::from_secs(3600 * (1 + dice.below(20)));
+        let late = LateData { before: day(["2024-01-02", "2024-01-03"][dice.below(2) as usize]), withhold: hours };
+        let arrives_after = 1 + dice.below(KILLS_OF_ONE / 2) as usize;
+        let scene = Scene::new(seed, double(), Some(late)).await;
         let mut points = Vec::new();
         while killed < kills && (points.len() as u64) < KILLS_OF_ONE {
+            if points.len() == arrives_after {
+                scene.simulator.release_late();
+            }
             let point = Point::choose(&mut dice);
-            simulator.clear_requests();
-            let before = point.count(&simulator, &program);
-            let child = program.start(RUN, Stdio::null());
-            if !kill_at(point, child, &simulator, &program, before).await {
+            scene.forget_requests();
+            let before = point.count(&scene);
+            let child = scene.program.start(RUN, Stdio::null());
+            if !scene.kill_at(point, child, before).await {
                 // It was done before it came to the point: nothing is left to be killed.
                 break;
             }
             killed += 1;
             points.push(point);
         }
-        let ran = program.run(RUN).await;
-        let replay = format!("CHAOS_SEED={seed}: killed at {points:?}");
+        if points.len() <= arrives_after {
+            scene.simulator.release_late();
+        }
+        let ran = scene.program.run(RUN).await;
+        let replay = format!("CHAOS_SEED={seed}: killed at {points:?}, {late:?} came after {arrives_after} of them");
         assert_eq!(ran.code, 0, "{replay}\n{}", ran.stderr);
-        let wrong = wrong_tables(&program, simulator.world()).await;
+        let again: Vec<&str> = FOUND_BY_LOOKBACK.iter().flat_map(|table| ["--table", *table]).collect();
+        scene.program.succeed(&[RUN, &["--historical"], &again].concat()).await;
+        let wrong = scene.wrong_tables().await;
         assert!(wrong.is_empty(), "{replay}\n{wrong}");
         // What the killed runs left behind counts for nothing: without it all is the same.
-        program.succeed(&["clean", "--older-than", "0"]).await;
-        let wrong = wrong_tables(&program, simulator.world()).await;
+        scene.program.succeed(&["clean", "--older-than", "0"]).await;
+        let wrong = scene.wrong_tables().await;
         assert!(wrong.is_empty(), "{replay}, then cleaned\n{wrong}");
         println!("{replay}: whole");
         seed += 1;
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn two_started_together_make_what_one_would() {
-    let (pairs, seed) = (told("CHAOS_PAIRS", 3), told("CHAOS_SEED", 1));
+/// Starts two programs together, and looks at what they made.
+async fn pair_and_look(pairs: u64, double: fn() -> Option<GcsDouble>) {
+    let seed = told("CHAOS_SEED", 1);
     for seed in seed..seed + pairs {
-        let simulator = faulty(seed).await;
-        let program = Program::with_simulator(&simulator);
+        let scene = Scene::new(seed, double(), None).await;
         // In turn: the second gives up, or waits.
         let more: &[&str] = if seed.is_multiple_of(2) { &["--wait"] } else { &[] };
         let arguments = [RUN, more].concat();
-        let (one, two) = tokio::join!(program.run(&arguments), program.run(&arguments));
+        let (one, two) = tokio::join!(scene.program.run(&arguments), scene.program.run(&arguments));
         let replay = format!("CHAOS_SEED={seed} CHAOS_PAIRS=1");
         let mut codes = [one.code, two.code];
         codes.sort_unstable();
         let fine = codes == [0, 0] || (more.is_empty() && codes == [0, 4]);
         assert!(fine, "{replay}: {codes:?}\n{}\n{}", one.stderr, two.stderr);
-        let wrong = wrong_tables(&program, simulator.world()).await;
+        let wrong = scene.wrong_tables().await;
         assert!(wrong.is_empty(), "{replay}\n{wrong}");
         println!("{replay}: {codes:?}, whole");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_any_point_one_clean_run_makes_every_table_whole() {
+    kill_and_look(told("CHAOS_KILLS", 12), || None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_any_point_over_faulty_buckets_one_clean_run_makes_every_table_whole() {
+    kill_and_look(told("CHAOS_KILLS", 12) / 3, || Some(faults::faulty_buckets())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_started_together_make_what_one_would() {
+    pair_and_look(told("CHAOS_PAIRS", 3), || None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_started_together_over_faulty_buckets_make_what_one_would() {
+    pair_and_look(told("CHAOS_PAIRS", 3).div_ceil(3), || Some(faults::faulty_buckets())).await;
 }

@@ -37,6 +37,14 @@ fn faulty(prefix: &str) -> GcsDouble {
     double
 }
 
+/// Buckets in which all of this happens to all objects; uploads in parts and reads fail as well.
+pub(crate) fn faulty_buckets() -> GcsDouble {
+    let double = faulty("");
+    double.fault(Fault::on("POST", "", Action::Status(503)).rate(0.1, 5));
+    double.fault(Fault::on("GET", "", Action::Status(503)).rate(0.05, 6));
+    double
+}
+
 fn bucket(double: &GcsDouble) -> Bucket {
     let access = GoogleAccess { storage_emulator: Some(double.url().into()), ..GoogleAccess::default() };
     Bucket::open(&BucketLocation::Google("raw".into()), &access, &tokio::runtime::Handle::current()).unwrap()
@@ -138,10 +146,7 @@ async fn the_lock_of_a_faulty_bucket_goes_to_one_run_and_then_to_the_next() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_over_faulty_buckets_makes_what_one_over_sound_ones_would() {
-    let double = faulty("");
-    // Uploads in parts, and reads.
-    double.fault(Fault::on("POST", "", Action::Status(503)).rate(0.1, 5));
-    double.fault(Fault::on("GET", "", Action::Status(503)).rate(0.05, 6));
+    let double = faulty_buckets();
     let simulator = simulator(|_| ()).await;
     let program = Program::with_simulator(&simulator)
         .set("STORAGE_EMULATOR_HOST", double.url())
