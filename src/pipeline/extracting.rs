@@ -12,9 +12,9 @@ use super::{Ready, Run, ends_run};
 use crate::catalog::Source;
 use crate::error::Error;
 use crate::events::Event;
-use crate::extract::{Changes, ExtractError, Extracted, Extractor, Scope, Walk, WalkOutcome, raw_schema};
+use crate::extract::{Changes, ExtractError, Extracted, Extractor, Position, Scope, Walk, WalkOutcome, raw_schema};
 use crate::plan::{PlannedScope, PlannedWalk};
-use crate::samsara::{Client, SamsaraError};
+use crate::samsara::{Client, IN_A_CIRCLE, SamsaraError};
 use crate::state::{Failure, Feed, RawState, SourceHandle, Unfinished};
 use crate::store::ObjectRef;
 use crate::store::layout::Partition;
@@ -120,6 +120,7 @@ async fn one(
 async fn changed_days(run: &Run, extractor: &Extractor, name: &str) -> Result<(), Error> {
     let Some(feed) = run.catalog.source(name).and_then(Source::change_feed) else { return Ok(()) };
     let handle = run.states.source(name).await?;
+    let mut seen = BTreeSet::new();
     loop {
         if run.shutdown.is_cancelled() {
             return Ok(());
@@ -157,7 +158,20 @@ async fn changed_days(run: &Run, extractor: &Extractor, name: &str) -> Result<()
         if !changes.more {
             return Ok(());
         }
+        if !seen.insert(changes.position.clone()) {
+            run.failed(name, None, &in_a_circle(Some(&feed), &"(changed days)", changes.position).into());
+            return Ok(());
+        }
     }
+}
+
+/// A feed that leads back to where it was before.
+fn in_a_circle(source: Option<&Source>, scope: &impl std::fmt::Display, position: Position) -> ExtractError {
+    let endpoint = source.map(|source| source.endpoint.clone()).unwrap_or_default();
+    let (query, _) = position;
+    let error = SamsaraError::BadPage { endpoint, query, page: 0, reason: IN_A_CIRCLE.into() };
+    let tables = source.map(|source| source.name.clone()).unwrap_or_default();
+    ExtractError::Api { tables, scope: scope.to_string(), error }
 }
 
 /// Marks the days that are complete and have changed, and moves the feed's position, in one commit.
@@ -304,6 +318,7 @@ fn is_dead_cursor(error: &ExtractError) -> bool {
 async fn read_feed(run: &Run, extractor: &Extractor, mut walk: Arc<Walk>) -> Result<Vec<Ready>, Error> {
     let mut partitions = Vec::new();
     let mut restarted = false;
+    let mut seen = BTreeSet::new();
     while let Scope::Feed { resume, since } = &walk.scope {
         let since = *since;
         let scope = match extractor.read(walk.clone(), None, None).await {
@@ -312,6 +327,9 @@ async fn read_feed(run: &Run, extractor: &Extractor, mut walk: Arc<Walk>) -> Res
                 let position = outcome.feed.clone().filter(|_| outcome.more);
                 partitions.extend(ready(outcome));
                 let Some(position) = position else { break };
+                if !seen.insert(position.clone()) {
+                    return Err(in_a_circle(walk.sources.first(), &walk.scope, position).into());
+                }
                 Scope::Feed { resume: Some(position), since }
             }
             Err(error) if is_dead_cursor(&error) && resume.is_some() && !restarted => {

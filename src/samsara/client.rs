@@ -23,8 +23,8 @@ use crate::json::Scanner;
 
 /// The API version that the declared schemas were written against; Samsara recommends always sending it.
 const API_VERSION: &str = "2025-10-23";
-/// A walk that sees this many empty pages in a row, each promising another, is not going to end.
-const MAX_EMPTY_PAGES: u32 = 1000;
+/// A walk that sees this many pages in a row with nothing new, each promising another, is not going to end.
+const MAX_STALE_PAGES: u32 = 1000;
 
 /// A client of one organisation's API; clones share connections and rates.
 #[derive(Clone)]
@@ -115,7 +115,17 @@ impl Client {
 
     /// The pages of `request`, from the start or from a stored cursor.
     pub fn pages(&self, request: Request, cursor: Option<String>) -> Pager {
-        Pager { client: self.clone(), request, cursor, number: 0, empty: 0, seen: HashSet::new(), ended: false }
+        Pager {
+            client: self.clone(),
+            request,
+            cursor,
+            number: 0,
+            empty: 0,
+            stale: 0,
+            last: 0,
+            seen: HashSet::new(),
+            ended: false,
+        }
     }
 
     /// Asks `/me`, which needs no scope: `Err` holds the id of the refused request.
@@ -295,6 +305,15 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// What is wrong with a cursor that comes a second time.
+pub(crate) const IN_A_CIRCLE: &str = "its cursor was seen before: the pages go round in a circle";
+
+fn digest(bytes: &[u8]) -> u64 {
+    let mut hash = DefaultHasher::new();
+    bytes.hash(&mut hash);
+    hash.finish()
+}
+
 /// A walk over the pages of one request.
 #[derive(Debug)]
 pub struct Pager {
@@ -302,7 +321,13 @@ pub struct Pager {
     request: Request,
     cursor: Option<String>,
     number: u64,
+    /// Empty pages in a row.
     empty: u32,
+    /// Pages in a row that are empty or bring what the one before brought.
+    stale: u32,
+    /// Digest of the last page's records.
+    last: u64,
+    /// Digests of all cursors so far.
     seen: HashSet<u64>,
     ended: bool,
 }
@@ -323,7 +348,8 @@ impl Pager {
     ///
     /// The end is told by `hasNextPage` alone, never by the number of rows; a stream without end is left at its
     /// second empty page in a row, or at the first that leads back to itself. A page that promises another without a
-    /// cursor, or with one seen before, is an error and never an end.
+    /// cursor, or with one seen before, is an error and never an end, and so is the last of a thousand pages in a row
+    /// that bring nothing new.
     pub async fn next(&mut self) -> Result<Option<Page>, SamsaraError> {
         if self.ended {
             return Ok(None);
@@ -338,6 +364,9 @@ impl Pager {
         let page = cut(&body, &self.request.records, &self.request.page_echoes, self.request.pagination, self.number)
             .map_err(|error| self.bad_page(error.to_string()))?;
         self.empty = if page.is_empty { self.empty + 1 } else { 0 };
+        let records = digest(&page.records);
+        self.stale = if page.is_empty || records == self.last { self.stale + 1 } else { 0 };
+        self.last = records;
         // A stream holds a page back now and then: one empty page that leads somewhere else is not its end yet.
         let stands_still = page.cursor.is_none() || page.cursor == self.cursor || self.empty > 1;
         if !page.has_next || (self.request.endless && page.is_empty && stands_still) {
@@ -347,13 +376,12 @@ impl Pager {
         let Some(cursor) = page.cursor.clone() else {
             return Err(self.bad_page("another page is promised, but there is no cursor to it".into()));
         };
-        let mut hash = DefaultHasher::new();
-        cursor.hash(&mut hash);
-        if self.cursor.as_ref() == Some(&cursor) || !self.seen.insert(hash.finish()) {
-            return Err(self.bad_page("its cursor was seen before: the pages go round in a circle".into()));
+        if self.cursor.as_ref() == Some(&cursor) || !self.seen.insert(digest(cursor.as_bytes())) {
+            return Err(self.bad_page(IN_A_CIRCLE.into()));
         }
-        if self.empty >= MAX_EMPTY_PAGES {
-            return Err(self.bad_page(format!("the {MAX_EMPTY_PAGES}th empty page in a row promises another")));
+        if self.stale >= MAX_STALE_PAGES {
+            let reason = format!("the {MAX_STALE_PAGES}th page in a row that brings nothing new promises another");
+            return Err(self.bad_page(reason));
         }
         self.cursor = Some(cursor);
         Ok(Some(page))

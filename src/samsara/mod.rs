@@ -10,6 +10,7 @@ mod page;
 mod request;
 mod retry;
 
+pub(crate) use client::IN_A_CIRCLE;
 pub use client::{Client, Pager};
 pub use error::{Cause, SamsaraError};
 pub use page::{Page, cut_page};

@@ -14,6 +14,7 @@ mod chaos;
 mod check;
 mod clean;
 mod command;
+mod cursor_guards;
 mod cursors;
 mod dead_cursors;
 mod dead_endpoint;

@@ -1,0 +1,103 @@
+//! Servers whose pages do not lead to an end, or lead there by detours: no walk goes on for ever, none loses a row.
+
+use std::collections::HashMap;
+
+use axum::extract::Query;
+use axum::{Json, Router, routing::get};
+use samsara_etl::report::RunReport;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::cursors::{HISTORY, TABLE, config, run, state};
+use crate::program::Program;
+use crate::support::wire::Server;
+use crate::truth::{local_rows, local_tables};
+
+/// What the page at a number holds: vehicles, the number of the page that its cursor leads to, and whether it
+/// promises one.
+type Book = fn(u64) -> (Vec<u64>, u64, bool);
+
+const FEED: &str = "/fleet/safety-events/audit-logs/feed";
+const LOGS: &str = "fleet_safety_events_audit_logs";
+
+fn serve(endpoint: &'static str, record: fn(u64) -> Value, book: Book) -> Server {
+    let answer = move |Query(query): Query<HashMap<String, String>>| async move {
+        let number = query.get("after").map_or(0, |cursor| cursor.parse().unwrap());
+        let (ids, next, more) = book(number);
+        let data: Vec<Value> = ids.into_iter().map(record).collect();
+        Json(json!({"data": data, "pagination": {"endCursor": next.to_string(), "hasNextPage": more}}))
+    };
+    Server::start(Router::new().route(endpoint, get(answer)))
+}
+
+fn vehicle(id: u64) -> Value {
+    json!({"id": id.to_string(), "name": "v", "engineRpm": [{"time": "2024-01-01T08:00:00Z", "value": 700}]})
+}
+
+fn log(id: u64) -> Value {
+    json!({"id": id.to_string(), "time": "2024-01-01T08:00:00Z", "type": "t"})
+}
+
+async fn walk(server: &Server, program: &Program, table: &str) -> RunReport {
+    let mut config = config(program, server.url(), "token");
+    // A thousand pages are not worth minutes of waiting.
+    config.samsara.rate_share = 1000.0;
+    run(config, &[table], vec![], &CancellationToken::new()).await
+}
+
+async fn rows(program: &Program, table: &str) -> usize {
+    local_rows(&local_tables(&program.folder().join("samsara-data/warehouse")).await, table).await.len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_that_never_end_are_an_error_and_commit_nothing() {
+    let circle = "the pages go round in a circle";
+    let stale = "the 1000th page in a row that brings nothing new";
+    let books: [(Book, &str); 4] = [
+        (|number| (vec![number], number, true), circle),
+        (|number| (vec![number], (number + 1) % 7, true), circle),
+        (|number| (vec![], number + 1, true), stale),
+        (|number| (vec![1], number + 1, true), stale),
+    ];
+    for (number, (book, told)) in books.into_iter().enumerate() {
+        let server = serve(HISTORY, vehicle, book);
+        let program = Program::new();
+        let report = walk(&server, &program, TABLE).await;
+        let error = report.failures.first().map(|failure| failure.error.clone()).unwrap_or_default();
+        assert!(error.contains(told) && error.contains(TABLE) && error.contains("2024-01-01"), "{number}: {report}");
+        assert_eq!(state(&program, TABLE).map_or(0, |state| state.complete().count()), 0, "{number}");
+        assert_eq!(rows(&program, TABLE).await, 0, "{number}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn empty_pages_on_the_way_and_pages_that_come_twice_lose_and_double_nothing() {
+    let books: [Book; 3] = [
+        // A hundred empty pages before, between and behind those that bring something.
+        |number| (if number % 100 == 99 && number < 300 { vec![number] } else { vec![] }, number + 1, number < 400),
+        // Each page twice.
+        |number| (vec![number / 2], number + 1, number < 5),
+        // Rows of one page again among those of the next.
+        |number| (vec![number, number + 1], number + 1, number < 1),
+    ];
+    for (number, book) in books.into_iter().enumerate() {
+        let server = serve(HISTORY, vehicle, book);
+        let program = Program::new();
+        let report = walk(&server, &program, TABLE).await;
+        assert!(report.failures.is_empty(), "{number}: {report}");
+        assert_eq!(rows(&program, TABLE).await, 3, "{number}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_that_leads_back_to_where_it_was_is_left() {
+    // The circle is longer than what is committed at a time.
+    let server = serve(FEED, log, |number| (vec![number], (number + 1) % 7, true));
+    let program = Program::new();
+    let report = walk(&server, &program, LOGS).await;
+    let error = report.failures.first().map(|failure| failure.error.clone()).unwrap_or_default();
+    assert!(error.contains("the pages go round in a circle") && error.contains(LOGS), "{report}");
+    // What came before that is committed: the next run makes tables of it, each row once.
+    let report = walk(&server, &program, LOGS).await;
+    assert_eq!((report.failures.len(), rows(&program, LOGS).await), (1, 7), "{report}");
+}
