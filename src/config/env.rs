@@ -52,6 +52,8 @@ variables! {
     BIGQUERY_LOCATION = "BIGQUERY_LOCATION";
     /// Secret salt for columns that models hash.
     SAMSARA_ETL_HASH_SALT = "SAMSARA_ETL_HASH_SALT";
+    /// After how many pages an unfinished walk is noted, and a feed committed; 50 unless told otherwise.
+    SAMSARA_ETL_CHECKPOINT_PAGES = "SAMSARA_ETL_CHECKPOINT_PAGES";
     /// Address of a Cloud Storage emulator: no credentials are read then.
     STORAGE_EMULATOR_HOST = "STORAGE_EMULATOR_HOST";
     /// Address of a BigQuery emulator: no credentials are read then.

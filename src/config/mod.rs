@@ -311,7 +311,7 @@ impl Config {
             hash_salt: environment.get(env::SAMSARA_ETL_HASH_SALT).map(Secret::new),
             load: LoadOptions::default(),
             lock: LockConfig::default(),
-            checkpoint_pages: CHECKPOINT_PAGES,
+            checkpoint_pages: checkpoint_pages(environment)?,
         })
     }
 }
@@ -337,6 +337,14 @@ impl BucketLocation {
         }
         Ok(Self::Folder(directory.join(text)))
     }
+}
+
+fn checkpoint_pages(environment: &Environment) -> Result<u64, ConfigError> {
+    let variable = env::SAMSARA_ETL_CHECKPOINT_PAGES;
+    let Some(text) = environment.get(variable) else { return Ok(CHECKPOINT_PAGES) };
+    let reason = || format!("`{text}` is no number of pages from 1 on");
+    let pages = text.parse().ok().filter(|pages| *pages > 0);
+    pages.ok_or_else(|| ConfigError::Value { name: variable.name, reason: reason() })
 }
 
 fn api_url(environment: &Environment) -> Result<Option<Url>, ConfigError> {
@@ -480,6 +488,7 @@ mod tests {
         for (pairs, part) in [
             (&[("GCS_BUCKET_NAME", "Not A Bucket")][..], "GCS_BUCKET_NAME"),
             (&[("SAMSARA_REGION", "asia")], "known are us, eu, ca"),
+            (&[("SAMSARA_ETL_CHECKPOINT_PAGES", "0")], "SAMSARA_ETL_CHECKPOINT_PAGES: `0` is no number of pages"),
             (&[("GCP_CREDENTIALS_FILE_NAME", "none.json")], "/data/credentials/none.json"),
             (&[("DWH_ID", "dwh"), ("GOOGLE_CLOUD_PROJECT", "p")], "BigQuery loads from gs:// only"),
             (&[("DWH_ID", "d-w")], "letters, digits"),

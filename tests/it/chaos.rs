@@ -120,7 +120,8 @@ impl Scene {
             config.late = late;
         })
         .await;
-        let mut program = Program::with_simulator(&simulator);
+        // And many notes of what is half read.
+        let mut program = Program::with_simulator(&simulator).set("SAMSARA_ETL_CHECKPOINT_PAGES", "2");
         if let Some(double) = &double {
             program = program
                 .set("STORAGE_EMULATOR_HOST", double.url())

@@ -232,7 +232,7 @@ impl Silent {
             let mut kept = Vec::new();
             while let Ok((mut stream, _)) = listener.accept().await {
                 count.fetch_add(1, Ordering::SeqCst);
-                stream.read(&mut [0; 1024]).await.unwrap();
+                assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
                 stream.write_all(beginning).await.unwrap();
                 kept.push(stream);
             }
