@@ -15,9 +15,9 @@ use crate::events::Event;
 use crate::extract::{Changes, ExtractError, Extracted, Extractor, Position, Scope, Walk, WalkOutcome, raw_schema};
 use crate::plan::{PlannedScope, PlannedWalk};
 use crate::samsara::{Client, IN_A_CIRCLE, SamsaraError};
-use crate::state::{Failure, Feed, RawState, SourceHandle, Unfinished};
-use crate::store::ObjectRef;
+use crate::state::{Failure, Feed, PartitionState, RawState, SourceHandle, Unfinished};
 use crate::store::layout::Partition;
+use crate::store::{ObjectRef, StoreError};
 use crate::transform::{QueryTable, query};
 
 /// A list that was half read is gone on with for this long.
@@ -351,16 +351,25 @@ async fn commit(run: &Run, outcome: &WalkOutcome, extracted: &Extracted, first: 
     let partition = extracted.partition;
     let raw = raw_state(outcome, extracted, first);
     let before = handle.look(|state| state.partition(partition).and_then(|found| found.raw.clone()));
-    let same = before.filter(|before| before.content == raw.content);
+    let mut same = before.filter(|before| before.content == raw.content);
+    if let Some(before) = &same {
+        match run.raw.expect(&before.objects).await {
+            Ok(()) => {}
+            // The same once more, then: what someone has removed is put back like this.
+            Err(StoreError::Lost { .. }) => same = None,
+            Err(error) => return Err(error.into()),
+        }
+    }
     let unchanged = same.is_some();
     let mut surplus = Vec::new();
     if let Some(before) = same {
         // A walk that went on from a note may have brought the very objects that stand in the state already.
         surplus.extend(extracted.objects.iter().filter(|object| !before.objects.contains(object)).cloned());
-        // A list has nothing to settle, unless the try before this one failed; a day is final once it was read late
-        // enough.
-        let failed = handle.look(|state| state.partition(partition).is_some_and(|found| found.failure.is_some()));
-        if partition != Partition::Snapshot || failed {
+        // A list has nothing to settle, unless something is told of a try before this one; a day is final once it was
+        // read late enough.
+        let is_told = |found: &PartitionState| found.failure.is_some() || found.unfinished.is_some();
+        let told = handle.look(|state| state.partition(partition).is_some_and(is_told));
+        if partition != Partition::Snapshot || told {
             let at = raw.extracted_at;
             handle
                 .commit(move |state| {
@@ -475,6 +484,7 @@ async fn parents(run: &Run, source: &str, field: &str) -> Result<Vec<String>, Er
     let (Some(raw), Some(declared)) = (raw, run.catalog.source(source)) else {
         return Err(Error::Usage(format!("its parent {source} could not be read, so there are no ids to ask for")));
     };
+    run.raw.expect(&raw.objects).await?;
     let table = QueryTable {
         raw: true,
         name: source.into(),

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 use object_store::client::SpawnedReqwestConnector;
 use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
 use object_store::local::LocalFileSystem;
@@ -29,6 +29,9 @@ use url::Url;
 use crate::config::{BucketLocation, GoogleAccess};
 
 pub use self::parquet::TableWriter;
+
+/// Objects that are looked for at a time.
+const LOOKS_AT_A_TIME: usize = 16;
 
 /// A Parquet object that was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +75,19 @@ pub enum StoreError {
         /// The writer's word.
         #[source]
         source: ::parquet::errors::ParquetError,
+    },
+    /// An object that the state names is not there as it was written.
+    #[error(
+        "{uri} {}, though the state names it: read its days or list again (run --historical)",
+        found.map_or("is gone".to_string(), |found| format!("has {found} bytes, {bytes} were written"))
+    )]
+    Lost {
+        /// The object.
+        uri: String,
+        /// The size that it should have.
+        bytes: u64,
+        /// The size that it has; none if it is gone.
+        found: Option<u64>,
     },
     /// The ledger does not balance.
     #[error("{uri}: {given} rows were written, its footer says {written}")]
@@ -200,6 +216,23 @@ impl Bucket {
         };
         let version = Version(UpdateVersion { e_tag: result.meta.e_tag.clone(), version: result.meta.version.clone() });
         Ok(Some((result.bytes().await.map_err(failed)?, version)))
+    }
+
+    /// Sees to it that objects are there as they were written: whoever lists them is not told of one that is gone.
+    pub async fn expect(&self, objects: &[ObjectRef]) -> Result<(), StoreError> {
+        let look = |object: &ObjectRef| {
+            let (uri, path, bytes) = (self.uri(&object.path), Path::from(object.path.as_str()), object.bytes);
+            async move {
+                let found = match self.store.head(&path).await {
+                    Ok(meta) => Some(meta.size),
+                    Err(object_store::Error::NotFound { .. }) => None,
+                    Err(error) => return Err(self.failed("read", path.as_ref(), error)),
+                };
+                if found == Some(bytes) { Ok(()) } else { Err(StoreError::Lost { uri, bytes, found }) }
+            }
+        };
+        let looks: Vec<_> = objects.iter().map(look).collect();
+        stream::iter(looks).buffer_unordered(LOOKS_AT_A_TIME).try_collect().await
     }
 
     /// Writes an object, whatever was there.

@@ -66,6 +66,7 @@ impl Transformer {
         for (name, schema, objects) in
             [("versions", &before, &snapshots.versions), ("current", &now, &snapshots.current)]
         {
+            self.flattened.expect(objects).await.map_err(|error| failed(error.to_string()))?;
             let keys: Vec<String> = objects.iter().map(|object| object.path.clone()).collect();
             session::register(&context, session::RAW, name, schema.clone(), &self.flattened, &keys)
                 .await

@@ -120,6 +120,7 @@ impl Transformer {
         let context = session::session(self.runtime.clone()).map_err(|error| failed(one_line(&error)))?;
         for (name, objects) in inputs {
             let source = self.catalog.source(name).ok_or_else(|| failed(format!("there is no source {name}")))?;
+            self.raw.expect(objects).await.map_err(|error| failed(error.to_string()))?;
             let keys: Vec<String> = objects.iter().map(|object| object.path.clone()).collect();
             session::register(&context, session::RAW, name, raw_schema(source), &self.raw, &keys)
                 .await

@@ -116,12 +116,15 @@ impl Scene {
             config.faults = FAULTS.parse().unwrap();
             config.slow_body_pause = Duration::from_millis(2);
             // Small pages: many answers, many points.
-            config.page_size = Some(10);
+            config.page_size = Some(4);
             config.late = late;
         })
         .await;
-        // And many notes of what is half read.
-        let mut program = Program::with_simulator(&simulator).set("SAMSARA_ETL_CHECKPOINT_PAGES", "2");
+        let mut program = Program::with_simulator(&simulator);
+        if double.is_none() {
+            // And many notes of what is half read; a double that takes one write a second would have to be waited for.
+            program = program.set("SAMSARA_ETL_CHECKPOINT_PAGES", "1");
+        }
         if let Some(double) = &double {
             program = program
                 .set("STORAGE_EMULATOR_HOST", double.url())

@@ -271,6 +271,25 @@ async fn a_half_read_list_goes_on_unless_it_has_become_old() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_is_found_unchanged_after_it_was_half_read_leaves_no_note_behind() {
+    let simulator = slow(1).await;
+    let program = Program::with_simulator(&simulator);
+    let whole = || config(&program, &simulator.url(), simulator.token());
+    run(whole(), &["addresses"], vec![], &CancellationToken::new()).await;
+    let before = state(&program, "addresses").unwrap();
+    let half = stopped_at(&program, &simulator, &["addresses"], "/addresses", "\"unfinished\"").await;
+    assert!(half.partition(Partition::Snapshot).unwrap().unfinished.is_some());
+    run(whole(), &["addresses"], vec![], &CancellationToken::new()).await;
+    // The pages of the second reading are gone, and with them what named them.
+    let after = state(&program, "addresses").unwrap();
+    let (found, known) =
+        (after.partition(Partition::Snapshot).unwrap(), before.partition(Partition::Snapshot).unwrap());
+    assert!(found.unfinished.is_none(), "{found:?}");
+    assert_eq!(found.raw.as_ref().unwrap().objects, known.raw.as_ref().unwrap().objects);
+    compare(&program, simulator.world(), "addresses", day("2024-01-01"), day("2024-01-02")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_half_read_fan_out_asks_no_finished_vehicle_again() {
     let (table, endpoint) = ("fleet_trips", "/v1/fleet/trips");
     let simulator = simulator(|config| {

@@ -11,7 +11,7 @@ use samsara_etl::store::Bucket;
 use samsara_etl::store::layout::RunId;
 use tokio::runtime::Handle;
 
-use crate::program::simulator;
+use crate::program::{Program, simulator};
 use crate::truth::day;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,4 +52,45 @@ async fn rows_that_two_partitions_would_hold_fail_their_walk() {
         let told = error.is_none_or(|error| error.contains(source) && error.contains("by more than one day"));
         assert!(told, "{source}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn raw_objects_that_someone_has_removed_are_named_and_cost_no_table_its_rows() {
+    let simulator = simulator(|_| ()).await;
+    let program = Program::with_simulator(&simulator);
+    let dates = ["--start_date", "01/01/2024", "--end_date", "03/01/2024"];
+    let tables = ["--table", "fleet_vehicle_stats_gps", "--table", "fleet_trips", "--table", "fleet_vehicles"];
+    program.succeed(&[&["run"], &dates[..], &tables].concat()).await;
+    let count =
+        "SELECT (SELECT count(*) FROM fleet_vehicle_stats_gps) AS gps, (SELECT count(*) FROM fleet_trips) AS trips";
+    let before = program.rows(count).await;
+    let object = |source: &str| {
+        let files = program.files(&format!("samsara-data/raw/raw/{source}"));
+        files.into_iter().map(|(path, ..)| path).min().unwrap()
+    };
+    let (gps, vehicles) = (object("fleet_vehicle_stats_gps"), object("fleet_vehicles"));
+    let kept = std::fs::read(&vehicles).unwrap();
+    std::fs::remove_file(&gps).unwrap();
+    std::fs::write(&vehicles, &kept[..kept.len() - 1]).unwrap();
+    for (path, text) in [("fleet_vehicle_stats_gps", gps.as_str()), ("fleet_vehicles", &vehicles)] {
+        // Derived anew, because the model has changed.
+        let folder = if path == "fleet_vehicles" { "vehicles" } else { "vehicle_stats" };
+        let model = format!("sql/{folder}/{path}.sql");
+        for (path, text) in crate::rerun::catalog_files() {
+            program.write(&format!("sql/{path}"), text);
+        }
+        let sql = std::fs::read_to_string(program.folder().join(&model)).unwrap();
+        program.write(&model, format!("{sql}\nLIMIT 1000000000\n"));
+        let ran = program.run(&["run", "--stages", "transform,load", "--table", path]).await;
+        let name = text.rsplit('/').next().unwrap();
+        assert!(ran.code != 0 && ran.stderr.contains(name) && ran.stderr.contains("--historical"), "{}", ran.stderr);
+    }
+    assert_eq!(program.rows(count).await, before);
+    // Nor is a vehicle left out of what is asked for each.
+    let later = ["run", "--start_date", "03/01/2024", "--end_date", "04/01/2024", "--table", "fleet_trips"];
+    let ran = program.run(&later).await;
+    assert!(ran.code != 0 && ran.stderr.contains("--historical"), "{}", ran.stderr);
+    // What the message advises mends it.
+    program.succeed(&[&["run", "--historical"], &dates[..], &tables].concat()).await;
+    assert_eq!(program.rows(count).await, before);
 }

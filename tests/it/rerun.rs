@@ -135,7 +135,7 @@ async fn a_cursor_that_the_api_has_forgotten_begins_again_and_doubles_nothing() 
 }
 
 /// The catalog of this checkout.
-fn catalog_files() -> Vec<(String, String)> {
+pub(crate) fn catalog_files() -> Vec<(String, String)> {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("sql");
     let mut files = Vec::new();
     for family in std::fs::read_dir(&root).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_dir()) {
