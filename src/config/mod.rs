@@ -115,6 +115,8 @@ pub struct RetryConfig {
     pub silence: Duration,
     /// A whole answer takes no longer than this.
     pub whole: Duration,
+    /// And has no more bytes, decompressed: it is in memory as a whole.
+    pub largest: usize,
 }
 
 impl Default for RetryConfig {
@@ -131,6 +133,8 @@ impl Default for RetryConfig {
             // Some reports take many seconds to their first byte; a whole page never takes minutes.
             silence: Duration::from_secs(90),
             whole: Duration::from_secs(300),
+            // Pages have some megabytes; a window that is too much for one is read in halves.
+            largest: 512 << 20,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use chrono::Utc;
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
@@ -204,7 +204,8 @@ impl Client {
                 }
                 Err((reason, cause)) => (reason, None, cause),
             };
-            if attempt >= attempts {
+            // What is too large will not become smaller.
+            if attempt >= attempts || cause == Cause::Size {
                 shared.limits.exhausted(endpoint, rate, &reason, tokio::time::Instant::now());
                 let elapsed = started.elapsed();
                 return Err(SamsaraError::Unavailable {
@@ -230,7 +231,7 @@ impl Client {
     async fn attempt(&self, url: Url) -> Result<Result<Bytes, Answer>, (String, Cause)> {
         // The address in reqwest's errors carries nothing new, and ids of the fleet.
         let fault = |error: reqwest::Error| (chain(&error.without_url()), Cause::Connection);
-        let response = self
+        let mut response = self
             .shared
             .http
             .get(url)
@@ -241,7 +242,14 @@ impl Client {
             .map_err(fault)?;
         let status = response.status();
         let headers = response.headers().clone();
-        let body = response.bytes().await.map_err(fault)?;
+        let (mut body, largest) = (BytesMut::new(), self.shared.retry.largest);
+        while let Some(piece) = response.chunk().await.map_err(fault)? {
+            if body.len() + piece.len() > largest {
+                return Err((format!("{} with a body of more than {largest} bytes", status.as_u16()), Cause::Size));
+            }
+            body.extend_from_slice(&piece);
+        }
+        let body = body.freeze();
         if status.is_success() {
             // A gateway may answer 200 with a page for people, or with a part of ours: that is a fault, not data.
             return match is_whole(&body) {

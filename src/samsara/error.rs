@@ -15,6 +15,8 @@ pub enum Cause {
     Server,
     /// The body was no whole JSON document.
     Body,
+    /// The body was larger than what is taken.
+    Size,
 }
 
 impl Cause {
@@ -128,9 +130,9 @@ impl SamsaraError {
         matches!(self, Self::NoToken | Self::TokenRefused { .. } | Self::Setup(_))
     }
 
-    /// Whether the server could not manage the request, so that a smaller one may do.
+    /// Whether the request was too much for the server, or its answer for us, so that a smaller one may do.
     pub fn asks_for_less(&self) -> bool {
-        matches!(self, Self::Unavailable { cause: Cause::Server, .. } | Self::Refused { status: 413, .. })
+        matches!(self, Self::Unavailable { cause: Cause::Server | Cause::Size, .. } | Self::Refused { status: 413, .. })
     }
 
     /// What to do about it.

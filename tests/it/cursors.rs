@@ -194,7 +194,7 @@ async fn another_plan_is_not_confused_by_a_half_read_day() {
 }
 
 /// An API that has a reading every 20 minutes, and cannot manage more than `hours` at a time.
-fn overburdened(hours: i64, refusals: Arc<AtomicU64>) -> Server {
+fn overburdened(hours: i64, status: StatusCode, refusals: Arc<AtomicU64>) -> Server {
     let history = move |Query(query): Query<std::collections::HashMap<String, String>>| async move {
         let time = |name: &str| query[name].parse::<DateTime<Utc>>().unwrap();
         let (start, end) = (time("startTime"), time("endTime"));
@@ -202,7 +202,7 @@ fn overburdened(hours: i64, refusals: Arc<AtomicU64>) -> Server {
         // The first page comes even so: what it brought must not count twice.
         if end - start > TimeDelta::hours(hours) && second {
             refusals.fetch_add(1, Ordering::SeqCst);
-            return (StatusCode::GATEWAY_TIMEOUT, "upstream request timeout").into_response();
+            return (status, "upstream request timeout").into_response();
         }
         let times = std::iter::successors(Some(start), |at| Some(*at + TimeDelta::minutes(20)));
         let readings: Vec<_> = times.take_while(|at| *at < end).map(|at| json!({"time": at, "value": 700})).collect();
@@ -218,23 +218,26 @@ fn overburdened(hours: i64, refusals: Arc<AtomicU64>) -> Server {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_window_that_the_server_cannot_manage_is_read_in_halves_and_counts_once() {
-    let refusals = Arc::new(AtomicU64::new(0));
-    let server = overburdened(6, refusals.clone());
-    let program = Program::new();
-    let report = run(config(&program, server.url(), "token"), &[TABLE], vec![], &CancellationToken::new()).await;
-    assert!(report.failures.is_empty(), "{report}");
-    // The day and its two halves, each with two tries.
-    assert_eq!(refusals.load(Ordering::SeqCst), 6);
-    let rows = local_rows(&local_tables(&program.folder().join("samsara-data/warehouse")).await, TABLE).await;
-    assert_eq!(rows.len(), 2 * 72);
-    let raw = program.rows(&format!("SELECT sum(cardinality(engineRpm)) AS n, count(*) AS r FROM raw.{TABLE}")).await;
-    assert_eq!((raw[0]["n"].as_u64(), raw[0]["r"].as_u64()), (Some(2 * 72), Some(2 * 4)), "{raw:?}");
+    // The day and its two halves, each with two tries; what is too large will not become smaller, and has one.
+    for (status, tries) in [(StatusCode::GATEWAY_TIMEOUT, 2), (StatusCode::PAYLOAD_TOO_LARGE, 1)] {
+        let refusals = Arc::new(AtomicU64::new(0));
+        let server = overburdened(6, status, refusals.clone());
+        let program = Program::new();
+        let report = run(config(&program, server.url(), "token"), &[TABLE], vec![], &CancellationToken::new()).await;
+        assert!(report.failures.is_empty(), "{report}");
+        assert_eq!(refusals.load(Ordering::SeqCst), 3 * tries);
+        let rows = local_rows(&local_tables(&program.folder().join("samsara-data/warehouse")).await, TABLE).await;
+        assert_eq!(rows.len(), 2 * 72);
+        let sql = format!("SELECT sum(cardinality(engineRpm)) AS n, count(*) AS r FROM raw.{TABLE}");
+        let raw = program.rows(&sql).await;
+        assert_eq!((raw[0]["n"].as_u64(), raw[0]["r"].as_u64()), (Some(2 * 72), Some(2 * 4)), "{raw:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_window_at_the_floor_is_not_split_and_commits_nothing() {
     let refusals = Arc::new(AtomicU64::new(0));
-    let server = overburdened(0, refusals.clone());
+    let server = overburdened(0, StatusCode::GATEWAY_TIMEOUT, refusals.clone());
     let program = Program::new();
     let report = run(config(&program, server.url(), "token"), &[TABLE], vec![], &CancellationToken::new()).await;
     assert!(report.failures[0].error.contains("failed 2 times"), "{report}");

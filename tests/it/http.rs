@@ -256,3 +256,30 @@ async fn requests_share_connections() {
     let seen = seen.lock().unwrap();
     assert!(seen.len() == 5 && seen.iter().all(|connection| connection.is(&seen[0])), "{} connections", seen.len());
 }
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_left_before_it_fills_the_memory() {
+    let mut api = Api::new(|_, _| ([(header::CONTENT_ENCODING, "gzip")], GZIPPED.to_vec()).into_response());
+    // It is what comes out of the compression that counts.
+    api.retry.largest = WHOLE.len();
+    assert!(api.page().await.is_ok());
+    api.retry.largest = WHOLE.len() - 1;
+    let error = api.page().await.unwrap_err();
+    assert!(error.asks_for_less() && error.to_string().contains("more than 81 bytes"), "{error}");
+    assert_eq!(api.asked().len(), 2, "it is not asked for again");
+}
+
+#[tokio::test]
+async fn a_401_of_a_token_that_is_good_elsewhere_is_a_missing_scope() {
+    // The second request is the one to `/me`.
+    let api = Api::new(|number, _| match number {
+        1 => (StatusCode::UNAUTHORIZED, r#"{"message":"invalid token","requestId":"r-1"}"#).into_response(),
+        _ => "{}".into_response(),
+    });
+    let error = api.page().await.unwrap_err();
+    assert!(matches!(error, SamsaraError::NotPermitted { status: 401, .. }) && !error.ends_run(), "{error}");
+    assert!(error.to_string().contains("r-1"), "{error}");
+    let api = Api::new(|_, _| StatusCode::UNAUTHORIZED.into_response());
+    let error = api.page().await.unwrap_err();
+    assert!(matches!(error, SamsaraError::TokenRefused { .. }) && error.ends_run(), "{error}");
+}

@@ -77,6 +77,8 @@ pub struct GcsDouble {
 struct Shared {
     store: Mutex<Store>,
     requests: Mutex<Vec<GcsRequest>>,
+    /// Method and key of every request, answered or not.
+    begun: Mutex<Vec<(String, String)>>,
     faults: Faults,
     options: GcsOptions,
     /// Of buckets that are not in the US.
@@ -96,6 +98,7 @@ impl GcsDouble {
         let shared = Arc::new(Shared {
             store: Mutex::new(store),
             requests: Mutex::default(),
+            begun: Mutex::default(),
             faults: Faults::default(),
             options,
             locations: Mutex::default(),
@@ -121,6 +124,12 @@ impl GcsDouble {
     /// Every request so far, in the order in which they were answered.
     pub fn requests(&self) -> Vec<GcsRequest> {
         self.shared.requests.lock().unwrap().clone()
+    }
+
+    /// Whether such a request has come, answered or not.
+    pub fn has_begun(&self, method: &str, prefix: &str) -> bool {
+        let begun = self.shared.begun.lock().unwrap();
+        begun.iter().any(|(other, key)| other == method && key.starts_with(prefix))
     }
 
     pub fn clear_requests(&self) {
@@ -185,6 +194,7 @@ async fn answer(
         _ => &call.key,
     };
     let request = (call.method.as_str(), target.as_str());
+    shared.begun.lock().unwrap().push((call.method.to_string(), call.key.clone()));
     let refuse = |status| Refusal::Told(status).into_response();
     let apply = || shared.apply(&call).unwrap_or_else(IntoResponse::into_response);
     let (response, status) = shared.faults.answer(request, &connection, refuse, apply).await;
