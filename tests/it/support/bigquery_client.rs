@@ -17,7 +17,9 @@ impl Authenticator for NoToken {
 
 /// A client without credentials for the emulator or double at that address.
 pub async fn connect(url: &str) -> Client {
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    // A connection for each call: the emulator closes idle ones just when they are used again, and this client, unlike
+    // the program's, does not ask twice.
+    let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap();
     let mut builder = ClientBuilder::new();
     builder.with_v2_base_url(format!("{url}/bigquery/v2")).with_client(http);
     builder.build_from_authenticator(Arc::new(NoToken)).await.unwrap()
