@@ -43,8 +43,14 @@ impl Extractor {
         }
         let decoder = Arc::new(Decoder::new(&[feed]));
         let mut pager = self.client.pages(request.clone(), cursor.clone());
-        let (mut days, mut pages, mut more) = (BTreeSet::new(), 0, false);
-        while let Some(page) = pager.next().await.map_err(api)? {
+        let (mut days, mut pages) = (BTreeSet::new(), 0);
+        let mut more;
+        loop {
+            let Some(page) = pager.next().await.map_err(api)? else {
+                // A stream without end promises more even where it is left.
+                more = false;
+                break;
+            };
             pages += 1;
             more = page.has_next;
             if page.cursor.is_some() {

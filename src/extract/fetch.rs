@@ -57,6 +57,8 @@ pub(super) struct End {
     pub(super) position: Option<Position>,
     /// Whether there is more behind it.
     pub(super) more: bool,
+    /// Why there is nothing, where the parent that was asked for is not known.
+    gone: Option<SamsaraError>,
 }
 
 /// One request, or a part of its window.
@@ -264,13 +266,15 @@ impl Extractor {
         let walk = itinerary.walk;
         let together = if walk.is_fan_out() { self.note_every.saturating_mul(FAN_OUT_NOTES) } else { 1 };
         let (mut end, mut unnoted) = (End::default(), 0);
+        // An endpoint that knows no parent at all is not there; one that lacks some has lost those.
+        let (mut knows_any, mut gone) = (itinerary.next > 0, None);
         loop {
             // A request that is alone can be noted in its middle: what it needs is what is left now.
             let before = (!walk.is_fan_out() && !walk.is_feed()).then(|| itinerary.progress());
             let start = itinerary.start.take();
             let stretches = itinerary.take(usize::try_from(together).unwrap_or(usize::MAX));
             if stretches.is_empty() {
-                return Ok(end);
+                return gone.filter(|_| !knows_any).map_or(Ok(end), Err);
             }
             let (mut starts, plan, noted) = (start.into_iter(), &itinerary, before.as_ref());
             let jobs = stretches.iter().map(|stretch| (*stretch, starts.next()));
@@ -287,7 +291,11 @@ impl Extractor {
                 match fetched {
                     Fetched::TooMuch { halves, .. } => again.extend(halves),
                     Fetched::Whole { .. } if spoiled => again.push(stretch),
-                    Fetched::Whole { end: found, .. } => end = found,
+                    Fetched::Whole { end: found, .. } => {
+                        knows_any |= found.gone.is_none();
+                        gone = found.gone.clone().or(gone);
+                        end = found;
+                    }
                 }
             }
             itinerary.put_back(again);
@@ -297,7 +305,7 @@ impl Extractor {
                 return Ok(End::default());
             }
             let worth_it = unnoted >= self.note_every || !itinerary.rest.is_empty();
-            if worth_it && !walk.is_feed() && itinerary.first().is_some() {
+            if worth_it && !walk.is_feed() && itinerary.first().is_some() && (knows_any || gone.is_none()) {
                 unnoted = 0;
                 if pages.send(Arrival::Note(itinerary.progress())).await.is_err() {
                     return Ok(End::default());
@@ -351,7 +359,7 @@ impl Extractor {
             (cursor, *sent) = (Some(start.cursor), start.pages);
         }
         let mut pager = self.client.pages((*request).clone(), cursor.clone()).after(*sent);
-        let mut more = false;
+        let (mut more, mut gone) = (false, None);
         loop {
             let page = match pager.next().await {
                 Ok(Some(page)) => page,
@@ -360,7 +368,10 @@ impl Extractor {
                     break;
                 }
                 // A parent that is gone since its list was read has no rows.
-                Err(SamsaraError::NotFound { .. }) if parent.is_some() => break,
+                Err(error @ SamsaraError::NotFound { .. }) if parent.is_some() => {
+                    gone = Some(error);
+                    break;
+                }
                 Err(error) => return Err(error),
             };
             if page.cursor.is_some() {
@@ -386,7 +397,7 @@ impl Extractor {
                 }
             }
         }
-        Ok(End { position: cursor.map(|cursor| (request.query.clone(), cursor)), more })
+        Ok(End { position: cursor.map(|cursor| (request.query.clone(), cursor)), more, gone })
     }
 }
 

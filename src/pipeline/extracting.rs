@@ -15,7 +15,7 @@ use crate::events::Event;
 use crate::extract::{Changes, ExtractError, Extracted, Extractor, Position, Scope, Walk, WalkOutcome, raw_schema};
 use crate::plan::{PlannedScope, PlannedWalk};
 use crate::samsara::{Client, IN_A_CIRCLE, SamsaraError};
-use crate::state::{Failure, Feed, PartitionState, RawState, SourceHandle, Unfinished};
+use crate::state::{Failure, Feed, PartitionState, RawState, SourceHandle, SourceState, Unfinished};
 use crate::store::layout::Partition;
 use crate::store::{ObjectRef, StoreError};
 use crate::transform::{QueryTable, query};
@@ -182,7 +182,7 @@ async fn commit_changes(
 ) -> Result<(), Error> {
     let (query, cursor) = changes.position.clone();
     let position = Feed { query, cursor, at: began, since: None };
-    // A day that was never read whole is read anyway.
+    // A day of which nothing is known is read anyway; one that was read half must not go on from its note.
     let days: Vec<Partition> = changes.days.iter().copied().map(Partition::Day).collect();
     let moved = handle.look(|state| is_moved(state.feed.as_ref(), &position));
     if moved || !days.is_empty() {
@@ -190,7 +190,7 @@ async fn commit_changes(
         handle
             .commit(move |state| {
                 for day in days {
-                    if state.partition(day).is_some_and(|found| found.raw.is_some()) {
+                    if state.partition(day).is_some() {
                         state.partition_mut(day).changed = Some(at);
                     }
                 }
@@ -274,16 +274,41 @@ async fn read_on(run: &Run, extractor: &Extractor, walk: &Arc<Walk>) -> Result<W
     };
     let handle = run.states.source(&first.name).await?;
     let now = chrono::Utc::now();
+    // When any of the walk's days was last found to have changed.
+    let mut changed = None;
+    if let Scope::Days(days) = &walk.scope {
+        for source in &walk.sources {
+            let handle = run.states.source(&source.name).await?;
+            let of = |state: &SourceState| {
+                days.iter().filter_map(|day| state.partition(Partition::Day(*day))?.changed).max()
+            };
+            changed = changed.max(handle.look(of));
+        }
+    }
     let before = handle.look(|state| {
         let found = state.partition(partition)?;
         let is_current = |note: &Unfinished| match partition {
             // A list of two times is a list of none.
             Partition::Snapshot => now - note.extracted_at < LIST_NOTE_LIVES,
-            // A day that has changed since is not half read any more.
-            Partition::Day(_) => found.changed.is_none_or(|changed| changed <= note.extracted_at),
+            // A day that has changed since is not half read any more, and cursors live 30 days.
+            Partition::Day(_) => {
+                changed.is_none_or(|changed| changed <= note.extracted_at)
+                    && now - note.extracted_at < chrono::TimeDelta::days(29)
+            }
         };
         found.unfinished.clone().filter(is_current)
     });
+    let before = match before {
+        Some(note) => {
+            let objects: Vec<ObjectRef> = note.objects().cloned().collect();
+            match run.raw.expect(&objects).await {
+                Ok(()) => Some(note),
+                Err(StoreError::Lost { .. }) => None,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        None => None,
+    };
     let read = async |resume: Option<Unfinished>| {
         let (notes, mut noted) = mpsc::channel::<Unfinished>(1);
         let keep = async {
@@ -480,7 +505,11 @@ async fn discard(run: &Run, objects: &[ObjectRef]) {
 /// The ids of a parent's committed snapshot, sorted.
 async fn parents(run: &Run, source: &str, field: &str) -> Result<Vec<String>, Error> {
     let handle = run.states.source(source).await?;
-    let raw = handle.look(|state| state.partition(Partition::Snapshot).and_then(|partition| partition.raw.clone()));
+    // Ids of an older list would leave out who has come since, and the days would count as read.
+    let raw = handle.look(|state| {
+        let found = state.partition(Partition::Snapshot).filter(|partition| partition.failure.is_none());
+        found.and_then(|partition| partition.raw.clone())
+    });
     let (Some(raw), Some(declared)) = (raw, run.catalog.source(source)) else {
         return Err(Error::Usage(format!("its parent {source} could not be read, so there are no ids to ask for")));
     };

@@ -222,7 +222,8 @@ pub async fn make(catalog: &Catalog, states: &StateStore, wish: Wish, now: DateT
         let handle = states.source(&parent.source).await?;
         let fresh = handle.look(|state| {
             let raw = state.partition(Partition::Snapshot).and_then(|partition| partition.raw.as_ref());
-            raw.is_some_and(|raw| raw.extracted_at + TimeDelta::hours(ROSTER_HOURS) > now)
+            let failed = state.partition(Partition::Snapshot).is_some_and(|partition| partition.failure.is_some());
+            !failed && raw.is_some_and(|raw| raw.extracted_at + TimeDelta::hours(ROSTER_HOURS) > now)
         });
         if !fresh && let Some(parent) = catalog.source(&parent.source) {
             snapshots.insert(&parent.name);
@@ -340,7 +341,12 @@ fn days_to_read(source: &Source, state: &SourceState, wish: &Wish, now: DateTime
     });
     // Days that a feed has named, however long ago they were.
     let changed = state.changed_days().filter(|day| is_asked(dates, *day));
-    let wanted: BTreeSet<NaiveDate> = unsettled.chain(changed).collect();
+    // And days between those that are known, which an earlier run has asked for in vain or was not left the time for.
+    let known = state.partitions.keys().filter_map(|key| Partition::parse(key)?.day()).min().unwrap_or(start);
+    let is_unread =
+        |day: &NaiveDate| state.partition(Partition::Day(*day)).is_none_or(|partition| partition.raw.is_none());
+    let gaps = days(if dates.start.is_none() { known.min(start) } else { start }, start.min(end)).filter(is_unread);
+    let wanted: BTreeSet<NaiveDate> = unsettled.chain(changed).chain(gaps).collect();
     (wanted.into_iter().collect(), complete)
 }
 

@@ -76,10 +76,15 @@ impl Limits {
             }
             turn
         };
+        let begun = Instant::now();
         tokio::time::sleep_until(turn).await;
         loop {
             limiter.rate.until_ready().await;
             self.token.until_ready().await;
+            let wait_ms = begun.elapsed().as_millis() as u64;
+            if wait_ms > 0 {
+                tracing::debug!(endpoint, wait_ms, "request waited for its turn");
+            }
             let paused = *limiter.paused_until.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             match paused {
                 Some(until) if until > Instant::now() => {

@@ -298,7 +298,8 @@ impl SourceState {
 
     /// Days that are complete, and changed since.
     pub fn changed_days(&self) -> impl Iterator<Item = NaiveDate> {
-        let changed = self.partitions.iter().filter(|(_, partition)| partition.changed.is_some());
+        let changed =
+            self.partitions.iter().filter(|(_, partition)| partition.changed.is_some() && partition.raw.is_some());
         changed.filter_map(|(key, _)| Partition::parse(key)?.day())
     }
 
