@@ -457,6 +457,27 @@ mod tests {
     }
 
     #[test]
+    fn without_a_first_date_gaps_between_known_days_are_read_however_old_they_are() {
+        let catalog = Catalog::open(None).unwrap();
+        let source = catalog.source("fleet_vehicle_stats_gps").unwrap();
+        let mut state = SourceState::new(&source.name);
+        for day in ["2026-09-01", "2026-09-03", "2026-11-23"] {
+            read_at(&mut state, day, "2026-11-24T00:00:00Z");
+        }
+        // Tried in vain: known, and not read.
+        state.partition_mut(Partition::Day(parse_date("2026-08-30").unwrap()));
+        let wish = Wish { dates: Dates::parse(None, Some("2026-11-24")).unwrap(), ..dates("2026-01-01", "2026-01-02") };
+        let (wanted, _) = days_to_read(source, &state, &wish, now());
+        let all = days(parse_date("2026-08-30").unwrap(), parse_date("2026-11-24").unwrap());
+        let read = ["2026-09-01", "2026-09-03"].map(|day| parse_date(day).unwrap());
+        // The last one is read again, because it may still change.
+        assert_eq!(wanted, all.filter(|day| !read.contains(day)).collect::<Vec<_>>());
+        // Who names a first day gets that and no more.
+        let (wanted, _) = days_to_read(source, &state, &dates("2026-11-22", "2026-11-24"), now());
+        assert_eq!(wanted.len(), 2);
+    }
+
+    #[test]
     fn the_future_is_not_asked_for() {
         let catalog = Catalog::open(None).unwrap();
         let source = catalog.source("fleet_trips").unwrap();

@@ -20,6 +20,7 @@ mod dead_cursors;
 mod dead_endpoint;
 mod demo;
 mod documentation;
+mod fan_out;
 mod faults;
 mod first_loads;
 mod fixtures;
