@@ -9,7 +9,7 @@ use object_store::ObjectStoreExt;
 use tokio::sync::mpsc;
 
 use super::{Ready, Run, ends_run};
-use crate::catalog::Source;
+use crate::catalog::{Source, SourceKind};
 use crate::error::Error;
 use crate::events::Event;
 use crate::extract::{Changes, ExtractError, Extracted, Extractor, Position, Scope, Walk, WalkOutcome, raw_schema};
@@ -32,14 +32,21 @@ pub(super) async fn run(
     workers: usize,
     ready: mpsc::Sender<Ready>,
 ) -> Result<(), Error> {
-    // What was complete before is looked at meanwhile: the models may have changed.
-    let earlier = async {
-        for partition in &run.plan.committed {
+    // What was complete before is looked at meanwhile: the models may have changed. What a feed may add to, or have
+    // read again, waits: of two loads of one day at a time, the older one could be the last.
+    let may_change = |(source, _): &&Ready| {
+        let is_feed = |source: &Source| source.kind == SourceKind::Feed;
+        run.plan.feeds.contains(source) || run.catalog.source(source).is_some_and(is_feed)
+    };
+    let (later, now): (Vec<&Ready>, Vec<&Ready>) = run.plan.committed.iter().partition(may_change);
+    let send = async |partitions: Vec<&Ready>| {
+        for partition in partitions {
             if run.shutdown.is_cancelled() || ready.send(partition.clone()).await.is_err() {
                 break;
             }
         }
     };
+    let earlier = send(now);
     let walks = async {
         let Some(client) = client else { return Ok(()) };
         let extractor = Extractor {
@@ -69,6 +76,8 @@ pub(super) async fn run(
     if result.is_err() {
         run.shutdown.cancel();
     }
+    let walked = std::mem::take(&mut *run.walked.lock().unwrap_or_else(PoisonError::into_inner));
+    send(later.into_iter().filter(|partition| !walked.contains(partition)).collect()).await;
     result
 }
 
@@ -110,6 +119,7 @@ async fn one(
         }
     };
     for partition in partitions {
+        run.walked.lock().unwrap_or_else(PoisonError::into_inner).insert(partition.clone());
         // The stage behind is gone only when the run is being stopped.
         let _ = ready.send(partition).await;
     }

@@ -67,6 +67,8 @@ struct Run {
     plan: Plan,
     /// Sources that the token or the organisation does not have: asking again for another day is of no use.
     ended: Mutex<BTreeSet<String>>,
+    /// Partitions that walks of this run have handed on.
+    walked: Mutex<BTreeSet<Ready>>,
 }
 
 /// A partition whose raw rows are committed, on its way to the models.
@@ -226,6 +228,7 @@ impl Pipeline {
             note_every: self.config.checkpoint_pages.max(1),
             plan,
             ended: Mutex::default(),
+            walked: Mutex::default(),
         });
         let (ready, committed) = mpsc::channel::<Ready>(QUEUE);
         let (flat, loadable) = mpsc::channel(QUEUE);
