@@ -11,9 +11,9 @@ use chrono::NaiveDate;
 
 use super::decode::{Decoder, Stamp};
 use super::ownership::days_of;
-use super::walk::{ExtractError, Extractor};
+use super::walk::{ExtractError, Extractor, Position};
 use crate::catalog::Source;
-use crate::samsara::{Page, Request, SamsaraError};
+use crate::samsara::{Page, Request, SamsaraError, Watch};
 
 /// What a feed has told since the position before.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct Changes {
     /// Days that readings have arrived for.
     pub days: BTreeSet<NaiveDate>,
     /// Query and cursor to come back with.
-    pub position: (String, String),
+    pub position: Position,
     /// Whether there is more behind the position.
     pub more: bool,
 }
@@ -31,7 +31,12 @@ impl Extractor {
     ///
     /// Without a position, the feed gives the last reading of each vehicle, however old it is: that is no change. All
     /// of it is passed over at once, for the sake of the position behind it.
-    pub async fn changes(&self, feed: &Source, resume: Option<(String, String)>) -> Result<Changes, ExtractError> {
+    pub async fn changes(
+        &self,
+        feed: &Source,
+        resume: Option<Position>,
+        watch: &Watch,
+    ) -> Result<Changes, ExtractError> {
         let api = |error| ExtractError::Api { tables: feed.name.clone(), scope: "(changed days)".into(), error };
         let Some(mut request) = Request::render(&[feed], None, None, &[]) else {
             return Err(api(SamsaraError::Setup("the feed cannot be asked".into())));
@@ -42,17 +47,11 @@ impl Extractor {
             (request.query, cursor) = (query, Some(from));
         }
         let decoder = Arc::new(Decoder::new(&[feed]));
-        let mut pager = self.client.pages(request.clone(), cursor.clone());
+        let mut pager = self.client.pages(request.clone(), cursor.clone()).watched(watch);
         let (mut days, mut pages) = (BTreeSet::new(), 0);
-        let mut more;
         loop {
-            let Some(page) = pager.next().await.map_err(api)? else {
-                // A stream without end promises more even where it is left.
-                more = false;
-                break;
-            };
+            let Some(page) = pager.next().await.map_err(api)? else { break };
             pages += 1;
-            more = page.has_next;
             if page.cursor.is_some() {
                 cursor.clone_from(&page.cursor);
             }
@@ -64,7 +63,7 @@ impl Extractor {
             }
         }
         match cursor {
-            Some(cursor) => Ok(Changes { days, position: (request.query, cursor), more: more && !cold }),
+            Some(cursor) => Ok(Changes { days, position: (request.query, cursor), more: pager.has_more() }),
             None => Err(api(SamsaraError::BadPage {
                 endpoint: request.path,
                 query: request.query,

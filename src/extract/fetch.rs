@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::walk::{Extractor, Position, Scope, Walk};
 use crate::catalog::{Source, SourceKind, TimeFormat};
-use crate::samsara::{Page, Request, SamsaraError, Window};
+use crate::samsara::{Page, Request, SamsaraError, Watch, Window};
 use crate::state::{Resume, Unfinished, UnfinishedWindow};
 
 /// Requests that one fan-out has under way; the endpoint's rate holds for all of them.
@@ -326,8 +326,11 @@ impl Extractor {
         let Some(job) = itinerary.job(stretch) else {
             return Ok((stretch, Fetched::Whole { end: End::default(), pages: 0 }));
         };
-        let limit = itinerary.walk.is_feed().then_some(self.note_every);
-        let fetched = match self.fetch_pages(job, start, limit, noted, pages, &mut sent).await {
+        let feed = match &itinerary.walk.scope {
+            Scope::Feed { watch, .. } => Some(watch),
+            _ => None,
+        };
+        let fetched = match self.fetch_pages(job, start, feed, noted, pages, &mut sent).await {
             Ok(end) => Fetched::Whole { end, pages: sent },
             Err(error) if error.asks_for_less() => {
                 let (Some(halves), Some(window)) = (itinerary.halves(stretch), stretch.window) else {
@@ -342,12 +345,12 @@ impl Extractor {
         Ok((stretch, fetched))
     }
 
-    /// The pages of one request, `limit` of them at most; counts in `sent` those that have come, also earlier.
+    /// The pages of one request, some of them if it is a feed's; counts in `sent` those that have come, also earlier.
     async fn fetch_pages(
         &self,
         job: Job,
         start: Option<Start>,
-        limit: Option<u64>,
+        feed: Option<&Watch>,
         noted: Option<&Progress>,
         pages: &mpsc::Sender<Arrival>,
         sent: &mut u64,
@@ -359,14 +362,14 @@ impl Extractor {
             (cursor, *sent) = (Some(start.cursor), start.pages);
         }
         let mut pager = self.client.pages((*request).clone(), cursor.clone()).after(*sent);
-        let (mut more, mut gone) = (false, None);
+        if let Some(watch) = feed {
+            pager = pager.watched(watch);
+        }
+        let mut gone = None;
         loop {
             let page = match pager.next().await {
                 Ok(Some(page)) => page,
-                Ok(None) => {
-                    more = false;
-                    break;
-                }
+                Ok(None) => break,
                 // A parent that is gone since its list was read has no rows.
                 Err(error @ SamsaraError::NotFound { .. }) if parent.is_some() => {
                     gone = Some(error);
@@ -377,17 +380,16 @@ impl Extractor {
             if page.cursor.is_some() {
                 cursor.clone_from(&page.cursor);
             }
-            more = page.has_next;
             let arrived = Arrived { page, request: request.clone(), parent: parent.clone(), asked };
             if pages.send(Arrival::Page(Box::new(arrived))).await.is_err() {
                 return Ok(End::default());
             }
             *sent += 1;
-            if more && limit == Some(*sent) {
+            if feed.is_some() && *sent >= self.note_every {
                 break;
             }
             if let (Some(progress), Some(cursor)) = (noted, &cursor)
-                && more
+                && pager.has_more()
                 && sent.is_multiple_of(self.note_every)
             {
                 let resume = Resume { query: request.identity(), cursor: cursor.clone(), pages: *sent };
@@ -397,7 +399,7 @@ impl Extractor {
                 }
             }
         }
-        Ok(End { position: cursor.map(|cursor| (request.query.clone(), cursor)), more, gone })
+        Ok(End { position: cursor.map(|cursor| (request.query.clone(), cursor)), more: pager.has_more(), gone })
     }
 }
 

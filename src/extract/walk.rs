@@ -17,7 +17,7 @@ use super::ownership::{day_window, owned_by};
 use super::sink::{Before, Sink};
 use crate::catalog::{Source, SourceKind};
 use crate::events::{Event, Observer};
-use crate::samsara::{Client, Page, SamsaraError, Window};
+use crate::samsara::{Client, Page, SamsaraError, Watch, Window};
 use crate::state::Unfinished;
 use crate::store::layout::{Partition, RunId};
 use crate::store::{Bucket, ObjectRef, StoreError};
@@ -37,7 +37,7 @@ pub struct Walk {
 }
 
 /// The part of a source that a walk reads.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub enum Scope {
     /// The whole list.
     Snapshot,
@@ -49,6 +49,8 @@ pub enum Scope {
         resume: Option<Position>,
         /// Where a feed without cursor begins.
         since: DateTime<Utc>,
+        /// What its pages have shown so far.
+        watch: Watch,
     },
 }
 

@@ -12,9 +12,9 @@ use super::{Ready, Run, ends_run};
 use crate::catalog::{Source, SourceKind};
 use crate::error::Error;
 use crate::events::Event;
-use crate::extract::{Changes, ExtractError, Extracted, Extractor, Position, Scope, Walk, WalkOutcome, raw_schema};
+use crate::extract::{Changes, ExtractError, Extracted, Extractor, Scope, Walk, WalkOutcome, raw_schema};
 use crate::plan::{PlannedScope, PlannedWalk};
-use crate::samsara::{Client, IN_A_CIRCLE, SamsaraError};
+use crate::samsara::{Client, SamsaraError, Watch};
 use crate::state::{Failure, Feed, PartitionState, RawState, SourceHandle, SourceState, Unfinished};
 use crate::store::layout::Partition;
 use crate::store::{ObjectRef, StoreError};
@@ -130,23 +130,26 @@ async fn one(
 async fn changed_days(run: &Run, extractor: &Extractor, name: &str) -> Result<(), Error> {
     let Some(feed) = run.catalog.source(name).and_then(Source::change_feed) else { return Ok(()) };
     let handle = run.states.source(name).await?;
-    let mut seen = BTreeSet::new();
+    let mut watch = Watch::default();
+    let mut is_refused = false;
     loop {
         if run.shutdown.is_cancelled() {
             return Ok(());
         }
         let began = chrono::Utc::now();
         let resume = handle.look(|state| state.feed.clone()).filter(|before| crate::plan::is_alive(before, began));
-        let resume = resume.map(|before| (before.query, before.cursor));
+        let resume = resume.filter(|_| !is_refused).map(|before| (before.query, before.cursor));
+        let is_cold = resume.is_none();
         let result = tokio::select! {
             () = run.shutdown.cancelled() => return Ok(()),
-            result = extractor.changes(&feed, resume.clone()) => result,
+            result = extractor.changes(&feed, resume, &watch) => result,
         };
         let changes = match result {
             Ok(changes) => changes,
-            Err(error) if is_dead_cursor(&error) && resume.is_some() => {
-                tracing::warn!(source = name, %error, "cursor dropped: late data until now is found by no feed");
-                handle.commit(|state| state.feed = None).await?;
+            Err(error) if is_dead_cursor(&error) && !is_cold => {
+                tracing::warn!(source = name, %error, "cursor dropped, the feed of changed days begins anew");
+                // The position stays until there is another: it tells since when nothing is known.
+                (is_refused, watch) = (true, Watch::default());
                 continue;
             }
             Err(error) => {
@@ -164,36 +167,33 @@ async fn changed_days(run: &Run, extractor: &Extractor, name: &str) -> Result<()
                 return Ok(());
             }
         };
-        commit_changes(&handle, &changes, began).await?;
+        commit_changes(&handle, &changes, began, is_cold).await?;
         if !changes.more {
-            return Ok(());
-        }
-        if !seen.insert(changes.position.clone()) {
-            run.failed(name, None, &in_a_circle(Some(&feed), &"(changed days)", changes.position).into());
             return Ok(());
         }
     }
 }
 
-/// A feed that leads back to where it was before.
-fn in_a_circle(source: Option<&Source>, scope: &impl std::fmt::Display, position: Position) -> ExtractError {
-    let endpoint = source.map(|source| source.endpoint.clone()).unwrap_or_default();
-    let (query, _) = position;
-    let error = SamsaraError::BadPage { endpoint, query, page: 0, reason: IN_A_CIRCLE.into() };
-    let tables = source.map(|source| source.name.clone()).unwrap_or_default();
-    ExtractError::Api { tables, scope: scope.to_string(), error }
-}
-
-/// Marks the days that are complete and have changed, and moves the feed's position, in one commit.
+/// Marks the days that have changed, and moves the feed's position, in one commit.
+///
+/// Where the feed began without a position, the days are marked that late data may have reached since the one before.
 async fn commit_changes(
     handle: &SourceHandle,
     changes: &Changes,
     began: chrono::DateTime<chrono::Utc>,
+    is_cold: bool,
 ) -> Result<(), Error> {
     let (query, cursor) = changes.position.clone();
     let position = Feed { query, cursor, at: began, since: None };
     // A day of which nothing is known is read anyway; one that was read half must not go on from its note.
-    let days: Vec<Partition> = changes.days.iter().copied().map(Partition::Day).collect();
+    let mut days: Vec<Partition> = changes.days.iter().copied().map(Partition::Day).collect();
+    if is_cold {
+        days.extend(handle.look(crate::plan::untold).into_iter().map(Partition::Day));
+        if let (Some(first), Some(last)) = (days.iter().min(), days.iter().max()) {
+            let (source, days) = (handle.look(|state| state.source.clone()), days.len());
+            tracing::warn!(source, days, %first, %last, "no feed has told of late data meanwhile: days are read again");
+        }
+    }
     let moved = handle.look(|state| is_moved(state.feed.as_ref(), &position));
     if moved || !days.is_empty() {
         let at = chrono::Utc::now();
@@ -252,7 +252,9 @@ async fn read(run: &Run, extractor: &Extractor, planned: &PlannedWalk) -> Result
     let scope = match &planned.scope {
         PlannedScope::Snapshot => Scope::Snapshot,
         PlannedScope::Days(days) => Scope::Days(days.clone()),
-        PlannedScope::Feed { resume, since } => Scope::Feed { resume: resume.clone(), since: *since },
+        PlannedScope::Feed { resume, since } => {
+            Scope::Feed { resume: resume.clone(), since: *since, watch: Watch::default() }
+        }
     };
     let walk = Arc::new(Walk { sources, scope, parents });
     if let Scope::Feed { .. } = &walk.scope {
@@ -319,10 +321,14 @@ async fn read_on(run: &Run, extractor: &Extractor, walk: &Arc<Walk>) -> Result<W
         }
         None => None,
     };
-    let read = async |resume: Option<Unfinished>| {
+    let goes_on = before.is_some();
+    let read = async |resume: Option<Unfinished>, keeps_notes: bool| {
         let (notes, mut noted) = mpsc::channel::<Unfinished>(1);
         let keep = async {
             while let Some(note) = noted.recv().await {
+                if !keeps_notes {
+                    continue;
+                }
                 handle.commit(move |state| state.partition_mut(partition).unfinished = Some(note)).await?;
             }
             Ok::<_, Error>(())
@@ -332,12 +338,18 @@ async fn read_on(run: &Run, extractor: &Extractor, walk: &Arc<Walk>) -> Result<W
         kept?;
         Ok::<_, Error>(outcome?)
     };
-    match read(before).await {
+    match read(before, true).await {
         // The cursor goes, and the pages before it with it: the walk begins again, once.
         Err(Error::Extract(error)) if is_dead_cursor(&error) => {
             tracing::warn!(source = walk.tables(), %error, "cursor dropped, partition begins again");
             handle.commit(move |state| state.partition_mut(partition).unfinished = None).await?;
-            read(None).await
+            read(None, true).await
+        }
+        // Not one of the answers that mean a dead cursor, so its note stays. Should it be one all the same, the walk
+        // can do without; if not, that costs a request or two.
+        Err(Error::Extract(error)) if goes_on && is_refused(&error) => {
+            tracing::warn!(source = walk.tables(), %error, "read from the beginning, the cursor is kept until that is done");
+            read(None, false).await
         }
         other => other,
     }
@@ -347,30 +359,30 @@ fn is_dead_cursor(error: &ExtractError) -> bool {
     matches!(error.api(), Some(SamsaraError::CursorRefused { .. }))
 }
 
+fn is_refused(error: &ExtractError) -> bool {
+    matches!(error.api(), Some(SamsaraError::Refused { status: 400, .. }))
+}
+
 /// A feed, some pages at a time, each committed with the position behind them.
 ///
 /// A cursor that was forgotten is dropped together with its query, and the feed begins again at `since`, once.
 async fn read_feed(run: &Run, extractor: &Extractor, mut walk: Arc<Walk>) -> Result<Vec<Ready>, Error> {
     let mut partitions = Vec::new();
     let mut restarted = false;
-    let mut seen = BTreeSet::new();
-    while let Scope::Feed { resume, since } = &walk.scope {
-        let since = *since;
+    while let Scope::Feed { resume, since, watch } = &walk.scope {
+        let (since, watch) = (*since, watch.clone());
         let scope = match extractor.read(walk.clone(), None, None).await {
             Ok(outcome) => {
                 commit_feed(run, &walk, &outcome, since).await?;
                 let position = outcome.feed.clone().filter(|_| outcome.more);
                 partitions.extend(ready(outcome));
                 let Some(position) = position else { break };
-                if !seen.insert(position.clone()) {
-                    return Err(in_a_circle(walk.sources.first(), &walk.scope, position).into());
-                }
-                Scope::Feed { resume: Some(position), since }
+                Scope::Feed { resume: Some(position), since, watch }
             }
             Err(error) if is_dead_cursor(&error) && resume.is_some() && !restarted => {
                 tracing::warn!(source = walk.tables(), %error, "cursor dropped, feed begins again");
                 restarted = true;
-                Scope::Feed { resume: None, since }
+                Scope::Feed { resume: None, since, watch: Watch::default() }
             }
             Err(error) => return Err(error.into()),
         };

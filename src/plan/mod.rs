@@ -18,6 +18,8 @@ pub use selection::{Selection, SelectionError, names_in_file};
 
 /// Feed cursors live 30 days; one that is nearly that old is not trusted.
 const CURSOR_DAYS: i64 = 29;
+/// How many days after a day readings of it are expected, where no feed tells. Vehicles out of coverage come back.
+const LATE_DAYS: u64 = 30;
 /// A list of parents older than this is read again before a fan-out.
 const ROSTER_HOURS: i64 = 24;
 
@@ -54,7 +56,8 @@ pub struct Wish {
     pub dates: Dates,
     /// Which stages.
     pub stages: BTreeSet<Stage>,
-    /// Read every asked day again, complete or not; positions of feeds are neither used nor moved.
+    /// Read every asked day again, complete or not. Positions of feeds are neither used nor moved; but a feed of
+    /// changed days that has none is given one first, for what comes behind the days that are read.
     pub historical: bool,
 }
 
@@ -199,7 +202,8 @@ pub async fn make(catalog: &Catalog, states: &StateStore, wish: Wish, now: DateT
                     if !days.is_empty() {
                         wanted.insert(&source.name, days);
                     }
-                    if source.changes.is_some() && !wish.historical {
+                    let has_position = state.feed.as_ref().is_some_and(|feed| is_alive(feed, now));
+                    if source.changes.is_some() && !(wish.historical && has_position) {
                         plan.feeds.push(source.name.clone());
                     }
                 }
@@ -278,6 +282,18 @@ async fn estimate(catalog: &Catalog, states: &StateStore, plan: &Plan) -> Result
 /// Whether a feed's cursor is young enough to be trusted.
 pub fn is_alive(feed: &Feed, now: DateTime<Utc>) -> bool {
     now - feed.at < TimeDelta::days(CURSOR_DAYS)
+}
+
+/// The complete days that may lack readings of which no feed has told: such as came when they had been read already,
+/// after the last position of the source's feed (if it ever had one), and at most 30 days behind the day.
+pub fn untold(state: &SourceState) -> Vec<NaiveDate> {
+    let told = state.feed.as_ref().map(|feed| feed.at);
+    let complete = state.complete().filter_map(|(partition, raw)| Some((partition.day()?, raw.extracted_at)));
+    let is_untold = |(day, read): &(NaiveDate, DateTime<Utc>)| {
+        let late = *day + Days::new(1 + LATE_DAYS);
+        told.max(Some(*read)) < Some(late.and_time(chrono::NaiveTime::MIN).and_utc())
+    };
+    complete.filter(is_untold).map(|(day, _)| day).collect()
 }
 
 /// The walks over days that feeds have named since the plan was made, and that it does not have.

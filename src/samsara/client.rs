@@ -1,7 +1,5 @@
 //! The HTTP client: sends, waits, tries again, and hands out pages.
 
-use std::collections::HashSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,15 +15,13 @@ use super::limit::{Limits, Pass};
 use super::page::{Page, cut};
 use super::request::Request;
 use super::retry::{backoff, is_transient, retry_after};
+use super::watch::Watch;
 use crate::config::{REGIONS, RetryConfig, SamsaraConfig, Secret};
 use crate::events::{Event, Observer};
 use crate::json::Scanner;
 
 /// The API version that the declared schemas were written against; Samsara recommends always sending it.
 const API_VERSION: &str = "2025-10-23";
-/// A walk that sees this many pages in a row with nothing new, each promising another, is not going to end.
-const MAX_STALE_PAGES: u32 = 1000;
-
 /// A client of one organisation's API; clones share connections and rates.
 #[derive(Clone)]
 pub struct Client {
@@ -115,17 +111,7 @@ impl Client {
 
     /// The pages of `request`, from the start or from a stored cursor.
     pub fn pages(&self, request: Request, cursor: Option<String>) -> Pager {
-        Pager {
-            client: self.clone(),
-            request,
-            cursor,
-            number: 0,
-            empty: 0,
-            stale: 0,
-            last: 0,
-            seen: HashSet::new(),
-            ended: false,
-        }
+        Pager { client: self.clone(), request, cursor, number: 0, watch: Watch::default(), ended: false }
     }
 
     /// Asks `/me`, which needs no scope: `Err` holds the id of the refused request.
@@ -255,7 +241,9 @@ impl Client {
             return match is_whole(&body) {
                 Ok(()) => Ok(Ok(body)),
                 Err(reason) => {
-                    let reason = format!("{} with a body that is no whole JSON document: {reason}", status.as_u16());
+                    let id = id_of(&headers).map(|id| format!(", request {id}")).unwrap_or_default();
+                    let status = status.as_u16();
+                    let reason = format!("{status}{id} with a body that is no whole JSON document: {reason}");
                     Err((reason, Cause::Body))
                 }
             };
@@ -266,7 +254,6 @@ impl Client {
 
 impl Answer {
     fn read(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
-        let header = |name| headers.get(name).and_then(|value: &reqwest::header::HeaderValue| value.to_str().ok());
         let parsed: ErrorBody = serde_json::from_slice(body).unwrap_or_default();
         let message = if parsed.message.is_empty() {
             String::from_utf8_lossy(&body[..body.len().min(200)]).trim().replace('\n', " ")
@@ -276,13 +263,18 @@ impl Answer {
         Self {
             status,
             message,
-            request_id: parsed.request_id.or_else(|| header("Request-Id").map(str::to_string)),
+            request_id: parsed.request_id.or_else(|| id_of(headers)),
             retry_after: headers
                 .get(RETRY_AFTER)
                 .and_then(|value| value.to_str().ok())
                 .and_then(|value| retry_after(value, Utc::now())),
         }
     }
+}
+
+/// Samsara's id of the request, where the body does not tell it.
+fn id_of(headers: &HeaderMap) -> Option<String> {
+    Some(headers.get("Request-Id")?.to_str().ok()?.to_string())
 }
 
 /// Whether the body is one JSON object or list, from its first byte to its last.
@@ -313,15 +305,6 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// What is wrong with a cursor that comes a second time.
-pub(crate) const IN_A_CIRCLE: &str = "its cursor was seen before: the pages go round in a circle";
-
-fn digest(bytes: &[u8]) -> u64 {
-    let mut hash = DefaultHasher::new();
-    bytes.hash(&mut hash);
-    hash.finish()
-}
-
 /// A walk over the pages of one request.
 #[derive(Debug)]
 pub struct Pager {
@@ -329,14 +312,7 @@ pub struct Pager {
     request: Request,
     cursor: Option<String>,
     number: u64,
-    /// Empty pages in a row.
-    empty: u32,
-    /// Pages in a row that are empty or bring what the one before brought.
-    stale: u32,
-    /// Digest of the last page's records.
-    last: u64,
-    /// Digests of all cursors so far.
-    seen: HashSet<u64>,
+    watch: Watch,
     ended: bool,
 }
 
@@ -350,6 +326,17 @@ impl Pager {
     pub fn after(mut self, pages: u64) -> Self {
         self.number = pages;
         self
+    }
+
+    /// Takes its pages for the further ones of those that `watch` has seen.
+    pub fn watched(mut self, watch: &Watch) -> Self {
+        self.watch = watch.clone();
+        self
+    }
+
+    /// Whether there is another page, as far as those so far tell.
+    pub fn has_more(&self) -> bool {
+        !self.ended
     }
 
     /// The next page, or `None` after the last.
@@ -371,27 +358,11 @@ impl Pager {
         };
         let page = cut(&body, &self.request.records, &self.request.page_echoes, self.request.pagination, self.number)
             .map_err(|error| self.bad_page(error.to_string()))?;
-        self.empty = if page.is_empty { self.empty + 1 } else { 0 };
-        let records = digest(&page.records);
-        self.stale = if page.is_empty || records == self.last { self.stale + 1 } else { 0 };
-        self.last = records;
-        // A stream holds a page back now and then: one empty page that leads somewhere else is not its end yet.
-        let stands_still = page.cursor.is_none() || page.cursor == self.cursor || self.empty > 1;
-        if !page.has_next || (self.request.endless && page.is_empty && stands_still) {
-            self.ended = true;
-            return Ok(Some(page));
+        let found = self.watch.look(&page, self.cursor.as_deref(), self.request.endless);
+        match found.map_err(|reason| self.bad_page(reason))? {
+            Some(cursor) => self.cursor = Some(cursor),
+            None => self.ended = true,
         }
-        let Some(cursor) = page.cursor.clone() else {
-            return Err(self.bad_page("another page is promised, but there is no cursor to it".into()));
-        };
-        if self.cursor.as_ref() == Some(&cursor) || !self.seen.insert(digest(cursor.as_bytes())) {
-            return Err(self.bad_page(IN_A_CIRCLE.into()));
-        }
-        if self.stale >= MAX_STALE_PAGES {
-            let reason = format!("the {MAX_STALE_PAGES}th page in a row that brings nothing new promises another");
-            return Err(self.bad_page(reason));
-        }
-        self.cursor = Some(cursor);
         Ok(Some(page))
     }
 

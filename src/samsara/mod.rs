@@ -9,10 +9,11 @@ mod limit;
 mod page;
 mod request;
 mod retry;
+mod watch;
 
-pub(crate) use client::IN_A_CIRCLE;
 pub use client::{Client, Pager};
 pub use error::{Cause, SamsaraError};
 pub use page::{Page, cut_page};
 pub use request::{Request, Window};
 pub use retry::{LONGEST_RETRY_AFTER, retry_after};
+pub use watch::Watch;

@@ -1,6 +1,8 @@
 //! Servers whose pages do not lead to an end, or lead there by detours: no walk goes on for ever, none loses a row.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::extract::Query;
 use axum::{Json, Router, routing::get};
@@ -17,6 +19,8 @@ use crate::truth::{local_rows, local_tables};
 /// promises one.
 type Book = fn(u64) -> (Vec<u64>, u64, bool);
 
+/// The statistics' feed, which tells what has changed.
+const CHANGES: &str = "/fleet/vehicles/stats/feed";
 const FEED: &str = "/fleet/safety-events/audit-logs/feed";
 const LOGS: &str = "fleet_safety_events_audit_logs";
 
@@ -100,4 +104,58 @@ async fn a_feed_that_leads_back_to_where_it_was_is_left() {
     // What came before that is committed: the next run makes tables of it, each row once.
     let report = walk(&server, &program, LOGS).await;
     assert_eq!((report.failures.len(), rows(&program, LOGS).await), (1, 7), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_that_brings_nothing_new_for_ever_is_left_also_across_its_commits() {
+    let server = serve(FEED, log, |number| (vec![1], number + 1, true));
+    let program = Program::new();
+    let mut config = config(&program, server.url(), "token");
+    // A thousand pages are more than are committed at a time.
+    (config.samsara.rate_share, config.checkpoint_pages) = (1000.0, 300);
+    let report = run(config, &[LOGS], vec![], &CancellationToken::new()).await;
+    let error = report.failures.first().map(|failure| failure.error.clone()).unwrap_or_default();
+    assert!(error.contains("the 1000th page in a row that brings nothing new") && error.contains(LOGS), "{report}");
+}
+
+/// What a feed of changed days answers to those who come back: vehicles, the page behind, and whether it promises one.
+async fn come_back(book: Book) -> (RunReport, u64) {
+    let asked = Arc::new(AtomicU64::new(0));
+    let count = asked.clone();
+    let history = || async { Json(json!({"data": [], "pagination": {"endCursor": "", "hasNextPage": false}})) };
+    let feed = move |Query(query): Query<HashMap<String, String>>| async move {
+        let (ids, next, more) = match query.get("after") {
+            None => (vec![1], 1, false),
+            Some(cursor) => {
+                count.fetch_add(1, Ordering::SeqCst);
+                book(cursor.parse().unwrap())
+            }
+        };
+        let data: Vec<Value> = ids.into_iter().map(vehicle).collect();
+        Json(json!({"data": data, "pagination": {"endCursor": next.to_string(), "hasNextPage": more}}))
+    };
+    let server = Server::start(Router::new().route(HISTORY, get(history)).route(CHANGES, get(feed)));
+    let program = Program::new();
+    assert!(walk(&server, &program, TABLE).await.failures.is_empty());
+    (walk(&server, &program, TABLE).await, asked.load(Ordering::SeqCst))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_of_changed_days_is_left_where_it_leads_to_no_end() {
+    let books: [(Book, &str); 3] = [
+        (|number| (vec![number], (number + 1) % 7, true), "the pages go round in a circle"),
+        (|number| (vec![1], number + 1, true), "the 1000th page in a row that brings nothing new"),
+        (|number| (vec![number % 7], number, true), "the pages go round in a circle"),
+    ];
+    for (number, (book, told)) in books.into_iter().enumerate() {
+        let (report, _) = come_back(book).await;
+        let error = report.failures.first().map(|failure| failure.error.clone()).unwrap_or_default();
+        assert!(error.contains(told) && error.contains("(changed days)"), "{number}: {report}");
+    }
+    // An empty page that leads nowhere else is the end of a stream that promises another page for ever.
+    let (report, asked) = come_back(|number| (vec![], number, true)).await;
+    assert_eq!((report.failures.len(), asked), (0, 1), "{report}");
+    // One that leads on is not yet, a second one is.
+    let (report, asked) = come_back(|number| (vec![], number + 1, true)).await;
+    assert_eq!((report.failures.len(), asked), (0, 2), "{report}");
 }

@@ -15,7 +15,7 @@ use samsara_etl::events::{Event, Observer};
 use samsara_etl::pipeline::Pipeline;
 use samsara_etl::plan::{Dates, Selection, Stage, Wish};
 use samsara_etl::report::RunReport;
-use samsara_etl::simulator::Simulator;
+use samsara_etl::simulator::{LateData, Simulator};
 use samsara_etl::state::SourceState;
 use samsara_etl::store::layout::Partition;
 use serde_json::json;
@@ -53,7 +53,7 @@ pub(crate) async fn run(
 }
 
 /// One run in this process, over the days from the first of the year to `end`.
-async fn run_until(
+pub(crate) async fn run_until(
     end: &str,
     config: Config,
     tables: &[&str],
@@ -190,6 +190,47 @@ async fn another_plan_is_not_confused_by_a_half_read_day() {
     run(config(&program, &simulator.url(), simulator.token()), &[TABLE], vec![], &CancellationToken::new()).await;
     let asked = pages(&simulator);
     assert!(!asked[0].0.contains("after=") && asked.iter().all(|(_, status)| *status == 200), "{asked:?}");
+    is_whole(&program, &simulator, &[TABLE]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_half_read_day_begins_anew_where_its_note_is_of_no_use_any_more() {
+    for spoil in ["objects", "age"] {
+        let (simulator, program, mut before) = half_read(&[TABLE]).await;
+        let note = before.partition_mut(the_day()).unfinished.as_mut().unwrap();
+        if spoil == "age" {
+            // Cursors live 30 days.
+            note.extracted_at = Utc::now() - TimeDelta::days(29);
+            program.write(&format!("samsara-data/raw/state/{TABLE}.json"), before.to_json());
+        } else {
+            let object = note.objects().next().unwrap();
+            std::fs::remove_file(program.folder().join("samsara-data/raw").join(&object.path)).unwrap();
+        }
+        let again = config(&program, &simulator.url(), simulator.token());
+        run(again, &[TABLE], vec![], &CancellationToken::new()).await;
+        let asked = pages(&simulator);
+        assert!(!asked[0].0.contains("after=") && asked.iter().all(|(_, status)| *status == 200), "{spoil}: {asked:?}");
+        is_whole(&program, &simulator, &[TABLE]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_half_read_day_that_has_changed_since_begins_anew() {
+    let simulator = simulator(|config| {
+        config.page_size = Some(1);
+        config.latency = Some(Duration::from_millis(20));
+        let withhold = Duration::from_secs(18 * 3600);
+        config.late = Some(LateData { before: day("2024-01-02"), withhold });
+    })
+    .await;
+    let program = Program::with_simulator(&simulator);
+    let found = stopped_at(&program, &simulator, &[TABLE], HISTORY, "\"unfinished\"").await;
+    assert!(found.partition(the_day()).unwrap().unfinished.is_some());
+    // The vehicles that are done get readings, of which the feed tells.
+    simulator.release_late();
+    let again = config(&program, &simulator.url(), simulator.token());
+    run(again, &[TABLE], vec![], &CancellationToken::new()).await;
+    assert!(!pages(&simulator)[0].0.contains("after="), "{:?}", pages(&simulator));
     is_whole(&program, &simulator, &[TABLE]).await;
 }
 

@@ -1,4 +1,5 @@
-//! The 400s that a noted cursor may meet: two of them mean that it is dead, and no other may cost what it stands for.
+//! The 400s that a noted cursor may meet: two of them mean that it is dead, and no other may cost what it stands for,
+//! nor keep its day from being read.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -80,12 +81,27 @@ async fn no_other_400_costs_a_noted_cursor() {
         let error = &report.failures[0].error;
         assert!(report.failures.len() == 1 && error.contains("(400, request r-400)"), "{message}: {report}");
         assert!(error.contains(TABLE) && error.contains("2024-01-01") && error.contains(message), "{error}");
-        assert_eq!((refused.load(Ordering::SeqCst), beginnings(&simulator)), (1, 0), "{message}");
+        // The day was tried from its beginning, too.
+        assert_eq!((refused.load(Ordering::SeqCst), beginnings(&simulator)), (2, 1), "{message}");
         assert_eq!(state(&program, TABLE).unwrap().partition(the_day()).unwrap().unfinished, noted, "{message}");
         // Once the cause is gone it goes on from there.
+        simulator.clear_requests();
         let again = config(&program, &simulator.url(), simulator.token());
         run(again, &[TABLE], vec![], &CancellationToken::new()).await;
         assert_eq!(beginnings(&simulator), 0, "{message}");
+        is_whole(&program, &simulator, &[TABLE]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_is_read_from_its_beginning_where_its_cursor_is_refused_in_unknown_words() {
+    for message in ["the token has seen better days", ""] {
+        let (simulator, program, _) = half_read(&[TABLE]).await;
+        let (server, refused) = refusing(&simulator, message, 1);
+        let go_on = config(&program, server.url(), simulator.token());
+        let report = run(go_on, &[TABLE], vec![], &CancellationToken::new()).await;
+        assert!(report.failures.is_empty(), "{message}: {report}");
+        assert_eq!((refused.load(Ordering::SeqCst), beginnings(&simulator)), (1, 1), "{message}");
         is_whole(&program, &simulator, &[TABLE]).await;
     }
 }

@@ -1,11 +1,16 @@
 //! Fan-outs whose parents are not known to the API.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::{Router, routing::get};
+use chrono::{TimeDelta, Utc};
+use samsara_etl::store::layout::Partition;
 use tokio_util::sync::CancellationToken;
 
-use crate::cursors::{config, run, state, the_day};
+use crate::cursors::{config, run, run_until, state, the_day};
 use crate::program::Program;
 use crate::support::wire::Server;
 
@@ -34,4 +39,51 @@ async fn an_endpoint_that_knows_no_parent_makes_no_day_complete_and_one_that_lac
         let day = found.and_then(|state| state.partition(the_day()).cloned());
         assert_eq!(day.as_ref().is_some_and(|day| day.raw.is_some()), complete, "{known}: {day:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_could_not_be_read_gives_no_ids_until_it_was_read_again() {
+    let (shut, trips) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let (door, count) = (shut.clone(), trips.clone());
+    let roster = move || async move {
+        match door.load(Ordering::SeqCst) {
+            true => (StatusCode::BAD_REQUEST, "not today").into_response(),
+            false => ROSTER.into_response(),
+        }
+    };
+    let trips_of = move || async move {
+        count.fetch_add(1, Ordering::SeqCst);
+        r#"{"trips":[]}"#.into_response()
+    };
+    let server =
+        Server::start(Router::new().route("/fleet/vehicles", get(roster)).route("/v1/fleet/trips", get(trips_of)));
+    let program = Program::new();
+    let table = "fleet_trips";
+    let run = async |end| {
+        trips.store(0, Ordering::SeqCst);
+        let config = config(&program, server.url(), "token");
+        let report = run_until(end, config, &[table], vec![], &CancellationToken::new()).await;
+        (report, trips.load(Ordering::SeqCst), state(&program, table).unwrap().complete().count())
+    };
+    let (report, asked, complete) = run("2024-01-02").await;
+    assert_eq!((report.failures.len(), asked, complete), (0, 2, 1), "{report}");
+
+    // The list is a day old: it is read again, in vain. Its old ids would leave out who has come since.
+    let mut list = state(&program, "fleet_vehicles").unwrap();
+    list.partition_mut(Partition::Snapshot).raw.as_mut().unwrap().extracted_at -= TimeDelta::hours(25);
+    program.write("samsara-data/raw/state/fleet_vehicles.json", list.to_json());
+    shut.store(true, Ordering::SeqCst);
+    let (report, asked, complete) = run("2024-01-03").await;
+    assert_eq!((report.failures.len(), asked, complete), (2, 0, 1), "{report}");
+    assert!(report.failures.iter().any(|failure| failure.error.contains("its parent fleet_vehicles")), "{report}");
+
+    // However young it is, a list whose last reading failed is read again first.
+    let mut list = state(&program, "fleet_vehicles").unwrap();
+    list.partition_mut(Partition::Snapshot).raw.as_mut().unwrap().extracted_at = Utc::now();
+    program.write("samsara-data/raw/state/fleet_vehicles.json", list.to_json());
+    let (report, asked, complete) = run("2024-01-03").await;
+    assert_eq!((report.failures.len(), asked, complete), (2, 0, 1), "{report}");
+    shut.store(false, Ordering::SeqCst);
+    let (report, asked, complete) = run("2024-01-03").await;
+    assert_eq!((report.failures.len(), asked, complete), (0, 2, 2), "{report}");
 }

@@ -1,16 +1,19 @@
 //! Readings that reach the server days after their day was read.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use samsara_etl::events::{Event, Observer};
 use samsara_etl::simulator::{LateData, Simulator, World};
+use samsara_etl::store::layout::Partition;
 
-use crate::program::{Program, simulator};
+use crate::program::{Program, impatient, run_observed, simulator};
 use crate::truth::{compare, day};
 
 const TABLES: &[&str] =
     &["fleet_vehicle_stats_gps", "fleet_vehicle_stats_engineRpm", "fleet_vehicle_stats_engineStates"];
 const HISTORY: &str = "/fleet/vehicles/stats/history";
-const FEED: &str = "/fleet/vehicles/stats/feed";
+pub(crate) const FEED: &str = "/fleet/vehicles/stats/feed";
 
 /// A fleet whose readings of the greater part of the 3rd are not on the server yet.
 async fn fleet() -> Simulator {
@@ -28,7 +31,7 @@ fn run(dates: [&'static str; 2]) -> Vec<&'static str> {
 }
 
 /// The first days of the windows that were asked for, each once.
-fn asked(simulator: &Simulator) -> Vec<String> {
+pub(crate) fn asked(simulator: &Simulator) -> Vec<String> {
     let requests = simulator.requests();
     let queries = requests.iter().filter(|request| request.path == HISTORY).map(|request| request.query.clone());
     let mut days: Vec<String> = queries
@@ -118,7 +121,7 @@ async fn a_feed_that_fails_is_told_and_loses_no_late_day() {
     program.succeed(&all).await;
     simulator.expire_cursors();
     let ran = program.succeed(&all).await;
-    assert_eq!(ran.stderr.matches("late data until now is found by no feed").count(), TABLES.len(), "{}", ran.stderr);
+    assert_eq!(ran.stderr.matches("the feed of changed days begins anew").count(), TABLES.len(), "{}", ran.stderr);
     simulator.release_late();
     program.succeed(&all).await;
     assert_eq!(wrong(&program, simulator.world()).await, Vec::<String>::new());
@@ -126,4 +129,40 @@ async fn a_feed_that_fails_is_told_and_loses_no_late_day() {
 
 async fn fleet_without_feed() -> Simulator {
     simulator(|config| config.missing_scopes = vec![FEED.into()]).await
+}
+
+/// The models' partitions that were derived and loaded, in order.
+#[derive(Default)]
+struct Worked(Mutex<Vec<(&'static str, String, Partition)>>);
+
+impl Observer for Worked {
+    fn observe(&self, event: &Event) {
+        let worked = match event {
+            Event::PartitionTransformed { model, partition, .. } => ("derived", model.clone(), *partition),
+            Event::PartitionLoaded { model, partition, .. } => ("loaded", model.clone(), *partition),
+            _ => return,
+        };
+        self.0.lock().unwrap().push(worked);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_that_is_complete_and_changes_is_derived_and_loaded_once() {
+    let simulator = fleet().await;
+    let program = Program::with_simulator(&simulator);
+    // The days are complete, and nothing is made of them yet: all of it could begin before the feed has answered.
+    program.succeed(&[&run(["01/01/2024", "06/01/2024"])[..], &["--stages", "extract"]].concat()).await;
+    simulator.release_late();
+    let worked = Arc::new(Worked::default());
+    let config = impatient(&program, &simulator.url(), simulator.token());
+    let report = run_observed(config, TABLES, ["2024-01-01", "2024-01-06"], vec![worked.clone()]).await;
+    assert!(report.failures.is_empty(), "{report}");
+    let mut worked = std::mem::take(&mut *worked.0.lock().unwrap());
+    worked.sort();
+    let mut once = worked.clone();
+    once.dedup();
+    assert_eq!(worked, once);
+    // Five days of three tables, derived and loaded.
+    assert_eq!(worked.len(), 2 * 5 * TABLES.len());
+    assert_eq!(wrong(&program, simulator.world()).await, Vec::<String>::new());
 }

@@ -13,6 +13,7 @@ mod bigquery;
 mod chaos;
 mod check;
 mod clean;
+mod cold_feeds;
 mod command;
 mod cursor_guards;
 mod cursors;

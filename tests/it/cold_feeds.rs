@@ -1,0 +1,122 @@
+//! Feeds of changed days that begin without a position: what came late meanwhile is found all the same.
+
+use std::time::Duration;
+
+use chrono::{Days, NaiveDate, NaiveTime, TimeDelta, Utc};
+use samsara_etl::simulator::{LateData, Simulator};
+use serde_json::{Value, json};
+
+use crate::late::{FEED, asked};
+use crate::program::{Program, simulator};
+use crate::truth::compare;
+
+const TABLE: &str = "fleet_vehicle_stats_engineRpm";
+
+/// A fleet, and four days that are final once they are read. Of the second, most readings are not on the server yet.
+struct Fleet {
+    simulator: Simulator,
+    program: Program,
+    days: Vec<NaiveDate>,
+}
+
+impl Fleet {
+    async fn new() -> Self {
+        let first = Utc::now().date_naive() - Days::new(9);
+        let days: Vec<NaiveDate> = first.iter_days().take(4).collect();
+        let before = days[2].and_time(NaiveTime::MIN).and_utc();
+        let withhold = Duration::from_secs(18 * 3600);
+        let simulator = simulator(|config| {
+            config.now = None;
+            config.late = Some(LateData { before, withhold });
+        })
+        .await;
+        let program = Program::with_simulator(&simulator);
+        Self { simulator, program, days }
+    }
+
+    fn end(&self) -> NaiveDate {
+        self.days[3] + Days::new(1)
+    }
+
+    /// A run over the four days; gives the days it asked for, and what it said.
+    async fn run(&self, flags: &[&str]) -> (Vec<String>, String) {
+        self.simulator.clear_requests();
+        let (start, end) = (self.days[0].to_string(), self.end().to_string());
+        let arguments = ["run", "--start-date", &start, "--end-date", &end, "--table", TABLE];
+        let ran = self.program.succeed(&[&arguments, flags].concat()).await;
+        (asked(&self.simulator), ran.stderr)
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.days.iter().map(ToString::to_string).collect()
+    }
+
+    fn feeds_asked(&self) -> usize {
+        self.simulator.requests().iter().filter(|request| request.path == FEED).count()
+    }
+
+    async fn is_whole(&self) -> bool {
+        let midnight = |day: NaiveDate| day.and_time(NaiveTime::MIN).and_utc();
+        let (start, end) = (midnight(self.days[0]), midnight(self.end()));
+        compare(&self.program, self.simulator.world(), TABLE, start, end).await.is_ok()
+    }
+
+    /// Changes the state as time, or an older program, would have left it.
+    fn edit(&self, edit: impl FnOnce(&mut Value)) {
+        let path = format!("samsara-data/raw/state/{TABLE}.json");
+        let mut state: Value =
+            serde_json::from_slice(&std::fs::read(self.program.folder().join(&path)).unwrap()).unwrap();
+        edit(&mut state);
+        self.program.write(&path, state.to_string());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_position_that_is_lost_has_the_days_read_again_that_late_data_may_have_reached() {
+    for lose in ["refused", "old", "none"] {
+        let fleet = Fleet::new().await;
+        assert_eq!(fleet.run(&[]).await.0, fleet.names(), "{lose}");
+        fleet.simulator.release_late();
+        assert!(!fleet.is_whole().await, "{lose}");
+        match lose {
+            "refused" => fleet.simulator.expire_cursors(),
+            "old" => fleet.edit(|state| state["feed"]["at"] = json!(Utc::now() - TimeDelta::days(29))),
+            _ => fleet.edit(|state| {
+                assert!(state.as_object_mut().unwrap().remove("feed").is_some());
+            }),
+        }
+        let (asked, told) = fleet.run(&[]).await;
+        assert_eq!(asked, fleet.names(), "{lose}");
+        assert!(told.contains("no feed has told of late data meanwhile"), "{lose}: {told}");
+        assert!(fleet.is_whole().await, "{lose}");
+        // Now there is a position again.
+        assert_eq!((fleet.run(&[]).await.0, fleet.feeds_asked()), (vec![], 1), "{lose}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn days_that_were_read_long_after_they_were_over_are_not_read_again() {
+    let fleet = Fleet::new().await;
+    fleet.run(&[]).await;
+    let late = fleet.days[2] + Days::new(31);
+    fleet.edit(|state| {
+        state.as_object_mut().unwrap().remove("feed");
+        for day in &fleet.days[..2] {
+            state["partitions"][day.to_string()]["raw"]["extracted_at"] =
+                json!(late.and_time(NaiveTime::MIN).and_utc());
+        }
+    });
+    // A month behind the day, nothing is expected any more.
+    assert_eq!(fleet.run(&[]).await.0, fleet.names()[2..]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_backfill_by_historical_takes_a_position_before_it_reads() {
+    let fleet = Fleet::new().await;
+    assert_eq!((fleet.run(&["--historical"]).await.0, fleet.feeds_asked() > 0), (fleet.names(), true));
+    // Where there is one, it is left alone.
+    assert_eq!((fleet.run(&["--historical"]).await.0, fleet.feeds_asked() > 0), (fleet.names(), false));
+    fleet.simulator.release_late();
+    assert_eq!(fleet.run(&[]).await.0, fleet.names()[1..2]);
+    assert!(fleet.is_whole().await);
+}
