@@ -35,7 +35,7 @@ pub(super) struct WishOptions {
     /// Begin this many days before the end date, instead of --start-date
     #[arg(long, value_name = "N", conflicts_with = "start_date")]
     lookback_days: Option<u32>,
-    /// Read exactly the given period again, complete or not; feeds keep their position
+    /// Read exactly the given period again, complete or not; feeds keep the position that they have
     #[arg(long, requires = "start_date", requires = "end_date")]
     historical: bool,
 }

@@ -529,6 +529,26 @@ mod tests {
     }
 
     #[test]
+    fn days_are_untold_that_late_data_may_have_reached_while_no_feed_was_heard() {
+        let mut state = SourceState::new("s");
+        read_at(&mut state, "2026-10-01", "2026-10-02T00:00:00Z");
+        read_at(&mut state, "2026-10-20", "2026-11-20T00:00:00Z");
+        read_at(&mut state, "2026-11-01", "2026-11-20T00:00:00Z");
+        let untold = |state: &SourceState| untold(state).iter().map(ToString::to_string).collect::<Vec<_>>();
+        // The second was read when a month had passed.
+        assert_eq!(untold(&state), ["2026-10-01", "2026-11-01"]);
+        let mut heard = |at: &str| {
+            let at = at.parse().unwrap();
+            state.feed = Some(Feed { query: String::new(), cursor: String::new(), at, since: None });
+            untold(&state)
+        };
+        assert_eq!(heard("2026-09-01T00:00:00Z"), ["2026-10-01", "2026-11-01"]);
+        assert_eq!(heard("2026-10-31T23:59:59Z"), ["2026-10-01", "2026-11-01"]);
+        assert_eq!(heard("2026-11-01T00:00:00Z"), ["2026-11-01"]);
+        assert_eq!(heard("2026-12-02T00:00:00Z"), Vec::<String>::new());
+    }
+
+    #[test]
     fn a_feed_goes_on_from_its_cursor_unless_it_is_too_old() {
         let catalog = Catalog::open(None).unwrap();
         let source = catalog.source("fleet_safety_events_audit_logs").unwrap();

@@ -1,5 +1,6 @@
 //! What the client of the API does on the wire.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -282,4 +283,34 @@ async fn a_401_of_a_token_that_is_good_elsewhere_is_a_missing_scope() {
     let api = Api::new(|_, _| StatusCode::UNAUTHORIZED.into_response());
     let error = api.page().await.unwrap_err();
     assert!(matches!(error, SamsaraError::TokenRefused { .. }) && error.ends_run(), "{error}");
+}
+
+#[tokio::test]
+async fn a_broken_answer_that_was_a_200_tells_the_id_of_its_request() {
+    let api = Api::new(|number, _| ([("Request-Id", format!("r-{number}"))], "<html>").into_response());
+    let api = Api { retry: RetryConfig { attempts: 2, ..api.retry }, ..api };
+    let error = api.page().await.unwrap_err().to_string();
+    assert!(error.contains("200, request r-2 with a body that is no whole JSON document"), "{error}");
+    assert!(api.delays.all()[0].2.contains("request r-1"), "{:?}", api.delays.all());
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_connections_is_given_up_and_tried_again() {
+    // Nobody accepts, and the queue is as short as can be: once it is full, the system leaves connections unanswered.
+    let address = SocketAddr::from(([127, 0, 0, 1], 0));
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(address).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(stream) =
+        tokio::time::timeout(Duration::from_millis(500), tokio::net::TcpStream::connect(address)).await
+    {
+        waiting.push(stream.unwrap());
+        assert!(waiting.len() < 100, "the queue has no end");
+    }
+    let retry = RetryConfig { attempts: 2, connect: Duration::from_millis(50), ..impatient() };
+    let error = page(&format!("http://{address}"), retry, Arc::default()).await.unwrap_err();
+    assert!(matches!(error, SamsaraError::Unavailable { attempts: 2, cause: Cause::Connection, .. }), "{error:?}");
+    assert!(error.to_string().contains("tcp connect error: deadline has elapsed"), "{error}");
 }

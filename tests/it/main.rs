@@ -41,6 +41,7 @@ mod read_back;
 mod rerun;
 mod signals;
 mod support;
+mod tls;
 mod truth;
 mod uploads;
 mod versions;
