@@ -6,6 +6,7 @@
 //! reason and the nearest name.
 
 mod ddl;
+mod drift;
 mod embedded;
 mod model;
 mod nearest;
@@ -16,6 +17,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use ddl::{JSON_TYPE, map_type};
+pub use drift::{Drifted, Proposal};
 pub use model::{FrontMatter, Model};
 pub use nearest::nearest;
 pub use source::{

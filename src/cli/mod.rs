@@ -11,6 +11,7 @@ mod query;
 mod run;
 mod signals;
 mod simulate;
+mod sources;
 mod sql;
 mod status;
 mod tables;
@@ -51,6 +52,8 @@ enum Command {
     Plan(plan::PlanCommand),
     Check(check::Check),
     Tables(tables::Tables),
+    #[command(subcommand)]
+    Sources(sources::Sources),
     #[command(subcommand)]
     Sql(sql::Sql),
     Query(query::Query),
@@ -126,6 +129,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Error> {
         Command::Plan(command) => command.execute(context).await,
         Command::Check(command) => command.execute(context).await,
         Command::Tables(command) => command.execute(context),
+        Command::Sources(command) => command.execute(context).await,
         Command::Sql(command) => command.execute(context).await,
         Command::Query(command) => command.execute(context).await,
         Command::Status(command) => command.execute(context).await,

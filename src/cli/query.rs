@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 
 use super::output::tolerate;
 use super::{Context, Exit};
+use crate::catalog::Source;
 use crate::config::{Config, WarehouseConfig};
 use crate::error::Error;
 use crate::extract::raw_schema;
@@ -17,7 +18,7 @@ use crate::state::SourceState;
 use crate::transform::{Queried, QueryTable, bind_all, query};
 
 /// Memory for an ad-hoc query.
-const MEMORY: usize = 2 << 30;
+pub(super) const MEMORY: usize = 2 << 30;
 /// A table for people shows this many rows; csv and json show all.
 const SHOWN_ROWS: usize = 1000;
 
@@ -79,14 +80,19 @@ pub(super) async fn answer(config: Config, context: &Context, sql: &str, format:
 async fn raw_tables(pipeline: &Pipeline) -> Result<Vec<QueryTable>, Error> {
     let mut tables = Vec::new();
     for source in pipeline.catalog().sources() {
-        let state = pipeline.states().source(&source.name).await?;
-        let keys = state.look(|state: &SourceState| {
-            state.complete().flat_map(|(_, raw)| raw.objects.iter().map(|object| object.path.clone())).collect()
-        });
-        let (name, schema, bucket) = (source.name.clone(), raw_schema(source), pipeline.raw().clone());
-        tables.push(QueryTable { raw: true, name, schema, bucket, keys });
+        tables.push(raw_table(pipeline, source).await?);
     }
     Ok(tables)
+}
+
+/// The committed raw rows of a source.
+pub(super) async fn raw_table(pipeline: &Pipeline, source: &Source) -> Result<QueryTable, Error> {
+    let state = pipeline.states().source(&source.name).await?;
+    let keys = state.look(|state: &SourceState| {
+        state.complete().flat_map(|(_, raw)| raw.objects.iter().map(|object| object.path.clone())).collect()
+    });
+    let (name, schema, bucket) = (source.name.clone(), raw_schema(source), pipeline.raw().clone());
+    Ok(QueryTable { raw: true, name, schema, bucket, keys })
 }
 
 /// The flattened bucket as the state knows it, where the warehouse itself is not here.
@@ -107,7 +113,7 @@ async fn flattened_tables(pipeline: &Pipeline) -> Result<Vec<QueryTable>, Error>
     Ok(tables)
 }
 
-async fn print(mut result: Queried, format: Format) -> Result<(), Error> {
+pub(super) async fn print(mut result: Queried, format: Format) -> Result<(), Error> {
     let mut out = std::io::stdout().lock();
     let written = |error: arrow::error::ArrowError| match error {
         arrow::error::ArrowError::IoError(_, source) => tolerate(Err(source)),

@@ -1,12 +1,16 @@
 //! `sql`: work on models without running anything.
 
+use chrono::NaiveDate;
 use clap::Subcommand;
 
+use super::query::{Format, MEMORY};
 use super::{Context, Exit};
 use crate::catalog::Catalog;
 use crate::error::Error;
 use crate::pipeline::fixtures::test_model;
-use crate::transform::bind;
+use crate::pipeline::{Pipeline, Scratch};
+use crate::plan::parse_date;
+use crate::transform::{bind, query};
 
 /// Work on models without running anything.
 #[derive(Debug, Subcommand)]
@@ -18,6 +22,20 @@ pub(super) enum Sql {
         /// Models to test [default: all]
         models: Vec<String>,
     },
+    /// Show what a model makes of committed raw rows, as the warehouse would get it; nothing is kept
+    Preview {
+        /// The model
+        model: String,
+        /// The day, jj/mm/aaaa or 2024-01-31 [default: the last complete one]
+        #[arg(long, value_parser = parse_date)]
+        day: Option<NaiveDate>,
+        /// How many rows
+        #[arg(long, default_value_t = 20)]
+        rows: usize,
+        /// How to print them
+        #[arg(long, value_enum, default_value = "table")]
+        format: Format,
+    },
 }
 
 impl Sql {
@@ -25,6 +43,9 @@ impl Sql {
         let catalog = context.catalog()?;
         let (mut good, mut bad) = (0, 0);
         match self {
+            Self::Preview { model, day, rows, format } => {
+                return preview(context, catalog, &model, day, rows, format).await;
+            }
             Self::Check => {
                 for model in catalog.models() {
                     tell(&mut good, &mut bad, bind(&catalog, model).await.map(|_| ()).map_err(|e| e.to_string()));
@@ -45,6 +66,25 @@ impl Sql {
         eprintln!("{good} models are fine, {bad} are not ({})", catalog.origin);
         Ok(if bad == 0 { Exit::Success } else { Exit::Failure })
     }
+}
+
+async fn preview(
+    context: &Context,
+    catalog: Catalog,
+    name: &str,
+    day: Option<NaiveDate>,
+    rows: usize,
+    format: Format,
+) -> Result<Exit, Error> {
+    check_names(&catalog, &[name.to_string()])?;
+    let pipeline = Pipeline::new(super::options::reading_config(context)?, catalog)?;
+    let Some(model) = pipeline.catalog().model(name) else { return Ok(Exit::Failure) };
+    let scratch = Scratch::new()?;
+    let (partition, table) = pipeline.preview(model, day, &scratch).await?;
+    let result = query(&format!("SELECT * FROM \"{name}\" LIMIT {rows}"), &[table], MEMORY).await?;
+    super::query::print(result, format).await?;
+    eprintln!("{name} {partition}: at most {rows} rows are shown, nothing was kept");
+    Ok(Exit::Success)
 }
 
 fn tell(good: &mut u64, bad: &mut u64, result: Result<(), String>) {

@@ -11,13 +11,13 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, TimestampMicrosecondType};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use bytes::Bytes;
-use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
+use chrono::{DateTime, NaiveDate, SecondsFormat};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::runtime::Handle;
 
+use super::Scratch;
 use crate::catalog::{Catalog, Model, Source};
-use crate::config::{BucketLocation, GoogleAccess, Secret};
+use crate::config::Secret;
 use crate::error::Error;
 use crate::extract::{day_window, decode_owned};
 use crate::samsara::cut_page;
@@ -63,13 +63,8 @@ pub async fn test_model(catalog: &Catalog, model: &Model, folder: &Path) -> Resu
 
 async fn derive(catalog: &Catalog, model: &Model, pages: &Pages) -> Result<(Vec<String>, Vec<Vec<String>>), String> {
     let line = |error: &dyn std::fmt::Display| error.to_string();
-    let folder = std::env::temp_dir().join(format!("samsara-etl-{}", RunId::new(Utc::now())));
-    let location = BucketLocation::Folder(folder.clone());
-    let bucket = Bucket::open(&location, &GoogleAccess::default(), &Handle::current()).map_err(|e| line(&e))?;
-    let result = derive_in(catalog, model, pages, &bucket).await.map_err(|error| line(&error));
-    // A folder that stays behind in the system's temporary directory harms nobody.
-    let _ = std::fs::remove_dir_all(folder);
-    result
+    let scratch = Scratch::new().map_err(|error| line(&error))?;
+    derive_in(catalog, model, pages, scratch.bucket()).await.map_err(|error| line(&error))
 }
 
 async fn derive_in(

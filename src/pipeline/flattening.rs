@@ -7,10 +7,10 @@ use futures::{StreamExt, stream};
 use tokio::sync::mpsc;
 
 use super::{Ready, Run};
-use crate::catalog::Model;
+use crate::catalog::{Catalog, Model};
 use crate::error::Error;
 use crate::events::Event;
-use crate::state::{ModelState, SourceHandle};
+use crate::state::{ModelState, SourceHandle, StateStore};
 use crate::store::ObjectRef;
 use crate::store::layout::Partition;
 use crate::transform::{Contract, Flattened, RawInputs, Snapshots, Transformer, fingerprint, history_fingerprint};
@@ -92,7 +92,7 @@ async fn derive(run: &Run, transformer: &Transformer, model: &Model, partition: 
     let (Some(driver), Some(contract)) = (run.catalog.driver(model), run.contracts.get(&model.name)) else {
         return Ok(());
     };
-    let inputs = inputs(run, model, partition).await?;
+    let inputs = inputs(&run.catalog, &run.states, model, partition).await?;
     // Lists that a daily model looks into change every run; its days stay as they were derived.
     let own: RawInputs = inputs.iter().filter(|(source, _)| *source == driver.name).cloned().collect();
     let fingerprint = fingerprint(model, contract, &own);
@@ -197,11 +197,16 @@ async fn commit(run: &Run, handle: &SourceHandle, partition: Partition, made: Ve
 }
 
 /// The committed raw objects that the model reads for this partition, by source.
-async fn inputs(run: &Run, model: &Model, partition: Partition) -> Result<RawInputs, Error> {
+pub(super) async fn inputs(
+    catalog: &Catalog,
+    states: &StateStore,
+    model: &Model,
+    partition: Partition,
+) -> Result<RawInputs, Error> {
     let mut inputs = RawInputs::new();
     for name in &model.sources {
-        let Some(source) = run.catalog.source(name) else { continue };
-        let handle = run.states.source(name).await?;
+        let Some(source) = catalog.source(name) else { continue };
+        let handle = states.source(name).await?;
         let of = if source.is_daily() { partition } else { Partition::Snapshot };
         let objects =
             handle.look(|state| state.partition(of).and_then(|it| it.raw.as_ref()).map(|raw| raw.objects.clone()));

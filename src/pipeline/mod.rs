@@ -10,8 +10,11 @@ pub mod fixtures;
 mod flattening;
 mod jobs;
 mod loading;
+mod preview;
 mod staging;
 pub mod sweep;
+
+pub use preview::Scratch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};

@@ -8,6 +8,7 @@
     reason = "a test or bench that cannot go on should stop"
 )]
 
+mod analyst;
 mod architecture;
 mod bigquery;
 mod chaos;

@@ -1,0 +1,87 @@
+//! What a model makes of committed raw rows, before anything is written for good.
+
+use std::path::PathBuf;
+
+use chrono::{NaiveDate, Utc};
+use tokio::runtime::Handle;
+
+use super::Pipeline;
+use super::flattening::inputs;
+use crate::catalog::Model;
+use crate::config::{BucketLocation, GoogleAccess};
+use crate::error::Error;
+use crate::store::Bucket;
+use crate::store::layout::{Partition, RunId};
+use crate::transform::{QueryTable, Transformer, bind};
+
+/// A folder for what nobody keeps. It goes when this is dropped.
+pub struct Scratch {
+    folder: PathBuf,
+    bucket: Bucket,
+}
+
+impl Scratch {
+    /// A folder among the system's temporary files. Must be called on a tokio runtime.
+    pub fn new() -> Result<Self, Error> {
+        let folder = std::env::temp_dir().join(format!("samsara-etl-{}", RunId::new(Utc::now())));
+        let location = BucketLocation::Folder(folder.clone());
+        let bucket = Bucket::open(&location, &GoogleAccess::default(), &Handle::current())?;
+        Ok(Self { folder, bucket })
+    }
+
+    /// The folder as a bucket.
+    pub fn bucket(&self) -> &Bucket {
+        &self.bucket
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // A folder that stays behind in the system's temporary directory harms nobody.
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+impl Pipeline {
+    /// Runs a model over the raw rows of a day (of the list; of the last complete day, if none is given), and gives the
+    /// rows as a warehouse would get them, in `scratch`. Neither state nor buckets change.
+    pub async fn preview(
+        &self,
+        model: &Model,
+        day: Option<NaiveDate>,
+        scratch: &Scratch,
+    ) -> Result<(Partition, QueryTable), Error> {
+        let contract = bind(&self.catalog, model).await?;
+        let Some(driver) = self.catalog.driver(model) else {
+            return Err(Error::Usage(format!("{} reads no source", model.name)));
+        };
+        let state = self.states.source(&driver.name).await?;
+        let partition = match day {
+            Some(_) if !driver.is_daily() => {
+                return Err(Error::Usage(format!("{} is a list and has no days: leave the day out", driver.name)));
+            }
+            Some(day) => Some(Partition::Day(day)),
+            None => state.look(|state| state.complete().map(|(partition, _)| partition).max()),
+        };
+        let is_complete = |partition: &Partition| {
+            state.look(|state| state.partition(*partition).is_some_and(|found| found.raw.is_some()))
+        };
+        let Some(partition) = partition.filter(is_complete) else {
+            let what = day.map_or_else(|| driver.name.clone(), |day| format!("{} of {day}", driver.name));
+            return Err(Error::Usage(format!("there are no raw rows of {what}: `samsara-etl run` reads them")));
+        };
+        let inputs = inputs(&self.catalog, &self.states, model, partition).await?;
+        let (raw, memory) = (self.raw.clone(), self.config.sql_memory);
+        let transformer = Transformer::new(self.catalog.clone(), memory, raw, scratch.bucket.clone())?
+            .with_salt(self.config.hash_salt.clone());
+        let flattened = transformer.derive(model, &contract, partition, &inputs, &RunId::new(Utc::now())).await?;
+        let table = QueryTable {
+            raw: false,
+            name: model.name.clone(),
+            schema: contract.schema(),
+            bucket: scratch.bucket.clone(),
+            keys: flattened.objects.into_iter().map(|object| object.path).collect(),
+        };
+        Ok((partition, table))
+    }
+}
