@@ -151,6 +151,7 @@ impl LocalWarehouse {
             writer.write_all(&chunk).await.map_err(written)?;
         }
         writer.shutdown().await.map_err(written)?;
+        self.bucket.settle(&key).await.map_err(|error| LoadError::Store { table: contract.table.clone(), error })?;
         Ok(ObjectRef { path: key, ..object.clone() })
     }
 }

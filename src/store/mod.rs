@@ -3,6 +3,7 @@
 //! Objects are written once under their final name and never copied or renamed (object_store 0.13 has the two
 //! GCS copy modes the wrong way round). What changes is changed by compare-and-swap only, see [`Bucket::swap`].
 
+mod folder;
 pub mod layout;
 mod parquet;
 
@@ -274,7 +275,7 @@ impl Bucket {
     }
 
     /// `LocalFileSystem` knows no conditional update: an advisory lock makes compare and write one step,
-    /// also between processes, and the system releases it when a process dies.
+    /// also between processes, and the system releases it when a process dies. Nor does it wait for the disk.
     async fn swap_in_folder(
         &self,
         lock: PathBuf,
@@ -303,9 +304,30 @@ impl Bucket {
         if found.as_ref() != expected {
             return Err(StoreError::Conflict { uri: self.uri(key) });
         }
-        let result = self.store.put(&Path::from(key), bytes.into()).await;
+        self.in_folder(key, move |path, root| folder::replace(path, root, &bytes)).await?;
+        let written = self.store.head(&Path::from(key)).await;
         drop(guard);
-        result.map(|result| Version(result.into())).map_err(|error| self.failed("write", key, error))
+        let meta = written.map_err(|error| self.failed("read", key, error))?;
+        Ok(Version(UpdateVersion { e_tag: meta.e_tag, version: meta.version }))
+    }
+
+    /// Waits until an object that was written is on the disk, where the bucket is a folder.
+    pub async fn settle(&self, key: &str) -> Result<(), StoreError> {
+        self.in_folder(key, folder::settle).await
+    }
+
+    /// Does something to the file of `key` that blocks; nothing where the bucket is no folder.
+    async fn in_folder(
+        &self,
+        key: &str,
+        work: impl FnOnce(&std::path::Path, &std::path::Path) -> std::io::Result<()> + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let Some(root) = self.folder.clone() else { return Ok(()) };
+        let path = root.join(key);
+        let done = tokio::task::spawn_blocking(move || work(&path, &root)).await;
+        done.map_err(std::io::Error::other).and_then(|done| done).map_err(|error| {
+            self.failed("write", key, object_store::Error::Generic { store: "folder", source: error.into() })
+        })
     }
 
     /// All keys under `prefix` with their sizes.

@@ -1,12 +1,10 @@
 //! The one Parquet writer.
 
-use std::sync::Arc;
-
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use object_store::ObjectStoreExt;
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::AsyncArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -21,7 +19,7 @@ const ROW_GROUP_ROWS: usize = 512 * 1024;
 /// Streams record batches into one Parquet object, which exists only after [`TableWriter::finish`].
 pub struct TableWriter {
     writer: AsyncArrowWriter<BufWriter>,
-    store: Arc<dyn ObjectStore>,
+    bucket: Bucket,
     key: String,
     uri: String,
     rows: u64,
@@ -34,7 +32,7 @@ impl TableWriter {
         let object = BufWriter::new(bucket.store(), Path::from(key.as_str()));
         let writer = AsyncArrowWriter::try_new(object, schema, Some(properties()))
             .map_err(|source| StoreError::Parquet { uri: uri.clone(), source })?;
-        Ok(Self { writer, store: bucket.store(), key, uri, rows: 0 })
+        Ok(Self { writer, bucket: bucket.clone(), key, uri, rows: 0 })
     }
 
     /// Adds a batch.
@@ -67,12 +65,15 @@ impl TableWriter {
         let object = ObjectRef { path: self.key, rows: self.rows, bytes: self.writer.bytes_written() as u64 };
         match finished {
             Ok(footer) => match footer.file_metadata().num_rows().unsigned_abs() {
-                written if written == self.rows => Ok(object),
+                written if written == self.rows => {
+                    self.bucket.settle(&object.path).await?;
+                    Ok(object)
+                }
                 written => Err(StoreError::Ledger { uri: self.uri, given: self.rows, written }),
             },
             // The last request may have been applied and only its answer lost, so that a second one finds no upload
             // any more. Nobody else writes this key, and an object is there whole or not at all.
-            Err(source) => match self.store.head(&Path::from(object.path.as_str())).await {
+            Err(source) => match self.bucket.store().head(&Path::from(object.path.as_str())).await {
                 Ok(found) if found.size == object.bytes => Ok(object),
                 _ => Err(StoreError::Parquet { uri: self.uri, source }),
             },
