@@ -17,7 +17,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, Word};
 pub const JSON_TYPE: &str = "samsara:json";
 
 /// An object may name this many fields; decoding keeps one bit for each.
-const MAX_FIELDS: usize = 128;
+pub(super) const MAX_FIELDS: usize = 128;
 
 /// Lists and objects may stand in each other this deep.
 const MAX_DEPTH: usize = 32;

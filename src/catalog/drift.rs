@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, Fields};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::ddl::{JSON_TYPE, map_type, parse};
+use super::ddl::{JSON_TYPE, MAX_FIELDS, map_type, parse};
 
 /// What a value, or a column, is.
 #[derive(Debug, Clone, PartialEq)]
@@ -91,12 +91,18 @@ impl Type {
         }
     }
 
-    /// Whether a schema can say it. Of an empty object or a list of anything only the text can be kept.
+    /// Whether a schema can say it. Of an empty object, a list of anything, or an object whose names are data, only
+    /// the text can be kept.
     fn is_sayable(&self) -> bool {
         match self {
             Self::Unknown | Self::Json => false,
             Self::List(item) => item.is_sayable(),
-            Self::Object(members) => !members.is_empty(),
+            Self::Object(members) => {
+                let mut names: Vec<String> = members.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+                names.sort();
+                let is_twice = names.windows(2).any(|two| two[0] == two[1]);
+                !is_twice && (1..=MAX_FIELDS).contains(&members.len()) && names.iter().all(|it| is_declarable(it))
+            }
             _ => true,
         }
     }
@@ -153,12 +159,18 @@ impl fmt::Display for Type {
     }
 }
 
+/// Whether a field of this name can be declared: quotes, say, would have to be escaped twice.
+fn is_declarable(name: &str) -> bool {
+    let is_plain = |c: char| !c.is_control() && c != '"' && c != '\\';
+    !name.is_empty() && !name.starts_with('_') && name.chars().all(is_plain)
+}
+
 fn write_members(members: &[(String, Type)], between: &str, f: &mut impl fmt::Write) -> fmt::Result {
     for (index, (name, member)) in members.iter().enumerate() {
         let is_plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
             && !name.starts_with(|c: char| c.is_ascii_digit());
         let (before, quote) = (if index > 0 { between } else { "" }, if is_plain { "" } else { "\"" });
-        write!(f, "{before}{quote}{}{quote} {member}", name.replace('"', "\"\""))?;
+        write!(f, "{before}{quote}{name}{quote} {member}")?;
     }
     Ok(())
 }
@@ -207,14 +219,14 @@ impl Drifted {
                 Err(why) => format!("left as it is: {why}"),
             };
             let plural = if *count == 1 { "value" } else { "values" };
-            notes.push(format!("{path}: {told} ({count} {plural})"));
+            notes.push(format!("{}: {told} ({count} {plural})", path.escape_debug()));
         }
         let mut schema = String::new();
         if let Type::Object(members) = &record {
             // Writing into a String cannot fail.
             let _ = write_members(members, ",\n", &mut schema);
         }
-        // What cannot be declared (two names inside a new object that differ in case only …) says why.
+        // What cannot be declared even so (too many fields, too deep) says why.
         let schema = match parse(&schema) {
             Ok(_) => Some(schema).filter(|_| is_changed),
             Err(error) => {
@@ -233,7 +245,9 @@ impl Drifted {
             return Err("the API names it twice in one object");
         }
         match record.at(path) {
-            Place::New(_, name) if name.starts_with('_') => Err("names that begin with `_` are the pipeline's own"),
+            Place::New(_, name) if !is_declarable(name) => {
+                Err("its name cannot be declared: those that begin with `_` are the pipeline's own, and some characters")
+            }
             Place::New(members, name) if members.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) => {
                 Err("a known name differs from it in its case only, which to BigQuery is the same")
             }
@@ -303,6 +317,8 @@ mod tests {
                 ",\no STRUCT<a BIGINT, b ARRAY<STRUCT<c BOOLEAN>>, d VARCHAR>",
             ),
             (r#"{"l":[1,2]}"#, r#"{"l":["x"]}"#, ",\nl JSON"),
+            (r#"{"o":{"a":1}}"#, r#"{"o":{"A":1}}"#, ",\no JSON"),
+            (r#"{"o":{"\"":1}}"#, r#"{"o":{"_":1}}"#, ",\no JSON"),
             (r#"{"a-b.c":1}"#, r#"{"a-b.c":1}"#, ",\n\"a-b.c\" BIGINT"),
         ];
         for (one, other, added) in cases {
@@ -341,6 +357,7 @@ mod tests {
             ("id VARCHAR", r#"{"$.note":"x"}"#, "page_echoes"),
             ("id VARCHAR", r#"{"ID":"x"}"#, "differs from it in its case"),
             ("id VARCHAR", r#"{"_own":"x"}"#, "pipeline's own"),
+            ("id VARCHAR", "{\"a\\nb\\\"\":1}", "a\\nb\\\": left as it is: its name"),
         ];
         for (schema, rescued, told) in cases {
             let proposal = propose(schema, &[rescued]);
