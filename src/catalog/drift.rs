@@ -245,9 +245,9 @@ impl Drifted {
             return Err("the API names it twice in one object");
         }
         match record.at(path) {
-            Place::New(_, name) if !is_declarable(name) => {
-                Err("its name cannot be declared: those that begin with `_` are the pipeline's own, and some characters")
-            }
+            Place::New(_, name) if !is_declarable(name) => Err(
+                "its name cannot be declared: those that begin with `_` are the pipeline's own, and some characters",
+            ),
             Place::New(members, name) if members.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) => {
                 Err("a known name differs from it in its case only, which to BigQuery is the same")
             }

@@ -109,7 +109,7 @@ impl<'a> Itinerary<'a> {
         };
         let mut asked = Sha256::new();
         for source in &sources {
-            asked.update(format!("{}{:?}", source.name, source.fields));
+            asked.update(format!("{}{:?}{:?}", source.name, source.fields, source.time_field));
         }
         let start = match &walk.scope {
             // A cursor is bound to the query it came from, byte for byte.
@@ -217,7 +217,10 @@ impl<'a> Itinerary<'a> {
         let source = self.sources.first()?;
         let can_split = matches!(self.walk.scope, Scope::Days(_))
             && source.kind == SourceKind::Window
-            && source.window.as_ref().is_some_and(|names| names.format != TimeFormat::Date && names.end.is_some());
+            && source.window.as_ref().is_some_and(|names| {
+                // Where it is asked for the time of the last change, a half has not all of its rows.
+                names.format != TimeFormat::Date && names.end.is_some() && names.days_beyond == 0
+            });
         let halves = stretch.window.filter(|_| can_split)?.halves(SMALLEST_WINDOW)?;
         Some(halves.map(|window| Stretch { window: Some(window), ..stretch }))
     }

@@ -230,9 +230,9 @@ impl Sink {
                 part
             }
             None => {
-                // Equal pages read with another schema are other rows.
+                // Equal pages read with another schema, or another idea of their day, are other rows.
                 for source in &sources {
-                    whole.content.add(format!("{:?}", source.fields).as_bytes());
+                    whole.content.add(format!("{:?}{:?}", source.fields, source.time_field).as_bytes());
                 }
                 Haul::default()
             }

@@ -1,9 +1,10 @@
 //! Walks of the plan, some at a time, each committed when it is whole.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 
 use arrow::array::AsArray;
+use chrono::NaiveDate;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::ObjectStoreExt;
 use tokio::sync::mpsc;
@@ -69,6 +70,7 @@ pub(super) async fn run(
             .try_for_each_concurrent(workers, |name| changed_days(&run, &extractor, name))
             .await?;
         let changed = crate::plan::changed(&run.catalog, &run.states, &run.plan).await?;
+        note_asked(&run).await?;
         each(&run.plan.windows).await?;
         each(&changed).await
     };
@@ -79,6 +81,26 @@ pub(super) async fn run(
     let walked = std::mem::take(&mut *run.walked.lock().unwrap_or_else(PoisonError::into_inner));
     send(later.into_iter().filter(|partition| !walked.contains(partition)).collect()).await;
     result
+}
+
+/// Keeps in the state from which day on each source is asked for, before the first of its days is read: should the run
+/// not come to all of them, the next one knows.
+async fn note_asked(run: &Run) -> Result<(), Error> {
+    let mut asked: BTreeMap<&str, NaiveDate> = BTreeMap::new();
+    for walk in &run.plan.windows {
+        let PlannedScope::Days(days) = &walk.scope else { continue };
+        for (source, day) in walk.sources.iter().flat_map(|source| days.iter().map(move |day| (source, *day))) {
+            asked.entry(source).and_modify(|first| *first = day.min(*first)).or_insert(day);
+        }
+    }
+    let notes = asked.into_iter().map(|(source, day)| async move {
+        let handle = run.states.source(source).await?;
+        if handle.look(|state| state.asked_from.is_none_or(|from| day < from)) {
+            handle.commit(move |state| state.asked_from = Some(day)).await?;
+        }
+        Ok(())
+    });
+    futures::future::try_join_all(notes).await.map(|_| ())
 }
 
 /// One walk. Its failure is reported, and an error only if nothing else can work either.
@@ -367,7 +389,8 @@ fn is_refused(error: &ExtractError) -> bool {
 ///
 /// A cursor that was forgotten is dropped together with its query, and the feed begins again at `since`, once.
 async fn read_feed(run: &Run, extractor: &Extractor, mut walk: Arc<Walk>) -> Result<Vec<Ready>, Error> {
-    let mut partitions = Vec::new();
+    // Most days come with more than one of its parts, and are to be made into tables once.
+    let mut partitions = BTreeSet::new();
     let mut restarted = false;
     while let Scope::Feed { resume, since, watch } = &walk.scope {
         let (since, watch) = (*since, watch.clone());
@@ -388,7 +411,7 @@ async fn read_feed(run: &Run, extractor: &Extractor, mut walk: Arc<Walk>) -> Res
         };
         walk = Arc::new(Walk { scope, ..(*walk).clone() });
     }
-    Ok(partitions)
+    Ok(partitions.into_iter().collect())
 }
 
 /// Points the state at what a walk wrote for one partition. What the walk counted as a whole stands at its first.
@@ -397,7 +420,14 @@ async fn commit(run: &Run, outcome: &WalkOutcome, extracted: &Extracted, first: 
     let handle = run.states.source(&extracted.source).await?;
     let partition = extracted.partition;
     let raw = raw_state(outcome, extracted, first);
-    let before = handle.look(|state| state.partition(partition).and_then(|found| found.raw.clone()));
+    let (before, believed) = handle.look(|state| {
+        let found = state.partition(partition);
+        let raw = found.and_then(|found| found.raw.clone());
+        let believed = found.and_then(|found| found.shrunken_from).or_else(|| raw.as_ref().map(RawState::rows));
+        (raw, believed)
+    });
+    let is_list = partition == Partition::Snapshot;
+    let shrunken_from = believed.filter(|before| is_list && is_shrunken(run, &extracted.source, raw.rows(), *before));
     let mut same = before.filter(|before| before.content == raw.content);
     if let Some(before) = &same {
         match run.raw.expect(&before.objects).await {
@@ -414,7 +444,9 @@ async fn commit(run: &Run, outcome: &WalkOutcome, extracted: &Extracted, first: 
         surplus.extend(extracted.objects.iter().filter(|object| !before.objects.contains(object)).cloned());
         // A list has nothing to settle, unless something is told of a try before this one; a day is final once it was
         // read late enough.
-        let is_told = |found: &PartitionState| found.failure.is_some() || found.unfinished.is_some();
+        let is_told = |found: &PartitionState| {
+            found.failure.is_some() || found.unfinished.is_some() || found.shrunken_from != shrunken_from
+        };
         let told = handle.look(|state| state.partition(partition).is_some_and(is_told));
         if partition != Partition::Snapshot || told {
             let at = raw.extracted_at;
@@ -422,6 +454,7 @@ async fn commit(run: &Run, outcome: &WalkOutcome, extracted: &Extracted, first: 
                 .commit(move |state| {
                     let found = state.partition_mut(partition);
                     found.read_again(at);
+                    found.shrunken_from = shrunken_from;
                     if let Some(raw) = &mut found.raw {
                         raw.extracted_at = at;
                     }
@@ -434,6 +467,7 @@ async fn commit(run: &Run, outcome: &WalkOutcome, extracted: &Extracted, first: 
             .commit(move |state| {
                 let found = state.partition_mut(partition);
                 found.read_again(raw.extracted_at);
+                found.shrunken_from = shrunken_from;
                 found.raw = Some(raw);
             })
             .await?;
@@ -524,17 +558,31 @@ async fn discard(run: &Run, objects: &[ObjectRef]) {
     }
 }
 
+/// Whether a list has lost so many rows that it is not believed. A source stands for all tables made of it.
+fn is_shrunken(run: &Run, source: &str, rows: u64, before: u64) -> bool {
+    let models = run.catalog.models_of(source).map(|model| model.name.as_str());
+    models.chain([source]).all(|name| run.load.refuses_shrunken(name, rows, before))
+}
+
 /// The ids of a parent's committed snapshot, sorted.
 async fn parents(run: &Run, source: &str, field: &str) -> Result<Vec<String>, Error> {
     let handle = run.states.source(source).await?;
     // Ids of an older list would leave out who has come since, and the days would count as read.
-    let raw = handle.look(|state| {
+    let (raw, shrunken_from) = handle.look(|state| {
         let found = state.partition(Partition::Snapshot).filter(|partition| partition.failure.is_none());
-        found.and_then(|partition| partition.raw.clone())
+        (found.and_then(|found| found.raw.clone()), found.and_then(|found| found.shrunken_from))
     });
     let (Some(raw), Some(declared)) = (raw, run.catalog.source(source)) else {
         return Err(Error::Usage(format!("its parent {source} could not be read, so there are no ids to ask for")));
     };
+    // Nor would days count as read that were asked for with the few ids of a hiccup.
+    if let Some(before) = shrunken_from.filter(|before| is_shrunken(run, source, raw.rows(), *before)) {
+        let rows = raw.rows();
+        return Err(Error::Usage(format!(
+            "its parent {source} has {rows} rows now and had {before}, so nothing is asked for: if that is right, run \
+             with --accept-shrunken {source}"
+        )));
+    }
     run.raw.expect(&raw.objects).await?;
     let table = QueryTable {
         raw: true,

@@ -343,7 +343,7 @@ fn days_to_read(source: &Source, state: &SourceState, wish: &Wish, now: DateTime
     let start = dates.start.unwrap_or_else(|| match state.last_day() {
         // Where it left off, and the days before that may still change.
         Some(day) => day - Days::new(u64::from(source.lookback_days)),
-        None => DEFAULT_START,
+        None => state.asked_from.unwrap_or(DEFAULT_START),
     });
     // A day that has not begun has nothing to ask for.
     let end = dates.end.unwrap_or(today).min(today + Days::new(1));
@@ -357,11 +357,15 @@ fn days_to_read(source: &Source, state: &SourceState, wish: &Wish, now: DateTime
     });
     // Days that a feed has named, however long ago they were.
     let changed = state.changed_days().filter(|day| is_asked(dates, *day));
-    // And days between those that are known, which an earlier run has asked for in vain or was not left the time for.
-    let known = state.partitions.keys().filter_map(|key| Partition::parse(key)?.day()).min().unwrap_or(start);
-    let is_unread =
-        |day: &NaiveDate| state.partition(Partition::Day(*day)).is_none_or(|partition| partition.raw.is_none());
-    let gaps = days(if dates.start.is_none() { known.min(start) } else { start }, start.min(end)).filter(is_unread);
+    // And earlier days which a run has asked for in vain, or was not left the time for, or read while they could still
+    // change and did not come back to.
+    let known = state.partitions.keys().filter_map(|key| Partition::parse(key)?.day()).min();
+    let first = known.into_iter().chain(state.asked_from).chain([start]).min().unwrap_or(start);
+    let is_open = |day: &NaiveDate| {
+        let raw = state.partition(Partition::Day(*day)).and_then(|partition| partition.raw.as_ref());
+        raw.is_none_or(|raw| raw.extracted_at < settled_at(source, *day))
+    };
+    let gaps = days(if dates.start.is_none() { first } else { start }, start.min(end)).filter(is_open);
     let wanted: BTreeSet<NaiveDate> = unsettled.chain(changed).chain(gaps).collect();
     (wanted.into_iter().collect(), complete)
 }
@@ -491,6 +495,27 @@ mod tests {
         // Who names a first day gets that and no more.
         let (wanted, _) = days_to_read(source, &state, &dates("2026-11-22", "2026-11-24"), now());
         assert_eq!(wanted.len(), 2);
+    }
+
+    #[test]
+    fn without_a_first_date_days_are_read_that_a_run_was_not_left_the_time_for() {
+        let catalog = Catalog::open(None).unwrap();
+        let source = catalog.source("fleet_vehicle_stats_gps").unwrap();
+        let mut state = SourceState::new(&source.name);
+        let wish = Wish { dates: Dates::parse(None, Some("2026-11-24")).unwrap(), ..dates("2026-01-01", "2026-01-02") };
+        let wanted = |state: &SourceState| {
+            days_to_read(source, state, &wish, now()).0.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        // A first run has asked from the 18th on, and was killed when only the 20th was read.
+        state.asked_from = parse_date("2026-11-18").ok();
+        assert_eq!(wanted(&state).len(), 6);
+        read_at(&mut state, "2026-11-20", "2026-11-24T00:00:00Z");
+        assert_eq!(wanted(&state), ["2026-11-18", "2026-11-19", "2026-11-21", "2026-11-22", "2026-11-23"]);
+        // The 18th was read when it could still change, and all runs since were killed before they came back to it.
+        for (day, at) in [("18", "19"), ("19", "22"), ("21", "24"), ("22", "25"), ("23", "26")] {
+            read_at(&mut state, &format!("2026-11-{day}"), &format!("2026-11-{at}T00:00:00Z"));
+        }
+        assert_eq!(wanted(&state), ["2026-11-18"]);
     }
 
     #[test]

@@ -126,10 +126,13 @@ impl Cutter<'_> {
             scanner.literal()?;
             return Ok(());
         }
+        // Where it stands, it says whether another page follows. What says neither is no end.
+        let silent = |scanner: &Scanner<'_>| scanner.error("`hasNextPage` is neither true nor false");
         scanner.expect(b'{', "`pagination` is an object")?;
         if scanner.take(b'}') {
-            return Ok(());
+            return Err(silent(scanner));
         }
+        let mut has_next = None;
         loop {
             let key = scanner.key()?;
             match &self.body[key] {
@@ -138,14 +141,16 @@ impl Cutter<'_> {
                     self.cursor = unescape(&self.body[inside]);
                 }
                 b"hasNextPage" if scanner.kind()? == Kind::Boolean => {
-                    self.has_next = self.body[scanner.literal()?] == b"true"[..];
+                    has_next = Some(self.body[scanner.literal()?] == b"true"[..]);
                 }
                 _ => {
                     scanner.value()?;
                 }
             }
             if !scanner.take(b',') {
-                return scanner.expect(b'}', "expected `,` or `}`");
+                scanner.expect(b'}', "expected `,` or `}`")?;
+                self.has_next = has_next.ok_or_else(|| silent(scanner))?;
+                return Ok(());
             }
         }
     }
@@ -171,6 +176,20 @@ mod tests {
         assert_eq!((page.cursor.as_deref(), page.has_next, page.is_empty), (Some("a\"b"), true, false));
         let beside: Vec<_> = page.beside.iter().map(|(path, text)| (path.as_str(), &text[..])).collect();
         assert_eq!(beside, [(".data.note", &b"\"x\""[..]), (".extra", b"1")]);
+    }
+
+    #[test]
+    fn a_page_that_does_not_say_whether_another_follows_is_no_last_page() {
+        for pagination in
+            ["{}", r#"{"endCursor":"a"}"#, r#"{"endCursor":"a","hasNextPage":null}"#, r#"{"hasNextPage":"true"}"#]
+        {
+            let error = cut_text(&format!(r#"{{"data":[1],"pagination":{pagination}}}"#), &["data"]).unwrap_err();
+            assert!(error.reason.contains("hasNextPage"), "{pagination}: {error}");
+        }
+        // The specification lets some endpoints leave all of it out.
+        for page in [r#"{"data":[1]}"#, r#"{"data":[1],"pagination":null}"#] {
+            assert!(!cut_text(page, &["data"]).unwrap().has_next, "{page}");
+        }
     }
 
     #[test]

@@ -12,8 +12,9 @@ use crate::store::layout::Partition;
 
 /// Version of the document that this program writes. A newer one is refused, not guessed at.
 ///
-/// Version 1 noted unfinished walks in another form; those begin anew.
-pub const VERSION: u32 = 2;
+/// Version 1 noted unfinished walks in another form; those begin anew. Version 2 did not have `asked_from` and
+/// `shrunken_from`.
+pub const VERSION: u32 = 3;
 
 /// Everything that is known about one source.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,6 +27,10 @@ pub struct SourceState {
     /// By day (`2024-01-31`), or `snapshot`.
     #[serde(default)]
     pub partitions: BTreeMap<String, PartitionState>,
+    /// The first day that any run has asked for. Days are read some at a time: one that a run did not come to leaves
+    /// no other trace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_from: Option<NaiveDate>,
     /// Where a feed goes on: the source itself, or the one that tells which of its days have changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub feed: Option<Feed>,
@@ -61,6 +66,9 @@ pub struct PartitionState {
     /// once the day was read again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed: Option<DateTime<Utc>>,
+    /// How many rows the list had before it lost so many that nobody believes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shrunken_from: Option<u64>,
     /// Where the raw rows themselves were loaded, if that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raw_load: Option<Load>,
@@ -177,6 +185,13 @@ pub struct RawState {
     pub extracted_at: DateTime<Utc>,
 }
 
+impl RawState {
+    /// Rows in its objects.
+    pub fn rows(&self) -> u64 {
+        self.objects.iter().map(|object| object.rows).sum()
+    }
+}
+
 /// A try that failed. It is forgotten once the partition was read whole.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -249,7 +264,7 @@ impl PartitionState {
 impl SourceState {
     /// The state of a source that was never read.
     pub fn new(source: &str) -> Self {
-        Self { version: VERSION, source: source.into(), partitions: BTreeMap::new(), feed: None }
+        Self { version: VERSION, source: source.into(), asked_from: None, partitions: BTreeMap::new(), feed: None }
     }
 
     /// Reads a document, and refuses one that a newer program wrote.
@@ -268,7 +283,7 @@ impl SourceState {
         }
         let mut older: serde_json::Map<String, Value> = serde_json::from_slice(bytes).map_err(malformed)?;
         older.insert("version".into(), VERSION.into());
-        let partitions = older.get_mut("partitions").and_then(Value::as_object_mut);
+        let partitions = older.get_mut("partitions").filter(|_| head.version < 2).and_then(Value::as_object_mut);
         for partition in partitions.into_iter().flat_map(|all| all.values_mut()).filter_map(Value::as_object_mut) {
             partition.remove("unfinished");
         }
@@ -315,9 +330,9 @@ mod tests {
 
     #[test]
     fn a_newer_document_is_refused_and_a_broken_one_named() {
-        let newer = br#"{"version":3,"source":"a","something":"new"}"#;
-        assert!(matches!(SourceState::from_json(newer, "gs://b/s"), Err(StateError::Newer { found: 3, .. })));
-        let unknown = [&b"{\"version\":1,\"source\":\"a\",\"x\":1}"[..], b"{\"version\":2,\"source\":\"a\",\"x\":1}"];
+        let newer = br#"{"version":4,"source":"a","something":"new"}"#;
+        assert!(matches!(SourceState::from_json(newer, "gs://b/s"), Err(StateError::Newer { found: 4, .. })));
+        let unknown = [&b"{\"version\":1,\"source\":\"a\",\"x\":1}"[..], b"{\"version\":3,\"source\":\"a\",\"x\":1}"];
         let broken = [&b"{}"[..], b"", b"\xff", b"[1]", b"{\"version\":1,\"partitions\":1}", b"{\"version\":1}"];
         for broken in unknown.into_iter().chain(broken) {
             let error = SourceState::from_json(broken, "gs://b/s").unwrap_err().to_string();
@@ -337,5 +352,23 @@ mod tests {
         let partition = &state.partitions["2024-01-01"];
         assert!(partition.failure.is_some() && partition.unfinished.is_none());
         assert_eq!(SourceState::from_json(&state.to_json(), "").unwrap(), state);
+    }
+
+    #[test]
+    fn a_document_of_version_2_is_read_with_its_unfinished_walks() {
+        let note = Unfinished {
+            asked: "a".into(),
+            requests: 1,
+            rest: vec![],
+            resume: None,
+            extracted_at: DateTime::UNIX_EPOCH,
+            whole: Gathered::default(),
+            part: Gathered::default(),
+        };
+        let mut state = SourceState::new("a");
+        state.partition_mut(Partition::Snapshot).unfinished = Some(note);
+        let old = String::from_utf8(state.to_json()).unwrap().replace("\"version\":3", "\"version\":2");
+        assert!(old.contains("\"version\":2"));
+        assert_eq!(SourceState::from_json(old.as_bytes(), "").unwrap(), state);
     }
 }

@@ -87,3 +87,51 @@ async fn a_list_that_could_not_be_read_gives_no_ids_until_it_was_read_again() {
     let (report, asked, complete) = run("2024-01-03").await;
     assert_eq!((report.failures.len(), asked, complete), (0, 2, 2), "{report}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_lost_most_of_its_rows_gives_no_ids_until_it_has_them_again_or_is_accepted() {
+    let (few, trips) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let (hiccup, count) = (few.clone(), trips.clone());
+    let roster = move || async move {
+        let vehicles = if hiccup.load(Ordering::SeqCst) { 0 } else { 12 };
+        let data: Vec<_> = (0..vehicles).map(|id| serde_json::json!({ "id": id.to_string() })).collect();
+        axum::Json(serde_json::json!({ "data": data, "pagination": { "endCursor": "", "hasNextPage": false } }))
+    };
+    let trips_of = move || async move {
+        count.fetch_add(1, Ordering::SeqCst);
+        r#"{"trips":[]}"#.into_response()
+    };
+    let server =
+        Server::start(Router::new().route("/fleet/vehicles", get(roster)).route("/v1/fleet/trips", get(trips_of)));
+    let program = Program::new();
+    let run = async |end, accepted: &[&str]| {
+        trips.store(0, Ordering::SeqCst);
+        // The list is read again each time.
+        if let Some(mut list) = state(&program, "fleet_vehicles") {
+            list.partition_mut(Partition::Snapshot).raw.as_mut().unwrap().extracted_at -= TimeDelta::hours(25);
+            program.write("samsara-data/raw/state/fleet_vehicles.json", list.to_json());
+        }
+        let mut config = config(&program, server.url(), "token");
+        config.load.accept_shrunken = accepted.iter().map(ToString::to_string).collect();
+        let report = run_until(end, config, &["fleet_trips"], vec![], &CancellationToken::new()).await;
+        let complete = state(&program, "fleet_trips").unwrap().complete().count();
+        (report.to_string(), trips.load(Ordering::SeqCst), complete)
+    };
+    let (report, asked, complete) = run("2024-01-02", &[]).await;
+    assert_eq!((asked, complete), (12, 1), "{report}");
+    few.store(true, Ordering::SeqCst);
+    // However often it comes: it is measured by the list that was believed.
+    for _ in 0..2 {
+        let (report, asked, complete) = run("2024-01-03", &[]).await;
+        assert_eq!((asked, complete), (0, 1), "{report}");
+        assert!(report.contains("had 12") && report.contains("--accept-shrunken fleet_vehicles"), "{report}");
+    }
+    few.store(false, Ordering::SeqCst);
+    let (report, asked, complete) = run("2024-01-03", &[]).await;
+    assert_eq!((asked, complete), (12, 2), "{report}");
+    // It is no hiccup: once accepted, it is the list.
+    few.store(true, Ordering::SeqCst);
+    assert_eq!(run("2024-01-04", &[]).await.2, 2);
+    assert_eq!(run("2024-01-04", &["fleet_vehicles"]).await.2, 3);
+    assert_eq!(run("2024-01-05", &[]).await.2, 4);
+}
