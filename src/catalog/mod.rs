@@ -113,6 +113,14 @@ impl Catalog {
         sources().find(|source| source.is_daily()).or_else(|| sources().next())
     }
 
+    /// The sources whose rows, when they change, make a model's partition stale. Lists that a daily model looks into do
+    /// not: they change every run, and its days stay as they were derived.
+    pub fn deciding<'a>(&'a self, model: &'a Model) -> impl Iterator<Item = &'a Source> {
+        let is_daily = self.driver(model).is_some_and(Source::is_daily);
+        let sources = model.sources.iter().filter_map(|name| self.sources.get(name));
+        sources.filter(move |source| source.is_daily() || !is_daily)
+    }
+
     /// Builds a catalog from `(path, text)` pairs; paths are `<family>/<file>`. `origin` tells people where they are from.
     pub fn from_files(origin: &str, files: &[(String, String)]) -> Result<Self, CatalogError> {
         let mut catalog = Self { origin: origin.into(), sources: BTreeMap::new(), models: BTreeMap::new() };

@@ -50,10 +50,10 @@ impl Run {
         let wish = self.wish.wish(&catalog, &context.directory)?;
         let mut config = self.work.config(context)?;
         config.load = LoadOptions {
-            full_refresh: selected(&catalog, &wish, "--full-refresh", &self.full_refresh)?,
+            full_refresh: selected(&catalog, &wish, "--full-refresh", &self.full_refresh, false)?,
             accept_shrunken: match self.accept_shrunken.iter().any(|name| name == "ALL") {
                 true => ["ALL".to_string()].into(),
-                false => selected(&catalog, &wish, "--accept-shrunken", &self.accept_shrunken)?,
+                false => selected(&catalog, &wish, "--accept-shrunken", &self.accept_shrunken, true)?,
             },
             ..LoadOptions::default()
         };
@@ -92,14 +92,23 @@ impl Run {
     }
 }
 
-/// The tables that an option names, all of which this run must be about.
-fn selected(catalog: &Catalog, wish: &Wish, option: &str, names: &[String]) -> Result<BTreeSet<String>, Error> {
+/// The tables that an option names, all of which this run must be about, or ask for the rows of `or_parents`.
+fn selected(
+    catalog: &Catalog,
+    wish: &Wish,
+    option: &str,
+    names: &[String],
+    or_parents: bool,
+) -> Result<BTreeSet<String>, Error> {
+    let parents = wish.selection.sources.iter().filter_map(|name| Some(&catalog.source(name)?.parent.as_ref()?.source));
+    let parents: BTreeSet<&String> = parents.filter(|_| or_parents).collect();
     for name in names {
         let Some(model) = catalog.filler(name) else {
             let hint = did_you_mean(name, catalog.models().map(|model| model.name.as_str()));
             return Err(Error::Usage(format!("{option}: there is no table `{name}`{hint}")));
         };
-        if !wish.selection.models.contains(&model.name) {
+        let is_parent = model.sources.iter().any(|source| parents.contains(source));
+        if !is_parent && !wish.selection.models.contains(&model.name) {
             return Err(Error::Usage(format!("{option}: `{name}` is not among the tables of this run")));
         }
     }

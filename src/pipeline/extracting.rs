@@ -577,10 +577,11 @@ async fn parents(run: &Run, source: &str, field: &str) -> Result<Vec<String>, Er
     };
     // Nor would days count as read that were asked for with the few ids of a hiccup.
     if let Some(before) = shrunken_from.filter(|before| is_shrunken(run, source, raw.rows(), *before)) {
-        let rows = raw.rows();
+        let (rows, model) = (raw.rows(), run.catalog.model(source).or(run.catalog.models_of(source).next()));
+        let table = model.map_or(source, |model| model.name.as_str());
         return Err(Error::Usage(format!(
             "its parent {source} has {rows} rows now and had {before}, so nothing is asked for: if that is right, run \
-             with --accept-shrunken {source}"
+             with --accept-shrunken {table}"
         )));
     }
     run.raw.expect(&raw.objects).await?;

@@ -93,8 +93,8 @@ async fn derive(run: &Run, transformer: &Transformer, model: &Model, partition: 
         return Ok(());
     };
     let inputs = inputs(&run.catalog, &run.states, model, partition).await?;
-    // Lists that a daily model looks into change every run; its days stay as they were derived.
-    let own: RawInputs = inputs.iter().filter(|(source, _)| *source == driver.name).cloned().collect();
+    let decides = |name: &str| run.catalog.deciding(model).any(|source| source.name == name);
+    let own: RawInputs = inputs.iter().filter(|(source, _)| decides(source)).cloned().collect();
     let fingerprint = fingerprint(model, contract, &own);
     let handle = run.states.source(&driver.name).await?;
     let before = handle.look(|state| state.partition(partition).and_then(|it| it.models.get(&model.name).cloned()));
@@ -208,8 +208,16 @@ pub(super) async fn inputs(
         let Some(source) = catalog.source(name) else { continue };
         let handle = states.source(name).await?;
         let of = if source.is_daily() { partition } else { Partition::Snapshot };
-        let objects =
-            handle.look(|state| state.partition(of).and_then(|it| it.raw.as_ref()).map(|raw| raw.objects.clone()));
+        let (objects, has_failed) = handle.look(|state| {
+            let found = state.partition(of);
+            let objects = found.and_then(|it| it.raw.as_ref()).map(|raw| raw.objects.clone());
+            (objects, found.is_some_and(|it| it.failure.is_some()))
+        });
+        // What was never read looks like what is empty, and days that were made with it would stay as they are. An
+        // endpoint that the organisation does not have leaves no failure: of that there is nothing to wait for.
+        if objects.is_none() && has_failed {
+            return Err(Error::Usage(format!("{name}, which it reads too, could not be read")));
+        }
         inputs.push((name.clone(), objects.unwrap_or_default()));
     }
     Ok(inputs)

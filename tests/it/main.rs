@@ -31,6 +31,7 @@ mod fuzzing;
 mod history;
 mod hostile;
 mod http;
+mod joins;
 mod late;
 mod ledger;
 mod load_jobs;

@@ -1,0 +1,134 @@
+//! Models that read several sources: whatever comes late, or not at first, is in the tables in the end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::{Json, Router, routing::get};
+use serde_json::{Value, json};
+
+use crate::program::{Program, Ran};
+use crate::support::wire::Server;
+
+const SOURCES: &str = r#"
+[people]
+description = "People."
+kind = "snapshot"
+endpoint = "/people"
+rate_limit = "50/s"
+schema = "id VARCHAR, team VARCHAR"
+
+[teams]
+description = "Teams."
+kind = "snapshot"
+endpoint = "/teams"
+rate_limit = "50/s"
+schema = "id VARCHAR, name VARCHAR"
+
+[shifts]
+description = "Shifts."
+kind = "window"
+endpoint = "/shifts"
+rate_limit = "50/s"
+window = { start = "startTime", end = "endTime", format = "rfc3339" }
+time_field = "at"
+schema = "at VARCHAR, team VARCHAR, name VARCHAR"
+
+[pauses]
+description = "Pauses."
+kind = "window"
+endpoint = "/pauses"
+rate_limit = "50/s"
+window = { start = "startTime", end = "endTime", format = "rfc3339" }
+time_field = "at"
+schema = "at VARCHAR, team VARCHAR, name VARCHAR"
+"#;
+
+const DAY: &str = "to_timestamp_micros(s.at) AS at";
+
+/// What the endpoints say: at 0, teams and pauses fail; from 2 on, both have other rows.
+struct Rig {
+    program: Program,
+    turn: Arc<AtomicU64>,
+    _server: Server,
+}
+
+fn page(data: &Value) -> Response {
+    Json(json!({"data": data, "pagination": {"endCursor": "", "hasNextPage": false}})).into_response()
+}
+
+impl Rig {
+    fn new(model: &str, sql: &str) -> Self {
+        let turn = Arc::new(AtomicU64::new(0));
+        let fixed = |data: Value| get(move || async move { page(&data) });
+        let changing = |name: &'static str| {
+            let turn = turn.clone();
+            get(move || async move {
+                match turn.load(Ordering::SeqCst) {
+                    0 => (StatusCode::BAD_REQUEST, "not today").into_response(),
+                    turn => page(
+                        &json!([{"id": "t", "at": "2024-01-01T09:00:00Z", "team": "t", "name": format!("{name} {turn}")}]),
+                    ),
+                }
+            })
+        };
+        let router = Router::new()
+            .route("/people", fixed(json!([{"id": "p", "team": "t"}])))
+            .route("/shifts", fixed(json!([{"at": "2024-01-01T08:00:00Z", "team": "t"}])))
+            .route("/teams", changing("team"))
+            .route("/pauses", changing("pause"));
+        let server = Server::start(router);
+        let program = Program::new().set("SAMSARA_API_URL", server.url()).set("SAMSARA_API_TOKEN", "t");
+        program.write("sql/f/sources.toml", SOURCES);
+        let front = if sql.contains(DAY) { "partition_by = \"at\"\n" } else { "" };
+        program.write(&format!("sql/f/{model}.sql"), format!("/*---\ndescription = \"d\"\n{front}---*/\n{sql}"));
+        Self { program, turn, _server: server }
+    }
+
+    async fn run(&self, turn: u64, table: &str, flags: &[&str]) -> Ran {
+        self.turn.store(turn, Ordering::SeqCst);
+        let run = ["run", "--start-date", "2024-01-01", "--end-date", "2024-01-02", "--table", table];
+        self.program.run(&[&run[..], flags].concat()).await
+    }
+
+    async fn names(&self, table: &str) -> Vec<String> {
+        let rows = self.program.rows(&format!("SELECT name FROM {table}")).await;
+        rows.iter().map(|row| row.get("name").and_then(Value::as_str).unwrap_or("none").to_string()).collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_was_never_read_is_waited_for_and_is_no_empty_one() {
+    let sql = format!("SELECT {DAY}, t.name FROM raw.shifts AS s LEFT JOIN raw.teams AS t ON s.team = t.id");
+    let rig = Rig::new("worked", &sql);
+    let failed = rig.run(0, "worked", &[]).await;
+    assert_eq!(failed.code, 3, "{}", failed.stderr);
+    assert!(failed.stderr.contains("teams, which it reads too, could not be read"), "{}", failed.stderr);
+    assert_eq!(rig.run(1, "worked", &[]).await.code, 0);
+    assert_eq!(rig.names("worked").await, ["team 1"]);
+    // Days stay as they were derived, whatever becomes of the list.
+    assert_eq!(rig.run(2, "worked", &[]).await.code, 0);
+    assert_eq!(rig.names("worked").await, ["team 1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_made_of_two_follows_both() {
+    let rig = Rig::new("members", "SELECT p.id, t.name FROM raw.people AS p LEFT JOIN raw.teams AS t ON p.team = t.id");
+    for turn in [1, 2, 3] {
+        assert_eq!(rig.run(turn, "members", &[]).await.code, 0);
+        assert_eq!(rig.names("members").await, [format!("team {turn}")]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_made_of_two_follows_both() {
+    let sql = format!("SELECT {DAY}, p.name FROM raw.shifts AS s LEFT JOIN raw.pauses AS p ON s.team = p.team");
+    let rig = Rig::new("days", &sql);
+    let failed = rig.run(0, "days", &[]).await;
+    assert_eq!(failed.code, 3, "{}", failed.stderr);
+    assert_eq!(rig.run(1, "days", &[]).await.code, 0);
+    assert_eq!(rig.names("days").await, ["pause 1"]);
+    assert_eq!(rig.run(2, "days", &["--historical"]).await.code, 0);
+    assert_eq!(rig.names("days").await, ["pause 2"]);
+}
