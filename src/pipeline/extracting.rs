@@ -206,8 +206,15 @@ async fn commit_changes(
     is_cold: bool,
 ) -> Result<(), Error> {
     let (query, cursor) = changes.position.clone();
-    let position = Feed { query, cursor, at: began, since: None };
-    // A day of which nothing is known is read anyway; one that was read half must not go on from its note.
+    let before = handle.look(|state| state.feed.clone()).filter(|_| !is_cold);
+    let position = Feed {
+        query,
+        cursor,
+        at: began,
+        since: before.as_ref().filter(|_| changes.more).map(|before| before.since.unwrap_or(before.at)),
+        heard_from: before.map_or(Some(began), |before| before.heard_from),
+    };
+    // A day that was never asked for is of no interest; one that was read half must not go on from its note.
     let mut days: Vec<Partition> = changes.days.iter().copied().map(Partition::Day).collect();
     if is_cold {
         days.extend(handle.look(crate::plan::untold).into_iter().map(Partition::Day));
@@ -222,7 +229,7 @@ async fn commit_changes(
         handle
             .commit(move |state| {
                 for day in days {
-                    if state.partition(day).is_some() {
+                    if day.day().is_some_and(|day| state.is_asked(day)) {
                         state.partition_mut(day).changed = Some(at);
                     }
                 }
@@ -238,6 +245,7 @@ fn is_moved(before: Option<&Feed>, position: &Feed) -> bool {
     before.is_none_or(|before| {
         before.cursor != position.cursor
             || before.query != position.query
+            || (before.since.is_some() && position.since.is_none())
             || position.at - before.at > chrono::TimeDelta::days(1)
     })
 }
@@ -308,15 +316,19 @@ async fn read_on(run: &Run, extractor: &Extractor, walk: &Arc<Walk>) -> Result<W
     };
     let handle = run.states.source(&first.name).await?;
     let now = chrono::Utc::now();
-    // When any of the walk's days was last found to have changed.
-    let mut changed = None;
+    // Since when a reading of the walk's days is up to date: they may have changed, or may have been read whole, or the
+    // feed that tells of changes may not have been heard.
+    let mut current_since = None;
     if let Scope::Days(days) = &walk.scope {
         for source in &walk.sources {
             let handle = run.states.source(&source.name).await?;
             let of = |state: &SourceState| {
-                days.iter().filter_map(|day| state.partition(Partition::Day(*day))?.changed).max()
+                let found = days.iter().filter_map(|day| state.partition(Partition::Day(*day)));
+                let of_day = |found: &PartitionState| found.changed.max(found.raw.as_ref().map(|raw| raw.extracted_at));
+                let heard = state.feed.as_ref().and_then(|feed| feed.heard_from);
+                found.map(of_day).max().flatten().max(heard)
             };
-            changed = changed.max(handle.look(of));
+            current_since = current_since.max(handle.look(of));
         }
     }
     let before = handle.look(|state| {
@@ -326,7 +338,7 @@ async fn read_on(run: &Run, extractor: &Extractor, walk: &Arc<Walk>) -> Result<W
             Partition::Snapshot => now - note.extracted_at < LIST_NOTE_LIVES,
             // A day that has changed since is not half read any more, and cursors live 30 days.
             Partition::Day(_) => {
-                changed.is_none_or(|changed| changed <= note.extracted_at)
+                current_since.is_none_or(|since| since <= note.extracted_at)
                     && now - note.extracted_at < chrono::TimeDelta::days(29)
             }
         };
@@ -427,7 +439,8 @@ async fn commit(run: &Run, outcome: &WalkOutcome, extracted: &Extracted, first: 
         (raw, believed)
     });
     let is_list = partition == Partition::Snapshot;
-    let shrunken_from = believed.filter(|before| is_list && is_shrunken(run, &extracted.source, raw.rows(), *before));
+    let shrunken_from =
+        believed.filter(|before| is_list && super::is_shrunken(run, &extracted.source, raw.rows(), *before));
     let mut same = before.filter(|before| before.content == raw.content);
     if let Some(before) = &same {
         match run.raw.expect(&before.objects).await {
@@ -488,7 +501,7 @@ async fn commit_feed(
     let position = outcome.feed.clone().map(|(query, cursor)| {
         // In its middle, a feed is as far as it was when it began.
         let since = if outcome.more { since } else { outcome.extracted_at - chrono::TimeDelta::days(1) };
-        Feed { query, cursor, at: outcome.extracted_at, since: Some(since) }
+        Feed { query, cursor, at: outcome.extracted_at, since: Some(since), heard_from: None }
     });
     let moved = position.as_ref().is_some_and(|position| handle.look(|state| is_moved(state.feed.as_ref(), position)));
     let days: Vec<(Partition, RawState)> = outcome
@@ -558,25 +571,18 @@ async fn discard(run: &Run, objects: &[ObjectRef]) {
     }
 }
 
-/// Whether a list has lost so many rows that it is not believed. A source stands for all tables made of it.
-fn is_shrunken(run: &Run, source: &str, rows: u64, before: u64) -> bool {
-    let models = run.catalog.models_of(source).map(|model| model.name.as_str());
-    models.chain([source]).all(|name| run.load.refuses_shrunken(name, rows, before))
-}
-
 /// The ids of a parent's committed snapshot, sorted.
 async fn parents(run: &Run, source: &str, field: &str) -> Result<Vec<String>, Error> {
     let handle = run.states.source(source).await?;
     // Ids of an older list would leave out who has come since, and the days would count as read.
-    let (raw, shrunken_from) = handle.look(|state| {
-        let found = state.partition(Partition::Snapshot).filter(|partition| partition.failure.is_none());
-        (found.and_then(|found| found.raw.clone()), found.and_then(|found| found.shrunken_from))
-    });
+    let found = handle.look(|state| state.partition(Partition::Snapshot).cloned()).unwrap_or_default();
+    let before = super::shrunken(run, source, &found);
+    let raw = found.raw.filter(|_| found.failure.is_none());
     let (Some(raw), Some(declared)) = (raw, run.catalog.source(source)) else {
         return Err(Error::Usage(format!("its parent {source} could not be read, so there are no ids to ask for")));
     };
     // Nor would days count as read that were asked for with the few ids of a hiccup.
-    if let Some(before) = shrunken_from.filter(|before| is_shrunken(run, source, raw.rows(), *before)) {
+    if let Some(before) = before {
         let (rows, model) = (raw.rows(), run.catalog.model(source).or(run.catalog.models_of(source).next()));
         let table = model.map_or(source, |model| model.name.as_str());
         return Err(Error::Usage(format!(

@@ -102,6 +102,7 @@ async fn derive(run: &Run, transformer: &Transformer, model: &Model, partition: 
     let objects = match before.filter(|before| before.fingerprint == fingerprint) {
         Some(before) => before.objects,
         None => {
+            await_others(run, model, &driver.name, partition).await?;
             let begun = Instant::now();
             let task = {
                 let (transformer, model, contract) = (transformer.clone(), model.clone(), contract.clone());
@@ -196,6 +197,30 @@ async fn commit(run: &Run, handle: &SourceHandle, partition: Partition, made: Ve
     Ok(())
 }
 
+/// Fails if the model reads what is not there yet, or not as it should be: days that were made with it would stay so.
+///
+/// Of an endpoint that the organisation does not have, there is nothing to wait for.
+async fn await_others(run: &Run, model: &Model, driver: &str, partition: Partition) -> Result<(), Error> {
+    for source in model.sources.iter().filter(|name| *name != driver).filter_map(|name| run.catalog.source(name)) {
+        let name = &source.name;
+        let handle = run.states.source(name).await?;
+        let of = if source.is_daily() { partition } else { Partition::Snapshot };
+        let found = handle.look(|state| state.partition(of).cloned()).unwrap_or_default();
+        let is_absent = || run.ended.lock().unwrap_or_else(PoisonError::into_inner).contains(name);
+        let doubt = if found.failure.is_some() {
+            "could not be read"
+        } else if found.raw.is_none() && !is_absent() {
+            "was not read yet"
+        } else if super::shrunken(run, name, &found).is_some() {
+            "has become so much shorter that it is not believed (--accept-shrunken)"
+        } else {
+            continue;
+        };
+        return Err(Error::Usage(format!("{name}, which it reads too, {doubt}")));
+    }
+    Ok(())
+}
+
 /// The committed raw objects that the model reads for this partition, by source.
 pub(super) async fn inputs(
     catalog: &Catalog,
@@ -208,16 +233,8 @@ pub(super) async fn inputs(
         let Some(source) = catalog.source(name) else { continue };
         let handle = states.source(name).await?;
         let of = if source.is_daily() { partition } else { Partition::Snapshot };
-        let (objects, has_failed) = handle.look(|state| {
-            let found = state.partition(of);
-            let objects = found.and_then(|it| it.raw.as_ref()).map(|raw| raw.objects.clone());
-            (objects, found.is_some_and(|it| it.failure.is_some()))
-        });
-        // What was never read looks like what is empty, and days that were made with it would stay as they are. An
-        // endpoint that the organisation does not have leaves no failure: of that there is nothing to wait for.
-        if objects.is_none() && has_failed {
-            return Err(Error::Usage(format!("{name}, which it reads too, could not be read")));
-        }
+        let objects =
+            handle.look(|state| state.partition(of).and_then(|it| it.raw.as_ref()).map(|raw| raw.objects.clone()));
         inputs.push((name.clone(), objects.unwrap_or_default()));
     }
     Ok(inputs)

@@ -32,7 +32,7 @@ use crate::load::{self, Warehouse};
 use crate::plan::{self, Plan, Stage, Wish};
 use crate::report::{RunReport, Tally};
 use crate::samsara::{Client, SamsaraError};
-use crate::state::{RunLock, StateStore};
+use crate::state::{PartitionState, RunLock, StateStore};
 use crate::store::Bucket;
 use crate::store::layout::{Partition, RunId};
 use crate::transform::{Contract, Transformer, bind_all};
@@ -293,6 +293,18 @@ impl Run {
             error: error.to_string(),
         });
     }
+}
+
+/// Whether a list has lost so many rows that it is not believed. A source stands for all tables made of it.
+fn is_shrunken(run: &Run, source: &str, rows: u64, before: u64) -> bool {
+    let models = run.catalog.models_of(source).map(|model| model.name.as_str());
+    models.chain([source]).all(|name| run.load.refuses_shrunken(name, rows, before))
+}
+
+/// How many rows a list had that is not believed now.
+fn shrunken(run: &Run, source: &str, found: &PartitionState) -> Option<u64> {
+    let rows = found.raw.as_ref()?.rows();
+    found.shrunken_from.filter(|before| is_shrunken(run, source, rows, *before))
 }
 
 /// Whether an error is about everything and not about one table.

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 
 use crate::catalog::{Catalog, Source, SourceKind};
-use crate::state::{Feed, SourceState, StateError, StateStore};
+use crate::state::{Feed, PartitionState, SourceState, StateError, StateStore};
 use crate::store::layout::Partition;
 
 pub use dates::{DEFAULT_START, Dates, days, parse_date};
@@ -226,8 +226,9 @@ pub async fn make(catalog: &Catalog, states: &StateStore, wish: Wish, now: DateT
         let handle = states.source(&parent.source).await?;
         let fresh = handle.look(|state| {
             let raw = state.partition(Partition::Snapshot).and_then(|partition| partition.raw.as_ref());
-            let failed = state.partition(Partition::Snapshot).is_some_and(|partition| partition.failure.is_some());
-            !failed && raw.is_some_and(|raw| raw.extracted_at + TimeDelta::hours(ROSTER_HOURS) > now)
+            let is_doubtful = |found: &PartitionState| found.failure.is_some() || found.shrunken_from.is_some();
+            let is_doubtful = state.partition(Partition::Snapshot).is_some_and(is_doubtful);
+            !is_doubtful && raw.is_some_and(|raw| raw.extracted_at + TimeDelta::hours(ROSTER_HOURS) > now)
         });
         if !fresh && let Some(parent) = catalog.source(&parent.source) {
             snapshots.insert(&parent.name);
@@ -287,7 +288,7 @@ pub fn is_alive(feed: &Feed, now: DateTime<Utc>) -> bool {
 /// The complete days that may lack readings of which no feed has told: such as came when they had been read already,
 /// after the last position of the source's feed (if it ever had one), and at most 30 days behind the day.
 pub fn untold(state: &SourceState) -> Vec<NaiveDate> {
-    let told = state.feed.as_ref().map(|feed| feed.at);
+    let told = state.feed.as_ref().map(|feed| feed.since.unwrap_or(feed.at));
     let complete = state.complete().filter_map(|(partition, raw)| Some((partition.day()?, raw.extracted_at)));
     let is_untold = |(day, read): &(NaiveDate, DateTime<Utc>)| {
         let late = *day + Days::new(1 + LATE_DAYS);
@@ -340,11 +341,11 @@ fn feed(source: &Source, state: &SourceState, dates: &Dates, now: DateTime<Utc>)
 /// The days that must be asked for, and how many need not.
 fn days_to_read(source: &Source, state: &SourceState, wish: &Wish, now: DateTime<Utc>) -> (Vec<NaiveDate>, u64) {
     let (today, dates) = (now.date_naive(), &wish.dates);
-    let start = dates.start.unwrap_or_else(|| match state.last_day() {
-        // Where it left off, and the days before that may still change.
-        Some(day) => day - Days::new(u64::from(source.lookback_days)),
-        None => state.asked_from.unwrap_or(DEFAULT_START),
-    });
+    // Without a first date, from the first day on that was ever asked for: what is final is left alone anyway, and what
+    // is not, an earlier run has asked for in vain, was not left the time for, or read while it could still change.
+    let known = state.partitions.keys().filter_map(|key| Partition::parse(key)?.day()).min();
+    let asked = known.into_iter().chain(state.asked_from).min();
+    let start = dates.start.or(asked).unwrap_or(DEFAULT_START);
     // A day that has not begun has nothing to ask for.
     let end = dates.end.unwrap_or(today).min(today + Days::new(1));
     let mut complete = 0;
@@ -357,16 +358,7 @@ fn days_to_read(source: &Source, state: &SourceState, wish: &Wish, now: DateTime
     });
     // Days that a feed has named, however long ago they were.
     let changed = state.changed_days().filter(|day| is_asked(dates, *day));
-    // And earlier days which a run has asked for in vain, or was not left the time for, or read while they could still
-    // change and did not come back to.
-    let known = state.partitions.keys().filter_map(|key| Partition::parse(key)?.day()).min();
-    let first = known.into_iter().chain(state.asked_from).chain([start]).min().unwrap_or(start);
-    let is_open = |day: &NaiveDate| {
-        let raw = state.partition(Partition::Day(*day)).and_then(|partition| partition.raw.as_ref());
-        raw.is_none_or(|raw| raw.extracted_at < settled_at(source, *day))
-    };
-    let gaps = days(if dates.start.is_none() { first } else { start }, start.min(end)).filter(is_open);
-    let wanted: BTreeSet<NaiveDate> = unsettled.chain(changed).chain(gaps).collect();
+    let wanted: BTreeSet<NaiveDate> = unsettled.chain(changed).collect();
     (wanted.into_iter().collect(), complete)
 }
 
@@ -564,7 +556,7 @@ mod tests {
         assert_eq!(untold(&state), ["2026-10-01", "2026-11-01"]);
         let mut heard = |at: &str| {
             let at = at.parse().unwrap();
-            state.feed = Some(Feed { query: String::new(), cursor: String::new(), at, since: None });
+            state.feed = Some(Feed { query: String::new(), cursor: String::new(), at, since: None, heard_from: None });
             untold(&state)
         };
         assert_eq!(heard("2026-09-01T00:00:00Z"), ["2026-10-01", "2026-11-01"]);
@@ -589,6 +581,7 @@ mod tests {
                 cursor: "c".into(),
                 at: at.parse().unwrap(),
                 since: None,
+                heard_from: None,
             });
             assert_eq!(resume(&state).is_some(), alive);
         }

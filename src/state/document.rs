@@ -47,9 +47,13 @@ pub struct Feed {
     /// When it was received. Cursors live 30 days.
     pub at: DateTime<Utc>,
     /// Where the feed begins again, should its cursor be forgotten: a little before it had come to its end, or where
-    /// it began, if it was left in its middle. None: a day before `at`.
+    /// it began, if it was left in its middle. None: a day before `at`. Of a feed of changed days: up to when it has told
+    /// all, if it was left in its middle; None: `at`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<DateTime<Utc>>,
+    /// From when on a feed of changed days was heard without a gap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard_from: Option<DateTime<Utc>>,
 }
 
 /// Everything that is known about one partition.
@@ -311,16 +315,16 @@ impl SourceState {
         self.partitions.iter().filter_map(|(key, state)| Some((Partition::parse(key)?, state.raw.as_ref()?)))
     }
 
+    /// Whether any run has asked for the day.
+    pub fn is_asked(&self, day: NaiveDate) -> bool {
+        self.partition(Partition::Day(day)).is_some() || self.asked_from.is_some_and(|from| from <= day)
+    }
+
     /// Days that are complete, and changed since.
     pub fn changed_days(&self) -> impl Iterator<Item = NaiveDate> {
         let changed =
             self.partitions.iter().filter(|(_, partition)| partition.changed.is_some() && partition.raw.is_some());
         changed.filter_map(|(key, _)| Partition::parse(key)?.day())
-    }
-
-    /// The last complete day.
-    pub fn last_day(&self) -> Option<NaiveDate> {
-        self.complete().filter_map(|(partition, _)| partition.day()).max()
     }
 }
 

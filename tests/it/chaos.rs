@@ -11,7 +11,9 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use samsara_etl::catalog::Catalog;
 use samsara_etl::simulator::{LateData, Simulator};
+use samsara_etl::state::SourceState;
 use tokio::process::Child;
 
 use crate::faults;
@@ -19,6 +21,8 @@ use crate::program::{Program, simulator};
 use crate::support::gcs::GcsDouble;
 use crate::truth::{day, differences, local_rows, local_tables};
 
+/// Goes on where the runs before were told to begin.
+const GO_ON: &[&str] = &["run", "--end_date", "03/01/2024", "--max_workers", "8"];
 const RUN: &[&str] = &["run", "--start_date", "01/01/2024", "--end_date", "03/01/2024", "--max_workers", "8"];
 const FAULTS: &str = "429=0.03,500=0.02,503=0.02,504=0.01,reset=0.02,truncate=0.02,slow=0.03,duplicate=0.05";
 /// One of each kind, for the short version over buckets in which each object takes one write a second.
@@ -143,10 +147,26 @@ impl Scene {
         if self.tables.len() == FEW.len() { 3 } else { 1 }
     }
 
-    /// The arguments of a run of all that is asked for.
-    fn run(&self) -> Vec<&str> {
+    /// The arguments of a run of all that is asked for: from the first day on, or from where the runs so far have come to,
+    /// if there is such a place.
+    fn run(&self, goes_on: bool) -> Vec<&str> {
         let tables = self.tables.iter().flat_map(|table| ["--table", table.as_str()]);
-        RUN.iter().copied().chain(tables).collect()
+        let dates = if goes_on && self.is_begun() { GO_ON } else { RUN };
+        dates.iter().copied().chain(tables).collect()
+    }
+
+    /// Whether the state tells of all sources from where on they are asked for.
+    fn is_begun(&self) -> bool {
+        let catalog = Catalog::open(None).unwrap();
+        let mut sources = self.tables.iter().flat_map(|table| catalog.model(table).unwrap().sources.clone());
+        let state = |source: String| {
+            let path = self.program.folder().join(format!("samsara-data/raw/state/{source}.json"));
+            std::fs::read(path).map(|bytes| SourceState::from_json(&bytes, "state").unwrap())
+        };
+        sources.all(|source| {
+            let is_list = !catalog.source(&source).unwrap().is_daily();
+            is_list || state(source).is_ok_and(|state| state.asked_from.is_some() || state.feed.is_some())
+        })
     }
 
     fn forget_requests(&self) {
@@ -202,7 +222,8 @@ async fn kill_and_look(kills: u64, double: fn() -> Option<GcsDouble>) {
                 let point = Point::choose(&mut dice, share * scene.share());
                 scene.forget_requests();
                 let before = point.count(&scene);
-                let child = scene.program.start(&scene.run(), Stdio::null());
+                let goes_on = dice.below(2) == 0;
+                let child = scene.program.start(&scene.run(goes_on), Stdio::null());
                 if !scene.kill_at(point, child, before).await {
                     // It was done before it came to the point: nothing is left to be killed.
                     break;
@@ -211,7 +232,8 @@ async fn kill_and_look(kills: u64, double: fn() -> Option<GcsDouble>) {
                 points.push(point);
             }
             write!(replay, " {what}, killed at {points:?};").unwrap();
-            let ran = scene.program.run(&scene.run()).await;
+            let goes_on = dice.below(2) == 0;
+            let ran = scene.program.run(&scene.run(goes_on)).await;
             assert_eq!(ran.code, 0, "{replay}\n{}", ran.stderr);
             if what == "changed" {
                 let again: Vec<&str> = FOUND_BY_LOOKBACK.iter().flat_map(|table| ["--table", *table]).collect();
@@ -237,7 +259,7 @@ async fn pair_and_look(pairs: u64, double: fn() -> Option<GcsDouble>) {
         let scene = Scene::new(seed, double(), None).await;
         // In turn: the second gives up, or waits.
         let more: &[&str] = if seed.is_multiple_of(2) { &["--wait"] } else { &[] };
-        let arguments = [&scene.run(), more].concat();
+        let arguments = [&scene.run(false), more].concat();
         let (one, two) = tokio::join!(scene.program.run(&arguments), scene.program.run(&arguments));
         let replay = format!("CHAOS_SEED={seed} CHAOS_PAIRS=1");
         let mut codes = [one.code, two.code];

@@ -16,7 +16,7 @@ use samsara_etl::pipeline::Pipeline;
 use samsara_etl::plan::{Dates, Selection, Stage, Wish};
 use samsara_etl::report::RunReport;
 use samsara_etl::simulator::{LateData, Simulator};
-use samsara_etl::state::SourceState;
+use samsara_etl::state::{RawState, SourceState};
 use samsara_etl::store::layout::Partition;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -174,8 +174,13 @@ async fn a_half_read_day_goes_on_from_its_cursor_and_reads_no_finished_page_agai
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_cursor_begins_its_partition_again_once() {
-    let (simulator, program, _) = half_read(&[TABLE]).await;
+    let (simulator, program, mut before) = half_read(&[TABLE]).await;
     simulator.expire_cursors();
+    // The feed has not lost its place: else the day would begin anew for that.
+    let feed = before.feed.as_mut().unwrap();
+    feed.cursor = end_of_feed(&simulator, &feed.query).await;
+    program.write(&format!("samsara-data/raw/state/{TABLE}.json"), before.to_json());
+    simulator.clear_requests();
     run(config(&program, &simulator.url(), simulator.token()), &[TABLE], vec![], &CancellationToken::new()).await;
     let asked = pages(&simulator);
     assert_eq!(asked.iter().map(|(_, status)| *status == 400).collect::<Vec<_>>()[..2], [true, false], "{asked:?}");
@@ -230,6 +235,81 @@ async fn a_half_read_day_that_has_changed_since_begins_anew() {
     simulator.release_late();
     let again = config(&program, &simulator.url(), simulator.token());
     run(again, &[TABLE], vec![], &CancellationToken::new()).await;
+    assert!(!pages(&simulator)[0].0.contains("after="), "{:?}", pages(&simulator));
+    is_whole(&program, &simulator, &[TABLE]).await;
+}
+
+/// The cursor behind all that the statistics' feed has to tell.
+async fn end_of_feed(simulator: &Simulator, query: &str) -> String {
+    let mut cursor = String::new();
+    loop {
+        let after = if cursor.is_empty() { String::new() } else { format!("&after={cursor}") };
+        let url = format!("{}/fleet/vehicles/stats/feed?{query}{after}", simulator.url());
+        let answer = reqwest::Client::new().get(url).bearer_auth(simulator.token()).send().await.unwrap();
+        let page: serde_json::Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+        let plain = page["pagination"]["endCursor"].as_str().unwrap();
+        if page["pagination"]["hasNextPage"] == false {
+            return plain.to_string();
+        }
+        cursor = url::form_urlencoded::byte_serialize(plain.as_bytes()).collect();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_half_read_day_begins_anew_if_another_source_of_its_walk_has_changed_or_its_feed_was_not_heard() {
+    const GPS: &str = "fleet_vehicle_stats_gps";
+    for what in ["changed", "not heard"] {
+        let simulator = simulator(|config| {
+            config.page_size = Some(1);
+            config.latency = Some(Duration::from_millis(20));
+            let withhold = Duration::from_secs(18 * 3600);
+            config.late = Some(LateData { before: day("2024-01-02"), withhold });
+        })
+        .await;
+        let program = Program::with_simulator(&simulator);
+        stopped_at(&program, &simulator, &[TABLE, GPS], HISTORY, "\"unfinished\"").await;
+        // The note stands at the first source alone.
+        assert!(state(&program, GPS).unwrap().partition(the_day()).is_none());
+        simulator.release_late();
+        for table in [TABLE, GPS] {
+            let mut found = state(&program, table).unwrap();
+            match found.feed.as_mut() {
+                // The first one's feed has told already, and the other one's alone names the day.
+                Some(feed) if what == "changed" && table == TABLE => {
+                    feed.cursor = end_of_feed(&simulator, &feed.query).await;
+                }
+                Some(_) if what == "changed" => {}
+                // The feeds begin anew, behind what has come meanwhile.
+                _ => found.feed = None,
+            }
+            program.write(&format!("samsara-data/raw/state/{table}.json"), found.to_json());
+        }
+        simulator.clear_requests();
+        let again = config(&program, &simulator.url(), simulator.token());
+        run(again, &[TABLE, GPS], vec![], &CancellationToken::new()).await;
+        assert!(!pages(&simulator)[0].0.contains("after="), "{what}: {:?}", pages(&simulator));
+        is_whole(&program, &simulator, &[TABLE, GPS]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_half_read_day_that_was_read_whole_meanwhile_is_not_gone_on_with() {
+    let (simulator, program, before) = half_read(&[TABLE]).await;
+    let mut whole = before.clone();
+    let found = whole.partition_mut(the_day());
+    let note = found.unfinished.clone().unwrap();
+    // Another walk over the same day, begun later, has come to its end.
+    found.raw = Some(RawState {
+        objects: vec![],
+        records: 0,
+        not_owned: 0,
+        rescued: 0,
+        content: "other".into(),
+        extracted_at: note.extracted_at + TimeDelta::minutes(1),
+    });
+    program.write(&format!("samsara-data/raw/state/{TABLE}.json"), whole.to_json());
+    let again = ["run", "--start-date", "2024-01-01", "--end-date", "2024-01-02", "--table", TABLE, "--historical"];
+    program.succeed(&again).await;
     assert!(!pages(&simulator)[0].0.contains("after="), "{:?}", pages(&simulator));
     is_whole(&program, &simulator, &[TABLE]).await;
 }
