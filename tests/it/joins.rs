@@ -35,10 +35,10 @@ window = { start = "startTime", end = "endTime", format = "rfc3339" }
 time_field = "at"
 schema = "at VARCHAR, team VARCHAR, name VARCHAR"
 
-[pauses]
-description = "Pauses."
+[stops]
+description = "Stops."
 kind = "window"
-endpoint = "/pauses"
+endpoint = "/stops"
 rate_limit = "50/s"
 window = { start = "startTime", end = "endTime", format = "rfc3339" }
 time_field = "at"
@@ -47,7 +47,7 @@ schema = "at VARCHAR, team VARCHAR, name VARCHAR"
 
 const DAY: &str = "to_timestamp_micros(s.at) AS at";
 
-/// What the endpoints say: at 0, teams and pauses fail; from 2 on, both have other rows.
+/// What the endpoints say: at 0, teams and stops fail; from 2 on, both have other rows.
 struct Rig {
     program: Program,
     turn: Arc<AtomicU64>,
@@ -82,7 +82,7 @@ impl Rig {
                 ),
             )
             .route("/teams", changing("team"))
-            .route("/pauses", changing("pause"));
+            .route("/stops", changing("stop"));
         let server = Server::start(router);
         let program = Program::new().set("SAMSARA_API_URL", server.url()).set("SAMSARA_API_TOKEN", "t");
         program.write("sql/f/sources.toml", SOURCES);
@@ -152,12 +152,12 @@ async fn a_list_made_of_two_follows_both() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_day_made_of_two_follows_both() {
-    let sql = format!("SELECT {DAY}, p.name FROM raw.shifts AS s LEFT JOIN raw.pauses AS p ON s.team = p.team");
+    let sql = format!("SELECT {DAY}, p.name FROM raw.shifts AS s LEFT JOIN raw.stops AS p ON s.team = p.team");
     let rig = Rig::new("days", &sql);
     let failed = rig.run(0, "days", "2024-01-02", &[]).await;
     assert_eq!(failed.code, 3, "{}", failed.stderr);
     assert_eq!(rig.run(1, "days", "2024-01-02", &[]).await.code, 0);
-    assert_eq!(rig.names("days").await, ["pause 1"]);
+    assert_eq!(rig.names("days").await, ["stop 1"]);
     assert_eq!(rig.run(2, "days", "2024-01-02", &["--historical"]).await.code, 0);
-    assert_eq!(rig.names("days").await, ["pause 2"]);
+    assert_eq!(rig.names("days").await, ["stop 2"]);
 }
