@@ -82,8 +82,11 @@ impl Limits {
             limiter.rate.until_ready().await;
             self.token.until_ready().await;
             let wait_ms = begun.elapsed().as_millis() as u64;
-            if wait_ms > 0 {
-                tracing::debug!(endpoint, wait_ms, "request waited for its turn");
+            match wait_ms {
+                0 => {}
+                // What the documented rate asks for, request by request.
+                1..1000 => tracing::debug!(endpoint, wait_ms, "request waited for its turn"),
+                _ => tracing::info!(endpoint, wait_ms, "request waited for its turn"),
             }
             let paused = *limiter.paused_until.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             match paused {
