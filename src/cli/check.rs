@@ -16,6 +16,7 @@ use crate::events::Observers;
 use crate::load::{self, Finding};
 use crate::pipeline::Pipeline;
 use crate::samsara::{Client, Request, SamsaraError, Window};
+use crate::state::Fence;
 use crate::store::layout::{Partition, RunId};
 use crate::store::{Bucket, StoreError};
 use crate::transform::bind_all;
@@ -223,7 +224,8 @@ async fn compare(
     models: &BTreeSet<String>,
     findings: &mut Findings,
 ) -> Result<(), Error> {
-    let warehouse = load::open(&config.warehouse, &config.storage, &tokio::runtime::Handle::current()).await?;
+    let warehouse =
+        load::open(&config.warehouse, &config.storage, &tokio::runtime::Handle::current(), &Fence::default()).await?;
     let pipeline = Pipeline::new(config, catalog)?;
     let mut contracts = Vec::new();
     for model in models.iter().filter_map(|name| pipeline.catalog().model(name)) {

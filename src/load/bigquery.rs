@@ -39,7 +39,7 @@ use super::auth::Tokens;
 use super::limit::UpdateLimits;
 use super::{Batch, Finding, LoadError, Loaded, Prepared, Warehouse, missing_columns};
 use crate::config::GoogleAccess;
-use crate::state::Started;
+use crate::state::{Fence, Started};
 use crate::store::layout::Partition;
 use crate::transform::{Column, ColumnType, Contract};
 
@@ -97,6 +97,7 @@ pub struct BigQuery {
     target: String,
     timings: Timings,
     limits: UpdateLimits,
+    fence: Fence,
 }
 
 /// The name of a dataset in the state.
@@ -121,6 +122,12 @@ impl BigQuery {
         access: &GoogleAccess,
     ) -> Result<Self, LoadError> {
         Self::connect_with(project, dataset, location, access, Timings::default()).await
+    }
+
+    /// Asks nothing of BigQuery any more once the fence is closed: a job that is sent then could undo what the run that
+    /// took the lock over has loaded.
+    pub fn fenced(self, fence: &Fence) -> Self {
+        Self { fence: fence.clone(), ..self }
     }
 
     /// Where the dataset is, if BigQuery says so.
@@ -191,6 +198,7 @@ impl BigQuery {
             target,
             timings,
             limits: UpdateLimits::default(),
+            fence: Fence::default(),
         })
     }
 
@@ -266,6 +274,7 @@ impl BigQuery {
         let mut attempt: u32 = 0;
         let mut renewed = false;
         loop {
+            self.fence.check().map_err(|error| Fault::Other(error.to_string()))?;
             let error = match call().await {
                 Ok(answer) => {
                     self.was_answered.store(true, Ordering::Relaxed);
@@ -296,8 +305,9 @@ impl BigQuery {
         format!("{}.{}.{}", self.project, self.dataset, contract.table)
     }
 
-    /// Starts the job, or finds the one that an earlier try has started, and waits for its end.
-    async fn run(&self, id: &str, load: JobConfigurationLoad) -> Result<Job, Fault> {
+    /// Starts the job, or finds the one that an earlier try has started, and waits for its end. Tells whether it was
+    /// there already.
+    async fn run(&self, id: &str, load: JobConfigurationLoad) -> Result<(Job, bool), Fault> {
         let job = Job {
             configuration: Some(JobConfiguration { load: Some(load), ..JobConfiguration::default() }),
             job_reference: Some(JobReference {
@@ -307,12 +317,13 @@ impl BigQuery {
             }),
             ..Job::default()
         };
-        let job = match self.call(|| self.client.job().insert(&self.project, job.clone())).await {
+        let (job, is_earlier) = match self.call(|| self.client.job().insert(&self.project, job.clone())).await {
             // Our own: a response was lost, or the program died between insert and poll.
-            Err(Fault::Exists) => self.find(id, self.timings.retry_for).await?,
-            other => other?,
+            Err(Fault::Exists) => (self.find(id, self.timings.retry_for).await?, true),
+            other => (other?, false),
         };
-        self.until_done(id, job).await
+        tracing::info!(job = id, is_earlier, "waiting for the load job");
+        Ok((self.until_done(id, job).await?, is_earlier))
     }
 
     async fn until_done(&self, id: &str, mut job: Job) -> Result<Job, Fault> {
@@ -570,7 +581,7 @@ impl Warehouse for BigQuery {
                 reason,
             };
             self.limits.wait(&contract.table, contract.partition_by.is_some()).await;
-            let job = match self.run(&id, load.clone()).await {
+            let (job, is_earlier) = match self.run(&id, load.clone()).await {
                 Ok(job) => job,
                 Err(Fault::Quota(reason)) => return Err(LoadError::Quota { table, used: None, reason }),
                 // The job may still be at work: its id is not used up.
@@ -586,6 +597,11 @@ impl Warehouse for BigQuery {
                 return Ok(Loaded { rows, job: Some(id), attempt });
             };
             match failure.reason.as_deref() {
+                // What became of an earlier run's job says nothing against this one: its id is used up, no more.
+                _ if is_earlier && attempt < last => {
+                    tracing::info!(job = id, reason = text(failure), "the job of an earlier run failed, trying again");
+                    attempt += 1;
+                }
                 Some("quotaExceeded") => {
                     return Err(LoadError::Quota { table, used: Some(attempt), reason: text(failure) });
                 }

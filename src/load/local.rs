@@ -17,7 +17,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::{Batch, FlatObjects, LoadError, Loaded, Prepared, Warehouse, missing_columns};
 use crate::config::{BucketLocation, GoogleAccess};
-use crate::state::Started;
+use crate::state::{Fence, Started};
 use crate::store::layout::Partition;
 use crate::store::{Bucket, Listed, ObjectRef, StoreError, Version};
 use crate::transform::Contract;
@@ -29,6 +29,7 @@ const SWAP_TRIES: usize = 1000;
 pub struct LocalWarehouse {
     bucket: Bucket,
     target: String,
+    fence: Fence,
 }
 
 /// A table of the local warehouse, for queries.
@@ -54,7 +55,12 @@ impl LocalWarehouse {
         let bucket = Bucket::open(&location, &GoogleAccess::default(), io)
             .map_err(|error| LoadError::Store { table: "local warehouse".into(), error })?;
         let target = format!("local:{}", bucket.url().path());
-        Ok(Self { bucket, target })
+        Ok(Self { bucket, target, fence: Fence::default() })
+    }
+
+    /// Changes no table any more once the fence is closed.
+    pub fn fenced(self, fence: &Fence) -> Self {
+        Self { fence: fence.clone(), ..self }
     }
 
     /// The folder as a bucket.
@@ -111,6 +117,8 @@ impl LocalWarehouse {
             };
             let result = change(&mut manifest)?;
             let bytes = Bytes::from(serde_json::to_vec_pretty(&manifest).unwrap_or_default());
+            // Whoever took the lock over has changed the manifest meanwhile, or is going to.
+            self.fence.check().map_err(|error| LoadError::Lock { table: table.clone(), error })?;
             match self.bucket.swap(&manifest_key(table), version.as_ref(), bytes).await {
                 Ok(_) => return Ok(result),
                 Err(StoreError::Conflict { .. }) => tokio::task::yield_now().await,
@@ -215,8 +223,9 @@ impl Warehouse for LocalWarehouse {
                     manifest.partitions.clear();
                 }
                 manifest.partitions.extend(copied.clone());
-                let now: Vec<&ObjectRef> = manifest.partitions.values().flatten().collect();
-                Ok(before.into_iter().filter(|old| !now.contains(&old)).collect::<Vec<_>>())
+                let now: BTreeSet<&String> =
+                    manifest.partitions.values().flatten().map(|object| &object.path).collect();
+                Ok(before.into_iter().filter(|old| !now.contains(&old.path)).collect::<Vec<_>>())
             })
             .await?;
         for old in replaced {

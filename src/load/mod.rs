@@ -17,7 +17,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::config::{BucketLocation, StorageConfig, WarehouseConfig};
-use crate::state::Started;
+use crate::state::{Fence, LockError, Started};
 use crate::store::layout::Partition;
 use crate::store::{Bucket, ObjectRef, StoreError};
 use crate::transform::Contract;
@@ -206,6 +206,15 @@ pub enum LoadError {
         /// Why.
         reason: String,
     },
+    /// The run has lost its lock.
+    #[error("{table}: nothing more is loaded: {error}")]
+    Lock {
+        /// The table.
+        table: String,
+        /// What became of the lock.
+        #[source]
+        error: LockError,
+    },
     /// A folder or bucket failed.
     #[error("{table}: {error}")]
     Store {
@@ -235,20 +244,21 @@ pub fn target(config: &WarehouseConfig) -> Option<String> {
     }
 }
 
-/// Opens the configured warehouse, for loads from the flattened bucket.
+/// Opens the configured warehouse, for loads from the flattened bucket by whoever may pass the fence.
 pub async fn open(
     config: &WarehouseConfig,
     storage: &StorageConfig,
     io: &tokio::runtime::Handle,
+    fence: &Fence,
 ) -> Result<Arc<dyn Warehouse>, LoadError> {
     Ok(match config {
-        WarehouseConfig::Local(folder) => Arc::new(LocalWarehouse::open(folder, io)?),
+        WarehouseConfig::Local(folder) => Arc::new(LocalWarehouse::open(folder, io)?.fenced(fence)),
         WarehouseConfig::BigQuery { project, dataset, location } => {
             let warehouse = BigQuery::connect(project, dataset, location.as_deref(), &storage.google).await?;
             if let BucketLocation::Google(bucket) = &storage.flattened {
                 location::check(warehouse.target(), warehouse.location(), bucket, &storage.google).await?;
             }
-            Arc::new(warehouse)
+            Arc::new(warehouse.fenced(fence))
         }
     })
 }

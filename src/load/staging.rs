@@ -40,8 +40,8 @@ impl BigQuery {
             Partition::Day(day) => format!("{name}${}", day.format("%Y%m%d")),
             Partition::Snapshot => name.to_string(),
         };
-        let uris: Vec<String> = flat.objects.iter().map(|object| bucket.uri(&object.path)).collect();
-        let stem = self.raw_job_id(name, flat.partition, &uris);
+        let uris = uris(bucket, flat);
+        let stem = self.raw_job(name, bucket, flat);
         let load = json!({
             "sourceUris": uris,
             "sourceFormat": "PARQUET",
@@ -66,16 +66,22 @@ impl BigQuery {
     }
 }
 
+fn uris(bucket: &Bucket, flat: &FlatObjects) -> Vec<String> {
+    flat.objects.iter().map(|object| bucket.uri(&object.path)).collect()
+}
+
 fn columns(schema: &Schema) -> Vec<Value> {
     schema.fields().iter().map(|field| column(field)).collect()
 }
 
 impl BigQuery {
-    /// Dataset, table, partition and content: the same load has the same id, whoever asks for it.
-    fn raw_job_id(&self, name: &str, partition: Partition, uris: &[String]) -> String {
+    /// The id, without its attempt, of the job that loads these raw objects: of dataset, table, partition and content, so
+    /// that the same load has the same id, whoever asks for it.
+    pub fn raw_job(&self, name: &str, bucket: &Bucket, flat: &FlatObjects) -> String {
+        let partition = flat.partition;
         let mut digest = Sha256::new();
         digest.update(self.target());
-        for uri in uris {
+        for uri in uris(bucket, flat) {
             digest.update([0]);
             digest.update(uri);
         }

@@ -73,11 +73,16 @@ async fn one(
     if run.shutdown.is_cancelled() {
         return;
     }
-    if let Some(transformer) = transformer
-        && let Err(error) = derive(run, transformer, model, partition).await
-    {
-        run.failed(&model.name, Some(partition), &error);
-        return;
+    if let Some(transformer) = transformer {
+        // A query that nobody waits for any more ends with the program; what it wrote counts for nothing.
+        let derived = tokio::select! {
+            () = run.shutdown.cancelled() => return,
+            derived = derive(run, transformer, model, partition) => derived,
+        };
+        if let Err(error) = derived {
+            run.failed(&model.name, Some(partition), &error);
+            return;
+        }
     }
     // The load stage is gone only when the run is being stopped.
     let _ = flat.send((model.name.clone(), partition)).await;

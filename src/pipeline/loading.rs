@@ -333,8 +333,22 @@ impl Loader<'_> {
         Ok(())
     }
 
-    /// Starts the load, sees it through, and keeps in the state what became of it.
+    /// Starts the load, sees it through, and keeps in the state what became of it. A run that has to stop does not wait
+    /// for a job, which may take hours: the state knows of it, and the next run finds it.
     async fn submit(
+        &self,
+        handle: &SourceHandle,
+        contract: &Contract,
+        parts: Vec<Part>,
+        whole: bool,
+    ) -> Result<(), Error> {
+        tokio::select! {
+            () = self.run.shutdown.cancelled() => Ok(()),
+            done = self.see_through(handle, contract, parts, whole) => done,
+        }
+    }
+
+    async fn see_through(
         &self,
         handle: &SourceHandle,
         contract: &Contract,
@@ -351,10 +365,10 @@ impl Loader<'_> {
         };
         let target = self.warehouse.target();
         let model = contract.table.as_str();
-        if let Some(job) = self.warehouse.job(contract, &batch) {
-            let started = Started { target: target.into(), job, attempt: batch.attempt };
-            change(handle, model, &parts, move |state, _| state.started = Some(started.clone())).await?;
-        }
+        // Also where there are no jobs: whoever comes after a crash must know that there may be rows.
+        let job = self.warehouse.job(contract, &batch).unwrap_or_default();
+        let started = Started { target: target.into(), job, attempt: batch.attempt };
+        change(handle, model, &parts, move |state, _| state.started = Some(started.clone())).await?;
         // A partition replaced by a run that lost its lock could undo what its successor has loaded.
         self.run.states.fence().check()?;
         match load(self.warehouse, contract, &batch).await {

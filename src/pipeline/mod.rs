@@ -272,7 +272,7 @@ impl Pipeline {
 
     async fn open_warehouse(&self) -> Result<Arc<dyn Warehouse>, Error> {
         let io = Handle::current();
-        Ok(load::open(&self.config.warehouse, &self.config.storage, &io).await?)
+        Ok(load::open(&self.config.warehouse, &self.config.storage, &io, self.states.fence()).await?)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::events::Event;
 use crate::extract::raw_schema;
 use crate::load::{BigQuery, FlatObjects, LoadError, Warehouse};
-use crate::state::{Load, RawState, SourceState};
+use crate::state::{Load, RawState, SourceState, Started};
 use crate::store::TableWriter;
 use crate::store::layout::{Partition, raw_object};
 
@@ -23,7 +23,7 @@ const LOADS: usize = 4;
 /// Loads the raw partitions of the selected sources.
 pub(super) async fn run(run: Arc<Run>, staging: &WarehouseConfig, access: &GoogleAccess) -> Result<(), Error> {
     let WarehouseConfig::BigQuery { project, dataset, location } = staging else { return Ok(()) };
-    let warehouse = BigQuery::connect(project, dataset, location.as_deref(), access).await?;
+    let warehouse = BigQuery::connect(project, dataset, location.as_deref(), access).await?.fenced(run.states.fence());
     let mut partitions: Vec<(&Source, Partition, RawState)> = Vec::new();
     for source in run.plan.wish.selection.sources.iter().filter_map(|name| run.catalog.source(name)) {
         let handle = run.states.source(&source.name).await?;
@@ -89,6 +89,16 @@ async fn one(
     }
     let flat = FlatObjects { partition, objects, fingerprint: fingerprint.clone() };
     let committed: u64 = flat.objects.iter().map(|object| object.rows).sum();
+    let handle = run.states.source(&source.name).await?;
+    // A job that outlived its program would put old rows in the place of these.
+    let target = warehouse.target();
+    if let Some(left) = handle.look(|state| state.partition(partition).and_then(|found| found.raw_started.clone()))
+        && left.target == target
+    {
+        warehouse.settle(&left).await?;
+    }
+    let started = Started { target: target.into(), job: warehouse.raw_job(&source.name, &run.raw, &flat), attempt: 1 };
+    handle.commit(move |state| state.partition_mut(partition).raw_started = Some(started)).await?;
     let loaded = warehouse.replace_raw(&source.name, &schema, &run.raw, &flat).await?;
     if loaded.rows != committed {
         let (table, loaded) = (source.name.clone(), loaded.rows);
@@ -103,8 +113,11 @@ async fn one(
     }
     run.observer.observe(&Event::RawLoaded { source: source.name.clone(), partition, rows: loaded.rows });
     let load = Load { target: warehouse.target().into(), fingerprint, job: loaded.job, rows: loaded.rows };
-    let handle = run.states.source(&source.name).await?;
-    handle.commit(move |state| state.partition_mut(partition).raw_load = Some(load)).await?;
+    let done = move |state: &mut SourceState| {
+        let found = state.partition_mut(partition);
+        (found.raw_load, found.raw_started) = (Some(load), None);
+    };
+    handle.commit(done).await?;
     Ok(())
 }
 

@@ -12,8 +12,8 @@ use crate::store::layout::Partition;
 
 /// Version of the document that this program writes. A newer one is refused, not guessed at.
 ///
-/// Version 1 noted unfinished walks in another form; those begin anew. Version 2 did not have `asked_from` and
-/// `shrunken_from`.
+/// Version 1 noted unfinished walks in another form; those begin anew. Version 2 did not have `asked_from`,
+/// `shrunken_from` and `raw_started`.
 pub const VERSION: u32 = 3;
 
 /// Everything that is known about one source.
@@ -76,6 +76,9 @@ pub struct PartitionState {
     /// Where the raw rows themselves were loaded, if that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raw_load: Option<Load>,
+    /// A load of the raw rows that was started and whose end is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw_started: Option<Started>,
     /// A walk that begins with this partition and was not read to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unfinished: Option<Unfinished>,
@@ -231,7 +234,7 @@ pub struct ModelState {
 pub struct Started {
     /// The warehouse and dataset.
     pub target: String,
-    /// The job's id without its attempt.
+    /// The job's id without its attempt; empty in a warehouse without jobs.
     pub job: String,
     /// The first attempt.
     pub attempt: u32,

@@ -251,7 +251,13 @@ impl Bucket {
     /// object is ours. So after a failure of any kind the content decides.
     pub async fn swap(&self, key: &str, expected: Option<&Version>, bytes: Bytes) -> Result<Version, StoreError> {
         if let Some(folder) = &self.folder {
-            return self.swap_in_folder(folder.join(".lock"), key, expected, bytes).await;
+            let (bucket, lock) = (self.clone(), folder.join(".lock"));
+            let (key, expected) = (key.to_string(), expected.cloned());
+            // A task of its own: a caller that is stopped in the middle must not let go of the lock.
+            let swap = async move { bucket.swap_in_folder(lock, &key, expected.as_ref(), bytes).await };
+            let stopped =
+                |error: tokio::task::JoinError| StoreError::Lock { path: folder.clone(), source: error.into() };
+            return tokio::spawn(swap).await.map_err(stopped)?;
         }
         let mode = match expected {
             None => PutMode::Create,

@@ -2,6 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
+use tokio_util::sync::CancellationToken;
+
+use crate::cursors::{TABLE, config, half_read, is_whole, pages, run, the_day};
 use crate::program::{Program, simulator};
 use crate::truth::{compare, day};
 
@@ -90,4 +93,18 @@ async fn nothing_is_removed_under_a_live_lock_or_a_state_that_cannot_be_read() {
     let ran = program.run(&["clean"]).await;
     assert_eq!(ran.code, 4, "{}", ran.stderr);
     assert!(ran.stderr.contains("process 1 on elsewhere") && exists(&program, OLD[0]), "{}", ran.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_half_read_day_has_brought_stays() {
+    let (simulator, program, before) = half_read(&[TABLE]).await;
+    let note = before.partition(the_day()).unwrap().unfinished.clone().unwrap();
+    program.succeed(&["clean", "--older-than", "0"]).await;
+    for object in note.objects() {
+        assert!(program.folder().join("samsara-data/raw").join(&object.path).is_file(), "{object:?}");
+    }
+    let go_on = config(&program, &simulator.url(), simulator.token());
+    run(go_on, &[TABLE], vec![], &CancellationToken::new()).await;
+    assert!(pages(&simulator).iter().all(|(query, _)| query.contains("after=")), "{:?}", pages(&simulator));
+    is_whole(&program, &simulator, &[TABLE]).await;
 }

@@ -363,3 +363,30 @@ pub async fn until(mut happened: impl FnMut() -> bool) {
     }
     panic!("it did not happen within half a minute");
 }
+
+#[tokio::test]
+async fn nothing_is_sent_any_more_once_the_lock_is_lost() {
+    let double = BigQueryDouble::start(&["d"]);
+    seven(&double);
+    let folder = tempfile::tempdir().unwrap();
+    let warehouse = connect(&double, "d").await.fenced(&crate::warehouses::closed_fence(folder.path()).await);
+    let before = double.requests().len();
+    let error = load_day(&warehouse).await.unwrap_err().to_string();
+    assert!(error.contains("lock.json"), "{error}");
+    assert_eq!((double.jobs().len(), double.requests().len()), (0, before));
+}
+
+#[tokio::test]
+async fn the_failed_job_of_an_earlier_run_uses_up_its_id_and_no_more() {
+    for reason in ["invalid", "quotaExceeded", "backendError"] {
+        let double = BigQueryDouble::start(&["d"]);
+        seven(&double);
+        double.direct_jobs(move |_| JobScript { error: Some((reason, "It was so then")), ..JobScript::default() });
+        let warehouse = connect_with(&double, "d", Timings { attempts: 1, ..quick() }).await;
+        load_day(&warehouse).await.unwrap_err();
+        // The program died before it could keep what became of the job: the next one begins with the same id.
+        double.direct_jobs(|_| JobScript::default());
+        let loaded = load_day(&connect(&double, "d").await).await.unwrap();
+        assert_eq!((loaded.rows, loaded.attempt, double.jobs().len()), (7, 2, 2), "{reason}");
+    }
+}

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
-use samsara_etl::simulator::{Simulator, SimulatorConfig};
+use samsara_etl::simulator::{LateData, Simulator, SimulatorConfig};
 
 use crate::load_jobs::until;
-use crate::program::{Program, simulator};
+use crate::program::{Program, signal, simulator};
 use crate::support::bigquery_double::{BigQueryDouble, JobScript, LoadJob, error};
 use crate::support::faults::{Action, Fault};
 use crate::support::gcs::GcsDouble;
@@ -487,3 +487,82 @@ SELECT id, -- id
   name -- name
 FROM raw.cars
 "#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_stopped_waits_for_no_job_and_the_next_one_finds_it() {
+    let simulator = simulator(|_| ()).await;
+    let rig = Rig::new(&simulator);
+    rig.bigquery.direct_jobs(|_| JobScript { lasts: Duration::from_secs(6), ..JobScript::default() });
+    let run = [RUN, RPM].concat();
+    let mut child = rig.program.start(&run, std::process::Stdio::null());
+    until(|| !rig.jobs().is_empty()).await;
+    signal(&child, "TERM").await;
+    assert_eq!(child.wait().await.unwrap().code(), Some(143));
+    // It did not see the end of its job.
+    assert!(rig.state("engine", "rpm").values().all(|state| *state == (None, 0, true)));
+    rig.program.succeed(&run).await;
+    assert_eq!(rig.jobs().len(), 1);
+    assert!(rig.state("engine", "rpm").values().all(|state| state.0 > Some(0) && (state.1, state.2) == (1, false)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_raw_load_that_outlived_its_program_does_not_undo_a_later_one() {
+    let simulator = simulator(|config| {
+        let withhold = Duration::from_secs(18 * 3600);
+        config.late = Some(LateData { before: "2024-01-03T00:00:00Z".parse().unwrap(), withhold });
+    })
+    .await;
+    let mut rig = Rig::new(&simulator);
+    rig.program = rig.program.set("DATABASE_ID", "staged");
+    let run = [RUN, RPM, &["--load-raw"]].concat();
+    let staged = |rig: &Rig| {
+        let jobs = rig.bigquery.jobs().into_iter();
+        jobs.filter(|job| job.table == "staged.engine$20240102").map(|job| job.id).collect::<Vec<_>>()
+    };
+    rig.bigquery.direct_jobs(|job| JobScript {
+        lasts: Duration::from_secs(if job.table.starts_with("staged.") { 4 } else { 0 }),
+        ..JobScript::default()
+    });
+    tokio::select! {
+        ran = rig.program.run(&run) => panic!("{}", ran.stderr),
+        () = until(|| !staged(&rig).is_empty()) => {}
+    }
+    // The day has other rows now, so another load.
+    simulator.release_late();
+    rig.bigquery.direct_jobs(|_| JobScript::default());
+    rig.program.succeed(&[&run[..], &["--historical"]].concat()).await;
+    let jobs = staged(&rig);
+    assert_eq!(jobs.len(), 2);
+    let asked: Vec<String> =
+        rig.bigquery.requests().into_iter().map(|request| format!("{} {}", request.method, request.target)).collect();
+    let at = |what: String| asked.iter().rposition(|request| *request == what).unwrap();
+    assert!(at(format!("GET jobs/{}", jobs[0])) < at(format!("POST jobs/{}", jobs[1])), "{asked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_into_a_folder_that_may_have_happened_is_known_to_the_next_run() {
+    let simulator = simulator(|_| ()).await;
+    let program = Program::with_simulator(&simulator);
+    program.write("sql/f/sources.toml", SOURCES);
+    program.write("sql/f/rpm.sql", RPM_SQL);
+    let run = [RUN, RPM].concat();
+    program.succeed(&run).await;
+    // Another result, whose load comes to nothing: what it did is not known.
+    program.write("sql/f/rpm.sql", RPM_SQL.replace("AS rpm", "+ 1 AS rpm"));
+    for day in ["2024-01-01", "2024-01-02", "2024-01-03"] {
+        let folder = program.folder().join("samsara-data/warehouse/rpm").join(day);
+        std::fs::rename(&folder, program.folder().join(day)).unwrap();
+        std::fs::write(&folder, "").unwrap();
+    }
+    assert_eq!(program.run(&run).await.code, 3);
+    let state = std::fs::read(program.folder().join("samsara-data/raw/state/engine.json")).unwrap();
+    let state: serde_json::Value = serde_json::from_slice(&state).unwrap();
+    for (day, partition) in state["partitions"].as_object().unwrap() {
+        assert!(partition["models"]["rpm"]["started"].is_object(), "{day}: {partition}");
+        std::fs::remove_file(program.folder().join("samsara-data/warehouse/rpm").join(day)).unwrap();
+    }
+    // And now there are no rows at all: the days are emptied.
+    program.write("sql/f/rpm.sql", format!("{}\nWHERE false", RPM_SQL.trim_end().trim_end_matches(';')));
+    program.succeed(&run).await;
+    assert_eq!(program.rows("SELECT * FROM rpm").await.len(), 0);
+}

@@ -1,14 +1,18 @@
 //! What every warehouse must keep to: the folder, and BigQuery behind its emulator and behind our double.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray};
-use samsara_etl::config::{BucketLocation, GoogleAccess};
+use chrono::Utc;
+use samsara_etl::config::{BucketLocation, GoogleAccess, LockConfig};
 use samsara_etl::load::{Batch, BigQuery, FlatObjects, LoadError, LocalWarehouse, Warehouse, load};
-use samsara_etl::store::layout::Partition;
+use samsara_etl::state::{Fence, RunLock};
+use samsara_etl::store::layout::{Partition, RunId};
 use samsara_etl::store::{Bucket, ObjectRef, TableWriter};
 use samsara_etl::transform::{Column, ColumnType, Contract};
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 
 use crate::load_jobs::contract;
 use crate::loading::rows;
@@ -169,4 +173,56 @@ async fn on_bigquery(storage: &str, bigquery: &str, project: &str) -> Rig {
     let bucket = Bucket::open(&location, &access, &Handle::current()).unwrap();
     let warehouse = Box::new(BigQuery::connect(project, "conforming", None, &access).await.unwrap());
     Rig { warehouse, bucket, number: 0, attempt: 0 }
+}
+
+/// A fence that nobody may pass any more: the lock behind it has run out, and nobody renews it.
+pub async fn closed_fence(folder: &std::path::Path) -> Fence {
+    let location = BucketLocation::Folder(folder.to_path_buf());
+    let bucket = Bucket::open(&location, &GoogleAccess::default(), &Handle::current()).unwrap();
+    let config = LockConfig { wait: false, expiry: Duration::from_millis(1) };
+    let lock = RunLock::acquire(&bucket, &RunId::new(Utc::now()), &config, &CancellationToken::new()).await.unwrap();
+    let fence = Fence::default();
+    fence.guard(&lock);
+    drop(lock);
+    while fence.check().is_ok() {
+        tokio::task::yield_now().await;
+    }
+    fence
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_is_left_as_it_is_once_the_lock_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let location = BucketLocation::Folder(folder.path().join("flat"));
+    let bucket = Bucket::open(&location, &GoogleAccess::default(), &Handle::current()).unwrap();
+    let warehouse = || LocalWarehouse::open(&folder.path().join("warehouse"), &Handle::current()).unwrap();
+    let mut rig = Rig { warehouse: Box::new(warehouse()), bucket, number: 0, attempt: 0 };
+    let daily = contract("daily");
+    rig.warehouse.prepare(&daily).await.unwrap();
+    let of_successor = rig.batch(&daily, &[("2024-01-01", &["a", "b"])], false).await;
+    load(rig.warehouse.as_ref(), &daily, &of_successor).await.unwrap();
+    let late = rig.batch(&daily, &[("2024-01-01", &["old"])], false).await;
+    let frozen = warehouse().fenced(&closed_fence(&folder.path().join("raw")).await);
+    let error = load(&frozen, &daily, &late).await.unwrap_err();
+    assert!(matches!(error, LoadError::Lock { .. }), "{error}");
+    assert_eq!(rig.counts(&daily).await, pairs(&[("2024-01-01", 2)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_written_anew_under_its_name_is_not_removed_as_the_old_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let location = BucketLocation::Folder(folder.path().join("flat"));
+    let bucket = Bucket::open(&location, &GoogleAccess::default(), &Handle::current()).unwrap();
+    let warehouse = LocalWarehouse::open(&folder.path().join("warehouse"), &Handle::current()).unwrap();
+    let mut rig = Rig { warehouse: Box::new(warehouse), bucket, number: 0, attempt: 0 };
+    let daily = contract("daily");
+    rig.warehouse.prepare(&daily).await.unwrap();
+    let mut batch = rig.batch(&daily, &[("2024-01-01", &["a"])], false).await;
+    load(rig.warehouse.as_ref(), &daily, &batch).await.unwrap();
+    let flat = &mut batch.partitions[0];
+    flat.objects[0] = rig.object(&daily, flat.objects[0].path.clone(), flat.partition, &["a", "much longer"]).await;
+    load(rig.warehouse.as_ref(), &daily, &batch).await.unwrap();
+    let local = LocalWarehouse::open(&folder.path().join("warehouse"), &Handle::current()).unwrap();
+    let keys = local.tables().await.unwrap().remove(0).keys;
+    assert!(keys.len() == 1 && folder.path().join("warehouse").join(&keys[0]).is_file(), "{keys:?}");
 }
