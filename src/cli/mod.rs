@@ -152,12 +152,15 @@ fn complain(error: &Error) -> Exit {
     }
 }
 
+/// What is said with `-v`, and in a run's log: every step, and every wait, those of the object store among them.
+const LOGGED: &str = "samsara_etl=info,object_store::client::retry=info";
+
 /// Begins to log: to stderr for people, and for runs as JSON lines to a file below `directory`.
 fn start_log(verbose: u8, directory: Option<&Path>) -> Option<LogFile> {
     let level = match verbose {
         0 => "samsara_etl=warn",
-        1 => "samsara_etl=info",
-        _ => "samsara_etl=debug",
+        1 => LOGGED,
+        _ => "samsara_etl=debug,object_store::client::retry=info",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let console = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).with_filter(filter);
@@ -165,7 +168,7 @@ fn start_log(verbose: u8, directory: Option<&Path>) -> Option<LogFile> {
     let (log, lines) = match file {
         None => (None, None),
         Some(Ok((log, file))) => {
-            let filter = EnvFilter::new("samsara_etl=info");
+            let filter = EnvFilter::new(LOGGED);
             let lines = tracing_subscriber::fmt::layer().json().with_writer(Mutex::new(file)).with_filter(filter);
             (Some(log), Some(lines))
         }

@@ -164,6 +164,11 @@ async fn a_run_over_faulty_buckets_makes_what_one_over_sound_ones_would() {
     }
     let lost = double.requests().iter().filter(|request| request.status.is_none()).count();
     assert!(lost > 0, "no connection was ever dropped: this test shows nothing");
+    // Every wait is in the log, those that the store's own library does as well.
+    let logs = program.folder().join("logs");
+    let logs = std::fs::read_dir(logs).unwrap().map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap());
+    let log: String = logs.collect();
+    assert!(log.contains("backing off for") && log.contains("object_store::client::retry"), "{log}");
 }
 
 /// An API whose list of vehicles is answered by `answer`, which is told the number of the request.
