@@ -65,8 +65,10 @@ pub(super) fn due(
         let refused = options.refuses_shrunken(model, rows, loaded);
         return if refused { Due::Shrunken { rows, loaded } } else { Due::Load };
     }
-    // A day without rows has nothing to replace, unless rows of it were loaded before, or may have been.
-    let nothing_there = loaded == 0 && state.started.is_none();
+    // A day without rows has nothing to replace, unless rows of it were loaded before, or may have been: what this
+    // dataset holds is not known any more once another one was loaded.
+    let elsewhere = state.load.as_ref().is_some_and(|load| load.target != target);
+    let nothing_there = loaded == 0 && state.started.is_none() && !elsewhere;
     if rows == 0 && nothing_there && !again { Due::Note } else { Due::Load }
 }
 

@@ -568,3 +568,21 @@ async fn a_load_into_a_folder_that_may_have_happened_is_known_to_the_next_run() 
     program.succeed(&run).await;
     assert_eq!(program.rows("SELECT * FROM rpm").await.len(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dataset_that_is_come_back_to_has_no_rows_of_days_that_lost_theirs_meanwhile() {
+    let simulator = simulator(|_| ()).await;
+    let mut rig = Rig::new(&simulator);
+    let run = [RUN, RPM].concat();
+    rig.program.succeed(&run).await;
+    rig.program = rig.program.set("DWH_ID", "other");
+    let none = format!("{}\nWHERE false", RPM_SQL.trim_end().trim_end_matches(';'));
+    rig.program.write("sql/f/rpm.sql", none);
+    rig.program.succeed(&run).await;
+    let before = rig.jobs().len();
+    rig.program = rig.program.set("DWH_ID", "dwh");
+    rig.program.succeed(&run).await;
+    let mut tables: Vec<String> = rig.jobs()[before..].iter().map(|job| job.table.clone()).collect();
+    tables.sort();
+    assert_eq!(tables, ["dwh.rpm$20240101", "dwh.rpm$20240102", "dwh.rpm$20240103"]);
+}
