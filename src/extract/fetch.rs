@@ -447,6 +447,10 @@ mod tests {
         let mut wider = before.clone();
         wider.sources[0].fields = wider.sources[0].fields.iter().skip(1).cloned().collect();
         assert_eq!(left(&wider), None);
+        // Another idea of which day a row belongs to.
+        let mut otherwise = before.clone();
+        otherwise.sources[0].time_field = None;
+        assert_eq!(left(&otherwise), None);
     }
 
     #[test]
@@ -460,6 +464,14 @@ mod tests {
         let mut left = Itinerary::resume(&walk, &note(&itinerary, None)).unwrap();
         assert_eq!(left.take(9), halves[1..]);
         assert!(left.job(halves[1]).unwrap().asked.is_some() && left.job(whole[0]).unwrap().asked.is_none());
+    }
+
+    #[test]
+    fn a_window_is_not_halved_where_a_half_has_not_all_of_its_rows() {
+        // By the time of the last change, a day's incidents are asked for until days behind it.
+        let walk = walk("alerts_incidents", 1, &["1"]);
+        let itinerary = Itinerary::begin(&walk);
+        assert!(itinerary.halves(itinerary.first().unwrap()).is_none());
     }
 
     #[test]

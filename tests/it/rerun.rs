@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use samsara_etl::simulator::World;
 
+use crate::cursors::state;
+use crate::late::asked;
 use crate::program::{Program, fleet, simulator};
 use crate::truth::{compare, day};
 
@@ -147,4 +149,26 @@ pub(crate) fn catalog_files() -> Vec<(String, String)> {
         }
     }
     files
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn days_that_a_killed_first_run_did_not_come_to_are_read_by_a_run_without_dates() {
+    const TABLE: &str = "fleet_vehicle_stats_gps";
+    let simulator = simulator(|_| ()).await;
+    let program = Program::with_simulator(&simulator);
+    let from = |start| ["run", "--start_date", start, "--end_date", "06/01/2024", "--table", TABLE];
+    program.succeed(&from("03/01/2024")).await;
+    let begun = || state(&program, TABLE).unwrap().asked_from.unwrap().to_string();
+    assert_eq!(begun(), "2024-01-03");
+    program.succeed(&from("01/01/2024")).await;
+    program.succeed(&from("02/01/2024")).await;
+    assert_eq!(begun(), "2024-01-01");
+    // As if it had been killed when only the last days were there: they are read side by side.
+    let mut killed = state(&program, TABLE).unwrap();
+    killed.partitions.retain(|day, _| day.as_str() > "2024-01-03");
+    program.write(&format!("samsara-data/raw/state/{TABLE}.json"), killed.to_json());
+    simulator.clear_requests();
+    program.succeed(&["run", "--end_date", "06/01/2024", "--table", TABLE]).await;
+    assert_eq!(asked(&simulator), ["2024-01-01", "2024-01-02", "2024-01-03"]);
+    compare(&program, simulator.world(), TABLE, day("2024-01-01"), day("2024-01-06")).await.unwrap();
 }
