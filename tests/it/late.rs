@@ -133,7 +133,7 @@ async fn fleet_without_feed() -> Simulator {
 
 /// The models' partitions that were derived and loaded, in order.
 #[derive(Default)]
-pub(crate) struct Worked(pub(crate) Mutex<Vec<(&'static str, String, Partition)>>);
+struct Worked(Mutex<Vec<(&'static str, String, Partition)>>);
 
 impl Observer for Worked {
     fn observe(&self, event: &Event) {
