@@ -95,6 +95,8 @@ pub(super) async fn write(
     warehouse: &dyn Warehouse,
     flattened: &Bucket,
 ) -> Result<(), Error> {
+    // Without its lock a run leaves no trace: the day is its successor's to load.
+    run.states.fence().check()?;
     let instant = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Micros, true);
     let started = instant(run.id.started());
     let row = json!({

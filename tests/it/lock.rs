@@ -1,9 +1,8 @@
 //! Two runs on one pair of buckets: the second is told, waits, or takes over; a run without its lock commits nothing.
 
 use std::process::Stdio;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use samsara_etl::catalog::Catalog;
 use samsara_etl::config::{Config, Environment, LockConfig, Overrides};
@@ -11,7 +10,7 @@ use samsara_etl::error::Error;
 use samsara_etl::events::{Event, Observer};
 use samsara_etl::pipeline::Pipeline;
 use samsara_etl::plan::{Dates, Selection, Stage, Wish};
-use samsara_etl::state::{LockError, SourceState};
+use samsara_etl::state::{Fence, LockError, SourceState};
 use tokio_util::sync::CancellationToken;
 
 use crate::program::{Program, simulator};
@@ -19,9 +18,10 @@ use crate::program::{Program, simulator};
 const RUN: &[&str] =
     &["run", "--start_date", "01/01/2024", "--end_date", "04/01/2024", "--table", "fleet_vehicle_stats_engineRpm"];
 const LOCK: &str = "samsara-data/raw/lock.json";
+const WAREHOUSE: &str = "samsara-data/warehouse";
 
 /// The lock of a run on another machine, good until `expires`.
-fn foreign(expires: &str) -> String {
+pub fn foreign(expires: &str) -> String {
     format!(
         r#"{{"version":1,"run":"20240101T000000Z-0badcafe","host":"elsewhere","pid":1,"machine":"another boot",
             "started":"2024-01-01T00:00:00Z","heartbeat":"2024-01-01T00:00:00Z","expires":"{expires}"}}"#
@@ -71,17 +71,32 @@ async fn a_run_that_waits_can_be_stopped() {
     assert_eq!(simulator.requests().len(), 0);
 }
 
-/// Puts another run's lock in place of ours at the first committed partition.
+/// A file with its size and the time it was written.
+type Found = (String, u64, std::time::SystemTime);
+
+/// Puts another run's lock in place of ours at the first committed partition, and waits until ours knows.
 struct Usurper {
-    lock: std::path::PathBuf,
-    done: AtomicBool,
+    program: Program,
+    fence: Fence,
+    /// The warehouse as the other run has made it.
+    left: Mutex<Option<Vec<Found>>>,
 }
 
 impl Observer for Usurper {
     fn observe(&self, event: &Event) {
-        if matches!(event, Event::PartitionExtracted { .. }) && !self.done.swap(true, Ordering::SeqCst) {
-            std::fs::write(&self.lock, foreign("2124-01-01T00:00:00Z")).unwrap();
+        let mut left = self.left.lock().unwrap();
+        if !matches!(event, Event::PartitionExtracted { .. }) || left.is_some() {
+            return;
         }
+        std::fs::write(self.program.folder().join(LOCK), foreign("2124-01-01T00:00:00Z")).unwrap();
+        tokio::task::block_in_place(|| {
+            let begun = Instant::now();
+            while self.fence.check().is_ok() {
+                assert!(begun.elapsed() < Duration::from_secs(30), "the lock is still believed to be held");
+                std::thread::yield_now();
+            }
+        });
+        *left = Some(self.program.files(WAREHOUSE));
     }
 }
 
@@ -89,6 +104,8 @@ impl Observer for Usurper {
 async fn a_run_whose_lock_was_taken_over_stops_before_it_commits() {
     let simulator = simulator(|config| config.latency = Some(Duration::from_millis(40))).await;
     let program = Program::with_simulator(&simulator);
+    // There are tables already, those of what runs did among them.
+    program.succeed(&["run", "--start_date", "2023-12-31", "--end_date", "2024-01-01", RUN[5], RUN[6]]).await;
     let url = simulator.url();
     let pairs = [("SAMSARA_API_URL", url.as_str()), ("SAMSARA_API_TOKEN", simulator.token())];
     let environment = Environment::from_pairs(pairs);
@@ -104,16 +121,18 @@ async fn a_run_whose_lock_was_taken_over_stops_before_it_commits() {
     };
     let pipeline = Pipeline::new(config, catalog).unwrap();
     let plan = pipeline.plan(wish).await.unwrap();
-    let lock = program.folder().join(LOCK);
-    let usurper = Arc::new(Usurper { lock: lock.clone(), done: AtomicBool::new(false) });
+    let fence = pipeline.states().fence().clone();
+    let usurper = Arc::new(Usurper { program, fence, left: Mutex::default() });
     let stop = CancellationToken::new();
-    let error = pipeline.run(plan, vec![usurper], stop.clone()).await.unwrap_err();
+    let error = pipeline.run(plan, vec![usurper.clone()], stop.clone()).await.unwrap_err();
     assert!(matches!(error, Error::Lock(LockError::Lost { .. })), "{error}");
     assert!(error.to_string().contains("taken over by run 20240101T000000Z-0badcafe"), "{error}");
     assert!(!stop.is_cancelled(), "the caller's token is the caller's");
+    let program = &usurper.program;
     let state = std::fs::read(program.folder().join("samsara-data/raw/state/fleet_vehicle_stats_engineRpm.json"));
     let state = SourceState::from_json(&state.unwrap(), "").unwrap();
     assert!((1..60).contains(&state.complete().count()), "{} of 60 days", state.complete().count());
-    // The other's lock was left alone.
-    assert!(std::fs::read_to_string(lock).unwrap().contains("elsewhere"));
+    // The other's lock was left alone, and so was what it may have loaded.
+    assert_eq!(usurper.left.lock().unwrap().as_ref(), Some(&program.files(WAREHOUSE)));
+    assert!(std::fs::read_to_string(program.folder().join(LOCK)).unwrap().contains("elsewhere"));
 }
