@@ -568,9 +568,8 @@ impl Warehouse for BigQuery {
         let table = self.name(contract);
         let load = self.load_configuration(contract, batch);
         let stem = self.stem(contract, batch);
-        let first = batch.attempt.max(1);
-        let last = first + self.timings.attempts.max(1) - 1;
-        let mut attempt = first;
+        let mut tries = 0;
+        let mut attempt = batch.attempt.max(1);
         loop {
             let id = format!("{stem}-{attempt}");
             let refused = |used: Option<u32>, reason: String| LoadError::Refused {
@@ -596,9 +595,10 @@ impl Warehouse for BigQuery {
                 let rows = rows.ok_or_else(silent)?;
                 return Ok(Loaded { rows, job: Some(id), attempt });
             };
+            tries += u32::from(!is_earlier);
             match failure.reason.as_deref() {
                 // What became of an earlier run's job says nothing against this one: its id is used up, no more.
-                _ if is_earlier && attempt < last => {
+                _ if is_earlier => {
                     tracing::info!(job = id, reason = text(failure), "the job of an earlier run failed, trying again");
                     attempt += 1;
                 }
@@ -606,9 +606,9 @@ impl Warehouse for BigQuery {
                     return Err(LoadError::Quota { table, used: Some(attempt), reason: text(failure) });
                 }
                 // The service's own fault: the id is used up, the next one may pass.
-                _ if failed_by_service(&job) && attempt < last => {
+                _ if failed_by_service(&job) && tries < self.timings.attempts => {
                     tracing::warn!(job = id, reason = text(failure), "load job failed, trying again");
-                    self.timings.pause(attempt - first + 1).await;
+                    self.timings.pause(tries).await;
                     attempt += 1;
                 }
                 _ => return Err(refused(Some(attempt), text(failure))),
@@ -622,15 +622,15 @@ impl Warehouse for BigQuery {
 
     async fn settle(&self, started: &Started) -> Result<(), LoadError> {
         let failed = |fault: Fault| LoadError::Unreachable { target: self.target.clone(), reason: fault.to_string() };
-        // The earlier run may have gone on to further attempts.
-        for attempt in started.attempt..started.attempt + self.timings.attempts {
+        // The earlier run may have gone on to further attempts: each time that one failed.
+        for attempt in started.attempt.. {
             let id = format!("{}-{attempt}", started.job);
             let job = match self.find(&id, self.timings.look_for).await {
                 Ok(job) => self.until_done(&id, job).await.map_err(failed)?,
                 Err(Fault::NotFound) => return Ok(()),
                 Err(fault) => return Err(failed(fault)),
             };
-            if !failed_by_service(&job) {
+            if job.status.is_none_or(|status| status.error_result.is_none()) {
                 return Ok(());
             }
         }

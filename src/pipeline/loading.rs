@@ -108,6 +108,9 @@ enum Whole {
 }
 
 /// Runs the load stage, or drains its queue if it is not asked for.
+///
+/// A run that has to stop does not wait for jobs, which may take hours: the state knows of them, and the next run finds
+/// them.
 pub(super) async fn run(
     run: Arc<Run>,
     warehouse: Option<Arc<dyn Warehouse>>,
@@ -118,9 +121,17 @@ pub(super) async fn run(
         while loadable.recv().await.is_some() {}
         return Ok(());
     };
+    tokio::select! {
+        () = run.shutdown.cancelled() => {}
+        () = load_all(&run, warehouse.as_ref(), flattened, loadable) => {}
+    }
+    Ok(())
+}
+
+async fn load_all(run: &Run, warehouse: &dyn Warehouse, flattened: Bucket, loadable: mpsc::Receiver<Flat>) {
     let mut loader = Loader {
-        run: &run,
-        warehouse: warehouse.as_ref(),
+        run,
+        warehouse,
         flattened,
         closed: Mutex::default(),
         whole: BTreeMap::new(),
@@ -153,7 +164,6 @@ pub(super) async fn run(
             }
         })
         .await;
-    Ok(())
 }
 
 impl Loader<'_> {
@@ -335,22 +345,8 @@ impl Loader<'_> {
         Ok(())
     }
 
-    /// Starts the load, sees it through, and keeps in the state what became of it. A run that has to stop does not wait
-    /// for a job, which may take hours: the state knows of it, and the next run finds it.
+    /// Starts the load, sees it through, and keeps in the state what became of it.
     async fn submit(
-        &self,
-        handle: &SourceHandle,
-        contract: &Contract,
-        parts: Vec<Part>,
-        whole: bool,
-    ) -> Result<(), Error> {
-        tokio::select! {
-            () = self.run.shutdown.cancelled() => Ok(()),
-            done = self.see_through(handle, contract, parts, whole) => done,
-        }
-    }
-
-    async fn see_through(
         &self,
         handle: &SourceHandle,
         contract: &Contract,

@@ -18,6 +18,7 @@ pub use preview::Scratch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use chrono::Utc;
 use tokio::runtime::{Handle, Runtime};
@@ -40,6 +41,8 @@ use crate::transform::{Contract, Transformer, bind_all};
 /// Stack of threads that plan queries. DataFusion walks expressions recursively, and the longest that the catalog
 /// accepts (`a + a + …`) takes some 30 MB in a debug build; what is not used costs nothing.
 pub const THREAD_STACK_BYTES: usize = 64 << 20;
+/// For how long a run that has to stop tells of itself in the warehouse.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Partitions that wait between two stages.
 const QUEUE: usize = 64;
 
@@ -254,15 +257,24 @@ impl Pipeline {
         let (extracted, transformed, loaded) = tokio::join!(extract, transform, load);
         let mut ended = extracted.and(transformed).and(loaded);
         if let (Some(staging), true, true) = (&self.config.staging, stages.contains(&Stage::Load), ended.is_ok()) {
-            ended = staging::run(run.clone(), staging, &self.config.storage.google).await;
+            ended = tokio::select! {
+                () = run.shutdown.cancelled() => Ok(()),
+                staged = staging::run(run.clone(), staging, &self.config.storage.google) => staged,
+            };
         }
         // A run that changed nothing leaves nothing behind.
-        if let Some(warehouse) = warehouse
-            && tally.report().changed_something()
-            && let Err(error) =
-                audit::write(&run, &recorder, &tally.report(), warehouse.as_ref(), &self.flattened).await
-        {
-            run.failed(audit::RUNS, None, &error);
+        if let Some(warehouse) = warehouse.filter(|_| tally.report().changed_something()) {
+            let report = tally.report();
+            let told = tokio::select! {
+                told = audit::write(&run, &recorder, &report, warehouse.as_ref(), &self.flattened) => told,
+                () = async { run.shutdown.cancelled().await; tokio::time::sleep(LAST_WORDS).await } => {
+                    tracing::warn!("the run stops, and {} does not tell of it", audit::RUNS);
+                    Ok(())
+                }
+            };
+            if let Err(error) = told {
+                run.failed(audit::RUNS, None, &error);
+            }
         }
         let mut report = tally.report();
         report.run = run.id.to_string();

@@ -378,15 +378,30 @@ async fn nothing_is_sent_any_more_once_the_lock_is_lost() {
 
 #[tokio::test]
 async fn the_failed_job_of_an_earlier_run_uses_up_its_id_and_no_more() {
-    for reason in ["invalid", "quotaExceeded", "backendError"] {
+    for reason in ["quotaExceeded", "invalid", "backendError"] {
         let double = BigQueryDouble::start(&["d"]);
         seven(&double);
-        double.direct_jobs(move |_| JobScript { error: Some((reason, "It was so then")), ..JobScript::default() });
-        let warehouse = connect_with(&double, "d", Timings { attempts: 1, ..quick() }).await;
-        load_day(&warehouse).await.unwrap_err();
-        // The program died before it could keep what became of the job: the next one begins with the same id.
-        double.direct_jobs(|_| JobScript::default());
-        let loaded = load_day(&connect(&double, "d").await).await.unwrap();
-        assert_eq!((loaded.rows, loaded.attempt, double.jobs().len()), (7, 2, 2), "{reason}");
+        // More of them than a run would try by itself.
+        double.direct_jobs(move |job| JobScript {
+            lasts: Duration::from_millis(20),
+            error: ["-1", "-2", "-3", "-4"].iter().any(|end| job.id.ends_with(end)).then_some((reason, "Not now")),
+            ..JobScript::default()
+        });
+        let warehouse = connect(&double, "d").await;
+        for died in 1..=4 {
+            tokio::select! {
+                _ = load_day(&warehouse) => panic!("the job lasts longer"),
+                () = until(|| double.jobs().len() == died) => {}
+            }
+        }
+        let started = Started {
+            target: warehouse.target().into(),
+            job: warehouse.job(&contract("t"), &batch(DAY, 1)).unwrap(),
+            attempt: 1,
+        };
+        warehouse.settle(&started).await.unwrap();
+        assert!(double.jobs().iter().all(|job| job.state() == "DONE"), "{reason}");
+        let loaded = load_day(&warehouse).await.unwrap_or_else(|error| panic!("{reason}: {error}"));
+        assert_eq!((loaded.rows, loaded.attempt, double.jobs().len()), (7, 5, 5), "{reason}");
     }
 }
