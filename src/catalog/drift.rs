@@ -84,7 +84,8 @@ impl Type {
                         None => members.push((name, found)),
                     }
                 }
-                Self::Object(members)
+                // Names that are data, ids say, would grow without end, and no schema could hold them.
+                if members.len() > MAX_FIELDS { Self::Json } else { Self::Object(members) }
             }
             (one, other) if one == other => one,
             _ => Self::Json,
@@ -326,6 +327,10 @@ mod tests {
             let wanted = format!("{}{added}", schema.replace(", rpm", ",\nrpm").replace(", ext", ",\next"));
             assert_eq!(proposal.schema.as_deref(), Some(wanted.as_str()), "{one} {other} {:?}", proposal.notes);
         }
+        // Names that are data.
+        let rows: Vec<String> = (0..200).map(|id| format!(r#"{{"o":{{"{id}":1}}}}"#)).collect();
+        let many = propose("id VARCHAR", &rows.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(many.schema.as_deref(), Some("id VARCHAR,\no JSON"));
         let inside = propose(schema, &[r#"{"rpm[0].q":true,"rpm[12].q":false}"#]);
         assert!(inside.schema.unwrap().contains("rpm ARRAY<STRUCT<time VARCHAR, value DOUBLE, q BOOLEAN>>"));
         assert_eq!(inside.notes, ["rpm[].q: new, BOOLEAN (2 values)"]);

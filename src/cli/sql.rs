@@ -5,7 +5,7 @@ use clap::Subcommand;
 
 use super::query::{Format, MEMORY};
 use super::{Context, Exit};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Model};
 use crate::error::Error;
 use crate::pipeline::fixtures::test_model;
 use crate::pipeline::{Pipeline, Scratch};
@@ -55,7 +55,7 @@ impl Sql {
                 let folder = context.sql_folder().ok_or_else(|| {
                     Error::Usage("tests lie beside the models: run in a folder with sql/, or give --sql-dir".into())
                 })?;
-                check_names(&catalog, &models)?;
+                models.iter().try_for_each(|name| find(&catalog, name).map(|_| ()))?;
                 for model in catalog.models().filter(|model| models.is_empty() || models.contains(&model.name)) {
                     let tests = folder.join(&model.family).join("tests");
                     let result = test_model(&catalog, model, &tests).await;
@@ -76,9 +76,8 @@ async fn preview(
     rows: usize,
     format: Format,
 ) -> Result<Exit, Error> {
-    check_names(&catalog, &[name.to_string()])?;
     let pipeline = Pipeline::new(super::options::reading_config(context)?, catalog)?;
-    let Some(model) = pipeline.catalog().model(name) else { return Ok(Exit::Failure) };
+    let model = find(pipeline.catalog(), name)?;
     let scratch = Scratch::new()?;
     let (partition, table) = pipeline.preview(model, day, &scratch).await?;
     let result = query(&format!("SELECT * FROM \"{name}\" LIMIT {rows}"), &[table], MEMORY).await?;
@@ -97,13 +96,9 @@ fn tell(good: &mut u64, bad: &mut u64, result: Result<(), String>) {
     }
 }
 
-fn check_names(catalog: &Catalog, models: &[String]) -> Result<(), Error> {
-    match models.iter().find(|name| catalog.model(name).is_none()) {
-        None => Ok(()),
-        Some(name) => {
-            let known = catalog.models().map(|model| model.name.as_str());
-            let hint = crate::catalog::did_you_mean(name, known);
-            Err(Error::Usage(format!("there is no model `{name}`{hint}")))
-        }
-    }
+fn find<'a>(catalog: &'a Catalog, name: &str) -> Result<&'a Model, Error> {
+    catalog.model(name).ok_or_else(|| {
+        let hint = crate::catalog::did_you_mean(name, catalog.models().map(|model| model.name.as_str()));
+        Error::Usage(format!("there is no model `{name}`{hint}"))
+    })
 }

@@ -14,7 +14,7 @@ use crate::catalog::{Source, SourceKind};
 use crate::error::Error;
 use crate::events::Event;
 use crate::extract::{Changes, ExtractError, Extracted, Extractor, Scope, Walk, WalkOutcome, raw_schema};
-use crate::plan::{PlannedScope, PlannedWalk};
+use crate::plan::{CURSOR_DAYS, PlannedScope, PlannedWalk};
 use crate::samsara::{Client, SamsaraError, Watch};
 use crate::state::{Failure, Feed, PartitionState, RawState, SourceHandle, SourceState, Unfinished};
 use crate::store::layout::Partition;
@@ -153,14 +153,14 @@ async fn changed_days(run: &Run, extractor: &Extractor, name: &str) -> Result<()
     let Some(feed) = run.catalog.source(name).and_then(Source::change_feed) else { return Ok(()) };
     let handle = run.states.source(name).await?;
     let mut watch = Watch::default();
-    let mut is_refused = false;
+    let mut is_dead = false;
     loop {
         if run.shutdown.is_cancelled() {
             return Ok(());
         }
         let began = chrono::Utc::now();
         let resume = handle.look(|state| state.feed.clone()).filter(|before| crate::plan::is_alive(before, began));
-        let resume = resume.filter(|_| !is_refused).map(|before| (before.query, before.cursor));
+        let resume = resume.filter(|_| !is_dead).map(|before| (before.query, before.cursor));
         let is_cold = resume.is_none();
         let result = tokio::select! {
             () = run.shutdown.cancelled() => return Ok(()),
@@ -171,7 +171,7 @@ async fn changed_days(run: &Run, extractor: &Extractor, name: &str) -> Result<()
             Err(error) if is_dead_cursor(&error) && !is_cold => {
                 tracing::warn!(source = name, %error, "cursor dropped, the feed of changed days begins anew");
                 // The position stays until there is another: it tells since when nothing is known.
-                (is_refused, watch) = (true, Watch::default());
+                (is_dead, watch) = (true, Watch::default());
                 continue;
             }
             Err(error) => {
@@ -339,7 +339,7 @@ async fn read_on(run: &Run, extractor: &Extractor, walk: &Arc<Walk>) -> Result<W
             // A day that has changed since is not half read any more, and cursors live 30 days.
             Partition::Day(_) => {
                 current_since.is_none_or(|since| since <= note.extracted_at)
-                    && now - note.extracted_at < chrono::TimeDelta::days(29)
+                    && now - note.extracted_at < chrono::TimeDelta::days(CURSOR_DAYS)
             }
         };
         found.unfinished.clone().filter(is_current)

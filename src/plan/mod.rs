@@ -17,7 +17,7 @@ pub use dates::{DEFAULT_START, Dates, days, parse_date};
 pub use selection::{Selection, SelectionError, names_in_file};
 
 /// Feed cursors live 30 days; one that is nearly that old is not trusted.
-const CURSOR_DAYS: i64 = 29;
+pub(crate) const CURSOR_DAYS: i64 = 29;
 /// How many days after a day readings of it are expected, where no feed tells. Vehicles out of coverage come back.
 const LATE_DAYS: u64 = 30;
 /// A list of parents older than this is read again before a fan-out.

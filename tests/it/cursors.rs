@@ -125,6 +125,17 @@ async fn slow(page_size: usize) -> Simulator {
     .await
 }
 
+/// A page a vehicle, and most readings of the day are not on the server yet.
+async fn slow_and_late() -> Simulator {
+    simulator(|config| {
+        config.page_size = Some(1);
+        config.latency = Some(Duration::from_millis(20));
+        let withhold = Duration::from_secs(18 * 3600);
+        config.late = Some(LateData { before: day("2024-01-02"), withhold });
+    })
+    .await
+}
+
 /// A day of which some pages are safe and the rest was never asked for.
 pub(crate) async fn half_read(tables: &[&str]) -> (Simulator, Program, SourceState) {
     let simulator = slow(1).await;
@@ -221,13 +232,7 @@ async fn a_half_read_day_begins_anew_where_its_note_is_of_no_use_any_more() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_half_read_day_that_has_changed_since_begins_anew() {
-    let simulator = simulator(|config| {
-        config.page_size = Some(1);
-        config.latency = Some(Duration::from_millis(20));
-        let withhold = Duration::from_secs(18 * 3600);
-        config.late = Some(LateData { before: day("2024-01-02"), withhold });
-    })
-    .await;
+    let simulator = slow_and_late().await;
     let program = Program::with_simulator(&simulator);
     let found = stopped_at(&program, &simulator, &[TABLE], HISTORY, "\"unfinished\"").await;
     assert!(found.partition(the_day()).unwrap().unfinished.is_some());
@@ -259,13 +264,7 @@ async fn end_of_feed(simulator: &Simulator, query: &str) -> String {
 async fn a_half_read_day_begins_anew_if_another_source_of_its_walk_has_changed_or_its_feed_was_not_heard() {
     const GPS: &str = "fleet_vehicle_stats_gps";
     for what in ["changed", "not heard"] {
-        let simulator = simulator(|config| {
-            config.page_size = Some(1);
-            config.latency = Some(Duration::from_millis(20));
-            let withhold = Duration::from_secs(18 * 3600);
-            config.late = Some(LateData { before: day("2024-01-02"), withhold });
-        })
-        .await;
+        let simulator = slow_and_late().await;
         let program = Program::with_simulator(&simulator);
         stopped_at(&program, &simulator, &[TABLE, GPS], HISTORY, "\"unfinished\"").await;
         // The note stands at the first source alone.

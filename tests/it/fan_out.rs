@@ -29,6 +29,15 @@ fn api(known: usize) -> Server {
     Server::start(Router::new().route("/fleet/vehicles", get(roster)).route("/v1/fleet/trips", get(trips)))
 }
 
+/// Nobody has made a trip; requests are counted.
+fn counting(count: Arc<AtomicU64>) -> Router {
+    let trips = move || async move {
+        count.fetch_add(1, Ordering::SeqCst);
+        r#"{"trips":[]}"#.into_response()
+    };
+    Router::new().route("/v1/fleet/trips", get(trips))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_endpoint_that_knows_no_parent_makes_no_day_complete_and_one_that_lacks_some_does() {
     for (known, complete) in [(0, false), (1, true)] {
@@ -51,12 +60,7 @@ async fn a_list_that_could_not_be_read_gives_no_ids_until_it_was_read_again() {
             false => ROSTER.into_response(),
         }
     };
-    let trips_of = move || async move {
-        count.fetch_add(1, Ordering::SeqCst);
-        r#"{"trips":[]}"#.into_response()
-    };
-    let server =
-        Server::start(Router::new().route("/fleet/vehicles", get(roster)).route("/v1/fleet/trips", get(trips_of)));
+    let server = Server::start(counting(count).route("/fleet/vehicles", get(roster)));
     let program = Program::new();
     let table = "fleet_trips";
     let run = async |end| {
@@ -97,12 +101,7 @@ async fn a_list_that_lost_most_of_its_rows_gives_no_ids_until_it_has_them_again_
         let data: Vec<_> = (0..vehicles).map(|id| serde_json::json!({ "id": id.to_string() })).collect();
         axum::Json(serde_json::json!({ "data": data, "pagination": { "endCursor": "", "hasNextPage": false } }))
     };
-    let trips_of = move || async move {
-        count.fetch_add(1, Ordering::SeqCst);
-        r#"{"trips":[]}"#.into_response()
-    };
-    let server =
-        Server::start(Router::new().route("/fleet/vehicles", get(roster)).route("/v1/fleet/trips", get(trips_of)));
+    let server = Server::start(counting(count).route("/fleet/vehicles", get(roster)));
     let program = Program::new();
     let run = async |end, is_old: bool, accepted: &[&str]| {
         trips.store(0, Ordering::SeqCst);
