@@ -51,6 +51,3 @@ pub mod report;
 pub mod cli;
 pub mod error;
 pub mod pipeline;
-
-/// A Samsara API on this machine; it shares no code with the rest.
-pub mod simulator;

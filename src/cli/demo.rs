@@ -13,7 +13,7 @@ use crate::config::{
 };
 use crate::error::Error;
 use crate::plan::{Dates, Selection, Stage, Wish};
-use crate::simulator::{Simulator, SimulatorConfig};
+use samsara_simulator::{Simulator, SimulatorConfig};
 
 /// The query whose answer the demo shows.
 const EXAMPLE: &str = "SELECT parc_id, count(*) AS readings, round(avg(engineRpm)) AS mean_rpm, max(engineRpm) AS max_rpm \

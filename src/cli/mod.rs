@@ -2,6 +2,7 @@
 
 mod check;
 mod clean;
+#[cfg(feature = "simulator")]
 mod demo;
 mod exit;
 mod options;
@@ -10,6 +11,7 @@ mod plan;
 mod query;
 mod run;
 mod signals;
+#[cfg(feature = "simulator")]
 mod simulate;
 mod sources;
 mod sql;
@@ -58,7 +60,9 @@ enum Command {
     Sql(sql::Sql),
     Query(query::Query),
     Status(status::Status),
+    #[cfg(feature = "simulator")]
     Simulate(simulate::Simulate),
+    #[cfg(feature = "simulator")]
     Demo(demo::Demo),
     Clean(clean::Clean),
 }
@@ -133,7 +137,9 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Error> {
         Command::Sql(command) => command.execute(context).await,
         Command::Query(command) => command.execute(context).await,
         Command::Status(command) => command.execute(context).await,
+        #[cfg(feature = "simulator")]
         Command::Simulate(command) => command.execute().await,
+        #[cfg(feature = "simulator")]
         Command::Demo(command) => command.execute(context).await,
         Command::Clean(command) => command.execute(context).await,
     }
@@ -153,14 +159,14 @@ fn complain(error: &Error) -> Exit {
 }
 
 /// What is said with `-v`, and in a run's log: every step, and every wait, those of the object store among them.
-const LOGGED: &str = "samsara_etl=info,object_store::client::retry=info";
+const LOGGED: &str = "samsara_etl=info,samsara_simulator=info,object_store::client::retry=info";
 
 /// Begins to log: to stderr for people, and for runs as JSON lines to a file below `directory`.
 fn start_log(verbose: u8, directory: Option<&Path>) -> Option<LogFile> {
     let level = match verbose {
-        0 => "samsara_etl=warn",
+        0 => "samsara_etl=warn,samsara_simulator=warn",
         1 => LOGGED,
-        _ => "samsara_etl=debug,object_store::client::retry=info",
+        _ => "samsara_etl=debug,samsara_simulator=debug,object_store::client::retry=info",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let console = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).with_filter(filter);

@@ -9,7 +9,7 @@ use clap::Args;
 use super::Exit;
 use super::signals::Signals;
 use crate::error::Error;
-use crate::simulator::{Faults, Simulator, SimulatorConfig};
+use samsara_simulator::{Faults, Simulator, SimulatorConfig};
 
 /// Serve a Samsara API on this machine, with a made-up fleet or recorded pages, until stopped.
 #[derive(Debug, Args)]

@@ -381,7 +381,7 @@ mod tests {
     use super::*;
     use crate::config::RetryConfig;
     use crate::events::Observers;
-    use crate::simulator::{Simulator, SimulatorConfig};
+    use samsara_simulator::{Simulator, SimulatorConfig};
 
     async fn host(token: &str) -> Simulator {
         Simulator::start(SimulatorConfig { token: token.into(), ..SimulatorConfig::default() }).await.unwrap()

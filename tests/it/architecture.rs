@@ -15,9 +15,6 @@ fn a_station_uses_only_stations_before_it_and_the_ground() {
     for (module, used) in edges() {
         for other in used.iter().filter(|other| **other != module) {
             let allowed = match (rank(&module), rank(other)) {
-                // The simulator imports nothing of ours, and is imported by the command line alone.
-                (_, _) if module == "simulator" => false,
-                (_, _) if other == "simulator" => module == "cli",
                 (Some(station), Some(before)) => before < station,
                 (Some(_), None) => GROUND.contains(&other.as_str()),
                 (None, None) => GROUND.contains(&other.as_str()),
@@ -34,7 +31,7 @@ fn a_station_uses_only_stations_before_it_and_the_ground() {
 #[test]
 fn every_module_has_its_place() {
     for module in edges().keys() {
-        let known = rank(module).is_some() || GROUND.contains(&module.as_str()) || module == "simulator";
+        let known = rank(module).is_some() || GROUND.contains(&module.as_str());
         assert!(known, "{module} is no station and not of the ground: say where it stands");
     }
 }

@@ -12,8 +12,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use samsara_etl::catalog::Catalog;
-use samsara_etl::simulator::{LateData, Simulator};
 use samsara_etl::state::SourceState;
+use samsara_simulator::{LateData, Simulator};
 use tokio::process::Child;
 
 use crate::faults;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{Days, NaiveDate, NaiveTime, TimeDelta, Utc};
-use samsara_etl::simulator::{LateData, Simulator};
+use samsara_simulator::{LateData, Simulator};
 use serde_json::{Value, json};
 
 use crate::late::{FEED, asked};

@@ -1,6 +1,6 @@
 //! What a person sees when something is wrong: one clear line, and an exit code that says so.
 
-use samsara_etl::simulator::SimulatorConfig;
+use samsara_simulator::SimulatorConfig;
 
 use crate::program::{Program, Ran, simulator};
 
@@ -107,12 +107,10 @@ async fn recorded_pages_are_replayed() {
         r#"{"data":[{"id":"2"}],"pagination":{"endCursor":"","hasNextPage":false}}"#,
     );
     let pages = program.folder().join("pages");
-    let simulator = samsara_etl::simulator::Simulator::start(SimulatorConfig {
-        pages_dir: Some(pages),
-        ..SimulatorConfig::default()
-    })
-    .await
-    .unwrap();
+    let simulator =
+        samsara_simulator::Simulator::start(SimulatorConfig { pages_dir: Some(pages), ..SimulatorConfig::default() })
+            .await
+            .unwrap();
     let program = program.set("SAMSARA_API_URL", &simulator.url()).set("SAMSARA_API_TOKEN", simulator.token());
     program.succeed(&["run", "--table", "fleet_vehicles"]).await;
     let rows = program.rows("SELECT vehicle_id, parc_id FROM fleet_vehicles ORDER BY vehicle_id").await;
@@ -127,12 +125,10 @@ async fn a_promised_page_without_a_cursor_fails_and_commits_nothing() {
         r#"{"data":[{"id":"1"}],"pagination":{"endCursor":"","hasNextPage":true}}"#,
     );
     let pages = program.folder().join("pages");
-    let simulator = samsara_etl::simulator::Simulator::start(SimulatorConfig {
-        pages_dir: Some(pages),
-        ..SimulatorConfig::default()
-    })
-    .await
-    .unwrap();
+    let simulator =
+        samsara_simulator::Simulator::start(SimulatorConfig { pages_dir: Some(pages), ..SimulatorConfig::default() })
+            .await
+            .unwrap();
     let program = program.set("SAMSARA_API_URL", &simulator.url()).set("SAMSARA_API_TOKEN", simulator.token());
     let ran = program.run(&["run", "--table", "fleet_vehicles"]).await;
     assert_eq!(ran.code, 1, "{}", ran.stderr);

@@ -15,9 +15,9 @@ use samsara_etl::events::{Event, Observer};
 use samsara_etl::pipeline::Pipeline;
 use samsara_etl::plan::{Dates, Selection, Stage, Wish};
 use samsara_etl::report::RunReport;
-use samsara_etl::simulator::{LateData, Simulator};
 use samsara_etl::state::{RawState, SourceState};
 use samsara_etl::store::layout::Partition;
+use samsara_simulator::{LateData, Simulator};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 

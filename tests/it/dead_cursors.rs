@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use samsara_etl::simulator::Simulator;
+use samsara_simulator::Simulator;
 use tokio_util::sync::CancellationToken;
 
 use crate::cursors::{HISTORY, TABLE, config, half_read, is_whole, pages, run, state, the_day};

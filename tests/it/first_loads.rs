@@ -9,7 +9,7 @@ use samsara_etl::config::{Config, Environment, JobLimits, Overrides};
 use samsara_etl::pipeline::Pipeline;
 use samsara_etl::plan::{Dates, Selection, Stage, Wish};
 use samsara_etl::report::RunReport;
-use samsara_etl::simulator::Simulator;
+use samsara_simulator::Simulator;
 use tokio_util::sync::CancellationToken;
 
 use crate::load_jobs::until;

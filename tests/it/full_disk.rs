@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use samsara_etl::simulator::Simulator;
 use samsara_etl::state::SourceState;
+use samsara_simulator::Simulator;
 use tokio::process::Command;
 
 use crate::program::{Program, Ran, simulator};

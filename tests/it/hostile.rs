@@ -2,7 +2,7 @@
 //! day, never in a panic and never in a value that vanished.
 
 use samsara_etl::report::RunReport;
-use samsara_etl::simulator::{Simulator, SimulatorConfig};
+use samsara_simulator::{Simulator, SimulatorConfig};
 
 use crate::program::{Program, impatient, run_here};
 

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use samsara_etl::events::{Event, Observer};
-use samsara_etl::simulator::{LateData, Simulator, World};
 use samsara_etl::store::layout::Partition;
+use samsara_simulator::{LateData, Simulator, World};
 
 use crate::program::{Program, impatient, run_observed, simulator};
 use crate::truth::{compare, day};

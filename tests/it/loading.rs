@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
-use samsara_etl::simulator::{LateData, Simulator, SimulatorConfig};
+use samsara_simulator::{LateData, Simulator, SimulatorConfig};
 
 use crate::load_jobs::until;
 use crate::program::{Program, signal, simulator};

@@ -11,7 +11,7 @@ use samsara_etl::events::Observer;
 use samsara_etl::pipeline::Pipeline;
 use samsara_etl::plan::{Dates, Selection, Stage, Wish};
 use samsara_etl::report::RunReport;
-use samsara_etl::simulator::{Simulator, SimulatorConfig};
+use samsara_simulator::{Simulator, SimulatorConfig};
 use serde_json::{Map, Value};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};

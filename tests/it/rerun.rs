@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use samsara_etl::simulator::World;
+use samsara_simulator::World;
 
 use crate::cursors::state;
 use crate::late::asked;

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use samsara_etl::load::{LocalTable, LocalWarehouse};
-use samsara_etl::simulator::World;
 use samsara_etl::transform::{QueryTable, query};
+use samsara_simulator::World;
 use serde_json::{Map, Value};
 
 use crate::program::Program;

@@ -1,6 +1,6 @@
 //! Each version of a list's rows, kept in `<table>_history`.
 
-use samsara_etl::simulator::{Simulator, SimulatorConfig};
+use samsara_simulator::{Simulator, SimulatorConfig};
 use serde_json::{Value, json};
 
 use crate::program::{Program, simulator};

@@ -1,0 +1,58 @@
+//! Trailers, equipment and assets.
+
+use super::{Days, Row, distinct, ids, key_of, row, tag_list, text};
+use crate::world::{ExternalIds, Gateway, World};
+
+pub(super) fn trailers(world: &World, _: Days) -> Vec<Row> {
+    let rows = world.trailers.iter().map(|trailer| {
+        let mut columns = row([
+            ("vehicle_id", trailer.id.to_string().into()),
+            ("parc_id", trailer.name.as_str().into()),
+            ("trailerSerialNumber", text(trailer.serial.as_deref())),
+            ("licensePlate", text(trailer.license_plate.as_deref())),
+            ("notes", text(trailer.notes)),
+            ("enabledForMobile", trailer.mobile.into()),
+        ]);
+        columns.append(&mut equipped(trailer.gateway.as_ref(), trailer.external_ids.as_ref()));
+        columns
+    });
+    rows.collect()
+}
+
+pub(super) fn equipment(world: &World, _: Days) -> Vec<Row> {
+    let rows = world.equipment.iter().map(|equipment| {
+        let mut columns = row([
+            ("id", equipment.id.to_string().into()),
+            ("name", equipment.name.as_str().into()),
+            ("assetSerial", text(equipment.serial.as_deref())),
+            ("notes", text(equipment.notes)),
+            ("tags", tag_list(equipment.tags.as_deref())),
+        ]);
+        columns.append(&mut equipped(equipment.gateway.as_ref(), equipment.external_ids.as_ref()));
+        columns
+    });
+    rows.collect()
+}
+
+fn equipped(gateway: Option<&Gateway>, external_ids: Option<&ExternalIds>) -> Row {
+    row([
+        ("installedGateway_serial", gateway.map(Gateway::dashed_serial).into()),
+        ("installedGateway_model", gateway.map(|gateway| gateway.model).into()),
+        ("externalIds_samsara_serial", key_of(external_ids, "samsara.serial")),
+        ("externalIds_samsara_vin", key_of(external_ids, "samsara.vin")),
+        ("externalIds", ids(external_ids)),
+    ])
+}
+
+pub(super) fn assets(world: &World, _: Days) -> Vec<Row> {
+    distinct(world.assets().map(|asset| {
+        row([
+            ("asset_id", asset.id.to_string().into()),
+            ("asset_name", asset.name.into()),
+            ("assetSerialNumber", text(asset.serial)),
+            ("cable_assetType", text(asset.cable)),
+            ("engineHours", asset.engine_hours.into()),
+            ("vehicleId", asset.vehicle.map(|id| id.to_string()).into()),
+        ])
+    }))
+}
