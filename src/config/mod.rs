@@ -365,8 +365,14 @@ fn checkpoint_pages(environment: &Environment) -> Result<u64, ConfigError> {
 
 /// Has every secret that variables hold masked from now on, before anything is said about any of them.
 pub fn register_secrets(environment: &Environment) {
-    for variable in [env::SAMSARA_API_TOKEN, env::SAMSARA_ETL_HASH_SALT] {
-        environment.get(variable).into_iter().for_each(redact::register);
+    environment.get(env::SAMSARA_ETL_HASH_SALT).into_iter().for_each(redact::register);
+    // As it is sent, or in pieces where it cannot be: words that go with a token are no secret.
+    match api_token(environment) {
+        Ok(token) => drop(token),
+        Err(_) => {
+            let pieces = environment.get(env::SAMSARA_API_TOKEN).unwrap_or_default().split_whitespace();
+            pieces.filter(|piece| piece.len() >= 8 && !piece.ends_with(':')).for_each(redact::register);
+        }
     }
     let addresses = [
         env::SAMSARA_API_URL,
