@@ -8,6 +8,11 @@ use crate::store::layout::Partition;
 /// Something that happened during a run.
 #[derive(Debug, Clone)]
 pub enum Event {
+    /// The API's host is known, and about to be asked.
+    Connected {
+        /// Scheme, host and port.
+        base: String,
+    },
     /// A page of the API arrived.
     PageFetched {
         /// Path below the host.
@@ -145,6 +150,7 @@ pub struct LogEvents;
 impl Observer for LogEvents {
     fn observe(&self, event: &Event) {
         match event {
+            Event::Connected { base } => tracing::info!(base, "connected to the API"),
             Event::PageFetched { endpoint, bytes } => tracing::debug!(endpoint, bytes, "page fetched"),
             Event::RequestDelayed { endpoint, attempt, wait, reason } => {
                 tracing::warn!(endpoint, attempt, wait_ms = wait.as_millis() as u64, reason, "request delayed");

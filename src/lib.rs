@@ -22,7 +22,10 @@
 // The ground: what every station may stand on.
 pub mod config;
 pub mod events;
+pub mod google;
+pub mod http;
 pub mod json;
+pub mod redact;
 pub mod state;
 pub mod store;
 

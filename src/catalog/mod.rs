@@ -304,6 +304,49 @@ mod tests {
     }
 
     #[test]
+    fn an_endpoint_is_a_path_and_never_another_host() {
+        let source = |endpoint: &str| {
+            let quoted = serde_json::Value::from(endpoint);
+            let kind =
+                "kind = \"window\"\ntime_field = \"at\"\nwindow = { start = \"s\", end = \"e\", format = \"date\" }";
+            let rest = "rate_limit = \"5/s\"\nschema = \"at VARCHAR\"\ndescription = \"d\"";
+            [("endpoint", "changes"), ("changes", "endpoint")].map(|(key, other)| {
+                let text = format!("[a]\n{kind}\n{rest}\n{key} = {quoted}\n{other} = \"/a\"\n");
+                Catalog::from_files("test", &[("f/sources.toml".into(), text)]).map_err(|error| error.to_string())
+            })
+        };
+        for path in ["/a", "/v1/fleet/x_y-z.1", "/a/...", "/a/.b"] {
+            assert!(source(path).iter().all(Result::is_ok), "{path}");
+        }
+        for path in [
+            "//127.0.0.1:9002/steal",
+            "/\\host/steal",
+            "\\\\host/steal",
+            "/\t/host/steal",
+            "/\n/host/steal",
+            "/a//b",
+            "/a/../b",
+            "/a/..",
+            "/./a",
+            "/a/%2e%2e/b",
+            "/a%2fb",
+            "/a b",
+            "/a?b=c",
+            "/a#b",
+            "https://host/steal",
+            "a",
+            "",
+            "/ä",
+            "/a\u{0}",
+        ] {
+            for refused in source(path) {
+                let error = refused.unwrap_err();
+                assert!(error.contains("sql/f/sources.toml:1: source `a`: ") && error.lines().count() == 1, "{error}");
+            }
+        }
+    }
+
+    #[test]
     fn wrong_catalogs_are_refused_with_file_line_reason_and_nearest_name() {
         let source = "[a]\ndescription = \"d\"\nkind = \"snapshot\"\nendpoint = \"/a\"\nrate_limit = \"5/s\"\nschema = \"id VARCHAR\"\n";
         let model = "/*---\ndescription = \"d\"\n---*/\nSELECT id FROM raw.a\n";

@@ -7,6 +7,7 @@ use arrow::datatypes::Fields;
 use serde::Deserialize;
 
 use super::time_field::TimeField;
+use crate::redact::printable;
 
 /// One API surface that yields one raw table.
 #[derive(Debug, Clone)]
@@ -288,9 +289,7 @@ impl SourceEntry {
         let missing = |key: &str| format!("`{key}` is missing");
         let kind = entry.kind.ok_or_else(|| missing("kind"))?;
         let endpoint = entry.endpoint.ok_or_else(|| missing("endpoint"))?;
-        if !endpoint.starts_with('/') || endpoint.contains(['?', '#']) {
-            return Err(format!("endpoint `{endpoint}` must be a path that starts with `/`"));
-        }
+        check_path("endpoint", &endpoint)?;
         if let Some(feed) = &entry.changes {
             check_changes(feed, kind, entry.parent.as_ref())?;
         }
@@ -385,10 +384,33 @@ fn check_kind(
     }
 }
 
+/// A path below the host is a path and nothing else: the token goes with the request, and only to that host.
+fn check_path(key: &str, path: &str) -> Result<(), String> {
+    let shown = printable(path);
+    let wrong = |reason: &str| Err(format!("{key} `{shown}` {reason}"));
+    if !path.starts_with('/') || path.contains(['?', '#']) {
+        return wrong("must be a path that starts with `/`");
+    }
+    // `//host` and `/\host` are addresses of other hosts to a URL, which also drops tabs and line breaks.
+    let fine = |character: char| character.is_ascii_alphanumeric() || "/-._~:@!$&'()*+,;={}".contains(character);
+    if let Some(other) = path.chars().find(|character| !fine(*character)) {
+        return wrong(&format!("must not contain `{}`", other.escape_default()));
+    }
+    if path.contains("//") {
+        return wrong("must not have an empty segment");
+    }
+    if path.split('/').any(|segment| matches!(segment, "." | "..")) {
+        return wrong("must not have `.` or `..` for a segment");
+    }
+    Ok(())
+}
+
 fn check_changes(feed: &str, kind: SourceKind, parent: Option<&Parent>) -> Result<(), String> {
     match (kind, parent) {
-        (SourceKind::Window, None) if feed.starts_with('/') && !feed.contains(['?', '#', '{']) => Ok(()),
-        (SourceKind::Window, None) => Err(format!("changes `{feed}` must be a path that starts with `/`")),
+        (SourceKind::Window, None) if feed.contains(['{', '}']) => {
+            Err("`changes` is a path without a parent's id".into())
+        }
+        (SourceKind::Window, None) => check_path("changes", feed),
         (SourceKind::Window, Some(_)) => Err("a source that is asked by parent has no feed of `changes`".into()),
         _ => Err("`changes` names a feed of days that changed: only a window has days to read again".into()),
     }

@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::events::Observers;
 use crate::load::{self, Finding};
 use crate::pipeline::Pipeline;
+use crate::redact;
 use crate::samsara::{Client, Request, SamsaraError, Window};
 use crate::state::Fence;
 use crate::store::layout::{Partition, RunId};
@@ -75,7 +76,7 @@ impl Findings {
                 None => "note",
             };
             self.bad += u64::from(good == Some(false));
-            super::output::print(format_args!("{word}  {what}: {text}\n"))?;
+            super::output::print(format_args!("{word}  {}\n", redact::one_line(format_args!("{what}: {text}"))))?;
         }
         Ok(())
     }

@@ -8,8 +8,8 @@ use super::query::{Format, answer};
 use super::run::run_once;
 use super::{Context, Exit};
 use crate::config::{
-    BucketLocation, CHECKPOINT_PAGES, Config, DEMO_FOLDER, GoogleAccess, LoadOptions, LockConfig, RetryConfig,
-    SamsaraConfig, Secret, StorageConfig, WarehouseConfig,
+    BucketLocation, CHECKPOINT_PAGES, Config, DEMO_FOLDER, GoogleAccess, HttpConfig, LoadOptions, LockConfig,
+    RetryConfig, SamsaraConfig, Secret, StorageConfig, WarehouseConfig,
 };
 use crate::error::Error;
 use crate::plan::{Dates, Selection, Stage, Wish};
@@ -79,6 +79,7 @@ impl Demo {
                 url: Some(url),
                 rate_share: 1.0,
                 retry: RetryConfig::default(),
+                http: HttpConfig::default(),
             },
             storage: StorageConfig {
                 raw: BucketLocation::Folder(folder.join("raw")),

@@ -1,5 +1,16 @@
 //! The command line: one file per subcommand. Data goes to stdout, everything else to stderr.
 
+/// Everything that is said on stderr passes [`output::say`], which masks secrets and escapes control characters. So these
+/// stand here for the standard library's, of the same names, in all files of this folder.
+macro_rules! eprint {
+    ($($text:tt)*) => { $crate::cli::output::say(format_args!($($text)*)) };
+}
+
+/// As [`eprint`], with a line break.
+macro_rules! eprintln {
+    ($($text:tt)*) => { $crate::cli::output::say(format_args!("{}\n", format_args!($($text)*))) };
+}
+
 mod check;
 mod clean;
 #[cfg(feature = "simulator")]
@@ -28,8 +39,10 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::catalog::Catalog;
+use crate::config::{self, Environment};
 use crate::error::Error;
 use crate::pipeline::THREAD_STACK_BYTES;
+use crate::redact::{self, Masked};
 use crate::report::logs::LogFile;
 
 pub use exit::Exit;
@@ -99,10 +112,13 @@ pub fn main() -> ExitCode {
 }
 
 fn run() -> ExitCode {
+    redact::install_panic_hook();
+    // Before anything is said: what is typed or read by mistake may be quoted.
+    config::register_secrets(&Environment::of_process());
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let _ = error.print();
+            output::say_usage(&error);
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Success.into() };
         }
     };
@@ -147,7 +163,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Error> {
 
 /// One clear line, and what to do.
 fn complain(error: &Error) -> Exit {
-    eprintln!("error: {error}");
+    eprintln!("error: {}", redact::one_line(error));
     if let Some(hint) = error.hint() {
         eprintln!("hint: {hint}");
     }
@@ -169,13 +185,21 @@ fn start_log(verbose: u8, directory: Option<&Path>) -> Option<LogFile> {
         _ => "samsara_etl=debug,samsara_simulator=debug,object_store::client::retry=info",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let console = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).with_filter(filter);
+    let console = tracing_subscriber::fmt::layer()
+        .with_writer(|| Masked(std::io::stderr()))
+        .with_target(false)
+        .log_internal_errors(false)
+        .with_filter(filter);
     let file = directory.map(|directory| LogFile::create(directory, chrono::Utc::now()));
     let (log, lines) = match file {
         None => (None, None),
         Some(Ok((log, file))) => {
             let filter = EnvFilter::new(LOGGED);
-            let lines = tracing_subscriber::fmt::layer().json().with_writer(Mutex::new(file)).with_filter(filter);
+            let lines = tracing_subscriber::fmt::layer()
+                .json()
+                .with_writer(Mutex::new(Masked(file)))
+                .log_internal_errors(false)
+                .with_filter(filter);
             (Some(log), Some(lines))
         }
         Some(Err(error)) => {

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::Context;
 use crate::catalog::{Catalog, Category};
-use crate::config::{Config, DEMO_FOLDER, Environment, LOCAL_FOLDER, Overrides};
+use crate::config::{Config, DEMO_FOLDER, Environment, LOCAL_FOLDER, Overrides, env};
 use crate::error::Error;
 use crate::plan::{Dates, Selection, Stage, Wish, names_in_file};
 
@@ -101,7 +101,16 @@ impl WorkOptions {
             load_raw: self.load_raw,
         };
         let environment = Environment::read(&context.directory)?;
-        Ok(Config::resolve(&environment, &overrides, &context.directory, LOCAL_FOLDER)?)
+        let config = Config::resolve(&environment, &overrides, &context.directory, LOCAL_FOLDER)?;
+        let from = [env::SAMSARA_API_URL, env::SAMSARA_API_TOKEN].map(|variable| environment.is_of_file(variable));
+        if let (Some(url), [Some(true), Some(false)]) = (&config.samsara.url, from) {
+            eprintln!(
+                "warning: the token of the environment goes to {}, which SAMSARA_API_URL in {} names: is it that host's?",
+                url.origin().ascii_serialization(),
+                context.directory.join(".env").display()
+            );
+        }
+        Ok(config)
     }
 }
 

@@ -1,13 +1,72 @@
-//! Data to stdout.
+//! What is printed: data to stdout, everything else to stderr, and nothing past [`crate::redact`].
 
-use std::io::{ErrorKind, Write};
+use std::fmt::Display;
+use std::io::{ErrorKind, IsTerminal, Write};
 
 use crate::error::Error;
+use crate::redact;
 
-/// Prints text. A reader that has seen enough (`| head`) is no error.
-pub(super) fn print(text: impl std::fmt::Display) -> Result<(), Error> {
+/// Prints text for people. A reader that has seen enough (`| head`) is no error.
+pub(super) fn print(text: impl Display) -> Result<(), Error> {
+    print_exact(redact::screen(&text.to_string()))
+}
+
+/// Prints text as it is: what is meant to be copied.
+pub(super) fn print_exact(text: impl Display) -> Result<(), Error> {
     let mut out = std::io::stdout().lock();
     tolerate(write!(out, "{text}").and_then(|()| out.flush()))
+}
+
+/// Says something on stderr. If nobody listens there, there is nobody to tell.
+pub(super) fn say(text: impl Display) {
+    let _ = std::io::stderr().write_all(redact::screen(&text.to_string()).as_bytes());
+}
+
+/// Prints what clap says of the arguments, with its colours on a terminal.
+pub(super) fn say_usage(error: &clap::Error) {
+    let text = error.render();
+    let is_terminal =
+        if error.use_stderr() { std::io::stderr().is_terminal() } else { std::io::stdout().is_terminal() };
+    let text = if is_terminal { text.ansi().to_string() } else { text.to_string() };
+    let text = redact::mask(&text);
+    let _ = match error.use_stderr() {
+        true => std::io::stderr().write_all(text.as_bytes()),
+        false => std::io::stdout().write_all(text.as_bytes()),
+    };
+}
+
+/// Where data goes: stdout, on a terminal with control characters escaped, which a terminal would obey.
+pub(super) fn data() -> impl Write {
+    let out = std::io::stdout().lock();
+    Data { escapes: out.is_terminal(), begun: Vec::new(), out }
+}
+
+struct Data<W> {
+    escapes: bool,
+    /// The first bytes of a character whose others come with the next write.
+    begun: Vec<u8>,
+    out: W,
+}
+
+impl<W: Write> Write for Data<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if !self.escapes {
+            return self.out.write(bytes);
+        }
+        self.begun.extend_from_slice(bytes);
+        let whole = match std::str::from_utf8(&self.begun) {
+            Err(error) if error.error_len().is_none() => error.valid_up_to(),
+            _ => self.begun.len(),
+        };
+        let rest = self.begun.split_off(whole);
+        let text = std::mem::replace(&mut self.begun, rest);
+        self.out.write_all(redact::printable_lines(&String::from_utf8_lossy(&text)).as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
+    }
 }
 
 /// A closed pipe is the reader's wish; anything else is an error.
@@ -16,5 +75,21 @@ pub(super) fn tolerate(result: std::io::Result<()>) -> Result<(), Error> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         Err(source) => Err(Error::System { what: "cannot write the result".into(), source }),
         Ok(()) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_gets_no_control_characters_of_data_and_a_pipe_gets_it_exactly() {
+        let text = "Zoë \u{1b}[31m\u{9b}x\n".as_bytes();
+        for (escapes, expected) in [(true, "Zoë \\u{1b}[31m\\u{9b}x\n".as_bytes()), (false, text)] {
+            let mut data = Data { escapes, begun: Vec::new(), out: Vec::new() };
+            // However the bytes come.
+            text.iter().for_each(|byte| data.write_all(&[*byte]).unwrap());
+            assert_eq!(data.out, expected);
+        }
     }
 }

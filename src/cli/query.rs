@@ -1,8 +1,14 @@
 //! `query`: SQL over the local warehouse and the raw tables.
 
+use std::borrow::Cow;
 use std::io::Write;
+use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::error::ArrowError;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use arrow::util::pretty::pretty_format_batches;
 use clap::{Args, ValueEnum};
 
@@ -14,6 +20,7 @@ use crate::error::Error;
 use crate::extract::raw_schema;
 use crate::load::LocalWarehouse;
 use crate::pipeline::Pipeline;
+use crate::redact::printable;
 use crate::state::SourceState;
 use crate::transform::{Queried, QueryTable, bind_all, query};
 
@@ -32,22 +39,35 @@ pub(super) struct Query {
     /// How to print the result
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
+    /// As CSV for spreadsheets: text that one would take for a formula gets a ' before it, control characters are escaped
+    #[arg(long)]
+    csv_safe: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
     /// Aligned, the first thousand rows
     Table,
-    /// Comma-separated, with a heading
+    /// Comma-separated, with a heading; values are exact
     Csv,
+    /// The same for spreadsheets.
+    #[value(skip)]
+    CsvSafe,
     /// One JSON object a line
     Json,
 }
 
 impl Query {
     pub(super) async fn execute(self, context: &Context) -> Result<Exit, Error> {
+        let format = match (self.csv_safe, self.format) {
+            (false, format) => format,
+            (true, Format::Json) => {
+                return Err(Error::Usage("--csv-safe is about CSV: leave --format json out".into()));
+            }
+            (true, _) => Format::CsvSafe,
+        };
         let config = super::options::reading_config(context)?;
-        answer(config, context, &self.sql, self.format).await?;
+        answer(config, context, &self.sql, format).await?;
         Ok(Exit::Success)
     }
 }
@@ -114,7 +134,7 @@ async fn flattened_tables(pipeline: &Pipeline) -> Result<Vec<QueryTable>, Error>
 }
 
 pub(super) async fn print(mut result: Queried, format: Format) -> Result<(), Error> {
-    let mut out = std::io::stdout().lock();
+    let mut out = super::output::data();
     let written = |error: arrow::error::ArrowError| match error {
         arrow::error::ArrowError::IoError(_, source) => tolerate(Err(source)),
         // The CSV writer hides the fault of its output in text.
@@ -122,13 +142,17 @@ pub(super) async fn print(mut result: Queried, format: Format) -> Result<(), Err
         other => Err(Error::Usage(format!("cannot print the result: {other}"))),
     };
     match format {
-        Format::Csv => {
+        Format::Csv | Format::CsvSafe => {
+            let row = |batch: &RecordBatch| match format {
+                Format::CsvSafe => for_spreadsheets(batch),
+                _ => Ok(batch.clone()),
+            };
             let mut writer = arrow::csv::Writer::new(&mut out);
-            if let Err(error) = writer.write(&RecordBatch::new_empty(result.schema.clone())) {
+            if let Err(error) = row(&RecordBatch::new_empty(result.schema.clone())).and_then(|it| writer.write(&it)) {
                 return written(error);
             }
             while let Some(batch) = result.next().await? {
-                if let Err(error) = writer.write(&batch) {
+                if let Err(error) = row(&batch).and_then(|batch| writer.write(&batch)) {
                     return written(error);
                 }
             }
@@ -154,7 +178,8 @@ pub(super) async fn print(mut result: Queried, format: Format) -> Result<(), Err
                     shown += batch.num_rows().min(room);
                 }
             }
-            match pretty_format_batches(&batches) {
+            let batches = batches.iter().map(for_people).collect::<Result<Vec<_>, _>>();
+            match batches.and_then(|batches| pretty_format_batches(&batches)) {
                 Ok(text) => tolerate(writeln!(out, "{text}"))?,
                 Err(error) => return written(error),
             }
@@ -164,4 +189,72 @@ pub(super) async fn print(mut result: Queried, format: Format) -> Result<(), Err
         }
     }
     tolerate(out.flush())
+}
+
+/// Cells and headings as a table shows them, with control characters escaped.
+fn for_people(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let options = FormatOptions::default().with_display_error(true);
+    texts(batch, printable, |column| {
+        let formatter = ArrayFormatter::try_new(column, &options)?;
+        let cell = |row| column.is_valid(row).then(|| printable(&formatter.value(row).to_string()).into_owned());
+        Ok(Arc::new((0..column.len()).map(cell).collect::<StringArray>()))
+    })
+}
+
+/// Cells and headings that no spreadsheet takes for a formula, and that stay on their line.
+fn for_spreadsheets(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    texts(batch, harmless, |column| match column.data_type() {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
+            let texts = cast(column, &DataType::Utf8)?;
+            let cells = texts.as_string::<i32>().iter().map(|cell| cell.map(harmless));
+            Ok(Arc::new(cells.collect::<StringArray>()))
+        }
+        _ => Ok(column.clone()),
+    })
+}
+
+/// What spreadsheets take for the beginning of a formula; <https://owasp.org/www-community/attacks/CSV_Injection>.
+const FORMULA: &[char] = &['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'];
+
+fn harmless(text: &str) -> Cow<'_, str> {
+    let is_formula = text.starts_with(FORMULA) && text.trim().parse::<f64>().is_err();
+    if is_formula { format!("'{}", printable(text)).into() } else { printable(text) }
+}
+
+/// A batch of other columns, under harmless names.
+fn texts(
+    batch: &RecordBatch,
+    name: fn(&str) -> Cow<'_, str>,
+    column: impl Fn(&ArrayRef) -> Result<ArrayRef, ArrowError>,
+) -> Result<RecordBatch, ArrowError> {
+    let columns = batch.columns().iter().map(column).collect::<Result<Vec<_>, _>>()?;
+    let names = batch.schema();
+    let names = names.fields().iter().map(|field| name(field.name()).into_owned());
+    let fields: Vec<Field> =
+        names.zip(&columns).map(|(name, column)| Field::new(name, column.data_type().clone(), true)).collect();
+    let rows = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_made_harmless_for_people_and_for_spreadsheets() {
+        let names = ["=cmd|' /C calc'!A0", "+1 555", "-5", "@x", "plain", "a\u{1b}[31m\nfailed: b", "Zoë"];
+        let column: ArrayRef = Arc::new(StringArray::from_iter_values(names));
+        let numbers: ArrayRef = Arc::new(arrow::array::Int64Array::from_iter_values(-3..4));
+        let batch = RecordBatch::try_from_iter([("=name\u{7}", column), ("n", numbers)]).unwrap();
+        let cells = |batch: &RecordBatch| {
+            batch.column(0).as_string::<i32>().iter().map(|cell| cell.unwrap().to_string()).collect::<Vec<_>>()
+        };
+        let safe = for_spreadsheets(&batch).unwrap();
+        let expected = ["'=cmd|' /C calc'!A0", "'+1 555", "-5", "'@x", "plain", "a\\u{1b}[31m\\nfailed: b", "Zoë"];
+        assert_eq!(cells(&safe), expected);
+        assert_eq!((safe.schema().field(0).name().as_str(), safe.column(1)), ("'=name\\u{7}", batch.column(1)));
+        let shown = pretty_format_batches(&[for_people(&batch).unwrap()]).unwrap().to_string();
+        assert!(shown.contains("a\\u{1b}[31m\\nfailed: b") && shown.contains("| -3 |"), "{shown}");
+        assert!(!shown.contains(|character: char| character.is_control() && character != '\n'), "{shown}");
+    }
 }

@@ -11,7 +11,7 @@ use super::{Context, Exit};
 use crate::catalog::{Catalog, did_you_mean};
 use crate::config::{Config, LoadOptions};
 use crate::error::Error;
-use crate::events::LogEvents;
+use crate::events::{Event, LogEvents, Observer};
 use crate::pipeline::Pipeline;
 use crate::plan::Wish;
 use crate::report::RunReport;
@@ -115,12 +115,23 @@ fn selected(
     Ok(names.iter().cloned().collect())
 }
 
+/// Names the host that is asked, before it is.
+struct NameHost;
+
+impl Observer for NameHost {
+    fn observe(&self, event: &Event) {
+        if let Event::Connected { base } = event {
+            eprintln!("reading from {base}");
+        }
+    }
+}
+
 /// One run from plan to report.
 pub(super) async fn run_once(config: Config, catalog: Catalog, wish: Wish) -> Result<(RunReport, Exit), Error> {
     let signals = Signals::listen();
     let pipeline = Pipeline::new(config, catalog)?;
     let plan = pipeline.plan(wish).await?;
-    let result = pipeline.run(plan, vec![Arc::new(LogEvents)], signals.shutdown.clone()).await;
+    let result = pipeline.run(plan, vec![Arc::new(LogEvents), Arc::new(NameHost)], signals.shutdown.clone()).await;
     let report = match (result, signals.exit()) {
         // Told to stop while it waited for the lock: nothing was begun.
         (Err(Error::Lock(LockError::Stopped { .. })), Some(signal)) => return Ok((RunReport::default(), signal)),

@@ -11,6 +11,7 @@ use crate::catalog::Source;
 use crate::error::Error;
 use crate::pipeline::Pipeline;
 use crate::plan::{Dates, days};
+use crate::redact;
 use crate::state::{PartitionState, SourceState};
 use crate::store::layout::Partition;
 
@@ -122,7 +123,8 @@ fn calendar(text: &mut String, source: &Source, state: &SourceState, dates: &Dat
     // Writing into a String cannot fail.
     let _ = write!(text, "{} ({rows} raw rows)", source.name);
     if let Some(failure) = state.partition(Partition::Snapshot).and_then(|partition| partition.failure.as_ref()) {
-        let _ = write!(text, " failed at {}: {}", failure.at.format("%Y-%m-%d %H:%M"), failure.error);
+        let _ =
+            write!(text, " failed at {}: {}", failure.at.format("%Y-%m-%d %H:%M"), redact::one_line(&failure.error));
     }
     for day in days {
         if month.replace((day.year(), day.month())) != Some((day.year(), day.month())) {
@@ -144,7 +146,7 @@ fn list_missing(text: &mut String, source: &Source, state: &SourceState, dates: 
             Known::Unasked => "not asked".to_string(),
             Known::Unfinished => "unfinished: the next run goes on".to_string(),
             Known::Failed => match state.partition(Partition::Day(day)).and_then(|it| it.failure.as_ref()) {
-                Some(failure) => format!("failed: {}", failure.error),
+                Some(failure) => format!("failed: {}", redact::one_line(&failure.error)),
                 None => continue,
             },
             Known::Rows | Known::Empty | Known::Changed => continue,

@@ -1,6 +1,6 @@
 //! Environment variables: each is named and documented once, here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use super::ConfigError;
@@ -10,7 +10,7 @@ use super::ConfigError;
 pub struct Variable {
     /// Its name.
     pub name: &'static str,
-    /// Older names of the replaced program that still work.
+    /// Other names that work: those of the replaced program, and those that other tools read.
     pub aliases: &'static [&'static str],
     /// What it means, for the README and `--help`.
     pub meaning: &'static str,
@@ -58,7 +58,22 @@ variables! {
     STORAGE_EMULATOR_HOST = "STORAGE_EMULATOR_HOST";
     /// Address of a BigQuery emulator: no credentials are read then.
     BIGQUERY_EMULATOR_HOST = "BIGQUERY_EMULATOR_HOST";
+    /// Proxy for https, as `http://user:password@host:port`.
+    HTTPS_PROXY = "HTTPS_PROXY" | "https_proxy";
+    /// Proxy for http; this machine and the metadata server are never asked through one.
+    HTTP_PROXY = "HTTP_PROXY" | "http_proxy";
+    /// Proxy for both, where there is none of its own.
+    ALL_PROXY = "ALL_PROXY" | "all_proxy";
+    /// Hosts, domains (`.example.com`) and networks (`10.0.0.0/8`) that are reached without a proxy.
+    NO_PROXY = "NO_PROXY" | "no_proxy";
+    /// PEM file of certificates to trust, of a proxy that opens TLS, say.
+    SSL_CERT_FILE = "SSL_CERT_FILE";
+    /// Host of the metadata server, if it is not the usual one. Read from the environment only.
+    GCE_METADATA_HOST = "GCE_METADATA_HOST" | "GCE_METADATA_ROOT";
 }
+
+/// Address of the metadata server where its name is not known. Nobody but tests sets it, so it stands in no list.
+pub const GCE_METADATA_IP: Variable = Variable { name: "GCE_METADATA_IP", aliases: &[], meaning: "" };
 
 /// The user's folder, where `gcloud` keeps its login. It is the system's, so it stands in no list.
 pub const HOME: Variable = Variable { name: "HOME", aliases: &[], meaning: "" };
@@ -67,6 +82,8 @@ pub const HOME: Variable = Variable { name: "HOME", aliases: &[], meaning: "" };
 #[derive(Default)]
 pub struct Environment {
     values: HashMap<String, String>,
+    /// Names whose values come from `.env`.
+    of_file: HashSet<String>,
 }
 
 impl Environment {
@@ -88,24 +105,41 @@ impl Environment {
                 values.insert(name, value);
             }
         }
+        let mut of_file: HashSet<String> = values.keys().cloned().collect();
+        let process = Self::of_process().values;
+        of_file.retain(|name| !process.contains_key(name));
+        values.extend(process);
+        Ok(Self { values, of_file })
+    }
+
+    /// The process environment alone.
+    pub fn of_process() -> Self {
         // Other programs may keep what is no text in their variables: that is no business of ours.
-        values.extend(
-            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
-        );
-        Ok(Self { values })
+        let variables =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        Self { values: variables.collect(), of_file: HashSet::new() }
     }
 
     /// Fixed values, for tests and library users.
     pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        Self { values: pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect() }
+        let values = pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        Self { values, of_file: HashSet::new() }
     }
 
     /// The value of a variable; an empty one counts as unset.
     pub fn get(&self, variable: Variable) -> Option<&str> {
+        self.find(variable).map(|(_, value)| value)
+    }
+
+    /// Whether the value of a variable comes from `.env`; none if it is unset.
+    pub fn is_of_file(&self, variable: Variable) -> Option<bool> {
+        self.find(variable).map(|(name, _)| self.of_file.contains(name))
+    }
+
+    fn find(&self, variable: Variable) -> Option<(&'static str, &str)> {
         std::iter::once(variable.name)
             .chain(variable.aliases.iter().copied())
-            .filter_map(|name| self.values.get(name))
-            .map(|value| value.trim())
-            .find(|value| !value.is_empty())
+            .filter_map(|name| Some((name, self.values.get(name)?.trim())))
+            .find(|(_, value)| !value.is_empty())
     }
 }

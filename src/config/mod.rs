@@ -1,6 +1,8 @@
 //! Configuration: flags over environment over `.env` over defaults, resolved once into one value.
 
+mod credentials;
 pub mod env;
+mod http;
 mod secret;
 
 use std::collections::BTreeSet;
@@ -10,7 +12,11 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::redact;
+
+pub use credentials::{Credentials, CredentialsError, project_of};
 pub use env::Environment;
+pub use http::HttpConfig;
 pub use secret::Secret;
 
 /// Folder of the embedded default: local buckets and a local warehouse.
@@ -153,6 +159,8 @@ pub struct SamsaraConfig {
     pub rate_share: f64,
     /// How patient to be.
     pub retry: RetryConfig,
+    /// Proxies and certificates.
+    pub http: HttpConfig,
 }
 
 /// Where objects lie.
@@ -175,6 +183,8 @@ pub struct GoogleAccess {
     pub storage_emulator: Option<String>,
     /// Address of a BigQuery emulator.
     pub bigquery_emulator: Option<String>,
+    /// Proxies and certificates.
+    pub http: HttpConfig,
 }
 
 /// A bucket, or a folder that stands for one.
@@ -246,6 +256,7 @@ impl Config {
         directory: &Path,
         local_folder: &str,
     ) -> Result<Self, ConfigError> {
+        register_secrets(environment);
         let local = directory.join(local_folder);
         let bucket = |variable: env::Variable, default: &str| match environment.get(variable) {
             Some(text) => BucketLocation::parse(text, directory)
@@ -302,10 +313,11 @@ impl Config {
         }
         Ok(Self {
             samsara: SamsaraConfig {
-                token: environment.get(env::SAMSARA_API_TOKEN).map(Secret::new),
+                token: api_token(environment)?,
                 url: api_url(environment)?,
                 rate_share: overrides.rate_share.unwrap_or(1.0),
                 retry: RetryConfig::default(),
+                http: HttpConfig::resolve(environment, directory),
             },
             storage,
             warehouse,
@@ -351,13 +363,122 @@ fn checkpoint_pages(environment: &Environment) -> Result<u64, ConfigError> {
     pages.ok_or_else(|| ConfigError::Value { name: variable.name, reason: reason() })
 }
 
+/// Has every secret that variables hold masked from now on, before anything is said about any of them.
+pub fn register_secrets(environment: &Environment) {
+    environment.get(env::SAMSARA_ETL_HASH_SALT).into_iter().for_each(redact::register);
+    // As it is sent, or in pieces where it cannot be: words that go with a token are no secret.
+    match api_token(environment) {
+        Ok(token) => drop(token),
+        Err(_) => {
+            let pieces = environment.get(env::SAMSARA_API_TOKEN).unwrap_or_default().split_whitespace();
+            pieces.filter(|piece| piece.len() >= 8 && !piece.ends_with(':')).for_each(redact::register);
+        }
+    }
+    let addresses = [
+        env::SAMSARA_API_URL,
+        env::STORAGE_EMULATOR_HOST,
+        env::BIGQUERY_EMULATOR_HOST,
+        env::HTTPS_PROXY,
+        env::HTTP_PROXY,
+        env::ALL_PROXY,
+    ];
+    for variable in addresses {
+        environment.get(variable).into_iter().for_each(redact::register_userinfo);
+    }
+    for variable in [env::GOOGLE_APPLICATION_CREDENTIALS, env::GCP_CREDENTIALS_FILE_NAME] {
+        if let Some(value) = environment.get(variable).filter(|value| !names_a_file(value)) {
+            redact::register(value);
+            if let Ok(document) = serde_json::from_str(value) {
+                redact::register_document(&document);
+            }
+        }
+    }
+}
+
+/// Whether a value may be the name of a file, and may therefore be shown: not JSON, not the base64 of it, not a key.
+fn names_a_file(value: &str) -> bool {
+    let value = value.trim_start_matches(['"', '\'', '\u{feff}', ' ']);
+    let is_document = value.starts_with(['{', '[']) || value.contains("-----BEGIN") || value.contains('"');
+    // `{"`, `{ `, `{` and a line break, or a byte-order mark before it, in base64.
+    let is_encoded = value.len() > 200
+        && !value.contains('.')
+        && ["ey", "ew", "W3", "77u/"].iter().any(|start| value.starts_with(start));
+    let fits = value.len() < 4096 && value.split('/').all(|name| name.len() < 256);
+    fits && !is_document && !is_encoded && !value.contains(char::is_control)
+}
+
+/// The path that a variable holds, which must be one.
+fn file_name(environment: &Environment, variable: env::Variable) -> Result<Option<&str>, ConfigError> {
+    match environment.get(variable) {
+        Some(value) if !names_a_file(value) => Err(ConfigError::Value {
+            name: variable.name,
+            reason: "must name a file, and holds something else (the key itself?): save the key as a file, and set \
+                     its path here"
+                .into(),
+        }),
+        value => Ok(value),
+    }
+}
+
+/// The token as it is sent: without what was copied along with it.
+fn api_token(environment: &Environment) -> Result<Option<Secret>, ConfigError> {
+    let wrong = |reason: String| ConfigError::Value { name: env::SAMSARA_API_TOKEN.name, reason };
+    let Some(text) = environment.get(env::SAMSARA_API_TOKEN) else { return Ok(None) };
+    let mut token = text;
+    loop {
+        let before = token;
+        token = token.trim().trim_matches(['"', '\'', '`', '\u{feff}', '“', '”', '‘', '’']);
+        for prefix in ["authorization:", "bearer "] {
+            if token.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix)) {
+                token = &token[prefix.len()..];
+            }
+        }
+        if token == before {
+            break;
+        }
+    }
+    if token.eq_ignore_ascii_case("bearer") {
+        return Err(wrong("there is no token behind `Bearer`".into()));
+    }
+    if token.contains(['\n', '\r']) {
+        return Err(wrong("it has a line break inside: a token is one word; copy it again".into()));
+    }
+    match token.chars().find(|character| !character.is_ascii_graphic()) {
+        Some(' ' | '\t') => Err(wrong("it has a blank inside: a token is one word; copy it again".into())),
+        Some(other) => Err(wrong(format!(
+            "it has a character inside that no token has ({}); copy it again",
+            other.escape_unicode()
+        ))),
+        None if token.is_empty() => Ok(None),
+        None => Ok(Some(Secret::new(token))),
+    }
+}
+
+/// The address of an emulator or API, which must not carry user and password.
+fn without_userinfo(variable: env::Variable, address: &str) -> Result<(), ConfigError> {
+    let authority = address.split_once("://").map_or(address, |(_, rest)| rest);
+    let authority = authority.split(['/', '?', '#', '\\']).next().unwrap_or_default();
+    let reason = "must not carry a user or password: this program sends none";
+    if authority.contains('@') {
+        return Err(ConfigError::Value { name: variable.name, reason: reason.into() });
+    }
+    Ok(())
+}
+
 fn api_url(environment: &Environment) -> Result<Option<Url>, ConfigError> {
     if let Some(text) = environment.get(env::SAMSARA_API_URL) {
         let wrong = |reason: &str| ConfigError::Value {
             name: env::SAMSARA_API_URL.name,
             reason: format!("{reason}; write https://host, or http://127.0.0.1:port for a simulator"),
         };
+        without_userinfo(env::SAMSARA_API_URL, text)?;
         let url = Url::parse(text).map_err(|_| wrong("not an address"))?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(wrong("must not carry a user or password"));
+        }
+        if !matches!(url.path(), "/" | "") || url.query().is_some() || url.fragment().is_some() {
+            return Err(wrong("must name a host only: paths and queries are those of Samsara's API"));
+        }
         let loopback = match url.host() {
             Some(url::Host::Domain(name)) => name == "localhost",
             Some(url::Host::Ipv4(ip)) => IpAddr::from(ip).is_loopback(),
@@ -389,20 +510,20 @@ pub const REGIONS: &[(&str, &str)] =
 
 fn google_access(environment: &Environment, directory: &Path) -> Result<GoogleAccess, ConfigError> {
     let emulator = |variable| {
-        environment.get(variable).map(|host: &str| {
-            let host = host.trim_end_matches('/');
-            if host.contains("://") { host.to_string() } else { format!("http://{host}") }
-        })
+        let Some(host) = environment.get(variable) else { return Ok(None) };
+        without_userinfo(variable, host)?;
+        let host = host.trim_end_matches('/');
+        Ok(Some(if host.contains("://") { host.to_string() } else { format!("http://{host}") }))
     };
     // What the environment says of this machine's programs may be meant for others: such a file is looked at when it
     // is needed.
-    let adc = || environment.get(env::GOOGLE_APPLICATION_CREDENTIALS).map(|path| directory.join(path));
+    let adc = file_name(environment, env::GOOGLE_APPLICATION_CREDENTIALS)?.map(|path| directory.join(path));
     let of_gcloud = || {
         let path = Path::new(environment.get(env::HOME)?).join(".config/gcloud/application_default_credentials.json");
         path.is_file().then_some(path)
     };
-    let credentials = match environment.get(env::GCP_CREDENTIALS_FILE_NAME) {
-        None => adc().or_else(of_gcloud),
+    let credentials = match file_name(environment, env::GCP_CREDENTIALS_FILE_NAME)? {
+        None => adc.or_else(of_gcloud),
         Some(name) => {
             let path = directory.join("credentials").join(name);
             if !path.is_file() {
@@ -416,8 +537,9 @@ fn google_access(environment: &Environment, directory: &Path) -> Result<GoogleAc
     };
     Ok(GoogleAccess {
         credentials,
-        storage_emulator: emulator(env::STORAGE_EMULATOR_HOST),
-        bigquery_emulator: emulator(env::BIGQUERY_EMULATOR_HOST),
+        storage_emulator: emulator(env::STORAGE_EMULATOR_HOST)?,
+        bigquery_emulator: emulator(env::BIGQUERY_EMULATOR_HOST)?,
+        http: HttpConfig::resolve(environment, directory),
     })
 }
 
@@ -441,11 +563,7 @@ fn project(environment: &Environment, overrides: &Overrides, google: &GoogleAcce
     if let Some(project) = overrides.project.as_deref().or_else(|| environment.get(env::GOOGLE_CLOUD_PROJECT)) {
         return check_project(env::GOOGLE_CLOUD_PROJECT.name, project.to_string());
     }
-    let of_key = google.credentials.as_ref().and_then(|path| {
-        let text = std::fs::read_to_string(path).ok()?;
-        let key: serde_json::Value = serde_json::from_str(&text).ok()?;
-        key.get("project_id")?.as_str().map(str::to_string)
-    });
+    let of_key = google.credentials.as_deref().and_then(project_of);
     let of_key = of_key.ok_or(ConfigError::Value {
         name: env::GOOGLE_CLOUD_PROJECT.name,
         reason: "not set, and no key file names a project".into(),
@@ -485,6 +603,73 @@ mod tests {
         for good in ["https://proxy.example", "http://127.0.0.1:8080", "http://localhost:1", "http://[::1]:2"] {
             assert!(resolve(&[("SAMSARA_API_URL", good)]).is_ok(), "{good}");
         }
+    }
+
+    #[test]
+    fn a_token_is_sent_without_what_was_copied_along_with_it() {
+        for written in [
+            "canary-token",
+            "  canary-token\n",
+            "Bearer canary-token",
+            "bearer  canary-token",
+            "\"canary-token\"",
+            "'Bearer canary-token'",
+            "Bearer \"canary-token\"",
+            "Authorization: Bearer canary-token",
+            "“canary-token”",
+            "\u{feff}canary-token",
+        ] {
+            let config = resolve(&[("SAMSARA_API_TOKEN", written)]).unwrap();
+            assert_eq!(config.samsara.token.unwrap().expose(), "canary-token", "{written}");
+        }
+        for nothing in ["\"\"", "Bearer \"\"", " "] {
+            assert!(resolve(&[("SAMSARA_API_TOKEN", nothing)]).unwrap().samsara.token.is_none(), "{nothing}");
+        }
+        for (written, part) in [
+            ("canary-one\ncanary-two", "a line break inside"),
+            ("canary-one\r\ncanary-two", "a line break inside"),
+            ("canary-one canary-two", "a blank inside"),
+            ("canary-one\u{200b}canary-two", "(\\u{200b})"),
+            ("canary-one\u{0}", "(\\u{0})"),
+            ("Bearer", "no token behind"),
+        ] {
+            let error = resolve(&[("SAMSARA_API_TOKEN", written)]).unwrap_err().to_string();
+            assert!(error.starts_with("SAMSARA_API_TOKEN: ") && error.contains(part), "{error}");
+            assert!(!error.contains("canary"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_address_carries_no_password_and_no_path() {
+        for (name, value, part) in [
+            ("SAMSARA_API_URL", "https://canary-user:canary-pw@host", "must not carry a user or password"),
+            ("SAMSARA_API_URL", "https:\\\\canary-user:canary-pw@host", "must not carry a user or password"),
+            ("SAMSARA_API_URL", "https://canary-user:canary-pw@ho st", "must not carry a user or password"),
+            ("STORAGE_EMULATOR_HOST", "canary-user:canary-pw@host:1", "must not carry a user or password"),
+            ("BIGQUERY_EMULATOR_HOST", "http://canary-user@host", "must not carry a user or password"),
+            ("SAMSARA_API_URL", "https://host/canary", "must name a host only"),
+            ("SAMSARA_API_URL", "https://host?key=canary", "must name a host only"),
+            ("SAMSARA_API_URL", "https://host/#canary", "must name a host only"),
+        ] {
+            let error = resolve(&[(name, value)]).unwrap_err().to_string();
+            assert!(error.starts_with(name) && error.contains(part) && !error.contains("canary"), "{error}");
+        }
+        assert!(resolve(&[("SAMSARA_API_URL", "https://host/")]).is_ok());
+    }
+
+    #[test]
+    fn a_key_in_the_place_of_its_file_is_refused_and_not_shown() {
+        let key = r#"{"type":"service_account","private_key":"-----BEGIN PRIVATE KEY-----\nY2FuYXJ5\n"}"#;
+        let long = format!("{{\"private_key\":\"{}\"}}", "canary".repeat(100));
+        let encoded = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, &long);
+        for value in [key, &format!("'{key}'"), &format!("\n {key}"), &long, &encoded, &"canary".repeat(100)] {
+            for name in ["GOOGLE_APPLICATION_CREDENTIALS", "GCP_CREDENTIALS_FILE_NAME"] {
+                let error = resolve(&[(name, value)]).unwrap_err().to_string();
+                assert!(error.starts_with(&format!("{name}: must name a file")), "{error}");
+                assert!(!["canary", "Y2Fu", &encoded[..40]].iter().any(|part| error.contains(part)), "{error}");
+            }
+        }
+        assert!(resolve(&[("GOOGLE_APPLICATION_CREDENTIALS", "/home/me/my keys/key [1].json")]).is_ok());
     }
 
     #[test]

@@ -2,13 +2,22 @@
 
 use std::fmt;
 
+use crate::redact;
+
 /// A token or key. It has no `Display`, and its `Debug` shows nothing of it.
 #[derive(Clone)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Wraps a value.
+    /// Wraps a value, and has it masked from now on wherever it turns up in text.
     pub fn new(value: impl Into<String>) -> Self {
+        let value = value.into();
+        redact::register(&value);
+        Self(value)
+    }
+
+    /// Wraps a value of which only a part is secret; that part is registered by whoever knows it.
+    pub(super) fn unregistered(value: impl Into<String>) -> Self {
         Self(value.into())
     }
 

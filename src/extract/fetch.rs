@@ -378,6 +378,12 @@ impl Extractor {
                     gone = Some(error);
                     break;
                 }
+                // Nor has one whose id leads elsewhere. The others are not to be without theirs because of it.
+                Err(error @ SamsaraError::Unaddressable { .. }) if parent.is_some() => {
+                    tracing::warn!(%error, "parent passed over");
+                    gone = Some(error);
+                    break;
+                }
                 Err(error) => return Err(error),
             };
             if page.cursor.is_some() {

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use gcp_bigquery_client::Client;
-use gcp_bigquery_client::auth::Authenticator;
 use gcp_bigquery_client::client_builder::ClientBuilder;
 use gcp_bigquery_client::error::BQError;
 use gcp_bigquery_client::model::clustering::Clustering;
@@ -29,8 +28,6 @@ use gcp_bigquery_client::model::table_field_schema::TableFieldSchema;
 use gcp_bigquery_client::model::table_reference::TableReference;
 use gcp_bigquery_client::model::table_schema::TableSchema;
 use gcp_bigquery_client::model::time_partitioning::TimePartitioning;
-use gcp_bigquery_client::yup_oauth2::Error as TokenError;
-use gcp_bigquery_client::yup_oauth2::error::AuthErrorCode;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
@@ -38,7 +35,8 @@ use tokio::time::Instant;
 use super::auth::Tokens;
 use super::limit::UpdateLimits;
 use super::{Batch, Finding, LoadError, Loaded, Prepared, Warehouse, missing_columns};
-use crate::config::GoogleAccess;
+use crate::config::{CredentialsError, GoogleAccess, HttpConfig};
+use crate::redact::foreign;
 use crate::state::{Fence, Started};
 use crate::store::layout::Partition;
 use crate::transform::{Column, ColumnType, Contract};
@@ -160,32 +158,36 @@ impl BigQuery {
     /// A client with credentials; nothing is asked yet.
     async fn reach(project: &str, dataset: &str, access: &GoogleAccess, timings: Timings) -> Result<Self, LoadError> {
         let host = access.bigquery_emulator.as_deref().unwrap_or("https://bigquery.googleapis.com");
-        Self::reach_at(host, project, dataset, access, timings).await
+        let unreachable = |error: CredentialsError| LoadError::Unreachable {
+            target: target(project, dataset),
+            reason: error.to_string(),
+        };
+        let tokens = Tokens::of(access).map_err(unreachable)?;
+        Self::reach_at(host, project, dataset, &access.http, tokens, timings).await
     }
 
-    /// The same at another address.
+    /// The same at another address, with other tokens.
     pub(super) async fn reach_at(
         host: &str,
         project: &str,
         dataset: &str,
-        access: &GoogleAccess,
+        http: &HttpConfig,
+        tokens: Tokens,
         timings: Timings,
     ) -> Result<Self, LoadError> {
         let target = target(project, dataset);
         let unreachable = |reason: String| LoadError::Unreachable { target: target.clone(), reason };
-        let http = reqwest::Client::builder()
-            .connect_timeout(Duration::from_secs(10))
-            .timeout(Duration::from_secs(120))
-            .build()
+        let http = crate::http::builder(http)
+            .map(|builder| builder.connect_timeout(Duration::from_secs(10)).timeout(Duration::from_secs(120)))
+            .and_then(crate::http::build)
             .map_err(|error| unreachable(error.to_string()))?;
-        let tokens = super::auth::authenticator(access).await.map_err(&unreachable)?;
         let base = format!("{host}/bigquery/v2");
         let mut builder = ClientBuilder::new();
         builder.with_client(http.clone()).with_v2_base_url(base.clone());
         let client = builder
             .build_from_authenticator(Arc::new(tokens.clone()))
             .await
-            .map_err(|error| unreachable(one_line(&error)))?;
+            .map_err(|error| unreachable(foreign(error)))?;
         Ok(Self {
             client,
             tokens,
@@ -238,6 +240,9 @@ impl BigQuery {
             Ok(warehouse) => warehouse,
             Err(error) => return vec![Finding::bad("BigQuery credentials", error.to_string())],
         };
+        if let Err(error) = warehouse.tokens.refresh().await {
+            return vec![Finding::bad("BigQuery credentials", error.to_string())];
+        }
         let mut findings = Vec::new();
         match warehouse.find_dataset(location).await {
             Ok(true) => {
@@ -275,6 +280,16 @@ impl BigQuery {
         let mut renewed = false;
         loop {
             self.fence.check().map_err(|error| Fault::Other(error.to_string()))?;
+            let patient = started.elapsed() <= self.timings.retry_for;
+            if let Err(error) = self.tokens.refresh().await {
+                if !(patient && error.may_pass && self.was_answered.load(Ordering::Relaxed)) {
+                    return Err(Fault::Other(error.to_string()));
+                }
+                attempt += 1;
+                tracing::warn!(target = %self.target, attempt, %error, "BigQuery call delayed");
+                self.timings.pause(attempt).await;
+                continue;
+            }
             let error = match call().await {
                 Ok(answer) => {
                     self.was_answered.store(true, Ordering::Relaxed);
@@ -282,21 +297,17 @@ impl BigQuery {
                 }
                 Err(error) => error,
             };
-            let patient = match &error {
-                BQError::YupAuthError(_) if !self.was_answered.load(Ordering::Relaxed) => attempt < 3,
-                _ => started.elapsed() <= self.timings.retry_for,
-            };
             // A token that was revoked, or has run out earlier than it said: another one, once.
             if is_unauthorized(&error) && !std::mem::replace(&mut renewed, true) {
-                tracing::warn!(target = %self.target, error = one_line(&error), "BigQuery token renewed");
-                self.tokens.renew().await.map_err(|error| Fault::from(&error))?;
+                tracing::warn!(target = %self.target, error = foreign(&error), "BigQuery token renewed");
+                self.tokens.renew().await.map_err(|error| Fault::Other(error.to_string()))?;
                 continue;
             }
             if !is_transient(&error) || !patient {
                 return Err(Fault::from(&error));
             }
             attempt += 1;
-            tracing::warn!(target = %self.target, attempt, error = one_line(&error), "BigQuery call delayed");
+            tracing::warn!(target = %self.target, attempt, error = foreign(&error), "BigQuery call delayed");
             self.timings.pause(attempt).await;
         }
     }
@@ -436,8 +447,7 @@ impl BigQuery {
 
     /// Posts a document that the client library cannot express.
     async fn post(&self, path: &str, body: &Value) -> Result<(), BQError> {
-        let token = self.tokens.access_token().await?;
-        let request = self.http.post(format!("{}/{path}", self.base)).bearer_auth(token).json(body);
+        let request = self.http.post(format!("{}/{path}", self.base)).bearer_auth(self.tokens.bearer()).json(body);
         let response = request.send().await?;
         if response.status().is_success() {
             response.bytes().await?;
@@ -760,7 +770,7 @@ fn type_name(field_type: &FieldType) -> &'static str {
 }
 
 fn text(error: &ErrorProto) -> String {
-    let part = |text: &Option<String>| brief(text.as_deref().unwrap_or_default());
+    let part = |text: &Option<String>| foreign(text.as_deref().unwrap_or_default());
     format!("{}: {}", part(&error.reason), part(&error.message))
 }
 
@@ -779,12 +789,6 @@ fn is_unauthorized(error: &BQError) -> bool {
 
 fn is_transient(error: &BQError) -> bool {
     match error {
-        // The token server may stumble too; a credential that it refuses is not better the next time.
-        BQError::YupAuthError(TokenError::AuthError(refused)) => {
-            let passing = ["server_error", "temporarily_unavailable", "internal_failure"];
-            matches!(&refused.error, AuthErrorCode::Other(code) if passing.contains(&code.as_str()))
-        }
-        BQError::YupAuthError(_) => true,
         // Connections, time-outs, and error pages that are not JSON.
         BQError::RequestError(_) => true,
         BQError::ResponseError { error: response } => {
@@ -803,8 +807,8 @@ fn is_transient(error: &BQError) -> bool {
 
 impl From<&BQError> for Fault {
     fn from(error: &BQError) -> Self {
-        let BQError::ResponseError { error: response } = error else { return Self::Other(one_line(error)) };
-        let message = brief(&response.error.message);
+        let BQError::ResponseError { error: response } = error else { return Self::Other(foreign(error)) };
+        let message = foreign(&response.error.message);
         match response.error.code {
             404 => Self::NotFound,
             409 => Self::Exists,
@@ -824,19 +828,5 @@ impl std::fmt::Display for Fault {
             Self::Quota(reason) => write!(f, "quota: {reason}"),
             Self::Other(reason) => f.write_str(reason),
         }
-    }
-}
-
-fn one_line(error: &BQError) -> String {
-    brief(&error.to_string())
-}
-
-/// One line that a person may read to its end, whatever the service has sent.
-fn brief(text: &str) -> String {
-    const MOST: usize = 600;
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(MOST) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
     }
 }

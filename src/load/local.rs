@@ -17,6 +17,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::{Batch, FlatObjects, LoadError, Loaded, Prepared, Warehouse, missing_columns};
 use crate::config::{BucketLocation, GoogleAccess};
+use crate::redact;
 use crate::state::{Fence, Started};
 use crate::store::layout::Partition;
 use crate::store::{Bucket, Listed, ObjectRef, StoreError, Version};
@@ -97,7 +98,7 @@ impl LocalWarehouse {
         let Some((bytes, version)) = self.bucket.read(&key).await.map_err(failed)? else { return Ok(None) };
         let manifest = serde_json::from_slice(&bytes).map_err(|error| LoadError::Unreachable {
             target: self.target.clone(),
-            reason: format!("{} is no table manifest: {error}", self.bucket.uri(&key)),
+            reason: format!("{} is no table manifest: {}", self.bucket.uri(&key), redact::foreign(error)),
         })?;
         Ok(Some((manifest, version)))
     }

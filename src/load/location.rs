@@ -5,11 +5,12 @@
 
 use std::time::Duration;
 
-use object_store::gcp::GoogleCloudStorageBuilder;
 use serde::Deserialize;
+use tokio::runtime::Handle;
 
 use super::LoadError;
 use crate::config::GoogleAccess;
+use crate::{google, http, redact};
 
 const API: &str = "https://storage.googleapis.com";
 
@@ -39,22 +40,17 @@ pub(super) async fn check(
 }
 
 async fn ask(bucket: &str, access: &GoogleAccess) -> Result<String, String> {
-    let one_line = |error: &dyn std::fmt::Display| error.to_string();
-    let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().map_err(|e| one_line(&e))?;
+    let client = http::builder(&access.http).map(|builder| builder.timeout(Duration::from_secs(10)));
+    let client = client.and_then(http::build).map_err(redact::foreign)?;
     let base = access.storage_emulator.as_deref().unwrap_or(API);
-    let mut request = http.get(format!("{base}/storage/v1/b/{bucket}?fields=location"));
+    let mut request = client.get(format!("{base}/storage/v1/b/{bucket}?fields=location"));
     if access.storage_emulator.is_none() {
-        let mut builder = GoogleCloudStorageBuilder::new().with_bucket_name(bucket);
-        if let Some(file) = &access.credentials {
-            builder = builder.with_application_credentials(file.to_string_lossy());
-        }
-        let store = builder.build().map_err(|e| one_line(&e))?;
-        let credential = store.credentials().get_credential().await.map_err(|e| one_line(&e))?;
+        let provider = google::provider(access, &Handle::current()).map_err(redact::foreign)?;
+        let credential = provider.get_credential().await.map_err(redact::foreign)?;
         request = request.bearer_auth(&credential.bearer);
     }
-    let answer = request.send().await.and_then(reqwest::Response::error_for_status);
-    // The address is in the error, the token is not.
-    let resource: BucketResource = answer.map_err(|e| one_line(&e))?.json().await.map_err(|e| one_line(&e))?;
+    let answer = request.send().await.and_then(reqwest::Response::error_for_status).map_err(http::describe)?;
+    let resource: BucketResource = answer.json().await.map_err(http::describe)?;
     Ok(resource.location)
 }
 

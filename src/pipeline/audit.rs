@@ -82,7 +82,7 @@ impl Observer for Recorder {
             Event::Failed { name, partition, error } => {
                 self.add("failed", name, partition.clone(), json!({ "error": error }));
             }
-            Event::DriftFound { .. } | Event::Skipped { .. } => {}
+            Event::Connected { .. } | Event::DriftFound { .. } | Event::Skipped { .. } => {}
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::events::Event;
 use crate::extract::{Changes, ExtractError, Extracted, Extractor, Scope, Walk, WalkOutcome, raw_schema};
 use crate::plan::{CURSOR_DAYS, PlannedScope, PlannedWalk};
+use crate::redact;
 use crate::samsara::{Client, SamsaraError, Watch};
 use crate::state::{Failure, Feed, PartitionState, RawState, SourceHandle, SourceState, Unfinished};
 use crate::store::layout::Partition;
@@ -124,7 +125,7 @@ async fn one(
         Err(Error::Extract(error)) if matches!(error.api(), Some(SamsaraError::NotFound { .. })) => {
             for source in &planned.sources {
                 ended().insert(source.clone());
-                run.observer.observe(&Event::Skipped { name: source.clone(), reason: error.to_string() });
+                run.observer.observe(&Event::Skipped { name: source.clone(), reason: redact::one_line(&error) });
             }
             return Ok(());
         }
@@ -259,7 +260,7 @@ async fn note_failure(run: &Run, planned: &PlannedWalk, error: &Error) -> Result
         PlannedScope::Feed { .. } => return Ok(()),
     };
     for source in &planned.sources {
-        let failure = Failure { at: chrono::Utc::now(), error: error.to_string() };
+        let failure = Failure { at: chrono::Utc::now(), error: redact::one_line(error) };
         let partitions = partitions.clone();
         let handle = run.states.source(source).await?;
         handle

@@ -31,6 +31,7 @@ use crate::error::Error;
 use crate::events::{Observer, Observers};
 use crate::load::{self, Warehouse};
 use crate::plan::{self, Plan, Stage, Wish};
+use crate::redact;
 use crate::report::{RunReport, Tally};
 use crate::samsara::{Client, SamsaraError};
 use crate::state::{PartitionState, RunLock, StateStore};
@@ -302,7 +303,7 @@ impl Run {
         self.observer.observe(&crate::events::Event::Failed {
             name: name.to_string(),
             partition: partition.map(|partition| partition.to_string()),
-            error: error.to_string(),
+            error: redact::one_line(error),
         });
     }
 }

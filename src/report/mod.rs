@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::events::{Event, Observer};
+use crate::redact;
 
 /// What a run did.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -107,6 +108,7 @@ impl Observer for Tally {
     fn observe(&self, event: &Event) {
         let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
+            Event::Connected { .. } => {}
             Event::PageFetched { bytes, .. } => {
                 report.pages += 1;
                 report.page_bytes += bytes;
@@ -122,7 +124,8 @@ impl Observer for Tally {
                 source.unchanged += u64::from(*unchanged);
             }
             Event::DriftFound { sources, path, reason, count } => {
-                *report.drift.entry(format!("{}: {path} ({reason})", sources.join(", "))).or_default() += count;
+                let what = format!("{}: {} ({reason})", sources.join(", "), redact::foreign(path));
+                *report.drift.entry(what).or_default() += count;
             }
             Event::PartitionTransformed { model, rows, .. } => {
                 let model = report.models.entry(model.clone()).or_default();
@@ -209,10 +212,10 @@ impl fmt::Display for RunReport {
             writeln!(f, "stopped before the end: what is complete is kept, the next run goes on from there")?;
         }
         for (name, reason) in &self.skipped {
-            writeln!(f, "skipped: {}", named(name, reason))?;
+            writeln!(f, "skipped: {}", redact::one_line(named(name, reason)))?;
         }
         for Failure { name, error, .. } in &self.failures {
-            writeln!(f, "failed: {}", named(name, error))?;
+            writeln!(f, "failed: {}", redact::one_line(named(name, error)))?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use chrono::Utc;
 use reqwest::StatusCode;
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 use serde::Deserialize;
 use url::Url;
 
@@ -19,9 +19,12 @@ use super::watch::Watch;
 use crate::config::{REGIONS, RetryConfig, SamsaraConfig, Secret};
 use crate::events::{Event, Observer};
 use crate::json::Scanner;
+use crate::{http, redact};
 
 /// The API version that the declared schemas were written against; Samsara recommends always sending it.
 const API_VERSION: &str = "2025-10-23";
+/// Of a refusal no more bytes than this are read: it is a message, and not a page.
+const LARGEST_REFUSAL: usize = 64 << 10;
 /// A client of one organisation's API; clones share connections and rates.
 #[derive(Clone)]
 pub struct Client {
@@ -31,7 +34,8 @@ pub struct Client {
 struct Shared {
     http: reqwest::Client,
     base: Url,
-    token: Secret,
+    /// `Bearer` and the token.
+    authorization: HeaderValue,
     limits: Limits,
     retry: RetryConfig,
     observer: Arc<dyn Observer>,
@@ -57,6 +61,8 @@ struct Answer {
     message: String,
     request_id: Option<String>,
     retry_after: Option<Duration>,
+    /// Where a redirect would lead.
+    location: Option<String>,
 }
 
 impl Client {
@@ -72,24 +78,26 @@ impl Client {
         hosts: &[&str],
     ) -> Result<Self, SamsaraError> {
         let token = config.token.clone().ok_or(SamsaraError::NoToken)?;
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("samsara-etl/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(config.retry.connect)
-            .read_timeout(config.retry.silence)
-            .timeout(config.retry.whole)
-            .build()
+        let authorization = authorization(&token)?;
+        let http = http::builder(&config.http)
+            .map(|builder| {
+                let builder = builder.connect_timeout(config.retry.connect);
+                builder.read_timeout(config.retry.silence).timeout(config.retry.whole)
+            })
+            .and_then(http::build)
             .map_err(|error| SamsaraError::Setup(error.to_string()))?;
         let client = |base: Url| Self {
             shared: Arc::new(Shared {
                 http: http.clone(),
                 base,
-                token: token.clone(),
+                authorization: authorization.clone(),
                 limits: Limits::new(config.rate_share, config.retry),
                 retry: config.retry,
                 observer: observer.clone(),
             }),
         };
         if let Some(base) = &config.url {
+            observer.observe(&Event::Connected { base: origin(base) });
             return Ok(client(base.clone()));
         }
         let mut request_id = None;
@@ -97,7 +105,10 @@ impl Client {
             let base = Url::parse(url).map_err(|error| SamsaraError::Setup(error.to_string()))?;
             let candidate = client(base);
             match candidate.accepts_token().await? {
-                Ok(()) => return Ok(candidate),
+                Ok(()) => {
+                    observer.observe(&Event::Connected { base: origin(candidate.base()) });
+                    return Ok(candidate);
+                }
                 Err(id) => request_id = id,
             }
         }
@@ -116,7 +127,7 @@ impl Client {
 
     /// Asks `/me`, which needs no scope: `Err` holds the id of the refused request.
     async fn accepts_token(&self) -> Result<Result<(), Option<String>>, SamsaraError> {
-        match self.send("/me", "/me", "/me", 5.0).await? {
+        match self.send("/me", "/me", "", 5.0).await? {
             Err(answer) if answer.status == StatusCode::UNAUTHORIZED => Ok(Err(answer.request_id)),
             // Any other answer comes from a host that knows the token.
             _ => Ok(Ok(())),
@@ -125,12 +136,16 @@ impl Client {
 
     /// The body of one page.
     async fn page(&self, request: &Request, cursor: Option<&str>) -> Result<Bytes, SamsaraError> {
-        let answer = match self.send(&request.path, &request.endpoint, &request.target(cursor), request.rate).await? {
+        let query = request.query_at(cursor);
+        let answer = match self.send(&request.path, &request.endpoint, &query, request.rate).await? {
             Ok(body) => return Ok(body),
             Err(answer) => answer,
         };
-        let Answer { status, message, request_id, .. } = answer;
+        let Answer { status, message, request_id, location, .. } = answer;
         let endpoint = request.path.clone();
+        if let Some(location) = location {
+            return Err(SamsaraError::Redirected { endpoint, status: status.as_u16(), location });
+        }
         Err(match status.as_u16() {
             401 => match self.accepts_token().await? {
                 Err(id) => SamsaraError::TokenRefused {
@@ -155,11 +170,11 @@ impl Client {
         &self,
         path: &str,
         endpoint: &str,
-        target: &str,
+        query: &str,
         rate: f64,
     ) -> Result<Result<Bytes, Answer>, SamsaraError> {
         let shared = &self.shared;
-        let url = shared.base.join(target).map_err(|error| SamsaraError::Setup(format!("{path}: {error}")))?;
+        let url = address(&shared.base, path, query)?;
         let started = Instant::now();
         let attempts = match shared.limits.admit(endpoint, rate, tokio::time::Instant::now()) {
             Ok(Pass::Free) => shared.retry.attempts,
@@ -215,21 +230,21 @@ impl Client {
 
     /// One try: a body, an answer that is none, or a fault of the connection.
     async fn attempt(&self, url: Url) -> Result<Result<Bytes, Answer>, (String, Cause)> {
-        // The address in reqwest's errors carries nothing new, and ids of the fleet.
-        let fault = |error: reqwest::Error| (chain(&error.without_url()), Cause::Connection);
-        let mut response = self
-            .shared
-            .http
-            .get(url)
-            .bearer_auth(self.shared.token.expose())
-            .header("X-Samsara-Version", API_VERSION)
-            .send()
-            .await
-            .map_err(fault)?;
+        let fault = |error: reqwest::Error| (http::describe(error), Cause::Connection);
+        let mut request = self.shared.http.get(url.clone()).header("X-Samsara-Version", API_VERSION);
+        // The token is for the configured host, wherever a request may lead.
+        if url.origin() == self.shared.base.origin() {
+            request = request.header(AUTHORIZATION, self.shared.authorization.clone());
+        }
+        let mut response = request.send().await.map_err(fault)?;
         let status = response.status();
         let headers = response.headers().clone();
         let (mut body, largest) = (BytesMut::new(), self.shared.retry.largest);
         while let Some(piece) = response.chunk().await.map_err(fault)? {
+            if !status.is_success() && body.len() + piece.len() > LARGEST_REFUSAL {
+                body.extend_from_slice(&piece[..piece.len().min(LARGEST_REFUSAL - body.len())]);
+                break;
+            }
             if body.len() + piece.len() > largest {
                 return Err((format!("{} with a body of more than {largest} bytes", status.as_u16()), Cause::Size));
             }
@@ -255,26 +270,50 @@ impl Client {
 impl Answer {
     fn read(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
         let parsed: ErrorBody = serde_json::from_slice(body).unwrap_or_default();
-        let message = if parsed.message.is_empty() {
-            String::from_utf8_lossy(&body[..body.len().min(200)]).trim().replace('\n', " ")
-        } else {
-            parsed.message
-        };
+        let header = |name| headers.get(name).map(HeaderValue::as_bytes);
         Self {
             status,
-            message,
-            request_id: parsed.request_id.or_else(|| id_of(headers)),
-            retry_after: headers
-                .get(RETRY_AFTER)
-                .and_then(|value| value.to_str().ok())
+            message: match parsed.message.as_str() {
+                "" => redact::foreign_bytes(body),
+                message => redact::foreign(message),
+            },
+            request_id: parsed.request_id.map(redact::foreign).or_else(|| id_of(headers)),
+            retry_after: header(RETRY_AFTER)
+                .and_then(|value| std::str::from_utf8(value).ok())
                 .and_then(|value| retry_after(value, Utc::now())),
+            location: header(LOCATION).filter(|_| status.is_redirection()).map(redact::foreign_bytes),
         }
     }
 }
 
+/// The header that brings the token.
+fn authorization(token: &Secret) -> Result<HeaderValue, SamsaraError> {
+    let mut header = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
+        .map_err(|_| SamsaraError::Setup("the API token has characters that no token has".into()))?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+/// Scheme, host and port for people.
+fn origin(base: &Url) -> String {
+    base.origin().ascii_serialization()
+}
+
+/// The address of a path below the base: on the base's host, whatever the path is.
+fn address(base: &Url, path: &str, query: &str) -> Result<Url, SamsaraError> {
+    let mut url = base.clone();
+    url.set_path(path);
+    url.set_query(Some(query).filter(|query| !query.is_empty()));
+    // `.` and `..` are no segments of their own to a URL, however they are written; an empty one is none to most servers.
+    if url.path() == path && !path.contains("//") && url.origin() == base.origin() {
+        return Ok(url);
+    }
+    Err(SamsaraError::Unaddressable { endpoint: path.into() })
+}
+
 /// Samsara's id of the request, where the body does not tell it.
 fn id_of(headers: &HeaderMap) -> Option<String> {
-    Some(headers.get("Request-Id")?.to_str().ok()?.to_string())
+    Some(redact::foreign_bytes(headers.get("Request-Id")?.as_bytes()))
 }
 
 /// Whether the body is one JSON object or list, from its first byte to its last.
@@ -291,18 +330,6 @@ fn is_whole(body: &[u8]) -> Result<(), String> {
 fn is_dead_cursor(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
     message.contains("cursor") || message.contains("parameters differ")
-}
-
-/// An error with its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// A walk over the pages of one request.
@@ -394,7 +421,8 @@ mod tests {
         let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
         let connect = |token: &str| {
             let token = Some(Secret::new(token));
-            let config = SamsaraConfig { token, url: None, rate_share: 1.0, retry: RetryConfig::default() };
+            let (retry, http) = (RetryConfig::default(), crate::config::HttpConfig::default());
+            let config = SamsaraConfig { token, url: None, rate_share: 1.0, retry, http };
             let hosts = hosts.clone();
             async move { Client::connect_among(&config, Arc::new(Observers::default()), &hosts).await }
         };
@@ -404,5 +432,33 @@ mod tests {
         let refused = connect("of-nobody").await.unwrap_err();
         assert!(matches!(refused, SamsaraError::TokenRefused { .. }), "{refused}");
         assert!(!refused.to_string().contains("of-nobody"));
+    }
+
+    #[test]
+    fn a_path_never_leads_to_another_host_or_endpoint() {
+        let base: Url = "https://api.example/".parse().unwrap();
+        let reached = address(&base, "/fleet/vehicles/a%2Fb%20c/x", "limit=5").unwrap();
+        assert_eq!(reached.as_str(), "https://api.example/fleet/vehicles/a%2Fb%20c/x?limit=5");
+        for path in [
+            "//elsewhere.example/steal",
+            "/\\elsewhere.example/steal",
+            "/\t/elsewhere.example/steal",
+            "/fleet/../admin",
+            "/fleet/./vehicles",
+            "/fleet/%2e%2E/admin",
+            "/fleet//score",
+            "https://elsewhere.example/",
+            "@elsewhere.example/",
+        ] {
+            let error = address(&base, path, "").map(|url| url.to_string()).unwrap_err();
+            assert!(matches!(error, SamsaraError::Unaddressable { .. }), "{path}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_no_header_can_hold_is_refused_before_anything_is_sent() {
+        let error = authorization(&Secret::new("canary-header\nX: y")).unwrap_err();
+        assert!(error.ends_run() && !error.to_string().contains("canary"), "{error}");
+        assert_eq!(format!("{:?}", authorization(&Secret::new("canary-header")).unwrap()), "Sensitive");
     }
 }

@@ -83,6 +83,22 @@ pub enum SamsaraError {
         /// Samsara's id of the request.
         request_id: Option<String>,
     },
+    /// The path cannot be asked for: an id in it (`..`, or an empty one) would lead to another endpoint.
+    #[error("{endpoint} is not asked for: with such an id the path would lead to another endpoint")]
+    Unaddressable {
+        /// Path below the host.
+        endpoint: String,
+    },
+    /// The API sends the request elsewhere, where the token must not go.
+    #[error("{endpoint} answers with a redirect ({status}) to {location}, which is not followed")]
+    Redirected {
+        /// Path below the host.
+        endpoint: String,
+        /// The status.
+        status: u16,
+        /// Where it leads.
+        location: String,
+    },
     /// Tries are used up.
     #[error("{endpoint} failed {attempts} times in {}, last with: {reason}", human(.elapsed))]
     Unavailable {
@@ -141,6 +157,9 @@ impl SamsaraError {
             Self::NoToken => Some("put it into .env or the environment; Samsara: Settings > API Tokens"),
             Self::TokenRefused { .. } => {
                 Some("check the token, and SAMSARA_REGION (us, eu, ca): a token works in its own region only")
+            }
+            Self::Redirected { .. } => {
+                Some("if that is Samsara's host, set SAMSARA_API_URL to it; else something on the way is in between")
             }
             Self::Unavailable { .. } | Self::Resting { .. } => Some("run again: what is complete is kept"),
             _ => None,

@@ -6,9 +6,13 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::form_urlencoded;
 
 use crate::catalog::{Pagination, Source, TimeFormat};
+
+/// All that an id must be escaped of to stay one segment of a path.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// The half-open window `[start, end)` of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +93,7 @@ impl Request {
         if let Some(parent) = &source.parent {
             let placeholder = format!("{{{}}}", parent.param);
             if path.contains(&placeholder) {
-                path = path.replace(&placeholder, &encoded(parents.first()?));
+                path = path.replace(&placeholder, &segment(parents.first()?));
             } else {
                 // The order of ids is part of the query that a cursor is bound to.
                 let mut ids = parents.to_vec();
@@ -122,7 +126,13 @@ impl Request {
     }
 
     /// Path and query of the page at `cursor`.
-    pub(super) fn target(&self, cursor: Option<&str>) -> String {
+    fn target(&self, cursor: Option<&str>) -> String {
+        let query = self.query_at(cursor);
+        if query.is_empty() { self.path.clone() } else { format!("{}?{query}", self.path) }
+    }
+
+    /// The query of the page at `cursor`.
+    pub(super) fn query_at(&self, cursor: Option<&str>) -> String {
         let mut query = self.query.clone();
         if let (Some(cursor), Some(parameter)) = (cursor, self.pagination.parameter()) {
             if !query.is_empty() {
@@ -132,8 +142,13 @@ impl Request {
             query.push('=');
             query.push_str(&encoded(cursor));
         }
-        if query.is_empty() { self.path.clone() } else { format!("{}?{query}", self.path) }
+        query
     }
+}
+
+/// An id as exactly one segment of a path. What is none (empty, `.`, `..`) becomes a path that no client asks for.
+fn segment(id: &str) -> String {
+    if id.is_empty() { ".".into() } else { utf8_percent_encode(id, SEGMENT).to_string() }
 }
 
 fn encoded(text: &str) -> String {
@@ -179,6 +194,21 @@ mod tests {
     fn v1_windows_are_milliseconds_and_end_one_earlier() {
         let trips = request(&["fleet_trips"], None, &["42"]);
         assert_eq!(trips.query, "endMs=1704153599999&startMs=1704067200000&vehicleId=42");
+    }
+
+    #[test]
+    fn an_id_in_the_path_stays_one_segment() {
+        for (id, segment) in
+            [("a/b", "a%2Fb"), ("a b+c", "a%20b%2Bc"), ("ä?#%", "%C3%A4%3F%23%25"), ("1-2_3.4~", "1-2_3.4~")]
+        {
+            let score = request(&["fleet_vehicle_safety_score"], None, &[id]);
+            assert_eq!(score.path, format!("/v1/fleet/vehicles/{segment}/safety/score"));
+        }
+        // See `client::address`, which refuses these.
+        for (id, segment) in [("", "."), (".", "."), ("..", "..")] {
+            let score = request(&["fleet_vehicle_safety_score"], None, &[id]);
+            assert_eq!(score.path, format!("/v1/fleet/vehicles/{segment}/safety/score"));
+        }
     }
 
     #[test]

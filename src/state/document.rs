@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::StateError;
+use crate::redact;
 use crate::store::ObjectRef;
 use crate::store::layout::Partition;
 
@@ -280,7 +281,8 @@ impl SourceState {
         struct Head {
             version: u32,
         }
-        let malformed = |error: serde_json::Error| StateError::Malformed { uri: uri.into(), reason: error.to_string() };
+        let malformed =
+            |error: serde_json::Error| StateError::Malformed { uri: uri.into(), reason: redact::foreign(error) };
         let head: Head = serde_json::from_slice(bytes).map_err(malformed)?;
         if head.version > VERSION {
             return Err(StateError::Newer { uri: uri.into(), found: head.version });

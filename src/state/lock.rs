@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::LockConfig;
+use crate::redact::foreign;
 use crate::store::layout::{LOCK_OBJECT, RunId};
 use crate::store::{Bucket, StoreError, Version};
 
@@ -100,6 +101,8 @@ impl std::fmt::Display for Holder {
         let Self { run, host, pid, started, heartbeat, expires, .. } = self;
         let time = |at: &DateTime<Utc>| at.format("%Y-%m-%d %H:%M:%SZ").to_string();
         let (started, heartbeat, expires) = (time(started), time(heartbeat), time(expires));
+        // Whoever may write to the bucket may have written anything.
+        let (run, host) = (foreign(run), foreign(host));
         write!(f, "run {run}, process {pid} on {host}, since {started} (last heard of {heartbeat}, until {expires})")
     }
 }
@@ -125,7 +128,7 @@ impl Holder {
     /// Reads the document, and refuses one that a newer program wrote.
     pub fn from_json(bytes: &[u8], uri: &str) -> Result<Self, LockError> {
         let malformed = |reason: String| LockError::Malformed { uri: uri.into(), reason };
-        let holder: Self = serde_json::from_slice(bytes).map_err(|error| malformed(error.to_string()))?;
+        let holder: Self = serde_json::from_slice(bytes).map_err(|error| malformed(foreign(error)))?;
         if holder.version > LOCK_VERSION {
             return Err(malformed(format!("version {}, known up to {LOCK_VERSION}", holder.version)));
         }

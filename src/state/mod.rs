@@ -36,11 +36,11 @@ pub enum StateError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The document is not one of ours.
-    #[error("{uri} is no state document of this program: {}", .reason.replace(char::is_control, " "))]
+    #[error("{uri} is no state document of this program: {reason}")]
     Malformed {
         /// The document.
         uri: String,
-        /// The parser's word, which quotes names as they are.
+        /// The parser's word.
         reason: String,
     },
     /// A newer program wrote it.

@@ -15,7 +15,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
-use object_store::client::SpawnedReqwestConnector;
 use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
@@ -27,7 +26,9 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use url::Url;
 
-use crate::config::{BucketLocation, GoogleAccess};
+use crate::config::{BucketLocation, CredentialsError, GoogleAccess};
+use crate::http::Connector;
+use crate::{google, redact};
 
 pub use self::parquet::TableWriter;
 
@@ -57,8 +58,17 @@ pub enum StoreError {
         /// Why not.
         reason: String,
     },
+    /// The credentials for a bucket cannot be used.
+    #[error("cannot open bucket {url}: {error}")]
+    Credentials {
+        /// The bucket.
+        url: String,
+        /// What is wrong with them.
+        #[source]
+        error: CredentialsError,
+    },
     /// An object cannot be read or written.
-    #[error("cannot {verb} {uri}: {source}")]
+    #[error("cannot {verb} {uri}: {}", redact::foreign(source))]
     Object {
         /// read, write, list or delete.
         verb: &'static str,
@@ -69,7 +79,7 @@ pub enum StoreError {
         source: Box<object_store::Error>,
     },
     /// Parquet cannot be written.
-    #[error("cannot write {uri}: {source}")]
+    #[error("cannot write {uri}: {}", redact::foreign(source))]
     Parquet {
         /// The object.
         uri: String,
@@ -164,17 +174,19 @@ impl Bucket {
         let mut builder = GoogleCloudStorageBuilder::new()
             .with_bucket_name(name)
             .with_retry(patience())
-            .with_http_connector(SpawnedReqwestConnector::new(io.clone()));
+            .with_http_connector(Connector::new(&access.http, io));
         if let Some(emulator) = &access.storage_emulator {
             let nobody = GcpCredential { bearer: String::new() };
             builder = builder
                 .with_base_url(emulator)
                 .with_client_options(ClientOptions::new().with_allow_http(true))
                 .with_credentials(Arc::new(StaticCredentialProvider::new(nobody)));
-        } else if let Some(file) = &access.credentials {
-            builder = builder.with_application_credentials(file.to_string_lossy());
+        } else {
+            let provider = google::provider(access, io);
+            builder = builder
+                .with_credentials(provider.map_err(|error| StoreError::Credentials { url: url.clone(), error })?);
         }
-        let store = builder.build().map_err(|error| wrong(error.to_string()))?;
+        let store = builder.build().map_err(|error| wrong(redact::foreign(error)))?;
         Ok(Self { store: Arc::new(store), url: Url::parse(&url).map_err(|e| wrong(e.to_string()))?, folder: None })
     }
 

@@ -24,6 +24,7 @@ use sha2::{Digest, Sha256};
 use crate::catalog::{Catalog, Model, did_you_mean};
 use crate::config::Secret;
 use crate::extract::{day_window, raw_schema};
+use crate::redact::foreign;
 use crate::store::layout::{Partition, RunId, flattened_object};
 use crate::store::{Bucket, ObjectRef, StoreError, TableWriter};
 
@@ -267,9 +268,9 @@ fn explain(error: &DataFusionError) -> (usize, String) {
     (line, reason)
 }
 
-/// DataFusion's message without backtrace and line breaks.
+/// DataFusion's message without backtrace and line breaks. It may quote values of any length.
 fn one_line(error: &DataFusionError) -> String {
-    error.strip_backtrace().split_whitespace().collect::<Vec<_>>().join(" ")
+    foreign(error.strip_backtrace())
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use axum::extract::{ConnectInfo, Request as Asked};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use samsara_etl::catalog::Pagination;
-use samsara_etl::config::{RetryConfig, SamsaraConfig, Secret};
+use samsara_etl::config::{HttpConfig, RetryConfig, SamsaraConfig, Secret};
 use samsara_etl::events::{Event, Observer};
 use samsara_etl::samsara::{Cause, Client, Page, Request, SamsaraError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -85,7 +85,8 @@ fn impatient() -> RetryConfig {
 
 async fn page(url: &str, retry: RetryConfig, delays: Arc<Delays>) -> Result<Option<Page>, SamsaraError> {
     let url = Some(url.parse().unwrap());
-    let config = SamsaraConfig { token: Some(Secret::new("t")), url, rate_share: 1.0, retry };
+    let http = HttpConfig::default();
+    let config = SamsaraConfig { token: Some(Secret::new("t")), url, rate_share: 1.0, retry, http };
     let client = Client::connect(&config, delays).await.unwrap();
     let request = Request {
         path: "/fleet/vehicles".into(),

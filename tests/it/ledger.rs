@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use samsara_etl::catalog::Catalog;
-use samsara_etl::config::{BucketLocation, GoogleAccess, RetryConfig, SamsaraConfig, Secret};
+use samsara_etl::config::{BucketLocation, GoogleAccess, HttpConfig, RetryConfig, SamsaraConfig, Secret};
 use samsara_etl::events::Observers;
 use samsara_etl::extract::{Extractor, Scope, Walk};
 use samsara_etl::samsara::Client;
@@ -24,6 +24,7 @@ async fn rows_that_two_partitions_would_hold_fail_their_walk() {
         url: Some(simulator.url().parse().unwrap()),
         rate_share: 1.0,
         retry: RetryConfig::default(),
+        http: HttpConfig::default(),
     };
     let observer = Arc::new(Observers::new(vec![]));
     let extractor = Extractor {

@@ -168,6 +168,7 @@ async fn on_bigquery(storage: &str, bigquery: &str, project: &str) -> Rig {
         credentials: None,
         storage_emulator: Some(storage.into()),
         bigquery_emulator: Some(bigquery.into()),
+        ..GoogleAccess::default()
     };
     let location = BucketLocation::Google("conforming".into());
     let bucket = Bucket::open(&location, &access, &Handle::current()).unwrap();

@@ -7,4 +7,5 @@ pub mod bigquery_emulator;
 pub mod faults;
 pub mod gate;
 pub mod gcs;
+pub mod proxy;
 pub mod wire;

@@ -1,0 +1,231 @@
+//! The one way in which this program speaks HTTP: to Samsara, Cloud Storage, BigQuery and whoever gives access tokens.
+//!
+//! - Proxies are those of the configuration. This machine and the metadata server are never asked through one.
+//! - Certificates are those of the system and of `SSL_CERT_FILE`.
+//! - Redirects are not followed: a token is sent to the host that was configured and to no other.
+
+use std::time::Duration;
+
+use object_store::ClientOptions;
+use object_store::client::{ClientConfigKey, HttpClient, HttpConnector, SpawnService};
+use reqwest::{Certificate, ClientBuilder, NoProxy, Proxy, Url, redirect};
+use tokio::runtime::Handle;
+
+use crate::config::{HttpConfig, Secret};
+use crate::redact;
+
+/// Hosts that are never asked through a proxy: this machine, and the metadata server by its names and addresses.
+///
+/// <https://cloud.google.com/compute/docs/metadata/querying-metadata>
+const NEVER_PROXIED: &str =
+    "localhost,127.0.0.0/8,::1,0.0.0.0,169.254.0.0/16,fd20:ce::254,metadata.google.internal,metadata";
+
+/// How long one request to a bucket may take. object_store's default.
+const BUCKET_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a connection to a bucket may take. object_store's default.
+const BUCKET_CONNECT: Duration = Duration::from_secs(5);
+
+/// The HTTP configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// A proxy's address is wrong.
+    #[error("{variable}: {reason}; write http://host:port")]
+    Proxy {
+        /// The variable that holds it.
+        variable: &'static str,
+        /// What is wrong, without the address, which may hold a password.
+        reason: &'static str,
+    },
+    /// The certificates cannot be read.
+    #[error("SSL_CERT_FILE: {path}: {reason}")]
+    Certificates {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The client cannot be made.
+    #[error("cannot set up HTTP: {0}")]
+    Client(String),
+}
+
+/// A builder of clients that behave as this module says.
+pub fn builder(config: &HttpConfig) -> Result<ClientBuilder, HttpError> {
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("samsara-etl/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none())
+        .referer(false)
+        // reqwest would read the environment by itself, and knows nothing of `.env`.
+        .no_proxy();
+    let direct = [NEVER_PROXIED, &config.no_proxy.join(",")].join(",");
+    for (proxy, is_secure) in [(&config.https_proxy, true), (&config.http_proxy, false)] {
+        if let Some((variable, address)) = proxy {
+            let proxy = parse_proxy(variable, address)?;
+            let proxy = if is_secure { Proxy::https(proxy) } else { Proxy::http(proxy) };
+            let proxy = proxy.map_err(|_| HttpError::Proxy { variable, reason: "not the address of a proxy" })?;
+            builder = builder.proxy(proxy.no_proxy(NoProxy::from_string(&direct)));
+        }
+    }
+    if let Some(path) = &config.certificates {
+        let wrong = |reason: String| HttpError::Certificates {
+            path: path.display().to_string(),
+            reason: redact::foreign(reason),
+        };
+        let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+        let certificates =
+            Certificate::from_pem_bundle(&text).map_err(|_| wrong("not a file of PEM certificates".into()))?;
+        if certificates.is_empty() {
+            return Err(wrong("no PEM certificate is in it".into()));
+        }
+        builder = certificates.into_iter().fold(builder, ClientBuilder::add_root_certificate);
+    }
+    Ok(builder)
+}
+
+/// Makes the client of a builder.
+pub fn build(builder: ClientBuilder) -> Result<reqwest::Client, HttpError> {
+    builder.build().map_err(|error| HttpError::Client(describe(error)))
+}
+
+/// As curl reads it: without a scheme it is an http proxy.
+fn parse_proxy(variable: &'static str, address: &Secret) -> Result<Url, HttpError> {
+    let wrong = |reason| HttpError::Proxy { variable, reason };
+    let text = address.expose();
+    let text = if text.contains("://") { text.to_string() } else { format!("http://{text}") };
+    let url = Url::parse(&text).map_err(|_| wrong("not the address of a proxy"))?;
+    match url.scheme() {
+        "http" | "https" if url.has_host() => Ok(url),
+        "socks4" | "socks4a" | "socks5" | "socks5h" => Err(wrong("SOCKS proxies are not supported")),
+        _ => Err(wrong("not the address of a proxy")),
+    }
+}
+
+/// A fault of a connection with its causes, on one line and without the address, which carries ids of the fleet.
+pub fn describe(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    redact::foreign(text)
+}
+
+/// What makes `object_store` speak HTTP as this module says, on a runtime of its own.
+#[derive(Debug)]
+pub struct Connector {
+    config: HttpConfig,
+    io: Handle,
+}
+
+impl Connector {
+    /// Requests run on `io`.
+    pub fn new(config: &HttpConfig, io: &Handle) -> Self {
+        Self { config: config.clone(), io: io.clone() }
+    }
+}
+
+impl HttpConnector for Connector {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        let generic = |error: HttpError| object_store::Error::Generic { store: "HTTP", source: error.into() };
+        // The metadata server and emulators have no TLS; nothing else may do without.
+        let allows_http = options.get_config_value(&ClientConfigKey::AllowHttp).as_deref() == Some("true");
+        // `ClientOptions` makes its metadata client give up after a second: where there is no server, nothing answers.
+        let connect = match options.get_config_value(&ClientConfigKey::ConnectTimeout).as_deref() {
+            Some("1s") => Duration::from_secs(1),
+            _ => BUCKET_CONNECT,
+        };
+        let builder = builder(&self.config).map_err(generic)?;
+        // Compressed, an object would not have the length that it is said to have; and HTTP/1 is faster for objects.
+        let builder = builder.no_gzip().http1_only().timeout(BUCKET_TIMEOUT).connect_timeout(connect);
+        let client = build(builder.https_only(!allows_http)).map_err(generic)?;
+        Ok(HttpClient::new(SpawnService::new(client, self.io.clone())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use axum::Router;
+    use axum::extract::Request;
+
+    use super::*;
+    use crate::config::{Environment, HttpConfig};
+
+    fn config(pairs: &[(&str, &str)]) -> HttpConfig {
+        HttpConfig::resolve(&Environment::from_pairs(pairs.iter().copied()), std::path::Path::new("/data"))
+    }
+
+    /// A server that keeps the addresses it is asked for.
+    async fn serve(answer: fn(&str) -> (u16, &'static str)) -> (Arc<Mutex<Vec<String>>>, String) {
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let log = asked.clone();
+        let router = Router::new().fallback(move |request: Request| async move {
+            log.lock().unwrap().push(request.uri().to_string());
+            let (status, location) = answer(request.uri().path());
+            (axum::http::StatusCode::from_u16(status).unwrap(), [("Location", location)])
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        (asked, host)
+    }
+
+    #[tokio::test]
+    async fn this_machine_and_the_metadata_server_are_never_asked_through_a_proxy() {
+        let (proxied, proxy) = serve(|_| (200, "")).await;
+        let (direct, host) = serve(|_| (200, "")).await;
+        let port = host.split(':').next_back().unwrap();
+        for variable in ["HTTP_PROXY", "http_proxy", "ALL_PROXY"] {
+            let config = config(&[(variable, &proxy), ("GCE_METADATA_HOST", "meta.example:8080")]);
+            let client = build(builder(&config).unwrap().timeout(Duration::from_millis(300))).unwrap();
+            for address in [format!("http://localhost:{port}/"), format!("http://127.0.0.1:{port}/")] {
+                assert!(client.get(address).send().await.is_ok());
+            }
+            // Nobody answers there on this machine: what counts is that the proxy was not asked.
+            for address in ["169.254.169.254", "metadata.google.internal", "[::1]:9", "meta.example:8080"] {
+                let _ = client.get(format!("http://{address}/")).send().await;
+            }
+            assert_eq!(*proxied.lock().unwrap(), Vec::<String>::new(), "{variable}");
+            let sent = client.get("http://elsewhere.example/x").send().await;
+            assert!(sent.is_ok() && proxied.lock().unwrap().drain(..).eq(["http://elsewhere.example/x"]), "{variable}");
+        }
+        assert_eq!(direct.lock().unwrap().len(), 6);
+        // As everywhere, hosts of NO_PROXY are asked directly too.
+        let config = config(&[("HTTP_PROXY", &proxy), ("no_proxy", "elsewhere.example")]);
+        let client = build(builder(&config).unwrap().timeout(Duration::from_millis(300))).unwrap();
+        let _ = client.get("http://elsewhere.example/x").send().await;
+        assert!(proxied.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn no_redirect_is_followed() {
+        let (asked, host) = serve(|_| (307, "/elsewhere")).await;
+        let client = build(builder(&HttpConfig::default()).unwrap()).unwrap();
+        let answer = client.get(format!("http://{host}/here")).bearer_auth("t").send().await.unwrap();
+        assert_eq!((answer.status().as_u16(), &asked.lock().unwrap()[..]), (307, &["/here".to_string()][..]));
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named_without_its_password() {
+        let folder = tempfile::tempdir().unwrap();
+        let empty = folder.path().join("empty.pem");
+        std::fs::write(&empty, "nothing").unwrap();
+        let cases = [
+            ("HTTPS_PROXY", "socks5://u:canary-of-proxy@host:1", "HTTPS_PROXY: SOCKS proxies are not supported"),
+            ("HTTP_PROXY", "http://u:canary-of-proxy@ho st", "HTTP_PROXY: not the address of a proxy"),
+            ("all_proxy", "ftp://u:canary-of-proxy@host", "ALL_PROXY: not the address of a proxy"),
+            ("SSL_CERT_FILE", "/not/there.pem", "SSL_CERT_FILE: /not/there.pem: No such file"),
+            ("SSL_CERT_FILE", empty.to_str().unwrap(), "no PEM certificate is in it"),
+        ];
+        for (name, value, part) in cases {
+            let config = config(&[(name, value)]);
+            let error = builder(&config).unwrap_err().to_string();
+            assert!(error.contains(part) && !error.contains("canary"), "{error}");
+            assert!(!format!("{config:?}").contains("canary"));
+        }
+    }
+}
