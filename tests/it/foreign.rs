@@ -7,7 +7,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use samsara_etl::simulator::{Simulator, SimulatorConfig};
+use samsara_simulator::{Simulator, SimulatorConfig};
 
 use crate::lock;
 use crate::program::{Program, Ran};
