@@ -26,6 +26,7 @@ mod fan_out;
 mod faults;
 mod first_loads;
 mod fixtures;
+mod formats;
 mod full_disk;
 mod fuzzing;
 mod history;
