@@ -27,12 +27,14 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use url::Url;
 
-use crate::config::{BucketLocation, GoogleAccess};
+use crate::config::{BucketLocation, GoogleAccess, WaitScale};
 
 pub use self::parquet::TableWriter;
 
 /// Objects that are looked for at a time.
 const LOOKS_AT_A_TIME: usize = 16;
+/// Cloud Storage refuses to write one object more often than this.
+const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A Parquet object that was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,6 +149,8 @@ pub struct Bucket {
     /// `gs://name/` or `file:///folder/`.
     url: Url,
     folder: Option<PathBuf>,
+    /// See [`Bucket::write_interval`].
+    write_interval: Duration,
 }
 
 impl Bucket {
@@ -163,7 +167,7 @@ impl Bucket {
         let wrong = |reason: String| StoreError::Open { url: url.clone(), reason };
         let mut builder = GoogleCloudStorageBuilder::new()
             .with_bucket_name(name)
-            .with_retry(patience())
+            .with_retry(patience(access.wait_scale))
             .with_http_connector(SpawnedReqwestConnector::new(io.clone()));
         if let Some(emulator) = &access.storage_emulator {
             let nobody = GcpCredential { bearer: String::new() };
@@ -175,7 +179,12 @@ impl Bucket {
             builder = builder.with_application_credentials(file.to_string_lossy());
         }
         let store = builder.build().map_err(|error| wrong(error.to_string()))?;
-        Ok(Self { store: Arc::new(store), url: Url::parse(&url).map_err(|e| wrong(e.to_string()))?, folder: None })
+        Ok(Self {
+            store: Arc::new(store),
+            url: Url::parse(&url).map_err(|e| wrong(e.to_string()))?,
+            folder: None,
+            write_interval: access.wait_scale.of(WRITE_INTERVAL),
+        })
     }
 
     fn open_folder(folder: &std::path::Path) -> Result<Self, StoreError> {
@@ -184,7 +193,7 @@ impl Bucket {
         let folder = folder.canonicalize().map_err(|error| wrong(error.to_string()))?;
         let url = Url::from_directory_path(&folder).map_err(|()| wrong("not an absolute path".into()))?;
         let store = LocalFileSystem::new_with_prefix(&folder).map_err(|error| wrong(error.to_string()))?;
-        Ok(Self { store: Arc::new(store), url, folder: Some(folder) })
+        Ok(Self { store: Arc::new(store), url, folder: Some(folder), write_interval: Duration::ZERO })
     }
 
     /// `gs://name/` or `file:///folder/`.
@@ -195,6 +204,11 @@ impl Bucket {
     /// The underlying store, keys relative to [`Bucket::url`].
     pub fn store(&self) -> Arc<dyn ObjectStore> {
         self.store.clone()
+    }
+
+    /// The least time between two writes of one object: Cloud Storage takes one a second, a folder any number.
+    pub fn write_interval(&self) -> Duration {
+        self.write_interval
     }
 
     /// Whether this is Cloud Storage, not a folder.
@@ -413,9 +427,12 @@ fn leftovers_below(folder: &std::path::Path, prefix: &str, found: &mut Vec<Liste
 }
 
 /// object_store's own patience is used up in two seconds, within which Cloud Storage takes two writes of one object.
-fn patience() -> RetryConfig {
-    let backoff =
-        BackoffConfig { init_backoff: Duration::from_millis(250), max_backoff: Duration::from_secs(15), base: 2.0 };
+fn patience(scale: WaitScale) -> RetryConfig {
+    let backoff = BackoffConfig {
+        init_backoff: scale.of(Duration::from_millis(250)),
+        max_backoff: scale.of(Duration::from_secs(15)),
+        base: 2.0,
+    };
     RetryConfig { backoff, max_retries: 15, retry_timeout: Duration::from_secs(180) }
 }
 
