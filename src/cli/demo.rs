@@ -77,7 +77,8 @@ impl Demo {
             samsara: SamsaraConfig {
                 token: Some(Secret::new(simulator.token())),
                 url: Some(url),
-                rate_share: 1.0,
+                // The simulator has no limits of its own.
+                rate_share: 100.0,
                 retry: RetryConfig::default(),
                 http: HttpConfig::default(),
             },

@@ -219,4 +219,37 @@ mod tests {
     fn the_command_line_is_consistent() {
         super::Cli::command().debug_assert();
     }
+
+    /// A section of docs/cli.md for a command, and below it one for each of its own.
+    #[cfg(feature = "simulator")]
+    fn describe(command: &mut clap::Command, reference: &mut String) {
+        use std::fmt::Write;
+
+        let name = command.get_bin_name().unwrap_or(command.get_name()).to_string();
+        let help = command.render_long_help().to_string();
+        let help: Vec<&str> = help.lines().map(str::trim_end).collect();
+        write!(reference, "\n## {name}\n\n```text\n{}\n```\n", help.join("\n").trim_end()).unwrap();
+        for command in command.get_subcommands_mut().filter(|command| command.get_name() != "help") {
+            describe(command, reference);
+        }
+    }
+
+    #[cfg(feature = "simulator")]
+    #[test]
+    fn the_reference_of_the_command_line_is_up_to_date() {
+        let mut reference = String::from(
+            "# Command line\n\n\
+             What `--help` says of each command. The test `cli::tests::the_reference_of_the_command_line_is_up_to_date` \
+             writes this\nfile.\n",
+        );
+        let mut command = super::Cli::command().term_width(110);
+        command.build();
+        describe(&mut command, &mut reference);
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/cli.md");
+        if std::fs::read_to_string(path).is_ok_and(|text| text == reference) {
+            return;
+        }
+        std::fs::write(path, reference).unwrap();
+        panic!("docs/cli.md was stale and has been written anew: commit it");
+    }
 }

@@ -54,6 +54,9 @@ variables! {
     SAMSARA_ETL_HASH_SALT = "SAMSARA_ETL_HASH_SALT";
     /// After how many pages an unfinished walk is noted, and a feed committed; 50 unless told otherwise.
     SAMSARA_ETL_CHECKPOINT_PAGES = "SAMSARA_ETL_CHECKPOINT_PAGES";
+    /// For simulators and emulators only: which part of the waits that real services ask for (rates, pauses between
+    /// tries, one write a second) is waited, such as 0.01.
+    SAMSARA_ETL_WAIT_SCALE = "SAMSARA_ETL_WAIT_SCALE";
     /// Address of a Cloud Storage emulator: no credentials are read then.
     STORAGE_EMULATOR_HOST = "STORAGE_EMULATOR_HOST";
     /// Address of a BigQuery emulator: no credentials are read then.

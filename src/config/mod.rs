@@ -4,6 +4,7 @@ mod credentials;
 pub mod env;
 mod http;
 mod secret;
+mod waits;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -18,6 +19,7 @@ pub use credentials::{Credentials, CredentialsError, project_of};
 pub use env::Environment;
 pub use http::HttpConfig;
 pub use secret::Secret;
+pub use waits::WaitScale;
 
 /// Folder of the embedded default: local buckets and a local warehouse.
 pub const LOCAL_FOLDER: &str = "samsara-data";
@@ -145,6 +147,14 @@ impl Default for RetryConfig {
     }
 }
 
+impl RetryConfig {
+    /// The same with shorter pauses. What a server is given the time for stays.
+    pub fn scaled(self, scale: WaitScale) -> Self {
+        let Self { base, cap, cool_down, .. } = self;
+        Self { base: scale.of(base), cap: scale.of(cap), cool_down: scale.of(cool_down), ..self }
+    }
+}
+
 /// Pages between two notes of an unfinished walk, unless told otherwise.
 pub const CHECKPOINT_PAGES: u64 = 50;
 
@@ -155,7 +165,7 @@ pub struct SamsaraConfig {
     pub token: Option<Secret>,
     /// The host, or none: then it is found out which one accepts the token.
     pub url: Option<Url>,
-    /// Which part of the documented rates to use, above 0 and at most 1.
+    /// Which part of the documented rates to use, above 0; more than 1 for simulators only.
     pub rate_share: f64,
     /// How patient to be.
     pub retry: RetryConfig,
@@ -185,6 +195,8 @@ pub struct GoogleAccess {
     pub bigquery_emulator: Option<String>,
     /// Proxies and certificates.
     pub http: HttpConfig,
+    /// Which part of the waits that Cloud Storage and BigQuery ask for is really waited; all but for emulators.
+    pub wait_scale: WaitScale,
 }
 
 /// A bucket, or a folder that stands for one.
@@ -311,14 +323,16 @@ impl Config {
                 reason: "BigQuery loads from gs:// only: name a bucket for --load-raw".into(),
             });
         }
+        let samsara = SamsaraConfig {
+            token: api_token(environment)?,
+            url: api_url(environment)?,
+            rate_share: storage.google.wait_scale.rate(overrides.rate_share.unwrap_or(1.0)),
+            retry: RetryConfig::default().scaled(storage.google.wait_scale),
+            http: HttpConfig::resolve(environment, directory),
+        };
+        check_wait_scale(&samsara, &storage, [&warehouse].into_iter().chain(&staging))?;
         Ok(Self {
-            samsara: SamsaraConfig {
-                token: api_token(environment)?,
-                url: api_url(environment)?,
-                rate_share: overrides.rate_share.unwrap_or(1.0),
-                retry: RetryConfig::default(),
-                http: HttpConfig::resolve(environment, directory),
-            },
+            samsara,
             storage,
             warehouse,
             staging,
@@ -330,6 +344,33 @@ impl Config {
             checkpoint_pages: checkpoint_pages(environment)?,
         })
     }
+}
+
+/// Real services are never asked more often than they allow.
+fn check_wait_scale<'a>(
+    samsara: &SamsaraConfig,
+    storage: &StorageConfig,
+    mut warehouses: impl Iterator<Item = &'a WarehouseConfig>,
+) -> Result<(), ConfigError> {
+    let StorageConfig { raw, flattened, google } = storage;
+    let is_real = |bucket| matches!(bucket, &BucketLocation::Google(_)) && google.storage_emulator.is_none();
+    let reason = if !google.wait_scale.is_shortened() {
+        return Ok(());
+    } else if samsara.url.as_ref().is_none_or(|url| url.scheme() != "http") {
+        "SAMSARA_API_URL is no simulator on this machine"
+    } else if is_real(raw) || is_real(flattened) {
+        "a bucket is real: STORAGE_EMULATOR_HOST is not set"
+    } else if google.bigquery_emulator.is_none()
+        && warehouses.any(|warehouse| matches!(warehouse, WarehouseConfig::BigQuery { .. }))
+    {
+        "a dataset is real: BIGQUERY_EMULATOR_HOST is not set"
+    } else {
+        return Ok(());
+    };
+    Err(ConfigError::Value {
+        name: env::SAMSARA_ETL_WAIT_SCALE.name,
+        reason: format!("for simulators and emulators only, and {reason}"),
+    })
 }
 
 impl BucketLocation {
@@ -465,6 +506,14 @@ fn without_userinfo(variable: env::Variable, address: &str) -> Result<(), Config
     Ok(())
 }
 
+fn wait_scale(environment: &Environment) -> Result<WaitScale, ConfigError> {
+    let variable = env::SAMSARA_ETL_WAIT_SCALE;
+    let Some(text) = environment.get(variable) else { return Ok(WaitScale::default()) };
+    let scale = text.parse().ok().and_then(WaitScale::new);
+    let reason = || format!("expected a number above 0 and at most 1, found `{text}`");
+    scale.ok_or_else(|| ConfigError::Value { name: variable.name, reason: reason() })
+}
+
 fn api_url(environment: &Environment) -> Result<Option<Url>, ConfigError> {
     if let Some(text) = environment.get(env::SAMSARA_API_URL) {
         let wrong = |reason: &str| ConfigError::Value {
@@ -540,6 +589,7 @@ fn google_access(environment: &Environment, directory: &Path) -> Result<GoogleAc
         storage_emulator: emulator(env::STORAGE_EMULATOR_HOST)?,
         bigquery_emulator: emulator(env::BIGQUERY_EMULATOR_HOST)?,
         http: HttpConfig::resolve(environment, directory),
+        wait_scale: wait_scale(environment)?,
     })
 }
 
@@ -681,10 +731,41 @@ mod tests {
             (&[("GCP_CREDENTIALS_FILE_NAME", "none.json")], "/data/credentials/none.json"),
             (&[("DWH_ID", "dwh"), ("GOOGLE_CLOUD_PROJECT", "p")], "BigQuery loads from gs:// only"),
             (&[("DWH_ID", "d-w")], "letters, digits"),
+            (&[("SAMSARA_ETL_WAIT_SCALE", "0")], "SAMSARA_ETL_WAIT_SCALE: expected a number above 0"),
         ] {
             let error = resolve(pairs).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }
+    }
+
+    #[test]
+    fn waits_are_shortened_for_simulators_and_emulators_only() {
+        let scale = ("SAMSARA_ETL_WAIT_SCALE", "0.01");
+        let simulator = ("SAMSARA_API_URL", "http://127.0.0.1:8080");
+        let storage = ("STORAGE_EMULATOR_HOST", "http://127.0.0.1:4443");
+        let bucket = ("GCS_BUCKET_FLATTENED_NAME", "flat");
+        let dataset = [("DWH_ID", "d"), ("GOOGLE_CLOUD_PROJECT", "p")];
+        let bigquery = ("BIGQUERY_EMULATOR_HOST", "http://127.0.0.1:9050");
+        for (pairs, reason) in [
+            (&[scale][..], "SAMSARA_API_URL"),
+            (&[scale, ("SAMSARA_API_URL", "https://127.0.0.1")], "SAMSARA_API_URL"),
+            (&[scale, simulator, bucket], "a bucket is real"),
+            (&[&[scale, simulator, bucket, storage], &dataset[..]].concat(), "a dataset is real"),
+        ] {
+            let error = resolve(pairs).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+        for pairs in [
+            &[scale, simulator][..],
+            &[&[scale, simulator, bucket, storage, bigquery], &dataset[..]].concat(),
+            &[("SAMSARA_ETL_WAIT_SCALE", "1"), bucket],
+        ] {
+            resolve(pairs).unwrap();
+        }
+        let config = resolve(&[scale, simulator]).unwrap();
+        assert_eq!(config.samsara.rate_share, 100.0);
+        assert_eq!(config.samsara.retry.base, RetryConfig::default().base / 100);
+        assert_eq!(config.samsara.retry.silence, RetryConfig::default().silence);
     }
 
     #[test]

@@ -35,7 +35,7 @@ use tokio::time::Instant;
 use super::auth::Tokens;
 use super::limit::UpdateLimits;
 use super::{Batch, Finding, LoadError, Loaded, Prepared, Warehouse, missing_columns};
-use crate::config::{CredentialsError, GoogleAccess, HttpConfig};
+use crate::config::{CredentialsError, GoogleAccess, HttpConfig, WaitScale};
 use crate::redact::foreign;
 use crate::state::{Fence, Started};
 use crate::store::layout::Partition;
@@ -74,6 +74,17 @@ impl Default for Timings {
 }
 
 impl Timings {
+    /// The same with shorter pauses. What the service is given the time for stays.
+    fn scaled(self, scale: WaitScale) -> Self {
+        let Self { first_wait, longest_wait, look_for, .. } = self;
+        Self {
+            first_wait: scale.of(first_wait),
+            longest_wait: scale.of(longest_wait),
+            look_for: scale.of(look_for),
+            ..self
+        }
+    }
+
     /// With jitter, so that loads that failed together do not come back together.
     async fn pause(&self, attempt: u32) {
         let doubled = self.first_wait.saturating_mul(1 << attempt.saturating_sub(1).min(16));
@@ -119,7 +130,7 @@ impl BigQuery {
         location: Option<&str>,
         access: &GoogleAccess,
     ) -> Result<Self, LoadError> {
-        Self::connect_with(project, dataset, location, access, Timings::default()).await
+        Self::connect_with(project, dataset, location, access, Timings::default().scaled(access.wait_scale)).await
     }
 
     /// Asks nothing of BigQuery any more once the fence is closed: a job that is sent then could undo what the run that
@@ -163,7 +174,8 @@ impl BigQuery {
             reason: error.to_string(),
         };
         let tokens = Tokens::of(access).map_err(unreachable)?;
-        Self::reach_at(host, project, dataset, &access.http, tokens, timings).await
+        let warehouse = Self::reach_at(host, project, dataset, &access.http, tokens, timings).await?;
+        Ok(Self { limits: UpdateLimits::new(access.wait_scale), ..warehouse })
     }
 
     /// The same at another address, with other tokens.
@@ -199,7 +211,7 @@ impl BigQuery {
             location: None,
             target,
             timings,
-            limits: UpdateLimits::default(),
+            limits: UpdateLimits::new(WaitScale::default()),
             fence: Fence::default(),
         })
     }
@@ -234,7 +246,7 @@ impl BigQuery {
         access: &GoogleAccess,
     ) -> Vec<Finding> {
         // Who asks wants an answer now.
-        let timings = Timings { retry_for: Duration::from_secs(10), ..Timings::default() };
+        let timings = Timings { retry_for: Duration::from_secs(10), ..Timings::default().scaled(access.wait_scale) };
         let name = format!("dataset {project}.{dataset}");
         let mut warehouse = match Self::reach(project, dataset, access, timings).await {
             Ok(warehouse) => warehouse,

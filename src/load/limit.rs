@@ -7,28 +7,38 @@ use std::time::Duration;
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
+use crate::config::WaitScale;
+
 /// One limiter per table.
-#[derive(Default)]
 pub(super) struct UpdateLimits {
     tables: Mutex<HashMap<String, Arc<DefaultDirectRateLimiter>>>,
+    scale: WaitScale,
 }
 
 impl UpdateLimits {
+    /// `scale` is which part of the waits is waited.
+    pub(super) fn new(scale: WaitScale) -> Self {
+        Self { tables: Mutex::default(), scale }
+    }
+
     /// Waits until the table may be updated once more.
     pub(super) async fn wait(&self, table: &str, partitioned: bool) {
         let limiter = {
             let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-            tables.entry(table.to_string()).or_insert_with(|| Arc::new(RateLimiter::direct(quota(partitioned)))).clone()
+            tables
+                .entry(table.to_string())
+                .or_insert_with(|| Arc::new(RateLimiter::direct(quota(partitioned, self.scale))))
+                .clone()
         };
         limiter.until_ready().await;
     }
 }
 
 /// Burst and refill together stay within the limit in every ten seconds, not only in the mean.
-fn quota(partitioned: bool) -> Quota {
+fn quota(partitioned: bool, scale: WaitScale) -> Quota {
     let (burst, period) = if partitioned { (10, Duration::from_millis(250)) } else { (3, Duration::from_secs(5)) };
     let burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
-    Quota::with_period(period).unwrap_or(Quota::per_second(NonZeroU32::MIN)).allow_burst(burst)
+    Quota::with_period(scale.of(period)).unwrap_or(Quota::per_second(NonZeroU32::MIN)).allow_burst(burst)
 }
 
 #[cfg(test)]
@@ -40,7 +50,7 @@ mod tests {
     fn no_ten_seconds_hold_more_updates_than_bigquery_allows() {
         for (partitioned, most) in [(true, 50), (false, 5)] {
             let clock = FakeRelativeClock::default();
-            let limiter = RateLimiter::direct_with_clock(quota(partitioned), clock.clone());
+            let limiter = RateLimiter::direct_with_clock(quota(partitioned, WaitScale::default()), clock.clone());
             let mut since = Duration::ZERO;
             let mut taken = Vec::new();
             for _ in 0..600 {

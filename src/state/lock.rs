@@ -382,10 +382,7 @@ impl Heart {
     }
 
     async fn release(self) {
-        if self.bucket.is_google() {
-            // Cloud Storage takes one write a second per object.
-            tokio::time::sleep_until(self.written + super::WRITE_INTERVAL).await;
-        }
+        tokio::time::sleep_until(self.written + self.bucket.write_interval()).await;
         let holder = Holder { released: true, ..self.holder };
         match self.bucket.swap(LOCK_OBJECT, Some(&self.version), holder.to_json()).await {
             // Someone else's by now: then there is nothing to let go of.

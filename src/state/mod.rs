@@ -7,7 +7,6 @@ pub mod lock;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -24,8 +23,6 @@ pub use document::{
 };
 pub use lock::{Fence, Holder, LockError, RunLock};
 
-/// Cloud Storage takes one write a second per object.
-const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 /// Documents that are read at a time.
 const READS_AT_A_TIME: usize = 16;
 
@@ -220,10 +217,8 @@ impl SourceHandle {
             // Whoever took the change along was stopped before it could say how that ended.
             Err(oneshot::error::TryRecvError::Closed) => return Err(self.interrupted()),
         }
-        if let Some(written) = writer.written
-            && shared.bucket.is_google()
-        {
-            tokio::time::sleep_until(written + WRITE_INTERVAL).await;
+        if let Some(written) = writer.written {
+            tokio::time::sleep_until(written + shared.bucket.write_interval()).await;
         }
         let (changes, waiters): (Vec<Change>, Vec<Done>) = lock(&shared.waiting).drain(..).unzip();
         let result = match writer.failed.clone() {

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use url::Url;
 
-use crate::config::{BucketLocation, CredentialsError, GoogleAccess};
+use crate::config::{BucketLocation, CredentialsError, GoogleAccess, WaitScale};
 use crate::http::Connector;
 use crate::{google, redact};
 
@@ -34,6 +34,8 @@ pub use self::parquet::TableWriter;
 
 /// Objects that are looked for at a time.
 const LOOKS_AT_A_TIME: usize = 16;
+/// Cloud Storage refuses to write one object more often than this.
+const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A Parquet object that was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,6 +159,8 @@ pub struct Bucket {
     /// `gs://name/` or `file:///folder/`.
     url: Url,
     folder: Option<PathBuf>,
+    /// See [`Bucket::write_interval`].
+    write_interval: Duration,
 }
 
 impl Bucket {
@@ -173,7 +177,7 @@ impl Bucket {
         let wrong = |reason: String| StoreError::Open { url: url.clone(), reason };
         let mut builder = GoogleCloudStorageBuilder::new()
             .with_bucket_name(name)
-            .with_retry(patience())
+            .with_retry(patience(access.wait_scale))
             .with_http_connector(Connector::new(&access.http, io));
         if let Some(emulator) = &access.storage_emulator {
             let nobody = GcpCredential { bearer: String::new() };
@@ -187,7 +191,12 @@ impl Bucket {
                 .with_credentials(provider.map_err(|error| StoreError::Credentials { url: url.clone(), error })?);
         }
         let store = builder.build().map_err(|error| wrong(redact::foreign(error)))?;
-        Ok(Self { store: Arc::new(store), url: Url::parse(&url).map_err(|e| wrong(e.to_string()))?, folder: None })
+        Ok(Self {
+            store: Arc::new(store),
+            url: Url::parse(&url).map_err(|e| wrong(e.to_string()))?,
+            folder: None,
+            write_interval: access.wait_scale.of(WRITE_INTERVAL),
+        })
     }
 
     fn open_folder(folder: &std::path::Path) -> Result<Self, StoreError> {
@@ -196,7 +205,7 @@ impl Bucket {
         let folder = folder.canonicalize().map_err(|error| wrong(error.to_string()))?;
         let url = Url::from_directory_path(&folder).map_err(|()| wrong("not an absolute path".into()))?;
         let store = LocalFileSystem::new_with_prefix(&folder).map_err(|error| wrong(error.to_string()))?;
-        Ok(Self { store: Arc::new(store), url, folder: Some(folder) })
+        Ok(Self { store: Arc::new(store), url, folder: Some(folder), write_interval: Duration::ZERO })
     }
 
     /// `gs://name/` or `file:///folder/`.
@@ -207,6 +216,11 @@ impl Bucket {
     /// The underlying store, keys relative to [`Bucket::url`].
     pub fn store(&self) -> Arc<dyn ObjectStore> {
         self.store.clone()
+    }
+
+    /// The least time between two writes of one object: Cloud Storage takes one a second, a folder any number.
+    pub fn write_interval(&self) -> Duration {
+        self.write_interval
     }
 
     /// Whether this is Cloud Storage, not a folder.
@@ -425,9 +439,12 @@ fn leftovers_below(folder: &std::path::Path, prefix: &str, found: &mut Vec<Liste
 }
 
 /// object_store's own patience is used up in two seconds, within which Cloud Storage takes two writes of one object.
-fn patience() -> RetryConfig {
-    let backoff =
-        BackoffConfig { init_backoff: Duration::from_millis(250), max_backoff: Duration::from_secs(15), base: 2.0 };
+fn patience(scale: WaitScale) -> RetryConfig {
+    let backoff = BackoffConfig {
+        init_backoff: scale.of(Duration::from_millis(250)),
+        max_backoff: scale.of(Duration::from_secs(15)),
+        base: 2.0,
+    };
     RetryConfig { backoff, max_retries: 15, retry_timeout: Duration::from_secs(180) }
 }
 

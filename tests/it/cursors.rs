@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, Router, routing::get};
 use chrono::{DateTime, TimeDelta, Utc};
 use samsara_etl::catalog::Catalog;
-use samsara_etl::config::{Config, Environment, Overrides, RetryConfig};
+use samsara_etl::config::Config;
 use samsara_etl::events::{Event, Observer};
 use samsara_etl::pipeline::Pipeline;
 use samsara_etl::plan::{Dates, Selection, Stage, Wish};
@@ -21,7 +21,7 @@ use samsara_simulator::{LateData, Simulator};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::program::{Program, simulator};
+use crate::program::{Program, impatient, simulator};
 use crate::support::wire::Server;
 use crate::truth::{compare, day, local_rows, local_tables};
 
@@ -29,16 +29,7 @@ pub(crate) const TABLE: &str = "fleet_vehicle_stats_engineRpm";
 pub(crate) const HISTORY: &str = "/fleet/vehicles/stats/history";
 
 pub(crate) fn config(program: &Program, url: &str, token: &str) -> Config {
-    let environment = Environment::from_pairs([("SAMSARA_API_URL", url), ("SAMSARA_API_TOKEN", token)]);
-    let mut config = Config::resolve(&environment, &Overrides::default(), program.folder(), "samsara-data").unwrap();
-    config.checkpoint_pages = 2;
-    config.samsara.retry = RetryConfig {
-        attempts: 2,
-        base: Duration::from_millis(1),
-        cap: Duration::from_millis(2),
-        ..RetryConfig::default()
-    };
-    config
+    Config { checkpoint_pages: 2, ..impatient(program, url, token) }
 }
 
 /// One run in this process, over one day.

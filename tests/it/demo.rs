@@ -1,7 +1,7 @@
 //! The main job on every kind of source, against the simulated world's own truth.
 
 use crate::program::{Program, simulator};
-use crate::truth::{compare, day};
+use crate::truth::{compare, day, differences, local_rows, local_tables};
 
 /// The command line that the replaced program's users have in their schedulers.
 const RUN: &[&str] = &[
@@ -23,8 +23,10 @@ async fn every_table_equals_the_world_s_truth_row_for_row() {
     program.succeed(RUN).await;
     let mut wrong = Vec::new();
     let catalog = samsara_etl::catalog::Catalog::open(None).unwrap();
+    let found = local_tables(&program.folder().join("samsara-data/warehouse")).await;
     for model in catalog.models() {
-        match compare(&program, simulator.world(), &model.name, day("2024-01-01"), day("2024-01-10")).await {
+        let rows = local_rows(&found, &model.name).await;
+        match differences(&model.name, simulator.world(), rows, day("2024-01-01"), day("2024-01-10")) {
             Ok(0) => wrong.push(format!("{}: equal, but empty: the world is too small for this test", model.name)),
             Ok(_) => {}
             Err(difference) => wrong.push(difference),

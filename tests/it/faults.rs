@@ -10,13 +10,13 @@ use axum::response::{IntoResponse, Response};
 use axum::{Router, routing::get};
 use bytes::Bytes;
 use chrono::Utc;
-use samsara_etl::config::{BucketLocation, GoogleAccess, LockConfig};
+use samsara_etl::config::{BucketLocation, GoogleAccess, LockConfig, WaitScale};
 use samsara_etl::state::{LockError, RunLock, StateStore};
 use samsara_etl::store::Bucket;
 use samsara_etl::store::layout::{Partition, RunId};
 use tokio_util::sync::CancellationToken;
 
-use crate::program::{Program, simulator};
+use crate::program::{Program, WAIT_SCALE, simulator};
 use crate::support::faults::{Action, Fault};
 use crate::support::gcs::{GcsDouble, GcsOptions};
 use crate::support::wire::Server;
@@ -24,7 +24,8 @@ use crate::truth::{day, differences, local_rows, local_tables};
 
 /// A bucket whose writes go wrong in every way, some of them after they were applied.
 fn faulty(prefix: &str) -> GcsDouble {
-    let options = GcsOptions { one_write_per_second: true, ..GcsOptions::default() };
+    let write_interval = Duration::from_secs(1).mul_f64(WAIT_SCALE);
+    let options = GcsOptions { write_interval, ..GcsOptions::default() };
     let double = GcsDouble::start_with(&["raw", "flat"], options);
     for (action, share, seed) in [
         (Action::DropAfter, 0.15, 1),
@@ -46,7 +47,8 @@ pub(crate) fn faulty_buckets() -> GcsDouble {
 }
 
 fn bucket(double: &GcsDouble) -> Bucket {
-    let access = GoogleAccess { storage_emulator: Some(double.url().into()), ..GoogleAccess::default() };
+    let wait_scale = WaitScale::new(WAIT_SCALE).unwrap();
+    let access = GoogleAccess { storage_emulator: Some(double.url().into()), wait_scale, ..GoogleAccess::default() };
     Bucket::open(&BucketLocation::Google("raw".into()), &access, &tokio::runtime::Handle::current()).unwrap()
 }
 

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::load_jobs::until;
 use crate::loading::Rig;
-use crate::program::simulator;
+use crate::program::{WAIT_SCALE, simulator};
 use crate::support::bigquery_double::{JobScript, LoadJob};
 
 const DAYS: [&str; 5] = ["2024-01-01", "2024-01-02", "2024-01-03", "2024-01-04", "2024-01-05"];
@@ -41,6 +41,7 @@ impl<'a> Run<'a> {
 
     async fn pipeline(&self) -> (Pipeline, Wish) {
         let (url, bigquery) = (self.simulator.url(), &self.rig.bigquery);
+        let scale = WAIT_SCALE.to_string();
         let environment = Environment::from_pairs([
             ("SAMSARA_API_URL", url.as_str()),
             ("SAMSARA_API_TOKEN", self.simulator.token()),
@@ -50,6 +51,7 @@ impl<'a> Run<'a> {
             ("GCS_BUCKET_NAME", "raw-b"),
             ("GCS_BUCKET_FLATTENED_NAME", "flat-b"),
             ("DWH_ID", "dwh"),
+            ("SAMSARA_ETL_WAIT_SCALE", &scale),
         ]);
         let folder = self.rig.program.folder();
         let mut config = Config::resolve(&environment, &Overrides::default(), folder, "samsara-data").unwrap();

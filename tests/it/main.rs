@@ -27,6 +27,7 @@ mod faults;
 mod first_loads;
 mod fixtures;
 mod foreign;
+mod formats;
 mod full_disk;
 mod fuzzing;
 mod history;

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use arrow::array::{ArrayRef, BinaryArray, RecordBatch};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use samsara_etl::config::{BucketLocation, GoogleAccess};
+use samsara_etl::config::{BucketLocation, GoogleAccess, WaitScale};
 use samsara_etl::store::{Bucket, ObjectRef, StoreError, TableWriter};
 
+use crate::program::WAIT_SCALE;
 use crate::support::faults::{Action, Fault};
 use crate::support::gcs::GcsDouble;
 
@@ -15,7 +16,8 @@ const KEY: &str = "raw/a/date=2024-01-01/run-00000.parquet";
 const MEGABYTES: u64 = 32;
 
 fn bucket(double: &GcsDouble) -> Bucket {
-    let access = GoogleAccess { storage_emulator: Some(double.url().into()), ..GoogleAccess::default() };
+    let wait_scale = WaitScale::new(WAIT_SCALE).unwrap();
+    let access = GoogleAccess { storage_emulator: Some(double.url().into()), wait_scale, ..GoogleAccess::default() };
     Bucket::open(&BucketLocation::Google("raw".into()), &access, &tokio::runtime::Handle::current()).unwrap()
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ::arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray};
 use chrono::Utc;
-use samsara_etl::config::{BucketLocation, GoogleAccess, LockConfig};
+use samsara_etl::config::{BucketLocation, GoogleAccess, LockConfig, WaitScale};
 use samsara_etl::load::{Batch, BigQuery, FlatObjects, LoadError, LocalWarehouse, Warehouse, load};
 use samsara_etl::state::{Fence, RunLock};
 use samsara_etl::store::layout::{Partition, RunId};
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::load_jobs::contract;
 use crate::loading::rows;
+use crate::program::WAIT_SCALE;
 use crate::support::bigquery_double::BigQueryDouble;
 use crate::support::bigquery_emulator::shared;
 use crate::support::gcs::GcsDouble;
@@ -168,6 +169,7 @@ async fn on_bigquery(storage: &str, bigquery: &str, project: &str) -> Rig {
         credentials: None,
         storage_emulator: Some(storage.into()),
         bigquery_emulator: Some(bigquery.into()),
+        wait_scale: WaitScale::new(WAIT_SCALE).unwrap(),
         ..GoogleAccess::default()
     };
     let location = BucketLocation::Google("conforming".into());

@@ -15,6 +15,7 @@ use std::{
     collections::HashMap,
     ops::Range,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use axum::{
@@ -41,15 +42,15 @@ const LARGEST_PAGE: usize = 1000;
 /// How a double departs from its defaults.
 #[derive(Clone, Copy, Debug)]
 pub struct GcsOptions {
-    /// Refuse with 429 a change of an object that was changed less than a second ago.
-    pub one_write_per_second: bool,
+    /// Refuse with 429 a change of an object that was changed less than this ago; the real one does within a second.
+    pub write_interval: Duration,
     /// Listings never give more entries at once than this.
     pub page_size: usize,
 }
 
 impl Default for GcsOptions {
     fn default() -> Self {
-        Self { one_write_per_second: false, page_size: LARGEST_PAGE }
+        Self { write_interval: Duration::ZERO, page_size: LARGEST_PAGE }
     }
 }
 
@@ -255,10 +256,7 @@ impl Shared {
     }
 
     fn allow_change(&self, store: &Store, call: &Call) -> Result<(), Refusal> {
-        if !self.options.one_write_per_second {
-            return Ok(());
-        }
-        store.allow_change(&call.bucket, &call.key)
+        store.allow_change(&call.bucket, &call.key, self.options.write_interval)
     }
 
     fn list(&self, store: &Store, call: &Call) -> Result<Response, Refusal> {

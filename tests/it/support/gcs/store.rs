@@ -168,11 +168,11 @@ impl Store {
         self.bucket(bucket)?.get(key).ok_or(Refusal::NoSuchKey)
     }
 
-    /// Refuses if the object was changed within the last second.
-    pub fn allow_change(&self, bucket: &str, key: &str) -> Result<(), Refusal> {
+    /// Refuses if the object was changed less than `interval` ago.
+    pub fn allow_change(&self, bucket: &str, key: &str, interval: Duration) -> Result<(), Refusal> {
         let place = (bucket.to_owned(), key.to_owned());
         match self.last_change.get(&place) {
-            Some(time) if time.elapsed() < Duration::from_secs(1) => Err(Refusal::SlowDown),
+            Some(time) if time.elapsed() < interval => Err(Refusal::SlowDown),
             _ => Ok(()),
         }
     }

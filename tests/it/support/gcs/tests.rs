@@ -250,8 +250,8 @@ async fn a_lost_answer_to_an_applied_create_looks_like_a_conflict() {
 }
 
 #[tokio::test]
-async fn a_second_write_within_a_second_is_refused() {
-    let options = GcsOptions { one_write_per_second: true, ..GcsOptions::default() };
+async fn a_second_write_within_the_interval_is_refused() {
+    let options = GcsOptions { write_interval: Duration::from_secs(1), ..GcsOptions::default() };
     let double = GcsDouble::start_with(&[BUCKET], options);
     let http = Client::new();
     let put = async |key: &str| {
