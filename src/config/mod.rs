@@ -1,7 +1,11 @@
 //! Configuration: flags over environment over `.env` over defaults, resolved once into one value.
 
+pub mod bounds;
+mod bucket;
+mod dotenv;
 pub mod env;
 mod secret;
+pub mod text;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -288,6 +292,7 @@ impl Config {
             flattened: bucket(env::GCS_BUCKET_FLATTENED_NAME, "flattened")?,
             google,
         };
+        bucket::check_apart(&storage, &warehouse)?;
         if matches!((&warehouse, &storage.flattened), (WarehouseConfig::BigQuery { .. }, BucketLocation::Folder(_))) {
             return Err(ConfigError::Value {
                 name: env::GCS_BUCKET_FLATTENED_NAME.name,
@@ -317,29 +322,6 @@ impl Config {
             lock: LockConfig::default(),
             checkpoint_pages: checkpoint_pages(environment)?,
         })
-    }
-}
-
-impl BucketLocation {
-    /// Reads a bucket name, `gs://name`, `file:///folder` or a path.
-    pub fn parse(text: &str, directory: &Path) -> Result<Self, String> {
-        if let Some(path) = text.strip_prefix("file://") {
-            return Ok(Self::Folder(PathBuf::from(path)));
-        }
-        let name = text.strip_prefix("gs://").unwrap_or(text).trim_end_matches('/');
-        if text.starts_with("gs://") || !(name.contains('/') || name.starts_with('.')) {
-            let fine = (3..=222).contains(&name.len())
-                && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b));
-            return if fine {
-                Ok(Self::Google(name.into()))
-            } else {
-                Err(format!(
-                    "`{text}` is no bucket name (3 to 222 lower-case letters, digits, `-`, `_`, `.`); \
-                     for a folder write ./{name} or file:///…"
-                ))
-            };
-        }
-        Ok(Self::Folder(directory.join(text)))
     }
 }
 
