@@ -2,6 +2,8 @@
 
 mod dates;
 mod selection;
+mod table_list;
+mod workbook;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,7 +16,8 @@ use crate::state::{Feed, PartitionState, SourceState, StateError, StateStore};
 use crate::store::layout::Partition;
 
 pub use dates::{DEFAULT_START, Dates, days, parse_date};
-pub use selection::{Selection, SelectionError, names_in_file};
+pub use selection::{Selection, SelectionError};
+pub use table_list::names_in_file;
 
 /// Feed cursors live 30 days; one that is nearly that old is not trusted.
 pub(crate) const CURSOR_DAYS: i64 = 29;
