@@ -2,6 +2,7 @@
 
 mod check;
 mod clean;
+mod color;
 mod demo;
 mod exit;
 mod options;
@@ -20,16 +21,17 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::catalog::Catalog;
 use crate::error::Error;
-use crate::pipeline::THREAD_STACK_BYTES;
+use crate::pipeline::{THREAD_STACK_BYTES, threads};
 use crate::report::logs::LogFile;
 
+use color::Color;
 pub use exit::Exit;
 
 /// All of a fleet's Samsara telematics data in BigQuery (or in local Parquet).
@@ -42,6 +44,9 @@ struct Cli {
     /// Say more: -v what is done, -vv every page
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
+    /// Colours on stderr; auto: on a terminal, unless NO_COLOR is set
+    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN")]
+    color: Color,
     #[command(subcommand)]
     command: Command,
 }
@@ -95,19 +100,18 @@ pub fn main() -> ExitCode {
 }
 
 fn run() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let parsed = Color::of_arguments(std::env::args_os()).command(Cli::command()).try_get_matches();
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Success.into() };
         }
     };
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(THREAD_STACK_BYTES).build();
-    let result = match (std::env::current_dir(), runtime) {
+    let result = match (std::env::current_dir(), threads::start("io")) {
         (Ok(directory), Ok(runtime)) => {
             let keeps_log = matches!(&cli.command, Command::Run(run) if !run.dry_run);
-            let log = start_log(cli.verbose, keeps_log.then_some(directory.as_path()));
+            let log = start_log(cli.verbose, cli.color, keeps_log.then_some(directory.as_path()));
             let context = Context { directory, sql_dir: cli.sql_dir, log };
             let result = runtime.block_on(dispatch(cli.command, &context));
             // Nobody waits for what is left in the background.
@@ -115,7 +119,7 @@ fn run() -> ExitCode {
             result
         }
         (Err(source), _) => Err(Error::System { what: "cannot tell the working directory".into(), source }),
-        (_, Err(source)) => Err(Error::System { what: "cannot start threads".into(), source }),
+        (_, Err(error)) => Err(error),
     };
     match result {
         Ok(exit) => exit.into(),
@@ -156,14 +160,18 @@ fn complain(error: &Error) -> Exit {
 const LOGGED: &str = "samsara_etl=info,object_store::client::retry=info";
 
 /// Begins to log: to stderr for people, and for runs as JSON lines to a file below `directory`.
-fn start_log(verbose: u8, directory: Option<&Path>) -> Option<LogFile> {
+fn start_log(verbose: u8, color: Color, directory: Option<&Path>) -> Option<LogFile> {
     let level = match verbose {
         0 => "samsara_etl=warn",
         1 => LOGGED,
         _ => "samsara_etl=debug,object_store::client::retry=info",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let console = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).with_filter(filter);
+    let console = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(color.is_wanted())
+        .with_target(false)
+        .with_filter(filter);
     let file = directory.map(|directory| LogFile::create(directory, chrono::Utc::now()));
     let (log, lines) = match file {
         None => (None, None),
@@ -183,7 +191,7 @@ fn start_log(verbose: u8, directory: Option<&Path>) -> Option<LogFile> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use super::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -59,7 +59,7 @@ impl Run {
         };
         config.lock.wait = self.wait;
         if self.dry_run {
-            let pipeline = Pipeline::new(config, catalog)?;
+            let pipeline = Pipeline::looking(config, catalog)?;
             super::output::print(format_args!("{}\n", pipeline.plan(wish).await?))?;
             return Ok(Exit::Success);
         }

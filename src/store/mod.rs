@@ -18,6 +18,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use object_store::client::SpawnedReqwestConnector;
 use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
 use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
     BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig,
@@ -156,6 +157,18 @@ impl Bucket {
             BucketLocation::Google(name) => Self::open_google(name, access, io),
             BucketLocation::Folder(folder) => Self::open_folder(folder),
         }
+    }
+
+    /// Opens a bucket to read it: a folder that is not there is an empty one, and is not made.
+    pub fn look(location: &BucketLocation, access: &GoogleAccess, io: &Handle) -> Result<Self, StoreError> {
+        let BucketLocation::Folder(folder) = location else { return Self::open(location, access, io) };
+        let wrong = |reason: String| StoreError::Open { url: folder.display().to_string(), reason };
+        if folder.try_exists().map_err(|error| wrong(error.to_string()))? {
+            return Self::open(location, access, io);
+        }
+        let folder = std::path::absolute(folder).map_err(|error| wrong(error.to_string()))?;
+        let url = Url::from_directory_path(&folder).map_err(|()| wrong("not an absolute path".into()))?;
+        Ok(Self { store: Arc::new(InMemory::new()), url, folder: Some(folder) })
     }
 
     fn open_google(name: &str, access: &GoogleAccess, io: &Handle) -> Result<Self, StoreError> {
@@ -359,7 +372,7 @@ impl Bucket {
     /// Files that interrupted writes left beside their objects in a folder (`<object>#1`). They are no objects: no
     /// listing shows them. Cloud Storage keeps the parts of unfinished uploads out of sight by itself.
     pub async fn leftovers(&self) -> Result<Vec<Listed>, StoreError> {
-        let Some(folder) = self.folder.clone() else { return Ok(Vec::new()) };
+        let Some(folder) = self.folder.clone().filter(|folder| folder.is_dir()) else { return Ok(Vec::new()) };
         let found = tokio::task::spawn_blocking(move || {
             let mut found = Vec::new();
             leftovers_below(&folder, "", &mut found).map(|()| found)
@@ -445,6 +458,20 @@ mod tests {
             expected = winners.into_iter().next();
         }
         assert_eq!(bucket.read("state/a.json").await.unwrap().unwrap().1, expected.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_is_only_looked_at_is_not_made() {
+        let place = tempfile::tempdir().unwrap();
+        let location = BucketLocation::Folder(place.path().join("not/there"));
+        let look = || Bucket::look(&location, &GoogleAccess::default(), &Handle::current()).unwrap();
+        assert!(look().read("state/none.json").await.unwrap().is_none());
+        assert!(look().list("").await.unwrap().is_empty() && look().leftovers().await.unwrap().is_empty());
+        assert!(!place.path().join("not").exists());
+        // Once it is there, it is read.
+        let made = Bucket::open(&location, &GoogleAccess::default(), &Handle::current()).unwrap();
+        made.write("a", Bytes::from_static(b"b")).await.unwrap();
+        assert_eq!((look().list("").await.unwrap().len(), look().url()), (1, made.url()));
     }
 
     #[tokio::test]
