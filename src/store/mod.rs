@@ -3,7 +3,7 @@
 //! Objects are written once under their final name and never copied or renamed (object_store 0.13 has the two
 //! GCS copy modes the wrong way round). What changes is changed by compare-and-swap only, see [`Bucket::swap`].
 
-mod folder;
+pub(crate) mod folder;
 pub mod layout;
 mod parquet;
 
@@ -251,6 +251,9 @@ impl Bucket {
 
     /// Writes an object, whatever was there.
     pub async fn write(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
+        if self.folder.is_some() && layout::is_private(key) {
+            return self.in_folder(key, move |path, root| folder::replace(path, root, &bytes, true)).await;
+        }
         self.store
             .put(&Path::from(key), bytes.into())
             .await
@@ -308,6 +311,7 @@ impl Bucket {
                 std::fs::create_dir_all(parent)?;
             }
             let file = File::create(&path)?;
+            folder::keep_private(&file)?;
             file.lock()?;
             Ok(file)
         })
@@ -323,7 +327,8 @@ impl Bucket {
         if found.as_ref() != expected {
             return Err(StoreError::Conflict { uri: self.uri(key) });
         }
-        self.in_folder(key, move |path, root| folder::replace(path, root, &bytes)).await?;
+        let is_private = layout::is_private(key);
+        self.in_folder(key, move |path, root| folder::replace(path, root, &bytes, is_private)).await?;
         let written = self.store.head(&Path::from(key)).await;
         drop(guard);
         let meta = written.map_err(|error| self.failed("read", key, error))?;
@@ -458,6 +463,33 @@ mod tests {
             expected = winners.into_iter().next();
         }
         assert_eq!(bucket.read("state/a.json").await.unwrap().unwrap().1, expected.unwrap());
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn state_lock_and_logs_are_private_and_data_is_as_the_umask_says() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let bucket = bucket(folder.path());
+        let bytes = || Bytes::from_static(b"x");
+        let version = bucket.swap("state/a.json", None, bytes()).await.unwrap();
+        bucket.swap("state/a.json", Some(&version), bytes()).await.unwrap();
+        bucket.swap("lock.json", None, bytes()).await.unwrap();
+        bucket.swap("t/_table.json", None, bytes()).await.unwrap();
+        bucket.write("logs/2024_01_01/a.jsonl", bytes()).await.unwrap();
+        bucket.write("raw/a/b.parquet", bytes()).await.unwrap();
+        let mode = |path: &str| std::fs::metadata(folder.path().join(path)).unwrap().permissions().mode() & 0o777;
+        for path in ["state/a.json", "lock.json", ".lock", "logs/2024_01_01/a.jsonl"] {
+            assert_eq!(mode(path), 0o600, "{path}");
+        }
+        for path in ["state", "logs", "logs/2024_01_01"] {
+            assert_eq!(mode(path), 0o700, "{path}");
+        }
+        // What the umask makes of new files and folders.
+        std::fs::write(folder.path().join("new"), "").unwrap();
+        std::fs::create_dir(folder.path().join("folder")).unwrap();
+        assert_eq!((mode("raw/a/b.parquet"), mode("t/_table.json")), (mode("new"), mode("new")));
+        assert_eq!((mode("raw"), mode("t")), (mode("folder"), mode("folder")));
     }
 
     #[tokio::test]
