@@ -120,6 +120,9 @@ pub(super) async fn run_once(config: Config, catalog: Catalog, wish: Wish) -> Re
     let signals = Signals::listen();
     let pipeline = Pipeline::new(config, catalog)?;
     let plan = pipeline.plan(wish).await?;
+    if let Some(notice) = plan.first_run_notice() {
+        eprintln!("note: {notice}");
+    }
     let result = pipeline.run(plan, vec![Arc::new(LogEvents)], signals.shutdown.clone()).await;
     let report = match (result, signals.exit()) {
         // Told to stop while it waited for the lock: nothing was begun.
