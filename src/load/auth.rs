@@ -16,7 +16,7 @@ use gcp_bigquery_client::yup_oauth2::{
 };
 use serde::Deserialize;
 
-use crate::config::GoogleAccess;
+use crate::config::{GoogleAccess, way_out};
 
 const SCOPES: &[&str] = &["https://www.googleapis.com/auth/bigquery"];
 
@@ -90,7 +90,7 @@ async fn from_file(path: &Path) -> Result<Tokens, String> {
             AuthorizedUserAuthenticator::builder(secret).build().await
         }
         other => {
-            return Err(wrong(&format!("`{other}` is not supported: use a service-account key or a user's login")));
+            return Err(wrong(&format!("`{other}` is not supported; {}", way_out(other))));
         }
     };
     let authenticator = authenticator.map_err(|error| wrong(&error.to_string()))?;
@@ -295,7 +295,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for (text, part) in [
             ("no json, secret", "not a JSON file of Google credentials"),
-            (r#"{"type":"external_account","x":"secret"}"#, "`external_account` is not supported"),
+            (r#"{"type":"external_account","x":"secret"}"#, "`external_account` is not supported; workload identity"),
             (r#"{"type":"service_account","private_key":"secret"}"#, "not a whole service-account key"),
         ] {
             let path = folder.path().join("key.json");
