@@ -39,7 +39,8 @@ impl BucketLocation {
             // `my-bucket/` is how some tools write a bucket.
             return match !name.is_empty() && !name.contains(['/', '\\']) && !name.starts_with('.') {
                 true => google(name, text),
-                false => Ok(Self::Folder(directory.join(text))),
+                // Without `.` within.
+                false => Ok(Self::Folder(directory.join(text).components().collect())),
             };
         }
         google(text, text)
@@ -140,10 +141,10 @@ mod tests {
             ("my-raw/", google("my-raw")),
             ("gs://my_raw.example", google("my_raw.example")),
             ("GS://my-raw/", google("my-raw")),
-            ("./raw", folder("/work/./raw")),
+            ("./raw", folder("/work/raw")),
             ("data/raw", folder("/work/data/raw")),
             ("/data/raw", folder("/data/raw")),
-            (".", folder("/work/.")),
+            (".", folder("/work")),
             ("file:///data/my%20raw", folder("/data/my raw")),
             ("file:///data/my raw", folder("/data/my raw")),
             ("file://localhost/data", folder("/data")),

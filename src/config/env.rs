@@ -1,6 +1,7 @@
 //! Environment variables: each is named and documented once, here.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -79,18 +80,10 @@ impl Environment {
     /// # Errors
     /// [`ConfigError::DotEnv`] if `.env` cannot be read, [`ConfigError::Value`] if a variable of ours is not text.
     pub fn read(directory: &Path) -> Result<Self, ConfigError> {
-        let mut environment = Self::default();
-        for (name, value) in std::env::vars_os() {
-            // Other programs may keep what is no text in their variables: that is no business of ours.
-            let Ok(name) = name.into_string() else { continue };
-            match value.into_string() {
-                Ok(value) => drop(environment.process.insert(name, value)),
-                Err(_) => {
-                    if let Some(name) = names().find(|known| **known == name) {
-                        return Err(ConfigError::Value { name, reason: "its value is not UTF-8 text".into() });
-                    }
-                }
-            }
+        let mut environment = Self::of_process();
+        let is_text = |name: &&str| std::env::var_os(name).is_none_or(|value| value.to_str().is_some());
+        if let Some(name) = names().find(|name| !is_text(name)) {
+            return Err(ConfigError::Value { name, reason: "its value is not UTF-8 text".into() });
         }
         let mut lines = environment.add_file(directory)?;
         lines.extend(environment.near_misses(environment.process.keys(), "the environment"));
@@ -98,6 +91,13 @@ impl Environment {
             tracing::warn!("{line}");
         }
         Ok(environment)
+    }
+
+    /// The process environment alone.
+    pub fn of_process() -> Self {
+        // Other programs may keep what is no text in their variables: that is no business of ours.
+        let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+        Self { process: std::env::vars_os().filter_map(text).collect(), file: HashMap::new() }
     }
 
     /// Fixed values, for tests and library users.
@@ -109,12 +109,12 @@ impl Environment {
     /// The value of a variable; an empty one counts as unset. The environment wins over `.env` under each of its
     /// names.
     pub fn get(&self, variable: Variable) -> Option<&str> {
-        let names = || std::iter::once(variable.name).chain(variable.aliases.iter().copied());
-        [&self.process, &self.file]
-            .into_iter()
-            .flat_map(|values| names().filter_map(|name| values.get(name)))
-            .map(|value| value.trim())
-            .find(|value| !value.is_empty())
+        value_in(&self.process, variable).or_else(|| value_in(&self.file, variable))
+    }
+
+    /// Whether the value of a variable comes from `.env`; none if it is unset.
+    pub fn is_of_file(&self, variable: Variable) -> Option<bool> {
+        self.get(variable).map(|_| value_in(&self.process, variable).is_none())
     }
 
     /// Adds what `.env` says; gives warnings.
@@ -153,6 +153,11 @@ impl Environment {
         let tell = |(name, near)| format!("{place}: `{name}` is not read; did you mean `{near}`?");
         found.into_iter().map(tell).collect()
     }
+}
+
+fn value_in(values: &HashMap<String, String>, variable: Variable) -> Option<&str> {
+    let mut names = std::iter::once(variable.name).chain(variable.aliases.iter().copied());
+    names.find_map(|name| values.get(name).map(|value| value.trim()).filter(|value| !value.is_empty()))
 }
 
 fn is_name_of(variable: &Variable, name: &str) -> bool {
@@ -232,18 +237,21 @@ mod tests {
     #[test]
     fn the_environment_wins_over_the_file_under_each_name_and_empty_is_unset() {
         let get = |process: &[(&str, &str)], file: &str| {
-            read(process, file.as_bytes()).0.get(GCS_BUCKET_NAME).map(str::to_string)
+            let environment = read(process, file.as_bytes()).0;
+            let value = environment.get(GCS_BUCKET_NAME).map(str::to_string);
+            (value.clone(), environment.is_of_file(GCS_BUCKET_NAME))
         };
         let (new, old) = ("GCS_BUCKET_NAME", "GCS_RAW_BUCKET_NAME");
         for (process, file, expected) in [
-            (&[(old, "env")][..], "GCS_BUCKET_NAME=file", Some("env")),
-            (&[(new, "env")], "GCS_RAW_BUCKET_NAME=file", Some("env")),
-            (&[(new, "new"), (old, "old")], "GCS_BUCKET_NAME=file", Some("new")),
-            (&[(new, ""), (old, " ")], "GCS_BUCKET_NAME=\nGCS_RAW_BUCKET_NAME=file", Some("file")),
+            (&[(old, "env")][..], "GCS_BUCKET_NAME=file", Some(("env", false))),
+            (&[(new, "env")], "GCS_RAW_BUCKET_NAME=file", Some(("env", false))),
+            (&[(new, "new"), (old, "old")], "GCS_BUCKET_NAME=file", Some(("new", false))),
+            (&[(new, ""), (old, " ")], "GCS_BUCKET_NAME=\nGCS_RAW_BUCKET_NAME=file", Some(("file", true))),
             (&[(new, "")], "GCS_BUCKET_NAME=''", None),
-            (&[("X", "of-env")], "GCS_BUCKET_NAME=raw-${X}", Some("raw-of-env")),
+            (&[("X", "of-env")], "GCS_BUCKET_NAME=raw-${X}", Some(("raw-of-env", true))),
         ] {
-            assert_eq!(get(process, file).as_deref(), expected, "{process:?} {file}");
+            let expected = (expected.map(|(value, _)| value.to_string()), expected.map(|(_, is_of_file)| is_of_file));
+            assert_eq!(get(process, file), expected, "{process:?} {file}");
         }
     }
 

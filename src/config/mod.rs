@@ -4,6 +4,7 @@ pub mod bounds;
 mod bucket;
 mod dotenv;
 pub mod env;
+mod other_credentials;
 mod secret;
 pub mod text;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 use url::Url;
 
 pub use env::Environment;
+pub use other_credentials::way_out;
 pub use secret::Secret;
 
 /// Folder of the embedded default: local buckets and a local warehouse.
@@ -293,6 +295,7 @@ impl Config {
             google,
         };
         bucket::check_apart(&storage, &warehouse)?;
+        warn_of_open_key(&storage, [Some(&warehouse), staging.as_ref()]);
         if matches!((&warehouse, &storage.flattened), (WarehouseConfig::BigQuery { .. }, BucketLocation::Folder(_))) {
             return Err(ConfigError::Value {
                 name: env::GCS_BUCKET_FLATTENED_NAME.name,
@@ -401,6 +404,20 @@ fn google_access(environment: &Environment, directory: &Path) -> Result<GoogleAc
         storage_emulator: emulator(env::STORAGE_EMULATOR_HOST),
         bigquery_emulator: emulator(env::BIGQUERY_EMULATOR_HOST),
     })
+}
+
+/// Warns if others of this machine may read or write the key that is going to be used.
+fn warn_of_open_key(storage: &StorageConfig, warehouses: [Option<&WarehouseConfig>; 2]) {
+    let google = &storage.google;
+    let is_google = |bucket: &BucketLocation| matches!(bucket, BucketLocation::Google(_));
+    let for_storage = google.storage_emulator.is_none() && (is_google(&storage.raw) || is_google(&storage.flattened));
+    let is_bigquery = |it: &&WarehouseConfig| matches!(it, WarehouseConfig::BigQuery { .. });
+    let for_bigquery = google.bigquery_emulator.is_none() && warehouses.iter().flatten().any(is_bigquery);
+    if let Some(path) = google.credentials.as_deref().filter(|_| for_storage || for_bigquery)
+        && let Some(warning) = env::open_to_others(path, true)
+    {
+        tracing::warn!("{warning}");
+    }
 }
 
 /// Projects have letters, digits and `-`; old ones a domain before a `:`.

@@ -96,7 +96,8 @@ impl Replay {
             return Ok(chain.clone());
         }
         let mut files: Vec<PathBuf> = entries(&folder).await?;
-        files.retain(|file| file.extension().is_some_and(|extension| extension == "json"));
+        // A pipe would be waited for.
+        files.retain(|file| file.extension().is_some_and(|extension| extension == "json") && file.is_file());
         let mut chain = Vec::with_capacity(files.len());
         for file in files {
             let body = tokio::fs::read(&file).await?;
