@@ -96,12 +96,15 @@ impl Replay {
             return Ok(chain.clone());
         }
         let mut files: Vec<PathBuf> = entries(&folder).await?;
-        files.retain(|file| file.extension().is_some_and(|extension| extension == "json"));
+        // A pipe would be waited for.
+        files.retain(|file| file.extension().is_some_and(|extension| extension == "json") && file.is_file());
         let mut chain = Vec::with_capacity(files.len());
         for file in files {
             let body = tokio::fs::read(&file).await?;
-            // A recorded body may be anything; one that is no page simply has no cursor.
-            let head: Option<PageHead> = serde_json::from_slice(&body).ok();
+            // A recorded body may be anything; one that is no page simply has no cursor. An editor may have put a mark
+            // before it.
+            let json = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&body);
+            let head: Option<PageHead> = serde_json::from_slice(json).ok();
             let end_cursor = head.and_then(|head| head.pagination?.end_cursor).filter(|cursor| !cursor.is_empty());
             chain.push(Recorded { file, end_cursor });
         }
@@ -128,7 +131,8 @@ async fn matching(base: &Path, query: &Query) -> std::io::Result<Vec<PathBuf>> {
     Ok(folders.into_iter().map(|(_, folder)| folder).collect())
 }
 
-/// What is in a folder, by name; nothing when there is no such folder.
+/// What is in a folder, by name, without hidden files (macOS puts `._0001.json` beside `0001.json` on disks of other
+/// kinds); nothing when there is no such folder.
 async fn entries(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     let mut entries = match tokio::fs::read_dir(folder).await {
@@ -139,7 +143,9 @@ async fn entries(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
         Err(error) => return Err(error),
     };
     while let Some(entry) = entries.next_entry().await? {
-        paths.push(entry.path());
+        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+            paths.push(entry.path());
+        }
     }
     paths.sort();
     Ok(paths)
@@ -177,6 +183,20 @@ mod tests {
         assert!(polled.starts_with(b"{\"data\":[]"));
         assert!(get(&replay, "/tags", "after=q").await.is_some_and(|page| page.is_err()));
         assert_eq!(get(&replay, "/fleet/vehicles", "").await, None);
+    }
+
+    #[tokio::test]
+    async fn hidden_files_and_byte_order_marks_do_not_break_a_chain() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let first = "\u{feff}{\"data\":[],\"pagination\":{\"endCursor\":\"a\",\"hasNextPage\":true}}";
+        write(dir.path(), "tags/0001.json", first);
+        write(dir.path(), "tags/0002.json", "{}");
+        for hidden in ["tags/._0001.json", "tags/.DS_Store", "tags/._x=y/0001.json"] {
+            write(dir.path(), hidden, "Mac OS X");
+        }
+        let replay = Replay::new(dir.path().to_owned());
+        assert_eq!(get(&replay, "/tags", "x=y").await, Some(Ok(first.into())));
+        assert_eq!(get(&replay, "/tags", "after=a").await, Some(Ok("{}".into())));
     }
 
     #[tokio::test]

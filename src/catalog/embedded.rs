@@ -6,6 +6,8 @@ use std::path::Path;
 use include_dir::{Dir, include_dir};
 
 use super::CatalogError;
+use crate::config::bounds::CATALOG_FILE_BYTES;
+use crate::config::text::read_text;
 
 static SQL: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/sql");
 
@@ -14,6 +16,7 @@ pub(super) fn files() -> Vec<(String, String)> {
     let families = SQL.dirs();
     let mut files: Vec<_> = families
         .flat_map(|family| family.files())
+        .filter(|file| name_of(file.path()).is_some_and(is_visible))
         .filter_map(|file| Some((file.path().to_str()?.replace('\\', "/"), file.contents_utf8()?.to_string())))
         .collect();
     files.sort();
@@ -22,10 +25,9 @@ pub(super) fn files() -> Vec<(String, String)> {
 
 /// The same from a folder on disk.
 pub(super) fn read_folder(directory: &Path) -> Result<Vec<(String, String)>, CatalogError> {
-    let unreadable = |path: &Path, error: std::io::Error| CatalogError::Unreadable {
-        path: path.to_path_buf(),
-        reason: error.to_string(),
-    };
+    fn unreadable(path: &Path, error: impl std::fmt::Display) -> CatalogError {
+        CatalogError::Unreadable { path: path.to_path_buf(), reason: error.to_string() }
+    }
     let mut files = Vec::new();
     for family in fs::read_dir(directory).map_err(|error| unreadable(directory, error))? {
         let family = family.map_err(|error| unreadable(directory, error))?.path();
@@ -35,8 +37,8 @@ pub(super) fn read_folder(directory: &Path) -> Result<Vec<(String, String)>, Cat
         for file in fs::read_dir(&family).map_err(|error| unreadable(&family, error))? {
             let file = file.map_err(|error| unreadable(&family, error))?.path();
             let (Some(folder), Some(name)) = (name_of(&family), name_of(&file)) else { continue };
-            if name == "sources.toml" || name.ends_with(".sql") {
-                let text = fs::read_to_string(&file).map_err(|error| unreadable(&file, error))?;
+            if is_visible(folder) && is_visible(name) && (name == "sources.toml" || name.ends_with(".sql")) {
+                let text = read_text(&file, CATALOG_FILE_BYTES).map_err(|error| unreadable(&file, error))?;
                 files.push((format!("{folder}/{name}"), text));
             }
         }
@@ -45,6 +47,52 @@ pub(super) fn read_folder(directory: &Path) -> Result<Vec<(String, String)>, Cat
     Ok(files)
 }
 
+/// macOS puts `._x.sql` beside `x.sql` on disks of other kinds, and editors have hidden files of their own.
+fn is_visible(name: &str) -> bool {
+    !name.starts_with('.')
+}
+
 fn name_of(path: &Path) -> Option<&str> {
     path.file_name()?.to_str()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Catalog;
+
+    const SOURCE: &str = "[a]\ndescription = \"d\"\nkind = \"snapshot\"\nendpoint = \"/a\"\nrate_limit = \"5/s\"\nschema = \"id VARCHAR\"\n";
+    const MODEL: &str = "/*---\ndescription = \"Größe\"\n---*/\nSELECT id FROM raw.a\n";
+
+    #[test]
+    fn a_folder_is_read_in_the_encodings_that_editors_write_and_without_hidden_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |path: &str, bytes: &[u8]| {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        };
+        let wide = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>();
+        write("f/sources.toml", &[b"\xef\xbb\xbf", SOURCE.as_bytes()].concat());
+        write("f/utf8.sql", &[b"\xef\xbb\xbf", MODEL.as_bytes()].concat());
+        write("f/utf16.sql", &wide(&format!("\u{feff}{MODEL}")));
+        write("f/latin.sql", &MODEL.chars().map(|c| c as u8).collect::<Vec<_>>());
+        // AppleDouble files hold binary data, and stand beside folders too.
+        for hidden in ["f/._utf8.sql", "f/.DS_Store", "f/._sources.toml", "._f", ".DS_Store", ".git/x.sql"] {
+            write(hidden, b"\0\x05\x16\x07\0\x02\0\0Mac OS X");
+        }
+        let catalog = Catalog::open(Some(folder.path())).unwrap();
+        let models: Vec<_> = catalog.models().map(|it| (&it.name[..], &it.front_matter.description[..])).collect();
+        assert_eq!(models, ["latin", "utf16", "utf8"].map(|name| (name, "Größe")));
+
+        let refused = || Catalog::open(Some(folder.path())).unwrap_err().to_string();
+        let pipe = folder.path().join("f/pipe.sql");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        assert!(refused().ends_with("f/pipe.sql: it is a named pipe, not a file"), "{}", refused());
+        fs::remove_file(&pipe).unwrap();
+        write("f/binary.sql", b"a\0b");
+        assert!(refused().ends_with("f/binary.sql: it is not text: it holds NUL bytes"), "{}", refused());
+        write("f/binary.sql", &vec![b' '; CATALOG_FILE_BYTES as usize + 1]);
+        assert!(refused().contains("f/binary.sql: it has more than 4096 KiB"), "{}", refused());
+    }
 }

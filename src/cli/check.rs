@@ -1,24 +1,32 @@
 //! `check`: looks at everything that a run needs, and changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
-use chrono::{Days, NaiveTime, TimeDelta, Utc};
+use chrono::{Days, NaiveDate, NaiveTime, TimeDelta, Utc};
 use clap::Args;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, stream};
 use object_store::ObjectStoreExt;
+use tokio::time::Instant;
 
 use super::options::{WishOptions, WorkOptions};
 use super::{Context, Exit};
 use crate::catalog::{Catalog, Source, SourceKind};
-use crate::config::{BucketLocation, Config};
+use crate::config::{BucketLocation, Config, StorageConfig, WarehouseConfig, env};
 use crate::error::Error;
 use crate::events::Observers;
 use crate::load::{self, Finding};
 use crate::pipeline::Pipeline;
+use crate::plan::Selection;
 use crate::redact;
-use crate::samsara::{Client, Request, SamsaraError, Window};
-use crate::state::Fence;
-use crate::store::layout::{Partition, RunId};
+use crate::samsara::{Cause, Client, Request, SamsaraError, Window};
+use crate::state::SourceState;
+use crate::store::layout::{Partition, RunId, state_object};
 use crate::store::{Bucket, StoreError};
 use crate::transform::bind_all;
 
@@ -35,30 +43,56 @@ pub(super) struct Check {
     /// Compare the state with the warehouse, per table and day
     #[arg(long)]
     warehouse: bool,
+    /// Wait this long in all for answers; with --warehouse, for the rows of each table
+    #[arg(long, value_name = "SECONDS", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: u64,
 }
 
 impl Check {
     pub(super) async fn execute(self, context: &Context) -> Result<Exit, Error> {
         let catalog = context.catalog()?;
         let selection = self.wish.wish(&catalog, &context.directory)?.selection;
-        let config = self.work.config(context)?;
+        let mut config = self.work.config(context)?;
+        // Who asks wants an answer now, and a second try tells a passing fault from one that stays.
+        config.samsara.retry.attempts = 2;
+        let limit = Limit::new(Duration::from_secs(self.timeout));
         let mut findings = Findings::default();
         findings.say(emulators(&config))?;
         if self.warehouse {
-            findings.say(load::examine(&config.warehouse, &config.storage).await)?;
-            if findings.bad == 0 {
-                compare(config, catalog, &selection.models, &mut findings).await?;
-            }
+            compare(config, catalog, &selection.models, limit, &mut findings).await?;
         } else {
-            let sources: Vec<&Source> = selection.sources.iter().filter_map(|name| catalog.source(name)).collect();
-            api(&config, &catalog, &sources, &mut findings).await?;
-            for (name, location) in [("raw", &config.storage.raw), ("flattened", &config.storage.flattened)] {
-                findings.say([bucket(name, location, &config).await])?;
-            }
-            findings.say(load::examine(&config.warehouse, &config.storage).await)?;
+            everything(&config, &catalog, &selection, limit, &mut findings).await?;
         }
         Ok(if findings.bad == 0 { Exit::Success } else { Exit::Failure })
     }
+}
+
+/// Looks at everything at the same time, and tells it in one order.
+async fn everything(
+    config: &Config,
+    catalog: &Catalog,
+    selection: &Selection,
+    limit: Limit,
+    findings: &mut Findings,
+) -> Result<(), Error> {
+    let sources: Vec<&Source> = selection.sources.iter().filter_map(|name| catalog.source(name)).collect();
+    let storage = &config.storage;
+    let mut parts: Vec<BoxFuture<'_, Vec<Finding>>> = vec![
+        models(config, catalog, selection).boxed(),
+        api(config, catalog, &sources, limit).boxed(),
+        limit.within("raw bucket", bucket("raw", &storage.raw, config, &sources)).boxed(),
+        limit.within("flattened bucket", bucket("flattened", &storage.flattened, config, &[])).boxed(),
+        limit.within("warehouse", warehouse(&config.warehouse, &storage.flattened, config)).boxed(),
+    ];
+    if let Some(staging) = &config.staging {
+        parts.push(limit.within("raw tables", warehouse(staging, &storage.raw, config)).boxed());
+    }
+    let all = parts.len();
+    let mut parts = stream::iter(parts).buffered(all);
+    while let Some(part) = parts.next().await {
+        findings.say(part)?;
+    }
+    Ok(())
 }
 
 /// Prints findings as they come, and counts the bad ones.
@@ -82,6 +116,27 @@ impl Findings {
     }
 }
 
+/// Until when answers are waited for.
+#[derive(Debug, Clone, Copy)]
+struct Limit {
+    end: Instant,
+    whole: Duration,
+}
+
+impl Limit {
+    fn new(whole: Duration) -> Self {
+        Self { end: Instant::now() + whole, whole }
+    }
+
+    /// What is found, or that nothing was in time.
+    async fn within(self, what: &str, find: impl Future<Output = Vec<Finding>>) -> Vec<Finding> {
+        let late = |_| vec![Finding::bad(what, format!("no answer within {} s; {REACH}", self.whole.as_secs()))];
+        tokio::time::timeout_at(self.end, find).await.unwrap_or_else(late)
+    }
+}
+
+const REACH: &str = "is the host within reach (proxy, firewall, DNS)?";
+
 fn emulators(config: &Config) -> Vec<Finding> {
     let google = &config.storage.google;
     let named = [("Cloud Storage", &google.storage_emulator), ("BigQuery", &google.bigquery_emulator)];
@@ -94,60 +149,129 @@ fn emulators(config: &Config) -> Vec<Finding> {
         .collect()
 }
 
-/// Token, region, and one request to each endpoint.
-async fn api(config: &Config, catalog: &Catalog, sources: &[&Source], findings: &mut Findings) -> Result<(), Error> {
-    let client = match Client::connect(&config.samsara, std::sync::Arc::new(Observers::default())).await {
-        Ok(client) => client,
-        Err(error) => return findings.say([refusal("token", &error)]),
-    };
-    findings.say([Finding::note("region", client.base().to_string())])?;
-    let mut asked = BTreeSet::new();
-    let mut parents = BTreeMap::new();
-    for source in sources {
-        // Statistics share an endpoint and its scope.
-        if !asked.insert((source.endpoint.clone(), source.scope.clone())) {
-            continue;
+/// Whether the selected models can be derived.
+async fn models(config: &Config, catalog: &Catalog, selection: &Selection) -> Vec<Finding> {
+    let (mut findings, mut hashed) = (Vec::new(), BTreeSet::new());
+    for model in selection.models.iter().filter_map(|name| catalog.model(name)) {
+        match bind_all(catalog, model).await {
+            Err(error) => findings.push(Finding::bad(&model.name, error.to_string())),
+            Ok(contracts) if contracts.iter().any(|contract| !contract.hashed.is_empty()) => {
+                hashed.insert(model.name.as_str());
+            }
+            Ok(_) => {}
         }
-        let finding = match ask(&client, catalog, source, &mut parents).await {
-            Ok(text) => Finding::good(&source.endpoint, text),
-            Err(SamsaraError::NotFound { endpoint, .. }) => {
+    }
+    if !hashed.is_empty() && config.hash_salt.is_none() {
+        let models = hashed.into_iter().collect::<Vec<_>>().join(", ");
+        findings.push(Finding::bad(env::SAMSARA_ETL_HASH_SALT.name, format!("not set, and {models} hash columns")));
+    }
+    findings
+}
+
+/// Tables whose rows are counted at a time.
+const COUNTED_AT_A_TIME: usize = 8;
+/// Endpoints that are asked at a time.
+const ASKED_AT_A_TIME: usize = 16;
+
+/// Token, region, and one request to each endpoint.
+async fn api(config: &Config, catalog: &Catalog, sources: &[&Source], limit: Limit) -> Vec<Finding> {
+    let connect = async {
+        match Client::connect(&config.samsara, std::sync::Arc::new(Observers::default())).await {
+            Ok(client) => Ok(client),
+            Err(error) => Err(vec![refusal("token", &error)]),
+        }
+    };
+    let client = match tokio::time::timeout_at(limit.end, connect).await {
+        Ok(Ok(client)) => client,
+        Ok(Err(findings)) => return findings,
+        Err(_) => return limit.within("region", std::future::pending()).await,
+    };
+    let mut findings = vec![Finding::note("region", client.base().to_string())];
+    // The lists whose ids others ask for, each once.
+    let lists: BTreeSet<(&str, &str)> =
+        sources.iter().filter_map(|it| it.parent.as_ref()).map(|it| (it.source.as_str(), it.field.as_str())).collect();
+    let ids = lists.into_iter().map(|(list, field)| {
+        let client = &client;
+        async move {
+            let id = match catalog.source(list) {
+                Some(source) => tokio::time::timeout_at(limit.end, first_id(client, source, field)).await,
+                None => Ok(Ok(None)),
+            };
+            (list, id.ok().and_then(Result::ok))
+        }
+    });
+    let ids: Vec<_> = ids.collect();
+    let ids: BTreeMap<&str, Option<Option<String>>> =
+        stream::iter(ids).buffer_unordered(ASKED_AT_A_TIME).collect().await;
+    // Statistics share an endpoint and its scope.
+    let mut asked = BTreeSet::new();
+    let sources: Vec<&Source> =
+        sources.iter().copied().filter(|it| asked.insert((it.endpoint.clone(), it.scope.clone()))).collect();
+    let answers = sources.iter().map(|source| {
+        let parent = match source.parent.as_ref().map(|parent| ids.get(parent.source.as_str())) {
+            None => Parent::None,
+            Some(Some(Some(Some(id)))) => Parent::Id(id.clone()),
+            Some(Some(Some(None))) => Parent::Empty,
+            Some(_) => Parent::Unreadable,
+        };
+        let client = &client;
+        async move { tokio::time::timeout_at(limit.end, ask(client, source, parent)).await }
+    });
+    let answers: Vec<_> = answers.collect();
+    let answers: Vec<_> = stream::iter(answers).buffered(ASKED_AT_A_TIME).collect().await;
+    let mut absent = 0;
+    for (source, answer) in sources.iter().zip(answers) {
+        findings.push(match answer {
+            Ok(Ok(finding)) => finding,
+            Ok(Err(SamsaraError::NotFound { endpoint, .. })) => {
+                absent += 1;
                 Finding::note(endpoint, "this organisation does not have it; its tables stay empty")
             }
-            Err(error) if error.ends_run() => return findings.say([refusal("token", &error)]),
-            Err(error) => refusal(&source.endpoint, &error),
-        };
-        findings.say([finding])?;
+            // The same is true of all others.
+            Ok(Err(error)) if error.ends_run() => return vec![findings.remove(0), refusal("token", &error)],
+            Ok(Err(error)) => refusal(&source.endpoint, &error),
+            Err(_) => Finding::bad(&source.endpoint, format!("no answer within {} s; {REACH}", limit.whole.as_secs())),
+        });
     }
-    Ok(())
+    if absent > 1 && findings.iter().all(|finding| finding.good.is_none()) {
+        let text = "answers 404 to everything: is it Samsara's API that SAMSARA_API_URL names?";
+        findings.push(Finding::bad(client.base().to_string(), text));
+    }
+    findings
 }
 
 fn refusal(what: &str, error: &SamsaraError) -> Finding {
-    let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+    let hint = match error {
+        SamsaraError::Unavailable { cause: Cause::Connection, .. } => format!("; {REACH}"),
+        // That what is complete is kept is of no interest here.
+        SamsaraError::Unavailable { .. } | SamsaraError::Resting { .. } => String::new(),
+        error => error.hint().map(|hint| format!("; {hint}")).unwrap_or_default(),
+    };
     Finding::bad(what, format!("{error}{hint}"))
 }
 
+/// The list for whose rows an endpoint asks.
+enum Parent {
+    /// There is none.
+    None,
+    /// The first id in it.
+    Id(String),
+    /// It has no rows.
+    Empty,
+    /// It cannot be read.
+    Unreadable,
+}
+
 /// Asks for as little as the endpoint gives.
-async fn ask(
-    client: &Client,
-    catalog: &Catalog,
-    source: &Source,
-    parents: &mut BTreeMap<String, Option<String>>,
-) -> Result<&'static str, SamsaraError> {
-    let mut ids = Vec::new();
-    if let Some(parent) = &source.parent {
-        if !parents.contains_key(&parent.source) {
-            let id = match catalog.source(&parent.source) {
-                Some(list) => first_id(client, list, &parent.field).await?,
-                None => None,
-            };
-            parents.insert(parent.source.clone(), id);
-        }
-        match parents.get(&parent.source) {
-            Some(Some(id)) => ids.push(id.clone()),
-            _ => return Ok("not asked: its parent list is empty"),
-        }
-    }
-    page(client, source, &ids).await.map(|_| "answers")
+async fn ask(client: &Client, source: &Source, parent: Parent) -> Result<Finding, SamsaraError> {
+    let not_asked = |why: &str| Ok(Finding::note(&source.endpoint, format!("not asked: its parent list {why}")));
+    let ids = match parent {
+        Parent::None => Vec::new(),
+        Parent::Id(id) => vec![id],
+        Parent::Empty => return not_asked("is empty"),
+        Parent::Unreadable => return not_asked("cannot be read"),
+    };
+    page(client, source, &ids).await.map(|_| Finding::good(&source.endpoint, "answers"))
 }
 
 async fn first_id(client: &Client, source: &Source, field: &str) -> Result<Option<String>, SamsaraError> {
@@ -173,21 +297,128 @@ async fn page(client: &Client, source: &Source, parents: &[String]) -> Result<Op
     Ok(client.pages(request, None).next().await?.map(|page| page.records))
 }
 
-/// Reads, writes, writes under a condition, and cleans up after itself.
-async fn bucket(name: &str, location: &BucketLocation, config: &Config) -> Finding {
+/// Reads, lists, writes, writes under a condition, and cleans up after itself.
+async fn bucket(name: &str, location: &BucketLocation, config: &Config, sources: &[&Source]) -> Vec<Finding> {
     let what = format!("{name} bucket");
-    if let BucketLocation::Folder(folder) = location
-        && !folder.is_dir()
-    {
-        return Finding::note(what, format!("folder {} is made by the first run", folder.display()));
+    let mut findings = vec![match location {
+        BucketLocation::Folder(path) => folder(&what, path),
+        BucketLocation::Google(bucket) => match probe(location, config).await {
+            Ok(url) => Finding::good(&what, format!("{url} can be read, written, and written under a condition")),
+            Err(error) => Finding::bad(&what, with_remedy(&error.to_string(), &Service::Storage(bucket), config)),
+        },
+    }];
+    if findings[0].good != Some(false) && !sources.is_empty() {
+        findings.extend(states(location, config, sources).await);
     }
-    match probe(location, config).await {
-        Ok(url) => Finding::good(what, format!("{url} can be read, written, and written under a condition")),
-        Err(error) => Finding::bad(
-            what,
-            format!("{error}; does it exist, and has the account the role storage.objectAdmin on it?"),
-        ),
+    findings
+}
+
+/// A folder that is there can be written; one that is not can be made.
+fn folder(what: &str, path: &Path) -> Finding {
+    let fails = |at: &Path, error: std::io::Error| Finding::bad(what, format!("{}: {error}", at.display()));
+    let nearest = path.ancestors().find(|folder| folder.symlink_metadata().is_ok()).unwrap_or(path);
+    match folder_is_writable(nearest) {
+        Err(error) => fails(nearest, error),
+        Ok(()) if nearest == path => Finding::good(what, format!("folder {} can be written", path.display())),
+        Ok(()) => Finding::note(what, format!("folder {} is made by the first run", path.display())),
     }
+}
+
+/// Writes, locks and removes a file.
+fn folder_is_writable(folder: &Path) -> std::io::Result<()> {
+    if !folder.is_dir() {
+        return Err(std::io::ErrorKind::NotADirectory.into());
+    }
+    let mut file = tempfile::Builder::new().prefix(".samsara-etl-check-").tempfile_in(folder)?;
+    file.write_all(b"one")?;
+    file.as_file().lock()?;
+    file.close()
+}
+
+/// Whether the state documents that a run needs can be read.
+async fn states(location: &BucketLocation, config: &Config, sources: &[&Source]) -> Vec<Finding> {
+    let bucket = match Bucket::look(location, &config.storage.google, &tokio::runtime::Handle::current()) {
+        Ok(bucket) => bucket,
+        Err(error) => return vec![Finding::bad("state", error.to_string())],
+    };
+    let documents = sources.iter().map(|source| {
+        let (bucket, key) = (&bucket, state_object(&source.name));
+        async move {
+            match bucket.read(&key).await {
+                Ok(Some((bytes, _))) => {
+                    SourceState::from_json(&bytes, &bucket.uri(&key)).err().map(|it| it.to_string())
+                }
+                Ok(None) => None,
+                Err(error) => Some(error.to_string()),
+            }
+        }
+    });
+    let documents: Vec<_> = documents.collect();
+    let wrong: Vec<Option<String>> = stream::iter(documents).buffered(ASKED_AT_A_TIME).collect().await;
+    wrong.into_iter().flatten().map(|error| Finding::bad("state", error)).collect()
+}
+
+/// The warehouse, which loads from `bucket`.
+async fn warehouse(warehouse: &WarehouseConfig, bucket: &BucketLocation, config: &Config) -> Vec<Finding> {
+    let WarehouseConfig::BigQuery { project, .. } = warehouse else {
+        let WarehouseConfig::Local(path) = warehouse else { return Vec::new() };
+        return vec![folder("warehouse", path)];
+    };
+    let storage = StorageConfig { flattened: bucket.clone(), ..config.storage.clone() };
+    let findings = load::examine(warehouse, &storage).await.into_iter();
+    let add_remedy = |finding: Finding| match finding.good {
+        Some(false) => Finding { text: with_remedy(&finding.text, &Service::BigQuery(project), config), ..finding },
+        _ => finding,
+    };
+    findings.map(add_remedy).collect()
+}
+
+/// Which of Google's services has refused.
+enum Service<'a> {
+    /// Cloud Storage, and the bucket.
+    Storage(&'a str),
+    /// BigQuery, and the project.
+    BigQuery(&'a str),
+}
+
+/// What Google, or the library that asks it, has said, and what to do about it.
+fn with_remedy(text: &str, service: &Service<'_>, config: &Config) -> String {
+    let lower = text.to_lowercase();
+    let says = |parts: &[&str]| parts.iter().any(|part| lower.contains(part));
+    let login = "`gcloud auth application-default login`";
+    let remedy = if says(&["invalid_grant", "invalid_rapt", "expired or revoked", "reauth"]) {
+        format!("log in again: {login}; of a service account, make a new key")
+    } else if config.storage.google.credentials.is_none() && says(&["metadata", "no google credentials"]) {
+        format!("no credentials are found: {login}, or name a service-account key in GCP_CREDENTIALS_FILE_NAME")
+    } else if says(&["has not been used in project", "accessnotconfigured", "api is disabled", "service_disabled"]) {
+        let name = if matches!(service, Service::Storage(_)) { "storage" } else { "bigquery" };
+        format!("enable it: `gcloud services enable {name}.googleapis.com`")
+    } else if says(&["401", "unauthenticated", "invalid authentication", "invalid credentials"]) {
+        format!("Google does not accept the credentials: {login}, or another service-account key")
+    } else if says(&["403", "forbidden", "accessdenied", "access denied", "permission", "does not have"]) {
+        match service {
+            Service::Storage(bucket) => {
+                format!("give the account the role roles/storage.objectAdmin on gs://{bucket}")
+            }
+            Service::BigQuery(project) => format!(
+                "give the account the roles roles/bigquery.jobUser on project {project}, and roles/bigquery.dataEditor \
+                 on the dataset (roles/bigquery.user on the project, to make it)"
+            ),
+        }
+    } else if says(&["404", "not found", "nosuchbucket", "does not exist"]) {
+        match service {
+            Service::Storage(bucket) => format!(
+                "make it (`gcloud storage buckets create gs://{bucket}`), and give the account \
+                 roles/storage.objectAdmin on it"
+            ),
+            Service::BigQuery(_) => "is GOOGLE_CLOUD_PROJECT right?".into(),
+        }
+    } else if says(&["error sending request", "dns", "connect", "timed out", "timeout"]) {
+        REACH.into()
+    } else {
+        return text.into();
+    };
+    format!("{text}; {remedy}")
 }
 
 async fn probe(location: &BucketLocation, config: &Config) -> Result<String, StoreError> {
@@ -198,6 +429,7 @@ async fn probe(location: &BucketLocation, config: &Config) -> Result<String, Sto
     let removed = bucket.store().delete(&path).await;
     result?;
     removed.map_err(|source| StoreError::Object { verb: "delete", uri: bucket.uri(&key), source: Box::new(source) })?;
+    bucket.list("check").await?;
     Ok(bucket.url().to_string())
 }
 
@@ -223,16 +455,39 @@ async fn compare(
     config: Config,
     catalog: Catalog,
     models: &BTreeSet<String>,
+    limit: Limit,
     findings: &mut Findings,
 ) -> Result<(), Error> {
-    let warehouse =
-        load::open(&config.warehouse, &config.storage, &tokio::runtime::Handle::current(), &Fence::default()).await?;
-    let pipeline = Pipeline::new(config, catalog)?;
+    let found = limit.within("warehouse", warehouse(&config.warehouse, &config.storage.flattened, &config)).await;
+    findings.say(found)?;
+    if findings.bad > 0 {
+        return Ok(());
+    }
+    let io = tokio::runtime::Handle::current();
+    let warehouse = load::look(&config.warehouse, &config.storage, &io).await?;
+    let target = match &warehouse {
+        Some(warehouse) => warehouse.target().to_string(),
+        None => load::target(&config.warehouse).unwrap_or_default(),
+    };
+    let pipeline = Pipeline::looking(config, catalog)?;
     let mut contracts = Vec::new();
     for model in models.iter().filter_map(|name| pipeline.catalog().model(name)) {
         contracts.extend(bind_all(pipeline.catalog(), model).await?);
     }
-    for contract in contracts {
+    let counts = contracts.iter().map(|contract| {
+        let (warehouse, whole) = (&warehouse, limit.whole);
+        async move {
+            match warehouse {
+                Some(warehouse) => tokio::time::timeout(whole, warehouse.counts(contract)).await,
+                // What is not there has no rows.
+                None => Ok(Ok(BTreeMap::new())),
+            }
+        }
+    });
+    let counts: Vec<_> = counts.collect();
+    let mut counts = stream::iter(counts).buffered(COUNTED_AT_A_TIME);
+    for contract in &contracts {
+        let Some(counts) = counts.next().await else { break };
         let table = &contract.table;
         let Some(driver) = pipeline.catalog().driver_of(table) else { continue };
         let handle = pipeline.states().source(&driver.name).await?;
@@ -242,7 +497,7 @@ async fn compare(
                 let (Some(day), Some(found)) = (Partition::parse(key), partition.models.get(table)) else {
                     continue;
                 };
-                match found.load.as_ref().filter(|load| load.target == warehouse.target()) {
+                match found.load.as_ref().filter(|load| load.target == target) {
                     Some(load) => {
                         waiting += u64::from(load.fingerprint != found.fingerprint);
                         expected.insert(day, load.rows);
@@ -253,13 +508,18 @@ async fn compare(
         });
         if let Some(days) = contract.partition_expiration_days {
             // What has expired is gone on purpose, and the day on which it goes is BigQuery's.
-            let oldest = Utc::now().date_naive() - TimeDelta::days(i64::from(days) - 1);
+            let today = Utc::now().date_naive();
+            let oldest = today.checked_sub_days(Days::new(u64::from(days).saturating_sub(1))).unwrap_or(NaiveDate::MIN);
             expected.retain(|partition, _| partition.day().is_none_or(|day| day >= oldest));
         }
-        let counts = match warehouse.counts(&contract).await {
-            Ok(counts) => counts,
-            Err(error) => {
+        let counts = match counts {
+            Ok(Ok(counts)) => counts,
+            Ok(Err(error)) => {
                 findings.say([Finding::bad(table, error.to_string())])?;
+                continue;
+            }
+            Err(_) => {
+                findings.say([Finding::bad(table, format!("no answer within {} s", limit.whole.as_secs()))])?;
                 continue;
             }
         };
@@ -285,4 +545,75 @@ async fn compare(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Environment, LOCAL_FOLDER, Overrides};
+
+    #[test]
+    fn what_google_says_is_told_with_the_right_remedy() {
+        let environment = Environment::default();
+        let mut config =
+            Config::resolve(&environment, &Overrides::default(), Path::new("/data"), LOCAL_FOLDER).unwrap();
+        let (storage, bigquery) = (Service::Storage("raw"), Service::BigQuery("p"));
+        let login = "gcloud auth application-default login";
+        let metadata = "error sending request for url (http://metadata.google.internal/computeMetadata/v1/token)";
+        for (text, service, part) in [
+            (metadata, &storage, login),
+            ("no Google credentials: error trying to connect", &bigquery, "GCP_CREDENTIALS_FILE_NAME"),
+            ("Error performing token request: 400 {\"error\":\"invalid_grant\"}", &storage, "log in again"),
+            ("Server returned 401 Unauthorized", &storage, "does not accept the credentials"),
+            (
+                "403 Forbidden: x does not have storage.objects.create",
+                &storage,
+                "roles/storage.objectAdmin on gs://raw",
+            ),
+            ("Access Denied: Project p: User does not have bigquery.jobs.create", &bigquery, "roles/bigquery.jobUser"),
+            (
+                "BigQuery API has not been used in project 1 before or it is disabled",
+                &bigquery,
+                "services enable bigquery",
+            ),
+            ("404 Not Found: The specified bucket does not exist", &storage, "buckets create gs://raw"),
+            ("it does not exist (404)", &bigquery, "GOOGLE_CLOUD_PROJECT"),
+            ("error sending request: dns error", &storage, REACH),
+        ] {
+            let told = with_remedy(text, service, &config);
+            assert!(told.starts_with(text) && told.contains(part), "{told}");
+        }
+        // What nobody has foreseen is told as it is; and with a key, no other login is proposed.
+        assert_eq!(with_remedy("the disk is full", &storage, &config), "the disk is full");
+        config.storage.google.credentials = Some("key.json".into());
+        assert!(with_remedy(metadata, &storage, &config).contains(REACH));
+    }
+
+    #[test]
+    fn a_folder_is_good_if_it_can_be_written_and_worth_a_note_if_it_can_be_made() {
+        let place = tempfile::tempdir().unwrap();
+        std::fs::write(place.path().join("file"), "").unwrap();
+        std::os::unix::fs::symlink("nowhere", place.path().join("link")).unwrap();
+        let good = |name: &str| folder("raw bucket", &place.path().join(name)).good;
+        for (name, expected) in [
+            ("", Some(true)),
+            ("not/there", None),
+            ("file", Some(false)),
+            ("file/below", Some(false)),
+            ("link", Some(false)),
+        ] {
+            assert_eq!(good(name), expected, "{name}");
+        }
+        assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 2);
+        assert_eq!(folder("raw bucket", Path::new("/proc/self/samsara")).good, Some(false));
+    }
+
+    #[tokio::test]
+    async fn nobody_is_waited_for_beyond_the_limit() {
+        let limit = Limit::new(Duration::from_millis(1));
+        let found = limit.within("x", std::future::pending()).await;
+        assert_eq!((found.len(), found[0].good), (1, Some(false)));
+        let found = limit.within("x", async { vec![Finding::good("x", "y")] }).await;
+        assert_eq!(found, [Finding::good("x", "y")]);
+    }
 }

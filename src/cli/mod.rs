@@ -13,6 +13,7 @@ macro_rules! eprintln {
 
 mod check;
 mod clean;
+mod color;
 #[cfg(feature = "simulator")]
 mod demo;
 mod exit;
@@ -33,7 +34,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
@@ -41,10 +42,11 @@ use tracing_subscriber::{EnvFilter, Layer};
 use crate::catalog::Catalog;
 use crate::config::{self, Environment};
 use crate::error::Error;
-use crate::pipeline::THREAD_STACK_BYTES;
+use crate::pipeline::{THREAD_STACK_BYTES, threads};
 use crate::redact::{self, Masked};
 use crate::report::logs::LogFile;
 
+use color::Color;
 pub use exit::Exit;
 
 /// All of a fleet's Samsara telematics data in BigQuery (or in local Parquet).
@@ -57,6 +59,9 @@ struct Cli {
     /// Say more: -v what is done, -vv every page
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
+    /// Colours on stderr; auto: on a terminal, unless NO_COLOR is set
+    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN")]
+    color: Color,
     #[command(subcommand)]
     command: Command,
 }
@@ -115,19 +120,18 @@ fn run() -> ExitCode {
     redact::install_panic_hook();
     // Before anything is said: what is typed or read by mistake may be quoted.
     config::register_secrets(&Environment::of_process());
-    let cli = match Cli::try_parse() {
+    let parsed = Color::of_arguments(std::env::args_os()).command(Cli::command()).try_get_matches();
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
             output::say_usage(&error);
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Success.into() };
         }
     };
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(THREAD_STACK_BYTES).build();
-    let result = match (std::env::current_dir(), runtime) {
+    let result = match (std::env::current_dir(), threads::start("io")) {
         (Ok(directory), Ok(runtime)) => {
             let keeps_log = matches!(&cli.command, Command::Run(run) if !run.dry_run);
-            let log = start_log(cli.verbose, keeps_log.then_some(directory.as_path()));
+            let log = start_log(cli.verbose, cli.color, keeps_log.then_some(directory.as_path()));
             let context = Context { directory, sql_dir: cli.sql_dir, log };
             let result = runtime.block_on(dispatch(cli.command, &context));
             // Nobody waits for what is left in the background.
@@ -135,7 +139,7 @@ fn run() -> ExitCode {
             result
         }
         (Err(source), _) => Err(Error::System { what: "cannot tell the working directory".into(), source }),
-        (_, Err(source)) => Err(Error::System { what: "cannot start threads".into(), source }),
+        (_, Err(error)) => Err(error),
     };
     match result {
         Ok(exit) => exit.into(),
@@ -178,7 +182,7 @@ fn complain(error: &Error) -> Exit {
 const LOGGED: &str = "samsara_etl=info,samsara_simulator=info,object_store::client::retry=info";
 
 /// Begins to log: to stderr for people, and for runs as JSON lines to a file below `directory`.
-fn start_log(verbose: u8, directory: Option<&Path>) -> Option<LogFile> {
+fn start_log(verbose: u8, color: Color, directory: Option<&Path>) -> Option<LogFile> {
     let level = match verbose {
         0 => "samsara_etl=warn,samsara_simulator=warn",
         1 => LOGGED,
@@ -187,6 +191,7 @@ fn start_log(verbose: u8, directory: Option<&Path>) -> Option<LogFile> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let console = tracing_subscriber::fmt::layer()
         .with_writer(|| Masked(std::io::stderr()))
+        .with_ansi(color.is_wanted())
         .with_target(false)
         .log_internal_errors(false)
         .with_filter(filter);
@@ -213,7 +218,7 @@ fn start_log(verbose: u8, directory: Option<&Path>) -> Option<LogFile> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use super::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -1,7 +1,7 @@
 //! Options that several subcommands share, with the spellings of the replaced program.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Args;
 
@@ -33,7 +33,7 @@ pub(super) struct WishOptions {
     #[arg(long, value_delimiter = ',', num_args = 1.., value_name = "STAGE")]
     stages: Vec<String>,
     /// Begin this many days before the end date, instead of --start-date
-    #[arg(long, value_name = "N", conflicts_with = "start_date")]
+    #[arg(long, value_name = "N", conflicts_with = "start_date", value_parser = clap::value_parser!(u32).range(1..))]
     lookback_days: Option<u32>,
     /// Read exactly the given period again, complete or not; feeds keep the position that they have
     #[arg(long, requires = "start_date", requires = "end_date")]
@@ -63,7 +63,7 @@ impl WishOptions {
         let mut names = self.table.clone();
         match self.tables.as_deref() {
             Some(all) if all.eq_ignore_ascii_case("all") => return Ok(Selection::all(catalog)),
-            Some(file) => names.extend(names_in_file(&directory.join(PathBuf::from(file)))?),
+            Some(file) => names.extend(names_in_file(&directory.join(file), catalog)?),
             None if names.is_empty() && self.category.is_empty() => return Ok(Selection::all(catalog)),
             None => {}
         }
@@ -75,7 +75,7 @@ impl WishOptions {
 #[derive(Debug, Args)]
 pub(super) struct WorkOptions {
     /// Walks at a time
-    #[arg(long, alias = "max_workers", value_name = "N", default_value_t = 5)]
+    #[arg(long, alias = "max_workers", value_name = "N", default_value_t = 5, value_parser = workers)]
     max_workers: usize,
     /// Part of Samsara's rate limits to use, so that other integrations keep theirs: 50% or 0.5
     #[arg(long, value_name = "SHARE", value_parser = share, default_value = "100%")]
@@ -122,6 +122,14 @@ pub(super) fn reading_config(context: &Context) -> Result<Config, Error> {
         _ => LOCAL_FOLDER,
     };
     Ok(Config::resolve(&environment, &Overrides::default(), &context.directory, local)?)
+}
+
+/// More than this many wait for each other's turn at Samsara's rate limits anyway.
+const MOST_WORKERS: usize = 256;
+
+fn workers(text: &str) -> Result<usize, String> {
+    let number = text.trim().parse().ok().filter(|number| (1..=MOST_WORKERS).contains(number));
+    number.ok_or_else(|| format!("it is a number from 1 to {MOST_WORKERS}"))
 }
 
 fn share(text: &str) -> Result<f64, String> {

@@ -20,7 +20,7 @@ impl PlanCommand {
     pub(super) async fn execute(self, context: &Context) -> Result<Exit, Error> {
         let catalog = context.catalog()?;
         let wish = self.wish.wish(&catalog, &context.directory)?;
-        let pipeline = Pipeline::new(self.work.config(context)?, catalog)?;
+        let pipeline = Pipeline::looking(self.work.config(context)?, catalog)?;
         super::output::print(format_args!("{}\n", pipeline.plan(wish).await?))?;
         Ok(Exit::Success)
     }

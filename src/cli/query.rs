@@ -75,11 +75,11 @@ impl Query {
 /// Runs the query and prints its result.
 pub(super) async fn answer(config: Config, context: &Context, sql: &str, format: Format) -> Result<(), Error> {
     let warehouse = config.warehouse.clone();
-    let pipeline = Pipeline::new(config, context.catalog()?)?;
+    let pipeline = Pipeline::looking(config, context.catalog()?)?;
     let mut tables = raw_tables(&pipeline).await?;
     match &warehouse {
         WarehouseConfig::Local(folder) => {
-            let local = LocalWarehouse::open(folder, &tokio::runtime::Handle::current())?;
+            let local = LocalWarehouse::look(folder, &tokio::runtime::Handle::current())?;
             for table in local.tables().await? {
                 let (schema, keys) = (table.schema(), table.keys);
                 tables.push(QueryTable {

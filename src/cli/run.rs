@@ -59,7 +59,7 @@ impl Run {
         };
         config.lock.wait = self.wait;
         if self.dry_run {
-            let pipeline = Pipeline::new(config, catalog)?;
+            let pipeline = Pipeline::looking(config, catalog)?;
             super::output::print(format_args!("{}\n", pipeline.plan(wish).await?))?;
             return Ok(Exit::Success);
         }
@@ -131,6 +131,9 @@ pub(super) async fn run_once(config: Config, catalog: Catalog, wish: Wish) -> Re
     let signals = Signals::listen();
     let pipeline = Pipeline::new(config, catalog)?;
     let plan = pipeline.plan(wish).await?;
+    if let Some(notice) = plan.first_run_notice() {
+        eprintln!("note: {notice}");
+    }
     let result = pipeline.run(plan, vec![Arc::new(LogEvents), Arc::new(NameHost)], signals.shutdown.clone()).await;
     let report = match (result, signals.exit()) {
         // Told to stop while it waited for the lock: nothing was begun.

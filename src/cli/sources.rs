@@ -28,7 +28,7 @@ impl Sources {
         let Self::Drift { sources } = self;
         let catalog = context.catalog()?;
         check_names(&catalog, &sources)?;
-        let pipeline = Pipeline::new(super::options::reading_config(context)?, catalog)?;
+        let pipeline = Pipeline::looking(super::options::reading_config(context)?, catalog)?;
         let (mut found, mut proposed) = (0, 0);
         for source in pipeline.catalog().sources().filter(|it| sources.is_empty() || sources.contains(&it.name)) {
             let drifted = drifted(&pipeline, source).await?;

@@ -76,7 +76,7 @@ async fn preview(
     rows: usize,
     format: Format,
 ) -> Result<Exit, Error> {
-    let pipeline = Pipeline::new(super::options::reading_config(context)?, catalog)?;
+    let pipeline = Pipeline::looking(super::options::reading_config(context)?, catalog)?;
     let model = find(pipeline.catalog(), name)?;
     let scratch = Scratch::new()?;
     let (partition, table) = pipeline.preview(model, day, &scratch).await?;

@@ -76,7 +76,7 @@ impl Known {
 
 impl Status {
     pub(super) async fn execute(self, context: &Context) -> Result<Exit, Error> {
-        let pipeline = Pipeline::new(super::options::reading_config(context)?, context.catalog()?)?;
+        let pipeline = Pipeline::looking(super::options::reading_config(context)?, context.catalog()?)?;
         let wish = self.wish.wish(pipeline.catalog(), &context.directory)?;
         let (mut text, mut missing) = (String::new(), 0);
         if !self.missing {

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Map, Value};
 
-use super::Secret;
+use super::{Secret, way_out};
 use crate::redact;
 
 /// A file of credentials is some kilobytes long.
@@ -67,7 +67,7 @@ impl Credentials {
             }
             Some(other) => {
                 let other: String = redact::foreign(other).chars().take(60).collect();
-                Err(wrong(format!("`{other}` is not supported: use a service-account key or a user's login")))
+                Err(wrong(format!("`{other}` is not supported; {}", way_out(&other))))
             }
             None if document.contains_key("installed") || document.contains_key("web") => Err(wrong(format!(
                 "{OTHER}it is an OAuth client; use a service-account key, or `gcloud auth application-default login`"

@@ -1,9 +1,14 @@
 //! Configuration: flags over environment over `.env` over defaults, resolved once into one value.
 
+pub mod bounds;
+mod bucket;
 mod credentials;
+mod dotenv;
 pub mod env;
 mod http;
+mod other_credentials;
 mod secret;
+pub mod text;
 mod waits;
 
 use std::collections::BTreeSet;
@@ -18,6 +23,7 @@ use crate::redact;
 pub use credentials::{Credentials, CredentialsError, project_of};
 pub use env::Environment;
 pub use http::HttpConfig;
+pub use other_credentials::way_out;
 pub use secret::Secret;
 pub use waits::WaitScale;
 
@@ -311,6 +317,8 @@ impl Config {
             flattened: bucket(env::GCS_BUCKET_FLATTENED_NAME, "flattened")?,
             google,
         };
+        bucket::check_apart(&storage, &warehouse)?;
+        warn_of_open_key(&storage, [Some(&warehouse), staging.as_ref()]);
         if matches!((&warehouse, &storage.flattened), (WarehouseConfig::BigQuery { .. }, BucketLocation::Folder(_))) {
             return Err(ConfigError::Value {
                 name: env::GCS_BUCKET_FLATTENED_NAME.name,
@@ -371,29 +379,6 @@ fn check_wait_scale<'a>(
         name: env::SAMSARA_ETL_WAIT_SCALE.name,
         reason: format!("for simulators and emulators only, and {reason}"),
     })
-}
-
-impl BucketLocation {
-    /// Reads a bucket name, `gs://name`, `file:///folder` or a path.
-    pub fn parse(text: &str, directory: &Path) -> Result<Self, String> {
-        if let Some(path) = text.strip_prefix("file://") {
-            return Ok(Self::Folder(PathBuf::from(path)));
-        }
-        let name = text.strip_prefix("gs://").unwrap_or(text).trim_end_matches('/');
-        if text.starts_with("gs://") || !(name.contains('/') || name.starts_with('.')) {
-            let fine = (3..=222).contains(&name.len())
-                && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b));
-            return if fine {
-                Ok(Self::Google(name.into()))
-            } else {
-                Err(format!(
-                    "`{text}` is no bucket name (3 to 222 lower-case letters, digits, `-`, `_`, `.`); \
-                     for a folder write ./{name} or file:///…"
-                ))
-            };
-        }
-        Ok(Self::Folder(directory.join(text)))
-    }
 }
 
 fn checkpoint_pages(environment: &Environment) -> Result<u64, ConfigError> {
@@ -591,6 +576,20 @@ fn google_access(environment: &Environment, directory: &Path) -> Result<GoogleAc
         http: HttpConfig::resolve(environment, directory),
         wait_scale: wait_scale(environment)?,
     })
+}
+
+/// Warns if others of this machine may read or write the key that is going to be used.
+fn warn_of_open_key(storage: &StorageConfig, warehouses: [Option<&WarehouseConfig>; 2]) {
+    let google = &storage.google;
+    let is_google = |bucket: &BucketLocation| matches!(bucket, BucketLocation::Google(_));
+    let for_storage = google.storage_emulator.is_none() && (is_google(&storage.raw) || is_google(&storage.flattened));
+    let is_bigquery = |it: &&WarehouseConfig| matches!(it, WarehouseConfig::BigQuery { .. });
+    let for_bigquery = google.bigquery_emulator.is_none() && warehouses.iter().flatten().any(is_bigquery);
+    if let Some(path) = google.credentials.as_deref().filter(|_| for_storage || for_bigquery)
+        && let Some(warning) = env::open_to_others(path, true)
+    {
+        tracing::warn!("{warning}");
+    }
 }
 
 /// Projects have letters, digits and `-`; old ones a domain before a `:`.

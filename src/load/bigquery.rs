@@ -166,6 +166,17 @@ impl BigQuery {
         Ok(warehouse)
     }
 
+    /// Connects to read what is there; none if the dataset does not exist.
+    pub(super) async fn look(
+        project: &str,
+        dataset: &str,
+        location: Option<&str>,
+        access: &GoogleAccess,
+    ) -> Result<Option<Self>, LoadError> {
+        let mut warehouse = Self::reach(project, dataset, access, Timings::default()).await?;
+        Ok(warehouse.find_dataset(location).await?.then_some(warehouse))
+    }
+
     /// A client with credentials; nothing is asked yet.
     async fn reach(project: &str, dataset: &str, access: &GoogleAccess, timings: Timings) -> Result<Self, LoadError> {
         let host = access.bigquery_emulator.as_deref().unwrap_or("https://bigquery.googleapis.com");
@@ -256,30 +267,57 @@ impl BigQuery {
             return vec![Finding::bad("BigQuery credentials", error.to_string())];
         }
         let mut findings = Vec::new();
-        match warehouse.find_dataset(location).await {
+        let exists = match warehouse.find_dataset(location).await {
             Ok(true) => {
-                findings.push(Finding::good(name, format!("exists, in {}", warehouse.location().unwrap_or("?"))))
+                findings.push(Finding::good(&name, format!("exists, in {}", warehouse.location().unwrap_or("?"))));
+                Some(true)
             }
-            Ok(false) => findings.push(Finding::note(
-                name,
-                "does not exist: the first load makes it, which needs bigquery.datasets.create (role bigquery.user)",
-            )),
-            Err(error) => findings.push(Finding::bad(name, error.to_string())),
-        }
+            Ok(false) => {
+                findings.push(Finding::note(
+                    &name,
+                    "does not exist: the first load makes it, which needs bigquery.datasets.create (role bigquery.user)",
+                ));
+                Some(false)
+            }
+            Err(error) => {
+                findings.push(Finding::bad(&name, error.to_string()));
+                None
+            }
+        };
+        let place = warehouse.location().or(location);
         if let Some(bucket) = bucket
-            && let Err(error) = super::location::check(&warehouse.target, warehouse.location(), bucket, access).await
+            && let Err(error) = super::location::check(&warehouse.target, place, bucket, access).await
         {
             findings.push(Finding::bad("location", error.to_string()));
         }
-        let mut request = QueryRequest::new("SELECT 1".to_string());
-        request.location = warehouse.location.clone();
-        request.dry_run = Some(true);
         let what = format!("jobs in {project}");
-        findings.push(match warehouse.call(|| warehouse.client.job().query(project, request.clone())).await {
-            Ok(_) => Finding::good(what, "may be started (tried with a dry run)"),
-            Err(fault) => Finding::bad(what, fault.to_string()),
+        if let Err(fault) = warehouse.try_out("SELECT 1").await {
+            findings.push(Finding::bad(what, fault.to_string()));
+            return findings;
+        }
+        findings.push(Finding::good(what, "may be started (tried with a dry run)"));
+        // A dry run checks permissions too: https://github.com/mozilla/bigquery-etl/pull/1805
+        let (what, statement) = match exists {
+            Some(true) => (
+                format!("tables in {project}.{dataset}"),
+                format!("CREATE TABLE `{project}.{dataset}.samsara_etl_check` (x INT64)"),
+            ),
+            Some(false) => (name, format!("CREATE SCHEMA `{project}.{dataset}`")),
+            None => return findings,
+        };
+        findings.push(match warehouse.try_out(&statement).await {
+            Ok(()) => Finding::good(what, "may be made (tried with a dry run)"),
+            Err(fault) => Finding::bad(what, format!("may not be made: {fault}")),
         });
         findings
+    }
+
+    /// Has BigQuery check a statement without running it.
+    async fn try_out(&self, sql: &str) -> Result<(), Fault> {
+        let mut request = QueryRequest::new(sql.to_string());
+        request.location = self.location.clone();
+        request.dry_run = Some(true);
+        self.call(|| self.client.job().query(&self.project, request.clone())).await.map(|_| ())
     }
 
     /// Calls until there is an answer that will not change.

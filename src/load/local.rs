@@ -53,8 +53,17 @@ impl LocalWarehouse {
     /// Opens the folder, which is made if need be.
     pub fn open(folder: &Path, io: &tokio::runtime::Handle) -> Result<Self, LoadError> {
         let location = BucketLocation::Folder(folder.to_path_buf());
-        let bucket = Bucket::open(&location, &GoogleAccess::default(), io)
-            .map_err(|error| LoadError::Store { table: "local warehouse".into(), error })?;
+        Self::over(Bucket::open(&location, &GoogleAccess::default(), io))
+    }
+
+    /// Opens the folder to read it; if it is not there, it has no tables, and is not made.
+    pub fn look(folder: &Path, io: &tokio::runtime::Handle) -> Result<Self, LoadError> {
+        let location = BucketLocation::Folder(folder.to_path_buf());
+        Self::over(Bucket::look(&location, &GoogleAccess::default(), io))
+    }
+
+    fn over(bucket: Result<Bucket, StoreError>) -> Result<Self, LoadError> {
+        let bucket = bucket.map_err(|error| LoadError::Store { table: "local warehouse".into(), error })?;
         let target = format!("local:{}", bucket.url().path());
         Ok(Self { bucket, target, fence: Fence::default() })
     }

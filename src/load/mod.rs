@@ -263,6 +263,21 @@ pub async fn open(
     })
 }
 
+/// Opens the configured warehouse to read it, and makes nothing; none if it is a dataset that does not exist.
+pub async fn look(
+    config: &WarehouseConfig,
+    storage: &StorageConfig,
+    io: &tokio::runtime::Handle,
+) -> Result<Option<Arc<dyn Warehouse>>, LoadError> {
+    Ok(match config {
+        WarehouseConfig::Local(folder) => Some(Arc::new(LocalWarehouse::look(folder, io)?)),
+        WarehouseConfig::BigQuery { project, dataset, location } => {
+            let found = BigQuery::look(project, dataset, location.as_deref(), &storage.google).await?;
+            found.map(|warehouse| Arc::new(warehouse) as Arc<dyn Warehouse>)
+        }
+    })
+}
+
 /// What a look at the configured warehouse found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {

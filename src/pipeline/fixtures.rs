@@ -18,6 +18,8 @@ use serde_json::value::RawValue;
 use super::Scratch;
 use crate::catalog::{Catalog, Model, Source};
 use crate::config::Secret;
+use crate::config::bounds::FIXTURE_BYTES;
+use crate::config::text::read_text;
 use crate::error::Error;
 use crate::extract::{day_window, decode_owned};
 use crate::samsara::cut_page;
@@ -52,7 +54,7 @@ struct Recorded {
 pub async fn test_model(catalog: &Catalog, model: &Model, folder: &Path) -> Result<(), String> {
     let read = |suffix: &str| {
         let path: PathBuf = folder.join(format!("{}.{suffix}", model.name));
-        std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))
+        read_text(&path, FIXTURE_BYTES).map_err(|error| format!("{}: {error}", path.display()))
     };
     let pages: Pages =
         serde_json::from_str(&read("pages.json")?).map_err(|error| format!("{}.pages.json: {error}", model.name))?;

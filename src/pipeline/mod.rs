@@ -13,6 +13,7 @@ mod loading;
 mod preview;
 mod staging;
 pub mod sweep;
+pub mod threads;
 
 pub use preview::Scratch;
 
@@ -26,7 +27,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::Catalog;
-use crate::config::{Config, ConfigError, LoadOptions, env};
+use crate::config::{BucketLocation, Config, ConfigError, GoogleAccess, LoadOptions, env};
 use crate::error::Error;
 use crate::events::{Observer, Observers};
 use crate::load::{self, Warehouse};
@@ -35,8 +36,8 @@ use crate::redact;
 use crate::report::{RunReport, Tally};
 use crate::samsara::{Client, SamsaraError};
 use crate::state::{PartitionState, RunLock, StateStore};
-use crate::store::Bucket;
 use crate::store::layout::{Partition, RunId};
+use crate::store::{Bucket, StoreError};
 use crate::transform::{Contract, Transformer, bind_all};
 
 /// Stack of threads that plan queries. DataFusion walks expressions recursively, and the longest that the catalog
@@ -82,17 +83,25 @@ struct Run {
 type Ready = (String, Partition);
 
 impl Pipeline {
-    /// Opens the buckets. Must be called on a tokio runtime, which does the waiting.
+    /// Opens the buckets; folders are made if need be. Must be called on a tokio runtime, which does the waiting.
     pub fn new(config: Config, catalog: Catalog) -> Result<Self, Error> {
+        Self::over(config, catalog, Bucket::open)
+    }
+
+    /// Opens the buckets to read them: nothing is made. What is not there is empty.
+    pub fn looking(config: Config, catalog: Catalog) -> Result<Self, Error> {
+        Self::over(config, catalog, Bucket::look)
+    }
+
+    fn over(
+        config: Config,
+        catalog: Catalog,
+        open: fn(&BucketLocation, &GoogleAccess, &Handle) -> Result<Bucket, StoreError>,
+    ) -> Result<Self, Error> {
         let io = Handle::current();
-        let raw = Bucket::open(&config.storage.raw, &config.storage.google, &io)?;
-        let flattened = Bucket::open(&config.storage.flattened, &config.storage.google, &io)?;
-        let cpu = tokio::runtime::Builder::new_multi_thread()
-            .thread_name("cpu")
-            .thread_stack_size(THREAD_STACK_BYTES)
-            .enable_all()
-            .build()
-            .map_err(|source| Error::System { what: "cannot start threads".into(), source })?;
+        let raw = open(&config.storage.raw, &config.storage.google, &io)?;
+        let flattened = open(&config.storage.flattened, &config.storage.google, &io)?;
+        let cpu = threads::start("cpu")?;
         Ok(Self {
             config,
             catalog: Arc::new(catalog),

@@ -1,8 +1,7 @@
 //! What a model makes of committed raw rows, before anything is written for good.
 
-use std::path::PathBuf;
-
 use chrono::{NaiveDate, Utc};
+use tempfile::TempDir;
 use tokio::runtime::Handle;
 
 use super::Pipeline;
@@ -16,29 +15,25 @@ use crate::transform::{QueryTable, Transformer, bind};
 
 /// A folder for what nobody keeps. It goes when this is dropped.
 pub struct Scratch {
-    folder: PathBuf,
+    /// Nobody else may look into it.
+    _folder: TempDir,
     bucket: Bucket,
 }
 
 impl Scratch {
     /// A folder among the system's temporary files. Must be called on a tokio runtime.
     pub fn new() -> Result<Self, Error> {
-        let folder = std::env::temp_dir().join(format!("samsara-etl-{}", RunId::new(Utc::now())));
-        let location = BucketLocation::Folder(folder.clone());
+        let folder = tempfile::Builder::new().prefix("samsara-etl-").tempdir();
+        let folder = folder
+            .map_err(|source| Error::System { what: "cannot make a folder for temporary files".into(), source })?;
+        let location = BucketLocation::Folder(folder.path().into());
         let bucket = Bucket::open(&location, &GoogleAccess::default(), &Handle::current())?;
-        Ok(Self { folder, bucket })
+        Ok(Self { _folder: folder, bucket })
     }
 
     /// The folder as a bucket.
     pub fn bucket(&self) -> &Bucket {
         &self.bucket
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // A folder that stays behind in the system's temporary directory harms nobody.
-        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 

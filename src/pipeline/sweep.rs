@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Days, Utc};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -100,7 +100,8 @@ impl Pipeline {
     }
 
     async fn sweep(&self, days: u32, lock: Option<&RunLock>) -> Result<Swept, Error> {
-        let before = Utc::now() - TimeDelta::days(i64::from(days));
+        // So many days ago there was nothing.
+        let before = Utc::now().checked_sub_days(Days::new(u64::from(days))).unwrap_or(DateTime::<Utc>::MIN_UTC);
         let used = InUse::read(self.raw()).await?;
         let nothing = BTreeSet::new();
         let mut swept = Swept { dry: lock.is_none(), ..Swept::default() };

@@ -2,6 +2,8 @@
 
 mod dates;
 mod selection;
+mod table_list;
+mod workbook;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,7 +16,8 @@ use crate::state::{Feed, PartitionState, SourceState, StateError, StateStore};
 use crate::store::layout::Partition;
 
 pub use dates::{DEFAULT_START, Dates, days, parse_date};
-pub use selection::{Selection, SelectionError, names_in_file};
+pub use selection::{Selection, SelectionError};
+pub use table_list::names_in_file;
 
 /// Feed cursors live 30 days; one that is nearly that old is not trusted.
 pub(crate) const CURSOR_DAYS: i64 = 29;
@@ -76,11 +79,26 @@ pub struct Plan {
     pub committed: Vec<(String, Partition)>,
     /// Days that are complete and are not asked for again.
     pub complete_days: u64,
+    /// Sources that were never read, and are read from [`DEFAULT_START`] on, since nobody has said from when.
+    pub from_default_start: u64,
     /// What it costs at least.
     pub estimate: Estimate,
 }
 
 impl Plan {
+    /// What to know before a first run without dates: how far back it goes, and how to choose.
+    pub fn first_run_notice(&self) -> Option<String> {
+        let sources = match self.from_default_start {
+            0 => return None,
+            1 => "1 source that was never read is".to_string(),
+            many => format!("{many} sources that were never read are"),
+        };
+        let day = DEFAULT_START.format("%d/%m/%Y");
+        Some(format!(
+            "{sources} read from {day} on, the default; --start-date 01/01/2024 or --lookback-days 30 begin later"
+        ))
+    }
+
     /// What is read of a source.
     pub fn walks_of<'a>(&'a self, source: &'a str) -> impl Iterator<Item = &'a PlannedWalk> {
         let walks = self.snapshots.iter().chain(&self.windows);
@@ -174,6 +192,7 @@ pub async fn make(catalog: &Catalog, states: &StateStore, wish: Wish, now: DateT
         windows: Vec::new(),
         committed: Vec::new(),
         complete_days: 0,
+        from_default_start: 0,
         estimate: Estimate::default(),
     };
     let selected: Vec<&Source> = wish.selection.sources.iter().filter_map(|name| catalog.source(name)).collect();
@@ -185,6 +204,7 @@ pub async fn make(catalog: &Catalog, states: &StateStore, wish: Wish, now: DateT
         let handle = states.source(&source.name).await?;
         let state = handle.look(Clone::clone);
         if extract {
+            plan.from_default_start += u64::from(is_from_default_start(source, &state, &wish));
             match source.kind {
                 SourceKind::Snapshot => {
                     snapshots.insert(&source.name);
@@ -338,14 +358,28 @@ fn feed(source: &Source, state: &SourceState, dates: &Dates, now: DateTime<Utc>)
     PlannedWalk { sources: vec![source.name.clone()], scope: PlannedScope::Feed { resume, since } }
 }
 
+/// The first day that was ever asked for.
+fn asked_from(state: &SourceState) -> Option<NaiveDate> {
+    let known = state.partitions.keys().filter_map(|key| Partition::parse(key)?.day()).min();
+    known.into_iter().chain(state.asked_from).min()
+}
+
+/// Whether a source is read from [`DEFAULT_START`] on, since neither the user nor an earlier run has said from when.
+fn is_from_default_start(source: &Source, state: &SourceState, wish: &Wish) -> bool {
+    let has_begun = match source.kind {
+        SourceKind::Snapshot => true,
+        SourceKind::Feed => state.feed.is_some() || wish.historical,
+        SourceKind::Window | SourceKind::Report => asked_from(state).is_some(),
+    };
+    wish.dates.start.is_none() && wish.dates.end.is_none_or(|end| end > DEFAULT_START) && !has_begun
+}
+
 /// The days that must be asked for, and how many need not.
 fn days_to_read(source: &Source, state: &SourceState, wish: &Wish, now: DateTime<Utc>) -> (Vec<NaiveDate>, u64) {
     let (today, dates) = (now.date_naive(), &wish.dates);
     // Without a first date, from the first day on that was ever asked for: what is final is left alone anyway, and what
     // is not, an earlier run has asked for in vain, was not left the time for, or read while it could still change.
-    let known = state.partitions.keys().filter_map(|key| Partition::parse(key)?.day()).min();
-    let asked = known.into_iter().chain(state.asked_from).min();
-    let start = dates.start.or(asked).unwrap_or(DEFAULT_START);
+    let start = dates.start.or_else(|| asked_from(state)).unwrap_or(DEFAULT_START);
     // A day that has not begun has nothing to ask for.
     let end = dates.end.unwrap_or(today).min(today + Days::new(1));
     let mut complete = 0;
@@ -364,7 +398,8 @@ fn days_to_read(source: &Source, state: &SourceState, wish: &Wish, now: DateTime
 
 /// From when on a read of the day is final: the day and its late data are over.
 fn settled_at(source: &Source, day: NaiveDate) -> DateTime<Utc> {
-    let over = day + Days::new(1 + u64::from(source.lookback_days));
+    // A model of the catalog may say any number.
+    let over = day.checked_add_days(Days::new(1 + u64::from(source.lookback_days))).unwrap_or(NaiveDate::MAX);
     over.and_time(chrono::NaiveTime::MIN).and_utc()
 }
 
@@ -421,6 +456,9 @@ impl fmt::Display for Plan {
             writeln!(f, "           {feeds} feeds are asked which past days have changed; those are read again")?;
         }
         writeln!(f, "           {} days are complete and are not asked for", self.complete_days)?;
+        if let Some(notice) = self.first_run_notice() {
+            writeln!(f, "           {notice}")?;
+        }
         let Estimate { calls, seconds, load_jobs } = self.estimate;
         writeln!(f, "           {calls} calls at least, {:.1} minutes at the documented rates", seconds / 60.0)?;
         if let Some(load_jobs) = load_jobs {
@@ -508,6 +546,34 @@ mod tests {
             read_at(&mut state, &format!("2026-11-{day}"), &format!("2026-11-{at}T00:00:00Z"));
         }
         assert_eq!(wanted(&state), ["2026-11-18"]);
+    }
+
+    #[test]
+    fn a_first_run_without_dates_says_how_far_back_it_goes() {
+        let catalog = Catalog::open(None).unwrap();
+        let source = |name: &str| catalog.source(name).unwrap();
+        let without =
+            |end: Option<&str>| Wish { dates: Dates::parse(None, end).unwrap(), ..dates("2024-01-01", "2024-01-02") };
+        let fresh = SourceState::new("s");
+        let mut read = SourceState::new("s");
+        read_at(&mut read, "2026-11-20", "2026-11-24T00:00:00Z");
+        let mut begun = SourceState::new("s");
+        begun.asked_from = parse_date("2026-11-18").ok();
+        for (name, state, wish, expected) in [
+            ("fleet_trips", &fresh, without(None), true),
+            ("fleet_safety_events_audit_logs", &fresh, without(None), true),
+            ("fleet_trips", &fresh, without(Some("2024-01-01")), true),
+            ("fleet_trips", &fresh, without(Some("2019-01-01")), false),
+            ("fleet_trips", &fresh, dates("2024-01-01", "2024-01-02"), false),
+            ("fleet_trips", &read, without(None), false),
+            ("fleet_trips", &begun, without(None), false),
+            ("fleet_vehicles", &fresh, without(None), false),
+        ] {
+            assert_eq!(is_from_default_start(source(name), state, &wish), expected, "{name} {wish:?}");
+        }
+        // Such a plan also begins there.
+        let (days, _) = days_to_read(source("fleet_trips"), &fresh, &without(None), now());
+        assert_eq!(days.first(), Some(&DEFAULT_START));
     }
 
     #[test]

@@ -1,9 +1,6 @@
 //! Which tables a run is about.
 
 use std::collections::BTreeSet;
-use std::path::Path;
-
-use calamine::{Data, Reader, open_workbook_auto};
 
 use crate::catalog::{Catalog, Category, did_you_mean};
 
@@ -93,47 +90,6 @@ impl Selection {
     }
 }
 
-/// The first column of a spreadsheet (`.xlsx`, `.xls`, `.ods`), `.csv` or `.txt` file: table names, one a row. A
-/// heading that is no table name (`table`, `tables`, `table_name` …) is passed over.
-pub fn names_in_file(path: &Path) -> Result<Vec<String>, SelectionError> {
-    let failed = |reason: String| SelectionError::File { path: path.display().to_string(), reason };
-    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_lowercase();
-    let cells: Vec<String> = match extension.as_str() {
-        "xlsx" | "xlsm" | "xls" | "ods" => {
-            let mut workbook = open_workbook_auto(path).map_err(|error| failed(error.to_string()))?;
-            let sheet = workbook.worksheet_range_at(0).ok_or_else(|| failed("it has no sheet".into()))?;
-            let sheet = sheet.map_err(|error| failed(error.to_string()))?;
-            sheet
-                .rows()
-                .filter_map(|row| match row.first() {
-                    Some(Data::String(text)) => Some(text.clone()),
-                    _ => None,
-                })
-                .collect()
-        }
-        "csv" | "txt" => {
-            let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-            text.lines()
-                .map(|line| line.split([',', ';', '\t']).next().unwrap_or_default())
-                .map(|cell| cell.trim_start_matches('\u{feff}').trim().trim_matches('"').to_string())
-                .collect()
-        }
-        _ => return Err(failed("the name must end in .xlsx, .csv or .txt (or give ALL)".into())),
-    };
-    let mut names: Vec<String> = cells
-        .into_iter()
-        .map(|cell| cell.trim().to_string())
-        .filter(|cell| !cell.is_empty() && !cell.starts_with('#'))
-        .collect();
-    let heading = names.first().map(|first| first.to_lowercase().replace([' ', '-'], "_"));
-    if heading.is_some_and(|first| {
-        matches!(first.as_str(), "table" | "tables" | "table_name" | "table_names" | "name" | "names")
-    }) {
-        names.remove(0);
-    }
-    if names.is_empty() { Err(failed("its first column holds no table name".into())) } else { Ok(names) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,19 +109,5 @@ mod tests {
         let names = ["fleet_vehicels".to_string(), "fleet_tags".into(), "qqqq".into()];
         let error = Selection::of_names(&catalog, &names).unwrap_err().to_string();
         assert_eq!(error, "unknown tables: `fleet_vehicels` (did you mean `fleet_vehicles`?), `qqqq`");
-    }
-
-    #[test]
-    fn text_files_are_read_by_their_first_column() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("tables.csv");
-        std::fs::write(&path, "\u{feff}Table Name;note\n\"fleet_tags\";x\n\nfleet_vehicles,y\n# no\n").unwrap();
-        assert_eq!(names_in_file(&path).unwrap(), ["fleet_tags", "fleet_vehicles"]);
-        for (name, text) in [("a.pdf", "x"), ("a.xlsx", "not a workbook"), ("a.txt", "\n\n")] {
-            let path = folder.path().join(name);
-            std::fs::write(&path, text).unwrap();
-            assert!(names_in_file(&path).unwrap_err().to_string().contains(name), "{name}");
-        }
-        assert!(names_in_file(&folder.path().join("none.csv")).is_err());
     }
 }

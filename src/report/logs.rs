@@ -7,6 +7,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Days, NaiveDate, Utc};
 use object_store::ObjectStoreExt;
 
+use crate::store::folder::{keep_private, private_folder};
 use crate::store::{Bucket, StoreError};
 
 /// Folder of log files in the working directory, and prefix of their copies in the raw bucket.
@@ -40,10 +41,12 @@ impl LogFile {
     /// Makes the file `logs/<start>-<process>.jsonl` below `directory`.
     pub fn create(directory: &Path, started: DateTime<Utc>) -> std::io::Result<(Self, File)> {
         let folder = directory.join(FOLDER);
-        fs::create_dir_all(&folder)?;
+        private_folder(&folder)?;
         let name = format!("{}-{}.jsonl", started.format("%Y%m%dT%H%M%SZ"), std::process::id());
         let path = folder.join(name);
-        let file = File::create(&path)?;
+        // Never what is there already, nor what a link there leads to.
+        let file = File::create_new(&path)?;
+        keep_private(&file)?;
         Ok((Self { path, started }, file))
     }
 
@@ -104,6 +107,11 @@ mod tests {
         let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
         let (old, _) = LogFile::create(folder.path(), at("2024-01-01T10:00:00Z")).unwrap();
         old.ship(&bucket, 30).await.unwrap();
+        #[cfg(unix)]
+        for (path, mode) in [(old.path(), 0o600), (old.path().parent().unwrap(), 0o700)] {
+            use std::os::unix::fs::PermissionsExt;
+            assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, mode, "{path:?}");
+        }
         let (new, _) = LogFile::create(folder.path(), at("2024-01-31T10:00:00Z")).unwrap();
         let uri = new.ship(&bucket, 30).await.unwrap();
         assert!(uri.contains("/logs/2024_01_31/20240131T100000Z-"), "{uri}");

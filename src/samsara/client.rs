@@ -25,6 +25,8 @@ use crate::{http, redact};
 const API_VERSION: &str = "2025-10-23";
 /// Of a refusal no more bytes than this are read: it is a message, and not a page.
 const LARGEST_REFUSAL: usize = 64 << 10;
+/// What some gateways and editors put before a text. JSON has none, and readers may pass over it (RFC 8259, 8.1).
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// A client of one organisation's API; clones share connections and rates.
 #[derive(Clone)]
 pub struct Client {
@@ -250,7 +252,10 @@ impl Client {
             }
             body.extend_from_slice(&piece);
         }
-        let body = body.freeze();
+        let mut body = body.freeze();
+        if body.starts_with(BYTE_ORDER_MARK) {
+            bytes::Buf::advance(&mut body, BYTE_ORDER_MARK.len());
+        }
         if status.is_success() {
             // A gateway may answer 200 with a page for people, or with a part of ours: that is a fault, not data.
             return match is_whole(&body) {
@@ -318,7 +323,10 @@ fn id_of(headers: &HeaderMap) -> Option<String> {
 
 /// Whether the body is one JSON object or list, from its first byte to its last.
 fn is_whole(body: &[u8]) -> Result<(), String> {
-    std::str::from_utf8(body).map_err(|error| format!("byte {} is not UTF-8", error.valid_up_to()))?;
+    std::str::from_utf8(body).map_err(|error| match body {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "it is UTF-16, not UTF-8".into(),
+        _ => format!("byte {} is not UTF-8", error.valid_up_to()),
+    })?;
     let mut scanner = Scanner::new(body, 0);
     if !matches!(scanner.peek(), Some(b'{' | b'[')) {
         return Err("it begins with neither `{` nor `[`".into());

@@ -14,12 +14,15 @@ pub(super) fn settle(path: &Path, root: &Path) -> Result<()> {
     settle_name(path, root)
 }
 
-/// Replaces the file `path` below `root`: afterwards, and after any crash, it is the new one or the old one.
+/// Replaces the file `path` below `root`: afterwards, and after any crash, it is the new one or the old one. A private
+/// one, and folders that are made for it, nobody else may read.
 ///
 /// Nobody else may do that at the same time.
-pub(super) fn replace(path: &Path, root: &Path, bytes: &[u8]) -> Result<()> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
+pub(super) fn replace(path: &Path, root: &Path, bytes: &[u8], is_private: bool) -> Result<()> {
+    match path.parent() {
+        Some(folder) if is_private && folder != root => private_folder(folder)?,
+        Some(folder) => std::fs::create_dir_all(folder)?,
+        None => {}
     }
     // As `LocalFileSystem` would call it, so that it counts as leftover.
     let mut staged = path.as_os_str().to_owned();
@@ -27,6 +30,9 @@ pub(super) fn replace(path: &Path, root: &Path, bytes: &[u8]) -> Result<()> {
     let staged = PathBuf::from(staged);
     let written = || {
         let mut file = File::create(&staged)?;
+        if is_private {
+            keep_private(&file)?;
+        }
         file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&staged, path)
@@ -37,6 +43,26 @@ pub(super) fn replace(path: &Path, root: &Path, bytes: &[u8]) -> Result<()> {
         return Err(error);
     }
     settle_name(path, root)
+}
+
+/// Makes a folder, and those above it, into which nobody else may look.
+pub(crate) fn private_folder(path: &Path) -> Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(path)
+}
+
+/// Lets nobody else read a file, nor write it.
+#[cfg(unix)]
+pub(crate) fn keep_private(file: &File) -> Result<()> {
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))
+}
+
+/// Elsewhere, files are as private as their folder.
+#[cfg(not(unix))]
+pub(crate) fn keep_private(_: &File) -> Result<()> {
+    Ok(())
 }
 
 /// A name is on the disk once its folder is, and that folder's name in its own.

@@ -97,6 +97,12 @@ pub const STATE: &str = "state";
 /// Prefix of shipped logs in the raw bucket.
 pub const LOGS: &str = "logs";
 
+/// Whether an object is the program's own business, and none of those who may read the data: state, locks and logs.
+pub(super) fn is_private(key: &str) -> bool {
+    let first = key.split('/').next().unwrap_or_default();
+    matches!(first, STATE | LOGS | LOCK_OBJECT)
+}
+
 /// Key of the run lock in the raw bucket.
 pub const LOCK_OBJECT: &str = "lock.json";
 

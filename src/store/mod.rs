@@ -3,7 +3,7 @@
 //! Objects are written once under their final name and never copied or renamed (object_store 0.13 has the two
 //! GCS copy modes the wrong way round). What changes is changed by compare-and-swap only, see [`Bucket::swap`].
 
-mod folder;
+pub(crate) mod folder;
 pub mod layout;
 mod parquet;
 
@@ -17,6 +17,7 @@ use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
 use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
     BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig,
@@ -172,6 +173,18 @@ impl Bucket {
         }
     }
 
+    /// Opens a bucket to read it: a folder that is not there is an empty one, and is not made.
+    pub fn look(location: &BucketLocation, access: &GoogleAccess, io: &Handle) -> Result<Self, StoreError> {
+        let BucketLocation::Folder(folder) = location else { return Self::open(location, access, io) };
+        let wrong = |reason: String| StoreError::Open { url: folder.display().to_string(), reason };
+        if folder.try_exists().map_err(|error| wrong(error.to_string()))? {
+            return Self::open(location, access, io);
+        }
+        let folder = std::path::absolute(folder).map_err(|error| wrong(error.to_string()))?;
+        let url = Url::from_directory_path(&folder).map_err(|()| wrong("not an absolute path".into()))?;
+        Ok(Self { store: Arc::new(InMemory::new()), url, folder: Some(folder), write_interval: Duration::ZERO })
+    }
+
     fn open_google(name: &str, access: &GoogleAccess, io: &Handle) -> Result<Self, StoreError> {
         let url = format!("gs://{name}/");
         let wrong = |reason: String| StoreError::Open { url: url.clone(), reason };
@@ -264,6 +277,9 @@ impl Bucket {
 
     /// Writes an object, whatever was there.
     pub async fn write(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
+        if self.folder.is_some() && layout::is_private(key) {
+            return self.in_folder(key, move |path, root| folder::replace(path, root, &bytes, true)).await;
+        }
         self.store
             .put(&Path::from(key), bytes.into())
             .await
@@ -321,6 +337,7 @@ impl Bucket {
                 std::fs::create_dir_all(parent)?;
             }
             let file = File::create(&path)?;
+            folder::keep_private(&file)?;
             file.lock()?;
             Ok(file)
         })
@@ -336,7 +353,8 @@ impl Bucket {
         if found.as_ref() != expected {
             return Err(StoreError::Conflict { uri: self.uri(key) });
         }
-        self.in_folder(key, move |path, root| folder::replace(path, root, &bytes)).await?;
+        let is_private = layout::is_private(key);
+        self.in_folder(key, move |path, root| folder::replace(path, root, &bytes, is_private)).await?;
         let written = self.store.head(&Path::from(key)).await;
         drop(guard);
         let meta = written.map_err(|error| self.failed("read", key, error))?;
@@ -385,7 +403,7 @@ impl Bucket {
     /// Files that interrupted writes left beside their objects in a folder (`<object>#1`). They are no objects: no
     /// listing shows them. Cloud Storage keeps the parts of unfinished uploads out of sight by itself.
     pub async fn leftovers(&self) -> Result<Vec<Listed>, StoreError> {
-        let Some(folder) = self.folder.clone() else { return Ok(Vec::new()) };
+        let Some(folder) = self.folder.clone().filter(|folder| folder.is_dir()) else { return Ok(Vec::new()) };
         let found = tokio::task::spawn_blocking(move || {
             let mut found = Vec::new();
             leftovers_below(&folder, "", &mut found).map(|()| found)
@@ -474,6 +492,47 @@ mod tests {
             expected = winners.into_iter().next();
         }
         assert_eq!(bucket.read("state/a.json").await.unwrap().unwrap().1, expected.unwrap());
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn state_lock_and_logs_are_private_and_data_is_as_the_umask_says() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let bucket = bucket(folder.path());
+        let bytes = || Bytes::from_static(b"x");
+        let version = bucket.swap("state/a.json", None, bytes()).await.unwrap();
+        bucket.swap("state/a.json", Some(&version), bytes()).await.unwrap();
+        bucket.swap("lock.json", None, bytes()).await.unwrap();
+        bucket.swap("t/_table.json", None, bytes()).await.unwrap();
+        bucket.write("logs/2024_01_01/a.jsonl", bytes()).await.unwrap();
+        bucket.write("raw/a/b.parquet", bytes()).await.unwrap();
+        let mode = |path: &str| std::fs::metadata(folder.path().join(path)).unwrap().permissions().mode() & 0o777;
+        for path in ["state/a.json", "lock.json", ".lock", "logs/2024_01_01/a.jsonl"] {
+            assert_eq!(mode(path), 0o600, "{path}");
+        }
+        for path in ["state", "logs", "logs/2024_01_01"] {
+            assert_eq!(mode(path), 0o700, "{path}");
+        }
+        // What the umask makes of new files and folders.
+        std::fs::write(folder.path().join("new"), "").unwrap();
+        std::fs::create_dir(folder.path().join("folder")).unwrap();
+        assert_eq!((mode("raw/a/b.parquet"), mode("t/_table.json")), (mode("new"), mode("new")));
+        assert_eq!((mode("raw"), mode("t")), (mode("folder"), mode("folder")));
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_is_only_looked_at_is_not_made() {
+        let place = tempfile::tempdir().unwrap();
+        let location = BucketLocation::Folder(place.path().join("not/there"));
+        let look = || Bucket::look(&location, &GoogleAccess::default(), &Handle::current()).unwrap();
+        assert!(look().read("state/none.json").await.unwrap().is_none());
+        assert!(look().list("").await.unwrap().is_empty() && look().leftovers().await.unwrap().is_empty());
+        assert!(!place.path().join("not").exists());
+        // Once it is there, it is read.
+        let made = Bucket::open(&location, &GoogleAccess::default(), &Handle::current()).unwrap();
+        made.write("a", Bytes::from_static(b"b")).await.unwrap();
+        assert_eq!((look().list("").await.unwrap().len(), look().url()), (1, made.url()));
     }
 
     #[tokio::test]

@@ -29,6 +29,9 @@ async fn wrong_input_is_refused_before_anything_is_done() {
         (&["run", "--sql-dir", "nowhere"], &["nowhere"]),
         (&["run", "--table", "fleet_trips", "--accept-shrunken", "addresses"], &["not among the tables"]),
         (&["plan", "--table", "qqq"], &["unknown table: `qqq`"]),
+        (&["run", "--max-workers", "0"], &["--max-workers", "a number from 1 to 256"]),
+        (&["run", "--max_workers", "257"], &["--max-workers", "a number from 1 to 256"]),
+        (&["plan", "--lookback-days", "0"], &["--lookback-days"]),
     ];
     for (arguments, parts) in cases {
         let ran = program.run(arguments).await;

@@ -308,6 +308,16 @@ fn unaccepted(port: u16) -> u64 {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
+async fn a_byte_order_mark_before_a_page_is_passed_over_and_utf_16_is_named() {
+    let api = Api::new(|_, _| "\u{feff}{\"data\":[{\"id\":\"1\"}]}".into_response());
+    assert_eq!(&api.page().await.unwrap().unwrap().records[..], br#"[{"id":"1"}]"#);
+    let wide: Vec<u8> = "\u{feff}{}".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let api = Api::new(move |_, _| wide.clone().into_response());
+    let error = api.page().await.unwrap_err().to_string();
+    assert!(error.contains("no whole JSON document: it is UTF-16, not UTF-8"), "{error}");
+}
+
+#[tokio::test]
 async fn a_server_that_takes_no_connections_is_given_up_and_tried_again() {
     // Nobody accepts, and the queue is as short as can be: once it is full (Linux adds one to what is asked for), the
     // system leaves connections unanswered.

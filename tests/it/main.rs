@@ -16,6 +16,7 @@ mod check;
 mod clean;
 mod cold_feeds;
 mod command;
+mod configuration;
 mod cursor_guards;
 mod cursors;
 mod dead_cursors;

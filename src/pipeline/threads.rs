@@ -1,0 +1,63 @@
+//! Threads, and what becomes of a program that gets none.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+
+use super::THREAD_STACK_BYTES;
+use crate::error::Error;
+
+/// How long a thread for blocking work is kept: as long as any run.
+///
+/// Where no further thread is to be had, tokio queues such work for the next thread that is free, and panics, or waits
+/// for ever, if there is none. So the first one, which [`start`] asks for, stays.
+const KEPT: Duration = Duration::from_secs(30 * 86_400);
+
+/// Starts a runtime whose threads have the stack that planning queries takes.
+///
+/// # Errors
+/// [`Error::System`] if the system gives no threads; tokio itself would panic.
+pub fn start(name: &str) -> Result<Runtime, Error> {
+    let refused =
+        |source| Error::System { what: "cannot start threads (is `ulimit -u` or `-v` too low?)".into(), source };
+    // Whether there are as many as the runtime asks for is tried first: its panic would be printed.
+    let workers = std::thread::available_parallelism().map_or(1, usize::from) + 1;
+    try_threads(workers).map_err(refused)?;
+    let started = catch_unwind(AssertUnwindSafe(|| {
+        let runtime = Builder::new_multi_thread()
+            .thread_name(name)
+            .thread_stack_size(THREAD_STACK_BYTES)
+            .thread_keep_alive(KEPT)
+            .enable_all()
+            .build()?;
+        drop(runtime.spawn_blocking(|| ()));
+        Ok(runtime)
+    }));
+    started.unwrap_or_else(|_| Err(std::io::ErrorKind::WouldBlock.into())).map_err(refused)
+}
+
+/// Has so many threads at the same time, and ends them.
+fn try_threads(count: usize) -> std::io::Result<()> {
+    let (hold, held) = std::sync::mpsc::channel::<()>();
+    let held = std::sync::Arc::new(std::sync::Mutex::new(held));
+    let mut threads = Vec::new();
+    let mut result = Ok(());
+    for _ in 0..count {
+        let held = held.clone();
+        let wait = move || drop(held.lock().map(|held| held.recv()));
+        match std::thread::Builder::new().stack_size(THREAD_STACK_BYTES).spawn(wait) {
+            Ok(thread) => threads.push(thread),
+            Err(error) => {
+                result = Err(error);
+                break;
+            }
+        }
+    }
+    drop(hold);
+    for thread in threads {
+        // They do nothing that could fail.
+        let _ = thread.join();
+    }
+    result
+}
