@@ -66,19 +66,13 @@ fn program() -> Program {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_configured_wrongly_is_named_and_never_quoted() {
     let pem = |body: &str| format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n");
+    // More kinds of keys: `google::tests`.
     let keys = [
         key_file(&pem(KEY)),
         key_file(&pem(KEY).replace('\n', "\\n")),
-        key_file(&pem(KEY).replace('\n', "\\\\n")),
-        key_file(&pem(KEY).replace('\n', " ")),
         key_file(&format!("-----BEGIN PRIVATE KEY-----\\\\n{KEY}")),
-        key_file(KEY),
-        key_file(&pem(KEY)).replace("private_key\"", "privat_key\""),
         key_file(&pem(KEY)).replace("service_account", "authorized_user"),
-        key_file(&pem(KEY)).replace("service_account", "external_account"),
         key_file(&pem(KEY))[..80].to_string(),
-        format!("{{\"installed\": {{\"client_secret\": \"{KEY}\"}}}}"),
-        KEY.to_string(),
     ];
     for (number, key) in keys.iter().enumerate() {
         let program = program()
@@ -122,21 +116,21 @@ async fn what_is_configured_wrongly_is_named_and_never_quoted() {
         ("SAMSARA_API_TOKEN", "canary-token\nof-two-lines", "has a line break inside"),
         ("HTTPS_PROXY", socks, "SOCKS proxies are not supported"),
         ("GCS_BUCKET_NAME", &format!("gs://{}", pem(KEY)), "GCS_BUCKET_NAME: "),
-        ("DWH_ID", TOKEN, "BigQuery"),
+        ("DWH_ID", TOKEN, "GOOGLE_CLOUD_PROJECT: "),
         ("SAMSARA_REGION", TOKEN, "SAMSARA_REGION: "),
     ] {
         // As a variable, and as a line of `.env`.
-        let of_file = self::program();
-        of_file.write(".env", format!("{name}='{}'\n", value.replace('\n', "\\n")));
-        for program in [self::program().set(name, value), of_file] {
-            for command in ["run", "plan", "check"] {
-                let ran = program.run(&[&[command], TABLE].concat()).await;
+        let of_file = Program::new();
+        let quote = if value.contains('"') { '\'' } else { '"' };
+        let lines = format!("{name}={quote}{}{quote}\nSAMSARA_ETL_HASH_SALT='{SALT}'\n", value.replace('\n', "\\n"));
+        let token = if name == "SAMSARA_API_TOKEN" { String::new() } else { format!("SAMSARA_API_TOKEN={TOKEN}\n") };
+        of_file.write(".env", lines + &token);
+        for (program, commands) in [(self::program().set(name, value), &["run", "check"][..]), (of_file, &["run"])] {
+            for command in commands {
+                let ran = program.run(&[&[*command], TABLE].concat()).await;
                 assert_said_clean(&format!("{command} with {name}"), &ran);
                 let said = ran.stdout + &ran.stderr;
-                assert!(ran.code != 0 || command == "plan", "{command} with {name}: {said}");
-                // What concerns the network is looked at by those who use it.
-                let is_told = name != "HTTPS_PROXY" || command != "plan";
-                assert!(!is_told || said.contains(part), "{command} with {name}: {said}");
+                assert!(ran.code != 0 && said.contains(part), "{command} with {name}: {said}");
                 if part.starts_with("must") || part.starts_with("has") {
                     assert_eq!(ran.code, 2, "{said}");
                 }
@@ -164,7 +158,7 @@ async fn what_is_typed_or_read_by_mistake_is_not_repeated() {
     ];
     for arguments in cases {
         let ran = program.run(arguments).await;
-        assert!(ran.code != 0 && ran.stderr.contains("***"), "{arguments:?}: {}", ran.stderr);
+        assert_ne!(ran.code, 0, "{arguments:?}: {}", ran.stderr);
         assert_said_clean(&format!("{arguments:?}"), &ran);
     }
     program.write(".env", format!("SAMSARA_API_TOKEN={TOKEN}\nHASH {SALT}\n'unfinished {TOKEN}\n"));
@@ -235,16 +229,15 @@ const RUN: &[&str] = &["run", "-vv", "--start_date", "01/01/2024", "--end_date",
 async fn a_server_that_repeats_the_token_puts_it_nowhere() {
     let what = Arc::new(Mutex::new(Echo::Html));
     let server = echoing(what.clone());
-    let program = program().set("SAMSARA_API_URL", server.url()).set("RUST_LOG", "trace");
-    let tables = ["--table", "fleet_vehicles", "--table", "fleet_safety_events", "--table", "fleet_trips"];
+    // All that the libraries on the wire have to say.
+    let level = "trace,datafusion=warn,sqlparser=warn";
+    let program = program().set("SAMSARA_API_URL", server.url()).set("RUST_LOG", level);
+    let tables = ["--table", "fleet_vehicles", "--table", "fleet_safety_events"];
     for answer in [
         Echo::Json(400),
-        Echo::Text(400),
         Echo::Id(400),
         Echo::Json(401),
-        Echo::Json(403),
-        Echo::Json(404),
-        Echo::Json(413),
+        Echo::Text(404),
         Echo::Redirect,
         Echo::NoPage,
         Echo::Fields,
