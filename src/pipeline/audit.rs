@@ -82,7 +82,10 @@ impl Observer for Recorder {
             Event::Failed { name, partition, error } => {
                 self.add("failed", name, partition.clone(), json!({ "error": error }));
             }
-            Event::DriftFound { .. } | Event::Skipped { .. } => {}
+            Event::DriftFound { .. }
+            | Event::Skipped { .. }
+            | Event::UnfitTimes { .. }
+            | Event::DuplicatesAccepted { .. } => {}
         }
     }
 }
