@@ -1,5 +1,6 @@
 //! What happened, past tense. Progress, logs, report and tests all feed on the same events.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +59,28 @@ pub enum Event {
         reason: &'static str,
         /// How often in this walk.
         count: u64,
+    },
+    /// Values of a derived partition are no times between the years 1 and 9999, and are NULL in the table.
+    UnfitTimes {
+        /// The model.
+        model: String,
+        /// The partition.
+        partition: Partition,
+        /// The column.
+        column: String,
+        /// How many.
+        count: u64,
+        /// The first different ones as JSON writes them, and how often they came.
+        texts: BTreeMap<String, u64>,
+    },
+    /// Several rows of a derived partition have one `unique_key`, and were accepted all the same.
+    DuplicatesAccepted {
+        /// The model.
+        model: String,
+        /// The partition.
+        partition: Partition,
+        /// Which key, how many, one of them.
+        duplicates: String,
     },
     /// A model's partition was derived and committed.
     PartitionTransformed {
@@ -160,6 +183,12 @@ impl Observer for LogEvents {
             }
             Event::DriftFound { sources, path, reason, count } => {
                 tracing::warn!(sources = sources.join(","), path, reason, count, "schema drift found");
+            }
+            Event::UnfitTimes { model, partition, column, count, texts } => {
+                tracing::warn!(model, %partition, column, count, ?texts, "schema drift found: no times");
+            }
+            Event::DuplicatesAccepted { model, partition, duplicates } => {
+                tracing::warn!(model, %partition, duplicates, "rows with one key accepted");
             }
             Event::PartitionTransformed { model, partition, rows, .. } => {
                 tracing::info!(model, %partition, rows, "partition transformed");

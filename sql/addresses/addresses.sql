@@ -18,5 +18,5 @@ SELECT DISTINCT
   notes,                                              -- free text
   tags,                                               -- tags of the address, as JSON text
   to_json(externalIds) AS externalIds,                -- all external ids, as JSON text
-  to_timestamp_micros(NULLIF(createdAtTime, '')) AS createdAtTime -- when the address was created
+  samsara_time(createdAtTime) AS createdAtTime        -- when the address was created
 FROM raw.addresses

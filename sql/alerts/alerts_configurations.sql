@@ -6,8 +6,8 @@ SELECT DISTINCT
   id,                                                 -- the configuration
   name,                                               -- its name
   isEnabled,                                          -- whether it is switched on
-  to_timestamp_micros(NULLIF(createdAtTime, '')) AS createdAtTime,           -- when it was made
-  to_timestamp_micros(NULLIF(lastModifiedAtTime, '')) AS lastModifiedAtTime, -- when it was last changed
+  samsara_time(createdAtTime) AS createdAtTime,       -- when it was made
+  samsara_time(lastModifiedAtTime) AS lastModifiedAtTime, -- when it was last changed
   to_json(externalIds) AS externalIds,                -- all external ids, as JSON text
   scope,                                              -- whom it watches, as JSON text
   triggers,                                           -- what sets it off, as JSON text

@@ -8,7 +8,7 @@ SELECT DISTINCT
   asset_id,                                           -- Samsara's id of the refrigerated trailer
   asset_name,                                         -- its name
   assetType,                                          -- maker of the unit
-  to_timestamp_millis(change['changedAtMs']) AS ambientAirTemperatureChangedAt, -- when it changed
+  samsara_time_ms(change['changedAtMs']) AS ambientAirTemperatureChangedAt, -- when it changed
   change['tempInMilliC'] AS ambientAirTemperatureMilliCelsius -- ambient air temperature in thousandths of a degree Celsius
 FROM (
   SELECT id AS asset_id, name AS asset_name, assetType, unnest(reeferStats['ambientAirTemperature']) AS change

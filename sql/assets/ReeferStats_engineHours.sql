@@ -8,7 +8,7 @@ SELECT DISTINCT
   asset_id,                                           -- Samsara's id of the refrigerated trailer
   asset_name,                                         -- its name
   assetType,                                          -- maker of the unit
-  to_timestamp_millis(change['changedAtMs']) AS engineHoursChangedAt, -- when it changed
+  samsara_time_ms(change['changedAtMs']) AS engineHoursChangedAt, -- when it changed
   change['engineHours'] AS engineHours                -- engine hours
 FROM (
   SELECT id AS asset_id, name AS asset_name, assetType, unnest(reeferStats['engineHours']) AS change

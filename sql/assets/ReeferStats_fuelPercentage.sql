@@ -8,7 +8,7 @@ SELECT DISTINCT
   asset_id,                                           -- Samsara's id of the refrigerated trailer
   asset_name,                                         -- its name
   assetType,                                          -- maker of the unit
-  to_timestamp_millis(change['changedAtMs']) AS fuelPercentageChangedAt, -- when it changed
+  samsara_time_ms(change['changedAtMs']) AS fuelPercentageChangedAt, -- when it changed
   change['fuelPercentage'] AS fuelPercentage          -- fuel level in percent
 FROM (
   SELECT id AS asset_id, name AS asset_name, assetType, unnest(reeferStats['fuelPercentage']) AS change

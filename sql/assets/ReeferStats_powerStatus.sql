@@ -8,7 +8,7 @@ SELECT DISTINCT
   asset_id,                                           -- Samsara's id of the refrigerated trailer
   asset_name,                                         -- its name
   assetType,                                          -- maker of the unit
-  to_timestamp_millis(change['changedAtMs']) AS powerStatusChangedAt, -- when it changed
+  samsara_time_ms(change['changedAtMs']) AS powerStatusChangedAt, -- when it changed
   change['status'] AS powerStatus                     -- power status
 FROM (
   SELECT id AS asset_id, name AS asset_name, assetType, unnest(reeferStats['powerStatus']) AS change

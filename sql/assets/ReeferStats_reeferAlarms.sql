@@ -7,7 +7,7 @@ SELECT DISTINCT
   asset_id,                                           -- Samsara's id of the refrigerated trailer
   asset_name,                                         -- its name
   assetType,                                          -- maker of the unit
-  to_timestamp_millis(changedAtMs) AS reeferAlarmsChangedAt, -- when the set of alarms changed
+  samsara_time_ms(changedAtMs) AS reeferAlarmsChangedAt, -- when the set of alarms changed
   alarm['alarmCode'] AS alarm_alarmCode,              -- code of the alarm
   alarm['description'] AS alarm_description,          -- what it means
   alarm['operatorAction'] AS alarm_operatorAction,    -- what to do

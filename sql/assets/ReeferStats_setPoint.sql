@@ -8,7 +8,7 @@ SELECT DISTINCT
   asset_id,                                           -- Samsara's id of the refrigerated trailer
   asset_name,                                         -- its name
   assetType,                                          -- maker of the unit
-  to_timestamp_millis(change['changedAtMs']) AS setPointChangedAt, -- when it changed
+  samsara_time_ms(change['changedAtMs']) AS setPointChangedAt, -- when it changed
   change['tempInMilliC'] AS setPointMilliCelsius      -- set point in thousandths of a degree Celsius
 FROM (
   SELECT id AS asset_id, name AS asset_name, assetType, unnest(reeferStats['setPoint']) AS change

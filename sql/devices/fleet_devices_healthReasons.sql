@@ -5,7 +5,7 @@ SELECT DISTINCT
   asset_id,                                           -- vehicle, trailer or equipment that carries the device
   asset_name,                                         -- its name
   reason['healthReasonCode'] AS healthReasonCode,     -- the reason
-  to_timestamp_micros(NULLIF(reason['startTime'], '')) AS startTime, -- since when
+  samsara_time(reason['startTime']) AS startTime,     -- since when
   serial                                              -- serial of the device
 FROM (
   SELECT asset['id'] AS asset_id, asset['name'] AS asset_name, serial, unnest(health['healthReasons']) AS reason

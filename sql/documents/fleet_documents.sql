@@ -9,8 +9,8 @@ SELECT DISTINCT
   name,                                               -- its name
   state,                                              -- required, submitted or archived
   notes,                                              -- free text
-  to_timestamp_micros(NULLIF(createdAtTime, '')) AS createdAtTime, -- when it was created
-  to_timestamp_micros(NULLIF(updatedAtTime, '')) AS updatedAtTime, -- when it was last changed
+  samsara_time(createdAtTime) AS createdAtTime,       -- when it was created
+  samsara_time(updatedAtTime) AS updatedAtTime,       -- when it was last changed
   documentType['id'] AS documentType_id,              -- its document type
   documentType['name'] AS documentType_name,          -- the type's name
   driver['id'] AS driver_id,                          -- the driver

@@ -12,9 +12,9 @@ SELECT DISTINCT
   vehicle['externalIds']['samsara.serial'] AS vehicle_externalIds_samsara_serial, -- gateway serial in its external ids
   vehicle['externalIds']['samsara.vin'] AS vehicle_externalIds_samsara_vin, -- VIN in its external ids
   to_json(vehicle['externalIds']) AS vehicle_externalIds, -- all its external ids, as JSON text
-  to_timestamp_micros(NULLIF(startTime, '')) AS startTime, -- when the assignment started
-  to_timestamp_micros(NULLIF(endTime, '')) AS endTime, -- when it ended; empty while it lasts
-  to_timestamp_micros(NULLIF(assignedAtTime, '')) AS assignedAtTime, -- when it was made, mostly unknown
+  samsara_time(startTime) AS startTime,               -- when the assignment started
+  samsara_time(endTime) AS endTime,                   -- when it ended; empty while it lasts
+  samsara_time(assignedAtTime) AS assignedAtTime,     -- when it was made, mostly unknown
   assignmentType,                                     -- what made it: HOS, idCard, static …
   isPassenger,                                        -- whether the driver was a passenger
   metadata['sourceName'] AS metadata_sourceName       -- name of the external system that made it

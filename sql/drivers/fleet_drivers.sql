@@ -54,6 +54,6 @@ SELECT DISTINCT
   tags,                                               -- tags of the driver, as JSON text
   attributes,                                         -- custom attributes, as JSON text
   to_json(externalIds) AS externalIds,                -- all external ids, as JSON text
-  to_timestamp_micros(NULLIF(createdAtTime, '')) AS createdAtTime, -- when the driver was created
-  to_timestamp_micros(NULLIF(updatedAtTime, '')) AS updatedAtTime  -- when it was last changed
+  samsara_time(createdAtTime) AS createdAtTime,       -- when the driver was created
+  samsara_time(updatedAtTime) AS updatedAtTime        -- when it was last changed
 FROM raw.fleet_drivers

@@ -8,8 +8,8 @@ SELECT DISTINCT
   vehicle['id'] AS vehicle_id,                        -- Samsara's vehicle id
   vehicle['name'] AS parc_id,                         -- the fleet's own number for the vehicle
   to_json(vehicle['externalIds']) AS vehicle_externalIds, -- all external ids, as JSON text
-  to_timestamp_micros(NULLIF(startTime, '')) AS startTime, -- when idling began
-  to_timestamp_micros(NULLIF(endTime, '')) AS endTime, -- when it ended
+  samsara_time(startTime) AS startTime,               -- when idling began
+  samsara_time(endTime) AS endTime,                   -- when it ended
   durationMs,                                         -- how long it lasted, milliseconds
   fuelConsumptionMl,                                  -- fuel burnt meanwhile, millilitres
   isPtoActive,                                        -- whether the power take-off was in use

@@ -14,7 +14,7 @@ SELECT DISTINCT
   to_json(currentVehicle['ExternalIds']) AS currentVehicle_ExternalIds, -- all its external ids, as JSON text
   clocks['break']['timeUntilBreakDurationMs'] AS clocks_break_timeUntilBreakDurationMs, -- time until a break is due, milliseconds
   clocks['cycle']['cycleRemainingDurationMs'] AS clocks_cycle_cycleRemainingDurationMs, -- time left in the cycle, milliseconds
-  to_timestamp_micros(NULLIF(clocks['cycle']['cycleStartedAtTime'], '')) AS clocks_cycle_cycleStartedAtTime, -- when the cycle started
+  samsara_time(clocks['cycle']['cycleStartedAtTime']) AS clocks_cycle_cycleStartedAtTime, -- when the cycle started
   clocks['cycle']['cycleTomorrowDurationMs'] AS clocks_cycle_cycleTomorrowDurationMs, -- time available tomorrow, milliseconds
   clocks['drive']['driveRemainingDurationMs'] AS clocks_drive_driveRemainingDurationMs, -- driving time left in the shift, milliseconds
   clocks['shift']['shiftRemainingDurationMs'] AS clocks_shift_shiftRemainingDurationMs, -- time left in the shift, milliseconds

@@ -11,8 +11,8 @@ SELECT DISTINCT
   driver['timezone'] AS driver_timezone,              -- home terminal time zone (IANA)
   driver['eldSettings']['rulesets'] AS driver_eldSettings_rulesets, -- hours-of-service rule sets, as JSON text
   to_json(driver['externalIds']) AS driver_externalIds, -- all external ids of the driver, as JSON text
-  to_timestamp_micros(NULLIF(startTime, '')) AS startTime, -- start of the driver's logging day
-  to_timestamp_micros(NULLIF(endTime, '')) AS endTime, -- its end
+  samsara_time(startTime) AS startTime,               -- start of the driver's logging day
+  samsara_time(endTime) AS endTime,                   -- its end
   distanceTraveled['driveDistanceMeters'] AS distanceTraveled_driveDistanceMeters, -- distance driven, metres
   distanceTraveled['personalConveyanceDistanceMeters'] AS distanceTraveled_personalConveyanceDistanceMeters, -- distance for personal conveyance, metres
   distanceTraveled['yardMoveDistanceMeters'] AS distanceTraveled_yardMoveDistanceMeters, -- distance of yard moves, metres
@@ -37,7 +37,7 @@ SELECT DISTINCT
   logMetaData['carrierFormattedAddress'] AS logMetaData_carrierFormattedAddress, -- the carrier's address
   logMetaData['carrierName'] AS logMetaData_carrierName, -- the carrier
   logMetaData['carrierUsDotNumber'] AS logMetaData_carrierUsDotNumber, -- the carrier's US DOT number
-  to_timestamp_micros(NULLIF(logMetaData['certifiedAtTime'], '')) AS logMetaData_certifiedAtTime, -- when the driver certified the log
+  samsara_time(logMetaData['certifiedAtTime']) AS logMetaData_certifiedAtTime, -- when the driver certified the log
   logMetaData['homeTerminalFormattedAddress'] AS logMetaData_homeTerminalFormattedAddress, -- address of the home terminal
   logMetaData['homeTerminalName'] AS logMetaData_homeTerminalName, -- home terminal
   logMetaData['isCertified'] AS logMetaData_isCertified, -- whether the driver certified the log

@@ -10,10 +10,10 @@ SELECT DISTINCT
   to_json(violation['driver']['externalIds']) AS driver_externalIds, -- all external ids of the driver, as JSON text
   violation['type'] AS type,                          -- the rule that was broken
   violation['description'] AS description,            -- rule, region and limit, in words
-  to_timestamp_micros(NULLIF(violation['violationStartTime'], '')) AS violationStartTime, -- when the violation began
+  samsara_time(violation['violationStartTime']) AS violationStartTime, -- when the violation began
   violation['durationMs'] AS durationMs,              -- how long it lasted, milliseconds
-  to_timestamp_micros(NULLIF(violation['day']['startTime'], '')) AS day_startTime, -- start of the driver's logging day
-  to_timestamp_micros(NULLIF(violation['day']['endTime'], '')) AS day_endTime -- end of the driver's logging day
+  samsara_time(violation['day']['startTime']) AS day_startTime, -- start of the driver's logging day
+  samsara_time(violation['day']['endTime']) AS day_endTime -- end of the driver's logging day
 FROM (
   SELECT unnest(violations) AS violation
   FROM raw.fleet_hos_violations

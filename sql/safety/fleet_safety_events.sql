@@ -6,7 +6,7 @@ unique_key = ["event_id", "behavior_label", "behavior_source"]
 ---*/
 SELECT DISTINCT
   id AS event_id,                                     -- the event: vehicle id and time in milliseconds
-  to_timestamp_micros(NULLIF(time, '')) AS time,      -- when it happened
+  samsara_time(time) AS time,                         -- when it happened
   vehicle['id'] AS vehicle_id,                        -- Samsara's vehicle id
   vehicle['name'] AS vehicle_name,                    -- the fleet's own number for the vehicle
   to_json(vehicle['ExternalIds']) AS vehicle_ExternalIds, -- all external ids of the vehicle, as JSON text

@@ -5,11 +5,11 @@ unique_key = ["id"]
 ---*/
 SELECT DISTINCT
   id,                                                 -- the change
-  to_timestamp_micros(NULLIF(time, '')) AS time,      -- when it was made
+  samsara_time(time) AS time,                         -- when it was made
   type,                                               -- kind of change
   safetyEvent['id'] AS safetyEvent_id,                -- the event: vehicle id and time in milliseconds
   safetyEvent['uuid'] AS safetyEvent_uuid,            -- the event in the newer endpoints
-  to_timestamp_micros(NULLIF(safetyEvent['time'], '')) AS safetyEvent_time, -- when the event happened
+  samsara_time(safetyEvent['time']) AS safetyEvent_time, -- when the event happened
   safetyEvent['driver']['id'] AS safetyEvent_driver_id,   -- the driver
   safetyEvent['vehicle']['id'] AS safetyEvent_vehicle_id, -- the vehicle
   safetyEvent['behaviorLabels'] AS safetyEvent_behaviorLabels -- labels after the change, as JSON text

@@ -4,7 +4,8 @@ cluster_by = ["vehicle_id"]
 unique_key = ["vehicle_id"]
 ---*/
 SELECT DISTINCT
-  id AS vehicle_id,                                   -- Samsara's id of the trailer
+  id AS vehicle_id,                                   -- the trailer's id, under the name that this table has always had; see trailer_id
+  id AS trailer_id,                                   -- Samsara's id of the trailer
   name AS parc_id,                                    -- the fleet's own number for the trailer
   trailerSerialNumber,                                -- serial number of the trailer
   licensePlate,                                       -- licence plate

@@ -7,9 +7,9 @@ unique_key = ["vehicle_id", "startTime"]
 SELECT DISTINCT
   _parent_id AS vehicle_id,                           -- Samsara's vehicle id
   NULLIF(driverId, '0') AS driver_id,                 -- driver at the wheel, if known
-  to_timestamp_millis(startMs) AS startTime,          -- when the trip started
+  samsara_time_ms(startMs) AS startTime,              -- when the trip started
   -- The largest 64-bit integer stands for "still under way".
-  to_timestamp_millis(NULLIF(endMs, 9223372036854775807)) AS endTime, -- when it ended
+  samsara_time_ms(NULLIF(endMs, 9223372036854775807)) AS endTime, -- when it ended
   startLocation,                                      -- place of departure, free text
   endLocation,                                        -- place of arrival, free text
   startAddress['id'] AS startAddress_id,              -- address of departure
@@ -22,8 +22,9 @@ SELECT DISTINCT
   startCoordinates['longitude'] AS startCoordinates_longitude, -- degrees east at departure
   endCoordinates['latitude'] AS endCoordinates_latitude,       -- degrees north at arrival
   endCoordinates['longitude'] AS endCoordinates_longitude,     -- degrees east at arrival
-  startOdometer,                                      -- odometer at departure, metres
-  endOdometer,                                        -- odometer at arrival, metres
+  -- 0 stands for an odometer that could not be read.
+  NULLIF(startOdometer, 0) AS startOdometer,          -- odometer at departure, metres; empty if it could not be read
+  NULLIF(endOdometer, 0) AS endOdometer,              -- odometer at arrival, metres; empty if it could not be read
   distanceMeters,                                     -- distance, metres
   fuelConsumedMl,                                     -- fuel, millilitres
   tollMeters,                                         -- distance on toll roads, metres

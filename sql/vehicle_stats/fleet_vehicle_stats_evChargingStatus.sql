@@ -7,7 +7,7 @@ unique_key = ["vehicle_id", "time"]
 SELECT DISTINCT
   vehicle_id,                                         -- Samsara's vehicle id
   parc_id,                                            -- the fleet's own number for the vehicle
-  to_timestamp_micros(NULLIF(reading['time'], '')) AS time, -- when it was read
+  samsara_time(reading['time']) AS time,              -- when it was read
   reading['value'] AS evChargingStatus                -- 0 unknown, 1 not charging, 2 charging; further codes occur
 FROM (
   SELECT id AS vehicle_id, name AS parc_id, unnest(evChargingStatus) AS reading

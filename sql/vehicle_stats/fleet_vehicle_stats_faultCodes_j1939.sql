@@ -31,7 +31,7 @@ FROM (
     SELECT
       vehicle_id,
       parc_id,
-      to_timestamp_micros(NULLIF(reading['time'], '')) AS time,
+      samsara_time(reading['time']) AS time,
       reading['canBusType'] AS canBusType,
       reading['j1939'] AS j1939,
       unnest(range(1, 1 + greatest(1, coalesce(CAST(array_length(reading['j1939']['diagnosticTroubleCodes']) AS BIGINT), 0)))) AS i

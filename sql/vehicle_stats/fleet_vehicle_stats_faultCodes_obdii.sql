@@ -53,7 +53,7 @@ FROM (
       SELECT
         vehicle_id,
         parc_id,
-        to_timestamp_micros(NULLIF(reading['time'], '')) AS time,
+        samsara_time(reading['time']) AS time,
         reading['canBusType'] AS canBusType,
         reading['obdii'] AS obdii,
         unnest(range(1, 1 + greatest(1, coalesce(CAST(array_length(reading['obdii']['diagnosticTroubleCodes']) AS BIGINT), 0)))) AS u

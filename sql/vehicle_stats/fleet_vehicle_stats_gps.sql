@@ -7,7 +7,7 @@ unique_key = ["vehicle_id", "time"]
 SELECT DISTINCT
   vehicle_id,                                         -- Samsara's vehicle id
   parc_id,                                            -- the fleet's own number for the vehicle
-  to_timestamp_micros(NULLIF(fix['time'], '')) AS time, -- when the fix was taken
+  samsara_time(fix['time']) AS time,                  -- when the fix was taken
   fix['latitude'] AS latitude,                        -- degrees north
   fix['longitude'] AS longitude,                      -- degrees east
   fix['headingDegrees'] AS headingDegrees,            -- course over ground; 0 also when standing

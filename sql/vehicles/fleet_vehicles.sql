@@ -45,6 +45,6 @@ SELECT DISTINCT
   tags,                                               -- tags of the vehicle, as JSON text
   attributes,                                         -- custom attributes, as JSON text
   sensorConfiguration,                                -- sensors by position, as JSON text
-  to_timestamp_micros(NULLIF(createdAtTime, '')) AS createdAtTime, -- when the vehicle was created
-  to_timestamp_micros(NULLIF(updatedAtTime, '')) AS updatedAtTime  -- when it was last changed
+  samsara_time(createdAtTime) AS createdAtTime,       -- when the vehicle was created
+  samsara_time(updatedAtTime) AS updatedAtTime        -- when it was last changed
 FROM raw.fleet_vehicles

@@ -8,6 +8,7 @@
 mod ddl;
 mod drift;
 mod embedded;
+mod field_path;
 mod model;
 mod nearest;
 mod source;
@@ -18,10 +19,11 @@ use std::path::{Path, PathBuf};
 
 pub use ddl::{JSON_TYPE, map_type};
 pub use drift::{Drifted, Proposal};
+pub use field_path::{FieldPath, PARENT_ID, PathStep};
 pub use model::{FrontMatter, Model};
 pub use nearest::nearest;
 pub use source::{
-    Category, Pagination, Parent, RateLimit, Share, Source, SourceKind, Sweep, TimeFormat, WindowParameters,
+    Category, ChangeFeed, Pagination, Parent, RateLimit, Share, Source, SourceKind, Sweep, TimeFormat, WindowParameters,
 };
 pub use time_field::{TimeField, TimeStep};
 
@@ -121,6 +123,22 @@ impl Catalog {
         sources.filter(move |source| source.is_daily() || !is_daily)
     }
 
+    /// The feed that tells which past days of a source have changed, as a source to be read: its time field is that of
+    /// the rows that have changed.
+    pub fn change_feed(&self, source: &Source) -> Option<Source> {
+        let feed = match source.changes.as_ref()? {
+            ChangeFeed::Endpoint(endpoint) => {
+                Source { endpoint: endpoint.clone(), kind: SourceKind::Feed, page_limit: None, ..source.clone() }
+            }
+            ChangeFeed::Source { source: name, time_field } => {
+                let feed = self.sources.get(name)?;
+                // Failures are those of the source that is read again.
+                Source { name: source.name.clone(), time_field: Some(time_field.clone()), ..feed.clone() }
+            }
+        };
+        Some(Source { window: None, ..feed })
+    }
+
     /// Builds a catalog from `(path, text)` pairs; paths are `<family>/<file>`. `origin` tells people where they are from.
     pub fn from_files(origin: &str, files: &[(String, String)]) -> Result<Self, CatalogError> {
         let mut catalog = Self { origin: origin.into(), sources: BTreeMap::new(), models: BTreeMap::new() };
@@ -207,12 +225,27 @@ impl Catalog {
             }
         }
         for source in self.sources.values() {
-            let Some(parent) = &source.parent else { continue };
             let file = format!("{}/sources.toml", source.family);
             let text = files.iter().find(|(path, _)| *path == file).map_or("", |(_, text)| text);
             let place = Place { file: &format!("sql/{file}") };
             let line = line_of_header(text, &source.name).unwrap_or(1);
             let wrong = |reason: String| place.at(line, format!("source `{}`: {reason}", source.name));
+            if let Some(ChangeFeed::Source { source: name, time_field }) = &source.changes {
+                let Some(feed) = self.sources.get(name) else {
+                    let hint = did_you_mean(name, self.sources.keys().map(String::as_str));
+                    return Err(wrong(format!("changes: there is no source `{name}`{hint}")));
+                };
+                if feed.kind != SourceKind::Feed || feed.parent.is_some() || feed.share.is_some() {
+                    return Err(wrong(format!("changes: `{name}` is no feed that can be asked by itself")));
+                }
+                time_field
+                    .check(&feed.fields)
+                    .map_err(|error| wrong(format!("changes: time_field {error} in `{name}`")))?;
+            }
+            if source.key.iter().any(|path| path.to_string() == PARENT_ID) && source.parent.is_none() {
+                return Err(wrong(format!("key: `{PARENT_ID}` is of no use without `parent`")));
+            }
+            let Some(parent) = &source.parent else { continue };
             let Some(other) = self.sources.get(&parent.source) else {
                 let hint = did_you_mean(&parent.source, self.sources.keys().map(String::as_str));
                 return Err(wrong(format!("there is no parent source `{}`{hint}", parent.source)));

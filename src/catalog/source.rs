@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use arrow::datatypes::Fields;
+use arrow::datatypes::{DataType, Fields};
 use serde::Deserialize;
 
+use super::field_path::FieldPath;
 use super::time_field::TimeField;
 use crate::redact::printable;
 
@@ -48,8 +49,17 @@ pub struct Source {
     pub days_per_request: u32,
     /// For how many days past days may still change.
     pub lookback_days: u32,
-    /// Endpoint of a feed that brings the same readings by arrival: its rows tell which past days have changed.
-    pub changes: Option<String>,
+    /// The feed whose rows tell which past days have changed.
+    pub changes: Option<ChangeFeed>,
+    /// The fields that together tell records apart. Of several versions of one record in a partition, models see the
+    /// newest only. None: each record stands for itself.
+    pub key: Vec<FieldPath>,
+    /// The field with the time of a record's last change. Without it, and among equal ones, the version that was read
+    /// last is the newest.
+    pub newest_by: Option<FieldPath>,
+    /// Fields that are other at each read, such as links that expire: a record in which only they differ has not
+    /// changed.
+    pub expiring: Vec<FieldPath>,
     /// The source whose rows this one is asked for, one by one or in batches.
     pub parent: Option<Parent>,
     /// The parameter whose values may travel together in one request.
@@ -64,19 +74,41 @@ impl Source {
         self.kind != SourceKind::Snapshot
     }
 
-    /// The feed that tells which of its past days have changed, as a source of its own.
-    pub fn change_feed(&self) -> Option<Self> {
-        let endpoint = self.changes.clone()?;
-        let own = Self { endpoint, kind: SourceKind::Feed, window: None, page_limit: None, ..self.clone() };
-        Some(own)
-    }
-
     /// What two sources must have in common to travel in one request; `None` if it travels alone.
     pub fn share_key(&self) -> Option<String> {
         let share = self.share.as_ref()?;
         let params: Vec<_> = self.params.iter().filter(|(name, _)| **name != share.parameter).collect();
         Some(format!("{} {:?} {} {:?}", self.endpoint, params, self.days_per_request, self.window))
     }
+}
+
+/// A feed that tells which days of a source have changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChangeFeed {
+    /// An endpoint that brings the source's own records by their arrival.
+    Endpoint(String),
+    /// Another source, a feed, whose records name what has changed in this one.
+    Source {
+        /// Its name.
+        source: String,
+        /// The field of its records with the time of the row that has changed.
+        time_field: TimeField,
+    },
+}
+
+/// [`ChangeFeed`] as `sources.toml` writes it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged, expecting = "a path, or { source = \"…\", time_field = \"…\" }")]
+enum ChangesEntry {
+    Endpoint(String),
+    Source(ChangesSource),
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChangesSource {
+    source: String,
+    time_field: String,
 }
 
 /// How a source is asked.
@@ -247,7 +279,10 @@ pub(super) struct SourceEntry {
     time_field: Option<String>,
     days_per_request: Option<u32>,
     lookback_days: Option<u32>,
-    changes: Option<String>,
+    changes: Option<ChangesEntry>,
+    key: Option<Vec<String>>,
+    newest_by: Option<String>,
+    expiring: Option<Vec<String>>,
     parent: Option<Parent>,
     share: Option<String>,
     share_limit: Option<usize>,
@@ -276,6 +311,9 @@ impl SourceEntry {
             days_per_request: self.days_per_request.or(defaults.days_per_request),
             lookback_days: self.lookback_days.or(defaults.lookback_days),
             changes: self.changes.or(defaults.changes),
+            key: self.key.or(defaults.key),
+            newest_by: self.newest_by.or(defaults.newest_by),
+            expiring: self.expiring.or(defaults.expiring),
             parent: self.parent.or(defaults.parent),
             share: self.share.or(defaults.share),
             share_limit: self.share_limit.or(defaults.share_limit),
@@ -290,14 +328,28 @@ impl SourceEntry {
         let kind = entry.kind.ok_or_else(|| missing("kind"))?;
         let endpoint = entry.endpoint.ok_or_else(|| missing("endpoint"))?;
         check_path("endpoint", &endpoint)?;
-        if let Some(feed) = &entry.changes {
-            check_changes(feed, kind, entry.parent.as_ref())?;
-        }
+        let changes = entry.changes.map(|feed| changes(feed, kind, entry.parent.as_ref())).transpose()?;
         let fields = super::ddl::parse(&entry.schema.ok_or_else(|| missing("schema"))?)
             .map_err(|error| format!("schema: {error}"))?;
         let time_field = entry.time_field.as_deref().map(TimeField::parse).transpose()?;
         if let Some(field) = &time_field {
             field.check(&fields).map_err(|error| format!("time_field {error}"))?;
+        }
+        let key = paths(entry.key).map_err(|error| format!("key {error}"))?;
+        for path in &key {
+            path.value_type(&fields).map_err(|error| format!("key {error}"))?;
+        }
+        let newest_by = entry.newest_by.as_deref().map(FieldPath::parse).transpose()?;
+        if let Some(path) = &newest_by {
+            match path.value_type(&fields).map_err(|error| format!("newest_by {error}"))? {
+                _ if key.is_empty() => return Err("`newest_by` is of no use without `key`".into()),
+                DataType::Utf8 | DataType::Int64 => {}
+                other => return Err(format!("newest_by `{path}`: a time is VARCHAR or BIGINT, not {other}")),
+            }
+        }
+        let expiring = paths(entry.expiring).map_err(|error| format!("expiring {error}"))?;
+        for path in &expiring {
+            path.check(&fields).map_err(|error| format!("expiring {error}"))?;
         }
         let days_per_request = entry.days_per_request.unwrap_or(1);
         check_kind(kind, entry.window.as_ref(), time_field.as_ref(), days_per_request)?;
@@ -342,7 +394,10 @@ impl SourceEntry {
             time_field,
             days_per_request,
             lookback_days: entry.lookback_days.unwrap_or(0),
-            changes: entry.changes,
+            changes,
+            key,
+            newest_by,
+            expiring,
             parent: entry.parent,
             share,
             fields,
@@ -405,14 +460,25 @@ fn check_path(key: &str, path: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn check_changes(feed: &str, kind: SourceKind, parent: Option<&Parent>) -> Result<(), String> {
-    match (kind, parent) {
-        (SourceKind::Window, None) if feed.contains(['{', '}']) => {
+fn paths(texts: Option<Vec<String>>) -> Result<Vec<FieldPath>, String> {
+    texts.unwrap_or_default().iter().map(|text| FieldPath::parse(text)).collect()
+}
+
+fn changes(feed: ChangesEntry, kind: SourceKind, parent: Option<&Parent>) -> Result<ChangeFeed, String> {
+    if kind != SourceKind::Window {
+        return Err("`changes` names a feed of days that changed: only a window has days to read again".into());
+    }
+    match feed {
+        ChangesEntry::Endpoint(_) if parent.is_some() => {
+            Err("a source that is asked by parent has no feed of `changes` of its own".into())
+        }
+        ChangesEntry::Endpoint(feed) if feed.contains(['{', '}']) => {
             Err("`changes` is a path without a parent's id".into())
         }
-        (SourceKind::Window, None) => check_path("changes", feed),
-        (SourceKind::Window, Some(_)) => Err("a source that is asked by parent has no feed of `changes`".into()),
-        _ => Err("`changes` names a feed of days that changed: only a window has days to read again".into()),
+        ChangesEntry::Endpoint(feed) => check_path("changes", &feed).map(|()| ChangeFeed::Endpoint(feed)),
+        ChangesEntry::Source(ChangesSource { source, time_field }) => {
+            Ok(ChangeFeed::Source { source, time_field: TimeField::parse(&time_field)? })
+        }
     }
 }
 

@@ -39,6 +39,9 @@ pub(super) struct Run {
     /// Load this list although it has become much shorter; may be given again
     #[arg(long, value_name = "TABLE|ALL")]
     accept_shrunken: Vec<String>,
+    /// Derive and load this table although several of its rows have one unique_key; may be given again
+    #[arg(long, value_name = "TABLE|ALL")]
+    accept_duplicates: Vec<String>,
     /// Wait for another run on the same buckets to end, instead of giving up
     #[arg(long)]
     wait: bool,
@@ -54,6 +57,10 @@ impl Run {
             accept_shrunken: match self.accept_shrunken.iter().any(|name| name == "ALL") {
                 true => ["ALL".to_string()].into(),
                 false => selected(&catalog, &wish, "--accept-shrunken", &self.accept_shrunken, true)?,
+            },
+            accept_duplicates: match self.accept_duplicates.iter().any(|name| name == "ALL") {
+                true => ["ALL".to_string()].into(),
+                false => selected(&catalog, &wish, "--accept-duplicates", &self.accept_duplicates, false)?,
             },
             ..LoadOptions::default()
         };

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::pipeline::fixtures::test_model;
 use crate::pipeline::{Pipeline, Scratch};
 use crate::plan::parse_date;
-use crate::transform::{bind, query};
+use crate::transform::{UnfitTimes, bind, query};
 
 /// Work on models without running anything.
 #[derive(Debug, Subcommand)]
@@ -79,11 +79,21 @@ async fn preview(
     let pipeline = Pipeline::looking(super::options::reading_config(context)?, catalog)?;
     let model = find(pipeline.catalog(), name)?;
     let scratch = Scratch::new()?;
-    let (partition, table) = pipeline.preview(model, day, &scratch).await?;
+    let (partition, table, found) = pipeline.preview(model, day, &scratch).await?;
     let result = query(&format!("SELECT * FROM \"{name}\" LIMIT {rows}"), &[table], MEMORY).await?;
     super::query::print(result, format).await?;
     eprintln!("{name} {partition}: at most {rows} rows are shown, nothing was kept");
-    Ok(Exit::Success)
+    for UnfitTimes { column, count, texts } in &found.unfit {
+        let texts: Vec<&str> = texts.keys().map(String::as_str).collect();
+        eprintln!("warning: {column}: {count} values are no times and NULL: {}", texts.join(", "));
+    }
+    match found.duplicates {
+        None => Ok(Exit::Success),
+        Some(duplicates) => {
+            eprintln!("error: {name} {partition}: {duplicates}");
+            Ok(Exit::Failure)
+        }
+    }
 }
 
 fn tell(good: &mut u64, bad: &mut u64, result: Result<(), String>) {

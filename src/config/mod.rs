@@ -64,6 +64,8 @@ pub struct LoadOptions {
     pub full_refresh: BTreeSet<String>,
     /// Tables whose list may have become much shorter; `ALL` for each.
     pub accept_shrunken: BTreeSet<String>,
+    /// Tables that may have rows with one `unique_key`; `ALL` for each.
+    pub accept_duplicates: BTreeSet<String>,
     /// How much goes in one job.
     pub limits: JobLimits,
 }
@@ -92,6 +94,11 @@ impl LoadOptions {
     pub fn refuses_shrunken(&self, table: &str, rows: u64, before: u64) -> bool {
         let shrunken = rows.saturating_mul(2) < before && before - rows >= SHRUNKEN_BY;
         shrunken && !self.accept_shrunken.contains(table) && !self.accept_shrunken.contains("ALL")
+    }
+
+    /// Whether a table is loaded although several of its rows have one key.
+    pub fn accepts_duplicates(&self, table: &str) -> bool {
+        self.accept_duplicates.contains(table) || self.accept_duplicates.contains("ALL")
     }
 }
 

@@ -27,7 +27,7 @@ pub struct Changes {
 }
 
 impl Extractor {
-    /// Reads on in the feed of `feed` (see [`Source::change_feed`]), some pages at a time.
+    /// Reads on in the feed of `feed` (see [`crate::catalog::Catalog::change_feed`]), some pages at a time.
     ///
     /// Without a position, the feed gives the last reading of each vehicle, however old it is: that is no change. All
     /// of it is passed over at once, for the sake of the position behind it.

@@ -9,7 +9,9 @@
 mod changes;
 mod conform;
 mod decode;
+mod expiring;
 mod fetch;
+mod instant;
 mod ownership;
 mod shape;
 mod sink;
@@ -18,5 +20,6 @@ mod walk;
 pub use changes::Changes;
 pub use conform::{Drift, DriftKey};
 pub use decode::{raw_schema, timestamp_type};
+pub use instant::{INSTANTS, instant_of_millis, instant_of_text};
 pub use ownership::day_window;
 pub use walk::{ExtractError, Extracted, Extractor, Position, Scope, Walk, WalkOutcome, decode_owned, decode_page};

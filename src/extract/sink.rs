@@ -12,10 +12,11 @@ use tokio::sync::mpsc;
 
 use super::conform::Drift;
 use super::decode::{Decoded, Decoder, Stamp};
+use super::expiring::lasting;
 use super::fetch::{Arrival, Arrived, Progress};
 use super::ownership::{Owned, by_day, day_window, owned_by};
 use super::walk::{ExtractError, Extracted, Extractor, Scope, Walk};
-use crate::catalog::Source;
+use crate::catalog::{FieldPath, Source};
 use crate::state::{Gathered, Unfinished, UnfinishedPart};
 use crate::store::layout::{Partition, RunId, raw_object};
 use crate::store::{Bucket, ObjectRef, TableWriter};
@@ -40,6 +41,8 @@ pub(super) struct Sink {
     /// Objects begun in this run.
     begun: Arc<AtomicU64>,
     decoder: Decoder,
+    /// Fields that are other at each read, of all sources of the walk.
+    expiring: Vec<FieldPath>,
     extracted_at: DateTime<Utc>,
     notes: Option<mpsc::Sender<Unfinished>>,
     /// What cannot be taken back any more.
@@ -212,6 +215,7 @@ impl Sink {
     ) -> Self {
         let sources: Vec<&Source> = walk.sources.iter().collect();
         let decoder = Decoder::new(&sources);
+        let expiring = sources.iter().flat_map(|source| source.expiring.iter().cloned()).collect();
         let mut whole = Haul::default();
         for slot in 0..walk.sources.len() {
             match &walk.scope {
@@ -243,6 +247,7 @@ impl Sink {
             begun: extractor.objects.clone(),
             walk,
             decoder,
+            expiring,
             extracted_at,
             notes,
             whole,
@@ -296,7 +301,8 @@ impl Sink {
             request: arrival.request.identity(),
             reason,
         };
-        self.part.content.add(&arrival.page.records);
+        let lasting = lasting(&arrival.page.records, &self.expiring);
+        self.part.content.add(&lasting.map_err(|error| wrong(&self.walk, error.to_string()))?);
         let decoded = self.decoder.decode(&arrival.page).map_err(|reason| wrong(&self.walk, reason))?;
         self.part.records += decoded.count;
         for (key, count) in &decoded.drift {

@@ -82,7 +82,11 @@ impl Observer for Recorder {
             Event::Failed { name, partition, error } => {
                 self.add("failed", name, partition.clone(), json!({ "error": error }));
             }
-            Event::Connected { .. } | Event::DriftFound { .. } | Event::Skipped { .. } => {}
+            Event::Connected { .. }
+            | Event::DriftFound { .. }
+            | Event::Skipped { .. }
+            | Event::UnfitTimes { .. }
+            | Event::DuplicatesAccepted { .. } => {}
         }
     }
 }

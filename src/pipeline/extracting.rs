@@ -151,7 +151,9 @@ async fn one(
 
 /// Asks a source's feed which of its days have changed, and keeps that in the state together with the position.
 async fn changed_days(run: &Run, extractor: &Extractor, name: &str) -> Result<(), Error> {
-    let Some(feed) = run.catalog.source(name).and_then(Source::change_feed) else { return Ok(()) };
+    let Some(feed) = run.catalog.source(name).and_then(|source| run.catalog.change_feed(source)) else {
+        return Ok(());
+    };
     let handle = run.states.source(name).await?;
     let mut watch = Watch::default();
     let mut is_dead = false;

@@ -109,6 +109,9 @@ async fn derive_in(
     let transformer = Transformer::new(Arc::new(catalog.clone()), 256 << 20, bucket.clone(), bucket.clone())?
         .with_salt(Some(Secret::new("test")));
     let flattened = transformer.derive(model, &contract, partition, &inputs, &run).await?;
+    if let Some(duplicates) = flattened.duplicates {
+        return Err(Error::Usage(format!("the rows that these pages give are not unique: {duplicates}")));
+    }
     let table = QueryTable {
         raw: false,
         name: "result".into(),

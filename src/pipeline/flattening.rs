@@ -13,7 +13,10 @@ use crate::events::Event;
 use crate::state::{ModelState, SourceHandle, StateStore};
 use crate::store::ObjectRef;
 use crate::store::layout::Partition;
-use crate::transform::{Contract, Flattened, RawInputs, Snapshots, Transformer, fingerprint, history_fingerprint};
+use crate::transform::{
+    Contract, Duplicates, Flattened, RawInputs, Snapshots, TransformError, Transformer, UnfitTimes, fingerprint,
+    history_fingerprint,
+};
 
 /// A model's partition that may have to be loaded.
 pub(super) type Flat = (String, Partition);
@@ -100,7 +103,7 @@ async fn derive(run: &Run, transformer: &Transformer, model: &Model, partition: 
     let inputs = inputs(&run.catalog, &run.states, model, partition).await?;
     let decides = |name: &str| run.catalog.deciding(model).any(|source| source.name == name);
     let own: RawInputs = inputs.iter().filter(|(source, _)| decides(source)).cloned().collect();
-    let fingerprint = fingerprint(model, contract, &own);
+    let fingerprint = fingerprint(&run.catalog, model, contract, &own);
     let handle = run.states.source(&driver.name).await?;
     let before = handle.look(|state| state.partition(partition).and_then(|it| it.models.get(&model.name).cloned()));
     let mut made = Vec::new();
@@ -115,6 +118,9 @@ async fn derive(run: &Run, transformer: &Transformer, model: &Model, partition: 
                 run.cpu.spawn(async move { transformer.derive(&model, &contract, partition, &inputs, &id).await })
             };
             let flattened = task.await.map_err(|error| stopped(&model.name, partition, &error))??;
+            if let Some(duplicates) = &flattened.duplicates {
+                accept(run, transformer, model, partition, &flattened, duplicates).await?;
+            }
             let objects = flattened.objects.clone();
             made.push(Made { table: model.name.clone(), fingerprint: fingerprint.clone(), flattened, begun });
             objects
@@ -128,6 +134,25 @@ async fn derive(run: &Run, transformer: &Transformer, model: &Model, partition: 
         }
     }
     commit(run, &handle, partition, made).await
+}
+
+/// Refuses rows that are not as unique as their model says, unless the run was told to take them.
+async fn accept(
+    run: &Run,
+    transformer: &Transformer,
+    model: &Model,
+    partition: Partition,
+    flattened: &Flattened,
+    duplicates: &Duplicates,
+) -> Result<(), Error> {
+    let model = model.name.clone();
+    if run.load.accepts_duplicates(&model) {
+        let duplicates = duplicates.to_string();
+        run.observer.observe(&Event::DuplicatesAccepted { model, partition, duplicates });
+        return Ok(());
+    }
+    transformer.discard(&flattened.objects).await;
+    Err(TransformError::Duplicates { model, partition, duplicates: duplicates.clone() }.into())
 }
 
 /// What a table's partition was made into, before the state knows.
@@ -195,6 +220,9 @@ async fn commit(run: &Run, handle: &SourceHandle, partition: Partition, made: Ve
         })
         .await?;
     for Made { table, flattened, begun, .. } in made {
+        for UnfitTimes { column, count, texts } in flattened.unfit {
+            run.observer.observe(&Event::UnfitTimes { model: table.clone(), partition, column, count, texts });
+        }
         let bytes = flattened.objects.iter().map(|object| object.bytes).sum();
         let (rows, elapsed) = (flattened.rows, begun.elapsed());
         run.observer.observe(&Event::PartitionTransformed { model: table, partition, rows, bytes, elapsed });

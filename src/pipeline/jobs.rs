@@ -136,7 +136,7 @@ impl Count<'_> {
             return Some(String::new());
         }
         let inputs = vec![(driver.name.clone(), partition.raw.as_ref()?.objects.clone())];
-        let current = fingerprint(model, self.contracts.get(&model.name)?, &inputs);
+        let current = fingerprint(self.catalog, model, self.contracts.get(&model.name)?, &inputs);
         Some(if model.name == contract.table { current } else { history_fingerprint(contract, &current) })
     }
 

@@ -11,7 +11,7 @@ use crate::config::{BucketLocation, GoogleAccess};
 use crate::error::Error;
 use crate::store::Bucket;
 use crate::store::layout::{Partition, RunId};
-use crate::transform::{QueryTable, Transformer, bind};
+use crate::transform::{Flattened, QueryTable, Transformer, bind};
 
 /// A folder for what nobody keeps. It goes when this is dropped.
 pub struct Scratch {
@@ -39,13 +39,14 @@ impl Scratch {
 
 impl Pipeline {
     /// Runs a model over the raw rows of a day (of the list; of the last complete day, if none is given), and gives the
-    /// rows as a warehouse would get them, in `scratch`. Neither state nor buckets change.
+    /// rows as a warehouse would get them, in `scratch`, and what was found about them. Neither state nor buckets
+    /// change.
     pub async fn preview(
         &self,
         model: &Model,
         day: Option<NaiveDate>,
         scratch: &Scratch,
-    ) -> Result<(Partition, QueryTable), Error> {
+    ) -> Result<(Partition, QueryTable, Flattened), Error> {
         let contract = bind(&self.catalog, model).await?;
         let Some(driver) = self.catalog.driver(model) else {
             return Err(Error::Usage(format!("{} reads no source", model.name)));
@@ -75,8 +76,8 @@ impl Pipeline {
             name: model.name.clone(),
             schema: contract.schema(),
             bucket: scratch.bucket.clone(),
-            keys: flattened.objects.into_iter().map(|object| object.path).collect(),
+            keys: flattened.objects.iter().map(|object| object.path.clone()).collect(),
         };
-        Ok((partition, table))
+        Ok((partition, table, flattened))
     }
 }

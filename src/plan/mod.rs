@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 
-use crate::catalog::{Catalog, Source, SourceKind};
+use crate::catalog::{Catalog, ChangeFeed, Source, SourceKind};
 use crate::state::{Feed, PartitionState, SourceState, StateError, StateStore};
 use crate::store::layout::Partition;
 
@@ -292,8 +292,13 @@ async fn estimate(catalog: &Catalog, states: &StateStore, plan: &Plan) -> Result
     }
     for source in plan.feeds.iter().filter_map(|name| catalog.source(name)) {
         estimate.calls += 1;
-        if let Some(endpoint) = &source.changes {
-            *seconds.entry(endpoint).or_default() += 1.0 / source.rate_limit.per_second;
+        let feed = match &source.changes {
+            Some(ChangeFeed::Endpoint(endpoint)) => Some((endpoint, source)),
+            Some(ChangeFeed::Source { source, .. }) => catalog.source(source).map(|feed| (&feed.endpoint, feed)),
+            None => None,
+        };
+        if let Some((endpoint, feed)) = feed {
+            *seconds.entry(endpoint).or_default() += 1.0 / feed.rate_limit.per_second;
         }
     }
     estimate.seconds = seconds.into_values().fold(0.0, f64::max);

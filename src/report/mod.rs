@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::events::{Event, Observer};
 use crate::redact;
+use crate::transform::add_text;
 
 /// What a run did.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -29,6 +30,12 @@ pub struct RunReport {
     pub delayed_requests: u64,
     /// What did not fit the declared schemas: `source: path (reason)` → how often.
     pub drift: BTreeMap<String, u64>,
+    /// Values that are no times and NULL in the table, by `table.column`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub unfit_times: BTreeMap<String, UnfitReport>,
+    /// Tables of which rows with one key were accepted.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub accepted_duplicates: BTreeMap<String, AcceptedDuplicates>,
     /// Sources that the organisation does not have, and why that is known.
     pub skipped: BTreeMap<String, String>,
     /// What failed.
@@ -69,6 +76,26 @@ pub struct ModelReport {
     pub loaded: u64,
     /// Rows that the warehouse reported.
     pub loaded_rows: u64,
+}
+
+/// Values of one column that are no times between the years 1 and 9999.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct UnfitReport {
+    /// How many.
+    pub count: u64,
+    /// Some of them as JSON writes them, and how often they came.
+    pub texts: BTreeMap<String, u64>,
+    /// The first partition that has such.
+    pub first: String,
+}
+
+/// Rows with one key that were accepted.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct AcceptedDuplicates {
+    /// In how many partitions.
+    pub partitions: u64,
+    /// What they are in one of them.
+    pub example: String,
 }
 
 /// Something that failed while the rest went on.
@@ -126,6 +153,20 @@ impl Observer for Tally {
             Event::DriftFound { sources, path, reason, count } => {
                 let what = format!("{}: {} ({reason})", sources.join(", "), redact::foreign(path));
                 *report.drift.entry(what).or_default() += count;
+            }
+            Event::UnfitTimes { model, partition, column, count, texts } => {
+                let unfit = report.unfit_times.entry(format!("{model}.{column}")).or_default();
+                unfit.count += count;
+                texts.iter().for_each(|(text, count)| add_text(&mut unfit.texts, text.clone(), *count));
+                let partition = partition.to_string();
+                if unfit.first.is_empty() || partition < unfit.first {
+                    unfit.first = partition;
+                }
+            }
+            Event::DuplicatesAccepted { model, partition, duplicates } => {
+                let accepted = report.accepted_duplicates.entry(model.clone()).or_default();
+                accepted.partitions += 1;
+                accepted.example = format!("{partition}: {duplicates}");
             }
             Event::PartitionTransformed { model, rows, .. } => {
                 let model = report.models.entry(model.clone()).or_default();
@@ -207,6 +248,17 @@ impl fmt::Display for RunReport {
             for (what, count) in &self.drift {
                 writeln!(f, "  {what}: {count}")?;
             }
+        }
+        if !self.unfit_times.is_empty() {
+            writeln!(f, "schema drift (no times: NULL in the table, the text stays in the raw rows):")?;
+            for (column, UnfitReport { count, texts, first }) in &self.unfit_times {
+                let examples: Vec<String> = texts.iter().map(|(text, count)| format!("{text} ({count})")).collect();
+                let examples = if examples.is_empty() { String::new() } else { format!(": {}", examples.join(", ")) };
+                writeln!(f, "  {column}: {count}, first in {first}{examples}")?;
+            }
+        }
+        for (table, AcceptedDuplicates { partitions, example }) in &self.accepted_duplicates {
+            writeln!(f, "accepted: {table} has rows with one key in {partitions} partitions, such as {example}")?;
         }
         if self.cancelled {
             writeln!(f, "stopped before the end: what is complete is kept, the next run goes on from there")?;

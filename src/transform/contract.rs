@@ -3,18 +3,24 @@
 //! It comes from the model's plan alone, never from data, so columns cannot come and go with a day's content.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
-use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{Array, ArrayRef, AsArray, Date32Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::compute::{CastOptions, cast, cast_with_options};
+use arrow::datatypes::{DataType, Date32Type, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
+use arrow::error::ArrowError;
 use arrow::util::display::FormatOptions;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::unfit::Unfit;
 use crate::catalog::{Catalog, FrontMatter, Model, did_you_mean};
 use crate::config::Secret;
-use crate::extract::timestamp_type;
+use crate::extract::{INSTANTS, timestamp_type};
+
+/// The days that a DATE of BigQuery holds, since 1970: 0001-01-01 to 9999-12-31.
+const DAYS: RangeInclusive<i32> = -719_162..=2_932_896;
 
 /// Columns that a table of versions has of its own.
 pub(super) const VALID_FROM: &str = "valid_from";
@@ -273,17 +279,22 @@ impl Contract {
     }
 
     /// Brings a batch of the query's result to the contract's columns and types. A value that does not fit is an
-    /// error. What is to be dropped or hashed does not get past here in the clear.
+    /// error; but a time or a day beyond the years 1 to 9999 is NULL, and counted: BigQuery would refuse the whole
+    /// load. What is to be dropped or hashed does not get past here in the clear.
     pub(super) fn normalise(
         &self,
         batch: &RecordBatch,
         schema: &SchemaRef,
         salt: Option<&Secret>,
+        unfit: &mut Unfit,
     ) -> Result<RecordBatch, String> {
         let strict = CastOptions { safe: false, format_options: FormatOptions::default() };
-        let cast = |field: &Arc<Field>| {
+        let mut cast = |field: &Arc<Field>| {
             let name = field.name();
             let column = batch.column_by_name(name).ok_or_else(|| format!("column `{name}` is missing"))?;
+            if let Some(fitted) = fit_times(name, column, field.data_type(), unfit) {
+                return fitted.map_err(|error| format!("column `{name}`: {error}"));
+            }
             if !self.hashed.contains(name) && column.data_type() == field.data_type() {
                 return Ok(column.clone());
             }
@@ -297,9 +308,54 @@ impl Contract {
             let hashed: StringArray = values.iter().map(|value| value.map(|value| digest(salt, value))).collect();
             Ok::<ArrayRef, String>(Arc::new(hashed))
         };
-        let columns = schema.fields().iter().map(cast).collect::<Result<Vec<_>, _>>()?;
+        let columns = schema.fields().iter().map(&mut cast).collect::<Result<Vec<_>, _>>()?;
         RecordBatch::try_new(schema.clone(), columns).map_err(|error| error.to_string())
     }
+}
+
+/// A column of times or days as the table holds it; none for other columns. What BigQuery cannot hold is NULL.
+fn fit_times(
+    name: &str,
+    column: &ArrayRef,
+    wanted: &DataType,
+    unfit: &mut Unfit,
+) -> Option<Result<ArrayRef, ArrowError>> {
+    let is_time = matches!((column.data_type(), wanted), (DataType::Timestamp(_, _), DataType::Timestamp(_, _)));
+    let is_day = matches!((column.data_type(), wanted), (DataType::Date32 | DataType::Date64, DataType::Date32));
+    if !is_time && !is_day {
+        return None;
+    }
+    // What overflows on the way is NULL too.
+    let lenient = CastOptions { safe: true, format_options: FormatOptions::default() };
+    let mut fitted = match cast_with_options(column, wanted, &lenient) {
+        Ok(fitted) => fitted,
+        Err(error) => return Some(Err(error)),
+    };
+    if let Some(times) = fitted.as_primitive_opt::<TimestampMicrosecondType>() {
+        if times.iter().flatten().any(|micros| !INSTANTS.contains(&micros)) {
+            let kept = times.iter().map(|micros| micros.filter(|micros| INSTANTS.contains(micros)));
+            fitted = Arc::new(TimestampMicrosecondArray::from_iter(kept).with_data_type(wanted.clone()));
+        }
+    } else if let Some(days) = fitted.as_primitive_opt::<Date32Type>()
+        && days.iter().flatten().any(|day| !DAYS.contains(&day))
+    {
+        let kept = days.iter().map(|day| day.filter(|day| DAYS.contains(day)));
+        fitted = Arc::new(Date32Array::from_iter(kept));
+    }
+    if fitted.null_count() > column.null_count() {
+        let plain = column.as_ref();
+        for row in (0..plain.len()).filter(|row| plain.is_valid(*row) && fitted.is_null(*row)) {
+            unfit.add(name, &number_of(plain, row));
+        }
+    }
+    Some(Ok(fitted))
+}
+
+/// The number that stands for a time or day.
+fn number_of(column: &dyn Array, row: usize) -> i64 {
+    let numbers = if column.data_type() == &DataType::Date32 { DataType::Int32 } else { DataType::Int64 };
+    let number = cast(&column.slice(row, 1), &numbers).and_then(|number| cast(&number, &DataType::Int64));
+    number.map_or(0, |number| number.as_primitive::<Int64Type>().value(0))
 }
 
 /// SHA-256 of salt and value. Without the salt, ids and names of a fleet are soon found by trying all of them.

@@ -2,11 +2,18 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, StringBuilder};
-use arrow::datatypes::{DataType, Field};
+use arrow::array::{Array, ArrayRef, AsArray, StringBuilder, TimestampMicrosecondBuilder};
+use arrow::datatypes::{DataType, Field, Int64Type};
 use arrow_json::writer::{EncoderOptions, make_encoder};
-use datafusion::common::{Result, exec_err};
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use datafusion::common::{Result, exec_err, plan_err};
+use datafusion::config::ConfigOptions;
+use datafusion::logical_expr::{
+    ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+
+use super::session::TIME_ZONE;
+use super::unfit::Occurrence;
+use crate::extract::{instant_of_millis, instant_of_text, timestamp_type};
 
 /// `to_json(x)`: any value as JSON text, NULL for NULL. Lists and maps cannot stand in a flattened table; their
 /// text can, and BigQuery reads it with `PARSE_JSON`.
@@ -58,4 +65,186 @@ fn encode(array: &ArrayRef) -> Result<ArrayRef> {
         }
     }
     Ok(Arc::new(texts.finish()))
+}
+
+/// What a time is read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum TimeForm {
+    /// RFC 3339 text.
+    Text,
+    /// Milliseconds since 1970.
+    Millis,
+}
+
+/// `samsara_time(text)` and `samsara_time_ms(bigint)`: the instant, in microseconds and UTC. What names no instant of
+/// the years 1 to 9999 is NULL, as is an empty text, so that one odd time never stops a table; where a model is run,
+/// such values are counted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct SamsaraTime {
+    name: &'static str,
+    form: TimeForm,
+    signature: Signature,
+    occurrence: Option<Occurrence>,
+}
+
+/// `samsara_time(text)`.
+pub(super) fn samsara_time() -> ScalarUDF {
+    SamsaraTime::new("samsara_time", TimeForm::Text)
+}
+
+/// `samsara_time_ms(bigint)`.
+pub(super) fn samsara_time_ms() -> ScalarUDF {
+    SamsaraTime::new("samsara_time_ms", TimeForm::Millis)
+}
+
+/// The name of [`version_time`].
+pub(super) const VERSION_TIME: &str = "_version_time";
+
+/// `samsara_time` for the program's own queries: nobody is told of what it cannot read.
+pub(super) fn version_time() -> ScalarUDF {
+    SamsaraTime::new(VERSION_TIME, TimeForm::Text)
+}
+
+impl SamsaraTime {
+    fn new(name: &'static str, form: TimeForm) -> ScalarUDF {
+        ScalarUDF::from(Self {
+            name,
+            form,
+            signature: Signature::user_defined(Volatility::Immutable),
+            occurrence: None,
+        })
+    }
+
+    /// Whether a model calls it.
+    pub(super) fn is_of_models(&self) -> bool {
+        self.name != VERSION_TIME
+    }
+
+    /// Where it stands in the query, once that is known.
+    pub(super) fn occurrence(&self) -> Option<&Occurrence> {
+        self.occurrence.as_ref()
+    }
+
+    /// The same function, which tells `occurrence` of the values that it cannot read.
+    pub(super) fn at(&self, occurrence: Occurrence) -> ScalarUDF {
+        ScalarUDF::from(Self { occurrence: Some(occurrence), ..self.clone() })
+    }
+
+    fn unfit(&self, value: &dyn std::fmt::Display) {
+        if let Some(occurrence) = &self.occurrence {
+            occurrence.count(value);
+        }
+    }
+}
+
+impl ScalarUDFImpl for SamsaraTime {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        let [given] = types else { return plan_err!("{} takes one value", self.name) };
+        let given = if let DataType::Dictionary(_, value) = given { value } else { given };
+        match (self.form, given) {
+            (TimeForm::Text, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null) => {
+                Ok(vec![DataType::Utf8])
+            }
+            (TimeForm::Millis, DataType::Null) => Ok(vec![DataType::Int64]),
+            (TimeForm::Millis, given) if given.is_integer() => Ok(vec![DataType::Int64]),
+            (TimeForm::Text, given) => {
+                plan_err!("samsara_time reads text (VARCHAR), not {given}; milliseconds are read by samsara_time_ms")
+            }
+            (TimeForm::Millis, given) => {
+                plan_err!("samsara_time_ms reads milliseconds (BIGINT), not {given}; text is read by samsara_time")
+            }
+        }
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(timestamp_type())
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let [value] = &args.args[..] else { return exec_err!("{} takes one value", self.name) };
+        let values = value.to_array(args.number_rows)?;
+        let mut instants = TimestampMicrosecondBuilder::with_capacity(values.len()).with_data_type(timestamp_type());
+        match (self.form, values.as_string_opt::<i32>(), values.as_primitive_opt::<Int64Type>()) {
+            (TimeForm::Text, Some(texts), _) => {
+                for text in texts {
+                    let instant = text.and_then(instant_of_text);
+                    if let Some(text) = text.filter(|text| instant.is_none() && !text.is_empty()) {
+                        self.unfit(&format_args!("{text:?}"));
+                    }
+                    instants.append_option(instant);
+                }
+            }
+            (TimeForm::Millis, _, Some(all)) => {
+                for millis in all {
+                    let instant = millis.and_then(instant_of_millis);
+                    if let Some(millis) = millis.filter(|_| instant.is_none()) {
+                        self.unfit(&millis);
+                    }
+                    instants.append_option(instant);
+                }
+            }
+            _ => return exec_err!("{} cannot read {}", self.name, values.data_type()),
+        }
+        Ok(ColumnarValue::Array(Arc::new(instants.finish())))
+    }
+}
+
+/// DataFusion's own functions that make times, with results in UTC: else `AT TIME ZONE` would take them for local times.
+/// (Those that are told a zone by the configuration fail on text, in DataFusion 55.)
+pub(super) fn utc_times() -> [ScalarUDF; 5] {
+    use datafusion::functions::datetime as of;
+    let config = ConfigOptions::default();
+    [
+        of::to_timestamp(&config),
+        of::to_timestamp_seconds(&config),
+        of::to_timestamp_millis(&config),
+        of::to_timestamp_micros(&config),
+        of::to_timestamp_nanos(&config),
+    ]
+    .map(|inner| ScalarUDF::from(UtcTime { inner }))
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct UtcTime {
+    inner: Arc<ScalarUDF>,
+}
+
+fn in_utc(data_type: DataType) -> DataType {
+    match data_type {
+        DataType::Timestamp(unit, None) => DataType::Timestamp(unit, Some(TIME_ZONE.into())),
+        other => other,
+    }
+}
+
+impl ScalarUDFImpl for UtcTime {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn signature(&self) -> &Signature {
+        self.inner.signature()
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        self.inner.return_type(types).map(in_utc)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let made = self.inner.inner().invoke_with_args(args)?;
+        // A time without a zone that gets UTC is the same number.
+        let wanted = in_utc(made.data_type());
+        made.cast_to(&wanted, None)
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        self.inner.documentation()
+    }
 }

@@ -14,7 +14,7 @@ use datafusion::prelude::SessionContext;
 use sha2::{Digest, Sha256};
 
 use super::contract::{IS_DELETED, VALID_FROM, VALID_TO};
-use super::{Contract, Flattened, TransformError, Transformer, one_line, select, session};
+use super::{Checks, Contract, Flattened, TransformError, Transformer, one_line, quote, select, session};
 use crate::catalog::Model;
 use crate::store::ObjectRef;
 use crate::store::layout::{Partition, RunId};
@@ -101,7 +101,10 @@ impl Transformer {
         }
         let sql = versions_sql(history, keys, &before, snapshots.at);
         let frame = select(&context, &sql).await.map_err(engine)?;
-        self.write(frame, history, partition, run).await
+        let rows = frame.execute_stream().await.map_err(engine)?;
+        // The list was looked at when it was derived.
+        let checks = Checks { unique_key: &[], watched: None, shows: &|_| true };
+        self.write(rows, history, partition, run, checks).await
     }
 }
 
@@ -109,10 +112,6 @@ async fn count(context: &SessionContext, sql: &str) -> Result<u64, DataFusionErr
     let batches = select(context, sql).await?.collect().await?;
     let counts = batches.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec());
     Ok(counts.sum::<i64>().unsigned_abs())
-}
-
-fn quote(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// The query over `raw.versions` (with the columns of `before`) and `raw.current` that gives all versions.

@@ -5,32 +5,45 @@
 //! warehouse would refuse the whole load.
 
 mod contract;
+mod date_trunc;
 mod functions;
 mod history;
+mod newest;
 mod query;
 mod session;
+mod time_zone;
+mod unfit;
+mod unique;
 
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Date32Type, TimestampMicrosecondType};
 use chrono::NaiveDate;
-use datafusion::common::{DataFusionError, SchemaError};
+use datafusion::common::{DataFusionError, SchemaError, TableReference};
+use datafusion::datasource::ViewTable;
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::{DataFrame, SQLOptions, SessionContext};
 use futures::StreamExt;
 use sha2::{Digest, Sha256};
 
-use crate::catalog::{Catalog, Model, did_you_mean};
+use crate::catalog::{Catalog, Model, Source, did_you_mean};
 use crate::config::Secret;
 use crate::extract::{day_window, raw_schema};
 use crate::redact::foreign;
 use crate::store::layout::{Partition, RunId, flattened_object};
 use crate::store::{Bucket, ObjectRef, StoreError, TableWriter};
 
+use unfit::{Unfit, Watched};
+use unique::KeyCheck;
+
 pub use contract::{Column, ColumnType, Contract};
 pub use history::{Snapshots, history_fingerprint};
 pub use query::{Queried, QueryTable, query};
+pub use unfit::{UNFIT_TEXTS, UnfitTimes, add_text};
+pub use unique::Duplicates;
 
 /// A flattened object is completed at this size and another begun.
 const OBJECT_BYTES: u64 = 256 << 20;
@@ -57,6 +70,19 @@ pub enum TransformError {
         partition: Partition,
         /// Why.
         reason: String,
+    },
+    /// Rows are not as unique as the model says, so none of them are kept.
+    #[error(
+        "{model} {partition}: {duplicates}. The partition is left as it was loaded before; read it again \
+         (--historical), correct the model, or load it as it is with --accept-duplicates {model}"
+    )]
+    Duplicates {
+        /// The model.
+        model: String,
+        /// The partition.
+        partition: Partition,
+        /// Which keys.
+        duplicates: Duplicates,
     },
     /// A bucket failed.
     #[error("{model} {partition}: {error}")]
@@ -94,6 +120,20 @@ pub struct Flattened {
     pub objects: Vec<ObjectRef>,
     /// Rows in them.
     pub rows: u64,
+    /// Values that became NULL because they are no times, by column.
+    pub unfit: Vec<UnfitTimes>,
+    /// Keys that stand on more than one row, though the model says that there are none.
+    pub duplicates: Option<Duplicates>,
+}
+
+/// What is looked at while rows are written.
+struct Checks<'a> {
+    /// The columns that tell them apart; none, if nothing has to.
+    unique_key: &'a [String],
+    /// Counters inside the query.
+    watched: Option<Watched>,
+    /// Of which columns a report may show values.
+    shows: &'a (dyn Fn(&str) -> bool + Send + Sync),
 }
 
 impl Transformer {
@@ -118,32 +158,73 @@ impl Transformer {
         run: &RunId,
     ) -> Result<Flattened, TransformError> {
         let failed = |reason: String| TransformError::Data { model: model.name.clone(), partition, reason };
-        let context = session::session(self.runtime.clone()).map_err(|error| failed(one_line(&error)))?;
+        let engine = |error: DataFusionError| failed(one_line(&error));
+        let mut sources = Vec::with_capacity(inputs.len());
         for (name, objects) in inputs {
             let source = self.catalog.source(name).ok_or_else(|| failed(format!("there is no source {name}")))?;
             self.raw.expect(objects).await.map_err(|error| failed(error.to_string()))?;
-            let keys: Vec<String> = objects.iter().map(|object| object.path.clone()).collect();
-            session::register(&context, session::RAW, name, raw_schema(source), &self.raw, &keys)
-                .await
-                .map_err(|error| failed(one_line(&error)))?;
+            sources.push((source, objects.iter().map(|object| object.path.clone()).collect::<Vec<_>>()));
         }
-        let frame = select(&context, &model.sql).await.map_err(|error| failed(one_line(&error)))?;
-        self.write(frame, contract, partition, run).await
+        // Which version is the newest is told by the order of the rows.
+        let context = match sources.iter().any(|(source, _)| !source.key.is_empty()) {
+            true => session::session_of(self.runtime.clone(), 1),
+            false => session::session(self.runtime.clone()),
+        };
+        let context = context.map_err(engine)?;
+        for (source, keys) in sources {
+            self.register(&context, source, &keys).await.map_err(engine)?;
+        }
+        let frame = select(&context, &model.sql).await.map_err(engine)?;
+        let (rows, watched) = watched_stream(frame).await.map_err(engine)?;
+        // What is kept out of a table is kept out of the report; a name inside the query may stand for such a column.
+        let hides = !contract.hashed.is_empty() || !model.front_matter.drop.is_empty();
+        let is_plain = |column: &str| {
+            contract.columns.iter().any(|known| known.name == column) && !contract.hashed.iter().any(|it| it == column)
+        };
+        let checks = Checks {
+            unique_key: &model.front_matter.unique_key,
+            watched: Some(watched),
+            shows: &|column: &str| !hides || is_plain(column),
+        };
+        self.write(rows, contract, partition, run, checks).await
+    }
+
+    /// Registers `raw.<source>` over these objects: all of their rows, or the newest of each key.
+    async fn register(
+        &self,
+        context: &SessionContext,
+        source: &Source,
+        keys: &[String],
+    ) -> Result<(), DataFusionError> {
+        let (schema, columns) = match source.key.is_empty() {
+            true => (session::RAW, raw_schema(source)),
+            false => (session::STORED, raw_schema(source)),
+        };
+        session::register(context, schema, &source.name, columns, &self.raw, keys).await?;
+        if !source.key.is_empty() {
+            let sql = newest::newest_sql(source);
+            let plan = context.state().create_logical_plan(&sql).await?;
+            let view = Arc::new(ViewTable::new(plan, Some(sql)));
+            context.register_table(TableReference::partial(session::RAW, source.name.as_str()), view)?;
+        }
+        Ok(())
     }
 
     /// Writes the rows of a query as the contract wants them.
     async fn write(
         &self,
-        frame: DataFrame,
+        mut rows: SendableRecordBatchStream,
         contract: &Contract,
         partition: Partition,
         run: &RunId,
+        Checks { unique_key, watched, shows }: Checks<'_>,
     ) -> Result<Flattened, TransformError> {
         let table = &contract.table;
         let failed = |reason: String| TransformError::Data { model: table.clone(), partition, reason };
         let store = |error| TransformError::Store { model: table.clone(), partition, error };
-        let mut rows = frame.execute_stream().await.map_err(|error| failed(one_line(&error)))?;
         let schema = contract.schema();
+        let mut unfit = Unfit::default();
+        let mut keys = KeyCheck::new(unique_key, &schema, &self.runtime.memory_pool);
         let mut objects = Vec::new();
         let mut number = 0;
         let mut begin = || {
@@ -154,8 +235,11 @@ impl Transformer {
         let mut writer = begin().map_err(store)?;
         while let Some(batch) = rows.next().await {
             let batch = batch.map_err(|error| failed(one_line(&error)))?;
-            let batch = contract.normalise(&batch, &schema, self.salt.as_ref()).map_err(failed)?;
+            let batch = contract.normalise(&batch, &schema, self.salt.as_ref(), &mut unfit).map_err(failed)?;
             check_day(contract, partition, &batch).map_err(failed)?;
+            if let Some(keys) = &mut keys {
+                keys.add(&batch).map_err(|error| failed(one_line(&error)))?;
+            }
             writer.write(&batch).await.map_err(store)?;
             if writer.bytes() >= OBJECT_BYTES {
                 objects.push(std::mem::replace(&mut writer, begin().map_err(store)?).finish().await.map_err(store)?);
@@ -164,8 +248,48 @@ impl Transformer {
         if writer.rows() > 0 || objects.is_empty() {
             objects.push(writer.finish().await.map_err(store)?);
         }
-        Ok(Flattened { rows: objects.iter().map(|object| object.rows).sum(), objects })
+        let duplicates = match keys.is_some_and(KeyCheck::is_suspect) {
+            true => self.duplicates(&objects, contract, unique_key).await.map_err(|error| failed(one_line(&error)))?,
+            false => None,
+        };
+        if let Some(watched) = watched {
+            watched.tell(&mut unfit);
+        }
+        let rows = objects.iter().map(|object| object.rows).sum();
+        Ok(Flattened { objects, rows, unfit: unfit.into_columns(shows), duplicates })
     }
+
+    /// Keys that stand on more than one of the rows that were written.
+    async fn duplicates(
+        &self,
+        objects: &[ObjectRef],
+        contract: &Contract,
+        unique_key: &[String],
+    ) -> Result<Option<Duplicates>, DataFusionError> {
+        let context = session::session(self.runtime.clone())?;
+        let keys: Vec<String> = objects.iter().map(|object| object.path.clone()).collect();
+        session::register(&context, session::RAW, "written", contract.schema(), &self.flattened, &keys).await?;
+        unique::duplicates(&context, "raw.written", unique_key).await
+    }
+
+    /// Removes objects that no state will name. What cannot be removed is an orphan, which the next cleaning takes.
+    pub async fn discard(&self, objects: &[ObjectRef]) {
+        for object in objects {
+            if let Err(error) = self.flattened.delete(&object.path).await {
+                tracing::debug!(object = object.path, %error, "orphan left behind");
+            }
+        }
+    }
+}
+
+/// The rows of a model's query, and the counters of what its time functions cannot read.
+async fn watched_stream(frame: DataFrame) -> Result<(SendableRecordBatchStream, Watched), DataFusionError> {
+    let (state, plan) = frame.into_parts();
+    let plan = state.optimize(&unfit::name_columns(plan)?)?;
+    let (plan, watched) = unfit::watch(plan)?;
+    // The state's own way to a physical plan would optimise once more.
+    let plan = state.query_planner().create_physical_plan(&plan, &state).await?;
+    Ok((execute_stream(plan, state.task_ctx())?, watched))
 }
 
 /// Binds a model against the declared schemas, down to the physical plan, and gives its contract.
@@ -180,7 +304,7 @@ pub async fn bind(catalog: &Catalog, model: &Model) -> Result<Contract, Transfor
     for name in &model.sources {
         if let Some(source) = catalog.source(name) {
             let table = Arc::new(datafusion::datasource::empty::EmptyTable::new(raw_schema(source)));
-            let reference = datafusion::common::TableReference::partial(session::RAW, name.as_str());
+            let reference = TableReference::partial(session::RAW, name.as_str());
             context.register_table(reference, table).map_err(from_plan)?;
         }
     }
@@ -198,13 +322,22 @@ pub async fn bind_all(catalog: &Catalog, model: &Model) -> Result<Vec<Contract>,
     Ok([contract].into_iter().chain(history).collect())
 }
 
-/// Digest of all that a model's output depends on: its SQL, its contract, its raw objects.
-pub fn fingerprint(model: &Model, contract: &Contract, inputs: &RawInputs) -> String {
+/// Digest of all that a model's output depends on: its SQL, its contract, its raw objects and which of their rows it
+/// sees, and the key by which its rows are checked.
+pub fn fingerprint(catalog: &Catalog, model: &Model, contract: &Contract, inputs: &RawInputs) -> String {
     let mut digest = Sha256::new();
     digest.update(model.sql.trim());
     digest.update(contract.digested());
+    for column in &model.front_matter.unique_key {
+        digest.update([2]);
+        digest.update(column);
+    }
     for (source, objects) in inputs {
         digest.update(source);
+        if let Some(key) = catalog.source(source).and_then(newest::digested) {
+            digest.update([3]);
+            digest.update(key);
+        }
         for object in objects {
             digest.update([0]);
             digest.update(&object.path);
@@ -214,9 +347,23 @@ pub fn fingerprint(model: &Model, contract: &Contract, inputs: &RawInputs) -> St
     digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Plans a query. Nothing but queries is planned, and `AT TIME ZONE` as [`time_zone`] says.
 async fn select(context: &SessionContext, sql: &str) -> Result<DataFrame, DataFusionError> {
     let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    context.sql_with_options(sql, only_queries).await
+    let state = context.state();
+    let mut statement = state.sql_to_statement(sql, &state.config_options().sql_parser.dialect)?;
+    time_zone::in_microseconds(&mut statement)?;
+    let plan = state.statement_to_plan(statement).await?;
+    only_queries.verify_plan(&plan)?;
+    context.execute_logical_plan(plan).await
+}
+
+fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn quote_text(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }
 
 /// Refuses rows that the partition does not own: the warehouse would refuse the whole load.

@@ -12,11 +12,15 @@ use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
-use super::functions;
+use super::{date_trunc, functions};
 use crate::store::Bucket;
 
 /// The schema in which raw tables stand.
 pub(super) const RAW: &str = "raw";
+/// The schema of raw tables that models read through a view. No model can name it.
+pub(super) const STORED: &str = "_stored";
+/// The zone of all times that functions make: `AT TIME ZONE` and casts then know what instant is meant.
+pub(super) const TIME_ZONE: &str = "UTC";
 
 /// The memory that all sessions share: SQL that needs more spills to disk.
 pub(super) fn runtime(memory: usize) -> Result<Arc<RuntimeEnv>> {
@@ -25,7 +29,13 @@ pub(super) fn runtime(memory: usize) -> Result<Arc<RuntimeEnv>> {
 
 /// A session with an empty `raw` schema.
 pub(super) fn session(runtime: Arc<RuntimeEnv>) -> Result<SessionContext> {
-    let mut config = SessionConfig::new().with_target_partitions(num_cpus());
+    session_of(runtime, num_cpus())
+}
+
+/// A session whose queries run in so many partitions. In one, rows come in the order in which they were written.
+pub(super) fn session_of(runtime: Arc<RuntimeEnv>, partitions: usize) -> Result<SessionContext> {
+    let mut config = SessionConfig::new().with_target_partitions(partitions);
+    config.options_mut().execution.time_zone = Some(TIME_ZONE.into());
     // API fields are camelCase: identifiers keep their case, so nothing needs quoting.
     config.options_mut().sql_parser.enable_ident_normalization = false;
     // So that errors tell the line.
@@ -35,8 +45,15 @@ pub(super) fn session(runtime: Arc<RuntimeEnv>) -> Result<SessionContext> {
     config.options_mut().execution.parquet.schema_force_view_types = false;
     let context = SessionContext::new_with_config_rt(config, runtime);
     context.register_udf(functions::to_json());
+    context.register_udf(functions::samsara_time());
+    context.register_udf(functions::samsara_time_ms());
+    context.register_udf(functions::version_time());
+    functions::utc_times().into_iter().for_each(|function| context.register_udf(function));
+    context.register_udf(date_trunc::date_trunc());
     if let Some(catalog) = context.catalog("datafusion") {
-        catalog.register_schema(RAW, Arc::new(MemorySchemaProvider::new()))?;
+        for schema in [RAW, STORED] {
+            catalog.register_schema(schema, Arc::new(MemorySchemaProvider::new()))?;
+        }
     }
     Ok(context)
 }

@@ -193,6 +193,9 @@ async fn what_cannot_have_versions_is_refused_with_its_reason() {
     rig.list(&[("a", json!("x")), ("b", json!("x"))]);
     let twins = rig.program.run(RUN).await;
     assert_eq!(twins.code, 3, "{}", twins.stderr);
+    assert!(twins.stderr.contains("people snapshot: unique_key (name): 1 key on 2 rows"), "{}", twins.stderr);
+    let twins = rig.program.run(&[RUN, &["--accept-duplicates", "people"]].concat()).await;
+    assert_eq!(twins.code, 3, "{}", twins.stderr);
     assert!(twins.stderr.contains("several rows have the same \"name\""), "{}", twins.stderr);
     // The list itself is there.
     assert_eq!(rig.program.rows("SELECT * FROM people").await.len(), 2);

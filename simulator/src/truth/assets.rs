@@ -7,6 +7,7 @@ pub(super) fn trailers(world: &World, _: Days) -> Vec<Row> {
     let rows = world.trailers.iter().map(|trailer| {
         let mut columns = row([
             ("vehicle_id", trailer.id.to_string().into()),
+            ("trailer_id", trailer.id.to_string().into()),
             ("parc_id", trailer.name.as_str().into()),
             ("trailerSerialNumber", text(trailer.serial.as_deref())),
             ("licensePlate", text(trailer.license_plate.as_deref())),

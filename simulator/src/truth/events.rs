@@ -15,8 +15,9 @@ pub(super) fn trips(world: &World, days: Days) -> Vec<Row> {
                 ("driver_id", trip.driver.map(|id| id.to_string()).into()),
                 ("startTime", time(trip.start)),
                 ("endTime", trip.end.map_or(Value::Null, time)),
-                ("startOdometer", trip.start_odometer.into()),
-                ("endOdometer", trip.end_odometer.into()),
+                // 0 stands for an odometer that could not be read.
+                ("startOdometer", Some(trip.start_odometer).filter(|metres| *metres != 0).into()),
+                ("endOdometer", Some(trip.end_odometer).filter(|metres| *metres != 0).into()),
                 ("distanceMeters", trip.distance.into()),
                 ("fuelConsumedMl", trip.fuel.into()),
                 ("tollMeters", trip.toll_distance.into()),

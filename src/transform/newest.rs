@@ -1,0 +1,64 @@
+//! Versions of one record in one list: models see the newest.
+//!
+//! Lists change while they are read: a driver who is deactivated between the two halves of a sweep is in both, a vehicle
+//! may come again on a later page. Where a source declares its `key`, the raw table that a model reads is a view that
+//! keeps of each key the version with the latest `newest_by`, and among equal ones that which was read last. Records
+//! without any part of a key stand for themselves.
+
+use super::functions::VERSION_TIME;
+use super::session::STORED;
+use super::{quote, quote_text};
+use crate::catalog::{FieldPath, PathStep, Source};
+use crate::extract::raw_schema;
+
+/// Number of a row in the order in which it was read, and of a version from the newest on.
+const ROW: &str = "_row";
+const VERSION: &str = "_version";
+
+/// The query that shows the newest versions of the rows of `stored.<source>`. It has to run in one partition: only so
+/// do rows come in the order in which they were written.
+pub(super) fn newest_sql(source: &Source) -> String {
+    let columns: Vec<String> = raw_schema(source).fields().iter().map(|field| quote(field.name())).collect();
+    let keys: Vec<String> = source.key.iter().map(expression).collect();
+    let absent: Vec<String> = keys.iter().map(|key| format!("({key}) IS NULL")).collect();
+    let latest = source.newest_by.as_ref().map_or_else(String::new, |path| {
+        let time = expression(path);
+        // Text is told from milliseconds by what the schema says.
+        let time = if is_text(source, path) { format!("{VERSION_TIME}({time})") } else { time };
+        format!("{time} DESC NULLS LAST, ")
+    });
+    format!(
+        "SELECT {columns} FROM (
+           SELECT *, row_number() OVER (PARTITION BY {keys} ORDER BY {latest}{ROW} DESC) AS {VERSION}
+           FROM (SELECT *, row_number() OVER () AS {ROW} FROM {STORED}.{table})
+         ) WHERE {VERSION} = 1 OR ({absent})",
+        columns = columns.join(", "),
+        keys = keys.join(", "),
+        table = quote(&source.name),
+        absent = absent.join(" AND "),
+    )
+}
+
+/// What else than its objects a source's rows depend on, for digests.
+pub(super) fn digested(source: &Source) -> Option<String> {
+    let key: Vec<String> = source.key.iter().map(ToString::to_string).collect();
+    let by = source.newest_by.as_ref().map(ToString::to_string);
+    (!key.is_empty()).then(|| format!("{key:?} {by:?}"))
+}
+
+fn expression(path: &FieldPath) -> String {
+    let mut sql = String::new();
+    for step in path.steps() {
+        match step {
+            PathStep::Field(name) if sql.is_empty() => sql = quote(name),
+            PathStep::Field(name) => sql = format!("{sql}[{}]", quote_text(name)),
+            // The catalog has refused paths through lists.
+            PathStep::Items => {}
+        }
+    }
+    sql
+}
+
+fn is_text(source: &Source, path: &FieldPath) -> bool {
+    path.value_type(&source.fields).is_ok_and(|data_type| data_type == arrow::datatypes::DataType::Utf8)
+}

@@ -1,0 +1,203 @@
+//! Whether rows are as unique as their model says.
+//!
+//! While a partition is derived, a hash of each row's key is kept, eight bytes a row. Only where two are equal, or where
+//! they would not fit into memory, are the written rows grouped by their keys, which spills to disk.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{Int64Type, Schema};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::common::DataFusionError;
+use datafusion::common::hash_utils::{RandomState, create_hashes};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
+use datafusion::prelude::SessionContext;
+
+use super::{quote, select};
+
+/// Hashes that memory is asked for at a time.
+const STEP: usize = 64 << 10;
+/// So many characters of a key's value are told.
+const VALUE_CHARACTERS: usize = 60;
+
+/// Keys that stand on more than one row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Duplicates {
+    /// The columns of the key.
+    pub unique_key: Vec<String>,
+    /// How many keys stand on more than one row.
+    pub keys: u64,
+    /// On how many rows they stand.
+    pub rows: u64,
+    /// One of them: `vehicle_id = 42, time = 2024-01-01T00:00:00Z`.
+    pub example: String,
+    /// On how many rows that one stands.
+    pub example_rows: u64,
+}
+
+impl fmt::Display for Duplicates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { unique_key, keys, rows, example, example_rows } = self;
+        let (keys_are, key) = (if *keys == 1 { "1 key" } else { &format!("{keys} keys") }, unique_key.join(", "));
+        write!(f, "unique_key ({key}): {keys_are} on {rows} rows, such as {example} on {example_rows}")
+    }
+}
+
+/// Watches the keys of the rows of one partition.
+pub(super) struct KeyCheck {
+    /// Where the columns of the key stand.
+    columns: Vec<usize>,
+    state: RandomState,
+    hashes: Vec<u64>,
+    memory: MemoryReservation,
+    /// Whether all hashes are there.
+    is_whole: bool,
+}
+
+impl KeyCheck {
+    /// None if the key is empty, or its columns are not all there, which binding a model refuses.
+    pub(super) fn new(unique_key: &[String], schema: &Schema, pool: &Arc<dyn MemoryPool>) -> Option<Self> {
+        let columns: Vec<usize> = unique_key.iter().map(|name| schema.index_of(name)).collect::<Result<_, _>>().ok()?;
+        let memory = MemoryConsumer::new("unique_key").register(pool);
+        let state = RandomState::with_seed(rand::random());
+        (!columns.is_empty()).then_some(Self { columns, state, hashes: Vec::new(), memory, is_whole: true })
+    }
+
+    /// Takes the rows of a batch. Rows whose key is NULL throughout have nothing to tell them apart by.
+    pub(super) fn add(&mut self, batch: &RecordBatch) -> Result<(), DataFusionError> {
+        if !self.is_whole {
+            return Ok(());
+        }
+        let keys: Vec<&ArrayRef> = self.columns.iter().map(|column| batch.column(*column)).collect();
+        let needed = self.hashes.len() + batch.num_rows();
+        while self.hashes.capacity() < needed {
+            let more = STEP.max(self.hashes.capacity()).max(needed - self.hashes.capacity());
+            if self.memory.try_grow(more * size_of::<u64>()).is_err() {
+                (self.is_whole, self.hashes) = (false, Vec::new());
+                self.memory.free();
+                return Ok(());
+            }
+            let capacity = self.hashes.capacity() + more;
+            self.hashes.reserve_exact(capacity - self.hashes.len());
+        }
+        let mut hashes = vec![0; batch.num_rows()];
+        create_hashes(keys.iter().map(|key| key.as_ref()), &self.state, &mut hashes)?;
+        let has_key = |row: usize| keys.iter().any(|key| key.is_valid(row));
+        self.hashes.extend(hashes.into_iter().enumerate().filter(|(row, _)| has_key(*row)).map(|(_, hash)| hash));
+        Ok(())
+    }
+
+    /// Whether two rows may have the same key.
+    pub(super) fn is_suspect(mut self) -> bool {
+        self.hashes.sort_unstable();
+        !self.is_whole || self.hashes.windows(2).any(|pair| pair[0] == pair[1])
+    }
+}
+
+/// The keys of `table` that stand on more than one row.
+pub(super) async fn duplicates(
+    context: &SessionContext,
+    table: &str,
+    unique_key: &[String],
+) -> Result<Option<Duplicates>, DataFusionError> {
+    let columns: Vec<String> = unique_key.iter().map(|name| quote(name)).collect();
+    let present: Vec<String> = columns.iter().map(|name| format!("{name} IS NOT NULL")).collect();
+    let columns = columns.join(", ");
+    let groups = format!(
+        "SELECT {columns}, count(*) AS \"_rows\" FROM {table} WHERE {} GROUP BY {columns} HAVING count(*) > 1",
+        present.join(" OR ")
+    );
+    let sums = format!("SELECT count(*), coalesce(CAST(sum(\"_rows\") AS BIGINT), 0) FROM ({groups})");
+    let mut numbers = select(context, &sums).await?.collect().await?.into_iter().flat_map(|batch| {
+        let number = |column: usize| batch.column(column).as_primitive::<Int64Type>().value(0).unsigned_abs();
+        (batch.num_rows() > 0).then(|| (number(0), number(1)))
+    });
+    let Some((keys, rows)) = numbers.next().filter(|(keys, _)| *keys > 0) else { return Ok(None) };
+    let first = format!("SELECT * FROM ({groups}) ORDER BY \"_rows\" DESC, {columns} LIMIT 1");
+    let (mut example, mut example_rows) = (String::new(), 0);
+    for batch in select(context, &first).await?.collect().await?.iter().filter(|batch| batch.num_rows() > 0) {
+        let values = unique_key.iter().zip(batch.columns()).map(|(name, column)| value(name, column));
+        example = values.collect::<Result<Vec<_>, _>>()?.join(", ");
+        let counts = batch.column(unique_key.len()).as_primitive::<Int64Type>();
+        example_rows = counts.value(0).unsigned_abs();
+    }
+    Ok(Some(Duplicates { unique_key: unique_key.to_vec(), keys, rows, example, example_rows }))
+}
+
+/// `name = value` of the first row, on one line.
+fn value(name: &str, column: &ArrayRef) -> Result<String, DataFusionError> {
+    if column.is_null(0) {
+        return Ok(format!("{name} = NULL"));
+    }
+    let options = FormatOptions::default();
+    let text = ArrayFormatter::try_new(column, &options)?.value(0).to_string();
+    let short: String = text.chars().take(VALUE_CHARACTERS).collect();
+    let cut = if short.len() < text.len() { "…" } else { "" };
+    let short =
+        if column.data_type().is_temporal() || column.data_type().is_numeric() { short } else { format!("{short:?}") };
+    Ok(format!("{name} = {short}{cut}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Int64Array, StringArray};
+    use arrow::datatypes::{DataType, Field};
+    use datafusion::execution::memory_pool::{GreedyMemoryPool, UnboundedMemoryPool};
+
+    use super::super::session;
+    use super::*;
+
+    fn batch(rows: &[(Option<&str>, Option<i64>)]) -> RecordBatch {
+        let schema = Schema::new(vec![Field::new("a", DataType::Utf8, true), Field::new("b", DataType::Int64, true)]);
+        let a = StringArray::from_iter(rows.iter().map(|(a, _)| *a));
+        let b = Int64Array::from_iter(rows.iter().map(|(_, b)| *b));
+        RecordBatch::try_new(Arc::new(schema), vec![Arc::new(a), Arc::new(b)]).unwrap()
+    }
+
+    #[tokio::test]
+    async fn keys_on_several_rows_are_found_counted_and_named() {
+        type Rows<'a> = &'a [(Option<&'a str>, Option<i64>)];
+        let cases: [(Rows<'_>, Option<(u64, u64, &str, u64)>); 6] = [
+            (&[], None),
+            (&[(Some("x"), Some(1)), (Some("x"), Some(2)), (Some("y"), Some(1)), (Some("x"), None)], None),
+            (&[(Some("x"), Some(1)), (Some("y"), Some(1)), (Some("x"), Some(1))], Some((1, 2, "a = \"x\", b = 1", 2))),
+            (
+                &[
+                    (Some("x\n"), None),
+                    (Some("y"), Some(2)),
+                    (Some("x\n"), None),
+                    (Some("y"), Some(2)),
+                    (Some("x\n"), None),
+                ],
+                Some((2, 5, "a = \"x\\n\", b = NULL", 3)),
+            ),
+            // Nothing to tell them apart by, and nothing that says that they are one.
+            (&[(None, None), (None, None)], None),
+            (&[(None, Some(1)), (None, Some(1))], Some((1, 2, "a = NULL, b = 1", 2))),
+        ];
+        let key = ["a".to_string(), "b".to_string()];
+        let roomy: Arc<dyn MemoryPool> = Arc::new(UnboundedMemoryPool::default());
+        let narrow: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(16));
+        for (rows, expected) in cases {
+            let batch = batch(rows);
+            let suspect = |pool| {
+                let mut check = KeyCheck::new(&key, &batch.schema(), pool).unwrap();
+                // As it comes: in several batches.
+                let half = batch.num_rows() / 2;
+                check.add(&batch.slice(0, half)).unwrap();
+                check.add(&batch.slice(half, batch.num_rows() - half)).unwrap();
+                check.is_suspect()
+            };
+            assert_eq!(suspect(&roomy), expected.is_some(), "{rows:?}");
+            assert!(suspect(&narrow) || rows.is_empty(), "what does not fit into memory is looked at: {rows:?}");
+
+            let context = session::session(session::runtime(64 << 20).unwrap()).unwrap();
+            context.register_batch("t", batch).unwrap();
+            let found = duplicates(&context, "t", &key).await.unwrap();
+            let found = found.as_ref().map(|it| (it.keys, it.rows, it.example.as_str(), it.example_rows));
+            assert_eq!(found, expected);
+        }
+        assert_eq!(KeyCheck::new(&[], &batch(&[]).schema(), &roomy).map(KeyCheck::is_suspect), None);
+    }
+}
