@@ -10,7 +10,7 @@ SELECT DISTINCT
   to_timestamp_micros(NULLIF(lastModifiedAtTime, '')) AS lastModifiedAtTime, -- when it was last changed
   to_json(externalIds) AS externalIds,                -- all external ids, as JSON text
   scope,                                              -- whom it watches, as JSON text
-  json_get_bool(scope, 'all') AS scope_all,           -- whether it watches all that it can apply to
+  CASE json_as_text(scope, 'all') WHEN 'true' THEN true WHEN 'false' THEN false END AS scope_all, -- whether it watches all that it can apply to
   json_as_text(scope, 'assets') AS scope_assets,      -- assets that it watches, as JSON text
   json_as_text(scope, 'drivers') AS scope_drivers,    -- drivers that it watches, as JSON text
   json_as_text(scope, 'tags') AS scope_tags,          -- tags whose members it watches, as JSON text

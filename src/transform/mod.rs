@@ -7,6 +7,7 @@
 mod contract;
 mod functions;
 mod history;
+mod json_text;
 mod query;
 mod session;
 

@@ -12,7 +12,7 @@ use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
-use super::functions;
+use super::{functions, json_text};
 use crate::store::Bucket;
 
 /// The schema in which raw tables stand.
@@ -35,6 +35,8 @@ pub(super) fn session(runtime: Arc<RuntimeEnv>) -> Result<SessionContext> {
     config.options_mut().execution.parquet.schema_force_view_types = false;
     let context = SessionContext::new_with_config_rt(config, runtime);
     context.register_udf(functions::to_json());
+    context.register_udf(json_text::json_as_text());
+    context.register_udf(json_text::json_get_array());
     if let Some(catalog) = context.catalog("datafusion") {
         catalog.register_schema(RAW, Arc::new(MemorySchemaProvider::new()))?;
     }
