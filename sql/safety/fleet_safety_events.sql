@@ -9,6 +9,8 @@ SELECT DISTINCT
   samsara_time(time) AS time,                         -- when it happened
   vehicle['id'] AS vehicle_id,                        -- Samsara's vehicle id
   vehicle['name'] AS vehicle_name,                    -- the fleet's own number for the vehicle
+  vehicle['ExternalIds']['samsara.serial'] AS vehicle_ExternalIds_samsara_serial, -- gateway serial in its external ids
+  vehicle['ExternalIds']['samsara.vin'] AS vehicle_ExternalIds_samsara_vin, -- VIN in its external ids
   to_json(vehicle['ExternalIds']) AS vehicle_ExternalIds, -- all external ids of the vehicle, as JSON text
   driver['id'] AS driver_id,                          -- the driver, if known
   driver['name'] AS driver_name,                      -- that driver's name

@@ -15,5 +15,6 @@ SELECT DISTINCT
   installedGateway['model'] AS installedGateway_model, -- its model
   externalIds['samsara.serial'] AS externalIds_samsara_serial, -- serial in the external ids
   externalIds['samsara.vin'] AS externalIds_samsara_vin, -- VIN in the external ids
-  to_json(externalIds) AS externalIds                 -- all external ids, as JSON text
+  to_json(externalIds) AS externalIds,                -- all external ids, as JSON text
+  tags                                                -- tags of the trailer, as JSON text
 FROM raw.fleet_trailers

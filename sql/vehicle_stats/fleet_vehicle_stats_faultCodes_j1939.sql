@@ -41,9 +41,9 @@ FROM (
     )
   )
 )
-WHERE lights['protectIsOn'] IS NOT NULL
+-- Each code that is listed, whatever it says of itself.
+WHERE code IS NOT NULL
+  OR lights['protectIsOn'] IS NOT NULL
   OR lights['warningIsOn'] IS NOT NULL
   OR lights['stopIsOn'] IS NOT NULL
   OR lights['emissionsIsOn'] IS NOT NULL
-  OR code['spnId'] IS NOT NULL
-  OR code['fmiId'] IS NOT NULL

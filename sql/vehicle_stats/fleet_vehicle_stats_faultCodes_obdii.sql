@@ -64,8 +64,6 @@ FROM (
     )
   )
 )
-WHERE obdii_engine_light_on IS NOT NULL
-  OR ecu['txId'] IS NOT NULL
-  OR ecu['confirmedDtcs'][i]['dtcId'] IS NOT NULL
-  OR ecu['pendingDtcs'][i]['dtcId'] IS NOT NULL
-  OR ecu['permanentDtcs'][i]['dtcId'] IS NOT NULL
+-- Each unit that is listed, whatever it says of itself.
+WHERE ecu IS NOT NULL
+  OR obdii_engine_light_on IS NOT NULL

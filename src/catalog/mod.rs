@@ -329,7 +329,7 @@ mod tests {
     fn the_embedded_catalog_opens() {
         let catalog = Catalog::open(None).unwrap();
         assert!(catalog.source("fleet_vehicles").is_some());
-        assert_eq!(catalog.models_of("fleet_tags").count(), 5);
+        assert_eq!(catalog.models_of("fleet_tags").count(), 7);
         let rpm = catalog.model("fleet_vehicle_stats_engineRpm").unwrap();
         assert_eq!(rpm.sources, ["fleet_vehicle_stats_engineRpm"]);
         assert_eq!(rpm.column_descriptions["engineRpm"], "revolutions per minute");
@@ -383,7 +383,42 @@ mod tests {
     fn wrong_catalogs_are_refused_with_file_line_reason_and_nearest_name() {
         let source = "[a]\ndescription = \"d\"\nkind = \"snapshot\"\nendpoint = \"/a\"\nrate_limit = \"5/s\"\nschema = \"id VARCHAR\"\n";
         let model = "/*---\ndescription = \"d\"\n---*/\nSELECT id FROM raw.a\n";
+        let daily = |keys: &str| {
+            let kind = "kind = \"window\"\nwindow = { start = \"a\", end = \"b\", format = \"rfc3339\" }\n";
+            let schema = "id VARCHAR, start VARCHAR, stop VARCHAR, on BOOLEAN, l ARRAY<STRUCT<at VARCHAR, to VARCHAR>>";
+            source.replace("kind = \"snapshot\"", &format!("{kind}{keys}")).replace("id VARCHAR", schema)
+        };
         let cases: &[(&str, &str, &str)] = &[
+            (
+                "f/sources.toml",
+                &source.replace("kind", "end_field = \"id\"\nkind"),
+                "`end_field` tells which days are read again: only a window or a report has such",
+            ),
+            (
+                "f/sources.toml",
+                &daily("time_field = \"start\"\nend_field = \"stopp\""),
+                "end_field `stopp`: there is no field `stopp`",
+            ),
+            (
+                "f/sources.toml",
+                &daily("time_field = \"start\"\nend_field = \"on\""),
+                "end_field `on`: a time is VARCHAR or BIGINT",
+            ),
+            (
+                "f/sources.toml",
+                &daily("time_field = \"start\"\nend_field = \"l[].to\""),
+                "end_field `l[].to` must stand in the same object as the time of the row",
+            ),
+            (
+                "f/sources.toml",
+                &daily("time_field = \"start\"\nend_field = \"stop\"\nrow_key = [\"l[].to\"]"),
+                "row_key `l[].to` must stand in the same list as the time of the row, or in none",
+            ),
+            (
+                "f/sources.toml",
+                &daily("time_field = \"start\"\nrow_key = [\"id\"]"),
+                "`row_key` tells rows with an `end_field` apart",
+            ),
             (
                 "f/sources.toml",
                 &source.replace("endpoint", "endpont"),
@@ -435,6 +470,8 @@ mod tests {
         for (path, text, expected) in cases {
             let mut files = vec![("f/sources.toml".to_string(), source.to_string()), ("f/a.sql".into(), model.into())];
             Catalog::from_files("test", &files).unwrap();
+            let listed = daily("time_field = \"l[].at\"\nend_field = \"l[].to\"\nrow_key = [\"id\"]");
+            Catalog::from_files("test", &[("f/sources.toml".into(), listed)]).unwrap();
             files.iter_mut().find(|(name, _)| name == path).unwrap().1 = text.to_string();
             let error = Catalog::from_files("test", &files).unwrap_err().to_string();
             assert!(error.contains(expected), "{path}: {error}\nexpected {expected}");

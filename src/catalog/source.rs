@@ -45,6 +45,10 @@ pub struct Source {
     pub window: Option<WindowParameters>,
     /// Which field decides to which day a row belongs.
     pub time_field: Option<TimeField>,
+    /// Which field holds the end of a row. A day is not final while one of its rows has none (see [`crate::plan`]).
+    pub end_field: Option<TimeField>,
+    /// The fields that tell a row from others of the same parent and start.
+    pub row_key: Vec<TimeField>,
     /// How many days one request may span; its rows are sorted into days by [`Source::time_field`].
     pub days_per_request: u32,
     /// For how many days past days may still change.
@@ -191,7 +195,7 @@ impl FromStr for RateLimit {
 pub struct Sweep {
     /// Query parameter.
     pub parameter: String,
-    /// Its values.
+    /// Its values; an empty one stands for the call without the parameter.
     pub values: Vec<String>,
 }
 
@@ -277,6 +281,8 @@ pub(super) struct SourceEntry {
     sweep: Option<BTreeMap<String, Vec<String>>>,
     window: Option<WindowParameters>,
     time_field: Option<String>,
+    end_field: Option<String>,
+    row_key: Option<Vec<String>>,
     days_per_request: Option<u32>,
     lookback_days: Option<u32>,
     changes: Option<ChangesEntry>,
@@ -308,6 +314,8 @@ impl SourceEntry {
             sweep: self.sweep.or(defaults.sweep),
             window: self.window.or(defaults.window),
             time_field: self.time_field.or(defaults.time_field),
+            end_field: self.end_field.or(defaults.end_field),
+            row_key: self.row_key.or(defaults.row_key),
             days_per_request: self.days_per_request.or(defaults.days_per_request),
             lookback_days: self.lookback_days.or(defaults.lookback_days),
             changes: self.changes.or(defaults.changes),
@@ -351,6 +359,10 @@ impl SourceEntry {
         for path in &expiring {
             path.check(&fields).map_err(|error| format!("expiring {error}"))?;
         }
+        let end_field = entry.end_field.as_deref().map(TimeField::parse).transpose()?;
+        let row_key = entry.row_key.unwrap_or_default();
+        let row_key = row_key.iter().map(|path| TimeField::parse(path)).collect::<Result<Vec<_>, _>>()?;
+        check_end(kind, time_field.as_ref(), end_field.as_ref(), &row_key, &fields)?;
         let days_per_request = entry.days_per_request.unwrap_or(1);
         check_kind(kind, entry.window.as_ref(), time_field.as_ref(), days_per_request)?;
         check_placeholder(&endpoint, entry.parent.as_ref())?;
@@ -392,6 +404,8 @@ impl SourceEntry {
             sweep,
             window: entry.window,
             time_field,
+            end_field,
+            row_key,
             days_per_request,
             lookback_days: entry.lookback_days.unwrap_or(0),
             changes,
@@ -456,6 +470,33 @@ fn check_path(key: &str, path: &str) -> Result<(), String> {
     }
     if path.split('/').any(|segment| matches!(segment, "." | "..")) {
         return wrong("must not have `.` or `..` for a segment");
+    }
+    Ok(())
+}
+
+/// The end of a row stands beside its start, and its key beside them or in the record around them.
+fn check_end(
+    kind: SourceKind,
+    start: Option<&TimeField>,
+    end: Option<&TimeField>,
+    key: &[TimeField],
+    fields: &Fields,
+) -> Result<(), String> {
+    let Some(end) = end else {
+        return if key.is_empty() { Ok(()) } else { Err("`row_key` tells rows with an `end_field` apart".into()) };
+    };
+    if !matches!(kind, SourceKind::Window | SourceKind::Report) {
+        return Err("`end_field` tells which days are read again: only a window or a report has such".into());
+    }
+    end.check(fields).map_err(|error| format!("end_field {error}"))?;
+    if end.has_every_field() || end.list() != start.map_or(&[][..], TimeField::list) {
+        return Err(format!("end_field `{end}` must stand in the same object as the time of the row"));
+    }
+    for path in key {
+        path.check(fields).map_err(|error| format!("row_key {error}"))?;
+        if path.has_every_field() || !(path.list().is_empty() || path.list() == end.list()) {
+            return Err(format!("row_key `{path}` must stand in the same list as the time of the row, or in none"));
+        }
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! Where a record carries its time: the path that decides which day a row belongs to.
+//! Where a record carries its time: the path that decides which day a row belongs to. Other fields of a record are
+//! named in the same way.
 
 use std::fmt;
 
@@ -50,6 +51,17 @@ impl TimeField {
     /// The steps, outermost first.
     pub fn steps(&self) -> &[TimeStep] {
         &self.0
+    }
+
+    /// The steps to the list in whose items the path ends; none where it ends in the record itself.
+    pub fn list(&self) -> &[TimeStep] {
+        let end = self.0.iter().position(|step| *step == TimeStep::Items).map_or(0, |items| items + 1);
+        &self.0[..end]
+    }
+
+    /// Whether it leads to many fields at once.
+    pub(super) fn has_every_field(&self) -> bool {
+        self.0.contains(&TimeStep::EveryField)
     }
 
     /// Whether a record has one time, rather than each of its readings.

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use super::shape::{FieldShape, Shape};
+use super::shape::{FieldShape, Shape, other_spelling};
 use crate::json::{JsonError, Kind, Scanner, is_plain, unescape, write_escaped, write_string};
 
 /// Prefix of the columns that carry rescued values, one per source that shares the walk.
@@ -195,6 +195,11 @@ impl<'a, 's> Pass<'a, 's> {
                     if top {
                         self.owner = field.owner;
                     }
+                    if other_spelling(&self.text[key.clone()]) == Some(field.name.as_str()) {
+                        self.flush_to(key.start);
+                        self.out.extend_from_slice(field.name.as_bytes());
+                        self.copied = key.end;
+                    }
                     self.path.push(Step::Name(&field.name));
                     self.value(&field.shape)?;
                     self.path.pop();
@@ -239,10 +244,11 @@ impl<'a, 's> Pass<'a, 's> {
             *guess += 1;
             return Some(*guess - 1);
         }
-        let index = fields.iter().position(|field| field.name.as_bytes() == key).or_else(|| {
-            // A name may be written with escapes.
-            let name = if key.contains(&b'\\') { unescape(key)? } else { return None };
-            fields.iter().position(|field| field.name == name)
+        let named = |name: &[u8]| fields.iter().position(|field| field.name.as_bytes() == name);
+        let index = named(key).or_else(|| {
+            // A name may be written with escapes, or in another way.
+            let name = if key.contains(&b'\\') { Cow::Owned(unescape(key)?) } else { other_spelling(key)?.into() };
+            named(name.as_bytes())
         })?;
         *guess = index + 1;
         Some(index)
@@ -630,6 +636,42 @@ mod tests {
             run(r#"[{"id":"1","id":"2","id":"3"}]"#),
             r#"[{"id":"1","_rescued_data_0":"{\"id\":\"2\",\"id#2\":\"3\"}"}]"#
         );
+    }
+
+    #[test]
+    fn external_ids_are_known_by_both_of_their_spellings() {
+        let vehicle = Fields::from(vec![
+            Field::new("id", DataType::Utf8, true),
+            Field::new("ExternalIds", crate::catalog::map_type(), true),
+        ]);
+        let fields = Fields::from(vec![
+            Field::new("externalIds", crate::catalog::map_type(), true),
+            Field::new("vehicle", DataType::Struct(vehicle), true),
+        ]);
+        let shape = Shape::of_record(&fields, |_| None);
+        let cases = [
+            (
+                r#"[{"ExternalIds":{"a":"b"},"vehicle":{"x":1,"externalIds":{"c":"d"},"id":"1"}}]"#,
+                r#"[{"externalIds":{"a":"b"},"vehicle":{"ExternalIds":{"c":"d"},"id":"1"},"_rescued_data_0":"{\"vehicle.x\":1}"}]"#,
+            ),
+            (
+                r#"[{"vehicle":{"id":"1", "externalIds":null}, "externalIds":{}}]"#,
+                r#"[{"vehicle":{"id":"1", "ExternalIds":null}, "externalIds":{}}]"#,
+            ),
+            // Both at once: the first stays, and nothing is lost.
+            (
+                r#"[{"ExternalIds":{"a":"b"},"externalIds":{"c":"d"}}]"#,
+                r#"[{"externalIds":{"a":"b"},"_rescued_data_0":"{\"externalIds\":{\"c\":\"d\"}}"}]"#,
+            ),
+            (
+                r#"[{"ExternalIds":{"a":{"x":1}}}]"#,
+                r#"[{"externalIds":{"a":null},"_rescued_data_0":"{\"externalIds.a\":{\"x\":1}}"}]"#,
+            ),
+        ];
+        for (page, expected) in cases {
+            let out = conform(page.as_bytes(), &shape, 1, &[]).unwrap();
+            assert_eq!(String::from_utf8(out.records.into_owned()).unwrap(), expected, "{page}");
+        }
     }
 
     #[test]

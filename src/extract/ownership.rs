@@ -114,7 +114,7 @@ fn collect_days(
     }
 }
 
-fn follow(array: &ArrayRef, steps: &[TimeStep]) -> Result<ArrayRef, String> {
+pub(super) fn follow(array: &ArrayRef, steps: &[TimeStep]) -> Result<ArrayRef, String> {
     let mut array = array.clone();
     for step in steps {
         let TimeStep::Field(name) = step else { return Err("a time is a plain field of its record".into()) };
@@ -188,15 +188,20 @@ fn is_utc_time(text: &[u8]) -> bool {
 
 /// The time of one row. One that is missing or unreadable cannot be given to any day, so the partition fails
 /// rather than losing the row.
-fn instant(times: &ArrayRef, row: usize, field: &TimeField) -> Result<DateTime<Utc>, String> {
+pub(super) fn instant(times: &ArrayRef, row: usize, field: &TimeField) -> Result<DateTime<Utc>, String> {
     if times.is_null(row) {
         return Err(format!("item {row} has no time in `{field}`, so no day owns it"));
     }
-    let read = match times.data_type() {
+    readable(times, row).ok_or_else(|| format!("item {row} has no readable time in `{field}`, so no day owns it"))
+}
+
+/// The time of one row, if there is one and it can be read.
+pub(super) fn readable(times: &ArrayRef, row: usize) -> Option<DateTime<Utc>> {
+    match times.data_type() {
+        _ if times.is_null(row) => None,
         DataType::Int64 => DateTime::from_timestamp_millis(times.as_primitive::<Int64Type>().value(row)),
         _ => string_to_datetime(&Utc, times.as_string::<i32>().value(row)).ok(),
-    };
-    read.ok_or_else(|| format!("item {row} has no readable time in `{field}`, so no day owns it"))
+    }
 }
 
 /// Keeps the list items inside the bounds, at the place that the path leads to.

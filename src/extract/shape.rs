@@ -62,6 +62,16 @@ impl Shape {
     }
 }
 
+/// The other spelling of a name that the API writes in two ways: eight of its endpoints say `ExternalIds`, all others
+/// `externalIds`. A field that is declared with either takes both.
+pub(super) fn other_spelling(name: &[u8]) -> Option<&'static str> {
+    match name {
+        b"externalIds" => Some("ExternalIds"),
+        b"ExternalIds" => Some("externalIds"),
+        _ => None,
+    }
+}
+
 fn struct_fields(fields: &Fields) -> Vec<FieldShape> {
     fields
         .iter()

@@ -14,15 +14,18 @@ use super::conform::Drift;
 use super::decode::{Decoded, Decoder, Stamp};
 use super::expiring::lasting;
 use super::fetch::{Arrival, Arrived, Progress};
+use super::intervals::{open_rows, overlaps};
 use super::ownership::{Owned, by_day, day_window, owned_by};
 use super::walk::{ExtractError, Extracted, Extractor, Scope, Walk};
 use crate::catalog::{FieldPath, Source};
-use crate::state::{Gathered, Unfinished, UnfinishedPart};
+use crate::state::{Gathered, Overlap, Unfinished, UnfinishedPart};
 use crate::store::layout::{Partition, RunId, raw_object};
 use crate::store::{Bucket, ObjectRef, TableWriter};
 
 /// A raw object is completed at this size and another begun.
 const OBJECT_BYTES: u64 = 256 << 20;
+/// So many rows of earlier days are looked at; a fleet that has more of them learns of most.
+const MOST_OVERLAPS: usize = 100_000;
 
 /// What a whole walk brought.
 pub(super) struct Sunk {
@@ -30,6 +33,7 @@ pub(super) struct Sunk {
     pub(super) records: u64,
     pub(super) rescued: u64,
     pub(super) content: String,
+    pub(super) overlaps: BTreeSet<Overlap>,
     pub(super) drift: Drift,
 }
 
@@ -61,6 +65,8 @@ struct Haul {
     rescued: u64,
     drift: Drift,
     content: Content,
+    /// What the pages showed of earlier days.
+    overlaps: BTreeSet<Overlap>,
 }
 
 impl Haul {
@@ -70,6 +76,7 @@ impl Haul {
             records: before.records,
             rescued: before.rescued,
             content: Content::parse(&before.content)?,
+            overlaps: before.overlaps.clone(),
             ..Self::default()
         };
         for part in &before.parts {
@@ -79,6 +86,7 @@ impl Haul {
                 objects: part.objects.clone(),
                 kept: part.kept,
                 total: part.total,
+                open: part.open_rows,
                 rows: part.objects.iter().map(|object| object.rows).sum(),
             };
             haul.outputs.insert((slot, Partition::parse(&part.partition)?), output);
@@ -90,6 +98,7 @@ impl Haul {
         self.records += other.records;
         self.rescued += other.rescued;
         self.content.merge(&other.content);
+        self.overlaps.extend(other.overlaps);
         for (key, count) in other.drift {
             *self.drift.entry(key).or_default() += count;
         }
@@ -98,6 +107,7 @@ impl Haul {
             mine.objects.extend(output.objects);
             mine.kept += output.kept;
             mine.total += output.total;
+            mine.open += output.open;
             mine.rows += output.rows;
         }
     }
@@ -120,8 +130,15 @@ impl Haul {
             objects: output.objects.clone(),
             kept: output.kept,
             total: output.total,
+            open_rows: output.open,
         });
-        Gathered { records: self.records, rescued: self.rescued(), content: self.content.hex(), parts: parts.collect() }
+        Gathered {
+            records: self.records,
+            rescued: self.rescued(),
+            content: self.content.hex(),
+            parts: parts.collect(),
+            overlaps: self.overlaps.clone(),
+        }
     }
 }
 
@@ -165,6 +182,7 @@ struct Sorted {
     batch: RecordBatch,
     kept: u64,
     total: u64,
+    open: u64,
 }
 
 #[derive(Default)]
@@ -175,6 +193,8 @@ struct Output {
     kept: u64,
     /// The same before.
     total: u64,
+    /// Rows and readings of its own that have no end yet.
+    open: u64,
     /// Rows that were given to writers: what the objects must hold in the end.
     rows: u64,
 }
@@ -308,10 +328,31 @@ impl Sink {
         for (key, count) in &decoded.drift {
             *self.part.drift.entry(key.clone()).or_default() += count;
         }
+        let overlaps = self.overlaps(arrival, &decoded).map_err(|reason| wrong(&self.walk, reason))?;
+        self.part.overlaps.extend(overlaps);
         for sorted in self.sort(arrival, &decoded).map_err(|reason| wrong(&self.walk, reason))? {
             self.write(sorted).await?;
         }
         Ok(())
+    }
+
+    /// What a page shows of days before those that were asked for.
+    fn overlaps(&self, arrival: &Arrived, decoded: &Decoded) -> Result<BTreeSet<Overlap>, String> {
+        let mut found = BTreeSet::new();
+        let Scope::Days(days) = &self.walk.scope else { return Ok(found) };
+        for (slot, source) in self.walk.sources.iter().enumerate().filter(|(_, source)| source.end_field.is_some()) {
+            let Some(first) = days.first() else { continue };
+            let stamp =
+                Stamp { window: None, parent: arrival.parent.as_deref(), extracted_at: self.extracted_at };
+            let rows = self.decoder.rows(decoded, slot, stamp)?;
+            found.extend(overlaps(&rows, source, *first, self.extracted_at)?);
+        }
+        let room = MOST_OVERLAPS.saturating_sub(self.whole.overlaps.len() + self.part.overlaps.len());
+        if room > 0 && found.len() > room {
+            let (source, days) = (self.walk.tables(), self.walk.scope.to_string());
+            tracing::warn!(source, days, "more than {MOST_OVERLAPS} rows last into these days, the rest is not compared");
+        }
+        Ok(found.into_iter().take(room).collect())
     }
 
     /// Gives each row of a page to the source and partition that own it, and to no second one.
@@ -326,7 +367,8 @@ impl Sink {
             let (mut owned, mut of) = (0, 0);
             match (&self.walk.scope, &source.time_field) {
                 (Scope::Snapshot, _) => {
-                    sorted.push(Sorted { slot, partition: Partition::Snapshot, batch: rows(None)?, kept: 0, total: 0 });
+                    let batch = rows(None)?;
+                    sorted.push(Sorted { slot, partition: Partition::Snapshot, batch, kept: 0, total: 0, open: 0 });
                 }
                 (Scope::Days(days), field) => {
                     for day in days {
@@ -337,7 +379,8 @@ impl Sink {
                             None => Owned { kept: batch.num_rows() as u64, total: batch.num_rows() as u64, batch },
                         };
                         (owned, of) = (owned + kept, total);
-                        sorted.push(Sorted { slot, partition: Partition::Day(*day), batch, kept, total });
+                        let open = open_rows(&batch, source, self.extracted_at)?;
+                        sorted.push(Sorted { slot, partition: Partition::Day(*day), batch, kept, total, open });
                     }
                 }
                 (Scope::Feed { .. }, field) => {
@@ -347,7 +390,7 @@ impl Sink {
                         // The day is the row's window, as for sources that are asked by day.
                         let Some(batch) = by_day(&rows(Some(day_window(day)))?, field)?.remove(&day) else { continue };
                         owned += batch.num_rows() as u64;
-                        sorted.push(Sorted { slot, partition: Partition::Day(day), batch, kept: 0, total: 0 });
+                        sorted.push(Sorted { slot, partition: Partition::Day(day), batch, kept: 0, total: 0, open: 0 });
                     }
                     of = all.num_rows() as u64;
                     if owned < of {
@@ -363,10 +406,11 @@ impl Sink {
     }
 
     async fn write(&mut self, sorted: Sorted) -> Result<(), ExtractError> {
-        let Sorted { slot, partition, batch, kept, total } = sorted;
+        let Sorted { slot, partition, batch, kept, total, open } = sorted;
         let output = self.part.outputs.entry((slot, partition)).or_default();
         output.kept += kept;
         output.total += total;
+        output.open += open;
         if batch.num_rows() == 0 {
             return Ok(());
         }
@@ -401,6 +445,7 @@ impl Sink {
         let mut counted: BTreeSet<usize> = BTreeSet::new();
         let rescued = whole.rescued();
         let content = whole.content.hex();
+        let overlaps = whole.overlaps;
         let mut partitions = Vec::with_capacity(whole.outputs.len());
         for ((slot, partition), output) in whole.outputs {
             let source = walk.sources[slot].name.clone();
@@ -410,8 +455,9 @@ impl Sink {
             }
             let (kept, total) = kept_of.get(&slot).copied().unwrap_or_default();
             let not_owned = if counted.insert(slot) { total.saturating_sub(kept) } else { 0 };
-            partitions.push(Extracted { source, partition, objects: output.objects, not_owned });
+            let (objects, open_rows) = (output.objects, output.open);
+            partitions.push(Extracted { source, partition, objects, not_owned, open_rows });
         }
-        Ok(Sunk { partitions, records: whole.records, rescued, content, drift: whole.drift })
+        Ok(Sunk { partitions, records: whole.records, rescued, content, overlaps, drift: whole.drift })
     }
 }

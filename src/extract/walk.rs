@@ -1,6 +1,6 @@
 //! One walk: all pages that a source (or several that share calls) has for some days.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -18,7 +18,7 @@ use super::sink::{Before, Sink};
 use crate::catalog::{Source, SourceKind};
 use crate::events::{Event, Observer};
 use crate::samsara::{Client, Page, SamsaraError, Watch, Window};
-use crate::state::Unfinished;
+use crate::state::{Overlap, Unfinished};
 use crate::store::layout::{Partition, RunId};
 use crate::store::{Bucket, ObjectRef, StoreError};
 
@@ -65,6 +65,8 @@ pub struct Extracted {
     pub objects: Vec<ObjectRef>,
     /// Rows and readings left to other days.
     pub not_owned: u64,
+    /// Rows and readings that have no end yet.
+    pub open_rows: u64,
 }
 
 /// What a walk brought.
@@ -78,6 +80,8 @@ pub struct WalkOutcome {
     pub rescued: u64,
     /// Digest of the records as sent.
     pub content: String,
+    /// Rows of earlier days that came because they lasted into the asked ones.
+    pub overlaps: BTreeSet<Overlap>,
     /// When the walk began.
     pub extracted_at: DateTime<Utc>,
     /// Where a feed goes on.
@@ -217,6 +221,7 @@ impl Extractor {
             records: sunk.records,
             rescued: sunk.rescued,
             content: sunk.content,
+            overlaps: sunk.overlaps,
             extracted_at,
             feed: end.position,
             more: end.more,

@@ -13,11 +13,11 @@ use super::{Ready, Run, ends_run};
 use crate::catalog::{Source, SourceKind};
 use crate::error::Error;
 use crate::events::Event;
-use crate::extract::{Changes, ExtractError, Extracted, Extractor, Scope, Walk, WalkOutcome, raw_schema};
+use crate::extract::{Changes, EndedRows, ExtractError, Extracted, Extractor, Scope, Walk, WalkOutcome, raw_schema};
 use crate::plan::{CURSOR_DAYS, PlannedScope, PlannedWalk};
 use crate::redact;
 use crate::samsara::{Client, SamsaraError, Watch};
-use crate::state::{Failure, Feed, PartitionState, RawState, SourceHandle, SourceState, Unfinished};
+use crate::state::{Failure, Feed, Overlap, PartitionState, RawState, SourceHandle, SourceState, Unfinished};
 use crate::store::layout::Partition;
 use crate::store::{ObjectRef, StoreError};
 use crate::transform::{QueryTable, query};
@@ -34,11 +34,12 @@ pub(super) async fn run(
     workers: usize,
     ready: mpsc::Sender<Ready>,
 ) -> Result<(), Error> {
-    // What was complete before is looked at meanwhile: the models may have changed. What a feed may add to, or have
-    // read again, waits: of two loads of one day at a time, the older one could be the last.
+    // What was complete before is looked at meanwhile: the models may have changed. What a feed may add to, or a feed or
+    // another day have read again, waits: of two loads of one day at a time, the older one could be the last.
     let may_change = |(source, _): &&Ready| {
         let is_feed = |source: &Source| source.kind == SourceKind::Feed;
-        run.plan.feeds.contains(source) || run.catalog.source(source).is_some_and(is_feed)
+        let is_named = run.plan.feeds.contains(source) || run.plan.lasting.contains(source);
+        is_named || run.catalog.source(source).is_some_and(is_feed)
     };
     let (later, now): (Vec<&Ready>, Vec<&Ready>) = run.plan.committed.iter().partition(may_change);
     let send = async |partitions: Vec<&Ready>| {
@@ -70,10 +71,15 @@ pub(super) async fn run(
             .map(Ok)
             .try_for_each_concurrent(workers, |name| changed_days(&run, &extractor, name))
             .await?;
-        let changed = crate::plan::changed(&run.catalog, &run.states, &run.plan).await?;
+        let changed = async |sources: &[String]| {
+            crate::plan::changed(&run.catalog, &run.states, &run.plan, sources).await
+        };
+        let named = changed(&run.plan.feeds).await?;
         note_asked(&run).await?;
         each(&run.plan.windows).await?;
-        each(&changed).await
+        each(&named).await?;
+        // Last, the days of which others have told meanwhile.
+        each(&changed(&run.plan.lasting).await?).await
     };
     let ((), result) = tokio::join!(earlier, walks);
     if result.is_err() {
@@ -294,6 +300,8 @@ async fn read(run: &Run, extractor: &Extractor, planned: &PlannedWalk) -> Result
         return read_feed(run, extractor, walk).await;
     }
     let outcome = read_on(run, extractor, &walk).await?;
+    // Before the days themselves: if nothing else comes of this run, that much is known.
+    mark_ended(run, &outcome).await?;
     // The first last: it holds the note of the unfinished walk, which speaks for all.
     let mut surplus = Vec::new();
     for (index, extracted) in outcome.partitions.iter().enumerate().rev() {
@@ -429,11 +437,90 @@ async fn read_feed(run: &Run, extractor: &Extractor, mut walk: Arc<Walk>) -> Res
     Ok(partitions.into_iter().collect())
 }
 
+/// Marks the days of which an answer has shown a row that they do not hold, or hold without its end: they have changed.
+///
+/// A day that is not final is read again anyway, and one that this run reads is not compared with its old rows.
+async fn mark_ended(run: &Run, outcome: &WalkOutcome) -> Result<(), Error> {
+    let mut shown: BTreeMap<(&str, NaiveDate), Vec<Option<u64>>> = BTreeMap::new();
+    for Overlap { source, day, ended } in &outcome.overlaps {
+        shown.entry((source, *day)).or_default().push(*ended);
+    }
+    let mut changed: BTreeMap<&str, Vec<NaiveDate>> = BTreeMap::new();
+    for ((name, day), rows) in shown {
+        let Some(source) = run.catalog.source(name) else { continue };
+        let handle = run.states.source(name).await?;
+        let known = handle.look(|state| {
+            let found = state.partition(Partition::Day(day)).filter(|found| found.changed.is_none())?;
+            let is_final = crate::plan::is_settled(source, day, found);
+            Some((found.raw.clone()?, found.open_rows)).filter(|_| is_final)
+        });
+        let is_walked = || {
+            let walked = run.walked.lock().unwrap_or_else(PoisonError::into_inner);
+            walked.contains(&(name.to_string(), Partition::Day(day)))
+        };
+        let Some((raw, open_rows)) = known else { continue };
+        if run.plan.days_of(name).contains(&day) && !is_walked() {
+            continue;
+        }
+        let ended: Vec<u64> = rows.iter().filter_map(|row| *row).collect();
+        // Which of its rows still last is not compared: they come with each day until they end.
+        let is_new = rows.contains(&None) && open_rows == 0;
+        if is_new || !ended.is_empty() && lacks(run, source, &raw, ended).await? {
+            changed.entry(name).or_default().push(day);
+        }
+    }
+    for (name, days) in changed {
+        tracing::info!(source = name, ?days, "rows of these days have ended since, or are new: the days are read again");
+        let at = outcome.extracted_at;
+        let mark = move |state: &mut SourceState| {
+            for day in days {
+                state.partition_mut(Partition::Day(day)).changed.get_or_insert(at);
+            }
+        };
+        run.states.source(name).await?.commit(mark).await?;
+    }
+    Ok(())
+}
+
+/// Whether one of these rows is not among those of the day, or has no end there.
+async fn lacks(run: &Run, source: &Source, raw: &RawState, rows: Vec<u64>) -> Result<bool, Error> {
+    match run.raw.expect(&raw.objects).await {
+        Ok(()) => {}
+        // Reading the day again puts them back.
+        Err(StoreError::Lost { .. }) => return Ok(true),
+        Err(error) => return Err(error.into()),
+    }
+    let columns: Vec<String> = EndedRows::columns(source).iter().map(|name| format!("\"{name}\"")).collect();
+    let sql = format!("SELECT {} FROM raw.\"{}\"", columns.join(", "), source.name);
+    let table = raw_table(run, source, &raw.objects);
+    let (source, read) = (source.clone(), raw.extracted_at);
+    let compared = run.cpu.spawn(async move {
+        let mut result = query(&sql, &[table], ROSTER_MEMORY).await?;
+        let mut known = EndedRows::default();
+        while let Some(batch) = result.next().await? {
+            known.add(&batch, &source, read).map_err(crate::transform::TransformError::Engine)?;
+        }
+        Ok::<_, crate::transform::TransformError>(rows.iter().any(|row| !known.contains(*row)))
+    });
+    Ok(compared.await.map_err(|error| Error::Usage(format!("comparing the rows of a day stopped: {error}")))??)
+}
+
+/// Raw objects of a source as a table.
+fn raw_table(run: &Run, source: &Source, objects: &[ObjectRef]) -> QueryTable {
+    QueryTable {
+        raw: true,
+        name: source.name.clone(),
+        schema: raw_schema(source),
+        bucket: run.raw.clone(),
+        keys: objects.iter().map(|object| object.path.clone()).collect(),
+    }
+}
+
 /// Points the state at what a walk wrote for one partition. What the walk counted as a whole stands at its first.
 /// Gives the objects that no state names, because the partition was found unchanged.
 async fn commit(run: &Run, outcome: &WalkOutcome, extracted: &Extracted, first: bool) -> Result<Vec<ObjectRef>, Error> {
     let handle = run.states.source(&extracted.source).await?;
-    let partition = extracted.partition;
+    let (partition, open_rows) = (extracted.partition, extracted.open_rows);
     let raw = raw_state(outcome, extracted, first);
     let (before, believed) = handle.look(|state| {
         let found = state.partition(partition);
@@ -471,6 +558,7 @@ async fn commit(run: &Run, outcome: &WalkOutcome, extracted: &Extracted, first: 
                     let found = state.partition_mut(partition);
                     found.read_again(at);
                     found.shrunken_from = shrunken_from;
+                    found.open_rows = open_rows;
                     if let Some(raw) = &mut found.raw {
                         raw.extracted_at = at;
                     }
@@ -484,6 +572,7 @@ async fn commit(run: &Run, outcome: &WalkOutcome, extracted: &Extracted, first: 
                 let found = state.partition_mut(partition);
                 found.read_again(raw.extracted_at);
                 found.shrunken_from = shrunken_from;
+                found.open_rows = open_rows;
                 found.raw = Some(raw);
             })
             .await?;
@@ -594,13 +683,7 @@ async fn parents(run: &Run, source: &str, field: &str) -> Result<Vec<String>, Er
         )));
     }
     run.raw.expect(&raw.objects).await?;
-    let table = QueryTable {
-        raw: true,
-        name: source.into(),
-        schema: raw_schema(declared),
-        bucket: run.raw.clone(),
-        keys: raw.objects.into_iter().map(|object| object.path).collect(),
-    };
+    let table = raw_table(run, declared, &raw.objects);
     let sql = format!(
         "SELECT DISTINCT CAST(\"{field}\" AS VARCHAR) AS id FROM raw.\"{source}\" WHERE \"{field}\" IS NOT NULL"
     );

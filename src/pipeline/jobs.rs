@@ -62,7 +62,7 @@ impl Count<'_> {
         let refresh = self.options.full_refresh.contains(table);
         jobs.is_bound |= parts.values().any(|part| matches!(part, Part::Open));
         if !refresh && (contract.partition_by.is_none() || self.holds_rows(table, driver).await?) {
-            jobs.has_feeds |= has_feed;
+            jobs.has_feeds |= has_feed || self.plan.lasting.contains(&driver.name);
             let due = |(partition, part): (&Partition, &Part)| match part {
                 Part::Known(state) => due(self.options, table, *partition, state, self.target, false),
                 Part::Open => Due::Load,

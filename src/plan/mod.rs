@@ -23,6 +23,8 @@ pub use table_list::names_in_file;
 pub(crate) const CURSOR_DAYS: i64 = 29;
 /// How many days after a day readings of it are expected, where no feed tells. Vehicles out of coverage come back.
 const LATE_DAYS: u64 = 30;
+/// A day is read again for so many days at most because one of its rows still lasts.
+const OPEN_DAYS: u64 = 30;
 /// A list of parents older than this is read again before a fan-out.
 const ROSTER_HOURS: i64 = 24;
 
@@ -75,6 +77,9 @@ pub struct Plan {
     pub feeds: Vec<String>,
     /// Days and feeds to read.
     pub windows: Vec<PlannedWalk>,
+    /// Sources whose answers may tell that rows of earlier days have ended since those were read. Such days are read
+    /// again after all others.
+    pub lasting: Vec<String>,
     /// Complete partitions whose models may be stale, with the source that drives them.
     pub committed: Vec<(String, Partition)>,
     /// Days that are complete and are not asked for again.
@@ -105,6 +110,15 @@ impl Plan {
         walks.filter(move |walk| walk.sources.iter().any(|name| name == source))
     }
 
+    /// The days of a source that are read.
+    pub fn days_of(&self, source: &str) -> BTreeSet<NaiveDate> {
+        let days = self.walks_of(source).flat_map(|walk| match &walk.scope {
+            PlannedScope::Days(days) => days.as_slice(),
+            _ => &[],
+        });
+        days.copied().collect()
+    }
+
     /// How many partitions of a source the run is about: those that are read, and those that are complete. A feed
     /// counts for one.
     pub fn partitions_of(&self, source: &str) -> usize {
@@ -131,7 +145,7 @@ pub struct LoadJobs {
     pub most: u64,
     /// Fewer may do: what is read or derived may turn out to be unchanged or empty.
     pub is_bound: bool,
-    /// One more for each past day of which a feed brings something.
+    /// One more for each past day of which a feed, or a later day, brings something.
     pub has_feeds: bool,
 }
 
@@ -141,7 +155,7 @@ impl fmt::Display for LoadJobs {
         let plural = if self.most == 1 { "job" } else { "jobs" };
         write!(f, "{bound}{} {plural}", self.most)?;
         if self.has_feeds {
-            f.write_str(", and one for each past day that a feed names")?;
+            f.write_str(", and one for each past day that is found to have changed")?;
         }
         Ok(())
     }
@@ -190,6 +204,7 @@ pub async fn make(catalog: &Catalog, states: &StateStore, wish: Wish, now: DateT
         snapshots: Vec::new(),
         feeds: Vec::new(),
         windows: Vec::new(),
+        lasting: Vec::new(),
         committed: Vec::new(),
         complete_days: 0,
         from_default_start: 0,
@@ -219,6 +234,9 @@ pub async fn make(catalog: &Catalog, states: &StateStore, wish: Wish, now: DateT
                         state.partition(Partition::Day(**day)).is_none_or(|partition| partition.raw.is_none())
                     });
                     gaps.extend(unread.map(|day| (source.name.clone(), *day)));
+                    if tells_of_earlier_days(source, &state, &days) {
+                        plan.lasting.push(source.name.clone());
+                    }
                     if !days.is_empty() {
                         wanted.insert(&source.name, days);
                     }
@@ -322,20 +340,17 @@ pub fn untold(state: &SourceState) -> Vec<NaiveDate> {
     complete.filter(is_untold).map(|(day, _)| day).collect()
 }
 
-/// The walks over days that feeds have named since the plan was made, and that it does not have.
-pub async fn changed(catalog: &Catalog, states: &StateStore, plan: &Plan) -> Result<Vec<PlannedWalk>, StateError> {
+/// The walks over days of these sources that were found to have changed since the plan was made, and that it does not
+/// have.
+pub async fn changed(
+    catalog: &Catalog,
+    states: &StateStore,
+    plan: &Plan,
+    sources: &[String],
+) -> Result<Vec<PlannedWalk>, StateError> {
     let mut wanted = BTreeMap::new();
-    for source in plan.feeds.iter().filter_map(|name| catalog.source(name)) {
-        let planned: BTreeSet<NaiveDate> = plan
-            .windows
-            .iter()
-            .filter(|walk| walk.sources.contains(&source.name))
-            .flat_map(|walk| match &walk.scope {
-                PlannedScope::Days(days) => days.as_slice(),
-                _ => &[],
-            })
-            .copied()
-            .collect();
+    for source in sources.iter().filter_map(|name| catalog.source(name)) {
+        let planned = plan.days_of(&source.name);
         let handle = states.source(&source.name).await?;
         let days: Vec<NaiveDate> = handle.look(|state| {
             state.changed_days().filter(|day| is_asked(&plan.wish.dates, *day) && !planned.contains(day)).collect()
@@ -390,8 +405,7 @@ fn days_to_read(source: &Source, state: &SourceState, wish: &Wish, now: DateTime
     let mut complete = 0;
     let unsettled = days(start, end).filter(|day| {
         let partition = state.partition(Partition::Day(*day)).filter(|partition| partition.changed.is_none());
-        let raw = partition.and_then(|partition| partition.raw.as_ref());
-        let settled = !wish.historical && raw.is_some_and(|raw| raw.extracted_at >= settled_at(source, *day));
+        let settled = !wish.historical && partition.is_some_and(|partition| is_settled(source, *day, partition));
         complete += u64::from(settled);
         !settled
     });
@@ -401,11 +415,24 @@ fn days_to_read(source: &Source, state: &SourceState, wish: &Wish, now: DateTime
     (wanted.into_iter().collect(), complete)
 }
 
-/// From when on a read of the day is final: the day and its late data are over.
-fn settled_at(source: &Source, day: NaiveDate) -> DateTime<Utc> {
+/// Whether the day was read when it was final: the day and its late data were over, and each of its rows had ended, or
+/// lasted longer than anybody waits for.
+pub fn is_settled(source: &Source, day: NaiveDate, partition: &PartitionState) -> bool {
+    let has_open_rows = source.end_field.is_some() && partition.open_rows > 0;
+    let lookback = u64::from(source.lookback_days);
+    let final_after = if has_open_rows { lookback.max(OPEN_DAYS) } else { lookback };
     // A model of the catalog may say any number.
-    let over = day.checked_add_days(Days::new(1 + u64::from(source.lookback_days))).unwrap_or(NaiveDate::MAX);
-    over.and_time(chrono::NaiveTime::MIN).and_utc()
+    let over = day.checked_add_days(Days::new(final_after.saturating_add(1))).unwrap_or(NaiveDate::MAX);
+    let is_final = over.and_time(chrono::NaiveTime::MIN).and_utc();
+    partition.raw.as_ref().is_some_and(|raw| raw.extracted_at >= is_final)
+}
+
+/// Whether reading these days may tell that earlier ones have changed: rows that last come with each day on which they
+/// do, but belong to the one on which they start.
+fn tells_of_earlier_days(source: &Source, state: &SourceState, days: &[NaiveDate]) -> bool {
+    let is_earlier = |partition: Partition| partition.day() < days.last().copied();
+    let lasts = source.end_field.is_some() && source.time_field.is_some();
+    lasts && !days.is_empty() && state.complete().any(|(partition, _)| is_earlier(partition))
 }
 
 /// Sources that share an endpoint share calls; consecutive days share one request where the source allows it.
@@ -459,6 +486,10 @@ impl fmt::Display for Plan {
         if !self.feeds.is_empty() {
             let feeds = self.feeds.len();
             writeln!(f, "           {feeds} feeds are asked which past days have changed; those are read again")?;
+        }
+        if !self.lasting.is_empty() {
+            let what = "read again where their rows have ended since";
+            writeln!(f, "           {}: earlier days are {what}", self.lasting.join(", "))?;
         }
         writeln!(f, "           {} days are complete and are not asked for", self.complete_days)?;
         if let Some(notice) = self.first_run_notice() {

@@ -98,7 +98,7 @@ mod tests {
     fn a_source_brings_its_models_and_a_model_its_sources() {
         let catalog = Catalog::open(None).unwrap();
         let tags = Selection::of_names(&catalog, &["fleet_tags".into()]).unwrap();
-        assert_eq!((tags.sources.len(), tags.models.len()), (1, 5));
+        assert_eq!((tags.sources.len(), tags.models.len()), (1, 7));
         let one = Selection::of_names(&catalog, &["ReeferStats_setPoint".into()]).unwrap();
         assert!(one.sources.contains("fleet_assets_reefers") && one.models.len() == 1);
     }

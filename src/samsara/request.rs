@@ -75,7 +75,8 @@ impl Request {
             values.sort_unstable();
             params.insert(&share.parameter, vec![values.join(",")]);
         }
-        if let (Some(sweep), Some(value)) = (&source.sweep, sweep) {
+        // An empty value stands for the call without the parameter.
+        if let (Some(sweep), Some(value)) = (&source.sweep, sweep.filter(|value| !value.is_empty())) {
             params.insert(&sweep.parameter, vec![value.into()]);
         }
         if let Some(limit) = source.page_limit {
@@ -225,5 +226,9 @@ mod tests {
             drivers.target(Some("a+/=")),
             "/fleet/drivers?driverActivationStatus=deactivated&limit=512&after=a%2B%2F%3D"
         );
+        let plain = request(&["driver_vehicle_assignments"], Some(""), &[]).query;
+        assert_eq!(plain, "endTime=2024-01-02T00%3A00%3A00Z&filterBy=drivers&startTime=2024-01-01T00%3A00%3A00Z");
+        let typed = request(&["driver_vehicle_assignments"], Some("static"), &[]).query;
+        assert_eq!(typed, format!("assignmentType=static&{plain}"));
     }
 }

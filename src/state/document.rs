@@ -1,6 +1,6 @@
 //! The JSON document of one source.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
@@ -14,8 +14,8 @@ use crate::store::layout::Partition;
 /// Version of the document that this program writes. A newer one is refused, not guessed at.
 ///
 /// Version 1 noted unfinished walks in another form; those begin anew. Version 2 did not have `asked_from`,
-/// `shrunken_from` and `raw_started`.
-pub const VERSION: u32 = 3;
+/// `shrunken_from` and `raw_started`, version 3 no `open_rows` and `overlaps`.
+pub const VERSION: u32 = 4;
 
 /// Everything that is known about one source.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -67,8 +67,11 @@ pub struct PartitionState {
     /// The last try to read it, if that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
-    /// When the source's feed was found to bring readings of this day that may not be among its rows. It is forgotten
-    /// once the day was read again.
+    /// How many of the committed rows had no end yet when they were read: they still last, and are read again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub open_rows: u64,
+    /// When readings of this day were found that may not be among its rows: the source's feed has brought them, or they
+    /// came with a later day, into which they last. It is forgotten once the day was read again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed: Option<DateTime<Utc>>,
     /// How many rows the list had before it lost so many that nobody believes it.
@@ -150,6 +153,22 @@ pub struct Gathered {
     pub content: String,
     /// Their rows, by source and partition.
     pub parts: Vec<UnfinishedPart>,
+    /// What they showed of rows that belong to earlier days.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub overlaps: BTreeSet<Overlap>,
+}
+
+/// A row of an earlier day, which came because it lasted into the days that were asked for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Overlap {
+    /// The source.
+    pub source: String,
+    /// The day on which the row starts, and to which it belongs.
+    pub day: NaiveDate,
+    /// Digest of what tells the row apart, if it has ended; none stands for all rows of the day that still last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<u64>,
 }
 
 impl Unfinished {
@@ -173,6 +192,9 @@ pub struct UnfinishedPart {
     pub kept: u64,
     /// And all that were looked at.
     pub total: u64,
+    /// Those of the partition's own that have no end yet.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub open_rows: u64,
 }
 
 /// The raw rows of a complete partition.
@@ -241,9 +263,8 @@ pub struct Started {
     pub attempt: u32,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
-fn is_zero(number: &u32) -> bool {
-    *number == 0
+fn is_zero<T: Default + PartialEq>(number: &T) -> bool {
+    *number == T::default()
 }
 
 /// A finished load.
@@ -339,9 +360,9 @@ mod tests {
 
     #[test]
     fn a_newer_document_is_refused_and_a_broken_one_named() {
-        let newer = br#"{"version":4,"source":"a","something":"new"}"#;
-        assert!(matches!(SourceState::from_json(newer, "gs://b/s"), Err(StateError::Newer { found: 4, .. })));
-        let unknown = [&b"{\"version\":1,\"source\":\"a\",\"x\":1}"[..], b"{\"version\":3,\"source\":\"a\",\"x\":1}"];
+        let newer = br#"{"version":5,"source":"a","something":"new"}"#;
+        assert!(matches!(SourceState::from_json(newer, "gs://b/s"), Err(StateError::Newer { found: 5, .. })));
+        let unknown = [&b"{\"version\":1,\"source\":\"a\",\"x\":1}"[..], b"{\"version\":4,\"source\":\"a\",\"x\":1}"];
         let broken = [&b"{}"[..], b"", b"\xff", b"[1]", b"{\"version\":1,\"partitions\":1}", b"{\"version\":1}"];
         for broken in unknown.into_iter().chain(broken) {
             let error = SourceState::from_json(broken, "gs://b/s").unwrap_err().to_string();
@@ -364,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_of_version_2_is_read_with_its_unfinished_walks() {
+    fn documents_of_versions_2_and_3_are_read_with_their_unfinished_walks() {
         let note = Unfinished {
             asked: "a".into(),
             requests: 1,
@@ -376,8 +397,10 @@ mod tests {
         };
         let mut state = SourceState::new("a");
         state.partition_mut(Partition::Snapshot).unfinished = Some(note);
-        let old = String::from_utf8(state.to_json()).unwrap().replace("\"version\":3", "\"version\":2");
-        assert!(old.contains("\"version\":2"));
-        assert_eq!(SourceState::from_json(old.as_bytes(), "").unwrap(), state);
+        for version in ["\"version\":2", "\"version\":3"] {
+            let old = String::from_utf8(state.to_json()).unwrap().replace("\"version\":4", version);
+            assert!(old.contains(version));
+            assert_eq!(SourceState::from_json(old.as_bytes(), "").unwrap(), state);
+        }
     }
 }

@@ -8,6 +8,7 @@ mod contract;
 mod date_trunc;
 mod functions;
 mod history;
+mod json_text;
 mod newest;
 mod query;
 mod session;

@@ -12,7 +12,7 @@ use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
-use super::{date_trunc, functions};
+use super::{date_trunc, functions, json_text};
 use crate::store::Bucket;
 
 /// The schema in which raw tables stand.
@@ -50,6 +50,8 @@ pub(super) fn session_of(runtime: Arc<RuntimeEnv>, partitions: usize) -> Result<
     context.register_udf(functions::version_time());
     functions::utc_times().into_iter().for_each(|function| context.register_udf(function));
     context.register_udf(date_trunc::date_trunc());
+    context.register_udf(json_text::json_as_text());
+    context.register_udf(json_text::json_get_array());
     if let Some(catalog) = context.catalog("datafusion") {
         for schema in [RAW, STORED] {
             catalog.register_schema(schema, Arc::new(MemorySchemaProvider::new()))?;

@@ -12,7 +12,7 @@ use crate::world::Vehicle;
 const PAGE: usize = 50;
 
 /// What may be asked for; what is answered may be something newer.
-const KINDS: &[&str] = &[
+pub(crate) const KINDS: &[&str] = &[
     "HOS",
     "idCard",
     "static",
@@ -54,7 +54,8 @@ pub(super) fn assignments(call: &Call<'_>) -> Result<Value, Refusal> {
         let assignments = call.world.assignments_overlapping(vehicle, from, (to - 1).max(from));
         assignments
             .iter()
-            .filter(|one| kind.is_none_or(|kind| one.kind == kind))
+            // Without a kind, only the time of the vehicle's trips is told of.
+            .filter(|one| kind.map_or(one.of_trip, |kind| one.kind == kind))
             .filter(|one| driver_ids.is_empty() || driver_ids.contains(&one.driver.driver.id.as_str()))
             .filter(|one| driver_tags.lets(one.driver.tags.as_deref().unwrap_or_default()))
             .map(|one| call.wire.assignment(one))

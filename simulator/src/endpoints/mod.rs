@@ -20,6 +20,8 @@ mod stats;
 mod stream;
 mod trips;
 
+#[cfg(test)]
+pub(crate) use assignments::KINDS;
 use serde_json::Value;
 
 use super::paging::Call;

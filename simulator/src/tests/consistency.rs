@@ -58,9 +58,11 @@ const SNAPSHOTS: &[&str] = &[
     "fleet_drivers",
     "fleet_equipment",
     "fleet_hos_clocks",
+    "fleet_tags",
     "fleet_tags_addresses",
     "fleet_tags_assets",
     "fleet_tags_drivers",
+    "fleet_tags_machines",
     "fleet_tags_sensors",
     "fleet_tags_vehicles",
     "fleet_trailers",
@@ -166,6 +168,32 @@ async fn obd_rows_pair_the_three_lists_by_position() {
 }
 
 #[tokio::test]
+async fn readings_of_fault_codes_and_makers_codes_are_all_served() {
+    let simulator = world().await;
+    let records = stats(&Client::new(&simulator), "faultCodes").await;
+    let readings = records.iter().flat_map(|vehicle| {
+        let of = move |reading: &Value| (vehicle["id"].clone(), table_time(&reading["time"]), reading["oem"].clone());
+        list(vehicle, "faultCodes").map(of)
+    });
+    let readings: Vec<(Value, Value, Value)> = readings.collect();
+    let served: BTreeSet<String> = readings.iter().map(|reading| json!(reading).to_string()).collect();
+    let rows = simulator.world().truth("fleet_vehicle_stats_faultCodes", at(FROM), at(TO)).expect("a table");
+    let expected = rows.iter().map(|row| json!([row["vehicle_id"], row["time"], row["oem"]]).to_string());
+    assert_eq!(served, expected.collect());
+    let codes: BTreeSet<String> = readings
+        .iter()
+        .flat_map(|(vehicle, time, oem)| {
+            list(oem, "diagnosticTroubleCodes").map(move |code| json!([vehicle, time, code["codeIdentifier"]]).to_string())
+        })
+        .collect();
+    let rows = simulator.world().truth("fleet_vehicle_stats_faultCodes_oem", at(FROM), at(TO)).expect("a table");
+    let column = "oem_diag_trouble_codes_codeIdentifier";
+    let expected = rows.iter().map(|row| json!([row["vehicle_id"], row["time"], row[column]]).to_string());
+    assert!(!codes.is_empty());
+    assert_eq!(codes, expected.collect());
+}
+
+#[tokio::test]
 async fn alarms_and_temperatures_are_all_served() {
     let simulator = world().await;
     let (from, to) = (at(FROM).timestamp_millis().to_string(), (at(TO).timestamp_millis() - 1).to_string());
@@ -179,7 +207,8 @@ async fn alarms_and_temperatures_are_all_served() {
             ("assetType", trailer["assetType"].clone()),
         ]);
         for change in list(&trailer["reeferStats"], "reeferAlarms") {
-            for alarm in list(change, "alarms") {
+            let found: Vec<&Value> = list(change, "alarms").collect();
+            for alarm in if found.is_empty() { vec![&Value::Null] } else { found } {
                 let mut columns = common.clone();
                 columns.append(&mut row([
                     ("reeferAlarmsChangedAt", table_millis(&change["changedAtMs"])),
@@ -293,6 +322,10 @@ async fn drivers_tags_and_incidents_are_all_served() {
     let tags = client.records("/tags", &[]).await;
     let served: usize = tags.iter().map(|tag| list(tag, "sensors").count()).sum();
     assert_eq!(served, truth(&simulator, "fleet_tags_sensors").len());
+    let served = tags.iter().map(|tag| json!([tag["id"], tag["externalIds"]]).to_string());
+    let rows = simulator.world().truth("fleet_tags", at(FROM), at(TO)).expect("a table");
+    let expected = rows.iter().map(|row| json!([row["tag_id"], row["externalIds"]]).to_string());
+    assert_eq!(served.collect::<BTreeSet<_>>(), expected.collect::<BTreeSet<_>>());
 
     let configurations = client.records("/alerts/configurations", &[("includeExternalIds", "true")]).await;
     assert_eq!(configurations.len(), truth(&simulator, "alerts_configurations").len());

@@ -163,8 +163,14 @@ fn flat(record: &Value, columns: &Row, given: Row) -> Row {
 fn field<'a>(record: &'a Value, name: &str) -> Option<&'a Value> {
     let record = record.as_object()?;
     // Keys of external ids have dots, for which columns have underscores.
-    let own = record.get(name).or_else(|| record.get(&name.replace('_', ".")));
-    own.or_else(|| name.match_indices('_').find_map(|(at, _)| field(record.get(&name[..at])?, &name[at + 1..])))
+    let other = |name: &str| match name {
+        "externalIds" => record.get("ExternalIds"),
+        "ExternalIds" => record.get("externalIds"),
+        _ => None,
+    };
+    let member = |name: &str| record.get(name).or_else(|| other(name));
+    let own = member(name).or_else(|| record.get(&name.replace('_', ".")));
+    own.or_else(|| name.match_indices('_').find_map(|(at, _)| field(member(&name[..at])?, &name[at + 1..])))
 }
 
 /// The same with all numbers as doubles: the API mixes them.

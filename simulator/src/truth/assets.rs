@@ -13,6 +13,7 @@ pub(super) fn trailers(world: &World, _: Days) -> Vec<Row> {
             ("licensePlate", text(trailer.license_plate.as_deref())),
             ("notes", text(trailer.notes)),
             ("enabledForMobile", trailer.mobile.into()),
+            ("tags", tag_list(Some(&trailer.tags))),
         ]);
         columns.append(&mut equipped(trailer.gateway.as_ref(), trailer.external_ids.as_ref()));
         columns

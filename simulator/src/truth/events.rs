@@ -44,6 +44,7 @@ fn stop(columns: &mut Row, which: &str, stop: &Stop) {
 
 pub(super) fn configurations(world: &World, _: Days) -> Vec<Row> {
     let rows = world.configurations.iter().map(|configuration| {
+        let operational = configuration.operational.clone().unwrap_or_default();
         row([
             ("id", configuration.id.as_str().into()),
             ("name", configuration.name.as_str().into()),
@@ -52,9 +53,16 @@ pub(super) fn configurations(world: &World, _: Days) -> Vec<Row> {
             ("lastModifiedAtTime", time(configuration.modified)),
             ("externalIds", ids(configuration.external_ids.as_ref())),
             ("scope", configuration.scope.clone()),
+            ("scope_all", configuration.scope["all"].clone()),
+            ("scope_assets", configuration.scope["assets"].clone()),
+            ("scope_drivers", configuration.scope["drivers"].clone()),
+            ("scope_tags", configuration.scope["tags"].clone()),
+            ("scope_widgets", configuration.scope["widgets"].clone()),
             ("triggers", configuration.triggers.clone()),
             ("actions", configuration.actions.clone()),
-            ("operationalSettings", configuration.operational.clone().unwrap_or_default()),
+            ("operationalSettings", operational.clone()),
+            ("operationalSettings_timeRangeType", operational["timeRangeType"].clone()),
+            ("operationalSettings_timeRanges", operational["timeRanges"].clone()),
         ])
     });
     rows.collect()

@@ -1,10 +1,12 @@
-//! Diagnostic trouble codes, one table per kind of bus.
+//! Diagnostic trouble codes: a table of readings, and one per kind of code.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::stats::{common, each_reading};
 use super::{Days, Row, distinct, row, text};
-use crate::world::{ControlUnit, Diagnosis, FaultReading, HeavyCode, LightCode, Lights, MONITORS, Point, World};
+use crate::world::{
+    ControlUnit, Diagnosis, FaultReading, HeavyCode, LightCode, Lights, MONITORS, MakerCode, Point, World,
+};
 
 fn each_fault<'a>(world: &'a World, days: Days) -> impl Iterator<Item = (Row, FaultReading)> + use<'a> {
     each_reading(world, "faultCodes", days).filter_map(|(vehicle, reading)| {
@@ -16,6 +18,52 @@ fn each_fault<'a>(world: &'a World, days: Days) -> impl Iterator<Item = (Row, Fa
         common.insert("canBusType".to_owned(), text(fault.can_bus));
         Some((common, fault))
     })
+}
+
+/// One row per reading, whatever it says.
+pub(super) fn readings(world: &World, days: Days) -> Vec<Row> {
+    let rows = each_fault(world, days).map(|(mut columns, fault)| {
+        let (lights, light, codes, units) = match &fault.diagnosis {
+            Diagnosis::J1939 { lights, codes } => (*lights, None, codes.len(), 0),
+            Diagnosis::ObdII { light, units } => (None, *light, 0, units.len()),
+        };
+        let oem = (!fault.maker_codes.is_empty()).then(|| {
+            let codes: Value = fault.maker_codes.iter().map(MakerCode::json).collect();
+            json!({ "diagnosticTroubleCodes": codes })
+        });
+        columns.append(&mut light_columns_of_bus(lights.as_ref()));
+        columns.append(&mut row([
+            ("j1939_diag_trouble_codes_count", codes.into()),
+            ("obdii_engine_light_on", light.into()),
+            ("obdii_units_count", units.into()),
+            ("oem_diag_trouble_codes_count", fault.maker_codes.len().into()),
+            ("oem", oem.into()),
+        ]));
+        columns
+    });
+    distinct(rows)
+}
+
+/// One row per code in the maker's own numbering.
+pub(super) fn oem(world: &World, days: Days) -> Vec<Row> {
+    let rows = each_fault(world, days).flat_map(|(columns, fault)| {
+        let rows: Vec<Row> = fault
+            .maker_codes
+            .iter()
+            .map(|code| {
+                let mut columns = columns.clone();
+                columns.append(&mut row([
+                    ("oem_diag_trouble_codes_codeIdentifier", code.id.as_str().into()),
+                    ("oem_diag_trouble_codes_codeDescription", text(code.text)),
+                    ("oem_diag_trouble_codes_codeSeverity", text(code.severity)),
+                    ("oem_diag_trouble_codes_codeSource", text(code.source)),
+                ]));
+                columns
+            })
+            .collect();
+        rows
+    });
+    distinct(rows)
 }
 
 /// One row per code; a reading without codes keeps one row if it says anything of the lights.
@@ -40,16 +88,11 @@ pub(super) fn j1939(world: &World, days: Days) -> Vec<Row> {
 
 fn heavy_columns(lights: Option<&Lights>, code: Option<&HeavyCode>) -> Row {
     let vendor = code.and_then(|code| code.vendor.as_ref());
-    let columns = row([
-        ("j1939_protect_engine_light_On", lights.map(|lights| lights.protect).into()),
-        ("j1939_warning_engine_light_On", lights.map(|lights| lights.warning).into()),
-        ("j1939_stop_engine_light_On", lights.map(|lights| lights.stop).into()),
-        ("j1939_emissions_engine_light_On", lights.map(|lights| lights.emissions).into()),
-    ]);
+    let columns = light_columns_of_bus(lights);
     let code_columns = row([
-        ("spnId", code.map(|code| code.spn).into()),
+        ("spnId", code.and_then(|code| code.spn).into()),
         ("spnDescription", code.map(|code| code.spn_text).into()),
-        ("fmiId", code.map(|code| code.fmi).into()),
+        ("fmiId", code.and_then(|code| code.fmi).into()),
         ("fmiDescription", code.and_then(|code| code.fmi_text).into()),
         ("occurrenceCount", code.and_then(|code| code.occurrences).into()),
         ("milStatus", code.map(|code| code.mil_status).into()),
@@ -61,6 +104,15 @@ fn heavy_columns(lights: Option<&Lights>, code: Option<&HeavyCode>) -> Row {
     let code_columns =
         code_columns.into_iter().map(|(name, value)| (format!("j1939_diag_trouble_codes_{name}"), value));
     columns.into_iter().chain(code_columns).collect()
+}
+
+fn light_columns_of_bus(lights: Option<&Lights>) -> Row {
+    row([
+        ("j1939_protect_engine_light_On", lights.map(|lights| lights.protect).into()),
+        ("j1939_warning_engine_light_On", lights.map(|lights| lights.warning).into()),
+        ("j1939_stop_engine_light_On", lights.map(|lights| lights.stop).into()),
+        ("j1939_emissions_engine_light_On", lights.map(|lights| lights.emissions).into()),
+    ])
 }
 
 /// One row per control unit and place in its lists, the i-th holding the i-th code of each list. A unit without
@@ -95,7 +147,7 @@ pub(super) fn obdii(world: &World, days: Days) -> Vec<Row> {
 fn unit_columns(unit: Option<&ControlUnit>) -> Row {
     let monitors = unit.and_then(|unit| unit.monitors);
     let mut columns = row([
-        ("obdii_txId", unit.map(|unit| unit.tx_id).into()),
+        ("obdii_txId", unit.and_then(|unit| unit.tx_id).into()),
         ("obdii_milStatus", unit.and_then(|unit| unit.mil).into()),
         ("obdii_ignitionType", unit.and_then(|unit| unit.ignition).into()),
         ("obdii_monitorStatus_notReadyCount", monitors.map(|monitors| monitors.not_ready).into()),
@@ -109,7 +161,7 @@ fn unit_columns(unit: Option<&ControlUnit>) -> Row {
 
 fn light_columns(kind: &str, code: Option<&LightCode>) -> impl Iterator<Item = (String, Value)> {
     [
-        (format!("obdii_{kind}_dtcId"), code.map(|code| code.id).into()),
+        (format!("obdii_{kind}_dtcId"), code.and_then(|code| code.id).into()),
         (format!("obdii_{kind}_dtcShortCode"), code.map(|code| code.short).into()),
         (format!("obdii_{kind}_dtcDescription"), code.map(|code| code.text).into()),
     ]

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Days, Row, distinct, row, text, time};
-use crate::world::{Change, Series, World};
+use crate::world::{Alarm, Change, Series, World};
 
 pub(super) fn ambient_air_temperature(world: &World, days: Days) -> Vec<Row> {
     changes(world, days, Series::AmbientAirTemperature, "ambientAirTemperatureMilliCelsius")
@@ -33,19 +33,23 @@ pub(super) fn power_status(world: &World, days: Days) -> Vec<Row> {
     changes(world, days, Series::PowerStatus, "powerStatus")
 }
 
-/// One row per change and alarm; a change to no alarms has none.
+/// One row per change and alarm; a change to no alarms has one, which tells that all were cleared.
 pub(super) fn alarms(world: &World, days: Days) -> Vec<Row> {
     each_change(world, days, Series::ReeferAlarms, |columns, change| {
         let Change::Alarms(alarms) = change else {
             return Vec::new();
         };
-        let rows = alarms.iter().map(|alarm| {
+        let mut alarms: Vec<Option<&Alarm>> = alarms.iter().map(Some).collect();
+        if alarms.is_empty() {
+            alarms.push(None);
+        }
+        let rows = alarms.into_iter().map(|alarm| {
             let mut columns = columns.clone();
             columns.append(&mut row([
-                ("alarm_alarmCode", alarm.code.into()),
-                ("alarm_description", alarm.description.into()),
-                ("alarm_operatorAction", text(alarm.action)),
-                ("alarm_severity", alarm.severity.into()),
+                ("alarm_alarmCode", alarm.and_then(|alarm| alarm.code).into()),
+                ("alarm_description", alarm.map(|alarm| alarm.description).into()),
+                ("alarm_operatorAction", text(alarm.and_then(|alarm| alarm.action))),
+                ("alarm_severity", alarm.map(|alarm| alarm.severity).into()),
             ]));
             columns
         });

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Days, Row, distinct, id_and_name, ids, row, text, time};
+use super::{Days, Row, distinct, id_and_name, ids, key_of, row, text, time};
 use crate::time::{day_start, days_touching};
 use crate::world::{BehaviourLabel, World};
 
@@ -17,6 +17,8 @@ pub(super) fn events(world: &World, days: Days) -> Vec<Row> {
                 ("time", time(event.time)),
                 ("vehicle_id", vehicle.id.to_string().into()),
                 ("vehicle_name", vehicle.name.as_str().into()),
+                ("vehicle_ExternalIds_samsara_serial", key_of(vehicle.external_ids.as_ref(), "samsara.serial")),
+                ("vehicle_ExternalIds_samsara_vin", key_of(vehicle.external_ids.as_ref(), "samsara.vin")),
                 ("vehicle_ExternalIds", ids(vehicle.external_ids.as_ref())),
                 ("driver_id", driver_id),
                 ("driver_name", driver_name),

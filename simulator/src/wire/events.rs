@@ -65,7 +65,7 @@ impl Wire {
                     .iter()
                     .map(|alarm| {
                         let record = Record::new()
-                            .put("alarmCode", alarm.code)
+                            .put_some("alarmCode", alarm.code)
                             .put("description", alarm.description)
                             .put("severity", alarm.severity)
                             .put_some("operatorAction", alarm.action);

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Record, Wire};
-use crate::world::{ControlUnit, Diagnosis, FaultReading, HeavyCode, LightCode, MONITORS};
+use crate::world::{ControlUnit, Diagnosis, FaultReading, HeavyCode, LightCode, MONITORS, MakerCode};
 
 impl Wire {
     pub(super) fn fault_fields(self, record: Record, fault: &FaultReading) -> Record {
@@ -31,7 +31,7 @@ impl Wire {
         if fault.maker_codes.is_empty() {
             return record;
         }
-        let codes: Value = fault.maker_codes.iter().map(|code| json!({ "codeIdentifier": code })).collect();
+        let codes: Value = fault.maker_codes.iter().map(MakerCode::json).collect();
         record.put("oem", json!({ "diagnosticTroubleCodes": codes }))
     }
 
@@ -41,9 +41,9 @@ impl Wire {
             record.put_some("repairInstructionsUrl", page.as_deref()).done()
         });
         let record = Record::new()
-            .put("spnId", code.spn)
+            .put_some("spnId", code.spn)
             .put("spnDescription", code.spn_text)
-            .put("fmiId", code.fmi)
+            .put_some("fmiId", code.fmi)
             .put("milStatus", code.mil_status)
             .put("txId", code.tx_id)
             .put_some("fmiDescription", code.fmi_text)
@@ -62,7 +62,7 @@ impl Wire {
             record.done()
         });
         let record = Record::new()
-            .put("txId", unit.tx_id)
+            .put_some("txId", unit.tx_id)
             .put("confirmedDtcs", light_codes(&unit.confirmed))
             .put("pendingDtcs", light_codes(&unit.pending))
             .put("permanentDtcs", light_codes(&unit.permanent))
@@ -76,6 +76,9 @@ impl Wire {
 fn light_codes(codes: &[LightCode]) -> Value {
     codes
         .iter()
-        .map(|code| json!({ "dtcId": code.id, "dtcShortCode": code.short, "dtcDescription": code.text }))
+        .map(|code| {
+            let record = Record::new().put("dtcShortCode", code.short).put("dtcDescription", code.text);
+            record.put_some("dtcId", code.id).done()
+        })
         .collect()
 }

@@ -69,8 +69,14 @@ impl Wire {
         record.put("simulatedQuality", json!(0.75))
     }
 
-    /// A record as other records name it, with its external ids under some key.
+    /// A record as other records name it, with its external ids under some key. Now and then it is the other one of
+    /// the two that are in use.
     fn reference(self, named: &Named, ids: Option<&ExternalIds>, ids_key: &str) -> Value {
+        let ids_key = match ids_key {
+            "ExternalIds" if named.id.ends_with('3') => "externalIds",
+            "externalIds" if named.id.ends_with('3') => "ExternalIds",
+            usual => usual,
+        };
         let record = Record::new().put("id", named.id.as_str()).put("name", named.name.as_str());
         self.strange_part(record.put_some(ids_key, external_ids(ids))).done()
     }

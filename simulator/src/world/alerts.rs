@@ -85,6 +85,22 @@ fn tags_json(tags: Option<&[TagRef]>) -> Value {
     tags.unwrap_or_default().iter().map(TagRef::json).collect()
 }
 
+/// Whom a configuration watches: parts that it does not have are empty, or are not mentioned.
+fn scope(everywhere: bool, watched: &[TagRef], draw: &mut Draw) -> Value {
+    let mut scope = json!({ "all": everywhere, "assets": [], "drivers": [], "tags": tags_json(Some(watched)) });
+    if draw.chance(0.4) {
+        let asset = draw.between(281_474_990_000_000, 281_474_990_001_000);
+        scope["assets"] = json!([{ "assetId": asset.to_string(), "assetType": draw.word(&["trailer", "vehicle"]) }]);
+    }
+    if draw.chance(0.3) {
+        scope["drivers"] = json!([{ "driverId": draw.between(1, 9_999).to_string() }]);
+    }
+    if draw.chance(0.5) {
+        scope["widgets"] = json!([{ "widgetId": draw.between(1, 999).to_string() }]);
+    }
+    scope
+}
+
 impl Configuration {
     pub(crate) fn build(seed: u64, index: u64, tags: &[Tag], before: Millis) -> Self {
         let mut draw = Draw::new(seed, "alert configuration", &[index]);
@@ -100,13 +116,7 @@ impl Configuration {
             created,
             modified: created + draw.between(0, 9 * DAY),
             external_ids: draw.chance(0.6).then(|| ExternalIds::from([("règle.n°".to_owned(), format!("R-{index}"))])),
-            scope: json!({
-                "all": everywhere,
-                "assets": [],
-                "drivers": [],
-                "tags": tags_json(Some(&watched)),
-                "widgets": [],
-            }),
+            scope: scope(everywhere, &watched, &mut Draw::new(seed, "alert scope", &[index])),
             triggers: json!([{ "triggerTypeId": trigger.id(), "triggerParams": trigger.parameters(&mut draw) }]),
             actions: json!([{
                 "actionTypeId": 1,

@@ -1,14 +1,19 @@
-//! Who drove what: one assignment for the driver of each trip, and one for each passenger.
+//! Who drove what: one assignment for the driver of each trip, and one for each passenger; and some that have nothing
+//! to do with trips, and may last for days.
 
 use super::World;
 use super::draw::Draw;
-use super::drivers::Driver;
+use super::drivers::{self, Driver};
 use super::trips::Trip;
 use super::vehicles::Vehicle;
-use crate::time::{MINUTE, Millis};
+use crate::time::{DAY, HOUR, MINUTE, Millis, SECOND, day_start, days_touching};
 
 /// What made an assignment.
 const KINDS: &[&str] = &["HOS", "HOS", "HOS", "idCard", "driverApp", "tachograph", "external"];
+/// What made one outside trips.
+const KINDS_OUTSIDE: &[&str] = &["static", "static", "qrCode", "driverApp", "HOS"];
+/// No assignment is longer than this.
+const LONGEST: Millis = 12 * DAY;
 
 /// An assignment as it looks at the world's present time.
 #[derive(Debug, Clone)]
@@ -24,6 +29,8 @@ pub(crate) struct Assignment<'a> {
     pub(crate) passenger: bool,
     /// The external system that made it.
     pub(crate) source: Option<&'static str>,
+    /// Whether it lies in the time of a trip: others come only to those who name their kind.
+    pub(crate) of_trip: bool,
 }
 
 impl World {
@@ -43,8 +50,36 @@ impl World {
                 kind,
                 passenger,
                 source: (kind == "external").then_some("Répartition"),
+                of_trip: true,
             })
         })
+    }
+
+    /// The assignment outside trips that starts on a day and has started by now. One in four days has one, and each
+    /// fifth of them lasts for days.
+    fn assignment_outside<'a>(&'a self, vehicle: &'a Vehicle, day: i64) -> Option<Assignment<'a>> {
+        let mut draw = Draw::new(self.seed, "assignment outside trips", &[vehicle.index, day as u64]);
+        if !draw.chance(0.25) {
+            return None;
+        }
+        let start = day_start(day) + draw.between(0, DAY - 1);
+        let start = if draw.chance(0.5) { start / SECOND * SECOND } else { start };
+        let length =
+            if draw.chance(0.2) { draw.between(2 * DAY, LONGEST) } else { draw.between(5 * MINUTE, 10 * HOUR) };
+        let (active, _) = drivers::counts(self.vehicles.len() as u32);
+        let now = self.clock.now();
+        Some(Assignment {
+            driver: self.driver(drivers::id(draw.below(active)))?,
+            vehicle,
+            start,
+            end: Some(start + length).filter(|end| *end <= now),
+            assigned: draw.chance(0.1).then(|| start + draw.between(0, 30 * MINUTE)),
+            kind: draw.word(KINDS_OUTSIDE),
+            passenger: false,
+            source: None,
+            of_trip: false,
+        })
+        .filter(|one| self.span.contains(&one.start) && one.start <= now)
     }
 
     /// The assignments of a vehicle that start in a half-open window, oldest first.
@@ -54,7 +89,11 @@ impl World {
         from: Millis,
         to: Millis,
     ) -> Vec<Assignment<'a>> {
-        self.trips_starting(vehicle, from, to).iter().flat_map(|trip| self.assignments(vehicle, trip)).collect()
+        let trips = self.trips_starting(vehicle, from, to);
+        let of_trips = trips.iter().flat_map(|trip| self.assignments(vehicle, trip));
+        let outside = days_touching(from, to).filter_map(|day| self.assignment_outside(vehicle, day));
+        let outside = outside.filter(|one| (from..to).contains(&one.start));
+        sorted(of_trips.chain(outside).collect())
     }
 
     /// The assignments any part of which lies in a window, oldest first.
@@ -66,10 +105,17 @@ impl World {
     ) -> Vec<Assignment<'a>> {
         // Unlike trips, what still lasts is not in the future yet.
         let now = self.clock.now();
-        self.trips_overlapping(vehicle, from, to)
-            .iter()
-            .filter(|trip| trip.end.unwrap_or(now) >= from)
-            .flat_map(|trip| self.assignments(vehicle, trip))
-            .collect()
+        let trips = self.trips_overlapping(vehicle, from, to);
+        let of_trips = trips.iter().flat_map(|trip| self.assignments(vehicle, trip));
+        let (first, last) = self.within_data(from.saturating_sub(LONGEST), to.saturating_add(1));
+        let outside = days_touching(first, last).filter_map(|day| self.assignment_outside(vehicle, day));
+        let mut all = sorted(of_trips.chain(outside).collect());
+        all.retain(|one| one.start <= to && one.end.unwrap_or(now) >= from);
+        all
     }
+}
+
+fn sorted(mut assignments: Vec<Assignment<'_>>) -> Vec<Assignment<'_>> {
+    assignments.sort_by_key(|one| one.start);
+    assignments
 }

@@ -1,5 +1,7 @@
 //! Diagnostic trouble codes.
 
+use serde_json::{Value, json};
+
 use super::draw::Draw;
 use super::vehicles::{Bus, Vehicle};
 use super::vocabulary::{CONTROL_UNITS, FAILURE_MODES, OBD_CODES, SUSPECT_PARAMETERS};
@@ -10,7 +12,30 @@ pub(crate) struct FaultReading {
     pub(crate) can_bus: Option<&'static str>,
     pub(crate) diagnosis: Diagnosis,
     /// Codes in the maker's own numbering, beside the standard ones.
-    pub(crate) maker_codes: Vec<String>,
+    pub(crate) maker_codes: Vec<MakerCode>,
+}
+
+/// A code in the maker's own numbering.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct MakerCode {
+    pub(crate) id: String,
+    pub(crate) text: Option<&'static str>,
+    pub(crate) severity: Option<&'static str>,
+    pub(crate) source: Option<&'static str>,
+}
+
+impl MakerCode {
+    /// As the API writes it; the table of readings holds it like that, too.
+    pub(crate) fn json(&self) -> Value {
+        let mut code = json!({ "codeIdentifier": self.id });
+        let parts = [("codeDescription", self.text), ("codeSeverity", self.severity), ("codeSource", self.source)];
+        for (name, part) in parts {
+            if let Some(part) = part {
+                code[name] = part.into();
+            }
+        }
+        code
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -31,9 +56,10 @@ pub(crate) struct Lights {
 /// A J1939 code.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct HeavyCode {
-    pub(crate) spn: i64,
+    /// Neither this nor the failure mode is known of some.
+    pub(crate) spn: Option<i64>,
     pub(crate) spn_text: &'static str,
-    pub(crate) fmi: i64,
+    pub(crate) fmi: Option<i64>,
     pub(crate) fmi_text: Option<&'static str>,
     pub(crate) occurrences: Option<i64>,
     pub(crate) mil_status: i64,
@@ -46,7 +72,7 @@ pub(crate) struct HeavyCode {
 /// An OBD-II control unit and its three lists of codes.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ControlUnit {
-    pub(crate) tx_id: i64,
+    pub(crate) tx_id: Option<i64>,
     pub(crate) mil: Option<bool>,
     pub(crate) ignition: Option<&'static str>,
     pub(crate) confirmed: Vec<LightCode>,
@@ -58,7 +84,7 @@ pub(crate) struct ControlUnit {
 /// An OBD-II code.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct LightCode {
-    pub(crate) id: i64,
+    pub(crate) id: Option<i64>,
     pub(crate) short: &'static str,
     pub(crate) text: &'static str,
 }
@@ -101,7 +127,7 @@ impl FaultReading {
         Self {
             can_bus: draw.chance(0.95).then_some(bus),
             diagnosis,
-            maker_codes: if draw.chance(0.05) { vec![draw.code("0123456789ABCDEF", 6)] } else { Vec::new() },
+            maker_codes: if draw.chance(0.1) { maker_codes(draw) } else { Vec::new() },
         }
     }
 }
@@ -117,10 +143,11 @@ fn heavy(draw: &mut Draw) -> Diagnosis {
     let parameters = SUSPECT_PARAMETERS.iter().cycle().skip(first).take(draw.below(4) as usize);
     let codes = parameters.map(|(spn, spn_text)| {
         let (fmi, fmi_text) = draw.pick(FAILURE_MODES).copied().unwrap_or_default();
+        let (spn_known, fmi_known) = (draw.chance(0.95), draw.chance(0.95));
         HeavyCode {
-            spn: *spn,
+            spn: spn_known.then_some(*spn),
             spn_text,
-            fmi,
+            fmi: fmi_known.then_some(fmi),
             fmi_text: draw.chance(0.9).then_some(fmi_text),
             occurrences: draw.chance(0.9).then(|| draw.between(1, 126)),
             mil_status: draw.between(0, 3),
@@ -137,7 +164,7 @@ fn heavy(draw: &mut Draw) -> Diagnosis {
 
 fn light(draw: &mut Draw) -> Diagnosis {
     let units = (0..draw.below(4) as i64).map(|unit| ControlUnit {
-        tx_id: 2_024 + unit,
+        tx_id: draw.chance(0.9).then_some(2_024 + unit),
         mil: draw.chance(0.9).then(|| draw.chance(0.3)),
         ignition: draw.chance(0.8).then(|| draw.word(&["spark", "compression"])),
         confirmed: light_codes(draw),
@@ -154,5 +181,17 @@ fn light_codes(draw: &mut Draw) -> Vec<LightCode> {
     let count = if draw.chance(0.6) { 0 } else { draw.between(1, 3) };
     let first = draw.below(OBD_CODES.len() as u64) as usize;
     let codes = OBD_CODES.iter().cycle().skip(first).take(count as usize);
-    codes.map(|(id, short, text)| LightCode { id: *id, short, text }).collect()
+    codes.map(|(id, short, text)| LightCode { id: draw.chance(0.95).then_some(*id), short, text }).collect()
+}
+
+/// One to three codes.
+fn maker_codes(draw: &mut Draw) -> Vec<MakerCode> {
+    let count = draw.between(1, 3);
+    let code = |_| MakerCode {
+        id: draw.code("0123456789ABCDEF", 6),
+        text: draw.chance(0.7).then_some("Kabelbaum, \"links\""),
+        severity: draw.chance(0.7).then(|| draw.word(&["info", "warning", "critical"])),
+        source: draw.chance(0.7).then(|| draw.word(CONTROL_UNITS)),
+    };
+    (0..count).map(code).collect()
 }

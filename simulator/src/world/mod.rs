@@ -47,7 +47,7 @@ pub(crate) use documents::{Document, DocumentType};
 pub(crate) use drivers::{Driver, RuleSet};
 pub(crate) use efficiency::{Efficiency, MEASURES};
 pub(crate) use equipment::{Asset, Equipment};
-pub(crate) use fault_codes::{ControlUnit, Diagnosis, FaultReading, HeavyCode, LightCode, Lights, MONITORS};
+pub(crate) use fault_codes::{ControlUnit, Diagnosis, FaultReading, HeavyCode, LightCode, Lights, MONITORS, MakerCode};
 pub(crate) use fuel::FuelReport;
 pub(crate) use hos::{DURATIONS, DailyLog, HosClock, VIOLATIONS, Violation};
 pub(crate) use idling::Idling;
@@ -56,7 +56,7 @@ pub(crate) use readings::{Fix, Point, Reading};
 pub(crate) use safety::{BehaviourLabel, SafetyEvent, SafetyScore};
 pub(crate) use stat_types::{Shape, StatType};
 pub(crate) use tags::Tag;
-pub(crate) use trailers::{Change, Series, TimedChange, Trailer};
+pub(crate) use trailers::{Alarm, Change, Series, TimedChange, Trailer};
 pub(crate) use trips::{Stop, Trip};
 pub(crate) use vehicles::{Gateway, Vehicle};
 
@@ -65,6 +65,7 @@ use super::time::Millis;
 use vocabulary::PLACES;
 
 const FIRST_PLACE: u64 = 22_501;
+const FIRST_MACHINE: u64 = 71_003;
 
 /// Id of the organisation's address at a position.
 pub(crate) fn place_id(index: u64) -> u64 {
@@ -177,6 +178,11 @@ fn enrol(
     }
     for address in addresses {
         tags::join(tags, &address.tags, &address.place, |tag| &mut tag.addresses);
+    }
+    for index in 0..vehicles.len() as u64 / 5 + 4 {
+        let machine = Named::new(FIRST_MACHINE + index * 7, &format!("Presse {}", index + 1));
+        let carried = Tag::some_of(tags, &mut draw::Draw::new(seed, "machine", &[index]));
+        tags::join(tags, &carried, &machine, |tag| &mut tag.machines);
     }
 }
 

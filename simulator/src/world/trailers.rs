@@ -140,7 +140,8 @@ pub(crate) enum Change {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Alarm {
-    pub(crate) code: i64,
+    /// Some have none.
+    pub(crate) code: Option<i64>,
     pub(crate) description: &'static str,
     pub(crate) action: Option<&'static str>,
     pub(crate) severity: i64,
@@ -149,7 +150,8 @@ pub(crate) struct Alarm {
 impl Alarm {
     fn build((code, description, action): (i64, &'static str, &'static str), draw: &mut Draw) -> Self {
         let action = (!action.is_empty() || draw.chance(0.5)).then_some(action);
-        Self { code, description, action, severity: draw.between(1, 3) }
+        let severity = draw.between(1, 3);
+        Self { code: (severity < 3 || draw.chance(0.8)).then_some(code), description, action, severity }
     }
 }
 
