@@ -21,6 +21,7 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
+use super::surface;
 use super::time::{Millis, truth_time};
 use super::world::{ExternalIds, Named, TagRef, World};
 
@@ -118,7 +119,12 @@ const TABLES: &[Table] = &[
 impl World {
     /// The names of the output tables the world knows the truth about.
     pub fn tables(&self) -> Vec<&'static str> {
-        let mut tables: Vec<&str> = TABLES.iter().map(|(name, _)| *name).chain(STAT_TABLES.iter().copied()).collect();
+        let mut tables: Vec<&str> = TABLES
+            .iter()
+            .map(|(name, _)| *name)
+            .chain(STAT_TABLES.iter().copied())
+            .chain(surface::truth::tables())
+            .collect();
         tables.sort_unstable();
         tables
     }
@@ -138,8 +144,10 @@ impl World {
         if STAT_TABLES.contains(&table) {
             return Some(stats::plain(self, table.strip_prefix(STAT_PREFIX)?, days));
         }
-        let (_, rows) = TABLES.iter().find(|(name, _)| *name == table)?;
-        Some(rows(self, days))
+        match TABLES.iter().find(|(name, _)| *name == table) {
+            Some((_, rows)) => Some(rows(self, days)),
+            None => surface::truth::rows(self, table, days.from, days.to),
+        }
     }
 }
 
