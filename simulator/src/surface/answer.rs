@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 
 use super::entities::{Entity, Owner};
 use super::{Anchor, Chooses, Form, Parameter, Population, Surface};
-use crate::paging::{Call, Empty, Paging};
+use crate::cursor::Position;
+use crate::paging::{Call, Empty, Found, Next, Paging};
 use crate::query::Refusal;
 use crate::time::{DAY, Millis, day_start, parse_day};
 
@@ -16,10 +17,14 @@ impl Surface {
         for parameter in &self.asks {
             parameter.check(call)?;
         }
+        let members = self.members(call)?;
+        let size = call.page_size(self.pages.size, self.pages.heeds_limit)?;
+        if self.found.by == Anchor::Arrived {
+            return self.feed(call, size, &members);
+        }
         let window = self.window(call)?;
         let found = self.entities(call, window);
-        let size = call.page_size(self.pages.size, self.pages.heeds_limit)?;
-        let write = |entity: &Entity| self.record(call.world, entity, window);
+        let write = |entity: &Entity| self.record_with(call.world, entity, window, &members);
         let records: Vec<Value> = found.iter().map(write).filter(|record| self.is_chosen(call, record)).collect();
         if self.single {
             return Ok(self.body(call, records.into_iter().next().unwrap_or_default()));
@@ -37,6 +42,52 @@ impl Surface {
             members.insert("pagination".to_owned(), pagination.into());
         }
         Ok(body)
+    }
+
+    /// What arrived since the cursor, oldest first; without a cursor what arrives from now on. It never ends.
+    fn feed(&self, call: &Call<'_>, size: usize, members: &[&str]) -> Result<Value, Refusal> {
+        let now = call.world.clock.now();
+        // The start of the window opens the feed; later calls may repeat it.
+        let start = self.found.window.as_ref().map(|(start, ..)| start.as_str());
+        let from = start.map(|name| call.query.optional_time(name)).transpose()?.flatten();
+        let begin = || Ok(Position { since: from.unwrap_or(now), until: now, ..Position::default() });
+        let page = call.page(Paging { cursor: "after", free: &["startTime"] }, begin, |position| {
+            // At the start of a later walk the present becomes its end.
+            let until = if position.offset == 0 { now } else { position.until };
+            let window = (position.since, until.saturating_add(1));
+            let write = |entity: &Entity| self.record_with(call.world, entity, window, members);
+            let has_rows = |record: &Value| {
+                let mut series = self.series().into_iter().peekable();
+                let is_told = |name: &str| record[name].as_array().is_some_and(|list| !list.is_empty());
+                series.peek().is_none() || series.any(is_told)
+            };
+            let records: Vec<Value> = self.entities(call, window).iter().map(write).filter(has_rows).collect();
+            let behind = usize::try_from(position.offset).unwrap_or(usize::MAX).min(records.len());
+            let end = (behind + size).min(records.len());
+            let next = if end < records.len() {
+                Next::More(Position { since: position.since, until, offset: end as i64, ..Position::default() })
+            } else if records.is_empty() {
+                // Nothing new: the cursor stays what it is.
+                Next::Later(position)
+            } else {
+                Next::Later(Position { since: until.saturating_add(1), until, ..Position::default() })
+            };
+            Ok(Found { records: records[behind..end].to_vec(), next })
+        })?;
+        Ok(call.envelope(page, Empty::List))
+    }
+
+    /// The lists of events that a parameter names; all where none does.
+    fn members<'a>(&self, call: &Call<'a>) -> Result<Vec<&'a str>, Refusal> {
+        let Some(parameter) = self.asks.iter().find(|parameter| parameter.chooses == Chooses::Members) else {
+            return Ok(Vec::new());
+        };
+        let known = self.series();
+        let asked = parameter.values(call);
+        match asked.iter().find(|name| !known.contains(name)) {
+            Some(name) => Err(Refusal::bad(format!("Invalid stat type: {name}."))),
+            None => Ok(asked.into_iter().collect()),
+        }
     }
 
     /// The asked window; all time where none can be asked for.
@@ -78,14 +129,17 @@ impl Surface {
         let Some(thing) = self.counted_by() else { return Vec::new() };
         let mut owners = call.world.owners(thing);
         owners.retain(|owner| self.is_asked(call, owner));
-        if self.during().is_some() {
+        if !self.series().is_empty() {
             return owners.into_iter().map(Entity::thing).collect();
         }
         let mut found: Vec<Entity> = match self.population {
             Population::Report { .. } => {
                 owners.iter().filter_map(|owner| self.reported_of(call.world, owner, from, to)).collect()
             }
-            _ => owners.iter().flat_map(|owner| self.found_of(call.world, owner, self.found.by, from, to)).collect(),
+            _ => owners
+                .iter()
+                .flat_map(|owner| self.found_of(call.world, owner, self.found.by, (from, to), ""))
+                .collect(),
         };
         match self.found.by {
             // Streams come in the order in which their records changed.

@@ -77,7 +77,7 @@ impl Surface {
     pub(super) fn listed(&self, world: &World) -> Vec<Entity> {
         let Population::List { base, per } = &self.population else { return Vec::new() };
         let entity = |owner: Option<Owner>, ordinal: u64| {
-            let mut draw = Draw::new(world.seed, "listed", &[hash(&self.name), ordinal]);
+            let mut draw = Draw::new(world.seed, "listed", &[hash(&self.identity), ordinal]);
             // It was there before anything happened.
             let born = world.span.start - draw.between(1, 400) * DAY + draw.between(0, 86_399) * SECOND;
             Entity::new(owner, 0, ordinal, born)
@@ -96,8 +96,16 @@ impl Surface {
         }
     }
 
-    /// The records of one thing that a window finds, by now, oldest first.
-    pub(super) fn found_of(&self, world: &World, owner: &Owner, by: Anchor, from: Millis, to: Millis) -> Vec<Entity> {
+    /// The records of one thing that a window finds, by now, oldest first. `series` tells several lists of events of one
+    /// thing apart; empty where there is one.
+    pub(super) fn found_of(
+        &self,
+        world: &World,
+        owner: &Owner,
+        by: Anchor,
+        (from, to): (Millis, Millis),
+        series: &str,
+    ) -> Vec<Entity> {
         let now = world.clock.now();
         // How long before the window a record of it may have been born.
         let reach = match (&self.population, by) {
@@ -111,23 +119,23 @@ impl Surface {
             entity.born <= now
                 && match by {
                     Anchor::All => true,
-                    Anchor::Start => (from..to).contains(&entity.born),
+                    Anchor::Start | Anchor::Arrived => (from..to).contains(&entity.born),
                     Anchor::Overlap => entity.born < to && entity.end.is_none_or(|end| end > from),
                     Anchor::Updated => (from..to).contains(&entity.updated()),
                 }
         };
-        days_touching(first, last).flat_map(|day| self.born_on(world, owner, day, now)).filter(finds).collect()
+        days_touching(first, last).flat_map(|day| self.born_on(world, owner, day, now, series)).filter(finds).collect()
     }
 
     /// The records of a thing that are born on a UTC day, as they are at an instant.
-    fn born_on(&self, world: &World, owner: &Owner, day: i64, now: Millis) -> Vec<Entity> {
+    fn born_on(&self, world: &World, owner: &Owner, day: i64, now: Millis, series: &str) -> Vec<Entity> {
         let rate = match &self.population {
             Population::Events { rate, .. }
             | Population::Intervals { rate, .. }
             | Population::Versions { rate, .. } => *rate,
             Population::List { .. } | Population::Report { .. } => return Vec::new(),
         };
-        let surface = hash(&self.name);
+        let surface = hash(&format!("{}{series}", self.identity));
         let mut draw = Draw::new(world.seed, "born", &[surface, owner.index, day as u64]);
         let count = rate.floor() as u64 + u64::from(draw.chance(rate.fract()));
         // Each has a part of the day to itself, so that no two are born at once and intervals of one thing follow.
@@ -164,7 +172,7 @@ impl Surface {
 
     /// The record of a thing in a report on a window; none where there was nothing to report.
     pub(super) fn reported_of(&self, world: &World, owner: &Owner, from: Millis, to: Millis) -> Option<Entity> {
-        let mut draw = Draw::new(world.seed, "reported", &[hash(&self.name), owner.index, from as u64, to as u64]);
+        let mut draw = Draw::new(world.seed, "reported", &[hash(&self.identity), owner.index, from as u64, to as u64]);
         if !draw.chance(0.8) || from >= world.clock.now() {
             return None;
         }

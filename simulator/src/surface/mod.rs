@@ -7,7 +7,7 @@
 //! ```text
 //! [fleet_users]  GET /users  5/s
 //!   list 6 + vehicle/4                  # how many there are
-//!   asks limit                          # parameters: name[!][<=most][=vehicle | =.field]
+//!   asks limit                          # parameters: name[!][<=most][=vehicle | =.field | =members]
 //!   pages after 512 limit               # cursor parameter, records on a page, whether `limit` is heeded
 //!   rows data                           # where the list stands in the body
 //!   record {
@@ -37,7 +37,10 @@
 //! | `@driver.id`, `@fleet_users.id` | another one; parts of one object name the same |
 //! | `tags`, `ids`, `attributes`, `const "x"` | as on hand-written records, or always the same |
 //! | `{ … }`, `[0..3 text]`, `[1..4 { … }]` | objects and lists |
-//! | `during { … }` | the events or intervals of a thing in the asked window, for records that are things |
+//! | `during { … }` | the events or intervals of a thing in the asked window, for records that are things; several such lists have events of their own |
+//!
+//! `asks types=members` lets a parameter name the lists that are told. `like NAME` makes a surface another way of asking
+//! for the records of NAME, and `found arrived` makes it a feed of them.
 //!
 //! A name is followed by `?` (absent in three of ten records; `?60` in six of ten) or `|null` (null in two of ten).
 
@@ -59,6 +62,8 @@ pub(crate) struct Surface {
     pub(crate) path: String,
     pub(crate) per_second: f64,
     population: Population,
+    /// The surface whose records these are: another way of asking for the same.
+    identity: String,
     asks: Vec<Parameter>,
     pages: Pages,
     /// Members of the body on the way to the list.
@@ -110,6 +115,8 @@ enum Chooses {
     Things(Thing),
     /// Those with a value in a field.
     Field(String),
+    /// Which lists of events each thing tells.
+    Members,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,6 +141,8 @@ enum Anchor {
     Start,
     Overlap,
     Updated,
+    /// A feed: what has arrived since the cursor, without end.
+    Arrived,
 }
 
 /// How a parameter writes an instant.
@@ -232,7 +241,10 @@ pub(crate) static SURFACES: LazyLock<Vec<Surface>> = LazyLock::new(|| {
 });
 
 /// The texts, embedded.
-const TEXTS: &[(&str, &str)] = &[("organization.txt", include_str!("../../surfaces/organization.txt"))];
+const TEXTS: &[(&str, &str)] = &[
+    ("equipment.txt", include_str!("../../surfaces/equipment.txt")),
+    ("organization.txt", include_str!("../../surfaces/organization.txt")),
+];
 
 impl Surface {
     /// The surface of a path, and the id that the path holds.

@@ -124,6 +124,7 @@ fn surface(tokens: &mut Tokens<'_>) -> Result<Surface> {
     let mut population = None;
     let mut record = None;
     let mut surface = Surface {
+        identity: name.clone(),
         name,
         path,
         per_second,
@@ -142,6 +143,7 @@ fn surface(tokens: &mut Tokens<'_>) -> Result<Surface> {
             "list" | "events" | "intervals" | "versions" | "report" => {
                 population = Some(self::population(word, tokens)?)
             }
+            "like" => surface.identity = tokens.need("a surface's name")?.to_owned(),
             "asks" => surface.asks.extend(asks(tokens)?),
             "pages" => surface.pages = pages(tokens)?,
             "rows" => (surface.rows, surface.single) = rows(tokens)?,
@@ -214,29 +216,27 @@ fn population(word: &str, tokens: &mut Tokens<'_>) -> Result<Population> {
 fn asks(tokens: &mut Tokens<'_>) -> Result<Vec<Parameter>> {
     let mut parameters = Vec::new();
     for word in tokens.rest() {
-        let (word, chooses) = match word.split_once('=').filter(|(name, _)| !name.ends_with('<')) {
-            Some((name, field)) if field.starts_with('.') => (name, Chooses::Field(field[1..].to_owned())),
-            Some((name, of)) => {
-                let thing = thing_named(of).ok_or_else(|| tokens.error(format!("`{of}` is nothing to choose by")))?;
-                (name, Chooses::Things(thing))
+        // `name!<=50=vehicle`: the bound has an equals sign of its own.
+        let (head, most) = match word.split_once("<=") {
+            Some((head, rest)) => {
+                let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+                let most =
+                    rest[..digits].parse().map_err(|_| tokens.error(format!("`{word}`: a bound is a number")))?;
+                (format!("{head}{}", &rest[digits..]), Some(most))
             }
-            None => (word, Chooses::Nothing),
+            None => (word.to_owned(), None),
         };
-        // `vehicleIds<=50=vehicle`: the bound has an equals sign of its own.
-        let (word, chooses) = match (word.split_once("<="), chooses) {
-            (Some((name, rest)), Chooses::Nothing) if rest.contains('=') => {
-                let (most, of) = rest.split_once('=').unwrap_or((rest, ""));
-                let thing = thing_named(of).ok_or_else(|| tokens.error(format!("`{of}` is nothing to choose by")))?;
-                (format!("{name}<={most}"), Chooses::Things(thing))
-            }
-            (_, chooses) => (word.to_owned(), chooses),
-        };
-        let (name, most) = match word.split_once("<=") {
-            Some((name, most)) => {
-                let most = most.parse().map_err(|_| tokens.error(format!("`{most}`: a bound is a number")))?;
-                (name, Some(most))
-            }
-            None => (word.as_str(), None),
+        let (name, chooses) = match head.split_once('=') {
+            None => (head.as_str(), Chooses::Nothing),
+            Some((name, "members")) => (name, Chooses::Members),
+            Some((name, of)) => match of.strip_prefix('.') {
+                Some(field) => (name, Chooses::Field(field.to_owned())),
+                None => {
+                    let thing =
+                        thing_named(of).ok_or_else(|| tokens.error(format!("`{of}` is nothing to choose by")))?;
+                    (name, Chooses::Things(thing))
+                }
+            },
         };
         let required = name.ends_with('!');
         parameters.push(Parameter { name: name.trim_end_matches('!').to_owned(), required, most, chooses });
@@ -270,7 +270,8 @@ fn found(tokens: &mut Tokens<'_>) -> Result<Found> {
         "start" => Anchor::Start,
         "overlap" => Anchor::Overlap,
         "updated" => Anchor::Updated,
-        other => return Err(tokens.error(format!("`{other}`: expected all, start, overlap or updated"))),
+        "arrived" => Anchor::Arrived,
+        other => return Err(tokens.error(format!("`{other}`: expected all, start, overlap, updated or arrived"))),
     };
     if !tokens.skip("in") {
         return Ok(Found { by, window: None });

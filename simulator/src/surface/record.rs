@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::entities::{Entity, Owner, hash};
-use super::{Found, Instant, Kind, Object, Part, Surface};
+use super::{Field, Found, Instant, Kind, Object, Part, Surface};
 use crate::time::{Millis, day_of, wire_time};
 use crate::world::draw::Draw;
 use crate::world::{Attribute, ExternalIds, Tag, TagRef, World, number};
@@ -21,20 +21,31 @@ struct Writer<'a> {
     entity: &'a Entity,
     /// The window in which nested events are told.
     window: (Millis, Millis),
+    /// The lists of events that are told; empty for all.
+    members: &'a [&'a str],
 }
 
 impl Surface {
     /// The record of an entity. `window` is what was asked for.
     pub(super) fn record(&self, world: &World, entity: &Entity, window: (Millis, Millis)) -> Value {
-        Writer { surface: self, world, entity, window }.object(&self.record, "").unwrap_or_default()
+        self.record_with(world, entity, window, &[])
     }
 
-    /// The nested list of things' events, if records are things with lists.
-    pub(super) fn during(&self) -> Option<&Object> {
-        self.record.fields.iter().find_map(|field| match &field.kind {
-            Kind::During(object) => Some(object),
-            _ => None,
-        })
+    /// The same with some lists of events only.
+    pub(super) fn record_with(
+        &self,
+        world: &World,
+        entity: &Entity,
+        window: (Millis, Millis),
+        members: &[&str],
+    ) -> Value {
+        Writer { surface: self, world, entity, window, members }.object(&self.record, "").unwrap_or_default()
+    }
+
+    /// The names of the lists of events, if records are things with such lists.
+    pub(super) fn series(&self) -> Vec<&str> {
+        let is_series = |field: &&Field| matches!(field.kind, Kind::During(_));
+        self.record.fields.iter().filter(is_series).map(|field| field.name.as_str()).collect()
     }
 }
 
@@ -43,8 +54,14 @@ impl Writer<'_> {
         let owner = self.entity.owner.as_ref().map_or(u64::MAX, |owner| owner.index);
         let version = if changes { self.entity.version() as u64 } else { 0 };
         let window = self.entity.window.unwrap_or_default();
-        let key =
-            [hash(&self.surface.name), owner, self.entity.day as u64, self.entity.ordinal, version, window.1 as u64];
+        let key = [
+            hash(&self.surface.identity),
+            owner,
+            self.entity.day as u64,
+            self.entity.ordinal,
+            version,
+            window.1 as u64,
+        ];
         Draw::new(self.world.seed, path, &key)
     }
 
@@ -52,6 +69,10 @@ impl Writer<'_> {
         let mut members = Map::new();
         for field in &object.fields {
             let path = format!("{path}.{}", field.name);
+            let is_told = self.members.is_empty() || self.members.contains(&field.name.as_str());
+            if matches!(field.kind, Kind::During(_)) && !is_told {
+                continue;
+            }
             let mut draw = self.draw(&format!("{path}?"), false);
             if draw.chance(field.absent) {
                 continue;
@@ -120,7 +141,8 @@ impl Writer<'_> {
         let Some(owner) = &self.entity.owner else { return Value::Array(Vec::new()) };
         let Found { by, .. } = self.surface.found;
         let (from, to) = self.window;
-        let entities = self.surface.found_of(self.world, owner, by, from, to);
+        let series = if self.surface.series().len() > 1 { path } else { "" };
+        let entities = self.surface.found_of(self.world, owner, by, (from, to), series);
         let write = |entity: &Entity| Writer { entity, ..*self }.object(object, path);
         entities.iter().filter_map(write).collect()
     }
@@ -138,7 +160,7 @@ impl Writer<'_> {
     /// An id that no other record of the surface has, nor another field of this one.
     fn key(&self, path: &str) -> String {
         let owner = self.entity.owner.as_ref().map_or(0, |owner| owner.index + 1);
-        let kind = 100 + hash(&format!("{}{path}", self.surface.name)) % 900;
+        let kind = 100 + hash(&format!("{}{path}", self.surface.identity)) % 900;
         let day = day_of(self.entity.born.max(0)).rem_euclid(100_000);
         format!("{kind}{owner:05}{day:05}{:04}", self.entity.ordinal)
     }

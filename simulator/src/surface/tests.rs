@@ -140,6 +140,10 @@ fn query(simulator: &Simulator, surface: &Surface) -> Vec<(String, String)> {
                 let ids: Vec<String> = owners.into_iter().map(|owner| owner.named.id).collect();
                 query.push((parameter.name.clone(), ids.join(",")));
             }
+            Chooses::Members => {
+                let names: Vec<&str> = surface.series().into_iter().take(parameter.most.unwrap_or(4)).collect();
+                query.push((parameter.name.clone(), names.join(",")));
+            }
             _ if query.iter().any(|(name, _)| *name == parameter.name) => {}
             // Values of a field are swept by the caller.
             _ => {}
@@ -156,14 +160,18 @@ async fn what_is_served_is_what_the_tables_hold() {
     for surface in SURFACES.iter() {
         let is_swept = |parameter: &Parameter| parameter.required && matches!(parameter.chooses, Chooses::Field(_));
         let is_of_one = surface.path.contains('{');
-        if is_of_one || surface.asks.iter().any(is_swept) || matches!(surface.population, Population::Report { .. }) {
+        if is_of_one
+            || surface.found.by == Anchor::Arrived
+            || surface.asks.iter().any(is_swept)
+            || matches!(surface.population, Population::Report { .. })
+        {
             continue;
         }
         let records = served(&simulator, surface, &query(&simulator, surface)).await;
         let unique: BTreeSet<String> = records.iter().map(Value::to_string).collect();
         assert_eq!(unique.len(), records.len(), "{}: a record comes twice", surface.name);
         // What overlaps the window, or changed in it, may have its row elsewhere.
-        let same = matches!(surface.found.by, Anchor::All | Anchor::Start) && surface.during().is_none();
+        let same = matches!(surface.found.by, Anchor::All | Anchor::Start) && surface.series().is_empty();
         for table in surface.tables.iter().filter(|table| same && table.of.is_empty()) {
             let truth = surface.table_rows(simulator.world(), table, at(DAYS[0]), at(DAYS[4]));
             assert_eq!(records.len(), truth.len(), "{}", table.name);
@@ -200,4 +208,38 @@ fn names_paths_and_tables_are_unique() {
             assert!(seen.insert(format!("table {}", table.name)), "{}", table.name);
         }
     }
+}
+
+#[tokio::test]
+async fn a_feed_brings_each_record_once_and_goes_on() {
+    let now: chrono::DateTime<chrono::Utc> = "2024-03-01T00:00:00Z".parse().expect("a time");
+    let config = SimulatorConfig { vehicles: 6, page_size: Some(2), now: Some(now), ..SimulatorConfig::default() };
+    let simulator = Simulator::start(config).await.expect("a simulator");
+    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let mut query = vec![("types".to_owned(), "engineRpm,fuelPercents".to_owned())];
+    let mut fed = Vec::new();
+    for hour in 0..6 {
+        simulator.set_now(now + chrono::TimeDelta::hours(hour * 8));
+        loop {
+            let url = format!("{}/fleet/equipment/stats/feed", simulator.url());
+            let answer = http.get(url).query(&query).bearer_auth(simulator.token()).send().await.expect("an answer");
+            let body: Value = answer.json().await.expect("JSON");
+            for record in body["data"].as_array().into_iter().flatten() {
+                for reading in record["engineRpm"].as_array().into_iter().flatten() {
+                    fed.push(format!("{} {}", record["id"], reading["time"]));
+                }
+            }
+            query.truncate(1);
+            query.push(("after".to_owned(), body["pagination"]["endCursor"].as_str().expect("a cursor").to_owned()));
+            if body["pagination"]["hasNextPage"] == false {
+                break;
+            }
+        }
+    }
+    let stats = Surface::named("fleet_equipment_stats").expect("a surface");
+    let table = stats.tables.iter().find(|table| table.of == ["engineRpm"]).expect("a table");
+    let truth = stats.table_rows(simulator.world(), table, at(DAYS[0]), at("2024-03-02T16:00:00Z") + 1);
+    let unique: BTreeSet<&String> = fed.iter().collect();
+    assert_eq!(unique.len(), fed.len(), "a reading comes twice");
+    assert_eq!(fed.len(), truth.len());
 }

@@ -45,7 +45,7 @@ impl Surface {
         }
         let Some(thing) = self.counted_by() else { return Vec::new() };
         let owners = world.owners(thing);
-        if self.during().is_some() {
+        if !self.series().is_empty() {
             return owners.into_iter().map(|owner| (Entity::thing(owner), window)).collect();
         }
         match (&self.population, self.found.by) {
@@ -59,13 +59,13 @@ impl Surface {
             // A record that changed within the days is there, however old it is, and so is what changed later.
             (Population::Versions { .. }, Anchor::Updated) => owners
                 .iter()
-                .flat_map(|owner| self.found_of(world, owner, Anchor::Updated, from, Millis::MAX))
+                .flat_map(|owner| self.found_of(world, owner, Anchor::Updated, (from, Millis::MAX), ""))
                 .map(|entity| (entity, window))
                 .collect(),
             // A row is in the day of its start, whatever else a window finds.
             _ => owners
                 .iter()
-                .flat_map(|owner| self.found_of(world, owner, Anchor::Start, from, to))
+                .flat_map(|owner| self.found_of(world, owner, Anchor::Start, (from, to), ""))
                 .map(|entity| (entity, window))
                 .collect(),
         }
