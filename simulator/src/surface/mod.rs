@@ -242,7 +242,9 @@ pub(crate) static SURFACES: LazyLock<Vec<Surface>> = LazyLock::new(|| {
 
 /// The texts, embedded.
 const TEXTS: &[(&str, &str)] = &[
+    ("dvirs.txt", include_str!("../../surfaces/dvirs.txt")),
     ("equipment.txt", include_str!("../../surfaces/equipment.txt")),
+    ("hours_of_service.txt", include_str!("../../surfaces/hours_of_service.txt")),
     ("organization.txt", include_str!("../../surfaces/organization.txt")),
 ];
 

@@ -100,6 +100,16 @@ impl<'a> Tokens<'a> {
         ParseError { line: last.map_or(0, |token| token.line), reason: reason.into() }
     }
 
+    /// A path, which is cut at its brackets.
+    fn path(&mut self) -> String {
+        let mut path = String::new();
+        while let Some(part) = self.peek().filter(|part| !matches!(*part, "\n" | "with" | "as" | ";" | ",")) {
+            path.push_str(part);
+            self.at += 1;
+        }
+        path
+    }
+
     /// The rest of the line.
     fn rest(&mut self) -> Vec<&'a str> {
         std::iter::from_fn(|| self.word()).collect()
@@ -434,16 +444,12 @@ fn table(tokens: &mut Tokens<'_>) -> Result<Table> {
         match word {
             ";" | "," => {}
             "of" => {
-                let mut path = String::new();
-                while let Some(part) = tokens.peek().filter(|part| !matches!(*part, "\n" | "with" | ";")) {
-                    path.push_str(part);
-                    tokens.at += 1;
-                }
+                let path = tokens.path();
                 table.of = path.split("[]").map(|part| part.trim_start_matches('.').to_owned()).collect();
                 table.of.retain(|part| !part.is_empty());
             }
             "with" => loop {
-                let path = tokens.need("a path")?.to_owned();
+                let path = tokens.path();
                 tokens.expect("as")?;
                 table.with.push((path, tokens.need("a column")?.to_owned()));
                 if !tokens.skip(",") {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::entities::{Entity, Owner, hash};
-use super::{Field, Found, Instant, Kind, Object, Part, Surface};
+use super::{Anchor, Field, Instant, Kind, Object, Part, Surface};
 use crate::time::{Millis, day_of, wire_time};
 use crate::world::draw::Draw;
 use crate::world::{Attribute, ExternalIds, Tag, TagRef, World, number};
@@ -23,12 +23,19 @@ struct Writer<'a> {
     window: (Millis, Millis),
     /// The lists of events that are told; empty for all.
     members: &'a [&'a str],
+    /// What finds those events.
+    by: Anchor,
 }
 
 impl Surface {
     /// The record of an entity. `window` is what was asked for.
     pub(super) fn record(&self, world: &World, entity: &Entity, window: (Millis, Millis)) -> Value {
-        self.record_with(world, entity, window, &[])
+        Writer { surface: self, world, entity, window, members: &[], by: self.found.by }.record()
+    }
+
+    /// The same with nothing but what begins in the window: what a day owns.
+    pub(super) fn record_of_start(&self, world: &World, entity: &Entity, window: (Millis, Millis)) -> Value {
+        Writer { surface: self, world, entity, window, members: &[], by: Anchor::Start }.record()
     }
 
     /// The same with some lists of events only.
@@ -39,7 +46,7 @@ impl Surface {
         window: (Millis, Millis),
         members: &[&str],
     ) -> Value {
-        Writer { surface: self, world, entity, window, members }.object(&self.record, "").unwrap_or_default()
+        Writer { surface: self, world, entity, window, members, by: self.found.by }.record()
     }
 
     /// The names of the lists of events, if records are things with such lists.
@@ -50,6 +57,10 @@ impl Surface {
 }
 
 impl Writer<'_> {
+    fn record(&self) -> Value {
+        self.object(&self.surface.record, "").unwrap_or_default()
+    }
+
     fn draw(&self, path: &str, changes: bool) -> Draw {
         let owner = self.entity.owner.as_ref().map_or(u64::MAX, |owner| owner.index);
         let version = if changes { self.entity.version() as u64 } else { 0 };
@@ -139,10 +150,9 @@ impl Writer<'_> {
 
     fn during(&self, object: &Object, path: &str) -> Value {
         let Some(owner) = &self.entity.owner else { return Value::Array(Vec::new()) };
-        let Found { by, .. } = self.surface.found;
         let (from, to) = self.window;
         let series = if self.surface.series().len() > 1 { path } else { "" };
-        let entities = self.surface.found_of(self.world, owner, by, (from, to), series);
+        let entities = self.surface.found_of(self.world, owner, self.by, (from, to), series);
         let write = |entity: &Entity| Writer { entity, ..*self }.object(object, path);
         entities.iter().filter_map(write).collect()
     }

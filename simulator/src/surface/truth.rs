@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::entities::Entity;
 use super::{Anchor, Kind, Object, Population, SURFACES, Surface, Table};
 use crate::time::{DAY, Millis, parse_time, truth_time};
-use crate::truth::Row;
+use crate::truth::{Row, distinct};
 use crate::world::World;
 
 /// The tables of all surfaces.
@@ -27,14 +27,10 @@ impl Surface {
     pub(super) fn table_rows(&self, world: &World, table: &Table, from: Millis, to: Millis) -> Vec<Row> {
         let mut rows = Vec::new();
         for (entity, window) in self.whole(world, from, to) {
-            let record = self.record(world, &entity, window);
-            let mut with = Row::new();
-            for (path, column) in &table.with {
-                with.insert(column.clone(), self.leaf(&record, path));
-            }
-            self.descend(&record, &self.record, &table.of, table, &with, &mut rows);
+            let record = self.record_of_start(world, &entity, window);
+            Descent { table, rows: &mut rows }.into_lists(&record, &self.record, &table.of, "", &Row::new());
         }
-        rows
+        distinct(rows)
     }
 
     /// What an ETL that was asked for the days has seen in the end, with the windows to write it in.
@@ -70,60 +66,71 @@ impl Surface {
                 .collect(),
         }
     }
+}
 
-    /// Goes down the lists of a table and writes a row for each innermost item.
-    fn descend(
-        &self,
-        record: &Value,
-        shape: &Object,
-        lists: &[String],
-        table: &Table,
-        with: &Row,
-        rows: &mut Vec<Row>,
-    ) {
+/// On the way from records to the rows of a table.
+struct Descent<'a> {
+    table: &'a Table,
+    rows: &'a mut Vec<Row>,
+}
+
+impl Descent<'_> {
+    /// Goes down the lists of the table and writes a row for each innermost item. `prefix` is the path of the lists so
+    /// far, `with` what their items gave to all rows below.
+    fn into_lists(&mut self, record: &Value, shape: &Object, lists: &[String], prefix: &str, with: &Row) {
+        let mut with = with.clone();
+        for (path, column) in &self.table.with {
+            let own = path.strip_prefix(prefix).map(|rest| rest.trim_start_matches('.'));
+            if let Some(own) = own.filter(|own| !own.contains("[]")) {
+                with.insert(column.clone(), leaf(record, shape, own));
+            }
+        }
         let Some((list, rest)) = lists.split_first() else {
-            let mut row = with.clone();
-            flatten(record, shape, "", table, &mut row);
-            rows.push(row);
+            flatten(record, shape, "", self.table, &mut with);
+            self.rows.push(with);
             return;
         };
-        let mut at = (record, shape);
-        let steps: Vec<&str> = list.split('.').collect();
-        for (index, step) in steps.iter().enumerate() {
-            let Some(field) = at.1.fields.iter().find(|field| field.name == *step) else { return };
-            let Some(value) = at.0.get(*step) else { return };
-            match &field.kind {
-                Kind::Object(inner) => at = (value, inner),
-                Kind::List(_, _, item) if index + 1 == steps.len() => {
-                    let Kind::Object(inner) = item.as_ref() else { return };
-                    for item in value.as_array().into_iter().flatten() {
-                        self.descend(item, inner, rest, table, with, rows);
-                    }
-                }
-                Kind::During(inner) if index + 1 == steps.len() => {
-                    for item in value.as_array().into_iter().flatten() {
-                        self.descend(item, inner, rest, table, with, rows);
-                    }
-                }
-                _ => return,
-            }
+        let Some((items, inner)) = items(record, shape, list) else { return };
+        let prefix = if prefix.is_empty() { format!("{list}[]") } else { format!("{prefix}.{list}[]") };
+        for item in items {
+            self.into_lists(item, inner, rest, &prefix, &with);
         }
     }
+}
 
-    /// The value at a path of the record, as a column holds it.
-    fn leaf(&self, record: &Value, path: &str) -> Value {
-        let mut at = (record, &self.record);
-        let mut steps = path.split('.').peekable();
-        while let Some(step) = steps.next() {
-            let Some(field) = at.1.fields.iter().find(|field| field.name == step) else { return Value::Null };
-            let Some(value) = at.0.get(step) else { return Value::Null };
-            match (&field.kind, steps.peek()) {
-                (Kind::Object(inner), Some(_)) => at = (value, inner),
-                (kind, _) => return column(value, kind),
-            }
+/// The items of the list of objects at a path, and their shape.
+fn items<'a>(record: &'a Value, shape: &'a Object, path: &str) -> Option<(&'a [Value], &'a Object)> {
+    let (mut value, mut shape) = (record, shape);
+    let mut steps = path.split('.').peekable();
+    while let Some(step) = steps.next() {
+        let field = shape.fields.iter().find(|field| field.name == step)?;
+        value = value.get(step)?;
+        match (&field.kind, steps.peek()) {
+            (Kind::Object(inner), Some(_)) => shape = inner,
+            (Kind::During(inner), None) => return Some((value.as_array()?, inner)),
+            (Kind::List(_, _, item), None) => match item.as_ref() {
+                Kind::Object(inner) => return Some((value.as_array()?, inner)),
+                _ => return None,
+            },
+            _ => return None,
         }
-        Value::Null
     }
+    None
+}
+
+/// The value at a path, as a column holds it.
+fn leaf(record: &Value, shape: &Object, path: &str) -> Value {
+    let mut at = (record, shape);
+    let mut steps = path.split('.').peekable();
+    while let Some(step) = steps.next() {
+        let Some(field) = at.1.fields.iter().find(|field| field.name == step) else { return Value::Null };
+        let Some(value) = at.0.get(step) else { return Value::Null };
+        match (&field.kind, steps.peek()) {
+            (Kind::Object(inner), Some(_)) => at = (value, inner),
+            (kind, _) => return column(value, kind),
+        }
+    }
+    Value::Null
 }
 
 /// Writes the columns of an object into a row.

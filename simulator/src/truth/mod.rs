@@ -64,6 +64,8 @@ const STAT_TABLES: &[&str] = &[
     "fleet_vehicle_stats_gpsOdometerMeters",
     "fleet_vehicle_stats_intakeManifoldTemperatureMilliC",
     "fleet_vehicle_stats_obdEngineSeconds",
+    "fleet_vehicle_stats_obdOdometerMeters",
+    "fleet_vehicle_stats_syntheticEngineSeconds",
 ];
 
 /// What the names of the tables of statistics begin with.
@@ -108,6 +110,7 @@ const TABLES: &[Table] = &[
     ("fleet_trips", events::trips),
     ("fleet_vehicle_idling", safety::idling),
     ("fleet_vehicle_safety_score", safety::scores),
+    ("fleet_vehicle_stats_auxInputs", stats::auxiliary_inputs),
     ("fleet_vehicle_stats_engineImmobilizer", stats::engine_immobilizer),
     ("fleet_vehicle_stats_faultCodes_j1939", fault_codes::j1939),
     ("fleet_vehicle_stats_faultCodes_obdii", fault_codes::obdii),
@@ -157,7 +160,7 @@ fn row<const COLUMNS: usize>(columns: [(&str, Value); COLUMNS]) -> Row {
 }
 
 /// The rows with each repeated one once.
-fn distinct(rows: impl IntoIterator<Item = Row>) -> Vec<Row> {
+pub(crate) fn distinct(rows: impl IntoIterator<Item = Row>) -> Vec<Row> {
     let mut seen = HashSet::new();
     // The keys of a JSON map are ordered here, so equal rows have equal texts.
     rows.into_iter().filter(|row| seen.insert(Value::Object(row.clone()).to_string())).collect()
