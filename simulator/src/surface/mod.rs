@@ -29,7 +29,7 @@
 //! |---|---|
 //! | `key`, `uuid` | an id that stays |
 //! | `name`, `text`, `url`, `vin`, `email`, `phone` | texts |
-//! | `int 1..5`, `num 0..9.5`, `bool`, `bool 20%`, `one(a\|b)` | values, drawn anew for each version |
+//! | `int 1..5`, `num 0..9.5`, `money 0..9`, `bool`, `bool 20%`, `one(a\|b)` | values, drawn anew for each version |
 //! | `stage(new>open>done)` | the version's stage |
 //! | `born`, `updated`, `end`, `deleted`, `reached 2`, `born+7d` | instants; with `ms` behind: in milliseconds |
 //! | `date` | the day of a report |
@@ -181,10 +181,16 @@ enum Kind {
     Phone,
     Int(i64, i64),
     Number(f64, f64),
+    /// An amount with two decimals, as text.
+    Money(f64, f64),
     Bool(f64),
     One(Vec<String>),
     Stage(Vec<String>),
-    Time { of: Instant, plus: Millis, millis: bool },
+    Time {
+        of: Instant,
+        plus: Millis,
+        millis: bool,
+    },
     Date,
     Owner(Part),
     Other(Thing, Part),
@@ -226,6 +232,8 @@ struct Table {
     rename: Vec<(String, String)>,
     /// Paths that stay JSON.
     json: Vec<String>,
+    /// Paths of texts that become numbers.
+    number: Vec<String>,
 }
 
 /// All of them. A text that cannot be read is a fault of this crate, which a test would find.
@@ -242,10 +250,16 @@ pub(crate) static SURFACES: LazyLock<Vec<Surface>> = LazyLock::new(|| {
 
 /// The texts, embedded.
 const TEXTS: &[(&str, &str)] = &[
+    ("assets.txt", include_str!("../../surfaces/assets.txt")),
+    ("coaching.txt", include_str!("../../surfaces/coaching.txt")),
     ("dvirs.txt", include_str!("../../surfaces/dvirs.txt")),
     ("equipment.txt", include_str!("../../surfaces/equipment.txt")),
+    ("forms.txt", include_str!("../../surfaces/forms.txt")),
+    ("fuel_energy.txt", include_str!("../../surfaces/fuel_energy.txt")),
     ("hours_of_service.txt", include_str!("../../surfaces/hours_of_service.txt")),
+    ("maintenance.txt", include_str!("../../surfaces/maintenance.txt")),
     ("organization.txt", include_str!("../../surfaces/organization.txt")),
+    ("training.txt", include_str!("../../surfaces/training.txt")),
 ];
 
 impl Surface {

@@ -364,11 +364,11 @@ fn kind(tokens: &mut Tokens<'_>) -> Result<Kind> {
             let (low, high) = bounds.ok_or_else(|| wrong(tokens, text))?;
             Kind::Int(low, high)
         }
-        "num" => {
+        "num" | "money" => {
             let text = tokens.need("its bounds")?;
             let (low, high) = text.split_once("..").ok_or_else(|| wrong(tokens, text))?;
             let (low, high) = number(low).zip(number(high)).ok_or_else(|| wrong(tokens, text))?;
-            Kind::Number(low, high)
+            if word == "num" { Kind::Number(low, high) } else { Kind::Money(low, high) }
         }
         "one" => Kind::One(words(tokens, '|')?),
         "stage" => Kind::Stage(words(tokens, '>')?),
@@ -462,6 +462,7 @@ fn table(tokens: &mut Tokens<'_>) -> Result<Table> {
                 table.rename.push((path, tokens.need("a column")?.to_owned()));
             }
             "json" => table.json.push(tokens.need("a path")?.to_owned()),
+            "number" => table.number.push(tokens.need("a path")?.to_owned()),
             other => return Err(tokens.error(format!("`{other}` says nothing of a table"))),
         }
     }

@@ -111,6 +111,7 @@ impl Writer<'_> {
             Kind::Phone => format!("+3247{}", stays.code("0123456789", 7)).into(),
             Kind::Int(low, high) => changes.between(*low, *high).into(),
             Kind::Number(low, high) => number(changes.decimal(*low, *high, 2)),
+            Kind::Money(low, high) => format!("{:.2}", changes.decimal(*low, *high, 2)).into(),
             Kind::Bool(share) => changes.chance(*share).into(),
             Kind::One(words) => changes.pick(words).map(String::as_str).into(),
             Kind::Stage(words) => {

@@ -153,7 +153,11 @@ fn flatten(value: &Value, shape: &Object, prefix: &str, table: &Table, row: &mut
             _ => {}
         }
         let renamed = table.rename.iter().find(|(from, _)| *from == path).map(|(_, name)| name.clone());
-        row.insert(renamed.unwrap_or_else(|| path.replace('.', "_")), column(inner, &field.kind));
+        let value = match inner.as_str().filter(|_| table.number.contains(&path)) {
+            Some(text) => text.parse::<f64>().map_or(Value::Null, Value::from),
+            None => column(inner, &field.kind),
+        };
+        row.insert(renamed.unwrap_or_else(|| path.replace('.', "_")), value);
     }
 }
 
