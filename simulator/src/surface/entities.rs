@@ -1,5 +1,7 @@
 //! What there is of a surface's records: drawn from (seed, surface, thing, day) when asked for, never stored.
 
+use serde_json::Value;
+
 use super::{Anchor, Population, Surface, Thing};
 use crate::time::{DAY, Millis, SECOND, day_of, day_start, days_touching};
 use crate::world::draw::Draw;
@@ -55,9 +57,23 @@ impl World {
             Thing::Equipment => self.equipment.iter().map(|equipment| equipment.named()).collect(),
             Thing::Tag => self.tags.iter().map(|tag| tag.tag.clone()).collect(),
             Thing::Address => self.addresses.iter().map(|address| address.place.clone()).collect(),
+            Thing::Asset => self.listed_names("assets"),
             Thing::Organisation => vec![Named::new(61, "Transports Fictifs S.A.")],
         };
         (0..).zip(named).map(|(index, named)| Owner { index, named }).collect()
+    }
+}
+
+impl World {
+    /// The records of a list by id and name.
+    fn listed_names(&self, surface: &str) -> Vec<Named> {
+        let Some(surface) = Surface::named(surface) else { return Vec::new() };
+        let text = |record: &Value, field: &str| record[field].as_str().unwrap_or_default().to_owned();
+        let named = |entity: &Entity| {
+            let record = surface.record(self, entity, (Millis::MIN, Millis::MAX));
+            Named { id: text(&record, "id"), name: text(&record, "name") }
+        };
+        surface.listed(self).iter().map(named).collect()
     }
 }
 

@@ -23,7 +23,7 @@
 //! | `events per vehicle 6/day` | records with an instant |
 //! | `intervals per driver 4/day lasting 10m..3h open 5%` | records with a start and an end; some never end |
 //! | `versions per driver 0.5/day within 20d most 4 deleted 3%` | records that change after they were made |
-//! | `report per vehicle` | one record per thing and asked window, not additive |
+//! | `report per vehicle` | one record per thing and asked window, not additive; its rows have a column `date` |
 //!
 //! | field | value |
 //! |---|---|
@@ -32,7 +32,6 @@
 //! | `int 1..5`, `num 0..9.5`, `money 0..9`, `bool`, `bool 20%`, `one(a\|b)` | values, drawn anew for each version |
 //! | `stage(new>open>done)` | the version's stage |
 //! | `born`, `updated`, `end`, `deleted`, `reached 2`, `born+7d` | instants; with `ms` behind: in milliseconds |
-//! | `date` | the day of a report |
 //! | `thing.id`, `thing.name` | the vehicle (driver …) that the record is of |
 //! | `@driver.id`, `@fleet_users.id` | another one; parts of one object name the same |
 //! | `tags`, `ids`, `attributes`, `const "x"` | as on hand-written records, or always the same |
@@ -84,6 +83,8 @@ enum Thing {
     Equipment,
     Tag,
     Address,
+    /// One of the surface `assets`.
+    Asset,
     Organisation,
 }
 
@@ -191,7 +192,6 @@ enum Kind {
         plus: Millis,
         millis: bool,
     },
-    Date,
     Owner(Part),
     Other(Thing, Part),
     OfSurface(String, String),
@@ -234,6 +234,10 @@ struct Table {
     json: Vec<String>,
     /// Paths of texts that become numbers.
     number: Vec<String>,
+    /// Objects whose names are left out of the columns'.
+    flat: Vec<String>,
+    /// The column of the thing's id, for records that do not name it.
+    owner: Option<String>,
 }
 
 /// All of them. A text that cannot be read is a fault of this crate, which a test would find.
@@ -251,6 +255,7 @@ pub(crate) static SURFACES: LazyLock<Vec<Surface>> = LazyLock::new(|| {
 /// The texts, embedded.
 const TEXTS: &[(&str, &str)] = &[
     ("assets.txt", include_str!("../../surfaces/assets.txt")),
+    ("assignments.txt", include_str!("../../surfaces/assignments.txt")),
     ("coaching.txt", include_str!("../../surfaces/coaching.txt")),
     ("dvirs.txt", include_str!("../../surfaces/dvirs.txt")),
     ("equipment.txt", include_str!("../../surfaces/equipment.txt")),
@@ -259,6 +264,7 @@ const TEXTS: &[(&str, &str)] = &[
     ("hours_of_service.txt", include_str!("../../surfaces/hours_of_service.txt")),
     ("maintenance.txt", include_str!("../../surfaces/maintenance.txt")),
     ("organization.txt", include_str!("../../surfaces/organization.txt")),
+    ("safety.txt", include_str!("../../surfaces/safety.txt")),
     ("training.txt", include_str!("../../surfaces/training.txt")),
 ];
 

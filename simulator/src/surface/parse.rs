@@ -347,7 +347,6 @@ fn kind(tokens: &mut Tokens<'_>) -> Result<Kind> {
         "tags" => Kind::Tags,
         "ids" => Kind::Ids,
         "attributes" => Kind::Attributes,
-        "date" => Kind::Date,
         "during" => Kind::During(object(tokens)?),
         "const" => Kind::Constant(tokens.need("the constant")?.trim_matches('"').to_owned()),
         "bool" => match tokens.peek().and_then(share) {
@@ -462,6 +461,8 @@ fn table(tokens: &mut Tokens<'_>) -> Result<Table> {
                 table.rename.push((path, tokens.need("a column")?.to_owned()));
             }
             "json" => table.json.push(tokens.need("a path")?.to_owned()),
+            "flat" => table.flat.push(tokens.need("a path")?.to_owned()),
+            "owner" => table.owner = Some(tokens.need("a column")?.to_owned()),
             "number" => table.number.push(tokens.need("a path")?.to_owned()),
             other => return Err(tokens.error(format!("`{other}` says nothing of a table"))),
         }
@@ -482,6 +483,7 @@ fn thing_named(word: &str) -> Option<Thing> {
         "equipment" => Thing::Equipment,
         "tag" => Thing::Tag,
         "address" => Thing::Address,
+        "asset" => Thing::Asset,
         "organisation" => Thing::Organisation,
         _ => return None,
     })

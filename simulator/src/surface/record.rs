@@ -121,7 +121,6 @@ impl Writer<'_> {
                 let at = self.instant(*of)? + plus;
                 if *millis { at.into() } else { wire_time(at).into() }
             }
-            Kind::Date => wire_time(self.entity.window?.0).get(..10)?.into(),
             Kind::Owner(part) => part.of(self.entity.owner.as_ref()?),
             Kind::Other(thing, part) => {
                 let owners = self.world.owners(*thing);

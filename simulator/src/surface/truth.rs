@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::entities::Entity;
 use super::{Anchor, Kind, Object, Population, SURFACES, Surface, Table};
-use crate::time::{DAY, Millis, parse_time, truth_time};
+use crate::time::{DAY, Millis, parse_time, truth_time, wire_time};
 use crate::truth::{Row, distinct};
 use crate::world::World;
 
@@ -28,7 +28,14 @@ impl Surface {
         let mut rows = Vec::new();
         for (entity, window) in self.whole(world, from, to) {
             let record = self.record_of_start(world, &entity, window);
-            Descent { table, rows: &mut rows }.into_lists(&record, &self.record, &table.of, "", &Row::new());
+            let mut with = Row::new();
+            if let Some((day, _)) = entity.window {
+                with.insert("date".to_owned(), wire_time(day).get(..10).into());
+            }
+            if let (Some(column), Some(owner)) = (&table.owner, &entity.owner) {
+                with.insert(column.clone(), owner.named.id.as_str().into());
+            }
+            Descent { table, rows: &mut rows }.into_lists(&record, &self.record, &table.of, "", &with);
         }
         distinct(rows)
     }
@@ -157,7 +164,8 @@ fn flatten(value: &Value, shape: &Object, prefix: &str, table: &Table, row: &mut
             Some(text) => text.parse::<f64>().map_or(Value::Null, Value::from),
             None => column(inner, &field.kind),
         };
-        row.insert(renamed.unwrap_or_else(|| path.replace('.', "_")), value);
+        let flat = table.flat.iter().find_map(|flat| path.strip_prefix(flat)?.strip_prefix('.'));
+        row.insert(renamed.unwrap_or_else(|| flat.unwrap_or(&path).replace('.', "_")), value);
     }
 }
 
