@@ -256,6 +256,7 @@ pub(crate) static SURFACES: LazyLock<Vec<Surface>> = LazyLock::new(|| {
 const TEXTS: &[(&str, &str)] = &[
     ("assets.txt", include_str!("../../surfaces/assets.txt")),
     ("assignments.txt", include_str!("../../surfaces/assignments.txt")),
+    ("cameras.txt", include_str!("../../surfaces/cameras.txt")),
     ("coaching.txt", include_str!("../../surfaces/coaching.txt")),
     ("dvirs.txt", include_str!("../../surfaces/dvirs.txt")),
     ("equipment.txt", include_str!("../../surfaces/equipment.txt")),
@@ -266,6 +267,7 @@ const TEXTS: &[(&str, &str)] = &[
     ("organization.txt", include_str!("../../surfaces/organization.txt")),
     ("safety.txt", include_str!("../../surfaces/safety.txt")),
     ("training.txt", include_str!("../../surfaces/training.txt")),
+    ("trips.txt", include_str!("../../surfaces/trips.txt")),
 ];
 
 impl Surface {
