@@ -11,6 +11,7 @@
 //! | `server` | from request to answer: token, scope, rate limit, fault, endpoint |
 //! | `delivery` | from answer to bytes, whole or spoilt |
 //! | `endpoints/` | one file per family: parameters checked, records chosen |
+//! | `surface/` | endpoints written as text, in `surfaces/`: records, pages and truth by convention |
 //! | `paging`, `cursor`, `query` | pages, cursors, parameters and refusals, shared by the endpoints |
 //! | `limits`, `request_log`, `replay` | rate limits, what was asked, recorded pages |
 //! | `wire/` | the world's records as JSON |
@@ -29,6 +30,7 @@ mod query;
 mod replay;
 mod request_log;
 mod server;
+mod surface;
 mod time;
 mod truth;
 mod wire;

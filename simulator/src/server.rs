@@ -13,7 +13,7 @@ use axum::response::Response;
 use super::config::SimulatorConfig;
 use super::cursor::Cursors;
 use super::delivery::Answer;
-use super::endpoints::{DEFAULT_RATE, Endpoint, ME};
+use super::endpoints::{DEFAULT_RATE, ME, Served};
 use super::faults::Fault;
 use super::limits::RateLimits;
 use super::paging::Call;
@@ -93,7 +93,7 @@ impl Shared {
         fault: Option<Fault>,
     ) -> (Answer, Option<Fault>) {
         let path = request.uri.path();
-        let found = Endpoint::at(path);
+        let found = Served::at(path);
         let endpoint = found.map(|(endpoint, _)| endpoint);
         // Recorded pages may belong to endpoints the world does not know.
         if endpoint.is_none() && self.replay.is_none() {
@@ -104,7 +104,7 @@ impl Shared {
         }
         if let Some(limits) = &self.limits {
             let (name, rate) =
-                endpoint.map_or(("other", DEFAULT_RATE), |endpoint| (endpoint.path, endpoint.per_second));
+                endpoint.map_or(("other", DEFAULT_RATE), |endpoint| (endpoint.path(), endpoint.per_second()));
             if let Err(wait) = limits.take(name, rate, Instant::now()) {
                 return (Answer::too_many(request_id, Some(format!("{wait:.5}"))), None);
             }
@@ -125,7 +125,7 @@ impl Shared {
     }
 
     /// Whether the request may be answered at all.
-    fn admit(&self, request: &Parts, endpoint: Option<&Endpoint>) -> Result<(), Refusal> {
+    fn admit(&self, request: &Parts, endpoint: Option<Served>) -> Result<(), Refusal> {
         let given = request.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         if given.and_then(|value| value.strip_prefix("Bearer ")) != Some(self.config.token.as_str()) {
             return Err(Refusal::json(StatusCode::UNAUTHORIZED, "invalid token"));
@@ -134,7 +134,7 @@ impl Shared {
             return Err(Refusal::text(StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed"));
         }
         // An endpoint with an id in its path may be named by either path.
-        let scoped = |path: &String| path == request.uri.path() || endpoint.is_some_and(|known| path == known.path);
+        let scoped = |path: &String| path == request.uri.path() || endpoint.is_some_and(|known| path == known.path());
         if self.config.missing_scopes.iter().any(scoped) {
             return Err(Refusal::json(StatusCode::FORBIDDEN, "The token lacks the scope this endpoint needs."));
         }
@@ -143,7 +143,7 @@ impl Shared {
 
     fn generated(
         &self,
-        (endpoint, id): (&Endpoint, &str),
+        (endpoint, id): (Served, &str),
         query: &Query,
         fault: Option<Fault>,
         request_id: &str,
@@ -152,7 +152,7 @@ impl Shared {
             world: &self.world,
             wire: Wire { unknown_fields: self.config.unknown_fields },
             query,
-            path: endpoint.path,
+            path: endpoint.path(),
             id,
             cursors: self.cursors(),
             page_size: self.config.page_size,
@@ -160,7 +160,7 @@ impl Shared {
             fuel_window: self.config.fuel_window,
             repeat_page: fault == Some(Fault::DuplicatePage),
         };
-        match (endpoint.answer)(&call) {
+        match endpoint.answer(&call) {
             Ok(value) => Answer::value(&value),
             Err(refusal) => Answer::refusal(refusal, request_id),
         }
@@ -171,7 +171,7 @@ impl Shared {
             Ok(Some(Ok(body))) => Some(Answer::page(body)),
             Ok(Some(Err(refusal))) => Some(Answer::refusal(refusal, request_id)),
             // Whose token it is can always be asked.
-            Ok(None) if path == ME => Endpoint::at(ME).map(|me| self.generated(me, query, None, request_id)),
+            Ok(None) if path == ME => Served::at(ME).map(|me| self.generated(me, query, None, request_id)),
             Ok(None) => None,
             Err(error) => {
                 tracing::error!(path, %error, "a recorded page cannot be read");

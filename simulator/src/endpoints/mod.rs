@@ -26,6 +26,7 @@ use serde_json::Value;
 
 use super::paging::Call;
 use super::query::Refusal;
+use super::surface::Surface;
 
 /// An endpoint of the API.
 pub(crate) struct Endpoint {
@@ -33,7 +34,44 @@ pub(crate) struct Endpoint {
     pub(crate) path: &'static str,
     /// The documented rate limit, requests a second.
     pub(crate) per_second: f64,
-    pub(crate) answer: fn(&Call<'_>) -> Result<Value, Refusal>,
+    answer: fn(&Call<'_>) -> Result<Value, Refusal>,
+}
+
+/// What answers at a path: written by hand, or as text.
+#[derive(Clone, Copy)]
+pub(crate) enum Served {
+    Endpoint(&'static Endpoint),
+    Surface(&'static Surface),
+}
+
+impl Served {
+    /// What answers at a path, and the id that the path holds.
+    pub(crate) fn at(path: &str) -> Option<(Self, &str)> {
+        let by_hand = Endpoint::at(path).map(|(endpoint, id)| (Self::Endpoint(endpoint), id));
+        by_hand.or_else(|| Surface::at(path).map(|(surface, id)| (Self::Surface(surface), id)))
+    }
+
+    pub(crate) fn path(self) -> &'static str {
+        match self {
+            Self::Endpoint(endpoint) => endpoint.path,
+            Self::Surface(surface) => &surface.path,
+        }
+    }
+
+    /// The documented rate limit, requests a second.
+    pub(crate) fn per_second(self) -> f64 {
+        match self {
+            Self::Endpoint(endpoint) => endpoint.per_second,
+            Self::Surface(surface) => surface.per_second,
+        }
+    }
+
+    pub(crate) fn answer(self, call: &Call<'_>) -> Result<Value, Refusal> {
+        match self {
+            Self::Endpoint(endpoint) => (endpoint.answer)(call),
+            Self::Surface(surface) => surface.answer(call),
+        }
+    }
 }
 
 /// The path that says whose token it is.
@@ -77,19 +115,25 @@ static ENDPOINTS: &[Endpoint] = &[
 
 impl Endpoint {
     /// The endpoint of a path, and the id that the path holds.
-    pub(crate) fn at(path: &str) -> Option<(&'static Endpoint, &str)> {
+    fn at(path: &str) -> Option<(&'static Endpoint, &str)> {
         ENDPOINTS.iter().find_map(|endpoint| endpoint.id_in(path).map(|id| (endpoint, id)))
     }
 
     /// The id that a path of this endpoint holds: empty for one that takes none.
     fn id_in<'a>(&self, path: &'a str) -> Option<&'a str> {
-        match self.path.split_once('{') {
-            None => (self.path == path).then_some(""),
-            Some((before, rest)) => {
-                let (_, after) = rest.split_once('}')?;
-                let id = path.strip_prefix(before)?.strip_suffix(after)?;
-                (!id.is_empty() && !id.contains('/')).then_some(id)
-            }
+        id_in(self.path, path)
+    }
+}
+
+/// The id that `path` holds where `pattern` has a name in braces: empty for a pattern without one, none if the two do
+/// not fit.
+pub(crate) fn id_in<'a>(pattern: &str, path: &'a str) -> Option<&'a str> {
+    match pattern.split_once('{') {
+        None => (pattern == path).then_some(""),
+        Some((before, rest)) => {
+            let (_, after) = rest.split_once('}')?;
+            let id = path.strip_prefix(before)?.strip_suffix(after)?;
+            (!id.is_empty() && !id.contains('/')).then_some(id)
         }
     }
 }

@@ -21,6 +21,7 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
+use super::surface;
 use super::time::{Millis, truth_time};
 use super::world::{ExternalIds, Named, TagRef, World};
 
@@ -63,6 +64,8 @@ const STAT_TABLES: &[&str] = &[
     "fleet_vehicle_stats_gpsOdometerMeters",
     "fleet_vehicle_stats_intakeManifoldTemperatureMilliC",
     "fleet_vehicle_stats_obdEngineSeconds",
+    "fleet_vehicle_stats_obdOdometerMeters",
+    "fleet_vehicle_stats_syntheticEngineSeconds",
 ];
 
 /// What the names of the tables of statistics begin with.
@@ -109,6 +112,7 @@ const TABLES: &[Table] = &[
     ("fleet_trips", events::trips),
     ("fleet_vehicle_idling", safety::idling),
     ("fleet_vehicle_safety_score", safety::scores),
+    ("fleet_vehicle_stats_auxInputs", stats::auxiliary_inputs),
     ("fleet_vehicle_stats_engineImmobilizer", stats::engine_immobilizer),
     ("fleet_vehicle_stats_faultCodes", fault_codes::readings),
     ("fleet_vehicle_stats_faultCodes_j1939", fault_codes::j1939),
@@ -122,7 +126,12 @@ const TABLES: &[Table] = &[
 impl World {
     /// The names of the output tables the world knows the truth about.
     pub fn tables(&self) -> Vec<&'static str> {
-        let mut tables: Vec<&str> = TABLES.iter().map(|(name, _)| *name).chain(STAT_TABLES.iter().copied()).collect();
+        let mut tables: Vec<&str> = TABLES
+            .iter()
+            .map(|(name, _)| *name)
+            .chain(STAT_TABLES.iter().copied())
+            .chain(surface::truth::tables())
+            .collect();
         tables.sort_unstable();
         tables
     }
@@ -142,8 +151,10 @@ impl World {
         if STAT_TABLES.contains(&table) {
             return Some(stats::plain(self, table.strip_prefix(STAT_PREFIX)?, days));
         }
-        let (_, rows) = TABLES.iter().find(|(name, _)| *name == table)?;
-        Some(rows(self, days))
+        match TABLES.iter().find(|(name, _)| *name == table) {
+            Some((_, rows)) => Some(rows(self, days)),
+            None => surface::truth::rows(self, table, days.from, days.to),
+        }
     }
 }
 
@@ -153,7 +164,7 @@ fn row<const COLUMNS: usize>(columns: [(&str, Value); COLUMNS]) -> Row {
 }
 
 /// The rows with each repeated one once.
-fn distinct(rows: impl IntoIterator<Item = Row>) -> Vec<Row> {
+pub(crate) fn distinct(rows: impl IntoIterator<Item = Row>) -> Vec<Row> {
     let mut seen = HashSet::new();
     // The keys of a JSON map are ordered here, so equal rows have equal texts.
     rows.into_iter().filter(|row| seen.insert(Value::Object(row.clone()).to_string())).collect()

@@ -58,6 +58,22 @@ pub(super) fn engine_immobilizer(world: &World, days: Days) -> Vec<Row> {
     }))
 }
 
+pub(super) fn auxiliary_inputs(world: &World, days: Days) -> Vec<Row> {
+    let of_input = |input: u64| {
+        each_reading(world, &format!("auxInput{input}"), days)
+            .filter_map(move |(vehicle, reading)| {
+                let Point::Auxiliary { name, on } = reading.point else {
+                    return None;
+                };
+                let mut columns = common(vehicle, &reading);
+                columns.append(&mut row([("input", input.into()), ("name", name.into()), ("value", on.into())]));
+                Some(columns)
+            })
+            .collect::<Vec<_>>()
+    };
+    distinct((1..=13).flat_map(of_input))
+}
+
 pub(super) fn gps(world: &World, days: Days) -> Vec<Row> {
     distinct(each_reading(world, "gps", days).filter_map(|(vehicle, reading)| {
         let Point::Gps(fix) = reading.point else {

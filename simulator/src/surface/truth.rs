@@ -1,0 +1,206 @@
+//! What tables should hold, by convention: a column is the path of its field joined by `_`; instants are
+//! timestamps; lists, tags and maps are JSON; a list that has a table of its own gives one row per item.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+
+use super::entities::Entity;
+use super::{Anchor, Kind, Object, Population, SURFACES, Surface, Table};
+use crate::time::{DAY, Millis, parse_time, truth_time, wire_time};
+use crate::truth::{Row, distinct};
+use crate::world::World;
+
+/// The tables of all surfaces.
+pub(crate) fn tables() -> impl Iterator<Item = &'static str> {
+    SURFACES.iter().flat_map(|surface| surface.tables.iter().map(|table| table.name.as_str()))
+}
+
+/// The rows of a table for the whole days between two instants; none if no surface has it.
+pub(crate) fn rows(world: &World, table: &str, from: Millis, to: Millis) -> Option<Vec<Row>> {
+    let (surface, table) =
+        SURFACES.iter().find_map(|surface| Some((surface, surface.tables.iter().find(|one| one.name == table)?)))?;
+    Some(surface.table_rows(world, table, from, to))
+}
+
+impl Surface {
+    pub(super) fn table_rows(&self, world: &World, table: &Table, from: Millis, to: Millis) -> Vec<Row> {
+        let mut rows = Vec::new();
+        for (entity, window) in self.whole(world, from, to) {
+            let record = self.record_of_start(world, &entity, window);
+            let mut with = Row::new();
+            if let Some((day, _)) = entity.window {
+                with.insert("date".to_owned(), wire_time(day).get(..10).into());
+            }
+            if let (Some(column), Some(owner)) = (&table.owner, &entity.owner) {
+                with.insert(column.clone(), owner.named.id.as_str().into());
+            }
+            Descent { table, rows: &mut rows }.into_lists(&record, &self.record, &table.of, "", &with);
+        }
+        distinct(rows)
+    }
+
+    /// What an ETL that was asked for the days has seen in the end, with the windows to write it in.
+    fn whole(&self, world: &World, from: Millis, to: Millis) -> Vec<(Entity, (Millis, Millis))> {
+        let window = (from, to);
+        if matches!(self.population, Population::List { .. }) {
+            return self.listed(world).into_iter().map(|entity| (entity, window)).collect();
+        }
+        let Some(thing) = self.counted_by() else { return Vec::new() };
+        let owners = world.owners(thing);
+        if !self.series().is_empty() {
+            return owners.into_iter().map(|owner| (Entity::thing(owner), window)).collect();
+        }
+        match (&self.population, self.found.by) {
+            (Population::Report { .. }, _) => {
+                let days = (from..to).step_by(DAY as usize).map(|day| (day, day + DAY));
+                days.flat_map(|day| {
+                    owners.iter().filter_map(move |owner| Some((self.reported_of(world, owner, day.0, day.1)?, day)))
+                })
+                .collect()
+            }
+            // A record that changed within the days is there, however old it is, and so is what changed later.
+            (Population::Versions { .. }, Anchor::Updated) => owners
+                .iter()
+                .flat_map(|owner| self.found_of(world, owner, Anchor::Updated, (from, Millis::MAX), ""))
+                .map(|entity| (entity, window))
+                .collect(),
+            // A row is in the day of its start, whatever else a window finds.
+            _ => owners
+                .iter()
+                .flat_map(|owner| self.found_of(world, owner, Anchor::Start, (from, to), ""))
+                .map(|entity| (entity, window))
+                .collect(),
+        }
+    }
+}
+
+/// On the way from records to the rows of a table.
+struct Descent<'a> {
+    table: &'a Table,
+    rows: &'a mut Vec<Row>,
+}
+
+impl Descent<'_> {
+    /// Goes down the lists of the table and writes a row for each innermost item. `prefix` is the path of the lists so
+    /// far, `with` what their items gave to all rows below.
+    fn into_lists(&mut self, record: &Value, shape: &Object, lists: &[String], prefix: &str, with: &Row) {
+        let mut with = with.clone();
+        for (path, column) in &self.table.with {
+            let own = path.strip_prefix(prefix).map(|rest| rest.trim_start_matches('.'));
+            if let Some(own) = own.filter(|own| !own.contains("[]")) {
+                with.insert(column.clone(), leaf(record, shape, own));
+            }
+        }
+        let Some((list, rest)) = lists.split_first() else {
+            flatten(record, shape, "", self.table, &mut with);
+            self.rows.push(with);
+            return;
+        };
+        let Some((items, inner)) = items(record, shape, list) else { return };
+        let prefix = if prefix.is_empty() { format!("{list}[]") } else { format!("{prefix}.{list}[]") };
+        for item in items {
+            self.into_lists(item, inner, rest, &prefix, &with);
+        }
+    }
+}
+
+/// The items of the list of objects at a path, and their shape.
+fn items<'a>(record: &'a Value, shape: &'a Object, path: &str) -> Option<(&'a [Value], &'a Object)> {
+    let (mut value, mut shape) = (record, shape);
+    let mut steps = path.split('.').peekable();
+    while let Some(step) = steps.next() {
+        let field = shape.fields.iter().find(|field| field.name == step)?;
+        value = value.get(step)?;
+        match (&field.kind, steps.peek()) {
+            (Kind::Object(inner), Some(_)) => shape = inner,
+            (Kind::During(inner), None) => return Some((value.as_array()?, inner)),
+            (Kind::List(_, _, item), None) => match item.as_ref() {
+                Kind::Object(inner) => return Some((value.as_array()?, inner)),
+                _ => return None,
+            },
+            _ => return None,
+        }
+    }
+    None
+}
+
+/// The value at a path, as a column holds it.
+fn leaf(record: &Value, shape: &Object, path: &str) -> Value {
+    let mut at = (record, shape);
+    let mut steps = path.split('.').peekable();
+    while let Some(step) = steps.next() {
+        let Some(field) = at.1.fields.iter().find(|field| field.name == step) else { return Value::Null };
+        let Some(value) = at.0.get(step) else { return Value::Null };
+        match (&field.kind, steps.peek()) {
+            (Kind::Object(inner), Some(_)) => at = (value, inner),
+            (kind, _) => return column(value, kind),
+        }
+    }
+    Value::Null
+}
+
+/// Writes the columns of an object into a row.
+fn flatten(value: &Value, shape: &Object, prefix: &str, table: &Table, row: &mut Row) {
+    for field in &shape.fields {
+        let path = if prefix.is_empty() { field.name.clone() } else { format!("{prefix}.{}", field.name) };
+        if table.drop.contains(&path) {
+            continue;
+        }
+        let inner = value.get(&field.name).unwrap_or(&Value::Null);
+        let is_json = table.json.contains(&path);
+        match &field.kind {
+            Kind::Object(object) if !is_json => {
+                flatten(inner, object, &path, table, row);
+                continue;
+            }
+            // A list of records that stays no JSON has a table of its own.
+            Kind::List(_, _, item) if matches!(**item, Kind::Object(_)) && !is_json => continue,
+            Kind::During(_) => continue,
+            _ => {}
+        }
+        let renamed = table.rename.iter().find(|(from, _)| *from == path).map(|(_, name)| name.clone());
+        let value = match inner.as_str().filter(|_| table.number.contains(&path)) {
+            Some(text) => text.parse::<f64>().map_or(Value::Null, Value::from),
+            None => column(inner, &field.kind),
+        };
+        let flat = table.flat.iter().find_map(|flat| path.strip_prefix(flat)?.strip_prefix('.'));
+        row.insert(renamed.unwrap_or_else(|| flat.unwrap_or(&path).replace('.', "_")), value);
+    }
+}
+
+/// A value as a column holds it.
+fn column(value: &Value, kind: &Kind) -> Value {
+    match (kind, value) {
+        (Kind::Time { millis: true, .. }, Value::Number(number)) => {
+            number.as_i64().map_or(Value::Null, |at| truth_time(at).into())
+        }
+        (Kind::Time { .. }, Value::String(text)) => parse_time(text).map_or(Value::Null, |at| truth_time(at).into()),
+        _ => value.clone(),
+    }
+}
+
+impl World {
+    /// Parameters that requests for surfaces carried and that these do not have, as `path?name`: the live API passes
+    /// over them in silence, and a client that sends them asks for something else than it thinks.
+    pub fn unknown_parameters(&self, requests: &[crate::LoggedRequest]) -> Vec<String> {
+        let mut unknown = BTreeSet::new();
+        for request in requests {
+            let Some((surface, _)) = Surface::at(&request.path) else { continue };
+            let names: Map<String, Value> = url::form_urlencoded::parse(request.query.as_bytes())
+                .map(|(name, value)| (name.into_owned(), Value::from(value.into_owned())))
+                .collect();
+            for name in names.keys() {
+                let window = surface.found.window.as_ref().is_some_and(|(from, to, _)| name == from || name == to);
+                let known = window
+                    || surface.pages.cursor == Some(name)
+                    || surface.pages.heeds_limit && name == "limit"
+                    || surface.asks.iter().any(|parameter| parameter.name == *name);
+                if !known {
+                    unknown.insert(format!("{}?{name}", surface.path));
+                }
+            }
+        }
+        unknown.into_iter().collect()
+    }
+}

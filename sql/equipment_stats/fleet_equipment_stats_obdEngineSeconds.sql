@@ -1,0 +1,15 @@
+/*---
+description = "Engine running time of equipment, as told by its computer, one row per reading."
+partition_by = "time"
+cluster_by = ["equipment_id"]
+unique_key = ["equipment_id", "time"]
+---*/
+SELECT DISTINCT
+  equipment_id,                                       -- Samsara's equipment id
+  equipment_name,                                     -- its name
+  samsara_time(reading['time']) AS time,              -- when it was read
+  reading['value'] AS obdEngineSeconds                 -- running time by the on-board computer, seconds
+FROM (
+  SELECT id AS equipment_id, name AS equipment_name, unnest(obdEngineSeconds) AS reading
+  FROM raw.fleet_equipment_stats_obdEngineSeconds
+)

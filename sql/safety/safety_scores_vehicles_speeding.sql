@@ -1,0 +1,16 @@
+/*---
+description = "What went into the safety scores, one row per vehicle, UTC day and kind of speeding."
+partition_by = "date"
+cluster_by = ["vehicle_id"]
+unique_key = ["vehicle_id", "date", "speedingType"]
+---*/
+SELECT DISTINCT
+  date,                                               -- the UTC day of the score; joins safety_scores_vehicles.date
+  vehicle_id,                                         -- Samsara's vehicle id
+  item['speedingType'] AS speedingType,               -- kind of speeding: light, moderate, heavy, severe or maxSpeed
+  item['durationMilliseconds'] AS durationMilliseconds, -- how long, milliseconds
+  item['scoreImpact'] AS scoreImpact                  -- what it took from the score
+FROM (
+  SELECT CAST(_window_start AS DATE) AS date, vehicleId AS vehicle_id, unnest(speeding) AS item
+  FROM raw.safety_scores_vehicles
+)

@@ -1,0 +1,15 @@
+/*---
+description = "Engine running time as reckoned by Samsara from several readings, one row per reading."
+partition_by = "time"
+cluster_by = ["vehicle_id"]
+unique_key = ["vehicle_id", "time"]
+---*/
+SELECT DISTINCT
+  vehicle_id,                                         -- Samsara's vehicle id
+  parc_id,                                            -- the fleet's own number for the vehicle
+  samsara_time(reading['time']) AS time,              -- when it was read
+  reading['value'] AS syntheticEngineSeconds           -- running time of the engine, seconds
+FROM (
+  SELECT id AS vehicle_id, name AS parc_id, unnest(syntheticEngineSeconds) AS reading
+  FROM raw.fleet_vehicle_stats_syntheticEngineSeconds
+)
