@@ -543,7 +543,7 @@ fn raw_state(outcome: &WalkOutcome, extracted: &Extracted, first: bool) -> RawSt
         objects: extracted.objects.clone(),
         records: if first { outcome.records } else { 0 },
         not_owned: extracted.not_owned,
-        rescued: if first { outcome.rescued } else { 0 },
+        rescued: extracted.rescued,
         content: outcome.content.clone(),
         extracted_at: outcome.extracted_at,
     }
@@ -614,5 +614,10 @@ async fn parents(run: &Run, source: &str, field: &str) -> Result<Vec<String>, Er
         })
         .await
         .map_err(|error| Error::Usage(format!("{source}: reading its ids stopped: {error}")))??;
-    Ok(ids.into_iter().collect())
+    // An empty id is no one: a request without it would ask for all, or for another path.
+    let (ids, blank): (Vec<String>, Vec<String>) = ids.into_iter().partition(|id| !id.trim().is_empty());
+    if !blank.is_empty() {
+        tracing::warn!(source, field, "rows without an id: nothing is asked for them");
+    }
+    Ok(ids)
 }
