@@ -5,6 +5,7 @@
 //! warehouse would refuse the whole load.
 
 mod contract;
+mod distinct;
 mod functions;
 mod history;
 mod query;
@@ -118,6 +119,7 @@ impl Transformer {
     ) -> Result<Flattened, TransformError> {
         let failed = |reason: String| TransformError::Data { model: model.name.clone(), partition, reason };
         let context = session::session(self.runtime.clone()).map_err(|error| failed(one_line(&error)))?;
+        distinct::keep_zeros(&context);
         for (name, objects) in inputs {
             let source = self.catalog.source(name).ok_or_else(|| failed(format!("there is no source {name}")))?;
             self.raw.expect(objects).await.map_err(|error| failed(error.to_string()))?;
