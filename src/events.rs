@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
 use crate::store::layout::Partition;
 
 /// Something that happened during a run.
@@ -81,6 +83,34 @@ pub enum Event {
         partition: Partition,
         /// Which key, how many, one of them.
         duplicates: String,
+    },
+    /// An answer held rows or readings that lie far outside the asked days. They are in no table: no day that is
+    /// asked for owns them.
+    OutsideWindow {
+        /// The source.
+        source: String,
+        /// The first of the days that were asked for.
+        partition: Partition,
+        /// How many.
+        count: u64,
+        /// The earliest of their times.
+        first: DateTime<Utc>,
+        /// The latest of their times.
+        last: DateTime<Utc>,
+        /// Some of them as JSON.
+        examples: Vec<String>,
+    },
+    /// A page without a row of the asked partition held something beside its list of records. No row can carry it, so
+    /// this event does.
+    EnvelopeFieldKept {
+        /// The sources of the walk.
+        sources: Vec<String>,
+        /// The first partition that was asked for; a feed has none.
+        partition: Option<Partition>,
+        /// Path of the field: `$.warning`.
+        path: String,
+        /// Its exact text; cut after some kilobytes.
+        text: String,
     },
     /// A model's partition was derived and committed.
     PartitionTransformed {
@@ -189,6 +219,14 @@ impl Observer for LogEvents {
             }
             Event::DuplicatesAccepted { model, partition, duplicates } => {
                 tracing::warn!(model, %partition, duplicates, "rows with one key accepted");
+            }
+            Event::OutsideWindow { source, partition, count, first, last, examples } => {
+                let examples = examples.join(" ");
+                tracing::warn!(source, %partition, count, %first, %last, examples, "rows outside the asked days");
+            }
+            Event::EnvelopeFieldKept { sources, partition, path, text } => {
+                let (sources, partition) = (sources.join(","), partition.map(|partition| partition.to_string()));
+                tracing::warn!(sources, partition, path, text, "beside an empty list of records");
             }
             Event::PartitionTransformed { model, partition, rows, .. } => {
                 tracing::info!(model, %partition, rows, "partition transformed");

@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+pub mod path;
+
 /// Containers may nest this deep; a deeper body is refused.
 pub const MAX_DEPTH: usize = 256;
 

@@ -303,7 +303,10 @@ fn times_of(array: &ArrayRef, row: usize, steps: &[TimeStep], times: &mut Vec<Op
         None if array.is_null(row) => times.push(None),
         None => times.push(match array.data_type() {
             DataType::Int64 => DateTime::from_timestamp_millis(array.as_primitive::<Int64Type>().value(row)),
-            _ => string_to_datetime(&Utc, array.as_string::<i32>().value(row)).ok(),
+            // A leap second is the first one of the next minute.
+            _ => string_to_datetime(&Utc, array.as_string::<i32>().value(row))
+                .ok()
+                .and_then(|at| DateTime::from_timestamp_micros(at.timestamp_micros())),
         }),
     }
 }

@@ -4,6 +4,7 @@
 //! its planner has no Arrow type for `MAP`, and none for `JSON` (text kept exactly as sent). It says yes to the few
 //! types that a JSON page can hold.
 
+use std::collections::HashSet;
 use std::iter::Peekable;
 use std::sync::Arc;
 use std::vec::IntoIter;
@@ -16,8 +17,8 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, Word};
 /// Field metadata key of a column declared `JSON`.
 pub const JSON_TYPE: &str = "samsara:json";
 
-/// An object may name this many fields; decoding keeps one bit for each.
-pub(super) const MAX_FIELDS: usize = 128;
+/// An object may name this many fields: as many as BigQuery allows columns in a table.
+const MAX_FIELDS: usize = 10_000;
 
 /// Lists and objects may stand in each other this deep.
 const MAX_DEPTH: usize = 32;
@@ -58,10 +59,11 @@ impl Parser {
     /// `name TYPE, name TYPE …`
     fn fields(&mut self, depth: usize) -> Result<Fields, String> {
         let mut fields: Vec<Field> = Vec::new();
+        let mut names = HashSet::new();
         loop {
             let Word { value: name, .. } = self.word("a column name")?;
             // Names that differ in case only are one name to BigQuery.
-            if fields.iter().any(|field| field.name().eq_ignore_ascii_case(&name)) {
+            if !names.insert(name.to_ascii_lowercase()) {
                 return Err(format!("`{name}` is declared twice"));
             }
             if name.starts_with('_') {

@@ -7,7 +7,17 @@ use arrow::datatypes::{DataType, Field, Fields};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::ddl::{JSON_TYPE, MAX_FIELDS, map_type, parse};
+use super::ddl::{JSON_TYPE, map_type, parse};
+use crate::json::path::{Path, Step, printable};
+
+/// An object with more names than this is taken for one whose names are data.
+const MOST_NAMES: usize = 128;
+/// So many paths of a source are told apart.
+const MOST_PATHS: usize = 5000;
+/// A path is told as far as this, in bytes.
+const LONGEST_PATH: usize = 200;
+/// So many new names may be columns; more are data.
+const MOST_NEW: usize = 500;
 
 /// What a value, or a column, is.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,6 +58,7 @@ impl Type {
             Value::Array(items) => {
                 Self::List(Box::new(items.iter().map(Self::of).fold(Self::Unknown, |all, item| all.with(item))))
             }
+            Value::Object(members) if members.len() > MOST_NAMES => Self::Json,
             Value::Object(members) => {
                 Self::Object(members.iter().map(|(name, value)| (name.clone(), Self::of(value))).collect())
             }
@@ -85,7 +96,7 @@ impl Type {
                     }
                 }
                 // Names that are data, ids say, would grow without end, and no schema could hold them.
-                if members.len() > MAX_FIELDS { Self::Json } else { Self::Object(members) }
+                if members.len() > MOST_NAMES { Self::Json } else { Self::Object(members) }
             }
             (one, other) if one == other => one,
             _ => Self::Json,
@@ -102,30 +113,32 @@ impl Type {
                 let mut names: Vec<String> = members.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
                 names.sort();
                 let is_twice = names.windows(2).any(|two| two[0] == two[1]);
-                !is_twice && (1..=MAX_FIELDS).contains(&members.len()) && names.iter().all(|it| is_declarable(it))
+                !is_twice && !members.is_empty() && names.iter().all(|it| is_declarable(it))
             }
             _ => true,
         }
     }
 
-    /// The member at a path, its list positions left out; or where the path leaves what is known, and by which name.
-    fn at<'a, 'p>(&'a mut self, path: &'p str) -> Place<'a, 'p> {
+    /// The member at a path; or where the path leaves what is known, and by which name.
+    fn at(&mut self, path: &[Step]) -> Place<'_> {
         match self {
             Self::List(_) | Self::Object(_) if path.is_empty() => Place::Known(self),
-            Self::List(item) => match path.strip_prefix("[]") {
-                Some(rest) => item.at(rest.strip_prefix('.').unwrap_or(rest)),
-                None => Place::Nowhere,
+            Self::List(item) => match path.split_first() {
+                Some((Step::Item(_), rest)) => item.at(rest),
+                _ => Place::Nowhere,
             },
             Self::Object(members) => {
-                // A name may hold dots: the longest that is known is meant.
-                let known = members.iter().enumerate().filter_map(|(index, (name, _))| {
-                    let rest = path.strip_prefix(name.as_str())?;
-                    let ends = rest.is_empty() || rest.starts_with('.') || rest.starts_with("[]");
-                    ends.then_some((index, rest))
+                // In rows of older versions a name with dots stands as it is.
+                let known = (1..=path.len()).find_map(|length| {
+                    let name = joined(&path[..length])?;
+                    Some((members.iter().position(|(known, _)| *known == name)?, length))
                 });
-                match known.min_by_key(|(_, rest)| rest.len()) {
-                    Some((index, rest)) => members[index].1.at(rest.strip_prefix('.').unwrap_or(rest)),
-                    None => Place::New(members, path),
+                match known {
+                    Some((index, length)) => members[index].1.at(&path[length..]),
+                    None => match joined(path) {
+                        Some(name) => Place::New(members, name),
+                        None => Place::Nowhere,
+                    },
                 }
             }
             known => Place::Known(known),
@@ -133,10 +146,19 @@ impl Type {
     }
 }
 
+/// Names as one, with dots between them; none where a list stands in between.
+fn joined(path: &[Step]) -> Option<String> {
+    let name = |step: &Step| match step {
+        Step::Name(name) => Some(name.clone()),
+        Step::Item(_) => None,
+    };
+    Some(path.iter().map(name).collect::<Option<Vec<_>>>()?.join("."))
+}
+
 /// Where a path leads.
-enum Place<'a, 'p> {
+enum Place<'a> {
     Known(&'a mut Type),
-    New(&'a mut Vec<(String, Type)>, &'p str),
+    New(&'a mut Vec<(String, Type)>, String),
     Nowhere,
 }
 
@@ -183,6 +205,8 @@ pub struct Drifted {
     paths: BTreeMap<String, (Type, u64)>,
     /// Rows that have such values.
     pub rows: u64,
+    /// Values at paths beyond those that are told apart.
+    further: u64,
 }
 
 /// What to change in a source's schema.
@@ -200,7 +224,12 @@ impl Drifted {
         let values: BTreeMap<String, Box<RawValue>> = serde_json::from_str(rescued)?;
         self.rows += 1;
         for (path, value) in values {
-            let (known, count) = self.paths.entry(general(&path)).or_insert((Type::Unknown, 0));
+            let path = Path::parse(&path).general();
+            if self.paths.len() >= MOST_PATHS && !self.paths.contains_key(&path) {
+                self.further += 1;
+                continue;
+            }
+            let (known, count) = self.paths.entry(path).or_insert((Type::Unknown, 0));
             *known = std::mem::replace(known, Type::Unknown).with(Type::of_value(value.get()));
             *count += 1;
         }
@@ -210,9 +239,9 @@ impl Drifted {
     /// The schema that holds these values too.
     pub fn propose(&self, fields: &Fields) -> Proposal {
         let mut record = Type::of_fields(fields);
-        let (mut notes, mut is_changed) = (Vec::new(), false);
+        let (mut notes, mut is_changed, mut new) = (Vec::new(), false, 0);
         for (path, (found, count)) in &self.paths {
-            let told = match self.place(&mut record, path, found) {
+            let told = match self.place(&mut record, path, found, &mut new) {
                 Ok(told) => {
                     is_changed = true;
                     told
@@ -220,7 +249,10 @@ impl Drifted {
                 Err(why) => format!("left as it is: {why}"),
             };
             let plural = if *count == 1 { "value" } else { "values" };
-            notes.push(format!("{}: {told} ({count} {plural})", path.escape_debug()));
+            notes.push(format!("{}: {told} ({count} {plural})", printable(path, LONGEST_PATH)));
+        }
+        if self.further > 0 {
+            notes.push(format!("{} values have further names, which are not told apart", self.further));
         }
         let mut schema = String::new();
         if let Type::Object(members) = &record {
@@ -238,22 +270,26 @@ impl Drifted {
         Proposal { notes, schema }
     }
 
-    fn place(&self, record: &mut Type, path: &str, found: &Type) -> Result<String, &'static str> {
-        if path.starts_with('$') {
+    fn place(&self, record: &mut Type, path: &str, found: &Type, new: &mut usize) -> Result<String, &'static str> {
+        let has_turn = path.ends_with('#');
+        let path = Path::parse(path.strip_suffix('#').unwrap_or(path));
+        if path.is_root {
             return Err("it stands beside the list of records, or is no object (`page_echoes` for what only echoes)");
         }
-        if path.ends_with('#') {
+        if has_turn {
             return Err("the API names it twice in one object");
         }
-        match record.at(path) {
-            Place::New(_, name) if !is_declarable(name) => Err(
+        match record.at(&path.steps) {
+            Place::New(_, name) if !is_declarable(&name) => Err(
                 "its name cannot be declared: those that begin with `_` are the pipeline's own, and some characters",
             ),
-            Place::New(members, name) if members.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) => {
+            Place::New(members, name) if members.iter().any(|(known, _)| known.eq_ignore_ascii_case(&name)) => {
                 Err("a known name differs from it in its case only, which to BigQuery is the same")
             }
+            Place::New(_, _) if *new >= MOST_NEW => Err("there are more new names than columns are for: they are data"),
             Place::New(members, name) => {
-                members.push((name.to_string(), found.clone()));
+                *new += 1;
+                members.push((name, found.clone()));
                 Ok(format!("new, {found}"))
             }
             Place::Known(known) => {
@@ -267,25 +303,6 @@ impl Drifted {
             }
             Place::Nowhere => Err("it leads nowhere in the schema"),
         }
-    }
-}
-
-/// `a[3].b#2` → `a[].b#`: positions left out, and which repetition it is.
-fn general(path: &str) -> String {
-    let mut out = String::with_capacity(path.len());
-    let mut rest = path;
-    while let Some(start) = rest.find('[') {
-        let (before, behind) = rest.split_at(start + 1);
-        out.push_str(before);
-        rest = match behind.find(']') {
-            Some(end) if behind[..end].bytes().all(|byte| byte.is_ascii_digit()) => &behind[end..],
-            _ => behind,
-        };
-    }
-    out.push_str(rest);
-    match out.rsplit_once('#') {
-        Some((name, turn)) if !turn.is_empty() && turn.bytes().all(|byte| byte.is_ascii_digit()) => format!("{name}#"),
-        _ => out,
     }
 }
 
@@ -337,6 +354,47 @@ mod tests {
     }
 
     #[test]
+    fn names_that_look_like_paths_are_told_from_paths() {
+        let schema = "gateway STRUCT<fw VARCHAR>, list ARRAY<STRUCT<n BIGINT>>";
+        let quoted =
+            propose(schema, &[r#"{"[\"gateway.fw\"]":1,"gateway.x":2,"gateway[\"fw.y\"]":3,"list[0][\"n.m\"]":4}"#]);
+        assert_eq!(
+            quoted.schema.as_deref(),
+            Some(
+                "gateway STRUCT<fw VARCHAR, x BIGINT, \"fw.y\" BIGINT>,\n\
+                 list ARRAY<STRUCT<n BIGINT, \"n.m\" BIGINT>>,\n\"gateway.fw\" BIGINT"
+            )
+        );
+        assert!(quoted.notes.contains(&"[\"gateway.fw\"]: new, BIGINT (1 value)".to_string()), "{:?}", quoted.notes);
+        // Rows of older versions have names as they are: what is known by the name, or else a new one.
+        let older = propose("\"a.b\" BIGINT, m STRUCT<x BIGINT>", &[r#"{"a.b":1.5,"m.y.z":1,"c.d":2,"m[].x":3}"#]);
+        assert_eq!(
+            older.schema.as_deref(),
+            Some("\"a.b\" DOUBLE,\nm STRUCT<x BIGINT, \"y.z\" BIGINT>,\n\"c.d\" BIGINT")
+        );
+        let both = "gateway STRUCT<fw VARCHAR>, \"gateway.fw\" BIGINT";
+        let proposal = propose(both, &[r#"{"gateway.fw":[],"[\"gateway.fw\"]":1.5}"#]);
+        assert_eq!(proposal.schema.as_deref(), Some("gateway STRUCT<fw JSON>,\n\"gateway.fw\" DOUBLE"));
+        // An item that has no place in the row's list is an item like any other.
+        assert_eq!(
+            propose("l ARRAY<BIGINT>", &[r#"{"l[]":0.5,"l[]#2":1.5}"#]).schema.as_deref(),
+            Some("l ARRAY<DOUBLE>")
+        );
+    }
+
+    #[test]
+    fn very_many_names_are_bounded() {
+        let row = |from: usize| {
+            let values: Vec<String> = (from..from + 100_000).map(|name| format!("\"n{name}\":1")).collect();
+            format!("{{{}}}", values.join(","))
+        };
+        let proposal = propose("id VARCHAR", &[&row(0), &row(50_000), &format!("{{\"o\":{}}}", row(0))]);
+        assert!(proposal.notes.len() <= MOST_PATHS + 1, "{}", proposal.notes.len());
+        assert!(proposal.notes.iter().any(|note| note.contains("not told apart")));
+        assert_eq!(parse(&proposal.schema.unwrap()).unwrap().len(), 1 + MOST_NEW);
+    }
+
+    #[test]
     fn known_fields_become_wider_if_that_helps() {
         let cases = [
             ("n BIGINT", r#"{"n":1.5}"#, "n DOUBLE"),
@@ -362,7 +420,7 @@ mod tests {
             ("id VARCHAR", r#"{"$.note":"x"}"#, "page_echoes"),
             ("id VARCHAR", r#"{"ID":"x"}"#, "differs from it in its case"),
             ("id VARCHAR", r#"{"_own":"x"}"#, "pipeline's own"),
-            ("id VARCHAR", "{\"a\\nb\\\"\":1}", "a\\nb\\\": left as it is: its name"),
+            ("id VARCHAR", "{\"a\\nb\\\"\":1}", "[\"a\\nb\\\"\"]: left as it is: its name"),
         ];
         for (schema, rescued, told) in cases {
             let proposal = propose(schema, &[rescued]);

@@ -82,7 +82,11 @@ impl Source {
     pub fn share_key(&self) -> Option<String> {
         let share = self.share.as_ref()?;
         let params: Vec<_> = self.params.iter().filter(|(name, _)| **name != share.parameter).collect();
-        Some(format!("{} {:?} {} {:?}", self.endpoint, params, self.days_per_request, self.window))
+        // One record is decoded for all of them, so what they have in common is of one type.
+        let columns: Vec<_> = self.fields.iter().filter(|field| *field.name() != share.field).collect();
+        let page = (&self.records, self.pagination, self.page_limit, &self.page_echoes);
+        let asked = (&self.sweep, &self.parent, &self.window, self.days_per_request);
+        Some(format!("{} {params:?} {asked:?} {page:?} {columns:?}", self.endpoint))
     }
 }
 

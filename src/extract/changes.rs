@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use chrono::NaiveDate;
 
-use super::decode::{Decoder, Stamp};
+use super::decode::Decoder;
 use super::ownership::days_of;
 use super::walk::{ExtractError, Extractor, Position};
 use crate::catalog::Source;
@@ -81,11 +81,14 @@ impl Extractor {
         request: &Request,
     ) -> Result<BTreeSet<NaiveDate>, ExtractError> {
         let Some(field) = feed.time_field.clone() else { return Ok(BTreeSet::new()) };
-        let (number, extracted_at) = (page.number, chrono::Utc::now());
+        let number = page.number;
         let decode = move || {
-            let decoded = decoder.decode(&page)?;
-            let rows = decoder.rows(&decoded, 0, Stamp { window: None, parent: None, extracted_at })?;
-            days_of(&rows, &field)
+            let mut days = BTreeSet::new();
+            let mut decoding = decoder.begin(&page)?;
+            while let Some(decoded) = decoding.next()? {
+                days.extend(days_of(&decoder.rows(&decoded, 0)?.batch, &field)?);
+            }
+            Ok(days)
         };
         let decoded = self.cpu.spawn(async move { decode() }).await;
         let wrong = |reason: String| ExtractError::Page {

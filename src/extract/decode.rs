@@ -3,14 +3,21 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, StructArray, TimestampMicrosecondArray};
-use arrow::compute::{filter_record_batch, is_not_null};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, StringBuilder, StructArray,
+    TimestampMicrosecondArray, new_null_array,
+};
+use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use arrow_json::ReaderBuilder;
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-use super::conform::{Drift, RESCUED_SLOT, conform};
-use super::shape::Shape;
+use super::conform::Pass;
+use super::drift::Drift;
+use super::ownership::{Owned, Places};
+use super::rescue::{Place, Rescued, RescuedText, RescuedValue};
+use super::shape::StructShape;
 use crate::catalog::Source;
 use crate::samsara::{Page, Window};
 
@@ -44,7 +51,7 @@ pub(super) struct Stamp<'a> {
 
 /// Decodes the pages of one walk.
 pub(super) struct Decoder {
-    shape: Shape,
+    shape: StructShape,
     /// The page as one row with one list of records.
     page: SchemaRef,
     members: Vec<Member>,
@@ -52,20 +59,38 @@ pub(super) struct Decoder {
 
 struct Member {
     schema: SchemaRef,
-    /// Where its declared columns stand among those of the walk.
+    /// The declared columns alone.
+    declared: SchemaRef,
+    /// Where they stand among those of the walk.
     columns: Vec<usize>,
     /// The column that belongs to it alone; records without it are not its rows.
     own: Option<usize>,
-    rescued: usize,
+    /// The lists of which each day keeps its own items.
+    timed: Vec<usize>,
 }
 
-/// A page decoded.
-pub(super) struct Decoded {
-    records: StructArray,
-    /// Records in the page.
-    pub(super) count: u64,
-    pub(super) drift: Drift,
+/// A page that is being decoded, some records at a time.
+pub(super) struct Decoding<'a> {
+    pass: Pass<'a>,
+    reader: arrow_json::reader::Decoder,
 }
+
+/// Some records of a page.
+pub(super) struct Decoded<'a> {
+    records: StructArray,
+    rescued: Rescued<'a>,
+}
+
+/// The rows that one source has in some records.
+pub(super) struct Rows {
+    /// The declared columns.
+    pub(super) batch: RecordBatch,
+    /// The record of each row, where some records are no rows.
+    records: Option<Vec<usize>>,
+}
+
+/// Envelope fields of a page, path and text, that are still to be given to a row.
+pub(super) type Envelope = Vec<(String, Bytes)>;
 
 impl Decoder {
     /// A decoder for sources that share one walk; mostly one source.
@@ -78,92 +103,432 @@ impl Decoder {
                 fields.len() - 1
             });
         }
-        let own = |source: &Source| match (&source.share, sources.len()) {
-            (Some(share), _) => index.get(share.field.as_str()).copied(),
-            (None, _) => None,
-        };
-        let owners: HashMap<String, usize> = sources
-            .iter()
-            .enumerate()
-            .filter_map(|(slot, source)| Some((source.share.as_ref()?.field.clone(), slot)))
-            .collect();
-        let shape = Shape::of_record(&Fields::from(fields.clone()), |name| owners.get(name).copied());
-        let declared = fields.len();
-        for slot in 0..sources.len() {
-            fields.push(Arc::new(Field::new(format!("{RESCUED_SLOT}{slot}"), DataType::Utf8, true)));
-        }
+        let fields = Fields::from(fields);
+        let shape = StructShape::of_record(&fields);
         let members = sources
             .iter()
-            .enumerate()
-            .map(|(slot, source)| Member {
+            .map(|source| Member {
                 schema: raw_schema(source),
+                declared: Arc::new(Schema::new(source.fields.clone())),
                 columns: source.fields.iter().map(|field| index[field.name().as_str()]).collect(),
-                own: own(source),
-                rescued: declared + slot,
+                own: source.share.as_ref().and_then(|share| index.get(share.field.as_str()).copied()),
+                timed: source.time_field.as_ref().map(|field| shape.timed_lists(field)).unwrap_or_default(),
             })
             .collect();
-        let record = Field::new("item", DataType::Struct(Fields::from(fields)), true);
+        let record = Field::new("item", DataType::Struct(fields), true);
         let page = Schema::new(vec![Field::new("records", DataType::List(Arc::new(record)), true)]);
         Self { shape, page: Arc::new(page), members }
     }
 
-    /// Decodes the records of a page.
-    pub(super) fn decode(&self, page: &Page) -> Result<Decoded, String> {
-        let beside: Vec<(String, &[u8])> = page.beside.iter().map(|(path, text)| (path.clone(), &text[..])).collect();
-        let conformed = conform(&page.records, &self.shape, self.members.len(), &beside).map_err(|e| e.to_string())?;
-        let mut decoder = ReaderBuilder::new(self.page.clone())
+    /// Begins to decode the records of a page.
+    pub(super) fn begin<'a>(&'a self, page: &'a Page) -> Result<Decoding<'a>, String> {
+        let reader = ReaderBuilder::new(self.page.clone())
             .with_coerce_primitive(true)
             .with_strict_mode(true)
             .build_decoder()
             .map_err(|error| error.to_string())?;
-        // The page as one row, fed in pieces so that the records are not copied.
-        for piece in [&br#"{"records":"#[..], &conformed.records, b"}"] {
+        Ok(Decoding { pass: Pass::new(&page.records, &self.shape), reader })
+    }
+
+    /// The rows of the `slot`-th source.
+    ///
+    /// Every record is a row, but for those of a walk that is shared with other sources: of these, the ones that have
+    /// something for this source, be it a value that could not be decoded.
+    pub(super) fn rows(&self, decoded: &Decoded<'_>, slot: usize) -> Result<Rows, String> {
+        let member = &self.members[slot];
+        let records = &decoded.records;
+        let columns = member.columns.iter().map(|index| records.column(*index).clone()).collect();
+        let batch = RecordBatch::try_new(member.declared.clone(), columns).map_err(|error| error.to_string())?;
+        let Some(own) = member.own else { return Ok(Rows { batch, records: None }) };
+        let own = records.column(own);
+        let mut mine: Vec<bool> = (0..records.len()).map(|record| own.is_valid(record)).collect();
+        for value in decoded.rescued.values.iter().filter(|value| member.concerns(value)) {
+            mine[value.record] = true;
+        }
+        if mine.iter().all(|mine| *mine) {
+            return Ok(Rows { batch, records: None });
+        }
+        let records = (0..mine.len()).filter(|record| mine[*record]).collect();
+        let batch = filter_record_batch(&batch, &BooleanArray::from(mine)).map_err(|error| error.to_string())?;
+        Ok(Rows { batch, records: Some(records) })
+    }
+
+    /// The same with the parent's id beside the declared columns, as raw rows have it.
+    pub(super) fn rows_with_parent(
+        &self,
+        decoded: &Decoded<'_>,
+        slot: usize,
+        parent: Option<&str>,
+    ) -> Result<RecordBatch, String> {
+        let Rows { batch, .. } = self.rows(decoded, slot)?;
+        let schema = &self.members[slot].schema;
+        let index = schema.index_of("_parent_id").map_err(|error| error.to_string())?;
+        let declared = batch.schema();
+        let fields: Fields = declared.fields().iter().cloned().chain([schema.fields()[index].clone()]).collect();
+        let declared = Arc::new(Schema::new(fields));
+        let mut columns = batch.columns().to_vec();
+        columns.push(Arc::new(StringArray::from(vec![parent; batch.num_rows()])));
+        RecordBatch::try_new(declared, columns).map_err(|error| error.to_string())
+    }
+
+    /// The raw rows of a source and day: its columns, those that the pipeline adds, and how many values are rescued.
+    ///
+    /// The first row also carries what is in `envelope`, and empties it.
+    pub(super) fn stamp(
+        &self,
+        decoded: &Decoded<'_>,
+        slot: usize,
+        rows: &Rows,
+        owned: &Owned,
+        stamp: Stamp<'_>,
+        envelope: &mut Envelope,
+    ) -> Result<(RecordBatch, u64), String> {
+        let member = &self.members[slot];
+        let count = owned.batch.num_rows();
+        let instant = |at: Option<DateTime<Utc>>| -> ArrayRef {
+            let array = TimestampMicrosecondArray::from(vec![at.map(|at| at.timestamp_micros()); count]);
+            Arc::new(array.with_timezone("UTC"))
+        };
+        let (rescued, values) = member.rescued(decoded, rows, owned, envelope)?;
+        let mut columns = owned.batch.columns().to_vec();
+        columns.push(instant(stamp.window.map(|window| window.start)));
+        columns.push(instant(stamp.window.map(|window| window.end)));
+        columns.push(Arc::new(StringArray::from(vec![stamp.parent; count])));
+        columns.push(instant(Some(stamp.extracted_at)));
+        columns.push(rescued);
+        let batch = RecordBatch::try_new(member.schema.clone(), columns).map_err(|error| error.to_string())?;
+        Ok((batch, values))
+    }
+
+    /// Which sources of the walk have a column; all of them, where it is not known whose it is.
+    pub(super) fn sources_with(&self, column: Option<usize>) -> impl Iterator<Item = usize> {
+        let has = move |member: &Member| column.is_none_or(|column| member.columns.contains(&column));
+        (0..self.members.len()).filter(move |slot| has(&self.members[*slot]))
+    }
+
+    /// All rows of the `slot`-th source in a page, as `owned` leaves them: for pages that are looked at alone.
+    pub(super) fn whole(
+        &self,
+        page: &Page,
+        slot: usize,
+        stamp: Stamp<'_>,
+        owned: impl Fn(RecordBatch) -> Result<Owned, String>,
+    ) -> Result<(RecordBatch, Drift), String> {
+        let mut envelope = page.beside.clone();
+        let mut batches = Vec::new();
+        let mut decoding = self.begin(page)?;
+        while let Some(decoded) = decoding.next()? {
+            let rows = self.rows(&decoded, slot)?;
+            let owned = owned(rows.batch.clone())?;
+            batches.push(self.stamp(&decoded, slot, &rows, &owned, stamp, &mut envelope)?.0);
+        }
+        let batch = concat_batches(&self.members[slot].schema, &batches).map_err(|error| error.to_string())?;
+        Ok((batch, decoding.into_drift()))
+    }
+}
+
+impl<'a> Decoding<'a> {
+    /// The next records; none behind the last.
+    pub(super) fn next(&mut self) -> Result<Option<Decoded<'a>>, String> {
+        let Some(slice) = self.pass.next().map_err(|error| error.to_string())? else { return Ok(None) };
+        // The slice as one row, fed in pieces so that the records are not copied.
+        for piece in [&br#"{"records":["#[..], &slice.records, b"]}"] {
             let mut rest = piece;
             while !rest.is_empty() {
-                let read = decoder.decode(rest).map_err(|error| error.to_string())?;
+                let read = self.reader.decode(rest).map_err(|error| error.to_string())?;
                 if read == 0 {
                     return Err("more text after the list of records".into());
                 }
                 rest = &rest[read..];
             }
         }
-        let row = decoder.flush().map_err(|error| error.to_string())?.ok_or("the page holds no row")?;
-        let records = row.column(0).as_list::<i32>().value(0);
-        let records = records.as_struct().clone();
-        if records.len() as u64 != conformed.count {
-            return Err(format!("the page has {} records, decoded are {}", conformed.count, records.len()));
+        let row = self.reader.flush().map_err(|error| error.to_string())?.ok_or("the page holds no row")?;
+        let records = row.column(0).as_list::<i32>().value(0).as_struct().clone();
+        if records.len() != slice.count {
+            return Err(format!("the page has {} records, decoded are {}", slice.count, records.len()));
         }
-        Ok(Decoded { count: conformed.count, records, drift: conformed.drift })
+        Ok(Some(Decoded { records, rescued: slice.rescued }))
     }
 
-    /// The rows of the `slot`-th source.
-    pub(super) fn rows(&self, decoded: &Decoded, slot: usize, stamp: Stamp<'_>) -> Result<RecordBatch, String> {
-        let member = &self.members[slot];
-        let records = &decoded.records;
-        let count = records.len();
-        let mut columns: Vec<ArrayRef> = member.columns.iter().map(|index| records.column(*index).clone()).collect();
-        let instant = |at: Option<DateTime<Utc>>| -> ArrayRef {
-            let array = TimestampMicrosecondArray::from(vec![at.map(|at| at.timestamp_micros()); count]);
-            Arc::new(array.with_timezone("UTC"))
+    /// What did not fit.
+    pub(super) fn into_drift(self) -> Drift {
+        self.pass.into_drift()
+    }
+}
+
+impl Decoded<'_> {
+    /// How many records.
+    pub(super) fn count(&self) -> u64 {
+        self.records.len() as u64
+    }
+}
+
+impl Member {
+    /// Whether a value that was cut out is of one of its columns, or of none that is known.
+    fn concerns(&self, value: &RescuedValue<'_>) -> bool {
+        value.column.is_none_or(|column| self.columns.contains(&column))
+    }
+
+    /// The column `_rescued_data`, and how many values are in it.
+    fn rescued(
+        &self,
+        decoded: &Decoded<'_>,
+        rows: &Rows,
+        owned: &Owned,
+        envelope: &mut Envelope,
+    ) -> Result<(ArrayRef, u64), String> {
+        let count = owned.batch.num_rows();
+        let rescued = &decoded.rescued;
+        if count == 0 || (rescued.values.is_empty() && envelope.is_empty()) {
+            return Ok((new_null_array(&DataType::Utf8, count), 0));
+        }
+        let mut column = StringBuilder::new();
+        let mut text = RescuedText::default();
+        for (path, value) in envelope.drain(..) {
+            text.member(path.as_bytes(), &value);
+        }
+        for row in 0..count {
+            let row = owned.places.row(row);
+            let record = rows.records.as_ref().map_or(row, |records| records[row]);
+            for value in rescued.of_record(record).iter().filter(|value| self.concerns(value)) {
+                if let Some(place) = self.place(value, &owned.places, row) {
+                    text.add(rescued, value, place);
+                }
+            }
+            text.row(|text| column.append_option(text))?;
+        }
+        Ok((Arc::new(column.finish()), text.count))
+    }
+
+    /// Where a value of a row stands in what the day keeps of it; none if another day keeps it.
+    fn place(&self, value: &RescuedValue<'_>, places: &Places, row: usize) -> Option<Place> {
+        let (Places::Items(lists), Some(list)) = (places, &value.list) else { return Some(Place::AsSent) };
+        match self.timed.iter().position(|id| *id == list.id) {
+            Some(timed) => lists.get(timed)?.place(row, list.index),
+            None => Some(Place::AsSent),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Catalog;
+    use crate::extract::ownership::owned_by;
+
+    const STATS: &str = r#"
+        [defaults]
+        kind = "window"
+        endpoint = "/stats"
+        share = "types"
+        share_limit = 3
+        rate_limit = "5/s"
+        description = "d"
+        window = { start = "startTime", end = "endTime", format = "rfc3339" }
+        [speed]
+        params = { types = "speed" }
+        time_field = "speed[].time"
+        schema = "id VARCHAR, name VARCHAR, speed ARRAY<STRUCT<time VARCHAR, value DOUBLE>>"
+        [rpm]
+        params = { types = "rpm" }
+        time_field = "rpm[].time"
+        schema = "id VARCHAR, name VARCHAR, rpm ARRAY<STRUCT<time VARCHAR, value DOUBLE, parts ARRAY<BIGINT>>>"
+    "#;
+
+    fn catalog(sources: &str) -> Catalog {
+        let model = "/*---\ndescription = 'd'\n---*/\nSELECT id FROM raw.speed";
+        let files = [("f/sources.toml".to_string(), sources.to_string()), ("f/m.sql".to_string(), model.to_string())];
+        Catalog::from_files("test", &files).unwrap()
+    }
+
+    fn page(records: &str, beside: &[(&str, &str)]) -> Page {
+        let beside = beside.iter().map(|(path, text)| (path.to_string(), Bytes::copy_from_slice(text.as_bytes())));
+        Page {
+            number: 1,
+            beside: beside.collect(),
+            records: Bytes::copy_from_slice(records.as_bytes()),
+            is_empty: false,
+            cursor: None,
+            has_next: false,
+        }
+    }
+
+    /// For each of `sources`, in their order in one walk, the rows of a day: id and rescued text.
+    fn rows(sources: &[&str], page: &Page, day: &str) -> Vec<Vec<(Option<String>, Option<String>)>> {
+        let catalog = catalog(STATS);
+        let sources: Vec<&Source> = sources.iter().map(|name| catalog.source(name).unwrap()).collect();
+        let decoder = Decoder::new(&sources);
+        let day = day.parse().unwrap();
+        let stamp = Stamp { window: None, parent: None, extracted_at: DateTime::UNIX_EPOCH };
+        let one = |slot: usize| {
+            let field = sources[slot].time_field.as_ref().unwrap();
+            let owned = |batch: RecordBatch| owned_by(&batch, field, day, None, None);
+            let (batch, _) = decoder.whole(page, slot, stamp, owned).unwrap();
+            let texts = |name: &str| {
+                let column = batch.column_by_name(name).unwrap().as_string::<i32>();
+                column.iter().map(|text| text.map(str::to_string)).collect::<Vec<_>>()
+            };
+            texts("id").into_iter().zip(texts("_rescued_data")).collect()
         };
-        columns.push(instant(stamp.window.map(|window| window.start)));
-        columns.push(instant(stamp.window.map(|window| window.end)));
-        columns.push(Arc::new(StringArray::from(vec![stamp.parent; count])));
-        columns.push(instant(Some(stamp.extracted_at)));
-        columns.push(records.column(member.rescued).clone());
-        let batch = RecordBatch::try_new(member.schema.clone(), columns).map_err(|error| error.to_string())?;
-        // Every record is a row, but for those of a walk that is shared.
-        let Some(own) = member.own else { return Ok(batch) };
-        // A walk shared with others also brings records that have nothing for this source. What could not be
-        // decoded stays with the first source even so: nothing is lost.
-        let mut mine = is_not_null(records.column(own)).map_err(|error| error.to_string())?;
-        if slot == 0 {
-            let rescued = is_not_null(records.column(member.rescued)).map_err(|error| error.to_string())?;
-            mine = arrow::compute::or(&mine, &rescued).map_err(|error| error.to_string())?;
+        (0..sources.len()).map(one).collect()
+    }
+
+    fn row(id: &str, rescued: &str) -> (Option<String>, Option<String>) {
+        let some = |text: &str| (!text.is_empty()).then(|| text.to_string());
+        (some(id), some(rescued))
+    }
+
+    #[test]
+    fn each_source_of_a_request_gets_its_own_values_in_whatever_order_they_stand() {
+        let good = r#"[{"time":"2024-01-01T00:00:00Z","value":1}]"#;
+        let misfit = r#"[{"time":"2024-01-01T00:00:00Z","value":"v"}]"#;
+        let records = format!(
+            r#"[{{"id":"1","name":"A","rpm":"oops"}},{{"id":"2","rpm":{good}}},{{"id":"3","rpm":{misfit},"speed":{good}}},
+                {{"id":"4"}},{{"id":"5","x":1}},7,{{"id":"6","name":[]}},{{"id":"7","speed":{good},"speed":1}}]"#
+        );
+        let speed = vec![
+            row("3", ""),
+            row("5", r#"{"x":1}"#),
+            row("", r#"{"$":7}"#),
+            row("6", r#"{"name":[]}"#),
+            row("7", r#"{"speed":1}"#),
+        ];
+        let rpm = vec![
+            row("1", r#"{"rpm":"oops"}"#),
+            row("2", ""),
+            row("3", r#"{"rpm[0].value":"v"}"#),
+            row("5", r#"{"x":1}"#),
+            row("", r#"{"$":7}"#),
+            row("6", r#"{"name":[]}"#),
+        ];
+        let page = page(&records, &[]);
+        assert_eq!(rows(&["speed", "rpm"], &page, "2024-01-01"), [speed.clone(), rpm.clone()]);
+        assert_eq!(rows(&["rpm", "speed"], &page, "2024-01-01"), [rpm, speed]);
+    }
+
+    #[test]
+    fn each_day_has_its_own_rescued_values_where_its_own_list_has_them() {
+        let records = r#"[
+            {"id":"1","rpm":[{"time":"2023-12-31T23:59:59Z","q":"yesterday"},{"time":"2024-01-01T00:00:01Z"},
+                {"time":"2024-01-01T00:00:02Z","q":"today","value":"v","parts":[1,2,"three"]}]},
+            {"id":"2","rpm":["none",{"time":"2023-12-31T00:00:00Z","q":1,"q":2},null,5,{"time":"2024-01-01T00:00:00Z","q":3}],
+                "x":{"y":[1]}},
+            {"id":"3","rpm":[{"time":"2024-01-01T00:00:00Z","q":4}]},
+            {"id":"4","rpm":[{"time":"2030-01-01T00:00:00Z","q":5}]}]"#;
+        let page = page(records, &[]);
+        let of = |day: &str| rows(&["rpm"], &page, day).remove(0);
+        assert_eq!(
+            of("2023-12-31"),
+            [
+                row("1", r#"{"rpm[0].q":"yesterday"}"#),
+                row("2", r#"{"rpm[]":"none","rpm[0].q":1,"rpm[0].q#2":2,"rpm[]#2":5,"x":{"y":[1]}}"#),
+                row("3", ""),
+                row("4", ""),
+            ]
+        );
+        assert_eq!(
+            of("2024-01-01"),
+            [
+                row("1", r#"{"rpm[1].q":"today","rpm[1].value":"v","rpm[1].parts[2]":"three"}"#),
+                row("2", r#"{"rpm[]":"none","rpm[]#2":5,"rpm[0].q":3,"x":{"y":[1]}}"#),
+                row("3", r#"{"rpm[0].q":4}"#),
+                row("4", ""),
+            ]
+        );
+        // A list that is kept as a whole has the places that were sent.
+        let page = self::page(
+            r#"[{"id":"1","rpm":[{"time":"2024-01-01T00:00:00Z"},{"time":"2024-01-01T00:00:01Z","q":1}]}]"#,
+            &[],
+        );
+        assert_eq!(rows(&["rpm"], &page, "2024-01-01")[0], [row("1", r#"{"rpm[1].q":1}"#)]);
+    }
+
+    #[test]
+    fn envelope_fields_go_with_the_first_row_of_each_source() {
+        let good = r#"[{"time":"2024-01-01T00:00:00Z"}]"#;
+        let records = format!(r#"[{{"id":"1"}},{{"id":"2","rpm":{good},"x":1}},{{"id":"3","speed":{good}}}]"#);
+        let page = page(&records, &[("$.warning", "\"partial\""), ("$[\"a.b\"]", "1")]);
+        let beside = r#""$.warning":"partial","$[\"a.b\"]":1"#;
+        assert_eq!(
+            rows(&["speed", "rpm"], &page, "2024-01-01"),
+            [
+                vec![row("2", &format!(r#"{{{beside},"x":1}}"#)), row("3", "")],
+                vec![row("2", &format!(r#"{{{beside},"x":1}}"#))],
+            ]
+        );
+    }
+
+    #[test]
+    fn more_columns_than_a_machine_word_has_bits_are_shared() {
+        let mut sources = String::from(
+            "[defaults]\nkind = 'snapshot'\nendpoint = '/s'\nrate_limit = '5/s'\ndescription = 'd'\nshare = 'types'\n\
+             share_limit = 3\n",
+        );
+        for source in ["speed", "b", "c"] {
+            let columns: Vec<String> = (0..100).map(|column| format!("{source}{column} BIGINT")).collect();
+            sources += &format!(
+                "[{source}]\nparams = {{ types = '{source}7' }}\nschema = 'id VARCHAR, {}'\n",
+                columns.join(", ")
+            );
         }
-        if mine.true_count() == count {
-            return Ok(batch);
+        let catalog = catalog(&sources);
+        let sources: Vec<&Source> = ["speed", "b", "c"].map(|name| catalog.source(name).unwrap()).to_vec();
+        let decoder = Decoder::new(&sources);
+        let members: Vec<String> =
+            ["speed", "b", "c"].iter().flat_map(|name| (0..100).map(move |n| format!("\"{name}{n}\":{n}"))).collect();
+        let page = page(&format!(r#"[{{"id":"1",{},"c99":"again"}}]"#, members.join(",")), &[]);
+        let stamp = Stamp { window: None, parent: None, extracted_at: DateTime::UNIX_EPOCH };
+        for (slot, source) in sources.iter().enumerate() {
+            let (batch, drift) = decoder.whole(&page, slot, stamp, |batch| Ok(Owned::all(batch))).unwrap();
+            assert_eq!((batch.num_rows(), drift.total()), (1, 1));
+            for column in 0..100_i64 {
+                let values = batch.column_by_name(&format!("{}{column}", source.name)).unwrap();
+                assert_eq!(values.as_primitive::<arrow::datatypes::Int64Type>().values(), &[column]);
+            }
+            let rescued = batch.column_by_name("_rescued_data").unwrap().as_string::<i32>();
+            let expected = (source.name == "c").then_some(r#"{"c99":"again"}"#);
+            assert_eq!(rescued.iter().collect::<Vec<_>>(), [expected]);
         }
-        filter_record_batch(&batch, &mine).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn numbers_are_read_as_they_were_sent() {
+        let catalog = catalog(
+            "[speed]\nkind = 'snapshot'\nendpoint = '/s'\nrate_limit = '5/s'\ndescription = 'd'\nschema = 'i BIGINT, d DOUBLE, id VARCHAR, m MAP(VARCHAR, VARCHAR)'\n",
+        );
+        let decoder = Decoder::new(&[catalog.source("speed").unwrap()]);
+        let stamp = Stamp { window: None, parent: None, extracted_at: DateTime::UNIX_EPOCH };
+        let long = format!("1{}e-{}", "0".repeat(500), 500);
+        for (text, integer, double) in [
+            ("-0", Some(0), Some(-0.0)),
+            ("-0.0", Some(0), Some(-0.0)),
+            ("0e999999999999999999999999", Some(0), Some(0.0)),
+            ("-0e-99999999999999999999999", Some(0), Some(-0.0)),
+            ("1e2", Some(100), Some(100.0)),
+            (&long, Some(1), Some(1.0)),
+            ("9007199254740993.0", Some(9_007_199_254_740_993), None),
+            ("9223372036854775807", Some(i64::MAX), None),
+            ("-9.223372036854775808e18", Some(i64::MIN), Some(-9_223_372_036_854_775_808.0)),
+            ("1e18", Some(1_000_000_000_000_000_000), Some(1e18)),
+            ("1.00000000000000000001", None, Some(1.0)),
+            ("4503599627370497.25", None, None),
+            ("-87.629797912345678", None, Some(-87.629797912345678)),
+            ("1e-400", None, None),
+            ("1E400", None, None),
+            ("0.1000000000000000055511151231257827", None, Some(0.1)),
+            ("5e-324", None, Some(5e-324)),
+        ] {
+            let page = page(&format!(r#"[{{"i":{text},"d":{text},"id":{text},"m":{{"k":{text}}}}}]"#), &[]);
+            let (batch, _) = decoder.whole(&page, 0, stamp, |batch| Ok(Owned::all(batch))).unwrap();
+            let integers = batch.column(0).as_primitive::<arrow::datatypes::Int64Type>();
+            let doubles = batch.column(1).as_primitive::<arrow::datatypes::Float64Type>();
+            assert_eq!(integers.iter().next().unwrap(), integer, "{text}");
+            assert_eq!(doubles.iter().next().unwrap().map(f64::to_bits), double.map(f64::to_bits), "{text}");
+            assert_eq!(batch.column(2).as_string::<i32>().value(0), text);
+            assert_eq!(batch.column(3).as_map().value(0).column(1).as_string::<i32>().value(0), text);
+            let rescued = batch.column_by_name("_rescued_data").unwrap().as_string::<i32>().iter().next().unwrap();
+            let lost = [integer.is_none(), double.is_none()].iter().filter(|lost| **lost).count();
+            assert_eq!(rescued.map_or(0, |rescued| rescued.matches(text).count()), lost, "{text}");
+        }
     }
 }

@@ -43,9 +43,10 @@ impl<'a> Intervals<'a> {
                 let lists = lists.as_list_opt::<i32>().ok_or("`[]` stands behind a list")?;
                 let offsets = lists.value_offsets();
                 let (first, last) = (offsets[0] as usize, offsets[offsets.len() - 1] as usize);
-                let record_of = offsets.windows(2).enumerate().flat_map(|(record, offsets)| {
-                    std::iter::repeat_n(record, (offsets[1] - offsets[0]) as usize)
-                });
+                let record_of = offsets
+                    .windows(2)
+                    .enumerate()
+                    .flat_map(|(record, offsets)| std::iter::repeat_n(record, (offsets[1] - offsets[0]) as usize));
                 (lists.values().slice(first, last - first), record_of.collect())
             }
         };
@@ -202,7 +203,8 @@ mod tests {
 
     #[test]
     fn a_row_lasts_until_its_end_is_a_time_that_has_passed() {
-        let (trips, assignments, read) = (source("fleet_trips"), source("driver_vehicle_assignments"), READ.parse().unwrap());
+        let (trips, assignments, read) =
+            (source("fleet_trips"), source("driver_vehicle_assignments"), READ.parse().unwrap());
         for (end, open) in [
             ("9223372036854775807", 1),
             ("null", 1),
@@ -216,10 +218,12 @@ mod tests {
             assert_eq!(open_rows(&batch, &trips, read), Ok(open), "{end}");
         }
         for (end, open) in [("", 1), ("N/A", 1), ("2024-01-10T12:00:00.001Z", 1), ("2024-01-10T13:00:00+01:00", 0)] {
-            let batch = rows(&assignments, &format!(r#"[{{"startTime":"2024-01-01T00:00:00Z","endTime":"{end}"}}]"#), None);
+            let batch =
+                rows(&assignments, &format!(r#"[{{"startTime":"2024-01-01T00:00:00Z","endTime":"{end}"}}]"#), None);
             assert_eq!(open_rows(&batch, &assignments, read), Ok(open), "{end}");
         }
-        let batch = rows(&assignments, r#"[{"startTime":"2024-01-01T00:00:00Z"},{"startTime":"2024-01-01T00:00:00Z"}]"#, None);
+        let batch =
+            rows(&assignments, r#"[{"startTime":"2024-01-01T00:00:00Z"},{"startTime":"2024-01-01T00:00:00Z"}]"#, None);
         assert_eq!(open_rows(&batch, &assignments, read), Ok(2));
         // A report's rows carry no start.
         let logs = source("fleet_hos_daily_logs");
@@ -234,8 +238,12 @@ mod tests {
     fn a_row_of_an_earlier_day_is_known_by_whose_it_is_and_its_start_whatever_its_end() {
         let (trips, read) = (source("fleet_trips"), READ.parse().unwrap());
         let first = NaiveDate::from_ymd_opt(2024, 1, 2).unwrap();
-        let of = |parent: &str, records: &str| overlaps(&rows(&trips, records, Some(parent)), &trips, first, read).unwrap();
-        let one = of("1", r#"[{"startMs":1704150000000,"endMs":1704160000000},{"startMs":1704153600000,"endMs":1704160000000}]"#);
+        let of =
+            |parent: &str, records: &str| overlaps(&rows(&trips, records, Some(parent)), &trips, first, read).unwrap();
+        let one = of(
+            "1",
+            r#"[{"startMs":1704150000000,"endMs":1704160000000},{"startMs":1704153600000,"endMs":1704160000000}]"#,
+        );
         assert_eq!(one.len(), 1, "the second is of the day itself");
         let found = one.first().unwrap();
         assert_eq!((found.source.as_str(), found.day.to_string().as_str()), ("fleet_trips", "2024-01-01"));
@@ -247,7 +255,17 @@ mod tests {
         assert_eq!(lasting.iter().map(|row| row.ended).collect::<Vec<_>>(), [None]);
 
         let mut known = EndedRows::default();
-        known.add(&rows(&trips, r#"[{"startMs":1704150000000,"endMs":1704160000000},{"startMs":1704140000000}]"#, Some("1")), &trips, read).unwrap();
+        known
+            .add(
+                &rows(
+                    &trips,
+                    r#"[{"startMs":1704150000000,"endMs":1704160000000},{"startMs":1704140000000}]"#,
+                    Some("1"),
+                ),
+                &trips,
+                read,
+            )
+            .unwrap();
         assert!(known.contains(found.ended.unwrap()));
         let ended = of("1", r#"[{"startMs":1704140000000,"endMs":1704160000000}]"#);
         assert!(!known.contains(ended.first().unwrap().ended.unwrap()));
@@ -257,7 +275,9 @@ mod tests {
     fn intervals_in_lists_are_told_apart_by_their_record_and_by_themselves() {
         let (logs, read) = (duty_logs(), READ.parse().unwrap());
         let first = NaiveDate::from_ymd_opt(2024, 1, 2).unwrap();
-        let item = |start: &str, status: &str| format!(r#"{{"start":"{start}","end":"2024-01-03T00:00:00Z","status":"{status}"}}"#);
+        let item = |start: &str, status: &str| {
+            format!(r#"{{"start":"{start}","end":"2024-01-03T00:00:00Z","status":"{status}"}}"#)
+        };
         let old = "2024-01-01T08:00:00Z";
         let page = format!(
             r#"[{{"driver":{{"id":"1"}},"logs":[{},{},null]}},{{"driver":{{"id":"2"}},"logs":[]}},{{"driver":{{"id":3}},"logs":[{},{{"start":"{old}"}},{}]}}]"#,

@@ -1,9 +1,16 @@
 //! A raw schema in the form in which pages are checked against it.
 
+use std::collections::HashMap;
+
 use arrow::datatypes::{DataType, Field, Fields};
+
+use crate::catalog::{TimeField, TimeStep};
 
 /// Field metadata key that marks a column declared `JSON`: its text is kept exactly as sent.
 pub use crate::catalog::JSON_TYPE;
+
+/// Objects with more fields than this are searched by hash.
+const FEW_FIELDS: usize = 16;
 
 /// What a value must look like to be decoded without loss.
 #[derive(Debug, Clone)]
@@ -12,18 +19,36 @@ pub(super) enum Shape {
     Text,
     /// A whole number that fits 64 bits.
     Integer,
-    /// A number; whole numbers only as far as a double holds them exactly.
+    /// A number that a double holds (see [`super::number::is_double`]).
     Float,
     /// `true` or `false`.
     Boolean,
     /// Anything: kept as text.
     Json,
     /// An object with known fields.
-    Struct(Vec<FieldShape>),
+    Struct(StructShape),
     /// A list of one shape.
-    List(Box<Shape>),
+    List(ListShape),
     /// An object with open keys and text values.
     Map,
+}
+
+/// An object with known fields.
+#[derive(Debug, Clone)]
+pub(super) struct StructShape {
+    pub(super) fields: Vec<FieldShape>,
+    /// By name, where they are many.
+    index: HashMap<String, usize>,
+    /// Where its fields begin among all fields of the record, those inside other fields too.
+    pub(super) first: usize,
+}
+
+/// A list of one shape.
+#[derive(Debug, Clone)]
+pub(super) struct ListShape {
+    pub(super) item: Box<Shape>,
+    /// Tells the lists of a record apart.
+    pub(super) id: usize,
 }
 
 /// A known field of an object.
@@ -31,21 +56,89 @@ pub(super) enum Shape {
 pub(super) struct FieldShape {
     pub(super) name: String,
     pub(super) shape: Shape,
-    /// The source that this top-level field belongs to, where several sources share a walk.
-    pub(super) owner: Option<usize>,
+}
+
+/// What is counted while a record's shape is built.
+#[derive(Default)]
+struct Counts {
+    fields: usize,
+    lists: usize,
+}
+
+/// The other spelling of a name that the API writes in two ways: eight of its endpoints say `ExternalIds`, all others
+/// `externalIds`. A field that is declared with either takes both.
+pub(super) fn other_spelling(name: &str) -> Option<&'static str> {
+    match name {
+        "externalIds" => Some("ExternalIds"),
+        "ExternalIds" => Some("externalIds"),
+        _ => None,
+    }
+}
+
+impl StructShape {
+    /// The shape of a raw record.
+    pub(super) fn of_record(fields: &Fields) -> Self {
+        Self::of_fields(fields, &mut Counts::default())
+    }
+
+    fn of_fields(fields: &Fields, counts: &mut Counts) -> Self {
+        let first = counts.fields;
+        counts.fields += fields.len();
+        let shapes: Vec<FieldShape> = fields
+            .iter()
+            .map(|field| FieldShape { name: field.name().clone(), shape: Shape::of_field(field, counts) })
+            .collect();
+        let mut index = HashMap::new();
+        if shapes.len() > FEW_FIELDS {
+            index = shapes.iter().enumerate().map(|(index, field)| (field.name.clone(), index)).collect();
+        }
+        Self { fields: shapes, index, first }
+    }
+
+    /// The field of this name, or of its other spelling.
+    pub(super) fn find(&self, name: &str) -> Option<usize> {
+        self.find_exactly(name).or_else(|| self.find_exactly(other_spelling(name)?))
+    }
+
+    fn find_exactly(&self, name: &str) -> Option<usize> {
+        if self.fields.len() > FEW_FIELDS {
+            return self.index.get(name).copied();
+        }
+        self.fields.iter().position(|field| field.name == name)
+    }
+
+    /// The number of fields of a record, those inside other fields too.
+    pub(super) fn count(&self) -> usize {
+        let inside = self.fields.iter().map(|field| field.shape.last()).max().unwrap_or_default();
+        inside.max(self.first + self.fields.len())
+    }
+
+    /// The lists whose items carry a time of their own, in the order in which their columns stand.
+    pub(super) fn timed_lists(&self, field: &TimeField) -> Vec<usize> {
+        let mut lists = Vec::new();
+        self.collect_timed(field.steps(), &mut lists);
+        lists
+    }
+
+    fn collect_timed(&self, steps: &[TimeStep], lists: &mut Vec<usize>) {
+        let Some((step, rest)) = steps.split_first() else { return };
+        for field in &self.fields {
+            let is_meant = match step {
+                TimeStep::Field(name) => field.name == *name,
+                TimeStep::EveryField => true,
+                TimeStep::Items => false,
+            };
+            match (&field.shape, rest.first()) {
+                (Shape::List(list), Some(TimeStep::Items)) if is_meant => lists.push(list.id),
+                (Shape::Struct(inside), Some(_)) if is_meant => inside.collect_timed(rest, lists),
+                _ => {}
+            }
+        }
+    }
 }
 
 impl Shape {
-    /// The shape of a raw record. `owner` tells which source a top-level field belongs to.
-    pub(super) fn of_record(fields: &Fields, owner: impl Fn(&str) -> Option<usize>) -> Self {
-        let mut shapes = struct_fields(fields);
-        for field in &mut shapes {
-            field.owner = owner(&field.name);
-        }
-        Self::Struct(shapes)
-    }
-
-    fn of_field(field: &Field) -> Self {
+    fn of_field(field: &Field, counts: &mut Counts) -> Self {
         if field.metadata().contains_key(JSON_TYPE) {
             return Self::Json;
         }
@@ -53,28 +146,64 @@ impl Shape {
             DataType::Int64 => Self::Integer,
             DataType::Float64 => Self::Float,
             DataType::Boolean => Self::Boolean,
-            DataType::Struct(fields) => Self::Struct(struct_fields(fields)),
-            DataType::List(item) => Self::List(Box::new(Self::of_field(item))),
+            DataType::Struct(fields) => Self::Struct(StructShape::of_fields(fields, counts)),
+            DataType::List(item) => {
+                let id = counts.lists;
+                counts.lists += 1;
+                Self::List(ListShape { item: Box::new(Self::of_field(item, counts)), id })
+            }
             DataType::Map(_, _) => Self::Map,
             // The DDL knows no other type (see `catalog::ddl`), so what is left is VARCHAR.
             _ => Self::Text,
         }
     }
-}
 
-/// The other spelling of a name that the API writes in two ways: eight of its endpoints say `ExternalIds`, all others
-/// `externalIds`. A field that is declared with either takes both.
-pub(super) fn other_spelling(name: &[u8]) -> Option<&'static str> {
-    match name {
-        b"externalIds" => Some("ExternalIds"),
-        b"ExternalIds" => Some("externalIds"),
-        _ => None,
+    /// The field after the last one inside.
+    fn last(&self) -> usize {
+        match self {
+            Self::Struct(inside) => inside.count(),
+            Self::List(list) => list.item.last(),
+            _ => 0,
+        }
     }
 }
 
-fn struct_fields(fields: &Fields) -> Vec<FieldShape> {
-    fields
-        .iter()
-        .map(|field| FieldShape { name: field.name().clone(), shape: Shape::of_field(field), owner: None })
-        .collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Catalog;
+
+    #[test]
+    fn lists_with_times_are_those_that_the_path_leads_to() {
+        let catalog = Catalog::open(None).unwrap();
+        for (source, expected) in [("fleet_vehicle_stats_gps", 1), ("fleet_trips", 0), ("fleet_assets_reefers", 10)] {
+            let source = catalog.source(source).unwrap();
+            let shape = StructShape::of_record(&source.fields);
+            let lists = shape.timed_lists(source.time_field.as_ref().unwrap());
+            let declared = match source.fields.find("reeferStats").map(|(_, field)| field.data_type()) {
+                Some(DataType::Struct(fields)) => fields.len(),
+                _ => expected,
+            };
+            assert_eq!(lists.len(), declared, "{}", source.name);
+        }
+    }
+
+    #[test]
+    fn every_field_has_a_number_of_its_own() {
+        let fields = |names: std::ops::Range<usize>, inner: &DataType| -> Fields {
+            names.map(|name| Field::new(format!("f{name}"), inner.clone(), true)).collect()
+        };
+        let inner = DataType::Struct(fields(0..3, &DataType::Utf8));
+        let list = DataType::List(std::sync::Arc::new(Field::new("item", inner, true)));
+        let shape = StructShape::of_record(&fields(0..300, &list));
+        assert_eq!(shape.count(), 300 + 300 * 3);
+        assert_eq!(shape.find("f299"), Some(299));
+        assert_eq!(shape.find("f300"), None);
+        let mut firsts = std::collections::HashSet::from([shape.first]);
+        for field in &shape.fields {
+            let Shape::List(ListShape { item, .. }) = &field.shape else { panic!("a list") };
+            let Shape::Struct(inside) = &**item else { panic!("of objects") };
+            assert!(firsts.insert(inside.first) && inside.first >= 300);
+        }
+    }
 }

@@ -10,14 +10,19 @@ use futures::future::try_join_all;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
-use super::conform::Drift;
-use super::decode::{Decoded, Decoder, Stamp};
+use super::conform::UNKNOWN;
+use super::decode::{Decoded, Decoder, Envelope, Stamp};
+use super::drift::{Drift, DriftKey};
 use super::expiring::lasting;
 use super::fetch::{Arrival, Arrived, Progress};
 use super::intervals::{open_rows, overlaps};
+use super::outside::Outside;
 use super::ownership::{Owned, by_day, day_window, owned_by};
 use super::walk::{ExtractError, Extracted, Extractor, Scope, Walk};
 use crate::catalog::{FieldPath, Source};
+use crate::events::{Event, Observer};
+use crate::json::path::shorten;
+use crate::samsara::Page;
 use crate::state::{Gathered, Overlap, Unfinished, UnfinishedPart};
 use crate::store::layout::{Partition, RunId, raw_object};
 use crate::store::{Bucket, ObjectRef, TableWriter};
@@ -26,15 +31,21 @@ use crate::store::{Bucket, ObjectRef, TableWriter};
 const OBJECT_BYTES: u64 = 256 << 20;
 /// So many rows of earlier days are looked at; a fleet that has more of them learns of most.
 const MOST_OVERLAPS: usize = 100_000;
+/// So many envelope fields of pages without rows are told with their text, for each task.
+const MOST_ENVELOPE_FIELDS: u64 = 100;
+/// Their text is told as far as this, in bytes.
+const LONGEST_ENVELOPE_FIELD: usize = 16 << 10;
 
 /// What a whole walk brought.
 pub(super) struct Sunk {
     pub(super) partitions: Vec<Extracted>,
     pub(super) records: u64,
-    pub(super) rescued: u64,
     pub(super) content: String,
     pub(super) overlaps: BTreeSet<Overlap>,
-    pub(super) drift: Drift,
+    /// What did not fit, the sources that it concerns, and how often.
+    pub(super) drift: Vec<(Vec<String>, DriftKey, u64)>,
+    /// What lies far outside the asked days, by source.
+    pub(super) outside: Vec<(String, Outside)>,
 }
 
 /// Takes the pages of a walk.
@@ -44,11 +55,14 @@ pub(super) struct Sink {
     run: RunId,
     /// Objects begun in this run.
     begun: Arc<AtomicU64>,
-    decoder: Decoder,
+    decoder: Arc<Decoder>,
     /// Fields that are other at each read, of all sources of the walk.
     expiring: Vec<FieldPath>,
     extracted_at: DateTime<Utc>,
     notes: Option<mpsc::Sender<Unfinished>>,
+    observer: Arc<dyn Observer>,
+    /// Envelope fields that no row could carry, so far.
+    envelope_fields: u64,
     /// What cannot be taken back any more.
     whole: Haul,
     /// What the requests under way brought.
@@ -64,6 +78,8 @@ struct Haul {
     /// Values rescued by an earlier run: what they were is in its report.
     rescued: u64,
     drift: Drift,
+    /// By source of the walk.
+    outside: BTreeMap<usize, Outside>,
     content: Content,
     /// What the pages showed of earlier days.
     overlaps: BTreeSet<Overlap>,
@@ -86,6 +102,7 @@ impl Haul {
                 objects: part.objects.clone(),
                 kept: part.kept,
                 total: part.total,
+                rescued: 0,
                 open: part.open_rows,
                 rows: part.objects.iter().map(|object| object.rows).sum(),
             };
@@ -99,16 +116,25 @@ impl Haul {
         self.rescued += other.rescued;
         self.content.merge(&other.content);
         self.overlaps.extend(other.overlaps);
-        for (key, count) in other.drift {
-            *self.drift.entry(key).or_default() += count;
+        self.drift.merge(other.drift);
+        for (slot, outside) in other.outside {
+            self.add_outside(slot, outside);
         }
         for (key, output) in other.outputs {
             let mine = self.outputs.entry(key).or_default();
             mine.objects.extend(output.objects);
+            mine.rescued += output.rescued;
             mine.kept += output.kept;
             mine.total += output.total;
             mine.open += output.open;
             mine.rows += output.rows;
+        }
+    }
+
+    fn add_outside(&mut self, slot: usize, outside: Outside) {
+        match self.outside.get_mut(&slot) {
+            Some(known) => known.merge(outside),
+            None => _ = self.outside.insert(slot, outside),
         }
     }
 
@@ -118,7 +144,7 @@ impl Haul {
     }
 
     fn rescued(&self) -> u64 {
-        self.rescued + self.drift.values().sum::<u64>()
+        self.rescued + self.outputs.values().map(|output| output.rescued).sum::<u64>()
     }
 
     /// For the state; the objects must be closed.
@@ -147,8 +173,31 @@ impl Haul {
 struct Content([u64; 4]);
 
 impl Content {
-    fn add(&mut self, page: &[u8]) {
-        let digest = Sha256::digest(page);
+    /// Adds the columns of a source: equal pages read with other columns are other rows.
+    fn add_columns(&mut self, source: &Source) {
+        self.add(&[format!("{:?}{:?}", source.fields, source.time_field).as_bytes()]);
+    }
+
+    /// Adds what a page gave to rows: whose it is, its records, and what stands beside them. Without any of that it
+    /// adds nothing, so that a parent that has nothing changes nothing.
+    fn add_page(&mut self, parent: Option<&str>, records: &[u8], page: &Page) {
+        if page.is_empty && page.beside.is_empty() {
+            return;
+        }
+        let mut parts = vec![parent.unwrap_or_default().as_bytes(), records];
+        for (path, text) in &page.beside {
+            parts.extend([path.as_bytes(), &text[..]]);
+        }
+        self.add(&parts);
+    }
+
+    fn add(&mut self, parts: &[&[u8]]) {
+        let mut hasher = Sha256::new();
+        for part in parts {
+            hasher.update((part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        let digest = hasher.finalize();
         for (sum, word) in self.0.iter_mut().zip(digest.chunks_exact(8)) {
             let word = word.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
             *sum = sum.wrapping_add(word);
@@ -182,6 +231,7 @@ struct Sorted {
     batch: RecordBatch,
     kept: u64,
     total: u64,
+    rescued: u64,
     open: u64,
 }
 
@@ -193,6 +243,8 @@ struct Output {
     kept: u64,
     /// The same before.
     total: u64,
+    /// Values in `_rescued_data`.
+    rescued: u64,
     /// Rows and readings of its own that have no end yet.
     open: u64,
     /// Rows that were given to writers: what the objects must hold in the end.
@@ -234,7 +286,7 @@ impl Sink {
         notes: Option<mpsc::Sender<Unfinished>>,
     ) -> Self {
         let sources: Vec<&Source> = walk.sources.iter().collect();
-        let decoder = Decoder::new(&sources);
+        let decoder = Arc::new(Decoder::new(&sources));
         let expiring = sources.iter().flat_map(|source| source.expiring.iter().cloned()).collect();
         let mut whole = Haul::default();
         for slot in 0..walk.sources.len() {
@@ -254,10 +306,7 @@ impl Sink {
                 part
             }
             None => {
-                // Equal pages read with another schema, or another idea of their day, are other rows.
-                for source in &sources {
-                    whole.content.add(format!("{:?}{:?}", source.fields, source.time_field).as_bytes());
-                }
+                sources.iter().for_each(|source| whole.content.add_columns(source));
                 Haul::default()
             }
         };
@@ -270,6 +319,8 @@ impl Sink {
             expiring,
             extracted_at,
             notes,
+            observer: extractor.observer.clone(),
+            envelope_fields: 0,
             whole,
             part,
         }
@@ -321,78 +372,137 @@ impl Sink {
             request: arrival.request.identity(),
             reason,
         };
-        let lasting = lasting(&arrival.page.records, &self.expiring);
-        self.part.content.add(&lasting.map_err(|error| wrong(&self.walk, error.to_string()))?);
-        let decoded = self.decoder.decode(&arrival.page).map_err(|reason| wrong(&self.walk, reason))?;
-        self.part.records += decoded.count;
-        for (key, count) in &decoded.drift {
-            *self.part.drift.entry(key.clone()).or_default() += count;
+        let page = &arrival.page;
+        let walk = self.walk.clone();
+        let lasting = lasting(&page.records, &self.expiring).map_err(|error| wrong(&walk, error.to_string()))?;
+        self.part.content.add_page(arrival.parent.as_deref(), &lasting, page);
+        let decoder = self.decoder.clone();
+        let mut outsides = self.outsides();
+        // Each source gives what stands beside the list to the first row that it has of the page.
+        let mut envelopes = vec![page.beside.clone(); walk.sources.len()];
+        let mut decoding = decoder.begin(page).map_err(|reason| wrong(&walk, reason))?;
+        while let Some(decoded) = decoding.next().map_err(|reason| wrong(&walk, reason))? {
+            self.part.records += decoded.count();
+            let overlaps = self.overlaps(arrival, &decoded).map_err(|reason| wrong(&walk, reason))?;
+            self.part.overlaps.extend(overlaps);
+            let sorted = self.sort(arrival, &decoded, &mut envelopes, &mut outsides);
+            for sorted in sorted.map_err(|reason| wrong(&walk, reason))? {
+                self.write(sorted).await?;
+            }
         }
-        let overlaps = self.overlaps(arrival, &decoded).map_err(|reason| wrong(&self.walk, reason))?;
-        self.part.overlaps.extend(overlaps);
-        for sorted in self.sort(arrival, &decoded).map_err(|reason| wrong(&self.walk, reason))? {
-            self.write(sorted).await?;
+        self.part.drift.merge(decoding.into_drift());
+        for (path, _) in &page.beside {
+            self.part.drift.add(None, path, UNKNOWN, 1);
+        }
+        for (slot, outside) in outsides.into_iter().enumerate() {
+            if let Some(outside) = outside.filter(|outside| outside.count > 0) {
+                self.part.add_outside(slot, outside);
+            }
+        }
+        if !page.beside.is_empty() && envelopes.iter().all(|envelope| !envelope.is_empty()) {
+            self.tell_envelope(page);
         }
         Ok(())
     }
 
-    /// What a page shows of days before those that were asked for.
-    fn overlaps(&self, arrival: &Arrived, decoded: &Decoded) -> Result<BTreeSet<Overlap>, String> {
+    /// What records show of days before those that were asked for.
+    fn overlaps(&self, arrival: &Arrived, decoded: &Decoded<'_>) -> Result<BTreeSet<Overlap>, String> {
         let mut found = BTreeSet::new();
         let Scope::Days(days) = &self.walk.scope else { return Ok(found) };
         for (slot, source) in self.walk.sources.iter().enumerate().filter(|(_, source)| source.end_field.is_some()) {
             let Some(first) = days.first() else { continue };
-            let stamp =
-                Stamp { window: None, parent: arrival.parent.as_deref(), extracted_at: self.extracted_at };
-            let rows = self.decoder.rows(decoded, slot, stamp)?;
+            let rows = self.decoder.rows_with_parent(decoded, slot, arrival.parent.as_deref())?;
             found.extend(overlaps(&rows, source, *first, self.extracted_at)?);
         }
         let room = MOST_OVERLAPS.saturating_sub(self.whole.overlaps.len() + self.part.overlaps.len());
         if room > 0 && found.len() > room {
             let (source, days) = (self.walk.tables(), self.walk.scope.to_string());
-            tracing::warn!(source, days, "more than {MOST_OVERLAPS} rows last into these days, the rest is not compared");
+            tracing::warn!(
+                source,
+                days,
+                "more than {MOST_OVERLAPS} rows last into these days, the rest is not compared"
+            );
         }
         Ok(found.into_iter().take(room).collect())
     }
 
+    /// For each source what is far outside the asked days; nothing is for a list, or for a feed.
+    fn outsides(&self) -> Vec<Option<Outside>> {
+        let asked = match &self.walk.scope {
+            Scope::Days(_) => self.walk.window(),
+            _ => None,
+        };
+        let outside = |source: &Source| Some(Outside::of(source, asked?));
+        self.walk.sources.iter().map(outside).collect()
+    }
+
+    /// Tells the envelope fields of a page of which no row is written: only there are they to be found.
+    fn tell_envelope(&mut self, page: &Page) {
+        let partition = match &self.walk.scope {
+            Scope::Snapshot => Some(Partition::Snapshot),
+            Scope::Days(days) => days.first().map(|day| Partition::Day(*day)),
+            Scope::Feed { .. } => None,
+        };
+        for (path, text) in &page.beside {
+            self.envelope_fields += 1;
+            if self.envelope_fields <= MOST_ENVELOPE_FIELDS {
+                self.observer.observe(&Event::EnvelopeFieldKept {
+                    sources: self.walk.sources.iter().map(|source| source.name.clone()).collect(),
+                    partition,
+                    path: shorten(path, LONGEST_ENVELOPE_FIELD).into_owned(),
+                    text: shorten(&String::from_utf8_lossy(text), LONGEST_ENVELOPE_FIELD).into_owned(),
+                });
+            }
+        }
+    }
+
     /// Gives each row of a page to the source and partition that own it, and to no second one.
-    fn sort(&self, arrival: &Arrived, decoded: &Decoded) -> Result<Vec<Sorted>, String> {
+    fn sort(
+        &self,
+        arrival: &Arrived,
+        decoded: &Decoded<'_>,
+        envelopes: &mut [Envelope],
+        outsides: &mut [Option<Outside>],
+    ) -> Result<Vec<Sorted>, String> {
         let mut sorted = Vec::new();
         for (slot, source) in self.walk.sources.iter().enumerate() {
-            let rows = |window| {
+            let rows = self.decoder.rows(decoded, slot)?;
+            let envelope = &mut envelopes[slot];
+            let mut add = |partition: Partition, owned: &Owned, counts: (u64, u64)| {
+                let window = partition.day().map(day_window);
                 let stamp = Stamp { window, parent: arrival.parent.as_deref(), extracted_at: self.extracted_at };
-                self.decoder.rows(decoded, slot, stamp)
+                let (batch, rescued) = self.decoder.stamp(decoded, slot, &rows, owned, stamp, envelope)?;
+                let (kept, total) = counts;
+                let open = open_rows(&batch, source, self.extracted_at)?;
+                sorted.push(Sorted { slot, partition, batch, kept, total, rescued, open });
+                Ok::<_, String>(())
             };
             // What the days own, and what there is to own: rows, or readings inside rows.
             let (mut owned, mut of) = (0, 0);
             match (&self.walk.scope, &source.time_field) {
-                (Scope::Snapshot, _) => {
-                    let batch = rows(None)?;
-                    sorted.push(Sorted { slot, partition: Partition::Snapshot, batch, kept: 0, total: 0, open: 0 });
-                }
+                (Scope::Snapshot, _) => add(Partition::Snapshot, &Owned::all(rows.batch.clone()), (0, 0))?,
                 (Scope::Days(days), field) => {
+                    // Once is enough: what is far from one asked day is far from all of them.
+                    let mut outside = outsides[slot].as_mut();
                     for day in days {
-                        let batch = rows(Some(day_window(*day)))?;
-                        let Owned { batch, kept, total } = match field {
-                            Some(field) => owned_by(&batch, field, *day, arrival.asked)?,
+                        let found = match field {
+                            Some(field) => owned_by(&rows.batch, field, *day, arrival.asked, outside.take())?,
                             // Without a time, all rows are the asked day's.
-                            None => Owned { kept: batch.num_rows() as u64, total: batch.num_rows() as u64, batch },
+                            None => Owned::all(rows.batch.clone()),
                         };
-                        (owned, of) = (owned + kept, total);
-                        let open = open_rows(&batch, source, self.extracted_at)?;
-                        sorted.push(Sorted { slot, partition: Partition::Day(*day), batch, kept, total, open });
+                        (owned, of) = (owned + found.kept, found.total);
+                        add(Partition::Day(*day), &found, (found.kept, found.total))?;
                     }
                 }
                 (Scope::Feed { .. }, field) => {
                     let field = field.as_ref().ok_or("a feed needs a time_field")?;
-                    let all = rows(None)?;
-                    for day in by_day(&all, field)?.into_keys() {
+                    of = rows.batch.num_rows() as u64;
+                    for (day, its_rows) in by_day(&rows.batch, field)? {
                         // The day is the row's window, as for sources that are asked by day.
-                        let Some(batch) = by_day(&rows(Some(day_window(day)))?, field)?.remove(&day) else { continue };
-                        owned += batch.num_rows() as u64;
-                        sorted.push(Sorted { slot, partition: Partition::Day(day), batch, kept: 0, total: 0, open: 0 });
+                        let found = Owned::these(&rows.batch, its_rows)?;
+                        owned += found.kept;
+                        add(Partition::Day(day), &found, (0, 0))?;
                     }
-                    of = all.num_rows() as u64;
                     if owned < of {
                         return Err(format!("of {of} rows only {owned} are owned by a day"));
                     }
@@ -406,10 +516,11 @@ impl Sink {
     }
 
     async fn write(&mut self, sorted: Sorted) -> Result<(), ExtractError> {
-        let Sorted { slot, partition, batch, kept, total, open } = sorted;
+        let Sorted { slot, partition, batch, kept, total, rescued, open } = sorted;
         let output = self.part.outputs.entry((slot, partition)).or_default();
         output.kept += kept;
         output.total += total;
+        output.rescued += rescued;
         output.open += open;
         if batch.num_rows() == 0 {
             return Ok(());
@@ -443,9 +554,17 @@ impl Sink {
             sums.1 = sums.1.max(output.total);
         }
         let mut counted: BTreeSet<usize> = BTreeSet::new();
-        let rescued = whole.rescued();
         let content = whole.content.hex();
         let overlaps = whole.overlaps;
+        let name = |slot: usize| walk.sources[slot].name.clone();
+        let drift = whole.drift.into_found().map(|(column, key, count)| {
+            let sources = self.decoder.sources_with(column).map(name).collect();
+            (sources, key, count)
+        });
+        let drift = drift.collect();
+        let outside = whole.outside.into_iter().map(|(slot, outside)| (name(slot), outside)).collect();
+        // What an earlier run had rescued is counted with the first partition.
+        let mut rescued_before = whole.rescued;
         let mut partitions = Vec::with_capacity(whole.outputs.len());
         for ((slot, partition), output) in whole.outputs {
             let source = walk.sources[slot].name.clone();
@@ -455,9 +574,10 @@ impl Sink {
             }
             let (kept, total) = kept_of.get(&slot).copied().unwrap_or_default();
             let not_owned = if counted.insert(slot) { total.saturating_sub(kept) } else { 0 };
+            let rescued = output.rescued + std::mem::take(&mut rescued_before);
             let (objects, open_rows) = (output.objects, output.open);
-            partitions.push(Extracted { source, partition, objects, not_owned, open_rows });
+            partitions.push(Extracted { source, partition, objects, not_owned, rescued, open_rows });
         }
-        Ok(Sunk { partitions, records: whole.records, rescued, content, overlaps, drift: whole.drift })
+        Ok(Sunk { partitions, records: whole.records, content, overlaps, drift, outside })
     }
 }

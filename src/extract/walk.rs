@@ -10,10 +10,10 @@ use chrono::{DateTime, NaiveDate, Utc};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use super::conform::DriftKey;
 use super::decode::{Decoder, Stamp};
+use super::drift::DriftKey;
 use super::fetch::Itinerary;
-use super::ownership::{day_window, owned_by};
+use super::ownership::{Owned, day_window, owned_by};
 use super::sink::{Before, Sink};
 use crate::catalog::{Source, SourceKind};
 use crate::events::{Event, Observer};
@@ -67,6 +67,8 @@ pub struct Extracted {
     pub not_owned: u64,
     /// Rows and readings that have no end yet.
     pub open_rows: u64,
+    /// Values in its `_rescued_data`.
+    pub rescued: u64,
 }
 
 /// What a walk brought.
@@ -76,9 +78,7 @@ pub struct WalkOutcome {
     pub partitions: Vec<Extracted>,
     /// Records in the pages.
     pub records: u64,
-    /// Values that went to `_rescued_data`.
-    pub rescued: u64,
-    /// Digest of the records as sent.
+    /// Digest of the records as sent, of what stood beside them, and of whom was asked.
     pub content: String,
     /// Rows of earlier days that came because they lasted into the asked ones.
     pub overlaps: BTreeSet<Overlap>,
@@ -212,14 +212,21 @@ impl Extractor {
         })?;
         let sunk = decoded?;
         let end = fetched.map_err(|error| walk.api(error))?;
-        for (key, count) in sunk.drift {
-            let sources = walk.sources.iter().map(|source| source.name.clone()).collect();
-            self.observer.observe(&Event::DriftFound { sources, path: key.path, reason: key.reason, count });
+        for (sources, DriftKey { path, reason }, count) in sunk.drift {
+            self.observer.observe(&Event::DriftFound { sources, path, reason, count });
+        }
+        let days = match &walk.scope {
+            Scope::Days(days) => days.first().copied(),
+            _ => None,
+        };
+        for (source, found) in sunk.outside {
+            let (Some(day), Some((first, last))) = (days, found.span) else { continue };
+            let (partition, count, examples) = (Partition::Day(day), found.count, found.examples);
+            self.observer.observe(&Event::OutsideWindow { source, partition, count, first, last, examples });
         }
         Ok(WalkOutcome {
             partitions: sunk.partitions,
             records: sunk.records,
-            rescued: sunk.rescued,
             content: sunk.content,
             overlaps: sunk.overlaps,
             extracted_at,
@@ -289,12 +296,10 @@ pub fn decode_page(
     window: Option<Window>,
     parent: Option<&str>,
 ) -> Result<(RecordBatch, BTreeMap<DriftKey, u64>), String> {
-    let decoder = Decoder::new(&[source]);
     let page = Page { number: 1, beside: Vec::new(), is_empty: false, records, cursor: None, has_next: false };
-    let decoded = decoder.decode(&page)?;
     let stamp = Stamp { window, parent, extracted_at: DateTime::UNIX_EPOCH };
-    let batch = decoder.rows(&decoded, 0, stamp)?;
-    Ok((batch, decoded.drift))
+    let (batch, drift) = Decoder::new(&[source]).whole(&page, 0, stamp, |rows| Ok(Owned::all(rows)))?;
+    Ok((batch, drift.into_counts()))
 }
 
 /// The raw rows that a page gives to `day` (to the snapshot, if there is none): what a walk writes.
@@ -305,11 +310,10 @@ pub fn decode_owned(
     day: Option<NaiveDate>,
     parent: Option<&str>,
 ) -> Result<RecordBatch, String> {
-    let decoder = Decoder::new(&[source]);
-    let decoded = decoder.decode(page)?;
-    let batch = decoder.rows(&decoded, 0, Stamp { window, parent, extracted_at: DateTime::UNIX_EPOCH })?;
-    match (&source.time_field, day) {
-        (Some(field), Some(day)) => Ok(owned_by(&batch, field, day, None)?.batch),
-        _ => Ok(batch),
-    }
+    let stamp = Stamp { window, parent, extracted_at: DateTime::UNIX_EPOCH };
+    let owned = |rows: RecordBatch| match (&source.time_field, day) {
+        (Some(field), Some(day)) => owned_by(&rows, field, day, None, None),
+        _ => Ok(Owned::all(rows)),
+    };
+    Ok(Decoder::new(&[source]).whole(page, 0, stamp, owned)?.0)
 }

@@ -82,6 +82,16 @@ impl Observer for Recorder {
             Event::Failed { name, partition, error } => {
                 self.add("failed", name, partition.clone(), json!({ "error": error }));
             }
+            Event::OutsideWindow { source, partition, count, first, last, examples } => {
+                let detail = format!("from {} to {}: {}", instant(*first), instant(*last), examples.join(" "));
+                let more = json!({ "not_owned": count, "detail": detail });
+                self.add("outside", source, Some(partition.to_string()), more);
+            }
+            Event::EnvelopeFieldKept { sources, partition, path, text } => {
+                let (name, detail) = (sources.join(", "), format!("{path} = {text}"));
+                let partition = partition.map(|partition| partition.to_string());
+                self.add("envelope", &name, partition, json!({ "detail": detail }));
+            }
             Event::Connected { .. }
             | Event::DriftFound { .. }
             | Event::Skipped { .. }
@@ -89,6 +99,10 @@ impl Observer for Recorder {
             | Event::DuplicatesAccepted { .. } => {}
         }
     }
+}
+
+fn instant(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
 /// Writes both tables' objects of this run, and loads the day they belong to.
@@ -101,7 +115,6 @@ pub(super) async fn write(
 ) -> Result<(), Error> {
     // Without its lock a run leaves no trace: the day is its successor's to load.
     run.states.fence().check()?;
-    let instant = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Micros, true);
     let started = instant(run.id.started());
     let row = json!({
         "run": run.id.as_str(),
@@ -233,7 +246,7 @@ fn of_partitions() -> Contract {
         &[
             ("run", String, "Id of the run"),
             ("started_at", Timestamp, "When the run started"),
-            ("step", String, "extract, transform, load or failed"),
+            ("step", String, "extract, transform, load, failed, outside or envelope"),
             ("name", String, "Source (extract) or model"),
             ("partition", String, "The day, or snapshot"),
             ("day", Date, "The day, if it is one"),
@@ -248,6 +261,7 @@ fn of_partitions() -> Contract {
             ("job", String, "Load job, which may have brought other days too"),
             ("seconds", Float64, "How long the step took"),
             ("error", String, "What failed"),
+            ("detail", String, "Examples of what lies outside the asked days; an envelope field that no row carries"),
         ],
     )
 }

@@ -71,9 +71,8 @@ pub(super) async fn run(
             .map(Ok)
             .try_for_each_concurrent(workers, |name| changed_days(&run, &extractor, name))
             .await?;
-        let changed = async |sources: &[String]| {
-            crate::plan::changed(&run.catalog, &run.states, &run.plan, sources).await
-        };
+        let changed =
+            async |sources: &[String]| crate::plan::changed(&run.catalog, &run.states, &run.plan, sources).await;
         let named = changed(&run.plan.feeds).await?;
         note_asked(&run).await?;
         each(&run.plan.windows).await?;
@@ -470,7 +469,11 @@ async fn mark_ended(run: &Run, outcome: &WalkOutcome) -> Result<(), Error> {
         }
     }
     for (name, days) in changed {
-        tracing::info!(source = name, ?days, "rows of these days have ended since, or are new: the days are read again");
+        tracing::info!(
+            source = name,
+            ?days,
+            "rows of these days have ended since, or are new: the days are read again"
+        );
         let at = outcome.extracted_at;
         let mark = move |state: &mut SourceState| {
             for day in days {
@@ -635,7 +638,7 @@ fn raw_state(outcome: &WalkOutcome, extracted: &Extracted, first: bool) -> RawSt
         objects: extracted.objects.clone(),
         records: if first { outcome.records } else { 0 },
         not_owned: extracted.not_owned,
-        rescued: if first { outcome.rescued } else { 0 },
+        rescued: extracted.rescued,
         content: outcome.content.clone(),
         extracted_at: outcome.extracted_at,
     }
@@ -700,5 +703,10 @@ async fn parents(run: &Run, source: &str, field: &str) -> Result<Vec<String>, Er
         })
         .await
         .map_err(|error| Error::Usage(format!("{source}: reading its ids stopped: {error}")))??;
-    Ok(ids.into_iter().collect())
+    // An empty id is no one: a request without it would ask for all, or for another path.
+    let (ids, blank): (Vec<String>, Vec<String>) = ids.into_iter().partition(|id| !id.trim().is_empty());
+    if !blank.is_empty() {
+        tracing::warn!(source, field, "rows without an id: nothing is asked for them");
+    }
+    Ok(ids)
 }

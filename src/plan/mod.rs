@@ -462,11 +462,28 @@ fn group(catalog: &Catalog, wanted: BTreeMap<&str, Vec<NaiveDate>>) -> Vec<Plann
     }
     for ((_, day), names) in shared {
         let limit = names.first().and_then(|name| catalog.source(name)?.share.as_ref()).map_or(1, |share| share.limit);
-        for sources in names.chunks(limit) {
-            walks.push(PlannedWalk { sources: sources.to_vec(), scope: PlannedScope::Days(vec![day]) });
+        for sources in together(catalog, names, limit) {
+            walks.push(PlannedWalk { sources, scope: PlannedScope::Days(vec![day]) });
         }
     }
     walks
+}
+
+/// Shares sources among requests: at most `limit` in one, and none with another of the same field, which the records
+/// hold once.
+fn together(catalog: &Catalog, names: Vec<String>, limit: usize) -> Vec<Vec<String>> {
+    let field = |name: &String| Some(catalog.source(name)?.share.as_ref()?.field.as_str());
+    let mut requests: Vec<Vec<String>> = Vec::new();
+    for name in names {
+        let has_room = |request: &&mut Vec<String>| {
+            request.len() < limit && request.iter().all(|other| field(other) != field(&name))
+        };
+        match requests.iter_mut().find(has_room) {
+            Some(request) => request.push(name),
+            None => requests.push(vec![name]),
+        }
+    }
+    requests
 }
 
 impl fmt::Display for Plan {

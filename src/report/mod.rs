@@ -7,11 +7,20 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 
 use crate::events::{Event, Observer};
+use crate::extract::FURTHER_PATHS;
 use crate::redact;
 use crate::transform::add_text;
+
+/// A report tells so many texts of one kind apart.
+const MOST_TEXTS: usize = 2000;
+/// And prints so many of them.
+const MOST_LINES: usize = 50;
+/// It keeps so many examples of a source.
+const MOST_EXAMPLES: usize = 10;
 
 /// What a run did.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -28,7 +37,8 @@ pub struct RunReport {
     pub page_bytes: u64,
     /// Requests that had to be sent again.
     pub delayed_requests: u64,
-    /// What did not fit the declared schemas: `source: path (reason)` → how often.
+    /// What did not fit the declared schemas: `source: path (reason)` → how often. Of very many paths, some are told
+    /// and the others counted together.
     pub drift: BTreeMap<String, u64>,
     /// Values that are no times and NULL in the table, by `table.column`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -36,6 +46,10 @@ pub struct RunReport {
     /// Tables of which rows with one key were accepted.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub accepted_duplicates: BTreeMap<String, AcceptedDuplicates>,
+    /// What lies far outside the days that were asked for, and so in no table, by source.
+    pub outside: BTreeMap<String, OutsideReport>,
+    /// Envelope fields of pages without rows, `source partition: path = text` → how often. They stand nowhere else.
+    pub envelope: BTreeMap<String, u64>,
     /// Sources that the organisation does not have, and why that is known.
     pub skipped: BTreeMap<String, String>,
     /// What failed.
@@ -44,6 +58,19 @@ pub struct RunReport {
     pub cancelled: bool,
     /// Wall time.
     pub elapsed: Duration,
+}
+
+/// Rows and readings of a source that lie far outside the days that were asked for.
+#[derive(Debug, Clone, Serialize)]
+pub struct OutsideReport {
+    /// How many.
+    pub count: u64,
+    /// The earliest of their times.
+    pub first: DateTime<Utc>,
+    /// The latest of their times.
+    pub last: DateTime<Utc>,
+    /// Some of them as JSON.
+    pub examples: Vec<String>,
 }
 
 /// What happened to one source.
@@ -151,8 +178,14 @@ impl Observer for Tally {
                 source.unchanged += u64::from(*unchanged);
             }
             Event::DriftFound { sources, path, reason, count } => {
-                let what = format!("{}: {} ({reason})", sources.join(", "), redact::foreign(path));
-                *report.drift.entry(what).or_default() += count;
+                let sources = sources.join(", ");
+                let further = format!("{sources}: {FURTHER_PATHS} ({reason})");
+                add_bounded(
+                    &mut report.drift,
+                    format!("{sources}: {} ({reason})", redact::foreign(path)),
+                    further,
+                    *count,
+                );
             }
             Event::UnfitTimes { model, partition, column, count, texts } => {
                 let unfit = report.unfit_times.entry(format!("{model}.{column}")).or_default();
@@ -167,6 +200,20 @@ impl Observer for Tally {
                 let accepted = report.accepted_duplicates.entry(model.clone()).or_default();
                 accepted.partitions += 1;
                 accepted.example = format!("{partition}: {duplicates}");
+            }
+            Event::OutsideWindow { source, count, first, last, examples, .. } => {
+                let none = OutsideReport { count: 0, first: *first, last: *last, examples: Vec::new() };
+                let found = report.outside.entry(source.clone()).or_insert(none);
+                found.count += count;
+                (found.first, found.last) = (found.first.min(*first), found.last.max(*last));
+                let room = MOST_EXAMPLES.saturating_sub(found.examples.len());
+                found.examples.extend(examples.iter().take(room).cloned());
+            }
+            Event::EnvelopeFieldKept { sources, partition, path, text } => {
+                let (sources, what) = (sources.join(", "), format!("{path} = {text}"));
+                let place = partition.map(|partition| format!(" {partition}")).unwrap_or_default();
+                let further = format!("{sources}: {FURTHER_PATHS}");
+                add_bounded(&mut report.envelope, format!("{sources}{place}: {what}"), further, 1);
             }
             Event::PartitionTransformed { model, rows, .. } => {
                 let model = report.models.entry(model.clone()).or_default();
@@ -245,9 +292,25 @@ impl fmt::Display for RunReport {
         )?;
         if !self.drift.is_empty() {
             writeln!(f, "schema drift (kept in _rescued_data):")?;
-            for (what, count) in &self.drift {
+            for (what, count) in self.drift.iter().take(MOST_LINES) {
                 writeln!(f, "  {what}: {count}")?;
             }
+            further(f, self.drift.len(), "see `samsara-etl sources drift`")?;
+        }
+        if !self.outside.is_empty() {
+            writeln!(f, "far outside the asked days, and so in no table (examples are in the log):")?;
+            for (source, OutsideReport { count, first, last, examples }) in &self.outside {
+                let instant = |at: &DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+                let example = examples.first().map(|example| format!(", e.g. {example}")).unwrap_or_default();
+                writeln!(f, "  {source}: {count}, from {} to {}{example}", instant(first), instant(last))?;
+            }
+        }
+        if !self.envelope.is_empty() {
+            writeln!(f, "beside the list of pages without rows (kept here and in the log only):")?;
+            for (what, count) in self.envelope.iter().take(MOST_LINES) {
+                writeln!(f, "  {what}: {count}")?;
+            }
+            further(f, self.envelope.len(), "see the log")?;
         }
         if !self.unfit_times.is_empty() {
             writeln!(f, "schema drift (no times: NULL in the table, the text stays in the raw rows):")?;
@@ -271,6 +334,21 @@ impl fmt::Display for RunReport {
         }
         Ok(())
     }
+}
+
+/// Says how many lines are left out.
+fn further(f: &mut fmt::Formatter<'_>, lines: usize, hint: &str) -> fmt::Result {
+    match lines.saturating_sub(MOST_LINES) {
+        0 => Ok(()),
+        more => writeln!(f, "  … and {more} more: {hint}"),
+    }
+}
+
+/// Counts a text, or, where there are very many, only that there was another.
+fn add_bounded(counts: &mut BTreeMap<String, u64>, text: String, further: String, count: u64) {
+    let is_known = counts.contains_key(&text);
+    let text = if is_known || counts.len() < MOST_TEXTS { text } else { further };
+    *counts.entry(text).or_default() += count;
 }
 
 /// Most messages begin with the table's name; the others get it.

@@ -1,20 +1,30 @@
 //! One page of the API: where its records are, what stands beside them, how it goes on.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use bytes::Bytes;
 
 use crate::catalog::{Pagination, Source};
+use crate::json::path::{push_name, shorten};
 use crate::json::{JsonError, Kind, Scanner, unescape};
+
+/// A page may have so many envelope fields.
+const MOST_ENVELOPE_FIELDS: usize = 10_000;
+/// A body that is no page is told by so many of its members.
+const MEMBERS_TOLD: usize = 5;
+/// What a body says of itself is told as far as this, in bytes.
+const LONGEST_TOLD: usize = 200;
 
 /// A page as it came, cut into its parts without being parsed.
 #[derive(Debug, Clone)]
 pub struct Page {
     /// Position in its walk, from 1.
     pub number: u64,
-    /// Members that stand beside the list and are no pagination: path from the root, and text.
+    /// Members that stand beside the list and are no pagination: path as [`crate::json::path`] has it (`$.warning`),
+    /// and text.
     pub beside: Vec<(String, Bytes)>,
-    /// The text of the list of records; `[]` where the API sent `null` or nothing.
+    /// The text of the list of records; `[]` where the API sent `null`.
     pub records: Bytes,
     /// Whether there are no records.
     pub is_empty: bool,
@@ -24,7 +34,34 @@ pub struct Page {
     pub has_next: bool,
 }
 
+/// A body that is no page.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PageError {
+    /// It is no JSON, or a part of it is not what it must be.
+    #[error(transparent)]
+    Malformed(#[from] JsonError),
+    /// It does not hold the list of records. That there is nothing would have to be said: by an empty list, or by
+    /// `null`.
+    #[error("the list of records is missing: no `{path}` in {found}")]
+    NoRecords {
+        /// Where the list should be.
+        path: String,
+        /// What is there instead.
+        found: String,
+    },
+    /// It is the API's message that something went wrong, sent as a success.
+    #[error("the body is no record: it is {found}")]
+    ErrorBody {
+        /// What it says.
+        found: String,
+    },
+}
+
 /// Cuts a body as the pages of `source` are cut.
+///
+/// # Errors
+///
+/// A body that is no page, in one line.
 pub fn cut_page(body: &Bytes, source: &Source) -> Result<Page, String> {
     cut(body, &source.records, &source.page_echoes, source.pagination, 1).map_err(|error| error.to_string())
 }
@@ -36,28 +73,45 @@ pub(super) fn cut(
     echoes: &[String],
     pagination: Pagination,
     number: u64,
-) -> Result<Page, JsonError> {
+) -> Result<Page, PageError> {
     if let Err(error) = std::str::from_utf8(body) {
-        return Err(JsonError { offset: error.valid_up_to(), reason: "not UTF-8" });
+        return Err(JsonError { offset: error.valid_up_to(), reason: "not UTF-8" }.into());
     }
-    let mut cutter =
-        Cutter { body, path, echoes, beside: Vec::new(), records: None, cursor: None, has_next: false, pagination };
+    let mut cutter = Cutter {
+        body,
+        path,
+        echoes,
+        beside: Vec::new(),
+        names: HashMap::new(),
+        records: None,
+        is_null: false,
+        is_echo: false,
+        cursor: None,
+        has_next: None,
+        pagination,
+    };
     let mut scanner = Scanner::new(body, 0);
     if path.is_empty() {
         let value = scanner.value()?;
         cutter.records = Some(value);
     } else {
-        cutter.object(&mut scanner, 0, &mut String::new())?;
+        cutter.object(&mut scanner, 0, &mut String::from("$"))?;
     }
     scanner.end()?;
-    let Cutter { beside, records, cursor, has_next, .. } = cutter;
+    if path.is_empty() && is_error_body(body) {
+        return Err(PageError::ErrorBody { found: told(body) });
+    }
+    let Cutter { beside, records, cursor, has_next, is_null, is_echo, .. } = cutter;
     let records = match records {
-        None if path.len() <= 1 => return Err(JsonError { offset: 0, reason: "the list of records is missing" }),
-        None => Bytes::from_static(b"[]"),
+        // Where nothing is there, some endpoints say `data: null`, and one may leave the list out of an object that
+        // tells what was asked for. That it is a page, its pagination says.
+        None if (is_null || is_echo) && has_next.is_some() => Bytes::from_static(b"[]"),
+        None => return Err(PageError::NoRecords { path: path.join("."), found: told(body) }),
         Some(range) => list(body.slice(range))?,
     };
     let is_empty = Scanner::new(&records, 1).peek() == Some(b']');
-    Ok(Page { number, beside, records, is_empty, cursor: cursor.filter(|cursor| !cursor.is_empty()), has_next })
+    let cursor = cursor.filter(|cursor| !cursor.is_empty());
+    Ok(Page { number, beside, records, is_empty, cursor, has_next: has_next.unwrap_or(false) })
 }
 
 /// `null` is an empty list (seen on several endpoints); one object is a list of one.
@@ -70,14 +124,68 @@ fn list(value: Bytes) -> Result<Bytes, JsonError> {
     }
 }
 
+/// The members of a body that is an object, as far as they are told: names, and texts of those that are strings.
+fn members(body: &[u8]) -> Vec<(String, Option<String>)> {
+    let mut scanner = Scanner::new(body, 0);
+    let mut members = Vec::new();
+    if !scanner.take(b'{') || scanner.peek() == Some(b'}') {
+        return members;
+    }
+    while members.len() <= MEMBERS_TOLD {
+        let (Ok(key), Ok(value)) = (scanner.key(), scanner.value()) else { break };
+        let text = body[value].strip_prefix(b"\"").and_then(|text| unescape(text.strip_suffix(b"\"")?));
+        members.push((String::from_utf8_lossy(&body[key]).into_owned(), text));
+        if !scanner.take(b',') {
+            break;
+        }
+    }
+    members
+}
+
+/// Whether a body says that something went wrong, and nothing else. Where the body itself is the record, that is
+/// all that tells it from one.
+fn is_error_body(body: &[u8]) -> bool {
+    const NAMES: [&str; 5] = ["message", "requestId", "code", "error", "errors"];
+    let members = members(body);
+    let says_it = members.iter().any(|(name, _)| name == "message" || name == "error" || name == "errors");
+    says_it && members.iter().all(|(name, _)| NAMES.contains(&name.as_str()))
+}
+
+/// A body for people.
+fn told(body: &[u8]) -> String {
+    let members = members(body);
+    let mut text = match Scanner::new(body, 0).peek() {
+        Some(b'{') if members.is_empty() => "an object without members".to_string(),
+        Some(b'{') => {
+            let names = members.iter().take(MEMBERS_TOLD).map(|(name, _)| format!("`{}`", shorten(name, 40)));
+            format!("an object with {}", names.collect::<Vec<_>>().join(", "))
+        }
+        _ => "a body that is no object".to_string(),
+    };
+    if members.len() > MEMBERS_TOLD {
+        text.push_str(" and more");
+    }
+    if let Some((_, Some(message))) = members.iter().find(|(name, _)| name == "message") {
+        text += &format!(": \"{}\"", shorten(message, LONGEST_TOLD).escape_debug());
+    }
+    text
+}
+
 struct Cutter<'a> {
     body: &'a Bytes,
     path: &'a [String],
     echoes: &'a [String],
     beside: Vec<(String, Bytes)>,
+    /// How often each path of `beside` was met.
+    names: HashMap<String, u32>,
     records: Option<Range<usize>>,
+    /// Whether an object on the way to the list is null.
+    is_null: bool,
+    /// Whether the object in which the list would stand tells what was asked for, and nothing else.
+    is_echo: bool,
     cursor: Option<String>,
-    has_next: bool,
+    /// What `pagination` says, if it stands there.
+    has_next: Option<bool>,
     pagination: Pagination,
 }
 
@@ -86,15 +194,20 @@ impl Cutter<'_> {
     fn object(&mut self, scanner: &mut Scanner<'_>, depth: usize, at: &mut String) -> Result<(), JsonError> {
         if scanner.kind()? == Kind::Null && depth > 0 {
             scanner.literal()?;
+            self.is_null = true;
             return Ok(());
         }
-        scanner.expect(b'{', "a page is an object")?;
+        scanner
+            .expect(b'{', if depth == 0 { "a page is an object" } else { "the list of records stands in an object" })?;
         if scanner.take(b'}') {
             return Ok(());
         }
+        let mut is_echo = depth > 0 && depth + 1 == self.path.len();
         loop {
             let key = scanner.key()?;
-            let name = unescape(&self.body[key]).ok_or_else(|| scanner.error("a name with a lone surrogate"))?;
+            // A lone surrogate stays as it was written.
+            let name =
+                unescape(&self.body[key.clone()]).unwrap_or_else(|| String::from_utf8_lossy(&self.body[key]).into());
             let wanted = self.path.get(depth) == Some(&name);
             if wanted && depth + 1 == self.path.len() {
                 let value = scanner.value()?;
@@ -103,8 +216,7 @@ impl Cutter<'_> {
                 }
             } else if wanted {
                 let length = at.len();
-                at.push('.');
-                at.push_str(&name);
+                push_name(at, 0, &name);
                 self.object(scanner, depth + 1, at)?;
                 at.truncate(length);
             } else if depth == 0 && name == "pagination" && self.pagination != Pagination::None {
@@ -112,16 +224,37 @@ impl Cutter<'_> {
             } else {
                 let value = scanner.value()?;
                 if !self.echoes.contains(&name) {
-                    self.beside.push((format!("{at}.{name}"), self.body.slice(value)));
+                    is_echo = false;
+                    self.keep(scanner, at, &name, value)?;
                 }
             }
             if !scanner.take(b',') {
+                self.is_echo |= is_echo;
                 return scanner.expect(b'}', "expected `,` or `}`");
             }
         }
     }
 
+    /// Keeps an envelope field.
+    fn keep(&mut self, scanner: &Scanner<'_>, at: &str, name: &str, value: Range<usize>) -> Result<(), JsonError> {
+        if self.beside.len() >= MOST_ENVELOPE_FIELDS {
+            return Err(scanner.error("more than 10,000 members beside the list of records"));
+        }
+        let mut path = at.to_string();
+        push_name(&mut path, 0, name);
+        let turn = self.names.entry(path.clone()).or_default();
+        *turn += 1;
+        if *turn > 1 {
+            path += &format!("#{turn}");
+        }
+        self.beside.push((path, self.body.slice(value)));
+        Ok(())
+    }
+
     fn pagination(&mut self, scanner: &mut Scanner<'_>) -> Result<(), JsonError> {
+        if self.has_next.is_some() {
+            return Err(scanner.error("`pagination` stands twice"));
+        }
         if scanner.kind()? == Kind::Null {
             scanner.literal()?;
             return Ok(());
@@ -149,7 +282,7 @@ impl Cutter<'_> {
             }
             if !scanner.take(b',') {
                 scanner.expect(b'}', "expected `,` or `}`")?;
-                self.has_next = has_next.ok_or_else(|| silent(scanner))?;
+                self.has_next = Some(has_next.ok_or_else(|| silent(scanner))?);
                 return Ok(());
             }
         }
@@ -160,7 +293,7 @@ impl Cutter<'_> {
 mod tests {
     use super::*;
 
-    fn cut_text(text: &str, path: &[&str]) -> Result<Page, JsonError> {
+    fn cut_text(text: &str, path: &[&str]) -> Result<Page, PageError> {
         let path: Vec<String> = path.iter().map(ToString::to_string).collect();
         cut(&Bytes::copy_from_slice(text.as_bytes()), &path, &["echo".into()], Pagination::After, 1)
     }
@@ -175,7 +308,7 @@ mod tests {
         assert_eq!(&page.records[..], br#"[{"a":1}]"#);
         assert_eq!((page.cursor.as_deref(), page.has_next, page.is_empty), (Some("a\"b"), true, false));
         let beside: Vec<_> = page.beside.iter().map(|(path, text)| (path.as_str(), &text[..])).collect();
-        assert_eq!(beside, [(".data.note", &b"\"x\""[..]), (".extra", b"1")]);
+        assert_eq!(beside, [("$.data.note", &b"\"x\""[..]), ("$.extra", b"1")]);
     }
 
     #[test]
@@ -184,7 +317,7 @@ mod tests {
             ["{}", r#"{"endCursor":"a"}"#, r#"{"endCursor":"a","hasNextPage":null}"#, r#"{"hasNextPage":"true"}"#]
         {
             let error = cut_text(&format!(r#"{{"data":[1],"pagination":{pagination}}}"#), &["data"]).unwrap_err();
-            assert!(error.reason.contains("hasNextPage"), "{pagination}: {error}");
+            assert!(error.to_string().contains("hasNextPage"), "{pagination}: {error}");
         }
         // The specification lets some endpoints leave all of it out.
         for page in [r#"{"data":[1]}"#, r#"{"data":[1],"pagination":null}"#] {
@@ -193,12 +326,14 @@ mod tests {
     }
 
     #[test]
-    fn null_and_absent_lists_are_empty() {
+    fn an_empty_list_and_null_are_empty_pages() {
         for (text, path) in [
             (r#"{"data":null,"pagination":{"endCursor":"","hasNextPage":false}}"#, &["data"][..]),
             (r#"{"data": [ ] }"#, &["data"]),
-            (r#"{"data":{}}"#, &["data", "reports"]),
-            (r#"{"data":null}"#, &["data", "reports"]),
+            (r#"{"data":{"reports":null}}"#, &["data", "reports"]),
+            (r#"{"data":{"reports":[]},"pagination":null}"#, &["data", "reports"]),
+            (r#"{"data":null,"pagination":{"endCursor":"","hasNextPage":false}}"#, &["data", "reports"]),
+            (r#"{"data":{"echo":1},"pagination":{"endCursor":"","hasNextPage":false}}"#, &["data", "reports"]),
             ("[]", &[]),
         ] {
             let page = cut_text(text, path).unwrap();
@@ -215,8 +350,78 @@ mod tests {
             assert!(cut_text(text, &["data"]).is_err(), "{text}");
         }
         assert_eq!(
-            cut(&Bytes::from_static(b"{\"data\":\"\xff\"}"), &[], &[], Pagination::None, 1).unwrap_err().reason,
-            "not UTF-8"
+            cut(&Bytes::from_static(b"{\"data\":\"\xff\"}"), &[], &[], Pagination::None, 1).unwrap_err().to_string(),
+            "not UTF-8 at byte 9"
         );
+    }
+
+    #[test]
+    fn only_a_list_that_is_there_is_an_answer() {
+        let nested = &["data", "reports"][..];
+        for (text, path, told) in [
+            (
+                r#"{"message":"try \n later"}"#,
+                nested,
+                r#"no `data.reports` in an object with `message`: "try \n later""#,
+            ),
+            (r#"{"message":5,"requestId":"r"}"#, nested, "no `data.reports` in an object with `message`, `requestId`"),
+            ("{}", nested, "no `data.reports` in an object without members"),
+            (r#"{"data":{}}"#, nested, "no `data.reports` in an object with `data`"),
+            (r#"{"data":{"other":[]}}"#, nested, "no `data.reports`"),
+            (r#"{"data":{"echo":1}}"#, nested, "no `data.reports`"),
+            (r#"{"echo":1,"pagination":{"hasNextPage":false}}"#, nested, "no `data.reports`"),
+            (r#"{"data":{"echo":1,"other":[]},"pagination":{"hasNextPage":false}}"#, nested, "no `data.reports`"),
+            (r#"{"data":{"Reports":[]}}"#, nested, "no `data.reports`"),
+            (r#"{"data":null}"#, nested, "no `data.reports`"),
+            (r#"{"data":null,"pagination":null}"#, nested, "no `data.reports`"),
+            (r#"{"data":{},"pagination":{"endCursor":"","hasNextPage":false}}"#, nested, "no `data.reports`"),
+            (r#"{"pagination":{"endCursor":"","hasNextPage":false}}"#, nested, "no `data.reports`"),
+            (r#"{"reports":[]}"#, nested, "no `data.reports`"),
+            (r#"{"data":[]}"#, nested, "the list of records stands in an object"),
+            (r#"{"data":"x"}"#, nested, "the list of records stands in an object"),
+            (r#"{"data":{"reports":"x"}}"#, nested, "neither a list nor null"),
+            (r#"{"data":{"reports":false}}"#, nested, "neither a list nor null"),
+            (r#"{"data":{"reports":[]},"data":{"reports":[]}}"#, nested, "stands twice"),
+            (r#"{"message":"m"}"#, &["data"], "no `data` in an object with `message`: \"m\""),
+            (r#"{"message":"m"}"#, &["a", "b", "c"], "no `a.b.c`"),
+            (r#"{"a":{"b":null}}"#, &["a", "b", "c"], "no `a.b.c`"),
+            ("[]", nested, "a page is an object"),
+            (r#"{"message":"m","requestId":"r"}"#, &[], "the body is no record: it is an object with `message`"),
+            (r#"{"error":"e"}"#, &[], "the body is no record"),
+            (
+                r#"{"data":[],"pagination":{"hasNextPage":false},"pagination":{"hasNextPage":true}}"#,
+                &["data"],
+                "`pagination` stands twice",
+            ),
+        ] {
+            let error = cut_text(text, path).unwrap_err().to_string();
+            assert!(error.contains(told), "{text}: {error}");
+            assert!(!error.contains('\n') && error.len() < 500, "{error}");
+        }
+        assert!(!cut_text(r#"{"message":"m","safetyScore":5}"#, &[]).unwrap().is_empty);
+    }
+
+    #[test]
+    fn every_envelope_field_has_a_path_of_its_own() {
+        let page = cut_text(
+            r#"{"a.b":1,"a":{"b":2},"data":{"x":3,"x":4,"reports":[],"":5},"a.b":6,"\ud800":7}"#,
+            &["data", "reports"],
+        )
+        .unwrap();
+        let beside: Vec<_> = page.beside.iter().map(|(path, text)| (path.as_str(), &text[..])).collect();
+        assert_eq!(
+            beside,
+            [
+                ("$[\"a.b\"]", &b"1"[..]),
+                ("$.a", b"{\"b\":2}"),
+                ("$.data.x", b"3"),
+                ("$.data.x#2", b"4"),
+                ("$.data[\"\"]", b"5"),
+                ("$[\"a.b\"]#2", b"6"),
+                ("$[\"\\\\ud800\"]", b"7"),
+            ]
+        );
+        let flood = format!(r#"{{"data":[],{}"x":1}}"#, r#""x":1,"#.repeat(MOST_ENVELOPE_FIELDS));
+        assert!(cut_text(&flood, &["data"]).unwrap_err().to_string().contains("beside the list"));
     }
 }

@@ -18,8 +18,8 @@ use crate::store::layout::state_object;
 use crate::store::{Bucket, StoreError, Version};
 
 pub use document::{
-    Failure, Feed, Gathered, Load, ModelState, Overlap, PartitionState, RawState, Resume, SourceState, Started, Unfinished,
-    UnfinishedPart, UnfinishedWindow, VERSION,
+    Failure, Feed, Gathered, Load, ModelState, Overlap, PartitionState, RawState, Resume, SourceState, Started,
+    Unfinished, UnfinishedPart, UnfinishedWindow, VERSION,
 };
 pub use lock::{Fence, Holder, LockError, RunLock};
 

@@ -6,6 +6,7 @@
 
 mod contract;
 mod date_trunc;
+mod distinct;
 mod functions;
 mod history;
 mod json_text;
@@ -172,6 +173,7 @@ impl Transformer {
             false => session::session(self.runtime.clone()),
         };
         let context = context.map_err(engine)?;
+        distinct::keep_zeros(&context);
         for (source, keys) in sources {
             self.register(&context, source, &keys).await.map_err(engine)?;
         }

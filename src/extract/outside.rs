@@ -1,0 +1,97 @@
+//! Rows and readings that lie far outside the asked days.
+//!
+//! A row of the day before or after is nothing remarkable: that day gets it when it is asked for. A reading of 1970 or
+//! of 2036 comes from a clock that was wrong, and nobody will ever ask for its day; so it is told with an example.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow_json::LineDelimitedWriter;
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::catalog::{Source, TimeField};
+use crate::json::path::shorten;
+use crate::samsara::Window;
+
+/// Readings may lie this far from what was asked for.
+const READINGS_MARGIN: TimeDelta = TimeDelta::days(1);
+/// Records may have begun so long before: some endpoints give whatever overlaps the window.
+const RECORDS_MARGIN: TimeDelta = TimeDelta::days(31);
+/// So many examples of a source are kept.
+const MOST_EXAMPLES: usize = 5;
+/// An example is told as far as this, in bytes.
+const LONGEST_EXAMPLE: usize = 500;
+
+/// Rows and readings of one source that lie far outside the asked days.
+#[derive(Debug, Clone)]
+pub(super) struct Outside {
+    /// What is near.
+    near: Window,
+    /// How many were found.
+    pub(super) count: u64,
+    /// The earliest and the latest of their times.
+    pub(super) span: Option<(DateTime<Utc>, DateTime<Utc>)>,
+    /// Some of them as JSON.
+    pub(super) examples: Vec<String>,
+}
+
+impl Outside {
+    /// For a source of which `asked` is asked for.
+    pub(super) fn of(source: &Source, asked: Window) -> Self {
+        let is_of_record = source.time_field.as_ref().is_some_and(TimeField::is_of_record);
+        let before = if is_of_record { RECORDS_MARGIN } else { READINGS_MARGIN };
+        let beyond = source.window.as_ref().map_or(0, |window| window.days_beyond);
+        let end = asked.end + READINGS_MARGIN + TimeDelta::days(i64::from(beyond));
+        Self { near: Window { start: asked.start - before, end }, count: 0, span: None, examples: Vec::new() }
+    }
+
+    pub(super) fn is_far(&self, at: DateTime<Utc>) -> bool {
+        at < self.near.start || at >= self.near.end
+    }
+
+    pub(super) fn add(&mut self, at: DateTime<Utc>, example: impl FnOnce() -> Option<String>) {
+        self.count += 1;
+        let (first, last) = self.span.unwrap_or((at, at));
+        self.span = Some((first.min(at), last.max(at)));
+        if self.examples.len() < MOST_EXAMPLES {
+            self.examples.extend(example());
+        }
+    }
+
+    pub(super) fn merge(&mut self, other: Self) {
+        self.count += other.count;
+        if let Some((first, last)) = other.span {
+            let (before, after) = self.span.unwrap_or((first, last));
+            self.span = Some((first.min(before), last.max(after)));
+        }
+        let room = MOST_EXAMPLES.saturating_sub(self.examples.len());
+        self.examples.extend(other.examples.into_iter().take(room));
+    }
+
+    /// A row as JSON.
+    pub(super) fn row(batch: &RecordBatch, row: usize) -> Option<String> {
+        json(&batch.slice(row, 1))
+    }
+
+    /// An item of a list as JSON, with what its row tells beside the lists.
+    pub(super) fn item(batch: &RecordBatch, row: usize, path: &str, items: &ArrayRef, item: usize) -> Option<String> {
+        let schema = batch.schema();
+        let plain = schema.fields().iter().zip(batch.columns()).filter(|(field, _)| {
+            matches!(field.data_type(), DataType::Utf8 | DataType::Int64 | DataType::Float64 | DataType::Boolean)
+        });
+        let (mut fields, mut columns): (Vec<Arc<Field>>, Vec<ArrayRef>) =
+            plain.map(|(field, column)| (field.clone(), column.slice(row, 1))).unzip();
+        fields.push(Arc::new(Field::new(path, items.data_type().clone(), true)));
+        columns.push(items.slice(item, 1));
+        json(&RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).ok()?)
+    }
+}
+
+fn json(row: &RecordBatch) -> Option<String> {
+    let mut writer = LineDelimitedWriter::new(Vec::new());
+    writer.write(row).ok()?;
+    writer.finish().ok()?;
+    let text = String::from_utf8(writer.into_inner()).ok()?;
+    Some(shorten(text.trim_end(), LONGEST_EXAMPLE).into_owned())
+}
