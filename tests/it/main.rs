@@ -46,5 +46,6 @@ mod support;
 mod tls;
 mod truth;
 mod uploads;
+mod values;
 mod versions;
 mod warehouses;
