@@ -1,4 +1,9 @@
 //! Where objects lie. Table before date, so that keys spread over a bucket's ranges.
+//!
+//! Folders are named as Hive does, `name=value`, and tools that read a folder (pandas, DuckDB, Spark) make a column of
+//! that. So the name is one that no table has: `date=`, which it was before, is a column of several tables. Nor does it
+//! begin with `_`, which pyarrow takes for hidden. Objects under the older name are found by the state, which keeps
+//! whole paths.
 
 use std::fmt;
 
@@ -71,9 +76,14 @@ impl fmt::Display for RunId {
     }
 }
 
+/// What the folders of days are called. No table has a column of this name.
+pub const DAY_FOLDER: &str = "partition_day";
+/// What they were called before; such objects are read, loaded and swept as long as there are any.
+pub const OLD_DAY_FOLDER: &str = "date";
+
 fn folder(partition: Partition, run: &RunId) -> String {
     match partition {
-        Partition::Day(day) => format!("date={}", day.format("%Y-%m-%d")),
+        Partition::Day(day) => format!("{DAY_FOLDER}={}", day.format("%Y-%m-%d")),
         Partition::Snapshot => format!("snapshot={}", run.started().format("%Y%m%dT%H%M%SZ")),
     }
 }

@@ -18,6 +18,7 @@ use super::unfit::Unfit;
 use crate::catalog::{Catalog, FrontMatter, Model, did_you_mean};
 use crate::config::Secret;
 use crate::extract::{INSTANTS, timestamp_type};
+use crate::store::layout::DAY_FOLDER;
 
 /// The days that a DATE of BigQuery holds, since 1970: 0001-01-01 to 9999-12-31.
 const DAYS: RangeInclusive<i32> = -719_162..=2_932_896;
@@ -384,6 +385,9 @@ fn check_name(name: &str) -> Result<(), String> {
         return Err("is no column name (letters, digits and `_`): give it one with AS".into());
     }
     let reserved = ["_TABLE_", "_FILE_", "_PARTITION", "_ROW_TIMESTAMP", "__ROOT__", "_COLIDENTIFIER", "_CHANGE_"];
+    if name.eq_ignore_ascii_case(DAY_FOLDER) {
+        return Err("has the name of the folders that the table's files lie in: give it another one with AS".into());
+    }
     match reserved.iter().find(|prefix| name.to_ascii_uppercase().starts_with(**prefix)) {
         Some(prefix) => Err(format!("begins with `{prefix}`, which BigQuery keeps for itself")),
         None => Ok(()),

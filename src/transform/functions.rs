@@ -2,11 +2,11 @@
 
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{Array, ArrayRef, AsArray, StringBuilder, TimestampMicrosecondBuilder};
+use arrow::array::{Array, ArrayRef, AsArray, StringBuilder, TimestampMicrosecondBuilder, make_array};
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type};
 use arrow::error::ArrowError;
 use arrow_json::writer::{EncoderFactory, EncoderOptions, NullableEncoder, make_encoder};
-use datafusion::common::{Result, exec_err, plan_err};
+use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion::config::ConfigOptions;
 use datafusion::logical_expr::{
     ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
@@ -246,6 +246,12 @@ fn in_utc(data_type: DataType) -> DataType {
     }
 }
 
+/// The same numbers in UTC. A cast would look at each of them, and refuse those that no calendar reaches.
+fn labelled(times: &ArrayRef) -> Result<ArrayRef> {
+    let wanted = in_utc(times.data_type().clone());
+    Ok(make_array(times.to_data().into_builder().data_type(wanted).build()?))
+}
+
 impl ScalarUDFImpl for UtcTime {
     fn name(&self) -> &str {
         self.inner.name()
@@ -260,10 +266,12 @@ impl ScalarUDFImpl for UtcTime {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let made = self.inner.inner().invoke_with_args(args)?;
-        // A time without a zone that gets UTC is the same number.
-        let wanted = in_utc(made.data_type());
-        made.cast_to(&wanted, None)
+        Ok(match self.inner.inner().invoke_with_args(args)? {
+            ColumnarValue::Array(made) => ColumnarValue::Array(labelled(&made)?),
+            ColumnarValue::Scalar(made) => {
+                ColumnarValue::Scalar(ScalarValue::try_from_array(&labelled(&made.to_array()?)?, 0)?)
+            }
+        })
     }
 
     fn documentation(&self) -> Option<&Documentation> {

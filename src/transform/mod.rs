@@ -459,6 +459,7 @@ mod tests {
             (format!("SELECT id, name AS time {from}"), "", "is STRING, not TIMESTAMP"),
             (format!("SELECT id, id AS ID, _window_start AS time {from}"), "", "one name to BigQuery"),
             (format!("SELECT id, _window_start AS \"a.b\" {from}"), "", "is no column name"),
+            (format!("SELECT id, _window_start AS Partition_Day {from}"), "", "has the name of the folders"),
             (format!("SELECT s.id, r {from} AS s CROSS JOIN UNNEST(s.engineRpm) AS u(r)"), "", "write SELECT id, item"),
             ("SELECT id FROM raw.fleet_vehicles".into(), "", "fleet_vehicles"),
         ];

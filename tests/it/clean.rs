@@ -28,6 +28,8 @@ fn orphan(program: &Program, path: &str, days: u64) {
 }
 
 const OLD: &[&str] = &[
+    "samsara-data/raw/raw/fleet_trips/partition_day=2024-01-01/20200101T000000Z-00000000-00000.parquet",
+    // As earlier versions of the program named folders.
     "samsara-data/raw/raw/fleet_trips/date=2024-01-01/20200101T000000Z-00000000-00000.parquet",
     "samsara-data/raw/raw/fleet_tags/snapshot=20200101T000000Z/20200101T000000Z-00000000-00000.parquet",
     "samsara-data/flattened/flattened/fleet_trips/date=2024-01-01/20200101T000000Z-00000000-00000.parquet",
@@ -35,7 +37,7 @@ const OLD: &[&str] = &[
     // Copied, but its table never heard of it.
     "samsara-data/warehouse/fleet_trips/2024-01-01/0123456789ab-20200101T000000Z-00000000-00000.parquet",
     // Begun, and never renamed to what they were to be.
-    "samsara-data/raw/raw/fleet_trips/date=2024-01-01/20200101T000000Z-00000000-00001.parquet#1",
+    "samsara-data/raw/raw/fleet_trips/partition_day=2024-01-01/20200101T000000Z-00000000-00001.parquet#1",
     "samsara-data/raw/state/fleet_trips.json#1",
     "samsara-data/raw/lock.json#12",
     "samsara-data/flattened/flattened/fleet_trips/date=2024-01-01/20200101T000000Z-00000000-00001.parquet#1",
@@ -73,6 +75,50 @@ async fn what_nothing_refers_to_is_removed_by_age_and_nothing_else() {
     std::fs::remove_file(program.folder().join("samsara-data/warehouse/notes.txt")).unwrap();
     assert_eq!(before, program.files("samsara-data"));
     compare(&program, simulator.world(), "fleet_trips", day("2024-01-01"), day("2024-01-03")).await.unwrap();
+}
+
+/// The paths of the files below a folder that lie in folders of this name.
+fn in_folders(program: &Program, below: &str, name: &str) -> Vec<String> {
+    let files = program.files(below).into_iter().map(|(path, _, _)| path);
+    files.filter(|path| path.contains(&format!("/{name}="))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_in_folders_of_the_older_name_are_read_loaded_and_swept() {
+    let simulator = simulator(|_| ()).await;
+    let program = Program::with_simulator(&simulator);
+    let stages = |stages: &'static str| [RUN, &["--stages", stages]].concat();
+    program.succeed(&stages("extract,transform")).await;
+    // As an earlier version of the program has left it.
+    for file in in_folders(&program, "samsara-data", "partition_day") {
+        let older = file.replace("/partition_day=", "/date=");
+        std::fs::create_dir_all(std::path::Path::new(&older).parent().unwrap()).unwrap();
+        std::fs::rename(file, older).unwrap();
+    }
+    let state = "samsara-data/raw/state/fleet_trips.json";
+    let text = std::fs::read_to_string(program.folder().join(state)).unwrap();
+    assert!(text.contains("/partition_day="));
+    program.write(state, text.replace("/partition_day=", "/date="));
+
+    let whole = || compare(&program, simulator.world(), "fleet_trips", day("2024-01-01"), day("2024-01-03"));
+    program.succeed(&stages("load")).await;
+    let rows = whole().await.unwrap();
+    let raw = program.rows("SELECT count(*) AS n FROM raw.fleet_trips").await;
+    assert!(rows > 0 && raw[0]["n"].as_u64() >= Some(rows as u64), "{raw:?}");
+
+    // Derived anew from raw objects of the older name, into folders of the newer.
+    for (path, text) in crate::rerun::catalog_files() {
+        let text = if path.ends_with("fleet_trips.sql") { format!("{text}WHERE startMs > 0\n") } else { text };
+        program.write(&format!("sql/{path}"), text);
+    }
+    program.succeed(&stages("transform,load")).await;
+    assert_eq!(whole().await.unwrap(), rows);
+    let flattened = |name| in_folders(&program, "samsara-data/flattened/flattened", name).len();
+    assert!(flattened("date") > 0 && flattened("partition_day") > 0);
+    program.succeed(&["clean", "--older-than", "0"]).await;
+    assert!(flattened("date") == 0 && flattened("partition_day") > 0);
+    assert!(!in_folders(&program, "samsara-data/raw", "date").is_empty());
+    assert_eq!(whole().await.unwrap(), rows);
 }
 
 #[tokio::test(flavor = "multi_thread")]

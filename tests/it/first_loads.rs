@@ -104,7 +104,7 @@ fn held(jobs: &[LoadJob]) -> BTreeMap<String, String> {
         if !is_single(job) {
             held.clear();
         }
-        let days = job.uris.iter().map(|uri| uri.split("date=").nth(1).unwrap()[..10].to_string());
+        let days = job.uris.iter().map(|uri| uri.split("partition_day=").nth(1).unwrap()[..10].to_string());
         held.extend(days.map(|day| (day, job.id.clone())));
     }
     held

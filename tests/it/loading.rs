@@ -299,7 +299,7 @@ async fn rows_that_get_lost_on_the_way_fail_the_run() {
     rig.bigquery.direct_jobs(|_| JobScript::default());
     let storage = rig.gcs.clone();
     rig.bigquery.count_rows(move |uris| {
-        uris.iter().map(|uri| rows(&storage, uri) - u64::from(uri.contains("rpm/date=2024-01-02"))).sum()
+        uris.iter().map(|uri| rows(&storage, uri) - u64::from(uri.contains("rpm/partition_day=2024-01-02"))).sum()
     });
     let ran = rig.program.run(&[RUN, RPM].concat()).await;
     assert_eq!(ran.code, 3, "{}", ran.stderr);

@@ -35,6 +35,7 @@ mod history;
 mod hostile;
 mod http;
 mod joins;
+mod keys_and_times;
 mod late;
 mod ledger;
 mod load_jobs;

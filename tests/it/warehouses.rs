@@ -36,7 +36,7 @@ impl Rig {
         for (day, ids) in days {
             self.number += 1;
             let partition = Partition::parse(day).unwrap();
-            let folder = partition.day().map_or("snapshot=1".to_string(), |day| format!("date={day}"));
+            let folder = partition.day().map_or("snapshot=1".to_string(), |day| format!("partition_day={day}"));
             let path = format!("{}/{folder}/{}.parquet", contract.table, self.number);
             let object = self.object(contract, path, partition, ids).await;
             partitions.push(FlatObjects {

@@ -1,7 +1,7 @@
 //! A double of BigQuery's REST protocol for load jobs, which needs no Python and fails on request.
 //!
 //! It reads no data: jobs take as long and end as a script says. Of tables it knows how many rows each day has, where
-//! URIs name their day as `date=2024-01-01`, and any query is answered with that. For SQL there is the emulator.
+//! URIs name their day as `partition_day=2024-01-01`, and any query is answered with that. For SQL there is the emulator.
 
 mod jobs;
 

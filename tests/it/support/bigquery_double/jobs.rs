@@ -187,8 +187,12 @@ impl Jobs {
         }
         job.script = (self.director)(&job);
         for uri in &job.uris {
-            let day = uri.split_once("date=").map_or("snapshot", |(_, rest)| rest.split('/').next().unwrap_or(rest));
-            *job.days.entry(day.to_owned()).or_default() += (self.row_counter)(std::slice::from_ref(uri));
+            // Objects of earlier versions of the program lie in `date=…`.
+            let day = |folder: &'_ str| {
+                Some(folder.strip_prefix("partition_day=").or(folder.strip_prefix("date="))?.to_owned())
+            };
+            let day = uri.split('/').find_map(day).unwrap_or_else(|| "snapshot".to_owned());
+            *job.days.entry(day).or_default() += (self.row_counter)(std::slice::from_ref(uri));
         }
         let decorator = job.table.split_once('$').map(|(_, day)| day);
         let strays = |day: &String| decorator.is_some_and(|own| *day != "snapshot" && day.replace('-', "") != own);
