@@ -25,6 +25,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
+use self::output::say;
 use crate::catalog::Catalog;
 use crate::error::Error;
 use crate::pipeline::THREAD_STACK_BYTES;
@@ -141,9 +142,9 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Error> {
 
 /// One clear line, and what to do.
 fn complain(error: &Error) -> Exit {
-    eprintln!("error: {error}");
+    say(format_args!("error: {error}"));
     if let Some(hint) = error.hint() {
-        eprintln!("hint: {hint}");
+        say(format_args!("hint: {hint}"));
     }
     match error {
         error if error.is_usage() => Exit::Usage,
@@ -163,17 +164,26 @@ fn start_log(verbose: u8, directory: Option<&Path>) -> Option<LogFile> {
         _ => "samsara_etl=debug,object_store::client::retry=info",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let console = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).with_filter(filter);
+    // What cannot be written is not told on stderr, which may be the very thing that cannot be written to.
+    let console = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .log_internal_errors(false)
+        .with_filter(filter);
     let file = directory.map(|directory| LogFile::create(directory, chrono::Utc::now()));
     let (log, lines) = match file {
         None => (None, None),
         Some(Ok((log, file))) => {
             let filter = EnvFilter::new(LOGGED);
-            let lines = tracing_subscriber::fmt::layer().json().with_writer(Mutex::new(file)).with_filter(filter);
+            let lines = tracing_subscriber::fmt::layer()
+                .json()
+                .with_writer(Mutex::new(file))
+                .log_internal_errors(false)
+                .with_filter(filter);
             (Some(log), Some(lines))
         }
         Some(Err(error)) => {
-            eprintln!("warning: no log file is written: {error}");
+            say(format_args!("warning: no log file is written: {error}"));
             (None, None)
         }
     };

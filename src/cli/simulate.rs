@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::Exit;
+use super::output::say;
 use super::signals::Signals;
 use crate::error::Error;
 use crate::simulator::{Faults, Simulator, SimulatorConfig};
@@ -58,7 +59,7 @@ impl Simulate {
         let simulator = Simulator::start(config).await.map_err(|error| Error::Usage(error.to_string()))?;
         let (url, token) = (simulator.url(), simulator.token());
         super::output::print(format_args!("SAMSARA_API_URL={url}\nSAMSARA_API_TOKEN={token}\n"))?;
-        eprintln!("serving until stopped (Ctrl-C)");
+        say(format_args!("serving until stopped (Ctrl-C)"));
         signals.shutdown.cancelled().await;
         simulator.shutdown().await;
         Ok(Exit::Success)

@@ -11,10 +11,11 @@ use tokio::sync::mpsc;
 
 use super::{Ready, Run, ends_run};
 use crate::catalog::{Source, SourceKind};
+use crate::config::SamsaraConfig;
 use crate::error::Error;
 use crate::events::Event;
 use crate::extract::{Changes, ExtractError, Extracted, Extractor, Scope, Walk, WalkOutcome, raw_schema};
-use crate::plan::{CURSOR_DAYS, PlannedScope, PlannedWalk};
+use crate::plan::{CURSOR_DAYS, PlannedScope, PlannedWalk, Stage};
 use crate::samsara::{Client, SamsaraError, Watch};
 use crate::state::{Failure, Feed, PartitionState, RawState, SourceHandle, SourceState, Unfinished};
 use crate::store::layout::Partition;
@@ -26,10 +27,19 @@ const LIST_NOTE_LIVES: chrono::TimeDelta = chrono::TimeDelta::hours(1);
 /// Memory for reading a list of ids.
 const ROSTER_MEMORY: usize = 256 << 20;
 
-/// Runs the extract stage, then hands on what was complete before.
+/// How the API is reached.
+pub(super) struct Api {
+    pub(super) config: SamsaraConfig,
+    /// Hosts among which the token's region is found, where none is configured.
+    pub(super) regions: Vec<String>,
+}
+
+/// Runs the extract stage, if it is asked for, and hands on what was complete before.
+///
+/// An API that cannot be reached costs what was to be read, and nothing that is there already.
 pub(super) async fn run(
     run: Arc<Run>,
-    client: Option<Client>,
+    api: Option<Api>,
     workers: usize,
     ready: mpsc::Sender<Ready>,
 ) -> Result<(), Error> {
@@ -40,47 +50,100 @@ pub(super) async fn run(
         run.plan.feeds.contains(source) || run.catalog.source(source).is_some_and(is_feed)
     };
     let (later, now): (Vec<&Ready>, Vec<&Ready>) = run.plan.committed.iter().partition(may_change);
-    let send = async |partitions: Vec<&Ready>| {
-        for partition in partitions {
-            if run.shutdown.is_cancelled() || ready.send(partition.clone()).await.is_err() {
-                break;
+    let earlier = hand_on(&run, &ready, now.into_iter().cloned());
+    let read = async {
+        let result = match &api {
+            Some(api) => extract(&run, api, workers, &ready).await,
+            None => Ok(()),
+        };
+        // At once, not after the backlog: nothing else can work either.
+        if result.is_err() {
+            run.shutdown.cancel();
+        }
+        result
+    };
+    let ((), result) = tokio::join!(earlier, read);
+    let walked = std::mem::take(&mut *run.walked.lock().unwrap_or_else(PoisonError::into_inner));
+    hand_on(&run, &ready, later.into_iter().filter(|partition| !walked.contains(partition)).cloned()).await;
+    result
+}
+
+/// Gives partitions to the transform stage, as long as the run goes on.
+async fn hand_on(run: &Run, ready: &mpsc::Sender<Ready>, partitions: impl IntoIterator<Item = Ready>) {
+    for partition in partitions {
+        let sent = tokio::select! {
+            biased;
+            () = run.shutdown.cancelled() => return,
+            sent = ready.send(partition) => sent,
+        };
+        // The stage behind is gone only when the run is being stopped.
+        if sent.is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads all that the plan says, and the days that feeds name.
+async fn extract(run: &Run, api: &Api, workers: usize, ready: &mpsc::Sender<Ready>) -> Result<(), Error> {
+    let hosts: Vec<&str> = api.regions.iter().map(String::as_str).collect();
+    let connected = tokio::select! {
+        () = run.shutdown.cancelled() => return Ok(()),
+        connected = Client::connect_among(&api.config, run.observer.clone(), &hosts) => connected,
+    };
+    let client = match connected {
+        Ok(client) => client,
+        Err(error) if error.ends_run() => return Err(error.into()),
+        Err(error) => {
+            let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+            run.observer.observe(&Event::Failed {
+                name: Stage::Extract.to_string(),
+                partition: None,
+                error: format!("{error}{hint}"),
+            });
+            for planned in run.plan.snapshots.iter().chain(&run.plan.windows) {
+                hand_on(run, ready, kept(run, planned).await?).await;
             }
+            return Ok(());
         }
     };
-    let earlier = send(now);
-    let walks = async {
-        let Some(client) = client else { return Ok(()) };
-        let extractor = Extractor {
-            client,
-            bucket: run.raw.clone(),
-            run: run.id.clone(),
-            objects: Arc::default(),
-            cpu: run.cpu.clone(),
-            observer: run.observer.clone(),
-            note_every: run.note_every,
-        };
-        let each = async |walks: &[PlannedWalk]| {
-            let walks = stream::iter(walks).map(Ok);
-            walks.try_for_each_concurrent(workers, |walk| one(&run, &extractor, walk, &ready)).await
-        };
-        // Lists first: fan-outs ask for their rows. Then the feeds, which tell what else is to be read.
-        each(&run.plan.snapshots).await?;
-        stream::iter(&run.plan.feeds)
-            .map(Ok)
-            .try_for_each_concurrent(workers, |name| changed_days(&run, &extractor, name))
-            .await?;
-        let changed = crate::plan::changed(&run.catalog, &run.states, &run.plan).await?;
-        note_asked(&run).await?;
-        each(&run.plan.windows).await?;
-        each(&changed).await
+    let extractor = Extractor {
+        client,
+        bucket: run.raw.clone(),
+        run: run.id.clone(),
+        objects: Arc::default(),
+        cpu: run.cpu.clone(),
+        observer: run.observer.clone(),
+        note_every: run.note_every,
     };
-    let ((), result) = tokio::join!(earlier, walks);
-    if result.is_err() {
-        run.shutdown.cancel();
+    let each = async |walks: &[PlannedWalk]| {
+        let walks = stream::iter(walks).map(Ok);
+        walks.try_for_each_concurrent(workers, |walk| one(run, &extractor, walk, ready)).await
+    };
+    // Lists first: fan-outs ask for their rows. Then the feeds, which tell what else is to be read.
+    each(&run.plan.snapshots).await?;
+    stream::iter(&run.plan.feeds)
+        .map(Ok)
+        .try_for_each_concurrent(workers, |name| changed_days(run, &extractor, name))
+        .await?;
+    let changed = crate::plan::changed(&run.catalog, &run.states, &run.plan).await?;
+    note_asked(run).await?;
+    each(&run.plan.windows).await?;
+    each(&changed).await
+}
+
+/// The partitions of a walk that came to nothing, as far as an earlier run has read them whole: that they could not be
+/// read again is no reason to leave out what is there.
+async fn kept(run: &Run, planned: &PlannedWalk) -> Result<Vec<Ready>, Error> {
+    let mut kept = Vec::new();
+    for source in &planned.sources {
+        let handle = run.states.source(source).await?;
+        let is_complete = |partition: &Partition| {
+            handle.look(|state| state.partition(*partition).is_some_and(|found| found.raw.is_some()))
+        };
+        let partitions = planned.scope.partitions().into_iter().filter(is_complete);
+        kept.extend(partitions.map(|partition| (source.clone(), partition)));
     }
-    let walked = std::mem::take(&mut *run.walked.lock().unwrap_or_else(PoisonError::into_inner));
-    send(later.into_iter().filter(|partition| !walked.contains(partition)).collect()).await;
-    result
+    Ok(kept)
 }
 
 /// Keeps in the state from which day on each source is asked for, before the first of its days is read: should the run
@@ -110,8 +173,15 @@ async fn one(
     planned: &PlannedWalk,
     ready: &mpsc::Sender<Ready>,
 ) -> Result<(), Error> {
-    let ended = || run.ended.lock().unwrap_or_else(PoisonError::into_inner);
-    if run.shutdown.is_cancelled() || planned.sources.iter().all(|source| ended().contains(source)) {
+    let has_ended = || {
+        let ended = run.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        planned.sources.iter().all(|source| ended.contains(source))
+    };
+    if run.shutdown.is_cancelled() {
+        return Ok(());
+    }
+    if has_ended() {
+        hand_on(run, ready, kept(run, planned).await?).await;
         return Ok(());
     }
     let result = tokio::select! {
@@ -121,31 +191,41 @@ async fn one(
     let partitions = match result {
         Ok(partitions) => partitions,
         Err(error) if ends_run(&error) => return Err(error),
-        Err(Error::Extract(error)) if matches!(error.api(), Some(SamsaraError::NotFound { .. })) => {
-            for source in &planned.sources {
-                ended().insert(source.clone());
-                run.observer.observe(&Event::Skipped { name: source.clone(), reason: error.to_string() });
-            }
-            return Ok(());
-        }
         Err(error) => {
-            let permitted = !matches!(&error, Error::Extract(error)
-                if matches!(error.api(), Some(SamsaraError::NotPermitted { .. })));
-            for source in &planned.sources {
-                // One line for a source that is not permitted, however many days were asked for.
-                if permitted || ended().insert(source.clone()) {
-                    run.failed(source, None, &error);
-                }
-            }
-            return note_failure(run, planned, &error).await;
+            give_up(run, planned, &error).await?;
+            kept(run, planned).await?
         }
     };
-    for partition in partitions {
-        run.walked.lock().unwrap_or_else(PoisonError::into_inner).insert(partition.clone());
-        // The stage behind is gone only when the run is being stopped.
-        let _ = ready.send(partition).await;
-    }
+    run.walked.lock().unwrap_or_else(PoisonError::into_inner).extend(partitions.iter().cloned());
+    hand_on(run, ready, partitions).await;
     Ok(())
+}
+
+/// Tells of a walk that failed, and keeps that in the state.
+async fn give_up(run: &Run, planned: &PlannedWalk, error: &Error) -> Result<(), Error> {
+    let ended = || run.ended.lock().unwrap_or_else(PoisonError::into_inner);
+    let refused = match error {
+        Error::Extract(error) => error.api(),
+        _ => None,
+    };
+    let is_absent = matches!(refused, Some(SamsaraError::NotFound { .. }));
+    let mut failed = Vec::new();
+    for source in &planned.sources {
+        // An endpoint that had data and is not found any more is no endpoint that the organisation does not have.
+        let had_data = run.states.source(source).await?.look(|state| state.complete().next().is_some());
+        if is_absent && !had_data {
+            ended().insert(source.clone());
+            run.observer.observe(&Event::Skipped { name: source.clone(), reason: error.to_string() });
+            continue;
+        }
+        // One line for a source that cannot be had at all, however many days were asked for.
+        let is_final = is_absent || matches!(refused, Some(SamsaraError::NotPermitted { .. }));
+        if !is_final || ended().insert(source.clone()) {
+            run.failed(source, None, error);
+        }
+        failed.push(source);
+    }
+    note_failure(run, planned, &failed, error).await
 }
 
 /// Asks a source's feed which of its days have changed, and keeps that in the state together with the position.
@@ -251,14 +331,13 @@ fn is_moved(before: Option<&Feed>, position: &Feed) -> bool {
 }
 
 /// Keeps in the state that these partitions were tried in vain, so that `status` can tell them from unasked ones.
-async fn note_failure(run: &Run, planned: &PlannedWalk, error: &Error) -> Result<(), Error> {
-    let partitions: Vec<Partition> = match &planned.scope {
-        PlannedScope::Snapshot => vec![Partition::Snapshot],
-        PlannedScope::Days(days) => days.iter().copied().map(Partition::Day).collect(),
-        // A feed's days are known only from what it brings.
-        PlannedScope::Feed { .. } => return Ok(()),
-    };
-    for source in &planned.sources {
+async fn note_failure(run: &Run, planned: &PlannedWalk, sources: &[&String], error: &Error) -> Result<(), Error> {
+    // A feed's days are known only from what it brings.
+    let partitions = planned.scope.partitions();
+    if partitions.is_empty() {
+        return Ok(());
+    }
+    for source in sources {
         let failure = Failure { at: chrono::Utc::now(), error: error.to_string() };
         let partitions = partitions.clone();
         let handle = run.states.source(source).await?;
@@ -358,7 +437,9 @@ async fn read_on(run: &Run, extractor: &Extractor, walk: &Arc<Walk>) -> Result<W
     let goes_on = before.is_some();
     let read = async |resume: Option<Unfinished>, keeps_notes: bool| {
         let (notes, mut noted) = mpsc::channel::<Unfinished>(1);
-        let keep = async {
+        let handle = &handle;
+        // The receiver is this future's own: once nobody listens any more, the walk must not wait for anyone who does.
+        let keep = async move {
             while let Some(note) = noted.recv().await {
                 if !keeps_notes {
                     continue;
@@ -367,10 +448,10 @@ async fn read_on(run: &Run, extractor: &Extractor, walk: &Arc<Walk>) -> Result<W
             }
             Ok::<_, Error>(())
         };
-        let (outcome, kept) = tokio::join!(extractor.read(walk.clone(), resume, Some(notes)), keep);
-        // A state that cannot be written is the greater trouble.
-        kept?;
-        Ok::<_, Error>(outcome?)
+        let read = async { Ok::<_, Error>(extractor.read(walk.clone(), resume, Some(notes)).await?) };
+        // A state that cannot be written ends the walk: nothing of what it reads could be committed.
+        let (outcome, ()) = tokio::try_join!(read, keep)?;
+        Ok::<_, Error>(outcome)
     };
     match read(before, true).await {
         // The cursor goes, and the pages before it with it: the walk begins again, once.

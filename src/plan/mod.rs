@@ -34,6 +34,16 @@ pub enum Stage {
     Load,
 }
 
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Extract => "extract",
+            Self::Transform => "transform",
+            Self::Load => "load",
+        })
+    }
+}
+
 impl FromStr for Stage {
     type Err = String;
 
@@ -313,18 +323,13 @@ pub async fn changed(catalog: &Catalog, states: &StateStore, plan: &Plan) -> Res
             .collect();
         let handle = states.source(&source.name).await?;
         let days: Vec<NaiveDate> = handle.look(|state| {
-            state.changed_days().filter(|day| is_asked(&plan.wish.dates, *day) && !planned.contains(day)).collect()
+            state.changed_days().filter(|day| plan.wish.dates.contains(*day) && !planned.contains(day)).collect()
         });
         if !days.is_empty() {
             wanted.insert(source.name.as_str(), days);
         }
     }
     Ok(group(catalog, wanted))
-}
-
-/// Whether a day lies in the dates that were asked for; without a first one, all past ones do.
-fn is_asked(dates: &Dates, day: NaiveDate) -> bool {
-    dates.start.is_none_or(|start| start <= day) && dates.end.is_none_or(|end| day < end)
 }
 
 fn feed(source: &Source, state: &SourceState, dates: &Dates, now: DateTime<Utc>) -> PlannedWalk {
@@ -357,7 +362,7 @@ fn days_to_read(source: &Source, state: &SourceState, wish: &Wish, now: DateTime
         !settled
     });
     // Days that a feed has named, however long ago they were.
-    let changed = state.changed_days().filter(|day| is_asked(dates, *day));
+    let changed = state.changed_days().filter(|day| dates.contains(*day));
     let wanted: BTreeSet<NaiveDate> = unsettled.chain(changed).collect();
     (wanted.into_iter().collect(), complete)
 }

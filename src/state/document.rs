@@ -298,9 +298,8 @@ impl SourceState {
     }
 
     /// The document as JSON.
-    pub fn to_json(&self) -> Vec<u8> {
-        // Maps have string keys and no value is a float: this cannot fail.
-        serde_json::to_vec(self).unwrap_or_default()
+    pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(self)
     }
 
     /// A partition, if anything is known of it.
@@ -346,7 +345,7 @@ mod tests {
             assert!(error.starts_with("gs://b/s is no state document"), "{error}");
         }
         let state = SourceState::new("a");
-        assert_eq!(SourceState::from_json(&state.to_json(), "").unwrap(), state);
+        assert_eq!(SourceState::from_json(&state.to_json().unwrap(), "").unwrap(), state);
     }
 
     #[test]
@@ -358,7 +357,7 @@ mod tests {
         assert_eq!((state.version, state.feed.as_ref().unwrap().cursor.as_str()), (VERSION, "c"));
         let partition = &state.partitions["2024-01-01"];
         assert!(partition.failure.is_some() && partition.unfinished.is_none());
-        assert_eq!(SourceState::from_json(&state.to_json(), "").unwrap(), state);
+        assert_eq!(SourceState::from_json(&state.to_json().unwrap(), "").unwrap(), state);
     }
 
     #[test]
@@ -374,7 +373,7 @@ mod tests {
         };
         let mut state = SourceState::new("a");
         state.partition_mut(Partition::Snapshot).unfinished = Some(note);
-        let old = String::from_utf8(state.to_json()).unwrap().replace("\"version\":3", "\"version\":2");
+        let old = String::from_utf8(state.to_json().unwrap()).unwrap().replace("\"version\":3", "\"version\":2");
         assert!(old.contains("\"version\":2"));
         assert_eq!(SourceState::from_json(old.as_bytes(), "").unwrap(), state);
     }

@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -246,7 +245,7 @@ impl SourceHandle {
         for change in changes {
             change(&mut next);
         }
-        let bytes = Bytes::from(next.to_json());
+        let bytes = shared.bucket.document(&shared.key, next.to_json())?;
         shared.fence.check()?;
         let version = shared.bucket.swap(&shared.key, writer.version.as_ref(), bytes).await?;
         writer.version = Some(version);
