@@ -30,6 +30,8 @@ pub(super) struct Sunk {
     pub(super) rescued: u64,
     pub(super) content: String,
     pub(super) drift: Drift,
+    /// What was taken of the page on which the asked days of a feed end.
+    pub(super) tail: Option<Gathered>,
 }
 
 /// Takes the pages of a walk.
@@ -46,6 +48,7 @@ pub(super) struct Sink {
     whole: Haul,
     /// What the requests under way brought.
     part: Haul,
+    tail: Option<Gathered>,
 }
 
 /// What pages brought, in objects of its own.
@@ -247,6 +250,7 @@ impl Sink {
             notes,
             whole,
             part,
+            tail: None,
         }
     }
 
@@ -254,7 +258,7 @@ impl Sink {
     pub(super) async fn drain(mut self, mut arrivals: mpsc::Receiver<Arrival>) -> Result<Sunk, ExtractError> {
         while let Some(arrival) = arrivals.recv().await {
             match arrival {
-                Arrival::Page(arrived) => self.page(&arrived).await?,
+                Arrival::Page(arrived) => self.page(*arrived).await?,
                 Arrival::Note(progress) => self.note(progress).await?,
                 Arrival::Seal => self.seal().await?,
                 // What was written of it stays behind without a name, and is swept later.
@@ -288,24 +292,51 @@ impl Sink {
         Ok(())
     }
 
-    async fn page(&mut self, arrival: &Arrived) -> Result<(), ExtractError> {
-        let wrong = |walk: &Walk, reason: String| ExtractError::Page {
+    async fn page(&mut self, mut arrival: Arrived) -> Result<(), ExtractError> {
+        let wrong = |walk: &Walk, arrival: &Arrived, reason: String| ExtractError::Page {
             tables: walk.tables(),
             scope: walk.scope.to_string(),
             page: arrival.page.number,
             request: arrival.request.identity(),
             reason,
         };
-        self.part.content.add(&arrival.page.records);
+        let told = arrival.is_past.take();
+        let arrival = &arrival;
+        let wrong = |walk: &Walk, reason: String| wrong(walk, arrival, reason);
         let decoded = self.decoder.decode(&arrival.page).map_err(|reason| wrong(&self.walk, reason))?;
-        self.part.records += decoded.count;
+        let mut sorted = self.sort(arrival, &decoded).map_err(|reason| wrong(&self.walk, reason))?;
+        let is_past = self.leave_out(&mut sorted);
+        if let Some(told) = told {
+            // Whoever has stopped asking wants no answer.
+            let _ = told.send(is_past);
+        }
+        if is_past {
+            // The page comes again as a whole when its other days are asked for: what is taken of it now is kept apart.
+            self.seal().await?;
+            self.part.records += sorted.iter().map(|rows| rows.batch.num_rows() as u64).sum::<u64>();
+        } else {
+            self.part.records += decoded.count;
+        }
         for (key, count) in &decoded.drift {
             *self.part.drift.entry(key.clone()).or_default() += count;
         }
-        for sorted in self.sort(arrival, &decoded).map_err(|reason| wrong(&self.walk, reason))? {
+        self.part.content.add(&arrival.page.records);
+        for sorted in sorted {
             self.write(sorted).await?;
         }
+        if is_past {
+            self.part.close(&self.walk).await?;
+            self.tail = Some(self.part.noted(&self.walk)).filter(|tail| !tail.parts.is_empty());
+        }
         Ok(())
+    }
+
+    /// Leaves out the rows behind the days of a feed that were asked for, and tells whether there were any.
+    fn leave_out(&self, sorted: &mut Vec<Sorted>) -> bool {
+        let Scope::Feed { until: Some(until), .. } = &self.walk.scope else { return false };
+        let before = sorted.len();
+        sorted.retain(|rows| rows.partition.day().is_none_or(|day| day < *until));
+        sorted.len() < before
     }
 
     /// Gives each row of a page to the source and partition that own it, and to no second one.
@@ -384,7 +415,7 @@ impl Sink {
 
     async fn finish(mut self) -> Result<Sunk, ExtractError> {
         self.seal().await?;
-        let (walk, whole) = (self.walk, self.whole);
+        let (walk, whole, tail) = (self.walk, self.whole, self.tail);
         // Rows that no asked day owns are left out once, however many days were asked for together.
         let mut kept_of: BTreeMap<usize, (u64, u64)> = BTreeMap::new();
         for ((slot, _), output) in &whole.outputs {
@@ -406,6 +437,6 @@ impl Sink {
             let not_owned = if counted.insert(slot) { total.saturating_sub(kept) } else { 0 };
             partitions.push(Extracted { source, partition, objects: output.objects, not_owned });
         }
-        Ok(Sunk { partitions, records: whole.records, rescued, content, drift: whole.drift })
+        Ok(Sunk { partitions, records: whole.records, rescued, content, drift: whole.drift, tail })
     }
 }

@@ -7,6 +7,7 @@ use arrow::array::AsArray;
 use chrono::NaiveDate;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::ObjectStoreExt;
+use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use super::{Ready, Run, ends_run};
@@ -14,10 +15,12 @@ use crate::catalog::{Source, SourceKind};
 use crate::config::SamsaraConfig;
 use crate::error::Error;
 use crate::events::Event;
-use crate::extract::{Changes, ExtractError, Extracted, Extractor, Scope, Walk, WalkOutcome, raw_schema};
+use crate::extract::{
+    Changes, ExtractError, Extracted, Extractor, Scope, Walk, WalkOutcome, day_window, raw_schema,
+};
 use crate::plan::{CURSOR_DAYS, PlannedScope, PlannedWalk, Stage};
 use crate::samsara::{Client, SamsaraError, Watch};
-use crate::state::{Failure, Feed, PartitionState, RawState, SourceHandle, SourceState, Unfinished};
+use crate::state::{Failure, Feed, Gathered, PartitionState, RawState, SourceHandle, SourceState, Unfinished};
 use crate::store::layout::Partition;
 use crate::store::{ObjectRef, StoreError};
 use crate::transform::{QueryTable, query};
@@ -325,6 +328,7 @@ fn is_moved(before: Option<&Feed>, position: &Feed) -> bool {
     before.is_none_or(|before| {
         before.cursor != position.cursor
             || before.query != position.query
+            || before.heard_from != position.heard_from
             || (before.since.is_some() && position.since.is_none())
             || position.at - before.at > chrono::TimeDelta::days(1)
     })
@@ -361,8 +365,8 @@ async fn read(run: &Run, extractor: &Extractor, planned: &PlannedWalk) -> Result
     let scope = match &planned.scope {
         PlannedScope::Snapshot => Scope::Snapshot,
         PlannedScope::Days(days) => Scope::Days(days.clone()),
-        PlannedScope::Feed { resume, since } => {
-            Scope::Feed { resume: resume.clone(), since: *since, watch: Watch::default() }
+        PlannedScope::Feed { resume, since, until } => {
+            Scope::Feed { resume: resume.clone(), since: *since, until: *until, watch: Watch::default() }
         }
     };
     let walk = Arc::new(Walk { sources, scope, parents });
@@ -485,20 +489,20 @@ async fn read_feed(run: &Run, extractor: &Extractor, mut walk: Arc<Walk>) -> Res
     // Most days come with more than one of its parts, and are to be made into tables once.
     let mut partitions = BTreeSet::new();
     let mut restarted = false;
-    while let Scope::Feed { resume, since, watch } = &walk.scope {
-        let (since, watch) = (*since, watch.clone());
+    while let Scope::Feed { resume, since, until, watch } = &walk.scope {
+        let (since, until, watch) = (*since, *until, watch.clone());
         let scope = match extractor.read(walk.clone(), None, None).await {
             Ok(outcome) => {
-                commit_feed(run, &walk, &outcome, since).await?;
-                let position = outcome.feed.clone().filter(|_| outcome.more);
+                commit_feed(run, &walk, &outcome, since, until).await?;
+                let position = outcome.feed.clone().filter(|_| outcome.more && !outcome.is_past);
                 partitions.extend(ready(outcome));
                 let Some(position) = position else { break };
-                Scope::Feed { resume: Some(position), since, watch }
+                Scope::Feed { resume: Some(position), since, until, watch }
             }
             Err(error) if is_dead_cursor(&error) && resume.is_some() && !restarted => {
                 tracing::warn!(source = walk.tables(), %error, "cursor dropped, feed begins again");
                 restarted = true;
-                Scope::Feed { resume: None, since, watch: Watch::default() }
+                Scope::Feed { resume: None, since, until, watch: Watch::default() }
             }
             Err(error) => return Err(error.into()),
         };
@@ -576,13 +580,25 @@ async fn commit_feed(
     walk: &Walk,
     outcome: &WalkOutcome,
     since: chrono::DateTime<chrono::Utc>,
+    until: Option<NaiveDate>,
 ) -> Result<(), Error> {
     let Some(source) = walk.sources.first() else { return Ok(()) };
     let handle = run.states.source(&source.name).await?;
-    let position = outcome.feed.clone().map(|(query, cursor)| {
-        // In its middle, a feed is as far as it was when it began.
-        let since = if outcome.more { since } else { outcome.extracted_at - chrono::TimeDelta::days(1) };
-        Feed { query, cursor, at: outcome.extracted_at, since: Some(since), heard_from: None }
+    let known = handle.look(|state| state.feed.clone());
+    let position = outcome.feed.clone().map(|(query, cursor)| match until.filter(|_| outcome.is_past) {
+        Some(until) => {
+            let end = day_window(until).start;
+            // A cursor that was come back to is as old as it was.
+            let stands = known.filter(|before| before.cursor == cursor && before.query == query);
+            let (at, since) = stands.map_or((outcome.extracted_at, None), |before| (before.at, before.since));
+            let since = since.or(Some(end - chrono::TimeDelta::days(1)));
+            Feed { query, cursor, at, since, heard_from: Some(end) }
+        }
+        None => {
+            // In its middle, a feed is as far as it was when it began.
+            let since = if outcome.more { since } else { outcome.extracted_at - chrono::TimeDelta::days(1) };
+            Feed { query, cursor, at: outcome.extracted_at, since: Some(since), heard_from: None }
+        }
     });
     let moved = position.as_ref().is_some_and(|position| handle.look(|state| is_moved(state.feed.as_ref(), position)));
     let days: Vec<(Partition, RawState)> = outcome
@@ -592,9 +608,14 @@ async fn commit_feed(
         .map(|(index, extracted)| (extracted.partition, raw_state(outcome, extracted, index == 0)))
         .collect();
     if moved || !days.is_empty() {
-        let added = days.clone();
+        let (added, tail, at) = (days.clone(), outcome.tail.clone(), outcome.extracted_at);
+        let began = match &walk.scope {
+            Scope::Feed { resume, .. } => resume.clone(),
+            _ => None,
+        };
         handle
             .commit(move |state| {
+                drop_tail(state, began.as_ref(), &added);
                 for (day, raw) in added {
                     match &mut state.partition_mut(day).raw {
                         Some(before) => {
@@ -610,6 +631,9 @@ async fn commit_feed(
                 if position.is_some() {
                     state.feed = position;
                 }
+                if let Some(tail) = tail {
+                    note_tail(state, tail, at);
+                }
             })
             .await?;
     }
@@ -617,6 +641,36 @@ async fn commit_feed(
         observe(run, extracted, raw, false);
     }
     Ok(())
+}
+
+/// Takes away what an earlier run had taken of the page at the feed's position, once that page has come as a whole.
+fn drop_tail(state: &mut SourceState, began: Option<&(String, String)>, came: &[(Partition, RawState)]) {
+    let is_read_again = |feed: &Feed| began.is_some_and(|(query, cursor)| *query == feed.query && *cursor == feed.cursor);
+    let tail = state.tail().filter(|_| state.feed.as_ref().is_some_and(is_read_again)).cloned();
+    // Without it, the note is of no use any more: the feed has another position.
+    for partition in state.partitions.values_mut() {
+        partition.unfinished = None;
+    }
+    for part in tail.into_iter().flat_map(|tail| tail.parts) {
+        let Some(raw) = state.partitions.get_mut(&part.partition).and_then(|found| found.raw.as_mut()) else { continue };
+        let rows: u64 = part.objects.iter().map(|object| object.rows).sum();
+        let again = came.iter().filter(|(day, _)| day.to_string() == part.partition).map(|(_, raw)| raw.rows());
+        // A row that does not come again stays; its table drops the repetitions of the others.
+        if again.sum::<u64>() >= rows {
+            raw.objects.retain(|object| !part.objects.contains(object));
+        }
+    }
+}
+
+/// Notes what was taken of the page at the feed's position.
+fn note_tail(state: &mut SourceState, tail: Gathered, extracted_at: chrono::DateTime<chrono::Utc>) {
+    let (Some(first), Some(feed)) = (tail.parts.first().map(|part| part.partition.clone()), &state.feed) else { return };
+    let asked: String = Sha256::digest(&feed.query).iter().map(|byte| format!("{byte:02x}")).collect();
+    let whole = Gathered { content: tail.content.clone(), ..Gathered::default() };
+    let note = Unfinished { asked, requests: 0, rest: Vec::new(), resume: None, extracted_at, whole, part: tail };
+    if let Some(partition) = state.partitions.get_mut(&first) {
+        partition.unfinished = Some(note);
+    }
 }
 
 fn raw_state(outcome: &WalkOutcome, extracted: &Extracted, first: bool) -> RawState {

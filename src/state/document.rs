@@ -42,7 +42,7 @@ pub struct SourceState {
 pub struct Feed {
     /// The rendered query without cursor; the API refuses the cursor with any other.
     pub query: String,
-    /// The opaque cursor.
+    /// The opaque cursor; empty before the first page.
     pub cursor: String,
     /// When it was received. Cursors live 30 days.
     pub at: DateTime<Utc>,
@@ -51,7 +51,9 @@ pub struct Feed {
     /// all, if it was left in its middle; None: `at`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<DateTime<Utc>>,
-    /// From when on a feed of changed days was heard without a gap.
+    /// From when on a feed of changed days was heard without a gap. Of any other: the midnight up to which its rows
+    /// were asked for, if it was left there; those of them on the page behind the cursor are here already, as
+    /// [`SourceState::tail`] says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heard_from: Option<DateTime<Utc>>,
 }
@@ -320,6 +322,13 @@ impl SourceState {
     /// Whether any run has asked for the day.
     pub fn is_asked(&self, day: NaiveDate) -> bool {
         self.partition(Partition::Day(day)).is_some() || self.asked_from.is_some_and(|from| from <= day)
+    }
+
+    /// What was taken of a feed's page behind its cursor, if it was left in the middle of one. It is kept as an
+    /// unfinished walk of its first day.
+    pub fn tail(&self) -> Option<&Gathered> {
+        self.feed.as_ref()?.heard_from?;
+        self.partitions.values().find_map(|partition| partition.unfinished.as_ref()).map(|note| &note.part)
     }
 
     /// Days that are complete, and changed since.
