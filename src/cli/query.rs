@@ -149,10 +149,9 @@ struct Watched<W> {
 
 impl<W> Watched<W> {
     fn watch<T>(&self, result: std::io::Result<T>) -> std::io::Result<T> {
-        result.map_err(|error| {
-            let kind = error.kind();
-            self.failed.replace(Some(error));
-            kind.into()
+        result.inspect_err(|error| {
+            let same = error.raw_os_error().map_or_else(|| error.kind().into(), std::io::Error::from_raw_os_error);
+            self.failed.replace(Some(same));
         })
     }
 }

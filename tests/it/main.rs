@@ -37,6 +37,7 @@ mod ledger;
 mod load_jobs;
 mod loading;
 mod lock;
+mod outages;
 mod privacy;
 mod program;
 mod read_back;
