@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use clap::Args;
 
+use super::output::say;
 use super::query::{Format, answer};
 use super::run::run_once;
 use super::{Context, Exit};
@@ -50,7 +51,7 @@ impl Demo {
             ..SimulatorConfig::default()
         };
         let simulator = Simulator::start(simulator).await.map_err(|error| Error::Usage(error.to_string()))?;
-        eprintln!("simulating {} vehicles at {}, writing to ./{DEMO_FOLDER}", self.vehicles, simulator.url());
+        say(format_args!("simulating {} vehicles at {}, writing to ./{DEMO_FOLDER}", self.vehicles, simulator.url()));
         let config = self.config(context, &simulator)?;
         let catalog = context.catalog()?;
         let wish = Wish {
@@ -60,10 +61,10 @@ impl Demo {
             historical: false,
         };
         let (report, exit) = run_once(config.clone(), catalog, wish).await?;
-        eprint!("\n{report}");
+        say(format_args!("\n{}", report.to_string().trim_end()));
         simulator.shutdown().await;
         if exit == Exit::Success {
-            eprintln!("\nsamsara-etl query \"{EXAMPLE}\"");
+            say(format_args!("\nsamsara-etl query \"{EXAMPLE}\""));
             answer(config, context, EXAMPLE, Format::Table).await?;
         }
         Ok(exit)

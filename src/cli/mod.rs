@@ -1,14 +1,9 @@
 //! The command line: one file per subcommand. Data goes to stdout, everything else to stderr.
 
-/// Everything that is said on stderr passes [`output::say`], which masks secrets and escapes control characters. So these
-/// stand here for the standard library's, of the same names, in all files of this folder.
-macro_rules! eprint {
-    ($($text:tt)*) => { $crate::cli::output::say(format_args!($($text)*)) };
-}
-
-/// As [`eprint`], with a line break.
+/// Everything that is said on stderr passes [`output::say`], which masks secrets and escapes control characters. So this
+/// stands here for the standard library's, of the same name, in all files of this folder.
 macro_rules! eprintln {
-    ($($text:tt)*) => { $crate::cli::output::say(format_args!("{}\n", format_args!($($text)*))) };
+    ($($text:tt)*) => { $crate::cli::output::say(format_args!($($text)*)) };
 }
 
 mod check;
@@ -39,6 +34,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
+use self::output::say;
 use crate::catalog::Catalog;
 use crate::config::{self, Environment};
 use crate::error::Error;
@@ -169,7 +165,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Error> {
 fn complain(error: &Error) -> Exit {
     eprintln!("error: {}", redact::one_line(error));
     if let Some(hint) = error.hint() {
-        eprintln!("hint: {hint}");
+        say(format_args!("hint: {hint}"));
     }
     match error {
         error if error.is_usage() => Exit::Usage,
@@ -189,6 +185,7 @@ fn start_log(verbose: u8, color: Color, directory: Option<&Path>) -> Option<LogF
         _ => "samsara_etl=debug,samsara_simulator=debug,object_store::client::retry=info",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    // What cannot be written is not told on stderr, which may be the very thing that cannot be written to.
     let console = tracing_subscriber::fmt::layer()
         .with_writer(|| Masked(std::io::stderr()))
         .with_ansi(color.is_wanted())
@@ -208,7 +205,7 @@ fn start_log(verbose: u8, color: Color, directory: Option<&Path>) -> Option<LogF
             (Some(log), Some(lines))
         }
         Some(Err(error)) => {
-            eprintln!("warning: no log file is written: {error}");
+            say(format_args!("warning: no log file is written: {error}"));
             (None, None)
         }
     };

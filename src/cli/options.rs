@@ -116,12 +116,18 @@ impl WorkOptions {
 
 /// The configuration for reading: without configured buckets, the folder of the last run or demo.
 pub(super) fn reading_config(context: &Context) -> Result<Config, Error> {
+    reading_config_of(context, None)
+}
+
+/// The same, of what was loaded into this project.
+pub(super) fn reading_config_of(context: &Context, project: Option<String>) -> Result<Config, Error> {
     let environment = Environment::read(&context.directory)?;
     let local = match context.directory.join(LOCAL_FOLDER).is_dir() {
         false if context.directory.join(DEMO_FOLDER).is_dir() => DEMO_FOLDER,
         _ => LOCAL_FOLDER,
     };
-    Ok(Config::resolve(&environment, &Overrides::default(), &context.directory, local)?)
+    let overrides = Overrides { project, ..Overrides::default() };
+    Ok(Config::resolve(&environment, &overrides, &context.directory, local)?)
 }
 
 /// More than this many wait for each other's turn at Samsara's rate limits anyway.

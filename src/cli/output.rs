@@ -17,9 +17,15 @@ pub(super) fn print_exact(text: impl Display) -> Result<(), Error> {
     tolerate(write!(out, "{text}").and_then(|()| out.flush()))
 }
 
-/// Says something on stderr. If nobody listens there, there is nobody to tell.
+/// Tells a person something, in a line of its own on stderr. That stderr is full, or that nobody reads it any more,
+/// is no reason to stop: the work goes on, and the exit code says how it ended.
 pub(super) fn say(text: impl Display) {
-    let _ = std::io::stderr().write_all(redact::screen(&text.to_string()).as_bytes());
+    say_part(format_args!("{text}\n"));
+}
+
+/// The same without a line break.
+pub(super) fn say_part(text: impl Display) {
+    let _ = std::io::stderr().lock().write_all(redact::screen(&text.to_string()).as_bytes());
 }
 
 /// Prints what clap says of the arguments, with its colours on a terminal.

@@ -1,7 +1,9 @@
 //! `query`: SQL over the local warehouse and the raw tables.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::io::Write;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
@@ -12,7 +14,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use arrow::util::pretty::pretty_format_batches;
 use clap::{Args, ValueEnum};
 
-use super::output::tolerate;
+use super::output::{say, tolerate};
 use super::{Context, Exit};
 use crate::catalog::Source;
 use crate::config::{Config, WarehouseConfig};
@@ -20,6 +22,7 @@ use crate::error::Error;
 use crate::extract::raw_schema;
 use crate::load::LocalWarehouse;
 use crate::pipeline::Pipeline;
+use crate::pipeline::coverage::Waiting;
 use crate::redact::printable;
 use crate::state::SourceState;
 use crate::transform::{Queried, QueryTable, bind_all, query};
@@ -93,8 +96,34 @@ pub(super) async fn answer(config: Config, context: &Context, sql: &str, format:
         }
         WarehouseConfig::BigQuery { .. } => tables.extend(flattened_tables(&pipeline).await?),
     }
-    let result = query(sql, &tables, MEMORY).await?;
-    print(result, format).await
+    let answered = match query(sql, &tables, MEMORY).await {
+        Ok(result) => print(result, format).await,
+        Err(error) => Err(error.into()),
+    };
+    let is_local = matches!(warehouse, WarehouseConfig::Local(_));
+    for (table, Waiting { partitions, rows }) in pipeline.waiting().await? {
+        if names(sql, &table) {
+            let where_to =
+                if is_local { "not loaded, so not in this table" } else { "in this answer, but not loaded yet" };
+            say(format_args!(
+                "note: {table}: {partitions} partitions with {rows} rows are derived and {where_to}: \
+                 `samsara-etl run --stages load` loads them"
+            ));
+        }
+    }
+    answered
+}
+
+/// Whether a query names a table of the warehouse. Names do not begin or end in the middle of a word, and those behind
+/// `raw.` are other tables'.
+fn names(sql: &str, table: &str) -> bool {
+    let (sql, table) = (sql.to_ascii_lowercase(), table.to_ascii_lowercase());
+    let is_word = |letter: char| letter.is_alphanumeric() || letter == '_';
+    sql.match_indices(&table).any(|(at, _)| {
+        let (before, after) = (&sql[..at], &sql[at + table.len()..]);
+        let before = before.trim_end_matches('"');
+        !before.ends_with(is_word) && !after.starts_with(is_word) && !before.ends_with("raw.")
+    })
 }
 
 async fn raw_tables(pipeline: &Pipeline) -> Result<Vec<QueryTable>, Error> {
@@ -133,13 +162,40 @@ async fn flattened_tables(pipeline: &Pipeline) -> Result<Vec<QueryTable>, Error>
     Ok(tables)
 }
 
+/// An output that keeps the fault that it met.
+struct Watched<W> {
+    out: W,
+    failed: Rc<RefCell<Option<std::io::Error>>>,
+}
+
+impl<W> Watched<W> {
+    fn watch<T>(&self, result: std::io::Result<T>) -> std::io::Result<T> {
+        result.inspect_err(|error| {
+            let same = error.raw_os_error().map_or_else(|| error.kind().into(), std::io::Error::from_raw_os_error);
+            self.failed.replace(Some(same));
+        })
+    }
+}
+
+impl<W: Write> Write for Watched<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let result = self.out.write(bytes);
+        self.watch(result)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        let result = self.out.flush();
+        self.watch(result)
+    }
+}
+
 pub(super) async fn print(mut result: Queried, format: Format) -> Result<(), Error> {
-    let mut out = super::output::data();
-    let written = |error: arrow::error::ArrowError| match error {
-        arrow::error::ArrowError::IoError(_, source) => tolerate(Err(source)),
-        // The CSV writer hides the fault of its output in text.
-        arrow::error::ArrowError::CsvError(text) if text.contains("Broken pipe") => Ok(()),
-        other => Err(Error::Usage(format!("cannot print the result: {other}"))),
+    let failed = Rc::<RefCell<Option<std::io::Error>>>::default();
+    let mut out = Watched { out: super::output::data(), failed: failed.clone() };
+    // The writers hide a fault of their output in text.
+    let written = |error: arrow::error::ArrowError| match failed.take() {
+        Some(source) => tolerate(Err(source)),
+        None => Err(Error::Usage(format!("cannot print the result: {error}"))),
     };
     match format {
         Format::Csv | Format::CsvSafe => {
@@ -184,7 +240,7 @@ pub(super) async fn print(mut result: Queried, format: Format) -> Result<(), Err
                 Err(error) => return written(error),
             }
             if all > shown {
-                eprintln!("{shown} of {all} rows are shown; --format csv prints all");
+                say(format_args!("{shown} of {all} rows are shown; --format csv prints all"));
             }
         }
     }
@@ -256,5 +312,20 @@ mod tests {
         let shown = pretty_format_batches(&[for_people(&batch).unwrap()]).unwrap().to_string();
         assert!(shown.contains("a\\u{1b}[31m\\nfailed: b") && shown.contains("| -3 |"), "{shown}");
         assert!(!shown.contains(|character: char| character.is_control() && character != '\n'), "{shown}");
+    }
+
+    #[test]
+    fn a_query_names_a_table_by_whole_words_and_not_by_the_raw_one() {
+        for (sql, is_named) in [
+            ("SELECT * FROM fleet_trips", true),
+            ("select count(*) from \"Fleet_Trips\";", true),
+            ("SELECT * FROM public.fleet_trips t", true),
+            ("SELECT * FROM fleet_trips_history JOIN old_fleet_trips USING (id)", false),
+            ("SELECT * FROM raw.fleet_trips, raw.\"fleet_trips\"", false),
+            ("SELECT * FROM raw.fleet_trips JOIN fleet_trips USING (id)", true),
+            ("SELECT 1", false),
+        ] {
+            assert_eq!(names(sql, "fleet_trips"), is_named, "{sql}");
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::options::{WishOptions, WorkOptions};
+use super::output::say;
 use super::signals::Signals;
 use super::{Context, Exit};
 use crate::catalog::{Catalog, did_you_mean};
@@ -14,7 +15,7 @@ use crate::error::Error;
 use crate::events::{Event, LogEvents, Observer};
 use crate::pipeline::Pipeline;
 use crate::plan::Wish;
-use crate::report::RunReport;
+use crate::report::{Idle, RunReport};
 use crate::state::LockError;
 use crate::store::Bucket;
 
@@ -80,13 +81,16 @@ impl Run {
         }
         self.ship_log(context, &config).await;
         let (report, exit) = result?;
-        eprint!("{report}");
+        say(report.to_string().trim_end());
         Ok(exit)
     }
 
     /// The log goes to the raw bucket whatever became of the run; that it cannot is no failure of the run.
     async fn ship_log(&self, context: &Context, config: &Config) {
         let Some(log) = &context.log else { return };
+        if let Some(reason) = log.lost() {
+            say(format_args!("warning: {} lacks lines: {reason}", log.path().display()));
+        }
         log.prune(self.log_retention_days);
         let io = tokio::runtime::Handle::current();
         let shipped = match Bucket::open(&config.storage.raw, &config.storage.google, &io) {
@@ -94,7 +98,7 @@ impl Run {
             Err(error) => Err(error.into()),
         };
         if let Err(error) = shipped {
-            eprintln!("warning: the log stays in {}: {error}", log.path().display());
+            say(format_args!("warning: the log stays in {}: {error}", log.path().display()));
         }
     }
 }
@@ -136,19 +140,25 @@ impl Observer for NameHost {
 /// One run from plan to report.
 pub(super) async fn run_once(config: Config, catalog: Catalog, wish: Wish) -> Result<(RunReport, Exit), Error> {
     let signals = Signals::listen();
+    let stopped = || RunReport { cancelled: true, ..RunReport::default() };
     let pipeline = Pipeline::new(config, catalog)?;
-    let plan = pipeline.plan(wish).await?;
+    let plan = tokio::select! {
+        // Nothing was begun yet.
+        () = signals.shutdown.cancelled() => return Ok((stopped(), signals.exit().unwrap_or(Exit::Interrupted))),
+        plan = pipeline.plan(wish) => plan?,
+    };
     if let Some(notice) = plan.first_run_notice() {
         eprintln!("note: {notice}");
     }
     let result = pipeline.run(plan, vec![Arc::new(LogEvents), Arc::new(NameHost)], signals.shutdown.clone()).await;
     let report = match (result, signals.exit()) {
         // Told to stop while it waited for the lock: nothing was begun.
-        (Err(Error::Lock(LockError::Stopped { .. })), Some(signal)) => return Ok((RunReport::default(), signal)),
+        (Err(Error::Lock(LockError::Stopped { .. })), Some(signal)) => return Ok((stopped(), signal)),
         (result, _) => result?,
     };
     let exit = match (signals.exit(), report.failures.is_empty(), report.did_something()) {
         (Some(signal), _, _) => signal,
+        (None, true, _) if report.idle == Some(Idle::NotFound) => Exit::Failure,
         (None, true, _) => Exit::Success,
         (None, false, true) => Exit::Partial,
         (None, false, false) => Exit::Failure,

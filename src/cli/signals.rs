@@ -7,6 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::Exit;
+use super::output::say;
 
 /// A token that the first signal cancels.
 #[derive(Clone, Default)]
@@ -30,7 +31,7 @@ impl Signals {
                         // State points only at whole objects: ending here is safe.
                         std::process::exit(exit as i32);
                     }
-                    eprintln!("stopping: what is complete is kept (again to end at once)");
+                    say(format_args!("stopping: what is complete is kept (again to end at once)"));
                     signals.received.store(exit as u8, Ordering::Relaxed);
                     signals.shutdown.cancel();
                 }

@@ -3,6 +3,7 @@
 use arrow::array::AsArray;
 use clap::Subcommand;
 
+use super::output::say;
 use super::query::raw_table;
 use super::{Context, Exit};
 use crate::catalog::{Catalog, Drifted, Source, did_you_mean};
@@ -48,11 +49,11 @@ impl Sources {
             }
             super::output::print(text + "\n")?;
         }
-        eprintln!("{found} sources have values that do not fit, {proposed} schemas are proposed");
+        say(format_args!("{found} sources have values that do not fit, {proposed} schemas are proposed"));
         if proposed > 0 {
-            eprintln!(
+            say(format_args!(
                 "rows that are there already get the new columns once their days are read again: run --historical"
-            );
+            ));
         }
         Ok(Exit::Success)
     }

@@ -3,6 +3,7 @@
 use chrono::NaiveDate;
 use clap::Subcommand;
 
+use super::output::say;
 use super::query::{Format, MEMORY};
 use super::{Context, Exit};
 use crate::catalog::{Catalog, Model};
@@ -63,7 +64,7 @@ impl Sql {
                 }
             }
         }
-        eprintln!("{good} models are fine, {bad} are not ({})", catalog.origin);
+        say(format_args!("{good} models are fine, {bad} are not ({})", catalog.origin));
         Ok(if bad == 0 { Exit::Success } else { Exit::Failure })
     }
 }
@@ -101,7 +102,7 @@ fn tell(good: &mut u64, bad: &mut u64, result: Result<(), String>) {
         Ok(()) => *good += 1,
         Err(error) => {
             *bad += 1;
-            eprintln!("error: {error}");
+            say(format_args!("error: {error}"));
         }
     }
 }

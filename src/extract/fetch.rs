@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use futures::{StreamExt, TryStreamExt, stream};
 use sha2::{Digest, Sha256};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::walk::{Extractor, Position, Scope, Walk};
 use crate::catalog::{Source, SourceKind, TimeFormat};
@@ -39,6 +39,8 @@ pub(super) struct Arrived {
     pub(super) parent: Option<String>,
     /// The part of the window that was asked for, where it had to be split.
     pub(super) asked: Option<Window>,
+    /// Told whether the days of a feed that were asked for end on it, or before.
+    pub(super) is_past: Option<oneshot::Sender<bool>>,
 }
 
 /// How far a walk has come; the fields are those of [`Unfinished`].
@@ -57,6 +59,8 @@ pub(super) struct End {
     pub(super) position: Option<Position>,
     /// Whether there is more behind it.
     pub(super) more: bool,
+    /// Whether a feed was left there because what follows was not asked for.
+    pub(super) is_past: bool,
     /// Why there is nothing, where the parent that was asked for is not known.
     gone: Option<SamsaraError>,
 }
@@ -89,7 +93,8 @@ pub(super) struct Itinerary<'a> {
 /// Where a request goes on.
 struct Start {
     query: String,
-    cursor: String,
+    /// None before the first page.
+    cursor: Option<String>,
     /// Pages before.
     pages: u64,
 }
@@ -114,7 +119,8 @@ impl<'a> Itinerary<'a> {
         let start = match &walk.scope {
             // A cursor is bound to the query it came from, byte for byte.
             Scope::Feed { resume: Some((query, cursor)), .. } => {
-                Some(Start { query: query.clone(), cursor: cursor.clone(), pages: 0 })
+                let cursor = Some(cursor.clone()).filter(|cursor| !cursor.is_empty());
+                Some(Start { query: query.clone(), cursor, pages: 0 })
             }
             _ => None,
         };
@@ -142,7 +148,7 @@ impl<'a> Itinerary<'a> {
             if request.identity() != *query || walk.is_fan_out() {
                 return None;
             }
-            itinerary.start = Some(Start { query: request.query, cursor: cursor.clone(), pages: *pages });
+            itinerary.start = Some(Start { query: request.query, cursor: Some(cursor.clone()), pages: *pages });
         }
         Some(itinerary)
     }
@@ -330,7 +336,7 @@ impl Extractor {
             return Ok((stretch, Fetched::Whole { end: End::default(), pages: 0 }));
         };
         let feed = match &itinerary.walk.scope {
-            Scope::Feed { watch, .. } => Some(watch),
+            Scope::Feed { watch, until, .. } => Some((watch, until.is_some())),
             _ => None,
         };
         let fetched = match self.fetch_pages(job, start, feed, noted, pages, &mut sent).await {
@@ -353,7 +359,7 @@ impl Extractor {
         &self,
         job: Job,
         start: Option<Start>,
-        feed: Option<&Watch>,
+        feed: Option<(&Watch, bool)>,
         noted: Option<&Progress>,
         pages: &mpsc::Sender<Arrival>,
         sent: &mut u64,
@@ -362,13 +368,13 @@ impl Extractor {
         let mut cursor = None;
         if let Some(start) = start {
             request = Arc::new(Request { query: start.query, ..(*request).clone() });
-            (cursor, *sent) = (Some(start.cursor), start.pages);
+            (cursor, *sent) = (start.cursor, start.pages);
         }
         let mut pager = self.client.pages((*request).clone(), cursor.clone()).after(*sent);
-        if let Some(watch) = feed {
+        if let Some((watch, _)) = feed {
             pager = pager.watched(watch);
         }
-        let mut gone = None;
+        let (mut gone, mut is_past) = (None, false);
         loop {
             let page = match pager.next().await {
                 Ok(Some(page)) => page,
@@ -386,13 +392,29 @@ impl Extractor {
                 }
                 Err(error) => return Err(error),
             };
-            if page.cursor.is_some() {
-                cursor.clone_from(&page.cursor);
-            }
-            let arrived = Arrived { page, request: request.clone(), parent: parent.clone(), asked };
+            let next = page.cursor.clone().or_else(|| cursor.clone());
+            // Only whoever decodes the page knows its rows' days, and only then it is known whether to go on.
+            let (told, past) = match feed {
+                Some((_, true)) => Some(oneshot::channel()).unzip(),
+                _ => (None, None),
+            };
+            let arrived = Arrived { page, request: request.clone(), parent: parent.clone(), asked, is_past: told };
             if pages.send(Arrival::Page(Box::new(arrived))).await.is_err() {
                 return Ok(End::default());
             }
+            match past {
+                Some(past) => match past.await {
+                    Ok(false) => {}
+                    Ok(true) => {
+                        is_past = true;
+                        break;
+                    }
+                    // The decoder has failed and says why.
+                    Err(_) => return Ok(End::default()),
+                },
+                None => {}
+            }
+            cursor = next;
             *sent += 1;
             if feed.is_some() && *sent >= self.note_every {
                 break;
@@ -408,7 +430,10 @@ impl Extractor {
                 }
             }
         }
-        Ok(End { position: cursor.map(|cursor| (request.query.clone(), cursor)), more: pager.has_more(), gone })
+        // What is left before its first page is come back to there.
+        let cursor = if is_past { Some(cursor.unwrap_or_default()) } else { cursor };
+        let position = cursor.map(|cursor| (request.query.clone(), cursor));
+        Ok(End { position, more: pager.has_more(), is_past, gone })
     }
 }
 
@@ -487,7 +512,7 @@ mod tests {
         let query = itinerary.render(itinerary.first().unwrap()).unwrap().identity();
         let resume = |query: &str| Some(Resume { query: query.into(), cursor: "c".into(), pages: 2 });
         let left = Itinerary::resume(&walk, &note(&itinerary, resume(&query))).unwrap();
-        assert_eq!(left.start.map(|start| (start.cursor, start.pages)), Some(("c".into(), 2)));
+        assert_eq!(left.start.map(|start| (start.cursor, start.pages)), Some((Some("c".into()), 2)));
         assert!(Itinerary::resume(&walk, &note(&itinerary, resume(&format!("{query}&limit=1")))).is_none());
         // Numbers that no such walk has.
         for requests in [2, u64::MAX] {

@@ -46,6 +46,8 @@ pub(super) struct Sunk {
     pub(super) drift: Vec<(Vec<String>, DriftKey, u64)>,
     /// What lies far outside the asked days, by source.
     pub(super) outside: Vec<(String, Outside)>,
+    /// What was taken of the page on which the asked days of a feed end.
+    pub(super) tail: Option<Gathered>,
 }
 
 /// Takes the pages of a walk.
@@ -67,6 +69,7 @@ pub(super) struct Sink {
     whole: Haul,
     /// What the requests under way brought.
     part: Haul,
+    tail: Option<Gathered>,
 }
 
 /// What pages brought, in objects of its own.
@@ -323,6 +326,7 @@ impl Sink {
             envelope_fields: 0,
             whole,
             part,
+            tail: None,
         }
     }
 
@@ -330,7 +334,7 @@ impl Sink {
     pub(super) async fn drain(mut self, mut arrivals: mpsc::Receiver<Arrival>) -> Result<Sunk, ExtractError> {
         while let Some(arrival) = arrivals.recv().await {
             match arrival {
-                Arrival::Page(arrived) => self.page(&arrived).await?,
+                Arrival::Page(arrived) => self.page(*arrived).await?,
                 Arrival::Note(progress) => self.note(progress).await?,
                 Arrival::Seal => self.seal().await?,
                 // What was written of it stays behind without a name, and is swept later.
@@ -364,31 +368,54 @@ impl Sink {
         Ok(())
     }
 
-    async fn page(&mut self, arrival: &Arrived) -> Result<(), ExtractError> {
-        let wrong = |walk: &Walk, reason: String| ExtractError::Page {
+    async fn page(&mut self, mut arrival: Arrived) -> Result<(), ExtractError> {
+        let told = arrival.is_past.take();
+        let arrival = &arrival;
+        let page = &arrival.page;
+        let walk = self.walk.clone();
+        let wrong = |reason: String| ExtractError::Page {
             tables: walk.tables(),
             scope: walk.scope.to_string(),
-            page: arrival.page.number,
+            page: page.number,
             request: arrival.request.identity(),
             reason,
         };
-        let page = &arrival.page;
-        let walk = self.walk.clone();
-        let lasting = lasting(&page.records, &self.expiring).map_err(|error| wrong(&walk, error.to_string()))?;
-        self.part.content.add_page(arrival.parent.as_deref(), &lasting, page);
         let decoder = self.decoder.clone();
         let mut outsides = self.outsides();
         // Each source gives what stands beside the list to the first row that it has of the page.
         let mut envelopes = vec![page.beside.clone(); walk.sources.len()];
-        let mut decoding = decoder.begin(page).map_err(|reason| wrong(&walk, reason))?;
-        while let Some(decoded) = decoding.next().map_err(|reason| wrong(&walk, reason))? {
-            self.part.records += decoded.count();
-            let overlaps = self.overlaps(arrival, &decoded).map_err(|reason| wrong(&walk, reason))?;
+        let mut decoding = decoder.begin(page).map_err(wrong)?;
+        // Where the asked days of a feed end, nothing of the page is written before that is known.
+        let waits = matches!(&walk.scope, Scope::Feed { until: Some(_), .. });
+        let (mut records, mut is_past, mut waiting) = (0, false, Vec::new());
+        while let Some(decoded) = decoding.next().map_err(wrong)? {
+            records += decoded.count();
+            let overlaps = self.overlaps(arrival, &decoded).map_err(wrong)?;
             self.part.overlaps.extend(overlaps);
-            let sorted = self.sort(arrival, &decoded, &mut envelopes, &mut outsides);
-            for sorted in sorted.map_err(|reason| wrong(&walk, reason))? {
+            let mut sorted = self.sort(arrival, &decoded, &mut envelopes, &mut outsides).map_err(wrong)?;
+            is_past |= self.leave_out(&mut sorted);
+            if waits {
+                waiting.extend(sorted);
+                continue;
+            }
+            for sorted in sorted {
                 self.write(sorted).await?;
             }
+        }
+        if let Some(told) = told {
+            // Whoever has stopped asking wants no answer.
+            let _ = told.send(is_past);
+        }
+        if is_past {
+            // The page comes again as a whole when its other days are asked for: what is taken of it now is kept apart.
+            self.seal().await?;
+            records = waiting.iter().map(|rows| rows.batch.num_rows() as u64).sum();
+        }
+        self.part.records += records;
+        let lasting = lasting(&page.records, &self.expiring).map_err(|error| wrong(error.to_string()))?;
+        self.part.content.add_page(arrival.parent.as_deref(), &lasting, page);
+        for sorted in waiting {
+            self.write(sorted).await?;
         }
         self.part.drift.merge(decoding.into_drift());
         for (path, _) in &page.beside {
@@ -401,6 +428,10 @@ impl Sink {
         }
         if !page.beside.is_empty() && envelopes.iter().all(|envelope| !envelope.is_empty()) {
             self.tell_envelope(page);
+        }
+        if is_past {
+            self.part.close(&self.walk).await?;
+            self.tail = Some(self.part.noted(&self.walk)).filter(|tail| !tail.parts.is_empty());
         }
         Ok(())
     }
@@ -454,6 +485,14 @@ impl Sink {
                 });
             }
         }
+    }
+
+    /// Leaves out the rows behind the days of a feed that were asked for, and tells whether there were any.
+    fn leave_out(&self, sorted: &mut Vec<Sorted>) -> bool {
+        let Scope::Feed { until: Some(until), .. } = &self.walk.scope else { return false };
+        let before = sorted.len();
+        sorted.retain(|rows| rows.partition.day().is_none_or(|day| day < *until));
+        sorted.len() < before
     }
 
     /// Gives each row of a page to the source and partition that own it, and to no second one.
@@ -545,7 +584,7 @@ impl Sink {
 
     async fn finish(mut self) -> Result<Sunk, ExtractError> {
         self.seal().await?;
-        let (walk, whole) = (self.walk, self.whole);
+        let (walk, whole, tail) = (self.walk, self.whole, self.tail);
         // Rows that no asked day owns are left out once, however many days were asked for together.
         let mut kept_of: BTreeMap<usize, (u64, u64)> = BTreeMap::new();
         for ((slot, _), output) in &whole.outputs {
@@ -578,6 +617,6 @@ impl Sink {
             let (objects, open_rows) = (output.objects, output.open);
             partitions.push(Extracted { source, partition, objects, not_owned, rescued, open_rows });
         }
-        Ok(Sunk { partitions, records: whole.records, content, overlaps, drift, outside })
+        Ok(Sunk { partitions, records: whole.records, content, overlaps, drift, outside, tail })
     }
 }

@@ -18,7 +18,7 @@ use super::sink::{Before, Sink};
 use crate::catalog::{Source, SourceKind};
 use crate::events::{Event, Observer};
 use crate::samsara::{Client, Page, SamsaraError, Watch, Window};
-use crate::state::{Overlap, Unfinished};
+use crate::state::{Gathered, Overlap, Unfinished};
 use crate::store::layout::{Partition, RunId};
 use crate::store::{Bucket, ObjectRef, StoreError};
 
@@ -49,6 +49,9 @@ pub enum Scope {
         resume: Option<Position>,
         /// Where a feed without cursor begins.
         since: DateTime<Utc>,
+        /// The first day that is not asked for: the feed is left before the first page that has rows of it or of later
+        /// ones.
+        until: Option<NaiveDate>,
         /// What its pages have shown so far.
         watch: Watch,
     },
@@ -88,6 +91,10 @@ pub struct WalkOutcome {
     pub feed: Option<Position>,
     /// Whether there is more behind that position: a feed is read some pages at a time.
     pub more: bool,
+    /// Whether the feed was left there because the days that were asked for end on the page behind it, or before.
+    pub is_past: bool,
+    /// What was taken of that page: the rows of asked days. They are among `partitions` too, in objects of their own.
+    pub tail: Option<Gathered>,
 }
 
 /// Where a feed goes on: its query and cursor.
@@ -232,6 +239,8 @@ impl Extractor {
             extracted_at,
             feed: end.position,
             more: end.more,
+            is_past: end.is_past,
+            tail: sunk.tail,
         })
     }
 }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::{TimeDelta, Utc};
 use gcp_bigquery_client::Client;
 use gcp_bigquery_client::client_builder::ClientBuilder;
 use gcp_bigquery_client::error::BQError;
@@ -28,13 +29,14 @@ use gcp_bigquery_client::model::table_field_schema::TableFieldSchema;
 use gcp_bigquery_client::model::table_reference::TableReference;
 use gcp_bigquery_client::model::table_schema::TableSchema;
 use gcp_bigquery_client::model::time_partitioning::TimePartitioning;
+use gcp_bigquery_client::table::ListOptions;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::auth::Tokens;
 use super::limit::UpdateLimits;
-use super::{Batch, Finding, LoadError, Loaded, Prepared, Warehouse, missing_columns};
+use super::{Batch, Finding, LoadError, Loaded, Prepared, REHEARSAL, Warehouse, is_rehearsal, missing_columns};
 use crate::config::{CredentialsError, GoogleAccess, HttpConfig, WaitScale};
 use crate::redact::foreign;
 use crate::state::{Fence, Started};
@@ -427,19 +429,19 @@ impl BigQuery {
         &self.project
     }
 
-    /// Makes a raw table if it does not exist. New columns are added by the loads' schema.
+    /// Makes a raw table if it does not exist. New columns come with the loads' schema, which may add them.
     pub(super) async fn make_raw_table(
         &self,
         name: &str,
         fields: &[Value],
         partitioning: Option<Value>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), (&'static str, Fault)> {
         let tables = self.client.table();
         match self.call(|| tables.get(&self.project, &self.dataset, name, Some(vec!["tableReference", "schema"]))).await
         {
             Ok(_) => return Ok(()),
             Err(Fault::NotFound) => {}
-            Err(fault) => return Err(fault),
+            Err(fault) => return Err((LOOK, fault)),
         }
         let mut table = json!({
             "tableReference": {"projectId": self.project, "datasetId": self.dataset, "tableId": name},
@@ -453,7 +455,16 @@ impl BigQuery {
         let path = format!("projects/{}/datasets/{}/tables", self.project, self.dataset);
         match self.call(|| self.post(&path, &table)).await {
             Ok(()) | Err(Fault::Exists) => Ok(()),
-            Err(fault) => Err(fault),
+            Err(fault) => Err((MAKE, fault)),
+        }
+    }
+
+    /// A call about a table that failed. That is never a statement about the table's shape.
+    pub(super) fn called(&self, table: &str, verb: &'static str, fault: Fault) -> LoadError {
+        let table = format!("{}.{}.{table}", self.project, self.dataset);
+        match fault {
+            Fault::Quota(reason) => LoadError::Quota { table, used: None, reason },
+            fault => LoadError::Call { table, verb, reason: fault.to_string() },
         }
     }
 
@@ -507,14 +518,19 @@ impl BigQuery {
         Err(BQError::ResponseError { error: response.json().await? })
     }
 
-    fn load_configuration(&self, contract: &Contract, batch: &Batch) -> JobConfigurationLoad {
+    /// `layout` is the table whose partitioning and clustering a batch that reshapes it must repeat: a load can change
+    /// columns and types in one step with the rows, but not these.
+    fn load_configuration(&self, contract: &Contract, batch: &Batch, layout: Option<&Table>) -> JobConfigurationLoad {
         let day = batch.partitions.first().and_then(|flat| flat.partition.day());
         let (table, disposition) = match day {
             Some(day) if !batch.whole => (format!("{}${}", contract.table, day.format("%Y%m%d")), "WRITE_TRUNCATE"),
+            _ if batch.reshape => (contract.table.clone(), "WRITE_TRUNCATE"),
             // Keeps the table's schema, descriptions and constraints.
             _ => (contract.table.clone(), "WRITE_TRUNCATE_DATA"),
         };
         JobConfigurationLoad {
+            time_partitioning: layout.and_then(|table| table.time_partitioning.clone()),
+            clustering: layout.and_then(|table| table.clustering.clone()),
             source_uris: Some(batch.uris().collect()),
             source_format: Some("PARQUET".into()),
             destination_table: Some(TableReference::new(&self.project, &self.dataset, &table)),
@@ -582,7 +598,7 @@ impl Warehouse for BigQuery {
 
     async fn prepare(&self, contract: &Contract) -> Result<Prepared, LoadError> {
         let name = self.name(contract);
-        let refused = |fault: Fault| LoadError::Shape { table: name.clone(), reason: fault.to_string() };
+        let failed = |verb| move |fault| self.called(&contract.table, verb, fault);
         let tables = self.client.table();
         let get = || tables.get(&self.project, &self.dataset, &contract.table, None);
         let existing = match self.call(get).await {
@@ -591,11 +607,11 @@ impl Warehouse for BigQuery {
                 self.limits.wait(&contract.table, contract.partition_by.is_some()).await;
                 match self.call(|| tables.create(fresh.clone())).await {
                     Ok(_) => return Ok(Prepared { is_empty: true }),
-                    Err(Fault::Exists) => self.call(get).await.map_err(refused)?,
-                    Err(fault) => return Err(refused(fault)),
+                    Err(Fault::Exists) => self.call(get).await.map_err(failed(LOOK))?,
+                    Err(fault) => return Err(failed(MAKE)(fault)),
                 }
             }
-            other => other.map_err(refused)?,
+            other => other.map_err(failed(LOOK))?,
         };
         let partitioned = existing.time_partitioning.as_ref();
         let field_of = partitioned.and_then(|partitioning| partitioning.field.as_deref());
@@ -604,29 +620,44 @@ impl Warehouse for BigQuery {
             return Err(LoadError::Shape {
                 table: name,
                 reason: format!(
-                    "it is partitioned by {}, the model by day of {}: partitioning cannot be changed, \
-                     so copy the table away, drop it and run again",
+                    "it is partitioned by {}, the model by day of {}: BigQuery cannot change that, so give the model a \
+                     new name; or run with --full-refresh {}, which drops the table and makes it anew",
                     field_of.unwrap_or("nothing"),
-                    contract.partition_by.as_deref().unwrap_or("nothing")
+                    contract.partition_by.as_deref().unwrap_or("nothing"),
+                    contract.table
                 ),
+                replaceable: false,
             });
         }
         let fields = existing.schema.fields.clone().unwrap_or_default();
         let columns: Vec<_> =
             fields.iter().map(|field| (field.name.clone(), type_name(&field.r#type).to_string())).collect();
-        let missing = missing_columns(&name, contract, &columns)?;
+        let missing = missing_columns(&name, contract, &columns).map_err(|error| match error {
+            LoadError::Shape { table, reason, .. } => {
+                LoadError::Shape { table, reason, replaceable: keeps_layout(contract, &existing) }
+            }
+            error => error,
+        })?;
         let prepared = Prepared { is_empty: existing.num_rows.as_deref() == Some("0") };
         let Some(patch) = self.patch(contract, &existing, &missing) else { return Ok(prepared) };
         self.limits.wait(&contract.table, contract.partition_by.is_some()).await;
         self.call(|| tables.patch(&self.project, &self.dataset, &contract.table, patch.clone()))
             .await
             .map(|_| prepared)
-            .map_err(refused)
+            .map_err(failed("change"))
     }
 
     async fn replace(&self, contract: &Contract, batch: &Batch) -> Result<Loaded, LoadError> {
         let table = self.name(contract);
-        let load = self.load_configuration(contract, batch);
+        let layout = match batch.reshape {
+            true => {
+                let get =
+                    || async { self.client.table().get(&self.project, &self.dataset, &contract.table, None).await };
+                Some(self.call(get).await.map_err(|fault| self.called(&contract.table, LOOK, fault))?)
+            }
+            false => None,
+        };
+        let load = self.load_configuration(contract, batch, layout.as_ref());
         let stem = self.stem(contract, batch);
         let mut tries = 0;
         let mut attempt = batch.attempt.max(1);
@@ -726,9 +757,63 @@ impl Warehouse for BigQuery {
         let table = self.client.table();
         match self.call(|| table.delete(&self.project, &self.dataset, &contract.table)).await {
             Ok(()) | Err(Fault::NotFound) => Ok(()),
-            Err(fault) => Err(LoadError::Shape { table: self.name(contract), reason: fault.to_string() }),
+            Err(fault) => Err(self.called(&contract.table, "drop", fault)),
         }
     }
+
+    async fn drop_rehearsals(&self, mark: &str) -> Result<Vec<String>, LoadError> {
+        let tables = self.client.table();
+        let (mut page, mut left) = (None, Vec::new());
+        loop {
+            let options = || page.clone().map_or_else(ListOptions::default, |at| ListOptions::default().page_token(at));
+            let listed = self.call(|| tables.list(&self.project, &self.dataset, options())).await;
+            let listed = listed.map_err(|fault| self.unreachable(&fault))?;
+            left.extend(listed.tables.unwrap_or_default());
+            page = listed.next_page_token;
+            if page.is_none() {
+                break;
+            }
+        }
+        let mut dropped = Vec::new();
+        for table in left {
+            let name = table.table_reference.table_id;
+            let is_managed = table.labels.is_some_and(|labels| labels.get(OWN.0).is_some_and(|by| by == OWN.1));
+            if !is_managed || !is_rehearsal(&name, mark) {
+                continue;
+            }
+            match self.call(|| tables.delete(&self.project, &self.dataset, &name)).await {
+                Ok(()) | Err(Fault::NotFound) => dropped.push(name),
+                Err(fault) => return Err(self.called(&name, "drop", fault)),
+            }
+        }
+        Ok(dropped)
+    }
+}
+
+/// What calls about tables do, for messages.
+const LOOK: &str = "look at";
+const MAKE: &str = "make";
+/// The label of tables that the program has made.
+const OWN: (&str, &str) = ("managed_by", "samsara-etl");
+/// How long a rehearsal's table stays that nobody drops: longer than BigQuery lets a load job run.
+const REHEARSAL_LIVES: TimeDelta = TimeDelta::hours(24);
+
+/// Whether a load can give the table the contract's columns: those that it is partitioned and clustered by must be
+/// among them, and of types that BigQuery takes for that.
+fn keeps_layout(contract: &Contract, existing: &Table) -> bool {
+    let column = |name: &str| contract.columns.iter().find(|column| column.name.eq_ignore_ascii_case(name));
+    let clustered = existing.clustering.as_ref().and_then(|clustering| clustering.fields.as_ref());
+    let can_cluster = |name: &String| {
+        column(name).is_some_and(|it| !matches!(it.column_type, ColumnType::Float64 | ColumnType::Bytes))
+    };
+    let field_of = existing.time_partitioning.as_ref().and_then(|partitioning| partitioning.field.as_deref());
+    let is_same = |name: &str| {
+        let fields = existing.schema.fields.iter().flatten();
+        let found = fields.filter(|field| field.name.eq_ignore_ascii_case(name)).map(|field| type_name(&field.r#type));
+        let wanted = column(name).map(|column| column.column_type.bigquery());
+        wanted.is_some() && found.last() == wanted
+    };
+    clustered.into_iter().flatten().all(can_cluster) && field_of.is_none_or(is_same)
 }
 
 /// Reasons of a failed job that say nothing against the load itself.
@@ -752,7 +837,10 @@ impl BigQuery {
         let schema = TableSchema::new(contract.columns.iter().map(field).collect());
         let mut table = Table::new(&self.project, &self.dataset, &contract.table, schema);
         table.description = Some(contract.description.clone());
-        let own = ("managed_by".to_string(), "samsara-etl".to_string());
+        let own = (OWN.0.to_string(), OWN.1.to_string());
+        if contract.table.starts_with(REHEARSAL) {
+            table.expiration_time = Some((Utc::now() + REHEARSAL_LIVES).timestamp_millis().to_string());
+        }
         table.labels = Some(contract.labels.clone().into_iter().chain([own]).collect());
         table.time_partitioning = contract.partition_by.as_deref().map(|name| TimePartitioning {
             expiration_ms: contract.partition_expiration_days.map(|days| (u64::from(days) * 86_400_000).to_string()),
@@ -770,6 +858,9 @@ impl BigQuery {
         let mut digest = Sha256::new();
         digest.update(&self.target);
         digest.update([u8::from(batch.whole)]);
+        if batch.reshape {
+            digest.update("reshape");
+        }
         for flat in &batch.partitions {
             digest.update(&flat.fingerprint);
         }

@@ -8,7 +8,6 @@ use std::path::Path;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
 use object_store::buffered::BufWriter;
@@ -64,7 +63,7 @@ impl LocalWarehouse {
 
     fn over(bucket: Result<Bucket, StoreError>) -> Result<Self, LoadError> {
         let bucket = bucket.map_err(|error| LoadError::Store { table: "local warehouse".into(), error })?;
-        let target = format!("local:{}", bucket.url().path());
+        let target = name(bucket.url());
         Ok(Self { bucket, target, fence: Fence::default() })
     }
 
@@ -126,7 +125,8 @@ impl LocalWarehouse {
                 None => (Manifest { contract: contract.clone(), partitions: BTreeMap::new() }, None),
             };
             let result = change(&mut manifest)?;
-            let bytes = Bytes::from(serde_json::to_vec_pretty(&manifest).unwrap_or_default());
+            let json = serde_json::to_vec_pretty(&manifest);
+            let bytes = self.bucket.document(&manifest_key(table), json).map_err(failed)?;
             // Whoever took the lock over has changed the manifest meanwhile, or is going to.
             self.fence.check().map_err(|error| LoadError::Lock { table: table.clone(), error })?;
             match self.bucket.swap(&manifest_key(table), version.as_ref(), bytes).await {
@@ -174,6 +174,16 @@ impl LocalWarehouse {
     }
 }
 
+/// The name of a folder in the state. One that is not there has one too, under which nothing is loaded.
+pub(super) fn target(folder: &Path) -> String {
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
+    url::Url::from_directory_path(folder).map_or_else(|()| "local:".into(), |url| name(&url))
+}
+
+fn name(url: &url::Url) -> String {
+    format!("local:{}", url.path())
+}
+
 fn manifest_key(table: &str) -> String {
     format!("{table}/_table.json")
 }
@@ -199,9 +209,11 @@ impl Warehouse for LocalWarehouse {
                 return Err(LoadError::Shape {
                     table: contract.table.clone(),
                     reason: format!(
-                        "it is partitioned by {:?}, the model says {:?}: give the model a new name",
-                        manifest.contract.partition_by, contract.partition_by
+                        "it is partitioned by {:?}, the model says {:?}: give the model a new name, or run with \
+                         --full-refresh {}",
+                        manifest.contract.partition_by, contract.partition_by, contract.table
                     ),
+                    replaceable: true,
                 });
             }
             // Columns that the model no longer has stay, as in BigQuery.
@@ -231,6 +243,9 @@ impl Warehouse for LocalWarehouse {
                 let before: Vec<ObjectRef> = manifest.partitions.values().flatten().cloned().collect();
                 if batch.whole {
                     manifest.partitions.clear();
+                }
+                if batch.reshape {
+                    manifest.contract = contract.clone();
                 }
                 manifest.partitions.extend(copied.clone());
                 let now: BTreeSet<&String> =
@@ -271,6 +286,11 @@ impl Warehouse for LocalWarehouse {
             let _ = self.bucket.store().delete(&object_store::path::Path::from(key.as_str())).await;
         }
         Ok(())
+    }
+
+    async fn drop_rehearsals(&self, _: &str) -> Result<Vec<String>, LoadError> {
+        // Without jobs there is nothing to rehearse.
+        Ok(Vec::new())
     }
 }
 

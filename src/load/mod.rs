@@ -47,8 +47,27 @@ pub trait Warehouse: Send + Sync {
     /// Rows that the table holds, by partition; without days, all are of [`Partition::Snapshot`].
     async fn counts(&self, contract: &Contract) -> Result<BTreeMap<Partition, u64>, LoadError>;
 
-    /// Removes a table that [`Warehouse::prepare`] has made for a rehearsal.
+    /// Removes a table that [`Warehouse::prepare`] has made for a rehearsal, or that no load can bring to its shape.
     async fn drop_table(&self, contract: &Contract) -> Result<(), LoadError>;
+
+    /// Removes the tables of earlier rehearsals that bear this mark (see [`rehearsal`]), and gives their names: a run
+    /// that was killed in its rehearsal has left one.
+    async fn drop_rehearsals(&self, mark: &str) -> Result<Vec<String>, LoadError>;
+}
+
+/// How the names of tables begin that are made for a rehearsal and dropped after it. A warehouse forgets them by itself
+/// after a while, should nobody come back to drop them.
+const REHEARSAL: &str = "_rehearsal_";
+
+/// The name of a table for a rehearsal. The mark is that of the buckets, so that the next run on them knows which ones
+/// earlier runs have left: other programs may load into the same dataset. Neither mark nor run may hold a `_`.
+pub fn rehearsal(table: &str, mark: &str, run: &str) -> String {
+    format!("{REHEARSAL}{table}_{mark}_{run}")
+}
+
+/// Whether a table was made for a rehearsal that bears this mark.
+fn is_rehearsal(name: &str, mark: &str) -> bool {
+    name.starts_with(REHEARSAL) && name.rsplit('_').nth(1) == Some(mark)
 }
 
 /// What a table is like before anything is loaded.
@@ -67,6 +86,8 @@ pub struct Batch {
     pub partitions: Vec<FlatObjects>,
     /// Whether they are all that the table shall hold.
     pub whole: bool,
+    /// Whether the table takes the contract's columns and types too, instead of keeping its own; only with `whole`.
+    pub reshape: bool,
     /// Number of the first job id to use, from 1: those before it are used up.
     pub attempt: u32,
 }
@@ -124,12 +145,24 @@ pub struct Loaded {
 /// A table or partition that could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The table has another shape than the contract and cannot be brought to it.
+    /// The table has another shape than the contract, as both were seen, and loads cannot go into it.
     #[error("table {table}: {reason}")]
     Shape {
         /// The table, with its dataset.
         table: String,
         /// Both sides, and what to do.
+        reason: String,
+        /// Whether a load of all rows can give the table the contract's shape in the same step ([`Batch::reshape`]).
+        replaceable: bool,
+    },
+    /// A call about the table failed. It says nothing about the table.
+    #[error("table {table}: cannot {verb} it: {reason}")]
+    Call {
+        /// The table, with its dataset.
+        table: String,
+        /// look at, make, change or drop.
+        verb: &'static str,
+        /// The warehouse's word.
         reason: String,
     },
     /// The warehouse refused the load.
@@ -241,6 +274,14 @@ pub fn target(config: &WarehouseConfig) -> Option<String> {
     match config {
         WarehouseConfig::Local(_) => None,
         WarehouseConfig::BigQuery { project, dataset, .. } => Some(bigquery::target(project, dataset)),
+    }
+}
+
+/// The name under which loads of the configured warehouse are kept in the state, whatever kind of warehouse it is.
+pub fn target_name(config: &WarehouseConfig) -> String {
+    match config {
+        WarehouseConfig::Local(folder) => local::target(folder),
+        WarehouseConfig::BigQuery { project, dataset, .. } => bigquery::target(project, dataset),
     }
 }
 
@@ -364,9 +405,10 @@ fn missing_columns<'a>(
                     table: table.into(),
                     reason: format!(
                         "column `{}` is {found}, the model gives {wanted}: CAST it to {found} in the model, \
-                         or give it a new name; or drop the table and run with --full-refresh",
-                        column.name
+                         or give it a new name; or run with --full-refresh {}",
+                        column.name, contract.table
                     ),
+                    replaceable: true,
                 });
             }
         }

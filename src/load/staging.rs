@@ -20,10 +20,8 @@ impl BigQuery {
     /// Sees to it that the raw table `name` exists; `daily` ones are partitioned by the day that rows were asked for.
     pub async fn prepare_raw(&self, name: &str, schema: &Schema, daily: bool) -> Result<(), LoadError> {
         let partitioning = daily.then(|| json!({"type": "DAY", "field": DAY}));
-        self.make_raw_table(name, &columns(schema), partitioning).await.map_err(|fault| LoadError::Shape {
-            table: format!("{}.{name}", self.dataset()),
-            reason: fault.to_string(),
-        })
+        let made = self.make_raw_table(name, &columns(schema), partitioning).await;
+        made.map_err(|(verb, fault)| self.called(name, verb, fault))
     }
 
     /// Replaces one partition of the raw table `name` by these objects.
@@ -50,6 +48,8 @@ impl BigQuery {
             "createDisposition": "CREATE_NEVER",
             "writeDisposition": if daily { "WRITE_TRUNCATE" } else { "WRITE_TRUNCATE_DATA" },
             "schema": {"fields": fields},
+            // A schema that has gained a column gives it to the table, with the partition or the list.
+            "schemaUpdateOptions": ["ALLOW_FIELD_ADDITION"],
         });
         let table = format!("{}.{name}", self.dataset());
         match self.run_raw(name, daily, &stem, load).await {

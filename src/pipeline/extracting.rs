@@ -7,17 +7,21 @@ use arrow::array::AsArray;
 use chrono::NaiveDate;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::ObjectStoreExt;
+use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use super::{Ready, Run, ends_run};
 use crate::catalog::{Source, SourceKind};
+use crate::config::SamsaraConfig;
 use crate::error::Error;
 use crate::events::Event;
-use crate::extract::{Changes, EndedRows, ExtractError, Extracted, Extractor, Scope, Walk, WalkOutcome, raw_schema};
-use crate::plan::{CURSOR_DAYS, PlannedScope, PlannedWalk};
+use crate::extract::{
+    Changes, EndedRows, ExtractError, Extracted, Extractor, Scope, Walk, WalkOutcome, day_window, raw_schema,
+};
+use crate::plan::{CURSOR_DAYS, PlannedScope, PlannedWalk, Stage};
 use crate::redact;
 use crate::samsara::{Client, SamsaraError, Watch};
-use crate::state::{Failure, Feed, Overlap, PartitionState, RawState, SourceHandle, SourceState, Unfinished};
+use crate::state::{Failure, Feed, Gathered, Overlap, PartitionState, RawState, SourceHandle, SourceState, Unfinished};
 use crate::store::layout::Partition;
 use crate::store::{ObjectRef, StoreError};
 use crate::transform::{QueryTable, query};
@@ -27,10 +31,19 @@ const LIST_NOTE_LIVES: chrono::TimeDelta = chrono::TimeDelta::hours(1);
 /// Memory for reading a list of ids.
 const ROSTER_MEMORY: usize = 256 << 20;
 
-/// Runs the extract stage, then hands on what was complete before.
+/// How the API is reached.
+pub(super) struct Api {
+    pub(super) config: SamsaraConfig,
+    /// Hosts among which the token's region is found, where none is configured.
+    pub(super) regions: Vec<String>,
+}
+
+/// Runs the extract stage, if it is asked for, and hands on what was complete before.
+///
+/// An API that cannot be reached costs what was to be read, and nothing that is there already.
 pub(super) async fn run(
     run: Arc<Run>,
-    client: Option<Client>,
+    api: Option<Api>,
     workers: usize,
     ready: mpsc::Sender<Ready>,
 ) -> Result<(), Error> {
@@ -42,51 +55,103 @@ pub(super) async fn run(
         is_named || run.catalog.source(source).is_some_and(is_feed)
     };
     let (later, now): (Vec<&Ready>, Vec<&Ready>) = run.plan.committed.iter().partition(may_change);
-    let send = async |partitions: Vec<&Ready>| {
-        for partition in partitions {
-            if run.shutdown.is_cancelled() || ready.send(partition.clone()).await.is_err() {
-                break;
+    let earlier = hand_on(&run, &ready, now.into_iter().cloned());
+    let read = async {
+        let result = match &api {
+            Some(api) => extract(&run, api, workers, &ready).await,
+            None => Ok(()),
+        };
+        // At once, not after the backlog: nothing else can work either.
+        if result.is_err() {
+            run.shutdown.cancel();
+        }
+        result
+    };
+    let ((), result) = tokio::join!(earlier, read);
+    let walked = std::mem::take(&mut *run.walked.lock().unwrap_or_else(PoisonError::into_inner));
+    hand_on(&run, &ready, later.into_iter().filter(|partition| !walked.contains(partition)).cloned()).await;
+    result
+}
+
+/// Gives partitions to the transform stage, as long as the run goes on.
+async fn hand_on(run: &Run, ready: &mpsc::Sender<Ready>, partitions: impl IntoIterator<Item = Ready>) {
+    for partition in partitions {
+        let sent = tokio::select! {
+            biased;
+            () = run.shutdown.cancelled() => return,
+            sent = ready.send(partition) => sent,
+        };
+        // The stage behind is gone only when the run is being stopped.
+        if sent.is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads all that the plan says, and the days that feeds name.
+async fn extract(run: &Run, api: &Api, workers: usize, ready: &mpsc::Sender<Ready>) -> Result<(), Error> {
+    let hosts: Vec<&str> = api.regions.iter().map(String::as_str).collect();
+    let connected = tokio::select! {
+        () = run.shutdown.cancelled() => return Ok(()),
+        connected = Client::connect_among(&api.config, run.observer.clone(), &hosts) => connected,
+    };
+    let client = match connected {
+        Ok(client) => client,
+        Err(error) if error.ends_run() => return Err(error.into()),
+        Err(error) => {
+            let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+            run.observer.observe(&Event::Failed {
+                name: Stage::Extract.to_string(),
+                partition: None,
+                error: format!("{error}{hint}"),
+            });
+            for planned in run.plan.snapshots.iter().chain(&run.plan.windows) {
+                hand_on(run, ready, kept(run, planned).await?).await;
             }
+            return Ok(());
         }
     };
-    let earlier = send(now);
-    let walks = async {
-        let Some(client) = client else { return Ok(()) };
-        let extractor = Extractor {
-            client,
-            bucket: run.raw.clone(),
-            run: run.id.clone(),
-            objects: Arc::default(),
-            cpu: run.cpu.clone(),
-            observer: run.observer.clone(),
-            note_every: run.note_every,
-        };
-        let each = async |walks: &[PlannedWalk]| {
-            let walks = stream::iter(walks).map(Ok);
-            walks.try_for_each_concurrent(workers, |walk| one(&run, &extractor, walk, &ready)).await
-        };
-        // Lists first: fan-outs ask for their rows. Then the feeds, which tell what else is to be read.
-        each(&run.plan.snapshots).await?;
-        stream::iter(&run.plan.feeds)
-            .map(Ok)
-            .try_for_each_concurrent(workers, |name| changed_days(&run, &extractor, name))
-            .await?;
-        let changed =
-            async |sources: &[String]| crate::plan::changed(&run.catalog, &run.states, &run.plan, sources).await;
-        let named = changed(&run.plan.feeds).await?;
-        note_asked(&run).await?;
-        each(&run.plan.windows).await?;
-        each(&named).await?;
-        // Last, the days of which others have told meanwhile.
-        each(&changed(&run.plan.lasting).await?).await
+    let extractor = Extractor {
+        client,
+        bucket: run.raw.clone(),
+        run: run.id.clone(),
+        objects: Arc::default(),
+        cpu: run.cpu.clone(),
+        observer: run.observer.clone(),
+        note_every: run.note_every,
     };
-    let ((), result) = tokio::join!(earlier, walks);
-    if result.is_err() {
-        run.shutdown.cancel();
+    let each = async |walks: &[PlannedWalk]| {
+        let walks = stream::iter(walks).map(Ok);
+        walks.try_for_each_concurrent(workers, |walk| one(run, &extractor, walk, ready)).await
+    };
+    // Lists first: fan-outs ask for their rows. Then the feeds, which tell what else is to be read.
+    each(&run.plan.snapshots).await?;
+    stream::iter(&run.plan.feeds)
+        .map(Ok)
+        .try_for_each_concurrent(workers, |name| changed_days(run, &extractor, name))
+        .await?;
+    let changed = async |sources: &[String]| crate::plan::changed(&run.catalog, &run.states, &run.plan, sources).await;
+    let named = changed(&run.plan.feeds).await?;
+    note_asked(run).await?;
+    each(&run.plan.windows).await?;
+    each(&named).await?;
+    // Last, the days of which others have told meanwhile.
+    each(&changed(&run.plan.lasting).await?).await
+}
+
+/// The partitions of a walk that came to nothing, as far as an earlier run has read them whole: that they could not be
+/// read again is no reason to leave out what is there.
+async fn kept(run: &Run, planned: &PlannedWalk) -> Result<Vec<Ready>, Error> {
+    let mut kept = Vec::new();
+    for source in &planned.sources {
+        let handle = run.states.source(source).await?;
+        let is_complete = |partition: &Partition| {
+            handle.look(|state| state.partition(*partition).is_some_and(|found| found.raw.is_some()))
+        };
+        let partitions = planned.scope.partitions().into_iter().filter(is_complete);
+        kept.extend(partitions.map(|partition| (source.clone(), partition)));
     }
-    let walked = std::mem::take(&mut *run.walked.lock().unwrap_or_else(PoisonError::into_inner));
-    send(later.into_iter().filter(|partition| !walked.contains(partition)).collect()).await;
-    result
+    Ok(kept)
 }
 
 /// Keeps in the state from which day on each source is asked for, before the first of its days is read: should the run
@@ -116,8 +181,15 @@ async fn one(
     planned: &PlannedWalk,
     ready: &mpsc::Sender<Ready>,
 ) -> Result<(), Error> {
-    let ended = || run.ended.lock().unwrap_or_else(PoisonError::into_inner);
-    if run.shutdown.is_cancelled() || planned.sources.iter().all(|source| ended().contains(source)) {
+    let has_ended = || {
+        let ended = run.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        planned.sources.iter().all(|source| ended.contains(source))
+    };
+    if run.shutdown.is_cancelled() {
+        return Ok(());
+    }
+    if has_ended() {
+        hand_on(run, ready, kept(run, planned).await?).await;
         return Ok(());
     }
     let result = tokio::select! {
@@ -127,31 +199,41 @@ async fn one(
     let partitions = match result {
         Ok(partitions) => partitions,
         Err(error) if ends_run(&error) => return Err(error),
-        Err(Error::Extract(error)) if matches!(error.api(), Some(SamsaraError::NotFound { .. })) => {
-            for source in &planned.sources {
-                ended().insert(source.clone());
-                run.observer.observe(&Event::Skipped { name: source.clone(), reason: redact::one_line(&error) });
-            }
-            return Ok(());
-        }
         Err(error) => {
-            let permitted = !matches!(&error, Error::Extract(error)
-                if matches!(error.api(), Some(SamsaraError::NotPermitted { .. })));
-            for source in &planned.sources {
-                // One line for a source that is not permitted, however many days were asked for.
-                if permitted || ended().insert(source.clone()) {
-                    run.failed(source, None, &error);
-                }
-            }
-            return note_failure(run, planned, &error).await;
+            give_up(run, planned, &error).await?;
+            kept(run, planned).await?
         }
     };
-    for partition in partitions {
-        run.walked.lock().unwrap_or_else(PoisonError::into_inner).insert(partition.clone());
-        // The stage behind is gone only when the run is being stopped.
-        let _ = ready.send(partition).await;
-    }
+    run.walked.lock().unwrap_or_else(PoisonError::into_inner).extend(partitions.iter().cloned());
+    hand_on(run, ready, partitions).await;
     Ok(())
+}
+
+/// Tells of a walk that failed, and keeps that in the state.
+async fn give_up(run: &Run, planned: &PlannedWalk, error: &Error) -> Result<(), Error> {
+    let ended = || run.ended.lock().unwrap_or_else(PoisonError::into_inner);
+    let refused = match error {
+        Error::Extract(error) => error.api(),
+        _ => None,
+    };
+    let is_absent = matches!(refused, Some(SamsaraError::NotFound { .. }));
+    let mut failed = Vec::new();
+    for source in &planned.sources {
+        // An endpoint that had data and is not found any more is no endpoint that the organisation does not have.
+        let had_data = run.states.source(source).await?.look(|state| state.complete().next().is_some());
+        if is_absent && !had_data {
+            ended().insert(source.clone());
+            run.observer.observe(&Event::Skipped { name: source.clone(), reason: error.to_string() });
+            continue;
+        }
+        // One line for a source that cannot be had at all, however many days were asked for.
+        let is_final = is_absent || matches!(refused, Some(SamsaraError::NotPermitted { .. }));
+        if !is_final || ended().insert(source.clone()) {
+            run.failed(source, None, error);
+        }
+        failed.push(source);
+    }
+    note_failure(run, planned, &failed, error).await
 }
 
 /// Asks a source's feed which of its days have changed, and keeps that in the state together with the position.
@@ -253,20 +335,20 @@ fn is_moved(before: Option<&Feed>, position: &Feed) -> bool {
     before.is_none_or(|before| {
         before.cursor != position.cursor
             || before.query != position.query
+            || before.heard_from != position.heard_from
             || (before.since.is_some() && position.since.is_none())
             || position.at - before.at > chrono::TimeDelta::days(1)
     })
 }
 
 /// Keeps in the state that these partitions were tried in vain, so that `status` can tell them from unasked ones.
-async fn note_failure(run: &Run, planned: &PlannedWalk, error: &Error) -> Result<(), Error> {
-    let partitions: Vec<Partition> = match &planned.scope {
-        PlannedScope::Snapshot => vec![Partition::Snapshot],
-        PlannedScope::Days(days) => days.iter().copied().map(Partition::Day).collect(),
-        // A feed's days are known only from what it brings.
-        PlannedScope::Feed { .. } => return Ok(()),
-    };
-    for source in &planned.sources {
+async fn note_failure(run: &Run, planned: &PlannedWalk, sources: &[&String], error: &Error) -> Result<(), Error> {
+    // A feed's days are known only from what it brings.
+    let partitions = planned.scope.partitions();
+    if partitions.is_empty() {
+        return Ok(());
+    }
+    for source in sources {
         let failure = Failure { at: chrono::Utc::now(), error: redact::one_line(error) };
         let partitions = partitions.clone();
         let handle = run.states.source(source).await?;
@@ -290,8 +372,8 @@ async fn read(run: &Run, extractor: &Extractor, planned: &PlannedWalk) -> Result
     let scope = match &planned.scope {
         PlannedScope::Snapshot => Scope::Snapshot,
         PlannedScope::Days(days) => Scope::Days(days.clone()),
-        PlannedScope::Feed { resume, since } => {
-            Scope::Feed { resume: resume.clone(), since: *since, watch: Watch::default() }
+        PlannedScope::Feed { resume, since, until } => {
+            Scope::Feed { resume: resume.clone(), since: *since, until: *until, watch: Watch::default() }
         }
     };
     let walk = Arc::new(Walk { sources, scope, parents });
@@ -368,7 +450,9 @@ async fn read_on(run: &Run, extractor: &Extractor, walk: &Arc<Walk>) -> Result<W
     let goes_on = before.is_some();
     let read = async |resume: Option<Unfinished>, keeps_notes: bool| {
         let (notes, mut noted) = mpsc::channel::<Unfinished>(1);
-        let keep = async {
+        let handle = &handle;
+        // The receiver is this future's own: once nobody listens any more, the walk must not wait for anyone who does.
+        let keep = async move {
             while let Some(note) = noted.recv().await {
                 if !keeps_notes {
                     continue;
@@ -377,10 +461,10 @@ async fn read_on(run: &Run, extractor: &Extractor, walk: &Arc<Walk>) -> Result<W
             }
             Ok::<_, Error>(())
         };
-        let (outcome, kept) = tokio::join!(extractor.read(walk.clone(), resume, Some(notes)), keep);
-        // A state that cannot be written is the greater trouble.
-        kept?;
-        Ok::<_, Error>(outcome?)
+        let read = async { Ok::<_, Error>(extractor.read(walk.clone(), resume, Some(notes)).await?) };
+        // A state that cannot be written ends the walk: nothing of what it reads could be committed.
+        let (outcome, ()) = tokio::try_join!(read, keep)?;
+        Ok::<_, Error>(outcome)
     };
     match read(before, true).await {
         // The cursor goes, and the pages before it with it: the walk begins again, once.
@@ -414,20 +498,20 @@ async fn read_feed(run: &Run, extractor: &Extractor, mut walk: Arc<Walk>) -> Res
     // Most days come with more than one of its parts, and are to be made into tables once.
     let mut partitions = BTreeSet::new();
     let mut restarted = false;
-    while let Scope::Feed { resume, since, watch } = &walk.scope {
-        let (since, watch) = (*since, watch.clone());
+    while let Scope::Feed { resume, since, until, watch } = &walk.scope {
+        let (since, until, watch) = (*since, *until, watch.clone());
         let scope = match extractor.read(walk.clone(), None, None).await {
             Ok(outcome) => {
-                commit_feed(run, &walk, &outcome, since).await?;
-                let position = outcome.feed.clone().filter(|_| outcome.more);
+                commit_feed(run, &walk, &outcome, since, until).await?;
+                let position = outcome.feed.clone().filter(|_| outcome.more && !outcome.is_past);
                 partitions.extend(ready(outcome));
                 let Some(position) = position else { break };
-                Scope::Feed { resume: Some(position), since, watch }
+                Scope::Feed { resume: Some(position), since, until, watch }
             }
             Err(error) if is_dead_cursor(&error) && resume.is_some() && !restarted => {
                 tracing::warn!(source = walk.tables(), %error, "cursor dropped, feed begins again");
                 restarted = true;
-                Scope::Feed { resume: None, since, watch: Watch::default() }
+                Scope::Feed { resume: None, since, until, watch: Watch::default() }
             }
             Err(error) => return Err(error.into()),
         };
@@ -590,13 +674,25 @@ async fn commit_feed(
     walk: &Walk,
     outcome: &WalkOutcome,
     since: chrono::DateTime<chrono::Utc>,
+    until: Option<NaiveDate>,
 ) -> Result<(), Error> {
     let Some(source) = walk.sources.first() else { return Ok(()) };
     let handle = run.states.source(&source.name).await?;
-    let position = outcome.feed.clone().map(|(query, cursor)| {
-        // In its middle, a feed is as far as it was when it began.
-        let since = if outcome.more { since } else { outcome.extracted_at - chrono::TimeDelta::days(1) };
-        Feed { query, cursor, at: outcome.extracted_at, since: Some(since), heard_from: None }
+    let known = handle.look(|state| state.feed.clone());
+    let position = outcome.feed.clone().map(|(query, cursor)| match until.filter(|_| outcome.is_past) {
+        Some(until) => {
+            let end = day_window(until).start;
+            // A cursor that was come back to is as old as it was.
+            let stands = known.filter(|before| before.cursor == cursor && before.query == query);
+            let (at, since) = stands.map_or((outcome.extracted_at, None), |before| (before.at, before.since));
+            let since = since.or(Some(end - chrono::TimeDelta::days(1)));
+            Feed { query, cursor, at, since, heard_from: Some(end) }
+        }
+        None => {
+            // In its middle, a feed is as far as it was when it began.
+            let since = if outcome.more { since } else { outcome.extracted_at - chrono::TimeDelta::days(1) };
+            Feed { query, cursor, at: outcome.extracted_at, since: Some(since), heard_from: None }
+        }
     });
     let moved = position.as_ref().is_some_and(|position| handle.look(|state| is_moved(state.feed.as_ref(), position)));
     let days: Vec<(Partition, RawState)> = outcome
@@ -606,9 +702,14 @@ async fn commit_feed(
         .map(|(index, extracted)| (extracted.partition, raw_state(outcome, extracted, index == 0)))
         .collect();
     if moved || !days.is_empty() {
-        let added = days.clone();
+        let (added, tail, at) = (days.clone(), outcome.tail.clone(), outcome.extracted_at);
+        let began = match &walk.scope {
+            Scope::Feed { resume, .. } => resume.clone(),
+            _ => None,
+        };
         handle
             .commit(move |state| {
+                drop_tail(state, began.as_ref(), &added);
                 for (day, raw) in added {
                     match &mut state.partition_mut(day).raw {
                         Some(before) => {
@@ -624,6 +725,9 @@ async fn commit_feed(
                 if position.is_some() {
                     state.feed = position;
                 }
+                if let Some(tail) = tail {
+                    note_tail(state, tail, at);
+                }
             })
             .await?;
     }
@@ -631,6 +735,41 @@ async fn commit_feed(
         observe(run, extracted, raw, false);
     }
     Ok(())
+}
+
+/// Takes away what an earlier run had taken of the page at the feed's position, once that page has come as a whole.
+fn drop_tail(state: &mut SourceState, began: Option<&(String, String)>, came: &[(Partition, RawState)]) {
+    let is_read_again =
+        |feed: &Feed| began.is_some_and(|(query, cursor)| *query == feed.query && *cursor == feed.cursor);
+    let tail = state.tail().filter(|_| state.feed.as_ref().is_some_and(is_read_again)).cloned();
+    // Without it, the note is of no use any more: the feed has another position.
+    for partition in state.partitions.values_mut() {
+        partition.unfinished = None;
+    }
+    for part in tail.into_iter().flat_map(|tail| tail.parts) {
+        let Some(raw) = state.partitions.get_mut(&part.partition).and_then(|found| found.raw.as_mut()) else {
+            continue;
+        };
+        let rows: u64 = part.objects.iter().map(|object| object.rows).sum();
+        let again = came.iter().filter(|(day, _)| day.to_string() == part.partition).map(|(_, raw)| raw.rows());
+        // A row that does not come again stays; its table drops the repetitions of the others.
+        if again.sum::<u64>() >= rows {
+            raw.objects.retain(|object| !part.objects.contains(object));
+        }
+    }
+}
+
+/// Notes what was taken of the page at the feed's position.
+fn note_tail(state: &mut SourceState, tail: Gathered, extracted_at: chrono::DateTime<chrono::Utc>) {
+    let (Some(first), Some(feed)) = (tail.parts.first().map(|part| part.partition.clone()), &state.feed) else {
+        return;
+    };
+    let asked: String = Sha256::digest(&feed.query).iter().map(|byte| format!("{byte:02x}")).collect();
+    let whole = Gathered { content: tail.content.clone(), ..Gathered::default() };
+    let note = Unfinished { asked, requests: 0, rest: Vec::new(), resume: None, extracted_at, whole, part: tail };
+    if let Some(partition) = state.partitions.get_mut(&first) {
+        partition.unfinished = Some(note);
+    }
 }
 
 fn raw_state(outcome: &WalkOutcome, extracted: &Extracted, first: bool) -> RawState {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::audit;
-use super::loading::{Due, REHEARSED_DAYS, due, is_loaded, rows_loaded, rows_of, together};
+use super::loading::{Due, REHEARSED_DAYS, due, is_loaded, rows_loaded, rows_of, slices, together};
 use super::staging;
 use crate::catalog::{Catalog, Source, SourceKind};
 use crate::config::LoadOptions;
@@ -84,7 +84,10 @@ impl Count<'_> {
         // A refresh without any row empties the table, which is a job too; what a feed brings first is one.
         let whole = !objects.is_empty() || refresh || has_feed;
         let rehearsal = (has_feed || !objects.is_empty()) && self.plan.partitions_of(&driver.name) >= REHEARSED_DAYS;
-        jobs.most += single as u64 + u64::from(whole) + u64::from(rehearsal);
+        // Days of a first load show up as they come, some at a time, as long as one job takes them all.
+        let slices = if refresh { 0 } else { slices(objects.len() as u64) };
+        jobs.is_bound |= slices > 0;
+        jobs.most += single as u64 + u64::from(whole) + u64::from(rehearsal) + slices;
         Ok(true)
     }
 

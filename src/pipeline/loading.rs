@@ -1,14 +1,18 @@
 //! Flattened partitions into the warehouse, wherever what is loaded is not what was derived.
 //!
-//! Days of a table that holds something are loaded as they come, each by itself. A table that is loaded for the
-//! first time, or anew, waits until all its days are derived: they go in one job, because one for each day would
-//! spend the project's 100,000 load jobs a day on a long backfill. What waits are names only.
+//! Days of a table that holds something are loaded as they come, each by itself. For a table that is loaded for the
+//! first time, or anew, one job for each day would spend the project's 100,000 load jobs a day on a long backfill. So
+//! a first load goes in slices: each time enough days have been derived, one job loads all that there are so far, and
+//! the last one all. A load anew waits until all days are derived: until then, the rows of before stand. What waits are
+//! names only.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use futures::{StreamExt, TryStreamExt, stream};
+use sha2::{Digest, Sha256};
 use tokio::sync::{OnceCell, mpsc};
 
 use super::Run;
@@ -16,7 +20,7 @@ use super::flattening::Flat;
 use crate::config::{JobLimits, LoadOptions};
 use crate::error::Error;
 use crate::events::Event;
-use crate::load::{Batch, FlatObjects, LoadError, Loaded, Warehouse, load};
+use crate::load::{Batch, FlatObjects, LoadError, Loaded, Warehouse, load, rehearsal};
 use crate::state::{Load, ModelState, SourceHandle, Started};
 use crate::store::Bucket;
 use crate::store::layout::Partition;
@@ -26,6 +30,24 @@ use crate::transform::Contract;
 const LOADS: usize = 8;
 /// From this many days on, the first one is loaded for trial: a refusal then costs seconds and not hours.
 pub(super) const REHEARSED_DAYS: usize = 8;
+
+/// A first load is under way in slices of this many new days at least,
+const SLICE_DAYS: u64 = 8;
+/// and of this part of the days that are loaded already: as they are loaded again with each slice, a long backfill
+/// comes to some twelve jobs, and to three times its rows.
+const SLICE_PART: u64 = 2;
+
+/// Whether so many derived days, of which so many are loaded, are worth a slice.
+fn is_slice(derived: u64, loaded: u64) -> bool {
+    let new = derived.saturating_sub(loaded);
+    new >= SLICE_DAYS && new >= loaded / SLICE_PART
+}
+
+/// How many slices a first load of so many days has at most, before its last job.
+pub(super) fn slices(days: u64) -> u64 {
+    let ends = std::iter::successors(Some(0), |loaded| (loaded + 1..days).find(|derived| is_slice(*derived, *loaded)));
+    ends.count() as u64 - 1
+}
 
 /// A partition of a model as the state knows it.
 type Part = (Partition, ModelState);
@@ -93,6 +115,8 @@ struct Loader<'a> {
     /// Tables of which no job of an earlier run is under way any more.
     settled: BTreeMap<String, OnceCell<()>>,
     rehearsed: Mutex<BTreeSet<String>>,
+    /// How far the first loads of this run have come.
+    first: BTreeMap<String, FirstLoad>,
 }
 
 /// Why a table is loaded as a whole.
@@ -101,10 +125,35 @@ enum Whole {
     /// Nothing of it is loaded.
     First,
     /// Everything of it is loaded again.
-    Refresh {
-        /// The table has another shape, and is made anew.
-        rebuild: bool,
-    },
+    Refresh(Change),
+}
+
+/// What a refresh does with the table itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    /// Nothing: its shape is right.
+    None,
+    /// It takes the contract's columns and types, in one step with the rows.
+    Reshape,
+    /// It is dropped and made anew, because no load can bring it to its shape.
+    Rebuild,
+}
+
+/// How far the first load of a table has come.
+#[derive(Debug, Default)]
+struct FirstLoad {
+    /// Days that have arrived since it was last looked at.
+    arrived: AtomicU64,
+    /// Held by the slice that is at work.
+    slices: tokio::sync::Mutex<Slices>,
+}
+
+#[derive(Debug, Default)]
+struct Slices {
+    /// Days with rows that the last one has loaded.
+    loaded: u64,
+    /// Whether further ones are of no use: one has failed, or not all days go in one job.
+    are_over: bool,
 }
 
 /// Runs the load stage, or drains its queue if it is not asked for.
@@ -137,8 +186,12 @@ async fn load_all(run: &Run, warehouse: &dyn Warehouse, flattened: Bucket, loada
         whole: BTreeMap::new(),
         settled: run.contracts.keys().map(|table| (table.clone(), OnceCell::new())).collect(),
         rehearsed: Mutex::default(),
+        first: BTreeMap::new(),
     };
+    loader.drop_rehearsals().await;
     loader.whole = loader.prepare().await;
+    let first = loader.whole.iter().filter(|(_, whole)| **whole == Whole::First);
+    loader.first = first.map(|(table, _)| (table.clone(), FirstLoad::default())).collect();
     let loader = &loader;
     let arrivals = stream::unfold(loadable, |mut queue| async move { queue.recv().await.map(|item| (item, queue)) });
     arrivals
@@ -148,7 +201,7 @@ async fn load_all(run: &Run, warehouse: &dyn Warehouse, flattened: Bucket, loada
             }
             let result = match loader.whole.get(&model) {
                 None => loader.one(&model, partition, false).await,
-                Some(_) => loader.rehearse(&model, partition).await,
+                Some(_) => loader.collect(&model, partition).await,
             };
             if let Err(error) = result {
                 loader.failed(&model, Some(partition), &error);
@@ -208,11 +261,14 @@ impl Loader<'_> {
         let asked = self.run.load.full_refresh.contains(&contract.table);
         let prepared = match self.warehouse.prepare(contract).await {
             Ok(prepared) => prepared,
-            Err(LoadError::Shape { .. }) if asked => return Ok(Some(Whole::Refresh { rebuild: true })),
+            // Seen, and not guessed from a call that failed: that could be an outage.
+            Err(LoadError::Shape { replaceable, .. }) if asked => {
+                return Ok(Some(Whole::Refresh(if replaceable { Change::Reshape } else { Change::Rebuild })));
+            }
             Err(error) => return Err(error.into()),
         };
         if asked {
-            return Ok(Some(Whole::Refresh { rebuild: false }));
+            return Ok(Some(Whole::Refresh(Change::None)));
         }
         let Some((_, parts)) = self.parts(&contract.table).await? else { return Ok(None) };
         let target = self.warehouse.target();
@@ -220,7 +276,7 @@ impl Loader<'_> {
             // Rows were loaded and are gone; where partitions expire that is as it should be.
             if prepared.is_empty && contract.partition_expiration_days.is_none() {
                 tracing::warn!(table = contract.table, "the table was emptied by someone else, all is loaded again");
-                return Ok(Some(Whole::Refresh { rebuild: false }));
+                return Ok(Some(Whole::Refresh(Change::None)));
             }
             return Ok(None);
         }
@@ -286,7 +342,7 @@ impl Loader<'_> {
                 let nothing = Loaded { rows: 0, job: None, attempt: 0 };
                 self.note(&handle, model, part, nothing, Instant::now()).await
             }
-            Due::Load => self.submit(&handle, contract, part, partition == Partition::Snapshot).await,
+            Due::Load => self.submit(&handle, contract, part, partition == Partition::Snapshot, false).await,
         }
     }
 
@@ -307,13 +363,16 @@ impl Loader<'_> {
         let target = self.warehouse.target();
         // Days without rows were noted before, and there is nothing else.
         let nothing_new = whole == Whole::First && parts.iter().all(|(_, state)| is_loaded(state, target));
+        let change = match whole {
+            Whole::First => Change::None,
+            Whole::Refresh(change) => change,
+        };
+        if parts.is_empty() && change != Change::None {
+            let reason = "it has another shape, and nothing is derived that could take its place".into();
+            return Err(LoadError::Shape { table: model.into(), reason, replaceable: false }.into());
+        }
         if parts.is_empty() || nothing_new {
             return Ok(());
-        }
-        if whole == (Whole::Refresh { rebuild: true }) {
-            forget(&handle, model, &parts).await?;
-            self.warehouse.drop_table(contract).await?;
-            self.warehouse.prepare(contract).await?;
         }
         let (mut filled, mut empty): (Vec<Part>, Vec<Part>) =
             parts.into_iter().partition(|(_, state)| rows_of(state) > 0);
@@ -323,10 +382,22 @@ impl Loader<'_> {
         }
         let together = together(self.run.load.limits, filled.iter().map(|(_, state)| state.objects.len()));
         let rest = filled.split_off(together);
+        if change == Change::Rebuild {
+            // All that the new table is to hold is loaded for trial before the old one goes.
+            self.trial(contract, &filled).await?;
+            let dropped = [&filled[..], &rest, &empty].concat();
+            forget(&handle, model, &dropped).await?;
+            self.warehouse.drop_table(contract).await?;
+            self.warehouse.prepare(contract).await?;
+        }
         // The job will wipe them: if this run comes no further, the next one must know.
         forget(&handle, model, &rest).await?;
         if !filled.is_empty() {
-            self.submit(&handle, contract, filled, true).await?;
+            self.submit(&handle, contract, filled, true, change == Change::Reshape).await?;
+        }
+        if change == Change::Reshape {
+            // What a load does not bring: labels, comments, expiration.
+            self.warehouse.prepare(contract).await?;
         }
         empty.retain(|(_, state)| !is_loaded(state, target) || rows_loaded(state, target) > 0);
         if !empty.is_empty() {
@@ -352,6 +423,7 @@ impl Loader<'_> {
         contract: &Contract,
         parts: Vec<Part>,
         whole: bool,
+        reshape: bool,
     ) -> Result<(), Error> {
         let begun = Instant::now();
         self.settled(&contract.table).await?;
@@ -359,6 +431,7 @@ impl Loader<'_> {
             bucket: self.flattened.clone(),
             partitions: parts.iter().map(flat_objects).collect(),
             whole,
+            reshape,
             attempt: parts.iter().map(|(_, state)| state.attempts).max().unwrap_or_default() + 1,
         };
         let target = self.warehouse.target();
@@ -418,8 +491,41 @@ impl Loader<'_> {
         Ok(())
     }
 
-    /// Loads the first partition with rows of a long load into a table that is thrown away. If that is refused, so
-    /// would be the job with all days, hours later, and when the table may have been dropped for it.
+    /// Takes a derived partition of a table that is loaded as a whole.
+    async fn collect(&self, model: &str, partition: Partition) -> Result<(), Error> {
+        self.rehearse(model, partition).await?;
+        let Some(first) = self.first.get(model) else { return Ok(()) };
+        let arrived = first.arrived.fetch_add(1, Ordering::Relaxed) + 1;
+        // One slice at a time; who comes meanwhile does not wait for it, and is in the next one.
+        let Ok(mut slices) = first.slices.try_lock() else { return Ok(()) };
+        if arrived < SLICE_DAYS || slices.are_over || self.is_closed(model) {
+            return Ok(());
+        }
+        first.arrived.store(0, Ordering::Relaxed);
+        let Some((_, mut parts)) = self.parts(model).await? else { return Ok(()) };
+        parts.retain(|(_, state)| rows_of(state) > 0);
+        let derived = parts.len() as u64;
+        if !is_slice(derived, slices.loaded) {
+            return Ok(());
+        }
+        if together(self.run.load.limits, parts.iter().map(|(_, state)| state.objects.len())) < parts.len() {
+            // What one job does not take is loaded by itself, once it is certain that no job will wipe it again.
+            slices.are_over = true;
+            return Ok(());
+        }
+        match self.all(model, Whole::First).await {
+            Ok(()) => slices.loaded = derived,
+            // The last job tries it again, with all days, and says how that ended.
+            Err(error) => {
+                tracing::warn!(table = model, %error, "first load: the days so far cannot be loaded yet");
+                slices.are_over = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads the first partition with rows of a long load for trial: if that is refused, so would be the job with all
+    /// days, hours later.
     async fn rehearse(&self, model: &str, partition: Partition) -> Result<(), Error> {
         let Some(contract) = self.run.contracts.get(model) else { return Ok(()) };
         let Some((_, state)) = self.part(model, partition).await? else { return Ok(()) };
@@ -429,11 +535,25 @@ impl Loader<'_> {
         if !self.rehearsed.lock().unwrap_or_else(PoisonError::into_inner).insert(model.into()) {
             return Ok(());
         }
-        let mark = self.run.id.as_str().rsplit('-').next().unwrap_or_default();
-        let trial = Contract { table: format!("_rehearsal_{model}_{mark}"), ..contract.clone() };
-        let part = (partition, state);
-        let batch =
-            Batch { bucket: self.flattened.clone(), partitions: vec![flat_objects(&part)], whole: false, attempt: 1 };
+        let result = self.trial(contract, &[(partition, state)]).await;
+        if result.is_err() {
+            self.close(model);
+        }
+        Ok(result?)
+    }
+
+    /// Loads partitions into a table that is thrown away.
+    async fn trial(&self, contract: &Contract, parts: &[Part]) -> Result<(), LoadError> {
+        let run = self.run.id.as_str().rsplit('-').next().unwrap_or_default();
+        let table = rehearsal(&contract.table, &self.mark(), run);
+        let trial = Contract { table, ..contract.clone() };
+        let batch = Batch {
+            bucket: self.flattened.clone(),
+            partitions: parts.iter().map(flat_objects).collect(),
+            whole: parts.len() > 1,
+            reshape: false,
+            attempt: 1,
+        };
         if self.warehouse.job(&trial, &batch).is_none() {
             return Ok(());
         }
@@ -442,10 +562,23 @@ impl Loader<'_> {
             Err(error) => Err(error),
         };
         let dropped = self.warehouse.drop_table(&trial).await;
-        if result.is_err() {
-            self.close(model);
+        result.and(dropped)
+    }
+
+    /// What the tables for trial of all runs on these buckets have in their names.
+    fn mark(&self) -> String {
+        let digest = Sha256::digest(self.run.raw.url().as_str());
+        digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Drops what rehearsals of earlier runs have left: no other run is at work on these buckets.
+    async fn drop_rehearsals(&self) {
+        match self.warehouse.drop_rehearsals(&self.mark()).await {
+            Ok(dropped) if dropped.is_empty() => {}
+            Ok(dropped) => tracing::info!(tables = dropped.join(", "), "tables of earlier rehearsals dropped"),
+            // They go by themselves, a day after they were made.
+            Err(error) => tracing::warn!(%error, "tables of earlier rehearsals may be left"),
         }
-        Ok(result.and(dropped)?)
     }
 
     /// Partitions of the model that this run is about.
@@ -501,4 +634,20 @@ async fn change(
         })
         .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{is_slice, slices};
+
+    #[test]
+    fn slices_of_a_first_load_are_few_and_each_is_worth_its_job() {
+        assert!(!is_slice(7, 0) && is_slice(8, 0));
+        assert!(!is_slice(23, 16) && is_slice(24, 16));
+        assert!(!is_slice(1499, 1000) && is_slice(1500, 1000));
+        assert!(!is_slice(5, 9), "days may have lost their rows");
+        for (days, most) in [(0, 0), (1, 0), (8, 0), (9, 1), (17, 2), (1675, 13), (4000, 15)] {
+            assert_eq!(slices(days), most, "{days}");
+        }
+    }
 }

@@ -5,6 +5,7 @@
 //! before has committed.
 
 mod audit;
+pub mod coverage;
 mod extracting;
 pub mod fixtures;
 mod flattening;
@@ -26,15 +27,16 @@ use tokio::runtime::{Handle, Runtime};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use self::coverage::Missing;
 use crate::catalog::Catalog;
-use crate::config::{BucketLocation, Config, ConfigError, GoogleAccess, LoadOptions, env};
+use crate::config::{BucketLocation, Config, ConfigError, GoogleAccess, LoadOptions, REGIONS, env};
 use crate::error::Error;
 use crate::events::{Observer, Observers};
 use crate::load::{self, Warehouse};
 use crate::plan::{self, Plan, Stage, Wish};
 use crate::redact;
-use crate::report::{RunReport, Tally};
-use crate::samsara::{Client, SamsaraError};
+use crate::report::{Idle, RunReport, Tally};
+use crate::samsara::SamsaraError;
 use crate::state::{PartitionState, RunLock, StateStore};
 use crate::store::layout::{Partition, RunId};
 use crate::store::{Bucket, StoreError};
@@ -55,6 +57,8 @@ pub struct Pipeline {
     states: StateStore,
     raw: Bucket,
     flattened: Bucket,
+    /// Hosts among which the token's region is found, where none is configured.
+    regions: Vec<String>,
     /// Threads for decoding and SQL; none only while being dropped.
     cpu: Option<Runtime>,
 }
@@ -108,8 +112,15 @@ impl Pipeline {
             states: StateStore::new(raw.clone()),
             raw,
             flattened,
+            regions: REGIONS.iter().map(|(_, url)| (*url).to_string()).collect(),
             cpu: Some(cpu),
         })
+    }
+
+    /// Looks for the token's region among these hosts instead of Samsara's own, where none is configured.
+    pub fn with_regions(mut self, regions: Vec<String>) -> Self {
+        self.regions = regions;
+        self
     }
 
     /// The catalog.
@@ -175,6 +186,9 @@ impl Pipeline {
         observers: Vec<Arc<dyn Observer>>,
         shutdown: CancellationToken,
     ) -> Result<RunReport, Error> {
+        if plan.wish.stages.contains(&Stage::Extract) && self.config.samsara.token.is_none() {
+            return Err(SamsaraError::NoToken.into());
+        }
         let id = RunId::new(Utc::now());
         // Our own token: the caller's is not ours to cancel when a run has to stop by itself.
         let stop = shutdown.child_token();
@@ -220,14 +234,17 @@ impl Pipeline {
             return Err(ConfigError::Value { name: env::SAMSARA_ETL_HASH_SALT.name, reason }.into());
         }
         let stages = plan.wish.stages.clone();
-        let client = match stages.contains(&Stage::Extract) {
-            true => Some(Client::connect(&self.config.samsara, observer.clone()).await?),
-            false => None,
-        };
         let warehouse = match stages.contains(&Stage::Load) {
-            true => Some(self.open_warehouse().await?),
+            // It may be looked for for minutes, and nothing is begun yet.
+            true => tokio::select! {
+                () = shutdown.cancelled() => return Ok(RunReport { run: id.to_string(), ..tally.report() }),
+                opened = self.open_warehouse() => Some(opened?),
+            },
             false => None,
         };
+        let api = stages
+            .contains(&Stage::Extract)
+            .then(|| extracting::Api { config: self.config.samsara.clone(), regions: self.regions.clone() });
         let Some(cpu) = self.cpu.as_ref().map(|runtime| runtime.handle().clone()) else {
             return Err(Error::Usage("the pipeline is shut down".into()));
         };
@@ -260,17 +277,23 @@ impl Pipeline {
             ),
             false => None,
         };
-        let extract = extracting::run(run.clone(), client, self.config.max_workers, ready);
+        let extract = extracting::run(run.clone(), api, self.config.max_workers, ready);
         let transform = flattening::run(run.clone(), transformer, committed, flat);
         let load = loading::run(run.clone(), warehouse.clone(), self.flattened.clone(), loadable);
         // Each stage ends when the one before has closed its queue.
         let (extracted, transformed, loaded) = tokio::join!(extract, transform, load);
         let mut ended = extracted.and(transformed).and(loaded);
         if let (Some(staging), true, true) = (&self.config.staging, stages.contains(&Stage::Load), ended.is_ok()) {
-            ended = tokio::select! {
+            let staged = tokio::select! {
                 () = run.shutdown.cancelled() => Ok(()),
                 staged = staging::run(run.clone(), staging, &self.config.storage.google) => staged,
             };
+            match staged {
+                Err(error) if ends_run(&error) => ended = Err(error),
+                // The tables are none the worse for it.
+                Err(error) => run.failed("load-raw", None, &error),
+                Ok(()) => {}
+            }
         }
         // A run that changed nothing leaves nothing behind.
         if let Some(warehouse) = warehouse.filter(|_| tally.report().changed_something()) {
@@ -289,7 +312,30 @@ impl Pipeline {
         let mut report = tally.report();
         report.run = run.id.to_string();
         ended?;
+        if !report.did_something() && report.failures.is_empty() && !run.shutdown.is_cancelled() {
+            report.idle = Some(self.why_idle(&run, &report).await?);
+        }
         Ok(report)
+    }
+
+    /// Why a run has done nothing.
+    async fn why_idle(&self, run: &Run, report: &RunReport) -> Result<Idle, Error> {
+        let wish = &run.plan.wish;
+        if let Some(start) = wish.dates.start.filter(|start| *start > Utc::now().date_naive()) {
+            return Ok(Idle::NotBegun(start));
+        }
+        let target = load::target_name(&self.config.warehouse);
+        let (catalog, states, contracts) = (&run.catalog, &run.states, &run.contracts);
+        let lookup = coverage::Lookup { catalog, states, contracts, target: &target };
+        let covered = lookup.coverage(&wish.selection, &wish.dates).await?;
+        if !report.skipped.is_empty() && !covered.iter().any(|source| source.is_known) {
+            return Ok(Idle::NotFound);
+        }
+        let Missing { unread, not_derived, not_loaded } = Missing::of(&covered);
+        Ok(match unread + not_derived + not_loaded {
+            0 => Idle::Complete,
+            _ => Idle::Missing { unread, not_derived, not_loaded },
+        })
     }
 
     async fn open_warehouse(&self) -> Result<Arc<dyn Warehouse>, Error> {

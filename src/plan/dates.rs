@@ -28,6 +28,11 @@ impl Dates {
             _ => Ok(dates),
         }
     }
+
+    /// Whether a day lies in them; without a first one, all before the end do.
+    pub fn contains(&self, day: NaiveDate) -> bool {
+        self.start.is_none_or(|start| start <= day) && self.end.is_none_or(|end| day < end)
+    }
 }
 
 /// Reads `jj/mm/aaaa` or `aaaa-mm-jj`.

@@ -39,6 +39,16 @@ pub enum Stage {
     Load,
 }
 
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Extract => "extract",
+            Self::Transform => "transform",
+            Self::Load => "load",
+        })
+    }
+}
+
 impl FromStr for Stage {
     type Err = String;
 
@@ -86,6 +96,8 @@ pub struct Plan {
     pub complete_days: u64,
     /// Sources that were never read, and are read from [`DEFAULT_START`] on, since nobody has said from when.
     pub from_default_start: u64,
+    /// The UTC day on which the plan was made.
+    pub today: NaiveDate,
     /// What it costs at least.
     pub estimate: Estimate,
 }
@@ -124,6 +136,23 @@ impl Plan {
     pub fn partitions_of(&self, source: &str) -> usize {
         let read: usize = self.walks_of(source).map(|walk| walk.scope.partitions().len().max(1)).sum();
         read + self.committed.iter().filter(|(name, _)| name == source).count()
+    }
+
+    /// How many of the given days have not begun yet, and the first of them.
+    fn not_begun(&self) -> Option<(i64, NaiveDate)> {
+        let tomorrow = self.today.checked_add_days(Days::new(1))?;
+        let first = self.wish.dates.start.map_or(tomorrow, |start| start.max(tomorrow));
+        let days = (self.wish.dates.end? - first).num_days();
+        (days > 0).then_some((days, first))
+    }
+
+    /// What a feed will bring, as far as can be told before: it gives rows by their arrival, not by day.
+    fn feed(&self, goes_on: bool, since: DateTime<Utc>, until: Option<NaiveDate>) -> String {
+        let first = since.date_naive();
+        let last = until.map_or(self.today, |until| until.pred_opt().unwrap_or(until));
+        let begins = if goes_on { "goes on from its position" } else { "begins" };
+        let days = ((last - first).num_days() + 1).max(1);
+        format!("feed, {begins}: rows of {first} to {last}, up to {days} day partitions")
     }
 }
 
@@ -183,6 +212,9 @@ pub enum PlannedScope {
         resume: Option<(String, String)>,
         /// Where to begin without them.
         since: DateTime<Utc>,
+        /// The first day that is not asked for, where that is not behind today: the feed is left once its rows lie
+        /// behind it.
+        until: Option<NaiveDate>,
     },
 }
 
@@ -208,6 +240,7 @@ pub async fn make(catalog: &Catalog, states: &StateStore, wish: Wish, now: DateT
         committed: Vec::new(),
         complete_days: 0,
         from_default_start: 0,
+        today: now.date_naive(),
         estimate: Estimate::default(),
     };
     let selected: Vec<&Source> = wish.selection.sources.iter().filter_map(|name| catalog.source(name)).collect();
@@ -226,7 +259,7 @@ pub async fn make(catalog: &Catalog, states: &StateStore, wish: Wish, now: DateT
                 }
                 // A feed goes on from its position and cannot be asked for a period.
                 SourceKind::Feed if wish.historical => {}
-                SourceKind::Feed => plan.windows.push(feed(source, &state, &wish.dates, now)),
+                SourceKind::Feed => plan.windows.extend(feed(source, &state, &wish.dates, now)),
                 SourceKind::Window | SourceKind::Report => {
                     let (days, complete) = days_to_read(source, &state, &wish, now);
                     plan.complete_days += complete;
@@ -353,7 +386,7 @@ pub async fn changed(
         let planned = plan.days_of(&source.name);
         let handle = states.source(&source.name).await?;
         let days: Vec<NaiveDate> = handle.look(|state| {
-            state.changed_days().filter(|day| is_asked(&plan.wish.dates, *day) && !planned.contains(day)).collect()
+            state.changed_days().filter(|day| plan.wish.dates.contains(*day) && !planned.contains(day)).collect()
         });
         if !days.is_empty() {
             wanted.insert(source.name.as_str(), days);
@@ -362,12 +395,8 @@ pub async fn changed(
     Ok(group(catalog, wanted))
 }
 
-/// Whether a day lies in the dates that were asked for; without a first one, all past ones do.
-fn is_asked(dates: &Dates, day: NaiveDate) -> bool {
-    dates.start.is_none_or(|start| start <= day) && dates.end.is_none_or(|end| day < end)
-}
-
-fn feed(source: &Source, state: &SourceState, dates: &Dates, now: DateTime<Utc>) -> PlannedWalk {
+/// A feed from its position on; none if all that was asked for is here.
+fn feed(source: &Source, state: &SourceState, dates: &Dates, now: DateTime<Utc>) -> Option<PlannedWalk> {
     let midnight = |day: NaiveDate| day.and_time(chrono::NaiveTime::MIN).and_utc();
     let resume = state.feed.as_ref().filter(|feed| is_alive(feed, now));
     let resume = resume.map(|feed| (feed.query.clone(), feed.cursor.clone()));
@@ -375,7 +404,14 @@ fn feed(source: &Source, state: &SourceState, dates: &Dates, now: DateTime<Utc>)
         Some(feed) => feed.since.unwrap_or(feed.at - TimeDelta::days(1)),
         None => midnight(dates.start.unwrap_or(DEFAULT_START)),
     };
-    PlannedWalk { sources: vec![source.name.clone()], scope: PlannedScope::Feed { resume, since } }
+    // A feed cannot be asked for an end; today's rows are still coming.
+    let until = dates.end.filter(|end| *end <= now.date_naive());
+    let is_here =
+        |feed: &Feed| until.is_some_and(|until| midnight(until) <= feed.heard_from.map_or(since, |at| at.max(since)));
+    if state.feed.as_ref().is_some_and(is_here) {
+        return None;
+    }
+    Some(PlannedWalk { sources: vec![source.name.clone()], scope: PlannedScope::Feed { resume, since, until } })
 }
 
 /// The first day that was ever asked for.
@@ -410,7 +446,7 @@ fn days_to_read(source: &Source, state: &SourceState, wish: &Wish, now: DateTime
         !settled
     });
     // Days that a feed has named, however long ago they were.
-    let changed = state.changed_days().filter(|day| is_asked(dates, *day));
+    let changed = state.changed_days().filter(|day| dates.contains(*day));
     let wanted: BTreeSet<NaiveDate> = unsettled.chain(changed).collect();
     (wanted.into_iter().collect(), complete)
 }
@@ -492,13 +528,19 @@ impl fmt::Display for Plan {
         let lists = self.snapshots.len();
         writeln!(f, "extract    {lists} lists, {} walks over {} daily sources", self.windows.len(), tables.len())?;
         for name in &tables {
-            let days = self.windows.iter().filter(|walk| walk.sources.contains(name)).map(|walk| match &walk.scope {
-                PlannedScope::Days(days) => days.len(),
-                _ => 0,
-            });
-            let (walks, days) = days.fold((0, 0), |(walks, all), days| (walks + 1, all + days));
-            let what = if days == 0 { "feed".to_string() } else { format!("{days} days in {walks} walks") };
-            writeln!(f, "           {name}: {what}")?;
+            let (mut walks, mut days) = (0, 0);
+            for walk in self.windows.iter().filter(|walk| walk.sources.contains(name)) {
+                match &walk.scope {
+                    PlannedScope::Days(more) => (walks, days) = (walks + 1, days + more.len()),
+                    PlannedScope::Feed { resume, since, until } => {
+                        writeln!(f, "           {name}: {}", self.feed(resume.is_some(), *since, *until))?;
+                    }
+                    PlannedScope::Snapshot => {}
+                }
+            }
+            if walks > 0 {
+                writeln!(f, "           {name}: {days} days in {walks} walks")?;
+            }
         }
         if !self.feeds.is_empty() {
             let feeds = self.feeds.len();
@@ -511,6 +553,9 @@ impl fmt::Display for Plan {
         writeln!(f, "           {} days are complete and are not asked for", self.complete_days)?;
         if let Some(notice) = self.first_run_notice() {
             writeln!(f, "           {notice}")?;
+        }
+        if let Some((days, first)) = self.not_begun() {
+            writeln!(f, "           {days} days, from {first} on, have not begun and are not asked for")?;
         }
         let Estimate { calls, seconds, load_jobs } = self.estimate;
         writeln!(f, "           {calls} calls at least, {:.1} minutes at the documented rates", seconds / 60.0)?;
@@ -689,7 +734,7 @@ mod tests {
         let catalog = Catalog::open(None).unwrap();
         let source = catalog.source("fleet_safety_events_audit_logs").unwrap();
         let mut state = SourceState::new(&source.name);
-        let resume = |state: &SourceState| match feed(source, state, &Dates::default(), now()).scope {
+        let resume = |state: &SourceState| match feed(source, state, &Dates::default(), now()).unwrap().scope {
             PlannedScope::Feed { resume, .. } => resume,
             _ => None,
         };

@@ -1,7 +1,9 @@
 //! Logs: a file of JSON lines per run, shipped to the raw bucket, and both kept for some days.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use chrono::{DateTime, Days, NaiveDate, Utc};
@@ -35,11 +37,33 @@ pub enum LogError {
 pub struct LogFile {
     path: PathBuf,
     started: DateTime<Utc>,
+    lost: Arc<OnceLock<String>>,
+}
+
+/// Where the lines of a log go. A line that cannot be written ends nothing; why is kept for the end of the run.
+#[derive(Debug)]
+pub struct LogLines {
+    file: File,
+    lost: Arc<OnceLock<String>>,
+}
+
+impl Write for LogLines {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        if let Err(error) = self.file.write_all(line) {
+            // The first reason is the one that counts.
+            let _ = self.lost.set(error.to_string());
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
 }
 
 impl LogFile {
     /// Makes the file `logs/<start>-<process>.jsonl` below `directory`.
-    pub fn create(directory: &Path, started: DateTime<Utc>) -> std::io::Result<(Self, File)> {
+    pub fn create(directory: &Path, started: DateTime<Utc>) -> std::io::Result<(Self, LogLines)> {
         let folder = directory.join(FOLDER);
         private_folder(&folder)?;
         let name = format!("{}-{}.jsonl", started.format("%Y%m%dT%H%M%SZ"), std::process::id());
@@ -47,7 +71,13 @@ impl LogFile {
         // Never what is there already, nor what a link there leads to.
         let file = File::create_new(&path)?;
         keep_private(&file)?;
-        Ok((Self { path, started }, file))
+        let lost = Arc::<OnceLock<String>>::default();
+        Ok((Self { path, started, lost: lost.clone() }, LogLines { file, lost }))
+    }
+
+    /// Why the first line was lost that could not be written, if one could not.
+    pub fn lost(&self) -> Option<&str> {
+        self.lost.get().map(String::as_str)
     }
 
     /// Where it is.
@@ -98,6 +128,16 @@ fn day_of_key(key: &str) -> Option<NaiveDate> {
 mod tests {
     use super::*;
     use crate::config::{BucketLocation, GoogleAccess};
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_line_that_cannot_be_written_is_remembered_and_ends_nothing() {
+        let lost = Arc::<OnceLock<String>>::default();
+        let file = File::options().write(true).open("/dev/full").unwrap();
+        let mut lines = LogLines { file, lost: lost.clone() };
+        assert_eq!(lines.write(b"a line\n").unwrap(), 7);
+        assert!(lost.get().is_some_and(|reason| reason.contains("No space left")), "{lost:?}");
+    }
 
     #[tokio::test]
     async fn logs_are_shipped_under_their_day_and_kept_for_some_days() {

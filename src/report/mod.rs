@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use serde::Serialize;
 
 use crate::events::{Event, Observer};
@@ -54,6 +54,8 @@ pub struct RunReport {
     pub skipped: BTreeMap<String, String>,
     /// What failed.
     pub failures: Vec<Failure>,
+    /// Why nothing was done, if nothing was, nothing has failed, and the run has come to its end.
+    pub idle: Option<Idle>,
     /// Whether the run was told to stop.
     pub cancelled: bool,
     /// Wall time.
@@ -71,6 +73,46 @@ pub struct OutsideReport {
     pub last: DateTime<Utc>,
     /// Some of them as JSON.
     pub examples: Vec<String>,
+}
+
+/// Why a run had nothing to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Idle {
+    /// Everything that was asked for is in the warehouse.
+    Complete,
+    /// This day, the first that was asked for, has not begun.
+    NotBegun(NaiveDate),
+    /// Every endpoint that was asked answers 404, and none ever answered otherwise.
+    NotFound,
+    /// So many partitions are not in the warehouse, but nothing of that was this run's to do: other stages', or days
+    /// that the organisation has no endpoint for.
+    Missing {
+        /// Not read whole.
+        unread: u64,
+        /// Read, and some table not derived.
+        not_derived: u64,
+        /// Derived, and some table not loaded.
+        not_loaded: u64,
+    },
+}
+
+impl fmt::Display for Idle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Complete => f.write_str("nothing to do: everything asked for is complete and loaded"),
+            Self::NotBegun(day) => write!(f, "nothing to do: {day} has not begun yet"),
+            Self::NotFound => f.write_str(
+                "nothing was read: every endpoint answers 404 (is SAMSARA_API_URL right, and does the organisation \
+                 have these products?)",
+            ),
+            Self::Missing { unread, not_derived, not_loaded } => write!(
+                f,
+                "nothing was done, and not everything asked for is in the warehouse: {unread} partitions not read, \
+                 {not_derived} not derived, {not_loaded} not loaded (`samsara-etl status --missing` lists them)"
+            ),
+        }
+    }
 }
 
 /// What happened to one source.
@@ -279,8 +321,8 @@ impl fmt::Display for RunReport {
             }
             writeln!(f)?;
         }
-        if !self.did_something() && self.failures.is_empty() && self.skipped.is_empty() {
-            writeln!(f, "nothing to do: everything asked for is complete and loaded")?;
+        if let Some(idle) = &self.idle {
+            writeln!(f, "{idle}")?;
         }
         writeln!(
             f,

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use chrono::Utc;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use reqwest::StatusCode;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 use serde::Deserialize;
@@ -74,7 +76,11 @@ impl Client {
         Self::connect_among(config, observer, &hosts).await
     }
 
-    async fn connect_among(
+    /// Connects as [`Client::connect`] does, where a host has to be found among these.
+    ///
+    /// A host that cannot be reached says nothing about the others: all are asked once, in order, and those that gave
+    /// no answer are then given their time, side by side.
+    pub async fn connect_among(
         config: &SamsaraConfig,
         observer: Arc<dyn Observer>,
         hosts: &[&str],
@@ -88,33 +94,62 @@ impl Client {
             })
             .and_then(http::build)
             .map_err(|error| SamsaraError::Setup(error.to_string()))?;
-        let client = |base: Url| Self {
+        let client = |base: Url, retry: RetryConfig| Self {
             shared: Arc::new(Shared {
                 http: http.clone(),
                 base,
                 authorization: authorization.clone(),
-                limits: Limits::new(config.rate_share, config.retry),
-                retry: config.retry,
+                limits: Limits::new(config.rate_share, retry),
+                retry,
                 observer: observer.clone(),
             }),
         };
         if let Some(base) = &config.url {
             observer.observe(&Event::Connected { base: origin(base) });
-            return Ok(client(base.clone()));
+            return Ok(client(base.clone(), config.retry));
         }
-        let mut request_id = None;
+        let (mut refused, mut request_id, mut silent) = (Vec::new(), None, Vec::new());
+        // In order, so that the token is shown to no more hosts than need be.
         for url in hosts {
             let base = Url::parse(url).map_err(|error| SamsaraError::Setup(error.to_string()))?;
-            let candidate = client(base);
-            match candidate.accepts_token().await? {
-                Ok(()) => {
-                    observer.observe(&Event::Connected { base: origin(candidate.base()) });
-                    return Ok(candidate);
+            match client(base.clone(), RetryConfig { attempts: 1, ..config.retry }).accepts_token().await {
+                Ok(Ok(())) => {
+                    observer.observe(&Event::Connected { base: origin(&base) });
+                    return Ok(client(base, config.retry));
                 }
-                Err(id) => request_id = id,
+                Ok(Err(id)) => {
+                    refused.push(host_of(&base));
+                    request_id = id;
+                }
+                Err(error) if error.ends_run() => return Err(error),
+                Err(error) => {
+                    tracing::warn!(host = host_of(&base), %error, "region not told yet");
+                    silent.push(base);
+                }
             }
         }
-        Err(SamsaraError::TokenRefused { hosts: "every region".into(), request_id })
+        let mut asked: FuturesUnordered<_> = silent
+            .into_iter()
+            .map(|base| async {
+                let candidate = client(base, config.retry);
+                (candidate.accepts_token().await, candidate)
+            })
+            .collect();
+        let mut unreachable = Vec::new();
+        while let Some((answer, candidate)) = asked.next().await {
+            match answer {
+                Ok(Ok(())) => return Ok(candidate),
+                Ok(Err(id)) => {
+                    refused.push(host_of(candidate.base()));
+                    request_id = id;
+                }
+                Err(error) => unreachable.push((host_of(candidate.base()), error.to_string())),
+            }
+        }
+        if unreachable.is_empty() {
+            return Err(SamsaraError::TokenRefused { hosts: "every region".into(), request_id });
+        }
+        Err(SamsaraError::RegionUnknown { unreachable, refused })
     }
 
     /// The host that is asked.
@@ -150,10 +185,7 @@ impl Client {
         }
         Err(match status.as_u16() {
             401 => match self.accepts_token().await? {
-                Err(id) => SamsaraError::TokenRefused {
-                    hosts: self.shared.base.host_str().unwrap_or("").into(),
-                    request_id: id,
-                },
+                Err(id) => SamsaraError::TokenRefused { hosts: host_of(&self.shared.base), request_id: id },
                 Ok(()) => {
                     SamsaraError::NotPermitted { endpoint, status: 401, scope: request.scope.clone(), request_id }
                 }
@@ -316,6 +348,10 @@ fn address(base: &Url, path: &str, query: &str) -> Result<Url, SamsaraError> {
     Err(SamsaraError::Unaddressable { endpoint: path.into() })
 }
 
+fn host_of(base: &Url) -> String {
+    base.host_str().unwrap_or_default().to_string()
+}
+
 /// Samsara's id of the request, where the body does not tell it.
 fn id_of(headers: &HeaderMap) -> Option<String> {
     Some(redact::foreign_bytes(headers.get("Request-Id")?.as_bytes()))
@@ -468,5 +504,41 @@ mod tests {
         let error = authorization(&Secret::new("canary-header\nX: y")).unwrap_err();
         assert!(error.ends_run() && !error.to_string().contains("canary"), "{error}");
         assert_eq!(format!("{:?}", authorization(&Secret::new("canary-header")).unwrap()), "Sensitive");
+    }
+
+    #[tokio::test]
+    async fn a_region_that_cannot_be_reached_does_not_stop_the_others() {
+        let eu = host("of-the-eu").await;
+        // A port that nobody listens on any more, and a server that is ill.
+        let gone = host("gone").await;
+        let dead = gone.url();
+        gone.shutdown().await;
+        let faults = "500=1".parse().unwrap();
+        let config = SimulatorConfig { token: "of-the-us".into(), faults, ..SimulatorConfig::default() };
+        let ill = Simulator::start(config).await.unwrap();
+        let quick = Duration::from_millis(1);
+        let retry = RetryConfig { attempts: 2, base: quick, cap: quick, ..RetryConfig::default() };
+        let connect = async |token: &str, hosts: &[&str]| {
+            let config = SamsaraConfig {
+                token: Some(Secret::new(token)),
+                url: None,
+                rate_share: 1.0,
+                retry,
+                http: crate::config::HttpConfig::default(),
+            };
+            Client::connect_among(&config, Arc::new(Observers::default()), hosts).await
+        };
+        let (eu, ill) = (eu.url(), ill.url());
+        for hosts in [[&dead, &ill, &eu], [&ill, &eu, &dead], [&eu, &dead, &ill]] {
+            let hosts = hosts.map(String::as_str);
+            let client = connect("of-the-eu", &hosts).await.unwrap();
+            assert_eq!(client.base().as_str().trim_end_matches('/'), eu);
+            // Refused by one, unheard by the others: whose token it is, nobody can say.
+            let unknown = connect("of-the-us", &hosts).await.unwrap_err();
+            assert!(!unknown.ends_run(), "{unknown}");
+            let text = unknown.to_string();
+            assert_eq!(text.matches("127.0.0.1: /me failed 2 times").count(), 2, "{text}");
+            assert!(text.contains("127.0.0.1 refuses it") && !text.contains("of-the-us"), "{text}");
+        }
     }
 }

@@ -39,6 +39,14 @@ pub enum SamsaraError {
         /// Samsara's id of the refused request.
         request_id: Option<String>,
     },
+    /// Some regions gave no answer, and no other accepts the token: an outage, which says nothing about the token.
+    #[error("cannot tell the region of the API token: {}", regions(.unreachable, .refused))]
+    RegionUnknown {
+        /// Hosts that could not be asked, and why.
+        unreachable: Vec<(String, String)>,
+        /// Hosts that refuse the token (401).
+        refused: Vec<String>,
+    },
     /// The token lacks a scope, or the organisation a licence: this source ends, others go on.
     #[error("{endpoint} is not permitted ({status}{}): {}", id(.request_id), scope_remedy(.scope))]
     NotPermitted {
@@ -161,10 +169,17 @@ impl SamsaraError {
             Self::Redirected { .. } => {
                 Some("if that is Samsara's host, set SAMSARA_API_URL to it; else something on the way is in between")
             }
+            Self::RegionUnknown { .. } => Some("run again later, or name the region with SAMSARA_REGION (us, eu, ca)"),
             Self::Unavailable { .. } | Self::Resting { .. } => Some("run again: what is complete is kept"),
             _ => None,
         }
     }
+}
+
+fn regions(unreachable: &[(String, String)], refused: &[String]) -> String {
+    let unreachable = unreachable.iter().map(|(host, reason)| format!("{host}: {reason}"));
+    let refused = refused.iter().map(|host| format!("{host} refuses it (401)"));
+    unreachable.chain(refused).collect::<Vec<_>>().join("; ")
 }
 
 fn id(request_id: &Option<String>) -> String {

@@ -43,7 +43,7 @@ pub struct SourceState {
 pub struct Feed {
     /// The rendered query without cursor; the API refuses the cursor with any other.
     pub query: String,
-    /// The opaque cursor.
+    /// The opaque cursor; empty before the first page.
     pub cursor: String,
     /// When it was received. Cursors live 30 days.
     pub at: DateTime<Utc>,
@@ -52,7 +52,9 @@ pub struct Feed {
     /// all, if it was left in its middle; None: `at`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<DateTime<Utc>>,
-    /// From when on a feed of changed days was heard without a gap.
+    /// From when on a feed of changed days was heard without a gap. Of any other: the midnight up to which its rows
+    /// were asked for, if it was left there; those of them on the page behind the cursor are here already, as
+    /// [`SourceState::tail`] says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heard_from: Option<DateTime<Utc>>,
 }
@@ -321,9 +323,8 @@ impl SourceState {
     }
 
     /// The document as JSON.
-    pub fn to_json(&self) -> Vec<u8> {
-        // Maps have string keys and no value is a float: this cannot fail.
-        serde_json::to_vec(self).unwrap_or_default()
+    pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(self)
     }
 
     /// A partition, if anything is known of it.
@@ -344,6 +345,13 @@ impl SourceState {
     /// Whether any run has asked for the day.
     pub fn is_asked(&self, day: NaiveDate) -> bool {
         self.partition(Partition::Day(day)).is_some() || self.asked_from.is_some_and(|from| from <= day)
+    }
+
+    /// What was taken of a feed's page behind its cursor, if it was left in the middle of one. It is kept as an
+    /// unfinished walk of its first day.
+    pub fn tail(&self) -> Option<&Gathered> {
+        self.feed.as_ref()?.heard_from?;
+        self.partitions.values().find_map(|partition| partition.unfinished.as_ref()).map(|note| &note.part)
     }
 
     /// Days that are complete, and changed since.
@@ -369,7 +377,7 @@ mod tests {
             assert!(error.starts_with("gs://b/s is no state document"), "{error}");
         }
         let state = SourceState::new("a");
-        assert_eq!(SourceState::from_json(&state.to_json(), "").unwrap(), state);
+        assert_eq!(SourceState::from_json(&state.to_json().unwrap(), "").unwrap(), state);
     }
 
     #[test]
@@ -381,7 +389,7 @@ mod tests {
         assert_eq!((state.version, state.feed.as_ref().unwrap().cursor.as_str()), (VERSION, "c"));
         let partition = &state.partitions["2024-01-01"];
         assert!(partition.failure.is_some() && partition.unfinished.is_none());
-        assert_eq!(SourceState::from_json(&state.to_json(), "").unwrap(), state);
+        assert_eq!(SourceState::from_json(&state.to_json().unwrap(), "").unwrap(), state);
     }
 
     #[test]
@@ -398,7 +406,7 @@ mod tests {
         let mut state = SourceState::new("a");
         state.partition_mut(Partition::Snapshot).unfinished = Some(note);
         for version in ["\"version\":2", "\"version\":3"] {
-            let old = String::from_utf8(state.to_json()).unwrap().replace("\"version\":4", version);
+            let old = String::from_utf8(state.to_json().unwrap()).unwrap().replace("\"version\":4", version);
             assert!(old.contains(version));
             assert_eq!(SourceState::from_json(old.as_bytes(), "").unwrap(), state);
         }

@@ -135,9 +135,8 @@ impl Holder {
         Ok(holder)
     }
 
-    fn to_json(&self) -> Bytes {
-        // No map and no float: this cannot fail.
-        serde_json::to_vec(self).unwrap_or_default().into()
+    fn to_json(&self, bucket: &Bucket) -> Result<Bytes, StoreError> {
+        bucket.document(LOCK_OBJECT, serde_json::to_vec(self))
     }
 
     /// Whether the lock keeps others out at `now`.
@@ -292,7 +291,7 @@ impl RunLock {
             }
             let asked = Instant::now();
             let holder = Holder::this(run, config.expiry);
-            match bucket.swap(LOCK_OBJECT, found.as_ref().map(|(_, version)| version), holder.to_json()).await {
+            match bucket.swap(LOCK_OBJECT, found.as_ref().map(|(_, version)| version), holder.to_json(bucket)?).await {
                 Ok(version) => break (holder, version, asked),
                 // Another run was faster: look who.
                 Err(StoreError::Conflict { .. }) => pause(config, stop, &uri).await?,
@@ -374,7 +373,7 @@ impl Heart {
     async fn renew(&mut self) -> Result<(), StoreError> {
         let (asked, now) = (Instant::now(), Utc::now());
         let holder = Holder { heartbeat: now, expires: after(now, self.expiry), ..self.holder.clone() };
-        self.version = self.bucket.swap(LOCK_OBJECT, Some(&self.version), holder.to_json()).await?;
+        self.version = self.bucket.swap(LOCK_OBJECT, Some(&self.version), holder.to_json(&self.bucket)?).await?;
         self.written = Instant::now();
         self.kept.renewed(asked + self.expiry, holder.expires);
         self.holder = holder;
@@ -384,7 +383,8 @@ impl Heart {
     async fn release(self) {
         tokio::time::sleep_until(self.written + self.bucket.write_interval()).await;
         let holder = Holder { released: true, ..self.holder };
-        match self.bucket.swap(LOCK_OBJECT, Some(&self.version), holder.to_json()).await {
+        let swapped = async { self.bucket.swap(LOCK_OBJECT, Some(&self.version), holder.to_json(&self.bucket)?).await };
+        match swapped.await {
             // Someone else's by now: then there is nothing to let go of.
             Ok(_) | Err(StoreError::Conflict { .. }) => {}
             Err(error) => tracing::warn!(%error, "the lock could not be released; it runs out by itself"),
@@ -469,7 +469,7 @@ mod tests {
         let lock = take(&bucket, &config(2000)).await.unwrap();
         // As if the heart had written, and had not heard of it.
         let (known, version) = read(&bucket).await.unwrap().unwrap();
-        bucket.swap(LOCK_OBJECT, Some(&version), known.to_json()).await.unwrap();
+        bucket.swap(LOCK_OBJECT, Some(&version), known.to_json(&bucket).unwrap()).await.unwrap();
         until("a renewal", async || holder(&bucket).await.unwrap().unwrap().heartbeat > known.heartbeat).await;
         lock.check().unwrap();
     }
@@ -550,7 +550,7 @@ mod tests {
     #[test]
     fn a_lock_of_a_newer_program_is_refused() {
         let holder = Holder::this(&RunId::new(Utc::now()), Duration::from_secs(60));
-        let newer = Holder { version: 2, ..holder }.to_json();
+        let newer = serde_json::to_vec(&Holder { version: 2, ..holder }).unwrap();
         for text in [&newer[..], b"", b"{}", b"\xff"] {
             assert!(Holder::from_json(text, "gs://b/lock.json").unwrap_err().to_string().contains("no lock of this"));
         }

@@ -8,7 +8,6 @@ pub mod lock;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -241,7 +240,7 @@ impl SourceHandle {
         for change in changes {
             change(&mut next);
         }
-        let bytes = Bytes::from(next.to_json());
+        let bytes = shared.bucket.document(&shared.key, next.to_json())?;
         shared.fence.check()?;
         let version = shared.bucket.swap(&shared.key, writer.version.as_ref(), bytes).await?;
         writer.version = Some(version);

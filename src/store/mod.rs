@@ -246,6 +246,15 @@ impl Bucket {
         format!("{}{key}", self.url)
     }
 
+    /// The bytes of a document that is to be written at `key`. One that cannot be turned into JSON is an error: written
+    /// as nothing, it would be the loss of all that it held.
+    pub fn document(&self, key: &str, json: serde_json::Result<Vec<u8>>) -> Result<Bytes, StoreError> {
+        let failed = |error: serde_json::Error| {
+            self.failed("write", key, object_store::Error::Generic { store: "document", source: error.into() })
+        };
+        json.map(Bytes::from).map_err(failed)
+    }
+
     /// Reads a whole (small) object with its version; `None` if it does not exist.
     pub async fn read(&self, key: &str) -> Result<Option<(Bytes, Version)>, StoreError> {
         let failed = |error| self.failed("read", key, error);
@@ -533,6 +542,17 @@ mod tests {
         let made = Bucket::open(&location, &GoogleAccess::default(), &Handle::current()).unwrap();
         made.write("a", Bytes::from_static(b"b")).await.unwrap();
         assert_eq!((look().list("").await.unwrap().len(), look().url()), (1, made.url()));
+    }
+
+    #[tokio::test]
+    async fn a_document_that_cannot_be_written_as_json_is_an_error_and_not_an_empty_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let bucket = bucket(folder.path());
+        // JSON has no keys that are lists.
+        let odd = std::collections::BTreeMap::from([(vec![1], 2)]);
+        let error = bucket.document("state/a.json", serde_json::to_vec(&odd)).unwrap_err().to_string();
+        assert!(error.starts_with("cannot write file://") && error.contains("state/a.json"), "{error}");
+        assert_eq!(&bucket.document("a", serde_json::to_vec(&1)).unwrap()[..], b"1");
     }
 
     #[tokio::test]

@@ -270,7 +270,8 @@ impl Contract {
     /// What the table's rows depend on, for digests: how BigQuery keeps the table changes no row of it.
     pub(super) fn digested(&self) -> Vec<u8> {
         let rows = Self { labels: BTreeMap::new(), partition_expiration_days: None, ..self.clone() };
-        serde_json::to_vec(&rows).unwrap_or_default()
+        // Contracts that differ must not become one digest, whatever happens.
+        serde_json::to_vec(&rows).unwrap_or_else(|_| format!("{rows:?}").into_bytes())
     }
 
     /// The schema of the table's Parquet.

@@ -75,7 +75,7 @@ async fn a_list_that_could_not_be_read_gives_no_ids_until_it_was_read_again() {
     // The list is a day old: it is read again, in vain. Its old ids would leave out who has come since.
     let mut list = state(&program, "fleet_vehicles").unwrap();
     list.partition_mut(Partition::Snapshot).raw.as_mut().unwrap().extracted_at -= TimeDelta::hours(25);
-    program.write("samsara-data/raw/state/fleet_vehicles.json", list.to_json());
+    program.write("samsara-data/raw/state/fleet_vehicles.json", list.to_json().unwrap());
     shut.store(true, Ordering::SeqCst);
     let (report, asked, complete) = run("2024-01-03").await;
     assert_eq!((report.failures.len(), asked, complete), (2, 0, 1), "{report}");
@@ -84,7 +84,7 @@ async fn a_list_that_could_not_be_read_gives_no_ids_until_it_was_read_again() {
     // However young it is, a list whose last reading failed is read again first.
     let mut list = state(&program, "fleet_vehicles").unwrap();
     list.partition_mut(Partition::Snapshot).raw.as_mut().unwrap().extracted_at = Utc::now();
-    program.write("samsara-data/raw/state/fleet_vehicles.json", list.to_json());
+    program.write("samsara-data/raw/state/fleet_vehicles.json", list.to_json().unwrap());
     let (report, asked, complete) = run("2024-01-03").await;
     assert_eq!((report.failures.len(), asked, complete), (2, 0, 1), "{report}");
     shut.store(false, Ordering::SeqCst);
@@ -108,7 +108,7 @@ async fn a_list_that_lost_most_of_its_rows_gives_no_ids_until_it_has_them_again_
         if is_old {
             let mut list = state(&program, "fleet_vehicles").unwrap();
             list.partition_mut(Partition::Snapshot).raw.as_mut().unwrap().extracted_at -= TimeDelta::hours(25);
-            program.write("samsara-data/raw/state/fleet_vehicles.json", list.to_json());
+            program.write("samsara-data/raw/state/fleet_vehicles.json", list.to_json().unwrap());
         }
         let mut config = config(&program, server.url(), "token");
         config.load.accept_shrunken = accepted.iter().map(ToString::to_string).collect();

@@ -62,7 +62,7 @@ fn batch(days: &[(&str, u64)], attempt: u32) -> Batch {
         objects: vec![ObjectRef { path: format!("t/{day}.parquet"), rows: *rows, bytes: 1 }],
         fingerprint: format!("of {day}"),
     };
-    Batch { bucket, partitions: days.iter().map(flat).collect(), whole: days.len() > 1, attempt }
+    Batch { bucket, partitions: days.iter().map(flat).collect(), whole: days.len() > 1, reshape: false, attempt }
 }
 
 const DAY: &[(&str, u64)] = &[("2024-01-01", 7)];

@@ -41,6 +41,7 @@ mod ledger;
 mod load_jobs;
 mod loading;
 mod lock;
+mod outages;
 mod privacy;
 mod program;
 mod proxy;

@@ -98,6 +98,11 @@ impl Program {
         self.command(arguments).stdout(Stdio::null()).stderr(stderr).spawn().unwrap()
     }
 
+    /// Starts it with its data going to `stdout`, and keeps what it says.
+    pub fn start_with(&self, arguments: &[&str], stdout: Stdio) -> Child {
+        self.command(arguments).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
     /// Runs it and insists on success.
     pub async fn succeed(&self, arguments: &[&str]) -> Ran {
         let ran = self.run(arguments).await;

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray};
+use ::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use chrono::Utc;
 use samsara_etl::config::{BucketLocation, GoogleAccess, LockConfig, WaitScale};
-use samsara_etl::load::{Batch, BigQuery, FlatObjects, LoadError, LocalWarehouse, Warehouse, load};
+use samsara_etl::load::{Batch, BigQuery, FlatObjects, LoadError, LocalWarehouse, Warehouse, load, rehearsal};
 use samsara_etl::state::{Fence, RunLock};
 use samsara_etl::store::layout::{Partition, RunId};
 use samsara_etl::store::{Bucket, ObjectRef, TableWriter};
@@ -27,6 +27,7 @@ struct Rig {
     bucket: Bucket,
     number: usize,
     attempt: u32,
+    is_bigquery: bool,
 }
 
 impl Rig {
@@ -46,7 +47,7 @@ impl Rig {
             });
         }
         self.attempt += 1;
-        Batch { bucket: self.bucket.clone(), partitions, whole, attempt: self.attempt }
+        Batch { bucket: self.bucket.clone(), partitions, whole, reshape: false, attempt: self.attempt }
     }
 
     async fn object(&self, contract: &Contract, path: String, partition: Partition, ids: &[&str]) -> ObjectRef {
@@ -58,6 +59,7 @@ impl Rig {
                     TimestampMicrosecondArray::from_iter_values(ids.iter().map(|_| day.timestamp_micros()))
                         .with_timezone("UTC"),
                 ),
+                ColumnType::Int64 => Arc::new(Int64Array::from_iter(ids.iter().map(|id| id.parse::<i64>().ok()))),
                 _ => Arc::new(StringArray::from_iter_values(ids.iter())),
             });
         }
@@ -119,9 +121,31 @@ async fn conforms(mut rig: Rig) {
     changed.columns[2].column_type = ColumnType::Int64;
     let error = rig.warehouse.prepare(&changed).await.unwrap_err().to_string();
     assert!(error.contains("`note` is STRING, the model gives INT64"), "{error}");
+    let refused = rig.warehouse.prepare(&changed).await;
+    assert!(matches!(refused, Err(LoadError::Shape { replaceable: true, .. })), "{refused:?}");
     let unpartitioned = Contract { partition_by: None, ..wider.clone() };
     let refused = rig.warehouse.prepare(&unpartitioned).await;
     assert!(matches!(refused, Err(LoadError::Shape { .. })), "{refused:?}");
+    // The changed type comes with the rows, in one step; partitions and days stay as they were.
+    let batch = rig.batch(&changed, &[("2024-01-03", &["7", "8"]), ("2024-01-04", &["9"])], true).await;
+    let reshaped = load(rig.warehouse.as_ref(), &changed, &Batch { reshape: true, ..batch }).await.unwrap();
+    assert_eq!(reshaped.rows, 3);
+    assert_eq!(rig.counts(&changed).await, pairs(&[("2024-01-03", 2), ("2024-01-04", 1)]));
+    assert!(!rig.warehouse.prepare(&changed).await.unwrap().is_empty);
+    let single = rig.batch(&changed, &[("2024-01-05", &["1"])], false).await;
+    load(rig.warehouse.as_ref(), &changed, &single).await.unwrap();
+    assert_eq!(rig.counts(&changed).await.len(), 3);
+    // Rehearsals of other buckets, and tables of others, are nobody's to drop.
+    for (name, mark) in [("readings", "aa"), ("readings", "bb"), ("a_b", "aa")] {
+        rig.warehouse.prepare(&Contract { table: rehearsal(name, mark, "1"), ..daily.clone() }).await.unwrap();
+    }
+    let mut dropped = rig.warehouse.drop_rehearsals("aa").await.unwrap();
+    dropped.sort();
+    if rig.is_bigquery {
+        assert_eq!(dropped, [rehearsal("a_b", "aa", "1"), rehearsal("readings", "aa", "1")]);
+    }
+    assert!(rig.warehouse.drop_rehearsals("aa").await.unwrap().is_empty());
+    assert_eq!(rig.counts(&changed).await.len(), 3);
 
     // A list is replaced as a whole.
     let list = Contract { partition_by: None, cluster_by: Vec::new(), ..contract("list") };
@@ -144,7 +168,7 @@ async fn a_folder_conforms() {
     let location = BucketLocation::Folder(folder.path().join("flat"));
     let bucket = Bucket::open(&location, &GoogleAccess::default(), &Handle::current()).unwrap();
     let warehouse = Box::new(LocalWarehouse::open(&folder.path().join("warehouse"), &Handle::current()).unwrap());
-    conforms(Rig { warehouse, bucket, number: 0, attempt: 0 }).await;
+    conforms(Rig { warehouse, bucket, number: 0, attempt: 0, is_bigquery: false }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -175,7 +199,7 @@ async fn on_bigquery(storage: &str, bigquery: &str, project: &str) -> Rig {
     let location = BucketLocation::Google("conforming".into());
     let bucket = Bucket::open(&location, &access, &Handle::current()).unwrap();
     let warehouse = Box::new(BigQuery::connect(project, "conforming", None, &access).await.unwrap());
-    Rig { warehouse, bucket, number: 0, attempt: 0 }
+    Rig { warehouse, bucket, number: 0, attempt: 0, is_bigquery: true }
 }
 
 /// A fence that nobody may pass any more: the lock behind it has run out, and nobody renews it.
@@ -199,7 +223,7 @@ async fn a_table_is_left_as_it_is_once_the_lock_is_lost() {
     let location = BucketLocation::Folder(folder.path().join("flat"));
     let bucket = Bucket::open(&location, &GoogleAccess::default(), &Handle::current()).unwrap();
     let warehouse = || LocalWarehouse::open(&folder.path().join("warehouse"), &Handle::current()).unwrap();
-    let mut rig = Rig { warehouse: Box::new(warehouse()), bucket, number: 0, attempt: 0 };
+    let mut rig = Rig { warehouse: Box::new(warehouse()), bucket, number: 0, attempt: 0, is_bigquery: false };
     let daily = contract("daily");
     rig.warehouse.prepare(&daily).await.unwrap();
     let of_successor = rig.batch(&daily, &[("2024-01-01", &["a", "b"])], false).await;
@@ -217,7 +241,7 @@ async fn a_file_that_is_written_anew_under_its_name_is_not_removed_as_the_old_on
     let location = BucketLocation::Folder(folder.path().join("flat"));
     let bucket = Bucket::open(&location, &GoogleAccess::default(), &Handle::current()).unwrap();
     let warehouse = LocalWarehouse::open(&folder.path().join("warehouse"), &Handle::current()).unwrap();
-    let mut rig = Rig { warehouse: Box::new(warehouse), bucket, number: 0, attempt: 0 };
+    let mut rig = Rig { warehouse: Box::new(warehouse), bucket, number: 0, attempt: 0, is_bigquery: false };
     let daily = contract("daily");
     rig.warehouse.prepare(&daily).await.unwrap();
     let mut batch = rig.batch(&daily, &[("2024-01-01", &["a"])], false).await;

@@ -4,6 +4,7 @@
 //! URIs name their day as `partition_day=2024-01-01`, and any query is answered with that. For SQL there is the emulator.
 
 mod jobs;
+mod schema;
 
 #[cfg(test)]
 mod tests;
@@ -231,6 +232,7 @@ impl Warehouse {
             ("POST", ["datasets"]) => self.insert_dataset(body),
             ("GET", ["datasets", dataset]) => self.dataset(dataset).cloned(),
             ("POST", ["datasets", dataset, "tables"]) => self.insert_table(dataset, body),
+            ("GET", ["datasets", dataset, "tables"]) => self.list_tables(dataset, query),
             ("GET", ["datasets", dataset, "tables", table]) => {
                 self.existing_table(&format!("{dataset}.{table}")).cloned()
             }
@@ -302,6 +304,24 @@ impl Warehouse {
         Ok(resource)
     }
 
+    /// A page of the tables of a dataset, two at a time.
+    fn list_tables(&self, dataset: &str, query: &str) -> Result<Value, Refusal> {
+        self.dataset(dataset)?;
+        let mut token = url::form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "pageToken");
+        let from: usize = token.next().map_or(0, |(_, token)| token.parse().expect("a token of ours"));
+        let prefix = format!("{dataset}.");
+        let all: Vec<&Value> =
+            self.tables.iter().filter(|(name, _)| name.starts_with(&prefix)).map(|(_, table)| table).collect();
+        let page = all.iter().skip(from).take(2).map(
+            |table| json!({ "tableReference": table["tableReference"], "labels": table["labels"], "type": "TABLE" }),
+        );
+        let mut listed = json!({ "kind": "bigquery#tableList", "tables": page.collect::<Vec<_>>() });
+        if from + 2 < all.len() {
+            listed["nextPageToken"] = (from + 2).to_string().into();
+        }
+        Ok(listed)
+    }
+
     fn insert_job(&mut self, body: &Value) -> Result<Value, Refusal> {
         let dataset = &body["configuration"]["load"]["destinationTable"]["datasetId"];
         let dataset = self.dataset(dataset.as_str().unwrap_or_default())?;
@@ -310,7 +330,9 @@ impl Warehouse {
         if !job.location.eq_ignore_ascii_case(location) {
             return Err(Refusal::not_found("Dataset", job.dataset()));
         }
-        let (job, resource) = self.jobs.insert(job, PROJECT)?;
+        let table = job.table.split('$').next().unwrap_or_default();
+        let refused = self.tables.get(table).and_then(|table| schema::refuse(table, &job));
+        let (job, resource) = self.jobs.insert(job, refused, PROJECT)?;
         self.settle(&job);
         Ok(resource)
     }
@@ -347,6 +369,7 @@ impl Warehouse {
         let total: u64 = held.values().sum();
         if let Some(resource) = self.tables.get_mut(table) {
             resource["numRows"] = total.to_string().into();
+            schema::apply(resource, job);
             return;
         }
         let mut resource = json!({ "tableReference": { "tableId": name } });

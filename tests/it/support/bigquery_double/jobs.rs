@@ -180,7 +180,13 @@ impl Jobs {
         self.ids.iter().map(|id| self.by_id[id].clone()).collect()
     }
 
-    pub fn insert(&mut self, mut job: LoadJob, project: &str) -> Result<(LoadJob, Value), Refusal> {
+    /// Takes a job on, which fails if there is a reason.
+    pub fn insert(
+        &mut self,
+        mut job: LoadJob,
+        refused: Option<String>,
+        project: &str,
+    ) -> Result<(LoadJob, Value), Refusal> {
         if self.by_id.contains_key(&job.id) {
             let message = format!("Already Exists: Job {project}:{}.{}", job.location, job.id);
             return Err(Refusal::new(StatusCode::CONFLICT, message));
@@ -198,6 +204,9 @@ impl Jobs {
         let strays = |day: &String| decorator.is_some_and(|own| *day != "snapshot" && day.replace('-', "") != own);
         if job.days.keys().any(strays) {
             job.script.error = Some(("invalid", "Some rows belong to different partitions"));
+        }
+        if let Some(reason) = refused {
+            job.script.error = Some(("invalid", reason.leak()));
         }
         job.rows = job.script.output_rows.unwrap_or_else(|| job.days.values().sum());
         job.hidden_polls_left = job.script.hidden_polls;

@@ -1,0 +1,348 @@
+//! How far what was asked for has come on its way from the API into the warehouse, as the state knows it.
+
+use std::collections::BTreeMap;
+
+use chrono::{NaiveDate, Utc};
+
+use super::Pipeline;
+use super::loading::is_loaded;
+use crate::catalog::{Catalog, Model, Source, SourceKind};
+use crate::error::Error;
+use crate::load;
+use crate::plan::{Dates, Selection, Wish, days};
+use crate::state::{Failure, PartitionState, SourceState, StateStore};
+use crate::store::layout::Partition;
+use crate::transform::{Contract, fingerprint, history_fingerprint};
+
+/// How far one partition of a source has come. What is not in the warehouse is missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reached {
+    /// All tables made of it are loaded.
+    Loaded,
+    /// Likewise, and the API had nothing for it.
+    Empty,
+    /// Likewise, but a feed has told of late data since: the next run reads it again.
+    Changed,
+    /// These tables are derived from it as it is now, but not loaded; or are not even derived.
+    NotLoaded(Vec<String>),
+    /// These tables are not derived from it as it is now, or are derived and not loaded; one at least is not derived.
+    NotDerived(Vec<String>),
+    /// Begun: the next run goes on from its cursor.
+    Unfinished,
+    /// Tried, and failed for this reason.
+    Failed(String),
+    /// Never asked for.
+    Unasked,
+}
+
+impl Reached {
+    fn of(found: Option<&PartitionState>, tables: &[Table]) -> Self {
+        let Some(found) = found else { return Self::Unasked };
+        let Some(raw) = &found.raw else {
+            return match (&found.failure, &found.unfinished) {
+                (Some(failure), _) => Self::Failed(failure.error.clone()),
+                (None, Some(_)) => Self::Unfinished,
+                (None, None) => Self::Unasked,
+            };
+        };
+        let waiting = |table: &&Table| !table.is_derived || !table.is_loaded;
+        let waits: Vec<String> = tables.iter().filter(waiting).map(|table| table.name.clone()).collect();
+        if tables.iter().any(|table| !table.is_derived) {
+            Self::NotDerived(waits)
+        } else if !waits.is_empty() {
+            Self::NotLoaded(waits)
+        } else if found.changed.is_some() {
+            Self::Changed
+        } else if raw.objects.is_empty() {
+            Self::Empty
+        } else {
+            Self::Loaded
+        }
+    }
+
+    /// Whether the warehouse does not have it.
+    pub fn is_missing(&self) -> bool {
+        !matches!(self, Self::Loaded | Self::Empty | Self::Changed)
+    }
+}
+
+/// One table of a partition.
+struct Table {
+    name: String,
+    /// From the raw rows, the SQL and the contract as they are now.
+    is_derived: bool,
+    is_loaded: bool,
+}
+
+/// How far a source, and the selected tables made of it, have come.
+#[derive(Debug, Clone)]
+pub struct SourceCoverage {
+    /// The source.
+    pub source: String,
+    /// Its partitions that were asked for: of a list its snapshot, of a feed the days that it has brought.
+    pub partitions: BTreeMap<Partition, Reached>,
+    /// Whether the source, or the asked period of it, was never asked for at all, so that there is no first day.
+    pub never_asked: bool,
+    /// The last try to read the list, if it is one and that try failed.
+    pub failure: Option<Failure>,
+    /// Whether anything of it was ever read whole, of whatever day.
+    pub is_known: bool,
+    /// Raw rows that are complete, of whatever day.
+    pub rows: u64,
+}
+
+/// How much of what was asked for is not in the warehouse, in partitions. A source that was never asked for counts for
+/// one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Missing {
+    /// Not read whole.
+    pub unread: u64,
+    /// Read, and some table not derived.
+    pub not_derived: u64,
+    /// Derived, and some table not loaded.
+    pub not_loaded: u64,
+}
+
+impl Missing {
+    /// Counts over sources.
+    pub fn of<'a>(sources: impl IntoIterator<Item = &'a SourceCoverage>) -> Self {
+        let mut missing = Self::default();
+        for source in sources {
+            missing.unread += u64::from(source.never_asked);
+            for reached in source.partitions.values() {
+                match reached {
+                    Reached::NotDerived(_) => missing.not_derived += 1,
+                    Reached::NotLoaded(_) => missing.not_loaded += 1,
+                    reached => missing.unread += u64::from(reached.is_missing()),
+                }
+            }
+        }
+        missing
+    }
+
+    /// All of them.
+    pub fn all(&self) -> u64 {
+        self.unread + self.not_derived + self.not_loaded
+    }
+}
+
+/// Partitions of a table that are derived and not loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// So many partitions.
+    pub partitions: u64,
+    /// With so many rows.
+    pub rows: u64,
+}
+
+/// The contracts of tables, by name.
+type Contracts = BTreeMap<String, Contract>;
+
+impl Pipeline {
+    /// How far what is wished for has come, source by source. Changes nothing.
+    pub async fn coverage(&self, wish: &Wish) -> Result<Vec<SourceCoverage>, Error> {
+        let contracts = self.contracts(wish).await?;
+        let target = load::target_name(&self.config.warehouse);
+        let lookup = Lookup { catalog: &self.catalog, states: &self.states, contracts: &contracts, target: &target };
+        lookup.coverage(&wish.selection, &wish.dates).await
+    }
+
+    /// The tables of which partitions are derived and not loaded into the configured warehouse.
+    pub async fn waiting(&self) -> Result<BTreeMap<String, Waiting>, Error> {
+        let target = load::target_name(&self.config.warehouse);
+        let mut waiting: BTreeMap<String, Waiting> = BTreeMap::new();
+        for model in self.catalog.models() {
+            let Some(driver) = self.catalog.driver(model) else { continue };
+            let handle = self.states.source(&driver.name).await?;
+            for table in [model.name.clone()].into_iter().chain(model.history_table()) {
+                let states: Vec<u64> = handle.look(|state| {
+                    let models = state.partitions.values().filter_map(|found| found.models.get(&table));
+                    let derived = models.filter(|found| !is_loaded(found, &target));
+                    derived.map(super::loading::rows_of).collect()
+                });
+                if !states.is_empty() {
+                    let (partitions, rows) = (states.len() as u64, states.iter().sum());
+                    waiting.insert(table, Waiting { partitions, rows });
+                }
+            }
+        }
+        Ok(waiting)
+    }
+}
+
+/// What the coverage is told by.
+pub(super) struct Lookup<'a> {
+    pub(super) catalog: &'a Catalog,
+    pub(super) states: &'a StateStore,
+    pub(super) contracts: &'a Contracts,
+    /// The warehouse that counts.
+    pub(super) target: &'a str,
+}
+
+impl Lookup<'_> {
+    pub(super) async fn coverage(&self, selection: &Selection, dates: &Dates) -> Result<Vec<SourceCoverage>, Error> {
+        let mut covered = Vec::new();
+        for source in selection.sources.iter().filter_map(|name| self.catalog.source(name)) {
+            let state = self.states.source(&source.name).await?.look(Clone::clone);
+            let (partitions, never_asked) = asked(source, &state, dates);
+            let mut models = Vec::new();
+            for model in selection.models.iter().filter_map(|name| self.catalog.model(name)) {
+                if self.catalog.driver(model).is_some_and(|driver| driver.name == source.name) {
+                    models.push((model, self.deciding(model).await?));
+                }
+            }
+            let reached = |partition: Partition| {
+                let found = state.partition(partition);
+                let tables = models.iter().zip(found.into_iter().cycle());
+                let tables =
+                    tables.flat_map(|((model, deciding), found)| self.tables(model, deciding, partition, found));
+                (partition, Reached::of(found, &tables.collect::<Vec<_>>()))
+            };
+            covered.push(SourceCoverage {
+                source: source.name.clone(),
+                partitions: partitions.into_iter().map(reached).collect(),
+                never_asked,
+                failure: state.partition(Partition::Snapshot).and_then(|found| found.failure.clone()),
+                is_known: state.complete().next().is_some(),
+                rows: state.complete().map(|(_, raw)| raw.rows()).sum(),
+            });
+        }
+        Ok(covered)
+    }
+
+    /// The states of the sources by which a model's partitions are stale or not.
+    async fn deciding(&self, model: &Model) -> Result<Vec<(bool, SourceState)>, Error> {
+        let mut states = Vec::new();
+        for source in self.catalog.deciding(model) {
+            let handle = self.states.source(&source.name).await?;
+            states.push((source.is_daily(), handle.look(Clone::clone)));
+        }
+        Ok(states)
+    }
+
+    /// The tables that a model fills from a partition; `deciding` are its sources that make it stale.
+    fn tables(
+        &self,
+        model: &Model,
+        deciding: &[(bool, SourceState)],
+        partition: Partition,
+        found: &PartitionState,
+    ) -> Vec<Table> {
+        let Some(contract) = self.contracts.get(&model.name) else { return Vec::new() };
+        let inputs = deciding.iter().map(|(is_daily, state)| {
+            let of = if *is_daily { partition } else { Partition::Snapshot };
+            let raw = state.partition(of).and_then(|found| found.raw.as_ref());
+            (state.source.clone(), raw.map(|raw| raw.objects.clone()).unwrap_or_default())
+        });
+        let current = fingerprint(self.catalog, model, contract, &inputs.collect());
+        let table = |contract: &Contract, wanted: &str| {
+            let made = found.models.get(&contract.table);
+            Table {
+                name: contract.table.clone(),
+                is_derived: made.is_some_and(|made| made.fingerprint == wanted),
+                is_loaded: made.is_some_and(|made| is_loaded(made, self.target)),
+            }
+        };
+        let history = model.history_table().and_then(|name| self.contracts.get(&name));
+        let history = history.map(|history| table(history, &history_fingerprint(history, &current)));
+        [table(contract, &current)].into_iter().chain(history).collect()
+    }
+}
+
+/// The partitions of a source that were asked for: the given days, or those from the first that was ever asked for to
+/// yesterday. And whether there is no such first day.
+fn asked(source: &Source, state: &SourceState, dates: &Dates) -> (Vec<Partition>, bool) {
+    let known = || state.partitions.keys().filter_map(|key| Partition::parse(key)?.day());
+    match source.kind {
+        SourceKind::Snapshot => (vec![Partition::Snapshot], false),
+        // Its days come by themselves: there is none that it lacks.
+        SourceKind::Feed => {
+            let days: Vec<Partition> = known().filter(|day| dates.contains(*day)).map(Partition::Day).collect();
+            let never = state.feed.is_none() && state.partitions.is_empty();
+            (days, never)
+        }
+        SourceKind::Window | SourceKind::Report => {
+            let today = Utc::now().date_naive();
+            let first: Option<NaiveDate> = dates.start.or_else(|| known().chain(state.asked_from).min());
+            let end = dates.end.unwrap_or(today).min(today);
+            let asked = first.into_iter().flat_map(|start| days(start, end)).map(Partition::Day).collect();
+            (asked, first.is_none())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_is_as_far_as_its_state_and_its_tables_say() {
+        let read = |json: &str| serde_json::from_str::<PartitionState>(json).unwrap();
+        let failure = r#""failure":{"at":"2024-01-02T00:00:00Z","error":"x"}"#;
+        let raw = |objects: &str| {
+            format!(
+                r#""raw":{{"objects":[{objects}],"records":1,"not_owned":0,"rescued":0,"content":"","extracted_at":"2024-01-02T00:00:00Z"}}"#
+            )
+        };
+        let rows = raw(r#"{"path":"a","rows":1,"bytes":1}"#);
+        let unfinished = r#"{"unfinished":{"asked":"","requests":1,"extracted_at":"2024-01-02T00:00:00Z",
+            "whole":{"records":1,"rescued":0,"content":"","parts":[]}}}"#;
+        let table = |name: &str, is_derived, is_loaded| Table { name: name.into(), is_derived, is_loaded };
+        let (done, derived, stale, none) =
+            (table("a", true, true), table("b", true, false), table("c", false, true), table("d", false, false));
+        let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let cases = [
+            ("{}".to_string(), vec![], Reached::Unasked, true),
+            (unfinished.to_string(), vec![], Reached::Unfinished, true),
+            (format!("{{{failure}}}"), vec![], Reached::Failed("x".into()), true),
+            // What no table is made of is there once it was read.
+            (format!("{{{}}}", raw("")), vec![], Reached::Empty, false),
+            (format!("{{{rows}}}"), vec![], Reached::Loaded, false),
+            (format!("{{{rows}}}"), vec![&done], Reached::Loaded, false),
+            (format!("{{{rows},\"changed\":\"2024-01-03T00:00:00Z\"}}"), vec![&done], Reached::Changed, false),
+            // What was read whole stays so, whatever became of a later try.
+            (format!("{{{rows},{failure}}}"), vec![&done], Reached::Loaded, false),
+            (format!("{{{rows}}}"), vec![&done, &derived], Reached::NotLoaded(names(&["b"])), true),
+            (format!("{{{rows}}}"), vec![&done, &none], Reached::NotDerived(names(&["d"])), true),
+            // Loaded once, but from raw rows or SQL that are not those of now.
+            (format!("{{{rows}}}"), vec![&stale, &derived], Reached::NotDerived(names(&["c", "b"])), true),
+            // A day without rows has to empty its tables, too.
+            (format!("{{{}}}", raw("")), vec![&none], Reached::NotDerived(names(&["d"])), true),
+        ];
+        for (json, tables, reached, missing) in cases {
+            let tables: Vec<Table> =
+                tables.into_iter().map(|it| table(&it.name, it.is_derived, it.is_loaded)).collect();
+            let found = Reached::of(Some(&read(&json)), &tables);
+            assert_eq!((&found, found.is_missing()), (&reached, missing), "{json}");
+        }
+        assert_eq!(Reached::of(None, &[]), Reached::Unasked);
+    }
+
+    #[test]
+    fn what_is_asked_for_begins_where_a_run_has_asked_or_was_never_asked_for() {
+        let catalog = Catalog::open(None).unwrap();
+        let day = |text: &str| crate::plan::parse_date(text).unwrap();
+        let state = SourceState::new("s");
+        let mut begun = SourceState::new("s");
+        begun.asked_from = Some(day("2024-01-02"));
+        begun.partition_mut(Partition::Day(day("2024-01-04")));
+        let nothing = Dates::default();
+        let until = Dates { start: None, end: Some(day("2024-01-06")) };
+        let given = Dates { start: Some(day("2024-01-01")), end: Some(day("2024-01-03")) };
+        let future = Dates { start: Some(day("2999-01-01")), end: Some(day("2999-02-01")) };
+        let cases = [
+            ("fleet_trips", &state, &nothing, 0, true),
+            ("fleet_trips", &state, &given, 2, false),
+            ("fleet_trips", &state, &future, 0, false),
+            ("fleet_trips", &begun, &until, 4, false),
+            ("fleet_vehicles", &state, &nothing, 1, false),
+            ("fleet_safety_events_audit_logs", &state, &given, 0, true),
+            ("fleet_safety_events_audit_logs", &begun, &given, 0, false),
+            ("fleet_safety_events_audit_logs", &begun, &until, 1, false),
+        ];
+        for (source, state, dates, count, never) in cases {
+            let (partitions, never_asked) = asked(catalog.source(source).unwrap(), state, dates);
+            assert_eq!((partitions.len(), never_asked), (count, never), "{source} {dates:?}");
+        }
+    }
+}
