@@ -20,9 +20,11 @@
 //! | [`report`] | events | `RunReport` |
 
 // The ground: what every station may stand on.
+pub mod bounds;
 pub mod config;
 pub mod events;
 pub mod json;
+pub mod memory;
 pub mod state;
 pub mod store;
 

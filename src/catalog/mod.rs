@@ -8,6 +8,7 @@
 mod ddl;
 mod drift;
 mod embedded;
+mod extent;
 mod model;
 mod nearest;
 mod source;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 pub use ddl::{JSON_TYPE, map_type};
 pub use drift::{Drifted, Proposal};
+pub use extent::check_query;
 pub use model::{FrontMatter, Model};
 pub use nearest::nearest;
 pub use source::{

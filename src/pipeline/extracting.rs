@@ -596,7 +596,7 @@ async fn parents(run: &Run, source: &str, field: &str) -> Result<Vec<String>, Er
         name: source.into(),
         schema: raw_schema(declared),
         bucket: run.raw.clone(),
-        keys: raw.objects.into_iter().map(|object| object.path).collect(),
+        objects: raw.objects,
     };
     let sql = format!(
         "SELECT DISTINCT CAST(\"{field}\" AS VARCHAR) AS id FROM raw.\"{source}\" WHERE \"{field}\" IS NOT NULL"

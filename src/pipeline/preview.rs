@@ -1,8 +1,7 @@
 //! What a model makes of committed raw rows, before anything is written for good.
 
-use std::path::PathBuf;
-
 use chrono::{NaiveDate, Utc};
+use tempfile::TempDir;
 use tokio::runtime::Handle;
 
 use super::Pipeline;
@@ -16,29 +15,24 @@ use crate::transform::{QueryTable, Transformer, bind};
 
 /// A folder for what nobody keeps. It goes when this is dropped.
 pub struct Scratch {
-    folder: PathBuf,
     bucket: Bucket,
+    /// Goes with the folder.
+    _folder: TempDir,
 }
 
 impl Scratch {
-    /// A folder among the system's temporary files. Must be called on a tokio runtime.
+    /// A new folder among the system's temporary files, which nobody else may read. Must be called on a tokio runtime.
     pub fn new() -> Result<Self, Error> {
-        let folder = std::env::temp_dir().join(format!("samsara-etl-{}", RunId::new(Utc::now())));
-        let location = BucketLocation::Folder(folder.clone());
+        let made = tempfile::Builder::new().prefix("samsara-etl-").tempdir();
+        let folder = made.map_err(|source| Error::System { what: "cannot make a temporary folder".into(), source })?;
+        let location = BucketLocation::Folder(folder.path().to_path_buf());
         let bucket = Bucket::open(&location, &GoogleAccess::default(), &Handle::current())?;
-        Ok(Self { folder, bucket })
+        Ok(Self { bucket, _folder: folder })
     }
 
     /// The folder as a bucket.
     pub fn bucket(&self) -> &Bucket {
         &self.bucket
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // A folder that stays behind in the system's temporary directory harms nobody.
-        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -80,7 +74,7 @@ impl Pipeline {
             name: model.name.clone(),
             schema: contract.schema(),
             bucket: scratch.bucket.clone(),
-            keys: flattened.objects.into_iter().map(|object| object.path).collect(),
+            objects: flattened.objects,
         };
         Ok((partition, table))
     }

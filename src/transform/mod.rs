@@ -4,6 +4,7 @@
 //! every batch of its result is brought. A row whose day is not the partition's is refused here, before a
 //! warehouse would refuse the whole load.
 
+mod bounded;
 mod contract;
 mod functions;
 mod history;
@@ -68,6 +69,9 @@ pub enum TransformError {
         #[source]
         error: StoreError,
     },
+    /// An object of a table that a query reads is not there as it was written.
+    #[error(transparent)]
+    Object(#[from] StoreError),
     /// The engine cannot start, or an ad-hoc query is wrong.
     #[error("{0}")]
     Engine(String),
@@ -120,19 +124,28 @@ impl Transformer {
         let context = session::session(self.runtime.clone()).map_err(|error| failed(one_line(&error)))?;
         for (name, objects) in inputs {
             let source = self.catalog.source(name).ok_or_else(|| failed(format!("there is no source {name}")))?;
-            self.raw.expect(objects).await.map_err(|error| failed(error.to_string()))?;
-            let keys: Vec<String> = objects.iter().map(|object| object.path.clone()).collect();
-            session::register(&context, session::RAW, name, raw_schema(source), &self.raw, &keys)
+            session::expect(&context, &self.raw, objects).await.map_err(|error| failed(error.to_string()))?;
+            session::register(&context, session::RAW, name, raw_schema(source), &self.raw, objects)
                 .await
                 .map_err(|error| failed(one_line(&error)))?;
         }
         let frame = select(&context, &model.sql).await.map_err(|error| failed(one_line(&error)))?;
-        self.write(frame, contract, partition, run).await
+        self.write(&context, frame, contract, partition, run).await
+    }
+
+    /// Whether flattened objects are there as they were written.
+    pub async fn has(&self, objects: &[ObjectRef]) -> Result<bool, StoreError> {
+        match self.flattened.expect(objects).await {
+            Ok(()) => Ok(true),
+            Err(StoreError::Lost { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Writes the rows of a query as the contract wants them.
     async fn write(
         &self,
+        context: &SessionContext,
         frame: DataFrame,
         contract: &Contract,
         partition: Partition,
@@ -141,7 +154,7 @@ impl Transformer {
         let table = &contract.table;
         let failed = |reason: String| TransformError::Data { model: table.clone(), partition, reason };
         let store = |error| TransformError::Store { model: table.clone(), partition, error };
-        let mut rows = frame.execute_stream().await.map_err(|error| failed(one_line(&error)))?;
+        let mut rows = session::execute(context, frame).await.map_err(|error| failed(one_line(&error)))?;
         let schema = contract.schema();
         let mut objects = Vec::new();
         let mut number = 0;
@@ -186,7 +199,7 @@ pub async fn bind(catalog: &Catalog, model: &Model) -> Result<Contract, Transfor
     let frame = select(&context, &model.sql).await.map_err(from_plan)?;
     let schema = frame.schema().as_arrow().clone();
     // Some constructs are planned and refused only here.
-    frame.create_physical_plan().await.map_err(from_plan)?;
+    session::plan(&context, frame).await.map_err(from_plan)?;
     Contract::of(catalog, model, &schema).map_err(|(line, reason)| wrong(line, reason))
 }
 
@@ -215,7 +228,9 @@ pub fn fingerprint(model: &Model, contract: &Contract, inputs: &RawInputs) -> St
 
 async fn select(context: &SessionContext, sql: &str) -> Result<DataFrame, DataFusionError> {
     let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    context.sql_with_options(sql, only_queries).await
+    let frame = context.sql_with_options(sql, only_queries).await?;
+    bounded::check_terms(frame.logical_plan())?;
+    Ok(frame)
 }
 
 /// Refuses rows that the partition does not own: the warehouse would refuse the whole load.

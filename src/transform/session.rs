@@ -4,28 +4,46 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{MemorySchemaProvider, TableProvider};
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
-use datafusion::error::Result;
+use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::execution::{FunctionRegistry, SendableRecordBatchStream};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
+use futures::{StreamExt, TryStreamExt, stream};
 
+use super::bounded::{Bounding, Refused};
 use super::functions;
-use crate::store::Bucket;
+use crate::bounds::BATCH_ROWS;
+use crate::memory;
+use crate::store::{Bucket, Difference, LOOKS_AT_A_TIME, ObjectRef, StoreError};
 
+/// The catalog in which all tables stand.
+const CATALOG: &str = "datafusion";
 /// The schema in which raw tables stand.
 pub(super) const RAW: &str = "raw";
+/// And that of the others.
+pub(super) const PUBLIC: &str = "public";
 
 /// The memory that all sessions share: SQL that needs more spills to disk.
 pub(super) fn runtime(memory: usize) -> Result<Arc<RuntimeEnv>> {
-    RuntimeEnvBuilder::new().with_memory_pool(Arc::new(FairSpillPool::new(memory))).build_arc()
+    let pool = FairSpillPool::new(memory::for_sql(memory));
+    RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).build_arc()
 }
 
 /// A session with an empty `raw` schema.
 pub(super) fn session(runtime: Arc<RuntimeEnv>) -> Result<SessionContext> {
-    let mut config = SessionConfig::new().with_target_partitions(num_cpus());
+    let refused = Arc::new(Refused::default());
+    let mut config = SessionConfig::new()
+        .with_target_partitions(num_cpus())
+        .with_batch_size(BATCH_ROWS)
+        .with_extension(refused.clone());
     // API fields are camelCase: identifiers keep their case, so nothing needs quoting.
     config.options_mut().sql_parser.enable_ident_normalization = false;
     // So that errors tell the line.
@@ -33,9 +51,10 @@ pub(super) fn session(runtime: Arc<RuntimeEnv>) -> Result<SessionContext> {
     // The contract writes plain strings.
     config.options_mut().sql_parser.map_string_types_to_utf8view = false;
     config.options_mut().execution.parquet.schema_force_view_types = false;
-    let context = SessionContext::new_with_config_rt(config, runtime);
+    let mut context = SessionContext::new_with_config_rt(config, runtime);
     context.register_udf(functions::to_json());
-    if let Some(catalog) = context.catalog("datafusion") {
+    context.register_function_rewrite(Arc::new(Bounding(refused)))?;
+    if let Some(catalog) = context.catalog(CATALOG) {
         catalog.register_schema(RAW, Arc::new(MemorySchemaProvider::new()))?;
     }
     Ok(context)
@@ -43,6 +62,61 @@ pub(super) fn session(runtime: Arc<RuntimeEnv>) -> Result<SessionContext> {
 
 fn num_cpus() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from)
+}
+
+/// Plans a query down to its operators.
+pub(super) async fn plan(context: &SessionContext, frame: DataFrame) -> Result<Arc<dyn ExecutionPlan>> {
+    let plan = frame.create_physical_plan().await?;
+    // DataFusion leaves constants that it cannot evaluate to the execution; these are known to be too much.
+    match context.state().config().get_extension::<Refused>().and_then(|refused| refused.reason()) {
+        Some(reason) => Err(DataFusionError::ResourcesExhausted(reason)),
+        None => Ok(plan),
+    }
+}
+
+/// Begins to answer a query.
+pub(super) async fn execute(context: &SessionContext, frame: DataFrame) -> Result<SendableRecordBatchStream> {
+    let tasks = Arc::new(frame.task_ctx());
+    execute_stream(plan(context, frame).await?, tasks)
+}
+
+/// The tables that a plan reads, with their schema.
+pub(super) fn tables_of(plan: &LogicalPlan) -> Result<Vec<(String, String)>> {
+    let mut tables = Vec::new();
+    plan.apply_with_subqueries(|plan| {
+        if let LogicalPlan::TableScan(scan) = plan {
+            let name = scan.table_name.clone().resolve(CATALOG, PUBLIC);
+            tables.push((name.schema.to_string(), name.table.to_string()));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(tables)
+}
+
+/// Sees to it that Parquet objects are there as they were written, down to the rows in their footers. A table over one
+/// that is gone would have no rows of it, and no error.
+///
+/// Footers are kept: the query that follows does not read them again.
+pub(super) async fn expect(context: &SessionContext, bucket: &Bucket, objects: &[ObjectRef]) -> Result<(), StoreError> {
+    let (store, cache) = (bucket.store(), context.runtime_env().cache_manager.get_file_metadata_cache());
+    let look = |object: &ObjectRef| {
+        let (store, cache, object) = (store.clone(), cache.clone(), object.clone());
+        async move {
+            let meta = bucket.head(&object).await?;
+            let footer = DFParquetMetadata::new(store.as_ref(), &meta).with_file_metadata_cache(Some(cache));
+            match footer.fetch_metadata().await {
+                Ok(footer) => bucket.check_rows(&object, &footer),
+                Err(DataFusionError::ParquetError(error)) => Err(bucket.unreadable(&object, *error)),
+                Err(DataFusionError::ObjectStore(error)) => match *error {
+                    object_store::Error::NotFound { .. } => Err(bucket.lost(&object, Difference::Gone)),
+                    error => Err(bucket.failed("read", &object.path, error)),
+                },
+                Err(error) => Err(bucket.lost(&object, Difference::Unreadable(super::one_line(&error)))),
+            }
+        }
+    };
+    let looks: Vec<_> = objects.iter().map(look).collect();
+    stream::iter(looks).buffer_unordered(LOOKS_AT_A_TIME).try_collect().await
 }
 
 /// The columns that a Parquet object has.
@@ -61,20 +135,21 @@ pub(super) async fn register(
     name: &str,
     schema: SchemaRef,
     bucket: &Bucket,
-    keys: &[String],
+    objects: &[ObjectRef],
 ) -> Result<()> {
-    let table: Arc<dyn TableProvider> = if keys.is_empty() {
+    let table: Arc<dyn TableProvider> = if objects.is_empty() {
         Arc::new(EmptyTable::new(schema))
     } else {
         if bucket.is_google() {
             context.register_object_store(bucket.url(), bucket.store());
         }
-        let urls = keys.iter().map(|key| ListingTableUrl::parse(bucket.uri(key))).collect::<Result<Vec<_>>>()?;
+        let urls = objects.iter().map(|object| ListingTableUrl::parse(bucket.uri(&object.path)));
+        let urls = urls.collect::<Result<Vec<_>>>()?;
         let options = ListingOptions::new(Arc::new(ParquetFormat::default()));
         let config = ListingTableConfig::new_with_multi_paths(urls).with_listing_options(options).with_schema(schema);
         Arc::new(ListingTable::try_new(config)?)
     };
-    let provider = context.catalog("datafusion").and_then(|catalog| catalog.schema(schema_name));
+    let provider = context.catalog(CATALOG).and_then(|catalog| catalog.schema(schema_name));
     if let Some(provider) = provider {
         provider.register_table(name.to_string(), table)?;
     }
