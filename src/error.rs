@@ -63,8 +63,21 @@ impl Error {
         match self {
             Self::Samsara(error) => error.hint(),
             Self::Extract(error) => error.api().and_then(SamsaraError::hint),
+            Self::Lock(LockError::Held { holder, .. }) if holder.is_beyond_reason(chrono::Utc::now()) => Some(
+                "no run takes the lock for so long: if none is at work, remove lock.json from the raw bucket \
+                 (--wait would wait until then)",
+            ),
             Self::Lock(LockError::Held { .. }) => {
                 Some("wait for it with --wait; a run that died elsewhere is taken over when its time is up")
+            }
+            Self::Lock(LockError::Malformed { .. }) => {
+                Some("if no run is at work, remove it; if another version of this program wrote it, use that one")
+            }
+            Self::State(StateError::Malformed { .. }) | Self::State(StateError::Store(StoreError::TooLarge { .. })) => {
+                Some(
+                    "put back an earlier version of the document (from the bucket's versions or a backup); or remove it, \
+                     and its source is read again from its beginning",
+                )
             }
             Self::Lock(LockError::Lost { .. }) => Some("run again: what is complete is kept"),
             Self::Selection(SelectionError::Unknown { .. }) => Some("`samsara-etl tables` lists them"),

@@ -20,11 +20,13 @@
 //! | [`report`] | events | `RunReport` |
 
 // The ground: what every station may stand on.
+pub mod bounds;
 pub mod config;
 pub mod events;
 pub mod google;
 pub mod http;
 pub mod json;
+pub mod memory;
 pub mod redact;
 pub mod state;
 pub mod store;

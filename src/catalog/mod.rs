@@ -8,6 +8,7 @@
 mod ddl;
 mod drift;
 mod embedded;
+mod extent;
 mod field_path;
 mod model;
 mod nearest;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 pub use ddl::{JSON_TYPE, map_type};
 pub use drift::{Drifted, Proposal};
+pub use extent::check_query;
 pub use field_path::{FieldPath, PARENT_ID, PathStep};
 pub use model::{FrontMatter, Model};
 pub use nearest::nearest;

@@ -7,11 +7,11 @@ use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::resolve::resolve_table_references;
 use datafusion::sql::sqlparser::ast::{Expr, SelectItem, SetExpr, Statement as SqlStatement};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
-use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, Whitespace};
 use serde::Deserialize;
 
 use super::Place;
+use super::extent::{check_expansion, check_extent};
 
 /// One SQL file that yields one output table.
 #[derive(Debug, Clone)]
@@ -125,67 +125,6 @@ pub(super) const FRONT_MATTER_KEYS: &[&str] = &[
     "history",
 ];
 
-/// A query is read and taken apart as deep as it is nested or chained, and a stack that overflows ends the program.
-/// The parser bounds neither how deep types nest nor how long a chain of operators is.
-const MAX_BRACKETS: usize = 32;
-const MAX_TYPES: usize = 4;
-const MAX_TOKENS: usize = 10_000;
-
-/// Refuses a query that is too much for the stack, with line and reason.
-fn check_extent(sql: &str) -> Result<(), (usize, String)> {
-    // What cannot be cut into tokens is told by the parser.
-    let Ok(tokens) = Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location() else { return Ok(()) };
-    let mut open: Vec<Bracket> = Vec::new();
-    let mut follows_type = false;
-    let code = tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_)));
-    for (count, token) in code.enumerate() {
-        match &token.token {
-            Token::LParen if follows_type => open.push(Bracket::RoundOfType),
-            Token::LParen | Token::LBracket | Token::LBrace => open.push(Bracket::Other),
-            Token::Lt if follows_type => open.push(Bracket::AngleOfType),
-            Token::RParen | Token::RBracket | Token::RBrace => _ = open.pop(),
-            Token::Gt => _ = open.pop_if(|last| *last == Bracket::AngleOfType),
-            Token::ShiftRight => {
-                open.pop_if(|last| *last == Bracket::AngleOfType);
-                open.pop_if(|last| *last == Bracket::AngleOfType);
-            }
-            _ => {}
-        }
-        follows_type = matches!(&token.token, Token::Word(word) if TYPES_OF_TYPES.contains(&word.keyword));
-        let wrong = |reason: String| (usize::try_from(token.span.start.line).unwrap_or(1), reason);
-        if open.len() > MAX_BRACKETS {
-            return Err(wrong(format!("more than {MAX_BRACKETS} brackets in each other")));
-        }
-        if open.iter().filter(|bracket| **bracket != Bracket::Other).count() > MAX_TYPES {
-            return Err(wrong(format!("more than {MAX_TYPES} types in each other")));
-        }
-        if count >= MAX_TOKENS {
-            return Err(wrong(format!("the query is too long: more than {MAX_TOKENS} words and signs")));
-        }
-    }
-    Ok(())
-}
-
-#[derive(PartialEq)]
-enum Bracket {
-    AngleOfType,
-    RoundOfType,
-    Other,
-}
-
-/// Types that stand before the types that they are made of.
-const TYPES_OF_TYPES: &[Keyword] = &[
-    Keyword::ARRAY,
-    Keyword::LOWCARDINALITY,
-    Keyword::MAP,
-    Keyword::NESTED,
-    Keyword::NULLABLE,
-    Keyword::STRUCT,
-    Keyword::TABLE,
-    Keyword::TUPLE,
-    Keyword::UNION,
-];
-
 /// The one query of the file, or the line and reason of what is wrong.
 fn statement(sql: &str) -> Result<Statement, (usize, String)> {
     check_extent(sql)?;
@@ -196,6 +135,7 @@ fn statement(sql: &str) -> Result<Statement, (usize, String)> {
     })?;
     match (statements.pop_front(), statements.pop_front()) {
         (Some(Statement::Statement(statement)), None) if matches!(*statement, SqlStatement::Query(_)) => {
+            check_expansion(&statement)?;
             Ok(Statement::Statement(statement))
         }
         (None, _) => Err((1, "the file holds no query".into())),

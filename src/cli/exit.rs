@@ -16,6 +16,8 @@ pub enum Exit {
     Partial = 3,
     /// Another run is at work on the same buckets; nothing was begun.
     Locked = 4,
+    /// More memory was needed than there is, or than the command may have; the next run goes on.
+    Memory = 5,
     /// Stopped by SIGINT; the next run goes on.
     Interrupted = 130,
     /// Stopped by SIGTERM; the next run goes on.

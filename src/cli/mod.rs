@@ -25,6 +25,7 @@ mod sql;
 mod status;
 mod tables;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -35,9 +36,11 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use self::output::say;
+use crate::bounds::{MAX_DATA_MEMORY, MAX_MEMORY};
 use crate::catalog::Catalog;
 use crate::config::{self, Environment};
 use crate::error::Error;
+use crate::memory;
 use crate::pipeline::{THREAD_STACK_BYTES, threads};
 use crate::redact::{self, Masked};
 use crate::report::logs::LogFile;
@@ -52,6 +55,10 @@ struct Cli {
     /// Folder of sources and models that replaces the embedded one [default: ./sql if it is there]
     #[arg(long, global = true, value_name = "DIR")]
     sql_dir: Option<PathBuf>,
+    /// End when the program takes more memory than this (`6GB`, `500MB`) [default: 8GB for what works on data, 2GB for all
+    /// else, and never more than four fifths of what there is]
+    #[arg(long, global = true, value_name = "SIZE", value_parser = parse_size)]
+    max_memory: Option<u64>,
     /// Say more: -v what is done, -vv every page
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
@@ -79,6 +86,55 @@ enum Command {
     #[cfg(feature = "simulator")]
     Demo(demo::Demo),
     Clean(clean::Clean),
+}
+
+impl Command {
+    /// Bytes that it may take, unless told otherwise.
+    fn memory(&self) -> u64 {
+        match self {
+            Self::Run(_) | Self::Query(_) | Self::Demo(_) | Self::Simulate(_) | Self::Sources(_) => MAX_DATA_MEMORY,
+            Self::Sql(command) if command.reads_data() => MAX_DATA_MEMORY,
+            _ => MAX_MEMORY,
+        }
+    }
+}
+
+/// Reads `6GB`, `500 MiB` or a number of bytes.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_start().bytes().take_while(|byte| byte.is_ascii_digit()).count();
+    let (number, unit) = text.trim_start().split_at(digits);
+    let unit: u64 = match unit.trim().to_ascii_lowercase().trim_end_matches('b').trim_end_matches('i') {
+        "" => 1,
+        "k" => 1 << 10,
+        "m" => 1 << 20,
+        "g" => 1 << 30,
+        "t" => 1 << 40,
+        _ => return Err("write a size like 6GB or 500MB".into()),
+    };
+    let size = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).filter(|size| *size > 0);
+    size.ok_or_else(|| "write a size like 6GB or 500MB".into())
+}
+
+/// Ends the program in one line before it takes all memory there is, and with the same exit code where the system refuses
+/// it some: then Rust says how much it was, and aborts.
+fn watch_memory(limit: u64) -> std::io::Result<()> {
+    #[cfg(unix)]
+    signal_hook::flag::register_conditional_shutdown(
+        signal_hook::consts::SIGABRT,
+        Exit::Memory as i32,
+        std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true)),
+    )?;
+    memory::watch(limit, |limit| {
+        let megabytes = limit >> 20;
+        let line = format!(
+            "this command took more than {megabytes} MiB of memory and ends here; what is complete is kept \
+             (--max-memory allows it more)"
+        );
+        tracing::error!("{line}");
+        // Nobody may be left to read it.
+        let _ = writeln!(std::io::stderr(), "error: {line}");
+        std::process::exit(Exit::Memory as i32);
+    })
 }
 
 /// What every subcommand gets.
@@ -124,6 +180,9 @@ fn run() -> ExitCode {
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Success.into() };
         }
     };
+    if let Err(source) = watch_memory(cli.max_memory.unwrap_or_else(|| cli.command.memory())) {
+        return complain(&Error::System { what: "cannot start threads".into(), source }).into();
+    }
     let result = match (std::env::current_dir(), threads::start("io")) {
         (Ok(directory), Ok(runtime)) => {
             let keeps_log = matches!(&cli.command, Command::Run(run) if !run.dry_run);
@@ -253,5 +312,17 @@ mod tests {
         }
         std::fs::write(path, reference).unwrap();
         panic!("docs/cli.md was stale and has been written anew: commit it");
+    }
+
+    #[test]
+    fn sizes_are_read_in_the_units_that_people_write() {
+        let fine =
+            [("1", 1), ("500MB", 500 << 20), ("6 GiB", 6 << 30), ("2g", 2 << 30), ("1kb", 1024), (" 3t", 3 << 40)];
+        for (text, size) in fine {
+            assert_eq!(super::parse_size(text), Ok(size), "{text}");
+        }
+        for text in ["", "0", "GB", "1.5GB", "-1", "1 PB", "99999999999999999999", "99999999999TB"] {
+            assert!(super::parse_size(text).is_err(), "{text}");
+        }
     }
 }

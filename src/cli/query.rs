@@ -84,13 +84,13 @@ pub(super) async fn answer(config: Config, context: &Context, sql: &str, format:
         WarehouseConfig::Local(folder) => {
             let local = LocalWarehouse::look(folder, &tokio::runtime::Handle::current())?;
             for table in local.tables().await? {
-                let (schema, keys) = (table.schema(), table.keys);
+                let (schema, objects) = (table.schema(), table.objects);
                 tables.push(QueryTable {
                     raw: false,
                     name: table.contract.table,
                     schema,
                     bucket: local.bucket().clone(),
-                    keys,
+                    objects,
                 });
             }
         }
@@ -137,11 +137,10 @@ async fn raw_tables(pipeline: &Pipeline) -> Result<Vec<QueryTable>, Error> {
 /// The committed raw rows of a source.
 pub(super) async fn raw_table(pipeline: &Pipeline, source: &Source) -> Result<QueryTable, Error> {
     let state = pipeline.states().source(&source.name).await?;
-    let keys = state.look(|state: &SourceState| {
-        state.complete().flat_map(|(_, raw)| raw.objects.iter().map(|object| object.path.clone())).collect()
-    });
+    let objects =
+        state.look(|state: &SourceState| state.complete().flat_map(|(_, raw)| raw.objects.iter().cloned()).collect());
     let (name, schema, bucket) = (source.name.clone(), raw_schema(source), pipeline.raw().clone());
-    Ok(QueryTable { raw: true, name, schema, bucket, keys })
+    Ok(QueryTable { raw: true, name, schema, bucket, objects })
 }
 
 /// The flattened bucket as the state knows it, where the warehouse itself is not here.
@@ -151,12 +150,12 @@ async fn flattened_tables(pipeline: &Pipeline) -> Result<Vec<QueryTable>, Error>
         let Some(driver) = pipeline.catalog().driver(model) else { continue };
         let state = pipeline.states().source(&driver.name).await?;
         for contract in bind_all(pipeline.catalog(), model).await? {
-            let keys = state.look(|state: &SourceState| {
+            let objects = state.look(|state: &SourceState| {
                 let models = state.partitions.values().filter_map(|partition| partition.models.get(&contract.table));
-                models.flat_map(|found| found.objects.iter().map(|object| object.path.clone())).collect()
+                models.flat_map(|found| found.objects.iter().cloned()).collect()
             });
             let (schema, bucket) = (contract.schema(), pipeline.flattened().clone());
-            tables.push(QueryTable { raw: false, name: contract.table, schema, bucket, keys });
+            tables.push(QueryTable { raw: false, name: contract.table, schema, bucket, objects });
         }
     }
     Ok(tables)

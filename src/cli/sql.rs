@@ -40,6 +40,11 @@ pub(super) enum Sql {
 }
 
 impl Sql {
+    /// Whether it works on rows that were read from the API.
+    pub(super) fn reads_data(&self) -> bool {
+        matches!(self, Self::Preview { .. })
+    }
+
     pub(super) async fn execute(self, context: &Context) -> Result<Exit, Error> {
         let catalog = context.catalog()?;
         let (mut good, mut bad) = (0, 0);

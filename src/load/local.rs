@@ -10,15 +10,18 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
-use object_store::buffered::BufWriter;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 
 use super::{Batch, FlatObjects, LoadError, Loaded, Prepared, Warehouse, missing_columns};
+use crate::bounds::{MAX_OBJECT_BYTES, MAX_ROWS};
 use crate::config::{BucketLocation, GoogleAccess};
 use crate::redact;
-use crate::state::{Fence, Started};
-use crate::store::layout::Partition;
+use crate::state::{Fence, Started, read_document};
+use crate::store::layout::{
+    MARK_LENGTH, Partition, is_file_of, manifest_object, parse_manifest_object, parse_warehouse_object,
+    warehouse_object,
+};
 use crate::store::{Bucket, Listed, ObjectRef, StoreError, Version};
 use crate::transform::Contract;
 
@@ -37,8 +40,8 @@ pub struct LocalWarehouse {
 pub struct LocalTable {
     /// Its contract.
     pub contract: Contract,
-    /// Keys of its Parquet files, below the warehouse folder.
-    pub keys: Vec<String>,
+    /// Its Parquet files, below the warehouse folder.
+    pub objects: Vec<ObjectRef>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -82,31 +85,37 @@ impl LocalWarehouse {
         let failed = |error| LoadError::Store { table: "local warehouse".into(), error };
         let mut tables = Vec::new();
         for (key, _) in self.bucket.list("").await.map_err(failed)? {
-            let Some(name) = key.strip_suffix("/_table.json") else { continue };
+            let Some(name) = parse_manifest_object(&key) else { continue };
             let Some((manifest, _)) = self.manifest(name).await? else { continue };
-            let keys = manifest.partitions.values().flatten().map(|object| object.path.clone()).collect();
-            tables.push(LocalTable { contract: manifest.contract, keys });
+            let objects = manifest.partitions.into_values().flatten().collect();
+            tables.push(LocalTable { contract: manifest.contract, objects });
         }
         Ok(tables)
     }
 
-    /// Parquet files that no table refers to: copies of killed runs.
+    /// Parquet files of this program's naming that no table refers to: copies of killed runs.
     pub async fn orphans(&self) -> Result<Vec<Listed>, LoadError> {
         let failed = |error| LoadError::Store { table: "local warehouse".into(), error };
         // Listed before the tables are looked at: a file that is copied meanwhile is not among them.
         let mut files = self.bucket.list_dated("").await.map_err(failed)?;
-        let used: BTreeSet<String> = self.tables().await?.into_iter().flat_map(|table| table.keys).collect();
-        files.retain(|file| file.key.ends_with(".parquet") && !used.contains(&file.key));
+        let used: BTreeSet<String> =
+            self.tables().await?.into_iter().flat_map(|table| table.objects).map(|object| object.path).collect();
+        files.retain(|file| parse_warehouse_object(&file.key).is_some() && !used.contains(&file.key));
         Ok(files)
     }
 
     async fn manifest(&self, table: &str) -> Result<Option<(Manifest, Version)>, LoadError> {
-        let key = manifest_key(table);
+        let key = manifest_object(table);
         let failed = |error| LoadError::Store { table: table.into(), error };
         let Some((bytes, version)) = self.bucket.read(&key).await.map_err(failed)? else { return Ok(None) };
-        let manifest = serde_json::from_slice(&bytes).map_err(|error| LoadError::Unreachable {
+        let read = read_document(&bytes).and_then(|manifest: Manifest| manifest.check(table).map(|()| manifest));
+        let manifest = read.map_err(|reason| LoadError::Unreachable {
             target: self.target.clone(),
-            reason: format!("{} is no table manifest: {}", self.bucket.uri(&key), redact::foreign(error)),
+            reason: format!(
+                "{} is no table manifest: {}; put back the right one, or remove it and run with --full-refresh {table}",
+                self.bucket.uri(&key),
+                redact::one_line(&reason)
+            ),
         })?;
         Ok(Some((manifest, version)))
     }
@@ -126,16 +135,16 @@ impl LocalWarehouse {
             };
             let result = change(&mut manifest)?;
             let json = serde_json::to_vec_pretty(&manifest);
-            let bytes = self.bucket.document(&manifest_key(table), json).map_err(failed)?;
+            let bytes = self.bucket.document(&manifest_object(table), json).map_err(failed)?;
             // Whoever took the lock over has changed the manifest meanwhile, or is going to.
             self.fence.check().map_err(|error| LoadError::Lock { table: table.clone(), error })?;
-            match self.bucket.swap(&manifest_key(table), version.as_ref(), bytes).await {
+            match self.bucket.swap(&manifest_object(table), version.as_ref(), bytes).await {
                 Ok(_) => return Ok(result),
                 Err(StoreError::Conflict { .. }) => tokio::task::yield_now().await,
                 Err(error) => return Err(failed(error)),
             }
         }
-        Err(failed(StoreError::Conflict { uri: self.bucket.uri(&manifest_key(table)) }))
+        Err(failed(StoreError::Conflict { uri: self.bucket.uri(&manifest_object(table)) }))
     }
 
     /// Copies an object of the flattened bucket under a name of its own.
@@ -148,8 +157,8 @@ impl LocalWarehouse {
     ) -> Result<ObjectRef, LoadError> {
         let name = object.path.rsplit('/').next().unwrap_or(&object.path);
         // The fingerprint keeps a reload of the same partition away from the files that queries still read.
-        let mark = &flat.fingerprint[..flat.fingerprint.len().min(12)];
-        let key = format!("{}/{}/{mark}-{name}", contract.table, flat.partition);
+        let mark: String = flat.fingerprint.chars().take(MARK_LENGTH).collect();
+        let key = warehouse_object(&contract.table, flat.partition, &mark, name);
         let failed = |verb, uri: String, error: object_store::Error| LoadError::Store {
             table: contract.table.clone(),
             error: StoreError::Object { verb, uri, source: Box::new(error) },
@@ -163,13 +172,16 @@ impl LocalWarehouse {
                 object_store::Error::Generic { store: "local", source: error.into() },
             )
         };
+        let store = |error| LoadError::Store { table: contract.table.clone(), error };
+        // What the table will say of its rows is what the object holds, not what is said of it.
+        source.expect_rows(object).await.map_err(store)?;
         let mut bytes = source.store().get(&from).await.map_err(read)?.into_stream();
-        let mut writer = BufWriter::new(self.bucket.store(), object_store::path::Path::from(key.as_str()));
+        let mut writer = self.bucket.writer(&key).map_err(store)?;
         while let Some(chunk) = bytes.try_next().await.map_err(read)? {
             writer.write_all(&chunk).await.map_err(written)?;
         }
         writer.shutdown().await.map_err(written)?;
-        self.bucket.settle(&key).await.map_err(|error| LoadError::Store { table: contract.table.clone(), error })?;
+        self.bucket.settle(&key).await.map_err(store)?;
         Ok(ObjectRef { path: key, ..object.clone() })
     }
 }
@@ -182,10 +194,6 @@ pub(super) fn target(folder: &Path) -> String {
 
 fn name(url: &url::Url) -> String {
     format!("local:{}", url.path())
-}
-
-fn manifest_key(table: &str) -> String {
-    format!("{table}/_table.json")
 }
 
 #[async_trait]
@@ -255,7 +263,7 @@ impl Warehouse for LocalWarehouse {
             .await?;
         for old in replaced {
             // A file that cannot be removed is an orphan, no row of the table: the next cleaning takes it.
-            let _ = self.bucket.store().delete(&object_store::path::Path::from(old.path.as_str())).await;
+            let _ = self.bucket.delete(&old.path).await;
         }
         let rows = copied.values().flatten().map(|file| file.rows).sum();
         Ok(Loaded { rows, job: None, attempt: batch.attempt })
@@ -280,10 +288,19 @@ impl Warehouse for LocalWarehouse {
     }
 
     async fn drop_table(&self, contract: &Contract) -> Result<(), LoadError> {
-        let failed = |error| LoadError::Store { table: contract.table.clone(), error };
-        for (key, _) in self.bucket.list(&contract.table).await.map_err(failed)? {
-            // What cannot be removed shows up as a table, which nobody fills.
-            let _ = self.bucket.store().delete(&object_store::path::Path::from(key.as_str())).await;
+        let table = &contract.table;
+        let failed = |error| LoadError::Store { table: table.clone(), error };
+        let named = self.manifest(table).await?.map(|(manifest, _)| manifest.partitions).unwrap_or_default();
+        let mut keys: Vec<String> = named.into_values().flatten().map(|object| object.path).collect();
+        for listed in self.bucket.list_dated(table).await.map_err(failed)? {
+            if parse_warehouse_object(&listed.key).is_some_and(|file| file.name == table) {
+                keys.push(listed.key);
+            }
+        }
+        // First what makes it a table. What cannot be removed then is an orphan, and files of others stay.
+        self.bucket.delete(&manifest_object(table)).await.map_err(failed)?;
+        for key in keys {
+            let _ = self.bucket.delete(&key).await;
         }
         Ok(())
     }
@@ -295,6 +312,27 @@ impl Warehouse for LocalWarehouse {
 }
 
 impl Manifest {
+    /// Whether this is what the table `table` may say of itself: its files lie in its own folder.
+    fn check(&self, table: &str) -> Result<(), String> {
+        if self.contract.table != table {
+            return Err(format!("it is that of `{:.200}`", self.contract.table));
+        }
+        let (mut rows, mut bytes) = (0u64, 0u64);
+        for (key, objects) in &self.partitions {
+            let partition =
+                Partition::parse(key).ok_or_else(|| format!("`{key:.60}` is neither a day nor `snapshot`"))?;
+            for object in objects {
+                if !is_file_of(table, partition, &object.path) {
+                    return Err(format!("`{:.200}` is not a file of its {partition}", object.path));
+                }
+                rows = rows.saturating_add(object.rows);
+                bytes = bytes.saturating_add(object.bytes);
+            }
+        }
+        let is_possible = rows <= MAX_ROWS << 10 && bytes <= MAX_OBJECT_BYTES << 10;
+        is_possible.then_some(()).ok_or_else(|| format!("{rows} rows and {bytes} bytes cannot be"))
+    }
+
     fn rows(&self) -> u64 {
         self.partitions.values().flatten().map(|file| file.rows).sum()
     }

@@ -599,7 +599,7 @@ fn raw_table(run: &Run, source: &Source, objects: &[ObjectRef]) -> QueryTable {
         name: source.name.clone(),
         schema: raw_schema(source),
         bucket: run.raw.clone(),
-        keys: objects.iter().map(|object| object.path.clone()).collect(),
+        objects: objects.to_vec(),
     }
 }
 

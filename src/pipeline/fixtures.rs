@@ -117,7 +117,7 @@ async fn derive_in(
         name: "result".into(),
         schema: contract.schema(),
         bucket: bucket.clone(),
-        keys: flattened.objects.into_iter().map(|object| object.path).collect(),
+        objects: flattened.objects,
     };
     let mut result = query("SELECT * FROM result", &[table], 256 << 20).await?;
     let columns = contract.columns.iter().map(|column| column.name.clone()).collect();

@@ -10,6 +10,7 @@ use super::{Ready, Run};
 use crate::catalog::{Catalog, Model};
 use crate::error::Error;
 use crate::events::Event;
+use crate::plan::Stage;
 use crate::state::{ModelState, SourceHandle, StateStore};
 use crate::store::ObjectRef;
 use crate::store::layout::Partition;
@@ -106,8 +107,17 @@ async fn derive(run: &Run, transformer: &Transformer, model: &Model, partition: 
     let fingerprint = fingerprint(&run.catalog, model, contract, &own);
     let handle = run.states.source(&driver.name).await?;
     let before = handle.look(|state| state.partition(partition).and_then(|it| it.models.get(&model.name).cloned()));
+    let mut before = before.filter(|before| before.fingerprint == fingerprint);
+    // What someone has removed meanwhile is made again, if somebody is going to read it.
+    if let Some(found) = &before
+        && is_read(run, model, found)
+        && !transformer.has(&found.objects).await?
+    {
+        tracing::warn!(model = model.name, %partition, "flattened objects are gone or changed, and are made again");
+        before = None;
+    }
     let mut made = Vec::new();
-    let objects = match before.filter(|before| before.fingerprint == fingerprint) {
+    let objects = match before {
         Some(before) => before.objects,
         None => {
             await_others(run, model, &driver.name, partition).await?;
@@ -153,6 +163,14 @@ async fn accept(
     }
     transformer.discard(&flattened.objects).await;
     Err(TransformError::Duplicates { model, partition, duplicates: duplicates.clone() }.into())
+}
+
+/// Whether the flattened objects of a partition that is derived already are read in this run: by a load, or for the
+/// versions of a list's rows.
+fn is_read(run: &Run, model: &Model, found: &ModelState) -> bool {
+    let is_loaded = found.load.as_ref().is_some_and(|load| load.fingerprint == found.fingerprint);
+    let is_due = !is_loaded || run.load.full_refresh.contains(&model.name);
+    model.front_matter.history || (is_due && run.plan.wish.stages.contains(&Stage::Load))
 }
 
 /// What a table's partition was made into, before the state knows.

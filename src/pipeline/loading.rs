@@ -434,6 +434,9 @@ impl Loader<'_> {
             reshape,
             attempt: parts.iter().map(|(_, state)| state.attempts).max().unwrap_or_default() + 1,
         };
+        // An object that is not the one that was derived would replace rows before the ledger finds out.
+        let objects: Vec<_> = batch.partitions.iter().flat_map(|flat| &flat.objects).cloned().collect();
+        self.flattened.expect(&objects).await?;
         let target = self.warehouse.target();
         let model = contract.table.as_str();
         // Also where there are no jobs: whoever comes after a crash must know that there may be rows.

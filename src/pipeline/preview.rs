@@ -15,13 +15,13 @@ use crate::transform::{Flattened, QueryTable, Transformer, bind};
 
 /// A folder for what nobody keeps. It goes when this is dropped.
 pub struct Scratch {
-    /// Nobody else may look into it.
-    _folder: TempDir,
     bucket: Bucket,
+    /// Goes with the folder.
+    _folder: TempDir,
 }
 
 impl Scratch {
-    /// A folder among the system's temporary files. Must be called on a tokio runtime.
+    /// A new folder among the system's temporary files, which nobody else may read. Must be called on a tokio runtime.
     pub fn new() -> Result<Self, Error> {
         let folder = tempfile::Builder::new().prefix("samsara-etl-").tempdir();
         let folder = folder
@@ -76,7 +76,7 @@ impl Pipeline {
             name: model.name.clone(),
             schema: contract.schema(),
             bucket: scratch.bucket.clone(),
-            keys: flattened.objects.iter().map(|object| object.path.clone()).collect(),
+            objects: flattened.objects.clone(),
         };
         Ok((partition, table, flattened))
     }

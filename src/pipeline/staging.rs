@@ -87,6 +87,7 @@ async fn one(
         let key = raw_object(&source.name, partition, &run.id, 99_999);
         objects.push(TableWriter::begin(&run.raw, key, schema.clone())?.finish().await?);
     }
+    run.raw.expect(&objects).await?;
     let flat = FlatObjects { partition, objects, fingerprint: fingerprint.clone() };
     let committed: u64 = flat.objects.iter().map(|object| object.rows).sum();
     let handle = run.states.source(&source.name).await?;

@@ -1,19 +1,22 @@
 //! Logs: a file of JSON lines per run, shipped to the raw bucket, and both kept for some days.
+//!
+//! Other programs keep logs in folders of the same names (the one that this one replaces does): only files and objects
+//! that are called exactly as this program calls its own are ever removed.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use chrono::{DateTime, Days, NaiveDate, Utc};
-use object_store::ObjectStoreExt;
 
 use crate::store::folder::{keep_private, private_folder};
+use crate::store::layout::{LOGS, log_file, log_object, parse_log_file, parse_log_object};
 use crate::store::{Bucket, StoreError};
 
-/// Folder of log files in the working directory, and prefix of their copies in the raw bucket.
-pub const FOLDER: &str = "logs";
+/// Runs that begin in one second with one process number (as in containers), each with a log of its own.
+const NAMES: u32 = 9;
 
 /// A log that cannot be shipped.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +39,8 @@ pub enum LogError {
 #[derive(Debug)]
 pub struct LogFile {
     path: PathBuf,
+    /// The file itself: by the time that it is shipped, something else may have its name.
+    file: File,
     started: DateTime<Utc>,
     lost: Arc<OnceLock<String>>,
 }
@@ -62,17 +67,21 @@ impl Write for LogLines {
 }
 
 impl LogFile {
-    /// Makes the file `logs/<start>-<process>.jsonl` below `directory`.
+    /// Makes the file `logs/<start>-<process>.jsonl` below `directory`: a new one, whatever is there already.
     pub fn create(directory: &Path, started: DateTime<Utc>) -> std::io::Result<(Self, LogLines)> {
-        let folder = directory.join(FOLDER);
+        let folder = directory.join(LOGS);
         private_folder(&folder)?;
-        let name = format!("{}-{}.jsonl", started.format("%Y%m%dT%H%M%SZ"), std::process::id());
-        let path = folder.join(name);
-        // Never what is there already, nor what a link there leads to.
-        let file = File::create_new(&path)?;
+        let mut number = 1;
+        let (path, file) = loop {
+            let path = folder.join(log_file(started, std::process::id(), number));
+            match File::options().read(true).write(true).create_new(true).open(&path) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists && number < NAMES => number += 1,
+                file => break (path, file?),
+            }
+        };
         keep_private(&file)?;
         let lost = Arc::<OnceLock<String>>::default();
-        Ok((Self { path, started, lost: lost.clone() }, LogLines { file, lost }))
+        Ok((Self { path, file: file.try_clone()?, started, lost: lost.clone() }, LogLines { file, lost }))
     }
 
     /// Why the first line was lost that could not be written, if one could not.
@@ -88,27 +97,37 @@ impl LogFile {
     /// Copies the log to `logs/YYYY_MM_DD/` in the raw bucket and removes copies older than `keep_days`.
     pub async fn ship(&self, bucket: &Bucket, keep_days: u32) -> Result<String, LogError> {
         let name = self.path.file_name().and_then(|name| name.to_str()).unwrap_or("log.jsonl");
-        let key = format!("{FOLDER}/{}/{name}", self.started.format("%Y_%m_%d"));
-        let bytes = fs::read(&self.path).map_err(|source| LogError::Read { path: self.path.clone(), source })?;
+        let key = log_object(self.started, name);
+        let bytes = self.read().map_err(|source| LogError::Read { path: self.path.clone(), source })?;
         bucket.write(&key, Bytes::from(bytes)).await?;
         let oldest = oldest_kept(self.started, keep_days);
-        for (old, _) in bucket.list(FOLDER).await? {
-            if day_of_key(&old).is_some_and(|day| day < oldest) {
+        for old in bucket.list_dated(LOGS).await? {
+            if parse_log_object(&old.key).is_some_and(|day| day < oldest) {
                 // A log that cannot be removed is removed by a later run.
-                let _ = bucket.store().delete(&object_store::path::Path::from(old.as_str())).await;
+                let _ = bucket.delete(&old.key).await;
             }
         }
         Ok(bucket.uri(&key))
     }
 
-    /// Removes files of this folder that are older than `keep_days`.
+    fn read(&self) -> std::io::Result<Vec<u8>> {
+        let (mut file, mut bytes) = (&self.file, Vec::new());
+        file.rewind()?;
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Removes logs of this program in its folder that are older than `keep_days`. No link is followed.
     pub fn prune(&self, keep_days: u32) {
         let oldest = oldest_kept(self.started, keep_days);
         let Some(folder) = self.path.parent() else { return };
+        if fs::symlink_metadata(folder).is_ok_and(|folder| folder.is_symlink()) {
+            return;
+        }
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let day = name.to_str().and_then(|name| NaiveDate::parse_from_str(name.get(..8)?, "%Y%m%d").ok());
-            if name.to_string_lossy().ends_with(".jsonl") && day.is_some_and(|day| day < oldest) {
+            let started = entry.file_name().to_str().and_then(parse_log_file);
+            let is_old = started.is_some_and(|started| started.date_naive() < oldest);
+            if is_old && entry.file_type().is_ok_and(|entry| entry.is_file()) {
                 let _ = fs::remove_file(entry.path());
             }
         }
@@ -117,11 +136,6 @@ impl LogFile {
 
 fn oldest_kept(now: DateTime<Utc>, keep_days: u32) -> NaiveDate {
     now.date_naive().checked_sub_days(Days::new(u64::from(keep_days))).unwrap_or(NaiveDate::MIN)
-}
-
-/// `logs/2024_01_31/…` → the day.
-fn day_of_key(key: &str) -> Option<NaiveDate> {
-    NaiveDate::parse_from_str(key.split('/').nth(1)?, "%Y_%m_%d").ok()
 }
 
 #[cfg(test)]
@@ -155,12 +169,74 @@ mod tests {
         let (new, _) = LogFile::create(folder.path(), at("2024-01-31T10:00:00Z")).unwrap();
         let uri = new.ship(&bucket, 30).await.unwrap();
         assert!(uri.contains("/logs/2024_01_31/20240131T100000Z-"), "{uri}");
-        assert_eq!(bucket.list(FOLDER).await.unwrap().len(), 2);
+        assert_eq!(bucket.list(LOGS).await.unwrap().len(), 2);
         new.prune(30);
         assert!(old.path().exists());
         new.ship(&bucket, 29).await.unwrap();
         new.prune(29);
-        assert_eq!(bucket.list(FOLDER).await.unwrap().len(), 1);
+        assert_eq!(bucket.list(LOGS).await.unwrap().len(), 1);
         assert!(new.path().exists() && !old.path().exists());
+    }
+
+    #[tokio::test]
+    async fn logs_of_others_stay_wherever_they_lie() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        let location = BucketLocation::Folder(root.join("raw"));
+        let bucket = Bucket::open(&location, &GoogleAccess::default(), &tokio::runtime::Handle::current()).unwrap();
+        let own = ["logs/20230101T000000Z-17.jsonl", "raw/logs/2023_01_01/20230101T000000Z-17-2.jsonl"];
+        let foreign = [
+            "logs/20230101_accounting.jsonl",
+            "logs/20230101.jsonl",
+            "logs/20230101T000000Z-17.jsonl.gz",
+            "logs/etl_info.log",
+            "raw/logs/2023_01_01/etl_info.log",
+            "raw/logs/2023_01_01/20230101_accounting.jsonl",
+            "raw/logs/2023_01_01/20230102T000000Z-17.jsonl",
+            "raw/logs/2023_01_01/old/20230101T000000Z-17.jsonl",
+            "raw/logs/20230101T000000Z-17.jsonl",
+        ];
+        for path in own.iter().chain(&foreign) {
+            fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
+            fs::write(root.join(path), "x").unwrap();
+        }
+        let mut kept = foreign.map(|path| root.join(path)).to_vec();
+        #[cfg(unix)]
+        {
+            let outside = root.join("outside/20230101T000000Z-17.jsonl");
+            fs::create_dir(root.join("outside")).unwrap();
+            fs::write(&outside, "x").unwrap();
+            std::os::unix::fs::symlink(root.join("outside"), root.join("raw/logs/2023_01_02")).unwrap();
+            std::os::unix::fs::symlink(&outside, root.join("logs/20230103T000000Z-17.jsonl")).unwrap();
+            kept.extend([outside, root.join("logs/20230103T000000Z-17.jsonl")]);
+        }
+        let (log, _) = LogFile::create(&root, "2024-01-31T10:00:00Z".parse().unwrap()).unwrap();
+        log.ship(&bucket, 30).await.unwrap();
+        log.prune(30);
+        assert!(kept.iter().all(|path| path.exists()), "{:?}", kept.iter().find(|path| !path.exists()));
+        assert!(!own.iter().any(|path| root.join(path).exists()));
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_log_is_a_new_file_and_what_is_shipped_is_that_file_whatever_has_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let location = BucketLocation::Folder(folder.path().join("raw"));
+        let bucket = Bucket::open(&location, &GoogleAccess::default(), &tokio::runtime::Handle::current()).unwrap();
+        let victim = folder.path().join("victim");
+        fs::write(&victim, "precious").unwrap();
+        let started: DateTime<Utc> = "2024-01-31T10:00:00Z".parse().unwrap();
+        fs::create_dir(folder.path().join(LOGS)).unwrap();
+        let planted = folder.path().join(LOGS).join(log_file(started, std::process::id(), 1));
+        std::os::unix::fs::symlink(&victim, &planted).unwrap();
+        let (log, mut file) = LogFile::create(folder.path(), started).unwrap();
+        assert_ne!(log.path(), planted);
+        std::io::Write::write_all(&mut file, b"line").unwrap();
+        fs::remove_file(log.path()).unwrap();
+        std::os::unix::fs::symlink(&victim, log.path()).unwrap();
+        log.ship(&bucket, 30).await.unwrap();
+        let key = log_object(started, log.path().file_name().unwrap().to_str().unwrap());
+        assert_eq!(bucket.read(&key).await.unwrap().unwrap().0, "line");
+        assert_eq!(fs::read(&victim).unwrap(), b"precious");
     }
 }

@@ -6,8 +6,8 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::StateError;
-use crate::redact;
+use super::{StateError, read_document};
+use crate::bounds::MAX_STATE_TEXT;
 use crate::store::ObjectRef;
 use crate::store::layout::Partition;
 
@@ -298,28 +298,47 @@ impl SourceState {
         Self { version: VERSION, source: source.into(), asked_from: None, partitions: BTreeMap::new(), feed: None }
     }
 
-    /// Reads a document, and refuses one that a newer program wrote.
+    /// Reads the document of the source `name`, and refuses that of any other.
+    pub fn of(name: &str, bytes: &[u8], uri: &str) -> Result<Self, StateError> {
+        let state = Self::from_json(bytes, uri)?;
+        if state.source == name {
+            return Ok(state);
+        }
+        let reason = format!("it is that of {}, and should be that of {name}", state.source);
+        Err(StateError::Malformed { uri: uri.into(), reason })
+    }
+
+    /// Reads a document, and refuses one that a newer program wrote, or that says anything that this program does not
+    /// write: keys that are not those of the source's own objects, times and numbers that cannot be.
     pub fn from_json(bytes: &[u8], uri: &str) -> Result<Self, StateError> {
         #[derive(Deserialize)]
         struct Head {
-            version: u32,
+            version: u64,
         }
-        let malformed =
-            |error: serde_json::Error| StateError::Malformed { uri: uri.into(), reason: redact::foreign(error) };
-        let head: Head = serde_json::from_slice(bytes).map_err(malformed)?;
-        if head.version > VERSION {
-            return Err(StateError::Newer { uri: uri.into(), found: head.version });
+        let malformed = |reason: String| StateError::Malformed { uri: uri.into(), reason };
+        let head: Head = read_document(bytes).map_err(malformed)?;
+        if head.version > u64::from(VERSION) {
+            let found = u32::try_from(head.version).unwrap_or(u32::MAX);
+            return Err(StateError::Newer { uri: uri.into(), found });
         }
-        if head.version == VERSION {
-            return serde_json::from_slice(bytes).map_err(malformed);
+        let mut state: Self = if head.version == u64::from(VERSION) {
+            read_document(bytes).map_err(malformed)?
+        } else {
+            let mut older: serde_json::Map<String, Value> = read_document(bytes).map_err(malformed)?;
+            older.insert("version".into(), VERSION.into());
+            let partitions = older.get_mut("partitions").filter(|_| head.version < 2).and_then(Value::as_object_mut);
+            for partition in partitions.into_iter().flat_map(|all| all.values_mut()).filter_map(Value::as_object_mut) {
+                partition.remove("unfinished");
+            }
+            serde_json::from_value(older.into()).map_err(|error| malformed(error.to_string()))?
+        };
+        // Earlier versions kept whatever a server answered, however long.
+        for failure in state.partitions.values_mut().filter_map(|partition| partition.failure.as_mut()) {
+            let end = failure.error.floor_char_boundary(MAX_STATE_TEXT);
+            failure.error.truncate(end);
         }
-        let mut older: serde_json::Map<String, Value> = serde_json::from_slice(bytes).map_err(malformed)?;
-        older.insert("version".into(), VERSION.into());
-        let partitions = older.get_mut("partitions").filter(|_| head.version < 2).and_then(Value::as_object_mut);
-        for partition in partitions.into_iter().flat_map(|all| all.values_mut()).filter_map(Value::as_object_mut) {
-            partition.remove("unfinished");
-        }
-        serde_json::from_value(older.into()).map_err(malformed)
+        state.check().map_err(malformed)?;
+        Ok(state)
     }
 
     /// The document as JSON.
@@ -372,6 +391,8 @@ mod tests {
         assert!(matches!(SourceState::from_json(newer, "gs://b/s"), Err(StateError::Newer { found: 5, .. })));
         let unknown = [&b"{\"version\":1,\"source\":\"a\",\"x\":1}"[..], b"{\"version\":4,\"source\":\"a\",\"x\":1}"];
         let broken = [&b"{}"[..], b"", b"\xff", b"[1]", b"{\"version\":1,\"partitions\":1}", b"{\"version\":1}"];
+        let huge = br#"{"version":99999999999,"source":"a"}"#;
+        assert!(matches!(SourceState::from_json(huge, "gs://b/s"), Err(StateError::Newer { .. })));
         for broken in unknown.into_iter().chain(broken) {
             let error = SourceState::from_json(broken, "gs://b/s").unwrap_err().to_string();
             assert!(error.starts_with("gs://b/s is no state document"), "{error}");
@@ -395,7 +416,7 @@ mod tests {
     #[test]
     fn documents_of_versions_2_and_3_are_read_with_their_unfinished_walks() {
         let note = Unfinished {
-            asked: "a".into(),
+            asked: "0a".repeat(32),
             requests: 1,
             rest: vec![],
             resume: None,
@@ -410,5 +431,162 @@ mod tests {
             assert!(old.contains(version));
             assert_eq!(SourceState::from_json(old.as_bytes(), "").unwrap(), state);
         }
+    }
+
+    /// A document with something of everything.
+    fn whole() -> Value {
+        let digest = "0123456789abcdef".repeat(4);
+        let at = "2024-01-02T03:04:05Z";
+        let run = "20240102T030405Z-0123abcd-00000.parquet";
+        let object = |place: &str| serde_json::json!({"path": format!("{place}/{run}"), "rows": 2, "bytes": 300});
+        let load = serde_json::json!({"target": "t", "fingerprint": digest, "job": "j", "rows": 2});
+        let gathered = serde_json::json!({"records": 1, "rescued": 0, "content": digest, "parts": [{"source": "other",
+            "partition": "2024-01-01", "objects": [object("raw/other/date=2024-01-01")], "kept": 1, "total": 2}]});
+        serde_json::json!({"version": VERSION, "source": "trips", "asked_from": "2024-01-01",
+            "feed": {"query": "/q", "cursor": "c", "at": at, "since": at, "heard_from": at},
+            "partitions": {
+                "2024-01-01": {
+                    "raw": {"objects": [object("raw/trips/date=2024-01-01")], "records": 3, "not_owned": 1, "rescued": 0,
+                        "content": digest, "extracted_at": at},
+                    "failure": {"at": at, "error": "e"}, "changed": at, "shrunken_from": 9, "raw_load": load,
+                    "raw_started": {"target": "t", "job": "j", "attempt": 1},
+                    "unfinished": {"asked": digest, "requests": 1, "extracted_at": at, "whole": gathered, "part": gathered,
+                        "rest": [{"request": 0, "start": at, "end": at}],
+                        "resume": {"query": "q", "cursor": "c", "pages": 1}},
+                    "models": {"fleet_trips": {"fingerprint": digest, "attempts": 2, "load": load,
+                        "objects": [object("flattened/fleet_trips/date=2024-01-01")],
+                        "started": {"target": "t", "job": "j", "attempt": 1}}}},
+                "snapshot": {"raw": {"objects": [object("raw/trips/snapshot=20240102T030405Z")], "records": 3,
+                    "not_owned": 1, "rescued": 0, "content": "", "extracted_at": at}}}})
+    }
+
+    #[test]
+    fn a_document_that_says_what_this_program_does_not_write_is_refused_by_name() {
+        let read =
+            |document: &Value| SourceState::from_json(document.to_string().as_bytes(), "gs://b/state/trips.json");
+        let state = read(&whole()).unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(&state.to_json().unwrap()).unwrap(), whole());
+
+        let day = "/partitions/2024-01-01";
+        let object = |part: &str| format!("{day}{part}/objects/0");
+        let objects = [
+            object("/raw"),
+            object("/models/fleet_trips"),
+            object("/unfinished/whole/parts/0"),
+            object("/unfinished/part/parts/0"),
+            "/partitions/snapshot/raw/objects/0".into(),
+        ];
+        let mut cases: Vec<(String, Value)> = Vec::new();
+        for object in &objects {
+            for path in [
+                "../../../../outside.parquet",
+                "raw/../../outside.parquet",
+                "/etc/passwd",
+                "file:///etc/passwd",
+                "raw/drivers/date=2024-01-01/20240102T030405Z-0123abcd-00000.parquet",
+                "raw/trips/date=2024-01-02/20240102T030405Z-0123abcd-00000.parquet",
+                "flattened/other/date=2024-01-01/20240102T030405Z-0123abcd-00000.parquet",
+                "raw/trips/date=2024-01-01/export.parquet",
+                "",
+            ] {
+                cases.push((format!("{object}/path"), path.into()));
+            }
+            cases.push((format!("{object}/rows"), u64::MAX.into()));
+            cases.push((format!("{object}/bytes"), u64::MAX.into()));
+            cases.push((format!("{object}/rows"), (-1).into()));
+        }
+        let digests = [
+            "/raw/content",
+            "/raw_load/fingerprint",
+            "/models/fleet_trips/fingerprint",
+            "/models/fleet_trips/load/fingerprint",
+            "/unfinished/asked",
+            "/unfinished/whole/content",
+        ];
+        for digest in digests {
+            for text in
+                ["a\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}".to_string(), "f".into(), "F".repeat(64), "g".repeat(64)]
+            {
+                cases.push((format!("{day}{digest}"), text.into()));
+            }
+        }
+        for instant in ["/feed/at", "/feed/since", "/feed/heard_from"] {
+            cases.push((instant.into(), "+262142-12-31T23:59:59Z".into()));
+        }
+        for instant in
+            ["/raw/extracted_at", "/changed", "/failure/at", "/unfinished/extracted_at", "/unfinished/rest/0/end"]
+        {
+            for at in ["+262142-12-31T23:59:59Z", "-0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "soon"] {
+                cases.push((format!("{day}{instant}"), at.into()));
+            }
+        }
+        for number in [
+            "/raw/records",
+            "/raw/not_owned",
+            "/raw/rescued",
+            "/shrunken_from",
+            "/raw_load/rows",
+            "/unfinished/requests",
+        ] {
+            cases.push((format!("{day}{number}"), u64::MAX.into()));
+        }
+        for number in ["/models/fleet_trips/attempts", "/raw_started/attempt", "/models/fleet_trips/started/attempt"] {
+            cases.push((format!("{day}{number}"), u32::MAX.into()));
+        }
+        let long = "x".repeat(MAX_STATE_TEXT + 1);
+        for text in ["/feed/query".to_string(), "/feed/cursor".into(), format!("{day}/raw_load/target")] {
+            cases.push((text, long.clone().into()));
+        }
+        cases.push(("/source".into(), "../trips".into()));
+        cases.push(("/asked_from".into(), "-0001-01-01".into()));
+        cases.push((format!("{day}/unfinished/whole/parts/0/source"), "../x".into()));
+        cases.push((format!("{day}/unfinished/whole/parts/0/partition"), "2024-1-1".into()));
+        for (pointer, value) in cases {
+            let mut document = whole();
+            *document.pointer_mut(&pointer).unwrap_or_else(|| panic!("{pointer}")) = value.clone();
+            let error = read(&document).unwrap_err().to_string();
+            assert!(error.starts_with("gs://b/state/trips.json is no state document"), "{pointer}: {error}");
+            assert!(error.len() < 500 && !error.contains('\n'), "{pointer} {value}: {error}");
+        }
+        for name in ["2024-1-1", "2024-13-01", "0001-01-01", "+12024-01-01", "Snapshot", ""] {
+            let mut document = whole();
+            document["partitions"][name] = serde_json::json!({});
+            assert!(read(&document).is_err(), "{name}");
+        }
+        let mut document = whole();
+        document["partitions"]["2024-01-01"]["models"]["../x"] =
+            serde_json::json!({"fingerprint": "0".repeat(64), "objects": []});
+        assert!(read(&document).is_err());
+    }
+
+    #[test]
+    fn rows_of_many_objects_can_be_added_up_and_a_name_that_stands_twice_is_refused() {
+        let mut document = whole();
+        let object = document["partitions"]["2024-01-01"]["raw"]["objects"][0].clone();
+        let mut many = vec![object.clone(); 1025];
+        for object in &mut many {
+            object["rows"] = (1u64 << 40).into();
+        }
+        document["partitions"]["2024-01-01"]["raw"]["objects"] = many.into();
+        let error = SourceState::from_json(document.to_string().as_bytes(), "s").unwrap_err().to_string();
+        assert!(error.contains("cannot be"), "{error}");
+        let twice = whole().to_string().replacen("\"snapshot\":", "\"2024-01-01\":{},\"2024-01-01\":", 1);
+        for version in ["1", "2", "3"] {
+            let twice = twice.replace("\"version\":3", &format!("\"version\":{version}"));
+            let error = SourceState::from_json(twice.as_bytes(), "s").unwrap_err().to_string();
+            assert!(error.contains("`2024-01-01` stands twice"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_document_of_one_source_is_not_that_of_another_and_an_old_long_message_is_cut() {
+        let trips = whole().to_string();
+        assert!(SourceState::of("trips", trips.as_bytes(), "s").is_ok());
+        let error = SourceState::of("vehicles", trips.as_bytes(), "s").unwrap_err().to_string();
+        assert!(error.contains("it is that of trips, and should be that of vehicles"), "{error}");
+        let mut document = whole();
+        document["partitions"]["2024-01-01"]["failure"]["error"] = "\u{e9}".repeat(MAX_STATE_TEXT).into();
+        let state = SourceState::from_json(document.to_string().as_bytes(), "s").unwrap();
+        assert!(state.partitions["2024-01-01"].failure.as_ref().unwrap().error.len() <= MAX_STATE_TEXT);
     }
 }

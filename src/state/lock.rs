@@ -11,12 +11,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::read_document;
+use crate::bounds::{MAX_LOCK_HOURS, MAX_LOCK_TEXT};
 use crate::config::LockConfig;
 use crate::redact::foreign;
 use crate::store::layout::{LOCK_OBJECT, RunId};
@@ -55,7 +57,7 @@ pub enum LockError {
         uri: String,
     },
     /// The lock is not one of ours, or of a newer program.
-    #[error("{uri} is no lock of this program: {reason}")]
+    #[error("{uri} is no lock of this program: {}", .reason.replace(char::is_control, " "))]
     Malformed {
         /// The lock.
         uri: String,
@@ -125,14 +127,26 @@ impl Holder {
         }
     }
 
-    /// Reads the document, and refuses one that a newer program wrote.
+    /// Reads the document, and refuses one that a newer program wrote, or that no program wrote.
     pub fn from_json(bytes: &[u8], uri: &str) -> Result<Self, LockError> {
         let malformed = |reason: String| LockError::Malformed { uri: uri.into(), reason };
-        let holder: Self = serde_json::from_slice(bytes).map_err(|error| malformed(foreign(error)))?;
+        let holder: Self = read_document(bytes).map_err(malformed)?;
         if holder.version > LOCK_VERSION {
             return Err(malformed(format!("version {}, known up to {LOCK_VERSION}", holder.version)));
         }
+        let Self { run, host, machine, started, heartbeat, expires, .. } = &holder;
+        if let Some(text) = [run, host, machine].into_iter().find(|text| text.len() > MAX_LOCK_TEXT) {
+            return Err(malformed(format!("a name of {} bytes", text.len())));
+        }
+        if [started, heartbeat, expires].into_iter().any(|at| !(1970..=9999).contains(&at.year())) {
+            return Err(malformed("a time that is not in the years 1970 to 9999".into()));
+        }
         Ok(holder)
+    }
+
+    /// Whether the lock keeps others out for longer than any run takes it: waiting for that is of no use.
+    pub fn is_beyond_reason(&self, now: DateTime<Utc>) -> bool {
+        self.expires.signed_duration_since(now) > TimeDelta::hours(MAX_LOCK_HOURS)
     }
 
     fn to_json(&self, bucket: &Bucket) -> Result<Bytes, StoreError> {
@@ -281,6 +295,9 @@ impl RunLock {
                 }
                 if announced.as_ref() != Some(&holder.run) {
                     tracing::warn!(%holder, "waiting for another run");
+                    if holder.is_beyond_reason(Utc::now()) {
+                        tracing::warn!(uri, "no run takes the lock for so long: if none is at work, remove it");
+                    }
                     announced = Some(holder.run.clone());
                 }
                 pause(config, stop, &uri).await?;
@@ -554,5 +571,40 @@ mod tests {
         for text in [&newer[..], b"", b"{}", b"\xff"] {
             assert!(Holder::from_json(text, "gs://b/lock.json").unwrap_err().to_string().contains("no lock of this"));
         }
+    }
+
+    #[test]
+    fn a_lock_that_no_run_would_take_is_refused_or_known_for_one() {
+        let now = Utc::now();
+        let own = Holder::this(&RunId::new(now), Duration::from_secs(60));
+        let mut value = serde_json::to_value(&own).unwrap();
+        value["machine"] = "here".into();
+        let read = |value: &serde_json::Value| Holder::from_json(value.to_string().as_bytes(), "gs://b/lock.json");
+        assert!(!read(&value).unwrap().is_beyond_reason(now));
+        for expires in ["9999-12-31T23:59:59Z", "2124-01-01T00:00:00Z"] {
+            let mut odd = value.clone();
+            odd["expires"] = expires.into();
+            let odd = read(&odd).unwrap();
+            assert!(odd.is_live(now) && odd.is_beyond_reason(now), "{expires}");
+        }
+        let refused: [(&str, serde_json::Value); 9] = [
+            ("expires", "+262142-12-31T23:59:59Z".into()),
+            ("heartbeat", "-0001-01-01T00:00:00Z".into()),
+            ("pid", (-1).into()),
+            ("pid", u64::MAX.into()),
+            ("version", (-1).into()),
+            ("process_start", 1e300.into()),
+            ("run", "x".repeat(MAX_LOCK_TEXT + 1).into()),
+            ("host", 1.into()),
+            ("unknown", 1.into()),
+        ];
+        for (name, wrong) in refused {
+            let mut odd = value.clone();
+            odd[name] = wrong;
+            assert!(read(&odd).unwrap_err().to_string().contains("no lock of this program"), "{name}");
+        }
+        let twice = value.to_string().replacen('{', "{\"run\":\"other\",", 1);
+        let error = Holder::from_json(twice.as_bytes(), "gs://b/lock.json").unwrap_err().to_string();
+        assert!(error.contains("`run` stands twice"), "{error}");
     }
 }

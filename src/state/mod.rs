@@ -2,8 +2,10 @@
 //!
 //! Objects are written first, the state points at them after: what no state names does not exist.
 
+mod check;
 mod document;
 pub mod lock;
+mod strict;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -21,6 +23,7 @@ pub use document::{
     Unfinished, UnfinishedPart, UnfinishedWindow, VERSION,
 };
 pub use lock::{Fence, Holder, LockError, RunLock};
+pub use strict::read_document;
 
 /// Documents that are read at a time.
 const READS_AT_A_TIME: usize = 16;
@@ -166,7 +169,7 @@ impl SourceHandle {
         let uri = bucket.uri(&key);
         let (state, version) = match bucket.read(&key).await? {
             None => (SourceState::new(name), None),
-            Some((bytes, version)) => (SourceState::from_json(&bytes, &uri)?, Some(version)),
+            Some((bytes, version)) => (SourceState::of(name, &bytes, &uri)?, Some(version)),
         };
         Ok(Self {
             shared: Arc::new(Shared {

@@ -1,12 +1,93 @@
-//! What makes a folder outlive the machine it is on, as a bucket does.
+//! What makes a folder outlive the machine it is on, as a bucket does, and what keeps writes and deletions inside it.
 //!
 //! `LocalFileSystem` writes beside and renames, so a program that dies leaves whole objects only. What a machine that
 //! loses power leaves is another matter: it may have kept the new name and not the bytes. So what counts is on the
 //! disk before anything points at it.
+//!
+//! The folder itself may be reached through a symbolic link. Below it no link is followed by what writes, lists for a
+//! cleaning, or deletes: a link that someone has put there leads to files that are not this program's.
 
-use std::fs::File;
-use std::io::{Result, Write};
+use std::fs::{self, File};
+use std::io::{Error, ErrorKind, Result, Write};
 use std::path::{Path, PathBuf};
+
+use super::Listed;
+
+/// Keys of this program have no more parts.
+const DEEPEST: usize = 4;
+
+/// Refuses a path below `root` that goes through a symbolic link. Its last part may be one: it is replaced, not followed.
+pub(super) fn check_way(path: &Path, root: &Path) -> Result<()> {
+    for folder in path.ancestors().skip(1).take_while(|folder| *folder != root && folder.starts_with(root)) {
+        match fs::symlink_metadata(folder) {
+            Ok(found) if found.is_symlink() => return Err(linked(folder)),
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn linked(path: &Path) -> Error {
+    Error::other(format!("{} is a symbolic link, and none is followed here: remove it", path.display()))
+}
+
+/// Opens the file that is locked while another one is replaced. It is made if need be, and holds nothing.
+pub(super) fn open_lock(path: &Path) -> Result<File> {
+    match File::options().write(true).create_new(true).open(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        made => return made,
+    }
+    match fs::symlink_metadata(path)? {
+        found if found.is_symlink() => Err(linked(path)),
+        found if !found.is_file() => Err(Error::other(format!("{} is no file: remove it", path.display()))),
+        // Never truncated: should it have been replaced by a link just now, what that leads to stays as it is.
+        _ => File::options().write(true).open(path),
+    }
+}
+
+/// Removes the file `path` below `root`. One that is gone already is no fault.
+pub(super) fn remove(path: &Path, root: &Path) -> Result<()> {
+    check_way(path, root)?;
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_file() => match fs::remove_file(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        },
+        Ok(_) => Err(Error::other(format!("{} is no file, and is left alone", path.display()))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The files below `prefix` of the folder `root` (all of them, if it is empty), as deep as keys of this program go.
+/// Links and whatever else is neither file nor folder are left out.
+pub(super) fn list(root: &Path, prefix: &str) -> Result<Vec<Listed>> {
+    let mut found = Vec::new();
+    let top = if prefix.is_empty() { root.to_path_buf() } else { root.join(prefix) };
+    if !prefix.is_empty() && !fs::symlink_metadata(&top).is_ok_and(|top| top.is_dir()) {
+        return Ok(found);
+    }
+    let mut folders = vec![(top, prefix.to_string())];
+    while let Some((folder, prefix)) = folders.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let key = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
+            // Of the link itself, where it is one.
+            let meta = match entry.metadata() {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                meta => meta?,
+            };
+            if meta.is_dir() && key.matches('/').count() + 1 < DEEPEST {
+                folders.push((entry.path(), key));
+            } else if meta.is_file() {
+                found.push(Listed { key, bytes: meta.len(), modified: meta.modified()?.into() });
+            }
+        }
+    }
+    Ok(found)
+}
 
 /// Waits until the file `path` below `root` and its name are on the disk.
 pub(super) fn settle(path: &Path, root: &Path) -> Result<()> {
@@ -19,9 +100,10 @@ pub(super) fn settle(path: &Path, root: &Path) -> Result<()> {
 ///
 /// Nobody else may do that at the same time.
 pub(super) fn replace(path: &Path, root: &Path, bytes: &[u8], is_private: bool) -> Result<()> {
+    check_way(path, root)?;
     match path.parent() {
         Some(folder) if is_private && folder != root => private_folder(folder)?,
-        Some(folder) => std::fs::create_dir_all(folder)?,
+        Some(folder) => fs::create_dir_all(folder)?,
         None => {}
     }
     // As `LocalFileSystem` would call it, so that it counts as leftover.
@@ -29,17 +111,17 @@ pub(super) fn replace(path: &Path, root: &Path, bytes: &[u8], is_private: bool) 
     staged.push("#0");
     let staged = PathBuf::from(staged);
     let written = || {
-        let mut file = File::create(&staged)?;
+        let mut file = create_anew(&staged)?;
         if is_private {
             keep_private(&file)?;
         }
         file.write_all(bytes)?;
         file.sync_all()?;
-        std::fs::rename(&staged, path)
+        fs::rename(&staged, path)
     };
     if let Err(error) = written() {
         // What cannot be removed counts for nothing, and is told by `clean`.
-        let _ = std::fs::remove_file(&staged);
+        let _ = fs::remove_file(&staged);
         return Err(error);
     }
     settle_name(path, root)
@@ -47,7 +129,7 @@ pub(super) fn replace(path: &Path, root: &Path, bytes: &[u8], is_private: bool) 
 
 /// Makes a folder, and those above it, into which nobody else may look.
 pub(crate) fn private_folder(path: &Path) -> Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
+    let mut builder = fs::DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.recursive(true).create(path)
@@ -65,6 +147,18 @@ pub(crate) fn keep_private(_: &File) -> Result<()> {
     Ok(())
 }
 
+/// Makes a file where a program that died may have left one, or someone a link: that goes, not what it leads to.
+fn create_anew(path: &Path) -> Result<File> {
+    let create = || File::options().write(true).create_new(true).open(path);
+    match create() {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            fs::remove_file(path)?;
+            create()
+        }
+        made => made,
+    }
+}
+
 /// A name is on the disk once its folder is, and that folder's name in its own.
 #[cfg(unix)]
 fn settle_name(path: &Path, root: &Path) -> Result<()> {
@@ -75,4 +169,78 @@ fn settle_name(path: &Path, root: &Path) -> Result<()> {
 #[cfg(not(unix))]
 fn settle_name(_: &Path, _: &Path) -> Result<()> {
     Ok(())
+}
+
+#[cfg(unix)]
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// A folder, and a file outside it that nobody may touch.
+    fn scene() -> (tempfile::TempDir, PathBuf, PathBuf) {
+        let all = tempfile::tempdir().unwrap();
+        let (root, victim) = (all.path().canonicalize().unwrap().join("root"), all.path().join("victim"));
+        fs::create_dir(&root).unwrap();
+        fs::write(&victim, "precious").unwrap();
+        (all, root, victim)
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_a_staged_file_or_of_the_file_itself_is_replaced_and_not_followed() {
+        let (_all, root, victim) = scene();
+        for name in ["lock.json", "state/a.json"] {
+            let path = root.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            symlink(&victim, &path).unwrap();
+            symlink(&victim, root.join(format!("{name}#0"))).unwrap();
+            replace(&path, &root, b"new", false).unwrap();
+            assert_eq!(fs::read(&path).unwrap(), b"new");
+            assert!(fs::symlink_metadata(&path).unwrap().is_file() && !root.join(format!("{name}#0")).exists());
+        }
+        assert_eq!(fs::read(&victim).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn nothing_is_written_listed_or_removed_through_a_linked_folder() {
+        let (all, root, victim) = scene();
+        symlink(all.path(), root.join("state")).unwrap();
+        let path = root.join("state/victim");
+        for refused in [replace(&path, &root, b"new", false), remove(&path, &root)] {
+            assert!(refused.unwrap_err().to_string().contains("root/state is a symbolic link"));
+        }
+        // A link is not even a file that could be removed.
+        symlink(&victim, root.join("orphan")).unwrap();
+        assert!(remove(&root.join("orphan"), &root).is_err());
+        fs::create_dir_all(root.join("raw/a/b/c/too/deep")).unwrap();
+        fs::write(root.join("raw/a/b/object"), "1").unwrap();
+        fs::write(root.join("raw/a/b/c/too/deep/object"), "1").unwrap();
+        for prefix in ["", "raw", "state", "none"] {
+            let keys: Vec<String> = list(&root, prefix).unwrap().into_iter().map(|listed| listed.key).collect();
+            let expected: &[&str] = if matches!(prefix, "" | "raw") { &["raw/a/b/object"] } else { &[] };
+            assert_eq!(keys, expected, "below {prefix:?}");
+        }
+        remove(&root.join("raw/a/b/object"), &root).unwrap();
+        remove(&root.join("raw/a/b/object"), &root).unwrap();
+        assert_eq!(fs::read(&victim).unwrap(), b"precious");
+        // The folder itself may be reached through a link.
+        assert!(check_way(&root.join("raw/a/object"), &root).is_ok());
+    }
+
+    #[test]
+    fn the_lock_file_is_made_or_found_and_never_follows_a_link_nor_waits_for_a_pipe() {
+        let (_all, root, victim) = scene();
+        let path = root.join(".lock");
+        for _ in 0..2 {
+            open_lock(&path).unwrap();
+        }
+        fs::remove_file(&path).unwrap();
+        symlink(&victim, &path).unwrap();
+        assert!(open_lock(&path).unwrap_err().to_string().contains(".lock is a symbolic link"));
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(open_lock(&path).unwrap_err().to_string().contains("is no file"));
+        assert_eq!(fs::read(&victim).unwrap(), b"precious");
+    }
 }

@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 
 /// The unit of work, commit, retry and reload: a source's UTC day, or its snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,7 +56,7 @@ impl RunId {
     /// A new id: the start time and a random tail.
     pub fn new(started: DateTime<Utc>) -> Self {
         let tail: u32 = rand::random();
-        Self { started, text: format!("{}-{tail:08x}", started.format("%Y%m%dT%H%M%SZ")) }
+        Self { started, text: format!("{}-{tail:08x}", started.format(STAMP)) }
     }
 
     /// When the run started.
@@ -80,11 +80,13 @@ impl fmt::Display for RunId {
 pub const DAY_FOLDER: &str = "partition_day";
 /// What they were called before; such objects are read, loaded and swept as long as there are any.
 pub const OLD_DAY_FOLDER: &str = "date";
+/// An instant in keys.
+const STAMP: &str = "%Y%m%dT%H%M%SZ";
 
 fn folder(partition: Partition, run: &RunId) -> String {
     match partition {
         Partition::Day(day) => format!("{DAY_FOLDER}={}", day.format("%Y-%m-%d")),
-        Partition::Snapshot => format!("snapshot={}", run.started().format("%Y%m%dT%H%M%SZ")),
+        Partition::Snapshot => format!("snapshot={}", run.started().format(STAMP)),
     }
 }
 
@@ -104,8 +106,10 @@ pub const RAW: &str = "raw";
 pub const FLATTENED: &str = "flattened";
 /// Prefix of the state documents in the raw bucket.
 pub const STATE: &str = "state";
-/// Prefix of shipped logs in the raw bucket.
+/// Prefix of shipped logs in the raw bucket, and the folder of log files in the working directory.
 pub const LOGS: &str = "logs";
+/// Prefix of what tells of runs in the flattened bucket.
+pub const AUDIT: &str = "audit";
 
 /// Whether an object is the program's own business, and none of those who may read the data: state, locks and logs.
 pub(super) fn is_private(key: &str) -> bool {
@@ -119,4 +123,270 @@ pub const LOCK_OBJECT: &str = "lock.json";
 /// Key of a source's state document in the raw bucket.
 pub fn state_object(source: &str) -> String {
     format!("state/{source}.json")
+}
+
+/// Name of a run's log file. `number` is above 1 only where another file has the name already.
+pub fn log_file(started: DateTime<Utc>, process: u32, number: u32) -> String {
+    let number = if number > 1 { format!("-{number}") } else { String::new() };
+    format!("{}-{process}{number}.jsonl", started.format(STAMP))
+}
+
+/// Key of a shipped log in the raw bucket.
+pub fn log_object(started: DateTime<Utc>, file: &str) -> String {
+    format!("{LOGS}/{}/{file}", started.format("%Y_%m_%d"))
+}
+
+/// Key of a table's manifest in the local warehouse.
+pub fn manifest_object(table: &str) -> String {
+    format!("{table}/_table.json")
+}
+
+/// Key of a table's Parquet file in the local warehouse: a copy of the flattened object called `file`, of the content
+/// that `mark` tells.
+pub fn warehouse_object(table: &str, partition: Partition, mark: &str, file: &str) -> String {
+    format!("{table}/{partition}/{mark}-{file}")
+}
+
+/// Characters of a fingerprint that mark a file of the local warehouse.
+pub const MARK_LENGTH: usize = 12;
+
+// What follows reads what is written above, and nothing else: a key that this program would not have written is
+// foreign. `clean` and the pruning of logs remove nothing foreign, and a state document that names a foreign key is
+// refused.
+
+/// The key of an object of a source or table, taken apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OwnObject<'a> {
+    /// The source or table.
+    pub name: &'a str,
+    /// Its partition.
+    pub partition: Partition,
+}
+
+/// Takes the key of a raw object apart; `None` for a foreign key.
+pub fn parse_raw_object(key: &str) -> Option<OwnObject<'_>> {
+    let (object, number) = parse_object(RAW, key)?;
+    is_object_number(number).then_some(object)
+}
+
+/// Takes the key of a flattened object apart; `None` for a foreign key.
+pub fn parse_flattened_object(key: &str) -> Option<OwnObject<'_>> {
+    let (object, number) = parse_object(FLATTENED, key)?;
+    is_object_number(number).then_some(object)
+}
+
+/// Takes the key of a Parquet file of the local warehouse apart; `None` for a foreign key.
+pub fn parse_warehouse_object(key: &str) -> Option<OwnObject<'_>> {
+    let [name, folder, file] = segments(key)?;
+    let partition = parse_partition(folder)?;
+    let (mark, file) = file.split_once('-')?;
+    let (run, number) = file.strip_suffix(".parquet")?.rsplit_once('-')?;
+    // What is not made of flattened rows, but told of a run, is marked with the beginning of the run's id.
+    let is_mark = is_hex(mark, MARK_LENGTH) || run.get(..MARK_LENGTH) == Some(mark);
+    // That has the number of its rows in the place of an object's.
+    let is_own = is_name(name) && is_mark && is_run_id(run) && (is_object_number(number) || is_number(number));
+    is_own.then_some(OwnObject { name, partition })
+}
+
+/// Whether a file of this key may hold rows of the table's partition in the local warehouse: it lies in its folder.
+pub fn is_file_of(table: &str, partition: Partition, key: &str) -> bool {
+    let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    segments(key).is_some_and(|[name, folder, file]| {
+        name == table && folder == partition.to_string() && file.ends_with(".parquet") && file.bytes().all(fine)
+    })
+}
+
+/// The table whose manifest in the local warehouse this key is.
+pub fn parse_manifest_object(key: &str) -> Option<&str> {
+    let [name, "_table.json"] = segments(key)? else { return None };
+    is_name(name).then_some(name)
+}
+
+/// The source whose state document this key is.
+pub fn parse_state_object(key: &str) -> Option<&str> {
+    let [STATE, file] = segments(key)? else { return None };
+    file.strip_suffix(".json").filter(|name| is_name(name))
+}
+
+/// When the run started whose log file has this name.
+pub fn parse_log_file(name: &str) -> Option<DateTime<Utc>> {
+    let mut parts = name.strip_suffix(".jsonl")?.split('-');
+    let started = parse_stamp(parts.next()?)?;
+    let is_process = |number: &str| is_number(number) && number.parse::<u32>().is_ok();
+    let is_own = parts.next().is_some_and(is_process) && parts.next().is_none_or(is_number);
+    (is_own && parts.next().is_none()).then_some(started)
+}
+
+/// The day of the run whose shipped log this key is.
+pub fn parse_log_object(key: &str) -> Option<NaiveDate> {
+    let [LOGS, _, file] = segments(key)? else { return None };
+    let started = parse_log_file(file)?;
+    (log_object(started, file) == key).then(|| started.date_naive())
+}
+
+/// Whether this program may have written an object of this key into one of its buckets or its local warehouse.
+pub fn is_own(key: &str) -> bool {
+    let is_audit = || parse_object(AUDIT, key).is_some_and(|(_, number)| is_number(number));
+    key == LOCK_OBJECT
+        || parse_raw_object(key).is_some()
+        || parse_flattened_object(key).is_some()
+        || parse_warehouse_object(key).is_some()
+        || parse_manifest_object(key).is_some()
+        || parse_state_object(key).is_some()
+        || parse_log_object(key).is_some()
+        || is_audit()
+}
+
+/// `<prefix>/<name>/<folder>/<run>-<number>.parquet`
+fn parse_object<'a>(prefix: &str, key: &'a str) -> Option<(OwnObject<'a>, &'a str)> {
+    let [first, name, folder, file] = segments(key)?;
+    let (run, number) = file.strip_suffix(".parquet")?.rsplit_once('-')?;
+    let partition = parse_folder(folder)?;
+    let is_own = first == prefix && is_name(name) && is_run_id(run);
+    is_own.then_some((OwnObject { name, partition }, number))
+}
+
+fn segments<const N: usize>(key: &str) -> Option<[&str; N]> {
+    let mut parts = key.split('/');
+    let mut found = [""; N];
+    for part in &mut found {
+        *part = parts.next()?;
+    }
+    parts.next().is_none().then_some(found)
+}
+
+fn parse_folder(folder: &str) -> Option<Partition> {
+    match folder.split_once('=')? {
+        ("snapshot", stamp) => parse_stamp(stamp).map(|_| Partition::Snapshot),
+        (DAY_FOLDER | OLD_DAY_FOLDER, day) => parse_partition(day).filter(|it| it.day().is_some()),
+        _ => None,
+    }
+}
+
+/// A partition as it is written; [`Partition::parse`] takes `2024-1-1` too.
+fn parse_partition(text: &str) -> Option<Partition> {
+    Partition::parse(text).filter(|partition| partition.to_string() == text)
+}
+
+fn parse_stamp(text: &str) -> Option<DateTime<Utc>> {
+    let at = NaiveDateTime::parse_from_str(text, STAMP).ok()?.and_utc();
+    (at.format(STAMP).to_string() == text).then_some(at)
+}
+
+/// Whether this may be the name of a source or table: the catalog takes no other, and no more than 200 characters, to
+/// which a table of versions adds some.
+pub fn is_name(name: &str) -> bool {
+    let fine = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    (1..=220).contains(&name.len()) && name.bytes().all(fine)
+}
+
+fn is_run_id(run: &str) -> bool {
+    run.split_once('-').is_some_and(|(stamp, tail)| parse_stamp(stamp).is_some() && is_hex(tail, 8))
+}
+
+/// Whether this is a digest of so many digits, as this program writes them.
+pub fn is_hex(text: &str, digits: usize) -> bool {
+    text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// The number of an object has five digits, or as many as it needs.
+fn is_object_number(number: &str) -> bool {
+    let is_padded = number.len() == 5 && number.bytes().all(|byte| byte.is_ascii_digit());
+    is_padded || (number.len() > 5 && is_number(number))
+}
+
+/// A number as it is written, with no more digits than it needs.
+fn is_number(number: &str) -> bool {
+    let is_plain = number == "0" || !number.starts_with('0');
+    (1..=19).contains(&number.len()) && is_plain && number.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RUN: &str = "20240131T100000Z-0123abcd";
+
+    #[test]
+    fn what_is_written_is_known_as_ones_own() {
+        let started = "2024-01-31T10:00:00Z".parse().unwrap();
+        let run = RunId::new(started);
+        for partition in [Partition::Snapshot, Partition::Day(started.date_naive())] {
+            for number in [0, 99_999, 100_000, u64::MAX / 2] {
+                let own = OwnObject { name: "fleet_trips", partition };
+                assert_eq!(parse_raw_object(&raw_object("fleet_trips", partition, &run, number)), Some(own));
+                let flattened = flattened_object("fleet_trips", partition, &run, number);
+                assert_eq!(parse_flattened_object(&flattened), Some(own));
+            }
+            for mark in ["0123456789ab", &run.as_str()[..MARK_LENGTH]] {
+                let key = warehouse_object("fleet_trips", partition, mark, &format!("{run}-00000.parquet"));
+                assert_eq!(parse_warehouse_object(&key), Some(OwnObject { name: "fleet_trips", partition }), "{key}");
+                assert!(is_own(&key) && is_own(&key.replace("-00000.", "-17.")), "{key}");
+            }
+        }
+        assert_eq!(parse_state_object(&state_object("fleet_trips")), Some("fleet_trips"));
+        assert_eq!(parse_manifest_object(&manifest_object("fleet_trips")), Some("fleet_trips"));
+        for number in [1, 2, 9] {
+            let file = log_file(started, 4711, number);
+            assert_eq!(parse_log_file(&file), Some(started), "{file}");
+            assert_eq!(parse_log_object(&log_object(started, &file)), Some(started.date_naive()), "{file}");
+        }
+        assert!(is_own(LOCK_OBJECT) && is_own(&format!("audit/_etl_runs/date=2024-01-31/{run}-17.parquet")));
+    }
+
+    #[test]
+    fn whatever_is_written_otherwise_is_foreign() {
+        let foreign = [
+            "raw/part-0.parquet".to_string(),
+            "raw/fleet_trips/export.parquet".into(),
+            "raw/fleet_trips/date=2024-01-31/export.parquet".into(),
+            "raw/fleet_trips/date=2024-01-31/part-00000.parquet".into(),
+            format!("raw/fleet_trips/date=2024-1-31/{RUN}-00000.parquet"),
+            format!("raw/fleet_trips/date=2024-02-30/{RUN}-00000.parquet"),
+            format!("raw/fleet_trips/day=snapshot/{RUN}-00000.parquet"),
+            format!("raw/fleet_trips/date=snapshot/{RUN}-00000.parquet"),
+            format!("raw/fleet_trips/snapshot=2024/{RUN}-00000.parquet"),
+            format!("raw/fleet_trips/date=2024-01-31/{RUN}-0.parquet"),
+            format!("raw/fleet_trips/date=2024-01-31/{RUN}-000000.parquet"),
+            format!("raw/fleet_trips/date=2024-01-31/{RUN}-+0000.parquet"),
+            format!("raw/fleet_trips/date=2024-01-31/{RUN}-00000.PARQUET"),
+            format!("raw/fleet_trips/date=2024-01-31/{RUN}-00000.parquet.bak"),
+            format!("raw/fleet_trips/date=2024-01-31/sub/{RUN}-00000.parquet"),
+            "raw/fleet_trips/date=2024-01-31/20240131T100000Z-0123ABCD-00000.parquet".into(),
+            "raw/fleet_trips/date=2024-01-31/20240131T250000Z-0123abcd-00000.parquet".into(),
+            format!("raw/../date=2024-01-31/{RUN}-00000.parquet"),
+            format!("raw/fleet trips/date=2024-01-31/{RUN}-00000.parquet"),
+            format!("raw//date=2024-01-31/{RUN}-00000.parquet"),
+            format!("/raw/fleet_trips/date=2024-01-31/{RUN}-00000.parquet"),
+            format!("flattened/fleet_trips/date=2024-01-31/{RUN}-00000.parquet/"),
+            "warehouse/part-0.parquet".into(),
+            "fleet_trips/2024-01-31/export.parquet".into(),
+            format!("fleet_trips/2024-01-31/{RUN}-00000.parquet"),
+            format!("fleet_trips/2024-01-31/0123456789-{RUN}-00000.parquet"),
+            format!("fleet_trips/2024-01-31/0123456789aé-{RUN}-00000.parquet"),
+            format!("fleet_trips/date=2024-01-31/0123456789ab-{RUN}-00000.parquet"),
+            "logs/2024_01_31/20240131_accounting.jsonl".into(),
+            "logs/2024_01_31/etl_info.log".into(),
+            "logs/20240131T100000Z-17.jsonl".into(),
+            "logs/2024_01_30/20240131T100000Z-17.jsonl".into(),
+            "logs/2024_01_31/20240131T100000Z-17.jsonl.gz".into(),
+            "logs/2024_01_31/20240131T100000Z-017.jsonl".into(),
+            "logs/2024_01_31/20240131T100000Z-99999999999.jsonl".into(),
+            "logs/2024_01_31/20240131T100000Z-17-2-3.jsonl".into(),
+            "state/notes.txt".into(),
+            "state/sub/fleet_trips.json".into(),
+            "state/.json".into(),
+            "lock.json.bak".into(),
+            "fleet_trips/_table.json.old".into(),
+            "sub/fleet_trips/_table.json".into(),
+            String::new(),
+        ];
+        for key in foreign {
+            assert!(!is_own(&key), "{key}");
+        }
+        for name in ["20230101_accounting.jsonl", "20240131.jsonl", "20240131T100000Z.jsonl", "20240131T100000Z-.jsonl"]
+        {
+            assert_eq!(parse_log_file(name), None, "{name}");
+        }
+    }
 }

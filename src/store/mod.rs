@@ -2,6 +2,8 @@
 //!
 //! Objects are written once under their final name and never copied or renamed (object_store 0.13 has the two
 //! GCS copy modes the wrong way round). What changes is changed by compare-and-swap only, see [`Bucket::swap`].
+//!
+//! In a folder, no symbolic link below it is written, listed for a cleaning, or deleted through.
 
 pub(crate) mod folder;
 pub mod layout;
@@ -15,18 +17,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
+use object_store::buffered::BufWriter;
 use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig,
-    StaticCredentialProvider, UpdateVersion,
+    BackoffConfig, ClientOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+    RetryConfig, StaticCredentialProvider, UpdateVersion,
 };
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use url::Url;
 
+use crate::bounds::MAX_DOCUMENT_BYTES;
 use crate::config::{BucketLocation, CredentialsError, GoogleAccess, WaitScale};
 use crate::http::Connector;
 use crate::{google, redact};
@@ -34,7 +38,7 @@ use crate::{google, redact};
 pub use self::parquet::TableWriter;
 
 /// Objects that are looked for at a time.
-const LOOKS_AT_A_TIME: usize = 16;
+pub const LOOKS_AT_A_TIME: usize = 16;
 /// Cloud Storage refuses to write one object more often than this.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -90,18 +94,32 @@ pub enum StoreError {
         #[source]
         source: ::parquet::errors::ParquetError,
     },
-    /// An object that the state names is not there as it was written.
-    #[error(
-        "{uri} {}, though the state names it: read its days or list again (run --historical)",
-        found.map_or("is gone".to_string(), |found| format!("has {found} bytes, {bytes} were written"))
-    )]
+    /// An object that the state, or a table of the local warehouse, names is not there as it was written.
+    #[error("{uri} {difference}, though {}", lost_remedy(key))]
     Lost {
         /// The object.
         uri: String,
-        /// The size that it should have.
+        /// Its key.
+        key: String,
+        /// What is wrong with it.
+        difference: Difference,
+    },
+    /// A document has a size that none of this program's has: it is not read.
+    #[error("{uri} has {bytes} bytes, and no document of this program has more than {MAX_DOCUMENT_BYTES}")]
+    TooLarge {
+        /// The document.
+        uri: String,
+        /// Its size.
         bytes: u64,
-        /// The size that it has; none if it is gone.
-        found: Option<u64>,
+    },
+    /// What is to be written would end up elsewhere.
+    #[error("cannot write {uri}: {source}")]
+    Way {
+        /// The object.
+        uri: String,
+        /// The link on the way.
+        #[source]
+        source: std::io::Error,
     },
     /// The ledger does not balance.
     #[error("{uri}: {given} rows were written, its footer says {written}")]
@@ -128,6 +146,48 @@ pub enum StoreError {
         #[source]
         source: std::io::Error,
     },
+}
+
+/// How an object differs from the one that was written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Difference {
+    /// It is not there.
+    #[error("is gone")]
+    Gone,
+    /// It has another size.
+    #[error("has {found} bytes, {written} were written")]
+    Size {
+        /// The size that it has.
+        found: u64,
+        /// The size that it should have.
+        written: u64,
+    },
+    /// It has other rows.
+    #[error("has {found} rows, {written} were written")]
+    Rows {
+        /// Rows that it has.
+        found: u64,
+        /// Rows that it should have.
+        written: u64,
+    },
+    /// It cannot be read as Parquet any more.
+    #[error("is no Parquet any more ({0})")]
+    Unreadable(String),
+}
+
+/// Who names an object, and how to have it back.
+fn lost_remedy(key: &str) -> String {
+    let mut parts = key.split('/');
+    match (parts.next(), parts.next()) {
+        (Some(layout::RAW), _) => "the state names it: read its days or list again (run --historical)".into(),
+        (Some(layout::FLATTENED), Some(table)) => {
+            format!("the state names it: make its table again (run --stages transform,load --full-refresh {table})")
+        }
+        (Some(table), _) => {
+            format!("its table names it: load that again (run --stages transform,load --full-refresh {table})")
+        }
+        (None, _) => "it is named".into(),
+    }
 }
 
 /// An object of a listing.
@@ -255,7 +315,8 @@ impl Bucket {
         json.map(Bytes::from).map_err(failed)
     }
 
-    /// Reads a whole (small) object with its version; `None` if it does not exist.
+    /// Reads a whole document with its version; `None` if it does not exist. One that is larger than any of this
+    /// program's is refused before it fills the memory.
     pub async fn read(&self, key: &str) -> Result<Option<(Bytes, Version)>, StoreError> {
         let failed = |error| self.failed("read", key, error);
         let result = match self.store.get(&Path::from(key)).await {
@@ -263,37 +324,57 @@ impl Bucket {
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(failed(error)),
         };
+        if result.meta.size > MAX_DOCUMENT_BYTES {
+            return Err(StoreError::TooLarge { uri: self.uri(key), bytes: result.meta.size });
+        }
         let version = Version(UpdateVersion { e_tag: result.meta.e_tag.clone(), version: result.meta.version.clone() });
         Ok(Some((result.bytes().await.map_err(failed)?, version)))
     }
 
     /// Sees to it that objects are there as they were written: whoever lists them is not told of one that is gone.
     pub async fn expect(&self, objects: &[ObjectRef]) -> Result<(), StoreError> {
-        let look = |object: &ObjectRef| {
-            let (uri, path, bytes) = (self.uri(&object.path), Path::from(object.path.as_str()), object.bytes);
-            async move {
-                let found = match self.store.head(&path).await {
-                    Ok(meta) => Some(meta.size),
-                    Err(object_store::Error::NotFound { .. }) => None,
-                    Err(error) => return Err(self.failed("read", path.as_ref(), error)),
-                };
-                if found == Some(bytes) { Ok(()) } else { Err(StoreError::Lost { uri, bytes, found }) }
-            }
-        };
-        let looks: Vec<_> = objects.iter().map(look).collect();
+        let looks: Vec<_> = objects.iter().map(|object| async { self.head(object).await.map(|_| ()) }).collect();
         stream::iter(looks).buffer_unordered(LOOKS_AT_A_TIME).try_collect().await
+    }
+
+    /// Looks at one object, which is refused unless it has the size with which it was written.
+    pub async fn head(&self, object: &ObjectRef) -> Result<ObjectMeta, StoreError> {
+        match self.store.head(&Path::from(object.path.as_str())).await {
+            Ok(meta) if meta.size == object.bytes => Ok(meta),
+            Ok(meta) => Err(self.lost(object, Difference::Size { found: meta.size, written: object.bytes })),
+            Err(object_store::Error::NotFound { .. }) => Err(self.lost(object, Difference::Gone)),
+            Err(error) => Err(self.failed("read", &object.path, error)),
+        }
+    }
+
+    /// The fault that an object is not as it was written.
+    pub fn lost(&self, object: &ObjectRef, difference: Difference) -> StoreError {
+        StoreError::Lost { uri: self.uri(&object.path), key: object.path.clone(), difference }
     }
 
     /// Writes an object, whatever was there.
     pub async fn write(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
+        self.check_way(key)?;
         if self.folder.is_some() && layout::is_private(key) {
-            return self.in_folder(key, move |path, root| folder::replace(path, root, &bytes, true)).await;
+            return self.in_folder("write", key, move |path, root| folder::replace(path, root, &bytes, true)).await;
         }
         self.store
             .put(&Path::from(key), bytes.into())
             .await
             .map(|_| ())
             .map_err(|error| self.failed("write", key, error))
+    }
+
+    /// Begins to write an object as it comes. It is there once the writer was shut down.
+    pub fn writer(&self, key: &str) -> Result<BufWriter, StoreError> {
+        self.check_way(key)?;
+        Ok(BufWriter::new(self.store(), Path::from(key)))
+    }
+
+    /// Refuses a key whose file would lie behind a symbolic link.
+    fn check_way(&self, key: &str) -> Result<(), StoreError> {
+        let Some(root) = &self.folder else { return Ok(()) };
+        folder::check_way(&root.join(key), root).map_err(|source| StoreError::Way { uri: self.uri(key), source })
     }
 
     /// Replaces an object only if it is still at `expected` (`None`: only if it does not exist).
@@ -345,7 +426,7 @@ impl Bucket {
             if let Some(parent) = path.parent() {
                 std::fs::create_dir_all(parent)?;
             }
-            let file = File::create(&path)?;
+            let file = folder::open_lock(&path)?;
             folder::keep_private(&file)?;
             file.lock()?;
             Ok(file)
@@ -363,7 +444,7 @@ impl Bucket {
             return Err(StoreError::Conflict { uri: self.uri(key) });
         }
         let is_private = layout::is_private(key);
-        self.in_folder(key, move |path, root| folder::replace(path, root, &bytes, is_private)).await?;
+        self.in_folder("write", key, move |path, root| folder::replace(path, root, &bytes, is_private)).await?;
         let written = self.store.head(&Path::from(key)).await;
         drop(guard);
         let meta = written.map_err(|error| self.failed("read", key, error))?;
@@ -372,12 +453,13 @@ impl Bucket {
 
     /// Waits until an object that was written is on the disk, where the bucket is a folder.
     pub async fn settle(&self, key: &str) -> Result<(), StoreError> {
-        self.in_folder(key, folder::settle).await
+        self.in_folder("write", key, folder::settle).await
     }
 
     /// Does something to the file of `key` that blocks; nothing where the bucket is no folder.
     async fn in_folder(
         &self,
+        verb: &'static str,
         key: &str,
         work: impl FnOnce(&std::path::Path, &std::path::Path) -> std::io::Result<()> + Send + 'static,
     ) -> Result<(), StoreError> {
@@ -385,7 +467,7 @@ impl Bucket {
         let path = root.join(key);
         let done = tokio::task::spawn_blocking(move || work(&path, &root)).await;
         done.map_err(std::io::Error::other).and_then(|done| done).map_err(|error| {
-            self.failed("write", key, object_store::Error::Generic { store: "folder", source: error.into() })
+            self.failed(verb, key, object_store::Error::Generic { store: "folder", source: error.into() })
         })
     }
 
@@ -399,8 +481,13 @@ impl Bucket {
             .map_err(|error| self.failed("list", prefix, error))
     }
 
-    /// All objects under `prefix`, with their age.
+    /// All objects under `prefix`, with their age. In a folder, no link is followed.
     pub async fn list_dated(&self, prefix: &str) -> Result<Vec<Listed>, StoreError> {
+        if self.folder.is_some() {
+            let mut found = self.list_folder(prefix).await?;
+            found.retain(|listed| !is_leftover(&listed.key));
+            return Ok(found);
+        }
         self.store
             .list(Some(&Path::from(prefix)))
             .map_ok(|meta| Listed { key: meta.location.to_string(), bytes: meta.size, modified: meta.last_modified })
@@ -409,30 +496,28 @@ impl Bucket {
             .map_err(|error| self.failed("list", prefix, error))
     }
 
-    /// Files that interrupted writes left beside their objects in a folder (`<object>#1`). They are no objects: no
-    /// listing shows them. Cloud Storage keeps the parts of unfinished uploads out of sight by itself.
-    pub async fn leftovers(&self) -> Result<Vec<Listed>, StoreError> {
-        let Some(folder) = self.folder.clone().filter(|folder| folder.is_dir()) else { return Ok(Vec::new()) };
-        let found = tokio::task::spawn_blocking(move || {
-            let mut found = Vec::new();
-            leftovers_below(&folder, "", &mut found).map(|()| found)
-        });
-        found.await.map_err(std::io::Error::other).and_then(|found| found).map_err(|error| {
-            self.failed("list", "", object_store::Error::Generic { store: "LocalFileSystem", source: error.into() })
+    async fn list_folder(&self, prefix: &str) -> Result<Vec<Listed>, StoreError> {
+        let Some(root) = self.folder.clone() else { return Ok(Vec::new()) };
+        let below = prefix.to_string();
+        let found = tokio::task::spawn_blocking(move || folder::list(&root, &below)).await;
+        found.map_err(std::io::Error::other).and_then(|found| found).map_err(|error| {
+            self.failed("list", prefix, object_store::Error::Generic { store: "folder", source: error.into() })
         })
     }
 
+    /// Files that interrupted writes left beside their objects in a folder (`<object>#1`). They are no objects: no
+    /// listing shows them. Cloud Storage keeps the parts of unfinished uploads out of sight by itself.
+    pub async fn leftovers(&self) -> Result<Vec<Listed>, StoreError> {
+        let mut found = self.list_folder("").await?;
+        found.retain(|listed| is_leftover(&listed.key));
+        Ok(found)
+    }
+
     /// Removes an object, or a leftover of one. One that is gone already is no fault: a retried request may find its
-    /// own first try done.
+    /// own first try done. In a folder, no link is followed or removed.
     pub async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        if let (true, Some(folder)) = (is_leftover(key), &self.folder) {
-            return match tokio::fs::remove_file(folder.join(key)).await {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    let error = object_store::Error::Generic { store: "LocalFileSystem", source: error.into() };
-                    Err(self.failed("delete", key, error))
-                }
-                _ => Ok(()),
-            };
+        if self.folder.is_some() {
+            return self.in_folder("delete", key, folder::remove).await;
         }
         match self.store.delete(&Path::from(key)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
@@ -440,29 +525,18 @@ impl Bucket {
         }
     }
 
-    fn failed(&self, verb: &'static str, key: &str, error: object_store::Error) -> StoreError {
+    /// The fault that something could not be done with an object.
+    pub fn failed(&self, verb: &'static str, key: &str, error: object_store::Error) -> StoreError {
         StoreError::Object { verb, uri: self.uri(key), source: Box::new(error) }
     }
 }
 
-/// Whether this is what `LocalFileSystem` calls a file that it has not yet renamed to its object.
-fn is_leftover(name: &str) -> bool {
-    let number = name.rsplit_once('#').map_or("", |(_, number)| number);
-    !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-fn leftovers_below(folder: &std::path::Path, prefix: &str, found: &mut Vec<Listed>) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        let (key, meta) = (format!("{prefix}{name}"), entry.metadata()?);
-        if meta.is_dir() {
-            leftovers_below(&entry.path(), &format!("{key}/"), found)?;
-        } else if is_leftover(&name) {
-            found.push(Listed { key, bytes: meta.len(), modified: meta.modified()?.into() });
-        }
-    }
-    Ok(())
+/// Whether this is what `LocalFileSystem` calls a file that it has not yet renamed to an object of this program.
+fn is_leftover(key: &str) -> bool {
+    key.rsplit_once('#').is_some_and(|(object, number)| {
+        let is_number = (1..=10).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
+        is_number && layout::is_own(object)
+    })
 }
 
 /// object_store's own patience is used up in two seconds, within which Cloud Storage takes two writes of one object.

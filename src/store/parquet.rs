@@ -5,11 +5,14 @@ use arrow::datatypes::SchemaRef;
 use object_store::ObjectStoreExt;
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
+use parquet::DecodeResult;
 use parquet::arrow::AsyncArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataPushDecoder};
 use parquet::file::properties::WriterProperties;
 
-use super::{Bucket, ObjectRef, StoreError};
+use super::{Bucket, Difference, ObjectRef, StoreError};
 
 /// A row group is closed at this size: what BigQuery loads well (16 MiB and more), and what bounds memory.
 const ROW_GROUP_BYTES: usize = 32 << 20;
@@ -29,7 +32,7 @@ impl TableWriter {
     /// Begins the object `key` of `bucket`.
     pub fn begin(bucket: &Bucket, key: String, schema: SchemaRef) -> Result<Self, StoreError> {
         let uri = bucket.uri(&key);
-        let object = BufWriter::new(bucket.store(), Path::from(key.as_str()));
+        let object = bucket.writer(&key)?;
         let writer = AsyncArrowWriter::try_new(object, schema, Some(properties()))
             .map_err(|source| StoreError::Parquet { uri: uri.clone(), source })?;
         Ok(Self { writer, bucket: bucket.clone(), key, uri, rows: 0 })
@@ -77,6 +80,51 @@ impl TableWriter {
                 Ok(found) if found.size == object.bytes => Ok(object),
                 _ => Err(StoreError::Parquet { uri: self.uri, source }),
             },
+        }
+    }
+}
+
+impl Bucket {
+    /// Sees to it that an object is there as it was written, down to the number of rows that its footer tells.
+    pub async fn expect_rows(&self, object: &ObjectRef) -> Result<(), StoreError> {
+        let meta = self.head(object).await?;
+        let unreadable = |error| self.unreadable(object, error);
+        let mut footer = ParquetMetaDataPushDecoder::try_new(meta.size).map_err(unreadable)?;
+        loop {
+            match footer.try_decode().map_err(unreadable)? {
+                DecodeResult::Data(footer) => return self.check_rows(object, &footer),
+                DecodeResult::NeedsData(ranges) => {
+                    let data = self.store().get_ranges(&meta.location, &ranges).await;
+                    let data = data.map_err(|error| self.failed("read", &object.path, error))?;
+                    footer.push_ranges(ranges, data).map_err(unreadable)?;
+                }
+                DecodeResult::Finished => {
+                    return Err(self.lost(object, Difference::Unreadable("its footer has no end".into())));
+                }
+            }
+        }
+    }
+
+    /// Compares the rows that an object's footer tells with those that were written.
+    pub fn check_rows(&self, object: &ObjectRef, footer: &ParquetMetaData) -> Result<(), StoreError> {
+        match u64::try_from(footer.file_metadata().num_rows()) {
+            Ok(found) if found == object.rows => Ok(()),
+            Ok(found) => Err(self.lost(object, Difference::Rows { found, written: object.rows })),
+            Err(_) => Err(self.lost(object, Difference::Unreadable("a negative number of rows".into()))),
+        }
+    }
+
+    /// What it means that an object cannot be read: it is another one by now, or the bucket has failed.
+    pub fn unreadable(&self, object: &ObjectRef, error: ParquetError) -> StoreError {
+        match error {
+            ParquetError::External(source) => match source.downcast::<object_store::Error>() {
+                Ok(error) => match *error {
+                    object_store::Error::NotFound { .. } => self.lost(object, Difference::Gone),
+                    error => self.failed("read", &object.path, error),
+                },
+                Err(other) => self.lost(object, Difference::Unreadable(other.to_string())),
+            },
+            error => self.lost(object, Difference::Unreadable(error.to_string())),
         }
     }
 }

@@ -66,9 +66,8 @@ impl Transformer {
         for (name, schema, objects) in
             [("versions", &before, &snapshots.versions), ("current", &now, &snapshots.current)]
         {
-            self.flattened.expect(objects).await.map_err(|error| failed(error.to_string()))?;
-            let keys: Vec<String> = objects.iter().map(|object| object.path.clone()).collect();
-            session::register(&context, session::RAW, name, schema.clone(), &self.flattened, &keys)
+            session::expect(&context, &self.flattened, objects).await.map_err(|error| failed(error.to_string()))?;
+            session::register(&context, session::RAW, name, schema.clone(), &self.flattened, objects)
                 .await
                 .map_err(engine)?;
         }
@@ -101,7 +100,7 @@ impl Transformer {
         }
         let sql = versions_sql(history, keys, &before, snapshots.at);
         let frame = select(&context, &sql).await.map_err(engine)?;
-        let rows = frame.execute_stream().await.map_err(engine)?;
+        let rows = session::execute(&context, frame).await.map_err(engine)?;
         // The list was looked at when it was derived.
         let checks = Checks { unique_key: &[], watched: None, shows: &|_| true };
         self.write(rows, history, partition, run, checks).await

@@ -4,6 +4,7 @@
 //! every batch of its result is brought. A row whose day is not the partition's is refused here, before a
 //! warehouse would refuse the whole load.
 
+mod bounded;
 mod contract;
 mod date_trunc;
 mod distinct;
@@ -97,6 +98,9 @@ pub enum TransformError {
         #[source]
         error: StoreError,
     },
+    /// An object of a table that a query reads is not there as it was written.
+    #[error(transparent)]
+    Object(#[from] StoreError),
     /// The engine cannot start, or an ad-hoc query is wrong.
     #[error("{0}")]
     Engine(String),
@@ -164,8 +168,7 @@ impl Transformer {
         let mut sources = Vec::with_capacity(inputs.len());
         for (name, objects) in inputs {
             let source = self.catalog.source(name).ok_or_else(|| failed(format!("there is no source {name}")))?;
-            self.raw.expect(objects).await.map_err(|error| failed(error.to_string()))?;
-            sources.push((source, objects.iter().map(|object| object.path.clone()).collect::<Vec<_>>()));
+            sources.push((source, objects));
         }
         // Which version is the newest is told by the order of the rows.
         let context = match sources.iter().any(|(source, _)| !source.key.is_empty()) {
@@ -174,11 +177,12 @@ impl Transformer {
         };
         let context = context.map_err(engine)?;
         distinct::keep_zeros(&context);
-        for (source, keys) in sources {
-            self.register(&context, source, &keys).await.map_err(engine)?;
+        for (source, objects) in sources {
+            session::expect(&context, &self.raw, objects).await.map_err(|error| failed(error.to_string()))?;
+            self.register(&context, source, objects).await.map_err(engine)?;
         }
         let frame = select(&context, &model.sql).await.map_err(engine)?;
-        let (rows, watched) = watched_stream(frame).await.map_err(engine)?;
+        let (rows, watched) = watched_stream(&context, frame).await.map_err(engine)?;
         // What is kept out of a table is kept out of the report; a name inside the query may stand for such a column.
         let hides = !contract.hashed.is_empty() || !model.front_matter.drop.is_empty();
         let is_plain = |column: &str| {
@@ -197,13 +201,13 @@ impl Transformer {
         &self,
         context: &SessionContext,
         source: &Source,
-        keys: &[String],
+        objects: &[ObjectRef],
     ) -> Result<(), DataFusionError> {
         let (schema, columns) = match source.key.is_empty() {
             true => (session::RAW, raw_schema(source)),
             false => (session::STORED, raw_schema(source)),
         };
-        session::register(context, schema, &source.name, columns, &self.raw, keys).await?;
+        session::register(context, schema, &source.name, columns, &self.raw, objects).await?;
         if !source.key.is_empty() {
             let sql = newest::newest_sql(source);
             let plan = context.state().create_logical_plan(&sql).await?;
@@ -211,6 +215,15 @@ impl Transformer {
             context.register_table(TableReference::partial(session::RAW, source.name.as_str()), view)?;
         }
         Ok(())
+    }
+
+    /// Whether flattened objects are there as they were written.
+    pub async fn has(&self, objects: &[ObjectRef]) -> Result<bool, StoreError> {
+        match self.flattened.expect(objects).await {
+            Ok(()) => Ok(true),
+            Err(StoreError::Lost { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Writes the rows of a query as the contract wants them.
@@ -270,8 +283,7 @@ impl Transformer {
         unique_key: &[String],
     ) -> Result<Option<Duplicates>, DataFusionError> {
         let context = session::session(self.runtime.clone())?;
-        let keys: Vec<String> = objects.iter().map(|object| object.path.clone()).collect();
-        session::register(&context, session::RAW, "written", contract.schema(), &self.flattened, &keys).await?;
+        session::register(&context, session::RAW, "written", contract.schema(), &self.flattened, objects).await?;
         unique::duplicates(&context, "raw.written", unique_key).await
     }
 
@@ -286,12 +298,16 @@ impl Transformer {
 }
 
 /// The rows of a model's query, and the counters of what its time functions cannot read.
-async fn watched_stream(frame: DataFrame) -> Result<(SendableRecordBatchStream, Watched), DataFusionError> {
+async fn watched_stream(
+    context: &SessionContext,
+    frame: DataFrame,
+) -> Result<(SendableRecordBatchStream, Watched), DataFusionError> {
     let (state, plan) = frame.into_parts();
     let plan = state.optimize(&unfit::name_columns(plan)?)?;
     let (plan, watched) = unfit::watch(plan)?;
     // The state's own way to a physical plan would optimise once more.
     let plan = state.query_planner().create_physical_plan(&plan, &state).await?;
+    session::check_constants(context)?;
     Ok((execute_stream(plan, state.task_ctx())?, watched))
 }
 
@@ -314,7 +330,7 @@ pub async fn bind(catalog: &Catalog, model: &Model) -> Result<Contract, Transfor
     let frame = select(&context, &model.sql).await.map_err(from_plan)?;
     let schema = frame.schema().as_arrow().clone();
     // Some constructs are planned and refused only here.
-    frame.create_physical_plan().await.map_err(from_plan)?;
+    session::plan(&context, frame).await.map_err(from_plan)?;
     Contract::of(catalog, model, &schema).map_err(|(line, reason)| wrong(line, reason))
 }
 
@@ -358,6 +374,7 @@ async fn select(context: &SessionContext, sql: &str) -> Result<DataFrame, DataFu
     time_zone::in_microseconds(&mut statement)?;
     let plan = state.statement_to_plan(statement).await?;
     only_queries.verify_plan(&plan)?;
+    bounded::check_terms(&plan)?;
     context.execute_logical_plan(plan).await
 }
 

@@ -6,8 +6,8 @@ use datafusion::execution::SendableRecordBatchStream;
 use futures::StreamExt;
 
 use super::{TransformError, one_line, select, session};
-use crate::catalog::did_you_mean;
-use crate::store::Bucket;
+use crate::catalog::{check_query, did_you_mean};
+use crate::store::{Bucket, ObjectRef};
 
 /// A table that a query may read.
 #[derive(Debug, Clone)]
@@ -20,8 +20,8 @@ pub struct QueryTable {
     pub schema: SchemaRef,
     /// Where its objects lie.
     pub bucket: Bucket,
-    /// Keys of its objects.
-    pub keys: Vec<String>,
+    /// Its objects.
+    pub objects: Vec<ObjectRef>,
 }
 
 /// A running query.
@@ -39,13 +39,15 @@ impl Queried {
     }
 }
 
-/// Runs one SELECT over `tables`, within `memory` bytes.
+/// Runs one SELECT over `tables`, within `memory` bytes. Objects of the tables that it reads must be there as they were
+/// written: rows that are missing would be no error to the engine.
 pub async fn query(sql: &str, tables: &[QueryTable], memory: usize) -> Result<Queried, TransformError> {
     let wrong = |error| TransformError::Engine(one_line(&error));
+    check_query(sql).map_err(|(line, reason)| TransformError::Engine(format!("line {line}: {reason}")))?;
     let context = session::session(session::runtime(memory).map_err(wrong)?).map_err(wrong)?;
     for table in tables {
-        let schema = if table.raw { session::RAW } else { "public" };
-        session::register(&context, schema, &table.name, table.schema.clone(), &table.bucket, &table.keys)
+        let schema = if table.raw { session::RAW } else { session::PUBLIC };
+        session::register(&context, schema, &table.name, table.schema.clone(), &table.bucket, &table.objects)
             .await
             .map_err(wrong)?;
     }
@@ -58,6 +60,13 @@ pub async fn query(sql: &str, tables: &[QueryTable], memory: usize) -> Result<Qu
         }
         TransformError::Engine(reason)
     })?;
-    let stream = frame.execute_stream().await.map_err(wrong)?;
+    let read = session::tables_of(frame.logical_plan()).map_err(wrong)?;
+    for table in tables {
+        let schema = if table.raw { session::RAW } else { session::PUBLIC };
+        if read.contains(&(schema.to_string(), table.name.clone())) {
+            session::expect(&context, &table.bucket, &table.objects).await?;
+        }
+    }
+    let stream = session::execute(&context, frame).await.map_err(wrong)?;
     Ok(Queried { schema: stream.schema(), stream })
 }

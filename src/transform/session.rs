@@ -4,27 +4,41 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{MemorySchemaProvider, TableProvider};
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
-use datafusion::error::Result;
+use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::execution::{FunctionRegistry, SendableRecordBatchStream};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
+use futures::{StreamExt, TryStreamExt, stream};
 
+use super::bounded::{Bounding, Refused};
 use super::{date_trunc, functions, json_text};
-use crate::store::Bucket;
+use crate::bounds::BATCH_ROWS;
+use crate::memory;
+use crate::store::{Bucket, Difference, LOOKS_AT_A_TIME, ObjectRef, StoreError};
 
+/// The catalog in which all tables stand.
+const CATALOG: &str = "datafusion";
 /// The schema in which raw tables stand.
 pub(super) const RAW: &str = "raw";
 /// The schema of raw tables that models read through a view. No model can name it.
 pub(super) const STORED: &str = "_stored";
 /// The zone of all times that functions make: `AT TIME ZONE` and casts then know what instant is meant.
 pub(super) const TIME_ZONE: &str = "UTC";
+/// And that of the others.
+pub(super) const PUBLIC: &str = "public";
 
 /// The memory that all sessions share: SQL that needs more spills to disk.
 pub(super) fn runtime(memory: usize) -> Result<Arc<RuntimeEnv>> {
-    RuntimeEnvBuilder::new().with_memory_pool(Arc::new(FairSpillPool::new(memory))).build_arc()
+    let pool = FairSpillPool::new(memory::for_sql(memory));
+    RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).build_arc()
 }
 
 /// A session with an empty `raw` schema.
@@ -34,7 +48,11 @@ pub(super) fn session(runtime: Arc<RuntimeEnv>) -> Result<SessionContext> {
 
 /// A session whose queries run in so many partitions. In one, rows come in the order in which they were written.
 pub(super) fn session_of(runtime: Arc<RuntimeEnv>, partitions: usize) -> Result<SessionContext> {
-    let mut config = SessionConfig::new().with_target_partitions(partitions);
+    let refused = Arc::new(Refused::default());
+    let mut config = SessionConfig::new()
+        .with_target_partitions(partitions)
+        .with_batch_size(BATCH_ROWS)
+        .with_extension(refused.clone());
     config.options_mut().execution.time_zone = Some(TIME_ZONE.into());
     // API fields are camelCase: identifiers keep their case, so nothing needs quoting.
     config.options_mut().sql_parser.enable_ident_normalization = false;
@@ -43,7 +61,7 @@ pub(super) fn session_of(runtime: Arc<RuntimeEnv>, partitions: usize) -> Result<
     // The contract writes plain strings.
     config.options_mut().sql_parser.map_string_types_to_utf8view = false;
     config.options_mut().execution.parquet.schema_force_view_types = false;
-    let context = SessionContext::new_with_config_rt(config, runtime);
+    let mut context = SessionContext::new_with_config_rt(config, runtime);
     context.register_udf(functions::to_json());
     context.register_udf(functions::samsara_time());
     context.register_udf(functions::samsara_time_ms());
@@ -52,7 +70,8 @@ pub(super) fn session_of(runtime: Arc<RuntimeEnv>, partitions: usize) -> Result<
     context.register_udf(date_trunc::date_trunc());
     context.register_udf(json_text::json_as_text());
     context.register_udf(json_text::json_get_array());
-    if let Some(catalog) = context.catalog("datafusion") {
+    context.register_function_rewrite(Arc::new(Bounding(refused)))?;
+    if let Some(catalog) = context.catalog(CATALOG) {
         for schema in [RAW, STORED] {
             catalog.register_schema(schema, Arc::new(MemorySchemaProvider::new()))?;
         }
@@ -62,6 +81,66 @@ pub(super) fn session_of(runtime: Arc<RuntimeEnv>, partitions: usize) -> Result<
 
 fn num_cpus() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from)
+}
+
+/// Plans a query down to its operators.
+pub(super) async fn plan(context: &SessionContext, frame: DataFrame) -> Result<Arc<dyn ExecutionPlan>> {
+    let plan = frame.create_physical_plan().await?;
+    check_constants(context)?;
+    Ok(plan)
+}
+
+/// DataFusion leaves constants that it cannot evaluate to the execution; these are known to be too much.
+pub(super) fn check_constants(context: &SessionContext) -> Result<()> {
+    match context.state().config().get_extension::<Refused>().and_then(|refused| refused.reason()) {
+        Some(reason) => Err(DataFusionError::ResourcesExhausted(reason)),
+        None => Ok(()),
+    }
+}
+
+/// Begins to answer a query.
+pub(super) async fn execute(context: &SessionContext, frame: DataFrame) -> Result<SendableRecordBatchStream> {
+    let tasks = Arc::new(frame.task_ctx());
+    execute_stream(plan(context, frame).await?, tasks)
+}
+
+/// The tables that a plan reads, with their schema.
+pub(super) fn tables_of(plan: &LogicalPlan) -> Result<Vec<(String, String)>> {
+    let mut tables = Vec::new();
+    plan.apply_with_subqueries(|plan| {
+        if let LogicalPlan::TableScan(scan) = plan {
+            let name = scan.table_name.clone().resolve(CATALOG, PUBLIC);
+            tables.push((name.schema.to_string(), name.table.to_string()));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(tables)
+}
+
+/// Sees to it that Parquet objects are there as they were written, down to the rows in their footers. A table over one
+/// that is gone would have no rows of it, and no error.
+///
+/// Footers are kept: the query that follows does not read them again.
+pub(super) async fn expect(context: &SessionContext, bucket: &Bucket, objects: &[ObjectRef]) -> Result<(), StoreError> {
+    let (store, cache) = (bucket.store(), context.runtime_env().cache_manager.get_file_metadata_cache());
+    let look = |object: &ObjectRef| {
+        let (store, cache, object) = (store.clone(), cache.clone(), object.clone());
+        async move {
+            let meta = bucket.head(&object).await?;
+            let footer = DFParquetMetadata::new(store.as_ref(), &meta).with_file_metadata_cache(Some(cache));
+            match footer.fetch_metadata().await {
+                Ok(footer) => bucket.check_rows(&object, &footer),
+                Err(DataFusionError::ParquetError(error)) => Err(bucket.unreadable(&object, *error)),
+                Err(DataFusionError::ObjectStore(error)) => match *error {
+                    object_store::Error::NotFound { .. } => Err(bucket.lost(&object, Difference::Gone)),
+                    error => Err(bucket.failed("read", &object.path, error)),
+                },
+                Err(error) => Err(bucket.lost(&object, Difference::Unreadable(super::one_line(&error)))),
+            }
+        }
+    };
+    let looks: Vec<_> = objects.iter().map(look).collect();
+    stream::iter(looks).buffer_unordered(LOOKS_AT_A_TIME).try_collect().await
 }
 
 /// The columns that a Parquet object has.
@@ -80,20 +159,21 @@ pub(super) async fn register(
     name: &str,
     schema: SchemaRef,
     bucket: &Bucket,
-    keys: &[String],
+    objects: &[ObjectRef],
 ) -> Result<()> {
-    let table: Arc<dyn TableProvider> = if keys.is_empty() {
+    let table: Arc<dyn TableProvider> = if objects.is_empty() {
         Arc::new(EmptyTable::new(schema))
     } else {
         if bucket.is_google() {
             context.register_object_store(bucket.url(), bucket.store());
         }
-        let urls = keys.iter().map(|key| ListingTableUrl::parse(bucket.uri(key))).collect::<Result<Vec<_>>>()?;
+        let urls = objects.iter().map(|object| ListingTableUrl::parse(bucket.uri(&object.path)));
+        let urls = urls.collect::<Result<Vec<_>>>()?;
         let options = ListingOptions::new(Arc::new(ParquetFormat::default()));
         let config = ListingTableConfig::new_with_multi_paths(urls).with_listing_options(options).with_schema(schema);
         Arc::new(ListingTable::try_new(config)?)
     };
-    let provider = context.catalog("datafusion").and_then(|catalog| catalog.schema(schema_name));
+    let provider = context.catalog(CATALOG).and_then(|catalog| catalog.schema(schema_name));
     if let Some(provider) = provider {
         provider.register_table(name.to_string(), table)?;
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// What every station may use.
-const GROUND: &[&str] = &["json", "redact", "config", "http", "google", "store", "state", "events"];
+const GROUND: &[&str] = &["bounds", "json", "memory", "redact", "config", "http", "google", "store", "state", "events"];
 /// The stations in the order of the flow, then those that know all.
 const STATIONS: &[&str] =
     &["catalog", "plan", "samsara", "extract", "transform", "load", "report", "error", "pipeline", "cli"];

@@ -33,7 +33,7 @@ const OLD: &[&str] = &[
     "samsara-data/raw/raw/fleet_trips/date=2024-01-01/20200101T000000Z-00000000-00000.parquet",
     "samsara-data/raw/raw/fleet_tags/snapshot=20200101T000000Z/20200101T000000Z-00000000-00000.parquet",
     "samsara-data/flattened/flattened/fleet_trips/date=2024-01-01/20200101T000000Z-00000000-00000.parquet",
-    "samsara-data/raw/logs/20200101T000000Z-00000000.jsonl",
+    "samsara-data/raw/logs/2020_01_01/20200101T000000Z-4711.jsonl",
     // Copied, but its table never heard of it.
     "samsara-data/warehouse/fleet_trips/2024-01-01/0123456789ab-20200101T000000Z-00000000-00000.parquet",
     // Begun, and never renamed to what they were to be.
@@ -42,6 +42,24 @@ const OLD: &[&str] = &[
     "samsara-data/raw/lock.json#12",
     "samsara-data/flattened/flattened/fleet_trips/date=2024-01-01/20200101T000000Z-00000000-00001.parquet#1",
     "samsara-data/warehouse/fleet_trips/_table.json#1",
+];
+/// Files that are none of this program's, though they lie where its own do: by their names, or behind links.
+const FOREIGN: &[&str] = &[
+    "samsara-data/raw/raw/part-0.parquet",
+    "samsara-data/raw/raw/fleet_trips/date=2024-01-01/export.parquet",
+    "samsara-data/raw/raw/fleet_trips/date=2024-01-01/20200101T000000Z-00000000-0.parquet",
+    "samsara-data/raw/raw/accounting/2020/20200101T000000Z-00000000-00000.parquet",
+    "samsara-data/raw/raw/fleet_trips/date=2024-01-01/export.parquet#1",
+    "samsara-data/raw/report.csv#7",
+    "samsara-data/flattened/flattened/fleet_trips/2024-01-01/20200101T000000Z-00000000-00000.parquet",
+    "samsara-data/raw/logs/2020_01_01/etl_info.log",
+    "samsara-data/raw/logs/2020_01_01/20200101_accounting.jsonl",
+    "samsara-data/warehouse/export.parquet",
+    "samsara-data/warehouse/fleet_trips/export.parquet",
+    "samsara-data/warehouse/fleet_trips/2024-01-01/export.parquet",
+    "samsara-data/warehouse/fleet_trips/2024-01-01/0123456789ab-export.parquet",
+    "samsara-data/warehouse/fleet_trips/2024-01-01/20200101T000000Z-00000000-00000.parquet",
+    "outside/fleet_trips/date=2024-01-01/20200101T000000Z-00000000-00000.parquet",
 ];
 const YOUNG: &str = "samsara-data/raw/raw/fleet_trips/date=2024-01-02/20200101T000000Z-00000000-00000.parquet";
 
@@ -59,12 +77,34 @@ async fn what_nothing_refers_to_is_removed_by_age_and_nothing_else() {
     orphan(&program, YOUNG, 6);
     // A file of the analyst's own is not ours to remove.
     orphan(&program, "samsara-data/warehouse/notes.txt", 8);
+    FOREIGN.iter().for_each(|path| orphan(&program, path, 8));
+    #[cfg(unix)]
+    let links = {
+        let link = |to: &str, path: &str| {
+            let path = program.folder().join(path);
+            std::os::unix::fs::symlink(program.folder().join(to), &path).unwrap();
+            path
+        };
+        let (folder, file) = ("outside/fleet_trips/date=2024-01-01", FOREIGN[FOREIGN.len() - 1]);
+        [
+            link("outside/fleet_trips", "samsara-data/raw/raw/linked"),
+            link(folder, "samsara-data/raw/raw/fleet_trips/date=2020-01-01"),
+            link(file, "samsara-data/raw/raw/fleet_trips/date=2024-01-01/20200101T000000Z-00000000-00007.parquet"),
+            link(folder, "samsara-data/flattened/flattened/fleet_trips/date=2020-01-01"),
+            link(folder, "samsara-data/warehouse/linked"),
+            link(file, "samsara-data/raw/lock.json#13"),
+        ]
+    };
     let shown = program.succeed(&["clean", "--dry-run"]).await.stdout;
     assert!(OLD.iter().all(|path| exists(&program, path)), "a dry run removes nothing");
     for path in OLD {
         let key = path.trim_start_matches("samsara-data/");
         assert!(shown.contains(key), "{shown} lacks {key}");
     }
+    assert!(
+        !FOREIGN.iter().any(|path| shown.contains(path.rsplit_once("samsara-data/").map_or(*path, |it| it.1))),
+        "{shown}"
+    );
     let number = format!("{} objects", OLD.len());
     assert!(shown.contains(&number) && shown.contains("would be removed"), "{shown}");
     let done = program.succeed(&["clean"]).await.stdout;
@@ -72,7 +112,15 @@ async fn what_nothing_refers_to_is_removed_by_age_and_nothing_else() {
     assert!(!OLD.iter().any(|path| exists(&program, path)) && exists(&program, YOUNG));
     program.succeed(&["clean", "--older-than", "0"]).await;
     assert!(!exists(&program, YOUNG));
-    std::fs::remove_file(program.folder().join("samsara-data/warehouse/notes.txt")).unwrap();
+    #[cfg(unix)]
+    for link in links {
+        assert!(link.is_symlink(), "{link:?}");
+        std::fs::remove_file(link).unwrap();
+    }
+    for path in FOREIGN.iter().chain(&["samsara-data/warehouse/notes.txt"]) {
+        assert!(exists(&program, path), "{path}");
+        std::fs::remove_file(program.folder().join(path)).unwrap();
+    }
     assert_eq!(before, program.files("samsara-data"));
     compare(&program, simulator.world(), "fleet_trips", day("2024-01-01"), day("2024-01-03")).await.unwrap();
 }
@@ -130,7 +178,16 @@ async fn nothing_is_removed_under_a_live_lock_or_a_state_that_cannot_be_read() {
     let ran = program.run(&["clean"]).await;
     assert_eq!(ran.code, 1, "{}", ran.stderr);
     assert!(ran.stderr.contains("version 99") && exists(&program, OLD[0]), "{}", ran.stderr);
-    std::fs::remove_file(program.folder().join("samsara-data/raw/state/fleet_trips.json")).unwrap();
+    let unknown = "samsara-data/raw/state/fleet_trips/2024.json";
+    program.write("samsara-data/raw/state/fleet_trips.json", r#"{"version":3,"source":"fleet_trips"}"#);
+    program.write(unknown, "{}");
+    let ran = program.run(&["clean"]).await;
+    assert!(
+        ran.code == 2 && ran.stderr.contains("fleet_trips/2024.json") && exists(&program, OLD[0]),
+        "{}",
+        ran.stderr
+    );
+    std::fs::remove_file(program.folder().join(unknown)).unwrap();
     program.write(
         "samsara-data/raw/lock.json",
         r#"{"version":1,"run":"r","host":"elsewhere","pid":1,"started":"2024-01-01T00:00:00Z",
@@ -139,6 +196,33 @@ async fn nothing_is_removed_under_a_live_lock_or_a_state_that_cannot_be_read() {
     let ran = program.run(&["clean"]).await;
     assert_eq!(ran.code, 4, "{}", ran.stderr);
     assert!(ran.stderr.contains("process 1 on elsewhere") && exists(&program, OLD[0]), "{}", ran.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_removed_where_there_is_no_state_nor_where_no_object_is_known() {
+    let program = Program::new();
+    OLD.iter().for_each(|path| orphan(&program, path, 8));
+    // Leftovers and what editors leave are no state.
+    program.write("samsara-data/raw/state/.DS_Store", "x");
+    for arguments in [&["clean"][..], &["clean", "--dry-run"], &["clean", "--older-than", "4294967295"]] {
+        let ran = program.run(arguments).await;
+        assert_eq!(ran.code, 2, "{}", ran.stderr);
+        assert!(ran.stderr.contains("/raw/state/ holds no state document"), "{}", ran.stderr);
+        assert!(!exists(&program, "samsara-data/raw/lock.json"), "nothing is written there either");
+    }
+    assert!(OLD.iter().all(|path| exists(&program, path)));
+    // A flattened bucket in which the state names nothing may be that of another deployment.
+    program.write("samsara-data/raw/state/fleet_trips.json", r#"{"version":3,"source":"fleet_trips"}"#);
+    program.succeed(&["clean", "--older-than", "4294967295"]).await;
+    assert!(OLD.iter().all(|path| exists(&program, path)));
+    program.succeed(&["clean"]).await;
+    for path in OLD {
+        assert_eq!(
+            exists(&program, path),
+            path.contains("flattened") || path.ends_with("state/fleet_trips.json"),
+            "{path}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,7 @@
 
 mod analyst;
 mod architecture;
+mod attacks;
 mod bigquery;
 mod chaos;
 mod check;

@@ -118,7 +118,7 @@ pub async fn local_tables(warehouse: &std::path::Path) -> Vec<QueryTable> {
         name: found.contract.table.clone(),
         schema: found.schema(),
         bucket: local.bucket().clone(),
-        keys: found.keys,
+        objects: found.objects,
     };
     local.tables().await.unwrap().into_iter().map(table).collect()
 }

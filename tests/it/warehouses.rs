@@ -250,6 +250,6 @@ async fn a_file_that_is_written_anew_under_its_name_is_not_removed_as_the_old_on
     flat.objects[0] = rig.object(&daily, flat.objects[0].path.clone(), flat.partition, &["a", "much longer"]).await;
     load(rig.warehouse.as_ref(), &daily, &batch).await.unwrap();
     let local = LocalWarehouse::open(&folder.path().join("warehouse"), &Handle::current()).unwrap();
-    let keys = local.tables().await.unwrap().remove(0).keys;
-    assert!(keys.len() == 1 && folder.path().join("warehouse").join(&keys[0]).is_file(), "{keys:?}");
+    let files = local.tables().await.unwrap().remove(0).objects;
+    assert!(files.len() == 1 && folder.path().join("warehouse").join(&files[0].path).is_file(), "{files:?}");
 }

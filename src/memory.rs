@@ -1,0 +1,66 @@
+//! How much memory the process takes, and what ends it when that is too much.
+//!
+//! SQL has a memory pool, expressions have bounds, pages and documents too; but not everything that a library holds is
+//! known to it, and a process that takes all memory is killed without a word, or takes its machine with it. So a thread
+//! looks many times a second, and ends the process in one clear line before that.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+
+/// How often the thread looks. What is written in between is some hundred million bytes at most.
+const INTERVAL: Duration = Duration::from_millis(20);
+/// Of the limit, in hundredths: from here on, expressions begin nothing that might go beyond it.
+const EXPRESSIONS: u64 = 75;
+/// Of the memory of the machine or its container, in hundredths: no limit is above that.
+const OF_THE_MACHINE: u64 = 80;
+
+/// The limit in bytes; 0 where nobody watches.
+static LIMIT: AtomicU64 = AtomicU64::new(0);
+/// What the process took when the thread looked last.
+static USED: AtomicU64 = AtomicU64::new(0);
+
+/// Watches the memory of this process from now on, on a thread of its own. Beyond `limit` bytes, or four fifths of what
+/// the machine or its container has, `end` is called with the limit.
+///
+/// # Errors
+/// There is no thread to be had.
+pub fn watch(limit: u64, end: impl Fn(u64) + Send + 'static) -> std::io::Result<()> {
+    let mut system = System::new();
+    system.refresh_memory();
+    let container = system.cgroup_limits().map_or(u64::MAX, |limits| limits.total_memory);
+    let machine = system.total_memory().min(container).max(1);
+    let limit = limit.min((machine / 100).saturating_mul(OF_THE_MACHINE)).max(1);
+    let pid = Pid::from_u32(std::process::id());
+    let mut look = move || {
+        let kind = ProcessRefreshKind::nothing().with_memory().without_tasks();
+        system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), false, kind);
+        system.process(pid).map_or(0, sysinfo::Process::memory)
+    };
+    USED.store(look(), Ordering::Relaxed);
+    LIMIT.store(limit, Ordering::Relaxed);
+    let watch = move || loop {
+        let used = look();
+        USED.store(used, Ordering::Relaxed);
+        if used > limit {
+            end(limit);
+        }
+        std::thread::sleep(INTERVAL);
+    };
+    std::thread::Builder::new().name("memory".into()).spawn(watch).map(|_| ())
+}
+
+/// Bytes that an expression may still take; none where nobody watches.
+pub fn room() -> Option<u64> {
+    let limit = LIMIT.load(Ordering::Relaxed);
+    (limit > 0).then(|| (limit / 100 * EXPRESSIONS).saturating_sub(USED.load(Ordering::Relaxed)))
+}
+
+/// `wanted` bytes for SQL, or half of what the process may have, if that is less.
+pub fn for_sql(wanted: usize) -> usize {
+    match LIMIT.load(Ordering::Relaxed) {
+        0 => wanted,
+        limit => wanted.min(usize::try_from(limit / 2).unwrap_or(usize::MAX)),
+    }
+}

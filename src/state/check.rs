@@ -1,0 +1,224 @@
+//! What a state document may say. It lies in a bucket that others may write to, and what it says is acted upon: paths are
+//! read and removed, numbers are added up, cursors are sent. So it is checked as a whole when it is read, and refused by
+//! name if any of it is not what this program writes.
+
+use chrono::{DateTime, Datelike, NaiveDate, Utc};
+
+use super::document::{Feed, Gathered, Load, ModelState, PartitionState, RawState, SourceState, Started, Unfinished};
+use crate::bounds::{MAX_OBJECT_BYTES, MAX_ROWS, MAX_STATE_TEXT};
+use crate::store::ObjectRef;
+use crate::store::layout::{OwnObject, Partition, is_hex, is_name, parse_flattened_object, parse_raw_object};
+
+/// Digits of the digests in a document.
+const DIGITS: usize = 64;
+/// Job ids that one load may have used up.
+const MAX_ATTEMPTS: u32 = 1_000_000;
+
+type Checked = Result<(), String>;
+
+/// Rows and bytes that a document names in all: so many can be added up over all sources there are.
+#[derive(Default)]
+struct Sums {
+    rows: u64,
+    bytes: u64,
+}
+
+impl SourceState {
+    /// Checks the whole document.
+    pub(super) fn check(&self) -> Checked {
+        if !is_name(&self.source) {
+            return Err("its source has a name that no source has".into());
+        }
+        if let Some(day) = self.asked_from {
+            day_is_possible(day).map_err(|reason| format!("asked_from {reason}"))?;
+        }
+        if let Some(feed) = &self.feed {
+            feed.check().map_err(|reason| format!("its feed's {reason}"))?;
+        }
+        let mut sums = Sums::default();
+        for (key, state) in &self.partitions {
+            let partition = partition(key)?;
+            state.check(&self.source, partition, &mut sums).map_err(|reason| format!("{key}: {reason}"))?;
+        }
+        Ok(())
+    }
+}
+
+impl PartitionState {
+    fn check(&self, source: &str, partition: Partition, sums: &mut Sums) -> Checked {
+        let own = OwnObject { name: source, partition };
+        instant("changed", self.changed)?;
+        number("shrunken_from", self.shrunken_from.unwrap_or_default())?;
+        if let Some(raw) = &self.raw {
+            raw.check(own, sums)?;
+        }
+        instant("failure", self.failure.as_ref().map(|failure| failure.at))?;
+        if let Some(load) = &self.raw_load {
+            load.check()?;
+        }
+        if let Some(started) = &self.raw_started {
+            started.check()?;
+        }
+        if let Some(unfinished) = &self.unfinished {
+            unfinished.check(sums).map_err(|reason| format!("unfinished: {reason}"))?;
+        }
+        for (table, model) in &self.models {
+            if !is_name(table) {
+                return Err("a table has a name that no table has".into());
+            }
+            let own = OwnObject { name: table, partition };
+            model.check(own, sums).map_err(|reason| format!("{table}: {reason}"))?;
+        }
+        Ok(())
+    }
+}
+
+impl RawState {
+    fn check(&self, own: OwnObject<'_>, sums: &mut Sums) -> Checked {
+        for (what, value) in [("records", self.records), ("not_owned", self.not_owned), ("rescued", self.rescued)] {
+            number(what, value)?;
+        }
+        content(&self.content)?;
+        instant("extracted_at", Some(self.extracted_at))?;
+        self.objects
+            .iter()
+            .try_for_each(|object| check_object(object, parse_raw_object(&object.path) == Some(own), sums))
+    }
+}
+
+impl ModelState {
+    fn check(&self, own: OwnObject<'_>, sums: &mut Sums) -> Checked {
+        fingerprint(&self.fingerprint)?;
+        attempts(self.attempts)?;
+        self.load.as_ref().map_or(Ok(()), Load::check)?;
+        self.started.as_ref().map_or(Ok(()), Started::check)?;
+        self.objects
+            .iter()
+            .try_for_each(|object| check_object(object, parse_flattened_object(&object.path) == Some(own), sums))
+    }
+}
+
+impl Load {
+    fn check(&self) -> Checked {
+        fingerprint(&self.fingerprint)?;
+        number("rows", self.rows)?;
+        text("target", &self.target)?;
+        text("job", self.job.as_deref().unwrap_or_default())
+    }
+}
+
+impl Started {
+    fn check(&self) -> Checked {
+        attempts(self.attempt)?;
+        text("target", &self.target)?;
+        text("job", &self.job)
+    }
+}
+
+impl Feed {
+    fn check(&self) -> Checked {
+        text("query", &self.query)?;
+        text("cursor", &self.cursor)?;
+        instant("at", Some(self.at))?;
+        instant("since", self.since)?;
+        instant("heard_from", self.heard_from)
+    }
+}
+
+impl Unfinished {
+    fn check(&self, sums: &mut Sums) -> Checked {
+        fingerprint(&self.asked)?;
+        number("requests", self.requests)?;
+        instant("extracted_at", Some(self.extracted_at))?;
+        for window in &self.rest {
+            number("request", window.request)?;
+            instant("start", Some(window.start))?;
+            instant("end", Some(window.end))?;
+        }
+        if let Some(resume) = &self.resume {
+            text("query", &resume.query)?;
+            text("cursor", &resume.cursor)?;
+            number("pages", resume.pages)?;
+        }
+        self.whole.check(sums)?;
+        self.part.check(sums)
+    }
+}
+
+impl Gathered {
+    fn check(&self, sums: &mut Sums) -> Checked {
+        number("records", self.records)?;
+        number("rescued", self.rescued)?;
+        content(&self.content)?;
+        for part in &self.parts {
+            if !is_name(&part.source) {
+                return Err("a source has a name that no source has".into());
+            }
+            let own = OwnObject { name: &part.source, partition: partition(&part.partition)? };
+            number("kept", part.kept)?;
+            number("total", part.total)?;
+            for object in &part.objects {
+                check_object(object, parse_raw_object(&object.path) == Some(own), sums)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_object(object: &ObjectRef, is_own: bool, sums: &mut Sums) -> Checked {
+    let ObjectRef { path, rows, bytes } = object;
+    if !is_own {
+        return Err(format!("`{path:.200}` is not the key of an object of it"));
+    }
+    sums.rows = sums.rows.saturating_add(*rows);
+    sums.bytes = sums.bytes.saturating_add(*bytes);
+    // What one object may have times a thousand bounds what all may have.
+    let is_possible = *rows <= MAX_ROWS && *bytes <= MAX_OBJECT_BYTES;
+    if is_possible && sums.rows <= MAX_ROWS << 10 && sums.bytes <= MAX_OBJECT_BYTES << 10 {
+        return Ok(());
+    }
+    Err(format!("{path} has {rows} rows and {bytes} bytes, which cannot be"))
+}
+
+fn partition(key: &str) -> Result<Partition, String> {
+    let found = Partition::parse(key).filter(|partition| partition.to_string() == key);
+    let found = found.ok_or_else(|| format!("`{key:.60}` is neither a day nor `snapshot`"))?;
+    found.day().map_or(Ok(()), day_is_possible).map(|()| found).map_err(|reason| format!("{key} {reason}"))
+}
+
+fn day_is_possible(day: NaiveDate) -> Checked {
+    is_possible_year(day.year()).then_some(()).ok_or_else(|| "is no day of the years 1970 to 9999".into())
+}
+
+/// The program computes with times and must not run over the end of its calendar.
+fn is_possible_year(year: i32) -> bool {
+    (1970..=9999).contains(&year)
+}
+
+fn instant(what: &str, at: Option<DateTime<Utc>>) -> Checked {
+    let is_possible = at.is_none_or(|at| is_possible_year(at.year()));
+    is_possible.then_some(()).ok_or_else(|| format!("{what} is not in the years 1970 to 9999"))
+}
+
+fn number(what: &str, value: u64) -> Checked {
+    (value <= MAX_ROWS).then_some(()).ok_or_else(|| format!("{what} is {value}, which cannot be"))
+}
+
+fn attempts(value: u32) -> Checked {
+    (value <= MAX_ATTEMPTS).then_some(()).ok_or_else(|| format!("{value} attempts cannot be"))
+}
+
+fn text(what: &str, text: &str) -> Checked {
+    (text.len() <= MAX_STATE_TEXT)
+        .then_some(())
+        .ok_or_else(|| format!("{what} has {} bytes, which cannot be", text.len()))
+}
+
+fn fingerprint(text: &str) -> Checked {
+    is_hex(text, DIGITS).then_some(()).ok_or_else(|| format!("`{text:.80}` is not a digest of {DIGITS} digits"))
+}
+
+/// A read that brought no page has none.
+fn content(text: &str) -> Checked {
+    if text.is_empty() { Ok(()) } else { fingerprint(text) }
+}

@@ -1,0 +1,107 @@
+//! Documents of this program, read as strictly as they are written.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+/// Reads a document: one JSON value in UTF-8, in which no object has two members of one name. Of two, readers take
+/// either, so that a document that has them says something else to everybody.
+///
+/// # Errors
+/// What is wrong, and where.
+pub fn read_document<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    let text = std::str::from_utf8(bytes).map_err(|error| format!("not UTF-8 at byte {}", error.valid_up_to()))?;
+    serde_json::from_str::<Unique>(text).map_err(|error| error.to_string())?;
+    serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
+/// Any JSON value whose objects have no name twice.
+struct Unique;
+
+impl<'de> Deserialize<'de> for Unique {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Unique)
+    }
+}
+
+impl<'de> Visitor<'de> for Unique {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self, A::Error> {
+        while items.next_element::<Unique>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self, A::Error> {
+        let mut names = HashSet::new();
+        while let Some(name) = members.next_key::<String>()? {
+            if names.contains(&name) {
+                return Err(A::Error::custom(format_args!("the name `{name:.60}` stands twice in one object")));
+            }
+            names.insert(name);
+            members.next_value::<Unique>()?;
+        }
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn a_name_that_stands_twice_at_any_depth_is_refused_and_so_is_what_is_no_json() {
+        let fine = [r#"{"a":[{"b":1},{"b":-1.5}],"b":{"a":null,"c":true}}"#, "[]", "\"x\""];
+        for text in fine {
+            let read: Value = read_document(text.as_bytes()).unwrap();
+            assert_eq!(read.to_string(), text);
+        }
+        let refused: [(&[u8], &str); 7] = [
+            (br#"{"a":1,"b":2,"a":1}"#, "`a` stands twice"),
+            (br#"[{"x":[{"a":1,"\u0061":2}]}]"#, "`a` stands twice"),
+            (b"{\"a\":\"\xff\"}", "not UTF-8 at byte 6"),
+            (br#"{"a":1"#, "EOF"),
+            (br#"{"a":1}{"#, "trailing"),
+            (b"", "EOF"),
+            (b"{\"a\":1e999}", "out of range"),
+        ];
+        for (text, reason) in refused {
+            let error = read_document::<Value>(text).unwrap_err();
+            assert!(error.contains(reason), "{error}");
+        }
+        let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+        assert!(read_document::<Value>(deep.as_bytes()).unwrap_err().contains("recursion"));
+    }
+}
