@@ -92,7 +92,7 @@ async fn an_odd_time_is_null_in_its_column_and_told_and_all_else_is_loaded() {
     let mut expected: Vec<String> = expected.collect();
     expected.sort();
     assert_eq!(rows, expected);
-    // Five different texts are told apart; what ends lines or colours terminals is escaped.
+    // Five different texts are told apart; what ends lines or colours terminals is written as JSON would.
     assert!(ran.stderr.contains("schema drift (no times: NULL in the table"), "{}", ran.stderr);
     let told = "  fleet_drivers.createdAtTime: 7, first in snapshot: ";
     let line = ran.stderr.lines().find(|line| line.starts_with(told)).unwrap_or_else(|| panic!("{}", ran.stderr));
