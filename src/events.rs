@@ -72,7 +72,7 @@ pub enum Event {
         column: String,
         /// How many.
         count: u64,
-        /// The first different ones as JSON writes them, and how often they came.
+        /// The first different ones, quoted and escaped, and how often they came.
         texts: BTreeMap<String, u64>,
     },
     /// Several rows of a derived partition have one `unique_key`, and were accepted all the same.

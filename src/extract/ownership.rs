@@ -189,7 +189,11 @@ fn collect_days(
         }
         None => {
             for row in (0..array.len()).filter(|row| array.is_valid(*row)) {
-                days.insert(instant(array, row, field)?.date_naive());
+                match instant(array, row, field) {
+                    Ok(at) => _ = days.insert(at.date_naive()),
+                    // It names no day, and must not keep the others from being read.
+                    Err(reason) => tracing::warn!(reason, "a record of a feed of changed days names none"),
+                }
             }
             Ok(())
         }

@@ -152,7 +152,7 @@ pub struct ModelReport {
 pub struct UnfitReport {
     /// How many.
     pub count: u64,
-    /// Some of them as JSON writes them, and how often they came.
+    /// Some of them, quoted and escaped, and how often they came.
     pub texts: BTreeMap<String, u64>,
     /// The first partition that has such.
     pub first: String,

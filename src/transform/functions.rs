@@ -111,12 +111,12 @@ pub(super) struct SamsaraTime {
 
 /// `samsara_time(text)`.
 pub(super) fn samsara_time() -> ScalarUDF {
-    SamsaraTime::new("samsara_time", TimeForm::Text)
+    SamsaraTime::udf("samsara_time", TimeForm::Text)
 }
 
 /// `samsara_time_ms(bigint)`.
 pub(super) fn samsara_time_ms() -> ScalarUDF {
-    SamsaraTime::new("samsara_time_ms", TimeForm::Millis)
+    SamsaraTime::udf("samsara_time_ms", TimeForm::Millis)
 }
 
 /// The name of [`version_time`].
@@ -124,11 +124,11 @@ pub(super) const VERSION_TIME: &str = "_version_time";
 
 /// `samsara_time` for the program's own queries: nobody is told of what it cannot read.
 pub(super) fn version_time() -> ScalarUDF {
-    SamsaraTime::new(VERSION_TIME, TimeForm::Text)
+    SamsaraTime::udf(VERSION_TIME, TimeForm::Text)
 }
 
 impl SamsaraTime {
-    fn new(name: &'static str, form: TimeForm) -> ScalarUDF {
+    fn udf(name: &'static str, form: TimeForm) -> ScalarUDF {
         ScalarUDF::from(Self {
             name,
             form,

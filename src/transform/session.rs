@@ -43,16 +43,20 @@ pub(super) fn runtime(memory: usize) -> Result<Arc<RuntimeEnv>> {
 
 /// A session with an empty `raw` schema.
 pub(super) fn session(runtime: Arc<RuntimeEnv>) -> Result<SessionContext> {
-    session_of(runtime, num_cpus())
+    with(runtime, SessionConfig::new().with_target_partitions(num_cpus()))
 }
 
-/// A session whose queries run in so many partitions. In one, rows come in the order in which they were written.
-pub(super) fn session_of(runtime: Arc<RuntimeEnv>, partitions: usize) -> Result<SessionContext> {
+/// A session whose queries read rows in the order in which they were written.
+pub(super) fn ordered_session(runtime: Arc<RuntimeEnv>) -> Result<SessionContext> {
+    let mut config = SessionConfig::new().with_target_partitions(1);
+    // A DISTINCT with a LIMIT, over rows that are sorted as they come, fails in DataFusion 55.
+    config.options_mut().optimizer.enable_distinct_aggregation_soft_limit = false;
+    with(runtime, config)
+}
+
+fn with(runtime: Arc<RuntimeEnv>, config: SessionConfig) -> Result<SessionContext> {
     let refused = Arc::new(Refused::default());
-    let mut config = SessionConfig::new()
-        .with_target_partitions(partitions)
-        .with_batch_size(BATCH_ROWS)
-        .with_extension(refused.clone());
+    let mut config = config.with_batch_size(BATCH_ROWS).with_extension(refused.clone());
     config.options_mut().execution.time_zone = Some(TIME_ZONE.into());
     // API fields are camelCase: identifiers keep their case, so nothing needs quoting.
     config.options_mut().sql_parser.enable_ident_normalization = false;

@@ -30,7 +30,7 @@ pub struct UnfitTimes {
     pub column: String,
     /// How many values.
     pub count: u64,
-    /// The first different ones, as they are written in JSON (long ones cut), and how often they came. Of columns that
+    /// The first different ones, quoted and escaped (long ones cut), and how often they came. Of columns that
     /// are hashed or dropped, none are kept.
     pub texts: BTreeMap<String, u64>,
 }

@@ -89,7 +89,7 @@ impl KeyCheck {
     }
 
     /// Whether two rows may have the same key.
-    pub(super) fn is_suspect(mut self) -> bool {
+    pub(super) fn finds_twins(mut self) -> bool {
         self.hashes.sort_unstable();
         !self.is_whole || self.hashes.windows(2).any(|pair| pair[0] == pair[1])
     }
@@ -158,7 +158,8 @@ mod tests {
     #[tokio::test]
     async fn keys_on_several_rows_are_found_counted_and_named() {
         type Rows<'a> = &'a [(Option<&'a str>, Option<i64>)];
-        let cases: [(Rows<'_>, Option<(u64, u64, &str, u64)>); 6] = [
+        type Found<'a> = Option<(u64, u64, &'a str, u64)>;
+        let cases: [(Rows<'_>, Found<'_>); 6] = [
             (&[], None),
             (&[(Some("x"), Some(1)), (Some("x"), Some(2)), (Some("y"), Some(1)), (Some("x"), None)], None),
             (&[(Some("x"), Some(1)), (Some("y"), Some(1)), (Some("x"), Some(1))], Some((1, 2, "a = \"x\", b = 1", 2))),
@@ -187,7 +188,7 @@ mod tests {
                 let half = batch.num_rows() / 2;
                 check.add(&batch.slice(0, half)).unwrap();
                 check.add(&batch.slice(half, batch.num_rows() - half)).unwrap();
-                check.is_suspect()
+                check.finds_twins()
             };
             assert_eq!(suspect(&roomy), expected.is_some(), "{rows:?}");
             assert!(suspect(&narrow) || rows.is_empty(), "what does not fit into memory is looked at: {rows:?}");
@@ -198,6 +199,6 @@ mod tests {
             let found = found.as_ref().map(|it| (it.keys, it.rows, it.example.as_str(), it.example_rows));
             assert_eq!(found, expected);
         }
-        assert_eq!(KeyCheck::new(&[], &batch(&[]).schema(), &roomy).map(KeyCheck::is_suspect), None);
+        assert_eq!(KeyCheck::new(&[], &batch(&[]).schema(), &roomy).map(KeyCheck::finds_twins), None);
     }
 }
