@@ -27,7 +27,7 @@ use crate::truth::{day, differences, local_rows, local_tables};
 const GO_ON: &[&str] = &["run", "--end_date", "03/01/2024", "--max_workers", "8"];
 const RUN: &[&str] = &["run", "--start_date", "01/01/2024", "--end_date", "03/01/2024", "--max_workers", "8"];
 const FAULTS: &str = "429=0.03,500=0.02,503=0.02,504=0.01,reset=0.02,truncate=0.02,slow=0.03,duplicate=0.05";
-/// One of each kind, for the short version over buckets in which each object takes one write a second.
+/// One of each kind. The short version is about these and, over folders, some others.
 const FEW: &[&str] = &[
     "alerts_incidents",
     "fleet_documents",
@@ -139,15 +139,20 @@ impl Scene {
                 .set("GCS_BUCKET_FLATTENED_NAME", "flat");
         }
         let is_long = std::env::var_os("CHAOS_KILLS").is_some();
-        let is_asked = |table: &str| double.is_none() || is_long || FEW.contains(&table);
-        let tables =
-            simulator.world().tables().iter().filter(|table| is_asked(table)).map(ToString::to_string).collect();
+        // Another choice for each seed.
+        let mut dice = Dice(seed);
+        let mut is_asked = |table: &str| {
+            let chosen = dice.below(4) == 0 && double.is_none();
+            is_long || chosen || FEW.contains(&table)
+        };
+        let all = simulator.world().tables();
+        let tables = all.iter().filter(|table| is_asked(table)).map(ToString::to_string).collect();
         Self { simulator, program, double, tables }
     }
 
     /// One in so many tables is asked for, roughly.
     fn share(&self) -> u64 {
-        if self.tables.len() == FEW.len() { 3 } else { 1 }
+        (self.simulator.world().tables().len() / self.tables.len()) as u64
     }
 
     /// The arguments of a run of all that is asked for: from the first day on, or from where the runs so far have come to,
