@@ -137,6 +137,11 @@ impl Simulator {
         self.shared.log.all()
     }
 
+    /// How many requests [`Simulator::requests`] has.
+    pub fn request_count(&self) -> usize {
+        self.shared.log.len()
+    }
+
     /// Forgets what was asked of it. Requests go on being counted.
     pub fn clear_requests(&self) {
         self.shared.log.clear();

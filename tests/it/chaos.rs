@@ -11,6 +11,8 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use futures::future::join_all;
+use futures::{StreamExt, stream};
 use samsara_etl::catalog::Catalog;
 use samsara_etl::state::SourceState;
 use samsara_simulator::{LateData, Simulator};
@@ -25,7 +27,7 @@ use crate::truth::{day, differences, local_rows, local_tables};
 const GO_ON: &[&str] = &["run", "--end_date", "03/01/2024", "--max_workers", "8"];
 const RUN: &[&str] = &["run", "--start_date", "01/01/2024", "--end_date", "03/01/2024", "--max_workers", "8"];
 const FAULTS: &str = "429=0.03,500=0.02,503=0.02,504=0.01,reset=0.02,truncate=0.02,slow=0.03,duplicate=0.05";
-/// One of each kind, for the short version over buckets in which each object takes one write a second.
+/// One of each kind. The short version is about these and, over folders, some others.
 const FEW: &[&str] = &[
     "alerts_incidents",
     "fleet_documents",
@@ -39,6 +41,8 @@ const FEW: &[&str] = &[
 const FOUND_BY_LOOKBACK: &[&str] = &["fleet_documents", "fleet_assets_reefers"];
 /// A program is killed this often before it may finish: a point early in the first run, later ones in what is left.
 const KILLS_OF_ONE: u64 = 3;
+/// They wait for each other's programs more than they compute.
+const FLEETS_AT_A_TIME: u64 = 2;
 
 pub(crate) fn told(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
@@ -80,12 +84,11 @@ impl Point {
 
     fn count(self, scene: &Scene) -> u64 {
         match (self, &scene.double) {
-            (Self::Answers(_), _) => scene.simulator.requests().len() as u64,
+            (Self::Answers(_), _) => scene.simulator.request_count() as u64,
             (Self::Files(folder @ ("raw/raw" | "raw/state" | "flattened"), _), Some(double)) => {
                 let prefix = folder.trim_start_matches("raw/");
                 let is_write = |method: &str| method == "PUT" || method == "POST";
-                let requests = double.requests().into_iter();
-                requests.filter(|request| is_write(&request.method) && request.key.starts_with(prefix)).count() as u64
+                double.count(|request| is_write(&request.method) && request.key.starts_with(prefix)) as u64
             }
             (Self::Files(folder, _), _) => files(&scene.program.folder().join("samsara-data").join(folder)),
         }
@@ -136,15 +139,20 @@ impl Scene {
                 .set("GCS_BUCKET_FLATTENED_NAME", "flat");
         }
         let is_long = std::env::var_os("CHAOS_KILLS").is_some();
-        let is_asked = |table: &str| double.is_none() || is_long || FEW.contains(&table);
-        let tables =
-            simulator.world().tables().iter().filter(|table| is_asked(table)).map(ToString::to_string).collect();
+        // Another choice for each seed.
+        let mut dice = Dice(seed);
+        let mut is_asked = |table: &str| {
+            let chosen = dice.below(4) == 0 && double.is_none();
+            is_long || chosen || FEW.contains(&table)
+        };
+        let all = simulator.world().tables();
+        let tables = all.iter().filter(|table| is_asked(table)).map(ToString::to_string).collect();
         Self { simulator, program, double, tables }
     }
 
     /// One in so many tables is asked for, roughly.
     fn share(&self) -> u64 {
-        if self.tables.len() == FEW.len() { 3 } else { 1 }
+        (self.simulator.world().tables().len() / self.tables.len()) as u64
     }
 
     /// The arguments of a run of all that is asked for: from the first day on, or from where the runs so far have come to,
@@ -187,7 +195,7 @@ impl Scene {
                 return true;
             }
             // Not a guess at a duration: only how often one looks.
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::time::sleep(Duration::from_millis(3)).await;
         }
     }
 
@@ -205,89 +213,104 @@ impl Scene {
     }
 }
 
-/// Kills programs at points chosen by seed, and looks at what one clean run makes of what they left.
-async fn kill_and_look(kills: u64, double: fn() -> Option<GcsDouble>) {
-    let mut seed = told("CHAOS_SEED", 1);
+/// Kills programs of one fleet at points chosen by its seed, at most so many, and looks at what one clean run makes of
+/// what they left. Gives how many were killed.
+async fn kill_and_look(seed: u64, kills: u64, double: Option<GcsDouble>) -> u64 {
+    let mut dice = Dice(seed);
+    let hours = Duration::from_secs(3600 * (1 + dice.below(20)));
+    let late = LateData { before: day(["2024-01-02", "2024-01-03"][dice.below(2) as usize]), withhold: hours };
+    let scene = Scene::new(seed, double, Some(late)).await;
+    let mut replay = format!("CHAOS_SEED={seed}, {late:?}:");
     let mut killed = 0;
-    while killed < kills {
-        let mut dice = Dice(seed);
-        let hours = Duration::from_secs(3600 * (1 + dice.below(20)));
-        let late = LateData { before: day(["2024-01-02", "2024-01-03"][dice.below(2) as usize]), withhold: hours };
-        let scene = Scene::new(seed, double(), Some(late)).await;
-        let mut replay = format!("CHAOS_SEED={seed}, {late:?}:");
-        // First all is new; then a day that was read whole has changed, and is what is left to be done.
-        for (what, share) in [("new", 1), ("changed", 4)] {
-            let mut points = Vec::new();
-            while killed < kills && (points.len() as u64) < KILLS_OF_ONE {
-                let point = Point::choose(&mut dice, share * scene.share());
-                scene.forget_requests();
-                let before = point.count(&scene);
-                let goes_on = dice.below(2) == 0;
-                let child = scene.program.start(&scene.run(goes_on), Stdio::null());
-                if !scene.kill_at(point, child, before).await {
-                    // It was done before it came to the point: nothing is left to be killed.
-                    break;
-                }
-                killed += 1;
-                points.push(point);
-            }
-            write!(replay, " {what}, killed at {points:?};").unwrap();
+    // First all is new; then a day that was read whole has changed, and is what is left to be done.
+    for (what, share) in [("new", 1), ("changed", 4)] {
+        let mut points = Vec::new();
+        while killed < kills && (points.len() as u64) < KILLS_OF_ONE {
+            let point = Point::choose(&mut dice, share * scene.share());
+            scene.forget_requests();
+            let before = point.count(&scene);
             let goes_on = dice.below(2) == 0;
-            let ran = scene.program.run(&scene.run(goes_on)).await;
-            assert_eq!(ran.code, 0, "{replay}\n{}", ran.stderr);
-            if what == "changed" {
-                let again: Vec<&str> = FOUND_BY_LOOKBACK.iter().flat_map(|table| ["--table", *table]).collect();
-                scene.program.succeed(&[RUN, &["--historical"], &again].concat()).await;
+            let child = scene.program.start(&scene.run(goes_on), Stdio::null());
+            if !scene.kill_at(point, child, before).await {
+                // It was done before it came to the point: nothing is left to be killed.
+                break;
             }
-            let wrong = scene.wrong_tables().await;
-            assert!(wrong.is_empty(), "{replay}\n{wrong}");
-            scene.simulator.release_late();
+            killed += 1;
+            points.push(point);
         }
-        // What the killed runs left behind counts for nothing: without it all is the same.
-        scene.program.succeed(&["clean", "--older-than", "0"]).await;
+        write!(replay, " {what}, killed at {points:?};").unwrap();
+        let goes_on = dice.below(2) == 0;
+        let ran = scene.program.run(&scene.run(goes_on)).await;
+        assert_eq!(ran.code, 0, "{replay}\n{}", ran.stderr);
+        if what == "changed" {
+            let again: Vec<&str> = FOUND_BY_LOOKBACK.iter().flat_map(|table| ["--table", *table]).collect();
+            scene.program.succeed(&[RUN, &["--historical"], &again].concat()).await;
+        }
         let wrong = scene.wrong_tables().await;
-        assert!(wrong.is_empty(), "{replay}, then cleaned\n{wrong}");
-        println!("{replay}: whole");
-        seed += 1;
+        assert!(wrong.is_empty(), "{replay}\n{wrong}");
+        scene.simulator.release_late();
+    }
+    // What the killed runs left behind counts for nothing: without it all is the same.
+    scene.program.succeed(&["clean", "--older-than", "0"]).await;
+    let wrong = scene.wrong_tables().await;
+    assert!(wrong.is_empty(), "{replay}, then cleaned\n{wrong}");
+    println!("{replay}: whole");
+    killed
+}
+
+/// The same for one fleet after the other, some at a time, until so many programs were killed.
+async fn kill_fleets(kills: u64, double: fn() -> Option<GcsDouble>) {
+    let mut seed = told("CHAOS_SEED", 1);
+    let mut left = kills;
+    while left > 0 {
+        let fleets = left.div_ceil(2 * KILLS_OF_ONE).min(FLEETS_AT_A_TIME);
+        let fleets = (seed..seed + fleets).map(|seed| kill_and_look(seed, left, double()));
+        let killed = join_all(fleets).await;
+        seed += killed.len() as u64;
+        left = left.saturating_sub(killed.iter().sum());
     }
 }
 
 /// Starts two programs together, and looks at what they made.
-async fn pair_and_look(pairs: u64, double: fn() -> Option<GcsDouble>) {
+async fn pair_and_look(seed: u64, double: Option<GcsDouble>) {
+    let scene = Scene::new(seed, double, None).await;
+    // In turn: the second gives up, or waits.
+    let more: &[&str] = if seed.is_multiple_of(2) { &["--wait"] } else { &[] };
+    let arguments = [&scene.run(false), more].concat();
+    let (one, two) = tokio::join!(scene.program.run(&arguments), scene.program.run(&arguments));
+    let replay = format!("CHAOS_SEED={seed} CHAOS_PAIRS=1");
+    let mut codes = [one.code, two.code];
+    codes.sort_unstable();
+    let fine = codes == [0, 0] || (more.is_empty() && codes == [0, 4]);
+    assert!(fine, "{replay}: {codes:?}\n{}\n{}", one.stderr, two.stderr);
+    let wrong = scene.wrong_tables().await;
+    assert!(wrong.is_empty(), "{replay}\n{wrong}");
+    println!("{replay}: {codes:?}, whole");
+}
+
+/// The same for so many fleets, some at a time.
+async fn pair_fleets(pairs: u64, double: fn() -> Option<GcsDouble>) {
     let seed = told("CHAOS_SEED", 1);
-    for seed in seed..seed + pairs {
-        let scene = Scene::new(seed, double(), None).await;
-        // In turn: the second gives up, or waits.
-        let more: &[&str] = if seed.is_multiple_of(2) { &["--wait"] } else { &[] };
-        let arguments = [&scene.run(false), more].concat();
-        let (one, two) = tokio::join!(scene.program.run(&arguments), scene.program.run(&arguments));
-        let replay = format!("CHAOS_SEED={seed} CHAOS_PAIRS=1");
-        let mut codes = [one.code, two.code];
-        codes.sort_unstable();
-        let fine = codes == [0, 0] || (more.is_empty() && codes == [0, 4]);
-        assert!(fine, "{replay}: {codes:?}\n{}\n{}", one.stderr, two.stderr);
-        let wrong = scene.wrong_tables().await;
-        assert!(wrong.is_empty(), "{replay}\n{wrong}");
-        println!("{replay}: {codes:?}, whole");
-    }
+    let fleets = stream::iter(seed..seed + pairs).map(|seed| pair_and_look(seed, double()));
+    fleets.buffer_unordered(FLEETS_AT_A_TIME as usize).collect::<()>().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_any_point_one_clean_run_makes_every_table_whole() {
-    kill_and_look(told("CHAOS_KILLS", 12), || None).await;
+    kill_fleets(told("CHAOS_KILLS", 12), || None).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_any_point_over_faulty_buckets_one_clean_run_makes_every_table_whole() {
-    kill_and_look(told("CHAOS_KILLS", 12) / 3, || Some(faults::faulty_buckets())).await;
+    kill_fleets(told("CHAOS_KILLS", 12) / 3, || Some(faults::faulty_buckets())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_started_together_make_what_one_would() {
-    pair_and_look(told("CHAOS_PAIRS", 3), || None).await;
+    pair_fleets(told("CHAOS_PAIRS", 3), || None).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_started_together_over_faulty_buckets_make_what_one_would() {
-    pair_and_look(told("CHAOS_PAIRS", 3).div_ceil(3), || Some(faults::faulty_buckets())).await;
+    pair_fleets(told("CHAOS_PAIRS", 3).div_ceil(3), || Some(faults::faulty_buckets())).await;
 }

@@ -179,6 +179,8 @@ async fn comparing_makes_no_dataset() {
 async fn storage_uses_the_credentials_that_the_environment_names() {
     let simulator = simulator(|_| ()).await;
     let program = Program::with_simulator(&simulator)
+        // These buckets are real ones.
+        .set("SAMSARA_ETL_WAIT_SCALE", "1")
         .set("GCS_BUCKET_NAME", "some-bucket")
         .set("GCS_BUCKET_FLATTENED_NAME", "other-bucket")
         .set("DWH_ID", "d")

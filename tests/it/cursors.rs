@@ -21,7 +21,9 @@ use samsara_simulator::{LateData, Simulator};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use crate::load_jobs::until;
 use crate::program::{Program, impatient, simulator};
+use crate::support::gate::{self, Turn};
 use crate::support::wire::Server;
 use crate::truth::{compare, day, local_rows, local_tables};
 
@@ -76,53 +78,70 @@ pub(crate) fn the_day() -> Partition {
 /// Stops the run as soon as the state holds what is looked for.
 struct StopAt {
     endpoint: &'static str,
-    state: std::path::PathBuf,
-    mark: &'static str,
+    state: Arc<Mark>,
     stop: CancellationToken,
+}
+
+/// A text that a state document is going to hold.
+struct Mark {
+    document: std::path::PathBuf,
+    text: &'static str,
+}
+
+impl Mark {
+    fn is_there(&self) -> bool {
+        std::fs::read_to_string(&self.document).is_ok_and(|text| text.contains(self.text))
+    }
 }
 
 impl Observer for StopAt {
     fn observe(&self, event: &Event) {
-        let noted = || std::fs::read_to_string(&self.state).is_ok_and(|text| text.contains(self.mark));
-        if matches!(event, Event::PageFetched { endpoint, .. } if endpoint.starts_with(self.endpoint)) && noted() {
+        let is_page = matches!(event, Event::PageFetched { endpoint, .. } if endpoint.starts_with(self.endpoint));
+        if is_page && self.state.is_there() {
             self.stop.cancel();
         }
     }
 }
 
-/// Runs until the state of `tables[0]` holds `mark` and another page of `endpoint` has come.
+/// Runs until the state of `tables[0]` holds `mark`, which it does after so many `pages` of `endpoint`, and another
+/// page has come.
 async fn stopped_at(
     program: &Program,
     simulator: &Simulator,
     tables: &[&str],
-    endpoint: &'static str,
-    mark: &'static str,
+    (endpoint, pages): (&'static str, u64),
+    text: &'static str,
 ) -> SourceState {
     let stop = CancellationToken::new();
-    let path = program.folder().join(format!("samsara-data/raw/state/{}.json", tables[0]));
-    let observer = Arc::new(StopAt { endpoint, state: path, mark, stop: stop.clone() });
-    let config = config(program, &simulator.url(), simulator.token());
+    let document = program.folder().join(format!("samsara-data/raw/state/{}.json", tables[0]));
+    let mark = Arc::new(Mark { document, text });
+    let observer = Arc::new(StopAt { endpoint, state: mark.clone(), stop: stop.clone() });
+    // Further pages come once what was read so far is safe.
+    let asked = AtomicU64::new(0);
+    let server = gate::before(simulator.url(), move |request| {
+        if !request.uri().path().starts_with(endpoint) || asked.fetch_add(1, Ordering::SeqCst) < pages {
+            return Turn::Through;
+        }
+        let mark = mark.clone();
+        Turn::After(Box::pin(async move { until(|| mark.is_there()).await }))
+    });
+    let config = config(program, server.url(), simulator.token());
     // Feeds end where the asked days do; all else is about the first of them.
-    let end = if mark == "\"feed\"" { "2024-02-01" } else { "2024-01-02" };
+    let end = if text == "\"feed\"" { "2024-02-01" } else { "2024-01-02" };
     let report = run_until(end, config, tables, vec![observer], &stop).await;
     assert!(report.cancelled, "{report}");
     simulator.clear_requests();
     state(program, tables[0]).unwrap()
 }
 
-async fn slow(page_size: usize) -> Simulator {
-    simulator(|config| {
-        config.page_size = Some(page_size);
-        config.latency = Some(Duration::from_millis(20));
-    })
-    .await
+async fn in_pages_of(page_size: usize) -> Simulator {
+    simulator(|config| config.page_size = Some(page_size)).await
 }
 
 /// A page a vehicle, and most readings of the day are not on the server yet.
-async fn slow_and_late() -> Simulator {
+async fn late() -> Simulator {
     simulator(|config| {
         config.page_size = Some(1);
-        config.latency = Some(Duration::from_millis(20));
         let withhold = Duration::from_secs(18 * 3600);
         config.late = Some(LateData { before: day("2024-01-02"), withhold });
     })
@@ -131,9 +150,9 @@ async fn slow_and_late() -> Simulator {
 
 /// A day of which some pages are safe and the rest was never asked for.
 pub(crate) async fn half_read(tables: &[&str]) -> (Simulator, Program, SourceState) {
-    let simulator = slow(1).await;
+    let simulator = in_pages_of(1).await;
     let program = Program::with_simulator(&simulator);
-    let found = stopped_at(&program, &simulator, tables, HISTORY, "\"unfinished\"").await;
+    let found = stopped_at(&program, &simulator, tables, (HISTORY, 2), "\"unfinished\"").await;
     let partition = found.partition(the_day()).unwrap();
     // Pages go by vehicle: all that is safe is whole days of some vehicles, and no day is complete.
     let note = partition.unfinished.as_ref().unwrap();
@@ -225,9 +244,9 @@ async fn a_half_read_day_begins_anew_where_its_note_is_of_no_use_any_more() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_half_read_day_that_has_changed_since_begins_anew() {
-    let simulator = slow_and_late().await;
+    let simulator = late().await;
     let program = Program::with_simulator(&simulator);
-    let found = stopped_at(&program, &simulator, &[TABLE], HISTORY, "\"unfinished\"").await;
+    let found = stopped_at(&program, &simulator, &[TABLE], (HISTORY, 2), "\"unfinished\"").await;
     assert!(found.partition(the_day()).unwrap().unfinished.is_some());
     // The vehicles that are done get readings, of which the feed tells.
     simulator.release_late();
@@ -257,9 +276,9 @@ async fn end_of_feed(simulator: &Simulator, query: &str) -> String {
 async fn a_half_read_day_begins_anew_if_another_source_of_its_walk_has_changed_or_its_feed_was_not_heard() {
     const GPS: &str = "fleet_vehicle_stats_gps";
     for what in ["changed", "not heard"] {
-        let simulator = slow_and_late().await;
+        let simulator = late().await;
         let program = Program::with_simulator(&simulator);
-        stopped_at(&program, &simulator, &[TABLE, GPS], HISTORY, "\"unfinished\"").await;
+        stopped_at(&program, &simulator, &[TABLE, GPS], (HISTORY, 2), "\"unfinished\"").await;
         // The note stands at the first source alone.
         assert!(state(&program, GPS).unwrap().partition(the_day()).is_none());
         simulator.release_late();
@@ -363,9 +382,9 @@ async fn a_window_at_the_floor_is_not_split_and_commits_nothing() {
 async fn a_half_read_list_goes_on_unless_it_has_become_old() {
     let list = "/addresses";
     for old in [false, true] {
-        let simulator = slow(1).await;
+        let simulator = in_pages_of(1).await;
         let program = Program::with_simulator(&simulator);
-        let before = stopped_at(&program, &simulator, &["addresses"], list, "\"unfinished\"").await;
+        let before = stopped_at(&program, &simulator, &["addresses"], (list, 2), "\"unfinished\"").await;
         let note = before.partition(Partition::Snapshot).unwrap().unfinished.clone().unwrap();
         if old {
             let mut before = before;
@@ -388,12 +407,12 @@ async fn a_half_read_list_goes_on_unless_it_has_become_old() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_that_is_found_unchanged_after_it_was_half_read_leaves_no_note_behind() {
-    let simulator = slow(1).await;
+    let simulator = in_pages_of(1).await;
     let program = Program::with_simulator(&simulator);
     let whole = || config(&program, &simulator.url(), simulator.token());
     run(whole(), &["addresses"], vec![], &CancellationToken::new()).await;
     let before = state(&program, "addresses").unwrap();
-    let half = stopped_at(&program, &simulator, &["addresses"], "/addresses", "\"unfinished\"").await;
+    let half = stopped_at(&program, &simulator, &["addresses"], ("/addresses", 2), "\"unfinished\"").await;
     assert!(half.partition(Partition::Snapshot).unwrap().unfinished.is_some());
     run(whole(), &["addresses"], vec![], &CancellationToken::new()).await;
     // The pages of the second reading are gone, and with them what named them.
@@ -408,13 +427,9 @@ async fn a_list_that_is_found_unchanged_after_it_was_half_read_leaves_no_note_be
 #[tokio::test(flavor = "multi_thread")]
 async fn a_half_read_fan_out_asks_no_finished_vehicle_again() {
     let (table, endpoint) = ("fleet_trips", "/v1/fleet/trips");
-    let simulator = simulator(|config| {
-        config.vehicles = 20;
-        config.latency = Some(Duration::from_millis(20));
-    })
-    .await;
+    let simulator = simulator(|config| config.vehicles = 20).await;
     let program = Program::with_simulator(&simulator);
-    let found = stopped_at(&program, &simulator, &[table], endpoint, "\"unfinished\"").await;
+    let found = stopped_at(&program, &simulator, &[table], (endpoint, 8), "\"unfinished\"").await;
     let note = found.partition(the_day()).unwrap().unfinished.clone().unwrap();
     // Four times the two pages after which other walks are noted.
     assert_eq!((note.requests, note.rest.len(), note.resume), (8, 0, None));
@@ -481,9 +496,9 @@ fn half_broken(first: Arc<AtomicU64>, broken: Arc<AtomicU64>) -> Server {
 async fn a_feed_is_committed_as_it_comes_and_begins_again_where_it_was_whole() {
     let (table, endpoint) = ("fleet_safety_events_audit_logs", "/fleet/safety-events/audit-logs/feed");
     for forgotten in [false, true] {
-        let simulator = slow(2).await;
+        let simulator = in_pages_of(2).await;
         let program = Program::with_simulator(&simulator);
-        let found = stopped_at(&program, &simulator, &[table], endpoint, "\"feed\"").await;
+        let found = stopped_at(&program, &simulator, &[table], (endpoint, 2), "\"feed\"").await;
         // In the middle: rows are there up to the cursor, and the feed would begin again where it began.
         let feed = found.feed.clone().unwrap();
         assert_eq!(feed.since, Some("2024-01-01T00:00:00Z".parse().unwrap()));

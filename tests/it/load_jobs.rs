@@ -156,7 +156,7 @@ async fn a_passing_fault_of_a_call_is_tried_again_under_the_same_id() {
 #[tokio::test]
 async fn a_call_that_never_gets_better_ends_with_the_service_s_word() {
     let double = BigQueryDouble::start(&["d"]);
-    let warehouse = connect_with(&double, "d", Timings { retry_for: Duration::from_millis(30), ..quick() }).await;
+    let warehouse = connect_with(&double, "d", Timings { retry_for: Duration::from_millis(300), ..quick() }).await;
     double.fault(Fault::on("POST", "jobs/", error(503, "backendError", "Not today")));
     let error = load_day(&warehouse).await.unwrap_err();
     assert!(error.to_string().contains("503: Not today"), "{error}");

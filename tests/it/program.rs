@@ -88,6 +88,7 @@ impl Program {
         command.current_dir(self.folder()).env_clear().stdin(Stdio::null()).kill_on_drop(true);
         let asks_simulator = |(name, value): &(String, String)| name == "SAMSARA_API_URL" && value.starts_with("http:");
         if self.environment.iter().any(asks_simulator) {
+            // Unless the test says otherwise, below.
             command.env("SAMSARA_ETL_WAIT_SCALE", WAIT_SCALE.to_string());
         }
         command.envs(self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())));

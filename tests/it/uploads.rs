@@ -1,6 +1,7 @@
 //! Objects too large for one request: their parts go wrong in every way, and what is read back is what was written.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, BinaryArray, RecordBatch};
@@ -21,8 +22,13 @@ fn bucket(double: &GcsDouble) -> Bucket {
     Bucket::open(&BucketLocation::Google("raw".into()), &access, &tokio::runtime::Handle::current()).unwrap()
 }
 
-/// A megabyte that cannot be compressed, in rows of a kilobyte.
+/// A megabyte that cannot be compressed, in rows of a kilobyte. Each is made once.
 fn megabyte(seed: u64) -> RecordBatch {
+    static MADE: Mutex<BTreeMap<u64, RecordBatch>> = Mutex::new(BTreeMap::new());
+    MADE.lock().unwrap().entry(seed).or_insert_with(|| made(seed)).clone()
+}
+
+fn made(seed: u64) -> RecordBatch {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut number = || {
         state ^= state << 13;

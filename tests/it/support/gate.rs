@@ -1,5 +1,6 @@
 //! Stands before another API and lets requests through, or turns them away.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::Router;
@@ -14,6 +15,8 @@ use super::wire::{Connection, Server};
 pub enum Turn {
     /// It goes through.
     Through,
+    /// It goes through once this has happened.
+    After(Pin<Box<dyn Future<Output = ()> + Send>>),
     /// It is answered with this instead.
     Away(Response),
     /// The connection is closed without an answer.
@@ -28,17 +31,17 @@ pub fn before(url: String, decide: impl Fn(&Request) -> Turn + Send + Sync + 'st
         let target = format!("{url}{}", request.uri());
         async move {
             match turn {
-                Turn::Away(answer) => answer,
+                Turn::Away(answer) => return answer,
                 Turn::Cut => {
                     connection.cut();
-                    ().into_response()
+                    return ().into_response();
                 }
-                Turn::Through => {
-                    let token = request.headers()[header::AUTHORIZATION].clone();
-                    let answer = http.get(target).header(header::AUTHORIZATION, token).send().await.unwrap();
-                    (answer.status(), Body::from(answer.bytes().await.unwrap())).into_response()
-                }
+                Turn::After(happened) => happened.await,
+                Turn::Through => {}
             }
+            let token = request.headers()[header::AUTHORIZATION].clone();
+            let answer = http.get(target).header(header::AUTHORIZATION, token).send().await.unwrap();
+            (answer.status(), Body::from(answer.bytes().await.unwrap())).into_response()
         }
     };
     Server::start(Router::new().fallback(answer))

@@ -127,6 +127,11 @@ impl GcsDouble {
         self.shared.requests.lock().unwrap().clone()
     }
 
+    /// How many requests so far are like this.
+    pub fn count(&self, is_it: impl Fn(&GcsRequest) -> bool) -> usize {
+        self.shared.requests.lock().unwrap().iter().filter(|request| is_it(request)).count()
+    }
+
     /// Whether such a request has come, answered or not.
     pub fn has_begun(&self, method: &str, prefix: &str) -> bool {
         let begun = self.shared.begun.lock().unwrap();
