@@ -46,7 +46,7 @@ impl LogFile {
         let path = folder.join(name);
         // Never what is there already, nor what a link there leads to.
         let file = File::create_new(&path)?;
-        keep_private(&file)?;
+        keep_private(&file);
         Ok((Self { path, started }, file))
     }
 

@@ -31,7 +31,7 @@ pub(super) fn replace(path: &Path, root: &Path, bytes: &[u8], is_private: bool) 
     let written = || {
         let mut file = File::create(&staged)?;
         if is_private {
-            keep_private(&file)?;
+            keep_private(&file);
         }
         file.write_all(bytes)?;
         file.sync_all()?;
@@ -53,17 +53,15 @@ pub(crate) fn private_folder(path: &Path) -> Result<()> {
     builder.recursive(true).create(path)
 }
 
-/// Lets nobody else read a file, nor write it.
+/// Lets nobody else read a file, nor write it. A file system without modes is as private as its mount.
 #[cfg(unix)]
-pub(crate) fn keep_private(file: &File) -> Result<()> {
-    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))
+pub(crate) fn keep_private(file: &File) {
+    let _ = file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600));
 }
 
 /// Elsewhere, files are as private as their folder.
 #[cfg(not(unix))]
-pub(crate) fn keep_private(_: &File) -> Result<()> {
-    Ok(())
-}
+pub(crate) fn keep_private(_: &File) {}
 
 /// A name is on the disk once its folder is, and that folder's name in its own.
 #[cfg(unix)]

@@ -148,6 +148,9 @@ pub struct Bucket {
     /// `gs://name/` or `file:///folder/`.
     url: Url,
     folder: Option<PathBuf>,
+    /// Whose turn it is to swap in a folder. Who waits for it takes up no thread: where those are few, the one that has
+    /// the lock of the folder would get none to let go of it.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Bucket {
@@ -168,7 +171,7 @@ impl Bucket {
         }
         let folder = std::path::absolute(folder).map_err(|error| wrong(error.to_string()))?;
         let url = Url::from_directory_path(&folder).map_err(|()| wrong("not an absolute path".into()))?;
-        Ok(Self { store: Arc::new(InMemory::new()), url, folder: Some(folder) })
+        Ok(Self { store: Arc::new(InMemory::new()), url, folder: Some(folder), turn: Arc::default() })
     }
 
     fn open_google(name: &str, access: &GoogleAccess, io: &Handle) -> Result<Self, StoreError> {
@@ -188,7 +191,8 @@ impl Bucket {
             builder = builder.with_application_credentials(file.to_string_lossy());
         }
         let store = builder.build().map_err(|error| wrong(error.to_string()))?;
-        Ok(Self { store: Arc::new(store), url: Url::parse(&url).map_err(|e| wrong(e.to_string()))?, folder: None })
+        let parsed = Url::parse(&url).map_err(|e| wrong(e.to_string()))?;
+        Ok(Self { store: Arc::new(store), url: parsed, folder: None, turn: Arc::default() })
     }
 
     fn open_folder(folder: &std::path::Path) -> Result<Self, StoreError> {
@@ -197,7 +201,7 @@ impl Bucket {
         let folder = folder.canonicalize().map_err(|error| wrong(error.to_string()))?;
         let url = Url::from_directory_path(&folder).map_err(|()| wrong("not an absolute path".into()))?;
         let store = LocalFileSystem::new_with_prefix(&folder).map_err(|error| wrong(error.to_string()))?;
-        Ok(Self { store: Arc::new(store), url, folder: Some(folder) })
+        Ok(Self { store: Arc::new(store), url, folder: Some(folder), turn: Arc::default() })
     }
 
     /// `gs://name/` or `file:///folder/`.
@@ -305,13 +309,14 @@ impl Bucket {
         expected: Option<&Version>,
         bytes: Bytes,
     ) -> Result<Version, StoreError> {
+        let _turn = self.turn.lock().await;
         let path = lock.clone();
         let guard = tokio::task::spawn_blocking(move || -> std::io::Result<File> {
             if let Some(parent) = path.parent() {
                 std::fs::create_dir_all(parent)?;
             }
             let file = File::create(&path)?;
-            folder::keep_private(&file)?;
+            folder::keep_private(&file);
             file.lock()?;
             Ok(file)
         })
