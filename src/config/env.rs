@@ -85,7 +85,9 @@ pub const GCE_METADATA_IP: Variable = Variable { name: "GCE_METADATA_IP", aliase
 pub const HOME: Variable = Variable { name: "HOME", aliases: &[], meaning: "" };
 
 /// The process environment over the `.env` file of the working directory.
-#[derive(Debug, Default)]
+///
+/// It cannot be shown: it holds secrets.
+#[derive(Default)]
 pub struct Environment {
     process: HashMap<String, String>,
     file: HashMap<String, String>,

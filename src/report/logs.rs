@@ -79,7 +79,7 @@ impl LogFile {
                 file => break (path, file?),
             }
         };
-        keep_private(&file)?;
+        keep_private(&file);
         let lost = Arc::<OnceLock<String>>::default();
         Ok((Self { path, file: file.try_clone()?, started, lost: lost.clone() }, LogLines { file, lost }))
     }

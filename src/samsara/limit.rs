@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use governor::clock::Clock;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::time::Instant;
 
@@ -59,6 +60,14 @@ const SLOWEST: f64 = 16.0;
 /// Refusals within this time are one refusal: the requests were under way together.
 const ONE_REFUSAL: Duration = Duration::from_secs(1);
 
+/// Waits for a limiter's turn. Its own `until_ready` has a timer with a thread of its own, and panics if there is none
+/// to be had.
+async fn turn_of(limiter: &DefaultDirectRateLimiter) {
+    while let Err(early) = limiter.check() {
+        tokio::time::sleep(early.wait_time_from(limiter.clock().now())).await;
+    }
+}
+
 impl Limits {
     /// `share` is the part of each rate to use.
     pub(super) fn new(share: f64, retry: RetryConfig) -> Self {
@@ -79,8 +88,8 @@ impl Limits {
         let begun = Instant::now();
         tokio::time::sleep_until(turn).await;
         loop {
-            limiter.rate.until_ready().await;
-            self.token.until_ready().await;
+            turn_of(&limiter.rate).await;
+            turn_of(&self.token).await;
             let wait_ms = begun.elapsed().as_millis() as u64;
             match wait_ms {
                 0 => {}

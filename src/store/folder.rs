@@ -113,7 +113,7 @@ pub(super) fn replace(path: &Path, root: &Path, bytes: &[u8], is_private: bool) 
     let written = || {
         let mut file = create_anew(&staged)?;
         if is_private {
-            keep_private(&file)?;
+            keep_private(&file);
         }
         file.write_all(bytes)?;
         file.sync_all()?;
@@ -135,17 +135,15 @@ pub(crate) fn private_folder(path: &Path) -> Result<()> {
     builder.recursive(true).create(path)
 }
 
-/// Lets nobody else read a file, nor write it.
+/// Lets nobody else read a file, nor write it. A file system without modes is as private as its mount.
 #[cfg(unix)]
-pub(crate) fn keep_private(file: &File) -> Result<()> {
-    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))
+pub(crate) fn keep_private(file: &File) {
+    let _ = file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600));
 }
 
 /// Elsewhere, files are as private as their folder.
 #[cfg(not(unix))]
-pub(crate) fn keep_private(_: &File) -> Result<()> {
-    Ok(())
-}
+pub(crate) fn keep_private(_: &File) {}
 
 /// Makes a file where a program that died may have left one, or someone a link: that goes, not what it leads to.
 fn create_anew(path: &Path) -> Result<File> {

@@ -222,6 +222,9 @@ pub struct Bucket {
     folder: Option<PathBuf>,
     /// See [`Bucket::write_interval`].
     write_interval: Duration,
+    /// Whose turn it is to swap in a folder. Who waits for it takes up no thread: where those are few, the one that has
+    /// the lock of the folder would get none to let go of it.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Bucket {
@@ -242,7 +245,7 @@ impl Bucket {
         }
         let folder = std::path::absolute(folder).map_err(|error| wrong(error.to_string()))?;
         let url = Url::from_directory_path(&folder).map_err(|()| wrong("not an absolute path".into()))?;
-        Ok(Self { store: Arc::new(InMemory::new()), url, folder: Some(folder), write_interval: Duration::ZERO })
+        Ok(Self { store: Arc::new(InMemory::new()), url, folder: Some(folder), write_interval: Duration::ZERO, turn: Arc::default() })
     }
 
     fn open_google(name: &str, access: &GoogleAccess, io: &Handle) -> Result<Self, StoreError> {
@@ -269,6 +272,7 @@ impl Bucket {
             url: Url::parse(&url).map_err(|e| wrong(e.to_string()))?,
             folder: None,
             write_interval: access.wait_scale.of(WRITE_INTERVAL),
+            turn: Arc::default(),
         })
     }
 
@@ -278,7 +282,7 @@ impl Bucket {
         let folder = folder.canonicalize().map_err(|error| wrong(error.to_string()))?;
         let url = Url::from_directory_path(&folder).map_err(|()| wrong("not an absolute path".into()))?;
         let store = LocalFileSystem::new_with_prefix(&folder).map_err(|error| wrong(error.to_string()))?;
-        Ok(Self { store: Arc::new(store), url, folder: Some(folder), write_interval: Duration::ZERO })
+        Ok(Self { store: Arc::new(store), url, folder: Some(folder), write_interval: Duration::ZERO, turn: Arc::default() })
     }
 
     /// `gs://name/` or `file:///folder/`.
@@ -421,13 +425,14 @@ impl Bucket {
         expected: Option<&Version>,
         bytes: Bytes,
     ) -> Result<Version, StoreError> {
+        let _turn = self.turn.lock().await;
         let path = lock.clone();
         let guard = tokio::task::spawn_blocking(move || -> std::io::Result<File> {
             if let Some(parent) = path.parent() {
                 std::fs::create_dir_all(parent)?;
             }
             let file = folder::open_lock(&path)?;
-            folder::keep_private(&file)?;
+            folder::keep_private(&file);
             file.lock()?;
             Ok(file)
         })
