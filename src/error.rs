@@ -50,7 +50,8 @@ impl Error {
     /// Whether the cause is what was typed or configured.
     pub fn is_usage(&self) -> bool {
         matches!(self, Self::Config(_) | Self::Catalog(_) | Self::Selection(_) | Self::Usage(_))
-            || matches!(self, Self::Samsara(SamsaraError::NoToken) | Self::Store(StoreError::Credentials { .. }))
+            || matches!(self, Self::Samsara(SamsaraError::NoToken | SamsaraError::Setup(_)))
+            || matches!(self, Self::Store(StoreError::Credentials { .. }))
     }
 
     /// Whether another run is at work, so that nothing was begun.

@@ -45,6 +45,9 @@ static SECRETS: RwLock<Vec<String>> = RwLock::new(Vec::new());
 /// From now on masks `secret`, also as JSON, percent-encoding or a source literal would write it, and each line of it.
 pub fn register(secret: &str) {
     let secret = secret.trim();
+    if SECRETS.read().unwrap_or_else(PoisonError::into_inner).iter().any(|known| known == secret) {
+        return;
+    }
     let mut forms = BTreeSet::from([secret.to_string()]);
     forms.extend(secret.lines().map(str::trim).filter(|line| !line.starts_with("-----")).map(str::to_string));
     for form in forms.clone() {
@@ -115,7 +118,7 @@ static FORMS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         (r#"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----[^"]*"#, MASK),
         // Members of credential files, also with escaped quotes.
         (
-            r#"(?P<keep>\\?"(?:private_key|client_secret|refresh_token|access_token|id_token)\\?"\s*:\s*)\\?"(?:[^"\\]|\\[^"])*(?:\\?"|\z)"#,
+            r#"(?P<keep>"(?:private_key|client_secret|refresh_token|access_token|id_token)\\*"\s*:\s*)\\*"[^"]*(?:"|\z)"#,
             "${keep}***",
         ),
         (r#"(?P<keep>[a-zA-Z][a-zA-Z0-9+.-]*:/{2})[^/?#\s'`"<>]*@"#, "${keep}***@"),
@@ -161,14 +164,21 @@ fn mask_text(text: &str) -> Cow<'_, str> {
     masked
 }
 
-/// Masks `secret` where no letter or digit stands before or behind it.
+/// Whether a registered secret that is long enough to be told from other words stands in the text.
+pub fn holds_secret(text: &str) -> bool {
+    let known = SECRETS.read().unwrap_or_else(PoisonError::into_inner);
+    known.iter().any(|secret| secret.chars().count() >= LONG && text.contains(secret.as_str()))
+}
+
+/// Masks `secret` where it is a word of its own.
 fn mask_alone(text: &str, secret: &str) -> String {
     let mut masked = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find(secret) {
         let (before, behind) = (&rest[..at], &rest[at + secret.len()..]);
         let previous = before.chars().next_back().or_else(|| masked.chars().next_back());
-        let alone = ![previous, behind.chars().next()].into_iter().flatten().any(char::is_alphanumeric);
+        let is_of_word = |character: char| character.is_alphanumeric() || matches!(character, '_' | '-');
+        let alone = ![previous, behind.chars().next()].into_iter().flatten().any(is_of_word);
         masked.push_str(before);
         masked.push_str(if alone { MASK } else { secret });
         rest = behind;
@@ -323,7 +333,7 @@ mod tests {
     fn a_short_secret_is_masked_where_it_stands_alone_and_a_shorter_one_not_at_all() {
         register("qzqz");
         register("qz9");
-        assert_eq!(mask("`qzqz` of qzqzs and qzqz"), "`***` of qzqzs and ***");
+        assert_eq!(mask("`qzqz` of qzqzs, qzqz_a and qzqz"), "`***` of qzqzs, qzqz_a and ***");
         assert_eq!(mask("qz9"), "qz9");
     }
 
@@ -347,6 +357,7 @@ mod tests {
             ("eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJ4In0.c2ln", "***"),
             (r#"{"private_key": "-----BE\nGIN", "x": 1}"#, r#"{"private_key": ***, "x": 1}"#),
             (r#"{\"refresh_token\":\"1//abc\",\"x\":1}"#, r#"{\"refresh_token\":***,\"x\":1}"#),
+            (r#"{\\\"access_token\\\": \\\"a\\\\nb\\\",1"#, r#"{\\\"access_token\\\": ***,1"#),
             ("key -----BEGIN RSA PRIVATE KEY----- MII -----END RSA PRIVATE KEY----- end", "key *** end"),
             ("key -----BEGIN PRIVATE KEY-----\\nMII", "key ***"),
         ] {

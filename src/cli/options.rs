@@ -102,15 +102,26 @@ impl WorkOptions {
         };
         let environment = Environment::read(&context.directory)?;
         let config = Config::resolve(&environment, &overrides, &context.directory, LOCAL_FOLDER)?;
-        let from = [env::SAMSARA_API_URL, env::SAMSARA_API_TOKEN].map(|variable| environment.is_of_file(variable));
-        if let (Some(url), [Some(true), Some(false)]) = (&config.samsara.url, from) {
+        warn_of_redirection(&environment, &config, &context.directory.join(".env"));
+        Ok(config)
+    }
+}
+
+/// Says where the token goes, if `.env` decides that and the token comes from elsewhere: it may be another's `.env`.
+fn warn_of_redirection(environment: &Environment, config: &Config, file: &Path) {
+    if environment.is_of_file(env::SAMSARA_API_TOKEN) != Some(false) {
+        return;
+    }
+    for variable in [env::SAMSARA_API_URL, env::HTTPS_PROXY, env::ALL_PROXY, env::SSL_CERT_FILE] {
+        if environment.is_of_file(variable) == Some(true) {
+            let host = config.samsara.url.as_ref().filter(|_| variable.name == env::SAMSARA_API_URL.name);
+            let host = host.map(|url| format!(" ({})", url.origin().ascii_serialization())).unwrap_or_default();
             eprintln!(
-                "warning: the token of the environment goes to {}, which SAMSARA_API_URL in {} names: is it that host's?",
-                url.origin().ascii_serialization(),
-                context.directory.join(".env").display()
+                "warning: the token comes from the environment, but {} decides by {}{host} where it goes: is that meant?",
+                file.display(),
+                variable.name,
             );
         }
-        Ok(config)
     }
 }
 

@@ -30,7 +30,7 @@ impl HttpConfig {
             let is_own = environment.get(variable).is_some();
             Some((if is_own { variable.name } else { env::ALL_PROXY.name }, Secret::unregistered(address)))
         };
-        let excluded = environment.get(env::NO_PROXY).unwrap_or_default().split(',').map(str::trim);
+        let excluded = environment.get(env::NO_PROXY).unwrap_or_default().split(',').map(str::trim).map(without_port);
         // `*.example.com` is how many write what curl writes as `.example.com`.
         let excluded = excluded.map(|host| host.strip_prefix('*').filter(|rest| !rest.is_empty()).unwrap_or(host));
         let metadata = [env::GCE_METADATA_HOST, env::GCE_METADATA_IP].map(|variable| environment.get(variable));

@@ -29,6 +29,8 @@ const API_VERSION: &str = "2025-10-23";
 const LARGEST_REFUSAL: usize = 64 << 10;
 /// What some gateways and editors put before a text. JSON has none, and readers may pass over it (RFC 8259, 8.1).
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+/// A cursor with more bytes than this would fit into no address. Those of the API have less than a thousand.
+const LARGEST_CURSOR: usize = 16 << 10;
 /// A client of one organisation's API; clones share connections and rates.
 #[derive(Clone)]
 pub struct Client {
@@ -429,12 +431,26 @@ impl Pager {
         };
         let page = cut(&body, &self.request.records, &self.request.page_echoes, self.request.pagination, self.number)
             .map_err(|error| self.bad_page(error.to_string()))?;
+        if let Some(cursor) = &page.cursor {
+            self.check_cursor(cursor)?;
+        }
         let found = self.watch.look(&page, self.cursor.as_deref(), self.request.endless);
         match found.map_err(|reason| self.bad_page(reason))? {
             Some(cursor) => self.cursor = Some(cursor),
             None => self.ended = true,
         }
         Ok(Some(page))
+    }
+
+    /// A cursor is kept in the state and sent with the query: it must be short enough for that, and no secret.
+    fn check_cursor(&self, cursor: &str) -> Result<(), SamsaraError> {
+        if cursor.len() > LARGEST_CURSOR {
+            return Err(self.bad_page(format!("its cursor has {} bytes", cursor.len())));
+        }
+        if redact::holds_secret(cursor) {
+            return Err(self.bad_page("its cursor repeats a secret of the configuration, and is not kept".into()));
+        }
+        Ok(())
     }
 
     fn bad_page(&self, reason: String) -> SamsaraError {
