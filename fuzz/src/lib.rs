@@ -141,7 +141,8 @@ pub fn state_document(data: &[u8]) {
     match SourceState::from_json(data, "gs://b/state.json") {
         Ok(state) => {
             assert!(state.version <= VERSION);
-            let again = SourceState::from_json(&state.to_json().expect("a state is JSON"), "again").expect("what was written is read");
+            let again = SourceState::from_json(&state.to_json().expect("a state is JSON"), "again")
+                .expect("what was written is read");
             assert_eq!(again, state);
             assert_eq!(again.to_json().expect("a state is JSON"), state.to_json().expect("a state is JSON"));
             assert!(state.complete().count() <= state.partitions.len());

@@ -83,7 +83,8 @@ pub(super) async fn answer(config: Config, context: &Context, sql: &str, format:
     let is_local = matches!(warehouse, WarehouseConfig::Local(_));
     for (table, Waiting { partitions, rows }) in pipeline.waiting().await? {
         if names(sql, &table) {
-            let where_to = if is_local { "not loaded, so not in this table" } else { "in this answer, but not loaded yet" };
+            let where_to =
+                if is_local { "not loaded, so not in this table" } else { "in this answer, but not loaded yet" };
             say(format_args!(
                 "note: {table}: {partitions} partitions with {rows} rows are derived and {where_to}: \
                  `samsara-etl run --stages load` loads them"

@@ -51,7 +51,9 @@ impl Sources {
         }
         say(format_args!("{found} sources have values that do not fit, {proposed} schemas are proposed"));
         if proposed > 0 {
-            say(format_args!("rows that are there already get the new columns once their days are read again: run --historical"));
+            say(format_args!(
+                "rows that are there already get the new columns once their days are read again: run --historical"
+            ));
         }
         Ok(Exit::Success)
     }

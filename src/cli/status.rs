@@ -169,6 +169,9 @@ mod tests {
         (shown, missing) = (String::new(), String::new());
         calendar(&mut shown, &source);
         list_missing(&mut missing, &source);
-        assert_eq!((shown.as_str(), missing.as_str()), ("s (7 raw rows) ? never asked\n", "s nothing was ever asked for\n"));
+        assert_eq!(
+            (shown.as_str(), missing.as_str()),
+            ("s (7 raw rows) ? never asked\n", "s nothing was ever asked for\n")
+        );
     }
 }

@@ -392,8 +392,7 @@ impl Extractor {
                 Some((_, true)) => Some(oneshot::channel()).unzip(),
                 _ => (None, None),
             };
-            let arrived =
-                Arrived { page, request: request.clone(), parent: parent.clone(), asked, is_past: told };
+            let arrived = Arrived { page, request: request.clone(), parent: parent.clone(), asked, is_past: told };
             if pages.send(Arrival::Page(Box::new(arrived))).await.is_err() {
                 return Ok(End::default());
             }

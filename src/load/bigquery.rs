@@ -591,7 +591,8 @@ impl Warehouse for BigQuery {
         let table = self.name(contract);
         let layout = match batch.reshape {
             true => {
-                let get = || async { self.client.table().get(&self.project, &self.dataset, &contract.table, None).await };
+                let get =
+                    || async { self.client.table().get(&self.project, &self.dataset, &contract.table, None).await };
                 Some(self.call(get).await.map_err(|fault| self.called(&contract.table, LOOK, fault))?)
             }
             false => None,

@@ -190,8 +190,7 @@ async fn add(
     }
     objects.sort_by(|one, other| one.path.cmp(&other.path));
     let flat = FlatObjects { partition: Partition::Day(day), objects, fingerprint: run.id.to_string() };
-    let batch =
-        Batch { bucket: flattened.clone(), partitions: vec![flat], whole: false, reshape: false, attempt: 1 };
+    let batch = Batch { bucket: flattened.clone(), partitions: vec![flat], whole: false, reshape: false, attempt: 1 };
     warehouse.prepare(contract).await?;
     load(warehouse, contract, &batch).await?;
     Ok(())

@@ -194,7 +194,8 @@ impl Lookup<'_> {
             let reached = |partition: Partition| {
                 let found = state.partition(partition);
                 let tables = models.iter().zip(found.into_iter().cycle());
-                let tables = tables.flat_map(|((model, deciding), found)| self.tables(model, deciding, partition, found));
+                let tables =
+                    tables.flat_map(|((model, deciding), found)| self.tables(model, deciding, partition, found));
                 (partition, Reached::of(found, &tables.collect::<Vec<_>>()))
             };
             covered.push(SourceCoverage {
@@ -256,8 +257,7 @@ fn asked(source: &Source, state: &SourceState, dates: &Dates) -> (Vec<Partition>
         SourceKind::Snapshot => (vec![Partition::Snapshot], false),
         // Its days come by themselves: there is none that it lacks.
         SourceKind::Feed => {
-            let days: Vec<Partition> =
-                known().filter(|day| dates.contains(*day)).map(Partition::Day).collect();
+            let days: Vec<Partition> = known().filter(|day| dates.contains(*day)).map(Partition::Day).collect();
             let never = state.feed.is_none() && state.partitions.is_empty();
             (days, never)
         }

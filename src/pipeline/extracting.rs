@@ -15,9 +15,7 @@ use crate::catalog::{Source, SourceKind};
 use crate::config::SamsaraConfig;
 use crate::error::Error;
 use crate::events::Event;
-use crate::extract::{
-    Changes, ExtractError, Extracted, Extractor, Scope, Walk, WalkOutcome, day_window, raw_schema,
-};
+use crate::extract::{Changes, ExtractError, Extracted, Extractor, Scope, Walk, WalkOutcome, day_window, raw_schema};
 use crate::plan::{CURSOR_DAYS, PlannedScope, PlannedWalk, Stage};
 use crate::samsara::{Client, SamsaraError, Watch};
 use crate::state::{Failure, Feed, Gathered, PartitionState, RawState, SourceHandle, SourceState, Unfinished};
@@ -645,14 +643,17 @@ async fn commit_feed(
 
 /// Takes away what an earlier run had taken of the page at the feed's position, once that page has come as a whole.
 fn drop_tail(state: &mut SourceState, began: Option<&(String, String)>, came: &[(Partition, RawState)]) {
-    let is_read_again = |feed: &Feed| began.is_some_and(|(query, cursor)| *query == feed.query && *cursor == feed.cursor);
+    let is_read_again =
+        |feed: &Feed| began.is_some_and(|(query, cursor)| *query == feed.query && *cursor == feed.cursor);
     let tail = state.tail().filter(|_| state.feed.as_ref().is_some_and(is_read_again)).cloned();
     // Without it, the note is of no use any more: the feed has another position.
     for partition in state.partitions.values_mut() {
         partition.unfinished = None;
     }
     for part in tail.into_iter().flat_map(|tail| tail.parts) {
-        let Some(raw) = state.partitions.get_mut(&part.partition).and_then(|found| found.raw.as_mut()) else { continue };
+        let Some(raw) = state.partitions.get_mut(&part.partition).and_then(|found| found.raw.as_mut()) else {
+            continue;
+        };
         let rows: u64 = part.objects.iter().map(|object| object.rows).sum();
         let again = came.iter().filter(|(day, _)| day.to_string() == part.partition).map(|(_, raw)| raw.rows());
         // A row that does not come again stays; its table drops the repetitions of the others.
@@ -664,7 +665,9 @@ fn drop_tail(state: &mut SourceState, began: Option<&(String, String)>, came: &[
 
 /// Notes what was taken of the page at the feed's position.
 fn note_tail(state: &mut SourceState, tail: Gathered, extracted_at: chrono::DateTime<chrono::Utc>) {
-    let (Some(first), Some(feed)) = (tail.parts.first().map(|part| part.partition.clone()), &state.feed) else { return };
+    let (Some(first), Some(feed)) = (tail.parts.first().map(|part| part.partition.clone()), &state.feed) else {
+        return;
+    };
     let asked: String = Sha256::digest(&feed.query).iter().map(|byte| format!("{byte:02x}")).collect();
     let whole = Gathered { content: tail.content.clone(), ..Gathered::default() };
     let note = Unfinished { asked, requests: 0, rest: Vec::new(), resume: None, extracted_at, whole, part: tail };

@@ -232,10 +232,9 @@ impl Pipeline {
             },
             false => None,
         };
-        let api = stages.contains(&Stage::Extract).then(|| extracting::Api {
-            config: self.config.samsara.clone(),
-            regions: self.regions.clone(),
-        });
+        let api = stages
+            .contains(&Stage::Extract)
+            .then(|| extracting::Api { config: self.config.samsara.clone(), regions: self.regions.clone() });
         let Some(cpu) = self.cpu.as_ref().map(|runtime| runtime.handle().clone()) else {
             return Err(Error::Usage("the pipeline is shut down".into()));
         };

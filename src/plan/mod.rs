@@ -366,7 +366,8 @@ fn feed(source: &Source, state: &SourceState, dates: &Dates, now: DateTime<Utc>)
     };
     // A feed cannot be asked for an end; today's rows are still coming.
     let until = dates.end.filter(|end| *end <= now.date_naive());
-    let is_here = |feed: &Feed| until.is_some_and(|until| midnight(until) <= feed.heard_from.map_or(since, |at| at.max(since)));
+    let is_here =
+        |feed: &Feed| until.is_some_and(|until| midnight(until) <= feed.heard_from.map_or(since, |at| at.max(since)));
     if state.feed.as_ref().is_some_and(is_here) {
         return None;
     }

@@ -383,9 +383,7 @@ impl Heart {
             tokio::time::sleep_until(self.written + super::WRITE_INTERVAL).await;
         }
         let holder = Holder { released: true, ..self.holder };
-        let swapped = async {
-            self.bucket.swap(LOCK_OBJECT, Some(&self.version), holder.to_json(&self.bucket)?).await
-        };
+        let swapped = async { self.bucket.swap(LOCK_OBJECT, Some(&self.version), holder.to_json(&self.bucket)?).await };
         match swapped.await {
             // Someone else's by now: then there is nothing to let go of.
             Ok(_) | Err(StoreError::Conflict { .. }) => {}

@@ -58,9 +58,7 @@ impl Rig {
                     TimestampMicrosecondArray::from_iter_values(ids.iter().map(|_| day.timestamp_micros()))
                         .with_timezone("UTC"),
                 ),
-                ColumnType::Int64 => {
-                    Arc::new(Int64Array::from_iter(ids.iter().map(|id| id.parse::<i64>().ok())))
-                }
+                ColumnType::Int64 => Arc::new(Int64Array::from_iter(ids.iter().map(|id| id.parse::<i64>().ok()))),
                 _ => Arc::new(StringArray::from_iter_values(ids.iter())),
             });
         }

@@ -310,9 +310,9 @@ impl Warehouse {
         let prefix = format!("{dataset}.");
         let all: Vec<&Value> =
             self.tables.iter().filter(|(name, _)| name.starts_with(&prefix)).map(|(_, table)| table).collect();
-        let page = all.iter().skip(from).take(2).map(|table| {
-            json!({ "tableReference": table["tableReference"], "labels": table["labels"], "type": "TABLE" })
-        });
+        let page = all.iter().skip(from).take(2).map(
+            |table| json!({ "tableReference": table["tableReference"], "labels": table["labels"], "type": "TABLE" }),
+        );
         let mut listed = json!({ "kind": "bigquery#tableList", "tables": page.collect::<Vec<_>>() });
         if from + 2 < all.len() {
             listed["nextPageToken"] = (from + 2).to_string().into();

@@ -181,7 +181,12 @@ impl Jobs {
     }
 
     /// Takes a job on, which fails if there is a reason.
-    pub fn insert(&mut self, mut job: LoadJob, refused: Option<String>, project: &str) -> Result<(LoadJob, Value), Refusal> {
+    pub fn insert(
+        &mut self,
+        mut job: LoadJob,
+        refused: Option<String>,
+        project: &str,
+    ) -> Result<(LoadJob, Value), Refusal> {
         if self.by_id.contains_key(&job.id) {
             let message = format!("Already Exists: Job {project}:{}.{}", job.location, job.id);
             return Err(Refusal::new(StatusCode::CONFLICT, message));

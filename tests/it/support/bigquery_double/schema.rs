@@ -19,7 +19,8 @@ pub fn refuse(table: &Value, job: &LoadJob) -> Option<String> {
             format!("Incompatible table partitioning specification. Expects {expected:?}, but input is {given:?}")
         });
     }
-    let may_add = load["schemaUpdateOptions"].as_array().is_some_and(|all| all.contains(&json!("ALLOW_FIELD_ADDITION")));
+    let may_add =
+        load["schemaUpdateOptions"].as_array().is_some_and(|all| all.contains(&json!("ALLOW_FIELD_ADDITION")));
     let reason = misfit(&fields(&table["schema"]), &fields(&load["schema"]), may_add, "")?;
     Some(format!("Provided Schema does not match Table {}. {reason}", job.table))
 }
