@@ -163,7 +163,7 @@ impl Client {
                 }
             }
         }
-        let asked = silent.into_iter().map(|candidate| async { (candidate.asks_for_token().await, candidate) });
+        let asked = silent.into_iter().map(|candidate| async move { (candidate.asks_for_token().await, candidate) });
         let mut asked: FuturesUnordered<_> = asked.collect();
         while let Some((answer, candidate)) = asked.next().await {
             match answer {
