@@ -402,17 +402,13 @@ impl Extractor {
             if pages.send(Arrival::Page(Box::new(arrived))).await.is_err() {
                 return Ok(End::default());
             }
-            match past {
-                Some(past) => match past.await {
-                    Ok(false) => {}
-                    Ok(true) => {
-                        is_past = true;
-                        break;
-                    }
-                    // The decoder has failed and says why.
-                    Err(_) => return Ok(End::default()),
-                },
-                None => {}
+            if let Some(past) = past {
+                // Without an answer the decoder has failed, and says why.
+                let Ok(answer) = past.await else { return Ok(End::default()) };
+                is_past = answer;
+            }
+            if is_past {
+                break;
             }
             cursor = next;
             *sent += 1;

@@ -808,10 +808,9 @@ fn keeps_layout(contract: &Contract, existing: &Table) -> bool {
     };
     let field_of = existing.time_partitioning.as_ref().and_then(|partitioning| partitioning.field.as_deref());
     let is_same = |name: &str| {
-        let fields = existing.schema.fields.iter().flatten();
-        let found = fields.filter(|field| field.name.eq_ignore_ascii_case(name)).map(|field| type_name(&field.r#type));
+        let found = existing.schema.fields.iter().flatten().find(|field| field.name.eq_ignore_ascii_case(name));
         let wanted = column(name).map(|column| column.column_type.bigquery());
-        wanted.is_some() && found.last() == wanted
+        wanted.is_some() && found.map(|field| type_name(&field.r#type)) == wanted
     };
     clustered.into_iter().flatten().all(can_cluster) && field_of.is_none_or(is_same)
 }

@@ -271,7 +271,10 @@ async fn changed_days(run: &Run, extractor: &Extractor, name: &str) -> Result<()
                 }
                 match &error {
                     // An organisation without the feed has its days read `lookback_days` long, as without `changes`.
-                    Error::Extract(error) if matches!(error.api(), Some(SamsaraError::NotFound { .. })) => {
+                    Error::Extract(error)
+                        if matches!(error.api(), Some(SamsaraError::NotFound { .. }))
+                            && handle.look(|state| state.feed.is_none()) =>
+                    {
                         tracing::info!(source = name, %error, "no feed tells of late data");
                     }
                     _ => run.failed(name, None, &error),
@@ -461,10 +464,20 @@ async fn read_on(run: &Run, extractor: &Extractor, walk: &Arc<Walk>) -> Result<W
             }
             Ok::<_, Error>(())
         };
-        let read = async { Ok::<_, Error>(extractor.read(walk.clone(), resume, Some(notes)).await?) };
-        // A state that cannot be written ends the walk: nothing of what it reads could be committed.
-        let (outcome, ()) = tokio::try_join!(read, keep)?;
-        Ok::<_, Error>(outcome)
+        let read = extractor.read(walk.clone(), resume, Some(notes));
+        tokio::pin!(read, keep);
+        Ok::<_, Error>(tokio::select! {
+            kept = &mut keep => {
+                // A state that cannot be written ends the walk: nothing of what it reads could be committed.
+                kept?;
+                read.await?
+            }
+            outcome = &mut read => {
+                // Whatever became of it, what is safe so far is noted.
+                keep.await?;
+                outcome?
+            }
+        })
     };
     match read(before, true).await {
         // The cursor goes, and the pages before it with it: the walk begins again, once.

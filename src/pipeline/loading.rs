@@ -32,7 +32,7 @@ const LOADS: usize = 8;
 pub(super) const REHEARSED_DAYS: usize = 8;
 
 /// A first load is under way in slices of this many new days at least,
-const SLICE_DAYS: u64 = 8;
+const SLICE_DAYS: u64 = 10;
 /// and of this part of the days that are loaded already: as they are loaded again with each slice, a long backfill
 /// comes to some twelve jobs, and to three times its rows.
 const SLICE_PART: u64 = 2;
@@ -645,11 +645,11 @@ mod tests {
 
     #[test]
     fn slices_of_a_first_load_are_few_and_each_is_worth_its_job() {
-        assert!(!is_slice(7, 0) && is_slice(8, 0));
-        assert!(!is_slice(23, 16) && is_slice(24, 16));
+        assert!(!is_slice(9, 0) && is_slice(10, 0));
+        assert!(!is_slice(29, 20) && is_slice(30, 20));
         assert!(!is_slice(1499, 1000) && is_slice(1500, 1000));
         assert!(!is_slice(5, 9), "days may have lost their rows");
-        for (days, most) in [(0, 0), (1, 0), (8, 0), (9, 1), (17, 2), (1675, 13), (4000, 15)] {
+        for (days, most) in [(0, 0), (1, 0), (10, 0), (11, 1), (21, 2), (1675, 12), (4000, 15)] {
             assert_eq!(slices(days), most, "{days}");
         }
     }

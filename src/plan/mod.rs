@@ -406,8 +406,8 @@ fn feed(source: &Source, state: &SourceState, dates: &Dates, now: DateTime<Utc>)
     };
     // A feed cannot be asked for an end; today's rows are still coming.
     let until = dates.end.filter(|end| *end <= now.date_naive());
-    let is_here =
-        |feed: &Feed| until.is_some_and(|until| midnight(until) <= feed.heard_from.map_or(since, |at| at.max(since)));
+    // It was left where these days end, or later ones.
+    let is_here = |feed: &Feed| until.is_some_and(|until| feed.heard_from.is_some_and(|end| midnight(until) <= end));
     if state.feed.as_ref().is_some_and(is_here) {
         return None;
     }
@@ -727,6 +727,30 @@ mod tests {
         assert_eq!(heard("2026-10-31T23:59:59Z"), ["2026-10-01", "2026-11-01"]);
         assert_eq!(heard("2026-11-01T00:00:00Z"), ["2026-11-01"]);
         assert_eq!(heard("2026-12-02T00:00:00Z"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_feed_is_asked_for_no_days_up_to_which_it_was_left() {
+        let catalog = Catalog::open(None).unwrap();
+        let source = catalog.source("fleet_safety_events_audit_logs").unwrap();
+        let mut state = SourceState::new(&source.name);
+        let until = |state: &SourceState, end: &str| {
+            let dates = Dates::parse(Some("2026-01-01"), Some(end)).unwrap();
+            match feed(source, state, &dates, now())?.scope {
+                PlannedScope::Feed { since, until, .. } => Some((since.date_naive().to_string(), until)),
+                _ => None,
+            }
+        };
+        let day = |text| parse_date(text).ok();
+        assert_eq!(until(&state, "2026-01-04"), Some(("2026-01-01".into(), day("2026-01-04"))));
+        // Today's rows are still coming: there is no end to be seen.
+        assert_eq!(until(&state, "2026-11-24"), Some(("2026-01-01".into(), day("2026-11-24"))));
+        assert_eq!(until(&state, "2026-11-25"), Some(("2026-01-01".into(), None)));
+        let (at, heard_from) = (now(), Some("2026-01-04T00:00:00Z".parse().unwrap()));
+        state.feed = Some(Feed { query: "q".into(), cursor: String::new(), at, since: None, heard_from });
+        assert_eq!(until(&state, "2026-01-03"), None);
+        assert_eq!(until(&state, "2026-01-04"), None);
+        assert!(until(&state, "2026-01-05").is_some());
     }
 
     #[test]

@@ -71,6 +71,55 @@ struct Answer {
     location: Option<String>,
 }
 
+/// What a host thinks of the token.
+enum Token {
+    Accepted,
+    /// With the id of the refused request.
+    Refused(Option<String>),
+    /// An answer that does not say: a gateway's, perhaps.
+    Unclear(u16),
+}
+
+/// What hosts have told of a token that none has accepted.
+#[derive(Default)]
+struct Told {
+    refused: Vec<String>,
+    request_id: Option<String>,
+    unclear: Vec<(Client, u16)>,
+    /// Hosts that could not be asked, and why.
+    unheard: Vec<(String, String)>,
+}
+
+impl Told {
+    fn add(&mut self, answer: Token, host: Client) {
+        match answer {
+            Token::Accepted => {}
+            Token::Refused(id) => {
+                self.refused.push(host_of(host.base()));
+                self.request_id = id;
+            }
+            Token::Unclear(status) => self.unclear.push((host, status)),
+        }
+    }
+
+    /// The one host that does not refuse the token, where all the others do; an error if there is none such.
+    fn region(mut self) -> Result<Client, SamsaraError> {
+        if self.unheard.is_empty() && self.unclear.is_empty() {
+            return Err(SamsaraError::TokenRefused { hosts: "every region".into(), request_id: self.request_id });
+        }
+        if self.unheard.is_empty()
+            && self.unclear.len() == 1
+            && !self.refused.is_empty()
+            && let Some((host, _)) = self.unclear.pop()
+        {
+            return Ok(host);
+        }
+        let unclear = self.unclear.iter().map(|(host, status)| (host_of(host.base()), format!("/me answers {status}")));
+        let unreachable = self.unheard.into_iter().chain(unclear).collect();
+        Err(SamsaraError::RegionUnknown { unreachable, refused: self.refused })
+    }
+}
+
 impl Client {
     /// Connects: where no host is configured, asks each region's `/me` which one accepts the token.
     pub async fn connect(config: &SamsaraConfig, observer: Arc<dyn Observer>) -> Result<Self, SamsaraError> {
@@ -110,48 +159,35 @@ impl Client {
             observer.observe(&Event::Connected { base: origin(base) });
             return Ok(client(base.clone(), config.retry));
         }
-        let (mut refused, mut request_id, mut silent) = (Vec::new(), None, Vec::new());
+        let mut told = Told::default();
+        let mut silent = Vec::new();
         // In order, so that the token is shown to no more hosts than need be.
         for url in hosts {
             let base = Url::parse(url).map_err(|error| SamsaraError::Setup(error.to_string()))?;
-            match client(base.clone(), RetryConfig { attempts: 1, ..config.retry }).accepts_token().await {
-                Ok(Ok(())) => {
-                    observer.observe(&Event::Connected { base: origin(&base) });
-                    return Ok(client(base, config.retry));
+            let candidate = client(base, RetryConfig { attempts: 1, ..config.retry });
+            match candidate.asks_for_token().await {
+                Ok(Token::Accepted) => {
+                    observer.observe(&Event::Connected { base: origin(candidate.base()) });
+                    return Ok(client(candidate.base().clone(), config.retry));
                 }
-                Ok(Err(id)) => {
-                    refused.push(host_of(&base));
-                    request_id = id;
-                }
+                Ok(answer) => told.add(answer, client(candidate.base().clone(), config.retry)),
                 Err(error) if error.ends_run() => return Err(error),
                 Err(error) => {
-                    tracing::warn!(host = host_of(&base), %error, "region not told yet");
-                    silent.push(base);
+                    tracing::warn!(host = host_of(candidate.base()), %error, "region not told yet");
+                    silent.push(client(candidate.base().clone(), config.retry));
                 }
             }
         }
-        let mut asked: FuturesUnordered<_> = silent
-            .into_iter()
-            .map(|base| async {
-                let candidate = client(base, config.retry);
-                (candidate.accepts_token().await, candidate)
-            })
-            .collect();
-        let mut unreachable = Vec::new();
+        let asked = silent.into_iter().map(|candidate| async move { (candidate.asks_for_token().await, candidate) });
+        let mut asked: FuturesUnordered<_> = asked.collect();
         while let Some((answer, candidate)) = asked.next().await {
             match answer {
-                Ok(Ok(())) => return Ok(candidate),
-                Ok(Err(id)) => {
-                    refused.push(host_of(candidate.base()));
-                    request_id = id;
-                }
-                Err(error) => unreachable.push((host_of(candidate.base()), error.to_string())),
+                Ok(Token::Accepted) => return Ok(candidate),
+                Ok(answer) => told.add(answer, candidate),
+                Err(error) => told.unheard.push((host_of(candidate.base()), error.to_string())),
             }
         }
-        if unreachable.is_empty() {
-            return Err(SamsaraError::TokenRefused { hosts: "every region".into(), request_id });
-        }
-        Err(SamsaraError::RegionUnknown { unreachable, refused })
+        told.region()
     }
 
     /// The host that is asked.
@@ -164,13 +200,13 @@ impl Client {
         Pager { client: self.clone(), request, cursor, number: 0, watch: Watch::default(), ended: false }
     }
 
-    /// Asks `/me`, which needs no scope: `Err` holds the id of the refused request.
-    async fn accepts_token(&self) -> Result<Result<(), Option<String>>, SamsaraError> {
-        match self.send("/me", "/me", "", 5.0).await? {
-            Err(answer) if answer.status == StatusCode::UNAUTHORIZED => Ok(Err(answer.request_id)),
-            // Any other answer comes from a host that knows the token.
-            _ => Ok(Ok(())),
-        }
+    /// Asks `/me`, which needs no scope, what the host thinks of the token.
+    async fn asks_for_token(&self) -> Result<Token, SamsaraError> {
+        Ok(match self.send("/me", "/me", "", 5.0).await? {
+            Ok(_) => Token::Accepted,
+            Err(answer) if answer.status == StatusCode::UNAUTHORIZED => Token::Refused(answer.request_id),
+            Err(answer) => Token::Unclear(answer.status.as_u16()),
+        })
     }
 
     /// The body of one page.
@@ -186,9 +222,9 @@ impl Client {
             return Err(SamsaraError::Redirected { endpoint, status: status.as_u16(), location });
         }
         Err(match status.as_u16() {
-            401 => match self.accepts_token().await? {
-                Err(id) => SamsaraError::TokenRefused { hosts: host_of(&self.shared.base), request_id: id },
-                Ok(()) => {
+            401 => match self.asks_for_token().await? {
+                Token::Refused(id) => SamsaraError::TokenRefused { hosts: host_of(&self.shared.base), request_id: id },
+                Token::Accepted | Token::Unclear(_) => {
                     SamsaraError::NotPermitted { endpoint, status: 401, scope: request.scope.clone(), request_id }
                 }
             },
@@ -556,5 +592,15 @@ mod tests {
             assert_eq!(text.matches("127.0.0.1: /me failed 2 times").count(), 2, "{text}");
             assert!(text.contains("127.0.0.1 refuses it") && !text.contains("of-the-us"), "{text}");
         }
+        // A gateway that lets nothing through is no region; one host among others that knows the token and shows no
+        // `/me` is.
+        let missing_scopes = vec!["/me".into()];
+        let config = SimulatorConfig { token: "of-the-ca".into(), missing_scopes, ..SimulatorConfig::default() };
+        let gate = Simulator::start(config).await.unwrap();
+        let gate = gate.url();
+        let unknown = connect("of-the-ca", &[gate.as_str(), gate.as_str()]).await.unwrap_err().to_string();
+        assert_eq!(unknown.matches("127.0.0.1: /me answers 403").count(), 2, "{unknown}");
+        let client = connect("of-the-ca", &[eu.as_str(), gate.as_str()]).await.unwrap();
+        assert_eq!(client.base().as_str().trim_end_matches('/'), gate);
     }
 }

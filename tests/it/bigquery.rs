@@ -187,6 +187,16 @@ async fn raw_tables_are_loaded_with_their_lists_when_that_is_asked_for() {
     program.succeed(&run).await;
     // The second run ships one more log, and changes nothing else.
     assert_eq!(emulators.gcs.objects("staged-raw").len(), before + 1);
+    // A schema that gains a column gives it to the table that is there.
+    for (path, text) in crate::rerun::catalog_files() {
+        let wider = text.replace("  tollMeters DOUBLE,\n", "  tollMeters DOUBLE,\n  brandNew VARCHAR,\n");
+        program.write(&format!("sql/{path}"), wider);
+    }
+    let trips = [RUN, &["--table", "fleet_trips", "--load-raw", "--historical"]].concat();
+    program.succeed(&trips).await;
+    let gained = "SELECT count(*), count(brandNew) FROM `staged_st`.fleet_trips";
+    let rows = program.rows("SELECT count(*) AS n FROM raw.fleet_trips").await[0]["n"].to_string();
+    assert_eq!(emulators.bigquery.query(gained).await[0], [rows, "0".to_string()]);
     let without = Program::new().set("SAMSARA_API_TOKEN", "t");
     assert!(without.run(&["run", "--load-raw"]).await.stderr.contains("DATABASE_ID"));
 }

@@ -1,21 +1,28 @@
 //! First loads and refreshes that are too long for one job: no day is lost and none is loaded twice, wherever the
 //! program stops.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use axum::extract::Query;
+use axum::routing::get;
+use axum::{Json, Router};
 use samsara_etl::catalog::Catalog;
 use samsara_etl::config::{Config, Environment, JobLimits, Overrides};
 use samsara_etl::pipeline::Pipeline;
 use samsara_etl::plan::{Dates, Selection, Stage, Wish};
 use samsara_etl::report::RunReport;
 use samsara_simulator::Simulator;
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::load_jobs::until;
 use crate::loading::Rig;
 use crate::program::{WAIT_SCALE, simulator};
 use crate::support::bigquery_double::{JobScript, LoadJob};
+use crate::support::wire::Server;
 
 const DAYS: [&str; 5] = ["2024-01-01", "2024-01-02", "2024-01-03", "2024-01-04", "2024-01-05"];
 /// Two of the five days go together.
@@ -125,6 +132,115 @@ fn tables(jobs: &[LoadJob]) -> Vec<String> {
 }
 
 const FIRST_TWO_AND_SINGLES: [&str; 4] = ["dwh.rpm", "dwh.rpm$20240103", "dwh.rpm$20240104", "dwh.rpm$20240105"];
+
+/// Answers for one reading a day, and for days from the 21st on as `gate` says.
+fn one_reading_a_day(is_shut: Arc<AtomicBool>) -> Server {
+    let history = move |Query(query): Query<HashMap<String, String>>| {
+        let (day, is_shut) = (query["startTime"][..10].to_string(), is_shut.load(Ordering::SeqCst));
+        async move {
+            if is_shut && day.as_str() >= "2024-01-21" {
+                std::future::pending::<()>().await;
+            }
+            let readings = json!([{ "time": format!("{day}T08:00:00Z"), "value": 700 }]);
+            let data = json!([{ "id": "1", "name": "v", "engineRpm": readings }]);
+            Json(json!({ "data": data, "pagination": { "endCursor": "", "hasNextPage": false } }))
+        }
+    };
+    Server::start(Router::new().route("/fleet/vehicles/stats/history", get(history)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn days_of_a_long_first_load_show_up_as_they_come() {
+    let simulator = simulator(|_| ()).await;
+    let mut rig = Rig::new(&simulator);
+    let is_shut = Arc::new(AtomicBool::new(true));
+    let server = one_reading_a_day(is_shut.clone());
+    rig.program = rig.program.set("SAMSARA_API_URL", server.url());
+    let run = ["run", "--table", "rpm", "--start_date", "2024-01-01", "--end_date", "2024-01-25"];
+    let plan = rig.program.succeed(&[&run[..], &["--dry-run"]].concat()).await.stdout;
+    // A rehearsal, slices behind 10 and 20 days, the last job, and two of the program's own.
+    assert!(plan.contains("load       at most 6 jobs"), "{plan}");
+    let mut child = rig.program.start(&run, std::process::Stdio::null());
+    // The run is far from its end, and the first days are in the table.
+    let is_noted = || {
+        rig.gcs.get("raw-b", "state/engine.json").is_some() && {
+            let state = rig.state("engine", "rpm");
+            state.values().filter(|(rows, _, _)| rows.is_some()).count() >= 10
+        }
+    };
+    until(is_noted).await;
+    child.kill().await.unwrap();
+    assert!(rig.gcs.delete("raw-b", "lock.json"));
+    is_shut.store(false, Ordering::SeqCst);
+    let sent = rig.jobs().len();
+    assert!(rig.jobs().iter().all(|job| !is_single(job)));
+    rig.program.succeed(&run).await;
+    // What was there stays there, and the rest comes by itself.
+    let jobs = rig.jobs();
+    assert!(jobs.len() > sent && jobs[sent..].iter().all(is_single), "{:?}", tables(&jobs[sent..]));
+    assert_eq!(held(&jobs).len(), 24);
+    let state = rig.state("engine", "rpm");
+    assert!(state.len() == 24 && state.values().all(|(rows, _, started)| *rows == Some(1) && !started), "{state:?}");
+
+    // Undisturbed, a first load comes to no more jobs than were announced, and to no day that is loaded by itself.
+    rig.program = rig.program.set("DWH_ID", "other");
+    let before = rig.bigquery.jobs().len();
+    rig.program.succeed(&run).await;
+    let jobs = rig.bigquery.jobs()[before..].to_vec();
+    assert!(jobs.len() <= 6 && jobs.iter().filter(|job| job.table == "other.rpm").count() >= 1, "{:?}", tables(&jobs));
+    assert!(!jobs.iter().any(|job| job.table.starts_with("other.rpm$")), "{:?}", tables(&jobs));
+    assert_eq!(jobs.iter().filter(|job| job.table == "other.rpm").next_back().unwrap().uris.len(), 24);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slices_that_are_refused_leave_it_to_the_last_job() {
+    let simulator = simulator(|config| config.now = Some("2024-02-01T00:00:00Z".parse().unwrap())).await;
+    let rig = Rig::new(&simulator);
+    // Whatever has not all days is refused.
+    rig.bigquery.direct_jobs(|job| JobScript {
+        error: (job.table == "dwh.rpm" && job.uris.len() < 20).then_some(("invalid", "Not yet")),
+        ..JobScript::default()
+    });
+    let (announced, report) = Run { end: "2024-01-21", ..Run::new(&rig, &simulator, JobLimits::default()) }.go().await;
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    assert!(rig.bigquery.jobs().len() as u64 <= announced, "{announced}");
+    let jobs = rig.jobs();
+    assert!(jobs.last().unwrap().succeeded() && jobs.last().unwrap().uris.len() == 20, "{:?}", tables(&jobs));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_rehearsal_leaves_goes_with_the_next_run_or_by_itself() {
+    let simulator = simulator(|_| ()).await;
+    let rig = Rig::new(&simulator);
+    let lasts = |seconds| {
+        move |job: &LoadJob| JobScript {
+            lasts: Duration::from_secs(if job.table.contains("_rehearsal_") { seconds } else { 0 }),
+            ..JobScript::default()
+        }
+    };
+    rig.bigquery.direct_jobs(lasts(3600));
+    let run = || Run { end: "2024-01-10", ..Run::new(&rig, &simulator, JobLimits::default()) };
+    let left = || -> Vec<String> {
+        let jobs = rig.bigquery.jobs().into_iter().map(|job| job.table.split('$').next().unwrap().to_string());
+        jobs.filter(|table| table.contains("_rehearsal_") && rig.bigquery.table(table).is_some()).collect()
+    };
+    let killed = run();
+    tokio::select! {
+        (_, report) = killed.go() => panic!("{report}"),
+        () = until(|| left().len() == 1) => {}
+    }
+    assert!(rig.gcs.delete("raw-b", "lock.json"));
+    // BigQuery forgets it by itself, a day after it was made.
+    let name = left().remove(0);
+    let expires: i64 = rig.bigquery.table(&name).unwrap()["expirationTime"].as_str().unwrap().parse().unwrap();
+    let hours = (expires - chrono::Utc::now().timestamp_millis()) / 3_600_000;
+    assert!((6..=24).contains(&hours), "{hours}");
+    assert!(rig.bigquery.table("dwh.rpm").unwrap()["expirationTime"].is_null());
+    // And the next run drops it.
+    rig.bigquery.direct_jobs(lasts(0));
+    run().succeed().await;
+    assert_eq!(left(), Vec::<String>::new());
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn days_beyond_what_a_job_takes_are_loaded_each_by_itself() {

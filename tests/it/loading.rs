@@ -173,6 +173,139 @@ async fn rows_that_the_state_does_not_know_are_not_wiped_by_a_first_load() {
     assert!(tables.iter().all(|table| table.starts_with("dwh.rpm$2024010")), "{tables:?}");
 }
 
+/// What was asked of a table since so many requests: method and target.
+fn asked_of(rig: &Rig, table: &str, since: usize) -> Vec<(String, String)> {
+    let target = format!("datasets/dwh/tables/{table}");
+    let requests = rig.bigquery.requests().into_iter().skip(since);
+    let of_table = requests.filter(|request| request.target == target || request.target.starts_with("jobs/"));
+    of_table.filter(|request| request.method != "GET").map(|request| (request.method, request.target)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_fails_is_never_taken_for_another_shape() {
+    let simulator = simulator(|_| ()).await;
+    let rig = Rig::new(&simulator);
+    rig.program.succeed(&[RUN, RPM].concat()).await;
+    let refresh = [RUN, RPM, &["--full-refresh", "rpm"]].concat();
+    let denied = || error(403, "accessDenied", "Not for you");
+    let faults = [
+        ("look at", Fault::on("GET", "datasets/dwh/tables/rpm", denied())),
+        ("look at", Fault::on("GET", "datasets/dwh/tables/rpm", error(400, "invalid", "No"))),
+        ("change", Fault::on("PATCH", "datasets/dwh/tables/rpm", denied())),
+        ("quota", Fault::on("PATCH", "datasets/dwh/tables/rpm", error(403, "quotaExceeded", "Too many updates"))),
+    ];
+    for (number, (verb, fault)) in faults.into_iter().enumerate() {
+        // Something is to be changed about the table.
+        rig.program.write("sql/f/rpm.sql", RPM_SQL.replace("-- how fast", &format!("-- how fast {number}")));
+        rig.bigquery.fault(fault);
+        let (table, before) = (rig.bigquery.table("dwh.rpm"), rig.bigquery.requests().len());
+        let ran = rig.program.run(&refresh).await;
+        rig.bigquery.clear_faults();
+        assert!(matches!(ran.code, 1 | 3) && ran.stderr.contains(verb), "{verb}: {}", ran.stderr);
+        assert_eq!(rig.bigquery.table("dwh.rpm"), table, "{verb}");
+        let asked = asked_of(&rig, "rpm", before);
+        assert!(asked.iter().all(|(method, _)| method != "DELETE"), "{verb}: {asked:?}");
+    }
+    rig.program.succeed(&refresh).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_shape_comes_in_one_step_where_bigquery_can_do_that_and_by_a_rehearsed_drop_else() {
+    let simulator = simulator(|_| ()).await;
+    let rig = Rig::new(&simulator);
+    rig.program.succeed(&[RUN, RPM].concat()).await;
+    let run = [RUN, RPM, &["--stages", "transform,load"]].concat();
+    let refresh = [&run[..], &["--full-refresh", "rpm"]].concat();
+    // A changed type: nobody ever meets a missing table.
+    let text = RPM_SQL.replace("reading['value']", "CAST(reading['value'] AS VARCHAR)");
+    rig.program.write("sql/f/rpm.sql", &text);
+    let refused = rig.program.run(&run).await;
+    assert!(refused.stderr.contains("`rpm` is FLOAT64, the model gives STRING"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("--full-refresh rpm"), "{}", refused.stderr);
+    let before = rig.bigquery.requests().len();
+    rig.program.succeed(&refresh).await;
+    let job = rig.jobs().pop().unwrap();
+    assert_eq!(
+        (job.table.as_str(), &job.configuration["load"]["writeDisposition"]),
+        ("dwh.rpm", &"WRITE_TRUNCATE".into())
+    );
+    let asked = asked_of(&rig, "rpm", before);
+    assert!(asked.iter().all(|(method, _)| method != "DELETE"), "{asked:?}");
+    let kind = |rig: &Rig| rig.bigquery.table("dwh.rpm").unwrap()["schema"]["fields"][2]["type"].clone();
+    assert_eq!(kind(&rig), "STRING");
+    assert_eq!(rig.bigquery.table("dwh.rpm").unwrap()["timePartitioning"]["field"], "time");
+    // From then on days come by themselves again.
+    rig.program.write("sql/f/rpm.sql", text.replace("AS rpm", "|| '' AS rpm"));
+    rig.program.succeed(&run).await;
+    assert!(rig.jobs().pop().unwrap().table.starts_with("dwh.rpm$"));
+
+    // Another partitioning cannot be had like that. If the rows do not load, the table stays.
+    let other = text.replace("partition_by = \"time\"", "partition_by = \"at\"");
+    let other =
+        other.replace("-- when\n", "-- when\n  to_timestamp_micros(reading['time']) AS at, -- when, once more\n");
+    rig.program.write("sql/f/rpm.sql", other);
+    rig.bigquery.direct_jobs(|job| JobScript {
+        error: job.table.contains("_rehearsal_").then_some(("invalid", "Not like this")),
+        ..JobScript::default()
+    });
+    let before = rig.bigquery.requests().len();
+    let refused = rig.program.run(&refresh).await;
+    assert!(refused.code == 3 && refused.stderr.contains("Not like this"), "{}", refused.stderr);
+    let asked = asked_of(&rig, "rpm", before);
+    assert!(asked.iter().all(|(_, target)| target != "datasets/dwh/tables/rpm"), "{asked:?}");
+    rig.bigquery.direct_jobs(|_| JobScript::default());
+    let before = rig.bigquery.requests().len();
+    rig.program.succeed(&refresh).await;
+    let asked = asked_of(&rig, "rpm", before);
+    let at = |is_it: &dyn Fn(&(String, String)) -> bool| asked.iter().position(is_it).unwrap();
+    let trial = at(&|(_, target)| target.starts_with("jobs/samsara-etl-_rehearsal_rpm_"));
+    let dropped = at(&|(method, target)| method == "DELETE" && target == "datasets/dwh/tables/rpm");
+    let loaded = at(&|(_, target)| target.starts_with("jobs/samsara-etl-rpm-"));
+    assert!(trial < dropped && dropped < loaded, "{asked:?}");
+    assert_eq!(rig.bigquery.table("dwh.rpm").unwrap()["timePartitioning"]["field"], "at");
+    assert!(rig.state("engine", "rpm").values().all(|state| state.0 > Some(0)));
+
+    // Nothing is derived that could take its place: then the table stays.
+    rig.program.write("sql/f/rpm.sql", RPM_SQL);
+    let elsewhere = ["run", "--table", "rpm", "--stages", "load", "--full-refresh", "rpm"];
+    for bucket in ["raw-b", "flat-b"] {
+        for object in rig.gcs.objects(bucket) {
+            rig.gcs.delete(bucket, &object.key);
+        }
+    }
+    let refused = rig.program.run(&elsewhere).await;
+    assert!(refused.code == 1 && refused.stderr.contains("nothing is derived"), "{}", refused.stderr);
+    assert!(rig.bigquery.table("dwh.rpm").is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_raw_table_gains_the_columns_that_its_schema_has_gained() {
+    let simulator = simulator(|_| ()).await;
+    let mut rig = Rig::new(&simulator);
+    rig.program = rig.program.set("DATABASE_ID", "staged");
+    let run = [RUN, RPM, &["--table", "vehicles", "--load-raw"]].concat();
+    rig.program
+        .write("sql/f/sources.toml", SOURCES.replace("STRUCT<time VARCHAR, value DOUBLE>", "STRUCT<time VARCHAR>"));
+    rig.program.write("sql/f/rpm.sql", RPM_SQL.replace("reading['value']", "reading['time']"));
+    rig.program.write("sql/f/speed.sql", RPM_SQL.replace("reading['value']", "reading['time']"));
+    rig.program.succeed(&run).await;
+    // What drift has proposed: a field inside readings, and columns of both kinds of tables.
+    let wider = SOURCES
+        .replace("id VARCHAR, name VARCHAR, externalIds", "id VARCHAR, name VARCHAR, serial VARCHAR, externalIds")
+        .replace("schema = \"id VARCHAR, name VARCHAR\"", "schema = \"id VARCHAR, name VARCHAR, notes VARCHAR\"");
+    rig.program.write("sql/f/sources.toml", wider);
+    rig.program.succeed(&[&run[..], &["--historical"]].concat()).await;
+    let names = |table: &str| -> Vec<String> {
+        let table = rig.bigquery.table(&format!("staged.{table}")).unwrap();
+        let fields = table["schema"]["fields"].as_array().unwrap().clone();
+        let nested = fields.iter().flat_map(|field| field["fields"].as_array().cloned().unwrap_or_default());
+        fields.clone().into_iter().chain(nested).map(|field| field["name"].as_str().unwrap().to_string()).collect()
+    };
+    let engine = names("engine");
+    assert!(["serial", "value"].iter().all(|name| engine.iter().any(|found| found == name)), "{engine:?}");
+    assert!(names("cars").iter().any(|name| name == "notes"), "{:?}", names("cars"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_load_is_reported_and_the_next_run_has_a_new_job_for_it() {
     let simulator = simulator(|_| ()).await;
@@ -382,9 +515,11 @@ async fn a_long_first_load_is_rehearsed_so_that_a_refusal_comes_early() {
     assert!(dropped().iter().all(|target| target.contains("_rehearsal_")), "{:?}", dropped());
     rig.bigquery.direct_jobs(|_| JobScript::default());
     assert_eq!(rig.announced(&refresh).await, ("4 jobs".into(), 4));
-    assert!(dropped().contains(&"datasets/dwh/tables/rpm".into()), "{:?}", dropped());
+    // Nor for one that it takes: the new type comes with the rows.
+    assert!(dropped().iter().all(|target| target.contains("_rehearsal_")), "{:?}", dropped());
+    assert_eq!(rig.jobs().pop().unwrap().configuration["load"]["writeDisposition"], "WRITE_TRUNCATE");
     let deleted: Vec<_> = rig.bigquery.requests().into_iter().filter(|request| request.method == "DELETE").collect();
-    assert_eq!(deleted.len(), 5);
+    assert_eq!(deleted.len(), 4);
     assert!(deleted.iter().all(|request| request.status == Some(200)));
 }
 

@@ -284,7 +284,7 @@ async fn an_output_that_cannot_be_written_to_is_no_panic() {
         }
         child.wait().await.unwrap().code()
     };
-    for (arguments, expected) in [(&run[..], 0), (&["run", "--table", "no_such"], 2), (&["sql", "check"], 0)] {
+    for (arguments, expected) in [(&run[..], 0), (&["run", "--table", "no_such"], 2)] {
         assert_eq!(code(arguments, Stdio::piped(), true).await, Some(expected), "{arguments:?}");
         if cfg!(target_os = "linux") {
             assert_eq!(code(arguments, full(), false).await, Some(expected), "{arguments:?}");
@@ -379,15 +379,12 @@ async fn a_feed_brings_the_days_that_are_asked_for_and_goes_on_from_there() {
         assert!(open.contains("feed, begins: rows of 2024-01-02 to 20"), "{open}");
 
         let is_right = async |end: &str| {
-            // The world's truth about a feed has no end.
-            let truth = simulator.world().truth(LOGS, day("2024-01-02"), day(end)).unwrap();
+            let expected = simulator.world().truth(LOGS, day("2024-01-02"), day(end)).unwrap();
             let ids = |rows: &[Map<String, Value>]| {
                 let mut ids: Vec<String> = rows.iter().map(|row| row["id"].to_string()).collect();
                 ids.sort();
                 ids
             };
-            let is_before = |row: &&Map<String, Value>| row["time"].as_str().unwrap() < end;
-            let expected: Vec<_> = truth.iter().filter(is_before).cloned().collect();
             assert!(!expected.is_empty());
             // Not even the raw rows are there twice.
             for table in [LOGS.to_string(), format!("raw.{LOGS}")] {

@@ -86,9 +86,9 @@ pub(super) fn incidents(world: &World, days: Days) -> Vec<Row> {
     }))
 }
 
-/// Everything from the first day up to the world's present time: a feed has no end to ask for.
+/// What was logged on the days, up to the world's present time.
 pub(super) fn audit_logs(world: &World, days: Days) -> Vec<Row> {
-    let (from, to) = world.within_data(days.from, world.clock.now().saturating_add(1));
+    let (from, to) = world.within_data(days.from, days.to.min(world.clock.now().saturating_add(1)));
     let logs =
         days_touching(from, to).flat_map(|day| world.audit_logs(day)).filter(|log| (from..to).contains(&log.time));
     distinct(logs.map(|log| {

@@ -141,7 +141,7 @@ impl World {
     ///
     /// - A row belongs to the day on which it starts or was read; reports, scores and daily logs to the day they
     ///   were asked for. Lists of what there is (vehicles, drivers, devices, tags …) and of what is the case at
-    ///   present (hours-of-service clocks) ignore the days; the audit-log feed has everything from `from` on.
+    ///   present (hours-of-service clocks) ignore the days.
     /// - Timestamps are texts with microseconds and `Z`; whole numbers are integers and the others have a
     ///   fraction, by column; columns that are JSON text in the table hold the JSON itself, with its numbers
     ///   as the API sends them.
