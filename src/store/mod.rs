@@ -245,7 +245,13 @@ impl Bucket {
         }
         let folder = std::path::absolute(folder).map_err(|error| wrong(error.to_string()))?;
         let url = Url::from_directory_path(&folder).map_err(|()| wrong("not an absolute path".into()))?;
-        Ok(Self { store: Arc::new(InMemory::new()), url, folder: Some(folder), write_interval: Duration::ZERO, turn: Arc::default() })
+        Ok(Self {
+            store: Arc::new(InMemory::new()),
+            url,
+            folder: Some(folder),
+            write_interval: Duration::ZERO,
+            turn: Arc::default(),
+        })
     }
 
     fn open_google(name: &str, access: &GoogleAccess, io: &Handle) -> Result<Self, StoreError> {
@@ -282,7 +288,13 @@ impl Bucket {
         let folder = folder.canonicalize().map_err(|error| wrong(error.to_string()))?;
         let url = Url::from_directory_path(&folder).map_err(|()| wrong("not an absolute path".into()))?;
         let store = LocalFileSystem::new_with_prefix(&folder).map_err(|error| wrong(error.to_string()))?;
-        Ok(Self { store: Arc::new(store), url, folder: Some(folder), write_interval: Duration::ZERO, turn: Arc::default() })
+        Ok(Self {
+            store: Arc::new(store),
+            url,
+            folder: Some(folder),
+            write_interval: Duration::ZERO,
+            turn: Arc::default(),
+        })
     }
 
     /// `gs://name/` or `file:///folder/`.
