@@ -12,6 +12,8 @@ use bytes::Bytes;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use samsara_etl::catalog::{Catalog, CatalogError, JSON_TYPE, Source, TimeField, TimeStep};
 use samsara_etl::extract::{day_window, decode_owned, decode_page};
+use samsara_etl::json::path::{Path, Step};
+use samsara_etl::json::{Scanner, unescape};
 use samsara_etl::samsara::{LONGEST_RETRY_AFTER, cut_page, retry_after as read_retry_after};
 use samsara_etl::state::{SourceState, StateError, VERSION};
 
@@ -70,6 +72,7 @@ fn page_of(source: &Source, body: &Bytes) {
         page.beside.iter().for_each(|(_, text)| json_values(text, &mut sent));
         assert_eq!(sorted(sent), sorted(kept(source, &whole)), "{}", source.name);
     }
+    assert_paths(source, &whole);
     // The list alone is the same rows; what stands beside it is in `_rescued_data` only.
     let (alone, _) = decode_page(source, page.records.clone(), Some(day_window(day)), None).expect("decoded before");
     assert_eq!(alone.num_rows(), whole.num_rows());
@@ -78,11 +81,12 @@ fn page_of(source: &Source, body: &Bytes) {
     let Some(field) = &source.time_field else { return };
     for day in [day, day + TimeDelta::days(1)] {
         match decode_owned(source, &page, Some(day_window(day)), Some(day), None) {
-            Ok(owned) => {
+            Ok(batch) => {
                 let expected = times(field, &whole).into_iter().map(|time| time.expect("readable, since accepted"));
                 let expected: Vec<_> = expected.filter(|time| time.date_naive() == day).collect();
-                let owned: Vec<_> = times(field, &owned).into_iter().flatten().collect();
+                let owned: Vec<_> = times(field, &batch).into_iter().flatten().collect();
                 assert_eq!(owned, expected, "{}", source.name);
+                assert_paths(source, &batch);
             }
             Err(error) => {
                 assert!(times(field, &whole).iter().any(Option::is_none), "{}: {error}", source.name);
@@ -231,6 +235,49 @@ fn json_values(text: &[u8], values: &mut Vec<String>) {
 
 fn lossy(text: &[u8]) -> String {
     String::from_utf8_lossy(text).into_owned()
+}
+
+/// Each rescued value of a row has a path of its own, and where that leads into a list of the row, the row's list has
+/// such an item.
+fn assert_paths(source: &Source, batch: &RecordBatch) {
+    let rescued = batch.column_by_name("_rescued_data").expect("every raw table has it").as_string::<i32>();
+    for row in (0..batch.num_rows()).filter(|row| rescued.is_valid(*row)) {
+        let text = rescued.value(row);
+        let paths = sorted(names(text));
+        assert!(paths.windows(2).all(|two| two[0] != two[1]), "{}: {text}", source.name);
+        for path in paths.iter().map(|path| Path::parse(path)) {
+            assert!(path.is_root || !path.steps.is_empty(), "{text}");
+            let list = path.steps.iter().position(|step| matches!(step, Step::Item(_)));
+            let (Some(list), false) = (list, path.is_root) else { continue };
+            let records: ArrayRef = Arc::new(StructArray::from(batch.clone()));
+            let column = path.steps[..list].iter().fold(records, |array, step| {
+                let Step::Name(name) = step else { panic!("{text}") };
+                array.as_struct().column_by_name(name).expect("a declared column").clone()
+            });
+            match path.steps[list] {
+                Step::Item(Some(index)) => {
+                    let items = column.as_list::<i32>().value(row);
+                    assert!(index < items.len(), "{}: {text} of {} items", source.name, items.len());
+                }
+                _ => assert_eq!(path.steps.len(), list + 1, "{text}"),
+            }
+        }
+    }
+}
+
+/// The names of an object, each as often as it comes.
+fn names(text: &str) -> Vec<String> {
+    let (mut names, mut scanner) = (Vec::new(), Scanner::new(text.as_bytes(), 0));
+    scanner.expect(b'{', "an object").expect("an object");
+    loop {
+        let name = scanner.key().expect("a name");
+        names.push(unescape(&text.as_bytes()[name]).expect("no lone surrogate"));
+        scanner.value().expect("a value");
+        if !scanner.take(b',') {
+            scanner.expect(b'}', "the end").and_then(|()| scanner.end()).expect("the end");
+            return names;
+        }
+    }
 }
 
 /// The values of a batch in the same form: those of the declared columns, and the rescued.

@@ -1,6 +1,7 @@
 //! Sources: the API surfaces that `sources.toml` declares.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::str::FromStr;
 
 use arrow::datatypes::{DataType, Fields};
@@ -86,7 +87,9 @@ impl Source {
         let columns: Vec<_> = self.fields.iter().filter(|field| *field.name() != share.field).collect();
         let page = (&self.records, self.pagination, self.page_limit, &self.page_echoes);
         let asked = (&self.sweep, &self.parent, &self.window, self.days_per_request);
-        Some(format!("{} {params:?} {asked:?} {page:?} {columns:?}", self.endpoint))
+        let mut digest = DefaultHasher::new();
+        format!("{params:?} {asked:?} {page:?} {columns:?}").hash(&mut digest);
+        Some(format!("{} {:016x}", self.endpoint, digest.finish()))
     }
 }
 

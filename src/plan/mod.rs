@@ -695,6 +695,40 @@ mod tests {
     }
 
     #[test]
+    fn sources_share_a_request_only_if_one_record_can_be_decoded_for_all() {
+        let source = |name: &str, types: &str, schema: &str| {
+            format!("[{name}]\nparams = {{ types = '{types}' }}\ntime_field = '{types}[].time'\nschema = '{schema}'\n")
+        };
+        let readings = |name: &str| format!("{name} ARRAY<STRUCT<time VARCHAR>>");
+        let toml = [
+            "[defaults]\nkind = 'window'\nendpoint = '/s'\nrate_limit = '5/s'\ndescription = 'd'\nshare = 'types'\nshare_limit = 3\n\
+             window = { start = 's', end = 'e', format = 'rfc3339' }\n"
+                .to_string(),
+            source("a", "x", &format!("id VARCHAR, {}", readings("x"))),
+            source("b", "x", &format!("id VARCHAR, {}", readings("x"))),
+            source("c", "y", &format!("id VARCHAR, {}", readings("y"))),
+            source("d", "z", &format!("id BIGINT, {}", readings("z"))),
+        ];
+        let files = [
+            ("f/sources.toml".to_string(), toml.concat()),
+            ("f/m.sql".to_string(), "/*---\ndescription = 'd'\n---*/\nSELECT id FROM raw.a".to_string()),
+        ];
+        let catalog = Catalog::from_files("test", &files).unwrap();
+        let wanted = ["a", "b", "c", "d"].map(|name| (name, vec![parse_date("2024-01-01").unwrap()]));
+        let mut shared: Vec<_> = group(&catalog, wanted.into()).into_iter().map(|walk| walk.sources).collect();
+        shared.sort();
+        assert_eq!(shared, [vec!["a", "c"], vec!["b"], vec!["d"]]);
+        // All statistics of vehicles can.
+        let catalog = Catalog::open(None).unwrap();
+        let keys: BTreeSet<_> = catalog
+            .sources()
+            .filter(|source| source.endpoint == "/fleet/vehicles/stats/history")
+            .map(Source::share_key)
+            .collect();
+        assert_eq!(keys.len(), 1);
+    }
+
+    #[test]
     fn consecutive_days_share_a_request_up_to_the_source_s_limit() {
         let catalog = Catalog::open(None).unwrap();
         let all: Vec<_> = days(parse_date("2024-01-01").unwrap(), parse_date("2024-02-10").unwrap()).collect();
