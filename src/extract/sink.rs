@@ -336,15 +336,18 @@ impl Sink {
         let Scope::Days(days) = &self.walk.scope else { return Ok(found) };
         for (slot, source) in self.walk.sources.iter().enumerate().filter(|(_, source)| source.end_field.is_some()) {
             let Some(first) = days.first() else { continue };
-            let stamp =
-                Stamp { window: None, parent: arrival.parent.as_deref(), extracted_at: self.extracted_at };
+            let stamp = Stamp { window: None, parent: arrival.parent.as_deref(), extracted_at: self.extracted_at };
             let rows = self.decoder.rows(decoded, slot, stamp)?;
             found.extend(overlaps(&rows, source, *first, self.extracted_at)?);
         }
         let room = MOST_OVERLAPS.saturating_sub(self.whole.overlaps.len() + self.part.overlaps.len());
         if room > 0 && found.len() > room {
             let (source, days) = (self.walk.tables(), self.walk.scope.to_string());
-            tracing::warn!(source, days, "more than {MOST_OVERLAPS} rows last into these days, the rest is not compared");
+            tracing::warn!(
+                source,
+                days,
+                "more than {MOST_OVERLAPS} rows last into these days, the rest is not compared"
+            );
         }
         Ok(found.into_iter().take(room).collect())
     }

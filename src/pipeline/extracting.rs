@@ -16,7 +16,7 @@ use crate::events::Event;
 use crate::extract::{Changes, EndedRows, ExtractError, Extracted, Extractor, Scope, Walk, WalkOutcome, raw_schema};
 use crate::plan::{CURSOR_DAYS, PlannedScope, PlannedWalk};
 use crate::samsara::{Client, SamsaraError, Watch};
-use crate::state::{Failure, Feed, Overlap, PartitionState, RawState, SourceHandle, SourceState, Unfinished};
+use crate::state::{EndedRow, Failure, Feed, Overlap, PartitionState, RawState, SourceHandle, SourceState, Unfinished};
 use crate::store::layout::Partition;
 use crate::store::{ObjectRef, StoreError};
 use crate::transform::{QueryTable, query};
@@ -70,9 +70,8 @@ pub(super) async fn run(
             .map(Ok)
             .try_for_each_concurrent(workers, |name| changed_days(&run, &extractor, name))
             .await?;
-        let changed = async |sources: &[String]| {
-            crate::plan::changed(&run.catalog, &run.states, &run.plan, sources).await
-        };
+        let changed =
+            async |sources: &[String]| crate::plan::changed(&run.catalog, &run.states, &run.plan, sources).await;
         let named = changed(&run.plan.feeds).await?;
         note_asked(&run).await?;
         each(&run.plan.windows).await?;
@@ -438,7 +437,7 @@ async fn read_feed(run: &Run, extractor: &Extractor, mut walk: Arc<Walk>) -> Res
 ///
 /// A day that is not final is read again anyway, and one that this run reads is not compared with its old rows.
 async fn mark_ended(run: &Run, outcome: &WalkOutcome) -> Result<(), Error> {
-    let mut shown: BTreeMap<(&str, NaiveDate), Vec<Option<u64>>> = BTreeMap::new();
+    let mut shown: BTreeMap<(&str, NaiveDate), Vec<Option<EndedRow>>> = BTreeMap::new();
     for Overlap { source, day, ended } in &outcome.overlaps {
         shown.entry((source, *day)).or_default().push(*ended);
     }
@@ -459,7 +458,7 @@ async fn mark_ended(run: &Run, outcome: &WalkOutcome) -> Result<(), Error> {
         if run.plan.days_of(name).contains(&day) && !is_walked() {
             continue;
         }
-        let ended: Vec<u64> = rows.iter().filter_map(|row| *row).collect();
+        let ended: Vec<EndedRow> = rows.iter().filter_map(|row| *row).collect();
         // Which of its rows still last is not compared: they come with each day until they end.
         let is_new = rows.contains(&None) && open_rows == 0;
         if is_new || !ended.is_empty() && lacks(run, source, &raw, ended).await? {
@@ -467,7 +466,11 @@ async fn mark_ended(run: &Run, outcome: &WalkOutcome) -> Result<(), Error> {
         }
     }
     for (name, days) in changed {
-        tracing::info!(source = name, ?days, "rows of these days have ended since, or are new: the days are read again");
+        tracing::info!(
+            source = name,
+            ?days,
+            "rows of these days have ended since, or are new: the days are read again"
+        );
         let at = outcome.extracted_at;
         let mark = move |state: &mut SourceState| {
             for day in days {
@@ -479,8 +482,8 @@ async fn mark_ended(run: &Run, outcome: &WalkOutcome) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether one of these rows is not among those of the day, or has no end there.
-async fn lacks(run: &Run, source: &Source, raw: &RawState, rows: Vec<u64>) -> Result<bool, Error> {
+/// Whether one of these rows is not among those of the day, or has no end there, or another one.
+async fn lacks(run: &Run, source: &Source, raw: &RawState, rows: Vec<EndedRow>) -> Result<bool, Error> {
     match run.raw.expect(&raw.objects).await {
         Ok(()) => {}
         // Reading the day again puts them back.
@@ -497,9 +500,16 @@ async fn lacks(run: &Run, source: &Source, raw: &RawState, rows: Vec<u64>) -> Re
         while let Some(batch) = result.next().await? {
             known.add(&batch, &source, read).map_err(crate::transform::TransformError::Engine)?;
         }
-        Ok::<_, crate::transform::TransformError>(rows.iter().any(|row| !known.contains(*row)))
+        Ok::<_, crate::transform::TransformError>(rows.iter().any(|row| !known.contains(row)))
     });
-    Ok(compared.await.map_err(|error| Error::Usage(format!("comparing the rows of a day stopped: {error}")))??)
+    match compared.await.map_err(|error| Error::Usage(format!("comparing the rows of a day stopped: {error}")))? {
+        Ok(lacks) => Ok(lacks),
+        // Written under another schema, say: reading the day again puts that right.
+        Err(error) => {
+            tracing::warn!(%error, "the rows of a day cannot be compared, so it is read again");
+            Ok(true)
+        }
+    }
 }
 
 /// Raw objects of a source as a table.

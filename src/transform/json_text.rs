@@ -82,7 +82,9 @@ impl ScalarUDFImpl for JsonText {
             }
             Part::Items => {
                 let mut lists = ListBuilder::new(StringBuilder::new());
-                found.for_each(|text| lists.append_option(text.and_then(items).map(|items| items.into_iter().map(Some))));
+                found.for_each(|text| {
+                    lists.append_option(text.and_then(items).map(|items| items.into_iter().map(Some)))
+                });
                 Arc::new(lists.finish())
             }
         };

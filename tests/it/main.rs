@@ -32,6 +32,7 @@ mod history;
 mod hostile;
 mod http;
 mod joins;
+mod lasting;
 mod late;
 mod ledger;
 mod load_jobs;

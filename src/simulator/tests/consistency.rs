@@ -183,7 +183,8 @@ async fn readings_of_fault_codes_and_makers_codes_are_all_served() {
     let codes: BTreeSet<String> = readings
         .iter()
         .flat_map(|(vehicle, time, oem)| {
-            list(oem, "diagnosticTroubleCodes").map(move |code| json!([vehicle, time, code["codeIdentifier"]]).to_string())
+            list(oem, "diagnosticTroubleCodes")
+                .map(move |code| json!([vehicle, time, code["codeIdentifier"]]).to_string())
         })
         .collect();
     let rows = simulator.world().truth("fleet_vehicle_stats_faultCodes_oem", at(FROM), at(TO)).expect("a table");
