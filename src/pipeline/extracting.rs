@@ -21,7 +21,9 @@ use crate::extract::{
 use crate::plan::{CURSOR_DAYS, PlannedScope, PlannedWalk, Stage};
 use crate::redact;
 use crate::samsara::{Client, SamsaraError, Watch};
-use crate::state::{Failure, Feed, Gathered, Overlap, PartitionState, RawState, SourceHandle, SourceState, Unfinished};
+use crate::state::{
+    EndedRow, Failure, Feed, Gathered, Overlap, PartitionState, RawState, SourceHandle, SourceState, Unfinished,
+};
 use crate::store::layout::Partition;
 use crate::store::{ObjectRef, StoreError};
 use crate::transform::{QueryTable, query};
@@ -537,7 +539,7 @@ async fn read_feed(run: &Run, extractor: &Extractor, mut walk: Arc<Walk>) -> Res
 ///
 /// A day that is not final is read again anyway, and one that this run reads is not compared with its old rows.
 async fn mark_ended(run: &Run, outcome: &WalkOutcome) -> Result<(), Error> {
-    let mut shown: BTreeMap<(&str, NaiveDate), Vec<Option<u64>>> = BTreeMap::new();
+    let mut shown: BTreeMap<(&str, NaiveDate), Vec<Option<EndedRow>>> = BTreeMap::new();
     for Overlap { source, day, ended } in &outcome.overlaps {
         shown.entry((source, *day)).or_default().push(*ended);
     }
@@ -558,7 +560,7 @@ async fn mark_ended(run: &Run, outcome: &WalkOutcome) -> Result<(), Error> {
         if run.plan.days_of(name).contains(&day) && !is_walked() {
             continue;
         }
-        let ended: Vec<u64> = rows.iter().filter_map(|row| *row).collect();
+        let ended: Vec<EndedRow> = rows.iter().filter_map(|row| *row).collect();
         // Which of its rows still last is not compared: they come with each day until they end.
         let is_new = rows.contains(&None) && open_rows == 0;
         if is_new || !ended.is_empty() && lacks(run, source, &raw, ended).await? {
@@ -582,8 +584,8 @@ async fn mark_ended(run: &Run, outcome: &WalkOutcome) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether one of these rows is not among those of the day, or has no end there.
-async fn lacks(run: &Run, source: &Source, raw: &RawState, rows: Vec<u64>) -> Result<bool, Error> {
+/// Whether one of these rows is not among those of the day, or has no end there, or another one.
+async fn lacks(run: &Run, source: &Source, raw: &RawState, rows: Vec<EndedRow>) -> Result<bool, Error> {
     match run.raw.expect(&raw.objects).await {
         Ok(()) => {}
         // Reading the day again puts them back.
@@ -600,9 +602,16 @@ async fn lacks(run: &Run, source: &Source, raw: &RawState, rows: Vec<u64>) -> Re
         while let Some(batch) = result.next().await? {
             known.add(&batch, &source, read).map_err(crate::transform::TransformError::Engine)?;
         }
-        Ok::<_, crate::transform::TransformError>(rows.iter().any(|row| !known.contains(*row)))
+        Ok::<_, crate::transform::TransformError>(rows.iter().any(|row| !known.contains(row)))
     });
-    Ok(compared.await.map_err(|error| Error::Usage(format!("comparing the rows of a day stopped: {error}")))??)
+    match compared.await.map_err(|error| Error::Usage(format!("comparing the rows of a day stopped: {error}")))? {
+        Ok(lacks) => Ok(lacks),
+        // Written under another schema, say: reading the day again puts that right.
+        Err(error) => {
+            tracing::warn!(%error, "the rows of a day cannot be compared, so it is read again");
+            Ok(true)
+        }
+    }
 }
 
 /// Raw objects of a source as a table.

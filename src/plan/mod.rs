@@ -605,6 +605,39 @@ mod tests {
     }
 
     #[test]
+    fn a_day_is_read_again_while_one_of_its_rows_lasts_and_for_thirty_days_at_most() {
+        let catalog = Catalog::open(None).unwrap();
+        let trips = catalog.source("fleet_trips").unwrap();
+        let mut state = SourceState::new(&trips.name);
+        // The day is over at the beginning of the 2nd, its late data on the 9th.
+        let day = parse_date("2026-10-01").unwrap();
+        for (read, open_rows, settled) in [
+            ("2026-10-09T00:00:00Z", 0, true),
+            ("2026-10-08T23:59:59Z", 0, false),
+            ("2026-10-09T00:00:00Z", 1, false),
+            ("2026-10-31T23:59:59Z", 2, false),
+            ("2026-11-01T00:00:00Z", 1, true),
+        ] {
+            read_at(&mut state, "2026-10-01", read);
+            state.partition_mut(Partition::Day(day)).open_rows = open_rows;
+            let (wanted, complete) = days_to_read(trips, &state, &dates("2026-10-01", "2026-10-02"), now());
+            assert_eq!((wanted.is_empty(), complete), (settled, u64::from(settled)), "{read} {open_rows}");
+        }
+        // Where the source does not say what an end is, there is nothing to wait for.
+        state.partition_mut(Partition::Day(day)).open_rows = 1;
+        read_at(&mut state, "2026-10-01", "2026-10-09T00:00:00Z");
+        let endless = Source { end_field: None, ..trips.clone() };
+        assert!(is_settled(&endless, day, state.partition(Partition::Day(day)).unwrap()));
+        // Only days before those that are read can be told of.
+        let tells = |source: &Source, days: &[&str]| {
+            let days: Vec<_> = days.iter().map(|day| parse_date(day).unwrap()).collect();
+            tells_of_earlier_days(source, &state, &days)
+        };
+        assert!(tells(trips, &["2026-10-02"]));
+        assert!(!tells(trips, &["2026-10-01"]) && !tells(trips, &[]) && !tells(&endless, &["2026-10-02"]));
+    }
+
+    #[test]
     fn without_a_first_date_gaps_between_known_days_are_read_however_old_they_are() {
         let catalog = Catalog::open(None).unwrap();
         let source = catalog.source("fleet_vehicle_stats_gps").unwrap();

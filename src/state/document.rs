@@ -168,9 +168,19 @@ pub struct Overlap {
     pub source: String,
     /// The day on which the row starts, and to which it belongs.
     pub day: NaiveDate,
-    /// Digest of what tells the row apart, if it has ended; none stands for all rows of the day that still last.
+    /// The row, if it has ended; none stands for all rows of the day that still last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ended: Option<u64>,
+    pub ended: Option<EndedRow>,
+}
+
+/// A row that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndedRow {
+    /// Digest of what tells it apart.
+    pub row: u64,
+    /// Its end.
+    pub end: DateTime<Utc>,
 }
 
 impl Unfinished {
@@ -411,6 +421,26 @@ mod tests {
         let partition = &state.partitions["2024-01-01"];
         assert!(partition.failure.is_some() && partition.unfinished.is_none());
         assert_eq!(SourceState::from_json(&state.to_json().unwrap(), "").unwrap(), state);
+    }
+
+    #[test]
+    fn rows_that_last_are_kept_with_the_day_and_with_what_an_unfinished_walk_has_shown() {
+        let overlap = |ended| Overlap { source: "a".into(), day: NaiveDate::default(), ended };
+        let ended = EndedRow { row: u64::MAX, end: DateTime::UNIX_EPOCH };
+        let part = Gathered { overlaps: [overlap(None), overlap(Some(ended))].into(), ..Gathered::default() };
+        let mut state = SourceState::new("a");
+        let found = state.partition_mut(Partition::Day(NaiveDate::default()));
+        found.open_rows = 2;
+        found.unfinished = Some(Unfinished {
+            asked: "a".into(),
+            requests: 1,
+            rest: vec![],
+            resume: None,
+            extracted_at: DateTime::UNIX_EPOCH,
+            whole: Gathered::default(),
+            part,
+        });
+        assert_eq!(SourceState::from_json(&state.to_json(), "").unwrap(), state);
     }
 
     #[test]

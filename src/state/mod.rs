@@ -19,8 +19,8 @@ use crate::store::layout::state_object;
 use crate::store::{Bucket, StoreError, Version};
 
 pub use document::{
-    Failure, Feed, Gathered, Load, ModelState, Overlap, PartitionState, RawState, Resume, SourceState, Started,
-    Unfinished, UnfinishedPart, UnfinishedWindow, VERSION,
+    EndedRow, Failure, Feed, Gathered, Load, ModelState, Overlap, PartitionState, RawState, Resume, SourceState,
+    Started, Unfinished, UnfinishedPart, UnfinishedWindow, VERSION,
 };
 pub use lock::{Fence, Holder, LockError, RunLock};
 pub use strict::read_document;

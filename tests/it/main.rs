@@ -37,6 +37,7 @@ mod hostile;
 mod http;
 mod joins;
 mod keys_and_times;
+mod lasting;
 mod late;
 mod ledger;
 mod load_jobs;
