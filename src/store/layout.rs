@@ -72,7 +72,7 @@ impl fmt::Display for RunId {
 }
 
 /// What the folder of a day is called (`date=2024-01-31`). The first name is written, all of them are read.
-const DAY_FOLDERS: &[&str] = &["date"];
+const DAY_FOLDERS: &[&str] = &["date", "partition_day"];
 /// An instant in keys.
 const STAMP: &str = "%Y%m%dT%H%M%SZ";
 
