@@ -130,7 +130,8 @@ fn watch_memory(limit: u64) -> std::io::Result<()> {
             "this command took more than {megabytes} MiB of memory and ends here; what is complete is kept \
              (--max-memory allows it more)"
         );
-        tracing::error!("{line}");
+        // For the log; the console has it already.
+        tracing::info!("{line}");
         // Nobody may be left to read it.
         let _ = writeln!(std::io::stderr(), "error: {line}");
         std::process::exit(Exit::Memory as i32);

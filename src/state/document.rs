@@ -432,7 +432,7 @@ mod tests {
         let found = state.partition_mut(Partition::Day(NaiveDate::default()));
         found.open_rows = 2;
         found.unfinished = Some(Unfinished {
-            asked: "a".into(),
+            asked: "0a".repeat(32),
             requests: 1,
             rest: vec![],
             resume: None,
@@ -440,7 +440,7 @@ mod tests {
             whole: Gathered::default(),
             part,
         });
-        assert_eq!(SourceState::from_json(&state.to_json(), "").unwrap(), state);
+        assert_eq!(SourceState::from_json(&state.to_json().unwrap(), "").unwrap(), state);
     }
 
     #[test]

@@ -494,9 +494,9 @@ mod tests {
         let run = RunId::new(chrono::DateTime::UNIX_EPOCH);
         let flattened = transformer.derive(&model, &contract, Partition::Snapshot, &inputs, &run).await.unwrap();
         assert_eq!((flattened.rows, flattened.duplicates), (3000, None));
-        let keys: Vec<String> = flattened.objects.iter().map(|object| object.path.clone()).collect();
+        let objects = flattened.objects;
         let table =
-            QueryTable { raw: false, name: "t".into(), schema: contract.schema(), bucket: bucket.clone(), keys };
+            QueryTable { raw: false, name: "t".into(), schema: contract.schema(), bucket: bucket.clone(), objects };
         // An id is in the objects up to the one with fewer records than it.
         let wrong = "SELECT id FROM t WHERE n != least(19, (2999 - CAST(id AS BIGINT)) / 140)";
         let mut wrong = query(wrong, &[table], 64 << 20).await.unwrap();
