@@ -494,7 +494,7 @@ mod tests {
         let run = RunId::new(chrono::DateTime::UNIX_EPOCH);
         let flattened = transformer.derive(&model, &contract, Partition::Snapshot, &inputs, &run).await.unwrap();
         assert_eq!((flattened.rows, flattened.duplicates), (3000, None));
-        let objects = flattened.objects;
+        let objects = flattened.objects.clone();
         let table =
             QueryTable { raw: false, name: "t".into(), schema: contract.schema(), bucket: bucket.clone(), objects };
         // An id is in the objects up to the one with fewer records than it.
