@@ -173,11 +173,12 @@ fn run() -> ExitCode {
     redact::install_panic_hook();
     // Before anything is said: what is typed or read by mistake may be quoted.
     config::register_secrets(&Environment::of_process());
-    let parsed = Color::of_arguments(std::env::args_os()).command(Cli::command()).try_get_matches();
+    let color = Color::of_arguments(std::env::args_os());
+    let parsed = color.command(Cli::command()).try_get_matches();
     let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
-            output::say_usage(&error);
+            output::say_usage(&error, color);
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Success.into() };
         }
     };

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io::{ErrorKind, IsTerminal, Write};
 
+use super::color::Color;
 use crate::error::Error;
 use crate::redact;
 
@@ -28,12 +29,10 @@ pub(super) fn say_part(text: impl Display) {
     let _ = std::io::stderr().lock().write_all(redact::screen(&text.to_string()).as_bytes());
 }
 
-/// Prints what clap says of the arguments, with its colours on a terminal.
-pub(super) fn say_usage(error: &clap::Error) {
+/// Prints what clap says of the arguments, with its colours where they are wanted.
+pub(super) fn say_usage(error: &clap::Error, color: Color) {
     let text = error.render();
-    let is_terminal =
-        if error.use_stderr() { std::io::stderr().is_terminal() } else { std::io::stdout().is_terminal() };
-    let text = if is_terminal { text.ansi().to_string() } else { text.to_string() };
+    let text = if color.is_wanted() { text.ansi().to_string() } else { text.to_string() };
     let text = redact::mask(&text);
     let _ = match error.use_stderr() {
         true => std::io::stderr().write_all(text.as_bytes()),

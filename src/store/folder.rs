@@ -65,7 +65,9 @@ pub(super) fn remove(path: &Path, root: &Path) -> Result<()> {
 pub(super) fn list(root: &Path, prefix: &str) -> Result<Vec<Listed>> {
     let mut found = Vec::new();
     let top = if prefix.is_empty() { root.to_path_buf() } else { root.join(prefix) };
-    if !prefix.is_empty() && !fs::symlink_metadata(&top).is_ok_and(|top| top.is_dir()) {
+    // The configured folder may be a link, and need not be there yet.
+    let is_there = if prefix.is_empty() { top.is_dir() } else { fs::symlink_metadata(&top).is_ok_and(|top| top.is_dir()) };
+    if !is_there {
         return Ok(found);
     }
     let mut folders = vec![(top, prefix.to_string())];

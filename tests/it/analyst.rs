@@ -50,7 +50,7 @@ fn take_over(program: &Program, families: &[&str], proposed: &str) -> Vec<String
 async fn proposed_schemas_hold_what_the_api_sends_beyond_those_that_are_declared() {
     let simulator = simulator(|config| config.unknown_fields = true).await;
     let program = Program::with_simulator(&simulator);
-    let families = ["vehicles", "trips", "vehicle_stats"];
+    let families = ["assets", "vehicles", "trips", "vehicle_stats"];
     copy_families(&program, &families);
     program.succeed(RUN).await;
 
@@ -85,7 +85,7 @@ async fn where_all_fits_nothing_is_proposed() {
 async fn a_preview_shows_what_would_be_loaded_and_keeps_nothing() {
     let simulator = simulator(|_| {}).await;
     let program = Program::with_simulator(&simulator);
-    copy_families(&program, &["vehicles", "trips", "vehicle_stats"]);
+    copy_families(&program, &["assets", "vehicles", "trips", "vehicle_stats"]);
     program.succeed(RUN).await;
     let before = program.files("samsara-data");
     let sorted = |text: &str| {

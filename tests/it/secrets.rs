@@ -82,6 +82,8 @@ async fn what_is_configured_wrongly_is_named_and_never_quoted() {
             .set("GCP_CREDENTIALS_FILE_NAME", "key.json")
             .set("GOOGLE_CLOUD_PROJECT", "p")
             .set("DWH_ID", "d")
+            // Real buckets are not asked more often than they allow.
+            .set("SAMSARA_ETL_WAIT_SCALE", "1")
             .set("RUST_LOG", "trace");
         program.write("credentials/key.json", key);
         for command in ["run", "plan"] {

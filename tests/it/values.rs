@@ -114,7 +114,7 @@ async fn a_reading_at_the_edge_of_a_day_is_in_one_day_and_stops_none() {
         "2016-12-31T23:59:60.5Z",
         "2016-12-31T23:59:59.999999999999Z",
         "2017-01-01t00:30:00+01:00",
-        "2017-01-01T00:00:00.0000001-00:00",
+        "2017-01-01T00:00:00.0000019-00:00",
     ];
     let readings = readings.iter().enumerate().map(|(value, time)| format!(r#"{{"time":"{time}","value":{value}}}"#));
     let readings: Vec<String> = readings.collect();

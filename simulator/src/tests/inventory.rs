@@ -37,7 +37,8 @@ async fn trailers_equipment_and_assets_are_all_served() {
     let client = Client::new(&simulator);
     let trailers = client.records("/fleet/trailers", &[]).await;
     assert_served(&simulator, "fleet_trailers", DAYS, &trailers, |trailer| {
-        row([("vehicle_id", trailer["id"].clone()), ("parc_id", trailer["name"].clone())])
+        let id = trailer["id"].clone();
+        row([("vehicle_id", id.clone()), ("trailer_id", id), ("parc_id", trailer["name"].clone())])
     });
     let equipment = client.records("/fleet/equipment", &[]).await;
     assert_served(&simulator, "fleet_equipment", DAYS, &equipment, nothing);
