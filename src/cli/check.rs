@@ -393,9 +393,9 @@ fn with_remedy(text: &str, service: &Service<'_>, config: &Config) -> String {
     } else if says(&["has not been used in project", "accessnotconfigured", "api is disabled", "service_disabled"]) {
         let name = if matches!(service, Service::Storage(_)) { "storage" } else { "bigquery" };
         format!("enable it: `gcloud services enable {name}.googleapis.com`")
-    } else if says(&["401", "unauthenticated", "invalid authentication", "invalid credentials"]) {
+    } else if says(&["401 ", "(401)", "unauthenticated", "invalid authentication", "invalid credentials"]) {
         format!("Google does not accept the credentials: {login}, or another service-account key")
-    } else if says(&["403", "forbidden", "accessdenied", "access denied", "permission", "does not have"]) {
+    } else if says(&["403 ", "(403)", "forbidden", "accessdenied", "access denied", "permission", "does not have"]) {
         match service {
             Service::Storage(bucket) => {
                 format!("give the account the role roles/storage.objectAdmin on gs://{bucket}")
@@ -405,7 +405,7 @@ fn with_remedy(text: &str, service: &Service<'_>, config: &Config) -> String {
                  on the dataset (roles/bigquery.user on the project, to make it)"
             ),
         }
-    } else if says(&["404", "not found", "nosuchbucket", "does not exist"]) {
+    } else if says(&["404 ", "(404)", "not found", "nosuchbucket", "does not exist"]) {
         match service {
             Service::Storage(bucket) => format!(
                 "make it (`gcloud storage buckets create gs://{bucket}`), and give the account \

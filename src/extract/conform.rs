@@ -621,6 +621,7 @@ mod tests {
     }
 
     /// The records that are left, and the rescued text of each that has one.
+    #[expect(clippy::type_complexity)]
     fn conform(text: &str, fields: &Fields) -> Result<(String, Vec<(usize, String)>, Drift), JsonError> {
         let shape = StructShape::of_record(fields);
         let mut pass = Pass::new(text.as_bytes(), &shape);

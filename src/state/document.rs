@@ -340,7 +340,7 @@ impl SourceState {
             for partition in partitions.into_iter().flat_map(|all| all.values_mut()).filter_map(Value::as_object_mut) {
                 partition.remove("unfinished");
             }
-            serde_json::from_value(older.into()).map_err(|error| malformed(error.to_string()))?
+            serde_json::from_value(older.into()).map_err(|error| malformed(crate::redact::foreign(error)))?
         };
         // Earlier versions kept whatever a server answered, however long.
         for failure in state.partitions.values_mut().filter_map(|partition| partition.failure.as_mut()) {

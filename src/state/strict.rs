@@ -13,8 +13,8 @@ use serde::{Deserialize, Deserializer};
 /// What is wrong, and where.
 pub fn read_document<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     let text = std::str::from_utf8(bytes).map_err(|error| format!("not UTF-8 at byte {}", error.valid_up_to()))?;
-    serde_json::from_str::<Unique>(text).map_err(|error| error.to_string())?;
-    serde_json::from_str(text).map_err(|error| error.to_string())
+    serde_json::from_str::<Unique>(text).map_err(crate::redact::foreign)?;
+    serde_json::from_str(text).map_err(crate::redact::foreign)
 }
 
 /// Any JSON value whose objects have no name twice.

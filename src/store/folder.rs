@@ -66,7 +66,8 @@ pub(super) fn list(root: &Path, prefix: &str) -> Result<Vec<Listed>> {
     let mut found = Vec::new();
     let top = if prefix.is_empty() { root.to_path_buf() } else { root.join(prefix) };
     // The configured folder may be a link, and need not be there yet.
-    let is_there = if prefix.is_empty() { top.is_dir() } else { fs::symlink_metadata(&top).is_ok_and(|top| top.is_dir()) };
+    let is_there =
+        if prefix.is_empty() { top.is_dir() } else { fs::symlink_metadata(&top).is_ok_and(|top| top.is_dir()) };
     if !is_there {
         return Ok(found);
     }

@@ -315,7 +315,7 @@ async fn a_half_read_day_that_was_read_whole_meanwhile_is_not_gone_on_with() {
         records: 0,
         not_owned: 0,
         rescued: 0,
-        content: "other".into(),
+        content: "0f".repeat(32),
         extracted_at: note.extracted_at + TimeDelta::minutes(1),
     });
     program.write(&format!("samsara-data/raw/state/{TABLE}.json"), whole.to_json().unwrap());

@@ -189,7 +189,7 @@ async fn days_of_a_long_first_load_show_up_as_they_come() {
     let jobs = rig.bigquery.jobs()[before..].to_vec();
     assert!(jobs.len() <= 6 && jobs.iter().filter(|job| job.table == "other.rpm").count() >= 1, "{:?}", tables(&jobs));
     assert!(!jobs.iter().any(|job| job.table.starts_with("other.rpm$")), "{:?}", tables(&jobs));
-    assert_eq!(jobs.iter().filter(|job| job.table == "other.rpm").next_back().unwrap().uris.len(), 24);
+    assert_eq!(jobs.iter().rfind(|job| job.table == "other.rpm").unwrap().uris.len(), 24);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -124,7 +124,7 @@ async fn a_feed_goes_on_from_its_cursor_and_adds_to_its_days() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cursor_that_the_api_has_forgotten_begins_again_and_doubles_nothing() {
-    let simulator = simulator(|config| config.now = Some(day("2024-01-05"))).await;
+    let simulator = simulator(|config| config.now = Some(day("2024-01-03") + chrono::TimeDelta::hours(7))).await;
     let program = Program::with_simulator(&simulator);
     let only = ["--table", "fleet_safety_events_audit_logs"];
     program.succeed(&[&run(&[])[..], &only].concat()).await;

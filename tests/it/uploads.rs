@@ -13,7 +13,7 @@ use crate::program::WAIT_SCALE;
 use crate::support::faults::{Action, Fault};
 use crate::support::gcs::GcsDouble;
 
-const KEY: &str = "raw/a/date=2024-01-01/run-00000.parquet";
+const KEY: &str = "raw/a/partition_day=2024-01-01/20261126T160246Z-1447db45-00000.parquet";
 const MEGABYTES: u64 = 32;
 
 fn bucket(double: &GcsDouble) -> Bucket {

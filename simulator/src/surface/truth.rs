@@ -35,7 +35,7 @@ impl Surface {
             if let (Some(column), Some(owner)) = (&table.owner, &entity.owner) {
                 with.insert(column.clone(), owner.named.id.as_str().into());
             }
-            Descent { table, rows: &mut rows }.into_lists(&record, &self.record, &table.of, "", &with);
+            Descent { table, rows: &mut rows }.descend(&record, &self.record, &table.of, "", &with);
         }
         distinct(rows)
     }
@@ -84,7 +84,7 @@ struct Descent<'a> {
 impl Descent<'_> {
     /// Goes down the lists of the table and writes a row for each innermost item. `prefix` is the path of the lists so
     /// far, `with` what their items gave to all rows below.
-    fn into_lists(&mut self, record: &Value, shape: &Object, lists: &[String], prefix: &str, with: &Row) {
+    fn descend(&mut self, record: &Value, shape: &Object, lists: &[String], prefix: &str, with: &Row) {
         let mut with = with.clone();
         for (path, column) in &self.table.with {
             let own = path.strip_prefix(prefix).map(|rest| rest.trim_start_matches('.'));
@@ -100,7 +100,7 @@ impl Descent<'_> {
         let Some((items, inner)) = items(record, shape, list) else { return };
         let prefix = if prefix.is_empty() { format!("{list}[]") } else { format!("{prefix}.{list}[]") };
         for item in items {
-            self.into_lists(item, inner, rest, &prefix, &with);
+            self.descend(item, inner, rest, &prefix, &with);
         }
     }
 }
