@@ -73,12 +73,14 @@ enum Point {
 impl Point {
     /// In a run that has only this share of all to do.
     fn choose(dice: &mut Dice, share: u64) -> Self {
-        match dice.below(6) {
-            0 | 1 => Self::Answers(1 + dice.below(90 / share)),
-            2 => Self::Files("raw/raw", 1 + dice.below(25 / share)),
-            3 => Self::Files("raw/state", 1 + dice.below(15 / share)),
-            4 => Self::Files("flattened", 1 + dice.below(20 / share)),
-            _ => Self::Files("warehouse", 1 + dice.below(20 / share)),
+        let kind = dice.below(6);
+        let mut up_to = |most: u64| 1 + dice.below((most / share).max(1));
+        match kind {
+            0 | 1 => Self::Answers(up_to(90)),
+            2 => Self::Files("raw/raw", up_to(25)),
+            3 => Self::Files("raw/state", up_to(15)),
+            4 => Self::Files("flattened", up_to(20)),
+            _ => Self::Files("warehouse", up_to(20)),
         }
     }
 
