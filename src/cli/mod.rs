@@ -92,7 +92,9 @@ impl Command {
     /// Bytes that it may take, unless told otherwise.
     fn memory(&self) -> u64 {
         match self {
-            Self::Run(_) | Self::Query(_) | Self::Demo(_) | Self::Simulate(_) | Self::Sources(_) => MAX_DATA_MEMORY,
+            Self::Run(_) | Self::Query(_) | Self::Sources(_) => MAX_DATA_MEMORY,
+            #[cfg(feature = "simulator")]
+            Self::Demo(_) | Self::Simulate(_) => MAX_DATA_MEMORY,
             Self::Sql(command) if command.reads_data() => MAX_DATA_MEMORY,
             _ => MAX_MEMORY,
         }

@@ -48,6 +48,7 @@ impl PartitionState {
     fn check(&self, source: &str, partition: Partition, sums: &mut Sums) -> Checked {
         let own = OwnObject { name: source, partition };
         instant("changed", self.changed)?;
+        number("open_rows", self.open_rows)?;
         number("shrunken_from", self.shrunken_from.unwrap_or_default())?;
         if let Some(raw) = &self.raw {
             raw.check(own, sums)?;
@@ -157,9 +158,17 @@ impl Gathered {
             let own = OwnObject { name: &part.source, partition: partition(&part.partition)? };
             number("kept", part.kept)?;
             number("total", part.total)?;
+            number("open_rows", part.open_rows)?;
             for object in &part.objects {
                 check_object(object, parse_raw_object(&object.path) == Some(own), sums)?;
             }
+        }
+        for overlap in &self.overlaps {
+            if !is_name(&overlap.source) {
+                return Err("a source has a name that no source has".into());
+            }
+            day_is_possible(overlap.day).map_err(|reason| format!("the day of an overlap {reason}"))?;
+            instant("the end of an overlap", overlap.ended.map(|ended| ended.end))?;
         }
         Ok(())
     }

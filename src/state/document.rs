@@ -471,15 +471,16 @@ mod tests {
         let object = |place: &str| serde_json::json!({"path": format!("{place}/{run}"), "rows": 2, "bytes": 300});
         let load = serde_json::json!({"target": "t", "fingerprint": digest, "job": "j", "rows": 2});
         let gathered = serde_json::json!({"records": 1, "rescued": 0, "content": digest, "parts": [{"source": "other",
-            "partition": "2024-01-01", "objects": [object("raw/other/date=2024-01-01")], "kept": 1, "total": 2}]});
+            "partition": "2024-01-01", "objects": [object("raw/other/date=2024-01-01")], "kept": 1, "total": 2,
+            "open_rows": 1}], "overlaps": [{"source": "other", "day": "2023-12-31", "ended": {"row": 7, "end": at}}]});
         serde_json::json!({"version": VERSION, "source": "trips", "asked_from": "2024-01-01",
             "feed": {"query": "/q", "cursor": "c", "at": at, "since": at, "heard_from": at},
             "partitions": {
                 "2024-01-01": {
                     "raw": {"objects": [object("raw/trips/date=2024-01-01")], "records": 3, "not_owned": 1, "rescued": 0,
                         "content": digest, "extracted_at": at},
-                    "failure": {"at": at, "error": "e"}, "changed": at, "shrunken_from": 9, "raw_load": load,
-                    "raw_started": {"target": "t", "job": "j", "attempt": 1},
+                    "failure": {"at": at, "error": "e"}, "changed": at, "shrunken_from": 9, "open_rows": 2,
+                    "raw_load": load, "raw_started": {"target": "t", "job": "j", "attempt": 1},
                     "unfinished": {"asked": digest, "requests": 1, "extracted_at": at, "whole": gathered, "part": gathered,
                         "rest": [{"request": 0, "start": at, "end": at}],
                         "resume": {"query": "q", "cursor": "c", "pages": 1}},
@@ -543,9 +544,14 @@ mod tests {
         for instant in ["/feed/at", "/feed/since", "/feed/heard_from"] {
             cases.push((instant.into(), "+262142-12-31T23:59:59Z".into()));
         }
-        for instant in
-            ["/raw/extracted_at", "/changed", "/failure/at", "/unfinished/extracted_at", "/unfinished/rest/0/end"]
-        {
+        for instant in [
+            "/raw/extracted_at",
+            "/changed",
+            "/failure/at",
+            "/unfinished/extracted_at",
+            "/unfinished/rest/0/end",
+            "/unfinished/part/overlaps/0/ended/end",
+        ] {
             for at in ["+262142-12-31T23:59:59Z", "-0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "soon"] {
                 cases.push((format!("{day}{instant}"), at.into()));
             }
@@ -555,6 +561,8 @@ mod tests {
             "/raw/not_owned",
             "/raw/rescued",
             "/shrunken_from",
+            "/open_rows",
+            "/unfinished/part/parts/0/open_rows",
             "/raw_load/rows",
             "/unfinished/requests",
         ] {
@@ -571,6 +579,8 @@ mod tests {
         cases.push(("/asked_from".into(), "-0001-01-01".into()));
         cases.push((format!("{day}/unfinished/whole/parts/0/source"), "../x".into()));
         cases.push((format!("{day}/unfinished/whole/parts/0/partition"), "2024-1-1".into()));
+        cases.push((format!("{day}/unfinished/whole/overlaps/0/source"), "../x".into()));
+        cases.push((format!("{day}/unfinished/whole/overlaps/0/day"), "0001-01-01".into()));
         for (pointer, value) in cases {
             let mut document = whole();
             *document.pointer_mut(&pointer).unwrap_or_else(|| panic!("{pointer}")) = value.clone();
