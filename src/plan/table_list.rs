@@ -434,6 +434,7 @@ mod tests {
             ("<row><c", "sheet T: "),
             ("<row></c>", "sheet T: "),
             ("<row><c><v>&#x110000;</v></c></row>", "sheet T: "),
+            ("<row><c><v>fleet_tags&other;</v></c></row>", "sheet T: `&other;` stands for no character"),
         ] {
             let error = read("a.xlsx", workbook(&[("T", "visible", data)], "<sst/>")).unwrap_err();
             assert!(error.starts_with("cannot read table names from a.xlsx: ") && error.contains(part), "{error}");

@@ -193,7 +193,8 @@ fn add_text(event: &Event<'_>, text: &mut String) -> Result<(), String> {
             Some(c) => text.push(c),
             None => {
                 let name = name.decode().map_err(|error| error.to_string())?;
-                text.push_str(resolve_predefined_entity(&name).unwrap_or_default());
+                let resolved = resolve_predefined_entity(&name);
+                text.push_str(resolved.ok_or_else(|| format!("`&{name:.60};` stands for no character"))?);
             }
         },
         _ => {}
