@@ -18,6 +18,8 @@ use crate::samsara::Window;
 const READINGS_MARGIN: TimeDelta = TimeDelta::days(1);
 /// Records may have begun so long before: some endpoints give whatever overlaps the window.
 const RECORDS_MARGIN: TimeDelta = TimeDelta::days(31);
+/// What has an end of its own may last for years, as the assignment of a trailer does, and comes with each day of them.
+const LASTING_MARGIN: TimeDelta = TimeDelta::days(3653);
 /// So many examples of a source are kept.
 const MOST_EXAMPLES: usize = 5;
 /// An example is told as far as this, in bytes.
@@ -40,7 +42,11 @@ impl Outside {
     /// For a source of which `asked` is asked for.
     pub(super) fn of(source: &Source, asked: Window) -> Self {
         let is_of_record = source.time_field.as_ref().is_some_and(TimeField::is_of_record);
-        let before = if is_of_record { RECORDS_MARGIN } else { READINGS_MARGIN };
+        let before = match source.end_field {
+            Some(_) => LASTING_MARGIN,
+            None if is_of_record => RECORDS_MARGIN,
+            None => READINGS_MARGIN,
+        };
         let beyond = source.window.as_ref().map_or(0, |window| window.days_beyond);
         let end = asked.end + READINGS_MARGIN + TimeDelta::days(i64::from(beyond));
         Self { near: Window { start: asked.start - before, end }, count: 0, span: None, examples: Vec::new() }
@@ -94,4 +100,25 @@ fn json(row: &RecordBatch) -> Option<String> {
     writer.finish().ok()?;
     let text = String::from_utf8(writer.into_inner()).ok()?;
     Some(shorten(text.trim_end(), LONGEST_EXAMPLE).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Catalog;
+
+    #[test]
+    fn what_lasts_may_have_begun_long_before_the_asked_days() {
+        let catalog = Catalog::open(None).unwrap();
+        let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
+        let asked = Window { start: at("2024-01-01T00:00:00Z"), end: at("2024-01-02T00:00:00Z") };
+        for (source, near, far) in [
+            ("fleet_hos_logs", "2023-01-01T16:14:35Z", "1970-01-01T00:00:00Z"),
+            ("fleet_trailers_assignments", "2020-01-01T00:00:00Z", "2036-01-01T00:00:00Z"),
+            ("fleet_vehicle_stats_engineRpm", "2023-12-31T00:00:00Z", "2023-12-30T23:59:59Z"),
+        ] {
+            let outside = Outside::of(catalog.source(source).unwrap(), asked);
+            assert!(!outside.is_far(at(near)) && outside.is_far(at(far)), "{source}");
+        }
+    }
 }
