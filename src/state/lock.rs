@@ -372,7 +372,8 @@ impl Heart {
                             continue;
                         }
                         Ok(Some((holder, _))) => format!("it was taken over by {holder}"),
-                        _ => "it was taken over".to_string(),
+                        Ok(None) => "it was removed".to_string(),
+                        Err(error) => format!("another run replaced it, and it cannot be read: {error}"),
                     };
                     tracing::warn!(uri = self.kept.uri, by, "lock lost");
                     self.kept.lost(by);
