@@ -111,7 +111,10 @@ fn day() -> chrono::NaiveDate {
     chrono::NaiveDate::from_ymd_opt(2024, 1, 1).unwrap()
 }
 
-fn decode(source: &Source, page: &Bytes) -> (RecordBatch, BTreeMap<samsara_etl::extract::DriftKey, u64>) {
+fn decode(
+    source: &Source,
+    page: &Bytes,
+) -> (RecordBatch, BTreeMap<samsara_etl::extract::DriftKey, u64>) {
     decode_page(source, page.clone(), Some(day_window(day())), None).unwrap()
 }
 
@@ -127,13 +130,24 @@ fn page_decode(criterion: &mut Criterion) {
         let page = rpm_page(drift);
         let (batch, found) = decode(&rpm, &page);
         assert_eq!(batch.num_rows(), VEHICLES);
-        assert_eq!(found.values().sum::<u64>() as usize, if drift == Drift::None { 0 } else { VEHICLES * READINGS });
+        assert_eq!(
+            found.values().sum::<u64>() as usize,
+            if drift == Drift::None {
+                0
+            } else {
+                VEHICLES * READINGS
+            }
+        );
         group.throughput(Throughput::Bytes(page.len() as u64));
-        group.bench_function(name, |bencher| bencher.iter(|| black_box(decode(&rpm, &page))));
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| black_box(decode(&rpm, &page)))
+        });
     }
     let (gps, page) = (source("fleet_vehicle_stats_gps"), gps_page());
     group.throughput(Throughput::Bytes(page.len() as u64));
-    group.bench_function("gps", |bencher| bencher.iter(|| black_box(decode(&gps, &page))));
+    group.bench_function("gps", |bencher| {
+        bencher.iter(|| black_box(decode(&gps, &page)))
+    });
     let page = rpm_page(Drift::None);
     group.throughput(Throughput::Bytes(page.len() as u64));
     group.bench_function("engineRpm_serde_json_value", |bencher| {
@@ -153,7 +167,11 @@ fn rig() -> Rig {
     let folder = TempDir::new().unwrap();
     let location = BucketLocation::Folder(folder.path().to_path_buf());
     let bucket = Bucket::open(&location, &GoogleAccess::default(), runtime.handle()).unwrap();
-    Rig { runtime, _folder: folder, bucket }
+    Rig {
+        runtime,
+        _folder: folder,
+        bucket,
+    }
 }
 
 impl Rig {
@@ -175,7 +193,9 @@ fn parquet_write(criterion: &mut Criterion) {
     let name = "fleet_vehicle_stats_engineRpm";
     let (batch, _) = decode(&source(name), &rpm_page(Drift::None));
     group.throughput(Throughput::Elements((VEHICLES * READINGS) as u64));
-    group.bench_function("engineRpm", |bencher| bencher.iter(|| black_box(rig.write(name, &batch))));
+    group.bench_function("engineRpm", |bencher| {
+        bencher.iter(|| black_box(rig.write(name, &batch)))
+    });
     group.finish();
 }
 
@@ -183,18 +203,26 @@ fn parquet_write(criterion: &mut Criterion) {
 fn model_transform(criterion: &mut Criterion) {
     let rig = rig();
     let catalog = Arc::new(Catalog::open(None).unwrap());
-    let transformer = Transformer::new(catalog.clone(), 1 << 30, rig.bucket.clone(), rig.bucket.clone()).unwrap();
+    let transformer = Transformer::new(
+        catalog.clone(),
+        1 << 30,
+        rig.bucket.clone(),
+        rig.bucket.clone(),
+    )
+    .unwrap();
     let mut group = criterion.benchmark_group("model_transform");
     group.sample_size(20);
-    for (name, page) in
-        [("fleet_vehicle_stats_engineRpm", rpm_page(Drift::None)), ("fleet_vehicle_stats_gps", gps_page())]
-    {
+    for (name, page) in [
+        ("fleet_vehicle_stats_engineRpm", rpm_page(Drift::None)),
+        ("fleet_vehicle_stats_gps", gps_page()),
+    ] {
         let model = catalog.model(name).unwrap();
         let contract = rig.runtime.block_on(bind(&catalog, model)).unwrap();
         let (batch, _) = decode(&source(name), &page);
         let inputs: RawInputs = vec![(name.to_string(), vec![rig.write(name, &batch)])];
         let derive = |run: RunId| {
-            let derived = transformer.derive(model, &contract, Partition::Day(day()), &inputs, &run);
+            let derived =
+                transformer.derive(model, &contract, Partition::Day(day()), &inputs, &run);
             rig.runtime.block_on(derived).unwrap().rows
         };
         group.throughput(Throughput::Elements(derive(RunId::new(chrono::Utc::now()))));

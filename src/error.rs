@@ -12,7 +12,10 @@ use crate::transform::TransformError;
 
 /// Anything that can end a command.
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "each variant is the station's own error, documented there")]
+#[expect(
+    missing_docs,
+    reason = "each variant is the station's own error, documented there"
+)]
 pub enum Error {
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -49,9 +52,13 @@ pub enum Error {
 impl Error {
     /// Whether the cause is what was typed or configured.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Config(_) | Self::Catalog(_) | Self::Selection(_) | Self::Usage(_))
-            || matches!(self, Self::Samsara(SamsaraError::NoToken | SamsaraError::Setup(_)))
-            || matches!(self, Self::Store(StoreError::Credentials { .. }))
+        matches!(
+            self,
+            Self::Config(_) | Self::Catalog(_) | Self::Selection(_) | Self::Usage(_)
+        ) || matches!(
+            self,
+            Self::Samsara(SamsaraError::NoToken | SamsaraError::Setup(_))
+        ) || matches!(self, Self::Store(StoreError::Credentials { .. }))
     }
 
     /// Whether another run is at work, so that nothing was begun.
@@ -64,24 +71,29 @@ impl Error {
         match self {
             Self::Samsara(error) => error.hint(),
             Self::Extract(error) => error.api().and_then(SamsaraError::hint),
-            Self::Lock(LockError::Held { holder, .. }) if holder.is_beyond_reason(chrono::Utc::now()) => Some(
-                "no run takes the lock for so long: if none is at work, remove lock.json from the raw bucket \
-                 (--wait would wait until then)",
-            ),
-            Self::Lock(LockError::Held { .. }) => {
-                Some("wait for it with --wait; a run that died elsewhere is taken over when its time is up")
-            }
-            Self::Lock(LockError::Malformed { .. }) => {
-                Some("if no run is at work, remove it; if another version of this program wrote it, use that one")
-            }
-            Self::State(StateError::Malformed { .. }) | Self::State(StateError::Store(StoreError::TooLarge { .. })) => {
+            Self::Lock(LockError::Held { holder, .. })
+                if holder.is_beyond_reason(chrono::Utc::now()) =>
+            {
                 Some(
-                    "put back an earlier version of the document (from the bucket's versions or a backup); or remove it, \
-                     and its source is read again from its beginning",
+                    "no run takes the lock for so long: if none is at work, remove lock.json from the raw bucket \
+                 (--wait would wait until then)",
                 )
             }
+            Self::Lock(LockError::Held { .. }) => Some(
+                "wait for it with --wait; a run that died elsewhere is taken over when its time is up",
+            ),
+            Self::Lock(LockError::Malformed { .. }) => Some(
+                "if no run is at work, remove it; if another version of this program wrote it, use that one",
+            ),
+            Self::State(StateError::Malformed { .. })
+            | Self::State(StateError::Store(StoreError::TooLarge { .. })) => Some(
+                "put back an earlier version of the document (from the bucket's versions or a backup); or remove it, \
+                     and its source is read again from its beginning",
+            ),
             Self::Lock(LockError::Lost { .. }) => Some("run again: what is complete is kept"),
-            Self::Selection(SelectionError::Unknown { .. }) => Some("`samsara-etl tables` lists them"),
+            Self::Selection(SelectionError::Unknown { .. }) => {
+                Some("`samsara-etl tables` lists them")
+            }
             _ => None,
         }
     }

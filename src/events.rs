@@ -45,7 +45,7 @@ pub enum Event {
         /// Raw rows committed.
         rows: u64,
         /// Rows and readings left out because another day owns them.
-        not_owned: u64,
+        out_of_window: u64,
         /// Values that went to `_rescued_data`.
         rescued: u64,
         /// Whether the content was the same as before, so that nothing was written.
@@ -53,13 +53,13 @@ pub enum Event {
     },
     /// A page held something that the declared schema does not.
     DriftFound {
-        /// The sources of the walk.
+        /// The sources of the task.
         sources: Vec<String>,
         /// Path of the field, list positions left out.
         path: String,
         /// Why it did not fit.
         reason: &'static str,
-        /// How often in this walk.
+        /// How often in this task.
         count: u64,
     },
     /// Values of a derived partition are no times between the years 1 and 9999, and are NULL in the table.
@@ -103,7 +103,7 @@ pub enum Event {
     /// A page without a row of the asked partition held something beside its list of records. No row can carry it, so
     /// this event does.
     EnvelopeFieldKept {
-        /// The sources of the walk.
+        /// The sources of the task.
         sources: Vec<String>,
         /// The first partition that was asked for; a feed has none.
         partition: Option<Partition>,
@@ -204,41 +204,122 @@ impl Observer for LogEvents {
     fn observe(&self, event: &Event) {
         match event {
             Event::Connected { base } => tracing::info!(base, "connected to the API"),
-            Event::PageFetched { endpoint, bytes } => tracing::debug!(endpoint, bytes, "page fetched"),
-            Event::RequestDelayed { endpoint, attempt, wait, reason } => {
-                tracing::warn!(endpoint, attempt, wait_ms = wait.as_millis() as u64, reason, "request delayed");
+            Event::PageFetched { endpoint, bytes } => {
+                tracing::debug!(endpoint, bytes, "page fetched")
             }
-            Event::PartitionExtracted { source, partition, records, rows, not_owned, rescued, unchanged } => {
-                tracing::info!(source, %partition, records, rows, not_owned, rescued, unchanged, "partition extracted");
+            Event::RequestDelayed {
+                endpoint,
+                attempt,
+                wait,
+                reason,
+            } => {
+                tracing::warn!(
+                    endpoint,
+                    attempt,
+                    wait_ms = wait.as_millis() as u64,
+                    reason,
+                    "request delayed"
+                );
             }
-            Event::DriftFound { sources, path, reason, count } => {
-                tracing::warn!(sources = sources.join(","), path, reason, count, "schema drift found");
+            Event::PartitionExtracted {
+                source,
+                partition,
+                records,
+                rows,
+                out_of_window,
+                rescued,
+                unchanged,
+            } => {
+                tracing::info!(source, %partition, records, rows, out_of_window, rescued, unchanged, "partition extracted");
             }
-            Event::UnfitTimes { model, partition, column, count, texts } => {
+            Event::DriftFound {
+                sources,
+                path,
+                reason,
+                count,
+            } => {
+                tracing::warn!(
+                    sources = sources.join(","),
+                    path,
+                    reason,
+                    count,
+                    "schema drift found"
+                );
+            }
+            Event::UnfitTimes {
+                model,
+                partition,
+                column,
+                count,
+                texts,
+            } => {
                 tracing::warn!(model, %partition, column, count, ?texts, "schema drift found: no times");
             }
-            Event::DuplicatesAccepted { model, partition, duplicates } => {
+            Event::DuplicatesAccepted {
+                model,
+                partition,
+                duplicates,
+            } => {
                 tracing::warn!(model, %partition, duplicates, "rows with one key accepted");
             }
-            Event::OutsideWindow { source, partition, count, first, last, examples } => {
+            Event::OutsideWindow {
+                source,
+                partition,
+                count,
+                first,
+                last,
+                examples,
+            } => {
                 let examples = examples.join(" ");
                 tracing::warn!(source, %partition, count, %first, %last, examples, "rows outside the asked days");
             }
-            Event::EnvelopeFieldKept { sources, partition, path, text } => {
-                let (sources, partition) = (sources.join(","), partition.map(|partition| partition.to_string()));
-                tracing::warn!(sources, partition, path, text, "beside an empty list of records");
+            Event::EnvelopeFieldKept {
+                sources,
+                partition,
+                path,
+                text,
+            } => {
+                let (sources, partition) = (
+                    sources.join(","),
+                    partition.map(|partition| partition.to_string()),
+                );
+                tracing::warn!(
+                    sources,
+                    partition,
+                    path,
+                    text,
+                    "beside an empty list of records"
+                );
             }
-            Event::PartitionTransformed { model, partition, rows, .. } => {
+            Event::PartitionTransformed {
+                model,
+                partition,
+                rows,
+                ..
+            } => {
                 tracing::info!(model, %partition, rows, "partition transformed");
             }
-            Event::PartitionLoaded { model, partition, rows, .. } => {
+            Event::PartitionLoaded {
+                model,
+                partition,
+                rows,
+                ..
+            } => {
                 tracing::info!(model, %partition, rows, "partition loaded");
             }
-            Event::RawLoaded { source, partition, rows } => {
+            Event::RawLoaded {
+                source,
+                partition,
+                rows,
+            } => {
                 tracing::info!(source, %partition, rows, "raw partition loaded");
             }
             Event::Skipped { name, reason } => tracing::warn!(name, reason, "skipped"),
-            Event::Failed { name, partition, error } => tracing::info!(name, partition, error, "failed"),
+            Event::Failed {
+                name,
+                partition,
+                error,
+            } => tracing::info!(name, partition, error, "failed"),
         }
     }
 }

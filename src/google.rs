@@ -21,16 +21,23 @@ use crate::redact;
 /// Access tokens for storage and BigQuery. Whatever it gives is masked from then on.
 ///
 /// Nothing is asked yet: a key that is no key is found here, one that Google refuses at the first call.
-pub fn provider(access: &GoogleAccess, io: &Handle) -> Result<GcpCredentialProvider, CredentialsError> {
+pub fn provider(
+    access: &GoogleAccess,
+    io: &Handle,
+) -> Result<GcpCredentialProvider, CredentialsError> {
     // The builder wants a bucket; only its credentials are used.
     let mut builder = GoogleCloudStorageBuilder::new()
         .with_bucket_name("credentials")
-        .with_retry(patience())
+        .with_retry(retry_policy())
         .with_http_connector(Connector::new(&access.http, io));
     let mut what = "what `gcloud` has left in the home folder is not a login";
     if let Some(path) = &access.credentials {
         builder = match Credentials::read(path)? {
-            Credentials::ServiceAccount { client_email, private_key_id, private_key } => {
+            Credentials::ServiceAccount {
+                client_email,
+                private_key_id,
+                private_key,
+            } => {
                 what = "not a service-account key: its `private_key` is not a whole RSA key; download the key again";
                 let key = json!({
                     "client_email": client_email,
@@ -46,9 +53,16 @@ pub fn provider(access: &GoogleAccess, io: &Handle) -> Result<GcpCredentialProvi
         };
     }
     let store = builder.build().map_err(|error| CredentialsError {
-        path: access.credentials.clone().unwrap_or_else(|| "of Google".into()),
+        path: access
+            .credentials
+            .clone()
+            .unwrap_or_else(|| "of Google".into()),
         // What the library says of a key may quote it.
-        reason: if is_of_http(&error) { redact::foreign(error) } else { what.into() },
+        reason: if is_of_http(&error) {
+            redact::foreign(error)
+        } else {
+            what.into()
+        },
     })?;
     Ok(Arc::new(Registered(store.credentials().clone())))
 }
@@ -59,10 +73,17 @@ fn is_of_http(error: &object_store::Error) -> bool {
 }
 
 /// A token server that stumbles is asked again; where there is no metadata server, that is soon clear.
-fn patience() -> RetryConfig {
-    let backoff =
-        BackoffConfig { init_backoff: Duration::from_millis(200), max_backoff: Duration::from_secs(2), base: 2.0 };
-    RetryConfig { backoff, max_retries: 5, retry_timeout: Duration::from_secs(10) }
+fn retry_policy() -> RetryConfig {
+    let backoff = BackoffConfig {
+        init_backoff: Duration::from_millis(200),
+        max_backoff: Duration::from_secs(2),
+        base: 2.0,
+    };
+    RetryConfig {
+        backoff,
+        max_retries: 5,
+        retry_timeout: Duration::from_secs(10),
+    }
 }
 
 /// Registers each token that it hands on.
@@ -99,7 +120,13 @@ pub(crate) mod tests {
     /// A fresh RSA key, as PEM.
     pub(crate) fn rsa_key() -> String {
         let made = Command::new("openssl")
-            .args(["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"])
+            .args([
+                "genpkey",
+                "-algorithm",
+                "RSA",
+                "-pkeyopt",
+                "rsa_keygen_bits:2048",
+            ])
             .output()
             .expect("openssl, which makes the key of this test");
         String::from_utf8(made.stdout).unwrap()
@@ -122,7 +149,10 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn access(credentials: PathBuf) -> GoogleAccess {
-        GoogleAccess { credentials: Some(credentials), ..GoogleAccess::default() }
+        GoogleAccess {
+            credentials: Some(credentials),
+            ..GoogleAccess::default()
+        }
     }
 
     #[tokio::test]
@@ -130,7 +160,10 @@ pub(crate) mod tests {
         let folder = tempfile::tempdir().unwrap();
         let key = rsa_key();
         let windows = key.replace('\n', "\r\n");
-        let unwrapped = key.lines().filter(|line| !line.starts_with('-')).collect::<String>();
+        let unwrapped = key
+            .lines()
+            .filter(|line| !line.starts_with('-'))
+            .collect::<String>();
         for written in [
             key.clone(),
             key.replace('\n', "\\n"),
@@ -147,8 +180,14 @@ pub(crate) mod tests {
             // Signed by the key: header, claims and 256 bytes of signature, in base64. The claims name the scope.
             let parts: Vec<&str> = token.bearer.split('.').collect();
             assert_eq!((parts.len(), parts[2].len()), (3, 342));
-            let claims = base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(parts[1]).unwrap();
-            assert!(String::from_utf8(claims).unwrap().contains("https://www.googleapis.com/auth/cloud-platform"));
+            let claims = base64::prelude::BASE64_URL_SAFE_NO_PAD
+                .decode(parts[1])
+                .unwrap();
+            assert!(
+                String::from_utf8(claims)
+                    .unwrap()
+                    .contains("https://www.googleapis.com/auth/cloud-platform")
+            );
             // Token and key are masked from now on, the key line by line.
             let quoted = format!("{} {}", token.bearer, key.lines().nth(3).unwrap());
             assert_eq!(redact::mask(&quoted), "*** ***");
@@ -156,25 +195,48 @@ pub(crate) mod tests {
         }
         // A byte-order mark before the document is passed over.
         let path = key_file(folder.path(), &key);
-        std::fs::write(&path, [b"\xef\xbb\xbf", &std::fs::read(&path).unwrap()[..]].concat()).unwrap();
+        std::fs::write(
+            &path,
+            [b"\xef\xbb\xbf", &std::fs::read(&path).unwrap()[..]].concat(),
+        )
+        .unwrap();
         assert_eq!(project_of(&path).as_deref(), Some("p"));
     }
 
     #[tokio::test]
-    async fn credentials_that_cannot_be_used_are_named_without_their_content() {
+    async fn unusable_credentials_are_named_without_content() {
         let folder = tempfile::tempdir().unwrap();
-        let refused = |path: &Path| provider(&access(path.into()), &Handle::current()).unwrap_err().to_string();
+        let refused = |path: &Path| {
+            provider(&access(path.into()), &Handle::current())
+                .unwrap_err()
+                .to_string()
+        };
         let path = folder.path().join("key.json");
         for (text, part) in [
             ("", "it holds no JSON object"),
             ("no json, canary", "it holds no JSON object"),
             (r#"["canary"]"#, "it holds no JSON object"),
             (r#"{"x":"canary"}"#, "it has no `type`"),
-            (r#"{"installed":{"client_secret":"canary-installed"}}"#, "it is an OAuth client"),
-            (r#"{"type":"external_account","x":"canary"}"#, "`external_account` is not supported"),
-            (r#"{"type":"service_account","private_key":"canary"}"#, "not a service-account key: its `private_key` is"),
-            (r#"{"type":"service_account","private_key":["canary"]}"#, "`private_key` is missing"),
-            (r#"{"type":"service_account","private_key":" "}"#, "`private_key` is missing"),
+            (
+                r#"{"installed":{"client_secret":"canary-installed"}}"#,
+                "it is an OAuth client",
+            ),
+            (
+                r#"{"type":"external_account","x":"canary"}"#,
+                "`external_account` is not supported",
+            ),
+            (
+                r#"{"type":"service_account","private_key":"canary"}"#,
+                "not a service-account key: its `private_key` is",
+            ),
+            (
+                r#"{"type":"service_account","private_key":["canary"]}"#,
+                "`private_key` is missing",
+            ),
+            (
+                r#"{"type":"service_account","private_key":" "}"#,
+                "`private_key` is missing",
+            ),
             (
                 r#"{"type":"authorized_user","client_id":"canary"}"#,
                 "not the login of a user: `client_secret` is missing",
@@ -182,22 +244,47 @@ pub(crate) mod tests {
         ] {
             std::fs::write(&path, text).unwrap();
             let error = refused(&path);
-            assert!(error.contains("key.json: ") && error.contains(part) && !error.contains("canary"), "{error}");
+            assert!(
+                error.contains("key.json: ") && error.contains(part) && !error.contains("canary"),
+                "{error}"
+            );
         }
-        let pem = |label: &str, body: &str| format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n");
+        let pem = |label: &str, body: &str| {
+            format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n")
+        };
         for (written, part) in [
-            (pem("PRIVATE KEY", "Y2FuYXJ5Y2FuYXJ5"), "not a whole RSA key"),
-            (pem("RSA PRIVATE KEY", "Y2FuYXJ5Y2FuYXJ5"), "not a whole RSA key"),
-            (pem("PRIVATE KEY", "Y2FuYXJ5 !!! Y2FuYXJ5"), "is not a PEM key"),
+            (
+                pem("PRIVATE KEY", "Y2FuYXJ5Y2FuYXJ5"),
+                "not a whole RSA key",
+            ),
+            (
+                pem("RSA PRIVATE KEY", "Y2FuYXJ5Y2FuYXJ5"),
+                "not a whole RSA key",
+            ),
+            (
+                pem("PRIVATE KEY", "Y2FuYXJ5 !!! Y2FuYXJ5"),
+                "is not a PEM key",
+            ),
             (pem("PRIVATE KEY", ""), "is not a PEM key"),
             (pem("PRIVATE KEY", "Y2Fu\\xYXJ5"), "is not a PEM key"),
-            ("-----BEGIN PRIVATE KEY-----\\nY2FuYXJ5".into(), "is not a PEM key"),
+            (
+                "-----BEGIN PRIVATE KEY-----\\nY2FuYXJ5".into(),
+                "is not a PEM key",
+            ),
             (pem("EC PRIVATE KEY", "Y2FuYXJ5"), "of another kind"),
             (pem("ENCRYPTED PRIVATE KEY", "Y2FuYXJ5"), "is encrypted"),
         ] {
             let error = refused(&key_file(folder.path(), &written));
-            assert!(error.contains("key.json: not a service-account key: ") && error.contains(part), "{error}");
-            assert!(!["canary", "Y2Fu", "BEGIN", "[45"].iter().any(|part| error.contains(part)), "{error}");
+            assert!(
+                error.contains("key.json: not a service-account key: ") && error.contains(part),
+                "{error}"
+            );
+            assert!(
+                !["canary", "Y2Fu", "BEGIN", "[45"]
+                    .iter()
+                    .any(|part| error.contains(part)),
+                "{error}"
+            );
         }
         assert!(refused(folder.path()).contains("not a regular file"));
         assert!(refused(Path::new("/not/there.json")).contains("/not/there.json: No such file"));

@@ -17,8 +17,7 @@ use crate::redact;
 /// Hosts that are never asked through a proxy: this machine, and the metadata server by its names and addresses.
 ///
 /// <https://cloud.google.com/compute/docs/metadata/querying-metadata>
-const NEVER_PROXIED: &str =
-    "localhost,127.0.0.0/8,::1,0.0.0.0,169.254.0.0/16,fd20:ce::254,metadata.google.internal,metadata";
+const NEVER_PROXIED: &str = "localhost,127.0.0.0/8,::1,0.0.0.0,169.254.0.0/16,fd20:ce::254,metadata.google.internal,metadata";
 
 /// How long one request to a bucket may take. object_store's default.
 const BUCKET_TIMEOUT: Duration = Duration::from_secs(30);
@@ -61,8 +60,15 @@ pub fn builder(config: &HttpConfig) -> Result<ClientBuilder, HttpError> {
     for (proxy, is_secure) in [(&config.https_proxy, true), (&config.http_proxy, false)] {
         if let Some((variable, address)) = proxy {
             let proxy = parse_proxy(variable, address)?;
-            let proxy = if is_secure { Proxy::https(proxy) } else { Proxy::http(proxy) };
-            let proxy = proxy.map_err(|_| HttpError::Proxy { variable, reason: "not the address of a proxy" })?;
+            let proxy = if is_secure {
+                Proxy::https(proxy)
+            } else {
+                Proxy::http(proxy)
+            };
+            let proxy = proxy.map_err(|_| HttpError::Proxy {
+                variable,
+                reason: "not the address of a proxy",
+            })?;
             builder = builder.proxy(proxy.no_proxy(NoProxy::from_string(&direct)));
         }
     }
@@ -72,30 +78,40 @@ pub fn builder(config: &HttpConfig) -> Result<ClientBuilder, HttpError> {
             reason: redact::foreign(reason),
         };
         let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-        let certificates =
-            Certificate::from_pem_bundle(&text).map_err(|_| wrong("not a file of PEM certificates".into()))?;
+        let certificates = Certificate::from_pem_bundle(&text)
+            .map_err(|_| wrong("not a file of PEM certificates".into()))?;
         if certificates.is_empty() {
             return Err(wrong("no PEM certificate is in it".into()));
         }
-        builder = certificates.into_iter().fold(builder, ClientBuilder::add_root_certificate);
+        builder = certificates
+            .into_iter()
+            .fold(builder, ClientBuilder::add_root_certificate);
     }
     Ok(builder)
 }
 
 /// Makes the client of a builder.
 pub fn build(builder: ClientBuilder) -> Result<reqwest::Client, HttpError> {
-    builder.build().map_err(|error| HttpError::Client(describe(error)))
+    builder
+        .build()
+        .map_err(|error| HttpError::Client(describe(error)))
 }
 
 /// As curl reads it: without a scheme it is an http proxy.
 fn parse_proxy(variable: &'static str, address: &Secret) -> Result<Url, HttpError> {
     let wrong = |reason| HttpError::Proxy { variable, reason };
     let text = address.expose();
-    let text = if text.contains("://") { text.to_string() } else { format!("http://{text}") };
+    let text = if text.contains("://") {
+        text.to_string()
+    } else {
+        format!("http://{text}")
+    };
     let url = Url::parse(&text).map_err(|_| wrong("not the address of a proxy"))?;
     match url.scheme() {
         "http" | "https" if url.has_host() => Ok(url),
-        "socks4" | "socks4a" | "socks5" | "socks5h" => Err(wrong("SOCKS proxies are not supported")),
+        "socks4" | "socks4a" | "socks5" | "socks5h" => {
+            Err(wrong("SOCKS proxies are not supported"))
+        }
         _ => Err(wrong("not the address of a proxy")),
     }
 }
@@ -123,23 +139,39 @@ pub struct Connector {
 impl Connector {
     /// Requests run on `io`.
     pub fn new(config: &HttpConfig, io: &Handle) -> Self {
-        Self { config: config.clone(), io: io.clone() }
+        Self {
+            config: config.clone(),
+            io: io.clone(),
+        }
     }
 }
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        let generic = |error: HttpError| object_store::Error::Generic { store: "HTTP", source: error.into() };
+        let generic = |error: HttpError| object_store::Error::Generic {
+            store: "HTTP",
+            source: error.into(),
+        };
         // The metadata server and emulators have no TLS; nothing else may do without.
-        let allows_http = options.get_config_value(&ClientConfigKey::AllowHttp).as_deref() == Some("true");
+        let allows_http = options
+            .get_config_value(&ClientConfigKey::AllowHttp)
+            .as_deref()
+            == Some("true");
         // `ClientOptions` makes its metadata client give up after a second: where there is no server, nothing answers.
-        let connect = match options.get_config_value(&ClientConfigKey::ConnectTimeout).as_deref() {
+        let connect = match options
+            .get_config_value(&ClientConfigKey::ConnectTimeout)
+            .as_deref()
+        {
             Some("1s") => Duration::from_secs(1),
             _ => BUCKET_CONNECT,
         };
         let builder = builder(&self.config).map_err(generic)?;
         // Compressed, an object would not have the length that it is said to have; and HTTP/1 is faster for objects.
-        let builder = builder.no_gzip().http1_only().timeout(BUCKET_TIMEOUT).connect_timeout(connect);
+        let builder = builder
+            .no_gzip()
+            .http1_only()
+            .timeout(BUCKET_TIMEOUT)
+            .connect_timeout(connect);
         let client = build(builder.https_only(!allows_http)).map_err(generic)?;
         Ok(HttpClient::new(SpawnService::new(client, self.io.clone())))
     }
@@ -156,7 +188,10 @@ mod tests {
     use crate::config::{Environment, HttpConfig};
 
     fn config(pairs: &[(&str, &str)]) -> HttpConfig {
-        HttpConfig::resolve(&Environment::from_pairs(pairs.iter().copied()), std::path::Path::new("/data"))
+        HttpConfig::resolve(
+            &Environment::from_pairs(pairs.iter().copied()),
+            std::path::Path::new("/data"),
+        )
     }
 
     /// A server that keeps the addresses it is asked for.
@@ -166,7 +201,10 @@ mod tests {
         let router = Router::new().fallback(move |request: Request| async move {
             log.lock().unwrap().push(request.uri().to_string());
             let (status, location) = answer(request.uri().path());
-            (axum::http::StatusCode::from_u16(status).unwrap(), [("Location", location)])
+            (
+                axum::http::StatusCode::from_u16(status).unwrap(),
+                [("Location", location)],
+            )
         });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let host = listener.local_addr().unwrap().to_string();
@@ -180,23 +218,52 @@ mod tests {
         let (direct, host) = serve(|_| (200, "")).await;
         let port = host.split(':').next_back().unwrap();
         for variable in ["HTTP_PROXY", "http_proxy", "ALL_PROXY"] {
-            let config = config(&[(variable, &proxy), ("GCE_METADATA_HOST", "meta.example:8080")]);
-            let client = build(builder(&config).unwrap().timeout(Duration::from_millis(300))).unwrap();
-            for address in [format!("http://localhost:{port}/"), format!("http://127.0.0.1:{port}/")] {
+            let config = config(&[
+                (variable, &proxy),
+                ("GCE_METADATA_HOST", "meta.example:8080"),
+            ]);
+            let client = build(
+                builder(&config)
+                    .unwrap()
+                    .timeout(Duration::from_millis(300)),
+            )
+            .unwrap();
+            for address in [
+                format!("http://localhost:{port}/"),
+                format!("http://127.0.0.1:{port}/"),
+            ] {
                 assert!(client.get(address).send().await.is_ok());
             }
             // Nobody answers there on this machine: what counts is that the proxy was not asked.
-            for address in ["169.254.169.254", "metadata.google.internal", "[::1]:9", "meta.example:8080"] {
+            for address in [
+                "169.254.169.254",
+                "metadata.google.internal",
+                "[::1]:9",
+                "meta.example:8080",
+            ] {
                 let _ = client.get(format!("http://{address}/")).send().await;
             }
             assert_eq!(*proxied.lock().unwrap(), Vec::<String>::new(), "{variable}");
             let sent = client.get("http://elsewhere.example/x").send().await;
-            assert!(sent.is_ok() && proxied.lock().unwrap().drain(..).eq(["http://elsewhere.example/x"]), "{variable}");
+            assert!(
+                sent.is_ok()
+                    && proxied
+                        .lock()
+                        .unwrap()
+                        .drain(..)
+                        .eq(["http://elsewhere.example/x"]),
+                "{variable}"
+            );
         }
         assert_eq!(direct.lock().unwrap().len(), 6);
         // As everywhere, hosts of NO_PROXY are asked directly too.
         let config = config(&[("HTTP_PROXY", &proxy), ("no_proxy", "elsewhere.example")]);
-        let client = build(builder(&config).unwrap().timeout(Duration::from_millis(300))).unwrap();
+        let client = build(
+            builder(&config)
+                .unwrap()
+                .timeout(Duration::from_millis(300)),
+        )
+        .unwrap();
         let _ = client.get("http://elsewhere.example/x").send().await;
         assert!(proxied.lock().unwrap().is_empty());
     }
@@ -205,8 +272,16 @@ mod tests {
     async fn no_redirect_is_followed() {
         let (asked, host) = serve(|_| (307, "/elsewhere")).await;
         let client = build(builder(&HttpConfig::default()).unwrap()).unwrap();
-        let answer = client.get(format!("http://{host}/here")).bearer_auth("t").send().await.unwrap();
-        assert_eq!((answer.status().as_u16(), &asked.lock().unwrap()[..]), (307, &["/here".to_string()][..]));
+        let answer = client
+            .get(format!("http://{host}/here"))
+            .bearer_auth("t")
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(
+            (answer.status().as_u16(), &asked.lock().unwrap()[..]),
+            (307, &["/here".to_string()][..])
+        );
     }
 
     #[test]
@@ -215,11 +290,31 @@ mod tests {
         let empty = folder.path().join("empty.pem");
         std::fs::write(&empty, "nothing").unwrap();
         let cases = [
-            ("HTTPS_PROXY", "socks5://u:canary-of-proxy@host:1", "HTTPS_PROXY: SOCKS proxies are not supported"),
-            ("HTTP_PROXY", "http://u:canary-of-proxy@ho st", "HTTP_PROXY: not the address of a proxy"),
-            ("all_proxy", "ftp://u:canary-of-proxy@host", "ALL_PROXY: not the address of a proxy"),
-            ("SSL_CERT_FILE", "/not/there.pem", "SSL_CERT_FILE: /not/there.pem: No such file"),
-            ("SSL_CERT_FILE", empty.to_str().unwrap(), "no PEM certificate is in it"),
+            (
+                "HTTPS_PROXY",
+                "socks5://u:canary-of-proxy@host:1",
+                "HTTPS_PROXY: SOCKS proxies are not supported",
+            ),
+            (
+                "HTTP_PROXY",
+                "http://u:canary-of-proxy@ho st",
+                "HTTP_PROXY: not the address of a proxy",
+            ),
+            (
+                "all_proxy",
+                "ftp://u:canary-of-proxy@host",
+                "ALL_PROXY: not the address of a proxy",
+            ),
+            (
+                "SSL_CERT_FILE",
+                "/not/there.pem",
+                "SSL_CERT_FILE: /not/there.pem: No such file",
+            ),
+            (
+                "SSL_CERT_FILE",
+                empty.to_str().unwrap(),
+                "no PEM certificate is in it",
+            ),
         ];
         for (name, value, part) in cases {
             let config = config(&[(name, value)]);

@@ -59,7 +59,10 @@ impl<'a> Scanner<'a> {
 
     /// An error at the current offset.
     pub fn error(&self, reason: &'static str) -> JsonError {
-        JsonError { offset: self.position, reason }
+        JsonError {
+            offset: self.position,
+            reason,
+        }
     }
 
     #[inline]
@@ -92,7 +95,11 @@ impl<'a> Scanner<'a> {
     /// Takes `wanted` or fails with `reason`.
     #[inline]
     pub fn expect(&mut self, wanted: u8, reason: &'static str) -> Result<(), JsonError> {
-        if self.take(wanted) { Ok(()) } else { Err(self.error(reason)) }
+        if self.take(wanted) {
+            Ok(())
+        } else {
+            Err(self.error(reason))
+        }
     }
 
     /// The kind of the next value.
@@ -127,11 +134,15 @@ impl<'a> Scanner<'a> {
                     escaped = true;
                     self.position += 1;
                     match self.byte() {
-                        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.position += 1,
+                        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
+                            self.position += 1
+                        }
                         Some(b'u') => {
                             let digits = self.text.get(self.position + 1..self.position + 5);
                             if !digits.is_some_and(|d| d.iter().all(u8::is_ascii_hexdigit)) {
-                                return Err(self.error("a \\u escape needs four hexadecimal digits"));
+                                return Err(
+                                    self.error("a \\u escape needs four hexadecimal digits")
+                                );
                             }
                             self.position += 5;
                         }
@@ -183,7 +194,11 @@ impl<'a> Scanner<'a> {
     fn some_digits(&mut self) -> Result<(), JsonError> {
         let start = self.position;
         self.digits();
-        if self.position == start { Err(self.error("malformed number")) } else { Ok(()) }
+        if self.position == start {
+            Err(self.error("malformed number"))
+        } else {
+            Ok(())
+        }
     }
 
     /// Skips `true`, `false` or `null`.
@@ -287,7 +302,8 @@ pub fn unescape(inside: &[u8]) -> Option<String> {
 /// Whether the text stands in a JSON string as it is.
 #[inline]
 pub fn is_plain(text: &[u8]) -> bool {
-    text.iter().all(|&byte| byte >= 0x20 && byte != b'"' && byte != b'\\')
+    text.iter()
+        .all(|&byte| byte >= 0x20 && byte != b'"' && byte != b'\\')
 }
 
 /// Appends `text` to `out` as a quoted JSON string.
@@ -330,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn accepts_what_serde_json_accepts_and_refuses_the_rest() {
+    fn agrees_with_serde_json() {
         let texts = [
             "null",
             " true ",
@@ -371,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_deep_nesting_without_touching_the_stack() {
+    fn refuses_deep_nesting() {
         let deep = "[".repeat(1_000_000);
         assert_eq!(whole(&deep).unwrap_err().reason, "nested too deeply");
         let allowed = format!("{}{}", "[".repeat(MAX_DEPTH), "]".repeat(MAX_DEPTH));

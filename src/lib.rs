@@ -12,7 +12,7 @@
 //! | station | takes | gives |
 //! | --- | --- | --- |
 //! | [`catalog`] | `sql/` | `Source`, `Model` |
-//! | [`plan`] | catalog, state, dates | `Plan` of walks |
+//! | [`plan`] | catalog, state, dates | `Plan` of tasks |
 //! | [`samsara`] | `Request` | `Page`s |
 //! | [`extract`] | `Page`s | record batches → raw objects |
 //! | [`transform`] | raw objects | `Flattened` objects, by the model's `Contract` |

@@ -29,9 +29,13 @@ static USED: AtomicU64 = AtomicU64::new(0);
 pub fn watch(limit: u64, end: impl Fn(u64) + Send + 'static) -> std::io::Result<()> {
     let mut system = System::new();
     system.refresh_memory();
-    let container = system.cgroup_limits().map_or(u64::MAX, |limits| limits.total_memory);
+    let container = system
+        .cgroup_limits()
+        .map_or(u64::MAX, |limits| limits.total_memory);
     let machine = system.total_memory().min(container).max(1);
-    let limit = limit.min((machine / 100).saturating_mul(OF_THE_MACHINE)).max(1);
+    let limit = limit
+        .min((machine / 100).saturating_mul(OF_THE_MACHINE))
+        .max(1);
     let pid = Pid::from_u32(std::process::id());
     let mut look = move || {
         let kind = ProcessRefreshKind::nothing().with_memory().without_tasks();
@@ -48,7 +52,10 @@ pub fn watch(limit: u64, end: impl Fn(u64) + Send + 'static) -> std::io::Result<
         }
         std::thread::sleep(INTERVAL);
     };
-    std::thread::Builder::new().name("memory".into()).spawn(watch).map(|_| ())
+    std::thread::Builder::new()
+        .name("memory".into())
+        .spawn(watch)
+        .map(|_| ())
 }
 
 /// Bytes that an expression may still take; none where nobody watches.

@@ -45,11 +45,22 @@ static SECRETS: RwLock<Vec<String>> = RwLock::new(Vec::new());
 /// From now on masks `secret`, also as JSON, percent-encoding or a source literal would write it, and each line of it.
 pub fn register(secret: &str) {
     let secret = secret.trim();
-    if SECRETS.read().unwrap_or_else(PoisonError::into_inner).iter().any(|known| known == secret) {
+    if SECRETS
+        .read()
+        .unwrap_or_else(PoisonError::into_inner)
+        .iter()
+        .any(|known| known == secret)
+    {
         return;
     }
     let mut forms = BTreeSet::from([secret.to_string()]);
-    forms.extend(secret.lines().map(str::trim).filter(|line| !line.starts_with("-----")).map(str::to_string));
+    forms.extend(
+        secret
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.starts_with("-----"))
+            .map(str::to_string),
+    );
     for form in forms.clone() {
         let quoted = Value::from(form.as_str()).to_string();
         forms.insert(quoted[1..quoted.len() - 1].to_string());
@@ -74,15 +85,27 @@ pub fn register(secret: &str) {
 pub fn register_userinfo(address: &str) {
     let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let Some((userinfo, _)) = authority.rsplit_once('@').filter(|(userinfo, _)| userinfo.len() > 1) else { return };
-    let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let Some((userinfo, _)) = authority
+        .rsplit_once('@')
+        .filter(|(userinfo, _)| userinfo.len() > 1)
+    else {
+        return;
+    };
+    let decoded = |text: &str| {
+        percent_encoding::percent_decode_str(text)
+            .decode_utf8_lossy()
+            .into_owned()
+    };
     let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
     register(userinfo);
     for part in [password, &decoded(password)] {
         register(part);
     }
     // The name alone is no secret, but what is set in its place by mistake (a token, say) is one.
-    for part in [user, &decoded(user)].into_iter().filter(|part| part.chars().count() >= LONG) {
+    for part in [user, &decoded(user)]
+        .into_iter()
+        .filter(|part| part.chars().count() >= LONG)
+    {
         register(part);
     }
     register(&BASE64_STANDARD.encode(format!("{}:{}", decoded(user), decoded(password))));
@@ -114,46 +137,79 @@ pub fn register_document(document: &Map<String, Value>) {
 static FORMS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
     let forms = [
         // A PEM key, whole or cut. A quote ends it: what stands behind belongs to a JSON document around it.
-        (r#"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----[^"]*?-----END [A-Z0-9 ]*PRIVATE KEY-----"#, MASK),
+        (
+            r#"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----[^"]*?-----END [A-Z0-9 ]*PRIVATE KEY-----"#,
+            MASK,
+        ),
         (r#"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----[^"]*"#, MASK),
         // Members of credential files, also with escaped quotes.
         (
             r#"(?P<keep>"(?:private_key|client_secret|refresh_token|access_token|id_token)\\*"\s*:\s*)\\*"[^"]*(?:"|\z)"#,
             "${keep}***",
         ),
-        (r#"(?P<keep>[a-zA-Z][a-zA-Z0-9+.-]*:/{2})[^/?#\s'`"<>]*@"#, "${keep}***@"),
-        (r"(?P<keep>\b(?:[Bb]earer|BEARER|Basic|basic) +)[A-Za-z0-9._~+/=-]{16,}", "${keep}***"),
+        (
+            r#"(?P<keep>[a-zA-Z][a-zA-Z0-9+.-]*:/{2})[^/?#\s'`"<>]*@"#,
+            "${keep}***@",
+        ),
+        (
+            r"(?P<keep>\b(?:[Bb]earer|BEARER|Basic|basic) +)[A-Za-z0-9._~+/=-]{16,}",
+            "${keep}***",
+        ),
         // Samsara's tokens, Google's access tokens, JSON web tokens.
         (r"samsara_api_[A-Za-z0-9]{8,}", MASK),
         (r"ya29\.[A-Za-z0-9._-]{8,}", MASK),
-        (r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*", MASK),
+        (
+            r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*",
+            MASK,
+        ),
     ];
-    let compiled = forms.into_iter().filter_map(|(form, mask)| Some((Regex::new(form).ok()?, mask)));
+    let compiled = forms
+        .into_iter()
+        .filter_map(|(form, mask)| Some((Regex::new(form).ok()?, mask)));
     compiled.collect()
 });
 
 /// Bytes as `Debug` prints them: `[45, 45, 66]`.
-static BYTES: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\[?[0-9]{1,3}(?:, ?[0-9]{1,3}){7,}\]?").ok());
+static BYTES: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"\[?[0-9]{1,3}(?:, ?[0-9]{1,3}){7,}\]?").ok());
 
 /// The text with `***` in the place of every registered secret, and of whatever is a secret by its form.
 pub fn mask(text: &str) -> Cow<'_, str> {
     let masked = mask_text(text);
-    let Some(bytes) = BYTES.as_ref().filter(|bytes| bytes.is_match(&masked)) else { return masked };
+    let Some(bytes) = BYTES.as_ref().filter(|bytes| bytes.is_match(&masked)) else {
+        return masked;
+    };
     let list = |found: &Captures<'_>| {
-        let numbers = found[0].trim_matches(['[', ']']).split(',').map(|number| number.trim().parse::<u8>());
+        let numbers = found[0]
+            .trim_matches(['[', ']'])
+            .split(',')
+            .map(|number| number.trim().parse::<u8>());
         let read = numbers.collect::<Result<Vec<u8>, _>>().unwrap_or_default();
         let read = String::from_utf8_lossy(&read).into_owned();
-        if mask_text(&read) == read { found[0].to_string() } else { format!("[{MASK}]") }
+        if mask_text(&read) == read {
+            found[0].to_string()
+        } else {
+            format!("[{MASK}]")
+        }
     };
     Cow::Owned(bytes.replace_all(&masked, list).into_owned())
 }
 
 fn mask_text(text: &str) -> Cow<'_, str> {
     let mut masked = Cow::Borrowed(text);
-    for secret in SECRETS.read().unwrap_or_else(PoisonError::into_inner).iter() {
+    for secret in SECRETS
+        .read()
+        .unwrap_or_else(PoisonError::into_inner)
+        .iter()
+    {
         if masked.contains(secret.as_str()) {
             let anywhere = secret.chars().count() >= LONG;
-            masked = if anywhere { masked.replace(secret.as_str(), MASK) } else { mask_alone(&masked, secret) }.into();
+            masked = if anywhere {
+                masked.replace(secret.as_str(), MASK)
+            } else {
+                mask_alone(&masked, secret)
+            }
+            .into();
         }
     }
     for (form, mask) in FORMS.iter() {
@@ -167,7 +223,9 @@ fn mask_text(text: &str) -> Cow<'_, str> {
 /// Whether a registered secret that is long enough to be told from other words stands in the text.
 pub fn holds_secret(text: &str) -> bool {
     let known = SECRETS.read().unwrap_or_else(PoisonError::into_inner);
-    known.iter().any(|secret| secret.chars().count() >= LONG && text.contains(secret.as_str()))
+    known
+        .iter()
+        .any(|secret| secret.chars().count() >= LONG && text.contains(secret.as_str()))
 }
 
 /// Masks `secret` where it is a word of its own.
@@ -176,9 +234,16 @@ fn mask_alone(text: &str, secret: &str) -> String {
     let mut rest = text;
     while let Some(at) = rest.find(secret) {
         let (before, behind) = (&rest[..at], &rest[at + secret.len()..]);
-        let previous = before.chars().next_back().or_else(|| masked.chars().next_back());
-        let is_of_word = |character: char| character.is_alphanumeric() || matches!(character, '_' | '-');
-        let alone = ![previous, behind.chars().next()].into_iter().flatten().any(is_of_word);
+        let previous = before
+            .chars()
+            .next_back()
+            .or_else(|| masked.chars().next_back());
+        let is_of_word =
+            |character: char| character.is_alphanumeric() || matches!(character, '_' | '-');
+        let alone = ![previous, behind.chars().next()]
+            .into_iter()
+            .flatten()
+            .any(is_of_word);
         masked.push_str(before);
         masked.push_str(if alone { MASK } else { secret });
         rest = behind;
@@ -194,7 +259,10 @@ fn is_control(character: char) -> bool {
 
 /// The text with control characters escaped (`\u{1b}`), except those that `keeps` lets pass.
 fn escape(text: &str, keeps: impl Fn(char) -> bool) -> Cow<'_, str> {
-    if !text.chars().any(|character| is_control(character) && !keeps(character)) {
+    if !text
+        .chars()
+        .any(|character| is_control(character) && !keeps(character))
+    {
         return Cow::Borrowed(text);
     }
     let mut escaped = String::with_capacity(text.len() + 16);
@@ -237,7 +305,9 @@ pub fn foreign(text: impl Display) -> String {
 
 /// Bytes of a server, likewise.
 pub fn foreign_bytes(bytes: &[u8]) -> String {
-    foreign(String::from_utf8_lossy(&bytes[..bytes.len().min(LOOKED_AT + 1)]))
+    foreign(String::from_utf8_lossy(
+        &bytes[..bytes.len().min(LOOKED_AT + 1)],
+    ))
 }
 
 fn clean(text: &str, most: usize) -> String {
@@ -265,7 +335,9 @@ impl<W: Write> Write for Masked<W> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);
         let masked = mask(&text);
-        let (message, end) = masked.strip_suffix('\n').map_or((&*masked, ""), |message| (message, "\n"));
+        let (message, end) = masked
+            .strip_suffix('\n')
+            .map_or((&*masked, ""), |message| (message, "\n"));
         // One event is one line, whatever stands in it. Colours are those of the subscriber, which escapes others.
         let line = message.replace('\n', "\\n") + end;
         self.0.write_all(line.as_bytes())?;
@@ -291,7 +363,9 @@ pub fn install_panic_hook() {
 }
 
 fn panic_line(panic: &PanicHookInfo<'_>) -> String {
-    let place = panic.location().map_or_else(|| "an unknown place".to_string(), ToString::to_string);
+    let place = panic
+        .location()
+        .map_or_else(|| "an unknown place".to_string(), ToString::to_string);
     let message = panic.payload_as_str().unwrap_or("no message");
     format!("internal error: panicked at {place}: {}", one_line(message))
 }
@@ -308,13 +382,28 @@ mod tests {
         register(secret);
         let json = serde_json::json!({ "error": { "echo": secret } }).to_string();
         let percent = "Canary%22One%5C%2F%C3%A4%2B%3D%261";
-        for text in [secret, &json, percent, &format!("{secret:?}"), &format!("x{secret}y{secret}")] {
+        for text in [
+            secret,
+            &json,
+            percent,
+            &format!("{secret:?}"),
+            &format!("x{secret}y{secret}"),
+        ] {
             let masked = mask(text);
-            assert!(!masked.contains("Canary") && !masked.contains("261"), "{text} → {masked}");
+            assert!(
+                !masked.contains("Canary") && !masked.contains("261"),
+                "{text} → {masked}"
+            );
         }
-        assert_eq!(mask(&format!("before {secret} behind")), "before *** behind");
+        assert_eq!(
+            mask(&format!("before {secret} behind")),
+            "before *** behind"
+        );
         // As the bytes that a parser quotes.
-        let bytes = format!("illegal section start: {:?}", format!("--{secret}--").as_bytes());
+        let bytes = format!(
+            "illegal section start: {:?}",
+            format!("--{secret}--").as_bytes()
+        );
         assert_eq!(mask(&bytes), "illegal section start: [***]");
         let harmless = format!("{:?}", b"nothing of importance");
         assert_eq!(mask(&harmless), harmless);
@@ -322,8 +411,13 @@ mod tests {
 
     #[test]
     fn each_line_of_a_key_is_masked_and_the_longest_secret_first() {
-        register("-----BEGIN PRIVATE KEY-----\nCanaryLineOne\nCanaryLineTwo\n-----END PRIVATE KEY-----\n");
-        assert_eq!(mask("found CanaryLineTwo, CanaryLineOne\\nCanaryLineTwo"), "found ***, ***\\n***");
+        register(
+            "-----BEGIN PRIVATE KEY-----\nCanaryLineOne\nCanaryLineTwo\n-----END PRIVATE KEY-----\n",
+        );
+        assert_eq!(
+            mask("found CanaryLineTwo, CanaryLineOne\\nCanaryLineTwo"),
+            "found ***, ***\\n***"
+        );
         register("canary-long");
         register("canary-long-and-longer");
         assert_eq!(mask("canary-long-and-longer, canary-long"), "***, ***");
@@ -333,14 +427,22 @@ mod tests {
     fn a_short_secret_is_masked_where_it_stands_alone_and_a_shorter_one_not_at_all() {
         register("qzqz");
         register("qz9");
-        assert_eq!(mask("`qzqz` of qzqzs, qzqz_a and qzqz"), "`***` of qzqzs, qzqz_a and ***");
+        assert_eq!(
+            mask("`qzqz` of qzqzs, qzqz_a and qzqz"),
+            "`***` of qzqzs, qzqz_a and ***"
+        );
         assert_eq!(mask("qz9"), "qz9");
     }
 
     #[test]
     fn userinfo_of_addresses_is_known_in_all_forms() {
         register_userinfo("http://canary-user:p%40canary@proxy.example:3128");
-        for text in ["p%40canary", "p@canary", "canary-user", &BASE64_STANDARD.encode("canary-user:p@canary")] {
+        for text in [
+            "p%40canary",
+            "p@canary",
+            "canary-user",
+            &BASE64_STANDARD.encode("canary-user:p@canary"),
+        ] {
             assert_eq!(mask(text), MASK, "{text}");
         }
         assert_eq!(mask("proxy.example:3128"), "proxy.example:3128");
@@ -349,16 +451,34 @@ mod tests {
     #[test]
     fn what_is_a_secret_by_its_form_needs_no_registration() {
         for (text, expected) in [
-            ("https://a:b@host/x and https://host/@x", "https://***@host/x and https://host/@x"),
-            ("authorization: Bearer abcdefghijklmnop.qrs", "authorization: Bearer ***"),
+            (
+                "https://a:b@host/x and https://host/@x",
+                "https://***@host/x and https://host/@x",
+            ),
+            (
+                "authorization: Bearer abcdefghijklmnop.qrs",
+                "authorization: Bearer ***",
+            ),
             ("the bearer of a token", "the bearer of a token"),
             ("token samsara_api_AbCdEfGh123 refused", "token *** refused"),
             ("ya29.a0AfH6SMBx-y_z", "***"),
             ("eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJ4In0.c2ln", "***"),
-            (r#"{"private_key": "-----BE\nGIN", "x": 1}"#, r#"{"private_key": ***, "x": 1}"#),
-            (r#"{\"refresh_token\":\"1//abc\",\"x\":1}"#, r#"{\"refresh_token\":***,\"x\":1}"#),
-            (r#"{\\\"access_token\\\": \\\"a\\\\nb\\\",1"#, r#"{\\\"access_token\\\": ***,1"#),
-            ("key -----BEGIN RSA PRIVATE KEY----- MII -----END RSA PRIVATE KEY----- end", "key *** end"),
+            (
+                r#"{"private_key": "-----BE\nGIN", "x": 1}"#,
+                r#"{"private_key": ***, "x": 1}"#,
+            ),
+            (
+                r#"{\"refresh_token\":\"1//abc\",\"x\":1}"#,
+                r#"{\"refresh_token\":***,\"x\":1}"#,
+            ),
+            (
+                r#"{\\\"access_token\\\": \\\"a\\\\nb\\\",1"#,
+                r#"{\\\"access_token\\\": ***,1"#,
+            ),
+            (
+                "key -----BEGIN RSA PRIVATE KEY----- MII -----END RSA PRIVATE KEY----- end",
+                "key *** end",
+            ),
             ("key -----BEGIN PRIVATE KEY-----\\nMII", "key ***"),
         ] {
             assert_eq!(mask(text), expected);
@@ -368,14 +488,21 @@ mod tests {
     #[test]
     fn foreign_text_is_one_line_of_600_characters_without_control_characters() {
         let forged = "\u{1b}[2K\rno such day\nfailed:\tfleet_trips\u{9b}31m\u{202e}\u{0}";
-        assert_eq!(foreign(forged), "\\u{1b}[2K no such day failed: fleet_trips\\u{9b}31m\\u{202e}\\u{0}");
+        assert_eq!(
+            foreign(forged),
+            "\\u{1b}[2K no such day failed: fleet_trips\\u{9b}31m\\u{202e}\\u{0}"
+        );
         let long = foreign("é".repeat(50 << 20));
-        assert_eq!((long.chars().count(), long.ends_with('…')), (MOST_FOREIGN + 1, true));
+        assert_eq!(
+            (long.chars().count(), long.ends_with('…')),
+            (MOST_FOREIGN + 1, true)
+        );
         // A secret that lies across the end is masked before the text is cut.
         register("canary-at-the-end");
         let cut = foreign(format!("{}canary-at-the-end", "x".repeat(MOST_FOREIGN - 6)));
         assert!(!cut.contains("canar"), "{cut}");
-        let beyond = foreign_bytes(format!("{}canary-at-the-end", " ".repeat(LOOKED_AT - 6)).as_bytes());
+        let beyond =
+            foreign_bytes(format!("{}canary-at-the-end", " ".repeat(LOOKED_AT - 6)).as_bytes());
         assert!(!beyond.contains("canary-at"), "{beyond}");
         assert_eq!(screen("a\n\u{1b}b\n"), "a\n\\u{1b}b\n");
         assert_eq!(printable("Zoë 🚚"), "Zoë 🚚");
@@ -385,8 +512,13 @@ mod tests {
     fn a_log_line_is_masked_and_stays_one_line() {
         register("canary-in-log");
         let mut written = Vec::new();
-        Masked(&mut written).write_all(b"\x1b[2mWARN\x1b[0m a\nfailed: canary-in-log\n").unwrap();
-        assert_eq!(String::from_utf8(written).unwrap(), "\x1b[2mWARN\x1b[0m a\\nfailed: ***\n");
+        Masked(&mut written)
+            .write_all(b"\x1b[2mWARN\x1b[0m a\nfailed: canary-in-log\n")
+            .unwrap();
+        assert_eq!(
+            String::from_utf8(written).unwrap(),
+            "\x1b[2mWARN\x1b[0m a\\nfailed: ***\n"
+        );
     }
 
     /// Panics, in a process of its own, with a secret in the message.
@@ -402,11 +534,22 @@ mod tests {
     #[test]
     fn a_panic_is_told_in_one_masked_line() {
         let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "redact::tests::panicking_child", "--ignored", "--nocapture"])
+            .args([
+                "--exact",
+                "redact::tests::panicking_child",
+                "--ignored",
+                "--nocapture",
+            ])
             .output()
             .unwrap();
         let all = String::from_utf8([child.stdout, child.stderr].concat()).unwrap();
-        let line = all.lines().find(|line| line.contains("internal error: panicked at src/redact.rs:")).unwrap();
-        assert!(line.ends_with("two lines with ***") && !all.contains("canary-in-panic"), "{all}");
+        let line = all
+            .lines()
+            .find(|line| line.contains("internal error: panicked at src/redact.rs:"))
+            .unwrap();
+        assert!(
+            line.ends_with("two lines with ***") && !all.contains("canary-in-panic"),
+            "{all}"
+        );
     }
 }

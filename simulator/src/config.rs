@@ -61,7 +61,9 @@ impl FromStr for Region {
         [Region::Us, Region::Eu, Region::Ca]
             .into_iter()
             .find(|region| region.name().eq_ignore_ascii_case(text))
-            .ok_or_else(|| SimulatorError::Config(format!("unknown region {text:?}: expected us, eu or ca")))
+            .ok_or_else(|| {
+                SimulatorError::Config(format!("unknown region {text:?}: expected us, eu or ca"))
+            })
     }
 }
 
@@ -165,22 +167,34 @@ impl SimulatorConfig {
     pub(crate) fn check(&self) -> Result<(), SimulatorError> {
         let refuse = |why: String| Err(SimulatorError::Config(why));
         if self.vehicles > MAX_VEHICLES {
-            return refuse(format!("{} vehicles are more than the {MAX_VEHICLES} it can build", self.vehicles));
+            return refuse(format!(
+                "{} vehicles are more than the {MAX_VEHICLES} it can build",
+                self.vehicles
+            ));
         }
         if self.token.is_empty() {
             return refuse("the token is empty".to_owned());
         }
         if !(self.rate_limit_scale.is_finite() && self.rate_limit_scale > 0.0) {
-            return refuse(format!("rate limit scale {} is not a positive number", self.rate_limit_scale));
+            return refuse(format!(
+                "rate limit scale {} is not a positive number",
+                self.rate_limit_scale
+            ));
         }
         if self.data_from >= self.data_to {
-            return refuse(format!("the data ends ({}) before it starts ({})", self.data_to, self.data_from));
+            return refuse(format!(
+                "the data ends ({}) before it starts ({})",
+                self.data_to, self.data_from
+            ));
         }
         if self.page_size == Some(0) {
             return refuse("a page of 0 records would never end".to_owned());
         }
         if let Some(dir) = self.pages_dir.as_ref().filter(|dir| !dir.is_dir()) {
-            return refuse(format!("{} is not a folder of recorded pages", dir.display()));
+            return refuse(format!(
+                "{} is not a folder of recorded pages",
+                dir.display()
+            ));
         }
         self.faults.check()
     }
@@ -199,9 +213,26 @@ mod tests {
     #[test]
     fn impossible_worlds_are_refused() {
         assert!(SimulatorConfig::default().check().is_ok());
-        assert!(SimulatorConfig { page_size: Some(0), ..Default::default() }.check().is_err());
-        assert!(SimulatorConfig { rate_limit_scale: 0.0, ..Default::default() }.check().is_err());
-        let backwards = SimulatorConfig { data_to: DateTime::UNIX_EPOCH, ..Default::default() };
+        assert!(
+            SimulatorConfig {
+                page_size: Some(0),
+                ..Default::default()
+            }
+            .check()
+            .is_err()
+        );
+        assert!(
+            SimulatorConfig {
+                rate_limit_scale: 0.0,
+                ..Default::default()
+            }
+            .check()
+            .is_err()
+        );
+        let backwards = SimulatorConfig {
+            data_to: DateTime::UNIX_EPOCH,
+            ..Default::default()
+        };
         assert!(backwards.check().is_err());
     }
 }

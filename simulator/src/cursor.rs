@@ -59,7 +59,9 @@ impl Cursors {
         }
         let number = |at: usize| first_eight(&open[at..]) as i64;
         if number(POSITION_BYTES) as u64 != print {
-            return Err(Refusal::bad("Parameters differ from previous paginated request."));
+            return Err(Refusal::bad(
+                "Parameters differ from previous paginated request.",
+            ));
         }
         let flags = open[24];
         Ok(Position {
@@ -84,7 +86,11 @@ impl Cursors {
         let blocks = bytes.chunks(8).zip(0u8..);
         let masked = blocks.flat_map(|(block, number)| {
             let stream = self.hash(&[number], seal).to_be_bytes();
-            block.iter().zip(stream).map(|(byte, mask)| byte ^ mask).collect::<Vec<u8>>()
+            block
+                .iter()
+                .zip(stream)
+                .map(|(byte, mask)| byte ^ mask)
+                .collect::<Vec<u8>>()
         });
         masked.collect()
     }
@@ -97,10 +103,16 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 fn encode(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
-        let bits = (0..3).fold(0u32, |bits, index| bits << 8 | u32::from(chunk.get(index).copied().unwrap_or(0)));
+        let bits = (0..3).fold(0u32, |bits, index| {
+            bits << 8 | u32::from(chunk.get(index).copied().unwrap_or(0))
+        });
         for index in 0..4 {
             let letter = ALPHABET[(bits >> (18 - 6 * index) & 63) as usize];
-            text.push(if index <= chunk.len() { char::from(letter) } else { '=' });
+            text.push(if index <= chunk.len() {
+                char::from(letter)
+            } else {
+                '='
+            });
         }
     }
     text
@@ -149,10 +161,14 @@ mod tests {
     #[test]
     fn a_cursor_of_another_query_is_told_from_a_garbled_one() {
         let cursor = CURSORS.seal(5, Position::default());
-        let message = |result: Result<Position, Refusal>| result.expect_err("must be refused").message;
+        let message =
+            |result: Result<Position, Refusal>| result.expect_err("must be refused").message;
         assert!(message(CURSORS.open(6, &cursor)).starts_with("Parameters differ"));
         for garbled in [&cursor[1..], "", "abc", "é", &cursor.replace('=', "")] {
-            assert!(message(CURSORS.open(5, garbled)).contains("invalid or expired"), "{garbled}");
+            assert!(
+                message(CURSORS.open(5, garbled)).contains("invalid or expired"),
+                "{garbled}"
+            );
         }
         assert!(message(Cursors { key: 8 }.open(5, &cursor)).contains("invalid or expired"));
     }

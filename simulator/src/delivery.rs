@@ -31,7 +31,12 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn page(body: Bytes) -> Self {
-        Self { status: StatusCode::OK, json: true, body, retry_after: None }
+        Self {
+            status: StatusCode::OK,
+            json: true,
+            body,
+            retry_after: None,
+        }
     }
 
     pub(crate) fn value(value: &Value) -> Self {
@@ -44,21 +49,39 @@ impl Answer {
         } else {
             refusal.message
         };
-        Self { status: refusal.status, json: refusal.json, body: body.into(), retry_after: None }
+        Self {
+            status: refusal.status,
+            json: refusal.json,
+            body: body.into(),
+            retry_after: None,
+        }
     }
 
     pub(crate) fn text(status: StatusCode, body: &'static str) -> Self {
-        Self { status, json: false, body: Bytes::from_static(body.as_bytes()), retry_after: None }
+        Self {
+            status,
+            json: false,
+            body: Bytes::from_static(body.as_bytes()),
+            retry_after: None,
+        }
     }
 
     /// Status 429. `retry_after` is in seconds and has a fraction, unless it is missing.
     pub(crate) fn too_many(request_id: &str, retry_after: Option<String>) -> Self {
         let refusal = Refusal::json(StatusCode::TOO_MANY_REQUESTS, "Exceeded rate limit.");
-        Self { retry_after, ..Self::refusal(refusal, request_id) }
+        Self {
+            retry_after,
+            ..Self::refusal(refusal, request_id)
+        }
     }
 
     /// Sends it, spoilt by a fault if there is one.
-    pub(crate) fn send(self, request_id: &str, fault: Option<Fault>, slow_pause: Duration) -> Response {
+    pub(crate) fn send(
+        self,
+        request_id: &str,
+        fault: Option<Fault>,
+        slow_pause: Duration,
+    ) -> Response {
         let length = self.body.len();
         let body = match fault {
             Some(Fault::Reset | Fault::Truncate) => cut_off(self.body),
@@ -68,12 +91,19 @@ impl Answer {
         let mut response = Response::new(body);
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
-        let kind = if self.json { "application/json" } else { "text/plain; charset=utf-8" };
+        let kind = if self.json {
+            "application/json"
+        } else {
+            "text/plain; charset=utf-8"
+        };
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         if let Ok(id) = HeaderValue::from_str(request_id) {
             headers.insert(REQUEST_ID, id);
         }
-        if let Some(seconds) = self.retry_after.and_then(|seconds| HeaderValue::from_str(&seconds).ok()) {
+        if let Some(seconds) = self
+            .retry_after
+            .and_then(|seconds| HeaderValue::from_str(&seconds).ok())
+        {
             headers.insert(RETRY_AFTER, seconds);
         }
         if fault == Some(Fault::Truncate) {

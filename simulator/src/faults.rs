@@ -71,13 +71,17 @@ impl Faults {
         let mut sum = 0.0;
         for (name, _, share) in self.shares() {
             if !(0.0..=1.0).contains(&share) {
-                return Err(SimulatorError::Faults(format!("{name}={share} is not a share between 0 and 1")));
+                return Err(SimulatorError::Faults(format!(
+                    "{name}={share} is not a share between 0 and 1"
+                )));
             }
             sum += share;
         }
         // A little slack, since shares such as 0.1 have no exact binary form.
         if sum > 1.0 + 1e-9 {
-            return Err(SimulatorError::Faults(format!("the shares add up to {sum}, which is more than 1")));
+            return Err(SimulatorError::Faults(format!(
+                "the shares add up to {sum}, which is more than 1"
+            )));
         }
         Ok(())
     }
@@ -103,13 +107,23 @@ impl FromStr for Faults {
         if text.trim() == "none" {
             return Ok(faults);
         }
-        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        for part in text
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+        {
             let refuse = |why: &str| SimulatorError::Faults(format!("{part:?}: {why}"));
-            let (name, share) = part.split_once('=').ok_or_else(|| refuse("expected name=share"))?;
+            let (name, share) = part
+                .split_once('=')
+                .ok_or_else(|| refuse("expected name=share"))?;
             let known = faults.shares().map(|(name, ..)| name).join(", ");
-            let place =
-                faults.share_mut(name.trim()).ok_or_else(|| refuse(&format!("no such fault; there are {known}")))?;
-            *place = share.trim().parse().map_err(|_| refuse("the share is not a number"))?;
+            let place = faults
+                .share_mut(name.trim())
+                .ok_or_else(|| refuse(&format!("no such fault; there are {known}")))?;
+            *place = share
+                .trim()
+                .parse()
+                .map_err(|_| refuse("the share is not a number"))?;
         }
         faults.check()?;
         Ok(faults)
@@ -122,15 +136,35 @@ mod tests {
 
     #[test]
     fn faults_are_read_from_text() {
-        let faults: Faults = "429=0.1, 500=0.05,reset=0.02".parse().expect("valid faults");
-        assert_eq!(faults, Faults { too_many_requests: 0.1, internal_error: 0.05, reset: 0.02, ..Default::default() });
-        assert_eq!("none".parse::<Faults>().expect("no faults"), Faults::default());
+        let faults: Faults = "429=0.1, 500=0.05,reset=0.02"
+            .parse()
+            .expect("valid faults");
+        assert_eq!(
+            faults,
+            Faults {
+                too_many_requests: 0.1,
+                internal_error: 0.05,
+                reset: 0.02,
+                ..Default::default()
+            }
+        );
+        assert_eq!(
+            "none".parse::<Faults>().expect("no faults"),
+            Faults::default()
+        );
     }
 
     #[test]
     fn what_cannot_be_is_refused_with_a_reason() {
-        for (text, part) in [("418=0.1", "no such fault"), ("429", "name=share"), ("429=x", "not a number")] {
-            let error = text.parse::<Faults>().expect_err("must be refused").to_string();
+        for (text, part) in [
+            ("418=0.1", "no such fault"),
+            ("429", "name=share"),
+            ("429=x", "not a number"),
+        ] {
+            let error = text
+                .parse::<Faults>()
+                .expect_err("must be refused")
+                .to_string();
             assert!(error.contains(part), "{error}");
         }
         assert!("429=1.5".parse::<Faults>().is_err());
@@ -139,11 +173,23 @@ mod tests {
 
     #[test]
     fn the_same_request_meets_the_same_fault() {
-        let faults: Faults = "429=0.2,reset=0.1,duplicate=0.1".parse().expect("valid faults");
-        let draws = |seed| (0..2_000).map(|number| faults.draw(seed, number)).collect::<Vec<_>>();
+        let faults: Faults = "429=0.2,reset=0.1,duplicate=0.1"
+            .parse()
+            .expect("valid faults");
+        let draws = |seed| {
+            (0..2_000)
+                .map(|number| faults.draw(seed, number))
+                .collect::<Vec<_>>()
+        };
         assert_eq!(draws(7), draws(7));
         assert_ne!(draws(7), draws(8));
-        let limited = draws(7).iter().filter(|fault| **fault == Some(Fault::Status(429))).count();
-        assert!((300..500).contains(&limited), "about a fifth of 2000, but {limited}");
+        let limited = draws(7)
+            .iter()
+            .filter(|fault| **fault == Some(Fault::Status(429)))
+            .count();
+        assert!(
+            (300..500).contains(&limited),
+            "about a fifth of 2000, but {limited}"
+        );
     }
 }

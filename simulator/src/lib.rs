@@ -94,7 +94,10 @@ impl Simulator {
     /// Builds the world and serves it on the current tokio runtime.
     pub async fn start(config: SimulatorConfig) -> Result<Self, SimulatorError> {
         config.check()?;
-        let refused = |source| SimulatorError::Listen { address: config.listen, source };
+        let refused = |source| SimulatorError::Listen {
+            address: config.listen,
+            source,
+        };
         let listener = TcpListener::bind(config.listen).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
         // Small pages must not wait for more to send.
@@ -104,15 +107,25 @@ impl Simulator {
             }
         });
         let shared = Arc::new(Shared::new(config));
-        let app = Router::new().fallback(server::handle).with_state(shared.clone());
+        let app = Router::new()
+            .fallback(server::handle)
+            .with_state(shared.clone());
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
         let server = tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(stopped).await {
+            if let Err(error) = axum::serve(listener, app)
+                .with_graceful_shutdown(stopped)
+                .await
+            {
                 tracing::error!(%error, "the simulator stopped");
             }
         });
-        Ok(Self { address, shared, stop, server: Some(server) })
+        Ok(Self {
+            address,
+            shared,
+            stop,
+            server: Some(server),
+        })
     }
 
     /// Where it can be reached from this machine, as `http://127.0.0.1:PORT`.
@@ -170,7 +183,9 @@ impl Simulator {
     /// Stops listening and waits until requests under way are answered, but for no longer than a few seconds.
     pub async fn shutdown(mut self) {
         self.stop.cancel();
-        let Some(mut server) = self.server.take() else { return };
+        let Some(mut server) = self.server.take() else {
+            return;
+        };
         match tokio::time::timeout(SHUTDOWN_LIMIT, &mut server).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "the simulator did not stop cleanly"),

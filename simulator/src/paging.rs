@@ -69,15 +69,25 @@ pub(crate) struct Paging {
 
 impl Paging {
     /// Cursors in `after`, everything else fixed: the usual way.
-    pub(crate) const AFTER: Paging = Paging { cursor: "after", free: &[] };
+    pub(crate) const AFTER: Paging = Paging {
+        cursor: "after",
+        free: &[],
+    };
     /// The v1 way.
-    pub(crate) const STARTING_AFTER: Paging = Paging { cursor: "startingAfter", free: &[] };
+    pub(crate) const STARTING_AFTER: Paging = Paging {
+        cursor: "startingAfter",
+        free: &[],
+    };
 }
 
 impl Call<'_> {
     /// The number of records on a page, given the endpoint's own and whether it heeds `limit`.
     pub(crate) fn page_size(&self, own: usize, heeds_limit: bool) -> Result<usize, Refusal> {
-        if heeds_limit { self.limited_page_size(own, MOST_RECORDS) } else { Ok(self.page_size.unwrap_or(own).max(1)) }
+        if heeds_limit {
+            self.limited_page_size(own, MOST_RECORDS)
+        } else {
+            Ok(self.page_size.unwrap_or(own).max(1))
+        }
     }
 
     /// The number of records on a page of an endpoint that heeds `limit` up to a bound.
@@ -108,22 +118,47 @@ impl Call<'_> {
             None => start()?,
         };
         let found = find(position)?;
-        let promise = |records, next| Page { records, end_cursor: self.cursors.seal(print, next), has_next: true };
+        let promise = |records, next| Page {
+            records,
+            end_cursor: self.cursors.seal(print, next),
+            has_next: true,
+        };
         if !found.records.is_empty() {
             let key = [print, position.since as u64, position.offset as u64];
-            if !position.paused && Draw::new(self.world.seed, "pause", &key).below(PAUSE_ONE_IN) == 0 {
-                return Ok(promise(Vec::new(), Position { paused: true, ..position }));
+            if !position.paused
+                && Draw::new(self.world.seed, "pause", &key).below(PAUSE_ONE_IN) == 0
+            {
+                return Ok(promise(
+                    Vec::new(),
+                    Position {
+                        paused: true,
+                        ..position
+                    },
+                ));
             }
             if self.repeat_page && !position.repeated {
-                return Ok(promise(found.records, Position { paused: true, repeated: true, ..position }));
+                return Ok(promise(
+                    found.records,
+                    Position {
+                        paused: true,
+                        repeated: true,
+                        ..position
+                    },
+                ));
             }
         }
         Ok(match found.next {
             Next::More(next) => promise(found.records, next),
-            Next::End => Page { records: found.records, end_cursor: String::new(), has_next: false },
-            Next::Later(next) => {
-                Page { records: found.records, end_cursor: self.cursors.seal(print, next), has_next: false }
-            }
+            Next::End => Page {
+                records: found.records,
+                end_cursor: String::new(),
+                has_next: false,
+            },
+            Next::Later(next) => Page {
+                records: found.records,
+                end_cursor: self.cursors.seal(print, next),
+                has_next: false,
+            },
         })
     }
 
@@ -139,12 +174,21 @@ impl Call<'_> {
             paging,
             || Ok(Position::default()),
             |position| {
-                let start = usize::try_from(position.offset).unwrap_or(usize::MAX).min(items.len());
+                let start = usize::try_from(position.offset)
+                    .unwrap_or(usize::MAX)
+                    .min(items.len());
                 let end = start.saturating_add(size).min(items.len());
-                let next = Position { offset: end as i64, ..Position::default() };
+                let next = Position {
+                    offset: end as i64,
+                    ..Position::default()
+                };
                 Ok(Found {
                     records: items[start..end].iter().map(write).collect(),
-                    next: if end < items.len() { Next::More(next) } else { Next::End },
+                    next: if end < items.len() {
+                        Next::More(next)
+                    } else {
+                        Next::End
+                    },
                 })
             },
         )
@@ -152,15 +196,30 @@ impl Call<'_> {
 
     /// The v2 envelope: records in `data`.
     pub(crate) fn envelope(&self, page: Page, when_empty: Empty) -> Value {
-        let data =
-            if page.records.is_empty() && when_empty == Empty::Null { Value::Null } else { Value::Array(page.records) };
-        self.wrap(data, [("endCursor", page.end_cursor.into()), ("hasNextPage", page.has_next.into())])
+        let data = if page.records.is_empty() && when_empty == Empty::Null {
+            Value::Null
+        } else {
+            Value::Array(page.records)
+        };
+        self.wrap(
+            data,
+            [
+                ("endCursor", page.end_cursor.into()),
+                ("hasNextPage", page.has_next.into()),
+            ],
+        )
     }
 
     /// `data` and `pagination`, whatever is in them.
-    pub(crate) fn wrap<const FIELDS: usize>(&self, data: Value, pagination: [(&str, Value); FIELDS]) -> Value {
-        let pagination: Map<String, Value> =
-            pagination.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    pub(crate) fn wrap<const FIELDS: usize>(
+        &self,
+        data: Value,
+        pagination: [(&str, Value); FIELDS],
+    ) -> Value {
+        let pagination: Map<String, Value> = pagination
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect();
         let mut envelope = Map::new();
         envelope.insert("data".to_owned(), data);
         envelope.insert("pagination".to_owned(), pagination.into());

@@ -22,7 +22,11 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     pub(crate) fn json(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), json: true }
+        Self {
+            status,
+            message: message.into(),
+            json: true,
+        }
     }
 
     /// Status 400 in JSON.
@@ -31,18 +35,29 @@ impl Refusal {
     }
 
     pub(crate) fn text(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), json: false }
+        Self {
+            status,
+            message: message.into(),
+            json: false,
+        }
     }
 
     /// Status 400 as the v1 endpoints write it.
     pub(crate) fn rpc(why: impl std::fmt::Display) -> Self {
-        Self::text(StatusCode::BAD_REQUEST, format!("rpc error: code = InvalidArgument desc = {why}"))
+        Self::text(
+            StatusCode::BAD_REQUEST,
+            format!("rpc error: code = InvalidArgument desc = {why}"),
+        )
     }
 }
 
 impl Query {
     pub(crate) fn parse(raw: &str) -> Self {
-        Self { pairs: form_urlencoded::parse(raw.as_bytes()).into_owned().collect() }
+        Self {
+            pairs: form_urlencoded::parse(raw.as_bytes())
+                .into_owned()
+                .collect(),
+        }
     }
 
     /// The first value of a parameter, unless it is empty.
@@ -52,12 +67,17 @@ impl Query {
 
     /// Every value of a parameter that is repeated.
     pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.pairs.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.pairs
+            .iter()
+            .filter(move |(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// The parts of a comma-joined parameter.
     pub(crate) fn list(&self, name: &str) -> Vec<&str> {
-        self.first(name).map(|value| value.split(',').map(str::trim).collect()).unwrap_or_default()
+        self.first(name)
+            .map(|value| value.split(',').map(str::trim).collect())
+            .unwrap_or_default()
     }
 
     /// Whether one of the values of a parameter is exactly this.
@@ -67,19 +87,25 @@ impl Query {
 
     /// An RFC 3339 time that may be left out.
     pub(crate) fn optional_time(&self, name: &str) -> Result<Option<Millis>, Refusal> {
-        let parse = |text| parse_time(text).ok_or_else(|| Refusal::bad(format!("{name} is not an RFC 3339 time.")));
+        let parse = |text| {
+            parse_time(text).ok_or_else(|| Refusal::bad(format!("{name} is not an RFC 3339 time.")))
+        };
         self.first(name).map(parse).transpose()
     }
 
     /// An RFC 3339 time.
     pub(crate) fn time(&self, name: &str) -> Result<Millis, Refusal> {
-        self.optional_time(name)?.ok_or_else(|| Refusal::bad(format!("{name} is required.")))
+        self.optional_time(name)?
+            .ok_or_else(|| Refusal::bad(format!("{name} is required.")))
     }
 
     /// A date without a time, as a number of days.
     pub(crate) fn date(&self, name: &str) -> Result<i64, Refusal> {
-        let text = self.first(name).ok_or_else(|| Refusal::bad(format!("{name} is required.")))?;
-        parse_day(text).ok_or_else(|| Refusal::bad(format!("{name} is not a date such as 2024-01-31.")))
+        let text = self
+            .first(name)
+            .ok_or_else(|| Refusal::bad(format!("{name} is required.")))?;
+        parse_day(text)
+            .ok_or_else(|| Refusal::bad(format!("{name} is not a date such as 2024-01-31.")))
     }
 
     /// A flag that may be left out.
@@ -94,18 +120,26 @@ impl Query {
 
     /// A whole number of a v1 endpoint.
     pub(crate) fn v1_number(&self, name: &str) -> Result<i64, Refusal> {
-        let text = self.first(name).ok_or_else(|| Refusal::rpc(format!("missing {name}")))?;
-        text.parse().map_err(|_| Refusal::rpc(format!("{name} {text:?} is not an int64")))
+        let text = self
+            .first(name)
+            .ok_or_else(|| Refusal::rpc(format!("missing {name}")))?;
+        text.parse()
+            .map_err(|_| Refusal::rpc(format!("{name} {text:?} is not an int64")))
     }
 
     /// What a cursor is bound to: the path and every parameter but those named. The order among different
     /// parameters does not count; the order and spelling of values does.
     pub(crate) fn fingerprint(&self, path: &str, but: &[&str]) -> u64 {
-        let mut pairs: Vec<&(String, String)> =
-            self.pairs.iter().filter(|(key, _)| !but.contains(&key.as_str())).collect();
+        let mut pairs: Vec<&(String, String)> = self
+            .pairs
+            .iter()
+            .filter(|(key, _)| !but.contains(&key.as_str()))
+            .collect();
         pairs.sort_by(|a, b| a.0.cmp(&b.0));
         let mut hash = Sha256::new();
-        for part in std::iter::once(path).chain(pairs.iter().flat_map(|(key, value)| [key.as_str(), value])) {
+        for part in
+            std::iter::once(path).chain(pairs.iter().flat_map(|(key, value)| [key.as_str(), value]))
+        {
             // The length keeps "a" + "bc" apart from "ab" + "c".
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part.as_bytes());
@@ -116,7 +150,9 @@ impl Query {
 
 /// The first eight bytes of a hash as a number.
 pub(crate) fn first_eight(hash: &[u8]) -> u64 {
-    hash.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+    hash.iter()
+        .take(8)
+        .fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 #[cfg(test)]
@@ -125,7 +161,9 @@ mod tests {
 
     #[test]
     fn values_are_decoded_and_split() {
-        let query = Query::parse("types=gps%2CengineRpm&startTime=2024-01-01T00%3A00%3A00%2B01%3A00&after=");
+        let query = Query::parse(
+            "types=gps%2CengineRpm&startTime=2024-01-01T00%3A00%3A00%2B01%3A00&after=",
+        );
         assert_eq!(query.list("types"), ["gps", "engineRpm"]);
         assert_eq!(query.time("startTime"), Ok(1_704_063_600_000));
         assert_eq!(query.first("after"), None);

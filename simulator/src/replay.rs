@@ -44,11 +44,18 @@ struct Pagination {
 
 impl Replay {
     pub(crate) fn new(dir: PathBuf) -> Self {
-        Self { dir, chains: Mutex::default() }
+        Self {
+            dir,
+            chains: Mutex::default(),
+        }
     }
 
     /// The recorded page that answers a request; `None` when nothing is recorded for it.
-    pub(crate) async fn page(&self, path: &str, query: &Query) -> std::io::Result<Option<Result<Bytes, Refusal>>> {
+    pub(crate) async fn page(
+        &self,
+        path: &str,
+        query: &Query,
+    ) -> std::io::Result<Option<Result<Bytes, Refusal>>> {
         let Some(base) = self.folder(path) else {
             return Ok(None);
         };
@@ -62,12 +69,19 @@ impl Replay {
         let Some(first) = chain.first() else {
             return Ok(None);
         };
-        let cursor = ["after", "startingAfter"].into_iter().find_map(|name| query.first(name));
+        let cursor = ["after", "startingAfter"]
+            .into_iter()
+            .find_map(|name| query.first(name));
         let file = match cursor {
             None => &first.file,
-            Some(cursor) => match chain.iter().position(|page| page.end_cursor.as_deref() == Some(cursor)) {
+            Some(cursor) => match chain
+                .iter()
+                .position(|page| page.end_cursor.as_deref() == Some(cursor))
+            {
                 None => {
-                    return Ok(Some(Err(Refusal::bad("invalid or expired pagination cursor"))));
+                    return Ok(Some(Err(Refusal::bad(
+                        "invalid or expired pagination cursor",
+                    ))));
                 }
                 Some(found) => match chain.get(found + 1) {
                     Some(next) => &next.file,
@@ -85,19 +99,34 @@ impl Replay {
         let plain = |name: &str| {
             !name.is_empty()
                 && !name.starts_with('.')
-                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+                && name
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
         };
         let names: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
-        names.iter().all(|name| plain(name)).then(|| names.iter().fold(self.dir.clone(), |dir, name| dir.join(name)))
+        names.iter().all(|name| plain(name)).then(|| {
+            names
+                .iter()
+                .fold(self.dir.clone(), |dir, name| dir.join(name))
+        })
     }
 
     async fn chain(&self, folder: PathBuf) -> std::io::Result<Arc<Vec<Recorded>>> {
-        if let Some(chain) = self.chains.lock().unwrap_or_else(PoisonError::into_inner).get(&folder) {
+        if let Some(chain) = self
+            .chains
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&folder)
+        {
             return Ok(chain.clone());
         }
         let mut files: Vec<PathBuf> = entries(&folder).await?;
         // A pipe would be waited for.
-        files.retain(|file| file.extension().is_some_and(|extension| extension == "json") && file.is_file());
+        files.retain(|file| {
+            file.extension()
+                .is_some_and(|extension| extension == "json")
+                && file.is_file()
+        });
         let mut chain = Vec::with_capacity(files.len());
         for file in files {
             let body = tokio::fs::read(&file).await?;
@@ -105,11 +134,16 @@ impl Replay {
             // before it.
             let json = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&body);
             let head: Option<PageHead> = serde_json::from_slice(json).ok();
-            let end_cursor = head.and_then(|head| head.pagination?.end_cursor).filter(|cursor| !cursor.is_empty());
+            let end_cursor = head
+                .and_then(|head| head.pagination?.end_cursor)
+                .filter(|cursor| !cursor.is_empty());
             chain.push(Recorded { file, end_cursor });
         }
         let chain = Arc::new(chain);
-        self.chains.lock().unwrap_or_else(PoisonError::into_inner).insert(folder, chain.clone());
+        self.chains
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(folder, chain.clone());
         Ok(chain)
     }
 }
@@ -118,11 +152,20 @@ impl Replay {
 async fn matching(base: &Path, query: &Query) -> std::io::Result<Vec<PathBuf>> {
     let mut folders = Vec::new();
     for entry in entries(base).await? {
-        let Some(name) = entry.file_name().and_then(|name| name.to_str()).filter(|name| name.contains('=')) else {
+        let Some(name) = entry
+            .file_name()
+            .and_then(|name| name.to_str())
+            .filter(|name| name.contains('='))
+        else {
             continue;
         };
-        let wanted: Vec<(String, String)> = form_urlencoded::parse(name.as_bytes()).into_owned().collect();
-        if wanted.iter().all(|(name, value)| query.carries(name, value)) {
+        let wanted: Vec<(String, String)> = form_urlencoded::parse(name.as_bytes())
+            .into_owned()
+            .collect();
+        if wanted
+            .iter()
+            .all(|(name, value)| query.carries(name, value))
+        {
             folders.push((wanted.len(), entry));
         }
     }
@@ -137,7 +180,12 @@ async fn entries(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     let mut entries = match tokio::fs::read_dir(folder).await {
         Ok(entries) => entries,
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+        Err(error)
+            if matches!(
+                error.kind(),
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+            ) =>
+        {
             return Ok(paths);
         }
         Err(error) => return Err(error),
@@ -152,7 +200,9 @@ async fn entries(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
 }
 
 fn nothing_new(cursor: &str) -> Bytes {
-    json!({ "data": [], "pagination": { "endCursor": cursor, "hasNextPage": false } }).to_string().into()
+    json!({ "data": [], "pagination": { "endCursor": cursor, "hasNextPage": false } })
+        .to_string()
+        .into()
 }
 
 #[cfg(test)]
@@ -166,29 +216,47 @@ mod tests {
     }
 
     async fn get(replay: &Replay, path: &str, query: &str) -> Option<Result<Bytes, Refusal>> {
-        replay.page(path, &Query::parse(query)).await.expect("can read")
+        replay
+            .page(path, &Query::parse(query))
+            .await
+            .expect("can read")
     }
 
     #[tokio::test]
     async fn a_chain_is_followed_by_its_cursors() {
         let dir = tempfile::tempdir().expect("a folder");
-        let first = r#"{ "data": [1],  "pagination": { "endCursor": "a+b", "hasNextPage": true } }"#;
+        let first =
+            r#"{ "data": [1],  "pagination": { "endCursor": "a+b", "hasNextPage": true } }"#;
         let second = r#"{"data":null,"pagination":{"endCursor":"z","hasNextPage":false}}"#;
         write(dir.path(), "tags/0001.json", first);
         write(dir.path(), "tags/0002.json", second);
         let replay = Replay::new(dir.path().to_owned());
-        assert_eq!(get(&replay, "/tags", "limit=3").await, Some(Ok(first.into())));
-        assert_eq!(get(&replay, "/tags", "after=a%2Bb").await, Some(Ok(second.into())));
-        let polled = get(&replay, "/tags", "after=z").await.expect("recorded").expect("a page");
+        assert_eq!(
+            get(&replay, "/tags", "limit=3").await,
+            Some(Ok(first.into()))
+        );
+        assert_eq!(
+            get(&replay, "/tags", "after=a%2Bb").await,
+            Some(Ok(second.into()))
+        );
+        let polled = get(&replay, "/tags", "after=z")
+            .await
+            .expect("recorded")
+            .expect("a page");
         assert!(polled.starts_with(b"{\"data\":[]"));
-        assert!(get(&replay, "/tags", "after=q").await.is_some_and(|page| page.is_err()));
+        assert!(
+            get(&replay, "/tags", "after=q")
+                .await
+                .is_some_and(|page| page.is_err())
+        );
         assert_eq!(get(&replay, "/fleet/vehicles", "").await, None);
     }
 
     #[tokio::test]
     async fn hidden_files_and_byte_order_marks_do_not_break_a_chain() {
         let dir = tempfile::tempdir().expect("a folder");
-        let first = "\u{feff}{\"data\":[],\"pagination\":{\"endCursor\":\"a\",\"hasNextPage\":true}}";
+        let first =
+            "\u{feff}{\"data\":[],\"pagination\":{\"endCursor\":\"a\",\"hasNextPage\":true}}";
         write(dir.path(), "tags/0001.json", first);
         write(dir.path(), "tags/0002.json", "{}");
         for hidden in ["tags/._0001.json", "tags/.DS_Store", "tags/._x=y/0001.json"] {
@@ -196,7 +264,10 @@ mod tests {
         }
         let replay = Replay::new(dir.path().to_owned());
         assert_eq!(get(&replay, "/tags", "x=y").await, Some(Ok(first.into())));
-        assert_eq!(get(&replay, "/tags", "after=a").await, Some(Ok("{}".into())));
+        assert_eq!(
+            get(&replay, "/tags", "after=a").await,
+            Some(Ok("{}".into()))
+        );
     }
 
     #[tokio::test]
@@ -204,12 +275,22 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         write(dir.path(), "stats/0001.json", "any");
         write(dir.path(), "stats/types=gps/0001.json", "gps");
-        write(dir.path(), "stats/types=gps&vehicleId=42/0001.json", "gps of 42");
+        write(
+            dir.path(),
+            "stats/types=gps&vehicleId=42/0001.json",
+            "gps of 42",
+        );
         let replay = Replay::new(dir.path().to_owned());
-        for (query, body) in
-            [("types=engineRpm", "any"), ("types=gps", "gps"), ("vehicleId=42&types=gps&x=1", "gps of 42")]
-        {
-            assert_eq!(get(&replay, "/stats", query).await, Some(Ok(body.into())), "{query}");
+        for (query, body) in [
+            ("types=engineRpm", "any"),
+            ("types=gps", "gps"),
+            ("vehicleId=42&types=gps&x=1", "gps of 42"),
+        ] {
+            assert_eq!(
+                get(&replay, "/stats", query).await,
+                Some(Ok(body.into())),
+                "{query}"
+            );
         }
     }
 
@@ -219,7 +300,15 @@ mod tests {
         write(dir.path(), "secret/0001.json", "outside");
         std::fs::create_dir(dir.path().join("pages")).expect("can create");
         let replay = Replay::new(dir.path().join("pages"));
-        for path in ["/../secret", "/./../secret", "/%2e%2e/secret", "//secret", "/..\\secret", "secret", "/"] {
+        for path in [
+            "/../secret",
+            "/./../secret",
+            "/%2e%2e/secret",
+            "//secret",
+            "/..\\secret",
+            "secret",
+            "/",
+        ] {
             assert_eq!(get(&replay, path, "").await, None, "{path}");
         }
     }

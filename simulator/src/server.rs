@@ -42,7 +42,9 @@ impl Shared {
         Self {
             world: World::new(&config),
             log: RequestLog::default(),
-            limits: config.enforce_rate_limits.then(|| RateLimits::new(config.rate_limit_scale)),
+            limits: config
+                .enforce_rate_limits
+                .then(|| RateLimits::new(config.rate_limit_scale)),
             replay: config.pages_dir.clone().map(Replay::new),
             count: AtomicU64::new(0),
             cursor_age: AtomicU64::new(0),
@@ -56,7 +58,9 @@ impl Shared {
 
     fn cursors(&self) -> Cursors {
         let age = self.cursor_age.load(Ordering::SeqCst);
-        Cursors { key: Draw::new(self.config.seed, "cursors", &[age]).number() }
+        Cursors {
+            key: Draw::new(self.config.seed, "cursors", &[age]).number(),
+        }
     }
 }
 
@@ -65,14 +69,24 @@ pub(crate) async fn handle(State(shared): State<Arc<Shared>>, request: Request) 
     // No request has a body that matters.
     let (request, _) = request.into_parts();
     let number = shared.count.fetch_add(1, Ordering::SeqCst);
-    let request_id = format!("{:08x}", Draw::new(shared.config.seed, "request id", &[number]).number() >> 32);
+    let request_id = format!(
+        "{:08x}",
+        Draw::new(shared.config.seed, "request id", &[number]).number() >> 32
+    );
     if let Some(latency) = shared.config.latency {
         tokio::time::sleep(latency).await;
     }
     let fault = shared.config.faults.draw(shared.config.seed, number);
     let (answer, fault) = shared.answer(&request, number, &request_id, fault).await;
     let (path, query) = (request.uri.path(), request.uri.query().unwrap_or_default());
-    tracing::debug!(number, path, query, status = answer.status.as_u16(), ?fault, "simulator answered");
+    tracing::debug!(
+        number,
+        path,
+        query,
+        status = answer.status.as_u16(),
+        ?fault,
+        "simulator answered"
+    );
     shared.log.add(LoggedRequest {
         number,
         method: request.method.to_string(),
@@ -97,16 +111,23 @@ impl Shared {
         let endpoint = found.map(|(endpoint, _)| endpoint);
         // Recorded pages may belong to endpoints the world does not know.
         if endpoint.is_none() && self.replay.is_none() {
-            return (Answer::text(StatusCode::NOT_FOUND, "404 page not found"), None);
+            return (
+                Answer::text(StatusCode::NOT_FOUND, "404 page not found"),
+                None,
+            );
         }
         if let Err(refusal) = self.admit(request, endpoint) {
             return (Answer::refusal(refusal, request_id), None);
         }
         if let Some(limits) = &self.limits {
-            let (name, rate) =
-                endpoint.map_or(("other", DEFAULT_RATE), |endpoint| (endpoint.path(), endpoint.per_second()));
+            let (name, rate) = endpoint.map_or(("other", DEFAULT_RATE), |endpoint| {
+                (endpoint.path(), endpoint.per_second())
+            });
             if let Err(wait) = limits.take(name, rate, Instant::now()) {
-                return (Answer::too_many(request_id, Some(format!("{wait:.5}"))), None);
+                return (
+                    Answer::too_many(request_id, Some(format!("{wait:.5}"))),
+                    None,
+                );
             }
         }
         if let Some(Fault::Status(status)) = fault {
@@ -120,23 +141,38 @@ impl Shared {
         match answer {
             Some(answer) if answer.status == StatusCode::OK => (answer, fault),
             Some(refusal) => (refusal, None),
-            None => (Answer::text(StatusCode::NOT_FOUND, "404 page not found"), None),
+            None => (
+                Answer::text(StatusCode::NOT_FOUND, "404 page not found"),
+                None,
+            ),
         }
     }
 
     /// Whether the request may be answered at all.
     fn admit(&self, request: &Parts, endpoint: Option<Served>) -> Result<(), Refusal> {
-        let given = request.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        if given.and_then(|value| value.strip_prefix("Bearer ")) != Some(self.config.token.as_str()) {
+        let given = request
+            .headers
+            .get(AUTHORIZATION)
+            .and_then(|value| value.to_str().ok());
+        if given.and_then(|value| value.strip_prefix("Bearer ")) != Some(self.config.token.as_str())
+        {
             return Err(Refusal::json(StatusCode::UNAUTHORIZED, "invalid token"));
         }
         if request.method != Method::GET {
-            return Err(Refusal::text(StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed"));
+            return Err(Refusal::text(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "405 method not allowed",
+            ));
         }
         // An endpoint with an id in its path may be named by either path.
-        let scoped = |path: &String| path == request.uri.path() || endpoint.is_some_and(|known| path == known.path());
+        let scoped = |path: &String| {
+            path == request.uri.path() || endpoint.is_some_and(|known| path == known.path())
+        };
         if self.config.missing_scopes.iter().any(scoped) {
-            return Err(Refusal::json(StatusCode::FORBIDDEN, "The token lacks the scope this endpoint needs."));
+            return Err(Refusal::json(
+                StatusCode::FORBIDDEN,
+                "The token lacks the scope this endpoint needs.",
+            ));
         }
         Ok(())
     }
@@ -150,7 +186,9 @@ impl Shared {
     ) -> Answer {
         let call = Call {
             world: &self.world,
-            wire: Wire { unknown_fields: self.config.unknown_fields },
+            wire: Wire {
+                unknown_fields: self.config.unknown_fields,
+            },
             query,
             path: endpoint.path(),
             id,
@@ -166,16 +204,27 @@ impl Shared {
         }
     }
 
-    async fn recorded(&self, replay: &Replay, path: &str, query: &Query, request_id: &str) -> Option<Answer> {
+    async fn recorded(
+        &self,
+        replay: &Replay,
+        path: &str,
+        query: &Query,
+        request_id: &str,
+    ) -> Option<Answer> {
         match replay.page(path, query).await {
             Ok(Some(Ok(body))) => Some(Answer::page(body)),
             Ok(Some(Err(refusal))) => Some(Answer::refusal(refusal, request_id)),
             // Whose token it is can always be asked.
-            Ok(None) if path == ME => Served::at(ME).map(|me| self.generated(me, query, None, request_id)),
+            Ok(None) if path == ME => {
+                Served::at(ME).map(|me| self.generated(me, query, None, request_id))
+            }
             Ok(None) => None,
             Err(error) => {
                 tracing::error!(path, %error, "a recorded page cannot be read");
-                Some(Answer::text(StatusCode::INTERNAL_SERVER_ERROR, "recorded page cannot be read"))
+                Some(Answer::text(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "recorded page cannot be read",
+                ))
             }
         }
     }

@@ -23,7 +23,11 @@ pub(crate) fn day_start(day: i64) -> Millis {
 
 /// The days that a half-open window touches.
 pub(crate) fn days_touching(from: Millis, to: Millis) -> std::ops::Range<i64> {
-    if from >= to { 0..0 } else { day_of(from)..day_of(to - 1) + 1 }
+    if from >= to {
+        0..0
+    } else {
+        day_of(from)..day_of(to - 1) + 1
+    }
 }
 
 fn utc(at: Millis) -> DateTime<Utc> {
@@ -35,7 +39,10 @@ pub(crate) fn wire_time(at: Millis) -> String {
     let seconds = utc(at).format("%Y-%m-%dT%H:%M:%S");
     match at.rem_euclid(SECOND) {
         0 => format!("{seconds}Z"),
-        millis => format!("{seconds}.{}Z", format!("{millis:03}").trim_end_matches('0')),
+        millis => format!(
+            "{seconds}.{}Z",
+            format!("{millis:03}").trim_end_matches('0')
+        ),
     }
 }
 
@@ -51,7 +58,9 @@ pub(crate) fn truth_time(at: Millis) -> String {
 
 /// An RFC 3339 request parameter, with any offset.
 pub(crate) fn parse_time(text: &str) -> Option<Millis> {
-    DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp_millis())
+    DateTime::parse_from_rfc3339(text)
+        .ok()
+        .map(|time| time.timestamp_millis())
 }
 
 /// Midnight of the date written in an RFC 3339 parameter, in the zone written beside it.

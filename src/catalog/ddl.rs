@@ -25,21 +25,30 @@ const MAX_DEPTH: usize = 32;
 
 /// The Arrow type of `MAP(VARCHAR, VARCHAR)`.
 pub fn map_type() -> DataType {
-    let entries =
-        Fields::from(vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)]);
-    DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries), false)), false)
+    let entries = Fields::from(vec![
+        Field::new("key", DataType::Utf8, false),
+        Field::new("value", DataType::Utf8, true),
+    ]);
+    DataType::Map(
+        Arc::new(Field::new("entries", DataType::Struct(entries), false)),
+        false,
+    )
 }
 
 /// Parses `id VARCHAR, readings ARRAY<STRUCT<…>>` into fields. Every field may be absent, hence nullable.
 pub(super) fn parse(ddl: &str) -> Result<Fields, String> {
-    let tokens = Tokenizer::new(&GenericDialect {}, ddl).tokenize().map_err(|error| error.to_string())?;
+    let tokens = Tokenizer::new(&GenericDialect {}, ddl)
+        .tokenize()
+        .map_err(|error| error.to_string())?;
     let tokens = tokens.into_iter().flat_map(|token| match token {
         Token::Whitespace(_) => vec![],
         // Two lists or objects end at once.
         Token::ShiftRight => vec![Token::Gt, Token::Gt],
         token => vec![token],
     });
-    let mut parser = Parser { tokens: tokens.collect::<Vec<_>>().into_iter().peekable() };
+    let mut parser = Parser {
+        tokens: tokens.collect::<Vec<_>>().into_iter().peekable(),
+    };
     if parser.tokens.peek().is_none() {
         return Err("a schema needs at least one column".into());
     }
@@ -67,10 +76,14 @@ impl Parser {
                 return Err(format!("`{name}` is declared twice"));
             }
             if name.starts_with('_') {
-                return Err(format!("`{name}`: names that start with `_` are the pipeline's own"));
+                return Err(format!(
+                    "`{name}`: names that start with `_` are the pipeline's own"
+                ));
             }
             let json = self.is_json();
-            let data_type = self.data_type(depth).map_err(|error| format!("`{name}`: {error}"))?;
+            let data_type = self
+                .data_type(depth)
+                .map_err(|error| format!("`{name}`: {error}"))?;
             let field = Field::new(name, data_type, true);
             let metadata = json.then(|| (JSON_TYPE.to_string(), "true".to_string()));
             fields.push(field.with_metadata(metadata.into_iter().collect()));
@@ -79,7 +92,10 @@ impl Parser {
             }
         }
         if fields.len() > MAX_FIELDS {
-            return Err(format!("{} fields in one object, at most {MAX_FIELDS} are possible", fields.len()));
+            return Err(format!(
+                "{} fields in one object, at most {MAX_FIELDS} are possible",
+                fields.len()
+            ));
         }
         Ok(Fields::from(fields))
     }
@@ -115,7 +131,10 @@ impl Parser {
                 self.expect(&Token::Comma)?;
                 let value = self.word("VARCHAR")?;
                 self.expect(&Token::RParen)?;
-                if [&key, &value].iter().any(|word| word.keyword != Keyword::VARCHAR) {
+                if [&key, &value]
+                    .iter()
+                    .any(|word| word.keyword != Keyword::VARCHAR)
+                {
                     return Err("a MAP is MAP(VARCHAR, VARCHAR)".into());
                 }
                 map_type()
@@ -160,9 +179,16 @@ mod tests {
             "id VARCHAR, engineRpm ARRAY<STRUCT<time VARCHAR, value DOUBLE>>, ext MAP(VARCHAR, VARCHAR), tags JSON",
         )
         .unwrap();
-        assert_eq!(fields.iter().map(|f| f.name().as_str()).collect::<Vec<_>>(), ["id", "engineRpm", "ext", "tags"]);
-        let DataType::List(item) = fields[1].data_type() else { panic!("a list") };
-        let DataType::Struct(members) = item.data_type() else { panic!("of structs") };
+        assert_eq!(
+            fields.iter().map(|f| f.name().as_str()).collect::<Vec<_>>(),
+            ["id", "engineRpm", "ext", "tags"]
+        );
+        let DataType::List(item) = fields[1].data_type() else {
+            panic!("a list")
+        };
+        let DataType::Struct(members) = item.data_type() else {
+            panic!("of structs")
+        };
         assert_eq!(members[1].data_type(), &DataType::Float64);
         assert_eq!(fields[2].data_type(), &map_type());
         assert!(fields[3].metadata().contains_key(JSON_TYPE));
@@ -178,10 +204,16 @@ mod tests {
             ("s STRUCT<x VARCHAR", "`s`: Expected `>`, found the end"),
             ("id \"JSON\"", "`id`: type \"JSON\" is not one"),
             ("l ARRAY<JSON>", "`l`: a list of JSON is JSON"),
-            ("m MAP(VARCHAR, BIGINT)", "`m`: a MAP is MAP(VARCHAR, VARCHAR)"),
+            (
+                "m MAP(VARCHAR, BIGINT)",
+                "`m`: a MAP is MAP(VARCHAR, VARCHAR)",
+            ),
             ("id VARCHAR,", "Expected a column name, found the end"),
             ("id VARCHAR(10)", "Expected `,`, found `(`"),
-            (&format!("d {}", "ARRAY<".repeat(300_000)), "`d`: nested more than 32 deep"),
+            (
+                &format!("d {}", "ARRAY<".repeat(300_000)),
+                "`d`: nested more than 32 deep",
+            ),
             ("id VARCHAR NOT NULL", "no constraints"),
             ("", "at least one column"),
             ("id", "Expected"),

@@ -55,13 +55,19 @@ impl Type {
             Value::Number(number) if number.is_f64() => Self::Double,
             Value::Number(_) => Self::Json,
             Value::String(_) => Self::Text,
-            Value::Array(items) => {
-                Self::List(Box::new(items.iter().map(Self::of).fold(Self::Unknown, |all, item| all.with(item))))
-            }
+            Value::Array(items) => Self::List(Box::new(
+                items
+                    .iter()
+                    .map(Self::of)
+                    .fold(Self::Unknown, |all, item| all.with(item)),
+            )),
             Value::Object(members) if members.len() > MOST_NAMES => Self::Json,
-            Value::Object(members) => {
-                Self::Object(members.iter().map(|(name, value)| (name.clone(), Self::of(value))).collect())
-            }
+            Value::Object(members) => Self::Object(
+                members
+                    .iter()
+                    .map(|(name, value)| (name.clone(), Self::of(value)))
+                    .collect(),
+            ),
         }
     }
 
@@ -79,7 +85,12 @@ impl Type {
     }
 
     fn of_fields(fields: &Fields) -> Self {
-        Self::Object(fields.iter().map(|field| (field.name().clone(), Self::of_field(field))).collect())
+        Self::Object(
+            fields
+                .iter()
+                .map(|field| (field.name().clone(), Self::of_field(field)))
+                .collect(),
+        )
     }
 
     /// The narrowest type that holds what both hold.
@@ -91,12 +102,18 @@ impl Type {
             (Self::Object(mut members), Self::Object(others)) => {
                 for (name, found) in others {
                     match members.iter_mut().find(|(known, _)| *known == name) {
-                        Some((_, known)) => *known = std::mem::replace(known, Self::Unknown).with(found),
+                        Some((_, known)) => {
+                            *known = std::mem::replace(known, Self::Unknown).with(found)
+                        }
                         None => members.push((name, found)),
                     }
                 }
                 // Names that are data, ids say, would grow without end, and no schema could hold them.
-                if members.len() > MOST_NAMES { Self::Json } else { Self::Object(members) }
+                if members.len() > MOST_NAMES {
+                    Self::Json
+                } else {
+                    Self::Object(members)
+                }
             }
             (one, other) if one == other => one,
             _ => Self::Json,
@@ -110,7 +127,10 @@ impl Type {
             Self::Unknown | Self::Json => false,
             Self::List(item) => item.is_sayable(),
             Self::Object(members) => {
-                let mut names: Vec<String> = members.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+                let mut names: Vec<String> = members
+                    .iter()
+                    .map(|(name, _)| name.to_ascii_lowercase())
+                    .collect();
                 names.sort();
                 let is_twice = names.windows(2).any(|two| two[0] == two[1]);
                 !is_twice && !members.is_empty() && names.iter().all(|it| is_declarable(it))
@@ -131,7 +151,10 @@ impl Type {
                 // In rows of older versions a name with dots stands as it is.
                 let known = (1..=path.len()).find_map(|length| {
                     let name = joined(&path[..length])?;
-                    Some((members.iter().position(|(known, _)| *known == name)?, length))
+                    Some((
+                        members.iter().position(|(known, _)| *known == name)?,
+                        length,
+                    ))
                 });
                 match known {
                     Some((index, length)) => members[index].1.at(&path[length..]),
@@ -188,11 +211,18 @@ fn is_declarable(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('_') && name.chars().all(is_plain)
 }
 
-fn write_members(members: &[(String, Type)], between: &str, f: &mut impl fmt::Write) -> fmt::Result {
+fn write_members(
+    members: &[(String, Type)],
+    between: &str,
+    f: &mut impl fmt::Write,
+) -> fmt::Result {
     for (index, (name, member)) in members.iter().enumerate() {
         let is_plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
             && !name.starts_with(|c: char| c.is_ascii_digit());
-        let (before, quote) = (if index > 0 { between } else { "" }, if is_plain { "" } else { "\"" });
+        let (before, quote) = (
+            if index > 0 { between } else { "" },
+            if is_plain { "" } else { "\"" },
+        );
         write!(f, "{before}{quote}{name}{quote} {member}")?;
     }
     Ok(())
@@ -249,10 +279,16 @@ impl Drifted {
                 Err(why) => format!("left as it is: {why}"),
             };
             let plural = if *count == 1 { "value" } else { "values" };
-            notes.push(format!("{}: {told} ({count} {plural})", printable(path, LONGEST_PATH)));
+            notes.push(format!(
+                "{}: {told} ({count} {plural})",
+                printable(path, LONGEST_PATH)
+            ));
         }
         if self.further > 0 {
-            notes.push(format!("{} values have further names, which are not told apart", self.further));
+            notes.push(format!(
+                "{} values have further names, which are not told apart",
+                self.further
+            ));
         }
         let mut schema = String::new();
         if let Type::Object(members) = &record {
@@ -270,11 +306,19 @@ impl Drifted {
         Proposal { notes, schema }
     }
 
-    fn place(&self, record: &mut Type, path: &str, found: &Type, new: &mut usize) -> Result<String, &'static str> {
+    fn place(
+        &self,
+        record: &mut Type,
+        path: &str,
+        found: &Type,
+        new: &mut usize,
+    ) -> Result<String, &'static str> {
         let has_turn = path.ends_with('#');
         let path = Path::parse(path.strip_suffix('#').unwrap_or(path));
         if path.is_root {
-            return Err("it stands beside the list of records, or is no object (`page_echoes` for what only echoes)");
+            return Err(
+                "it stands beside the list of records, or is no object (`page_echoes` for what only echoes)",
+            );
         }
         if has_turn {
             return Err("the API names it twice in one object");
@@ -283,10 +327,16 @@ impl Drifted {
             Place::New(_, name) if !is_declarable(&name) => Err(
                 "its name cannot be declared: those that begin with `_` are the pipeline's own, and some characters",
             ),
-            Place::New(members, name) if members.iter().any(|(known, _)| known.eq_ignore_ascii_case(&name)) => {
+            Place::New(members, name)
+                if members
+                    .iter()
+                    .any(|(known, _)| known.eq_ignore_ascii_case(&name)) =>
+            {
                 Err("a known name differs from it in its case only, which to BigQuery is the same")
             }
-            Place::New(_, _) if *new >= MOST_NEW => Err("there are more new names than columns are for: they are data"),
+            Place::New(_, _) if *new >= MOST_NEW => {
+                Err("there are more new names than columns are for: they are data")
+            }
             Place::New(members, name) => {
                 *new += 1;
                 members.push((name, found.clone()));
@@ -319,8 +369,9 @@ mod tests {
     }
 
     #[test]
-    fn new_fields_stand_where_they_were_found_with_the_type_that_holds_all_their_values() {
-        let schema = "id VARCHAR, rpm ARRAY<STRUCT<time VARCHAR, value DOUBLE>>, ext MAP(VARCHAR, VARCHAR)";
+    fn new_fields_get_the_widest_type_seen() {
+        let schema =
+            "id VARCHAR, rpm ARRAY<STRUCT<time VARCHAR, value DOUBLE>>, ext MAP(VARCHAR, VARCHAR)";
         let cases = [
             (r#"{"note":"x"}"#, r#"{"note":null}"#, ",\nnote VARCHAR"),
             (r#"{"n":1}"#, r#"{"n":2}"#, ",\nn BIGINT"),
@@ -328,7 +379,11 @@ mod tests {
             (r#"{"n":1}"#, r#"{"n":"2"}"#, ",\nn JSON"),
             (r#"{"n":null}"#, r#"{"n":[]}"#, ",\nn JSON"),
             (r#"{"n":{}}"#, r#"{"n":{}}"#, ",\nn JSON"),
-            (r#"{"n":18446744073709551615}"#, r#"{"n":1e999}"#, ",\nn JSON"),
+            (
+                r#"{"n":18446744073709551615}"#,
+                r#"{"n":1e999}"#,
+                ",\nn JSON",
+            ),
             (
                 r#"{"o":{"a":1,"b":[{"c":true}]}}"#,
                 r#"{"o":{"d":"x"}}"#,
@@ -341,23 +396,43 @@ mod tests {
         ];
         for (one, other, added) in cases {
             let proposal = propose(schema, &[one, other]);
-            let wanted = format!("{}{added}", schema.replace(", rpm", ",\nrpm").replace(", ext", ",\next"));
-            assert_eq!(proposal.schema.as_deref(), Some(wanted.as_str()), "{one} {other} {:?}", proposal.notes);
+            let wanted = format!(
+                "{}{added}",
+                schema.replace(", rpm", ",\nrpm").replace(", ext", ",\next")
+            );
+            assert_eq!(
+                proposal.schema.as_deref(),
+                Some(wanted.as_str()),
+                "{one} {other} {:?}",
+                proposal.notes
+            );
         }
         // Names that are data.
-        let rows: Vec<String> = (0..200).map(|id| format!(r#"{{"o":{{"{id}":1}}}}"#)).collect();
-        let many = propose("id VARCHAR", &rows.iter().map(String::as_str).collect::<Vec<_>>());
+        let rows: Vec<String> = (0..200)
+            .map(|id| format!(r#"{{"o":{{"{id}":1}}}}"#))
+            .collect();
+        let many = propose(
+            "id VARCHAR",
+            &rows.iter().map(String::as_str).collect::<Vec<_>>(),
+        );
         assert_eq!(many.schema.as_deref(), Some("id VARCHAR,\no JSON"));
         let inside = propose(schema, &[r#"{"rpm[0].q":true,"rpm[12].q":false}"#]);
-        assert!(inside.schema.unwrap().contains("rpm ARRAY<STRUCT<time VARCHAR, value DOUBLE, q BOOLEAN>>"));
+        assert!(
+            inside
+                .schema
+                .unwrap()
+                .contains("rpm ARRAY<STRUCT<time VARCHAR, value DOUBLE, q BOOLEAN>>")
+        );
         assert_eq!(inside.notes, ["rpm[].q: new, BOOLEAN (2 values)"]);
     }
 
     #[test]
     fn names_that_look_like_paths_are_told_from_paths() {
         let schema = "gateway STRUCT<fw VARCHAR>, list ARRAY<STRUCT<n BIGINT>>";
-        let quoted =
-            propose(schema, &[r#"{"[\"gateway.fw\"]":1,"gateway.x":2,"gateway[\"fw.y\"]":3,"list[0][\"n.m\"]":4}"#]);
+        let quoted = propose(
+            schema,
+            &[r#"{"[\"gateway.fw\"]":1,"gateway.x":2,"gateway[\"fw.y\"]":3,"list[0][\"n.m\"]":4}"#],
+        );
         assert_eq!(
             quoted.schema.as_deref(),
             Some(
@@ -365,19 +440,33 @@ mod tests {
                  list ARRAY<STRUCT<n BIGINT, \"n.m\" BIGINT>>,\n\"gateway.fw\" BIGINT"
             )
         );
-        assert!(quoted.notes.contains(&"[\"gateway.fw\"]: new, BIGINT (1 value)".to_string()), "{:?}", quoted.notes);
+        assert!(
+            quoted
+                .notes
+                .contains(&"[\"gateway.fw\"]: new, BIGINT (1 value)".to_string()),
+            "{:?}",
+            quoted.notes
+        );
         // Rows of older versions have names as they are: what is known by the name, or else a new one.
-        let older = propose("\"a.b\" BIGINT, m STRUCT<x BIGINT>", &[r#"{"a.b":1.5,"m.y.z":1,"c.d":2,"m[].x":3}"#]);
+        let older = propose(
+            "\"a.b\" BIGINT, m STRUCT<x BIGINT>",
+            &[r#"{"a.b":1.5,"m.y.z":1,"c.d":2,"m[].x":3}"#],
+        );
         assert_eq!(
             older.schema.as_deref(),
             Some("\"a.b\" DOUBLE,\nm STRUCT<x BIGINT, \"y.z\" BIGINT>,\n\"c.d\" BIGINT")
         );
         let both = "gateway STRUCT<fw VARCHAR>, \"gateway.fw\" BIGINT";
         let proposal = propose(both, &[r#"{"gateway.fw":[],"[\"gateway.fw\"]":1.5}"#]);
-        assert_eq!(proposal.schema.as_deref(), Some("gateway STRUCT<fw JSON>,\n\"gateway.fw\" DOUBLE"));
+        assert_eq!(
+            proposal.schema.as_deref(),
+            Some("gateway STRUCT<fw JSON>,\n\"gateway.fw\" DOUBLE")
+        );
         // An item that has no place in the row's list is an item like any other.
         assert_eq!(
-            propose("l ARRAY<BIGINT>", &[r#"{"l[]":0.5,"l[]#2":1.5}"#]).schema.as_deref(),
+            propose("l ARRAY<BIGINT>", &[r#"{"l[]":0.5,"l[]#2":1.5}"#])
+                .schema
+                .as_deref(),
             Some("l ARRAY<DOUBLE>")
         );
     }
@@ -385,13 +474,30 @@ mod tests {
     #[test]
     fn very_many_names_are_bounded() {
         let row = |from: usize| {
-            let values: Vec<String> = (from..from + 100_000).map(|name| format!("\"n{name}\":1")).collect();
+            let values: Vec<String> = (from..from + 100_000)
+                .map(|name| format!("\"n{name}\":1"))
+                .collect();
             format!("{{{}}}", values.join(","))
         };
-        let proposal = propose("id VARCHAR", &[&row(0), &row(50_000), &format!("{{\"o\":{}}}", row(0))]);
-        assert!(proposal.notes.len() <= MOST_PATHS + 1, "{}", proposal.notes.len());
-        assert!(proposal.notes.iter().any(|note| note.contains("not told apart")));
-        assert_eq!(parse(&proposal.schema.unwrap()).unwrap().len(), 1 + MOST_NEW);
+        let proposal = propose(
+            "id VARCHAR",
+            &[&row(0), &row(50_000), &format!("{{\"o\":{}}}", row(0))],
+        );
+        assert!(
+            proposal.notes.len() <= MOST_PATHS + 1,
+            "{}",
+            proposal.notes.len()
+        );
+        assert!(
+            proposal
+                .notes
+                .iter()
+                .any(|note| note.contains("not told apart"))
+        );
+        assert_eq!(
+            parse(&proposal.schema.unwrap()).unwrap().len(),
+            1 + MOST_NEW
+        );
     }
 
     #[test]
@@ -406,26 +512,43 @@ mod tests {
         ];
         for (schema, rescued, wanted) in cases {
             let proposal = propose(schema, &[rescued]);
-            assert_eq!(proposal.schema.as_deref(), Some(wanted), "{rescued} {:?}", proposal.notes);
+            assert_eq!(
+                proposal.schema.as_deref(),
+                Some(wanted),
+                "{rescued} {:?}",
+                proposal.notes
+            );
         }
     }
 
     #[test]
-    fn what_no_schema_mends_is_told_and_changes_nothing() {
+    fn unfixable_drift_is_reported() {
         let cases = [
             ("n DOUBLE", r#"{"n":0.1}"#, "the type is right"),
             ("n VARCHAR", r#"{"n":"\ud800"}"#, "the type is right"),
-            ("id VARCHAR", r#"{"id#2":"x"}"#, "id#: left as it is: the API names it twice"),
+            (
+                "id VARCHAR",
+                r#"{"id#2":"x"}"#,
+                "id#: left as it is: the API names it twice",
+            ),
             ("id VARCHAR", r#"{"$":7}"#, "no object"),
             ("id VARCHAR", r#"{"$.note":"x"}"#, "page_echoes"),
             ("id VARCHAR", r#"{"ID":"x"}"#, "differs from it in its case"),
             ("id VARCHAR", r#"{"_own":"x"}"#, "pipeline's own"),
-            ("id VARCHAR", "{\"a\\nb\\\"\":1}", "[\"a\\nb\\\"\"]: left as it is: its name"),
+            (
+                "id VARCHAR",
+                "{\"a\\nb\\\"\":1}",
+                "[\"a\\nb\\\"\"]: left as it is: its name",
+            ),
         ];
         for (schema, rescued, told) in cases {
             let proposal = propose(schema, &[rescued]);
             assert_eq!(proposal.schema, None, "{rescued}");
-            assert!(proposal.notes.concat().contains(told), "{rescued}: {:?}", proposal.notes);
+            assert!(
+                proposal.notes.concat().contains(told),
+                "{rescued}: {:?}",
+                proposal.notes
+            );
         }
         assert!(Drifted::default().add("{").is_err());
     }

@@ -17,7 +17,12 @@ pub(super) fn files() -> Vec<(String, String)> {
     let mut files: Vec<_> = families
         .flat_map(|family| family.files())
         .filter(|file| name_of(file.path()).is_some_and(is_visible))
-        .filter_map(|file| Some((file.path().to_str()?.replace('\\', "/"), file.contents_utf8()?.to_string())))
+        .filter_map(|file| {
+            Some((
+                file.path().to_str()?.replace('\\', "/"),
+                file.contents_utf8()?.to_string(),
+            ))
+        })
         .collect();
     files.sort();
     files
@@ -26,7 +31,10 @@ pub(super) fn files() -> Vec<(String, String)> {
 /// The same from a folder on disk.
 pub(super) fn read_folder(directory: &Path) -> Result<Vec<(String, String)>, CatalogError> {
     fn unreadable(path: &Path, error: impl std::fmt::Display) -> CatalogError {
-        CatalogError::Unreadable { path: path.to_path_buf(), reason: error.to_string() }
+        CatalogError::Unreadable {
+            path: path.to_path_buf(),
+            reason: error.to_string(),
+        }
     }
     let mut files = Vec::new();
     for family in fs::read_dir(directory).map_err(|error| unreadable(directory, error))? {
@@ -36,9 +44,15 @@ pub(super) fn read_folder(directory: &Path) -> Result<Vec<(String, String)>, Cat
         }
         for file in fs::read_dir(&family).map_err(|error| unreadable(&family, error))? {
             let file = file.map_err(|error| unreadable(&family, error))?.path();
-            let (Some(folder), Some(name)) = (name_of(&family), name_of(&file)) else { continue };
-            if is_visible(folder) && is_visible(name) && (name == "sources.toml" || name.ends_with(".sql")) {
-                let text = read_text(&file, CATALOG_FILE_BYTES).map_err(|error| unreadable(&file, error))?;
+            let (Some(folder), Some(name)) = (name_of(&family), name_of(&file)) else {
+                continue;
+            };
+            if is_visible(folder)
+                && is_visible(name)
+                && (name == "sources.toml" || name.ends_with(".sql"))
+            {
+                let text = read_text(&file, CATALOG_FILE_BYTES)
+                    .map_err(|error| unreadable(&file, error))?;
                 files.push((format!("{folder}/{name}"), text));
             }
         }
@@ -72,27 +86,68 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, bytes).unwrap();
         };
-        let wide = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>();
-        write("f/sources.toml", &[b"\xef\xbb\xbf", SOURCE.as_bytes()].concat());
+        let wide = |text: &str| {
+            text.encode_utf16()
+                .flat_map(u16::to_le_bytes)
+                .collect::<Vec<_>>()
+        };
+        write(
+            "f/sources.toml",
+            &[b"\xef\xbb\xbf", SOURCE.as_bytes()].concat(),
+        );
         write("f/utf8.sql", &[b"\xef\xbb\xbf", MODEL.as_bytes()].concat());
         write("f/utf16.sql", &wide(&format!("\u{feff}{MODEL}")));
-        write("f/latin.sql", &MODEL.chars().map(|c| c as u8).collect::<Vec<_>>());
+        write(
+            "f/latin.sql",
+            &MODEL.chars().map(|c| c as u8).collect::<Vec<_>>(),
+        );
         // AppleDouble files hold binary data, and stand beside folders too.
-        for hidden in ["f/._utf8.sql", "f/.DS_Store", "f/._sources.toml", "._f", ".DS_Store", ".git/x.sql"] {
+        for hidden in [
+            "f/._utf8.sql",
+            "f/.DS_Store",
+            "f/._sources.toml",
+            "._f",
+            ".DS_Store",
+            ".git/x.sql",
+        ] {
             write(hidden, b"\0\x05\x16\x07\0\x02\0\0Mac OS X");
         }
         let catalog = Catalog::open(Some(folder.path())).unwrap();
-        let models: Vec<_> = catalog.models().map(|it| (&it.name[..], &it.front_matter.description[..])).collect();
-        assert_eq!(models, ["latin", "utf16", "utf8"].map(|name| (name, "Größe")));
+        let models: Vec<_> = catalog
+            .models()
+            .map(|it| (&it.name[..], &it.front_matter.description[..]))
+            .collect();
+        assert_eq!(
+            models,
+            ["latin", "utf16", "utf8"].map(|name| (name, "Größe"))
+        );
 
         let refused = || Catalog::open(Some(folder.path())).unwrap_err().to_string();
         let pipe = folder.path().join("f/pipe.sql");
-        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        assert!(refused().ends_with("f/pipe.sql: it is a named pipe, not a file"), "{}", refused());
+        assert!(
+            std::process::Command::new("mkfifo")
+                .arg(&pipe)
+                .status()
+                .unwrap()
+                .success()
+        );
+        assert!(
+            refused().ends_with("f/pipe.sql: it is a named pipe, not a file"),
+            "{}",
+            refused()
+        );
         fs::remove_file(&pipe).unwrap();
         write("f/binary.sql", b"a\0b");
-        assert!(refused().ends_with("f/binary.sql: it is not text: it holds NUL bytes"), "{}", refused());
+        assert!(
+            refused().ends_with("f/binary.sql: it is not text: it holds NUL bytes"),
+            "{}",
+            refused()
+        );
         write("f/binary.sql", &vec![b' '; CATALOG_FILE_BYTES as usize + 1]);
-        assert!(refused().contains("f/binary.sql: it has more than 4096 KiB"), "{}", refused());
+        assert!(
+            refused().contains("f/binary.sql: it has more than 4096 KiB"),
+            "{}",
+            refused()
+        );
     }
 }

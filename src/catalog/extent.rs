@@ -8,12 +8,16 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use datafusion::sql::parser::{DFParser, Statement};
-use datafusion::sql::sqlparser::ast::{ObjectName, Query, Statement as SqlStatement, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{
+    ObjectName, Query, Statement as SqlStatement, Visit, Visitor,
+};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
-use crate::bounds::{MAX_BRACKETS, MAX_LITERAL_BYTES, MAX_SQL_BYTES, MAX_TABLES, MAX_TOKENS, MAX_TYPES};
+use crate::bounds::{
+    MAX_BRACKETS, MAX_LITERAL_BYTES, MAX_SQL_BYTES, MAX_TABLES, MAX_TOKENS, MAX_TYPES,
+};
 
 /// Refuses a query that is too much, with line and reason. What is no query at all is told by whoever runs it.
 pub fn check_query(sql: &str) -> Result<(), (usize, String)> {
@@ -30,13 +34,20 @@ pub fn check_query(sql: &str) -> Result<(), (usize, String)> {
 /// how long a chain of operators is.
 pub(super) fn check_extent(sql: &str) -> Result<(), (usize, String)> {
     if sql.len() > MAX_SQL_BYTES {
-        return Err((1, format!("the query is too long: more than {MAX_SQL_BYTES} bytes")));
+        return Err((
+            1,
+            format!("the query is too long: more than {MAX_SQL_BYTES} bytes"),
+        ));
     }
     // What cannot be cut into tokens is told by the parser.
-    let Ok(tokens) = Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location() else { return Ok(()) };
+    let Ok(tokens) = Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location() else {
+        return Ok(());
+    };
     let mut open: Vec<Bracket> = Vec::new();
     let mut follows_type = false;
-    let code = tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_)));
+    let code = tokens
+        .iter()
+        .filter(|token| !matches!(token.token, Token::Whitespace(_)));
     for (count, token) in code.enumerate() {
         match &token.token {
             Token::LParen if follows_type => open.push(Bracket::RoundOfType),
@@ -50,19 +61,31 @@ pub(super) fn check_extent(sql: &str) -> Result<(), (usize, String)> {
             }
             _ => {}
         }
-        follows_type = matches!(&token.token, Token::Word(word) if TYPES_OF_TYPES.contains(&word.keyword));
+        follows_type =
+            matches!(&token.token, Token::Word(word) if TYPES_OF_TYPES.contains(&word.keyword));
         let wrong = |reason: String| (usize::try_from(token.span.start.line).unwrap_or(1), reason);
         if open.len() > MAX_BRACKETS {
-            return Err(wrong(format!("more than {MAX_BRACKETS} brackets in each other")));
+            return Err(wrong(format!(
+                "more than {MAX_BRACKETS} brackets in each other"
+            )));
         }
-        if open.iter().filter(|bracket| **bracket != Bracket::Other).count() > MAX_TYPES {
+        if open
+            .iter()
+            .filter(|bracket| **bracket != Bracket::Other)
+            .count()
+            > MAX_TYPES
+        {
             return Err(wrong(format!("more than {MAX_TYPES} types in each other")));
         }
         if count >= MAX_TOKENS {
-            return Err(wrong(format!("the query is too long: more than {MAX_TOKENS} words and signs")));
+            return Err(wrong(format!(
+                "the query is too long: more than {MAX_TOKENS} words and signs"
+            )));
         }
         if literal_bytes(token) > MAX_LITERAL_BYTES {
-            return Err(wrong(format!("a literal of more than {MAX_LITERAL_BYTES} bytes")));
+            return Err(wrong(format!(
+                "a literal of more than {MAX_LITERAL_BYTES} bytes"
+            )));
         }
     }
     Ok(())
@@ -105,7 +128,10 @@ pub(super) fn check_expansion(statement: &SqlStatement) -> Result<(), (usize, St
         return Ok(());
     }
     let reason = "each time that a common table expression (WITH) is named it is made anew";
-    Err((1, format!("the query reads more than {MAX_TABLES} tables: {reason}")))
+    Err((
+        1,
+        format!("the query reads more than {MAX_TABLES} tables: {reason}"),
+    ))
 }
 
 /// Counts tables, in the order in which they stand.
@@ -132,15 +158,32 @@ impl Visitor for Count {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
-        let name = self.open.last_mut().and_then(|around| around.to_come.remove(&std::ptr::from_ref(query)));
+        let name = self
+            .open
+            .last_mut()
+            .and_then(|around| around.to_come.remove(&std::ptr::from_ref(query)));
         let ctes = query.with.iter().flat_map(|with| &with.cte_tables);
-        let to_come = ctes.map(|cte| (std::ptr::from_ref(&*cte.query), cte.alias.name.value.clone())).collect();
-        self.open.push(Frame { name, to_come, known: HashMap::new(), tables: 0 });
+        let to_come = ctes
+            .map(|cte| {
+                (
+                    std::ptr::from_ref(&*cte.query),
+                    cte.alias.name.value.clone(),
+                )
+            })
+            .collect();
+        self.open.push(Frame {
+            name,
+            to_come,
+            known: HashMap::new(),
+            tables: 0,
+        });
         ControlFlow::Continue(())
     }
 
     fn post_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
-        let Some(done) = self.open.pop() else { return ControlFlow::Continue(()) };
+        let Some(done) = self.open.pop() else {
+            return ControlFlow::Continue(());
+        };
         match (self.open.last_mut(), done.name) {
             (Some(around), Some(name)) => _ = around.known.insert(name, done.tables),
             (Some(around), None) => around.tables = around.tables.saturating_add(done.tables),
@@ -154,7 +197,12 @@ impl Visitor for Count {
             [part] => part.as_ident().map(|ident| ident.value.as_str()),
             _ => None,
         };
-        let known = name.and_then(|name| self.open.iter().rev().find_map(|frame| frame.known.get(name)));
+        let known = name.and_then(|name| {
+            self.open
+                .iter()
+                .rev()
+                .find_map(|frame| frame.known.get(name))
+        });
         let tables = known.copied().unwrap_or(1).max(1);
         match self.open.last_mut() {
             Some(frame) => frame.tables = frame.tables.saturating_add(tables),
@@ -171,7 +219,9 @@ mod tests {
     fn tables(sql: &str) -> u64 {
         let mut count = Count::default();
         for statement in DFParser::parse_sql(sql).unwrap() {
-            let Statement::Statement(statement) = statement else { panic!("{sql}") };
+            let Statement::Statement(statement) = statement else {
+                panic!("{sql}")
+            };
             let _ = statement.visit(&mut count);
         }
         count.tables
@@ -184,18 +234,39 @@ mod tests {
             ("SELECT * FROM raw.a", 1),
             ("SELECT * FROM raw.a, raw.a JOIN raw.b ON true", 3),
             ("WITH c AS (SELECT * FROM raw.a) SELECT * FROM c", 1),
-            ("WITH c AS (SELECT * FROM raw.a JOIN raw.b ON true) SELECT * FROM c x JOIN c y ON true", 4),
+            (
+                "WITH c AS (SELECT * FROM raw.a JOIN raw.b ON true) SELECT * FROM c x JOIN c y ON true",
+                4,
+            ),
             ("WITH c AS (SELECT 1) SELECT * FROM c, c", 2),
             // The name inside is that of a table, and so is one with a schema.
             ("WITH c AS (SELECT * FROM c, c) SELECT * FROM c, raw.c", 3),
-            ("WITH a AS (SELECT * FROM x), b AS (SELECT * FROM a, a), c AS (SELECT * FROM b, b) SELECT * FROM c", 4),
-            ("WITH a AS (SELECT * FROM x, x), b AS (SELECT * FROM x) SELECT 1 WHERE EXISTS (SELECT 1 FROM a, b)", 3),
-            ("SELECT (SELECT max(i) FROM x), i IN (SELECT i FROM y) FROM (SELECT * FROM z)", 3),
+            (
+                "WITH a AS (SELECT * FROM x), b AS (SELECT * FROM a, a), c AS (SELECT * FROM b, b) SELECT * FROM c",
+                4,
+            ),
+            (
+                "WITH a AS (SELECT * FROM x, x), b AS (SELECT * FROM x) SELECT 1 WHERE EXISTS (SELECT 1 FROM a, b)",
+                3,
+            ),
+            (
+                "SELECT (SELECT max(i) FROM x), i IN (SELECT i FROM y) FROM (SELECT * FROM z)",
+                3,
+            ),
             // What is named outside is known inside, unless it is named anew there.
-            ("WITH a AS (SELECT * FROM x, x) SELECT * FROM (WITH b AS (SELECT * FROM a, a) SELECT * FROM b)", 4),
-            ("WITH a AS (SELECT * FROM x, x) SELECT * FROM (WITH a AS (SELECT * FROM y) SELECT * FROM a), a", 3),
+            (
+                "WITH a AS (SELECT * FROM x, x) SELECT * FROM (WITH b AS (SELECT * FROM a, a) SELECT * FROM b)",
+                4,
+            ),
+            (
+                "WITH a AS (SELECT * FROM x, x) SELECT * FROM (WITH a AS (SELECT * FROM y) SELECT * FROM a), a",
+                3,
+            ),
             ("SELECT * FROM x UNION ALL SELECT * FROM y", 2),
-            ("WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r) SELECT * FROM r", 1),
+            (
+                "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r) SELECT * FROM r",
+                1,
+            ),
         ];
         for (sql, expected) in cases {
             assert_eq!(tables(sql), expected, "{sql}");
@@ -204,23 +275,42 @@ mod tests {
 
     /// `count` common table expressions, each made of the one before.
     fn chain(count: usize, first: &str, next: impl Fn(usize) -> String) -> String {
-        let ctes: Vec<String> = (1..count).map(|n| format!("c{n} AS ({})", next(n - 1))).collect();
-        format!("WITH c0 AS ({first}), {} SELECT * FROM c{}", ctes.join(", "), count - 1)
+        let ctes: Vec<String> = (1..count)
+            .map(|n| format!("c{n} AS ({})", next(n - 1)))
+            .collect();
+        format!(
+            "WITH c0 AS ({first}), {} SELECT * FROM c{}",
+            ctes.join(", "),
+            count - 1
+        )
     }
 
     #[test]
     fn a_query_that_is_too_much_is_refused_and_a_long_honest_one_is_not() {
         let first = "SELECT * FROM raw.a";
-        let joins = |count| chain(count, first, |n| format!("SELECT x.i FROM c{n} x JOIN c{n} y ON x.i = y.i"));
-        let exists = |count| chain(count, first, |n| format!("SELECT * FROM c{n} WHERE i IN (SELECT i FROM c{n})"));
+        let joins = |count| {
+            chain(count, first, |n| {
+                format!("SELECT x.i FROM c{n} x JOIN c{n} y ON x.i = y.i")
+            })
+        };
+        let exists = |count| {
+            chain(count, first, |n| {
+                format!("SELECT * FROM c{n} WHERE i IN (SELECT i FROM c{n})")
+            })
+        };
         for too_much in [
             joins(25),
             joins(10),
             exists(64),
-            chain(64, first, |n| format!("SELECT * FROM c{n} UNION SELECT * FROM c{n}")),
+            chain(64, first, |n| {
+                format!("SELECT * FROM c{n} UNION SELECT * FROM c{n}")
+            }),
         ] {
             let (line, reason) = check_query(&too_much).unwrap_err();
-            assert!(line == 1 && reason.contains("more than 256 tables"), "{reason}");
+            assert!(
+                line == 1 && reason.contains("more than 256 tables"),
+                "{reason}"
+            );
         }
         assert!(check_query(&joins(9)).is_ok());
         assert!(check_query(&chain(200, first, |n| format!("SELECT * FROM c{n}"))).is_ok());

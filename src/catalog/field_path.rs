@@ -51,9 +51,13 @@ impl FieldPath {
         let mut of = DataType::Struct(fields.clone());
         for step in &self.0 {
             let PathStep::Field(name) = step else {
-                return Err(format!("`{self}` goes through a list, so that a record has many"));
+                return Err(format!(
+                    "`{self}` goes through a list, so that a record has many"
+                ));
             };
-            let DataType::Struct(fields) = &of else { return Err(format!("`{self}`: {of} has no fields")) };
+            let DataType::Struct(fields) = &of else {
+                return Err(format!("`{self}`: {of} has no fields"));
+            };
             let Some((_, field)) = fields.find(name) else {
                 let hint = did_you_mean(name, fields.iter().map(|field| field.name().as_str()));
                 return Err(format!("`{self}`: there is no field `{name}`{hint}"));
@@ -73,7 +77,8 @@ impl FieldPath {
             of = match (step, &of) {
                 (PathStep::Field(name), DataType::Struct(fields)) => {
                     let Some((_, field)) = fields.find(name) else {
-                        let hint = did_you_mean(name, fields.iter().map(|field| field.name().as_str()));
+                        let hint =
+                            did_you_mean(name, fields.iter().map(|field| field.name().as_str()));
                         return Err(format!("`{self}`: there is no field `{name}`{hint}"));
                     };
                     if field.metadata().contains_key(JSON_TYPE) {
@@ -83,8 +88,12 @@ impl FieldPath {
                 }
                 (PathStep::Items, DataType::List(item)) => item.data_type().clone(),
                 (PathStep::Field(_), DataType::Map(_, _)) => return Ok(()),
-                (PathStep::Items, other) => return Err(format!("`{self}`: `[]` stands behind a list, not {other}")),
-                (PathStep::Field(_), other) => return Err(format!("`{self}`: {other} has no fields")),
+                (PathStep::Items, other) => {
+                    return Err(format!("`{self}`: `[]` stands behind a list, not {other}"));
+                }
+                (PathStep::Field(_), other) => {
+                    return Err(format!("`{self}`: {other} has no fields"));
+                }
             };
         }
         Ok(())
@@ -109,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_it_writes_and_checks_against_the_schema() {
+    fn round_trips_and_checks_the_schema() {
         let fields = super::super::ddl::parse(
             "id VARCHAR, n BIGINT, driver STRUCT<id VARCHAR, name VARCHAR>, l ARRAY<STRUCT<url VARCHAR>>, m MAP(VARCHAR, VARCHAR), \
              j JSON",
@@ -134,9 +143,18 @@ mod tests {
             ("driver.di", false, false),
         ] {
             let (value, there) = read(text);
-            assert_eq!((value.is_ok(), there.is_ok()), (is_value, is_there), "{text}: {value:?} {there:?}");
+            assert_eq!(
+                (value.is_ok(), there.is_ok()),
+                (is_value, is_there),
+                "{text}: {value:?} {there:?}"
+            );
         }
         assert!(FieldPath::parse("a..b").is_err() && FieldPath::parse("[]").is_err());
-        assert!(read("driver.nmae").1.unwrap_err().contains("did you mean `name`"));
+        assert!(
+            read("driver.nmae")
+                .1
+                .unwrap_err()
+                .contains("did you mean `name`")
+        );
     }
 }

@@ -25,7 +25,8 @@ pub use field_path::{FieldPath, PARENT_ID, PathStep};
 pub use model::{FrontMatter, Model};
 pub use nearest::nearest;
 pub use source::{
-    Category, ChangeFeed, Pagination, Parent, RateLimit, Share, Source, SourceKind, Sweep, TimeFormat, WindowParameters,
+    Category, ChangeFeed, Pagination, Parent, RateLimit, Share, Source, SourceKind, Sweep,
+    TimeFormat, WindowParameters,
 };
 pub use time_field::{TimeField, TimeStep};
 
@@ -94,7 +95,7 @@ impl Catalog {
     }
 
     /// The model that fills this table: the one of that name, or the one whose versions it holds.
-    pub fn filler(&self, table: &str) -> Option<&Model> {
+    pub fn producer(&self, table: &str) -> Option<&Model> {
         self.models.get(table).or_else(|| {
             let model = self.models.get(table.strip_suffix("_history")?)?;
             model.front_matter.history.then_some(model)
@@ -102,26 +103,41 @@ impl Catalog {
     }
 
     /// The source whose partitions are this table's.
-    pub fn driver_of(&self, table: &str) -> Option<&Source> {
-        self.driver(self.filler(table)?)
+    pub fn driving_source_of(&self, table: &str) -> Option<&Source> {
+        self.driving_source(self.producer(table)?)
     }
 
     /// The models that read `source`.
     pub fn models_of<'a>(&'a self, source: &'a str) -> impl Iterator<Item = &'a Model> {
-        self.models.values().filter(move |model| model.sources.iter().any(|name| name == source))
+        self.models
+            .values()
+            .filter(move |model| model.sources.iter().any(|name| name == source))
     }
 
     /// The source that gives a model its partitions: its daily source, if it reads one.
-    pub fn driver<'a>(&'a self, model: &Model) -> Option<&'a Source> {
-        let sources = || model.sources.iter().filter_map(|name| self.sources.get(name));
-        sources().find(|source| source.is_daily()).or_else(|| sources().next())
+    pub fn driving_source<'a>(&'a self, model: &Model) -> Option<&'a Source> {
+        let sources = || {
+            model
+                .sources
+                .iter()
+                .filter_map(|name| self.sources.get(name))
+        };
+        sources()
+            .find(|source| source.is_daily())
+            .or_else(|| sources().next())
     }
 
     /// The sources whose rows, when they change, make a model's partition stale. Lists that a daily model looks into do
     /// not: they change every run, and its days stay as they were derived.
-    pub fn deciding<'a>(&'a self, model: &'a Model) -> impl Iterator<Item = &'a Source> {
-        let is_daily = self.driver(model).is_some_and(Source::is_daily);
-        let sources = model.sources.iter().filter_map(|name| self.sources.get(name));
+    pub fn invalidating_sources<'a>(
+        &'a self,
+        model: &'a Model,
+    ) -> impl Iterator<Item = &'a Source> {
+        let is_daily = self.driving_source(model).is_some_and(Source::is_daily);
+        let sources = model
+            .sources
+            .iter()
+            .filter_map(|name| self.sources.get(name));
         sources.filter(move |source| source.is_daily() || !is_daily)
     }
 
@@ -129,24 +145,44 @@ impl Catalog {
     /// the rows that have changed.
     pub fn change_feed(&self, source: &Source) -> Option<Source> {
         let feed = match source.changes.as_ref()? {
-            ChangeFeed::Endpoint(endpoint) => {
-                Source { endpoint: endpoint.clone(), kind: SourceKind::Feed, page_limit: None, ..source.clone() }
-            }
-            ChangeFeed::Source { source: name, time_field } => {
+            ChangeFeed::Endpoint(endpoint) => Source {
+                endpoint: endpoint.clone(),
+                kind: SourceKind::Feed,
+                page_limit: None,
+                ..source.clone()
+            },
+            ChangeFeed::Source {
+                source: name,
+                time_field,
+            } => {
                 let feed = self.sources.get(name)?;
                 // Failures are those of the source that is read again.
-                Source { name: source.name.clone(), time_field: Some(time_field.clone()), ..feed.clone() }
+                Source {
+                    name: source.name.clone(),
+                    time_field: Some(time_field.clone()),
+                    ..feed.clone()
+                }
             }
         };
-        Some(Source { window: None, ..feed })
+        Some(Source {
+            window: None,
+            ..feed
+        })
     }
 
     /// Builds a catalog from `(path, text)` pairs; paths are `<family>/<file>`. `origin` tells people where they are from.
     pub fn from_files(origin: &str, files: &[(String, String)]) -> Result<Self, CatalogError> {
-        let mut catalog = Self { origin: origin.into(), sources: BTreeMap::new(), models: BTreeMap::new() };
+        let mut catalog = Self {
+            origin: origin.into(),
+            sources: BTreeMap::new(),
+            models: BTreeMap::new(),
+        };
         for (path, text) in files {
-            let place = Place { file: &format!("sql/{path}") };
-            let Some((family, file)) = path.split_once('/').filter(|(_, file)| !file.contains('/')) else {
+            let place = SourceLocation {
+                file: &format!("sql/{path}"),
+            };
+            let Some((family, file)) = path.split_once('/').filter(|(_, file)| !file.contains('/'))
+            else {
                 continue;
             };
             if file == "sources.toml" {
@@ -165,15 +201,24 @@ impl Catalog {
         Ok(catalog)
     }
 
-    fn add_sources(&mut self, place: &Place<'_>, family: &str, text: &str) -> Result<(), CatalogError> {
+    fn add_sources(
+        &mut self,
+        place: &SourceLocation<'_>,
+        family: &str,
+        text: &str,
+    ) -> Result<(), CatalogError> {
         let entries: BTreeMap<String, toml::Spanned<source::SourceEntry>> =
             toml::from_str(text).map_err(|error| place.toml(text, &error, &[]))?;
-        let defaults = entries.get("defaults").map(|entry| entry.get_ref().clone()).unwrap_or_default();
+        let defaults = entries
+            .get("defaults")
+            .map(|entry| entry.get_ref().clone())
+            .unwrap_or_default();
         for (name, entry) in entries {
             if name == "defaults" {
                 continue;
             }
-            let line = line_of_header(text, &name).unwrap_or_else(|| line_at(text, entry.span().start));
+            let line =
+                line_of_header(text, &name).unwrap_or_else(|| line_at(text, entry.span().start));
             if let Err(reason) = check_name(&name) {
                 return Err(place.at(line, reason));
             }
@@ -182,14 +227,23 @@ impl Catalog {
                 .resolve(&name, family, &defaults)
                 .map_err(|reason| place.at(line, format!("source `{name}`: {reason}")))?;
             if let Some(twin) = twin(self.sources.keys(), &name) {
-                return Err(place.at(line, format!("source `{name}` exists already (as `{twin}`)")));
+                return Err(place.at(
+                    line,
+                    format!("source `{name}` exists already (as `{twin}`)"),
+                ));
             }
             self.sources.insert(name, source);
         }
         Ok(())
     }
 
-    fn add_model(&mut self, place: &Place<'_>, family: &str, name: &str, text: &str) -> Result<(), CatalogError> {
+    fn add_model(
+        &mut self,
+        place: &SourceLocation<'_>,
+        family: &str,
+        name: &str,
+        text: &str,
+    ) -> Result<(), CatalogError> {
         if let Err(reason) = check_name(name) {
             return Err(place.at(1, reason));
         }
@@ -205,10 +259,15 @@ impl Catalog {
     /// What can be checked only once all files are read: names that point at each other.
     fn check_references(&self, files: &[(String, String)]) -> Result<(), CatalogError> {
         for model in self.models.values() {
-            let place = Place { file: &model.file };
+            let place = SourceLocation { file: &model.file };
             for name in &model.sources {
                 if !self.sources.contains_key(name) {
-                    let line = model.sql.lines().position(|line| line.contains(name.as_str())).unwrap_or(0) + 1;
+                    let line = model
+                        .sql
+                        .lines()
+                        .position(|line| line.contains(name.as_str()))
+                        .unwrap_or(0)
+                        + 1;
                     let hint = did_you_mean(name, self.sources.keys().map(String::as_str));
                     return Err(place.at(line, format!("there is no source `raw.{name}`{hint}")));
                 }
@@ -218,9 +277,12 @@ impl Catalog {
                     return Err(place.at(1, format!("history: the table `{twin}` exists already")));
                 }
                 if model.front_matter.unique_key.is_empty() {
-                    return Err(place.at(1, "history: `unique_key` is missing: what tells rows apart?".into()));
+                    return Err(place.at(
+                        1,
+                        "history: `unique_key` is missing: what tells rows apart?".into(),
+                    ));
                 }
-                if self.driver(model).is_some_and(Source::is_daily) {
+                if self.driving_source(model).is_some_and(Source::is_daily) {
                     let reason = "history: rows of days are all kept; only a list has versions";
                     return Err(place.at(1, reason.into()));
                 }
@@ -228,36 +290,63 @@ impl Catalog {
         }
         for source in self.sources.values() {
             let file = format!("{}/sources.toml", source.family);
-            let text = files.iter().find(|(path, _)| *path == file).map_or("", |(_, text)| text);
-            let place = Place { file: &format!("sql/{file}") };
+            let text = files
+                .iter()
+                .find(|(path, _)| *path == file)
+                .map_or("", |(_, text)| text);
+            let place = SourceLocation {
+                file: &format!("sql/{file}"),
+            };
             let line = line_of_header(text, &source.name).unwrap_or(1);
-            let wrong = |reason: String| place.at(line, format!("source `{}`: {reason}", source.name));
-            if let Some(ChangeFeed::Source { source: name, time_field }) = &source.changes {
+            let wrong =
+                |reason: String| place.at(line, format!("source `{}`: {reason}", source.name));
+            if let Some(ChangeFeed::Source {
+                source: name,
+                time_field,
+            }) = &source.changes
+            {
                 let Some(feed) = self.sources.get(name) else {
                     let hint = did_you_mean(name, self.sources.keys().map(String::as_str));
                     return Err(wrong(format!("changes: there is no source `{name}`{hint}")));
                 };
                 if feed.kind != SourceKind::Feed || feed.parent.is_some() || feed.share.is_some() {
-                    return Err(wrong(format!("changes: `{name}` is no feed that can be asked by itself")));
+                    return Err(wrong(format!(
+                        "changes: `{name}` is no feed that can be asked by itself"
+                    )));
                 }
                 time_field
                     .check(&feed.fields)
                     .map_err(|error| wrong(format!("changes: time_field {error} in `{name}`")))?;
             }
-            if source.key.iter().any(|path| path.to_string() == PARENT_ID) && source.parent.is_none() {
-                return Err(wrong(format!("key: `{PARENT_ID}` is of no use without `parent`")));
+            if source.key.iter().any(|path| path.to_string() == PARENT_ID)
+                && source.parent.is_none()
+            {
+                return Err(wrong(format!(
+                    "key: `{PARENT_ID}` is of no use without `parent`"
+                )));
             }
-            let Some(parent) = &source.parent else { continue };
+            let Some(parent) = &source.parent else {
+                continue;
+            };
             let Some(other) = self.sources.get(&parent.source) else {
                 let hint = did_you_mean(&parent.source, self.sources.keys().map(String::as_str));
-                return Err(wrong(format!("there is no parent source `{}`{hint}", parent.source)));
+                return Err(wrong(format!(
+                    "there is no parent source `{}`{hint}",
+                    parent.source
+                )));
             };
             if other.kind != SourceKind::Snapshot {
                 return Err(wrong(format!("parent `{}` must be a snapshot", other.name)));
             }
             if other.fields.find(&parent.field).is_none() {
-                let hint = did_you_mean(&parent.field, other.fields.iter().map(|field| field.name().as_str()));
-                return Err(wrong(format!("parent `{}` has no field `{}`{hint}", other.name, parent.field)));
+                let hint = did_you_mean(
+                    &parent.field,
+                    other.fields.iter().map(|field| field.name().as_str()),
+                );
+                return Err(wrong(format!(
+                    "parent `{}` has no field `{}`{hint}",
+                    other.name, parent.field
+                )));
             }
             if parent.batch == 0 {
                 return Err(wrong("`parent.batch` is at least 1".into()));
@@ -269,7 +358,9 @@ impl Catalog {
 
 /// "; did you mean `x`?", or nothing.
 pub fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
-    nearest(name, candidates).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default()
+    nearest(name, candidates)
+        .map(|near| format!("; did you mean `{near}`?"))
+        .unwrap_or_default()
 }
 
 fn twin<'a>(mut names: impl Iterator<Item = &'a String>, name: &str) -> Option<&'a String> {
@@ -281,19 +372,31 @@ fn check_name(name: &str) -> Result<(), String> {
     let fine = !name.is_empty()
         && name.len() <= 200
         && !name.starts_with('_')
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    if fine { Ok(()) } else { Err(format!("`{name}` is no table name: letters, digits and `_`, not first")) }
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if fine {
+        Ok(())
+    } else {
+        Err(format!(
+            "`{name}` is no table name: letters, digits and `_`, not first"
+        ))
+    }
 }
 
 /// A file, for messages.
-struct Place<'a> {
+struct SourceLocation<'a> {
     file: &'a str,
 }
 
-impl Place<'_> {
+impl SourceLocation<'_> {
     fn at(&self, line: usize, reason: String) -> CatalogError {
         // A name that is quoted may hold line breaks; a message is one line.
-        CatalogError::Wrong { file: self.file.into(), line, reason: reason.replace(char::is_control, " ") }
+        CatalogError::Wrong {
+            file: self.file.into(),
+            line,
+            reason: reason.replace(char::is_control, " "),
+        }
     }
 
     /// A TOML error with its line and, for an unknown key, the nearest known one.
@@ -303,10 +406,18 @@ impl Place<'_> {
         let mut quoted = message.split('`').skip(1).step_by(2);
         let reason = match (message.starts_with("unknown "), quoted.next()) {
             (true, Some(unknown)) => {
-                let what = message.split(" `").next().unwrap_or("unknown key").replace("field", "key");
+                let what = message
+                    .split(" `")
+                    .next()
+                    .unwrap_or("unknown key")
+                    .replace("field", "key");
                 let known: Vec<&str> = quoted.chain(keys.iter().copied()).collect();
                 let hint = did_you_mean(unknown, known.iter().copied());
-                let hint = if hint.is_empty() { format!("; known are {}", known.join(", ")) } else { hint };
+                let hint = if hint.is_empty() {
+                    format!("; known are {}", known.join(", "))
+                } else {
+                    hint
+                };
                 format!("{what} `{unknown}`{hint}")
             }
             _ => message.to_string(),
@@ -316,11 +427,17 @@ impl Place<'_> {
 }
 
 fn line_at(text: &str, offset: usize) -> usize {
-    text.as_bytes()[..offset.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
+    text.as_bytes()[..offset.min(text.len())]
+        .iter()
+        .filter(|byte| **byte == b'\n')
+        .count()
+        + 1
 }
 
 fn line_of_header(text: &str, name: &str) -> Option<usize> {
-    text.lines().position(|line| line.trim() == format!("[{name}]")).map(|line| line + 1)
+    text.lines()
+        .position(|line| line.trim() == format!("[{name}]"))
+        .map(|line| line + 1)
 }
 
 #[cfg(test)]
@@ -334,7 +451,10 @@ mod tests {
         assert_eq!(catalog.models_of("fleet_tags").count(), 7);
         let rpm = catalog.model("fleet_vehicle_stats_engineRpm").unwrap();
         assert_eq!(rpm.sources, ["fleet_vehicle_stats_engineRpm"]);
-        assert_eq!(rpm.column_descriptions["engineRpm"], "revolutions per minute");
+        assert_eq!(
+            rpm.column_descriptions["engineRpm"],
+            "revolutions per minute"
+        );
         assert_eq!(rpm.column_descriptions["time"], "when it was read");
     }
 
@@ -342,12 +462,12 @@ mod tests {
     fn an_endpoint_is_a_path_and_never_another_host() {
         let source = |endpoint: &str| {
             let quoted = serde_json::Value::from(endpoint);
-            let kind =
-                "kind = \"window\"\ntime_field = \"at\"\nwindow = { start = \"s\", end = \"e\", format = \"date\" }";
+            let kind = "kind = \"window\"\ntime_field = \"at\"\nwindow = { start = \"s\", end = \"e\", format = \"date\" }";
             let rest = "rate_limit = \"5/s\"\nschema = \"at VARCHAR\"\ndescription = \"d\"";
             [("endpoint", "changes"), ("changes", "endpoint")].map(|(key, other)| {
                 let text = format!("[a]\n{kind}\n{rest}\n{key} = {quoted}\n{other} = \"/a\"\n");
-                Catalog::from_files("test", &[("f/sources.toml".into(), text)]).map_err(|error| error.to_string())
+                Catalog::from_files("test", &[("f/sources.toml".into(), text)])
+                    .map_err(|error| error.to_string())
             })
         };
         for path in ["/a", "/v1/fleet/x_y-z.1", "/a/...", "/a/.b"] {
@@ -376,19 +496,25 @@ mod tests {
         ] {
             for refused in source(path) {
                 let error = refused.unwrap_err();
-                assert!(error.contains("sql/f/sources.toml:1: source `a`: ") && error.lines().count() == 1, "{error}");
+                assert!(
+                    error.contains("sql/f/sources.toml:1: source `a`: ")
+                        && error.lines().count() == 1,
+                    "{error}"
+                );
             }
         }
     }
 
     #[test]
-    fn wrong_catalogs_are_refused_with_file_line_reason_and_nearest_name() {
+    fn wrong_catalogs_are_refused_by_line() {
         let source = "[a]\ndescription = \"d\"\nkind = \"snapshot\"\nendpoint = \"/a\"\nrate_limit = \"5/s\"\nschema = \"id VARCHAR\"\n";
         let model = "/*---\ndescription = \"d\"\n---*/\nSELECT id FROM raw.a\n";
         let daily = |keys: &str| {
             let kind = "kind = \"window\"\nwindow = { start = \"a\", end = \"b\", format = \"rfc3339\" }\n";
             let schema = "id VARCHAR, start VARCHAR, stop VARCHAR, on BOOLEAN, l ARRAY<STRUCT<at VARCHAR, to VARCHAR>>";
-            source.replace("kind = \"snapshot\"", &format!("{kind}{keys}")).replace("id VARCHAR", schema)
+            source
+                .replace("kind = \"snapshot\"", &format!("{kind}{keys}"))
+                .replace("id VARCHAR", schema)
         };
         let cases: &[(&str, &str, &str)] = &[
             (
@@ -441,13 +567,21 @@ mod tests {
                 &source.replace("VARCHAR", "UUID"),
                 "sql/f/sources.toml:1: source `a`: schema: `id`: type UUID",
             ),
-            ("f/sources.toml", &format!("{source}kind = \"feed\"\n"), "sql/f/sources.toml:7: duplicate key"),
+            (
+                "f/sources.toml",
+                &format!("{source}kind = \"feed\"\n"),
+                "sql/f/sources.toml:7: duplicate key",
+            ),
             (
                 "f/a.sql",
                 &model.replace("raw.a", "raw.aa"),
                 "sql/f/a.sql:4: there is no source `raw.aa`; did you mean `a`?",
             ),
-            ("f/a.sql", &model.replace("raw.a", "raw.raw.a"), "reads `raw.raw.a`, but a model reads raw tables only"),
+            (
+                "f/a.sql",
+                &model.replace("raw.a", "raw.raw.a"),
+                "reads `raw.raw.a`, but a model reads raw tables only",
+            ),
             (
                 "f/a.sql",
                 &model.replace("id", &format!("{}id{}", "(".repeat(33), ")".repeat(33))),
@@ -458,25 +592,48 @@ mod tests {
                 &model.replace("id", &format!("CAST(id AS {}", "ARRAY<".repeat(5))),
                 "more than 4 types in each other",
             ),
-            ("f/a.sql", &model.replace("id", &format!("id{}", " + 1".repeat(5_000))), "the query is too long"),
-            ("f/a.sql", &model.replace("raw.a", "a"), "reads `a`, but a model reads raw tables only"),
+            (
+                "f/a.sql",
+                &model.replace("id", &format!("id{}", " + 1".repeat(5_000))),
+                "the query is too long",
+            ),
+            (
+                "f/a.sql",
+                &model.replace("raw.a", "a"),
+                "reads `a`, but a model reads raw tables only",
+            ),
             (
                 "f/a.sql",
                 &model.replace("description", "descripton"),
                 "sql/f/a.sql:2: unknown key `descripton`; did you mean `description`?",
             ),
-            ("f/a.sql", &model.replace("SELECT", "SELEC"), "sql/f/a.sql:4: "),
-            ("f/a.sql", "SELECT id FROM raw.a", "sql/f/a.sql:1: the file must begin with a front matter"),
+            (
+                "f/a.sql",
+                &model.replace("SELECT", "SELEC"),
+                "sql/f/a.sql:4: ",
+            ),
+            (
+                "f/a.sql",
+                "SELECT id FROM raw.a",
+                "sql/f/a.sql:1: the file must begin with a front matter",
+            ),
             ("f/a.sql", &format!("{model}; DROP TABLE x"), "one SELECT"),
         ];
         for (path, text, expected) in cases {
-            let mut files = vec![("f/sources.toml".to_string(), source.to_string()), ("f/a.sql".into(), model.into())];
+            let mut files = vec![
+                ("f/sources.toml".to_string(), source.to_string()),
+                ("f/a.sql".into(), model.into()),
+            ];
             Catalog::from_files("test", &files).unwrap();
-            let listed = daily("time_field = \"l[].at\"\nend_field = \"l[].to\"\nrow_key = [\"id\"]");
+            let listed =
+                daily("time_field = \"l[].at\"\nend_field = \"l[].to\"\nrow_key = [\"id\"]");
             Catalog::from_files("test", &[("f/sources.toml".into(), listed)]).unwrap();
             files.iter_mut().find(|(name, _)| name == path).unwrap().1 = text.to_string();
             let error = Catalog::from_files("test", &files).unwrap_err().to_string();
-            assert!(error.contains(expected), "{path}: {error}\nexpected {expected}");
+            assert!(
+                error.contains(expected),
+                "{path}: {error}\nexpected {expected}"
+            );
         }
     }
 }

@@ -10,7 +10,7 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, Whitespace};
 use serde::Deserialize;
 
-use super::Place;
+use super::SourceLocation;
 use super::extent::{check_expansion, check_extent};
 
 /// One SQL file that yields one output table.
@@ -65,7 +65,9 @@ pub struct FrontMatter {
 impl Model {
     /// The table that holds each version of this one's rows, if the front matter asks for it.
     pub fn history_table(&self) -> Option<String> {
-        self.front_matter.history.then(|| format!("{}_history", self.name))
+        self.front_matter
+            .history
+            .then(|| format!("{}_history", self.name))
     }
 }
 
@@ -73,33 +75,56 @@ const OPEN: &str = "/*---";
 const CLOSE: &str = "---*/";
 
 /// Reads a model from the text of its file.
-pub(super) fn parse(place: &Place<'_>, name: &str, family: &str, text: &str) -> Result<Model, super::CatalogError> {
+pub(super) fn parse(
+    place: &SourceLocation<'_>,
+    name: &str,
+    family: &str,
+    text: &str,
+) -> Result<Model, super::CatalogError> {
     let Some(rest) = text.strip_prefix(OPEN) else {
-        return Err(place.at(1, format!("the file must begin with a front matter block `{OPEN} … {CLOSE}`")));
+        return Err(place.at(
+            1,
+            format!("the file must begin with a front matter block `{OPEN} … {CLOSE}`"),
+        ));
     };
     let Some(end) = rest.find(CLOSE) else {
-        return Err(place.at(1, format!("the front matter block is not closed with `{CLOSE}`")));
+        return Err(place.at(
+            1,
+            format!("the front matter block is not closed with `{CLOSE}`"),
+        ));
     };
-    let front_matter: FrontMatter =
-        toml::from_str(&rest[..end]).map_err(|error| place.toml(&rest[..end], &error, FRONT_MATTER_KEYS))?;
+    let front_matter: FrontMatter = toml::from_str(&rest[..end])
+        .map_err(|error| place.toml(&rest[..end], &error, FRONT_MATTER_KEYS))?;
     let head = OPEN.len() + end + CLOSE.len();
-    let blanked: String = text[..head].chars().map(|c| if c == '\n' { '\n' } else { ' ' }).collect();
+    let blanked: String = text[..head]
+        .chars()
+        .map(|c| if c == '\n' { '\n' } else { ' ' })
+        .collect();
     let sql = format!("{blanked}{}", &text[head..]);
 
     let statement = statement(&sql).map_err(|(line, reason)| place.at(line, reason))?;
-    let (tables, _) = resolve_table_references(&statement, false).map_err(|error| place.at(1, error.to_string()))?;
+    let (tables, _) = resolve_table_references(&statement, false)
+        .map_err(|error| place.at(1, error.to_string()))?;
     let mut sources = Vec::new();
     for table in tables {
         match &table {
-            TableReference::Partial { schema, table } if &**schema == "raw" => sources.push(table.to_string()),
+            TableReference::Partial { schema, table } if &**schema == "raw" => {
+                sources.push(table.to_string())
+            }
             _ => {
-                return Err(place.at(1, format!("reads `{table}`, but a model reads raw tables only: `raw.<source>`")));
+                return Err(place.at(
+                    1,
+                    format!("reads `{table}`, but a model reads raw tables only: `raw.<source>`"),
+                ));
             }
         }
     }
     sources.sort();
     if sources.is_empty() {
-        return Err(place.at(1, "reads no source: a model selects FROM raw.<source>".into()));
+        return Err(place.at(
+            1,
+            "reads no source: a model selects FROM raw.<source>".into(),
+        ));
     }
     let column_descriptions = column_descriptions(&sql, &statement);
     Ok(Model {
@@ -134,7 +159,9 @@ fn statement(sql: &str) -> Result<Statement, (usize, String)> {
         (line_in_message(&reason).unwrap_or(1), reason)
     })?;
     match (statements.pop_front(), statements.pop_front()) {
-        (Some(Statement::Statement(statement)), None) if matches!(*statement, SqlStatement::Query(_)) => {
+        (Some(Statement::Statement(statement)), None)
+            if matches!(*statement, SqlStatement::Query(_)) =>
+        {
             check_expansion(&statement)?;
             Ok(Statement::Statement(statement))
         }
@@ -146,7 +173,10 @@ fn statement(sql: &str) -> Result<Statement, (usize, String)> {
 /// sqlparser ends its messages with `at Line: 3, Column: 5`.
 fn line_in_message(message: &str) -> Option<usize> {
     let rest = message.split("Line: ").nth(1)?;
-    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+    rest.split(|c: char| !c.is_ascii_digit())
+        .next()?
+        .parse()
+        .ok()
 }
 
 /// The trailing comments of the outermost SELECT's columns.
@@ -167,14 +197,22 @@ fn column_descriptions(sql: &str, statement: &Statement) -> BTreeMap<String, Str
             }
         }
     }
-    let Statement::Statement(statement) = statement else { return BTreeMap::new() };
-    let SqlStatement::Query(query) = &**statement else { return BTreeMap::new() };
-    let SetExpr::Select(select) = &*query.body else { return BTreeMap::new() };
+    let Statement::Statement(statement) = statement else {
+        return BTreeMap::new();
+    };
+    let SqlStatement::Query(query) = &**statement else {
+        return BTreeMap::new();
+    };
+    let SetExpr::Select(select) = &*query.body else {
+        return BTreeMap::new();
+    };
     let mut descriptions = BTreeMap::new();
     for item in &select.projection {
         let (name, line) = match item {
             SelectItem::ExprWithAlias { alias, .. } => (alias.value.clone(), alias.span.end.line),
-            SelectItem::UnnamedExpr(Expr::Identifier(name)) => (name.value.clone(), name.span.end.line),
+            SelectItem::UnnamedExpr(Expr::Identifier(name)) => {
+                (name.value.clone(), name.span.end.line)
+            }
             SelectItem::UnnamedExpr(Expr::CompoundIdentifier(path)) => match path.last() {
                 Some(name) => (name.value.clone(), name.span.end.line),
                 None => continue,

@@ -5,7 +5,12 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     let wanted = name.to_lowercase();
     candidates
         .into_iter()
-        .map(|candidate| (strsim::jaro_winkler(&wanted, &candidate.to_lowercase()), candidate))
+        .map(|candidate| {
+            (
+                strsim::jaro_winkler(&wanted, &candidate.to_lowercase()),
+                candidate,
+            )
+        })
         .filter(|(likeness, _)| *likeness >= 0.8)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
         .map(|(_, candidate)| candidate)
@@ -16,7 +21,7 @@ mod tests {
     use super::nearest;
 
     #[test]
-    fn finds_typos_and_wrong_case_and_nothing_else() {
+    fn finds_typos_and_wrong_case_only() {
         let names = ["fleet_vehicles", "fleet_drivers", "endpoint"];
         assert_eq!(nearest("fleet_vehicels", names), Some("fleet_vehicles"));
         assert_eq!(nearest("ENDPOINT", names), Some("endpoint"));

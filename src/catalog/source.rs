@@ -82,11 +82,29 @@ impl Source {
     /// What two sources must have in common to travel in one request; `None` if it travels alone.
     pub fn share_key(&self) -> Option<String> {
         let share = self.share.as_ref()?;
-        let params: Vec<_> = self.params.iter().filter(|(name, _)| **name != share.parameter).collect();
+        let params: Vec<_> = self
+            .params
+            .iter()
+            .filter(|(name, _)| **name != share.parameter)
+            .collect();
         // One record is decoded for all of them, so what they have in common is of one type.
-        let columns: Vec<_> = self.fields.iter().filter(|field| *field.name() != share.field).collect();
-        let page = (&self.records, self.pagination, self.page_limit, &self.page_echoes);
-        let asked = (&self.sweep, &self.parent, &self.window, self.days_per_request);
+        let columns: Vec<_> = self
+            .fields
+            .iter()
+            .filter(|field| *field.name() != share.field)
+            .collect();
+        let page = (
+            &self.records,
+            self.pagination,
+            self.page_limit,
+            &self.page_echoes,
+        );
+        let asked = (
+            &self.sweep,
+            &self.parent,
+            &self.window,
+            self.days_per_request,
+        );
         let mut digest = DefaultHasher::new();
         format!("{params:?} {asked:?} {page:?} {columns:?}").hash(&mut digest);
         Some(format!("{} {:016x}", self.endpoint, digest.finish()))
@@ -109,7 +127,10 @@ pub enum ChangeFeed {
 
 /// [`ChangeFeed`] as `sources.toml` writes it.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(untagged, expecting = "a path, or { source = \"…\", time_field = \"…\" }")]
+#[serde(
+    untagged,
+    expecting = "a path, or { source = \"…\", time_field = \"…\" }"
+)]
 enum ChangesEntry {
     Endpoint(String),
     Source(ChangesSource),
@@ -193,11 +214,17 @@ impl FromStr for RateLimit {
             "min" => 60.0,
             _ => return Err(wrong()),
         };
-        if count.is_finite() && count > 0.0 { Ok(Self { per_second: count / seconds }) } else { Err(wrong()) }
+        if count.is_finite() && count > 0.0 {
+            Ok(Self {
+                per_second: count / seconds,
+            })
+        } else {
+            Err(wrong())
+        }
     }
 }
 
-/// A parameter of which every value must be asked for, one walk each.
+/// A parameter of which every value must be asked for, one task each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sweep {
     /// Query parameter.
@@ -337,60 +364,119 @@ impl SourceEntry {
     }
 
     /// Checks the entry and gives the source that it declares.
-    pub(super) fn resolve(self, name: &str, family: &str, defaults: &Self) -> Result<Source, String> {
+    pub(super) fn resolve(
+        self,
+        name: &str,
+        family: &str,
+        defaults: &Self,
+    ) -> Result<Source, String> {
         let entry = self.or(defaults);
         let missing = |key: &str| format!("`{key}` is missing");
         let kind = entry.kind.ok_or_else(|| missing("kind"))?;
         let endpoint = entry.endpoint.ok_or_else(|| missing("endpoint"))?;
         check_path("endpoint", &endpoint)?;
-        let changes = entry.changes.map(|feed| changes(feed, kind, entry.parent.as_ref())).transpose()?;
+        let changes = entry
+            .changes
+            .map(|feed| changes(feed, kind, entry.parent.as_ref()))
+            .transpose()?;
         let fields = super::ddl::parse(&entry.schema.ok_or_else(|| missing("schema"))?)
             .map_err(|error| format!("schema: {error}"))?;
-        let time_field = entry.time_field.as_deref().map(TimeField::parse).transpose()?;
+        let time_field = entry
+            .time_field
+            .as_deref()
+            .map(TimeField::parse)
+            .transpose()?;
         if let Some(field) = &time_field {
-            field.check(&fields).map_err(|error| format!("time_field {error}"))?;
+            field
+                .check(&fields)
+                .map_err(|error| format!("time_field {error}"))?;
         }
         let key = paths(entry.key).map_err(|error| format!("key {error}"))?;
         for path in &key {
-            path.value_type(&fields).map_err(|error| format!("key {error}"))?;
+            path.value_type(&fields)
+                .map_err(|error| format!("key {error}"))?;
         }
-        let newest_by = entry.newest_by.as_deref().map(FieldPath::parse).transpose()?;
+        let newest_by = entry
+            .newest_by
+            .as_deref()
+            .map(FieldPath::parse)
+            .transpose()?;
         if let Some(path) = &newest_by {
-            match path.value_type(&fields).map_err(|error| format!("newest_by {error}"))? {
+            match path
+                .value_type(&fields)
+                .map_err(|error| format!("newest_by {error}"))?
+            {
                 _ if key.is_empty() => return Err("`newest_by` is of no use without `key`".into()),
                 DataType::Utf8 | DataType::Int64 => {}
-                other => return Err(format!("newest_by `{path}`: a time is VARCHAR or BIGINT, not {other}")),
+                other => {
+                    return Err(format!(
+                        "newest_by `{path}`: a time is VARCHAR or BIGINT, not {other}"
+                    ));
+                }
             }
         }
         let expiring = paths(entry.expiring).map_err(|error| format!("expiring {error}"))?;
         for path in &expiring {
-            path.check(&fields).map_err(|error| format!("expiring {error}"))?;
+            path.check(&fields)
+                .map_err(|error| format!("expiring {error}"))?;
         }
-        let end_field = entry.end_field.as_deref().map(TimeField::parse).transpose()?;
+        let end_field = entry
+            .end_field
+            .as_deref()
+            .map(TimeField::parse)
+            .transpose()?;
         let row_key = entry.row_key.unwrap_or_default();
-        let row_key = row_key.iter().map(|path| TimeField::parse(path)).collect::<Result<Vec<_>, _>>()?;
-        check_end(kind, time_field.as_ref(), end_field.as_ref(), &row_key, &fields)?;
+        let row_key = row_key
+            .iter()
+            .map(|path| TimeField::parse(path))
+            .collect::<Result<Vec<_>, _>>()?;
+        check_end(
+            kind,
+            time_field.as_ref(),
+            end_field.as_ref(),
+            &row_key,
+            &fields,
+        )?;
         let days_per_request = entry.days_per_request.unwrap_or(1);
-        check_kind(kind, entry.window.as_ref(), time_field.as_ref(), days_per_request)?;
+        check_kind(
+            kind,
+            entry.window.as_ref(),
+            time_field.as_ref(),
+            days_per_request,
+        )?;
         check_placeholder(&endpoint, entry.parent.as_ref())?;
         let params = entry.params.unwrap_or_default();
         let share = match entry.share {
             None => None,
             Some(parameter) => {
-                let field = params
-                    .get(&parameter)
-                    .ok_or_else(|| format!("share = \"{parameter}\" names no parameter of `params`"))?;
+                let field = params.get(&parameter).ok_or_else(|| {
+                    format!("share = \"{parameter}\" names no parameter of `params`")
+                })?;
                 if fields.find(field).is_none() {
-                    return Err(format!("the shared {parameter} `{field}` is no column of the schema"));
+                    return Err(format!(
+                        "the shared {parameter} `{field}` is no column of the schema"
+                    ));
                 }
-                let limit = entry.share_limit.ok_or_else(|| missing("share_limit"))?.max(1);
-                Some(Share { field: field.clone(), parameter, limit })
+                let limit = entry
+                    .share_limit
+                    .ok_or_else(|| missing("share_limit"))?
+                    .max(1);
+                Some(Share {
+                    field: field.clone(),
+                    parameter,
+                    limit,
+                })
             }
         };
-        let sweep = match entry.sweep.map(|sweep| sweep.into_iter().collect::<Vec<_>>()) {
+        let sweep = match entry
+            .sweep
+            .map(|sweep| sweep.into_iter().collect::<Vec<_>>())
+        {
             None => None,
             Some(mut sweep) => match (sweep.pop(), sweep.pop()) {
-                (Some((parameter, values)), None) if !values.is_empty() => Some(Sweep { parameter, values }),
+                (Some((parameter, values)), None) if !values.is_empty() => {
+                    Some(Sweep { parameter, values })
+                }
                 _ => return Err("`sweep` names one parameter and its values".into()),
             },
         };
@@ -405,7 +491,10 @@ impl SourceEntry {
             records: records_path(entry.records.as_deref().unwrap_or("data")),
             page_echoes: entry.page_echoes.unwrap_or_default(),
             page_limit: entry.page_limit,
-            rate_limit: entry.rate_limit.ok_or_else(|| missing("rate_limit"))?.parse()?,
+            rate_limit: entry
+                .rate_limit
+                .ok_or_else(|| missing("rate_limit"))?
+                .parse()?,
             scope: entry.scope,
             params,
             sweep,
@@ -428,7 +517,10 @@ impl SourceEntry {
 
 /// `data.vehicleReports` as steps; `.` is the body itself.
 fn records_path(text: &str) -> Vec<String> {
-    text.split('.').filter(|step| !step.is_empty()).map(str::to_string).collect()
+    text.split('.')
+        .filter(|step| !step.is_empty())
+        .map(str::to_string)
+        .collect()
 }
 
 fn check_kind(
@@ -444,15 +536,21 @@ fn check_kind(
         (SourceKind::Snapshot, Some(_), _) => Err("a snapshot has no `window`".into()),
         (SourceKind::Snapshot, None, Some(_)) => Err("a snapshot has no `time_field`".into()),
         (SourceKind::Snapshot, None, None) => Ok(()),
-        (_, None, _) => Err("`window` is missing: which parameters take the start and the end?".into()),
+        (_, None, _) => {
+            Err("`window` is missing: which parameters take the start and the end?".into())
+        }
         (SourceKind::Window | SourceKind::Feed, _, None) => {
             Err("`time_field` is missing: which field tells the day of a row?".into())
         }
-        (SourceKind::Report, _, Some(_)) => Err("rows of a report carry no time: drop `time_field`".into()),
+        (SourceKind::Report, _, Some(_)) => {
+            Err("rows of a report carry no time: drop `time_field`".into())
+        }
         (SourceKind::Report, _, None) if days_per_request != 1 => {
             Err("a report is asked for one day: days do not add up".into())
         }
-        (SourceKind::Feed, Some(window), _) if window.end.is_some() => Err("a feed has no end: drop `end`".into()),
+        (SourceKind::Feed, Some(window), _) if window.end.is_some() => {
+            Err("a feed has no end: drop `end`".into())
+        }
         (SourceKind::Window | SourceKind::Report, Some(window), _) if window.end.is_none() => {
             Err("`window.end` is missing".into())
         }
@@ -468,7 +566,9 @@ fn check_path(key: &str, path: &str) -> Result<(), String> {
         return wrong("must be a path that starts with `/`");
     }
     // `//host` and `/\host` are addresses of other hosts to a URL, which also drops tabs and line breaks.
-    let fine = |character: char| character.is_ascii_alphanumeric() || "/-._~:@!$&'()*+,;={}".contains(character);
+    let fine = |character: char| {
+        character.is_ascii_alphanumeric() || "/-._~:@!$&'()*+,;={}".contains(character)
+    };
     if let Some(other) = path.chars().find(|character| !fine(*character)) {
         return wrong(&format!("must not contain `{}`", other.escape_default()));
     }
@@ -490,31 +590,55 @@ fn check_end(
     fields: &Fields,
 ) -> Result<(), String> {
     let Some(end) = end else {
-        return if key.is_empty() { Ok(()) } else { Err("`row_key` tells rows with an `end_field` apart".into()) };
+        return if key.is_empty() {
+            Ok(())
+        } else {
+            Err("`row_key` tells rows with an `end_field` apart".into())
+        };
     };
     if !matches!(kind, SourceKind::Window | SourceKind::Report) {
-        return Err("`end_field` tells which days are read again: only a window or a report has such".into());
+        return Err(
+            "`end_field` tells which days are read again: only a window or a report has such"
+                .into(),
+        );
     }
-    end.check(fields).map_err(|error| format!("end_field {error}"))?;
+    end.check(fields)
+        .map_err(|error| format!("end_field {error}"))?;
     if end.has_every_field() || end.list() != start.map_or(&[][..], TimeField::list) {
-        return Err(format!("end_field `{end}` must stand in the same object as the time of the row"));
+        return Err(format!(
+            "end_field `{end}` must stand in the same object as the time of the row"
+        ));
     }
     for path in key {
-        path.check(fields).map_err(|error| format!("row_key {error}"))?;
+        path.check(fields)
+            .map_err(|error| format!("row_key {error}"))?;
         if path.has_every_field() || !(path.list().is_empty() || path.list() == end.list()) {
-            return Err(format!("row_key `{path}` must stand in the same list as the time of the row, or in none"));
+            return Err(format!(
+                "row_key `{path}` must stand in the same list as the time of the row, or in none"
+            ));
         }
     }
     Ok(())
 }
 
 fn paths(texts: Option<Vec<String>>) -> Result<Vec<FieldPath>, String> {
-    texts.unwrap_or_default().iter().map(|text| FieldPath::parse(text)).collect()
+    texts
+        .unwrap_or_default()
+        .iter()
+        .map(|text| FieldPath::parse(text))
+        .collect()
 }
 
-fn changes(feed: ChangesEntry, kind: SourceKind, parent: Option<&Parent>) -> Result<ChangeFeed, String> {
+fn changes(
+    feed: ChangesEntry,
+    kind: SourceKind,
+    parent: Option<&Parent>,
+) -> Result<ChangeFeed, String> {
     if kind != SourceKind::Window {
-        return Err("`changes` names a feed of days that changed: only a window has days to read again".into());
+        return Err(
+            "`changes` names a feed of days that changed: only a window has days to read again"
+                .into(),
+        );
     }
     match feed {
         ChangesEntry::Endpoint(_) if parent.is_some() => {
@@ -523,19 +647,28 @@ fn changes(feed: ChangesEntry, kind: SourceKind, parent: Option<&Parent>) -> Res
         ChangesEntry::Endpoint(feed) if feed.contains(['{', '}']) => {
             Err("`changes` is a path without a parent's id".into())
         }
-        ChangesEntry::Endpoint(feed) => check_path("changes", &feed).map(|()| ChangeFeed::Endpoint(feed)),
-        ChangesEntry::Source(ChangesSource { source, time_field }) => {
-            Ok(ChangeFeed::Source { source, time_field: TimeField::parse(&time_field)? })
+        ChangesEntry::Endpoint(feed) => {
+            check_path("changes", &feed).map(|()| ChangeFeed::Endpoint(feed))
         }
+        ChangesEntry::Source(ChangesSource { source, time_field }) => Ok(ChangeFeed::Source {
+            source,
+            time_field: TimeField::parse(&time_field)?,
+        }),
     }
 }
 
 fn check_placeholder(endpoint: &str, parent: Option<&Parent>) -> Result<(), String> {
-    let Some(open) = endpoint.find('{') else { return Ok(()) };
+    let Some(open) = endpoint.find('{') else {
+        return Ok(());
+    };
     let name = endpoint[open + 1..].split('}').next().unwrap_or_default();
     match parent {
         Some(parent) if parent.param == name && parent.batch == 1 => Ok(()),
-        Some(parent) if parent.param == name => Err("an id in the path goes alone: `batch` must be 1".into()),
-        _ => Err(format!("endpoint `{endpoint}` needs a `parent` with param = \"{name}\"")),
+        Some(parent) if parent.param == name => {
+            Err("an id in the path goes alone: `batch` must be 1".into())
+        }
+        _ => Err(format!(
+            "endpoint `{endpoint}` needs a `parent` with param = \"{name}\""
+        )),
     }
 }

@@ -39,11 +39,18 @@ impl TimeField {
                 steps.push(TimeStep::Items);
             }
         }
-        if steps.iter().filter(|step| **step == TimeStep::Items).count() > 1 {
+        if steps
+            .iter()
+            .filter(|step| **step == TimeStep::Items)
+            .count()
+            > 1
+        {
             return Err(format!("`{text}` goes through two lists; one is the most"));
         }
         if steps.contains(&TimeStep::EveryField) && !steps.contains(&TimeStep::Items) {
-            return Err(format!("`{text}` gives one record many times: `*` stands before a list only"));
+            return Err(format!(
+                "`{text}` gives one record many times: `*` stands before a list only"
+            ));
         }
         Ok(Self(steps))
     }
@@ -55,7 +62,11 @@ impl TimeField {
 
     /// The steps to the list in whose items the path ends; none where it ends in the record itself.
     pub fn list(&self) -> &[TimeStep] {
-        let end = self.0.iter().position(|step| *step == TimeStep::Items).map_or(0, |items| items + 1);
+        let end = self
+            .0
+            .iter()
+            .position(|step| *step == TimeStep::Items)
+            .map_or(0, |items| items + 1);
         &self.0[..end]
     }
 
@@ -71,23 +82,30 @@ impl TimeField {
 
     /// Fails unless the path ends at a VARCHAR or BIGINT column of the schema.
     pub(super) fn check(&self, fields: &Fields) -> Result<(), String> {
-        check(&self.0, &DataType::Struct(fields.clone())).map_err(|error| format!("`{self}`: {error}"))
+        check(&self.0, &DataType::Struct(fields.clone()))
+            .map_err(|error| format!("`{self}`: {error}"))
     }
 }
 
 fn check(steps: &[TimeStep], data_type: &DataType) -> Result<(), String> {
     match (steps.split_first(), data_type) {
         (None, DataType::Utf8 | DataType::Int64) => Ok(()),
-        (None, other) => Err(format!("a time is VARCHAR or BIGINT (milliseconds), not {other}")),
-        (Some((TimeStep::Field(name), rest)), DataType::Struct(fields)) => match fields.find(name) {
-            Some((_, field)) => check(rest, field.data_type()),
-            None => Err(format!("there is no field `{name}`")),
-        },
-        (Some((TimeStep::EveryField, rest)), DataType::Struct(fields)) => {
-            fields.iter().try_for_each(|field| check(rest, field.data_type()))
+        (None, other) => Err(format!(
+            "a time is VARCHAR or BIGINT (milliseconds), not {other}"
+        )),
+        (Some((TimeStep::Field(name), rest)), DataType::Struct(fields)) => {
+            match fields.find(name) {
+                Some((_, field)) => check(rest, field.data_type()),
+                None => Err(format!("there is no field `{name}`")),
+            }
         }
+        (Some((TimeStep::EveryField, rest)), DataType::Struct(fields)) => fields
+            .iter()
+            .try_for_each(|field| check(rest, field.data_type())),
         (Some((TimeStep::Items, rest)), DataType::List(item)) => check(rest, item.data_type()),
-        (Some((TimeStep::Items, _)), other) => Err(format!("`[]` stands behind a list, not {other}")),
+        (Some((TimeStep::Items, _)), other) => {
+            Err(format!("`[]` stands behind a list, not {other}"))
+        }
         (Some(_), other) => Err(format!("{other} has no fields")),
     }
 }
@@ -111,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_it_writes_and_checks_against_the_schema() {
+    fn round_trips_and_checks_the_schema() {
         let fields = super::super::ddl::parse(
             "startMs BIGINT, on BOOLEAN, rpm ARRAY<STRUCT<time VARCHAR>>, s STRUCT<a ARRAY<STRUCT<at BIGINT>>>",
         )

@@ -14,7 +14,7 @@ use futures::{FutureExt, StreamExt, stream};
 use object_store::ObjectStoreExt;
 use tokio::time::Instant;
 
-use super::options::{WishOptions, WorkOptions};
+use super::options::{RunRequestOptions, WorkOptions};
 use super::{Context, Exit};
 use crate::catalog::{Catalog, Source, SourceKind};
 use crate::config::{BucketLocation, Config, StorageConfig, WarehouseConfig, env};
@@ -37,7 +37,7 @@ use crate::transform::bind_all;
 #[derive(Debug, Args)]
 pub(super) struct Check {
     #[command(flatten)]
-    wish: WishOptions,
+    run_request: RunRequestOptions,
     #[command(flatten)]
     work: WorkOptions,
     /// Compare the state with the warehouse, per table and day
@@ -51,7 +51,10 @@ pub(super) struct Check {
 impl Check {
     pub(super) async fn execute(self, context: &Context) -> Result<Exit, Error> {
         let catalog = context.catalog()?;
-        let selection = self.wish.wish(&catalog, &context.directory)?.selection;
+        let selection = self
+            .run_request
+            .run_request(&catalog, &context.directory)?
+            .selection;
         let mut config = self.work.config(context)?;
         // Who asks wants an answer now, and a second try tells a passing fault from one that stays.
         config.samsara.retry.attempts = 2;
@@ -63,7 +66,11 @@ impl Check {
         } else {
             everything(&config, &catalog, &selection, limit, &mut findings).await?;
         }
-        Ok(if findings.bad == 0 { Exit::Success } else { Exit::Failure })
+        Ok(if findings.bad == 0 {
+            Exit::Success
+        } else {
+            Exit::Failure
+        })
     }
 }
 
@@ -75,17 +82,37 @@ async fn everything(
     limit: Limit,
     findings: &mut Findings,
 ) -> Result<(), Error> {
-    let sources: Vec<&Source> = selection.sources.iter().filter_map(|name| catalog.source(name)).collect();
+    let sources: Vec<&Source> = selection
+        .sources
+        .iter()
+        .filter_map(|name| catalog.source(name))
+        .collect();
     let storage = &config.storage;
     let mut parts: Vec<BoxFuture<'_, Vec<Finding>>> = vec![
         models(config, catalog, selection).boxed(),
         api(config, catalog, &sources, limit).boxed(),
-        limit.within("raw bucket", bucket("raw", &storage.raw, config, &sources)).boxed(),
-        limit.within("flattened bucket", bucket("flattened", &storage.flattened, config, &[])).boxed(),
-        limit.within("warehouse", warehouse(&config.warehouse, &storage.flattened, config)).boxed(),
+        limit
+            .within("raw bucket", bucket("raw", &storage.raw, config, &sources))
+            .boxed(),
+        limit
+            .within(
+                "flattened bucket",
+                bucket("flattened", &storage.flattened, config, &[]),
+            )
+            .boxed(),
+        limit
+            .within(
+                "warehouse",
+                warehouse(&config.warehouse, &storage.flattened, config),
+            )
+            .boxed(),
     ];
     if let Some(staging) = &config.staging {
-        parts.push(limit.within("raw tables", warehouse(staging, &storage.raw, config)).boxed());
+        parts.push(
+            limit
+                .within("raw tables", warehouse(staging, &storage.raw, config))
+                .boxed(),
+        );
     }
     let all = parts.len();
     let mut parts = stream::iter(parts).buffered(all);
@@ -110,7 +137,10 @@ impl Findings {
                 None => "note",
             };
             self.bad += u64::from(good == Some(false));
-            super::output::print(format_args!("{word}  {}\n", redact::one_line(format_args!("{what}: {text}"))))?;
+            super::output::print(format_args!(
+                "{word}  {}\n",
+                redact::one_line(format_args!("{what}: {text}"))
+            ))?;
         }
         Ok(())
     }
@@ -125,13 +155,23 @@ struct Limit {
 
 impl Limit {
     fn new(whole: Duration) -> Self {
-        Self { end: Instant::now() + whole, whole }
+        Self {
+            end: Instant::now() + whole,
+            whole,
+        }
     }
 
     /// What is found, or that nothing was in time.
     async fn within(self, what: &str, find: impl Future<Output = Vec<Finding>>) -> Vec<Finding> {
-        let late = |_| vec![Finding::bad(what, format!("no answer within {} s; {REACH}", self.whole.as_secs()))];
-        tokio::time::timeout_at(self.end, find).await.unwrap_or_else(late)
+        let late = |_| {
+            vec![Finding::bad(
+                what,
+                format!("no answer within {} s; {REACH}", self.whole.as_secs()),
+            )]
+        };
+        tokio::time::timeout_at(self.end, find)
+            .await
+            .unwrap_or_else(late)
     }
 }
 
@@ -139,7 +179,10 @@ const REACH: &str = "is the host within reach (proxy, firewall, DNS)?";
 
 fn emulators(config: &Config) -> Vec<Finding> {
     let google = &config.storage.google;
-    let named = [("Cloud Storage", &google.storage_emulator), ("BigQuery", &google.bigquery_emulator)];
+    let named = [
+        ("Cloud Storage", &google.storage_emulator),
+        ("BigQuery", &google.bigquery_emulator),
+    ];
     named
         .into_iter()
         .filter_map(|(service, host)| {
@@ -152,7 +195,11 @@ fn emulators(config: &Config) -> Vec<Finding> {
 /// Whether the selected models can be derived.
 async fn models(config: &Config, catalog: &Catalog, selection: &Selection) -> Vec<Finding> {
     let (mut findings, mut hashed) = (Vec::new(), BTreeSet::new());
-    for model in selection.models.iter().filter_map(|name| catalog.model(name)) {
+    for model in selection
+        .models
+        .iter()
+        .filter_map(|name| catalog.model(name))
+    {
         match bind_all(catalog, model).await {
             Err(error) => findings.push(Finding::bad(&model.name, error.to_string())),
             Ok(contracts) if contracts.iter().any(|contract| !contract.hashed.is_empty()) => {
@@ -163,7 +210,10 @@ async fn models(config: &Config, catalog: &Catalog, selection: &Selection) -> Ve
     }
     if !hashed.is_empty() && config.hash_salt.is_none() {
         let models = hashed.into_iter().collect::<Vec<_>>().join(", ");
-        findings.push(Finding::bad(env::SAMSARA_ETL_HASH_SALT.name, format!("not set, and {models} hash columns")));
+        findings.push(Finding::bad(
+            env::SAMSARA_ETL_HASH_SALT.name,
+            format!("not set, and {models} hash columns"),
+        ));
     }
     findings
 }
@@ -174,7 +224,12 @@ const COUNTED_AT_A_TIME: usize = 8;
 const ASKED_AT_A_TIME: usize = 16;
 
 /// Token, region, and one request to each endpoint.
-async fn api(config: &Config, catalog: &Catalog, sources: &[&Source], limit: Limit) -> Vec<Finding> {
+async fn api(
+    config: &Config,
+    catalog: &Catalog,
+    sources: &[&Source],
+    limit: Limit,
+) -> Vec<Finding> {
     let connect = async {
         match Client::connect(&config.samsara, std::sync::Arc::new(Observers::default())).await {
             Ok(client) => Ok(client),
@@ -188,27 +243,41 @@ async fn api(config: &Config, catalog: &Catalog, sources: &[&Source], limit: Lim
     };
     let mut findings = vec![Finding::note("region", client.base().to_string())];
     // The lists whose ids others ask for, each once.
-    let lists: BTreeSet<(&str, &str)> =
-        sources.iter().filter_map(|it| it.parent.as_ref()).map(|it| (it.source.as_str(), it.field.as_str())).collect();
+    let lists: BTreeSet<(&str, &str)> = sources
+        .iter()
+        .filter_map(|it| it.parent.as_ref())
+        .map(|it| (it.source.as_str(), it.field.as_str()))
+        .collect();
     let ids = lists.into_iter().map(|(list, field)| {
         let client = &client;
         async move {
             let id = match catalog.source(list) {
-                Some(source) => tokio::time::timeout_at(limit.end, first_id(client, source, field)).await,
+                Some(source) => {
+                    tokio::time::timeout_at(limit.end, first_id(client, source, field)).await
+                }
                 None => Ok(Ok(None)),
             };
             (list, id.ok().and_then(Result::ok))
         }
     });
     let ids: Vec<_> = ids.collect();
-    let ids: BTreeMap<&str, Option<Option<String>>> =
-        stream::iter(ids).buffer_unordered(ASKED_AT_A_TIME).collect().await;
+    let ids: BTreeMap<&str, Option<Option<String>>> = stream::iter(ids)
+        .buffer_unordered(ASKED_AT_A_TIME)
+        .collect()
+        .await;
     // Statistics share an endpoint and its scope.
     let mut asked = BTreeSet::new();
-    let sources: Vec<&Source> =
-        sources.iter().copied().filter(|it| asked.insert((it.endpoint.clone(), it.scope.clone()))).collect();
+    let sources: Vec<&Source> = sources
+        .iter()
+        .copied()
+        .filter(|it| asked.insert((it.endpoint.clone(), it.scope.clone())))
+        .collect();
     let answers = sources.iter().map(|source| {
-        let parent = match source.parent.as_ref().map(|parent| ids.get(parent.source.as_str())) {
+        let parent = match source
+            .parent
+            .as_ref()
+            .map(|parent| ids.get(parent.source.as_str()))
+        {
             None => Parent::None,
             Some(Some(Some(Some(id)))) => Parent::Id(id.clone()),
             Some(Some(Some(None))) => Parent::Empty,
@@ -218,19 +287,30 @@ async fn api(config: &Config, catalog: &Catalog, sources: &[&Source], limit: Lim
         async move { tokio::time::timeout_at(limit.end, ask(client, source, parent)).await }
     });
     let answers: Vec<_> = answers.collect();
-    let answers: Vec<_> = stream::iter(answers).buffered(ASKED_AT_A_TIME).collect().await;
+    let answers: Vec<_> = stream::iter(answers)
+        .buffered(ASKED_AT_A_TIME)
+        .collect()
+        .await;
     let mut absent = 0;
     for (source, answer) in sources.iter().zip(answers) {
         findings.push(match answer {
             Ok(Ok(finding)) => finding,
             Ok(Err(SamsaraError::NotFound { endpoint, .. })) => {
                 absent += 1;
-                Finding::note(endpoint, "this organisation does not have it; its tables stay empty")
+                Finding::note(
+                    endpoint,
+                    "this organisation does not have it; its tables stay empty",
+                )
             }
             // The same is true of all others.
-            Ok(Err(error)) if error.ends_run() => return vec![findings.remove(0), refusal("token", &error)],
+            Ok(Err(error)) if error.ends_run() => {
+                return vec![findings.remove(0), refusal("token", &error)];
+            }
             Ok(Err(error)) => refusal(&source.endpoint, &error),
-            Err(_) => Finding::bad(&source.endpoint, format!("no answer within {} s; {REACH}", limit.whole.as_secs())),
+            Err(_) => Finding::bad(
+                &source.endpoint,
+                format!("no answer within {} s; {REACH}", limit.whole.as_secs()),
+            ),
         });
     }
     if absent > 1 && findings.iter().all(|finding| finding.good.is_none()) {
@@ -242,10 +322,16 @@ async fn api(config: &Config, catalog: &Catalog, sources: &[&Source], limit: Lim
 
 fn refusal(what: &str, error: &SamsaraError) -> Finding {
     let hint = match error {
-        SamsaraError::Unavailable { cause: Cause::Connection, .. } => format!("; {REACH}"),
+        SamsaraError::Unavailable {
+            cause: Cause::Connection,
+            ..
+        } => format!("; {REACH}"),
         // That what is complete is kept is of no interest here.
         SamsaraError::Unavailable { .. } | SamsaraError::Resting { .. } => String::new(),
-        error => error.hint().map(|hint| format!("; {hint}")).unwrap_or_default(),
+        error => error
+            .hint()
+            .map(|hint| format!("; {hint}"))
+            .unwrap_or_default(),
     };
     Finding::bad(what, format!("{error}{hint}"))
 }
@@ -264,18 +350,31 @@ enum Parent {
 
 /// Asks for as little as the endpoint gives.
 async fn ask(client: &Client, source: &Source, parent: Parent) -> Result<Finding, SamsaraError> {
-    let not_asked = |why: &str| Ok(Finding::note(&source.endpoint, format!("not asked: its parent list {why}")));
+    let not_asked = |why: &str| {
+        Ok(Finding::note(
+            &source.endpoint,
+            format!("not asked: its parent list {why}"),
+        ))
+    };
     let ids = match parent {
         Parent::None => Vec::new(),
         Parent::Id(id) => vec![id],
         Parent::Empty => return not_asked("is empty"),
         Parent::Unreadable => return not_asked("cannot be read"),
     };
-    page(client, source, &ids).await.map(|_| Finding::good(&source.endpoint, "answers"))
+    page(client, source, &ids)
+        .await
+        .map(|_| Finding::good(&source.endpoint, "answers"))
 }
 
-async fn first_id(client: &Client, source: &Source, field: &str) -> Result<Option<String>, SamsaraError> {
-    let Some(records) = page(client, source, &[]).await? else { return Ok(None) };
+async fn first_id(
+    client: &Client,
+    source: &Source,
+    field: &str,
+) -> Result<Option<String>, SamsaraError> {
+    let Some(records) = page(client, source, &[]).await? else {
+        return Ok(None);
+    };
     let records: Vec<serde_json::Value> = serde_json::from_slice(&records).unwrap_or_default();
     Ok(records.first().and_then(|record| match record.get(field)? {
         serde_json::Value::String(text) => Some(text.clone()),
@@ -284,27 +383,63 @@ async fn first_id(client: &Client, source: &Source, field: &str) -> Result<Optio
 }
 
 /// The records of one small page.
-async fn page(client: &Client, source: &Source, parents: &[String]) -> Result<Option<Bytes>, SamsaraError> {
+async fn page(
+    client: &Client,
+    source: &Source,
+    parents: &[String],
+) -> Result<Option<Bytes>, SamsaraError> {
     let mut small = source.clone();
     small.page_limit = small.page_limit.map(|_| 1);
     let today = Utc::now().date_naive();
-    let start = today.checked_sub_days(Days::new(1)).unwrap_or(today).and_time(NaiveTime::MIN).and_utc();
+    let start = today
+        .checked_sub_days(Days::new(1))
+        .unwrap_or(today)
+        .and_time(NaiveTime::MIN)
+        .and_utc();
     // A report is about whole days.
-    let long = if source.kind == SourceKind::Window { TimeDelta::hours(1) } else { TimeDelta::days(1) };
-    let window = source.window.as_ref().map(|_| Window { start, end: start + long });
-    let sweep = source.sweep.as_ref().and_then(|sweep| sweep.values.first()).map(String::as_str);
-    let Some(request) = Request::render(&[&small], window, sweep, parents) else { return Ok(None) };
-    Ok(client.pages(request, None).next().await?.map(|page| page.records))
+    let long = if source.kind == SourceKind::Window {
+        TimeDelta::hours(1)
+    } else {
+        TimeDelta::days(1)
+    };
+    let window = source.window.as_ref().map(|_| Window {
+        start,
+        end: start + long,
+    });
+    let sweep = source
+        .sweep
+        .as_ref()
+        .and_then(|sweep| sweep.values.first())
+        .map(String::as_str);
+    let Some(request) = Request::render(&[&small], window, sweep, parents) else {
+        return Ok(None);
+    };
+    Ok(client
+        .pages(request, None)
+        .next()
+        .await?
+        .map(|page| page.records))
 }
 
 /// Reads, lists, writes, writes under a condition, and cleans up after itself.
-async fn bucket(name: &str, location: &BucketLocation, config: &Config, sources: &[&Source]) -> Vec<Finding> {
+async fn bucket(
+    name: &str,
+    location: &BucketLocation,
+    config: &Config,
+    sources: &[&Source],
+) -> Vec<Finding> {
     let what = format!("{name} bucket");
     let mut findings = vec![match location {
         BucketLocation::Folder(path) => folder(&what, path),
         BucketLocation::Google(bucket) => match probe(location, config).await {
-            Ok(url) => Finding::good(&what, format!("{url} can be read, written, and written under a condition")),
-            Err(error) => Finding::bad(&what, with_remedy(&error.to_string(), &Service::Storage(bucket), config)),
+            Ok(url) => Finding::good(
+                &what,
+                format!("{url} can be read, written, and written under a condition"),
+            ),
+            Err(error) => Finding::bad(
+                &what,
+                with_remedy(&error.to_string(), &Service::Storage(bucket), config),
+            ),
         },
     }];
     if findings[0].good != Some(false) && !sources.is_empty() {
@@ -315,12 +450,21 @@ async fn bucket(name: &str, location: &BucketLocation, config: &Config, sources:
 
 /// A folder that is there can be written; one that is not can be made.
 fn folder(what: &str, path: &Path) -> Finding {
-    let fails = |at: &Path, error: std::io::Error| Finding::bad(what, format!("{}: {error}", at.display()));
-    let nearest = path.ancestors().find(|folder| folder.symlink_metadata().is_ok()).unwrap_or(path);
+    let fails =
+        |at: &Path, error: std::io::Error| Finding::bad(what, format!("{}: {error}", at.display()));
+    let nearest = path
+        .ancestors()
+        .find(|folder| folder.symlink_metadata().is_ok())
+        .unwrap_or(path);
     match folder_is_writable(nearest) {
         Err(error) => fails(nearest, error),
-        Ok(()) if nearest == path => Finding::good(what, format!("folder {} can be written", path.display())),
-        Ok(()) => Finding::note(what, format!("folder {} is made by the first run", path.display())),
+        Ok(()) if nearest == path => {
+            Finding::good(what, format!("folder {} can be written", path.display()))
+        }
+        Ok(()) => Finding::note(
+            what,
+            format!("folder {} is made by the first run", path.display()),
+        ),
     }
 }
 
@@ -329,7 +473,9 @@ fn folder_is_writable(folder: &Path) -> std::io::Result<()> {
     if !folder.is_dir() {
         return Err(std::io::ErrorKind::NotADirectory.into());
     }
-    let mut file = tempfile::Builder::new().prefix(".samsara-etl-check-").tempfile_in(folder)?;
+    let mut file = tempfile::Builder::new()
+        .prefix(".samsara-etl-check-")
+        .tempfile_in(folder)?;
     file.write_all(b"one")?;
     file.as_file().lock()?;
     file.close()
@@ -337,7 +483,11 @@ fn folder_is_writable(folder: &Path) -> std::io::Result<()> {
 
 /// Whether the state documents that a run needs can be read.
 async fn states(location: &BucketLocation, config: &Config, sources: &[&Source]) -> Vec<Finding> {
-    let bucket = match Bucket::look(location, &config.storage.google, &tokio::runtime::Handle::current()) {
+    let bucket = match Bucket::look(
+        location,
+        &config.storage.google,
+        &tokio::runtime::Handle::current(),
+    ) {
         Ok(bucket) => bucket,
         Err(error) => return vec![Finding::bad("state", error.to_string())],
     };
@@ -345,29 +495,48 @@ async fn states(location: &BucketLocation, config: &Config, sources: &[&Source])
         let (bucket, key) = (&bucket, state_object(&source.name));
         async move {
             match bucket.read(&key).await {
-                Ok(Some((bytes, _))) => {
-                    SourceState::from_json(&bytes, &bucket.uri(&key)).err().map(|it| it.to_string())
-                }
+                Ok(Some((bytes, _))) => SourceState::from_json(&bytes, &bucket.uri(&key))
+                    .err()
+                    .map(|it| it.to_string()),
                 Ok(None) => None,
                 Err(error) => Some(error.to_string()),
             }
         }
     });
     let documents: Vec<_> = documents.collect();
-    let wrong: Vec<Option<String>> = stream::iter(documents).buffered(ASKED_AT_A_TIME).collect().await;
-    wrong.into_iter().flatten().map(|error| Finding::bad("state", error)).collect()
+    let wrong: Vec<Option<String>> = stream::iter(documents)
+        .buffered(ASKED_AT_A_TIME)
+        .collect()
+        .await;
+    wrong
+        .into_iter()
+        .flatten()
+        .map(|error| Finding::bad("state", error))
+        .collect()
 }
 
 /// The warehouse, which loads from `bucket`.
-async fn warehouse(warehouse: &WarehouseConfig, bucket: &BucketLocation, config: &Config) -> Vec<Finding> {
+async fn warehouse(
+    warehouse: &WarehouseConfig,
+    bucket: &BucketLocation,
+    config: &Config,
+) -> Vec<Finding> {
     let WarehouseConfig::BigQuery { project, .. } = warehouse else {
-        let WarehouseConfig::Local(path) = warehouse else { return Vec::new() };
+        let WarehouseConfig::Local(path) = warehouse else {
+            return Vec::new();
+        };
         return vec![folder("warehouse", path)];
     };
-    let storage = StorageConfig { flattened: bucket.clone(), ..config.storage.clone() };
+    let storage = StorageConfig {
+        flattened: bucket.clone(),
+        ..config.storage.clone()
+    };
     let findings = load::examine(warehouse, &storage).await.into_iter();
     let add_remedy = |finding: Finding| match finding.good {
-        Some(false) => Finding { text: with_remedy(&finding.text, &Service::BigQuery(project), config), ..finding },
+        Some(false) => Finding {
+            text: with_remedy(&finding.text, &Service::BigQuery(project), config),
+            ..finding
+        },
         _ => finding,
     };
     findings.map(add_remedy).collect()
@@ -386,16 +555,48 @@ fn with_remedy(text: &str, service: &Service<'_>, config: &Config) -> String {
     let lower = text.to_lowercase();
     let says = |parts: &[&str]| parts.iter().any(|part| lower.contains(part));
     let login = "`gcloud auth application-default login`";
-    let remedy = if says(&["invalid_grant", "invalid_rapt", "expired or revoked", "reauth"]) {
+    let remedy = if says(&[
+        "invalid_grant",
+        "invalid_rapt",
+        "expired or revoked",
+        "reauth",
+    ]) {
         format!("log in again: {login}; of a service account, make a new key")
-    } else if config.storage.google.credentials.is_none() && says(&["metadata", "no google credentials"]) {
-        format!("no credentials are found: {login}, or name a service-account key in GCP_CREDENTIALS_FILE_NAME")
-    } else if says(&["has not been used in project", "accessnotconfigured", "api is disabled", "service_disabled"]) {
-        let name = if matches!(service, Service::Storage(_)) { "storage" } else { "bigquery" };
+    } else if config.storage.google.credentials.is_none()
+        && says(&["metadata", "no google credentials"])
+    {
+        format!(
+            "no credentials are found: {login}, or name a service-account key in GCP_CREDENTIALS_FILE_NAME"
+        )
+    } else if says(&[
+        "has not been used in project",
+        "accessnotconfigured",
+        "api is disabled",
+        "service_disabled",
+    ]) {
+        let name = if matches!(service, Service::Storage(_)) {
+            "storage"
+        } else {
+            "bigquery"
+        };
         format!("enable it: `gcloud services enable {name}.googleapis.com`")
-    } else if says(&["401 ", "(401)", "unauthenticated", "invalid authentication", "invalid credentials"]) {
+    } else if says(&[
+        "401 ",
+        "(401)",
+        "unauthenticated",
+        "invalid authentication",
+        "invalid credentials",
+    ]) {
         format!("Google does not accept the credentials: {login}, or another service-account key")
-    } else if says(&["403 ", "(403)", "forbidden", "accessdenied", "access denied", "permission", "does not have"]) {
+    } else if says(&[
+        "403 ",
+        "(403)",
+        "forbidden",
+        "accessdenied",
+        "access denied",
+        "permission",
+        "does not have",
+    ]) {
         match service {
             Service::Storage(bucket) => {
                 format!("give the account the role roles/storage.objectAdmin on gs://{bucket}")
@@ -405,7 +606,13 @@ fn with_remedy(text: &str, service: &Service<'_>, config: &Config) -> String {
                  on the dataset (roles/bigquery.user on the project, to make it)"
             ),
         }
-    } else if says(&["404 ", "(404)", "not found", "nosuchbucket", "does not exist"]) {
+    } else if says(&[
+        "404 ",
+        "(404)",
+        "not found",
+        "nosuchbucket",
+        "does not exist",
+    ]) {
         match service {
             Service::Storage(bucket) => format!(
                 "make it (`gcloud storage buckets create gs://{bucket}`), and give the account \
@@ -413,7 +620,13 @@ fn with_remedy(text: &str, service: &Service<'_>, config: &Config) -> String {
             ),
             Service::BigQuery(_) => "is GOOGLE_CLOUD_PROJECT right?".into(),
         }
-    } else if says(&["error sending request", "dns", "connect", "timed out", "timeout"]) {
+    } else if says(&[
+        "error sending request",
+        "dns",
+        "connect",
+        "timed out",
+        "timeout",
+    ]) {
         REACH.into()
     } else {
         return text.into();
@@ -422,19 +635,29 @@ fn with_remedy(text: &str, service: &Service<'_>, config: &Config) -> String {
 }
 
 async fn probe(location: &BucketLocation, config: &Config) -> Result<String, StoreError> {
-    let bucket = Bucket::open(location, &config.storage.google, &tokio::runtime::Handle::current())?;
+    let bucket = Bucket::open(
+        location,
+        &config.storage.google,
+        &tokio::runtime::Handle::current(),
+    )?;
     let key = format!("check/{}", RunId::new(Utc::now()));
     let result = conditions(&bucket, &key).await;
     let path = object_store::path::Path::from(key.as_str());
     let removed = bucket.store().delete(&path).await;
     result?;
-    removed.map_err(|source| StoreError::Object { verb: "delete", uri: bucket.uri(&key), source: Box::new(source) })?;
+    removed.map_err(|source| StoreError::Object {
+        verb: "delete",
+        uri: bucket.uri(&key),
+        source: Box::new(source),
+    })?;
     bucket.list("check").await?;
     Ok(bucket.url().to_string())
 }
 
 async fn conditions(bucket: &Bucket, key: &str) -> Result<(), StoreError> {
-    let conflict = || StoreError::Conflict { uri: bucket.uri(key) };
+    let conflict = || StoreError::Conflict {
+        uri: bucket.uri(key),
+    };
     let first = bucket.swap(key, None, Bytes::from_static(b"one")).await?;
     // A second writer must be refused, or runs would overwrite each other's state.
     match bucket.swap(key, None, Bytes::from_static(b"two")).await {
@@ -443,7 +666,9 @@ async fn conditions(bucket: &Bucket, key: &str) -> Result<(), StoreError> {
         Err(error) => return Err(error),
     }
     // Cloud Storage takes one write a second per object; the client waits for its 429 to pass.
-    bucket.swap(key, Some(&first), Bytes::from_static(b"three")).await?;
+    bucket
+        .swap(key, Some(&first), Bytes::from_static(b"three"))
+        .await?;
     match bucket.read(key).await? {
         Some((bytes, _)) if bytes == Bytes::from_static(b"three") => Ok(()),
         _ => Err(conflict()),
@@ -458,7 +683,12 @@ async fn compare(
     limit: Limit,
     findings: &mut Findings,
 ) -> Result<(), Error> {
-    let found = limit.within("warehouse", warehouse(&config.warehouse, &config.storage.flattened, &config)).await;
+    let found = limit
+        .within(
+            "warehouse",
+            warehouse(&config.warehouse, &config.storage.flattened, &config),
+        )
+        .await;
     findings.say(found)?;
     if findings.bad > 0 {
         return Ok(());
@@ -471,7 +701,10 @@ async fn compare(
     };
     let pipeline = Pipeline::looking(config, catalog)?;
     let mut contracts = Vec::new();
-    for model in models.iter().filter_map(|name| pipeline.catalog().model(name)) {
+    for model in models
+        .iter()
+        .filter_map(|name| pipeline.catalog().model(name))
+    {
         contracts.extend(bind_all(pipeline.catalog(), model).await?);
     }
     let counts = contracts.iter().map(|contract| {
@@ -487,14 +720,19 @@ async fn compare(
     let counts: Vec<_> = counts.collect();
     let mut counts = stream::iter(counts).buffered(COUNTED_AT_A_TIME);
     for contract in &contracts {
-        let Some(counts) = counts.next().await else { break };
+        let Some(counts) = counts.next().await else {
+            break;
+        };
         let table = &contract.table;
-        let Some(driver) = pipeline.catalog().driver_of(table) else { continue };
+        let Some(driver) = pipeline.catalog().driving_source_of(table) else {
+            continue;
+        };
         let handle = pipeline.states().source(&driver.name).await?;
         let (mut waiting, mut expected) = (0, BTreeMap::new());
         handle.look(|state| {
             for (key, partition) in &state.partitions {
-                let (Some(day), Some(found)) = (Partition::parse(key), partition.models.get(table)) else {
+                let (Some(day), Some(found)) = (Partition::parse(key), partition.models.get(table))
+                else {
                     continue;
                 };
                 match found.load.as_ref().filter(|load| load.target == target) {
@@ -509,7 +747,9 @@ async fn compare(
         if let Some(days) = contract.partition_expiration_days {
             // What has expired is gone on purpose, and the day on which it goes is BigQuery's.
             let today = Utc::now().date_naive();
-            let oldest = today.checked_sub_days(Days::new(u64::from(days).saturating_sub(1))).unwrap_or(NaiveDate::MIN);
+            let oldest = today
+                .checked_sub_days(Days::new(u64::from(days).saturating_sub(1)))
+                .unwrap_or(NaiveDate::MIN);
             expected.retain(|partition, _| partition.day().is_none_or(|day| day >= oldest));
         }
         let counts = match counts {
@@ -519,17 +759,25 @@ async fn compare(
                 continue;
             }
             Err(_) => {
-                findings.say([Finding::bad(table, format!("no answer within {} s", limit.whole.as_secs()))])?;
+                findings.say([Finding::bad(
+                    table,
+                    format!("no answer within {} s", limit.whole.as_secs()),
+                )])?;
                 continue;
             }
         };
         let days: BTreeSet<Partition> = expected.keys().chain(counts.keys()).copied().collect();
         let mut differing = 0;
         for day in days {
-            let (said, held) = (expected.get(&day).copied(), counts.get(&day).copied().unwrap_or_default());
+            let (said, held) = (
+                expected.get(&day).copied(),
+                counts.get(&day).copied().unwrap_or_default(),
+            );
             if said.unwrap_or_default() != held {
                 differing += 1;
-                let said = said.map_or("does not know of any".to_string(), |rows| format!("says {rows}"));
+                let said = said.map_or("does not know of any".to_string(), |rows| {
+                    format!("says {rows}")
+                });
                 let remedy = format!("run with --full-refresh {}", table);
                 let text = format!("the warehouse holds {held} rows, the state {said}; {remedy}");
                 findings.say([Finding::bad(format!("{} {day}", table), text)])?;
@@ -537,11 +785,17 @@ async fn compare(
         }
         if differing == 0 && !expected.is_empty() {
             let rows: u64 = expected.values().sum();
-            let text = format!("{} partitions, {rows} rows, as the state says", expected.len());
+            let text = format!(
+                "{} partitions, {rows} rows, as the state says",
+                expected.len()
+            );
             findings.say([Finding::good(table, text)])?;
         }
         if waiting > 0 {
-            findings.say([Finding::note(table, format!("{waiting} partitions wait to be loaded"))])?;
+            findings.say([Finding::note(
+                table,
+                format!("{waiting} partitions wait to be loaded"),
+            )])?;
         }
     }
     Ok(())
@@ -555,28 +809,53 @@ mod tests {
     #[test]
     fn what_google_says_is_told_with_the_right_remedy() {
         let environment = Environment::default();
-        let mut config =
-            Config::resolve(&environment, &Overrides::default(), Path::new("/data"), LOCAL_FOLDER).unwrap();
+        let mut config = Config::resolve(
+            &environment,
+            &Overrides::default(),
+            Path::new("/data"),
+            LOCAL_FOLDER,
+        )
+        .unwrap();
         let (storage, bigquery) = (Service::Storage("raw"), Service::BigQuery("p"));
         let login = "gcloud auth application-default login";
         let metadata = "error sending request for url (http://metadata.google.internal/computeMetadata/v1/token)";
         for (text, service, part) in [
             (metadata, &storage, login),
-            ("no Google credentials: error trying to connect", &bigquery, "GCP_CREDENTIALS_FILE_NAME"),
-            ("Error performing token request: 400 {\"error\":\"invalid_grant\"}", &storage, "log in again"),
-            ("Server returned 401 Unauthorized", &storage, "does not accept the credentials"),
+            (
+                "no Google credentials: error trying to connect",
+                &bigquery,
+                "GCP_CREDENTIALS_FILE_NAME",
+            ),
+            (
+                "Error performing token request: 400 {\"error\":\"invalid_grant\"}",
+                &storage,
+                "log in again",
+            ),
+            (
+                "Server returned 401 Unauthorized",
+                &storage,
+                "does not accept the credentials",
+            ),
             (
                 "403 Forbidden: x does not have storage.objects.create",
                 &storage,
                 "roles/storage.objectAdmin on gs://raw",
             ),
-            ("Access Denied: Project p: User does not have bigquery.jobs.create", &bigquery, "roles/bigquery.jobUser"),
+            (
+                "Access Denied: Project p: User does not have bigquery.jobs.create",
+                &bigquery,
+                "roles/bigquery.jobUser",
+            ),
             (
                 "BigQuery API has not been used in project 1 before or it is disabled",
                 &bigquery,
                 "services enable bigquery",
             ),
-            ("404 Not Found: The specified bucket does not exist", &storage, "buckets create gs://raw"),
+            (
+                "404 Not Found: The specified bucket does not exist",
+                &storage,
+                "buckets create gs://raw",
+            ),
             ("it does not exist (404)", &bigquery, "GOOGLE_CLOUD_PROJECT"),
             ("error sending request: dns error", &storage, REACH),
         ] {
@@ -584,7 +863,10 @@ mod tests {
             assert!(told.starts_with(text) && told.contains(part), "{told}");
         }
         // What nobody has foreseen is told as it is; and with a key, no other login is proposed.
-        assert_eq!(with_remedy("the disk is full", &storage, &config), "the disk is full");
+        assert_eq!(
+            with_remedy("the disk is full", &storage, &config),
+            "the disk is full"
+        );
         config.storage.google.credentials = Some("key.json".into());
         assert!(with_remedy(metadata, &storage, &config).contains(REACH));
     }
@@ -605,7 +887,10 @@ mod tests {
             assert_eq!(good(name), expected, "{name}");
         }
         assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 2);
-        assert_eq!(folder("raw bucket", Path::new("/proc/self/samsara")).good, Some(false));
+        assert_eq!(
+            folder("raw bucket", Path::new("/proc/self/samsara")).good,
+            Some(false)
+        );
     }
 
     #[tokio::test]
@@ -613,7 +898,9 @@ mod tests {
         let limit = Limit::new(Duration::from_millis(1));
         let found = limit.within("x", std::future::pending()).await;
         assert_eq!((found.len(), found[0].good), (1, Some(false)));
-        let found = limit.within("x", async { vec![Finding::good("x", "y")] }).await;
+        let found = limit
+            .within("x", async { vec![Finding::good("x", "y")] })
+            .await;
         assert_eq!(found, [Finding::good("x", "y")]);
     }
 }

@@ -27,7 +27,11 @@ impl Clean {
     pub(super) async fn execute(self, context: &Context) -> Result<Exit, Error> {
         let mut config = self.work.config(context)?;
         config.lock.wait = self.wait;
-        let open = if self.dry_run { Pipeline::looking } else { Pipeline::new };
+        let open = if self.dry_run {
+            Pipeline::looking
+        } else {
+            Pipeline::new
+        };
         let pipeline = open(config, context.catalog()?)?;
         let swept = pipeline.clean(self.older_than, self.dry_run).await?;
         super::output::print(format_args!("{swept}\n"))?;

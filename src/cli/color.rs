@@ -19,7 +19,9 @@ pub(super) enum Color {
 impl Color {
     /// What the arguments say. It is needed before they are parsed, for the messages of the parser.
     pub(super) fn of_arguments(arguments: impl IntoIterator<Item = OsString>) -> Self {
-        let mut arguments = arguments.into_iter().take_while(|argument| argument != "--");
+        let mut arguments = arguments
+            .into_iter()
+            .take_while(|argument| argument != "--");
         let mut color = Self::Auto;
         while let Some(argument) = arguments.next() {
             let value = match argument.to_str() {
@@ -27,7 +29,9 @@ impl Color {
                 Some(text) => text.strip_prefix("--color=").map(str::to_string),
                 None => None,
             };
-            color = value.and_then(|value| Self::from_str(&value, false).ok()).unwrap_or(color);
+            color = value
+                .and_then(|value| Self::from_str(&value, false).ok())
+                .unwrap_or(color);
         }
         color
     }
@@ -65,12 +69,22 @@ mod tests {
             (&["samsara-etl", "run"][..], Color::Auto),
             (&["samsara-etl", "--color", "never", "run"], Color::Never),
             (&["samsara-etl", "run", "--color=always"], Color::Always),
-            (&["samsara-etl", "--color=always", "run", "--color", "never"], Color::Never),
+            (
+                &["samsara-etl", "--color=always", "run", "--color", "never"],
+                Color::Never,
+            ),
             (&["samsara-etl", "--color=pink"], Color::Auto),
-            (&["samsara-etl", "query", "--", "--color=always"], Color::Auto),
+            (
+                &["samsara-etl", "query", "--", "--color=always"],
+                Color::Auto,
+            ),
             (&["samsara-etl", "--color"], Color::Auto),
         ] {
-            assert_eq!(Color::of_arguments(arguments.iter().map(OsString::from)), expected, "{arguments:?}");
+            assert_eq!(
+                Color::of_arguments(arguments.iter().map(OsString::from)),
+                expected,
+                "{arguments:?}"
+            );
         }
     }
 }

@@ -9,11 +9,11 @@ use super::query::{Format, answer};
 use super::run::run_once;
 use super::{Context, Exit};
 use crate::config::{
-    BucketLocation, CHECKPOINT_PAGES, Config, DEMO_FOLDER, GoogleAccess, HttpConfig, LoadOptions, LockConfig,
-    RetryConfig, SamsaraConfig, Secret, StorageConfig, WarehouseConfig,
+    BucketLocation, CHECKPOINT_PAGES, Config, DEMO_FOLDER, GoogleAccess, HttpConfig, LoadOptions,
+    LockConfig, RetryConfig, SamsaraConfig, Secret, StorageConfig, WarehouseConfig,
 };
 use crate::error::Error;
-use crate::plan::{Dates, Selection, Stage, Wish};
+use crate::plan::{Dates, RunRequest, Selection, Stage};
 use samsara_simulator::{Simulator, SimulatorConfig};
 
 /// The query whose answer the demo shows.
@@ -42,25 +42,34 @@ pub(super) struct Demo {
 
 impl Demo {
     pub(super) async fn execute(self, context: &Context) -> Result<Exit, Error> {
-        let dates = Dates::parse(Some(&self.start_date), Some(&self.end_date)).map_err(Error::Usage)?;
+        let dates =
+            Dates::parse(Some(&self.start_date), Some(&self.end_date)).map_err(Error::Usage)?;
         let simulator = SimulatorConfig {
             vehicles: self.vehicles,
             seed: self.seed,
             unknown_fields: self.unknown_fields,
-            now: dates.end.map(|end| end.and_time(chrono::NaiveTime::MIN).and_utc()),
+            now: dates
+                .end
+                .map(|end| end.and_time(chrono::NaiveTime::MIN).and_utc()),
             ..SimulatorConfig::default()
         };
-        let simulator = Simulator::start(simulator).await.map_err(|error| Error::Usage(error.to_string()))?;
-        say(format_args!("simulating {} vehicles at {}, writing to ./{DEMO_FOLDER}", self.vehicles, simulator.url()));
+        let simulator = Simulator::start(simulator)
+            .await
+            .map_err(|error| Error::Usage(error.to_string()))?;
+        say(format_args!(
+            "simulating {} vehicles at {}, writing to ./{DEMO_FOLDER}",
+            self.vehicles,
+            simulator.url()
+        ));
         let config = self.config(context, &simulator)?;
         let catalog = context.catalog()?;
-        let wish = Wish {
+        let run_request = RunRequest {
             selection: Selection::all(&catalog),
             dates,
             stages: BTreeSet::from([Stage::Extract, Stage::Transform, Stage::Load]),
             historical: false,
         };
-        let (report, exit) = run_once(config.clone(), catalog, wish).await?;
+        let (report, exit) = run_once(config.clone(), catalog, run_request).await?;
         say(format_args!("\n{}", report.to_string().trim_end()));
         simulator.shutdown().await;
         if exit == Exit::Success {
@@ -73,7 +82,10 @@ impl Demo {
     /// Nothing from the environment: the demo never touches anything but its folder.
     fn config(&self, context: &Context, simulator: &Simulator) -> Result<Config, Error> {
         let folder = context.directory.join(DEMO_FOLDER);
-        let url = simulator.url().parse().map_err(|error| Error::Usage(format!("simulator address: {error}")))?;
+        let url = simulator
+            .url()
+            .parse()
+            .map_err(|error| Error::Usage(format!("simulator address: {error}")))?;
         Ok(Config {
             samsara: SamsaraConfig {
                 token: Some(Secret::new(simulator.token())),

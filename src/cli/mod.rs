@@ -63,7 +63,13 @@ struct Cli {
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
     /// Colours on stderr; auto: on a terminal, unless NO_COLOR is set
-    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "auto",
+        value_name = "WHEN"
+    )]
     color: Color,
     #[command(subcommand)]
     command: Command,
@@ -103,9 +109,18 @@ impl Command {
 
 /// Reads `6GB`, `500 MiB` or a number of bytes.
 fn parse_size(text: &str) -> Result<u64, String> {
-    let digits = text.trim_start().bytes().take_while(|byte| byte.is_ascii_digit()).count();
+    let digits = text
+        .trim_start()
+        .bytes()
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
     let (number, unit) = text.trim_start().split_at(digits);
-    let unit: u64 = match unit.trim().to_ascii_lowercase().trim_end_matches('b').trim_end_matches('i') {
+    let unit: u64 = match unit
+        .trim()
+        .to_ascii_lowercase()
+        .trim_end_matches('b')
+        .trim_end_matches('i')
+    {
         "" => 1,
         "k" => 1 << 10,
         "m" => 1 << 20,
@@ -113,7 +128,11 @@ fn parse_size(text: &str) -> Result<u64, String> {
         "t" => 1 << 40,
         _ => return Err("write a size like 6GB or 500MB".into()),
     };
-    let size = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).filter(|size| *size > 0);
+    let size = number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(unit))
+        .filter(|size| *size > 0);
     size.ok_or_else(|| "write a size like 6GB or 500MB".into())
 }
 
@@ -152,7 +171,9 @@ impl Context {
     /// The folder on disk that replaces the embedded catalog: `--sql-dir`, else `./sql`.
     fn sql_folder(&self) -> Option<PathBuf> {
         let beside = self.directory.join("sql");
-        self.sql_dir.clone().or_else(|| beside.is_dir().then_some(beside))
+        self.sql_dir
+            .clone()
+            .or_else(|| beside.is_dir().then_some(beside))
     }
 
     fn catalog(&self) -> Result<Catalog, Error> {
@@ -163,11 +184,17 @@ impl Context {
 /// Runs the program and tells how it ended.
 pub fn main() -> ExitCode {
     // Queries are planned on this thread too, and the stack of the main one is not ours to choose.
-    let thread = std::thread::Builder::new().stack_size(THREAD_STACK_BYTES).spawn(run);
+    let thread = std::thread::Builder::new()
+        .stack_size(THREAD_STACK_BYTES)
+        .spawn(run);
     match thread.map(std::thread::JoinHandle::join) {
         Ok(Ok(code)) => code,
         Ok(Err(panic)) => std::panic::resume_unwind(panic),
-        Err(source) => complain(&Error::System { what: "cannot start threads".into(), source }).into(),
+        Err(source) => complain(&Error::System {
+            what: "cannot start threads".into(),
+            source,
+        })
+        .into(),
     }
 }
 
@@ -181,23 +208,42 @@ fn run() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             output::say_usage(&error, color);
-            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Success.into() };
+            return if error.use_stderr() {
+                Exit::Usage.into()
+            } else {
+                Exit::Success.into()
+            };
         }
     };
     if let Err(source) = watch_memory(cli.max_memory.unwrap_or_else(|| cli.command.memory())) {
-        return complain(&Error::System { what: "cannot start threads".into(), source }).into();
+        return complain(&Error::System {
+            what: "cannot start threads".into(),
+            source,
+        })
+        .into();
     }
     let result = match (std::env::current_dir(), threads::start("io")) {
         (Ok(directory), Ok(runtime)) => {
             let keeps_log = matches!(&cli.command, Command::Run(run) if !run.dry_run);
-            let log = start_log(cli.verbose, cli.color, keeps_log.then_some(directory.as_path()));
-            let context = Context { directory, sql_dir: cli.sql_dir, log };
+            let log = start_log(
+                cli.verbose,
+                cli.color,
+                keeps_log.then_some(directory.as_path()),
+            );
+            let context = Context {
+                directory,
+                sql_dir: cli.sql_dir,
+                log,
+            };
             let result = runtime.block_on(dispatch(cli.command, &context));
             // Nobody waits for what is left in the background.
             runtime.shutdown_background();
             result
         }
-        (Err(source), _) => Err(Error::System { what: "cannot tell the working directory".into(), source }),
+        (Err(source), _) => Err(Error::System {
+            what: "cannot tell the working directory".into(),
+            source,
+        }),
         (_, Err(error)) => Err(error),
     };
     match result {
@@ -272,7 +318,10 @@ fn start_log(verbose: u8, color: Color, directory: Option<&Path>) -> Option<LogF
             (None, None)
         }
     };
-    tracing_subscriber::registry().with(console).with(lines).init();
+    tracing_subscriber::registry()
+        .with(console)
+        .with(lines)
+        .init();
     log
 }
 
@@ -290,11 +339,22 @@ mod tests {
     fn describe(command: &mut clap::Command, reference: &mut String) {
         use std::fmt::Write;
 
-        let name = command.get_bin_name().unwrap_or(command.get_name()).to_string();
+        let name = command
+            .get_bin_name()
+            .unwrap_or(command.get_name())
+            .to_string();
         let help = command.render_long_help().to_string();
         let help: Vec<&str> = help.lines().map(str::trim_end).collect();
-        write!(reference, "\n## {name}\n\n```text\n{}\n```\n", help.join("\n").trim_end()).unwrap();
-        for command in command.get_subcommands_mut().filter(|command| command.get_name() != "help") {
+        write!(
+            reference,
+            "\n## {name}\n\n```text\n{}\n```\n",
+            help.join("\n").trim_end()
+        )
+        .unwrap();
+        for command in command
+            .get_subcommands_mut()
+            .filter(|command| command.get_name() != "help")
+        {
             describe(command, reference);
         }
     }
@@ -320,12 +380,27 @@ mod tests {
 
     #[test]
     fn sizes_are_read_in_the_units_that_people_write() {
-        let fine =
-            [("1", 1), ("500MB", 500 << 20), ("6 GiB", 6 << 30), ("2g", 2 << 30), ("1kb", 1024), (" 3t", 3 << 40)];
+        let fine = [
+            ("1", 1),
+            ("500MB", 500 << 20),
+            ("6 GiB", 6 << 30),
+            ("2g", 2 << 30),
+            ("1kb", 1024),
+            (" 3t", 3 << 40),
+        ];
         for (text, size) in fine {
             assert_eq!(super::parse_size(text), Ok(size), "{text}");
         }
-        for text in ["", "0", "GB", "1.5GB", "-1", "1 PB", "99999999999999999999", "99999999999TB"] {
+        for text in [
+            "",
+            "0",
+            "GB",
+            "1.5GB",
+            "-1",
+            "1 PB",
+            "99999999999999999999",
+            "99999999999TB",
+        ] {
             assert!(super::parse_size(text).is_err(), "{text}");
         }
     }

@@ -9,11 +9,11 @@ use super::Context;
 use crate::catalog::{Catalog, Category};
 use crate::config::{Config, DEMO_FOLDER, Environment, LOCAL_FOLDER, Overrides, env};
 use crate::error::Error;
-use crate::plan::{Dates, Selection, Stage, Wish, names_in_file};
+use crate::plan::{Dates, RunRequest, Selection, Stage, names_in_file};
 
 /// Which tables, days and stages.
 #[derive(Debug, Args)]
-pub(super) struct WishOptions {
+pub(super) struct RunRequestOptions {
     /// First day, 31/01/2024 or 2024-01-31 [default: where each table left off]
     #[arg(long, alias = "start_date", value_name = "DATE")]
     start_date: Option<String>,
@@ -21,7 +21,12 @@ pub(super) struct WishOptions {
     #[arg(long, alias = "end_date", value_name = "DATE")]
     end_date: Option<String>,
     /// ALL, or a file (.xlsx, .csv, .txt) whose first column names tables
-    #[arg(long, alias = "table_file_path", visible_alias = "table-file-path", value_name = "ALL|FILE")]
+    #[arg(
+        long,
+        alias = "table_file_path",
+        visible_alias = "table-file-path",
+        value_name = "ALL|FILE"
+    )]
     tables: Option<String>,
     /// A table; may be given again
     #[arg(long, value_name = "NAME")]
@@ -40,14 +45,22 @@ pub(super) struct WishOptions {
     historical: bool,
 }
 
-impl WishOptions {
+impl RunRequestOptions {
     /// Checks what was typed against the catalog.
-    pub(super) fn wish(&self, catalog: &Catalog, directory: &Path) -> Result<Wish, Error> {
-        let mut dates = Dates::parse(self.start_date.as_deref(), self.end_date.as_deref()).map_err(Error::Usage)?;
+    pub(super) fn run_request(
+        &self,
+        catalog: &Catalog,
+        directory: &Path,
+    ) -> Result<RunRequest, Error> {
+        let mut dates = Dates::parse(self.start_date.as_deref(), self.end_date.as_deref())
+            .map_err(Error::Usage)?;
         if let Some(days) = self.lookback_days {
             let end = dates.end.unwrap_or_else(|| chrono::Utc::now().date_naive());
             let start = end.checked_sub_days(chrono::Days::new(u64::from(days)));
-            dates.start = Some(start.ok_or_else(|| Error::Usage(format!("{days} days back is before all time")))?);
+            dates.start = Some(
+                start
+                    .ok_or_else(|| Error::Usage(format!("{days} days back is before all time")))?,
+            );
         }
         let mut stages = BTreeSet::new();
         for stage in &self.stages {
@@ -56,7 +69,12 @@ impl WishOptions {
         if stages.is_empty() {
             stages = [Stage::Extract, Stage::Transform, Stage::Load].into();
         }
-        Ok(Wish { selection: self.selection(catalog, directory)?, dates, stages, historical: self.historical })
+        Ok(RunRequest {
+            selection: self.selection(catalog, directory)?,
+            dates,
+            stages,
+            historical: self.historical,
+        })
     }
 
     fn selection(&self, catalog: &Catalog, directory: &Path) -> Result<Selection, Error> {
@@ -64,10 +82,13 @@ impl WishOptions {
         match self.tables.as_deref() {
             Some(all) if all.eq_ignore_ascii_case("all") => return Ok(Selection::all(catalog)),
             Some(file) => names.extend(names_in_file(&directory.join(file), catalog)?),
-            None if names.is_empty() && self.category.is_empty() => return Ok(Selection::all(catalog)),
+            None if names.is_empty() && self.category.is_empty() => {
+                return Ok(Selection::all(catalog));
+            }
             None => {}
         }
-        Ok(Selection::of_names(catalog, &names)?.join(Selection::of_categories(catalog, &self.category)))
+        Ok(Selection::of_names(catalog, &names)?
+            .join(Selection::of_categories(catalog, &self.category)))
     }
 }
 
@@ -112,10 +133,21 @@ fn warn_of_redirection(environment: &Environment, config: &Config, file: &Path) 
     if environment.is_of_file(env::SAMSARA_API_TOKEN) != Some(false) {
         return;
     }
-    for variable in [env::SAMSARA_API_URL, env::HTTPS_PROXY, env::ALL_PROXY, env::SSL_CERT_FILE] {
+    for variable in [
+        env::SAMSARA_API_URL,
+        env::HTTPS_PROXY,
+        env::ALL_PROXY,
+        env::SSL_CERT_FILE,
+    ] {
         if environment.is_of_file(variable) == Some(true) {
-            let host = config.samsara.url.as_ref().filter(|_| variable.name == env::SAMSARA_API_URL.name);
-            let host = host.map(|url| format!(" ({})", url.origin().ascii_serialization())).unwrap_or_default();
+            let host = config
+                .samsara
+                .url
+                .as_ref()
+                .filter(|_| variable.name == env::SAMSARA_API_URL.name);
+            let host = host
+                .map(|url| format!(" ({})", url.origin().ascii_serialization()))
+                .unwrap_or_default();
             eprintln!(
                 "warning: the token comes from the environment, but {} decides by {}{host} where it goes: is that meant?",
                 file.display(),
@@ -131,21 +163,36 @@ pub(super) fn reading_config(context: &Context) -> Result<Config, Error> {
 }
 
 /// The same, of what was loaded into this project.
-pub(super) fn reading_config_of(context: &Context, project: Option<String>) -> Result<Config, Error> {
+pub(super) fn reading_config_of(
+    context: &Context,
+    project: Option<String>,
+) -> Result<Config, Error> {
     let environment = Environment::read(&context.directory)?;
     let local = match context.directory.join(LOCAL_FOLDER).is_dir() {
         false if context.directory.join(DEMO_FOLDER).is_dir() => DEMO_FOLDER,
         _ => LOCAL_FOLDER,
     };
-    let overrides = Overrides { project, ..Overrides::default() };
-    Ok(Config::resolve(&environment, &overrides, &context.directory, local)?)
+    let overrides = Overrides {
+        project,
+        ..Overrides::default()
+    };
+    Ok(Config::resolve(
+        &environment,
+        &overrides,
+        &context.directory,
+        local,
+    )?)
 }
 
 /// More than this many wait for each other's turn at Samsara's rate limits anyway.
 const MOST_WORKERS: usize = 256;
 
 fn workers(text: &str) -> Result<usize, String> {
-    let number = text.trim().parse().ok().filter(|number| (1..=MOST_WORKERS).contains(number));
+    let number = text
+        .trim()
+        .parse()
+        .ok()
+        .filter(|number| (1..=MOST_WORKERS).contains(number));
     number.ok_or_else(|| format!("it is a number from 1 to {MOST_WORKERS}"))
 }
 

@@ -26,13 +26,19 @@ pub(super) fn say(text: impl Display) {
 
 /// The same without a line break.
 pub(super) fn say_part(text: impl Display) {
-    let _ = std::io::stderr().lock().write_all(redact::screen(&text.to_string()).as_bytes());
+    let _ = std::io::stderr()
+        .lock()
+        .write_all(redact::screen(&text.to_string()).as_bytes());
 }
 
 /// Prints what clap says of the arguments, with its colours where they are wanted.
 pub(super) fn say_usage(error: &clap::Error, color: Color) {
     let text = error.render();
-    let text = if color.is_wanted() { text.ansi().to_string() } else { text.to_string() };
+    let text = if color.is_wanted() {
+        text.ansi().to_string()
+    } else {
+        text.to_string()
+    };
     let text = redact::mask(&text);
     let _ = match error.use_stderr() {
         true => std::io::stderr().write_all(text.as_bytes()),
@@ -43,7 +49,11 @@ pub(super) fn say_usage(error: &clap::Error, color: Color) {
 /// Where data goes: stdout, on a terminal with control characters escaped, which a terminal would obey.
 pub(super) fn data() -> impl Write {
     let out = std::io::stdout().lock();
-    Data { escapes: out.is_terminal(), begun: Vec::new(), out }
+    Data {
+        escapes: out.is_terminal(),
+        begun: Vec::new(),
+        out,
+    }
 }
 
 struct Data<W> {
@@ -65,7 +75,8 @@ impl<W: Write> Write for Data<W> {
         };
         let rest = self.begun.split_off(whole);
         let text = std::mem::replace(&mut self.begun, rest);
-        self.out.write_all(redact::printable_lines(&String::from_utf8_lossy(&text)).as_bytes())?;
+        self.out
+            .write_all(redact::printable_lines(&String::from_utf8_lossy(&text)).as_bytes())?;
         Ok(bytes.len())
     }
 
@@ -74,11 +85,14 @@ impl<W: Write> Write for Data<W> {
     }
 }
 
-/// A closed pipe is the reader's wish; anything else is an error.
+/// A closed pipe is the reader's choice; anything else is an error.
 pub(super) fn tolerate(result: std::io::Result<()>) -> Result<(), Error> {
     match result {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        Err(source) => Err(Error::System { what: "cannot write the result".into(), source }),
+        Err(source) => Err(Error::System {
+            what: "cannot write the result".into(),
+            source,
+        }),
         Ok(()) => Ok(()),
     }
 }
@@ -90,10 +104,18 @@ mod tests {
     #[test]
     fn a_terminal_gets_no_control_characters_of_data_and_a_pipe_gets_it_exactly() {
         let text = "Zoë \u{1b}[31m\u{9b}x\n".as_bytes();
-        for (escapes, expected) in [(true, "Zoë \\u{1b}[31m\\u{9b}x\n".as_bytes()), (false, text)] {
-            let mut data = Data { escapes, begun: Vec::new(), out: Vec::new() };
+        for (escapes, expected) in [
+            (true, "Zoë \\u{1b}[31m\\u{9b}x\n".as_bytes()),
+            (false, text),
+        ] {
+            let mut data = Data {
+                escapes,
+                begun: Vec::new(),
+                out: Vec::new(),
+            };
             // However the bytes come.
-            text.iter().for_each(|byte| data.write_all(&[*byte]).unwrap());
+            text.iter()
+                .for_each(|byte| data.write_all(&[*byte]).unwrap());
             assert_eq!(data.out, expected);
         }
     }

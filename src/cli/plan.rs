@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::options::{WishOptions, WorkOptions};
+use super::options::{RunRequestOptions, WorkOptions};
 use super::{Context, Exit};
 use crate::error::Error;
 use crate::pipeline::Pipeline;
@@ -11,7 +11,7 @@ use crate::pipeline::Pipeline;
 #[derive(Debug, Args)]
 pub(super) struct PlanCommand {
     #[command(flatten)]
-    wish: WishOptions,
+    run_request: RunRequestOptions,
     #[command(flatten)]
     work: WorkOptions,
 }
@@ -19,9 +19,9 @@ pub(super) struct PlanCommand {
 impl PlanCommand {
     pub(super) async fn execute(self, context: &Context) -> Result<Exit, Error> {
         let catalog = context.catalog()?;
-        let wish = self.wish.wish(&catalog, &context.directory)?;
+        let run_request = self.run_request.run_request(&catalog, &context.directory)?;
         let pipeline = Pipeline::looking(self.work.config(context)?, catalog)?;
-        super::output::print(format_args!("{}\n", pipeline.plan(wish).await?))?;
+        super::output::print(format_args!("{}\n", pipeline.plan(run_request).await?))?;
         Ok(Exit::Success)
     }
 }

@@ -65,7 +65,9 @@ impl Query {
         let format = match (self.csv_safe, self.format) {
             (false, format) => format,
             (true, Format::Json) => {
-                return Err(Error::Usage("--csv-safe is about CSV: leave --format json out".into()));
+                return Err(Error::Usage(
+                    "--csv-safe is about CSV: leave --format json out".into(),
+                ));
             }
             (true, _) => Format::CsvSafe,
         };
@@ -76,7 +78,12 @@ impl Query {
 }
 
 /// Runs the query and prints its result.
-pub(super) async fn answer(config: Config, context: &Context, sql: &str, format: Format) -> Result<(), Error> {
+pub(super) async fn answer(
+    config: Config,
+    context: &Context,
+    sql: &str,
+    format: Format,
+) -> Result<(), Error> {
     let warehouse = config.warehouse.clone();
     let pipeline = Pipeline::looking(config, context.catalog()?)?;
     let mut tables = raw_tables(&pipeline).await?;
@@ -103,8 +110,11 @@ pub(super) async fn answer(config: Config, context: &Context, sql: &str, format:
     let is_local = matches!(warehouse, WarehouseConfig::Local(_));
     for (table, Waiting { partitions, rows }) in pipeline.waiting().await? {
         if names(sql, &table) {
-            let where_to =
-                if is_local { "not loaded, so not in this table" } else { "in this answer, but not loaded yet" };
+            let where_to = if is_local {
+                "not loaded, so not in this table"
+            } else {
+                "in this answer, but not loaded yet"
+            };
             say(format_args!(
                 "note: {table}: {partitions} partitions with {rows} rows are derived and {where_to}: \
                  `samsara-etl run --stages load` loads them"
@@ -137,25 +147,52 @@ async fn raw_tables(pipeline: &Pipeline) -> Result<Vec<QueryTable>, Error> {
 /// The committed raw rows of a source.
 pub(super) async fn raw_table(pipeline: &Pipeline, source: &Source) -> Result<QueryTable, Error> {
     let state = pipeline.states().source(&source.name).await?;
-    let objects =
-        state.look(|state: &SourceState| state.complete().flat_map(|(_, raw)| raw.objects.iter().cloned()).collect());
-    let (name, schema, bucket) = (source.name.clone(), raw_schema(source), pipeline.raw().clone());
-    Ok(QueryTable { raw: true, name, schema, bucket, objects })
+    let objects = state.look(|state: &SourceState| {
+        state
+            .complete()
+            .flat_map(|(_, raw)| raw.objects.iter().cloned())
+            .collect()
+    });
+    let (name, schema, bucket) = (
+        source.name.clone(),
+        raw_schema(source),
+        pipeline.raw().clone(),
+    );
+    Ok(QueryTable {
+        raw: true,
+        name,
+        schema,
+        bucket,
+        objects,
+    })
 }
 
 /// The flattened bucket as the state knows it, where the warehouse itself is not here.
 async fn flattened_tables(pipeline: &Pipeline) -> Result<Vec<QueryTable>, Error> {
     let mut tables = Vec::new();
     for model in pipeline.catalog().models() {
-        let Some(driver) = pipeline.catalog().driver(model) else { continue };
+        let Some(driver) = pipeline.catalog().driving_source(model) else {
+            continue;
+        };
         let state = pipeline.states().source(&driver.name).await?;
         for contract in bind_all(pipeline.catalog(), model).await? {
             let objects = state.look(|state: &SourceState| {
-                let models = state.partitions.values().filter_map(|partition| partition.models.get(&contract.table));
-                models.flat_map(|found| found.objects.iter().cloned()).collect()
+                let models = state
+                    .partitions
+                    .values()
+                    .filter_map(|partition| partition.models.get(&contract.table));
+                models
+                    .flat_map(|found| found.objects.iter().cloned())
+                    .collect()
             });
             let (schema, bucket) = (contract.schema(), pipeline.flattened().clone());
-            tables.push(QueryTable { raw: false, name: contract.table, schema, bucket, objects });
+            tables.push(QueryTable {
+                raw: false,
+                name: contract.table,
+                schema,
+                bucket,
+                objects,
+            });
         }
     }
     Ok(tables)
@@ -170,7 +207,9 @@ struct Watched<W> {
 impl<W> Watched<W> {
     fn watch<T>(&self, result: std::io::Result<T>) -> std::io::Result<T> {
         result.inspect_err(|error| {
-            let same = error.raw_os_error().map_or_else(|| error.kind().into(), std::io::Error::from_raw_os_error);
+            let same = error
+                .raw_os_error()
+                .map_or_else(|| error.kind().into(), std::io::Error::from_raw_os_error);
             self.failed.replace(Some(same));
         })
     }
@@ -190,7 +229,10 @@ impl<W: Write> Write for Watched<W> {
 
 pub(super) async fn print(mut result: Queried, format: Format) -> Result<(), Error> {
     let failed = Rc::<RefCell<Option<std::io::Error>>>::default();
-    let mut out = Watched { out: super::output::data(), failed: failed.clone() };
+    let mut out = Watched {
+        out: super::output::data(),
+        failed: failed.clone(),
+    };
     // The writers hide a fault of their output in text.
     let written = |error: arrow::error::ArrowError| match failed.take() {
         Some(source) => tolerate(Err(source)),
@@ -203,7 +245,9 @@ pub(super) async fn print(mut result: Queried, format: Format) -> Result<(), Err
                 _ => Ok(batch.clone()),
             };
             let mut writer = arrow::csv::Writer::new(&mut out);
-            if let Err(error) = row(&RecordBatch::new_empty(result.schema.clone())).and_then(|it| writer.write(&it)) {
+            if let Err(error) =
+                row(&RecordBatch::new_empty(result.schema.clone())).and_then(|it| writer.write(&it))
+            {
                 return written(error);
             }
             while let Some(batch) = result.next().await? {
@@ -224,7 +268,8 @@ pub(super) async fn print(mut result: Queried, format: Format) -> Result<(), Err
             }
         }
         Format::Table => {
-            let (mut batches, mut shown, mut all) = (vec![RecordBatch::new_empty(result.schema.clone())], 0, 0);
+            let (mut batches, mut shown, mut all) =
+                (vec![RecordBatch::new_empty(result.schema.clone())], 0, 0);
             while let Some(batch) = result.next().await? {
                 all += batch.num_rows();
                 let room = SHOWN_ROWS - shown;
@@ -233,13 +278,18 @@ pub(super) async fn print(mut result: Queried, format: Format) -> Result<(), Err
                     shown += batch.num_rows().min(room);
                 }
             }
-            let batches = batches.iter().map(for_people).collect::<Result<Vec<_>, _>>();
+            let batches = batches
+                .iter()
+                .map(for_people)
+                .collect::<Result<Vec<_>, _>>();
             match batches.and_then(|batches| pretty_format_batches(&batches)) {
                 Ok(text) => tolerate(writeln!(out, "{text}"))?,
                 Err(error) => return written(error),
             }
             if all > shown {
-                say(format_args!("{shown} of {all} rows are shown; --format csv prints all"));
+                say(format_args!(
+                    "{shown} of {all} rows are shown; --format csv prints all"
+                ));
             }
         }
     }
@@ -251,8 +301,14 @@ fn for_people(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     let options = FormatOptions::default().with_display_error(true);
     texts(batch, printable, |column| {
         let formatter = ArrayFormatter::try_new(column, &options)?;
-        let cell = |row| column.is_valid(row).then(|| printable(&formatter.value(row).to_string()).into_owned());
-        Ok(Arc::new((0..column.len()).map(cell).collect::<StringArray>()))
+        let cell = |row| {
+            column
+                .is_valid(row)
+                .then(|| printable(&formatter.value(row).to_string()).into_owned())
+        };
+        Ok(Arc::new(
+            (0..column.len()).map(cell).collect::<StringArray>(),
+        ))
     })
 }
 
@@ -261,7 +317,10 @@ fn for_spreadsheets(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     texts(batch, harmless, |column| match column.data_type() {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
             let texts = cast(column, &DataType::Utf8)?;
-            let cells = texts.as_string::<i32>().iter().map(|cell| cell.map(harmless));
+            let cells = texts
+                .as_string::<i32>()
+                .iter()
+                .map(|cell| cell.map(harmless));
             Ok(Arc::new(cells.collect::<StringArray>()))
         }
         _ => Ok(column.clone()),
@@ -273,7 +332,11 @@ const FORMULA: &[char] = &['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '
 
 fn harmless(text: &str) -> Cow<'_, str> {
     let is_formula = text.starts_with(FORMULA) && text.trim().parse::<f64>().is_err();
-    if is_formula { format!("'{}", printable(text)).into() } else { printable(text) }
+    if is_formula {
+        format!("'{}", printable(text)).into()
+    } else {
+        printable(text)
+    }
 }
 
 /// A batch of other columns, under harmless names.
@@ -282,11 +345,20 @@ fn texts(
     name: fn(&str) -> Cow<'_, str>,
     column: impl Fn(&ArrayRef) -> Result<ArrayRef, ArrowError>,
 ) -> Result<RecordBatch, ArrowError> {
-    let columns = batch.columns().iter().map(column).collect::<Result<Vec<_>, _>>()?;
+    let columns = batch
+        .columns()
+        .iter()
+        .map(column)
+        .collect::<Result<Vec<_>, _>>()?;
     let names = batch.schema();
-    let names = names.fields().iter().map(|field| name(field.name()).into_owned());
-    let fields: Vec<Field> =
-        names.zip(&columns).map(|(name, column)| Field::new(name, column.data_type().clone(), true)).collect();
+    let names = names
+        .fields()
+        .iter()
+        .map(|field| name(field.name()).into_owned());
+    let fields: Vec<Field> = names
+        .zip(&columns)
+        .map(|(name, column)| Field::new(name, column.data_type().clone(), true))
+        .collect();
     let rows = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &rows)
 }
@@ -297,20 +369,52 @@ mod tests {
 
     #[test]
     fn text_is_made_harmless_for_people_and_for_spreadsheets() {
-        let names = ["=cmd|' /C calc'!A0", "+1 555", "-5", "@x", "plain", "a\u{1b}[31m\nfailed: b", "Zoë"];
+        let names = [
+            "=cmd|' /C calc'!A0",
+            "+1 555",
+            "-5",
+            "@x",
+            "plain",
+            "a\u{1b}[31m\nfailed: b",
+            "Zoë",
+        ];
         let column: ArrayRef = Arc::new(StringArray::from_iter_values(names));
         let numbers: ArrayRef = Arc::new(arrow::array::Int64Array::from_iter_values(-3..4));
         let batch = RecordBatch::try_from_iter([("=name\u{7}", column), ("n", numbers)]).unwrap();
         let cells = |batch: &RecordBatch| {
-            batch.column(0).as_string::<i32>().iter().map(|cell| cell.unwrap().to_string()).collect::<Vec<_>>()
+            batch
+                .column(0)
+                .as_string::<i32>()
+                .iter()
+                .map(|cell| cell.unwrap().to_string())
+                .collect::<Vec<_>>()
         };
         let safe = for_spreadsheets(&batch).unwrap();
-        let expected = ["'=cmd|' /C calc'!A0", "'+1 555", "-5", "'@x", "plain", "a\\u{1b}[31m\\nfailed: b", "Zoë"];
+        let expected = [
+            "'=cmd|' /C calc'!A0",
+            "'+1 555",
+            "-5",
+            "'@x",
+            "plain",
+            "a\\u{1b}[31m\\nfailed: b",
+            "Zoë",
+        ];
         assert_eq!(cells(&safe), expected);
-        assert_eq!((safe.schema().field(0).name().as_str(), safe.column(1)), ("'=name\\u{7}", batch.column(1)));
-        let shown = pretty_format_batches(&[for_people(&batch).unwrap()]).unwrap().to_string();
-        assert!(shown.contains("a\\u{1b}[31m\\nfailed: b") && shown.contains("| -3 |"), "{shown}");
-        assert!(!shown.contains(|character: char| character.is_control() && character != '\n'), "{shown}");
+        assert_eq!(
+            (safe.schema().field(0).name().as_str(), safe.column(1)),
+            ("'=name\\u{7}", batch.column(1))
+        );
+        let shown = pretty_format_batches(&[for_people(&batch).unwrap()])
+            .unwrap()
+            .to_string();
+        assert!(
+            shown.contains("a\\u{1b}[31m\\nfailed: b") && shown.contains("| -3 |"),
+            "{shown}"
+        );
+        assert!(
+            !shown.contains(|character: char| character.is_control() && character != '\n'),
+            "{shown}"
+        );
     }
 
     #[test]
@@ -319,9 +423,15 @@ mod tests {
             ("SELECT * FROM fleet_trips", true),
             ("select count(*) from \"Fleet_Trips\";", true),
             ("SELECT * FROM public.fleet_trips t", true),
-            ("SELECT * FROM fleet_trips_history JOIN old_fleet_trips USING (id)", false),
+            (
+                "SELECT * FROM fleet_trips_history JOIN old_fleet_trips USING (id)",
+                false,
+            ),
             ("SELECT * FROM raw.fleet_trips, raw.\"fleet_trips\"", false),
-            ("SELECT * FROM raw.fleet_trips JOIN fleet_trips USING (id)", true),
+            (
+                "SELECT * FROM raw.fleet_trips JOIN fleet_trips USING (id)",
+                true,
+            ),
             ("SELECT 1", false),
         ] {
             assert_eq!(names(sql, "fleet_trips"), is_named, "{sql}");

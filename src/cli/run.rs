@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::options::{WishOptions, WorkOptions};
+use super::options::{RunRequestOptions, WorkOptions};
 use super::output::say;
 use super::signals::Signals;
 use super::{Context, Exit};
@@ -14,7 +14,7 @@ use crate::config::{Config, LoadOptions};
 use crate::error::Error;
 use crate::events::{Event, LogEvents, Observer};
 use crate::pipeline::Pipeline;
-use crate::plan::Wish;
+use crate::plan::RunRequest;
 use crate::report::{Idle, RunReport};
 use crate::state::LockError;
 use crate::store::Bucket;
@@ -25,7 +25,7 @@ use crate::store::Bucket;
 #[derive(Debug, Args)]
 pub(super) struct Run {
     #[command(flatten)]
-    wish: WishOptions,
+    run_request: RunRequestOptions,
     #[command(flatten)]
     work: WorkOptions,
     /// Say what would be done, and do nothing
@@ -51,27 +51,45 @@ pub(super) struct Run {
 impl Run {
     pub(super) async fn execute(self, context: &Context) -> Result<Exit, Error> {
         let catalog = context.catalog()?;
-        let wish = self.wish.wish(&catalog, &context.directory)?;
+        let run_request = self.run_request.run_request(&catalog, &context.directory)?;
         let mut config = self.work.config(context)?;
         config.load = LoadOptions {
-            full_refresh: selected(&catalog, &wish, "--full-refresh", &self.full_refresh, false)?,
+            full_refresh: selected(
+                &catalog,
+                &run_request,
+                "--full-refresh",
+                &self.full_refresh,
+                false,
+            )?,
             accept_shrunken: match self.accept_shrunken.iter().any(|name| name == "ALL") {
                 true => ["ALL".to_string()].into(),
-                false => selected(&catalog, &wish, "--accept-shrunken", &self.accept_shrunken, true)?,
+                false => selected(
+                    &catalog,
+                    &run_request,
+                    "--accept-shrunken",
+                    &self.accept_shrunken,
+                    true,
+                )?,
             },
             accept_duplicates: match self.accept_duplicates.iter().any(|name| name == "ALL") {
                 true => ["ALL".to_string()].into(),
-                false => selected(&catalog, &wish, "--accept-duplicates", &self.accept_duplicates, false)?,
+                false => selected(
+                    &catalog,
+                    &run_request,
+                    "--accept-duplicates",
+                    &self.accept_duplicates,
+                    false,
+                )?,
             },
             ..LoadOptions::default()
         };
         config.lock.wait = self.wait;
         if self.dry_run {
             let pipeline = Pipeline::looking(config, catalog)?;
-            super::output::print(format_args!("{}\n", pipeline.plan(wish).await?))?;
+            super::output::print(format_args!("{}\n", pipeline.plan(run_request).await?))?;
             return Ok(Exit::Success);
         }
-        let result = run_once(config.clone(), catalog, wish).await;
+        let result = run_once(config.clone(), catalog, run_request).await;
         match &result {
             Ok((report, _)) => {
                 let report = serde_json::to_string(report).unwrap_or_default();
@@ -89,7 +107,10 @@ impl Run {
     async fn ship_log(&self, context: &Context, config: &Config) {
         let Some(log) = &context.log else { return };
         if let Some(reason) = log.lost() {
-            say(format_args!("warning: {} lacks lines: {reason}", log.path().display()));
+            say(format_args!(
+                "warning: {} lacks lines: {reason}",
+                log.path().display()
+            ));
         }
         log.prune(self.log_retention_days);
         let io = tokio::runtime::Handle::current();
@@ -98,7 +119,10 @@ impl Run {
             Err(error) => Err(error.into()),
         };
         if let Err(error) = shipped {
-            say(format_args!("warning: the log stays in {}: {error}", log.path().display()));
+            say(format_args!(
+                "warning: the log stays in {}: {error}",
+                log.path().display()
+            ));
         }
     }
 }
@@ -106,21 +130,29 @@ impl Run {
 /// The tables that an option names, all of which this run must be about, or ask for the rows of `or_parents`.
 fn selected(
     catalog: &Catalog,
-    wish: &Wish,
+    run_request: &RunRequest,
     option: &str,
     names: &[String],
     or_parents: bool,
 ) -> Result<BTreeSet<String>, Error> {
-    let parents = wish.selection.sources.iter().filter_map(|name| Some(&catalog.source(name)?.parent.as_ref()?.source));
+    let parents = run_request
+        .selection
+        .sources
+        .iter()
+        .filter_map(|name| Some(&catalog.source(name)?.parent.as_ref()?.source));
     let parents: BTreeSet<&String> = parents.filter(|_| or_parents).collect();
     for name in names {
-        let Some(model) = catalog.filler(name) else {
+        let Some(model) = catalog.producer(name) else {
             let hint = did_you_mean(name, catalog.models().map(|model| model.name.as_str()));
-            return Err(Error::Usage(format!("{option}: there is no table `{name}`{hint}")));
+            return Err(Error::Usage(format!(
+                "{option}: there is no table `{name}`{hint}"
+            )));
         };
         let is_parent = model.sources.iter().any(|source| parents.contains(source));
-        if !is_parent && !wish.selection.models.contains(&model.name) {
-            return Err(Error::Usage(format!("{option}: `{name}` is not among the tables of this run")));
+        if !is_parent && !run_request.selection.models.contains(&model.name) {
+            return Err(Error::Usage(format!(
+                "{option}: `{name}` is not among the tables of this run"
+            )));
         }
     }
     Ok(names.iter().cloned().collect())
@@ -138,25 +170,44 @@ impl Observer for NameHost {
 }
 
 /// One run from plan to report.
-pub(super) async fn run_once(config: Config, catalog: Catalog, wish: Wish) -> Result<(RunReport, Exit), Error> {
+pub(super) async fn run_once(
+    config: Config,
+    catalog: Catalog,
+    run_request: RunRequest,
+) -> Result<(RunReport, Exit), Error> {
     let signals = Signals::listen();
-    let stopped = || RunReport { cancelled: true, ..RunReport::default() };
+    let stopped = || RunReport {
+        cancelled: true,
+        ..RunReport::default()
+    };
     let pipeline = Pipeline::new(config, catalog)?;
     let plan = tokio::select! {
         // Nothing was begun yet.
         () = signals.shutdown.cancelled() => return Ok((stopped(), signals.exit().unwrap_or(Exit::Interrupted))),
-        plan = pipeline.plan(wish) => plan?,
+        plan = pipeline.plan(run_request) => plan?,
     };
     if let Some(notice) = plan.first_run_notice() {
         eprintln!("note: {notice}");
     }
-    let result = pipeline.run(plan, vec![Arc::new(LogEvents), Arc::new(NameHost)], signals.shutdown.clone()).await;
+    let result = pipeline
+        .run(
+            plan,
+            vec![Arc::new(LogEvents), Arc::new(NameHost)],
+            signals.shutdown.clone(),
+        )
+        .await;
     let report = match (result, signals.exit()) {
         // Told to stop while it waited for the lock: nothing was begun.
-        (Err(Error::Lock(LockError::Stopped { .. })), Some(signal)) => return Ok((stopped(), signal)),
+        (Err(Error::Lock(LockError::Stopped { .. })), Some(signal)) => {
+            return Ok((stopped(), signal));
+        }
         (result, _) => result?,
     };
-    let exit = match (signals.exit(), report.failures.is_empty(), report.did_something()) {
+    let exit = match (
+        signals.exit(),
+        report.failures.is_empty(),
+        report.did_something(),
+    ) {
         (Some(signal), _, _) => signal,
         (None, true, _) if report.idle == Some(Idle::NotFound) => Exit::Failure,
         (None, true, _) => Exit::Success,

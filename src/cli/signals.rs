@@ -21,9 +21,13 @@ impl Signals {
     /// Begins to listen.
     pub(super) fn listen() -> Self {
         let signals = Self::default();
-        for (kind, exit) in [(SignalKind::interrupt(), Exit::Interrupted), (SignalKind::terminate(), Exit::Terminated)]
-        {
-            let Ok(mut stream) = signal(kind) else { continue };
+        for (kind, exit) in [
+            (SignalKind::interrupt(), Exit::Interrupted),
+            (SignalKind::terminate(), Exit::Terminated),
+        ] {
+            let Ok(mut stream) = signal(kind) else {
+                continue;
+            };
             let signals = signals.clone();
             tokio::spawn(async move {
                 while stream.recv().await.is_some() {
@@ -31,7 +35,9 @@ impl Signals {
                         // State points only at whole objects: ending here is safe.
                         std::process::exit(exit as i32);
                     }
-                    say(format_args!("stopping: what is complete is kept (again to end at once)"));
+                    say(format_args!(
+                        "stopping: what is complete is kept (again to end at once)"
+                    ));
                     signals.received.store(exit as u8, Ordering::Relaxed);
                     signals.shutdown.cancel();
                 }

@@ -55,10 +55,14 @@ impl Simulate {
             unknown_fields: self.unknown_fields,
             ..SimulatorConfig::default()
         };
-        let simulator = Simulator::start(config).await.map_err(|error| Error::Usage(error.to_string()))?;
+        let simulator = Simulator::start(config)
+            .await
+            .map_err(|error| Error::Usage(error.to_string()))?;
         let (url, token) = (simulator.url(), simulator.token());
         // The simulator's token is its own: whoever exports it as theirs wants to see it all the same.
-        super::output::print_exact(format_args!("SAMSARA_API_URL={url}\nSAMSARA_API_TOKEN={token}\n"))?;
+        super::output::print_exact(format_args!(
+            "SAMSARA_API_URL={url}\nSAMSARA_API_TOKEN={token}\n"
+        ))?;
         eprintln!("serving until stopped (Ctrl-C)");
         signals.shutdown.cancelled().await;
         simulator.shutdown().await;

@@ -31,14 +31,21 @@ impl Sources {
         check_names(&catalog, &sources)?;
         let pipeline = Pipeline::looking(super::options::reading_config(context)?, catalog)?;
         let (mut found, mut proposed) = (0, 0);
-        for source in pipeline.catalog().sources().filter(|it| sources.is_empty() || sources.contains(&it.name)) {
+        for source in pipeline
+            .catalog()
+            .sources()
+            .filter(|it| sources.is_empty() || sources.contains(&it.name))
+        {
             let drifted = drifted(&pipeline, source).await?;
             if drifted.rows == 0 {
                 continue;
             }
             found += 1;
             let proposal = drifted.propose(&source.fields);
-            let mut text = format!("# {}/sources.toml: {} rows of {}\n", source.family, drifted.rows, source.name);
+            let mut text = format!(
+                "# {}/sources.toml: {} rows of {}\n",
+                source.family, drifted.rows, source.name
+            );
             for note in &proposal.notes {
                 text += &format!("#   {note}\n");
             }
@@ -49,7 +56,9 @@ impl Sources {
             }
             super::output::print(text + "\n")?;
         }
-        say(format_args!("{found} sources have values that do not fit, {proposed} schemas are proposed"));
+        say(format_args!(
+            "{found} sources have values that do not fit, {proposed} schemas are proposed"
+        ));
         if proposed > 0 {
             say(format_args!(
                 "rows that are there already get the new columns once their days are read again: run --historical"
@@ -61,13 +70,19 @@ impl Sources {
 
 async fn drifted(pipeline: &Pipeline, source: &Source) -> Result<Drifted, Error> {
     let table = raw_table(pipeline, source).await?;
-    let sql = format!("SELECT _rescued_data FROM raw.\"{}\" WHERE _rescued_data IS NOT NULL", source.name);
+    let sql = format!(
+        "SELECT _rescued_data FROM raw.\"{}\" WHERE _rescued_data IS NOT NULL",
+        source.name
+    );
     let mut drifted = Drifted::default();
     let mut result = query(&sql, &[table], MEMORY).await?;
     while let Some(batch) = result.next().await? {
         for rescued in batch.column(0).as_string::<i32>().iter().flatten() {
             drifted.add(rescued).map_err(|error| {
-                Error::Usage(format!("{}: `_rescued_data` is no JSON object: {error}", source.name))
+                Error::Usage(format!(
+                    "{}: `_rescued_data` is no JSON object: {error}",
+                    source.name
+                ))
             })?;
         }
     }

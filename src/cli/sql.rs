@@ -49,28 +49,59 @@ impl Sql {
         let catalog = context.catalog()?;
         let (mut good, mut bad) = (0, 0);
         match self {
-            Self::Preview { model, day, rows, format } => {
+            Self::Preview {
+                model,
+                day,
+                rows,
+                format,
+            } => {
                 return preview(context, catalog, &model, day, rows, format).await;
             }
             Self::Check => {
                 for model in catalog.models() {
-                    tell(&mut good, &mut bad, bind(&catalog, model).await.map(|_| ()).map_err(|e| e.to_string()));
+                    tell(
+                        &mut good,
+                        &mut bad,
+                        bind(&catalog, model)
+                            .await
+                            .map(|_| ())
+                            .map_err(|e| e.to_string()),
+                    );
                 }
             }
             Self::Test { models } => {
                 let folder = context.sql_folder().ok_or_else(|| {
-                    Error::Usage("tests lie beside the models: run in a folder with sql/, or give --sql-dir".into())
+                    Error::Usage(
+                        "tests lie beside the models: run in a folder with sql/, or give --sql-dir"
+                            .into(),
+                    )
                 })?;
-                models.iter().try_for_each(|name| find(&catalog, name).map(|_| ()))?;
-                for model in catalog.models().filter(|model| models.is_empty() || models.contains(&model.name)) {
+                models
+                    .iter()
+                    .try_for_each(|name| find(&catalog, name).map(|_| ()))?;
+                for model in catalog
+                    .models()
+                    .filter(|model| models.is_empty() || models.contains(&model.name))
+                {
                     let tests = folder.join(&model.family).join("tests");
                     let result = test_model(&catalog, model, &tests).await;
-                    tell(&mut good, &mut bad, result.map_err(|error| format!("{}: {error}", model.name)));
+                    tell(
+                        &mut good,
+                        &mut bad,
+                        result.map_err(|error| format!("{}: {error}", model.name)),
+                    );
                 }
             }
         }
-        say(format_args!("{good} models are fine, {bad} are not ({})", catalog.origin));
-        Ok(if bad == 0 { Exit::Success } else { Exit::Failure })
+        say(format_args!(
+            "{good} models are fine, {bad} are not ({})",
+            catalog.origin
+        ));
+        Ok(if bad == 0 {
+            Exit::Success
+        } else {
+            Exit::Failure
+        })
     }
 }
 
@@ -86,12 +117,25 @@ async fn preview(
     let model = find(pipeline.catalog(), name)?;
     let scratch = Scratch::new()?;
     let (partition, table, found) = pipeline.preview(model, day, &scratch).await?;
-    let result = query(&format!("SELECT * FROM \"{name}\" LIMIT {rows}"), &[table], MEMORY).await?;
+    let result = query(
+        &format!("SELECT * FROM \"{name}\" LIMIT {rows}"),
+        &[table],
+        MEMORY,
+    )
+    .await?;
     super::query::print(result, format).await?;
     eprintln!("{name} {partition}: at most {rows} rows are shown, nothing was kept");
-    for UnfitTimes { column, count, texts } in &found.unfit {
+    for UnfitTimes {
+        column,
+        count,
+        texts,
+    } in &found.unfit
+    {
         let texts: Vec<&str> = texts.keys().map(String::as_str).collect();
-        eprintln!("warning: {column}: {count} values are no times and NULL: {}", texts.join(", "));
+        eprintln!(
+            "warning: {column}: {count} values are no times and NULL: {}",
+            texts.join(", ")
+        );
     }
     match found.duplicates {
         None => Ok(Exit::Success),
@@ -114,7 +158,8 @@ fn tell(good: &mut u64, bad: &mut u64, result: Result<(), String>) {
 
 fn find<'a>(catalog: &'a Catalog, name: &str) -> Result<&'a Model, Error> {
     catalog.model(name).ok_or_else(|| {
-        let hint = crate::catalog::did_you_mean(name, catalog.models().map(|model| model.name.as_str()));
+        let hint =
+            crate::catalog::did_you_mean(name, catalog.models().map(|model| model.name.as_str()));
         Error::Usage(format!("there is no model `{name}`{hint}"))
     })
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use chrono::Datelike;
 use clap::Args;
 
-use super::options::WishOptions;
+use super::options::RunRequestOptions;
 use super::{Context, Exit};
 use crate::error::Error;
 use crate::pipeline::Pipeline;
@@ -19,7 +19,7 @@ use crate::store::layout::Partition;
 #[derive(Debug, Args)]
 pub(super) struct Status {
     #[command(flatten)]
-    wish: WishOptions,
+    run_request: RunRequestOptions,
     /// List what is missing instead, and why
     #[arg(long)]
     missing: bool,
@@ -53,7 +53,10 @@ fn why(reached: &Reached) -> Option<String> {
     Some(match reached {
         Reached::Loaded | Reached::Empty | Reached::Changed => return None,
         Reached::NotLoaded(tables) => format!("derived, not loaded: {}", tables.join(", ")),
-        Reached::NotDerived(tables) => format!("extracted, not derived or not loaded: {}", tables.join(", ")),
+        Reached::NotDerived(tables) => format!(
+            "extracted, not derived or not loaded: {}",
+            tables.join(", ")
+        ),
         Reached::Unfinished => "unfinished: the next run goes on".into(),
         Reached::Failed(error) => format!("failed: {error}"),
         Reached::Unasked => "not asked".into(),
@@ -64,8 +67,10 @@ impl Status {
     pub(super) async fn execute(self, context: &Context) -> Result<Exit, Error> {
         let config = super::options::reading_config_of(context, self.project.clone())?;
         let pipeline = Pipeline::looking(config, context.catalog()?)?;
-        let wish = self.wish.wish(pipeline.catalog(), &context.directory)?;
-        let covered = pipeline.coverage(&wish).await?;
+        let run_request = self
+            .run_request
+            .run_request(pipeline.catalog(), &context.directory)?;
+        let covered = pipeline.coverage(&run_request).await?;
         let mut text = String::new();
         if !self.missing {
             text.push_str(LETTERS);
@@ -78,7 +83,11 @@ impl Status {
         }
         super::output::print(text)?;
         let missing = Missing::of(&covered).all();
-        Ok(if self.fail_on_missing && missing > 0 { Exit::Partial } else { Exit::Success })
+        Ok(if self.fail_on_missing && missing > 0 {
+            Exit::Partial
+        } else {
+            Exit::Success
+        })
     }
 }
 
@@ -158,7 +167,10 @@ mod tests {
         calendar(&mut shown, &source);
         list_missing(&mut missing, &source);
         let gap = " ".repeat(29);
-        assert_eq!(shown, format!("s (7 raw rows)\n  2024-01 {gap}#d\n  2024-02 e !.\n"));
+        assert_eq!(
+            shown,
+            format!("s (7 raw rows)\n  2024-01 {gap}#d\n  2024-02 e !.\n")
+        );
         assert_eq!(
             missing,
             "s 2024-01-31 derived, not loaded: a, b\n\
@@ -176,7 +188,10 @@ mod tests {
         list_missing(&mut missing, &source);
         assert_eq!(
             (shown.as_str(), missing.as_str()),
-            ("s (7 raw rows) ? never asked\n", "s nothing was ever asked for\n")
+            (
+                "s (7 raw rows) ? never asked\n",
+                "s nothing was ever asked for\n"
+            )
         );
     }
 }

@@ -17,7 +17,11 @@ pub(super) struct Tables {
 impl Tables {
     pub(super) fn execute(self, context: &Context) -> Result<Exit, Error> {
         let catalog = context.catalog()?;
-        super::output::print(if self.markdown { markdown(&catalog) } else { plain(&catalog) })?;
+        super::output::print(if self.markdown {
+            markdown(&catalog)
+        } else {
+            plain(&catalog)
+        })?;
         Ok(Exit::Success)
     }
 }
@@ -25,9 +29,14 @@ impl Tables {
 fn plain(catalog: &Catalog) -> String {
     let mut text = String::new();
     for source in catalog.sources() {
-        let category = source.category.map_or(String::new(), |category| format!(", {category:?}").to_lowercase());
+        let category = source.category.map_or(String::new(), |category| {
+            format!(", {category:?}").to_lowercase()
+        });
         let kind = format!("{:?}", source.kind).to_lowercase();
-        text += &format!("{} ({kind}{category}): {}\n", source.name, source.description);
+        text += &format!(
+            "{} ({kind}{category}): {}\n",
+            source.name, source.description
+        );
         for model in catalog.models_of(&source.name) {
             text += &format!("  {}: {}\n", model.name, model.front_matter.description);
             if let Some(history) = model.history_table() {
@@ -39,11 +48,16 @@ fn plain(catalog: &Catalog) -> String {
 }
 
 fn markdown(catalog: &Catalog) -> String {
-    let mut text = String::from("| table | source | partitioned by | what a row is |\n| --- | --- | --- | --- |\n");
+    let mut text = String::from(
+        "| table | source | partitioned by | what a row is |\n| --- | --- | --- | --- |\n",
+    );
     for model in catalog.models() {
         let partition = model.front_matter.partition_by.as_deref().unwrap_or("");
         let sources = model.sources.join(", ");
-        text += &format!("| {} | {sources} | {partition} | {} |\n", model.name, model.front_matter.description);
+        text += &format!(
+            "| {} | {sources} | {partition} | {} |\n",
+            model.name, model.front_matter.description
+        );
     }
     text
 }

@@ -19,17 +19,23 @@ impl BucketLocation {
             return match scheme.to_ascii_lowercase().as_str() {
                 "gs" => google(rest, text),
                 "file" => folder_of_url(text),
-                "http" | "https" | "gcs" => Err(format!("`{text}` is not an address of a bucket; write gs://name")),
+                "http" | "https" | "gcs" => Err(format!(
+                    "`{text}` is not an address of a bucket; write gs://name"
+                )),
                 _ => Err(format!(
                     "`{text}`: only Google Cloud Storage and folders are supported; write gs://name, or a path"
                 )),
             };
         }
         if text.to_ascii_lowercase().starts_with("file:") {
-            return Err(format!("`{text}` is not an address of a folder; write file:///folder, or a path"));
+            return Err(format!(
+                "`{text}` is not an address of a folder; write file:///folder, or a path"
+            ));
         }
         if text.starts_with(['~', '$']) {
-            return Err(format!("`{text}`: only a shell replaces `~` and `$`; write the whole path"));
+            return Err(format!(
+                "`{text}`: only a shell replaces `~` and `$`; write the whole path"
+            ));
         }
         if text.contains('\\') && !cfg!(windows) {
             return Err(format!("`{text}` holds a backslash; write paths with /"));
@@ -51,11 +57,17 @@ impl BucketLocation {
 fn google(name: &str, text: &str) -> Result<BucketLocation, String> {
     let name = name.trim_end_matches('/');
     if let Some((bucket, _)) = name.split_once('/') {
-        return Err(format!("`{text}` names a folder of a bucket, a whole one is needed; write gs://{bucket}"));
+        return Err(format!(
+            "`{text}` names a folder of a bucket, a whole one is needed; write gs://{bucket}"
+        ));
     }
-    let is_end = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    let is_end = |byte: Option<u8>| {
+        byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    };
     let is_name = (3..=222).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte))
+        && name.bytes().all(|byte| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte)
+        })
         && is_end(name.bytes().next())
         && is_end(name.bytes().next_back())
         && name.split('.').all(|part| (1..=63).contains(&part.len()));
@@ -69,24 +81,44 @@ fn google(name: &str, text: &str) -> Result<BucketLocation, String> {
 }
 
 fn folder_of_url(text: &str) -> Result<BucketLocation, String> {
-    let url = Url::parse(text).ok().filter(|url| url.query().is_none() && url.fragment().is_none());
+    let url = Url::parse(text)
+        .ok()
+        .filter(|url| url.query().is_none() && url.fragment().is_none());
     // A host is where the path should begin, as in file://folder.
-    let path = url.filter(|url| url.host().is_none()).and_then(|url| url.to_file_path().ok());
-    path.map(BucketLocation::Folder)
-        .ok_or_else(|| format!("`{text}` is not an address of a folder; write file:///folder, with three slashes"))
+    let path = url
+        .filter(|url| url.host().is_none())
+        .and_then(|url| url.to_file_path().ok());
+    path.map(BucketLocation::Folder).ok_or_else(|| {
+        format!("`{text}` is not an address of a folder; write file:///folder, with three slashes")
+    })
 }
 
 /// Refuses two buckets in one place, or one inside the other, the local warehouse among them: what one of them holds
 /// would be taken for the other's.
-pub(super) fn check_apart(storage: &StorageConfig, warehouse: &WarehouseConfig) -> Result<(), ConfigError> {
-    let wrong = |reason: String| Err(ConfigError::Value { name: env::GCS_BUCKET_FLATTENED_NAME.name, reason });
-    if let (BucketLocation::Google(raw), BucketLocation::Google(flattened)) = (&storage.raw, &storage.flattened)
+pub(super) fn check_apart(
+    storage: &StorageConfig,
+    warehouse: &WarehouseConfig,
+) -> Result<(), ConfigError> {
+    let wrong = |reason: String| {
+        Err(ConfigError::Value {
+            name: env::GCS_BUCKET_FLATTENED_NAME.name,
+            reason,
+        })
+    };
+    if let (BucketLocation::Google(raw), BucketLocation::Google(flattened)) =
+        (&storage.raw, &storage.flattened)
         && raw == flattened
     {
-        return wrong(format!("gs://{raw} is the raw bucket ({}) too: name two buckets", env::GCS_BUCKET_NAME.name));
+        return wrong(format!(
+            "gs://{raw} is the raw bucket ({}) too: name two buckets",
+            env::GCS_BUCKET_NAME.name
+        ));
     }
     let mut folders = Vec::new();
-    for (what, location) in [("raw bucket", &storage.raw), ("flattened bucket", &storage.flattened)] {
+    for (what, location) in [
+        ("raw bucket", &storage.raw),
+        ("flattened bucket", &storage.flattened),
+    ] {
         if let BucketLocation::Folder(folder) = location {
             folders.push((what, real_path(folder)));
         }
@@ -149,12 +181,19 @@ mod tests {
             ("file:///data/my raw", folder("/data/my raw")),
             ("file://localhost/data", folder("/data")),
         ] {
-            assert_eq!(BucketLocation::parse(text, Path::new("/work")).as_ref(), Ok(&expected), "{text}");
+            assert_eq!(
+                BucketLocation::parse(text, Path::new("/work")).as_ref(),
+                Ok(&expected),
+                "{text}"
+            );
         }
         for (text, part) in [
             ("s3://raw", "only Google Cloud Storage and folders"),
             ("az://raw", "only Google Cloud Storage and folders"),
-            ("abfss://raw@account.dfs.core.windows.net", "only Google Cloud Storage and folders"),
+            (
+                "abfss://raw@account.dfs.core.windows.net",
+                "only Google Cloud Storage and folders",
+            ),
             ("https://storage.googleapis.com/raw", "write gs://name"),
             ("gcs://raw", "write gs://name"),
             ("gs://raw-bucket/folder", "write gs://raw-bucket"),
@@ -185,8 +224,16 @@ mod tests {
         }
         std::os::unix::fs::symlink(place.path().join("one"), place.path().join("link")).unwrap();
         let resolve = |raw: &str, flattened: &str| {
-            let pairs = [("GCS_BUCKET_NAME", raw), ("GCS_BUCKET_FLATTENED_NAME", flattened)];
-            Config::resolve(&Environment::from_pairs(pairs), &Overrides::default(), place.path(), LOCAL_FOLDER)
+            let pairs = [
+                ("GCS_BUCKET_NAME", raw),
+                ("GCS_BUCKET_FLATTENED_NAME", flattened),
+            ];
+            Config::resolve(
+                &Environment::from_pairs(pairs),
+                &Overrides::default(),
+                place.path(),
+                LOCAL_FOLDER,
+            )
         };
         for (raw, flattened) in [
             ("one-bucket", "gs://one-bucket/"),
@@ -204,11 +251,26 @@ mod tests {
             ("./samsara-data/warehouse", "./two"),
         ] {
             let error = resolve(raw, flattened).unwrap_err().to_string();
-            assert!(error.starts_with("GCS_BUCKET_FLATTENED_NAME: "), "{raw} {flattened}: {error}");
+            assert!(
+                error.starts_with("GCS_BUCKET_FLATTENED_NAME: "),
+                "{raw} {flattened}: {error}"
+            );
         }
-        for (raw, flattened) in [("./one", "./two"), ("./one", "./one-more"), ("raw-bucket", "flat-bucket")] {
+        for (raw, flattened) in [
+            ("./one", "./two"),
+            ("./one", "./one-more"),
+            ("raw-bucket", "flat-bucket"),
+        ] {
             assert!(resolve(raw, flattened).is_ok(), "{raw} {flattened}");
         }
-        assert!(Config::resolve(&Environment::default(), &Overrides::default(), place.path(), LOCAL_FOLDER).is_ok());
+        assert!(
+            Config::resolve(
+                &Environment::default(),
+                &Overrides::default(),
+                place.path(),
+                LOCAL_FOLDER
+            )
+            .is_ok()
+        );
     }
 }

@@ -42,13 +42,22 @@ pub enum Credentials {
 impl Credentials {
     /// Reads a file. Its secrets are masked everywhere from now on.
     pub fn read(path: &Path) -> Result<Self, CredentialsError> {
-        let wrong = |reason: String| CredentialsError { path: path.into(), reason };
+        let wrong = |reason: String| CredentialsError {
+            path: path.into(),
+            reason,
+        };
         let (document, has_mark) = read_document(path).map_err(wrong)?;
-        let text_of = |name: &str| document.get(name).and_then(Value::as_str).filter(|text| !text.trim().is_empty());
+        let text_of = |name: &str| {
+            document
+                .get(name)
+                .and_then(Value::as_str)
+                .filter(|text| !text.trim().is_empty())
+        };
         match text_of("type") {
             Some("service_account") => {
                 let wrong = |reason: &str| wrong(format!("not a service-account key: {reason}"));
-                let field = |name| text_of(name).ok_or_else(|| wrong(&format!("`{name}` is missing")));
+                let field =
+                    |name| text_of(name).ok_or_else(|| wrong(&format!("`{name}` is missing")));
                 let pem = normalised_pem(field("private_key")?).map_err(wrong)?;
                 Ok(Self::ServiceAccount {
                     client_email: field("client_email")?.trim().into(),
@@ -57,21 +66,31 @@ impl Credentials {
                 })
             }
             Some("authorized_user") => {
-                match ["client_id", "client_secret", "refresh_token"].into_iter().find(|name| text_of(name).is_none()) {
-                    Some(name) => Err(wrong(format!("not the login of a user: `{name}` is missing"))),
-                    None if has_mark => {
-                        Err(wrong("it begins with a byte-order mark: save it as UTF-8 without one".into()))
-                    }
+                match ["client_id", "client_secret", "refresh_token"]
+                    .into_iter()
+                    .find(|name| text_of(name).is_none())
+                {
+                    Some(name) => Err(wrong(format!(
+                        "not the login of a user: `{name}` is missing"
+                    ))),
+                    None if has_mark => Err(wrong(
+                        "it begins with a byte-order mark: save it as UTF-8 without one".into(),
+                    )),
                     None => Ok(Self::AuthorizedUser),
                 }
             }
             Some(other) => {
                 let other: String = redact::foreign(other).chars().take(60).collect();
-                Err(wrong(format!("`{other}` is not supported; {}", way_out(&other))))
+                Err(wrong(format!(
+                    "`{other}` is not supported; {}",
+                    way_out(&other)
+                )))
             }
-            None if document.contains_key("installed") || document.contains_key("web") => Err(wrong(format!(
-                "{OTHER}it is an OAuth client; use a service-account key, or `gcloud auth application-default login`"
-            ))),
+            None if document.contains_key("installed") || document.contains_key("web") => {
+                Err(wrong(format!(
+                    "{OTHER}it is an OAuth client; use a service-account key, or `gcloud auth application-default login`"
+                )))
+            }
             None => Err(wrong(format!("{OTHER}it has no `type`"))),
         }
     }
@@ -90,32 +109,42 @@ fn read_document(path: &Path) -> Result<(Map<String, Value>, bool), String> {
     }
     let bytes = std::fs::read(path).map_err(redact::foreign)?;
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    let document = serde_json::from_slice(text).map_err(|_| format!("{OTHER}it holds no JSON object"))?;
+    let document =
+        serde_json::from_slice(text).map_err(|_| format!("{OTHER}it holds no JSON object"))?;
     redact::register_document(&document);
     Ok((document, text.len() != bytes.len()))
 }
 
 /// The project that a file of credentials names, if it does.
 pub fn project_of(path: &Path) -> Option<String> {
-    read_document(path).ok()?.0.get("project_id")?.as_str().map(str::to_string)
+    read_document(path)
+        .ok()?
+        .0
+        .get("project_id")?
+        .as_str()
+        .map(str::to_string)
 }
 
 /// A PEM key with its line breaks, whatever has become of them: doubly escaped (`\\n`), blanks, none at all.
 ///
 /// The error says what is wrong with it, and nothing of the key.
 fn normalised_pem(text: &str) -> Result<String, &'static str> {
-    const BROKEN: &str =
-        "its `private_key` is not a PEM key: download the key again, or copy the file and not its text";
+    const BROKEN: &str = "its `private_key` is not a PEM key: download the key again, or copy the file and not its text";
     let (_, rest) = text.split_once("-----BEGIN ").ok_or(BROKEN)?;
     let (label, rest) = rest.split_once("-----").ok_or(BROKEN)?;
     let (body, _) = rest.split_once("-----END ").ok_or(BROKEN)?;
     match label {
         "PRIVATE KEY" | "RSA PRIVATE KEY" => {}
-        "ENCRYPTED PRIVATE KEY" => return Err("its `private_key` is encrypted: use the key as Google gave it"),
+        "ENCRYPTED PRIVATE KEY" => {
+            return Err("its `private_key` is encrypted: use the key as Google gave it");
+        }
         _ => return Err("its `private_key` is of another kind: Google's keys are RSA keys"),
     }
     let mut base64 = String::with_capacity(body.len());
-    let mut characters = body.chars().filter(|character| !character.is_whitespace()).peekable();
+    let mut characters = body
+        .chars()
+        .filter(|character| !character.is_whitespace())
+        .peekable();
     while let Some(character) = characters.next() {
         if character != '\\' {
             base64.push(character);
@@ -123,7 +152,9 @@ fn normalised_pem(text: &str) -> Result<String, &'static str> {
         }
         // `\n` or `\r`, escaped how often soever.
         while characters.next_if_eq(&'\\').is_some() {}
-        characters.next_if(|character| matches!(character, 'n' | 'r')).ok_or(BROKEN)?;
+        characters
+            .next_if(|character| matches!(character, 'n' | 'r'))
+            .ok_or(BROKEN)?;
     }
     let key = BASE64_STANDARD.decode(&base64).map_err(|_| BROKEN)?;
     if key.is_empty() {

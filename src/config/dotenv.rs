@@ -29,7 +29,10 @@ pub(super) struct Parsed {
 pub(super) fn parse(text: &str) -> Parsed {
     // As Python opens text files.
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
-    let mut reader = Reader { rest: &text, line: 1 };
+    let mut reader = Reader {
+        rest: &text,
+        line: 1,
+    };
     let mut parsed = Parsed::default();
     loop {
         reader.take_while(is_space);
@@ -51,11 +54,18 @@ pub(super) fn parse(text: &str) -> Parsed {
 impl Parsed {
     /// The values of the names, with the variables in them resolved: those of the environment, then those that stand
     /// further up in the file. A name that stands alone has none.
-    pub(super) fn resolve(&self, environment: &HashMap<String, String>) -> HashMap<String, Option<String>> {
+    pub(super) fn resolve(
+        &self,
+        environment: &HashMap<String, String>,
+    ) -> HashMap<String, Option<String>> {
         let mut values: HashMap<String, Option<String>> = HashMap::new();
         for Binding { name, value, .. } in &self.bindings {
             let look_up = |name: &str| {
-                let above = || values.get(name).map(|value| value.clone().unwrap_or_default());
+                let above = || {
+                    values
+                        .get(name)
+                        .map(|value| value.clone().unwrap_or_default())
+                };
                 environment.get(name).cloned().or_else(above)
             };
             let value = value.as_ref().map(|value| interpolate(value, look_up));
@@ -149,11 +159,15 @@ impl<'a> Reader<'a> {
     fn value(&mut self) -> Option<String> {
         match self.rest.chars().next() {
             Some('\'') => self.quoted('\'').map(|inside| unescape(inside, "\\'")),
-            Some('"') => self.quoted('"').map(|inside| unescape(inside, "\\'\"abfnrtv")),
+            Some('"') => self
+                .quoted('"')
+                .map(|inside| unescape(inside, "\\'\"abfnrtv")),
             _ => {
                 let line = self.take_while(|c| c != '\n');
                 // re.sub(r"\s+#.*", "", line).rstrip()
-                let comment = line.match_indices('#').find(|(at, _)| line[..*at].ends_with(is_space));
+                let comment = line
+                    .match_indices('#')
+                    .find(|(at, _)| line[..*at].ends_with(is_space));
                 let value = comment.map_or(line, |(at, _)| &line[..at]);
                 Some(value.trim_end_matches(is_space).to_string())
             }
@@ -243,7 +257,11 @@ mod tests {
             ("A='a\\n\\'b'", &[("A", Some("a\\n'b"))], 0),
             ("A=\"a\\n\\\"b\\x\"", &[("A", Some("a\n\"b\\x"))], 0),
             ("A='a\\'", &[("A", Some("a\\"))], 0),
-            ("A=\"one\r\ntwo\" # c\nB=c", &[("A", Some("one\ntwo")), ("B", Some("c"))], 0),
+            (
+                "A=\"one\r\ntwo\" # c\nB=c",
+                &[("A", Some("one\ntwo")), ("B", Some("c"))],
+                0,
+            ),
             ("A='b'c\nB=d", &[("B", Some("d"))], 1),
             ("A=\"b\nB=d", &[("B", Some("d"))], 1),
             ("this is not ours\nB=d", &[("B", Some("d"))], 1),
@@ -259,7 +277,11 @@ mod tests {
             ("A=\u{a0}b\u{a0}", &[("A", Some("b"))], 0),
             ("A=1\nA=2", &[("A", Some("2"))], 0),
             ("A=1\nA", &[("A", None)], 0),
-            ("if true; then\n  B=c\nfi", &[("B", Some("c")), ("fi", None)], 1),
+            (
+                "if true; then\n  B=c\nfi",
+                &[("B", Some("c")), ("fi", None)],
+                1,
+            ),
             ("A=${ENV}", &[("A", Some("of env"))], 0),
             ("A=${NONE}x", &[("A", Some("x"))], 0),
             ("A=${NONE:-y}", &[("A", Some("y"))], 0),
@@ -269,26 +291,46 @@ mod tests {
             ("A=${ENV", &[("A", Some("${ENV"))], 0),
             ("A=${ENV:y}", &[("A", Some("${ENV:y}"))], 0),
             ("A=$ENV ${ENV}$", &[("A", Some("$ENV of env$"))], 0),
-            ("ENV=mine\nA=${ENV}", &[("A", Some("of env")), ("ENV", Some("mine"))], 0),
+            (
+                "ENV=mine\nA=${ENV}",
+                &[("A", Some("of env")), ("ENV", Some("mine"))],
+                0,
+            ),
             ("A=${B}\nB=c", &[("A", Some("")), ("B", Some("c"))], 0),
             ("A=${}", &[("A", Some(""))], 0),
             ("A=${a${ENV}}", &[("A", Some("}"))], 0),
         ];
         let pairs = [("ENV", "of env"), ("EMPTY", "")];
-        let environment = pairs.map(|(name, value)| (name.to_string(), value.to_string())).into();
+        let environment = pairs
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .into();
         for (text, expected, foreign) in cases {
             let parsed = parse(text);
             let mut values: Vec<_> = parsed.resolve(&environment).into_iter().collect();
             values.sort();
-            let values: Vec<_> = values.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
-            assert_eq!((&values[..], parsed.foreign.len()), (*expected, *foreign), "{text:?}");
+            let values: Vec<_> = values
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_deref()))
+                .collect();
+            assert_eq!(
+                (&values[..], parsed.foreign.len()),
+                (*expected, *foreign),
+                "{text:?}"
+            );
         }
     }
 
     #[test]
     fn lines_are_counted_from_one_across_values_of_several_lines() {
         let parsed = parse("\n# note\nA='one\ntwo'\nnot ours\r\nB=1\n\n  = x\n");
-        let lines: Vec<_> = parsed.bindings.iter().map(|it| (it.name.as_str(), it.line)).collect();
-        assert_eq!((&lines[..], &parsed.foreign[..]), (&[("A", 3), ("B", 6)][..], &[5, 8][..]));
+        let lines: Vec<_> = parsed
+            .bindings
+            .iter()
+            .map(|it| (it.name.as_str(), it.line))
+            .collect();
+        assert_eq!(
+            (&lines[..], &parsed.foreign[..]),
+            (&[("A", 3), ("B", 6)][..], &[5, 8][..])
+        );
     }
 }

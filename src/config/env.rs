@@ -55,7 +55,7 @@ variables! {
     BIGQUERY_LOCATION = "BIGQUERY_LOCATION";
     /// Secret salt for columns that models hash.
     SAMSARA_ETL_HASH_SALT = "SAMSARA_ETL_HASH_SALT";
-    /// After how many pages an unfinished walk is noted, and a feed committed; 50 unless told otherwise.
+    /// After how many pages an unfinished task is noted, and a feed committed; 50 unless told otherwise.
     SAMSARA_ETL_CHECKPOINT_PAGES = "SAMSARA_ETL_CHECKPOINT_PAGES";
     /// For simulators and emulators only: which part of the waits that real services ask for (rates, pauses between
     /// tries, one write a second) is waited, such as 0.01.
@@ -79,10 +79,18 @@ variables! {
 }
 
 /// Address of the metadata server where its name is not known. Nobody but tests sets it, so it stands in no list.
-pub const GCE_METADATA_IP: Variable = Variable { name: "GCE_METADATA_IP", aliases: &[], meaning: "" };
+pub const GCE_METADATA_IP: Variable = Variable {
+    name: "GCE_METADATA_IP",
+    aliases: &[],
+    meaning: "",
+};
 
 /// The user's folder, where `gcloud` keeps its login. It is the system's, so it stands in no list.
-pub const HOME: Variable = Variable { name: "HOME", aliases: &[], meaning: "" };
+pub const HOME: Variable = Variable {
+    name: "HOME",
+    aliases: &[],
+    meaning: "",
+};
 
 /// The process environment over the `.env` file of the working directory.
 ///
@@ -101,9 +109,13 @@ impl Environment {
     /// [`ConfigError::DotEnv`] if `.env` cannot be read, [`ConfigError::Value`] if a variable of ours is not text.
     pub fn read(directory: &Path) -> Result<Self, ConfigError> {
         let mut environment = Self::of_process();
-        let is_text = |name: &&str| std::env::var_os(name).is_none_or(|value| value.to_str().is_some());
+        let is_text =
+            |name: &&str| std::env::var_os(name).is_none_or(|value| value.to_str().is_some());
         if let Some(name) = names().find(|name| !is_text(name)) {
-            return Err(ConfigError::Value { name, reason: "its value is not UTF-8 text".into() });
+            return Err(ConfigError::Value {
+                name,
+                reason: "its value is not UTF-8 text".into(),
+            });
         }
         let mut lines = environment.add_file(directory)?;
         lines.extend(environment.near_misses(environment.process.keys(), "the environment"));
@@ -116,14 +128,25 @@ impl Environment {
     /// The process environment alone.
     pub fn of_process() -> Self {
         // Other programs may keep what is no text in their variables: that is no business of ours.
-        let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
-        Self { process: std::env::vars_os().filter_map(text).collect(), file: HashMap::new() }
+        let text = |(name, value): (OsString, OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        Self {
+            process: std::env::vars_os().filter_map(text).collect(),
+            file: HashMap::new(),
+        }
     }
 
     /// Fixed values, for tests and library users.
     pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        let process = pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-        Self { process, file: HashMap::new() }
+        let process = pairs
+            .into_iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect();
+        Self {
+            process,
+            file: HashMap::new(),
+        }
     }
 
     /// The value of a variable; an empty one counts as unset. The environment wins over `.env` under each of its
@@ -134,39 +157,60 @@ impl Environment {
 
     /// Whether the value of a variable comes from `.env`; none if it is unset.
     pub fn is_of_file(&self, variable: Variable) -> Option<bool> {
-        self.get(variable).map(|_| value_in(&self.process, variable).is_none())
+        self.get(variable)
+            .map(|_| value_in(&self.process, variable).is_none())
     }
 
     /// Adds what `.env` says; gives warnings.
     fn add_file(&mut self, directory: &Path) -> Result<Vec<String>, ConfigError> {
         let path = directory.join(".env");
-        let unreadable = |reason: String| ConfigError::DotEnv { path: path.clone(), line: reason };
+        let unreadable = |reason: String| ConfigError::DotEnv {
+            path: path.clone(),
+            line: reason,
+        };
         match std::fs::symlink_metadata(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             // A virtual environment of Python may be called so.
             Ok(_) if path.is_dir() => return Ok(Vec::new()),
             _ => {}
         }
-        let text = read_text(&path, bounds::ENV_FILE_BYTES).map_err(|error| unreadable(error.to_string()))?;
+        let text = read_text(&path, bounds::ENV_FILE_BYTES)
+            .map_err(|error| unreadable(error.to_string()))?;
         let parsed = dotenv::parse(&text);
         let mut warnings: Vec<String> = parsed
             .foreign
             .iter()
-            .map(|line| format!("{}:{line}: neither NAME=value nor a comment; passed over", path.display()))
+            .map(|line| {
+                format!(
+                    "{}:{line}: neither NAME=value nor a comment; passed over",
+                    path.display()
+                )
+            })
             .collect();
         let values = parsed.resolve(&self.process).into_iter();
-        self.file = values.filter_map(|(name, value)| Some((name, value?))).collect();
+        self.file = values
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect();
         for dotenv::Binding { name, line, .. } in &parsed.bindings {
             warnings.extend(self.near_misses([name], &format!("{}:{line}", path.display())));
         }
-        let holds_secret = [SAMSARA_API_TOKEN, SAMSARA_ETL_HASH_SALT].iter().any(|it| self.file.contains_key(it.name));
+        let holds_secret = [SAMSARA_API_TOKEN, SAMSARA_ETL_HASH_SALT]
+            .iter()
+            .any(|it| self.file.contains_key(it.name));
         warnings.extend(open_to_others(&path, holds_secret));
         Ok(warnings)
     }
 
     /// A warning for each name that looks like one of ours that has no value.
-    fn near_misses<'a>(&self, found: impl IntoIterator<Item = &'a String>, place: &str) -> Vec<String> {
-        let unset = |near: &&str| ALL.iter().any(|it| is_name_of(it, near) && self.get(*it).is_none());
+    fn near_misses<'a>(
+        &self,
+        found: impl IntoIterator<Item = &'a String>,
+        place: &str,
+    ) -> Vec<String> {
+        let unset = |near: &&str| {
+            ALL.iter()
+                .any(|it| is_name_of(it, near) && self.get(*it).is_none())
+        };
         let warning = |name: &String| Some((name.clone(), near_miss(name).filter(unset)?));
         let mut found: Vec<_> = found.into_iter().filter_map(warning).collect();
         found.sort();
@@ -177,7 +221,12 @@ impl Environment {
 
 fn value_in(values: &HashMap<String, String>, variable: Variable) -> Option<&str> {
     let mut names = std::iter::once(variable.name).chain(variable.aliases.iter().copied());
-    names.find_map(|name| values.get(name).map(|value| value.trim()).filter(|value| !value.is_empty()))
+    names.find_map(|name| {
+        values
+            .get(name)
+            .map(|value| value.trim())
+            .filter(|value| !value.is_empty())
+    })
 }
 
 fn is_name_of(variable: &Variable, name: &str) -> bool {
@@ -186,7 +235,8 @@ fn is_name_of(variable: &Variable, name: &str) -> bool {
 
 /// All names that are read, older ones among them.
 fn names() -> impl Iterator<Item = &'static str> {
-    ALL.iter().flat_map(|it| std::iter::once(it.name).chain(it.aliases.iter().copied()))
+    ALL.iter()
+        .flat_map(|it| std::iter::once(it.name).chain(it.aliases.iter().copied()))
 }
 
 /// The name of ours that is probably meant by one that is not ours.
@@ -204,12 +254,15 @@ fn near_miss(name: &str) -> Option<&'static str> {
         words
     };
     let distance = |known: &str| strsim::osa_distance(&upper, known);
-    let is_near = |known: &&str| distance(known) <= (known.len() / 6).min(3) || words(known) == words(&upper);
+    let is_near =
+        |known: &&str| distance(known) <= (known.len() / 6).min(3) || words(known) == words(&upper);
     if let Some(known) = names().filter(is_near).min_by_key(|known| distance(known)) {
         return Some(known);
     }
     match upper.strip_prefix("SAMSARA_") {
-        Some(rest) if rest.contains("TOKEN") || rest.contains("KEY") => Some(SAMSARA_API_TOKEN.name),
+        Some(rest) if rest.contains("TOKEN") || rest.contains("KEY") => {
+            Some(SAMSARA_API_TOKEN.name)
+        }
         None if !upper.starts_with("GCS_") => None,
         _ => {
             let likeness = |known: &str| strsim::jaro_winkler(&upper, known);
@@ -231,7 +284,10 @@ pub(super) fn open_to_others(path: &Path, holds_secret: bool) -> Option<String> 
         (false, false) => return None,
     };
     let path = path.display();
-    Some(format!("{path}: other users of this machine may {what} it (mode {:03o}); chmod 600 {path}", mode & 0o777))
+    Some(format!(
+        "{path}: other users of this machine may {what} it (mode {:03o}); chmod 600 {path}",
+        mode & 0o777
+    ))
 }
 
 /// Elsewhere, who may read a file is not told by a mode.
@@ -251,7 +307,13 @@ mod tests {
         let mut environment = Environment::from_pairs(process.iter().copied());
         let warnings = environment.add_file(folder.path()).unwrap();
         let place = format!("{}/", folder.path().display());
-        (environment, warnings.into_iter().map(|warning| warning.replace(&place, "")).collect())
+        (
+            environment,
+            warnings
+                .into_iter()
+                .map(|warning| warning.replace(&place, ""))
+                .collect(),
+        )
     }
 
     #[test]
@@ -263,22 +325,52 @@ mod tests {
         };
         let (new, old) = ("GCS_BUCKET_NAME", "GCS_RAW_BUCKET_NAME");
         for (process, file, expected) in [
-            (&[(old, "env")][..], "GCS_BUCKET_NAME=file", Some(("env", false))),
-            (&[(new, "env")], "GCS_RAW_BUCKET_NAME=file", Some(("env", false))),
-            (&[(new, "new"), (old, "old")], "GCS_BUCKET_NAME=file", Some(("new", false))),
-            (&[(new, ""), (old, " ")], "GCS_BUCKET_NAME=\nGCS_RAW_BUCKET_NAME=file", Some(("file", true))),
+            (
+                &[(old, "env")][..],
+                "GCS_BUCKET_NAME=file",
+                Some(("env", false)),
+            ),
+            (
+                &[(new, "env")],
+                "GCS_RAW_BUCKET_NAME=file",
+                Some(("env", false)),
+            ),
+            (
+                &[(new, "new"), (old, "old")],
+                "GCS_BUCKET_NAME=file",
+                Some(("new", false)),
+            ),
+            (
+                &[(new, ""), (old, " ")],
+                "GCS_BUCKET_NAME=\nGCS_RAW_BUCKET_NAME=file",
+                Some(("file", true)),
+            ),
             (&[(new, "")], "GCS_BUCKET_NAME=''", None),
-            (&[("X", "of-env")], "GCS_BUCKET_NAME=raw-${X}", Some(("raw-of-env", true))),
+            (
+                &[("X", "of-env")],
+                "GCS_BUCKET_NAME=raw-${X}",
+                Some(("raw-of-env", true)),
+            ),
         ] {
-            let expected = (expected.map(|(value, _)| value.to_string()), expected.map(|(_, is_of_file)| is_of_file));
+            let expected = (
+                expected.map(|(value, _)| value.to_string()),
+                expected.map(|(_, is_of_file)| is_of_file),
+            );
             assert_eq!(get(process, file), expected, "{process:?} {file}");
         }
     }
 
     #[test]
     fn the_file_is_read_in_any_encoding_and_its_slips_are_told_with_their_lines() {
-        let utf16: Vec<u8> = "\u{feff}DWH_ID=d\r\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
-        for file in [&b"\xef\xbb\xbfDWH_ID=d\n"[..], &utf16, b"# Schl\xfcssel\nDWH_ID=d"] {
+        let utf16: Vec<u8> = "\u{feff}DWH_ID=d\r\n"
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        for file in [
+            &b"\xef\xbb\xbfDWH_ID=d\n"[..],
+            &utf16,
+            b"# Schl\xfcssel\nDWH_ID=d",
+        ] {
             assert_eq!(read(&[], file).0.get(DWH_ID), Some("d"), "{file:?}");
         }
         let file = "GCS_BUKET_NAME=raw\nnot ours, hush\nFOREIGN=1\nsamsara_api_token=hush\n";
@@ -292,7 +384,15 @@ mod tests {
             ]
         );
         // What is set is not missed.
-        assert_eq!(read(&[("GCS_RAW_BUCKET_NAME", "raw"), ("SAMSARA_API_TOKEN", "t")], file.as_bytes()).1.len(), 1);
+        assert_eq!(
+            read(
+                &[("GCS_RAW_BUCKET_NAME", "raw"), ("SAMSARA_API_TOKEN", "t")],
+                file.as_bytes()
+            )
+            .1
+            .len(),
+            1
+        );
     }
 
     #[test]
@@ -300,15 +400,24 @@ mod tests {
         for (name, expected) in [
             ("GCS_BUKET_NAME", Some("GCS_BUCKET_NAME")),
             ("GCS_BUCKET", Some("GCS_BUCKET_NAME")),
-            ("GCS_BUCKET_NAME_FLATTENED", Some("GCS_BUCKET_FLATTENED_NAME")),
+            (
+                "GCS_BUCKET_NAME_FLATTENED",
+                Some("GCS_BUCKET_FLATTENED_NAME"),
+            ),
             ("gcs-bucket-name", Some("GCS_BUCKET_NAME")),
             ("SAMSARA_TOKEN", Some("SAMSARA_API_TOKEN")),
             ("SAMSARA_API_KEY", Some("SAMSARA_API_TOKEN")),
             ("SAMSARA_API_TOKN", Some("SAMSARA_API_TOKEN")),
             ("SAMSARA_REGON", Some("SAMSARA_REGION")),
             ("DWHID", Some("DWH_ID")),
-            ("GOOGLE_APPLICATION_CREDENTIAL", Some("GOOGLE_APPLICATION_CREDENTIALS")),
-            ("GCP_CREDENTIAL_FILE_NAME", Some("GCP_CREDENTIALS_FILE_NAME")),
+            (
+                "GOOGLE_APPLICATION_CREDENTIAL",
+                Some("GOOGLE_APPLICATION_CREDENTIALS"),
+            ),
+            (
+                "GCP_CREDENTIAL_FILE_NAME",
+                Some("GCP_CREDENTIALS_FILE_NAME"),
+            ),
             ("DATABASE_URL", None),
             ("FIRESTORE_EMULATOR_HOST", None),
             ("BIGTABLE_EMULATOR_HOST", None),
@@ -329,7 +438,11 @@ mod tests {
         let path = folder.path().join(".env");
         for (text, mode, part) in [
             ("SAMSARA_API_TOKEN=t", 0o600, None),
-            ("SAMSARA_API_TOKEN=t", 0o644, Some("may read it (mode 644); chmod 600")),
+            (
+                "SAMSARA_API_TOKEN=t",
+                0o644,
+                Some("may read it (mode 644); chmod 600"),
+            ),
             ("SAMSARA_API_TOKEN=t", 0o620, Some("may write it")),
             ("SAMSARA_API_TOKEN=t", 0o666, Some("may read and write it")),
             ("DWH_ID=d", 0o644, None),
@@ -338,8 +451,15 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
             let warnings = Environment::default().add_file(folder.path()).unwrap();
-            assert_eq!(warnings.len(), usize::from(part.is_some()), "{mode:o} {warnings:?}");
-            assert!(part.is_none_or(|part| warnings[0].contains(part)), "{warnings:?}");
+            assert_eq!(
+                warnings.len(),
+                usize::from(part.is_some()),
+                "{mode:o} {warnings:?}"
+            );
+            assert!(
+                part.is_none_or(|part| warnings[0].contains(part)),
+                "{warnings:?}"
+            );
         }
     }
 
@@ -347,13 +467,27 @@ mod tests {
     fn what_is_no_file_is_refused_but_for_a_folder_which_is_somebody_else_s() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(".env");
-        let add = || Environment::default().add_file(folder.path()).map_err(|error| error.to_string());
+        let add = || {
+            Environment::default()
+                .add_file(folder.path())
+                .map_err(|error| error.to_string())
+        };
         assert_eq!(add(), Ok(vec![]));
         std::fs::create_dir(&path).unwrap();
         assert_eq!(add(), Ok(vec![]));
         std::fs::remove_dir(&path).unwrap();
-        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
-        assert!(add().unwrap_err().ends_with(".env: it is a named pipe, not a file"));
+        assert!(
+            std::process::Command::new("mkfifo")
+                .arg(&path)
+                .status()
+                .unwrap()
+                .success()
+        );
+        assert!(
+            add()
+                .unwrap_err()
+                .ends_with(".env: it is a named pipe, not a file")
+        );
         std::fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink("nowhere", &path).unwrap();
         assert!(add().unwrap_err().contains("No such file"));

@@ -43,7 +43,7 @@ pub struct Config {
     pub warehouse: WarehouseConfig,
     /// Where raw tables are loaded, when that is asked for: a BigQuery dataset.
     pub staging: Option<WarehouseConfig>,
-    /// How many walks (of a source over a window) go on at a time.
+    /// How many tasks (of a source over a window) go on at a time.
     pub max_workers: usize,
     /// Memory that SQL may use before it spills to disk, in bytes.
     pub sql_memory: usize,
@@ -53,7 +53,7 @@ pub struct Config {
     pub load: LoadOptions,
     /// How to keep other runs off the same buckets.
     pub lock: LockConfig,
-    /// An unfinished walk is noted in the state each time this many pages are safe in the raw bucket.
+    /// An unfinished task is noted in the state each time this many pages are safe in the raw bucket.
     pub checkpoint_pages: u64,
 }
 
@@ -82,7 +82,10 @@ pub struct JobLimits {
 impl Default for JobLimits {
     /// BigQuery's.
     fn default() -> Self {
-        Self { partitions: 4_000, objects: 10_000 }
+        Self {
+            partitions: 4_000,
+            objects: 10_000,
+        }
     }
 }
 
@@ -113,7 +116,10 @@ pub struct LockConfig {
 
 impl Default for LockConfig {
     fn default() -> Self {
-        Self { wait: false, expiry: Duration::from_secs(120) }
+        Self {
+            wait: false,
+            expiry: Duration::from_secs(120),
+        }
     }
 }
 
@@ -163,12 +169,22 @@ impl Default for RetryConfig {
 impl RetryConfig {
     /// The same with shorter pauses. What a server is given the time for stays.
     pub fn scaled(self, scale: WaitScale) -> Self {
-        let Self { base, cap, cool_down, .. } = self;
-        Self { base: scale.of(base), cap: scale.of(cap), cool_down: scale.of(cool_down), ..self }
+        let Self {
+            base,
+            cap,
+            cool_down,
+            ..
+        } = self;
+        Self {
+            base: scale.of(base),
+            cap: scale.of(cap),
+            cool_down: scale.of(cool_down),
+            ..self
+        }
     }
 }
 
-/// Pages between two notes of an unfinished walk, unless told otherwise.
+/// Pages between two notes of an unfinished task, unless told otherwise.
 pub const CHECKPOINT_PAGES: u64 = 50;
 
 /// How to reach Samsara.
@@ -284,12 +300,19 @@ impl Config {
         register_secrets(environment);
         let local = directory.join(local_folder);
         let bucket = |variable: env::Variable, default: &str| match environment.get(variable) {
-            Some(text) => BucketLocation::parse(text, directory)
-                .map_err(|reason| ConfigError::Value { name: variable.name, reason }),
+            Some(text) => {
+                BucketLocation::parse(text, directory).map_err(|reason| ConfigError::Value {
+                    name: variable.name,
+                    reason,
+                })
+            }
             None => Ok(BucketLocation::Folder(local.join(default))),
         };
         let google = google_access(environment, directory)?;
-        let location = overrides.location.as_deref().or_else(|| environment.get(env::BIGQUERY_LOCATION));
+        let location = overrides
+            .location
+            .as_deref()
+            .or_else(|| environment.get(env::BIGQUERY_LOCATION));
         let location = location.map(str::to_string);
         let warehouse = match environment.get(env::DWH_ID) {
             None => WarehouseConfig::Local(local.join("warehouse")),
@@ -307,7 +330,8 @@ impl Config {
             (true, None) => {
                 return Err(ConfigError::Value {
                     name: env::DATABASE_ID.name,
-                    reason: "not set: --load-raw needs the BigQuery dataset of the raw tables".into(),
+                    reason: "not set: --load-raw needs the BigQuery dataset of the raw tables"
+                        .into(),
                 });
             }
             (true, Some(dataset)) => {
@@ -326,7 +350,10 @@ impl Config {
         };
         bucket::check_apart(&storage, &warehouse)?;
         warn_of_open_key(&storage, [Some(&warehouse), staging.as_ref()]);
-        if matches!((&warehouse, &storage.flattened), (WarehouseConfig::BigQuery { .. }, BucketLocation::Folder(_))) {
+        if matches!(
+            (&warehouse, &storage.flattened),
+            (WarehouseConfig::BigQuery { .. }, BucketLocation::Folder(_))
+        ) {
             return Err(ConfigError::Value {
                 name: env::GCS_BUCKET_FLATTENED_NAME.name,
                 reason: "BigQuery loads from gs:// only: name a bucket, or unset DWH_ID for a local warehouse".into(),
@@ -341,7 +368,10 @@ impl Config {
         let samsara = SamsaraConfig {
             token: api_token(environment)?,
             url: api_url(environment)?,
-            rate_share: storage.google.wait_scale.rate(overrides.rate_share.unwrap_or(1.0)),
+            rate_share: storage
+                .google
+                .wait_scale
+                .rate(overrides.rate_share.unwrap_or(1.0)),
             retry: RetryConfig::default().scaled(storage.google.wait_scale),
             http: HttpConfig::resolve(environment, directory),
         };
@@ -367,11 +397,20 @@ fn check_wait_scale<'a>(
     storage: &StorageConfig,
     mut warehouses: impl Iterator<Item = &'a WarehouseConfig>,
 ) -> Result<(), ConfigError> {
-    let StorageConfig { raw, flattened, google } = storage;
-    let is_real = |bucket| matches!(bucket, &BucketLocation::Google(_)) && google.storage_emulator.is_none();
+    let StorageConfig {
+        raw,
+        flattened,
+        google,
+    } = storage;
+    let is_real =
+        |bucket| matches!(bucket, &BucketLocation::Google(_)) && google.storage_emulator.is_none();
     let reason = if !google.wait_scale.is_shortened() {
         return Ok(());
-    } else if samsara.url.as_ref().is_none_or(|url| url.scheme() != "http") {
+    } else if samsara
+        .url
+        .as_ref()
+        .is_none_or(|url| url.scheme() != "http")
+    {
         "SAMSARA_API_URL is no simulator on this machine"
     } else if is_real(raw) || is_real(flattened) {
         "a bucket is real: STORAGE_EMULATOR_HOST is not set"
@@ -390,21 +429,34 @@ fn check_wait_scale<'a>(
 
 fn checkpoint_pages(environment: &Environment) -> Result<u64, ConfigError> {
     let variable = env::SAMSARA_ETL_CHECKPOINT_PAGES;
-    let Some(text) = environment.get(variable) else { return Ok(CHECKPOINT_PAGES) };
+    let Some(text) = environment.get(variable) else {
+        return Ok(CHECKPOINT_PAGES);
+    };
     let reason = || format!("`{text}` is no number of pages from 1 on");
     let pages = text.parse().ok().filter(|pages| *pages > 0);
-    pages.ok_or_else(|| ConfigError::Value { name: variable.name, reason: reason() })
+    pages.ok_or_else(|| ConfigError::Value {
+        name: variable.name,
+        reason: reason(),
+    })
 }
 
 /// Has every secret that variables hold masked from now on, before anything is said about any of them.
 pub fn register_secrets(environment: &Environment) {
-    environment.get(env::SAMSARA_ETL_HASH_SALT).into_iter().for_each(redact::register);
+    environment
+        .get(env::SAMSARA_ETL_HASH_SALT)
+        .into_iter()
+        .for_each(redact::register);
     // As it is sent, or in pieces where it cannot be: words that go with a token are no secret.
     match api_token(environment) {
         Ok(token) => drop(token),
         Err(_) => {
-            let pieces = environment.get(env::SAMSARA_API_TOKEN).unwrap_or_default().split_whitespace();
-            pieces.filter(|piece| piece.len() >= 8 && !piece.ends_with(':')).for_each(redact::register);
+            let pieces = environment
+                .get(env::SAMSARA_API_TOKEN)
+                .unwrap_or_default()
+                .split_whitespace();
+            pieces
+                .filter(|piece| piece.len() >= 8 && !piece.ends_with(':'))
+                .for_each(redact::register);
         }
     }
     let addresses = [
@@ -416,10 +468,19 @@ pub fn register_secrets(environment: &Environment) {
         env::ALL_PROXY,
     ];
     for variable in addresses {
-        environment.get(variable).into_iter().for_each(redact::register_userinfo);
+        environment
+            .get(variable)
+            .into_iter()
+            .for_each(redact::register_userinfo);
     }
-    for variable in [env::GOOGLE_APPLICATION_CREDENTIALS, env::GCP_CREDENTIALS_FILE_NAME] {
-        if let Some(value) = environment.get(variable).filter(|value| !names_a_file(value)) {
+    for variable in [
+        env::GOOGLE_APPLICATION_CREDENTIALS,
+        env::GCP_CREDENTIALS_FILE_NAME,
+    ] {
+        if let Some(value) = environment
+            .get(variable)
+            .filter(|value| !names_a_file(value))
+        {
             redact::register(value);
             if let Ok(document) = serde_json::from_str(value) {
                 redact::register_document(&document);
@@ -431,17 +492,23 @@ pub fn register_secrets(environment: &Environment) {
 /// Whether a value may be the name of a file, and may therefore be shown: not JSON, not the base64 of it, not a key.
 fn names_a_file(value: &str) -> bool {
     let value = value.trim_start_matches(['"', '\'', '\u{feff}', ' ']);
-    let is_document = value.starts_with(['{', '[']) || value.contains("-----BEGIN") || value.contains('"');
+    let is_document =
+        value.starts_with(['{', '[']) || value.contains("-----BEGIN") || value.contains('"');
     // `{"`, `{ `, `{` and a line break, or a byte-order mark before it, in base64.
     let is_encoded = value.len() > 200
         && !value.contains('.')
-        && ["ey", "ew", "W3", "77u/"].iter().any(|start| value.starts_with(start));
+        && ["ey", "ew", "W3", "77u/"]
+            .iter()
+            .any(|start| value.starts_with(start));
     let fits = value.len() < 4096 && value.split('/').all(|name| name.len() < 256);
     fits && !is_document && !is_encoded && !value.contains(char::is_control)
 }
 
 /// The path that a variable holds, which must be one.
-fn file_name(environment: &Environment, variable: env::Variable) -> Result<Option<&str>, ConfigError> {
+fn file_name(
+    environment: &Environment,
+    variable: env::Variable,
+) -> Result<Option<&str>, ConfigError> {
     match environment.get(variable) {
         Some(value) if !names_a_file(value) => Err(ConfigError::Value {
             name: variable.name,
@@ -455,14 +522,24 @@ fn file_name(environment: &Environment, variable: env::Variable) -> Result<Optio
 
 /// The token as it is sent: without what was copied along with it.
 fn api_token(environment: &Environment) -> Result<Option<Secret>, ConfigError> {
-    let wrong = |reason: String| ConfigError::Value { name: env::SAMSARA_API_TOKEN.name, reason };
-    let Some(text) = environment.get(env::SAMSARA_API_TOKEN) else { return Ok(None) };
+    let wrong = |reason: String| ConfigError::Value {
+        name: env::SAMSARA_API_TOKEN.name,
+        reason,
+    };
+    let Some(text) = environment.get(env::SAMSARA_API_TOKEN) else {
+        return Ok(None);
+    };
     let mut token = text;
     loop {
         let before = token;
-        token = token.trim().trim_matches(['"', '\'', '`', '\u{feff}', '“', '”', '‘', '’']);
+        token = token
+            .trim()
+            .trim_matches(['"', '\'', '`', '\u{feff}', '“', '”', '‘', '’']);
         for prefix in ["authorization:", "bearer "] {
-            if token.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix)) {
+            if token
+                .get(..prefix.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+            {
                 token = &token[prefix.len()..];
             }
         }
@@ -474,10 +551,17 @@ fn api_token(environment: &Environment) -> Result<Option<Secret>, ConfigError> {
         return Err(wrong("there is no token behind `Bearer`".into()));
     }
     if token.contains(['\n', '\r']) {
-        return Err(wrong("it has a line break inside: a token is one word; copy it again".into()));
+        return Err(wrong(
+            "it has a line break inside: a token is one word; copy it again".into(),
+        ));
     }
-    match token.chars().find(|character| !character.is_ascii_graphic()) {
-        Some(' ' | '\t') => Err(wrong("it has a blank inside: a token is one word; copy it again".into())),
+    match token
+        .chars()
+        .find(|character| !character.is_ascii_graphic())
+    {
+        Some(' ' | '\t') => Err(wrong(
+            "it has a blank inside: a token is one word; copy it again".into(),
+        )),
         Some(other) => Err(wrong(format!(
             "it has a character inside that no token has ({}); copy it again",
             other.escape_unicode()
@@ -490,27 +574,40 @@ fn api_token(environment: &Environment) -> Result<Option<Secret>, ConfigError> {
 /// The address of an emulator or API, which must not carry user and password.
 fn without_userinfo(variable: env::Variable, address: &str) -> Result<(), ConfigError> {
     let authority = address.split_once("://").map_or(address, |(_, rest)| rest);
-    let authority = authority.split(['/', '?', '#', '\\']).next().unwrap_or_default();
+    let authority = authority
+        .split(['/', '?', '#', '\\'])
+        .next()
+        .unwrap_or_default();
     let reason = "must not carry a user or password: this program sends none";
     if authority.contains('@') {
-        return Err(ConfigError::Value { name: variable.name, reason: reason.into() });
+        return Err(ConfigError::Value {
+            name: variable.name,
+            reason: reason.into(),
+        });
     }
     Ok(())
 }
 
 fn wait_scale(environment: &Environment) -> Result<WaitScale, ConfigError> {
     let variable = env::SAMSARA_ETL_WAIT_SCALE;
-    let Some(text) = environment.get(variable) else { return Ok(WaitScale::default()) };
+    let Some(text) = environment.get(variable) else {
+        return Ok(WaitScale::default());
+    };
     let scale = text.parse().ok().and_then(WaitScale::new);
     let reason = || format!("expected a number above 0 and at most 1, found `{text}`");
-    scale.ok_or_else(|| ConfigError::Value { name: variable.name, reason: reason() })
+    scale.ok_or_else(|| ConfigError::Value {
+        name: variable.name,
+        reason: reason(),
+    })
 }
 
 fn api_url(environment: &Environment) -> Result<Option<Url>, ConfigError> {
     if let Some(text) = environment.get(env::SAMSARA_API_URL) {
         let wrong = |reason: &str| ConfigError::Value {
             name: env::SAMSARA_API_URL.name,
-            reason: format!("{reason}; write https://host, or http://127.0.0.1:port for a simulator"),
+            reason: format!(
+                "{reason}; write https://host, or http://127.0.0.1:port for a simulator"
+            ),
         };
         without_userinfo(env::SAMSARA_API_URL, text)?;
         let url = Url::parse(text).map_err(|_| wrong("not an address"))?;
@@ -518,7 +615,9 @@ fn api_url(environment: &Environment) -> Result<Option<Url>, ConfigError> {
             return Err(wrong("must not carry a user or password"));
         }
         if !matches!(url.path(), "/" | "") || url.query().is_some() || url.fragment().is_some() {
-            return Err(wrong("must name a host only: paths and queries are those of Samsara's API"));
+            return Err(wrong(
+                "must name a host only: paths and queries are those of Samsara's API",
+            ));
         }
         let loopback = match url.host() {
             Some(url::Host::Domain(name)) => name == "localhost",
@@ -535,7 +634,10 @@ fn api_url(environment: &Environment) -> Result<Option<Url>, ConfigError> {
     }
     match environment.get(env::SAMSARA_REGION) {
         None => Ok(None),
-        Some(region) => match REGIONS.iter().find(|(name, _)| region.eq_ignore_ascii_case(name)) {
+        Some(region) => match REGIONS
+            .iter()
+            .find(|(name, _)| region.eq_ignore_ascii_case(name))
+        {
             Some((_, url)) => Ok(Url::parse(url).ok()),
             None => Err(ConfigError::Value {
                 name: env::SAMSARA_REGION.name,
@@ -546,21 +648,32 @@ fn api_url(environment: &Environment) -> Result<Option<Url>, ConfigError> {
 }
 
 /// Samsara's hosts. The specification's list of servers names these three.
-pub const REGIONS: &[(&str, &str)] =
-    &[("us", "https://api.samsara.com"), ("eu", "https://api.eu.samsara.com"), ("ca", "https://api.ca.samsara.com")];
+pub const REGIONS: &[(&str, &str)] = &[
+    ("us", "https://api.samsara.com"),
+    ("eu", "https://api.eu.samsara.com"),
+    ("ca", "https://api.ca.samsara.com"),
+];
 
 fn google_access(environment: &Environment, directory: &Path) -> Result<GoogleAccess, ConfigError> {
     let emulator = |variable| {
-        let Some(host) = environment.get(variable) else { return Ok(None) };
+        let Some(host) = environment.get(variable) else {
+            return Ok(None);
+        };
         without_userinfo(variable, host)?;
         let host = host.trim_end_matches('/');
-        Ok(Some(if host.contains("://") { host.to_string() } else { format!("http://{host}") }))
+        Ok(Some(if host.contains("://") {
+            host.to_string()
+        } else {
+            format!("http://{host}")
+        }))
     };
     // What the environment says of this machine's programs may be meant for others: such a file is looked at when it
     // is needed.
-    let adc = file_name(environment, env::GOOGLE_APPLICATION_CREDENTIALS)?.map(|path| directory.join(path));
+    let adc = file_name(environment, env::GOOGLE_APPLICATION_CREDENTIALS)?
+        .map(|path| directory.join(path));
     let of_gcloud = || {
-        let path = Path::new(environment.get(env::HOME)?).join(".config/gcloud/application_default_credentials.json");
+        let path = Path::new(environment.get(env::HOME)?)
+            .join(".config/gcloud/application_default_credentials.json");
         path.is_file().then_some(path)
     };
     let credentials = match file_name(environment, env::GCP_CREDENTIALS_FILE_NAME)? {
@@ -589,10 +702,15 @@ fn google_access(environment: &Environment, directory: &Path) -> Result<GoogleAc
 fn warn_of_open_key(storage: &StorageConfig, warehouses: [Option<&WarehouseConfig>; 2]) {
     let google = &storage.google;
     let is_google = |bucket: &BucketLocation| matches!(bucket, BucketLocation::Google(_));
-    let for_storage = google.storage_emulator.is_none() && (is_google(&storage.raw) || is_google(&storage.flattened));
+    let for_storage = google.storage_emulator.is_none()
+        && (is_google(&storage.raw) || is_google(&storage.flattened));
     let is_bigquery = |it: &&WarehouseConfig| matches!(it, WarehouseConfig::BigQuery { .. });
-    let for_bigquery = google.bigquery_emulator.is_none() && warehouses.iter().flatten().any(is_bigquery);
-    if let Some(path) = google.credentials.as_deref().filter(|_| for_storage || for_bigquery)
+    let for_bigquery =
+        google.bigquery_emulator.is_none() && warehouses.iter().flatten().any(is_bigquery);
+    if let Some(path) = google
+        .credentials
+        .as_deref()
+        .filter(|_| for_storage || for_bigquery)
         && let Some(warning) = env::open_to_others(path, true)
     {
         tracing::warn!("{warning}");
@@ -601,22 +719,45 @@ fn warn_of_open_key(storage: &StorageConfig, warehouses: [Option<&WarehouseConfi
 
 /// Projects have letters, digits and `-`; old ones a domain before a `:`.
 fn check_project(name: &'static str, project: String) -> Result<String, ConfigError> {
-    let fine =
-        !project.is_empty() && project.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.:_".contains(&byte));
-    if fine { Ok(project) } else { Err(ConfigError::Value { name, reason: "this is no project id".into() }) }
+    let fine = !project.is_empty()
+        && project
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-.:_".contains(&byte));
+    if fine {
+        Ok(project)
+    } else {
+        Err(ConfigError::Value {
+            name,
+            reason: "this is no project id".into(),
+        })
+    }
 }
 
 fn check_dataset(variable: env::Variable, dataset: &str) -> Result<(), ConfigError> {
-    let fine = !dataset.is_empty() && dataset.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let fine = !dataset.is_empty()
+        && dataset
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     if fine {
         return Ok(());
     }
-    Err(ConfigError::Value { name: variable.name, reason: "a dataset has letters, digits and `_` only".into() })
+    Err(ConfigError::Value {
+        name: variable.name,
+        reason: "a dataset has letters, digits and `_` only".into(),
+    })
 }
 
 /// The project: a flag, the variable, or the key file's own.
-fn project(environment: &Environment, overrides: &Overrides, google: &GoogleAccess) -> Result<String, ConfigError> {
-    if let Some(project) = overrides.project.as_deref().or_else(|| environment.get(env::GOOGLE_CLOUD_PROJECT)) {
+fn project(
+    environment: &Environment,
+    overrides: &Overrides,
+    google: &GoogleAccess,
+) -> Result<String, ConfigError> {
+    if let Some(project) = overrides
+        .project
+        .as_deref()
+        .or_else(|| environment.get(env::GOOGLE_CLOUD_PROJECT))
+    {
         return check_project(env::GOOGLE_CLOUD_PROJECT.name, project.to_string());
     }
     let of_key = google.credentials.as_deref().and_then(project_of);
@@ -633,30 +774,57 @@ mod tests {
 
     fn resolve(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let environment = Environment::from_pairs(pairs.iter().copied());
-        Config::resolve(&environment, &Overrides::default(), Path::new("/data"), LOCAL_FOLDER)
+        Config::resolve(
+            &environment,
+            &Overrides::default(),
+            Path::new("/data"),
+            LOCAL_FOLDER,
+        )
     }
 
     #[test]
     fn unset_everything_is_local() {
         let config = resolve(&[]).unwrap();
-        assert_eq!(config.storage.raw, BucketLocation::Folder("/data/samsara-data/raw".into()));
-        assert_eq!(config.warehouse, WarehouseConfig::Local("/data/samsara-data/warehouse".into()));
+        assert_eq!(
+            config.storage.raw,
+            BucketLocation::Folder("/data/samsara-data/raw".into())
+        );
+        assert_eq!(
+            config.warehouse,
+            WarehouseConfig::Local("/data/samsara-data/warehouse".into())
+        );
     }
 
     #[test]
     fn the_names_of_the_replaced_program_work() {
-        let config =
-            resolve(&[("GCS_RAW_BUCKET_NAME", "my-raw"), ("GCS_BUCKET_FLATTENED_NAME", "file:///flat")]).unwrap();
+        let config = resolve(&[
+            ("GCS_RAW_BUCKET_NAME", "my-raw"),
+            ("GCS_BUCKET_FLATTENED_NAME", "file:///flat"),
+        ])
+        .unwrap();
         assert_eq!(config.storage.raw, BucketLocation::Google("my-raw".into()));
-        assert_eq!(config.storage.flattened, BucketLocation::Folder("/flat".into()));
+        assert_eq!(
+            config.storage.flattened,
+            BucketLocation::Folder("/flat".into())
+        );
     }
 
     #[test]
     fn a_token_never_travels_in_the_clear() {
-        for bad in ["http://api.samsara.com", "http://10.0.0.1", "ftp://localhost", "api.samsara.com"] {
+        for bad in [
+            "http://api.samsara.com",
+            "http://10.0.0.1",
+            "ftp://localhost",
+            "api.samsara.com",
+        ] {
             assert!(resolve(&[("SAMSARA_API_URL", bad)]).is_err(), "{bad}");
         }
-        for good in ["https://proxy.example", "http://127.0.0.1:8080", "http://localhost:1", "http://[::1]:2"] {
+        for good in [
+            "https://proxy.example",
+            "http://127.0.0.1:8080",
+            "http://localhost:1",
+            "http://[::1]:2",
+        ] {
             assert!(resolve(&[("SAMSARA_API_URL", good)]).is_ok(), "{good}");
         }
     }
@@ -676,10 +844,21 @@ mod tests {
             "\u{feff}canary-token",
         ] {
             let config = resolve(&[("SAMSARA_API_TOKEN", written)]).unwrap();
-            assert_eq!(config.samsara.token.unwrap().expose(), "canary-token", "{written}");
+            assert_eq!(
+                config.samsara.token.unwrap().expose(),
+                "canary-token",
+                "{written}"
+            );
         }
         for nothing in ["\"\"", "Bearer \"\"", " "] {
-            assert!(resolve(&[("SAMSARA_API_TOKEN", nothing)]).unwrap().samsara.token.is_none(), "{nothing}");
+            assert!(
+                resolve(&[("SAMSARA_API_TOKEN", nothing)])
+                    .unwrap()
+                    .samsara
+                    .token
+                    .is_none(),
+                "{nothing}"
+            );
         }
         for (written, part) in [
             ("canary-one\ncanary-two", "a line break inside"),
@@ -689,8 +868,13 @@ mod tests {
             ("canary-one\u{0}", "(\\u{0})"),
             ("Bearer", "no token behind"),
         ] {
-            let error = resolve(&[("SAMSARA_API_TOKEN", written)]).unwrap_err().to_string();
-            assert!(error.starts_with("SAMSARA_API_TOKEN: ") && error.contains(part), "{error}");
+            let error = resolve(&[("SAMSARA_API_TOKEN", written)])
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.starts_with("SAMSARA_API_TOKEN: ") && error.contains(part),
+                "{error}"
+            );
             assert!(!error.contains("canary"), "{error}");
         }
     }
@@ -698,46 +882,121 @@ mod tests {
     #[test]
     fn an_address_carries_no_password_and_no_path() {
         for (name, value, part) in [
-            ("SAMSARA_API_URL", "https://canary-user:canary-pw@host", "must not carry a user or password"),
-            ("SAMSARA_API_URL", "https:\\\\canary-user:canary-pw@host", "must not carry a user or password"),
-            ("SAMSARA_API_URL", "https://canary-user:canary-pw@ho st", "must not carry a user or password"),
-            ("STORAGE_EMULATOR_HOST", "canary-user:canary-pw@host:1", "must not carry a user or password"),
-            ("BIGQUERY_EMULATOR_HOST", "http://canary-user@host", "must not carry a user or password"),
-            ("SAMSARA_API_URL", "https://host/canary", "must name a host only"),
-            ("SAMSARA_API_URL", "https://host?key=canary", "must name a host only"),
-            ("SAMSARA_API_URL", "https://host/#canary", "must name a host only"),
+            (
+                "SAMSARA_API_URL",
+                "https://canary-user:canary-pw@host",
+                "must not carry a user or password",
+            ),
+            (
+                "SAMSARA_API_URL",
+                "https:\\\\canary-user:canary-pw@host",
+                "must not carry a user or password",
+            ),
+            (
+                "SAMSARA_API_URL",
+                "https://canary-user:canary-pw@ho st",
+                "must not carry a user or password",
+            ),
+            (
+                "STORAGE_EMULATOR_HOST",
+                "canary-user:canary-pw@host:1",
+                "must not carry a user or password",
+            ),
+            (
+                "BIGQUERY_EMULATOR_HOST",
+                "http://canary-user@host",
+                "must not carry a user or password",
+            ),
+            (
+                "SAMSARA_API_URL",
+                "https://host/canary",
+                "must name a host only",
+            ),
+            (
+                "SAMSARA_API_URL",
+                "https://host?key=canary",
+                "must name a host only",
+            ),
+            (
+                "SAMSARA_API_URL",
+                "https://host/#canary",
+                "must name a host only",
+            ),
         ] {
             let error = resolve(&[(name, value)]).unwrap_err().to_string();
-            assert!(error.starts_with(name) && error.contains(part) && !error.contains("canary"), "{error}");
+            assert!(
+                error.starts_with(name) && error.contains(part) && !error.contains("canary"),
+                "{error}"
+            );
         }
         assert!(resolve(&[("SAMSARA_API_URL", "https://host/")]).is_ok());
     }
 
     #[test]
     fn a_key_in_the_place_of_its_file_is_refused_and_not_shown() {
-        let key = r#"{"type":"service_account","private_key":"-----BEGIN PRIVATE KEY-----\nY2FuYXJ5\n"}"#;
+        let key =
+            r#"{"type":"service_account","private_key":"-----BEGIN PRIVATE KEY-----\nY2FuYXJ5\n"}"#;
         let long = format!("{{\"private_key\":\"{}\"}}", "canary".repeat(100));
         let encoded = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, &long);
-        for value in [key, &format!("'{key}'"), &format!("\n {key}"), &long, &encoded, &"canary".repeat(100)] {
-            for name in ["GOOGLE_APPLICATION_CREDENTIALS", "GCP_CREDENTIALS_FILE_NAME"] {
+        for value in [
+            key,
+            &format!("'{key}'"),
+            &format!("\n {key}"),
+            &long,
+            &encoded,
+            &"canary".repeat(100),
+        ] {
+            for name in [
+                "GOOGLE_APPLICATION_CREDENTIALS",
+                "GCP_CREDENTIALS_FILE_NAME",
+            ] {
                 let error = resolve(&[(name, value)]).unwrap_err().to_string();
-                assert!(error.starts_with(&format!("{name}: must name a file")), "{error}");
-                assert!(!["canary", "Y2Fu", &encoded[..40]].iter().any(|part| error.contains(part)), "{error}");
+                assert!(
+                    error.starts_with(&format!("{name}: must name a file")),
+                    "{error}"
+                );
+                assert!(
+                    !["canary", "Y2Fu", &encoded[..40]]
+                        .iter()
+                        .any(|part| error.contains(part)),
+                    "{error}"
+                );
             }
         }
-        assert!(resolve(&[("GOOGLE_APPLICATION_CREDENTIALS", "/home/me/my keys/key [1].json")]).is_ok());
+        assert!(
+            resolve(&[(
+                "GOOGLE_APPLICATION_CREDENTIALS",
+                "/home/me/my keys/key [1].json"
+            )])
+            .is_ok()
+        );
     }
 
     #[test]
     fn wrong_values_are_named() {
         for (pairs, part) in [
-            (&[("GCS_BUCKET_NAME", "Not A Bucket")][..], "GCS_BUCKET_NAME"),
+            (
+                &[("GCS_BUCKET_NAME", "Not A Bucket")][..],
+                "GCS_BUCKET_NAME",
+            ),
             (&[("SAMSARA_REGION", "asia")], "known are us, eu, ca"),
-            (&[("SAMSARA_ETL_CHECKPOINT_PAGES", "0")], "SAMSARA_ETL_CHECKPOINT_PAGES: `0` is no number of pages"),
-            (&[("GCP_CREDENTIALS_FILE_NAME", "none.json")], "/data/credentials/none.json"),
-            (&[("DWH_ID", "dwh"), ("GOOGLE_CLOUD_PROJECT", "p")], "BigQuery loads from gs:// only"),
+            (
+                &[("SAMSARA_ETL_CHECKPOINT_PAGES", "0")],
+                "SAMSARA_ETL_CHECKPOINT_PAGES: `0` is no number of pages",
+            ),
+            (
+                &[("GCP_CREDENTIALS_FILE_NAME", "none.json")],
+                "/data/credentials/none.json",
+            ),
+            (
+                &[("DWH_ID", "dwh"), ("GOOGLE_CLOUD_PROJECT", "p")],
+                "BigQuery loads from gs:// only",
+            ),
             (&[("DWH_ID", "d-w")], "letters, digits"),
-            (&[("SAMSARA_ETL_WAIT_SCALE", "0")], "SAMSARA_ETL_WAIT_SCALE: expected a number above 0"),
+            (
+                &[("SAMSARA_ETL_WAIT_SCALE", "0")],
+                "SAMSARA_ETL_WAIT_SCALE: expected a number above 0",
+            ),
         ] {
             let error = resolve(pairs).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
@@ -754,9 +1013,15 @@ mod tests {
         let bigquery = ("BIGQUERY_EMULATOR_HOST", "http://127.0.0.1:9050");
         for (pairs, reason) in [
             (&[scale][..], "SAMSARA_API_URL"),
-            (&[scale, ("SAMSARA_API_URL", "https://127.0.0.1")], "SAMSARA_API_URL"),
+            (
+                &[scale, ("SAMSARA_API_URL", "https://127.0.0.1")],
+                "SAMSARA_API_URL",
+            ),
             (&[scale, simulator, bucket], "a bucket is real"),
-            (&[&[scale, simulator, bucket, storage], &dataset[..]].concat(), "a dataset is real"),
+            (
+                &[&[scale, simulator, bucket, storage], &dataset[..]].concat(),
+                "a dataset is real",
+            ),
         ] {
             let error = resolve(pairs).unwrap_err().to_string();
             assert!(error.contains(reason), "{error}");
@@ -775,7 +1040,7 @@ mod tests {
     }
 
     #[test]
-    fn storage_and_bigquery_share_one_resolution_of_credentials() {
+    fn storage_and_bigquery_share_credentials() {
         let folder = tempfile::tempdir().unwrap();
         let write = |path: &str, text: &str| {
             let path = folder.path().join(path);
@@ -785,7 +1050,12 @@ mod tests {
         };
         let resolve = |pairs: &[(&str, &str)]| {
             let environment = Environment::from_pairs(pairs.iter().copied());
-            Config::resolve(&environment, &Overrides::default(), folder.path(), LOCAL_FOLDER)
+            Config::resolve(
+                &environment,
+                &Overrides::default(),
+                folder.path(),
+                LOCAL_FOLDER,
+            )
         };
         let home = folder.path().to_str().unwrap();
         let found = |pairs: &[(&str, &str)]| resolve(pairs).unwrap().storage.google.credentials;
@@ -796,17 +1066,33 @@ mod tests {
         let named = ("GOOGLE_APPLICATION_CREDENTIALS", adc.to_str().unwrap());
         assert_eq!(found(&[("HOME", home), named]), Some(adc.clone()));
         let own = write("credentials/own.json", "{}");
-        assert_eq!(found(&[("HOME", home), named, ("GCP_CREDENTIALS_FILE_NAME", "own.json")]), Some(own));
+        assert_eq!(
+            found(&[
+                ("HOME", home),
+                named,
+                ("GCP_CREDENTIALS_FILE_NAME", "own.json")
+            ]),
+            Some(own)
+        );
         // A stale name in the environment is no fault of a run that needs no credentials.
         assert!(resolve(&[("GOOGLE_APPLICATION_CREDENTIALS", "/not/there.json")]).is_ok());
 
         // The project is that of the key; what is none goes into no query and no address.
         let bigquery = [("DWH_ID", "d"), ("GCS_BUCKET_FLATTENED_NAME", "flat")];
-        let project = |pairs: &[(&str, &str)]| resolve(&[pairs, &bigquery].concat()).map(|config| config.warehouse);
-        let WarehouseConfig::BigQuery { project: of_key, .. } = project(&[named]).unwrap() else { panic!() };
+        let project = |pairs: &[(&str, &str)]| {
+            resolve(&[pairs, &bigquery].concat()).map(|config| config.warehouse)
+        };
+        let WarehouseConfig::BigQuery {
+            project: of_key, ..
+        } = project(&[named]).unwrap()
+        else {
+            panic!()
+        };
         assert_eq!(of_key, "of-key");
         for wrong in ["a/b", "a`b", "a b"] {
-            let error = project(&[("GOOGLE_CLOUD_PROJECT", wrong)]).unwrap_err().to_string();
+            let error = project(&[("GOOGLE_CLOUD_PROJECT", wrong)])
+                .unwrap_err()
+                .to_string();
             assert_eq!(error, "GOOGLE_CLOUD_PROJECT: this is no project id");
         }
     }

@@ -13,7 +13,9 @@ pub fn way_out(kind: &str) -> &'static str {
             "workload identity federation is not supported: use a service-account key (GCP_CREDENTIALS_FILE_NAME), or \
              run where a metadata server gives tokens (Compute Engine, GKE, Cloud Run)"
         }
-        _ => "use a service-account key (GCP_CREDENTIALS_FILE_NAME), or `gcloud auth application-default login`",
+        _ => {
+            "use a service-account key (GCP_CREDENTIALS_FILE_NAME), or `gcloud auth application-default login`"
+        }
     }
 }
 
@@ -24,10 +26,19 @@ mod tests {
     #[test]
     fn each_kind_of_credentials_has_its_way_out() {
         for (kind, part) in [
-            ("impersonated_service_account", "without --impersonate-service-account"),
+            (
+                "impersonated_service_account",
+                "without --impersonate-service-account",
+            ),
             ("external_account", "workload identity federation"),
-            ("external_account_authorized_user", "workload identity federation"),
-            ("gdch_service_account", "gcloud auth application-default login"),
+            (
+                "external_account_authorized_user",
+                "workload identity federation",
+            ),
+            (
+                "gdch_service_account",
+                "gcloud auth application-default login",
+            ),
         ] {
             assert!(way_out(kind).contains(part), "{kind}");
         }

@@ -35,7 +35,11 @@ pub fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
     let mut bytes = Vec::new();
     // Its size may be unknown (/proc), or change while it is read.
     File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > limit { Err(FileError::TooLarge(limit)) } else { Ok(bytes) }
+    if bytes.len() as u64 > limit {
+        Err(FileError::TooLarge(limit))
+    } else {
+        Ok(bytes)
+    }
 }
 
 /// Reads a text file of at most `limit` bytes, in UTF-8 or UTF-16, with or without a byte order mark. Anything else is
@@ -46,7 +50,10 @@ pub fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
 pub fn read_text(path: &Path, limit: u64) -> Result<String, FileError> {
     let (text, is_guessed) = decode(&read_file(path, limit)?)?;
     if is_guessed {
-        tracing::warn!("{} is not UTF-8: read as Windows-1252; better save it as UTF-8", path.display());
+        tracing::warn!(
+            "{} is not UTF-8: read as Windows-1252; better save it as UTF-8",
+            path.display()
+        );
     }
     Ok(text)
 }
@@ -61,7 +68,9 @@ pub fn decode(bytes: &[u8]) -> Result<(String, bool), FileError> {
     }
     if let Some((encoding, mark)) = Encoding::for_bom(bytes) {
         let text = encoding.decode_without_bom_handling_and_without_replacement(&bytes[mark..]);
-        let text = text.ok_or(FileError::NotText("its byte order mark says Unicode, its bytes do not"))?;
+        let text = text.ok_or(FileError::NotText(
+            "its byte order mark says Unicode, its bytes do not",
+        ))?;
         return without_nul(text.into_owned()).map(|text| (text, false));
     }
     // Windows' own tools write UTF-16 also without a mark. What people write begins with ASCII.
@@ -70,18 +79,30 @@ pub fn decode(bytes: &[u8]) -> Result<(String, bool), FileError> {
         [0, second, ..] if *second != 0 => Some(UTF_16BE),
         _ => None,
     };
-    if let Some(text) = wide.and_then(|it| it.decode_without_bom_handling_and_without_replacement(bytes)) {
+    if let Some(text) =
+        wide.and_then(|it| it.decode_without_bom_handling_and_without_replacement(bytes))
+    {
         return without_nul(text.into_owned()).map(|text| (text, false));
     }
     let (text, is_guessed) = match std::str::from_utf8(bytes) {
         Ok(text) => (text.to_string(), false),
-        Err(_) => (WINDOWS_1252.decode_without_bom_handling(bytes).0.into_owned(), true),
+        Err(_) => (
+            WINDOWS_1252
+                .decode_without_bom_handling(bytes)
+                .0
+                .into_owned(),
+            true,
+        ),
     };
     without_nul(text).map(|text| (text, is_guessed))
 }
 
 fn without_nul(text: String) -> Result<String, FileError> {
-    if text.contains('\0') { Err(FileError::NotText("it holds NUL bytes")) } else { Ok(text) }
+    if text.contains('\0') {
+        Err(FileError::NotText("it holds NUL bytes"))
+    } else {
+        Ok(text)
+    }
 }
 
 #[cfg(unix)]
@@ -97,7 +118,11 @@ fn kind(file_type: FileType) -> &'static str {
 
 #[cfg(not(unix))]
 fn kind(file_type: FileType) -> &'static str {
-    if file_type.is_dir() { "a folder" } else { "a device" }
+    if file_type.is_dir() {
+        "a folder"
+    } else {
+        "a device"
+    }
 }
 
 #[cfg(test)]
@@ -107,7 +132,11 @@ mod tests {
     #[test]
     fn text_is_read_in_the_encodings_that_editors_write() {
         let utf16 = |mark: &[u8], bytes: fn(u16) -> [u8; 2]| {
-            [mark, &"é=1\n".encode_utf16().flat_map(bytes).collect::<Vec<_>>()].concat()
+            [
+                mark,
+                &"é=1\n".encode_utf16().flat_map(bytes).collect::<Vec<_>>(),
+            ]
+            .concat()
         };
         for (bytes, expected, is_guessed) in [
             ("é=1\n".as_bytes().to_vec(), "é=1\n", false),
@@ -119,9 +148,18 @@ mod tests {
             (b"\xe9=\x80\n".to_vec(), "é=€\n", true),
             (Vec::new(), "", false),
         ] {
-            assert_eq!(decode(&bytes).unwrap(), (expected.to_string(), is_guessed), "{bytes:?}");
+            assert_eq!(
+                decode(&bytes).unwrap(),
+                (expected.to_string(), is_guessed),
+                "{bytes:?}"
+            );
         }
-        for bytes in [&b"\xff\xfeA\0\x00\xd8"[..], b"\xff\xfe\0\0A\0\0\0", b"a=b\0c", b"\xef\xbb\xbf\xff"] {
+        for bytes in [
+            &b"\xff\xfeA\0\x00\xd8"[..],
+            b"\xff\xfe\0\0A\0\0\0",
+            b"a=b\0c",
+            b"\xef\xbb\xbf\xff",
+        ] {
             assert!(decode(bytes).is_err(), "{bytes:?}");
         }
     }
@@ -136,9 +174,17 @@ mod tests {
         assert!(said("ten", 9).contains("more than 0 KiB"));
         assert!(said("none", 9).contains("No such file"));
         assert_eq!(said(".", 9), "it is a folder, not a file");
-        assert!(std::process::Command::new("mkfifo").arg(path("pipe")).status().unwrap().success());
+        assert!(
+            std::process::Command::new("mkfifo")
+                .arg(path("pipe"))
+                .status()
+                .unwrap()
+                .success()
+        );
         assert_eq!(said("pipe", 9), "it is a named pipe, not a file");
-        let device = read_text(Path::new("/dev/zero"), 9).unwrap_err().to_string();
+        let device = read_text(Path::new("/dev/zero"), 9)
+            .unwrap_err()
+            .to_string();
         assert_eq!(device, "it is a device, not a file");
         // The system reports no size here.
         assert!(read_text(Path::new("/proc/self/status"), 10).is_err());

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use chrono::NaiveDate;
 
+use super::assign_day::days_of;
 use super::decode::Decoder;
-use super::ownership::days_of;
-use super::walk::{ExtractError, Extractor, Position};
+use super::extractor::{ExtractError, Extractor, Position};
 use crate::catalog::Source;
 use crate::samsara::{Page, Request, SamsaraError, Watch};
 
@@ -37,7 +37,11 @@ impl Extractor {
         resume: Option<Position>,
         watch: &Watch,
     ) -> Result<Changes, ExtractError> {
-        let api = |error| ExtractError::Api { tables: feed.name.clone(), scope: "(changed days)".into(), error };
+        let api = |error| ExtractError::Api {
+            tables: feed.name.clone(),
+            scope: "(changed days)".into(),
+            error,
+        };
         let Some(mut request) = Request::render(&[feed], None, None, &[]) else {
             return Err(api(SamsaraError::Setup("the feed cannot be asked".into())));
         };
@@ -47,10 +51,15 @@ impl Extractor {
             (request.query, cursor) = (query, Some(from));
         }
         let decoder = Arc::new(Decoder::new(&[feed]));
-        let mut pager = self.client.pages(request.clone(), cursor.clone()).watched(watch);
+        let mut pager = self
+            .client
+            .pages(request.clone(), cursor.clone())
+            .watched(watch);
         let (mut days, mut pages) = (BTreeSet::new(), 0);
         loop {
-            let Some(page) = pager.next().await.map_err(api)? else { break };
+            let Some(page) = pager.next().await.map_err(api)? else {
+                break;
+            };
             pages += 1;
             if page.cursor.is_some() {
                 cursor.clone_from(&page.cursor);
@@ -60,13 +69,17 @@ impl Extractor {
                 let last = chrono::Utc::now().date_naive() + chrono::Days::new(1);
                 let changed = self.days(feed, decoder.clone(), page, &request).await?;
                 days.extend(changed.into_iter().filter(|day| *day <= last));
-                if pages >= self.note_every {
+                if pages >= self.checkpoint_every {
                     break;
                 }
             }
         }
         match cursor {
-            Some(cursor) => Ok(Changes { days, position: (request.query, cursor), more: pager.has_more() }),
+            Some(cursor) => Ok(Changes {
+                days,
+                position: (request.query, cursor),
+                more: pager.has_more(),
+            }),
             None => Err(api(SamsaraError::BadPage {
                 endpoint: request.path,
                 query: request.query,
@@ -83,7 +96,9 @@ impl Extractor {
         page: Page,
         request: &Request,
     ) -> Result<BTreeSet<NaiveDate>, ExtractError> {
-        let Some(field) = feed.time_field.clone() else { return Ok(BTreeSet::new()) };
+        let Some(field) = feed.time_field.clone() else {
+            return Ok(BTreeSet::new());
+        };
         let number = page.number;
         let decode = move || {
             let mut days = BTreeSet::new();
@@ -101,6 +116,8 @@ impl Extractor {
             request: request.identity(),
             reason,
         };
-        decoded.map_err(|error| wrong(error.to_string()))?.map_err(wrong)
+        decoded
+            .map_err(|error| wrong(error.to_string()))?
+            .map_err(wrong)
     }
 }

@@ -1,4 +1,4 @@
-//! Pages to record batches, one per source of the walk.
+//! Pages to record batches, one per source of the task.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use arrow_json::ReaderBuilder;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-use super::conform::Pass;
+use super::assign_day::{DayRows, Places};
 use super::drift::Drift;
-use super::ownership::{Owned, Places};
+use super::raw_type::StructShape;
 use super::rescue::{Place, Rescued, RescuedText, RescuedValue};
-use super::shape::StructShape;
+use super::validate::Pass;
 use crate::catalog::Source;
 use crate::samsara::{Page, Window};
 
@@ -49,7 +49,7 @@ pub(super) struct Stamp<'a> {
     pub(super) extracted_at: DateTime<Utc>,
 }
 
-/// Decodes the pages of one walk.
+/// Decodes the pages of one task.
 pub(super) struct Decoder {
     shape: StructShape,
     /// The page as one row with one list of records.
@@ -61,7 +61,7 @@ struct Member {
     schema: SchemaRef,
     /// The declared columns alone.
     declared: SchemaRef,
-    /// Where they stand among those of the walk.
+    /// Where they stand among those of the task.
     columns: Vec<usize>,
     /// The column that belongs to it alone; records without it are not its rows.
     own: Option<usize>,
@@ -93,7 +93,7 @@ pub(super) struct Rows {
 pub(super) type Envelope = Vec<(String, Bytes)>;
 
 impl Decoder {
-    /// A decoder for sources that share one walk; mostly one source.
+    /// A decoder for sources that share one task; mostly one source.
     pub(super) fn new(sources: &[&Source]) -> Self {
         let mut fields: Vec<Arc<Field>> = Vec::new();
         let mut index: HashMap<&str, usize> = HashMap::new();
@@ -110,14 +110,33 @@ impl Decoder {
             .map(|source| Member {
                 schema: raw_schema(source),
                 declared: Arc::new(Schema::new(source.fields.clone())),
-                columns: source.fields.iter().map(|field| index[field.name().as_str()]).collect(),
-                own: source.share.as_ref().and_then(|share| index.get(share.field.as_str()).copied()),
-                timed: source.time_field.as_ref().map(|field| shape.timed_lists(field)).unwrap_or_default(),
+                columns: source
+                    .fields
+                    .iter()
+                    .map(|field| index[field.name().as_str()])
+                    .collect(),
+                own: source
+                    .share
+                    .as_ref()
+                    .and_then(|share| index.get(share.field.as_str()).copied()),
+                timed: source
+                    .time_field
+                    .as_ref()
+                    .map(|field| shape.timed_lists(field))
+                    .unwrap_or_default(),
             })
             .collect();
         let record = Field::new("item", DataType::Struct(fields), true);
-        let page = Schema::new(vec![Field::new("records", DataType::List(Arc::new(record)), true)]);
-        Self { shape, page: Arc::new(page), members }
+        let page = Schema::new(vec![Field::new(
+            "records",
+            DataType::List(Arc::new(record)),
+            true,
+        )]);
+        Self {
+            shape,
+            page: Arc::new(page),
+            members,
+        }
     }
 
     /// Begins to decode the records of a page.
@@ -127,30 +146,57 @@ impl Decoder {
             .with_strict_mode(true)
             .build_decoder()
             .map_err(|error| error.to_string())?;
-        Ok(Decoding { pass: Pass::new(&page.records, &self.shape), reader })
+        Ok(Decoding {
+            pass: Pass::new(&page.records, &self.shape),
+            reader,
+        })
     }
 
     /// The rows of the `slot`-th source.
     ///
-    /// Every record is a row, but for those of a walk that is shared with other sources: of these, the ones that have
+    /// Every record is a row, but for those of a task that is shared with other sources: of these, the ones that have
     /// something for this source, be it a value that could not be decoded.
     pub(super) fn rows(&self, decoded: &Decoded<'_>, slot: usize) -> Result<Rows, String> {
         let member = &self.members[slot];
         let records = &decoded.records;
-        let columns = member.columns.iter().map(|index| records.column(*index).clone()).collect();
-        let batch = RecordBatch::try_new(member.declared.clone(), columns).map_err(|error| error.to_string())?;
-        let Some(own) = member.own else { return Ok(Rows { batch, records: None }) };
+        let columns = member
+            .columns
+            .iter()
+            .map(|index| records.column(*index).clone())
+            .collect();
+        let batch = RecordBatch::try_new(member.declared.clone(), columns)
+            .map_err(|error| error.to_string())?;
+        let Some(own) = member.own else {
+            return Ok(Rows {
+                batch,
+                records: None,
+            });
+        };
         let own = records.column(own);
-        let mut mine: Vec<bool> = (0..records.len()).map(|record| own.is_valid(record)).collect();
-        for value in decoded.rescued.values.iter().filter(|value| member.concerns(value)) {
+        let mut mine: Vec<bool> = (0..records.len())
+            .map(|record| own.is_valid(record))
+            .collect();
+        for value in decoded
+            .rescued
+            .values
+            .iter()
+            .filter(|value| member.concerns(value))
+        {
             mine[value.record] = true;
         }
         if mine.iter().all(|mine| *mine) {
-            return Ok(Rows { batch, records: None });
+            return Ok(Rows {
+                batch,
+                records: None,
+            });
         }
         let records = (0..mine.len()).filter(|record| mine[*record]).collect();
-        let batch = filter_record_batch(&batch, &BooleanArray::from(mine)).map_err(|error| error.to_string())?;
-        Ok(Rows { batch, records: Some(records) })
+        let batch = filter_record_batch(&batch, &BooleanArray::from(mine))
+            .map_err(|error| error.to_string())?;
+        Ok(Rows {
+            batch,
+            records: Some(records),
+        })
     }
 
     /// The same with the parent's id beside the declared columns, as raw rows have it.
@@ -162,9 +208,16 @@ impl Decoder {
     ) -> Result<RecordBatch, String> {
         let Rows { batch, .. } = self.rows(decoded, slot)?;
         let schema = &self.members[slot].schema;
-        let index = schema.index_of("_parent_id").map_err(|error| error.to_string())?;
+        let index = schema
+            .index_of("_parent_id")
+            .map_err(|error| error.to_string())?;
         let declared = batch.schema();
-        let fields: Fields = declared.fields().iter().cloned().chain([schema.fields()[index].clone()]).collect();
+        let fields: Fields = declared
+            .fields()
+            .iter()
+            .cloned()
+            .chain([schema.fields()[index].clone()])
+            .collect();
         let declared = Arc::new(Schema::new(fields));
         let mut columns = batch.columns().to_vec();
         columns.push(Arc::new(StringArray::from(vec![parent; batch.num_rows()])));
@@ -179,14 +232,15 @@ impl Decoder {
         decoded: &Decoded<'_>,
         slot: usize,
         rows: &Rows,
-        owned: &Owned,
+        owned: &DayRows,
         stamp: Stamp<'_>,
         envelope: &mut Envelope,
     ) -> Result<(RecordBatch, u64), String> {
         let member = &self.members[slot];
         let count = owned.batch.num_rows();
         let instant = |at: Option<DateTime<Utc>>| -> ArrayRef {
-            let array = TimestampMicrosecondArray::from(vec![at.map(|at| at.timestamp_micros()); count]);
+            let array =
+                TimestampMicrosecondArray::from(vec![at.map(|at| at.timestamp_micros()); count]);
             Arc::new(array.with_timezone("UTC"))
         };
         let (rescued, values) = member.rescued(decoded, rows, owned, envelope)?;
@@ -196,13 +250,15 @@ impl Decoder {
         columns.push(Arc::new(StringArray::from(vec![stamp.parent; count])));
         columns.push(instant(Some(stamp.extracted_at)));
         columns.push(rescued);
-        let batch = RecordBatch::try_new(member.schema.clone(), columns).map_err(|error| error.to_string())?;
+        let batch = RecordBatch::try_new(member.schema.clone(), columns)
+            .map_err(|error| error.to_string())?;
         Ok((batch, values))
     }
 
-    /// Which sources of the walk have a column; all of them, where it is not known whose it is.
+    /// Which sources of the task have a column; all of them, where it is not known whose it is.
     pub(super) fn sources_with(&self, column: Option<usize>) -> impl Iterator<Item = usize> {
-        let has = move |member: &Member| column.is_none_or(|column| member.columns.contains(&column));
+        let has =
+            move |member: &Member| column.is_none_or(|column| member.columns.contains(&column));
         (0..self.members.len()).filter(move |slot| has(&self.members[*slot]))
     }
 
@@ -212,7 +268,7 @@ impl Decoder {
         page: &Page,
         slot: usize,
         stamp: Stamp<'_>,
-        owned: impl Fn(RecordBatch) -> Result<Owned, String>,
+        owned: impl Fn(RecordBatch) -> Result<DayRows, String>,
     ) -> Result<(RecordBatch, Drift), String> {
         let mut envelope = page.beside.clone();
         let mut batches = Vec::new();
@@ -220,9 +276,13 @@ impl Decoder {
         while let Some(decoded) = decoding.next()? {
             let rows = self.rows(&decoded, slot)?;
             let owned = owned(rows.batch.clone())?;
-            batches.push(self.stamp(&decoded, slot, &rows, &owned, stamp, &mut envelope)?.0);
+            batches.push(
+                self.stamp(&decoded, slot, &rows, &owned, stamp, &mut envelope)?
+                    .0,
+            );
         }
-        let batch = concat_batches(&self.members[slot].schema, &batches).map_err(|error| error.to_string())?;
+        let batch = concat_batches(&self.members[slot].schema, &batches)
+            .map_err(|error| error.to_string())?;
         Ok((batch, decoding.into_drift()))
     }
 }
@@ -230,24 +290,40 @@ impl Decoder {
 impl<'a> Decoding<'a> {
     /// The next records; none behind the last.
     pub(super) fn next(&mut self) -> Result<Option<Decoded<'a>>, String> {
-        let Some(slice) = self.pass.next().map_err(|error| error.to_string())? else { return Ok(None) };
+        let Some(slice) = self.pass.next().map_err(|error| error.to_string())? else {
+            return Ok(None);
+        };
         // The slice as one row, fed in pieces so that the records are not copied.
         for piece in [&br#"{"records":["#[..], &slice.records, b"]}"] {
             let mut rest = piece;
             while !rest.is_empty() {
-                let read = self.reader.decode(rest).map_err(|error| error.to_string())?;
+                let read = self
+                    .reader
+                    .decode(rest)
+                    .map_err(|error| error.to_string())?;
                 if read == 0 {
                     return Err("more text after the list of records".into());
                 }
                 rest = &rest[read..];
             }
         }
-        let row = self.reader.flush().map_err(|error| error.to_string())?.ok_or("the page holds no row")?;
+        let row = self
+            .reader
+            .flush()
+            .map_err(|error| error.to_string())?
+            .ok_or("the page holds no row")?;
         let records = row.column(0).as_list::<i32>().value(0).as_struct().clone();
         if records.len() != slice.count {
-            return Err(format!("the page has {} records, decoded are {}", slice.count, records.len()));
+            return Err(format!(
+                "the page has {} records, decoded are {}",
+                slice.count,
+                records.len()
+            ));
         }
-        Ok(Some(Decoded { records, rescued: slice.rescued }))
+        Ok(Some(Decoded {
+            records,
+            rescued: slice.rescued,
+        }))
     }
 
     /// What did not fit.
@@ -266,7 +342,9 @@ impl Decoded<'_> {
 impl Member {
     /// Whether a value that was cut out is of one of its columns, or of none that is known.
     fn concerns(&self, value: &RescuedValue<'_>) -> bool {
-        value.column.is_none_or(|column| self.columns.contains(&column))
+        value
+            .column
+            .is_none_or(|column| self.columns.contains(&column))
     }
 
     /// The column `_rescued_data`, and how many values are in it.
@@ -274,7 +352,7 @@ impl Member {
         &self,
         decoded: &Decoded<'_>,
         rows: &Rows,
-        owned: &Owned,
+        owned: &DayRows,
         envelope: &mut Envelope,
     ) -> Result<(ArrayRef, u64), String> {
         let count = owned.batch.num_rows();
@@ -290,7 +368,11 @@ impl Member {
         for row in 0..count {
             let row = owned.places.row(row);
             let record = rows.records.as_ref().map_or(row, |records| records[row]);
-            for value in rescued.of_record(record).iter().filter(|value| self.concerns(value)) {
+            for value in rescued
+                .of_record(record)
+                .iter()
+                .filter(|value| self.concerns(value))
+            {
                 if let Some(place) = self.place(value, &owned.places, row) {
                     text.add(rescued, value, place);
                 }
@@ -302,7 +384,9 @@ impl Member {
 
     /// Where a value of a row stands in what the day keeps of it; none if another day keeps it.
     fn place(&self, value: &RescuedValue<'_>, places: &Places, row: usize) -> Option<Place> {
-        let (Places::Items(lists), Some(list)) = (places, &value.list) else { return Some(Place::AsSent) };
+        let (Places::Items(lists), Some(list)) = (places, &value.list) else {
+            return Some(Place::AsSent);
+        };
         match self.timed.iter().position(|id| *id == list.id) {
             Some(timed) => lists.get(timed)?.place(row, list.index),
             None => Some(Place::AsSent),
@@ -314,7 +398,7 @@ impl Member {
 mod tests {
     use super::*;
     use crate::catalog::Catalog;
-    use crate::extract::ownership::owned_by;
+    use crate::extract::assign_day::rows_of_day;
 
     const STATS: &str = r#"
         [defaults]
@@ -337,12 +421,17 @@ mod tests {
 
     fn catalog(sources: &str) -> Catalog {
         let model = "/*---\ndescription = 'd'\n---*/\nSELECT id FROM raw.speed";
-        let files = [("f/sources.toml".to_string(), sources.to_string()), ("f/m.sql".to_string(), model.to_string())];
+        let files = [
+            ("f/sources.toml".to_string(), sources.to_string()),
+            ("f/m.sql".to_string(), model.to_string()),
+        ];
         Catalog::from_files("test", &files).unwrap()
     }
 
     fn page(records: &str, beside: &[(&str, &str)]) -> Page {
-        let beside = beside.iter().map(|(path, text)| (path.to_string(), Bytes::copy_from_slice(text.as_bytes())));
+        let beside = beside
+            .iter()
+            .map(|(path, text)| (path.to_string(), Bytes::copy_from_slice(text.as_bytes())));
         Page {
             number: 1,
             beside: beside.collect(),
@@ -353,22 +442,39 @@ mod tests {
         }
     }
 
-    /// For each of `sources`, in their order in one walk, the rows of a day: id and rescued text.
-    fn rows(sources: &[&str], page: &Page, day: &str) -> Vec<Vec<(Option<String>, Option<String>)>> {
+    /// For each of `sources`, in their order in one task, the rows of a day: id and rescued text.
+    fn rows(
+        sources: &[&str],
+        page: &Page,
+        day: &str,
+    ) -> Vec<Vec<(Option<String>, Option<String>)>> {
         let catalog = catalog(STATS);
-        let sources: Vec<&Source> = sources.iter().map(|name| catalog.source(name).unwrap()).collect();
+        let sources: Vec<&Source> = sources
+            .iter()
+            .map(|name| catalog.source(name).unwrap())
+            .collect();
         let decoder = Decoder::new(&sources);
         let day = day.parse().unwrap();
-        let stamp = Stamp { window: None, parent: None, extracted_at: DateTime::UNIX_EPOCH };
+        let stamp = Stamp {
+            window: None,
+            parent: None,
+            extracted_at: DateTime::UNIX_EPOCH,
+        };
         let one = |slot: usize| {
             let field = sources[slot].time_field.as_ref().unwrap();
-            let owned = |batch: RecordBatch| owned_by(&batch, field, day, None, None);
+            let owned = |batch: RecordBatch| rows_of_day(&batch, field, day, None, None);
             let (batch, _) = decoder.whole(page, slot, stamp, owned).unwrap();
             let texts = |name: &str| {
                 let column = batch.column_by_name(name).unwrap().as_string::<i32>();
-                column.iter().map(|text| text.map(str::to_string)).collect::<Vec<_>>()
+                column
+                    .iter()
+                    .map(|text| text.map(str::to_string))
+                    .collect::<Vec<_>>()
             };
-            texts("id").into_iter().zip(texts("_rescued_data")).collect()
+            texts("id")
+                .into_iter()
+                .zip(texts("_rescued_data"))
+                .collect()
         };
         (0..sources.len()).map(one).collect()
     }
@@ -402,7 +508,10 @@ mod tests {
             row("6", r#"{"name":[]}"#),
         ];
         let page = page(&records, &[]);
-        assert_eq!(rows(&["speed", "rpm"], &page, "2024-01-01"), [speed.clone(), rpm.clone()]);
+        assert_eq!(
+            rows(&["speed", "rpm"], &page, "2024-01-01"),
+            [speed.clone(), rpm.clone()]
+        );
         assert_eq!(rows(&["rpm", "speed"], &page, "2024-01-01"), [rpm, speed]);
     }
 
@@ -421,7 +530,10 @@ mod tests {
             of("2023-12-31"),
             [
                 row("1", r#"{"rpm[0].q":"yesterday"}"#),
-                row("2", r#"{"rpm[]":"none","rpm[0].q":1,"rpm[0].q#2":2,"rpm[]#2":5,"x":{"y":[1]}}"#),
+                row(
+                    "2",
+                    r#"{"rpm[]":"none","rpm[0].q":1,"rpm[0].q#2":2,"rpm[]#2":5,"x":{"y":[1]}}"#
+                ),
                 row("3", ""),
                 row("4", ""),
             ]
@@ -429,8 +541,14 @@ mod tests {
         assert_eq!(
             of("2024-01-01"),
             [
-                row("1", r#"{"rpm[1].q":"today","rpm[1].value":"v","rpm[1].parts[2]":"three"}"#),
-                row("2", r#"{"rpm[]":"none","rpm[]#2":5,"rpm[0].q":3,"x":{"y":[1]}}"#),
+                row(
+                    "1",
+                    r#"{"rpm[1].q":"today","rpm[1].value":"v","rpm[1].parts[2]":"three"}"#
+                ),
+                row(
+                    "2",
+                    r#"{"rpm[]":"none","rpm[]#2":5,"rpm[0].q":3,"x":{"y":[1]}}"#
+                ),
                 row("3", r#"{"rpm[0].q":4}"#),
                 row("4", ""),
             ]
@@ -440,14 +558,22 @@ mod tests {
             r#"[{"id":"1","rpm":[{"time":"2024-01-01T00:00:00Z"},{"time":"2024-01-01T00:00:01Z","q":1}]}]"#,
             &[],
         );
-        assert_eq!(rows(&["rpm"], &page, "2024-01-01")[0], [row("1", r#"{"rpm[1].q":1}"#)]);
+        assert_eq!(
+            rows(&["rpm"], &page, "2024-01-01")[0],
+            [row("1", r#"{"rpm[1].q":1}"#)]
+        );
     }
 
     #[test]
     fn envelope_fields_go_with_the_first_row_of_each_source() {
         let good = r#"[{"time":"2024-01-01T00:00:00Z"}]"#;
-        let records = format!(r#"[{{"id":"1"}},{{"id":"2","rpm":{good},"x":1}},{{"id":"3","speed":{good}}}]"#);
-        let page = page(&records, &[("$.warning", "\"partial\""), ("$[\"a.b\"]", "1")]);
+        let records = format!(
+            r#"[{{"id":"1"}},{{"id":"2","rpm":{good},"x":1}},{{"id":"3","speed":{good}}}]"#
+        );
+        let page = page(
+            &records,
+            &[("$.warning", "\"partial\""), ("$[\"a.b\"]", "1")],
+        );
         let beside = r#""$.warning":"partial","$[\"a.b\"]":1"#;
         assert_eq!(
             rows(&["speed", "rpm"], &page, "2024-01-01"),
@@ -465,27 +591,52 @@ mod tests {
              share_limit = 3\n",
         );
         for source in ["speed", "b", "c"] {
-            let columns: Vec<String> = (0..100).map(|column| format!("{source}{column} BIGINT")).collect();
+            let columns: Vec<String> = (0..100)
+                .map(|column| format!("{source}{column} BIGINT"))
+                .collect();
             sources += &format!(
                 "[{source}]\nparams = {{ types = '{source}7' }}\nschema = 'id VARCHAR, {}'\n",
                 columns.join(", ")
             );
         }
         let catalog = catalog(&sources);
-        let sources: Vec<&Source> = ["speed", "b", "c"].map(|name| catalog.source(name).unwrap()).to_vec();
+        let sources: Vec<&Source> = ["speed", "b", "c"]
+            .map(|name| catalog.source(name).unwrap())
+            .to_vec();
         let decoder = Decoder::new(&sources);
-        let members: Vec<String> =
-            ["speed", "b", "c"].iter().flat_map(|name| (0..100).map(move |n| format!("\"{name}{n}\":{n}"))).collect();
-        let page = page(&format!(r#"[{{"id":"1",{},"c99":"again"}}]"#, members.join(",")), &[]);
-        let stamp = Stamp { window: None, parent: None, extracted_at: DateTime::UNIX_EPOCH };
+        let members: Vec<String> = ["speed", "b", "c"]
+            .iter()
+            .flat_map(|name| (0..100).map(move |n| format!("\"{name}{n}\":{n}")))
+            .collect();
+        let page = page(
+            &format!(r#"[{{"id":"1",{},"c99":"again"}}]"#, members.join(",")),
+            &[],
+        );
+        let stamp = Stamp {
+            window: None,
+            parent: None,
+            extracted_at: DateTime::UNIX_EPOCH,
+        };
         for (slot, source) in sources.iter().enumerate() {
-            let (batch, drift) = decoder.whole(&page, slot, stamp, |batch| Ok(Owned::all(batch))).unwrap();
+            let (batch, drift) = decoder
+                .whole(&page, slot, stamp, |batch| Ok(DayRows::all(batch)))
+                .unwrap();
             assert_eq!((batch.num_rows(), drift.total()), (1, 1));
             for column in 0..100_i64 {
-                let values = batch.column_by_name(&format!("{}{column}", source.name)).unwrap();
-                assert_eq!(values.as_primitive::<arrow::datatypes::Int64Type>().values(), &[column]);
+                let values = batch
+                    .column_by_name(&format!("{}{column}", source.name))
+                    .unwrap();
+                assert_eq!(
+                    values
+                        .as_primitive::<arrow::datatypes::Int64Type>()
+                        .values(),
+                    &[column]
+                );
             }
-            let rescued = batch.column_by_name("_rescued_data").unwrap().as_string::<i32>();
+            let rescued = batch
+                .column_by_name("_rescued_data")
+                .unwrap()
+                .as_string::<i32>();
             let expected = (source.name == "c").then_some(r#"{"c99":"again"}"#);
             assert_eq!(rescued.iter().collect::<Vec<_>>(), [expected]);
         }
@@ -497,7 +648,11 @@ mod tests {
             "[speed]\nkind = 'snapshot'\nendpoint = '/s'\nrate_limit = '5/s'\ndescription = 'd'\nschema = 'i BIGINT, d DOUBLE, id VARCHAR, m MAP(VARCHAR, VARCHAR)'\n",
         );
         let decoder = Decoder::new(&[catalog.source("speed").unwrap()]);
-        let stamp = Stamp { window: None, parent: None, extracted_at: DateTime::UNIX_EPOCH };
+        let stamp = Stamp {
+            window: None,
+            parent: None,
+            extracted_at: DateTime::UNIX_EPOCH,
+        };
         let long = format!("1{}e-{}", "0".repeat(500), 500);
         for (text, integer, double) in [
             ("-0", Some(0), Some(-0.0)),
@@ -508,7 +663,11 @@ mod tests {
             (&long, Some(1), Some(1.0)),
             ("9007199254740993.0", Some(9_007_199_254_740_993), None),
             ("9223372036854775807", Some(i64::MAX), None),
-            ("-9.223372036854775808e18", Some(i64::MIN), Some(-9_223_372_036_854_775_808.0)),
+            (
+                "-9.223372036854775808e18",
+                Some(i64::MIN),
+                Some(-9_223_372_036_854_775_808.0),
+            ),
             ("1e18", Some(1_000_000_000_000_000_000), Some(1e18)),
             ("1.00000000000000000001", None, Some(1.0)),
             ("4503599627370497.25", None, None),
@@ -518,17 +677,52 @@ mod tests {
             ("0.1000000000000000055511151231257827", None, Some(0.1)),
             ("5e-324", None, Some(5e-324)),
         ] {
-            let page = page(&format!(r#"[{{"i":{text},"d":{text},"id":{text},"m":{{"k":{text}}}}}]"#), &[]);
-            let (batch, _) = decoder.whole(&page, 0, stamp, |batch| Ok(Owned::all(batch))).unwrap();
-            let integers = batch.column(0).as_primitive::<arrow::datatypes::Int64Type>();
-            let doubles = batch.column(1).as_primitive::<arrow::datatypes::Float64Type>();
+            let page = page(
+                &format!(r#"[{{"i":{text},"d":{text},"id":{text},"m":{{"k":{text}}}}}]"#),
+                &[],
+            );
+            let (batch, _) = decoder
+                .whole(&page, 0, stamp, |batch| Ok(DayRows::all(batch)))
+                .unwrap();
+            let integers = batch
+                .column(0)
+                .as_primitive::<arrow::datatypes::Int64Type>();
+            let doubles = batch
+                .column(1)
+                .as_primitive::<arrow::datatypes::Float64Type>();
             assert_eq!(integers.iter().next().unwrap(), integer, "{text}");
-            assert_eq!(doubles.iter().next().unwrap().map(f64::to_bits), double.map(f64::to_bits), "{text}");
+            assert_eq!(
+                doubles.iter().next().unwrap().map(f64::to_bits),
+                double.map(f64::to_bits),
+                "{text}"
+            );
             assert_eq!(batch.column(2).as_string::<i32>().value(0), text);
-            assert_eq!(batch.column(3).as_map().value(0).column(1).as_string::<i32>().value(0), text);
-            let rescued = batch.column_by_name("_rescued_data").unwrap().as_string::<i32>().iter().next().unwrap();
-            let lost = [integer.is_none(), double.is_none()].iter().filter(|lost| **lost).count();
-            assert_eq!(rescued.map_or(0, |rescued| rescued.matches(text).count()), lost, "{text}");
+            assert_eq!(
+                batch
+                    .column(3)
+                    .as_map()
+                    .value(0)
+                    .column(1)
+                    .as_string::<i32>()
+                    .value(0),
+                text
+            );
+            let rescued = batch
+                .column_by_name("_rescued_data")
+                .unwrap()
+                .as_string::<i32>()
+                .iter()
+                .next()
+                .unwrap();
+            let lost = [integer.is_none(), double.is_none()]
+                .iter()
+                .filter(|lost| **lost)
+                .count();
+            assert_eq!(
+                rescued.map_or(0, |rescued| rescued.matches(text).count()),
+                lost,
+                "{text}"
+            );
         }
     }
 }

@@ -43,30 +43,59 @@ struct Found {
 
 impl Drift {
     /// Counts `count` values at a path.
-    pub(super) fn add(&mut self, column: Option<usize>, path: &str, reason: &'static str, count: u64) {
+    pub(super) fn add(
+        &mut self,
+        column: Option<usize>,
+        path: &str,
+        reason: &'static str,
+        count: u64,
+    ) {
         let path = shorten(path, LONGEST_PATH);
-        let is_same =
-            |found: &Found| std::ptr::eq(found.reason, reason) && found.path == *path && found.column == column;
-        if let Some(found) = self.found.iter_mut().take(FEW_PATHS).find(|found| is_same(found)) {
+        let is_same = |found: &Found| {
+            std::ptr::eq(found.reason, reason) && found.path == *path && found.column == column
+        };
+        if let Some(found) = self
+            .found
+            .iter_mut()
+            .take(FEW_PATHS)
+            .find(|found| is_same(found))
+        {
             found.count += count;
             return;
         }
-        let known = self.by_path.get(&*path).and_then(|at| at.iter().find(|at| is_same(&self.found[**at])).copied());
+        let known = self
+            .by_path
+            .get(&*path)
+            .and_then(|at| at.iter().find(|at| is_same(&self.found[**at])).copied());
         if let Some(at) = known {
             self.found[at].count += count;
         } else if self.found.len() >= MOST_PATHS {
             *self.further.entry(reason).or_default() += count;
         } else {
             if self.found.len() >= FEW_PATHS {
-                self.by_path.entry(path.clone().into_owned()).or_default().push(self.found.len());
+                self.by_path
+                    .entry(path.clone().into_owned())
+                    .or_default()
+                    .push(self.found.len());
             }
-            self.found.push(Found { path: path.into_owned(), reason, column, count });
+            self.found.push(Found {
+                path: path.into_owned(),
+                reason,
+                column,
+                count,
+            });
         }
     }
 
     /// Adds what other pages showed.
     pub(super) fn merge(&mut self, other: Self) {
-        for Found { path, reason, column, count } in other.found {
+        for Found {
+            path,
+            reason,
+            column,
+            count,
+        } in other.found
+        {
             self.add(column, &path, reason, count);
         }
         for (reason, count) in other.further {
@@ -82,12 +111,25 @@ impl Drift {
 
     /// What was found, with the column it stood in.
     pub(super) fn into_found(self) -> impl Iterator<Item = (Option<usize>, DriftKey, u64)> {
-        let found = self
-            .found
-            .into_iter()
-            .map(|Found { path, reason, column, count }| (column, DriftKey { path, reason }, count));
+        let found = self.found.into_iter().map(
+            |Found {
+                 path,
+                 reason,
+                 column,
+                 count,
+             }| (column, DriftKey { path, reason }, count),
+        );
         let further = self.further.into_iter();
-        found.chain(further.map(|(reason, count)| (None, DriftKey { path: FURTHER_PATHS.into(), reason }, count)))
+        found.chain(further.map(|(reason, count)| {
+            (
+                None,
+                DriftKey {
+                    path: FURTHER_PATHS.into(),
+                    reason,
+                },
+                count,
+            )
+        }))
     }
 
     /// What was found, whichever column it stood in.
@@ -122,8 +164,20 @@ mod tests {
         assert_eq!(again.total(), 3 * 300_101);
         let counts = again.into_counts();
         assert!(counts.len() <= MOST_PATHS + 2, "{}", counts.len());
-        assert_eq!(counts[&DriftKey { path: "n7".into(), reason: "new" }], 3);
-        assert_eq!(counts[&DriftKey { path: "same".into(), reason: "new" }], 300);
+        assert_eq!(
+            counts[&DriftKey {
+                path: "n7".into(),
+                reason: "new"
+            }],
+            3
+        );
+        assert_eq!(
+            counts[&DriftKey {
+                path: "same".into(),
+                reason: "new"
+            }],
+            300
+        );
         assert!(counts.keys().all(|key| key.path.len() < 2 * LONGEST_PATH));
     }
 }

@@ -7,20 +7,30 @@ use crate::json::{JsonError, Kind, Scanner, unescape};
 
 /// The text of a list of records, with the values at `paths` shortened to what kind they are of. That a link appears,
 /// or goes, is still seen; that it was signed anew is not.
-pub(super) fn lasting<'a>(records: &'a [u8], paths: &[FieldPath]) -> Result<Cow<'a, [u8]>, JsonError> {
+pub(super) fn lasting<'a>(
+    records: &'a [u8],
+    paths: &[FieldPath],
+) -> Result<Cow<'a, [u8]>, JsonError> {
     if paths.is_empty() {
         return Ok(Cow::Borrowed(records));
     }
-    let mut cutter = Cutter { text: records, scanner: Scanner::new(records, 0), kept: Vec::new(), copied: 0 };
-    let paths: Vec<Vec<&PathStep>> =
-        paths.iter().map(|path| [&PathStep::Items].into_iter().chain(path.steps()).collect()).collect();
+    let mut cutter = PageSplitter {
+        text: records,
+        scanner: Scanner::new(records, 0),
+        kept: Vec::new(),
+        copied: 0,
+    };
+    let paths: Vec<Vec<&PathStep>> = paths
+        .iter()
+        .map(|path| [&PathStep::Items].into_iter().chain(path.steps()).collect())
+        .collect();
     let paths: Vec<&[&PathStep]> = paths.iter().map(Vec::as_slice).collect();
     cutter.value(&paths)?;
     cutter.kept.extend_from_slice(&records[cutter.copied..]);
     Ok(Cow::Owned(cutter.kept))
 }
 
-struct Cutter<'a> {
+struct PageSplitter<'a> {
     text: &'a [u8],
     scanner: Scanner<'a>,
     kept: Vec<u8>,
@@ -28,12 +38,13 @@ struct Cutter<'a> {
     copied: usize,
 }
 
-impl Cutter<'_> {
+impl PageSplitter<'_> {
     /// Goes through a value that `paths` lead into; their steps bound how deep.
     fn value(&mut self, paths: &[&[&PathStep]]) -> Result<(), JsonError> {
         if paths.iter().any(|steps| steps.is_empty()) {
             let range = self.scanner.value()?;
-            self.kept.extend_from_slice(&self.text[self.copied..range.start]);
+            self.kept
+                .extend_from_slice(&self.text[self.copied..range.start]);
             self.kept.push(self.text[range.start]);
             self.copied = range.end;
             return Ok(());
@@ -77,13 +88,25 @@ impl Cutter<'_> {
     }
 
     fn member(&mut self, paths: &[&[&PathStep]]) -> Result<(), JsonError> {
-        if paths.is_empty() { self.scanner.value().map(|_| ()) } else { self.value(paths) }
+        if paths.is_empty() {
+            self.scanner.value().map(|_| ())
+        } else {
+            self.value(paths)
+        }
     }
 }
 
 /// What is left of the paths whose first step is this one.
-fn after<'a, 'b>(paths: &[&'a [&'b PathStep]], is_step: impl Fn(&PathStep) -> bool) -> Vec<&'a [&'b PathStep]> {
-    let rest = |steps: &&'a [&'b PathStep]| steps.split_first().filter(|(step, _)| is_step(step)).map(|(_, rest)| rest);
+fn after<'a, 'b>(
+    paths: &[&'a [&'b PathStep]],
+    is_step: impl Fn(&PathStep) -> bool,
+) -> Vec<&'a [&'b PathStep]> {
+    let rest = |steps: &&'a [&'b PathStep]| {
+        steps
+            .split_first()
+            .filter(|(step, _)| is_step(step))
+            .map(|(_, rest)| rest)
+    };
     paths.iter().filter_map(rest).collect()
 }
 
@@ -100,17 +123,25 @@ mod tests {
         let text = |records: &str, paths: &[FieldPath]| {
             String::from_utf8(lasting(records.as_bytes(), paths).unwrap().into_owned()).unwrap()
         };
-        let first =
-            r#"[{"id":"1","downloadForwardVideoUrl":"https://a/1?sig=x\",\"id","coachingState":"coached"},{"id":"2"}]"#;
-        let kept = r#"[{"id":"1","downloadForwardVideoUrl":","coachingState":"coached"},{"id":"2"}]"#;
+        let first = r#"[{"id":"1","downloadForwardVideoUrl":"https://a/1?sig=x\",\"id","coachingState":"coached"},{"id":"2"}]"#;
+        let kept =
+            r#"[{"id":"1","downloadForwardVideoUrl":","coachingState":"coached"},{"id":"2"}]"#;
         assert_eq!(text(first, &events), kept);
         assert_eq!(text(&first.replace("sig=x", "sig=yyy"), &events), kept);
         // The same name, written otherwise.
-        assert_eq!(text(&first.replace("loadForward", "load\\u0046orward"), &events).matches("sig").count(), 0);
+        assert_eq!(
+            text(&first.replace("loadForward", "load\\u0046orward"), &events)
+                .matches("sig")
+                .count(),
+            0
+        );
         for other in [
             first.replace("coached", "dismissed"),
             first.replace(r#""https://a/1?sig=x\",\"id""#, "null"),
-            first.replace(r#""downloadForwardVideoUrl":"https://a/1?sig=x\",\"id","#, ""),
+            first.replace(
+                r#""downloadForwardVideoUrl":"https://a/1?sig=x\",\"id","#,
+                "",
+            ),
             first.replace("downloadForwardVideoUrl", "forwardVideoUrl"),
         ] {
             assert_ne!(text(&other, &events), kept);
@@ -118,8 +149,12 @@ mod tests {
         // Inside lists, and inside JSON.
         let documents = paths("fleet_documents");
         let photos = r#"[{"id":"d","fields":[{"label":"P","value":{"photoValue":[{"id":"1","url":"u1"},{"url":"u2"}]}},{"value":null},7]},{"fields":[]},null]"#;
-        assert_eq!(text(photos, &documents), photos.replace(r#""u1""#, "\"").replace(r#""u2""#, "\""));
-        let signed = r#"[{"fields":[{"value":{"signatureValue":{"url":"s","signedAtTime":"2024"}}}]}]"#;
+        assert_eq!(
+            text(photos, &documents),
+            photos.replace(r#""u1""#, "\"").replace(r#""u2""#, "\"")
+        );
+        let signed =
+            r#"[{"fields":[{"value":{"signatureValue":{"url":"s","signedAtTime":"2024"}}}]}]"#;
         assert_eq!(text(signed, &documents), signed.replace(r#""s","#, "\","));
         // Without such fields, byte for byte.
         assert_eq!(text(first, &paths("fleet_vehicles")), first);

@@ -17,28 +17,55 @@ pub const INSTANTS: RangeInclusive<i64> = -62_135_596_800_000_000..=253_402_300_
 /// A text without offset is UTC, one without a time of day is midnight. Digits beyond the microsecond are cut off, also
 /// before 1970. A leap second is the first instant of the minute behind it, as in POSIX time and in BigQuery.
 pub fn instant_of_text(text: &str) -> Option<i64> {
-    let micros = utc_instant(text.as_bytes())
-        .or_else(|| string_to_datetime(&Utc, text).ok().map(|instant| instant.timestamp_micros()))?;
+    let micros = utc_instant(text.as_bytes()).or_else(|| {
+        string_to_datetime(&Utc, text)
+            .ok()
+            .map(|instant| instant.timestamp_micros())
+    })?;
     INSTANTS.contains(&micros).then_some(micros)
 }
 
 /// The same for milliseconds since 1970.
 pub fn instant_of_millis(millis: i64) -> Option<i64> {
-    millis.checked_mul(1000).filter(|micros| INSTANTS.contains(micros))
+    millis
+        .checked_mul(1000)
+        .filter(|micros| INSTANTS.contains(micros))
 }
 
 /// Reads `2024-01-31T23:59:59.123456Z`, with or without a fraction: what nearly all times look like.
 fn utc_instant(text: &[u8]) -> Option<i64> {
     let [head @ .., b'Z'] = text else { return None };
     let (head, fraction) = head.split_at_checked(19)?;
-    let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T', hour @ .., b':', min1, min2, b':', s1, s2] = head else {
+    let [
+        y1,
+        y2,
+        y3,
+        y4,
+        b'-',
+        m1,
+        m2,
+        b'-',
+        d1,
+        d2,
+        b'T',
+        hour @ ..,
+        b':',
+        min1,
+        min2,
+        b':',
+        s1,
+        s2,
+    ] = head
+    else {
         return None;
     };
     let [h1, h2] = hour else { return None };
     let number = |digits: &[u8]| {
-        digits
-            .iter()
-            .try_fold(0_u32, |number, digit| digit.is_ascii_digit().then(|| number * 10 + u32::from(digit - b'0')))
+        digits.iter().try_fold(0_u32, |number, digit| {
+            digit
+                .is_ascii_digit()
+                .then(|| number * 10 + u32::from(digit - b'0'))
+        })
     };
     let micros = match fraction {
         [] => 0,
@@ -50,7 +77,12 @@ fn utc_instant(text: &[u8]) -> Option<i64> {
     };
     let year = i32::try_from(number(&[*y1, *y2, *y3, *y4])?).ok()?;
     let date = NaiveDate::from_ymd_opt(year, number(&[*m1, *m2])?, number(&[*d1, *d2])?)?;
-    let time = date.and_hms_micro_opt(number(&[*h1, *h2])?, number(&[*min1, *min2])?, number(&[*s1, *s2])?, micros)?;
+    let time = date.and_hms_micro_opt(
+        number(&[*h1, *h2])?,
+        number(&[*min1, *min2])?,
+        number(&[*s1, *s2])?,
+        micros,
+    )?;
     Some(time.and_utc().timestamp_micros())
 }
 
@@ -64,10 +96,16 @@ mod tests {
     fn a_text_is_an_instant_of_the_years_1_to_9999_or_none() {
         let cases = [
             ("2024-01-01T00:00:00Z", Some("2024-01-01T00:00:00Z")),
-            ("2024-02-29T23:59:59.123456789Z", Some("2024-02-29T23:59:59.123456Z")),
+            (
+                "2024-02-29T23:59:59.123456789Z",
+                Some("2024-02-29T23:59:59.123456Z"),
+            ),
             ("2024-01-01T00:00:00.1Z", Some("2024-01-01T00:00:00.100Z")),
             ("2024-01-01T02:30:00+05:30", Some("2023-12-31T21:00:00Z")),
-            ("2024-01-01T02:30:00.25-0800", Some("2024-01-01T10:30:00.250Z")),
+            (
+                "2024-01-01T02:30:00.25-0800",
+                Some("2024-01-01T10:30:00.250Z"),
+            ),
             ("2024-01-01t00:00:00z", Some("2024-01-01T00:00:00Z")),
             ("2024-01-01 00:00:00", Some("2024-01-01T00:00:00Z")),
             ("2024-01-01", Some("2024-01-01T00:00:00Z")),
@@ -76,15 +114,24 @@ mod tests {
             ("0001-01-01T00:00:00+00:01", None),
             ("0000-12-31T23:59:59.999999Z", None),
             ("0000-12-31T23:30:00-01:00", Some("0001-01-01T00:30:00Z")),
-            ("9999-12-31T23:59:59.9999999Z", Some("9999-12-31T23:59:59.999999Z")),
+            (
+                "9999-12-31T23:59:59.9999999Z",
+                Some("9999-12-31T23:59:59.999999Z"),
+            ),
             ("9999-12-31T23:59:59Z", Some("9999-12-31T23:59:59Z")),
             ("9999-12-31T23:59:59-00:01", None),
             ("10000-01-01T00:00:00Z", None),
             ("1677-09-21T00:12:43Z", Some("1677-09-21T00:12:43Z")),
             ("2262-04-12T00:00:00Z", Some("2262-04-12T00:00:00Z")),
             // Never rounded up, on neither side of 1970.
-            ("1969-12-31T23:59:59.9999999Z", Some("1969-12-31T23:59:59.999999Z")),
-            ("1969-12-31T23:59:59.9999999+00:00", Some("1969-12-31T23:59:59.999999Z")),
+            (
+                "1969-12-31T23:59:59.9999999Z",
+                Some("1969-12-31T23:59:59.999999Z"),
+            ),
+            (
+                "1969-12-31T23:59:59.9999999+00:00",
+                Some("1969-12-31T23:59:59.999999Z"),
+            ),
             ("1970-01-01T00:00:00.0000009Z", Some("1970-01-01T00:00:00Z")),
             // Leap seconds.
             ("2016-12-31T23:59:60Z", Some("2017-01-01T00:00:00Z")),
@@ -112,7 +159,8 @@ mod tests {
             ("2024-01-01T00:00:00Ä", None),
         ];
         for (text, expected) in cases {
-            let expected = expected.map(|text| text.parse::<DateTime<Utc>>().unwrap().timestamp_micros());
+            let expected =
+                expected.map(|text| text.parse::<DateTime<Utc>>().unwrap().timestamp_micros());
             assert_eq!(instant_of_text(text), expected, "{text:?}");
         }
     }
@@ -130,7 +178,11 @@ mod tests {
             (i64::MIN, false),
         ];
         for (millis, is_one) in cases {
-            assert_eq!(instant_of_millis(millis), is_one.then_some(millis.wrapping_mul(1000)), "{millis}");
+            assert_eq!(
+                instant_of_millis(millis),
+                is_one.then_some(millis.wrapping_mul(1000)),
+                "{millis}"
+            );
         }
     }
 }

@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, Int64Type};
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
 
-use super::ownership::{follow, instant, readable};
+use super::assign_day::{follow, instant, readable};
 use crate::catalog::{Source, TimeField, TimeStep};
 use crate::state::{EndedRow, Overlap};
 
@@ -36,26 +36,51 @@ struct Intervals<'a> {
 
 impl<'a> Intervals<'a> {
     /// None if the source does not say where the end stands.
-    fn of(batch: &RecordBatch, source: &'a Source, read: DateTime<Utc>) -> Result<Option<Self>, String> {
-        let Some(end) = &source.end_field else { return Ok(None) };
+    fn of(
+        batch: &RecordBatch,
+        source: &'a Source,
+        read: DateTime<Utc>,
+    ) -> Result<Option<Self>, String> {
+        let Some(end) = &source.end_field else {
+            return Ok(None);
+        };
         let records: ArrayRef = Arc::new(StructArray::from(batch.clone()));
         let (items, record_of) = match end.list().split_last() {
             None => (records.clone(), (0..records.len()).collect()),
             Some((_, steps)) => {
                 let lists = follow(&records, steps)?;
-                let lists = lists.as_list_opt::<i32>().ok_or("`[]` stands behind a list")?;
+                let lists = lists
+                    .as_list_opt::<i32>()
+                    .ok_or("`[]` stands behind a list")?;
                 let offsets = lists.value_offsets();
                 let (first, last) = (offsets[0] as usize, offsets[offsets.len() - 1] as usize);
                 let record_of = offsets
                     .windows(2)
                     .enumerate()
-                    .flat_map(|(record, offsets)| std::iter::repeat_n(record, (offsets[1] - offsets[0]) as usize));
-                (lists.values().slice(first, last - first), record_of.collect())
+                    .flat_map(|(record, offsets)| {
+                        std::iter::repeat_n(record, (offsets[1] - offsets[0]) as usize)
+                    });
+                (
+                    lists.values().slice(first, last - first),
+                    record_of.collect(),
+                )
             }
         };
-        let starts = source.time_field.as_ref().map(|start| follow(&items, within(start))).transpose()?;
+        let starts = source
+            .time_field
+            .as_ref()
+            .map(|start| follow(&items, within(start)))
+            .transpose()?;
         let ends = follow(&items, within(end))?;
-        Ok(Some(Self { source, records, items, record_of, starts, ends, read }))
+        Ok(Some(Self {
+            source,
+            records,
+            items,
+            record_of,
+            starts,
+            ends,
+            read,
+        }))
     }
 
     /// The items that exist.
@@ -64,7 +89,9 @@ impl<'a> Intervals<'a> {
     }
 
     fn start(&self, row: usize) -> Result<Option<DateTime<Utc>>, String> {
-        let (Some(starts), Some(field)) = (&self.starts, &self.source.time_field) else { return Ok(None) };
+        let (Some(starts), Some(field)) = (&self.starts, &self.source.time_field) else {
+            return Ok(None);
+        };
         instant(starts, row, field).map(Some)
     }
 
@@ -72,12 +99,20 @@ impl<'a> Intervals<'a> {
     /// (v1 writes 0 for "none", and the largest integer for "under way"), is no end.
     fn end(&self, row: usize) -> Result<Option<DateTime<Utc>>, String> {
         let start = self.start(row)?;
-        Ok(readable(&self.ends, row).filter(|end| *end <= self.read && start.is_none_or(|start| start <= *end)))
+        Ok(readable(&self.ends, row)
+            .filter(|end| *end <= self.read && start.is_none_or(|start| start <= *end)))
     }
 
     /// The row, if it has ended.
     fn ended(&self, row: usize) -> Result<Option<EndedRow>, String> {
-        self.end(row)?.map(|end| Ok(EndedRow { row: self.identity(row)?, end })).transpose()
+        self.end(row)?
+            .map(|end| {
+                Ok(EndedRow {
+                    row: self.identity(row)?,
+                    end,
+                })
+            })
+            .transpose()
     }
 
     /// Digest of what tells a row apart: whose it is, when it starts, and the source's `row_key`.
@@ -92,15 +127,24 @@ impl<'a> Intervals<'a> {
             None => digest.update(u64::MAX.to_be_bytes()),
         };
         let record = self.record_of[row];
-        add(text(&follow(&self.records, &[TimeStep::Field("_parent_id".into())])?, record));
-        add(self.start(row)?.map(|start| start.timestamp_micros().to_string()));
+        add(text(
+            &follow(&self.records, &[TimeStep::Field("_parent_id".into())])?,
+            record,
+        ));
+        add(self
+            .start(row)?
+            .map(|start| start.timestamp_micros().to_string()));
         for path in &self.source.row_key {
             add(match path.list() {
                 [] => text(&follow(&self.records, path.steps())?, record),
                 _ => text(&follow(&self.items, within(path))?, row),
             });
         }
-        Ok(digest.finalize().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)))
+        Ok(digest
+            .finalize()
+            .iter()
+            .take(8)
+            .fold(0, |number, byte| number << 8 | u64::from(*byte)))
     }
 }
 
@@ -113,14 +157,24 @@ fn text(values: &ArrayRef, row: usize) -> Option<String> {
     match values.data_type() {
         _ if values.is_null(row) => None,
         DataType::Int64 => Some(values.as_primitive::<Int64Type>().value(row).to_string()),
-        _ => values.as_string_opt::<i32>().map(|texts| texts.value(row).to_string()),
+        _ => values
+            .as_string_opt::<i32>()
+            .map(|texts| texts.value(row).to_string()),
     }
 }
 
 /// How many rows of a batch, or readings inside rows, still last. `read` is when they were read.
-pub(super) fn open_rows(batch: &RecordBatch, source: &Source, read: DateTime<Utc>) -> Result<u64, String> {
-    let Some(intervals) = Intervals::of(batch, source, read)? else { return Ok(0) };
-    intervals.rows().try_fold(0, |open, row| Ok(open + u64::from(intervals.end(row)?.is_none())))
+pub(super) fn open_rows(
+    batch: &RecordBatch,
+    source: &Source,
+    read: DateTime<Utc>,
+) -> Result<u64, String> {
+    let Some(intervals) = Intervals::of(batch, source, read)? else {
+        return Ok(0);
+    };
+    intervals.rows().try_fold(0, |open, row| {
+        Ok(open + u64::from(intervals.end(row)?.is_none()))
+    })
 }
 
 /// The rows of a batch that belong to days before `first`.
@@ -131,12 +185,22 @@ pub(super) fn overlaps(
     read: DateTime<Utc>,
 ) -> Result<BTreeSet<Overlap>, String> {
     let mut found = BTreeSet::new();
-    let Some(intervals) = Intervals::of(batch, source, read)? else { return Ok(found) };
+    let Some(intervals) = Intervals::of(batch, source, read)? else {
+        return Ok(found);
+    };
     for row in intervals.rows() {
-        let Some(day) = intervals.start(row)?.map(|start| start.date_naive()).filter(|day| *day < first) else {
+        let Some(day) = intervals
+            .start(row)?
+            .map(|start| start.date_naive())
+            .filter(|day| *day < first)
+        else {
             continue;
         };
-        found.insert(Overlap { source: source.name.clone(), day, ended: intervals.ended(row)? });
+        found.insert(Overlap {
+            source: source.name.clone(),
+            day,
+            ended: intervals.ended(row)?,
+        });
     }
     Ok(found)
 }
@@ -148,8 +212,15 @@ pub struct EndedRows(HashMap<u64, Vec<DateTime<Utc>>>);
 impl EndedRows {
     /// Adds raw rows of the day; `read` is when it was read. The batch needs the columns that [`EndedRows::columns`]
     /// names, in any order.
-    pub fn add(&mut self, batch: &RecordBatch, source: &Source, read: DateTime<Utc>) -> Result<(), String> {
-        let Some(intervals) = Intervals::of(batch, source, read)? else { return Ok(()) };
+    pub fn add(
+        &mut self,
+        batch: &RecordBatch,
+        source: &Source,
+        read: DateTime<Utc>,
+    ) -> Result<(), String> {
+        let Some(intervals) = Intervals::of(batch, source, read)? else {
+            return Ok(());
+        };
         for row in intervals.rows() {
             if let Some(EndedRow { row, end }) = intervals.ended(row)? {
                 self.0.entry(row).or_default().push(end);
@@ -161,12 +232,18 @@ impl EndedRows {
     /// Whether the day had this row, and its end. The API tells the end of one row now and then differently, by
     /// milliseconds or seconds: that is no news.
     pub fn contains(&self, row: &EndedRow) -> bool {
-        self.0.get(&row.row).is_some_and(|ends| ends.iter().any(|end| (*end - row.end).abs() < SAME_END))
+        self.0
+            .get(&row.row)
+            .is_some_and(|ends| ends.iter().any(|end| (*end - row.end).abs() < SAME_END))
     }
 
     /// The raw columns that tell a source's rows and their ends.
     pub fn columns(source: &Source) -> BTreeSet<&str> {
-        let paths = source.time_field.iter().chain(&source.end_field).chain(&source.row_key);
+        let paths = source
+            .time_field
+            .iter()
+            .chain(&source.end_field)
+            .chain(&source.row_key);
         let tops = paths.filter_map(|path| match path.steps().first() {
             Some(TimeStep::Field(name)) => Some(name.as_str()),
             _ => None,
@@ -179,12 +256,19 @@ impl EndedRows {
 mod tests {
     use super::*;
     use crate::catalog::Catalog;
-    use crate::extract::walk::decode_page;
+    use crate::extract::extractor::decode_page;
 
     const READ: &str = "2024-01-10T12:00:00Z";
 
     fn rows(source: &Source, records: &str, parent: Option<&str>) -> RecordBatch {
-        decode_page(source, bytes::Bytes::copy_from_slice(records.as_bytes()), None, parent).unwrap().0
+        decode_page(
+            source,
+            bytes::Bytes::copy_from_slice(records.as_bytes()),
+            None,
+            parent,
+        )
+        .unwrap()
+        .0
     }
 
     fn source(name: &str) -> Source {
@@ -206,13 +290,20 @@ mod tests {
             schema = "driver STRUCT<id VARCHAR>, logs ARRAY<STRUCT<start VARCHAR, end VARCHAR, status VARCHAR>>"
         "#;
         let files = [("f/sources.toml".to_string(), toml.to_string())];
-        Catalog::from_files("test", &files).unwrap().source("logs").unwrap().clone()
+        Catalog::from_files("test", &files)
+            .unwrap()
+            .source("logs")
+            .unwrap()
+            .clone()
     }
 
     #[test]
     fn a_row_lasts_until_its_end_is_a_time_that_has_passed() {
-        let (trips, assignments, read) =
-            (source("fleet_trips"), source("driver_vehicle_assignments"), READ.parse().unwrap());
+        let (trips, assignments, read) = (
+            source("fleet_trips"),
+            source("driver_vehicle_assignments"),
+            READ.parse().unwrap(),
+        );
         for (end, open) in [
             ("9223372036854775807", 1),
             ("null", 1),
@@ -222,24 +313,50 @@ mod tests {
             ("1704888000000", 0),
             ("1704067200000", 0),
         ] {
-            let batch = rows(&trips, &format!(r#"[{{"startMs":1704067200000,"endMs":{end}}}]"#), Some("1"));
+            let batch = rows(
+                &trips,
+                &format!(r#"[{{"startMs":1704067200000,"endMs":{end}}}]"#),
+                Some("1"),
+            );
             assert_eq!(open_rows(&batch, &trips, read), Ok(open), "{end}");
         }
-        for (end, open) in [("", 1), ("N/A", 1), ("2024-01-10T12:00:00.001Z", 1), ("2024-01-10T13:00:00+01:00", 0)] {
-            let batch =
-                rows(&assignments, &format!(r#"[{{"startTime":"2024-01-01T00:00:00Z","endTime":"{end}"}}]"#), None);
+        for (end, open) in [
+            ("", 1),
+            ("N/A", 1),
+            ("2024-01-10T12:00:00.001Z", 1),
+            ("2024-01-10T13:00:00+01:00", 0),
+        ] {
+            let batch = rows(
+                &assignments,
+                &format!(r#"[{{"startTime":"2024-01-01T00:00:00Z","endTime":"{end}"}}]"#),
+                None,
+            );
             assert_eq!(open_rows(&batch, &assignments, read), Ok(open), "{end}");
         }
-        let batch =
-            rows(&assignments, r#"[{"startTime":"2024-01-01T00:00:00Z"},{"startTime":"2024-01-01T00:00:00Z"}]"#, None);
+        let batch = rows(
+            &assignments,
+            r#"[{"startTime":"2024-01-01T00:00:00Z"},{"startTime":"2024-01-01T00:00:00Z"}]"#,
+            None,
+        );
         assert_eq!(open_rows(&batch, &assignments, read), Ok(2));
         // A report's rows carry no start.
         let logs = source("fleet_hos_daily_logs");
-        let batch = rows(&logs, r#"[{"endTime":"2024-01-10T13:00:00Z"},{"endTime":"2024-01-10T11:00:00Z"}]"#, None);
+        let batch = rows(
+            &logs,
+            r#"[{"endTime":"2024-01-10T13:00:00Z"},{"endTime":"2024-01-10T11:00:00Z"}]"#,
+            None,
+        );
         assert_eq!(open_rows(&batch, &logs, read), Ok(1));
         // Readings have no end at all.
         let gps = source("fleet_vehicle_stats_gps");
-        assert_eq!(open_rows(&rows(&gps, r#"[{"gps":[{"time":"2024-01-01T00:00:00Z"}]}]"#, None), &gps, read), Ok(0));
+        assert_eq!(
+            open_rows(
+                &rows(&gps, r#"[{"gps":[{"time":"2024-01-01T00:00:00Z"}]}]"#, None),
+                &gps,
+                read
+            ),
+            Ok(0)
+        );
     }
 
     #[test]
@@ -247,28 +364,67 @@ mod tests {
         let (trips, read) = (source("fleet_trips"), READ.parse().unwrap());
         let first = NaiveDate::from_ymd_opt(2024, 1, 2).unwrap();
         let of = |parent: &str, records: &str| {
-            let found = overlaps(&rows(&trips, records, Some(parent)), &trips, first, read).unwrap();
-            assert!(found.iter().all(|row| row.source == "fleet_trips" && row.day.to_string() == "2024-01-01"));
+            let found =
+                overlaps(&rows(&trips, records, Some(parent)), &trips, first, read).unwrap();
+            assert!(
+                found
+                    .iter()
+                    .all(|row| row.source == "fleet_trips" && row.day.to_string() == "2024-01-01")
+            );
             found.into_iter().map(|row| row.ended).collect::<Vec<_>>()
         };
         let day = r#"[{"startMs":1704150000000,"endMs":1704160000000},{"startMs":1704140000000}]"#;
         let mut known = EndedRows::default();
-        known.add(&rows(&trips, day, Some("1")), &trips, read).unwrap();
+        known
+            .add(&rows(&trips, day, Some("1")), &trips, read)
+            .unwrap();
         for (parent, row, is_known) in [
-            ("1", r#"[{"startMs":1704150000000,"endMs":1704160000000}]"#, true),
-            ("1", r#"[{"startMs":1704150000000,"endMs":1704160000777,"driverId":7}]"#, true),
-            ("1", r#"[{"startMs":1704150000000,"endMs":1704160060000}]"#, false),
-            ("2", r#"[{"startMs":1704150000000,"endMs":1704160000000}]"#, false),
-            ("1", r#"[{"startMs":1704150000001,"endMs":1704160000000}]"#, false),
-            ("1", r#"[{"startMs":1704140000000,"endMs":1704160000000}]"#, false),
+            (
+                "1",
+                r#"[{"startMs":1704150000000,"endMs":1704160000000}]"#,
+                true,
+            ),
+            (
+                "1",
+                r#"[{"startMs":1704150000000,"endMs":1704160000777,"driverId":7}]"#,
+                true,
+            ),
+            (
+                "1",
+                r#"[{"startMs":1704150000000,"endMs":1704160060000}]"#,
+                false,
+            ),
+            (
+                "2",
+                r#"[{"startMs":1704150000000,"endMs":1704160000000}]"#,
+                false,
+            ),
+            (
+                "1",
+                r#"[{"startMs":1704150000001,"endMs":1704160000000}]"#,
+                false,
+            ),
+            (
+                "1",
+                r#"[{"startMs":1704140000000,"endMs":1704160000000}]"#,
+                false,
+            ),
         ] {
             let found = of(parent, row);
-            assert_eq!((found.len(), known.contains(&found[0].unwrap())), (1, is_known), "{parent} {row}");
+            assert_eq!(
+                (found.len(), known.contains(&found[0].unwrap())),
+                (1, is_known),
+                "{parent} {row}"
+            );
         }
         // Of those that still last, only the day is of interest, and of the day itself nothing.
-        let lasting = r#"[{"startMs":1704150000000},{"startMs":1704140000000,"endMs":9223372036854775807}]"#;
+        let lasting =
+            r#"[{"startMs":1704150000000},{"startMs":1704140000000,"endMs":9223372036854775807}]"#;
         assert_eq!(of("1", lasting), [None]);
-        assert_eq!(of("1", r#"[{"startMs":1704153600000,"endMs":1704160000000}]"#), []);
+        assert_eq!(
+            of("1", r#"[{"startMs":1704153600000,"endMs":1704160000000}]"#),
+            []
+        );
     }
 
     #[test]
@@ -292,10 +448,24 @@ mod tests {
         assert_eq!(found.iter().filter(|row| row.ended.is_some()).count(), 3);
         assert_eq!(found.len(), 4);
         // A slice of a batch holds the lists of its own records only.
-        assert_eq!(overlaps(&batch.slice(2, 1), &logs, first, read).unwrap().len(), 2);
+        assert_eq!(
+            overlaps(&batch.slice(2, 1), &logs, first, read)
+                .unwrap()
+                .len(),
+            2
+        );
         let mut known = EndedRows::default();
         known.add(&batch.slice(0, 1), &logs, read).unwrap();
-        assert_eq!(found.iter().filter(|row| row.ended.is_some_and(|row| known.contains(&row))).count(), 2);
-        assert_eq!(EndedRows::columns(&logs), ["_parent_id", "driver", "logs"].into());
+        assert_eq!(
+            found
+                .iter()
+                .filter(|row| row.ended.is_some_and(|row| known.contains(&row)))
+                .count(),
+            2
+        );
+        assert_eq!(
+            EndedRows::columns(&logs),
+            ["_parent_id", "driver", "logs"].into()
+        );
     }
 }

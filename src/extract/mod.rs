@@ -1,32 +1,35 @@
 //! Pages to raw Parquet.
 //!
-//! A page passes one scan that cuts out what the schema does not hold ([`conform`]), is decoded by arrow-json some
-//! thousand records at a time ([`decode`]), loses the rows that another day owns ([`ownership`]), and goes into the
+//! A page passes one scan that cuts out what the schema does not hold ([`validate`]), is decoded by arrow-json some
+//! thousand records at a time ([`decode`]), loses the rows that another day owns ([`assign_day`]), and goes into the
 //! Parquet object of its source and day, with what was cut out beside it ([`rescue`]). Only a few pages are in memory
 //! at a time.
 //!
-//! [`fetch`] waits for the network and [`sink`] works on other threads; [`walk`] joins them.
+//! [`fetch`] waits for the network and [`write`] works on other threads; [`extractor`] joins them.
 
+mod assign_day;
 mod changes;
-mod conform;
 mod decode;
 mod drift;
 mod expiring;
+mod extractor;
 mod fetch;
 mod instant;
 mod intervals;
 mod number;
 mod outside;
-mod ownership;
+mod raw_type;
 mod rescue;
-mod shape;
-mod sink;
-mod walk;
+mod validate;
+mod write;
 
+pub use assign_day::day_window;
 pub use changes::Changes;
 pub use decode::{raw_schema, timestamp_type};
 pub use drift::{DriftKey, FURTHER_PATHS};
+pub use extractor::{
+    ExtractError, ExtractTask, Extracted, Extractor, Position, Scope, TaskOutcome, decode_for_day,
+    decode_page,
+};
 pub use instant::{INSTANTS, instant_of_millis, instant_of_text};
 pub use intervals::EndedRows;
-pub use ownership::day_window;
-pub use walk::{ExtractError, Extracted, Extractor, Position, Scope, Walk, WalkOutcome, decode_owned, decode_page};

@@ -32,19 +32,37 @@ impl<'a> Decimal<'a> {
             None => (text, &[][..]),
         };
         let point = exponent.saturating_add(whole.len() as i64);
-        let mut decimal = Self { negative, whole, fraction, digits: 0, point };
+        let mut decimal = Self {
+            negative,
+            whole,
+            fraction,
+            digits: 0,
+            point,
+        };
         decimal.trim();
         decimal
     }
 
     fn trim(&mut self) {
         let leading = |digits: &[u8]| digits.iter().take_while(|digit| **digit == b'0').count();
-        let trailing = |digits: &[u8]| digits.iter().rev().take_while(|digit| **digit == b'0').count();
+        let trailing = |digits: &[u8]| {
+            digits
+                .iter()
+                .rev()
+                .take_while(|digit| **digit == b'0')
+                .count()
+        };
         let before = leading(self.whole);
-        (self.whole, self.point) = (&self.whole[before..], self.point.saturating_sub(before as i64));
+        (self.whole, self.point) = (
+            &self.whole[before..],
+            self.point.saturating_sub(before as i64),
+        );
         if self.whole.is_empty() {
             let before = leading(self.fraction);
-            (self.fraction, self.point) = (&self.fraction[before..], self.point.saturating_sub(before as i64));
+            (self.fraction, self.point) = (
+                &self.fraction[before..],
+                self.point.saturating_sub(before as i64),
+            );
         }
         self.fraction = &self.fraction[..self.fraction.len() - trailing(self.fraction)];
         if self.fraction.is_empty() {
@@ -62,8 +80,13 @@ impl<'a> Decimal<'a> {
         if self.digits == 0 {
             return Some(0);
         }
-        let zeros = usize::try_from(self.point).ok().filter(|point| *point <= 19)?.checked_sub(self.digits)?;
-        let magnitude = self.significant().fold(0, |sum: i128, digit| sum * 10 + i128::from(digit - b'0'));
+        let zeros = usize::try_from(self.point)
+            .ok()
+            .filter(|point| *point <= 19)?
+            .checked_sub(self.digits)?;
+        let magnitude = self
+            .significant()
+            .fold(0, |sum: i128, digit| sum * 10 + i128::from(digit - b'0'));
         let magnitude = magnitude * 10_i128.pow(u32::try_from(zeros).ok()?);
         i64::try_from(if self.negative { -magnitude } else { magnitude }).ok()
     }
@@ -76,7 +99,10 @@ fn exponent(text: &[u8]) -> i64 {
         Some((b'+', rest)) => (1, rest),
         _ => (1, text),
     };
-    let sum = |sum: i64, digit: &u8| sum.saturating_mul(10).saturating_add(i64::from(digit - b'0'));
+    let sum = |sum: i64, digit: &u8| {
+        sum.saturating_mul(10)
+            .saturating_add(i64::from(digit - b'0'))
+    };
     // A sixteenth, so that lengths of texts can be added without running over.
     sign * digits.iter().fold(0, sum).min(i64::MAX / 16)
 }
@@ -95,7 +121,8 @@ pub(super) enum Integer {
 /// Whether a number of JSON is a whole one of 64 bits, whatever its spelling: `1.0` and `1e3` are.
 pub(super) fn integer(text: &[u8]) -> Integer {
     if !text.iter().any(|byte| matches!(byte, b'.' | b'e' | b'E')) {
-        let fits = text.len() <= 18 || std::str::from_utf8(text).is_ok_and(|text| text.parse::<i64>().is_ok());
+        let fits = text.len() <= 18
+            || std::str::from_utf8(text).is_ok_and(|text| text.parse::<i64>().is_ok());
         return if fits { Integer::AsSent } else { Integer::No };
     }
     match Decimal::of(text).integer() {
@@ -115,14 +142,19 @@ pub(super) fn is_double(text: &[u8]) -> bool {
     let ends_whole = |byte: &u8| matches!(byte, b'.' | b'e' | b'E');
     let whole = text.iter().position(ends_whole).unwrap_or(text.len());
     // All that an endpoint sends day by day.
-    if whole <= 15 && text.len() <= 300 && !text[whole..].iter().any(|byte| matches!(byte, b'e' | b'E')) {
+    if whole <= 15
+        && text.len() <= 300
+        && !text[whole..].iter().any(|byte| matches!(byte, b'e' | b'E'))
+    {
         return true;
     }
     let decimal = Decimal::of(text);
     if decimal.digits == 0 {
         return true;
     }
-    let Ok(value) = std::str::from_utf8(text).unwrap_or_default().parse::<f64>() else { return false };
+    let Ok(value) = std::str::from_utf8(text).unwrap_or_default().parse::<f64>() else {
+        return false;
+    };
     if !value.is_finite() || value == 0.0 {
         return false;
     }
@@ -146,9 +178,12 @@ fn gives_back(value: f64, decimal: &Decimal<'_>) -> bool {
         }
         let length = MOST_DIGITS + 16 - rest.len();
         let again = Decimal::of(&buffer[..length]);
-        again.digits == decimal.digits && again.point == decimal.point && again.significant().eq(decimal.significant())
+        again.digits == decimal.digits
+            && again.point == decimal.point
+            && again.significant().eq(decimal.significant())
     };
-    is_same(&mut |rest| write!(rest, "{value:e}")) || is_same(&mut |rest| write!(rest, "{value:.digits$e}"))
+    is_same(&mut |rest| write!(rest, "{value:e}"))
+        || is_same(&mut |rest| write!(rest, "{value:.digits$e}"))
 }
 
 #[cfg(test)]
@@ -201,7 +236,10 @@ mod tests {
         for (text, expected) in cases {
             let found = match integer(text.as_bytes()) {
                 // What the reader then makes of it: an integer, else a double.
-                Integer::AsSent => Some(text.parse().unwrap_or_else(|_| text.parse::<f64>().unwrap() as i64)),
+                Integer::AsSent => Some(
+                    text.parse()
+                        .unwrap_or_else(|_| text.parse::<f64>().unwrap() as i64),
+                ),
                 Integer::Whole(value) => Some(value),
                 Integer::No => None,
             };
@@ -296,12 +334,19 @@ mod tests {
         // Bits all over the range, in a fixed order.
         let mut bits = 1_u64;
         for _ in 0..20_000 {
-            bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            bits = bits
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             let value = f64::from_bits(bits ^ bits >> 29);
             if !value.is_finite() {
                 continue;
             }
-            for text in [format!("{value}"), format!("{value:e}"), format!("{value:.16e}"), format!("{value:.20e}")] {
+            for text in [
+                format!("{value}"),
+                format!("{value:e}"),
+                format!("{value:.16e}"),
+                format!("{value:.20e}"),
+            ] {
                 assert!(is_double(text.as_bytes()), "{text}");
             }
             let whole = format!("{}", value as i64);

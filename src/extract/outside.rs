@@ -41,15 +41,29 @@ pub(super) struct Outside {
 impl Outside {
     /// For a source of which `asked` is asked for.
     pub(super) fn of(source: &Source, asked: Window) -> Self {
-        let is_of_record = source.time_field.as_ref().is_some_and(TimeField::is_of_record);
+        let is_of_record = source
+            .time_field
+            .as_ref()
+            .is_some_and(TimeField::is_of_record);
         let before = match source.end_field {
             Some(_) => LASTING_MARGIN,
             None if is_of_record => RECORDS_MARGIN,
             None => READINGS_MARGIN,
         };
-        let beyond = source.window.as_ref().map_or(0, |window| window.days_beyond);
+        let beyond = source
+            .window
+            .as_ref()
+            .map_or(0, |window| window.days_beyond);
         let end = asked.end + READINGS_MARGIN + TimeDelta::days(i64::from(beyond));
-        Self { near: Window { start: asked.start - before, end }, count: 0, span: None, examples: Vec::new() }
+        Self {
+            near: Window {
+                start: asked.start - before,
+                end,
+            },
+            count: 0,
+            span: None,
+            examples: Vec::new(),
+        }
     }
 
     pub(super) fn is_far(&self, at: DateTime<Utc>) -> bool {
@@ -81,13 +95,27 @@ impl Outside {
     }
 
     /// An item of a list as JSON, with what its row tells beside the lists.
-    pub(super) fn item(batch: &RecordBatch, row: usize, path: &str, items: &ArrayRef, item: usize) -> Option<String> {
+    pub(super) fn item(
+        batch: &RecordBatch,
+        row: usize,
+        path: &str,
+        items: &ArrayRef,
+        item: usize,
+    ) -> Option<String> {
         let schema = batch.schema();
-        let plain = schema.fields().iter().zip(batch.columns()).filter(|(field, _)| {
-            matches!(field.data_type(), DataType::Utf8 | DataType::Int64 | DataType::Float64 | DataType::Boolean)
-        });
-        let (mut fields, mut columns): (Vec<Arc<Field>>, Vec<ArrayRef>) =
-            plain.map(|(field, column)| (field.clone(), column.slice(row, 1))).unzip();
+        let plain = schema
+            .fields()
+            .iter()
+            .zip(batch.columns())
+            .filter(|(field, _)| {
+                matches!(
+                    field.data_type(),
+                    DataType::Utf8 | DataType::Int64 | DataType::Float64 | DataType::Boolean
+                )
+            });
+        let (mut fields, mut columns): (Vec<Arc<Field>>, Vec<ArrayRef>) = plain
+            .map(|(field, column)| (field.clone(), column.slice(row, 1)))
+            .unzip();
         fields.push(Arc::new(Field::new(path, items.data_type().clone(), true)));
         columns.push(items.slice(item, 1));
         json(&RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).ok()?)
@@ -111,14 +139,32 @@ mod tests {
     fn what_lasts_may_have_begun_long_before_the_asked_days() {
         let catalog = Catalog::open(None).unwrap();
         let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
-        let asked = Window { start: at("2024-01-01T00:00:00Z"), end: at("2024-01-02T00:00:00Z") };
+        let asked = Window {
+            start: at("2024-01-01T00:00:00Z"),
+            end: at("2024-01-02T00:00:00Z"),
+        };
         for (source, near, far) in [
-            ("fleet_hos_logs", "2023-01-01T16:14:35Z", "1970-01-01T00:00:00Z"),
-            ("fleet_trailers_assignments", "2020-01-01T00:00:00Z", "2036-01-01T00:00:00Z"),
-            ("fleet_vehicle_stats_engineRpm", "2023-12-31T00:00:00Z", "2023-12-30T23:59:59Z"),
+            (
+                "fleet_hos_logs",
+                "2023-01-01T16:14:35Z",
+                "1970-01-01T00:00:00Z",
+            ),
+            (
+                "fleet_trailers_assignments",
+                "2020-01-01T00:00:00Z",
+                "2036-01-01T00:00:00Z",
+            ),
+            (
+                "fleet_vehicle_stats_engineRpm",
+                "2023-12-31T00:00:00Z",
+                "2023-12-30T23:59:59Z",
+            ),
         ] {
             let outside = Outside::of(catalog.source(source).unwrap(), asked);
-            assert!(!outside.is_far(at(near)) && outside.is_far(at(far)), "{source}");
+            assert!(
+                !outside.is_far(at(near)) && outside.is_far(at(far)),
+                "{source}"
+            );
         }
     }
 }

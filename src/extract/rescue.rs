@@ -101,7 +101,8 @@ impl RescuedText {
 
     /// Adds a value under a path of its own.
     pub(super) fn member(&mut self, path: &[u8], text: &[u8]) {
-        self.text.push(if self.text.is_empty() { b'{' } else { b',' });
+        self.text
+            .push(if self.text.is_empty() { b'{' } else { b',' });
         self.text.push(b'"');
         write_escaped(path, &mut self.text);
         self.text.extend_from_slice(b"\":");
@@ -116,7 +117,8 @@ impl RescuedText {
             return Ok(take(None));
         }
         self.text.push(b'}');
-        let text = std::str::from_utf8(&self.text).map_err(|error| format!("a rescued value is no UTF-8: {error}"))?;
+        let text = std::str::from_utf8(&self.text)
+            .map_err(|error| format!("a rescued value is no UTF-8: {error}"))?;
         let taken = take(Some(text));
         self.text.clear();
         Ok(taken)

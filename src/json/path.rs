@@ -67,7 +67,8 @@ pub fn push_index(path: &mut String, mut index: usize) {
 /// Whether a name stands in a path as it is.
 #[inline]
 fn is_plain_name(name: &str) -> bool {
-    let has_meaning = |byte: u8| matches!(byte, b'.' | b'[' | b']' | b'"' | b'#' | b'\\') || byte < 0x20;
+    let has_meaning =
+        |byte: u8| matches!(byte, b'.' | b'[' | b']' | b'"' | b'#' | b'\\') || byte < 0x20;
     !name.is_empty() && !name.starts_with('$') && !name.bytes().any(has_meaning)
 }
 
@@ -77,7 +78,10 @@ impl Path {
     pub fn parse(text: &str) -> Self {
         let mut path = Self::default();
         let mut rest = text;
-        if let Some(behind) = rest.strip_prefix('$').filter(|it| it.is_empty() || it.starts_with(['.', '[', '#'])) {
+        if let Some(behind) = rest
+            .strip_prefix('$')
+            .filter(|it| it.is_empty() || it.starts_with(['.', '[', '#']))
+        {
             (path.is_root, rest) = (true, behind);
         }
         if let Some((before, turn)) = rest.rsplit_once('#')
@@ -129,7 +133,9 @@ fn bracket(text: &str) -> Option<(Step, &str)> {
     let (index, behind) = inside.split_once(']')?;
     match index {
         "" => Some((Step::Item(None), behind)),
-        _ if index.bytes().all(|byte| byte.is_ascii_digit()) => Some((Step::Item(Some(index.parse().ok()?)), behind)),
+        _ if index.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Some((Step::Item(Some(index.parse().ok()?)), behind))
+        }
         _ => None,
     }
 }
@@ -152,7 +158,10 @@ pub fn shorten(path: &str, bytes: usize) -> Cow<'_, str> {
     if path.len() <= bytes {
         return Cow::Borrowed(path);
     }
-    let end = (0..=bytes).rev().find(|end| path.is_char_boundary(*end)).unwrap_or(0);
+    let end = (0..=bytes)
+        .rev()
+        .find(|end| path.is_char_boundary(*end))
+        .unwrap_or(0);
     Cow::Owned(format!("{}…", &path[..end]))
 }
 
@@ -221,26 +230,70 @@ mod tests {
                         Step::Name("c".into()),
                     ];
                     let text = written(&steps);
-                    assert_eq!(Path::parse(&text), Path { steps: steps.clone(), ..Path::default() }, "{text}");
-                    let again = Path { is_root: true, steps: steps.clone(), turn: Some(3) };
+                    assert_eq!(
+                        Path::parse(&text),
+                        Path {
+                            steps: steps.clone(),
+                            ..Path::default()
+                        },
+                        "{text}"
+                    );
+                    let again = Path {
+                        is_root: true,
+                        steps: steps.clone(),
+                        turn: Some(3),
+                    };
                     let dot = if text.starts_with('[') { "" } else { "." };
                     assert_eq!(Path::parse(&format!("${dot}{text}#3")), again, "{text}");
                     assert!(texts.insert(text));
                 }
             }
         }
-        assert_eq!(written(&[Step::Name("gateway.fw".into())]), "[\"gateway.fw\"]");
-        assert_eq!(written(&[Step::Name("gateway".into()), Step::Name("fw".into())]), "gateway.fw");
-        assert_eq!(written(&[Step::Name("a".into()), Step::Item(Some(usize::MAX))]), format!("a[{}]", usize::MAX));
+        assert_eq!(
+            written(&[Step::Name("gateway.fw".into())]),
+            "[\"gateway.fw\"]"
+        );
+        assert_eq!(
+            written(&[Step::Name("gateway".into()), Step::Name("fw".into())]),
+            "gateway.fw"
+        );
+        assert_eq!(
+            written(&[Step::Name("a".into()), Step::Item(Some(usize::MAX))]),
+            format!("a[{}]", usize::MAX)
+        );
     }
 
     #[test]
     fn what_is_no_path_is_a_name_and_nothing_is_lost() {
-        let name = |text: &str| Path { steps: vec![Step::Name(text.into())], ..Path::default() };
-        for text in ["a[x]", "[x]", "[", "[\"", "a[\"b", "a]", "[99999999999999999999999]", "a#", "#x", "$a"] {
-            assert_eq!(Path::parse(text).steps, name(text.trim_end_matches("#2")).steps, "{text}");
+        let name = |text: &str| Path {
+            steps: vec![Step::Name(text.into())],
+            ..Path::default()
+        };
+        for text in [
+            "a[x]",
+            "[x]",
+            "[",
+            "[\"",
+            "a[\"b",
+            "a]",
+            "[99999999999999999999999]",
+            "a#",
+            "#x",
+            "$a",
+        ] {
+            assert_eq!(
+                Path::parse(text).steps,
+                name(text.trim_end_matches("#2")).steps,
+                "{text}"
+            );
         }
-        assert_eq!(Path::parse("$"), Path { is_root: true, ..Path::default() });
+        assert_eq!(
+            Path::parse("$"),
+            Path {
+                is_root: true,
+                ..Path::default()
+            }
+        );
         assert_eq!(Path::parse(""), Path::default());
         let general = |text: &str| Path::parse(text).general();
         assert_eq!(general("a[3].b#2"), "a[].b#");
@@ -252,6 +305,9 @@ mod tests {
     fn a_long_path_is_cut_between_characters() {
         assert_eq!(shorten("abc", 3), "abc");
         assert_eq!(shorten("aéc", 2), "a…");
-        assert_eq!(printable("[\"a\\n\"].\u{7f}\u{202e}é'", 99), "[\"a\\n\"].\\u{7f}\\u{202e}é'");
+        assert_eq!(
+            printable("[\"a\\n\"].\u{7f}\u{202e}é'", 99),
+            "[\"a\\n\"].\\u{7f}\\u{202e}é'"
+        );
     }
 }

@@ -44,7 +44,11 @@ impl Tokens {
     pub(super) fn of(access: &GoogleAccess) -> Result<Self, CredentialsError> {
         if access.bigquery_emulator.is_some() {
             let (provider, bearer) = (Mutex::new(None), Mutex::new("emulator".into()));
-            return Ok(Self(Arc::new(Shared { make: None, provider, bearer })));
+            return Ok(Self(Arc::new(Shared {
+                make: None,
+                provider,
+                bearer,
+            })));
         }
         let (access, io) = (access.clone(), Handle::current());
         Self::made_by(Box::new(move || google::provider(&access, &io)))
@@ -52,13 +56,24 @@ impl Tokens {
 
     fn made_by(make: Make) -> Result<Self, CredentialsError> {
         let provider = Mutex::new(Some(make()?));
-        Ok(Self(Arc::new(Shared { make: Some(make), provider, bearer: Mutex::default() })))
+        Ok(Self(Arc::new(Shared {
+            make: Some(make),
+            provider,
+            bearer: Mutex::default(),
+        })))
     }
 
     /// Sees to it that the token of the next call is good: to be called before each.
     pub(super) async fn refresh(&self) -> Result<(), TokenError> {
-        let provider = self.0.provider.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(provider) = provider else { return Ok(()) };
+        let provider = self
+            .0
+            .provider
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let Some(provider) = provider else {
+            return Ok(());
+        };
         let credential = provider.get_credential().await.map_err(|error| {
             let reason = redact::foreign(error);
             // The type of the error is private to `object_store`. It tries again by itself what may pass; a 4xx means
@@ -66,22 +81,37 @@ impl Tokens {
             let may_pass = !reason.contains("status code: 4");
             TokenError { reason, may_pass }
         })?;
-        self.0.bearer.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&credential.bearer);
+        self.0
+            .bearer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone_from(&credential.bearer);
         Ok(())
     }
 
     /// Gets another token in place of the one at hand, which was refused before its time.
     pub(super) async fn renew(&self) -> Result<(), TokenError> {
         if let Some(make) = &self.0.make {
-            let fresh = make().map_err(|error| TokenError { reason: error.to_string(), may_pass: false })?;
-            *self.0.provider.lock().unwrap_or_else(PoisonError::into_inner) = Some(fresh);
+            let fresh = make().map_err(|error| TokenError {
+                reason: error.to_string(),
+                may_pass: false,
+            })?;
+            *self
+                .0
+                .provider
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = Some(fresh);
         }
         self.refresh().await
     }
 
     /// The token of the next call.
     pub(super) fn bearer(&self) -> String {
-        self.0.bearer.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .bearer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -145,20 +175,32 @@ mod tests {
             let (mut google, mut kept) = (self.0.lock().unwrap(), self.1.lock().unwrap());
             if google.stumbles.0 > 0 {
                 google.stumbles.0 -= 1;
-                let text = format!("Server returned non-2xx status code: {}: try later", google.stumbles.1);
-                return Err(object_store::Error::Generic { store: "GCS", source: text.into() });
+                let text = format!(
+                    "Server returned non-2xx status code: {}: try later",
+                    google.stumbles.1
+                );
+                return Err(object_store::Error::Generic {
+                    store: "GCS",
+                    source: text.into(),
+                });
             }
             if kept.is_none() || google.forgets {
                 google.asked += 1;
                 *kept = Some(format!("token-{}", google.asked));
             }
-            Ok(Arc::new(GcpCredential { bearer: kept.clone().unwrap() }))
+            Ok(Arc::new(GcpCredential {
+                bearer: kept.clone().unwrap(),
+            }))
         }
     }
 
     async fn dataset(State(google): State<World>, headers: HeaderMap) -> Response {
         let mut google = google.lock().unwrap();
-        let bearer = headers["Authorization"].to_str().unwrap().trim_start_matches("Bearer ").to_string();
+        let bearer = headers["Authorization"]
+            .to_str()
+            .unwrap()
+            .trim_start_matches("Bearer ")
+            .to_string();
         google.brought.push(bearer.clone());
         if google.refused.contains(&bearer) {
             let error = json!({ "reason": "authError", "message": "Invalid Credentials" });
@@ -172,17 +214,29 @@ mod tests {
     /// A dataset behind such tokens.
     async fn connect() -> (World, BigQuery) {
         let google = World::default();
-        let router = Router::new().route("/bigquery/v2/projects/p/datasets/d", get(dataset)).with_state(google.clone());
+        let router = Router::new()
+            .route("/bigquery/v2/projects/p/datasets/d", get(dataset))
+            .with_state(google.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let host = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, router).await });
         let world = google.clone();
-        let make = move || Ok(Arc::new(Source(world.clone(), Mutex::default())) as GcpCredentialProvider);
+        let make =
+            move || Ok(Arc::new(Source(world.clone(), Mutex::default())) as GcpCredentialProvider);
         let tokens = Tokens::made_by(Box::new(make)).unwrap();
         let quick = Duration::from_millis(1);
-        let timings = Timings { first_wait: quick, longest_wait: quick, ..Timings::default() };
+        let timings = Timings {
+            first_wait: quick,
+            longest_wait: quick,
+            ..Timings::default()
+        };
         let http = crate::config::HttpConfig::default();
-        (google, BigQuery::reach_at(&host, "p", "d", &http, tokens, timings).await.unwrap())
+        (
+            google,
+            BigQuery::reach_at(&host, "p", "d", &http, tokens, timings)
+                .await
+                .unwrap(),
+        )
     }
 
     #[tokio::test]
@@ -192,21 +246,34 @@ mod tests {
             google.lock().unwrap().forgets = forgets;
             assert!(warehouse.find_dataset(None).await.unwrap());
         }
-        assert_eq!(google.lock().unwrap().brought, ["token-1", "token-1", "token-2"]);
+        assert_eq!(
+            google.lock().unwrap().brought,
+            ["token-1", "token-1", "token-2"]
+        );
     }
 
     #[tokio::test]
-    async fn a_token_that_is_refused_before_its_time_is_replaced_once() {
+    async fn a_refused_token_is_renewed_once() {
         let (google, mut warehouse) = connect().await;
         assert!(warehouse.find_dataset(None).await.unwrap());
         google.lock().unwrap().refused.insert("token-1".into());
         assert!(warehouse.find_dataset(None).await.unwrap());
         assert!(warehouse.find_dataset(None).await.unwrap());
-        assert_eq!(google.lock().unwrap().brought, ["token-1", "token-1", "token-2", "token-2"]);
+        assert_eq!(
+            google.lock().unwrap().brought,
+            ["token-1", "token-1", "token-2", "token-2"]
+        );
         // Credentials that were taken away are no passing fault.
-        google.lock().unwrap().refused.extend(["token-2".into(), "token-3".into()]);
+        google
+            .lock()
+            .unwrap()
+            .refused
+            .extend(["token-2".into(), "token-3".into()]);
         let error = warehouse.find_dataset(None).await.unwrap_err().to_string();
-        assert!(error.contains("Invalid Credentials (401: BigQuery does not accept the credentials)"), "{error}");
+        assert!(
+            error.contains("Invalid Credentials (401: BigQuery does not accept the credentials)"),
+            "{error}"
+        );
         assert!(!error.contains("token-"), "{error}");
         assert_eq!(google.lock().unwrap().brought[4..], ["token-2", "token-3"]);
     }
@@ -214,10 +281,13 @@ mod tests {
     #[tokio::test]
     async fn a_token_server_that_stumbles_is_asked_again_in_mid_run() {
         let (google, mut warehouse) = connect().await;
-        // Credentials that never worked are not worth patience.
+        // Credentials that never worked are not worth retrying.
         google.lock().unwrap().stumbles = (1, 503);
         let error = warehouse.find_dataset(None).await.unwrap_err().to_string();
-        assert!(error.contains("no access token: ") && error.contains("503"), "{error}");
+        assert!(
+            error.contains("no access token: ") && error.contains("503"),
+            "{error}"
+        );
         assert!(warehouse.find_dataset(None).await.unwrap());
         google.lock().unwrap().stumbles = (3, 503);
         assert!(warehouse.find_dataset(None).await.unwrap());

@@ -36,7 +36,10 @@ use tokio::time::Instant;
 
 use super::auth::Tokens;
 use super::limit::UpdateLimits;
-use super::{Batch, Finding, LoadError, Loaded, Prepared, REHEARSAL, Warehouse, is_rehearsal, missing_columns};
+use super::{
+    Batch, Finding, LoadError, Loaded, Prepared, REHEARSAL, Warehouse, is_rehearsal,
+    missing_columns,
+};
 use crate::config::{CredentialsError, GoogleAccess, HttpConfig, WaitScale};
 use crate::redact::foreign;
 use crate::state::{Fence, Started};
@@ -78,7 +81,12 @@ impl Default for Timings {
 impl Timings {
     /// The same with shorter pauses. What the service is given the time for stays.
     fn scaled(self, scale: WaitScale) -> Self {
-        let Self { first_wait, longest_wait, look_for, .. } = self;
+        let Self {
+            first_wait,
+            longest_wait,
+            look_for,
+            ..
+        } = self;
         Self {
             first_wait: scale.of(first_wait),
             longest_wait: scale.of(longest_wait),
@@ -89,8 +97,15 @@ impl Timings {
 
     /// With jitter, so that loads that failed together do not come back together.
     async fn pause(&self, attempt: u32) {
-        let doubled = self.first_wait.saturating_mul(1 << attempt.saturating_sub(1).min(16));
-        tokio::time::sleep(doubled.min(self.longest_wait).mul_f64(0.5 + 0.5 * rand::random::<f64>())).await;
+        let doubled = self
+            .first_wait
+            .saturating_mul(1 << attempt.saturating_sub(1).min(16));
+        tokio::time::sleep(
+            doubled
+                .min(self.longest_wait)
+                .mul_f64(0.5 + 0.5 * rand::random::<f64>()),
+        )
+        .await;
     }
 }
 
@@ -98,7 +113,7 @@ impl Timings {
 pub struct BigQuery {
     client: Client,
     tokens: Tokens,
-    /// Whether a call was ever answered: credentials that never worked are not worth patience.
+    /// Whether a call was ever answered: credentials that never worked are not worth retrying.
     was_answered: AtomicBool,
     http: reqwest::Client,
     base: String,
@@ -132,13 +147,23 @@ impl BigQuery {
         location: Option<&str>,
         access: &GoogleAccess,
     ) -> Result<Self, LoadError> {
-        Self::connect_with(project, dataset, location, access, Timings::default().scaled(access.wait_scale)).await
+        Self::connect_with(
+            project,
+            dataset,
+            location,
+            access,
+            Timings::default().scaled(access.wait_scale),
+        )
+        .await
     }
 
     /// Asks nothing of BigQuery any more once the fence is closed: a job that is sent then could undo what the run that
     /// took the lock over has loaded.
     pub fn fenced(self, fence: &Fence) -> Self {
-        Self { fence: fence.clone(), ..self }
+        Self {
+            fence: fence.clone(),
+            ..self
+        }
     }
 
     /// Where the dataset is, if BigQuery says so.
@@ -158,7 +183,10 @@ impl BigQuery {
         if !warehouse.find_dataset(location).await? {
             let mut fresh = Dataset::new(project, dataset);
             fresh.location = location.map(str::to_string);
-            match warehouse.call(|| warehouse.client.dataset().create(fresh.clone())).await {
+            match warehouse
+                .call(|| warehouse.client.dataset().create(fresh.clone()))
+                .await
+            {
                 Ok(_) | Err(Fault::Exists) => {}
                 Err(fault) => return Err(warehouse.unreachable(&fault)),
             }
@@ -180,15 +208,27 @@ impl BigQuery {
     }
 
     /// A client with credentials; nothing is asked yet.
-    async fn reach(project: &str, dataset: &str, access: &GoogleAccess, timings: Timings) -> Result<Self, LoadError> {
-        let host = access.bigquery_emulator.as_deref().unwrap_or("https://bigquery.googleapis.com");
+    async fn reach(
+        project: &str,
+        dataset: &str,
+        access: &GoogleAccess,
+        timings: Timings,
+    ) -> Result<Self, LoadError> {
+        let host = access
+            .bigquery_emulator
+            .as_deref()
+            .unwrap_or("https://bigquery.googleapis.com");
         let unreachable = |error: CredentialsError| LoadError::Unreachable {
             target: target(project, dataset),
             reason: error.to_string(),
         };
         let tokens = Tokens::of(access).map_err(unreachable)?;
-        let warehouse = Self::reach_at(host, project, dataset, &access.http, tokens, timings).await?;
-        Ok(Self { limits: UpdateLimits::new(access.wait_scale), ..warehouse })
+        let warehouse =
+            Self::reach_at(host, project, dataset, &access.http, tokens, timings).await?;
+        Ok(Self {
+            limits: UpdateLimits::new(access.wait_scale),
+            ..warehouse
+        })
     }
 
     /// The same at another address, with other tokens.
@@ -201,14 +241,23 @@ impl BigQuery {
         timings: Timings,
     ) -> Result<Self, LoadError> {
         let target = target(project, dataset);
-        let unreachable = |reason: String| LoadError::Unreachable { target: target.clone(), reason };
+        let unreachable = |reason: String| LoadError::Unreachable {
+            target: target.clone(),
+            reason,
+        };
         let http = crate::http::builder(http)
-            .map(|builder| builder.connect_timeout(Duration::from_secs(10)).timeout(Duration::from_secs(120)))
+            .map(|builder| {
+                builder
+                    .connect_timeout(Duration::from_secs(10))
+                    .timeout(Duration::from_secs(120))
+            })
             .and_then(crate::http::build)
             .map_err(|error| unreachable(error.to_string()))?;
         let base = format!("{host}/bigquery/v2");
         let mut builder = ClientBuilder::new();
-        builder.with_client(http.clone()).with_v2_base_url(base.clone());
+        builder
+            .with_client(http.clone())
+            .with_v2_base_url(base.clone());
         let client = builder
             .build_from_authenticator(Arc::new(tokens.clone()))
             .await
@@ -231,7 +280,10 @@ impl BigQuery {
 
     /// Whether the dataset exists; if so, jobs run where it is, which must be where it was asked for.
     pub(super) async fn find_dataset(&mut self, wanted: Option<&str>) -> Result<bool, LoadError> {
-        let found = match self.call(|| self.client.dataset().get(&self.project, &self.dataset)).await {
+        let found = match self
+            .call(|| self.client.dataset().get(&self.project, &self.dataset))
+            .await
+        {
             Ok(found) => found,
             Err(Fault::NotFound) => return Ok(false),
             Err(fault) => return Err(self.unreachable(&fault)),
@@ -239,15 +291,23 @@ impl BigQuery {
         if let (Some(wanted), Some(actual)) = (wanted, &found.location)
             && !wanted.eq_ignore_ascii_case(actual)
         {
-            let reason = format!("the dataset is in {actual}, --location or BIGQUERY_LOCATION says {wanted}");
-            return Err(LoadError::Unreachable { target: self.target.clone(), reason });
+            let reason = format!(
+                "the dataset is in {actual}, --location or BIGQUERY_LOCATION says {wanted}"
+            );
+            return Err(LoadError::Unreachable {
+                target: self.target.clone(),
+                reason,
+            });
         }
         self.location = found.location;
         Ok(true)
     }
 
     fn unreachable(&self, fault: &Fault) -> LoadError {
-        LoadError::Unreachable { target: self.target.clone(), reason: fault.to_string() }
+        LoadError::Unreachable {
+            target: self.target.clone(),
+            reason: fault.to_string(),
+        }
     }
 
     /// Looks at dataset and permissions without making anything.
@@ -259,7 +319,10 @@ impl BigQuery {
         access: &GoogleAccess,
     ) -> Vec<Finding> {
         // Who asks wants an answer now.
-        let timings = Timings { retry_for: Duration::from_secs(10), ..Timings::default().scaled(access.wait_scale) };
+        let timings = Timings {
+            retry_for: Duration::from_secs(10),
+            ..Timings::default().scaled(access.wait_scale)
+        };
         let name = format!("dataset {project}.{dataset}");
         let mut warehouse = match Self::reach(project, dataset, access, timings).await {
             Ok(warehouse) => warehouse,
@@ -271,7 +334,10 @@ impl BigQuery {
         let mut findings = Vec::new();
         let exists = match warehouse.find_dataset(location).await {
             Ok(true) => {
-                findings.push(Finding::good(&name, format!("exists, in {}", warehouse.location().unwrap_or("?"))));
+                findings.push(Finding::good(
+                    &name,
+                    format!("exists, in {}", warehouse.location().unwrap_or("?")),
+                ));
                 Some(true)
             }
             Ok(false) => {
@@ -288,7 +354,8 @@ impl BigQuery {
         };
         let place = warehouse.location().or(location);
         if let Some(bucket) = bucket
-            && let Err(error) = super::location::check(&warehouse.target, place, bucket, access).await
+            && let Err(error) =
+                super::location::check(&warehouse.target, place, bucket, access).await
         {
             findings.push(Finding::bad("location", error.to_string()));
         }
@@ -319,7 +386,9 @@ impl BigQuery {
         let mut request = QueryRequest::new(sql.to_string());
         request.location = self.location.clone();
         request.dry_run = Some(true);
-        self.call(|| self.client.job().query(&self.project, request.clone())).await.map(|_| ())
+        self.call(|| self.client.job().query(&self.project, request.clone()))
+            .await
+            .map(|_| ())
     }
 
     /// Calls until there is an answer that will not change.
@@ -331,7 +400,9 @@ impl BigQuery {
         let mut attempt: u32 = 0;
         let mut renewed = false;
         loop {
-            self.fence.check().map_err(|error| Fault::Other(error.to_string()))?;
+            self.fence
+                .check()
+                .map_err(|error| Fault::Other(error.to_string()))?;
             let patient = started.elapsed() <= self.timings.retry_for;
             if let Err(error) = self.tokens.refresh().await {
                 if !(patient && error.may_pass && self.was_answered.load(Ordering::Relaxed)) {
@@ -352,7 +423,10 @@ impl BigQuery {
             // A token that was revoked, or has run out earlier than it said: another one, once.
             if is_unauthorized(&error) && !std::mem::replace(&mut renewed, true) {
                 tracing::warn!(target = %self.target, error = foreign(&error), "BigQuery token renewed");
-                self.tokens.renew().await.map_err(|error| Fault::Other(error.to_string()))?;
+                self.tokens
+                    .renew()
+                    .await
+                    .map_err(|error| Fault::Other(error.to_string()))?;
                 continue;
             }
             if !is_transient(&error) || !patient {
@@ -372,7 +446,10 @@ impl BigQuery {
     /// there already.
     async fn run(&self, id: &str, load: JobConfigurationLoad) -> Result<(Job, bool), Fault> {
         let job = Job {
-            configuration: Some(JobConfiguration { load: Some(load), ..JobConfiguration::default() }),
+            configuration: Some(JobConfiguration {
+                load: Some(load),
+                ..JobConfiguration::default()
+            }),
             job_reference: Some(JobReference {
                 job_id: Some(id.into()),
                 location: self.location.clone(),
@@ -380,7 +457,10 @@ impl BigQuery {
             }),
             ..Job::default()
         };
-        let (job, is_earlier) = match self.call(|| self.client.job().insert(&self.project, job.clone())).await {
+        let (job, is_earlier) = match self
+            .call(|| self.client.job().insert(&self.project, job.clone()))
+            .await
+        {
             // Our own: a response was lost, or the program died between insert and poll.
             Err(Fault::Exists) => (self.find(id, self.timings.retry_for).await?, true),
             other => (other?, false),
@@ -392,7 +472,12 @@ impl BigQuery {
     async fn until_done(&self, id: &str, mut job: Job) -> Result<Job, Fault> {
         let started = Instant::now();
         let mut polls = 0;
-        while job.status.as_ref().and_then(|status| status.state.as_deref()) != Some("DONE") {
+        while job
+            .status
+            .as_ref()
+            .and_then(|status| status.state.as_deref())
+            != Some("DONE")
+        {
             if started.elapsed() > self.timings.job_for {
                 return Err(Fault::Other("the job does not end".into()));
             }
@@ -404,13 +489,16 @@ impl BigQuery {
     }
 
     /// `jobs.get`, which may answer 404 for a while after `jobs.insert` answered 409.
-    async fn find(&self, id: &str, patience: Duration) -> Result<Job, Fault> {
+    async fn find(&self, id: &str, limit: Duration) -> Result<Job, Fault> {
         let started = Instant::now();
         let mut attempt = 0;
         loop {
             let location = self.location.as_deref();
-            match self.call(|| self.client.job().get_job(&self.project, id, location)).await {
-                Err(Fault::NotFound) if started.elapsed() < patience => {
+            match self
+                .call(|| self.client.job().get_job(&self.project, id, location))
+                .await
+            {
+                Err(Fault::NotFound) if started.elapsed() < limit => {
                     attempt += 1;
                     self.timings.pause(attempt).await;
                 }
@@ -437,7 +525,16 @@ impl BigQuery {
         partitioning: Option<Value>,
     ) -> Result<(), (&'static str, Fault)> {
         let tables = self.client.table();
-        match self.call(|| tables.get(&self.project, &self.dataset, name, Some(vec!["tableReference", "schema"]))).await
+        match self
+            .call(|| {
+                tables.get(
+                    &self.project,
+                    &self.dataset,
+                    name,
+                    Some(vec!["tableReference", "schema"]),
+                )
+            })
+            .await
         {
             Ok(_) => return Ok(()),
             Err(Fault::NotFound) => {}
@@ -463,14 +560,28 @@ impl BigQuery {
     pub(super) fn called(&self, table: &str, verb: &'static str, fault: Fault) -> LoadError {
         let table = format!("{}.{}.{table}", self.project, self.dataset);
         match fault {
-            Fault::Quota(reason) => LoadError::Quota { table, used: None, reason },
-            fault => LoadError::Call { table, verb, reason: fault.to_string() },
+            Fault::Quota(reason) => LoadError::Quota {
+                table,
+                used: None,
+                reason,
+            },
+            fault => LoadError::Call {
+                table,
+                verb,
+                reason: fault.to_string(),
+            },
         }
     }
 
     /// Runs a load job whose configuration the client library cannot express; gives the rows it wrote and the number
     /// of its id. No state keeps the attempts: those of earlier runs that failed are found by their ids, and passed.
-    pub(super) async fn run_raw(&self, table: &str, daily: bool, stem: &str, load: Value) -> Result<(u64, u32), Fault> {
+    pub(super) async fn run_raw(
+        &self,
+        table: &str,
+        daily: bool,
+        stem: &str,
+        load: Value,
+    ) -> Result<(u64, u32), Fault> {
         let path = format!("projects/{}/jobs", self.project);
         let mut tries = 0;
         for attempt in 1.. {
@@ -486,18 +597,33 @@ impl BigQuery {
                 Err(Fault::Exists) => true,
                 Err(fault) => return Err(fault),
             };
-            let job = self.until_done(&id, self.find(&id, self.timings.retry_for).await?).await?;
-            let Some(failure) = job.status.as_ref().and_then(|status| status.error_result.as_ref()) else {
-                let rows = job.statistics.and_then(|all| all.load).and_then(|load| load.output_rows);
+            let job = self
+                .until_done(&id, self.find(&id, self.timings.retry_for).await?)
+                .await?;
+            let Some(failure) = job
+                .status
+                .as_ref()
+                .and_then(|status| status.error_result.as_ref())
+            else {
+                let rows = job
+                    .statistics
+                    .and_then(|all| all.load)
+                    .and_then(|load| load.output_rows);
                 let rows = rows.and_then(|rows| rows.parse().ok());
-                let rows = rows.ok_or_else(|| Fault::Other("the job does not say how many rows it wrote".into()))?;
+                let rows = rows.ok_or_else(|| {
+                    Fault::Other("the job does not say how many rows it wrote".into())
+                })?;
                 return Ok((rows, attempt));
             };
             tries += u32::from(!is_earlier);
             let may_pass = failed_by_service(&job) && tries < self.timings.attempts;
             if !is_earlier && !may_pass {
                 let is_quota = failure.reason.as_deref() == Some("quotaExceeded");
-                return Err(if is_quota { Fault::Quota(text(failure)) } else { Fault::Other(text(failure)) });
+                return Err(if is_quota {
+                    Fault::Quota(text(failure))
+                } else {
+                    Fault::Other(text(failure))
+                });
             }
             if !is_earlier {
                 self.timings.pause(tries).await;
@@ -508,22 +634,39 @@ impl BigQuery {
 
     /// Posts a document that the client library cannot express.
     async fn post(&self, path: &str, body: &Value) -> Result<(), BQError> {
-        let request = self.http.post(format!("{}/{path}", self.base)).bearer_auth(self.tokens.bearer()).json(body);
+        let request = self
+            .http
+            .post(format!("{}/{path}", self.base))
+            .bearer_auth(self.tokens.bearer())
+            .json(body);
         let response = request.send().await?;
         if response.status().is_success() {
             response.bytes().await?;
             return Ok(());
         }
         // As the library does: what is no JSON is a gateway's page, and a fault that passes.
-        Err(BQError::ResponseError { error: response.json().await? })
+        Err(BQError::ResponseError {
+            error: response.json().await?,
+        })
     }
 
     /// `layout` is the table whose partitioning and clustering a batch that reshapes it must repeat: a load can change
     /// columns and types in one step with the rows, but not these.
-    fn load_configuration(&self, contract: &Contract, batch: &Batch, layout: Option<&Table>) -> JobConfigurationLoad {
-        let day = batch.partitions.first().and_then(|flat| flat.partition.day());
+    fn load_configuration(
+        &self,
+        contract: &Contract,
+        batch: &Batch,
+        layout: Option<&Table>,
+    ) -> JobConfigurationLoad {
+        let day = batch
+            .partitions
+            .first()
+            .and_then(|flat| flat.partition.day());
         let (table, disposition) = match day {
-            Some(day) if !batch.whole => (format!("{}${}", contract.table, day.format("%Y%m%d")), "WRITE_TRUNCATE"),
+            Some(day) if !batch.whole => (
+                format!("{}${}", contract.table, day.format("%Y%m%d")),
+                "WRITE_TRUNCATE",
+            ),
             _ if batch.reshape => (contract.table.clone(), "WRITE_TRUNCATE"),
             // Keeps the table's schema, descriptions and constraints.
             _ => (contract.table.clone(), "WRITE_TRUNCATE_DATA"),
@@ -536,7 +679,9 @@ impl BigQuery {
             destination_table: Some(TableReference::new(&self.project, &self.dataset, &table)),
             create_disposition: Some("CREATE_NEVER".into()),
             write_disposition: Some(disposition.into()),
-            schema: Some(TableSchema::new(contract.columns.iter().map(field).collect())),
+            schema: Some(TableSchema::new(
+                contract.columns.iter().map(field).collect(),
+            )),
             ..JobConfigurationLoad::default()
         }
     }
@@ -546,7 +691,9 @@ impl BigQuery {
         let mut request = QueryRequest::new(sql);
         request.location = self.location.clone();
         request.timeout_ms = Some(60_000);
-        let answer = self.call(|| self.client.job().query(&self.project, request.clone())).await?;
+        let answer = self
+            .call(|| self.client.job().query(&self.project, request.clone()))
+            .await?;
         if answer.job_complete != Some(true) || answer.page_token.is_some() {
             return Err(Fault::Other("the query took too long".into()));
         }
@@ -556,7 +703,15 @@ impl BigQuery {
             Some(other) => Some(other.to_string()),
         };
         let rows = answer.rows.unwrap_or_default().into_iter();
-        Ok(rows.map(|row| row.columns.unwrap_or_default().into_iter().map(|cell| text(cell.value)).collect()).collect())
+        Ok(rows
+            .map(|row| {
+                row.columns
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(|cell| text(cell.value))
+                    .collect()
+            })
+            .collect())
     }
 
     /// What is to be changed in the table's resource, if anything: new columns, other comments, labels, expiration.
@@ -565,9 +720,14 @@ impl BigQuery {
         let mut fields = existing.schema.fields.clone().unwrap_or_default();
         let mut changed = !missing.is_empty();
         for found in &mut fields {
-            let column = contract.columns.iter().find(|column| column.name.eq_ignore_ascii_case(&found.name));
+            let column = contract
+                .columns
+                .iter()
+                .find(|column| column.name.eq_ignore_ascii_case(&found.name));
             // A column without a comment keeps what someone may have written in BigQuery.
-            let Some(described) = column.map(field).and_then(|field| field.description) else { continue };
+            let Some(described) = column.map(field).and_then(|field| field.description) else {
+                continue;
+            };
             if found.description.as_ref() != Some(&described) {
                 found.description = Some(described);
                 changed = true;
@@ -576,8 +736,17 @@ impl BigQuery {
         fields.extend(missing.iter().map(|column| field(column)));
         changed |= existing.description != wanted.description;
         let labels = existing.labels.clone().unwrap_or_default();
-        changed |= wanted.labels.iter().flatten().any(|(key, value)| labels.get(key) != Some(value));
-        let expiration = |table: &Table| table.time_partitioning.as_ref().and_then(|it| it.expiration_ms.clone());
+        changed |= wanted
+            .labels
+            .iter()
+            .flatten()
+            .any(|(key, value)| labels.get(key) != Some(value));
+        let expiration = |table: &Table| {
+            table
+                .time_partitioning
+                .as_ref()
+                .and_then(|it| it.expiration_ms.clone())
+        };
         // An expiration that was set in BigQuery stays as long as the model says nothing.
         let expires = expiration(&wanted).is_some() && expiration(&wanted) != expiration(existing);
         let mut patch = wanted;
@@ -604,7 +773,9 @@ impl Warehouse for BigQuery {
         let existing = match self.call(get).await {
             Err(Fault::NotFound) => {
                 let fresh = self.fresh_table(contract);
-                self.limits.wait(&contract.table, contract.partition_by.is_some()).await;
+                self.limits
+                    .wait(&contract.table, contract.partition_by.is_some())
+                    .await;
                 match self.call(|| tables.create(fresh.clone())).await {
                     Ok(_) => return Ok(Prepared { is_empty: true }),
                     Err(Fault::Exists) => self.call(get).await.map_err(failed(LOOK))?,
@@ -630,17 +801,27 @@ impl Warehouse for BigQuery {
             });
         }
         let fields = existing.schema.fields.clone().unwrap_or_default();
-        let columns: Vec<_> =
-            fields.iter().map(|field| (field.name.clone(), type_name(&field.r#type).to_string())).collect();
+        let columns: Vec<_> = fields
+            .iter()
+            .map(|field| (field.name.clone(), type_name(&field.r#type).to_string()))
+            .collect();
         let missing = missing_columns(&name, contract, &columns).map_err(|error| match error {
-            LoadError::Shape { table, reason, .. } => {
-                LoadError::Shape { table, reason, replaceable: keeps_layout(contract, &existing) }
-            }
+            LoadError::Shape { table, reason, .. } => LoadError::Shape {
+                table,
+                reason,
+                replaceable: keeps_layout(contract, &existing),
+            },
             error => error,
         })?;
-        let prepared = Prepared { is_empty: existing.num_rows.as_deref() == Some("0") };
-        let Some(patch) = self.patch(contract, &existing, &missing) else { return Ok(prepared) };
-        self.limits.wait(&contract.table, contract.partition_by.is_some()).await;
+        let prepared = Prepared {
+            is_empty: existing.num_rows.as_deref() == Some("0"),
+        };
+        let Some(patch) = self.patch(contract, &existing, &missing) else {
+            return Ok(prepared);
+        };
+        self.limits
+            .wait(&contract.table, contract.partition_by.is_some())
+            .await;
         self.call(|| tables.patch(&self.project, &self.dataset, &contract.table, patch.clone()))
             .await
             .map(|_| prepared)
@@ -651,9 +832,17 @@ impl Warehouse for BigQuery {
         let table = self.name(contract);
         let layout = match batch.reshape {
             true => {
-                let get =
-                    || async { self.client.table().get(&self.project, &self.dataset, &contract.table, None).await };
-                Some(self.call(get).await.map_err(|fault| self.called(&contract.table, LOOK, fault))?)
+                let get = || async {
+                    self.client
+                        .table()
+                        .get(&self.project, &self.dataset, &contract.table, None)
+                        .await
+                };
+                Some(
+                    self.call(get)
+                        .await
+                        .map_err(|fault| self.called(&contract.table, LOOK, fault))?,
+                )
             }
             false => None,
         };
@@ -670,35 +859,70 @@ impl Warehouse for BigQuery {
                 used,
                 reason,
             };
-            self.limits.wait(&contract.table, contract.partition_by.is_some()).await;
+            self.limits
+                .wait(&contract.table, contract.partition_by.is_some())
+                .await;
             let (job, is_earlier) = match self.run(&id, load.clone()).await {
                 Ok(job) => job,
-                Err(Fault::Quota(reason)) => return Err(LoadError::Quota { table, used: None, reason }),
+                Err(Fault::Quota(reason)) => {
+                    return Err(LoadError::Quota {
+                        table,
+                        used: None,
+                        reason,
+                    });
+                }
                 // The job may still be at work: its id is not used up.
                 Err(fault) => return Err(refused(None, fault.to_string())),
             };
             // DONE is not success.
-            let failure = job.status.as_ref().and_then(|status| status.error_result.as_ref());
+            let failure = job
+                .status
+                .as_ref()
+                .and_then(|status| status.error_result.as_ref());
             let Some(failure) = failure else {
-                let reported = job.statistics.as_ref().and_then(|all| all.load.as_ref()?.output_rows.as_ref());
+                let reported = job
+                    .statistics
+                    .as_ref()
+                    .and_then(|all| all.load.as_ref()?.output_rows.as_ref());
                 let rows = reported.and_then(|rows| rows.parse().ok());
-                let silent = || refused(Some(attempt), "the job does not say how many rows it wrote".into());
+                let silent = || {
+                    refused(
+                        Some(attempt),
+                        "the job does not say how many rows it wrote".into(),
+                    )
+                };
                 let rows = rows.ok_or_else(silent)?;
-                return Ok(Loaded { rows, job: Some(id), attempt });
+                return Ok(Loaded {
+                    rows,
+                    job: Some(id),
+                    attempt,
+                });
             };
             tries += u32::from(!is_earlier);
             match failure.reason.as_deref() {
                 // What became of an earlier run's job says nothing against this one: its id is used up, no more.
                 _ if is_earlier => {
-                    tracing::info!(job = id, reason = text(failure), "the job of an earlier run failed, trying again");
+                    tracing::info!(
+                        job = id,
+                        reason = text(failure),
+                        "the job of an earlier run failed, trying again"
+                    );
                     attempt += 1;
                 }
                 Some("quotaExceeded") => {
-                    return Err(LoadError::Quota { table, used: Some(attempt), reason: text(failure) });
+                    return Err(LoadError::Quota {
+                        table,
+                        used: Some(attempt),
+                        reason: text(failure),
+                    });
                 }
                 // The service's own fault: the id is used up, the next one may pass.
                 _ if failed_by_service(&job) && tries < self.timings.attempts => {
-                    tracing::warn!(job = id, reason = text(failure), "load job failed, trying again");
+                    tracing::warn!(
+                        job = id,
+                        reason = text(failure),
+                        "load job failed, trying again"
+                    );
                     self.timings.pause(tries).await;
                     attempt += 1;
                 }
@@ -712,7 +936,10 @@ impl Warehouse for BigQuery {
     }
 
     async fn settle(&self, started: &Started) -> Result<(), LoadError> {
-        let failed = |fault: Fault| LoadError::Unreachable { target: self.target.clone(), reason: fault.to_string() };
+        let failed = |fault: Fault| LoadError::Unreachable {
+            target: self.target.clone(),
+            reason: fault.to_string(),
+        };
         // The earlier run may have gone on to further attempts: each time that one failed.
         for attempt in started.attempt.. {
             let id = format!("{}-{attempt}", started.job);
@@ -721,7 +948,10 @@ impl Warehouse for BigQuery {
                 Err(Fault::NotFound) => return Ok(()),
                 Err(fault) => return Err(failed(fault)),
             };
-            if job.status.is_none_or(|status| status.error_result.is_none()) {
+            if job
+                .status
+                .is_none_or(|status| status.error_result.is_none())
+            {
                 return Ok(());
             }
         }
@@ -737,7 +967,10 @@ impl Warehouse for BigQuery {
             "SELECT {day} AS day, COUNT(*) AS n FROM `{}`.`{}`.`{}` GROUP BY 1",
             self.project, self.dataset, contract.table
         );
-        let failed = |reason: String| LoadError::Unreachable { target: self.name(contract), reason };
+        let failed = |reason: String| LoadError::Unreachable {
+            target: self.name(contract),
+            reason,
+        };
         let rows = match self.query(sql).await {
             // A table that is not there holds nothing.
             Err(Fault::NotFound) => Vec::new(),
@@ -746,16 +979,28 @@ impl Warehouse for BigQuery {
         let mut counts = BTreeMap::new();
         for row in rows {
             let mut cells = row.into_iter().map(Option::unwrap_or_default);
-            let (day, count) = (cells.next().unwrap_or_default(), cells.next().unwrap_or_default());
-            let partition = Partition::parse(&day).ok_or_else(|| failed(format!("rows of the day `{day}`")))?;
-            counts.insert(partition, count.parse().map_err(|_| failed(format!("`{count}` rows")))?);
+            let (day, count) = (
+                cells.next().unwrap_or_default(),
+                cells.next().unwrap_or_default(),
+            );
+            let partition =
+                Partition::parse(&day).ok_or_else(|| failed(format!("rows of the day `{day}`")))?;
+            counts.insert(
+                partition,
+                count
+                    .parse()
+                    .map_err(|_| failed(format!("`{count}` rows")))?,
+            );
         }
         Ok(counts)
     }
 
     async fn drop_table(&self, contract: &Contract) -> Result<(), LoadError> {
         let table = self.client.table();
-        match self.call(|| table.delete(&self.project, &self.dataset, &contract.table)).await {
+        match self
+            .call(|| table.delete(&self.project, &self.dataset, &contract.table))
+            .await
+        {
             Ok(()) | Err(Fault::NotFound) => Ok(()),
             Err(fault) => Err(self.called(&contract.table, "drop", fault)),
         }
@@ -765,8 +1010,14 @@ impl Warehouse for BigQuery {
         let tables = self.client.table();
         let (mut page, mut left) = (None, Vec::new());
         loop {
-            let options = || page.clone().map_or_else(ListOptions::default, |at| ListOptions::default().page_token(at));
-            let listed = self.call(|| tables.list(&self.project, &self.dataset, options())).await;
+            let options = || {
+                page.clone().map_or_else(ListOptions::default, |at| {
+                    ListOptions::default().page_token(at)
+                })
+            };
+            let listed = self
+                .call(|| tables.list(&self.project, &self.dataset, options()))
+                .await;
             let listed = listed.map_err(|fault| self.unreachable(&fault))?;
             left.extend(listed.tables.unwrap_or_default());
             page = listed.next_page_token;
@@ -777,11 +1028,16 @@ impl Warehouse for BigQuery {
         let mut dropped = Vec::new();
         for table in left {
             let name = table.table_reference.table_id;
-            let is_managed = table.labels.is_some_and(|labels| labels.get(OWN.0).is_some_and(|by| by == OWN.1));
+            let is_managed = table
+                .labels
+                .is_some_and(|labels| labels.get(OWN.0).is_some_and(|by| by == OWN.1));
             if !is_managed || !is_rehearsal(&name, mark) {
                 continue;
             }
-            match self.call(|| tables.delete(&self.project, &self.dataset, &name)).await {
+            match self
+                .call(|| tables.delete(&self.project, &self.dataset, &name))
+                .await
+            {
                 Ok(()) | Err(Fault::NotFound) => dropped.push(name),
                 Err(fault) => return Err(self.called(&name, "drop", fault)),
             }
@@ -801,14 +1057,31 @@ const REHEARSAL_LIVES: TimeDelta = TimeDelta::hours(24);
 /// Whether a load can give the table the contract's columns: those that it is partitioned and clustered by must be
 /// among them, and of types that BigQuery takes for that.
 fn keeps_layout(contract: &Contract, existing: &Table) -> bool {
-    let column = |name: &str| contract.columns.iter().find(|column| column.name.eq_ignore_ascii_case(name));
-    let clustered = existing.clustering.as_ref().and_then(|clustering| clustering.fields.as_ref());
-    let can_cluster = |name: &String| {
-        column(name).is_some_and(|it| !matches!(it.column_type, ColumnType::Float64 | ColumnType::Bytes))
+    let column = |name: &str| {
+        contract
+            .columns
+            .iter()
+            .find(|column| column.name.eq_ignore_ascii_case(name))
     };
-    let field_of = existing.time_partitioning.as_ref().and_then(|partitioning| partitioning.field.as_deref());
+    let clustered = existing
+        .clustering
+        .as_ref()
+        .and_then(|clustering| clustering.fields.as_ref());
+    let can_cluster = |name: &String| {
+        column(name)
+            .is_some_and(|it| !matches!(it.column_type, ColumnType::Float64 | ColumnType::Bytes))
+    };
+    let field_of = existing
+        .time_partitioning
+        .as_ref()
+        .and_then(|partitioning| partitioning.field.as_deref());
     let is_same = |name: &str| {
-        let found = existing.schema.fields.iter().flatten().find(|field| field.name.eq_ignore_ascii_case(name));
+        let found = existing
+            .schema
+            .fields
+            .iter()
+            .flatten()
+            .find(|field| field.name.eq_ignore_ascii_case(name));
         let wanted = column(name).map(|column| column.column_type.bigquery());
         wanted.is_some() && found.map(|field| type_name(&field.r#type)) == wanted
     };
@@ -827,7 +1100,10 @@ const FAULTS_OF_THE_SERVICE: &[&str] = &[
 
 /// Whether the job has failed for such a reason.
 fn failed_by_service(job: &Job) -> bool {
-    let reason = job.status.as_ref().and_then(|status| status.error_result.as_ref()?.reason.as_deref());
+    let reason = job
+        .status
+        .as_ref()
+        .and_then(|status| status.error_result.as_ref()?.reason.as_deref());
     reason.is_some_and(|reason| FAULTS_OF_THE_SERVICE.contains(&reason))
 }
 
@@ -838,15 +1114,26 @@ impl BigQuery {
         table.description = Some(contract.description.clone());
         let own = (OWN.0.to_string(), OWN.1.to_string());
         if contract.table.starts_with(REHEARSAL) {
-            table.expiration_time = Some((Utc::now() + REHEARSAL_LIVES).timestamp_millis().to_string());
+            table.expiration_time = Some(
+                (Utc::now() + REHEARSAL_LIVES)
+                    .timestamp_millis()
+                    .to_string(),
+            );
         }
         table.labels = Some(contract.labels.clone().into_iter().chain([own]).collect());
-        table.time_partitioning = contract.partition_by.as_deref().map(|name| TimePartitioning {
-            expiration_ms: contract.partition_expiration_days.map(|days| (u64::from(days) * 86_400_000).to_string()),
-            ..TimePartitioning::per_day().field(name)
-        });
+        table.time_partitioning = contract
+            .partition_by
+            .as_deref()
+            .map(|name| TimePartitioning {
+                expiration_ms: contract
+                    .partition_expiration_days
+                    .map(|days| (u64::from(days) * 86_400_000).to_string()),
+                ..TimePartitioning::per_day().field(name)
+            });
         if !contract.cluster_by.is_empty() {
-            table.clustering = Some(Clustering { fields: Some(contract.cluster_by.clone()) });
+            table.clustering = Some(Clustering {
+                fields: Some(contract.cluster_by.clone()),
+            });
         }
         table
     }
@@ -867,7 +1154,12 @@ impl BigQuery {
             digest.update([0]);
             digest.update(uri);
         }
-        let content: String = digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let content: String = digest
+            .finalize()
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         format!("samsara-etl-{}-{}-{content}", contract.table, batch.label())
     }
 }
@@ -885,7 +1177,10 @@ fn field(column: &Column) -> TableFieldSchema {
     };
     let mut field = TableFieldSchema::new(&column.name, field_type);
     field.mode = Some("NULLABLE".into());
-    field.description = column.description.as_ref().map(|text| text.chars().take(1024).collect());
+    field.description = column
+        .description
+        .as_ref()
+        .map(|text| text.chars().take(1024).collect());
     field
 }
 
@@ -916,9 +1211,12 @@ fn text(error: &ErrorProto) -> String {
 
 fn reasons(error: &BQError) -> Vec<&str> {
     match error {
-        BQError::ResponseError { error } => {
-            error.error.errors.iter().filter_map(|one| one.get("reason").map(String::as_str)).collect()
-        }
+        BQError::ResponseError { error } => error
+            .error
+            .errors
+            .iter()
+            .filter_map(|one| one.get("reason").map(String::as_str))
+            .collect(),
         _ => Vec::new(),
     }
 }
@@ -938,7 +1236,10 @@ fn is_transient(error: &BQError) -> bool {
             }
             matches!(response.error.code, 429 | 500 | 502 | 503 | 504)
                 || reasons.iter().any(|reason| {
-                    matches!(*reason, "rateLimitExceeded" | "backendError" | "internalError" | "badGateway")
+                    matches!(
+                        *reason,
+                        "rateLimitExceeded" | "backendError" | "internalError" | "badGateway"
+                    )
                 })
         }
         _ => false,
@@ -947,14 +1248,20 @@ fn is_transient(error: &BQError) -> bool {
 
 impl From<&BQError> for Fault {
     fn from(error: &BQError) -> Self {
-        let BQError::ResponseError { error: response } = error else { return Self::Other(foreign(error)) };
+        let BQError::ResponseError { error: response } = error else {
+            return Self::Other(foreign(error));
+        };
         let message = foreign(&response.error.message);
         match response.error.code {
             404 => Self::NotFound,
             409 => Self::Exists,
             _ if reasons(error).contains(&"quotaExceeded") => Self::Quota(message),
-            401 => Self::Other(format!("{message} (401: BigQuery does not accept the credentials)")),
-            403 => Self::Other(format!("{message} (needs roles bigquery.dataEditor and bigquery.jobUser)")),
+            401 => Self::Other(format!(
+                "{message} (401: BigQuery does not accept the credentials)"
+            )),
+            403 => Self::Other(format!(
+                "{message} (needs roles bigquery.dataEditor and bigquery.jobUser)"
+            )),
             code => Self::Other(format!("{code}: {message}")),
         }
     }

@@ -18,7 +18,10 @@ pub(super) struct UpdateLimits {
 impl UpdateLimits {
     /// `scale` is which part of the waits is waited.
     pub(super) fn new(scale: WaitScale) -> Self {
-        Self { tables: Mutex::default(), scale }
+        Self {
+            tables: Mutex::default(),
+            scale,
+        }
     }
 
     /// Waits until the table may be updated once more.
@@ -36,9 +39,15 @@ impl UpdateLimits {
 
 /// Burst and refill together stay within the limit in every ten seconds, not only in the mean.
 fn quota(partitioned: bool, scale: WaitScale) -> Quota {
-    let (burst, period) = if partitioned { (10, Duration::from_millis(250)) } else { (3, Duration::from_secs(5)) };
+    let (burst, period) = if partitioned {
+        (10, Duration::from_millis(250))
+    } else {
+        (3, Duration::from_secs(5))
+    };
     let burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
-    Quota::with_period(scale.of(period)).unwrap_or(Quota::per_second(NonZeroU32::MIN)).allow_burst(burst)
+    Quota::with_period(scale.of(period))
+        .unwrap_or(Quota::per_second(NonZeroU32::MIN))
+        .allow_burst(burst)
 }
 
 #[cfg(test)]
@@ -47,10 +56,13 @@ mod tests {
     use governor::clock::FakeRelativeClock;
 
     #[test]
-    fn no_ten_seconds_hold_more_updates_than_bigquery_allows() {
+    fn updates_keep_to_the_quota() {
         for (partitioned, most) in [(true, 50), (false, 5)] {
             let clock = FakeRelativeClock::default();
-            let limiter = RateLimiter::direct_with_clock(quota(partitioned, WaitScale::default()), clock.clone());
+            let limiter = RateLimiter::direct_with_clock(
+                quota(partitioned, WaitScale::default()),
+                clock.clone(),
+            );
             let mut since = Duration::ZERO;
             let mut taken = Vec::new();
             for _ in 0..600 {
@@ -60,9 +72,12 @@ mod tests {
                 clock.advance(Duration::from_millis(100));
                 since += Duration::from_millis(100);
             }
-            let busiest = taken
-                .iter()
-                .map(|from| taken.iter().filter(|at| (*from..*from + Duration::from_secs(10)).contains(*at)).count());
+            let busiest = taken.iter().map(|from| {
+                taken
+                    .iter()
+                    .filter(|at| (*from..*from + Duration::from_secs(10)).contains(*at))
+                    .count()
+            });
             let busiest = busiest.max().unwrap_or_default();
             assert!(busiest <= most && busiest > most / 2, "{busiest} of {most}");
         }

@@ -19,8 +19,8 @@ use crate::config::{BucketLocation, GoogleAccess};
 use crate::redact;
 use crate::state::{Fence, Started, read_document};
 use crate::store::layout::{
-    MARK_LENGTH, Partition, is_file_of, manifest_object, parse_manifest_object, parse_warehouse_object,
-    warehouse_object,
+    MARK_LENGTH, Partition, is_file_of, manifest_object, parse_manifest_object,
+    parse_warehouse_object, warehouse_object,
 };
 use crate::store::{Bucket, Listed, ObjectRef, StoreError, Version};
 use crate::transform::Contract;
@@ -65,14 +65,24 @@ impl LocalWarehouse {
     }
 
     fn over(bucket: Result<Bucket, StoreError>) -> Result<Self, LoadError> {
-        let bucket = bucket.map_err(|error| LoadError::Store { table: "local warehouse".into(), error })?;
+        let bucket = bucket.map_err(|error| LoadError::Store {
+            table: "local warehouse".into(),
+            error,
+        })?;
         let target = name(bucket.url());
-        Ok(Self { bucket, target, fence: Fence::default() })
+        Ok(Self {
+            bucket,
+            target,
+            fence: Fence::default(),
+        })
     }
 
     /// Changes no table any more once the fence is closed.
     pub fn fenced(self, fence: &Fence) -> Self {
-        Self { fence: fence.clone(), ..self }
+        Self {
+            fence: fence.clone(),
+            ..self
+        }
     }
 
     /// The folder as a bucket.
@@ -82,33 +92,59 @@ impl LocalWarehouse {
 
     /// All tables.
     pub async fn tables(&self) -> Result<Vec<LocalTable>, LoadError> {
-        let failed = |error| LoadError::Store { table: "local warehouse".into(), error };
+        let failed = |error| LoadError::Store {
+            table: "local warehouse".into(),
+            error,
+        };
         let mut tables = Vec::new();
         for (key, _) in self.bucket.list("").await.map_err(failed)? {
-            let Some(name) = parse_manifest_object(&key) else { continue };
-            let Some((manifest, _)) = self.manifest(name).await? else { continue };
+            let Some(name) = parse_manifest_object(&key) else {
+                continue;
+            };
+            let Some((manifest, _)) = self.manifest(name).await? else {
+                continue;
+            };
             let objects = manifest.partitions.into_values().flatten().collect();
-            tables.push(LocalTable { contract: manifest.contract, objects });
+            tables.push(LocalTable {
+                contract: manifest.contract,
+                objects,
+            });
         }
         Ok(tables)
     }
 
     /// Parquet files of this program's naming that no table refers to: copies of killed runs.
     pub async fn orphans(&self) -> Result<Vec<Listed>, LoadError> {
-        let failed = |error| LoadError::Store { table: "local warehouse".into(), error };
+        let failed = |error| LoadError::Store {
+            table: "local warehouse".into(),
+            error,
+        };
         // Listed before the tables are looked at: a file that is copied meanwhile is not among them.
         let mut files = self.bucket.list_dated("").await.map_err(failed)?;
-        let used: BTreeSet<String> =
-            self.tables().await?.into_iter().flat_map(|table| table.objects).map(|object| object.path).collect();
-        files.retain(|file| parse_warehouse_object(&file.key).is_some() && !used.contains(&file.key));
+        let used: BTreeSet<String> = self
+            .tables()
+            .await?
+            .into_iter()
+            .flat_map(|table| table.objects)
+            .map(|object| object.path)
+            .collect();
+        files.retain(|file| {
+            parse_warehouse_object(&file.key).is_some() && !used.contains(&file.key)
+        });
         Ok(files)
     }
 
     async fn manifest(&self, table: &str) -> Result<Option<(Manifest, Version)>, LoadError> {
         let key = manifest_object(table);
-        let failed = |error| LoadError::Store { table: table.into(), error };
-        let Some((bytes, version)) = self.bucket.read(&key).await.map_err(failed)? else { return Ok(None) };
-        let read = read_document(&bytes).and_then(|manifest: Manifest| manifest.check(table).map(|()| manifest));
+        let failed = |error| LoadError::Store {
+            table: table.into(),
+            error,
+        };
+        let Some((bytes, version)) = self.bucket.read(&key).await.map_err(failed)? else {
+            return Ok(None);
+        };
+        let read = read_document(&bytes)
+            .and_then(|manifest: Manifest| manifest.check(table).map(|()| manifest));
         let manifest = read.map_err(|reason| LoadError::Unreachable {
             target: self.target.clone(),
             reason: format!(
@@ -127,24 +163,45 @@ impl LocalWarehouse {
         change: impl Fn(&mut Manifest) -> Result<T, LoadError>,
     ) -> Result<T, LoadError> {
         let table = &contract.table;
-        let failed = |error| LoadError::Store { table: table.clone(), error };
+        let failed = |error| LoadError::Store {
+            table: table.clone(),
+            error,
+        };
         for _ in 0..SWAP_TRIES {
             let (mut manifest, version) = match self.manifest(table).await? {
                 Some((manifest, version)) => (manifest, Some(version)),
-                None => (Manifest { contract: contract.clone(), partitions: BTreeMap::new() }, None),
+                None => (
+                    Manifest {
+                        contract: contract.clone(),
+                        partitions: BTreeMap::new(),
+                    },
+                    None,
+                ),
             };
             let result = change(&mut manifest)?;
             let json = serde_json::to_vec_pretty(&manifest);
-            let bytes = self.bucket.document(&manifest_object(table), json).map_err(failed)?;
+            let bytes = self
+                .bucket
+                .document(&manifest_object(table), json)
+                .map_err(failed)?;
             // Whoever took the lock over has changed the manifest meanwhile, or is going to.
-            self.fence.check().map_err(|error| LoadError::Lock { table: table.clone(), error })?;
-            match self.bucket.swap(&manifest_object(table), version.as_ref(), bytes).await {
+            self.fence.check().map_err(|error| LoadError::Lock {
+                table: table.clone(),
+                error,
+            })?;
+            match self
+                .bucket
+                .swap(&manifest_object(table), version.as_ref(), bytes)
+                .await
+            {
                 Ok(_) => return Ok(result),
                 Err(StoreError::Conflict { .. }) => tokio::task::yield_now().await,
                 Err(error) => return Err(failed(error)),
             }
         }
-        Err(failed(StoreError::Conflict { uri: self.bucket.uri(&manifest_object(table)) }))
+        Err(failed(StoreError::Conflict {
+            uri: self.bucket.uri(&manifest_object(table)),
+        }))
     }
 
     /// Copies an object of the flattened bucket under a name of its own.
@@ -161,7 +218,11 @@ impl LocalWarehouse {
         let key = warehouse_object(&contract.table, flat.partition, &mark, name);
         let failed = |verb, uri: String, error: object_store::Error| LoadError::Store {
             table: contract.table.clone(),
-            error: StoreError::Object { verb, uri, source: Box::new(error) },
+            error: StoreError::Object {
+                verb,
+                uri,
+                source: Box::new(error),
+            },
         };
         let from = object_store::path::Path::from(object.path.as_str());
         let read = |error| failed("read", source.uri(&object.path), error);
@@ -169,10 +230,16 @@ impl LocalWarehouse {
             failed(
                 "write",
                 self.bucket.uri(&key),
-                object_store::Error::Generic { store: "local", source: error.into() },
+                object_store::Error::Generic {
+                    store: "local",
+                    source: error.into(),
+                },
             )
         };
-        let store = |error| LoadError::Store { table: contract.table.clone(), error };
+        let store = |error| LoadError::Store {
+            table: contract.table.clone(),
+            error,
+        };
         // What the table will say of its rows is what the object holds, not what is said of it.
         source.expect_rows(object).await.map_err(store)?;
         let mut bytes = source.store().get(&from).await.map_err(read)?.into_stream();
@@ -182,13 +249,18 @@ impl LocalWarehouse {
         }
         writer.shutdown().await.map_err(written)?;
         self.bucket.settle(&key).await.map_err(store)?;
-        Ok(ObjectRef { path: key, ..object.clone() })
+        Ok(ObjectRef {
+            path: key,
+            ..object.clone()
+        })
     }
 }
 
 /// The name of a folder in the state. One that is not there has one too, under which nothing is loaded.
 pub(super) fn target(folder: &Path) -> String {
-    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
+    let folder = folder
+        .canonicalize()
+        .unwrap_or_else(|_| folder.to_path_buf());
     url::Url::from_directory_path(folder).map_or_else(|()| "local:".into(), |url| name(&url))
 }
 
@@ -206,7 +278,9 @@ impl Warehouse for LocalWarehouse {
         if let Some((manifest, _)) = self.manifest(&contract.table).await?
             && manifest.contract == *contract
         {
-            return Ok(Prepared { is_empty: manifest.rows() == 0 });
+            return Ok(Prepared {
+                is_empty: manifest.rows() == 0,
+            });
         }
         self.change(contract, |manifest| {
             let columns = manifest.contract.columns.iter();
@@ -248,7 +322,8 @@ impl Warehouse for LocalWarehouse {
         }
         let replaced = self
             .change(contract, |manifest| {
-                let before: Vec<ObjectRef> = manifest.partitions.values().flatten().cloned().collect();
+                let before: Vec<ObjectRef> =
+                    manifest.partitions.values().flatten().cloned().collect();
                 if batch.whole {
                     manifest.partitions.clear();
                 }
@@ -256,9 +331,16 @@ impl Warehouse for LocalWarehouse {
                     manifest.contract = contract.clone();
                 }
                 manifest.partitions.extend(copied.clone());
-                let now: BTreeSet<&String> =
-                    manifest.partitions.values().flatten().map(|object| &object.path).collect();
-                Ok(before.into_iter().filter(|old| !now.contains(&old.path)).collect::<Vec<_>>())
+                let now: BTreeSet<&String> = manifest
+                    .partitions
+                    .values()
+                    .flatten()
+                    .map(|object| &object.path)
+                    .collect();
+                Ok(before
+                    .into_iter()
+                    .filter(|old| !now.contains(&old.path))
+                    .collect::<Vec<_>>())
             })
             .await?;
         for old in replaced {
@@ -266,7 +348,11 @@ impl Warehouse for LocalWarehouse {
             let _ = self.bucket.delete(&old.path).await;
         }
         let rows = copied.values().flatten().map(|file| file.rows).sum();
-        Ok(Loaded { rows, job: None, attempt: batch.attempt })
+        Ok(Loaded {
+            rows,
+            job: None,
+            attempt: batch.attempt,
+        })
     }
 
     fn job(&self, _: &Contract, _: &Batch) -> Option<String> {
@@ -278,7 +364,9 @@ impl Warehouse for LocalWarehouse {
     }
 
     async fn counts(&self, contract: &Contract) -> Result<BTreeMap<Partition, u64>, LoadError> {
-        let Some((manifest, _)) = self.manifest(&contract.table).await? else { return Ok(BTreeMap::new()) };
+        let Some((manifest, _)) = self.manifest(&contract.table).await? else {
+            return Ok(BTreeMap::new());
+        };
         let rows = |files: &Vec<ObjectRef>| files.iter().map(|file| file.rows).sum::<u64>();
         let counts = manifest.partitions.iter();
         Ok(counts
@@ -289,16 +377,30 @@ impl Warehouse for LocalWarehouse {
 
     async fn drop_table(&self, contract: &Contract) -> Result<(), LoadError> {
         let table = &contract.table;
-        let failed = |error| LoadError::Store { table: table.clone(), error };
-        let named = self.manifest(table).await?.map(|(manifest, _)| manifest.partitions).unwrap_or_default();
-        let mut keys: Vec<String> = named.into_values().flatten().map(|object| object.path).collect();
+        let failed = |error| LoadError::Store {
+            table: table.clone(),
+            error,
+        };
+        let named = self
+            .manifest(table)
+            .await?
+            .map(|(manifest, _)| manifest.partitions)
+            .unwrap_or_default();
+        let mut keys: Vec<String> = named
+            .into_values()
+            .flatten()
+            .map(|object| object.path)
+            .collect();
         for listed in self.bucket.list_dated(table).await.map_err(failed)? {
             if parse_warehouse_object(&listed.key).is_some_and(|file| file.name == table) {
                 keys.push(listed.key);
             }
         }
         // First what makes it a table. What cannot be removed then is an orphan, and files of others stay.
-        self.bucket.delete(&manifest_object(table)).await.map_err(failed)?;
+        self.bucket
+            .delete(&manifest_object(table))
+            .await
+            .map_err(failed)?;
         for key in keys {
             let _ = self.bucket.delete(&key).await;
         }
@@ -319,22 +421,31 @@ impl Manifest {
         }
         let (mut rows, mut bytes) = (0u64, 0u64);
         for (key, objects) in &self.partitions {
-            let partition =
-                Partition::parse(key).ok_or_else(|| format!("`{key:.60}` is neither a day nor `snapshot`"))?;
+            let partition = Partition::parse(key)
+                .ok_or_else(|| format!("`{key:.60}` is neither a day nor `snapshot`"))?;
             for object in objects {
                 if !is_file_of(table, partition, &object.path) {
-                    return Err(format!("`{:.200}` is not a file of its {partition}", object.path));
+                    return Err(format!(
+                        "`{:.200}` is not a file of its {partition}",
+                        object.path
+                    ));
                 }
                 rows = rows.saturating_add(object.rows);
                 bytes = bytes.saturating_add(object.bytes);
             }
         }
         let is_possible = rows <= MAX_ROWS << 10 && bytes <= MAX_OBJECT_BYTES << 10;
-        is_possible.then_some(()).ok_or_else(|| format!("{rows} rows and {bytes} bytes cannot be"))
+        is_possible
+            .then_some(())
+            .ok_or_else(|| format!("{rows} rows and {bytes} bytes cannot be"))
     }
 
     fn rows(&self) -> u64 {
-        self.partitions.values().flatten().map(|file| file.rows).sum()
+        self.partitions
+            .values()
+            .flatten()
+            .map(|file| file.rows)
+            .sum()
     }
 }
 

@@ -26,11 +26,16 @@ pub(super) async fn check(
     bucket: &str,
     access: &GoogleAccess,
 ) -> Result<(), LoadError> {
-    let Some(dataset) = dataset else { return Ok(()) };
+    let Some(dataset) = dataset else {
+        return Ok(());
+    };
     match ask(bucket, access).await {
-        Ok(found) if !can_load(dataset, &found) => {
-            Err(LoadError::Location { target: target.into(), dataset: dataset.into(), bucket: bucket.into(), found })
-        }
+        Ok(found) if !can_load(dataset, &found) => Err(LoadError::Location {
+            target: target.into(),
+            dataset: dataset.into(),
+            bucket: bucket.into(),
+            found,
+        }),
         Ok(_) => Ok(()),
         Err(reason) => {
             tracing::debug!(bucket, reason, "location of the bucket unknown");
@@ -40,7 +45,8 @@ pub(super) async fn check(
 }
 
 async fn ask(bucket: &str, access: &GoogleAccess) -> Result<String, String> {
-    let client = http::builder(&access.http).map(|builder| builder.timeout(Duration::from_secs(10)));
+    let client =
+        http::builder(&access.http).map(|builder| builder.timeout(Duration::from_secs(10)));
     let client = client.and_then(http::build).map_err(redact::foreign)?;
     let base = access.storage_emulator.as_deref().unwrap_or(API);
     let mut request = client.get(format!("{base}/storage/v1/b/{bucket}?fields=location"));
@@ -49,7 +55,11 @@ async fn ask(bucket: &str, access: &GoogleAccess) -> Result<String, String> {
         let credential = provider.get_credential().await.map_err(redact::foreign)?;
         request = request.bearer_auth(&credential.bearer);
     }
-    let answer = request.send().await.and_then(reqwest::Response::error_for_status).map_err(http::describe)?;
+    let answer = request
+        .send()
+        .await
+        .and_then(reqwest::Response::error_for_status)
+        .map_err(http::describe)?;
     let resource: BucketResource = answer.json().await.map_err(http::describe)?;
     Ok(resource.location)
 }
@@ -77,7 +87,7 @@ mod tests {
     use super::can_load;
 
     #[test]
-    fn a_bucket_elsewhere_is_told_from_one_within_reach() {
+    fn bucket_locations_are_compared() {
         for (dataset, bucket) in [
             ("EU", "eu"),
             ("EU", "EUROPE-WEST1"),
@@ -89,9 +99,12 @@ mod tests {
         ] {
             assert!(can_load(dataset, bucket), "{dataset} from {bucket}");
         }
-        for (dataset, bucket) in
-            [("EU", "US"), ("europe-west1", "EUROPE-WEST2"), ("us-central1", "EU"), ("me-west1", "ME-CENTRAL1")]
-        {
+        for (dataset, bucket) in [
+            ("EU", "US"),
+            ("europe-west1", "EUROPE-WEST2"),
+            ("us-central1", "EU"),
+            ("me-west1", "ME-CENTRAL1"),
+        ] {
             assert!(!can_load(dataset, bucket), "{dataset} from {bucket}");
         }
     }

@@ -100,7 +100,10 @@ impl Batch {
 
     /// Addresses of the objects.
     pub fn uris(&self) -> impl Iterator<Item = String> {
-        self.partitions.iter().flat_map(|flat| &flat.objects).map(|object| self.bucket.uri(&object.path))
+        self.partitions
+            .iter()
+            .flat_map(|flat| &flat.objects)
+            .map(|object| self.bucket.uri(&object.path))
     }
 
     /// The days for people, and for job ids.
@@ -180,7 +183,9 @@ pub enum LoadError {
         reason: String,
     },
     /// The project's quota is used up: this table waits for the next run.
-    #[error("{table}: BigQuery's quota is used up ({reason}); what is left is loaded by the next run")]
+    #[error(
+        "{table}: BigQuery's quota is used up ({reason}); what is left is loaded by the next run"
+    )]
     Quota {
         /// The table, with its dataset.
         table: String,
@@ -190,7 +195,9 @@ pub enum LoadError {
         reason: String,
     },
     /// The ledger does not balance.
-    #[error("{table} {partition}: the warehouse reports {loaded} rows, the Parquet holds {flattened}")]
+    #[error(
+        "{table} {partition}: the warehouse reports {loaded} rows, the Parquet holds {flattened}"
+    )]
     Ledger {
         /// The table.
         table: String,
@@ -263,7 +270,9 @@ impl LoadError {
     /// The attempt whose job id is used up by this failure.
     pub fn used(&self) -> Option<u32> {
         match self {
-            Self::Refused { used, .. } | Self::Quota { used, .. } | Self::Ledger { used, .. } => *used,
+            Self::Refused { used, .. } | Self::Quota { used, .. } | Self::Ledger { used, .. } => {
+                *used
+            }
             _ => None,
         }
     }
@@ -273,7 +282,9 @@ impl LoadError {
 pub fn target(config: &WarehouseConfig) -> Option<String> {
     match config {
         WarehouseConfig::Local(_) => None,
-        WarehouseConfig::BigQuery { project, dataset, .. } => Some(bigquery::target(project, dataset)),
+        WarehouseConfig::BigQuery {
+            project, dataset, ..
+        } => Some(bigquery::target(project, dataset)),
     }
 }
 
@@ -281,7 +292,9 @@ pub fn target(config: &WarehouseConfig) -> Option<String> {
 pub fn target_name(config: &WarehouseConfig) -> String {
     match config {
         WarehouseConfig::Local(folder) => local::target(folder),
-        WarehouseConfig::BigQuery { project, dataset, .. } => bigquery::target(project, dataset),
+        WarehouseConfig::BigQuery {
+            project, dataset, ..
+        } => bigquery::target(project, dataset),
     }
 }
 
@@ -294,10 +307,21 @@ pub async fn open(
 ) -> Result<Arc<dyn Warehouse>, LoadError> {
     Ok(match config {
         WarehouseConfig::Local(folder) => Arc::new(LocalWarehouse::open(folder, io)?.fenced(fence)),
-        WarehouseConfig::BigQuery { project, dataset, location } => {
-            let warehouse = BigQuery::connect(project, dataset, location.as_deref(), &storage.google).await?;
+        WarehouseConfig::BigQuery {
+            project,
+            dataset,
+            location,
+        } => {
+            let warehouse =
+                BigQuery::connect(project, dataset, location.as_deref(), &storage.google).await?;
             if let BucketLocation::Google(bucket) = &storage.flattened {
-                location::check(warehouse.target(), warehouse.location(), bucket, &storage.google).await?;
+                location::check(
+                    warehouse.target(),
+                    warehouse.location(),
+                    bucket,
+                    &storage.google,
+                )
+                .await?;
             }
             Arc::new(warehouse.fenced(fence))
         }
@@ -312,8 +336,13 @@ pub async fn look(
 ) -> Result<Option<Arc<dyn Warehouse>>, LoadError> {
     Ok(match config {
         WarehouseConfig::Local(folder) => Some(Arc::new(LocalWarehouse::look(folder, io)?)),
-        WarehouseConfig::BigQuery { project, dataset, location } => {
-            let found = BigQuery::look(project, dataset, location.as_deref(), &storage.google).await?;
+        WarehouseConfig::BigQuery {
+            project,
+            dataset,
+            location,
+        } => {
+            let found =
+                BigQuery::look(project, dataset, location.as_deref(), &storage.google).await?;
             found.map(|warehouse| Arc::new(warehouse) as Arc<dyn Warehouse>)
         }
     })
@@ -333,17 +362,29 @@ pub struct Finding {
 impl Finding {
     /// As it should be.
     pub fn good(what: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { what: what.into(), text: text.into(), good: Some(true) }
+        Self {
+            what: what.into(),
+            text: text.into(),
+            good: Some(true),
+        }
     }
 
     /// Not as it should be; the text tells the remedy.
     pub fn bad(what: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { what: what.into(), text: text.into(), good: Some(false) }
+        Self {
+            what: what.into(),
+            text: text.into(),
+            good: Some(false),
+        }
     }
 
     /// Worth knowing.
     pub fn note(what: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { what: what.into(), text: text.into(), good: None }
+        Self {
+            what: what.into(),
+            text: text.into(),
+            good: None,
+        }
     }
 }
 
@@ -351,30 +392,55 @@ impl Finding {
 pub async fn examine(config: &WarehouseConfig, storage: &StorageConfig) -> Vec<Finding> {
     match config {
         WarehouseConfig::Local(folder) if folder.is_dir() => {
-            vec![Finding::good("warehouse", format!("folder {}", folder.display()))]
+            vec![Finding::good(
+                "warehouse",
+                format!("folder {}", folder.display()),
+            )]
         }
         WarehouseConfig::Local(folder) => {
-            vec![Finding::note("warehouse", format!("folder {} is made by the first load", folder.display()))]
+            vec![Finding::note(
+                "warehouse",
+                format!("folder {} is made by the first load", folder.display()),
+            )]
         }
-        WarehouseConfig::BigQuery { project, dataset, location } => {
+        WarehouseConfig::BigQuery {
+            project,
+            dataset,
+            location,
+        } => {
             let bucket = match &storage.flattened {
                 BucketLocation::Google(name) => Some(name.as_str()),
                 BucketLocation::Folder(_) => None,
             };
-            BigQuery::examine(project, dataset, location.as_deref(), bucket, &storage.google).await
+            BigQuery::examine(
+                project,
+                dataset,
+                location.as_deref(),
+                bucket,
+                &storage.google,
+            )
+            .await
         }
     }
 }
 
 /// Loads a batch and checks the ledger: rows reported = rows in the Parquet.
-pub async fn load(warehouse: &dyn Warehouse, contract: &Contract, batch: &Batch) -> Result<Loaded, LoadError> {
+pub async fn load(
+    warehouse: &dyn Warehouse,
+    contract: &Contract,
+    batch: &Batch,
+) -> Result<Loaded, LoadError> {
     let loaded = warehouse.replace(contract, batch).await?;
     let flattened = batch.rows();
     if loaded.rows == flattened {
         return Ok(loaded);
     }
     // A job with many days does not say in which of them the rows differ; the table does, if it can be asked.
-    let counts = if batch.partitions.len() > 1 { warehouse.counts(contract).await.ok() } else { None };
+    let counts = if batch.partitions.len() > 1 {
+        warehouse.counts(contract).await.ok()
+    } else {
+        None
+    };
     let differs = counts.and_then(|counts| {
         let pairs = batch.partitions.iter().map(|flat| {
             let held = counts.get(&flat.partition).copied().unwrap_or_default();
@@ -382,9 +448,16 @@ pub async fn load(warehouse: &dyn Warehouse, contract: &Contract, batch: &Batch)
         });
         pairs.into_iter().find(|(_, held, rows)| held != rows)
     });
-    let (partition, rows, flattened) = differs.unwrap_or_else(|| (batch.label(), loaded.rows, flattened));
+    let (partition, rows, flattened) =
+        differs.unwrap_or_else(|| (batch.label(), loaded.rows, flattened));
     let (table, used) = (contract.table.clone(), Some(loaded.attempt));
-    Err(LoadError::Ledger { table, partition, loaded: rows, flattened, used })
+    Err(LoadError::Ledger {
+        table,
+        partition,
+        loaded: rows,
+        flattened,
+        used,
+    })
 }
 
 /// Columns that a table has (`name`, `type` in upper case) against the contract: what is to be added, or what
@@ -397,7 +470,10 @@ fn missing_columns<'a>(
     let mut missing = Vec::new();
     for column in &contract.columns {
         let wanted = column.column_type.bigquery();
-        match existing.iter().find(|(name, _)| name.eq_ignore_ascii_case(&column.name)) {
+        match existing
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(&column.name))
+        {
             None => missing.push(column),
             Some((_, found)) if found == wanted => {}
             Some((_, found)) => {

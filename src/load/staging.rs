@@ -18,9 +18,16 @@ const DAY: &str = "_window_start";
 
 impl BigQuery {
     /// Sees to it that the raw table `name` exists; `daily` ones are partitioned by the day that rows were asked for.
-    pub async fn prepare_raw(&self, name: &str, schema: &Schema, daily: bool) -> Result<(), LoadError> {
+    pub async fn prepare_raw(
+        &self,
+        name: &str,
+        schema: &Schema,
+        daily: bool,
+    ) -> Result<(), LoadError> {
         let partitioning = daily.then(|| json!({"type": "DAY", "field": DAY}));
-        let made = self.make_raw_table(name, &columns(schema), partitioning).await;
+        let made = self
+            .make_raw_table(name, &columns(schema), partitioning)
+            .await;
         made.map_err(|(verb, fault)| self.called(name, verb, fault))
     }
 
@@ -53,8 +60,16 @@ impl BigQuery {
         });
         let table = format!("{}.{name}", self.dataset());
         match self.run_raw(name, daily, &stem, load).await {
-            Ok((rows, attempt)) => Ok(Loaded { rows, job: Some(format!("{stem}-{attempt}")), attempt }),
-            Err(Fault::Quota(reason)) => Err(LoadError::Quota { table, used: None, reason }),
+            Ok((rows, attempt)) => Ok(Loaded {
+                rows,
+                job: Some(format!("{stem}-{attempt}")),
+                attempt,
+            }),
+            Err(Fault::Quota(reason)) => Err(LoadError::Quota {
+                table,
+                used: None,
+                reason,
+            }),
             Err(fault) => Err(LoadError::Refused {
                 table,
                 partition: flat.partition.to_string(),
@@ -67,7 +82,10 @@ impl BigQuery {
 }
 
 fn uris(bucket: &Bucket, flat: &FlatObjects) -> Vec<String> {
-    flat.objects.iter().map(|object| bucket.uri(&object.path)).collect()
+    flat.objects
+        .iter()
+        .map(|object| bucket.uri(&object.path))
+        .collect()
 }
 
 fn columns(schema: &Schema) -> Vec<Value> {
@@ -85,7 +103,12 @@ impl BigQuery {
             digest.update([0]);
             digest.update(uri);
         }
-        let content: String = digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let content: String = digest
+            .finalize()
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         format!("samsara-etl-raw-{name}-{partition}-{content}")
     }
 }
@@ -112,10 +135,12 @@ fn typed(name: &str, data_type: &DataType) -> Value {
             repeated
         }
         // Parquet's map: repeated groups of key and value.
-        DataType::Map(_, _) => json!({"name": name, "type": "RECORD", "mode": "NULLABLE", "fields": [{
-            "name": "key_value", "type": "RECORD", "mode": "REPEATED",
-            "fields": [plain("key", "STRING"), plain("value", "STRING")],
-        }]}),
+        DataType::Map(_, _) => {
+            json!({"name": name, "type": "RECORD", "mode": "NULLABLE", "fields": [{
+                "name": "key_value", "type": "RECORD", "mode": "REPEATED",
+                "fields": [plain("key", "STRING"), plain("value", "STRING")],
+            }]})
+        }
         _ => plain(name, "STRING"),
     }
 }
@@ -127,11 +152,16 @@ mod tests {
     use crate::extract::raw_schema;
 
     #[test]
-    fn nested_columns_become_records_and_repeated_records() {
+    fn nested_columns_become_records() {
         let catalog = Catalog::open(None).unwrap();
         let schema = raw_schema(catalog.source("fleet_vehicle_stats_engineRpm").unwrap());
         let columns = columns(&schema);
-        let find = |name: &str| columns.iter().find(|column| column["name"] == name).unwrap();
+        let find = |name: &str| {
+            columns
+                .iter()
+                .find(|column| column["name"] == name)
+                .unwrap()
+        };
         assert_eq!(find("engineRpm")["mode"], "REPEATED");
         assert_eq!(find("engineRpm")["fields"][1]["type"], "FLOAT64");
         assert_eq!(find("externalIds")["fields"][0]["name"], "key_value");

@@ -40,16 +40,28 @@ impl Recorder {
         let mut row = Map::new();
         row.insert("step".into(), step.into());
         row.insert("name".into(), name.into());
-        row.insert("day".into(), partition.as_deref().filter(|text| *text != "snapshot").into());
+        row.insert(
+            "day".into(),
+            partition
+                .as_deref()
+                .filter(|text| *text != "snapshot")
+                .into(),
+        );
         row.insert("partition".into(), partition.into());
         if let Value::Object(more) = more {
             row.extend(more);
         }
-        self.rows.lock().unwrap_or_else(PoisonError::into_inner).push(row);
+        self.rows
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(row);
     }
 
     fn count(&self, endpoint: &str, pages: u64, retries: u64) {
-        let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut endpoints = self
+            .endpoints
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let counts = endpoints.entry(endpoint.to_string()).or_default();
         counts.0 += pages;
         counts.1 += retries;
@@ -62,32 +74,83 @@ impl Observer for Recorder {
         match event {
             Event::PageFetched { endpoint, .. } => self.count(endpoint, 1, 0),
             Event::RequestDelayed { endpoint, .. } => self.count(endpoint, 0, 1),
-            Event::PartitionExtracted { source, partition, records, rows, not_owned, rescued, unchanged } => {
+            Event::PartitionExtracted {
+                source,
+                partition,
+                records,
+                rows,
+                out_of_window,
+                rescued,
+                unchanged,
+            } => {
                 let more = json!({
-                    "records": records, "rows": rows, "not_owned": not_owned, "rescued": rescued, "unchanged": unchanged
+                    "records": records, "rows": rows, "not_owned": out_of_window, "rescued": rescued, "unchanged": unchanged
                 });
                 self.add("extract", source, Some(partition.to_string()), more);
             }
-            Event::RawLoaded { source, partition, rows } => {
-                self.add("stage", source, Some(partition.to_string()), json!({ "rows": rows }));
+            Event::RawLoaded {
+                source,
+                partition,
+                rows,
+            } => {
+                self.add(
+                    "stage",
+                    source,
+                    Some(partition.to_string()),
+                    json!({ "rows": rows }),
+                );
             }
-            Event::PartitionTransformed { model, partition, rows, bytes, elapsed } => {
+            Event::PartitionTransformed {
+                model,
+                partition,
+                rows,
+                bytes,
+                elapsed,
+            } => {
                 let more = json!({ "rows": rows, "bytes": bytes, "seconds": seconds(elapsed) });
                 self.add("transform", model, Some(partition.to_string()), more);
             }
-            Event::PartitionLoaded { model, partition, rows, bytes, job, elapsed } => {
+            Event::PartitionLoaded {
+                model,
+                partition,
+                rows,
+                bytes,
+                job,
+                elapsed,
+            } => {
                 let more = json!({ "rows": rows, "bytes": bytes, "job": job, "seconds": seconds(elapsed) });
                 self.add("load", model, Some(partition.to_string()), more);
             }
-            Event::Failed { name, partition, error } => {
+            Event::Failed {
+                name,
+                partition,
+                error,
+            } => {
                 self.add("failed", name, partition.clone(), json!({ "error": error }));
             }
-            Event::OutsideWindow { source, partition, count, first, last, examples } => {
-                let detail = format!("from {} to {}: {}", instant(*first), instant(*last), examples.join(" "));
+            Event::OutsideWindow {
+                source,
+                partition,
+                count,
+                first,
+                last,
+                examples,
+            } => {
+                let detail = format!(
+                    "from {} to {}: {}",
+                    instant(*first),
+                    instant(*last),
+                    examples.join(" ")
+                );
                 let more = json!({ "not_owned": count, "detail": detail });
                 self.add("outside", source, Some(partition.to_string()), more);
             }
-            Event::EnvelopeFieldKept { sources, partition, path, text } => {
+            Event::EnvelopeFieldKept {
+                sources,
+                partition,
+                path,
+                text,
+            } => {
                 let (name, detail) = (sources.join(", "), format!("{path} = {text}"));
                 let partition = partition.map(|partition| partition.to_string());
                 self.add("envelope", &name, partition, json!({ "detail": detail }));
@@ -133,15 +196,27 @@ pub(super) async fn write(
         "failures": report.failures.len(),
         "cancelled": run.shutdown.is_cancelled(),
     });
-    let mut partitions = std::mem::take(&mut *recorder.rows.lock().unwrap_or_else(PoisonError::into_inner));
-    let endpoints = recorder.endpoints.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let mut partitions =
+        std::mem::take(&mut *recorder.rows.lock().unwrap_or_else(PoisonError::into_inner));
+    let endpoints = recorder
+        .endpoints
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
     for row in &mut partitions {
         row.insert("run".into(), run.id.as_str().into());
         row.insert("started_at".into(), started.clone().into());
         add_from_state(run, row, &endpoints).await?;
     }
     add(run, &runs(), vec![row], warehouse, flattened).await?;
-    add(run, &of_partitions(), partitions.into_iter().map(Value::Object).collect(), warehouse, flattened).await
+    add(
+        run,
+        &of_partitions(),
+        partitions.into_iter().map(Value::Object).collect(),
+        warehouse,
+        flattened,
+    )
+    .await
 }
 
 /// What the event of a read does not tell: size of the raw objects, and the requests of the source's endpoint.
@@ -150,12 +225,19 @@ async fn add_from_state(
     row: &mut Map<String, Value>,
     endpoints: &BTreeMap<String, (u64, u64)>,
 ) -> Result<(), Error> {
-    let text = |key: &str| row.get(key).and_then(Value::as_str).unwrap_or_default().to_string();
+    let text = |key: &str| {
+        row.get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_string()
+    };
     if text("step") != "extract" {
         return Ok(());
     }
-    let (Some(source), Some(partition)) = (run.catalog.source(&text("name")), Partition::parse(&text("partition")))
-    else {
+    let (Some(source), Some(partition)) = (
+        run.catalog.source(&text("name")),
+        Partition::parse(&text("partition")),
+    ) else {
         return Ok(());
     };
     let handle = run.states.source(&source.name).await?;
@@ -192,8 +274,10 @@ async fn add(
         used: None,
         reason: error.to_string(),
     };
-    let mut decoder =
-        arrow_json::ReaderBuilder::new(contract.schema()).with_batch_size(rows.len()).build_decoder().map_err(wrong)?;
+    let mut decoder = arrow_json::ReaderBuilder::new(contract.schema())
+        .with_batch_size(rows.len())
+        .build_decoder()
+        .map_err(wrong)?;
     decoder.serialize(&rows).map_err(wrong)?;
     let mut writer = TableWriter::begin(flattened, key, contract.schema())?;
     if let Some(batch) = decoder.flush().map_err(wrong)? {
@@ -202,12 +286,24 @@ async fn add(
     writer.finish().await?;
     let mut objects = Vec::new();
     for (path, bytes) in flattened.list(&folder).await? {
-        let rows = path.strip_suffix(".parquet").and_then(|name| name.rsplit('-').next()?.parse().ok());
+        let rows = path
+            .strip_suffix(".parquet")
+            .and_then(|name| name.rsplit('-').next()?.parse().ok());
         objects.extend(rows.map(|rows| ObjectRef { path, rows, bytes }));
     }
     objects.sort_by(|one, other| one.path.cmp(&other.path));
-    let flat = FlatObjects { partition: Partition::Day(day), objects, fingerprint: run.id.to_string() };
-    let batch = Batch { bucket: flattened.clone(), partitions: vec![flat], whole: false, reshape: false, attempt: 1 };
+    let flat = FlatObjects {
+        partition: Partition::Day(day),
+        objects,
+        fingerprint: run.id.to_string(),
+    };
+    let batch = Batch {
+        bucket: flattened.clone(),
+        partitions: vec![flat],
+        whole: false,
+        reshape: false,
+        attempt: 1,
+    };
     warehouse.prepare(contract).await?;
     load(warehouse, contract, &batch).await?;
     Ok(())
@@ -225,11 +321,23 @@ fn runs() -> Contract {
             ("seconds", Float64, "How long it took"),
             ("version", String, "Version of the program"),
             ("target", String, "Project and dataset, or folder"),
-            ("requests", Int64, "API requests, those sent again among them"),
+            (
+                "requests",
+                Int64,
+                "API requests, those sent again among them",
+            ),
             ("retries", Int64, "Requests that had to be sent again"),
-            ("response_bytes", Int64, "Size of the API's pages after decompression"),
+            (
+                "response_bytes",
+                Int64,
+                "Size of the API's pages after decompression",
+            ),
             ("raw_rows", Int64, "Raw rows committed"),
-            ("rescued", Int64, "Values that did not fit the declared schema and went to _rescued_data"),
+            (
+                "rescued",
+                Int64,
+                "Values that did not fit the declared schema and went to _rescued_data",
+            ),
             ("derived_rows", Int64, "Rows that models made"),
             ("loaded_rows", Int64, "Rows that the warehouse reported"),
             ("failures", Int64, "Tables and partitions that failed"),
@@ -246,22 +354,46 @@ fn of_partitions() -> Contract {
         &[
             ("run", String, "Id of the run"),
             ("started_at", Timestamp, "When the run started"),
-            ("step", String, "extract, transform, load, failed, outside or envelope"),
+            (
+                "step",
+                String,
+                "extract, transform, load, failed, outside or envelope",
+            ),
             ("name", String, "Source (extract) or model"),
             ("partition", String, "The day, or snapshot"),
             ("day", Date, "The day, if it is one"),
-            ("records", Int64, "Records in the API's pages; those of a walk over several days stand at its first"),
+            (
+                "records",
+                Int64,
+                "Records in the API's pages; those of a task over several days stand at its first",
+            ),
             ("rows", Int64, "Rows committed, derived or loaded"),
-            ("not_owned", Int64, "Rows and readings left to the day that owns them"),
+            (
+                "not_owned",
+                Int64,
+                "Rows and readings left to the day that owns them",
+            ),
             ("rescued", Int64, "Values that went to _rescued_data"),
             ("unchanged", Bool, "Read again and found as it was"),
             ("bytes", Int64, "Size of the objects"),
-            ("requests", Int64, "Requests of this run to the source's endpoint, of all its partitions together"),
+            (
+                "requests",
+                Int64,
+                "Requests of this run to the source's endpoint, of all its partitions together",
+            ),
             ("retries", Int64, "Those of them that had to be sent again"),
-            ("job", String, "Load job, which may have brought other days too"),
+            (
+                "job",
+                String,
+                "Load job, which may have brought other days too",
+            ),
             ("seconds", Float64, "How long the step took"),
             ("error", String, "What failed"),
-            ("detail", String, "Examples of what lies outside the asked days; an envelope field that no row carries"),
+            (
+                "detail",
+                String,
+                "Examples of what lies outside the asked days; an envelope field that no row carries",
+            ),
         ],
     )
 }

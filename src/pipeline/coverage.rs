@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use chrono::{NaiveDate, Utc};
 
 use super::Pipeline;
-use super::loading::is_loaded;
+use super::load_stage::is_loaded;
 use crate::catalog::{Catalog, Model, Source, SourceKind};
 use crate::error::Error;
 use crate::load;
-use crate::plan::{Dates, Selection, Wish, days};
+use crate::plan::{Dates, RunRequest, Selection, days};
 use crate::state::{Failure, PartitionState, SourceState, StateStore};
 use crate::store::layout::Partition;
 use crate::transform::{Contract, fingerprint, history_fingerprint};
@@ -37,16 +37,22 @@ pub enum Reached {
 
 impl Reached {
     fn of(found: Option<&PartitionState>, tables: &[Table]) -> Self {
-        let Some(found) = found else { return Self::Unasked };
+        let Some(found) = found else {
+            return Self::Unasked;
+        };
         let Some(raw) = &found.raw else {
-            return match (&found.failure, &found.unfinished) {
+            return match (&found.failure, &found.checkpoint) {
                 (Some(failure), _) => Self::Failed(failure.error.clone()),
                 (None, Some(_)) => Self::Unfinished,
                 (None, None) => Self::Unasked,
             };
         };
         let waiting = |table: &&Table| !table.is_derived || !table.is_loaded;
-        let waits: Vec<String> = tables.iter().filter(waiting).map(|table| table.name.clone()).collect();
+        let waits: Vec<String> = tables
+            .iter()
+            .filter(waiting)
+            .map(|table| table.name.clone())
+            .collect();
         if tables.iter().any(|table| !table.is_derived) {
             Self::NotDerived(waits)
         } else if !waits.is_empty() {
@@ -140,11 +146,18 @@ type Contracts = BTreeMap<String, Contract>;
 
 impl Pipeline {
     /// How far what is wished for has come, source by source. Changes nothing.
-    pub async fn coverage(&self, wish: &Wish) -> Result<Vec<SourceCoverage>, Error> {
-        let contracts = self.contracts(wish).await?;
+    pub async fn coverage(&self, run_request: &RunRequest) -> Result<Vec<SourceCoverage>, Error> {
+        let contracts = self.contracts(run_request).await?;
         let target = load::target_name(&self.config.warehouse);
-        let lookup = Lookup { catalog: &self.catalog, states: &self.states, contracts: &contracts, target: &target };
-        lookup.coverage(&wish.selection, &wish.dates).await
+        let lookup = Lookup {
+            catalog: &self.catalog,
+            states: &self.states,
+            contracts: &contracts,
+            target: &target,
+        };
+        lookup
+            .coverage(&run_request.selection, &run_request.dates)
+            .await
     }
 
     /// The tables of which partitions are derived and not loaded into the configured warehouse.
@@ -152,13 +165,21 @@ impl Pipeline {
         let target = load::target_name(&self.config.warehouse);
         let mut waiting: BTreeMap<String, Waiting> = BTreeMap::new();
         for model in self.catalog.models() {
-            let Some(driver) = self.catalog.driver(model) else { continue };
+            let Some(driver) = self.catalog.driving_source(model) else {
+                continue;
+            };
             let handle = self.states.source(&driver.name).await?;
-            for table in [model.name.clone()].into_iter().chain(model.history_table()) {
+            for table in [model.name.clone()]
+                .into_iter()
+                .chain(model.history_table())
+            {
                 let states: Vec<u64> = handle.look(|state| {
-                    let models = state.partitions.values().filter_map(|found| found.models.get(&table));
+                    let models = state
+                        .partitions
+                        .values()
+                        .filter_map(|found| found.models.get(&table));
                     let derived = models.filter(|found| !is_loaded(found, &target));
-                    derived.map(super::loading::rows_of).collect()
+                    derived.map(super::load_stage::rows_of).collect()
                 });
                 if !states.is_empty() {
                     let (partitions, rows) = (states.len() as u64, states.iter().sum());
@@ -180,29 +201,48 @@ pub(super) struct Lookup<'a> {
 }
 
 impl Lookup<'_> {
-    pub(super) async fn coverage(&self, selection: &Selection, dates: &Dates) -> Result<Vec<SourceCoverage>, Error> {
+    pub(super) async fn coverage(
+        &self,
+        selection: &Selection,
+        dates: &Dates,
+    ) -> Result<Vec<SourceCoverage>, Error> {
         let mut covered = Vec::new();
-        for source in selection.sources.iter().filter_map(|name| self.catalog.source(name)) {
+        for source in selection
+            .sources
+            .iter()
+            .filter_map(|name| self.catalog.source(name))
+        {
             let state = self.states.source(&source.name).await?.look(Clone::clone);
             let (partitions, never_asked) = asked(source, &state, dates);
             let mut models = Vec::new();
-            for model in selection.models.iter().filter_map(|name| self.catalog.model(name)) {
-                if self.catalog.driver(model).is_some_and(|driver| driver.name == source.name) {
-                    models.push((model, self.deciding(model).await?));
+            for model in selection
+                .models
+                .iter()
+                .filter_map(|name| self.catalog.model(name))
+            {
+                if self
+                    .catalog
+                    .driving_source(model)
+                    .is_some_and(|driver| driver.name == source.name)
+                {
+                    models.push((model, self.invalidating_sources(model).await?));
                 }
             }
             let reached = |partition: Partition| {
                 let found = state.partition(partition);
                 let tables = models.iter().zip(found.into_iter().cycle());
-                let tables =
-                    tables.flat_map(|((model, deciding), found)| self.tables(model, deciding, partition, found));
+                let tables = tables.flat_map(|((model, deciding), found)| {
+                    self.tables(model, deciding, partition, found)
+                });
                 (partition, Reached::of(found, &tables.collect::<Vec<_>>()))
             };
             covered.push(SourceCoverage {
                 source: source.name.clone(),
                 partitions: partitions.into_iter().map(reached).collect(),
                 never_asked,
-                failure: state.partition(Partition::Snapshot).and_then(|found| found.failure.clone()),
+                failure: state
+                    .partition(Partition::Snapshot)
+                    .and_then(|found| found.failure.clone()),
                 is_known: state.complete().next().is_some(),
                 rows: state.complete().map(|(_, raw)| raw.rows()).sum(),
             });
@@ -211,9 +251,9 @@ impl Lookup<'_> {
     }
 
     /// The states of the sources by which a model's partitions are stale or not.
-    async fn deciding(&self, model: &Model) -> Result<Vec<(bool, SourceState)>, Error> {
+    async fn invalidating_sources(&self, model: &Model) -> Result<Vec<(bool, SourceState)>, Error> {
         let mut states = Vec::new();
-        for source in self.catalog.deciding(model) {
+        for source in self.catalog.invalidating_sources(model) {
             let handle = self.states.source(&source.name).await?;
             states.push((source.is_daily(), handle.look(Clone::clone)));
         }
@@ -228,11 +268,20 @@ impl Lookup<'_> {
         partition: Partition,
         found: &PartitionState,
     ) -> Vec<Table> {
-        let Some(contract) = self.contracts.get(&model.name) else { return Vec::new() };
+        let Some(contract) = self.contracts.get(&model.name) else {
+            return Vec::new();
+        };
         let inputs = deciding.iter().map(|(is_daily, state)| {
-            let of = if *is_daily { partition } else { Partition::Snapshot };
+            let of = if *is_daily {
+                partition
+            } else {
+                Partition::Snapshot
+            };
             let raw = state.partition(of).and_then(|found| found.raw.as_ref());
-            (state.source.clone(), raw.map(|raw| raw.objects.clone()).unwrap_or_default())
+            (
+                state.source.clone(),
+                raw.map(|raw| raw.objects.clone()).unwrap_or_default(),
+            )
         });
         let current = fingerprint(self.catalog, model, contract, &inputs.collect());
         let table = |contract: &Contract, wanted: &str| {
@@ -243,29 +292,49 @@ impl Lookup<'_> {
                 is_loaded: made.is_some_and(|made| is_loaded(made, self.target)),
             }
         };
-        let history = model.history_table().and_then(|name| self.contracts.get(&name));
-        let history = history.map(|history| table(history, &history_fingerprint(history, &current)));
-        [table(contract, &current)].into_iter().chain(history).collect()
+        let history = model
+            .history_table()
+            .and_then(|name| self.contracts.get(&name));
+        let history =
+            history.map(|history| table(history, &history_fingerprint(history, &current)));
+        [table(contract, &current)]
+            .into_iter()
+            .chain(history)
+            .collect()
     }
 }
 
 /// The partitions of a source that were asked for: the given days, or those from the first that was ever asked for to
 /// yesterday. And whether there is no such first day.
 fn asked(source: &Source, state: &SourceState, dates: &Dates) -> (Vec<Partition>, bool) {
-    let known = || state.partitions.keys().filter_map(|key| Partition::parse(key)?.day());
+    let known = || {
+        state
+            .partitions
+            .keys()
+            .filter_map(|key| Partition::parse(key)?.day())
+    };
     match source.kind {
         SourceKind::Snapshot => (vec![Partition::Snapshot], false),
         // Its days come by themselves: there is none that it lacks.
         SourceKind::Feed => {
-            let days: Vec<Partition> = known().filter(|day| dates.contains(*day)).map(Partition::Day).collect();
+            let days: Vec<Partition> = known()
+                .filter(|day| dates.contains(*day))
+                .map(Partition::Day)
+                .collect();
             let never = state.feed.is_none() && state.partitions.is_empty();
             (days, never)
         }
         SourceKind::Window | SourceKind::Report => {
             let today = Utc::now().date_naive();
-            let first: Option<NaiveDate> = dates.start.or_else(|| known().chain(state.asked_from).min());
+            let first: Option<NaiveDate> = dates
+                .start
+                .or_else(|| known().chain(state.asked_from).min());
             let end = dates.end.unwrap_or(today).min(today);
-            let asked = first.into_iter().flat_map(|start| days(start, end)).map(Partition::Day).collect();
+            let asked = first
+                .into_iter()
+                .flat_map(|start| days(start, end))
+                .map(Partition::Day)
+                .collect();
             (asked, first.is_none())
         }
     }
@@ -287,31 +356,76 @@ mod tests {
         let rows = raw(r#"{"path":"a","rows":1,"bytes":1}"#);
         let unfinished = r#"{"unfinished":{"asked":"","requests":1,"extracted_at":"2024-01-02T00:00:00Z",
             "whole":{"records":1,"rescued":0,"content":"","parts":[]}}}"#;
-        let table = |name: &str, is_derived, is_loaded| Table { name: name.into(), is_derived, is_loaded };
-        let (done, derived, stale, none) =
-            (table("a", true, true), table("b", true, false), table("c", false, true), table("d", false, false));
+        let table = |name: &str, is_derived, is_loaded| Table {
+            name: name.into(),
+            is_derived,
+            is_loaded,
+        };
+        let (done, derived, stale, none) = (
+            table("a", true, true),
+            table("b", true, false),
+            table("c", false, true),
+            table("d", false, false),
+        );
         let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
         let cases = [
             ("{}".to_string(), vec![], Reached::Unasked, true),
             (unfinished.to_string(), vec![], Reached::Unfinished, true),
-            (format!("{{{failure}}}"), vec![], Reached::Failed("x".into()), true),
+            (
+                format!("{{{failure}}}"),
+                vec![],
+                Reached::Failed("x".into()),
+                true,
+            ),
             // What no table is made of is there once it was read.
             (format!("{{{}}}", raw("")), vec![], Reached::Empty, false),
             (format!("{{{rows}}}"), vec![], Reached::Loaded, false),
             (format!("{{{rows}}}"), vec![&done], Reached::Loaded, false),
-            (format!("{{{rows},\"changed\":\"2024-01-03T00:00:00Z\"}}"), vec![&done], Reached::Changed, false),
+            (
+                format!("{{{rows},\"changed\":\"2024-01-03T00:00:00Z\"}}"),
+                vec![&done],
+                Reached::Changed,
+                false,
+            ),
             // What was read whole stays so, whatever became of a later try.
-            (format!("{{{rows},{failure}}}"), vec![&done], Reached::Loaded, false),
-            (format!("{{{rows}}}"), vec![&done, &derived], Reached::NotLoaded(names(&["b"])), true),
-            (format!("{{{rows}}}"), vec![&done, &none], Reached::NotDerived(names(&["d"])), true),
+            (
+                format!("{{{rows},{failure}}}"),
+                vec![&done],
+                Reached::Loaded,
+                false,
+            ),
+            (
+                format!("{{{rows}}}"),
+                vec![&done, &derived],
+                Reached::NotLoaded(names(&["b"])),
+                true,
+            ),
+            (
+                format!("{{{rows}}}"),
+                vec![&done, &none],
+                Reached::NotDerived(names(&["d"])),
+                true,
+            ),
             // Loaded once, but from raw rows or SQL that are not those of now.
-            (format!("{{{rows}}}"), vec![&stale, &derived], Reached::NotDerived(names(&["c", "b"])), true),
+            (
+                format!("{{{rows}}}"),
+                vec![&stale, &derived],
+                Reached::NotDerived(names(&["c", "b"])),
+                true,
+            ),
             // A day without rows has to empty its tables, too.
-            (format!("{{{}}}", raw("")), vec![&none], Reached::NotDerived(names(&["d"])), true),
+            (
+                format!("{{{}}}", raw("")),
+                vec![&none],
+                Reached::NotDerived(names(&["d"])),
+                true,
+            ),
         ];
         for (json, tables, reached, missing) in cases {
-            let tables: Vec<Table> =
-                tables.into_iter().map(|it| table(&it.name, it.is_derived, it.is_loaded)).collect();
+            let tables: Vec<Table> = tables
+                .into_iter()
+                .map(|it| table(&it.name, it.is_derived, it.is_loaded))
+                .collect();
             let found = Reached::of(Some(&read(&json)), &tables);
             assert_eq!((&found, found.is_missing()), (&reached, missing), "{json}");
         }
@@ -327,9 +441,18 @@ mod tests {
         begun.asked_from = Some(day("2024-01-02"));
         begun.partition_mut(Partition::Day(day("2024-01-04")));
         let nothing = Dates::default();
-        let until = Dates { start: None, end: Some(day("2024-01-06")) };
-        let given = Dates { start: Some(day("2024-01-01")), end: Some(day("2024-01-03")) };
-        let future = Dates { start: Some(day("2999-01-01")), end: Some(day("2999-02-01")) };
+        let until = Dates {
+            start: None,
+            end: Some(day("2024-01-06")),
+        };
+        let given = Dates {
+            start: Some(day("2024-01-01")),
+            end: Some(day("2024-01-03")),
+        };
+        let future = Dates {
+            start: Some(day("2999-01-01")),
+            end: Some(day("2999-02-01")),
+        };
         let cases = [
             ("fleet_trips", &state, &nothing, 0, true),
             ("fleet_trips", &state, &given, 2, false),
@@ -342,7 +465,11 @@ mod tests {
         ];
         for (source, state, dates, count, never) in cases {
             let (partitions, never_asked) = asked(catalog.source(source).unwrap(), state, dates);
-            assert_eq!((partitions.len(), never_asked), (count, never), "{source} {dates:?}");
+            assert_eq!(
+                (partitions.len(), never_asked),
+                (count, never),
+                "{source} {dates:?}"
+            );
         }
     }
 }

@@ -5,16 +5,16 @@
 //! before has committed.
 
 mod audit;
+pub mod clean;
 pub mod coverage;
-mod extracting;
+mod extract_stage;
 pub mod fixtures;
-mod flattening;
 mod jobs;
-mod loading;
+mod load_raw_stage;
+mod load_stage;
 mod preview;
-mod staging;
-pub mod sweep;
 pub mod threads;
+mod transform_stage;
 
 pub use preview::Scratch;
 
@@ -33,9 +33,9 @@ use crate::config::{BucketLocation, Config, ConfigError, GoogleAccess, LoadOptio
 use crate::error::Error;
 use crate::events::{Observer, Observers};
 use crate::load::{self, Warehouse};
-use crate::plan::{self, Plan, Stage, Wish};
+use crate::plan::{self, Plan, RunRequest, Stage};
 use crate::redact;
-use crate::report::{Idle, RunReport, Tally};
+use crate::report::{Idle, ReportBuilder, RunReport};
 use crate::samsara::SamsaraError;
 use crate::state::{PartitionState, RunLock, StateStore};
 use crate::store::layout::{Partition, RunId};
@@ -46,7 +46,7 @@ use crate::transform::{Contract, Transformer, bind_all};
 /// accepts (`a + a + …`) takes some 30 MB in a debug build; what is not used costs nothing.
 pub const THREAD_STACK_BYTES: usize = 64 << 20;
 /// For how long a run that has to stop tells of itself in the warehouse.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+const AUDIT_GRACE_PERIOD: Duration = Duration::from_secs(5);
 /// Partitions that wait between two stages.
 const QUEUE: usize = 64;
 
@@ -74,13 +74,13 @@ struct Run {
     contracts: BTreeMap<String, Contract>,
     load: LoadOptions,
     cpu: Handle,
-    /// After how many pages an unfinished walk is noted.
-    note_every: u64,
+    /// After how many pages an unfinished task is noted.
+    checkpoint_every: u64,
     plan: Plan,
     /// Sources that the token or the organisation does not have: asking again for another day is of no use.
     ended: Mutex<BTreeSet<String>>,
-    /// Partitions that walks of this run have handed on.
-    walked: Mutex<BTreeSet<Ready>>,
+    /// Partitions that tasks of this run have handed on.
+    extracted: Mutex<BTreeSet<Ready>>,
 }
 
 /// A partition whose raw rows are committed, on its way to the models.
@@ -144,12 +144,12 @@ impl Pipeline {
     }
 
     /// What a run would do.
-    pub async fn plan(&self, wish: Wish) -> Result<Plan, Error> {
-        let mut plan = plan::make(&self.catalog, &self.states, wish, Utc::now()).await?;
-        if plan.wish.stages.contains(&Stage::Load)
+    pub async fn plan(&self, run_request: RunRequest) -> Result<Plan, Error> {
+        let mut plan = plan::make(&self.catalog, &self.states, run_request, Utc::now()).await?;
+        if plan.run_request.stages.contains(&Stage::Load)
             && let Some(target) = load::target(&self.config.warehouse)
         {
-            let contracts = self.contracts(&plan.wish).await?;
+            let contracts = self.contracts(&plan.run_request).await?;
             let staging = self.config.staging.as_ref().and_then(load::target);
             let count = jobs::Count {
                 catalog: &self.catalog,
@@ -166,9 +166,17 @@ impl Pipeline {
     }
 
     /// The contracts of the wished tables, by name.
-    async fn contracts(&self, wish: &Wish) -> Result<BTreeMap<String, Contract>, Error> {
+    async fn contracts(
+        &self,
+        run_request: &RunRequest,
+    ) -> Result<BTreeMap<String, Contract>, Error> {
         let mut contracts = BTreeMap::new();
-        for model in wish.selection.models.iter().filter_map(|name| self.catalog.model(name)) {
+        for model in run_request
+            .selection
+            .models
+            .iter()
+            .filter_map(|name| self.catalog.model(name))
+        {
             for contract in bind_all(&self.catalog, model).await? {
                 contracts.insert(contract.table.clone(), contract);
             }
@@ -186,7 +194,8 @@ impl Pipeline {
         observers: Vec<Arc<dyn Observer>>,
         shutdown: CancellationToken,
     ) -> Result<RunReport, Error> {
-        if plan.wish.stages.contains(&Stage::Extract) && self.config.samsara.token.is_none() {
+        if plan.run_request.stages.contains(&Stage::Extract) && self.config.samsara.token.is_none()
+        {
             return Err(SamsaraError::NoToken.into());
         }
         let id = RunId::new(Utc::now());
@@ -215,36 +224,48 @@ impl Pipeline {
         shutdown: CancellationToken,
     ) -> Result<RunReport, Error> {
         let plan = match self.states.refresh().await? {
-            true => self.plan(plan.wish).await?,
+            true => self.plan(plan.run_request).await?,
             false => plan,
         };
-        let tally = Arc::new(Tally::default());
+        let report_builder = Arc::new(ReportBuilder::default());
         let recorder = Arc::new(audit::Recorder::default());
         let mut all = observers;
-        all.push(tally.clone());
+        all.push(report_builder.clone());
         all.push(recorder.clone());
         let observer: Arc<dyn Observer> = Arc::new(Observers::new(all));
 
-        let contracts = self.contracts(&plan.wish).await?;
-        if let Some(hashed) = contracts.values().find(|contract| !contract.hashed.is_empty())
+        let contracts = self.contracts(&plan.run_request).await?;
+        if let Some(hashed) = contracts
+            .values()
+            .find(|contract| !contract.hashed.is_empty())
             && self.config.hash_salt.is_none()
         {
-            let file = self.catalog.filler(&hashed.table).map_or(hashed.table.as_str(), |model| &model.file);
+            let file = self
+                .catalog
+                .producer(&hashed.table)
+                .map_or(hashed.table.as_str(), |model| &model.file);
             let reason = format!("not set, and {file} hashes columns");
-            return Err(ConfigError::Value { name: env::SAMSARA_ETL_HASH_SALT.name, reason }.into());
+            return Err(ConfigError::Value {
+                name: env::SAMSARA_ETL_HASH_SALT.name,
+                reason,
+            }
+            .into());
         }
-        let stages = plan.wish.stages.clone();
+        let stages = plan.run_request.stages.clone();
         let warehouse = match stages.contains(&Stage::Load) {
             // It may be looked for for minutes, and nothing is begun yet.
             true => tokio::select! {
-                () = shutdown.cancelled() => return Ok(RunReport { run: id.to_string(), ..tally.report() }),
+                () = shutdown.cancelled() => return Ok(RunReport { run: id.to_string(), ..report_builder.report() }),
                 opened = self.open_warehouse() => Some(opened?),
             },
             false => None,
         };
         let api = stages
             .contains(&Stage::Extract)
-            .then(|| extracting::Api { config: self.config.samsara.clone(), regions: self.regions.clone() });
+            .then(|| extract_stage::Api {
+                config: self.config.samsara.clone(),
+                regions: self.regions.clone(),
+            });
         let Some(cpu) = self.cpu.as_ref().map(|runtime| runtime.handle().clone()) else {
             return Err(Error::Usage("the pipeline is shut down".into()));
         };
@@ -258,10 +279,10 @@ impl Pipeline {
             contracts,
             load: self.config.load.clone(),
             cpu,
-            note_every: self.config.checkpoint_pages.max(1),
+            checkpoint_every: self.config.checkpoint_pages.max(1),
             plan,
             ended: Mutex::default(),
-            walked: Mutex::default(),
+            extracted: Mutex::default(),
         });
         let (ready, committed) = mpsc::channel::<Ready>(QUEUE);
         let (flat, loadable) = mpsc::channel(QUEUE);
@@ -277,16 +298,26 @@ impl Pipeline {
             ),
             false => None,
         };
-        let extract = extracting::run(run.clone(), api, self.config.max_workers, ready);
-        let transform = flattening::run(run.clone(), transformer, committed, flat);
-        let load = loading::run(run.clone(), warehouse.clone(), self.flattened.clone(), loadable);
+        let extract =
+            extract_stage::extract_stage(run.clone(), api, self.config.max_workers, ready);
+        let transform = transform_stage::transform_stage(run.clone(), transformer, committed, flat);
+        let load = load_stage::load_stage(
+            run.clone(),
+            warehouse.clone(),
+            self.flattened.clone(),
+            loadable,
+        );
         // Each stage ends when the one before has closed its queue.
         let (extracted, transformed, loaded) = tokio::join!(extract, transform, load);
         let mut ended = extracted.and(transformed).and(loaded);
-        if let (Some(staging), true, true) = (&self.config.staging, stages.contains(&Stage::Load), ended.is_ok()) {
+        if let (Some(staging), true, true) = (
+            &self.config.staging,
+            stages.contains(&Stage::Load),
+            ended.is_ok(),
+        ) {
             let staged = tokio::select! {
                 () = run.shutdown.cancelled() => Ok(()),
-                staged = staging::run(run.clone(), staging, &self.config.storage.google) => staged,
+                staged = load_raw_stage::load_raw_stage(run.clone(), staging, &self.config.storage.google) => staged,
             };
             match staged {
                 Err(error) if ends_run(&error) => ended = Err(error),
@@ -296,11 +327,11 @@ impl Pipeline {
             }
         }
         // A run that changed nothing leaves nothing behind.
-        if let Some(warehouse) = warehouse.filter(|_| tally.report().changed_something()) {
-            let report = tally.report();
+        if let Some(warehouse) = warehouse.filter(|_| report_builder.report().changed_something()) {
+            let report = report_builder.report();
             let told = tokio::select! {
                 told = audit::write(&run, &recorder, &report, warehouse.as_ref(), &self.flattened) => told,
-                () = async { run.shutdown.cancelled().await; tokio::time::sleep(LAST_WORDS).await } => {
+                () = async { run.shutdown.cancelled().await; tokio::time::sleep(AUDIT_GRACE_PERIOD).await } => {
                     tracing::warn!("the run stops, and {} does not tell of it", audit::RUNS);
                     Ok(())
                 }
@@ -309,7 +340,7 @@ impl Pipeline {
                 run.failed(audit::RUNS, None, &error);
             }
         }
-        let mut report = tally.report();
+        let mut report = report_builder.report();
         report.run = run.id.to_string();
         ended?;
         if !report.did_something() && report.failures.is_empty() && !run.shutdown.is_cancelled() {
@@ -320,27 +351,52 @@ impl Pipeline {
 
     /// Why a run has done nothing.
     async fn why_idle(&self, run: &Run, report: &RunReport) -> Result<Idle, Error> {
-        let wish = &run.plan.wish;
-        if let Some(start) = wish.dates.start.filter(|start| *start > Utc::now().date_naive()) {
+        let run_request = &run.plan.run_request;
+        if let Some(start) = run_request
+            .dates
+            .start
+            .filter(|start| *start > Utc::now().date_naive())
+        {
             return Ok(Idle::NotBegun(start));
         }
         let target = load::target_name(&self.config.warehouse);
         let (catalog, states, contracts) = (&run.catalog, &run.states, &run.contracts);
-        let lookup = coverage::Lookup { catalog, states, contracts, target: &target };
-        let covered = lookup.coverage(&wish.selection, &wish.dates).await?;
+        let lookup = coverage::Lookup {
+            catalog,
+            states,
+            contracts,
+            target: &target,
+        };
+        let covered = lookup
+            .coverage(&run_request.selection, &run_request.dates)
+            .await?;
         if !report.skipped.is_empty() && !covered.iter().any(|source| source.is_known) {
             return Ok(Idle::NotFound);
         }
-        let Missing { unread, not_derived, not_loaded } = Missing::of(&covered);
+        let Missing {
+            unread,
+            not_derived,
+            not_loaded,
+        } = Missing::of(&covered);
         Ok(match unread + not_derived + not_loaded {
             0 => Idle::Complete,
-            _ => Idle::Missing { unread, not_derived, not_loaded },
+            _ => Idle::Missing {
+                unread,
+                not_derived,
+                not_loaded,
+            },
         })
     }
 
     async fn open_warehouse(&self) -> Result<Arc<dyn Warehouse>, Error> {
         let io = Handle::current();
-        Ok(load::open(&self.config.warehouse, &self.config.storage, &io, self.states.fence()).await?)
+        Ok(load::open(
+            &self.config.warehouse,
+            &self.config.storage,
+            &io,
+            self.states.fence(),
+        )
+        .await?)
     }
 }
 
@@ -365,14 +421,21 @@ impl Run {
 
 /// Whether a list has lost so many rows that it is not believed. A source stands for all tables made of it.
 fn is_shrunken(run: &Run, source: &str, rows: u64, before: u64) -> bool {
-    let models = run.catalog.models_of(source).map(|model| model.name.as_str());
-    models.chain([source]).all(|name| run.load.refuses_shrunken(name, rows, before))
+    let models = run
+        .catalog
+        .models_of(source)
+        .map(|model| model.name.as_str());
+    models
+        .chain([source])
+        .all(|name| run.load.refuses_shrunken(name, rows, before))
 }
 
 /// How many rows a list had that is not believed now.
 fn shrunken(run: &Run, source: &str, found: &PartitionState) -> Option<u64> {
     let rows = found.raw.as_ref()?.rows();
-    found.shrunken_from.filter(|before| is_shrunken(run, source, rows, *before))
+    found
+        .shrunken_from
+        .filter(|before| is_shrunken(run, source, rows, *before))
 }
 
 /// Whether an error is about everything and not about one table.

@@ -5,7 +5,7 @@ use tempfile::TempDir;
 use tokio::runtime::Handle;
 
 use super::Pipeline;
-use super::flattening::inputs;
+use super::transform_stage::inputs;
 use crate::catalog::Model;
 use crate::config::{BucketLocation, GoogleAccess};
 use crate::error::Error;
@@ -24,11 +24,16 @@ impl Scratch {
     /// A new folder among the system's temporary files, which nobody else may read. Must be called on a tokio runtime.
     pub fn new() -> Result<Self, Error> {
         let folder = tempfile::Builder::new().prefix("samsara-etl-").tempdir();
-        let folder = folder
-            .map_err(|source| Error::System { what: "cannot make a folder for temporary files".into(), source })?;
+        let folder = folder.map_err(|source| Error::System {
+            what: "cannot make a folder for temporary files".into(),
+            source,
+        })?;
         let location = BucketLocation::Folder(folder.path().into());
         let bucket = Bucket::open(&location, &GoogleAccess::default(), &Handle::current())?;
-        Ok(Self { _folder: folder, bucket })
+        Ok(Self {
+            _folder: folder,
+            bucket,
+        })
     }
 
     /// The folder as a bucket.
@@ -48,29 +53,50 @@ impl Pipeline {
         scratch: &Scratch,
     ) -> Result<(Partition, QueryTable, Flattened), Error> {
         let contract = bind(&self.catalog, model).await?;
-        let Some(driver) = self.catalog.driver(model) else {
+        let Some(driver) = self.catalog.driving_source(model) else {
             return Err(Error::Usage(format!("{} reads no source", model.name)));
         };
         let state = self.states.source(&driver.name).await?;
         let partition = match day {
             Some(_) if !driver.is_daily() => {
-                return Err(Error::Usage(format!("{} is a list and has no days: leave the day out", driver.name)));
+                return Err(Error::Usage(format!(
+                    "{} is a list and has no days: leave the day out",
+                    driver.name
+                )));
             }
             Some(day) => Some(Partition::Day(day)),
             None => state.look(|state| state.complete().map(|(partition, _)| partition).max()),
         };
         let is_complete = |partition: &Partition| {
-            state.look(|state| state.partition(*partition).is_some_and(|found| found.raw.is_some()))
+            state.look(|state| {
+                state
+                    .partition(*partition)
+                    .is_some_and(|found| found.raw.is_some())
+            })
         };
         let Some(partition) = partition.filter(is_complete) else {
-            let what = day.map_or_else(|| driver.name.clone(), |day| format!("{} of {day}", driver.name));
-            return Err(Error::Usage(format!("there are no raw rows of {what}: `samsara-etl run` reads them")));
+            let what = day.map_or_else(
+                || driver.name.clone(),
+                |day| format!("{} of {day}", driver.name),
+            );
+            return Err(Error::Usage(format!(
+                "there are no raw rows of {what}: `samsara-etl run` reads them"
+            )));
         };
         let inputs = inputs(&self.catalog, &self.states, model, partition).await?;
         let (raw, memory) = (self.raw.clone(), self.config.sql_memory);
-        let transformer = Transformer::new(self.catalog.clone(), memory, raw, scratch.bucket.clone())?
-            .with_salt(self.config.hash_salt.clone());
-        let flattened = transformer.derive(model, &contract, partition, &inputs, &RunId::new(Utc::now())).await?;
+        let transformer =
+            Transformer::new(self.catalog.clone(), memory, raw, scratch.bucket.clone())?
+                .with_salt(self.config.hash_salt.clone());
+        let flattened = transformer
+            .derive(
+                model,
+                &contract,
+                partition,
+                &inputs,
+                &RunId::new(Utc::now()),
+            )
+            .await?;
         let table = QueryTable {
             raw: false,
             name: model.name.clone(),

@@ -19,8 +19,10 @@ const KEPT: Duration = Duration::from_secs(30 * 86_400);
 /// # Errors
 /// [`Error::System`] if the system gives no threads; tokio itself would panic.
 pub fn start(name: &str) -> Result<Runtime, Error> {
-    let refused =
-        |source| Error::System { what: "cannot start threads (is `ulimit -u` or `-v` too low?)".into(), source };
+    let refused = |source| Error::System {
+        what: "cannot start threads (is `ulimit -u` or `-v` too low?)".into(),
+        source,
+    };
     // Whether there are as many as the runtime asks for is tried first: its panic would be printed.
     let workers = std::thread::available_parallelism().map_or(1, usize::from) + 1;
     try_threads(workers).map_err(refused)?;
@@ -34,7 +36,9 @@ pub fn start(name: &str) -> Result<Runtime, Error> {
         drop(runtime.spawn_blocking(|| ()));
         Ok(runtime)
     }));
-    started.unwrap_or_else(|_| Err(std::io::ErrorKind::WouldBlock.into())).map_err(refused)
+    started
+        .unwrap_or_else(|_| Err(std::io::ErrorKind::WouldBlock.into()))
+        .map_err(refused)
 }
 
 /// Has so many threads at the same time, and ends them.
@@ -46,7 +50,10 @@ fn try_threads(count: usize) -> std::io::Result<()> {
     for _ in 0..count {
         let held = held.clone();
         let wait = move || drop(held.lock().map(|held| held.recv()));
-        match std::thread::Builder::new().stack_size(THREAD_STACK_BYTES).spawn(wait) {
+        match std::thread::Builder::new()
+            .stack_size(THREAD_STACK_BYTES)
+            .spawn(wait)
+        {
             Ok(thread) => threads.push(thread),
             Err(error) => {
                 result = Err(error);

@@ -20,11 +20,14 @@ pub struct Dates {
 impl Dates {
     /// Days from `start` to before `end`, as given on the command line.
     pub fn parse(start: Option<&str>, end: Option<&str>) -> Result<Self, String> {
-        let dates = Self { start: start.map(parse_date).transpose()?, end: end.map(parse_date).transpose()? };
+        let dates = Self {
+            start: start.map(parse_date).transpose()?,
+            end: end.map(parse_date).transpose()?,
+        };
         match (dates.start, dates.end) {
-            (Some(start), Some(end)) if start >= end => {
-                Err(format!("the start {start} is not before the end {end} (the end date is exclusive)"))
-            }
+            (Some(start), Some(end)) if start >= end => Err(format!(
+                "the start {start} is not before the end {end} (the end date is exclusive)"
+            )),
             _ => Ok(dates),
         }
     }
@@ -48,7 +51,8 @@ pub fn parse_date(text: &str) -> Result<NaiveDate, String> {
 
 /// The days of `[start, end)`.
 pub fn days(start: NaiveDate, end: NaiveDate) -> impl Iterator<Item = NaiveDate> {
-    std::iter::successors(Some(start), |day| day.checked_add_days(Days::new(1))).take_while(move |day| *day < end)
+    std::iter::successors(Some(start), |day| day.checked_add_days(Days::new(1)))
+        .take_while(move |day| *day < end)
 }
 
 #[cfg(test)]
@@ -56,11 +60,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_notations_are_read_and_day_comes_first() {
+    fn both_date_notations_are_read() {
         let february = NaiveDate::from_ymd_opt(2024, 2, 1).unwrap();
         assert_eq!(parse_date("01/02/2024"), Ok(february));
         assert_eq!(parse_date(" 2024-02-01 "), Ok(february));
-        for bad in ["", "30/02/2024", "2024/02/01", "01/02/24", "01-02-2024", "13/13/2024", "yesterday"] {
+        for bad in [
+            "",
+            "30/02/2024",
+            "2024/02/01",
+            "01/02/24",
+            "01-02-2024",
+            "13/13/2024",
+            "yesterday",
+        ] {
             assert!(parse_date(bad).is_err(), "{bad}");
         }
     }
@@ -68,7 +80,9 @@ mod tests {
     #[test]
     fn the_end_is_exclusive_and_after_the_start() {
         let dates = Dates::parse(Some("30/01/2024"), Some("02/02/2024")).unwrap();
-        let days: Vec<_> = days(dates.start.unwrap(), dates.end.unwrap()).map(|day| day.to_string()).collect();
+        let days: Vec<_> = days(dates.start.unwrap(), dates.end.unwrap())
+            .map(|day| day.to_string())
+            .collect();
         assert_eq!(days, ["2024-01-30", "2024-01-31", "2024-02-01"]);
         assert!(Dates::parse(Some("02/01/2024"), Some("02/01/2024")).is_err());
     }

@@ -36,7 +36,10 @@ impl Selection {
     /// Everything.
     pub fn all(catalog: &Catalog) -> Self {
         Self {
-            sources: catalog.sources().map(|source| source.name.clone()).collect(),
+            sources: catalog
+                .sources()
+                .map(|source| source.name.clone())
+                .collect(),
             models: catalog.models().map(|model| model.name.clone()).collect(),
         }
     }
@@ -52,7 +55,9 @@ impl Selection {
                     let known = known.chain(catalog.models().map(|model| model.name.as_str()));
                     unknown.push(format!(
                         "`{name}`{}",
-                        did_you_mean(name, known).replacen("; ", " (", 1).replace("?", "?)")
+                        did_you_mean(name, known)
+                            .replacen("; ", " (", 1)
+                            .replace("?", "?)")
                     ));
                 }
                 (Some(source), _) => selection.add_source(catalog, &source.name),
@@ -62,13 +67,20 @@ impl Selection {
                 }
             }
         }
-        if unknown.is_empty() { Ok(selection) } else { Err(SelectionError::Unknown { names: unknown }) }
+        if unknown.is_empty() {
+            Ok(selection)
+        } else {
+            Err(SelectionError::Unknown { names: unknown })
+        }
     }
 
     /// The tables of these groups.
     pub fn of_categories(catalog: &Catalog, categories: &[Category]) -> Self {
         let mut selection = Self::default();
-        for source in catalog.sources().filter(|source| source.category.is_some_and(|it| categories.contains(&it))) {
+        for source in catalog
+            .sources()
+            .filter(|source| source.category.is_some_and(|it| categories.contains(&it)))
+        {
             selection.add_source(catalog, &source.name);
         }
         selection
@@ -95,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_source_brings_its_models_and_a_model_its_sources() {
+    fn sources_and_models_select_each_other() {
         let catalog = Catalog::open(None).unwrap();
         let tags = Selection::of_names(&catalog, &["fleet_tags".into()]).unwrap();
         assert_eq!((tags.sources.len(), tags.models.len()), (1, 7));
@@ -104,10 +116,19 @@ mod tests {
     }
 
     #[test]
-    fn unknown_names_are_listed_at_once_with_near_matches() {
+    fn unknown_names_are_listed_with_suggestions() {
         let catalog = Catalog::open(None).unwrap();
-        let names = ["fleet_vehicels".to_string(), "fleet_tags".into(), "qqqq".into()];
-        let error = Selection::of_names(&catalog, &names).unwrap_err().to_string();
-        assert_eq!(error, "unknown tables: `fleet_vehicels` (did you mean `fleet_vehicles`?), `qqqq`");
+        let names = [
+            "fleet_vehicels".to_string(),
+            "fleet_tags".into(),
+            "qqqq".into(),
+        ];
+        let error = Selection::of_names(&catalog, &names)
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            error,
+            "unknown tables: `fleet_vehicels` (did you mean `fleet_vehicles`?), `qqqq`"
+        );
     }
 }

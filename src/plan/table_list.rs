@@ -13,8 +13,8 @@ use crate::config::text::{decode, read_file};
 const TOLD: usize = 20;
 /// Words of a heading, in the languages of those who write such lists.
 const HEADINGS: &[&str] = &[
-    "dataset", "liste", "list", "name", "names", "nom", "noms", "nombre", "source", "sources", "tabelle", "tabellen",
-    "tabla", "tablas", "table", "tableau", "tables", "title", "titre",
+    "dataset", "liste", "list", "name", "names", "nom", "noms", "nombre", "source", "sources",
+    "tabelle", "tabellen", "tabla", "tablas", "table", "tableau", "tables", "title", "titre",
 ];
 
 /// A cell that holds something.
@@ -38,37 +38,67 @@ pub(super) struct Cell {
 /// [`SelectionError::File`] if the file cannot be read or names nothing, [`SelectionError::Unknown`] with the place of
 /// each name that is none.
 pub fn names_in_file(path: &Path, catalog: &Catalog) -> Result<Vec<String>, SelectionError> {
-    let failed = |reason: String| SelectionError::File { path: path.display().to_string(), reason };
+    let failed = |reason: String| SelectionError::File {
+        path: path.display().to_string(),
+        reason,
+    };
     let known: BTreeSet<&str> = {
         let sources = catalog.sources().map(|source| source.name.as_str());
-        sources.chain(catalog.models().map(|model| model.name.as_str())).collect()
+        sources
+            .chain(catalog.models().map(|model| model.name.as_str()))
+            .collect()
     };
-    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_lowercase();
+    let extension = path
+        .extension()
+        .and_then(|extension| extension.to_str())
+        .unwrap_or_default()
+        .to_lowercase();
     let is_workbook = match extension.as_str() {
         "xlsx" | "xlsm" => true,
         "csv" | "tsv" | "txt" => false,
         "xls" | "xlsb" | "ods" => {
-            return Err(failed("of workbooks only .xlsx is read: save it as .xlsx or .csv".into()));
+            return Err(failed(
+                "of workbooks only .xlsx is read: save it as .xlsx or .csv".into(),
+            ));
         }
-        _ => return Err(failed("the name must end in .xlsx, .csv or .txt (or give ALL)".into())),
+        _ => {
+            return Err(failed(
+                "the name must end in .xlsx, .csv or .txt (or give ALL)".into(),
+            ));
+        }
     };
     let bytes = read_file(path, TABLE_LIST_BYTES).map_err(|error| failed(error.to_string()))?;
     // A workbook stays one when it is called .csv.
     let (cells, place) = if is_workbook || bytes.starts_with(b"PK\x03\x04") {
         let sheet = first_visible_sheet(&bytes, WORKBOOK_BYTES).map_err(failed)?;
-        (sheet.cells, format!("{}, sheet {}", path.display(), sheet.name))
+        (
+            sheet.cells,
+            format!("{}, sheet {}", path.display(), sheet.name),
+        )
     } else {
         let (text, is_guessed) = decode(&bytes).map_err(|error| failed(error.to_string()))?;
         if is_guessed {
-            tracing::warn!("{} is not UTF-8: read as Windows-1252; better save it as UTF-8", path.display());
+            tracing::warn!(
+                "{} is not UTF-8: read as Windows-1252; better save it as UTF-8",
+                path.display()
+            );
         }
-        (text_cells(&text, &known).map_err(failed)?, path.display().to_string())
+        (
+            text_cells(&text, &known).map_err(failed)?,
+            path.display().to_string(),
+        )
     };
     let row = if is_workbook { "row" } else { "line" };
-    let Found { names, unknown, elsewhere } = find(cells, &known);
+    let Found {
+        names,
+        unknown,
+        elsewhere,
+    } = find(cells, &known);
     if let Some((column, names)) = elsewhere {
         let column = column_name(column);
-        tracing::warn!("{place}: column {column} names tables too ({names}), which are not read: one name a row");
+        tracing::warn!(
+            "{place}: column {column} names tables too ({names}), which are not read: one name a row"
+        );
     }
     if !unknown.is_empty() {
         let more = unknown.len().saturating_sub(TOLD);
@@ -86,12 +116,23 @@ pub fn names_in_file(path: &Path, catalog: &Catalog) -> Result<Vec<String>, Sele
         return Err(SelectionError::Unknown { names });
     }
     if names.is_empty() {
-        let place = place.trim_start_matches(&path.display().to_string()).trim_start_matches(", ");
-        let place = if place.is_empty() { String::new() } else { format!("{place}: ") };
-        return Err(failed(format!("{place}it names no table; write one name a row, in the first column")));
+        let place = place
+            .trim_start_matches(&path.display().to_string())
+            .trim_start_matches(", ");
+        let place = if place.is_empty() {
+            String::new()
+        } else {
+            format!("{place}: ")
+        };
+        return Err(failed(format!(
+            "{place}it names no table; write one name a row, in the first column"
+        )));
     }
     if names.iter().any(|name| name.eq_ignore_ascii_case("all")) {
-        return Ok(catalog.sources().map(|source| source.name.clone()).collect());
+        return Ok(catalog
+            .sources()
+            .map(|source| source.name.clone())
+            .collect());
     }
     Ok(names)
 }
@@ -110,7 +151,12 @@ fn find(cells: Vec<Cell>, known: &BTreeSet<&str>) -> Found {
     let mut columns: BTreeMap<u32, Vec<Cell>> = BTreeMap::new();
     let comments: BTreeSet<u32> = {
         let is_comment = |cell: &&Cell| cell.column == 0 && cell.text.trim_start().starts_with('#');
-        cells.iter().filter(is_comment).filter(|cell| cell.text.trim().len() > 1).map(|cell| cell.row).collect()
+        cells
+            .iter()
+            .filter(is_comment)
+            .filter(|cell| cell.text.trim().len() > 1)
+            .map(|cell| cell.row)
+            .collect()
     };
     for mut cell in cells {
         cell.text = clean(&cell.text);
@@ -118,25 +164,49 @@ fn find(cells: Vec<Cell>, known: &BTreeSet<&str>) -> Found {
             columns.entry(cell.column).or_default().push(cell);
         }
     }
-    let is_known = |cell: &Cell| known.contains(cell.text.as_str()) || cell.text.eq_ignore_ascii_case("all");
+    let is_known =
+        |cell: &Cell| known.contains(cell.text.as_str()) || cell.text.eq_ignore_ascii_case("all");
     let count = |cells: &[Cell]| cells.iter().filter(|cell| is_known(cell)).count();
-    let first = columns.first_key_value().filter(|(_, cells)| count(cells) > 0).map(|(column, _)| *column);
+    let first = columns
+        .first_key_value()
+        .filter(|(_, cells)| count(cells) > 0)
+        .map(|(column, _)| *column);
     // Of several, the leftmost.
-    let most = columns.iter().rev().max_by_key(|(_, cells)| count(cells)).filter(|(_, cells)| count(cells) > 0);
+    let most = columns
+        .iter()
+        .rev()
+        .max_by_key(|(_, cells)| count(cells))
+        .filter(|(_, cells)| count(cells) > 0);
     let named = first.or(most.map(|(column, _)| *column));
     let is_text = |cells: &[Cell]| cells.iter().any(|cell| !is_number(&cell.text));
-    let Some(column) = named.or_else(|| columns.iter().find(|(_, cells)| is_text(cells)).map(|(column, _)| *column))
-    else {
+    let Some(column) = named.or_else(|| {
+        columns
+            .iter()
+            .find(|(_, cells)| is_text(cells))
+            .map(|(column, _)| *column)
+    }) else {
         return Found::default();
     };
     // A whole list in one line.
     let rows: BTreeSet<u32> = columns.values().flatten().map(|cell| cell.row).collect();
     if rows.len() == 1 && columns.len() > 1 {
-        let all: Vec<Cell> = columns.into_values().flatten().filter(|cell| !is_number(&cell.text)).collect();
+        let all: Vec<Cell> = columns
+            .into_values()
+            .flatten()
+            .filter(|cell| !is_number(&cell.text))
+            .collect();
         let (names, unknown): (Vec<Cell>, _) = all.into_iter().partition(is_known);
         // With no more than one name, the others are notes on it.
-        let unknown = if names.len() == 1 { Vec::new() } else { unknown };
-        return Found { names: names.into_iter().map(|cell| cell.text).collect(), unknown, elsewhere: None };
+        let unknown = if names.len() == 1 {
+            Vec::new()
+        } else {
+            unknown
+        };
+        return Found {
+            names: names.into_iter().map(|cell| cell.text).collect(),
+            unknown,
+            elsewhere: None,
+        };
     }
     let cells = columns.remove(&column).unwrap_or_default();
     let begin = cells.iter().position(is_known);
@@ -167,7 +237,8 @@ fn find(cells: Vec<Cell>, known: &BTreeSet<&str>) -> Found {
 
 /// A cell without what people and programs put around a name: blanks, quotes, list marks.
 fn clean(text: &str) -> String {
-    let is_around = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '\u{feff}' | '\u{200b}');
+    let is_around =
+        |c: char| c.is_whitespace() || c.is_control() || matches!(c, '\u{feff}' | '\u{200b}');
     let text = text.replace("_x000D_", " ");
     let text = text.trim_matches(is_around);
     let number = text.trim_start_matches(|c: char| c.is_ascii_digit());
@@ -176,21 +247,33 @@ fn clean(text: &str) -> String {
         Some(name) if number.len() < text.len() => name,
         _ => text,
     };
-    let text = text.strip_prefix(['-', '*', '•']).filter(|rest| rest.starts_with(is_around)).unwrap_or(text);
-    text.trim_matches(|c| is_around(c) || matches!(c, '"' | '\'' | '`')).to_string()
+    let text = text
+        .strip_prefix(['-', '*', '•'])
+        .filter(|rest| rest.starts_with(is_around))
+        .unwrap_or(text);
+    text.trim_matches(|c| is_around(c) || matches!(c, '"' | '\'' | '`'))
+        .to_string()
 }
 
 fn is_number(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_digit() || b".,-+eE#".contains(&byte))
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit() || b".,-+eE#".contains(&byte))
 }
 
 /// What stands above a list and is none of its names: several words, or some that mean "table" or "name".
 fn is_title(text: &str, known: &BTreeSet<&str>) -> bool {
     // A name that was written with blanks is a slip, not a title.
     let joined: Vec<String> = text.split_whitespace().map(str::to_lowercase).collect();
-    let is_slip = || known.iter().any(|name| name.to_lowercase() == joined.join("_"));
-    let mut words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
-    (joined.len() > 1 && !is_slip()) || words.all(|word| HEADINGS.contains(&word.to_lowercase().as_str()))
+    let is_slip = || {
+        known
+            .iter()
+            .any(|name| name.to_lowercase() == joined.join("_"))
+    };
+    let mut words = text
+        .split(|c: char| !c.is_alphanumeric())
+        .filter(|word| !word.is_empty());
+    (joined.len() > 1 && !is_slip())
+        || words.all(|word| HEADINGS.contains(&word.to_lowercase().as_str()))
 }
 
 /// The cells of a text whose columns are told apart by that mark which gives most names of tables; Excel's `sep=;` in
@@ -199,19 +282,33 @@ fn text_cells(text: &str, known: &BTreeSet<&str>) -> Result<Vec<Cell>, String> {
     // The reader counts lines by \n.
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
     let first = text.lines().next().unwrap_or_default().trim_matches('"');
-    let named = first.strip_prefix("sep=").and_then(|rest| rest.bytes().next()).filter(u8::is_ascii);
+    let named = first
+        .strip_prefix("sep=")
+        .and_then(|rest| rest.bytes().next())
+        .filter(u8::is_ascii);
     let cut = |mark: u8| -> Result<Vec<Cell>, String> {
         let mut reader = csv::ReaderBuilder::new();
         reader.has_headers(false).flexible(true).delimiter(mark);
         let mut cells = Vec::new();
         for record in reader.from_reader(text.as_bytes()).records() {
             let record = record.map_err(|error| error.to_string())?;
-            let row = record.position().map_or(0, |position| u32::try_from(position.line()).unwrap_or(u32::MAX));
-            for (column, text) in (0..).zip(record.iter()).filter(|(_, text)| !text.trim().is_empty()) {
+            let row = record.position().map_or(0, |position| {
+                u32::try_from(position.line()).unwrap_or(u32::MAX)
+            });
+            for (column, text) in (0..)
+                .zip(record.iter())
+                .filter(|(_, text)| !text.trim().is_empty())
+            {
                 if cells.len() == TABLE_LIST_CELLS {
-                    return Err(format!("it has more than {TABLE_LIST_CELLS} cells: a list of tables is short"));
+                    return Err(format!(
+                        "it has more than {TABLE_LIST_CELLS} cells: a list of tables is short"
+                    ));
                 }
-                cells.push(Cell { row, column, text: text.to_string() });
+                cells.push(Cell {
+                    row,
+                    column,
+                    text: text.to_string(),
+                });
             }
         }
         cells.retain(|cell| named.is_none() || cell.row > 1);
@@ -223,9 +320,15 @@ fn text_cells(text: &str, known: &BTreeSet<&str>) -> Result<Vec<Cell>, String> {
     let mut best: Option<(usize, usize, Vec<Cell>)> = None;
     for mark in *b",;\t|" {
         let cells = cut(mark)?;
-        let names = cells.iter().filter(|cell| known.contains(clean(&cell.text).as_str())).count();
+        let names = cells
+            .iter()
+            .filter(|cell| known.contains(clean(&cell.text).as_str()))
+            .count();
         let marks = text.bytes().filter(|byte| *byte == mark).count();
-        if best.as_ref().is_none_or(|(most, many, _)| (names, marks) > (*most, *many)) {
+        if best
+            .as_ref()
+            .is_none_or(|(most, many, _)| (names, marks) > (*most, *many))
+        {
             best = Some((names, marks, cells));
         }
     }
@@ -247,7 +350,11 @@ fn column_name(mut column: u32) -> String {
 fn clip(text: &str) -> String {
     let clean = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     let clipped: String = clean.take(80).collect();
-    if clipped.len() < text.len() && text.chars().count() > 80 { clipped + "…" } else { clipped }
+    if clipped.len() < text.len() && text.chars().count() > 80 {
+        clipped + "…"
+    } else {
+        clipped
+    }
 }
 
 #[cfg(test)]
@@ -274,20 +381,47 @@ mod tests {
         let kinds = "http://schemas.openxmlformats.org/officeDocument/2006/relationships";
         let (mut list, mut relations, mut files) = (String::new(), String::new(), Vec::new());
         for (index, (name, state, data)) in sheets.iter().enumerate() {
-            write!(list, r#"<sheet name="{name}" sheetId="{index}" state="{state}" r:id="rId{index}"/>"#).unwrap();
+            write!(
+                list,
+                r#"<sheet name="{name}" sheetId="{index}" state="{state}" r:id="rId{index}"/>"#
+            )
+            .unwrap();
             let target = format!("worksheets/sheet{index}.xml");
-            write!(relations, r#"<Relationship Id="rId{index}" Type="{kinds}/worksheet" Target="{target}"/>"#).unwrap();
-            let sheet = format!("<worksheet><dimension ref='A1:XFD1048576'/><sheetData>{data}</sheetData></worksheet>");
+            write!(
+                relations,
+                r#"<Relationship Id="rId{index}" Type="{kinds}/worksheet" Target="{target}"/>"#
+            )
+            .unwrap();
+            let sheet = format!(
+                "<worksheet><dimension ref='A1:XFD1048576'/><sheetData>{data}</sheetData></worksheet>"
+            );
             files.push((format!("xl/{target}"), sheet));
         }
-        write!(relations, r#"<Relationship Id="s" Type="{kinds}/sharedStrings" Target="/xl/sharedStrings.xml"/>"#)
-            .unwrap();
-        let root = format!(r#"<Relationship Id="r" Type="{kinds}/officeDocument" Target="xl/workbook.xml"/>"#);
-        files.push(("_rels/.rels".into(), format!("<Relationships>{root}</Relationships>")));
-        files.push(("xl/workbook.xml".into(), format!("<workbook><sheets>{list}</sheets></workbook>")));
-        files.push(("xl/_rels/workbook.xml.rels".into(), format!("<Relationships>{relations}</Relationships>")));
+        write!(
+            relations,
+            r#"<Relationship Id="s" Type="{kinds}/sharedStrings" Target="/xl/sharedStrings.xml"/>"#
+        )
+        .unwrap();
+        let root = format!(
+            r#"<Relationship Id="r" Type="{kinds}/officeDocument" Target="xl/workbook.xml"/>"#
+        );
+        files.push((
+            "_rels/.rels".into(),
+            format!("<Relationships>{root}</Relationships>"),
+        ));
+        files.push((
+            "xl/workbook.xml".into(),
+            format!("<workbook><sheets>{list}</sheets></workbook>"),
+        ));
+        files.push((
+            "xl/_rels/workbook.xml.rels".into(),
+            format!("<Relationships>{relations}</Relationships>"),
+        ));
         files.push(("xl/sharedStrings.xml".into(), strings.into()));
-        let files: Vec<_> = files.iter().map(|(name, text)| (name.as_str(), text.as_bytes())).collect();
+        let files: Vec<_> = files
+            .iter()
+            .map(|(name, text)| (name.as_str(), text.as_bytes()))
+            .collect();
         zipped(&files)
     }
 
@@ -298,7 +432,9 @@ mod tests {
             Err(_) if text.is_empty() => "<c/>".to_string(),
             Err(_) => format!(r#"<c t="inlineStr"><is><t>{text}</t></is></c>"#),
         };
-        rows.iter().map(|row| format!("<row>{}</row>", row.iter().map(cell).collect::<String>())).collect()
+        rows.iter()
+            .map(|row| format!("<row>{}</row>", row.iter().map(cell).collect::<String>()))
+            .collect()
     }
 
     fn read(name: &str, bytes: impl AsRef<[u8]>) -> Result<Vec<String>, String> {
@@ -306,31 +442,54 @@ mod tests {
         std::fs::write(folder.path().join(name), bytes).unwrap();
         let catalog = Catalog::open(None).unwrap();
         let place = format!("{}/", folder.path().display());
-        names_in_file(&folder.path().join(name), &catalog).map_err(|error| error.to_string().replace(&place, ""))
+        names_in_file(&folder.path().join(name), &catalog)
+            .map_err(|error| error.to_string().replace(&place, ""))
     }
 
     const BOTH: &[&str] = &["fleet_tags", "fleet_vehicles"];
 
     #[test]
     fn lists_are_understood_as_people_write_them() {
-        let utf16: Vec<u8> =
-            "\u{feff}fleet_tags\r\nfleet_vehicles\r\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let utf16: Vec<u8> = "\u{feff}fleet_tags\r\nfleet_vehicles\r\n"
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect();
         for (name, text) in [
-            ("a.csv", &b"\xef\xbb\xbfTable Name;note\n\"fleet_tags\";x\n\nfleet_vehicles;y\n# no\n"[..]),
+            (
+                "a.csv",
+                &b"\xef\xbb\xbfTable Name;note\n\"fleet_tags\";x\n\nfleet_vehicles;y\n# no\n"[..],
+            ),
             ("a.csv", b"fleet_tags,\"a, b\"\nfleet_vehicles,c\n"),
             ("a.csv", b"sep=|\ntable|n\nfleet_tags|1\nfleet_vehicles|2\n"),
-            ("a.csv", b"\"sep=;\"\r\nfleet_tags;1\r\nfleet_vehicles;2\r\n"),
+            (
+                "a.csv",
+                b"\"sep=;\"\r\nfleet_tags;1\r\nfleet_vehicles;2\r\n",
+            ),
             ("a.csv", b"#;table\n1;fleet_tags\n2;fleet_vehicles\n"),
-            ("a.csv", b"category,source\nev,fleet_tags\ncore,fleet_vehicles\n"),
-            ("a.csv", b"Our tables\n\nname\n fleet_tags \n'fleet_vehicles'\n"),
+            (
+                "a.csv",
+                b"category,source\nev,fleet_tags\ncore,fleet_vehicles\n",
+            ),
+            (
+                "a.csv",
+                b"Our tables\n\nname\n fleet_tags \n'fleet_vehicles'\n",
+            ),
             ("a.tsv", b"fleet_tags\tx\nfleet_vehicles\ty\n"),
             ("a.TXT", b"1. fleet_tags\n2) fleet_vehicles\n"),
             ("a.txt", b"- fleet_tags\r- fleet_vehicles\r"),
             ("a.txt", b"fleet_tags, fleet_vehicles"),
-            ("a.txt", b"Donn\xe9es de la flotte\nfleet_tags\nfleet_vehicles\n"),
+            (
+                "a.txt",
+                b"Donn\xe9es de la flotte\nfleet_tags\nfleet_vehicles\n",
+            ),
             ("a.txt", &utf16),
         ] {
-            assert_eq!(read(name, text).unwrap(), BOTH, "{name}: {}", String::from_utf8_lossy(text));
+            assert_eq!(
+                read(name, text).unwrap(),
+                BOTH,
+                "{name}: {}",
+                String::from_utf8_lossy(text)
+            );
         }
         assert_eq!(read("a.txt", "fleet_tags; a note").unwrap(), ["fleet_tags"]);
         assert!(read("a.txt", "ALL\n").unwrap().len() > 40);
@@ -339,26 +498,56 @@ mod tests {
     #[test]
     fn of_a_workbook_the_first_visible_sheet_is_read() {
         let names: &[&[&str]] = &[&["fleet_tags"], &["fleet_vehicles"]];
-        let numbered: &[&[&str]] = &[&["No", "Table"], &["1", "fleet_tags"], &["2", "fleet_vehicles"]];
-        let titled: &[&[&str]] =
-            &[&["Tables of ours", ""], &[], &["table", "category"], &["fleet_tags", "core"], &["fleet_vehicles"]];
+        let numbered: &[&[&str]] = &[
+            &["No", "Table"],
+            &["1", "fleet_tags"],
+            &["2", "fleet_vehicles"],
+        ];
+        let titled: &[&[&str]] = &[
+            &["Tables of ours", ""],
+            &[],
+            &["table", "category"],
+            &["fleet_tags", "core"],
+            &["fleet_vehicles"],
+        ];
         let other = rows(&[&["addresses"]]);
         for sheets in [
             &[("T", "visible", rows(names))][..],
-            &[("H", "hidden", other.clone()), ("V", "veryHidden", other.clone()), ("T", "visible", rows(numbered))],
-            &[("T", "visible", rows(titled)), ("U", "visible", other.clone())],
+            &[
+                ("H", "hidden", other.clone()),
+                ("V", "veryHidden", other.clone()),
+                ("T", "visible", rows(numbered)),
+            ],
+            &[
+                ("T", "visible", rows(titled)),
+                ("U", "visible", other.clone()),
+            ],
         ] {
-            let sheets: Vec<_> = sheets.iter().map(|(name, state, data)| (*name, *state, data.as_str())).collect();
-            assert_eq!(read("a.xlsx", workbook(&sheets, "<sst/>")).unwrap(), BOTH, "{sheets:?}");
+            let sheets: Vec<_> = sheets
+                .iter()
+                .map(|(name, state, data)| (*name, *state, data.as_str()))
+                .collect();
+            assert_eq!(
+                read("a.xlsx", workbook(&sheets, "<sst/>")).unwrap(),
+                BOTH,
+                "{sheets:?}"
+            );
             // Also under another name.
-            assert_eq!(read("a.csv", workbook(&sheets, "<sst/>")).unwrap(), BOTH, "{sheets:?}");
+            assert_eq!(
+                read("a.csv", workbook(&sheets, "<sst/>")).unwrap(),
+                BOTH,
+                "{sheets:?}"
+            );
         }
         // Shared strings, in pieces, beside their pronunciation, with references; cells that say where they are.
         let strings = "<sst uniqueCount='2'><si><r><t>fleet&#95;</t></r><r><t>tags</t></r><rPh><t>x</t></rPh></si>\
                        <si><t xml:space='preserve'> fleet_<![CDATA[vehicles]]> </t></si></sst>";
         let data = "<row r='7'><c r='A7' t='s'><v>0</v></c></row><row r='9'><c r='a9' t='s'><v>1</v></c></row>\
                     <row><c><f>A1</f></c></row>";
-        assert_eq!(read("a.xlsx", workbook(&[("T", "visible", data)], strings)).unwrap(), BOTH);
+        assert_eq!(
+            read("a.xlsx", workbook(&[("T", "visible", data)], strings)).unwrap(),
+            BOTH
+        );
     }
 
     #[test]
@@ -370,19 +559,43 @@ mod tests {
             sheet(&[]),
         );
         for (name, bytes, expected) in [
-            ("a.xlsx", &typo[..], "`fleet_vehicels` (did you mean `fleet_vehicles`?) in a.xlsx, sheet My list, row 4"),
-            ("a.xlsx", &blank, "`fleet trips` (did you mean `fleet_trips`?) in a.xlsx, sheet My list, row 1"),
+            (
+                "a.xlsx",
+                &typo[..],
+                "`fleet_vehicels` (did you mean `fleet_vehicles`?) in a.xlsx, sheet My list, row 4",
+            ),
+            (
+                "a.xlsx",
+                &blank,
+                "`fleet trips` (did you mean `fleet_trips`?) in a.xlsx, sheet My list, row 1",
+            ),
             ("a.xlsx", &none, "a.xlsx: sheet My list: it names no table"),
-            ("a.csv", b"fleet_tags\nq\n\"x\ny\"\n", "unknown tables: `q` in a.csv, line 2, `x y` in a.csv, line 3"),
-            ("a.csv", b"qqq\nfleet_tags\n", "unknown table: `qqq` in a.csv, line 1"),
+            (
+                "a.csv",
+                b"fleet_tags\nq\n\"x\ny\"\n",
+                "unknown tables: `q` in a.csv, line 2, `x y` in a.csv, line 3",
+            ),
+            (
+                "a.csv",
+                b"qqq\nfleet_tags\n",
+                "unknown table: `qqq` in a.csv, line 1",
+            ),
             ("a.csv", b"1;2\n3;4\n", "a.csv: it names no table"),
             ("a.txt", b"\n\n", "a.txt: it names no table"),
             ("a.txt", b"fleet_tags\0", "it holds NUL bytes"),
             ("a.pdf", b"x", "must end in .xlsx, .csv or .txt"),
             ("a.ods", b"PK", "save it as .xlsx or .csv"),
             ("a.xlsx", b"no workbook", "it is not a workbook"),
-            ("a.xlsx", b"PK\x03\x04 but no more", "it is not a whole workbook"),
-            ("a.xlsx", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "has a password"),
+            (
+                "a.xlsx",
+                b"PK\x03\x04 but no more",
+                "it is not a whole workbook",
+            ),
+            (
+                "a.xlsx",
+                b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+                "has a password",
+            ),
         ] {
             let error = read(name, bytes).unwrap_err();
             assert!(error.contains(expected), "{name}: {error}");
@@ -393,9 +606,20 @@ mod tests {
         assert!(error.len() < 200, "{error}");
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("list.csv");
-        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        let error = names_in_file(&pipe, &Catalog::open(None).unwrap()).unwrap_err().to_string();
-        assert!(error.ends_with("list.csv: it is a named pipe, not a file"), "{error}");
+        assert!(
+            std::process::Command::new("mkfifo")
+                .arg(&pipe)
+                .status()
+                .unwrap()
+                .success()
+        );
+        let error = names_in_file(&pipe, &Catalog::open(None).unwrap())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.ends_with("list.csv: it is a named pipe, not a file"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -404,14 +628,33 @@ mod tests {
         let cells = |cells: &[(u32, u32, &str)]| {
             cells
                 .iter()
-                .map(|(row, column, text)| Cell { row: *row, column: *column, text: text.to_string() })
+                .map(|(row, column, text)| Cell {
+                    row: *row,
+                    column: *column,
+                    text: text.to_string(),
+                })
                 .collect()
         };
-        let found = find(cells(&[(1, 0, "a_b"), (1, 1, "c_d"), (2, 0, "e_f"), (2, 1, "a_b")]), &known);
-        assert_eq!((found.names, found.elsewhere), (vec!["a_b".into(), "e_f".into()], Some((1, "c_d".into()))));
-        let found = find(cells(&[(1, 0, "x"), (2, 27, "a_b"), (3, 27, "c_d"), (3, 30, "c_d")]), &known);
-        assert_eq!((found.names, found.elsewhere), (vec!["a_b".into(), "c_d".into()], None));
-        assert_eq!((column_name(0), column_name(27), column_name(16_383)), ("A".into(), "AB".into(), "XFD".into()));
+        let found = find(
+            cells(&[(1, 0, "a_b"), (1, 1, "c_d"), (2, 0, "e_f"), (2, 1, "a_b")]),
+            &known,
+        );
+        assert_eq!(
+            (found.names, found.elsewhere),
+            (vec!["a_b".into(), "e_f".into()], Some((1, "c_d".into())))
+        );
+        let found = find(
+            cells(&[(1, 0, "x"), (2, 27, "a_b"), (3, 27, "c_d"), (3, 30, "c_d")]),
+            &known,
+        );
+        assert_eq!(
+            (found.names, found.elsewhere),
+            (vec!["a_b".into(), "c_d".into()], None)
+        );
+        assert_eq!(
+            (column_name(0), column_name(27), column_name(16_383)),
+            ("A".into(), "AB".into(), "XFD".into())
+        );
     }
 
     #[test]
@@ -419,46 +662,92 @@ mod tests {
         let data = rows(&[&["fleet_tags"], &["fleet_vehicles"]]);
         for count in ["18446744073709551615", "1000000000000", "-1", "x"] {
             let strings = format!("<sst count='{count}' uniqueCount='{count}'></sst>");
-            assert_eq!(read("a.xlsx", workbook(&[("T", "visible", &data)], &strings)).unwrap(), BOTH, "{count}");
+            assert_eq!(
+                read("a.xlsx", workbook(&[("T", "visible", &data)], &strings)).unwrap(),
+                BOTH,
+                "{count}"
+            );
         }
         let far = "<row r='1'><c r='A1' t='inlineStr'><is><t>fleet_tags</t></is></c></row>\
                    <row r='1048576'><c r='XFD1048576' t='inlineStr'><is><t>x</t></is></c></row>";
-        assert_eq!(read("a.xlsx", workbook(&[("T", "visible", far)], "<sst/>")).unwrap(), ["fleet_tags"]);
+        assert_eq!(
+            read("a.xlsx", workbook(&[("T", "visible", far)], "<sst/>")).unwrap(),
+            ["fleet_tags"]
+        );
         for (data, part) in [
-            ("<row><c r='ZZZZZZZ4294967295'><v>1</v></c></row>", "sheet T: there is no cell ZZZZZZZ4294967295"),
-            ("<row><c r='XFE1'><v>1</v></c></row>", "there is no cell XFE1"),
+            (
+                "<row><c r='ZZZZZZZ4294967295'><v>1</v></c></row>",
+                "sheet T: there is no cell ZZZZZZZ4294967295",
+            ),
+            (
+                "<row><c r='XFE1'><v>1</v></c></row>",
+                "there is no cell XFE1",
+            ),
             ("<row><c r='A0'><v>1</v></c></row>", "there is no cell A0"),
             ("<row><c r='1'><v>1</v></c></row>", "there is no cell 1"),
             ("<row r='4294967296'/>", "there is no row 4294967296"),
-            ("<row><c t='s'><v>99999999999999999999</v></c></row>", "row 1: there is no string 99999999999999999999"),
+            (
+                "<row><c t='s'><v>99999999999999999999</v></c></row>",
+                "row 1: there is no string 99999999999999999999",
+            ),
             ("<row><c", "sheet T: "),
             ("<row></c>", "sheet T: "),
             ("<row><c><v>&#x110000;</v></c></row>", "sheet T: "),
-            ("<row><c><v>fleet_tags&other;</v></c></row>", "sheet T: `&other;` stands for no character"),
+            (
+                "<row><c><v>fleet_tags&other;</v></c></row>",
+                "sheet T: `&other;` stands for no character",
+            ),
         ] {
             let error = read("a.xlsx", workbook(&[("T", "visible", data)], "<sst/>")).unwrap_err();
-            assert!(error.starts_with("cannot read table names from a.xlsx: ") && error.contains(part), "{error}");
+            assert!(
+                error.starts_with("cannot read table names from a.xlsx: ") && error.contains(part),
+                "{error}"
+            );
         }
         // What unpacks to more than there is room for, in one part or in several; and where its size is a lie.
         let blanks = |kib: usize| " ".repeat(kib << 10);
         let whole = workbook(&[("T", "visible", &blanks(65))], "<sst/>");
-        let halves = workbook(&[("T", "visible", &blanks(40))], &format!("<sst>{}</sst>", blanks(40)));
+        let halves = workbook(
+            &[("T", "visible", &blanks(40))],
+            &format!("<sst>{}</sst>", blanks(40)),
+        );
         let mut lie = whole.clone();
-        let header = lie.windows(4).position(|bytes| bytes == b"PK\x01\x02").unwrap();
+        let header = lie
+            .windows(4)
+            .position(|bytes| bytes == b"PK\x01\x02")
+            .unwrap();
         lie[header + 24..header + 28].copy_from_slice(&9u32.to_le_bytes());
-        assert!(first_visible_sheet(&lie, 64 << 10).unwrap_err().contains("sheet0.xml in it cannot be read"));
+        assert!(
+            first_visible_sheet(&lie, 64 << 10)
+                .unwrap_err()
+                .contains("sheet0.xml in it cannot be read")
+        );
         for bomb in [whole, halves] {
             let error = first_visible_sheet(&bomb, 64 << 10).unwrap_err();
             assert!(error.contains("unpacks to more than 64 KiB"), "{error}");
         }
         let many = "<c><v>1</v></c>".repeat(TABLE_LIST_CELLS + 1);
-        let error = read("a.xlsx", workbook(&[("T", "visible", &format!("<row>{many}</row>"))], "<sst/>")).unwrap_err();
+        let error = read(
+            "a.xlsx",
+            workbook(&[("T", "visible", &format!("<row>{many}</row>"))], "<sst/>"),
+        )
+        .unwrap_err();
         assert!(error.contains("more than 100000 cells"), "{error}");
-        assert!(read("a.csv", "1,".repeat(TABLE_LIST_CELLS + 1)).unwrap_err().contains("more than 100000 cells"));
-        // A zip in which a part is missing, or none.
-        assert!(read("a.xlsx", zipped(&[])).unwrap_err().contains("it names no sheets"));
         assert!(
-            read("a.xlsx", workbook(&[("T", "hidden", "")], "<sst/>")).unwrap_err().contains("none of its 1 sheets")
+            read("a.csv", "1,".repeat(TABLE_LIST_CELLS + 1))
+                .unwrap_err()
+                .contains("more than 100000 cells")
+        );
+        // A zip in which a part is missing, or none.
+        assert!(
+            read("a.xlsx", zipped(&[]))
+                .unwrap_err()
+                .contains("it names no sheets")
+        );
+        assert!(
+            read("a.xlsx", workbook(&[("T", "hidden", "")], "<sst/>"))
+                .unwrap_err()
+                .contains("none of its 1 sheets")
         );
     }
 }

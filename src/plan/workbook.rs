@@ -38,8 +38,9 @@ pub(super) fn first_visible_sheet(bytes: &[u8], limit: u64) -> Result<Sheet, Str
     if !bytes.starts_with(b"PK") {
         return Err("it is not a workbook, whatever its name: save it as .xlsx, or give a .csv or .txt file".into());
     }
-    std::panic::catch_unwind(|| Package::open(bytes, limit)?.first_visible_sheet())
-        .unwrap_or_else(|_| Err("it is not a workbook that can be read; save it anew as .xlsx".into()))
+    std::panic::catch_unwind(|| Package::open(bytes, limit)?.first_visible_sheet()).unwrap_or_else(
+        |_| Err("it is not a workbook that can be read; save it anew as .xlsx".into()),
+    )
 }
 
 /// The zip that a workbook is.
@@ -60,21 +61,35 @@ struct Relation {
 
 impl<'a> Package<'a> {
     fn open(bytes: &'a [u8], limit: u64) -> Result<Self, String> {
-        let zip =
-            ZipArchive::new(Cursor::new(bytes)).map_err(|error| format!("it is not a whole workbook: {error}"))?;
+        let zip = ZipArchive::new(Cursor::new(bytes))
+            .map_err(|error| format!("it is not a whole workbook: {error}"))?;
         let names = zip.file_names().enumerate();
-        let parts = names.filter_map(|(index, name)| Some((plain(&name.ok()?), index))).collect();
-        Ok(Self { zip, parts, limit, left: limit })
+        let parts = names
+            .filter_map(|(index, name)| Some((plain(&name.ok()?), index)))
+            .collect();
+        Ok(Self {
+            zip,
+            parts,
+            limit,
+            left: limit,
+        })
     }
 
     fn first_visible_sheet(mut self) -> Result<Sheet, String> {
         if self.parts.contains_key("content.xml") || self.parts.contains_key("xl/workbook.bin") {
-            return Err("it is a workbook of another kind (.ods or .xlsb): save it as .xlsx or .csv".into());
+            return Err(
+                "it is a workbook of another kind (.ods or .xlsb): save it as .xlsx or .csv".into(),
+            );
         }
-        let root = self.relations("")?.into_values().find(|it| it.kind == "officeDocument");
+        let root = self
+            .relations("")?
+            .into_values()
+            .find(|it| it.kind == "officeDocument");
         let workbook = root.map_or_else(|| "xl/workbook.xml".into(), |it| it.target);
         let relations = self.relations(&workbook)?;
-        let text = self.part(&workbook)?.ok_or("it is not a workbook: it names no sheets")?;
+        let text = self
+            .part(&workbook)?
+            .ok_or("it is not a workbook: it names no sheets")?;
         let (mut names, mut chosen) = (Vec::new(), None);
         each_element(&text, |element| {
             if element.local_name().as_ref() != b"sheet" {
@@ -91,13 +106,20 @@ impl<'a> Package<'a> {
             Ok(())
         })?;
         let Some((name, path)) = chosen else {
-            return Err(format!("none of its {} sheets is a visible table", names.len()));
+            return Err(format!(
+                "none of its {} sheets is a visible table",
+                names.len()
+            ));
         };
         let strings = match relations.values().find(|it| it.kind == "sharedStrings") {
-            Some(relation) => self.part(&relation.target)?.map_or_else(|| Ok(Vec::new()), |text| strings(&text))?,
+            Some(relation) => self
+                .part(&relation.target)?
+                .map_or_else(|| Ok(Vec::new()), |text| strings(&text))?,
             None => Vec::new(),
         };
-        let text = self.part(&path)?.ok_or_else(|| format!("sheet {name} is missing in it"))?;
+        let text = self
+            .part(&path)?
+            .ok_or_else(|| format!("sheet {name} is missing in it"))?;
         let cells = cells(&text, &strings).map_err(|reason| format!("sheet {name}: {reason}"))?;
         Ok(Sheet { name, cells })
     }
@@ -106,13 +128,21 @@ impl<'a> Package<'a> {
     fn relations(&mut self, part: &str) -> Result<HashMap<String, Relation>, String> {
         let (folder, name) = part.rsplit_once('/').unwrap_or(("", part));
         let mut relations = HashMap::new();
-        let Some(text) = self.part(&join(folder, &format!("_rels/{name}.rels")))? else { return Ok(relations) };
+        let Some(text) = self.part(&join(folder, &format!("_rels/{name}.rels")))? else {
+            return Ok(relations);
+        };
         each_element(&text, |element| {
             if element.local_name().as_ref() == b"Relationship" {
                 let get = |name| attribute(element, name).map(Option::unwrap_or_default);
                 let (id, kind, target) = (get("Id")?, get("Type")?, get("Target")?);
                 let kind = kind.rsplit('/').next().unwrap_or_default().to_string();
-                relations.insert(id.into_owned(), Relation { kind, target: join(folder, &target) });
+                relations.insert(
+                    id.into_owned(),
+                    Relation {
+                        kind,
+                        target: join(folder, &target),
+                    },
+                );
             }
             Ok(())
         })?;
@@ -121,31 +151,47 @@ impl<'a> Package<'a> {
 
     /// The text of a part, if it is there.
     fn part(&mut self, path: &str) -> Result<Option<String>, String> {
-        let Some(index) = self.parts.get(&plain(path)) else { return Ok(None) };
-        let broken = |error: &dyn std::fmt::Display| format!("{path} in it cannot be read: {error}");
+        let Some(index) = self.parts.get(&plain(path)) else {
+            return Ok(None);
+        };
+        let broken =
+            |error: &dyn std::fmt::Display| format!("{path} in it cannot be read: {error}");
         let file = self.zip.by_index(*index).map_err(|error| broken(&error))?;
         let mut bytes = Vec::new();
         // What it says of its size is not believed where it says little.
         if file.size() <= self.left {
-            file.take(self.left + 1).read_to_end(&mut bytes).map_err(|error| broken(&error))?;
+            file.take(self.left + 1)
+                .read_to_end(&mut bytes)
+                .map_err(|error| broken(&error))?;
             if let Some(left) = self.left.checked_sub(bytes.len() as u64) {
                 self.left = left;
-                return decode(&bytes).map(|(text, _)| Some(text)).map_err(|error| broken(&error));
+                return decode(&bytes)
+                    .map(|(text, _)| Some(text))
+                    .map_err(|error| broken(&error));
             }
         }
-        Err(format!("it unpacks to more than {} KiB, which is the most that is read", self.limit >> 10))
+        Err(format!(
+            "it unpacks to more than {} KiB, which is the most that is read",
+            self.limit >> 10
+        ))
     }
 }
 
 /// A part's name as it is compared.
 fn plain(name: &str) -> String {
-    name.replace('\\', "/").trim_start_matches('/').to_lowercase()
+    name.replace('\\', "/")
+        .trim_start_matches('/')
+        .to_lowercase()
 }
 
 /// A path that stands in a part of `folder`.
 fn join(folder: &str, path: &str) -> String {
     let path = path.replace('\\', "/");
-    let mut steps: Vec<&str> = if path.starts_with('/') { Vec::new() } else { folder.split('/').collect() };
+    let mut steps: Vec<&str> = if path.starts_with('/') {
+        Vec::new()
+    } else {
+        folder.split('/').collect()
+    };
     for step in path.split('/') {
         match step {
             ".." => drop(steps.pop()),
@@ -161,7 +207,10 @@ fn attribute<'a>(element: &'a BytesStart<'_>, name: &str) -> Result<Option<Cow<'
     for attribute in element.attributes().with_checks(false) {
         let attribute = attribute.map_err(|error| error.to_string())?;
         if attribute.key.local_name().as_ref() == name.as_bytes() {
-            return attribute.unescape_value().map(Some).map_err(|error| error.to_string());
+            return attribute
+                .unescape_value()
+                .map(Some)
+                .map_err(|error| error.to_string());
         }
     }
     Ok(None)
@@ -173,7 +222,10 @@ fn reader(text: &str) -> Reader<&[u8]> {
     reader
 }
 
-fn each_element(text: &str, mut look: impl FnMut(&BytesStart<'_>) -> Result<(), String>) -> Result<(), String> {
+fn each_element(
+    text: &str,
+    mut look: impl FnMut(&BytesStart<'_>) -> Result<(), String>,
+) -> Result<(), String> {
     let mut reader = reader(text);
     loop {
         match reader.read_event().map_err(|error| error.to_string())? {
@@ -189,14 +241,19 @@ fn add_text(event: &Event<'_>, text: &mut String) -> Result<(), String> {
     match event {
         Event::Text(part) => text.push_str(&part.decode().map_err(|error| error.to_string())?),
         Event::CData(part) => text.push_str(&part.decode().map_err(|error| error.to_string())?),
-        Event::GeneralRef(name) => match name.resolve_char_ref().map_err(|error| error.to_string())? {
-            Some(c) => text.push(c),
-            None => {
-                let name = name.decode().map_err(|error| error.to_string())?;
-                let resolved = resolve_predefined_entity(&name);
-                text.push_str(resolved.ok_or_else(|| format!("`&{name:.60};` stands for no character"))?);
+        Event::GeneralRef(name) => {
+            match name.resolve_char_ref().map_err(|error| error.to_string())? {
+                Some(c) => text.push(c),
+                None => {
+                    let name = name.decode().map_err(|error| error.to_string())?;
+                    let resolved = resolve_predefined_entity(&name);
+                    text.push_str(
+                        resolved
+                            .ok_or_else(|| format!("`&{name:.60};` stands for no character"))?,
+                    );
+                }
             }
-        },
+        }
         _ => {}
     }
     Ok(())
@@ -205,7 +262,8 @@ fn add_text(event: &Event<'_>, text: &mut String) -> Result<(), String> {
 /// The shared strings, each of one or more pieces (`t`) beside which its pronunciation (`rPh`) may stand.
 fn strings(text: &str) -> Result<Vec<String>, String> {
     let mut reader = reader(text);
-    let (mut strings, mut current, mut is_text, mut is_phonetic) = (Vec::new(), String::new(), false, false);
+    let (mut strings, mut current, mut is_text, mut is_phonetic) =
+        (Vec::new(), String::new(), false, false);
     loop {
         let event = reader.read_event().map_err(|error| error.to_string())?;
         match &event {
@@ -230,13 +288,16 @@ fn strings(text: &str) -> Result<Vec<String>, String> {
 fn cells(text: &str, strings: &[String]) -> Result<Vec<Cell>, String> {
     let mut reader = reader(text);
     let (mut cells, mut row, mut column) = (Vec::new(), 0, 0);
-    let (mut kind, mut value, mut is_text, mut is_phonetic) = (String::new(), String::new(), false, false);
+    let (mut kind, mut value, mut is_text, mut is_phonetic) =
+        (String::new(), String::new(), false, false);
     loop {
         let event = reader.read_event().map_err(|error| error.to_string())?;
         match &event {
             Event::Start(element) => match element.local_name().as_ref() {
                 b"row" => {
-                    let number = attribute(element, "r")?.map(|text| row_number(&text)).transpose()?;
+                    let number = attribute(element, "r")?
+                        .map(|text| row_number(&text))
+                        .transpose()?;
                     (row, column) = (number.unwrap_or(row + 1), 0);
                 }
                 b"c" => {
@@ -257,7 +318,9 @@ fn cells(text: &str, strings: &[String]) -> Result<Vec<Cell>, String> {
                     if kind == "s" && !text.is_empty() {
                         let index = text.trim().parse::<usize>().ok();
                         let shared = index.and_then(|index| strings.get(index)).cloned();
-                        text = shared.ok_or_else(|| format!("row {row}: there is no string {}", clip(&text)))?;
+                        text = shared.ok_or_else(|| {
+                            format!("row {row}: there is no string {}", clip(&text))
+                        })?;
                     }
                     if !text.trim().is_empty() {
                         if cells.len() == TABLE_LIST_CELLS {
@@ -286,17 +349,29 @@ fn row_number(text: &str) -> Result<u32, String> {
 
 /// `B3` → row 3, column 1.
 fn position(reference: &str) -> Result<(u32, u32), String> {
-    let letters = reference.bytes().take_while(u8::is_ascii_alphabetic).count();
+    let letters = reference
+        .bytes()
+        .take_while(u8::is_ascii_alphabetic)
+        .count();
     let (letters, digits) = reference.split_at(letters);
     let wrong = || format!("there is no cell {}", clip(reference));
     if !(1..=3).contains(&letters.len()) {
         return Err(wrong());
     }
-    let number = letters.bytes().fold(0, |sum, letter| sum * 26 + u32::from(letter.to_ascii_uppercase() - b'A') + 1);
+    let number = letters.bytes().fold(0, |sum, letter| {
+        sum * 26 + u32::from(letter.to_ascii_uppercase() - b'A') + 1
+    });
     let row = row_number(digits).map_err(|_| wrong())?;
-    if number > COLUMNS { Err(wrong()) } else { Ok((row, number - 1)) }
+    if number > COLUMNS {
+        Err(wrong())
+    } else {
+        Ok((row, number - 1))
+    }
 }
 
 fn clip(text: &str) -> String {
-    text.chars().take(20).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars()
+        .take(20)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }

@@ -74,14 +74,29 @@ impl LogFile {
         let mut number = 1;
         let (path, file) = loop {
             let path = folder.join(log_file(started, std::process::id(), number));
-            match File::options().read(true).write(true).create_new(true).open(&path) {
-                Err(error) if error.kind() == ErrorKind::AlreadyExists && number < NAMES => number += 1,
+            match File::options()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .open(&path)
+            {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists && number < NAMES => {
+                    number += 1
+                }
                 file => break (path, file?),
             }
         };
         keep_private(&file);
         let lost = Arc::<OnceLock<String>>::default();
-        Ok((Self { path, file: file.try_clone()?, started, lost: lost.clone() }, LogLines { file, lost }))
+        Ok((
+            Self {
+                path,
+                file: file.try_clone()?,
+                started,
+                lost: lost.clone(),
+            },
+            LogLines { file, lost },
+        ))
     }
 
     /// Why the first line was lost that could not be written, if one could not.
@@ -96,9 +111,16 @@ impl LogFile {
 
     /// Copies the log to `logs/YYYY_MM_DD/` in the raw bucket and removes copies older than `keep_days`.
     pub async fn ship(&self, bucket: &Bucket, keep_days: u32) -> Result<String, LogError> {
-        let name = self.path.file_name().and_then(|name| name.to_str()).unwrap_or("log.jsonl");
+        let name = self
+            .path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or("log.jsonl");
         let key = log_object(self.started, name);
-        let bytes = self.read().map_err(|source| LogError::Read { path: self.path.clone(), source })?;
+        let bytes = self.read().map_err(|source| LogError::Read {
+            path: self.path.clone(),
+            source,
+        })?;
         bucket.write(&key, Bytes::from(bytes)).await?;
         let oldest = oldest_kept(self.started, keep_days);
         for old in bucket.list_dated(LOGS).await? {
@@ -120,7 +142,9 @@ impl LogFile {
     /// Removes logs of this program in its folder that are older than `keep_days`. No link is followed.
     pub fn prune(&self, keep_days: u32) {
         let oldest = oldest_kept(self.started, keep_days);
-        let Some(folder) = self.path.parent() else { return };
+        let Some(folder) = self.path.parent() else {
+            return;
+        };
         if fs::symlink_metadata(folder).is_ok_and(|folder| folder.is_symlink()) {
             return;
         }
@@ -135,7 +159,9 @@ impl LogFile {
 }
 
 fn oldest_kept(now: DateTime<Utc>, keep_days: u32) -> NaiveDate {
-    now.date_naive().checked_sub_days(Days::new(u64::from(keep_days))).unwrap_or(NaiveDate::MIN)
+    now.date_naive()
+        .checked_sub_days(Days::new(u64::from(keep_days)))
+        .unwrap_or(NaiveDate::MIN)
 }
 
 #[cfg(test)]
@@ -148,23 +174,39 @@ mod tests {
     fn a_line_that_cannot_be_written_is_remembered_and_ends_nothing() {
         let lost = Arc::<OnceLock<String>>::default();
         let file = File::options().write(true).open("/dev/full").unwrap();
-        let mut lines = LogLines { file, lost: lost.clone() };
+        let mut lines = LogLines {
+            file,
+            lost: lost.clone(),
+        };
         assert_eq!(lines.write(b"a line\n").unwrap(), 7);
-        assert!(lost.get().is_some_and(|reason| reason.contains("No space left")), "{lost:?}");
+        assert!(
+            lost.get()
+                .is_some_and(|reason| reason.contains("No space left")),
+            "{lost:?}"
+        );
     }
 
     #[tokio::test]
-    async fn logs_are_shipped_under_their_day_and_kept_for_some_days() {
+    async fn logs_are_shipped_and_pruned_by_day() {
         let folder = tempfile::tempdir().unwrap();
         let location = BucketLocation::Folder(folder.path().join("raw"));
-        let bucket = Bucket::open(&location, &GoogleAccess::default(), &tokio::runtime::Handle::current()).unwrap();
+        let bucket = Bucket::open(
+            &location,
+            &GoogleAccess::default(),
+            &tokio::runtime::Handle::current(),
+        )
+        .unwrap();
         let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
         let (old, _) = LogFile::create(folder.path(), at("2024-01-01T10:00:00Z")).unwrap();
         old.ship(&bucket, 30).await.unwrap();
         #[cfg(unix)]
         for (path, mode) in [(old.path(), 0o600), (old.path().parent().unwrap(), 0o700)] {
             use std::os::unix::fs::PermissionsExt;
-            assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, mode, "{path:?}");
+            assert_eq!(
+                std::fs::metadata(path).unwrap().permissions().mode() & 0o777,
+                mode,
+                "{path:?}"
+            );
         }
         let (new, _) = LogFile::create(folder.path(), at("2024-01-31T10:00:00Z")).unwrap();
         let uri = new.ship(&bucket, 30).await.unwrap();
@@ -183,8 +225,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().canonicalize().unwrap();
         let location = BucketLocation::Folder(root.join("raw"));
-        let bucket = Bucket::open(&location, &GoogleAccess::default(), &tokio::runtime::Handle::current()).unwrap();
-        let own = ["logs/20230101T000000Z-17.jsonl", "raw/logs/2023_01_01/20230101T000000Z-17-2.jsonl"];
+        let bucket = Bucket::open(
+            &location,
+            &GoogleAccess::default(),
+            &tokio::runtime::Handle::current(),
+        )
+        .unwrap();
+        let own = [
+            "logs/20230101T000000Z-17.jsonl",
+            "raw/logs/2023_01_01/20230101T000000Z-17-2.jsonl",
+        ];
         let foreign = [
             "logs/20230101_accounting.jsonl",
             "logs/20230101.jsonl",
@@ -206,14 +256,20 @@ mod tests {
             let outside = root.join("outside/20230101T000000Z-17.jsonl");
             fs::create_dir(root.join("outside")).unwrap();
             fs::write(&outside, "x").unwrap();
-            std::os::unix::fs::symlink(root.join("outside"), root.join("raw/logs/2023_01_02")).unwrap();
-            std::os::unix::fs::symlink(&outside, root.join("logs/20230103T000000Z-17.jsonl")).unwrap();
+            std::os::unix::fs::symlink(root.join("outside"), root.join("raw/logs/2023_01_02"))
+                .unwrap();
+            std::os::unix::fs::symlink(&outside, root.join("logs/20230103T000000Z-17.jsonl"))
+                .unwrap();
             kept.extend([outside, root.join("logs/20230103T000000Z-17.jsonl")]);
         }
         let (log, _) = LogFile::create(&root, "2024-01-31T10:00:00Z".parse().unwrap()).unwrap();
         log.ship(&bucket, 30).await.unwrap();
         log.prune(30);
-        assert!(kept.iter().all(|path| path.exists()), "{:?}", kept.iter().find(|path| !path.exists()));
+        assert!(
+            kept.iter().all(|path| path.exists()),
+            "{:?}",
+            kept.iter().find(|path| !path.exists())
+        );
         assert!(!own.iter().any(|path| root.join(path).exists()));
     }
 
@@ -222,12 +278,20 @@ mod tests {
     async fn a_log_is_a_new_file_and_what_is_shipped_is_that_file_whatever_has_its_name() {
         let folder = tempfile::tempdir().unwrap();
         let location = BucketLocation::Folder(folder.path().join("raw"));
-        let bucket = Bucket::open(&location, &GoogleAccess::default(), &tokio::runtime::Handle::current()).unwrap();
+        let bucket = Bucket::open(
+            &location,
+            &GoogleAccess::default(),
+            &tokio::runtime::Handle::current(),
+        )
+        .unwrap();
         let victim = folder.path().join("victim");
         fs::write(&victim, "precious").unwrap();
         let started: DateTime<Utc> = "2024-01-31T10:00:00Z".parse().unwrap();
         fs::create_dir(folder.path().join(LOGS)).unwrap();
-        let planted = folder.path().join(LOGS).join(log_file(started, std::process::id(), 1));
+        let planted = folder
+            .path()
+            .join(LOGS)
+            .join(log_file(started, std::process::id(), 1));
         std::os::unix::fs::symlink(&victim, &planted).unwrap();
         let (log, mut file) = LogFile::create(folder.path(), started).unwrap();
         assert_ne!(log.path(), planted);

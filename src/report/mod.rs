@@ -125,7 +125,7 @@ pub struct SourceReport {
     /// Raw rows committed.
     pub rows: u64,
     /// Rows and readings left to the day that owns them.
-    pub not_owned: u64,
+    pub out_of_window: u64,
     /// Values that went to `_rescued_data`.
     pub rescued: u64,
     /// Partitions read again and found unchanged.
@@ -180,27 +180,34 @@ pub struct Failure {
 
 /// Adds events up.
 #[derive(Debug)]
-pub struct Tally {
+pub struct ReportBuilder {
     report: Mutex<RunReport>,
     started: Instant,
 }
 
-impl Default for Tally {
+impl Default for ReportBuilder {
     fn default() -> Self {
-        Self { report: Mutex::default(), started: Instant::now() }
+        Self {
+            report: Mutex::default(),
+            started: Instant::now(),
+        }
     }
 }
 
-impl Tally {
+impl ReportBuilder {
     /// The sum so far.
     pub fn report(&self) -> RunReport {
-        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut report = self
+            .report
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         report.elapsed = self.started.elapsed();
         report
     }
 }
 
-impl Observer for Tally {
+impl Observer for ReportBuilder {
     fn observe(&self, event: &Event) {
         let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
@@ -210,16 +217,29 @@ impl Observer for Tally {
                 report.page_bytes += bytes;
             }
             Event::RequestDelayed { .. } => report.delayed_requests += 1,
-            Event::PartitionExtracted { source, records, rows, not_owned, rescued, unchanged, .. } => {
+            Event::PartitionExtracted {
+                source,
+                records,
+                rows,
+                out_of_window,
+                rescued,
+                unchanged,
+                ..
+            } => {
                 let source = report.sources.entry(source.clone()).or_default();
                 source.partitions += 1;
                 source.records += records;
                 source.rows += rows;
-                source.not_owned += not_owned;
+                source.out_of_window += out_of_window;
                 source.rescued += rescued;
                 source.unchanged += u64::from(*unchanged);
             }
-            Event::DriftFound { sources, path, reason, count } => {
+            Event::DriftFound {
+                sources,
+                path,
+                reason,
+                count,
+            } => {
                 let sources = sources.join(", ");
                 let further = format!("{sources}: {FURTHER_PATHS} ({reason})");
                 add_bounded(
@@ -229,33 +249,72 @@ impl Observer for Tally {
                     *count,
                 );
             }
-            Event::UnfitTimes { model, partition, column, count, texts } => {
-                let unfit = report.unfit_times.entry(format!("{model}.{column}")).or_default();
+            Event::UnfitTimes {
+                model,
+                partition,
+                column,
+                count,
+                texts,
+            } => {
+                let unfit = report
+                    .unfit_times
+                    .entry(format!("{model}.{column}"))
+                    .or_default();
                 unfit.count += count;
-                texts.iter().for_each(|(text, count)| add_text(&mut unfit.texts, text.clone(), *count));
+                texts
+                    .iter()
+                    .for_each(|(text, count)| add_text(&mut unfit.texts, text.clone(), *count));
                 let partition = partition.to_string();
                 if unfit.first.is_empty() || partition < unfit.first {
                     unfit.first = partition;
                 }
             }
-            Event::DuplicatesAccepted { model, partition, duplicates } => {
+            Event::DuplicatesAccepted {
+                model,
+                partition,
+                duplicates,
+            } => {
                 let accepted = report.accepted_duplicates.entry(model.clone()).or_default();
                 accepted.partitions += 1;
                 accepted.example = format!("{partition}: {duplicates}");
             }
-            Event::OutsideWindow { source, count, first, last, examples, .. } => {
-                let none = OutsideReport { count: 0, first: *first, last: *last, examples: Vec::new() };
+            Event::OutsideWindow {
+                source,
+                count,
+                first,
+                last,
+                examples,
+                ..
+            } => {
+                let none = OutsideReport {
+                    count: 0,
+                    first: *first,
+                    last: *last,
+                    examples: Vec::new(),
+                };
                 let found = report.outside.entry(source.clone()).or_insert(none);
                 found.count += count;
                 (found.first, found.last) = (found.first.min(*first), found.last.max(*last));
                 let room = MOST_EXAMPLES.saturating_sub(found.examples.len());
                 found.examples.extend(examples.iter().take(room).cloned());
             }
-            Event::EnvelopeFieldKept { sources, partition, path, text } => {
+            Event::EnvelopeFieldKept {
+                sources,
+                partition,
+                path,
+                text,
+            } => {
                 let (sources, what) = (sources.join(", "), format!("{path} = {text}"));
-                let place = partition.map(|partition| format!(" {partition}")).unwrap_or_default();
+                let place = partition
+                    .map(|partition| format!(" {partition}"))
+                    .unwrap_or_default();
                 let further = format!("{sources}: {FURTHER_PATHS}");
-                add_bounded(&mut report.envelope, format!("{sources}{place}: {what}"), further, 1);
+                add_bounded(
+                    &mut report.envelope,
+                    format!("{sources}{place}: {what}"),
+                    further,
+                    1,
+                );
             }
             Event::PartitionTransformed { model, rows, .. } => {
                 let model = report.models.entry(model.clone()).or_default();
@@ -268,12 +327,20 @@ impl Observer for Tally {
                 model.loaded_rows += rows;
             }
             Event::RawLoaded { source, rows, .. } => {
-                report.sources.entry(source.clone()).or_default().staged_rows += rows;
+                report
+                    .sources
+                    .entry(source.clone())
+                    .or_default()
+                    .staged_rows += rows;
             }
             Event::Skipped { name, reason } => {
                 report.skipped.insert(name.clone(), reason.clone());
             }
-            Event::Failed { name, partition, error } => {
+            Event::Failed {
+                name,
+                partition,
+                error,
+            } => {
                 report.failures.push(Failure {
                     name: name.clone(),
                     partition: partition.clone(),
@@ -287,7 +354,10 @@ impl Observer for Tally {
 impl RunReport {
     /// Whether anything is other than before: objects, tables, or a failure to report.
     pub fn changed_something(&self) -> bool {
-        let read = self.sources.values().any(|source| source.partitions > source.unchanged || source.staged_rows > 0);
+        let read = self
+            .sources
+            .values()
+            .any(|source| source.partitions > source.unchanged || source.staged_rows > 0);
         read || !self.models.is_empty() || !self.failures.is_empty()
     }
 
@@ -299,7 +369,11 @@ impl RunReport {
 
 impl fmt::Display for RunReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self.sources.keys().chain(self.models.keys()).map(String::len);
+        let names = self
+            .sources
+            .keys()
+            .chain(self.models.keys())
+            .map(String::len);
         let width = names.max().unwrap_or_default().max("source".len());
         if !self.sources.is_empty() {
             writeln!(
@@ -308,16 +382,37 @@ impl fmt::Display for RunReport {
                 "source", "partitions", "raw rows", "unchanged", "rescued"
             )?;
             for (name, source) in &self.sources {
-                let SourceReport { partitions, rows, unchanged, rescued, .. } = source;
-                writeln!(f, "{name:<width$} {partitions:>10} {rows:>10} {unchanged:>9} {rescued:>8}")?;
+                let SourceReport {
+                    partitions,
+                    rows,
+                    unchanged,
+                    rescued,
+                    ..
+                } = source;
+                writeln!(
+                    f,
+                    "{name:<width$} {partitions:>10} {rows:>10} {unchanged:>9} {rescued:>8}"
+                )?;
             }
             writeln!(f)?;
         }
         if !self.models.is_empty() {
-            writeln!(f, "{:<width$} {:>10} {:>10} {:>9} {:>8}", "table", "derived", "rows", "loaded", "rows")?;
+            writeln!(
+                f,
+                "{:<width$} {:>10} {:>10} {:>9} {:>8}",
+                "table", "derived", "rows", "loaded", "rows"
+            )?;
             for (name, model) in &self.models {
-                let ModelReport { transformed, rows, loaded, loaded_rows } = model;
-                writeln!(f, "{name:<width$} {transformed:>10} {rows:>10} {loaded:>9} {loaded_rows:>8}")?;
+                let ModelReport {
+                    transformed,
+                    rows,
+                    loaded,
+                    loaded_rows,
+                } = model;
+                writeln!(
+                    f,
+                    "{name:<width$} {transformed:>10} {rows:>10} {loaded:>9} {loaded_rows:>8}"
+                )?;
             }
             writeln!(f)?;
         }
@@ -340,33 +435,87 @@ impl fmt::Display for RunReport {
             further(f, self.drift.len(), "see `samsara-etl sources drift`")?;
         }
         if !self.outside.is_empty() {
-            writeln!(f, "far outside the asked days, and so in no table (examples are in the log):")?;
-            for (source, OutsideReport { count, first, last, examples }) in &self.outside {
+            writeln!(
+                f,
+                "far outside the asked days, and so in no table (examples are in the log):"
+            )?;
+            for (
+                source,
+                OutsideReport {
+                    count,
+                    first,
+                    last,
+                    examples,
+                },
+            ) in &self.outside
+            {
                 let instant = |at: &DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
-                let example = examples.first().map(|example| format!(", e.g. {example}")).unwrap_or_default();
-                writeln!(f, "  {source}: {count}, from {} to {}{example}", instant(first), instant(last))?;
+                let example = examples
+                    .first()
+                    .map(|example| format!(", e.g. {example}"))
+                    .unwrap_or_default();
+                writeln!(
+                    f,
+                    "  {source}: {count}, from {} to {}{example}",
+                    instant(first),
+                    instant(last)
+                )?;
             }
         }
         if !self.envelope.is_empty() {
-            writeln!(f, "beside the list of pages without rows (kept here and in the log only):")?;
+            writeln!(
+                f,
+                "beside the list of pages without rows (kept here and in the log only):"
+            )?;
             for (what, count) in self.envelope.iter().take(MOST_LINES) {
                 writeln!(f, "  {what}: {count}")?;
             }
             further(f, self.envelope.len(), "see the log")?;
         }
         if !self.unfit_times.is_empty() {
-            writeln!(f, "schema drift (no times: NULL in the table, the text stays in the raw rows):")?;
-            for (column, UnfitReport { count, texts, first }) in &self.unfit_times {
-                let examples: Vec<String> = texts.iter().map(|(text, count)| format!("{text} ({count})")).collect();
-                let examples = if examples.is_empty() { String::new() } else { format!(": {}", examples.join(", ")) };
+            writeln!(
+                f,
+                "schema drift (no times: NULL in the table, the text stays in the raw rows):"
+            )?;
+            for (
+                column,
+                UnfitReport {
+                    count,
+                    texts,
+                    first,
+                },
+            ) in &self.unfit_times
+            {
+                let examples: Vec<String> = texts
+                    .iter()
+                    .map(|(text, count)| format!("{text} ({count})"))
+                    .collect();
+                let examples = if examples.is_empty() {
+                    String::new()
+                } else {
+                    format!(": {}", examples.join(", "))
+                };
                 writeln!(f, "  {column}: {count}, first in {first}{examples}")?;
             }
         }
-        for (table, AcceptedDuplicates { partitions, example }) in &self.accepted_duplicates {
-            writeln!(f, "accepted: {table} has rows with one key in {partitions} partitions, such as {example}")?;
+        for (
+            table,
+            AcceptedDuplicates {
+                partitions,
+                example,
+            },
+        ) in &self.accepted_duplicates
+        {
+            writeln!(
+                f,
+                "accepted: {table} has rows with one key in {partitions} partitions, such as {example}"
+            )?;
         }
         if self.cancelled {
-            writeln!(f, "stopped before the end: what is complete is kept, the next run goes on from there")?;
+            writeln!(
+                f,
+                "stopped before the end: what is complete is kept, the next run goes on from there"
+            )?;
         }
         for (name, reason) in &self.skipped {
             writeln!(f, "skipped: {}", redact::one_line(named(name, reason)))?;
@@ -389,11 +538,19 @@ fn further(f: &mut fmt::Formatter<'_>, lines: usize, hint: &str) -> fmt::Result 
 /// Counts a text, or, where there are very many, only that there was another.
 fn add_bounded(counts: &mut BTreeMap<String, u64>, text: String, further: String, count: u64) {
     let is_known = counts.contains_key(&text);
-    let text = if is_known || counts.len() < MOST_TEXTS { text } else { further };
+    let text = if is_known || counts.len() < MOST_TEXTS {
+        text
+    } else {
+        further
+    };
     *counts.entry(text).or_default() += count;
 }
 
 /// Most messages begin with the table's name; the others get it.
 fn named(name: &str, message: &str) -> String {
-    if message.starts_with(name) { message.to_string() } else { format!("{name}: {message}") }
+    if message.starts_with(name) {
+        message.to_string()
+    } else {
+        format!("{name}: {message}")
+    }
 }

@@ -105,7 +105,10 @@ impl Told {
     /// The one host that does not refuse the token, where all the others do; an error if there is none such.
     fn region(mut self) -> Result<Client, SamsaraError> {
         if self.unheard.is_empty() && self.unclear.is_empty() {
-            return Err(SamsaraError::TokenRefused { hosts: "every region".into(), request_id: self.request_id });
+            return Err(SamsaraError::TokenRefused {
+                hosts: "every region".into(),
+                request_id: self.request_id,
+            });
         }
         if self.unheard.is_empty()
             && self.unclear.len() == 1
@@ -114,15 +117,24 @@ impl Told {
         {
             return Ok(host);
         }
-        let unclear = self.unclear.iter().map(|(host, status)| (host_of(host.base()), format!("/me answers {status}")));
+        let unclear = self
+            .unclear
+            .iter()
+            .map(|(host, status)| (host_of(host.base()), format!("/me answers {status}")));
         let unreachable = self.unheard.into_iter().chain(unclear).collect();
-        Err(SamsaraError::RegionUnknown { unreachable, refused: self.refused })
+        Err(SamsaraError::RegionUnknown {
+            unreachable,
+            refused: self.refused,
+        })
     }
 }
 
 impl Client {
     /// Connects: where no host is configured, asks each region's `/me` which one accepts the token.
-    pub async fn connect(config: &SamsaraConfig, observer: Arc<dyn Observer>) -> Result<Self, SamsaraError> {
+    pub async fn connect(
+        config: &SamsaraConfig,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self, SamsaraError> {
         let hosts: Vec<&str> = REGIONS.iter().map(|(_, url)| *url).collect();
         Self::connect_among(config, observer, &hosts).await
     }
@@ -141,7 +153,9 @@ impl Client {
         let http = http::builder(&config.http)
             .map(|builder| {
                 let builder = builder.connect_timeout(config.retry.connect);
-                builder.read_timeout(config.retry.silence).timeout(config.retry.whole)
+                builder
+                    .read_timeout(config.retry.silence)
+                    .timeout(config.retry.whole)
             })
             .and_then(http::build)
             .map_err(|error| SamsaraError::Setup(error.to_string()))?;
@@ -164,10 +178,18 @@ impl Client {
         // In order, so that the token is shown to no more hosts than need be.
         for url in hosts {
             let base = Url::parse(url).map_err(|error| SamsaraError::Setup(error.to_string()))?;
-            let candidate = client(base, RetryConfig { attempts: 1, ..config.retry });
+            let candidate = client(
+                base,
+                RetryConfig {
+                    attempts: 1,
+                    ..config.retry
+                },
+            );
             match candidate.asks_for_token().await {
                 Ok(Token::Accepted) => {
-                    observer.observe(&Event::Connected { base: origin(candidate.base()) });
+                    observer.observe(&Event::Connected {
+                        base: origin(candidate.base()),
+                    });
                     return Ok(client(candidate.base().clone(), config.retry));
                 }
                 Ok(answer) => told.add(answer, client(candidate.base().clone(), config.retry)),
@@ -178,13 +200,17 @@ impl Client {
                 }
             }
         }
-        let asked = silent.into_iter().map(|candidate| async move { (candidate.asks_for_token().await, candidate) });
+        let asked = silent
+            .into_iter()
+            .map(|candidate| async move { (candidate.asks_for_token().await, candidate) });
         let mut asked: FuturesUnordered<_> = asked.collect();
         while let Some((answer, candidate)) = asked.next().await {
             match answer {
                 Ok(Token::Accepted) => return Ok(candidate),
                 Ok(answer) => told.add(answer, candidate),
-                Err(error) => told.unheard.push((host_of(candidate.base()), error.to_string())),
+                Err(error) => told
+                    .unheard
+                    .push((host_of(candidate.base()), error.to_string())),
             }
         }
         told.region()
@@ -197,14 +223,23 @@ impl Client {
 
     /// The pages of `request`, from the start or from a stored cursor.
     pub fn pages(&self, request: Request, cursor: Option<String>) -> Pager {
-        Pager { client: self.clone(), request, cursor, number: 0, watch: Watch::default(), ended: false }
+        Pager {
+            client: self.clone(),
+            request,
+            cursor,
+            number: 0,
+            watch: Watch::default(),
+            ended: false,
+        }
     }
 
     /// Asks `/me`, which needs no scope, what the host thinks of the token.
     async fn asks_for_token(&self) -> Result<Token, SamsaraError> {
         Ok(match self.send("/me", "/me", "", 5.0).await? {
             Ok(_) => Token::Accepted,
-            Err(answer) if answer.status == StatusCode::UNAUTHORIZED => Token::Refused(answer.request_id),
+            Err(answer) if answer.status == StatusCode::UNAUTHORIZED => {
+                Token::Refused(answer.request_id)
+            }
             Err(answer) => Token::Unclear(answer.status.as_u16()),
         })
     }
@@ -212,28 +247,63 @@ impl Client {
     /// The body of one page.
     async fn page(&self, request: &Request, cursor: Option<&str>) -> Result<Bytes, SamsaraError> {
         let query = request.query_at(cursor);
-        let answer = match self.send(&request.path, &request.endpoint, &query, request.rate).await? {
+        let answer = match self
+            .send(&request.path, &request.endpoint, &query, request.rate)
+            .await?
+        {
             Ok(body) => return Ok(body),
             Err(answer) => answer,
         };
-        let Answer { status, message, request_id, location, .. } = answer;
+        let Answer {
+            status,
+            message,
+            request_id,
+            location,
+            ..
+        } = answer;
         let endpoint = request.path.clone();
         if let Some(location) = location {
-            return Err(SamsaraError::Redirected { endpoint, status: status.as_u16(), location });
+            return Err(SamsaraError::Redirected {
+                endpoint,
+                status: status.as_u16(),
+                location,
+            });
         }
         Err(match status.as_u16() {
             401 => match self.asks_for_token().await? {
-                Token::Refused(id) => SamsaraError::TokenRefused { hosts: host_of(&self.shared.base), request_id: id },
-                Token::Accepted | Token::Unclear(_) => {
-                    SamsaraError::NotPermitted { endpoint, status: 401, scope: request.scope.clone(), request_id }
-                }
+                Token::Refused(id) => SamsaraError::TokenRefused {
+                    hosts: host_of(&self.shared.base),
+                    request_id: id,
+                },
+                Token::Accepted | Token::Unclear(_) => SamsaraError::NotPermitted {
+                    endpoint,
+                    status: 401,
+                    scope: request.scope.clone(),
+                    request_id,
+                },
             },
-            403 => SamsaraError::NotPermitted { endpoint, status: 403, scope: request.scope.clone(), request_id },
-            404 => SamsaraError::NotFound { endpoint, message, request_id },
-            400 if cursor.is_some() && is_dead_cursor(&message) => {
-                SamsaraError::CursorRefused { endpoint, message, request_id }
-            }
-            status => SamsaraError::Refused { endpoint, status, message, request_id },
+            403 => SamsaraError::NotPermitted {
+                endpoint,
+                status: 403,
+                scope: request.scope.clone(),
+                request_id,
+            },
+            404 => SamsaraError::NotFound {
+                endpoint,
+                message,
+                request_id,
+            },
+            400 if cursor.is_some() && is_dead_cursor(&message) => SamsaraError::CursorRefused {
+                endpoint,
+                message,
+                request_id,
+            },
+            status => SamsaraError::Refused {
+                endpoint,
+                status,
+                message,
+                request_id,
+            },
         })
     }
 
@@ -248,10 +318,18 @@ impl Client {
         let shared = &self.shared;
         let url = address(&shared.base, path, query)?;
         let started = Instant::now();
-        let attempts = match shared.limits.admit(endpoint, rate, tokio::time::Instant::now()) {
+        let attempts = match shared
+            .limits
+            .admit(endpoint, rate, tokio::time::Instant::now())
+        {
             Ok(Pass::Free) => shared.retry.attempts,
             Ok(Pass::Probe) => 1,
-            Err(reason) => return Err(SamsaraError::Resting { endpoint: path.into(), reason }),
+            Err(reason) => {
+                return Err(SamsaraError::Resting {
+                    endpoint: path.into(),
+                    reason,
+                });
+            }
         };
         let mut attempt = 0;
         loop {
@@ -260,7 +338,10 @@ impl Client {
             let (reason, pause, cause) = match self.attempt(url.clone()).await {
                 Ok(Ok(body)) => {
                     shared.limits.answered(endpoint, rate);
-                    shared.observer.observe(&Event::PageFetched { endpoint: path.into(), bytes: body.len() as u64 });
+                    shared.observer.observe(&Event::PageFetched {
+                        endpoint: path.into(),
+                        bytes: body.len() as u64,
+                    });
                     return Ok(Ok(body));
                 }
                 Ok(Err(answer)) if !is_transient(answer.status.as_u16()) => {
@@ -269,9 +350,14 @@ impl Client {
                 }
                 Ok(Err(answer)) => {
                     if answer.status == StatusCode::TOO_MANY_REQUESTS {
-                        shared.limits.slow_down(endpoint, rate, tokio::time::Instant::now());
+                        shared
+                            .limits
+                            .slow_down(endpoint, rate, tokio::time::Instant::now());
                     }
-                    let id = answer.request_id.map(|id| format!(", request {id}")).unwrap_or_default();
+                    let id = answer
+                        .request_id
+                        .map(|id| format!(", request {id}"))
+                        .unwrap_or_default();
                     let reason = format!("{}{id}", answer.status.as_u16());
                     (reason, answer.retry_after, Cause::of(answer.status))
                 }
@@ -279,7 +365,9 @@ impl Client {
             };
             // What is too large will not become smaller.
             if attempt >= attempts || cause == Cause::Size {
-                shared.limits.exhausted(endpoint, rate, &reason, tokio::time::Instant::now());
+                shared
+                    .limits
+                    .exhausted(endpoint, rate, &reason, tokio::time::Instant::now());
                 let elapsed = started.elapsed();
                 return Err(SamsaraError::Unavailable {
                     endpoint: path.into(),
@@ -295,7 +383,12 @@ impl Client {
             if pause.is_some() {
                 shared.limits.pause(endpoint, rate, wait);
             }
-            shared.observer.observe(&Event::RequestDelayed { endpoint: path.into(), attempt, wait, reason });
+            shared.observer.observe(&Event::RequestDelayed {
+                endpoint: path.into(),
+                attempt,
+                wait,
+                reason,
+            });
             tokio::time::sleep(wait).await;
         }
     }
@@ -303,7 +396,11 @@ impl Client {
     /// One try: a body, an answer that is none, or a fault of the connection.
     async fn attempt(&self, url: Url) -> Result<Result<Bytes, Answer>, (String, Cause)> {
         let fault = |error: reqwest::Error| (http::describe(error), Cause::Connection);
-        let mut request = self.shared.http.get(url.clone()).header("X-Samsara-Version", API_VERSION);
+        let mut request = self
+            .shared
+            .http
+            .get(url.clone())
+            .header("X-Samsara-Version", API_VERSION);
         // The token is for the configured host, wherever a request may lead.
         if url.origin() == self.shared.base.origin() {
             request = request.header(AUTHORIZATION, self.shared.authorization.clone());
@@ -318,7 +415,13 @@ impl Client {
                 break;
             }
             if body.len() + piece.len() > largest {
-                return Err((format!("{} with a body of more than {largest} bytes", status.as_u16()), Cause::Size));
+                return Err((
+                    format!(
+                        "{} with a body of more than {largest} bytes",
+                        status.as_u16()
+                    ),
+                    Cause::Size,
+                ));
             }
             body.extend_from_slice(&piece);
         }
@@ -331,9 +434,13 @@ impl Client {
             return match is_whole(&body) {
                 Ok(()) => Ok(Ok(body)),
                 Err(reason) => {
-                    let id = id_of(&headers).map(|id| format!(", request {id}")).unwrap_or_default();
+                    let id = id_of(&headers)
+                        .map(|id| format!(", request {id}"))
+                        .unwrap_or_default();
                     let status = status.as_u16();
-                    let reason = format!("{status}{id} with a body that is no whole JSON document: {reason}");
+                    let reason = format!(
+                        "{status}{id} with a body that is no whole JSON document: {reason}"
+                    );
                     Err((reason, Cause::Body))
                 }
             };
@@ -352,19 +459,26 @@ impl Answer {
                 "" => redact::foreign_bytes(body),
                 message => redact::foreign(message),
             },
-            request_id: parsed.request_id.map(redact::foreign).or_else(|| id_of(headers)),
+            request_id: parsed
+                .request_id
+                .map(redact::foreign)
+                .or_else(|| id_of(headers)),
             retry_after: header(RETRY_AFTER)
                 .and_then(|value| std::str::from_utf8(value).ok())
                 .and_then(|value| retry_after(value, Utc::now())),
-            location: header(LOCATION).filter(|_| status.is_redirection()).map(redact::foreign_bytes),
+            location: header(LOCATION)
+                .filter(|_| status.is_redirection())
+                .map(redact::foreign_bytes),
         }
     }
 }
 
 /// The header that brings the token.
 fn authorization(token: &Secret) -> Result<HeaderValue, SamsaraError> {
-    let mut header = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
-        .map_err(|_| SamsaraError::Setup("the API token has characters that no token has".into()))?;
+    let mut header =
+        HeaderValue::from_str(&format!("Bearer {}", token.expose())).map_err(|_| {
+            SamsaraError::Setup("the API token has characters that no token has".into())
+        })?;
     header.set_sensitive(true);
     Ok(header)
 }
@@ -383,7 +497,9 @@ fn address(base: &Url, path: &str, query: &str) -> Result<Url, SamsaraError> {
     if url.path() == path && !path.contains("//") && url.origin() == base.origin() {
         return Ok(url);
     }
-    Err(SamsaraError::Unaddressable { endpoint: path.into() })
+    Err(SamsaraError::Unaddressable {
+        endpoint: path.into(),
+    })
 }
 
 fn host_of(base: &Url) -> String {
@@ -405,7 +521,10 @@ fn is_whole(body: &[u8]) -> Result<(), String> {
     if !matches!(scanner.peek(), Some(b'{' | b'[')) {
         return Err("it begins with neither `{` nor `[`".into());
     }
-    scanner.value().and_then(|_| scanner.end()).map_err(|error| error.to_string())
+    scanner
+        .value()
+        .and_then(|_| scanner.end())
+        .map_err(|error| error.to_string())
 }
 
 /// The two ways in which the live API says that a cursor is of no use any more.
@@ -414,7 +533,7 @@ fn is_dead_cursor(message: &str) -> bool {
     message.contains("cursor") || message.contains("parameters differ")
 }
 
-/// A walk over the pages of one request.
+/// A task over the pages of one request.
 #[derive(Debug)]
 pub struct Pager {
     client: Client,
@@ -431,7 +550,7 @@ impl Pager {
         &self.request
     }
 
-    /// Counts on from a walk that had read `pages` before.
+    /// Counts on from a task that had read `pages` before.
     pub fn after(mut self, pages: u64) -> Self {
         self.number = pages;
         self
@@ -459,18 +578,37 @@ impl Pager {
             return Ok(None);
         }
         self.number += 1;
-        let body = match self.client.page(&self.request, self.cursor.as_deref()).await {
-            Err(SamsaraError::Unavailable { attempts, reason, cause: Cause::Body, .. }) => {
-                return Err(self.bad_page(format!("asked for {attempts} times, last answered {reason}")));
+        let body = match self
+            .client
+            .page(&self.request, self.cursor.as_deref())
+            .await
+        {
+            Err(SamsaraError::Unavailable {
+                attempts,
+                reason,
+                cause: Cause::Body,
+                ..
+            }) => {
+                return Err(self.bad_page(format!(
+                    "asked for {attempts} times, last answered {reason}"
+                )));
             }
             other => other?,
         };
-        let page = cut(&body, &self.request.records, &self.request.page_echoes, self.request.pagination, self.number)
-            .map_err(|error| self.bad_page(error.to_string()))?;
+        let page = cut(
+            &body,
+            &self.request.records,
+            &self.request.page_echoes,
+            self.request.pagination,
+            self.number,
+        )
+        .map_err(|error| self.bad_page(error.to_string()))?;
         if let Some(cursor) = &page.cursor {
             self.check_cursor(cursor)?;
         }
-        let found = self.watch.look(&page, self.cursor.as_deref(), self.request.endless);
+        let found = self
+            .watch
+            .look(&page, self.cursor.as_deref(), self.request.endless);
         match found.map_err(|reason| self.bad_page(reason))? {
             Some(cursor) => self.cursor = Some(cursor),
             None => self.ended = true,
@@ -484,7 +622,9 @@ impl Pager {
             return Err(self.bad_page(format!("its cursor has {} bytes", cursor.len())));
         }
         if redact::holds_secret(cursor) {
-            return Err(self.bad_page("its cursor repeats a secret of the configuration, and is not kept".into()));
+            return Err(self.bad_page(
+                "its cursor repeats a secret of the configuration, and is not kept".into(),
+            ));
         }
         Ok(())
     }
@@ -507,26 +647,45 @@ mod tests {
     use samsara_simulator::{Simulator, SimulatorConfig};
 
     async fn host(token: &str) -> Simulator {
-        Simulator::start(SimulatorConfig { token: token.into(), ..SimulatorConfig::default() }).await.unwrap()
+        Simulator::start(SimulatorConfig {
+            token: token.into(),
+            ..SimulatorConfig::default()
+        })
+        .await
+        .unwrap()
     }
 
     #[tokio::test]
-    async fn the_region_is_the_host_that_accepts_the_token() {
+    async fn the_region_accepts_the_token() {
         let (us, eu) = (host("of-the-us").await, host("of-the-eu").await);
         let hosts = [us.url(), eu.url()];
         let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
         let connect = |token: &str| {
             let token = Some(Secret::new(token));
             let (retry, http) = (RetryConfig::default(), crate::config::HttpConfig::default());
-            let config = SamsaraConfig { token, url: None, rate_share: 1.0, retry, http };
+            let config = SamsaraConfig {
+                token,
+                url: None,
+                rate_share: 1.0,
+                retry,
+                http,
+            };
             let hosts = hosts.clone();
             async move { Client::connect_among(&config, Arc::new(Observers::default()), &hosts).await }
         };
         let client = connect("of-the-eu").await.unwrap();
         assert_eq!(client.base().as_str().trim_end_matches('/'), eu.url());
-        assert!(us.requests().iter().chain(&eu.requests()).all(|request| request.path == "/me"));
+        assert!(
+            us.requests()
+                .iter()
+                .chain(&eu.requests())
+                .all(|request| request.path == "/me")
+        );
         let refused = connect("of-nobody").await.unwrap_err();
-        assert!(matches!(refused, SamsaraError::TokenRefused { .. }), "{refused}");
+        assert!(
+            matches!(refused, SamsaraError::TokenRefused { .. }),
+            "{refused}"
+        );
         assert!(!refused.to_string().contains("of-nobody"));
     }
 
@@ -534,7 +693,10 @@ mod tests {
     fn a_path_never_leads_to_another_host_or_endpoint() {
         let base: Url = "https://api.example/".parse().unwrap();
         let reached = address(&base, "/fleet/vehicles/a%2Fb%20c/x", "limit=5").unwrap();
-        assert_eq!(reached.as_str(), "https://api.example/fleet/vehicles/a%2Fb%20c/x?limit=5");
+        assert_eq!(
+            reached.as_str(),
+            "https://api.example/fleet/vehicles/a%2Fb%20c/x?limit=5"
+        );
         for path in [
             "//elsewhere.example/steal",
             "/\\elsewhere.example/steal",
@@ -546,16 +708,30 @@ mod tests {
             "https://elsewhere.example/",
             "@elsewhere.example/",
         ] {
-            let error = address(&base, path, "").map(|url| url.to_string()).unwrap_err();
-            assert!(matches!(error, SamsaraError::Unaddressable { .. }), "{path}: {error}");
+            let error = address(&base, path, "")
+                .map(|url| url.to_string())
+                .unwrap_err();
+            assert!(
+                matches!(error, SamsaraError::Unaddressable { .. }),
+                "{path}: {error}"
+            );
         }
     }
 
     #[test]
     fn a_token_that_no_header_can_hold_is_refused_before_anything_is_sent() {
         let error = authorization(&Secret::new("canary-header\nX: y")).unwrap_err();
-        assert!(error.ends_run() && !error.to_string().contains("canary"), "{error}");
-        assert_eq!(format!("{:?}", authorization(&Secret::new("canary-header")).unwrap()), "Sensitive");
+        assert!(
+            error.ends_run() && !error.to_string().contains("canary"),
+            "{error}"
+        );
+        assert_eq!(
+            format!(
+                "{:?}",
+                authorization(&Secret::new("canary-header")).unwrap()
+            ),
+            "Sensitive"
+        );
     }
 
     #[tokio::test]
@@ -566,10 +742,19 @@ mod tests {
         let dead = gone.url();
         gone.shutdown().await;
         let faults = "500=1".parse().unwrap();
-        let config = SimulatorConfig { token: "of-the-us".into(), faults, ..SimulatorConfig::default() };
+        let config = SimulatorConfig {
+            token: "of-the-us".into(),
+            faults,
+            ..SimulatorConfig::default()
+        };
         let ill = Simulator::start(config).await.unwrap();
         let quick = Duration::from_millis(1);
-        let retry = RetryConfig { attempts: 2, base: quick, cap: quick, ..RetryConfig::default() };
+        let retry = RetryConfig {
+            attempts: 2,
+            base: quick,
+            cap: quick,
+            ..RetryConfig::default()
+        };
         let connect = async |token: &str, hosts: &[&str]| {
             let config = SamsaraConfig {
                 token: Some(Secret::new(token)),
@@ -589,18 +774,38 @@ mod tests {
             let unknown = connect("of-the-us", &hosts).await.unwrap_err();
             assert!(!unknown.ends_run(), "{unknown}");
             let text = unknown.to_string();
-            assert_eq!(text.matches("127.0.0.1: /me failed 2 times").count(), 2, "{text}");
-            assert!(text.contains("127.0.0.1 refuses it") && !text.contains("of-the-us"), "{text}");
+            assert_eq!(
+                text.matches("127.0.0.1: /me failed 2 times").count(),
+                2,
+                "{text}"
+            );
+            assert!(
+                text.contains("127.0.0.1 refuses it") && !text.contains("of-the-us"),
+                "{text}"
+            );
         }
         // A gateway that lets nothing through is no region; one host among others that knows the token and shows no
         // `/me` is.
         let missing_scopes = vec!["/me".into()];
-        let config = SimulatorConfig { token: "of-the-ca".into(), missing_scopes, ..SimulatorConfig::default() };
+        let config = SimulatorConfig {
+            token: "of-the-ca".into(),
+            missing_scopes,
+            ..SimulatorConfig::default()
+        };
         let gate = Simulator::start(config).await.unwrap();
         let gate = gate.url();
-        let unknown = connect("of-the-ca", &[gate.as_str(), gate.as_str()]).await.unwrap_err().to_string();
-        assert_eq!(unknown.matches("127.0.0.1: /me answers 403").count(), 2, "{unknown}");
-        let client = connect("of-the-ca", &[eu.as_str(), gate.as_str()]).await.unwrap();
+        let unknown = connect("of-the-ca", &[gate.as_str(), gate.as_str()])
+            .await
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            unknown.matches("127.0.0.1: /me answers 403").count(),
+            2,
+            "{unknown}"
+        );
+        let client = connect("of-the-ca", &[eu.as_str(), gate.as_str()])
+            .await
+            .unwrap();
         assert_eq!(client.base().as_str().trim_end_matches('/'), gate);
     }
 }

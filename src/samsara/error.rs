@@ -21,7 +21,11 @@ pub enum Cause {
 
 impl Cause {
     pub(super) fn of(status: StatusCode) -> Self {
-        if status.is_server_error() { Self::Server } else { Self::Busy }
+        if status.is_server_error() {
+            Self::Server
+        } else {
+            Self::Busy
+        }
     }
 }
 
@@ -138,7 +142,7 @@ pub enum SamsaraError {
         endpoint: String,
         /// The query without cursor.
         query: String,
-        /// Position in the walk, from 1.
+        /// Position in the task, from 1.
         page: u64,
         /// What is wrong.
         reason: String,
@@ -151,39 +155,61 @@ pub enum SamsaraError {
 impl SamsaraError {
     /// Whether nothing else will work either.
     pub fn ends_run(&self) -> bool {
-        matches!(self, Self::NoToken | Self::TokenRefused { .. } | Self::Setup(_))
+        matches!(
+            self,
+            Self::NoToken | Self::TokenRefused { .. } | Self::Setup(_)
+        )
     }
 
     /// Whether the request was too much for the server, or its answer for us, so that a smaller one may do.
     pub fn asks_for_less(&self) -> bool {
-        matches!(self, Self::Unavailable { cause: Cause::Server | Cause::Size, .. } | Self::Refused { status: 413, .. })
+        matches!(
+            self,
+            Self::Unavailable {
+                cause: Cause::Server | Cause::Size,
+                ..
+            } | Self::Refused { status: 413, .. }
+        )
     }
 
     /// What to do about it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::NoToken => Some("put it into .env or the environment; Samsara: Settings > API Tokens"),
-            Self::TokenRefused { .. } => {
-                Some("check the token, and SAMSARA_REGION (us, eu, ca): a token works in its own region only")
+            Self::NoToken => {
+                Some("put it into .env or the environment; Samsara: Settings > API Tokens")
             }
-            Self::Redirected { .. } => {
-                Some("if that is Samsara's host, set SAMSARA_API_URL to it; else something on the way is in between")
+            Self::TokenRefused { .. } => Some(
+                "check the token, and SAMSARA_REGION (us, eu, ca): a token works in its own region only",
+            ),
+            Self::Redirected { .. } => Some(
+                "if that is Samsara's host, set SAMSARA_API_URL to it; else something on the way is in between",
+            ),
+            Self::RegionUnknown { .. } => {
+                Some("run again later, or name the region with SAMSARA_REGION (us, eu, ca)")
             }
-            Self::RegionUnknown { .. } => Some("run again later, or name the region with SAMSARA_REGION (us, eu, ca)"),
-            Self::Unavailable { .. } | Self::Resting { .. } => Some("run again: what is complete is kept"),
+            Self::Unavailable { .. } | Self::Resting { .. } => {
+                Some("run again: what is complete is kept")
+            }
             _ => None,
         }
     }
 }
 
 fn regions(unreachable: &[(String, String)], refused: &[String]) -> String {
-    let unreachable = unreachable.iter().map(|(host, reason)| format!("{host}: {reason}"));
-    let refused = refused.iter().map(|host| format!("{host} refuses it (401)"));
+    let unreachable = unreachable
+        .iter()
+        .map(|(host, reason)| format!("{host}: {reason}"));
+    let refused = refused
+        .iter()
+        .map(|host| format!("{host} refuses it (401)"));
     unreachable.chain(refused).collect::<Vec<_>>().join("; ")
 }
 
 fn id(request_id: &Option<String>) -> String {
-    request_id.as_deref().map(|id| format!(", request {id}")).unwrap_or_default()
+    request_id
+        .as_deref()
+        .map(|id| format!(", request {id}"))
+        .unwrap_or_default()
 }
 
 fn scope_remedy(scope: &Option<String>) -> String {

@@ -33,7 +33,7 @@ struct Endpoint {
 
 /// How much slower than documented the endpoint is asked, since it said that it was too much.
 struct Pace {
-    stretch: f64,
+    slowdown: f64,
     next: Instant,
     slowed: Option<Instant>,
 }
@@ -71,7 +71,12 @@ async fn turn_of(limiter: &DefaultDirectRateLimiter) {
 impl Limits {
     /// `share` is the part of each rate to use.
     pub(super) fn new(share: f64, retry: RetryConfig) -> Self {
-        Self { token: limiter(PER_TOKEN * share).0, endpoints: Mutex::default(), share, retry }
+        Self {
+            token: limiter(PER_TOKEN * share).0,
+            endpoints: Mutex::default(),
+            share,
+            retry,
+        }
     }
 
     /// Waits until a request to `endpoint` may go out.
@@ -80,8 +85,8 @@ impl Limits {
         let turn = {
             let mut pace = locked(&limiter.pace);
             let turn = pace.next.max(Instant::now());
-            if pace.stretch > 1.0 {
-                pace.next = turn + limiter.period.mul_f64(pace.stretch);
+            if pace.slowdown > 1.0 {
+                pace.next = turn + limiter.period.mul_f64(pace.slowdown);
             }
             turn
         };
@@ -97,7 +102,10 @@ impl Limits {
                 1..1000 => tracing::debug!(endpoint, wait_ms, "request waited for its turn"),
                 _ => tracing::info!(endpoint, wait_ms, "request waited for its turn"),
             }
-            let paused = *limiter.paused_until.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let paused = *limiter
+                .paused_until
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
             match paused {
                 Some(until) if until > Instant::now() => {
                     let wait_ms = (until - Instant::now()).as_millis() as u64;
@@ -110,7 +118,12 @@ impl Limits {
     }
 
     /// Whether `endpoint` may be asked at all; if not, why it is left alone.
-    pub(super) fn admit(&self, endpoint: &str, per_second: f64, now: Instant) -> Result<Pass, String> {
+    pub(super) fn admit(
+        &self,
+        endpoint: &str,
+        per_second: f64,
+        now: Instant,
+    ) -> Result<Pass, String> {
         let limiter = self.endpoint(endpoint, per_second);
         let mut breaker = locked(&limiter.breaker);
         match breaker.open_until {
@@ -129,7 +142,7 @@ impl Limits {
         let limiter = self.endpoint(endpoint, per_second);
         *locked(&limiter.breaker) = Breaker::default();
         let mut pace = locked(&limiter.pace);
-        pace.stretch = (pace.stretch * 0.95).max(1.0);
+        pace.slowdown = (pace.slowdown * 0.95).max(1.0);
     }
 
     /// A request to it has used up its tries.
@@ -141,7 +154,12 @@ impl Limits {
         if breaker.exhausted >= self.retry.give_up_after {
             breaker.open_until = Some(now + self.retry.cool_down);
             let seconds = self.retry.cool_down.as_secs();
-            tracing::warn!(endpoint, seconds, reason, "endpoint is left alone for a while");
+            tracing::warn!(
+                endpoint,
+                seconds,
+                reason,
+                "endpoint is left alone for a while"
+            );
         }
     }
 
@@ -150,9 +168,13 @@ impl Limits {
         let limiter = self.endpoint(endpoint, per_second);
         let mut pace = locked(&limiter.pace);
         if pace.slowed.is_none_or(|slowed| now >= slowed + ONE_REFUSAL) {
-            pace.stretch = (pace.stretch * 2.0).min(SLOWEST);
+            pace.slowdown = (pace.slowdown * 2.0).min(SLOWEST);
             pace.slowed = Some(now);
-            tracing::warn!(endpoint, times_slower = pace.stretch, "endpoint is asked more slowly");
+            tracing::warn!(
+                endpoint,
+                times_slower = pace.slowdown,
+                "endpoint is asked more slowly"
+            );
         }
     }
 
@@ -160,33 +182,55 @@ impl Limits {
     pub(super) fn pause(&self, endpoint: &str, per_second: f64, pause: Duration) {
         let limiter = self.endpoint(endpoint, per_second);
         let until = Instant::now() + pause;
-        let mut paused = limiter.paused_until.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut paused = limiter
+            .paused_until
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         *paused = Some(paused.map_or(until, |earlier| earlier.max(until)));
     }
 
     fn endpoint(&self, endpoint: &str, per_second: f64) -> Arc<Endpoint> {
-        let mut endpoints = self.endpoints.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut endpoints = self
+            .endpoints
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         endpoints
             .entry(endpoint.to_string())
             .or_insert_with(|| {
                 let (rate, period) = limiter(per_second * self.share);
-                let pace = Mutex::new(Pace { stretch: 1.0, next: Instant::now(), slowed: None });
+                let pace = Mutex::new(Pace {
+                    slowdown: 1.0,
+                    next: Instant::now(),
+                    slowed: None,
+                });
                 let (paused_until, breaker) = (Mutex::new(None), Mutex::default());
-                Arc::new(Endpoint { rate, period, paused_until, pace, breaker })
+                Arc::new(Endpoint {
+                    rate,
+                    period,
+                    paused_until,
+                    pace,
+                    breaker,
+                })
             })
             .clone()
     }
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 fn limiter(per_second: f64) -> (DefaultDirectRateLimiter, Duration) {
     let period = Duration::try_from_secs_f64(1.0 / per_second).unwrap_or(Duration::from_secs(1));
     // A burst of one: requests go out evenly, so that no second holds more than the rate.
-    let quota = Quota::with_period(period.max(Duration::from_nanos(1))).map(|quota| quota.allow_burst(NonZeroU32::MIN));
-    (RateLimiter::direct(quota.unwrap_or(Quota::per_second(NonZeroU32::MIN))), period)
+    let quota = Quota::with_period(period.max(Duration::from_nanos(1)))
+        .map(|quota| quota.allow_burst(NonZeroU32::MIN));
+    (
+        RateLimiter::direct(quota.unwrap_or(Quota::per_second(NonZeroU32::MIN))),
+        period,
+    )
 }
 
 #[cfg(test)]
@@ -194,12 +238,16 @@ mod tests {
     use super::*;
 
     fn limits() -> Limits {
-        let retry = RetryConfig { give_up_after: 3, cool_down: Duration::from_secs(30), ..RetryConfig::default() };
+        let retry = RetryConfig {
+            give_up_after: 3,
+            cool_down: Duration::from_secs(30),
+            ..RetryConfig::default()
+        };
         Limits::new(1.0, retry)
     }
 
     #[test]
-    fn a_dead_endpoint_is_left_alone_and_tried_by_one_request() {
+    fn a_dead_endpoint_is_probed_by_one_request() {
         let (limits, mut now) = (limits(), Instant::now());
         for _ in 0..2 {
             limits.exhausted("/a", 5.0, "503", now);
@@ -207,10 +255,17 @@ mod tests {
         }
         limits.exhausted("/a", 5.0, "503, request 7", now);
         assert_eq!(limits.admit("/a", 5.0, now), Err("503, request 7".into()));
-        assert_eq!(limits.admit("/b", 5.0, now), Ok(Pass::Free), "other endpoints are not meant");
+        assert_eq!(
+            limits.admit("/b", 5.0, now),
+            Ok(Pass::Free),
+            "other endpoints are not meant"
+        );
         now += Duration::from_secs(31);
         assert_eq!(limits.admit("/a", 5.0, now), Ok(Pass::Probe));
-        assert!(limits.admit("/a", 5.0, now).is_err(), "one goes to see, not all");
+        assert!(
+            limits.admit("/a", 5.0, now).is_err(),
+            "one goes to see, not all"
+        );
         limits.exhausted("/a", 5.0, "503", now);
         assert!(limits.admit("/a", 5.0, now).is_err());
         now += Duration::from_secs(31);
@@ -220,7 +275,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_asked_more_slowly_goes_out_at_that_pace() {
+    async fn a_slower_pace_is_kept() {
         let limits = limits();
         let period = Duration::from_millis(1);
         let mut now = Instant::now();
@@ -233,11 +288,15 @@ mod tests {
             limits.wait("/a", 1000.0).await;
         }
         // The first goes at once, each other sixteen periods after the one before.
-        assert!(begun.elapsed() >= period.mul_f64(SLOWEST) * 4, "{:?}", begun.elapsed());
+        assert!(
+            begun.elapsed() >= period.mul_f64(SLOWEST) * 4,
+            "{:?}",
+            begun.elapsed()
+        );
     }
 
     #[tokio::test]
-    async fn a_paused_endpoint_is_not_asked_by_anyone_and_others_are() {
+    async fn a_pause_holds_for_one_endpoint() {
         let limits = limits();
         let (begun, pause) = (Instant::now(), Duration::from_millis(100));
         limits.pause("/a", 1000.0, pause);
@@ -251,14 +310,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn requests_of_all_endpoints_together_keep_to_the_rate_of_the_token() {
+    async fn the_token_s_own_rate_is_kept() {
         // A hundred-thousandth of the rate: a request in eleven minutes.
         let limits = Limits::new(1e-5, RetryConfig::default());
         limits.wait("/a", 1e9).await;
         let waiting = limits.wait("/b", 1e9);
         tokio::pin!(waiting);
         for _ in 0..1000 {
-            assert!(futures::poll!(&mut waiting).is_pending(), "/b has a rate of its own, but not a token of its own");
+            assert!(
+                futures::poll!(&mut waiting).is_pending(),
+                "/b has a rate of its own, but not a token of its own"
+            );
             tokio::task::yield_now().await;
         }
         assert!(limits.endpoint("/c", 1e9).rate.check().is_ok());
@@ -266,20 +328,24 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_that_says_too_many_is_asked_half_as_often_and_comes_back() {
+    fn a_429_halves_the_pace_which_recovers() {
         let (limits, mut now) = (limits(), Instant::now());
-        let stretch = |limits: &Limits| locked(&limits.endpoint("/a", 5.0).pace).stretch;
+        let slowdown = |limits: &Limits| locked(&limits.endpoint("/a", 5.0).pace).slowdown;
         limits.slow_down("/a", 5.0, now);
         limits.slow_down("/a", 5.0, now);
-        assert_eq!(stretch(&limits), 2.0, "refusals of requests under way together are one");
+        assert_eq!(
+            slowdown(&limits),
+            2.0,
+            "refusals of requests under way together are one"
+        );
         for _ in 0..10 {
             now += Duration::from_secs(2);
             limits.slow_down("/a", 5.0, now);
         }
-        assert_eq!(stretch(&limits), SLOWEST);
+        assert_eq!(slowdown(&limits), SLOWEST);
         for _ in 0..100 {
             limits.answered("/a", 5.0);
         }
-        assert_eq!(stretch(&limits), 1.0);
+        assert_eq!(slowdown(&limits), 1.0);
     }
 }

@@ -13,7 +13,7 @@ mod watch;
 
 pub use client::{Client, Pager};
 pub use error::{Cause, SamsaraError};
-pub use page::{Page, cut_page};
+pub use page::{Page, split_page};
 pub use request::{Request, Window};
 pub use retry::{LONGEST_RETRY_AFTER, retry_after};
 pub use watch::Watch;

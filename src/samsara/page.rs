@@ -19,7 +19,7 @@ const LONGEST_TOLD: usize = 200;
 /// A page as it came, cut into its parts without being parsed.
 #[derive(Debug, Clone)]
 pub struct Page {
-    /// Position in its walk, from 1.
+    /// Position in its task, from 1.
     pub number: u64,
     /// Members that stand beside the list and are no pagination: path as [`crate::json::path`] has it (`$.warning`),
     /// and text.
@@ -62,8 +62,15 @@ pub enum PageError {
 /// # Errors
 ///
 /// A body that is no page, in one line.
-pub fn cut_page(body: &Bytes, source: &Source) -> Result<Page, String> {
-    cut(body, &source.records, &source.page_echoes, source.pagination, 1).map_err(|error| error.to_string())
+pub fn split_page(body: &Bytes, source: &Source) -> Result<Page, String> {
+    cut(
+        body,
+        &source.records,
+        &source.page_echoes,
+        source.pagination,
+        1,
+    )
+    .map_err(|error| error.to_string())
 }
 
 /// Cuts a body into its parts.
@@ -75,9 +82,13 @@ pub(super) fn cut(
     number: u64,
 ) -> Result<Page, PageError> {
     if let Err(error) = std::str::from_utf8(body) {
-        return Err(JsonError { offset: error.valid_up_to(), reason: "not UTF-8" }.into());
+        return Err(JsonError {
+            offset: error.valid_up_to(),
+            reason: "not UTF-8",
+        }
+        .into());
     }
-    let mut cutter = Cutter {
+    let mut cutter = PageSplitter {
         body,
         path,
         echoes,
@@ -101,17 +112,37 @@ pub(super) fn cut(
     if path.is_empty() && is_error_body(body) {
         return Err(PageError::ErrorBody { found: told(body) });
     }
-    let Cutter { beside, records, cursor, has_next, is_null, is_echo, .. } = cutter;
+    let PageSplitter {
+        beside,
+        records,
+        cursor,
+        has_next,
+        is_null,
+        is_echo,
+        ..
+    } = cutter;
     let records = match records {
         // Where nothing is there, some endpoints say `data: null`, and one may leave the list out of an object that
         // tells what was asked for. That it is a page, its pagination says.
         None if (is_null || is_echo) && has_next.is_some() => Bytes::from_static(b"[]"),
-        None => return Err(PageError::NoRecords { path: path.join("."), found: told(body) }),
+        None => {
+            return Err(PageError::NoRecords {
+                path: path.join("."),
+                found: told(body),
+            });
+        }
         Some(range) => list(body.slice(range))?,
     };
     let is_empty = Scanner::new(&records, 1).peek() == Some(b']');
     let cursor = cursor.filter(|cursor| !cursor.is_empty());
-    Ok(Page { number, beside, records, is_empty, cursor, has_next: has_next.unwrap_or(false) })
+    Ok(Page {
+        number,
+        beside,
+        records,
+        is_empty,
+        cursor,
+        has_next: has_next.unwrap_or(false),
+    })
 }
 
 /// `null` is an empty list (seen on several endpoints); one object is a list of one.
@@ -120,7 +151,10 @@ fn list(value: Bytes) -> Result<Bytes, JsonError> {
         Kind::Array => Ok(value),
         Kind::Null => Ok(Bytes::from_static(b"[]")),
         Kind::Object => Ok(Bytes::from([b"[", &value[..], b"]"].concat())),
-        _ => Err(JsonError { offset: 0, reason: "the list of records is neither a list nor null" }),
+        _ => Err(JsonError {
+            offset: 0,
+            reason: "the list of records is neither a list nor null",
+        }),
     }
 }
 
@@ -132,8 +166,12 @@ fn members(body: &[u8]) -> Vec<(String, Option<String>)> {
         return members;
     }
     while members.len() <= MEMBERS_TOLD {
-        let (Ok(key), Ok(value)) = (scanner.key(), scanner.value()) else { break };
-        let text = body[value].strip_prefix(b"\"").and_then(|text| unescape(text.strip_suffix(b"\"")?));
+        let (Ok(key), Ok(value)) = (scanner.key(), scanner.value()) else {
+            break;
+        };
+        let text = body[value]
+            .strip_prefix(b"\"")
+            .and_then(|text| unescape(text.strip_suffix(b"\"")?));
         members.push((String::from_utf8_lossy(&body[key]).into_owned(), text));
         if !scanner.take(b',') {
             break;
@@ -147,8 +185,13 @@ fn members(body: &[u8]) -> Vec<(String, Option<String>)> {
 fn is_error_body(body: &[u8]) -> bool {
     const NAMES: [&str; 5] = ["message", "requestId", "code", "error", "errors"];
     let members = members(body);
-    let says_it = members.iter().any(|(name, _)| name == "message" || name == "error" || name == "errors");
-    says_it && members.iter().all(|(name, _)| NAMES.contains(&name.as_str()))
+    let says_it = members
+        .iter()
+        .any(|(name, _)| name == "message" || name == "error" || name == "errors");
+    says_it
+        && members
+            .iter()
+            .all(|(name, _)| NAMES.contains(&name.as_str()))
 }
 
 /// A body for people.
@@ -157,7 +200,10 @@ fn told(body: &[u8]) -> String {
     let mut text = match Scanner::new(body, 0).peek() {
         Some(b'{') if members.is_empty() => "an object without members".to_string(),
         Some(b'{') => {
-            let names = members.iter().take(MEMBERS_TOLD).map(|(name, _)| format!("`{}`", shorten(name, 40)));
+            let names = members
+                .iter()
+                .take(MEMBERS_TOLD)
+                .map(|(name, _)| format!("`{}`", shorten(name, 40)));
             format!("an object with {}", names.collect::<Vec<_>>().join(", "))
         }
         _ => "a body that is no object".to_string(),
@@ -171,7 +217,7 @@ fn told(body: &[u8]) -> String {
     text
 }
 
-struct Cutter<'a> {
+struct PageSplitter<'a> {
     body: &'a Bytes,
     path: &'a [String],
     echoes: &'a [String],
@@ -189,16 +235,27 @@ struct Cutter<'a> {
     pagination: Pagination,
 }
 
-impl Cutter<'_> {
+impl PageSplitter<'_> {
     /// Reads the object in which step `depth` of the path stands.
-    fn object(&mut self, scanner: &mut Scanner<'_>, depth: usize, at: &mut String) -> Result<(), JsonError> {
+    fn object(
+        &mut self,
+        scanner: &mut Scanner<'_>,
+        depth: usize,
+        at: &mut String,
+    ) -> Result<(), JsonError> {
         if scanner.kind()? == Kind::Null && depth > 0 {
             scanner.literal()?;
             self.is_null = true;
             return Ok(());
         }
-        scanner
-            .expect(b'{', if depth == 0 { "a page is an object" } else { "the list of records stands in an object" })?;
+        scanner.expect(
+            b'{',
+            if depth == 0 {
+                "a page is an object"
+            } else {
+                "the list of records stands in an object"
+            },
+        )?;
         if scanner.take(b'}') {
             return Ok(());
         }
@@ -206,8 +263,8 @@ impl Cutter<'_> {
         loop {
             let key = scanner.key()?;
             // A lone surrogate stays as it was written.
-            let name =
-                unescape(&self.body[key.clone()]).unwrap_or_else(|| String::from_utf8_lossy(&self.body[key]).into());
+            let name = unescape(&self.body[key.clone()])
+                .unwrap_or_else(|| String::from_utf8_lossy(&self.body[key]).into());
             let wanted = self.path.get(depth) == Some(&name);
             if wanted && depth + 1 == self.path.len() {
                 let value = scanner.value()?;
@@ -236,7 +293,13 @@ impl Cutter<'_> {
     }
 
     /// Keeps an envelope field.
-    fn keep(&mut self, scanner: &Scanner<'_>, at: &str, name: &str, value: Range<usize>) -> Result<(), JsonError> {
+    fn keep(
+        &mut self,
+        scanner: &Scanner<'_>,
+        at: &str,
+        name: &str,
+        value: Range<usize>,
+    ) -> Result<(), JsonError> {
         if self.beside.len() >= MOST_ENVELOPE_FIELDS {
             return Err(scanner.error("more than 10,000 members beside the list of records"));
         }
@@ -260,7 +323,8 @@ impl Cutter<'_> {
             return Ok(());
         }
         // Where it stands, it says whether another page follows. What says neither is no end.
-        let silent = |scanner: &Scanner<'_>| scanner.error("`hasNextPage` is neither true nor false");
+        let silent =
+            |scanner: &Scanner<'_>| scanner.error("`hasNextPage` is neither true nor false");
         scanner.expect(b'{', "`pagination` is an object")?;
         if scanner.take(b'}') {
             return Err(silent(scanner));
@@ -293,64 +357,119 @@ impl Cutter<'_> {
 mod tests {
     use super::*;
 
-    fn cut_text(text: &str, path: &[&str]) -> Result<Page, PageError> {
+    fn split_text(text: &str, path: &[&str]) -> Result<Page, PageError> {
         let path: Vec<String> = path.iter().map(ToString::to_string).collect();
-        cut(&Bytes::copy_from_slice(text.as_bytes()), &path, &["echo".into()], Pagination::After, 1)
+        cut(
+            &Bytes::copy_from_slice(text.as_bytes()),
+            &path,
+            &["echo".into()],
+            Pagination::After,
+            1,
+        )
     }
 
     #[test]
-    fn finds_records_cursor_and_what_stands_beside() {
-        let page = cut_text(
+    fn finds_records_cursor_and_envelope() {
+        let page = split_text(
             r#"{"data":{"reports":[{"a":1}],"note":"x"},"pagination":{"endCursor":"a\"b","hasNextPage":true},"extra":1,"echo":2}"#,
             &["data", "reports"],
         )
         .unwrap();
         assert_eq!(&page.records[..], br#"[{"a":1}]"#);
-        assert_eq!((page.cursor.as_deref(), page.has_next, page.is_empty), (Some("a\"b"), true, false));
-        let beside: Vec<_> = page.beside.iter().map(|(path, text)| (path.as_str(), &text[..])).collect();
+        assert_eq!(
+            (page.cursor.as_deref(), page.has_next, page.is_empty),
+            (Some("a\"b"), true, false)
+        );
+        let beside: Vec<_> = page
+            .beside
+            .iter()
+            .map(|(path, text)| (path.as_str(), &text[..]))
+            .collect();
         assert_eq!(beside, [("$.data.note", &b"\"x\""[..]), ("$.extra", b"1")]);
     }
 
     #[test]
-    fn a_page_that_does_not_say_whether_another_follows_is_no_last_page() {
-        for pagination in
-            ["{}", r#"{"endCursor":"a"}"#, r#"{"endCursor":"a","hasNextPage":null}"#, r#"{"hasNextPage":"true"}"#]
-        {
-            let error = cut_text(&format!(r#"{{"data":[1],"pagination":{pagination}}}"#), &["data"]).unwrap_err();
-            assert!(error.to_string().contains("hasNextPage"), "{pagination}: {error}");
+    fn has_next_page_must_be_a_boolean() {
+        for pagination in [
+            "{}",
+            r#"{"endCursor":"a"}"#,
+            r#"{"endCursor":"a","hasNextPage":null}"#,
+            r#"{"hasNextPage":"true"}"#,
+        ] {
+            let error = split_text(
+                &format!(r#"{{"data":[1],"pagination":{pagination}}}"#),
+                &["data"],
+            )
+            .unwrap_err();
+            assert!(
+                error.to_string().contains("hasNextPage"),
+                "{pagination}: {error}"
+            );
         }
         // The specification lets some endpoints leave all of it out.
         for page in [r#"{"data":[1]}"#, r#"{"data":[1],"pagination":null}"#] {
-            assert!(!cut_text(page, &["data"]).unwrap().has_next, "{page}");
+            assert!(!split_text(page, &["data"]).unwrap().has_next, "{page}");
         }
     }
 
     #[test]
     fn an_empty_list_and_null_are_empty_pages() {
         for (text, path) in [
-            (r#"{"data":null,"pagination":{"endCursor":"","hasNextPage":false}}"#, &["data"][..]),
+            (
+                r#"{"data":null,"pagination":{"endCursor":"","hasNextPage":false}}"#,
+                &["data"][..],
+            ),
             (r#"{"data": [ ] }"#, &["data"]),
             (r#"{"data":{"reports":null}}"#, &["data", "reports"]),
-            (r#"{"data":{"reports":[]},"pagination":null}"#, &["data", "reports"]),
-            (r#"{"data":null,"pagination":{"endCursor":"","hasNextPage":false}}"#, &["data", "reports"]),
-            (r#"{"data":{"echo":1},"pagination":{"endCursor":"","hasNextPage":false}}"#, &["data", "reports"]),
+            (
+                r#"{"data":{"reports":[]},"pagination":null}"#,
+                &["data", "reports"],
+            ),
+            (
+                r#"{"data":null,"pagination":{"endCursor":"","hasNextPage":false}}"#,
+                &["data", "reports"],
+            ),
+            (
+                r#"{"data":{"echo":1},"pagination":{"endCursor":"","hasNextPage":false}}"#,
+                &["data", "reports"],
+            ),
             ("[]", &[]),
         ] {
-            let page = cut_text(text, path).unwrap();
-            assert!(page.is_empty && !page.has_next && page.cursor.is_none(), "{text}");
+            let page = split_text(text, path).unwrap();
+            assert!(
+                page.is_empty && !page.has_next && page.cursor.is_none(),
+                "{text}"
+            );
         }
-        assert_eq!(&cut_text(r#"{"score":1}"#, &[]).unwrap().records[..], br#"[{"score":1}]"#);
+        assert_eq!(
+            &split_text(r#"{"score":1}"#, &[]).unwrap().records[..],
+            br#"[{"score":1}]"#
+        );
     }
 
     #[test]
     fn refuses_what_is_not_one_page() {
-        for text in
-            ["", "{", "[]", r#"{"dat":[]}"#, r#"{"data":[]}{"data":[]}"#, r#"{"data":[],"data":[]}"#, r#"{"data":5}"#]
-        {
-            assert!(cut_text(text, &["data"]).is_err(), "{text}");
+        for text in [
+            "",
+            "{",
+            "[]",
+            r#"{"dat":[]}"#,
+            r#"{"data":[]}{"data":[]}"#,
+            r#"{"data":[],"data":[]}"#,
+            r#"{"data":5}"#,
+        ] {
+            assert!(split_text(text, &["data"]).is_err(), "{text}");
         }
         assert_eq!(
-            cut(&Bytes::from_static(b"{\"data\":\"\xff\"}"), &[], &[], Pagination::None, 1).unwrap_err().to_string(),
+            cut(
+                &Bytes::from_static(b"{\"data\":\"\xff\"}"),
+                &[],
+                &[],
+                Pagination::None,
+                1
+            )
+            .unwrap_err()
+            .to_string(),
             "not UTF-8 at byte 9"
         );
     }
@@ -364,29 +483,89 @@ mod tests {
                 nested,
                 r#"no `data.reports` in an object with `message`: "try \n later""#,
             ),
-            (r#"{"message":5,"requestId":"r"}"#, nested, "no `data.reports` in an object with `message`, `requestId`"),
-            ("{}", nested, "no `data.reports` in an object without members"),
-            (r#"{"data":{}}"#, nested, "no `data.reports` in an object with `data`"),
+            (
+                r#"{"message":5,"requestId":"r"}"#,
+                nested,
+                "no `data.reports` in an object with `message`, `requestId`",
+            ),
+            (
+                "{}",
+                nested,
+                "no `data.reports` in an object without members",
+            ),
+            (
+                r#"{"data":{}}"#,
+                nested,
+                "no `data.reports` in an object with `data`",
+            ),
             (r#"{"data":{"other":[]}}"#, nested, "no `data.reports`"),
             (r#"{"data":{"echo":1}}"#, nested, "no `data.reports`"),
-            (r#"{"echo":1,"pagination":{"hasNextPage":false}}"#, nested, "no `data.reports`"),
-            (r#"{"data":{"echo":1,"other":[]},"pagination":{"hasNextPage":false}}"#, nested, "no `data.reports`"),
+            (
+                r#"{"echo":1,"pagination":{"hasNextPage":false}}"#,
+                nested,
+                "no `data.reports`",
+            ),
+            (
+                r#"{"data":{"echo":1,"other":[]},"pagination":{"hasNextPage":false}}"#,
+                nested,
+                "no `data.reports`",
+            ),
             (r#"{"data":{"Reports":[]}}"#, nested, "no `data.reports`"),
             (r#"{"data":null}"#, nested, "no `data.reports`"),
-            (r#"{"data":null,"pagination":null}"#, nested, "no `data.reports`"),
-            (r#"{"data":{},"pagination":{"endCursor":"","hasNextPage":false}}"#, nested, "no `data.reports`"),
-            (r#"{"pagination":{"endCursor":"","hasNextPage":false}}"#, nested, "no `data.reports`"),
+            (
+                r#"{"data":null,"pagination":null}"#,
+                nested,
+                "no `data.reports`",
+            ),
+            (
+                r#"{"data":{},"pagination":{"endCursor":"","hasNextPage":false}}"#,
+                nested,
+                "no `data.reports`",
+            ),
+            (
+                r#"{"pagination":{"endCursor":"","hasNextPage":false}}"#,
+                nested,
+                "no `data.reports`",
+            ),
             (r#"{"reports":[]}"#, nested, "no `data.reports`"),
-            (r#"{"data":[]}"#, nested, "the list of records stands in an object"),
-            (r#"{"data":"x"}"#, nested, "the list of records stands in an object"),
-            (r#"{"data":{"reports":"x"}}"#, nested, "neither a list nor null"),
-            (r#"{"data":{"reports":false}}"#, nested, "neither a list nor null"),
-            (r#"{"data":{"reports":[]},"data":{"reports":[]}}"#, nested, "stands twice"),
-            (r#"{"message":"m"}"#, &["data"], "no `data` in an object with `message`: \"m\""),
+            (
+                r#"{"data":[]}"#,
+                nested,
+                "the list of records stands in an object",
+            ),
+            (
+                r#"{"data":"x"}"#,
+                nested,
+                "the list of records stands in an object",
+            ),
+            (
+                r#"{"data":{"reports":"x"}}"#,
+                nested,
+                "neither a list nor null",
+            ),
+            (
+                r#"{"data":{"reports":false}}"#,
+                nested,
+                "neither a list nor null",
+            ),
+            (
+                r#"{"data":{"reports":[]},"data":{"reports":[]}}"#,
+                nested,
+                "stands twice",
+            ),
+            (
+                r#"{"message":"m"}"#,
+                &["data"],
+                "no `data` in an object with `message`: \"m\"",
+            ),
             (r#"{"message":"m"}"#, &["a", "b", "c"], "no `a.b.c`"),
             (r#"{"a":{"b":null}}"#, &["a", "b", "c"], "no `a.b.c`"),
             ("[]", nested, "a page is an object"),
-            (r#"{"message":"m","requestId":"r"}"#, &[], "the body is no record: it is an object with `message`"),
+            (
+                r#"{"message":"m","requestId":"r"}"#,
+                &[],
+                "the body is no record: it is an object with `message`",
+            ),
             (r#"{"error":"e"}"#, &[], "the body is no record"),
             (
                 r#"{"data":[],"pagination":{"hasNextPage":false},"pagination":{"hasNextPage":true}}"#,
@@ -394,21 +573,29 @@ mod tests {
                 "`pagination` stands twice",
             ),
         ] {
-            let error = cut_text(text, path).unwrap_err().to_string();
+            let error = split_text(text, path).unwrap_err().to_string();
             assert!(error.contains(told), "{text}: {error}");
             assert!(!error.contains('\n') && error.len() < 500, "{error}");
         }
-        assert!(!cut_text(r#"{"message":"m","safetyScore":5}"#, &[]).unwrap().is_empty);
+        assert!(
+            !split_text(r#"{"message":"m","safetyScore":5}"#, &[])
+                .unwrap()
+                .is_empty
+        );
     }
 
     #[test]
     fn every_envelope_field_has_a_path_of_its_own() {
-        let page = cut_text(
+        let page = split_text(
             r#"{"a.b":1,"a":{"b":2},"data":{"x":3,"x":4,"reports":[],"":5},"a.b":6,"\ud800":7}"#,
             &["data", "reports"],
         )
         .unwrap();
-        let beside: Vec<_> = page.beside.iter().map(|(path, text)| (path.as_str(), &text[..])).collect();
+        let beside: Vec<_> = page
+            .beside
+            .iter()
+            .map(|(path, text)| (path.as_str(), &text[..]))
+            .collect();
         assert_eq!(
             beside,
             [
@@ -421,7 +608,15 @@ mod tests {
                 ("$[\"\\\\ud800\"]", b"7"),
             ]
         );
-        let flood = format!(r#"{{"data":[],{}"x":1}}"#, r#""x":1,"#.repeat(MOST_ENVELOPE_FIELDS));
-        assert!(cut_text(&flood, &["data"]).unwrap_err().to_string().contains("beside the list"));
+        let flood = format!(
+            r#"{{"data":[],{}"x":1}}"#,
+            r#""x":1,"#.repeat(MOST_ENVELOPE_FIELDS)
+        );
+        assert!(
+            split_text(&flood, &["data"])
+                .unwrap_err()
+                .to_string()
+                .contains("beside the list")
+        );
     }
 }

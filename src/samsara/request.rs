@@ -12,7 +12,11 @@ use url::form_urlencoded;
 use crate::catalog::{Pagination, Source, TimeFormat};
 
 /// All that an id must be escaped of to stay one segment of a path.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
 
 /// The half-open window `[start, end)` of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,15 +29,27 @@ pub struct Window {
 
 impl Window {
     /// Its two halves, cut at a whole minute; none if they were shorter than `floor`.
-    pub fn halves(self, floor: TimeDelta) -> Option<[Self; 2]> {
+    pub fn bisect(self, floor: TimeDelta) -> Option<[Self; 2]> {
         let minutes = (self.end - self.start).num_minutes() / 2;
         let middle = self.start + TimeDelta::minutes(minutes);
-        let halves = [Self { start: self.start, end: middle }, Self { start: middle, end: self.end }];
-        halves.iter().all(|half| half.end - half.start >= floor).then_some(halves)
+        let halves = [
+            Self {
+                start: self.start,
+                end: middle,
+            },
+            Self {
+                start: middle,
+                end: self.end,
+            },
+        ];
+        halves
+            .iter()
+            .all(|half| half.end - half.start >= floor)
+            .then_some(halves)
     }
 }
 
-/// One walk over pages.
+/// One task over pages.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     /// Path below the host, the parent's id filled in.
@@ -67,16 +83,22 @@ impl Request {
         parents: &[String],
     ) -> Option<Self> {
         let source = *sources.first()?;
-        let mut params: BTreeMap<&str, Vec<String>> =
-            source.params.iter().map(|(name, value)| (name.as_str(), vec![value.clone()])).collect();
+        let mut params: BTreeMap<&str, Vec<String>> = source
+            .params
+            .iter()
+            .map(|(name, value)| (name.as_str(), vec![value.clone()]))
+            .collect();
         if let Some(share) = &source.share {
-            let mut values: Vec<&str> =
-                sources.iter().filter_map(|source| Some(source.share.as_ref()?.field.as_str())).collect();
+            let mut values: Vec<&str> = sources
+                .iter()
+                .filter_map(|source| Some(source.share.as_ref()?.field.as_str()))
+                .collect();
             values.sort_unstable();
             params.insert(&share.parameter, vec![values.join(",")]);
         }
         // An empty value stands for the call without the parameter.
-        if let (Some(sweep), Some(value)) = (&source.sweep, sweep.filter(|value| !value.is_empty())) {
+        if let (Some(sweep), Some(value)) = (&source.sweep, sweep.filter(|value| !value.is_empty()))
+        {
             params.insert(&sweep.parameter, vec![value.into()]);
         }
         if let Some(limit) = source.page_limit {
@@ -86,7 +108,11 @@ impl Request {
             params.insert(&names.start, vec![instant(window.start, names.format)]);
             if let Some(end) = &names.end {
                 let end_asked = window.end + TimeDelta::days(i64::from(names.days_beyond));
-                let last = if names.end_inclusive { end_asked - TimeDelta::milliseconds(1) } else { end_asked };
+                let last = if names.end_inclusive {
+                    end_asked - TimeDelta::milliseconds(1)
+                } else {
+                    end_asked
+                };
                 params.insert(end, vec![instant(last, names.format)]);
             }
         }
@@ -99,7 +125,14 @@ impl Request {
                 // The order of ids is part of the query that a cursor is bound to.
                 let mut ids = parents.to_vec();
                 ids.sort_unstable();
-                params.insert(&parent.param, if parent.repeat { ids } else { vec![ids.join(",")] });
+                params.insert(
+                    &parent.param,
+                    if parent.repeat {
+                        ids
+                    } else {
+                        vec![ids.join(",")]
+                    },
+                );
             }
         }
         let mut query = form_urlencoded::Serializer::new(String::new());
@@ -129,7 +162,11 @@ impl Request {
     /// Path and query of the page at `cursor`.
     fn target(&self, cursor: Option<&str>) -> String {
         let query = self.query_at(cursor);
-        if query.is_empty() { self.path.clone() } else { format!("{}?{query}", self.path) }
+        if query.is_empty() {
+            self.path.clone()
+        } else {
+            format!("{}?{query}", self.path)
+        }
     }
 
     /// The query of the page at `cursor`.
@@ -149,7 +186,11 @@ impl Request {
 
 /// An id as exactly one segment of a path. What is none (empty, `.`, `..`) becomes a path that no client asks for.
 fn segment(id: &str) -> String {
-    if id.is_empty() { ".".into() } else { utf8_percent_encode(id, SEGMENT).to_string() }
+    if id.is_empty() {
+        ".".into()
+    } else {
+        utf8_percent_encode(id, SEGMENT).to_string()
+    }
 }
 
 fn encoded(text: &str) -> String {
@@ -171,20 +212,30 @@ mod tests {
 
     fn day() -> Window {
         let start = "2024-01-01T00:00:00Z".parse().unwrap();
-        Window { start, end: start + TimeDelta::days(1) }
+        Window {
+            start,
+            end: start + TimeDelta::days(1),
+        }
     }
 
     fn request(names: &[&str], sweep: Option<&str>, parents: &[&str]) -> Request {
         let catalog = Catalog::open(None).unwrap();
-        let sources: Vec<_> = names.iter().map(|name| catalog.source(name).unwrap()).collect();
+        let sources: Vec<_> = names
+            .iter()
+            .map(|name| catalog.source(name).unwrap())
+            .collect();
         let window = sources[0].is_daily().then(day);
         let parents: Vec<_> = parents.iter().map(ToString::to_string).collect();
         Request::render(&sources, window, sweep, &parents).unwrap()
     }
 
     #[test]
-    fn sources_that_share_an_endpoint_are_one_request() {
-        let together = request(&["fleet_vehicle_stats_gps", "fleet_vehicle_stats_engineRpm"], None, &[]);
+    fn sources_share_a_request() {
+        let together = request(
+            &["fleet_vehicle_stats_gps", "fleet_vehicle_stats_engineRpm"],
+            None,
+            &[],
+        );
         assert_eq!(
             together.query,
             "endTime=2024-01-02T00%3A00%3A00Z&limit=512&startTime=2024-01-01T00%3A00%3A00Z&types=engineRpm%2Cgps"
@@ -192,42 +243,66 @@ mod tests {
     }
 
     #[test]
-    fn v1_windows_are_milliseconds_and_end_one_earlier() {
+    fn v1_windows_are_inclusive_milliseconds() {
         let trips = request(&["fleet_trips"], None, &["42"]);
-        assert_eq!(trips.query, "endMs=1704153599999&startMs=1704067200000&vehicleId=42");
+        assert_eq!(
+            trips.query,
+            "endMs=1704153599999&startMs=1704067200000&vehicleId=42"
+        );
     }
 
     #[test]
     fn an_id_in_the_path_stays_one_segment() {
-        for (id, segment) in
-            [("a/b", "a%2Fb"), ("a b+c", "a%20b%2Bc"), ("ä?#%", "%C3%A4%3F%23%25"), ("1-2_3.4~", "1-2_3.4~")]
-        {
+        for (id, segment) in [
+            ("a/b", "a%2Fb"),
+            ("a b+c", "a%20b%2Bc"),
+            ("ä?#%", "%C3%A4%3F%23%25"),
+            ("1-2_3.4~", "1-2_3.4~"),
+        ] {
             let score = request(&["fleet_vehicle_safety_score"], None, &[id]);
-            assert_eq!(score.path, format!("/v1/fleet/vehicles/{segment}/safety/score"));
+            assert_eq!(
+                score.path,
+                format!("/v1/fleet/vehicles/{segment}/safety/score")
+            );
         }
         // See `client::address`, which refuses these.
         for (id, segment) in [("", "."), (".", "."), ("..", "..")] {
             let score = request(&["fleet_vehicle_safety_score"], None, &[id]);
-            assert_eq!(score.path, format!("/v1/fleet/vehicles/{segment}/safety/score"));
+            assert_eq!(
+                score.path,
+                format!("/v1/fleet/vehicles/{segment}/safety/score")
+            );
         }
     }
 
     #[test]
-    fn batches_of_parents_repeat_the_parameter_in_one_order() {
+    fn batches_repeat_the_parameter_in_order() {
         let incidents = request(&["alerts_incidents"], None, &["b", "a"]);
-        assert!(incidents.query.starts_with("configurationIds=a&configurationIds=b&"), "{}", incidents.query);
+        assert!(
+            incidents
+                .query
+                .starts_with("configurationIds=a&configurationIds=b&"),
+            "{}",
+            incidents.query
+        );
     }
 
     #[test]
     fn sweeps_and_cursors_stand_in_the_query() {
         let drivers = request(&["fleet_drivers"], Some("deactivated"), &[]);
-        assert_eq!(drivers.target(None), "/fleet/drivers?driverActivationStatus=deactivated&limit=512");
+        assert_eq!(
+            drivers.target(None),
+            "/fleet/drivers?driverActivationStatus=deactivated&limit=512"
+        );
         assert_eq!(
             drivers.target(Some("a+/=")),
             "/fleet/drivers?driverActivationStatus=deactivated&limit=512&after=a%2B%2F%3D"
         );
         let plain = request(&["driver_vehicle_assignments"], Some(""), &[]).query;
-        assert_eq!(plain, "endTime=2024-01-02T00%3A00%3A00Z&filterBy=drivers&startTime=2024-01-01T00%3A00%3A00Z");
+        assert_eq!(
+            plain,
+            "endTime=2024-01-02T00%3A00%3A00Z&filterBy=drivers&startTime=2024-01-01T00%3A00%3A00Z"
+        );
         let typed = request(&["driver_vehicle_assignments"], Some("static"), &[]).query;
         assert_eq!(typed, format!("assignmentType=static&{plain}"));
     }

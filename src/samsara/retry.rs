@@ -16,7 +16,10 @@ pub(super) fn is_transient(status: u16) -> bool {
 
 /// Exponential back-off with full jitter: `random` is in `[0, 1)`.
 pub(super) fn backoff(config: &RetryConfig, attempt: u32, random: f64) -> Duration {
-    let ceiling = config.base.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(config.cap);
+    let ceiling = config
+        .base
+        .saturating_mul(1 << attempt.saturating_sub(1).min(16))
+        .min(config.cap);
     ceiling.mul_f64(random.clamp(0.0, 1.0))
 }
 
@@ -24,9 +27,13 @@ pub(super) fn backoff(config: &RetryConfig, attempt: u32, random: f64) -> Durati
 pub fn retry_after(value: &str, now: DateTime<Utc>) -> Option<Duration> {
     let value = value.trim();
     let wait = match value.parse::<f64>() {
-        Ok(seconds) if seconds.is_finite() && seconds >= 0.0 => Duration::try_from_secs_f64(seconds).ok()?,
+        Ok(seconds) if seconds.is_finite() && seconds >= 0.0 => {
+            Duration::try_from_secs_f64(seconds).ok()?
+        }
         Ok(_) => return None,
-        Err(_) => (DateTime::parse_from_rfc2822(value).ok()?.to_utc() - now).to_std().unwrap_or(Duration::ZERO),
+        Err(_) => (DateTime::parse_from_rfc2822(value).ok()?.to_utc() - now)
+            .to_std()
+            .unwrap_or(Duration::ZERO),
     };
     Some(wait.min(LONGEST_RETRY_AFTER))
 }
@@ -36,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn retry_after_is_a_float_or_a_date_and_anything_else_is_nothing() {
+    fn retry_after_is_seconds_or_a_date() {
         let now = "2026-11-24T00:00:00Z".parse().unwrap();
         let ms = |value| retry_after(value, now).map(|wait| wait.as_millis());
         assert_eq!(ms("0.40235"), Some(402));

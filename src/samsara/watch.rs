@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::page::Page;
 
-/// A walk that sees this many pages in a row with nothing new, each promising another, is not going to end.
+/// A task that sees this many pages in a row with nothing new, each promising another, is not going to end.
 const MAX_STALE_PAGES: u32 = 1000;
 
-/// What the pages of a walk have shown so far. Clones share it: a feed that is read some pages at a time is one walk.
+/// What the pages of a task have shown so far. Clones share it: a feed that is read some pages at a time is one task.
 #[derive(Debug, Clone, Default)]
 pub struct Watch(Arc<Mutex<Seen>>);
 
@@ -30,14 +30,24 @@ impl Watch {
     ///
     /// A stream that is `endless` promises another page for ever. Errors say why the page is no end, and no way
     /// to one.
-    pub(super) fn look(&self, page: &Page, asked: Option<&str>, endless: bool) -> Result<Option<String>, String> {
+    pub(super) fn look(
+        &self,
+        page: &Page,
+        asked: Option<&str>,
+        endless: bool,
+    ) -> Result<Option<String>, String> {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         seen.empty = if page.is_empty { seen.empty + 1 } else { 0 };
         let records = digest(&page.records);
-        seen.stale = if page.is_empty || records == seen.last { seen.stale + 1 } else { 0 };
+        seen.stale = if page.is_empty || records == seen.last {
+            seen.stale + 1
+        } else {
+            0
+        };
         seen.last = records;
         // A stream holds a page back now and then: one empty page that leads somewhere else is not its end yet.
-        let stands_still = page.cursor.is_none() || page.cursor.as_deref() == asked || seen.empty > 1;
+        let stands_still =
+            page.cursor.is_none() || page.cursor.as_deref() == asked || seen.empty > 1;
         if !page.has_next || (endless && page.is_empty && stands_still) {
             return Ok(None);
         }
@@ -48,7 +58,9 @@ impl Watch {
             return Err("its cursor was seen before: the pages go round in a circle".into());
         }
         if seen.stale >= MAX_STALE_PAGES {
-            return Err(format!("the {MAX_STALE_PAGES}th page in a row that brings nothing new promises another"));
+            return Err(format!(
+                "the {MAX_STALE_PAGES}th page in a row that brings nothing new promises another"
+            ));
         }
         Ok(Some(cursor))
     }

@@ -4,10 +4,15 @@
 
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 
-use super::document::{Feed, Gathered, Load, ModelState, PartitionState, RawState, SourceState, Started, Unfinished};
+use super::document::{
+    Checkpoint, CheckpointResult, Feed, Load, ModelState, PartitionState, RawState, SourceState,
+    Started,
+};
 use crate::bounds::{MAX_OBJECT_BYTES, MAX_ROWS, MAX_STATE_TEXT};
 use crate::store::ObjectRef;
-use crate::store::layout::{OwnObject, Partition, is_hex, is_name, parse_flattened_object, parse_raw_object};
+use crate::store::layout::{
+    OwnObject, Partition, is_hex, is_name, parse_flattened_object, parse_raw_object,
+};
 
 /// Digits of the digests in a document.
 const DIGITS: usize = 64;
@@ -33,12 +38,15 @@ impl SourceState {
             day_is_possible(day).map_err(|reason| format!("asked_from {reason}"))?;
         }
         if let Some(feed) = &self.feed {
-            feed.check().map_err(|reason| format!("its feed's {reason}"))?;
+            feed.check()
+                .map_err(|reason| format!("its feed's {reason}"))?;
         }
         let mut sums = Sums::default();
         for (key, state) in &self.partitions {
             let partition = partition(key)?;
-            state.check(&self.source, partition, &mut sums).map_err(|reason| format!("{key}: {reason}"))?;
+            state
+                .check(&self.source, partition, &mut sums)
+                .map_err(|reason| format!("{key}: {reason}"))?;
         }
         Ok(())
     }
@@ -46,7 +54,10 @@ impl SourceState {
 
 impl PartitionState {
     fn check(&self, source: &str, partition: Partition, sums: &mut Sums) -> Checked {
-        let own = OwnObject { name: source, partition };
+        let own = OwnObject {
+            name: source,
+            partition,
+        };
         instant("changed", self.changed)?;
         number("open_rows", self.open_rows)?;
         number("shrunken_from", self.shrunken_from.unwrap_or_default())?;
@@ -60,15 +71,22 @@ impl PartitionState {
         if let Some(started) = &self.raw_started {
             started.check()?;
         }
-        if let Some(unfinished) = &self.unfinished {
-            unfinished.check(sums).map_err(|reason| format!("unfinished: {reason}"))?;
+        if let Some(unfinished) = &self.checkpoint {
+            unfinished
+                .check(sums)
+                .map_err(|reason| format!("unfinished: {reason}"))?;
         }
         for (table, model) in &self.models {
             if !is_name(table) {
                 return Err("a table has a name that no table has".into());
             }
-            let own = OwnObject { name: table, partition };
-            model.check(own, sums).map_err(|reason| format!("{table}: {reason}"))?;
+            let own = OwnObject {
+                name: table,
+                partition,
+            };
+            model
+                .check(own, sums)
+                .map_err(|reason| format!("{table}: {reason}"))?;
         }
         Ok(())
     }
@@ -76,14 +94,18 @@ impl PartitionState {
 
 impl RawState {
     fn check(&self, own: OwnObject<'_>, sums: &mut Sums) -> Checked {
-        for (what, value) in [("records", self.records), ("not_owned", self.not_owned), ("rescued", self.rescued)] {
+        for (what, value) in [
+            ("records", self.records),
+            ("not_owned", self.out_of_window),
+            ("rescued", self.rescued),
+        ] {
             number(what, value)?;
         }
         content(&self.content)?;
         instant("extracted_at", Some(self.extracted_at))?;
-        self.objects
-            .iter()
-            .try_for_each(|object| check_object(object, parse_raw_object(&object.path) == Some(own), sums))
+        self.objects.iter().try_for_each(|object| {
+            check_object(object, parse_raw_object(&object.path) == Some(own), sums)
+        })
     }
 }
 
@@ -93,9 +115,13 @@ impl ModelState {
         attempts(self.attempts)?;
         self.load.as_ref().map_or(Ok(()), Load::check)?;
         self.started.as_ref().map_or(Ok(()), Started::check)?;
-        self.objects
-            .iter()
-            .try_for_each(|object| check_object(object, parse_flattened_object(&object.path) == Some(own), sums))
+        self.objects.iter().try_for_each(|object| {
+            check_object(
+                object,
+                parse_flattened_object(&object.path) == Some(own),
+                sums,
+            )
+        })
     }
 }
 
@@ -122,11 +148,11 @@ impl Feed {
         text("cursor", &self.cursor)?;
         instant("at", Some(self.at))?;
         instant("since", self.since)?;
-        instant("heard_from", self.heard_from)
+        instant("heard_from", self.contiguous_since)
     }
 }
 
-impl Unfinished {
+impl Checkpoint {
     fn check(&self, sums: &mut Sums) -> Checked {
         fingerprint(&self.asked)?;
         number("requests", self.requests)?;
@@ -146,7 +172,7 @@ impl Unfinished {
     }
 }
 
-impl Gathered {
+impl CheckpointResult {
     fn check(&self, sums: &mut Sums) -> Checked {
         number("records", self.records)?;
         number("rescued", self.rescued)?;
@@ -155,7 +181,10 @@ impl Gathered {
             if !is_name(&part.source) {
                 return Err("a source has a name that no source has".into());
             }
-            let own = OwnObject { name: &part.source, partition: partition(&part.partition)? };
+            let own = OwnObject {
+                name: &part.source,
+                partition: partition(&part.partition)?,
+            };
             number("kept", part.kept)?;
             number("total", part.total)?;
             number("open_rows", part.open_rows)?;
@@ -167,8 +196,12 @@ impl Gathered {
             if !is_name(&overlap.source) {
                 return Err("a source has a name that no source has".into());
             }
-            day_is_possible(overlap.day).map_err(|reason| format!("the day of an overlap {reason}"))?;
-            instant("the end of an overlap", overlap.ended.map(|ended| ended.end))?;
+            day_is_possible(overlap.day)
+                .map_err(|reason| format!("the day of an overlap {reason}"))?;
+            instant(
+                "the end of an overlap",
+                overlap.ended.map(|ended| ended.end),
+            )?;
         }
         Ok(())
     }
@@ -186,17 +219,25 @@ fn check_object(object: &ObjectRef, is_own: bool, sums: &mut Sums) -> Checked {
     if is_possible && sums.rows <= MAX_ROWS << 10 && sums.bytes <= MAX_OBJECT_BYTES << 10 {
         return Ok(());
     }
-    Err(format!("{path} has {rows} rows and {bytes} bytes, which cannot be"))
+    Err(format!(
+        "{path} has {rows} rows and {bytes} bytes, which cannot be"
+    ))
 }
 
 fn partition(key: &str) -> Result<Partition, String> {
     let found = Partition::parse(key).filter(|partition| partition.to_string() == key);
     let found = found.ok_or_else(|| format!("`{key:.60}` is neither a day nor `snapshot`"))?;
-    found.day().map_or(Ok(()), day_is_possible).map(|()| found).map_err(|reason| format!("{key} {reason}"))
+    found
+        .day()
+        .map_or(Ok(()), day_is_possible)
+        .map(|()| found)
+        .map_err(|reason| format!("{key} {reason}"))
 }
 
 fn day_is_possible(day: NaiveDate) -> Checked {
-    is_possible_year(day.year()).then_some(()).ok_or_else(|| "is no day of the years 1970 to 9999".into())
+    is_possible_year(day.year())
+        .then_some(())
+        .ok_or_else(|| "is no day of the years 1970 to 9999".into())
 }
 
 /// The program computes with times and must not run over the end of its calendar.
@@ -206,15 +247,21 @@ fn is_possible_year(year: i32) -> bool {
 
 fn instant(what: &str, at: Option<DateTime<Utc>>) -> Checked {
     let is_possible = at.is_none_or(|at| is_possible_year(at.year()));
-    is_possible.then_some(()).ok_or_else(|| format!("{what} is not in the years 1970 to 9999"))
+    is_possible
+        .then_some(())
+        .ok_or_else(|| format!("{what} is not in the years 1970 to 9999"))
 }
 
 fn number(what: &str, value: u64) -> Checked {
-    (value <= MAX_ROWS).then_some(()).ok_or_else(|| format!("{what} is {value}, which cannot be"))
+    (value <= MAX_ROWS)
+        .then_some(())
+        .ok_or_else(|| format!("{what} is {value}, which cannot be"))
 }
 
 fn attempts(value: u32) -> Checked {
-    (value <= MAX_ATTEMPTS).then_some(()).ok_or_else(|| format!("{value} attempts cannot be"))
+    (value <= MAX_ATTEMPTS)
+        .then_some(())
+        .ok_or_else(|| format!("{value} attempts cannot be"))
 }
 
 fn text(what: &str, text: &str) -> Checked {
@@ -224,10 +271,16 @@ fn text(what: &str, text: &str) -> Checked {
 }
 
 fn fingerprint(text: &str) -> Checked {
-    is_hex(text, DIGITS).then_some(()).ok_or_else(|| format!("`{text:.80}` is not a digest of {DIGITS} digits"))
+    is_hex(text, DIGITS)
+        .then_some(())
+        .ok_or_else(|| format!("`{text:.80}` is not a digest of {DIGITS} digits"))
 }
 
 /// A read that brought no page has none.
 fn content(text: &str) -> Checked {
-    if text.is_empty() { Ok(()) } else { fingerprint(text) }
+    if text.is_empty() {
+        Ok(())
+    } else {
+        fingerprint(text)
+    }
 }

@@ -13,7 +13,7 @@ use crate::store::layout::Partition;
 
 /// Version of the document that this program writes. A newer one is refused, not guessed at.
 ///
-/// Version 1 noted unfinished walks in another form; those begin anew. Version 2 did not have `asked_from`,
+/// Version 1 noted unfinished tasks in another form; those begin anew. Version 2 did not have `asked_from`,
 /// `shrunken_from` and `raw_started`, version 3 no `open_rows` and `overlaps`.
 pub const VERSION: u32 = 4;
 
@@ -56,7 +56,8 @@ pub struct Feed {
     /// were asked for, if it was left there; those of them on the page behind the cursor are here already, as
     /// [`SourceState::tail`] says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub heard_from: Option<DateTime<Utc>>,
+    #[serde(rename = "heard_from")]
+    pub contiguous_since: Option<DateTime<Utc>>,
 }
 
 /// Everything that is known about one partition.
@@ -85,45 +86,46 @@ pub struct PartitionState {
     /// A load of the raw rows that was started and whose end is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raw_started: Option<Started>,
-    /// A walk that begins with this partition and was not read to its end.
+    /// A task that begins with this partition and was not read to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unfinished: Option<Unfinished>,
+    #[serde(rename = "unfinished")]
+    pub checkpoint: Option<Checkpoint>,
     /// What was made of them, by model.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub models: BTreeMap<String, ModelState>,
 }
 
-/// What an unfinished walk has brought so far, and where it goes on.
+/// What an unfinished task has brought so far, and where it goes on.
 ///
-/// It stands at the walk's first source and partition, and speaks for all of them, so that it changes as one step.
+/// It stands at the task's first source and partition, and speaks for all of them, so that it changes as one step.
 /// It makes nothing complete: some endpoints page by vehicle, and half their pages are all days of some vehicles.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Unfinished {
-    /// Digest of the declared columns and of the requests that are whole: a walk that asks otherwise begins anew.
+pub struct Checkpoint {
+    /// Digest of the declared columns and of the requests that are whole: a task that asks otherwise begins anew.
     pub asked: String,
-    /// How many of the walk's requests, from its first, were sent.
+    /// How many of the task's requests, from its first, were sent.
     pub requests: u64,
     /// What is left of those: windows that the server could not manage in one go.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub rest: Vec<UnfinishedWindow>,
+    pub rest: Vec<CheckpointWindow>,
     /// Where the next request goes on, if some of its pages are safe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resume: Option<Resume>,
-    /// When the walk began.
+    pub resume: Option<CheckpointCursor>,
+    /// When the task began.
     pub extracted_at: DateTime<Utc>,
     /// What the requests brought that are whole.
-    pub whole: Gathered,
+    pub whole: CheckpointResult,
     /// What the pages before `resume` brought.
     #[serde(default)]
-    pub part: Gathered,
+    pub part: CheckpointResult,
 }
 
 /// A part of a request's window that is still to be read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct UnfinishedWindow {
-    /// Number of the request in its walk, from 0.
+pub struct CheckpointWindow {
+    /// Number of the request in its task, from 0.
     pub request: u64,
     /// First instant.
     pub start: DateTime<Utc>,
@@ -134,7 +136,7 @@ pub struct UnfinishedWindow {
 /// The position behind the last page of a request that is safe.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Resume {
+pub struct CheckpointCursor {
     /// Path and query without cursor. The cursor is bound to them.
     pub query: String,
     /// The opaque cursor.
@@ -146,7 +148,7 @@ pub struct Resume {
 /// What pages brought.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Gathered {
+pub struct CheckpointResult {
     /// Records in them.
     pub records: u64,
     /// Values of theirs that went to `_rescued_data`.
@@ -154,7 +156,7 @@ pub struct Gathered {
     /// Digest of their records.
     pub content: String,
     /// Their rows, by source and partition.
-    pub parts: Vec<UnfinishedPart>,
+    pub parts: Vec<CheckpointPartition>,
     /// What they showed of rows that belong to earlier days.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub overlaps: BTreeSet<Overlap>,
@@ -183,17 +185,21 @@ pub struct EndedRow {
     pub end: DateTime<Utc>,
 }
 
-impl Unfinished {
+impl Checkpoint {
     /// All raw objects that it names.
     pub fn objects(&self) -> impl Iterator<Item = &ObjectRef> {
-        self.whole.parts.iter().chain(&self.part.parts).flat_map(|part| &part.objects)
+        self.whole
+            .parts
+            .iter()
+            .chain(&self.part.parts)
+            .flat_map(|part| &part.objects)
     }
 }
 
-/// The rows of one source and partition in an unfinished walk.
+/// The rows of one source and partition in an unfinished task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct UnfinishedPart {
+pub struct CheckpointPartition {
     /// The source.
     pub source: String,
     /// The partition.
@@ -218,7 +224,8 @@ pub struct RawState {
     /// Records in the API's pages.
     pub records: u64,
     /// Rows and readings left out because another day owns them.
-    pub not_owned: u64,
+    #[serde(rename = "not_owned")]
+    pub out_of_window: u64,
     /// Values that did not fit the declared schema and went to `_rescued_data`.
     pub rescued: u64,
     /// Digest of the records as the API sent them: equal digests are equal content.
@@ -297,7 +304,7 @@ pub struct Load {
 impl PartitionState {
     /// Takes note of a read that began at `began`: it has what had arrived by then.
     pub fn read_again(&mut self, began: DateTime<Utc>) {
-        (self.unfinished, self.failure) = (None, None);
+        (self.checkpoint, self.failure) = (None, None);
         self.changed = self.changed.filter(|changed| *changed > began);
     }
 }
@@ -305,7 +312,13 @@ impl PartitionState {
 impl SourceState {
     /// The state of a source that was never read.
     pub fn new(source: &str) -> Self {
-        Self { version: VERSION, source: source.into(), asked_from: None, partitions: BTreeMap::new(), feed: None }
+        Self {
+            version: VERSION,
+            source: source.into(),
+            asked_from: None,
+            partitions: BTreeMap::new(),
+            feed: None,
+        }
     }
 
     /// Reads the document of the source `name`, and refuses that of any other.
@@ -314,8 +327,14 @@ impl SourceState {
         if state.source == name {
             return Ok(state);
         }
-        let reason = format!("it is that of {}, and should be that of {name}", state.source);
-        Err(StateError::Malformed { uri: uri.into(), reason })
+        let reason = format!(
+            "it is that of {}, and should be that of {name}",
+            state.source
+        );
+        Err(StateError::Malformed {
+            uri: uri.into(),
+            reason,
+        })
     }
 
     /// Reads a document, and refuses one that a newer program wrote, or that says anything that this program does not
@@ -325,25 +344,44 @@ impl SourceState {
         struct Head {
             version: u64,
         }
-        let malformed = |reason: String| StateError::Malformed { uri: uri.into(), reason };
+        let malformed = |reason: String| StateError::Malformed {
+            uri: uri.into(),
+            reason,
+        };
         let head: Head = read_document(bytes).map_err(malformed)?;
         if head.version > u64::from(VERSION) {
             let found = u32::try_from(head.version).unwrap_or(u32::MAX);
-            return Err(StateError::Newer { uri: uri.into(), found });
+            return Err(StateError::Newer {
+                uri: uri.into(),
+                found,
+            });
         }
         let mut state: Self = if head.version == u64::from(VERSION) {
             read_document(bytes).map_err(malformed)?
         } else {
-            let mut older: serde_json::Map<String, Value> = read_document(bytes).map_err(malformed)?;
+            let mut older: serde_json::Map<String, Value> =
+                read_document(bytes).map_err(malformed)?;
             older.insert("version".into(), VERSION.into());
-            let partitions = older.get_mut("partitions").filter(|_| head.version < 2).and_then(Value::as_object_mut);
-            for partition in partitions.into_iter().flat_map(|all| all.values_mut()).filter_map(Value::as_object_mut) {
+            let partitions = older
+                .get_mut("partitions")
+                .filter(|_| head.version < 2)
+                .and_then(Value::as_object_mut);
+            for partition in partitions
+                .into_iter()
+                .flat_map(|all| all.values_mut())
+                .filter_map(Value::as_object_mut)
+            {
                 partition.remove("unfinished");
             }
-            serde_json::from_value(older.into()).map_err(|error| malformed(crate::redact::foreign(error)))?
+            serde_json::from_value(older.into())
+                .map_err(|error| malformed(crate::redact::foreign(error)))?
         };
         // Earlier versions kept whatever a server answered, however long.
-        for failure in state.partitions.values_mut().filter_map(|partition| partition.failure.as_mut()) {
+        for failure in state
+            .partitions
+            .values_mut()
+            .filter_map(|partition| partition.failure.as_mut())
+        {
             let end = failure.error.floor_char_boundary(MAX_STATE_TEXT);
             failure.error.truncate(end);
         }
@@ -368,25 +406,33 @@ impl SourceState {
 
     /// The partitions whose raw rows are complete.
     pub fn complete(&self) -> impl Iterator<Item = (Partition, &RawState)> {
-        self.partitions.iter().filter_map(|(key, state)| Some((Partition::parse(key)?, state.raw.as_ref()?)))
+        self.partitions
+            .iter()
+            .filter_map(|(key, state)| Some((Partition::parse(key)?, state.raw.as_ref()?)))
     }
 
     /// Whether any run has asked for the day.
     pub fn is_asked(&self, day: NaiveDate) -> bool {
-        self.partition(Partition::Day(day)).is_some() || self.asked_from.is_some_and(|from| from <= day)
+        self.partition(Partition::Day(day)).is_some()
+            || self.asked_from.is_some_and(|from| from <= day)
     }
 
     /// What was taken of a feed's page behind its cursor, if it was left in the middle of one. It is kept as an
-    /// unfinished walk of its first day.
-    pub fn tail(&self) -> Option<&Gathered> {
-        self.feed.as_ref()?.heard_from?;
-        self.partitions.values().find_map(|partition| partition.unfinished.as_ref()).map(|note| &note.part)
+    /// unfinished task of its first day.
+    pub fn tail(&self) -> Option<&CheckpointResult> {
+        self.feed.as_ref()?.contiguous_since?;
+        self.partitions
+            .values()
+            .find_map(|partition| partition.checkpoint.as_ref())
+            .map(|note| &note.part)
     }
 
     /// Days that are complete, and changed since.
     pub fn changed_days(&self) -> impl Iterator<Item = NaiveDate> {
-        let changed =
-            self.partitions.iter().filter(|(_, partition)| partition.changed.is_some() && partition.raw.is_some());
+        let changed = self
+            .partitions
+            .iter()
+            .filter(|(_, partition)| partition.changed.is_some() && partition.raw.is_some());
         changed.filter_map(|(key, _)| Partition::parse(key)?.day())
     }
 }
@@ -396,68 +442,113 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_newer_document_is_refused_and_a_broken_one_named() {
+    fn newer_and_broken_documents_are_refused() {
         let newer = br#"{"version":5,"source":"a","something":"new"}"#;
-        assert!(matches!(SourceState::from_json(newer, "gs://b/s"), Err(StateError::Newer { found: 5, .. })));
-        let unknown = [&b"{\"version\":1,\"source\":\"a\",\"x\":1}"[..], b"{\"version\":4,\"source\":\"a\",\"x\":1}"];
-        let broken = [&b"{}"[..], b"", b"\xff", b"[1]", b"{\"version\":1,\"partitions\":1}", b"{\"version\":1}"];
+        assert!(matches!(
+            SourceState::from_json(newer, "gs://b/s"),
+            Err(StateError::Newer { found: 5, .. })
+        ));
+        let unknown = [
+            &b"{\"version\":1,\"source\":\"a\",\"x\":1}"[..],
+            b"{\"version\":4,\"source\":\"a\",\"x\":1}",
+        ];
+        let broken = [
+            &b"{}"[..],
+            b"",
+            b"\xff",
+            b"[1]",
+            b"{\"version\":1,\"partitions\":1}",
+            b"{\"version\":1}",
+        ];
         let huge = br#"{"version":99999999999,"source":"a"}"#;
-        assert!(matches!(SourceState::from_json(huge, "gs://b/s"), Err(StateError::Newer { .. })));
+        assert!(matches!(
+            SourceState::from_json(huge, "gs://b/s"),
+            Err(StateError::Newer { .. })
+        ));
         for broken in unknown.into_iter().chain(broken) {
-            let error = SourceState::from_json(broken, "gs://b/s").unwrap_err().to_string();
-            assert!(error.starts_with("gs://b/s is no state document"), "{error}");
+            let error = SourceState::from_json(broken, "gs://b/s")
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.starts_with("gs://b/s is no state document"),
+                "{error}"
+            );
         }
         let state = SourceState::new("a");
-        assert_eq!(SourceState::from_json(&state.to_json().unwrap(), "").unwrap(), state);
+        assert_eq!(
+            SourceState::from_json(&state.to_json().unwrap(), "").unwrap(),
+            state
+        );
     }
 
     #[test]
-    fn a_document_of_version_1_is_read_and_its_unfinished_walks_begin_anew() {
+    fn version_1_is_read_without_checkpoints() {
         let old = r#"{"version":1,"source":"a","feed":{"query":"q","cursor":"c","at":"2024-01-02T00:00:00Z"},"partitions":
             {"2024-01-01":{"failure":{"at":"2024-01-02T00:00:00Z","error":"e"},"unfinished":{"query":"q","cursor":"c",
             "pages":1,"records":1,"rescued":0,"content":"","extracted_at":"2024-01-02T00:00:00Z","parts":[]}}}}"#;
         let state = SourceState::from_json(old.as_bytes(), "").unwrap();
-        assert_eq!((state.version, state.feed.as_ref().unwrap().cursor.as_str()), (VERSION, "c"));
+        assert_eq!(
+            (state.version, state.feed.as_ref().unwrap().cursor.as_str()),
+            (VERSION, "c")
+        );
         let partition = &state.partitions["2024-01-01"];
-        assert!(partition.failure.is_some() && partition.unfinished.is_none());
-        assert_eq!(SourceState::from_json(&state.to_json().unwrap(), "").unwrap(), state);
+        assert!(partition.failure.is_some() && partition.checkpoint.is_none());
+        assert_eq!(
+            SourceState::from_json(&state.to_json().unwrap(), "").unwrap(),
+            state
+        );
     }
 
     #[test]
-    fn rows_that_last_are_kept_with_the_day_and_with_what_an_unfinished_walk_has_shown() {
-        let overlap = |ended| Overlap { source: "a".into(), day: NaiveDate::default(), ended };
-        let ended = EndedRow { row: u64::MAX, end: DateTime::UNIX_EPOCH };
-        let part = Gathered { overlaps: [overlap(None), overlap(Some(ended))].into(), ..Gathered::default() };
+    fn rows_that_last_are_kept_with_the_day_and_with_what_an_unfinished_task_has_shown() {
+        let overlap = |ended| Overlap {
+            source: "a".into(),
+            day: NaiveDate::default(),
+            ended,
+        };
+        let ended = EndedRow {
+            row: u64::MAX,
+            end: DateTime::UNIX_EPOCH,
+        };
+        let part = CheckpointResult {
+            overlaps: [overlap(None), overlap(Some(ended))].into(),
+            ..CheckpointResult::default()
+        };
         let mut state = SourceState::new("a");
         let found = state.partition_mut(Partition::Day(NaiveDate::default()));
         found.open_rows = 2;
-        found.unfinished = Some(Unfinished {
+        found.checkpoint = Some(Checkpoint {
             asked: "0a".repeat(32),
             requests: 1,
             rest: vec![],
             resume: None,
             extracted_at: DateTime::UNIX_EPOCH,
-            whole: Gathered::default(),
+            whole: CheckpointResult::default(),
             part,
         });
-        assert_eq!(SourceState::from_json(&state.to_json().unwrap(), "").unwrap(), state);
+        assert_eq!(
+            SourceState::from_json(&state.to_json().unwrap(), "").unwrap(),
+            state
+        );
     }
 
     #[test]
-    fn documents_of_versions_2_and_3_are_read_with_their_unfinished_walks() {
-        let note = Unfinished {
+    fn versions_2_and_3_keep_their_checkpoints() {
+        let note = Checkpoint {
             asked: "0a".repeat(32),
             requests: 1,
             rest: vec![],
             resume: None,
             extracted_at: DateTime::UNIX_EPOCH,
-            whole: Gathered::default(),
-            part: Gathered::default(),
+            whole: CheckpointResult::default(),
+            part: CheckpointResult::default(),
         };
         let mut state = SourceState::new("a");
-        state.partition_mut(Partition::Snapshot).unfinished = Some(note);
+        state.partition_mut(Partition::Snapshot).checkpoint = Some(note);
         for version in ["\"version\":2", "\"version\":3"] {
-            let old = String::from_utf8(state.to_json().unwrap()).unwrap().replace("\"version\":4", version);
+            let old = String::from_utf8(state.to_json().unwrap())
+                .unwrap()
+                .replace("\"version\":4", version);
             assert!(old.contains(version));
             assert_eq!(SourceState::from_json(old.as_bytes(), "").unwrap(), state);
         }
@@ -493,10 +584,14 @@ mod tests {
 
     #[test]
     fn a_document_that_says_what_this_program_does_not_write_is_refused_by_name() {
-        let read =
-            |document: &Value| SourceState::from_json(document.to_string().as_bytes(), "gs://b/state/trips.json");
+        let read = |document: &Value| {
+            SourceState::from_json(document.to_string().as_bytes(), "gs://b/state/trips.json")
+        };
         let state = read(&whole()).unwrap();
-        assert_eq!(serde_json::from_slice::<Value>(&state.to_json().unwrap()).unwrap(), whole());
+        assert_eq!(
+            serde_json::from_slice::<Value>(&state.to_json().unwrap()).unwrap(),
+            whole()
+        );
 
         let day = "/partitions/2024-01-01";
         let object = |part: &str| format!("{day}{part}/objects/0");
@@ -535,9 +630,12 @@ mod tests {
             "/unfinished/whole/content",
         ];
         for digest in digests {
-            for text in
-                ["a\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}".to_string(), "f".into(), "F".repeat(64), "g".repeat(64)]
-            {
+            for text in [
+                "a\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}".to_string(),
+                "f".into(),
+                "F".repeat(64),
+                "g".repeat(64),
+            ] {
                 cases.push((format!("{day}{digest}"), text.into()));
             }
         }
@@ -552,7 +650,12 @@ mod tests {
             "/unfinished/rest/0/end",
             "/unfinished/part/overlaps/0/ended/end",
         ] {
-            for at in ["+262142-12-31T23:59:59Z", "-0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "soon"] {
+            for at in [
+                "+262142-12-31T23:59:59Z",
+                "-0001-01-01T00:00:00Z",
+                "0001-01-01T00:00:00Z",
+                "soon",
+            ] {
                 cases.push((format!("{day}{instant}"), at.into()));
             }
         }
@@ -568,27 +671,62 @@ mod tests {
         ] {
             cases.push((format!("{day}{number}"), u64::MAX.into()));
         }
-        for number in ["/models/fleet_trips/attempts", "/raw_started/attempt", "/models/fleet_trips/started/attempt"] {
+        for number in [
+            "/models/fleet_trips/attempts",
+            "/raw_started/attempt",
+            "/models/fleet_trips/started/attempt",
+        ] {
             cases.push((format!("{day}{number}"), u32::MAX.into()));
         }
         let long = "x".repeat(MAX_STATE_TEXT + 1);
-        for text in ["/feed/query".to_string(), "/feed/cursor".into(), format!("{day}/raw_load/target")] {
+        for text in [
+            "/feed/query".to_string(),
+            "/feed/cursor".into(),
+            format!("{day}/raw_load/target"),
+        ] {
             cases.push((text, long.clone().into()));
         }
         cases.push(("/source".into(), "../trips".into()));
         cases.push(("/asked_from".into(), "-0001-01-01".into()));
-        cases.push((format!("{day}/unfinished/whole/parts/0/source"), "../x".into()));
-        cases.push((format!("{day}/unfinished/whole/parts/0/partition"), "2024-1-1".into()));
-        cases.push((format!("{day}/unfinished/whole/overlaps/0/source"), "../x".into()));
-        cases.push((format!("{day}/unfinished/whole/overlaps/0/day"), "0001-01-01".into()));
+        cases.push((
+            format!("{day}/unfinished/whole/parts/0/source"),
+            "../x".into(),
+        ));
+        cases.push((
+            format!("{day}/unfinished/whole/parts/0/partition"),
+            "2024-1-1".into(),
+        ));
+        cases.push((
+            format!("{day}/unfinished/whole/overlaps/0/source"),
+            "../x".into(),
+        ));
+        cases.push((
+            format!("{day}/unfinished/whole/overlaps/0/day"),
+            "0001-01-01".into(),
+        ));
         for (pointer, value) in cases {
             let mut document = whole();
-            *document.pointer_mut(&pointer).unwrap_or_else(|| panic!("{pointer}")) = value.clone();
+            *document
+                .pointer_mut(&pointer)
+                .unwrap_or_else(|| panic!("{pointer}")) = value.clone();
             let error = read(&document).unwrap_err().to_string();
-            assert!(error.starts_with("gs://b/state/trips.json is no state document"), "{pointer}: {error}");
-            assert!(error.len() < 500 && !error.contains('\n'), "{pointer} {value}: {error}");
+            assert!(
+                error.starts_with("gs://b/state/trips.json is no state document"),
+                "{pointer}: {error}"
+            );
+            assert!(
+                error.len() < 500 && !error.contains('\n'),
+                "{pointer} {value}: {error}"
+            );
         }
-        for name in ["2024-1-1", "2024-13-01", "0001-01-01", "+12024-01-01", "Snapshot", ""] {
+        for name in [
+            "2024-1-1",
+            "2024-13-01",
+            "0001-01-01",
+            "+12024-01-01",
+            "Snapshot",
+            "",
+        ] {
             let mut document = whole();
             document["partitions"][name] = serde_json::json!({});
             assert!(read(&document).is_err(), "{name}");
@@ -608,12 +746,19 @@ mod tests {
             object["rows"] = (1u64 << 40).into();
         }
         document["partitions"]["2024-01-01"]["raw"]["objects"] = many.into();
-        let error = SourceState::from_json(document.to_string().as_bytes(), "s").unwrap_err().to_string();
+        let error = SourceState::from_json(document.to_string().as_bytes(), "s")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("cannot be"), "{error}");
-        let twice = whole().to_string().replacen("\"snapshot\":", "\"2024-01-01\":{},\"2024-01-01\":", 1);
+        let twice =
+            whole()
+                .to_string()
+                .replacen("\"snapshot\":", "\"2024-01-01\":{},\"2024-01-01\":", 1);
         for version in ["1", "2", "3"] {
             let twice = twice.replace("\"version\":3", &format!("\"version\":{version}"));
-            let error = SourceState::from_json(twice.as_bytes(), "s").unwrap_err().to_string();
+            let error = SourceState::from_json(twice.as_bytes(), "s")
+                .unwrap_err()
+                .to_string();
             assert!(error.contains("`2024-01-01` stands twice"), "{error}");
         }
     }
@@ -622,11 +767,25 @@ mod tests {
     fn the_document_of_one_source_is_not_that_of_another_and_an_old_long_message_is_cut() {
         let trips = whole().to_string();
         assert!(SourceState::of("trips", trips.as_bytes(), "s").is_ok());
-        let error = SourceState::of("vehicles", trips.as_bytes(), "s").unwrap_err().to_string();
-        assert!(error.contains("it is that of trips, and should be that of vehicles"), "{error}");
+        let error = SourceState::of("vehicles", trips.as_bytes(), "s")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("it is that of trips, and should be that of vehicles"),
+            "{error}"
+        );
         let mut document = whole();
-        document["partitions"]["2024-01-01"]["failure"]["error"] = "\u{e9}".repeat(MAX_STATE_TEXT).into();
+        document["partitions"]["2024-01-01"]["failure"]["error"] =
+            "\u{e9}".repeat(MAX_STATE_TEXT).into();
         let state = SourceState::from_json(document.to_string().as_bytes(), "s").unwrap();
-        assert!(state.partitions["2024-01-01"].failure.as_ref().unwrap().error.len() <= MAX_STATE_TEXT);
+        assert!(
+            state.partitions["2024-01-01"]
+                .failure
+                .as_ref()
+                .unwrap()
+                .error
+                .len()
+                <= MAX_STATE_TEXT
+        );
     }
 }

@@ -26,7 +26,7 @@ use crate::store::{Bucket, StoreError, Version};
 
 /// Version of the lock document that this program writes.
 const LOCK_VERSION: u32 = 1;
-/// The holder speaks up this many times before its word runs out, so that one lost request costs nothing.
+/// The holder renews its lease this many times before it expires, so that one lost request costs nothing.
 const BEATS: u32 = 4;
 /// Letting go is a courtesy to the next run: it is not worth a long wait.
 const RELEASE_LIMIT: Duration = Duration::from_secs(20);
@@ -42,12 +42,12 @@ pub enum LockError {
         /// Who holds it.
         holder: Box<Holder>,
     },
-    /// The lock was taken over, or could not be kept alive.
+    /// The lock was taken over, or its lease could not be renewed.
     #[error("this run no longer holds {uri} and commits nothing more: {reason}")]
     Lost {
         /// The lock.
         uri: String,
-        /// Who has it, or why it could not be kept.
+        /// Who has it, or why it could not be renewed.
         reason: String,
     },
     /// The run was told to stop while it waited.
@@ -91,7 +91,7 @@ pub struct Holder {
     pub started: DateTime<Utc>,
     /// When it last said "still here".
     pub heartbeat: DateTime<Utc>,
-    /// Until when its word is good.
+    /// When the lease expires.
     pub expires: DateTime<Utc>,
     /// Whether it let go.
     #[serde(default)]
@@ -100,12 +100,23 @@ pub struct Holder {
 
 impl std::fmt::Display for Holder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { run, host, pid, started, heartbeat, expires, .. } = self;
+        let Self {
+            run,
+            host,
+            pid,
+            started,
+            heartbeat,
+            expires,
+            ..
+        } = self;
         let time = |at: &DateTime<Utc>| at.format("%Y-%m-%d %H:%M:%SZ").to_string();
         let (started, heartbeat, expires) = (time(started), time(heartbeat), time(expires));
         // Whoever may write to the bucket may have written anything.
         let (run, host) = (foreign(run), foreign(host));
-        write!(f, "run {run}, process {pid} on {host}, since {started} (last heard of {heartbeat}, until {expires})")
+        write!(
+            f,
+            "run {run}, process {pid} on {host}, since {started} (last heard of {heartbeat}, until {expires})"
+        )
     }
 }
 
@@ -129,17 +140,39 @@ impl Holder {
 
     /// Reads the document, and refuses one that a newer program wrote, or that no program wrote.
     pub fn from_json(bytes: &[u8], uri: &str) -> Result<Self, LockError> {
-        let malformed = |reason: String| LockError::Malformed { uri: uri.into(), reason };
+        let malformed = |reason: String| LockError::Malformed {
+            uri: uri.into(),
+            reason,
+        };
         let holder: Self = read_document(bytes).map_err(malformed)?;
         if holder.version > LOCK_VERSION {
-            return Err(malformed(format!("version {}, known up to {LOCK_VERSION}", holder.version)));
+            return Err(malformed(format!(
+                "version {}, known up to {LOCK_VERSION}",
+                holder.version
+            )));
         }
-        let Self { run, host, machine, started, heartbeat, expires, .. } = &holder;
-        if let Some(text) = [run, host, machine].into_iter().find(|text| text.len() > MAX_LOCK_TEXT) {
+        let Self {
+            run,
+            host,
+            machine,
+            started,
+            heartbeat,
+            expires,
+            ..
+        } = &holder;
+        if let Some(text) = [run, host, machine]
+            .into_iter()
+            .find(|text| text.len() > MAX_LOCK_TEXT)
+        {
             return Err(malformed(format!("a name of {} bytes", text.len())));
         }
-        if [started, heartbeat, expires].into_iter().any(|at| !(1970..=9999).contains(&at.year())) {
-            return Err(malformed("a time that is not in the years 1970 to 9999".into()));
+        if [started, heartbeat, expires]
+            .into_iter()
+            .any(|at| !(1970..=9999).contains(&at.year()))
+        {
+            return Err(malformed(
+                "a time that is not in the years 1970 to 9999".into(),
+            ));
         }
         Ok(holder)
     }
@@ -170,7 +203,9 @@ fn after(now: DateTime<Utc>, expiry: Duration) -> DateTime<Utc> {
 }
 
 fn host() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok());
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .ok()
+        .or_else(|| std::env::var("HOSTNAME").ok());
     name.map_or_else(|| "unknown host".into(), |name| name.trim().to_string())
 }
 
@@ -193,12 +228,12 @@ fn process_start(pid: u32) -> Option<u64> {
 
 /// Whether the run still holds its lock. Without a lock (plans, queries) everything may pass.
 #[derive(Debug, Clone, Default)]
-pub struct Fence(Arc<Mutex<Option<Arc<Kept>>>>);
+pub struct Fence(Arc<Mutex<Option<Arc<Lease>>>>);
 
 impl Fence {
     /// From now on only the holder of `lock` may pass.
     pub fn guard(&self, lock: &RunLock) {
-        *locked(&self.0) = Some(lock.kept.clone());
+        *locked(&self.0) = Some(lock.lease.clone());
     }
 
     /// Takes the guard away again.
@@ -206,22 +241,22 @@ impl Fence {
         *locked(&self.0) = None;
     }
 
-    /// Refuses if the lock was lost, or its word has run out without being renewed.
+    /// Refuses if the lock was lost, or the lease expired without being renewed.
     pub fn check(&self) -> Result<(), LockError> {
-        let kept = locked(&self.0).clone();
-        kept.map_or(Ok(()), |kept| kept.check())
+        let lease = locked(&self.0).clone();
+        lease.map_or(Ok(()), |lease| lease.check())
     }
 }
 
 /// What the heartbeat knows of the lock.
 #[derive(Debug)]
-struct Kept {
+struct Lease {
     uri: String,
-    word: Mutex<Word>,
+    term: Mutex<LeaseTerm>,
 }
 
 #[derive(Debug)]
-struct Word {
+struct LeaseTerm {
     /// By this process's own clock, which nobody sets.
     until: Instant,
     /// By the wall clock, which goes on while the machine sleeps.
@@ -229,24 +264,30 @@ struct Word {
     lost: Option<String>,
 }
 
-impl Kept {
+impl Lease {
     fn check(&self) -> Result<(), LockError> {
-        let word = locked(&self.word);
-        let reason = match &word.lost {
+        let term = locked(&self.term);
+        let reason = match &term.lost {
             Some(reason) => reason.clone(),
-            None if Instant::now() < word.until && Utc::now() < word.expires => return Ok(()),
-            None => format!("it could not be renewed since {}", word.expires.format("%Y-%m-%d %H:%M:%SZ")),
+            None if Instant::now() < term.until && Utc::now() < term.expires => return Ok(()),
+            None => format!(
+                "it could not be renewed since {}",
+                term.expires.format("%Y-%m-%d %H:%M:%SZ")
+            ),
         };
-        Err(LockError::Lost { uri: self.uri.clone(), reason })
+        Err(LockError::Lost {
+            uri: self.uri.clone(),
+            reason,
+        })
     }
 
     fn renewed(&self, until: Instant, expires: DateTime<Utc>) {
-        let mut word = locked(&self.word);
-        (word.until, word.expires) = (until, expires);
+        let mut term = locked(&self.term);
+        (term.until, term.expires) = (until, expires);
     }
 
     fn lost(&self, reason: String) {
-        locked(&self.word).lost = Some(reason);
+        locked(&self.term).lost = Some(reason);
     }
 }
 
@@ -257,16 +298,16 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// The lock, held. Dropped without [`RunLock::release`], it runs out by itself.
 #[derive(Debug)]
 pub struct RunLock {
-    kept: Arc<Kept>,
+    lease: Arc<Lease>,
     quit: CancellationToken,
-    heart: JoinHandle<Heart>,
+    heartbeat: JoinHandle<Heartbeat>,
 }
 
 /// The part that writes `lock.json`.
 #[derive(Debug)]
-struct Heart {
+struct Heartbeat {
     bucket: Bucket,
-    kept: Arc<Kept>,
+    lease: Arc<Lease>,
     expiry: Duration,
     holder: Holder,
     version: Version,
@@ -291,12 +332,18 @@ impl RunLock {
                 && holder.is_live(Utc::now())
             {
                 if !config.wait {
-                    return Err(LockError::Held { uri, holder: Box::new(holder.clone()) });
+                    return Err(LockError::Held {
+                        uri,
+                        holder: Box::new(holder.clone()),
+                    });
                 }
                 if announced.as_ref() != Some(&holder.run) {
                     tracing::warn!(%holder, "waiting for another run");
                     if holder.is_beyond_reason(Utc::now()) {
-                        tracing::warn!(uri, "no run takes the lock for so long: if none is at work, remove it");
+                        tracing::warn!(
+                            uri,
+                            "no run takes the lock for so long: if none is at work, remove it"
+                        );
                     }
                     announced = Some(holder.run.clone());
                 }
@@ -308,39 +355,65 @@ impl RunLock {
             }
             let asked = Instant::now();
             let holder = Holder::this(run, config.expiry);
-            match bucket.swap(LOCK_OBJECT, found.as_ref().map(|(_, version)| version), holder.to_json(bucket)?).await {
+            match bucket
+                .swap(
+                    LOCK_OBJECT,
+                    found.as_ref().map(|(_, version)| version),
+                    holder.to_json(bucket)?,
+                )
+                .await
+            {
                 Ok(version) => break (holder, version, asked),
                 // Another run was faster: look who.
                 Err(StoreError::Conflict { .. }) => pause(config, stop, &uri).await?,
                 Err(error) => return Err(error.into()),
             }
         };
-        let word = Word { until: asked + config.expiry, expires: holder.expires, lost: None };
-        let kept = Arc::new(Kept { uri, word: Mutex::new(word) });
+        let term = LeaseTerm {
+            until: asked + config.expiry,
+            expires: holder.expires,
+            lost: None,
+        };
+        let lease = Arc::new(Lease {
+            uri,
+            term: Mutex::new(term),
+        });
         let (quit, stop) = (CancellationToken::new(), stop.clone());
-        let heart = Heart {
+        let heartbeat = Heartbeat {
             bucket: bucket.clone(),
-            kept: kept.clone(),
+            lease: lease.clone(),
             expiry: config.expiry,
             holder,
             version,
             written: Instant::now(),
         };
-        let heart = tokio::spawn(heart.beat(quit.clone(), stop));
-        Ok(Self { kept, quit, heart })
+        let heartbeat = tokio::spawn(heartbeat.renew_until_released(quit.clone(), stop));
+        Ok(Self {
+            lease,
+            quit,
+            heartbeat,
+        })
     }
 
     /// Refuses if the lock was lost.
     pub fn check(&self) -> Result<(), LockError> {
-        self.kept.check()
+        self.lease.check()
     }
 
-    /// Lets go, so that the next run need not wait. What fails here only costs that run its patience.
+    /// Releases the lock, so that the next run need not wait. What fails here only delays that run.
     pub async fn release(mut self) {
         self.quit.cancel();
-        let Ok(heart) = (&mut self.heart).await else { return };
-        if tokio::time::timeout(RELEASE_LIMIT, heart.release()).await.is_err() {
-            tracing::warn!(uri = self.kept.uri, "the lock could not be released in time; it runs out by itself");
+        let Ok(heartbeat) = (&mut self.heartbeat).await else {
+            return;
+        };
+        if tokio::time::timeout(RELEASE_LIMIT, heartbeat.release())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                uri = self.lease.uri,
+                "the lock could not be released in time; it runs out by itself"
+            );
         }
     }
 }
@@ -348,12 +421,16 @@ impl RunLock {
 impl Drop for RunLock {
     fn drop(&mut self) {
         // A run that is dropped half-way no longer speaks for itself.
-        self.heart.abort();
+        self.heartbeat.abort();
     }
 }
 
-impl Heart {
-    async fn beat(mut self, quit: CancellationToken, stop: CancellationToken) -> Self {
+impl Heartbeat {
+    async fn renew_until_released(
+        mut self,
+        quit: CancellationToken,
+        stop: CancellationToken,
+    ) -> Self {
         let mut rest = self.expiry / BEATS;
         loop {
             tokio::select! {
@@ -365,18 +442,22 @@ impl Heart {
                 Ok(()) => self.expiry / BEATS,
                 Err(StoreError::Conflict { .. }) => {
                     let by = match read(&self.bucket).await {
-                        // Our own word, whose answer was lost.
-                        Ok(Some((holder, version))) if holder.run == self.holder.run && !holder.released => {
+                        // Our own renewal, whose answer was lost.
+                        Ok(Some((holder, version)))
+                            if holder.run == self.holder.run && !holder.released =>
+                        {
                             (self.holder, self.version) = (holder, version);
                             rest = Duration::ZERO;
                             continue;
                         }
                         Ok(Some((holder, _))) => format!("it was taken over by {holder}"),
                         Ok(None) => "it was removed".to_string(),
-                        Err(error) => format!("another run replaced it, and it cannot be read: {error}"),
+                        Err(error) => {
+                            format!("another run replaced it, and it cannot be read: {error}")
+                        }
                     };
-                    tracing::warn!(uri = self.kept.uri, by, "lock lost");
-                    self.kept.lost(by);
+                    tracing::warn!(uri = self.lease.uri, by, "lock lost");
+                    self.lease.lost(by);
                     stop.cancel();
                     return self;
                 }
@@ -390,22 +471,46 @@ impl Heart {
 
     async fn renew(&mut self) -> Result<(), StoreError> {
         let (asked, now) = (Instant::now(), Utc::now());
-        let holder = Holder { heartbeat: now, expires: after(now, self.expiry), ..self.holder.clone() };
-        self.version = self.bucket.swap(LOCK_OBJECT, Some(&self.version), holder.to_json(&self.bucket)?).await?;
+        let holder = Holder {
+            heartbeat: now,
+            expires: after(now, self.expiry),
+            ..self.holder.clone()
+        };
+        self.version = self
+            .bucket
+            .swap(
+                LOCK_OBJECT,
+                Some(&self.version),
+                holder.to_json(&self.bucket)?,
+            )
+            .await?;
         self.written = Instant::now();
-        self.kept.renewed(asked + self.expiry, holder.expires);
+        self.lease.renewed(asked + self.expiry, holder.expires);
         self.holder = holder;
         Ok(())
     }
 
     async fn release(self) {
         tokio::time::sleep_until(self.written + self.bucket.write_interval()).await;
-        let holder = Holder { released: true, ..self.holder };
-        let swapped = async { self.bucket.swap(LOCK_OBJECT, Some(&self.version), holder.to_json(&self.bucket)?).await };
+        let holder = Holder {
+            released: true,
+            ..self.holder
+        };
+        let swapped = async {
+            self.bucket
+                .swap(
+                    LOCK_OBJECT,
+                    Some(&self.version),
+                    holder.to_json(&self.bucket)?,
+                )
+                .await
+        };
         match swapped.await {
             // Someone else's by now: then there is nothing to let go of.
             Ok(_) | Err(StoreError::Conflict { .. }) => {}
-            Err(error) => tracing::warn!(%error, "the lock could not be released; it runs out by itself"),
+            Err(error) => {
+                tracing::warn!(%error, "the lock could not be released; it runs out by itself")
+            }
         }
     }
 }
@@ -416,8 +521,13 @@ pub async fn holder(bucket: &Bucket) -> Result<Option<Holder>, LockError> {
 }
 
 async fn read(bucket: &Bucket) -> Result<Option<(Holder, Version)>, LockError> {
-    let Some((bytes, version)) = bucket.read(LOCK_OBJECT).await? else { return Ok(None) };
-    Ok(Some((Holder::from_json(&bytes, &bucket.uri(LOCK_OBJECT))?, version)))
+    let Some((bytes, version)) = bucket.read(LOCK_OBJECT).await? else {
+        return Ok(None);
+    };
+    Ok(Some((
+        Holder::from_json(&bytes, &bucket.uri(LOCK_OBJECT))?,
+        version,
+    )))
 }
 
 async fn pause(config: &LockConfig, stop: &CancellationToken, uri: &str) -> Result<(), LockError> {
@@ -434,15 +544,29 @@ mod tests {
 
     fn bucket(folder: &std::path::Path) -> Bucket {
         let location = BucketLocation::Folder(folder.to_path_buf());
-        Bucket::open(&location, &GoogleAccess::default(), &tokio::runtime::Handle::current()).unwrap()
+        Bucket::open(
+            &location,
+            &GoogleAccess::default(),
+            &tokio::runtime::Handle::current(),
+        )
+        .unwrap()
     }
 
     fn config(expiry: u64) -> LockConfig {
-        LockConfig { wait: false, expiry: Duration::from_millis(expiry) }
+        LockConfig {
+            wait: false,
+            expiry: Duration::from_millis(expiry),
+        }
     }
 
     async fn take(bucket: &Bucket, config: &LockConfig) -> Result<RunLock, LockError> {
-        RunLock::acquire(bucket, &RunId::new(Utc::now()), config, &CancellationToken::new()).await
+        RunLock::acquire(
+            bucket,
+            &RunId::new(Utc::now()),
+            config,
+            &CancellationToken::new(),
+        )
+        .await
     }
 
     async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
@@ -456,17 +580,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_second_is_told_who_holds_it_and_gets_it_after_the_release() {
+    async fn the_second_waits_for_the_release() {
         let folder = tempfile::tempdir().unwrap();
         let bucket = bucket(folder.path());
         let first = take(&bucket, &config(60_000)).await.unwrap();
-        let refused = take(&bucket, &config(60_000)).await.unwrap_err().to_string();
+        let refused = take(&bucket, &config(60_000))
+            .await
+            .unwrap_err()
+            .to_string();
         let known = holder(&bucket).await.unwrap().unwrap();
-        for part in [&known.run, &known.host, &format!("process {}", std::process::id()), "since 20"] {
+        for part in [
+            &known.run,
+            &known.host,
+            &format!("process {}", std::process::id()),
+            "since 20",
+        ] {
             assert!(refused.contains(part), "{refused} lacks {part}");
         }
         first.release().await;
-        take(&bucket, &config(60_000)).await.unwrap().check().unwrap();
+        take(&bucket, &config(60_000))
+            .await
+            .unwrap()
+            .check()
+            .unwrap();
     }
 
     #[tokio::test]
@@ -477,18 +613,29 @@ mod tests {
         let all = futures::future::join_all((0..16).map(|_| take(&bucket, &config))).await;
         let (got, refused): (Vec<_>, Vec<_>) = all.into_iter().partition(Result::is_ok);
         assert_eq!((got.len(), refused.len()), (1, 15));
-        assert!(refused.iter().all(|refused| matches!(refused, Err(LockError::Held { .. }))), "{refused:?}");
+        assert!(
+            refused
+                .iter()
+                .all(|refused| matches!(refused, Err(LockError::Held { .. }))),
+            "{refused:?}"
+        );
     }
 
     #[tokio::test]
-    async fn a_word_of_its_own_whose_answer_was_lost_is_no_take_over() {
+    async fn a_lost_renewal_answer_keeps_the_lease() {
         let folder = tempfile::tempdir().unwrap();
         let bucket = bucket(folder.path());
         let lock = take(&bucket, &config(2000)).await.unwrap();
-        // As if the heart had written, and had not heard of it.
+        // As if the heartbeat had written, and had not heard of it.
         let (known, version) = read(&bucket).await.unwrap().unwrap();
-        bucket.swap(LOCK_OBJECT, Some(&version), known.to_json(&bucket).unwrap()).await.unwrap();
-        until("a renewal", async || holder(&bucket).await.unwrap().unwrap().heartbeat > known.heartbeat).await;
+        bucket
+            .swap(LOCK_OBJECT, Some(&version), known.to_json(&bucket).unwrap())
+            .await
+            .unwrap();
+        until("a renewal", async || {
+            holder(&bucket).await.unwrap().unwrap().heartbeat > known.heartbeat
+        })
+        .await;
         lock.check().unwrap();
     }
 
@@ -499,78 +646,120 @@ mod tests {
         let lock = take(&bucket, &config(400)).await.unwrap();
         let first = holder(&bucket).await.unwrap().unwrap();
         until("two renewals", async || {
-            holder(&bucket).await.unwrap().unwrap().heartbeat > first.heartbeat + TimeDelta::milliseconds(400)
+            holder(&bucket).await.unwrap().unwrap().heartbeat
+                > first.heartbeat + TimeDelta::milliseconds(400)
         })
         .await;
         lock.check().unwrap();
     }
 
     #[tokio::test]
-    async fn one_that_waits_gets_it_when_it_is_free_and_can_be_told_to_stop() {
+    async fn a_waiting_run_can_be_stopped() {
         let folder = tempfile::tempdir().unwrap();
         let bucket = bucket(folder.path());
         let first = take(&bucket, &config(60_000)).await.unwrap();
-        let patient = LockConfig { wait: true, ..config(800) };
+        let patient = LockConfig {
+            wait: true,
+            ..config(800)
+        };
         let stop = CancellationToken::new();
         let run = RunId::new(Utc::now());
-        let (result, ()) = tokio::join!(RunLock::acquire(&bucket, &run, &patient, &stop), async { stop.cancel() });
+        let (result, ()) = tokio::join!(RunLock::acquire(&bucket, &run, &patient, &stop), async {
+            stop.cancel()
+        });
         assert!(matches!(result, Err(LockError::Stopped { .. })));
         let (second, ()) = tokio::join!(take(&bucket, &patient), first.release());
         second.unwrap().check().unwrap();
     }
 
     #[tokio::test]
-    async fn an_expired_lock_is_taken_over_and_its_holder_may_not_commit() {
+    async fn an_expired_lease_cannot_commit() {
         let folder = tempfile::tempdir().unwrap();
         let bucket = bucket(folder.path());
         let stop = CancellationToken::new();
         let run = RunId::new(Utc::now());
-        let mut first = RunLock::acquire(&bucket, &run, &config(100), &stop).await.unwrap();
+        let mut first = RunLock::acquire(&bucket, &run, &config(100), &stop)
+            .await
+            .unwrap();
         // As if the process had been frozen: it no longer says that it is there.
-        first.heart.abort();
+        first.heartbeat.abort();
         let fence = Fence::default();
         fence.guard(&first);
-        until("the word runs out", async || fence.check().is_err()).await;
+        until("the term runs out", async || fence.check().is_err()).await;
         let second = take(&bucket, &config(60_000)).await.unwrap();
         second.check().unwrap();
-        // Awake again, its heart finds out and stops the run.
-        let heart = Heart {
+        // Awake again, its heartbeat finds out and stops the run.
+        let heartbeat = Heartbeat {
             bucket: bucket.clone(),
-            kept: first.kept.clone(),
+            lease: first.lease.clone(),
             expiry: Duration::from_millis(100),
             holder: Holder::this(&run, Duration::from_millis(100)),
             version: Version::default(),
             written: Instant::now(),
         };
-        first.heart = tokio::spawn(heart.beat(CancellationToken::new(), stop.clone()));
+        first.heartbeat =
+            tokio::spawn(heartbeat.renew_until_released(CancellationToken::new(), stop.clone()));
         until("the run is told to stop", async || stop.is_cancelled()).await;
         let error = fence.check().unwrap_err().to_string();
-        assert!(error.contains("taken over by run") && error.contains("commits nothing more"), "{error}");
+        assert!(
+            error.contains("taken over by run") && error.contains("commits nothing more"),
+            "{error}"
+        );
         first.release().await;
         second.check().unwrap();
-        assert!(holder(&bucket).await.unwrap().unwrap().is_live(Utc::now()), "the successor's lock was let go of");
+        assert!(
+            holder(&bucket).await.unwrap().unwrap().is_live(Utc::now()),
+            "the successor's lock was let go of"
+        );
     }
 
     #[test]
-    fn the_dead_of_this_machine_are_known_and_no_others() {
+    fn only_local_dead_processes_are_known() {
         let alive = Holder::this(&RunId::new(Utc::now()), Duration::from_secs(60));
         assert!(alive.is_live(Utc::now()));
-        assert!(!Holder { released: true, ..alive.clone() }.is_live(Utc::now()));
+        assert!(
+            !Holder {
+                released: true,
+                ..alive.clone()
+            }
+            .is_live(Utc::now())
+        );
         assert!(!alive.is_live(Utc::now() + TimeDelta::seconds(61)));
         if alive.process_start.is_some() {
-            let reborn = Holder { process_start: Some(1), ..alive.clone() };
-            assert!(!reborn.is_live(Utc::now()), "another process has its number now");
-            let elsewhere = Holder { machine: "elsewhere".into(), ..reborn };
-            assert!(elsewhere.is_live(Utc::now()), "a process of another machine cannot be judged");
+            let reborn = Holder {
+                process_start: Some(1),
+                ..alive.clone()
+            };
+            assert!(
+                !reborn.is_live(Utc::now()),
+                "another process has its number now"
+            );
+            let elsewhere = Holder {
+                machine: "elsewhere".into(),
+                ..reborn
+            };
+            assert!(
+                elsewhere.is_live(Utc::now()),
+                "a process of another machine cannot be judged"
+            );
         }
     }
 
     #[test]
     fn a_lock_of_a_newer_program_is_refused() {
         let holder = Holder::this(&RunId::new(Utc::now()), Duration::from_secs(60));
-        let newer = serde_json::to_vec(&Holder { version: 2, ..holder }).unwrap();
+        let newer = serde_json::to_vec(&Holder {
+            version: 2,
+            ..holder
+        })
+        .unwrap();
         for text in [&newer[..], b"", b"{}", b"\xff"] {
-            assert!(Holder::from_json(text, "gs://b/lock.json").unwrap_err().to_string().contains("no lock of this"));
+            assert!(
+                Holder::from_json(text, "gs://b/lock.json")
+                    .unwrap_err()
+                    .to_string()
+                    .contains("no lock of this")
+            );
         }
     }
 
@@ -580,7 +769,9 @@ mod tests {
         let own = Holder::this(&RunId::new(now), Duration::from_secs(60));
         let mut value = serde_json::to_value(&own).unwrap();
         value["machine"] = "here".into();
-        let read = |value: &serde_json::Value| Holder::from_json(value.to_string().as_bytes(), "gs://b/lock.json");
+        let read = |value: &serde_json::Value| {
+            Holder::from_json(value.to_string().as_bytes(), "gs://b/lock.json")
+        };
         assert!(!read(&value).unwrap().is_beyond_reason(now));
         for expires in ["9999-12-31T23:59:59Z", "2124-01-01T00:00:00Z"] {
             let mut odd = value.clone();
@@ -602,10 +793,18 @@ mod tests {
         for (name, wrong) in refused {
             let mut odd = value.clone();
             odd[name] = wrong;
-            assert!(read(&odd).unwrap_err().to_string().contains("no lock of this program"), "{name}");
+            assert!(
+                read(&odd)
+                    .unwrap_err()
+                    .to_string()
+                    .contains("no lock of this program"),
+                "{name}"
+            );
         }
         let twice = value.to_string().replacen('{', "{\"run\":\"other\",", 1);
-        let error = Holder::from_json(twice.as_bytes(), "gs://b/lock.json").unwrap_err().to_string();
+        let error = Holder::from_json(twice.as_bytes(), "gs://b/lock.json")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("`run` stands twice"), "{error}");
     }
 }

@@ -19,8 +19,9 @@ use crate::store::layout::state_object;
 use crate::store::{Bucket, StoreError, Version};
 
 pub use document::{
-    EndedRow, Failure, Feed, Gathered, Load, ModelState, Overlap, PartitionState, RawState, Resume, SourceState,
-    Started, Unfinished, UnfinishedPart, UnfinishedWindow, VERSION,
+    Checkpoint, CheckpointCursor, CheckpointPartition, CheckpointResult, CheckpointWindow,
+    EndedRow, Failure, Feed, Load, ModelState, Overlap, PartitionState, RawState, SourceState,
+    Started, VERSION,
 };
 pub use lock::{Fence, Holder, LockError, RunLock};
 pub use strict::read_document;
@@ -76,7 +77,12 @@ pub struct StateStore {
 impl StateStore {
     /// The documents in `bucket`.
     pub fn new(bucket: Bucket) -> Self {
-        Self { bucket, fence: Fence::default(), writes: TaskTracker::new(), open: Arc::default() }
+        Self {
+            bucket,
+            fence: Fence::default(),
+            writes: TaskTracker::new(),
+            open: Arc::default(),
+        }
     }
 
     /// The document of a source; an empty one if there is none yet.
@@ -91,7 +97,13 @@ impl StateStore {
     }
 
     async fn read(&self, name: &str) -> Result<SourceHandle, StateError> {
-        SourceHandle::read(self.bucket.clone(), self.fence.clone(), self.writes.clone(), name).await
+        SourceHandle::read(
+            self.bucket.clone(),
+            self.fence.clone(),
+            self.writes.clone(),
+            name,
+        )
+        .await
     }
 
     /// Waits for the end of writes whose callers were stopped meanwhile: they must not go out after the run lock is
@@ -159,12 +171,19 @@ struct Writer {
 
 impl std::fmt::Debug for SourceHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SourceHandle").field("key", &self.shared.key).finish_non_exhaustive()
+        f.debug_struct("SourceHandle")
+            .field("key", &self.shared.key)
+            .finish_non_exhaustive()
     }
 }
 
 impl SourceHandle {
-    async fn read(bucket: Bucket, fence: Fence, writes: TaskTracker, name: &str) -> Result<Self, StateError> {
+    async fn read(
+        bucket: Bucket,
+        fence: Fence,
+        writes: TaskTracker,
+        name: &str,
+    ) -> Result<Self, StateError> {
         let key = state_object(name);
         let uri = bucket.uri(&key);
         let (state, version) = match bucket.read(&key).await? {
@@ -179,7 +198,11 @@ impl SourceHandle {
                 key,
                 current: Mutex::new(state),
                 waiting: Mutex::default(),
-                writer: tokio::sync::Mutex::new(Writer { version, written: None, failed: None }),
+                writer: tokio::sync::Mutex::new(Writer {
+                    version,
+                    written: None,
+                    failed: None,
+                }),
             }),
         })
     }
@@ -193,28 +216,42 @@ impl SourceHandle {
     ///
     /// Changes that arrive while a write is under way, or while the bucket wants a pause, go out together in the
     /// next one, so commits never queue up behind the limit of one write a second.
-    pub async fn commit(&self, change: impl FnOnce(&mut SourceState) + Send + 'static) -> Result<(), StateError> {
+    pub async fn commit(
+        &self,
+        change: impl FnOnce(&mut SourceState) + Send + 'static,
+    ) -> Result<(), StateError> {
         let (done, committed) = oneshot::channel();
         lock(&self.shared.waiting).push((Box::new(change), done));
         let handle = self.clone();
         // In a task of its own: a write that is begun is seen to its end, also when the caller is stopped meanwhile.
         // Otherwise nobody would know which version is ours, and the next commit would take us for another run.
-        let task = self.shared.writes.spawn(async move { handle.write_waiting(committed).await });
+        let task = self
+            .shared
+            .writes
+            .spawn(async move { handle.write_waiting(committed).await });
         task.await.unwrap_or_else(|_| Err(self.interrupted()))
     }
 
     fn interrupted(&self) -> StateError {
         let uri = self.shared.bucket.uri(&self.shared.key);
-        StateError::Failed { uri, reason: "the write was interrupted".into() }
+        StateError::Failed {
+            uri,
+            reason: "the write was interrupted".into(),
+        }
     }
 
     /// Writes all changes that wait, unless somebody has taken ours along.
-    async fn write_waiting(&self, mut committed: oneshot::Receiver<Result<(), String>>) -> Result<(), StateError> {
+    async fn write_waiting(
+        &self,
+        mut committed: oneshot::Receiver<Result<(), String>>,
+    ) -> Result<(), StateError> {
         let shared = &self.shared;
         let uri = || shared.bucket.uri(&shared.key);
         let mut writer = shared.writer.lock().await;
         match committed.try_recv() {
-            Ok(result) => return result.map_err(|reason| StateError::Failed { uri: uri(), reason }),
+            Ok(result) => {
+                return result.map_err(|reason| StateError::Failed { uri: uri(), reason });
+            }
             Err(oneshot::error::TryRecvError::Empty) => {}
             // Whoever took the change along was stopped before it could say how that ended.
             Err(oneshot::error::TryRecvError::Closed) => return Err(self.interrupted()),
@@ -245,7 +282,10 @@ impl SourceHandle {
         }
         let bytes = shared.bucket.document(&shared.key, next.to_json())?;
         shared.fence.check()?;
-        let version = shared.bucket.swap(&shared.key, writer.version.as_ref(), bytes).await?;
+        let version = shared
+            .bucket
+            .swap(&shared.key, writer.version.as_ref(), bytes)
+            .await?;
         writer.version = Some(version);
         writer.written = Some(Instant::now());
         *lock(&shared.current) = next;
@@ -255,7 +295,9 @@ impl SourceHandle {
 
 /// A thread that panicked while it held the lock left whole values behind: nothing is changed in place.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// Partitions by key, as the document holds them.
@@ -269,7 +311,12 @@ mod tests {
 
     fn bucket(folder: &std::path::Path) -> Bucket {
         let location = BucketLocation::Folder(folder.to_path_buf());
-        Bucket::open(&location, &GoogleAccess::default(), &tokio::runtime::Handle::current()).unwrap()
+        Bucket::open(
+            &location,
+            &GoogleAccess::default(),
+            &tokio::runtime::Handle::current(),
+        )
+        .unwrap()
     }
 
     #[tokio::test]
@@ -277,10 +324,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let bucket = bucket(folder.path());
         let handle = StateStore::new(bucket.clone()).source("a").await.unwrap();
-        let days: Vec<_> = (1..=28).map(|d| chrono::NaiveDate::from_ymd_opt(2024, 1, d).unwrap()).collect();
+        let days: Vec<_> = (1..=28)
+            .map(|d| chrono::NaiveDate::from_ymd_opt(2024, 1, d).unwrap())
+            .collect();
         let commits = days.iter().map(|day| {
             let (handle, day) = (handle.clone(), *day);
-            async move { handle.commit(move |state| _ = state.partition_mut(Partition::Day(day))).await.unwrap() }
+            async move {
+                handle
+                    .commit(move |state| _ = state.partition_mut(Partition::Day(day)))
+                    .await
+                    .unwrap()
+            }
         });
         futures::future::join_all(commits).await;
         let again = StateStore::new(bucket).source("a").await.unwrap();
@@ -292,8 +346,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let bucket = bucket(folder.path());
         let (one, two) = (StateStore::new(bucket.clone()), StateStore::new(bucket));
-        let (one, two) = (one.source("a").await.unwrap(), two.source("a").await.unwrap());
-        one.commit(|state| _ = state.partition_mut(Partition::Snapshot)).await.unwrap();
+        let (one, two) = (
+            one.source("a").await.unwrap(),
+            two.source("a").await.unwrap(),
+        );
+        one.commit(|state| _ = state.partition_mut(Partition::Snapshot))
+            .await
+            .unwrap();
         let error = two.commit(|_| ()).await.unwrap_err().to_string();
         assert!(error.contains("changed by someone else"), "{error}");
         assert!(two.commit(|_| ()).await.is_err());

@@ -12,7 +12,8 @@ use serde::{Deserialize, Deserializer};
 /// # Errors
 /// What is wrong, and where.
 pub fn read_document<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    let text = std::str::from_utf8(bytes).map_err(|error| format!("not UTF-8 at byte {}", error.valid_up_to()))?;
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| format!("not UTF-8 at byte {}", error.valid_up_to()))?;
     serde_json::from_str::<Unique>(text).map_err(crate::redact::foreign)?;
     serde_json::from_str(text).map_err(crate::redact::foreign)
 }
@@ -66,7 +67,9 @@ impl<'de> Visitor<'de> for Unique {
         let mut names = HashSet::new();
         while let Some(name) = members.next_key::<String>()? {
             if names.contains(&name) {
-                return Err(A::Error::custom(format_args!("the name `{name:.60}` stands twice in one object")));
+                return Err(A::Error::custom(format_args!(
+                    "the name `{name:.60}` stands twice in one object"
+                )));
             }
             names.insert(name);
             members.next_value::<Unique>()?;
@@ -83,7 +86,11 @@ mod tests {
 
     #[test]
     fn a_name_that_stands_twice_at_any_depth_is_refused_and_so_is_what_is_no_json() {
-        let fine = [r#"{"a":[{"b":1},{"b":-1.5}],"b":{"a":null,"c":true}}"#, "[]", "\"x\""];
+        let fine = [
+            r#"{"a":[{"b":1},{"b":-1.5}],"b":{"a":null,"c":true}}"#,
+            "[]",
+            "\"x\"",
+        ];
         for text in fine {
             let read: Value = read_document(text.as_bytes()).unwrap();
             assert_eq!(read.to_string(), text);
@@ -102,6 +109,10 @@ mod tests {
             assert!(error.contains(reason), "{error}");
         }
         let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
-        assert!(read_document::<Value>(deep.as_bytes()).unwrap_err().contains("recursion"));
+        assert!(
+            read_document::<Value>(deep.as_bytes())
+                .unwrap_err()
+                .contains("recursion")
+        );
     }
 }

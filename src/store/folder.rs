@@ -18,7 +18,11 @@ const DEEPEST: usize = 4;
 
 /// Refuses a path below `root` that goes through a symbolic link. Its last part may be one: it is replaced, not followed.
 pub(super) fn check_way(path: &Path, root: &Path) -> Result<()> {
-    for folder in path.ancestors().skip(1).take_while(|folder| *folder != root && folder.starts_with(root)) {
+    for folder in path
+        .ancestors()
+        .skip(1)
+        .take_while(|folder| *folder != root && folder.starts_with(root))
+    {
         match fs::symlink_metadata(folder) {
             Ok(found) if found.is_symlink() => return Err(linked(folder)),
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
@@ -29,7 +33,10 @@ pub(super) fn check_way(path: &Path, root: &Path) -> Result<()> {
 }
 
 fn linked(path: &Path) -> Error {
-    Error::other(format!("{} is a symbolic link, and none is followed here: remove it", path.display()))
+    Error::other(format!(
+        "{} is a symbolic link, and none is followed here: remove it",
+        path.display()
+    ))
 }
 
 /// Opens the file that is locked while another one is replaced. It is made if need be, and holds nothing.
@@ -40,7 +47,10 @@ pub(super) fn open_lock(path: &Path) -> Result<File> {
     }
     match fs::symlink_metadata(path)? {
         found if found.is_symlink() => Err(linked(path)),
-        found if !found.is_file() => Err(Error::other(format!("{} is no file: remove it", path.display()))),
+        found if !found.is_file() => Err(Error::other(format!(
+            "{} is no file: remove it",
+            path.display()
+        ))),
         // Never truncated: should it have been replaced by a link just now, what that leads to stays as it is.
         _ => File::options().write(true).open(path),
     }
@@ -54,7 +64,10 @@ pub(super) fn remove(path: &Path, root: &Path) -> Result<()> {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         },
-        Ok(_) => Err(Error::other(format!("{} is no file, and is left alone", path.display()))),
+        Ok(_) => Err(Error::other(format!(
+            "{} is no file, and is left alone",
+            path.display()
+        ))),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
     }
@@ -64,10 +77,17 @@ pub(super) fn remove(path: &Path, root: &Path) -> Result<()> {
 /// Links and whatever else is neither file nor folder are left out.
 pub(super) fn list(root: &Path, prefix: &str) -> Result<Vec<Listed>> {
     let mut found = Vec::new();
-    let top = if prefix.is_empty() { root.to_path_buf() } else { root.join(prefix) };
+    let top = if prefix.is_empty() {
+        root.to_path_buf()
+    } else {
+        root.join(prefix)
+    };
     // The configured folder may be a link, and need not be there yet.
-    let is_there =
-        if prefix.is_empty() { top.is_dir() } else { fs::symlink_metadata(&top).is_ok_and(|top| top.is_dir()) };
+    let is_there = if prefix.is_empty() {
+        top.is_dir()
+    } else {
+        fs::symlink_metadata(&top).is_ok_and(|top| top.is_dir())
+    };
     if !is_there {
         return Ok(found);
     }
@@ -75,8 +95,14 @@ pub(super) fn list(root: &Path, prefix: &str) -> Result<Vec<Listed>> {
     while let Some((folder, prefix)) = folders.pop() {
         for entry in fs::read_dir(&folder)? {
             let entry = entry?;
-            let Ok(name) = entry.file_name().into_string() else { continue };
-            let key = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            let key = if prefix.is_empty() {
+                name
+            } else {
+                format!("{prefix}/{name}")
+            };
             // Of the link itself, where it is one.
             let meta = match entry.metadata() {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
@@ -85,7 +111,11 @@ pub(super) fn list(root: &Path, prefix: &str) -> Result<Vec<Listed>> {
             if meta.is_dir() && key.matches('/').count() + 1 < DEEPEST {
                 folders.push((entry.path(), key));
             } else if meta.is_file() {
-                found.push(Listed { key, bytes: meta.len(), modified: meta.modified()?.into() });
+                found.push(Listed {
+                    key,
+                    bytes: meta.len(),
+                    modified: meta.modified()?.into(),
+                });
             }
         }
     }
@@ -163,7 +193,10 @@ fn create_anew(path: &Path) -> Result<File> {
 /// A name is on the disk once its folder is, and that folder's name in its own.
 #[cfg(unix)]
 fn settle_name(path: &Path, root: &Path) -> Result<()> {
-    path.ancestors().skip(1).take_while(|folder| folder.starts_with(root)).try_for_each(|it| File::open(it)?.sync_all())
+    path.ancestors()
+        .skip(1)
+        .take_while(|folder| folder.starts_with(root))
+        .try_for_each(|it| File::open(it)?.sync_all())
 }
 
 /// Elsewhere, folders cannot be opened; the system sees to names by itself.
@@ -182,7 +215,10 @@ mod tests {
     /// A folder, and a file outside it that nobody may touch.
     fn scene() -> (tempfile::TempDir, PathBuf, PathBuf) {
         let all = tempfile::tempdir().unwrap();
-        let (root, victim) = (all.path().canonicalize().unwrap().join("root"), all.path().join("victim"));
+        let (root, victim) = (
+            all.path().canonicalize().unwrap().join("root"),
+            all.path().join("victim"),
+        );
         fs::create_dir(&root).unwrap();
         fs::write(&victim, "precious").unwrap();
         (all, root, victim)
@@ -198,7 +234,10 @@ mod tests {
             symlink(&victim, root.join(format!("{name}#0"))).unwrap();
             replace(&path, &root, b"new", false).unwrap();
             assert_eq!(fs::read(&path).unwrap(), b"new");
-            assert!(fs::symlink_metadata(&path).unwrap().is_file() && !root.join(format!("{name}#0")).exists());
+            assert!(
+                fs::symlink_metadata(&path).unwrap().is_file()
+                    && !root.join(format!("{name}#0")).exists()
+            );
         }
         assert_eq!(fs::read(&victim).unwrap(), b"precious");
     }
@@ -209,7 +248,12 @@ mod tests {
         symlink(all.path(), root.join("state")).unwrap();
         let path = root.join("state/victim");
         for refused in [replace(&path, &root, b"new", false), remove(&path, &root)] {
-            assert!(refused.unwrap_err().to_string().contains("root/state is a symbolic link"));
+            assert!(
+                refused
+                    .unwrap_err()
+                    .to_string()
+                    .contains("root/state is a symbolic link")
+            );
         }
         // A link is not even a file that could be removed.
         symlink(&victim, root.join("orphan")).unwrap();
@@ -218,8 +262,16 @@ mod tests {
         fs::write(root.join("raw/a/b/object"), "1").unwrap();
         fs::write(root.join("raw/a/b/c/too/deep/object"), "1").unwrap();
         for prefix in ["", "raw", "state", "none"] {
-            let keys: Vec<String> = list(&root, prefix).unwrap().into_iter().map(|listed| listed.key).collect();
-            let expected: &[&str] = if matches!(prefix, "" | "raw") { &["raw/a/b/object"] } else { &[] };
+            let keys: Vec<String> = list(&root, prefix)
+                .unwrap()
+                .into_iter()
+                .map(|listed| listed.key)
+                .collect();
+            let expected: &[&str] = if matches!(prefix, "" | "raw") {
+                &["raw/a/b/object"]
+            } else {
+                &[]
+            };
             assert_eq!(keys, expected, "below {prefix:?}");
         }
         remove(&root.join("raw/a/b/object"), &root).unwrap();
@@ -238,10 +290,20 @@ mod tests {
         }
         fs::remove_file(&path).unwrap();
         symlink(&victim, &path).unwrap();
-        assert!(open_lock(&path).unwrap_err().to_string().contains(".lock is a symbolic link"));
+        assert!(
+            open_lock(&path)
+                .unwrap_err()
+                .to_string()
+                .contains(".lock is a symbolic link")
+        );
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
-        assert!(open_lock(&path).unwrap_err().to_string().contains("is no file"));
+        assert!(
+            open_lock(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("is no file")
+        );
         assert_eq!(fs::read(&victim).unwrap(), b"precious");
     }
 }

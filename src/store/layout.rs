@@ -31,7 +31,9 @@ impl Partition {
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "snapshot" => Some(Self::Snapshot),
-            day => NaiveDate::parse_from_str(day, "%Y-%m-%d").ok().map(Self::Day),
+            day => NaiveDate::parse_from_str(day, "%Y-%m-%d")
+                .ok()
+                .map(Self::Day),
         }
     }
 }
@@ -56,7 +58,10 @@ impl RunId {
     /// A new id: the start time and a random tail.
     pub fn new(started: DateTime<Utc>) -> Self {
         let tail: u32 = rand::random();
-        Self { started, text: format!("{}-{tail:08x}", started.format(STAMP)) }
+        Self {
+            started,
+            text: format!("{}-{tail:08x}", started.format(STAMP)),
+        }
     }
 
     /// When the run started.
@@ -92,12 +97,18 @@ fn folder(partition: Partition, run: &RunId) -> String {
 
 /// Key of a raw object in the raw bucket.
 pub fn raw_object(source: &str, partition: Partition, run: &RunId, number: u64) -> String {
-    format!("raw/{source}/{}/{run}-{number:05}.parquet", folder(partition, run))
+    format!(
+        "raw/{source}/{}/{run}-{number:05}.parquet",
+        folder(partition, run)
+    )
 }
 
 /// Key of a flattened object in the flattened bucket.
 pub fn flattened_object(model: &str, partition: Partition, run: &RunId, number: u64) -> String {
-    format!("flattened/{model}/{}/{run}-{number:05}.parquet", folder(partition, run))
+    format!(
+        "flattened/{model}/{}/{run}-{number:05}.parquet",
+        folder(partition, run)
+    )
 }
 
 /// Prefix of raw objects in the raw bucket.
@@ -127,7 +138,11 @@ pub fn state_object(source: &str) -> String {
 
 /// Name of a run's log file. `number` is above 1 only where another file has the name already.
 pub fn log_file(started: DateTime<Utc>, process: u32, number: u32) -> String {
-    let number = if number > 1 { format!("-{number}") } else { String::new() };
+    let number = if number > 1 {
+        format!("-{number}")
+    } else {
+        String::new()
+    };
     format!("{}-{process}{number}.jsonl", started.format(STAMP))
 }
 
@@ -184,7 +199,10 @@ pub fn parse_warehouse_object(key: &str) -> Option<OwnObject<'_>> {
     // What is not made of flattened rows, but told of a run, is marked with the beginning of the run's id.
     let is_mark = is_hex(mark, MARK_LENGTH) || run.get(..MARK_LENGTH) == Some(mark);
     // That has the number of its rows in the place of an object's.
-    let is_own = is_name(name) && is_mark && is_run_id(run) && (is_object_number(number) || is_number(number));
+    let is_own = is_name(name)
+        && is_mark
+        && is_run_id(run)
+        && (is_object_number(number) || is_number(number));
     is_own.then_some(OwnObject { name, partition })
 }
 
@@ -192,19 +210,26 @@ pub fn parse_warehouse_object(key: &str) -> Option<OwnObject<'_>> {
 pub fn is_file_of(table: &str, partition: Partition, key: &str) -> bool {
     let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     segments(key).is_some_and(|[name, folder, file]| {
-        name == table && folder == partition.to_string() && file.ends_with(".parquet") && file.bytes().all(fine)
+        name == table
+            && folder == partition.to_string()
+            && file.ends_with(".parquet")
+            && file.bytes().all(fine)
     })
 }
 
 /// The table whose manifest in the local warehouse this key is.
 pub fn parse_manifest_object(key: &str) -> Option<&str> {
-    let [name, "_table.json"] = segments(key)? else { return None };
+    let [name, "_table.json"] = segments(key)? else {
+        return None;
+    };
     is_name(name).then_some(name)
 }
 
 /// The source whose state document this key is.
 pub fn parse_state_object(key: &str) -> Option<&str> {
-    let [STATE, file] = segments(key)? else { return None };
+    let [STATE, file] = segments(key)? else {
+        return None;
+    };
     file.strip_suffix(".json").filter(|name| is_name(name))
 }
 
@@ -219,7 +244,9 @@ pub fn parse_log_file(name: &str) -> Option<DateTime<Utc>> {
 
 /// The day of the run whose shipped log this key is.
 pub fn parse_log_object(key: &str) -> Option<NaiveDate> {
-    let [LOGS, _, file] = segments(key)? else { return None };
+    let [LOGS, _, file] = segments(key)? else {
+        return None;
+    };
     let started = parse_log_file(file)?;
     (log_object(started, file) == key).then(|| started.date_naive())
 }
@@ -281,12 +308,16 @@ pub fn is_name(name: &str) -> bool {
 }
 
 fn is_run_id(run: &str) -> bool {
-    run.split_once('-').is_some_and(|(stamp, tail)| parse_stamp(stamp).is_some() && is_hex(tail, 8))
+    run.split_once('-')
+        .is_some_and(|(stamp, tail)| parse_stamp(stamp).is_some() && is_hex(tail, 8))
 }
 
 /// Whether this is a digest of so many digits, as this program writes them.
 pub fn is_hex(text: &str, digits: usize) -> bool {
-    text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    text.len() == digits
+        && text
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// The number of an object has five digits, or as many as it needs.
@@ -313,25 +344,59 @@ mod tests {
         let run = RunId::new(started);
         for partition in [Partition::Snapshot, Partition::Day(started.date_naive())] {
             for number in [0, 99_999, 100_000, u64::MAX / 2] {
-                let own = OwnObject { name: "fleet_trips", partition };
-                assert_eq!(parse_raw_object(&raw_object("fleet_trips", partition, &run, number)), Some(own));
+                let own = OwnObject {
+                    name: "fleet_trips",
+                    partition,
+                };
+                assert_eq!(
+                    parse_raw_object(&raw_object("fleet_trips", partition, &run, number)),
+                    Some(own)
+                );
                 let flattened = flattened_object("fleet_trips", partition, &run, number);
                 assert_eq!(parse_flattened_object(&flattened), Some(own));
             }
             for mark in ["0123456789ab", &run.as_str()[..MARK_LENGTH]] {
-                let key = warehouse_object("fleet_trips", partition, mark, &format!("{run}-00000.parquet"));
-                assert_eq!(parse_warehouse_object(&key), Some(OwnObject { name: "fleet_trips", partition }), "{key}");
-                assert!(is_own(&key) && is_own(&key.replace("-00000.", "-17.")), "{key}");
+                let key = warehouse_object(
+                    "fleet_trips",
+                    partition,
+                    mark,
+                    &format!("{run}-00000.parquet"),
+                );
+                assert_eq!(
+                    parse_warehouse_object(&key),
+                    Some(OwnObject {
+                        name: "fleet_trips",
+                        partition
+                    }),
+                    "{key}"
+                );
+                assert!(
+                    is_own(&key) && is_own(&key.replace("-00000.", "-17.")),
+                    "{key}"
+                );
             }
         }
-        assert_eq!(parse_state_object(&state_object("fleet_trips")), Some("fleet_trips"));
-        assert_eq!(parse_manifest_object(&manifest_object("fleet_trips")), Some("fleet_trips"));
+        assert_eq!(
+            parse_state_object(&state_object("fleet_trips")),
+            Some("fleet_trips")
+        );
+        assert_eq!(
+            parse_manifest_object(&manifest_object("fleet_trips")),
+            Some("fleet_trips")
+        );
         for number in [1, 2, 9] {
             let file = log_file(started, 4711, number);
             assert_eq!(parse_log_file(&file), Some(started), "{file}");
-            assert_eq!(parse_log_object(&log_object(started, &file)), Some(started.date_naive()), "{file}");
+            assert_eq!(
+                parse_log_object(&log_object(started, &file)),
+                Some(started.date_naive()),
+                "{file}"
+            );
         }
-        assert!(is_own(LOCK_OBJECT) && is_own(&format!("audit/_etl_runs/date=2024-01-31/{run}-17.parquet")));
+        assert!(
+            is_own(LOCK_OBJECT)
+                && is_own(&format!("audit/_etl_runs/date=2024-01-31/{run}-17.parquet"))
+        );
     }
 
     #[test]
@@ -384,8 +449,12 @@ mod tests {
         for key in foreign {
             assert!(!is_own(&key), "{key}");
         }
-        for name in ["20230101_accounting.jsonl", "20240131.jsonl", "20240131T100000Z.jsonl", "20240131T100000Z-.jsonl"]
-        {
+        for name in [
+            "20230101_accounting.jsonl",
+            "20240131.jsonl",
+            "20240131T100000Z.jsonl",
+            "20240131T100000Z-.jsonl",
+        ] {
             assert_eq!(parse_log_file(name), None, "{name}");
         }
     }

@@ -23,8 +23,8 @@ use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    BackoffConfig, ClientOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
-    RetryConfig, StaticCredentialProvider, UpdateVersion,
+    BackoffConfig, ClientOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions,
+    PutPayload, RetryConfig, StaticCredentialProvider, UpdateVersion,
 };
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
@@ -105,7 +105,9 @@ pub enum StoreError {
         difference: Difference,
     },
     /// A document has a size that none of this program's has: it is not read.
-    #[error("{uri} has {bytes} bytes, and no document of this program has more than {MAX_DOCUMENT_BYTES}")]
+    #[error(
+        "{uri} has {bytes} bytes, and no document of this program has more than {MAX_DOCUMENT_BYTES}"
+    )]
     TooLarge {
         /// The document.
         uri: String,
@@ -132,7 +134,9 @@ pub enum StoreError {
         written: u64,
     },
     /// Someone else changed the object in between.
-    #[error("{uri} was changed by someone else in the meantime: is another run at work on this bucket?")]
+    #[error(
+        "{uri} was changed by someone else in the meantime: is another run at work on this bucket?"
+    )]
     Conflict {
         /// The object.
         uri: String,
@@ -179,12 +183,18 @@ pub enum Difference {
 fn lost_remedy(key: &str) -> String {
     let mut parts = key.split('/');
     match (parts.next(), parts.next()) {
-        (Some(layout::RAW), _) => "the state names it: read its days or list again (run --historical)".into(),
+        (Some(layout::RAW), _) => {
+            "the state names it: read its days or list again (run --historical)".into()
+        }
         (Some(layout::FLATTENED), Some(table)) => {
-            format!("the state names it: make its table again (run --stages transform,load --full-refresh {table})")
+            format!(
+                "the state names it: make its table again (run --stages transform,load --full-refresh {table})"
+            )
         }
         (Some(table), _) => {
-            format!("its table names it: load that again (run --stages transform,load --full-refresh {table})")
+            format!(
+                "its table names it: load that again (run --stages transform,load --full-refresh {table})"
+            )
         }
         (None, _) => "it is named".into(),
     }
@@ -209,7 +219,10 @@ pub struct Version(UpdateVersion);
 impl Default for Version {
     /// A version that no object has.
     fn default() -> Self {
-        Self(UpdateVersion { e_tag: Some("none".into()), version: None })
+        Self(UpdateVersion {
+            e_tag: Some("none".into()),
+            version: None,
+        })
     }
 }
 
@@ -229,7 +242,11 @@ pub struct Bucket {
 
 impl Bucket {
     /// Opens a bucket. Requests to it run on `io`, so that a busy CPU runtime never starves them.
-    pub fn open(location: &BucketLocation, access: &GoogleAccess, io: &Handle) -> Result<Self, StoreError> {
+    pub fn open(
+        location: &BucketLocation,
+        access: &GoogleAccess,
+        io: &Handle,
+    ) -> Result<Self, StoreError> {
         match location {
             BucketLocation::Google(name) => Self::open_google(name, access, io),
             BucketLocation::Folder(folder) => Self::open_folder(folder),
@@ -237,14 +254,27 @@ impl Bucket {
     }
 
     /// Opens a bucket to read it: a folder that is not there is an empty one, and is not made.
-    pub fn look(location: &BucketLocation, access: &GoogleAccess, io: &Handle) -> Result<Self, StoreError> {
-        let BucketLocation::Folder(folder) = location else { return Self::open(location, access, io) };
-        let wrong = |reason: String| StoreError::Open { url: folder.display().to_string(), reason };
-        if folder.try_exists().map_err(|error| wrong(error.to_string()))? {
+    pub fn look(
+        location: &BucketLocation,
+        access: &GoogleAccess,
+        io: &Handle,
+    ) -> Result<Self, StoreError> {
+        let BucketLocation::Folder(folder) = location else {
+            return Self::open(location, access, io);
+        };
+        let wrong = |reason: String| StoreError::Open {
+            url: folder.display().to_string(),
+            reason,
+        };
+        if folder
+            .try_exists()
+            .map_err(|error| wrong(error.to_string()))?
+        {
             return Self::open(location, access, io);
         }
         let folder = std::path::absolute(folder).map_err(|error| wrong(error.to_string()))?;
-        let url = Url::from_directory_path(&folder).map_err(|()| wrong("not an absolute path".into()))?;
+        let url =
+            Url::from_directory_path(&folder).map_err(|()| wrong("not an absolute path".into()))?;
         Ok(Self {
             store: Arc::new(InMemory::new()),
             url,
@@ -256,23 +286,33 @@ impl Bucket {
 
     fn open_google(name: &str, access: &GoogleAccess, io: &Handle) -> Result<Self, StoreError> {
         let url = format!("gs://{name}/");
-        let wrong = |reason: String| StoreError::Open { url: url.clone(), reason };
+        let wrong = |reason: String| StoreError::Open {
+            url: url.clone(),
+            reason,
+        };
         let mut builder = GoogleCloudStorageBuilder::new()
             .with_bucket_name(name)
-            .with_retry(patience(access.wait_scale))
+            .with_retry(retry_policy(access.wait_scale))
             .with_http_connector(Connector::new(&access.http, io));
         if let Some(emulator) = &access.storage_emulator {
-            let nobody = GcpCredential { bearer: String::new() };
+            let nobody = GcpCredential {
+                bearer: String::new(),
+            };
             builder = builder
                 .with_base_url(emulator)
                 .with_client_options(ClientOptions::new().with_allow_http(true))
                 .with_credentials(Arc::new(StaticCredentialProvider::new(nobody)));
         } else {
             let provider = google::provider(access, io);
-            builder = builder
-                .with_credentials(provider.map_err(|error| StoreError::Credentials { url: url.clone(), error })?);
+            builder =
+                builder.with_credentials(provider.map_err(|error| StoreError::Credentials {
+                    url: url.clone(),
+                    error,
+                })?);
         }
-        let store = builder.build().map_err(|error| wrong(redact::foreign(error)))?;
+        let store = builder
+            .build()
+            .map_err(|error| wrong(redact::foreign(error)))?;
         Ok(Self {
             store: Arc::new(store),
             url: Url::parse(&url).map_err(|e| wrong(e.to_string()))?,
@@ -283,11 +323,18 @@ impl Bucket {
     }
 
     fn open_folder(folder: &std::path::Path) -> Result<Self, StoreError> {
-        let wrong = |reason: String| StoreError::Open { url: folder.display().to_string(), reason };
+        let wrong = |reason: String| StoreError::Open {
+            url: folder.display().to_string(),
+            reason,
+        };
         std::fs::create_dir_all(folder).map_err(|error| wrong(error.to_string()))?;
-        let folder = folder.canonicalize().map_err(|error| wrong(error.to_string()))?;
-        let url = Url::from_directory_path(&folder).map_err(|()| wrong("not an absolute path".into()))?;
-        let store = LocalFileSystem::new_with_prefix(&folder).map_err(|error| wrong(error.to_string()))?;
+        let folder = folder
+            .canonicalize()
+            .map_err(|error| wrong(error.to_string()))?;
+        let url =
+            Url::from_directory_path(&folder).map_err(|()| wrong("not an absolute path".into()))?;
+        let store =
+            LocalFileSystem::new_with_prefix(&folder).map_err(|error| wrong(error.to_string()))?;
         Ok(Self {
             store: Arc::new(store),
             url,
@@ -324,9 +371,20 @@ impl Bucket {
 
     /// The bytes of a document that is to be written at `key`. One that cannot be turned into JSON is an error: written
     /// as nothing, it would be the loss of all that it held.
-    pub fn document(&self, key: &str, json: serde_json::Result<Vec<u8>>) -> Result<Bytes, StoreError> {
+    pub fn document(
+        &self,
+        key: &str,
+        json: serde_json::Result<Vec<u8>>,
+    ) -> Result<Bytes, StoreError> {
         let failed = |error: serde_json::Error| {
-            self.failed("write", key, object_store::Error::Generic { store: "document", source: error.into() })
+            self.failed(
+                "write",
+                key,
+                object_store::Error::Generic {
+                    store: "document",
+                    source: error.into(),
+                },
+            )
         };
         json.map(Bytes::from).map_err(failed)
     }
@@ -341,23 +399,41 @@ impl Bucket {
             Err(error) => return Err(failed(error)),
         };
         if result.meta.size > MAX_DOCUMENT_BYTES {
-            return Err(StoreError::TooLarge { uri: self.uri(key), bytes: result.meta.size });
+            return Err(StoreError::TooLarge {
+                uri: self.uri(key),
+                bytes: result.meta.size,
+            });
         }
-        let version = Version(UpdateVersion { e_tag: result.meta.e_tag.clone(), version: result.meta.version.clone() });
+        let version = Version(UpdateVersion {
+            e_tag: result.meta.e_tag.clone(),
+            version: result.meta.version.clone(),
+        });
         Ok(Some((result.bytes().await.map_err(failed)?, version)))
     }
 
     /// Sees to it that objects are there as they were written: whoever lists them is not told of one that is gone.
     pub async fn expect(&self, objects: &[ObjectRef]) -> Result<(), StoreError> {
-        let looks: Vec<_> = objects.iter().map(|object| async { self.head(object).await.map(|_| ()) }).collect();
-        stream::iter(looks).buffer_unordered(LOOKS_AT_A_TIME).try_collect().await
+        let looks: Vec<_> = objects
+            .iter()
+            .map(|object| async { self.head(object).await.map(|_| ()) })
+            .collect();
+        stream::iter(looks)
+            .buffer_unordered(LOOKS_AT_A_TIME)
+            .try_collect()
+            .await
     }
 
     /// Looks at one object, which is refused unless it has the size with which it was written.
     pub async fn head(&self, object: &ObjectRef) -> Result<ObjectMeta, StoreError> {
         match self.store.head(&Path::from(object.path.as_str())).await {
             Ok(meta) if meta.size == object.bytes => Ok(meta),
-            Ok(meta) => Err(self.lost(object, Difference::Size { found: meta.size, written: object.bytes })),
+            Ok(meta) => Err(self.lost(
+                object,
+                Difference::Size {
+                    found: meta.size,
+                    written: object.bytes,
+                },
+            )),
             Err(object_store::Error::NotFound { .. }) => Err(self.lost(object, Difference::Gone)),
             Err(error) => Err(self.failed("read", &object.path, error)),
         }
@@ -365,14 +441,22 @@ impl Bucket {
 
     /// The fault that an object is not as it was written.
     pub fn lost(&self, object: &ObjectRef, difference: Difference) -> StoreError {
-        StoreError::Lost { uri: self.uri(&object.path), key: object.path.clone(), difference }
+        StoreError::Lost {
+            uri: self.uri(&object.path),
+            key: object.path.clone(),
+            difference,
+        }
     }
 
     /// Writes an object, whatever was there.
     pub async fn write(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
         self.check_way(key)?;
         if self.folder.is_some() && layout::is_private(key) {
-            return self.in_folder("write", key, move |path, root| folder::replace(path, root, &bytes, true)).await;
+            return self
+                .in_folder("write", key, move |path, root| {
+                    folder::replace(path, root, &bytes, true)
+                })
+                .await;
         }
         self.store
             .put(&Path::from(key), bytes.into())
@@ -389,37 +473,61 @@ impl Bucket {
 
     /// Refuses a key whose file would lie behind a symbolic link.
     fn check_way(&self, key: &str) -> Result<(), StoreError> {
-        let Some(root) = &self.folder else { return Ok(()) };
-        folder::check_way(&root.join(key), root).map_err(|source| StoreError::Way { uri: self.uri(key), source })
+        let Some(root) = &self.folder else {
+            return Ok(());
+        };
+        folder::check_way(&root.join(key), root).map_err(|source| StoreError::Way {
+            uri: self.uri(key),
+            source,
+        })
     }
 
     /// Replaces an object only if it is still at `expected` (`None`: only if it does not exist).
     ///
     /// A retried request may find its own first try applied; the store then reports a conflict although the
     /// object is ours. So after a failure of any kind the content decides.
-    pub async fn swap(&self, key: &str, expected: Option<&Version>, bytes: Bytes) -> Result<Version, StoreError> {
+    pub async fn swap(
+        &self,
+        key: &str,
+        expected: Option<&Version>,
+        bytes: Bytes,
+    ) -> Result<Version, StoreError> {
         if let Some(folder) = &self.folder {
             let (bucket, lock) = (self.clone(), folder.join(".lock"));
             let (key, expected) = (key.to_string(), expected.cloned());
             // A task of its own: a caller that is stopped in the middle must not let go of the lock.
-            let swap = async move { bucket.swap_in_folder(lock, &key, expected.as_ref(), bytes).await };
-            let stopped =
-                |error: tokio::task::JoinError| StoreError::Lock { path: folder.clone(), source: error.into() };
+            let swap = async move {
+                bucket
+                    .swap_in_folder(lock, &key, expected.as_ref(), bytes)
+                    .await
+            };
+            let stopped = |error: tokio::task::JoinError| StoreError::Lock {
+                path: folder.clone(),
+                source: error.into(),
+            };
             return tokio::spawn(swap).await.map_err(stopped)?;
         }
         let mode = match expected {
             None => PutMode::Create,
             Some(version) => PutMode::Update(version.0.clone()),
         };
-        let options = PutOptions { mode, ..PutOptions::default() };
-        match self.store.put_opts(&Path::from(key), PutPayload::from(bytes.clone()), options).await {
+        let options = PutOptions {
+            mode,
+            ..PutOptions::default()
+        };
+        match self
+            .store
+            .put_opts(&Path::from(key), PutPayload::from(bytes.clone()), options)
+            .await
+        {
             Ok(result) => Ok(Version(result.into())),
-            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
-                match self.read(key).await? {
-                    Some((found, version)) if found == bytes => Ok(version),
-                    _ => Err(StoreError::Conflict { uri: self.uri(key) }),
-                }
-            }
+            Err(
+                object_store::Error::AlreadyExists { .. }
+                | object_store::Error::Precondition { .. },
+            ) => match self.read(key).await? {
+                Some((found, version)) if found == bytes => Ok(version),
+                _ => Err(StoreError::Conflict { uri: self.uri(key) }),
+            },
             // Tries used up; but one of them may have been applied, and only its answer lost.
             Err(error) => match self.read(key).await {
                 Ok(Some((found, version))) if found == bytes => Ok(version),
@@ -453,7 +561,10 @@ impl Bucket {
         .and_then(|file| file)
         .map_err(|source| StoreError::Lock { path: lock, source })?;
         let found = match self.store.head(&Path::from(key)).await {
-            Ok(meta) => Some(Version(UpdateVersion { e_tag: meta.e_tag, version: meta.version })),
+            Ok(meta) => Some(Version(UpdateVersion {
+                e_tag: meta.e_tag,
+                version: meta.version,
+            })),
             Err(object_store::Error::NotFound { .. }) => None,
             Err(error) => return Err(self.failed("read", key, error)),
         };
@@ -461,11 +572,17 @@ impl Bucket {
             return Err(StoreError::Conflict { uri: self.uri(key) });
         }
         let is_private = layout::is_private(key);
-        self.in_folder("write", key, move |path, root| folder::replace(path, root, &bytes, is_private)).await?;
+        self.in_folder("write", key, move |path, root| {
+            folder::replace(path, root, &bytes, is_private)
+        })
+        .await?;
         let written = self.store.head(&Path::from(key)).await;
         drop(guard);
         let meta = written.map_err(|error| self.failed("read", key, error))?;
-        Ok(Version(UpdateVersion { e_tag: meta.e_tag, version: meta.version }))
+        Ok(Version(UpdateVersion {
+            e_tag: meta.e_tag,
+            version: meta.version,
+        }))
     }
 
     /// Waits until an object that was written is on the disk, where the bucket is a folder.
@@ -480,12 +597,23 @@ impl Bucket {
         key: &str,
         work: impl FnOnce(&std::path::Path, &std::path::Path) -> std::io::Result<()> + Send + 'static,
     ) -> Result<(), StoreError> {
-        let Some(root) = self.folder.clone() else { return Ok(()) };
+        let Some(root) = self.folder.clone() else {
+            return Ok(());
+        };
         let path = root.join(key);
         let done = tokio::task::spawn_blocking(move || work(&path, &root)).await;
-        done.map_err(std::io::Error::other).and_then(|done| done).map_err(|error| {
-            self.failed(verb, key, object_store::Error::Generic { store: "folder", source: error.into() })
-        })
+        done.map_err(std::io::Error::other)
+            .and_then(|done| done)
+            .map_err(|error| {
+                self.failed(
+                    verb,
+                    key,
+                    object_store::Error::Generic {
+                        store: "folder",
+                        source: error.into(),
+                    },
+                )
+            })
     }
 
     /// All keys under `prefix` with their sizes.
@@ -507,19 +635,35 @@ impl Bucket {
         }
         self.store
             .list(Some(&Path::from(prefix)))
-            .map_ok(|meta| Listed { key: meta.location.to_string(), bytes: meta.size, modified: meta.last_modified })
+            .map_ok(|meta| Listed {
+                key: meta.location.to_string(),
+                bytes: meta.size,
+                modified: meta.last_modified,
+            })
             .try_collect()
             .await
             .map_err(|error| self.failed("list", prefix, error))
     }
 
     async fn list_folder(&self, prefix: &str) -> Result<Vec<Listed>, StoreError> {
-        let Some(root) = self.folder.clone() else { return Ok(Vec::new()) };
+        let Some(root) = self.folder.clone() else {
+            return Ok(Vec::new());
+        };
         let below = prefix.to_string();
         let found = tokio::task::spawn_blocking(move || folder::list(&root, &below)).await;
-        found.map_err(std::io::Error::other).and_then(|found| found).map_err(|error| {
-            self.failed("list", prefix, object_store::Error::Generic { store: "folder", source: error.into() })
-        })
+        found
+            .map_err(std::io::Error::other)
+            .and_then(|found| found)
+            .map_err(|error| {
+                self.failed(
+                    "list",
+                    prefix,
+                    object_store::Error::Generic {
+                        store: "folder",
+                        source: error.into(),
+                    },
+                )
+            })
     }
 
     /// Files that interrupted writes left beside their objects in a folder (`<object>#1`). They are no objects: no
@@ -544,26 +688,35 @@ impl Bucket {
 
     /// The fault that something could not be done with an object.
     pub fn failed(&self, verb: &'static str, key: &str, error: object_store::Error) -> StoreError {
-        StoreError::Object { verb, uri: self.uri(key), source: Box::new(error) }
+        StoreError::Object {
+            verb,
+            uri: self.uri(key),
+            source: Box::new(error),
+        }
     }
 }
 
 /// Whether this is what `LocalFileSystem` calls a file that it has not yet renamed to an object of this program.
 fn is_leftover(key: &str) -> bool {
     key.rsplit_once('#').is_some_and(|(object, number)| {
-        let is_number = (1..=10).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
+        let is_number =
+            (1..=10).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
         is_number && layout::is_own(object)
     })
 }
 
-/// object_store's own patience is used up in two seconds, within which Cloud Storage takes two writes of one object.
-fn patience(scale: WaitScale) -> RetryConfig {
+/// object_store's own retries are used up in two seconds, within which Cloud Storage takes two writes of one object.
+fn retry_policy(scale: WaitScale) -> RetryConfig {
     let backoff = BackoffConfig {
         init_backoff: scale.of(Duration::from_millis(250)),
         max_backoff: scale.of(Duration::from_secs(15)),
         base: 2.0,
     };
-    RetryConfig { backoff, max_retries: 15, retry_timeout: Duration::from_secs(180) }
+    RetryConfig {
+        backoff,
+        max_retries: 15,
+        retry_timeout: Duration::from_secs(180),
+    }
 }
 
 #[cfg(test)]
@@ -591,7 +744,10 @@ mod tests {
             assert_eq!(winners.len(), 1, "step {step}");
             expected = winners.into_iter().next();
         }
-        assert_eq!(bucket.read("state/a.json").await.unwrap().unwrap().1, expected.unwrap());
+        assert_eq!(
+            bucket.read("state/a.json").await.unwrap().unwrap().1,
+            expected.unwrap()
+        );
     }
 
     #[cfg(unix)]
@@ -602,13 +758,30 @@ mod tests {
         let bucket = bucket(folder.path());
         let bytes = || Bytes::from_static(b"x");
         let version = bucket.swap("state/a.json", None, bytes()).await.unwrap();
-        bucket.swap("state/a.json", Some(&version), bytes()).await.unwrap();
+        bucket
+            .swap("state/a.json", Some(&version), bytes())
+            .await
+            .unwrap();
         bucket.swap("lock.json", None, bytes()).await.unwrap();
         bucket.swap("t/_table.json", None, bytes()).await.unwrap();
-        bucket.write("logs/2024_01_01/a.jsonl", bytes()).await.unwrap();
+        bucket
+            .write("logs/2024_01_01/a.jsonl", bytes())
+            .await
+            .unwrap();
         bucket.write("raw/a/b.parquet", bytes()).await.unwrap();
-        let mode = |path: &str| std::fs::metadata(folder.path().join(path)).unwrap().permissions().mode() & 0o777;
-        for path in ["state/a.json", "lock.json", ".lock", "logs/2024_01_01/a.jsonl"] {
+        let mode = |path: &str| {
+            std::fs::metadata(folder.path().join(path))
+                .unwrap()
+                .permissions()
+                .mode()
+                & 0o777
+        };
+        for path in [
+            "state/a.json",
+            "lock.json",
+            ".lock",
+            "logs/2024_01_01/a.jsonl",
+        ] {
             assert_eq!(mode(path), 0o600, "{path}");
         }
         for path in ["state", "logs", "logs/2024_01_01"] {
@@ -617,7 +790,10 @@ mod tests {
         // What the umask makes of new files and folders.
         std::fs::write(folder.path().join("new"), "").unwrap();
         std::fs::create_dir(folder.path().join("folder")).unwrap();
-        assert_eq!((mode("raw/a/b.parquet"), mode("t/_table.json")), (mode("new"), mode("new")));
+        assert_eq!(
+            (mode("raw/a/b.parquet"), mode("t/_table.json")),
+            (mode("new"), mode("new"))
+        );
         assert_eq!((mode("raw"), mode("t")), (mode("folder"), mode("folder")));
     }
 
@@ -625,14 +801,21 @@ mod tests {
     async fn a_folder_that_is_only_looked_at_is_not_made() {
         let place = tempfile::tempdir().unwrap();
         let location = BucketLocation::Folder(place.path().join("not/there"));
-        let look = || Bucket::look(&location, &GoogleAccess::default(), &Handle::current()).unwrap();
+        let look =
+            || Bucket::look(&location, &GoogleAccess::default(), &Handle::current()).unwrap();
         assert!(look().read("state/none.json").await.unwrap().is_none());
-        assert!(look().list("").await.unwrap().is_empty() && look().leftovers().await.unwrap().is_empty());
+        assert!(
+            look().list("").await.unwrap().is_empty()
+                && look().leftovers().await.unwrap().is_empty()
+        );
         assert!(!place.path().join("not").exists());
         // Once it is there, it is read.
         let made = Bucket::open(&location, &GoogleAccess::default(), &Handle::current()).unwrap();
         made.write("a", Bytes::from_static(b"b")).await.unwrap();
-        assert_eq!((look().list("").await.unwrap().len(), look().url()), (1, made.url()));
+        assert_eq!(
+            (look().list("").await.unwrap().len(), look().url()),
+            (1, made.url())
+        );
     }
 
     #[tokio::test]
@@ -641,14 +824,29 @@ mod tests {
         let bucket = bucket(folder.path());
         // JSON has no keys that are lists.
         let odd = std::collections::BTreeMap::from([(vec![1], 2)]);
-        let error = bucket.document("state/a.json", serde_json::to_vec(&odd)).unwrap_err().to_string();
-        assert!(error.starts_with("cannot write file://") && error.contains("state/a.json"), "{error}");
-        assert_eq!(&bucket.document("a", serde_json::to_vec(&1)).unwrap()[..], b"1");
+        let error = bucket
+            .document("state/a.json", serde_json::to_vec(&odd))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("cannot write file://") && error.contains("state/a.json"),
+            "{error}"
+        );
+        assert_eq!(
+            &bucket.document("a", serde_json::to_vec(&1)).unwrap()[..],
+            b"1"
+        );
     }
 
     #[tokio::test]
     async fn a_missing_object_is_none() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(bucket(folder.path()).read("state/none.json").await.unwrap().is_none());
+        assert!(
+            bucket(folder.path())
+                .read("state/none.json")
+                .await
+                .unwrap()
+                .is_none()
+        );
     }
 }

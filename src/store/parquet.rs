@@ -33,15 +33,29 @@ impl TableWriter {
     pub fn begin(bucket: &Bucket, key: String, schema: SchemaRef) -> Result<Self, StoreError> {
         let uri = bucket.uri(&key);
         let object = bucket.writer(&key)?;
-        let writer = AsyncArrowWriter::try_new(object, schema, Some(properties()))
-            .map_err(|source| StoreError::Parquet { uri: uri.clone(), source })?;
-        Ok(Self { writer, bucket: bucket.clone(), key, uri, rows: 0 })
+        let writer =
+            AsyncArrowWriter::try_new(object, schema, Some(properties())).map_err(|source| {
+                StoreError::Parquet {
+                    uri: uri.clone(),
+                    source,
+                }
+            })?;
+        Ok(Self {
+            writer,
+            bucket: bucket.clone(),
+            key,
+            uri,
+            rows: 0,
+        })
     }
 
     /// Adds a batch.
     pub async fn write(&mut self, batch: &RecordBatch) -> Result<(), StoreError> {
         self.rows += batch.num_rows() as u64;
-        let failed = |source| StoreError::Parquet { uri: self.uri.clone(), source };
+        let failed = |source| StoreError::Parquet {
+            uri: self.uri.clone(),
+            source,
+        };
         self.writer.write(batch).await.map_err(failed)?;
         if self.writer.in_progress_size() >= ROW_GROUP_BYTES {
             self.writer.flush().await.map_err(failed)?;
@@ -65,20 +79,36 @@ impl TableWriter {
     /// as those of a killed run are: a bucket that refuses parts would refuse to abort as well.
     pub async fn finish(mut self) -> Result<ObjectRef, StoreError> {
         let finished = self.writer.finish().await;
-        let object = ObjectRef { path: self.key, rows: self.rows, bytes: self.writer.bytes_written() as u64 };
+        let object = ObjectRef {
+            path: self.key,
+            rows: self.rows,
+            bytes: self.writer.bytes_written() as u64,
+        };
         match finished {
             Ok(footer) => match footer.file_metadata().num_rows().unsigned_abs() {
                 written if written == self.rows => {
                     self.bucket.settle(&object.path).await?;
                     Ok(object)
                 }
-                written => Err(StoreError::Ledger { uri: self.uri, given: self.rows, written }),
+                written => Err(StoreError::Ledger {
+                    uri: self.uri,
+                    given: self.rows,
+                    written,
+                }),
             },
             // The last request may have been applied and only its answer lost, so that a second one finds no upload
             // any more. Nobody else writes this key, and an object is there whole or not at all.
-            Err(source) => match self.bucket.store().head(&Path::from(object.path.as_str())).await {
+            Err(source) => match self
+                .bucket
+                .store()
+                .head(&Path::from(object.path.as_str()))
+                .await
+            {
                 Ok(found) if found.size == object.bytes => Ok(object),
-                _ => Err(StoreError::Parquet { uri: self.uri, source }),
+                _ => Err(StoreError::Parquet {
+                    uri: self.uri,
+                    source,
+                }),
             },
         }
     }
@@ -99,18 +129,34 @@ impl Bucket {
                     footer.push_ranges(ranges, data).map_err(unreadable)?;
                 }
                 DecodeResult::Finished => {
-                    return Err(self.lost(object, Difference::Unreadable("its footer has no end".into())));
+                    return Err(self.lost(
+                        object,
+                        Difference::Unreadable("its footer has no end".into()),
+                    ));
                 }
             }
         }
     }
 
     /// Compares the rows that an object's footer tells with those that were written.
-    pub fn check_rows(&self, object: &ObjectRef, footer: &ParquetMetaData) -> Result<(), StoreError> {
+    pub fn check_rows(
+        &self,
+        object: &ObjectRef,
+        footer: &ParquetMetaData,
+    ) -> Result<(), StoreError> {
         match u64::try_from(footer.file_metadata().num_rows()) {
             Ok(found) if found == object.rows => Ok(()),
-            Ok(found) => Err(self.lost(object, Difference::Rows { found, written: object.rows })),
-            Err(_) => Err(self.lost(object, Difference::Unreadable("a negative number of rows".into()))),
+            Ok(found) => Err(self.lost(
+                object,
+                Difference::Rows {
+                    found,
+                    written: object.rows,
+                },
+            )),
+            Err(_) => Err(self.lost(
+                object,
+                Difference::Unreadable("a negative number of rows".into()),
+            )),
         }
     }
 

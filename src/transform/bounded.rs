@@ -10,10 +10,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::array::{Array, ArrayRef, AsArray, new_empty_array};
 use arrow::compute::kernels::concat_elements::concat_elements_dyn;
 use arrow::compute::{cast, concat};
-use arrow::datatypes::{DataType, FieldRef, Int64Type, IntervalMonthDayNanoType, IntervalUnit, TimeUnit};
+use arrow::datatypes::{
+    DataType, FieldRef, Int64Type, IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
+};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, DataFusionError, Result, ScalarValue, exec_err, plan_err};
+use datafusion::common::{
+    Column, DFSchema, DataFusionError, Result, ScalarValue, exec_err, plan_err,
+};
 use datafusion::logical_expr::binary::BinaryTypeCoercer;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
@@ -21,13 +25,13 @@ use datafusion::logical_expr::interval_arithmetic::Interval;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
 use datafusion::logical_expr::{
-    BinaryExpr, ColumnarValue, Documentation, Expr, ExprSchemable, LogicalPlan, Operator, ReturnFieldArgs,
-    ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    BinaryExpr, ColumnarValue, Documentation, Expr, ExprSchemable, LogicalPlan, Operator,
+    ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
 use crate::bounds::{
-    MAX_CONSTANT_BYTES, MAX_CONSTANT_LIST_BYTES, MAX_GENERATED_BYTES, MAX_LARGE_RESULT_BYTES, MAX_RESULT_BYTES,
-    MAX_TERMS,
+    MAX_CONSTANT_BYTES, MAX_CONSTANT_LIST_BYTES, MAX_GENERATED_BYTES, MAX_LARGE_RESULT_BYTES,
+    MAX_RESULT_BYTES, MAX_TERMS,
 };
 use crate::memory;
 
@@ -38,12 +42,18 @@ pub(super) struct Refused(Mutex<Option<String>>);
 
 impl Refused {
     fn note(&self, reason: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| reason.to_string());
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert_with(|| reason.to_string());
     }
 
     /// The first refusal, if there was one.
     pub(super) fn reason(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -61,16 +71,38 @@ struct Bound {
 
 /// The functions whose results may be larger than their arguments, by DataFusion's name.
 fn bound_of(name: &str) -> Option<Bound> {
-    let exact = |bytes| Some(Bound { most: bytes, exact: Some(bytes), generates: false });
-    let rough = |most| Some(Bound { most, exact: None, generates: false });
-    let list = |bytes| Some(Bound { most: bytes, exact: Some(bytes), generates: true });
+    let exact = |bytes| {
+        Some(Bound {
+            most: bytes,
+            exact: Some(bytes),
+            generates: false,
+        })
+    };
+    let rough = |most| {
+        Some(Bound {
+            most,
+            exact: None,
+            generates: false,
+        })
+    };
+    let list = |bytes| {
+        Some(Bound {
+            most: bytes,
+            exact: Some(bytes),
+            generates: true,
+        })
+    };
     match name {
         "repeat" => exact(|of, row| of[0].bytes(row).saturating_mul(of[1].count(row))),
         "lpad" | "rpad" => Some(Bound {
             most: |of, row| of[0].bytes(row).max(of[1].count(row).saturating_mul(4)),
             exact: Some(|of, row| {
                 let is_ascii = |text: &Argument| text.text(row).is_none_or(str::is_ascii);
-                let width = if is_ascii(&of[0]) && of.get(2).is_none_or(is_ascii) { 1 } else { 4 };
+                let width = if is_ascii(&of[0]) && of.get(2).is_none_or(is_ascii) {
+                    1
+                } else {
+                    4
+                };
                 of[1].count(row).saturating_mul(width)
             }),
             generates: false,
@@ -82,7 +114,9 @@ fn bound_of(name: &str) -> Option<Bound> {
                 text.saturating_add(times.saturating_mul(to))
             },
             exact: Some(|of, row| {
-                let (Some(text), Some(from)) = (of[0].text(row), of[1].text(row)) else { return 0 };
+                let (Some(text), Some(from)) = (of[0].text(row), of[1].text(row)) else {
+                    return 0;
+                };
                 let times = text.matches(from).count() as u64;
                 (text.len() as u64).saturating_add(times.saturating_mul(of[2].bytes(row)))
             }),
@@ -90,35 +124,51 @@ fn bound_of(name: &str) -> Option<Bound> {
         }),
         "regexp_replace" => rough(|of, row| {
             let (text, to) = (of[0].bytes(row), of[2].bytes(row));
-            let is_global = of.get(3).and_then(|flags| flags.text(row)).is_some_and(|flags| flags.contains('g'));
+            let is_global = of
+                .get(3)
+                .and_then(|flags| flags.text(row))
+                .is_some_and(|flags| flags.contains('g'));
             let times = if is_global { text + 1 } else { 1 };
             // Each group that the replacement names may be the whole match.
-            let named = of[2].text(row).map_or(0, |to| to.matches(['$', '\\']).count() as u64);
-            text.saturating_add(times.saturating_mul(to)).saturating_add(text.saturating_mul(named))
+            let named = of[2]
+                .text(row)
+                .map_or(0, |to| to.matches(['$', '\\']).count() as u64);
+            text.saturating_add(times.saturating_mul(to))
+                .saturating_add(text.saturating_mul(named))
         }),
         "regexp_match" => rough(|of, row| {
-            let groups = of[1].text(row).map_or(1, |pattern| pattern.matches('(').count() as u64 + 1);
+            let groups = of[1]
+                .text(row)
+                .map_or(1, |pattern| pattern.matches('(').count() as u64 + 1);
             of[0].bytes(row).saturating_mul(groups)
         }),
-        "concat" | "overlay" | "make_array" | "array_append" | "array_prepend" | "array_concat" | "array_union"
-        | "arrays_zip" | "map" | CONCATENATION => exact(all),
-        "concat_ws" => {
-            exact(|of, row| all(&of[1..], row).saturating_add(of[0].bytes(row).saturating_mul(of.len() as u64)))
-        }
+        "concat" | "overlay" | "make_array" | "array_append" | "array_prepend" | "array_concat"
+        | "array_union" | "arrays_zip" | "map" | CONCATENATION => exact(all),
+        "concat_ws" => exact(|of, row| {
+            all(&of[1..], row).saturating_add(of[0].bytes(row).saturating_mul(of.len() as u64))
+        }),
         "to_char" => rough(|of, row| of[1].bytes(row).saturating_mul(40)),
         "to_json" => rough(|of, row| of[0].json(row)),
         "string_to_array" => rough(|of, row| of[0].bytes(row).saturating_mul(16)),
         "array_to_string" => rough(|of, row| {
             let between: u64 = of[1..].iter().map(|text| text.bytes(row)).sum();
-            of[0].json(row).saturating_add(of[0].items(row).saturating_mul(between.saturating_add(LONGEST_NUMBER)))
+            of[0].json(row).saturating_add(
+                of[0]
+                    .items(row)
+                    .saturating_mul(between.saturating_add(LONGEST_NUMBER)),
+            )
         }),
-        "array_replace" | "array_replace_n" | "array_replace_all" => {
-            rough(|of, row| of[0].bytes(row).saturating_add(of[0].items(row).saturating_mul(of[2].bytes(row))))
-        }
+        "array_replace" | "array_replace_n" | "array_replace_all" => rough(|of, row| {
+            of[0]
+                .bytes(row)
+                .saturating_add(of[0].items(row).saturating_mul(of[2].bytes(row)))
+        }),
         "array_repeat" => list(|of, row| (of[0].bytes(row) + 8).saturating_mul(of[1].count(row))),
-        "array_resize" => {
-            list(|of, row| of[1].count(row).saturating_mul(of.get(2).map_or(8, |value| value.bytes(row) + 8)))
-        }
+        "array_resize" => list(|of, row| {
+            of[1]
+                .count(row)
+                .saturating_mul(of.get(2).map_or(8, |value| value.bytes(row) + 8))
+        }),
         "range" | "generate_series" => list(|of, row| steps(of, row).saturating_mul(8)),
         _ => None,
     }
@@ -128,18 +178,34 @@ fn bound_of(name: &str) -> Option<Bound> {
 const LONGEST_NUMBER: u64 = 350;
 
 fn all(arguments: &[Argument], row: usize) -> u64 {
-    arguments.iter().fold(8, |sum, argument| sum.saturating_add(argument.bytes(row)))
+    arguments
+        .iter()
+        .fold(8, |sum, argument| sum.saturating_add(argument.bytes(row)))
 }
 
 /// Values from a first to a last one.
 fn steps(of: &[Argument], row: usize) -> u64 {
     let value = |index: usize| of.get(index).and_then(|argument| argument.value(row));
-    let (start, stop) = if of.len() == 1 { (Some(0), value(0)) } else { (value(0), value(1)) };
-    let (Some(start), Some(stop)) = (start, stop) else { return 0 };
-    let step = if of.len() < 3 { 1 } else { value(2).unwrap_or(1) };
-    let steps = (stop - start).unsigned_abs().checked_div(step.unsigned_abs());
+    let (start, stop) = if of.len() == 1 {
+        (Some(0), value(0))
+    } else {
+        (value(0), value(1))
+    };
+    let (Some(start), Some(stop)) = (start, stop) else {
+        return 0;
+    };
+    let step = if of.len() < 3 {
+        1
+    } else {
+        value(2).unwrap_or(1)
+    };
+    let steps = (stop - start)
+        .unsigned_abs()
+        .checked_div(step.unsigned_abs());
     // A step of nothing is refused by the function itself, or never comes to an end.
-    steps.map_or(u64::MAX, |steps| u64::try_from(steps).unwrap_or(u64::MAX).saturating_add(1))
+    steps.map_or(u64::MAX, |steps| {
+        u64::try_from(steps).unwrap_or(u64::MAX).saturating_add(1)
+    })
 }
 
 /// An argument of a function, to be looked at row by row.
@@ -151,8 +217,14 @@ struct Argument {
 impl Argument {
     fn new(value: &ColumnarValue) -> Result<Self> {
         Ok(match value {
-            ColumnarValue::Array(array) => Self { array: array.clone(), is_constant: false },
-            ColumnarValue::Scalar(scalar) => Self { array: scalar.to_array_of_size(1)?, is_constant: true },
+            ColumnarValue::Array(array) => Self {
+                array: array.clone(),
+                is_constant: false,
+            },
+            ColumnarValue::Scalar(scalar) => Self {
+                array: scalar.to_array_of_size(1)?,
+                is_constant: true,
+            },
         })
     }
 
@@ -175,7 +247,12 @@ impl Argument {
     fn items(&self, row: usize) -> u64 {
         let row = self.row(row);
         match self.array.data_type() {
-            DataType::List(_) => self.array.as_list::<i32>().value_length(row).unsigned_abs().into(),
+            DataType::List(_) => self
+                .array
+                .as_list::<i32>()
+                .value_length(row)
+                .unsigned_abs()
+                .into(),
             DataType::LargeList(_) => self.array.as_list::<i64>().value_length(row).unsigned_abs(),
             DataType::FixedSizeList(_, length) => length.unsigned_abs().into(),
             _ => 0,
@@ -195,7 +272,9 @@ impl Argument {
 
     /// How often; nothing for less than nothing.
     fn count(&self, row: usize) -> u64 {
-        self.value(row).map_or(0, |value| u64::try_from(value).unwrap_or(if value < 0 { 0 } else { u64::MAX }))
+        self.value(row).map_or(0, |value| {
+            u64::try_from(value).unwrap_or(if value < 0 { 0 } else { u64::MAX })
+        })
     }
 
     /// A number; of times and days their nanoseconds, and of an interval as many as it has at least.
@@ -206,7 +285,10 @@ impl Argument {
             return None;
         }
         if let DataType::Interval(IntervalUnit::MonthDayNano) = self.array.data_type() {
-            let step = self.array.as_primitive::<IntervalMonthDayNanoType>().value(row);
+            let step = self
+                .array
+                .as_primitive::<IntervalMonthDayNanoType>()
+                .value(row);
             let days = i128::from(step.months) * 28 + i128::from(step.days);
             return Some(days * DAY + i128::from(step.nanoseconds));
         }
@@ -230,17 +312,31 @@ fn size(array: &dyn Array, from: usize, to: usize) -> u64 {
 
 /// Bytes of the rows as JSON, at most: six for a byte that has to be escaped.
 fn json(array: &dyn Array, from: usize, to: usize) -> u64 {
-    measure(array, from, to, &|bytes, values| bytes.saturating_mul(6).saturating_add(values * 28), 4)
+    measure(
+        array,
+        from,
+        to,
+        &|bytes, values| bytes.saturating_mul(6).saturating_add(values * 28),
+        4,
+    )
 }
 
-fn measure(array: &dyn Array, from: usize, to: usize, of: &dyn Fn(u64, u64) -> u64, per_name: u64) -> u64 {
+fn measure(
+    array: &dyn Array,
+    from: usize,
+    to: usize,
+    of: &dyn Fn(u64, u64) -> u64,
+    per_name: u64,
+) -> u64 {
     let values = to.saturating_sub(from) as u64;
     let within = |child: &dyn Array, from: i64, to: i64| {
         let at = |offset: i64| usize::try_from(offset).unwrap_or_default();
         measure(child, at(from), at(to), of, per_name).saturating_add(of(0, values))
     };
     let fields = |fields: &[ArrayRef], names: u64| {
-        let all = fields.iter().map(|field| measure(field.as_ref(), from, to, of, per_name));
+        let all = fields
+            .iter()
+            .map(|field| measure(field.as_ref(), from, to, of, per_name));
         all.fold(names.saturating_mul(values), u64::saturating_add)
     };
     match array.data_type() {
@@ -255,7 +351,10 @@ fn measure(array: &dyn Array, from: usize, to: usize, of: &dyn Fn(u64, u64) -> u
         }
         DataType::Utf8View => {
             let texts = array.as_string_view();
-            of((from..to).map(|row| texts.value(row).len() as u64).sum(), values)
+            of(
+                (from..to).map(|row| texts.value(row).len() as u64).sum(),
+                values,
+            )
         }
         DataType::Binary => {
             let offsets = array.as_binary::<i32>().value_offsets();
@@ -277,7 +376,10 @@ fn measure(array: &dyn Array, from: usize, to: usize, of: &dyn Fn(u64, u64) -> u
             within(map.entries(), offsets[from].into(), offsets[to].into())
         }
         DataType::Struct(names) => {
-            let names = names.iter().map(|field| (field.name().len() as u64 * 6 + 4) * per_name.min(1)).sum();
+            let names = names
+                .iter()
+                .map(|field| (field.name().len() as u64 * 6 + 4) * per_name.min(1))
+                .sum();
             fields(array.as_struct().columns(), names)
         }
         other => match other.primitive_width() {
@@ -297,34 +399,56 @@ impl FunctionRewrite for Bounding {
         "bound_functions"
     }
 
-    fn rewrite(&self, expr: Expr, schema: &DFSchema, _: &ConfigOptions) -> Result<Transformed<Expr>> {
+    fn rewrite(
+        &self,
+        expr: Expr,
+        schema: &DFSchema,
+        _: &ConfigOptions,
+    ) -> Result<Transformed<Expr>> {
         let call = |inner: Arc<ScalarUDF>, args: Vec<Expr>, bound: Bound| {
-            let func = Arc::new(ScalarUDF::from(Bounded { inner, bound: Held(bound), refused: Held(self.0.clone()) }));
+            let func = Arc::new(ScalarUDF::from(Bounded {
+                inner,
+                bound: Held(bound),
+                refused: Held(self.0.clone()),
+            }));
             Transformed::yes(Expr::ScalarFunction(ScalarFunction { func, args }))
         };
         match expr {
-            Expr::ScalarFunction(function) if matches!(function.func.name(), "arrow_cast" | "arrow_try_cast") => {
+            Expr::ScalarFunction(function)
+                if matches!(function.func.name(), "arrow_cast" | "arrow_try_cast") =>
+            {
                 // A NULL of such a type takes as much as any value.
                 let is_fixed = |arg: &Expr| arg.to_string().contains("FixedSize");
                 if function.args.iter().skip(1).any(is_fixed) {
-                    return plan_err!("{} to a FixedSize type is not supported", function.func.name());
+                    return plan_err!(
+                        "{} to a FixedSize type is not supported",
+                        function.func.name()
+                    );
                 }
                 Ok(Transformed::no(Expr::ScalarFunction(function)))
             }
-            Expr::ScalarFunction(function) if function.func.inner().downcast_ref::<Bounded>().is_none() => {
+            Expr::ScalarFunction(function)
+                if function.func.inner().downcast_ref::<Bounded>().is_none() =>
+            {
                 Ok(match bound_of(function.func.name()) {
                     Some(bound) => call(function.func, function.args, bound),
                     None => Transformed::no(Expr::ScalarFunction(function)),
                 })
             }
-            Expr::BinaryExpr(BinaryExpr { left, op: Operator::StringConcat, right }) => {
+            Expr::BinaryExpr(BinaryExpr {
+                left,
+                op: Operator::StringConcat,
+                right,
+            }) => {
                 let right_type = right.get_type(schema)?;
                 // A chain becomes one call: each look at the type of what is chained so far would go through all of it.
                 if let Expr::ScalarFunction(chain) = &*left
                     && chain.func.name() == CONCATENATION
                     && common_text(&DataType::Utf8, &right_type).is_ok()
                 {
-                    let Expr::ScalarFunction(mut chain) = *left else { return exec_err!("|| has changed") };
+                    let Expr::ScalarFunction(mut chain) = *left else {
+                        return exec_err!("|| has changed");
+                    };
                     chain.args.push(*right);
                     return Ok(Transformed::yes(Expr::ScalarFunction(chain)));
                 }
@@ -335,7 +459,11 @@ impl FunctionRewrite for Bounding {
                         Ok(call(inner, vec![*left, *right], bound))
                     }
                     _ => {
-                        let expr = BinaryExpr { left, op: Operator::StringConcat, right };
+                        let expr = BinaryExpr {
+                            left,
+                            op: Operator::StringConcat,
+                            right,
+                        };
                         Ok(Transformed::no(Expr::BinaryExpr(expr)))
                     }
                 }
@@ -379,14 +507,28 @@ struct Bounded {
 
 impl Bounded {
     fn refuse<T>(&self, bytes: u64, rows: usize, limit: u64) -> Result<T> {
-        let (name, rows) = (self.name(), if rows == 1 { "one row".into() } else { format!("{rows} rows") });
-        let reason = format!("{name}: its result would take {bytes} bytes for {rows}, at most {limit} are allowed");
+        let (name, rows) = (
+            self.name(),
+            if rows == 1 {
+                "one row".into()
+            } else {
+                format!("{rows} rows")
+            },
+        );
+        let reason = format!(
+            "{name}: its result would take {bytes} bytes for {rows}, at most {limit} are allowed"
+        );
         self.refused.0.note(&reason);
         Err(DataFusionError::ResourcesExhausted(reason))
     }
 
     /// A column that is made piece by piece, each of as many rows as are sure to be allowed.
-    fn in_pieces(&self, args: &ScalarFunctionArgs, sizes: &[u64], limit: u64) -> Result<ColumnarValue> {
+    fn in_pieces(
+        &self,
+        args: &ScalarFunctionArgs,
+        sizes: &[u64],
+        limit: u64,
+    ) -> Result<ColumnarValue> {
         let mut pieces: Vec<ArrayRef> = Vec::new();
         let (mut from, mut made) = (0, 0u64);
         while from < sizes.len() {
@@ -419,7 +561,9 @@ impl Bounded {
         }
         let pieces: Vec<&dyn Array> = pieces.iter().map(AsRef::as_ref).collect();
         if pieces.is_empty() {
-            return Ok(ColumnarValue::Array(new_empty_array(args.return_field.data_type())));
+            return Ok(ColumnarValue::Array(new_empty_array(
+                args.return_field.data_type(),
+            )));
         }
         Ok(ColumnarValue::Array(concat(&pieces)?))
     }
@@ -433,30 +577,50 @@ impl Bounded {
     }
 }
 
-#[warn(clippy::missing_trait_methods, reason = "what is left out would be another function")]
+#[warn(
+    clippy::missing_trait_methods,
+    reason = "what is left out would be another function"
+)]
 impl ScalarUDFImpl for Bounded {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let arguments = args.args.iter().map(Argument::new).collect::<Result<Vec<_>>>()?;
+        let arguments = args
+            .args
+            .iter()
+            .map(Argument::new)
+            .collect::<Result<Vec<_>>>()?;
         let is_constant = arguments.iter().all(|argument| argument.is_constant);
         let rows = if is_constant { 1 } else { args.number_rows };
-        let Bound { most, exact, generates } = self.bound.0;
-        let sum = |sizes: &[u64]| sizes.iter().fold(0, |sum, bytes| u64::saturating_add(sum, *bytes));
+        let Bound {
+            most,
+            exact,
+            generates,
+        } = self.bound.0;
+        let sum = |sizes: &[u64]| {
+            sizes
+                .iter()
+                .fold(0, |sum, bytes| u64::saturating_add(sum, *bytes))
+        };
         let sizes: Vec<u64> = (0..rows).map(|row| most(&arguments, row)).collect();
         let total = sum(&sizes);
-        let given =
-            arguments.iter().fold(0, |sum, it| u64::saturating_add(sum, size(it.array.as_ref(), 0, it.array.len())));
+        let given = arguments.iter().fold(0, |sum, it| {
+            u64::saturating_add(sum, size(it.array.as_ref(), 0, it.array.len()))
+        });
         let limit = match (is_constant, generates) {
             (true, true) => MAX_CONSTANT_LIST_BYTES,
             (true, false) => MAX_CONSTANT_BYTES,
             (false, true) => MAX_GENERATED_BYTES,
-            (false, false) => given.saturating_mul(2).clamp(MAX_RESULT_BYTES, MAX_LARGE_RESULT_BYTES),
+            (false, false) => given
+                .saturating_mul(2)
+                .clamp(MAX_RESULT_BYTES, MAX_LARGE_RESULT_BYTES),
         };
         if total <= limit {
             self.await_room(total, rows)?;
             return self.inner.invoke_with_args(args);
         }
         if let Some(exact) = exact {
-            let total = sum(&(0..rows).map(|row| exact(&arguments, row)).collect::<Vec<_>>());
+            let total = sum(&(0..rows)
+                .map(|row| exact(&arguments, row))
+                .collect::<Vec<_>>());
             if total > limit {
                 return self.refuse(total, rows, limit);
             }
@@ -471,7 +635,11 @@ impl ScalarUDFImpl for Bounded {
         }
         let made = self.inner.invoke_with_args(args)?;
         let bytes = Argument::new(&made)?.bytes(0);
-        if bytes > limit { self.refuse(bytes, rows, limit) } else { Ok(made) }
+        if bytes > limit {
+            self.refuse(bytes, rows, limit)
+        } else {
+            Ok(made)
+        }
     }
 
     fn name(&self) -> &str {
@@ -501,7 +669,11 @@ impl ScalarUDFImpl for Bounded {
 
     fn with_updated_config(&self, config: &ConfigOptions) -> Option<ScalarUDF> {
         let inner = Arc::new(self.inner.inner().with_updated_config(config)?);
-        Some(ScalarUDF::from(Self { inner, bound: self.bound.clone(), refused: self.refused.clone() }))
+        Some(ScalarUDF::from(Self {
+            inner,
+            bound: self.bound.clone(),
+            refused: self.refused.clone(),
+        }))
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
@@ -534,7 +706,10 @@ impl ScalarUDFImpl for Bounded {
         self.inner.short_circuits()
     }
 
-    fn conditional_arguments<'a>(&self, args: &'a [Expr]) -> Option<(Vec<&'a Expr>, Vec<&'a Expr>)> {
+    fn conditional_arguments<'a>(
+        &self,
+        args: &'a [Expr],
+    ) -> Option<(Vec<&'a Expr>, Vec<&'a Expr>)> {
         self.inner.conditional_arguments(args)
     }
 
@@ -542,7 +717,11 @@ impl ScalarUDFImpl for Bounded {
         self.inner.evaluate_bounds(input)
     }
 
-    fn propagate_constraints(&self, interval: &Interval, inputs: &[&Interval]) -> Result<Option<Vec<Interval>>> {
+    fn propagate_constraints(
+        &self,
+        interval: &Interval,
+        inputs: &[&Interval],
+    ) -> Result<Option<Vec<Interval>>> {
         self.inner.propagate_constraints(interval, inputs)
     }
 
@@ -603,8 +782,13 @@ impl ScalarUDFImpl for Concatenation {
     }
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        let [first, second, rest @ ..] = types else { return exec_err!("|| takes two values") };
-        rest.iter().try_fold(common_text(first, second)?, |text, next| common_text(&text, next))
+        let [first, second, rest @ ..] = types else {
+            return exec_err!("|| takes two values");
+        };
+        rest.iter()
+            .try_fold(common_text(first, second)?, |text, next| {
+                common_text(&text, next)
+            })
     }
 
     fn is_strict(&self) -> bool {
@@ -612,12 +796,21 @@ impl ScalarUDFImpl for Concatenation {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let is_constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+        let is_constant = args
+            .args
+            .iter()
+            .all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
-        let [first, rest @ ..] = arrays.as_slice() else { return exec_err!("|| takes two values") };
-        let made = rest.iter().try_fold(first.clone(), |text, next| concat_elements_dyn(&text, next))?;
+        let [first, rest @ ..] = arrays.as_slice() else {
+            return exec_err!("|| takes two values");
+        };
+        let made = rest
+            .iter()
+            .try_fold(first.clone(), |text, next| concat_elements_dyn(&text, next))?;
         if is_constant {
-            return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&made, 0)?));
+            return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(
+                &made, 0,
+            )?));
         }
         Ok(ColumnarValue::Array(made))
     }
@@ -642,12 +835,21 @@ fn terms(plan: &LogicalPlan) -> Result<Vec<u64>> {
         inputs.push(terms(input)?);
     }
     let of = |exprs: &[Expr], schema: &DFSchema, input: &[u64]| -> Result<Vec<u64>> {
-        exprs.iter().map(|expr| checked(expr_terms(expr, schema, input))).collect()
+        exprs
+            .iter()
+            .map(|expr| checked(expr_terms(expr, schema, input)))
+            .collect()
     };
     let made = match plan {
-        LogicalPlan::Projection(projection) => of(&projection.expr, projection.input.schema(), &inputs[0])?,
+        LogicalPlan::Projection(projection) => {
+            of(&projection.expr, projection.input.schema(), &inputs[0])?
+        }
         LogicalPlan::Filter(filter) => {
-            of(std::slice::from_ref(&filter.predicate), filter.input.schema(), &inputs[0])?;
+            of(
+                std::slice::from_ref(&filter.predicate),
+                filter.input.schema(),
+                &inputs[0],
+            )?;
             inputs.swap_remove(0)
         }
         LogicalPlan::Aggregate(aggregate) => {
@@ -662,17 +864,34 @@ fn terms(plan: &LogicalPlan) -> Result<Vec<u64>> {
             if let (Some(filter), true) = (&join.filter, both.len() == width) {
                 of(std::slice::from_ref(filter), &join.schema, &both)?;
             }
-            if both.len() == width { both } else { inputs.into_iter().find(|it| it.len() == width).unwrap_or_default() }
+            if both.len() == width {
+                both
+            } else {
+                inputs
+                    .into_iter()
+                    .find(|it| it.len() == width)
+                    .unwrap_or_default()
+            }
         }
         LogicalPlan::Union(_) => {
-            let longest = |index| inputs.iter().filter_map(|input| input.get(index)).copied().max().unwrap_or(1);
+            let longest = |index| {
+                inputs
+                    .iter()
+                    .filter_map(|input| input.get(index))
+                    .copied()
+                    .max()
+                    .unwrap_or(1)
+            };
             (0..width).map(longest).collect()
         }
         LogicalPlan::Unnest(unnest) => {
             let schema = unnest.input.schema();
             let of_column = |(qualifier, field): (Option<&_>, &FieldRef)| {
                 let index = schema.index_of_column_by_name(qualifier, field.name());
-                index.and_then(|index| inputs[0].get(index)).copied().unwrap_or(1)
+                index
+                    .and_then(|index| inputs[0].get(index))
+                    .copied()
+                    .unwrap_or(1)
             };
             plan.schema().iter().map(of_column).collect()
         }
@@ -713,22 +932,29 @@ fn expr_terms(expr: &Expr, schema: &DFSchema, input: &[u64]) -> u64 {
             add(&list.expr, list.list.len().clamp(1, 3) as u64);
             list.list.iter().for_each(|item| add(item, 1));
         }
-        Expr::ScalarFunction(function) if matches!(function.func.name(), "coalesce" | "nvl" | "nvl2") => {
+        Expr::ScalarFunction(function)
+            if matches!(function.func.name(), "coalesce" | "nvl" | "nvl2") =>
+        {
             function.args.iter().for_each(|arg| add(arg, 2));
         }
         other => {
             // The closure never fails.
-            let _ = datafusion::common::tree_node::TreeNode::apply_children(other, |child: &Expr| {
-                add(child, 1);
-                Ok(TreeNodeRecursion::Continue)
-            });
+            let _ =
+                datafusion::common::tree_node::TreeNode::apply_children(other, |child: &Expr| {
+                    add(child, 1);
+                    Ok(TreeNodeRecursion::Continue)
+                });
         }
     }
     sum
 }
 
 fn column_terms(column: &Column, schema: &DFSchema, input: &[u64]) -> u64 {
-    schema.maybe_index_of_column(column).and_then(|index| input.get(index)).copied().unwrap_or(1)
+    schema
+        .maybe_index_of_column(column)
+        .and_then(|index| input.get(index))
+        .copied()
+        .unwrap_or(1)
 }
 
 #[cfg(test)]
@@ -760,8 +986,7 @@ mod tests {
         context
     }
 
-    const ROWS: &str =
-        "(VALUES ('a b', 2, 'é'), ('', 0, 'x'), (NULL, 3, 'y'), ('long text', NULL, NULL)) AS t(s, n, u)";
+    const ROWS: &str = "(VALUES ('a b', 2, 'é'), ('', 0, 'x'), (NULL, 3, 'y'), ('long text', NULL, NULL)) AS t(s, n, u)";
 
     #[tokio::test]
     async fn bounded_functions_give_what_those_of_datafusion_give_under_the_same_names() {
@@ -798,9 +1023,16 @@ mod tests {
         ];
         for expression in expressions {
             let sql = format!("SELECT {expression} FROM {ROWS}");
-            let (ours, theirs) = (answer(&bounded(), &sql).await, plain().sql(&sql).await.unwrap().collect().await);
-            let (ours, theirs) = (ours.unwrap_or_else(|error| panic!("{sql}: {error}")), theirs.unwrap());
-            let text = |batches: &[RecordBatch]| pretty_format_batches(batches).unwrap().to_string();
+            let (ours, theirs) = (
+                answer(&bounded(), &sql).await,
+                plain().sql(&sql).await.unwrap().collect().await,
+            );
+            let (ours, theirs) = (
+                ours.unwrap_or_else(|error| panic!("{sql}: {error}")),
+                theirs.unwrap(),
+            );
+            let text =
+                |batches: &[RecordBatch]| pretty_format_batches(batches).unwrap().to_string();
             assert_eq!(text(&ours), text(&theirs), "{sql}");
             assert_eq!(ours[0].schema(), theirs[0].schema(), "{sql}");
         }
@@ -808,8 +1040,11 @@ mod tests {
 
     /// `count` common table expressions, each made of the one before.
     fn chain(count: usize, first: &str, next: &str, last: &str) -> String {
-        let ctes: Vec<String> = (1..count).map(|n| format!("c{n} AS (SELECT {next} FROM c{})", n - 1)).collect();
-        format!("WITH c0 AS ({first}), {} SELECT {last}", ctes.join(", ")).replace("LAST", &format!("c{}", count - 1))
+        let ctes: Vec<String> = (1..count)
+            .map(|n| format!("c{n} AS (SELECT {next} FROM c{})", n - 1))
+            .collect();
+        format!("WITH c0 AS ({first}), {} SELECT {last}", ctes.join(", "))
+            .replace("LAST", &format!("c{}", count - 1))
     }
 
     const MANY: &str = "(SELECT unnest(range(0, 8000)) AS v)";
@@ -818,53 +1053,141 @@ mod tests {
     async fn results_that_would_be_too_large_are_refused_before_they_are_made() {
         let many = |expression: &str| format!("SELECT {expression} AS a FROM {MANY}");
         let one = |expression: &str| format!("SELECT {expression} AS a");
-        let nested = |open: &str, inner: &str, close: &str| format!("{}{inner}{}", open.repeat(25), close.repeat(25));
+        let nested = |open: &str, inner: &str, close: &str| {
+            format!("{}{inner}{}", open.repeat(25), close.repeat(25))
+        };
         let cases = [
-            (one("replace(repeat('a',1000000),'a',repeat('b',1000000))"), "repeat"),
+            (
+                one("replace(repeat('a',1000000),'a',repeat('b',1000000))"),
+                "repeat",
+            ),
             (one("repeat('a', 9223372036854775807)"), "repeat"),
             (one("length(repeat('a', 2000000000))"), "repeat"),
             (one("lpad('', 2000000000)"), "lpad"),
             (one("rpad('a', 100000, 'bc')"), "rpad"),
-            (one("array_repeat(repeat('a', 10000), 1000000000)"), "array_repeat"),
-            (one("range(0, 9223372036854775807)"), "range"),
-            (one("range(-9223372036854775808, 9223372036854775807)"), "range"),
-            (one("array_length(generate_series(1, 1000000000))"), "generate_series"),
             (
-                one("generate_series(TIMESTAMP '1700-01-01', TIMESTAMP '2200-01-01', INTERVAL '1' SECOND)"),
+                one("array_repeat(repeat('a', 10000), 1000000000)"),
+                "array_repeat",
+            ),
+            (one("range(0, 9223372036854775807)"), "range"),
+            (
+                one("range(-9223372036854775808, 9223372036854775807)"),
+                "range",
+            ),
+            (
+                one("array_length(generate_series(1, 1000000000))"),
                 "generate_series",
             ),
-            (one("range(DATE '0001-01-01', DATE '9999-12-31', INTERVAL '1' DAY)"), "range"),
+            (
+                one(
+                    "generate_series(TIMESTAMP '1700-01-01', TIMESTAMP '2200-01-01', INTERVAL '1' SECOND)",
+                ),
+                "generate_series",
+            ),
+            (
+                one("range(DATE '0001-01-01', DATE '9999-12-31', INTERVAL '1' DAY)"),
+                "range",
+            ),
             (one("array_resize([1], 2000000000)"), "array_resize"),
-            (one("arrow_cast(NULL, 'FixedSizeBinary(1000000000)') IS NULL"), "FixedSize"),
-            (one("regexp_replace(repeat('a', 10000), 'a', repeat('b', 10000), 'g')"), "regexp_replace"),
-            (one(&nested("concat(repeat('a', 1000),", "'x'", ")")), "concat"),
-            (many(&["repeat('a',200000+v%2)"; 6].map(|it| format!("length({it})")).join(" + ")), "repeat"),
+            (
+                one("arrow_cast(NULL, 'FixedSizeBinary(1000000000)') IS NULL"),
+                "FixedSize",
+            ),
+            (
+                one("regexp_replace(repeat('a', 10000), 'a', repeat('b', 10000), 'g')"),
+                "regexp_replace",
+            ),
+            (
+                one(&nested("concat(repeat('a', 1000),", "'x'", ")")),
+                "concat",
+            ),
+            (
+                many(
+                    &["repeat('a',200000+v%2)"; 6]
+                        .map(|it| format!("length({it})"))
+                        .join(" + "),
+                ),
+                "repeat",
+            ),
             (many("lpad(cast(v AS VARCHAR), 5, '0')"), "answered"),
             (many("lpad(cast(v AS VARCHAR), 100000 + v)"), "lpad"),
-            (many("replace(repeat('a', 2000 + v), 'a', repeat('b', 2000))"), "replace"),
-            (many("regexp_replace(repeat('a', 2000 + v), 'a', repeat('b', 2000), 'g')"), "regexp_replace"),
+            (
+                many("replace(repeat('a', 2000 + v), 'a', repeat('b', 2000))"),
+                "replace",
+            ),
+            (
+                many("regexp_replace(repeat('a', 2000 + v), 'a', repeat('b', 2000), 'g')"),
+                "regexp_replace",
+            ),
             (many("range(0, 100000 + v)"), "range"),
             (many("array_repeat(v, 100000)"), "array_repeat"),
-            (many("array_to_string(range(0, 1000 + v % 2), repeat('-', 1000))"), "array_to_string"),
-            (one("to_char(to_timestamp(0), repeat('%c', 8000))"), "to_char"),
-            (one(&nested("to_json(", "'\"'", ")")), "to_json"),
-            (chain(10, &many("repeat('x', 1000 + v)"), "a || a AS a", "max(length(a)) FROM LAST"), "concatenation"),
-            (chain(10, &many("repeat('x', 1000 + v)"), "concat(a, a) AS a", "max(length(a)) FROM LAST"), "concat"),
             (
-                chain(9, &many("range(0, 200 + v % 2)"), "array_concat(a, a) AS a", "max(array_length(a)) FROM LAST"),
+                many("array_to_string(range(0, 1000 + v % 2), repeat('-', 1000))"),
+                "array_to_string",
+            ),
+            (
+                one("to_char(to_timestamp(0), repeat('%c', 8000))"),
+                "to_char",
+            ),
+            (one(&nested("to_json(", "'\"'", ")")), "to_json"),
+            (
+                chain(
+                    10,
+                    &many("repeat('x', 1000 + v)"),
+                    "a || a AS a",
+                    "max(length(a)) FROM LAST",
+                ),
+                "concatenation",
+            ),
+            (
+                chain(
+                    10,
+                    &many("repeat('x', 1000 + v)"),
+                    "concat(a, a) AS a",
+                    "max(length(a)) FROM LAST",
+                ),
+                "concat",
+            ),
+            (
+                chain(
+                    9,
+                    &many("range(0, 200 + v % 2)"),
+                    "array_concat(a, a) AS a",
+                    "max(array_length(a)) FROM LAST",
+                ),
                 "array_concat",
             ),
-            (chain(25, &many("v"), "a + a AS a", "a FROM LAST WHERE a > 7"), "terms"),
             (
-                chain(25, &many("v"), "a + a AS a", "count(*) FROM LAST x JOIN LAST y ON x.a = y.a WHERE x.a > 7"),
+                chain(25, &many("v"), "a + a AS a", "a FROM LAST WHERE a > 7"),
                 "terms",
             ),
-            (many(&format!("{} > 1", nested("coalesce(", "v", ", 1)"))), "terms"),
-            (many(&nested("(", "v = 1", " BETWEEN false AND true)")), "terms"),
-            (many(&nested("(", "v = 1", " IN (false, true, NULL))")), "terms"),
+            (
+                chain(
+                    25,
+                    &many("v"),
+                    "a + a AS a",
+                    "count(*) FROM LAST x JOIN LAST y ON x.a = y.a WHERE x.a > 7",
+                ),
+                "terms",
+            ),
+            (
+                many(&format!("{} > 1", nested("coalesce(", "v", ", 1)"))),
+                "terms",
+            ),
+            (
+                many(&nested("(", "v = 1", " BETWEEN false AND true)")),
+                "terms",
+            ),
+            (
+                many(&nested("(", "v = 1", " IN (false, true, NULL))")),
+                "terms",
+            ),
         ];
         for (sql, part) in cases {
-            let error = answer(&bounded(), &sql).await.err().map_or("answered".into(), |error| one_line(&error));
+            let error = answer(&bounded(), &sql)
+                .await
+                .err()
+                .map_or("answered".into(), |error| one_line(&error));
             assert!(error.contains(part) && error.len() < 400, "{sql}\n{error}");
         }
     }
@@ -873,20 +1196,56 @@ mod tests {
     async fn honest_queries_over_long_texts_and_many_rows_are_answered() {
         let cases = [
             // A text of a hundred million bytes is one value like another.
-            ("max(length(replace(s, 'no', 'yes, no')))", "repeat('x', 60000000 + v)", 1, 60_000_000i64),
-            ("max(length(concat(s, '-', s)))", "repeat('x', 60000000 + v)", 1, 120_000_001),
-            ("max(length(regexp_replace(s, 'x', 'y')))", "repeat('x', 60000000 + v)", 1, 60_000_000),
-            ("sum(length(replace(s, '_', ' - ')))", "'a_' || cast(v AS VARCHAR)", 10_000, 78_890),
-            ("sum(array_length(range(0, v % 100 + 1)))", "''", 10_000, 505_000),
-            ("sum(length(regexp_replace(s, '[0-9]', '#', 'g')))", "'id-' || cast(v AS VARCHAR)", 10_000, 68_890),
+            (
+                "max(length(replace(s, 'no', 'yes, no')))",
+                "repeat('x', 60000000 + v)",
+                1,
+                60_000_000i64,
+            ),
+            (
+                "max(length(concat(s, '-', s)))",
+                "repeat('x', 60000000 + v)",
+                1,
+                120_000_001,
+            ),
+            (
+                "max(length(regexp_replace(s, 'x', 'y')))",
+                "repeat('x', 60000000 + v)",
+                1,
+                60_000_000,
+            ),
+            (
+                "sum(length(replace(s, '_', ' - ')))",
+                "'a_' || cast(v AS VARCHAR)",
+                10_000,
+                78_890,
+            ),
+            (
+                "sum(array_length(range(0, v % 100 + 1)))",
+                "''",
+                10_000,
+                505_000,
+            ),
+            (
+                "sum(length(regexp_replace(s, '[0-9]', '#', 'g')))",
+                "'id-' || cast(v AS VARCHAR)",
+                10_000,
+                68_890,
+            ),
         ];
         for (result, text, rows, expected) in cases {
             let sql = format!(
                 "SELECT {result} AS r FROM (SELECT v, {text} AS s FROM generate_series(0, {rows} - 1) AS t(v))"
             );
-            let answered = answer(&bounded(), &sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+            let answered = answer(&bounded(), &sql)
+                .await
+                .unwrap_or_else(|error| panic!("{sql}: {error}"));
             let number = cast(answered[0].column(0), &DataType::Int64).unwrap();
-            assert_eq!(number.as_primitive::<Int64Type>().value(0), expected, "{sql}");
+            assert_eq!(
+                number.as_primitive::<Int64Type>().value(0),
+                expected,
+                "{sql}"
+            );
         }
     }
 }

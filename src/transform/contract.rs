@@ -6,9 +6,13 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Date32Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Date32Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
 use arrow::compute::{CastOptions, cast, cast_with_options};
-use arrow::datatypes::{DataType, Date32Type, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{
+    DataType, Date32Type, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType,
+};
 use arrow::error::ArrowError;
 use arrow::util::display::FormatOptions;
 use serde::{Deserialize, Serialize};
@@ -125,36 +129,66 @@ impl ColumnType {
             DataType::Boolean => Self::Bool,
             DataType::Timestamp(_, _) => Self::Timestamp,
             DataType::Date32 | DataType::Date64 => Self::Date,
-            DataType::Decimal128(precision, scale) if (0..=9).contains(scale) && precision - *scale as u8 <= 29 => {
+            DataType::Decimal128(precision, scale)
+                if (0..=9).contains(scale) && precision - *scale as u8 <= 29 =>
+            {
                 Self::Numeric
             }
             DataType::Binary | DataType::LargeBinary | DataType::BinaryView => Self::Bytes,
             DataType::Dictionary(_, value) => return Self::of(value),
-            DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(_, _) | DataType::ListView(_) => {
-                return Err("is a list: unnest it into a table of its own, or write to_json(…)".into());
+            DataType::List(_)
+            | DataType::LargeList(_)
+            | DataType::FixedSizeList(_, _)
+            | DataType::ListView(_) => {
+                return Err(
+                    "is a list: unnest it into a table of its own, or write to_json(…)".into(),
+                );
             }
-            DataType::Struct(_) => return Err("is an object: select its fields, or write to_json(…)".into()),
-            DataType::Map(_, _) => return Err("is a map: select keys with ['key'], or write to_json(…)".into()),
+            DataType::Struct(_) => {
+                return Err("is an object: select its fields, or write to_json(…)".into());
+            }
+            DataType::Map(_, _) => {
+                return Err("is a map: select keys with ['key'], or write to_json(…)".into());
+            }
             DataType::Null => return Err("has no type: CAST it to one".into()),
             DataType::Decimal128(_, _) | DataType::Decimal256(_, _) => {
-                return Err(format!("is {data_type}, NUMERIC holds 29 digits before the point and 9 behind: CAST it"));
+                return Err(format!(
+                    "is {data_type}, NUMERIC holds 29 digits before the point and 9 behind: CAST it"
+                ));
             }
             DataType::Time32(_) | DataType::Time64(_) => {
-                return Err("is a time of day, which cannot be loaded from Parquet: CAST it to VARCHAR".into());
+                return Err(
+                    "is a time of day, which cannot be loaded from Parquet: CAST it to VARCHAR"
+                        .into(),
+                );
             }
-            other => return Err(format!("has type {other}, which BigQuery cannot hold: CAST it")),
+            other => {
+                return Err(format!(
+                    "has type {other}, which BigQuery cannot hold: CAST it"
+                ));
+            }
         })
     }
 }
 
 impl Contract {
     /// The contract of a model whose query yields `schema`. The error tells a line of the file and a reason.
-    pub(super) fn of(catalog: &Catalog, model: &Model, schema: &Schema) -> Result<Self, (usize, String)> {
+    pub(super) fn of(
+        catalog: &Catalog,
+        model: &Model,
+        schema: &Schema,
+    ) -> Result<Self, (usize, String)> {
         let mut columns: Vec<Column> = Vec::new();
         let FrontMatter { drop, hash, .. } = &model.front_matter;
         for (key, names) in [("drop", drop), ("hash", hash)] {
-            if let Some(name) = names.iter().find(|name| schema.field_with_name(name).is_err()) {
-                let hint = did_you_mean(name, schema.fields().iter().map(|field| field.name().as_str()));
+            if let Some(name) = names
+                .iter()
+                .find(|name| schema.field_with_name(name).is_err())
+            {
+                let hint = did_you_mean(
+                    name,
+                    schema.fields().iter().map(|field| field.name().as_str()),
+                );
                 return Err((1, format!("{key}: there is no column `{name}`{hint}")));
             }
         }
@@ -169,8 +203,14 @@ impl Contract {
             let line = line_of(&model.sql, field.name());
             let wrong = |reason: String| (line, format!("column `{}` {reason}", field.name()));
             check_name(field.name()).map_err(wrong)?;
-            if let Some(twin) = columns.iter().find(|column| column.name.eq_ignore_ascii_case(field.name())) {
-                return Err(wrong(format!("and `{}` are one name to BigQuery", twin.name)));
+            if let Some(twin) = columns
+                .iter()
+                .find(|column| column.name.eq_ignore_ascii_case(field.name()))
+            {
+                return Err(wrong(format!(
+                    "and `{}` are one name to BigQuery",
+                    twin.name
+                )));
             }
             columns.push(Column {
                 name: field.name().clone(),
@@ -191,7 +231,9 @@ impl Contract {
             partition_expiration_days: model.front_matter.partition_expiration_days,
             labels: model.front_matter.labels.clone(),
         };
-        contract.check_keys(catalog, model).map_err(|reason| (1, reason))?;
+        contract
+            .check_keys(catalog, model)
+            .map_err(|reason| (1, reason))?;
         Ok(contract)
     }
 
@@ -205,9 +247,21 @@ impl Contract {
         };
         let mut columns = self.columns.clone();
         columns.extend([
-            column(VALID_FROM, ColumnType::Timestamp, "when this version was first seen"),
-            column(VALID_TO, ColumnType::Timestamp, "when it was first seen to be over; none for what holds now"),
-            column(IS_DELETED, ColumnType::Bool, "whether the row was gone from Samsara in that time"),
+            column(
+                VALID_FROM,
+                ColumnType::Timestamp,
+                "when this version was first seen",
+            ),
+            column(
+                VALID_TO,
+                ColumnType::Timestamp,
+                "when it was first seen to be over; none for what holds now",
+            ),
+            column(
+                IS_DELETED,
+                ColumnType::Bool,
+                "whether the row was gone from Samsara in that time",
+            ),
         ]);
         Self {
             table,
@@ -224,26 +278,43 @@ impl Contract {
             self.columns
                 .iter()
                 .find(|column| column.name == name)
-                .ok_or_else(|| format!("{key}: there is no column `{name}`{}", did_you_mean(name, names())))
+                .ok_or_else(|| {
+                    format!(
+                        "{key}: there is no column `{name}`{}",
+                        did_you_mean(name, names())
+                    )
+                })
         };
         for name in &model.front_matter.unique_key {
             find("unique_key", name)?;
         }
         if model.front_matter.history
-            && let Some(name) =
-                names().find(|name| [VALID_FROM, VALID_TO, IS_DELETED].iter().any(|own| own.eq_ignore_ascii_case(name)))
+            && let Some(name) = names().find(|name| {
+                [VALID_FROM, VALID_TO, IS_DELETED]
+                    .iter()
+                    .any(|own| own.eq_ignore_ascii_case(name))
+            })
         {
-            return Err(format!("history: the table of versions has a column `{name}` of its own: rename this one"));
+            return Err(format!(
+                "history: the table of versions has a column `{name}` of its own: rename this one"
+            ));
         }
         if self.cluster_by.len() > 4 {
             return Err("cluster_by: BigQuery takes four columns at most".into());
         }
         for name in &self.cluster_by {
-            if matches!(find("cluster_by", name)?.column_type, ColumnType::Float64 | ColumnType::Bytes) {
+            if matches!(
+                find("cluster_by", name)?.column_type,
+                ColumnType::Float64 | ColumnType::Bytes
+            ) {
                 return Err(format!("cluster_by: BigQuery cannot cluster by `{name}`"));
             }
         }
-        if let Some((key, value)) = self.labels.iter().find(|(key, value)| !is_label(key, value)) {
+        if let Some((key, value)) = self
+            .labels
+            .iter()
+            .find(|(key, value)| !is_label(key, value))
+        {
             return Err(format!(
                 "labels: `{key} = {value}`: lower-case letters, digits, `-` and `_`, 63 at most, a letter first"
             ));
@@ -255,21 +326,34 @@ impl Contract {
             }
             _ => {}
         }
-        let daily = catalog.driver(model).is_some_and(|source| source.is_daily());
+        let daily = catalog
+            .driving_source(model)
+            .is_some_and(|source| source.is_daily());
         match (&self.partition_by, daily) {
-            (None, true) => Err("partition_by is missing: which column tells the day of a row?".into()),
-            (Some(_), false) => Err("partition_by: a snapshot table is replaced whole, it has no partitions".into()),
+            (None, true) => {
+                Err("partition_by is missing: which column tells the day of a row?".into())
+            }
+            (Some(_), false) => {
+                Err("partition_by: a snapshot table is replaced whole, it has no partitions".into())
+            }
             (None, false) => Ok(()),
             (Some(name), true) => match find("partition_by", name)?.column_type {
                 ColumnType::Timestamp | ColumnType::Date => Ok(()),
-                other => Err(format!("partition_by: `{name}` is {}, not TIMESTAMP or DATE", other.bigquery())),
+                other => Err(format!(
+                    "partition_by: `{name}` is {}, not TIMESTAMP or DATE",
+                    other.bigquery()
+                )),
             },
         }
     }
 
     /// What the table's rows depend on, for digests: how BigQuery keeps the table changes no row of it.
     pub(super) fn digested(&self) -> Vec<u8> {
-        let rows = Self { labels: BTreeMap::new(), partition_expiration_days: None, ..self.clone() };
+        let rows = Self {
+            labels: BTreeMap::new(),
+            partition_expiration_days: None,
+            ..self.clone()
+        };
         // Contracts that differ must not become one digest, whatever happens.
         serde_json::to_vec(&rows).unwrap_or_else(|_| format!("{rows:?}").into_bytes())
     }
@@ -277,7 +361,9 @@ impl Contract {
     /// The schema of the table's Parquet.
     pub fn schema(&self) -> SchemaRef {
         let field = |column: &Column| Field::new(&column.name, column.column_type.arrow(), true);
-        Arc::new(Schema::new(self.columns.iter().map(field).collect::<Vec<_>>()))
+        Arc::new(Schema::new(
+            self.columns.iter().map(field).collect::<Vec<_>>(),
+        ))
     }
 
     /// Brings a batch of the query's result to the contract's columns and types. A value that does not fit is an
@@ -290,10 +376,15 @@ impl Contract {
         salt: Option<&Secret>,
         unfit: &mut Unfit,
     ) -> Result<RecordBatch, String> {
-        let strict = CastOptions { safe: false, format_options: FormatOptions::default() };
+        let strict = CastOptions {
+            safe: false,
+            format_options: FormatOptions::default(),
+        };
         let mut cast = |field: &Arc<Field>| {
             let name = field.name();
-            let column = batch.column_by_name(name).ok_or_else(|| format!("column `{name}` is missing"))?;
+            let column = batch
+                .column_by_name(name)
+                .ok_or_else(|| format!("column `{name}` is missing"))?;
             if let Some(fitted) = fit_times(name, column, field.data_type(), unfit) {
                 return fitted.map_err(|error| format!("column `{name}`: {error}"));
             }
@@ -305,12 +396,22 @@ impl Contract {
             if !self.hashed.contains(name) {
                 return Ok(cast);
             }
-            let salt = salt.ok_or_else(|| format!("column `{name}` is to be hashed, and there is no salt"))?;
-            let values = cast.as_string_opt::<i32>().ok_or_else(|| format!("column `{name}` is no text"))?;
-            let hashed: StringArray = values.iter().map(|value| value.map(|value| digest(salt, value))).collect();
+            let salt = salt
+                .ok_or_else(|| format!("column `{name}` is to be hashed, and there is no salt"))?;
+            let values = cast
+                .as_string_opt::<i32>()
+                .ok_or_else(|| format!("column `{name}` is no text"))?;
+            let hashed: StringArray = values
+                .iter()
+                .map(|value| value.map(|value| digest(salt, value)))
+                .collect();
             Ok::<ArrayRef, String>(Arc::new(hashed))
         };
-        let columns = schema.fields().iter().map(&mut cast).collect::<Result<Vec<_>, _>>()?;
+        let columns = schema
+            .fields()
+            .iter()
+            .map(&mut cast)
+            .collect::<Result<Vec<_>, _>>()?;
         RecordBatch::try_new(schema.clone(), columns).map_err(|error| error.to_string())
     }
 }
@@ -322,21 +423,37 @@ fn fit_times(
     wanted: &DataType,
     unfit: &mut Unfit,
 ) -> Option<Result<ArrayRef, ArrowError>> {
-    let is_time = matches!((column.data_type(), wanted), (DataType::Timestamp(_, _), DataType::Timestamp(_, _)));
-    let is_day = matches!((column.data_type(), wanted), (DataType::Date32 | DataType::Date64, DataType::Date32));
+    let is_time = matches!(
+        (column.data_type(), wanted),
+        (DataType::Timestamp(_, _), DataType::Timestamp(_, _))
+    );
+    let is_day = matches!(
+        (column.data_type(), wanted),
+        (DataType::Date32 | DataType::Date64, DataType::Date32)
+    );
     if !is_time && !is_day {
         return None;
     }
     // What overflows on the way is NULL too.
-    let lenient = CastOptions { safe: true, format_options: FormatOptions::default() };
+    let lenient = CastOptions {
+        safe: true,
+        format_options: FormatOptions::default(),
+    };
     let mut fitted = match cast_with_options(column, wanted, &lenient) {
         Ok(fitted) => fitted,
         Err(error) => return Some(Err(error)),
     };
     if let Some(times) = fitted.as_primitive_opt::<TimestampMicrosecondType>() {
-        if times.iter().flatten().any(|micros| !INSTANTS.contains(&micros)) {
-            let kept = times.iter().map(|micros| micros.filter(|micros| INSTANTS.contains(micros)));
-            fitted = Arc::new(TimestampMicrosecondArray::from_iter(kept).with_data_type(wanted.clone()));
+        if times
+            .iter()
+            .flatten()
+            .any(|micros| !INSTANTS.contains(&micros))
+        {
+            let kept = times
+                .iter()
+                .map(|micros| micros.filter(|micros| INSTANTS.contains(micros)));
+            fitted =
+                Arc::new(TimestampMicrosecondArray::from_iter(kept).with_data_type(wanted.clone()));
         }
     } else if let Some(days) = fitted.as_primitive_opt::<Date32Type>()
         && days.iter().flatten().any(|day| !DAYS.contains(&day))
@@ -355,8 +472,13 @@ fn fit_times(
 
 /// The number that stands for a time or day.
 fn number_of(column: &dyn Array, row: usize) -> i64 {
-    let numbers = if column.data_type() == &DataType::Date32 { DataType::Int32 } else { DataType::Int64 };
-    let number = cast(&column.slice(row, 1), &numbers).and_then(|number| cast(&number, &DataType::Int64));
+    let numbers = if column.data_type() == &DataType::Date32 {
+        DataType::Int32
+    } else {
+        DataType::Int64
+    };
+    let number =
+        cast(&column.slice(row, 1), &numbers).and_then(|number| cast(&number, &DataType::Int64));
     number.map_or(0, |number| number.as_primitive::<Int64Type>().value(0))
 }
 
@@ -366,13 +488,20 @@ fn digest(salt: &Secret, value: &str) -> String {
     digest.update(salt.expose());
     digest.update([0]);
     digest.update(value);
-    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    digest
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// BigQuery's rules for labels.
 fn is_label(key: &str, value: &str) -> bool {
     let fine = |text: &str| {
-        text.len() <= 63 && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b))
+        text.len() <= 63
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b))
     };
     key.starts_with(|first: char| first.is_ascii_lowercase()) && fine(key) && fine(value)
 }
@@ -381,20 +510,37 @@ fn is_label(key: &str, value: &str) -> bool {
 fn check_name(name: &str) -> Result<(), String> {
     let fine = name.len() <= 300
         && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     if !fine {
         return Err("is no column name (letters, digits and `_`): give it one with AS".into());
     }
-    let reserved = ["_TABLE_", "_FILE_", "_PARTITION", "_ROW_TIMESTAMP", "__ROOT__", "_COLIDENTIFIER", "_CHANGE_"];
+    let reserved = [
+        "_TABLE_",
+        "_FILE_",
+        "_PARTITION",
+        "_ROW_TIMESTAMP",
+        "__ROOT__",
+        "_COLIDENTIFIER",
+        "_CHANGE_",
+    ];
     if name.eq_ignore_ascii_case(DAY_FOLDER) {
         return Err("has the name of the folders that the table's files lie in: give it another one with AS".into());
     }
-    match reserved.iter().find(|prefix| name.to_ascii_uppercase().starts_with(**prefix)) {
-        Some(prefix) => Err(format!("begins with `{prefix}`, which BigQuery keeps for itself")),
+    match reserved
+        .iter()
+        .find(|prefix| name.to_ascii_uppercase().starts_with(**prefix))
+    {
+        Some(prefix) => Err(format!(
+            "begins with `{prefix}`, which BigQuery keeps for itself"
+        )),
         None => Ok(()),
     }
 }
 
 fn line_of(sql: &str, name: &str) -> usize {
-    sql.lines().position(|line| line.contains(name)).map_or(1, |line| line + 1)
+    sql.lines()
+        .position(|line| line.contains(name))
+        .map_or(1, |line| line + 1)
 }

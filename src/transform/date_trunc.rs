@@ -11,13 +11,15 @@ use arrow::array::timezone::Tz;
 use arrow::array::{Array, ArrayRef, AsArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, FieldRef, TimeUnit, TimestampMicrosecondType};
 use chrono::{
-    DateTime, Datelike, Days, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeDelta, TimeZone, Timelike, Utc,
+    DateTime, Datelike, Days, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeDelta, TimeZone,
+    Timelike, Utc,
 };
 use datafusion::common::{Result, ScalarValue, exec_err, internal_err};
 use datafusion::logical_expr::interval_arithmetic::Interval;
 use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
 use datafusion::logical_expr::{
-    ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+    Signature,
 };
 
 /// Microseconds that nanoseconds can hold, a year less on both sides: 1678-10-01 to 2261-04-01.
@@ -25,7 +27,9 @@ const NANOSECONDS: RangeInclusive<i64> = -9_191_000_000_000_000..=9_191_000_000_
 
 /// `date_trunc(granularity, time)`.
 pub(super) fn date_trunc() -> ScalarUDF {
-    ScalarUDF::from(DateTrunc { inner: datafusion::functions::datetime::date_trunc() })
+    ScalarUDF::from(DateTrunc {
+        inner: datafusion::functions::datetime::date_trunc(),
+    })
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -55,7 +59,9 @@ impl ScalarUDFImpl for DateTrunc {
     }
 
     fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let [granularity, times] = &args.args[..] else { return self.inner.invoke_with_args(args) };
+        let [granularity, times] = &args.args[..] else {
+            return self.inner.invoke_with_args(args);
+        };
         let DataType::Timestamp(TimeUnit::Microsecond, zone) = times.data_type() else {
             return self.inner.invoke_with_args(args);
         };
@@ -74,7 +80,10 @@ impl ScalarUDFImpl for DateTrunc {
         if !all.iter().flatten().any(is_far) {
             return self.inner.invoke_with_args(args);
         }
-        let near = TimestampMicrosecondArray::from_iter(all.iter().map(|time| time.filter(|micros| !is_far(*micros))));
+        let near = TimestampMicrosecondArray::from_iter(
+            all.iter()
+                .map(|time| time.filter(|micros| !is_far(*micros))),
+        );
         let near: ArrayRef = Arc::new(near.with_timezone_opt(zone.clone()));
         args.args[1] = ColumnarValue::Array(near);
         // It also refuses what is no granularity.
@@ -91,7 +100,9 @@ impl ScalarUDFImpl for DateTrunc {
                 },
             });
         }
-        Ok(ColumnarValue::Array(Arc::new(TimestampMicrosecondArray::from(truncated).with_timezone_opt(zone))))
+        Ok(ColumnarValue::Array(Arc::new(
+            TimestampMicrosecondArray::from(truncated).with_timezone_opt(zone),
+        )))
     }
 
     fn output_ordering(&self, input: &[ExprProperties]) -> Result<SortProperties> {
@@ -110,8 +121,14 @@ impl ScalarUDFImpl for DateTrunc {
 fn truncate(micros: i64, zone: Option<Tz>, granularity: &str) -> Option<i64> {
     let utc = DateTime::from_timestamp_micros(micros)?;
     // Up to minutes zones make no difference, as in DataFusion.
-    let Some(zone) = zone.filter(|_| ["hour", "day", "week", "month", "quarter", "year"].contains(&granularity)) else {
-        return Some(truncate_local(utc.naive_utc(), granularity)?.and_utc().timestamp_micros());
+    let Some(zone) =
+        zone.filter(|_| ["hour", "day", "week", "month", "quarter", "year"].contains(&granularity))
+    else {
+        return Some(
+            truncate_local(utc.naive_utc(), granularity)?
+                .and_utc()
+                .timestamp_micros(),
+        );
     };
     let there = utc.with_timezone(&zone);
     let local = truncate_local(there.naive_local(), granularity)?;
@@ -123,7 +140,9 @@ fn truncate(micros: i64, zone: Option<Tz>, granularity: &str) -> Option<i64> {
         (Some(first), _) => Some(first),
         // An hour that is left out begins when the next one does.
         (None, _) => {
-            let before = zone.from_local_datetime(&local.checked_sub_signed(TimeDelta::hours(3))?).single();
+            let before = zone
+                .from_local_datetime(&local.checked_sub_signed(TimeDelta::hours(3))?)
+                .single();
             before.and_then(|before| before.checked_add_signed(TimeDelta::hours(3)))
         }
     };
@@ -133,8 +152,10 @@ fn truncate(micros: i64, zone: Option<Tz>, granularity: &str) -> Option<i64> {
 fn truncate_local(time: NaiveDateTime, granularity: &str) -> Option<NaiveDateTime> {
     let date = time.date();
     let clock = |unit: i64| {
-        let micros = i64::from(time.num_seconds_from_midnight()) * 1_000_000 + i64::from(time.nanosecond() / 1000);
-        date.and_time(NaiveTime::MIN).checked_add_signed(TimeDelta::microseconds(micros - micros % unit))
+        let micros = i64::from(time.num_seconds_from_midnight()) * 1_000_000
+            + i64::from(time.nanosecond() / 1000);
+        date.and_time(NaiveTime::MIN)
+            .checked_add_signed(TimeDelta::microseconds(micros - micros % unit))
     };
     let midnight = |date: NaiveDate| Some(date.and_time(NaiveTime::MIN));
     match granularity {
@@ -144,7 +165,9 @@ fn truncate_local(time: NaiveDateTime, granularity: &str) -> Option<NaiveDateTim
         "minute" => clock(60_000_000),
         "hour" => clock(3_600_000_000),
         "day" => midnight(date),
-        "week" => midnight(date.checked_sub_days(Days::new(u64::from(date.weekday().num_days_from_monday())))?),
+        "week" => midnight(
+            date.checked_sub_days(Days::new(u64::from(date.weekday().num_days_from_monday())))?,
+        ),
         "month" => midnight(date.with_day(1)?),
         "quarter" => midnight(date.with_day(1)?.with_month0(date.month0() / 3 * 3)?),
         "year" => midnight(NaiveDate::from_ymd_opt(date.year(), 1, 1)?),
@@ -156,15 +179,31 @@ fn truncate_local(time: NaiveDateTime, granularity: &str) -> Option<NaiveDateTim
 mod tests {
     use super::*;
 
-    const GRANULARITIES: [&str; 10] =
-        ["microsecond", "millisecond", "second", "minute", "hour", "day", "week", "month", "quarter", "year"];
+    const GRANULARITIES: [&str; 10] = [
+        "microsecond",
+        "millisecond",
+        "second",
+        "minute",
+        "hour",
+        "day",
+        "week",
+        "month",
+        "quarter",
+        "year",
+    ];
 
     /// Where nanoseconds reach, both ways must give the same, across changes of the clock too.
     #[test]
     fn far_times_are_truncated_as_near_ones_are() {
         let config = Arc::new(datafusion::config::ConfigOptions::default());
         let inner = datafusion::functions::datetime::date_trunc();
-        for zone in [None, Some("UTC"), Some("Europe/Paris"), Some("America/Sao_Paulo"), Some("+05:30")] {
+        for zone in [
+            None,
+            Some("UTC"),
+            Some("Europe/Paris"),
+            Some("America/Sao_Paulo"),
+            Some("+05:30"),
+        ] {
             let tz = zone.map(|zone| Tz::from_str(zone).unwrap());
             let times: Vec<i64> = [
                 "1969-12-31T23:59:59.999999Z",
@@ -180,9 +219,12 @@ mod tests {
             .iter()
             .map(|text| text.parse::<DateTime<Utc>>().unwrap().timestamp_micros())
             .collect();
-            let array: ArrayRef = Arc::new(TimestampMicrosecondArray::from(times.clone()).with_timezone_opt(zone));
+            let array: ArrayRef =
+                Arc::new(TimestampMicrosecondArray::from(times.clone()).with_timezone_opt(zone));
             for granularity in GRANULARITIES {
-                let field = |data_type: &DataType| Arc::new(arrow::datatypes::Field::new("f", data_type.clone(), true));
+                let field = |data_type: &DataType| {
+                    Arc::new(arrow::datatypes::Field::new("f", data_type.clone(), true))
+                };
                 let args = ScalarFunctionArgs {
                     args: vec![
                         ColumnarValue::Scalar(ScalarValue::Utf8(Some(granularity.into()))),
@@ -193,12 +235,22 @@ mod tests {
                     return_field: field(array.data_type()),
                     config_options: config.clone(),
                 };
-                let near = inner.invoke_with_args(args).unwrap().into_array(times.len()).unwrap();
+                let near = inner
+                    .invoke_with_args(args)
+                    .unwrap()
+                    .into_array(times.len())
+                    .unwrap();
                 let near = near.as_primitive::<TimestampMicrosecondType>();
                 for (row, time) in times.iter().enumerate() {
                     let (far, near) = (truncate(*time, tz, granularity), near.value(row));
-                    let text = |micros: Option<i64>| micros.and_then(DateTime::from_timestamp_micros);
-                    assert_eq!(text(far), text(Some(near)), "{granularity} of {:?} in {zone:?}", text(Some(*time)));
+                    let text =
+                        |micros: Option<i64>| micros.and_then(DateTime::from_timestamp_micros);
+                    assert_eq!(
+                        text(far),
+                        text(Some(near)),
+                        "{granularity} of {:?} in {zone:?}",
+                        text(Some(*time))
+                    );
                 }
             }
         }

@@ -12,8 +12,8 @@ use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, Result, exec_err};
 use datafusion::config::ConfigOptions;
 use datafusion::logical_expr::{
-    ColumnarValue, Distinct, Expr, LogicalPlan, LogicalPlanBuilder, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
-    ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Distinct, Expr, LogicalPlan, LogicalPlanBuilder, ReturnFieldArgs,
+    ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::prelude::SessionContext;
@@ -33,7 +33,9 @@ impl AnalyzerRule for DistinctByBits {
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         plan.transform_up_with_subqueries(|plan| match plan {
-            LogicalPlan::Distinct(Distinct::All(input)) if has_doubles(&input) => by_bits(input).map(Transformed::yes),
+            LogicalPlan::Distinct(Distinct::All(input)) if has_doubles(&input) => {
+                by_bits(input).map(Transformed::yes)
+            }
             other => Ok(Transformed::no(other)),
         })
         .map(|transformed| transformed.data)
@@ -41,24 +43,48 @@ impl AnalyzerRule for DistinctByBits {
 }
 
 fn has_doubles(plan: &LogicalPlan) -> bool {
-    plan.schema().fields().iter().any(|field| field.data_type() == &DataType::Float64)
+    plan.schema()
+        .fields()
+        .iter()
+        .any(|field| field.data_type() == &DataType::Float64)
 }
 
 fn by_bits(input: Arc<LogicalPlan>) -> Result<LogicalPlan> {
-    let columns: Vec<Expr> = input.schema().iter().map(|field| Expr::Column(Column::from(field))).collect();
-    let doubles: Vec<bool> = input.schema().fields().iter().map(|f| f.data_type() == &DataType::Float64).collect();
+    let columns: Vec<Expr> = input
+        .schema()
+        .iter()
+        .map(|field| Expr::Column(Column::from(field)))
+        .collect();
+    let doubles: Vec<bool> = input
+        .schema()
+        .fields()
+        .iter()
+        .map(|f| f.data_type() == &DataType::Float64)
+        .collect();
     let through = |function: &Arc<ScalarUDF>| -> Vec<Expr> {
         let of = |(column, is_double): (&Expr, &bool)| match column {
-            Expr::Column(Column { relation, name, .. }) if *is_double => {
-                function.call(vec![column.clone()]).alias_qualified(relation.clone(), name)
-            }
+            Expr::Column(Column { relation, name, .. }) if *is_double => function
+                .call(vec![column.clone()])
+                .alias_qualified(relation.clone(), name),
             other => other.clone(),
         };
         columns.iter().zip(&doubles).map(of).collect()
     };
-    let bits = Arc::new(ScalarUDF::from(Reinterpret::new("_bits_of_double", DataType::Float64, DataType::Int64)));
-    let double = Arc::new(ScalarUDF::from(Reinterpret::new("_double_of_bits", DataType::Int64, DataType::Float64)));
-    LogicalPlanBuilder::from(input).project(through(&bits))?.distinct()?.project(through(&double))?.build()
+    let bits = Arc::new(ScalarUDF::from(Reinterpret::new(
+        "_bits_of_double",
+        DataType::Float64,
+        DataType::Int64,
+    )));
+    let double = Arc::new(ScalarUDF::from(Reinterpret::new(
+        "_double_of_bits",
+        DataType::Int64,
+        DataType::Float64,
+    )));
+    LogicalPlanBuilder::from(input)
+        .project(through(&bits))?
+        .distinct()?
+        .project(through(&double))?
+        .build()
 }
 
 /// Reads the memory of doubles as integers, or the other way round.
@@ -71,7 +97,11 @@ struct Reinterpret {
 
 impl Reinterpret {
     fn new(name: &'static str, from: DataType, to: DataType) -> Self {
-        Self { name, to, signature: Signature::exact(vec![from], Volatility::Immutable) }
+        Self {
+            name,
+            to,
+            signature: Signature::exact(vec![from], Volatility::Immutable),
+        }
     }
 }
 
@@ -90,11 +120,17 @@ impl ScalarUDFImpl for Reinterpret {
 
     fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
         let is_nullable = args.arg_fields.iter().any(|field| field.is_nullable());
-        Ok(Arc::new(Field::new(self.name, self.to.clone(), is_nullable)))
+        Ok(Arc::new(Field::new(
+            self.name,
+            self.to.clone(),
+            is_nullable,
+        )))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let [value] = &args.args[..] else { return exec_err!("{} takes one value", self.name) };
+        let [value] = &args.args[..] else {
+            return exec_err!("{} takes one value", self.name);
+        };
         let array = value.to_array(args.number_rows)?;
         let nulls = array.nulls().cloned();
         let read: ArrayRef = match array.data_type() {
@@ -125,7 +161,9 @@ mod tests {
         for sql in [
             format!("SELECT DISTINCT id, x FROM {rows} ORDER BY id, x"),
             format!("SELECT DISTINCT t.id, t.x FROM {rows} ORDER BY t.id, t.x"),
-            format!("SELECT id, x FROM (SELECT DISTINCT id, x, x + 1 AS y FROM {rows}) ORDER BY id, x"),
+            format!(
+                "SELECT id, x FROM (SELECT DISTINCT id, x, x + 1 AS y FROM {rows}) ORDER BY id, x"
+            ),
             format!(
                 "WITH d AS (SELECT DISTINCT id, x FROM {rows}) SELECT d.id, d.x FROM d WHERE id IN (SELECT DISTINCT id FROM d) ORDER BY d.id, d.x"
             ),

@@ -2,14 +2,17 @@
 
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{Array, ArrayRef, AsArray, StringBuilder, TimestampMicrosecondBuilder, make_array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, StringBuilder, TimestampMicrosecondBuilder, make_array,
+};
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type};
 use arrow::error::ArrowError;
 use arrow_json::writer::{EncoderFactory, EncoderOptions, NullableEncoder, make_encoder};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion::config::ConfigOptions;
 use datafusion::logical_expr::{
-    ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility,
 };
 
 use super::session::TIME_ZONE;
@@ -19,7 +22,9 @@ use crate::extract::{instant_of_millis, instant_of_text, timestamp_type};
 /// `to_json(x)`: any value as JSON text, NULL for NULL. Lists and maps cannot stand in a flattened table; their
 /// text can, and BigQuery reads it with `PARSE_JSON`.
 pub(super) fn to_json() -> ScalarUDF {
-    ScalarUDF::from(ToJson { signature: Signature::any(1, Volatility::Immutable) })
+    ScalarUDF::from(ToJson {
+        signature: Signature::any(1, Volatility::Immutable),
+    })
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -41,7 +46,9 @@ impl ScalarUDFImpl for ToJson {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let [value] = &args.args[..] else { return exec_err!("to_json takes one value") };
+        let [value] = &args.args[..] else {
+            return exec_err!("to_json takes one value");
+        };
         let array = value.to_array(args.number_rows)?;
         Ok(ColumnarValue::Array(encode(&array)?))
     }
@@ -73,7 +80,8 @@ fn encode(array: &ArrayRef) -> Result<ArrayRef> {
 #[derive(Debug)]
 struct WholeMaps;
 
-static WITH_NULLS: LazyLock<EncoderOptions> = LazyLock::new(|| EncoderOptions::default().with_explicit_nulls(true));
+static WITH_NULLS: LazyLock<EncoderOptions> =
+    LazyLock::new(|| EncoderOptions::default().with_explicit_nulls(true));
 
 impl EncoderFactory for WholeMaps {
     fn make_default_encoder<'a>(
@@ -149,7 +157,10 @@ impl SamsaraTime {
 
     /// The same function, which tells `occurrence` of the values that it cannot read.
     pub(super) fn at(&self, occurrence: Occurrence) -> ScalarUDF {
-        ScalarUDF::from(Self { occurrence: Some(occurrence), ..self.clone() })
+        ScalarUDF::from(Self {
+            occurrence: Some(occurrence),
+            ..self.clone()
+        })
     }
 
     fn unfit(&self, value: &dyn std::fmt::Display) {
@@ -169,19 +180,30 @@ impl ScalarUDFImpl for SamsaraTime {
     }
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        let [given] = types else { return plan_err!("{} takes one value", self.name) };
-        let given = if let DataType::Dictionary(_, value) = given { value } else { given };
+        let [given] = types else {
+            return plan_err!("{} takes one value", self.name);
+        };
+        let given = if let DataType::Dictionary(_, value) = given {
+            value
+        } else {
+            given
+        };
         match (self.form, given) {
-            (TimeForm::Text, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null) => {
-                Ok(vec![DataType::Utf8])
-            }
+            (
+                TimeForm::Text,
+                DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null,
+            ) => Ok(vec![DataType::Utf8]),
             (TimeForm::Millis, DataType::Null) => Ok(vec![DataType::Int64]),
             (TimeForm::Millis, given) if given.is_integer() => Ok(vec![DataType::Int64]),
             (TimeForm::Text, given) => {
-                plan_err!("samsara_time reads text (VARCHAR), not {given}; milliseconds are read by samsara_time_ms")
+                plan_err!(
+                    "samsara_time reads text (VARCHAR), not {given}; milliseconds are read by samsara_time_ms"
+                )
             }
             (TimeForm::Millis, given) => {
-                plan_err!("samsara_time_ms reads milliseconds (BIGINT), not {given}; text is read by samsara_time")
+                plan_err!(
+                    "samsara_time_ms reads milliseconds (BIGINT), not {given}; text is read by samsara_time"
+                )
             }
         }
     }
@@ -191,10 +213,17 @@ impl ScalarUDFImpl for SamsaraTime {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let [value] = &args.args[..] else { return exec_err!("{} takes one value", self.name) };
+        let [value] = &args.args[..] else {
+            return exec_err!("{} takes one value", self.name);
+        };
         let values = value.to_array(args.number_rows)?;
-        let mut instants = TimestampMicrosecondBuilder::with_capacity(values.len()).with_data_type(timestamp_type());
-        match (self.form, values.as_string_opt::<i32>(), values.as_primitive_opt::<Int64Type>()) {
+        let mut instants = TimestampMicrosecondBuilder::with_capacity(values.len())
+            .with_data_type(timestamp_type());
+        match (
+            self.form,
+            values.as_string_opt::<i32>(),
+            values.as_primitive_opt::<Int64Type>(),
+        ) {
             (TimeForm::Text, Some(texts), _) => {
                 for text in texts {
                     let instant = text.and_then(instant_of_text);
@@ -249,7 +278,9 @@ fn in_utc(data_type: DataType) -> DataType {
 /// The same numbers in UTC. A cast would look at each of them, and refuse those that no calendar reaches.
 fn labelled(times: &ArrayRef) -> Result<ArrayRef> {
     let wanted = in_utc(times.data_type().clone());
-    Ok(make_array(times.to_data().into_builder().data_type(wanted).build()?))
+    Ok(make_array(
+        times.to_data().into_builder().data_type(wanted).build()?,
+    ))
 }
 
 impl ScalarUDFImpl for UtcTime {
@@ -268,9 +299,10 @@ impl ScalarUDFImpl for UtcTime {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         Ok(match self.inner.inner().invoke_with_args(args)? {
             ColumnarValue::Array(made) => ColumnarValue::Array(labelled(&made)?),
-            ColumnarValue::Scalar(made) => {
-                ColumnarValue::Scalar(ScalarValue::try_from_array(&labelled(&made.to_array()?)?, 0)?)
-            }
+            ColumnarValue::Scalar(made) => ColumnarValue::Scalar(ScalarValue::try_from_array(
+                &labelled(&made.to_array()?)?,
+                0,
+            )?),
         })
     }
 
@@ -299,17 +331,39 @@ mod tests {
         let maps: ArrayRef = Arc::new(maps.finish());
         let texts = |array: &ArrayRef| {
             let texts = encode(array).unwrap();
-            let texts = texts.as_any().downcast_ref::<arrow::array::StringArray>().unwrap().clone();
-            texts.iter().map(|text| text.map(str::to_string)).collect::<Vec<_>>()
+            let texts = texts
+                .as_any()
+                .downcast_ref::<arrow::array::StringArray>()
+                .unwrap()
+                .clone();
+            texts
+                .iter()
+                .map(|text| text.map(str::to_string))
+                .collect::<Vec<_>>()
         };
         let some = |text: &str| Some(text.to_string());
-        assert_eq!(texts(&maps), [some(r#"{"a":null,"b\"":"1"}"#), some("{}"), some(r#"{"c":null}"#), None]);
+        assert_eq!(
+            texts(&maps),
+            [
+                some(r#"{"a":null,"b\"":"1"}"#),
+                some("{}"),
+                some(r#"{"c":null}"#),
+                None
+            ]
+        );
         // Also inside an object, whose own fields stay out where they are null.
-        let fields =
-            Fields::from(vec![Field::new("n", DataType::Int64, true), Field::new("m", maps.data_type().clone(), true)]);
+        let fields = Fields::from(vec![
+            Field::new("n", DataType::Int64, true),
+            Field::new("m", maps.data_type().clone(), true),
+        ]);
         let numbers: ArrayRef = Arc::new(Int64Array::from(vec![None, Some(1), None, None]));
         let objects: ArrayRef = Arc::new(StructArray::new(fields, vec![numbers, maps], None));
-        let expected = [r#"{"m":{"a":null,"b\"":"1"}}"#, r#"{"n":1,"m":{}}"#, r#"{"m":{"c":null}}"#, "{}"];
+        let expected = [
+            r#"{"m":{"a":null,"b\"":"1"}}"#,
+            r#"{"n":1,"m":{}}"#,
+            r#"{"m":{"c":null}}"#,
+            "{}",
+        ];
         assert_eq!(texts(&objects), expected.map(some));
     }
 }

@@ -14,7 +14,9 @@ use datafusion::prelude::SessionContext;
 use sha2::{Digest, Sha256};
 
 use super::contract::{IS_DELETED, VALID_FROM, VALID_TO};
-use super::{Checks, Contract, Flattened, TransformError, Transformer, one_line, quote, select, session};
+use super::{
+    Checks, Contract, Flattened, TransformError, Transformer, one_line, quote, select, session,
+};
 use crate::catalog::Model;
 use crate::store::ObjectRef;
 use crate::store::layout::{Partition, RunId};
@@ -35,7 +37,11 @@ pub fn history_fingerprint(history: &Contract, current: &str) -> String {
     let mut digest = Sha256::new();
     digest.update(history.digested());
     digest.update(current);
-    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    digest
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 impl Transformer {
@@ -52,29 +58,49 @@ impl Transformer {
         is_shrunken: impl Fn(u64, u64) -> bool,
     ) -> Result<Flattened, TransformError> {
         let partition = Partition::Snapshot;
-        let failed = |reason: String| TransformError::Data { model: history.table.clone(), partition, reason };
+        let failed = |reason: String| TransformError::Data {
+            model: history.table.clone(),
+            partition,
+            reason,
+        };
         let engine = |error: DataFusionError| failed(one_line(&error));
         let context = session::session(self.runtime.clone()).map_err(engine)?;
         let before = match snapshots.versions.first() {
-            Some(object) => session::columns_of(&context, &self.flattened, &object.path).await.map_err(engine)?,
+            Some(object) => session::columns_of(&context, &self.flattened, &object.path)
+                .await
+                .map_err(engine)?,
             None => history.schema(),
         };
         let now = match snapshots.current.first() {
-            Some(object) => session::columns_of(&context, &self.flattened, &object.path).await.map_err(engine)?,
+            Some(object) => session::columns_of(&context, &self.flattened, &object.path)
+                .await
+                .map_err(engine)?,
             None => return Err(failed(format!("{} was not derived yet", model.name))),
         };
-        for (name, schema, objects) in
-            [("versions", &before, &snapshots.versions), ("current", &now, &snapshots.current)]
-        {
-            session::expect(&context, &self.flattened, objects).await.map_err(|error| failed(error.to_string()))?;
-            session::register(&context, session::RAW, name, schema.clone(), &self.flattened, objects)
+        for (name, schema, objects) in [
+            ("versions", &before, &snapshots.versions),
+            ("current", &now, &snapshots.current),
+        ] {
+            session::expect(&context, &self.flattened, objects)
                 .await
-                .map_err(engine)?;
+                .map_err(|error| failed(error.to_string()))?;
+            session::register(
+                &context,
+                session::RAW,
+                name,
+                schema.clone(),
+                &self.flattened,
+                objects,
+            )
+            .await
+            .map_err(engine)?;
         }
         let keys = &model.front_matter.unique_key;
         if let Some(key) = keys.iter().find(|key| before.field_with_name(key).is_err()) {
             let reason = "is in unique_key now, and the versions so far have no such column";
-            return Err(failed(format!("`{key}` {reason}: give the model a new name")));
+            return Err(failed(format!(
+                "`{key}` {reason}: give the model a new name"
+            )));
         }
         let quoted: Vec<String> = keys.iter().map(|key| quote(key)).collect();
         let quoted = quoted.join(", ");
@@ -86,10 +112,14 @@ impl Transformer {
         .map_err(engine)?;
         if twins > 0 {
             let reason = "which is no unique_key: versions cannot be told apart";
-            return Err(failed(format!("{twins} times several rows have the same {quoted}, {reason}")));
+            return Err(failed(format!(
+                "{twins} times several rows have the same {quoted}, {reason}"
+            )));
         }
         let rows = snapshots.current.iter().map(|object| object.rows).sum();
-        let open = format!("SELECT count(*) FROM raw.versions WHERE {VALID_TO} IS NULL AND NOT {IS_DELETED}");
+        let open = format!(
+            "SELECT count(*) FROM raw.versions WHERE {VALID_TO} IS NULL AND NOT {IS_DELETED}"
+        );
         let open = count(&context, &open).await.map_err(engine)?;
         if is_shrunken(rows, open) {
             let name = &model.name;
@@ -102,24 +132,43 @@ impl Transformer {
         let frame = select(&context, &sql).await.map_err(engine)?;
         let rows = session::execute(&context, frame).await.map_err(engine)?;
         // The list was looked at when it was derived.
-        let checks = Checks { unique_key: &[], watched: None, shows: &|_| true };
+        let checks = Checks {
+            unique_key: &[],
+            watched: None,
+            shows: &|_| true,
+        };
         self.write(rows, history, partition, run, checks).await
     }
 }
 
 async fn count(context: &SessionContext, sql: &str) -> Result<u64, DataFusionError> {
     let batches = select(context, sql).await?.collect().await?;
-    let counts = batches.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec());
+    let counts = batches.iter().flat_map(|batch| {
+        batch
+            .column(0)
+            .as_primitive::<Int64Type>()
+            .values()
+            .to_vec()
+    });
     Ok(counts.sum::<i64>().unsigned_abs())
 }
 
 /// The query over `raw.versions` (with the columns of `before`) and `raw.current` that gives all versions.
 ///
 /// Rows are compared by the columns that both have: a column that a model has just been given makes no version.
-fn versions_sql(history: &Contract, keys: &[String], before: &SchemaRef, at: DateTime<Utc>) -> String {
+fn versions_sql(
+    history: &Contract,
+    keys: &[String],
+    before: &SchemaRef,
+    at: DateTime<Utc>,
+) -> String {
     let own = [VALID_FROM, VALID_TO, IS_DELETED];
     let schema = history.schema();
-    let fields: Vec<_> = schema.fields().iter().filter(|field| !own.contains(&field.name().as_str())).collect();
+    let fields: Vec<_> = schema
+        .fields()
+        .iter()
+        .filter(|field| !own.contains(&field.name().as_str()))
+        .collect();
     let is_key: BTreeSet<&String> = keys.iter().collect();
     // A version's value in the type that the column has now; none where there was no such column.
     let old = |name: &str, data_type: &DataType| match before.field_with_name(name) {
@@ -145,9 +194,19 @@ fn versions_sql(history: &Contract, keys: &[String], before: &SchemaRef, at: Dat
     }
     let closed: Vec<String> = fields
         .iter()
-        .map(|field| format!("{} AS {}", old(field.name(), field.data_type()), quote(field.name())))
+        .map(|field| {
+            format!(
+                "{} AS {}",
+                old(field.name(), field.data_type()),
+                quote(field.name())
+            )
+        })
         .collect();
-    let same = if same.is_empty() { "true".into() } else { same.join(" AND ") };
+    let same = if same.is_empty() {
+        "true".into()
+    } else {
+        same.join(" AND ")
+    };
     let instant = "'Timestamp(Microsecond, Some(\"UTC\"))'";
     let at = format!("arrow_cast({}, {instant})", at.timestamp_micros());
     let none = format!("arrow_cast(NULL, {instant})");

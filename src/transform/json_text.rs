@@ -5,7 +5,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, ListBuilder, StringBuilder};
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
 
 use crate::json::{Kind, Scanner, unescape};
 
@@ -36,7 +38,10 @@ struct JsonText {
 
 impl JsonText {
     fn new(part: Part) -> Self {
-        Self { part, signature: Signature::variadic(vec![DataType::Utf8], Volatility::Immutable) }
+        Self {
+            part,
+            signature: Signature::variadic(vec![DataType::Utf8], Volatility::Immutable),
+        }
     }
 }
 
@@ -56,7 +61,10 @@ impl ScalarUDFImpl for JsonText {
         match (self.part, arguments) {
             (_, []) => plan_err!("{} takes JSON text and the names of members", self.name()),
             (Part::Value, _) => Ok(DataType::Utf8),
-            (Part::Items, _) => Ok(DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true)))),
+            (Part::Items, _) => Ok(DataType::List(Arc::new(Field::new_list_field(
+                DataType::Utf8,
+                true,
+            )))),
         }
     }
 
@@ -83,7 +91,10 @@ impl ScalarUDFImpl for JsonText {
             Part::Items => {
                 let mut lists = ListBuilder::new(StringBuilder::new());
                 found.for_each(|text| {
-                    lists.append_option(text.and_then(items).map(|items| items.into_iter().map(Some)))
+                    lists.append_option(
+                        text.and_then(items)
+                            .map(|items| items.into_iter().map(Some)),
+                    )
                 });
                 Arc::new(lists.finish())
             }
@@ -149,7 +160,11 @@ mod tests {
     #[test]
     fn parts_of_json_text_are_found_as_they_stand() {
         let json = r#" {"a":{"b\"":"x\u00e9","n":1.50,"t":true, "o":{"k":[ ]}, "z":null, "n":2}, "s":"\ud800"} "#;
-        let value = |path: &[&str]| path.iter().try_fold(json, |text, name| member(text, name)).and_then(plain);
+        let value = |path: &[&str]| {
+            path.iter()
+                .try_fold(json, |text, name| member(text, name))
+                .and_then(plain)
+        };
         for (path, expected) in [
             (&["a", "b\""][..], Some("xé")),
             (&["a", "n"], Some("1.50")),
@@ -165,13 +180,20 @@ mod tests {
         }
         assert_eq!(plain(" [1, 2] ").as_deref(), Some("[1, 2]"));
         for broken in ["", "{", r#"{"a":"#, r#"{"a":1 "b":2}"#, "nul", "\"a"] {
-            assert_eq!((member(broken, "b"), plain(broken)), (None, None), "{broken}");
+            assert_eq!(
+                (member(broken, "b"), plain(broken)),
+                (None, None),
+                "{broken}"
+            );
         }
     }
 
     #[test]
     fn items_are_found_as_they_stand() {
-        assert_eq!(items(r#" [ {"a": [1]} ,null, "x,]"] "#), Some(vec![r#"{"a": [1]}"#, "null", r#""x,]""#]));
+        assert_eq!(
+            items(r#" [ {"a": [1]} ,null, "x,]"] "#),
+            Some(vec![r#"{"a": [1]}"#, "null", r#""x,]""#])
+        );
         assert_eq!(items(" [ ] "), Some(vec![]));
         for broken in ["", "null", "{}", "[", "[1", "[1,]", "[1 2]"] {
             assert_eq!(items(broken), None, "{broken}");

@@ -144,9 +144,21 @@ struct Checks<'a> {
 
 impl Transformer {
     /// `memory` bounds what all queries together hold, in bytes.
-    pub fn new(catalog: Arc<Catalog>, memory: usize, raw: Bucket, flattened: Bucket) -> Result<Self, TransformError> {
-        let runtime = session::runtime(memory).map_err(|error| TransformError::Engine(one_line(&error)))?;
-        Ok(Self { catalog, runtime, raw, flattened, salt: None })
+    pub fn new(
+        catalog: Arc<Catalog>,
+        memory: usize,
+        raw: Bucket,
+        flattened: Bucket,
+    ) -> Result<Self, TransformError> {
+        let runtime =
+            session::runtime(memory).map_err(|error| TransformError::Engine(one_line(&error)))?;
+        Ok(Self {
+            catalog,
+            runtime,
+            raw,
+            flattened,
+            salt: None,
+        })
     }
 
     /// With the salt for columns that are hashed.
@@ -163,11 +175,18 @@ impl Transformer {
         inputs: &RawInputs,
         run: &RunId,
     ) -> Result<Flattened, TransformError> {
-        let failed = |reason: String| TransformError::Data { model: model.name.clone(), partition, reason };
+        let failed = |reason: String| TransformError::Data {
+            model: model.name.clone(),
+            partition,
+            reason,
+        };
         let engine = |error: DataFusionError| failed(one_line(&error));
         let mut sources = Vec::with_capacity(inputs.len());
         for (name, objects) in inputs {
-            let source = self.catalog.source(name).ok_or_else(|| failed(format!("there is no source {name}")))?;
+            let source = self
+                .catalog
+                .source(name)
+                .ok_or_else(|| failed(format!("there is no source {name}")))?;
             sources.push((source, objects));
         }
         // Which version is the newest is told by the order of the rows.
@@ -178,15 +197,20 @@ impl Transformer {
         let context = context.map_err(engine)?;
         distinct::keep_zeros(&context);
         for (source, objects) in sources {
-            session::expect(&context, &self.raw, objects).await.map_err(|error| failed(error.to_string()))?;
-            self.register(&context, source, objects).await.map_err(engine)?;
+            session::expect(&context, &self.raw, objects)
+                .await
+                .map_err(|error| failed(error.to_string()))?;
+            self.register(&context, source, objects)
+                .await
+                .map_err(engine)?;
         }
         let frame = select(&context, &model.sql).await.map_err(engine)?;
         let (rows, watched) = watched_stream(&context, frame).await.map_err(engine)?;
         // What is kept out of a table is kept out of the report; a name inside the query may stand for such a column.
         let hides = !contract.hashed.is_empty() || !model.front_matter.drop.is_empty();
         let is_plain = |column: &str| {
-            contract.columns.iter().any(|known| known.name == column) && !contract.hashed.iter().any(|it| it == column)
+            contract.columns.iter().any(|known| known.name == column)
+                && !contract.hashed.iter().any(|it| it == column)
         };
         let checks = Checks {
             unique_key: &model.front_matter.unique_key,
@@ -212,7 +236,10 @@ impl Transformer {
             let sql = newest::newest_sql(source);
             let plan = context.state().create_logical_plan(&sql).await?;
             let view = Arc::new(ViewTable::new(plan, Some(sql)));
-            context.register_table(TableReference::partial(session::RAW, source.name.as_str()), view)?;
+            context.register_table(
+                TableReference::partial(session::RAW, source.name.as_str()),
+                view,
+            )?;
         }
         Ok(())
     }
@@ -233,11 +260,23 @@ impl Transformer {
         contract: &Contract,
         partition: Partition,
         run: &RunId,
-        Checks { unique_key, watched, shows }: Checks<'_>,
+        Checks {
+            unique_key,
+            watched,
+            shows,
+        }: Checks<'_>,
     ) -> Result<Flattened, TransformError> {
         let table = &contract.table;
-        let failed = |reason: String| TransformError::Data { model: table.clone(), partition, reason };
-        let store = |error| TransformError::Store { model: table.clone(), partition, error };
+        let failed = |reason: String| TransformError::Data {
+            model: table.clone(),
+            partition,
+            reason,
+        };
+        let store = |error| TransformError::Store {
+            model: table.clone(),
+            partition,
+            error,
+        };
         let schema = contract.schema();
         let mut unfit = Unfit::default();
         let mut keys = KeyCheck::new(unique_key, &schema, &self.runtime.memory_pool);
@@ -251,28 +290,43 @@ impl Transformer {
         let mut writer = begin().map_err(store)?;
         while let Some(batch) = rows.next().await {
             let batch = batch.map_err(|error| failed(one_line(&error)))?;
-            let batch = contract.normalise(&batch, &schema, self.salt.as_ref(), &mut unfit).map_err(failed)?;
+            let batch = contract
+                .normalise(&batch, &schema, self.salt.as_ref(), &mut unfit)
+                .map_err(failed)?;
             check_day(contract, partition, &batch).map_err(failed)?;
             if let Some(keys) = &mut keys {
                 keys.add(&batch).map_err(|error| failed(one_line(&error)))?;
             }
             writer.write(&batch).await.map_err(store)?;
             if writer.bytes() >= OBJECT_BYTES {
-                objects.push(std::mem::replace(&mut writer, begin().map_err(store)?).finish().await.map_err(store)?);
+                objects.push(
+                    std::mem::replace(&mut writer, begin().map_err(store)?)
+                        .finish()
+                        .await
+                        .map_err(store)?,
+                );
             }
         }
         if writer.rows() > 0 || objects.is_empty() {
             objects.push(writer.finish().await.map_err(store)?);
         }
         let duplicates = match keys.is_some_and(KeyCheck::finds_twins) {
-            true => self.duplicates(&objects, contract, unique_key).await.map_err(|error| failed(one_line(&error)))?,
+            true => self
+                .duplicates(&objects, contract, unique_key)
+                .await
+                .map_err(|error| failed(one_line(&error)))?,
             false => None,
         };
         if let Some(watched) = watched {
             watched.tell(&mut unfit);
         }
         let rows = objects.iter().map(|object| object.rows).sum();
-        Ok(Flattened { objects, rows, unfit: unfit.into_columns(shows), duplicates })
+        Ok(Flattened {
+            objects,
+            rows,
+            unfit: unfit.into_columns(shows),
+            duplicates,
+        })
     }
 
     /// Keys that stand on more than one of the rows that were written.
@@ -283,7 +337,15 @@ impl Transformer {
         unique_key: &[String],
     ) -> Result<Option<Duplicates>, DataFusionError> {
         let context = session::session(self.runtime.clone())?;
-        session::register(&context, session::RAW, "written", contract.schema(), &self.flattened, objects).await?;
+        session::register(
+            &context,
+            session::RAW,
+            "written",
+            contract.schema(),
+            &self.flattened,
+            objects,
+        )
+        .await?;
         unique::duplicates(&context, "raw.written", unique_key).await
     }
 
@@ -306,14 +368,21 @@ async fn watched_stream(
     let plan = state.optimize(&unfit::name_columns(plan)?)?;
     let (plan, watched) = unfit::watch(plan)?;
     // The state's own way to a physical plan would optimise once more.
-    let plan = state.query_planner().create_physical_plan(&plan, &state).await?;
+    let plan = state
+        .query_planner()
+        .create_physical_plan(&plan, &state)
+        .await?;
     session::check_constants(context)?;
     Ok((execute_stream(plan, state.task_ctx())?, watched))
 }
 
 /// Binds a model against the declared schemas, down to the physical plan, and gives its contract.
 pub async fn bind(catalog: &Catalog, model: &Model) -> Result<Contract, TransformError> {
-    let wrong = |line, reason| TransformError::Model { file: model.file.clone(), line, reason };
+    let wrong = |line, reason| TransformError::Model {
+        file: model.file.clone(),
+        line,
+        reason,
+    };
     let from_plan = |error: DataFusionError| {
         let (line, reason) = explain(&error);
         wrong(line, reason)
@@ -322,9 +391,13 @@ pub async fn bind(catalog: &Catalog, model: &Model) -> Result<Contract, Transfor
     let context = session::session(runtime).map_err(from_plan)?;
     for name in &model.sources {
         if let Some(source) = catalog.source(name) {
-            let table = Arc::new(datafusion::datasource::empty::EmptyTable::new(raw_schema(source)));
+            let table = Arc::new(datafusion::datasource::empty::EmptyTable::new(raw_schema(
+                source,
+            )));
             let reference = TableReference::partial(session::RAW, name.as_str());
-            context.register_table(reference, table).map_err(from_plan)?;
+            context
+                .register_table(reference, table)
+                .map_err(from_plan)?;
         }
     }
     let frame = select(&context, &model.sql).await.map_err(from_plan)?;
@@ -343,7 +416,12 @@ pub async fn bind_all(catalog: &Catalog, model: &Model) -> Result<Vec<Contract>,
 
 /// Digest of all that a model's output depends on: its SQL, its contract, its raw objects and which of their rows it
 /// sees, and the key by which its rows are checked.
-pub fn fingerprint(catalog: &Catalog, model: &Model, contract: &Contract, inputs: &RawInputs) -> String {
+pub fn fingerprint(
+    catalog: &Catalog,
+    model: &Model,
+    contract: &Contract,
+    inputs: &RawInputs,
+) -> String {
     let mut digest = Sha256::new();
     digest.update(model.sql.trim());
     digest.update(contract.digested());
@@ -363,12 +441,19 @@ pub fn fingerprint(catalog: &Catalog, model: &Model, contract: &Contract, inputs
         }
         digest.update([1]);
     }
-    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    digest
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// Plans a query. Nothing but queries is planned, and `AT TIME ZONE` as [`time_zone`] says.
 async fn select(context: &SessionContext, sql: &str) -> Result<DataFrame, DataFusionError> {
-    let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+    let only_queries = SQLOptions::new()
+        .with_allow_ddl(false)
+        .with_allow_dml(false)
+        .with_allow_statements(false);
     let state = context.state();
     let mut statement = state.sql_to_statement(sql, &state.config_options().sql_parser.dialect)?;
     time_zone::in_microseconds(&mut statement)?;
@@ -388,24 +473,35 @@ fn quote_text(text: &str) -> String {
 
 /// Refuses rows that the partition does not own: the warehouse would refuse the whole load.
 fn check_day(contract: &Contract, partition: Partition, batch: &RecordBatch) -> Result<(), String> {
-    let (Some(name), Some(day)) = (&contract.partition_by, partition.day()) else { return Ok(()) };
-    let Some(column) = batch.column_by_name(name) else { return Ok(()) };
-    let stray =
-        if column.null_count() > 0 {
-            Some("no value".to_string())
-        } else if let Some(times) = column.as_primitive_opt::<TimestampMicrosecondType>() {
-            let window = day_window(day);
-            let inside = window.start.timestamp_micros()..window.end.timestamp_micros();
-            times.values().iter().find(|at| !inside.contains(at)).map(|at| {
-                chrono::DateTime::from_timestamp_micros(*at).map_or_else(|| at.to_string(), |at| at.to_string())
+    let (Some(name), Some(day)) = (&contract.partition_by, partition.day()) else {
+        return Ok(());
+    };
+    let Some(column) = batch.column_by_name(name) else {
+        return Ok(());
+    };
+    let stray = if column.null_count() > 0 {
+        Some("no value".to_string())
+    } else if let Some(times) = column.as_primitive_opt::<TimestampMicrosecondType>() {
+        let window = day_window(day);
+        let inside = window.start.timestamp_micros()..window.end.timestamp_micros();
+        times
+            .values()
+            .iter()
+            .find(|at| !inside.contains(at))
+            .map(|at| {
+                chrono::DateTime::from_timestamp_micros(*at)
+                    .map_or_else(|| at.to_string(), |at| at.to_string())
             })
-        } else if let Some(days) = column.as_primitive_opt::<Date32Type>() {
-            let epoch = NaiveDate::default();
-            let wanted = i32::try_from((day - epoch).num_days()).unwrap_or(i32::MAX);
-            days.values().iter().find(|other| **other != wanted).map(ToString::to_string)
-        } else {
-            None
-        };
+    } else if let Some(days) = column.as_primitive_opt::<Date32Type>() {
+        let epoch = NaiveDate::default();
+        let wanted = i32::try_from((day - epoch).num_days()).unwrap_or(i32::MAX);
+        days.values()
+            .iter()
+            .find(|other| **other != wanted)
+            .map(ToString::to_string)
+    } else {
+        None
+    };
     match stray {
         None => Ok(()),
         Some(value) => Err(format!(
@@ -418,18 +514,29 @@ fn check_day(contract: &Contract, partition: Partition, batch: &RecordBatch) -> 
 /// A planning error as line and reason, with what to write instead where we know.
 fn explain(error: &DataFusionError) -> (usize, String) {
     let diagnostic = error.diagnostic();
-    let line = diagnostic.and_then(|found| found.span).map_or(1, |span| span.start.line as usize);
+    let line = diagnostic
+        .and_then(|found| found.span)
+        .map_or(1, |span| span.start.line as usize);
     let mut reason = one_line(error);
     let lower = reason.to_lowercase();
-    if lower.contains("unnest") || lower.contains("outerreferencecolumn") || lower.contains("lateral") {
+    if lower.contains("unnest")
+        || lower.contains("outerreferencecolumn")
+        || lower.contains("lateral")
+    {
         reason.push_str(
             "; write SELECT id, item['x'] FROM (SELECT id, unnest(list) AS item FROM raw.…), \
              CROSS JOIN UNNEST is not supported",
         );
     } else if let DataFusionError::SchemaError(missing, _) = error.find_root()
-        && let SchemaError::FieldNotFound { field, valid_fields } = &**missing
+        && let SchemaError::FieldNotFound {
+            field,
+            valid_fields,
+        } = &**missing
     {
-        let hint = did_you_mean(field.name(), valid_fields.iter().map(|column| column.name()));
+        let hint = did_you_mean(
+            field.name(),
+            valid_fields.iter().map(|column| column.name()),
+        );
         reason = format!("there is no column `{}`{hint}", field.name());
     }
     (line, reason)
@@ -448,11 +555,22 @@ mod tests {
     async fn every_model_of_the_catalog_binds() {
         let catalog = Catalog::open(None).unwrap();
         for model in catalog.models() {
-            let contract = bind(&catalog, model).await.unwrap_or_else(|error| panic!("{error}"));
+            let contract = bind(&catalog, model)
+                .await
+                .unwrap_or_else(|error| panic!("{error}"));
             // They fail on odd times.
-            assert!(!model.sql.contains("to_timestamp"), "{} reads times otherwise than by samsara_time", model.name);
+            assert!(
+                !model.sql.contains("to_timestamp"),
+                "{} reads times otherwise than by samsara_time",
+                model.name
+            );
             for column in &contract.columns {
-                assert!(column.description.is_some(), "{}.{} has no comment", model.name, column.name);
+                assert!(
+                    column.description.is_some(),
+                    "{}.{} has no comment",
+                    model.name,
+                    column.name
+                );
             }
         }
     }
@@ -471,12 +589,19 @@ mod tests {
             // Each has all ids, in an order of its own, and the last object is the least.
             let count = 3000 - 140 * number;
             let records: Vec<String> = (0..count)
-                .map(|n| format!(r#"{{"id":"{}","firstName":"{number}"}}"#, (n * 7 + number * 11) % count))
+                .map(|n| {
+                    format!(
+                        r#"{{"id":"{}","firstName":"{number}"}}"#,
+                        (n * 7 + number * 11) % count
+                    )
+                })
                 .collect();
-            let body =
-                format!(r#"{{"data":[{}],"pagination":{{"endCursor":"","hasNextPage":false}}}}"#, records.join(","));
-            let page = crate::samsara::cut_page(&body.into(), source).unwrap();
-            let batch = crate::extract::decode_owned(source, &page, None, None, None).unwrap();
+            let body = format!(
+                r#"{{"data":[{}],"pagination":{{"endCursor":"","hasNextPage":false}}}}"#,
+                records.join(",")
+            );
+            let page = crate::samsara::split_page(&body.into(), source).unwrap();
+            let batch = crate::extract::decode_for_day(source, &page, None, None, None).unwrap();
             let key = format!("raw/contacts/snapshot=1/run-{number:05}.parquet");
             let mut writer = TableWriter::begin(&bucket, key, batch.schema()).unwrap();
             writer.write(&batch).await.unwrap();
@@ -489,14 +614,23 @@ mod tests {
                      FROM raw.contacts LIMIT 1000000"
             .into();
         let contract = bind(&catalog, &model).await.unwrap();
-        let transformer = Transformer::new(catalog.clone(), 64 << 20, bucket.clone(), bucket.clone()).unwrap();
+        let transformer =
+            Transformer::new(catalog.clone(), 64 << 20, bucket.clone(), bucket.clone()).unwrap();
         let inputs = vec![("contacts".to_string(), objects)];
         let run = RunId::new(chrono::DateTime::UNIX_EPOCH);
-        let flattened = transformer.derive(&model, &contract, Partition::Snapshot, &inputs, &run).await.unwrap();
+        let flattened = transformer
+            .derive(&model, &contract, Partition::Snapshot, &inputs, &run)
+            .await
+            .unwrap();
         assert_eq!((flattened.rows, flattened.duplicates), (3000, None));
         let objects = flattened.objects.clone();
-        let table =
-            QueryTable { raw: false, name: "t".into(), schema: contract.schema(), bucket: bucket.clone(), objects };
+        let table = QueryTable {
+            raw: false,
+            name: "t".into(),
+            schema: contract.schema(),
+            bucket: bucket.clone(),
+            objects,
+        };
         // An id is in the objects up to the one with fewer records than it.
         let wrong = "SELECT id FROM t WHERE n != least(19, (2999 - CAST(id AS BIGINT)) / 140)";
         let mut wrong = query(wrong, &[table], 64 << 20).await.unwrap();
@@ -510,37 +644,80 @@ mod tests {
         let metadata = parquet::file::reader::FileReader::metadata(&reader);
         let column = metadata.file_metadata().schema_descr().column(2);
         let wanted = parquet::basic::LogicalType::timestamp(true, parquet::basic::TimeUnit::MICROS);
-        assert_eq!(column.self_type().get_basic_info().logical_type_ref(), Some(&wanted));
+        assert_eq!(
+            column.self_type().get_basic_info().logical_type_ref(),
+            Some(&wanted)
+        );
     }
 
     async fn bind_sql(sql: &str) -> Result<Contract, String> {
         let catalog = Catalog::open(None).unwrap();
-        let mut model = catalog.model("fleet_vehicle_stats_engineRpm").unwrap().clone();
+        let mut model = catalog
+            .model("fleet_vehicle_stats_engineRpm")
+            .unwrap()
+            .clone();
         model.sql = sql.to_string();
         model.front_matter.unique_key.clear();
         model.front_matter.cluster_by.clear();
-        bind(&catalog, &model).await.map_err(|error| error.to_string())
+        bind(&catalog, &model)
+            .await
+            .map_err(|error| error.to_string())
     }
 
     #[tokio::test]
-    async fn wrong_sql_is_found_without_data_with_line_and_remedy() {
+    async fn wrong_sql_is_found_by_line() {
         let from = "FROM raw.fleet_vehicle_stats_engineRpm";
         let cases = [
-            (format!("\nSELECT id,\n  nmae AS time {from}"), "engineRpm.sql:3: ", "name"),
+            (
+                format!("\nSELECT id,\n  nmae AS time {from}"),
+                "engineRpm.sql:3: ",
+                "name",
+            ),
             (format!("SELECT ID {from}"), ":1: ", "`id`"),
-            (format!("SELECT id, engineRpm AS time {from}"), "", "is a list: unnest it"),
+            (
+                format!("SELECT id, engineRpm AS time {from}"),
+                "",
+                "is a list: unnest it",
+            ),
             (format!("SELECT id, externalIds {from}"), "", "is a map"),
             (format!("SELECT id, NULL AS time {from}"), "", "has no type"),
-            (format!("SELECT id, name AS time {from}"), "", "is STRING, not TIMESTAMP"),
-            (format!("SELECT id, id AS ID, _window_start AS time {from}"), "", "one name to BigQuery"),
-            (format!("SELECT id, _window_start AS \"a.b\" {from}"), "", "is no column name"),
-            (format!("SELECT id, _window_start AS Partition_Day {from}"), "", "has the name of the folders"),
-            (format!("SELECT s.id, r {from} AS s CROSS JOIN UNNEST(s.engineRpm) AS u(r)"), "", "write SELECT id, item"),
-            ("SELECT id FROM raw.fleet_vehicles".into(), "", "fleet_vehicles"),
+            (
+                format!("SELECT id, name AS time {from}"),
+                "",
+                "is STRING, not TIMESTAMP",
+            ),
+            (
+                format!("SELECT id, id AS ID, _window_start AS time {from}"),
+                "",
+                "one name to BigQuery",
+            ),
+            (
+                format!("SELECT id, _window_start AS \"a.b\" {from}"),
+                "",
+                "is no column name",
+            ),
+            (
+                format!("SELECT id, _window_start AS Partition_Day {from}"),
+                "",
+                "has the name of the folders",
+            ),
+            (
+                format!("SELECT s.id, r {from} AS s CROSS JOIN UNNEST(s.engineRpm) AS u(r)"),
+                "",
+                "write SELECT id, item",
+            ),
+            (
+                "SELECT id FROM raw.fleet_vehicles".into(),
+                "",
+                "fleet_vehicles",
+            ),
         ];
         for (sql, place, part) in cases {
             let error = bind_sql(&sql).await.unwrap_err();
-            assert!(error.contains(place) && error.contains(part), "{sql}\ngave {error}");
+            assert!(
+                error.contains(place) && error.contains(part),
+                "{sql}\ngave {error}"
+            );
         }
     }
 }

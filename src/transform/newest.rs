@@ -18,13 +18,21 @@ const VERSION: &str = "_version";
 /// The query that shows the newest versions of the rows of `stored.<source>`. It has to run in one partition: only so
 /// do rows come in the order in which they were written.
 pub(super) fn newest_sql(source: &Source) -> String {
-    let columns: Vec<String> = raw_schema(source).fields().iter().map(|field| quote(field.name())).collect();
+    let columns: Vec<String> = raw_schema(source)
+        .fields()
+        .iter()
+        .map(|field| quote(field.name()))
+        .collect();
     let keys: Vec<String> = source.key.iter().map(expression).collect();
     let absent: Vec<String> = keys.iter().map(|key| format!("({key}) IS NULL")).collect();
     let latest = source.newest_by.as_ref().map_or_else(String::new, |path| {
         let time = expression(path);
         // Text is told from milliseconds by what the schema says.
-        let time = if is_text(source, path) { format!("{VERSION_TIME}({time})") } else { time };
+        let time = if is_text(source, path) {
+            format!("{VERSION_TIME}({time})")
+        } else {
+            time
+        };
         format!("{time} DESC NULLS LAST, ")
     });
     format!(
@@ -60,5 +68,6 @@ fn expression(path: &FieldPath) -> String {
 }
 
 fn is_text(source: &Source, path: &FieldPath) -> bool {
-    path.value_type(&source.fields).is_ok_and(|data_type| data_type == arrow::datatypes::DataType::Utf8)
+    path.value_type(&source.fields)
+        .is_ok_and(|data_type| data_type == arrow::datatypes::DataType::Utf8)
 }

@@ -41,33 +41,63 @@ impl Queried {
 
 /// Runs one SELECT over `tables`, within `memory` bytes. Objects of the tables that it reads must be there as they were
 /// written: rows that are missing would be no error to the engine.
-pub async fn query(sql: &str, tables: &[QueryTable], memory: usize) -> Result<Queried, TransformError> {
+pub async fn query(
+    sql: &str,
+    tables: &[QueryTable],
+    memory: usize,
+) -> Result<Queried, TransformError> {
     let wrong = |error| TransformError::Engine(one_line(&error));
-    check_query(sql).map_err(|(line, reason)| TransformError::Engine(format!("line {line}: {reason}")))?;
+    check_query(sql)
+        .map_err(|(line, reason)| TransformError::Engine(format!("line {line}: {reason}")))?;
     let context = session::session(session::runtime(memory).map_err(wrong)?).map_err(wrong)?;
     for table in tables {
-        let schema = if table.raw { session::RAW } else { session::PUBLIC };
-        session::register(&context, schema, &table.name, table.schema.clone(), &table.bucket, &table.objects)
-            .await
-            .map_err(wrong)?;
+        let schema = if table.raw {
+            session::RAW
+        } else {
+            session::PUBLIC
+        };
+        session::register(
+            &context,
+            schema,
+            &table.name,
+            table.schema.clone(),
+            &table.bucket,
+            &table.objects,
+        )
+        .await
+        .map_err(wrong)?;
     }
     let frame = select(&context, sql).await.map_err(|error| {
         let mut reason = one_line(&error);
         // DataFusion names the table it did not find; the nearest one may be what was meant.
-        if let Some(name) = reason.split("table 'datafusion.").nth(1).and_then(|rest| rest.split('\'').next()) {
+        if let Some(name) = reason
+            .split("table 'datafusion.")
+            .nth(1)
+            .and_then(|rest| rest.split('\'').next())
+        {
             let name = name.split('.').next_back().unwrap_or(name).to_string();
-            reason.push_str(&did_you_mean(&name, tables.iter().map(|table| table.name.as_str())));
+            reason.push_str(&did_you_mean(
+                &name,
+                tables.iter().map(|table| table.name.as_str()),
+            ));
         }
         TransformError::Engine(reason)
     })?;
     let read = session::tables_of(frame.logical_plan()).map_err(wrong)?;
     for table in tables {
-        let schema = if table.raw { session::RAW } else { session::PUBLIC };
+        let schema = if table.raw {
+            session::RAW
+        } else {
+            session::PUBLIC
+        };
         if read.contains(&(schema.to_string(), table.name.clone())) {
             session::expect(&context, &table.bucket, &table.objects).await?;
         }
     }
     // A far time is NULL to functions that want nanoseconds; here nobody counts them.
     let (stream, _) = watched_stream(&context, frame).await.map_err(wrong)?;
-    Ok(Queried { schema: stream.schema(), stream })
+    Ok(Queried {
+        schema: stream.schema(),
+        stream,
+    })
 }

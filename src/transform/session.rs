@@ -7,7 +7,9 @@ use datafusion::catalog::{MemorySchemaProvider, TableProvider};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
-use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
+use datafusion::datasource::listing::{
+    ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl,
+};
 use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::FairSpillPool;
@@ -38,25 +40,35 @@ pub(super) const PUBLIC: &str = "public";
 /// The memory that all sessions share: SQL that needs more spills to disk.
 pub(super) fn runtime(memory: usize) -> Result<Arc<RuntimeEnv>> {
     let pool = FairSpillPool::new(memory::for_sql(memory));
-    RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).build_arc()
+    RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(pool))
+        .build_arc()
 }
 
 /// A session with an empty `raw` schema.
 pub(super) fn session(runtime: Arc<RuntimeEnv>) -> Result<SessionContext> {
-    with(runtime, SessionConfig::new().with_target_partitions(num_cpus()))
+    with(
+        runtime,
+        SessionConfig::new().with_target_partitions(num_cpus()),
+    )
 }
 
 /// A session whose queries read rows in the order in which they were written.
 pub(super) fn ordered_session(runtime: Arc<RuntimeEnv>) -> Result<SessionContext> {
     let mut config = SessionConfig::new().with_target_partitions(1);
     // A DISTINCT with a LIMIT, over rows that are sorted as they come, fails in DataFusion 55.
-    config.options_mut().optimizer.enable_distinct_aggregation_soft_limit = false;
+    config
+        .options_mut()
+        .optimizer
+        .enable_distinct_aggregation_soft_limit = false;
     with(runtime, config)
 }
 
 fn with(runtime: Arc<RuntimeEnv>, config: SessionConfig) -> Result<SessionContext> {
     let refused = Arc::new(Refused::default());
-    let mut config = config.with_batch_size(BATCH_ROWS).with_extension(refused.clone());
+    let mut config = config
+        .with_batch_size(BATCH_ROWS)
+        .with_extension(refused.clone());
     config.options_mut().execution.time_zone = Some(TIME_ZONE.into());
     // API fields are camelCase: identifiers keep their case, so nothing needs quoting.
     config.options_mut().sql_parser.enable_ident_normalization = false;
@@ -64,13 +76,19 @@ fn with(runtime: Arc<RuntimeEnv>, config: SessionConfig) -> Result<SessionContex
     config.options_mut().sql_parser.collect_spans = true;
     // The contract writes plain strings.
     config.options_mut().sql_parser.map_string_types_to_utf8view = false;
-    config.options_mut().execution.parquet.schema_force_view_types = false;
+    config
+        .options_mut()
+        .execution
+        .parquet
+        .schema_force_view_types = false;
     let mut context = SessionContext::new_with_config_rt(config, runtime);
     context.register_udf(functions::to_json());
     context.register_udf(functions::samsara_time());
     context.register_udf(functions::samsara_time_ms());
     context.register_udf(functions::version_time());
-    functions::utc_times().into_iter().for_each(|function| context.register_udf(function));
+    functions::utc_times()
+        .into_iter()
+        .for_each(|function| context.register_udf(function));
     context.register_udf(date_trunc::date_trunc());
     context.register_udf(json_text::json_as_text());
     context.register_udf(json_text::json_get_array());
@@ -88,7 +106,10 @@ fn num_cpus() -> usize {
 }
 
 /// Plans a query down to its operators.
-pub(super) async fn plan(context: &SessionContext, frame: DataFrame) -> Result<Arc<dyn ExecutionPlan>> {
+pub(super) async fn plan(
+    context: &SessionContext,
+    frame: DataFrame,
+) -> Result<Arc<dyn ExecutionPlan>> {
     let plan = frame.create_physical_plan().await?;
     check_constants(context)?;
     Ok(plan)
@@ -96,14 +117,22 @@ pub(super) async fn plan(context: &SessionContext, frame: DataFrame) -> Result<A
 
 /// DataFusion leaves constants that it cannot evaluate to the execution; these are known to be too much.
 pub(super) fn check_constants(context: &SessionContext) -> Result<()> {
-    match context.state().config().get_extension::<Refused>().and_then(|refused| refused.reason()) {
+    match context
+        .state()
+        .config()
+        .get_extension::<Refused>()
+        .and_then(|refused| refused.reason())
+    {
         Some(reason) => Err(DataFusionError::ResourcesExhausted(reason)),
         None => Ok(()),
     }
 }
 
 /// Begins to answer a query.
-pub(super) async fn execute(context: &SessionContext, frame: DataFrame) -> Result<SendableRecordBatchStream> {
+pub(super) async fn execute(
+    context: &SessionContext,
+    frame: DataFrame,
+) -> Result<SendableRecordBatchStream> {
     let tasks = Arc::new(frame.task_ctx());
     execute_stream(plan(context, frame).await?, tasks)
 }
@@ -125,35 +154,63 @@ pub(super) fn tables_of(plan: &LogicalPlan) -> Result<Vec<(String, String)>> {
 /// that is gone would have no rows of it, and no error.
 ///
 /// Footers are kept: the query that follows does not read them again.
-pub(super) async fn expect(context: &SessionContext, bucket: &Bucket, objects: &[ObjectRef]) -> Result<(), StoreError> {
-    let (store, cache) = (bucket.store(), context.runtime_env().cache_manager.get_file_metadata_cache());
+pub(super) async fn expect(
+    context: &SessionContext,
+    bucket: &Bucket,
+    objects: &[ObjectRef],
+) -> Result<(), StoreError> {
+    let (store, cache) = (
+        bucket.store(),
+        context
+            .runtime_env()
+            .cache_manager
+            .get_file_metadata_cache(),
+    );
     let look = |object: &ObjectRef| {
         let (store, cache, object) = (store.clone(), cache.clone(), object.clone());
         async move {
             let meta = bucket.head(&object).await?;
-            let footer = DFParquetMetadata::new(store.as_ref(), &meta).with_file_metadata_cache(Some(cache));
+            let footer =
+                DFParquetMetadata::new(store.as_ref(), &meta).with_file_metadata_cache(Some(cache));
             match footer.fetch_metadata().await {
                 Ok(footer) => bucket.check_rows(&object, &footer),
-                Err(DataFusionError::ParquetError(error)) => Err(bucket.unreadable(&object, *error)),
+                Err(DataFusionError::ParquetError(error)) => {
+                    Err(bucket.unreadable(&object, *error))
+                }
                 Err(DataFusionError::ObjectStore(error)) => match *error {
-                    object_store::Error::NotFound { .. } => Err(bucket.lost(&object, Difference::Gone)),
+                    object_store::Error::NotFound { .. } => {
+                        Err(bucket.lost(&object, Difference::Gone))
+                    }
                     error => Err(bucket.failed("read", &object.path, error)),
                 },
-                Err(error) => Err(bucket.lost(&object, Difference::Unreadable(super::one_line(&error)))),
+                Err(error) => {
+                    Err(bucket.lost(&object, Difference::Unreadable(super::one_line(&error))))
+                }
             }
         }
     };
     let looks: Vec<_> = objects.iter().map(look).collect();
-    stream::iter(looks).buffer_unordered(LOOKS_AT_A_TIME).try_collect().await
+    stream::iter(looks)
+        .buffer_unordered(LOOKS_AT_A_TIME)
+        .try_collect()
+        .await
 }
 
 /// The columns that a Parquet object has.
-pub(super) async fn columns_of(context: &SessionContext, bucket: &Bucket, key: &str) -> Result<SchemaRef> {
+pub(super) async fn columns_of(
+    context: &SessionContext,
+    bucket: &Bucket,
+    key: &str,
+) -> Result<SchemaRef> {
     if bucket.is_google() {
         context.register_object_store(bucket.url(), bucket.store());
     }
-    let options = ListingOptions::new(Arc::new(ParquetFormat::default().with_force_view_types(false)));
-    options.infer_schema(&context.state(), &ListingTableUrl::parse(bucket.uri(key))?).await
+    let options = ListingOptions::new(Arc::new(
+        ParquetFormat::default().with_force_view_types(false),
+    ));
+    options
+        .infer_schema(&context.state(), &ListingTableUrl::parse(bucket.uri(key))?)
+        .await
 }
 
 /// Registers `schema.name` over exactly these Parquet objects; over none, it is an empty table.
@@ -171,13 +228,19 @@ pub(super) async fn register(
         if bucket.is_google() {
             context.register_object_store(bucket.url(), bucket.store());
         }
-        let urls = objects.iter().map(|object| ListingTableUrl::parse(bucket.uri(&object.path)));
+        let urls = objects
+            .iter()
+            .map(|object| ListingTableUrl::parse(bucket.uri(&object.path)));
         let urls = urls.collect::<Result<Vec<_>>>()?;
         let options = ListingOptions::new(Arc::new(ParquetFormat::default()));
-        let config = ListingTableConfig::new_with_multi_paths(urls).with_listing_options(options).with_schema(schema);
+        let config = ListingTableConfig::new_with_multi_paths(urls)
+            .with_listing_options(options)
+            .with_schema(schema);
         Arc::new(ListingTable::try_new(config)?)
     };
-    let provider = context.catalog(CATALOG).and_then(|catalog| catalog.schema(schema_name));
+    let provider = context
+        .catalog(CATALOG)
+        .and_then(|catalog| catalog.schema(schema_name));
     if let Some(provider) = provider {
         provider.register_table(name.to_string(), table)?;
     }

@@ -17,7 +17,9 @@ use datafusion::sql::sqlparser::parser::Parser;
 
 /// Writes each `x AT TIME ZONE 'zone'` as a cast of `x` to microseconds in that zone.
 pub(super) fn in_microseconds(statement: &mut Statement) -> Result<()> {
-    let Statement::Statement(statement) = statement else { return Ok(()) };
+    let Statement::Statement(statement) = statement else {
+        return Ok(());
+    };
     let done = visit_expressions_mut(&mut **statement, |expr| match cast(expr) {
         Ok(Some(cast)) => {
             *expr = cast;
@@ -33,15 +35,29 @@ pub(super) fn in_microseconds(statement: &mut Statement) -> Result<()> {
 }
 
 fn cast(expr: &Expr) -> Result<Option<Expr>, DataFusionError> {
-    let Expr::AtTimeZone { timestamp, time_zone } = expr else { return Ok(None) };
+    let Expr::AtTimeZone {
+        timestamp,
+        time_zone,
+    } = expr
+    else {
+        return Ok(None);
+    };
     // Anything but a text is refused by DataFusion itself.
-    let Expr::Value(zone) = &**time_zone else { return Ok(None) };
-    let Value::SingleQuotedString(zone) = &zone.value else { return Ok(None) };
+    let Expr::Value(zone) = &**time_zone else {
+        return Ok(None);
+    };
+    let Value::SingleQuotedString(zone) = &zone.value else {
+        return Ok(None);
+    };
     if Tz::from_str(zone).is_err() {
-        return Err(plan_datafusion_err!("there is no time zone '{zone}'; write one like 'Europe/Paris' or '+02:00'"));
+        return Err(plan_datafusion_err!(
+            "there is no time zone '{zone}'; write one like 'Europe/Paris' or '+02:00'"
+        ));
     }
     let call = format!("arrow_cast(NULL, 'Timestamp(Microsecond, Some(\"{zone}\"))')");
-    let mut call = Parser::new(&GenericDialect {}).try_with_sql(&call)?.parse_expr()?;
+    let mut call = Parser::new(&GenericDialect {})
+        .try_with_sql(&call)?
+        .parse_expr()?;
     if let Expr::Function(function) = &mut call
         && let FunctionArguments::List(list) = &mut function.args
         && let Some(first) = list.args.first_mut()
@@ -60,14 +76,28 @@ mod tests {
     /// What an expression over `t` gives for each of these texts; `NULL` for nothing.
     async fn values(expression: &str, texts: &[&str]) -> Result<Vec<String>, String> {
         let context = session::session(session::runtime(64 << 20).unwrap()).unwrap();
-        let rows: Vec<String> = texts.iter().enumerate().map(|(n, text)| format!("({n}, '{text}')")).collect();
-        let sql = format!("SELECT {expression} AS x FROM (VALUES {}) AS v(n, t) ORDER BY n", rows.join(", "));
-        let frame = select(&context, &sql).await.map_err(|error| one_line(&error))?;
+        let rows: Vec<String> = texts
+            .iter()
+            .enumerate()
+            .map(|(n, text)| format!("({n}, '{text}')"))
+            .collect();
+        let sql = format!(
+            "SELECT {expression} AS x FROM (VALUES {}) AS v(n, t) ORDER BY n",
+            rows.join(", ")
+        );
+        let frame = select(&context, &sql)
+            .await
+            .map_err(|error| one_line(&error))?;
         let (state, plan) = frame.into_parts();
         let (plan, _) = super::super::unfit::watch(state.optimize(&plan).unwrap()).unwrap();
-        let plan = state.query_planner().create_physical_plan(&plan, &state).await.unwrap();
-        let batches =
-            datafusion::physical_plan::collect(plan, state.task_ctx()).await.map_err(|error| one_line(&error))?;
+        let plan = state
+            .query_planner()
+            .create_physical_plan(&plan, &state)
+            .await
+            .unwrap();
+        let batches = datafusion::physical_plan::collect(plan, state.task_ctx())
+            .await
+            .map_err(|error| one_line(&error))?;
         let options = FormatOptions::default().with_null("NULL");
         let mut values = Vec::new();
         for batch in batches {
@@ -89,7 +119,8 @@ mod tests {
     ];
 
     #[tokio::test]
-    async fn at_time_zone_and_what_is_made_of_it_give_the_local_value_across_both_changes_of_the_clock() {
+    async fn at_time_zone_and_what_is_made_of_it_give_the_local_value_across_both_changes_of_the_clock()
+     {
         let paris = "samsara_time(t) AT TIME ZONE 'Europe/Paris'";
         let instants = [
             "2024-03-31T00:30:00+01:00",
@@ -100,12 +131,23 @@ mod tests {
             "0001-01-01T00:09:21+00:09",
             "9999-12-31T01:00:00+01:00",
         ];
-        let days = ["2024-03-31", "2024-03-31", "2024-03-31", "2024-10-27", "2024-10-27", "0001-01-01", "9999-12-31"];
+        let days = [
+            "2024-03-31",
+            "2024-03-31",
+            "2024-03-31",
+            "2024-10-27",
+            "2024-10-27",
+            "0001-01-01",
+            "9999-12-31",
+        ];
         let cases: [(String, [&str; 7]); 10] = [
             (paris.into(), instants),
             (format!("CAST({paris} AS VARCHAR)"), instants),
             (format!("CAST({paris} AS DATE)"), days),
-            (format!("date_part('hour', {paris})"), ["0", "1", "3", "2", "2", "0", "1"]),
+            (
+                format!("date_part('hour', {paris})"),
+                ["0", "1", "3", "2", "2", "0", "1"],
+            ),
             (
                 format!("date_trunc('hour', {paris})"),
                 [
@@ -144,13 +186,19 @@ mod tests {
                 ],
             ),
             // What cannot do without nanoseconds gives nothing for times that they cannot hold, and does not fail.
-            (format!("to_char({paris}, '%H:%M')"), ["00:30", "01:59", "03:00", "02:30", "02:30", "NULL", "NULL"]),
+            (
+                format!("to_char({paris}, '%H:%M')"),
+                ["00:30", "01:59", "03:00", "02:30", "02:30", "NULL", "NULL"],
+            ),
             ("CAST(samsara_time(t) AS DATE)".into(), {
                 let mut utc = days;
                 utc[0] = "2024-03-30";
                 utc
             }),
-            ("samsara_time(t) < now()".into(), ["true", "true", "true", "true", "true", "true", "false"]),
+            (
+                "samsara_time(t) < now()".into(),
+                ["true", "true", "true", "true", "true", "true", "false"],
+            ),
         ];
         for (expression, expected) in cases {
             assert_eq!(
@@ -170,15 +218,26 @@ mod tests {
             "samsara_time_ms(CAST(to_unixtime(t) AS BIGINT) * 1000)",
         ] {
             let local = values(&format!("{made} AT TIME ZONE 'Europe/Paris'"), &TEXTS[2..5]).await;
-            let expected = ["2024-03-31T03:00:00+02:00", "2024-10-27T02:30:00+02:00", "2024-10-27T02:30:00+01:00"];
-            assert_eq!(local.as_deref(), Ok(&expected.map(String::from)[..]), "{made}");
+            let expected = [
+                "2024-03-31T03:00:00+02:00",
+                "2024-10-27T02:30:00+02:00",
+                "2024-10-27T02:30:00+01:00",
+            ];
+            assert_eq!(
+                local.as_deref(),
+                Ok(&expected.map(String::from)[..]),
+                "{made}"
+            );
         }
     }
 
     #[tokio::test]
     async fn what_cannot_be_is_told_before_there_is_a_row() {
         for (expression, told) in [
-            ("samsara_time(t) AT TIME ZONE 'Europe/Pari'", "there is no time zone 'Europe/Pari'"),
+            (
+                "samsara_time(t) AT TIME ZONE 'Europe/Pari'",
+                "there is no time zone 'Europe/Pari'",
+            ),
             (
                 "samsara_time(n)",
                 "samsara_time reads text (VARCHAR), not Int64; milliseconds are read by samsara_time_ms",
@@ -189,7 +248,9 @@ mod tests {
             ),
             ("samsara_time(t, t)", "samsara_time takes one value"),
         ] {
-            let error = values(expression, &["2024-01-01T00:00:00Z"]).await.unwrap_err();
+            let error = values(expression, &["2024-01-01T00:00:00Z"])
+                .await
+                .unwrap_err();
             assert!(error.contains(told), "{expression}: {error}");
         }
     }

@@ -51,18 +51,27 @@ impl Unfit {
     fn add_all(&mut self, column: &str, count: u64, texts: BTreeMap<String, u64>) {
         let found = self.column(column);
         found.count += count;
-        texts.into_iter().for_each(|(text, count)| add_text(&mut found.texts, text, count));
+        texts
+            .into_iter()
+            .for_each(|(text, count)| add_text(&mut found.texts, text, count));
     }
 
     fn column(&mut self, column: &str) -> &mut UnfitTimes {
-        let none = || UnfitTimes { column: column.into(), count: 0, texts: BTreeMap::new() };
+        let none = || UnfitTimes {
+            column: column.into(),
+            count: 0,
+            texts: BTreeMap::new(),
+        };
         self.0.entry(column.into()).or_insert_with(none)
     }
 
     /// By column; without texts where `is_shown` does not want them.
     pub(super) fn into_columns(self, is_shown: impl Fn(&str) -> bool) -> Vec<UnfitTimes> {
         let mut columns: Vec<UnfitTimes> = self.0.into_values().collect();
-        columns.iter_mut().filter(|found| !is_shown(&found.column)).for_each(|found| found.texts.clear());
+        columns
+            .iter_mut()
+            .filter(|found| !is_shown(&found.column))
+            .for_each(|found| found.texts.clear());
         columns
     }
 }
@@ -133,7 +142,12 @@ impl Watched {
     /// Adds what was found.
     pub(super) fn tell(self, unfit: &mut Unfit) {
         let mut calls: BTreeMap<usize, (Arc<str>, Found)> = BTreeMap::new();
-        for Occurrence { column, call, found } in self.0 {
+        for Occurrence {
+            column,
+            call,
+            found,
+        } in self.0
+        {
             let Some(found) = found else { continue };
             let found = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
             if calls.get(&call).map_or(0, |(_, copy)| copy.count) < found.count {
@@ -163,16 +177,26 @@ pub(super) fn name_columns(plan: LogicalPlan) -> Result<LogicalPlan> {
                 if let Expr::Alias(alias) = &expr {
                     column = Some(alias.name.as_str().into());
                 }
-                let Some(function) = time_function(&expr).filter(|function| function.occurrence().is_none()) else {
+                let Some(function) =
+                    time_function(&expr).filter(|function| function.occurrence().is_none())
+                else {
                     return Ok(Transformed::no(expr));
                 };
                 let column = match (&column, &expr) {
                     (Some(column), _) => column.clone(),
-                    (None, Expr::ScalarFunction(call)) => call.args.iter().map(argument).collect::<String>().into(),
+                    (None, Expr::ScalarFunction(call)) => {
+                        call.args.iter().map(argument).collect::<String>().into()
+                    }
                     (None, _) => return Ok(Transformed::no(expr)),
                 };
-                let Some(call) = calls.next() else { return Ok(Transformed::no(expr)) };
-                let named = function.at(Occurrence { column, call, found: None });
+                let Some(call) = calls.next() else {
+                    return Ok(Transformed::no(expr));
+                };
+                let named = function.at(Occurrence {
+                    column,
+                    call,
+                    found: None,
+                });
                 Ok(replace(expr, named))
             })
         })
@@ -212,15 +236,21 @@ pub(super) fn watch(plan: LogicalPlan) -> Result<(LogicalPlan, Watched)> {
 }
 
 fn time_function(expr: &Expr) -> Option<&SamsaraTime> {
-    let Expr::ScalarFunction(call) = expr else { return None };
-    call.func.inner().downcast_ref::<SamsaraTime>().filter(|function| function.is_of_models())
+    let Expr::ScalarFunction(call) = expr else {
+        return None;
+    };
+    call.func
+        .inner()
+        .downcast_ref::<SamsaraTime>()
+        .filter(|function| function.is_of_models())
 }
 
 fn replace(expr: Expr, function: ScalarUDF) -> Transformed<Expr> {
     match expr {
-        Expr::ScalarFunction(call) => {
-            Transformed::yes(Expr::ScalarFunction(ScalarFunction { func: Arc::new(function), ..call }))
-        }
+        Expr::ScalarFunction(call) => Transformed::yes(Expr::ScalarFunction(ScalarFunction {
+            func: Arc::new(function),
+            ..call
+        })),
         other => Transformed::no(other),
     }
 }

@@ -38,9 +38,25 @@ pub struct Duplicates {
 
 impl fmt::Display for Duplicates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { unique_key, keys, rows, example, example_rows } = self;
-        let (keys_are, key) = (if *keys == 1 { "1 key" } else { &format!("{keys} keys") }, unique_key.join(", "));
-        write!(f, "unique_key ({key}): {keys_are} on {rows} rows, such as {example} on {example_rows}")
+        let Self {
+            unique_key,
+            keys,
+            rows,
+            example,
+            example_rows,
+        } = self;
+        let (keys_are, key) = (
+            if *keys == 1 {
+                "1 key"
+            } else {
+                &format!("{keys} keys")
+            },
+            unique_key.join(", "),
+        );
+        write!(
+            f,
+            "unique_key ({key}): {keys_are} on {rows} rows, such as {example} on {example_rows}"
+        )
     }
 }
 
@@ -57,11 +73,25 @@ pub(super) struct KeyCheck {
 
 impl KeyCheck {
     /// None if the key is empty, or its columns are not all there, which binding a model refuses.
-    pub(super) fn new(unique_key: &[String], schema: &Schema, pool: &Arc<dyn MemoryPool>) -> Option<Self> {
-        let columns: Vec<usize> = unique_key.iter().map(|name| schema.index_of(name)).collect::<Result<_, _>>().ok()?;
+    pub(super) fn new(
+        unique_key: &[String],
+        schema: &Schema,
+        pool: &Arc<dyn MemoryPool>,
+    ) -> Option<Self> {
+        let columns: Vec<usize> = unique_key
+            .iter()
+            .map(|name| schema.index_of(name))
+            .collect::<Result<_, _>>()
+            .ok()?;
         let memory = MemoryConsumer::new("unique_key").register(pool);
         let state = RandomState::with_seed(rand::random());
-        (!columns.is_empty()).then_some(Self { columns, state, hashes: Vec::new(), memory, is_whole: true })
+        (!columns.is_empty()).then_some(Self {
+            columns,
+            state,
+            hashes: Vec::new(),
+            memory,
+            is_whole: true,
+        })
     }
 
     /// Takes the rows of a batch. Rows whose key is NULL throughout have nothing to tell them apart by.
@@ -69,10 +99,16 @@ impl KeyCheck {
         if !self.is_whole {
             return Ok(());
         }
-        let keys: Vec<&ArrayRef> = self.columns.iter().map(|column| batch.column(*column)).collect();
+        let keys: Vec<&ArrayRef> = self
+            .columns
+            .iter()
+            .map(|column| batch.column(*column))
+            .collect();
         let needed = self.hashes.len() + batch.num_rows();
         while self.hashes.capacity() < needed {
-            let more = STEP.max(self.hashes.capacity()).max(needed - self.hashes.capacity());
+            let more = STEP
+                .max(self.hashes.capacity())
+                .max(needed - self.hashes.capacity());
             if self.memory.try_grow(more * size_of::<u64>()).is_err() {
                 (self.is_whole, self.hashes) = (false, Vec::new());
                 self.memory.free();
@@ -82,9 +118,19 @@ impl KeyCheck {
             self.hashes.reserve_exact(capacity - self.hashes.len());
         }
         let mut hashes = vec![0; batch.num_rows()];
-        create_hashes(keys.iter().map(|key| key.as_ref()), &self.state, &mut hashes)?;
+        create_hashes(
+            keys.iter().map(|key| key.as_ref()),
+            &self.state,
+            &mut hashes,
+        )?;
         let has_key = |row: usize| keys.iter().any(|key| key.is_valid(row));
-        self.hashes.extend(hashes.into_iter().enumerate().filter(|(row, _)| has_key(*row)).map(|(_, hash)| hash));
+        self.hashes.extend(
+            hashes
+                .into_iter()
+                .enumerate()
+                .filter(|(row, _)| has_key(*row))
+                .map(|(_, hash)| hash),
+        );
         Ok(())
     }
 
@@ -102,27 +148,59 @@ pub(super) async fn duplicates(
     unique_key: &[String],
 ) -> Result<Option<Duplicates>, DataFusionError> {
     let columns: Vec<String> = unique_key.iter().map(|name| quote(name)).collect();
-    let present: Vec<String> = columns.iter().map(|name| format!("{name} IS NOT NULL")).collect();
+    let present: Vec<String> = columns
+        .iter()
+        .map(|name| format!("{name} IS NOT NULL"))
+        .collect();
     let columns = columns.join(", ");
     let groups = format!(
         "SELECT {columns}, count(*) AS \"_rows\" FROM {table} WHERE {} GROUP BY {columns} HAVING count(*) > 1",
         present.join(" OR ")
     );
-    let sums = format!("SELECT count(*), coalesce(CAST(sum(\"_rows\") AS BIGINT), 0) FROM ({groups})");
-    let mut numbers = select(context, &sums).await?.collect().await?.into_iter().flat_map(|batch| {
-        let number = |column: usize| batch.column(column).as_primitive::<Int64Type>().value(0).unsigned_abs();
-        (batch.num_rows() > 0).then(|| (number(0), number(1)))
-    });
-    let Some((keys, rows)) = numbers.next().filter(|(keys, _)| *keys > 0) else { return Ok(None) };
+    let sums =
+        format!("SELECT count(*), coalesce(CAST(sum(\"_rows\") AS BIGINT), 0) FROM ({groups})");
+    let mut numbers = select(context, &sums)
+        .await?
+        .collect()
+        .await?
+        .into_iter()
+        .flat_map(|batch| {
+            let number = |column: usize| {
+                batch
+                    .column(column)
+                    .as_primitive::<Int64Type>()
+                    .value(0)
+                    .unsigned_abs()
+            };
+            (batch.num_rows() > 0).then(|| (number(0), number(1)))
+        });
+    let Some((keys, rows)) = numbers.next().filter(|(keys, _)| *keys > 0) else {
+        return Ok(None);
+    };
     let first = format!("SELECT * FROM ({groups}) ORDER BY \"_rows\" DESC, {columns} LIMIT 1");
     let (mut example, mut example_rows) = (String::new(), 0);
-    for batch in select(context, &first).await?.collect().await?.iter().filter(|batch| batch.num_rows() > 0) {
-        let values = unique_key.iter().zip(batch.columns()).map(|(name, column)| value(name, column));
+    for batch in select(context, &first)
+        .await?
+        .collect()
+        .await?
+        .iter()
+        .filter(|batch| batch.num_rows() > 0)
+    {
+        let values = unique_key
+            .iter()
+            .zip(batch.columns())
+            .map(|(name, column)| value(name, column));
         example = values.collect::<Result<Vec<_>, _>>()?.join(", ");
         let counts = batch.column(unique_key.len()).as_primitive::<Int64Type>();
         example_rows = counts.value(0).unsigned_abs();
     }
-    Ok(Some(Duplicates { unique_key: unique_key.to_vec(), keys, rows, example, example_rows }))
+    Ok(Some(Duplicates {
+        unique_key: unique_key.to_vec(),
+        keys,
+        rows,
+        example,
+        example_rows,
+    }))
 }
 
 /// `name = value` of the first row, on one line.
@@ -131,11 +209,16 @@ fn value(name: &str, column: &ArrayRef) -> Result<String, DataFusionError> {
         return Ok(format!("{name} = NULL"));
     }
     let options = FormatOptions::default();
-    let text = ArrayFormatter::try_new(column, &options)?.value(0).to_string();
+    let text = ArrayFormatter::try_new(column, &options)?
+        .value(0)
+        .to_string();
     let short: String = text.chars().take(VALUE_CHARACTERS).collect();
     let cut = if short.len() < text.len() { "…" } else { "" };
-    let short =
-        if column.data_type().is_temporal() || column.data_type().is_numeric() { short } else { format!("{short:?}") };
+    let short = if column.data_type().is_temporal() || column.data_type().is_numeric() {
+        short
+    } else {
+        format!("{short:?}")
+    };
     Ok(format!("{name} = {short}{cut}"))
 }
 
@@ -149,7 +232,10 @@ mod tests {
     use super::*;
 
     fn batch(rows: &[(Option<&str>, Option<i64>)]) -> RecordBatch {
-        let schema = Schema::new(vec![Field::new("a", DataType::Utf8, true), Field::new("b", DataType::Int64, true)]);
+        let schema = Schema::new(vec![
+            Field::new("a", DataType::Utf8, true),
+            Field::new("b", DataType::Int64, true),
+        ]);
         let a = StringArray::from_iter(rows.iter().map(|(a, _)| *a));
         let b = Int64Array::from_iter(rows.iter().map(|(_, b)| *b));
         RecordBatch::try_new(Arc::new(schema), vec![Arc::new(a), Arc::new(b)]).unwrap()
@@ -161,8 +247,23 @@ mod tests {
         type Found<'a> = Option<(u64, u64, &'a str, u64)>;
         let cases: [(Rows<'_>, Found<'_>); 6] = [
             (&[], None),
-            (&[(Some("x"), Some(1)), (Some("x"), Some(2)), (Some("y"), Some(1)), (Some("x"), None)], None),
-            (&[(Some("x"), Some(1)), (Some("y"), Some(1)), (Some("x"), Some(1))], Some((1, 2, "a = \"x\", b = 1", 2))),
+            (
+                &[
+                    (Some("x"), Some(1)),
+                    (Some("x"), Some(2)),
+                    (Some("y"), Some(1)),
+                    (Some("x"), None),
+                ],
+                None,
+            ),
+            (
+                &[
+                    (Some("x"), Some(1)),
+                    (Some("y"), Some(1)),
+                    (Some("x"), Some(1)),
+                ],
+                Some((1, 2, "a = \"x\", b = 1", 2)),
+            ),
             (
                 &[
                     (Some("x\n"), None),
@@ -175,7 +276,10 @@ mod tests {
             ),
             // Nothing to tell them apart by, and nothing that says that they are one.
             (&[(None, None), (None, None)], None),
-            (&[(None, Some(1)), (None, Some(1))], Some((1, 2, "a = NULL, b = 1", 2))),
+            (
+                &[(None, Some(1)), (None, Some(1))],
+                Some((1, 2, "a = NULL, b = 1", 2)),
+            ),
         ];
         let key = ["a".to_string(), "b".to_string()];
         let roomy: Arc<dyn MemoryPool> = Arc::new(UnboundedMemoryPool::default());
@@ -187,18 +291,28 @@ mod tests {
                 // As it comes: in several batches.
                 let half = batch.num_rows() / 2;
                 check.add(&batch.slice(0, half)).unwrap();
-                check.add(&batch.slice(half, batch.num_rows() - half)).unwrap();
+                check
+                    .add(&batch.slice(half, batch.num_rows() - half))
+                    .unwrap();
                 check.finds_twins()
             };
             assert_eq!(suspect(&roomy), expected.is_some(), "{rows:?}");
-            assert!(suspect(&narrow) || rows.is_empty(), "what does not fit into memory is looked at: {rows:?}");
+            assert!(
+                suspect(&narrow) || rows.is_empty(),
+                "what does not fit into memory is looked at: {rows:?}"
+            );
 
             let context = session::session(session::runtime(64 << 20).unwrap()).unwrap();
             context.register_batch("t", batch).unwrap();
             let found = duplicates(&context, "t", &key).await.unwrap();
-            let found = found.as_ref().map(|it| (it.keys, it.rows, it.example.as_str(), it.example_rows));
+            let found = found
+                .as_ref()
+                .map(|it| (it.keys, it.rows, it.example.as_str(), it.example_rows));
             assert_eq!(found, expected);
         }
-        assert_eq!(KeyCheck::new(&[], &batch(&[]).schema(), &roomy).map(KeyCheck::finds_twins), None);
+        assert_eq!(
+            KeyCheck::new(&[], &batch(&[]).schema(), &roomy).map(KeyCheck::finds_twins),
+            None
+        );
     }
 }

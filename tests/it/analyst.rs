@@ -22,9 +22,11 @@ const RUN: &[&str] = &[
 
 /// Puts these families of the catalog into the program's folder.
 fn copy_families(program: &Program, families: &[&str]) {
-    for (path, text) in
-        catalog_files().into_iter().filter(|(path, _)| families.iter().any(|it| path.starts_with(&format!("{it}/"))))
-    {
+    for (path, text) in catalog_files().into_iter().filter(|(path, _)| {
+        families
+            .iter()
+            .any(|it| path.starts_with(&format!("{it}/")))
+    }) {
         program.write(&format!("sql/{path}"), text);
     }
 }
@@ -38,7 +40,12 @@ fn take_over(program: &Program, families: &[&str], proposed: &str) -> Vec<String
         let mut declared: toml::Table = toml::from_str(&text).unwrap();
         for (source, change) in &proposed {
             if let Some(declared) = declared.get_mut(source).and_then(toml::Value::as_table_mut) {
-                assert!(declared.insert("schema".into(), change["schema"].clone()).is_some(), "{source}");
+                assert!(
+                    declared
+                        .insert("schema".into(), change["schema"].clone())
+                        .is_some(),
+                    "{source}"
+                );
             }
         }
         program.write(&path, toml::to_string(&declared).unwrap());
@@ -47,7 +54,7 @@ fn take_over(program: &Program, families: &[&str], proposed: &str) -> Vec<String
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn proposed_schemas_hold_what_the_api_sends_beyond_those_that_are_declared() {
+async fn drift_proposals_hold_what_the_api_sends() {
     let simulator = simulator(|config| config.unknown_fields = true).await;
     let program = Program::with_simulator(&simulator);
     let families = ["assets", "vehicles", "trips", "vehicle_stats"];
@@ -56,7 +63,12 @@ async fn proposed_schemas_hold_what_the_api_sends_beyond_those_that_are_declared
 
     let proposal = program.succeed(&["sources", "drift"]).await;
     let sources = take_over(&program, &families, &proposal.stdout);
-    assert_eq!(sources, ["fleet_trips", "fleet_vehicle_stats_gps", "fleet_vehicles"], "{}", proposal.stdout);
+    assert_eq!(
+        sources,
+        ["fleet_trips", "fleet_vehicle_stats_gps", "fleet_vehicles"],
+        "{}",
+        proposal.stdout
+    );
     assert!(proposal.stdout.contains("gps[]."), "{}", proposal.stdout);
     // Rows that were there before have nothing in the new columns; nothing fails for it.
     program.succeed(&["sql", "check"]).await;
@@ -64,9 +76,22 @@ async fn proposed_schemas_hold_what_the_api_sends_beyond_those_that_are_declared
 
     program.succeed(&[RUN, &["--historical"]].concat()).await;
     let left = program.succeed(&["sources", "drift"]).await;
-    assert!(left.stderr.contains("0 schemas are proposed"), "{}\n{}", left.stdout, left.stderr);
+    assert!(
+        left.stderr.contains("0 schemas are proposed"),
+        "{}\n{}",
+        left.stdout,
+        left.stderr
+    );
     for source in sources {
-        compare(&program, simulator.world(), &source, day("2024-01-01"), day("2024-01-04")).await.unwrap();
+        compare(
+            &program,
+            simulator.world(),
+            &source,
+            day("2024-01-01"),
+            day("2024-01-04"),
+        )
+        .await
+        .unwrap();
     }
 }
 
@@ -78,48 +103,101 @@ async fn where_all_fits_nothing_is_proposed() {
     let proposal = program.succeed(&["sources", "drift"]).await;
     assert_eq!(proposal.stdout, "");
     let wrong = program.run(&["sources", "drift", "fleet_trip"]).await;
-    assert!(wrong.code == 2 && wrong.stderr.contains("`fleet_trips`"), "{}", wrong.stderr);
+    assert!(
+        wrong.code == 2 && wrong.stderr.contains("`fleet_trips`"),
+        "{}",
+        wrong.stderr
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_preview_shows_what_would_be_loaded_and_keeps_nothing() {
+async fn a_preview_keeps_nothing() {
     let simulator = simulator(|_| {}).await;
     let program = Program::with_simulator(&simulator);
     copy_families(&program, &["assets", "vehicles", "trips", "vehicle_stats"]);
     program.succeed(RUN).await;
     let before = program.files("samsara-data");
     let sorted = |text: &str| {
-        let mut rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let mut rows: Vec<Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
         rows.sort_by_key(ToString::to_string);
         rows
     };
-    let preview = ["sql", "preview", "fleet_trips", "--format", "json", "--rows", "100000"];
-    let shown = sorted(&program.succeed(&[&preview[..], &["--day", "02/01/2024"]].concat()).await.stdout);
+    let preview = [
+        "sql",
+        "preview",
+        "fleet_trips",
+        "--format",
+        "json",
+        "--rows",
+        "100000",
+    ];
+    let shown = sorted(
+        &program
+            .succeed(&[&preview[..], &["--day", "02/01/2024"]].concat())
+            .await
+            .stdout,
+    );
     let of_the_day = "startTime >= '2024-01-02' AND startTime < '2024-01-03'";
-    let loaded = program.rows(&format!("SELECT * FROM fleet_trips WHERE {of_the_day}")).await;
-    let loaded: Vec<String> = loaded.into_iter().map(|row| Value::Object(row).to_string()).collect();
+    let loaded = program
+        .rows(&format!("SELECT * FROM fleet_trips WHERE {of_the_day}"))
+        .await;
+    let loaded: Vec<String> = loaded
+        .into_iter()
+        .map(|row| Value::Object(row).to_string())
+        .collect();
     assert_eq!(shown, sorted(&loaded.join("\n")));
     assert!(!shown.is_empty());
 
     // The model is edited: the preview shows it, of the last complete day, and the tables do not.
     let path = "sql/trips/fleet_trips.sql";
     let sql = std::fs::read_to_string(program.folder().join(path)).unwrap();
-    let edited = sql.replacen("SELECT DISTINCT\n", "SELECT DISTINCT\n  7 AS seven, -- a new column\n", 1);
+    let edited = sql.replacen(
+        "SELECT DISTINCT\n",
+        "SELECT DISTINCT\n  7 AS seven, -- a new column\n",
+        1,
+    );
     program.write(path, edited);
     let shown = program.succeed(&preview).await;
-    assert!(shown.stderr.contains("fleet_trips 2024-01-03"), "{}", shown.stderr);
+    assert!(
+        shown.stderr.contains("fleet_trips 2024-01-03"),
+        "{}",
+        shown.stderr
+    );
     let rows = sorted(&shown.stdout);
-    assert!(!rows.is_empty() && rows.iter().all(|row| row["seven"] == 7), "{}", shown.stdout);
+    assert!(
+        !rows.is_empty() && rows.iter().all(|row| row["seven"] == 7),
+        "{}",
+        shown.stdout
+    );
     assert_eq!(program.files("samsara-data"), before);
 
     let cases: [(&[&str], &str); 4] = [
         (&["fleet_trip"], "`fleet_trips`"),
-        (&["fleet_trips", "--day", "09/01/2024"], "no raw rows of fleet_trips of 2024-01-09"),
-        (&["fleet_vehicles", "--day", "01/01/2024"], "fleet_vehicles is a list"),
-        (&["fleet_vehicle_stats_gpsOdometerMeters"], "no raw rows of fleet_vehicle_stats_gpsOdometerMeters"),
+        (
+            &["fleet_trips", "--day", "09/01/2024"],
+            "no raw rows of fleet_trips of 2024-01-09",
+        ),
+        (
+            &["fleet_vehicles", "--day", "01/01/2024"],
+            "fleet_vehicles is a list",
+        ),
+        (
+            &["fleet_vehicle_stats_gpsOdometerMeters"],
+            "no raw rows of fleet_vehicle_stats_gpsOdometerMeters",
+        ),
     ];
     for (arguments, told) in cases {
-        let ran = program.run(&[&["sql", "preview"], arguments].concat()).await;
-        assert!(ran.code == 2 && ran.stderr.contains(told), "{arguments:?}: {} {}", ran.code, ran.stderr);
+        let ran = program
+            .run(&[&["sql", "preview"], arguments].concat())
+            .await;
+        assert!(
+            ran.code == 2 && ran.stderr.contains(told),
+            "{arguments:?}: {} {}",
+            ran.code,
+            ran.stderr
+        );
     }
 }

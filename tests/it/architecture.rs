@@ -4,13 +4,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// What every station may use.
-const GROUND: &[&str] = &["bounds", "json", "memory", "redact", "config", "http", "google", "store", "state", "events"];
+const GROUND: &[&str] = &[
+    "bounds", "json", "memory", "redact", "config", "http", "google", "store", "state", "events",
+];
 /// The stations in the order of the flow, then those that know all.
-const STATIONS: &[&str] =
-    &["catalog", "plan", "samsara", "extract", "transform", "load", "report", "error", "pipeline", "cli"];
+const STATIONS: &[&str] = &[
+    "catalog",
+    "plan",
+    "samsara",
+    "extract",
+    "transform",
+    "load",
+    "report",
+    "error",
+    "pipeline",
+    "cli",
+];
 
 #[test]
-fn a_station_uses_only_stations_before_it_and_the_ground() {
+fn modules_use_only_those_before_them() {
     let mut wrong = Vec::new();
     for (module, used) in edges() {
         for other in used.iter().filter(|other| **other != module) {
@@ -32,7 +44,10 @@ fn a_station_uses_only_stations_before_it_and_the_ground() {
 fn every_module_has_its_place() {
     for module in edges().keys() {
         let known = rank(module).is_some() || GROUND.contains(&module.as_str());
-        assert!(known, "{module} is no station and not of the ground: say where it stands");
+        assert!(
+            known,
+            "{module} is no station and not of the ground: say where it stands"
+        );
     }
 }
 
@@ -46,18 +61,31 @@ fn edges() -> BTreeMap<String, BTreeSet<String>> {
     let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for file in files(&root) {
         let relative = file.strip_prefix(&root).unwrap();
-        let first =
-            relative.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs").to_string();
+        let first = relative
+            .components()
+            .next()
+            .unwrap()
+            .as_os_str()
+            .to_str()
+            .unwrap()
+            .trim_end_matches(".rs")
+            .to_string();
         if first == "main" || first == "lib" {
             continue;
         }
         let text = std::fs::read_to_string(&file).unwrap();
         let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
-        let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let code = code
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"));
         let used = edges.entry(first).or_default();
         for line in code {
             for rest in line.split("crate::").skip(1) {
-                used.insert(rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
+                used.insert(
+                    rest.chars()
+                        .take_while(|c| c.is_alphanumeric() || *c == '_')
+                        .collect(),
+                );
             }
         }
     }
@@ -69,7 +97,10 @@ fn edges() -> BTreeMap<String, BTreeSet<String>> {
 
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
-    for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+    for path in std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+    {
         if path.is_dir() {
             files.extend(self::files(&path));
         } else if path.extension().is_some_and(|extension| extension == "rs") {

@@ -25,8 +25,17 @@ use crate::truth::{day, differences, local_rows, local_tables};
 
 /// Goes on where the runs before were told to begin.
 const GO_ON: &[&str] = &["run", "--end_date", "03/01/2024", "--max_workers", "8"];
-const RUN: &[&str] = &["run", "--start_date", "01/01/2024", "--end_date", "03/01/2024", "--max_workers", "8"];
-const FAULTS: &str = "429=0.03,500=0.02,503=0.02,504=0.01,reset=0.02,truncate=0.02,slow=0.03,duplicate=0.05";
+const RUN: &[&str] = &[
+    "run",
+    "--start_date",
+    "01/01/2024",
+    "--end_date",
+    "03/01/2024",
+    "--max_workers",
+    "8",
+];
+const FAULTS: &str =
+    "429=0.03,500=0.02,503=0.02,504=0.01,reset=0.02,truncate=0.02,slow=0.03,duplicate=0.05";
 /// One of each kind. The short version is about these and, over folders, some others.
 const FEW: &[&str] = &[
     "alerts_incidents",
@@ -45,7 +54,10 @@ const KILLS_OF_ONE: u64 = 3;
 const FLEETS_AT_A_TIME: u64 = 2;
 
 pub(crate) fn told(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
+    std::env::var(name).map_or(default, |text| {
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is no number: {text}"))
+    })
 }
 
 /// Numbers from a seed (splitmix64).
@@ -90,9 +102,12 @@ impl Point {
             (Self::Files(folder @ ("raw/raw" | "raw/state" | "flattened"), _), Some(double)) => {
                 let prefix = folder.trim_start_matches("raw/");
                 let is_write = |method: &str| method == "PUT" || method == "POST";
-                double.count(|request| is_write(&request.method) && request.key.starts_with(prefix)) as u64
+                double.count(|request| is_write(&request.method) && request.key.starts_with(prefix))
+                    as u64
             }
-            (Self::Files(folder, _), _) => files(&scene.program.folder().join("samsara-data").join(folder)),
+            (Self::Files(folder, _), _) => {
+                files(&scene.program.folder().join("samsara-data").join(folder))
+            }
         }
     }
 
@@ -104,8 +119,19 @@ impl Point {
 }
 
 fn files(folder: &Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
-    entries.flatten().map(|entry| if entry.path().is_dir() { files(&entry.path()) } else { 1 }).sum()
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return 0;
+    };
+    entries
+        .flatten()
+        .map(|entry| {
+            if entry.path().is_dir() {
+                files(&entry.path())
+            } else {
+                1
+            }
+        })
+        .sum()
 }
 
 /// A faulty API with late data, and a program over buckets of one kind.
@@ -148,8 +174,17 @@ impl Scene {
             is_long || chosen || FEW.contains(&table)
         };
         let all = simulator.world().tables();
-        let tables = all.iter().filter(|table| is_asked(table)).map(ToString::to_string).collect();
-        Self { simulator, program, double, tables }
+        let tables = all
+            .iter()
+            .filter(|table| is_asked(table))
+            .map(ToString::to_string)
+            .collect();
+        Self {
+            simulator,
+            program,
+            double,
+            tables,
+        }
     }
 
     /// One in so many tables is asked for, roughly.
@@ -160,22 +195,37 @@ impl Scene {
     /// The arguments of a run of all that is asked for: from the first day on, or from where the runs so far have come to,
     /// if there is such a place.
     fn run(&self, goes_on: bool) -> Vec<&str> {
-        let tables = self.tables.iter().flat_map(|table| ["--table", table.as_str()]);
-        let dates = if goes_on && self.is_begun() { GO_ON } else { RUN };
+        let tables = self
+            .tables
+            .iter()
+            .flat_map(|table| ["--table", table.as_str()]);
+        let dates = if goes_on && self.is_begun() {
+            GO_ON
+        } else {
+            RUN
+        };
         dates.iter().copied().chain(tables).collect()
     }
 
     /// Whether the state tells of all sources from where on they are asked for.
     fn is_begun(&self) -> bool {
         let catalog = Catalog::open(None).unwrap();
-        let mut sources = self.tables.iter().flat_map(|table| catalog.model(table).unwrap().sources.clone());
+        let mut sources = self
+            .tables
+            .iter()
+            .flat_map(|table| catalog.model(table).unwrap().sources.clone());
         let state = |source: String| {
-            let path = self.program.folder().join(format!("samsara-data/raw/state/{source}.json"));
+            let path = self
+                .program
+                .folder()
+                .join(format!("samsara-data/raw/state/{source}.json"));
             std::fs::read(path).map(|bytes| SourceState::from_json(&bytes, "state").unwrap())
         };
         sources.all(|source| {
             let is_list = !catalog.source(&source).unwrap().is_daily();
-            is_list || state(source).is_ok_and(|state| state.asked_from.is_some() || state.feed.is_some())
+            is_list
+                || state(source)
+                    .is_ok_and(|state| state.asked_from.is_some() || state.feed.is_some())
         })
     }
 
@@ -220,7 +270,10 @@ impl Scene {
 async fn kill_and_look(seed: u64, kills: u64, double: Option<GcsDouble>) -> u64 {
     let mut dice = Dice(seed);
     let hours = Duration::from_secs(3600 * (1 + dice.below(20)));
-    let late = LateData { before: day(["2024-01-02", "2024-01-03"][dice.below(2) as usize]), withhold: hours };
+    let late = LateData {
+        before: day(["2024-01-02", "2024-01-03"][dice.below(2) as usize]),
+        withhold: hours,
+    };
     let scene = Scene::new(seed, double, Some(late)).await;
     let mut replay = format!("CHAOS_SEED={seed}, {late:?}:");
     let mut killed = 0;
@@ -245,8 +298,14 @@ async fn kill_and_look(seed: u64, kills: u64, double: Option<GcsDouble>) -> u64 
         let ran = scene.program.run(&scene.run(goes_on)).await;
         assert_eq!(ran.code, 0, "{replay}\n{}", ran.stderr);
         if what == "changed" {
-            let again: Vec<&str> = FOUND_BY_LOOKBACK.iter().flat_map(|table| ["--table", *table]).collect();
-            scene.program.succeed(&[RUN, &["--historical"], &again].concat()).await;
+            let again: Vec<&str> = FOUND_BY_LOOKBACK
+                .iter()
+                .flat_map(|table| ["--table", *table])
+                .collect();
+            scene
+                .program
+                .succeed(&[RUN, &["--historical"], &again].concat())
+                .await;
         }
         let wrong = scene.wrong_tables().await;
         assert!(wrong.is_empty(), "{replay}\n{wrong}");
@@ -277,7 +336,11 @@ async fn kill_fleets(kills: u64, double: fn() -> Option<GcsDouble>) {
 async fn pair_and_look(seed: u64, double: Option<GcsDouble>) {
     let scene = Scene::new(seed, double, None).await;
     // In turn: the second gives up, or waits.
-    let more: &[&str] = if seed.is_multiple_of(2) { &["--wait"] } else { &[] };
+    let more: &[&str] = if seed.is_multiple_of(2) {
+        &["--wait"]
+    } else {
+        &[]
+    };
     let arguments = [&scene.run(false), more].concat();
     let (one, two) = tokio::join!(scene.program.run(&arguments), scene.program.run(&arguments));
     let replay = format!("CHAOS_SEED={seed} CHAOS_PAIRS=1");
@@ -294,25 +357,34 @@ async fn pair_and_look(seed: u64, double: Option<GcsDouble>) {
 async fn pair_fleets(pairs: u64, double: fn() -> Option<GcsDouble>) {
     let seed = told("CHAOS_SEED", 1);
     let fleets = stream::iter(seed..seed + pairs).map(|seed| pair_and_look(seed, double()));
-    fleets.buffer_unordered(FLEETS_AT_A_TIME as usize).collect::<()>().await;
+    fleets
+        .buffer_unordered(FLEETS_AT_A_TIME as usize)
+        .collect::<()>()
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_at_any_point_one_clean_run_makes_every_table_whole() {
+async fn kills_then_one_clean_run() {
     kill_fleets(told("CHAOS_KILLS", 12), || None).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_at_any_point_over_faulty_buckets_one_clean_run_makes_every_table_whole() {
-    kill_fleets(told("CHAOS_KILLS", 12) / 3, || Some(faults::faulty_buckets())).await;
+async fn kills_over_faulty_buckets() {
+    kill_fleets(told("CHAOS_KILLS", 12) / 3, || {
+        Some(faults::faulty_buckets())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_started_together_make_what_one_would() {
+async fn pairs_make_what_one_would() {
     pair_fleets(told("CHAOS_PAIRS", 3), || None).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_started_together_over_faulty_buckets_make_what_one_would() {
-    pair_fleets(told("CHAOS_PAIRS", 3).div_ceil(3), || Some(faults::faulty_buckets())).await;
+async fn pairs_over_faulty_buckets() {
+    pair_fleets(told("CHAOS_PAIRS", 3).div_ceil(3), || {
+        Some(faults::faulty_buckets())
+    })
+    .await;
 }

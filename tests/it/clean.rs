@@ -23,8 +23,12 @@ const RUN: &[&str] = &[
 /// An object that no state names, written `days` ago.
 fn orphan(program: &Program, path: &str, days: u64) {
     program.write(path, "left behind");
-    let file = std::fs::File::options().write(true).open(program.folder().join(path)).unwrap();
-    file.set_modified(SystemTime::now() - Duration::from_secs(days * 86_400 + 60)).unwrap();
+    let file = std::fs::File::options()
+        .write(true)
+        .open(program.folder().join(path))
+        .unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(days * 86_400 + 60))
+        .unwrap();
 }
 
 const OLD: &[&str] = &[
@@ -61,14 +65,15 @@ const FOREIGN: &[&str] = &[
     "samsara-data/warehouse/fleet_trips/2024-01-01/20200101T000000Z-00000000-00000.parquet",
     "outside/fleet_trips/date=2024-01-01/20200101T000000Z-00000000-00000.parquet",
 ];
-const YOUNG: &str = "samsara-data/raw/raw/fleet_trips/date=2024-01-02/20200101T000000Z-00000000-00000.parquet";
+const YOUNG: &str =
+    "samsara-data/raw/raw/fleet_trips/date=2024-01-02/20200101T000000Z-00000000-00000.parquet";
 
 fn exists(program: &Program, path: &str) -> bool {
     program.folder().join(path).exists()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_nothing_refers_to_is_removed_by_age_and_nothing_else() {
+async fn unreferenced_objects_go_by_age() {
     let simulator = simulator(|_| ()).await;
     let program = Program::with_simulator(&simulator);
     program.succeed(RUN).await;
@@ -85,28 +90,45 @@ async fn what_nothing_refers_to_is_removed_by_age_and_nothing_else() {
             std::os::unix::fs::symlink(program.folder().join(to), &path).unwrap();
             path
         };
-        let (folder, file) = ("outside/fleet_trips/date=2024-01-01", FOREIGN[FOREIGN.len() - 1]);
+        let (folder, file) = (
+            "outside/fleet_trips/date=2024-01-01",
+            FOREIGN[FOREIGN.len() - 1],
+        );
         [
             link("outside/fleet_trips", "samsara-data/raw/raw/linked"),
             link(folder, "samsara-data/raw/raw/fleet_trips/date=2020-01-01"),
-            link(file, "samsara-data/raw/raw/fleet_trips/date=2024-01-01/20200101T000000Z-00000000-00007.parquet"),
-            link(folder, "samsara-data/flattened/flattened/fleet_trips/date=2020-01-01"),
+            link(
+                file,
+                "samsara-data/raw/raw/fleet_trips/date=2024-01-01/20200101T000000Z-00000000-00007.parquet",
+            ),
+            link(
+                folder,
+                "samsara-data/flattened/flattened/fleet_trips/date=2020-01-01",
+            ),
             link(folder, "samsara-data/warehouse/linked"),
             link(file, "samsara-data/raw/lock.json#13"),
         ]
     };
     let shown = program.succeed(&["clean", "--dry-run"]).await.stdout;
-    assert!(OLD.iter().all(|path| exists(&program, path)), "a dry run removes nothing");
+    assert!(
+        OLD.iter().all(|path| exists(&program, path)),
+        "a dry run removes nothing"
+    );
     for path in OLD {
         let key = path.trim_start_matches("samsara-data/");
         assert!(shown.contains(key), "{shown} lacks {key}");
     }
     assert!(
-        !FOREIGN.iter().any(|path| shown.contains(path.rsplit_once("samsara-data/").map_or(*path, |it| it.1))),
+        !FOREIGN
+            .iter()
+            .any(|path| shown.contains(path.rsplit_once("samsara-data/").map_or(*path, |it| it.1))),
         "{shown}"
     );
     let number = format!("{} objects", OLD.len());
-    assert!(shown.contains(&number) && shown.contains("would be removed"), "{shown}");
+    assert!(
+        shown.contains(&number) && shown.contains("would be removed"),
+        "{shown}"
+    );
     let done = program.succeed(&["clean"]).await.stdout;
     assert!(done.contains(&number) && !done.contains("would"), "{done}");
     assert!(!OLD.iter().any(|path| exists(&program, path)) && exists(&program, YOUNG));
@@ -122,13 +144,23 @@ async fn what_nothing_refers_to_is_removed_by_age_and_nothing_else() {
         std::fs::remove_file(program.folder().join(path)).unwrap();
     }
     assert_eq!(before, program.files("samsara-data"));
-    compare(&program, simulator.world(), "fleet_trips", day("2024-01-01"), day("2024-01-03")).await.unwrap();
+    compare(
+        &program,
+        simulator.world(),
+        "fleet_trips",
+        day("2024-01-01"),
+        day("2024-01-03"),
+    )
+    .await
+    .unwrap();
 }
 
 /// The paths of the files below a folder that lie in folders of this name.
 fn in_folders(program: &Program, below: &str, name: &str) -> Vec<String> {
     let files = program.files(below).into_iter().map(|(path, _, _)| path);
-    files.filter(|path| path.contains(&format!("/{name}="))).collect()
+    files
+        .filter(|path| path.contains(&format!("/{name}=")))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,15 +180,32 @@ async fn objects_in_folders_of_the_older_name_are_read_loaded_and_swept() {
     assert!(text.contains("/partition_day="));
     program.write(state, text.replace("/partition_day=", "/date="));
 
-    let whole = || compare(&program, simulator.world(), "fleet_trips", day("2024-01-01"), day("2024-01-03"));
+    let whole = || {
+        compare(
+            &program,
+            simulator.world(),
+            "fleet_trips",
+            day("2024-01-01"),
+            day("2024-01-03"),
+        )
+    };
     program.succeed(&stages("load")).await;
     let rows = whole().await.unwrap();
-    let raw = program.rows("SELECT count(*) AS n FROM raw.fleet_trips").await;
-    assert!(rows > 0 && raw[0]["n"].as_u64() >= Some(rows as u64), "{raw:?}");
+    let raw = program
+        .rows("SELECT count(*) AS n FROM raw.fleet_trips")
+        .await;
+    assert!(
+        rows > 0 && raw[0]["n"].as_u64() >= Some(rows as u64),
+        "{raw:?}"
+    );
 
     // Derived anew from raw objects of the older name, into folders of the newer.
     for (path, text) in crate::rerun::catalog_files() {
-        let text = if path.ends_with("fleet_trips.sql") { format!("{text}WHERE startMs > 0\n") } else { text };
+        let text = if path.ends_with("fleet_trips.sql") {
+            format!("{text}WHERE startMs > 0\n")
+        } else {
+            text
+        };
         program.write(&format!("sql/{path}"), text);
     }
     program.succeed(&stages("transform,load")).await;
@@ -170,16 +219,23 @@ async fn objects_in_folders_of_the_older_name_are_read_loaded_and_swept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_removed_under_a_live_lock_or_a_state_that_cannot_be_read() {
+async fn a_lock_or_bad_state_stops_clean() {
     let program = Program::new();
     orphan(&program, OLD[0], 8);
     let newer = r#"{"version":99,"source":"fleet_trips"}"#;
     program.write("samsara-data/raw/state/fleet_trips.json", newer);
     let ran = program.run(&["clean"]).await;
     assert_eq!(ran.code, 1, "{}", ran.stderr);
-    assert!(ran.stderr.contains("version 99") && exists(&program, OLD[0]), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("version 99") && exists(&program, OLD[0]),
+        "{}",
+        ran.stderr
+    );
     let unknown = "samsara-data/raw/state/fleet_trips/2024.json";
-    program.write("samsara-data/raw/state/fleet_trips.json", r#"{"version":3,"source":"fleet_trips"}"#);
+    program.write(
+        "samsara-data/raw/state/fleet_trips.json",
+        r#"{"version":3,"source":"fleet_trips"}"#,
+    );
     program.write(unknown, "{}");
     let ran = program.run(&["clean"]).await;
     assert!(
@@ -195,7 +251,11 @@ async fn nothing_is_removed_under_a_live_lock_or_a_state_that_cannot_be_read() {
     );
     let ran = program.run(&["clean"]).await;
     assert_eq!(ran.code, 4, "{}", ran.stderr);
-    assert!(ran.stderr.contains("process 1 on elsewhere") && exists(&program, OLD[0]), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("process 1 on elsewhere") && exists(&program, OLD[0]),
+        "{}",
+        ran.stderr
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -204,16 +264,32 @@ async fn nothing_is_removed_where_there_is_no_state_nor_where_no_object_is_known
     OLD.iter().for_each(|path| orphan(&program, path, 8));
     // Leftovers and what editors leave are no state.
     program.write("samsara-data/raw/state/.DS_Store", "x");
-    for arguments in [&["clean"][..], &["clean", "--dry-run"], &["clean", "--older-than", "4294967295"]] {
+    for arguments in [
+        &["clean"][..],
+        &["clean", "--dry-run"],
+        &["clean", "--older-than", "4294967295"],
+    ] {
         let ran = program.run(arguments).await;
         assert_eq!(ran.code, 2, "{}", ran.stderr);
-        assert!(ran.stderr.contains("/raw/state/ holds no state document"), "{}", ran.stderr);
-        assert!(!exists(&program, "samsara-data/raw/lock.json"), "nothing is written there either");
+        assert!(
+            ran.stderr.contains("/raw/state/ holds no state document"),
+            "{}",
+            ran.stderr
+        );
+        assert!(
+            !exists(&program, "samsara-data/raw/lock.json"),
+            "nothing is written there either"
+        );
     }
     assert!(OLD.iter().all(|path| exists(&program, path)));
     // A flattened bucket in which the state names nothing may be that of another deployment.
-    program.write("samsara-data/raw/state/fleet_trips.json", r#"{"version":3,"source":"fleet_trips"}"#);
-    program.succeed(&["clean", "--older-than", "4294967295"]).await;
+    program.write(
+        "samsara-data/raw/state/fleet_trips.json",
+        r#"{"version":3,"source":"fleet_trips"}"#,
+    );
+    program
+        .succeed(&["clean", "--older-than", "4294967295"])
+        .await;
     assert!(OLD.iter().all(|path| exists(&program, path)));
     program.succeed(&["clean"]).await;
     for path in OLD {
@@ -228,13 +304,31 @@ async fn nothing_is_removed_where_there_is_no_state_nor_where_no_object_is_known
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_half_read_day_has_brought_stays() {
     let (simulator, program, before) = half_read(&[TABLE]).await;
-    let note = before.partition(the_day()).unwrap().unfinished.clone().unwrap();
+    let note = before
+        .partition(the_day())
+        .unwrap()
+        .checkpoint
+        .clone()
+        .unwrap();
     program.succeed(&["clean", "--older-than", "0"]).await;
     for object in note.objects() {
-        assert!(program.folder().join("samsara-data/raw").join(&object.path).is_file(), "{object:?}");
+        assert!(
+            program
+                .folder()
+                .join("samsara-data/raw")
+                .join(&object.path)
+                .is_file(),
+            "{object:?}"
+        );
     }
     let go_on = config(&program, &simulator.url(), simulator.token());
     run(go_on, &[TABLE], vec![], &CancellationToken::new()).await;
-    assert!(pages(&simulator).iter().all(|(query, _)| query.contains("after=")), "{:?}", pages(&simulator));
+    assert!(
+        pages(&simulator)
+            .iter()
+            .all(|(query, _)| query.contains("after=")),
+        "{:?}",
+        pages(&simulator)
+    );
     is_whole(&program, &simulator, &[TABLE]).await;
 }

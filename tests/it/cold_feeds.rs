@@ -31,7 +31,11 @@ impl Fleet {
         })
         .await;
         let program = Program::with_simulator(&simulator);
-        Self { simulator, program, days }
+        Self {
+            simulator,
+            program,
+            days,
+        }
     }
 
     fn end(&self) -> NaiveDate {
@@ -42,7 +46,15 @@ impl Fleet {
     async fn run(&self, flags: &[&str]) -> (Vec<String>, String) {
         self.simulator.clear_requests();
         let (start, end) = (self.days[0].to_string(), self.end().to_string());
-        let arguments = ["run", "--start-date", &start, "--end-date", &end, "--table", TABLE];
+        let arguments = [
+            "run",
+            "--start-date",
+            &start,
+            "--end-date",
+            &end,
+            "--table",
+            TABLE,
+        ];
         let ran = self.program.succeed(&[&arguments, flags].concat()).await;
         (asked(&self.simulator), ran.stderr)
     }
@@ -52,27 +64,34 @@ impl Fleet {
     }
 
     fn feeds_asked(&self) -> usize {
-        self.simulator.requests().iter().filter(|request| request.path == FEED).count()
+        self.simulator
+            .requests()
+            .iter()
+            .filter(|request| request.path == FEED)
+            .count()
     }
 
     async fn is_whole(&self) -> bool {
         let midnight = |day: NaiveDate| day.and_time(NaiveTime::MIN).and_utc();
         let (start, end) = (midnight(self.days[0]), midnight(self.end()));
-        compare(&self.program, self.simulator.world(), TABLE, start, end).await.is_ok()
+        compare(&self.program, self.simulator.world(), TABLE, start, end)
+            .await
+            .is_ok()
     }
 
     /// Changes the state as time, or an older program, would have left it.
     fn edit(&self, edit: impl FnOnce(&mut Value)) {
         let path = format!("samsara-data/raw/state/{TABLE}.json");
         let mut state: Value =
-            serde_json::from_slice(&std::fs::read(self.program.folder().join(&path)).unwrap()).unwrap();
+            serde_json::from_slice(&std::fs::read(self.program.folder().join(&path)).unwrap())
+                .unwrap();
         edit(&mut state);
         self.program.write(&path, state.to_string());
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_position_that_is_lost_has_the_days_read_again_that_late_data_may_have_reached() {
+async fn a_lost_position_rereads_affected_days() {
     for lose in ["refused", "old", "none"] {
         let fleet = Fleet::new().await;
         assert_eq!(fleet.run(&[]).await.0, fleet.names(), "{lose}");
@@ -80,22 +99,31 @@ async fn a_position_that_is_lost_has_the_days_read_again_that_late_data_may_have
         assert!(!fleet.is_whole().await, "{lose}");
         match lose {
             "refused" => fleet.simulator.expire_cursors(),
-            "old" => fleet.edit(|state| state["feed"]["at"] = json!(Utc::now() - TimeDelta::days(29))),
+            "old" => {
+                fleet.edit(|state| state["feed"]["at"] = json!(Utc::now() - TimeDelta::days(29)))
+            }
             _ => fleet.edit(|state| {
                 assert!(state.as_object_mut().unwrap().remove("feed").is_some());
             }),
         }
         let (asked, told) = fleet.run(&[]).await;
         assert_eq!(asked, fleet.names(), "{lose}");
-        assert!(told.contains("no feed has told of late data meanwhile"), "{lose}: {told}");
+        assert!(
+            told.contains("no feed has told of late data meanwhile"),
+            "{lose}: {told}"
+        );
         assert!(fleet.is_whole().await, "{lose}");
         // Now there is a position again.
-        assert_eq!((fleet.run(&[]).await.0, fleet.feeds_asked()), (vec![], 1), "{lose}");
+        assert_eq!(
+            (fleet.run(&[]).await.0, fleet.feeds_asked()),
+            (vec![], 1),
+            "{lose}"
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn days_that_were_read_long_after_they_were_over_are_not_read_again() {
+async fn settled_days_survive_a_lost_position() {
     let fleet = Fleet::new().await;
     fleet.run(&[]).await;
     let late = fleet.days[2] + Days::new(31);
@@ -111,11 +139,23 @@ async fn days_that_were_read_long_after_they_were_over_are_not_read_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_first_backfill_by_historical_takes_a_position_before_it_reads() {
+async fn historical_takes_a_position_first() {
     let fleet = Fleet::new().await;
-    assert_eq!((fleet.run(&["--historical"]).await.0, fleet.feeds_asked() > 0), (fleet.names(), true));
+    assert_eq!(
+        (
+            fleet.run(&["--historical"]).await.0,
+            fleet.feeds_asked() > 0
+        ),
+        (fleet.names(), true)
+    );
     // Where there is one, it is left alone.
-    assert_eq!((fleet.run(&["--historical"]).await.0, fleet.feeds_asked() > 0), (fleet.names(), false));
+    assert_eq!(
+        (
+            fleet.run(&["--historical"]).await.0,
+            fleet.feeds_asked() > 0
+        ),
+        (fleet.names(), false)
+    );
     fleet.simulator.release_late();
     assert_eq!(fleet.run(&[]).await.0, fleet.names()[1..2]);
     assert!(fleet.is_whole().await);

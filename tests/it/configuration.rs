@@ -16,16 +16,35 @@ async fn slips_in_the_file_are_told_with_their_lines_and_the_program_goes_on() {
         simulator.url(),
         simulator.token()
     );
-    let wide: Vec<u8> = format!("\u{feff}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect();
-    for bytes in [text.as_bytes(), &[b"\xef\xbb\xbf", text.as_bytes()].concat(), &wide] {
+    let wide: Vec<u8> = format!("\u{feff}{text}")
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    for bytes in [
+        text.as_bytes(),
+        &[b"\xef\xbb\xbf", text.as_bytes()].concat(),
+        &wide,
+    ] {
         let program = Program::new();
         program.write(".env", bytes);
         let ran = program.succeed(&["check", "--table", "fleet_tags"]).await;
-        assert!(ran.stdout.contains("ok    /tags: answers"), "{}", ran.stdout);
-        for part in [".env:4: neither NAME=value nor a comment", ".env:5: `GCS_BUKET_NAME` is not read; did you mean"] {
+        assert!(
+            ran.stdout.contains("ok    /tags: answers"),
+            "{}",
+            ran.stdout
+        );
+        for part in [
+            ".env:4: neither NAME=value nor a comment",
+            ".env:5: `GCS_BUKET_NAME` is not read; did you mean",
+        ] {
             assert!(ran.stderr.contains(part), "{part}: {}", ran.stderr);
         }
-        assert!(ran.stderr.contains("other users of this machine may read it"), "{}", ran.stderr);
+        assert!(
+            ran.stderr
+                .contains("other users of this machine may read it"),
+            "{}",
+            ran.stderr
+        );
         assert!(!ran.stderr.contains("hush"), "{}", ran.stderr);
     }
 }
@@ -34,12 +53,29 @@ async fn slips_in_the_file_are_told_with_their_lines_and_the_program_goes_on() {
 async fn what_would_be_waited_for_for_ever_is_refused() {
     let program = Program::new();
     let list = program.folder().join("list.csv");
-    assert!(std::process::Command::new("mkfifo").arg(&list).status().unwrap().success());
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(&list)
+            .status()
+            .unwrap()
+            .success()
+    );
     let ran = program.run(&["plan", "--tables", "list.csv"]).await;
-    assert!(ran.code == 2 && ran.stderr.contains("list.csv: it is a named pipe, not a file"), "{}", ran.stderr);
+    assert!(
+        ran.code == 2
+            && ran
+                .stderr
+                .contains("list.csv: it is a named pipe, not a file"),
+        "{}",
+        ran.stderr
+    );
     std::fs::rename(&list, program.folder().join(".env")).unwrap();
     let ran = program.run(&["plan"]).await;
-    assert!(ran.code == 2 && ran.stderr.contains(".env: it is a named pipe, not a file"), "{}", ran.stderr);
+    assert!(
+        ran.code == 2 && ran.stderr.contains(".env: it is a named pipe, not a file"),
+        "{}",
+        ran.stderr
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,26 +98,57 @@ async fn what_only_looks_makes_nothing_in_folders_and_buckets() {
             (&["clean", "--dry-run", "--older-than", "4294967295"], 2),
         ] {
             let ran = program.run(arguments).await;
-            assert_eq!(ran.code, code, "{arguments:?}\n{}{}", ran.stdout, ran.stderr);
+            assert_eq!(
+                ran.code, code,
+                "{arguments:?}\n{}{}",
+                ran.stdout, ran.stderr
+            );
             let made: Vec<_> = std::fs::read_dir(program.folder()).unwrap().collect();
             assert!(made.is_empty(), "{arguments:?} has made {made:?}");
         }
     }
-    assert!(double.requests().iter().all(|request| request.method == "GET" || request.method == "HEAD"));
-    assert_eq!(local.run(&["clean", "--older-than", "4294967295"]).await.code, 2);
+    assert!(
+        double
+            .requests()
+            .iter()
+            .all(|request| request.method == "GET" || request.method == "HEAD")
+    );
+    assert_eq!(
+        local
+            .run(&["clean", "--older-than", "4294967295"])
+            .await
+            .code,
+        2
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_run_without_dates_says_beforehand_how_far_back_it_goes() {
     let simulator = simulator(|_| ()).await;
     let program = Program::with_simulator(&simulator).set("SAMSARA_API_TOKEN", "samsara_api_wrong");
-    let notice = "1 source that was never read is read from 13/07/2020 on, the default; --start-date";
+    let notice =
+        "1 source that was never read is read from 13/07/2020 on, the default; --start-date";
     let ran = program.run(&["run", "--table", "fleet_trips"]).await;
     let (before, after) = ran.stderr.split_once("error: ").unwrap();
-    assert!(before.contains(&format!("note: {notice}")) && after.contains("token is refused"), "{}", ran.stderr);
-    assert!(program.succeed(&["plan", "--table", "fleet_trips"]).await.stdout.contains(notice));
-    for arguments in [&["--lookback-days", "3"][..], &["--start-date", "2024-01-01"]] {
-        let ran = program.succeed(&[&["plan", "--table", "fleet_trips"], arguments].concat()).await;
+    assert!(
+        before.contains(&format!("note: {notice}")) && after.contains("token is refused"),
+        "{}",
+        ran.stderr
+    );
+    assert!(
+        program
+            .succeed(&["plan", "--table", "fleet_trips"])
+            .await
+            .stdout
+            .contains(notice)
+    );
+    for arguments in [
+        &["--lookback-days", "3"][..],
+        &["--start-date", "2024-01-01"],
+    ] {
+        let ran = program
+            .succeed(&[&["plan", "--table", "fleet_trips"], arguments].concat())
+            .await;
         assert!(!ran.stdout.contains("never read"), "{}", ran.stdout);
     }
 }
@@ -99,7 +166,11 @@ async fn colours_are_for_terminals_unless_they_are_asked_for() {
         (&["--color", "always", "plan", "--max-workers", "0"], true),
     ] {
         let ran = program.run(arguments).await;
-        assert!(ran.stderr.contains("WARN") || ran.stderr.contains("error:"), "{}", ran.stderr);
+        assert!(
+            ran.stderr.contains("WARN") || ran.stderr.contains("error:"),
+            "{}",
+            ran.stderr
+        );
         assert_eq!(has_colours(&ran), expected, "{arguments:?} {}", ran.stderr);
     }
 }
@@ -110,21 +181,36 @@ async fn without_threads_the_program_says_so_and_neither_panics_nor_hangs() {
     use std::os::unix::fs::PermissionsExt;
     let program = Program::new();
     std::fs::set_permissions(program.folder(), std::fs::Permissions::from_mode(0o777)).unwrap();
-    let is_root = std::fs::metadata(program.folder()).is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0);
+    let is_root = std::fs::metadata(program.folder())
+        .is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0);
     // The limit does not hold for root, and counts all of a user: so a user who has nothing else.
     let user = 200_000 + std::process::id();
-    let shed = if is_root { format!("setpriv --reuid={user} --regid={user} --clear-groups") } else { String::new() };
+    let shed = if is_root {
+        format!("setpriv --reuid={user} --regid={user} --clear-groups")
+    } else {
+        String::new()
+    };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     for threads in 1..2 * cores + 12 {
         let run = async |arguments: &[&str]| {
             let script = format!("{shed} prlimit --nproc={threads} \"$0\" \"$@\"");
             let mut command = Command::new("sh");
-            command.args(["-c", &script, env!("CARGO_BIN_EXE_samsara-etl")]).args(arguments);
+            command
+                .args(["-c", &script, env!("CARGO_BIN_EXE_samsara-etl")])
+                .args(arguments);
             program.prepare(&mut command);
             command.env("PATH", std::env::var_os("PATH").unwrap());
             let ended = tokio::time::timeout(Duration::from_secs(300), command.output()).await;
-            let ran = Ran::of(ended.unwrap_or_else(|_| panic!("{arguments:?} hangs with {threads} threads")).unwrap());
-            assert!(!ran.stderr.contains("panicked"), "{threads}: {}", ran.stderr);
+            let ran = Ran::of(
+                ended
+                    .unwrap_or_else(|_| panic!("{arguments:?} hangs with {threads} threads"))
+                    .unwrap(),
+            );
+            assert!(
+                !ran.stderr.contains("panicked"),
+                "{threads}: {}",
+                ran.stderr
+            );
             ran
         };
         let ran = run(&["query", "SELECT 1 AS one", "--format", "csv"]).await;
@@ -132,13 +218,21 @@ async fn without_threads_the_program_says_so_and_neither_panics_nor_hangs() {
             126 | 127 => return eprintln!("skipped: {}", ran.stderr),
             // With threads that just all start, a whole run goes through too: none waits for one that has none.
             0 => {
-                assert!(threads > 1 && ran.stdout == "one\n1\n", "{threads}: {}", ran.stdout);
+                assert!(
+                    threads > 1 && ran.stdout == "one\n1\n",
+                    "{threads}: {}",
+                    ran.stdout
+                );
                 let ran = run(&["demo", "--vehicles", "1", "--end-date", "2024-01-02"]).await;
                 return assert_eq!(ran.code, 0, "{threads}: {}", ran.stderr);
             }
             code => {
                 assert_eq!(code, 1, "{threads}: {}", ran.stderr);
-                assert!(ran.stderr.starts_with("error: cannot start threads"), "{threads}: {}", ran.stderr);
+                assert!(
+                    ran.stderr.starts_with("error: cannot start threads"),
+                    "{threads}: {}",
+                    ran.stderr
+                );
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Servers whose pages do not lead to an end, or lead there by detours: no walk goes on for ever, none loses a row.
+//! Servers whose pages do not lead to an end, or lead there by detours: no task goes on for ever, none loses a row.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,10 +26,14 @@ const LOGS: &str = "fleet_safety_events_audit_logs";
 
 fn serve(endpoint: &'static str, record: fn(u64) -> Value, book: Book) -> Server {
     let answer = move |Query(query): Query<HashMap<String, String>>| async move {
-        let number = query.get("after").map_or(0, |cursor| cursor.parse().unwrap());
+        let number = query
+            .get("after")
+            .map_or(0, |cursor| cursor.parse().unwrap());
         let (ids, next, more) = book(number);
         let data: Vec<Value> = ids.into_iter().map(record).collect();
-        Json(json!({"data": data, "pagination": {"endCursor": next.to_string(), "hasNextPage": more}}))
+        Json(
+            json!({"data": data, "pagination": {"endCursor": next.to_string(), "hasNextPage": more}}),
+        )
     };
     Server::start(Router::new().route(endpoint, get(answer)))
 }
@@ -42,7 +46,7 @@ fn log(id: u64) -> Value {
     json!({"id": id.to_string(), "time": "2024-01-01T08:00:00Z", "type": "t"})
 }
 
-async fn walk(server: &Server, program: &Program, table: &str) -> RunReport {
+async fn task(server: &Server, program: &Program, table: &str) -> RunReport {
     let mut config = config(program, server.url(), "token");
     // A thousand pages are not worth minutes of waiting.
     config.samsara.rate_share = 1000.0;
@@ -50,11 +54,16 @@ async fn walk(server: &Server, program: &Program, table: &str) -> RunReport {
 }
 
 async fn rows(program: &Program, table: &str) -> usize {
-    local_rows(&local_tables(&program.folder().join("samsara-data/warehouse")).await, table).await.len()
+    local_rows(
+        &local_tables(&program.folder().join("samsara-data/warehouse")).await,
+        table,
+    )
+    .await
+    .len()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_that_never_end_are_an_error_and_commit_nothing() {
+async fn endless_pages_commit_nothing() {
     let circle = "the pages go round in a circle";
     let stale = "the 1000th page in a row that brings nothing new";
     let books: [(Book, &str); 4] = [
@@ -66,19 +75,40 @@ async fn pages_that_never_end_are_an_error_and_commit_nothing() {
     for (number, (book, told)) in books.into_iter().enumerate() {
         let server = serve(HISTORY, vehicle, book);
         let program = Program::new();
-        let report = walk(&server, &program, TABLE).await;
-        let error = report.failures.first().map(|failure| failure.error.clone()).unwrap_or_default();
-        assert!(error.contains(told) && error.contains(TABLE) && error.contains("2024-01-01"), "{number}: {report}");
-        assert_eq!(state(&program, TABLE).map_or(0, |state| state.complete().count()), 0, "{number}");
+        let report = task(&server, &program, TABLE).await;
+        let error = report
+            .failures
+            .first()
+            .map(|failure| failure.error.clone())
+            .unwrap_or_default();
+        assert!(
+            error.contains(told) && error.contains(TABLE) && error.contains("2024-01-01"),
+            "{number}: {report}"
+        );
+        assert_eq!(
+            state(&program, TABLE).map_or(0, |state| state.complete().count()),
+            0,
+            "{number}"
+        );
         assert_eq!(rows(&program, TABLE).await, 0, "{number}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn empty_pages_on_the_way_and_pages_that_come_twice_lose_and_double_nothing() {
+async fn empty_and_repeated_pages_are_harmless() {
     let books: [Book; 3] = [
         // A hundred empty pages before, between and behind those that bring something.
-        |number| (if number % 100 == 99 && number < 300 { vec![number] } else { vec![] }, number + 1, number < 400),
+        |number| {
+            (
+                if number % 100 == 99 && number < 300 {
+                    vec![number]
+                } else {
+                    vec![]
+                },
+                number + 1,
+                number < 400,
+            )
+        },
         // Each page twice.
         |number| (vec![number / 2], number + 1, number < 5),
         // Rows of one page again among those of the next.
@@ -87,42 +117,62 @@ async fn empty_pages_on_the_way_and_pages_that_come_twice_lose_and_double_nothin
     for (number, book) in books.into_iter().enumerate() {
         let server = serve(HISTORY, vehicle, book);
         let program = Program::new();
-        let report = walk(&server, &program, TABLE).await;
+        let report = task(&server, &program, TABLE).await;
         assert!(report.failures.is_empty(), "{number}: {report}");
         assert_eq!(rows(&program, TABLE).await, 3, "{number}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_feed_that_leads_back_to_where_it_was_is_left() {
+async fn a_looping_feed_is_stopped() {
     // The circle is longer than what is committed at a time.
     let server = serve(FEED, log, |number| (vec![number], (number + 1) % 7, true));
     let program = Program::new();
-    let report = walk(&server, &program, LOGS).await;
-    let error = report.failures.first().map(|failure| failure.error.clone()).unwrap_or_default();
-    assert!(error.contains("the pages go round in a circle") && error.contains(LOGS), "{report}");
+    let report = task(&server, &program, LOGS).await;
+    let error = report
+        .failures
+        .first()
+        .map(|failure| failure.error.clone())
+        .unwrap_or_default();
+    assert!(
+        error.contains("the pages go round in a circle") && error.contains(LOGS),
+        "{report}"
+    );
     // What came before that is committed: the next run makes tables of it, each row once.
-    let report = walk(&server, &program, LOGS).await;
-    assert_eq!((report.failures.len(), rows(&program, LOGS).await), (1, 7), "{report}");
+    let report = task(&server, &program, LOGS).await;
+    assert_eq!(
+        (report.failures.len(), rows(&program, LOGS).await),
+        (1, 7),
+        "{report}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_feed_that_brings_nothing_new_for_ever_is_left_also_across_its_commits() {
+async fn a_stale_feed_is_stopped_across_commits() {
     let server = serve(FEED, log, |number| (vec![1], number + 1, true));
     let program = Program::new();
     let mut config = config(&program, server.url(), "token");
     // A thousand pages are more than are committed at a time.
     (config.samsara.rate_share, config.checkpoint_pages) = (1000.0, 300);
     let report = run(config, &[LOGS], vec![], &CancellationToken::new()).await;
-    let error = report.failures.first().map(|failure| failure.error.clone()).unwrap_or_default();
-    assert!(error.contains("the 1000th page in a row that brings nothing new") && error.contains(LOGS), "{report}");
+    let error = report
+        .failures
+        .first()
+        .map(|failure| failure.error.clone())
+        .unwrap_or_default();
+    assert!(
+        error.contains("the 1000th page in a row that brings nothing new") && error.contains(LOGS),
+        "{report}"
+    );
 }
 
 /// What a feed of changed days answers to those who come back: vehicles, the page behind, and whether it promises one.
 async fn come_back(book: Book) -> (RunReport, u64) {
     let asked = Arc::new(AtomicU64::new(0));
     let count = asked.clone();
-    let history = || async { Json(json!({"data": [], "pagination": {"endCursor": "", "hasNextPage": false}})) };
+    let history = || async {
+        Json(json!({"data": [], "pagination": {"endCursor": "", "hasNextPage": false}}))
+    };
     let feed = move |Query(query): Query<HashMap<String, String>>| async move {
         let (ids, next, more) = match query.get("after") {
             None => (vec![1], 1, false),
@@ -132,25 +182,50 @@ async fn come_back(book: Book) -> (RunReport, u64) {
             }
         };
         let data: Vec<Value> = ids.into_iter().map(vehicle).collect();
-        Json(json!({"data": data, "pagination": {"endCursor": next.to_string(), "hasNextPage": more}}))
+        Json(
+            json!({"data": data, "pagination": {"endCursor": next.to_string(), "hasNextPage": more}}),
+        )
     };
-    let server = Server::start(Router::new().route(HISTORY, get(history)).route(CHANGES, get(feed)));
+    let server = Server::start(
+        Router::new()
+            .route(HISTORY, get(history))
+            .route(CHANGES, get(feed)),
+    );
     let program = Program::new();
-    assert!(walk(&server, &program, TABLE).await.failures.is_empty());
-    (walk(&server, &program, TABLE).await, asked.load(Ordering::SeqCst))
+    assert!(task(&server, &program, TABLE).await.failures.is_empty());
+    (
+        task(&server, &program, TABLE).await,
+        asked.load(Ordering::SeqCst),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_feed_of_changed_days_is_left_where_it_leads_to_no_end() {
+async fn an_endless_change_feed_is_stopped() {
     let books: [(Book, &str); 3] = [
-        (|number| (vec![number], (number + 1) % 7, true), "the pages go round in a circle"),
-        (|number| (vec![1], number + 1, true), "the 1000th page in a row that brings nothing new"),
-        (|number| (vec![number % 7], number, true), "the pages go round in a circle"),
+        (
+            |number| (vec![number], (number + 1) % 7, true),
+            "the pages go round in a circle",
+        ),
+        (
+            |number| (vec![1], number + 1, true),
+            "the 1000th page in a row that brings nothing new",
+        ),
+        (
+            |number| (vec![number % 7], number, true),
+            "the pages go round in a circle",
+        ),
     ];
     for (number, (book, told)) in books.into_iter().enumerate() {
         let (report, _) = come_back(book).await;
-        let error = report.failures.first().map(|failure| failure.error.clone()).unwrap_or_default();
-        assert!(error.contains(told) && error.contains("(changed days)"), "{number}: {report}");
+        let error = report
+            .failures
+            .first()
+            .map(|failure| failure.error.clone())
+            .unwrap_or_default();
+        assert!(
+            error.contains(told) && error.contains("(changed days)"),
+            "{number}: {report}"
+        );
     }
     // An empty page that leads nowhere else is the end of a stream that promises another page for ever.
     let (report, asked) = come_back(|number| (vec![], number, true)).await;

@@ -13,7 +13,7 @@ use samsara_etl::catalog::Catalog;
 use samsara_etl::config::Config;
 use samsara_etl::events::{Event, Observer};
 use samsara_etl::pipeline::Pipeline;
-use samsara_etl::plan::{Dates, Selection, Stage, Wish};
+use samsara_etl::plan::{Dates, RunRequest, Selection, Stage};
 use samsara_etl::report::RunReport;
 use samsara_etl::state::{RawState, SourceState};
 use samsara_etl::store::layout::Partition;
@@ -31,7 +31,10 @@ pub(crate) const TABLE: &str = "fleet_vehicle_stats_engineRpm";
 pub(crate) const HISTORY: &str = "/fleet/vehicles/stats/history";
 
 pub(crate) fn config(program: &Program, url: &str, token: &str) -> Config {
-    Config { checkpoint_pages: 2, ..impatient(program, url, token) }
+    Config {
+        checkpoint_pages: 2,
+        ..impatient(program, url, token)
+    }
 }
 
 /// One run in this process, over one day.
@@ -55,20 +58,24 @@ pub(crate) async fn run_until(
 ) -> RunReport {
     let catalog = Catalog::open(None).unwrap();
     let names: Vec<String> = tables.iter().map(ToString::to_string).collect();
-    let wish = Wish {
+    let run_request = RunRequest {
         selection: Selection::of_names(&catalog, &names).unwrap(),
         dates: Dates::parse(Some("2024-01-01"), Some(end)).unwrap(),
         stages: [Stage::Extract, Stage::Transform, Stage::Load].into(),
         historical: false,
     };
     let pipeline = Pipeline::new(config, catalog).unwrap();
-    let plan = pipeline.plan(wish).await.unwrap();
+    let plan = pipeline.plan(run_request).await.unwrap();
     pipeline.run(plan, observers, stop.clone()).await.unwrap()
 }
 
 pub(crate) fn state(program: &Program, source: &str) -> Option<SourceState> {
-    let path = program.folder().join(format!("samsara-data/raw/state/{source}.json"));
-    std::fs::read(path).ok().map(|bytes| SourceState::from_json(&bytes, "state").unwrap())
+    let path = program
+        .folder()
+        .join(format!("samsara-data/raw/state/{source}.json"));
+    std::fs::read(path)
+        .ok()
+        .map(|bytes| SourceState::from_json(&bytes, "state").unwrap())
 }
 
 pub(crate) fn the_day() -> Partition {
@@ -113,13 +120,21 @@ async fn stopped_at(
     text: &'static str,
 ) -> SourceState {
     let stop = CancellationToken::new();
-    let document = program.folder().join(format!("samsara-data/raw/state/{}.json", tables[0]));
+    let document = program
+        .folder()
+        .join(format!("samsara-data/raw/state/{}.json", tables[0]));
     let mark = Arc::new(Mark { document, text });
-    let observer = Arc::new(StopAt { endpoint, state: mark.clone(), stop: stop.clone() });
+    let observer = Arc::new(StopAt {
+        endpoint,
+        state: mark.clone(),
+        stop: stop.clone(),
+    });
     // Further pages come once what was read so far is safe.
     let asked = AtomicU64::new(0);
     let server = gate::before(simulator.url(), move |request| {
-        if !request.uri().path().starts_with(endpoint) || asked.fetch_add(1, Ordering::SeqCst) < pages {
+        if !request.uri().path().starts_with(endpoint)
+            || asked.fetch_add(1, Ordering::SeqCst) < pages
+        {
             return Turn::Through;
         }
         let mark = mark.clone();
@@ -127,7 +142,11 @@ async fn stopped_at(
     });
     let config = config(program, server.url(), simulator.token());
     // Feeds end where the asked days do; all else is about the first of them.
-    let end = if text == "\"feed\"" { "2024-02-01" } else { "2024-01-02" };
+    let end = if text == "\"feed\"" {
+        "2024-02-01"
+    } else {
+        "2024-01-02"
+    };
     let report = run_until(end, config, tables, vec![observer], &stop).await;
     assert!(report.cancelled, "{report}");
     simulator.clear_requests();
@@ -143,7 +162,10 @@ async fn late() -> Simulator {
     simulator(|config| {
         config.page_size = Some(1);
         let withhold = Duration::from_secs(18 * 3600);
-        config.late = Some(LateData { before: day("2024-01-02"), withhold });
+        config.late = Some(LateData {
+            before: day("2024-01-02"),
+            withhold,
+        });
     })
     .await
 }
@@ -155,21 +177,42 @@ pub(crate) async fn half_read(tables: &[&str]) -> (Simulator, Program, SourceSta
     let found = stopped_at(&program, &simulator, tables, (HISTORY, 2), "\"unfinished\"").await;
     let partition = found.partition(the_day()).unwrap();
     // Pages go by vehicle: all that is safe is whole days of some vehicles, and no day is complete.
-    let note = partition.unfinished.as_ref().unwrap();
-    assert!(partition.raw.is_none() && note.resume.as_ref().unwrap().pages >= 2, "{found:?}");
+    let note = partition.checkpoint.as_ref().unwrap();
+    assert!(
+        partition.raw.is_none() && note.resume.as_ref().unwrap().pages >= 2,
+        "{found:?}"
+    );
     assert_eq!(found.complete().count(), 0);
     (simulator, program, found)
 }
 
 pub(crate) async fn is_whole(program: &Program, simulator: &Simulator, tables: &[&str]) {
     for table in tables {
-        compare(program, simulator.world(), table, day("2024-01-01"), day("2024-01-02")).await.unwrap();
+        compare(
+            program,
+            simulator.world(),
+            table,
+            day("2024-01-01"),
+            day("2024-01-02"),
+        )
+        .await
+        .unwrap();
     }
     let left = state(program, TABLE).unwrap();
-    assert!(left.partition(the_day()).unwrap().unfinished.is_none(), "{left:?}");
+    assert!(
+        left.partition(the_day()).unwrap().checkpoint.is_none(),
+        "{left:?}"
+    );
     // Not even the raw rows, which no SELECT DISTINCT has passed, are there twice.
-    let rows = program.rows(&format!("SELECT count(*) AS n, count(DISTINCT id) AS d FROM raw.{TABLE}")).await;
-    assert!(rows[0]["n"] == rows[0]["d"] && rows[0]["n"].as_u64() > Some(0), "{rows:?}");
+    let rows = program
+        .rows(&format!(
+            "SELECT count(*) AS n, count(DISTINCT id) AS d FROM raw.{TABLE}"
+        ))
+        .await;
+    assert!(
+        rows[0]["n"] == rows[0]["d"] && rows[0]["n"].as_u64() > Some(0),
+        "{rows:?}"
+    );
 }
 
 pub(crate) fn pages(simulator: &Simulator) -> Vec<(String, u16)> {
@@ -177,82 +220,158 @@ pub(crate) fn pages(simulator: &Simulator) -> Vec<(String, u16)> {
 }
 
 fn pages_of(simulator: &Simulator, endpoint: &str) -> Vec<(String, u16)> {
-    let asked = simulator.requests().into_iter().filter(|request| request.path == endpoint);
-    asked.map(|request| (request.query, request.status)).collect()
+    let asked = simulator
+        .requests()
+        .into_iter()
+        .filter(|request| request.path == endpoint);
+    asked
+        .map(|request| (request.query, request.status))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_half_read_day_goes_on_from_its_cursor_and_reads_no_finished_page_again() {
+async fn a_half_read_day_resumes_at_its_cursor() {
     for tables in [&[TABLE][..], &[TABLE, "fleet_vehicle_stats_gps"]] {
         let (simulator, program, before) = half_read(tables).await;
-        let note = before.partition(the_day()).unwrap().unfinished.clone().unwrap().resume.unwrap();
-        run(config(&program, &simulator.url(), simulator.token()), tables, vec![], &CancellationToken::new()).await;
+        let note = before
+            .partition(the_day())
+            .unwrap()
+            .checkpoint
+            .clone()
+            .unwrap()
+            .resume
+            .unwrap();
+        run(
+            config(&program, &simulator.url(), simulator.token()),
+            tables,
+            vec![],
+            &CancellationToken::new(),
+        )
+        .await;
         let asked = pages(&simulator);
         let cursor: String = url::form_urlencoded::byte_serialize(note.cursor.as_bytes()).collect();
-        assert_eq!(format!("{HISTORY}?{}", asked[0].0), format!("{}&after={cursor}", note.query));
-        assert!(asked.iter().all(|(query, status)| query.contains("after=") && *status == 200), "{asked:?}");
+        assert_eq!(
+            format!("{HISTORY}?{}", asked[0].0),
+            format!("{}&after={cursor}", note.query)
+        );
+        assert!(
+            asked
+                .iter()
+                .all(|(query, status)| query.contains("after=") && *status == 200),
+            "{asked:?}"
+        );
         is_whole(&program, &simulator, tables).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_cursor_begins_its_partition_again_once() {
+async fn a_refused_cursor_restarts_its_day_once() {
     let (simulator, program, mut before) = half_read(&[TABLE]).await;
     simulator.expire_cursors();
     // The feed has not lost its place: else the day would begin anew for that.
     let feed = before.feed.as_mut().unwrap();
     feed.cursor = end_of_feed(&simulator, &feed.query).await;
-    program.write(&format!("samsara-data/raw/state/{TABLE}.json"), before.to_json().unwrap());
+    program.write(
+        &format!("samsara-data/raw/state/{TABLE}.json"),
+        before.to_json().unwrap(),
+    );
     simulator.clear_requests();
-    run(config(&program, &simulator.url(), simulator.token()), &[TABLE], vec![], &CancellationToken::new()).await;
+    run(
+        config(&program, &simulator.url(), simulator.token()),
+        &[TABLE],
+        vec![],
+        &CancellationToken::new(),
+    )
+    .await;
     let asked = pages(&simulator);
-    assert_eq!(asked.iter().map(|(_, status)| *status == 400).collect::<Vec<_>>()[..2], [true, false], "{asked:?}");
-    assert_eq!(asked.iter().filter(|(query, _)| !query.contains("after=")).count(), 1, "{asked:?}");
+    assert_eq!(
+        asked
+            .iter()
+            .map(|(_, status)| *status == 400)
+            .collect::<Vec<_>>()[..2],
+        [true, false],
+        "{asked:?}"
+    );
+    assert_eq!(
+        asked
+            .iter()
+            .filter(|(query, _)| !query.contains("after="))
+            .count(),
+        1,
+        "{asked:?}"
+    );
     is_whole(&program, &simulator, &[TABLE]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_plan_is_not_confused_by_a_half_read_day() {
+async fn another_plan_ignores_the_checkpoint() {
     // Three statistics were asked for together, now two: another query, to which the cursor does not belong.
     let (simulator, program, _) = half_read(&[TABLE, "fleet_vehicle_stats_gps"]).await;
-    run(config(&program, &simulator.url(), simulator.token()), &[TABLE], vec![], &CancellationToken::new()).await;
+    run(
+        config(&program, &simulator.url(), simulator.token()),
+        &[TABLE],
+        vec![],
+        &CancellationToken::new(),
+    )
+    .await;
     let asked = pages(&simulator);
-    assert!(!asked[0].0.contains("after=") && asked.iter().all(|(_, status)| *status == 200), "{asked:?}");
+    assert!(
+        !asked[0].0.contains("after=") && asked.iter().all(|(_, status)| *status == 200),
+        "{asked:?}"
+    );
     is_whole(&program, &simulator, &[TABLE]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_half_read_day_begins_anew_where_its_note_is_of_no_use_any_more() {
+async fn an_unusable_checkpoint_restarts_the_day() {
     for spoil in ["objects", "age"] {
         let (simulator, program, mut before) = half_read(&[TABLE]).await;
-        let note = before.partition_mut(the_day()).unfinished.as_mut().unwrap();
+        let note = before.partition_mut(the_day()).checkpoint.as_mut().unwrap();
         if spoil == "age" {
             // Cursors live 30 days.
             note.extracted_at = Utc::now() - TimeDelta::days(29);
-            program.write(&format!("samsara-data/raw/state/{TABLE}.json"), before.to_json().unwrap());
+            program.write(
+                &format!("samsara-data/raw/state/{TABLE}.json"),
+                before.to_json().unwrap(),
+            );
         } else {
             let object = note.objects().next().unwrap();
-            std::fs::remove_file(program.folder().join("samsara-data/raw").join(&object.path)).unwrap();
+            std::fs::remove_file(program.folder().join("samsara-data/raw").join(&object.path))
+                .unwrap();
         }
         let again = config(&program, &simulator.url(), simulator.token());
         run(again, &[TABLE], vec![], &CancellationToken::new()).await;
         let asked = pages(&simulator);
-        assert!(!asked[0].0.contains("after=") && asked.iter().all(|(_, status)| *status == 200), "{spoil}: {asked:?}");
+        assert!(
+            !asked[0].0.contains("after=") && asked.iter().all(|(_, status)| *status == 200),
+            "{spoil}: {asked:?}"
+        );
         is_whole(&program, &simulator, &[TABLE]).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_half_read_day_that_has_changed_since_begins_anew() {
+async fn a_changed_day_ignores_its_checkpoint() {
     let simulator = late().await;
     let program = Program::with_simulator(&simulator);
-    let found = stopped_at(&program, &simulator, &[TABLE], (HISTORY, 2), "\"unfinished\"").await;
-    assert!(found.partition(the_day()).unwrap().unfinished.is_some());
+    let found = stopped_at(
+        &program,
+        &simulator,
+        &[TABLE],
+        (HISTORY, 2),
+        "\"unfinished\"",
+    )
+    .await;
+    assert!(found.partition(the_day()).unwrap().checkpoint.is_some());
     // The vehicles that are done get readings, of which the feed tells.
     simulator.release_late();
     let again = config(&program, &simulator.url(), simulator.token());
     run(again, &[TABLE], vec![], &CancellationToken::new()).await;
-    assert!(!pages(&simulator)[0].0.contains("after="), "{:?}", pages(&simulator));
+    assert!(
+        !pages(&simulator)[0].0.contains("after="),
+        "{:?}",
+        pages(&simulator)
+    );
     is_whole(&program, &simulator, &[TABLE]).await;
 }
 
@@ -260,10 +379,23 @@ async fn a_half_read_day_that_has_changed_since_begins_anew() {
 async fn end_of_feed(simulator: &Simulator, query: &str) -> String {
     let mut cursor = String::new();
     loop {
-        let after = if cursor.is_empty() { String::new() } else { format!("&after={cursor}") };
-        let url = format!("{}/fleet/vehicles/stats/feed?{query}{after}", simulator.url());
-        let answer = reqwest::Client::new().get(url).bearer_auth(simulator.token()).send().await.unwrap();
-        let page: serde_json::Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+        let after = if cursor.is_empty() {
+            String::new()
+        } else {
+            format!("&after={cursor}")
+        };
+        let url = format!(
+            "{}/fleet/vehicles/stats/feed?{query}{after}",
+            simulator.url()
+        );
+        let answer = reqwest::Client::new()
+            .get(url)
+            .bearer_auth(simulator.token())
+            .send()
+            .await
+            .unwrap();
+        let page: serde_json::Value =
+            serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
         let plain = page["pagination"]["endCursor"].as_str().unwrap();
         if page["pagination"]["hasNextPage"] == false {
             return plain.to_string();
@@ -273,12 +405,20 @@ async fn end_of_feed(simulator: &Simulator, query: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_half_read_day_begins_anew_if_another_source_of_its_walk_has_changed_or_its_feed_was_not_heard() {
+async fn a_changed_companion_restarts_the_day()
+ {
     const GPS: &str = "fleet_vehicle_stats_gps";
     for what in ["changed", "not heard"] {
         let simulator = late().await;
         let program = Program::with_simulator(&simulator);
-        stopped_at(&program, &simulator, &[TABLE, GPS], (HISTORY, 2), "\"unfinished\"").await;
+        stopped_at(
+            &program,
+            &simulator,
+            &[TABLE, GPS],
+            (HISTORY, 2),
+            "\"unfinished\"",
+        )
+        .await;
         // The note stands at the first source alone.
         assert!(state(&program, GPS).unwrap().partition(the_day()).is_none());
         simulator.release_late();
@@ -293,35 +433,58 @@ async fn a_half_read_day_begins_anew_if_another_source_of_its_walk_has_changed_o
                 // The feeds begin anew, behind what has come meanwhile.
                 _ => found.feed = None,
             }
-            program.write(&format!("samsara-data/raw/state/{table}.json"), found.to_json().unwrap());
+            program.write(
+                &format!("samsara-data/raw/state/{table}.json"),
+                found.to_json().unwrap(),
+            );
         }
         simulator.clear_requests();
         let again = config(&program, &simulator.url(), simulator.token());
         run(again, &[TABLE, GPS], vec![], &CancellationToken::new()).await;
-        assert!(!pages(&simulator)[0].0.contains("after="), "{what}: {:?}", pages(&simulator));
+        assert!(
+            !pages(&simulator)[0].0.contains("after="),
+            "{what}: {:?}",
+            pages(&simulator)
+        );
         is_whole(&program, &simulator, &[TABLE, GPS]).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_half_read_day_that_was_read_whole_meanwhile_is_not_gone_on_with() {
+async fn a_day_read_whole_ignores_its_checkpoint() {
     let (simulator, program, before) = half_read(&[TABLE]).await;
     let mut whole = before.clone();
     let found = whole.partition_mut(the_day());
-    let note = found.unfinished.clone().unwrap();
-    // Another walk over the same day, begun later, has come to its end.
+    let note = found.checkpoint.clone().unwrap();
+    // Another task over the same day, begun later, has come to its end.
     found.raw = Some(RawState {
         objects: vec![],
         records: 0,
-        not_owned: 0,
+        out_of_window: 0,
         rescued: 0,
         content: "0f".repeat(32),
         extracted_at: note.extracted_at + TimeDelta::minutes(1),
     });
-    program.write(&format!("samsara-data/raw/state/{TABLE}.json"), whole.to_json().unwrap());
-    let again = ["run", "--start-date", "2024-01-01", "--end-date", "2024-01-02", "--table", TABLE, "--historical"];
+    program.write(
+        &format!("samsara-data/raw/state/{TABLE}.json"),
+        whole.to_json().unwrap(),
+    );
+    let again = [
+        "run",
+        "--start-date",
+        "2024-01-01",
+        "--end-date",
+        "2024-01-02",
+        "--table",
+        TABLE,
+        "--historical",
+    ];
     program.succeed(&again).await;
-    assert!(!pages(&simulator)[0].0.contains("after="), "{:?}", pages(&simulator));
+    assert!(
+        !pages(&simulator)[0].0.contains("after="),
+        "{:?}",
+        pages(&simulator)
+    );
     is_whole(&program, &simulator, &[TABLE]).await;
 }
 
@@ -337,133 +500,300 @@ fn overburdened(hours: i64, status: StatusCode, refusals: Arc<AtomicU64>) -> Ser
             return (status, "upstream request timeout").into_response();
         }
         let times = std::iter::successors(Some(start), |at| Some(*at + TimeDelta::minutes(20)));
-        let readings: Vec<_> = times.take_while(|at| *at < end).map(|at| json!({"time": at, "value": 700})).collect();
+        let readings: Vec<_> = times
+            .take_while(|at| *at < end)
+            .map(|at| json!({"time": at, "value": 700}))
+            .collect();
         let page = |id: &str, more: bool| -> Response {
-            let pagination = json!({"endCursor": if more { "two" } else { "" }, "hasNextPage": more});
+            let pagination =
+                json!({"endCursor": if more { "two" } else { "" }, "hasNextPage": more});
             Json(json!({"data": [{"id": id, "name": id, "engineRpm": readings}], "pagination": pagination}))
                 .into_response()
         };
-        if second { page("2", false) } else { page("1", true) }
+        if second {
+            page("2", false)
+        } else {
+            page("1", true)
+        }
     };
     Server::start(Router::new().route(HISTORY, get(history)))
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_window_that_the_server_cannot_manage_is_read_in_halves_and_counts_once() {
+async fn an_unmanageable_window_is_bisected() {
     // The day and its two halves, each with two tries; what is too large will not become smaller, and has one.
-    for (status, tries) in [(StatusCode::GATEWAY_TIMEOUT, 2), (StatusCode::PAYLOAD_TOO_LARGE, 1)] {
+    for (status, tries) in [
+        (StatusCode::GATEWAY_TIMEOUT, 2),
+        (StatusCode::PAYLOAD_TOO_LARGE, 1),
+    ] {
         let refusals = Arc::new(AtomicU64::new(0));
         let server = overburdened(6, status, refusals.clone());
         let program = Program::new();
-        let report = run(config(&program, server.url(), "token"), &[TABLE], vec![], &CancellationToken::new()).await;
+        let report = run(
+            config(&program, server.url(), "token"),
+            &[TABLE],
+            vec![],
+            &CancellationToken::new(),
+        )
+        .await;
         assert!(report.failures.is_empty(), "{report}");
         assert_eq!(refusals.load(Ordering::SeqCst), 3 * tries);
-        let rows = local_rows(&local_tables(&program.folder().join("samsara-data/warehouse")).await, TABLE).await;
+        let rows = local_rows(
+            &local_tables(&program.folder().join("samsara-data/warehouse")).await,
+            TABLE,
+        )
+        .await;
         assert_eq!(rows.len(), 2 * 72);
-        let sql = format!("SELECT sum(cardinality(engineRpm)) AS n, count(*) AS r FROM raw.{TABLE}");
+        let sql =
+            format!("SELECT sum(cardinality(engineRpm)) AS n, count(*) AS r FROM raw.{TABLE}");
         let raw = program.rows(&sql).await;
-        assert_eq!((raw[0]["n"].as_u64(), raw[0]["r"].as_u64()), (Some(2 * 72), Some(2 * 4)), "{raw:?}");
+        assert_eq!(
+            (raw[0]["n"].as_u64(), raw[0]["r"].as_u64()),
+            (Some(2 * 72), Some(2 * 4)),
+            "{raw:?}"
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_window_at_the_floor_is_not_split_and_commits_nothing() {
+async fn the_smallest_window_is_not_bisected() {
     let refusals = Arc::new(AtomicU64::new(0));
     let server = overburdened(0, StatusCode::GATEWAY_TIMEOUT, refusals.clone());
     let program = Program::new();
-    let report = run(config(&program, server.url(), "token"), &[TABLE], vec![], &CancellationToken::new()).await;
-    assert!(report.failures[0].error.contains("failed 2 times"), "{report}");
+    let report = run(
+        config(&program, server.url(), "token"),
+        &[TABLE],
+        vec![],
+        &CancellationToken::new(),
+    )
+    .await;
+    assert!(
+        report.failures[0].error.contains("failed 2 times"),
+        "{report}"
+    );
     // 24 h, 12 h, 6 h, 3 h, 1.5 h and 45 minutes, each with two tries; then there is nothing smaller.
     assert_eq!(refusals.load(Ordering::SeqCst), 12);
-    assert_eq!(state(&program, TABLE).map_or(0, |state| state.complete().count()), 0);
+    assert_eq!(
+        state(&program, TABLE).map_or(0, |state| state.complete().count()),
+        0
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_half_read_list_goes_on_unless_it_has_become_old() {
+async fn a_half_read_list_resumes_within_the_hour() {
     let list = "/addresses";
     for old in [false, true] {
         let simulator = in_pages_of(1).await;
         let program = Program::with_simulator(&simulator);
-        let before = stopped_at(&program, &simulator, &["addresses"], (list, 2), "\"unfinished\"").await;
-        let note = before.partition(Partition::Snapshot).unwrap().unfinished.clone().unwrap();
+        let before = stopped_at(
+            &program,
+            &simulator,
+            &["addresses"],
+            (list, 2),
+            "\"unfinished\"",
+        )
+        .await;
+        let note = before
+            .partition(Partition::Snapshot)
+            .unwrap()
+            .checkpoint
+            .clone()
+            .unwrap();
         if old {
             let mut before = before;
-            let note = before.partition_mut(Partition::Snapshot).unfinished.as_mut().unwrap();
+            let note = before
+                .partition_mut(Partition::Snapshot)
+                .checkpoint
+                .as_mut()
+                .unwrap();
             note.extracted_at = Utc::now() - TimeDelta::hours(2);
-            program.write("samsara-data/raw/state/addresses.json", before.to_json().unwrap());
+            program.write(
+                "samsara-data/raw/state/addresses.json",
+                before.to_json().unwrap(),
+            );
         }
         let end = config(&program, &simulator.url(), simulator.token());
         run(end, &["addresses"], vec![], &CancellationToken::new()).await;
         let asked = pages_of(&simulator, list);
-        assert_eq!(asked.iter().any(|(query, _)| !query.contains("after=")), old, "{asked:?}");
-        compare(&program, simulator.world(), "addresses", day("2024-01-01"), day("2024-01-02")).await.unwrap();
-        let found = state(&program, "addresses").unwrap().partition(Partition::Snapshot).unwrap().clone();
+        assert_eq!(
+            asked.iter().any(|(query, _)| !query.contains("after=")),
+            old,
+            "{asked:?}"
+        );
+        compare(
+            &program,
+            simulator.world(),
+            "addresses",
+            day("2024-01-01"),
+            day("2024-01-02"),
+        )
+        .await
+        .unwrap();
+        let found = state(&program, "addresses")
+            .unwrap()
+            .partition(Partition::Snapshot)
+            .unwrap()
+            .clone();
         let records = found.raw.unwrap().records;
         let safe = note.resume.unwrap().pages;
         let again = if old { records } else { records - safe };
-        assert_eq!((asked.len() as u64, found.unfinished), (again, None), "{safe} of {records} were safe");
+        assert_eq!(
+            (asked.len() as u64, found.checkpoint),
+            (again, None),
+            "{safe} of {records} were safe"
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_list_that_is_found_unchanged_after_it_was_half_read_leaves_no_note_behind() {
+async fn an_unchanged_list_leaves_no_checkpoint() {
     let simulator = in_pages_of(1).await;
     let program = Program::with_simulator(&simulator);
     let whole = || config(&program, &simulator.url(), simulator.token());
     run(whole(), &["addresses"], vec![], &CancellationToken::new()).await;
     let before = state(&program, "addresses").unwrap();
-    let half = stopped_at(&program, &simulator, &["addresses"], ("/addresses", 2), "\"unfinished\"").await;
-    assert!(half.partition(Partition::Snapshot).unwrap().unfinished.is_some());
+    let half = stopped_at(
+        &program,
+        &simulator,
+        &["addresses"],
+        ("/addresses", 2),
+        "\"unfinished\"",
+    )
+    .await;
+    assert!(
+        half.partition(Partition::Snapshot)
+            .unwrap()
+            .checkpoint
+            .is_some()
+    );
     run(whole(), &["addresses"], vec![], &CancellationToken::new()).await;
     // The pages of the second reading are gone, and with them what named them.
     let after = state(&program, "addresses").unwrap();
-    let (found, known) =
-        (after.partition(Partition::Snapshot).unwrap(), before.partition(Partition::Snapshot).unwrap());
-    assert!(found.unfinished.is_none(), "{found:?}");
-    assert_eq!(found.raw.as_ref().unwrap().objects, known.raw.as_ref().unwrap().objects);
-    compare(&program, simulator.world(), "addresses", day("2024-01-01"), day("2024-01-02")).await.unwrap();
+    let (found, known) = (
+        after.partition(Partition::Snapshot).unwrap(),
+        before.partition(Partition::Snapshot).unwrap(),
+    );
+    assert!(found.checkpoint.is_none(), "{found:?}");
+    assert_eq!(
+        found.raw.as_ref().unwrap().objects,
+        known.raw.as_ref().unwrap().objects
+    );
+    compare(
+        &program,
+        simulator.world(),
+        "addresses",
+        day("2024-01-01"),
+        day("2024-01-02"),
+    )
+    .await
+    .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_half_read_fan_out_asks_no_finished_vehicle_again() {
+async fn a_half_read_fan_out_resumes() {
     let (table, endpoint) = ("fleet_trips", "/v1/fleet/trips");
     let simulator = simulator(|config| config.vehicles = 20).await;
     let program = Program::with_simulator(&simulator);
-    let found = stopped_at(&program, &simulator, &[table], (endpoint, 8), "\"unfinished\"").await;
-    let note = found.partition(the_day()).unwrap().unfinished.clone().unwrap();
-    // Four times the two pages after which other walks are noted.
+    let found = stopped_at(
+        &program,
+        &simulator,
+        &[table],
+        (endpoint, 8),
+        "\"unfinished\"",
+    )
+    .await;
+    let note = found
+        .partition(the_day())
+        .unwrap()
+        .checkpoint
+        .clone()
+        .unwrap();
+    // Four times the two pages after which other tasks are noted.
     assert_eq!((note.requests, note.rest.len(), note.resume), (8, 0, None));
     let end = config(&program, &simulator.url(), simulator.token());
     run(end, &[table], vec![], &CancellationToken::new()).await;
     assert_eq!(pages_of(&simulator, endpoint).len(), 20 - 8);
-    compare(&program, simulator.world(), table, day("2024-01-01"), day("2024-01-02")).await.unwrap();
-    let raw = program.rows("SELECT count(*) AS n FROM raw.fleet_trips").await;
+    compare(
+        &program,
+        simulator.world(),
+        table,
+        day("2024-01-01"),
+        day("2024-01-02"),
+    )
+    .await
+    .unwrap();
+    let raw = program
+        .rows("SELECT count(*) AS n FROM raw.fleet_trips")
+        .await;
     let flat = program.rows("SELECT count(*) AS n FROM fleet_trips").await;
     assert_eq!(raw[0]["n"], flat[0]["n"]);
-    assert!(state(&program, table).unwrap().partition(the_day()).unwrap().unfinished.is_none());
+    assert!(
+        state(&program, table)
+            .unwrap()
+            .partition(the_day())
+            .unwrap()
+            .checkpoint
+            .is_none()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn finished_halves_of_a_window_are_not_asked_for_again_by_a_later_run() {
+async fn finished_halves_survive_a_run() {
     let refusals = Arc::new(AtomicU64::new(0));
     let program = Program::new();
     // The whole day and its second half cannot be had, not even in the smallest parts.
     let broken = Arc::new(AtomicU64::new(1));
     let server = half_broken(refusals.clone(), broken.clone());
-    let report = run(config(&program, server.url(), "token"), &[TABLE], vec![], &CancellationToken::new()).await;
+    let report = run(
+        config(&program, server.url(), "token"),
+        &[TABLE],
+        vec![],
+        &CancellationToken::new(),
+    )
+    .await;
     assert_eq!(report.failures.len(), 1, "{report}");
     let found = state(&program, TABLE).unwrap();
-    let note = found.partition(the_day()).unwrap().unfinished.clone().unwrap();
-    assert!(found.complete().next().is_none() && note.whole.records == 2, "{note:?}");
-    assert!(note.rest.iter().all(|window| window.start >= "2024-01-01T12:00:00Z".parse::<DateTime<Utc>>().unwrap()));
+    let note = found
+        .partition(the_day())
+        .unwrap()
+        .checkpoint
+        .clone()
+        .unwrap();
+    assert!(
+        found.complete().next().is_none() && note.whole.records == 2,
+        "{note:?}"
+    );
+    assert!(
+        note.rest
+            .iter()
+            .all(|window| window.start >= "2024-01-01T12:00:00Z".parse::<DateTime<Utc>>().unwrap())
+    );
     broken.store(0, Ordering::SeqCst);
     let served = refusals.load(Ordering::SeqCst);
-    let report = run(config(&program, server.url(), "token"), &[TABLE], vec![], &CancellationToken::new()).await;
+    let report = run(
+        config(&program, server.url(), "token"),
+        &[TABLE],
+        vec![],
+        &CancellationToken::new(),
+    )
+    .await;
     assert!(report.failures.is_empty(), "{report}");
-    assert_eq!(refusals.load(Ordering::SeqCst), served, "the first half was asked for again");
-    let rows = local_rows(&local_tables(&program.folder().join("samsara-data/warehouse")).await, TABLE).await;
+    assert_eq!(
+        refusals.load(Ordering::SeqCst),
+        served,
+        "the first half was asked for again"
+    );
+    let rows = local_rows(
+        &local_tables(&program.folder().join("samsara-data/warehouse")).await,
+        TABLE,
+    )
+    .await;
     assert_eq!(rows.len(), 2 * 72);
-    let raw = program.rows(&format!("SELECT sum(cardinality(engineRpm)) AS n FROM raw.{TABLE}")).await;
+    let raw = program
+        .rows(&format!(
+            "SELECT sum(cardinality(engineRpm)) AS n FROM raw.{TABLE}"
+        ))
+        .await;
     assert_eq!(raw[0]["n"].as_u64(), Some(2 * 72), "{raw:?}");
 }
 
@@ -481,8 +811,10 @@ fn half_broken(first: Arc<AtomicU64>, broken: Arc<AtomicU64>) -> Server {
         }
         let midnight = noon - TimeDelta::hours(12);
         let times = (0..72).map(|number| midnight + TimeDelta::minutes(20 * number));
-        let readings: Vec<_> =
-            times.filter(|at| start <= *at && *at < end).map(|at| json!({"time": at, "value": 700})).collect();
+        let readings: Vec<_> = times
+            .filter(|at| start <= *at && *at < end)
+            .map(|at| json!({"time": at, "value": 700}))
+            .collect();
         let (id, pagination) = match second {
             true => ("2", json!({"endCursor": "", "hasNextPage": false})),
             false => ("1", json!({"endCursor": "two", "hasNextPage": true})),
@@ -493,8 +825,11 @@ fn half_broken(first: Arc<AtomicU64>, broken: Arc<AtomicU64>) -> Server {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_feed_is_committed_as_it_comes_and_begins_again_where_it_was_whole() {
-    let (table, endpoint) = ("fleet_safety_events_audit_logs", "/fleet/safety-events/audit-logs/feed");
+async fn a_feed_is_committed_as_it_comes() {
+    let (table, endpoint) = (
+        "fleet_safety_events_audit_logs",
+        "/fleet/safety-events/audit-logs/feed",
+    );
     for forgotten in [false, true] {
         let simulator = in_pages_of(2).await;
         let program = Program::with_simulator(&simulator);
@@ -507,12 +842,31 @@ async fn a_feed_is_committed_as_it_comes_and_begins_again_where_it_was_whole() {
             simulator.expire_cursors();
         }
         let end = config(&program, &simulator.url(), simulator.token());
-        let report = run_until("2024-02-01", end, &[table], vec![], &CancellationToken::new()).await;
+        let report = run_until(
+            "2024-02-01",
+            end,
+            &[table],
+            vec![],
+            &CancellationToken::new(),
+        )
+        .await;
         assert!(report.failures.is_empty(), "{report}");
         let asked = pages_of(&simulator, endpoint);
-        assert_eq!(asked.iter().any(|(query, _)| !query.contains("after=")), forgotten, "{asked:?}");
+        assert_eq!(
+            asked.iter().any(|(query, _)| !query.contains("after=")),
+            forgotten,
+            "{asked:?}"
+        );
         let feed = state(&program, table).unwrap().feed.unwrap();
         assert_eq!(feed.since, Some(feed.at - TimeDelta::days(1)));
-        compare(&program, simulator.world(), table, day("2024-01-01"), day("2025-01-01")).await.unwrap();
+        compare(
+            &program,
+            simulator.world(),
+            table,
+            day("2024-01-01"),
+            day("2025-01-01"),
+        )
+        .await
+        .unwrap();
     }
 }

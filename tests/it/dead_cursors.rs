@@ -15,14 +15,21 @@ use crate::support::gate::{self, Turn};
 use crate::support::wire::Server;
 
 /// The live API's two ways of saying that a cursor is dead; the second does not have the word in it.
-const DEAD: [&str; 2] = ["invalid or expired pagination cursor", "Parameters differ from previous paginated request."];
+const DEAD: [&str; 2] = [
+    "invalid or expired pagination cursor",
+    "Parameters differ from previous paginated request.",
+];
 
 /// Refuses the first `times` requests that go on from a cursor, with 400 and this message.
 fn refusing(simulator: &Simulator, message: &'static str, times: u64) -> (Server, Arc<AtomicU64>) {
     let refused = Arc::new(AtomicU64::new(0));
     let count = refused.clone();
     let goes_on = |request: &Request| {
-        request.uri().path() == HISTORY && request.uri().query().is_some_and(|query| query.contains("after="))
+        request.uri().path() == HISTORY
+            && request
+                .uri()
+                .query()
+                .is_some_and(|query| query.contains("after="))
     };
     let server = gate::before(simulator.url(), move |request| {
         if !goes_on(request) || count.load(Ordering::SeqCst) >= times {
@@ -36,31 +43,45 @@ fn refusing(simulator: &Simulator, message: &'static str, times: u64) -> (Server
 }
 
 fn beginnings(simulator: &Simulator) -> usize {
-    pages(simulator).iter().filter(|(query, _)| !query.contains("after=")).count()
+    pages(simulator)
+        .iter()
+        .filter(|(query, _)| !query.contains("after="))
+        .count()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn both_ways_of_refusing_a_cursor_begin_its_partition_again_once() {
+async fn both_cursor_refusals_restart_once() {
     for message in DEAD {
         let (simulator, program, _) = half_read(&[TABLE]).await;
         let (server, refused) = refusing(&simulator, message, 1);
         let go_on = config(&program, server.url(), simulator.token());
         let report = run(go_on, &[TABLE], vec![], &CancellationToken::new()).await;
         assert!(report.failures.is_empty(), "{message}: {report}");
-        assert_eq!((refused.load(Ordering::SeqCst), beginnings(&simulator)), (1, 1), "{message}");
+        assert_eq!(
+            (refused.load(Ordering::SeqCst), beginnings(&simulator)),
+            (1, 1),
+            "{message}"
+        );
         is_whole(&program, &simulator, &[TABLE]).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_partition_whose_every_cursor_is_refused_fails_and_does_not_begin_for_ever() {
+async fn refused_cursors_end_in_a_failure() {
     for message in DEAD {
         let (simulator, program, _) = half_read(&[TABLE]).await;
         let (server, refused) = refusing(&simulator, message, u64::MAX);
         let go_on = config(&program, server.url(), simulator.token());
         let report = run(go_on, &[TABLE], vec![], &CancellationToken::new()).await;
-        assert!(report.failures.len() == 1 && report.failures[0].error.contains("r-400"), "{message}: {report}");
-        assert_eq!((refused.load(Ordering::SeqCst), beginnings(&simulator)), (2, 1), "{message}");
+        assert!(
+            report.failures.len() == 1 && report.failures[0].error.contains("r-400"),
+            "{message}: {report}"
+        );
+        assert_eq!(
+            (refused.load(Ordering::SeqCst), beginnings(&simulator)),
+            (2, 1),
+            "{message}"
+        );
         let left = state(&program, TABLE).unwrap();
         assert_eq!(left.complete().count(), 0, "{message}");
         // The API comes to its senses.
@@ -72,18 +93,41 @@ async fn a_partition_whose_every_cursor_is_refused_fails_and_does_not_begin_for_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_other_400_costs_a_noted_cursor() {
-    for message in ["limit must be at most 512", "Invalid value for parameter types", "", "parameters missing"] {
+    for message in [
+        "limit must be at most 512",
+        "Invalid value for parameter types",
+        "",
+        "parameters missing",
+    ] {
         let (simulator, program, before) = half_read(&[TABLE]).await;
-        let noted = before.partition(the_day()).unwrap().unfinished.clone();
+        let noted = before.partition(the_day()).unwrap().checkpoint.clone();
         let (server, refused) = refusing(&simulator, message, u64::MAX);
         let go_on = config(&program, server.url(), simulator.token());
         let report = run(go_on, &[TABLE], vec![], &CancellationToken::new()).await;
         let error = &report.failures[0].error;
-        assert!(report.failures.len() == 1 && error.contains("(400, request r-400)"), "{message}: {report}");
-        assert!(error.contains(TABLE) && error.contains("2024-01-01") && error.contains(message), "{error}");
+        assert!(
+            report.failures.len() == 1 && error.contains("(400, request r-400)"),
+            "{message}: {report}"
+        );
+        assert!(
+            error.contains(TABLE) && error.contains("2024-01-01") && error.contains(message),
+            "{error}"
+        );
         // The day was tried from its beginning, too.
-        assert_eq!((refused.load(Ordering::SeqCst), beginnings(&simulator)), (2, 1), "{message}");
-        assert_eq!(state(&program, TABLE).unwrap().partition(the_day()).unwrap().unfinished, noted, "{message}");
+        assert_eq!(
+            (refused.load(Ordering::SeqCst), beginnings(&simulator)),
+            (2, 1),
+            "{message}"
+        );
+        assert_eq!(
+            state(&program, TABLE)
+                .unwrap()
+                .partition(the_day())
+                .unwrap()
+                .checkpoint,
+            noted,
+            "{message}"
+        );
         // Once the cause is gone it goes on from there.
         simulator.clear_requests();
         let again = config(&program, &simulator.url(), simulator.token());
@@ -94,14 +138,18 @@ async fn no_other_400_costs_a_noted_cursor() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_day_is_read_from_its_beginning_where_its_cursor_is_refused_in_unknown_words() {
+async fn an_unknown_refusal_restarts_the_day() {
     for message in ["the token has seen better days", ""] {
         let (simulator, program, _) = half_read(&[TABLE]).await;
         let (server, refused) = refusing(&simulator, message, 1);
         let go_on = config(&program, server.url(), simulator.token());
         let report = run(go_on, &[TABLE], vec![], &CancellationToken::new()).await;
         assert!(report.failures.is_empty(), "{message}: {report}");
-        assert_eq!((refused.load(Ordering::SeqCst), beginnings(&simulator)), (1, 1), "{message}");
+        assert_eq!(
+            (refused.load(Ordering::SeqCst), beginnings(&simulator)),
+            (1, 1),
+            "{message}"
+        );
         is_whole(&program, &simulator, &[TABLE]).await;
     }
 }

@@ -25,8 +25,11 @@ fn unavailable() -> Turn {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_endpoint_gets_a_few_requests_only_and_the_other_tables_are_complete() {
-    for (death, reason) in [(cut as fn() -> Turn, "connection closed"), (unavailable, "503")] {
+async fn a_dead_endpoint_spares_other_tables() {
+    for (death, reason) in [
+        (cut as fn() -> Turn, "connection closed"),
+        (unavailable, "503"),
+    ] {
         let simulator = simulator(|_| ()).await;
         let (dead, turned_away) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU64::new(0)));
         let (is_dead, counted) = (dead.clone(), turned_away.clone());
@@ -43,35 +46,72 @@ async fn a_dead_endpoint_gets_a_few_requests_only_and_the_other_tables_are_compl
             config.max_workers = 2;
             // Longer than any run: within this one, nobody goes to see whether it is back.
             let cool_down = Duration::from_secs(3600);
-            config.samsara.retry = RetryConfig { give_up_after: 3, cool_down, ..config.samsara.retry };
+            config.samsara.retry = RetryConfig {
+                give_up_after: 3,
+                cool_down,
+                ..config.samsara.retry
+            };
             config
         };
         let report = run_here(config(), TABLES, DAYS).await;
         // Some tables failed and others did not: exit code 3.
-        assert!(report.did_something() && !report.failures.is_empty(), "{reason}: {report}");
+        assert!(
+            report.did_something() && !report.failures.is_empty(),
+            "{reason}: {report}"
+        );
         let of_dead = |name: &str| name == TABLES[0];
-        assert!(report.failures.iter().all(|failure| of_dead(&failure.name)), "{reason}: {report}");
-        assert_eq!(report.failures.len(), 9, "each day is told: {reason}: {report}");
-        let resting =
-            report.failures.iter().filter(|failure| failure.error.contains("is not asked for the time being"));
+        assert!(
+            report.failures.iter().all(|failure| of_dead(&failure.name)),
+            "{reason}: {report}"
+        );
+        assert_eq!(
+            report.failures.len(),
+            9,
+            "each day is told: {reason}: {report}"
+        );
+        let resting = report
+            .failures
+            .iter()
+            .filter(|failure| failure.error.contains("is not asked for the time being"));
         let resting: Vec<_> = resting.collect();
         assert!(resting.len() >= 5, "{reason}: {report}");
         assert!(
-            resting.iter().all(|failure| failure.error.contains(DEAD) && failure.error.contains(reason)),
+            resting
+                .iter()
+                .all(|failure| failure.error.contains(DEAD) && failure.error.contains(reason)),
             "{report}"
         );
         // Two tries of each of three requests, and of one that was under way beside them.
         let asked = turned_away.load(Ordering::SeqCst);
-        assert!((6..=8).contains(&asked), "{reason}: {asked} requests went to a dead endpoint");
+        assert!(
+            (6..=8).contains(&asked),
+            "{reason}: {asked} requests went to a dead endpoint"
+        );
         for table in &TABLES[1..] {
-            compare(&program, simulator.world(), table, day(DAYS[0]), day(DAYS[1])).await.unwrap();
+            compare(
+                &program,
+                simulator.world(),
+                table,
+                day(DAYS[0]),
+                day(DAYS[1]),
+            )
+            .await
+            .unwrap();
         }
 
         dead.store(false, Ordering::SeqCst);
         let report = run_here(config(), TABLES, DAYS).await;
         assert!(report.failures.is_empty(), "{reason}: {report}");
         for table in TABLES {
-            compare(&program, simulator.world(), table, day(DAYS[0]), day(DAYS[1])).await.unwrap();
+            compare(
+                &program,
+                simulator.world(),
+                table,
+                day(DAYS[0]),
+                day(DAYS[1]),
+            )
+            .await
+            .unwrap();
         }
     }
 }

@@ -23,17 +23,27 @@ fn every_variable_is_documented() {
     for file in ["README.md", ".env.example"] {
         let text = read(file);
         for variable in env::ALL {
-            assert!(text.contains(variable.name), "{file} lacks {}", variable.name);
+            assert!(
+                text.contains(variable.name),
+                "{file} lacks {}",
+                variable.name
+            );
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_documents_list_the_tables_of_the_catalog() {
-    let table = crate::program::Program::new().succeed(&["tables", "--markdown"]).await.stdout;
+async fn tables_are_documented() {
+    let table = crate::program::Program::new()
+        .succeed(&["tables", "--markdown"])
+        .await
+        .stdout;
     let text = read("docs/tables.md");
     let listed = between(&text, "tables: samsara-etl tables --markdown", "/tables");
-    assert!(listed == table, "put the output of `samsara-etl tables --markdown` into docs/tables.md");
+    assert!(
+        listed == table,
+        "put the output of `samsara-etl tables --markdown` into docs/tables.md"
+    );
 }
 
 /// The file in which a test such as `chaos::name` or `state::lock::tests::name` stands, and its name.
@@ -42,23 +52,35 @@ fn home(test: &str) -> (Vec<PathBuf>, &str) {
     let path = module.trim_end_matches("::tests").replace("::", "/");
     let file = |file: String| root().join(file);
     (
-        vec![file(format!("tests/it/{path}.rs")), file(format!("src/{path}.rs")), file(format!("src/{path}/mod.rs"))],
+        vec![
+            file(format!("tests/it/{path}.rs")),
+            file(format!("src/{path}.rs")),
+            file(format!("src/{path}/mod.rs")),
+        ],
         name,
     )
 }
 
 #[test]
-fn each_row_of_what_happens_when_names_tests_that_exist() {
+fn fault_table_names_real_tests() {
     let readme = read("README.md");
-    let rows: Vec<&str> = between(&readme, "faults", "/faults").lines().skip(2).collect();
+    let rows: Vec<&str> = between(&readme, "faults", "/faults")
+        .lines()
+        .skip(2)
+        .collect();
     assert!(rows.len() > 30, "{} rows", rows.len());
     for row in rows {
         let tests = row.trim_end_matches(" |").rsplit_once(" | ").unwrap().1;
         for test in tests.split(", ") {
-            let (files, name) =
-                home(test.strip_prefix('`').and_then(|test| test.strip_suffix('`')).unwrap_or_default());
-            let is_there =
-                |file: &PathBuf| std::fs::read_to_string(file).is_ok_and(|text| text.contains(&format!("fn {name}(")));
+            let (files, name) = home(
+                test.strip_prefix('`')
+                    .and_then(|test| test.strip_suffix('`'))
+                    .unwrap_or_default(),
+            );
+            let is_there = |file: &PathBuf| {
+                std::fs::read_to_string(file)
+                    .is_ok_and(|text| text.contains(&format!("fn {name}(")))
+            };
             assert!(
                 !name.is_empty() && files.iter().any(is_there),
                 "there is no test {test}, which this row names:\n{row}"

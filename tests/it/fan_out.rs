@@ -14,7 +14,8 @@ use crate::cursors::{config, run, run_until, state, the_day};
 use crate::program::Program;
 use crate::support::wire::Server;
 
-const ROSTER: &str = r#"{"data":[{"id":"1"},{"id":"2"}],"pagination":{"endCursor":"","hasNextPage":false}}"#;
+const ROSTER: &str =
+    r#"{"data":[{"id":"1"},{"id":"2"}],"pagination":{"endCursor":"","hasNextPage":false}}"#;
 
 /// An API with two vehicles, of which it knows the trips of the first `known`.
 fn api(known: usize) -> Server {
@@ -26,7 +27,11 @@ fn api(known: usize) -> Server {
         }
     };
     let roster = || async { ROSTER.into_response() };
-    Server::start(Router::new().route("/fleet/vehicles", get(roster)).route("/v1/fleet/trips", get(trips)))
+    Server::start(
+        Router::new()
+            .route("/fleet/vehicles", get(roster))
+            .route("/v1/fleet/trips", get(trips)),
+    )
 }
 
 /// Nobody has made a trip; requests are counted.
@@ -39,20 +44,33 @@ fn counting(count: Arc<AtomicU64>) -> Router {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_that_knows_no_parent_makes_no_day_complete_and_one_that_lacks_some_does() {
+async fn unknown_parents_complete_no_day() {
     for (known, complete) in [(0, false), (1, true)] {
         let server = api(known);
         let program = Program::new();
-        run(config(&program, server.url(), "token"), &["fleet_trips"], vec![], &CancellationToken::new()).await;
+        run(
+            config(&program, server.url(), "token"),
+            &["fleet_trips"],
+            vec![],
+            &CancellationToken::new(),
+        )
+        .await;
         let found = state(&program, "fleet_trips");
         let day = found.and_then(|state| state.partition(the_day()).cloned());
-        assert_eq!(day.as_ref().is_some_and(|day| day.raw.is_some()), complete, "{known}: {day:?}");
+        assert_eq!(
+            day.as_ref().is_some_and(|day| day.raw.is_some()),
+            complete,
+            "{known}: {day:?}"
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_list_that_could_not_be_read_gives_no_ids_until_it_was_read_again() {
-    let (shut, trips) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+async fn a_failed_list_gives_no_ids() {
+    let (shut, trips) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicU64::new(0)),
+    );
     let (door, count) = (shut.clone(), trips.clone());
     let roster = move || async move {
         match door.load(Ordering::SeqCst) {
@@ -67,39 +85,86 @@ async fn a_list_that_could_not_be_read_gives_no_ids_until_it_was_read_again() {
         trips.store(0, Ordering::SeqCst);
         let config = config(&program, server.url(), "token");
         let report = run_until(end, config, &[table], vec![], &CancellationToken::new()).await;
-        (report, trips.load(Ordering::SeqCst), state(&program, table).unwrap().complete().count())
+        (
+            report,
+            trips.load(Ordering::SeqCst),
+            state(&program, table).unwrap().complete().count(),
+        )
     };
     let (report, asked, complete) = run("2024-01-02").await;
-    assert_eq!((report.failures.len(), asked, complete), (0, 2, 1), "{report}");
+    assert_eq!(
+        (report.failures.len(), asked, complete),
+        (0, 2, 1),
+        "{report}"
+    );
 
     // The list is a day old: it is read again, in vain. Its old ids would leave out who has come since.
     let mut list = state(&program, "fleet_vehicles").unwrap();
-    list.partition_mut(Partition::Snapshot).raw.as_mut().unwrap().extracted_at -= TimeDelta::hours(25);
-    program.write("samsara-data/raw/state/fleet_vehicles.json", list.to_json().unwrap());
+    list.partition_mut(Partition::Snapshot)
+        .raw
+        .as_mut()
+        .unwrap()
+        .extracted_at -= TimeDelta::hours(25);
+    program.write(
+        "samsara-data/raw/state/fleet_vehicles.json",
+        list.to_json().unwrap(),
+    );
     shut.store(true, Ordering::SeqCst);
     let (report, asked, complete) = run("2024-01-03").await;
-    assert_eq!((report.failures.len(), asked, complete), (2, 0, 1), "{report}");
-    assert!(report.failures.iter().any(|failure| failure.error.contains("its parent fleet_vehicles")), "{report}");
+    assert_eq!(
+        (report.failures.len(), asked, complete),
+        (2, 0, 1),
+        "{report}"
+    );
+    assert!(
+        report
+            .failures
+            .iter()
+            .any(|failure| failure.error.contains("its parent fleet_vehicles")),
+        "{report}"
+    );
 
     // However young it is, a list whose last reading failed is read again first.
     let mut list = state(&program, "fleet_vehicles").unwrap();
-    list.partition_mut(Partition::Snapshot).raw.as_mut().unwrap().extracted_at = Utc::now();
-    program.write("samsara-data/raw/state/fleet_vehicles.json", list.to_json().unwrap());
+    list.partition_mut(Partition::Snapshot)
+        .raw
+        .as_mut()
+        .unwrap()
+        .extracted_at = Utc::now();
+    program.write(
+        "samsara-data/raw/state/fleet_vehicles.json",
+        list.to_json().unwrap(),
+    );
     let (report, asked, complete) = run("2024-01-03").await;
-    assert_eq!((report.failures.len(), asked, complete), (2, 0, 1), "{report}");
+    assert_eq!(
+        (report.failures.len(), asked, complete),
+        (2, 0, 1),
+        "{report}"
+    );
     shut.store(false, Ordering::SeqCst);
     let (report, asked, complete) = run("2024-01-03").await;
-    assert_eq!((report.failures.len(), asked, complete), (0, 2, 2), "{report}");
+    assert_eq!(
+        (report.failures.len(), asked, complete),
+        (0, 2, 2),
+        "{report}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_list_that_lost_most_of_its_rows_gives_no_ids_until_it_has_them_again_or_is_accepted() {
-    let (few, trips) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+async fn a_shrunken_list_gives_no_ids() {
+    let (few, trips) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicU64::new(0)),
+    );
     let (hiccup, count) = (few.clone(), trips.clone());
     let roster = move || async move {
         let vehicles = if hiccup.load(Ordering::SeqCst) { 0 } else { 12 };
-        let data: Vec<_> = (0..vehicles).map(|id| serde_json::json!({ "id": id.to_string() })).collect();
-        axum::Json(serde_json::json!({ "data": data, "pagination": { "endCursor": "", "hasNextPage": false } }))
+        let data: Vec<_> = (0..vehicles)
+            .map(|id| serde_json::json!({ "id": id.to_string() }))
+            .collect();
+        axum::Json(
+            serde_json::json!({ "data": data, "pagination": { "endCursor": "", "hasNextPage": false } }),
+        )
     };
     let server = Server::start(counting(count).route("/fleet/vehicles", get(roster)));
     let program = Program::new();
@@ -107,12 +172,26 @@ async fn a_list_that_lost_most_of_its_rows_gives_no_ids_until_it_has_them_again_
         trips.store(0, Ordering::SeqCst);
         if is_old {
             let mut list = state(&program, "fleet_vehicles").unwrap();
-            list.partition_mut(Partition::Snapshot).raw.as_mut().unwrap().extracted_at -= TimeDelta::hours(25);
-            program.write("samsara-data/raw/state/fleet_vehicles.json", list.to_json().unwrap());
+            list.partition_mut(Partition::Snapshot)
+                .raw
+                .as_mut()
+                .unwrap()
+                .extracted_at -= TimeDelta::hours(25);
+            program.write(
+                "samsara-data/raw/state/fleet_vehicles.json",
+                list.to_json().unwrap(),
+            );
         }
         let mut config = config(&program, server.url(), "token");
         config.load.accept_shrunken = accepted.iter().map(ToString::to_string).collect();
-        let report = run_until(end, config, &["fleet_trips"], vec![], &CancellationToken::new()).await;
+        let report = run_until(
+            end,
+            config,
+            &["fleet_trips"],
+            vec![],
+            &CancellationToken::new(),
+        )
+        .await;
         let complete = state(&program, "fleet_trips").unwrap().complete().count();
         (report.to_string(), trips.load(Ordering::SeqCst), complete)
     };
@@ -123,7 +202,10 @@ async fn a_list_that_lost_most_of_its_rows_gives_no_ids_until_it_has_them_again_
     for is_old in [true, false] {
         let (report, asked, complete) = run("2024-01-03", is_old, &[]).await;
         assert_eq!((asked, complete), (0, 1), "{report}");
-        assert!(report.contains("had 12") && report.contains("--accept-shrunken fleet_vehicles"), "{report}");
+        assert!(
+            report.contains("had 12") && report.contains("--accept-shrunken fleet_vehicles"),
+            "{report}"
+        );
     }
     few.store(false, Ordering::SeqCst);
     let (report, asked, complete) = run("2024-01-03", false, &[]).await;

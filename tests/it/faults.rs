@@ -25,7 +25,10 @@ use crate::truth::{day, differences, local_rows, local_tables};
 /// A bucket whose writes go wrong in every way, some of them after they were applied.
 fn faulty(prefix: &str) -> GcsDouble {
     let write_interval = Duration::from_secs(1).mul_f64(WAIT_SCALE);
-    let options = GcsOptions { write_interval, ..GcsOptions::default() };
+    let options = GcsOptions {
+        write_interval,
+        ..GcsOptions::default()
+    };
     let double = GcsDouble::start_with(&["raw", "flat"], options);
     for (action, share, seed) in [
         (Action::DropAfter, 0.15, 1),
@@ -48,24 +51,35 @@ pub(crate) fn faulty_buckets() -> GcsDouble {
 
 fn bucket(double: &GcsDouble) -> Bucket {
     let wait_scale = WaitScale::new(WAIT_SCALE).unwrap();
-    let access = GoogleAccess { storage_emulator: Some(double.url().into()), wait_scale, ..GoogleAccess::default() };
-    Bucket::open(&BucketLocation::Google("raw".into()), &access, &tokio::runtime::Handle::current()).unwrap()
+    let access = GoogleAccess {
+        storage_emulator: Some(double.url().into()),
+        wait_scale,
+        ..GoogleAccess::default()
+    };
+    Bucket::open(
+        &BucketLocation::Google("raw".into()),
+        &access,
+        &tokio::runtime::Handle::current(),
+    )
+    .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_writers_to_a_faulty_bucket_one_wins_each_step() {
+async fn one_writer_wins_over_faults() {
     let double = faulty("state/");
     let bucket = bucket(&double);
     let mut expected = None;
     for step in 0..3 {
-        let writers =
-            (0..12).map(|writer| {
-                let (bucket, expected) = (bucket.clone(), expected.clone());
-                let text = Bytes::from(format!("{step} by {writer}"));
-                async move {
-                    bucket.swap("state/a.json", expected.as_ref(), text.clone()).await.map(|version| (text, version))
-                }
-            });
+        let writers = (0..12).map(|writer| {
+            let (bucket, expected) = (bucket.clone(), expected.clone());
+            let text = Bytes::from(format!("{step} by {writer}"));
+            async move {
+                bucket
+                    .swap("state/a.json", expected.as_ref(), text.clone())
+                    .await
+                    .map(|version| (text, version))
+            }
+        });
         let results = futures::future::join_all(writers).await;
         let mut winners: Vec<_> = results.into_iter().filter_map(Result::ok).collect();
         assert_eq!(winners.len(), 1, "step {step}");
@@ -76,35 +90,59 @@ async fn of_many_writers_to_a_faulty_bucket_one_wins_each_step() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn our_own_write_whose_answer_was_lost_is_recognised() {
+async fn a_lost_answer_to_our_write_is_recognised() {
     let double = GcsDouble::start(&["raw"]);
     let bucket = bucket(&double);
     double.fault(Fault::on("PUT", "state/", Action::DropAfter).first(1));
-    let version = bucket.swap("state/a.json", None, Bytes::from_static(b"one")).await.unwrap();
+    let version = bucket
+        .swap("state/a.json", None, Bytes::from_static(b"one"))
+        .await
+        .unwrap();
     double.fault(Fault::on("PUT", "state/", Action::DropAfter).first(1));
-    bucket.swap("state/a.json", Some(&version), Bytes::from_static(b"two")).await.unwrap();
-    let statuses: Vec<_> = double.requests().into_iter().filter(|r| r.method == "PUT").map(|r| r.status).collect();
+    bucket
+        .swap("state/a.json", Some(&version), Bytes::from_static(b"two"))
+        .await
+        .unwrap();
+    let statuses: Vec<_> = double
+        .requests()
+        .into_iter()
+        .filter(|r| r.method == "PUT")
+        .map(|r| r.status)
+        .collect();
     assert_eq!(statuses, [None, Some(412), None, Some(412)]);
-    assert!(bucket.swap("state/a.json", Some(&version), Bytes::from_static(b"three")).await.is_err());
+    assert!(
+        bucket
+            .swap("state/a.json", Some(&version), Bytes::from_static(b"three"))
+            .await
+            .is_err()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn commits_through_a_faulty_bucket_are_all_kept() {
+async fn commits_over_faults_are_kept() {
     let double = faulty("state/");
     let bucket = bucket(&double);
     let handle = StateStore::new(bucket.clone()).source("a").await.unwrap();
     let days: BTreeSet<String> = (1..=28).map(|day| format!("2024-01-{day:02}")).collect();
     let commits = days.iter().map(|day| {
         let (handle, day) = (handle.clone(), Partition::parse(day).unwrap());
-        async move { handle.commit(move |state| _ = state.partition_mut(day)).await.unwrap() }
+        async move {
+            handle
+                .commit(move |state| _ = state.partition_mut(day))
+                .await
+                .unwrap()
+        }
     });
     futures::future::join_all(commits).await;
     let again = StateStore::new(bucket).source("a").await.unwrap();
-    assert_eq!(again.look(|state| state.partitions.keys().cloned().collect::<BTreeSet<_>>()), days);
+    assert_eq!(
+        again.look(|state| state.partitions.keys().cloned().collect::<BTreeSet<_>>()),
+        days
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_whose_caller_is_stopped_is_not_taken_for_another_run() {
+async fn a_cancelled_commit_is_finished() {
     let double = GcsDouble::start(&["raw"]);
     let bucket = bucket(&double);
     let handle = StateStore::new(bucket.clone()).source("a").await.unwrap();
@@ -115,7 +153,11 @@ async fn a_commit_whose_caller_is_stopped_is_not_taken_for_another_run() {
     // Applied, the answer lost; and the caller gone before it is asked again.
     double.fault(Fault::on("PUT", "state/", Action::DropAfter).first(1));
     let applied = async {
-        while double.requests().iter().all(|request| request.method != "PUT") {
+        while double
+            .requests()
+            .iter()
+            .all(|request| request.method != "PUT")
+        {
             tokio::task::yield_now().await;
         }
     };
@@ -125,52 +167,102 @@ async fn a_commit_whose_caller_is_stopped_is_not_taken_for_another_run() {
     }
     commit("2024-01-02").await.unwrap();
     let again = StateStore::new(bucket).source("a").await.unwrap();
-    assert_eq!(again.look(|state| state.partitions.keys().cloned().collect::<Vec<_>>()), ["2024-01-01", "2024-01-02"]);
+    assert_eq!(
+        again.look(|state| state.partitions.keys().cloned().collect::<Vec<_>>()),
+        ["2024-01-01", "2024-01-02"]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_lock_of_a_faulty_bucket_goes_to_one_run_and_then_to_the_next() {
+async fn one_run_holds_the_lock_over_faults() {
     let double = faulty("lock.json");
     let bucket = bucket(&double);
-    let config = LockConfig { wait: false, expiry: Duration::from_secs(60) };
+    let config = LockConfig {
+        wait: false,
+        expiry: Duration::from_secs(60),
+    };
     for round in 0..2 {
         let runs = (0..8).map(|_| {
             let bucket = &bucket;
-            async move { RunLock::acquire(bucket, &RunId::new(Utc::now()), &config, &CancellationToken::new()).await }
+            async move {
+                RunLock::acquire(
+                    bucket,
+                    &RunId::new(Utc::now()),
+                    &config,
+                    &CancellationToken::new(),
+                )
+                .await
+            }
         });
-        let (mut got, refused): (Vec<_>, Vec<_>) =
-            futures::future::join_all(runs).await.into_iter().partition(Result::is_ok);
-        assert_eq!((got.len(), refused.len()), (1, 7), "round {round}: {refused:?}");
-        assert!(refused.iter().all(|refused| matches!(refused, Err(LockError::Held { .. }))), "{refused:?}");
+        let (mut got, refused): (Vec<_>, Vec<_>) = futures::future::join_all(runs)
+            .await
+            .into_iter()
+            .partition(Result::is_ok);
+        assert_eq!(
+            (got.len(), refused.len()),
+            (1, 7),
+            "round {round}: {refused:?}"
+        );
+        assert!(
+            refused
+                .iter()
+                .all(|refused| matches!(refused, Err(LockError::Held { .. }))),
+            "{refused:?}"
+        );
         got.remove(0).unwrap().release().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_over_faulty_buckets_makes_what_one_over_sound_ones_would() {
+async fn a_run_over_faulty_buckets_is_whole() {
     let double = faulty_buckets();
     let simulator = simulator(|_| ()).await;
     let program = Program::with_simulator(&simulator)
         .set("STORAGE_EMULATOR_HOST", double.url())
         .set("GCS_BUCKET_NAME", "raw")
         .set("GCS_BUCKET_FLATTENED_NAME", "flat");
-    let tables = ["fleet_vehicle_stats_engineRpm", "fleet_trips", "fleet_vehicles"];
-    let mut run = vec!["run", "--start_date", "01/01/2024", "--end_date", "03/01/2024"];
+    let tables = [
+        "fleet_vehicle_stats_engineRpm",
+        "fleet_trips",
+        "fleet_vehicles",
+    ];
+    let mut run = vec![
+        "run",
+        "--start_date",
+        "01/01/2024",
+        "--end_date",
+        "03/01/2024",
+    ];
     run.extend(tables.iter().flat_map(|table| ["--table", table]));
     program.succeed(&run).await;
     let found = local_tables(&program.folder().join("samsara-data/warehouse")).await;
     for table in tables {
         let rows = local_rows(&found, table).await;
         let (from, to) = (day("2024-01-01"), day("2024-01-03"));
-        assert!(differences(table, simulator.world(), rows, from, to).unwrap() > 0, "{table}");
+        assert!(
+            differences(table, simulator.world(), rows, from, to).unwrap() > 0,
+            "{table}"
+        );
     }
-    let lost = double.requests().iter().filter(|request| request.status.is_none()).count();
-    assert!(lost > 0, "no connection was ever dropped: this test shows nothing");
+    let lost = double
+        .requests()
+        .iter()
+        .filter(|request| request.status.is_none())
+        .count();
+    assert!(
+        lost > 0,
+        "no connection was ever dropped: this test shows nothing"
+    );
     // Every wait is in the log, those that the store's own library does as well.
     let logs = program.folder().join("logs");
-    let logs = std::fs::read_dir(logs).unwrap().map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap());
+    let logs = std::fs::read_dir(logs)
+        .unwrap()
+        .map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap());
     let log: String = logs.collect();
-    assert!(log.contains("backing off for") && log.contains("object_store::client::retry"), "{log}");
+    assert!(
+        log.contains("backing off for") && log.contains("object_store::client::retry"),
+        "{log}"
+    );
 }
 
 /// An API whose list of vehicles is answered by `answer`, which is told the number of the request.
@@ -178,47 +270,84 @@ fn api(answer: fn(u64) -> Response) -> (Server, Arc<AtomicU64>) {
     let count = Arc::new(AtomicU64::new(0));
     let counted = count.clone();
     let vehicles = move || async move { answer(counted.fetch_add(1, Ordering::SeqCst) + 1) };
-    (Server::start(Router::new().route("/fleet/vehicles", get(vehicles))), count)
+    (
+        Server::start(Router::new().route("/fleet/vehicles", get(vehicles))),
+        count,
+    )
 }
 
 fn json(text: &'static str) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], text).into_response()
 }
 
-const WHOLE: &str = r#"{"data":[{"id":"1","name":"A"}],"pagination":{"endCursor":"","hasNextPage":false}}"#;
+const WHOLE: &str =
+    r#"{"data":[{"id":"1","name":"A"}],"pagination":{"endCursor":"","hasNextPage":false}}"#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_that_are_200_but_no_whole_json_are_asked_for_again() {
+async fn broken_200_answers_are_retried() {
     let (server, count) = api(|number| match number {
         1 => json(&WHOLE[..40]),
         2 => ([(header::CONTENT_TYPE, "text/html")], "<html>busy</html>").into_response(),
         3 => json(""),
         _ => json(WHOLE),
     });
-    let program = Program::new().set("SAMSARA_API_URL", server.url()).set("SAMSARA_API_TOKEN", "t");
+    let program = Program::new()
+        .set("SAMSARA_API_URL", server.url())
+        .set("SAMSARA_API_TOKEN", "t");
     let ran = program.succeed(&["run", "--table", "fleet_vehicles"]).await;
     assert_eq!(count.load(Ordering::SeqCst), 4);
-    assert!(ran.stderr.contains("no whole JSON document") && ran.stderr.contains("request delayed"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("no whole JSON document") && ran.stderr.contains("request delayed"),
+        "{}",
+        ran.stderr
+    );
     assert_eq!(program.rows("SELECT * FROM fleet_vehicles").await.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_that_is_json_but_no_page_is_refused_at_once_and_named() {
+async fn json_without_records_is_refused() {
     let (server, count) = api(|_| json(r#"{"dta":[]}"#));
-    let program = Program::new().set("SAMSARA_API_URL", server.url()).set("SAMSARA_API_TOKEN", "t");
+    let program = Program::new()
+        .set("SAMSARA_API_URL", server.url())
+        .set("SAMSARA_API_TOKEN", "t");
     let ran = program.run(&["run", "--table", "fleet_vehicles"]).await;
-    assert_eq!((ran.code, count.load(Ordering::SeqCst)), (1, 1), "{}", ran.stderr);
-    for part in ["fleet_vehicles (snapshot)", "page 1 of /fleet/vehicles", "list of records is missing"] {
+    assert_eq!(
+        (ran.code, count.load(Ordering::SeqCst)),
+        (1, 1),
+        "{}",
+        ran.stderr
+    );
+    for part in [
+        "fleet_vehicles (snapshot)",
+        "page 1 of /fleet/vehicles",
+        "list of records is missing",
+    ] {
         assert!(ran.stderr.contains(part), "{} lacks {part}", ran.stderr);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_request_names_its_id_and_is_not_sent_again() {
-    let (server, count) =
-        api(|_| (StatusCode::BAD_REQUEST, r#"{"message":"limit too high","requestId":"r-77"}"#).into_response());
-    let program = Program::new().set("SAMSARA_API_URL", server.url()).set("SAMSARA_API_TOKEN", "t");
+async fn a_400_is_not_retried() {
+    let (server, count) = api(|_| {
+        (
+            StatusCode::BAD_REQUEST,
+            r#"{"message":"limit too high","requestId":"r-77"}"#,
+        )
+            .into_response()
+    });
+    let program = Program::new()
+        .set("SAMSARA_API_URL", server.url())
+        .set("SAMSARA_API_TOKEN", "t");
     let ran = program.run(&["run", "--table", "fleet_vehicles"]).await;
-    assert_eq!((ran.code, count.load(Ordering::SeqCst)), (1, 1), "{}", ran.stderr);
-    assert!(ran.stderr.contains("limit too high") && ran.stderr.contains("request r-77"), "{}", ran.stderr);
+    assert_eq!(
+        (ran.code, count.load(Ordering::SeqCst)),
+        (1, 1),
+        "{}",
+        ran.stderr
+    );
+    assert!(
+        ran.stderr.contains("limit too high") && ran.stderr.contains("request r-77"),
+        "{}",
+        ran.stderr
+    );
 }

@@ -12,7 +12,7 @@ use axum::{Json, Router};
 use samsara_etl::catalog::Catalog;
 use samsara_etl::config::{Config, Environment, JobLimits, Overrides};
 use samsara_etl::pipeline::Pipeline;
-use samsara_etl::plan::{Dates, Selection, Stage, Wish};
+use samsara_etl::plan::{Dates, RunRequest, Selection, Stage};
 use samsara_etl::report::RunReport;
 use samsara_simulator::Simulator;
 use serde_json::json;
@@ -24,9 +24,18 @@ use crate::program::{WAIT_SCALE, simulator};
 use crate::support::bigquery_double::{JobScript, LoadJob};
 use crate::support::wire::Server;
 
-const DAYS: [&str; 5] = ["2024-01-01", "2024-01-02", "2024-01-03", "2024-01-04", "2024-01-05"];
+const DAYS: [&str; 5] = [
+    "2024-01-01",
+    "2024-01-02",
+    "2024-01-03",
+    "2024-01-04",
+    "2024-01-05",
+];
 /// Two of the five days go together.
-const TWO_DAYS: JobLimits = JobLimits { partitions: 2, objects: 10_000 };
+const TWO_DAYS: JobLimits = JobLimits {
+    partitions: 2,
+    objects: 10_000,
+};
 
 /// A run over the five days, or more, in this very process.
 struct Run<'a> {
@@ -39,14 +48,23 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(rig: &'a Rig, simulator: &'a Simulator, limits: JobLimits) -> Self {
-        Self { rig, simulator, limits, refresh: false, end: "2024-01-06" }
+        Self {
+            rig,
+            simulator,
+            limits,
+            refresh: false,
+            end: "2024-01-06",
+        }
     }
 
     fn refresh(self) -> Self {
-        Self { refresh: true, ..self }
+        Self {
+            refresh: true,
+            ..self
+        }
     }
 
-    async fn pipeline(&self) -> (Pipeline, Wish) {
+    async fn pipeline(&self) -> (Pipeline, RunRequest) {
         let (url, bigquery) = (self.simulator.url(), &self.rig.bigquery);
         let scale = WAIT_SCALE.to_string();
         let environment = Environment::from_pairs([
@@ -61,27 +79,34 @@ impl<'a> Run<'a> {
             ("SAMSARA_ETL_WAIT_SCALE", &scale),
         ]);
         let folder = self.rig.program.folder();
-        let mut config = Config::resolve(&environment, &Overrides::default(), folder, "samsara-data").unwrap();
+        let mut config =
+            Config::resolve(&environment, &Overrides::default(), folder, "samsara-data").unwrap();
         config.load.limits = self.limits;
         if self.refresh {
             config.load.full_refresh.insert("rpm".into());
         }
         let catalog = Catalog::open(Some(&folder.join("sql"))).unwrap();
-        let wish = Wish {
+        let run_request = RunRequest {
             selection: Selection::of_names(&catalog, &["rpm".to_string()]).unwrap(),
             dates: Dates::parse(Some("2024-01-01"), Some(self.end)).unwrap(),
             stages: [Stage::Extract, Stage::Transform, Stage::Load].into(),
             historical: false,
         };
-        (Pipeline::new(config, catalog).unwrap(), wish)
+        (Pipeline::new(config, catalog).unwrap(), run_request)
     }
 
     /// To its end. Gives the number of announced jobs too.
     async fn go(&self) -> (u64, RunReport) {
-        let (pipeline, wish) = self.pipeline().await;
-        let plan = pipeline.plan(wish).await.unwrap();
+        let (pipeline, run_request) = self.pipeline().await;
+        let plan = pipeline.plan(run_request).await.unwrap();
         let announced = plan.estimate.load_jobs.unwrap().most;
-        (announced, pipeline.run(plan, Vec::new(), CancellationToken::new()).await.unwrap())
+        (
+            announced,
+            pipeline
+                .run(plan, Vec::new(), CancellationToken::new())
+                .await
+                .unwrap(),
+        )
     }
 
     async fn succeed(&self) {
@@ -111,7 +136,10 @@ fn held(jobs: &[LoadJob]) -> BTreeMap<String, String> {
         if !is_single(job) {
             held.clear();
         }
-        let days = job.uris.iter().map(|uri| uri.split("partition_day=").nth(1).unwrap()[..10].to_string());
+        let days = job
+            .uris
+            .iter()
+            .map(|uri| uri.split("partition_day=").nth(1).unwrap()[..10].to_string());
         held.extend(days.map(|day| (day, job.id.clone())));
     }
     held
@@ -122,7 +150,12 @@ fn assert_whole(rig: &Rig) {
     assert_eq!(held(&rig.jobs()).into_keys().collect::<Vec<_>>(), DAYS);
     let state = rig.state("engine", "rpm");
     assert_eq!(state.len(), DAYS.len());
-    assert!(state.values().all(|(rows, _, started)| *rows > Some(0) && !started), "{state:?}");
+    assert!(
+        state
+            .values()
+            .all(|(rows, _, started)| *rows > Some(0) && !started),
+        "{state:?}"
+    );
 }
 
 fn tables(jobs: &[LoadJob]) -> Vec<String> {
@@ -131,12 +164,20 @@ fn tables(jobs: &[LoadJob]) -> Vec<String> {
     tables
 }
 
-const FIRST_TWO_AND_SINGLES: [&str; 4] = ["dwh.rpm", "dwh.rpm$20240103", "dwh.rpm$20240104", "dwh.rpm$20240105"];
+const FIRST_TWO_AND_SINGLES: [&str; 4] = [
+    "dwh.rpm",
+    "dwh.rpm$20240103",
+    "dwh.rpm$20240104",
+    "dwh.rpm$20240105",
+];
 
 /// Answers for one reading a day, and for days from the 21st on as `gate` says.
 fn one_reading_a_day(is_shut: Arc<AtomicBool>) -> Server {
     let history = move |Query(query): Query<HashMap<String, String>>| {
-        let (day, is_shut) = (query["startTime"][..10].to_string(), is_shut.load(Ordering::SeqCst));
+        let (day, is_shut) = (
+            query["startTime"][..10].to_string(),
+            is_shut.load(Ordering::SeqCst),
+        );
         async move {
             if is_shut && day.as_str() >= "2024-01-21" {
                 std::future::pending::<()>().await;
@@ -156,8 +197,20 @@ async fn days_of_a_long_first_load_show_up_as_they_come() {
     let is_shut = Arc::new(AtomicBool::new(true));
     let server = one_reading_a_day(is_shut.clone());
     rig.program = rig.program.set("SAMSARA_API_URL", server.url());
-    let run = ["run", "--table", "rpm", "--start_date", "2024-01-01", "--end_date", "2024-01-25"];
-    let plan = rig.program.succeed(&[&run[..], &["--dry-run"]].concat()).await.stdout;
+    let run = [
+        "run",
+        "--table",
+        "rpm",
+        "--start_date",
+        "2024-01-01",
+        "--end_date",
+        "2024-01-25",
+    ];
+    let plan = rig
+        .program
+        .succeed(&[&run[..], &["--dry-run"]].concat())
+        .await
+        .stdout;
     // A rehearsal, slices behind 10 and 20 days, the last job, and two of the program's own.
     assert!(plan.contains("load       at most 6 jobs"), "{plan}");
     let mut child = rig.program.start(&run, std::process::Stdio::null());
@@ -177,35 +230,70 @@ async fn days_of_a_long_first_load_show_up_as_they_come() {
     rig.program.succeed(&run).await;
     // What was there stays there, and the rest comes by itself.
     let jobs = rig.jobs();
-    assert!(jobs.len() > sent && jobs[sent..].iter().all(is_single), "{:?}", tables(&jobs[sent..]));
+    assert!(
+        jobs.len() > sent && jobs[sent..].iter().all(is_single),
+        "{:?}",
+        tables(&jobs[sent..])
+    );
     assert_eq!(held(&jobs).len(), 24);
     let state = rig.state("engine", "rpm");
-    assert!(state.len() == 24 && state.values().all(|(rows, _, started)| *rows == Some(1) && !started), "{state:?}");
+    assert!(
+        state.len() == 24
+            && state
+                .values()
+                .all(|(rows, _, started)| *rows == Some(1) && !started),
+        "{state:?}"
+    );
 
     // Undisturbed, a first load comes to no more jobs than were announced, and to no day that is loaded by itself.
     rig.program = rig.program.set("DWH_ID", "other");
     let before = rig.bigquery.jobs().len();
     rig.program.succeed(&run).await;
     let jobs = rig.bigquery.jobs()[before..].to_vec();
-    assert!(jobs.len() <= 6 && jobs.iter().filter(|job| job.table == "other.rpm").count() >= 1, "{:?}", tables(&jobs));
-    assert!(!jobs.iter().any(|job| job.table.starts_with("other.rpm$")), "{:?}", tables(&jobs));
-    assert_eq!(jobs.iter().rfind(|job| job.table == "other.rpm").unwrap().uris.len(), 24);
+    assert!(
+        jobs.len() <= 6 && jobs.iter().filter(|job| job.table == "other.rpm").count() >= 1,
+        "{:?}",
+        tables(&jobs)
+    );
+    assert!(
+        !jobs.iter().any(|job| job.table.starts_with("other.rpm$")),
+        "{:?}",
+        tables(&jobs)
+    );
+    assert_eq!(
+        jobs.iter()
+            .rfind(|job| job.table == "other.rpm")
+            .unwrap()
+            .uris
+            .len(),
+        24
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slices_that_are_refused_leave_it_to_the_last_job() {
-    let simulator = simulator(|config| config.now = Some("2024-02-01T00:00:00Z".parse().unwrap())).await;
+    let simulator =
+        simulator(|config| config.now = Some("2024-02-01T00:00:00Z".parse().unwrap())).await;
     let rig = Rig::new(&simulator);
     // Whatever has not all days is refused.
     rig.bigquery.direct_jobs(|job| JobScript {
         error: (job.table == "dwh.rpm" && job.uris.len() < 20).then_some(("invalid", "Not yet")),
         ..JobScript::default()
     });
-    let (announced, report) = Run { end: "2024-01-21", ..Run::new(&rig, &simulator, JobLimits::default()) }.go().await;
+    let (announced, report) = Run {
+        end: "2024-01-21",
+        ..Run::new(&rig, &simulator, JobLimits::default())
+    }
+    .go()
+    .await;
     assert!(report.failures.is_empty(), "{:?}", report.failures);
     assert!(rig.bigquery.jobs().len() as u64 <= announced, "{announced}");
     let jobs = rig.jobs();
-    assert!(jobs.last().unwrap().succeeded() && jobs.last().unwrap().uris.len() == 20, "{:?}", tables(&jobs));
+    assert!(
+        jobs.last().unwrap().succeeded() && jobs.last().unwrap().uris.len() == 20,
+        "{:?}",
+        tables(&jobs)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -214,15 +302,27 @@ async fn what_a_killed_rehearsal_leaves_goes_with_the_next_run_or_by_itself() {
     let rig = Rig::new(&simulator);
     let lasts = |seconds| {
         move |job: &LoadJob| JobScript {
-            lasts: Duration::from_secs(if job.table.contains("_rehearsal_") { seconds } else { 0 }),
+            lasts: Duration::from_secs(if job.table.contains("_rehearsal_") {
+                seconds
+            } else {
+                0
+            }),
             ..JobScript::default()
         }
     };
     rig.bigquery.direct_jobs(lasts(3600));
-    let run = || Run { end: "2024-01-10", ..Run::new(&rig, &simulator, JobLimits::default()) };
+    let run = || Run {
+        end: "2024-01-10",
+        ..Run::new(&rig, &simulator, JobLimits::default())
+    };
     let left = || -> Vec<String> {
-        let jobs = rig.bigquery.jobs().into_iter().map(|job| job.table.split('$').next().unwrap().to_string());
-        jobs.filter(|table| table.contains("_rehearsal_") && rig.bigquery.table(table).is_some()).collect()
+        let jobs = rig
+            .bigquery
+            .jobs()
+            .into_iter()
+            .map(|job| job.table.split('$').next().unwrap().to_string());
+        jobs.filter(|table| table.contains("_rehearsal_") && rig.bigquery.table(table).is_some())
+            .collect()
     };
     let killed = run();
     tokio::select! {
@@ -232,7 +332,11 @@ async fn what_a_killed_rehearsal_leaves_goes_with_the_next_run_or_by_itself() {
     assert!(rig.gcs.delete("raw-b", "lock.json"));
     // BigQuery forgets it by itself, a day after it was made.
     let name = left().remove(0);
-    let expires: i64 = rig.bigquery.table(&name).unwrap()["expirationTime"].as_str().unwrap().parse().unwrap();
+    let expires: i64 = rig.bigquery.table(&name).unwrap()["expirationTime"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
     let hours = (expires - chrono::Utc::now().timestamp_millis()) / 3_600_000;
     assert!((6..=24).contains(&hours), "{hours}");
     assert!(rig.bigquery.table("dwh.rpm").unwrap()["expirationTime"].is_null());
@@ -243,10 +347,16 @@ async fn what_a_killed_rehearsal_leaves_goes_with_the_next_run_or_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn days_beyond_what_a_job_takes_are_loaded_each_by_itself() {
+async fn days_beyond_one_job_load_singly() {
     let simulator = simulator(|_| ()).await;
     // Each day is one object.
-    for limits in [TWO_DAYS, JobLimits { partitions: 4_000, objects: 2 }] {
+    for limits in [
+        TWO_DAYS,
+        JobLimits {
+            partitions: 4_000,
+            objects: 2,
+        },
+    ] {
         let rig = Rig::new(&simulator);
         let (announced, report) = Run::new(&rig, &simulator, limits).go().await;
         assert!(report.failures.is_empty(), "{:?}", report.failures);
@@ -261,11 +371,14 @@ async fn days_beyond_what_a_job_takes_are_loaded_each_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn days_that_failed_beside_a_first_load_are_all_that_the_next_run_loads() {
+async fn only_failed_days_load_again() {
     let simulator = simulator(|_| ()).await;
     let rig = Rig::new(&simulator);
     let refuse = |job: &LoadJob| JobScript {
-        error: job.table.starts_with("dwh.rpm$").then_some(("invalid", "Not this one")),
+        error: job
+            .table
+            .starts_with("dwh.rpm$")
+            .then_some(("invalid", "Not this one")),
         ..JobScript::default()
     };
     rig.bigquery.direct_jobs(refuse);
@@ -287,12 +400,16 @@ async fn days_that_failed_beside_a_first_load_are_all_that_the_next_run_loads() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_program_that_dies_between_the_parts_of_a_first_load_goes_on_with_the_rest() {
+async fn a_killed_first_load_resumes() {
     let simulator = simulator(|_| ()).await;
     let rig = Rig::new(&simulator);
     let lasts = Duration::from_secs(1);
     rig.bigquery.direct_jobs(move |job| JobScript {
-        lasts: if is_single(job) { lasts } else { Duration::ZERO },
+        lasts: if is_single(job) {
+            lasts
+        } else {
+            Duration::ZERO
+        },
         ..JobScript::default()
     });
     Run::new(&rig, &simulator, TWO_DAYS).die_at(is_single).await;
@@ -302,7 +419,7 @@ async fn a_program_that_dies_between_the_parts_of_a_first_load_goes_on_with_the_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_with_many_days_that_outlived_its_program_wipes_nothing_that_came_later() {
+async fn an_outliving_full_load_wipes_nothing() {
     let simulator = simulator(|_| ()).await;
     let rig = Rig::new(&simulator);
     Run::new(&rig, &simulator, TWO_DAYS).succeed().await;
@@ -311,22 +428,59 @@ async fn a_job_with_many_days_that_outlived_its_program_wipes_nothing_that_came_
         lasts: Duration::from_secs(if is_single(job) { 0 } else { 3 }),
         ..JobScript::default()
     });
-    Run::new(&rig, &simulator, TWO_DAYS).refresh().die_at(|job| !is_single(job) && !job.succeeded()).await;
+    Run::new(&rig, &simulator, TWO_DAYS)
+        .refresh()
+        .die_at(|job| !is_single(job) && !job.succeeded())
+        .await;
     // The next one is not told to refresh, and has a new day.
-    Run { end: "2024-01-07", ..Run::new(&rig, &simulator, TWO_DAYS) }.succeed().await;
+    Run {
+        end: "2024-01-07",
+        ..Run::new(&rig, &simulator, TWO_DAYS)
+    }
+    .succeed()
+    .await;
     let jobs = rig.jobs()[before..].to_vec();
-    let singles = ["dwh.rpm$20240103", "dwh.rpm$20240104", "dwh.rpm$20240105", "dwh.rpm$20240106"];
-    assert_eq!((tables(&jobs[..1]), tables(&jobs[1..])), (vec!["dwh.rpm".into()], singles.map(String::from).to_vec()));
-    let asked: Vec<String> =
-        rig.bigquery.requests().into_iter().map(|request| format!("{} {}", request.method, request.target)).collect();
-    let last_look = asked.iter().rposition(|request| *request == format!("GET jobs/{}", jobs[0].id)).unwrap();
+    let singles = [
+        "dwh.rpm$20240103",
+        "dwh.rpm$20240104",
+        "dwh.rpm$20240105",
+        "dwh.rpm$20240106",
+    ];
+    assert_eq!(
+        (tables(&jobs[..1]), tables(&jobs[1..])),
+        (vec!["dwh.rpm".into()], singles.map(String::from).to_vec())
+    );
+    let asked: Vec<String> = rig
+        .bigquery
+        .requests()
+        .into_iter()
+        .map(|request| format!("{} {}", request.method, request.target))
+        .collect();
+    let last_look = asked
+        .iter()
+        .rposition(|request| *request == format!("GET jobs/{}", jobs[0].id))
+        .unwrap();
     for single in &jobs[1..] {
-        let sent = asked.iter().position(|request| *request == format!("POST jobs/{}", single.id)).unwrap();
-        assert!(last_look < sent, "{} is sent while {} is at work", single.table, jobs[0].id);
+        let sent = asked
+            .iter()
+            .position(|request| *request == format!("POST jobs/{}", single.id))
+            .unwrap();
+        assert!(
+            last_look < sent,
+            "{} is sent while {} is at work",
+            single.table,
+            jobs[0].id
+        );
     }
     assert_eq!(held(&rig.jobs()).len(), 6);
     // Another refresh is another job.
-    Run { end: "2024-01-07", ..Run::new(&rig, &simulator, TWO_DAYS) }.refresh().succeed().await;
+    Run {
+        end: "2024-01-07",
+        ..Run::new(&rig, &simulator, TWO_DAYS)
+    }
+    .refresh()
+    .succeed()
+    .await;
     assert_eq!(held(&rig.jobs()).len(), 6);
     assert_eq!(rig.jobs().iter().filter(|job| !is_single(job)).count(), 3);
 }

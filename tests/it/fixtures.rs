@@ -6,12 +6,14 @@ use samsara_etl::catalog::Catalog;
 use samsara_etl::pipeline::fixtures::test_model;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_model_gives_the_rows_that_its_case_expects() {
+async fn every_model_passes_its_case() {
     let sql = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql");
     let catalog = Catalog::open(Some(&sql)).unwrap();
     let mut wrong = Vec::new();
     for model in catalog.models() {
-        if let Err(error) = test_model(&catalog, model, &sql.join(&model.family).join("tests")).await {
+        if let Err(error) =
+            test_model(&catalog, model, &sql.join(&model.family).join("tests")).await
+        {
             wrong.push(format!("{}: {error}", model.name));
         }
     }
@@ -30,6 +32,11 @@ async fn a_case_that_does_not_match_fails() {
         let text = std::fs::read_to_string(tests.join(&name)).unwrap();
         std::fs::write(folder.path().join(name), text.replace("1310.0", "1311.0")).unwrap();
     }
-    let error = test_model(&catalog, model, folder.path()).await.unwrap_err();
-    assert!(error.contains("missing:") && error.contains("1311.0") && error.contains("1310.0"), "{error}");
+    let error = test_model(&catalog, model, folder.path())
+        .await
+        .unwrap_err();
+    assert!(
+        error.contains("missing:") && error.contains("1311.0") && error.contains("1310.0"),
+        "{error}"
+    );
 }

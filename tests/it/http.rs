@@ -17,13 +17,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::wire::{Connection, Server};
 
-const WHOLE: &str = r#"{"data":[{"id":"1","name":"A"}],"pagination":{"endCursor":"","hasNextPage":false}}"#;
+const WHOLE: &str =
+    r#"{"data":[{"id":"1","name":"A"}],"pagination":{"endCursor":"","hasNextPage":false}}"#;
 /// The same, compressed.
 const GZIPPED: [u8; 97] = [
-    31, 139, 8, 0, 0, 0, 0, 0, 2, 3, 171, 86, 74, 73, 44, 73, 84, 178, 138, 174, 86, 202, 76, 81, 178, 82, 50, 84, 210,
-    81, 202, 75, 204, 77, 5, 50, 29, 149, 106, 99, 117, 148, 10, 18, 211, 51, 243, 18, 75, 50, 243, 243, 148, 172, 170,
-    149, 82, 243, 82, 156, 75, 139, 138, 243, 139, 128, 242, 64, 149, 25, 137, 197, 126, 169, 21, 37, 1, 137, 233, 64,
-    13, 105, 137, 57, 197, 169, 181, 181, 0, 9, 130, 190, 155, 82, 0, 0, 0,
+    31, 139, 8, 0, 0, 0, 0, 0, 2, 3, 171, 86, 74, 73, 44, 73, 84, 178, 138, 174, 86, 202, 76, 81,
+    178, 82, 50, 84, 210, 81, 202, 75, 204, 77, 5, 50, 29, 149, 106, 99, 117, 148, 10, 18, 211, 51,
+    243, 18, 75, 50, 243, 243, 148, 172, 170, 149, 82, 243, 82, 156, 75, 139, 138, 243, 139, 128,
+    242, 64, 149, 25, 137, 197, 126, 169, 21, 37, 1, 137, 233, 64, 13, 105, 137, 57, 197, 169, 181,
+    181, 0, 9, 130, 190, 155, 82, 0, 0, 0,
 ];
 
 /// The requests that were put off: which try, how long, why.
@@ -32,8 +34,17 @@ struct Delays(Mutex<Vec<(u32, Duration, String)>>);
 
 impl Observer for Delays {
     fn observe(&self, event: &Event) {
-        if let Event::RequestDelayed { attempt, wait, reason, .. } = event {
-            self.0.lock().unwrap().push((*attempt, *wait, reason.clone()));
+        if let Event::RequestDelayed {
+            attempt,
+            wait,
+            reason,
+            ..
+        } = event
+        {
+            self.0
+                .lock()
+                .unwrap()
+                .push((*attempt, *wait, reason.clone()));
         }
     }
 }
@@ -66,7 +77,12 @@ impl Api {
             async move { answer }
         };
         let server = Server::start(Router::new().fallback(handler));
-        Self { server, asked, delays: Arc::default(), retry: impatient() }
+        Self {
+            server,
+            asked,
+            delays: Arc::default(),
+            retry: impatient(),
+        }
     }
 
     async fn page(&self) -> Result<Option<Page>, SamsaraError> {
@@ -80,13 +96,27 @@ impl Api {
 
 fn impatient() -> RetryConfig {
     let quick = Duration::from_millis(1);
-    RetryConfig { base: quick, cap: quick, ..RetryConfig::default() }
+    RetryConfig {
+        base: quick,
+        cap: quick,
+        ..RetryConfig::default()
+    }
 }
 
-async fn page(url: &str, retry: RetryConfig, delays: Arc<Delays>) -> Result<Option<Page>, SamsaraError> {
+async fn page(
+    url: &str,
+    retry: RetryConfig,
+    delays: Arc<Delays>,
+) -> Result<Option<Page>, SamsaraError> {
     let url = Some(url.parse().unwrap());
     let http = HttpConfig::default();
-    let config = SamsaraConfig { token: Some(Secret::new("t")), url, rate_share: 1.0, retry, http };
+    let config = SamsaraConfig {
+        token: Some(Secret::new("t")),
+        url,
+        rate_share: 1.0,
+        retry,
+        http,
+    };
     let client = Client::connect(&config, delays).await.unwrap();
     let request = Request {
         path: "/fleet/vehicles".into(),
@@ -108,15 +138,22 @@ fn page_of(result: Result<Option<Page>, SamsaraError>) -> String {
 
 #[tokio::test]
 async fn gzip_is_asked_for_and_read() {
-    let api = Api::new(|_, _| ([(header::CONTENT_ENCODING, "gzip")], GZIPPED.to_vec()).into_response());
+    let api =
+        Api::new(|_, _| ([(header::CONTENT_ENCODING, "gzip")], GZIPPED.to_vec()).into_response());
     assert_eq!(page_of(api.page().await), r#"[{"id":"1","name":"A"}]"#);
     let headers = &api.asked()[0].1;
-    assert!(headers[header::ACCEPT_ENCODING].to_str().unwrap().contains("gzip"), "{headers:?}");
+    assert!(
+        headers[header::ACCEPT_ENCODING]
+            .to_str()
+            .unwrap()
+            .contains("gzip"),
+        "{headers:?}"
+    );
     assert_eq!(headers[header::AUTHORIZATION], "Bearer t");
 }
 
 #[tokio::test]
-async fn a_body_that_is_compressed_wrongly_or_cut_is_asked_for_again() {
+async fn broken_bodies_are_retried() {
     let api = Api::new(|number, _| match number {
         1 => ([(header::CONTENT_ENCODING, "gzip")], GZIPPED[..60].to_vec()).into_response(),
         2 => ([(header::CONTENT_ENCODING, "gzip")], WHOLE).into_response(),
@@ -127,7 +164,7 @@ async fn a_body_that_is_compressed_wrongly_or_cut_is_asked_for_again() {
 }
 
 #[tokio::test]
-async fn what_may_pass_by_itself_is_tried_again_and_every_wait_is_told_with_the_id_of_the_request() {
+async fn transient_answers_are_retried_and_logged() {
     const STATUSES: [u16; 9] = [408, 425, 429, 500, 502, 503, 504, 520, 599];
     let api = Api::new(|number, _| match STATUSES.get(number as usize - 1) {
         Some(status) => {
@@ -136,10 +173,24 @@ async fn what_may_pass_by_itself_is_tried_again_and_every_wait_is_told_with_the_
         }
         None => WHOLE.into_response(),
     });
-    let api = Api { retry: RetryConfig { attempts: 20, ..api.retry }, ..api };
+    let api = Api {
+        retry: RetryConfig {
+            attempts: 20,
+            ..api.retry
+        },
+        ..api
+    };
     assert_eq!(page_of(api.page().await), r#"[{"id":"1","name":"A"}]"#);
-    let told: Vec<_> = api.delays.all().into_iter().map(|(attempt, _, reason)| (attempt, reason)).collect();
-    let expected = STATUSES.iter().zip(1..).map(|(status, number)| (number, format!("{status}, request r-{number}")));
+    let told: Vec<_> = api
+        .delays
+        .all()
+        .into_iter()
+        .map(|(attempt, _, reason)| (attempt, reason))
+        .collect();
+    let expected = STATUSES
+        .iter()
+        .zip(1..)
+        .map(|(status, number)| (number, format!("{status}, request r-{number}")));
     assert_eq!(told, expected.collect::<Vec<_>>());
 }
 
@@ -156,36 +207,72 @@ async fn a_connection_that_breaks_is_tried_again() {
 }
 
 #[tokio::test]
-async fn tries_that_are_used_up_name_the_last_fault_and_its_request() {
+async fn exhausted_retries_name_the_request() {
     let api = Api::new(|number, _| {
-        (StatusCode::SERVICE_UNAVAILABLE, [("Request-Id", format!("r-{number}"))], "upstream connect error")
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            [("Request-Id", format!("r-{number}"))],
+            "upstream connect error",
+        )
             .into_response()
     });
-    let api = Api { retry: RetryConfig { attempts: 4, ..api.retry }, ..api };
+    let api = Api {
+        retry: RetryConfig {
+            attempts: 4,
+            ..api.retry
+        },
+        ..api
+    };
     let error = api.page().await.unwrap_err();
-    assert!(matches!(error, SamsaraError::Unavailable { attempts: 4, cause: Cause::Server, .. }), "{error:?}");
-    assert!(error.to_string().contains("failed 4 times") && error.to_string().contains("503, request r-4"), "{error}");
+    assert!(
+        matches!(
+            error,
+            SamsaraError::Unavailable {
+                attempts: 4,
+                cause: Cause::Server,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    assert!(
+        error.to_string().contains("failed 4 times")
+            && error.to_string().contains("503, request r-4"),
+        "{error}"
+    );
     assert_eq!((api.asked().len(), api.delays.all().len()), (4, 3));
 }
 
 #[tokio::test]
-async fn what_the_server_names_as_pause_is_waited_for() {
+async fn retry_after_is_waited_for() {
     let api = Api::new(|number, _| match number {
-        1 => (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "0.2035")]).into_response(),
+        1 => (
+            StatusCode::TOO_MANY_REQUESTS,
+            [(header::RETRY_AFTER, "0.2035")],
+        )
+            .into_response(),
         _ => WHOLE.into_response(),
     });
     page_of(api.page().await);
     let (told, asked) = (api.delays.all(), api.asked());
     assert!(told[0].1 >= Duration::from_micros(203_500), "{told:?}");
-    assert!(asked[1].0 - asked[0].0 >= told[0].1, "{told:?}: it was not waited for");
+    assert!(
+        asked[1].0 - asked[0].0 >= told[0].1,
+        "{told:?}: it was not waited for"
+    );
 }
 
 #[tokio::test]
 async fn a_pause_may_be_named_as_a_date() {
     let until = chrono::Utc::now() + chrono::TimeDelta::seconds(200);
     let date = until.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
-    let api =
-        Api::new(move |_, _| (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, date.clone())]).into_response());
+    let api = Api::new(move |_, _| {
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            [(header::RETRY_AFTER, date.clone())],
+        )
+            .into_response()
+    });
     let told = async {
         while api.delays.all().is_empty() {
             tokio::task::yield_now().await;
@@ -196,21 +283,43 @@ async fn a_pause_may_be_named_as_a_date() {
         () = told => {}
     }
     let wait = api.delays.all()[0].1;
-    assert!(wait > Duration::from_secs(100) && wait <= Duration::from_secs(201), "{wait:?}");
+    assert!(
+        wait > Duration::from_secs(100) && wait <= Duration::from_secs(201),
+        "{wait:?}"
+    );
 }
 
 #[tokio::test]
-async fn a_server_that_says_nothing_or_never_ends_is_given_up_and_tried_again() {
+async fn silent_servers_time_out() {
     // It never answers at all.
     let silent = Silent::start(b"");
     // It begins to, and then says no more.
     let stuck = Silent::start(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{");
     let (long, short) = (Duration::from_secs(3600), Duration::from_millis(50));
-    for (server, silence, whole) in [(&silent, short, long), (&stuck, short, long), (&silent, long, short)] {
+    for (server, silence, whole) in [
+        (&silent, short, long),
+        (&stuck, short, long),
+        (&silent, long, short),
+    ] {
         let before = server.connections.load(Ordering::SeqCst);
-        let retry = RetryConfig { attempts: 2, silence, whole, ..impatient() };
+        let retry = RetryConfig {
+            attempts: 2,
+            silence,
+            whole,
+            ..impatient()
+        };
         let error = page(&server.url, retry, Arc::default()).await.unwrap_err();
-        assert!(matches!(error, SamsaraError::Unavailable { attempts: 2, cause: Cause::Connection, .. }), "{error:?}");
+        assert!(
+            matches!(
+                error,
+                SamsaraError::Unavailable {
+                    attempts: 2,
+                    cause: Cause::Connection,
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
         assert!(error.to_string().contains("timed out"), "{error}");
         assert_eq!(server.connections.load(Ordering::SeqCst) - before, 2);
     }
@@ -256,53 +365,89 @@ async fn requests_share_connections() {
     });
     page_of(api.page().await);
     let seen = seen.lock().unwrap();
-    assert!(seen.len() == 5 && seen.iter().all(|connection| connection.is(&seen[0])), "{} connections", seen.len());
+    assert!(
+        seen.len() == 5 && seen.iter().all(|connection| connection.is(&seen[0])),
+        "{} connections",
+        seen.len()
+    );
 }
 
 #[tokio::test]
-async fn a_body_that_is_too_large_is_left_before_it_fills_the_memory() {
-    let mut api = Api::new(|_, _| ([(header::CONTENT_ENCODING, "gzip")], GZIPPED.to_vec()).into_response());
+async fn oversized_bodies_are_refused() {
+    let mut api =
+        Api::new(|_, _| ([(header::CONTENT_ENCODING, "gzip")], GZIPPED.to_vec()).into_response());
     // It is what comes out of the compression that counts.
     api.retry.largest = WHOLE.len();
     assert!(api.page().await.is_ok());
     api.retry.largest = WHOLE.len() - 1;
     let error = api.page().await.unwrap_err();
-    assert!(error.asks_for_less() && error.to_string().contains("more than 81 bytes"), "{error}");
+    assert!(
+        error.asks_for_less() && error.to_string().contains("more than 81 bytes"),
+        "{error}"
+    );
     assert_eq!(api.asked().len(), 2, "it is not asked for again");
 }
 
 #[tokio::test]
-async fn a_401_of_a_token_that_is_good_elsewhere_is_a_missing_scope() {
+async fn a_401_of_a_good_token_is_a_scope() {
     // The second request is the one to `/me`.
     let api = Api::new(|number, _| match number {
-        1 => (StatusCode::UNAUTHORIZED, r#"{"message":"invalid token","requestId":"r-1"}"#).into_response(),
+        1 => (
+            StatusCode::UNAUTHORIZED,
+            r#"{"message":"invalid token","requestId":"r-1"}"#,
+        )
+            .into_response(),
         _ => "{}".into_response(),
     });
     let error = api.page().await.unwrap_err();
-    assert!(matches!(error, SamsaraError::NotPermitted { status: 401, .. }) && !error.ends_run(), "{error}");
+    assert!(
+        matches!(error, SamsaraError::NotPermitted { status: 401, .. }) && !error.ends_run(),
+        "{error}"
+    );
     assert!(error.to_string().contains("r-1"), "{error}");
     let api = Api::new(|_, _| StatusCode::UNAUTHORIZED.into_response());
     let error = api.page().await.unwrap_err();
-    assert!(matches!(error, SamsaraError::TokenRefused { .. }) && error.ends_run(), "{error}");
+    assert!(
+        matches!(error, SamsaraError::TokenRefused { .. }) && error.ends_run(),
+        "{error}"
+    );
 }
 
 #[tokio::test]
-async fn a_broken_answer_that_was_a_200_tells_the_id_of_its_request() {
-    let api = Api::new(|number, _| ([("Request-Id", format!("r-{number}"))], "<html>").into_response());
-    let api = Api { retry: RetryConfig { attempts: 2, ..api.retry }, ..api };
+async fn a_broken_200_tells_its_request_id() {
+    let api =
+        Api::new(|number, _| ([("Request-Id", format!("r-{number}"))], "<html>").into_response());
+    let api = Api {
+        retry: RetryConfig {
+            attempts: 2,
+            ..api.retry
+        },
+        ..api
+    };
     let error = api.page().await.unwrap_err().to_string();
-    assert!(error.contains("200, request r-2 with a body that is no whole JSON document"), "{error}");
-    assert!(api.delays.all()[0].2.contains("request r-1"), "{:?}", api.delays.all());
+    assert!(
+        error.contains("200, request r-2 with a body that is no whole JSON document"),
+        "{error}"
+    );
+    assert!(
+        api.delays.all()[0].2.contains("request r-1"),
+        "{:?}",
+        api.delays.all()
+    );
 }
 
 /// How many connections to this port of the loopback interface nobody has accepted yet.
 #[cfg(target_os = "linux")]
 fn unaccepted(port: u16) -> u64 {
     let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    let mut sockets = sockets.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
+    let mut sockets = sockets
+        .lines()
+        .map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
     let address = format!("0100007F:{port:04X}");
     // State 0A is a listener: what it has received are connections.
-    let listener = sockets.find(|socket| socket[1] == address && socket[3] == "0A").unwrap();
+    let listener = sockets
+        .find(|socket| socket[1] == address && socket[3] == "0A")
+        .unwrap();
     u64::from_str_radix(listener[4].split_once(':').unwrap().1, 16).unwrap()
 }
 
@@ -310,15 +455,24 @@ fn unaccepted(port: u16) -> u64 {
 #[tokio::test]
 async fn a_byte_order_mark_before_a_page_is_passed_over_and_utf_16_is_named() {
     let api = Api::new(|_, _| "\u{feff}{\"data\":[{\"id\":\"1\"}]}".into_response());
-    assert_eq!(&api.page().await.unwrap().unwrap().records[..], br#"[{"id":"1"}]"#);
-    let wide: Vec<u8> = "\u{feff}{}".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    assert_eq!(
+        &api.page().await.unwrap().unwrap().records[..],
+        br#"[{"id":"1"}]"#
+    );
+    let wide: Vec<u8> = "\u{feff}{}"
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
     let api = Api::new(move |_, _| wide.clone().into_response());
     let error = api.page().await.unwrap_err().to_string();
-    assert!(error.contains("no whole JSON document: it is UTF-16, not UTF-8"), "{error}");
+    assert!(
+        error.contains("no whole JSON document: it is UTF-16, not UTF-8"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
-async fn a_server_that_takes_no_connections_is_given_up_and_tried_again() {
+async fn unreachable_servers_time_out() {
     // Nobody accepts, and the queue is as short as can be: once it is full (Linux adds one to what is asked for), the
     // system leaves connections unanswered.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
@@ -332,8 +486,29 @@ async fn a_server_that_takes_no_connections_is_given_up_and_tried_again() {
             tokio::task::yield_now().await;
         }
     }
-    let retry = RetryConfig { attempts: 2, connect: Duration::from_millis(50), ..impatient() };
-    let error = page(&format!("http://{address}"), retry, Arc::default()).await.unwrap_err();
-    assert!(matches!(error, SamsaraError::Unavailable { attempts: 2, cause: Cause::Connection, .. }), "{error:?}");
-    assert!(error.to_string().contains("tcp connect error: deadline has elapsed"), "{error}");
+    let retry = RetryConfig {
+        attempts: 2,
+        connect: Duration::from_millis(50),
+        ..impatient()
+    };
+    let error = page(&format!("http://{address}"), retry, Arc::default())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            SamsaraError::Unavailable {
+                attempts: 2,
+                cause: Cause::Connection,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    assert!(
+        error
+            .to_string()
+            .contains("tcp connect error: deadline has elapsed"),
+        "{error}"
+    );
 }

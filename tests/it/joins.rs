@@ -55,7 +55,8 @@ struct Rig {
 }
 
 fn page(data: &Value) -> Response {
-    Json(json!({"data": data, "pagination": {"endCursor": "", "hasNextPage": false}})).into_response()
+    Json(json!({"data": data, "pagination": {"endCursor": "", "hasNextPage": false}}))
+        .into_response()
 }
 
 impl Rig {
@@ -84,28 +85,54 @@ impl Rig {
             .route("/teams", changing("team"))
             .route("/stops", changing("stop"));
         let server = Server::start(router);
-        let program = Program::new().set("SAMSARA_API_URL", server.url()).set("SAMSARA_API_TOKEN", "t");
+        let program = Program::new()
+            .set("SAMSARA_API_URL", server.url())
+            .set("SAMSARA_API_TOKEN", "t");
         program.write("sql/f/sources.toml", SOURCES);
-        let rig = Self { program, turn, _server: server };
+        let rig = Self {
+            program,
+            turn,
+            _server: server,
+        };
         rig.write(model, sql);
         rig
     }
 
     fn write(&self, model: &str, sql: &str) {
-        let front = if sql.contains(DAY) { "partition_by = \"at\"\n" } else { "" };
+        let front = if sql.contains(DAY) {
+            "partition_by = \"at\"\n"
+        } else {
+            ""
+        };
         let text = format!("/*---\ndescription = \"d\"\n{front}---*/\n{sql}");
         self.program.write(&format!("sql/f/{model}.sql"), text);
     }
 
     async fn run(&self, turn: u64, table: &str, end: &str, flags: &[&str]) -> Ran {
         self.turn.store(turn, Ordering::SeqCst);
-        let run = ["run", "--start-date", "2024-01-01", "--end-date", end, "--table", table];
+        let run = [
+            "run",
+            "--start-date",
+            "2024-01-01",
+            "--end-date",
+            end,
+            "--table",
+            table,
+        ];
         self.program.run(&[&run[..], flags].concat()).await
     }
 
     async fn names(&self, table: &str) -> Vec<String> {
-        let rows = self.program.rows(&format!("SELECT name FROM {table}")).await;
-        let name = |row: &Map<String, Value>| row.get("name").and_then(Value::as_str).unwrap_or("none").to_string();
+        let rows = self
+            .program
+            .rows(&format!("SELECT name FROM {table}"))
+            .await;
+        let name = |row: &Map<String, Value>| {
+            row.get("name")
+                .and_then(Value::as_str)
+                .unwrap_or("none")
+                .to_string()
+        };
         let mut names: Vec<String> = rows.iter().map(name).collect();
         names.sort();
         names
@@ -115,11 +142,17 @@ impl Rig {
 const WORKED: &str = "raw.shifts AS s LEFT JOIN raw.teams AS t ON s.team = t.id";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn days_wait_for_a_list_that_could_not_be_read() {
+async fn days_wait_for_a_failed_list() {
     let rig = Rig::new("worked", &format!("SELECT {DAY}, t.name FROM {WORKED}"));
     let failed = rig.run(0, "worked", "2024-01-02", &[]).await;
     assert_eq!(failed.code, 3, "{}", failed.stderr);
-    assert!(failed.stderr.contains("teams, which it reads too, could not be read"), "{}", failed.stderr);
+    assert!(
+        failed
+            .stderr
+            .contains("teams, which it reads too, could not be read"),
+        "{}",
+        failed.stderr
+    );
     assert_eq!(rig.run(1, "worked", "2024-01-02", &[]).await.code, 0);
     assert_eq!(rig.names("worked").await, ["team 1"]);
     // A new day is not made with yesterday's list; the old one stays as it was derived, whatever becomes of the list.
@@ -134,16 +167,27 @@ async fn days_wait_for_a_list_that_was_never_read() {
     let rig = Rig::new("worked", &format!("SELECT {DAY} FROM raw.shifts AS s"));
     assert_eq!(rig.run(1, "worked", "2024-01-02", &[]).await.code, 0);
     rig.write("worked", &format!("SELECT {DAY}, t.name FROM {WORKED}"));
-    let unread = rig.run(1, "worked", "2024-01-02", &["--stages", "transform,load"]).await;
+    let unread = rig
+        .run(1, "worked", "2024-01-02", &["--stages", "transform,load"])
+        .await;
     assert_eq!(unread.code, 1, "{}", unread.stderr);
-    assert!(unread.stderr.contains("teams, which it reads too, was not read yet"), "{}", unread.stderr);
+    assert!(
+        unread
+            .stderr
+            .contains("teams, which it reads too, was not read yet"),
+        "{}",
+        unread.stderr
+    );
     assert_eq!(rig.run(1, "worked", "2024-01-02", &[]).await.code, 0);
     assert_eq!(rig.names("worked").await, ["team 1"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_made_of_two_follows_both() {
-    let rig = Rig::new("members", "SELECT p.id, t.name FROM raw.people AS p LEFT JOIN raw.teams AS t ON p.team = t.id");
+    let rig = Rig::new(
+        "members",
+        "SELECT p.id, t.name FROM raw.people AS p LEFT JOIN raw.teams AS t ON p.team = t.id",
+    );
     for turn in [1, 2, 3] {
         assert_eq!(rig.run(turn, "members", "2024-01-02", &[]).await.code, 0);
         assert_eq!(rig.names("members").await, [format!("team {turn}")]);
@@ -152,12 +196,19 @@ async fn a_list_made_of_two_follows_both() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_day_made_of_two_follows_both() {
-    let sql = format!("SELECT {DAY}, p.name FROM raw.shifts AS s LEFT JOIN raw.stops AS p ON s.team = p.team");
+    let sql = format!(
+        "SELECT {DAY}, p.name FROM raw.shifts AS s LEFT JOIN raw.stops AS p ON s.team = p.team"
+    );
     let rig = Rig::new("days", &sql);
     let failed = rig.run(0, "days", "2024-01-02", &[]).await;
     assert_eq!(failed.code, 3, "{}", failed.stderr);
     assert_eq!(rig.run(1, "days", "2024-01-02", &[]).await.code, 0);
     assert_eq!(rig.names("days").await, ["stop 1"]);
-    assert_eq!(rig.run(2, "days", "2024-01-02", &["--historical"]).await.code, 0);
+    assert_eq!(
+        rig.run(2, "days", "2024-01-02", &["--historical"])
+            .await
+            .code,
+        0
+    );
     assert_eq!(rig.names("days").await, ["stop 2"]);
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use chrono::{Days, NaiveDate, Utc};
 use samsara_etl::catalog::Catalog;
 use samsara_etl::pipeline::Pipeline;
-use samsara_etl::plan::{Dates, Selection, Stage, Wish};
+use samsara_etl::plan::{Dates, RunRequest, Selection, Stage};
 use samsara_etl::report::RunReport;
 use samsara_simulator::{Simulator, SimulatorConfig};
 use serde_json::{Value, json};
@@ -32,12 +32,20 @@ struct Api {
 impl Api {
     async fn new() -> Self {
         let program = Program::new();
-        let page =
-            json!({"data": [{"id": "42", "name": "Truck"}], "pagination": {"endCursor": "", "hasNextPage": false}});
+        let page = json!({"data": [{"id": "42", "name": "Truck"}], "pagination": {"endCursor": "", "hasNextPage": false}});
         program.write("pages/fleet/vehicles/0001.json", page.to_string());
         let pages_dir = Some(program.folder().join("pages"));
-        let simulator = Simulator::start(SimulatorConfig { pages_dir, ..SimulatorConfig::default() }).await.unwrap();
-        Self { program, simulator, today: Utc::now().date_naive() }
+        let simulator = Simulator::start(SimulatorConfig {
+            pages_dir,
+            ..SimulatorConfig::default()
+        })
+        .await
+        .unwrap();
+        Self {
+            program,
+            simulator,
+            today: Utc::now().date_naive(),
+        }
     }
 
     fn day(&self, ago: u64) -> NaiveDate {
@@ -64,7 +72,12 @@ impl Api {
     }
 
     fn trip(&self, (ago, time): Moment<'_>, end: Option<Moment<'_>>) -> Value {
-        let millis = |ago, time| self.at(ago, time).parse::<chrono::DateTime<Utc>>().unwrap().timestamp_millis();
+        let millis = |ago, time| {
+            self.at(ago, time)
+                .parse::<chrono::DateTime<Utc>>()
+                .unwrap()
+                .timestamp_millis()
+        };
         json!({"startMs": millis(ago, time), "endMs": end.map_or(i64::MAX, |(ago, time)| millis(ago, time))})
     }
 
@@ -77,7 +90,8 @@ impl Api {
                 json!({"data": rows, "pagination": {"endCursor": "", "hasNextPage": false}}),
             ),
         };
-        self.program.write(&format!("pages/{path}/0001.json"), page.to_string());
+        self.program
+            .write(&format!("pages/{path}/0001.json"), page.to_string());
     }
 
     /// One run in this process over the days from so many days ago on.
@@ -89,15 +103,21 @@ impl Api {
         let quick = |(path, text): (String, String)| (path, text.replace("\"5/s\"", "\"150/s\""));
         let files: Vec<(String, String)> = catalog_files().into_iter().map(quick).collect();
         let catalog = Catalog::from_files("test", &files).unwrap();
-        let wish = Wish {
+        let run_request = RunRequest {
             selection: Selection::of_names(&catalog, &[table.to_string()]).unwrap(),
-            dates: Dates { start: Some(self.day(from)), end: Some(self.today) },
+            dates: Dates {
+                start: Some(self.day(from)),
+                end: Some(self.today),
+            },
             stages: [Stage::Extract, Stage::Transform, Stage::Load].into(),
             historical: false,
         };
         let pipeline = Pipeline::new(config, catalog).unwrap();
-        let plan = pipeline.plan(wish).await.unwrap();
-        pipeline.run(plan, Vec::new(), CancellationToken::new()).await.unwrap()
+        let plan = pipeline.plan(run_request).await.unwrap();
+        pipeline
+            .run(plan, Vec::new(), CancellationToken::new())
+            .await
+            .unwrap()
     }
 
     /// The same, without failures; gives the days that were asked for, as days ago.
@@ -111,17 +131,29 @@ impl Api {
         let mut asked = BTreeSet::new();
         for request in self.simulator.requests() {
             let query: Vec<(String, String)> =
-                url::form_urlencoded::parse(request.query.as_bytes()).into_owned().collect();
+                url::form_urlencoded::parse(request.query.as_bytes())
+                    .into_owned()
+                    .collect();
             let instant = |names: [&str; 2]| {
-                let (_, value) = query.iter().find(|(name, _)| names.contains(&name.as_str()))?;
-                let millis = value.parse().ok().and_then(chrono::DateTime::from_timestamp_millis);
+                let (_, value) = query
+                    .iter()
+                    .find(|(name, _)| names.contains(&name.as_str()))?;
+                let millis = value
+                    .parse()
+                    .ok()
+                    .and_then(chrono::DateTime::from_timestamp_millis);
                 millis.or_else(|| value.parse::<chrono::DateTime<Utc>>().ok())
             };
-            let (Some(start), Some(end)) = (instant(["startTime", "startMs"]), instant(["endTime", "endMs"])) else {
+            let (Some(start), Some(end)) = (
+                instant(["startTime", "startMs"]),
+                instant(["endTime", "endMs"]),
+            ) else {
                 continue;
             };
-            let days =
-                start.date_naive().iter_days().take_while(|day| day.and_time(chrono::NaiveTime::MIN).and_utc() < end);
+            let days = start
+                .date_naive()
+                .iter_days()
+                .take_while(|day| day.and_time(chrono::NaiveTime::MIN).and_utc() < end);
             asked.extend(days.map(|day| (self.today - day).num_days() as u64));
         }
         asked
@@ -129,9 +161,17 @@ impl Api {
 
     /// The ends in a table, by start.
     async fn ends(&self, table: &str) -> Vec<(String, Option<String>)> {
-        let rows = self.program.rows(&format!("SELECT startTime, endTime FROM {table}")).await;
+        let rows = self
+            .program
+            .rows(&format!("SELECT startTime, endTime FROM {table}"))
+            .await;
         let text = |value: &Value| value.as_str().map(|text| text[..19].to_string());
-        let ends = rows.iter().map(|row| (text(&row["startTime"]).unwrap(), row.get("endTime").and_then(text)));
+        let ends = rows.iter().map(|row| {
+            (
+                text(&row["startTime"]).unwrap(),
+                row.get("endTime").and_then(text),
+            )
+        });
         let mut ends: Vec<_> = ends.collect();
         ends.sort();
         ends
@@ -140,7 +180,10 @@ impl Api {
     /// The same, as it should be.
     fn expected(&self, rows: &[Interval<'_>]) -> Vec<(String, Option<String>)> {
         let text = |(ago, time): Moment<'_>| self.at(ago, time)[..19].to_string();
-        let mut rows: Vec<_> = rows.iter().map(|(start, end)| (text(*start), end.map(text))).collect();
+        let mut rows: Vec<_> = rows
+            .iter()
+            .map(|(start, end)| (text(*start), end.map(text)))
+            .collect();
         rows.sort();
         rows
     }
@@ -169,7 +212,12 @@ async fn an_assignment_gets_its_end_by_daily_runs_however_long_it_lasts() {
     ];
     api.answer(ASSIGNMENTS, &first);
     api.run(ASSIGNMENTS, 45).await;
-    let before = [(short, Some((10, "10:00:00"))), (ten, None), (forty, Some((40, "12:00:00"))), (forty, None)];
+    let before = [
+        (short, Some((10, "10:00:00"))),
+        (ten, None),
+        (forty, Some((40, "12:00:00"))),
+        (forty, None),
+    ];
     assert_eq!(api.ends(ASSIGNMENTS).await, api.expected(&before));
 
     // A day is read again while one of its rows lasts, for thirty days; the older row keeps none open.
@@ -201,7 +249,12 @@ async fn an_assignment_gets_its_end_by_daily_runs_however_long_it_lasts() {
     // Once was enough, also where an end is told a little differently each time. One that is another is news.
     let moved = |end| [&second[..4], &[api.assignment(5, late, Some(end))]].concat();
     let (drifted, other) = (moved((2, "06:00:00.007")), moved((1, "06:00:00")));
-    for (rows, more) in [(&second[..], &[][..]), (&drifted, &[]), (&other, &[20]), (&other, &[])] {
+    for (rows, more) in [
+        (&second[..], &[][..]),
+        (&drifted, &[]),
+        (&other, &[20]),
+        (&other, &[]),
+    ] {
         api.answer(ASSIGNMENTS, rows);
         assert!(api.run(ASSIGNMENTS, 45).await == week_and(more) || api.is_over());
     }
@@ -215,12 +268,24 @@ async fn a_trip_gets_its_end_and_dates_that_leave_its_day_out_leave_it_marked() 
     let (ten, forty) = ((10, "23:00:00"), (40, "23:00:00"));
     api.answer(TRIPS, &[api.trip(ten, None), api.trip(forty, None)]);
     api.run(TRIPS, 45).await;
-    assert_eq!(api.ends(TRIPS).await, api.expected(&[(ten, None), (forty, None)]));
+    assert_eq!(
+        api.ends(TRIPS).await,
+        api.expected(&[(ten, None), (forty, None)])
+    );
     assert!(api.run(TRIPS, 45).await == week_and(&[10]) || api.is_over());
 
-    api.answer(TRIPS, &[api.trip(ten, Some((1, "01:00:00"))), api.trip(forty, Some((1, "02:00:00")))]);
+    api.answer(
+        TRIPS,
+        &[
+            api.trip(ten, Some((1, "01:00:00"))),
+            api.trip(forty, Some((1, "02:00:00"))),
+        ],
+    );
     assert!(api.run(TRIPS, 7).await == week_and(&[]) || api.is_over());
-    assert_eq!(api.ends(TRIPS).await, api.expected(&[(ten, None), (forty, None)]));
+    assert_eq!(
+        api.ends(TRIPS).await,
+        api.expected(&[(ten, None), (forty, None)])
+    );
     assert!(api.run(TRIPS, 45).await == week_and(&[10, 40]) || api.is_over());
     let after = api.expected(&[(ten, Some((1, "01:00:00"))), (forty, Some((1, "02:00:00")))]);
     assert_eq!(api.ends(TRIPS).await, after);
@@ -228,7 +293,7 @@ async fn a_trip_gets_its_end_and_dates_that_leave_its_day_out_leave_it_marked() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_half_read_walk_has_shown_of_earlier_days_is_known_to_the_run_that_goes_on() {
+async fn a_resumed_task_knows_the_open_rows_seen() {
     let api = Api::new().await;
     let forty = (40, "08:00:00");
     api.answer(ASSIGNMENTS, &[api.assignment(4, forty, None)]);
@@ -242,22 +307,44 @@ async fn what_a_half_read_walk_has_shown_of_earlier_days_is_known_to_the_run_tha
     let catalog = Catalog::open(None).unwrap();
     let sweep = catalog.source(ASSIGNMENTS).unwrap().sweep.clone().unwrap();
     for value in sweep.values.iter().filter(|value| !value.is_empty()) {
-        api.program.write(&format!("{pages}/assignmentType={value}/0001.json"), page(&[], ""));
+        api.program.write(
+            &format!("{pages}/assignmentType={value}/0001.json"),
+            page(&[], ""),
+        );
     }
     let simulator = Simulator::start(SimulatorConfig {
         pages_dir: Some(api.program.folder().join("pages")),
         ..SimulatorConfig::default()
     });
-    let api = Api { simulator: simulator.await.unwrap(), ..api };
-    api.program.write(&format!("{pages}/0001.json"), page(&[api.assignment(4, forty, Some((1, "12:00:00")))], "c"));
+    let api = Api {
+        simulator: simulator.await.unwrap(),
+        ..api
+    };
+    api.program.write(
+        &format!("{pages}/0001.json"),
+        page(&[api.assignment(4, forty, Some((1, "12:00:00")))], "c"),
+    );
     api.program.write(&format!("{pages}/0002.json"), "<html>");
     assert_eq!(api.report(ASSIGNMENTS, 3, 1).await.failures.len(), 1);
-    api.program.write(&format!("{pages}/0002.json"), page(&[], ""));
+    api.program
+        .write(&format!("{pages}/0002.json"), page(&[], ""));
     assert!(api.report(ASSIGNMENTS, 3, 1).await.failures.is_empty());
     let plain = |query: &str| !query.contains("assignmentType") && query.contains("startTime");
-    let plain: Vec<String> = api.simulator.requests().into_iter().map(|it| it.query).filter(|it| plain(it)).collect();
-    assert!(plain.len() == 1 && plain[0].contains("after=c"), "{plain:?}");
+    let plain: Vec<String> = api
+        .simulator
+        .requests()
+        .into_iter()
+        .map(|it| it.query)
+        .filter(|it| plain(it))
+        .collect();
+    assert!(
+        plain.len() == 1 && plain[0].contains("after=c"),
+        "{plain:?}"
+    );
     let asked = api.run(ASSIGNMENTS, 45).await;
     assert!(asked.contains(&40) || api.is_over(), "{asked:?}");
-    assert_eq!(api.ends(ASSIGNMENTS).await, api.expected(&[(forty, Some((1, "12:00:00")))]));
+    assert_eq!(
+        api.ends(ASSIGNMENTS).await,
+        api.expected(&[(forty, Some((1, "12:00:00")))])
+    );
 }

@@ -10,8 +10,11 @@ use samsara_simulator::{LateData, Simulator, World};
 use crate::program::{Program, impatient, run_observed, simulator};
 use crate::truth::{compare, day};
 
-const TABLES: &[&str] =
-    &["fleet_vehicle_stats_gps", "fleet_vehicle_stats_engineRpm", "fleet_vehicle_stats_engineStates"];
+const TABLES: &[&str] = &[
+    "fleet_vehicle_stats_gps",
+    "fleet_vehicle_stats_engineRpm",
+    "fleet_vehicle_stats_engineStates",
+];
 const HISTORY: &str = "/fleet/vehicles/stats/history";
 pub(crate) const FEED: &str = "/fleet/vehicles/stats/feed";
 
@@ -19,7 +22,10 @@ pub(crate) const FEED: &str = "/fleet/vehicles/stats/feed";
 async fn fleet() -> Simulator {
     simulator(|config| {
         let withhold = Duration::from_secs(18 * 3600);
-        config.late = Some(LateData { before: day("2024-01-04"), withhold });
+        config.late = Some(LateData {
+            before: day("2024-01-04"),
+            withhold,
+        });
     })
     .await
 }
@@ -33,10 +39,15 @@ fn run(dates: [&'static str; 2]) -> Vec<&'static str> {
 /// The first days of the windows that were asked for, each once.
 pub(crate) fn asked(simulator: &Simulator) -> Vec<String> {
     let requests = simulator.requests();
-    let queries = requests.iter().filter(|request| request.path == HISTORY).map(|request| request.query.clone());
+    let queries = requests
+        .iter()
+        .filter(|request| request.path == HISTORY)
+        .map(|request| request.query.clone());
     let mut days: Vec<String> = queries
         .flat_map(|query| {
-            let start = query.split('&').find_map(|part| Some(part.strip_prefix("startTime=")?[..10].to_string()));
+            let start = query
+                .split('&')
+                .find_map(|part| Some(part.strip_prefix("startTime=")?[..10].to_string()));
             start.into_iter().collect::<Vec<_>>()
         })
         .collect();
@@ -48,7 +59,9 @@ pub(crate) fn asked(simulator: &Simulator) -> Vec<String> {
 async fn wrong(program: &Program, world: &World) -> Vec<String> {
     let mut wrong = Vec::new();
     for table in TABLES {
-        if let Err(difference) = compare(program, world, table, day("2024-01-01"), day("2024-01-06")).await {
+        if let Err(difference) =
+            compare(program, world, table, day("2024-01-01"), day("2024-01-06")).await
+        {
             wrong.push(difference);
         }
     }
@@ -56,7 +69,7 @@ async fn wrong(program: &Program, world: &World) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_feed_names_the_days_that_changed_and_only_those_are_read_again() {
+async fn only_changed_days_are_read_again() {
     let simulator = fleet().await;
     let program = Program::with_simulator(&simulator);
     let all = run(["01/01/2024", "06/01/2024"]);
@@ -68,8 +81,18 @@ async fn a_feed_names_the_days_that_changed_and_only_those_are_read_again() {
     simulator.clear_requests();
     let files = program.files("samsara-data");
     program.succeed(&all).await;
-    assert_eq!((asked(&simulator), program.files("samsara-data")), (vec![], files));
-    assert_eq!(simulator.requests().iter().filter(|request| request.path == FEED).count(), TABLES.len());
+    assert_eq!(
+        (asked(&simulator), program.files("samsara-data")),
+        (vec![], files)
+    );
+    assert_eq!(
+        simulator
+            .requests()
+            .iter()
+            .filter(|request| request.path == FEED)
+            .count(),
+        TABLES.len()
+    );
 
     simulator.release_late();
     assert_eq!(wrong(&program, simulator.world()).await.len(), TABLES.len());
@@ -78,13 +101,32 @@ async fn a_feed_names_the_days_that_changed_and_only_those_are_read_again() {
     program.succeed(&run(["04/01/2024", "06/01/2024"])).await;
     assert_eq!(asked(&simulator), Vec::<String>::new());
     let status = [&["status"], &all[1..]].concat();
-    assert_eq!(program.succeed(&status).await.stdout.matches("##+##").count(), TABLES.len());
+    assert_eq!(
+        program
+            .succeed(&status)
+            .await
+            .stdout
+            .matches("##+##")
+            .count(),
+        TABLES.len()
+    );
 
     simulator.clear_requests();
     program.succeed(&all).await;
     assert_eq!(asked(&simulator), ["2024-01-03"]);
-    assert_eq!(wrong(&program, simulator.world()).await, Vec::<String>::new());
-    assert_eq!(program.succeed(&status).await.stdout.matches("#####").count(), TABLES.len());
+    assert_eq!(
+        wrong(&program, simulator.world()).await,
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        program
+            .succeed(&status)
+            .await
+            .stdout
+            .matches("#####")
+            .count(),
+        TABLES.len()
+    );
 
     // Once was enough.
     simulator.clear_requests();
@@ -93,7 +135,7 @@ async fn a_feed_names_the_days_that_changed_and_only_those_are_read_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn late_data_is_found_and_read_in_one_run_also_page_by_page() {
+async fn late_data_is_read_in_one_run() {
     let simulator = fleet().await;
     let program = Program::with_simulator(&simulator).set("SAMSARA_ETL_CHECKPOINT_PAGES", "1");
     program.succeed(&run(["01/01/2024", "06/01/2024"])).await;
@@ -101,18 +143,25 @@ async fn late_data_is_found_and_read_in_one_run_also_page_by_page() {
     simulator.clear_requests();
     program.succeed(&run(["01/01/2024", "06/01/2024"])).await;
     assert_eq!(asked(&simulator), ["2024-01-03"]);
-    assert_eq!(wrong(&program, simulator.world()).await, Vec::<String>::new());
+    assert_eq!(
+        wrong(&program, simulator.world()).await,
+        Vec::<String>::new()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_feed_that_fails_is_told_and_loses_no_late_day() {
+async fn a_failed_feed_loses_no_late_day() {
     let all = run(["01/01/2024", "06/01/2024"]);
     // The days themselves are read, whatever becomes of the feed.
     let shut = fleet_without_feed().await;
     let away = Program::with_simulator(&shut);
     let ran = away.run(&all).await;
     assert_eq!(ran.code, 3, "{}", ran.stderr);
-    assert!(ran.stderr.contains("(changed days)") && ran.stderr.contains("403"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("(changed days)") && ran.stderr.contains("403"),
+        "{}",
+        ran.stderr
+    );
     assert!(wrong(&away, shut.world()).await.is_empty());
 
     // The cursor is forgotten: the feed begins anew, and the log says what that means.
@@ -121,10 +170,20 @@ async fn a_feed_that_fails_is_told_and_loses_no_late_day() {
     program.succeed(&all).await;
     simulator.expire_cursors();
     let ran = program.succeed(&all).await;
-    assert_eq!(ran.stderr.matches("the feed of changed days begins anew").count(), TABLES.len(), "{}", ran.stderr);
+    assert_eq!(
+        ran.stderr
+            .matches("the feed of changed days begins anew")
+            .count(),
+        TABLES.len(),
+        "{}",
+        ran.stderr
+    );
     simulator.release_late();
     program.succeed(&all).await;
-    assert_eq!(wrong(&program, simulator.world()).await, Vec::<String>::new());
+    assert_eq!(
+        wrong(&program, simulator.world()).await,
+        Vec::<String>::new()
+    );
 }
 
 async fn fleet_without_feed() -> Simulator {
@@ -138,8 +197,12 @@ struct Worked(Mutex<Vec<(&'static str, String, Partition)>>);
 impl Observer for Worked {
     fn observe(&self, event: &Event) {
         let worked = match event {
-            Event::PartitionTransformed { model, partition, .. } => ("derived", model.clone(), *partition),
-            Event::PartitionLoaded { model, partition, .. } => ("loaded", model.clone(), *partition),
+            Event::PartitionTransformed {
+                model, partition, ..
+            } => ("derived", model.clone(), *partition),
+            Event::PartitionLoaded {
+                model, partition, ..
+            } => ("loaded", model.clone(), *partition),
             _ => return,
         };
         self.0.lock().unwrap().push(worked);
@@ -147,15 +210,29 @@ impl Observer for Worked {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_day_that_is_complete_and_changes_is_derived_and_loaded_once() {
+async fn a_changed_day_is_derived_once() {
     let simulator = fleet().await;
     let program = Program::with_simulator(&simulator);
     // The days are complete, and nothing is made of them yet: all of it could begin before the feed has answered.
-    program.succeed(&[&run(["01/01/2024", "06/01/2024"])[..], &["--stages", "extract"]].concat()).await;
+    program
+        .succeed(
+            &[
+                &run(["01/01/2024", "06/01/2024"])[..],
+                &["--stages", "extract"],
+            ]
+            .concat(),
+        )
+        .await;
     simulator.release_late();
     let worked = Arc::new(Worked::default());
     let config = impatient(&program, &simulator.url(), simulator.token());
-    let report = run_observed(config, TABLES, ["2024-01-01", "2024-01-06"], vec![worked.clone()]).await;
+    let report = run_observed(
+        config,
+        TABLES,
+        ["2024-01-01", "2024-01-06"],
+        vec![worked.clone()],
+    )
+    .await;
     assert!(report.failures.is_empty(), "{report}");
     let mut worked = std::mem::take(&mut *worked.0.lock().unwrap());
     worked.sort();
@@ -164,5 +241,8 @@ async fn a_day_that_is_complete_and_changes_is_derived_and_loaded_once() {
     assert_eq!(worked, once);
     // Five days of three tables, derived and loaded.
     assert_eq!(worked.len(), 2 * 5 * TABLES.len());
-    assert_eq!(wrong(&program, simulator.world()).await, Vec::<String>::new());
+    assert_eq!(
+        wrong(&program, simulator.world()).await,
+        Vec::<String>::new()
+    );
 }

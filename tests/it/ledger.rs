@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use samsara_etl::catalog::Catalog;
-use samsara_etl::config::{BucketLocation, GoogleAccess, HttpConfig, RetryConfig, SamsaraConfig, Secret};
+use samsara_etl::config::{
+    BucketLocation, GoogleAccess, HttpConfig, RetryConfig, SamsaraConfig, Secret,
+};
 use samsara_etl::events::Observers;
-use samsara_etl::extract::{Extractor, Scope, Walk};
+use samsara_etl::extract::{ExtractTask, Extractor, Scope};
 use samsara_etl::samsara::Client;
 use samsara_etl::store::Bucket;
 use samsara_etl::store::layout::RunId;
@@ -15,7 +17,7 @@ use crate::program::{Program, simulator};
 use crate::truth::day;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_that_two_partitions_would_hold_fail_their_walk() {
+async fn doubly_owned_rows_fail() {
     let simulator = simulator(|_| ()).await;
     let folder = tempfile::tempdir().unwrap();
     let location = BucketLocation::Folder(folder.path().to_path_buf());
@@ -34,7 +36,7 @@ async fn rows_that_two_partitions_would_hold_fail_their_walk() {
         objects: Arc::default(),
         cpu: Handle::current(),
         observer,
-        note_every: 50,
+        checkpoint_every: 50,
     };
     let catalog = Catalog::open(None).unwrap();
     let first = day("2024-01-02").date_naive();
@@ -42,28 +44,53 @@ async fn rows_that_two_partitions_would_hold_fail_their_walk() {
         ("fleet_vehicle_stats_gps", vec![first, first], true),
         ("fleet_vehicle_stats_gps", vec![first], false),
         ("fleet_vehicle_idling", vec![first, first], true),
-        ("fleet_vehicle_idling", vec![first, first.succ_opt().unwrap()], false),
+        (
+            "fleet_vehicle_idling",
+            vec![first, first.succ_opt().unwrap()],
+            false,
+        ),
         // Without a time of their own, all rows are the day's.
-        ("fleet_vehicles_fuel_energy", vec![first, first.succ_opt().unwrap()], true),
+        (
+            "fleet_vehicles_fuel_energy",
+            vec![first, first.succ_opt().unwrap()],
+            true,
+        ),
     ] {
         let sources = vec![catalog.source(source).unwrap().clone()];
-        let walk = Arc::new(Walk { sources, scope: Scope::Days(days), parents: vec![] });
-        let error = extractor.read(walk, None, None).await.err().map(|error| error.to_string());
+        let task = Arc::new(ExtractTask {
+            sources,
+            scope: Scope::Days(days),
+            parents: vec![],
+        });
+        let error = extractor
+            .read(task, None, None)
+            .await
+            .err()
+            .map(|error| error.to_string());
         assert_eq!(error.is_some(), fails, "{source}: {error:?}");
-        let told = error.is_none_or(|error| error.contains(source) && error.contains("by more than one day"));
+        let told = error
+            .is_none_or(|error| error.contains(source) && error.contains("by more than one day"));
         assert!(told, "{source}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn raw_objects_that_someone_has_removed_are_named_and_cost_no_table_its_rows() {
+async fn removed_raw_objects_are_named() {
     let simulator = simulator(|_| ()).await;
     let program = Program::with_simulator(&simulator);
     let dates = ["--start_date", "01/01/2024", "--end_date", "03/01/2024"];
-    let tables = ["--table", "fleet_vehicle_stats_gps", "--table", "fleet_trips", "--table", "fleet_vehicles"];
-    program.succeed(&[&["run"], &dates[..], &tables].concat()).await;
-    let count =
-        "SELECT (SELECT count(*) FROM fleet_vehicle_stats_gps) AS gps, (SELECT count(*) FROM fleet_trips) AS trips";
+    let tables = [
+        "--table",
+        "fleet_vehicle_stats_gps",
+        "--table",
+        "fleet_trips",
+        "--table",
+        "fleet_vehicles",
+    ];
+    program
+        .succeed(&[&["run"], &dates[..], &tables].concat())
+        .await;
+    let count = "SELECT (SELECT count(*) FROM fleet_vehicle_stats_gps) AS gps, (SELECT count(*) FROM fleet_trips) AS trips";
     let before = program.rows(count).await;
     let object = |source: &str| {
         let files = program.files(&format!("samsara-data/raw/raw/{source}"));
@@ -73,25 +100,52 @@ async fn raw_objects_that_someone_has_removed_are_named_and_cost_no_table_its_ro
     let kept = std::fs::read(&vehicles).unwrap();
     std::fs::remove_file(&gps).unwrap();
     std::fs::write(&vehicles, &kept[..kept.len() - 1]).unwrap();
-    for (path, text) in [("fleet_vehicle_stats_gps", gps.as_str()), ("fleet_vehicles", &vehicles)] {
+    for (path, text) in [
+        ("fleet_vehicle_stats_gps", gps.as_str()),
+        ("fleet_vehicles", &vehicles),
+    ] {
         // Derived anew, because the model has changed.
-        let folder = if path == "fleet_vehicles" { "vehicles" } else { "vehicle_stats" };
+        let folder = if path == "fleet_vehicles" {
+            "vehicles"
+        } else {
+            "vehicle_stats"
+        };
         let model = format!("sql/{folder}/{path}.sql");
         for (path, text) in crate::rerun::catalog_files() {
             program.write(&format!("sql/{path}"), text);
         }
         let sql = std::fs::read_to_string(program.folder().join(&model)).unwrap();
         program.write(&model, format!("{sql}\nLIMIT 1000000000\n"));
-        let ran = program.run(&["run", "--stages", "transform,load", "--table", path]).await;
+        let ran = program
+            .run(&["run", "--stages", "transform,load", "--table", path])
+            .await;
         let name = text.rsplit('/').next().unwrap();
-        assert!(ran.code != 0 && ran.stderr.contains(name) && ran.stderr.contains("--historical"), "{}", ran.stderr);
+        assert!(
+            ran.code != 0 && ran.stderr.contains(name) && ran.stderr.contains("--historical"),
+            "{}",
+            ran.stderr
+        );
     }
     assert_eq!(program.rows(count).await, before);
     // Nor is a vehicle left out of what is asked for each.
-    let later = ["run", "--start_date", "03/01/2024", "--end_date", "04/01/2024", "--table", "fleet_trips"];
+    let later = [
+        "run",
+        "--start_date",
+        "03/01/2024",
+        "--end_date",
+        "04/01/2024",
+        "--table",
+        "fleet_trips",
+    ];
     let ran = program.run(&later).await;
-    assert!(ran.code != 0 && ran.stderr.contains("--historical"), "{}", ran.stderr);
+    assert!(
+        ran.code != 0 && ran.stderr.contains("--historical"),
+        "{}",
+        ran.stderr
+    );
     // What the message advises mends it.
-    program.succeed(&[&["run", "--historical"], &dates[..], &tables].concat()).await;
+    program
+        .succeed(&[&["run", "--historical"], &dates[..], &tables].concat())
+        .await;
     assert_eq!(program.rows(count).await, before);
 }

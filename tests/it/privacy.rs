@@ -4,7 +4,15 @@ use std::collections::BTreeSet;
 
 use crate::program::{Program, simulator};
 
-const RUN: &[&str] = &["run", "--start_date", "01/01/2024", "--end_date", "02/01/2024", "--table", "people"];
+const RUN: &[&str] = &[
+    "run",
+    "--start_date",
+    "01/01/2024",
+    "--end_date",
+    "02/01/2024",
+    "--table",
+    "people",
+];
 
 const SOURCE: &str = r#"
 [drivers]
@@ -24,22 +32,29 @@ fn model(keys: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dropped_and_hashed_columns_are_in_no_flattened_object() {
+async fn private_columns_are_never_written() {
     let simulator = simulator(|_| ()).await;
     let program = Program::with_simulator(&simulator);
     program.write("sql/f/sources.toml", SOURCE);
     program.write("sql/f/people.sql", model(""));
     program.succeed(RUN).await;
-    let clear = program.rows("SELECT id, driver_name, username FROM people ORDER BY id").await;
+    let clear = program
+        .rows("SELECT id, driver_name, username FROM people ORDER BY id")
+        .await;
     assert!(!clear.is_empty() && clear.iter().all(|row| row["driver_name"].is_string()));
 
     // Without a salt nothing is written at all.
-    program.write("sql/f/people.sql", model("drop = [\"username\"]\nhash = [\"driver_name\", \"nothing\"]"));
+    program.write(
+        "sql/f/people.sql",
+        model("drop = [\"username\"]\nhash = [\"driver_name\", \"nothing\"]"),
+    );
     std::fs::remove_dir_all(program.folder().join("samsara-data")).unwrap();
     let refused = program.run(RUN).await;
     assert_eq!(refused.code, 2, "{}", refused.stderr);
     assert!(
-        refused.stderr.contains("SAMSARA_ETL_HASH_SALT: not set, and sql/f/people.sql hashes"),
+        refused
+            .stderr
+            .contains("SAMSARA_ETL_HASH_SALT: not set, and sql/f/people.sql hashes"),
         "{}",
         refused.stderr
     );
@@ -50,36 +65,68 @@ async fn dropped_and_hashed_columns_are_in_no_flattened_object() {
     assert_eq!(hashed.len(), clear.len());
     let mut digests = BTreeSet::new();
     for (row, before) in hashed.iter().zip(&clear) {
-        assert!(row.get("username").is_none() && row.get("nothing").is_none(), "{row:?}");
+        assert!(
+            row.get("username").is_none() && row.get("nothing").is_none(),
+            "{row:?}"
+        );
         let digest = row["driver_name"].as_str().unwrap();
-        assert!(digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()), "{digest}");
+        assert!(
+            digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()),
+            "{digest}"
+        );
         assert_ne!(row["driver_name"], before["driver_name"]);
         digests.insert(digest.to_string());
     }
-    let names: BTreeSet<_> = clear.iter().map(|row| row["driver_name"].as_str().unwrap()).collect();
+    let names: BTreeSet<_> = clear
+        .iter()
+        .map(|row| row["driver_name"].as_str().unwrap())
+        .collect();
     assert_eq!(digests.len(), names.len());
     // The same again with the same salt; other digests with another.
-    program.succeed(&[RUN, &["--full-refresh", "people"]].concat()).await;
-    assert_eq!(hashed, program.rows("SELECT * FROM people ORDER BY id").await);
+    program
+        .succeed(&[RUN, &["--full-refresh", "people"]].concat())
+        .await;
+    assert_eq!(
+        hashed,
+        program.rows("SELECT * FROM people ORDER BY id").await
+    );
     // The salt is nowhere.
     for (path, _, _) in program.files("samsara-data") {
         let bytes = std::fs::read(&path).unwrap();
-        assert!(!bytes.windows(12).any(|window| window == b"white pepper"), "{path}");
+        assert!(
+            !bytes.windows(12).any(|window| window == b"white pepper"),
+            "{path}"
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_column_that_is_not_there_is_refused_with_the_nearest() {
+async fn an_unknown_private_column_is_refused() {
     let program = Program::new();
     program.write("sql/f/sources.toml", SOURCE);
     for (keys, expected) in [
-        ("drop = [\"driver_nmae\"]", "drop: there is no column `driver_nmae`; did you mean `driver_name`?"),
-        ("hash = [\"usernam\"]", "hash: there is no column `usernam`; did you mean `username`?"),
-        ("hash = [\"id\"]\ndrop = [\"id\"]", "`id` stands in both drop and hash"),
-        ("drop = [\"id\"]\nunique_key = [\"id\"]", "unique_key: there is no column `id`"),
+        (
+            "drop = [\"driver_nmae\"]",
+            "drop: there is no column `driver_nmae`; did you mean `driver_name`?",
+        ),
+        (
+            "hash = [\"usernam\"]",
+            "hash: there is no column `usernam`; did you mean `username`?",
+        ),
+        (
+            "hash = [\"id\"]\ndrop = [\"id\"]",
+            "`id` stands in both drop and hash",
+        ),
+        (
+            "drop = [\"id\"]\nunique_key = [\"id\"]",
+            "unique_key: there is no column `id`",
+        ),
         ("hsh = [\"id\"]", "unknown key `hsh`; did you mean `hash`?"),
         ("labels = { Team = \"a\" }", "labels: `Team = a`"),
-        ("partition_expiration_days = 3", "partition_expiration_days: the table has no partitions"),
+        (
+            "partition_expiration_days = 3",
+            "partition_expiration_days: the table has no partitions",
+        ),
     ] {
         program.write("sql/f/people.sql", model(keys));
         let ran = program.run(&["sql", "check"]).await;

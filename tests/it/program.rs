@@ -9,7 +9,7 @@ use samsara_etl::catalog::Catalog;
 use samsara_etl::config::{Config, Environment, Overrides, RetryConfig};
 use samsara_etl::events::Observer;
 use samsara_etl::pipeline::Pipeline;
-use samsara_etl::plan::{Dates, Selection, Stage, Wish};
+use samsara_etl::plan::{Dates, RunRequest, Selection, Stage};
 use samsara_etl::report::RunReport;
 use samsara_simulator::{Simulator, SimulatorConfig};
 use serde_json::{Map, Value};
@@ -35,7 +35,11 @@ pub struct Ran {
 
 impl Ran {
     pub fn of(output: Output) -> Self {
-        let Output { status, stdout, stderr } = output;
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = output;
         Self {
             code: status.code().unwrap_or(-1),
             stdout: String::from_utf8(stdout).unwrap(),
@@ -47,12 +51,17 @@ impl Ran {
 impl Program {
     /// A program that sees nothing of this machine's environment.
     pub fn new() -> Self {
-        Self { folder: TempDir::new().unwrap(), environment: Vec::new() }
+        Self {
+            folder: TempDir::new().unwrap(),
+            environment: Vec::new(),
+        }
     }
 
     /// A program that is pointed at a simulator.
     pub fn with_simulator(simulator: &Simulator) -> Self {
-        Self::new().set("SAMSARA_API_URL", &simulator.url()).set("SAMSARA_API_TOKEN", simulator.token())
+        Self::new()
+            .set("SAMSARA_API_URL", &simulator.url())
+            .set("SAMSARA_API_TOKEN", simulator.token())
     }
 
     pub fn set(mut self, name: &str, value: &str) -> Self {
@@ -85,23 +94,41 @@ impl Program {
 
     /// Lets a command run in this folder and see this environment only.
     pub fn prepare(&self, command: &mut Command) {
-        command.current_dir(self.folder()).env_clear().stdin(Stdio::null()).kill_on_drop(true);
-        let asks_simulator = |(name, value): &(String, String)| name == "SAMSARA_API_URL" && value.starts_with("http:");
+        command
+            .current_dir(self.folder())
+            .env_clear()
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        let asks_simulator = |(name, value): &(String, String)| {
+            name == "SAMSARA_API_URL" && value.starts_with("http:")
+        };
         if self.environment.iter().any(asks_simulator) {
             // Unless the test says otherwise, below.
             command.env("SAMSARA_ETL_WAIT_SCALE", WAIT_SCALE.to_string());
         }
-        command.envs(self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        command.envs(
+            self.environment
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_str())),
+        );
     }
 
     /// Starts the program and leaves it running; what it says goes to `stderr`.
     pub fn start(&self, arguments: &[&str], stderr: Stdio) -> Child {
-        self.command(arguments).stdout(Stdio::null()).stderr(stderr).spawn().unwrap()
+        self.command(arguments)
+            .stdout(Stdio::null())
+            .stderr(stderr)
+            .spawn()
+            .unwrap()
     }
 
     /// Starts it with its data going to `stdout`, and keeps what it says.
     pub fn start_with(&self, arguments: &[&str], stdout: Stdio) -> Child {
-        self.command(arguments).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap()
+        self.command(arguments)
+            .stdout(stdout)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
     }
 
     /// Runs it and insists on success.
@@ -114,7 +141,10 @@ impl Program {
     /// Rows of a table, through the program's own `query`.
     pub async fn rows(&self, sql: &str) -> Vec<Map<String, Value>> {
         let ran = self.succeed(&["query", sql, "--format", "json"]).await;
-        ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        ran.stdout
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     /// Every file below a folder with its size and the time it was written.
@@ -131,7 +161,11 @@ impl Program {
                 if meta.is_dir() {
                     folders.push(entry.path());
                 } else if entry.file_name() != ".lock" && entry.file_name() != "lock.json" {
-                    files.push((entry.path().display().to_string(), meta.len(), meta.modified().unwrap()));
+                    files.push((
+                        entry.path().display().to_string(),
+                        meta.len(),
+                        meta.modified().unwrap(),
+                    ));
                 }
             }
         }
@@ -148,9 +182,20 @@ pub fn impatient(program: &Program, url: &str, token: &str) -> Config {
         ("SAMSARA_API_TOKEN", token),
         ("SAMSARA_ETL_WAIT_SCALE", &scale),
     ]);
-    let mut config = Config::resolve(&environment, &Overrides::default(), program.folder(), "samsara-data").unwrap();
+    let mut config = Config::resolve(
+        &environment,
+        &Overrides::default(),
+        program.folder(),
+        "samsara-data",
+    )
+    .unwrap();
     let quick = Duration::from_millis(1);
-    config.samsara.retry = RetryConfig { attempts: 2, base: quick, cap: quick, ..RetryConfig::default() };
+    config.samsara.retry = RetryConfig {
+        attempts: 2,
+        base: quick,
+        cap: quick,
+        ..RetryConfig::default()
+    };
     config
 }
 
@@ -168,27 +213,42 @@ pub async fn run_observed(
 ) -> RunReport {
     let catalog = Catalog::open(None).unwrap();
     let names: Vec<String> = tables.iter().map(ToString::to_string).collect();
-    let wish = Wish {
+    let run_request = RunRequest {
         selection: Selection::of_names(&catalog, &names).unwrap(),
         dates: Dates::parse(Some(start), Some(end)).unwrap(),
         stages: [Stage::Extract, Stage::Transform, Stage::Load].into(),
         historical: false,
     };
     let pipeline = Pipeline::new(config, catalog).unwrap();
-    let plan = pipeline.plan(wish).await.unwrap();
-    pipeline.run(plan, observers, CancellationToken::new()).await.unwrap()
+    let plan = pipeline.plan(run_request).await.unwrap();
+    pipeline
+        .run(plan, observers, CancellationToken::new())
+        .await
+        .unwrap()
 }
 
 /// Sends a signal to a program that was started.
 pub async fn signal(child: &Child, name: &str) {
     let pid = child.id().unwrap().to_string();
-    assert!(Command::new("kill").args(["-s", name, &pid]).status().await.unwrap().success());
+    assert!(
+        Command::new("kill")
+            .args(["-s", name, &pid])
+            .status()
+            .await
+            .unwrap()
+            .success()
+    );
 }
 
 /// A small fleet in January 2024, whose clock stands where the asked days end.
 pub fn fleet() -> SimulatorConfig {
     let now = Some("2024-01-10T00:00:00Z".parse().unwrap());
-    SimulatorConfig { vehicles: 8, seed: 11, now, ..SimulatorConfig::default() }
+    SimulatorConfig {
+        vehicles: 8,
+        seed: 11,
+        now,
+        ..SimulatorConfig::default()
+    }
 }
 
 /// That fleet served, with a difference.

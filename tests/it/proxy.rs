@@ -31,10 +31,16 @@ struct World {
 async fn world(samsara: &str, storage: Option<&str>, bigquery: Option<&str>) -> World {
     let bearers = Bearers::default();
     let log = bearers.clone();
-    let [samsara, storage, bigquery] = [Some(samsara), storage, bigquery].map(|url| url.map(str::to_string));
+    let [samsara, storage, bigquery] =
+        [Some(samsara), storage, bigquery].map(|url| url.map(str::to_string));
     let proxy = Proxy::start(move |host: String, request: Request| {
-        let bearer = request.headers().get("authorization").map(|value| value.to_str().unwrap().to_string());
-        log.lock().unwrap().push((host.clone(), bearer.clone().unwrap_or_default()));
+        let bearer = request
+            .headers()
+            .get("authorization")
+            .map(|value| value.to_str().unwrap().to_string());
+        log.lock()
+            .unwrap()
+            .push((host.clone(), bearer.clone().unwrap_or_default()));
         let base = match host.as_str() {
             "api.eu.samsara.com" => samsara.clone(),
             "storage.googleapis.com" => storage.clone(),
@@ -45,11 +51,14 @@ async fn world(samsara: &str, storage: Option<&str>, bigquery: Option<&str>) -> 
             match (base, host.as_str()) {
                 (Some(base), _) => forward(&base, request).await,
                 (None, "accounts.google.com") => token("canary-access-token-of-user"),
-                (None, host) if host.ends_with("samsara.com") => StatusCode::UNAUTHORIZED.into_response(),
+                (None, host) if host.ends_with("samsara.com") => {
+                    StatusCode::UNAUTHORIZED.into_response()
+                }
                 (None, _) => {
                     let message = format!("you sent {}", bearer.unwrap_or_default());
                     let error = json!({ "reason": "accessDenied", "message": message });
-                    let body = json!({ "error": { "code": 403, "message": message, "errors": [error] } });
+                    let body =
+                        json!({ "error": { "code": 403, "message": message, "errors": [error] } });
                     (StatusCode::FORBIDDEN, body.to_string()).into_response()
                 }
             }
@@ -57,21 +66,31 @@ async fn world(samsara: &str, storage: Option<&str>, bigquery: Option<&str>) -> 
     })
     .await;
     let program = Program::new()
-        .set("HTTPS_PROXY", &format!("http://{USER}:{PASSWORD}@{}", proxy.address()))
+        .set(
+            "HTTPS_PROXY",
+            &format!("http://{USER}:{PASSWORD}@{}", proxy.address()),
+        )
         .set("SSL_CERT_FILE", "root.pem")
         .set("GCS_BUCKET_NAME", "proxied-raw")
         .set("GCS_BUCKET_FLATTENED_NAME", "proxied-flat")
         .set("GOOGLE_CLOUD_PROJECT", "test-project")
         .set("DWH_ID", "dwh");
     program.write("root.pem", proxy.root());
-    World { proxy, bearers, program }
+    World {
+        proxy,
+        bearers,
+        program,
+    }
 }
 
 impl World {
     /// The hosts to which tunnels were opened.
     fn tunnels(&self) -> Vec<String> {
         let seen = self.proxy.seen();
-        let mut hosts: Vec<_> = seen.iter().map(|it| it.line.split(' ').nth(1).unwrap().to_string()).collect();
+        let mut hosts: Vec<_> = seen
+            .iter()
+            .map(|it| it.line.split(' ').nth(1).unwrap().to_string())
+            .collect();
         hosts.sort();
         hosts.dedup();
         hosts
@@ -80,7 +99,11 @@ impl World {
     /// The tokens that a host was sent.
     fn bearers(&self, host: &str) -> Vec<String> {
         let all = self.bearers.lock().unwrap();
-        let mut bearers: Vec<_> = all.iter().filter(|(to, _)| to == host).map(|(_, bearer)| bearer.clone()).collect();
+        let mut bearers: Vec<_> = all
+            .iter()
+            .filter(|(to, _)| to == host)
+            .map(|(_, bearer)| bearer.clone())
+            .collect();
         bearers.sort();
         bearers.dedup();
         bearers
@@ -88,12 +111,20 @@ impl World {
 }
 
 fn token(text: &str) -> Response {
-    json!({ "access_token": text, "expires_in": 3600, "token_type": "Bearer" }).to_string().into_response()
+    json!({ "access_token": text, "expires_in": 3600, "token_type": "Bearer" })
+        .to_string()
+        .into_response()
 }
 
 fn rsa_key() -> String {
     let made = std::process::Command::new("openssl")
-        .args(["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"])
+        .args([
+            "genpkey",
+            "-algorithm",
+            "RSA",
+            "-pkeyopt",
+            "rsa_keygen_bits:2048",
+        ])
         .output()
         .expect("openssl, which makes the key of this test");
     String::from_utf8(made.stdout).unwrap()
@@ -124,26 +155,64 @@ async fn a_run_reaches_every_service_through_the_proxy_and_trusts_its_certificat
     let world = world(&simulator.url(), Some(storage.url()), Some(bigquery.url())).await;
     let key = rsa_key();
     // As some secret stores hand it out.
-    world.program.write("credentials/key.json", key_file(&key.replace('\n', "\\n")));
-    let program =
-        world.program.set("GCP_CREDENTIALS_FILE_NAME", "key.json").set("SAMSARA_API_TOKEN", simulator.token());
+    world
+        .program
+        .write("credentials/key.json", key_file(&key.replace('\n', "\\n")));
+    let program = world
+        .program
+        .set("GCP_CREDENTIALS_FILE_NAME", "key.json")
+        .set("SAMSARA_API_TOKEN", simulator.token());
     let ran = program.run(&[&["run", "-vv"], TABLE].concat()).await;
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    assert!(ran.stderr.contains("reading from https://api.eu.samsara.com"), "{}", ran.stderr);
+    assert!(
+        ran.stderr
+            .contains("reading from https://api.eu.samsara.com"),
+        "{}",
+        ran.stderr
+    );
     let world = World { program, ..world };
-    let expected =
-        ["api.eu.samsara.com:443", "api.samsara.com:443", "bigquery.googleapis.com:443", "storage.googleapis.com:443"];
+    let expected = [
+        "api.eu.samsara.com:443",
+        "api.samsara.com:443",
+        "bigquery.googleapis.com:443",
+        "storage.googleapis.com:443",
+    ];
     assert_eq!(world.tunnels(), expected);
-    assert!(world.proxy.seen().iter().all(|it| it.head.to_lowercase().contains("proxy-authorization: basic ")));
+    assert!(world.proxy.seen().iter().all(|it| {
+        it.head
+            .to_lowercase()
+            .contains("proxy-authorization: basic ")
+    }));
     // Storage and BigQuery are sent tokens of the same kind, signed by the key.
     for host in ["storage.googleapis.com", "bigquery.googleapis.com"] {
         let bearers = world.bearers(host);
-        assert!(!bearers.is_empty() && bearers.iter().all(|it| it.starts_with("Bearer eyJ")), "{host}: {bearers:?}");
+        assert!(
+            !bearers.is_empty() && bearers.iter().all(|it| it.starts_with("Bearer eyJ")),
+            "{host}: {bearers:?}"
+        );
     }
-    assert_eq!(world.bearers("api.eu.samsara.com"), [format!("Bearer {}", simulator.token())]);
-    let files = [std::fs::read_dir(world.program.folder().join("logs")).unwrap().next().unwrap().unwrap().path()];
-    let said = format!("{}{}", ran.stderr, std::fs::read_to_string(&files[0]).unwrap());
-    for secret in [USER, PASSWORD, simulator.token(), key.lines().nth(2).unwrap(), "Bearer ey"] {
+    assert_eq!(
+        world.bearers("api.eu.samsara.com"),
+        [format!("Bearer {}", simulator.token())]
+    );
+    let files = [std::fs::read_dir(world.program.folder().join("logs"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path()];
+    let said = format!(
+        "{}{}",
+        ran.stderr,
+        std::fs::read_to_string(&files[0]).unwrap()
+    );
+    for secret in [
+        USER,
+        PASSWORD,
+        simulator.token(),
+        key.lines().nth(2).unwrap(),
+        "Bearer ey",
+    ] {
         assert!(!said.contains(secret), "{secret}: {said}");
     }
 }
@@ -152,10 +221,18 @@ async fn a_run_reaches_every_service_through_the_proxy_and_trusts_its_certificat
 async fn without_the_proxy_s_certificate_nothing_is_sent() {
     let world = world("http://127.0.0.1:9", None, None).await;
     world.program.write("root.pem", "no certificate");
-    world.program.write("credentials/key.json", key_file(&rsa_key()));
-    let program = world.program.set("GCP_CREDENTIALS_FILE_NAME", "key.json").set("SAMSARA_API_TOKEN", "canary-token");
+    world
+        .program
+        .write("credentials/key.json", key_file(&rsa_key()));
+    let program = world
+        .program
+        .set("GCP_CREDENTIALS_FILE_NAME", "key.json")
+        .set("SAMSARA_API_TOKEN", "canary-token");
     let ran = program.run(&[&["check"], TABLE].concat()).await;
-    let bad = ran.stdout.lines().filter(|line| line.starts_with("FAIL") && line.contains("SSL_CERT_FILE: "));
+    let bad = ran
+        .stdout
+        .lines()
+        .filter(|line| line.starts_with("FAIL") && line.contains("SSL_CERT_FILE: "));
     assert!(ran.code == 1 && bad.count() >= 3, "{}", ran.stdout);
     assert!(world.proxy.seen().is_empty());
 }
@@ -178,15 +255,33 @@ async fn a_user_s_login_is_renewed_through_the_proxy_and_what_google_says_of_it_
         .set("RUST_LOG", "trace");
     let ran = program.run(&[&["check"], TABLE].concat()).await;
     let world = World { program, ..world };
-    assert!(world.tunnels().contains(&"accounts.google.com:443".to_string()), "{:?}", world.tunnels());
+    assert!(
+        world
+            .tunnels()
+            .contains(&"accounts.google.com:443".to_string()),
+        "{:?}",
+        world.tunnels()
+    );
     for host in ["storage.googleapis.com", "bigquery.googleapis.com"] {
-        assert_eq!(world.bearers(host), ["Bearer canary-access-token-of-user"], "{}", ran.stdout);
+        assert_eq!(
+            world.bearers(host),
+            ["Bearer canary-access-token-of-user"],
+            "{}",
+            ran.stdout
+        );
     }
-    let echoes = ran.stdout.lines().filter(|line| line.starts_with("FAIL") && line.contains("you sent Bearer ***"));
+    let echoes = ran
+        .stdout
+        .lines()
+        .filter(|line| line.starts_with("FAIL") && line.contains("you sent Bearer ***"));
     assert!(ran.code == 1 && echoes.count() >= 4, "{}", ran.stdout);
     let said = ran.stdout + &ran.stderr;
     assert!(said.len() > 10_000, "RUST_LOG=trace says nothing");
-    assert!(!said.contains("canary"), "{}", said.lines().find(|line| line.contains("canary")).unwrap());
+    assert!(
+        !said.contains("canary"),
+        "{}",
+        said.lines().find(|line| line.contains("canary")).unwrap()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -197,19 +292,41 @@ async fn the_metadata_server_is_asked_directly_and_its_token_is_masked() {
         token("canary-access-token-of-instance")
     }));
     let world = world(&simulator.url(), None, None).await;
-    let proxy = world.program.set("HTTP_PROXY", &format!("http://{}", world.proxy.address()));
+    let proxy = world
+        .program
+        .set("HTTP_PROXY", &format!("http://{}", world.proxy.address()));
     let program = proxy
-        .set("GCE_METADATA_HOST", metadata.url().trim_start_matches("http://"))
+        .set(
+            "GCE_METADATA_HOST",
+            metadata.url().trim_start_matches("http://"),
+        )
         .set("SAMSARA_API_TOKEN", simulator.token())
         .set("RUST_LOG", "debug");
     let ran = program.run(&[&["check"], TABLE].concat()).await;
     let world = World { program, ..world };
     for host in ["storage.googleapis.com", "bigquery.googleapis.com"] {
-        assert_eq!(world.bearers(host), ["Bearer canary-access-token-of-instance"], "{}", ran.stdout);
+        assert_eq!(
+            world.bearers(host),
+            ["Bearer canary-access-token-of-instance"],
+            "{}",
+            ran.stdout
+        );
     }
-    assert!(world.proxy.seen().iter().all(|it| it.line.starts_with("CONNECT ")), "{:?}", world.proxy.seen());
+    assert!(
+        world
+            .proxy
+            .seen()
+            .iter()
+            .all(|it| it.line.starts_with("CONNECT ")),
+        "{:?}",
+        world.proxy.seen()
+    );
     let said = ran.stdout + &ran.stderr;
-    assert!(!said.contains("canary"), "{}", said.lines().find(|line| line.contains("canary")).unwrap());
+    assert!(
+        !said.contains("canary"),
+        "{}",
+        said.lines().find(|line| line.contains("canary")).unwrap()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -218,22 +335,53 @@ async fn a_simulator_on_this_machine_needs_no_proxy_and_is_named() {
     let world = world("http://127.0.0.1:9", None, None).await;
     let proxy = format!("http://{}", world.proxy.address());
     let mut program = Program::new().set("SAMSARA_API_TOKEN", simulator.token());
-    for variable in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"] {
+    for variable in [
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+    ] {
         program = program.set(variable, &proxy);
     }
     // An address from `.env` with a token from elsewhere may not be what was meant.
     program.write(".env", format!("SAMSARA_API_URL={}\n", simulator.url()));
     let ran = program.succeed(&[&["run"], TABLE].concat()).await;
-    let warning = format!(".env decides by SAMSARA_API_URL ({}) where it goes: is that meant?", simulator.url());
-    assert_eq!(ran.stderr.matches("warning: the token comes from the environment").count(), 1, "{}", ran.stderr);
+    let warning = format!(
+        ".env decides by SAMSARA_API_URL ({}) where it goes: is that meant?",
+        simulator.url()
+    );
+    assert_eq!(
+        ran.stderr
+            .matches("warning: the token comes from the environment")
+            .count(),
+        1,
+        "{}",
+        ran.stderr
+    );
     assert!(ran.stderr.contains(&warning), "{}", ran.stderr);
-    assert!(ran.stderr.contains(&format!("reading from {}\n", simulator.url())), "{}", ran.stderr);
+    assert!(
+        ran.stderr
+            .contains(&format!("reading from {}\n", simulator.url())),
+        "{}",
+        ran.stderr
+    );
     assert!(world.proxy.seen().is_empty());
     // Both from one place are one decision.
     program.write(".env", format!("ALL_PROXY={proxy}\n"));
-    let program = program.set("ALL_PROXY", &proxy).set("SAMSARA_API_URL", &simulator.url());
-    assert!(!program.succeed(&[&["run"], TABLE].concat()).await.stderr.contains("warning"));
+    let program = program
+        .set("ALL_PROXY", &proxy)
+        .set("SAMSARA_API_URL", &simulator.url());
+    assert!(
+        !program
+            .succeed(&[&["run"], TABLE].concat())
+            .await
+            .stderr
+            .contains("warning")
+    );
     // Nor does the demo leave this machine, nor would it with a proxy that cannot be one.
     let demo = program.set("HTTP_PROXY", "socks5://nowhere");
-    demo.succeed(&["demo", "--vehicles", "1", "--end-date", "2024-01-02"]).await;
+    demo.succeed(&["demo", "--vehicles", "1", "--end-date", "2024-01-02"])
+        .await;
 }

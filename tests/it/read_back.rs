@@ -40,8 +40,10 @@ FROM (SELECT id, unnest(gps) AS fix FROM raw.fleet_vehicle_stats_gps)
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn google_s_client_finds_types_partitioning_clustering_and_comments() {
-    let Some(emulators) = shared().await else { return };
+async fn google_s_client_reads_the_tables() {
+    let Some(emulators) = shared().await else {
+        return;
+    };
     let simulator = simulator(|_| ()).await;
     for bucket in ["read-back-raw", "read-back-flat"] {
         emulators.gcs.add_bucket(bucket);
@@ -54,8 +56,15 @@ async fn google_s_client_finds_types_partitioning_clustering_and_comments() {
         .set("GCS_BUCKET_FLATTENED_NAME", "read-back-flat")
         .set("DWH_ID", "read_back");
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("sql");
-    for file in ["vehicle_stats/sources.toml", "tags/sources.toml", "tags/fleet_tags_drivers.sql"] {
-        program.write(&format!("sql/{file}"), std::fs::read(root.join(file)).unwrap());
+    for file in [
+        "vehicle_stats/sources.toml",
+        "tags/sources.toml",
+        "tags/fleet_tags_drivers.sql",
+    ] {
+        program.write(
+            &format!("sql/{file}"),
+            std::fs::read(root.join(file)).unwrap(),
+        );
     }
     program.write("sql/vehicle_stats/gps.sql", GPS);
     let ran = program
@@ -84,16 +93,32 @@ async fn google_s_client_finds_types_partitioning_clustering_and_comments() {
     ];
     assert_eq!(gps["fields"].as_object().unwrap().len(), expected.len());
     for (name, kind, description) in expected {
-        assert_eq!(gps["fields"][name], serde_json::json!([kind, "NULLABLE", description]), "{name}");
+        assert_eq!(
+            gps["fields"][name],
+            serde_json::json!([kind, "NULLABLE", description]),
+            "{name}"
+        );
     }
     assert_eq!(gps["partitioning"], serde_json::json!(["DAY", "time"]));
     assert_eq!(gps["clustering"], serde_json::json!(["vehicle_id"]));
     assert_eq!(gps["description"], "Where vehicles were.");
     assert_eq!(gps["labels"]["team"], "fleet");
-    assert!(found["tags"]["partitioning"].is_null() && found["tags"]["fields"].as_object().unwrap().len() > 1);
-    assert!(found["first"].as_str().unwrap().starts_with("2024-01-01T00:"), "{found} {}", ran.stderr);
+    assert!(
+        found["tags"]["partitioning"].is_null()
+            && found["tags"]["fields"].as_object().unwrap().len() > 1
+    );
+    assert!(
+        found["first"]
+            .as_str()
+            .unwrap()
+            .starts_with("2024-01-01T00:"),
+        "{found} {}",
+        ran.stderr
+    );
     // The same rows that the program itself finds in the flattened bucket.
-    let own = program.rows("SELECT count(*) AS n, count(DISTINCT vehicle_id) AS v FROM gps").await;
+    let own = program
+        .rows("SELECT count(*) AS n, count(DISTINCT vehicle_id) AS v FROM gps")
+        .await;
     assert!(own[0]["n"].as_u64() > Some(100));
     assert_eq!((&found["n"], &found["v"]), (&own[0]["n"], &own[0]["v"]));
 }

@@ -21,15 +21,30 @@ const KEY: &str = "Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5Y2FuY
 const TABLE: &[&str] = &["--table", "fleet_vehicles"];
 
 /// What must be nowhere, in lower case: the canaries, also in base64 and as bytes.
-const TRACES: [&str; 4] = ["canary", "y2fuyxj5", "99, 97, 110, 97, 114, 121", "89, 50, 70, 117"];
+const TRACES: [&str; 4] = [
+    "canary",
+    "y2fuyxj5",
+    "99, 97, 110, 97, 114, 121",
+    "89, 50, 70, 117",
+];
 
 #[track_caller]
 fn assert_clean(what: &str, bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes).to_lowercase();
     for trace in TRACES {
         if let Some(at) = text.find(trace) {
-            let around: String = text[..at].chars().rev().take(120).collect::<Vec<_>>().into_iter().rev().collect();
-            panic!("{what} holds a canary: …{around}{}", text[at..].chars().take(60).collect::<String>());
+            let around: String = text[..at]
+                .chars()
+                .rev()
+                .take(120)
+                .collect::<Vec<_>>()
+                .into_iter()
+                .rev()
+                .collect();
+            panic!(
+                "{what} holds a canary: …{around}{}",
+                text[at..].chars().take(60).collect::<String>()
+            );
         }
     }
 }
@@ -45,13 +60,20 @@ fn assert_said_clean(what: &str, ran: &Ran) {
 fn assert_left_clean(what: &str, folder: &Path) -> usize {
     let (mut folders, mut files) = (vec![folder.join("logs"), folder.join("samsara-data")], 0);
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).into_iter().flatten().map(Result::unwrap) {
+        for entry in std::fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .map(Result::unwrap)
+        {
             if entry.metadata().unwrap().is_dir() {
                 folders.push(entry.path());
             } else {
                 files += 1;
                 let name = entry.path().display().to_string();
-                assert_clean(&format!("{what}: {name}"), &std::fs::read(entry.path()).unwrap());
+                assert_clean(
+                    &format!("{what}: {name}"),
+                    &std::fs::read(entry.path()).unwrap(),
+                );
             }
         }
     }
@@ -60,12 +82,15 @@ fn assert_left_clean(what: &str, folder: &Path) -> usize {
 
 /// A program whose secrets all hold a canary.
 fn program() -> Program {
-    Program::new().set("SAMSARA_API_TOKEN", TOKEN).set("SAMSARA_ETL_HASH_SALT", SALT)
+    Program::new()
+        .set("SAMSARA_API_TOKEN", TOKEN)
+        .set("SAMSARA_ETL_HASH_SALT", SALT)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_configured_wrongly_is_named_and_never_quoted() {
-    let pem = |body: &str| format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n");
+    let pem =
+        |body: &str| format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n");
     // More kinds of keys: `google::tests`.
     let keys = [
         key_file(&pem(KEY)),
@@ -89,9 +114,17 @@ async fn what_is_configured_wrongly_is_named_and_never_quoted() {
         for command in ["run", "plan"] {
             let ran = program.run(&[&[command], TABLE].concat()).await;
             assert_said_clean(&format!("{command} with key {number}"), &ran);
-            let errors: Vec<_> = ran.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+            let errors: Vec<_> = ran
+                .stderr
+                .lines()
+                .filter(|line| line.starts_with("error: "))
+                .collect();
             assert_eq!((ran.code, errors.len()), (2, 1), "{}", ran.stderr);
-            assert!(errors[0].contains("credentials/key.json: "), "{}", errors[0]);
+            assert!(
+                errors[0].contains("credentials/key.json: "),
+                "{}",
+                errors[0]
+            );
         }
         assert_left_clean(&format!("key {number}"), program.folder());
     }
@@ -109,30 +142,67 @@ async fn what_is_configured_wrongly_is_named_and_never_quoted() {
     let url = "https://canary-user:canary-password@127.0.0.1:9";
     let socks = "socks5://canary-user:canary-password@127.0.0.1:9";
     for (name, value, part) in [
-        ("GOOGLE_APPLICATION_CREDENTIALS", document.as_str(), "must name a file"),
+        (
+            "GOOGLE_APPLICATION_CREDENTIALS",
+            document.as_str(),
+            "must name a file",
+        ),
         ("GCP_CREDENTIALS_FILE_NAME", &document, "must name a file"),
         ("SAMSARA_API_URL", url, "must not carry a user or password"),
-        ("STORAGE_EMULATOR_HOST", url, "must not carry a user or password"),
-        ("BIGQUERY_EMULATOR_HOST", url, "must not carry a user or password"),
-        ("SAMSARA_API_URL", "https://host/canary", "must name a host only"),
-        ("SAMSARA_API_TOKEN", "canary-token\nof-two-lines", "has a line break inside"),
+        (
+            "STORAGE_EMULATOR_HOST",
+            url,
+            "must not carry a user or password",
+        ),
+        (
+            "BIGQUERY_EMULATOR_HOST",
+            url,
+            "must not carry a user or password",
+        ),
+        (
+            "SAMSARA_API_URL",
+            "https://host/canary",
+            "must name a host only",
+        ),
+        (
+            "SAMSARA_API_TOKEN",
+            "canary-token\nof-two-lines",
+            "has a line break inside",
+        ),
         ("HTTPS_PROXY", socks, "SOCKS proxies are not supported"),
-        ("GCS_BUCKET_NAME", &format!("gs://{}", pem(KEY)), "GCS_BUCKET_NAME: "),
+        (
+            "GCS_BUCKET_NAME",
+            &format!("gs://{}", pem(KEY)),
+            "GCS_BUCKET_NAME: ",
+        ),
         ("DWH_ID", TOKEN, "GOOGLE_CLOUD_PROJECT: "),
         ("SAMSARA_REGION", TOKEN, "SAMSARA_REGION: "),
     ] {
         // As a variable, and as a line of `.env`.
         let of_file = Program::new();
         let quote = if value.contains('"') { '\'' } else { '"' };
-        let lines = format!("{name}={quote}{}{quote}\nSAMSARA_ETL_HASH_SALT='{SALT}'\n", value.replace('\n', "\\n"));
-        let token = if name == "SAMSARA_API_TOKEN" { String::new() } else { format!("SAMSARA_API_TOKEN={TOKEN}\n") };
+        let lines = format!(
+            "{name}={quote}{}{quote}\nSAMSARA_ETL_HASH_SALT='{SALT}'\n",
+            value.replace('\n', "\\n")
+        );
+        let token = if name == "SAMSARA_API_TOKEN" {
+            String::new()
+        } else {
+            format!("SAMSARA_API_TOKEN={TOKEN}\n")
+        };
         of_file.write(".env", lines + &token);
-        for (program, commands) in [(self::program().set(name, value), &["run", "check"][..]), (of_file, &["run"])] {
+        for (program, commands) in [
+            (self::program().set(name, value), &["run", "check"][..]),
+            (of_file, &["run"]),
+        ] {
             for command in commands {
                 let ran = program.run(&[&[*command], TABLE].concat()).await;
                 assert_said_clean(&format!("{command} with {name}"), &ran);
                 let said = ran.stdout + &ran.stderr;
-                assert!(ran.code != 0 && said.contains(part), "{command} with {name}: {said}");
+                assert!(
+                    ran.code != 0 && said.contains(part),
+                    "{command} with {name}: {said}"
+                );
                 if part.starts_with("must") || part.starts_with("has") {
                     assert_eq!(ran.code, 2, "{said}");
                 }
@@ -163,9 +233,14 @@ async fn what_is_typed_or_read_by_mistake_is_not_repeated() {
         assert_ne!(ran.code, 0, "{arguments:?}: {}", ran.stderr);
         assert_said_clean(&format!("{arguments:?}"), &ran);
     }
-    program.write(".env", format!("SAMSARA_API_TOKEN={TOKEN}\nHASH {SALT}\n'unfinished {TOKEN}\n"));
+    program.write(
+        ".env",
+        format!("SAMSARA_API_TOKEN={TOKEN}\nHASH {SALT}\n'unfinished {TOKEN}\n"),
+    );
     // With nothing of it in the environment, it is `.env` alone that names the secrets.
-    let program = program.set("SAMSARA_API_TOKEN", "").set("SAMSARA_ETL_HASH_SALT", "");
+    let program = program
+        .set("SAMSARA_API_TOKEN", "")
+        .set("SAMSARA_ETL_HASH_SALT", "");
     assert_said_clean(".env", &program.run(&["run"]).await);
 }
 
@@ -191,7 +266,10 @@ enum Echo {
 }
 
 fn echo(echo: Echo, request: &Request) -> Response {
-    let sent = request.headers()["authorization"].to_str().unwrap().to_string();
+    let sent = request.headers()["authorization"]
+        .to_str()
+        .unwrap()
+        .to_string();
     let text = format!("you sent {sent}; {sent}\u{1b}[31m\nfailed: {sent}");
     let status = |status| StatusCode::from_u16(status).unwrap();
     match echo {
@@ -200,20 +278,34 @@ fn echo(echo: Echo, request: &Request) -> Response {
             (status(code), [("Retry-After", "0")], body.to_string()).into_response()
         }
         Echo::Text(code) => (status(code), [("Retry-After", "0")], text).into_response(),
-        Echo::Id(code) => (status(code), [("Retry-After", "0"), ("Request-Id", &sent)], "{}").into_response(),
+        Echo::Id(code) => (
+            status(code),
+            [("Retry-After", "0"), ("Request-Id", &sent)],
+            "{}",
+        )
+            .into_response(),
         Echo::Redirect => {
-            let to = format!("https://elsewhere.example/?token={}", sent.trim_start_matches("Bearer "));
+            let to = format!(
+                "https://elsewhere.example/?token={}",
+                sent.trim_start_matches("Bearer ")
+            );
             (StatusCode::FOUND, [("Location", to)]).into_response()
         }
         Echo::Html => format!("<html>{text}").into_response(),
-        Echo::NoPage => serde_json::json!({ "message": text }).to_string().into_response(),
+        Echo::NoPage => serde_json::json!({ "message": text })
+            .to_string()
+            .into_response(),
         Echo::Fields => {
             let record = serde_json::json!({ "id": "1", sent.as_str(): "x", "time": sent, "happenedAtTime": sent });
-            serde_json::json!({ "data": [record] }).to_string().into_response()
+            serde_json::json!({ "data": [record] })
+                .to_string()
+                .into_response()
         }
         Echo::Cursor => {
             let pagination = serde_json::json!({ "endCursor": sent, "hasNextPage": true });
-            serde_json::json!({ "data": [{ "id": "1" }], "pagination": pagination }).to_string().into_response()
+            serde_json::json!({ "data": [{ "id": "1" }], "pagination": pagination })
+                .to_string()
+                .into_response()
         }
     }
 }
@@ -221,13 +313,23 @@ fn echo(echo: Echo, request: &Request) -> Response {
 /// A server that repeats what it was sent.
 fn echoing(what: Arc<Mutex<Echo>>) -> Server {
     Server::start(Router::new().fallback(move |request: Request| {
-        let answer =
-            if request.uri().path() == "/me" { "{}".into_response() } else { echo(*what.lock().unwrap(), &request) };
+        let answer = if request.uri().path() == "/me" {
+            "{}".into_response()
+        } else {
+            echo(*what.lock().unwrap(), &request)
+        };
         async move { answer }
     }))
 }
 
-const RUN: &[&str] = &["run", "-vv", "--start_date", "01/01/2024", "--end_date", "02/01/2024"];
+const RUN: &[&str] = &[
+    "run",
+    "-vv",
+    "--start_date",
+    "01/01/2024",
+    "--end_date",
+    "02/01/2024",
+];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_repeats_the_token_puts_it_nowhere() {
@@ -235,8 +337,15 @@ async fn a_server_that_repeats_the_token_puts_it_nowhere() {
     let server = echoing(what.clone());
     // All that the libraries on the wire have to say.
     let level = "trace,datafusion=warn,sqlparser=warn";
-    let program = program().set("SAMSARA_API_URL", server.url()).set("RUST_LOG", level);
-    let tables = ["--table", "fleet_vehicles", "--table", "fleet_safety_events"];
+    let program = program()
+        .set("SAMSARA_API_URL", server.url())
+        .set("RUST_LOG", level);
+    let tables = [
+        "--table",
+        "fleet_vehicles",
+        "--table",
+        "fleet_safety_events",
+    ];
     for answer in [
         Echo::Json(400),
         Echo::Id(400),
@@ -249,16 +358,30 @@ async fn a_server_that_repeats_the_token_puts_it_nowhere() {
     ] {
         *what.lock().unwrap() = answer;
         let ran = program.run(&[RUN, &tables].concat()).await;
-        assert!(ran.stderr.len() > 2_000, "{answer:?}: RUST_LOG=trace says nothing: {}", ran.stderr);
+        assert!(
+            ran.stderr.len() > 2_000,
+            "{answer:?}: RUST_LOG=trace says nothing: {}",
+            ran.stderr
+        );
         assert_said_clean(&format!("run: {answer:?}"), &ran);
-        assert!(!ran.stderr.lines().any(|line| line.starts_with("failed: you") || line.starts_with("failed: Bearer")));
+        assert!(
+            !ran.stderr
+                .lines()
+                .any(|line| line.starts_with("failed: you") || line.starts_with("failed: Bearer"))
+        );
         let after: &[&[&str]] = match answer {
-            Echo::Json(400) | Echo::Redirect => &[&["check", "--table", "fleet_vehicles"], &["status", "--missing"]],
+            Echo::Json(400) | Echo::Redirect => &[
+                &["check", "--table", "fleet_vehicles"],
+                &["status", "--missing"],
+            ],
             Echo::Fields => &[&["sources", "drift"], &["status"]],
             _ => &[],
         };
         for command in after {
-            assert_said_clean(&format!("{command:?}: {answer:?}"), &program.run(command).await);
+            assert_said_clean(
+                &format!("{command:?}: {answer:?}"),
+                &program.run(command).await,
+            );
         }
         // What a record holds is data, and stays exact; all else that was left is about it.
         if !matches!(answer, Echo::Fields) {
@@ -266,10 +389,15 @@ async fn a_server_that_repeats_the_token_puts_it_nowhere() {
         }
     }
     // Parquet is compressed: the audit tables are read.
-    let told = program.rows("SELECT * FROM _etl_partitions WHERE step = 'failed'").await;
+    let told = program
+        .rows("SELECT * FROM _etl_partitions WHERE step = 'failed'")
+        .await;
     assert!(told.len() > 5, "{told:?}");
     assert_clean("_etl_partitions", format!("{told:?}").as_bytes());
-    assert_clean("_etl_runs", format!("{:?}", program.rows("SELECT * FROM _etl_runs").await).as_bytes());
+    assert_clean(
+        "_etl_runs",
+        format!("{:?}", program.rows("SELECT * FROM _etl_runs").await).as_bytes(),
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -283,7 +411,10 @@ async fn requests_that_are_tried_again_tell_of_no_token_either() {
         config.samsara.token = Some(Secret::new(TOKEN));
         let report = run_here(config, &["fleet_vehicles"], ["2024-01-01", "2024-01-02"]).await;
         assert_eq!(report.failures.len(), 1, "{answer:?}");
-        assert_clean(&format!("{answer:?}"), serde_json::to_string(&report).unwrap().as_bytes());
+        assert_clean(
+            &format!("{answer:?}"),
+            serde_json::to_string(&report).unwrap().as_bytes(),
+        );
         assert_clean(&format!("{answer:?}"), report.to_string().as_bytes());
         assert!(assert_left_clean(&format!("{answer:?}"), program.folder()) > 0);
     }

@@ -22,7 +22,7 @@ const RUN: &[&str] = &[
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signal_stops_a_run_with_its_own_code_and_the_next_one_makes_all_whole() {
+async fn a_signal_stops_a_run() {
     for (name, code) in [("INT", 130), ("TERM", 143)] {
         let simulator = simulator(|config| config.latency = Some(Duration::from_millis(20))).await;
         let program = Program::with_simulator(&simulator);
@@ -32,25 +32,45 @@ async fn a_signal_stops_a_run_with_its_own_code_and_the_next_one_makes_all_whole
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), enough).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(60), enough)
+            .await
+            .unwrap();
         signal(&child, name).await;
-        let ended = tokio::time::timeout(Duration::from_secs(30), child.wait()).await.unwrap().unwrap();
+        let ended = tokio::time::timeout(Duration::from_secs(30), child.wait())
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(ended.code(), Some(code), "SIG{name}");
         let complete = simulator.requests().len();
-        assert!(complete < 100, "it was stopped in the middle, after {complete} requests");
+        assert!(
+            complete < 100,
+            "it was stopped in the middle, after {complete} requests"
+        );
         program.succeed(RUN).await;
         for table in ["fleet_vehicle_stats_gps", "fleet_trips"] {
-            compare(&program, simulator.world(), table, day("2024-01-01"), day("2024-01-10")).await.unwrap();
+            compare(
+                &program,
+                simulator.world(),
+                table,
+                day("2024-01-01"),
+                day("2024-01-10"),
+            )
+            .await
+            .unwrap();
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_signal_ends_a_run_at_once_and_that_too_is_safe() {
+async fn a_second_signal_ends_at_once() {
     let simulator = simulator(|_| ()).await;
     let double = GcsDouble::start(&["raw", "flat"]);
     // A commit that nobody answers: the first signal waits for its end, so that it cannot come after the lock is gone.
-    double.fault(Fault::on("PUT", "state/", Action::Delay(Duration::from_secs(3600))));
+    double.fault(Fault::on(
+        "PUT",
+        "state/",
+        Action::Delay(Duration::from_secs(3600)),
+    ));
     let program = Program::with_simulator(&simulator)
         .set("STORAGE_EMULATOR_HOST", double.url())
         .set("GCS_BUCKET_NAME", "raw")
@@ -61,17 +81,36 @@ async fn a_second_signal_ends_a_run_at_once_and_that_too_is_safe() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), begun).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(60), begun)
+        .await
+        .unwrap();
     signal(&child, "INT").await;
     let mut told = BufReader::new(child.stderr.take().unwrap()).lines();
-    while !told.next_line().await.unwrap().expect("it ended at the first signal").contains("stopping") {}
+    while !told
+        .next_line()
+        .await
+        .unwrap()
+        .expect("it ended at the first signal")
+        .contains("stopping")
+    {}
     assert!(child.try_wait().unwrap().is_none());
     signal(&child, "INT").await;
-    let ended = tokio::time::timeout(Duration::from_secs(10), child.wait()).await.unwrap().unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(10), child.wait())
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(ended.code(), Some(130));
     double.clear_faults();
     program.succeed(RUN).await;
     for table in ["fleet_vehicle_stats_gps", "fleet_trips"] {
-        compare(&program, simulator.world(), table, day("2024-01-01"), day("2024-01-10")).await.unwrap();
+        compare(
+            &program,
+            simulator.world(),
+            table,
+            day("2024-01-01"),
+            day("2024-01-10"),
+        )
+        .await
+        .unwrap();
     }
 }

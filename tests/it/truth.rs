@@ -33,13 +33,21 @@ pub fn differences(
     from: DateTime<Utc>,
     to: DateTime<Utc>,
 ) -> Result<usize, String> {
-    let truth = world.truth(table, from, to).ok_or_else(|| format!("{table}: the world knows no such table"))?;
+    let truth = world
+        .truth(table, from, to)
+        .ok_or_else(|| format!("{table}: the world knows no such table"))?;
     let json_columns: Vec<&String> = match truth.first() {
-        Some(row) => row.keys().filter(|name| truth.iter().any(|row| is_json(&row[*name]))).collect(),
+        Some(row) => row
+            .keys()
+            .filter(|name| truth.iter().any(|row| is_json(&row[*name])))
+            .collect(),
         None => Vec::new(),
     };
     let mut expected: Vec<String> = truth.iter().map(|row| canonical(row, &[])).collect();
-    let mut found: Vec<String> = actual.iter().map(|row| canonical(row, &json_columns)).collect();
+    let mut found: Vec<String> = actual
+        .iter()
+        .map(|row| canonical(row, &json_columns))
+        .collect();
     expected.sort();
     found.sort();
     if expected == found {
@@ -72,9 +80,10 @@ fn canonical(row: &Map<String, Value>, json_columns: &[&String]) -> String {
         .filter(|(_, value)| !value.is_null())
         .map(|(name, value)| {
             let value = match value {
-                Value::String(text) if json_columns.contains(&name) => {
-                    numbers(&serde_json::from_str(text).unwrap_or_else(|error| panic!("{name}: {error}: {text}")))
-                }
+                Value::String(text) if json_columns.contains(&name) => numbers(
+                    &serde_json::from_str(text)
+                        .unwrap_or_else(|error| panic!("{name}: {error}: {text}")),
+                ),
                 Value::String(text) => match instant(text) {
                     Some(at) => Value::from(at.timestamp_micros().to_string()),
                     None => value.clone(),
@@ -91,7 +100,8 @@ fn canonical(row: &Map<String, Value>, json_columns: &[&String]) -> String {
 /// An instant as we write it, or as the BigQuery emulator does.
 fn instant(text: &str) -> Option<DateTime<chrono::FixedOffset>> {
     let ours = DateTime::parse_from_rfc3339(text);
-    ours.or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%#z")).ok()
+    ours.or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%#z"))
+        .ok()
 }
 
 /// `1310` and `1310.0` are one number.
@@ -103,9 +113,12 @@ fn numbers(value: &Value) -> Value {
             _ => value.clone(),
         },
         Value::Array(items) => items.iter().map(numbers).collect(),
-        Value::Object(members) => {
-            Value::Object(members.iter().map(|(name, value)| (name.clone(), numbers(value))).collect())
-        }
+        Value::Object(members) => Value::Object(
+            members
+                .iter()
+                .map(|(name, value)| (name.clone(), numbers(value)))
+                .collect(),
+        ),
         other => other.clone(),
     }
 }
@@ -120,19 +133,31 @@ pub async fn local_tables(warehouse: &std::path::Path) -> Vec<QueryTable> {
         bucket: local.bucket().clone(),
         objects: found.objects,
     };
-    local.tables().await.unwrap().into_iter().map(table).collect()
+    local
+        .tables()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(table)
+        .collect()
 }
 
 /// The rows of one of them.
 pub async fn local_rows(tables: &[QueryTable], table: &str) -> Vec<Map<String, Value>> {
-    let Some(found) = tables.iter().find(|found| found.name == table) else { return Vec::new() };
+    let Some(found) = tables.iter().find(|found| found.name == table) else {
+        return Vec::new();
+    };
     let sql = format!("SELECT * FROM \"{table}\"");
-    let mut result = query(&sql, std::slice::from_ref(found), 1 << 30).await.unwrap();
+    let mut result = query(&sql, std::slice::from_ref(found), 1 << 30)
+        .await
+        .unwrap();
     let mut writer = arrow_json::LineDelimitedWriter::new(Vec::new());
     while let Some(batch) = result.next().await.unwrap() {
         writer.write(&batch).unwrap();
     }
     writer.finish().unwrap();
     let text = String::from_utf8(writer.into_inner()).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }

@@ -18,14 +18,27 @@ const MEGABYTES: u64 = 32;
 
 fn bucket(double: &GcsDouble) -> Bucket {
     let wait_scale = WaitScale::new(WAIT_SCALE).unwrap();
-    let access = GoogleAccess { storage_emulator: Some(double.url().into()), wait_scale, ..GoogleAccess::default() };
-    Bucket::open(&BucketLocation::Google("raw".into()), &access, &tokio::runtime::Handle::current()).unwrap()
+    let access = GoogleAccess {
+        storage_emulator: Some(double.url().into()),
+        wait_scale,
+        ..GoogleAccess::default()
+    };
+    Bucket::open(
+        &BucketLocation::Google("raw".into()),
+        &access,
+        &tokio::runtime::Handle::current(),
+    )
+    .unwrap()
 }
 
 /// A megabyte that cannot be compressed, in rows of a kilobyte. Each is made once.
 fn megabyte(seed: u64) -> RecordBatch {
     static MADE: Mutex<BTreeMap<u64, RecordBatch>> = Mutex::new(BTreeMap::new());
-    MADE.lock().unwrap().entry(seed).or_insert_with(|| made(seed)).clone()
+    MADE.lock()
+        .unwrap()
+        .entry(seed)
+        .or_insert_with(|| made(seed))
+        .clone()
 }
 
 fn made(seed: u64) -> RecordBatch {
@@ -36,7 +49,9 @@ fn made(seed: u64) -> RecordBatch {
         state ^= state << 17;
         state
     };
-    let rows: Vec<Vec<u8>> = (0..1024).map(|_| (0..128).flat_map(|_| number().to_le_bytes()).collect()).collect();
+    let rows: Vec<Vec<u8>> = (0..1024)
+        .map(|_| (0..128).flat_map(|_| number().to_le_bytes()).collect())
+        .collect();
     let column: ArrayRef = Arc::new(BinaryArray::from_iter_values(rows));
     RecordBatch::try_from_iter([("bytes", column)]).unwrap()
 }
@@ -56,21 +71,40 @@ async fn written(double: &GcsDouble) -> Result<ObjectRef, StoreError> {
 /// How many requests of this method went to the upload, however they ended.
 fn sent(double: &GcsDouble, method: &str) -> usize {
     let of_upload = |query: &str| query.contains("uploadId=");
-    double.requests().iter().filter(|request| request.method == method && of_upload(&request.query)).count()
+    double
+        .requests()
+        .iter()
+        .filter(|request| request.method == method && of_upload(&request.query))
+        .count()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_object_in_parts_is_read_back_as_it_was_written_whatever_befalls_its_parts() {
+async fn uploads_in_parts_survive_faults() {
     let parts = |action: Action, n| Fault::on("PUT", "raw/", action).nth(n);
     let lost_end = |action: Action| Fault::on("POST", "raw/", action).nth(2);
     let cases: Vec<(&str, Vec<Fault>)> = vec![
         ("nothing", vec![]),
-        ("parts refused", vec![parts(Action::Status(503), 1), parts(Action::Status(429), 3)]),
-        ("connections lost", vec![parts(Action::DropBefore, 2), parts(Action::DropAfter, 3)]),
-        ("all parts applied twice", vec![Fault::on("PUT", "raw/", Action::DropAfter).first(4)]),
-        ("beginning refused", vec![Fault::on("POST", "raw/", Action::Status(503)).first(1)]),
+        (
+            "parts refused",
+            vec![parts(Action::Status(503), 1), parts(Action::Status(429), 3)],
+        ),
+        (
+            "connections lost",
+            vec![parts(Action::DropBefore, 2), parts(Action::DropAfter, 3)],
+        ),
+        (
+            "all parts applied twice",
+            vec![Fault::on("PUT", "raw/", Action::DropAfter).first(4)],
+        ),
+        (
+            "beginning refused",
+            vec![Fault::on("POST", "raw/", Action::Status(503)).first(1)],
+        ),
         // Two are begun then, and one is finished.
-        ("answer to the beginning lost", vec![Fault::on("POST", "raw/", Action::DropAfter).first(1)]),
+        (
+            "answer to the beginning lost",
+            vec![Fault::on("POST", "raw/", Action::DropAfter).first(1)],
+        ),
         ("end refused", vec![lost_end(Action::Status(503))]),
         ("end lost on its way", vec![lost_end(Action::DropBefore)]),
         ("answer to the end lost", vec![lost_end(Action::DropAfter)]),
@@ -79,34 +113,64 @@ async fn an_object_in_parts_is_read_back_as_it_was_written_whatever_befalls_its_
         let double = GcsDouble::start(&["raw"]);
         let clean = faults.is_empty();
         faults.into_iter().for_each(|fault| double.fault(fault));
-        let object = written(&double).await.unwrap_or_else(|error| panic!("{case}: {error}"));
-        assert_eq!((object.path.as_str(), object.rows), (KEY, MEGABYTES * 1024), "{case}");
+        let object = written(&double)
+            .await
+            .unwrap_or_else(|error| panic!("{case}: {error}"));
+        assert_eq!(
+            (object.path.as_str(), object.rows),
+            (KEY, MEGABYTES * 1024),
+            "{case}"
+        );
         let bytes = double.get("raw", KEY).unwrap();
         assert_eq!(bytes.len() as u64, object.bytes, "{case}");
-        let read = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().with_batch_size(1024).build().unwrap();
+        let read = ParquetRecordBatchReaderBuilder::try_new(bytes)
+            .unwrap()
+            .with_batch_size(1024)
+            .build()
+            .unwrap();
         let read: Vec<RecordBatch> = read.map(Result::unwrap).collect();
-        let same = read.iter().enumerate().all(|(seed, batch)| batch.column(0) == megabyte(seed as u64).column(0));
-        assert!(read.len() as u64 == MEGABYTES && same, "{case}: other rows came back");
+        let same = read
+            .iter()
+            .enumerate()
+            .all(|(seed, batch)| batch.column(0) == megabyte(seed as u64).column(0));
+        assert!(
+            read.len() as u64 == MEGABYTES && same,
+            "{case}: other rows came back"
+        );
         // 32 MB go in parts of 10, and what went wrong was sent again.
-        assert!(sent(&double, "PUT") >= 4 && sent(&double, "POST") >= 1, "{case}: this was no upload in parts");
-        let failed = double.requests().iter().filter(|request| request.status != Some(200)).count();
+        assert!(
+            sent(&double, "PUT") >= 4 && sent(&double, "POST") >= 1,
+            "{case}: this was no upload in parts"
+        );
+        let failed = double
+            .requests()
+            .iter()
+            .filter(|request| request.status != Some(200))
+            .count();
         assert_eq!(failed == 0, clean, "{case}: {failed} requests failed");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_that_is_refused_names_the_object_and_leaves_none() {
-    for (method, n, what) in [("PUT", 1, "a part"), ("PUT", 4, "the last part"), ("POST", 2, "the end")] {
+async fn a_refused_upload_leaves_nothing() {
+    for (method, n, what) in [
+        ("PUT", 1, "a part"),
+        ("PUT", 4, "the last part"),
+        ("POST", 2, "the end"),
+    ] {
         let double = GcsDouble::start(&["raw"]);
         double.fault(Fault::on(method, "raw/", Action::Status(403)).nth(n));
         let error = written(&double).await.unwrap_err().to_string();
-        assert!(error.contains(&format!("cannot write gs://raw/{KEY}")) && error.contains("403"), "{what}: {error}");
+        assert!(
+            error.contains(&format!("cannot write gs://raw/{KEY}")) && error.contains("403"),
+            "{what}: {error}"
+        );
         assert!(double.objects("raw").is_empty(), "{what}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_that_is_abandoned_leaves_no_object() {
+async fn an_abandoned_upload_leaves_nothing() {
     let double = GcsDouble::start(&["raw"]);
     let writer = begun(&double).await.unwrap();
     let enough = async {
@@ -114,7 +178,9 @@ async fn an_upload_that_is_abandoned_leaves_no_object() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), enough).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(60), enough)
+        .await
+        .unwrap();
     drop(writer);
     assert!(double.objects("raw").is_empty());
     // Another run writes the same day meanwhile; its own upload is not disturbed.
@@ -123,22 +189,35 @@ async fn an_upload_that_is_abandoned_leaves_no_object() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_into_a_folder_that_is_abandoned_leaves_no_object() {
+async fn an_abandoned_folder_upload_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let location = BucketLocation::Folder(folder.path().to_path_buf());
-    let bucket = Bucket::open(&location, &GoogleAccess::default(), &tokio::runtime::Handle::current()).unwrap();
+    let bucket = Bucket::open(
+        &location,
+        &GoogleAccess::default(),
+        &tokio::runtime::Handle::current(),
+    )
+    .unwrap();
     let mut writer = TableWriter::begin(&bucket, KEY.into(), megabyte(0).schema()).unwrap();
     for seed in 0..MEGABYTES + 2 {
         writer.write(&megabyte(seed)).await.unwrap();
     }
     let left = bucket.leftovers().await.unwrap();
-    assert_eq!(left.iter().map(|file| file.key.clone()).collect::<Vec<_>>(), [format!("{KEY}#1")]);
-    assert!(bucket.list("").await.unwrap().is_empty(), "it is no object before it is whole");
+    assert_eq!(
+        left.iter().map(|file| file.key.clone()).collect::<Vec<_>>(),
+        [format!("{KEY}#1")]
+    );
+    assert!(
+        bucket.list("").await.unwrap().is_empty(),
+        "it is no object before it is whole"
+    );
     drop(writer);
     let gone = async {
         while !bucket.leftovers().await.unwrap().is_empty() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), gone).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(60), gone)
+        .await
+        .unwrap();
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use ::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use chrono::Utc;
 use samsara_etl::config::{BucketLocation, GoogleAccess, LockConfig, WaitScale};
-use samsara_etl::load::{Batch, BigQuery, FlatObjects, LoadError, LocalWarehouse, Warehouse, load, rehearsal};
+use samsara_etl::load::{
+    Batch, BigQuery, FlatObjects, LoadError, LocalWarehouse, Warehouse, load, rehearsal,
+};
 use samsara_etl::state::{Fence, RunLock};
 use samsara_etl::store::layout::{Partition, RunId};
 use samsara_etl::store::{Bucket, ObjectRef, TableWriter};
@@ -37,7 +39,9 @@ impl Rig {
         for (day, ids) in days {
             self.number += 1;
             let partition = Partition::parse(day).unwrap();
-            let folder = partition.day().map_or("snapshot=1".to_string(), |day| format!("partition_day={day}"));
+            let folder = partition.day().map_or("snapshot=1".to_string(), |day| {
+                format!("partition_day={day}")
+            });
             let path = format!("{}/{folder}/{}.parquet", contract.table, self.number);
             let object = self.object(contract, path, partition, ids).await;
             partitions.push(FlatObjects {
@@ -47,19 +51,40 @@ impl Rig {
             });
         }
         self.attempt += 1;
-        Batch { bucket: self.bucket.clone(), partitions, whole, reshape: false, attempt: self.attempt }
+        Batch {
+            bucket: self.bucket.clone(),
+            partitions,
+            whole,
+            reshape: false,
+            attempt: self.attempt,
+        }
     }
 
-    async fn object(&self, contract: &Contract, path: String, partition: Partition, ids: &[&str]) -> ObjectRef {
-        let day = partition.day().unwrap_or_default().and_hms_opt(12, 0, 0).unwrap().and_utc();
+    async fn object(
+        &self,
+        contract: &Contract,
+        path: String,
+        partition: Partition,
+        ids: &[&str],
+    ) -> ObjectRef {
+        let day = partition
+            .day()
+            .unwrap_or_default()
+            .and_hms_opt(12, 0, 0)
+            .unwrap()
+            .and_utc();
         let mut columns: Vec<ArrayRef> = Vec::new();
         for column in &contract.columns {
             columns.push(match column.column_type {
                 ColumnType::Timestamp => Arc::new(
-                    TimestampMicrosecondArray::from_iter_values(ids.iter().map(|_| day.timestamp_micros()))
-                        .with_timezone("UTC"),
+                    TimestampMicrosecondArray::from_iter_values(
+                        ids.iter().map(|_| day.timestamp_micros()),
+                    )
+                    .with_timezone("UTC"),
                 ),
-                ColumnType::Int64 => Arc::new(Int64Array::from_iter(ids.iter().map(|id| id.parse::<i64>().ok()))),
+                ColumnType::Int64 => Arc::new(Int64Array::from_iter(
+                    ids.iter().map(|id| id.parse::<i64>().ok()),
+                )),
                 _ => Arc::new(StringArray::from_iter_values(ids.iter())),
             });
         }
@@ -72,12 +97,19 @@ impl Rig {
     /// Rows by partition, as the warehouse counts them.
     async fn counts(&self, contract: &Contract) -> Vec<(String, u64)> {
         let counts = self.warehouse.counts(contract).await.unwrap();
-        counts.into_iter().filter(|(_, rows)| *rows > 0).map(|(day, rows)| (day.to_string(), rows)).collect()
+        counts
+            .into_iter()
+            .filter(|(_, rows)| *rows > 0)
+            .map(|(day, rows)| (day.to_string(), rows))
+            .collect()
     }
 }
 
 fn pairs(expected: &[(&str, u64)]) -> Vec<(String, u64)> {
-    expected.iter().map(|(day, rows)| ((*day).to_string(), *rows)).collect()
+    expected
+        .iter()
+        .map(|(day, rows)| ((*day).to_string(), *rows))
+        .collect()
 }
 
 /// The suite. Each warehouse gets tables of its own.
@@ -87,73 +119,200 @@ async fn conforms(mut rig: Rig) {
     rig.warehouse.prepare(&daily).await.unwrap();
 
     // Many days at once, of which one has no rows.
-    let first = rig.batch(&daily, &[("2024-01-01", &["a", "b"]), ("2024-01-02", &["c"])], true).await;
-    assert_eq!(load(rig.warehouse.as_ref(), &daily, &first).await.unwrap().rows, 3);
-    assert_eq!(rig.counts(&daily).await, pairs(&[("2024-01-01", 2), ("2024-01-02", 1)]));
+    let first = rig
+        .batch(
+            &daily,
+            &[("2024-01-01", &["a", "b"]), ("2024-01-02", &["c"])],
+            true,
+        )
+        .await;
+    assert_eq!(
+        load(rig.warehouse.as_ref(), &daily, &first)
+            .await
+            .unwrap()
+            .rows,
+        3
+    );
+    assert_eq!(
+        rig.counts(&daily).await,
+        pairs(&[("2024-01-01", 2), ("2024-01-02", 1)])
+    );
     // The same day three times, then with late data, then after an edit that leaves fewer rows.
-    for ids in [&["a", "b"][..], &["a", "b"], &["a", "b"], &["a", "b", "late"], &["edited"]] {
+    for ids in [
+        &["a", "b"][..],
+        &["a", "b"],
+        &["a", "b"],
+        &["a", "b", "late"],
+        &["edited"],
+    ] {
         let again = rig.batch(&daily, &[("2024-01-01", ids)], false).await;
-        assert_eq!(load(rig.warehouse.as_ref(), &daily, &again).await.unwrap().rows, ids.len() as u64);
-        assert_eq!(rig.counts(&daily).await, pairs(&[("2024-01-01", ids.len() as u64), ("2024-01-02", 1)]));
+        assert_eq!(
+            load(rig.warehouse.as_ref(), &daily, &again)
+                .await
+                .unwrap()
+                .rows,
+            ids.len() as u64
+        );
+        assert_eq!(
+            rig.counts(&daily).await,
+            pairs(&[("2024-01-01", ids.len() as u64), ("2024-01-02", 1)])
+        );
     }
     // A day that lost its rows.
     let emptied = rig.batch(&daily, &[("2024-01-01", &[])], false).await;
-    load(rig.warehouse.as_ref(), &daily, &emptied).await.unwrap();
+    load(rig.warehouse.as_ref(), &daily, &emptied)
+        .await
+        .unwrap();
     assert_eq!(rig.counts(&daily).await, pairs(&[("2024-01-02", 1)]));
     // Everything anew: what is not in it is gone.
-    let refresh = rig.batch(&daily, &[("2024-01-03", &["x", "y"]), ("2024-01-04", &["z"])], true).await;
-    load(rig.warehouse.as_ref(), &daily, &refresh).await.unwrap();
-    assert_eq!(rig.counts(&daily).await, pairs(&[("2024-01-03", 2), ("2024-01-04", 1)]));
+    let refresh = rig
+        .batch(
+            &daily,
+            &[("2024-01-03", &["x", "y"]), ("2024-01-04", &["z"])],
+            true,
+        )
+        .await;
+    load(rig.warehouse.as_ref(), &daily, &refresh)
+        .await
+        .unwrap();
+    assert_eq!(
+        rig.counts(&daily).await,
+        pairs(&[("2024-01-03", 2), ("2024-01-04", 1)])
+    );
 
     // A load that is repeated word for word.
-    assert_eq!(load(rig.warehouse.as_ref(), &daily, &refresh).await.unwrap().rows, 3);
-    assert_eq!(rig.counts(&daily).await, pairs(&[("2024-01-03", 2), ("2024-01-04", 1)]));
+    assert_eq!(
+        load(rig.warehouse.as_ref(), &daily, &refresh)
+            .await
+            .unwrap()
+            .rows,
+        3
+    );
+    assert_eq!(
+        rig.counts(&daily).await,
+        pairs(&[("2024-01-03", 2), ("2024-01-04", 1)])
+    );
 
     // A new column comes, and the rows that were there stay.
     let mut wider = daily.clone();
-    wider.columns.push(Column { name: "note".into(), column_type: ColumnType::String, description: None });
+    wider.columns.push(Column {
+        name: "note".into(),
+        column_type: ColumnType::String,
+        description: None,
+    });
     assert!(!rig.warehouse.prepare(&wider).await.unwrap().is_empty);
     let noted = rig.batch(&wider, &[("2024-01-05", &["n"])], false).await;
     load(rig.warehouse.as_ref(), &wider, &noted).await.unwrap();
-    assert_eq!(rig.counts(&wider).await, pairs(&[("2024-01-03", 2), ("2024-01-04", 1), ("2024-01-05", 1)]));
+    assert_eq!(
+        rig.counts(&wider).await,
+        pairs(&[("2024-01-03", 2), ("2024-01-04", 1), ("2024-01-05", 1)])
+    );
     // A changed type and another partitioning are refused, with both sides.
     let mut changed = wider.clone();
     changed.columns[2].column_type = ColumnType::Int64;
-    let error = rig.warehouse.prepare(&changed).await.unwrap_err().to_string();
-    assert!(error.contains("`note` is STRING, the model gives INT64"), "{error}");
+    let error = rig
+        .warehouse
+        .prepare(&changed)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("`note` is STRING, the model gives INT64"),
+        "{error}"
+    );
     let refused = rig.warehouse.prepare(&changed).await;
-    assert!(matches!(refused, Err(LoadError::Shape { replaceable: true, .. })), "{refused:?}");
-    let unpartitioned = Contract { partition_by: None, ..wider.clone() };
+    assert!(
+        matches!(
+            refused,
+            Err(LoadError::Shape {
+                replaceable: true,
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
+    let unpartitioned = Contract {
+        partition_by: None,
+        ..wider.clone()
+    };
     let refused = rig.warehouse.prepare(&unpartitioned).await;
-    assert!(matches!(refused, Err(LoadError::Shape { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(LoadError::Shape { .. })),
+        "{refused:?}"
+    );
     // The changed type comes with the rows, in one step; partitions and days stay as they were.
-    let batch = rig.batch(&changed, &[("2024-01-03", &["7", "8"]), ("2024-01-04", &["9"])], true).await;
-    let reshaped = load(rig.warehouse.as_ref(), &changed, &Batch { reshape: true, ..batch }).await.unwrap();
+    let batch = rig
+        .batch(
+            &changed,
+            &[("2024-01-03", &["7", "8"]), ("2024-01-04", &["9"])],
+            true,
+        )
+        .await;
+    let reshaped = load(
+        rig.warehouse.as_ref(),
+        &changed,
+        &Batch {
+            reshape: true,
+            ..batch
+        },
+    )
+    .await
+    .unwrap();
     assert_eq!(reshaped.rows, 3);
-    assert_eq!(rig.counts(&changed).await, pairs(&[("2024-01-03", 2), ("2024-01-04", 1)]));
+    assert_eq!(
+        rig.counts(&changed).await,
+        pairs(&[("2024-01-03", 2), ("2024-01-04", 1)])
+    );
     assert!(!rig.warehouse.prepare(&changed).await.unwrap().is_empty);
     let single = rig.batch(&changed, &[("2024-01-05", &["1"])], false).await;
-    load(rig.warehouse.as_ref(), &changed, &single).await.unwrap();
+    load(rig.warehouse.as_ref(), &changed, &single)
+        .await
+        .unwrap();
     assert_eq!(rig.counts(&changed).await.len(), 3);
     // Rehearsals of other buckets, and tables of others, are nobody's to drop.
     for (name, mark) in [("readings", "aa"), ("readings", "bb"), ("a_b", "aa")] {
-        rig.warehouse.prepare(&Contract { table: rehearsal(name, mark, "1"), ..daily.clone() }).await.unwrap();
+        rig.warehouse
+            .prepare(&Contract {
+                table: rehearsal(name, mark, "1"),
+                ..daily.clone()
+            })
+            .await
+            .unwrap();
     }
     let mut dropped = rig.warehouse.drop_rehearsals("aa").await.unwrap();
     dropped.sort();
     if rig.is_bigquery {
-        assert_eq!(dropped, [rehearsal("a_b", "aa", "1"), rehearsal("readings", "aa", "1")]);
+        assert_eq!(
+            dropped,
+            [
+                rehearsal("a_b", "aa", "1"),
+                rehearsal("readings", "aa", "1")
+            ]
+        );
     }
-    assert!(rig.warehouse.drop_rehearsals("aa").await.unwrap().is_empty());
+    assert!(
+        rig.warehouse
+            .drop_rehearsals("aa")
+            .await
+            .unwrap()
+            .is_empty()
+    );
     assert_eq!(rig.counts(&changed).await.len(), 3);
 
     // A list is replaced as a whole.
-    let list = Contract { partition_by: None, cluster_by: Vec::new(), ..contract("list") };
+    let list = Contract {
+        partition_by: None,
+        cluster_by: Vec::new(),
+        ..contract("list")
+    };
     rig.warehouse.prepare(&list).await.unwrap();
     for ids in [&["a", "b", "c"][..], &["a"], &["a", "d"]] {
         let batch = rig.batch(&list, &[("snapshot", ids)], true).await;
         load(rig.warehouse.as_ref(), &list, &batch).await.unwrap();
-        assert_eq!(rig.counts(&list).await, pairs(&[("snapshot", ids.len() as u64)]));
+        assert_eq!(
+            rig.counts(&list).await,
+            pairs(&[("snapshot", ids.len() as u64)])
+        );
     }
     // What is dropped is made anew, empty.
     rig.warehouse.drop_table(&list).await.unwrap();
@@ -167,15 +326,34 @@ async fn a_folder_conforms() {
     let folder = tempfile::tempdir().unwrap();
     let location = BucketLocation::Folder(folder.path().join("flat"));
     let bucket = Bucket::open(&location, &GoogleAccess::default(), &Handle::current()).unwrap();
-    let warehouse = Box::new(LocalWarehouse::open(&folder.path().join("warehouse"), &Handle::current()).unwrap());
-    conforms(Rig { warehouse, bucket, number: 0, attempt: 0, is_bigquery: false }).await;
+    let warehouse = Box::new(
+        LocalWarehouse::open(&folder.path().join("warehouse"), &Handle::current()).unwrap(),
+    );
+    conforms(Rig {
+        warehouse,
+        bucket,
+        number: 0,
+        attempt: 0,
+        is_bigquery: false,
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bigquery_conforms() {
-    let Some(emulators) = shared().await else { return };
+    let Some(emulators) = shared().await else {
+        return;
+    };
     emulators.gcs.add_bucket("conforming");
-    conforms(on_bigquery(emulators.gcs.url(), emulators.bigquery.url(), emulators.bigquery.project()).await).await;
+    conforms(
+        on_bigquery(
+            emulators.gcs.url(),
+            emulators.bigquery.url(),
+            emulators.bigquery.project(),
+        )
+        .await,
+    )
+    .await;
 }
 
 /// Where there is no Python, and with jobs that take their time.
@@ -198,16 +376,36 @@ async fn on_bigquery(storage: &str, bigquery: &str, project: &str) -> Rig {
     };
     let location = BucketLocation::Google("conforming".into());
     let bucket = Bucket::open(&location, &access, &Handle::current()).unwrap();
-    let warehouse = Box::new(BigQuery::connect(project, "conforming", None, &access).await.unwrap());
-    Rig { warehouse, bucket, number: 0, attempt: 0, is_bigquery: true }
+    let warehouse = Box::new(
+        BigQuery::connect(project, "conforming", None, &access)
+            .await
+            .unwrap(),
+    );
+    Rig {
+        warehouse,
+        bucket,
+        number: 0,
+        attempt: 0,
+        is_bigquery: true,
+    }
 }
 
 /// A fence that nobody may pass any more: the lock behind it has run out, and nobody renews it.
 pub async fn closed_fence(folder: &std::path::Path) -> Fence {
     let location = BucketLocation::Folder(folder.to_path_buf());
     let bucket = Bucket::open(&location, &GoogleAccess::default(), &Handle::current()).unwrap();
-    let config = LockConfig { wait: false, expiry: Duration::from_millis(1) };
-    let lock = RunLock::acquire(&bucket, &RunId::new(Utc::now()), &config, &CancellationToken::new()).await.unwrap();
+    let config = LockConfig {
+        wait: false,
+        expiry: Duration::from_millis(1),
+    };
+    let lock = RunLock::acquire(
+        &bucket,
+        &RunId::new(Utc::now()),
+        &config,
+        &CancellationToken::new(),
+    )
+    .await
+    .unwrap();
     let fence = Fence::default();
     fence.guard(&lock);
     drop(lock);
@@ -218,16 +416,27 @@ pub async fn closed_fence(folder: &std::path::Path) -> Fence {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_is_left_as_it_is_once_the_lock_is_lost() {
+async fn a_lost_lock_leaves_tables_alone() {
     let folder = tempfile::tempdir().unwrap();
     let location = BucketLocation::Folder(folder.path().join("flat"));
     let bucket = Bucket::open(&location, &GoogleAccess::default(), &Handle::current()).unwrap();
-    let warehouse = || LocalWarehouse::open(&folder.path().join("warehouse"), &Handle::current()).unwrap();
-    let mut rig = Rig { warehouse: Box::new(warehouse()), bucket, number: 0, attempt: 0, is_bigquery: false };
+    let warehouse =
+        || LocalWarehouse::open(&folder.path().join("warehouse"), &Handle::current()).unwrap();
+    let mut rig = Rig {
+        warehouse: Box::new(warehouse()),
+        bucket,
+        number: 0,
+        attempt: 0,
+        is_bigquery: false,
+    };
     let daily = contract("daily");
     rig.warehouse.prepare(&daily).await.unwrap();
-    let of_successor = rig.batch(&daily, &[("2024-01-01", &["a", "b"])], false).await;
-    load(rig.warehouse.as_ref(), &daily, &of_successor).await.unwrap();
+    let of_successor = rig
+        .batch(&daily, &[("2024-01-01", &["a", "b"])], false)
+        .await;
+    load(rig.warehouse.as_ref(), &daily, &of_successor)
+        .await
+        .unwrap();
     let late = rig.batch(&daily, &[("2024-01-01", &["old"])], false).await;
     let frozen = warehouse().fenced(&closed_fence(&folder.path().join("raw")).await);
     let error = load(&frozen, &daily, &late).await.unwrap_err();
@@ -236,20 +445,42 @@ async fn a_table_is_left_as_it_is_once_the_lock_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_written_anew_under_its_name_is_not_removed_as_the_old_one() {
+async fn a_rewritten_file_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let location = BucketLocation::Folder(folder.path().join("flat"));
     let bucket = Bucket::open(&location, &GoogleAccess::default(), &Handle::current()).unwrap();
-    let warehouse = LocalWarehouse::open(&folder.path().join("warehouse"), &Handle::current()).unwrap();
-    let mut rig = Rig { warehouse: Box::new(warehouse), bucket, number: 0, attempt: 0, is_bigquery: false };
+    let warehouse =
+        LocalWarehouse::open(&folder.path().join("warehouse"), &Handle::current()).unwrap();
+    let mut rig = Rig {
+        warehouse: Box::new(warehouse),
+        bucket,
+        number: 0,
+        attempt: 0,
+        is_bigquery: false,
+    };
     let daily = contract("daily");
     rig.warehouse.prepare(&daily).await.unwrap();
     let mut batch = rig.batch(&daily, &[("2024-01-01", &["a"])], false).await;
     load(rig.warehouse.as_ref(), &daily, &batch).await.unwrap();
     let flat = &mut batch.partitions[0];
-    flat.objects[0] = rig.object(&daily, flat.objects[0].path.clone(), flat.partition, &["a", "much longer"]).await;
+    flat.objects[0] = rig
+        .object(
+            &daily,
+            flat.objects[0].path.clone(),
+            flat.partition,
+            &["a", "much longer"],
+        )
+        .await;
     load(rig.warehouse.as_ref(), &daily, &batch).await.unwrap();
     let local = LocalWarehouse::open(&folder.path().join("warehouse"), &Handle::current()).unwrap();
     let files = local.tables().await.unwrap().remove(0).objects;
-    assert!(files.len() == 1 && folder.path().join("warehouse").join(&files[0].path).is_file(), "{files:?}");
+    assert!(
+        files.len() == 1
+            && folder
+                .path()
+                .join("warehouse")
+                .join(&files[0].path)
+                .is_file(),
+        "{files:?}"
+    );
 }

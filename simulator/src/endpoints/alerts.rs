@@ -42,22 +42,36 @@ pub(super) fn incidents(call: &Call<'_>) -> Result<Value, Refusal> {
     match ids.len() {
         0 => return Err(Refusal::bad("configurationIds is required.")),
         count if count > MOST_IDS => {
-            return Err(Refusal::bad(format!("configurationIds takes up to {MOST_IDS} values, not {count}.")));
+            return Err(Refusal::bad(format!(
+                "configurationIds takes up to {MOST_IDS} values, not {count}."
+            )));
         }
         _ => {}
     }
     if let Some(joined) = ids.iter().find(|id| id.contains(',')) {
         return Err(Refusal::bad(format!("Invalid configuration id: {joined}.")));
     }
-    let watched: Vec<&Configuration> =
-        call.world.configurations.iter().filter(|watched| ids.contains(&watched.id.as_str())).collect();
-    let (from, to) = (call.query.time("startTime")?, call.query.optional_time("endTime")?);
+    let watched: Vec<&Configuration> = call
+        .world
+        .configurations
+        .iter()
+        .filter(|watched| ids.contains(&watched.id.as_str()))
+        .collect();
+    let (from, to) = (
+        call.query.time("startTime")?,
+        call.query.optional_time("endTime")?,
+    );
     let size = call.page_size(INCIDENTS_PAGE, false)?;
     let page = stream::page(call, Paging::AFTER, Some(from), to, size, |day| {
-        let mut incidents: Vec<Incident> =
-            watched.iter().flat_map(|watched| call.world.incidents(watched, day)).collect();
+        let mut incidents: Vec<Incident> = watched
+            .iter()
+            .flat_map(|watched| call.world.incidents(watched, day))
+            .collect();
         incidents.sort_by_key(|incident| incident.happened);
-        incidents.into_iter().map(|incident| (incident.happened, call.wire.incident(&incident))).collect()
+        incidents
+            .into_iter()
+            .map(|incident| (incident.happened, call.wire.incident(&incident)))
+            .collect()
     })?;
     Ok(call.envelope(page, Empty::Null))
 }

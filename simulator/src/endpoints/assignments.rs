@@ -51,12 +51,16 @@ pub(super) fn assignments(call: &Call<'_>) -> Result<Value, Refusal> {
     let size = call.page_size(PAGE, false)?;
     let page = groups::page(call, &vehicles, size, |vehicle| {
         // The end does not count in, unless there is nothing else.
-        let assignments = call.world.assignments_overlapping(vehicle, from, (to - 1).max(from));
+        let assignments = call
+            .world
+            .assignments_overlapping(vehicle, from, (to - 1).max(from));
         assignments
             .iter()
             // Without a kind, only the time of the vehicle's trips is told of.
             .filter(|one| kind.map_or(one.of_trip, |kind| one.kind == kind))
-            .filter(|one| driver_ids.is_empty() || driver_ids.contains(&one.driver.driver.id.as_str()))
+            .filter(|one| {
+                driver_ids.is_empty() || driver_ids.contains(&one.driver.driver.id.as_str())
+            })
             .filter(|one| driver_tags.lets(one.driver.tags.as_deref().unwrap_or_default()))
             .map(|one| call.wire.assignment(one))
             .collect()

@@ -18,7 +18,10 @@ impl<'a> TagFilter<'a> {
     }
 
     pub(super) fn named(call: &Call<'a>, tags: &str, parents: &str) -> Self {
-        Self { tags: call.query.list(tags), parents: call.query.list(parents) }
+        Self {
+            tags: call.query.list(tags),
+            parents: call.query.list(parents),
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -29,7 +32,8 @@ impl<'a> TagFilter<'a> {
         self.is_empty()
             || carried.iter().any(|carried| {
                 let id = carried.tag.id.as_str();
-                let below = |parent: &str| id == parent || carried.parent.as_deref() == Some(parent);
+                let below =
+                    |parent: &str| id == parent || carried.parent.as_deref() == Some(parent);
                 self.tags.contains(&id) || self.parents.iter().any(|parent| below(parent))
             })
     }
@@ -63,7 +67,9 @@ pub(super) fn activation_status<'a>(call: &Call<'a>) -> Result<&'a str, Refusal>
     match (asked.next(), asked.next()) {
         (None, _) => Ok("active"),
         (Some(status @ ("active" | "deactivated")), None) => Ok(status),
-        _ => Err(Refusal::bad("driverActivationStatus must be active or deactivated.")),
+        _ => Err(Refusal::bad(
+            "driverActivationStatus must be active or deactivated.",
+        )),
     }
 }
 
@@ -80,5 +86,9 @@ pub(super) fn window_or_now(call: &Call<'_>) -> Result<(Millis, Millis), Refusal
 }
 
 fn ordered(from: Millis, to: Millis) -> Result<(Millis, Millis), Refusal> {
-    if to < from { Err(Refusal::bad("endTime is before startTime.")) } else { Ok((from, to)) }
+    if to < from {
+        Err(Refusal::bad("endTime is before startTime."))
+    } else {
+        Ok((from, to))
+    }
 }

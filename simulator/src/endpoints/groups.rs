@@ -26,11 +26,21 @@ pub(super) fn page<T>(
             let left = own.len();
             if left > 0 {
                 let offset = (behind + room) as i64;
-                let next = Position { since: index as i64, offset, ..Position::default() };
-                return Ok(Found { records, next: Next::More(next) });
+                let next = Position {
+                    since: index as i64,
+                    offset,
+                    ..Position::default()
+                };
+                return Ok(Found {
+                    records,
+                    next: Next::More(next),
+                });
             }
             behind = 0;
         }
-        Ok(Found { records, next: Next::End })
+        Ok(Found {
+            records,
+            next: Next::End,
+        })
     })
 }

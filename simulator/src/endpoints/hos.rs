@@ -16,8 +16,9 @@ const VIOLATIONS_PAGE: usize = 5;
 pub(super) fn clocks(call: &Call<'_>) -> Result<Value, Refusal> {
     let size = call.page_size(CLOCKS_PAGE, true)?;
     let drivers = filters::drivers(call);
-    let page =
-        call.list_page(Paging::AFTER, &drivers, size, |driver| call.wire.hos_clock(&call.world.hos_clock(driver)))?;
+    let page = call.list_page(Paging::AFTER, &drivers, size, |driver| {
+        call.wire.hos_clock(&call.world.hos_clock(driver))
+    })?;
     Ok(call.envelope(page, Empty::List))
 }
 
@@ -36,7 +37,8 @@ pub(super) fn daily_logs(call: &Call<'_>) -> Result<Value, Refusal> {
     let size = call.page_size(LOGS_PAGE, false)?;
     let page = groups::page(call, &drivers, size, |driver| {
         let logs = (first..=last).filter_map(|date| call.world.daily_log(driver, date));
-        logs.map(|log| call.wire.daily_log(&log, expanded)).collect()
+        logs.map(|log| call.wire.daily_log(&log, expanded))
+            .collect()
     })?;
     Ok(call.envelope(page, Empty::List))
 }
@@ -53,7 +55,11 @@ pub(super) fn violations(call: &Call<'_>) -> Result<Value, Refusal> {
     let page = groups::page(call, &drivers, size, |driver| {
         let mut violations = call.world.violations(driver, from, to);
         violations.retain(|violation| kinds.is_empty() || kinds.contains(&violation.kind));
-        if violations.is_empty() { Vec::new() } else { vec![call.wire.violations(&violations)] }
+        if violations.is_empty() {
+            Vec::new()
+        } else {
+            vec![call.wire.violations(&violations)]
+        }
     })?;
     Ok(call.envelope(page, Empty::List))
 }

@@ -17,7 +17,9 @@ pub(super) fn idling(call: &Call<'_>) -> Result<Value, Refusal> {
         None => 0,
         Some(text) => {
             let minutes = text.parse::<i64>().ok().filter(|minutes| *minutes >= 0);
-            minutes.ok_or_else(|| Refusal::bad("minIdlingDurationMinutes is not a number."))?.saturating_mul(MINUTE)
+            minutes
+                .ok_or_else(|| Refusal::bad("minIdlingDurationMinutes is not a number."))?
+                .saturating_mul(MINUTE)
         }
     };
     let vehicles = filters::vehicles(call);
@@ -25,9 +27,13 @@ pub(super) fn idling(call: &Call<'_>) -> Result<Value, Refusal> {
     let page = groups::page(call, &vehicles, size, |vehicle| {
         let mut stretches = call.world.idling(vehicle, from, to);
         stretches.retain(|stretch| {
-            stretch.end - stretch.start >= shortest && power_take_off.is_none_or(|on| stretch.power_take_off == on)
+            stretch.end - stretch.start >= shortest
+                && power_take_off.is_none_or(|on| stretch.power_take_off == on)
         });
-        stretches.iter().map(|stretch| call.wire.idling(vehicle, stretch)).collect()
+        stretches
+            .iter()
+            .map(|stretch| call.wire.idling(vehicle, stretch))
+            .collect()
     })?;
     let mut envelope = call.envelope(page, Empty::List);
     envelope["requestStartTime"] = wire_time(from).into();

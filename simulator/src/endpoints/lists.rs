@@ -29,9 +29,17 @@ pub(super) fn vehicles(call: &Call<'_>) -> Result<Value, Refusal> {
         .world
         .vehicles
         .iter()
-        .filter(|vehicle| filter.lets(vehicle.tags.as_deref(), vehicle.created, Some(vehicle.updated)))
+        .filter(|vehicle| {
+            filter.lets(
+                vehicle.tags.as_deref(),
+                vehicle.created,
+                Some(vehicle.updated),
+            )
+        })
         .collect();
-    let page = call.list_page(Paging::AFTER, &vehicles, size, |vehicle| call.wire.vehicle(vehicle))?;
+    let page = call.list_page(Paging::AFTER, &vehicles, size, |vehicle| {
+        call.wire.vehicle(vehicle)
+    })?;
     Ok(call.envelope(page, Empty::List))
 }
 
@@ -46,13 +54,17 @@ pub(super) fn drivers(call: &Call<'_>) -> Result<Value, Refusal> {
         .filter(|driver| driver.activation_status() == status)
         .filter(|driver| filter.lets(driver.tags.as_deref(), driver.created, driver.updated))
         .collect();
-    let page = call.list_page(Paging::AFTER, &drivers, size, |driver| call.wire.driver(driver))?;
+    let page = call.list_page(Paging::AFTER, &drivers, size, |driver| {
+        call.wire.driver(driver)
+    })?;
     Ok(call.envelope(page, Empty::List))
 }
 
 pub(super) fn tags(call: &Call<'_>) -> Result<Value, Refusal> {
     let size = call.page_size(PAGE, true)?;
-    let page = call.list_page(Paging::AFTER, &call.world.tags, size, |tag| call.wire.tag(tag))?;
+    let page = call.list_page(Paging::AFTER, &call.world.tags, size, |tag| {
+        call.wire.tag(tag)
+    })?;
     Ok(call.envelope(page, Empty::Null))
 }
 
@@ -73,9 +85,15 @@ impl<'a> Filter<'a> {
     }
 
     fn lets(&self, tags: Option<&[TagRef]>, created: Millis, updated: Option<Millis>) -> bool {
-        let tagged = || tags.unwrap_or_default().iter().any(|tag| self.tags.contains(&tag.tag.id.as_str()));
+        let tagged = || {
+            tags.unwrap_or_default()
+                .iter()
+                .any(|tag| self.tags.contains(&tag.tag.id.as_str()))
+        };
         (self.tags.is_empty() || tagged())
             && self.created_after.is_none_or(|after| created > after)
-            && self.updated_after.is_none_or(|after| updated.unwrap_or(created) > after)
+            && self
+                .updated_after
+                .is_none_or(|after| updated.unwrap_or(created) > after)
     }
 }

@@ -77,8 +77,16 @@ impl Served {
 /// The path that says whose token it is.
 pub(crate) const ME: &str = "/me";
 
-const fn endpoint(path: &'static str, per_second: f64, answer: fn(&Call<'_>) -> Result<Value, Refusal>) -> Endpoint {
-    Endpoint { path, per_second, answer }
+const fn endpoint(
+    path: &'static str,
+    per_second: f64,
+    answer: fn(&Call<'_>) -> Result<Value, Refusal>,
+) -> Endpoint {
+    Endpoint {
+        path,
+        per_second,
+        answer,
+    }
 }
 
 static ENDPOINTS: &[Endpoint] = &[
@@ -89,11 +97,19 @@ static ENDPOINTS: &[Endpoint] = &[
     endpoint("/fleet/vehicles/stats/history", 5.0, stats::history),
     endpoint("/fleet/vehicles/stats/feed", 5.0, stats::feed),
     endpoint("/v1/fleet/assets/reefers", 5.0, reefers::reefers),
-    endpoint("/fleet/reports/vehicles/fuel-energy", 25.0, fuel_energy::report),
+    endpoint(
+        "/fleet/reports/vehicles/fuel-energy",
+        25.0,
+        fuel_energy::report,
+    ),
     endpoint("/v1/fleet/trips", 5.0, trips::trips),
     endpoint("/alerts/configurations", 5.0, alerts::configurations),
     endpoint("/alerts/incidents/stream", 10.0, alerts::incidents),
-    endpoint("/fleet/safety-events/audit-logs/feed", 5.0, audit_logs::feed),
+    endpoint(
+        "/fleet/safety-events/audit-logs/feed",
+        5.0,
+        audit_logs::feed,
+    ),
     endpoint("/addresses", 5.0, places::addresses),
     endpoint("/contacts", 5.0, places::contacts),
     endpoint("/fleet/equipment", 5.0, assets::equipment),
@@ -102,21 +118,39 @@ static ENDPOINTS: &[Endpoint] = &[
     endpoint("/devices", 5.0, devices::devices),
     endpoint("/fleet/document-types", 5.0, documents::types),
     endpoint("/fleet/documents", 5.0, documents::documents),
-    endpoint("/fleet/driver-vehicle-assignments", 5.0, assignments::assignments),
+    endpoint(
+        "/fleet/driver-vehicle-assignments",
+        5.0,
+        assignments::assignments,
+    ),
     endpoint("/fleet/hos/clocks", 5.0, hos::clocks),
     endpoint("/fleet/hos/daily-logs", 5.0, hos::daily_logs),
     endpoint("/fleet/hos/violations", 5.0, hos::violations),
     endpoint("/fleet/safety-events", 5.0, safety::events),
-    endpoint("/v1/fleet/vehicles/{vehicleId}/safety/score", 5.0, safety::score),
+    endpoint(
+        "/v1/fleet/vehicles/{vehicleId}/safety/score",
+        5.0,
+        safety::score,
+    ),
     endpoint("/fleet/reports/vehicle/idling", 25.0, idling::idling),
-    endpoint("/fleet/reports/drivers/fuel-energy", 5.0, fuel_energy::driver_report),
-    endpoint("/beta/fleet/drivers/efficiency", 50.0, efficiency::summaries),
+    endpoint(
+        "/fleet/reports/drivers/fuel-energy",
+        5.0,
+        fuel_energy::driver_report,
+    ),
+    endpoint(
+        "/beta/fleet/drivers/efficiency",
+        50.0,
+        efficiency::summaries,
+    ),
 ];
 
 impl Endpoint {
     /// The endpoint of a path, and the id that the path holds.
     fn at(path: &str) -> Option<(&'static Endpoint, &str)> {
-        ENDPOINTS.iter().find_map(|endpoint| endpoint.id_in(path).map(|id| (endpoint, id)))
+        ENDPOINTS
+            .iter()
+            .find_map(|endpoint| endpoint.id_in(path).map(|id| (endpoint, id)))
     }
 
     /// The id that a path of this endpoint holds: empty for one that takes none.
@@ -149,9 +183,16 @@ mod tests {
     fn an_id_is_found_in_its_path() {
         let found = |path| Endpoint::at(path).map(|(endpoint, id)| (endpoint.path, id));
         let score = "/v1/fleet/vehicles/{vehicleId}/safety/score";
-        assert_eq!(found("/v1/fleet/vehicles/12/safety/score"), Some((score, "12")));
+        assert_eq!(
+            found("/v1/fleet/vehicles/12/safety/score"),
+            Some((score, "12"))
+        );
         assert_eq!(found("/fleet/vehicles"), Some(("/fleet/vehicles", "")));
-        for path in ["/v1/fleet/vehicles//safety/score", "/v1/fleet/vehicles/1/2/safety/score", "/fleet/vehicles/1"] {
+        for path in [
+            "/v1/fleet/vehicles//safety/score",
+            "/v1/fleet/vehicles/1/2/safety/score",
+            "/fleet/vehicles/1",
+        ] {
             assert_eq!(found(path), None, "{path}");
         }
     }

@@ -22,12 +22,16 @@ pub(super) fn addresses(call: &Call<'_>) -> Result<Value, Refusal> {
         .filter(|address| created.is_none_or(|after| address.created >= after))
         .filter(|address| tags.lets(&address.tags))
         .collect();
-    let page = call.list_page(Paging::AFTER, &addresses, size, |address| call.wire.address(address))?;
+    let page = call.list_page(Paging::AFTER, &addresses, size, |address| {
+        call.wire.address(address)
+    })?;
     Ok(call.envelope(page, Empty::List))
 }
 
 pub(super) fn contacts(call: &Call<'_>) -> Result<Value, Refusal> {
     let size = call.page_size(PAGE, true)?;
-    let page = call.list_page(Paging::AFTER, &call.world.contacts, size, |contact| call.wire.contact(contact))?;
+    let page = call.list_page(Paging::AFTER, &call.world.contacts, size, |contact| {
+        call.wire.contact(contact)
+    })?;
     Ok(call.envelope(page, Empty::List))
 }

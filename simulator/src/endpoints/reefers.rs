@@ -10,15 +10,31 @@ use crate::world::{Series, Trailer};
 const PAGE: usize = 3;
 
 pub(super) fn reefers(call: &Call<'_>) -> Result<Value, Refusal> {
-    let (from, to) = (call.query.v1_number("startMs")?, call.query.v1_number("endMs")?);
+    let (from, to) = (
+        call.query.v1_number("startMs")?,
+        call.query.v1_number("endMs")?,
+    );
     if to < from {
         return Err(Refusal::rpc("endMs before startMs"));
     }
-    let size = call.page_size(PAGE, true).map_err(|refusal| Refusal::rpc(refusal.message.trim_end_matches('.')))?;
-    let trailers: Vec<&Trailer> = call.world.trailers.iter().filter(|trailer| trailer.reefer.is_some()).collect();
+    let size = call
+        .page_size(PAGE, true)
+        .map_err(|refusal| Refusal::rpc(refusal.message.trim_end_matches('.')))?;
+    let trailers: Vec<&Trailer> = call
+        .world
+        .trailers
+        .iter()
+        .filter(|trailer| trailer.reefer.is_some())
+        .collect();
     // The end is part of the window.
     let write = |trailer: &&Trailer| {
-        let changes = |series| (series, call.world.reefer_changes(trailer, series, from, to.saturating_add(1)));
+        let changes = |series| {
+            (
+                series,
+                call.world
+                    .reefer_changes(trailer, series, from, to.saturating_add(1)),
+            )
+        };
         call.wire.reefer(trailer, &Series::ALL.map(changes))
     };
     let page = call.list_page(Paging::STARTING_AFTER, &trailers, size, write)?;

@@ -18,19 +18,26 @@ fn types(call: &Call<'_>) -> Result<Vec<&'static StatType>, Refusal> {
     let mut types: Vec<&StatType> = Vec::new();
     for name in call.query.list("types") {
         // An unknown name hides that there are too many.
-        let stat = StatType::named(name).ok_or_else(|| Refusal::bad(format!("Invalid stat type: {name}.")))?;
+        let stat = StatType::named(name)
+            .ok_or_else(|| Refusal::bad(format!("Invalid stat type: {name}.")))?;
         if !types.contains(&stat) {
             types.push(stat);
         }
     }
     // The inputs 3 to 10 count as one.
     let grouped = |stat: &StatType| {
-        stat.name.strip_prefix("auxInput").and_then(|n| n.parse().ok()).is_some_and(|n: u8| (3..=10).contains(&n))
+        stat.name
+            .strip_prefix("auxInput")
+            .and_then(|n| n.parse().ok())
+            .is_some_and(|n: u8| (3..=10).contains(&n))
     };
-    let count = types.iter().filter(|stat| !grouped(stat)).count() + usize::from(types.iter().any(|s| grouped(s)));
+    let count = types.iter().filter(|stat| !grouped(stat)).count()
+        + usize::from(types.iter().any(|s| grouped(s)));
     match count {
         0 => Err(Refusal::bad("types is required.")),
-        count if count > MOST_TYPES => Err(Refusal::bad(format!("Request is restricted to {MOST_TYPES} types."))),
+        count if count > MOST_TYPES => Err(Refusal::bad(format!(
+            "Request is restricted to {MOST_TYPES} types."
+        ))),
         _ => Ok(types),
     }
 }
@@ -40,12 +47,21 @@ fn vehicles<'a>(call: &Call<'a>) -> Result<Vec<&'a Vehicle>, Refusal> {
     let tags = call.query.list("tagIds");
     let mut ids = Vec::new();
     for id in call.query.list("vehicleIds") {
-        ids.push(id.parse::<u64>().map_err(|_| Refusal::bad(format!("Invalid vehicle id: {id}.")))?);
+        ids.push(
+            id.parse::<u64>()
+                .map_err(|_| Refusal::bad(format!("Invalid vehicle id: {id}.")))?,
+        );
     }
-    let tagged =
-        |vehicle: &Vehicle| vehicle.tags.iter().flatten().any(|carried| tags.contains(&carried.tag.id.as_str()));
-    let wanted =
-        |vehicle: &&Vehicle| (ids.is_empty() || ids.contains(&vehicle.id)) && (tags.is_empty() || tagged(vehicle));
+    let tagged = |vehicle: &Vehicle| {
+        vehicle
+            .tags
+            .iter()
+            .flatten()
+            .any(|carried| tags.contains(&carried.tag.id.as_str()))
+    };
+    let wanted = |vehicle: &&Vehicle| {
+        (ids.is_empty() || ids.contains(&vehicle.id)) && (tags.is_empty() || tagged(vehicle))
+    };
     Ok(call.world.vehicles.iter().filter(wanted).collect())
 }
 
@@ -59,12 +75,17 @@ fn walk(
     size: usize,
     read: impl Fn(&Vehicle, &StatType) -> Vec<Reading>,
 ) -> (Vec<Value>, usize) {
-    let mut behind = usize::try_from(from).unwrap_or(usize::MAX).min(vehicles.len());
+    let mut behind = usize::try_from(from)
+        .unwrap_or(usize::MAX)
+        .min(vehicles.len());
     let mut records = Vec::new();
     while behind < vehicles.len() && records.len() < size {
         let vehicle = vehicles[behind];
         behind += 1;
-        let series: Vec<(&StatType, Vec<Reading>)> = types.iter().map(|stat| (*stat, read(vehicle, stat))).collect();
+        let series: Vec<(&StatType, Vec<Reading>)> = types
+            .iter()
+            .map(|stat| (*stat, read(vehicle, stat)))
+            .collect();
         if series.iter().all(|(_, readings)| readings.is_empty()) {
             continue;
         }
@@ -73,7 +94,12 @@ fn walk(
         let series = series
             .into_iter()
             .filter(|(_, readings)| mention_empty || !readings.is_empty())
-            .map(|(stat, readings)| (stat.name, readings.iter().map(|one| call.wire.reading(one)).collect()))
+            .map(|(stat, readings)| {
+                (
+                    stat.name,
+                    readings.iter().map(|one| call.wire.reading(one)).collect(),
+                )
+            })
             .collect();
         records.push(call.wire.vehicle_stats(vehicle, series));
     }
@@ -91,7 +117,9 @@ pub(super) fn history(call: &Call<'_>) -> Result<Value, Refusal> {
     let read = |vehicle: &Vehicle, stat: &StatType| {
         let mut readings = call.world.readings(vehicle, stat, from, to);
         if call.point_before_window && !readings.is_empty() {
-            let before = call.world.last_known(vehicle, stat, from, call.world.clock.now());
+            let before = call
+                .world
+                .last_known(vehicle, stat, from, call.world.clock.now());
             readings.splice(0..0, before);
         }
         readings
@@ -101,8 +129,18 @@ pub(super) fn history(call: &Call<'_>) -> Result<Value, Refusal> {
         || Ok(Position::default()),
         |position| {
             let (records, behind) = walk(call, &vehicles, &types, position.offset, size, read);
-            let next = Position { offset: behind as i64, ..Position::default() };
-            Ok(Found { records, next: if behind < vehicles.len() { Next::More(next) } else { Next::End } })
+            let next = Position {
+                offset: behind as i64,
+                ..Position::default()
+            };
+            Ok(Found {
+                records,
+                next: if behind < vehicles.len() {
+                    Next::More(next)
+                } else {
+                    Next::End
+                },
+            })
         },
     )?;
     Ok(call.envelope(page, Empty::List))
@@ -120,22 +158,45 @@ pub(super) fn feed(call: &Call<'_>) -> Result<Value, Refusal> {
     let now = call.world.clock.now();
     let page = call.page(
         Paging::AFTER,
-        || Ok(Position { since: COLD, until: now, ..Position::default() }),
+        || {
+            Ok(Position {
+                since: COLD,
+                until: now,
+                ..Position::default()
+            })
+        },
         |position| {
             // At the start of a later walk the present becomes its end.
-            let until = if position.offset == 0 && position.since != COLD { now } else { position.until };
+            let until = if position.offset == 0 && position.since != COLD {
+                now
+            } else {
+                position.until
+            };
             let read = |vehicle: &Vehicle, stat: &StatType| match position.since {
-                COLD => call.world.last_known(vehicle, stat, until.saturating_add(1), until).into_iter().collect(),
+                COLD => call
+                    .world
+                    .last_known(vehicle, stat, until.saturating_add(1), until)
+                    .into_iter()
+                    .collect(),
                 since => call.world.arrivals(vehicle, stat, since, until),
             };
             let (records, behind) = walk(call, &vehicles, &types, position.offset, size, read);
             let next = if behind < vehicles.len() {
-                Next::More(Position { since: position.since, until, offset: behind as i64, ..Position::default() })
+                Next::More(Position {
+                    since: position.since,
+                    until,
+                    offset: behind as i64,
+                    ..Position::default()
+                })
             } else if position.since != COLD && position.offset == 0 && records.is_empty() {
                 // Nothing new: the cursor stays what it is.
                 Next::Later(position)
             } else {
-                Next::Later(Position { since: until, until, ..Position::default() })
+                Next::Later(Position {
+                    since: until,
+                    until,
+                    ..Position::default()
+                })
             };
             Ok(Found { records, next })
         },

@@ -29,16 +29,26 @@ pub(super) fn page(
         // Without a start there is nothing but what is to come.
         let from = from.unwrap_or(now);
         let (from_in_data, _) = call.world.within_data(from, from);
-        Ok(Position { since: day_of(from_in_data), until: from, ..Position::default() })
+        Ok(Position {
+            since: day_of(from_in_data),
+            until: from,
+            ..Position::default()
+        })
     };
     call.page(paging, start, |position| {
         let begin = position.until;
         if from.is_some_and(|from| from != begin) {
-            return Err(Refusal::bad("Parameters differ from previous paginated request."));
+            return Err(Refusal::bad(
+                "Parameters differ from previous paginated request.",
+            ));
         }
         let end = to.unwrap_or(i64::MAX).min(now.saturating_add(1));
         let (_, last) = call.world.within_data(begin, end);
-        let mut here = Position { paused: false, repeated: false, ..position };
+        let mut here = Position {
+            paused: false,
+            repeated: false,
+            ..position
+        };
         let mut records = Vec::new();
         for day in days_touching(day_start(position.since), last) {
             let events: Vec<Value> = of_day(day)
@@ -46,13 +56,24 @@ pub(super) fn page(
                 .filter(|(time, _)| (begin..end).contains(time))
                 .map(|(_, event)| event)
                 .collect();
-            let behind = if day == position.since { usize::try_from(position.offset).unwrap_or(0) } else { 0 };
+            let behind = if day == position.since {
+                usize::try_from(position.offset).unwrap_or(0)
+            } else {
+                0
+            };
             let rest = events.len().saturating_sub(behind);
             let taken = rest.min(size - records.len());
             records.extend(events.into_iter().skip(behind).take(taken));
-            here = Position { since: day, offset: (behind + taken) as i64, ..here };
+            here = Position {
+                since: day,
+                offset: (behind + taken) as i64,
+                ..here
+            };
             if taken < rest {
-                return Ok(Found { records, next: Next::More(here) });
+                return Ok(Found {
+                    records,
+                    next: Next::More(here),
+                });
             }
         }
         let next = match to {

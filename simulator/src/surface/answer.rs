@@ -25,20 +25,31 @@ impl Surface {
         let window = self.window(call)?;
         let found = self.entities(call, window);
         let write = |entity: &Entity| self.record_with(call.world, entity, window, &members);
-        let records: Vec<Value> = found.iter().map(write).filter(|record| self.is_chosen(call, record)).collect();
+        let records: Vec<Value> = found
+            .iter()
+            .map(write)
+            .filter(|record| self.is_chosen(call, record))
+            .collect();
         if self.single {
             return Ok(self.body(call, records.into_iter().next().unwrap_or_default()));
         }
-        let Some(cursor) = self.pages.cursor else { return Ok(self.body(call, records.into())) };
+        let Some(cursor) = self.pages.cursor else {
+            return Ok(self.body(call, records.into()));
+        };
         let page = call.list_page(Paging { cursor, free: &[] }, &records, size, Value::clone)?;
         if self.rows == ["data"] {
             return Ok(call.envelope(page, Empty::List));
         }
-        let pagination = [("endCursor", page.end_cursor.into()), ("hasNextPage", page.has_next.into())];
+        let pagination = [
+            ("endCursor", page.end_cursor.into()),
+            ("hasNextPage", page.has_next.into()),
+        ];
         let mut body = self.body(call, page.records.into());
         if let Value::Object(members) = &mut body {
-            let pagination: Map<String, Value> =
-                pagination.into_iter().map(|(name, value): (&str, Value)| (name.to_owned(), value)).collect();
+            let pagination: Map<String, Value> = pagination
+                .into_iter()
+                .map(|(name, value): (&str, Value)| (name.to_owned(), value))
+                .collect();
             members.insert("pagination".to_owned(), pagination.into());
         }
         Ok(body)
@@ -49,37 +60,81 @@ impl Surface {
         let now = call.world.clock.now();
         // The start of the window opens the feed; later calls may repeat it.
         let start = self.found.window.as_ref().map(|(start, ..)| start.as_str());
-        let from = start.map(|name| call.query.optional_time(name)).transpose()?.flatten();
-        let begin = || Ok(Position { since: from.unwrap_or(now), until: now, ..Position::default() });
-        let page = call.page(Paging { cursor: "after", free: &["startTime"] }, begin, |position| {
-            // At the start of a later walk the present becomes its end.
-            let until = if position.offset == 0 { now } else { position.until };
-            let window = (position.since, until.saturating_add(1));
-            let write = |entity: &Entity| self.record_with(call.world, entity, window, members);
-            let has_rows = |record: &Value| {
-                let mut series = self.series().into_iter().peekable();
-                let is_told = |name: &str| record[name].as_array().is_some_and(|list| !list.is_empty());
-                series.peek().is_none() || series.any(is_told)
-            };
-            let records: Vec<Value> = self.entities(call, window).iter().map(write).filter(has_rows).collect();
-            let behind = usize::try_from(position.offset).unwrap_or(usize::MAX).min(records.len());
-            let end = (behind + size).min(records.len());
-            let next = if end < records.len() {
-                Next::More(Position { since: position.since, until, offset: end as i64, ..Position::default() })
-            } else if records.is_empty() {
-                // Nothing new: the cursor stays what it is.
-                Next::Later(position)
-            } else {
-                Next::Later(Position { since: until.saturating_add(1), until, ..Position::default() })
-            };
-            Ok(Found { records: records[behind..end].to_vec(), next })
-        })?;
+        let from = start
+            .map(|name| call.query.optional_time(name))
+            .transpose()?
+            .flatten();
+        let begin = || {
+            Ok(Position {
+                since: from.unwrap_or(now),
+                until: now,
+                ..Position::default()
+            })
+        };
+        let page = call.page(
+            Paging {
+                cursor: "after",
+                free: &["startTime"],
+            },
+            begin,
+            |position| {
+                // At the start of a later walk the present becomes its end.
+                let until = if position.offset == 0 {
+                    now
+                } else {
+                    position.until
+                };
+                let window = (position.since, until.saturating_add(1));
+                let write = |entity: &Entity| self.record_with(call.world, entity, window, members);
+                let has_rows = |record: &Value| {
+                    let mut series = self.series().into_iter().peekable();
+                    let is_told =
+                        |name: &str| record[name].as_array().is_some_and(|list| !list.is_empty());
+                    series.peek().is_none() || series.any(is_told)
+                };
+                let records: Vec<Value> = self
+                    .entities(call, window)
+                    .iter()
+                    .map(write)
+                    .filter(has_rows)
+                    .collect();
+                let behind = usize::try_from(position.offset)
+                    .unwrap_or(usize::MAX)
+                    .min(records.len());
+                let end = (behind + size).min(records.len());
+                let next = if end < records.len() {
+                    Next::More(Position {
+                        since: position.since,
+                        until,
+                        offset: end as i64,
+                        ..Position::default()
+                    })
+                } else if records.is_empty() {
+                    // Nothing new: the cursor stays what it is.
+                    Next::Later(position)
+                } else {
+                    Next::Later(Position {
+                        since: until.saturating_add(1),
+                        until,
+                        ..Position::default()
+                    })
+                };
+                Ok(Found {
+                    records: records[behind..end].to_vec(),
+                    next,
+                })
+            },
+        )?;
         Ok(call.envelope(page, Empty::List))
     }
 
     /// The lists of events that a parameter names; all where none does.
     fn members<'a>(&self, call: &Call<'a>) -> Result<Vec<&'a str>, Refusal> {
-        let Some(parameter) = self.asks.iter().find(|parameter| parameter.chooses == Chooses::Members) else {
+        let Some(parameter) = self
+            .asks
+            .iter()
+            .find(|parameter| parameter.chooses == Chooses::Members)
+        else {
             return Ok(Vec::new());
         };
         let known = self.series();
@@ -92,18 +147,29 @@ impl Surface {
 
     /// The asked window; all time where none can be asked for.
     fn window(&self, call: &Call<'_>) -> Result<(Millis, Millis), Refusal> {
-        let Some((start, end, form)) = &self.found.window else { return Ok((Millis::MIN, Millis::MAX)) };
+        let Some((start, end, form)) = &self.found.window else {
+            return Ok((Millis::MIN, Millis::MAX));
+        };
         let now = call.world.clock.now();
-        let required = |name: &str| self.asks.iter().any(|parameter| parameter.name == *name && parameter.required);
+        let required = |name: &str| {
+            self.asks
+                .iter()
+                .any(|parameter| parameter.name == *name && parameter.required)
+        };
         let read = |name: &String, absent: Millis| -> Result<Millis, Refusal> {
             let Some(text) = call.query.first(name) else {
-                return if required(name) { Err(Refusal::bad(format!("{name} is required."))) } else { Ok(absent) };
+                return if required(name) {
+                    Err(Refusal::bad(format!("{name} is required.")))
+                } else {
+                    Ok(absent)
+                };
             };
             match form {
                 Form::Rfc3339 => call.query.time(name),
                 Form::Millis => call.query.v1_number(name),
                 Form::Date => {
-                    let day = parse_day(text).ok_or_else(|| Refusal::bad(format!("{name} is not a date.")))?;
+                    let day = parse_day(text)
+                        .ok_or_else(|| Refusal::bad(format!("{name} is not a date.")))?;
                     Ok(day_start(day))
                 }
             }
@@ -123,19 +189,27 @@ impl Surface {
 
     fn entities(&self, call: &Call<'_>, (from, to): (Millis, Millis)) -> Vec<Entity> {
         if matches!(self.population, Population::List { .. }) {
-            let asked = |entity: &Entity| entity.owner.as_ref().is_none_or(|owner| self.is_asked(call, owner));
+            let asked = |entity: &Entity| {
+                entity
+                    .owner
+                    .as_ref()
+                    .is_none_or(|owner| self.is_asked(call, owner))
+            };
             return self.listed(call.world).into_iter().filter(asked).collect();
         }
-        let Some(thing) = self.counted_by() else { return Vec::new() };
+        let Some(thing) = self.counted_by() else {
+            return Vec::new();
+        };
         let mut owners = call.world.owners(thing);
         owners.retain(|owner| self.is_asked(call, owner));
         if !self.series().is_empty() {
             return owners.into_iter().map(Entity::thing).collect();
         }
         let mut found: Vec<Entity> = match self.population {
-            Population::Report { .. } => {
-                owners.iter().filter_map(|owner| self.reported_of(call.world, owner, from, to)).collect()
-            }
+            Population::Report { .. } => owners
+                .iter()
+                .filter_map(|owner| self.reported_of(call.world, owner, from, to))
+                .collect(),
             _ => owners
                 .iter()
                 .flat_map(|owner| self.found_of(call.world, owner, self.found.by, (from, to), ""))
@@ -153,16 +227,22 @@ impl Surface {
     fn is_asked(&self, call: &Call<'_>, owner: &Owner) -> bool {
         let id = owner.named.id.as_str();
         (call.id.is_empty() || call.id == id)
-            && self.asks.iter().filter(|parameter| matches!(parameter.chooses, Chooses::Things(_))).all(|parameter| {
-                let ids = parameter.values(call);
-                ids.is_empty() || ids.contains(id)
-            })
+            && self
+                .asks
+                .iter()
+                .filter(|parameter| matches!(parameter.chooses, Chooses::Things(_)))
+                .all(|parameter| {
+                    let ids = parameter.values(call);
+                    ids.is_empty() || ids.contains(id)
+                })
     }
 
     /// Whether the parameters ask for a record with its values.
     fn is_chosen(&self, call: &Call<'_>, record: &Value) -> bool {
         self.asks.iter().all(|parameter| {
-            let Chooses::Field(field) = &parameter.chooses else { return true };
+            let Chooses::Field(field) = &parameter.chooses else {
+                return true;
+            };
             let values = parameter.values(call);
             let found = record.get(field).and_then(Value::as_str);
             values.is_empty() || found.is_some_and(|found| values.contains(found))
@@ -170,8 +250,9 @@ impl Surface {
     }
 
     fn body(&self, call: &Call<'_>, records: Value) -> Value {
-        let mut body =
-            self.rows.iter().rev().fold(records, |inner, name| Value::Object(Map::from_iter([(name.clone(), inner)])));
+        let mut body = self.rows.iter().rev().fold(records, |inner, name| {
+            Value::Object(Map::from_iter([(name.clone(), inner)]))
+        });
         if let Value::Object(members) = &mut body {
             call.wire.strange_envelope(members);
         }
@@ -185,9 +266,10 @@ impl Parameter {
             return Err(Refusal::bad(format!("{} is required.", self.name)));
         }
         match self.most {
-            Some(most) if self.values(call).len() > most => {
-                Err(Refusal::bad(format!("{} takes at most {most} values.", self.name)))
-            }
+            Some(most) if self.values(call).len() > most => Err(Refusal::bad(format!(
+                "{} takes at most {most} values.",
+                self.name
+            ))),
             _ => Ok(()),
         }
     }

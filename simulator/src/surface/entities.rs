@@ -32,7 +32,16 @@ pub(super) struct Entity {
 
 impl Entity {
     fn new(owner: Option<Owner>, day: i64, ordinal: u64, born: Millis) -> Self {
-        Self { owner, day, ordinal, born, end: None, versions: vec![born], deleted: None, window: None }
+        Self {
+            owner,
+            day,
+            ordinal,
+            born,
+            end: None,
+            versions: vec![born],
+            deleted: None,
+            window: None,
+        }
     }
 
     /// When it last changed.
@@ -51,27 +60,56 @@ impl World {
     /// Everything of a kind.
     pub(super) fn owners(&self, thing: Thing) -> Vec<Owner> {
         let named: Vec<Named> = match thing {
-            Thing::Vehicle => self.vehicles.iter().map(|vehicle| vehicle.named()).collect(),
-            Thing::Driver => self.drivers.iter().map(|driver| driver.driver.clone()).collect(),
-            Thing::Trailer => self.trailers.iter().map(|trailer| trailer.named()).collect(),
-            Thing::Equipment => self.equipment.iter().map(|equipment| equipment.named()).collect(),
+            Thing::Vehicle => self
+                .vehicles
+                .iter()
+                .map(|vehicle| vehicle.named())
+                .collect(),
+            Thing::Driver => self
+                .drivers
+                .iter()
+                .map(|driver| driver.driver.clone())
+                .collect(),
+            Thing::Trailer => self
+                .trailers
+                .iter()
+                .map(|trailer| trailer.named())
+                .collect(),
+            Thing::Equipment => self
+                .equipment
+                .iter()
+                .map(|equipment| equipment.named())
+                .collect(),
             Thing::Tag => self.tags.iter().map(|tag| tag.tag.clone()).collect(),
-            Thing::Address => self.addresses.iter().map(|address| address.place.clone()).collect(),
+            Thing::Address => self
+                .addresses
+                .iter()
+                .map(|address| address.place.clone())
+                .collect(),
             Thing::Asset => self.listed_names("assets"),
             Thing::Organisation => vec![Named::new(61, "Transports Fictifs S.A.")],
         };
-        (0..).zip(named).map(|(index, named)| Owner { index, named }).collect()
+        (0..)
+            .zip(named)
+            .map(|(index, named)| Owner { index, named })
+            .collect()
     }
 }
 
 impl World {
     /// The records of a list by id and name.
     fn listed_names(&self, surface: &str) -> Vec<Named> {
-        let Some(surface) = Surface::named(surface) else { return Vec::new() };
-        let text = |record: &Value, field: &str| record[field].as_str().unwrap_or_default().to_owned();
+        let Some(surface) = Surface::named(surface) else {
+            return Vec::new();
+        };
+        let text =
+            |record: &Value, field: &str| record[field].as_str().unwrap_or_default().to_owned();
         let named = |entity: &Entity| {
             let record = surface.record(self, entity, (Millis::MIN, Millis::MAX));
-            Named { id: text(&record, "id"), name: text(&record, "name") }
+            Named {
+                id: text(&record, "id"),
+                name: text(&record, "name"),
+            }
         };
         surface.listed(self).iter().map(named).collect()
     }
@@ -81,7 +119,9 @@ impl Surface {
     /// What the population is counted by, if by things.
     pub(super) fn counted_by(&self) -> Option<Thing> {
         match &self.population {
-            Population::List { per, .. } => per.filter(|(_, share)| *share == 1).map(|(thing, _)| thing),
+            Population::List { per, .. } => {
+                per.filter(|(_, share)| *share == 1).map(|(thing, _)| thing)
+            }
             Population::Events { per, .. }
             | Population::Intervals { per, .. }
             | Population::Versions { per, .. }
@@ -91,11 +131,14 @@ impl Surface {
 
     /// The records of a list, as they are now.
     pub(super) fn listed(&self, world: &World) -> Vec<Entity> {
-        let Population::List { base, per } = &self.population else { return Vec::new() };
+        let Population::List { base, per } = &self.population else {
+            return Vec::new();
+        };
         let entity = |owner: Option<Owner>, ordinal: u64| {
             let mut draw = Draw::new(world.seed, "listed", &[hash(&self.identity), ordinal]);
             // It was there before anything happened.
-            let born = world.span.start - draw.between(1, 400) * DAY + draw.between(0, 86_399) * SECOND;
+            let born =
+                world.span.start - draw.between(1, 400) * DAY + draw.between(0, 86_399) * SECOND;
             Entity::new(owner, 0, ordinal, born)
         };
         match per {
@@ -106,8 +149,11 @@ impl Surface {
                 .map(|(index, owner)| entity(Some(owner), index))
                 .collect(),
             per => {
-                let counted = per.map_or(0, |(thing, share)| world.owners(thing).len() as u64 / share);
-                (0..base + counted).map(|ordinal| entity(None, ordinal)).collect()
+                let counted =
+                    per.map_or(0, |(thing, share)| world.owners(thing).len() as u64 / share);
+                (0..base + counted)
+                    .map(|ordinal| entity(None, ordinal))
+                    .collect()
             }
         }
     }
@@ -140,11 +186,21 @@ impl Surface {
                     Anchor::Updated => (from..to).contains(&entity.updated()),
                 }
         };
-        days_touching(first, last).flat_map(|day| self.born_on(world, owner, day, now, series)).filter(finds).collect()
+        days_touching(first, last)
+            .flat_map(|day| self.born_on(world, owner, day, now, series))
+            .filter(finds)
+            .collect()
     }
 
     /// The records of a thing that are born on a UTC day, as they are at an instant.
-    fn born_on(&self, world: &World, owner: &Owner, day: i64, now: Millis, series: &str) -> Vec<Entity> {
+    fn born_on(
+        &self,
+        world: &World,
+        owner: &Owner,
+        day: i64,
+        now: Millis,
+        series: &str,
+    ) -> Vec<Entity> {
         let rate = match &self.population {
             Population::Events { rate, .. }
             | Population::Intervals { rate, .. }
@@ -162,20 +218,38 @@ impl Surface {
         };
         (0..count)
             .map(|ordinal| {
-                let mut draw = Draw::new(world.seed, "life", &[surface, owner.index, day as u64, ordinal]);
-                let mut entity = Entity::new(Some(owner.clone()), day, ordinal, born(ordinal, &mut draw));
+                let mut draw = Draw::new(
+                    world.seed,
+                    "life",
+                    &[surface, owner.index, day as u64, ordinal],
+                );
+                let mut entity =
+                    Entity::new(Some(owner.clone()), day, ordinal, born(ordinal, &mut draw));
                 match &self.population {
-                    Population::Intervals { shortest, longest, open, .. } => {
+                    Population::Intervals {
+                        shortest,
+                        longest,
+                        open,
+                        ..
+                    } => {
                         let end = entity.born + draw.between(*shortest, *longest);
                         entity.end = (!draw.chance(*open) && end <= now).then_some(end);
                     }
-                    Population::Versions { within, most, deleted, .. } => {
+                    Population::Versions {
+                        within,
+                        most,
+                        deleted,
+                        ..
+                    } => {
                         let changes = draw.below(*most);
-                        let mut changed: Vec<Millis> =
-                            (0..changes).map(|_| entity.born + draw.between(SECOND, *within)).collect();
+                        let mut changed: Vec<Millis> = (0..changes)
+                            .map(|_| entity.born + draw.between(SECOND, *within))
+                            .collect();
                         changed.sort_unstable();
                         changed.dedup();
-                        entity.versions.extend(changed.into_iter().filter(|at| *at <= now));
+                        entity
+                            .versions
+                            .extend(changed.into_iter().filter(|at| *at <= now));
                         let gone = entity.born + draw.between(SECOND, *within);
                         entity.deleted = (draw.chance(*deleted) && gone <= now).then_some(gone);
                     }
@@ -187,8 +261,18 @@ impl Surface {
     }
 
     /// The record of a thing in a report on a window; none where there was nothing to report.
-    pub(super) fn reported_of(&self, world: &World, owner: &Owner, from: Millis, to: Millis) -> Option<Entity> {
-        let mut draw = Draw::new(world.seed, "reported", &[hash(&self.identity), owner.index, from as u64, to as u64]);
+    pub(super) fn reported_of(
+        &self,
+        world: &World,
+        owner: &Owner,
+        from: Millis,
+        to: Millis,
+    ) -> Option<Entity> {
+        let mut draw = Draw::new(
+            world.seed,
+            "reported",
+            &[hash(&self.identity), owner.index, from as u64, to as u64],
+        );
         if !draw.chance(0.8) || from >= world.clock.now() {
             return None;
         }

@@ -91,11 +91,31 @@ enum Thing {
 /// What there is of a surface's records.
 #[derive(Debug, Clone, PartialEq)]
 enum Population {
-    List { base: u64, per: Option<(Thing, u64)> },
-    Events { per: Thing, rate: f64 },
-    Intervals { per: Thing, rate: f64, shortest: Millis, longest: Millis, open: f64 },
-    Versions { per: Thing, rate: f64, within: Millis, most: u64, deleted: f64 },
-    Report { per: Thing },
+    List {
+        base: u64,
+        per: Option<(Thing, u64)>,
+    },
+    Events {
+        per: Thing,
+        rate: f64,
+    },
+    Intervals {
+        per: Thing,
+        rate: f64,
+        shortest: Millis,
+        longest: Millis,
+        open: f64,
+    },
+    Versions {
+        per: Thing,
+        rate: f64,
+        within: Millis,
+        most: u64,
+        deleted: f64,
+    },
+    Report {
+        per: Thing,
+    },
 }
 
 /// A parameter.
@@ -246,7 +266,9 @@ pub(crate) static SURFACES: LazyLock<Vec<Surface>> = LazyLock::new(|| {
     for (file, text) in TEXTS {
         match parse::surfaces(text) {
             Ok(found) => surfaces.extend(found),
-            Err(error) => tracing::error!(file, %error, "surfaces that cannot be read are not served"),
+            Err(error) => {
+                tracing::error!(file, %error, "surfaces that cannot be read are not served")
+            }
         }
     }
     surfaces
@@ -255,16 +277,34 @@ pub(crate) static SURFACES: LazyLock<Vec<Surface>> = LazyLock::new(|| {
 /// The texts, embedded.
 const TEXTS: &[(&str, &str)] = &[
     ("assets.txt", include_str!("../../surfaces/assets.txt")),
-    ("assignments.txt", include_str!("../../surfaces/assignments.txt")),
+    (
+        "assignments.txt",
+        include_str!("../../surfaces/assignments.txt"),
+    ),
     ("cameras.txt", include_str!("../../surfaces/cameras.txt")),
     ("coaching.txt", include_str!("../../surfaces/coaching.txt")),
     ("dvirs.txt", include_str!("../../surfaces/dvirs.txt")),
-    ("equipment.txt", include_str!("../../surfaces/equipment.txt")),
+    (
+        "equipment.txt",
+        include_str!("../../surfaces/equipment.txt"),
+    ),
     ("forms.txt", include_str!("../../surfaces/forms.txt")),
-    ("fuel_energy.txt", include_str!("../../surfaces/fuel_energy.txt")),
-    ("hours_of_service.txt", include_str!("../../surfaces/hours_of_service.txt")),
-    ("maintenance.txt", include_str!("../../surfaces/maintenance.txt")),
-    ("organization.txt", include_str!("../../surfaces/organization.txt")),
+    (
+        "fuel_energy.txt",
+        include_str!("../../surfaces/fuel_energy.txt"),
+    ),
+    (
+        "hours_of_service.txt",
+        include_str!("../../surfaces/hours_of_service.txt"),
+    ),
+    (
+        "maintenance.txt",
+        include_str!("../../surfaces/maintenance.txt"),
+    ),
+    (
+        "organization.txt",
+        include_str!("../../surfaces/organization.txt"),
+    ),
     ("safety.txt", include_str!("../../surfaces/safety.txt")),
     ("training.txt", include_str!("../../surfaces/training.txt")),
     ("trips.txt", include_str!("../../surfaces/trips.txt")),
@@ -273,7 +313,9 @@ const TEXTS: &[(&str, &str)] = &[
 impl Surface {
     /// The surface of a path, and the id that the path holds.
     pub(crate) fn at(path: &str) -> Option<(&'static Surface, &str)> {
-        SURFACES.iter().find_map(|surface| crate::endpoints::id_in(&surface.path, path).map(|id| (surface, id)))
+        SURFACES.iter().find_map(|surface| {
+            crate::endpoints::id_in(&surface.path, path).map(|id| (surface, id))
+        })
     }
 
     fn named(name: &str) -> Option<&'static Surface> {

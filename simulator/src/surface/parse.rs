@@ -22,7 +22,10 @@ struct Token<'a> {
 
 /// All surfaces of a text.
 pub(super) fn surfaces(text: &str) -> Result<Vec<Surface>> {
-    let mut tokens = Tokens { tokens: tokens(text), at: 0 };
+    let mut tokens = Tokens {
+        tokens: tokens(text),
+        at: 0,
+    };
     let mut surfaces = Vec::new();
     while tokens.peek().is_some() {
         surfaces.push(surface(&mut tokens)?);
@@ -43,17 +46,25 @@ fn tokens(text: &str) -> Vec<Token<'_>> {
                 '#' => break,
                 '"' => rest[1..].find('"').map_or(rest.len(), |end| end + 2),
                 _ if first.is_whitespace() || MARKS.contains(first) => first.len_utf8(),
-                _ => rest.find(|c: char| c.is_whitespace() || MARKS.contains(c)).unwrap_or(rest.len()),
+                _ => rest
+                    .find(|c: char| c.is_whitespace() || MARKS.contains(c))
+                    .unwrap_or(rest.len()),
             };
             let (token, after) = rest.split_at(length);
             if !first.is_whitespace() {
-                tokens.push(Token { text: token, line: index + 1 });
+                tokens.push(Token {
+                    text: token,
+                    line: index + 1,
+                });
                 found = true;
             }
             rest = after;
         }
         if found {
-            tokens.push(Token { text: "\n", line: index + 1 });
+            tokens.push(Token {
+                text: "\n",
+                line: index + 1,
+            });
         }
     }
     tokens
@@ -71,7 +82,9 @@ impl<'a> Tokens<'a> {
 
     /// The next token of this line.
     fn word(&mut self) -> Option<&'a str> {
-        self.peek().filter(|token| *token != "\n").inspect(|_| self.at += 1)
+        self.peek()
+            .filter(|token| *token != "\n")
+            .inspect(|_| self.at += 1)
     }
 
     fn skip(&mut self, text: &str) -> bool {
@@ -88,22 +101,34 @@ impl<'a> Tokens<'a> {
         if self.skip(text) {
             return Ok(());
         }
-        Err(self.error(format!("expected `{text}`, found `{}`", self.peek().unwrap_or("the end"))))
+        Err(self.error(format!(
+            "expected `{text}`, found `{}`",
+            self.peek().unwrap_or("the end")
+        )))
     }
 
     fn need(&mut self, what: &str) -> Result<&'a str> {
-        self.word().ok_or_else(|| self.error(format!("{what} is missing")))
+        self.word()
+            .ok_or_else(|| self.error(format!("{what} is missing")))
     }
 
     fn error(&self, reason: impl Into<String>) -> ParseError {
-        let last = self.tokens.get(self.at.min(self.tokens.len().saturating_sub(1)));
-        ParseError { line: last.map_or(0, |token| token.line), reason: reason.into() }
+        let last = self
+            .tokens
+            .get(self.at.min(self.tokens.len().saturating_sub(1)));
+        ParseError {
+            line: last.map_or(0, |token| token.line),
+            reason: reason.into(),
+        }
     }
 
     /// A path, which is cut at its brackets.
     fn path(&mut self) -> String {
         let mut path = String::new();
-        while let Some(part) = self.peek().filter(|part| !matches!(*part, "\n" | "with" | "as" | ";" | ",")) {
+        while let Some(part) = self
+            .peek()
+            .filter(|part| !matches!(*part, "\n" | "with" | "as" | ";" | ","))
+        {
             path.push_str(part);
             self.at += 1;
         }
@@ -123,13 +148,16 @@ fn surface(tokens: &mut Tokens<'_>) -> Result<Surface> {
     tokens.expect("GET")?;
     // A path is cut at its braces.
     let mut path = String::new();
-    while let Some(part) = tokens.peek().filter(|part| *part != "\n" && !part.ends_with("/s")) {
+    while let Some(part) = tokens
+        .peek()
+        .filter(|part| *part != "\n" && !part.ends_with("/s"))
+    {
         path.push_str(part);
         tokens.at += 1;
     }
     let rate = tokens.need("the rate")?;
-    let per_second =
-        number(rate.trim_end_matches("/s")).ok_or_else(|| tokens.error(format!("`{rate}`: a rate is 5/s")))?;
+    let per_second = number(rate.trim_end_matches("/s"))
+        .ok_or_else(|| tokens.error(format!("`{rate}`: a rate is 5/s")))?;
     tokens.skip_lines();
     let mut population = None;
     let mut record = None;
@@ -140,10 +168,17 @@ fn surface(tokens: &mut Tokens<'_>) -> Result<Surface> {
         per_second,
         population: Population::List { base: 0, per: None },
         asks: Vec::new(),
-        pages: Pages { cursor: Some("after"), size: 100, heeds_limit: false },
+        pages: Pages {
+            cursor: Some("after"),
+            size: 100,
+            heeds_limit: false,
+        },
         rows: vec!["data".to_owned()],
         single: false,
-        found: Found { by: Anchor::All, window: None },
+        found: Found {
+            by: Anchor::All,
+            window: None,
+        },
         record: Object::default(),
         tables: Vec::new(),
     };
@@ -164,7 +199,8 @@ fn surface(tokens: &mut Tokens<'_>) -> Result<Surface> {
         }
         tokens.skip_lines();
     }
-    surface.population = population.ok_or_else(|| tokens.error(format!("{}: no population", surface.name)))?;
+    surface.population =
+        population.ok_or_else(|| tokens.error(format!("{}: no population", surface.name)))?;
     surface.record = record.ok_or_else(|| tokens.error(format!("{}: no record", surface.name)))?;
     Ok(surface)
 }
@@ -181,13 +217,22 @@ fn population(word: &str, tokens: &mut Tokens<'_>) -> Result<Population> {
                     (_, Some((of, share))) => {
                         let share = share.parse().ok().filter(|share| *share > 0);
                         let counted = thing_named(of).zip(share);
-                        list.1 = Some(counted.ok_or_else(|| tokens.error(format!("`{part}`: expected vehicle/4")))?);
+                        list.1 = Some(counted.ok_or_else(|| {
+                            tokens.error(format!("`{part}`: expected vehicle/4"))
+                        })?);
                     }
-                    _ => return Err(tokens.error(format!("`{part}`: expected a number or vehicle/4"))),
+                    _ => {
+                        return Err(
+                            tokens.error(format!("`{part}`: expected a number or vehicle/4"))
+                        );
+                    }
                 },
             }
             if tokens.peek() == Some("\n") {
-                return Ok(Population::List { base: list.0, per: list.1 });
+                return Ok(Population::List {
+                    base: list.0,
+                    per: list.1,
+                });
             }
         }
     }
@@ -198,7 +243,8 @@ fn population(word: &str, tokens: &mut Tokens<'_>) -> Result<Population> {
     }
     let text = tokens.need("the rate")?;
     let rate = text.strip_suffix("/day").and_then(number);
-    let rate = rate.ok_or_else(|| tokens.error(format!("`{text}`: a rate of a population is 4/day")))?;
+    let rate =
+        rate.ok_or_else(|| tokens.error(format!("`{text}`: a rate of a population is 4/day")))?;
     let (mut shortest, mut longest, mut open) = (MINUTE, HOUR, 0.0);
     let (mut within, mut most, mut deleted) = (20 * DAY, 3, 0.0);
     while let Some(key) = tokens.word() {
@@ -218,8 +264,20 @@ fn population(word: &str, tokens: &mut Tokens<'_>) -> Result<Population> {
     }
     Ok(match word {
         "events" => Population::Events { per, rate },
-        "intervals" => Population::Intervals { per, rate, shortest, longest, open },
-        _ => Population::Versions { per, rate, within, most, deleted },
+        "intervals" => Population::Intervals {
+            per,
+            rate,
+            shortest,
+            longest,
+            open,
+        },
+        _ => Population::Versions {
+            per,
+            rate,
+            within,
+            most,
+            deleted,
+        },
     })
 }
 
@@ -229,9 +287,12 @@ fn asks(tokens: &mut Tokens<'_>) -> Result<Vec<Parameter>> {
         // `name!<=50=vehicle`: the bound has an equals sign of its own.
         let (head, most) = match word.split_once("<=") {
             Some((head, rest)) => {
-                let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-                let most =
-                    rest[..digits].parse().map_err(|_| tokens.error(format!("`{word}`: a bound is a number")))?;
+                let digits = rest
+                    .find(|c: char| !c.is_ascii_digit())
+                    .unwrap_or(rest.len());
+                let most = rest[..digits]
+                    .parse()
+                    .map_err(|_| tokens.error(format!("`{word}`: a bound is a number")))?;
                 (format!("{head}{}", &rest[digits..]), Some(most))
             }
             None => (word.to_owned(), None),
@@ -242,14 +303,19 @@ fn asks(tokens: &mut Tokens<'_>) -> Result<Vec<Parameter>> {
             Some((name, of)) => match of.strip_prefix('.') {
                 Some(field) => (name, Chooses::Field(field.to_owned())),
                 None => {
-                    let thing =
-                        thing_named(of).ok_or_else(|| tokens.error(format!("`{of}` is nothing to choose by")))?;
+                    let thing = thing_named(of)
+                        .ok_or_else(|| tokens.error(format!("`{of}` is nothing to choose by")))?;
                     (name, Chooses::Things(thing))
                 }
             },
         };
         let required = name.ends_with('!');
-        parameters.push(Parameter { name: name.trim_end_matches('!').to_owned(), required, most, chooses });
+        parameters.push(Parameter {
+            name: name.trim_end_matches('!').to_owned(),
+            required,
+            most,
+            chooses,
+        });
     }
     Ok(parameters)
 }
@@ -259,19 +325,33 @@ fn pages(tokens: &mut Tokens<'_>) -> Result<Pages> {
         "after" => Some("after"),
         "starting_after" => Some("startingAfter"),
         "none" => None,
-        other => return Err(tokens.error(format!("`{other}`: expected after, starting_after or none"))),
+        other => {
+            return Err(tokens.error(format!("`{other}`: expected after, starting_after or none")));
+        }
     };
     let size = match tokens.word() {
         None => 100,
-        Some(size) => size.parse().map_err(|_| tokens.error(format!("`{size}`: a page has a number of records")))?,
+        Some(size) => size
+            .parse()
+            .map_err(|_| tokens.error(format!("`{size}`: a page has a number of records")))?,
     };
-    Ok(Pages { cursor, size, heeds_limit: tokens.skip("limit") })
+    Ok(Pages {
+        cursor,
+        size,
+        heeds_limit: tokens.skip("limit"),
+    })
 }
 
 fn rows(tokens: &mut Tokens<'_>) -> Result<(Vec<String>, bool)> {
     let path = tokens.need("the path of the records")?;
     let single = tokens.skip("{") && tokens.skip("}");
-    Ok((path.split('.').filter(|part| !part.is_empty()).map(str::to_owned).collect(), single))
+    Ok((
+        path.split('.')
+            .filter(|part| !part.is_empty())
+            .map(str::to_owned)
+            .collect(),
+        single,
+    ))
 }
 
 fn found(tokens: &mut Tokens<'_>) -> Result<Found> {
@@ -281,20 +361,29 @@ fn found(tokens: &mut Tokens<'_>) -> Result<Found> {
         "overlap" => Anchor::Overlap,
         "updated" => Anchor::Updated,
         "arrived" => Anchor::Arrived,
-        other => return Err(tokens.error(format!("`{other}`: expected all, start, overlap, updated or arrived"))),
+        other => {
+            return Err(tokens.error(format!(
+                "`{other}`: expected all, start, overlap, updated or arrived"
+            )));
+        }
     };
     if !tokens.skip("in") {
         return Ok(Found { by, window: None });
     }
     let window = tokens.need("the window's parameters")?;
-    let (from, to) = window.split_once("..").ok_or_else(|| tokens.error("a window is startTime..endTime"))?;
+    let (from, to) = window
+        .split_once("..")
+        .ok_or_else(|| tokens.error("a window is startTime..endTime"))?;
     let form = match tokens.word() {
         None => Form::Rfc3339,
         Some("ms") => Form::Millis,
         Some("date") => Form::Date,
         Some(other) => return Err(tokens.error(format!("`{other}`: expected ms or date"))),
     };
-    Ok(Found { by, window: Some((from.to_owned(), to.to_owned(), form)) })
+    Ok(Found {
+        by,
+        window: Some((from.to_owned(), to.to_owned(), form)),
+    })
 }
 
 fn object(tokens: &mut Tokens<'_>) -> Result<Object> {
@@ -308,23 +397,35 @@ fn object(tokens: &mut Tokens<'_>) -> Result<Object> {
         fields.push(field(tokens)?);
         tokens.skip_lines();
         if !tokens.skip(",") && tokens.peek() != Some("}") {
-            return Err(tokens.error(format!("expected `,` or `}}`, found `{}`", tokens.peek().unwrap_or("the end"))));
+            return Err(tokens.error(format!(
+                "expected `,` or `}}`, found `{}`",
+                tokens.peek().unwrap_or("the end")
+            )));
         }
     }
 }
 
 fn field(tokens: &mut Tokens<'_>) -> Result<Field> {
     let word = tokens.need("a field")?;
-    let (word, null) = word.strip_suffix("|null").map_or((word, 0.0), |word| (word, 0.2));
+    let (word, null) = word
+        .strip_suffix("|null")
+        .map_or((word, 0.0), |word| (word, 0.2));
     let (name, absent) = match word.split_once('?') {
         None => (word, 0.0),
         Some((name, "")) => (name, 0.3),
         Some((name, percent)) => {
-            let percent: f64 = percent.parse().map_err(|_| tokens.error(format!("`{word}`: expected name?60")))?;
+            let percent: f64 = percent
+                .parse()
+                .map_err(|_| tokens.error(format!("`{word}`: expected name?60")))?;
             (name, percent / 100.0)
         }
     };
-    Ok(Field { name: name.to_owned(), absent, null, kind: kind(tokens)? })
+    Ok(Field {
+        name: name.to_owned(),
+        absent,
+        null,
+        kind: kind(tokens)?,
+    })
 }
 
 fn kind(tokens: &mut Tokens<'_>) -> Result<Kind> {
@@ -334,7 +435,8 @@ fn kind(tokens: &mut Tokens<'_>) -> Result<Kind> {
         _ => {}
     }
     let word = tokens.need("what a field holds")?;
-    let wrong = |tokens: &Tokens<'_>, text: &str| tokens.error(format!("`{word} {text}` cannot be read"));
+    let wrong =
+        |tokens: &Tokens<'_>, text: &str| tokens.error(format!("`{word} {text}` cannot be read"));
     Ok(match word {
         "key" => Kind::Key,
         "uuid" => Kind::Uuid,
@@ -366,23 +468,38 @@ fn kind(tokens: &mut Tokens<'_>) -> Result<Kind> {
         "num" | "money" => {
             let text = tokens.need("its bounds")?;
             let (low, high) = text.split_once("..").ok_or_else(|| wrong(tokens, text))?;
-            let (low, high) = number(low).zip(number(high)).ok_or_else(|| wrong(tokens, text))?;
-            if word == "num" { Kind::Number(low, high) } else { Kind::Money(low, high) }
+            let (low, high) = number(low)
+                .zip(number(high))
+                .ok_or_else(|| wrong(tokens, text))?;
+            if word == "num" {
+                Kind::Number(low, high)
+            } else {
+                Kind::Money(low, high)
+            }
         }
         "one" => Kind::One(words(tokens, '|')?),
         "stage" => Kind::Stage(words(tokens, '>')?),
         "reached" => {
             let text = tokens.need("the version's number")?;
             let number = text.parse().map_err(|_| wrong(tokens, text))?;
-            Kind::Time { of: Instant::Reached(number), plus: 0, millis: tokens.skip("ms") }
+            Kind::Time {
+                of: Instant::Reached(number),
+                plus: 0,
+                millis: tokens.skip("ms"),
+            }
         }
         "thing.id" => Kind::Owner(Part::Id),
         "thing.name" => Kind::Owner(Part::Name),
-        _ => match word.strip_prefix('@').and_then(|other| other.split_once('.')) {
+        _ => match word
+            .strip_prefix('@')
+            .and_then(|other| other.split_once('.'))
+        {
             Some((of, part)) => match (thing_named(of), part) {
                 (Some(thing), "id") => Kind::Other(thing, Part::Id),
                 (Some(thing), "name") => Kind::Other(thing, Part::Name),
-                (Some(_), part) => return Err(tokens.error(format!("`{part}`: a {of} has an id and a name"))),
+                (Some(_), part) => {
+                    return Err(tokens.error(format!("`{part}`: a {of} has an id and a name")));
+                }
                 (None, field) => Kind::OfSurface(of.to_owned(), field.to_owned()),
             },
             None => instant(word, tokens)?,
@@ -393,9 +510,11 @@ fn kind(tokens: &mut Tokens<'_>) -> Result<Kind> {
 /// `born`, `updated`, `end`, `deleted`, and `born+7d`.
 fn instant(word: &str, tokens: &mut Tokens<'_>) -> Result<Kind> {
     let (name, plus) = match word.split_once('+') {
-        Some((name, plus)) => {
-            (name, span(plus).ok_or_else(|| tokens.error(format!("`{plus}`: a time is 30s, 5m, 2h or 7d")))?)
-        }
+        Some((name, plus)) => (
+            name,
+            span(plus)
+                .ok_or_else(|| tokens.error(format!("`{plus}`: a time is 30s, 5m, 2h or 7d")))?,
+        ),
         None => (word, 0),
     };
     let of = match name {
@@ -405,20 +524,25 @@ fn instant(word: &str, tokens: &mut Tokens<'_>) -> Result<Kind> {
         "deleted" => Instant::Deleted,
         other => return Err(tokens.error(format!("`{other}` is nothing that a field can hold"))),
     };
-    Ok(Kind::Time { of, plus, millis: tokens.skip("ms") })
+    Ok(Kind::Time {
+        of,
+        plus,
+        millis: tokens.skip("ms"),
+    })
 }
 
 /// `[text]`, `[0..3 text]`, `[1..4 { … }]`.
 fn list(tokens: &mut Tokens<'_>) -> Result<Kind> {
     tokens.expect("[")?;
     let bounds = tokens.peek().and_then(|word| word.split_once(".."));
-    let (least, most) = match bounds.and_then(|(least, most)| least.parse().ok().zip(most.parse().ok())) {
-        Some(bounds) => {
-            tokens.at += 1;
-            bounds
-        }
-        None => (0, 3),
-    };
+    let (least, most) =
+        match bounds.and_then(|(least, most)| least.parse().ok().zip(most.parse().ok())) {
+            Some(bounds) => {
+                tokens.at += 1;
+                bounds
+            }
+            None => (0, 3),
+        };
     let item = kind(tokens)?;
     tokens.expect("]")?;
     Ok(Kind::List(least, most, Box::new(item)))
@@ -433,18 +557,27 @@ fn words(tokens: &mut Tokens<'_>, between: char) -> Result<Vec<String>> {
         }
         text.push_str(tokens.need("a word")?);
     }
-    Ok(text.split(between).map(|word| word.trim().to_owned()).collect())
+    Ok(text
+        .split(between)
+        .map(|word| word.trim().to_owned())
+        .collect())
 }
 
 /// `table name of a[].b[] with id as trip_id, c as d; drop x; rename y z; json s`.
 fn table(tokens: &mut Tokens<'_>) -> Result<Table> {
-    let mut table = Table { name: tokens.need("the table's name")?.to_owned(), ..Table::default() };
+    let mut table = Table {
+        name: tokens.need("the table's name")?.to_owned(),
+        ..Table::default()
+    };
     while let Some(word) = tokens.word() {
         match word {
             ";" | "," => {}
             "of" => {
                 let path = tokens.path();
-                table.of = path.split("[]").map(|part| part.trim_start_matches('.').to_owned()).collect();
+                table.of = path
+                    .split("[]")
+                    .map(|part| part.trim_start_matches('.').to_owned())
+                    .collect();
                 table.of.retain(|part| !part.is_empty());
             }
             "with" => loop {
@@ -458,7 +591,9 @@ fn table(tokens: &mut Tokens<'_>) -> Result<Table> {
             "drop" => table.drop.push(tokens.need("a path")?.to_owned()),
             "rename" => {
                 let path = tokens.need("a path")?.to_owned();
-                table.rename.push((path, tokens.need("a column")?.to_owned()));
+                table
+                    .rename
+                    .push((path, tokens.need("a column")?.to_owned()));
             }
             "json" => table.json.push(tokens.need("a path")?.to_owned()),
             "flat" => table.flat.push(tokens.need("a path")?.to_owned()),
@@ -535,32 +670,77 @@ mod tests {
     fn a_surface_is_read_as_it_is_written() {
         let surfaces = surfaces(EXAMPLE).expect("readable");
         let surface = &surfaces[0];
-        assert_eq!((surface.path.as_str(), surface.per_second), ("/fleet/{vehicleId}/logs", 2.5));
+        assert_eq!(
+            (surface.path.as_str(), surface.per_second),
+            ("/fleet/{vehicleId}/logs", 2.5)
+        );
         let (per, rate) = (Thing::Driver, 4.0);
-        let population = Population::Intervals { per, rate, shortest: 10 * MINUTE, longest: 3 * HOUR, open: 0.05 };
+        let population = Population::Intervals {
+            per,
+            rate,
+            shortest: 10 * MINUTE,
+            longest: 3 * HOUR,
+            open: 0.05,
+        };
         assert_eq!(surface.population, population);
-        let asks: Vec<_> = surface.asks.iter().map(|one| (one.name.as_str(), one.required, one.most)).collect();
+        let asks: Vec<_> = surface
+            .asks
+            .iter()
+            .map(|one| (one.name.as_str(), one.required, one.most))
+            .collect();
         assert_eq!(
             asks,
-            [("startTime", true, None), ("ids", false, Some(50)), ("status", false, None), ("limit", false, None)]
+            [
+                ("startTime", true, None),
+                ("ids", false, Some(50)),
+                ("status", false, None),
+                ("limit", false, None)
+            ]
         );
         assert_eq!(surface.asks[1].chooses, Chooses::Things(Thing::Driver));
         assert_eq!(surface.asks[2].chooses, Chooses::Field("status".into()));
         assert_eq!(surface.rows, ["data", "logs"]);
-        let names: Vec<&str> = surface.record.fields.iter().map(|field| field.name.as_str()).collect();
-        assert_eq!(names, ["id", "note", "at", "status", "driver", "marks", "labels", "user"]);
+        let names: Vec<&str> = surface
+            .record
+            .fields
+            .iter()
+            .map(|field| field.name.as_str())
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "id", "note", "at", "status", "driver", "marks", "labels", "user"
+            ]
+        );
         assert_eq!(surface.record.fields[1].absent, 0.6);
-        assert_eq!(surface.record.fields[3].kind, Kind::One(vec!["on duty".into(), "off".into()]));
+        assert_eq!(
+            surface.record.fields[3].kind,
+            Kind::One(vec!["on duty".into(), "off".into()])
+        );
         assert_eq!(surface.tables[1].of, ["marks"]);
-        assert_eq!(surface.tables[1].with[1], ("driver.id".into(), "driver_id".into()));
-        assert_eq!(surface.tables[1].rename, [("code".to_owned(), "mark".to_owned())]);
+        assert_eq!(
+            surface.tables[1].with[1],
+            ("driver.id".into(), "driver_id".into())
+        );
+        assert_eq!(
+            surface.tables[1].rename,
+            [("code".to_owned(), "mark".to_owned())]
+        );
     }
 
     #[test]
     fn what_cannot_be_read_is_named_with_its_line() {
         let wrong = |text: &str| surfaces(text).expect_err("refused").to_string();
-        let line = |line: &str| wrong(&format!("[a]  GET /a  5/s\n  list 3\n  {line}\n  record {{ id key }}\n"));
-        assert!(line("pages before").starts_with("3: "), "{}", line("pages before"));
+        let line = |line: &str| {
+            wrong(&format!(
+                "[a]  GET /a  5/s\n  list 3\n  {line}\n  record {{ id key }}\n"
+            ))
+        };
+        assert!(
+            line("pages before").starts_with("3: "),
+            "{}",
+            line("pages before")
+        );
         assert!(line("found never").starts_with("3: "));
         assert!(line("nonsense").contains("nonsense"));
         assert!(wrong("[a]  GET /a  5/s\n  list 3\n").contains("no record"));

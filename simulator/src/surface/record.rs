@@ -8,11 +8,37 @@ use crate::time::{Millis, day_of, wire_time};
 use crate::world::draw::Draw;
 use crate::world::{Attribute, ExternalIds, Tag, TagRef, World, number};
 
-const GIVEN: &[&str] = &["Anaïs", "Bjørn", "Chloé", "Dmitri", "Élodie", "François", "Grete", "Håkon", "İpek", "Jörg"];
-const THINGS: &[&str] =
-    &["Contrôle", "Prüfung", "Check-list \"A\"", "Entretien", "Tour du matin", "Ölwechsel", "Rampe n° 3"];
-const WORDS: &[&str] =
-    &["à vérifier", "ok", "", "siehe Anhang", "line one\nline two", "100 % ✔", "a, b; c", "\"quoted\""];
+const GIVEN: &[&str] = &[
+    "Anaïs",
+    "Bjørn",
+    "Chloé",
+    "Dmitri",
+    "Élodie",
+    "François",
+    "Grete",
+    "Håkon",
+    "İpek",
+    "Jörg",
+];
+const THINGS: &[&str] = &[
+    "Contrôle",
+    "Prüfung",
+    "Check-list \"A\"",
+    "Entretien",
+    "Tour du matin",
+    "Ölwechsel",
+    "Rampe n° 3",
+];
+const WORDS: &[&str] = &[
+    "à vérifier",
+    "ok",
+    "",
+    "siehe Anhang",
+    "line one\nline two",
+    "100 % ✔",
+    "a, b; c",
+    "\"quoted\"",
+];
 
 /// Where fields of a record are written.
 struct Writer<'a> {
@@ -30,12 +56,33 @@ struct Writer<'a> {
 impl Surface {
     /// The record of an entity. `window` is what was asked for.
     pub(super) fn record(&self, world: &World, entity: &Entity, window: (Millis, Millis)) -> Value {
-        Writer { surface: self, world, entity, window, members: &[], by: self.found.by }.record()
+        Writer {
+            surface: self,
+            world,
+            entity,
+            window,
+            members: &[],
+            by: self.found.by,
+        }
+        .record()
     }
 
     /// The same with nothing but what begins in the window: what a day owns.
-    pub(super) fn record_of_start(&self, world: &World, entity: &Entity, window: (Millis, Millis)) -> Value {
-        Writer { surface: self, world, entity, window, members: &[], by: Anchor::Start }.record()
+    pub(super) fn record_of_start(
+        &self,
+        world: &World,
+        entity: &Entity,
+        window: (Millis, Millis),
+    ) -> Value {
+        Writer {
+            surface: self,
+            world,
+            entity,
+            window,
+            members: &[],
+            by: Anchor::Start,
+        }
+        .record()
     }
 
     /// The same with some lists of events only.
@@ -46,13 +93,26 @@ impl Surface {
         window: (Millis, Millis),
         members: &[&str],
     ) -> Value {
-        Writer { surface: self, world, entity, window, members, by: self.found.by }.record()
+        Writer {
+            surface: self,
+            world,
+            entity,
+            window,
+            members,
+            by: self.found.by,
+        }
+        .record()
     }
 
     /// The names of the lists of events, if records are things with such lists.
     pub(super) fn series(&self) -> Vec<&str> {
         let is_series = |field: &&Field| matches!(field.kind, Kind::During(_));
-        self.record.fields.iter().filter(is_series).map(|field| field.name.as_str()).collect()
+        self.record
+            .fields
+            .iter()
+            .filter(is_series)
+            .map(|field| field.name.as_str())
+            .collect()
     }
 }
 
@@ -62,8 +122,16 @@ impl Writer<'_> {
     }
 
     fn draw(&self, path: &str, changes: bool) -> Draw {
-        let owner = self.entity.owner.as_ref().map_or(u64::MAX, |owner| owner.index);
-        let version = if changes { self.entity.version() as u64 } else { 0 };
+        let owner = self
+            .entity
+            .owner
+            .as_ref()
+            .map_or(u64::MAX, |owner| owner.index);
+        let version = if changes {
+            self.entity.version() as u64
+        } else {
+            0
+        };
         let window = self.entity.window.unwrap_or_default();
         let key = [
             hash(&self.surface.identity),
@@ -88,7 +156,11 @@ impl Writer<'_> {
             if draw.chance(field.absent) {
                 continue;
             }
-            let value = if draw.chance(field.null) { Some(Value::Null) } else { self.value(&field.kind, &path) };
+            let value = if draw.chance(field.null) {
+                Some(Value::Null)
+            } else {
+                self.value(&field.kind, &path)
+            };
             if let Some(value) = value {
                 members.insert(field.name.clone(), value);
             }
@@ -114,12 +186,17 @@ impl Writer<'_> {
             Kind::Money(low, high) => format!("{:.2}", changes.decimal(*low, *high, 2)).into(),
             Kind::Bool(share) => changes.chance(*share).into(),
             Kind::One(words) => changes.pick(words).map(String::as_str).into(),
-            Kind::Stage(words) => {
-                words.get(self.entity.version().min(words.len().saturating_sub(1))).map(String::as_str).into()
-            }
+            Kind::Stage(words) => words
+                .get(self.entity.version().min(words.len().saturating_sub(1)))
+                .map(String::as_str)
+                .into(),
             Kind::Time { of, plus, millis } => {
                 let at = self.instant(*of)? + plus;
-                if *millis { at.into() } else { wire_time(at).into() }
+                if *millis {
+                    at.into()
+                } else {
+                    wire_time(at).into()
+                }
             }
             Kind::Owner(part) => part.of(self.entity.owner.as_ref()?),
             Kind::Other(thing, part) => {
@@ -132,27 +209,51 @@ impl Writer<'_> {
                 let other = Surface::named(name)?;
                 let parent = path.rsplit_once('.').map_or("", |(parent, _)| parent);
                 let listed = other.listed(self.world);
-                let entity = self.draw(&format!("{parent} other"), false).pick(&listed)?.clone();
-                other.record(self.world, &entity, self.window).get(field)?.clone()
+                let entity = self
+                    .draw(&format!("{parent} other"), false)
+                    .pick(&listed)?
+                    .clone();
+                other
+                    .record(self.world, &entity, self.window)
+                    .get(field)?
+                    .clone()
             }
-            Kind::Tags => Tag::some_of(&self.world.tags, &mut stays).iter().map(TagRef::json).collect(),
+            Kind::Tags => Tag::some_of(&self.world.tags, &mut stays)
+                .iter()
+                .map(TagRef::json)
+                .collect(),
             Kind::Ids => external_ids(&mut stays),
-            Kind::Attributes => Attribute::draw(&mut stays).iter().map(Attribute::json).collect(),
+            Kind::Attributes => Attribute::draw(&mut stays)
+                .iter()
+                .map(Attribute::json)
+                .collect(),
             Kind::Constant(text) => text.as_str().into(),
             Kind::Object(object) => self.object(object, path)?,
             Kind::List(least, most, item) => {
-                let count = self.draw(&format!("{path}#"), true).between(*least as i64, *most as i64);
-                (0..count).filter_map(|index| self.value(item, &format!("{path}[{index}]"))).collect()
+                let count = self
+                    .draw(&format!("{path}#"), true)
+                    .between(*least as i64, *most as i64);
+                (0..count)
+                    .filter_map(|index| self.value(item, &format!("{path}[{index}]")))
+                    .collect()
             }
             Kind::During(object) => self.during(object, path),
         })
     }
 
     fn during(&self, object: &Object, path: &str) -> Value {
-        let Some(owner) = &self.entity.owner else { return Value::Array(Vec::new()) };
+        let Some(owner) = &self.entity.owner else {
+            return Value::Array(Vec::new());
+        };
         let (from, to) = self.window;
-        let series = if self.surface.series().len() > 1 { path } else { "" };
-        let entities = self.surface.found_of(self.world, owner, self.by, (from, to), series);
+        let series = if self.surface.series().len() > 1 {
+            path
+        } else {
+            ""
+        };
+        let entities = self
+            .surface
+            .found_of(self.world, owner, self.by, (from, to), series);
         let write = |entity: &Entity| Writer { entity, ..*self }.object(object, path);
         entities.iter().filter_map(write).collect()
     }
@@ -169,7 +270,11 @@ impl Writer<'_> {
 
     /// An id that no other record of the surface has, nor another field of this one.
     fn key(&self, path: &str) -> String {
-        let owner = self.entity.owner.as_ref().map_or(0, |owner| owner.index + 1);
+        let owner = self
+            .entity
+            .owner
+            .as_ref()
+            .map_or(0, |owner| owner.index + 1);
         let kind = 100 + hash(&format!("{}{path}", self.surface.identity)) % 900;
         let day = day_of(self.entity.born.max(0)).rem_euclid(100_000);
         format!("{kind}{owner:05}{day:05}{:04}", self.entity.ordinal)
@@ -193,5 +298,7 @@ fn external_ids(draw: &mut Draw) -> Value {
     if draw.chance(0.3) {
         ids.insert("n°.parc".to_owned(), draw.word(GIVEN).to_owned());
     }
-    ids.iter().map(|(key, id)| (key.clone(), Value::from(id.as_str()))).collect()
+    ids.iter()
+        .map(|(key, id)| (key.clone(), Value::from(id.as_str())))
+        .collect()
 }

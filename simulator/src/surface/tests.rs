@@ -14,15 +14,23 @@ const EXAMPLES: &str = include_str!("examples.txt");
 /// A surface of the examples, which are not served.
 fn example(name: &str) -> Surface {
     let surfaces = parse::surfaces(EXAMPLES).unwrap_or_else(|error| panic!("examples.txt:{error}"));
-    surfaces.into_iter().find(|surface| surface.name == name).unwrap_or_else(|| panic!("{name}"))
+    surfaces
+        .into_iter()
+        .find(|surface| surface.name == name)
+        .unwrap_or_else(|| panic!("{name}"))
 }
 
 fn world(now: &str) -> World {
-    World::new(&SimulatorConfig { now: Some(now.parse().expect("a time")), ..SimulatorConfig::default() })
+    World::new(&SimulatorConfig {
+        now: Some(now.parse().expect("a time")),
+        ..SimulatorConfig::default()
+    })
 }
 
 fn at(text: &str) -> Millis {
-    text.parse::<chrono::DateTime<chrono::Utc>>().expect("a time").timestamp_millis()
+    text.parse::<chrono::DateTime<chrono::Utc>>()
+        .expect("a time")
+        .timestamp_millis()
 }
 
 const DAYS: [&str; 5] = [
@@ -37,19 +45,29 @@ const DAYS: [&str; 5] = [
 fn rows_of_days_add_up_to_rows_of_the_whole() {
     let world = world("2025-01-01T00:00:00Z");
     let examples = parse::surfaces(EXAMPLES).unwrap_or_else(|error| panic!("examples.txt:{error}"));
-    let is_daily =
-        |surface: &&Surface| !matches!(surface.population, Population::List { .. } | Population::Versions { .. });
+    let is_daily = |surface: &&Surface| {
+        !matches!(
+            surface.population,
+            Population::List { .. } | Population::Versions { .. }
+        )
+    };
     let mut count = 0;
     for surface in examples.iter().chain(SURFACES.iter()).filter(is_daily) {
         for table in &surface.tables {
             let rows = |from, to| surface.table_rows(&world, table, at(from), at(to));
             let sorted = |rows: &[Row]| {
-                let mut rows: Vec<String> = rows.iter().map(|row| Value::Object(row.clone()).to_string()).collect();
+                let mut rows: Vec<String> = rows
+                    .iter()
+                    .map(|row| Value::Object(row.clone()).to_string())
+                    .collect();
                 rows.sort();
                 rows
             };
             let whole = rows(DAYS[0], DAYS[4]);
-            let parts: Vec<Row> = DAYS.windows(2).flat_map(|day| rows(day[0], day[1])).collect();
+            let parts: Vec<Row> = DAYS
+                .windows(2)
+                .flat_map(|day| rows(day[0], day[1]))
+                .collect();
             assert!(!whole.is_empty(), "{} is empty", table.name);
             assert_eq!(sorted(&whole), sorted(&parts), "{}", table.name);
             count += whole.len();
@@ -68,23 +86,38 @@ fn a_version_replaces_the_one_before_and_keeps_its_birth() {
     assert!(late.len() >= early.len() && !early.is_empty());
     let mut changed = 0;
     for row in &early {
-        let later = late.iter().find(|later| later["id"] == row["id"]).expect("no case is lost");
-        assert_eq!(later["createdAtTime"], row["createdAtTime"], "a birth never changes");
+        let later = late
+            .iter()
+            .find(|later| later["id"] == row["id"])
+            .expect("no case is lost");
+        assert_eq!(
+            later["createdAtTime"], row["createdAtTime"],
+            "a birth never changes"
+        );
         assert!(later["updatedAtTime"].as_str() >= row["updatedAtTime"].as_str());
         changed += usize::from(later["status"] != row["status"]);
     }
     assert!(changed > 0, "some cases go on");
-    assert!(late.iter().any(|row| !row["deletedAtTime"].is_null()), "some are deleted");
+    assert!(
+        late.iter().any(|row| !row["deletedAtTime"].is_null()),
+        "some are deleted"
+    );
 }
 
 #[test]
 fn an_interval_has_no_end_until_it_is_over() {
     let surface = example("logs");
-    let rows = |now: &str| surface.table_rows(&world(now), &surface.tables[0], at(DAYS[0]), at(DAYS[2]));
+    let rows =
+        |now: &str| surface.table_rows(&world(now), &surface.tables[0], at(DAYS[0]), at(DAYS[2]));
     let open = |rows: &[Row]| rows.iter().filter(|row| row["endTime"].is_null()).count();
     let (during, after) = (rows("2024-03-02T23:59:59Z"), rows("2024-04-01T00:00:00Z"));
     assert_eq!(during.len(), after.len());
-    assert!(open(&during) > open(&after), "{} {}", open(&during), open(&after));
+    assert!(
+        open(&during) > open(&after),
+        "{} {}",
+        open(&during),
+        open(&after)
+    );
 }
 
 #[test]
@@ -96,18 +129,38 @@ fn a_report_of_two_days_is_not_the_sum_of_its_days() {
 }
 
 /// The records that a client gets from an endpoint.
-async fn served(simulator: &Simulator, surface: &Surface, query: &[(String, String)]) -> Vec<Value> {
-    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+async fn served(
+    simulator: &Simulator,
+    surface: &Surface,
+    query: &[(String, String)],
+) -> Vec<Value> {
+    let http = reqwest::Client::builder()
+        .no_proxy()
+        .build()
+        .expect("a client");
     let mut records = Vec::new();
     let mut cursor: Option<String> = None;
     for _ in 0..10_000 {
         let mut query = query.to_vec();
-        query.extend(cursor.take().map(|cursor| (surface.pages.cursor.unwrap_or("after").to_owned(), cursor)));
+        query.extend(
+            cursor
+                .take()
+                .map(|cursor| (surface.pages.cursor.unwrap_or("after").to_owned(), cursor)),
+        );
         let url = format!("{}{}", simulator.url(), surface.path);
-        let answer = http.get(url).query(&query).bearer_auth(simulator.token()).send().await.expect("an answer");
+        let answer = http
+            .get(url)
+            .query(&query)
+            .bearer_auth(simulator.token())
+            .send()
+            .await
+            .expect("an answer");
         assert_eq!(answer.status().as_u16(), 200, "{}", surface.name);
         let body: Value = answer.json().await.expect("JSON");
-        let found = surface.rows.iter().fold(&body, |at, step| &at[step.as_str()]);
+        let found = surface
+            .rows
+            .iter()
+            .fold(&body, |at, step| &at[step.as_str()]);
         match found {
             Value::Array(found) => records.extend(found.iter().cloned()),
             found => records.push(found.clone()),
@@ -130,7 +183,11 @@ fn query(simulator: &Simulator, surface: &Surface) -> Vec<(String, String)> {
             Form::Date => text[..10].to_owned(),
         };
         query.push((from.clone(), write(DAYS[0], 0)));
-        let last = if *form == Form::Date { DAYS[3] } else { DAYS[4] };
+        let last = if *form == Form::Date {
+            DAYS[3]
+        } else {
+            DAYS[4]
+        };
         query.push((to.clone(), write(last, 1)));
     }
     for parameter in surface.asks.iter().filter(|parameter| parameter.required) {
@@ -141,7 +198,11 @@ fn query(simulator: &Simulator, surface: &Surface) -> Vec<(String, String)> {
                 query.push((parameter.name.clone(), ids.join(",")));
             }
             Chooses::Members => {
-                let names: Vec<&str> = surface.series().into_iter().take(parameter.most.unwrap_or(4)).collect();
+                let names: Vec<&str> = surface
+                    .series()
+                    .into_iter()
+                    .take(parameter.most.unwrap_or(4))
+                    .collect();
                 query.push((parameter.name.clone(), names.join(",")));
             }
             _ if query.iter().any(|(name, _)| *name == parameter.name) => {}
@@ -155,10 +216,17 @@ fn query(simulator: &Simulator, surface: &Surface) -> Vec<(String, String)> {
 #[tokio::test]
 async fn what_is_served_is_what_the_tables_hold() {
     let now = Some("2025-01-01T00:00:00Z".parse().expect("a time"));
-    let config = SimulatorConfig { vehicles: 4, page_size: Some(3), now, ..SimulatorConfig::default() };
+    let config = SimulatorConfig {
+        vehicles: 4,
+        page_size: Some(3),
+        now,
+        ..SimulatorConfig::default()
+    };
     let simulator = Simulator::start(config).await.expect("a simulator");
     for surface in SURFACES.iter() {
-        let is_swept = |parameter: &Parameter| parameter.required && matches!(parameter.chooses, Chooses::Field(_));
+        let is_swept = |parameter: &Parameter| {
+            parameter.required && matches!(parameter.chooses, Chooses::Field(_))
+        };
         let is_of_one = surface.path.contains('{');
         if is_of_one
             || surface.found.by == Anchor::Arrived
@@ -169,24 +237,44 @@ async fn what_is_served_is_what_the_tables_hold() {
         }
         let records = served(&simulator, surface, &query(&simulator, surface)).await;
         let unique: BTreeSet<String> = records.iter().map(Value::to_string).collect();
-        assert_eq!(unique.len(), records.len(), "{}: a record comes twice", surface.name);
+        assert_eq!(
+            unique.len(),
+            records.len(),
+            "{}: a record comes twice",
+            surface.name
+        );
         // What overlaps the window, or changed in it, may have its row elsewhere.
-        let same = matches!(surface.found.by, Anchor::All | Anchor::Start) && surface.series().is_empty();
-        for table in surface.tables.iter().filter(|table| same && table.of.is_empty()) {
+        let same =
+            matches!(surface.found.by, Anchor::All | Anchor::Start) && surface.series().is_empty();
+        for table in surface
+            .tables
+            .iter()
+            .filter(|table| same && table.of.is_empty())
+        {
             let truth = surface.table_rows(simulator.world(), table, at(DAYS[0]), at(DAYS[4]));
             assert_eq!(records.len(), truth.len(), "{}", table.name);
             assert!(!truth.is_empty(), "{} is empty", table.name);
         }
     }
-    assert!(simulator.world().unknown_parameters(&simulator.requests()).is_empty());
+    assert!(
+        simulator
+            .world()
+            .unknown_parameters(&simulator.requests())
+            .is_empty()
+    );
 }
 
 #[tokio::test]
 async fn unknown_parameters_are_passed_over_and_told() {
-    let simulator = Simulator::start(SimulatorConfig::default()).await.expect("a simulator");
+    let simulator = Simulator::start(SimulatorConfig::default())
+        .await
+        .expect("a simulator");
     let users = Surface::named("fleet_users").expect("a surface");
     served(&simulator, users, &[("limt".to_owned(), "5".to_owned())]).await;
-    assert_eq!(simulator.world().unknown_parameters(&simulator.requests()), ["/users?limt"]);
+    assert_eq!(
+        simulator.world().unknown_parameters(&simulator.requests()),
+        ["/users?limt"]
+    );
 }
 
 #[test]
@@ -202,10 +290,22 @@ fn every_text_can_be_read() {
 fn names_paths_and_tables_are_unique() {
     let mut seen = BTreeSet::new();
     for surface in SURFACES.iter() {
-        assert!(seen.insert(format!("name {}", surface.name)), "{}", surface.name);
-        assert!(seen.insert(format!("path {}", surface.path)), "{}", surface.path);
+        assert!(
+            seen.insert(format!("name {}", surface.name)),
+            "{}",
+            surface.name
+        );
+        assert!(
+            seen.insert(format!("path {}", surface.path)),
+            "{}",
+            surface.path
+        );
         for table in &surface.tables {
-            assert!(seen.insert(format!("table {}", table.name)), "{}", table.name);
+            assert!(
+                seen.insert(format!("table {}", table.name)),
+                "{}",
+                table.name
+            );
         }
     }
 }
@@ -213,16 +313,30 @@ fn names_paths_and_tables_are_unique() {
 #[tokio::test]
 async fn a_feed_brings_each_record_once_and_goes_on() {
     let now: chrono::DateTime<chrono::Utc> = "2024-03-01T00:00:00Z".parse().expect("a time");
-    let config = SimulatorConfig { vehicles: 6, page_size: Some(2), now: Some(now), ..SimulatorConfig::default() };
+    let config = SimulatorConfig {
+        vehicles: 6,
+        page_size: Some(2),
+        now: Some(now),
+        ..SimulatorConfig::default()
+    };
     let simulator = Simulator::start(config).await.expect("a simulator");
-    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let http = reqwest::Client::builder()
+        .no_proxy()
+        .build()
+        .expect("a client");
     let mut query = vec![("types".to_owned(), "engineRpm,fuelPercents".to_owned())];
     let mut fed = Vec::new();
     for hour in 0..6 {
         simulator.set_now(now + chrono::TimeDelta::hours(hour * 8));
         loop {
             let url = format!("{}/fleet/equipment/stats/feed", simulator.url());
-            let answer = http.get(url).query(&query).bearer_auth(simulator.token()).send().await.expect("an answer");
+            let answer = http
+                .get(url)
+                .query(&query)
+                .bearer_auth(simulator.token())
+                .send()
+                .await
+                .expect("an answer");
             let body: Value = answer.json().await.expect("JSON");
             for record in body["data"].as_array().into_iter().flatten() {
                 for reading in record["engineRpm"].as_array().into_iter().flatten() {
@@ -230,15 +344,30 @@ async fn a_feed_brings_each_record_once_and_goes_on() {
                 }
             }
             query.truncate(1);
-            query.push(("after".to_owned(), body["pagination"]["endCursor"].as_str().expect("a cursor").to_owned()));
+            query.push((
+                "after".to_owned(),
+                body["pagination"]["endCursor"]
+                    .as_str()
+                    .expect("a cursor")
+                    .to_owned(),
+            ));
             if body["pagination"]["hasNextPage"] == false {
                 break;
             }
         }
     }
     let stats = Surface::named("fleet_equipment_stats").expect("a surface");
-    let table = stats.tables.iter().find(|table| table.of == ["engineRpm"]).expect("a table");
-    let truth = stats.table_rows(simulator.world(), table, at(DAYS[0]), at("2024-03-02T16:00:00Z") + 1);
+    let table = stats
+        .tables
+        .iter()
+        .find(|table| table.of == ["engineRpm"])
+        .expect("a table");
+    let truth = stats.table_rows(
+        simulator.world(),
+        table,
+        at(DAYS[0]),
+        at("2024-03-02T16:00:00Z") + 1,
+    );
     let unique: BTreeSet<&String> = fed.iter().collect();
     assert_eq!(unique.len(), fed.len(), "a reading comes twice");
     assert_eq!(fed.len(), truth.len());

@@ -13,18 +13,30 @@ use crate::world::World;
 
 /// The tables of all surfaces.
 pub(crate) fn tables() -> impl Iterator<Item = &'static str> {
-    SURFACES.iter().flat_map(|surface| surface.tables.iter().map(|table| table.name.as_str()))
+    SURFACES
+        .iter()
+        .flat_map(|surface| surface.tables.iter().map(|table| table.name.as_str()))
 }
 
 /// The rows of a table for the whole days between two instants; none if no surface has it.
 pub(crate) fn rows(world: &World, table: &str, from: Millis, to: Millis) -> Option<Vec<Row>> {
-    let (surface, table) =
-        SURFACES.iter().find_map(|surface| Some((surface, surface.tables.iter().find(|one| one.name == table)?)))?;
+    let (surface, table) = SURFACES.iter().find_map(|surface| {
+        Some((
+            surface,
+            surface.tables.iter().find(|one| one.name == table)?,
+        ))
+    })?;
     Some(surface.table_rows(world, table, from, to))
 }
 
 impl Surface {
-    pub(super) fn table_rows(&self, world: &World, table: &Table, from: Millis, to: Millis) -> Vec<Row> {
+    pub(super) fn table_rows(
+        &self,
+        world: &World,
+        table: &Table,
+        from: Millis,
+        to: Millis,
+    ) -> Vec<Row> {
         let mut rows = Vec::new();
         for (entity, window) in self.whole(world, from, to) {
             let record = self.record_of_start(world, &entity, window);
@@ -35,7 +47,11 @@ impl Surface {
             if let (Some(column), Some(owner)) = (&table.owner, &entity.owner) {
                 with.insert(column.clone(), owner.named.id.as_str().into());
             }
-            Descent { table, rows: &mut rows }.descend(&record, &self.record, &table.of, "", &with);
+            Descent {
+                table,
+                rows: &mut rows,
+            }
+            .descend(&record, &self.record, &table.of, "", &with);
         }
         distinct(rows)
     }
@@ -44,25 +60,38 @@ impl Surface {
     fn whole(&self, world: &World, from: Millis, to: Millis) -> Vec<(Entity, (Millis, Millis))> {
         let window = (from, to);
         if matches!(self.population, Population::List { .. }) {
-            return self.listed(world).into_iter().map(|entity| (entity, window)).collect();
+            return self
+                .listed(world)
+                .into_iter()
+                .map(|entity| (entity, window))
+                .collect();
         }
-        let Some(thing) = self.counted_by() else { return Vec::new() };
+        let Some(thing) = self.counted_by() else {
+            return Vec::new();
+        };
         let owners = world.owners(thing);
         if !self.series().is_empty() {
-            return owners.into_iter().map(|owner| (Entity::thing(owner), window)).collect();
+            return owners
+                .into_iter()
+                .map(|owner| (Entity::thing(owner), window))
+                .collect();
         }
         match (&self.population, self.found.by) {
             (Population::Report { .. }, _) => {
                 let days = (from..to).step_by(DAY as usize).map(|day| (day, day + DAY));
                 days.flat_map(|day| {
-                    owners.iter().filter_map(move |owner| Some((self.reported_of(world, owner, day.0, day.1)?, day)))
+                    owners.iter().filter_map(move |owner| {
+                        Some((self.reported_of(world, owner, day.0, day.1)?, day))
+                    })
                 })
                 .collect()
             }
             // A record that changed within the days is there, however old it is, and so is what changed later.
             (Population::Versions { .. }, Anchor::Updated) => owners
                 .iter()
-                .flat_map(|owner| self.found_of(world, owner, Anchor::Updated, (from, Millis::MAX), ""))
+                .flat_map(|owner| {
+                    self.found_of(world, owner, Anchor::Updated, (from, Millis::MAX), "")
+                })
                 .map(|entity| (entity, window))
                 .collect(),
             // A row is in the day of its start, whatever else a window finds.
@@ -84,10 +113,19 @@ struct Descent<'a> {
 impl Descent<'_> {
     /// Goes down the lists of the table and writes a row for each innermost item. `prefix` is the path of the lists so
     /// far, `with` what their items gave to all rows below.
-    fn descend(&mut self, record: &Value, shape: &Object, lists: &[String], prefix: &str, with: &Row) {
+    fn descend(
+        &mut self,
+        record: &Value,
+        shape: &Object,
+        lists: &[String],
+        prefix: &str,
+        with: &Row,
+    ) {
         let mut with = with.clone();
         for (path, column) in &self.table.with {
-            let own = path.strip_prefix(prefix).map(|rest| rest.trim_start_matches('.'));
+            let own = path
+                .strip_prefix(prefix)
+                .map(|rest| rest.trim_start_matches('.'));
             if let Some(own) = own.filter(|own| !own.contains("[]")) {
                 with.insert(column.clone(), leaf(record, shape, own));
             }
@@ -97,8 +135,14 @@ impl Descent<'_> {
             self.rows.push(with);
             return;
         };
-        let Some((items, inner)) = items(record, shape, list) else { return };
-        let prefix = if prefix.is_empty() { format!("{list}[]") } else { format!("{prefix}.{list}[]") };
+        let Some((items, inner)) = items(record, shape, list) else {
+            return;
+        };
+        let prefix = if prefix.is_empty() {
+            format!("{list}[]")
+        } else {
+            format!("{prefix}.{list}[]")
+        };
         for item in items {
             self.descend(item, inner, rest, &prefix, &with);
         }
@@ -106,7 +150,11 @@ impl Descent<'_> {
 }
 
 /// The items of the list of objects at a path, and their shape.
-fn items<'a>(record: &'a Value, shape: &'a Object, path: &str) -> Option<(&'a [Value], &'a Object)> {
+fn items<'a>(
+    record: &'a Value,
+    shape: &'a Object,
+    path: &str,
+) -> Option<(&'a [Value], &'a Object)> {
     let (mut value, mut shape) = (record, shape);
     let mut steps = path.split('.').peekable();
     while let Some(step) = steps.next() {
@@ -130,8 +178,12 @@ fn leaf(record: &Value, shape: &Object, path: &str) -> Value {
     let mut at = (record, shape);
     let mut steps = path.split('.').peekable();
     while let Some(step) = steps.next() {
-        let Some(field) = at.1.fields.iter().find(|field| field.name == step) else { return Value::Null };
-        let Some(value) = at.0.get(step) else { return Value::Null };
+        let Some(field) = at.1.fields.iter().find(|field| field.name == step) else {
+            return Value::Null;
+        };
+        let Some(value) = at.0.get(step) else {
+            return Value::Null;
+        };
         match (&field.kind, steps.peek()) {
             (Kind::Object(inner), Some(_)) => at = (value, inner),
             (kind, _) => return column(value, kind),
@@ -143,7 +195,11 @@ fn leaf(record: &Value, shape: &Object, path: &str) -> Value {
 /// Writes the columns of an object into a row.
 fn flatten(value: &Value, shape: &Object, prefix: &str, table: &Table, row: &mut Row) {
     for field in &shape.fields {
-        let path = if prefix.is_empty() { field.name.clone() } else { format!("{prefix}.{}", field.name) };
+        let path = if prefix.is_empty() {
+            field.name.clone()
+        } else {
+            format!("{prefix}.{}", field.name)
+        };
         if table.drop.contains(&path) {
             continue;
         }
@@ -159,23 +215,35 @@ fn flatten(value: &Value, shape: &Object, prefix: &str, table: &Table, row: &mut
             Kind::During(_) => continue,
             _ => {}
         }
-        let renamed = table.rename.iter().find(|(from, _)| *from == path).map(|(_, name)| name.clone());
+        let renamed = table
+            .rename
+            .iter()
+            .find(|(from, _)| *from == path)
+            .map(|(_, name)| name.clone());
         let value = match inner.as_str().filter(|_| table.number.contains(&path)) {
             Some(text) => text.parse::<f64>().map_or(Value::Null, Value::from),
             None => column(inner, &field.kind),
         };
-        let flat = table.flat.iter().find_map(|flat| path.strip_prefix(flat)?.strip_prefix('.'));
-        row.insert(renamed.unwrap_or_else(|| flat.unwrap_or(&path).replace('.', "_")), value);
+        let flat = table
+            .flat
+            .iter()
+            .find_map(|flat| path.strip_prefix(flat)?.strip_prefix('.'));
+        row.insert(
+            renamed.unwrap_or_else(|| flat.unwrap_or(&path).replace('.', "_")),
+            value,
+        );
     }
 }
 
 /// A value as a column holds it.
 fn column(value: &Value, kind: &Kind) -> Value {
     match (kind, value) {
-        (Kind::Time { millis: true, .. }, Value::Number(number)) => {
-            number.as_i64().map_or(Value::Null, |at| truth_time(at).into())
+        (Kind::Time { millis: true, .. }, Value::Number(number)) => number
+            .as_i64()
+            .map_or(Value::Null, |at| truth_time(at).into()),
+        (Kind::Time { .. }, Value::String(text)) => {
+            parse_time(text).map_or(Value::Null, |at| truth_time(at).into())
         }
-        (Kind::Time { .. }, Value::String(text)) => parse_time(text).map_or(Value::Null, |at| truth_time(at).into()),
         _ => value.clone(),
     }
 }
@@ -186,12 +254,18 @@ impl World {
     pub fn unknown_parameters(&self, requests: &[crate::LoggedRequest]) -> Vec<String> {
         let mut unknown = BTreeSet::new();
         for request in requests {
-            let Some((surface, _)) = Surface::at(&request.path) else { continue };
+            let Some((surface, _)) = Surface::at(&request.path) else {
+                continue;
+            };
             let names: Map<String, Value> = url::form_urlencoded::parse(request.query.as_bytes())
                 .map(|(name, value)| (name.into_owned(), Value::from(value.into_owned())))
                 .collect();
             for name in names.keys() {
-                let window = surface.found.window.as_ref().is_some_and(|(from, to, _)| name == from || name == to);
+                let window = surface
+                    .found
+                    .window
+                    .as_ref()
+                    .is_some_and(|(from, to, _)| name == from || name == to);
                 let known = window
                     || surface.pages.cursor == Some(name)
                     || surface.pages.heeds_limit && name == "limit"

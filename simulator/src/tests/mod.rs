@@ -38,11 +38,17 @@ impl Reply {
     }
 
     fn message(&self) -> String {
-        self.json()["message"].as_str().unwrap_or_default().to_owned()
+        self.json()["message"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     }
 
     fn cursor(&self) -> String {
-        self.json()["pagination"]["endCursor"].as_str().unwrap_or_default().to_owned()
+        self.json()["pagination"]["endCursor"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     }
 
     fn has_next(&self) -> bool {
@@ -52,13 +58,34 @@ impl Reply {
 
 impl<'a> Client<'a> {
     fn new(simulator: &'a Simulator) -> Self {
-        Self { simulator, http: reqwest::Client::builder().no_proxy().build().expect("a client") }
+        Self {
+            simulator,
+            http: reqwest::Client::builder()
+                .no_proxy()
+                .build()
+                .expect("a client"),
+        }
     }
 
-    async fn send(&self, path: &str, query: &[(&str, &str)], token: &str) -> reqwest::Result<Reply> {
-        let request = self.http.get(format!("{}{path}", self.simulator.url())).query(query).bearer_auth(token);
+    async fn send(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        token: &str,
+    ) -> reqwest::Result<Reply> {
+        let request = self
+            .http
+            .get(format!("{}{path}", self.simulator.url()))
+            .query(query)
+            .bearer_auth(token);
         let response = request.send().await?;
-        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let header = |name: &str| {
+            response
+                .headers()
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned)
+        };
         Ok(Reply {
             status: response.status().as_u16(),
             kind: header("content-type").unwrap_or_default(),
@@ -69,7 +96,9 @@ impl<'a> Client<'a> {
     }
 
     async fn get(&self, path: &str, query: &[(&str, &str)]) -> Reply {
-        self.send(path, query, self.simulator.token()).await.expect("an answer")
+        self.send(path, query, self.simulator.token())
+            .await
+            .expect("an answer")
     }
 
     /// All pages of a walk; follows the flag and nothing else.
@@ -82,7 +111,10 @@ impl<'a> Client<'a> {
             let page = self.get(path, &query).await;
             assert_eq!(page.status, 200, "{}", page.body);
             let more = page.has_next();
-            assert!(!more || !page.cursor().is_empty(), "more is promised without a cursor");
+            assert!(
+                !more || !page.cursor().is_empty(),
+                "more is promised without a cursor"
+            );
             pages.push(page);
             if !more {
                 return pages;
@@ -93,9 +125,16 @@ impl<'a> Client<'a> {
 
     /// The records of a walk.
     async fn records(&self, path: &str, query: &[(&str, &str)]) -> Vec<Value> {
-        let cursor = if path.starts_with("/v1/") { "startingAfter" } else { "after" };
+        let cursor = if path.starts_with("/v1/") {
+            "startingAfter"
+        } else {
+            "after"
+        };
         let pages = self.walk(path, query, cursor).await;
-        pages.iter().flat_map(|page| page.json()["data"].as_array().cloned().unwrap_or_default()).collect()
+        pages
+            .iter()
+            .flat_map(|page| page.json()["data"].as_array().cloned().unwrap_or_default())
+            .collect()
     }
 }
 
@@ -109,7 +148,10 @@ fn at(text: &str) -> DateTime<Utc> {
 
 /// Rows as a set, for comparison. Fails on repeated ones.
 fn set(rows: impl IntoIterator<Item = Row>) -> BTreeSet<String> {
-    let rows: Vec<String> = rows.into_iter().map(|row| Value::Object(row).to_string()).collect();
+    let rows: Vec<String> = rows
+        .into_iter()
+        .map(|row| Value::Object(row).to_string())
+        .collect();
     let set: BTreeSet<String> = rows.iter().cloned().collect();
     assert_eq!(set.len(), rows.len(), "rows are repeated");
     set
@@ -117,12 +159,17 @@ fn set(rows: impl IntoIterator<Item = Row>) -> BTreeSet<String> {
 
 /// Rows as a set that takes repeated ones together.
 fn distinct_set(rows: impl IntoIterator<Item = Row>) -> BTreeSet<String> {
-    rows.into_iter().map(|row| Value::Object(row).to_string()).collect()
+    rows.into_iter()
+        .map(|row| Value::Object(row).to_string())
+        .collect()
 }
 
 /// A row from its columns.
 fn row<const COLUMNS: usize>(columns: [(&str, Value); COLUMNS]) -> Row {
-    columns.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>()
+    columns
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect::<Map<_, _>>()
 }
 
 /// A served v2 time in the form of the tables.
@@ -153,7 +200,11 @@ fn flat(record: &Value, columns: &Row, given: Row) -> Row {
     let column = |name: &String| {
         let value = given.get(name).cloned().unwrap_or_else(|| {
             let value = field(record, name).cloned().unwrap_or_default();
-            if name.ends_with("Time") || name == "time" { table_time(&value) } else { value }
+            if name.ends_with("Time") || name == "time" {
+                table_time(&value)
+            } else {
+                value
+            }
         });
         (name.clone(), value)
     };
@@ -170,7 +221,10 @@ fn field<'a>(record: &'a Value, name: &str) -> Option<&'a Value> {
     };
     let member = |name: &str| record.get(name).or_else(|| other(name));
     let own = member(name).or_else(|| record.get(&name.replace('_', ".")));
-    own.or_else(|| name.match_indices('_').find_map(|(at, _)| field(member(&name[..at])?, &name[at + 1..])))
+    own.or_else(|| {
+        name.match_indices('_')
+            .find_map(|(at, _)| field(member(&name[..at])?, &name[at + 1..]))
+    })
 }
 
 /// The same with all numbers as doubles: the API mixes them.
@@ -178,7 +232,10 @@ fn doubles(value: Value) -> Value {
     match value {
         Value::Number(number) => number.as_f64().into(),
         Value::Array(values) => values.into_iter().map(doubles).collect(),
-        Value::Object(fields) => fields.into_iter().map(|(name, value)| (name, doubles(value))).collect(),
+        Value::Object(fields) => fields
+            .into_iter()
+            .map(|(name, value)| (name, doubles(value)))
+            .collect(),
         other => other,
     }
 }
@@ -192,15 +249,38 @@ fn assert_served<'a>(
     records: impl IntoIterator<Item = &'a Value>,
     given: impl Fn(&Value) -> Row,
 ) {
-    let truth = simulator.world().truth(table, at(from), at(to)).expect("a known table");
-    let columns = truth.first().unwrap_or_else(|| panic!("{table} is empty")).clone();
-    let served = records.into_iter().map(|record| Value::Object(flat(record, &columns, given(record))));
+    let truth = simulator
+        .world()
+        .truth(table, at(from), at(to))
+        .expect("a known table");
+    let columns = truth
+        .first()
+        .unwrap_or_else(|| panic!("{table} is empty"))
+        .clone();
+    let served = records
+        .into_iter()
+        .map(|record| Value::Object(flat(record, &columns, given(record))));
     let served: BTreeSet<String> = served.map(|row| doubles(row).to_string()).collect();
-    let expected: Vec<String> = truth.into_iter().map(|row| doubles(Value::Object(row)).to_string()).collect();
-    assert_eq!(expected.iter().collect::<BTreeSet<_>>().len(), expected.len(), "{table} repeats rows");
+    let expected: Vec<String> = truth
+        .into_iter()
+        .map(|row| doubles(Value::Object(row)).to_string())
+        .collect();
+    assert_eq!(
+        expected.iter().collect::<BTreeSet<_>>().len(),
+        expected.len(),
+        "{table} repeats rows"
+    );
     let expected: BTreeSet<String> = expected.into_iter().collect();
-    assert_eq!(served.difference(&expected).next(), None, "{table}: served, but not true");
-    assert_eq!(expected.difference(&served).next(), None, "{table}: true, but not served");
+    assert_eq!(
+        served.difference(&expected).next(),
+        None,
+        "{table}: served, but not true"
+    );
+    assert_eq!(
+        expected.difference(&served).next(),
+        None,
+        "{table}: true, but not served"
+    );
 }
 
 /// The text of an id that may be a number.

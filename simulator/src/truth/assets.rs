@@ -15,7 +15,10 @@ pub(super) fn trailers(world: &World, _: Days) -> Vec<Row> {
             ("enabledForMobile", trailer.mobile.into()),
             ("tags", tag_list(Some(&trailer.tags))),
         ]);
-        columns.append(&mut equipped(trailer.gateway.as_ref(), trailer.external_ids.as_ref()));
+        columns.append(&mut equipped(
+            trailer.gateway.as_ref(),
+            trailer.external_ids.as_ref(),
+        ));
         columns
     });
     rows.collect()
@@ -30,7 +33,10 @@ pub(super) fn equipment(world: &World, _: Days) -> Vec<Row> {
             ("notes", text(equipment.notes)),
             ("tags", tag_list(equipment.tags.as_deref())),
         ]);
-        columns.append(&mut equipped(equipment.gateway.as_ref(), equipment.external_ids.as_ref()));
+        columns.append(&mut equipped(
+            equipment.gateway.as_ref(),
+            equipment.external_ids.as_ref(),
+        ));
         columns
     });
     rows.collect()
@@ -38,10 +44,22 @@ pub(super) fn equipment(world: &World, _: Days) -> Vec<Row> {
 
 fn equipped(gateway: Option<&Gateway>, external_ids: Option<&ExternalIds>) -> Row {
     row([
-        ("installedGateway_serial", gateway.map(Gateway::dashed_serial).into()),
-        ("installedGateway_model", gateway.map(|gateway| gateway.model).into()),
-        ("externalIds_samsara_serial", key_of(external_ids, "samsara.serial")),
-        ("externalIds_samsara_vin", key_of(external_ids, "samsara.vin")),
+        (
+            "installedGateway_serial",
+            gateway.map(Gateway::dashed_serial).into(),
+        ),
+        (
+            "installedGateway_model",
+            gateway.map(|gateway| gateway.model).into(),
+        ),
+        (
+            "externalIds_samsara_serial",
+            key_of(external_ids, "samsara.serial"),
+        ),
+        (
+            "externalIds_samsara_vin",
+            key_of(external_ids, "samsara.vin"),
+        ),
         ("externalIds", ids(external_ids)),
     ])
 }

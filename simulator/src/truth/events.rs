@@ -16,8 +16,16 @@ pub(super) fn trips(world: &World, days: Days) -> Vec<Row> {
                 ("startTime", time(trip.start)),
                 ("endTime", trip.end.map_or(Value::Null, time)),
                 // 0 stands for an odometer that could not be read.
-                ("startOdometer", Some(trip.start_odometer).filter(|metres| *metres != 0).into()),
-                ("endOdometer", Some(trip.end_odometer).filter(|metres| *metres != 0).into()),
+                (
+                    "startOdometer",
+                    Some(trip.start_odometer)
+                        .filter(|metres| *metres != 0)
+                        .into(),
+                ),
+                (
+                    "endOdometer",
+                    Some(trip.end_odometer).filter(|metres| *metres != 0).into(),
+                ),
                 ("distanceMeters", trip.distance.into()),
                 ("fuelConsumedMl", trip.fuel.into()),
                 ("tollMeters", trip.toll_distance.into()),
@@ -35,11 +43,23 @@ pub(super) fn trips(world: &World, days: Days) -> Vec<Row> {
 fn stop(columns: &mut Row, which: &str, stop: &Stop) {
     let address = stop.address.as_ref();
     columns.insert(format!("{which}Location"), stop.location.as_str().into());
-    columns.insert(format!("{which}Address_id"), address.map(|address| address.id.to_string()).into());
-    columns.insert(format!("{which}Address_name"), address.map(|address| address.name).into());
-    columns.insert(format!("{which}Address_address"), address.map(|address| address.text).into());
+    columns.insert(
+        format!("{which}Address_id"),
+        address.map(|address| address.id.to_string()).into(),
+    );
+    columns.insert(
+        format!("{which}Address_name"),
+        address.map(|address| address.name).into(),
+    );
+    columns.insert(
+        format!("{which}Address_address"),
+        address.map(|address| address.text).into(),
+    );
     columns.insert(format!("{which}Coordinates_latitude"), stop.latitude.into());
-    columns.insert(format!("{which}Coordinates_longitude"), stop.longitude.into());
+    columns.insert(
+        format!("{which}Coordinates_longitude"),
+        stop.longitude.into(),
+    );
 }
 
 pub(super) fn configurations(world: &World, _: Days) -> Vec<Row> {
@@ -61,8 +81,14 @@ pub(super) fn configurations(world: &World, _: Days) -> Vec<Row> {
             ("triggers", configuration.triggers.clone()),
             ("actions", configuration.actions.clone()),
             ("operationalSettings", operational.clone()),
-            ("operationalSettings_timeRangeType", operational["timeRangeType"].clone()),
-            ("operationalSettings_timeRanges", operational["timeRanges"].clone()),
+            (
+                "operationalSettings_timeRangeType",
+                operational["timeRangeType"].clone(),
+            ),
+            (
+                "operationalSettings_timeRanges",
+                operational["timeRanges"].clone(),
+            ),
         ])
     });
     rows.collect()
@@ -71,14 +97,22 @@ pub(super) fn configurations(world: &World, _: Days) -> Vec<Row> {
 pub(super) fn incidents(world: &World, days: Days) -> Vec<Row> {
     let (from, to) = world.within_data(days.from, days.to);
     let incidents = days_touching(from, to)
-        .flat_map(|day| world.configurations.iter().flat_map(move |watched| world.incidents(watched, day)))
+        .flat_map(|day| {
+            world
+                .configurations
+                .iter()
+                .flat_map(move |watched| world.incidents(watched, day))
+        })
         .filter(|incident| (from..to).contains(&incident.happened));
     distinct(incidents.map(|incident| {
         row([
             ("configurationId", incident.configuration.as_str().into()),
             ("happenedAtTime", time(incident.happened)),
             ("updatedAtTime", time(incident.updated)),
-            ("resolvedAtTime", incident.resolved.map_or(Value::Null, time)),
+            (
+                "resolvedAtTime",
+                incident.resolved.map_or(Value::Null, time),
+            ),
             ("isResolved", incident.resolved.is_some().into()),
             ("incidentUrl", incident.url.as_str().into()),
             ("conditions", incident.conditions),
@@ -89,11 +123,15 @@ pub(super) fn incidents(world: &World, days: Days) -> Vec<Row> {
 /// What was logged on the days, up to the world's present time.
 pub(super) fn audit_logs(world: &World, days: Days) -> Vec<Row> {
     let (from, to) = world.within_data(days.from, days.to.min(world.clock.now().saturating_add(1)));
-    let logs =
-        days_touching(from, to).flat_map(|day| world.audit_logs(day)).filter(|log| (from..to).contains(&log.time));
+    let logs = days_touching(from, to)
+        .flat_map(|day| world.audit_logs(day))
+        .filter(|log| (from..to).contains(&log.time));
     distinct(logs.map(|log| {
         let labels = log.behaviours.as_ref().map(|labels| -> Value {
-            labels.iter().map(|(kind, name)| json!({ "type": kind, "name": name })).collect()
+            labels
+                .iter()
+                .map(|(kind, name)| json!({ "type": kind, "name": name }))
+                .collect()
         });
         row([
             ("id", log.id.as_str().into()),
@@ -102,7 +140,10 @@ pub(super) fn audit_logs(world: &World, days: Days) -> Vec<Row> {
             ("safetyEvent_id", log.event_id.as_str().into()),
             ("safetyEvent_uuid", text(log.event_uuid.as_deref())),
             ("safetyEvent_time", time(log.event_time)),
-            ("safetyEvent_driver_id", log.driver.map(|id| id.to_string()).into()),
+            (
+                "safetyEvent_driver_id",
+                log.driver.map(|id| id.to_string()).into(),
+            ),
             ("safetyEvent_vehicle_id", log.vehicle.to_string().into()),
             ("safetyEvent_behaviorLabels", labels.into()),
         ])

@@ -5,10 +5,14 @@ use serde_json::{Value, json};
 use super::stats::{common, each_reading};
 use super::{Days, Row, distinct, row, text};
 use crate::world::{
-    ControlUnit, Diagnosis, FaultReading, HeavyCode, LightCode, Lights, MONITORS, MakerCode, Point, World,
+    ControlUnit, Diagnosis, FaultReading, HeavyCode, LightCode, Lights, MONITORS, MakerCode, Point,
+    World,
 };
 
-fn each_fault<'a>(world: &'a World, days: Days) -> impl Iterator<Item = (Row, FaultReading)> + use<'a> {
+fn each_fault<'a>(
+    world: &'a World,
+    days: Days,
+) -> impl Iterator<Item = (Row, FaultReading)> + use<'a> {
     each_reading(world, "faultCodes", days).filter_map(|(vehicle, reading)| {
         let common = common(vehicle, &reading);
         let Point::Fault(fault) = reading.point else {
@@ -36,7 +40,10 @@ pub(super) fn readings(world: &World, days: Days) -> Vec<Row> {
             ("j1939_diag_trouble_codes_count", codes.into()),
             ("obdii_engine_light_on", light.into()),
             ("obdii_units_count", units.into()),
-            ("oem_diag_trouble_codes_count", fault.maker_codes.len().into()),
+            (
+                "oem_diag_trouble_codes_count",
+                fault.maker_codes.len().into(),
+            ),
             ("oem", oem.into()),
         ]));
         columns
@@ -53,7 +60,10 @@ pub(super) fn oem(world: &World, days: Days) -> Vec<Row> {
             .map(|code| {
                 let mut columns = columns.clone();
                 columns.append(&mut row([
-                    ("oem_diag_trouble_codes_codeIdentifier", code.id.as_str().into()),
+                    (
+                        "oem_diag_trouble_codes_codeIdentifier",
+                        code.id.as_str().into(),
+                    ),
                     ("oem_diag_trouble_codes_codeDescription", text(code.text)),
                     ("oem_diag_trouble_codes_codeSeverity", text(code.severity)),
                     ("oem_diag_trouble_codes_codeSource", text(code.source)),
@@ -94,24 +104,49 @@ fn heavy_columns(lights: Option<&Lights>, code: Option<&HeavyCode>) -> Row {
         ("spnDescription", code.map(|code| code.spn_text).into()),
         ("fmiId", code.and_then(|code| code.fmi).into()),
         ("fmiDescription", code.and_then(|code| code.fmi_text).into()),
-        ("occurrenceCount", code.and_then(|code| code.occurrences).into()),
+        (
+            "occurrenceCount",
+            code.and_then(|code| code.occurrences).into(),
+        ),
         ("milStatus", code.map(|code| code.mil_status).into()),
         ("txId", code.map(|code| code.tx_id).into()),
-        ("sourceAddressName", code.and_then(|code| code.source).into()),
-        ("vendorSpecificFields_dtcDescription", vendor.and_then(|(text, _)| *text).into()),
-        ("vendorSpecificFields_repairInstructionsUrl", vendor.and_then(|(_, page)| page.as_deref()).into()),
+        (
+            "sourceAddressName",
+            code.and_then(|code| code.source).into(),
+        ),
+        (
+            "vendorSpecificFields_dtcDescription",
+            vendor.and_then(|(text, _)| *text).into(),
+        ),
+        (
+            "vendorSpecificFields_repairInstructionsUrl",
+            vendor.and_then(|(_, page)| page.as_deref()).into(),
+        ),
     ]);
-    let code_columns =
-        code_columns.into_iter().map(|(name, value)| (format!("j1939_diag_trouble_codes_{name}"), value));
+    let code_columns = code_columns
+        .into_iter()
+        .map(|(name, value)| (format!("j1939_diag_trouble_codes_{name}"), value));
     columns.into_iter().chain(code_columns).collect()
 }
 
 fn light_columns_of_bus(lights: Option<&Lights>) -> Row {
     row([
-        ("j1939_protect_engine_light_On", lights.map(|lights| lights.protect).into()),
-        ("j1939_warning_engine_light_On", lights.map(|lights| lights.warning).into()),
-        ("j1939_stop_engine_light_On", lights.map(|lights| lights.stop).into()),
-        ("j1939_emissions_engine_light_On", lights.map(|lights| lights.emissions).into()),
+        (
+            "j1939_protect_engine_light_On",
+            lights.map(|lights| lights.protect).into(),
+        ),
+        (
+            "j1939_warning_engine_light_On",
+            lights.map(|lights| lights.warning).into(),
+        ),
+        (
+            "j1939_stop_engine_light_On",
+            lights.map(|lights| lights.stop).into(),
+        ),
+        (
+            "j1939_emissions_engine_light_On",
+            lights.map(|lights| lights.emissions).into(),
+        ),
     ])
 }
 
@@ -129,13 +164,24 @@ pub(super) fn obdii(world: &World, days: Days) -> Vec<Row> {
         }
         for unit in units {
             let lists = unit.map(|unit| [&unit.confirmed, &unit.pending, &unit.permanent]);
-            let longest = lists.iter().flatten().map(|list| list.len()).max().unwrap_or_default();
+            let longest = lists
+                .iter()
+                .flatten()
+                .map(|list| list.len())
+                .max()
+                .unwrap_or_default();
             for place in 0..longest.max(1) {
                 let mut columns = common.clone();
                 columns.insert("obdii_engine_light_on".to_owned(), (*light).into());
                 columns.extend(unit_columns(unit));
-                for (index, kind) in ["confirmed", "pending", "permanent"].into_iter().enumerate() {
-                    columns.extend(light_columns(kind, lists.and_then(|lists| lists[index].get(place))));
+                for (index, kind) in ["confirmed", "pending", "permanent"]
+                    .into_iter()
+                    .enumerate()
+                {
+                    columns.extend(light_columns(
+                        kind,
+                        lists.and_then(|lists| lists[index].get(place)),
+                    ));
                 }
                 rows.push(columns);
             }
@@ -149,8 +195,14 @@ fn unit_columns(unit: Option<&ControlUnit>) -> Row {
     let mut columns = row([
         ("obdii_txId", unit.and_then(|unit| unit.tx_id).into()),
         ("obdii_milStatus", unit.and_then(|unit| unit.mil).into()),
-        ("obdii_ignitionType", unit.and_then(|unit| unit.ignition).into()),
-        ("obdii_monitorStatus_notReadyCount", monitors.map(|monitors| monitors.not_ready).into()),
+        (
+            "obdii_ignitionType",
+            unit.and_then(|unit| unit.ignition).into(),
+        ),
+        (
+            "obdii_monitorStatus_notReadyCount",
+            monitors.map(|monitors| monitors.not_ready).into(),
+        ),
     ]);
     for (index, name) in MONITORS.iter().enumerate() {
         let state: Value = monitors.and_then(|monitors| monitors.states[index]).into();
@@ -161,9 +213,18 @@ fn unit_columns(unit: Option<&ControlUnit>) -> Row {
 
 fn light_columns(kind: &str, code: Option<&LightCode>) -> impl Iterator<Item = (String, Value)> {
     [
-        (format!("obdii_{kind}_dtcId"), code.and_then(|code| code.id).into()),
-        (format!("obdii_{kind}_dtcShortCode"), code.map(|code| code.short).into()),
-        (format!("obdii_{kind}_dtcDescription"), code.map(|code| code.text).into()),
+        (
+            format!("obdii_{kind}_dtcId"),
+            code.and_then(|code| code.id).into(),
+        ),
+        (
+            format!("obdii_{kind}_dtcShortCode"),
+            code.map(|code| code.short).into(),
+        ),
+        (
+            format!("obdii_{kind}_dtcDescription"),
+            code.map(|code| code.text).into(),
+        ),
     ]
     .into_iter()
 }

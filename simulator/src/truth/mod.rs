@@ -73,13 +73,22 @@ const STAT_PREFIX: &str = "fleet_vehicle_stats_";
 
 /// Every other output table.
 const TABLES: &[Table] = &[
-    ("ReeferStats_ambientAirTemperature", reefers::ambient_air_temperature),
-    ("ReeferStats_dischargeAirTemperature", reefers::discharge_air_temperature),
+    (
+        "ReeferStats_ambientAirTemperature",
+        reefers::ambient_air_temperature,
+    ),
+    (
+        "ReeferStats_dischargeAirTemperature",
+        reefers::discharge_air_temperature,
+    ),
     ("ReeferStats_engineHours", reefers::engine_hours),
     ("ReeferStats_fuelPercentage", reefers::fuel_percentage),
     ("ReeferStats_powerStatus", reefers::power_status),
     ("ReeferStats_reeferAlarms", reefers::alarms),
-    ("ReeferStats_returnAirTemperature", reefers::return_air_temperature),
+    (
+        "ReeferStats_returnAirTemperature",
+        reefers::return_air_temperature,
+    ),
     ("ReeferStats_setPoint", reefers::set_point),
     ("addresses", places::addresses),
     ("alerts_configurations", events::configurations),
@@ -113,7 +122,10 @@ const TABLES: &[Table] = &[
     ("fleet_vehicle_idling", safety::idling),
     ("fleet_vehicle_safety_score", safety::scores),
     ("fleet_vehicle_stats_auxInputs", stats::auxiliary_inputs),
-    ("fleet_vehicle_stats_engineImmobilizer", stats::engine_immobilizer),
+    (
+        "fleet_vehicle_stats_engineImmobilizer",
+        stats::engine_immobilizer,
+    ),
     ("fleet_vehicle_stats_faultCodes", fault_codes::readings),
     ("fleet_vehicle_stats_faultCodes_j1939", fault_codes::j1939),
     ("fleet_vehicle_stats_faultCodes_obdii", fault_codes::obdii),
@@ -147,7 +159,10 @@ impl World {
     ///   as the API sends them.
     /// - What is sent twice counts once. The order of the rows means nothing.
     pub fn truth(&self, table: &str, from: DateTime<Utc>, to: DateTime<Utc>) -> Option<Vec<Row>> {
-        let days = Days { from: from.timestamp_millis(), to: to.timestamp_millis() };
+        let days = Days {
+            from: from.timestamp_millis(),
+            to: to.timestamp_millis(),
+        };
         if STAT_TABLES.contains(&table) {
             return Some(stats::plain(self, table.strip_prefix(STAT_PREFIX)?, days));
         }
@@ -160,14 +175,19 @@ impl World {
 
 /// A row from its columns.
 fn row<const COLUMNS: usize>(columns: [(&str, Value); COLUMNS]) -> Row {
-    columns.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    columns
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
 }
 
 /// The rows with each repeated one once.
 pub(crate) fn distinct(rows: impl IntoIterator<Item = Row>) -> Vec<Row> {
     let mut seen = HashSet::new();
     // The keys of a JSON map are ordered here, so equal rows have equal texts.
-    rows.into_iter().filter(|row| seen.insert(Value::Object(row.clone()).to_string())).collect()
+    rows.into_iter()
+        .filter(|row| seen.insert(Value::Object(row.clone()).to_string()))
+        .collect()
 }
 
 fn time(at: Millis) -> Value {
@@ -179,7 +199,11 @@ fn text(text: Option<&str>) -> Value {
 }
 
 fn ids(ids: Option<&ExternalIds>) -> Value {
-    ids.map_or(Value::Null, |ids| ids.iter().map(|(key, id)| (key.clone(), Value::from(id.as_str()))).collect())
+    ids.map_or(Value::Null, |ids| {
+        ids.iter()
+            .map(|(key, id)| (key.clone(), Value::from(id.as_str())))
+            .collect()
+    })
 }
 
 /// One of the external ids.
@@ -193,5 +217,8 @@ fn tag_list(tags: Option<&[TagRef]>) -> Value {
 
 /// Id and name of a record that may not be there.
 fn id_and_name(named: Option<&Named>) -> (Value, Value) {
-    (named.map(|named| named.id.as_str()).into(), named.map(|named| named.name.as_str()).into())
+    (
+        named.map(|named| named.id.as_str()).into(),
+        named.map(|named| named.name.as_str()).into(),
+    )
 }

@@ -13,8 +13,10 @@ pub(super) fn drivers(world: &World, _: Days) -> Vec<Row> {
 fn driver(driver: &Driver) -> Row {
     let carrier = driver.carrier.as_ref();
     let rule = driver.rule_override.as_ref();
-    let rule_sets: Option<Value> =
-        driver.rule_sets.as_ref().map(|rule_sets| rule_sets.iter().map(RuleSet::json).collect());
+    let rule_sets: Option<Value> = driver
+        .rule_sets
+        .as_ref()
+        .map(|rule_sets| rule_sets.iter().map(RuleSet::json).collect());
     let (vehicle_id, vehicle_name) = id_and_name(driver.vehicle.as_ref());
     let [personal, yard, weather, big_day] = driver.eld_flags;
     let mut columns = row([
@@ -31,7 +33,10 @@ fn driver(driver: &Driver) -> Row {
         ("notes", driver.notes.into()),
         ("profileImageUrl", text(driver.image_url.as_deref())),
         ("currentIdCardCode", text(driver.card_code.as_deref())),
-        ("tachographCardNumber", text(driver.tachograph_card.as_deref())),
+        (
+            "tachographCardNumber",
+            text(driver.tachograph_card.as_deref()),
+        ),
         ("eldExempt", driver.eld_exempt.into()),
         ("eldExemptReason", text(driver.eld_exempt_reason)),
         ("eldPcEnabled", personal.into()),
@@ -42,16 +47,43 @@ fn driver(driver: &Driver) -> Row {
         ("waitingTimeDutyStatusEnabled", driver.waiting_time.into()),
         ("hasDrivingFeaturesHidden", driver.features_hidden.into()),
         ("hasVehicleUnpinningEnabled", driver.unpinning.into()),
-        ("carrierSettings_carrierName", carrier.map(|carrier| carrier.name).into()),
-        ("carrierSettings_dotNumber", carrier.and_then(|carrier| carrier.dot_number).into()),
-        ("carrierSettings_homeTerminalName", carrier.map(|carrier| carrier.home_terminal).into()),
-        ("carrierSettings_homeTerminalAddress", carrier.map(|carrier| carrier.home_terminal_address).into()),
-        ("carrierSettings_mainOfficeAddress", carrier.map(|carrier| carrier.main_office).into()),
+        (
+            "carrierSettings_carrierName",
+            carrier.map(|carrier| carrier.name).into(),
+        ),
+        (
+            "carrierSettings_dotNumber",
+            carrier.and_then(|carrier| carrier.dot_number).into(),
+        ),
+        (
+            "carrierSettings_homeTerminalName",
+            carrier.map(|carrier| carrier.home_terminal).into(),
+        ),
+        (
+            "carrierSettings_homeTerminalAddress",
+            carrier.map(|carrier| carrier.home_terminal_address).into(),
+        ),
+        (
+            "carrierSettings_mainOfficeAddress",
+            carrier.map(|carrier| carrier.main_office).into(),
+        ),
         ("eldSettings_rulesets", rule_sets.into()),
-        ("usDriverRulesetOverride_cycle", rule.map(|rule| rule.cycle).into()),
-        ("usDriverRulesetOverride_restart", rule.map(|rule| rule.restart).into()),
-        ("usDriverRulesetOverride_restbreak", rule.map(|rule| rule.rest_break).into()),
-        ("usDriverRulesetOverride_usStateToOverride", rule.map(|rule| rule.state).into()),
+        (
+            "usDriverRulesetOverride_cycle",
+            rule.map(|rule| rule.cycle).into(),
+        ),
+        (
+            "usDriverRulesetOverride_restart",
+            rule.map(|rule| rule.restart).into(),
+        ),
+        (
+            "usDriverRulesetOverride_restbreak",
+            rule.map(|rule| rule.rest_break).into(),
+        ),
+        (
+            "usDriverRulesetOverride_usStateToOverride",
+            rule.map(|rule| rule.state).into(),
+        ),
         ("staticAssignedVehicle_id", vehicle_id),
         ("staticAssignedVehicle_name", vehicle_name),
         ("tags", tag_list(driver.tags.as_deref())),
@@ -61,8 +93,16 @@ fn driver(driver: &Driver) -> Row {
         ("updatedAtTime", driver.updated.map_or(Value::Null, time)),
     ]);
     group(&mut columns, "peerGroupTag", driver.peer_group.as_ref());
-    group(&mut columns, "vehicleGroupTag", driver.vehicle_group.as_ref());
-    group(&mut columns, "trailerGroupTag", driver.trailer_group.as_ref());
+    group(
+        &mut columns,
+        "vehicleGroupTag",
+        driver.vehicle_group.as_ref(),
+    );
+    group(
+        &mut columns,
+        "trailerGroupTag",
+        driver.trailer_group.as_ref(),
+    );
     columns
 }
 
@@ -70,5 +110,8 @@ fn group(columns: &mut Row, name: &str, tag: Option<&TagRef>) {
     let (id, tag_name) = id_and_name(tag.map(|tag| &tag.tag));
     columns.insert(format!("{name}_id"), id);
     columns.insert(format!("{name}_name"), tag_name);
-    columns.insert(format!("{name}_parentTagId"), tag.and_then(|tag| tag.parent.as_deref()).into());
+    columns.insert(
+        format!("{name}_parentTagId"),
+        tag.and_then(|tag| tag.parent.as_deref()).into(),
+    );
 }

@@ -17,11 +17,20 @@ pub(super) fn addresses(world: &World, _: Days) -> Vec<Row> {
             ("formattedAddress", address.text.into()),
             ("latitude", address.latitude.into()),
             ("longitude", address.longitude.into()),
-            ("geofence_circle_latitude", centre.map(|(latitude, _)| latitude).into()),
-            ("geofence_circle_longitude", centre.map(|(_, longitude)| longitude).into()),
+            (
+                "geofence_circle_latitude",
+                centre.map(|(latitude, _)| latitude).into(),
+            ),
+            (
+                "geofence_circle_longitude",
+                centre.map(|(_, longitude)| longitude).into(),
+            ),
             ("geofence_circle_radiusMeters", radius.into()),
             ("geofence_polygon_vertices", corners.into()),
-            ("geofence_settings_showAddresses", address.show_addresses.into()),
+            (
+                "geofence_settings_showAddresses",
+                address.show_addresses.into(),
+            ),
             ("addressTypes", address.kinds.clone().into()),
             ("contacts", address.contacts.clone().into()),
             ("notes", text(address.notes)),

@@ -6,15 +6,30 @@ use super::{Days, Row, distinct, row, text, time};
 use crate::world::{Alarm, Change, Series, World};
 
 pub(super) fn ambient_air_temperature(world: &World, days: Days) -> Vec<Row> {
-    changes(world, days, Series::AmbientAirTemperature, "ambientAirTemperatureMilliCelsius")
+    changes(
+        world,
+        days,
+        Series::AmbientAirTemperature,
+        "ambientAirTemperatureMilliCelsius",
+    )
 }
 
 pub(super) fn discharge_air_temperature(world: &World, days: Days) -> Vec<Row> {
-    changes(world, days, Series::DischargeAirTemperature, "dischargeAirTemperatureMilliCelsius")
+    changes(
+        world,
+        days,
+        Series::DischargeAirTemperature,
+        "dischargeAirTemperatureMilliCelsius",
+    )
 }
 
 pub(super) fn return_air_temperature(world: &World, days: Days) -> Vec<Row> {
-    changes(world, days, Series::ReturnAirTemperature, "returnAirTemperatureMilliCelsius")
+    changes(
+        world,
+        days,
+        Series::ReturnAirTemperature,
+        "returnAirTemperatureMilliCelsius",
+    )
 }
 
 pub(super) fn set_point(world: &World, days: Days) -> Vec<Row> {
@@ -47,8 +62,14 @@ pub(super) fn alarms(world: &World, days: Days) -> Vec<Row> {
             let mut columns = columns.clone();
             columns.append(&mut row([
                 ("alarm_alarmCode", alarm.and_then(|alarm| alarm.code).into()),
-                ("alarm_description", alarm.map(|alarm| alarm.description).into()),
-                ("alarm_operatorAction", text(alarm.and_then(|alarm| alarm.action))),
+                (
+                    "alarm_description",
+                    alarm.map(|alarm| alarm.description).into(),
+                ),
+                (
+                    "alarm_operatorAction",
+                    text(alarm.and_then(|alarm| alarm.action)),
+                ),
                 ("alarm_severity", alarm.map(|alarm| alarm.severity).into()),
             ]));
             columns
@@ -71,7 +92,12 @@ fn changes(world: &World, days: Days, series: Series, column: &str) -> Vec<Row> 
     })
 }
 
-fn each_change(world: &World, days: Days, series: Series, rows: impl Fn(Row, &Change) -> Vec<Row>) -> Vec<Row> {
+fn each_change(
+    world: &World,
+    days: Days,
+    series: Series,
+    rows: impl Fn(Row, &Change) -> Vec<Row>,
+) -> Vec<Row> {
     let mut all = Vec::new();
     for trailer in &world.trailers {
         for change in world.reefer_changes(trailer, series, days.from, days.to) {

@@ -17,8 +17,14 @@ pub(super) fn events(world: &World, days: Days) -> Vec<Row> {
                 ("time", time(event.time)),
                 ("vehicle_id", vehicle.id.to_string().into()),
                 ("vehicle_name", vehicle.name.as_str().into()),
-                ("vehicle_ExternalIds_samsara_serial", key_of(vehicle.external_ids.as_ref(), "samsara.serial")),
-                ("vehicle_ExternalIds_samsara_vin", key_of(vehicle.external_ids.as_ref(), "samsara.vin")),
+                (
+                    "vehicle_ExternalIds_samsara_serial",
+                    key_of(vehicle.external_ids.as_ref(), "samsara.serial"),
+                ),
+                (
+                    "vehicle_ExternalIds_samsara_vin",
+                    key_of(vehicle.external_ids.as_ref(), "samsara.vin"),
+                ),
                 ("vehicle_ExternalIds", ids(vehicle.external_ids.as_ref())),
                 ("driver_id", driver_id),
                 ("driver_name", driver_name),
@@ -30,7 +36,8 @@ pub(super) fn events(world: &World, days: Days) -> Vec<Row> {
                 ("downloadInwardVideoUrl", event.video(1).into()),
                 ("downloadTrackedInwardVideoUrl", event.video(2).into()),
             ]);
-            let mut labels: Vec<Option<&BehaviourLabel>> = event.labels.iter().flatten().map(Some).collect();
+            let mut labels: Vec<Option<&BehaviourLabel>> =
+                event.labels.iter().flatten().map(Some).collect();
             if labels.is_empty() {
                 labels.push(None);
             }
@@ -88,9 +95,18 @@ pub(super) fn idling(world: &World, days: Days) -> Vec<Row> {
                 ("durationMs", (idling.end - idling.start).into()),
                 ("fuelConsumptionMl", idling.fuel.into()),
                 ("isPtoActive", idling.power_take_off.into()),
-                ("address_formatted", address.map_or(Value::Null, |address| text(address.text.as_deref()))),
-                ("address_latitude", address.map(|address| address.latitude).into()),
-                ("address_longitude", address.map(|address| address.longitude).into()),
+                (
+                    "address_formatted",
+                    address.map_or(Value::Null, |address| text(address.text.as_deref())),
+                ),
+                (
+                    "address_latitude",
+                    address.map(|address| address.latitude).into(),
+                ),
+                (
+                    "address_longitude",
+                    address.map(|address| address.longitude).into(),
+                ),
             ]));
         }
     }

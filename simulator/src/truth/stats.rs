@@ -11,7 +11,9 @@ pub(super) fn each_reading<'a>(
 ) -> impl Iterator<Item = (&'a Vehicle, Reading)> {
     let stat = StatType::named(stat);
     world.vehicles.iter().flat_map(move |vehicle| {
-        let readings = stat.map(|stat| world.readings(vehicle, stat, days.from, days.to)).unwrap_or_default();
+        let readings = stat
+            .map(|stat| world.readings(vehicle, stat, days.from, days.to))
+            .unwrap_or_default();
         readings.into_iter().map(move |reading| (vehicle, reading))
     })
 }
@@ -21,18 +23,20 @@ pub(super) fn each_reading<'a>(
 pub(super) fn plain(world: &World, stat: &str, days: Days) -> Vec<Row> {
     let measured = StatType::named(stat).is_some_and(|stat| matches!(stat.shape, Shape::Whole(..)));
     let code = stat == "evChargingStatus";
-    distinct(each_reading(world, stat, days).filter_map(|(vehicle, reading)| {
-        let value = match reading.point {
-            Point::Whole(value) if measured && !code => (value as f64).into(),
-            Point::Whole(value) => value.into(),
-            Point::Decimal(value) => value.into(),
-            Point::Word(word) => word.into(),
-            _ => return None,
-        };
-        let mut columns = common(vehicle, &reading);
-        columns.insert(stat.to_owned(), value);
-        Some(columns)
-    }))
+    distinct(
+        each_reading(world, stat, days).filter_map(|(vehicle, reading)| {
+            let value = match reading.point {
+                Point::Whole(value) if measured && !code => (value as f64).into(),
+                Point::Whole(value) => value.into(),
+                Point::Decimal(value) => value.into(),
+                Point::Word(word) => word.into(),
+                _ => return None,
+            };
+            let mut columns = common(vehicle, &reading);
+            columns.insert(stat.to_owned(), value);
+            Some(columns)
+        }),
+    )
 }
 
 /// What every row of a statistic begins with.
@@ -45,17 +49,19 @@ pub(super) fn common(vehicle: &Vehicle, reading: &Reading) -> Row {
 }
 
 pub(super) fn engine_immobilizer(world: &World, days: Days) -> Vec<Row> {
-    distinct(each_reading(world, "engineImmobilizer", days).filter_map(|(vehicle, reading)| {
-        let Point::Immobilizer { connected, state } = reading.point else {
-            return None;
-        };
-        let mut columns = common(vehicle, &reading);
-        columns.append(&mut row([
-            ("engine_immobilizer_connected", connected.into()),
-            ("engine_immobilizer_state", state.into()),
-        ]));
-        Some(columns)
-    }))
+    distinct(
+        each_reading(world, "engineImmobilizer", days).filter_map(|(vehicle, reading)| {
+            let Point::Immobilizer { connected, state } = reading.point else {
+                return None;
+            };
+            let mut columns = common(vehicle, &reading);
+            columns.append(&mut row([
+                ("engine_immobilizer_connected", connected.into()),
+                ("engine_immobilizer_state", state.into()),
+            ]));
+            Some(columns)
+        }),
+    )
 }
 
 pub(super) fn auxiliary_inputs(world: &World, days: Days) -> Vec<Row> {
@@ -66,7 +72,11 @@ pub(super) fn auxiliary_inputs(world: &World, days: Days) -> Vec<Row> {
                     return None;
                 };
                 let mut columns = common(vehicle, &reading);
-                columns.append(&mut row([("input", input.into()), ("name", name.into()), ("value", on.into())]));
+                columns.append(&mut row([
+                    ("input", input.into()),
+                    ("name", name.into()),
+                    ("value", on.into()),
+                ]));
                 Some(columns)
             })
             .collect::<Vec<_>>()
@@ -75,23 +85,28 @@ pub(super) fn auxiliary_inputs(world: &World, days: Days) -> Vec<Row> {
 }
 
 pub(super) fn gps(world: &World, days: Days) -> Vec<Row> {
-    distinct(each_reading(world, "gps", days).filter_map(|(vehicle, reading)| {
-        let Point::Gps(fix) = reading.point else {
-            return None;
-        };
-        let (address_id, address_name) = id_and_name(fix.address.as_ref());
-        Some(row([
-            ("vehicle_id", vehicle.id.to_string().into()),
-            ("parc_id", vehicle.name.as_str().into()),
-            ("time", time(reading.time)),
-            ("latitude", fix.latitude.into()),
-            ("longitude", fix.longitude.into()),
-            ("headingDegrees", fix.heading.into()),
-            ("speedMilesPerHour", fix.speed.into()),
-            ("isEcuSpeed", fix.ecu_speed.into()),
-            ("reverseGeo_formattedLocation", text(fix.location.as_deref())),
-            ("address_id", address_id),
-            ("address_name", address_name),
-        ]))
-    }))
+    distinct(
+        each_reading(world, "gps", days).filter_map(|(vehicle, reading)| {
+            let Point::Gps(fix) = reading.point else {
+                return None;
+            };
+            let (address_id, address_name) = id_and_name(fix.address.as_ref());
+            Some(row([
+                ("vehicle_id", vehicle.id.to_string().into()),
+                ("parc_id", vehicle.name.as_str().into()),
+                ("time", time(reading.time)),
+                ("latitude", fix.latitude.into()),
+                ("longitude", fix.longitude.into()),
+                ("headingDegrees", fix.heading.into()),
+                ("speedMilesPerHour", fix.speed.into()),
+                ("isEcuSpeed", fix.ecu_speed.into()),
+                (
+                    "reverseGeo_formattedLocation",
+                    text(fix.location.as_deref()),
+                ),
+                ("address_id", address_id),
+                ("address_name", address_name),
+            ]))
+        }),
+    )
 }

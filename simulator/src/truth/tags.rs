@@ -39,11 +39,17 @@ pub(super) fn vehicles(world: &World, _: Days) -> Vec<Row> {
 
 fn columns(tag: &Tag) -> Row {
     let (parent_id, parent_name) = id_and_name(tag.parent.as_ref());
-    let external_name = tag.external_ids.as_ref().and_then(|ids| ids.get("samsara.name"));
+    let external_name = tag
+        .external_ids
+        .as_ref()
+        .and_then(|ids| ids.get("samsara.name"));
     row([
         ("tag_id", tag.tag.id.as_str().into()),
         ("tag_name", tag.tag.name.as_str().into()),
-        ("externalIds_samsara_name", external_name.map(String::as_str).into()),
+        (
+            "externalIds_samsara_name",
+            external_name.map(String::as_str).into(),
+        ),
         ("parentTagId", parent_id.clone()),
         ("parentTag_id", parent_id),
         ("parentTag_name", parent_name),

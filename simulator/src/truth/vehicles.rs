@@ -13,12 +13,21 @@ pub(super) fn vehicles(world: &World, _: Days) -> Vec<Row> {
 fn vehicle(vehicle: &Vehicle) -> Row {
     let gateway = vehicle.gateway.as_ref();
     let (driver_id, driver_name) = id_and_name(vehicle.driver.as_ref());
-    let external = |key: &str| vehicle.external_ids.as_ref().and_then(|ids| ids.get(key)).map(String::as_str);
+    let external = |key: &str| {
+        vehicle
+            .external_ids
+            .as_ref()
+            .and_then(|ids| ids.get(key))
+            .map(String::as_str)
+    };
     let mut columns = row([
         ("vehicle_id", vehicle.id.to_string().into()),
         ("parc_id", vehicle.name.as_str().into()),
         ("vin", text(vehicle.vin.as_deref())),
-        ("serial", gateway.map(|gateway| gateway.serial.as_str()).into()),
+        (
+            "serial",
+            gateway.map(|gateway| gateway.serial.as_str()).into(),
+        ),
         ("make", text(vehicle.make)),
         ("model", text(vehicle.model)),
         ("year", vehicle.year.map(|year| year.to_string()).into()),
@@ -29,33 +38,50 @@ fn vehicle(vehicle: &Vehicle) -> Row {
         ("vehicleType", text(vehicle.kind)),
         ("vehicleRegulationMode", text(vehicle.regulation_mode)),
         ("harshAccelerationSettingType", vehicle.harsh_setting.into()),
-        ("isRemotePrivacyButtonEnabled", vehicle.privacy_button.into()),
+        (
+            "isRemotePrivacyButtonEnabled",
+            vehicle.privacy_button.into(),
+        ),
         ("vehicleWeight", vehicle.weight_kg.into()),
         ("vehicleWeightInKilograms", vehicle.weight_kg.into()),
         ("vehicleWeightInPounds", vehicle.weight_lb().into()),
-        ("gateway_serial", gateway.map(|gateway| gateway.dashed_serial()).into()),
+        (
+            "gateway_serial",
+            gateway.map(|gateway| gateway.dashed_serial()).into(),
+        ),
         ("gateway_model", gateway.map(|gateway| gateway.model).into()),
         ("staticAssignedDriver_id", driver_id),
         ("staticAssignedDriver_name", driver_name),
-        ("externalIds_samsara_serial", text(external("samsara.serial"))),
+        (
+            "externalIds_samsara_serial",
+            text(external("samsara.serial")),
+        ),
         ("externalIds_samsara_vin", text(external("samsara.vin"))),
         ("externalIds", ids(vehicle.external_ids.as_ref())),
         ("tags", tag_list(vehicle.tags.as_deref())),
         ("attributes", attribute_list(vehicle.attributes.as_deref())),
-        ("sensorConfiguration", vehicle.sensor_configuration().unwrap_or_default()),
+        (
+            "sensorConfiguration",
+            vehicle.sensor_configuration().unwrap_or_default(),
+        ),
         ("createdAtTime", time(vehicle.created)),
         ("updatedAtTime", time(vehicle.updated)),
     ]);
     for input in 1..=13 {
-        let used_for =
-            vehicle.auxiliary_inputs.iter().find(|(wired, _)| *wired == input).map(|(_, used_for)| *used_for);
+        let used_for = vehicle
+            .auxiliary_inputs
+            .iter()
+            .find(|(wired, _)| *wired == input)
+            .map(|(_, used_for)| *used_for);
         columns.insert(format!("auxInputType{input}"), used_for.into());
     }
     columns
 }
 
 pub(super) fn attribute_list(attributes: Option<&[Attribute]>) -> Value {
-    attributes.map_or(Value::Null, |attributes| attributes.iter().map(Attribute::json).collect())
+    attributes.map_or(Value::Null, |attributes| {
+        attributes.iter().map(Attribute::json).collect()
+    })
 }
 
 pub(super) fn fuel_energy(world: &World, days: Days) -> Vec<Row> {

@@ -18,7 +18,10 @@ pub(super) fn assignments(world: &World, days: Days) -> Vec<Row> {
                 ("driver_externalIds", ids(driver.external_ids.as_ref())),
                 ("startTime", time(assignment.start)),
                 ("endTime", assignment.end.map_or(Value::Null, time)),
-                ("assignedAtTime", assignment.assigned.map_or(Value::Null, time)),
+                (
+                    "assignedAtTime",
+                    assignment.assigned.map_or(Value::Null, time),
+                ),
                 ("assignmentType", assignment.kind.into()),
                 ("isPassenger", assignment.passenger.into()),
                 ("metadata_sourceName", text(assignment.source)),
@@ -36,8 +39,14 @@ fn vehicle_columns(vehicle: Option<&Vehicle>) -> Row {
     row([
         ("vehicle_id", id),
         ("vehicle_name", name),
-        ("vehicle_externalIds_samsara_serial", key_of(external_ids, "samsara.serial")),
-        ("vehicle_externalIds_samsara_vin", key_of(external_ids, "samsara.vin")),
+        (
+            "vehicle_externalIds_samsara_serial",
+            key_of(external_ids, "samsara.serial"),
+        ),
+        (
+            "vehicle_externalIds_samsara_vin",
+            key_of(external_ids, "samsara.vin"),
+        ),
         ("vehicle_externalIds", ids(external_ids)),
     ])
 }
@@ -58,7 +67,11 @@ pub(super) fn document_types(world: &World, _: Days) -> Vec<Row> {
 pub(super) fn documents(world: &World, days: Days) -> Vec<Row> {
     let (from, to) = world.within_data(days.from, days.to);
     let documents = days_touching(from, to).flat_map(|day| world.documents(day));
-    distinct(documents.filter(|document| (from..to).contains(&document.created)).map(document))
+    distinct(
+        documents
+            .filter(|document| (from..to).contains(&document.created))
+            .map(document),
+    )
 }
 
 fn document(document: Document<'_>) -> Row {
@@ -88,7 +101,10 @@ fn place_columns(kind: &str, place: Option<&(Named, Option<ExternalIds>)>) -> Ro
     let (id, name) = id_and_name(place.map(|(named, _)| named));
     let external_ids = ids(place.and_then(|(_, external_ids)| external_ids.as_ref()));
     let columns = [("id", id), ("name", name), ("externalIds", external_ids)];
-    columns.into_iter().map(|(name, value)| (format!("{kind}_{name}"), value)).collect()
+    columns
+        .into_iter()
+        .map(|(name, value)| (format!("{kind}_{name}"), value))
+        .collect()
 }
 
 /// One row per driver and UTC day.
@@ -125,7 +141,14 @@ pub(super) fn efficiency(world: &World, days: Days) -> Vec<Row> {
             ]);
             for ((name, ..), total) in MEASURES.iter().zip(efficiency.totals()) {
                 let counted = name.ends_with("Count");
-                columns.insert((*name).to_owned(), if counted { total.into() } else { (total as f64).into() });
+                columns.insert(
+                    (*name).to_owned(),
+                    if counted {
+                        total.into()
+                    } else {
+                        (total as f64).into()
+                    },
+                );
             }
             Some(columns)
         })

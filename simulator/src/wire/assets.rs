@@ -26,7 +26,10 @@ impl Wire {
             .put("name", equipment.name.as_str())
             .put_some("assetSerial", equipment.serial.as_deref())
             .put_some("notes", equipment.notes)
-            .put_some("installedGateway", self.installed(equipment.gateway.as_ref()))
+            .put_some(
+                "installedGateway",
+                self.installed(equipment.gateway.as_ref()),
+            )
             .put_some("tags", tags(equipment.tags.as_deref()))
             .put_some("externalIds", external_ids(equipment.external_ids.as_ref()));
         self.strange_record(record).done()
@@ -34,7 +37,9 @@ impl Wire {
 
     fn installed(self, gateway: Option<&Gateway>) -> Option<Value> {
         gateway.map(|gateway| {
-            let record = Record::new().put("serial", gateway.dashed_serial()).put("model", gateway.model);
+            let record = Record::new()
+                .put("serial", gateway.dashed_serial())
+                .put("model", gateway.model);
             self.strange_part(record).done()
         })
     }
@@ -45,7 +50,10 @@ impl Wire {
             .put("id", asset.id)
             .put("name", asset.name)
             .put_some("assetSerialNumber", asset.serial)
-            .put_some("cable", asset.cable.map(|kind| json!({ "assetType": kind })))
+            .put_some(
+                "cable",
+                asset.cable.map(|kind| json!({ "assetType": kind })),
+            )
             .put_some("engineHours", asset.engine_hours)
             .put_some("vehicleId", asset.vehicle);
         self.strange_record(record).done()

@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 use super::{Record, Wire, external_ids};
 use crate::time::{Millis, SECOND, wire_time, wire_time_with_offset};
 use crate::world::number;
-use crate::world::{AuditLog, Change, Configuration, Incident, Series, Stop, TimedChange, Trailer, Trip};
+use crate::world::{
+    AuditLog, Change, Configuration, Incident, Series, Stop, TimedChange, Trailer, Trip,
+};
 
 /// The end of a trip that has none yet.
 const STILL_UNDER_WAY: Millis = Millis::MAX;
@@ -35,7 +37,9 @@ impl Wire {
     }
 
     fn coordinates(self, stop: &Stop) -> Value {
-        let record = Record::new().put("latitude", number(stop.latitude)).put("longitude", number(stop.longitude));
+        let record = Record::new()
+            .put("latitude", number(stop.latitude))
+            .put("longitude", number(stop.longitude));
         self.strange_part(record).done()
     }
 
@@ -43,7 +47,10 @@ impl Wire {
     pub(crate) fn reefer(self, trailer: &Trailer, series: &[(Series, Vec<TimedChange>)]) -> Value {
         let mut stats = Record::new();
         for (series, changes) in series.iter().filter(|(_, changes)| !changes.is_empty()) {
-            let changes: Vec<Value> = changes.iter().map(|change| self.change(*series, change)).collect();
+            let changes: Vec<Value> = changes
+                .iter()
+                .map(|change| self.change(*series, change))
+                .collect();
             stats = stats.put(series.name(), changes);
         }
         let record = Record::new()
@@ -78,7 +85,11 @@ impl Wire {
         self.strange_part(record).done()
     }
 
-    pub(crate) fn configuration(self, configuration: &Configuration, with_external_ids: bool) -> Value {
+    pub(crate) fn configuration(
+        self,
+        configuration: &Configuration,
+        with_external_ids: bool,
+    ) -> Value {
         let ids = external_ids(configuration.external_ids.as_ref()).filter(|_| with_external_ids);
         let record = Record::new()
             .put("id", configuration.id.as_str())
@@ -97,7 +108,11 @@ impl Wire {
     pub(crate) fn incident(self, incident: &Incident) -> Value {
         // The two ways of writing UTC occur side by side.
         let numeric = incident.happened / SECOND % 2 == 0;
-        let updated = if numeric { wire_time_with_offset(incident.updated) } else { wire_time(incident.updated) };
+        let updated = if numeric {
+            wire_time_with_offset(incident.updated)
+        } else {
+            wire_time(incident.updated)
+        };
         let record = Record::new()
             .put("configurationId", incident.configuration.as_str())
             .put("happenedAtTime", wire_time(incident.happened))
@@ -111,14 +126,20 @@ impl Wire {
 
     pub(crate) fn audit_log(self, log: &AuditLog) -> Value {
         let labels = log.behaviours.as_ref().map(|labels| -> Value {
-            labels.iter().map(|(kind, name)| json!({ "type": kind, "name": name })).collect()
+            labels
+                .iter()
+                .map(|(kind, name)| json!({ "type": kind, "name": name }))
+                .collect()
         });
         let event = Record::new()
             .put("id", log.event_id.as_str())
             .put("time", wire_time(log.event_time))
             .put("vehicle", json!({ "id": log.vehicle.to_string() }))
             .put_some("uuid", log.event_uuid.as_deref())
-            .put_some("driver", log.driver.map(|id| json!({ "id": id.to_string() })))
+            .put_some(
+                "driver",
+                log.driver.map(|id| json!({ "id": id.to_string() })),
+            )
             .put_some("behaviorLabels", labels);
         let record = Record::new()
             .put("id", log.id.as_str())

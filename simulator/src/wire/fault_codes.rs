@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use super::{Record, Wire};
-use crate::world::{ControlUnit, Diagnosis, FaultReading, HeavyCode, LightCode, MONITORS, MakerCode};
+use crate::world::{
+    ControlUnit, Diagnosis, FaultReading, HeavyCode, LightCode, MONITORS, MakerCode,
+};
 
 impl Wire {
     pub(super) fn fault_fields(self, record: Record, fault: &FaultReading) -> Record {
@@ -19,12 +21,16 @@ impl Wire {
                     })
                 });
                 let codes: Vec<Value> = codes.iter().map(|code| self.heavy_code(code)).collect();
-                let bus = Record::new().put_some("checkEngineLights", lights).put("diagnosticTroubleCodes", codes);
+                let bus = Record::new()
+                    .put_some("checkEngineLights", lights)
+                    .put("diagnosticTroubleCodes", codes);
                 record.put("j1939", bus.done())
             }
             Diagnosis::ObdII { light, units } => {
                 let units: Vec<Value> = units.iter().map(|unit| self.control_unit(unit)).collect();
-                let bus = Record::new().put_some("checkEngineLightIsOn", *light).put("diagnosticTroubleCodes", units);
+                let bus = Record::new()
+                    .put_some("checkEngineLightIsOn", *light)
+                    .put("diagnosticTroubleCodes", units);
                 record.put("obdii", bus.done())
             }
         };
@@ -38,7 +44,9 @@ impl Wire {
     fn heavy_code(self, code: &HeavyCode) -> Value {
         let vendor = code.vendor.as_ref().map(|(text, page)| {
             let record = Record::new().put_some("dtcDescription", *text);
-            record.put_some("repairInstructionsUrl", page.as_deref()).done()
+            record
+                .put_some("repairInstructionsUrl", page.as_deref())
+                .done()
         });
         let record = Record::new()
             .put_some("spnId", code.spn)
@@ -77,7 +85,9 @@ fn light_codes(codes: &[LightCode]) -> Value {
     codes
         .iter()
         .map(|code| {
-            let record = Record::new().put("dtcShortCode", code.short).put("dtcDescription", code.text);
+            let record = Record::new()
+                .put("dtcShortCode", code.short)
+                .put("dtcDescription", code.text);
             record.put_some("dtcId", code.id).done()
         })
         .collect()

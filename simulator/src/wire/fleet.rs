@@ -9,7 +9,9 @@ use crate::world::{Attribute, FuelReport, Named, Tag, Vehicle, number};
 impl Wire {
     pub(crate) fn vehicle(self, vehicle: &Vehicle) -> Value {
         let gateway = vehicle.gateway.as_ref().map(|gateway| {
-            let record = Record::new().put("serial", gateway.dashed_serial()).put("model", gateway.model);
+            let record = Record::new()
+                .put("serial", gateway.dashed_serial())
+                .put("model", gateway.model);
             self.strange_part(record).done()
         });
         let mut record = Record::new()
@@ -20,7 +22,13 @@ impl Wire {
             .put("createdAtTime", wire_time(vehicle.created))
             .put("updatedAtTime", wire_time(vehicle.updated))
             .put_some("gateway", gateway)
-            .put_some("serial", vehicle.gateway.as_ref().map(|gateway| gateway.serial.as_str()))
+            .put_some(
+                "serial",
+                vehicle
+                    .gateway
+                    .as_ref()
+                    .map(|gateway| gateway.serial.as_str()),
+            )
             .put_some("vin", vehicle.vin.as_deref())
             .put_some("make", vehicle.make)
             .put_some("model", vehicle.model)
@@ -51,13 +59,18 @@ impl Wire {
             .put("name", vehicle.name.as_str())
             .put("energyType", vehicle.energy.name())
             .put_some("externalIds", external_ids(vehicle.external_ids.as_ref()));
-        let record = self.fuel_fields(Record::new().put("vehicle", self.strange_part(about).done()), report);
+        let record = self.fuel_fields(
+            Record::new().put("vehicle", self.strange_part(about).done()),
+            report,
+        );
         self.strange_record(record).done()
     }
 
     /// What the reports of vehicles and of drivers have in common.
     pub(super) fn fuel_fields(self, record: Record, report: &FuelReport) -> Record {
-        let cost = Record::new().put("amount", number(report.cost)).put("currencyCode", report.currency);
+        let cost = Record::new()
+            .put("amount", number(report.cost))
+            .put("currencyCode", report.currency);
         record
             .put("distanceTraveledMeters", number(report.distance))
             .put("efficiencyMpge", number(report.efficiency))
@@ -71,12 +84,16 @@ impl Wire {
 
     pub(crate) fn tag(self, tag: &Tag) -> Value {
         let members = |list: &Option<Vec<Named>>| -> Option<Value> {
-            list.as_ref().map(|list| list.iter().map(Named::json).collect())
+            list.as_ref()
+                .map(|list| list.iter().map(Named::json).collect())
         };
         let record = Record::new()
             .put("id", tag.tag.id.as_str())
             .put("name", tag.tag.name.as_str())
-            .put_some("parentTagId", tag.parent.as_ref().map(|parent| parent.id.as_str()))
+            .put_some(
+                "parentTagId",
+                tag.parent.as_ref().map(|parent| parent.id.as_str()),
+            )
             .put_some("parentTag", named(tag.parent.as_ref()))
             .put_some("externalIds", external_ids(tag.external_ids.as_ref()))
             .put_some("addresses", members(&tag.addresses))

@@ -8,25 +8,45 @@ use crate::world::{DURATIONS, DailyLog, HosClock, RuleSet, Violation};
 
 impl Wire {
     pub(crate) fn hos_clock(self, clock: &HosClock<'_>) -> Value {
-        let single =
-            |name: &str, left: Option<i64>| left.map(|left| self.strange_part(Record::new().put(name, left)).done());
+        let single = |name: &str, left: Option<i64>| {
+            left.map(|left| self.strange_part(Record::new().put(name, left)).done())
+        };
         let cycle = Record::new()
             .put_some("cycleRemainingDurationMs", clock.cycle_remaining)
             .put_some("cycleTomorrowDurationMs", clock.cycle_tomorrow)
             .put_some("cycleStartedAtTime", clock.cycle_started.map(wire_time));
         let clocks = Record::new()
             .put("cycle", cycle.done())
-            .put_some("break", single("timeUntilBreakDurationMs", clock.until_break))
-            .put_some("drive", single("driveRemainingDurationMs", clock.drive_remaining))
-            .put_some("shift", single("shiftRemainingDurationMs", clock.shift_remaining));
+            .put_some(
+                "break",
+                single("timeUntilBreakDurationMs", clock.until_break),
+            )
+            .put_some(
+                "drive",
+                single("driveRemainingDurationMs", clock.drive_remaining),
+            )
+            .put_some(
+                "shift",
+                single("shiftRemainingDurationMs", clock.shift_remaining),
+            );
         let violations = clock.violations.map(
             |[cycle, shift]| json!({ "cycleViolationDurationMs": cycle, "shiftDrivingViolationDurationMs": shift }),
         );
         let record = Record::new()
             .put("driver", self.reference(&clock.driver.driver, None, ""))
             .put("clocks", clocks.done())
-            .put_some("currentDutyStatus", clock.status.map(|status| json!({ "hosStatusType": status })))
-            .put_some("currentVehicle", clock.vehicle.map(|vehicle| self.vehicle_reference(vehicle, "ExternalIds")))
+            .put_some(
+                "currentDutyStatus",
+                clock
+                    .status
+                    .map(|status| json!({ "hosStatusType": status })),
+            )
+            .put_some(
+                "currentVehicle",
+                clock
+                    .vehicle
+                    .map(|vehicle| self.vehicle_reference(vehicle, "ExternalIds")),
+            )
             .put_some("violations", violations);
         self.strange_record(record).done()
     }
@@ -76,10 +96,22 @@ impl Wire {
             .put_some("shippingDocs", log.shipping)
             .put_some("trailerNames", log.trailers.as_deref())
             .put_some("carrierName", carrier.map(|carrier| carrier.name))
-            .put_some("carrierFormattedAddress", carrier.map(|carrier| carrier.main_office))
-            .put_some("carrierUsDotNumber", carrier.and_then(|carrier| carrier.dot_number))
-            .put_some("homeTerminalName", carrier.map(|carrier| carrier.home_terminal))
-            .put_some("homeTerminalFormattedAddress", carrier.map(|carrier| carrier.home_terminal_address))
+            .put_some(
+                "carrierFormattedAddress",
+                carrier.map(|carrier| carrier.main_office),
+            )
+            .put_some(
+                "carrierUsDotNumber",
+                carrier.and_then(|carrier| carrier.dot_number),
+            )
+            .put_some(
+                "homeTerminalName",
+                carrier.map(|carrier| carrier.home_terminal),
+            )
+            .put_some(
+                "homeTerminalFormattedAddress",
+                carrier.map(|carrier| carrier.home_terminal_address),
+            )
             .put_some("vehicles", log.vehicles_json(expanded));
         self.strange_part(record).done()
     }
@@ -96,14 +128,24 @@ impl Wire {
                     .put("durationMs", violation.duration)
                     .put("type", violation.kind)
                     .put("description", violation.description)
-                    .put("day", json!({ "startTime": wire_time(start), "endTime": wire_time(end) }));
+                    .put(
+                        "day",
+                        json!({ "startTime": wire_time(start), "endTime": wire_time(end) }),
+                    );
                 self.strange_part(record).done()
             })
             .collect();
-        self.strange_record(Record::new().put("violations", violations)).done()
+        self.strange_record(Record::new().put("violations", violations))
+            .done()
     }
 }
 
 fn durations(durations: [i64; DURATIONS.len()]) -> Value {
-    DURATIONS.iter().zip(durations).fold(Record::new(), |record, (name, duration)| record.put(name, duration)).done()
+    DURATIONS
+        .iter()
+        .zip(durations)
+        .fold(Record::new(), |record, (name, duration)| {
+            record.put(name, duration)
+        })
+        .done()
 }

@@ -58,7 +58,10 @@ impl Wire {
         if !self.unknown_fields {
             return record;
         }
-        record.put("simulatedProfile", json!({ "grade": 3, "labels": ["neu", "à voir"] }))
+        record.put(
+            "simulatedProfile",
+            json!({ "grade": 3, "labels": ["neu", "à voir"] }),
+        )
     }
 
     /// A new kind of field in a nested object.
@@ -77,20 +80,30 @@ impl Wire {
             "externalIds" if named.id.ends_with('3') => "ExternalIds",
             usual => usual,
         };
-        let record = Record::new().put("id", named.id.as_str()).put("name", named.name.as_str());
-        self.strange_part(record.put_some(ids_key, external_ids(ids))).done()
+        let record = Record::new()
+            .put("id", named.id.as_str())
+            .put("name", named.name.as_str());
+        self.strange_part(record.put_some(ids_key, external_ids(ids)))
+            .done()
     }
 
     /// A new field beside `data`.
     pub(crate) fn strange_envelope(self, envelope: &mut Map<String, Value>) {
         if self.unknown_fields {
-            envelope.insert("simulatedMeta".to_owned(), json!({ "servedBy": "simulator" }));
+            envelope.insert(
+                "simulatedMeta".to_owned(),
+                json!({ "servedBy": "simulator" }),
+            );
         }
     }
 }
 
 fn external_ids(ids: Option<&ExternalIds>) -> Option<Value> {
-    ids.map(|ids| ids.iter().map(|(key, value)| (key.clone(), Value::from(value.as_str()))).collect())
+    ids.map(|ids| {
+        ids.iter()
+            .map(|(key, value)| (key.clone(), Value::from(value.as_str())))
+            .collect()
+    })
 }
 
 fn tags(tags: Option<&[TagRef]>) -> Option<Value> {

@@ -47,7 +47,10 @@ impl Wire {
             .put("eldBigDayExemptionEnabled", big_day)
             .put("eldDayStartHour", driver.eld_day_start_hour)
             .put("createdAtTime", wire_time(driver.created))
-            .put("updatedAtTime", driver.updated.map(wire_time).unwrap_or_default())
+            .put(
+                "updatedAtTime",
+                driver.updated.map(wire_time).unwrap_or_default(),
+            )
             .put_some("phone", driver.phone.as_deref())
             .put_some("licenseNumber", driver.license_number.as_deref())
             .put_some("licenseState", driver.license_state)

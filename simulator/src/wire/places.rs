@@ -18,7 +18,12 @@ impl Wire {
             }
             Fence::Polygon(corners) => Record::new().put("polygon", json!({ "vertices": corners })),
         };
-        let fence = fence.put_some("settings", address.show_addresses.map(|shown| json!({ "showAddresses": shown })));
+        let fence = fence.put_some(
+            "settings",
+            address
+                .show_addresses
+                .map(|shown| json!({ "showAddresses": shown })),
+        );
         let record = Record::new()
             .put("id", address.place.id.as_str())
             .put("name", address.place.name.as_str())

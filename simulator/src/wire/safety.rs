@@ -8,14 +8,27 @@ use crate::world::{BehaviourLabel, Idling, SafetyEvent, SafetyScore, Vehicle, nu
 
 impl Wire {
     pub(crate) fn safety_event(self, event: &SafetyEvent<'_>) -> Value {
-        let location = Record::new().put("latitude", number(event.latitude)).put("longitude", number(event.longitude));
-        let labels = event.labels.as_ref().map(|labels| labels.iter().map(label).collect::<Vec<Value>>());
+        let location = Record::new()
+            .put("latitude", number(event.latitude))
+            .put("longitude", number(event.longitude));
+        let labels = event
+            .labels
+            .as_ref()
+            .map(|labels| labels.iter().map(label).collect::<Vec<Value>>());
         let record = Record::new()
             .put("id", event.id())
             .put("time", wire_time(event.time))
-            .put("vehicle", self.vehicle_reference(event.vehicle, "ExternalIds"))
+            .put(
+                "vehicle",
+                self.vehicle_reference(event.vehicle, "ExternalIds"),
+            )
             .put("location", self.strange_part(location).done())
-            .put_some("driver", event.driver.map(|driver| self.reference(&driver.driver, None, "")))
+            .put_some(
+                "driver",
+                event
+                    .driver
+                    .map(|driver| self.reference(&driver.driver, None, "")),
+            )
             .put_some("maxAccelerationGForce", event.acceleration.map(number))
             .put_some("coachingState", event.coaching)
             .put_some("behaviorLabels", labels)
@@ -64,6 +77,8 @@ impl Wire {
 }
 
 fn label(label: &BehaviourLabel) -> Value {
-    let record = Record::new().put("label", label.label).put("source", label.source);
+    let record = Record::new()
+        .put("label", label.label)
+        .put("source", label.source);
     record.put_some("name", label.name).done()
 }

@@ -28,7 +28,9 @@ impl Wire {
             Point::Decimal(value) => record.put("value", number(*value)),
             Point::Word(word) => record.put("value", *word),
             Point::Auxiliary { name, on } => record.put("name", *name).put("value", *on),
-            Point::Immobilizer { connected, state } => record.put("connected", *connected).put("state", *state),
+            Point::Immobilizer { connected, state } => {
+                record.put("connected", *connected).put("state", *state)
+            }
             Point::Card(id) => record.put("card", json!({ "id": id })),
             Point::TellTales(lights) => record.put("lights", lights.as_slice()),
         };
@@ -43,6 +45,11 @@ fn fix_fields(record: Record, fix: &Fix) -> Record {
         .put("headingDegrees", number(fix.heading))
         .put("speedMilesPerHour", number(fix.speed))
         .put("isEcuSpeed", fix.ecu_speed)
-        .put_some("reverseGeo", fix.location.as_ref().map(|text| json!({ "formattedLocation": text })))
+        .put_some(
+            "reverseGeo",
+            fix.location
+                .as_ref()
+                .map(|text| json!({ "formattedLocation": text })),
+        )
         .put_some("address", fix.address.as_ref().map(Named::json))
 }

@@ -4,16 +4,26 @@ use serde_json::Value;
 
 use super::{Record, Wire, external_ids};
 use crate::time::wire_time;
-use crate::world::{Assignment, Document, DocumentType, Driver, Efficiency, FuelReport, MEASURES, Vehicle, number};
+use crate::world::{
+    Assignment, Document, DocumentType, Driver, Efficiency, FuelReport, MEASURES, Vehicle, number,
+};
 
 impl Wire {
     pub(crate) fn assignment(self, assignment: &Assignment<'_>) -> Value {
-        let metadata = assignment.source.map(|source| Record::new().put("sourceName", source).done());
+        let metadata = assignment
+            .source
+            .map(|source| Record::new().put("sourceName", source).done());
         let record = Record::new()
             .put("driver", self.driver_reference(assignment.driver))
-            .put("vehicle", self.vehicle_reference(assignment.vehicle, "externalIds"))
+            .put(
+                "vehicle",
+                self.vehicle_reference(assignment.vehicle, "externalIds"),
+            )
             .put("startTime", wire_time(assignment.start))
-            .put("assignedAtTime", assignment.assigned.map(wire_time).unwrap_or_default())
+            .put(
+                "assignedAtTime",
+                assignment.assigned.map(wire_time).unwrap_or_default(),
+            )
             .put("assignmentType", assignment.kind)
             .put("isPassenger", assignment.passenger)
             .put_some("endTime", assignment.end.map(wire_time))
@@ -42,7 +52,9 @@ impl Wire {
     }
 
     pub(crate) fn document(self, document: &Document<'_>) -> Value {
-        let form = Record::new().put("id", document.form.id.as_str()).put("name", document.form.name);
+        let form = Record::new()
+            .put("id", document.form.id.as_str())
+            .put("name", document.form.name);
         let place = |place: Option<&(_, _)>| {
             place.map(|(named, ids)| self.reference(named, Option::as_ref(ids), "externalIds"))
         };
@@ -56,7 +68,12 @@ impl Wire {
             .put_some("name", document.name.as_deref())
             .put_some("notes", document.notes)
             .put_some("updatedAtTime", document.updated.map(wire_time))
-            .put_some("vehicle", document.vehicle.map(|vehicle| self.vehicle_reference(vehicle, "externalIds")))
+            .put_some(
+                "vehicle",
+                document
+                    .vehicle
+                    .map(|vehicle| self.vehicle_reference(vehicle, "externalIds")),
+            )
             .put_some("route", place(document.route.as_ref()))
             .put_some("routeStop", place(document.stop.as_ref()))
             .put_some("conditionalFieldSections", document.sections.clone());
@@ -65,7 +82,10 @@ impl Wire {
 
     /// A driver's fuel report. Unlike a vehicle's it knows no kind of energy.
     pub(crate) fn driver_fuel_report(self, driver: &Driver, report: &FuelReport) -> Value {
-        let record = self.fuel_fields(Record::new().put("driver", self.driver_reference(driver)), report);
+        let record = self.fuel_fields(
+            Record::new().put("driver", self.driver_reference(driver)),
+            report,
+        );
         self.strange_record(record).done()
     }
 

@@ -17,7 +17,11 @@ pub(crate) enum Trigger {
 }
 
 impl Trigger {
-    const ALL: [Trigger; 3] = [Trigger::Speed, Trigger::GeofenceEntry, Trigger::ReeferTemperature];
+    const ALL: [Trigger; 3] = [
+        Trigger::Speed,
+        Trigger::GeofenceEntry,
+        Trigger::ReeferTemperature,
+    ];
 
     fn id(self) -> i64 {
         match self {
@@ -87,7 +91,8 @@ fn tags_json(tags: Option<&[TagRef]>) -> Value {
 
 /// Whom a configuration watches: parts that it does not have are empty, or are not mentioned.
 fn scope(everywhere: bool, watched: &[TagRef], draw: &mut Draw) -> Value {
-    let mut scope = json!({ "all": everywhere, "assets": [], "drivers": [], "tags": tags_json(Some(watched)) });
+    let mut scope =
+        json!({ "all": everywhere, "assets": [], "drivers": [], "tags": tags_json(Some(watched)) });
     if draw.chance(0.4) {
         let asset = draw.between(281_474_990_000_000, 281_474_990_001_000);
         scope["assets"] = json!([{ "assetId": asset.to_string(), "assetType": draw.word(&["trailer", "vehicle"]) }]);
@@ -106,7 +111,11 @@ impl Configuration {
         let mut draw = Draw::new(seed, "alert configuration", &[index]);
         let trigger = Trigger::ALL[index as usize % Trigger::ALL.len()];
         let everywhere = draw.chance(0.4);
-        let watched = if everywhere { Vec::new() } else { Tag::some_of(tags, &mut draw) };
+        let watched = if everywhere {
+            Vec::new()
+        } else {
+            Tag::some_of(tags, &mut draw)
+        };
         let created = (before - draw.between(10 * DAY, 900 * DAY)) / SECOND * SECOND;
         Self {
             index,
@@ -115,8 +124,14 @@ impl Configuration {
             enabled: index % 6 != 5,
             created,
             modified: created + draw.between(0, 9 * DAY),
-            external_ids: draw.chance(0.6).then(|| ExternalIds::from([("règle.n°".to_owned(), format!("R-{index}"))])),
-            scope: scope(everywhere, &watched, &mut Draw::new(seed, "alert scope", &[index])),
+            external_ids: draw
+                .chance(0.6)
+                .then(|| ExternalIds::from([("règle.n°".to_owned(), format!("R-{index}"))])),
+            scope: scope(
+                everywhere,
+                &watched,
+                &mut Draw::new(seed, "alert scope", &[index]),
+            ),
             triggers: json!([{ "triggerTypeId": trigger.id(), "triggerParams": trigger.parameters(&mut draw) }]),
             actions: json!([{
                 "actionTypeId": 1,
@@ -140,14 +155,25 @@ impl World {
     pub(crate) fn incidents(&self, configuration: &Configuration, day: i64) -> Vec<Incident> {
         let now = self.clock.now();
         let mut draw = Draw::new(self.seed, "incidents", &[configuration.index, day as u64]);
-        let count = if configuration.enabled { draw.below(4) as i64 } else { 0 };
+        let count = if configuration.enabled {
+            draw.below(4) as i64
+        } else {
+            0
+        };
         let slot = DAY / count.max(1);
         let mut incidents = Vec::new();
         for index in 0..count {
             let offset = draw.between(0, slot - 1);
-            let happened =
-                day_start(day) + index * slot + if draw.chance(0.5) { offset / SECOND * SECOND } else { offset };
-            let resolved = draw.chance(0.7).then(|| happened + draw.between(MINUTE, 30 * HOUR));
+            let happened = day_start(day)
+                + index * slot
+                + if draw.chance(0.5) {
+                    offset / SECOND * SECOND
+                } else {
+                    offset
+                };
+            let resolved = draw
+                .chance(0.7)
+                .then(|| happened + draw.between(MINUTE, 30 * HOUR));
             let Some(conditions) = self.conditions(configuration.trigger, &mut draw) else {
                 continue;
             };
@@ -160,7 +186,10 @@ impl World {
                 happened,
                 updated: resolved.map_or(happened, |resolved| resolved + SECOND / 4),
                 resolved,
-                url: format!("https://cloud.example.com/o/61/incidents/{}/{happened}", configuration.id),
+                url: format!(
+                    "https://cloud.example.com/o/61/incidents/{}/{happened}",
+                    configuration.id
+                ),
                 conditions,
             });
         }
@@ -187,15 +216,25 @@ impl World {
                 "vehicle": watched,
             }),
             Trigger::ReeferTemperature => {
-                let trailer = draw.pick(&self.trailers).map(|trailer| trailer.named().json());
+                let trailer = draw
+                    .pick(&self.trailers)
+                    .map(|trailer| trailer.named().json());
                 json!({ "reeferTemperatureCelcius": number(draw.decimal(-25.0, 12.0, 1)), "trailer": trailer, "vehicle": watched })
             }
         };
-        if let Some(driver) = draw.pick(&self.drivers).filter(|_| draw.clone().chance(0.7)) {
+        if let Some(driver) = draw
+            .pick(&self.drivers)
+            .filter(|_| draw.clone().chance(0.7))
+        {
             let mut named = driver.driver.json();
             named["externalIds"] = json!(driver.external_ids.clone().unwrap_or_default());
             named["tags"] = tags_json(driver.tags.as_deref());
-            named["attributes"] = driver.attributes.iter().flatten().map(Attribute::json).collect();
+            named["attributes"] = driver
+                .attributes
+                .iter()
+                .flatten()
+                .map(Attribute::json)
+                .collect();
             details["driver"] = named;
         }
         let key = match trigger {
@@ -203,7 +242,8 @@ impl World {
             Trigger::GeofenceEntry => "geofenceEntry",
             Trigger::ReeferTemperature => "reeferTemperature",
         };
-        let mut condition = json!({ "description": trigger.description(), "details": { key: details } });
+        let mut condition =
+            json!({ "description": trigger.description(), "details": { key: details } });
         if draw.chance(0.8) {
             condition["triggerId"] = trigger.id().into();
         }

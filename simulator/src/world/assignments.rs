@@ -9,7 +9,15 @@ use super::vehicles::Vehicle;
 use crate::time::{DAY, HOUR, MINUTE, Millis, SECOND, day_start, days_touching};
 
 /// What made an assignment.
-const KINDS: &[&str] = &["HOS", "HOS", "HOS", "idCard", "driverApp", "tachograph", "external"];
+const KINDS: &[&str] = &[
+    "HOS",
+    "HOS",
+    "HOS",
+    "idCard",
+    "driverApp",
+    "tachograph",
+    "external",
+];
 /// What made one outside trips.
 const KINDS_OUTSIDE: &[&str] = &["static", "static", "qrCode", "driverApp", "HOS"];
 /// No assignment is longer than this.
@@ -34,19 +42,31 @@ pub(crate) struct Assignment<'a> {
 }
 
 impl World {
-    fn assignments<'a>(&'a self, vehicle: &'a Vehicle, trip: &Trip) -> impl Iterator<Item = Assignment<'a>> + use<'a> {
+    fn assignments<'a>(
+        &'a self,
+        vehicle: &'a Vehicle,
+        trip: &Trip,
+    ) -> impl Iterator<Item = Assignment<'a>> + use<'a> {
         let (start, end) = (trip.start, trip.end);
         let aboard = trip.driver.map(|id| (id, false)).into_iter();
-        let aboard: Vec<(u64, bool)> = aboard.chain(trip.codrivers.iter().map(|id| (*id, true))).collect();
+        let aboard: Vec<(u64, bool)> = aboard
+            .chain(trip.codrivers.iter().map(|id| (*id, true)))
+            .collect();
         aboard.into_iter().filter_map(move |(id, passenger)| {
-            let mut draw = Draw::new(self.seed, "assignment", &[vehicle.index, start as u64, u64::from(passenger)]);
+            let mut draw = Draw::new(
+                self.seed,
+                "assignment",
+                &[vehicle.index, start as u64, u64::from(passenger)],
+            );
             let kind = draw.word(KINDS);
             Some(Assignment {
                 driver: self.driver(id)?,
                 vehicle,
                 start,
                 end,
-                assigned: draw.chance(0.05).then(|| start - draw.between(0, 30 * MINUTE)),
+                assigned: draw
+                    .chance(0.05)
+                    .then(|| start - draw.between(0, 30 * MINUTE)),
                 kind,
                 passenger,
                 source: (kind == "external").then_some("Répartition"),
@@ -58,14 +78,25 @@ impl World {
     /// The assignment outside trips that starts on a day and has started by now. One in four days has one, and each
     /// fifth of them lasts for days.
     fn assignment_outside<'a>(&'a self, vehicle: &'a Vehicle, day: i64) -> Option<Assignment<'a>> {
-        let mut draw = Draw::new(self.seed, "assignment outside trips", &[vehicle.index, day as u64]);
+        let mut draw = Draw::new(
+            self.seed,
+            "assignment outside trips",
+            &[vehicle.index, day as u64],
+        );
         if !draw.chance(0.25) {
             return None;
         }
         let start = day_start(day) + draw.between(0, DAY - 1);
-        let start = if draw.chance(0.5) { start / SECOND * SECOND } else { start };
-        let length =
-            if draw.chance(0.2) { draw.between(2 * DAY, LONGEST) } else { draw.between(5 * MINUTE, 10 * HOUR) };
+        let start = if draw.chance(0.5) {
+            start / SECOND * SECOND
+        } else {
+            start
+        };
+        let length = if draw.chance(0.2) {
+            draw.between(2 * DAY, LONGEST)
+        } else {
+            draw.between(5 * MINUTE, 10 * HOUR)
+        };
         let (active, _) = drivers::counts(self.vehicles.len() as u32);
         let now = self.clock.now();
         Some(Assignment {
@@ -73,7 +104,9 @@ impl World {
             vehicle,
             start,
             end: Some(start + length).filter(|end| *end <= now),
-            assigned: draw.chance(0.1).then(|| start + draw.between(0, 30 * MINUTE)),
+            assigned: draw
+                .chance(0.1)
+                .then(|| start + draw.between(0, 30 * MINUTE)),
             kind: draw.word(KINDS_OUTSIDE),
             passenger: false,
             source: None,
@@ -90,8 +123,11 @@ impl World {
         to: Millis,
     ) -> Vec<Assignment<'a>> {
         let trips = self.trips_starting(vehicle, from, to);
-        let of_trips = trips.iter().flat_map(|trip| self.assignments(vehicle, trip));
-        let outside = days_touching(from, to).filter_map(|day| self.assignment_outside(vehicle, day));
+        let of_trips = trips
+            .iter()
+            .flat_map(|trip| self.assignments(vehicle, trip));
+        let outside =
+            days_touching(from, to).filter_map(|day| self.assignment_outside(vehicle, day));
         let outside = outside.filter(|one| (from..to).contains(&one.start));
         sorted(of_trips.chain(outside).collect())
     }
@@ -106,9 +142,12 @@ impl World {
         // Unlike trips, what still lasts is not in the future yet.
         let now = self.clock.now();
         let trips = self.trips_overlapping(vehicle, from, to);
-        let of_trips = trips.iter().flat_map(|trip| self.assignments(vehicle, trip));
+        let of_trips = trips
+            .iter()
+            .flat_map(|trip| self.assignments(vehicle, trip));
         let (first, last) = self.within_data(from.saturating_sub(LONGEST), to.saturating_add(1));
-        let outside = days_touching(first, last).filter_map(|day| self.assignment_outside(vehicle, day));
+        let outside =
+            days_touching(first, last).filter_map(|day| self.assignment_outside(vehicle, day));
         let mut all = sorted(of_trips.chain(outside).collect());
         all.retain(|one| one.start <= to && one.end.unwrap_or(now) >= from);
         all

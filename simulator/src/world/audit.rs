@@ -31,7 +31,13 @@ impl World {
         let mut logs = Vec::new();
         for index in 0..count {
             let offset = draw.between(0, slot - 1);
-            let time = day_start(day) + index * slot + if draw.chance(0.5) { offset / SECOND * SECOND } else { offset };
+            let time = day_start(day)
+                + index * slot
+                + if draw.chance(0.5) {
+                    offset / SECOND * SECOND
+                } else {
+                    offset
+                };
             let Some(vehicle) = draw.pick(&self.vehicles).map(|vehicle| vehicle.id) else {
                 continue;
             };
@@ -46,12 +52,19 @@ impl World {
                 event_id: format!("{vehicle}-{event_time}"),
                 event_uuid: draw.chance(0.8).then(|| draw.uuid()),
                 event_time,
-                driver: draw
-                    .chance(0.8)
-                    .then(|| drivers::id(draw.below(drivers::counts(self.vehicles.len() as u32).0))),
+                driver: draw.chance(0.8).then(|| {
+                    drivers::id(draw.below(drivers::counts(self.vehicles.len() as u32).0))
+                }),
                 vehicle,
-                behaviours: (kind != "CoachingStateActivityType")
-                    .then(|| BEHAVIOURS.iter().cycle().skip(first).take(labels).copied().collect()),
+                behaviours: (kind != "CoachingStateActivityType").then(|| {
+                    BEHAVIOURS
+                        .iter()
+                        .cycle()
+                        .skip(first)
+                        .take(labels)
+                        .copied()
+                        .collect()
+                }),
             };
             if self.span.contains(&time) && time <= now {
                 logs.push(log);

@@ -27,7 +27,11 @@ impl Clock {
             (end.saturating_sub(length), end)
         });
         let now = config.now.unwrap_or(config.data_to).timestamp_millis();
-        Self { now: AtomicI64::new(now), withheld, released: AtomicI64::new(NEVER) }
+        Self {
+            now: AtomicI64::new(now),
+            withheld,
+            released: AtomicI64::new(NEVER),
+        }
     }
 
     pub(crate) fn now(&self) -> Millis {
@@ -49,10 +53,12 @@ impl Clock {
     /// When a reading is on the server, given when it would be by nature; `None` while it is withheld.
     pub(crate) fn arrival(&self, time: Millis, natural: Millis) -> Option<Millis> {
         match self.withheld {
-            Some((from, to)) if (from..to).contains(&time) => match self.released.load(Ordering::SeqCst) {
-                NEVER => None,
-                released => Some(natural.max(released)),
-            },
+            Some((from, to)) if (from..to).contains(&time) => {
+                match self.released.load(Ordering::SeqCst) {
+                    NEVER => None,
+                    released => Some(natural.max(released)),
+                }
+            }
             _ => Some(natural),
         }
     }

@@ -24,8 +24,16 @@ impl Contact {
             id: (FIRST_CONTACT + index * 7).to_string(),
             first_name: draw.word(GIVEN_NAMES),
             last_name: draw.word(FAMILY_NAMES),
-            email: if draw.chance(0.8) { format!("contact{index}@example.com") } else { String::new() },
-            phone: if draw.chance(0.8) { format!("+49 30 {}", draw.code("0123456789", 7)) } else { String::new() },
+            email: if draw.chance(0.8) {
+                format!("contact{index}@example.com")
+            } else {
+                String::new()
+            },
+            phone: if draw.chance(0.8) {
+                format!("+49 30 {}", draw.code("0123456789", 7))
+            } else {
+                String::new()
+            },
         }
     }
 

@@ -14,9 +14,21 @@ const OPEN_FOR: Millis = 6 * DAY;
 
 /// Names of the forms, and the fields on each.
 const FORMS: &[(&str, &[Field])] = &[
-    ("Bon de livraison", &[Field::Choice, Field::Text, Field::Number, Field::Signature, Field::Photo]),
+    (
+        "Bon de livraison",
+        &[
+            Field::Choice,
+            Field::Text,
+            Field::Number,
+            Field::Signature,
+            Field::Photo,
+        ],
+    ),
     ("Tankbeleg", &[Field::Number, Field::Moment, Field::Scan]),
-    ("Proof of delivery", &[Field::Text, Field::Barcode, Field::Photo]),
+    (
+        "Proof of delivery",
+        &[Field::Text, Field::Barcode, Field::Photo],
+    ),
     ("Rapport d'incident", &[]),
 ];
 
@@ -50,13 +62,19 @@ impl Field {
     /// The field on a form.
     fn blank(self, draw: &mut Draw) -> Value {
         let (kind, label) = self.name();
-        let mut field = json!({ "fieldType": kind, "label": label, "requiredField": draw.chance(0.5) });
+        let mut field =
+            json!({ "fieldType": kind, "label": label, "requiredField": draw.chance(0.5) });
         match self {
             Field::Choice => {
-                field["multipleChoiceFieldTypeMetaData"] = json!([{ "label": "Oui" }, { "label": "Non" }]);
+                field["multipleChoiceFieldTypeMetaData"] =
+                    json!([{ "label": "Oui" }, { "label": "Non" }]);
             }
-            Field::Number => field["numberFieldTypeMetaData"] = json!({ "numberOfDecimalPlaces": 2 }),
-            Field::Signature => field["signatureFieldTypeMetaData"] = json!({ "legalText": "Reçu en bon état." }),
+            Field::Number => {
+                field["numberFieldTypeMetaData"] = json!({ "numberOfDecimalPlaces": 2 })
+            }
+            Field::Signature => {
+                field["signatureFieldTypeMetaData"] = json!({ "legalText": "Reçu en bon état." })
+            }
             _ => {}
         }
         field
@@ -77,12 +95,16 @@ impl Field {
                     { "value": "Non", "selected": !yes },
                 ]})
             }
-            Field::Text => json!({ "stringValue": draw.word(&["", "Quai 4 – M. \"Le Gall\"", "J. Doe"]) }),
+            Field::Text => {
+                json!({ "stringValue": draw.word(&["", "Quai 4 – M. \"Le Gall\"", "J. Doe"]) })
+            }
             Field::Number => {
                 let decimals = if draw.chance(0.5) { 0 } else { 2 };
                 json!({ "numberValue": number(draw.decimal(1.0, 900.0, decimals)) })
             }
-            Field::Moment => json!({ "dateTimeValue": { "dateTime": wire_time(at / SECOND * SECOND) } }),
+            Field::Moment => {
+                json!({ "dateTimeValue": { "dateTime": wire_time(at / SECOND * SECOND) } })
+            }
             Field::Photo => {
                 let photos: Vec<Value> = (0..draw.below(3)).map(|_| media(draw)).collect();
                 json!({ "photoValue": photos })
@@ -165,7 +187,9 @@ pub(crate) struct Document<'a> {
 /// A route or a stop of one.
 fn route(first: u64, name: &str, draw: &mut Draw) -> (Named, Option<ExternalIds>) {
     let id = first + draw.below(9_000);
-    let ids = draw.chance(0.5).then(|| ExternalIds::from([("tms.id".to_owned(), format!("L-{id}"))]));
+    let ids = draw
+        .chance(0.5)
+        .then(|| ExternalIds::from([("tms.id".to_owned(), format!("L-{id}"))]));
     (Named::new(id, name), ids)
 }
 
@@ -179,12 +203,24 @@ impl World {
         let mut documents = Vec::new();
         for index in 0..count {
             let offset = draw.between(0, slot - 1);
-            let created =
-                day_start(day) + index * slot + if draw.chance(0.5) { offset / SECOND * SECOND } else { offset };
+            let created = day_start(day)
+                + index * slot
+                + if draw.chance(0.5) {
+                    offset / SECOND * SECOND
+                } else {
+                    offset
+                };
             // Some are uploaded hours later.
-            let uploaded = if draw.chance(0.1) { created + draw.between(HOUR, DAY) } else { created };
+            let uploaded = if draw.chance(0.1) {
+                created + draw.between(HOUR, DAY)
+            } else {
+                created
+            };
             let document = self.document(created, now, &mut draw);
-            let arrived = self.clock.arrival(created, uploaded).is_some_and(|arrival| arrival <= now);
+            let arrived = self
+                .clock
+                .arrival(created, uploaded)
+                .is_some_and(|arrival| arrival <= now);
             if self.span.contains(&created) && arrived {
                 documents.extend(document);
             }
@@ -200,24 +236,42 @@ impl World {
         debug_assert!(archived - created < OPEN_FOR);
         let filed = draw.chance(0.3);
         let id = draw.uuid();
-        let fields: Vec<Value> = form.form.iter().map(|field| field.filled(submitted, draw)).collect();
+        let fields: Vec<Value> = form
+            .form
+            .iter()
+            .map(|field| field.filled(submitted, draw))
+            .collect();
         let (state, changed) = match () {
             () if filed && archived <= now => ("archived", Some(archived)),
             () if submitted <= now => ("submitted", Some(submitted)),
             () => ("required", None),
         };
         Some(Document {
-            name: draw.chance(0.9).then(|| format!("{} {}", form.name, draw.between(1_000, 9_999))),
-            notes: draw.chance(0.5).then(|| draw.word(&["", "Manque 1 colis", "Karton offen ✔"])),
+            name: draw
+                .chance(0.9)
+                .then(|| format!("{} {}", form.name, draw.between(1_000, 9_999))),
+            notes: draw
+                .chance(0.5)
+                .then(|| draw.word(&["", "Manque 1 colis", "Karton offen ✔"])),
             state,
             created,
-            updated: if draw.chance(0.8) { Some(changed.unwrap_or(created)) } else { changed },
+            updated: if draw.chance(0.8) {
+                Some(changed.unwrap_or(created))
+            } else {
+                changed
+            },
             form,
             driver,
             vehicle: draw.pick(&self.vehicles).filter(|_| draw.chance(0.8)),
             route: draw.chance(0.5).then(|| route(4_319_000, "LYO–KLN", draw)),
-            stop: draw.chance(0.4).then(|| route(4_439_000, "Quai \"Est\"", draw)),
-            fields: if state == "required" { Value::Array(Vec::new()) } else { fields.into() },
+            stop: draw
+                .chance(0.4)
+                .then(|| route(4_439_000, "Quai \"Est\"", draw)),
+            fields: if state == "required" {
+                Value::Array(Vec::new())
+            } else {
+                fields.into()
+            },
             sections: form.sections.clone(),
             id,
         })
@@ -226,8 +280,10 @@ impl World {
     /// The documents last changed on a day, in the order of their changes.
     pub(crate) fn documents_changed(&self, day: i64) -> Vec<Document<'_>> {
         let created = day_of(day_start(day) - OPEN_FOR)..=day;
-        let mut documents: Vec<Document<'_>> =
-            created.flat_map(|day| self.documents(day)).filter(|document| day_of(document.changed()) == day).collect();
+        let mut documents: Vec<Document<'_>> = created
+            .flat_map(|day| self.documents(day))
+            .filter(|document| day_of(document.changed()) == day)
+            .collect();
         documents.sort_by_key(Document::changed);
         documents
     }

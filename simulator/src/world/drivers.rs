@@ -132,18 +132,31 @@ impl Driver {
             index,
             username: format!("driver.{index}"),
             active,
-            phone: draw.chance(0.5).then(|| format!("+33 5 {}", draw.code("0123456789", 8))),
+            phone: draw
+                .chance(0.5)
+                .then(|| format!("+33 5 {}", draw.code("0123456789", 8))),
             license_number: draw.chance(0.7).then(|| draw.code("0123456789ABCDEF", 10)),
             license_state: draw.chance(0.3).then(|| draw.word(&["IL", "CA", "TX"])),
             time_zone: draw.word(TIME_ZONES),
             locale: draw.chance(0.6).then(|| draw.word(LOCALES)),
-            notes: if draw.chance(0.6) { "" } else { "Préfère la nuit, ADR ✔" },
-            image_url: draw.chance(0.2).then(|| format!("https://images.example.com/{}.png", driver.id)),
+            notes: if draw.chance(0.6) {
+                ""
+            } else {
+                "Préfère la nuit, ADR ✔"
+            },
+            image_url: draw
+                .chance(0.2)
+                .then(|| format!("https://images.example.com/{}.png", driver.id)),
             card_code: draw.chance(0.3).then(|| draw.code("0123456789", 8)),
             tachograph_card: draw.chance(0.4).then(|| draw.code("0123456789ABCDEF", 16)),
             eld_exempt,
             eld_exempt_reason: eld_exempt.then_some("Courte distance"),
-            eld_flags: [draw.chance(0.5), draw.chance(0.5), draw.chance(0.1), draw.chance(0.1)],
+            eld_flags: [
+                draw.chance(0.5),
+                draw.chance(0.5),
+                draw.chance(0.1),
+                draw.chance(0.1),
+            ],
             eld_day_start_hour: if draw.chance(0.8) { 0 } else { 12 },
             waiting_time: draw.chance(0.5).then(|| draw.chance(0.5)),
             features_hidden: draw.chance(0.5).then_some(false),
@@ -157,7 +170,13 @@ impl Driver {
             }),
             rule_sets: draw.chance(0.7).then(|| {
                 let restart = draw.word(&["34-hour Restart", "None"]);
-                vec![RuleSet { cycle: "USA 70 hour / 8 day", restart }; draw.below(3) as usize]
+                vec![
+                    RuleSet {
+                        cycle: "USA 70 hour / 8 day",
+                        restart
+                    };
+                    draw.below(3) as usize
+                ]
             }),
             rule_override: draw.chance(0.2).then(|| RuleOverride {
                 cycle: "USA Property (8/70)",
@@ -166,16 +185,27 @@ impl Driver {
                 state: draw.word(&["", "TX"]),
             }),
             vehicle,
-            peer_group: draw.chance(0.3).then(|| draw.pick(tags).map(Tag::reference)).flatten(),
-            vehicle_group: draw.chance(0.3).then(|| draw.pick(tags).map(Tag::reference)).flatten(),
-            trailer_group: draw.chance(0.2).then(|| draw.pick(tags).map(Tag::reference)).flatten(),
+            peer_group: draw
+                .chance(0.3)
+                .then(|| draw.pick(tags).map(Tag::reference))
+                .flatten(),
+            vehicle_group: draw
+                .chance(0.3)
+                .then(|| draw.pick(tags).map(Tag::reference))
+                .flatten(),
+            trailer_group: draw
+                .chance(0.2)
+                .then(|| draw.pick(tags).map(Tag::reference))
+                .flatten(),
             tags: draw.chance(0.8).then(|| Tag::some_of(tags, &mut draw)),
             attributes: draw.chance(0.4).then(|| Attribute::draw(&mut draw)),
-            external_ids: draw
-                .chance(0.5)
-                .then(|| ExternalIds::from([("payrollId".to_owned(), format!("É{:05}", 40 + index))])),
+            external_ids: draw.chance(0.5).then(|| {
+                ExternalIds::from([("payrollId".to_owned(), format!("É{:05}", 40 + index))])
+            }),
             created,
-            updated: draw.chance(0.9).then(|| created + draw.between(0, 300 * DAY)),
+            updated: draw
+                .chance(0.9)
+                .then(|| created + draw.between(0, 300 * DAY)),
             driver,
         }
     }

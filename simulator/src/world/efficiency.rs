@@ -10,18 +10,38 @@ use crate::time::{DAY, Millis, day_start, days_touching};
 
 /// What is measured: its name for a driver, its name for one of the driver's vehicles, and the most of it in a day.
 pub(crate) const MEASURES: [(&str, &str, i64); 12] = [
-    ("anticipationBrakeEventCount", "anticipationBrakeEventCount", 40),
+    (
+        "anticipationBrakeEventCount",
+        "anticipationBrakeEventCount",
+        40,
+    ),
     ("coastingDurationMs", "coastingDurationMs", 4_000_000),
-    ("cruiseControlDurationMs", "cruiseControlDurationMs", 12_000_000),
-    ("greenBandDrivingDurationMs", "greenBandDrivingDurationMs", 20_000_000),
+    (
+        "cruiseControlDurationMs",
+        "cruiseControlDurationMs",
+        12_000_000,
+    ),
+    (
+        "greenBandDrivingDurationMs",
+        "greenBandDrivingDurationMs",
+        20_000_000,
+    ),
     ("highTorqueMs", "highTorqueMs", 3_000_000),
     ("overSpeedMs", "overSpeedMs", 900_000),
     ("totalBrakeEventCount", "totalBrakeEventCount", 700),
     ("totalDistanceDrivenMeters", "distanceDrivenMeters", 640_000),
-    ("totalDriveTimeDurationMs", "driveTimeDurationMs", 36_000_000),
+    (
+        "totalDriveTimeDurationMs",
+        "driveTimeDurationMs",
+        36_000_000,
+    ),
     ("totalFuelConsumedMl", "fuelConsumedMl", 190_000),
     ("totalIdleTimeDurationMs", "idleTimeDurationMs", 5_000_000),
-    ("totalPowerTakeOffDurationMs", "powerTakeOffDurationMs", 1_000_000),
+    (
+        "totalPowerTakeOffDurationMs",
+        "powerTakeOffDurationMs",
+        1_000_000,
+    ),
 ];
 
 /// A driver's measures in a window, in the order of [`MEASURES`].
@@ -34,7 +54,12 @@ pub(crate) struct Efficiency<'a> {
 impl Efficiency<'_> {
     /// The sums over the vehicles.
     pub(crate) fn totals(&self) -> [i64; MEASURES.len()] {
-        std::array::from_fn(|index| self.vehicles.iter().map(|(_, measures)| measures[index]).sum())
+        std::array::from_fn(|index| {
+            self.vehicles
+                .iter()
+                .map(|(_, measures)| measures[index])
+                .sum()
+        })
     }
 
     /// The measures of each vehicle.
@@ -56,7 +81,12 @@ impl Efficiency<'_> {
 
 impl World {
     /// The efficiency of a driver over a half-open window; `None` for one who did not drive.
-    pub(crate) fn efficiency<'a>(&'a self, driver: &'a Driver, from: Millis, to: Millis) -> Option<Efficiency<'a>> {
+    pub(crate) fn efficiency<'a>(
+        &'a self,
+        driver: &'a Driver,
+        from: Millis,
+        to: Millis,
+    ) -> Option<Efficiency<'a>> {
         let (start, end) = self.within_data(from, to.min(self.clock.now()));
         let mut vehicles: Vec<(&Vehicle, [i64; MEASURES.len()])> = Vec::new();
         for day in days_touching(start, end) {
@@ -66,8 +96,14 @@ impl World {
                 let key = [driver.index, vehicle.index, day as u64];
                 let mut draw = Draw::new(self.seed, "efficiency", &key);
                 let measures = MEASURES.map(|(.., most)| draw.between(0, most) * covered / DAY);
-                match vehicles.iter_mut().find(|(known, _)| known.index == vehicle.index) {
-                    Some((_, sums)) => sums.iter_mut().zip(measures).for_each(|(sum, measure)| *sum += measure),
+                match vehicles
+                    .iter_mut()
+                    .find(|(known, _)| known.index == vehicle.index)
+                {
+                    Some((_, sums)) => sums
+                        .iter_mut()
+                        .zip(measures)
+                        .for_each(|(sum, measure)| *sum += measure),
                     None => vehicles.push((vehicle, measures)),
                 }
             }

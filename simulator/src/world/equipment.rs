@@ -9,7 +9,13 @@ use super::vehicles::{Gateway, LETTERS};
 use super::vocabulary::ASSET_GATEWAYS;
 
 const FIRST_EQUIPMENT: u64 = 281_474_995_000_000;
-const KINDS: &[&str] = &["Grue", "Bagger", "Generator", "Chariot élévateur", "Kompressor"];
+const KINDS: &[&str] = &[
+    "Grue",
+    "Bagger",
+    "Generator",
+    "Chariot élévateur",
+    "Kompressor",
+];
 
 #[derive(Debug, Clone)]
 pub(crate) struct Equipment {
@@ -27,12 +33,16 @@ pub(crate) struct Equipment {
 impl Equipment {
     pub(crate) fn build(seed: u64, index: u64, tags: &[Tag]) -> Self {
         let mut draw = Draw::new(seed, "equipment", &[index]);
-        let gateway = draw.chance(0.7).then(|| Gateway::draw(&mut draw, ASSET_GATEWAYS));
+        let gateway = draw
+            .chance(0.7)
+            .then(|| Gateway::draw(&mut draw, ASSET_GATEWAYS));
         let serial = draw.chance(0.7).then(|| draw.code(LETTERS, 17));
         Self {
             id: FIRST_EQUIPMENT + index * 41 + draw.below(30),
             name: format!("{} {}", draw.word(KINDS), index + 1),
-            notes: draw.chance(0.7).then(|| draw.word(&["", "Révision en mai", "Schlüssel \"rot\""])),
+            notes: draw
+                .chance(0.7)
+                .then(|| draw.word(&["", "Révision en mai", "Schlüssel \"rot\""])),
             external_ids: parts::asset_ids(gateway.as_ref(), serial.as_ref(), &mut draw),
             tags: draw.chance(0.8).then(|| Tag::some_of(tags, &mut draw)),
             engine_hours: draw.chance(0.6).then(|| draw.between(0, 30_000)),
@@ -87,6 +97,9 @@ impl<'a> From<&'a Equipment> for Asset<'a> {
 impl World {
     /// Trailers and equipment, but no vehicles.
     pub(crate) fn assets(&self) -> impl Iterator<Item = Asset<'_>> {
-        self.trailers.iter().map(Asset::from).chain(self.equipment.iter().map(Asset::from))
+        self.trailers
+            .iter()
+            .map(Asset::from)
+            .chain(self.equipment.iter().map(Asset::from))
     }
 }

@@ -28,7 +28,11 @@ impl MakerCode {
     /// As the API writes it; the table of readings holds it like that, too.
     pub(crate) fn json(&self) -> Value {
         let mut code = json!({ "codeIdentifier": self.id });
-        let parts = [("codeDescription", self.text), ("codeSeverity", self.severity), ("codeSource", self.source)];
+        let parts = [
+            ("codeDescription", self.text),
+            ("codeSeverity", self.severity),
+            ("codeSource", self.source),
+        ];
         for (name, part) in parts {
             if let Some(part) = part {
                 code[name] = part.into();
@@ -40,8 +44,14 @@ impl MakerCode {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Diagnosis {
-    J1939 { lights: Option<Lights>, codes: Vec<HeavyCode> },
-    ObdII { light: Option<bool>, units: Vec<ControlUnit> },
+    J1939 {
+        lights: Option<Lights>,
+        codes: Vec<HeavyCode>,
+    },
+    ObdII {
+        light: Option<bool>,
+        units: Vec<ControlUnit>,
+    },
 }
 
 /// The four lights of a heavy vehicle.
@@ -113,8 +123,12 @@ pub(crate) struct Monitors {
 
 impl Monitors {
     fn draw(draw: &mut Draw) -> Self {
-        let states = std::array::from_fn(|_| draw.chance(0.9).then(|| draw.word(&["R", "R", "N", "U"])));
-        Self { states, not_ready: states.iter().filter(|state| **state == Some("N")).count() as i64 }
+        let states =
+            std::array::from_fn(|_| draw.chance(0.9).then(|| draw.word(&["R", "R", "N", "U"])));
+        Self {
+            states,
+            not_ready: states.iter().filter(|state| **state == Some("N")).count() as i64,
+        }
     }
 }
 
@@ -127,7 +141,11 @@ impl FaultReading {
         Self {
             can_bus: draw.chance(0.95).then_some(bus),
             diagnosis,
-            maker_codes: if draw.chance(0.1) { maker_codes(draw) } else { Vec::new() },
+            maker_codes: if draw.chance(0.1) {
+                maker_codes(draw)
+            } else {
+                Vec::new()
+            },
         }
     }
 }
@@ -140,7 +158,11 @@ fn heavy(draw: &mut Draw) -> Diagnosis {
         warning: draw.chance(0.4),
     });
     let first = draw.below(SUSPECT_PARAMETERS.len() as u64) as usize;
-    let parameters = SUSPECT_PARAMETERS.iter().cycle().skip(first).take(draw.below(4) as usize);
+    let parameters = SUSPECT_PARAMETERS
+        .iter()
+        .cycle()
+        .skip(first)
+        .take(draw.below(4) as usize);
     let codes = parameters.map(|(spn, spn_text)| {
         let (fmi, fmi_text) = draw.pick(FAILURE_MODES).copied().unwrap_or_default();
         let (spn_known, fmi_known) = (draw.chance(0.95), draw.chance(0.95));
@@ -154,34 +176,54 @@ fn heavy(draw: &mut Draw) -> Diagnosis {
             tx_id: draw.between(0, 49),
             source: draw.chance(0.7).then(|| draw.word(CONTROL_UNITS)),
             vendor: draw.chance(0.4).then(|| {
-                let page = draw.chance(0.5).then(|| format!("https://repair.example.com/{spn}/{fmi}"));
+                let page = draw
+                    .chance(0.5)
+                    .then(|| format!("https://repair.example.com/{spn}/{fmi}"));
                 (draw.chance(0.8).then_some("Voir atelier, « câble »"), page)
             }),
         }
     });
-    Diagnosis::J1939 { lights, codes: codes.collect() }
+    Diagnosis::J1939 {
+        lights,
+        codes: codes.collect(),
+    }
 }
 
 fn light(draw: &mut Draw) -> Diagnosis {
     let units = (0..draw.below(4) as i64).map(|unit| ControlUnit {
         tx_id: draw.chance(0.9).then_some(2_024 + unit),
         mil: draw.chance(0.9).then(|| draw.chance(0.3)),
-        ignition: draw.chance(0.8).then(|| draw.word(&["spark", "compression"])),
+        ignition: draw
+            .chance(0.8)
+            .then(|| draw.word(&["spark", "compression"])),
         confirmed: light_codes(draw),
         pending: light_codes(draw),
         permanent: light_codes(draw),
         monitors: draw.chance(0.8).then(|| Monitors::draw(draw)),
     });
     let units = units.collect();
-    Diagnosis::ObdII { light: draw.chance(0.85).then(|| draw.chance(0.3)), units }
+    Diagnosis::ObdII {
+        light: draw.chance(0.85).then(|| draw.chance(0.3)),
+        units,
+    }
 }
 
 /// Mostly none, else up to three different codes.
 fn light_codes(draw: &mut Draw) -> Vec<LightCode> {
-    let count = if draw.chance(0.6) { 0 } else { draw.between(1, 3) };
+    let count = if draw.chance(0.6) {
+        0
+    } else {
+        draw.between(1, 3)
+    };
     let first = draw.below(OBD_CODES.len() as u64) as usize;
     let codes = OBD_CODES.iter().cycle().skip(first).take(count as usize);
-    codes.map(|(id, short, text)| LightCode { id: draw.chance(0.95).then_some(*id), short, text }).collect()
+    codes
+        .map(|(id, short, text)| LightCode {
+            id: draw.chance(0.95).then_some(*id),
+            short,
+            text,
+        })
+        .collect()
 }
 
 /// One to three codes.
@@ -190,7 +232,9 @@ fn maker_codes(draw: &mut Draw) -> Vec<MakerCode> {
     let code = |_| MakerCode {
         id: draw.code("0123456789ABCDEF", 6),
         text: draw.chance(0.7).then_some("Kabelbaum, \"links\""),
-        severity: draw.chance(0.7).then(|| draw.word(&["info", "warning", "critical"])),
+        severity: draw
+            .chance(0.7)
+            .then(|| draw.word(&["info", "warning", "critical"])),
         source: draw.chance(0.7).then(|| draw.word(CONTROL_UNITS)),
     };
     (0..count).map(code).collect()

@@ -38,26 +38,61 @@ struct Subject {
 
 impl World {
     /// The report of a vehicle over a half-open window; `None` when it was not used in it.
-    pub(crate) fn fuel_report(&self, vehicle: &Vehicle, from: Millis, to: Millis) -> Option<FuelReport> {
-        let subject = Subject { purposes: ["fuel day", "fuel window"], index: vehicle.index, energy: vehicle.energy };
+    pub(crate) fn fuel_report(
+        &self,
+        vehicle: &Vehicle,
+        from: Millis,
+        to: Millis,
+    ) -> Option<FuelReport> {
+        let subject = Subject {
+            purposes: ["fuel day", "fuel window"],
+            index: vehicle.index,
+            energy: vehicle.energy,
+        };
         self.report(subject, from, to, |day| self.is_active(vehicle, day))
     }
 
     /// The report of a driver over a half-open window; `None` when the driver did not work in it.
-    pub(crate) fn driver_fuel_report(&self, driver: &Driver, from: Millis, to: Millis) -> Option<FuelReport> {
-        let energy = if driver.index % 5 == 4 { Energy::Hybrid } else { Energy::Fuel };
-        let subject = Subject { purposes: ["driver fuel day", "driver fuel window"], index: driver.index, energy };
-        self.report(subject, from, to, |day| !self.workday(driver, day).is_empty())
+    pub(crate) fn driver_fuel_report(
+        &self,
+        driver: &Driver,
+        from: Millis,
+        to: Millis,
+    ) -> Option<FuelReport> {
+        let energy = if driver.index % 5 == 4 {
+            Energy::Hybrid
+        } else {
+            Energy::Fuel
+        };
+        let subject = Subject {
+            purposes: ["driver fuel day", "driver fuel window"],
+            index: driver.index,
+            energy,
+        };
+        self.report(subject, from, to, |day| {
+            !self.workday(driver, day).is_empty()
+        })
     }
 
-    fn report(&self, subject: Subject, from: Millis, to: Millis, active: impl Fn(i64) -> bool) -> Option<FuelReport> {
-        let Subject { purposes: [of_day, of_window], index, energy } = subject;
+    fn report(
+        &self,
+        subject: Subject,
+        from: Millis,
+        to: Millis,
+        active: impl Fn(i64) -> bool,
+    ) -> Option<FuelReport> {
+        let Subject {
+            purposes: [of_day, of_window],
+            index,
+            energy,
+        } = subject;
         let (start, end) = self.within_data(from, to.min(self.clock.now()));
         let (mut distance, mut idle, mut running, mut days) = (0.0, 0.0, 0.0, 0);
         for day in days_touching(start, end).filter(|day| active(*day)) {
             let mut draw = Draw::new(self.seed, of_day, &[index, day as u64]);
             // A window that cuts a day gets its share of it.
-            let covered = (end.min(day_start(day + 1)) - start.max(day_start(day))) as f64 / DAY as f64;
+            let covered =
+                (end.min(day_start(day + 1)) - start.max(day_start(day))) as f64 / DAY as f64;
             distance += draw.decimal(0.0, 640_000.0, 0) * covered;
             running += draw.decimal(600_000.0, 36_000_000.0, 0) * covered;
             idle += draw.decimal(0.0, 5_000_000.0, 0) * covered;
@@ -68,13 +103,23 @@ impl World {
         }
         let mut draw = Draw::new(self.seed, of_window, &[index, from as u64, to as u64]);
         // A third of the reports is put together anew for the window rather than added up.
-        let drift = if draw.chance(1.0 / 3.0) { draw.decimal(1.001, 1.03, 4) } else { 1.0 };
+        let drift = if draw.chance(1.0 / 3.0) {
+            draw.decimal(1.001, 1.03, 4)
+        } else {
+            1.0
+        };
         let distance = round(distance * drift, if draw.chance(0.5) { 0 } else { 1 });
         let electric = energy == Energy::Electric;
-        let fuel = if electric { 0.0 } else { round(distance * draw.decimal(0.2, 0.45, 3), 2) };
+        let fuel = if electric {
+            0.0
+        } else {
+            round(distance * draw.decimal(0.2, 0.45, 3), 2)
+        };
         let energy = match energy {
             Energy::Fuel => draw.chance(0.5).then_some(0.0),
-            Energy::Hybrid | Energy::Electric => Some(round(distance / 1_000.0 * draw.decimal(0.1, 1.4, 2), 3)),
+            Energy::Hybrid | Energy::Electric => {
+                Some(round(distance / 1_000.0 * draw.decimal(0.1, 1.4, 2), 3))
+            }
         };
         let decimals = if draw.chance(0.3) { 0 } else { 1 };
         let efficiency = draw.decimal(4.0, 70.0, decimals);

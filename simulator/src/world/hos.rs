@@ -57,7 +57,10 @@ impl DailyLog<'_> {
             }
             if expanded {
                 json["assetType"] = "vehicle".into();
-                for (key, value) in [("licensePlate", &vehicle.license_plate), ("vehicleVin", &vehicle.vin)] {
+                for (key, value) in [
+                    ("licensePlate", &vehicle.license_plate),
+                    ("vehicleVin", &vehicle.vin),
+                ] {
                     if let Some(value) = value {
                         json[key] = value.as_str().into();
                     }
@@ -65,7 +68,9 @@ impl DailyLog<'_> {
             }
             json
         };
-        self.vehicles.as_ref().map(|vehicles| vehicles.iter().map(describe).collect())
+        self.vehicles
+            .as_ref()
+            .map(|vehicles| vehicles.iter().map(describe).collect())
     }
 }
 
@@ -145,17 +150,43 @@ impl World {
         let drive = part(&mut draw, 11 * HOUR);
         let on_duty = part(&mut draw, 3 * HOUR);
         let sleeper = part(&mut draw, 8 * HOUR);
-        let conveyance = if draw.chance(0.2) { part(&mut draw, HOUR) } else { 0 };
-        let yard = if draw.chance(0.3) { part(&mut draw, HOUR / 2) } else { 0 };
-        let waiting = if draw.chance(0.2) { part(&mut draw, HOUR / 2) } else { 0 };
+        let conveyance = if draw.chance(0.2) {
+            part(&mut draw, HOUR)
+        } else {
+            0
+        };
+        let yard = if draw.chance(0.3) {
+            part(&mut draw, HOUR / 2)
+        } else {
+            0
+        };
+        let waiting = if draw.chance(0.2) {
+            part(&mut draw, HOUR / 2)
+        } else {
+            0
+        };
         let off_duty = DAY - drive - on_duty - sleeper - conveyance - yard - waiting;
-        let whole = [drive + on_duty, drive, off_duty, on_duty, conveyance, sleeper, waiting, yard];
+        let whole = [
+            drive + on_duty,
+            drive,
+            off_duty,
+            on_duty,
+            conveyance,
+            sleeper,
+            waiting,
+            yard,
+        ];
         // The log of a day that still lasts tells what there is so far.
         let elapsed = (now - start).min(DAY);
-        let so_far = |amount: i64| (i128::from(amount) * i128::from(elapsed) / i128::from(DAY)) as i64;
+        let so_far =
+            |amount: i64| (i128::from(amount) * i128::from(elapsed) / i128::from(DAY)) as i64;
         let durations = whole.map(so_far);
         let pending = draw.chance(0.8).then(|| {
-            let moved = if draw.chance(0.2) { durations[1].min(10 * MINUTE) } else { 0 };
+            let moved = if draw.chance(0.2) {
+                durations[1].min(10 * MINUTE)
+            } else {
+                0
+            };
             let mut pending = durations;
             pending[1] -= moved;
             pending[3] += moved;
@@ -168,22 +199,40 @@ impl World {
             end,
             durations,
             pending,
-            distances: draw
-                .chance(0.9)
-                .then(|| [drive / 1_000 * 21, conveyance / 1_000 * 8, yard / 1_000 * 2].map(so_far)),
-            certified: draw.chance(0.8).then(|| end + draw.between(0, 36 * HOUR)).filter(|at| *at <= now),
-            flags: [flag(&mut draw, 0.1), flag(&mut draw, 0.1), flag(&mut draw, 0.2)],
-            shipping: draw.chance(0.5).then(|| draw.word(&["", "BL 4471, \"fragile\"", "Paletten: 12"])),
+            distances: draw.chance(0.9).then(|| {
+                [drive / 1_000 * 21, conveyance / 1_000 * 8, yard / 1_000 * 2].map(so_far)
+            }),
+            certified: draw
+                .chance(0.8)
+                .then(|| end + draw.between(0, 36 * HOUR))
+                .filter(|at| *at <= now),
+            flags: [
+                flag(&mut draw, 0.1),
+                flag(&mut draw, 0.1),
+                flag(&mut draw, 0.2),
+            ],
+            shipping: draw
+                .chance(0.5)
+                .then(|| draw.word(&["", "BL 4471, \"fragile\"", "Paletten: 12"])),
             trailers: draw.chance(0.7).then(|| {
                 let used = draw.below(3) as usize;
-                self.trailers.iter().take(used).map(|trailer| trailer.name.clone()).collect()
+                self.trailers
+                    .iter()
+                    .take(used)
+                    .map(|trailer| trailer.name.clone())
+                    .collect()
             }),
             vehicles: draw.chance(0.9).then_some(vehicles),
         })
     }
 
     /// The violations of a driver that begin in a half-open window and are over by now, oldest first.
-    pub(crate) fn violations<'a>(&'a self, driver: &'a Driver, from: Millis, to: Millis) -> Vec<Violation<'a>> {
+    pub(crate) fn violations<'a>(
+        &'a self,
+        driver: &'a Driver,
+        from: Millis,
+        to: Millis,
+    ) -> Vec<Violation<'a>> {
         let now = self.clock.now();
         let mut violations = Vec::new();
         // A log's day begins up to a day before what happens in it.
@@ -215,14 +264,28 @@ impl World {
     /// What a driver may still do. It changes from day to day.
     pub(crate) fn hos_clock<'a>(&'a self, driver: &'a Driver) -> HosClock<'a> {
         let now = self.clock.now();
-        let mut draw = Draw::new(self.seed, "hours of service", &[driver.index, day_of(now) as u64]);
+        let mut draw = Draw::new(
+            self.seed,
+            "hours of service",
+            &[driver.index, day_of(now) as u64],
+        );
         let known = draw.chance(0.95);
-        let left = |draw: &mut Draw, hours: i64| (known && draw.chance(0.95)).then(|| draw.between(0, hours * HOUR));
+        let left = |draw: &mut Draw, hours: i64| {
+            (known && draw.chance(0.95)).then(|| draw.between(0, hours * HOUR))
+        };
         HosClock {
             driver,
             vehicle: self.workday(driver, day_of(now)).first().copied(),
             status: draw.chance(0.95).then(|| {
-                draw.word(&["offDuty", "sleeperBed", "driving", "onDuty", "yardMove", "personalConveyance", ""])
+                draw.word(&[
+                    "offDuty",
+                    "sleeperBed",
+                    "driving",
+                    "onDuty",
+                    "yardMove",
+                    "personalConveyance",
+                    "",
+                ])
             }),
             until_break: left(&mut draw, 8),
             cycle_remaining: left(&mut draw, 70),
@@ -232,9 +295,13 @@ impl World {
                 .then(|| (day_start(day_of(now)) - draw.between(0, 7 * DAY)) / SECOND * SECOND),
             drive_remaining: left(&mut draw, 11),
             shift_remaining: left(&mut draw, 14),
-            violations: draw
-                .chance(0.9)
-                .then(|| if draw.chance(0.1) { [draw.between(1, HOUR), draw.between(1, HOUR)] } else { [0, 0] }),
+            violations: draw.chance(0.9).then(|| {
+                if draw.chance(0.1) {
+                    [draw.between(1, HOUR), draw.between(1, HOUR)]
+                } else {
+                    [0, 0]
+                }
+            }),
         }
     }
 }

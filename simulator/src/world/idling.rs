@@ -43,16 +43,29 @@ impl World {
                 if !draw.chance(0.4) {
                     continue;
                 }
-                let start = day_start(day) + quarter * 6 * HOUR + 2 * HOUR + draw.between(0, 4 * HOUR - 1);
-                let start = if draw.chance(0.5) { start / SECOND * SECOND } else { start };
+                let start =
+                    day_start(day) + quarter * 6 * HOUR + 2 * HOUR + draw.between(0, 4 * HOUR - 1);
+                let start = if draw.chance(0.5) {
+                    start / SECOND * SECOND
+                } else {
+                    start
+                };
                 let end = start + draw.between(2 * MINUTE, 110 * MINUTE);
-                let stretch = Idling { start, end, ..Idling::draw(&mut draw) };
+                let stretch = Idling {
+                    start,
+                    end,
+                    ..Idling::draw(&mut draw)
+                };
                 if (from..to).contains(&start) && end <= now {
                     stretches.push(stretch);
                 }
             }
         }
-        debug_assert!(stretches.iter().all(|stretch| stretch.end - stretch.start < DAY));
+        debug_assert!(
+            stretches
+                .iter()
+                .all(|stretch| stretch.end - stretch.start < DAY)
+        );
         stretches
     }
 }
@@ -65,7 +78,12 @@ impl Idling {
         let text = match draw.below(10) {
             0 => None,
             1 => Some(String::new()),
-            _ => Some(format!("{} {}, {}", draw.between(1, 200), draw.word(ROADS), name)),
+            _ => Some(format!(
+                "{} {}, {}",
+                draw.between(1, 200),
+                draw.word(ROADS),
+                name
+            )),
         };
         let address = IdlingAddress {
             text,

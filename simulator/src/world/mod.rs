@@ -47,7 +47,9 @@ pub(crate) use documents::{Document, DocumentType};
 pub(crate) use drivers::{Driver, RuleSet};
 pub(crate) use efficiency::{Efficiency, MEASURES};
 pub(crate) use equipment::{Asset, Equipment};
-pub(crate) use fault_codes::{ControlUnit, Diagnosis, FaultReading, HeavyCode, LightCode, Lights, MONITORS, MakerCode};
+pub(crate) use fault_codes::{
+    ControlUnit, Diagnosis, FaultReading, HeavyCode, LightCode, Lights, MONITORS, MakerCode,
+};
 pub(crate) use fuel::FuelReport;
 pub(crate) use hos::{DURATIONS, DailyLog, HosClock, VIOLATIONS, Violation};
 pub(crate) use idling::Idling;
@@ -104,21 +106,38 @@ impl World {
         let span = config.data_from.timestamp_millis()..config.data_to.timestamp_millis();
         let (seed, fleet) = (config.seed, u64::from(config.vehicles));
         let mut tags = Tag::tree(seed, config.vehicles);
-        let vehicles: Vec<Vehicle> = (0..fleet).map(|index| Vehicle::build(seed, index, &tags, span.start)).collect();
+        let vehicles: Vec<Vehicle> = (0..fleet)
+            .map(|index| Vehicle::build(seed, index, &tags, span.start))
+            .collect();
         let (active, deactivated) = drivers::counts(config.vehicles);
         let drivers: Vec<Driver> = (0..active + deactivated)
             .map(|index| {
-                let assigned = vehicles.get(index as usize).filter(|vehicle| vehicle.driver.is_some());
-                Driver::build(seed, index, index < active, assigned.map(Vehicle::named), &tags, span.start)
+                let assigned = vehicles
+                    .get(index as usize)
+                    .filter(|vehicle| vehicle.driver.is_some());
+                Driver::build(
+                    seed,
+                    index,
+                    index < active,
+                    assigned.map(Vehicle::named),
+                    &tags,
+                    span.start,
+                )
             })
             .collect();
-        let trailers: Vec<Trailer> =
-            (0..fleet / 3 + 4).map(|index| Trailer::build(seed, index, &tags, &vehicles)).collect();
-        let equipment: Vec<Equipment> = (0..fleet / 4 + 4).map(|index| Equipment::build(seed, index, &tags)).collect();
-        let contacts: Vec<Contact> = (0..fleet / 10 + 6).map(|index| Contact::build(seed, index)).collect();
+        let trailers: Vec<Trailer> = (0..fleet / 3 + 4)
+            .map(|index| Trailer::build(seed, index, &tags, &vehicles))
+            .collect();
+        let equipment: Vec<Equipment> = (0..fleet / 4 + 4)
+            .map(|index| Equipment::build(seed, index, &tags))
+            .collect();
+        let contacts: Vec<Contact> = (0..fleet / 10 + 6)
+            .map(|index| Contact::build(seed, index))
+            .collect();
         let addresses = Address::all(seed, &tags, &contacts, span.start);
-        let configurations =
-            (0..fleet / 2 + 8).map(|index| Configuration::build(seed, index, &tags, span.start)).collect();
+        let configurations = (0..fleet / 2 + 8)
+            .map(|index| Configuration::build(seed, index, &tags, span.start))
+            .collect();
         enrol(seed, &mut tags, &vehicles, &drivers, &trailers, &addresses);
         Self {
             devices: Device::all(seed, &vehicles, &trailers, &equipment),
@@ -145,7 +164,10 @@ impl World {
 
     /// The part of a window in which things happen.
     pub(crate) fn within_data(&self, from: Millis, to: Millis) -> (Millis, Millis) {
-        (from.clamp(self.span.start, self.span.end), to.clamp(self.span.start, self.span.end))
+        (
+            from.clamp(self.span.start, self.span.end),
+            to.clamp(self.span.start, self.span.end),
+        )
     }
 }
 
@@ -164,20 +186,30 @@ fn enrol(
         for sensor in &vehicle.sensors {
             // Sensors carry a tag even where their vehicle carries none.
             let mut draw = draw::Draw::new(seed, "sensor", &[vehicle.index]);
-            let own: Vec<TagRef> =
-                draw.pick(&tags[..tags.len().saturating_sub(1)]).map(Tag::reference).into_iter().collect();
+            let own: Vec<TagRef> = draw
+                .pick(&tags[..tags.len().saturating_sub(1)])
+                .map(Tag::reference)
+                .into_iter()
+                .collect();
             let carried = if carried.is_empty() { &own } else { carried };
             tags::join(tags, carried, &sensor.sensor, |tag| &mut tag.sensors);
         }
     }
     for driver in drivers {
-        tags::join(tags, driver.tags.as_deref().unwrap_or_default(), &driver.driver, |tag| &mut tag.drivers);
+        tags::join(
+            tags,
+            driver.tags.as_deref().unwrap_or_default(),
+            &driver.driver,
+            |tag| &mut tag.drivers,
+        );
     }
     for trailer in trailers {
         tags::join(tags, &trailer.tags, &trailer.named(), |tag| &mut tag.assets);
     }
     for address in addresses {
-        tags::join(tags, &address.tags, &address.place, |tag| &mut tag.addresses);
+        tags::join(tags, &address.tags, &address.place, |tag| {
+            &mut tag.addresses
+        });
     }
     for index in 0..vehicles.len() as u64 / 5 + 4 {
         let machine = Named::new(FIRST_MACHINE + index * 7, &format!("Presse {}", index + 1));
@@ -203,7 +235,13 @@ mod tests {
     fn a_reading_is_the_same_in_every_window() {
         let world = world();
         let start = world.span.start + 40 * DAY;
-        for name in ["gps", "engineRpm", "faultCodes", "auxInput1", "fuelConsumedMilliliters"] {
+        for name in [
+            "gps",
+            "engineRpm",
+            "faultCodes",
+            "auxInput1",
+            "fuelConsumedMilliliters",
+        ] {
             for vehicle in &world.vehicles {
                 let whole = world.readings(vehicle, stat(name), start, start + 3 * DAY);
                 let pieces: Vec<Reading> = (0..24)
@@ -221,23 +259,50 @@ mod tests {
     fn what_happens_is_the_same_in_every_window() {
         let world = world();
         let start = world.span.start + 40 * DAY;
-        let windows: Vec<(Millis, Millis)> =
-            (0..30).map(|part| (start + part * 5 * HOUR, start + (part + 1) * 5 * HOUR)).collect();
+        let windows: Vec<(Millis, Millis)> = (0..30)
+            .map(|part| (start + part * 5 * HOUR, start + (part + 1) * 5 * HOUR))
+            .collect();
         let whole = (start, start + 150 * HOUR);
         let same = |what: &dyn Fn(Millis, Millis) -> Vec<Millis>| {
-            let pieces: Vec<Millis> = windows.iter().flat_map(|window| what(window.0, window.1)).collect();
+            let pieces: Vec<Millis> = windows
+                .iter()
+                .flat_map(|window| what(window.0, window.1))
+                .collect();
             assert_eq!(what(whole.0, whole.1), pieces);
             pieces.len()
         };
         let mut found = [0; 4];
         for vehicle in &world.vehicles {
-            found[0] += same(&|from, to| world.idling(vehicle, from, to).iter().map(|one| one.start).collect());
-            found[1] += same(&|from, to| world.safety_events(vehicle, from, to).iter().map(|one| one.time).collect());
-            found[2] +=
-                same(&|from, to| world.assignments_starting(vehicle, from, to).iter().map(|one| one.start).collect());
+            found[0] += same(&|from, to| {
+                world
+                    .idling(vehicle, from, to)
+                    .iter()
+                    .map(|one| one.start)
+                    .collect()
+            });
+            found[1] += same(&|from, to| {
+                world
+                    .safety_events(vehicle, from, to)
+                    .iter()
+                    .map(|one| one.time)
+                    .collect()
+            });
+            found[2] += same(&|from, to| {
+                world
+                    .assignments_starting(vehicle, from, to)
+                    .iter()
+                    .map(|one| one.start)
+                    .collect()
+            });
         }
         for driver in &world.drivers {
-            found[3] += same(&|from, to| world.violations(driver, from, to).iter().map(|one| one.start).collect());
+            found[3] += same(&|from, to| {
+                world
+                    .violations(driver, from, to)
+                    .iter()
+                    .map(|one| one.start)
+                    .collect()
+            });
         }
         assert!(found.iter().all(|count| *count > 0), "{found:?}");
     }
@@ -246,11 +311,18 @@ mod tests {
     fn a_daily_log_accounts_for_the_whole_day() {
         let world = world();
         let date = day_of(world.span.start) + 40;
-        let logs: Vec<DailyLog<'_>> = world.drivers.iter().filter_map(|driver| world.daily_log(driver, date)).collect();
+        let logs: Vec<DailyLog<'_>> = world
+            .drivers
+            .iter()
+            .filter_map(|driver| world.daily_log(driver, date))
+            .collect();
         assert!(!logs.is_empty());
         for log in logs {
             let [active, drive, off, on, conveyance, sleeper, waiting, yard] = log.durations;
-            assert_eq!(drive + off + on + conveyance + sleeper + waiting + yard, DAY);
+            assert_eq!(
+                drive + off + on + conveyance + sleeper + waiting + yard,
+                DAY
+            );
             assert_eq!(active, drive + on);
         }
     }
@@ -271,12 +343,18 @@ mod tests {
         let world = world();
         let mut crossing = 0;
         for vehicle in &world.vehicles {
-            let trips = world.trips_starting(vehicle, world.span.start, world.span.start + 200 * DAY);
+            let trips =
+                world.trips_starting(vehicle, world.span.start, world.span.start + 200 * DAY);
             for pair in trips.windows(2) {
-                assert!(pair[0].end.is_some_and(|end| end < pair[1].start), "{pair:?}");
+                assert!(
+                    pair[0].end.is_some_and(|end| end < pair[1].start),
+                    "{pair:?}"
+                );
             }
-            crossing +=
-                trips.iter().filter(|trip| trip.end.is_some_and(|end| day_of(end) > day_of(trip.start))).count();
+            crossing += trips
+                .iter()
+                .filter(|trip| trip.end.is_some_and(|end| day_of(end) > day_of(trip.start)))
+                .count();
         }
         assert!(crossing > 10);
     }
@@ -284,24 +362,63 @@ mod tests {
     #[test]
     fn every_kind_of_thing_occurs_in_a_small_fleet() {
         let world = world();
-        assert!(world.vehicles.iter().any(|vehicle| vehicle.gateway.is_none()));
+        assert!(
+            world
+                .vehicles
+                .iter()
+                .any(|vehicle| vehicle.gateway.is_none())
+        );
         assert!(world.drivers.iter().any(|driver| !driver.active));
-        assert!(world.trailers.iter().any(|trailer| trailer.reefer.is_some()));
-        assert!(world.tags.iter().any(|tag| tag.vehicles.as_ref().is_some_and(|list| !list.is_empty())));
-        assert!(world.tags.iter().any(|tag| tag.vehicles.as_ref().is_some_and(Vec::is_empty)));
+        assert!(
+            world
+                .trailers
+                .iter()
+                .any(|trailer| trailer.reefer.is_some())
+        );
+        assert!(
+            world
+                .tags
+                .iter()
+                .any(|tag| tag.vehicles.as_ref().is_some_and(|list| !list.is_empty()))
+        );
+        assert!(
+            world
+                .tags
+                .iter()
+                .any(|tag| tag.vehicles.as_ref().is_some_and(Vec::is_empty))
+        );
         assert!(world.tags.iter().any(|tag| tag.vehicles.is_none()));
         let days = day_of(world.span.start)..day_of(world.span.start) + 30;
         assert!(days.clone().any(|day| !world.audit_logs(day).is_empty()));
-        assert!(days.clone().any(|day| !world.incidents(&world.configurations[0], day).is_empty()));
-        let used = |vehicle: &Vehicle| days.clone().filter(|day| world.is_active(vehicle, *day)).count();
-        assert!(world.vehicles.iter().map(used).any(|count| (5..30).contains(&count)));
+        assert!(
+            days.clone()
+                .any(|day| !world.incidents(&world.configurations[0], day).is_empty())
+        );
+        let used = |vehicle: &Vehicle| {
+            days.clone()
+                .filter(|day| world.is_active(vehicle, *day))
+                .count()
+        };
+        assert!(
+            world
+                .vehicles
+                .iter()
+                .map(used)
+                .any(|count| (5..30).contains(&count))
+        );
     }
 
     #[test]
     fn an_empty_fleet_is_a_world_too() {
-        let world = World::new(&SimulatorConfig { vehicles: 0, ..Default::default() });
+        let world = World::new(&SimulatorConfig {
+            vehicles: 0,
+            ..Default::default()
+        });
         let day = day_of(world.span.start);
-        assert!(world.audit_logs(day).is_empty() && world.incidents(&world.configurations[0], day).is_empty());
+        assert!(
+            world.audit_logs(day).is_empty()
+                && world.incidents(&world.configurations[0], day).is_empty()
+        );
     }
 
     #[test]
@@ -310,7 +427,11 @@ mod tests {
         let world = World::new(&config);
         let (from, to) = (world.span.start + 10 * DAY, world.span.start + 40 * DAY);
         let count = |world: &World| -> usize {
-            world.vehicles.iter().map(|vehicle| world.readings(vehicle, stat("gps"), from, to).len()).sum()
+            world
+                .vehicles
+                .iter()
+                .map(|vehicle| world.readings(vehicle, stat("gps"), from, to).len())
+                .sum()
         };
         let all = count(&world);
         world.clock.set(to);
@@ -324,7 +445,11 @@ mod tests {
                 world
                     .vehicles
                     .iter()
-                    .map(|vehicle| world.readings(vehicle, stat("gps"), window.0, window.1).len())
+                    .map(|vehicle| {
+                        world
+                            .readings(vehicle, stat("gps"), window.0, window.1)
+                            .len()
+                    })
                     .sum::<usize>()
             })
             .sum();

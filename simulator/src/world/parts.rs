@@ -12,7 +12,11 @@ use super::vocabulary::ATTRIBUTES;
 pub(crate) type ExternalIds = BTreeMap<String, String>;
 
 /// External ids of a trailer or a piece of equipment: like those of vehicles, with fewer keys.
-pub(crate) fn asset_ids(gateway: Option<&Gateway>, vin: Option<&String>, draw: &mut Draw) -> Option<ExternalIds> {
+pub(crate) fn asset_ids(
+    gateway: Option<&Gateway>,
+    vin: Option<&String>,
+    draw: &mut Draw,
+) -> Option<ExternalIds> {
     let mut ids = ExternalIds::new();
     if let Some(gateway) = gateway {
         ids.insert("samsara.serial".to_owned(), gateway.serial.clone());
@@ -21,7 +25,10 @@ pub(crate) fn asset_ids(gateway: Option<&Gateway>, vin: Option<&String>, draw: &
         ids.insert("samsara.vin".to_owned(), vin.clone());
     }
     if draw.chance(0.3) {
-        ids.insert("n°.parc".to_owned(), format!("R-{}", draw.between(100, 999)));
+        ids.insert(
+            "n°.parc".to_owned(),
+            format!("R-{}", draw.between(100, 999)),
+        );
     }
     // The map is left out as often as it is sent empty.
     (!ids.is_empty() || draw.chance(0.5)).then_some(ids)
@@ -36,7 +43,10 @@ pub(crate) struct Named {
 
 impl Named {
     pub(crate) fn new(id: u64, name: &str) -> Self {
-        Self { id: id.to_string(), name: name.to_owned() }
+        Self {
+            id: id.to_string(),
+            name: name.to_owned(),
+        }
     }
 
     pub(crate) fn json(&self) -> Value {
@@ -80,7 +90,9 @@ impl Attribute {
     pub(crate) fn json(&self) -> Value {
         let (key, values) = match &self.values {
             AttributeValues::Strings(texts) => ("stringValues", Value::from(texts.as_slice())),
-            AttributeValues::Numbers(numbers) => ("numberValues", numbers.iter().map(|n| number(*n)).collect()),
+            AttributeValues::Numbers(numbers) => {
+                ("numberValues", numbers.iter().map(|n| number(*n)).collect())
+            }
             AttributeValues::Dates(dates) => ("dateValues", Value::from(dates.as_slice())),
         };
         json!({ "id": self.id, "name": self.name, key: values })
@@ -94,11 +106,25 @@ impl Attribute {
                 continue;
             }
             let values = match index {
-                1 => AttributeValues::Numbers(vec![draw.decimal(1.0, 26.0, 0), draw.decimal(1.0, 26.0, 1)]),
-                2 => AttributeValues::Dates(vec![format!("{}-0{}-17", draw.between(2026, 2031), draw.between(1, 9))]),
-                _ => AttributeValues::Strings(vec![format!("CC-{}", draw.between(100, 140)), "été \"2\"".to_owned()]),
+                1 => AttributeValues::Numbers(vec![
+                    draw.decimal(1.0, 26.0, 0),
+                    draw.decimal(1.0, 26.0, 1),
+                ]),
+                2 => AttributeValues::Dates(vec![format!(
+                    "{}-0{}-17",
+                    draw.between(2026, 2031),
+                    draw.between(1, 9)
+                )]),
+                _ => AttributeValues::Strings(vec![
+                    format!("CC-{}", draw.between(100, 140)),
+                    "été \"2\"".to_owned(),
+                ]),
             };
-            attributes.push(Self { id: (494_000 + index).to_string(), name, values });
+            attributes.push(Self {
+                id: (494_000 + index).to_string(),
+                name,
+                values,
+            });
         }
         attributes
     }
@@ -107,7 +133,11 @@ impl Attribute {
 /// A JSON number as the API writes it: whole numbers go without a fraction, whatever the field's type.
 pub(crate) fn number(value: f64) -> Value {
     // Below 2^53 every whole double is an exact integer.
-    if value.fract() == 0.0 && value.abs() < 9e15 { Value::from(value as i64) } else { Value::from(value) }
+    if value.fract() == 0.0 && value.abs() < 9e15 {
+        Value::from(value as i64)
+    } else {
+        Value::from(value)
+    }
 }
 
 #[cfg(test)]
@@ -122,7 +152,10 @@ mod tests {
 
     #[test]
     fn a_tag_without_parent_does_not_name_one() {
-        let tag = TagRef { tag: Named::new(3, "Süd"), parent: None };
+        let tag = TagRef {
+            tag: Named::new(3, "Süd"),
+            parent: None,
+        };
         assert_eq!(tag.json(), json!({ "id": "3", "name": "Süd" }));
     }
 }

@@ -32,8 +32,14 @@ pub(crate) enum Point {
     Whole(i64),
     Decimal(f64),
     Word(&'static str),
-    Auxiliary { name: &'static str, on: bool },
-    Immobilizer { connected: bool, state: &'static str },
+    Auxiliary {
+        name: &'static str,
+        on: bool,
+    },
+    Immobilizer {
+        connected: bool,
+        state: &'static str,
+    },
     Card(String),
     TellTales(Vec<&'static str>),
 }
@@ -53,17 +59,28 @@ pub(crate) struct Fix {
 impl Fix {
     fn draw(draw: &mut Draw) -> Self {
         let index = draw.below(PLACES.len() as u64);
-        let (name, _, latitude, longitude) = PLACES.get(index as usize).copied().unwrap_or_default();
+        let (name, _, latitude, longitude) =
+            PLACES.get(index as usize).copied().unwrap_or_default();
         let moving = draw.chance(0.7);
         // Whole numbers and fractions are mixed on purpose: the API sends them so.
         let decimals = if draw.chance(0.5) { 0 } else { 1 };
         Self {
             latitude: draw.decimal(latitude - 0.4, latitude + 0.4, 7),
             longitude: draw.decimal(longitude - 0.4, longitude + 0.4, 7),
-            heading: if moving { draw.decimal(0.0, 359.0, decimals) } else { 0.0 },
-            speed: if moving { draw.decimal(2.0, 75.0, decimals * 3) } else { 0.0 },
+            heading: if moving {
+                draw.decimal(0.0, 359.0, decimals)
+            } else {
+                0.0
+            },
+            speed: if moving {
+                draw.decimal(2.0, 75.0, decimals * 3)
+            } else {
+                0.0
+            },
             ecu_speed: draw.chance(0.5),
-            location: draw.chance(0.95).then(|| format!("{} {}, {}", draw.between(1, 300), draw.word(ROADS), name)),
+            location: draw
+                .chance(0.95)
+                .then(|| format!("{} {}, {}", draw.between(1, 300), draw.word(ROADS), name)),
             address: draw.chance(0.16).then(|| place(index)),
         }
     }
@@ -82,19 +99,26 @@ fn point(stat: &StatType, vehicle: &Vehicle, time: Millis, draw: &mut Draw) -> P
             Point::Whole(i64::try_from(grown).unwrap_or(i64::MAX) + vehicle.index as i64 * 1_000)
         }
         Shape::Decimal(low, high) => Point::Decimal(draw.decimal(low, high, 2)),
-        Shape::DecimalCounter(an_hour) => {
-            Point::Decimal(round((time - COUNTING_SINCE) as f64 / HOUR as f64 * an_hour, 1))
-        }
+        Shape::DecimalCounter(an_hour) => Point::Decimal(round(
+            (time - COUNTING_SINCE) as f64 / HOUR as f64 * an_hour,
+            1,
+        )),
         Shape::Word(words) => Point::Word(draw.word(words)),
-        Shape::Auxiliary => Point::Auxiliary { name: draw.word(AUXILIARY_INPUTS), on: draw.chance(0.5) },
+        Shape::Auxiliary => Point::Auxiliary {
+            name: draw.word(AUXILIARY_INPUTS),
+            on: draw.chance(0.5),
+        },
         Shape::Immobilizer => Point::Immobilizer {
             connected: draw.chance(0.8),
             state: draw.word(&["ignition_enabled", "ignition_disabled"]),
         },
         Shape::Card => Point::Card(draw.code("0123456789", 8)),
-        Shape::TellTales => {
-            Point::TellTales(["brake", "coolant", "tyrePressure"].into_iter().filter(|_| draw.chance(0.4)).collect())
-        }
+        Shape::TellTales => Point::TellTales(
+            ["brake", "coolant", "tyrePressure"]
+                .into_iter()
+                .filter(|_| draw.chance(0.4))
+                .collect(),
+        ),
     }
 }
 
@@ -112,12 +136,19 @@ impl World {
         if !stat.carried_by(vehicle) || !self.is_active(vehicle, day) {
             return Vec::new();
         }
-        let gap = Gap::draw(&mut Draw::new(self.seed, "network", &[vehicle.index, day as u64]), day);
+        let gap = Gap::draw(
+            &mut Draw::new(self.seed, "network", &[vehicle.index, day as u64]),
+            day,
+        );
         let mut draw = Draw::new(self.seed, stat.name, &[vehicle.index, day as u64]);
         let times = schedule::times(&mut draw, day, stat.per_day.0, stat.per_day.1);
         let mut readings = Vec::with_capacity(times.len() + 1);
         for time in times {
-            let reading = Reading { time, point: point(stat, vehicle, time, &mut draw), arrival: gap.arrival(time) };
+            let reading = Reading {
+                time,
+                point: point(stat, vehicle, time, &mut draw),
+                arrival: gap.arrival(time),
+            };
             // Now and then a device sends the same reading twice.
             let copies = if draw.chance(0.02) { 2 } else { 1 };
             readings.extend(std::iter::repeat_n(reading, copies));
@@ -131,7 +162,13 @@ impl World {
     }
 
     /// The readings of a half-open window that the server knows by now, oldest first.
-    pub(crate) fn readings(&self, vehicle: &Vehicle, stat: &StatType, from: Millis, to: Millis) -> Vec<Reading> {
+    pub(crate) fn readings(
+        &self,
+        vehicle: &Vehicle,
+        stat: &StatType,
+        from: Millis,
+        to: Millis,
+    ) -> Vec<Reading> {
         let now = self.clock.now();
         let (from, to) = self.within_data(from, to);
         days_touching(from, to)
@@ -142,12 +179,24 @@ impl World {
     }
 
     /// The readings that reached the server after one instant and by another one, oldest first.
-    pub(crate) fn arrivals(&self, vehicle: &Vehicle, stat: &StatType, after: Millis, until: Millis) -> Vec<Reading> {
+    pub(crate) fn arrivals(
+        &self,
+        vehicle: &Vehicle,
+        stat: &StatType,
+        after: Millis,
+        until: Millis,
+    ) -> Vec<Reading> {
         // Nothing arrives before it is read, so `until` bounds the times too.
-        let (from, to) = self.within_data(self.clock.earliest_arriving_after(after), until.saturating_add(1));
+        let (from, to) = self.within_data(
+            self.clock.earliest_arriving_after(after),
+            until.saturating_add(1),
+        );
         days_touching(from, to)
             .flat_map(|day| self.day_readings(vehicle, stat, day))
-            .filter(|reading| self.arrival(reading).is_some_and(|arrival| arrival > after && arrival <= until))
+            .filter(|reading| {
+                self.arrival(reading)
+                    .is_some_and(|arrival| arrival > after && arrival <= until)
+            })
             .collect()
     }
 
@@ -164,10 +213,12 @@ impl World {
         let days = (last - LOOK_BACK_DAYS).max(day_of(self.span.start))..=last;
         days.rev().find_map(|day| {
             let readings = self.day_readings(vehicle, stat, day);
-            readings
-                .into_iter()
-                .rev()
-                .find(|reading| reading.time < before && self.arrival(reading).is_some_and(|arrival| arrival <= as_of))
+            readings.into_iter().rev().find(|reading| {
+                reading.time < before
+                    && self
+                        .arrival(reading)
+                        .is_some_and(|arrival| arrival <= as_of)
+            })
         })
     }
 }

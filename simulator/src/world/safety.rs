@@ -14,7 +14,11 @@ type Label = (&'static str, &'static str, Option<&'static str>);
 
 const LABELS: &[Label] = &[
     ("braking", "Harsh Brake", Some("Harsh Braking")),
-    ("acceleration", "Harsh Acceleration", Some("Harsh Acceleration")),
+    (
+        "acceleration",
+        "Harsh Acceleration",
+        Some("Harsh Acceleration"),
+    ),
     ("harshTurn", "Virage brusque", Some("Harsh Turn")),
     ("crash", "Crash", Some("Crash")),
     ("genericTailgating", "Tailgating", None),
@@ -58,7 +62,9 @@ impl SafetyEvent<'_> {
     /// Where a recording can be had, if there is one. The live API signs such links anew at each call.
     pub(crate) fn video(&self, index: usize) -> Option<String> {
         let view = ["forward", "inward", "tracked-inward"].get(index)?;
-        self.videos.get(index)?.then(|| format!("https://media.example.com/{}/{view}.mp4", self.id()))
+        self.videos
+            .get(index)?
+            .then(|| format!("https://media.example.com/{}/{view}.mp4", self.id()))
     }
 
     /// What kind of harsh event it is.
@@ -98,7 +104,12 @@ impl SafetyScore {
 
 impl World {
     /// The safety events of a vehicle in a half-open window and by now, oldest first.
-    pub(crate) fn safety_events<'a>(&'a self, vehicle: &'a Vehicle, from: Millis, to: Millis) -> Vec<SafetyEvent<'a>> {
+    pub(crate) fn safety_events<'a>(
+        &'a self,
+        vehicle: &'a Vehicle,
+        from: Millis,
+        to: Millis,
+    ) -> Vec<SafetyEvent<'a>> {
         let (from, to) = self.within_data(from, to);
         let now = self.clock.now();
         let mut events = Vec::new();
@@ -108,7 +119,11 @@ impl World {
             let slot = DAY / count.max(1);
             for index in 0..count {
                 let offset = draw.between(0, slot - 1);
-                let offset = if draw.chance(0.3) { offset / SECOND * SECOND } else { offset };
+                let offset = if draw.chance(0.3) {
+                    offset / SECOND * SECOND
+                } else {
+                    offset
+                };
                 let time = day_start(day) + index * slot + offset;
                 let event = self.safety_event(vehicle, time, now, &mut draw);
                 if (from..to).contains(&time) && time <= now {
@@ -119,7 +134,13 @@ impl World {
         events
     }
 
-    fn safety_event<'a>(&'a self, vehicle: &'a Vehicle, time: Millis, now: Millis, draw: &mut Draw) -> SafetyEvent<'a> {
+    fn safety_event<'a>(
+        &'a self,
+        vehicle: &'a Vehicle,
+        time: Millis,
+        now: Millis,
+        draw: &mut Draw,
+    ) -> SafetyEvent<'a> {
         let place = draw.pick(PLACES).copied().unwrap_or_default();
         let first = draw.below(LABELS.len() as u64) as usize;
         let count = [0, 1, 1, 1, 2, 3][draw.below(6) as usize];
@@ -140,9 +161,19 @@ impl World {
             driver: draw.pick(&self.drivers).filter(|_| draw.chance(0.8)),
             latitude: draw.decimal(place.2 - 0.3, place.2 + 0.3, 6),
             longitude: draw.decimal(place.3 - 0.3, place.3 + 0.3, 6),
-            acceleration: draw.chance(0.9).then(|| if draw.chance(0.1) { 1.0 } else { draw.decimal(0.2, 2.4, 6) }),
+            acceleration: draw.chance(0.9).then(|| {
+                if draw.chance(0.1) {
+                    1.0
+                } else {
+                    draw.decimal(0.2, 2.4, 6)
+                }
+            }),
             labels: draw.chance(0.95).then_some(labels),
-            coaching: draw.chance(0.95).then_some(if decided <= now { outcome } else { "needsReview" }),
+            coaching: draw.chance(0.95).then_some(if decided <= now {
+                outcome
+            } else {
+                "needsReview"
+            }),
             videos: [draw.chance(0.7), draw.chance(0.4), draw.chance(0.2)],
         }
     }
@@ -151,8 +182,10 @@ impl World {
     pub(crate) fn safety_score(&self, vehicle: &Vehicle, from: Millis, to: Millis) -> SafetyScore {
         let until = to.saturating_add(1);
         let events = self.safety_events(vehicle, from, until);
-        let harsh: Vec<(&str, Millis)> =
-            events.iter().filter_map(|event| event.harsh().map(|kind| (kind, event.time))).collect();
+        let harsh: Vec<(&str, Millis)> = events
+            .iter()
+            .filter_map(|event| event.harsh().map(|kind| (kind, event.time)))
+            .collect();
         let count = |kind: &str| harsh.iter().filter(|(other, _)| *other == kind).count() as i64;
         let (mut driven, mut distance) = (0, 0.0);
         for trip in self.trips_overlapping(vehicle, from, to) {
@@ -163,7 +196,11 @@ impl World {
         }
         // The same for a day whether its end is given as its last millisecond or as the next midnight.
         let minute = (until + MINUTE / 2).div_euclid(MINUTE);
-        let mut draw = Draw::new(self.seed, "safety score", &[vehicle.index, from as u64, minute as u64]);
+        let mut draw = Draw::new(
+            self.seed,
+            "safety score",
+            &[vehicle.index, from as u64, minute as u64],
+        );
         let over_speed = driven / 1_000 * draw.between(0, 60);
         let rank = draw.between(1, self.vehicles.len() as i64);
         SafetyScore {
@@ -173,7 +210,11 @@ impl World {
             brakings: count("Harsh Braking"),
             turns: count("Harsh Turn"),
             score: (100 - 9 * harsh.len() as i64 - over_speed / (20 * MINUTE)).max(0),
-            rank: if driven > 0 { rank.to_string() } else { String::new() },
+            rank: if driven > 0 {
+                rank.to_string()
+            } else {
+                String::new()
+            },
             over_speed,
             distance: distance as i64,
             driven,

@@ -18,7 +18,9 @@ impl Gap {
         let to = from + draw.between(2, 6) * HOUR;
         let arrival = to + draw.between(1, 16) * HOUR;
         debug_assert!(arrival - from <= MAX_DELAY);
-        Self { stretch: lost.then_some((from, to, arrival)) }
+        Self {
+            stretch: lost.then_some((from, to, arrival)),
+        }
     }
 
     /// When a reading of this time arrives.
@@ -49,7 +51,11 @@ pub(crate) fn times(draw: &mut Draw, day: i64, fewest: i64, most: i64) -> Vec<Mi
         // The last second of a slot stays free, so that rounding down never meets the neighbour.
         let time = opens + index * slot + draw.between(0, (slot - SECOND - 1).max(0));
         let whole = draw.chance(0.5);
-        times.push(if whole { (time + SECOND - 1) / SECOND * SECOND } else { time });
+        times.push(if whole {
+            (time + SECOND - 1) / SECOND * SECOND
+        } else {
+            time
+        });
     }
     if draw.chance(0.1) {
         times.push(start + DAY - 1);
@@ -70,7 +76,10 @@ mod tests {
             assert!(times.iter().all(|time| time.div_euclid(DAY) == day));
             edges += usize::from(times.first() == Some(&day_start(day)));
         }
-        assert!(edges > 10, "midnight itself must occur, but occurs {edges} times");
+        assert!(
+            edges > 10,
+            "midnight itself must occur, but occurs {edges} times"
+        );
     }
 
     #[test]

@@ -64,8 +64,18 @@ impl StatType {
     }
 }
 
-const fn stat(name: &'static str, shape: Shape, carried: CarriedBy, per_day: (i64, i64)) -> StatType {
-    StatType { name, shape, carried, per_day }
+const fn stat(
+    name: &'static str,
+    shape: Shape,
+    carried: CarriedBy,
+    per_day: (i64, i64),
+) -> StatType {
+    StatType {
+        name,
+        shape,
+        carried,
+        per_day,
+    }
 }
 
 /// A numeric sensor of a combustion engine.
@@ -98,10 +108,25 @@ const ON_OFF: &[&str] = &["On", "Off"];
 /// All statistics the endpoints take.
 pub(crate) static STAT_TYPES: &[StatType] = &[
     stat("gps", Shape::Gps, CarriedBy::All, (8, 40)),
-    stat("engineRpm", Shape::Whole(550, 3_200), CarriedBy::Engines, (8, 40)),
+    stat(
+        "engineRpm",
+        Shape::Whole(550, 3_200),
+        CarriedBy::Engines,
+        (8, 40),
+    ),
     stat("faultCodes", Shape::FaultCodes, CarriedBy::Engines, (0, 3)),
-    stat("engineStates", Shape::Word(&["Off", "On", "Idle"]), CarriedBy::All, (4, 16)),
-    stat("fuelPercents", Shape::Whole(3, 100), CarriedBy::Engines, (4, 20)),
+    stat(
+        "engineStates",
+        Shape::Word(&["Off", "On", "Idle"]),
+        CarriedBy::All,
+        (4, 16),
+    ),
+    stat(
+        "fuelPercents",
+        Shape::Whole(3, 100),
+        CarriedBy::Engines,
+        (4, 20),
+    ),
     engine("ambientAirTemperatureMilliC", -15_000, 38_000),
     engine("barometricPressurePa", 88_000, 103_000),
     engine("batteryMilliVolts", 11_800, 28_400),
@@ -116,8 +141,18 @@ pub(crate) static STAT_TYPES: &[StatType] = &[
     counter("obdEngineSeconds", CarriedBy::Engines, 1_100),
     counter("obdOdometerMeters", CarriedBy::Engines, 20_500),
     counter("syntheticEngineSeconds", CarriedBy::Engines, 1_080),
-    stat("ecuSpeedMph", Shape::Decimal(0.0, 68.0), CarriedBy::Engines, (8, 40)),
-    stat("gpsDistanceMeters", Shape::DecimalCounter(20_900.0), CarriedBy::All, (4, 20)),
+    stat(
+        "ecuSpeedMph",
+        Shape::Decimal(0.0, 68.0),
+        CarriedBy::Engines,
+        (8, 40),
+    ),
+    stat(
+        "gpsDistanceMeters",
+        Shape::DecimalCounter(20_900.0),
+        CarriedBy::All,
+        (4, 20),
+    ),
     battery("evStateOfChargeMilliPercent", 4_000, 100_000),
     battery("evChargingStatus", 0, 4),
     battery("evChargingVoltageMilliVolt", 0, 800_000),
@@ -126,9 +161,21 @@ pub(crate) static STAT_TYPES: &[StatType] = &[
     battery("evBatteryCurrentMilliAmp", -200_000, 250_000),
     battery("evBatteryStateOfHealthMilliPercent", 80_000, 100_000),
     battery("evAverageBatteryTemperatureMilliCelsius", -5_000, 45_000),
-    counter("evChargingEnergyMicroWh", CarriedBy::Batteries, 5_000_000_000),
-    counter("evConsumedEnergyMicroWh", CarriedBy::Batteries, 4_800_000_000),
-    counter("evRegeneratedEnergyMicroWh", CarriedBy::Batteries, 700_000_000),
+    counter(
+        "evChargingEnergyMicroWh",
+        CarriedBy::Batteries,
+        5_000_000_000,
+    ),
+    counter(
+        "evConsumedEnergyMicroWh",
+        CarriedBy::Batteries,
+        4_800_000_000,
+    ),
+    counter(
+        "evRegeneratedEnergyMicroWh",
+        CarriedBy::Batteries,
+        700_000_000,
+    ),
     counter("evDistanceDrivenMeters", CarriedBy::Batteries, 14_000),
     spreader("spreaderLiquidRate", Shape::Whole(0, 120)),
     spreader("spreaderGranularRate", Shape::Whole(0, 400)),
@@ -142,9 +189,24 @@ pub(crate) static STAT_TYPES: &[StatType] = &[
     spreader("spreaderGranularName", Shape::Word(&["Sel gemme", "Sand"])),
     spreader("spreaderPrewetName", Shape::Word(&["CaCl₂", ""])),
     spreader("spreaderLiquidName", Shape::Word(&["Saumure", "MgCl₂"])),
-    stat("seatbeltDriver", Shape::Word(&["Buckled", "Unbuckled"]), CarriedBy::Engines, (2, 10)),
-    stat("ecuDoorStatus", Shape::Word(&["Closed", "Open", "Unknown"]), CarriedBy::OneIn(3), (2, 10)),
-    stat("engineImmobilizer", Shape::Immobilizer, CarriedBy::OneIn(4), (0, 2)),
+    stat(
+        "seatbeltDriver",
+        Shape::Word(&["Buckled", "Unbuckled"]),
+        CarriedBy::Engines,
+        (2, 10),
+    ),
+    stat(
+        "ecuDoorStatus",
+        Shape::Word(&["Closed", "Open", "Unknown"]),
+        CarriedBy::OneIn(3),
+        (2, 10),
+    ),
+    stat(
+        "engineImmobilizer",
+        Shape::Immobilizer,
+        CarriedBy::OneIn(4),
+        (0, 2),
+    ),
     stat("nfcCardScans", Shape::Card, CarriedBy::OneIn(3), (0, 3)),
     input("auxInput1", 2),
     input("auxInput2", 3),
@@ -169,8 +231,16 @@ mod tests {
     #[test]
     fn names_are_unique_and_found() {
         for (index, stat) in STAT_TYPES.iter().enumerate() {
-            assert_eq!(STAT_TYPES.iter().position(|other| other.name == stat.name), Some(index), "{}", stat.name);
-            assert!(std::ptr::eq(StatType::named(stat.name).expect("a known name"), stat));
+            assert_eq!(
+                STAT_TYPES.iter().position(|other| other.name == stat.name),
+                Some(index),
+                "{}",
+                stat.name
+            );
+            assert!(std::ptr::eq(
+                StatType::named(stat.name).expect("a known name"),
+                stat
+            ));
         }
         assert_eq!(STAT_TYPES.len(), 63);
         assert!(StatType::named("engineHours").is_none());

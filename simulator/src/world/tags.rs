@@ -31,9 +31,17 @@ impl Tag {
             let mut draw = Draw::new(seed, "tag", &[index as u64]);
             let name = match (TAGS.get(index), TAGS.get(index % TAGS.len())) {
                 (Some(name), _) => (*name).to_owned(),
-                (None, name) => format!("{} {}", name.copied().unwrap_or_default(), index / TAGS.len() + 1),
+                (None, name) => format!(
+                    "{} {}",
+                    name.copied().unwrap_or_default(),
+                    index / TAGS.len() + 1
+                ),
             };
-            let parent = if index < ROOTS { None } else { draw.pick(&tags[..ROOTS]).map(|parent| parent.tag.clone()) };
+            let parent = if index < ROOTS {
+                None
+            } else {
+                draw.pick(&tags[..ROOTS]).map(|parent| parent.tag.clone())
+            };
             let mut ids = ExternalIds::new();
             if draw.chance(0.5) {
                 ids.insert("samsara.name".to_owned(), name.to_lowercase());
@@ -61,7 +69,10 @@ impl Tag {
 
     /// How a member names this tag.
     pub(crate) fn reference(&self) -> TagRef {
-        TagRef { tag: self.tag.clone(), parent: self.parent.as_ref().map(|parent| parent.id.clone()) }
+        TagRef {
+            tag: self.tag.clone(),
+            parent: self.parent.as_ref().map(|parent| parent.id.clone()),
+        }
     }
 
     /// Some different tags of a tree, three at most, never its last one.
@@ -83,7 +94,10 @@ pub(crate) fn join(
     member: &Named,
     list: impl Fn(&mut Tag) -> &mut Option<Vec<Named>>,
 ) {
-    for tag in tags.iter_mut().filter(|tag| carried.iter().any(|carried| carried.tag.id == tag.tag.id)) {
+    for tag in tags
+        .iter_mut()
+        .filter(|tag| carried.iter().any(|carried| carried.tag.id == tag.tag.id))
+    {
         list(tag).get_or_insert_default().push(member.clone());
     }
 }

@@ -33,7 +33,9 @@ impl Trailer {
     pub(crate) fn build(seed: u64, index: u64, tags: &[Tag], vehicles: &[Vehicle]) -> Self {
         let mut draw = Draw::new(seed, "trailer", &[index]);
         let mut more = Draw::new(seed, "trailer details", &[index]);
-        let gateway = more.chance(0.7).then(|| Gateway::draw(&mut more, ASSET_GATEWAYS));
+        let gateway = more
+            .chance(0.7)
+            .then(|| Gateway::draw(&mut more, ASSET_GATEWAYS));
         let serial = more.chance(0.8).then(|| more.code(LETTERS, 17));
         Self {
             index,
@@ -43,10 +45,15 @@ impl Trailer {
             tags: Tag::some_of(tags, &mut draw),
             external_ids: parts::asset_ids(gateway.as_ref(), serial.as_ref(), &mut more),
             license_plate: more.chance(0.7).then(|| more.code(LETTERS, 7)),
-            notes: more.chance(0.6).then(|| more.word(&["", "Hayon à vérifier", "Plane geflickt ✔"])),
+            notes: more
+                .chance(0.6)
+                .then(|| more.word(&["", "Hayon à vérifier", "Plane geflickt ✔"])),
             mobile: more.chance(0.8).then(|| more.chance(0.7)),
             engine_hours: more.chance(0.5).then(|| more.between(0, 21_000)),
-            vehicle: more.pick(vehicles).map(|vehicle| vehicle.id).filter(|_| more.chance(0.3)),
+            vehicle: more
+                .pick(vehicles)
+                .map(|vehicle| vehicle.id)
+                .filter(|_| more.chance(0.3)),
             gateway,
             serial,
         }
@@ -98,7 +105,9 @@ impl Series {
     /// Fewest and most changes a day.
     fn per_day(self) -> (i64, i64) {
         match self {
-            Series::AmbientAirTemperature | Series::DischargeAirTemperature | Series::ReturnAirTemperature => (6, 16),
+            Series::AmbientAirTemperature
+            | Series::DischargeAirTemperature
+            | Series::ReturnAirTemperature => (6, 16),
             Series::SetPoint | Series::ReeferAlarms => (0, 2),
             Series::EngineHours => (1, 3),
             Series::FuelPercentage | Series::PowerStatus => (1, 4),
@@ -106,7 +115,8 @@ impl Series {
     }
 
     fn value(self, time: Millis, draw: &mut Draw) -> Change {
-        let temperature = |draw: &mut Draw, low, high| Change::Temperature(Some(draw.between(low, high) * 50));
+        let temperature =
+            |draw: &mut Draw, low, high| Change::Temperature(Some(draw.between(low, high) * 50));
         match self {
             // A sensor that fails reports a change without a value.
             Series::AmbientAirTemperature if draw.chance(0.02) => Change::Temperature(None),
@@ -120,7 +130,11 @@ impl Series {
             Series::PowerStatus => Change::Power(draw.word(REEFER_POWER)),
             Series::ReeferAlarms => {
                 let first = draw.below(REEFER_ALARMS.len() as u64) as usize;
-                let alarms = REEFER_ALARMS.iter().cycle().skip(first).take(draw.below(4) as usize);
+                let alarms = REEFER_ALARMS
+                    .iter()
+                    .cycle()
+                    .skip(first)
+                    .take(draw.below(4) as usize);
                 Change::Alarms(alarms.map(|alarm| Alarm::build(*alarm, draw)).collect())
             }
         }
@@ -148,10 +162,18 @@ pub(crate) struct Alarm {
 }
 
 impl Alarm {
-    fn build((code, description, action): (i64, &'static str, &'static str), draw: &mut Draw) -> Self {
+    fn build(
+        (code, description, action): (i64, &'static str, &'static str),
+        draw: &mut Draw,
+    ) -> Self {
         let action = (!action.is_empty() || draw.chance(0.5)).then_some(action);
         let severity = draw.between(1, 3);
-        Self { code: (severity < 3 || draw.chance(0.8)).then_some(code), description, action, severity }
+        Self {
+            code: (severity < 3 || draw.chance(0.8)).then_some(code),
+            description,
+            action,
+            severity,
+        }
     }
 }
 
@@ -188,7 +210,10 @@ impl World {
             for time in schedule::times(&mut draw, day, fewest, most) {
                 let change = series.value(time, &mut draw);
                 let copies = if draw.chance(0.02) { 2 } else { 1 };
-                let arrived = self.clock.arrival(time, gap.arrival(time)).is_some_and(|arrival| arrival <= now);
+                let arrived = self
+                    .clock
+                    .arrival(time, gap.arrival(time))
+                    .is_some_and(|arrival| arrival <= now);
                 if arrived && (from..to).contains(&time) {
                     changes.extend(std::iter::repeat_n(TimedChange { time, change }, copies));
                 }

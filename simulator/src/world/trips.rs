@@ -53,8 +53,13 @@ pub(crate) struct StopAddress {
 impl Stop {
     fn draw(draw: &mut Draw) -> Self {
         let index = draw.below(PLACES.len() as u64);
-        let (name, text, latitude, longitude) = PLACES.get(index as usize).copied().unwrap_or_default();
-        let address = StopAddress { id: super::place_id(index), name, text };
+        let (name, text, latitude, longitude) =
+            PLACES.get(index as usize).copied().unwrap_or_default();
+        let address = StopAddress {
+            id: super::place_id(index),
+            name,
+            text,
+        };
         Self {
             location: format!("{} {}", draw.word(ROADS), name),
             address: draw.chance(0.25).then_some(address),
@@ -67,8 +72,20 @@ impl Stop {
 impl Trip {
     /// What is known while it lasts: where and when it started.
     fn under_way(self) -> Self {
-        let to = Stop { location: String::new(), address: None, ..self.from.clone() };
-        Self { end: None, to, end_odometer: 0, distance: 0.0, toll_distance: 0.0, fuel: 0.0, ..self }
+        let to = Stop {
+            location: String::new(),
+            address: None,
+            ..self.from.clone()
+        };
+        Self {
+            end: None,
+            to,
+            end_odometer: 0,
+            distance: 0.0,
+            toll_distance: 0.0,
+            fuel: 0.0,
+            ..self
+        }
     }
 }
 
@@ -98,7 +115,11 @@ impl World {
                 let start = opens + draw.between(0, HOUR);
                 (start, start + draw.between(5 * MINUTE, 115 * MINUTE))
             };
-            let end = if draw.chance(0.3) { end / SECOND * SECOND } else { end };
+            let end = if draw.chance(0.3) {
+                end / SECOND * SECOND
+            } else {
+                end
+            };
             let trip = self.trip(vehicle, start, end, &mut draw);
             if self.span.contains(&start) && start <= now {
                 trips.push(if end > now { trip.under_way() } else { trip });
@@ -109,26 +130,40 @@ impl World {
 
     fn trip(&self, vehicle: &Vehicle, start: Millis, end: Millis, draw: &mut Draw) -> Trip {
         let (active, _) = drivers::counts(self.vehicles.len() as u32);
-        let (first, second) = (drivers::id(draw.below(active)), drivers::id(draw.below(active)));
+        let (first, second) = (
+            drivers::id(draw.below(active)),
+            drivers::id(draw.below(active)),
+        );
         // Whole metres for some, fractions for others.
         let decimals = if draw.chance(0.7) { 0 } else { 2 };
-        let distance =
-            super::draw::round((end - start) as f64 / HOUR as f64 * draw.decimal(20.0, 80_000.0, 0), decimals);
-        let start_odometer = (start - COUNTING_SINCE) / HOUR * 21_000 + vehicle.index as i64 * 77_000;
+        let distance = super::draw::round(
+            (end - start) as f64 / HOUR as f64 * draw.decimal(20.0, 80_000.0, 0),
+            decimals,
+        );
+        let start_odometer =
+            (start - COUNTING_SINCE) / HOUR * 21_000 + vehicle.index as i64 * 77_000;
         let trailer = draw.pick(&self.trailers).map(|trailer| trailer.id);
         let fuel_decimals = if draw.chance(0.8) { 0 } else { 1 };
         Trip {
             start,
             end: Some(end),
             driver: draw.chance(0.85).then_some(first),
-            codrivers: if draw.chance(0.1) { vec![second] } else { Vec::new() },
+            codrivers: if draw.chance(0.1) {
+                vec![second]
+            } else {
+                Vec::new()
+            },
             trailers: trailer.filter(|_| draw.chance(0.25)).into_iter().collect(),
             from: Stop::draw(draw),
             to: Stop::draw(draw),
             start_odometer,
             end_odometer: start_odometer + distance as i64,
             distance,
-            toll_distance: if draw.chance(0.7) { 0.0 } else { (distance / 3.0).floor() },
+            toll_distance: if draw.chance(0.7) {
+                0.0
+            } else {
+                (distance / 3.0).floor()
+            },
             fuel: draw.decimal(0.0, 40_000.0, fuel_decimals),
         }
     }
@@ -136,18 +171,28 @@ impl World {
     /// The trips that start in a half-open window.
     pub(crate) fn trips_starting(&self, vehicle: &Vehicle, from: Millis, to: Millis) -> Vec<Trip> {
         let (from, to) = self.within_data(from, to);
-        let mut trips: Vec<Trip> = days_touching(from, to).flat_map(|day| self.day_trips(vehicle, day)).collect();
+        let mut trips: Vec<Trip> = days_touching(from, to)
+            .flat_map(|day| self.day_trips(vehicle, day))
+            .collect();
         trips.retain(|trip| (from..to).contains(&trip.start));
         trips
     }
 
     /// The trips any part of which lies between two instants, both included. One under way lasts for ever.
-    pub(crate) fn trips_overlapping(&self, vehicle: &Vehicle, from: Millis, to: Millis) -> Vec<Trip> {
+    pub(crate) fn trips_overlapping(
+        &self,
+        vehicle: &Vehicle,
+        from: Millis,
+        to: Millis,
+    ) -> Vec<Trip> {
         let now = self.clock.now();
         let asked = self.within_data(from.saturating_sub(LONGEST), to.saturating_add(1));
         // What is under way now started a short while ago, however late the window is.
         let present = self.within_data(now.saturating_sub(LONGEST), now.saturating_add(1));
-        let mut days: Vec<i64> = [asked, present].into_iter().flat_map(|(from, to)| days_touching(from, to)).collect();
+        let mut days: Vec<i64> = [asked, present]
+            .into_iter()
+            .flat_map(|(from, to)| days_touching(from, to))
+            .collect();
         days.sort_unstable();
         days.dedup();
         days.into_iter()

@@ -44,12 +44,19 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(super) fn draw(draw: &mut Draw, models: &[&'static str]) -> Self {
-        Self { serial: format!("G{}", draw.code(LETTERS, 9)), model: draw.word(models) }
+        Self {
+            serial: format!("G{}", draw.code(LETTERS, 9)),
+            model: draw.word(models),
+        }
     }
 
     /// The serial as the gateway itself is described: in three groups.
     pub(crate) fn dashed_serial(&self) -> String {
-        match (self.serial.get(..4), self.serial.get(4..7), self.serial.get(7..)) {
+        match (
+            self.serial.get(..4),
+            self.serial.get(4..7),
+            self.serial.get(7..),
+        ) {
             (Some(a), Some(b), Some(c)) => format!("{a}-{b}-{c}"),
             _ => self.serial.clone(),
         }
@@ -126,24 +133,41 @@ impl Vehicle {
                 3 => Energy::Hybrid,
                 _ => Energy::Fuel,
             },
-            bus: if index % 3 == 1 { Bus::ObdII } else { Bus::J1939 },
+            bus: if index % 3 == 1 {
+                Bus::ObdII
+            } else {
+                Bus::J1939
+            },
             make: equipped.then_some(make),
             model: equipped.then_some(model),
             kind: (equipped && draw.chance(0.8)).then_some(kind),
             year: (equipped && draw.chance(0.9)).then(|| draw.between(2008, 2026)),
             license_plate: (equipped && draw.chance(0.8)).then(|| draw.code(LETTERS, 7)),
-            notes: if draw.chance(0.7) { "" } else { "Clé au bureau; \"réserve\"\nnicht nachts" },
+            notes: if draw.chance(0.7) {
+                ""
+            } else {
+                "Clé au bureau; \"réserve\"\nnicht nachts"
+            },
             esn: draw.chance(0.2).then(|| draw.code("0123456789", 9)),
-            camera_serial: (equipped && draw.chance(0.4)).then(|| format!("CN{}", draw.code(LETTERS, 8))),
+            camera_serial: (equipped && draw.chance(0.4))
+                .then(|| format!("CN{}", draw.code(LETTERS, 8))),
             regulation_mode: equipped.then(|| draw.word(&["regulated", "unregulated", "mixed"])),
             harsh_setting: draw.word(HARSH_SETTINGS),
             privacy_button: draw.chance(0.3).then(|| draw.chance(0.5)),
             weight_kg: (equipped && draw.chance(0.5)).then(|| draw.between(1_800, 44_000)),
             auxiliary_inputs: (1..=13)
-                .map(|input| (input, draw.word(AUXILIARY_INPUTS), draw.chance(0.05) || index % 26 + 1 == input))
+                .map(|input| {
+                    (
+                        input,
+                        draw.word(AUXILIARY_INPUTS),
+                        draw.chance(0.05) || index % 26 + 1 == input,
+                    )
+                })
                 .filter_map(|(input, used_for, wired)| wired.then_some((input, used_for)))
                 .collect(),
-            driver: index.is_multiple_of(3).then(|| drivers::identity(seed, index)),
+            driver: index
+                .is_multiple_of(3)
+                .then(|| drivers::identity(seed, index)),
             tags: (equipped || draw.chance(0.5)).then(|| Tag::some_of(tags, &mut draw)),
             attributes: draw.chance(0.6).then(|| Attribute::draw(&mut draw)),
             sensors: Self::sensors(index, &mut draw),
@@ -152,16 +176,31 @@ impl Vehicle {
             vin,
             created,
             // Some were never touched after they were made.
-            updated: if draw.chance(0.2) { created } else { created + draw.between(DAY, 400 * DAY) / 10 * 10 },
+            updated: if draw.chance(0.2) {
+                created
+            } else {
+                created + draw.between(DAY, 400 * DAY) / 10 * 10
+            },
         }
     }
 
     fn sensors(index: u64, draw: &mut Draw) -> Vec<Sensor> {
-        let count = if index % 4 == 2 { draw.between(1, 2) as u64 } else { 0 };
+        let count = if index % 4 == 2 {
+            draw.between(1, 2) as u64
+        } else {
+            0
+        };
         (0..count)
             .map(|position| Sensor {
-                sensor: Named::new(FIRST_SENSOR + index * 10 + position, &format!("Temp. arrière {}", position + 1)),
-                mac: format!("02:00:00:{:02x}:{:02x}:{position:02x}", (index >> 8) & 0xff, index & 0xff),
+                sensor: Named::new(
+                    FIRST_SENSOR + index * 10 + position,
+                    &format!("Temp. arrière {}", position + 1),
+                ),
+                mac: format!(
+                    "02:00:00:{:02x}:{:02x}:{position:02x}",
+                    (index >> 8) & 0xff,
+                    index & 0xff
+                ),
             })
             .collect()
     }
@@ -195,7 +234,8 @@ impl Vehicle {
 
     /// Weight in pounds, rounded.
     pub(crate) fn weight_lb(&self) -> Option<i64> {
-        self.weight_kg.map(|kilograms| (kilograms as f64 * 2.204_622_6).round() as i64)
+        self.weight_kg
+            .map(|kilograms| (kilograms as f64 * 2.204_622_6).round() as i64)
     }
 
     /// Where its sensors are mounted, as the API nests it.

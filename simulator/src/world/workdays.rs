@@ -15,6 +15,8 @@ impl World {
         let fleet = self.vehicles.len();
         let first = draw.below(fleet as u64) as usize;
         let count = if draw.chance(0.2) { 2 } else { 1 };
-        (0..count.min(fleet)).map(|place| &self.vehicles[(first + place) % fleet]).collect()
+        (0..count.min(fleet))
+            .map(|place| &self.vehicles[(first + place) % fleet])
+            .collect()
     }
 }

@@ -65,11 +65,14 @@ impl BigQueryDouble {
     pub fn start(datasets: &[&str]) -> Self {
         let shared = Arc::<Shared>::default();
         for dataset in datasets {
-            let resource = json!({ "datasetReference": { "datasetId": dataset }, "location": "US" });
+            let resource =
+                json!({ "datasetReference": { "datasetId": dataset }, "location": "US" });
             let inserted = shared.warehouse.lock().unwrap().insert_dataset(&resource);
             assert!(inserted.is_ok(), "dataset {dataset} is given twice");
         }
-        let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
+        let router = Router::new()
+            .fallback(answer)
+            .with_state(Arc::clone(&shared));
         let server = Server::start(router);
         Self { shared, server }
     }
@@ -109,7 +112,9 @@ impl BigQueryDouble {
     /// How often a job was sent, refused and repeated ones included.
     pub fn inserts(&self) -> usize {
         let requests = self.shared.requests.lock().unwrap();
-        let is_insert = |request: &&BigQueryRequest| request.method == "POST" && request.target.starts_with("jobs");
+        let is_insert = |request: &&BigQueryRequest| {
+            request.method == "POST" && request.target.starts_with("jobs")
+        };
         requests.iter().filter(is_insert).count()
     }
 
@@ -120,19 +125,33 @@ impl BigQueryDouble {
 
     /// The resource of a table, given as `dataset.table`.
     pub fn table(&self, name: &str) -> Option<Value> {
-        self.shared.warehouse.lock().unwrap().tables.get(name).cloned()
+        self.shared
+            .warehouse
+            .lock()
+            .unwrap()
+            .tables
+            .get(name)
+            .cloned()
     }
 }
 
 /// For a fault rule: an error in BigQuery's form, as 403 with `rateLimitExceeded`.
 pub fn error(status: u16, reason: &str, message: &str) -> Action {
-    Action::Reply { status, content_type: "application/json", body: error_body(status, reason, message).to_string() }
+    Action::Reply {
+        status,
+        content_type: "application/json",
+        body: error_body(status, reason, message).to_string(),
+    }
 }
 
 /// For a fault rule: what a gateway in front of BigQuery says when it fails.
 pub fn bad_gateway() -> Action {
     let body = "<!DOCTYPE html><html><title>502 Bad Gateway</title><p>Try again.</html>".to_owned();
-    Action::Reply { status: 502, content_type: "text/html; charset=UTF-8", body }
+    Action::Reply {
+        status: 502,
+        content_type: "text/html; charset=UTF-8",
+        body,
+    }
 }
 
 fn error_body(status: u16, reason: &str, message: &str) -> Value {
@@ -149,15 +168,24 @@ struct Refusal {
 
 impl Refusal {
     fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into() }
+        Self {
+            status,
+            message: message.into(),
+        }
     }
 
     fn not_found(what: &str, name: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, format!("Not found: {what} {PROJECT}:{name}"))
+        Self::new(
+            StatusCode::NOT_FOUND,
+            format!("Not found: {what} {PROJECT}:{name}"),
+        )
     }
 
     fn exists(what: &str, name: &str) -> Self {
-        Self::new(StatusCode::CONFLICT, format!("Already Exists: {what} {PROJECT}:{name}"))
+        Self::new(
+            StatusCode::CONFLICT,
+            format!("Already Exists: {what} {PROJECT}:{name}"),
+        )
     }
 }
 
@@ -193,14 +221,30 @@ async fn answer(
     let body = serde_json::from_slice(&body).unwrap_or_default();
     let target = target(parts.uri.path(), &body);
     let request = (parts.method.as_str(), target.as_str());
-    let refuse = |status| Refusal::new(status, "A fault rule of the double said so").into_response();
+    let refuse =
+        |status| Refusal::new(status, "A fault rule of the double said so").into_response();
     let apply = || {
-        let applied = shared.warehouse.lock().unwrap().apply(&parts.method, &target, &query, &body);
-        applied.map_or_else(IntoResponse::into_response, |resource| Json(resource).into_response())
+        let applied = shared
+            .warehouse
+            .lock()
+            .unwrap()
+            .apply(&parts.method, &target, &query, &body);
+        applied.map_or_else(IntoResponse::into_response, |resource| {
+            Json(resource).into_response()
+        })
     };
-    let (response, status) = shared.faults.answer(request, &connection, refuse, apply).await;
+    let (response, status) = shared
+        .faults
+        .answer(request, &connection, refuse, apply)
+        .await;
     let method = parts.method.to_string();
-    let request = BigQueryRequest { method, target, query, body, status };
+    let request = BigQueryRequest {
+        method,
+        target,
+        query,
+        body,
+        status,
+    };
     shared.requests.lock().unwrap().push(request);
     response
 }
@@ -226,7 +270,13 @@ struct Warehouse {
 }
 
 impl Warehouse {
-    fn apply(&mut self, method: &Method, target: &str, query: &str, body: &Value) -> Result<Value, Refusal> {
+    fn apply(
+        &mut self,
+        method: &Method,
+        target: &str,
+        query: &str,
+        body: &Value,
+    ) -> Result<Value, Refusal> {
         let parts: Vec<&str> = target.split('/').collect();
         match (method.as_str(), parts.as_slice()) {
             ("POST", ["datasets"]) => self.insert_dataset(body),
@@ -244,11 +294,16 @@ impl Warehouse {
             ("DELETE", ["datasets", dataset, "tables", table]) => {
                 let name = format!("{dataset}.{table}");
                 self.rows.remove(&name);
-                self.tables.remove(&name).ok_or_else(|| Refusal::not_found("Table", &name)).map(|_| json!({}))
+                self.tables
+                    .remove(&name)
+                    .ok_or_else(|| Refusal::not_found("Table", &name))
+                    .map(|_| json!({}))
             }
             ("POST", ["jobs"] | ["jobs", _]) => self.insert_job(body),
             ("GET", ["jobs", id]) => {
-                let query: HashMap<_, _> = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+                let query: HashMap<_, _> = url::form_urlencoded::parse(query.as_bytes())
+                    .into_owned()
+                    .collect();
                 let location = query.get("location").map(String::as_str);
                 let (job, resource) = self.jobs.poll(id, location, PROJECT)?;
                 self.settle(&job);
@@ -257,16 +312,23 @@ impl Warehouse {
             // It reads no SQL, so any statement passes.
             ("POST", ["queries"]) if body["dryRun"] == true => Ok(json!({ "jobComplete": true })),
             ("POST", ["queries"]) => self.count(body["query"].as_str().unwrap_or_default()),
-            _ => Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, format!("The double has no {method} {target}"))),
+            _ => Err(Refusal::new(
+                StatusCode::NOT_IMPLEMENTED,
+                format!("The double has no {method} {target}"),
+            )),
         }
     }
 
     fn dataset(&self, name: &str) -> Result<&Value, Refusal> {
-        self.datasets.get(name).ok_or_else(|| Refusal::not_found("Dataset", name))
+        self.datasets
+            .get(name)
+            .ok_or_else(|| Refusal::not_found("Dataset", name))
     }
 
     fn insert_dataset(&mut self, body: &Value) -> Result<Value, Refusal> {
-        let name = body["datasetReference"]["datasetId"].as_str().unwrap_or_default();
+        let name = body["datasetReference"]["datasetId"]
+            .as_str()
+            .unwrap_or_default();
         if self.datasets.contains_key(name) {
             return Err(Refusal::exists("Dataset", name));
         }
@@ -282,12 +344,16 @@ impl Warehouse {
     }
 
     fn existing_table(&mut self, name: &str) -> Result<&mut Value, Refusal> {
-        self.tables.get_mut(name).ok_or_else(|| Refusal::not_found("Table", name))
+        self.tables
+            .get_mut(name)
+            .ok_or_else(|| Refusal::not_found("Table", name))
     }
 
     fn insert_table(&mut self, dataset: &str, body: &Value) -> Result<Value, Refusal> {
         self.dataset(dataset)?;
-        let table = body["tableReference"]["tableId"].as_str().unwrap_or_default();
+        let table = body["tableReference"]["tableId"]
+            .as_str()
+            .unwrap_or_default();
         let name = format!("{dataset}.{table}");
         if self.tables.contains_key(&name) {
             return Err(Refusal::exists("Table", &name));
@@ -299,7 +365,8 @@ impl Warehouse {
             "numRows": "0",
         });
         merge(&mut resource, body);
-        resource["tableReference"] = json!({ "projectId": PROJECT, "datasetId": dataset, "tableId": table });
+        resource["tableReference"] =
+            json!({ "projectId": PROJECT, "datasetId": dataset, "tableId": table });
         self.tables.insert(name, resource.clone());
         Ok(resource)
     }
@@ -307,15 +374,23 @@ impl Warehouse {
     /// A page of the tables of a dataset, two at a time.
     fn list_tables(&self, dataset: &str, query: &str) -> Result<Value, Refusal> {
         self.dataset(dataset)?;
-        let mut token = url::form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "pageToken");
-        let from: usize = token.next().map_or(0, |(_, token)| token.parse().expect("a token of ours"));
+        let mut token =
+            url::form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "pageToken");
+        let from: usize = token
+            .next()
+            .map_or(0, |(_, token)| token.parse().expect("a token of ours"));
         let prefix = format!("{dataset}.");
-        let all: Vec<&Value> =
-            self.tables.iter().filter(|(name, _)| name.starts_with(&prefix)).map(|(_, table)| table).collect();
+        let all: Vec<&Value> = self
+            .tables
+            .iter()
+            .filter(|(name, _)| name.starts_with(&prefix))
+            .map(|(_, table)| table)
+            .collect();
         let page = all.iter().skip(from).take(2).map(
             |table| json!({ "tableReference": table["tableReference"], "labels": table["labels"], "type": "TABLE" }),
         );
-        let mut listed = json!({ "kind": "bigquery#tableList", "tables": page.collect::<Vec<_>>() });
+        let mut listed =
+            json!({ "kind": "bigquery#tableList", "tables": page.collect::<Vec<_>>() });
         if from + 2 < all.len() {
             listed["nextPageToken"] = (from + 2).to_string().into();
         }
@@ -331,7 +406,10 @@ impl Warehouse {
             return Err(Refusal::not_found("Dataset", job.dataset()));
         }
         let table = job.table.split('$').next().unwrap_or_default();
-        let refused = self.tables.get(table).and_then(|table| schema::refuse(table, &job));
+        let refused = self
+            .tables
+            .get(table)
+            .and_then(|table| schema::refuse(table, &job));
         let (job, resource) = self.jobs.insert(job, refused, PROJECT)?;
         self.settle(&job);
         Ok(resource)
@@ -339,22 +417,37 @@ impl Warehouse {
 
     /// Rows by day of the table that the query names as `` `project`.`dataset`.`table` ``.
     fn count(&mut self, sql: &str) -> Result<Value, Refusal> {
-        let names: Vec<&str> = sql.split_once("FROM ").map_or("", |(_, from)| from).split('`').collect();
+        let names: Vec<&str> = sql
+            .split_once("FROM ")
+            .map_or("", |(_, from)| from)
+            .split('`')
+            .collect();
         let [_, _, _, dataset, _, table, ..] = names[..] else {
-            return Err(Refusal::new(StatusCode::BAD_REQUEST, "The query names no table"));
+            return Err(Refusal::new(
+                StatusCode::BAD_REQUEST,
+                "The query names no table",
+            ));
         };
         let name = format!("{dataset}.{table}");
         self.existing_table(&name)?;
-        let counted = self.rows.get(&name).into_iter().flatten().filter(|(_, rows)| **rows > 0);
-        let rows: Vec<Value> =
-            counted.map(|(day, rows)| json!({ "f": [{ "v": day }, { "v": rows.to_string() }] })).collect();
+        let counted = self
+            .rows
+            .get(&name)
+            .into_iter()
+            .flatten()
+            .filter(|(_, rows)| **rows > 0);
+        let rows: Vec<Value> = counted
+            .map(|(day, rows)| json!({ "f": [{ "v": day }, { "v": rows.to_string() }] }))
+            .collect();
         Ok(json!({ "jobComplete": true, "rows": rows }))
     }
 
     /// Counts the rows of a successful job, and makes the table that it found missing.
     fn settle(&mut self, job: &LoadJob) {
         let table = job.table.split('$').next().unwrap_or_default();
-        let Some((dataset, name)) = table.split_once('.') else { return };
+        let Some((dataset, name)) = table.split_once('.') else {
+            return;
+        };
         if !job.succeeded() {
             return;
         }

@@ -86,7 +86,11 @@ impl BigQueryEmulator {
             url: String::new(),
             // Tests share an emulator and each has its own runtime, which connections do not
             // outlive: so none is kept.
-            http: Client::builder().no_proxy().pool_max_idle_per_host(0).build().map_err(std::io::Error::other)?,
+            http: Client::builder()
+                .no_proxy()
+                .pool_max_idle_per_host(0)
+                .build()
+                .map_err(std::io::Error::other)?,
             process: Process(process),
             python: installation.python.clone(),
             log,
@@ -141,12 +145,26 @@ impl BigQueryEmulator {
     pub async fn query(&self, sql: &str) -> Vec<Vec<Value>> {
         let url = format!("{}/bigquery/v2/projects/{PROJECT}/queries", self.url);
         let request = json!({ "query": sql, "useLegacySql": false, "timeoutMs": 60_000 });
-        let answer = self.http.post(url).json(&request).send().await.expect("an answer");
+        let answer = self
+            .http
+            .post(url)
+            .json(&request)
+            .send()
+            .await
+            .expect("an answer");
         let answer: Value = answer.json().await.expect("JSON");
         assert_eq!(answer["jobComplete"], true, "{sql}: {answer}");
-        assert!(answer["pageToken"].is_null(), "{sql}: more rows than one page holds");
+        assert!(
+            answer["pageToken"].is_null(),
+            "{sql}: more rows than one page holds"
+        );
         let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-        let cells = |row: Value| list(&row["f"]).iter().map(|cell| cell["v"].clone()).collect();
+        let cells = |row: Value| {
+            list(&row["f"])
+                .iter()
+                .map(|cell| cell["v"].clone())
+                .collect()
+        };
         list(&answer["rows"]).into_iter().map(cells).collect()
     }
 }
@@ -165,9 +183,18 @@ impl BigQueryEmulator {
             self.url
         );
         let mut command = tokio::process::Command::new(&self.python);
-        command.arg("-c").arg(head + script).env_clear().stdin(Stdio::null()).kill_on_drop(true);
+        command
+            .arg("-c")
+            .arg(head + script)
+            .env_clear()
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
         let output = command.output().await.expect("a Python that runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout).expect("text")
     }
 }
@@ -193,9 +220,14 @@ impl Drop for Process {
 pub async fn require_or_skip(storage_emulator_url: &str) -> Option<BigQueryEmulator> {
     match BigQueryEmulator::start(storage_emulator_url).await {
         Ok(emulator) => Some(emulator),
-        Err(Unavailable::NotInstalled(reason)) if std::env::var_os("CI").is_none_or(|ci| ci != "true") => {
+        Err(Unavailable::NotInstalled(reason))
+            if std::env::var_os("CI").is_none_or(|ci| ci != "true") =>
+        {
             // Written past the test harness, which keeps what `eprintln!` says in a test that passes.
-            drop(writeln!(std::io::stderr(), "SKIPPED, no BigQuery emulator: {reason}"));
+            drop(writeln!(
+                std::io::stderr(),
+                "SKIPPED, no BigQuery emulator: {reason}"
+            ));
             None
         }
         Err(Unavailable::NotInstalled(reason)) => panic!("no BigQuery emulator: {reason}"),

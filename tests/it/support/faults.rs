@@ -15,7 +15,11 @@ pub enum Action {
     /// Answered with this status and an error of the service's own shape; nothing is applied.
     Status(u16),
     /// Answered with exactly this; nothing is applied.
-    Reply { status: u16, content_type: &'static str, body: String },
+    Reply {
+        status: u16,
+        content_type: &'static str,
+        body: String,
+    },
     /// The connection is closed before the request is applied.
     DropBefore,
     /// The request is applied, and the connection closed instead of answering.
@@ -47,7 +51,13 @@ impl Fault {
     /// Hits every request with this method (`*`: any) whose target begins with `prefix`. What a
     /// target is, the double says.
     pub fn on(method: &str, prefix: &str, action: Action) -> Self {
-        Self { method: method.to_owned(), prefix: prefix.to_owned(), when: When::Always, action, seen: 0 }
+        Self {
+            method: method.to_owned(),
+            prefix: prefix.to_owned(),
+            when: When::Always,
+            action,
+            seen: 0,
+        }
     }
 
     /// Only the n-th matching request, counted from 1.
@@ -123,9 +133,11 @@ impl Faults {
         let cut = matches!(action, Some(Action::DropBefore | Action::DropAfter));
         let response = match action {
             Some(Action::Status(status)) => refuse(known(status)),
-            Some(Action::Reply { status, content_type, body }) => {
-                (known(status), [(header::CONTENT_TYPE, content_type)], body).into_response()
-            }
+            Some(Action::Reply {
+                status,
+                content_type,
+                body,
+            }) => (known(status), [(header::CONTENT_TYPE, content_type)], body).into_response(),
             // Never seen by the client.
             Some(Action::DropBefore) => StatusCode::OK.into_response(),
             Some(Action::DropAfter | Action::Delay(_)) | None => apply(),
@@ -161,7 +173,9 @@ mod tests {
     fn hits(fault: Fault, requests: usize) -> Vec<bool> {
         let faults = Faults::default();
         faults.add(fault);
-        (0..requests).map(|_| faults.pick("PUT", "raw/a").1.is_some()).collect()
+        (0..requests)
+            .map(|_| faults.pick("PUT", "raw/a").1.is_some())
+            .collect()
     }
 
     #[test]
@@ -171,7 +185,10 @@ mod tests {
         assert_eq!(hits(fault().nth(2), 3), [false, true, false]);
         assert_eq!(hits(fault().first(2), 3), [true, true, false]);
         assert_eq!(hits(Fault::on("GET", "", Action::DropBefore), 1), [false]);
-        assert_eq!(hits(Fault::on("*", "flattened/", Action::DropBefore), 1), [false]);
+        assert_eq!(
+            hits(Fault::on("*", "flattened/", Action::DropBefore), 1),
+            [false]
+        );
     }
 
     #[test]

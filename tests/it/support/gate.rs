@@ -40,7 +40,12 @@ pub fn before(url: String, decide: impl Fn(&Request) -> Turn + Send + Sync + 'st
                 Turn::Through => {}
             }
             let token = request.headers()[header::AUTHORIZATION].clone();
-            let answer = http.get(target).header(header::AUTHORIZATION, token).send().await.unwrap();
+            let answer = http
+                .get(target)
+                .header(header::AUTHORIZATION, token)
+                .send()
+                .await
+                .unwrap();
             (answer.status(), Body::from(answer.bytes().await.unwrap())).into_response()
         }
     };

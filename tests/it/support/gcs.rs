@@ -50,7 +50,10 @@ pub struct GcsOptions {
 
 impl Default for GcsOptions {
     fn default() -> Self {
-        Self { write_interval: Duration::ZERO, page_size: LARGEST_PAGE }
+        Self {
+            write_interval: Duration::ZERO,
+            page_size: LARGEST_PAGE,
+        }
     }
 }
 
@@ -104,7 +107,9 @@ impl GcsDouble {
             options,
             locations: Mutex::default(),
         });
-        let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
+        let router = Router::new()
+            .fallback(answer)
+            .with_state(Arc::clone(&shared));
         let server = Server::start(router);
         Self { shared, server }
     }
@@ -129,13 +134,21 @@ impl GcsDouble {
 
     /// How many requests so far are like this.
     pub fn count(&self, is_it: impl Fn(&GcsRequest) -> bool) -> usize {
-        self.shared.requests.lock().unwrap().iter().filter(|request| is_it(request)).count()
+        self.shared
+            .requests
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|request| is_it(request))
+            .count()
     }
 
     /// Whether such a request has come, answered or not.
     pub fn has_begun(&self, method: &str, prefix: &str) -> bool {
         let begun = self.shared.begun.lock().unwrap();
-        begun.iter().any(|(other, key)| other == method && key.starts_with(prefix))
+        begun
+            .iter()
+            .any(|(other, key)| other == method && key.starts_with(prefix))
     }
 
     pub fn clear_requests(&self) {
@@ -149,7 +162,11 @@ impl GcsDouble {
 
     /// Moves a bucket elsewhere; they are made in the US.
     pub fn set_location(&self, bucket: &str, location: &str) {
-        self.shared.locations.lock().unwrap().insert(bucket.into(), location.into());
+        self.shared
+            .locations
+            .lock()
+            .unwrap()
+            .insert(bucket.into(), location.into());
     }
 
     /// All objects of a bucket, by key. Panics, as the accessors below do, for an unknown bucket.
@@ -168,7 +185,10 @@ impl GcsDouble {
 
     /// Writes an object, past HTTP, log, faults and limits, and returns its generation.
     pub fn put(&self, bucket: &str, key: &str, data: impl Into<Bytes>) -> u64 {
-        let content = Content { data: data.into(), headers: HeaderMap::new() };
+        let content = Content {
+            data: data.into(),
+            headers: HeaderMap::new(),
+        };
         let mut store = self.shared.store.lock().unwrap();
         let written = store.put(bucket, key, content, None);
         written.expect("a known bucket").generation
@@ -200,10 +220,21 @@ async fn answer(
         _ => &call.key,
     };
     let request = (call.method.as_str(), target.as_str());
-    shared.begun.lock().unwrap().push((call.method.to_string(), call.key.clone()));
+    shared
+        .begun
+        .lock()
+        .unwrap()
+        .push((call.method.to_string(), call.key.clone()));
     let refuse = |status| Refusal::Told(status).into_response();
-    let apply = || shared.apply(&call).unwrap_or_else(IntoResponse::into_response);
-    let (response, status) = shared.faults.answer(request, &connection, refuse, apply).await;
+    let apply = || {
+        shared
+            .apply(&call)
+            .unwrap_or_else(IntoResponse::into_response)
+    };
+    let (response, status) = shared
+        .faults
+        .answer(request, &connection, refuse, apply)
+        .await;
     shared.requests.lock().unwrap().push(GcsRequest {
         method: call.method.to_string(),
         bucket: call.bucket,
@@ -219,7 +250,13 @@ impl Shared {
         let mut store = self.store.lock().unwrap();
         if let ("storage", Some(bucket)) = (call.bucket.as_str(), call.key.strip_prefix("v1/b/")) {
             store.bucket(bucket)?;
-            let location = self.locations.lock().unwrap().get(bucket).cloned().unwrap_or_else(|| "US".into());
+            let location = self
+                .locations
+                .lock()
+                .unwrap()
+                .get(bucket)
+                .cloned()
+                .unwrap_or_else(|| "US".into());
             return Ok(Json(serde_json::json!({ "location": location })).into_response());
         }
         store.bucket(&call.bucket)?;
@@ -273,7 +310,9 @@ impl Shared {
             delimiter: text("delimiter"),
             start_after: text("start-after").unwrap_or_default(),
             token: text("continuation-token"),
-            limit: asked.unwrap_or(LARGEST_PAGE).clamp(1, self.options.page_size),
+            limit: asked
+                .unwrap_or(LARGEST_PAGE)
+                .clamp(1, self.options.page_size),
         };
         let page = store.list(&call.bucket, &listing)?;
         let url_encoded = text("encoding-type").as_deref() == Some("url");
@@ -289,7 +328,10 @@ fn write(store: &mut Store, call: &Call) -> Result<Response, Refusal> {
             let (bucket, key) = source.split_once('/').ok_or(Refusal::InvalidArgument)?;
             store.object(bucket, key)?.content.clone()
         }
-        None => Content { data: call.body.clone(), headers: call.lasting_headers() },
+        None => Content {
+            data: call.body.clone(),
+            headers: call.lasting_headers(),
+        },
     };
     let expected = call.expected_generation()?;
     let written = store.put(&call.bucket, &call.key, content, expected)?;
@@ -356,7 +398,10 @@ fn check_conditions(object: &Object, call: &Call) -> Result<(), Refusal> {
         let mut tags = header.split(',').map(str::trim);
         tags.any(|tag| tag == "*" || tag == etag)
     };
-    if call.header(header::IF_MATCH).is_some_and(|tags| !names_it(tags)) {
+    if call
+        .header(header::IF_MATCH)
+        .is_some_and(|tags| !names_it(tags))
+    {
         return Err(Refusal::PreconditionFailed);
     }
     if call.header(header::IF_NONE_MATCH).is_some_and(names_it) {
@@ -367,7 +412,9 @@ fn check_conditions(object: &Object, call: &Call) -> Result<(), Refusal> {
 
 /// The bytes meant by a `Range` header; none for a header that is to be ignored.
 fn asked_range(header: &str, size: usize) -> Result<Option<Range<usize>>, Refusal> {
-    let ends = header.strip_prefix("bytes=").and_then(|h| h.split_once('-'));
+    let ends = header
+        .strip_prefix("bytes=")
+        .and_then(|h| h.split_once('-'));
     let Some((first, last)) = ends else {
         return Ok(None);
     };
@@ -385,7 +432,10 @@ fn asked_range(header: &str, size: usize) -> Result<Option<Range<usize>>, Refusa
 
 /// The headers that tell one version of an object from another.
 fn version(object: &ObjectInfo) -> [(HeaderName, String); 2] {
-    [(header::ETAG, object.etag()), (GENERATION, object.generation.to_string())]
+    [
+        (header::ETAG, object.etag()),
+        (GENERATION, object.generation.to_string()),
+    ]
 }
 
 fn xml_response(status: StatusCode, body: String) -> Response {

@@ -46,23 +46,37 @@ pub struct Seen {
 
 impl Proxy {
     /// Requests inside of TLS are answered by `answer`, which gets the host.
-    pub async fn start<F>(answer: impl Fn(String, Request) -> F + Clone + Send + Sync + 'static) -> Self
+    pub async fn start<F>(
+        answer: impl Fn(String, Request) -> F + Clone + Send + Sync + 'static,
+    ) -> Self
     where
         F: Future<Output = Response> + Send + 'static,
     {
-        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(HOSTS.map(str::to_string)).unwrap();
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(HOSTS.map(str::to_string)).unwrap();
         let key = PrivatePkcs8KeyDer::from(signing_key.serialize_der()).into();
         let config = ServerConfig::builder().with_no_client_auth();
-        let config = config.with_single_cert(vec![cert.der().clone()], key).unwrap();
+        let config = config
+            .with_single_cert(vec![cert.der().clone()], key)
+            .unwrap();
         let tcp = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let (address, seen) = (tcp.local_addr().unwrap(), Arc::default());
-        let listener = Tunnels { tcp, acceptor: TlsAcceptor::from(Arc::new(config)), seen: Arc::clone(&seen) };
+        let listener = Tunnels {
+            tcp,
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            seen: Arc::clone(&seen),
+        };
         let router = Router::new().fallback(move |request: Request| {
             let host = request.headers()["host"].to_str().unwrap().to_string();
             answer(host, request)
         });
         let server = tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { address, root: cert.pem(), seen, server }
+        Self {
+            address,
+            root: cert.pem(),
+            seen,
+            server,
+        }
     }
 
     /// `host:port`.
@@ -105,7 +119,10 @@ impl Tunnels {
         let is_tunnel = line.starts_with("CONNECT ");
         self.seen.lock().unwrap().push(Seen { line, head });
         if !is_tunnel {
-            stream.write_all(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n").await.ok()?;
+            stream
+                .write_all(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n")
+                .await
+                .ok()?;
             return None;
         }
         stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.ok()?;
@@ -119,7 +136,9 @@ impl Listener for Tunnels {
 
     async fn accept(&mut self) -> (Self::Io, SocketAddr) {
         loop {
-            let Ok((stream, address)) = self.tcp.accept().await else { continue };
+            let Ok((stream, address)) = self.tcp.accept().await else {
+                continue;
+            };
             if let Some(stream) = self.open(stream).await {
                 return (stream, address);
             }
@@ -134,16 +153,35 @@ impl Listener for Tunnels {
 /// Asks `base` what the request asks for, and gives its answer.
 pub async fn forward(base: &str, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    let target = parts
+        .uri
+        .path_and_query()
+        .map_or("/", |target| target.as_str());
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
-    let client = reqwest::Client::builder().no_proxy().no_gzip().build().unwrap();
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .no_gzip()
+        .build()
+        .unwrap();
     let mut headers = parts.headers;
     headers.remove("host");
-    let answer = client.request(parts.method, format!("{base}{target}")).headers(headers).body(body).send().await;
+    let answer = client
+        .request(parts.method, format!("{base}{target}"))
+        .headers(headers)
+        .body(body)
+        .send()
+        .await;
     let answer = answer.unwrap();
-    let mut response = Response::builder().status(StatusCode::from_u16(answer.status().as_u16()).unwrap());
-    for (name, value) in answer.headers().iter().filter(|(name, _)| *name != "transfer-encoding") {
+    let mut response =
+        Response::builder().status(StatusCode::from_u16(answer.status().as_u16()).unwrap());
+    for (name, value) in answer
+        .headers()
+        .iter()
+        .filter(|(name, _)| *name != "transfer-encoding")
+    {
         response = response.header(name, value);
     }
-    response.body(axum::body::Body::from(answer.bytes().await.unwrap())).unwrap()
+    response
+        .body(axum::body::Body::from(answer.bytes().await.unwrap()))
+        .unwrap()
 }

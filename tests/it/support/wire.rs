@@ -37,11 +37,17 @@ impl Server {
     /// Serves `router`; requests may be sent as soon as this returns.
     pub fn start(router: Router) -> Self {
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-        listener.set_nonblocking(true).expect("a non-blocking socket");
+        listener
+            .set_nonblocking(true)
+            .expect("a non-blocking socket");
         let url = format!("http://{}", listener.local_addr().expect("a bound socket"));
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || run(listener, router, stopped));
-        Self { url, stop: Some(stop), thread: Some(thread) }
+        Self {
+            url,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
     }
 
     /// `http://127.0.0.1:PORT`, without a trailing slash.
@@ -61,7 +67,10 @@ impl Drop for Server {
 }
 
 fn run(listener: std::net::TcpListener, router: Router, stopped: oneshot::Receiver<()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     runtime.block_on(async {
         let listener = Cuttable(TcpListener::from_std(listener).expect("a socket for tokio"));
         let service = router.into_make_service_with_connect_info::<Connection>();
@@ -137,7 +146,11 @@ impl AsyncRead for Wire {
 }
 
 impl AsyncWrite for Wire {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.connection.refuse_if_cut()?;
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }

@@ -78,15 +78,23 @@ impl LoadJob {
             return Err(invalid("Invalid job ID"));
         }
         let load = &request["configuration"]["load"];
-        let uris = load["sourceUris"].as_array().map(|uris| uris.iter().map(text).collect());
+        let uris = load["sourceUris"]
+            .as_array()
+            .map(|uris| uris.iter().map(text).collect());
         let uris: Vec<String> = uris.unwrap_or_default();
-        if uris.is_empty() || uris.len() > MOST_URIS || !uris.iter().all(|uri| uri.starts_with("gs://")) {
+        if uris.is_empty()
+            || uris.len() > MOST_URIS
+            || !uris.iter().all(|uri| uri.starts_with("gs://"))
+        {
             return Err(invalid("A load job needs 1 to 10,000 gs:// URIs"));
         }
         let table = &load["destinationTable"];
         Ok(Self {
             id,
-            location: reference["location"].as_str().unwrap_or(default_location).to_owned(),
+            location: reference["location"]
+                .as_str()
+                .unwrap_or(default_location)
+                .to_owned(),
             table: format!("{}.{}", text(&table["datasetId"]), text(&table["tableId"])),
             uris,
             configuration: request["configuration"].clone(),
@@ -102,7 +110,9 @@ impl LoadJob {
     }
 
     pub fn dataset(&self) -> &str {
-        self.table.split_once('.').map_or("", |(dataset, _)| dataset)
+        self.table
+            .split_once('.')
+            .map_or("", |(dataset, _)| dataset)
     }
 
     pub fn state(&self) -> &'static str {
@@ -195,20 +205,33 @@ impl Jobs {
         for uri in &job.uris {
             // Objects of earlier versions of the program lie in `date=…`.
             let day = |folder: &'_ str| {
-                Some(folder.strip_prefix("partition_day=").or(folder.strip_prefix("date="))?.to_owned())
+                Some(
+                    folder
+                        .strip_prefix("partition_day=")
+                        .or(folder.strip_prefix("date="))?
+                        .to_owned(),
+                )
             };
-            let day = uri.split('/').find_map(day).unwrap_or_else(|| "snapshot".to_owned());
+            let day = uri
+                .split('/')
+                .find_map(day)
+                .unwrap_or_else(|| "snapshot".to_owned());
             *job.days.entry(day).or_default() += (self.row_counter)(std::slice::from_ref(uri));
         }
         let decorator = job.table.split_once('$').map(|(_, day)| day);
-        let strays = |day: &String| decorator.is_some_and(|own| *day != "snapshot" && day.replace('-', "") != own);
+        let strays = |day: &String| {
+            decorator.is_some_and(|own| *day != "snapshot" && day.replace('-', "") != own)
+        };
         if job.days.keys().any(strays) {
             job.script.error = Some(("invalid", "Some rows belong to different partitions"));
         }
         if let Some(reason) = refused {
             job.script.error = Some(("invalid", reason.leak()));
         }
-        job.rows = job.script.output_rows.unwrap_or_else(|| job.days.values().sum());
+        job.rows = job
+            .script
+            .output_rows
+            .unwrap_or_else(|| job.days.values().sum());
         job.hidden_polls_left = job.script.hidden_polls;
         self.ids.push(job.id.clone());
         self.by_id.insert(job.id.clone(), job.clone());
@@ -218,12 +241,24 @@ impl Jobs {
 
     /// Whether a job is to be applied to its table, which is once.
     pub fn settle(&mut self, id: &str) -> bool {
-        self.by_id.get_mut(id).is_some_and(|job| !std::mem::replace(&mut job.is_settled, true))
+        self.by_id
+            .get_mut(id)
+            .is_some_and(|job| !std::mem::replace(&mut job.is_settled, true))
     }
 
     /// A job as `jobs.get` finds it, one poll further.
-    pub fn poll(&mut self, id: &str, location: Option<&str>, project: &str) -> Result<(LoadJob, Value), Refusal> {
-        let missing = || Refusal::new(StatusCode::NOT_FOUND, format!("Not found: Job {project}:{id}"));
+    pub fn poll(
+        &mut self,
+        id: &str,
+        location: Option<&str>,
+        project: &str,
+    ) -> Result<(LoadJob, Value), Refusal> {
+        let missing = || {
+            Refusal::new(
+                StatusCode::NOT_FOUND,
+                format!("Not found: Job {project}:{id}"),
+            )
+        };
         let job = self.by_id.get_mut(id).ok_or_else(missing)?;
         // Only jobs of the two multi-regions are found without their location.
         let found = match location {

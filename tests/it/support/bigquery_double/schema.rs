@@ -13,16 +13,30 @@ fn replaces(job: &LoadJob) -> bool {
 pub fn refuse(table: &Value, job: &LoadJob) -> Option<String> {
     let load = &job.configuration["load"];
     if replaces(job) {
-        let layout = |of: &Value| (of["timePartitioning"]["field"].clone(), of["clustering"]["fields"].clone());
+        let layout = |of: &Value| {
+            (
+                of["timePartitioning"]["field"].clone(),
+                of["clustering"]["fields"].clone(),
+            )
+        };
         let (expected, given) = (layout(table), layout(load));
         return (expected != given).then(|| {
             format!("Incompatible table partitioning specification. Expects {expected:?}, but input is {given:?}")
         });
     }
-    let may_add =
-        load["schemaUpdateOptions"].as_array().is_some_and(|all| all.contains(&json!("ALLOW_FIELD_ADDITION")));
-    let reason = misfit(&fields(&table["schema"]), &fields(&load["schema"]), may_add, "")?;
-    Some(format!("Provided Schema does not match Table {}. {reason}", job.table))
+    let may_add = load["schemaUpdateOptions"]
+        .as_array()
+        .is_some_and(|all| all.contains(&json!("ALLOW_FIELD_ADDITION")));
+    let reason = misfit(
+        &fields(&table["schema"]),
+        &fields(&load["schema"]),
+        may_add,
+        "",
+    )?;
+    Some(format!(
+        "Provided Schema does not match Table {}. {reason}",
+        job.table
+    ))
 }
 
 /// Brings the columns of a successful job to the table.
@@ -31,7 +45,11 @@ pub fn apply(table: &mut Value, job: &LoadJob) {
     if given.is_empty() {
         return;
     }
-    let fields = if replaces(job) { given } else { joined(&fields(&table["schema"]), &given) };
+    let fields = if replaces(job) {
+        given
+    } else {
+        joined(&fields(&table["schema"]), &given)
+    };
     table["schema"] = json!({ "fields": fields });
 }
 
@@ -60,9 +78,11 @@ fn misfit(table: &[Value], job: &[Value], may_add: bool, path: &str) -> Option<S
         match named(table, &field["name"]) {
             None if may_add => None,
             None => Some(format!("Cannot add fields (field: {name})")),
-            Some(found) if kind(found) != kind(field) => {
-                Some(format!("Field {name} has changed type from {} to {}", kind(found), kind(field)))
-            }
+            Some(found) if kind(found) != kind(field) => Some(format!(
+                "Field {name} has changed type from {} to {}",
+                kind(found),
+                kind(field)
+            )),
             Some(found) => misfit(&fields(found), &fields(field), may_add, &format!("{name}.")),
         }
     })
@@ -76,6 +96,9 @@ fn joined(table: &[Value], job: &[Value]) -> Vec<Value> {
         }
         field
     });
-    let added = job.iter().filter(|field| named(table, &field["name"]).is_none()).cloned();
+    let added = job
+        .iter()
+        .filter(|field| named(table, &field["name"]).is_none())
+        .cloned();
     known.chain(added).collect()
 }

@@ -32,8 +32,11 @@ pub fn install() -> Result<Installation, String> {
     let folder = target_folder().join("emulators");
     let say = |error: io::Error| format!("{}: {error}", folder.display());
     fs::create_dir_all(&folder).map_err(say)?;
-    let installation =
-        Installation { python: folder.join("venv/bin/python"), home: folder.join("home"), folder: folder.clone() };
+    let installation = Installation {
+        python: folder.join("venv/bin/python"),
+        home: folder.join("home"),
+        folder: folder.clone(),
+    };
     // Test processes run side by side; one installs while the others wait for it.
     let guard = File::create(folder.join("lock")).map_err(say)?;
     guard.lock().map_err(say)?;
@@ -46,11 +49,24 @@ pub fn install() -> Result<Installation, String> {
     let requirements = folder.join("requirements.txt");
     fs::write(&requirements, REQUIREMENTS).map_err(say)?;
     fs::create_dir_all(&installation.home).map_err(say)?;
-    run(python.command().args(["-m", "venv", "--clear"]).arg(folder.join("venv")))?;
+    run(python
+        .command()
+        .args(["-m", "venv", "--clear"])
+        .arg(folder.join("venv")))?;
     run(Command::new(&installation.python)
-        .args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "--requirement"])
+        .args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-input",
+            "--disable-pip-version-check",
+            "--requirement",
+        ])
         .arg(&requirements))?;
-    run(Command::new(&installation.python).args(["-c", IMPORT_EXTENSIONS]).env("HOME", &installation.home))?;
+    run(Command::new(&installation.python)
+        .args(["-c", IMPORT_EXTENSIONS])
+        .env("HOME", &installation.home))?;
     fs::write(&stamp, REQUIREMENTS).map_err(say)?;
     Ok(installation)
 }
@@ -81,15 +97,28 @@ impl Python {
 
 /// pyenv's shims refuse to run a version that is installed but not chosen, hence the first one.
 fn python_3_13() -> Option<Python> {
-    let candidates = [("python3.13", Some("3.13.0")), ("python3.13", None), ("python3", None)];
-    let mut pythons = candidates.into_iter().map(|(name, pyenv_version)| Python { name, pyenv_version });
+    let candidates = [
+        ("python3.13", Some("3.13.0")),
+        ("python3.13", None),
+        ("python3", None),
+    ];
+    let mut pythons = candidates.into_iter().map(|(name, pyenv_version)| Python {
+        name,
+        pyenv_version,
+    });
     pythons.find(Python::is_3_13)
 }
 
 fn run(command: &mut Command) -> Result<(), String> {
-    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    let output = command
+        .output()
+        .map_err(|error| format!("{command:?}: {error}"))?;
     if output.status.success() {
         return Ok(());
     }
-    Err(format!("{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr)))
+    Err(format!(
+        "{command:?}: {}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    ))
 }

@@ -28,7 +28,9 @@ impl Call {
         Self {
             bucket: xml::percent_decode(bucket),
             key: xml::percent_decode(key),
-            query: url::form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
+            query: url::form_urlencoded::parse(query.as_bytes())
+                .into_owned()
+                .collect(),
             method: parts.method,
             headers: parts.headers,
             body,
@@ -59,6 +61,8 @@ impl Call {
                 .contains(name)
         };
         let headers = self.headers.iter().filter(|(name, _)| lasting(name));
-        headers.map(|(name, value)| (name.clone(), value.clone())).collect()
+        headers
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
     }
 }

@@ -36,7 +36,9 @@ impl Refusal {
     pub fn status(self) -> StatusCode {
         match self {
             Self::NoSuchBucket | Self::NoSuchKey | Self::NoSuchUpload => StatusCode::NOT_FOUND,
-            Self::InvalidPart | Self::EntityTooSmall | Self::InvalidArgument => StatusCode::BAD_REQUEST,
+            Self::InvalidPart | Self::EntityTooSmall | Self::InvalidArgument => {
+                StatusCode::BAD_REQUEST
+            }
             Self::InvalidRange => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
             Self::NotModified => StatusCode::NOT_MODIFIED,
@@ -205,14 +207,22 @@ impl Store {
             generation: self.last_generation,
             updated: now,
         };
-        let object = Object { info: info.clone(), content };
+        let object = Object {
+            info: info.clone(),
+            content,
+        };
         let objects = self.buckets.get_mut(bucket).ok_or(Refusal::NoSuchBucket)?;
         objects.insert(key.to_owned(), object);
         self.changed(bucket, key);
         Ok(info)
     }
 
-    pub fn delete(&mut self, bucket: &str, key: &str, expected: Option<u64>) -> Result<(), Refusal> {
+    pub fn delete(
+        &mut self,
+        bucket: &str,
+        key: &str,
+        expected: Option<u64>,
+    ) -> Result<(), Refusal> {
         self.check(bucket, key, expected)?;
         let objects = self.buckets.get_mut(bucket).ok_or(Refusal::NoSuchBucket)?;
         objects.remove(key).ok_or(Refusal::NoSuchKey)?;
@@ -229,9 +239,15 @@ impl Store {
         let prefix = listing.prefix.as_str();
         let token = listing.token.as_deref().unwrap_or_default();
         let after = token.max(&listing.start_after);
-        let first = if prefix > after { Bound::Included(prefix) } else { Bound::Excluded(after) };
+        let first = if prefix > after {
+            Bound::Included(prefix)
+        } else {
+            Bound::Excluded(after)
+        };
         let mut page = Page::default();
-        let keys = self.bucket(bucket)?.range::<str, _>((first, Bound::Unbounded));
+        let keys = self
+            .bucket(bucket)?
+            .range::<str, _>((first, Bound::Unbounded));
         for (key, object) in keys.take_while(|(key, _)| key.starts_with(prefix)) {
             let entry = match common_prefix(key, prefix, listing.delimiter.as_deref()) {
                 Some(common) => Entry::Prefix(common.to_owned()),
@@ -251,11 +267,20 @@ impl Store {
         Ok(page)
     }
 
-    pub fn begin_upload(&mut self, bucket: &str, key: &str, headers: HeaderMap) -> Result<String, Refusal> {
+    pub fn begin_upload(
+        &mut self,
+        bucket: &str,
+        key: &str,
+        headers: HeaderMap,
+    ) -> Result<String, Refusal> {
         self.bucket(bucket)?;
         self.last_generation += 1;
         let id = format!("upload-{:x}", self.last_generation);
-        let upload = Upload { place: (bucket.to_owned(), key.to_owned()), headers, parts: BTreeMap::new() };
+        let upload = Upload {
+            place: (bucket.to_owned(), key.to_owned()),
+            headers,
+            parts: BTreeMap::new(),
+        };
         self.uploads.insert(id.clone(), upload);
         Ok(id)
     }
@@ -287,7 +312,10 @@ impl Store {
             }
             data.extend_from_slice(part);
         }
-        let content = Content { data: data.into(), headers: upload.headers.clone() };
+        let content = Content {
+            data: data.into(),
+            headers: upload.headers.clone(),
+        };
         let (bucket, key) = upload.place.clone();
         let info = self.put(&bucket, &key, content, expected)?;
         self.uploads.remove(id);

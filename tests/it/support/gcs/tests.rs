@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures::{TryStreamExt, future::join_all};
 use object_store::{
-    Attribute, Attributes, Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
-    StaticCredentialProvider, UpdateVersion, WriteMultipart,
+    Attribute, Attributes, Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode,
+    PutOptions, PutPayload, StaticCredentialProvider, UpdateVersion, WriteMultipart,
     gcp::{GcpCredential, GoogleCloudStorage, GoogleCloudStorageBuilder},
     path::Path,
 };
@@ -18,7 +18,9 @@ use crate::support::faults::{Action, Fault};
 const BUCKET: &str = "raw-bucket.test";
 
 fn client(double: &GcsDouble, bucket: &str) -> GoogleCloudStorage {
-    let credential = GcpCredential { bearer: String::new() };
+    let credential = GcpCredential {
+        bearer: String::new(),
+    };
     GoogleCloudStorageBuilder::new()
         .with_base_url(double.url())
         .with_bucket_name(bucket)
@@ -32,12 +34,15 @@ fn create() -> PutOptions {
 }
 
 fn update(version: Option<String>) -> PutOptions {
-    let version = UpdateVersion { e_tag: None, version };
+    let version = UpdateVersion {
+        e_tag: None,
+        version,
+    };
     PutMode::Update(version).into()
 }
 
 #[tokio::test]
-async fn objects_are_written_and_read_whole_and_in_ranges() {
+async fn objects_round_trip_in_ranges() {
     let double = GcsDouble::start(&[BUCKET]);
     let store = client(&double, BUCKET);
     let path = Path::from("raw/vehicles/date=2024-01-01/run-00001.parquet");
@@ -72,7 +77,10 @@ async fn objects_are_written_and_read_whole_and_in_ranges() {
 
     let first = &double.requests()[0];
     assert_eq!((first.method.as_str(), first.status), ("PUT", Some(200)));
-    assert_eq!((first.bucket.as_str(), first.key.as_str()), (BUCKET, path.as_ref()));
+    assert_eq!(
+        (first.bucket.as_str(), first.key.as_str()),
+        (BUCKET, path.as_ref())
+    );
     let last = double.requests().pop().unwrap();
     assert_eq!(last.method, "GET");
 }
@@ -100,11 +108,21 @@ async fn reads_honour_etags_and_generations() {
 
     let get = |options| store.get_opts(&path, options);
     let options = || GetOptions::new();
-    assert!(get(options().with_if_match(new.e_tag.clone())).await.is_ok());
+    assert!(
+        get(options().with_if_match(new.e_tag.clone()))
+            .await
+            .is_ok()
+    );
     let stale = get(options().with_if_match(old.e_tag.clone())).await;
-    assert!(matches!(stale, Err(Error::Precondition { .. })), "{stale:?}");
+    assert!(
+        matches!(stale, Err(Error::Precondition { .. })),
+        "{stale:?}"
+    );
     let unchanged = get(options().with_if_none_match(new.e_tag)).await;
-    assert!(matches!(unchanged, Err(Error::NotModified { .. })), "{unchanged:?}");
+    assert!(
+        matches!(unchanged, Err(Error::NotModified { .. })),
+        "{unchanged:?}"
+    );
     assert!(get(options().with_if_none_match(old.e_tag)).await.is_ok());
     assert!(get(options().with_version(new.version)).await.is_ok());
     let gone = get(options().with_version(old.version)).await;
@@ -113,7 +131,10 @@ async fn reads_honour_etags_and_generations() {
 
 #[tokio::test]
 async fn listings_are_sorted_paged_and_grouped() {
-    let options = GcsOptions { page_size: 2, ..GcsOptions::default() };
+    let options = GcsOptions {
+        page_size: 2,
+        ..GcsOptions::default()
+    };
     let double = GcsDouble::start_with(&[BUCKET, "other"], options);
     let keys = ["a/1", "a/2", "a/b/3", "a/b/4", "a/c/5", "a/d-6", "b/7"];
     for key in keys.iter().rev() {
@@ -139,14 +160,21 @@ async fn listings_are_sorted_paged_and_grouped() {
 
     let grouped = store.list_with_delimiter(Some(&prefix)).await.unwrap();
     assert_eq!(names(grouped.objects), ["a/1", "a/2", "a/d-6"]);
-    assert_eq!(grouped.common_prefixes, [Path::from("a/b"), Path::from("a/c")]);
+    assert_eq!(
+        grouped.common_prefixes,
+        [Path::from("a/b"), Path::from("a/c")]
+    );
 
-    let nothing: Vec<_> = client(&double, "other").list(None).try_collect().await.unwrap();
+    let nothing: Vec<_> = client(&double, "other")
+        .list(None)
+        .try_collect()
+        .await
+        .unwrap();
     assert!(nothing.is_empty());
 }
 
 #[tokio::test]
-async fn a_deleted_object_is_gone_and_generations_only_grow() {
+async fn generations_only_grow() {
     let double = GcsDouble::start(&[BUCKET]);
     let store = client(&double, BUCKET);
     let path = Path::from("a/one.txt");
@@ -154,9 +182,15 @@ async fn a_deleted_object_is_gone_and_generations_only_grow() {
     store.delete(&path).await.unwrap();
     assert_eq!(double.get(BUCKET, "a/one.txt"), None);
     let missing = store.get(&path).await;
-    assert!(matches!(missing, Err(Error::NotFound { .. })), "{missing:?}");
+    assert!(
+        matches!(missing, Err(Error::NotFound { .. })),
+        "{missing:?}"
+    );
     let missing = store.delete(&path).await;
-    assert!(matches!(missing, Err(Error::NotFound { .. })), "{missing:?}");
+    assert!(
+        matches!(missing, Err(Error::NotFound { .. })),
+        "{missing:?}"
+    );
     assert!(double.put(BUCKET, "a/one.txt", "1") > before);
     assert!(double.delete(BUCKET, "a/one.txt"));
     assert!(!double.delete(BUCKET, "a/one.txt"));
@@ -182,7 +216,10 @@ async fn uploads_in_parts_appear_when_completed() {
 
     let mut upload = store.put_multipart(&path).await.unwrap();
     for _ in 0..2 {
-        upload.put_part(PutPayload::from_static(b"small")).await.unwrap();
+        upload
+            .put_part(PutPayload::from_static(b"small"))
+            .await
+            .unwrap();
     }
     assert!(upload.complete().await.is_err());
     upload.abort().await.unwrap();
@@ -196,19 +233,33 @@ async fn of_many_conditional_writers_one_wins() {
     let path = Path::from("lock.json");
     let race = async |options: PutOptions| {
         let write = |n: i32| store.put_opts(&path, n.to_string().into(), options.clone());
-        let (won, lost): (Vec<_>, Vec<_>) = join_all((0..20).map(write)).await.into_iter().partition(Result::is_ok);
+        let (won, lost): (Vec<_>, Vec<_>) = join_all((0..20).map(write))
+            .await
+            .into_iter()
+            .partition(Result::is_ok);
         assert_eq!(won.len(), 1);
         let won = won.into_iter().flatten().next().unwrap();
         (won, lost.into_iter().filter_map(Result::err).collect())
     };
 
     let (first, lost): (_, Vec<Error>) = race(create()).await;
-    assert!(lost.iter().all(|e| matches!(e, Error::AlreadyExists { .. })), "{lost:?}");
+    assert!(
+        lost.iter()
+            .all(|e| matches!(e, Error::AlreadyExists { .. })),
+        "{lost:?}"
+    );
     let (second, lost): (_, Vec<Error>) = race(update(first.version.clone())).await;
-    assert!(lost.iter().all(|e| matches!(e, Error::Precondition { .. })), "{lost:?}");
+    assert!(
+        lost.iter().all(|e| matches!(e, Error::Precondition { .. })),
+        "{lost:?}"
+    );
     assert_ne!(first.version, second.version);
     assert_eq!(store.head(&path).await.unwrap().version, second.version);
-    let refused = double.requests().iter().filter(|r| r.status == Some(412)).count();
+    let refused = double
+        .requests()
+        .iter()
+        .filter(|r| r.status == Some(412))
+        .count();
     assert_eq!(refused, 38);
 }
 
@@ -216,10 +267,18 @@ async fn of_many_conditional_writers_one_wins() {
 async fn refused_requests_are_retried() {
     let double = GcsDouble::start(&[BUCKET]);
     double.fault(Fault::on("PUT", "raw/", Action::Status(503)).first(2));
-    let html = Action::Reply { status: 502, content_type: "text/html", body: "<html>Bad Gateway</html>".to_owned() };
+    let html = Action::Reply {
+        status: 502,
+        content_type: "text/html",
+        body: "<html>Bad Gateway</html>".to_owned(),
+    };
     double.fault(Fault::on("GET", "raw/", html).nth(1));
     double.fault(Fault::on("GET", "raw/", Action::DropBefore).nth(2));
-    double.fault(Fault::on("GET", "", Action::Delay(Duration::from_millis(1))));
+    double.fault(Fault::on(
+        "GET",
+        "",
+        Action::Delay(Duration::from_millis(1)),
+    ));
     let store = client(&double, BUCKET);
     let path = Path::from("raw/a");
     store.put(&path, "1".into()).await.unwrap();
@@ -230,7 +289,7 @@ async fn refused_requests_are_retried() {
 }
 
 #[tokio::test]
-async fn a_lost_answer_to_an_applied_create_looks_like_a_conflict() {
+async fn a_lost_create_answer_is_a_conflict() {
     let double = GcsDouble::start(&[BUCKET]);
     let store = client(&double, BUCKET);
     let path = Path::from("lock.json");
@@ -245,13 +304,19 @@ async fn a_lost_answer_to_an_applied_create_looks_like_a_conflict() {
     double.clear_faults();
     double.clear_requests();
     let conflict = attempt().await;
-    assert!(matches!(conflict, Err(Error::AlreadyExists { .. })), "{conflict:?}");
+    assert!(
+        matches!(conflict, Err(Error::AlreadyExists { .. })),
+        "{conflict:?}"
+    );
     assert_eq!(double.requests().len(), 1);
 }
 
 #[tokio::test]
 async fn a_second_write_within_the_interval_is_refused() {
-    let options = GcsOptions { write_interval: Duration::from_secs(1), ..GcsOptions::default() };
+    let options = GcsOptions {
+        write_interval: Duration::from_secs(1),
+        ..GcsOptions::default()
+    };
     let double = GcsDouble::start_with(&[BUCKET], options);
     let http = Client::new();
     let put = async |key: &str| {
@@ -293,7 +358,9 @@ async fn plain_requests_as_other_clients_send_them() {
     let answer = head.send().await.unwrap();
     assert_eq!(answer.headers()["content-length"], "4");
 
-    let copy = http.put(url("/copies/d")).header("x-goog-copy-source", "raw-bucket.test/a%2Bb/c%20d.txt");
+    let copy = http
+        .put(url("/copies/d"))
+        .header("x-goog-copy-source", "raw-bucket.test/a%2Bb/c%20d.txt");
     assert_eq!(copy.send().await.unwrap().status(), StatusCode::OK);
     assert_eq!(double.get("copies", "d").unwrap(), "text");
     let post = http.post(url("/copies/d")).send().await.unwrap();

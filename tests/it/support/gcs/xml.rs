@@ -37,11 +37,17 @@ fn percent_encode(text: &str) -> String {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }
 
 fn unescape(text: &str) -> String {
-    text.replace("&quot;", "\"").replace("&gt;", ">").replace("&lt;", "<").replace("&amp;", "&")
+    text.replace("&quot;", "\"")
+        .replace("&gt;", ">")
+        .replace("&lt;", "<")
+        .replace("&amp;", "&")
 }
 
 fn document(root: &str, content: &str) -> String {
@@ -60,18 +66,28 @@ pub fn error(refusal: Refusal) -> String {
 
 pub fn upload_begun(bucket: &str, key: &str, upload: &str) -> String {
     let names = element("Bucket", bucket) + &element("Key", key);
-    document("InitiateMultipartUploadResult", &(names + &element("UploadId", upload)))
+    document(
+        "InitiateMultipartUploadResult",
+        &(names + &element("UploadId", upload)),
+    )
 }
 
 pub fn upload_completed(bucket: &str, key: &str, etag: &str) -> String {
     let names = element("Bucket", bucket) + &element("Key", key);
-    document("CompleteMultipartUploadResult", &(names + &element("ETag", etag)))
+    document(
+        "CompleteMultipartUploadResult",
+        &(names + &element("ETag", etag)),
+    )
 }
 
 /// The answer to a listing; `url_encoded` as the request's `encoding-type=url` asks.
 pub fn listing(bucket: &str, page: &Page, url_encoded: bool) -> String {
     let name = |text: &str| {
-        if url_encoded { percent_encode(text) } else { text.to_owned() }
+        if url_encoded {
+            percent_encode(text)
+        } else {
+            text.to_owned()
+        }
     };
     let mut content = element("Name", bucket);
     content += &element("KeyCount", &page.entries.len().to_string());

@@ -21,25 +21,55 @@ use crate::store::layout::{Partition, raw_object};
 const LOADS: usize = 4;
 
 /// Loads the raw partitions of the selected sources.
-pub(super) async fn run(run: Arc<Run>, staging: &WarehouseConfig, access: &GoogleAccess) -> Result<(), Error> {
-    let WarehouseConfig::BigQuery { project, dataset, location } = staging else { return Ok(()) };
-    let warehouse = BigQuery::connect(project, dataset, location.as_deref(), access).await?.fenced(run.states.fence());
+pub(super) async fn load_raw_stage(
+    run: Arc<Run>,
+    staging: &WarehouseConfig,
+    access: &GoogleAccess,
+) -> Result<(), Error> {
+    let WarehouseConfig::BigQuery {
+        project,
+        dataset,
+        location,
+    } = staging
+    else {
+        return Ok(());
+    };
+    let warehouse = BigQuery::connect(project, dataset, location.as_deref(), access)
+        .await?
+        .fenced(run.states.fence());
     let mut partitions: Vec<(&Source, Partition, RawState)> = Vec::new();
-    for source in run.plan.wish.selection.sources.iter().filter_map(|name| run.catalog.source(name)) {
+    for source in run
+        .plan
+        .run_request
+        .selection
+        .sources
+        .iter()
+        .filter_map(|name| run.catalog.source(name))
+    {
         let handle = run.states.source(&source.name).await?;
         let stale: Vec<_> = handle.look(|state| {
-            let complete = state.complete().filter(|(it, raw)| is_stale(state, *it, raw, warehouse.target()));
-            complete.map(|(partition, raw)| (partition, raw.clone())).collect()
+            let complete = state
+                .complete()
+                .filter(|(it, raw)| is_stale(state, *it, raw, warehouse.target()));
+            complete
+                .map(|(partition, raw)| (partition, raw.clone()))
+                .collect()
         });
         if stale.is_empty() {
             continue;
         }
-        let prepared = warehouse.prepare_raw(&source.name, &raw_schema(source), source.is_daily()).await;
+        let prepared = warehouse
+            .prepare_raw(&source.name, &raw_schema(source), source.is_daily())
+            .await;
         if let Err(error) = prepared {
             run.failed(&source.name, None, &error.into());
             continue;
         }
-        partitions.extend(stale.into_iter().map(|(partition, raw)| (source, partition, raw)));
+        partitions.extend(
+            stale
+                .into_iter()
+                .map(|(partition, raw)| (source, partition, raw)),
+        );
     }
     // Sources whose quota is used up: it is not better for their next partition.
     let closed: Mutex<BTreeSet<&str>> = Mutex::default();
@@ -51,7 +81,8 @@ pub(super) async fn run(run: Arc<Run>, staging: &WarehouseConfig, access: &Googl
                 if run.shutdown.is_cancelled() || closed().contains(source.name.as_str()) {
                     return;
                 }
-                if let Err(error) = one(run, warehouse, source, partition, raw).await {
+                if let Err(error) = load_raw_partition(run, warehouse, source, partition, raw).await
+                {
                     if matches!(error, Error::Load(LoadError::Quota { .. })) {
                         closed().insert(&source.name);
                     }
@@ -64,15 +95,22 @@ pub(super) async fn run(run: Arc<Run>, staging: &WarehouseConfig, access: &Googl
 }
 
 /// Whether the partition's raw rows are not what the target holds.
-pub(super) fn is_stale(state: &SourceState, partition: Partition, raw: &RawState, target: &str) -> bool {
-    let found = state.partition(partition).and_then(|found| found.raw_load.as_ref());
+pub(super) fn is_stale(
+    state: &SourceState,
+    partition: Partition,
+    raw: &RawState,
+    target: &str,
+) -> bool {
+    let found = state
+        .partition(partition)
+        .and_then(|found| found.raw_load.as_ref());
     let found = found.filter(|load| load.target == target);
     // A day that never had a row has nothing to replace.
     let nothing = raw.objects.is_empty() && found.is_none_or(|load| load.rows == 0);
     !nothing && found.is_none_or(|load| load.fingerprint != fingerprint(raw))
 }
 
-async fn one(
+async fn load_raw_partition(
     run: &Run,
     warehouse: &BigQuery,
     source: &Source,
@@ -85,22 +123,41 @@ async fn one(
     if objects.is_empty() {
         // A day that lost its rows is emptied by a file without any.
         let key = raw_object(&source.name, partition, &run.id, 99_999);
-        objects.push(TableWriter::begin(&run.raw, key, schema.clone())?.finish().await?);
+        objects.push(
+            TableWriter::begin(&run.raw, key, schema.clone())?
+                .finish()
+                .await?,
+        );
     }
     run.raw.expect(&objects).await?;
-    let flat = FlatObjects { partition, objects, fingerprint: fingerprint.clone() };
+    let flat = FlatObjects {
+        partition,
+        objects,
+        fingerprint: fingerprint.clone(),
+    };
     let committed: u64 = flat.objects.iter().map(|object| object.rows).sum();
     let handle = run.states.source(&source.name).await?;
     // A job that outlived its program would put old rows in the place of these.
     let target = warehouse.target();
-    if let Some(left) = handle.look(|state| state.partition(partition).and_then(|found| found.raw_started.clone()))
-        && left.target == target
+    if let Some(left) = handle.look(|state| {
+        state
+            .partition(partition)
+            .and_then(|found| found.raw_started.clone())
+    }) && left.target == target
     {
         warehouse.settle(&left).await?;
     }
-    let started = Started { target: target.into(), job: warehouse.raw_job(&source.name, &run.raw, &flat), attempt: 1 };
-    handle.commit(move |state| state.partition_mut(partition).raw_started = Some(started)).await?;
-    let loaded = warehouse.replace_raw(&source.name, &schema, &run.raw, &flat).await?;
+    let started = Started {
+        target: target.into(),
+        job: warehouse.raw_job(&source.name, &run.raw, &flat),
+        attempt: 1,
+    };
+    handle
+        .commit(move |state| state.partition_mut(partition).raw_started = Some(started))
+        .await?;
+    let loaded = warehouse
+        .replace_raw(&source.name, &schema, &run.raw, &flat)
+        .await?;
     if loaded.rows != committed {
         let (table, loaded) = (source.name.clone(), loaded.rows);
         return Err(LoadError::Ledger {
@@ -112,8 +169,17 @@ async fn one(
         }
         .into());
     }
-    run.observer.observe(&Event::RawLoaded { source: source.name.clone(), partition, rows: loaded.rows });
-    let load = Load { target: warehouse.target().into(), fingerprint, job: loaded.job, rows: loaded.rows };
+    run.observer.observe(&Event::RawLoaded {
+        source: source.name.clone(),
+        partition,
+        rows: loaded.rows,
+    });
+    let load = Load {
+        target: warehouse.target().into(),
+        fingerprint,
+        job: loaded.job,
+        rows: loaded.rows,
+    };
     let done = move |state: &mut SourceState| {
         let found = state.partition_mut(partition);
         (found.raw_load, found.raw_started) = (Some(load), None);
@@ -129,5 +195,9 @@ fn fingerprint(raw: &RawState) -> String {
         digest.update(&object.path);
         digest.update([0]);
     }
-    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    digest
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }

@@ -1,4 +1,4 @@
-//! The CPU half of a walk: decodes pages, sorts rows into days, writes raw objects.
+//! The CPU half of a task: decodes pages, sorts rows into days, writes raw objects.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,20 +10,20 @@ use futures::future::try_join_all;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
-use super::conform::UNKNOWN;
+use super::assign_day::{DayRows, day_window, rows_by_day, rows_of_day};
 use super::decode::{Decoded, Decoder, Envelope, Stamp};
 use super::drift::{Drift, DriftKey};
 use super::expiring::lasting;
-use super::fetch::{Arrival, Arrived, Progress};
+use super::extractor::{ExtractError, ExtractTask, Extracted, Extractor, Scope};
+use super::fetch::{FetchedPage, Message, Progress};
 use super::intervals::{open_rows, overlaps};
 use super::outside::Outside;
-use super::ownership::{Owned, by_day, day_window, owned_by};
-use super::walk::{ExtractError, Extracted, Extractor, Scope, Walk};
+use super::validate::UNKNOWN;
 use crate::catalog::{FieldPath, Source};
 use crate::events::{Event, Observer};
 use crate::json::path::shorten;
 use crate::samsara::Page;
-use crate::state::{Gathered, Overlap, Unfinished, UnfinishedPart};
+use crate::state::{Checkpoint, CheckpointPartition, CheckpointResult, Overlap};
 use crate::store::layout::{Partition, RunId, raw_object};
 use crate::store::{Bucket, ObjectRef, TableWriter};
 
@@ -36,8 +36,8 @@ const MOST_ENVELOPE_FIELDS: u64 = 100;
 /// Their text is told as far as this, in bytes.
 const LONGEST_ENVELOPE_FIELD: usize = 16 << 10;
 
-/// What a whole walk brought.
-pub(super) struct Sunk {
+/// What a whole task brought.
+pub(super) struct WriterOutput {
     pub(super) partitions: Vec<Extracted>,
     pub(super) records: u64,
     pub(super) content: String,
@@ -47,51 +47,51 @@ pub(super) struct Sunk {
     /// What lies far outside the asked days, by source.
     pub(super) outside: Vec<(String, Outside)>,
     /// What was taken of the page on which the asked days of a feed end.
-    pub(super) tail: Option<Gathered>,
+    pub(super) tail: Option<CheckpointResult>,
 }
 
-/// Takes the pages of a walk.
-pub(super) struct Sink {
-    walk: Arc<Walk>,
+/// Takes the pages of a task.
+pub(super) struct RawWriter {
+    task: Arc<ExtractTask>,
     bucket: Bucket,
     run: RunId,
     /// Objects begun in this run.
     begun: Arc<AtomicU64>,
     decoder: Arc<Decoder>,
-    /// Fields that are other at each read, of all sources of the walk.
+    /// Fields that are other at each read, of all sources of the task.
     expiring: Vec<FieldPath>,
     extracted_at: DateTime<Utc>,
-    notes: Option<mpsc::Sender<Unfinished>>,
+    checkpoints: Option<mpsc::Sender<Checkpoint>>,
     observer: Arc<dyn Observer>,
     /// Envelope fields that no row could carry, so far.
     envelope_fields: u64,
     /// What cannot be taken back any more.
-    whole: Haul,
+    whole: PartialResult,
     /// What the requests under way brought.
-    part: Haul,
-    tail: Option<Gathered>,
+    part: PartialResult,
+    tail: Option<CheckpointResult>,
 }
 
 /// What pages brought, in objects of its own.
 #[derive(Default)]
-struct Haul {
-    /// By source of the walk and partition.
+struct PartialResult {
+    /// By source of the task and partition.
     outputs: BTreeMap<(usize, Partition), Output>,
     records: u64,
     /// Values rescued by an earlier run: what they were is in its report.
     rescued: u64,
     drift: Drift,
-    /// By source of the walk.
+    /// By source of the task.
     outside: BTreeMap<usize, Outside>,
     content: Content,
     /// What the pages showed of earlier days.
     overlaps: BTreeSet<Overlap>,
 }
 
-impl Haul {
+impl PartialResult {
     /// What an earlier run noted.
-    fn of(before: &Gathered, walk: &Walk) -> Option<Self> {
-        let mut haul = Self {
+    fn of(before: &CheckpointResult, task: &ExtractTask) -> Option<Self> {
+        let mut partial = Self {
             records: before.records,
             rescued: before.rescued,
             content: Content::parse(&before.content)?,
@@ -99,7 +99,10 @@ impl Haul {
             ..Self::default()
         };
         for part in &before.parts {
-            let slot = walk.sources.iter().position(|source| source.name == part.source)?;
+            let slot = task
+                .sources
+                .iter()
+                .position(|source| source.name == part.source)?;
             let output = Output {
                 writer: None,
                 objects: part.objects.clone(),
@@ -109,9 +112,11 @@ impl Haul {
                 open: part.open_rows,
                 rows: part.objects.iter().map(|object| object.rows).sum(),
             };
-            haul.outputs.insert((slot, Partition::parse(&part.partition)?), output);
+            partial
+                .outputs
+                .insert((slot, Partition::parse(&part.partition)?), output);
         }
-        Some(haul)
+        Some(partial)
     }
 
     fn add(&mut self, other: Self) {
@@ -142,26 +147,36 @@ impl Haul {
     }
 
     /// Completes the objects that are being written.
-    async fn close(&mut self, walk: &Walk) -> Result<(), ExtractError> {
-        try_join_all(self.outputs.values_mut().map(|output| output.close(walk))).await.map(|_| ())
+    async fn close(&mut self, task: &ExtractTask) -> Result<(), ExtractError> {
+        try_join_all(self.outputs.values_mut().map(|output| output.close(task)))
+            .await
+            .map(|_| ())
     }
 
     fn rescued(&self) -> u64 {
-        self.rescued + self.outputs.values().map(|output| output.rescued).sum::<u64>()
+        self.rescued
+            + self
+                .outputs
+                .values()
+                .map(|output| output.rescued)
+                .sum::<u64>()
     }
 
     /// For the state; the objects must be closed.
-    fn noted(&self, walk: &Walk) -> Gathered {
-        let parts = self.outputs.iter().filter(|(_, output)| output.total > 0 || !output.objects.is_empty());
-        let parts = parts.map(|((slot, partition), output)| UnfinishedPart {
-            source: walk.sources[*slot].name.clone(),
+    fn checkpoint(&self, task: &ExtractTask) -> CheckpointResult {
+        let parts = self
+            .outputs
+            .iter()
+            .filter(|(_, output)| output.total > 0 || !output.objects.is_empty());
+        let parts = parts.map(|((slot, partition), output)| CheckpointPartition {
+            source: task.sources[*slot].name.clone(),
             partition: partition.to_string(),
             objects: output.objects.clone(),
             kept: output.kept,
             total: output.total,
             open_rows: output.open,
         });
-        Gathered {
+        CheckpointResult {
             records: self.records,
             rescued: self.rescued(),
             content: self.content.hex(),
@@ -202,7 +217,9 @@ impl Content {
         }
         let digest = hasher.finalize();
         for (sum, word) in self.0.iter_mut().zip(digest.chunks_exact(8)) {
-            let word = word.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+            let word = word
+                .iter()
+                .fold(0, |word, byte| word << 8 | u64::from(*byte));
             *sum = sum.wrapping_add(word);
         }
     }
@@ -255,73 +272,90 @@ struct Output {
 }
 
 impl Output {
-    async fn close(&mut self, walk: &Walk) -> Result<(), ExtractError> {
+    async fn close(&mut self, task: &ExtractTask) -> Result<(), ExtractError> {
         if let Some(writer) = self.writer.take() {
-            self.objects.push(writer.finish().await.map_err(|error| walk.store(error))?);
+            self.objects
+                .push(writer.finish().await.map_err(|error| task.store(error))?);
         }
         Ok(())
     }
 }
 
-/// What an earlier run had brought of the same walk.
-pub(super) struct Before {
-    whole: Haul,
-    part: Haul,
+/// What an earlier run had brought of the same task.
+pub(super) struct Restored {
+    whole: PartialResult,
+    part: PartialResult,
 }
 
-impl Before {
-    /// None if the note is not of this walk.
-    pub(super) fn of(note: &Unfinished, walk: &Walk) -> Option<Self> {
-        let part = match note.resume {
-            Some(_) => Haul::of(&note.part, walk)?,
-            None => Haul::default(),
+impl Restored {
+    /// None if the checkpoint is not of this task.
+    pub(super) fn of(checkpoint: &Checkpoint, task: &ExtractTask) -> Option<Self> {
+        let part = match checkpoint.resume {
+            Some(_) => PartialResult::of(&checkpoint.part, task)?,
+            None => PartialResult::default(),
         };
-        Some(Self { whole: Haul::of(&note.whole, walk)?, part })
+        Some(Self {
+            whole: PartialResult::of(&checkpoint.whole, task)?,
+            part,
+        })
     }
 }
 
-impl Sink {
+impl RawWriter {
     pub(super) fn new(
         extractor: &Extractor,
-        walk: Arc<Walk>,
+        task: Arc<ExtractTask>,
         extracted_at: DateTime<Utc>,
-        before: Option<Before>,
-        notes: Option<mpsc::Sender<Unfinished>>,
+        before: Option<Restored>,
+        checkpoints: Option<mpsc::Sender<Checkpoint>>,
     ) -> Self {
-        let sources: Vec<&Source> = walk.sources.iter().collect();
+        let sources: Vec<&Source> = task.sources.iter().collect();
         let decoder = Arc::new(Decoder::new(&sources));
-        let expiring = sources.iter().flat_map(|source| source.expiring.iter().cloned()).collect();
-        let mut whole = Haul::default();
-        for slot in 0..walk.sources.len() {
-            match &walk.scope {
+        let expiring = sources
+            .iter()
+            .flat_map(|source| source.expiring.iter().cloned())
+            .collect();
+        let mut whole = PartialResult::default();
+        for slot in 0..task.sources.len() {
+            match &task.scope {
                 Scope::Snapshot => {
-                    whole.outputs.insert((slot, Partition::Snapshot), Output::default());
+                    whole
+                        .outputs
+                        .insert((slot, Partition::Snapshot), Output::default());
                 }
                 Scope::Days(days) => {
-                    whole.outputs.extend(days.iter().map(|day| ((slot, Partition::Day(*day)), Output::default())));
+                    whole.outputs.extend(
+                        days.iter()
+                            .map(|day| ((slot, Partition::Day(*day)), Output::default())),
+                    );
                 }
                 Scope::Feed { .. } => {}
             }
         }
         let part = match before {
-            Some(Before { whole: before, part }) => {
+            Some(Restored {
+                whole: before,
+                part,
+            }) => {
                 whole.add(before);
                 part
             }
             None => {
-                sources.iter().for_each(|source| whole.content.add_columns(source));
-                Haul::default()
+                sources
+                    .iter()
+                    .for_each(|source| whole.content.add_columns(source));
+                PartialResult::default()
             }
         };
         Self {
             bucket: extractor.bucket.clone(),
             run: extractor.run.clone(),
             begun: extractor.objects.clone(),
-            walk,
+            task,
             decoder,
             expiring,
             extracted_at,
-            notes,
+            checkpoints,
             observer: extractor.observer.clone(),
             envelope_fields: 0,
             whole,
@@ -331,51 +365,56 @@ impl Sink {
     }
 
     /// Takes all that arrives, to its end.
-    pub(super) async fn drain(mut self, mut arrivals: mpsc::Receiver<Arrival>) -> Result<Sunk, ExtractError> {
+    pub(super) async fn drain(
+        mut self,
+        mut arrivals: mpsc::Receiver<Message>,
+    ) -> Result<WriterOutput, ExtractError> {
         while let Some(arrival) = arrivals.recv().await {
             match arrival {
-                Arrival::Page(arrived) => self.page(*arrived).await?,
-                Arrival::Note(progress) => self.note(progress).await?,
-                Arrival::Seal => self.seal().await?,
+                Message::Page(arrived) => self.page(*arrived).await?,
+                Message::Checkpoint(progress) => self.checkpoint(progress).await?,
+                Message::Commit => self.commit().await?,
                 // What was written of it stays behind without a name, and is swept later.
-                Arrival::Drop => self.part = Haul::default(),
+                Message::Abort => self.part = PartialResult::default(),
             }
         }
         self.finish().await
     }
 
-    async fn seal(&mut self) -> Result<(), ExtractError> {
-        self.part.close(&self.walk).await?;
+    async fn commit(&mut self) -> Result<(), ExtractError> {
+        self.part.close(&self.task).await?;
         self.whole.add(std::mem::take(&mut self.part));
         Ok(())
     }
 
     /// Makes safe what has come so far, and tells.
-    async fn note(&mut self, progress: Progress) -> Result<(), ExtractError> {
-        let Some(notes) = &self.notes else { return Ok(()) };
-        self.part.close(&self.walk).await?;
-        let note = Unfinished {
+    async fn checkpoint(&mut self, progress: Progress) -> Result<(), ExtractError> {
+        let Some(checkpoints) = &self.checkpoints else {
+            return Ok(());
+        };
+        self.part.close(&self.task).await?;
+        let checkpoint = Checkpoint {
             asked: progress.asked,
             requests: progress.requests,
             rest: progress.rest,
             resume: progress.resume,
             extracted_at: self.extracted_at,
-            whole: self.whole.noted(&self.walk),
-            part: self.part.noted(&self.walk),
+            whole: self.whole.checkpoint(&self.task),
+            part: self.part.checkpoint(&self.task),
         };
-        // Nobody listens any more: then the walk has its end elsewhere.
-        let _ = notes.send(note).await;
+        // Nobody listens any more: then the task has its end elsewhere.
+        let _ = checkpoints.send(checkpoint).await;
         Ok(())
     }
 
-    async fn page(&mut self, mut arrival: Arrived) -> Result<(), ExtractError> {
+    async fn page(&mut self, mut arrival: FetchedPage) -> Result<(), ExtractError> {
         let told = arrival.is_past.take();
         let arrival = &arrival;
         let page = &arrival.page;
-        let walk = self.walk.clone();
+        let task = self.task.clone();
         let wrong = |reason: String| ExtractError::Page {
-            tables: walk.tables(),
-            scope: walk.scope.to_string(),
+            tables: task.tables(),
+            scope: task.scope.to_string(),
             page: page.number,
             request: arrival.request.identity(),
             reason,
@@ -383,16 +422,18 @@ impl Sink {
         let decoder = self.decoder.clone();
         let mut outsides = self.outsides();
         // Each source gives what stands beside the list to the first row that it has of the page.
-        let mut envelopes = vec![page.beside.clone(); walk.sources.len()];
+        let mut envelopes = vec![page.beside.clone(); task.sources.len()];
         let mut decoding = decoder.begin(page).map_err(wrong)?;
         // Where the asked days of a feed end, nothing of the page is written before that is known.
-        let waits = matches!(&walk.scope, Scope::Feed { until: Some(_), .. });
+        let waits = matches!(&task.scope, Scope::Feed { until: Some(_), .. });
         let (mut records, mut is_past, mut waiting) = (0, false, Vec::new());
         while let Some(decoded) = decoding.next().map_err(wrong)? {
             records += decoded.count();
             let overlaps = self.overlaps(arrival, &decoded).map_err(wrong)?;
             self.part.overlaps.extend(overlaps);
-            let mut sorted = self.sort(arrival, &decoded, &mut envelopes, &mut outsides).map_err(wrong)?;
+            let mut sorted = self
+                .sort(arrival, &decoded, &mut envelopes, &mut outsides)
+                .map_err(wrong)?;
             is_past |= self.leave_out(&mut sorted);
             if waits {
                 waiting.extend(sorted);
@@ -408,12 +449,18 @@ impl Sink {
         }
         if is_past {
             // The page comes again as a whole when its other days are asked for: what is taken of it now is kept apart.
-            self.seal().await?;
-            records = waiting.iter().map(|rows| rows.batch.num_rows() as u64).sum();
+            self.commit().await?;
+            records = waiting
+                .iter()
+                .map(|rows| rows.batch.num_rows() as u64)
+                .sum();
         }
         self.part.records += records;
-        let lasting = lasting(&page.records, &self.expiring).map_err(|error| wrong(error.to_string()))?;
-        self.part.content.add_page(arrival.parent.as_deref(), &lasting, page);
+        let lasting =
+            lasting(&page.records, &self.expiring).map_err(|error| wrong(error.to_string()))?;
+        self.part
+            .content
+            .add_page(arrival.parent.as_deref(), &lasting, page);
         for sorted in waiting {
             self.write(sorted).await?;
         }
@@ -430,24 +477,40 @@ impl Sink {
             self.tell_envelope(page);
         }
         if is_past {
-            self.part.close(&self.walk).await?;
-            self.tail = Some(self.part.noted(&self.walk)).filter(|tail| !tail.parts.is_empty());
+            self.part.close(&self.task).await?;
+            self.tail =
+                Some(self.part.checkpoint(&self.task)).filter(|tail| !tail.parts.is_empty());
         }
         Ok(())
     }
 
     /// What records show of days before those that were asked for.
-    fn overlaps(&self, arrival: &Arrived, decoded: &Decoded<'_>) -> Result<BTreeSet<Overlap>, String> {
+    fn overlaps(
+        &self,
+        arrival: &FetchedPage,
+        decoded: &Decoded<'_>,
+    ) -> Result<BTreeSet<Overlap>, String> {
         let mut found = BTreeSet::new();
-        let Scope::Days(days) = &self.walk.scope else { return Ok(found) };
-        for (slot, source) in self.walk.sources.iter().enumerate().filter(|(_, source)| source.end_field.is_some()) {
+        let Scope::Days(days) = &self.task.scope else {
+            return Ok(found);
+        };
+        for (slot, source) in self
+            .task
+            .sources
+            .iter()
+            .enumerate()
+            .filter(|(_, source)| source.end_field.is_some())
+        {
             let Some(first) = days.first() else { continue };
-            let rows = self.decoder.rows_with_parent(decoded, slot, arrival.parent.as_deref())?;
+            let rows = self
+                .decoder
+                .rows_with_parent(decoded, slot, arrival.parent.as_deref())?;
             found.extend(overlaps(&rows, source, *first, self.extracted_at)?);
         }
-        let room = MOST_OVERLAPS.saturating_sub(self.whole.overlaps.len() + self.part.overlaps.len());
+        let room =
+            MOST_OVERLAPS.saturating_sub(self.whole.overlaps.len() + self.part.overlaps.len());
         if room > 0 && found.len() > room {
-            let (source, days) = (self.walk.tables(), self.walk.scope.to_string());
+            let (source, days) = (self.task.tables(), self.task.scope.to_string());
             tracing::warn!(
                 source,
                 days,
@@ -459,17 +522,17 @@ impl Sink {
 
     /// For each source what is far outside the asked days; nothing is for a list, or for a feed.
     fn outsides(&self) -> Vec<Option<Outside>> {
-        let asked = match &self.walk.scope {
-            Scope::Days(_) => self.walk.window(),
+        let asked = match &self.task.scope {
+            Scope::Days(_) => self.task.window(),
             _ => None,
         };
         let outside = |source: &Source| Some(Outside::of(source, asked?));
-        self.walk.sources.iter().map(outside).collect()
+        self.task.sources.iter().map(outside).collect()
     }
 
     /// Tells the envelope fields of a page of which no row is written: only there are they to be found.
     fn tell_envelope(&mut self, page: &Page) {
-        let partition = match &self.walk.scope {
+        let partition = match &self.task.scope {
             Scope::Snapshot => Some(Partition::Snapshot),
             Scope::Days(days) => days.first().map(|day| Partition::Day(*day)),
             Scope::Feed { .. } => None,
@@ -478,10 +541,16 @@ impl Sink {
             self.envelope_fields += 1;
             if self.envelope_fields <= MOST_ENVELOPE_FIELDS {
                 self.observer.observe(&Event::EnvelopeFieldKept {
-                    sources: self.walk.sources.iter().map(|source| source.name.clone()).collect(),
+                    sources: self
+                        .task
+                        .sources
+                        .iter()
+                        .map(|source| source.name.clone())
+                        .collect(),
                     partition,
                     path: shorten(path, LONGEST_ENVELOPE_FIELD).into_owned(),
-                    text: shorten(&String::from_utf8_lossy(text), LONGEST_ENVELOPE_FIELD).into_owned(),
+                    text: shorten(&String::from_utf8_lossy(text), LONGEST_ENVELOPE_FIELD)
+                        .into_owned(),
                 });
             }
         }
@@ -489,7 +558,12 @@ impl Sink {
 
     /// Leaves out the rows behind the days of a feed that were asked for, and tells whether there were any.
     fn leave_out(&self, sorted: &mut Vec<Sorted>) -> bool {
-        let Scope::Feed { until: Some(until), .. } = &self.walk.scope else { return false };
+        let Scope::Feed {
+            until: Some(until), ..
+        } = &self.task.scope
+        else {
+            return false;
+        };
         let before = sorted.len();
         sorted.retain(|rows| rows.partition.day().is_none_or(|day| day < *until));
         sorted.len() < before
@@ -498,36 +572,60 @@ impl Sink {
     /// Gives each row of a page to the source and partition that own it, and to no second one.
     fn sort(
         &self,
-        arrival: &Arrived,
+        arrival: &FetchedPage,
         decoded: &Decoded<'_>,
         envelopes: &mut [Envelope],
         outsides: &mut [Option<Outside>],
     ) -> Result<Vec<Sorted>, String> {
         let mut sorted = Vec::new();
-        for (slot, source) in self.walk.sources.iter().enumerate() {
+        for (slot, source) in self.task.sources.iter().enumerate() {
             let rows = self.decoder.rows(decoded, slot)?;
             let envelope = &mut envelopes[slot];
-            let mut add = |partition: Partition, owned: &Owned, counts: (u64, u64)| {
+            let mut add = |partition: Partition, owned: &DayRows, counts: (u64, u64)| {
                 let window = partition.day().map(day_window);
-                let stamp = Stamp { window, parent: arrival.parent.as_deref(), extracted_at: self.extracted_at };
-                let (batch, rescued) = self.decoder.stamp(decoded, slot, &rows, owned, stamp, envelope)?;
+                let stamp = Stamp {
+                    window,
+                    parent: arrival.parent.as_deref(),
+                    extracted_at: self.extracted_at,
+                };
+                let (batch, rescued) = self
+                    .decoder
+                    .stamp(decoded, slot, &rows, owned, stamp, envelope)?;
                 let (kept, total) = counts;
                 let open = open_rows(&batch, source, self.extracted_at)?;
-                sorted.push(Sorted { slot, partition, batch, kept, total, rescued, open });
+                sorted.push(Sorted {
+                    slot,
+                    partition,
+                    batch,
+                    kept,
+                    total,
+                    rescued,
+                    open,
+                });
                 Ok::<_, String>(())
             };
             // What the days own, and what there is to own: rows, or readings inside rows.
             let (mut owned, mut of) = (0, 0);
-            match (&self.walk.scope, &source.time_field) {
-                (Scope::Snapshot, _) => add(Partition::Snapshot, &Owned::all(rows.batch.clone()), (0, 0))?,
+            match (&self.task.scope, &source.time_field) {
+                (Scope::Snapshot, _) => add(
+                    Partition::Snapshot,
+                    &DayRows::all(rows.batch.clone()),
+                    (0, 0),
+                )?,
                 (Scope::Days(days), field) => {
                     // Once is enough: what is far from one asked day is far from all of them.
                     let mut outside = outsides[slot].as_mut();
                     for day in days {
                         let found = match field {
-                            Some(field) => owned_by(&rows.batch, field, *day, arrival.asked, outside.take())?,
+                            Some(field) => rows_of_day(
+                                &rows.batch,
+                                field,
+                                *day,
+                                arrival.asked,
+                                outside.take(),
+                            )?,
                             // Without a time, all rows are the asked day's.
-                            None => Owned::all(rows.batch.clone()),
+                            None => DayRows::all(rows.batch.clone()),
                         };
                         (owned, of) = (owned + found.kept, found.total);
                         add(Partition::Day(*day), &found, (found.kept, found.total))?;
@@ -536,9 +634,9 @@ impl Sink {
                 (Scope::Feed { .. }, field) => {
                     let field = field.as_ref().ok_or("a feed needs a time_field")?;
                     of = rows.batch.num_rows() as u64;
-                    for (day, its_rows) in by_day(&rows.batch, field)? {
+                    for (day, its_rows) in rows_by_day(&rows.batch, field)? {
                         // The day is the row's window, as for sources that are asked by day.
-                        let found = Owned::these(&rows.batch, its_rows)?;
+                        let found = DayRows::these(&rows.batch, its_rows)?;
                         owned += found.kept;
                         add(Partition::Day(day), &found, (0, 0))?;
                     }
@@ -548,14 +646,24 @@ impl Sink {
                 }
             }
             if owned > of {
-                return Err(format!("of {of} rows or readings {owned} are owned: some by more than one day"));
+                return Err(format!(
+                    "of {of} rows or readings {owned} are owned: some by more than one day"
+                ));
             }
         }
         Ok(sorted)
     }
 
     async fn write(&mut self, sorted: Sorted) -> Result<(), ExtractError> {
-        let Sorted { slot, partition, batch, kept, total, rescued, open } = sorted;
+        let Sorted {
+            slot,
+            partition,
+            batch,
+            kept,
+            total,
+            rescued,
+            open,
+        } = sorted;
         let output = self.part.outputs.entry((slot, partition)).or_default();
         output.kept += kept;
         output.total += total;
@@ -565,26 +673,30 @@ impl Sink {
             return Ok(());
         }
         output.rows += batch.num_rows() as u64;
-        let walk = &self.walk;
+        let task = &self.task;
         let writer = match &mut output.writer {
             Some(writer) => writer,
             empty => {
                 let number = self.begun.fetch_add(1, Ordering::Relaxed);
-                let key = raw_object(&walk.sources[slot].name, partition, &self.run, number);
-                let writer = TableWriter::begin(&self.bucket, key, batch.schema()).map_err(|e| walk.store(e))?;
+                let key = raw_object(&task.sources[slot].name, partition, &self.run, number);
+                let writer = TableWriter::begin(&self.bucket, key, batch.schema())
+                    .map_err(|e| task.store(e))?;
                 empty.insert(writer)
             }
         };
-        writer.write(&batch).await.map_err(|error| walk.store(error))?;
+        writer
+            .write(&batch)
+            .await
+            .map_err(|error| task.store(error))?;
         if writer.bytes() >= OBJECT_BYTES {
-            output.close(walk).await?;
+            output.close(task).await?;
         }
         Ok(())
     }
 
-    async fn finish(mut self) -> Result<Sunk, ExtractError> {
-        self.seal().await?;
-        let (walk, whole, tail) = (self.walk, self.whole, self.tail);
+    async fn finish(mut self) -> Result<WriterOutput, ExtractError> {
+        self.commit().await?;
+        let (task, whole, tail) = (self.task, self.whole, self.tail);
         // Rows that no asked day owns are left out once, however many days were asked for together.
         let mut kept_of: BTreeMap<usize, (u64, u64)> = BTreeMap::new();
         for ((slot, _), output) in &whole.outputs {
@@ -595,28 +707,56 @@ impl Sink {
         let mut counted: BTreeSet<usize> = BTreeSet::new();
         let content = whole.content.hex();
         let overlaps = whole.overlaps;
-        let name = |slot: usize| walk.sources[slot].name.clone();
+        let name = |slot: usize| task.sources[slot].name.clone();
         let drift = whole.drift.into_found().map(|(column, key, count)| {
             let sources = self.decoder.sources_with(column).map(name).collect();
             (sources, key, count)
         });
         let drift = drift.collect();
-        let outside = whole.outside.into_iter().map(|(slot, outside)| (name(slot), outside)).collect();
+        let outside = whole
+            .outside
+            .into_iter()
+            .map(|(slot, outside)| (name(slot), outside))
+            .collect();
         // What an earlier run had rescued is counted with the first partition.
         let mut rescued_before = whole.rescued;
         let mut partitions = Vec::with_capacity(whole.outputs.len());
         for ((slot, partition), output) in whole.outputs {
-            let source = walk.sources[slot].name.clone();
+            let source = task.sources[slot].name.clone();
             let written = output.objects.iter().map(|object| object.rows).sum();
             if written != output.rows {
-                return Err(ExtractError::Ledger { table: source, partition, owned: output.rows, written });
+                return Err(ExtractError::Ledger {
+                    table: source,
+                    partition,
+                    owned: output.rows,
+                    written,
+                });
             }
             let (kept, total) = kept_of.get(&slot).copied().unwrap_or_default();
-            let not_owned = if counted.insert(slot) { total.saturating_sub(kept) } else { 0 };
+            let out_of_window = if counted.insert(slot) {
+                total.saturating_sub(kept)
+            } else {
+                0
+            };
             let rescued = output.rescued + std::mem::take(&mut rescued_before);
             let (objects, open_rows) = (output.objects, output.open);
-            partitions.push(Extracted { source, partition, objects, not_owned, rescued, open_rows });
+            partitions.push(Extracted {
+                source,
+                partition,
+                objects,
+                out_of_window,
+                rescued,
+                open_rows,
+            });
         }
-        Ok(Sunk { partitions, records: whole.records, content, overlaps, drift, outside, tail })
+        Ok(WriterOutput {
+            partitions,
+            records: whole.records,
+            content,
+            overlaps,
+            drift,
+            outside,
+            tail,
+        })
     }
 }

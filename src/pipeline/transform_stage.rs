@@ -15,15 +15,15 @@ use crate::state::{ModelState, SourceHandle, StateStore};
 use crate::store::ObjectRef;
 use crate::store::layout::Partition;
 use crate::transform::{
-    Contract, Duplicates, Flattened, RawInputs, Snapshots, TransformError, Transformer, UnfitTimes, fingerprint,
-    history_fingerprint,
+    Contract, Duplicates, Flattened, RawInputs, Snapshots, TransformError, Transformer, UnfitTimes,
+    fingerprint, history_fingerprint,
 };
 
 /// A model's partition that may have to be loaded.
 pub(super) type Flat = (String, Partition);
 
 /// Runs the transform stage; without it, partitions are handed on as they are.
-pub(super) async fn run(
+pub(super) async fn transform_stage(
     run: Arc<Run>,
     transformer: Option<Transformer>,
     committed: mpsc::Receiver<Ready>,
@@ -32,13 +32,18 @@ pub(super) async fn run(
     let at_once = std::thread::available_parallelism().map_or(2, usize::from);
     // Models that read several sources wait until all of them are read.
     let deferred: Mutex<Vec<(String, Partition)>> = Mutex::default();
-    let arrivals = stream::unfold(committed, |mut queue| async move { queue.recv().await.map(|item| (item, queue)) });
+    let arrivals = stream::unfold(committed, |mut queue| async move {
+        queue.recv().await.map(|item| (item, queue))
+    });
     arrivals
         .for_each_concurrent(at_once, |(source, partition)| {
             let (run, transformer, flat, deferred) = (&run, &transformer, &flat, &deferred);
             async move {
                 for model in run.catalog.models_of(&source) {
-                    let drives = run.catalog.driver(model).is_some_and(|driver| driver.name == source);
+                    let drives = run
+                        .catalog
+                        .driving_source(model)
+                        .is_some_and(|driver| driver.name == source);
                     if !drives || !run.contracts.contains_key(&model.name) {
                         continue;
                     }
@@ -46,19 +51,22 @@ pub(super) async fn run(
                         let mut deferred = deferred.lock().unwrap_or_else(PoisonError::into_inner);
                         deferred.push((model.name.clone(), partition));
                     } else {
-                        one(run, transformer.as_ref(), model, partition, flat).await;
+                        transform_partition(run, transformer.as_ref(), model, partition, flat)
+                            .await;
                     }
                 }
             }
         })
         .await;
-    let deferred = deferred.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let deferred = deferred
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
     stream::iter(deferred)
         .for_each_concurrent(at_once, |(name, partition)| {
             let (run, transformer, flat) = (&run, &transformer, &flat);
             async move {
                 if let Some(model) = run.catalog.model(&name) {
-                    one(run, transformer.as_ref(), model, partition, flat).await;
+                    transform_partition(run, transformer.as_ref(), model, partition, flat).await;
                 }
             }
         })
@@ -67,7 +75,7 @@ pub(super) async fn run(
 }
 
 /// One model and partition. A failure is reported; the others go on.
-async fn one(
+async fn transform_partition(
     run: &Run,
     transformer: Option<&Transformer>,
     model: &Model,
@@ -97,53 +105,98 @@ async fn one(
 
 /// Derives the partition if the model's SQL or its raw objects are not those of the last time, and then the versions
 /// of its rows, if they are kept. Both go into the state together, so that no version is left out.
-async fn derive(run: &Run, transformer: &Transformer, model: &Model, partition: Partition) -> Result<(), Error> {
-    let (Some(driver), Some(contract)) = (run.catalog.driver(model), run.contracts.get(&model.name)) else {
+async fn derive(
+    run: &Run,
+    transformer: &Transformer,
+    model: &Model,
+    partition: Partition,
+) -> Result<(), Error> {
+    let (Some(driver), Some(contract)) = (
+        run.catalog.driving_source(model),
+        run.contracts.get(&model.name),
+    ) else {
         return Ok(());
     };
     let inputs = inputs(&run.catalog, &run.states, model, partition).await?;
-    let decides = |name: &str| run.catalog.deciding(model).any(|source| source.name == name);
-    let own: RawInputs = inputs.iter().filter(|(source, _)| decides(source)).cloned().collect();
+    let decides = |name: &str| {
+        run.catalog
+            .invalidating_sources(model)
+            .any(|source| source.name == name)
+    };
+    let own: RawInputs = inputs
+        .iter()
+        .filter(|(source, _)| decides(source))
+        .cloned()
+        .collect();
     let fingerprint = fingerprint(&run.catalog, model, contract, &own);
     let handle = run.states.source(&driver.name).await?;
-    let before = handle.look(|state| state.partition(partition).and_then(|it| it.models.get(&model.name).cloned()));
+    let before = handle.look(|state| {
+        state
+            .partition(partition)
+            .and_then(|it| it.models.get(&model.name).cloned())
+    });
     let mut before = before.filter(|before| before.fingerprint == fingerprint);
     // What someone has removed meanwhile is made again, if somebody is going to read it.
     if let Some(found) = &before
         && is_read(run, model, found)
         && !transformer.has(&found.objects).await?
     {
-        tracing::warn!(model = model.name, %partition, "flattened objects are gone or changed, and are made again");
+        tracing::warn!(model = model.name, %partition, "flattened objects are gone or changed, and are derived again");
         before = None;
     }
-    let mut made = Vec::new();
+    let mut derived = Vec::new();
     let objects = match before {
         Some(before) => before.objects,
         None => {
             await_others(run, model, &driver.name, partition).await?;
             let begun = Instant::now();
             let task = {
-                let (transformer, model, contract) = (transformer.clone(), model.clone(), contract.clone());
+                let (transformer, model, contract) =
+                    (transformer.clone(), model.clone(), contract.clone());
                 let id = run.id.clone();
-                run.cpu.spawn(async move { transformer.derive(&model, &contract, partition, &inputs, &id).await })
+                run.cpu.spawn(async move {
+                    transformer
+                        .derive(&model, &contract, partition, &inputs, &id)
+                        .await
+                })
             };
-            let flattened = task.await.map_err(|error| stopped(&model.name, partition, &error))??;
+            let flattened = task
+                .await
+                .map_err(|error| stopped(&model.name, partition, &error))??;
             if let Some(duplicates) = &flattened.duplicates {
                 accept(run, transformer, model, partition, &flattened, duplicates).await?;
             }
             let objects = flattened.objects.clone();
-            made.push(Made { table: model.name.clone(), fingerprint: fingerprint.clone(), flattened, begun });
+            derived.push(Derived {
+                table: model.name.clone(),
+                fingerprint: fingerprint.clone(),
+                flattened,
+                begun,
+            });
             objects
         }
     };
-    if let Some(history) = model.history_table().and_then(|table| run.contracts.get(&table)) {
-        match versions(run, transformer, model, history, &handle, fingerprint, objects).await {
-            Ok(versions) => made.extend(versions),
+    if let Some(history) = model
+        .history_table()
+        .and_then(|table| run.contracts.get(&table))
+    {
+        match versions(
+            run,
+            transformer,
+            model,
+            history,
+            &handle,
+            fingerprint,
+            objects,
+        )
+        .await
+        {
+            Ok(versions) => derived.extend(versions),
             // The list itself is none the worse for it.
             Err(error) => run.failed(&history.table, Some(partition), &error),
         }
     }
-    commit(run, &handle, partition, made).await
+    commit_derived(run, &handle, partition, derived).await
 }
 
 /// Refuses rows that are not as unique as their model says, unless the run was told to take them.
@@ -158,23 +211,35 @@ async fn accept(
     let model = model.name.clone();
     if run.load.accepts_duplicates(&model) {
         let duplicates = duplicates.to_string();
-        run.observer.observe(&Event::DuplicatesAccepted { model, partition, duplicates });
+        run.observer.observe(&Event::DuplicatesAccepted {
+            model,
+            partition,
+            duplicates,
+        });
         return Ok(());
     }
     transformer.discard(&flattened.objects).await;
-    Err(TransformError::Duplicates { model, partition, duplicates: duplicates.clone() }.into())
+    Err(TransformError::Duplicates {
+        model,
+        partition,
+        duplicates: duplicates.clone(),
+    }
+    .into())
 }
 
 /// Whether the flattened objects of a partition that is derived already are read in this run: by a load, or for the
 /// versions of a list's rows.
 fn is_read(run: &Run, model: &Model, found: &ModelState) -> bool {
-    let is_loaded = found.load.as_ref().is_some_and(|load| load.fingerprint == found.fingerprint);
+    let is_loaded = found
+        .load
+        .as_ref()
+        .is_some_and(|load| load.fingerprint == found.fingerprint);
     let is_due = !is_loaded || run.load.full_refresh.contains(&model.name);
-    model.front_matter.history || (is_due && run.plan.wish.stages.contains(&Stage::Load))
+    model.front_matter.history || (is_due && run.plan.run_request.stages.contains(&Stage::Load))
 }
 
 /// What a table's partition was made into, before the state knows.
-struct Made {
+struct Derived {
     table: String,
     fingerprint: String,
     flattened: Flattened,
@@ -190,29 +255,48 @@ async fn versions(
     handle: &SourceHandle,
     current: String,
     objects: Vec<ObjectRef>,
-) -> Result<Option<Made>, Error> {
+) -> Result<Option<Derived>, Error> {
     let begun = Instant::now();
     let fingerprint = history_fingerprint(history, &current);
     let (before, read) = handle.look(|state| {
         let found = state.partition(Partition::Snapshot);
         let before = found.and_then(|found| found.models.get(&history.table).cloned());
-        (before, found.and_then(|found| Some(found.raw.as_ref()?.extracted_at)))
+        (
+            before,
+            found.and_then(|found| Some(found.raw.as_ref()?.extracted_at)),
+        )
     });
-    let Some(at) = read.filter(|_| before.as_ref().is_none_or(|before| before.fingerprint != fingerprint)) else {
+    let Some(at) = read.filter(|_| {
+        before
+            .as_ref()
+            .is_none_or(|before| before.fingerprint != fingerprint)
+    }) else {
         return Ok(None);
     };
-    let snapshots =
-        Snapshots { current: objects, versions: before.map(|before| before.objects).unwrap_or_default(), at };
+    let snapshots = Snapshots {
+        current: objects,
+        versions: before.map(|before| before.objects).unwrap_or_default(),
+        at,
+    };
     let task = {
         let (transformer, model, history) = (transformer.clone(), model.clone(), history.clone());
         let (id, load) = (run.id.clone(), run.load.clone());
         run.cpu.spawn(async move {
             let is_shrunken = |rows, before| load.refuses_shrunken(&model.name, rows, before);
-            transformer.versions(&model, &history, &snapshots, &id, is_shrunken).await
+            transformer
+                .versions(&model, &history, &snapshots, &id, is_shrunken)
+                .await
         })
     };
-    let flattened = task.await.map_err(|error| stopped(&history.table, Partition::Snapshot, &error))??;
-    Ok(Some(Made { table: history.table.clone(), fingerprint, flattened, begun }))
+    let flattened = task
+        .await
+        .map_err(|error| stopped(&history.table, Partition::Snapshot, &error))??;
+    Ok(Some(Derived {
+        table: history.table.clone(),
+        fingerprint,
+        flattened,
+        begun,
+    }))
 }
 
 fn stopped(table: &str, partition: Partition, error: &tokio::task::JoinError) -> Error {
@@ -220,30 +304,75 @@ fn stopped(table: &str, partition: Partition, error: &tokio::task::JoinError) ->
 }
 
 /// Points the state at all that was made, as one step.
-async fn commit(run: &Run, handle: &SourceHandle, partition: Partition, made: Vec<Made>) -> Result<(), Error> {
-    if made.is_empty() {
+async fn commit_derived(
+    run: &Run,
+    handle: &SourceHandle,
+    partition: Partition,
+    derived: Vec<Derived>,
+) -> Result<(), Error> {
+    if derived.is_empty() {
         return Ok(());
     }
-    let models: Vec<(String, String, Vec<ObjectRef>)> = made
+    let models: Vec<(String, String, Vec<ObjectRef>)> = derived
         .iter()
-        .map(|made| (made.table.clone(), made.fingerprint.clone(), made.flattened.objects.clone()))
+        .map(|derived| {
+            (
+                derived.table.clone(),
+                derived.fingerprint.clone(),
+                derived.flattened.objects.clone(),
+            )
+        })
         .collect();
     handle
         .commit(move |state| {
             let known = &mut state.partition_mut(partition).models;
             for (table, fingerprint, objects) in models {
-                let (load, started) = known.remove(&table).map_or((None, None), |before| (before.load, before.started));
-                known.insert(table, ModelState { fingerprint, objects, load, started, attempts: 0 });
+                let (load, started) = known
+                    .remove(&table)
+                    .map_or((None, None), |before| (before.load, before.started));
+                known.insert(
+                    table,
+                    ModelState {
+                        fingerprint,
+                        objects,
+                        load,
+                        started,
+                        attempts: 0,
+                    },
+                );
             }
         })
         .await?;
-    for Made { table, flattened, begun, .. } in made {
-        for UnfitTimes { column, count, texts } in flattened.unfit {
-            run.observer.observe(&Event::UnfitTimes { model: table.clone(), partition, column, count, texts });
+    for Derived {
+        table,
+        flattened,
+        begun,
+        ..
+    } in derived
+    {
+        for UnfitTimes {
+            column,
+            count,
+            texts,
+        } in flattened.unfit
+        {
+            run.observer.observe(&Event::UnfitTimes {
+                model: table.clone(),
+                partition,
+                column,
+                count,
+                texts,
+            });
         }
         let bytes = flattened.objects.iter().map(|object| object.bytes).sum();
         let (rows, elapsed) = (flattened.rows, begun.elapsed());
-        run.observer.observe(&Event::PartitionTransformed { model: table, partition, rows, bytes, elapsed });
+        run.observer.observe(&Event::PartitionTransformed {
+            model: table,
+            partition,
+            rows,
+            bytes,
+            elapsed,
+        });
     }
     Ok(())
 }
@@ -251,13 +380,34 @@ async fn commit(run: &Run, handle: &SourceHandle, partition: Partition, made: Ve
 /// Fails if the model reads what is not there yet, or not as it should be: days that were made with it would stay so.
 ///
 /// Of an endpoint that the organisation does not have, there is nothing to wait for.
-async fn await_others(run: &Run, model: &Model, driver: &str, partition: Partition) -> Result<(), Error> {
-    for source in model.sources.iter().filter(|name| *name != driver).filter_map(|name| run.catalog.source(name)) {
+async fn await_others(
+    run: &Run,
+    model: &Model,
+    driver: &str,
+    partition: Partition,
+) -> Result<(), Error> {
+    for source in model
+        .sources
+        .iter()
+        .filter(|name| *name != driver)
+        .filter_map(|name| run.catalog.source(name))
+    {
         let name = &source.name;
         let handle = run.states.source(name).await?;
-        let of = if source.is_daily() { partition } else { Partition::Snapshot };
-        let found = handle.look(|state| state.partition(of).cloned()).unwrap_or_default();
-        let is_absent = || run.ended.lock().unwrap_or_else(PoisonError::into_inner).contains(name);
+        let of = if source.is_daily() {
+            partition
+        } else {
+            Partition::Snapshot
+        };
+        let found = handle
+            .look(|state| state.partition(of).cloned())
+            .unwrap_or_default();
+        let is_absent = || {
+            run.ended
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .contains(name)
+        };
         let doubt = if found.failure.is_some() {
             "could not be read"
         } else if found.raw.is_none() && !is_absent() {
@@ -281,11 +431,21 @@ pub(super) async fn inputs(
 ) -> Result<RawInputs, Error> {
     let mut inputs = RawInputs::new();
     for name in &model.sources {
-        let Some(source) = catalog.source(name) else { continue };
+        let Some(source) = catalog.source(name) else {
+            continue;
+        };
         let handle = states.source(name).await?;
-        let of = if source.is_daily() { partition } else { Partition::Snapshot };
-        let objects =
-            handle.look(|state| state.partition(of).and_then(|it| it.raw.as_ref()).map(|raw| raw.objects.clone()));
+        let of = if source.is_daily() {
+            partition
+        } else {
+            Partition::Snapshot
+        };
+        let objects = handle.look(|state| {
+            state
+                .partition(of)
+                .and_then(|it| it.raw.as_ref())
+                .map(|raw| raw.objects.clone())
+        });
         inputs.push((name.clone(), objects.unwrap_or_default()));
     }
     Ok(inputs)

@@ -16,22 +16,24 @@ use crate::config::SamsaraConfig;
 use crate::error::Error;
 use crate::events::Event;
 use crate::extract::{
-    Changes, EndedRows, ExtractError, Extracted, Extractor, Scope, Walk, WalkOutcome, day_window, raw_schema,
+    Changes, EndedRows, ExtractError, ExtractTask, Extracted, Extractor, Scope, TaskOutcome,
+    day_window, raw_schema,
 };
-use crate::plan::{CURSOR_DAYS, PlannedScope, PlannedWalk, Stage};
+use crate::plan::{CURSOR_DAYS, PlannedScope, PlannedTask, Stage};
 use crate::redact;
 use crate::samsara::{Client, SamsaraError, Watch};
 use crate::state::{
-    EndedRow, Failure, Feed, Gathered, Overlap, PartitionState, RawState, SourceHandle, SourceState, Unfinished,
+    Checkpoint, CheckpointResult, EndedRow, Failure, Feed, Overlap, PartitionState, RawState,
+    SourceHandle, SourceState,
 };
 use crate::store::layout::Partition;
 use crate::store::{ObjectRef, StoreError};
 use crate::transform::{QueryTable, query};
 
 /// A list that was half read is gone on with for this long.
-const LIST_NOTE_LIVES: chrono::TimeDelta = chrono::TimeDelta::hours(1);
+const SNAPSHOT_CHECKPOINT_MAX_AGE: chrono::TimeDelta = chrono::TimeDelta::hours(1);
 /// Memory for reading a list of ids.
-const ROSTER_MEMORY: usize = 256 << 20;
+const PARENT_IDS_MEMORY: usize = 256 << 20;
 
 /// How the API is reached.
 pub(super) struct Api {
@@ -43,7 +45,7 @@ pub(super) struct Api {
 /// Runs the extract stage, if it is asked for, and hands on what was complete before.
 ///
 /// An API that cannot be reached costs what was to be read, and nothing that is there already.
-pub(super) async fn run(
+pub(super) async fn extract_stage(
     run: Arc<Run>,
     api: Option<Api>,
     workers: usize,
@@ -70,13 +72,26 @@ pub(super) async fn run(
         result
     };
     let ((), result) = tokio::join!(earlier, read);
-    let walked = std::mem::take(&mut *run.walked.lock().unwrap_or_else(PoisonError::into_inner));
-    hand_on(&run, &ready, later.into_iter().filter(|partition| !walked.contains(partition)).cloned()).await;
+    let extracted =
+        std::mem::take(&mut *run.extracted.lock().unwrap_or_else(PoisonError::into_inner));
+    hand_on(
+        &run,
+        &ready,
+        later
+            .into_iter()
+            .filter(|partition| !extracted.contains(partition))
+            .cloned(),
+    )
+    .await;
     result
 }
 
 /// Gives partitions to the transform stage, as long as the run goes on.
-async fn hand_on(run: &Run, ready: &mpsc::Sender<Ready>, partitions: impl IntoIterator<Item = Ready>) {
+async fn hand_on(
+    run: &Run,
+    ready: &mpsc::Sender<Ready>,
+    partitions: impl IntoIterator<Item = Ready>,
+) {
     for partition in partitions {
         let sent = tokio::select! {
             biased;
@@ -91,7 +106,12 @@ async fn hand_on(run: &Run, ready: &mpsc::Sender<Ready>, partitions: impl IntoIt
 }
 
 /// Reads all that the plan says, and the days that feeds name.
-async fn extract(run: &Run, api: &Api, workers: usize, ready: &mpsc::Sender<Ready>) -> Result<(), Error> {
+async fn extract(
+    run: &Run,
+    api: &Api,
+    workers: usize,
+    ready: &mpsc::Sender<Ready>,
+) -> Result<(), Error> {
     let hosts: Vec<&str> = api.regions.iter().map(String::as_str).collect();
     let connected = tokio::select! {
         () = run.shutdown.cancelled() => return Ok(()),
@@ -101,7 +121,10 @@ async fn extract(run: &Run, api: &Api, workers: usize, ready: &mpsc::Sender<Read
         Ok(client) => client,
         Err(error) if error.ends_run() => return Err(error.into()),
         Err(error) => {
-            let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+            let hint = error
+                .hint()
+                .map(|hint| format!("; {hint}"))
+                .unwrap_or_default();
             run.observer.observe(&Event::Failed {
                 name: Stage::Extract.to_string(),
                 partition: None,
@@ -120,11 +143,13 @@ async fn extract(run: &Run, api: &Api, workers: usize, ready: &mpsc::Sender<Read
         objects: Arc::default(),
         cpu: run.cpu.clone(),
         observer: run.observer.clone(),
-        note_every: run.note_every,
+        checkpoint_every: run.checkpoint_every,
     };
-    let each = async |walks: &[PlannedWalk]| {
-        let walks = stream::iter(walks).map(Ok);
-        walks.try_for_each_concurrent(workers, |walk| one(run, &extractor, walk, ready)).await
+    let each = async |tasks: &[PlannedTask]| {
+        let tasks = stream::iter(tasks).map(Ok);
+        tasks
+            .try_for_each_concurrent(workers, |task| extract_task(run, &extractor, task, ready))
+            .await
     };
     // Lists first: fan-outs ask for their rows. Then the feeds, which tell what else is to be read.
     each(&run.plan.snapshots).await?;
@@ -132,7 +157,9 @@ async fn extract(run: &Run, api: &Api, workers: usize, ready: &mpsc::Sender<Read
         .map(Ok)
         .try_for_each_concurrent(workers, |name| changed_days(run, &extractor, name))
         .await?;
-    let changed = async |sources: &[String]| crate::plan::changed(&run.catalog, &run.states, &run.plan, sources).await;
+    let changed = async |sources: &[String]| {
+        crate::plan::changed(&run.catalog, &run.states, &run.plan, sources).await
+    };
     let named = changed(&run.plan.feeds).await?;
     note_asked(run).await?;
     each(&run.plan.windows).await?;
@@ -141,14 +168,18 @@ async fn extract(run: &Run, api: &Api, workers: usize, ready: &mpsc::Sender<Read
     each(&changed(&run.plan.lasting).await?).await
 }
 
-/// The partitions of a walk that came to nothing, as far as an earlier run has read them whole: that they could not be
+/// The partitions of a task that came to nothing, as far as an earlier run has read them whole: that they could not be
 /// read again is no reason to leave out what is there.
-async fn kept(run: &Run, planned: &PlannedWalk) -> Result<Vec<Ready>, Error> {
+async fn kept(run: &Run, planned: &PlannedTask) -> Result<Vec<Ready>, Error> {
     let mut kept = Vec::new();
     for source in &planned.sources {
         let handle = run.states.source(source).await?;
         let is_complete = |partition: &Partition| {
-            handle.look(|state| state.partition(*partition).is_some_and(|found| found.raw.is_some()))
+            handle.look(|state| {
+                state
+                    .partition(*partition)
+                    .is_some_and(|found| found.raw.is_some())
+            })
         };
         let partitions = planned.scope.partitions().into_iter().filter(is_complete);
         kept.extend(partitions.map(|partition| (source.clone(), partition)));
@@ -160,27 +191,38 @@ async fn kept(run: &Run, planned: &PlannedWalk) -> Result<Vec<Ready>, Error> {
 /// not come to all of them, the next one knows.
 async fn note_asked(run: &Run) -> Result<(), Error> {
     let mut asked: BTreeMap<&str, NaiveDate> = BTreeMap::new();
-    for walk in &run.plan.windows {
-        let PlannedScope::Days(days) = &walk.scope else { continue };
-        for (source, day) in walk.sources.iter().flat_map(|source| days.iter().map(move |day| (source, *day))) {
-            asked.entry(source).and_modify(|first| *first = day.min(*first)).or_insert(day);
+    for task in &run.plan.windows {
+        let PlannedScope::Days(days) = &task.scope else {
+            continue;
+        };
+        for (source, day) in task
+            .sources
+            .iter()
+            .flat_map(|source| days.iter().map(move |day| (source, *day)))
+        {
+            asked
+                .entry(source)
+                .and_modify(|first| *first = day.min(*first))
+                .or_insert(day);
         }
     }
     let notes = asked.into_iter().map(|(source, day)| async move {
         let handle = run.states.source(source).await?;
         if handle.look(|state| state.asked_from.is_none_or(|from| day < from)) {
-            handle.commit(move |state| state.asked_from = Some(day)).await?;
+            handle
+                .commit(move |state| state.asked_from = Some(day))
+                .await?;
         }
         Ok(())
     });
     futures::future::try_join_all(notes).await.map(|_| ())
 }
 
-/// One walk. Its failure is reported, and an error only if nothing else can work either.
-async fn one(
+/// One task. Its failure is reported, and an error only if nothing else can work either.
+async fn extract_task(
     run: &Run,
     extractor: &Extractor,
-    planned: &PlannedWalk,
+    planned: &PlannedTask,
     ready: &mpsc::Sender<Ready>,
 ) -> Result<(), Error> {
     let has_ended = || {
@@ -196,7 +238,7 @@ async fn one(
     }
     let result = tokio::select! {
         () = run.shutdown.cancelled() => return Ok(()),
-        result = read(run, extractor, planned) => result,
+        result = read_task(run, extractor, planned) => result,
     };
     let partitions = match result {
         Ok(partitions) => partitions,
@@ -206,13 +248,16 @@ async fn one(
             kept(run, planned).await?
         }
     };
-    run.walked.lock().unwrap_or_else(PoisonError::into_inner).extend(partitions.iter().cloned());
+    run.extracted
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .extend(partitions.iter().cloned());
     hand_on(run, ready, partitions).await;
     Ok(())
 }
 
-/// Tells of a walk that failed, and keeps that in the state.
-async fn give_up(run: &Run, planned: &PlannedWalk, error: &Error) -> Result<(), Error> {
+/// Tells of a task that failed, and keeps that in the state.
+async fn give_up(run: &Run, planned: &PlannedTask, error: &Error) -> Result<(), Error> {
     let ended = || run.ended.lock().unwrap_or_else(PoisonError::into_inner);
     let refused = match error {
         Error::Extract(error) => error.api(),
@@ -222,10 +267,17 @@ async fn give_up(run: &Run, planned: &PlannedWalk, error: &Error) -> Result<(), 
     let mut failed = Vec::new();
     for source in &planned.sources {
         // An endpoint that had data and is not found any more is no endpoint that the organisation does not have.
-        let had_data = run.states.source(source).await?.look(|state| state.complete().next().is_some());
+        let had_data = run
+            .states
+            .source(source)
+            .await?
+            .look(|state| state.complete().next().is_some());
         if is_absent && !had_data {
             ended().insert(source.clone());
-            run.observer.observe(&Event::Skipped { name: source.clone(), reason: error.to_string() });
+            run.observer.observe(&Event::Skipped {
+                name: source.clone(),
+                reason: error.to_string(),
+            });
             continue;
         }
         // One line for a source that cannot be had at all, however many days were asked for.
@@ -240,7 +292,11 @@ async fn give_up(run: &Run, planned: &PlannedWalk, error: &Error) -> Result<(), 
 
 /// Asks a source's feed which of its days have changed, and keeps that in the state together with the position.
 async fn changed_days(run: &Run, extractor: &Extractor, name: &str) -> Result<(), Error> {
-    let Some(feed) = run.catalog.source(name).and_then(|source| run.catalog.change_feed(source)) else {
+    let Some(feed) = run
+        .catalog
+        .source(name)
+        .and_then(|source| run.catalog.change_feed(source))
+    else {
         return Ok(());
     };
     let handle = run.states.source(name).await?;
@@ -251,8 +307,12 @@ async fn changed_days(run: &Run, extractor: &Extractor, name: &str) -> Result<()
             return Ok(());
         }
         let began = chrono::Utc::now();
-        let resume = handle.look(|state| state.feed.clone()).filter(|before| crate::plan::is_alive(before, began));
-        let resume = resume.filter(|_| !is_dead).map(|before| (before.query, before.cursor));
+        let resume = handle
+            .look(|state| state.feed.clone())
+            .filter(|before| crate::plan::is_alive(before, began));
+        let resume = resume
+            .filter(|_| !is_dead)
+            .map(|before| (before.query, before.cursor));
         let is_cold = resume.is_none();
         let result = tokio::select! {
             () = run.shutdown.cancelled() => return Ok(()),
@@ -306,13 +366,21 @@ async fn commit_changes(
         query,
         cursor,
         at: began,
-        since: before.as_ref().filter(|_| changes.more).map(|before| before.since.unwrap_or(before.at)),
-        heard_from: before.map_or(Some(began), |before| before.heard_from),
+        since: before
+            .as_ref()
+            .filter(|_| changes.more)
+            .map(|before| before.since.unwrap_or(before.at)),
+        contiguous_since: before.map_or(Some(began), |before| before.contiguous_since),
     };
     // A day that was never asked for is of no interest; one that was read half must not go on from its note.
     let mut days: Vec<Partition> = changes.days.iter().copied().map(Partition::Day).collect();
     if is_cold {
-        days.extend(handle.look(crate::plan::untold).into_iter().map(Partition::Day));
+        days.extend(
+            handle
+                .look(crate::plan::unverified_days)
+                .into_iter()
+                .map(Partition::Day),
+        );
         if let (Some(first), Some(last)) = (days.iter().min(), days.iter().max()) {
             let (source, days) = (handle.look(|state| state.source.clone()), days.len());
             tracing::warn!(source, days, %first, %last, "no feed has told of late data meanwhile: days are read again");
@@ -340,21 +408,29 @@ fn is_moved(before: Option<&Feed>, position: &Feed) -> bool {
     before.is_none_or(|before| {
         before.cursor != position.cursor
             || before.query != position.query
-            || before.heard_from != position.heard_from
+            || before.contiguous_since != position.contiguous_since
             || (before.since.is_some() && position.since.is_none())
             || position.at - before.at > chrono::TimeDelta::days(1)
     })
 }
 
 /// Keeps in the state that these partitions were tried in vain, so that `status` can tell them from unasked ones.
-async fn note_failure(run: &Run, planned: &PlannedWalk, sources: &[&String], error: &Error) -> Result<(), Error> {
+async fn note_failure(
+    run: &Run,
+    planned: &PlannedTask,
+    sources: &[&String],
+    error: &Error,
+) -> Result<(), Error> {
     // A feed's days are known only from what it brings.
     let partitions = planned.scope.partitions();
     if partitions.is_empty() {
         return Ok(());
     }
     for source in sources {
-        let failure = Failure { at: chrono::Utc::now(), error: redact::one_line(error) };
+        let failure = Failure {
+            at: chrono::Utc::now(),
+            error: redact::one_line(error),
+        };
         let partitions = partitions.clone();
         let handle = run.states.source(source).await?;
         handle
@@ -368,61 +444,95 @@ async fn note_failure(run: &Run, planned: &PlannedWalk, sources: &[&String], err
     Ok(())
 }
 
-async fn read(run: &Run, extractor: &Extractor, planned: &PlannedWalk) -> Result<Vec<Ready>, Error> {
-    let sources: Vec<Source> = planned.sources.iter().filter_map(|name| run.catalog.source(name)).cloned().collect();
+async fn read_task(
+    run: &Run,
+    extractor: &Extractor,
+    planned: &PlannedTask,
+) -> Result<Vec<Ready>, Error> {
+    let sources: Vec<Source> = planned
+        .sources
+        .iter()
+        .filter_map(|name| run.catalog.source(name))
+        .cloned()
+        .collect();
     let parents = match sources.first().and_then(|source| source.parent.as_ref()) {
-        Some(parent) => parents(run, &parent.source, &parent.field).await?,
+        Some(parent) => parent_ids(run, &parent.source, &parent.field).await?,
         None => Vec::new(),
     };
     let scope = match &planned.scope {
         PlannedScope::Snapshot => Scope::Snapshot,
         PlannedScope::Days(days) => Scope::Days(days.clone()),
-        PlannedScope::Feed { resume, since, until } => {
-            Scope::Feed { resume: resume.clone(), since: *since, until: *until, watch: Watch::default() }
-        }
+        PlannedScope::Feed {
+            resume,
+            since,
+            until,
+        } => Scope::Feed {
+            resume: resume.clone(),
+            since: *since,
+            until: *until,
+            watch: Watch::default(),
+        },
     };
-    let walk = Arc::new(Walk { sources, scope, parents });
-    if let Scope::Feed { .. } = &walk.scope {
-        return read_feed(run, extractor, walk).await;
+    let task = Arc::new(ExtractTask {
+        sources,
+        scope,
+        parents,
+    });
+    if let Scope::Feed { .. } = &task.scope {
+        return read_feed(run, extractor, task).await;
     }
-    let outcome = read_on(run, extractor, &walk).await?;
+    let outcome = resume_task(run, extractor, &task).await?;
     // Before the days themselves: if nothing else comes of this run, that much is known.
     mark_ended(run, &outcome).await?;
-    // The first last: it holds the note of the unfinished walk, which speaks for all.
-    let mut surplus = Vec::new();
+    // The first last: it holds the note of the unfinished task, which speaks for all.
+    let mut unreferenced = Vec::new();
     for (index, extracted) in outcome.partitions.iter().enumerate().rev() {
-        surplus.extend(commit(run, &outcome, extracted, index == 0).await?);
+        unreferenced.extend(commit_partition(run, &outcome, extracted, index == 0).await?);
     }
-    // Only now does no note of an unfinished walk name them any more.
-    discard(run, &surplus).await;
+    // Only now does no note of an unfinished task name them any more.
+    discard(run, &unreferenced).await;
     Ok(ready(outcome))
 }
 
-fn ready(outcome: WalkOutcome) -> Vec<Ready> {
-    outcome.partitions.into_iter().map(|extracted| (extracted.source, extracted.partition)).collect()
+fn ready(outcome: TaskOutcome) -> Vec<Ready> {
+    outcome
+        .partitions
+        .into_iter()
+        .map(|extracted| (extracted.source, extracted.partition))
+        .collect()
 }
 
-/// A walk that goes on where an earlier run left it, and notes how far it comes.
-async fn read_on(run: &Run, extractor: &Extractor, walk: &Arc<Walk>) -> Result<WalkOutcome, Error> {
-    let partition = match &walk.scope {
+/// A task that goes on where an earlier run left it, and notes how far it comes.
+async fn resume_task(
+    run: &Run,
+    extractor: &Extractor,
+    task: &Arc<ExtractTask>,
+) -> Result<TaskOutcome, Error> {
+    let partition = match &task.scope {
         Scope::Days(days) => days.first().map(|day| Partition::Day(*day)),
         _ => Some(Partition::Snapshot),
     };
-    let (Some(first), Some(partition)) = (walk.sources.first(), partition) else {
-        return Ok(extractor.read(walk.clone(), None, None).await?);
+    let (Some(first), Some(partition)) = (task.sources.first(), partition) else {
+        return Ok(extractor.read(task.clone(), None, None).await?);
     };
     let handle = run.states.source(&first.name).await?;
     let now = chrono::Utc::now();
-    // Since when a reading of the walk's days is up to date: they may have changed, or may have been read whole, or the
+    // Since when a reading of the task's days is up to date: they may have changed, or may have been read whole, or the
     // feed that tells of changes may not have been heard.
     let mut current_since = None;
-    if let Scope::Days(days) = &walk.scope {
-        for source in &walk.sources {
+    if let Scope::Days(days) = &task.scope {
+        for source in &task.sources {
             let handle = run.states.source(&source.name).await?;
             let of = |state: &SourceState| {
-                let found = days.iter().filter_map(|day| state.partition(Partition::Day(*day)));
-                let of_day = |found: &PartitionState| found.changed.max(found.raw.as_ref().map(|raw| raw.extracted_at));
-                let heard = state.feed.as_ref().and_then(|feed| feed.heard_from);
+                let found = days
+                    .iter()
+                    .filter_map(|day| state.partition(Partition::Day(*day)));
+                let of_day = |found: &PartitionState| {
+                    found
+                        .changed
+                        .max(found.raw.as_ref().map(|raw| raw.extracted_at))
+                };
+                let heard = state.feed.as_ref().and_then(|feed| feed.contiguous_since);
                 found.map(of_day).max().flatten().max(heard)
             };
             current_since = current_since.max(handle.look(of));
@@ -430,16 +540,16 @@ async fn read_on(run: &Run, extractor: &Extractor, walk: &Arc<Walk>) -> Result<W
     }
     let before = handle.look(|state| {
         let found = state.partition(partition)?;
-        let is_current = |note: &Unfinished| match partition {
+        let is_current = |note: &Checkpoint| match partition {
             // A list of two times is a list of none.
-            Partition::Snapshot => now - note.extracted_at < LIST_NOTE_LIVES,
+            Partition::Snapshot => now - note.extracted_at < SNAPSHOT_CHECKPOINT_MAX_AGE,
             // A day that has changed since is not half read any more, and cursors live 30 days.
             Partition::Day(_) => {
                 current_since.is_none_or(|since| since <= note.extracted_at)
                     && now - note.extracted_at < chrono::TimeDelta::days(CURSOR_DAYS)
             }
         };
-        found.unfinished.clone().filter(is_current)
+        found.checkpoint.clone().filter(is_current)
     });
     let before = match before {
         Some(note) => {
@@ -453,24 +563,26 @@ async fn read_on(run: &Run, extractor: &Extractor, walk: &Arc<Walk>) -> Result<W
         None => None,
     };
     let goes_on = before.is_some();
-    let read = async |resume: Option<Unfinished>, keeps_notes: bool| {
-        let (notes, mut noted) = mpsc::channel::<Unfinished>(1);
+    let read = async |resume: Option<Checkpoint>, keeps_notes: bool| {
+        let (notes, mut noted) = mpsc::channel::<Checkpoint>(1);
         let handle = &handle;
-        // The receiver is this future's own: once nobody listens any more, the walk must not wait for anyone who does.
+        // The receiver is this future's own: once nobody listens any more, the task must not wait for anyone who does.
         let keep = async move {
             while let Some(note) = noted.recv().await {
                 if !keeps_notes {
                     continue;
                 }
-                handle.commit(move |state| state.partition_mut(partition).unfinished = Some(note)).await?;
+                handle
+                    .commit(move |state| state.partition_mut(partition).checkpoint = Some(note))
+                    .await?;
             }
             Ok::<_, Error>(())
         };
-        let read = extractor.read(walk.clone(), resume, Some(notes));
+        let read = extractor.read(task.clone(), resume, Some(notes));
         tokio::pin!(read, keep);
         Ok::<_, Error>(tokio::select! {
             kept = &mut keep => {
-                // A state that cannot be written ends the walk: nothing of what it reads could be committed.
+                // A state that cannot be written ends the task: nothing of what it reads could be committed.
                 kept?;
                 read.await?
             }
@@ -482,16 +594,18 @@ async fn read_on(run: &Run, extractor: &Extractor, walk: &Arc<Walk>) -> Result<W
         })
     };
     match read(before, true).await {
-        // The cursor goes, and the pages before it with it: the walk begins again, once.
+        // The cursor goes, and the pages before it with it: the task begins again, once.
         Err(Error::Extract(error)) if is_dead_cursor(&error) => {
-            tracing::warn!(source = walk.tables(), %error, "cursor dropped, partition begins again");
-            handle.commit(move |state| state.partition_mut(partition).unfinished = None).await?;
+            tracing::warn!(source = task.tables(), %error, "cursor dropped, partition begins again");
+            handle
+                .commit(move |state| state.partition_mut(partition).checkpoint = None)
+                .await?;
             read(None, true).await
         }
-        // Not one of the answers that mean a dead cursor, so its note stays. Should it be one all the same, the walk
+        // Not one of the answers that mean a dead cursor, so its note stays. Should it be one all the same, the task
         // can do without; if not, that costs a request or two.
         Err(Error::Extract(error)) if goes_on && is_refused(&error) => {
-            tracing::warn!(source = walk.tables(), %error, "read from the beginning, the cursor is kept until that is done");
+            tracing::warn!(source = task.tables(), %error, "read from the beginning, the cursor is kept until that is done");
             read(None, false).await
         }
         other => other,
@@ -509,28 +623,54 @@ fn is_refused(error: &ExtractError) -> bool {
 /// A feed, some pages at a time, each committed with the position behind them.
 ///
 /// A cursor that was forgotten is dropped together with its query, and the feed begins again at `since`, once.
-async fn read_feed(run: &Run, extractor: &Extractor, mut walk: Arc<Walk>) -> Result<Vec<Ready>, Error> {
+async fn read_feed(
+    run: &Run,
+    extractor: &Extractor,
+    mut task: Arc<ExtractTask>,
+) -> Result<Vec<Ready>, Error> {
     // Most days come with more than one of its parts, and are to be made into tables once.
     let mut partitions = BTreeSet::new();
     let mut restarted = false;
-    while let Scope::Feed { resume, since, until, watch } = &walk.scope {
+    while let Scope::Feed {
+        resume,
+        since,
+        until,
+        watch,
+    } = &task.scope
+    {
         let (since, until, watch) = (*since, *until, watch.clone());
-        let scope = match extractor.read(walk.clone(), None, None).await {
+        let scope = match extractor.read(task.clone(), None, None).await {
             Ok(outcome) => {
-                commit_feed(run, &walk, &outcome, since, until).await?;
-                let position = outcome.feed.clone().filter(|_| outcome.more && !outcome.is_past);
+                commit_feed(run, &task, &outcome, since, until).await?;
+                let position = outcome
+                    .feed
+                    .clone()
+                    .filter(|_| outcome.more && !outcome.is_past);
                 partitions.extend(ready(outcome));
                 let Some(position) = position else { break };
-                Scope::Feed { resume: Some(position), since, until, watch }
+                Scope::Feed {
+                    resume: Some(position),
+                    since,
+                    until,
+                    watch,
+                }
             }
             Err(error) if is_dead_cursor(&error) && resume.is_some() && !restarted => {
-                tracing::warn!(source = walk.tables(), %error, "cursor dropped, feed begins again");
+                tracing::warn!(source = task.tables(), %error, "cursor dropped, feed begins again");
                 restarted = true;
-                Scope::Feed { resume: None, since, until, watch: Watch::default() }
+                Scope::Feed {
+                    resume: None,
+                    since,
+                    until,
+                    watch: Watch::default(),
+                }
             }
             Err(error) => return Err(error.into()),
         };
-        walk = Arc::new(Walk { scope, ..(*walk).clone() });
+        task = Arc::new(ExtractTask {
+            scope,
+            ..(*task).clone()
+        });
     }
     Ok(partitions.into_iter().collect())
 }
@@ -538,25 +678,31 @@ async fn read_feed(run: &Run, extractor: &Extractor, mut walk: Arc<Walk>) -> Res
 /// Marks the days of which an answer has shown a row that they do not hold, or hold without its end: they have changed.
 ///
 /// A day that is not final is read again anyway, and one that this run reads is not compared with its old rows.
-async fn mark_ended(run: &Run, outcome: &WalkOutcome) -> Result<(), Error> {
+async fn mark_ended(run: &Run, outcome: &TaskOutcome) -> Result<(), Error> {
     let mut shown: BTreeMap<(&str, NaiveDate), Vec<Option<EndedRow>>> = BTreeMap::new();
     for Overlap { source, day, ended } in &outcome.overlaps {
         shown.entry((source, *day)).or_default().push(*ended);
     }
     let mut changed: BTreeMap<&str, Vec<NaiveDate>> = BTreeMap::new();
     for ((name, day), rows) in shown {
-        let Some(source) = run.catalog.source(name) else { continue };
+        let Some(source) = run.catalog.source(name) else {
+            continue;
+        };
         let handle = run.states.source(name).await?;
         let known = handle.look(|state| {
-            let found = state.partition(Partition::Day(day)).filter(|found| found.changed.is_none())?;
+            let found = state
+                .partition(Partition::Day(day))
+                .filter(|found| found.changed.is_none())?;
             let is_final = crate::plan::is_settled(source, day, found);
             Some((found.raw.clone()?, found.open_rows)).filter(|_| is_final)
         });
         let is_walked = || {
-            let walked = run.walked.lock().unwrap_or_else(PoisonError::into_inner);
-            walked.contains(&(name.to_string(), Partition::Day(day)))
+            let extracted = run.extracted.lock().unwrap_or_else(PoisonError::into_inner);
+            extracted.contains(&(name.to_string(), Partition::Day(day)))
         };
-        let Some((raw, open_rows)) = known else { continue };
+        let Some((raw, open_rows)) = known else {
+            continue;
+        };
         if run.plan.days_of(name).contains(&day) && !is_walked() {
             continue;
         }
@@ -576,7 +722,10 @@ async fn mark_ended(run: &Run, outcome: &WalkOutcome) -> Result<(), Error> {
         let at = outcome.extracted_at;
         let mark = move |state: &mut SourceState| {
             for day in days {
-                state.partition_mut(Partition::Day(day)).changed.get_or_insert(at);
+                state
+                    .partition_mut(Partition::Day(day))
+                    .changed
+                    .get_or_insert(at);
             }
         };
         run.states.source(name).await?.commit(mark).await?;
@@ -585,26 +734,39 @@ async fn mark_ended(run: &Run, outcome: &WalkOutcome) -> Result<(), Error> {
 }
 
 /// Whether one of these rows is not among those of the day, or has no end there, or another one.
-async fn lacks(run: &Run, source: &Source, raw: &RawState, rows: Vec<EndedRow>) -> Result<bool, Error> {
+async fn lacks(
+    run: &Run,
+    source: &Source,
+    raw: &RawState,
+    rows: Vec<EndedRow>,
+) -> Result<bool, Error> {
     match run.raw.expect(&raw.objects).await {
         Ok(()) => {}
         // Reading the day again puts them back.
         Err(StoreError::Lost { .. }) => return Ok(true),
         Err(error) => return Err(error.into()),
     }
-    let columns: Vec<String> = EndedRows::columns(source).iter().map(|name| format!("\"{name}\"")).collect();
+    let columns: Vec<String> = EndedRows::columns(source)
+        .iter()
+        .map(|name| format!("\"{name}\""))
+        .collect();
     let sql = format!("SELECT {} FROM raw.\"{}\"", columns.join(", "), source.name);
     let table = raw_table(run, source, &raw.objects);
     let (source, read) = (source.clone(), raw.extracted_at);
     let compared = run.cpu.spawn(async move {
-        let mut result = query(&sql, &[table], ROSTER_MEMORY).await?;
+        let mut result = query(&sql, &[table], PARENT_IDS_MEMORY).await?;
         let mut known = EndedRows::default();
         while let Some(batch) = result.next().await? {
-            known.add(&batch, &source, read).map_err(crate::transform::TransformError::Engine)?;
+            known
+                .add(&batch, &source, read)
+                .map_err(crate::transform::TransformError::Engine)?;
         }
         Ok::<_, crate::transform::TransformError>(rows.iter().any(|row| !known.contains(row)))
     });
-    match compared.await.map_err(|error| Error::Usage(format!("comparing the rows of a day stopped: {error}")))? {
+    match compared
+        .await
+        .map_err(|error| Error::Usage(format!("comparing the rows of a day stopped: {error}")))?
+    {
         Ok(lacks) => Ok(lacks),
         // Written under another schema, say: reading the day again puts that right.
         Err(error) => {
@@ -625,21 +787,29 @@ fn raw_table(run: &Run, source: &Source, objects: &[ObjectRef]) -> QueryTable {
     }
 }
 
-/// Points the state at what a walk wrote for one partition. What the walk counted as a whole stands at its first.
+/// Points the state at what a task wrote for one partition. What the task counted as a whole stands at its first.
 /// Gives the objects that no state names, because the partition was found unchanged.
-async fn commit(run: &Run, outcome: &WalkOutcome, extracted: &Extracted, first: bool) -> Result<Vec<ObjectRef>, Error> {
+async fn commit_partition(
+    run: &Run,
+    outcome: &TaskOutcome,
+    extracted: &Extracted,
+    first: bool,
+) -> Result<Vec<ObjectRef>, Error> {
     let handle = run.states.source(&extracted.source).await?;
     let (partition, open_rows) = (extracted.partition, extracted.open_rows);
     let raw = raw_state(outcome, extracted, first);
     let (before, believed) = handle.look(|state| {
         let found = state.partition(partition);
         let raw = found.and_then(|found| found.raw.clone());
-        let believed = found.and_then(|found| found.shrunken_from).or_else(|| raw.as_ref().map(RawState::rows));
+        let believed = found
+            .and_then(|found| found.shrunken_from)
+            .or_else(|| raw.as_ref().map(RawState::rows));
         (raw, believed)
     });
     let is_list = partition == Partition::Snapshot;
-    let shrunken_from =
-        believed.filter(|before| is_list && super::is_shrunken(run, &extracted.source, raw.rows(), *before));
+    let shrunken_from = believed.filter(|before| {
+        is_list && super::is_shrunken(run, &extracted.source, raw.rows(), *before)
+    });
     let mut same = before.filter(|before| before.content == raw.content);
     if let Some(before) = &same {
         match run.raw.expect(&before.objects).await {
@@ -650,14 +820,22 @@ async fn commit(run: &Run, outcome: &WalkOutcome, extracted: &Extracted, first: 
         }
     }
     let unchanged = same.is_some();
-    let mut surplus = Vec::new();
+    let mut unreferenced = Vec::new();
     if let Some(before) = same {
-        // A walk that went on from a note may have brought the very objects that stand in the state already.
-        surplus.extend(extracted.objects.iter().filter(|object| !before.objects.contains(object)).cloned());
+        // A task that went on from a note may have brought the very objects that stand in the state already.
+        unreferenced.extend(
+            extracted
+                .objects
+                .iter()
+                .filter(|object| !before.objects.contains(object))
+                .cloned(),
+        );
         // A list has nothing to settle, unless something is told of a try before this one; a day is final once it was
         // read late enough.
         let is_told = |found: &PartitionState| {
-            found.failure.is_some() || found.unfinished.is_some() || found.shrunken_from != shrunken_from
+            found.failure.is_some()
+                || found.checkpoint.is_some()
+                || found.shrunken_from != shrunken_from
         };
         let told = handle.look(|state| state.partition(partition).is_some_and(is_told));
         if partition != Partition::Snapshot || told {
@@ -687,45 +865,77 @@ async fn commit(run: &Run, outcome: &WalkOutcome, extracted: &Extracted, first: 
             .await?;
     }
     observe(run, extracted, &raw, unchanged);
-    Ok(surplus)
+    Ok(unreferenced)
 }
 
 /// Adds what a feed brought to its days, and moves its cursor, in one commit: nothing it sent is sent again.
 async fn commit_feed(
     run: &Run,
-    walk: &Walk,
-    outcome: &WalkOutcome,
+    task: &ExtractTask,
+    outcome: &TaskOutcome,
     since: chrono::DateTime<chrono::Utc>,
     until: Option<NaiveDate>,
 ) -> Result<(), Error> {
-    let Some(source) = walk.sources.first() else { return Ok(()) };
+    let Some(source) = task.sources.first() else {
+        return Ok(());
+    };
     let handle = run.states.source(&source.name).await?;
     let known = handle.look(|state| state.feed.clone());
-    let position = outcome.feed.clone().map(|(query, cursor)| match until.filter(|_| outcome.is_past) {
-        Some(until) => {
-            let end = day_window(until).start;
-            // A cursor that was come back to is as old as it was.
-            let stands = known.filter(|before| before.cursor == cursor && before.query == query);
-            let (at, since) = stands.map_or((outcome.extracted_at, None), |before| (before.at, before.since));
-            let since = since.or(Some(end - chrono::TimeDelta::days(1)));
-            Feed { query, cursor, at, since, heard_from: Some(end) }
-        }
-        None => {
-            // In its middle, a feed is as far as it was when it began.
-            let since = if outcome.more { since } else { outcome.extracted_at - chrono::TimeDelta::days(1) };
-            Feed { query, cursor, at: outcome.extracted_at, since: Some(since), heard_from: None }
-        }
-    });
-    let moved = position.as_ref().is_some_and(|position| handle.look(|state| is_moved(state.feed.as_ref(), position)));
+    let position =
+        outcome
+            .feed
+            .clone()
+            .map(|(query, cursor)| match until.filter(|_| outcome.is_past) {
+                Some(until) => {
+                    let end = day_window(until).start;
+                    // A cursor that was come back to is as old as it was.
+                    let stands =
+                        known.filter(|before| before.cursor == cursor && before.query == query);
+                    let (at, since) = stands.map_or((outcome.extracted_at, None), |before| {
+                        (before.at, before.since)
+                    });
+                    let since = since.or(Some(end - chrono::TimeDelta::days(1)));
+                    Feed {
+                        query,
+                        cursor,
+                        at,
+                        since,
+                        contiguous_since: Some(end),
+                    }
+                }
+                None => {
+                    // In its middle, a feed is as far as it was when it began.
+                    let since = if outcome.more {
+                        since
+                    } else {
+                        outcome.extracted_at - chrono::TimeDelta::days(1)
+                    };
+                    Feed {
+                        query,
+                        cursor,
+                        at: outcome.extracted_at,
+                        since: Some(since),
+                        contiguous_since: None,
+                    }
+                }
+            });
+    let moved = position
+        .as_ref()
+        .is_some_and(|position| handle.look(|state| is_moved(state.feed.as_ref(), position)));
     let days: Vec<(Partition, RawState)> = outcome
         .partitions
         .iter()
         .enumerate()
-        .map(|(index, extracted)| (extracted.partition, raw_state(outcome, extracted, index == 0)))
+        .map(|(index, extracted)| {
+            (
+                extracted.partition,
+                raw_state(outcome, extracted, index == 0),
+            )
+        })
         .collect();
     if moved || !days.is_empty() {
         let (added, tail, at) = (days.clone(), outcome.tail.clone(), outcome.extracted_at);
-        let began = match &walk.scope {
+        let began = match &task.scope {
             Scope::Feed { resume, .. } => resume.clone(),
             _ => None,
         };
@@ -760,20 +970,35 @@ async fn commit_feed(
 }
 
 /// Takes away what an earlier run had taken of the page at the feed's position, once that page has come as a whole.
-fn drop_tail(state: &mut SourceState, began: Option<&(String, String)>, came: &[(Partition, RawState)]) {
-    let is_read_again =
-        |feed: &Feed| began.is_some_and(|(query, cursor)| *query == feed.query && *cursor == feed.cursor);
-    let tail = state.tail().filter(|_| state.feed.as_ref().is_some_and(is_read_again)).cloned();
+fn drop_tail(
+    state: &mut SourceState,
+    began: Option<&(String, String)>,
+    came: &[(Partition, RawState)],
+) {
+    let is_read_again = |feed: &Feed| {
+        began.is_some_and(|(query, cursor)| *query == feed.query && *cursor == feed.cursor)
+    };
+    let tail = state
+        .tail()
+        .filter(|_| state.feed.as_ref().is_some_and(is_read_again))
+        .cloned();
     // Without it, the note is of no use any more: the feed has another position.
     for partition in state.partitions.values_mut() {
-        partition.unfinished = None;
+        partition.checkpoint = None;
     }
     for part in tail.into_iter().flat_map(|tail| tail.parts) {
-        let Some(raw) = state.partitions.get_mut(&part.partition).and_then(|found| found.raw.as_mut()) else {
+        let Some(raw) = state
+            .partitions
+            .get_mut(&part.partition)
+            .and_then(|found| found.raw.as_mut())
+        else {
             continue;
         };
         let rows: u64 = part.objects.iter().map(|object| object.rows).sum();
-        let again = came.iter().filter(|(day, _)| day.to_string() == part.partition).map(|(_, raw)| raw.rows());
+        let again = came
+            .iter()
+            .filter(|(day, _)| day.to_string() == part.partition)
+            .map(|(_, raw)| raw.rows());
         // A row that does not come again stays; its table drops the repetitions of the others.
         if again.sum::<u64>() >= rows {
             raw.objects.retain(|object| !part.objects.contains(object));
@@ -782,23 +1007,44 @@ fn drop_tail(state: &mut SourceState, began: Option<&(String, String)>, came: &[
 }
 
 /// Notes what was taken of the page at the feed's position.
-fn note_tail(state: &mut SourceState, tail: Gathered, extracted_at: chrono::DateTime<chrono::Utc>) {
-    let (Some(first), Some(feed)) = (tail.parts.first().map(|part| part.partition.clone()), &state.feed) else {
+fn note_tail(
+    state: &mut SourceState,
+    tail: CheckpointResult,
+    extracted_at: chrono::DateTime<chrono::Utc>,
+) {
+    let (Some(first), Some(feed)) = (
+        tail.parts.first().map(|part| part.partition.clone()),
+        &state.feed,
+    ) else {
         return;
     };
-    let asked: String = Sha256::digest(&feed.query).iter().map(|byte| format!("{byte:02x}")).collect();
-    let whole = Gathered { content: tail.content.clone(), ..Gathered::default() };
-    let note = Unfinished { asked, requests: 0, rest: Vec::new(), resume: None, extracted_at, whole, part: tail };
+    let asked: String = Sha256::digest(&feed.query)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let whole = CheckpointResult {
+        content: tail.content.clone(),
+        ..CheckpointResult::default()
+    };
+    let note = Checkpoint {
+        asked,
+        requests: 0,
+        rest: Vec::new(),
+        resume: None,
+        extracted_at,
+        whole,
+        part: tail,
+    };
     if let Some(partition) = state.partitions.get_mut(&first) {
-        partition.unfinished = Some(note);
+        partition.checkpoint = Some(note);
     }
 }
 
-fn raw_state(outcome: &WalkOutcome, extracted: &Extracted, first: bool) -> RawState {
+fn raw_state(outcome: &TaskOutcome, extracted: &Extracted, first: bool) -> RawState {
     RawState {
         objects: extracted.objects.clone(),
         records: if first { outcome.records } else { 0 },
-        not_owned: extracted.not_owned,
+        out_of_window: extracted.out_of_window,
         rescued: extracted.rescued,
         content: outcome.content.clone(),
         extracted_at: outcome.extracted_at,
@@ -811,7 +1057,7 @@ fn observe(run: &Run, extracted: &Extracted, raw: &RawState, unchanged: bool) {
         partition: extracted.partition,
         records: raw.records,
         rows: extracted.objects.iter().map(|object| object.rows).sum(),
-        not_owned: raw.not_owned,
+        out_of_window: raw.out_of_window,
         rescued: raw.rescued,
         unchanged,
     });
@@ -828,18 +1074,27 @@ async fn discard(run: &Run, objects: &[ObjectRef]) {
 }
 
 /// The ids of a parent's committed snapshot, sorted.
-async fn parents(run: &Run, source: &str, field: &str) -> Result<Vec<String>, Error> {
+async fn parent_ids(run: &Run, source: &str, field: &str) -> Result<Vec<String>, Error> {
     let handle = run.states.source(source).await?;
     // Ids of an older list would leave out who has come since, and the days would count as read.
-    let found = handle.look(|state| state.partition(Partition::Snapshot).cloned()).unwrap_or_default();
+    let found = handle
+        .look(|state| state.partition(Partition::Snapshot).cloned())
+        .unwrap_or_default();
     let before = super::shrunken(run, source, &found);
     let raw = found.raw.filter(|_| found.failure.is_none());
     let (Some(raw), Some(declared)) = (raw, run.catalog.source(source)) else {
-        return Err(Error::Usage(format!("its parent {source} could not be read, so there are no ids to ask for")));
+        return Err(Error::Usage(format!(
+            "its parent {source} could not be read, so there are no ids to ask for"
+        )));
     };
     // Nor would days count as read that were asked for with the few ids of a hiccup.
     if let Some(before) = before {
-        let (rows, model) = (raw.rows(), run.catalog.model(source).or(run.catalog.models_of(source).next()));
+        let (rows, model) = (
+            raw.rows(),
+            run.catalog
+                .model(source)
+                .or(run.catalog.models_of(source).next()),
+        );
         let table = model.map_or(source, |model| model.name.as_str());
         return Err(Error::Usage(format!(
             "its parent {source} has {rows} rows now and had {before}, so nothing is asked for: if that is right, run \
@@ -854,7 +1109,7 @@ async fn parents(run: &Run, source: &str, field: &str) -> Result<Vec<String>, Er
     let cpu = run.cpu.clone();
     let ids: BTreeSet<String> = cpu
         .spawn(async move {
-            let mut result = query(&sql, &[table], ROSTER_MEMORY).await?;
+            let mut result = query(&sql, &[table], PARENT_IDS_MEMORY).await?;
             let mut ids = BTreeSet::new();
             while let Some(batch) = result.next().await? {
                 let column = batch.column(0).as_string_opt::<i32>();
@@ -865,9 +1120,14 @@ async fn parents(run: &Run, source: &str, field: &str) -> Result<Vec<String>, Er
         .await
         .map_err(|error| Error::Usage(format!("{source}: reading its ids stopped: {error}")))??;
     // An empty id is no one: a request without it would ask for all, or for another path.
-    let (ids, blank): (Vec<String>, Vec<String>) = ids.into_iter().partition(|id| !id.trim().is_empty());
+    let (ids, blank): (Vec<String>, Vec<String>) =
+        ids.into_iter().partition(|id| !id.trim().is_empty());
     if !blank.is_empty() {
-        tracing::warn!(source, field, "rows without an id: nothing is asked for them");
+        tracing::warn!(
+            source,
+            field,
+            "rows without an id: nothing is asked for them"
+        );
     }
     Ok(ids)
 }

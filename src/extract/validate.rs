@@ -15,13 +15,18 @@ use std::ops::Range;
 
 use super::drift::Drift;
 use super::number::{Integer, integer, is_double};
+use super::raw_type::{ListShape, RawType, StructShape, other_spelling};
 use super::rescue::{ListPlace, Rescued, RescuedValue};
-use super::shape::{ListShape, Shape, StructShape, other_spelling};
 use crate::json::path::{push_index, push_name};
 use crate::json::{JsonError, Kind, Scanner, unescape, write_string};
 
 /// What is made of a page at a time, and of one record.
-const BOUNDS: Bounds = Bounds { slice_records: 8192, slice_bytes: 8 << 20, items: 8 << 20, rescued: 1 << 20 };
+const BOUNDS: Bounds = Bounds {
+    slice_records: 8192,
+    slice_bytes: 8 << 20,
+    items: 8 << 20,
+    rescued: 1 << 20,
+};
 /// Up to here, names are compared one by one: that is faster than a hash.
 const FEW_NAMES: usize = 16;
 
@@ -83,7 +88,7 @@ pub(super) struct Pass<'a> {
 
 #[derive(Clone, Copy, PartialEq)]
 enum Stage {
-    Before,
+    Restored,
     Inside,
     Done,
 }
@@ -121,7 +126,10 @@ impl<'a> Names<'a> {
         let own = self.few.len() - members.names;
         if own <= FEW_NAMES {
             let first = members.names;
-            if let Some(at) = self.few[first..].iter().position(|(known, _)| *known == name) {
+            if let Some(at) = self.few[first..]
+                .iter()
+                .position(|(known, _)| *known == name)
+            {
                 return (&mut self.few[first + at].1, false);
             }
             self.few.push((name, 0));
@@ -129,7 +137,9 @@ impl<'a> Names<'a> {
                 let last = self.few.len() - 1;
                 return (&mut self.few[last].1, true);
             }
-            let moved = self.few[first..].iter().map(|(name, count)| ((members.object, name.clone()), *count));
+            let moved = self.few[first..]
+                .iter()
+                .map(|(name, count)| ((members.object, name.clone()), *count));
             self.many.extend(moved);
             let name = self.few[self.few.len() - 1].0.clone();
             return (self.many.entry((members.object, name)).or_default(), true);
@@ -142,7 +152,7 @@ impl<'a> Names<'a> {
         (count, is_new)
     }
 
-    fn forget(&mut self) {
+    fn invalidate(&mut self) {
         self.few.clear();
         if !self.many.is_empty() {
             self.many = HashMap::new();
@@ -158,7 +168,7 @@ impl<'a> Pass<'a> {
             text: records,
             shape,
             scanner: Scanner::new(records, 0),
-            stage: Stage::Before,
+            stage: Stage::Restored,
             out: Vec::new(),
             copied: 0,
             path: Vec::new(),
@@ -185,7 +195,7 @@ impl<'a> Pass<'a> {
         match self.stage {
             Stage::Done => return Ok(None),
             Stage::Inside => {}
-            Stage::Before => {
+            Stage::Restored => {
                 self.scanner.expect(b'[', "expected a list of records")?;
                 self.stage = Stage::Inside;
                 if self.scanner.take(b']') {
@@ -217,12 +227,16 @@ impl<'a> Pass<'a> {
             self.flush_to(end);
             Cow::Owned(std::mem::take(&mut self.out))
         };
-        Ok(Some(Slice { records, count: self.record, rescued: std::mem::take(&mut self.rescued) }))
+        Ok(Some(Slice {
+            records,
+            count: self.record,
+            rescued: std::mem::take(&mut self.rescued),
+        }))
     }
 
     fn one(&mut self) -> Result<(), JsonError> {
         (self.items, self.rescued_before, self.column) = (0, self.rescued.values.len(), None);
-        self.names.forget();
+        self.names.invalidate();
         if self.scanner.kind()? == Kind::Object {
             let shape = self.shape;
             return self.object(shape, true);
@@ -231,7 +245,7 @@ impl<'a> Pass<'a> {
         let path = self.rescued.paths.len();
         self.rescued.paths.push('$');
         self.general.replace_range(.., "$");
-        self.note(path, None, value.clone(), MISFIT)?;
+        self.checkpoint(path, None, value.clone(), MISFIT)?;
         self.flush_to(value.start);
         self.out.extend_from_slice(b"{}");
         self.copied = value.end;
@@ -292,7 +306,12 @@ impl<'a> Pass<'a> {
     fn members(&mut self) -> Members {
         self.objects += 1;
         let (names, separator) = (self.names.few.len(), self.scanner.position());
-        Members { object: self.objects, names, kept: false, separator }
+        Members {
+            object: self.objects,
+            names,
+            kept: false,
+            separator,
+        }
     }
 
     /// Cuts a member out of its object.
@@ -309,7 +328,11 @@ impl<'a> Pass<'a> {
         let turn = *count;
         let end = value.end;
         self.rescue(Some(&name), turn, value, reason)?;
-        self.flush_to(if members.kept { members.separator } else { start });
+        self.flush_to(if members.kept {
+            members.separator
+        } else {
+            start
+        });
         self.copied = end;
         Ok(())
     }
@@ -318,7 +341,10 @@ impl<'a> Pass<'a> {
     fn another(&mut self, members: &mut Members) -> Result<bool, JsonError> {
         members.separator = self.start();
         if !self.scanner.take(b',') {
-            return self.scanner.expect(b'}', "expected `,` or `}`").map(|()| false);
+            return self
+                .scanner
+                .expect(b'}', "expected `,` or `}`")
+                .map(|()| false);
         }
         if !members.kept {
             // All before this comma was cut out, and so must it be.
@@ -343,37 +369,39 @@ impl<'a> Pass<'a> {
     }
 
     /// Checks one value; tells whether it was left where it stood, if not as a whole.
-    fn value(&mut self, shape: &'a Shape) -> Result<bool, JsonError> {
+    fn value(&mut self, shape: &'a RawType) -> Result<bool, JsonError> {
         let kind = self.scanner.kind()?;
         if kind == Kind::Null {
             self.scanner.literal()?;
             return Ok(true);
         }
         let (fits, start) = match (shape, kind) {
-            (Shape::Struct(shape), Kind::Object) => return self.object(shape, false).map(|()| true),
-            (Shape::List(list), Kind::Array) => return self.list(list).map(|()| true),
-            (Shape::Map, Kind::Object) => return self.map().map(|()| true),
-            (Shape::Json, _) => {
+            (RawType::Struct(shape), Kind::Object) => {
+                return self.object(shape, false).map(|()| true);
+            }
+            (RawType::List(list), Kind::Array) => return self.list(list).map(|()| true),
+            (RawType::Map, Kind::Object) => return self.map().map(|()| true),
+            (RawType::Json, _) => {
                 let value = self.scanner.value()?;
                 self.flush_to(value.start);
                 write_string(&self.text[value.clone()], &mut self.out);
                 self.copied = value.end;
                 return Ok(true);
             }
-            (Shape::Text, Kind::String) => {
+            (RawType::Text, Kind::String) => {
                 let start = self.start();
                 let (inside, escaped) = self.scanner.string()?;
                 (!escaped || unescape(&self.text[inside]).is_some(), start)
             }
-            (Shape::Text, Kind::Number) => {
+            (RawType::Text, Kind::Number) => {
                 self.scanner.number()?;
                 return Ok(true);
             }
-            (Shape::Text | Shape::Boolean, Kind::Boolean) => {
+            (RawType::Text | RawType::Boolean, Kind::Boolean) => {
                 self.scanner.literal()?;
                 return Ok(true);
             }
-            (Shape::Integer, Kind::Number) => {
+            (RawType::Integer, Kind::Number) => {
                 let value = self.scanner.number()?;
                 match integer(&self.text[value.clone()]) {
                     Integer::AsSent => return Ok(true),
@@ -386,18 +414,18 @@ impl<'a> Pass<'a> {
                     Integer::No => (false, value.start),
                 }
             }
-            (Shape::Float, Kind::Number) => {
+            (RawType::Float, Kind::Number) => {
                 let value = self.scanner.number()?;
                 (is_double(&self.text[value.clone()]), value.start)
             }
-            (Shape::Integer | Shape::Float, Kind::String) => {
+            (RawType::Integer | RawType::Float, Kind::String) => {
                 let start = self.start();
                 let (inside, escaped) = self.scanner.string()?;
                 let inside = &self.text[inside];
                 let number = !escaped && is_number(inside);
                 let is_plain = !inside.iter().any(|byte| matches!(byte, b'.' | b'e' | b'E'));
                 let fits = match shape {
-                    Shape::Integer => number && is_plain && integer(inside) == Integer::AsSent,
+                    RawType::Integer => number && is_plain && integer(inside) == Integer::AsSent,
                     _ => number && is_double(inside),
                 };
                 (fits, start)
@@ -435,7 +463,10 @@ impl<'a> Pass<'a> {
         }
         let mut index = 0;
         loop {
-            self.path.push(Step::Item { list: list.id, index });
+            self.path.push(Step::Item {
+                list: list.id,
+                index,
+            });
             self.value(&list.item)?;
             self.path.pop();
             self.count_item()?;
@@ -449,7 +480,9 @@ impl<'a> Pass<'a> {
     fn count_item(&mut self) -> Result<(), JsonError> {
         self.items += 1;
         if self.items > self.bounds.items {
-            return Err(self.scanner.error("one record has more list items and map entries than any can have"));
+            return Err(self
+                .scanner
+                .error("one record has more list items and map entries than any can have"));
         }
         Ok(())
     }
@@ -524,7 +557,11 @@ impl<'a> Pass<'a> {
                     push_index(paths, *index);
                     self.general.push_str("[]");
                     if list.is_none() {
-                        list = Some(ListPlace { id: *id, index: *index, bracket: bracket..paths.len() });
+                        list = Some(ListPlace {
+                            id: *id,
+                            index: *index,
+                            bracket: bracket..paths.len(),
+                        });
                     }
                 }
             }
@@ -538,10 +575,10 @@ impl<'a> Pass<'a> {
             paths.push('#');
             paths.push_str(&turn.to_string());
         }
-        self.note(start, list, value, reason)
+        self.checkpoint(start, list, value, reason)
     }
 
-    fn note(
+    fn checkpoint(
         &mut self,
         path: usize,
         list: Option<ListPlace>,
@@ -549,7 +586,9 @@ impl<'a> Pass<'a> {
         reason: &'static str,
     ) -> Result<(), JsonError> {
         if self.rescued.values.len() - self.rescued_before >= self.bounds.rescued {
-            return Err(self.scanner.error("one record has more values that do not fit than can be told apart"));
+            return Err(self
+                .scanner
+                .error("one record has more values that do not fit than can be told apart"));
         }
         let text = self.text;
         self.rescued.values.push(RescuedValue {
@@ -591,7 +630,8 @@ fn unescapes(inside: &[u8]) -> bool {
 
 fn is_number(text: &[u8]) -> bool {
     let mut scanner = Scanner::new(text, 0);
-    !text.first().is_some_and(u8::is_ascii_whitespace) && scanner.number().is_ok_and(|range| range.end == text.len())
+    !text.first().is_some_and(u8::is_ascii_whitespace)
+        && scanner.number().is_ok_and(|range| range.end == text.len())
 }
 
 #[cfg(test)]
@@ -602,13 +642,18 @@ mod tests {
     use std::sync::Arc;
 
     fn fields() -> Fields {
-        let item =
-            Fields::from(vec![Field::new("time", DataType::Utf8, true), Field::new("value", DataType::Float64, true)]);
+        let item = Fields::from(vec![
+            Field::new("time", DataType::Utf8, true),
+            Field::new("value", DataType::Float64, true),
+        ]);
         let list = DataType::List(Arc::new(Field::new("item", DataType::Struct(item), true)));
         let json = Field::new("tags", DataType::Utf8, true)
             .with_metadata([(crate::catalog::JSON_TYPE.to_string(), "true".to_string())].into());
         let map = crate::catalog::map_type();
-        let inner = Fields::from(vec![Field::new("fw", DataType::Utf8, true), Field::new("ext", map.clone(), true)]);
+        let inner = Fields::from(vec![
+            Field::new("fw", DataType::Utf8, true),
+            Field::new("ext", map.clone(), true),
+        ]);
         Fields::from(vec![
             Field::new("id", DataType::Utf8, true),
             Field::new("count", DataType::Int64, true),
@@ -622,7 +667,10 @@ mod tests {
 
     /// The records that are left, and the rescued text of each that has one.
     #[expect(clippy::type_complexity)]
-    fn conform(text: &str, fields: &Fields) -> Result<(String, Vec<(usize, String)>, Drift), JsonError> {
+    fn validate(
+        text: &str,
+        fields: &Fields,
+    ) -> Result<(String, Vec<(usize, String)>, Drift), JsonError> {
         let shape = StructShape::of_record(fields);
         let mut pass = Pass::new(text.as_bytes(), &shape);
         let (mut left, mut rescued, mut count) = (String::new(), Vec::new(), 0);
@@ -632,7 +680,10 @@ mod tests {
                 for value in slice.rescued.of_record(record) {
                     text.add(&slice.rescued, value, Place::AsSent);
                 }
-                text.row(|text| rescued.extend(text.map(|text| (count + record, text.to_string())))).unwrap();
+                text.row(|text| {
+                    rescued.extend(text.map(|text| (count + record, text.to_string())))
+                })
+                .unwrap();
             }
             count += slice.count;
             left += if left.is_empty() { "" } else { "," };
@@ -642,14 +693,30 @@ mod tests {
     }
 
     fn run(text: &str) -> (String, String) {
-        let (left, rescued, _) = conform(text, &fields()).unwrap();
-        let records: Vec<serde_json::Value> = serde_json::from_str(&format!("[{left}]")).expect(&left);
-        assert_eq!(records.len(), serde_json::from_str::<Vec<serde::de::IgnoredAny>>(text).unwrap().len(), "{text}");
+        let (left, rescued, _) = validate(text, &fields()).unwrap();
+        let records: Vec<serde_json::Value> =
+            serde_json::from_str(&format!("[{left}]")).expect(&left);
+        assert_eq!(
+            records.len(),
+            serde_json::from_str::<Vec<serde::de::IgnoredAny>>(text)
+                .unwrap()
+                .len(),
+            "{text}"
+        );
         for (_, text) in &rescued {
-            serde_json::from_str::<std::collections::BTreeMap<String, Box<serde_json::value::RawValue>>>(text)
-                .expect(text);
+            serde_json::from_str::<
+                std::collections::BTreeMap<String, Box<serde_json::value::RawValue>>,
+            >(text)
+            .expect(text);
         }
-        (left, rescued.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(" "))
+        (
+            left,
+            rescued
+                .into_iter()
+                .map(|(_, text)| text)
+                .collect::<Vec<_>>()
+                .join(" "),
+        )
     }
 
     #[test]
@@ -664,12 +731,20 @@ mod tests {
     }
 
     #[test]
-    fn unknown_fields_are_cut_out_with_path_and_text_wherever_they_stand() {
+    fn unknown_fields_are_rescued_at_any_depth() {
         for (records, left, rescued) in [
             (r#"[{"x":1.10,"id":"1"}]"#, r#"{"id":"1"}"#, r#"{"x":1.10}"#),
-            (r#"[{"id":"1","x":[1,{"y":2}]}]"#, r#"{"id":"1"}"#, r#"{"x":[1,{"y":2}]}"#),
+            (
+                r#"[{"id":"1","x":[1,{"y":2}]}]"#,
+                r#"{"id":"1"}"#,
+                r#"{"x":[1,{"y":2}]}"#,
+            ),
             (r#"[{"x":1,"y":2}]"#, "{}", r#"{"x":1,"y":2}"#),
-            (r#"[{"x":1,"id":"1","y":2,"count":3,"z":4}]"#, r#"{"id":"1","count":3}"#, r#"{"x":1,"y":2,"z":4}"#),
+            (
+                r#"[{"x":1,"id":"1","y":2,"count":3,"z":4}]"#,
+                r#"{"id":"1","count":3}"#,
+                r#"{"x":1,"y":2,"z":4}"#,
+            ),
             (
                 r#"[{"rpm":[{"time":"a"},{"q":true,"value":2}]}]"#,
                 r#"{"rpm":[{"time":"a"},{"value":2}]}"#,
@@ -690,10 +765,19 @@ mod tests {
     fn values_that_would_change_are_rescued() {
         let cases = [
             (r#"{"count":1.5}"#, r#"{"count":1.5}"#),
-            (r#"{"count":1.00000000000000000001}"#, r#"{"count":1.00000000000000000001}"#),
-            (r#"{"count":4503599627370497.25}"#, r#"{"count":4503599627370497.25}"#),
+            (
+                r#"{"count":1.00000000000000000001}"#,
+                r#"{"count":1.00000000000000000001}"#,
+            ),
+            (
+                r#"{"count":4503599627370497.25}"#,
+                r#"{"count":4503599627370497.25}"#,
+            ),
             (r#"{"count":1e-400}"#, r#"{"count":1e-400}"#),
-            (r#"{"count":9223372036854775808}"#, r#"{"count":9223372036854775808}"#),
+            (
+                r#"{"count":9223372036854775808}"#,
+                r#"{"count":9223372036854775808}"#,
+            ),
             (r#"{"count":"abc"}"#, r#"{"count":"abc"}"#),
             (r#"{"count":""}"#, r#"{"count":""}"#),
             (r#"{"count":"1.5"}"#, r#"{"count":"1.5"}"#),
@@ -704,11 +788,23 @@ mod tests {
             (r#"{"id":"\ud800"}"#, r#"{"id":"\ud800"}"#),
             (r#"{"rpm":{"a":1}}"#, r#"{"rpm":{"a":1}}"#),
             (r#"{"rpm":["oops"]}"#, r#"{"rpm[0]":"oops"}"#),
-            (r#"{"rpm":[{"value":9007199254740993}]}"#, r#"{"rpm[0].value":9007199254740993}"#),
-            (r#"{"rpm":[{"value":9007199254740993.0}]}"#, r#"{"rpm[0].value":9007199254740993.0}"#),
+            (
+                r#"{"rpm":[{"value":9007199254740993}]}"#,
+                r#"{"rpm[0].value":9007199254740993}"#,
+            ),
+            (
+                r#"{"rpm":[{"value":9007199254740993.0}]}"#,
+                r#"{"rpm[0].value":9007199254740993.0}"#,
+            ),
             (r#"{"rpm":[{"value":1e999}]}"#, r#"{"rpm[0].value":1e999}"#),
-            (r#"{"rpm":[{"value":1e-400}]}"#, r#"{"rpm[0].value":1e-400}"#),
-            (r#"{"rpm":[{"value":"9.007199254740993e15"}]}"#, r#"{"rpm[0].value":"9.007199254740993e15"}"#),
+            (
+                r#"{"rpm":[{"value":1e-400}]}"#,
+                r#"{"rpm[0].value":1e-400}"#,
+            ),
+            (
+                r#"{"rpm":[{"value":"9.007199254740993e15"}]}"#,
+                r#"{"rpm[0].value":"9.007199254740993e15"}"#,
+            ),
             (r#"{"ext":{"k":{"x":1}}}"#, r#"{"ext.k":{"x":1}}"#),
             (r#"{"ext":{"k":"\ud800"}}"#, r#"{"ext.k":"\ud800"}"#),
         ];
@@ -727,23 +823,42 @@ mod tests {
             r#"{"rpm":[{"value":-0.0}]}"#,
             r#"{"ext":{"a":null,"b":1.50,"c":true}}"#,
         ] {
-            assert_eq!(run(&format!("[{exact}]")), (exact.to_string(), String::new()));
+            assert_eq!(
+                run(&format!("[{exact}]")),
+                (exact.to_string(), String::new())
+            );
         }
         // A whole number is one in whatever spelling; the reader would go by way of a double.
-        for (sent, read) in
-            [("9007199254740993.0", "9007199254740993"), ("9.223372036854775807e18", "9223372036854775807")]
-        {
+        for (sent, read) in [
+            ("9007199254740993.0", "9007199254740993"),
+            ("9.223372036854775807e18", "9223372036854775807"),
+        ] {
             let (left, rescued) = run(&format!(r#"[{{"count":{sent},"id":"1"}}]"#));
-            assert_eq!((left, rescued), (format!(r#"{{"count":{read},"id":"1"}}"#), String::new()));
+            assert_eq!(
+                (left, rescued),
+                (format!(r#"{{"count":{read},"id":"1"}}"#), String::new())
+            );
         }
     }
 
     #[test]
-    fn a_repeated_name_keeps_the_first_value_and_rescues_the_others() {
+    fn a_repeated_name_keeps_the_first_value() {
         for (records, left, rescued) in [
-            (r#"[{"id":"1","id":"2","id":"3"}]"#, r#"{"id":"1"}"#, r#"{"id":"2","id#2":"3"}"#),
-            (r#"[{"count":"x","count":2,"count":3}]"#, r#"{"count":null}"#, r#"{"count":"x","count#2":2,"count#3":3}"#),
-            (r#"[{"id":"1","i\u0064":"2"},{"id":"3"}]"#, r#"{"id":"1"},{"id":"3"}"#, r#"{"id":"2"}"#),
+            (
+                r#"[{"id":"1","id":"2","id":"3"}]"#,
+                r#"{"id":"1"}"#,
+                r#"{"id":"2","id#2":"3"}"#,
+            ),
+            (
+                r#"[{"count":"x","count":2,"count":3}]"#,
+                r#"{"count":null}"#,
+                r#"{"count":"x","count#2":2,"count#3":3}"#,
+            ),
+            (
+                r#"[{"id":"1","i\u0064":"2"},{"id":"3"}]"#,
+                r#"{"id":"1"},{"id":"3"}"#,
+                r#"{"id":"2"}"#,
+            ),
             // Each object has its own names, also where objects stand in each other.
             (
                 r#"[{"x":1,"gateway":{"x":2,"x":3,"fw":"a","fw":"b"},"x":4,"rpm":[{"x":5},{"x":6}]}]"#,
@@ -761,37 +876,59 @@ mod tests {
                 r#"{"ext":{"a.b":null}}"#,
                 r#"{"ext[\"a.b\"]":{},"ext[\"a.b\"]#2":"1"}"#,
             ),
-            (r#"[{"ext":{"\ud800":"1","a":"2"}}]"#, r#"{"ext":{"a":"2"}}"#, r#"{"ext[\"\\\\ud800\"]":"1"}"#),
+            (
+                r#"[{"ext":{"\ud800":"1","a":"2"}}]"#,
+                r#"{"ext":{"a":"2"}}"#,
+                r#"{"ext[\"\\\\ud800\"]":"1"}"#,
+            ),
         ] {
-            assert_eq!(run(records), (left.to_string(), rescued.to_string()), "{records}");
+            assert_eq!(
+                run(records),
+                (left.to_string(), rescued.to_string()),
+                "{records}"
+            );
         }
         // However many names there are.
         let names: Vec<String> = (0..40).map(|name| format!("n{name}")).collect();
         for (open, close) in [("", ""), ("\"ext\":{", "}")] {
-            let members: Vec<String> =
-                names.iter().chain(&names).chain(&names).map(|name| format!("\"{name}\":\"v\"")).collect();
+            let members: Vec<String> = names
+                .iter()
+                .chain(&names)
+                .chain(&names)
+                .map(|name| format!("\"{name}\":\"v\""))
+                .collect();
             let (_, rescued) = run(&format!("[{{{open}{}{close}}}]", members.join(",")));
-            let rescued: std::collections::BTreeMap<String, String> = serde_json::from_str(&rescued).unwrap();
+            let rescued: std::collections::BTreeMap<String, String> =
+                serde_json::from_str(&rescued).unwrap();
             assert_eq!(rescued.len(), if open.is_empty() { 120 } else { 80 });
         }
     }
 
     #[test]
     fn json_columns_keep_their_exact_text() {
-        assert_eq!(run(r#"[{"tags":[{"id": "1"}]}]"#).0, r#"{"tags":"[{\"id\": \"1\"}]"}"#);
+        assert_eq!(
+            run(r#"[{"tags":[{"id": "1"}]}]"#).0,
+            r#"{"tags":"[{\"id\": \"1\"}]"}"#
+        );
         assert_eq!(run(r#"[{"tags":null}]"#).0, r#"{"tags":null}"#);
     }
 
     #[test]
     fn a_record_that_is_no_object_is_kept_too() {
-        assert_eq!(run("[null, 7]"), ("{}, {}".into(), r#"{"$":null} {"$":7}"#.into()));
+        assert_eq!(
+            run("[null, 7]"),
+            ("{}, {}".into(), r#"{"$":null} {"$":7}"#.into())
+        );
     }
 
     #[test]
     fn drift_is_counted_by_path_and_column() {
         let text = r#"[{"x":1,"rpm":[{"q":1},{"q":2},{"value":"v"}],"ext":{"a.b":[]}},{"x":1},5]"#;
-        let found: Vec<_> = conform(text, &fields()).unwrap().2.into_found().collect();
-        let told: Vec<_> = found.iter().map(|(column, key, n)| (*column, key.path.as_str(), key.reason, *n)).collect();
+        let found: Vec<_> = validate(text, &fields()).unwrap().2.into_found().collect();
+        let told: Vec<_> = found
+            .iter()
+            .map(|(column, key, n)| (*column, key.path.as_str(), key.reason, *n))
+            .collect();
         assert_eq!(
             told,
             [
@@ -807,7 +944,11 @@ mod tests {
     #[test]
     fn a_page_comes_in_slices_that_are_the_same_records() {
         let slice = 100;
-        for (record, count) in [("{}", 3 * slice + 1), ("{\"x\":1}", slice + 1), ("5", slice)] {
+        for (record, count) in [
+            ("{}", 3 * slice + 1),
+            ("{\"x\":1}", slice + 1),
+            ("5", slice),
+        ] {
             let text = format!("[{}]", vec![record; count].join(" , "));
             let shape = StructShape::of_record(&fields());
             let mut pass = Pass::new(text.as_bytes(), &shape);
@@ -815,9 +956,19 @@ mod tests {
             let (mut counts, mut rescued) = (Vec::new(), 0);
             while let Some(slice) = pass.next().unwrap() {
                 let text = [b"[", &slice.records[..], b"]"].concat();
-                let records: Vec<serde_json::Map<String, serde_json::Value>> = serde_json::from_slice(&text).unwrap();
-                assert!(records.len() == slice.count && records.iter().all(serde_json::Map::is_empty));
-                assert_eq!(slice.rescued.values.last().map_or(slice.count - 1, |last| last.record), slice.count - 1);
+                let records: Vec<serde_json::Map<String, serde_json::Value>> =
+                    serde_json::from_slice(&text).unwrap();
+                assert!(
+                    records.len() == slice.count && records.iter().all(serde_json::Map::is_empty)
+                );
+                assert_eq!(
+                    slice
+                        .rescued
+                        .values
+                        .last()
+                        .map_or(slice.count - 1, |last| last.record),
+                    slice.count - 1
+                );
                 rescued += slice.rescued.values.len();
                 counts.push(slice.count);
             }
@@ -830,32 +981,51 @@ mod tests {
         let shape = StructShape::of_record(&fields());
         let mut pass = Pass::new(text.as_bytes(), &shape);
         pass.bounds.slice_bytes = 1000;
-        let counts: Vec<_> = std::iter::from_fn(|| pass.next().unwrap()).map(|slice| slice.count).collect();
+        let counts: Vec<_> = std::iter::from_fn(|| pass.next().unwrap())
+            .map(|slice| slice.count)
+            .collect();
         assert_eq!(counts, [2, 2, 1]);
     }
 
     #[test]
     fn many_names_and_items_of_one_record_cost_no_more_than_they_are_long() {
         // Were each name compared with all before it, this would take minutes.
-        let members: Vec<String> = (0..100_000).map(|name| format!("\"name {name}\":1")).collect();
+        let members: Vec<String> = (0..100_000)
+            .map(|name| format!("\"name {name}\":1"))
+            .collect();
         let members = members.join(",");
-        for text in [format!("[{{{members}}}]"), format!("[{{\"ext\":{{{members},{members}}}}}]")] {
-            let (_, rescued, drift) = conform(&text, &fields()).unwrap();
+        for text in [
+            format!("[{{{members}}}]"),
+            format!("[{{\"ext\":{{{members},{members}}}}}]"),
+        ] {
+            let (_, rescued, drift) = validate(&text, &fields()).unwrap();
             assert_eq!(drift.total(), 100_000);
             assert!(rescued.len() == 1 && drift.into_counts().len() < 2000);
         }
         let again = format!("[{{{}}}]", vec!["\"id\":1"; 100_000].join(","));
-        assert_eq!(conform(&again, &fields()).unwrap().2.total(), 99_999);
+        assert_eq!(validate(&again, &fields()).unwrap().2.total(), 99_999);
     }
 
     #[test]
     fn a_record_of_more_than_can_be_held_is_refused() {
-        let bounds = Bounds { items: 50, rescued: 20, ..BOUNDS };
-        let pairs = |count: usize| (0..count).map(|n| format!("\"{n}\":1")).collect::<Vec<_>>().join(",");
+        let bounds = Bounds {
+            items: 50,
+            rescued: 20,
+            ..BOUNDS
+        };
+        let pairs = |count: usize| {
+            (0..count)
+                .map(|n| format!("\"{n}\":1"))
+                .collect::<Vec<_>>()
+                .join(",")
+        };
         for (record, fits) in [
             (format!("{{\"rpm\":[{}null]}}", "null,".repeat(49)), true),
             (format!("{{\"rpm\":[{}null]}}", "null,".repeat(50)), false),
-            (format!("{{\"ext\":{{{}}},\"rpm\":[null]}}", pairs(50)), false),
+            (
+                format!("{{\"ext\":{{{}}},\"rpm\":[null]}}", pairs(50)),
+                false,
+            ),
             (format!("{{\"rpm\":[{}1]}}", "1,".repeat(19)), true),
             (format!("{{\"rpm\":[{}1]}}", "1,".repeat(20)), false),
             (format!("{{{}}}", pairs(21)), false),
@@ -866,26 +1036,46 @@ mod tests {
             let mut pass = Pass::new(text.as_bytes(), &shape);
             pass.bounds = bounds;
             let slice = pass.next();
-            assert_eq!(slice.is_ok_and(|slice| slice.is_some_and(|slice| slice.count == 2)), fits, "{text}");
+            assert_eq!(
+                slice.is_ok_and(|slice| slice.is_some_and(|slice| slice.count == 2)),
+                fits,
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn hundreds_of_columns_are_no_bound() {
-        let fields: Fields = (0..700).map(|name| Field::new(format!("f{name}"), DataType::Int64, true)).collect();
-        let members = |value: &str| (0..700).rev().map(|name| format!("\"f{name}\":{value}")).collect::<Vec<_>>();
-        let (left, rescued, _) = conform(&format!("[{{{}}}]", members("1").join(",")), &fields).unwrap();
+        let fields: Fields = (0..700)
+            .map(|name| Field::new(format!("f{name}"), DataType::Int64, true))
+            .collect();
+        let members = |value: &str| {
+            (0..700)
+                .rev()
+                .map(|name| format!("\"f{name}\":{value}"))
+                .collect::<Vec<_>>()
+        };
+        let (left, rescued, _) =
+            validate(&format!("[{{{}}}]", members("1").join(",")), &fields).unwrap();
         assert!(rescued.is_empty() && left.matches(":1").count() == 700);
         let twice = [members("1"), members("2")].concat().join(",");
-        let (left, rescued, drift) = conform(&format!("[{{{twice}}}]"), &fields).unwrap();
+        let (left, rescued, drift) = validate(&format!("[{{{twice}}}]"), &fields).unwrap();
         assert_eq!((left.matches(":1").count(), drift.total()), (700, 700));
         assert_eq!(rescued[0].1.matches(":2").count(), 700);
     }
 
     #[test]
     fn malformed_records_are_refused() {
-        for text in ["[{]", "[{\"id\":}]", "[1,]", "{}", "[{}] x", "[{\"id\":\"a}]", "[{\"id\":NaN}]"] {
-            assert!(conform(text, &fields()).is_err(), "{text}");
+        for text in [
+            "[{]",
+            "[{\"id\":}]",
+            "[1,]",
+            "{}",
+            "[{}] x",
+            "[{\"id\":\"a}]",
+            "[{\"id\":NaN}]",
+        ] {
+            assert!(validate(text, &fields()).is_err(), "{text}");
         }
     }
 }

@@ -14,7 +14,7 @@ const FEW_FIELDS: usize = 16;
 
 /// What a value must look like to be decoded without loss.
 #[derive(Debug, Clone)]
-pub(super) enum Shape {
+pub(super) enum RawType {
     /// A string; a number or boolean becomes its text (ids are numbers in v1).
     Text,
     /// A whole number that fits 64 bits.
@@ -36,7 +36,7 @@ pub(super) enum Shape {
 /// An object with known fields.
 #[derive(Debug, Clone)]
 pub(super) struct StructShape {
-    pub(super) fields: Vec<FieldShape>,
+    pub(super) fields: Vec<RawField>,
     /// By name, where they are many.
     index: HashMap<String, usize>,
     /// Where its fields begin among all fields of the record, those inside other fields too.
@@ -46,16 +46,16 @@ pub(super) struct StructShape {
 /// A list of one shape.
 #[derive(Debug, Clone)]
 pub(super) struct ListShape {
-    pub(super) item: Box<Shape>,
+    pub(super) item: Box<RawType>,
     /// Tells the lists of a record apart.
     pub(super) id: usize,
 }
 
 /// A known field of an object.
 #[derive(Debug, Clone)]
-pub(super) struct FieldShape {
+pub(super) struct RawField {
     pub(super) name: String,
-    pub(super) shape: Shape,
+    pub(super) shape: RawType,
 }
 
 /// What is counted while a record's shape is built.
@@ -84,20 +84,32 @@ impl StructShape {
     fn of_fields(fields: &Fields, counts: &mut Counts) -> Self {
         let first = counts.fields;
         counts.fields += fields.len();
-        let shapes: Vec<FieldShape> = fields
+        let shapes: Vec<RawField> = fields
             .iter()
-            .map(|field| FieldShape { name: field.name().clone(), shape: Shape::of_field(field, counts) })
+            .map(|field| RawField {
+                name: field.name().clone(),
+                shape: RawType::of_field(field, counts),
+            })
             .collect();
         let mut index = HashMap::new();
         if shapes.len() > FEW_FIELDS {
-            index = shapes.iter().enumerate().map(|(index, field)| (field.name.clone(), index)).collect();
+            index = shapes
+                .iter()
+                .enumerate()
+                .map(|(index, field)| (field.name.clone(), index))
+                .collect();
         }
-        Self { fields: shapes, index, first }
+        Self {
+            fields: shapes,
+            index,
+            first,
+        }
     }
 
     /// The field of this name, or of its other spelling.
     pub(super) fn find(&self, name: &str) -> Option<usize> {
-        self.find_exactly(name).or_else(|| self.find_exactly(other_spelling(name)?))
+        self.find_exactly(name)
+            .or_else(|| self.find_exactly(other_spelling(name)?))
     }
 
     fn find_exactly(&self, name: &str) -> Option<usize> {
@@ -109,7 +121,12 @@ impl StructShape {
 
     /// The number of fields of a record, those inside other fields too.
     pub(super) fn count(&self) -> usize {
-        let inside = self.fields.iter().map(|field| field.shape.last()).max().unwrap_or_default();
+        let inside = self
+            .fields
+            .iter()
+            .map(|field| field.shape.last())
+            .max()
+            .unwrap_or_default();
         inside.max(self.first + self.fields.len())
     }
 
@@ -121,7 +138,9 @@ impl StructShape {
     }
 
     fn collect_timed(&self, steps: &[TimeStep], lists: &mut Vec<usize>) {
-        let Some((step, rest)) = steps.split_first() else { return };
+        let Some((step, rest)) = steps.split_first() else {
+            return;
+        };
         for field in &self.fields {
             let is_meant = match step {
                 TimeStep::Field(name) => field.name == *name,
@@ -129,15 +148,15 @@ impl StructShape {
                 TimeStep::Items => false,
             };
             match (&field.shape, rest.first()) {
-                (Shape::List(list), Some(TimeStep::Items)) if is_meant => lists.push(list.id),
-                (Shape::Struct(inside), Some(_)) if is_meant => inside.collect_timed(rest, lists),
+                (RawType::List(list), Some(TimeStep::Items)) if is_meant => lists.push(list.id),
+                (RawType::Struct(inside), Some(_)) if is_meant => inside.collect_timed(rest, lists),
                 _ => {}
             }
         }
     }
 }
 
-impl Shape {
+impl RawType {
     fn of_field(field: &Field, counts: &mut Counts) -> Self {
         if field.metadata().contains_key(JSON_TYPE) {
             return Self::Json;
@@ -150,7 +169,10 @@ impl Shape {
             DataType::List(item) => {
                 let id = counts.lists;
                 counts.lists += 1;
-                Self::List(ListShape { item: Box::new(Self::of_field(item, counts)), id })
+                Self::List(ListShape {
+                    item: Box::new(Self::of_field(item, counts)),
+                    id,
+                })
             }
             DataType::Map(_, _) => Self::Map,
             // The DDL knows no other type (see `catalog::ddl`), so what is left is VARCHAR.
@@ -176,11 +198,19 @@ mod tests {
     #[test]
     fn lists_with_times_are_those_that_the_path_leads_to() {
         let catalog = Catalog::open(None).unwrap();
-        for (source, expected) in [("fleet_vehicle_stats_gps", 1), ("fleet_trips", 0), ("fleet_assets_reefers", 10)] {
+        for (source, expected) in [
+            ("fleet_vehicle_stats_gps", 1),
+            ("fleet_trips", 0),
+            ("fleet_assets_reefers", 10),
+        ] {
             let source = catalog.source(source).unwrap();
             let shape = StructShape::of_record(&source.fields);
             let lists = shape.timed_lists(source.time_field.as_ref().unwrap());
-            let declared = match source.fields.find("reeferStats").map(|(_, field)| field.data_type()) {
+            let declared = match source
+                .fields
+                .find("reeferStats")
+                .map(|(_, field)| field.data_type())
+            {
                 Some(DataType::Struct(fields)) => fields.len(),
                 _ => expected,
             };
@@ -191,7 +221,9 @@ mod tests {
     #[test]
     fn every_field_has_a_number_of_its_own() {
         let fields = |names: std::ops::Range<usize>, inner: &DataType| -> Fields {
-            names.map(|name| Field::new(format!("f{name}"), inner.clone(), true)).collect()
+            names
+                .map(|name| Field::new(format!("f{name}"), inner.clone(), true))
+                .collect()
         };
         let inner = DataType::Struct(fields(0..3, &DataType::Utf8));
         let list = DataType::List(std::sync::Arc::new(Field::new("item", inner, true)));
@@ -201,8 +233,12 @@ mod tests {
         assert_eq!(shape.find("f300"), None);
         let mut firsts = std::collections::HashSet::from([shape.first]);
         for field in &shape.fields {
-            let Shape::List(ListShape { item, .. }) = &field.shape else { panic!("a list") };
-            let Shape::Struct(inside) = &**item else { panic!("of objects") };
+            let RawType::List(ListShape { item, .. }) = &field.shape else {
+                panic!("a list")
+            };
+            let RawType::Struct(inside) = &**item else {
+                panic!("of objects")
+            };
             assert!(firsts.insert(inside.first) && inside.first >= 300);
         }
     }

@@ -1,4 +1,4 @@
-//! One walk: all pages that a source (or several that share calls) has for some days.
+//! One task: all pages that a source (or several that share calls) has for some days.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,15 +10,15 @@ use chrono::{DateTime, NaiveDate, Utc};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use super::assign_day::{DayRows, day_window, rows_of_day};
 use super::decode::{Decoder, Stamp};
 use super::drift::DriftKey;
-use super::fetch::Itinerary;
-use super::ownership::{Owned, day_window, owned_by};
-use super::sink::{Before, Sink};
+use super::fetch::RequestQueue;
+use super::write::{RawWriter, Restored};
 use crate::catalog::{Source, SourceKind};
 use crate::events::{Event, Observer};
 use crate::samsara::{Client, Page, SamsaraError, Watch, Window};
-use crate::state::{Gathered, Overlap, Unfinished};
+use crate::state::{Checkpoint, CheckpointResult, Overlap};
 use crate::store::layout::{Partition, RunId};
 use crate::store::{Bucket, ObjectRef, StoreError};
 
@@ -27,7 +27,7 @@ const PAGES_IN_FLIGHT: usize = 4;
 
 /// What is read in one go.
 #[derive(Debug, Clone)]
-pub struct Walk {
+pub struct ExtractTask {
     /// One source, or several that share calls.
     pub sources: Vec<Source>,
     /// Which part of them.
@@ -36,14 +36,14 @@ pub struct Walk {
     pub parents: Vec<String>,
 }
 
-/// The part of a source that a walk reads.
+/// The part of a source that a task reads.
 #[derive(Debug, Clone)]
 pub enum Scope {
     /// The whole list.
     Snapshot,
     /// Consecutive UTC days.
     Days(Vec<NaiveDate>),
-    /// What comes behind a cursor, or since an instant if there is none yet: at most `note_every` pages of it.
+    /// What comes behind a cursor, or since an instant if there is none yet: at most `checkpoint_every` pages of it.
     Feed {
         /// The stored query and cursor.
         resume: Option<Position>,
@@ -67,16 +67,16 @@ pub struct Extracted {
     /// The raw objects.
     pub objects: Vec<ObjectRef>,
     /// Rows and readings left to other days.
-    pub not_owned: u64,
+    pub out_of_window: u64,
     /// Rows and readings that have no end yet.
     pub open_rows: u64,
     /// Values in its `_rescued_data`.
     pub rescued: u64,
 }
 
-/// What a walk brought.
+/// What a task brought.
 #[derive(Debug, Clone)]
-pub struct WalkOutcome {
+pub struct TaskOutcome {
     /// One for each source and day that was asked for; for a feed, for each day that rows came for.
     pub partitions: Vec<Extracted>,
     /// Records in the pages.
@@ -85,7 +85,7 @@ pub struct WalkOutcome {
     pub content: String,
     /// Rows of earlier days that came because they lasted into the asked ones.
     pub overlaps: BTreeSet<Overlap>,
-    /// When the walk began.
+    /// When the task began.
     pub extracted_at: DateTime<Utc>,
     /// Where a feed goes on.
     pub feed: Option<Position>,
@@ -94,13 +94,13 @@ pub struct WalkOutcome {
     /// Whether the feed was left there because the days that were asked for end on the page behind it, or before.
     pub is_past: bool,
     /// What was taken of that page: the rows of asked days. They are among `partitions` too, in objects of their own.
-    pub tail: Option<Gathered>,
+    pub tail: Option<CheckpointResult>,
 }
 
 /// Where a feed goes on: its query and cursor.
 pub type Position = (String, String);
 
-/// A walk that failed. Nothing of it is committed.
+/// A task that failed. Nothing of it is committed.
 #[derive(Debug, thiserror::Error)]
 pub enum ExtractError {
     /// The API.
@@ -121,7 +121,7 @@ pub enum ExtractError {
         tables: String,
         /// Days, or the snapshot.
         scope: String,
-        /// Position in the walk, from 1.
+        /// Position in the task, from 1.
         page: u64,
         /// Path and query.
         request: String,
@@ -173,7 +173,7 @@ impl ExtractError {
     }
 }
 
-/// Reads walks into the raw bucket.
+/// Reads tasks into the raw bucket.
 #[derive(Clone)]
 pub struct Extractor {
     /// The API.
@@ -188,72 +188,96 @@ pub struct Extractor {
     pub cpu: Handle,
     /// Who wants to know.
     pub observer: Arc<dyn Observer>,
-    /// After how many pages an unfinished walk is noted, and a feed is committed.
-    pub note_every: u64,
+    /// After how many pages an unfinished task is noted, and a feed is committed.
+    pub checkpoint_every: u64,
 }
 
 impl Extractor {
-    /// Reads one walk. Its objects are complete when this returns, and count only once the state names them.
+    /// Reads one task. Its objects are complete when this returns, and count only once the state names them.
     ///
-    /// `resume` is what an earlier run noted of the same walk; another walk's is not used. `notes` is told now and
-    /// then what is safe so far. A feed has no notes: its position is committed with its rows.
+    /// `resume` is what an earlier run noted of the same task; another task's is not used. `checkpoints` is told now and
+    /// then what is safe so far. A feed has no checkpoints: its position is committed with its rows.
     pub async fn read(
         &self,
-        walk: Arc<Walk>,
-        resume: Option<Unfinished>,
-        notes: Option<mpsc::Sender<Unfinished>>,
-    ) -> Result<WalkOutcome, ExtractError> {
-        let again = resume.and_then(|note| {
-            Some((Itinerary::resume(&walk, &note)?, note.extracted_at, Some(Before::of(&note, &walk)?)))
+        task: Arc<ExtractTask>,
+        resume: Option<Checkpoint>,
+        checkpoints: Option<mpsc::Sender<Checkpoint>>,
+    ) -> Result<TaskOutcome, ExtractError> {
+        let again = resume.and_then(|checkpoint| {
+            Some((
+                RequestQueue::resume(&task, &checkpoint)?,
+                checkpoint.extracted_at,
+                Some(Restored::of(&checkpoint, &task)?),
+            ))
         });
-        let (itinerary, extracted_at, before) = again.unwrap_or_else(|| (Itinerary::begin(&walk), Utc::now(), None));
-        let sink = Sink::new(self, walk.clone(), extracted_at, before, notes);
+        let (queue, extracted_at, before) =
+            again.unwrap_or_else(|| (RequestQueue::begin(&task), Utc::now(), None));
+        let sink = RawWriter::new(self, task.clone(), extracted_at, before, checkpoints);
         let (pages, arrivals) = mpsc::channel(PAGES_IN_FLIGHT);
         let decoder = self.cpu.spawn(sink.drain(arrivals));
-        let fetched = self.fetch(itinerary, pages).await;
+        let fetched = self.fetch(queue, pages).await;
         // The decoder's own error comes first: it is why the channel closed.
         let decoded = decoder.await.map_err(|error| ExtractError::Worker {
-            tables: walk.tables(),
-            scope: walk.scope.to_string(),
+            tables: task.tables(),
+            scope: task.scope.to_string(),
             reason: error.to_string(),
         })?;
-        let sunk = decoded?;
-        let end = fetched.map_err(|error| walk.api(error))?;
-        for (sources, DriftKey { path, reason }, count) in sunk.drift {
-            self.observer.observe(&Event::DriftFound { sources, path, reason, count });
+        let written = decoded?;
+        let end = fetched.map_err(|error| task.api(error))?;
+        for (sources, DriftKey { path, reason }, count) in written.drift {
+            self.observer.observe(&Event::DriftFound {
+                sources,
+                path,
+                reason,
+                count,
+            });
         }
-        let days = match &walk.scope {
+        let days = match &task.scope {
             Scope::Days(days) => days.first().copied(),
             _ => None,
         };
-        for (source, found) in sunk.outside {
-            let (Some(day), Some((first, last))) = (days, found.span) else { continue };
+        for (source, found) in written.outside {
+            let (Some(day), Some((first, last))) = (days, found.span) else {
+                continue;
+            };
             let (partition, count, examples) = (Partition::Day(day), found.count, found.examples);
-            self.observer.observe(&Event::OutsideWindow { source, partition, count, first, last, examples });
+            self.observer.observe(&Event::OutsideWindow {
+                source,
+                partition,
+                count,
+                first,
+                last,
+                examples,
+            });
         }
-        Ok(WalkOutcome {
-            partitions: sunk.partitions,
-            records: sunk.records,
-            content: sunk.content,
-            overlaps: sunk.overlaps,
+        Ok(TaskOutcome {
+            partitions: written.partitions,
+            records: written.records,
+            content: written.content,
+            overlaps: written.overlaps,
             extracted_at,
             feed: end.position,
             more: end.more,
             is_past: end.is_past,
-            tail: sunk.tail,
+            tail: written.tail,
         })
     }
 }
 
-impl Walk {
+impl ExtractTask {
     /// Whether it is one call per row of the parent: many small requests, some at a time.
     pub(super) fn is_fan_out(&self) -> bool {
-        self.sources.first().and_then(|source| source.parent.as_ref()).is_some_and(|parent| parent.batch == 1)
+        self.sources
+            .first()
+            .and_then(|source| source.parent.as_ref())
+            .is_some_and(|parent| parent.batch == 1)
     }
 
     /// Whether it reads a feed.
     pub(super) fn is_feed(&self) -> bool {
-        self.sources.first().is_some_and(|source| source.kind == SourceKind::Feed)
+        self.sources
+            .first()
+            .is_some_and(|source| source.kind == SourceKind::Feed)
     }
 
     /// What its requests ask for, where they ask for a time.
@@ -261,21 +285,36 @@ impl Walk {
         match &self.scope {
             Scope::Snapshot => None,
             Scope::Days(days) => span(days),
-            Scope::Feed { since, .. } => Some(Window { start: *since, end: *since }),
+            Scope::Feed { since, .. } => Some(Window {
+                start: *since,
+                end: *since,
+            }),
         }
     }
 
     /// The sources, for messages.
     pub fn tables(&self) -> String {
-        self.sources.iter().map(|source| source.name.as_str()).collect::<Vec<_>>().join(", ")
+        self.sources
+            .iter()
+            .map(|source| source.name.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 
     fn api(&self, error: SamsaraError) -> ExtractError {
-        ExtractError::Api { tables: self.tables(), scope: self.scope.to_string(), error }
+        ExtractError::Api {
+            tables: self.tables(),
+            scope: self.scope.to_string(),
+            error,
+        }
     }
 
     pub(super) fn store(&self, error: StoreError) -> ExtractError {
-        ExtractError::Store { tables: self.tables(), scope: self.scope.to_string(), error }
+        ExtractError::Store {
+            tables: self.tables(),
+            scope: self.scope.to_string(),
+            error,
+        }
     }
 }
 
@@ -295,7 +334,10 @@ impl std::fmt::Display for Scope {
 
 /// The window from the first day's start to the last day's end.
 fn span(days: &[NaiveDate]) -> Option<Window> {
-    Some(Window { start: day_window(*days.first()?).start, end: day_window(*days.last()?).end })
+    Some(Window {
+        start: day_window(*days.first()?).start,
+        end: day_window(*days.last()?).end,
+    })
 }
 
 /// Decodes the text of one page's list of records as `source` declares them: for benches and fuzzing.
@@ -305,24 +347,40 @@ pub fn decode_page(
     window: Option<Window>,
     parent: Option<&str>,
 ) -> Result<(RecordBatch, BTreeMap<DriftKey, u64>), String> {
-    let page = Page { number: 1, beside: Vec::new(), is_empty: false, records, cursor: None, has_next: false };
-    let stamp = Stamp { window, parent, extracted_at: DateTime::UNIX_EPOCH };
-    let (batch, drift) = Decoder::new(&[source]).whole(&page, 0, stamp, |rows| Ok(Owned::all(rows)))?;
+    let page = Page {
+        number: 1,
+        beside: Vec::new(),
+        is_empty: false,
+        records,
+        cursor: None,
+        has_next: false,
+    };
+    let stamp = Stamp {
+        window,
+        parent,
+        extracted_at: DateTime::UNIX_EPOCH,
+    };
+    let (batch, drift) =
+        Decoder::new(&[source]).whole(&page, 0, stamp, |rows| Ok(DayRows::all(rows)))?;
     Ok((batch, drift.into_counts()))
 }
 
-/// The raw rows that a page gives to `day` (to the snapshot, if there is none): what a walk writes.
-pub fn decode_owned(
+/// The raw rows that a page gives to `day` (to the snapshot, if there is none): what a task writes.
+pub fn decode_for_day(
     source: &Source,
     page: &Page,
     window: Option<Window>,
     day: Option<NaiveDate>,
     parent: Option<&str>,
 ) -> Result<RecordBatch, String> {
-    let stamp = Stamp { window, parent, extracted_at: DateTime::UNIX_EPOCH };
+    let stamp = Stamp {
+        window,
+        parent,
+        extracted_at: DateTime::UNIX_EPOCH,
+    };
     let owned = |rows: RecordBatch| match (&source.time_field, day) {
-        (Some(field), Some(day)) => owned_by(&rows, field, day, None, None),
-        _ => Ok(Owned::all(rows)),
+        (Some(field), Some(day)) => rows_of_day(&rows, field, day, None, None),
+        _ => Ok(DayRows::all(rows)),
     };
     Ok(Decoder::new(&[source]).whole(page, 0, stamp, owned)?.0)
 }

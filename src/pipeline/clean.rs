@@ -16,9 +16,10 @@ use super::Pipeline;
 use crate::config::WarehouseConfig;
 use crate::error::Error;
 use crate::load::LocalWarehouse;
-use crate::state::{RunLock, SourceState, Unfinished};
+use crate::state::{Checkpoint, RunLock, SourceState};
 use crate::store::layout::{
-    FLATTENED, LOGS, RAW, RunId, STATE, parse_flattened_object, parse_log_object, parse_raw_object, parse_state_object,
+    FLATTENED, LOGS, RAW, RunId, STATE, parse_flattened_object, parse_log_object, parse_raw_object,
+    parse_state_object,
 };
 use crate::store::{Bucket, Listed};
 
@@ -50,12 +51,27 @@ pub struct SweptObject {
 
 impl fmt::Display for Swept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for SweptObject { uri, bytes, modified } in &self.objects {
+        for SweptObject {
+            uri,
+            bytes,
+            modified,
+        } in &self.objects
+        {
             writeln!(f, "{} {bytes:>12} {uri}", modified.format("%Y-%m-%d %H:%M"))?;
         }
         let bytes: u64 = self.objects.iter().map(|object| object.bytes).sum();
-        let verb = if self.dry { "would be removed" } else { "removed" };
-        let Self { objects, kept, young, foreign, .. } = self;
+        let verb = if self.dry {
+            "would be removed"
+        } else {
+            "removed"
+        };
+        let Self {
+            objects,
+            kept,
+            young,
+            foreign,
+            ..
+        } = self;
         write!(
             f,
             "{} objects, {:.1} MB {verb}; {kept} are in use, {young} unused ones are too young",
@@ -85,29 +101,43 @@ impl InUse {
         let mut documents = 0;
         for Listed { key, .. } in bucket.list_dated(STATE).await? {
             // What macOS and editors leave beside files is no document.
-            if key.rsplit('/').next().is_some_and(|file| file.starts_with('.')) {
+            if key
+                .rsplit('/')
+                .next()
+                .is_some_and(|file| file.starts_with('.'))
+            {
                 continue;
             }
             let uri = bucket.uri(&key);
             let Some(source) = parse_state_object(&key) else {
-                let reason = "is not a state document of this program, nor of a version that is known";
+                let reason =
+                    "is not a state document of this program, nor of a version that is known";
                 return Err(Error::Usage(format!("{uri} {reason}: nothing is removed")));
             };
-            let Some((bytes, _)) = bucket.read(&key).await? else { continue };
+            let Some((bytes, _)) = bucket.read(&key).await? else {
+                continue;
+            };
             let state = SourceState::of(source, &bytes, &uri)?;
             documents += 1;
             for partition in state.partitions.into_values() {
                 let raw = partition.raw.iter().flat_map(|raw| &raw.objects);
-                let unfinished = partition.unfinished.iter().flat_map(Unfinished::objects);
-                used.raw.extend(raw.chain(unfinished).map(|object| object.path.clone()));
-                let models = partition.models.into_values().flat_map(|model| model.objects);
+                let unfinished = partition.checkpoint.iter().flat_map(Checkpoint::objects);
+                used.raw
+                    .extend(raw.chain(unfinished).map(|object| object.path.clone()));
+                let models = partition
+                    .models
+                    .into_values()
+                    .flat_map(|model| model.objects);
                 used.flattened.extend(models.map(|object| object.path));
             }
         }
         if documents == 0 {
             let uri = bucket.uri(STATE);
-            let reason = "holds no state document of this program, so nothing can be told to be unused";
-            return Err(Error::Usage(format!("{uri}/ {reason}: is this the raw bucket that was meant?")));
+            let reason =
+                "holds no state document of this program, so nothing can be told to be unused";
+            return Err(Error::Usage(format!(
+                "{uri}/ {reason}: is this the raw bucket that was meant?"
+            )));
         }
         Ok(used)
     }
@@ -127,7 +157,10 @@ impl Pipeline {
         // Before anything is written, the lock included.
         let (mut swept, unused) = self.unused(days).await?;
         if dry {
-            swept.objects = unused.iter().map(|(uri, unused)| told(uri, &unused.listed)).collect();
+            swept.objects = unused
+                .iter()
+                .map(|(uri, unused)| told(uri, &unused.listed))
+                .collect();
             return Ok(Swept { dry, ..swept });
         }
         let (id, stop) = (RunId::new(Utc::now()), CancellationToken::new());
@@ -150,13 +183,21 @@ impl Pipeline {
     /// What nothing refers to and is more than `days` days old, by address; and what is not, counted.
     async fn unused(&self, days: u32) -> Result<(Swept, BTreeMap<String, Unused>), Error> {
         // So many days ago there was nothing.
-        let before = Utc::now().checked_sub_days(Days::new(u64::from(days))).unwrap_or(DateTime::<Utc>::MIN_UTC);
+        let before = Utc::now()
+            .checked_sub_days(Days::new(u64::from(days)))
+            .unwrap_or(DateTime::<Utc>::MIN_UTC);
         let used = InUse::read(self.raw()).await?;
         let nothing = BTreeSet::new();
         let mut swept = Swept::default();
         let mut unused = BTreeMap::new();
         let mut found = |bucket: &Bucket, listed: Listed| {
-            unused.insert(bucket.uri(&listed.key), Unused { bucket: bucket.clone(), listed });
+            unused.insert(
+                bucket.uri(&listed.key),
+                Unused {
+                    bucket: bucket.clone(),
+                    listed,
+                },
+            );
         };
         let places = [
             (self.raw(), RAW, &used.raw),
@@ -164,23 +205,38 @@ impl Pipeline {
             (self.raw(), LOGS, &nothing),
         ];
         for (bucket, prefix, used) in places {
-            let (named, others): (Vec<_>, Vec<_>) =
-                bucket.list_dated(prefix).await?.into_iter().partition(|listed| used.contains(&listed.key));
+            let (named, others): (Vec<_>, Vec<_>) = bucket
+                .list_dated(prefix)
+                .await?
+                .into_iter()
+                .partition(|listed| used.contains(&listed.key));
             swept.kept += named.len() as u64;
             // A flattened bucket has no state of its own. One in which nothing is named may be another deployment's.
             let is_ours = prefix != FLATTENED || !named.is_empty();
-            let (own, foreign): (Vec<_>, Vec<_>) =
-                others.into_iter().partition(|it| is_ours && is_own(prefix, &it.key));
+            let (own, foreign): (Vec<_>, Vec<_>) = others
+                .into_iter()
+                .partition(|it| is_ours && is_own(prefix, &it.key));
             swept.foreign += foreign.len() as u64;
-            let leftovers = if is_ours { bucket.leftovers().await? } else { Vec::new() };
-            own.into_iter().chain(leftovers).for_each(|listed| found(bucket, listed));
+            let leftovers = if is_ours {
+                bucket.leftovers().await?
+            } else {
+                Vec::new()
+            };
+            own.into_iter()
+                .chain(leftovers)
+                .for_each(|listed| found(bucket, listed));
         }
         if let WarehouseConfig::Local(folder) = &self.config.warehouse
             && folder.is_dir()
         {
             let warehouse = LocalWarehouse::open(folder, &Handle::current())?;
-            let left = [warehouse.orphans().await?, warehouse.bucket().leftovers().await?].concat();
-            left.into_iter().for_each(|listed| found(warehouse.bucket(), listed));
+            let left = [
+                warehouse.orphans().await?,
+                warehouse.bucket().leftovers().await?,
+            ]
+            .concat();
+            left.into_iter()
+                .for_each(|listed| found(warehouse.bucket(), listed));
         }
         let all = unused.len();
         unused.retain(|_, unused| unused.listed.modified <= before);
@@ -199,5 +255,9 @@ fn is_own(prefix: &str, key: &str) -> bool {
 }
 
 fn told(uri: &str, listed: &Listed) -> SweptObject {
-    SweptObject { uri: uri.to_string(), bytes: listed.bytes, modified: listed.modified }
+    SweptObject {
+        uri: uri.to_string(),
+        bytes: listed.bytes,
+        modified: listed.modified,
+    }
 }

@@ -22,11 +22,14 @@ use crate::samsara::Window;
 /// The window that is the UTC day.
 pub fn day_window(day: NaiveDate) -> Window {
     let start = day.and_time(chrono::NaiveTime::MIN).and_utc();
-    Window { start, end: start + TimeDelta::days(1) }
+    Window {
+        start,
+        end: start + TimeDelta::days(1),
+    }
 }
 
 /// What is left of a batch for one day.
-pub(super) struct Owned {
+pub(super) struct DayRows {
     pub(super) batch: RecordBatch,
     /// Rows, or readings inside rows, that the day owns.
     pub(super) kept: u64,
@@ -55,11 +58,16 @@ pub(super) struct Items {
     ranks: OnceCell<Vec<usize>>,
 }
 
-impl Owned {
+impl DayRows {
     /// All rows.
     pub(super) fn all(batch: RecordBatch) -> Self {
         let rows = batch.num_rows() as u64;
-        Self { batch, kept: rows, total: rows, places: Places::Rows(None) }
+        Self {
+            batch,
+            kept: rows,
+            total: rows,
+            places: Places::Rows(None),
+        }
     }
 
     /// These rows.
@@ -70,8 +78,14 @@ impl Owned {
         }
         let mut mask = vec![false; batch.num_rows()];
         rows.iter().for_each(|row| mask[*row] = true);
-        let batch = filter_record_batch(batch, &BooleanArray::from(mask)).map_err(|error| error.to_string())?;
-        Ok(Self { batch, kept: rows.len() as u64, total, places: Places::Rows(Some(rows)) })
+        let batch = filter_record_batch(batch, &BooleanArray::from(mask))
+            .map_err(|error| error.to_string())?;
+        Ok(Self {
+            batch,
+            kept: rows.len() as u64,
+            total,
+            places: Places::Rows(Some(rows)),
+        })
     }
 }
 
@@ -90,7 +104,11 @@ impl Items {
     pub(super) fn place(&self, row: usize, index: usize) -> Option<Place> {
         let first = (self.offsets[row] - self.offsets[0]) as usize;
         let at = first + index;
-        if self.present.as_ref().is_some_and(|present| present.is_null(at)) {
+        if self
+            .present
+            .as_ref()
+            .is_some_and(|present| present.is_null(at))
+        {
             return Some(Place::Nowhere);
         }
         if !self.kept.value(at) {
@@ -115,16 +133,19 @@ impl Items {
 /// that lies across the cut comes with both halves and counts in the one that it starts in.
 ///
 /// `outside` takes note of what lies far from all that was asked for.
-pub(super) fn owned_by(
+pub(super) fn rows_of_day(
     batch: &RecordBatch,
     field: &TimeField,
     day: NaiveDate,
     asked: Option<Window>,
     outside: Option<&mut Outside>,
-) -> Result<Owned, String> {
+) -> Result<DayRows, String> {
     let bounds = Bounds::of(day, asked);
     if field.is_of_record() {
-        let times = follow(&(Arc::new(StructArray::from(batch.clone())) as ArrayRef), field.steps())?;
+        let times = follow(
+            &(Arc::new(StructArray::from(batch.clone())) as ArrayRef),
+            field.steps(),
+        )?;
         let mut far = Vec::new();
         let mask = bounds.mask(&times, None, field, outside.as_deref(), &mut far)?;
         if let Some(outside) = outside {
@@ -132,25 +153,52 @@ pub(super) fn owned_by(
                 outside.add(at, || Outside::row(batch, row));
             }
         }
-        return Owned::these(batch, (0..mask.len()).filter(|row| mask.value(*row)).collect());
+        return DayRows::these(
+            batch,
+            (0..mask.len()).filter(|row| mask.value(*row)).collect(),
+        );
     }
     let rows: ArrayRef = Arc::new(StructArray::from(batch.clone()));
-    let mut sorter = Sorter { batch, bounds, field, outside, kept: 0, total: 0, lists: Vec::new(), names: Vec::new() };
+    let mut sorter = Sorter {
+        batch,
+        bounds,
+        field,
+        outside,
+        kept: 0,
+        total: 0,
+        lists: Vec::new(),
+        names: Vec::new(),
+    };
     let rows = sorter.filter_readings(&rows, field.steps())?;
     let columns = rows.as_struct().columns().to_vec();
-    let Sorter { kept, total, lists, .. } = sorter;
+    let Sorter {
+        kept, total, lists, ..
+    } = sorter;
     let batch = RecordBatch::try_new(batch.schema(), columns).map_err(|error| error.to_string())?;
-    Ok(Owned { batch, kept, total, places: Places::Items(lists) })
+    Ok(DayRows {
+        batch,
+        kept,
+        total,
+        places: Places::Items(lists),
+    })
 }
 
 /// Which rows of a feed belong to which day.
-pub(super) fn by_day(batch: &RecordBatch, field: &TimeField) -> Result<BTreeMap<NaiveDate, Vec<usize>>, String> {
-    let times = follow(&(Arc::new(StructArray::from(batch.clone())) as ArrayRef), field.steps())?;
+pub(super) fn rows_by_day(
+    batch: &RecordBatch,
+    field: &TimeField,
+) -> Result<BTreeMap<NaiveDate, Vec<usize>>, String> {
+    let times = follow(
+        &(Arc::new(StructArray::from(batch.clone())) as ArrayRef),
+        field.steps(),
+    )?;
     let mut days: BTreeMap<NaiveDate, Vec<usize>> = BTreeMap::new();
     for row in 0..times.len() {
         let at = instant(&times, row, field)?;
         if !INSTANTS.contains(&at.timestamp_micros()) {
-            return Err(format!("item {row} lies in no year from 1 to 9999 by `{field}`, so no day owns it"));
+            return Err(format!(
+                "item {row} lies in no year from 1 to 9999 by `{field}`, so no day owns it"
+            ));
         }
         days.entry(at.date_naive()).or_default().push(row);
     }
@@ -158,7 +206,10 @@ pub(super) fn by_day(batch: &RecordBatch, field: &TimeField) -> Result<BTreeMap<
 }
 
 /// The days that rows, or the readings inside them, belong to.
-pub(super) fn days_of(batch: &RecordBatch, field: &TimeField) -> Result<BTreeSet<NaiveDate>, String> {
+pub(super) fn days_of(
+    batch: &RecordBatch,
+    field: &TimeField,
+) -> Result<BTreeSet<NaiveDate>, String> {
     let mut days = BTreeSet::new();
     let rows: ArrayRef = Arc::new(StructArray::from(batch.clone()));
     collect_days(&rows, field.steps(), field, &mut days)?;
@@ -173,7 +224,9 @@ fn collect_days(
 ) -> Result<(), String> {
     match steps.split_first() {
         Some((TimeStep::Items, rest)) => {
-            let list = array.as_list_opt::<i32>().ok_or("`[]` stands behind a list")?;
+            let list = array
+                .as_list_opt::<i32>()
+                .ok_or("`[]` stands behind a list")?;
             let offsets = list.value_offsets();
             let (first, last) = (offsets[0] as usize, offsets[offsets.len() - 1] as usize);
             collect_days(&list.values().slice(first, last - first), rest, field, days)
@@ -192,7 +245,9 @@ fn collect_days(
                 match instant(array, row, field) {
                     Ok(at) => _ = days.insert(at.date_naive()),
                     // It names no day, and must not keep the others from being read.
-                    Err(reason) => tracing::warn!(reason, "a record of a feed of changed days names none"),
+                    Err(reason) => {
+                        tracing::warn!(reason, "a record of a feed of changed days names none")
+                    }
                 }
             }
             Ok(())
@@ -203,7 +258,9 @@ fn collect_days(
 pub(super) fn follow(array: &ArrayRef, steps: &[TimeStep]) -> Result<ArrayRef, String> {
     let mut array = array.clone();
     for step in steps {
-        let TimeStep::Field(name) = step else { return Err("a time is a plain field of its record".into()) };
+        let TimeStep::Field(name) = step else {
+            return Err("a time is a plain field of its record".into());
+        };
         array = array
             .as_struct_opt()
             .and_then(|fields| fields.column_by_name(name).cloned())
@@ -226,7 +283,11 @@ impl Bounds {
         let (start, end) = (whole.start.max(asked.start), whole.end.min(asked.end));
         // The first letters tell a whole day only.
         let is_whole = (start, end) == (whole.start, whole.end);
-        let prefix = if is_whole { day.format("%Y-%m-%dT").to_string() } else { "\0".into() };
+        let prefix = if is_whole {
+            day.format("%Y-%m-%dT").to_string()
+        } else {
+            "\0".into()
+        };
         Self { start, end, prefix }
     }
 
@@ -258,7 +319,10 @@ impl Bounds {
                         continue;
                     }
                     let by_prefix = texts.is_valid(row)
-                        && texts.value(row).strip_prefix(&self.prefix).is_some_and(|rest| is_utc_time(rest.as_bytes()));
+                        && texts
+                            .value(row)
+                            .strip_prefix(&self.prefix)
+                            .is_some_and(|rest| is_utc_time(rest.as_bytes()));
                     mask.push(by_prefix || holds(row)?);
                 }
             }
@@ -275,8 +339,11 @@ impl Bounds {
 /// Whether this is `hh:mm:ss.fffZ`, with or without a fraction: all that can stand behind a day in a readable time.
 /// A leap second belongs to the next day and is told by its instant.
 fn is_utc_time(text: &[u8]) -> bool {
-    let [hour @ .., b':', m1, m2, b':', s1, s2] = text.get(..8).unwrap_or_default() else { return false };
-    let below = |digits: &[u8], limit: &[u8]| digits.iter().all(u8::is_ascii_digit) && digits < limit;
+    let [hour @ .., b':', m1, m2, b':', s1, s2] = text.get(..8).unwrap_or_default() else {
+        return false;
+    };
+    let below =
+        |digits: &[u8], limit: &[u8]| digits.iter().all(u8::is_ascii_digit) && digits < limit;
     let fraction = match &text[8..] {
         [b'Z'] => true,
         [b'.', digits @ .., b'Z'] => !digits.is_empty() && digits.iter().all(u8::is_ascii_digit),
@@ -287,19 +354,29 @@ fn is_utc_time(text: &[u8]) -> bool {
 
 /// The time of one row. One that is missing or unreadable cannot be given to any day, so the partition fails
 /// rather than losing the row.
-pub(super) fn instant(times: &ArrayRef, row: usize, field: &TimeField) -> Result<DateTime<Utc>, String> {
+pub(super) fn instant(
+    times: &ArrayRef,
+    row: usize,
+    field: &TimeField,
+) -> Result<DateTime<Utc>, String> {
     if times.is_null(row) {
-        return Err(format!("item {row} has no time in `{field}`, so no day owns it"));
+        return Err(format!(
+            "item {row} has no time in `{field}`, so no day owns it"
+        ));
     }
-    readable(times, row).ok_or_else(|| format!("item {row} has no readable time in `{field}`, so no day owns it"))
+    readable(times, row)
+        .ok_or_else(|| format!("item {row} has no readable time in `{field}`, so no day owns it"))
 }
 
 /// The time of one row, if there is one and it can be read.
 pub(super) fn readable(times: &ArrayRef, row: usize) -> Option<DateTime<Utc>> {
     match times.data_type() {
         _ if times.is_null(row) => None,
-        DataType::Int64 => DateTime::from_timestamp_millis(times.as_primitive::<Int64Type>().value(row)),
-        _ => instant_of_text(times.as_string::<i32>().value(row)).and_then(DateTime::from_timestamp_micros),
+        DataType::Int64 => {
+            DateTime::from_timestamp_millis(times.as_primitive::<Int64Type>().value(row))
+        }
+        _ => instant_of_text(times.as_string::<i32>().value(row))
+            .and_then(DateTime::from_timestamp_micros),
     }
 }
 
@@ -318,10 +395,16 @@ struct Sorter<'a> {
 }
 
 impl Sorter<'_> {
-    fn filter_readings(&mut self, array: &ArrayRef, steps: &[TimeStep]) -> Result<ArrayRef, String> {
+    fn filter_readings(
+        &mut self,
+        array: &ArrayRef,
+        steps: &[TimeStep],
+    ) -> Result<ArrayRef, String> {
         match steps.split_first() {
             Some((TimeStep::Items, rest)) => {
-                let list = array.as_list_opt::<i32>().ok_or("`[]` stands behind a list")?;
+                let list = array
+                    .as_list_opt::<i32>()
+                    .ok_or("`[]` stands behind a list")?;
                 Ok(Arc::new(self.filter_items(list, rest)?))
             }
             Some((step, rest)) => {
@@ -355,11 +438,19 @@ impl Sorter<'_> {
         let items = list.values().slice(first, last - first);
         let times = follow(&items, steps)?;
         let mut far = Vec::new();
-        let mask = self.bounds.mask(&times, Some(&items), self.field, self.outside.as_deref(), &mut far)?;
+        let mask = self.bounds.mask(
+            &times,
+            Some(&items),
+            self.field,
+            self.outside.as_deref(),
+            &mut far,
+        )?;
         if let Some(outside) = &mut self.outside {
             for (item, at) in far {
                 let row = offsets.partition_point(|offset| (*offset as usize) - first <= item) - 1;
-                outside.add(at, || Outside::item(self.batch, row, &self.names.join("."), &items, item));
+                outside.add(at, || {
+                    Outside::item(self.batch, row, &self.names.join("."), &items, item)
+                });
             }
         }
         let kept = mask.true_count();
@@ -376,7 +467,10 @@ impl Sorter<'_> {
         }
         let kept = filter(&items, &mask).map_err(|error| error.to_string())?;
         let lengths = (0..list.len()).map(|row| {
-            let (start, end) = (offsets[row] as usize - first, offsets[row + 1] as usize - first);
+            let (start, end) = (
+                offsets[row] as usize - first,
+                offsets[row + 1] as usize - first,
+            );
             mask.slice(start, end - start).true_count()
         });
         let offsets = OffsetBuffer::from_lengths(lengths);
@@ -384,7 +478,8 @@ impl Sorter<'_> {
             DataType::List(item) => item.clone(),
             _ => Arc::new(Field::new("item", kept.data_type().clone(), true)),
         };
-        ListArray::try_new(item, offsets, kept, list.nulls().cloned()).map_err(|error| error.to_string())
+        ListArray::try_new(item, offsets, kept, list.nulls().cloned())
+            .map_err(|error| error.to_string())
     }
 }
 
@@ -416,7 +511,7 @@ mod tests {
     }
 
     #[test]
-    fn readings_outside_the_day_are_left_to_their_own_day() {
+    fn readings_belong_to_their_own_day() {
         let (batch, source) = batch(
             "fleet_vehicle_stats_engineRpm",
             r#"[{"id":"1","engineRpm":[{"time":"2023-12-31T23:59:59.999Z","value":1},{"time":"2024-01-01T00:00:00Z","value":2},
@@ -424,15 +519,39 @@ mod tests {
                 {"id":"2"},{"id":"3","engineRpm":[null]},{"id":"4","engineRpm":[]},
                 {"id":"5","engineRpm":[{"time":"2024-01-01T23:59:59.999999Z","value":5},{"time":"2024-01-02T00:00:00Z","value":6}]}]"#,
         );
-        let owned = owned_by(&batch, source.time_field.as_ref().unwrap(), day(), None, None).unwrap();
+        let owned = rows_of_day(
+            &batch,
+            source.time_field.as_ref().unwrap(),
+            day(),
+            None,
+            None,
+        )
+        .unwrap();
         assert_eq!((owned.kept, owned.total), (3, 7));
         // The record without the statistic is none of this source's.
         assert_eq!(owned.batch.num_rows(), 4);
-        let lists = owned.batch.column_by_name("engineRpm").unwrap().as_list::<i32>().clone();
-        let lengths: Vec<_> = (0..4).map(|row| lists.is_valid(row).then(|| lists.value(row).len())).collect();
+        let lists = owned
+            .batch
+            .column_by_name("engineRpm")
+            .unwrap()
+            .as_list::<i32>()
+            .clone();
+        let lengths: Vec<_> = (0..4)
+            .map(|row| lists.is_valid(row).then(|| lists.value(row).len()))
+            .collect();
         assert_eq!(lengths, [Some(2), Some(0), Some(0), Some(1)]);
-        let values = lists.values().as_struct().column_by_name("value").unwrap().clone();
-        assert_eq!(values.as_primitive::<arrow::datatypes::Float64Type>().values(), &[2.0, 4.0, 5.0]);
+        let values = lists
+            .values()
+            .as_struct()
+            .column_by_name("value")
+            .unwrap()
+            .clone();
+        assert_eq!(
+            values
+                .as_primitive::<arrow::datatypes::Float64Type>()
+                .values(),
+            &[2.0, 4.0, 5.0]
+        );
     }
 
     #[test]
@@ -442,33 +561,79 @@ mod tests {
             r#"[{"id":1,"reeferStats":{"setPoint":[{"changedAtMs":1704067199999,"tempInMilliC":1},{"changedAtMs":1704067200000,"tempInMilliC":2}],
                 "engineHours":[{"changedAtMs":1704153600000,"engineHours":3}]}},{"id":2,"reeferStats":{}},{"id":3}]"#,
         );
-        let owned = owned_by(&batch, source.time_field.as_ref().unwrap(), day(), None, None).unwrap();
+        let owned = rows_of_day(
+            &batch,
+            source.time_field.as_ref().unwrap(),
+            day(),
+            None,
+            None,
+        )
+        .unwrap();
         assert_eq!((owned.kept, owned.total, owned.batch.num_rows()), (1, 3, 3));
     }
 
     #[test]
-    fn a_row_belongs_to_the_day_of_its_start_and_to_no_other() {
+    fn a_row_belongs_to_its_start_day_only() {
         let rows = r#"[{"startMs":1704067199999,"endMs":1704070000000},{"startMs":1704067200000},{"startMs":1704153599999,"endMs":9223372036854775807}]"#;
         let (batch, source) = batch("fleet_trips", rows);
         let field = source.time_field.as_ref().unwrap();
-        let kept: Vec<u64> =
-            (0..3).map(|n| owned_by(&batch, field, day() + TimeDelta::days(n - 1), None, None).unwrap().kept).collect();
+        let kept: Vec<u64> = (0..3)
+            .map(|n| {
+                rows_of_day(&batch, field, day() + TimeDelta::days(n - 1), None, None)
+                    .unwrap()
+                    .kept
+            })
+            .collect();
         assert_eq!(kept, [1, 2, 0]);
-        let days = by_day(&batch, field).unwrap();
-        assert_eq!(days.into_values().collect::<Vec<_>>(), [vec![0], vec![1, 2]]);
+        let days = rows_by_day(&batch, field).unwrap();
+        assert_eq!(
+            days.into_values().collect::<Vec<_>>(),
+            [vec![0], vec![1, 2]]
+        );
     }
 
     #[test]
-    fn a_row_without_a_time_fails_rather_than_vanishing() {
-        for rows in [r#"[{"endMs":1}]"#, r#"[{"startMs":"soon"}]"#, r#"[{"startMs":9223372036854775807}]"#] {
+    fn a_row_without_a_time_fails() {
+        for rows in [
+            r#"[{"endMs":1}]"#,
+            r#"[{"startMs":"soon"}]"#,
+            r#"[{"startMs":9223372036854775807}]"#,
+        ] {
             let (batch, source) = batch("fleet_trips", rows);
-            assert!(owned_by(&batch, source.time_field.as_ref().unwrap(), day(), None, None).is_err(), "{rows}");
+            assert!(
+                rows_of_day(
+                    &batch,
+                    source.time_field.as_ref().unwrap(),
+                    day(),
+                    None,
+                    None
+                )
+                .is_err(),
+                "{rows}"
+            );
         }
         // Also on the day that it seems to name.
-        for time in ["late in the dayZ", "24:00:00Z", "00:60:00Z", "00:00:61Z", "00:00:00.aZ"] {
-            let rows = format!(r#"[{{"id":"1","engineRpm":[{{"time":"2024-01-01T{time}","value":1}}]}}]"#);
+        for time in [
+            "late in the dayZ",
+            "24:00:00Z",
+            "00:60:00Z",
+            "00:00:61Z",
+            "00:00:00.aZ",
+        ] {
+            let rows =
+                format!(r#"[{{"id":"1","engineRpm":[{{"time":"2024-01-01T{time}","value":1}}]}}]"#);
             let (batch, source) = batch("fleet_vehicle_stats_engineRpm", &rows);
-            assert!(owned_by(&batch, source.time_field.as_ref().unwrap(), day(), None, None).is_err(), "{rows}");
+            assert!(
+                rows_of_day(
+                    &batch,
+                    source.time_field.as_ref().unwrap(),
+                    day(),
+                    None,
+                    None
+                )
+                .is_err(),
+                "{rows}"
+            );
         }
     }
 }
