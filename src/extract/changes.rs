@@ -11,9 +11,11 @@ use chrono::NaiveDate;
 
 use super::assign_day::days_of;
 use super::decode::Decoder;
-use super::extractor::{ExtractError, Extractor, Position};
+use super::error::ExtractError;
+use super::extractor::Extractor;
 use crate::catalog::Source;
 use crate::samsara::{Page, Request, SamsaraError, Watch};
+use crate::state::Position;
 
 /// What a feed has told since the position before.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,8 +49,8 @@ impl Extractor {
         };
         let cold = resume.is_none();
         let mut cursor = None;
-        if let Some((query, from)) = resume {
-            (request.query, cursor) = (query, Some(from));
+        if let Some(position) = resume {
+            (request.query, cursor) = (position.query, Some(position.cursor));
         }
         let decoder = Arc::new(Decoder::new(&[feed]));
         let mut pager = self
@@ -77,7 +79,10 @@ impl Extractor {
         match cursor {
             Some(cursor) => Ok(Changes {
                 days,
-                position: (request.query, cursor),
+                position: Position {
+                    query: request.query,
+                    cursor,
+                },
                 more: pager.has_more(),
             }),
             None => Err(api(SamsaraError::BadPage {

@@ -17,21 +17,19 @@ use crate::error::Error;
 use crate::events::Event;
 use crate::extract::{
     Changes, EndedRows, ExtractError, ExtractTask, Extracted, Extractor, Scope, TaskOutcome,
-    day_window, raw_schema,
+    day_window, is_current, raw_schema,
 };
-use crate::plan::{CURSOR_DAYS, PlannedScope, PlannedTask, Stage};
+use crate::plan::{PlannedScope, PlannedTask, Stage};
 use crate::redact;
 use crate::samsara::{Client, SamsaraError, Watch};
 use crate::state::{
-    Checkpoint, CheckpointResult, EndedRow, Failure, Feed, Overlap, PartitionState, RawState,
-    SourceHandle, SourceState,
+    Checkpoint, CheckpointResult, EndedRow, Failure, Feed, Overlap, PartitionState, Position,
+    RawState, SourceHandle, SourceState,
 };
 use crate::store::layout::Partition;
 use crate::store::{ObjectRef, StoreError};
 use crate::transform::{QueryTable, query};
 
-/// A list that was half read is gone on with for this long.
-const SNAPSHOT_CHECKPOINT_MAX_AGE: chrono::TimeDelta = chrono::TimeDelta::hours(1);
 /// Memory for reading a list of ids.
 const PARENT_IDS_MEMORY: usize = 256 << 20;
 
@@ -310,9 +308,7 @@ async fn changed_days(run: &Run, extractor: &Extractor, name: &str) -> Result<()
         let resume = handle
             .look(|state| state.feed.clone())
             .filter(|before| crate::plan::is_alive(before, began));
-        let resume = resume
-            .filter(|_| !is_dead)
-            .map(|before| (before.query, before.cursor));
+        let resume = resume.filter(|_| !is_dead).map(|before| before.position());
         let is_cold = resume.is_none();
         let result = tokio::select! {
             () = run.shutdown.cancelled() => return Ok(()),
@@ -360,7 +356,7 @@ async fn commit_changes(
     began: chrono::DateTime<chrono::Utc>,
     is_cold: bool,
 ) -> Result<(), Error> {
-    let (query, cursor) = changes.position.clone();
+    let Position { query, cursor } = changes.position.clone();
     let before = handle.look(|state| state.feed.clone()).filter(|_| !is_cold);
     let position = Feed {
         query,
@@ -540,15 +536,7 @@ async fn resume_task(
     }
     let before = handle.look(|state| {
         let found = state.partition(partition)?;
-        let is_current = |note: &Checkpoint| match partition {
-            // A list of two times is a list of none.
-            Partition::Snapshot => now - note.extracted_at < SNAPSHOT_CHECKPOINT_MAX_AGE,
-            // A day that has changed since is not half read any more, and cursors live 30 days.
-            Partition::Day(_) => {
-                current_since.is_none_or(|since| since <= note.extracted_at)
-                    && now - note.extracted_at < chrono::TimeDelta::days(CURSOR_DAYS)
-            }
-        };
+        let is_current = |note: &Checkpoint| is_current(note, partition, current_since, now);
         found.checkpoint.clone().filter(is_current)
     });
     let before = match before {
@@ -881,44 +869,42 @@ async fn commit_feed(
     };
     let handle = run.states.source(&source.name).await?;
     let known = handle.look(|state| state.feed.clone());
-    let position =
-        outcome
-            .feed
-            .clone()
-            .map(|(query, cursor)| match until.filter(|_| outcome.is_past) {
-                Some(until) => {
-                    let end = day_window(until).start;
-                    // A cursor that was come back to is as old as it was.
-                    let stands =
-                        known.filter(|before| before.cursor == cursor && before.query == query);
-                    let (at, since) = stands.map_or((outcome.extracted_at, None), |before| {
-                        (before.at, before.since)
-                    });
-                    let since = since.or(Some(end - chrono::TimeDelta::days(1)));
-                    Feed {
-                        query,
-                        cursor,
-                        at,
-                        since,
-                        contiguous_since: Some(end),
-                    }
+    let position = outcome.feed.clone().map(|Position { query, cursor }| {
+        match until.filter(|_| outcome.is_past) {
+            Some(until) => {
+                let end = day_window(until).start;
+                // A cursor that was come back to is as old as it was.
+                let stands =
+                    known.filter(|before| before.cursor == cursor && before.query == query);
+                let (at, since) = stands.map_or((outcome.extracted_at, None), |before| {
+                    (before.at, before.since)
+                });
+                let since = since.or(Some(end - chrono::TimeDelta::days(1)));
+                Feed {
+                    query,
+                    cursor,
+                    at,
+                    since,
+                    contiguous_since: Some(end),
                 }
-                None => {
-                    // In its middle, a feed is as far as it was when it began.
-                    let since = if outcome.more {
-                        since
-                    } else {
-                        outcome.extracted_at - chrono::TimeDelta::days(1)
-                    };
-                    Feed {
-                        query,
-                        cursor,
-                        at: outcome.extracted_at,
-                        since: Some(since),
-                        contiguous_since: None,
-                    }
+            }
+            None => {
+                // In its middle, a feed is as far as it was when it began.
+                let since = if outcome.more {
+                    since
+                } else {
+                    outcome.extracted_at - chrono::TimeDelta::days(1)
+                };
+                Feed {
+                    query,
+                    cursor,
+                    at: outcome.extracted_at,
+                    since: Some(since),
+                    contiguous_since: None,
                 }
-            });
+            }
+        }
+    });
     let moved = position
         .as_ref()
         .is_some_and(|position| handle.look(|state| is_moved(state.feed.as_ref(), position)));
@@ -970,14 +956,8 @@ async fn commit_feed(
 }
 
 /// Takes away what an earlier run had taken of the page at the feed's position, once that page has come as a whole.
-fn drop_tail(
-    state: &mut SourceState,
-    began: Option<&(String, String)>,
-    came: &[(Partition, RawState)],
-) {
-    let is_read_again = |feed: &Feed| {
-        began.is_some_and(|(query, cursor)| *query == feed.query && *cursor == feed.cursor)
-    };
+fn drop_tail(state: &mut SourceState, began: Option<&Position>, came: &[(Partition, RawState)]) {
+    let is_read_again = |feed: &Feed| began.is_some_and(|position| *position == feed.position());
     let tail = state
         .tail()
         .filter(|_| state.feed.as_ref().is_some_and(is_read_again))
