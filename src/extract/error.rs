@@ -76,6 +76,16 @@ impl ExtractError {
             _ => None,
         }
     }
+
+    /// Whether the API takes the cursor no more, so that its pages begin again.
+    pub fn is_dead_cursor(&self) -> bool {
+        matches!(self.api(), Some(SamsaraError::CursorRefused { .. }))
+    }
+
+    /// Whether the API refuses the request as malformed.
+    pub fn is_refused(&self) -> bool {
+        matches!(self.api(), Some(SamsaraError::Refused { status: 400, .. }))
+    }
 }
 
 impl ExtractTask {
