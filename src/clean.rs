@@ -133,7 +133,7 @@ impl InUse {
         if documents == 0 {
             let uri = bucket.uri(STATE);
             let reason =
-                "holds no state document of this program, so nothing can be told to be unused";
+                "holds no state document of this program, so nothing is known to be unused";
             return Err(Error::Usage(format!(
                 "{uri}/ {reason}: is this the raw bucket that was meant?"
             )));
@@ -205,7 +205,7 @@ pub struct Places<'a> {
 }
 
 impl Places<'_> {
-    /// Removes unused objects that were written more than `days` ago; with `dry`, only tells which.
+    /// Removes unused objects that were written more than `days` ago; with `dry`, only lists them.
     ///
     /// The run lock is held meanwhile: what a run at work has written is not in any state yet.
     ///

@@ -27,7 +27,7 @@ use crate::transform::Contract;
 pub use recorder::Recorder;
 pub use tables::{RUNS, TABLES};
 
-/// The run that is told of.
+/// The run that the rows are about.
 pub struct AuditedRun<'a> {
     /// Its id.
     pub id: &'a RunId,
@@ -98,7 +98,7 @@ pub async fn write(
     .await
 }
 
-/// What the event of an extracted partition does not tell: size of the raw objects, and the requests of the source's
+/// What the event of an extracted partition does not have: size of the raw objects, and the requests of the source's
 /// endpoint.
 async fn add_from_state(
     run: &AuditedRun<'_>,
@@ -135,7 +135,7 @@ async fn add(
     }
     let day = run.id.started().date_naive();
     let folder = format!("audit/{}/date={}", contract.table, day.format("%Y-%m-%d"));
-    // How many rows an object has stands in its name, so that nobody has to open it.
+    // How many rows an object has stands in its name, so that it need not be opened.
     let key = format!("{folder}/{}-{}.parquet", run.id, rows.len());
     let wrong = |error: arrow::error::ArrowError| LoadError::Refused {
         table: contract.table.clone(),

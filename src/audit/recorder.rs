@@ -12,7 +12,7 @@ use crate::store::layout::Partition;
 
 /// A row of `_etl_partitions`.
 pub(super) struct Row {
-    /// The source and partition, if it tells of what was extracted.
+    /// The source and partition, if the row is about what was extracted.
     pub(super) extracted: Option<(String, Partition)>,
     /// By column.
     pub(super) values: Map<String, Value>,

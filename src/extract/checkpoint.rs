@@ -82,7 +82,7 @@ impl<'a> Restored<'a> {
 ///
 /// A list of two times is the list of neither, so it is resumed for an hour only. A day that has changed since is read
 /// from its beginning, and a cursor lives 30 days.
-pub fn is_current(
+pub fn checkpoint_is_current(
     checkpoint: &Checkpoint,
     partition: Partition,
     changed: Option<DateTime<Utc>>,
@@ -147,7 +147,7 @@ impl<'a> RequestQueue<'a> {
         Some(queue)
     }
 
-    /// What is done, as a checkpoint tells it.
+    /// What is done, as a checkpoint stores it.
     pub(super) fn progress(&self) -> Progress {
         let digest = self.asked.clone().finalize();
         let rest = self.rest.iter().filter_map(|slice| {
@@ -349,6 +349,32 @@ mod tests {
                     }
                 )
                 .is_none()
+            );
+        }
+    }
+
+    #[test]
+    fn old_and_overtaken_checkpoints_are_not_used() {
+        let task = task("fleet_vehicle_stats_engineRpm", 1, &[]);
+        let began: DateTime<Utc> = "2024-01-10T00:00:00Z".parse().unwrap();
+        let checkpoint = Checkpoint {
+            extracted_at: began,
+            ..checkpoint(&RequestQueue::begin(&task), None)
+        };
+        let day = Partition::Day(NaiveDate::from_ymd_opt(2024, 1, 1).unwrap());
+        let (minutes, days) = (TimeDelta::minutes, TimeDelta::days);
+        for (partition, changed, age, current) in [
+            (Partition::Snapshot, None, minutes(59), true),
+            (Partition::Snapshot, None, minutes(60), false),
+            (day, None, days(CURSOR_DAYS) - minutes(1), true),
+            (day, None, days(CURSOR_DAYS), false),
+            (day, Some(began), minutes(1), true),
+            (day, Some(began + minutes(1)), minutes(2), false),
+        ] {
+            assert_eq!(
+                checkpoint_is_current(&checkpoint, partition, changed, began + age),
+                current,
+                "{partition} {changed:?} {age}"
             );
         }
     }

@@ -94,7 +94,7 @@ impl Extractor {
             reason: error.to_string(),
         })??;
         let end = fetched.map_err(|error| task.api(error))?;
-        self.tell(&task, &written);
+        self.report(&task, &written);
         Ok(TaskOutcome {
             partitions: written.partitions,
             records: written.records,
@@ -108,8 +108,8 @@ impl Extractor {
         })
     }
 
-    /// Tells of schema drift, and of rows far outside the asked days.
-    fn tell(&self, task: &ExtractTask, written: &WriterOutput) {
+    /// Reports schema drift, and rows far outside the asked days.
+    fn report(&self, task: &ExtractTask, written: &WriterOutput) {
         for (sources, DriftKey { path, reason }, count) in &written.drift {
             self.observer.observe(&Event::DriftFound {
                 sources: sources.clone(),

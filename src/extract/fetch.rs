@@ -17,7 +17,7 @@ const REQUESTS_AT_A_TIME: usize = 4;
 /// are pages apart.
 const FAN_OUT_CHECKPOINT_REQUESTS: u64 = 4;
 
-/// What the network half of a task tells the CPU half, in order.
+/// What the network half of a task sends to the CPU half, in order.
 pub(super) enum Message {
     /// A page and what its request knew.
     Page(Box<FetchedPage>),
@@ -55,7 +55,7 @@ pub(super) struct End {
 
 /// What became of a slice.
 enum Fetched {
-    Whole {
+    Finished {
         end: End,
         pages: u64,
     },
@@ -69,7 +69,7 @@ enum Fetched {
 impl Fetched {
     fn pages(&self) -> u64 {
         match self {
-            Self::Whole { pages, .. } | Self::TooMuch { pages, .. } => *pages,
+            Self::Finished { pages, .. } | Self::TooMuch { pages, .. } => *pages,
         }
     }
 
@@ -161,8 +161,8 @@ impl Fetcher<'_> {
             for (slice, fetched) in results {
                 match fetched {
                     Fetched::TooMuch { halves, .. } => again.extend(halves),
-                    Fetched::Whole { .. } if spoiled => again.push(slice),
-                    Fetched::Whole { end: found, .. } => {
+                    Fetched::Finished { .. } if spoiled => again.push(slice),
+                    Fetched::Finished { end: found, .. } => {
                         knows_any |= found.gone.is_none();
                         gone = found.gone.clone().or(gone);
                         end = found;
@@ -219,11 +219,11 @@ impl Fetcher<'_> {
     ) -> Result<(RequestSlice, Fetched), Stop> {
         let Some(job) = queue.job(slice) else {
             let (end, pages) = (End::default(), 0);
-            return Ok((slice, Fetched::Whole { end, pages }));
+            return Ok((slice, Fetched::Finished { end, pages }));
         };
         let mut pages = 0;
         let fetched = match self.fetch_pages(job, start, before, &mut pages).await {
-            Ok(end) => Fetched::Whole { end, pages },
+            Ok(end) => Fetched::Finished { end, pages },
             Err(Stop::Api(error)) if error.asks_for_less() => {
                 let (Some(halves), Some(window)) = (queue.bisect(slice), slice.window) else {
                     return Err(error.into());
@@ -246,24 +246,17 @@ impl Fetcher<'_> {
         sent: &mut u64,
     ) -> Result<End, Stop> {
         let Job {
-            mut request,
+            request,
             parent,
             asked,
         } = job;
-        let mut cursor = None;
-        if let Some((Position { query, cursor: at }, pages)) = start {
-            let rendered = (*request).clone();
-            request = Arc::new(Request { query, ..rendered });
-            (cursor, *sent) = (Some(at).filter(|at| !at.is_empty()), pages);
-        }
+        let (request, mut cursor) = resume(request, start, sent);
         let feed = self.feed_pages();
-        let mut pager = self
-            .client
-            .pages((*request).clone(), cursor.clone())
-            .after(*sent);
-        if let Some(feed) = &feed {
-            pager = pager.watched(feed.watch);
-        }
+        let pages = self.client.pages((*request).clone(), cursor.clone());
+        let mut pager = match &feed {
+            Some(feed) => pages.after(*sent).watched(feed.watch),
+            None => pages.after(*sent),
+        };
         let (mut gone, mut is_past) = (None, false);
         loop {
             let page = match next_page(&mut pager, parent.is_some()).await? {
@@ -299,10 +292,7 @@ impl Fetcher<'_> {
         // A feed that is left before its first page goes on there: with the query, and without a cursor.
         let cursor = cursor.or_else(|| is_past.then(String::new));
         Ok(End {
-            position: cursor.map(|cursor| Position {
-                query: request.query.clone(),
-                cursor,
-            }),
+            position: cursor.map(|cursor| position(&request, cursor)),
             more: pager.has_more(),
             is_past,
             gone,
@@ -360,6 +350,32 @@ impl Fetcher<'_> {
         }))
         .await
     }
+}
+
+fn position(request: &Request, cursor: String) -> Position {
+    let query = request.query.clone();
+    Position { query, cursor }
+}
+
+/// The request as it goes on from `start`, and the cursor there; puts the pages before it into `sent`.
+fn resume(
+    request: Arc<Request>,
+    start: Option<(Position, u64)>,
+    sent: &mut u64,
+) -> (Arc<Request>, Option<String>) {
+    let Some((Position { query, cursor }, pages)) = start else {
+        return (request, None);
+    };
+    *sent = pages;
+    let request = Request {
+        query,
+        ..(*request).clone()
+    };
+    // An empty cursor stands before the first page.
+    (
+        Arc::new(request),
+        Some(cursor).filter(|cursor| !cursor.is_empty()),
+    )
 }
 
 /// The next page of a request. A parent that is gone since its list was read has no rows; nor has one whose id leads

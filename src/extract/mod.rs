@@ -5,8 +5,8 @@
 //! Parquet object of its source and day, with what was cut out beside it ([`rescue`]). Only a few pages are in memory
 //! at a time.
 //!
-//! Files stand in the order in which they use each other, the types at the bottom; a test
-//! (`tests/it/architecture.rs`) holds them to it. [`fetch`] waits for the network and [`write`] works on other threads;
+//! Files use only those before them, the types at the bottom, in the order that `tests/it/architecture.rs` gives and
+//! checks. [`fetch`] waits for the network and [`write`] works on other threads;
 //! [`extractor`] joins them.
 
 // What a value, a row and a day are.
@@ -43,7 +43,7 @@ mod decode_page;
 
 pub use assign_day::day_window;
 pub use changes::Changes;
-pub use checkpoint::is_current;
+pub use checkpoint::checkpoint_is_current;
 pub use decode::{raw_schema, timestamp_type};
 pub use decode_page::{decode_for_day, decode_page};
 pub use drift::{DriftKey, FURTHER_PATHS};

@@ -169,7 +169,7 @@ impl<'a> Sorter<'a> {
     }
 }
 
-/// Leaves out rows of `until` and later days, and tells whether there were any.
+/// Leaves out rows of `until` and later days, and says whether there were any.
 pub(super) fn leave_out_after(until: Option<NaiveDate>, sorted: &mut Vec<Sorted>) -> bool {
     let Some(until) = until else {
         return false;

@@ -32,9 +32,9 @@ use crate::store::{Bucket, TableWriter};
 const OBJECT_BYTES: u64 = 256 << 20;
 /// So many rows of earlier days are looked at; a fleet that has more of them learns of most.
 const MOST_OVERLAPS: usize = 100_000;
-/// So many envelope fields of pages without rows are told with their text, for each task.
+/// So many envelope fields of pages without rows are reported with their text, for each task.
 const MOST_ENVELOPE_FIELDS: u64 = 100;
-/// Their text is told as far as this, in bytes.
+/// Their text is cut after so many bytes.
 const LONGEST_ENVELOPE_FIELD: usize = 16 << 10;
 
 /// What a whole task brought.
@@ -243,7 +243,7 @@ impl RawWriter {
             self.part.add_outside(slot, outside);
         }
         if !page.beside.is_empty() && has_envelope_left {
-            self.tell_envelope(page);
+            self.report_envelope(page);
         }
     }
 
@@ -283,8 +283,8 @@ impl RawWriter {
         Ok(found.into_iter().take(room).collect())
     }
 
-    /// Tells the envelope fields of a page of which no row is written: only there are they to be found.
-    fn tell_envelope(&mut self, page: &Page) {
+    /// Reports the envelope fields of a page of which no row is written: no row can carry them.
+    fn report_envelope(&mut self, page: &Page) {
         let partition = match &self.task.scope {
             Scope::Snapshot => Some(Partition::Snapshot),
             Scope::Days(days) => days.first().map(|day| Partition::Day(*day)),

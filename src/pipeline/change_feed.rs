@@ -44,17 +44,17 @@ pub(super) async fn read_change_feed(
             }
             Err(error) if error.is_dead_cursor() && !is_cold => {
                 tracing::warn!(source = name, %error, "cursor dropped, the change feed begins again");
-                // The position stays until there is another: it tells since when nothing is known.
+                // The position stays until there is another: it says since when nothing is known.
                 (is_dead, watch) = (true, Watch::default());
             }
-            Err(error) => return tell_failure(run, &handle, name, Error::Extract(error)),
+            Err(error) => return report_failure(run, &handle, name, Error::Extract(error)),
         }
     }
     Ok(())
 }
 
 /// A change feed that cannot be read costs its days, and ends the run only if nothing else can work either.
-fn tell_failure(run: &Run, handle: &SourceHandle, name: &str, error: Error) -> Result<(), Error> {
+fn report_failure(run: &Run, handle: &SourceHandle, name: &str, error: Error) -> Result<(), Error> {
     if ends_run(&error) {
         return Err(error);
     }
@@ -64,7 +64,7 @@ fn tell_failure(run: &Run, handle: &SourceHandle, name: &str, error: Error) -> R
             if matches!(error.api(), Some(SamsaraError::NotFound { .. }))
                 && handle.look(|state| state.feed.is_none()) =>
         {
-            tracing::info!(source = name, %error, "no change feed tells of late data");
+            tracing::info!(source = name, %error, "there is no change feed, late data are found by lookback");
         }
         _ => run.failed(name, None, &error),
     }

@@ -85,7 +85,7 @@ pub(super) async fn commit_partition(
 
 /// Keeps that a partition was read and found as it was.
 ///
-/// A list is never final, so nothing has to be kept of it, unless the state tells of a try before this one; a day is
+/// A list is never final, so nothing has to be kept of it, unless the state has a try before this one; a day is
 /// final once it was read late enough.
 async fn confirm(
     handle: &SourceHandle,

@@ -21,7 +21,7 @@ pub enum Reached {
     Loaded,
     /// Likewise, and the API had nothing for it.
     Empty,
-    /// Likewise, but a feed has told of late data since: the next run reads it again.
+    /// Likewise, but its change feed has brought late data since: the next run reads it again.
     Changed,
     /// These tables are derived from it as it is now, but not loaded; or are not even derived.
     NotLoaded(Vec<String>),
@@ -186,7 +186,7 @@ impl Pipeline {
     }
 }
 
-/// What the coverage is told by.
+/// What the coverage is looked up in.
 pub(super) struct Lookup<'a> {
     pub(super) catalog: &'a Catalog,
     pub(super) states: &'a StateStore,

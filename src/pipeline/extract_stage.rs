@@ -95,7 +95,7 @@ async fn extract_all(
             .try_for_each_concurrent(workers, |task| extract_task(run, &extractor, task, ready))
             .await
     };
-    // Lists first: fan-outs ask for their rows. Then the change feeds, which tell what else is to be read.
+    // Lists first: fan-outs ask for their rows. Then the change feeds, which say what else is to be read.
     each(&run.plan.snapshots).await?;
     stream::iter(&run.plan.feeds)
         .map(Ok)

@@ -13,7 +13,7 @@ use super::run::{Ready, Run, are_there, ends_run};
 use crate::catalog::Source;
 use crate::error::Error;
 use crate::events::Event;
-use crate::extract::{ExtractTask, Extractor, Scope, TaskOutcome, is_current};
+use crate::extract::{ExtractTask, Extractor, Scope, TaskOutcome, checkpoint_is_current};
 use crate::plan::{PlannedScope, PlannedTask};
 use crate::redact;
 use crate::samsara::{SamsaraError, Watch};
@@ -93,7 +93,7 @@ pub(super) async fn complete_partitions(
     Ok(complete)
 }
 
-/// Tells of a task that failed, and keeps that in the state.
+/// Reports a task that failed, and keeps that in the state.
 async fn give_up(run: &Run, planned: &PlannedTask, error: &Error) -> Result<(), Error> {
     let refused = match error {
         Error::Extract(error) => error.api(),
@@ -126,7 +126,7 @@ async fn give_up(run: &Run, planned: &PlannedTask, error: &Error) -> Result<(), 
     store_failure(run, planned, &failed, error).await
 }
 
-/// Keeps in the state that these partitions were tried in vain, so that `status` can tell them from unasked ones.
+/// Keeps in the state that these partitions were tried in vain: `status` shows them apart from unasked ones.
 async fn store_failure(
     run: &Run,
     planned: &PlannedTask,
@@ -261,15 +261,16 @@ async fn usable_checkpoint(
     let changed = last_change(run, task).await?;
     let now = Utc::now();
     let stored = handle.look(|state| state.partition(partition)?.checkpoint.clone());
-    let Some(checkpoint) = stored.filter(|it| is_current(it, partition, changed, now)) else {
+    let Some(checkpoint) = stored.filter(|it| checkpoint_is_current(it, partition, changed, now))
+    else {
         return Ok(None);
     };
     let objects: Vec<ObjectRef> = checkpoint.objects().cloned().collect();
     Ok(are_there(&run.raw, &objects).await?.then_some(checkpoint))
 }
 
-/// The last time that the task's days may have changed: they were found to, were read whole, or the change feed that
-/// would have told was not followed before.
+/// The last time that the task's days may have changed: they were found to, were read whole, or the change feed was not
+/// followed before.
 async fn last_change(run: &Run, task: &ExtractTask) -> Result<Option<DateTime<Utc>>, Error> {
     let Scope::Days(days) = &task.scope else {
         return Ok(None);

@@ -45,7 +45,7 @@ pub(super) struct Run {
 pub(super) type Ready = (String, Partition);
 
 impl Run {
-    /// Tells of a failure that costs one table or partition, and not the run.
+    /// Reports a failure that costs one table or partition, and not the run.
     pub(super) fn failed(&self, name: &str, partition: Option<Partition>, error: &Error) {
         self.observer.observe(&Event::Failed {
             name: name.to_string(),
@@ -59,7 +59,7 @@ impl Run {
         locked(&self.ended).contains(source)
     }
 
-    /// Asks no more for a source. Tells whether it was asked for until now.
+    /// Asks no more for a source. Returns whether it was asked for until now.
     pub(super) fn end_source(&self, source: &str) -> bool {
         locked(&self.ended).insert(source.to_string())
     }

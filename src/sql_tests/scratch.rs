@@ -7,7 +7,7 @@ use crate::config::{BucketLocation, GoogleAccess};
 use crate::error::Error;
 use crate::store::Bucket;
 
-/// A folder for what nobody keeps. It goes when this is dropped.
+/// A temporary folder. It is removed when this is dropped.
 pub struct Scratch {
     bucket: Bucket,
     /// Goes with the folder.
@@ -15,7 +15,7 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// A new folder among the system's temporary files, which nobody else may read. Must be called on a tokio runtime.
+    /// A new folder among the system's temporary files, which other users cannot read. Must be called on a tokio runtime.
     pub fn new() -> Result<Self, Error> {
         let folder = tempfile::Builder::new().prefix("samsara-etl-").tempdir();
         let folder = folder.map_err(|source| Error::System {

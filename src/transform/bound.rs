@@ -1,4 +1,4 @@
-//! Models bound to what they read and fill, once for a run: whoever has a bound model has to look up nothing by name.
+//! Models bound to what they read and fill, once for a run, so that nothing has to be looked up by name later.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
