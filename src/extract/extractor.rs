@@ -114,7 +114,7 @@ impl Extractor {
             self.observer.observe(&Event::DriftFound {
                 sources: sources.clone(),
                 path: path.clone(),
-                reason: *reason,
+                reason,
                 count: *count,
             });
         }
