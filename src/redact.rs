@@ -18,10 +18,11 @@ use std::collections::BTreeSet;
 use std::fmt::{Display, Write as _};
 use std::io::Write;
 use std::panic::PanicHookInfo;
-use std::sync::{LazyLock, PoisonError, RwLock};
+use std::sync::LazyLock;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use parking_lot::RwLock;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use regex::{Captures, Regex};
 use serde_json::{Map, Value};
@@ -45,12 +46,7 @@ static SECRETS: RwLock<Vec<String>> = RwLock::new(Vec::new());
 /// From now on masks `secret`, also as JSON, percent-encoding or a source literal would write it, and each line of it.
 pub fn register(secret: &str) {
     let secret = secret.trim();
-    if SECRETS
-        .read()
-        .unwrap_or_else(PoisonError::into_inner)
-        .iter()
-        .any(|known| known == secret)
-    {
+    if SECRETS.read().iter().any(|known| known == secret) {
         return;
     }
     let mut forms = BTreeSet::from([secret.to_string()]);
@@ -70,11 +66,11 @@ pub fn register(secret: &str) {
         forms.insert(url::form_urlencoded::byte_serialize(form.as_bytes()).collect());
     }
     forms.retain(|form| form.chars().count() >= SHORT);
-    let known = SECRETS.read().unwrap_or_else(PoisonError::into_inner);
+    let known = SECRETS.read();
     forms.retain(|form| !known.contains(form));
     drop(known);
     if !forms.is_empty() {
-        let mut known = SECRETS.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = SECRETS.write();
         known.extend(forms);
         known.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
         known.dedup();
@@ -197,11 +193,7 @@ pub fn mask(text: &str) -> Cow<'_, str> {
 
 fn mask_text(text: &str) -> Cow<'_, str> {
     let mut masked = Cow::Borrowed(text);
-    for secret in SECRETS
-        .read()
-        .unwrap_or_else(PoisonError::into_inner)
-        .iter()
-    {
+    for secret in SECRETS.read().iter() {
         if masked.contains(secret.as_str()) {
             let anywhere = secret.chars().count() >= LONG;
             masked = if anywhere {
@@ -222,7 +214,7 @@ fn mask_text(text: &str) -> Cow<'_, str> {
 
 /// Whether a registered secret that is long enough to be told from other words stands in the text.
 pub fn holds_secret(text: &str) -> bool {
-    let known = SECRETS.read().unwrap_or_else(PoisonError::into_inner);
+    let known = SECRETS.read();
     known
         .iter()
         .any(|secret| secret.chars().count() >= LONG && text.contains(secret.as_str()))

@@ -7,9 +7,10 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::json;
 use url::form_urlencoded;
@@ -112,12 +113,7 @@ impl Replay {
     }
 
     async fn chain(&self, folder: PathBuf) -> std::io::Result<Arc<Vec<Recorded>>> {
-        if let Some(chain) = self
-            .chains
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&folder)
-        {
+        if let Some(chain) = self.chains.lock().get(&folder) {
             return Ok(chain.clone());
         }
         let mut files: Vec<PathBuf> = entries(&folder).await?;
@@ -140,10 +136,7 @@ impl Replay {
             chain.push(Recorded { file, end_cursor });
         }
         let chain = Arc::new(chain);
-        self.chains
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(folder, chain.clone());
+        self.chains.lock().insert(folder, chain.clone());
         Ok(chain)
     }
 }
