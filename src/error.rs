@@ -75,24 +75,22 @@ impl Error {
                 if holder.is_beyond_reason(chrono::Utc::now()) =>
             {
                 Some(
-                    "no run takes the lock for so long: if none is at work, remove lock.json from the raw bucket \
-                 (--wait would wait until then)",
+                    "the lock's expiry is implausibly far away: if no run is active, remove lock.json from the raw bucket (--wait would wait until the expiry)",
                 )
             }
             Self::Lock(LockError::Held { .. }) => Some(
-                "wait for it with --wait; a run that died elsewhere is taken over when its time is up",
+                "wait for it with --wait; the lock of a run that died elsewhere is taken over when its lease expires",
             ),
             Self::Lock(LockError::Malformed { .. }) => Some(
-                "if no run is at work, remove it; if another version of this program wrote it, use that one",
+                "if no run is active, remove it; if another version of this program wrote it, use that version",
             ),
             Self::State(StateError::Malformed { .. })
             | Self::State(StateError::Store(StoreError::TooLarge { .. })) => Some(
-                "put back an earlier version of the document (from the bucket's versions or a backup); or remove it, \
-                     and its source is read again from its beginning",
+                "restore an earlier version of the document (from the bucket's versions or a backup); or remove it, and the source is read again from the start",
             ),
-            Self::Lock(LockError::Lost { .. }) => Some("run again: what is complete is kept"),
+            Self::Lock(LockError::Lost { .. }) => Some("run again; completed work is kept"),
             Self::Selection(SelectionError::Unknown { .. }) => {
-                Some("`samsara-etl tables` lists them")
+                Some("`samsara-etl tables` lists all tables")
             }
             _ => None,
         }

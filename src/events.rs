@@ -36,13 +36,13 @@ pub enum Event {
     },
     /// A source's partition was read whole and committed.
     PartitionExtracted {
-        /// The source.
+        /// Name of the source.
         source: String,
-        /// The partition.
+        /// The partition: a UTC day, or the snapshot.
         partition: Partition,
         /// Records in the API's pages.
         records: u64,
-        /// Raw rows committed.
+        /// Number of raw rows committed.
         rows: u64,
         /// Rows and readings left out because another day owns them.
         out_of_window: u64,
@@ -64,22 +64,22 @@ pub enum Event {
     },
     /// Values of a derived partition are no times between the years 1 and 9999, and are NULL in the table.
     UnfitTimes {
-        /// The model.
+        /// Name of the model or its table.
         model: String,
-        /// The partition.
+        /// The partition: a UTC day, or the snapshot.
         partition: Partition,
-        /// The column.
+        /// Name of the column.
         column: String,
-        /// How many.
+        /// Number of occurrences.
         count: u64,
         /// The first different ones, quoted and escaped, and how often they came.
         texts: BTreeMap<String, u64>,
     },
     /// Several rows of a derived partition have one `unique_key`, and were accepted all the same.
     DuplicatesAccepted {
-        /// The model.
+        /// Name of the model or its table.
         model: String,
-        /// The partition.
+        /// The partition: a UTC day, or the snapshot.
         partition: Partition,
         /// Which key, how many, one of them.
         duplicates: String,
@@ -87,11 +87,11 @@ pub enum Event {
     /// An answer held rows or readings that lie far outside the asked days. They are in no table: no day that is
     /// asked for owns them.
     OutsideWindow {
-        /// The source.
+        /// Name of the source.
         source: String,
         /// The first of the days that were asked for.
         partition: Partition,
-        /// How many.
+        /// Number of occurrences.
         count: u64,
         /// The earliest of their times.
         first: DateTime<Utc>,
@@ -114,11 +114,11 @@ pub enum Event {
     },
     /// A model's partition was derived and committed.
     PartitionTransformed {
-        /// The model.
+        /// Name of the model or its table.
         model: String,
-        /// The partition.
+        /// The partition: a UTC day, or the snapshot.
         partition: Partition,
-        /// Rows written.
+        /// Number of rows written to flattened Parquet.
         rows: u64,
         /// Size of its objects.
         bytes: u64,
@@ -127,9 +127,9 @@ pub enum Event {
     },
     /// A model's partition was loaded.
     PartitionLoaded {
-        /// The model.
+        /// Name of the model or its table.
         model: String,
-        /// The partition.
+        /// The partition: a UTC day, or the snapshot.
         partition: Partition,
         /// Rows that the warehouse reported.
         rows: u64,
@@ -142,18 +142,18 @@ pub enum Event {
     },
     /// A source's raw partition was loaded.
     RawLoaded {
-        /// The source.
+        /// Name of the source.
         source: String,
-        /// The partition.
+        /// The partition: a UTC day, or the snapshot.
         partition: Partition,
         /// Rows that the warehouse reported.
         rows: u64,
     },
     /// The organisation has no such endpoint: nothing to read, and no failure.
     Skipped {
-        /// The source.
+        /// Name of the source.
         name: String,
-        /// One line.
+        /// The reason, in one line.
         reason: String,
     },
     /// A source or model failed; the others go on.
@@ -178,7 +178,7 @@ pub trait Observer: Send + Sync {
 pub struct Observers(Vec<Arc<dyn Observer>>);
 
 impl Observers {
-    /// All of `observers`.
+    /// Combines `observers`: each event goes to each of them, in order.
     pub fn new(observers: Vec<Arc<dyn Observer>>) -> Self {
         Self(observers)
     }
@@ -253,14 +253,14 @@ impl Observer for LogEvents {
                 count,
                 texts,
             } => {
-                tracing::warn!(model, %partition, column, count, ?texts, "schema drift found: no times");
+                tracing::warn!(model, %partition, column, count, ?texts, "schema drift found: values that are not valid times");
             }
             Event::DuplicatesAccepted {
                 model,
                 partition,
                 duplicates,
             } => {
-                tracing::warn!(model, %partition, duplicates, "rows with one key accepted");
+                tracing::warn!(model, %partition, duplicates, "duplicate keys accepted");
             }
             Event::OutsideWindow {
                 source,
@@ -271,7 +271,7 @@ impl Observer for LogEvents {
                 examples,
             } => {
                 let examples = examples.join(" ");
-                tracing::warn!(source, %partition, count, %first, %last, examples, "rows outside the asked days");
+                tracing::warn!(source, %partition, count, %first, %last, examples, "rows outside the requested days");
             }
             Event::EnvelopeFieldKept {
                 sources,
@@ -288,7 +288,7 @@ impl Observer for LogEvents {
                     partition,
                     path,
                     text,
-                    "beside an empty list of records"
+                    "envelope field beside an empty list of records"
                 );
             }
             Event::PartitionTransformed {

@@ -38,9 +38,9 @@ pub enum HttpError {
     /// The certificates cannot be read.
     #[error("SSL_CERT_FILE: {path}: {reason}")]
     Certificates {
-        /// The file.
+        /// Path of the certificate file.
         path: String,
-        /// What is wrong.
+        /// Why it cannot be used.
         reason: String,
     },
     /// The client cannot be made.
@@ -81,7 +81,7 @@ pub fn builder(config: &HttpConfig) -> Result<ClientBuilder, HttpError> {
         let certificates = Certificate::from_pem_bundle(&text)
             .map_err(|_| wrong("not a file of PEM certificates".into()))?;
         if certificates.is_empty() {
-            return Err(wrong("no PEM certificate is in it".into()));
+            return Err(wrong("it holds no PEM certificate".into()));
         }
         builder = certificates
             .into_iter()
@@ -313,7 +313,7 @@ mod tests {
             (
                 "SSL_CERT_FILE",
                 empty.to_str().unwrap(),
-                "no PEM certificate is in it",
+                "it holds no PEM certificate",
             ),
         ];
         for (name, value, part) in cases {

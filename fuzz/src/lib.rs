@@ -212,7 +212,7 @@ pub fn state_document(data: &[u8]) {
         Err(error) => {
             let error = error.to_string();
             assert!(
-                error.starts_with("gs://b/state.json is no state document"),
+                error.starts_with("gs://b/state.json is not a state document"),
                 "{error}"
             );
             assert_one_line(&error);

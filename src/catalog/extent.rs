@@ -66,7 +66,7 @@ pub(super) fn check_extent(sql: &str) -> Result<(), (usize, String)> {
         let wrong = |reason: String| (usize::try_from(token.span.start.line).unwrap_or(1), reason);
         if open.len() > MAX_BRACKETS {
             return Err(wrong(format!(
-                "more than {MAX_BRACKETS} brackets in each other"
+                "more than {MAX_BRACKETS} levels of brackets"
             )));
         }
         if open
@@ -75,11 +75,13 @@ pub(super) fn check_extent(sql: &str) -> Result<(), (usize, String)> {
             .count()
             > MAX_TYPES
         {
-            return Err(wrong(format!("more than {MAX_TYPES} types in each other")));
+            return Err(wrong(format!(
+                "more than {MAX_TYPES} levels of nested types"
+            )));
         }
         if count >= MAX_TOKENS {
             return Err(wrong(format!(
-                "the query is too long: more than {MAX_TOKENS} words and signs"
+                "the query is too long: more than {MAX_TOKENS} tokens"
             )));
         }
         if literal_bytes(token) > MAX_LITERAL_BYTES {
@@ -127,7 +129,7 @@ pub(super) fn check_expansion(statement: &SqlStatement) -> Result<(), (usize, St
     if count.tables <= MAX_TABLES {
         return Ok(());
     }
-    let reason = "each time that a common table expression (WITH) is named it is made anew";
+    let reason = "a common table expression (WITH) is evaluated once for each reference";
     Err((
         1,
         format!("the query reads more than {MAX_TABLES} tables: {reason}"),

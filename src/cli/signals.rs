@@ -36,7 +36,7 @@ impl Signals {
                         std::process::exit(exit as i32);
                     }
                     say(format_args!(
-                        "stopping: what is complete is kept (again to end at once)"
+                        "stopping; completed work is kept (press again to stop at once)"
                     ));
                     signals.received.store(exit as u8, Ordering::Relaxed);
                     signals.shutdown.cancel();

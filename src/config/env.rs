@@ -11,7 +11,7 @@ use super::{ConfigError, bounds, dotenv};
 /// A variable that the program reads, from the environment or from `.env`.
 #[derive(Debug, Clone, Copy)]
 pub struct Variable {
-    /// Its name.
+    /// Name of the environment variable.
     pub name: &'static str,
     /// Other names that work: those of the replaced program, and those that other tools read.
     pub aliases: &'static [&'static str],
@@ -182,7 +182,7 @@ impl Environment {
             .iter()
             .map(|line| {
                 format!(
-                    "{}:{line}: neither NAME=value nor a comment; passed over",
+                    "{}:{line}: ignored: neither NAME=value nor a comment",
                     path.display()
                 )
             })
@@ -214,7 +214,11 @@ impl Environment {
         let warning = |name: &String| Some((name.clone(), near_miss(name).filter(unset)?));
         let mut found: Vec<_> = found.into_iter().filter_map(warning).collect();
         found.sort();
-        let tell = |(name, near)| format!("{place}: `{name}` is not read; did you mean `{near}`?");
+        let tell = |(name, near)| {
+            format!(
+                "{place}: `{name}` is not a known setting and is ignored; did you mean `{near}`?"
+            )
+        };
         found.into_iter().map(tell).collect()
     }
 }
@@ -285,7 +289,7 @@ pub(super) fn open_to_others(path: &Path, holds_secret: bool) -> Option<String> 
     };
     let path = path.display();
     Some(format!(
-        "{path}: other users of this machine may {what} it (mode {:03o}); chmod 600 {path}",
+        "{path}: other users of this machine can {what} it (mode {:03o}); chmod 600 {path}",
         mode & 0o777
     ))
 }
@@ -378,9 +382,9 @@ mod tests {
         assert_eq!(
             warnings,
             [
-                ".env:2: neither NAME=value nor a comment; passed over",
-                ".env:1: `GCS_BUKET_NAME` is not read; did you mean `GCS_BUCKET_NAME`?",
-                ".env:4: `samsara_api_token` is not read; did you mean `SAMSARA_API_TOKEN`?",
+                ".env:2: ignored: neither NAME=value nor a comment",
+                ".env:1: `GCS_BUKET_NAME` is not a known setting and is ignored; did you mean `GCS_BUCKET_NAME`?",
+                ".env:4: `samsara_api_token` is not a known setting and is ignored; did you mean `SAMSARA_API_TOKEN`?",
             ]
         );
         // What is set is not missed.
@@ -441,12 +445,12 @@ mod tests {
             (
                 "SAMSARA_API_TOKEN=t",
                 0o644,
-                Some("may read it (mode 644); chmod 600"),
+                Some("can read it (mode 644); chmod 600"),
             ),
-            ("SAMSARA_API_TOKEN=t", 0o620, Some("may write it")),
-            ("SAMSARA_API_TOKEN=t", 0o666, Some("may read and write it")),
+            ("SAMSARA_API_TOKEN=t", 0o620, Some("can write it")),
+            ("SAMSARA_API_TOKEN=t", 0o666, Some("can read and write it")),
             ("DWH_ID=d", 0o644, None),
-            ("DWH_ID=d", 0o602, Some("may write it")),
+            ("DWH_ID=d", 0o602, Some("can write it")),
         ] {
             std::fs::write(&path, text).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();

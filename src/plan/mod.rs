@@ -58,30 +58,30 @@ impl FromStr for Stage {
             "transform" => Ok(Self::Transform),
             "load" => Ok(Self::Load),
             other => Err(format!(
-                "`{other}` is no stage; known are extract (or download), transform, load"
+                "unknown stage `{other}`; expected one of extract (or download), transform, load"
             )),
         }
     }
 }
 
-/// What a run is asked for.
+/// The run request: what a run is asked to do.
 #[derive(Debug, Clone)]
 pub struct RunRequest {
-    /// Which tables.
+    /// The selected sources and models.
     pub selection: Selection,
-    /// Which days.
+    /// The requested dates; the end is exclusive.
     pub dates: Dates,
-    /// Which stages.
+    /// The stages to run.
     pub stages: BTreeSet<Stage>,
     /// Read every asked day again, complete or not. Positions of feeds are neither used nor moved; but a feed of
     /// changed days that has none is given one first, for what comes behind the days that are read.
     pub historical: bool,
 }
 
-/// What a run is going to do.
+/// What a run will do, as a value: `plan` prints it and `run` executes it.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// What was asked for.
+    /// The run request that the plan was made for.
     pub run_request: RunRequest,
     /// Lists to read, parents of fan-outs among them. They come first.
     pub snapshots: Vec<PlannedTask>,
@@ -100,7 +100,7 @@ pub struct Plan {
     pub from_default_start: u64,
     /// The UTC day on which the plan was made.
     pub today: NaiveDate,
-    /// What it costs at least.
+    /// Lower bound of the cost.
     pub estimate: Estimate,
 }
 
@@ -109,22 +109,22 @@ impl Plan {
     pub fn first_run_notice(&self) -> Option<String> {
         let sources = match self.from_default_start {
             0 => return None,
-            1 => "1 source that was never read is".to_string(),
-            many => format!("{many} sources that were never read are"),
+            1 => "1 source that was never read starts".to_string(),
+            many => format!("{many} sources that were never read start"),
         };
         let day = DEFAULT_START.format("%d/%m/%Y");
         Some(format!(
-            "{sources} read from {day} on, the default; --start-date 01/01/2024 or --lookback-days 30 begin later"
+            "{sources} at the default, {day}; use --start-date 01/01/2024 or --lookback-days 30 to start later"
         ))
     }
 
-    /// What is read of a source.
+    /// The tasks that read `source`.
     pub fn tasks_of<'a>(&'a self, source: &'a str) -> impl Iterator<Item = &'a PlannedTask> {
         let tasks = self.snapshots.iter().chain(&self.windows);
         tasks.filter(move |task| task.sources.iter().any(|name| name == source))
     }
 
-    /// The days of a source that are read.
+    /// The days of `source` that are going to be read.
     pub fn days_of(&self, source: &str) -> BTreeSet<NaiveDate> {
         let days = self.tasks_of(source).flat_map(|task| match &task.scope {
             PlannedScope::Days(days) => days.as_slice(),
@@ -164,19 +164,19 @@ impl Plan {
         let first = since.date_naive();
         let last = until.map_or(self.today, |until| until.pred_opt().unwrap_or(until));
         let begins = if goes_on {
-            "goes on from its position"
+            "continues from its cursor"
         } else {
             "begins"
         };
         let days = ((last - first).num_days() + 1).max(1);
-        format!("feed, {begins}: rows of {first} to {last}, up to {days} day partitions")
+        format!("feed, {begins}: rows from {first} to {last}, up to {days} daily partitions")
     }
 }
 
 /// What a plan costs at least: one page for each request is counted, more may follow.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Estimate {
-    /// API requests.
+    /// Number of API requests, one page each.
     pub calls: u64,
     /// How long they take at the documented rates, endpoint beside endpoint, in seconds.
     pub seconds: f64,
@@ -207,23 +207,23 @@ impl fmt::Display for LoadJobs {
     }
 }
 
-/// One task that a run is going to make.
+/// An extract task of the plan.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlannedTask {
-    /// One source, or several that share calls.
+    /// One source, or several that share requests.
     pub sources: Vec<String>,
-    /// What of them.
+    /// What to read of these sources.
     pub scope: PlannedScope,
 }
 
-/// What a task reads.
+/// What an extract task reads.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PlannedScope {
-    /// The whole list.
+    /// The whole list, as of now.
     Snapshot,
-    /// Consecutive days.
+    /// Consecutive UTC days, read in one or more windows.
     Days(Vec<NaiveDate>),
-    /// Everything new.
+    /// Everything that a feed has to offer since its cursor.
     Feed {
         /// The stored query and cursor.
         resume: Option<(String, String)>,
@@ -285,7 +285,7 @@ pub async fn make(
                 SourceKind::Snapshot => {
                     snapshots.insert(&source.name);
                 }
-                // A feed goes on from its position and cannot be asked for a period.
+                // A feed continues from its cursor and cannot be asked for a period.
                 SourceKind::Feed if run_request.historical => {}
                 SourceKind::Feed => {
                     plan.windows
@@ -693,7 +693,7 @@ impl fmt::Display for Plan {
             let feeds = self.feeds.len();
             writeln!(
                 f,
-                "           {feeds} feeds are asked which past days have changed; those are read again"
+                "           {feeds} change feeds are read first; past days that they report are read again"
             )?;
         }
         if !self.lasting.is_empty() {
@@ -706,7 +706,7 @@ impl fmt::Display for Plan {
         }
         writeln!(
             f,
-            "           {} days are complete and are not asked for",
+            "           {} days are complete and are not requested",
             self.complete_days
         )?;
         if let Some(notice) = self.first_run_notice() {
@@ -715,7 +715,7 @@ impl fmt::Display for Plan {
         if let Some((days, first)) = self.not_begun() {
             writeln!(
                 f,
-                "           {days} days, from {first} on, have not begun and are not asked for"
+                "           {days} days, from {first} on, have not begun and are not requested"
             )?;
         }
         let Estimate {
@@ -725,7 +725,7 @@ impl fmt::Display for Plan {
         } = self.estimate;
         writeln!(
             f,
-            "           {calls} calls at least, {:.1} minutes at the documented rates",
+            "           at least {calls} requests, {:.1} minutes at the documented rates",
             seconds / 60.0
         )?;
         if let Some(load_jobs) = load_jobs {
@@ -733,7 +733,7 @@ impl fmt::Display for Plan {
         }
         write!(
             f,
-            "transform, load: {} committed partitions are checked for stale models",
+            "transform, load: {} committed partitions are checked for stale tables",
             self.committed.len()
         )
     }

@@ -22,9 +22,9 @@ const HEADINGS: &[&str] = &[
 pub(super) struct Cell {
     /// Row or line, from 1.
     pub(super) row: u32,
-    /// Column, from 0.
+    /// Column, counted from 0.
     pub(super) column: u32,
-    /// Its text.
+    /// The text of the cell.
     pub(super) text: String,
 }
 
@@ -58,12 +58,12 @@ pub fn names_in_file(path: &Path, catalog: &Catalog) -> Result<Vec<String>, Sele
         "csv" | "tsv" | "txt" => false,
         "xls" | "xlsb" | "ods" => {
             return Err(failed(
-                "of workbooks only .xlsx is read: save it as .xlsx or .csv".into(),
+                "unsupported kind of workbook: save it as .xlsx or .csv".into(),
             ));
         }
         _ => {
             return Err(failed(
-                "the name must end in .xlsx, .csv or .txt (or give ALL)".into(),
+                "the file name must end in .xlsx, .csv or .txt (or give ALL)".into(),
             ));
         }
     };
@@ -79,7 +79,7 @@ pub fn names_in_file(path: &Path, catalog: &Catalog) -> Result<Vec<String>, Sele
         let (text, is_guessed) = decode(&bytes).map_err(|error| failed(error.to_string()))?;
         if is_guessed {
             tracing::warn!(
-                "{} is not UTF-8: read as Windows-1252; better save it as UTF-8",
+                "{} is not UTF-8: read as Windows-1252; save it as UTF-8 to be sure",
                 path.display()
             );
         }
@@ -97,7 +97,7 @@ pub fn names_in_file(path: &Path, catalog: &Catalog) -> Result<Vec<String>, Sele
     if let Some((column, names)) = elsewhere {
         let column = column_name(column);
         tracing::warn!(
-            "{place}: column {column} names tables too ({names}), which are not read: one name a row"
+            "{place}: column {column} also holds table names ({names}), which are ignored: write one name per row"
         );
     }
     if !unknown.is_empty() {
@@ -125,7 +125,7 @@ pub fn names_in_file(path: &Path, catalog: &Catalog) -> Result<Vec<String>, Sele
             format!("{place}: ")
         };
         return Err(failed(format!(
-            "{place}it names no table; write one name a row, in the first column"
+            "{place}it names no table; write one name per row, in the first column"
         )));
     }
     if names.iter().any(|name| name.eq_ignore_ascii_case("all")) {
@@ -301,7 +301,7 @@ fn text_cells(text: &str, known: &BTreeSet<&str>) -> Result<Vec<Cell>, String> {
             {
                 if cells.len() == TABLE_LIST_CELLS {
                     return Err(format!(
-                        "it has more than {TABLE_LIST_CELLS} cells: a list of tables is short"
+                        "it has more than {TABLE_LIST_CELLS} cells, the limit for a list of tables"
                     ));
                 }
                 cells.push(Cell {
@@ -589,7 +589,7 @@ mod tests {
             (
                 "a.xlsx",
                 b"PK\x03\x04 but no more",
-                "it is not a whole workbook",
+                "the workbook is incomplete",
             ),
             (
                 "a.xlsx",
@@ -677,25 +677,31 @@ mod tests {
         for (data, part) in [
             (
                 "<row><c r='ZZZZZZZ4294967295'><v>1</v></c></row>",
-                "sheet T: there is no cell ZZZZZZZ4294967295",
+                "sheet T: invalid cell reference ZZZZZZZ4294967295",
             ),
             (
                 "<row><c r='XFE1'><v>1</v></c></row>",
-                "there is no cell XFE1",
+                "invalid cell reference XFE1",
             ),
-            ("<row><c r='A0'><v>1</v></c></row>", "there is no cell A0"),
-            ("<row><c r='1'><v>1</v></c></row>", "there is no cell 1"),
-            ("<row r='4294967296'/>", "there is no row 4294967296"),
+            (
+                "<row><c r='A0'><v>1</v></c></row>",
+                "invalid cell reference A0",
+            ),
+            (
+                "<row><c r='1'><v>1</v></c></row>",
+                "invalid cell reference 1",
+            ),
+            ("<row r='4294967296'/>", "invalid row number 4294967296"),
             (
                 "<row><c t='s'><v>99999999999999999999</v></c></row>",
-                "row 1: there is no string 99999999999999999999",
+                "row 1: unknown string 99999999999999999999",
             ),
             ("<row><c", "sheet T: "),
             ("<row></c>", "sheet T: "),
             ("<row><c><v>&#x110000;</v></c></row>", "sheet T: "),
             (
                 "<row><c><v>fleet_tags&other;</v></c></row>",
-                "sheet T: `&other;` stands for no character",
+                "sheet T: `&other;` is not a known character reference",
             ),
         ] {
             let error = read("a.xlsx", workbook(&[("T", "visible", data)], "<sst/>")).unwrap_err();
@@ -720,7 +726,7 @@ mod tests {
         assert!(
             first_visible_sheet(&lie, 64 << 10)
                 .unwrap_err()
-                .contains("sheet0.xml in it cannot be read")
+                .contains("sheet0.xml in it")
         );
         for bomb in [whole, halves] {
             let error = first_visible_sheet(&bomb, 64 << 10).unwrap_err();
@@ -742,7 +748,7 @@ mod tests {
         assert!(
             read("a.xlsx", zipped(&[]))
                 .unwrap_err()
-                .contains("it names no sheets")
+                .contains("lists no sheets")
         );
         assert!(
             read("a.xlsx", workbook(&[("T", "hidden", "")], "<sst/>"))

@@ -24,13 +24,13 @@ pub enum LogError {
     /// The file cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {
-        /// The file.
+        /// Path of the log file.
         path: PathBuf,
-        /// The system's word.
+        /// The operating system's error.
         #[source]
         source: std::io::Error,
     },
-    /// The bucket failed.
+    /// The raw bucket could not be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -104,7 +104,7 @@ impl LogFile {
         self.lost.get().map(String::as_str)
     }
 
-    /// Where it is.
+    /// Path of the log file.
     pub fn path(&self) -> &Path {
         &self.path
     }

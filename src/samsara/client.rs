@@ -195,7 +195,7 @@ impl Client {
                 Ok(answer) => told.add(answer, client(candidate.base().clone(), config.retry)),
                 Err(error) if error.ends_run() => return Err(error),
                 Err(error) => {
-                    tracing::warn!(host = host_of(candidate.base()), %error, "region not told yet");
+                    tracing::warn!(host = host_of(candidate.base()), %error, "region not known yet");
                     silent.push(client(candidate.base().clone(), config.retry));
                 }
             }
@@ -439,7 +439,7 @@ impl Client {
                         .unwrap_or_default();
                     let status = status.as_u16();
                     let reason = format!(
-                        "{status}{id} with a body that is no whole JSON document: {reason}"
+                        "{status}{id} with a body that is not a complete JSON document: {reason}"
                     );
                     Err((reason, Cause::Body))
                 }
@@ -477,7 +477,9 @@ impl Answer {
 fn authorization(token: &Secret) -> Result<HeaderValue, SamsaraError> {
     let mut header =
         HeaderValue::from_str(&format!("Bearer {}", token.expose())).map_err(|_| {
-            SamsaraError::Setup("the API token has characters that no token has".into())
+            SamsaraError::Setup(
+                "the API token holds characters that are not allowed in a token".into(),
+            )
         })?;
     header.set_sensitive(true);
     Ok(header)
@@ -519,7 +521,7 @@ fn is_whole(body: &[u8]) -> Result<(), String> {
     })?;
     let mut scanner = Scanner::new(body, 0);
     if !matches!(scanner.peek(), Some(b'{' | b'[')) {
-        return Err("it begins with neither `{` nor `[`".into());
+        return Err("it starts with neither `{` nor `[`".into());
     }
     scanner
         .value()
@@ -545,7 +547,7 @@ pub struct Pager {
 }
 
 impl Pager {
-    /// What is asked.
+    /// The request whose pages these are.
     pub fn request(&self) -> &Request {
         &self.request
     }
@@ -589,9 +591,9 @@ impl Pager {
                 cause: Cause::Body,
                 ..
             }) => {
-                return Err(self.bad_page(format!(
-                    "asked for {attempts} times, last answered {reason}"
-                )));
+                return Err(
+                    self.bad_page(format!("requested {attempts} times; last answer: {reason}"))
+                );
             }
             other => other?,
         };
@@ -622,9 +624,8 @@ impl Pager {
             return Err(self.bad_page(format!("its cursor has {} bytes", cursor.len())));
         }
         if redact::holds_secret(cursor) {
-            return Err(self.bad_page(
-                "its cursor repeats a secret of the configuration, and is not kept".into(),
-            ));
+            return Err(self
+                .bad_page("its cursor contains a configured secret, so it is not stored".into()));
         }
         Ok(())
     }
@@ -780,7 +781,7 @@ mod tests {
                 "{text}"
             );
             assert!(
-                text.contains("127.0.0.1 refuses it") && !text.contains("of-the-us"),
+                text.contains("127.0.0.1 rejects it") && !text.contains("of-the-us"),
                 "{text}"
             );
         }

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use governor::clock::Clock;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::config::RetryConfig;
@@ -83,7 +84,7 @@ impl Limits {
     pub(super) async fn wait(&self, endpoint: &str, per_second: f64) {
         let limiter = self.endpoint(endpoint, per_second);
         let turn = {
-            let mut pace = locked(&limiter.pace);
+            let mut pace = limiter.pace.lock();
             let turn = pace.next.max(Instant::now());
             if pace.slowdown > 1.0 {
                 pace.next = turn + limiter.period.mul_f64(pace.slowdown);
@@ -99,13 +100,10 @@ impl Limits {
             match wait_ms {
                 0 => {}
                 // What the documented rate asks for, request by request.
-                1..1000 => tracing::debug!(endpoint, wait_ms, "request waited for its turn"),
-                _ => tracing::info!(endpoint, wait_ms, "request waited for its turn"),
+                1..1000 => tracing::debug!(endpoint, wait_ms, "request waited for the rate limit"),
+                _ => tracing::info!(endpoint, wait_ms, "request waited for the rate limit"),
             }
-            let paused = *limiter
-                .paused_until
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            let paused = *limiter.paused_until.lock();
             match paused {
                 Some(until) if until > Instant::now() => {
                     let wait_ms = (until - Instant::now()).as_millis() as u64;
@@ -125,7 +123,7 @@ impl Limits {
         now: Instant,
     ) -> Result<Pass, String> {
         let limiter = self.endpoint(endpoint, per_second);
-        let mut breaker = locked(&limiter.breaker);
+        let mut breaker = limiter.breaker.lock();
         match breaker.open_until {
             None => Ok(Pass::Free),
             Some(until) if now < until => Err(breaker.reason.clone()),
@@ -140,15 +138,15 @@ impl Limits {
     /// The endpoint gave an answer that counts.
     pub(super) fn answered(&self, endpoint: &str, per_second: f64) {
         let limiter = self.endpoint(endpoint, per_second);
-        *locked(&limiter.breaker) = Breaker::default();
-        let mut pace = locked(&limiter.pace);
+        *limiter.breaker.lock() = Breaker::default();
+        let mut pace = limiter.pace.lock();
         pace.slowdown = (pace.slowdown * 0.95).max(1.0);
     }
 
     /// A request to it has used up its tries.
     pub(super) fn exhausted(&self, endpoint: &str, per_second: f64, reason: &str, now: Instant) {
         let limiter = self.endpoint(endpoint, per_second);
-        let mut breaker = locked(&limiter.breaker);
+        let mut breaker = limiter.breaker.lock();
         breaker.exhausted = breaker.exhausted.saturating_add(1);
         breaker.reason = reason.into();
         if breaker.exhausted >= self.retry.give_up_after {
@@ -158,7 +156,7 @@ impl Limits {
                 endpoint,
                 seconds,
                 reason,
-                "endpoint is left alone for a while"
+                "circuit open: endpoint paused after repeated failures"
             );
         }
     }
@@ -166,15 +164,11 @@ impl Limits {
     /// It said that it was asked too often: half as often from here, and slowly back.
     pub(super) fn slow_down(&self, endpoint: &str, per_second: f64, now: Instant) {
         let limiter = self.endpoint(endpoint, per_second);
-        let mut pace = locked(&limiter.pace);
+        let mut pace = limiter.pace.lock();
         if pace.slowed.is_none_or(|slowed| now >= slowed + ONE_REFUSAL) {
             pace.slowdown = (pace.slowdown * 2.0).min(SLOWEST);
             pace.slowed = Some(now);
-            tracing::warn!(
-                endpoint,
-                times_slower = pace.slowdown,
-                "endpoint is asked more slowly"
-            );
+            tracing::warn!(endpoint, times_slower = pace.slowdown, "rate lowered");
         }
     }
 
@@ -182,18 +176,12 @@ impl Limits {
     pub(super) fn pause(&self, endpoint: &str, per_second: f64, pause: Duration) {
         let limiter = self.endpoint(endpoint, per_second);
         let until = Instant::now() + pause;
-        let mut paused = limiter
-            .paused_until
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut paused = limiter.paused_until.lock();
         *paused = Some(paused.map_or(until, |earlier| earlier.max(until)));
     }
 
     fn endpoint(&self, endpoint: &str, per_second: f64) -> Arc<Endpoint> {
-        let mut endpoints = self
-            .endpoints
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut endpoints = self.endpoints.lock();
         endpoints
             .entry(endpoint.to_string())
             .or_insert_with(|| {
@@ -214,12 +202,6 @@ impl Limits {
             })
             .clone()
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 fn limiter(per_second: f64) -> (DefaultDirectRateLimiter, Duration) {
@@ -330,7 +312,7 @@ mod tests {
     #[test]
     fn a_429_halves_the_pace_which_recovers() {
         let (limits, mut now) = (limits(), Instant::now());
-        let slowdown = |limits: &Limits| locked(&limits.endpoint("/a", 5.0).pace).slowdown;
+        let slowdown = |limits: &Limits| limits.endpoint("/a", 5.0).pace.lock().slowdown;
         limits.slow_down("/a", 5.0, now);
         limits.slow_down("/a", 5.0, now);
         assert_eq!(

@@ -21,7 +21,7 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
 /// The half-open window `[start, end)` of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
-    /// First instant.
+    /// Start, inclusive.
     pub start: DateTime<Utc>,
     /// The instant after the last.
     pub end: DateTime<Utc>,

@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::page::Page;
 
@@ -36,7 +38,7 @@ impl Watch {
         asked: Option<&str>,
         endless: bool,
     ) -> Result<Option<String>, String> {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.0.lock();
         seen.empty = if page.is_empty { seen.empty + 1 } else { 0 };
         let records = digest(&page.records);
         seen.stale = if page.is_empty || records == seen.last {
@@ -52,14 +54,14 @@ impl Watch {
             return Ok(None);
         }
         let Some(cursor) = page.cursor.clone() else {
-            return Err("another page is promised, but there is no cursor to it".into());
+            return Err("hasNextPage is true but endCursor is missing".into());
         };
         if asked == Some(cursor.as_str()) || !seen.cursors.insert(digest(cursor.as_bytes())) {
-            return Err("its cursor was seen before: the pages go round in a circle".into());
+            return Err("pagination loop: the cursor was seen before".into());
         }
         if seen.stale >= MAX_STALE_PAGES {
             return Err(format!(
-                "the {MAX_STALE_PAGES}th page in a row that brings nothing new promises another"
+                "pagination without progress: {MAX_STALE_PAGES} pages in a row brought nothing new and announced another"
             ));
         }
         Ok(Some(cursor))

@@ -21,7 +21,7 @@ pub const VERSION: u32 = 4;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceState {
-    /// [`VERSION`].
+    /// Version of the format, [`VERSION`] when written.
     pub version: u32,
     /// Name of the source.
     pub source: String,
@@ -127,7 +127,7 @@ pub struct Checkpoint {
 pub struct CheckpointWindow {
     /// Number of the request in its task, from 0.
     pub request: u64,
-    /// First instant.
+    /// Start of the slice, inclusive.
     pub start: DateTime<Utc>,
     /// The instant after the last.
     pub end: DateTime<Utc>,
@@ -139,17 +139,17 @@ pub struct CheckpointWindow {
 pub struct CheckpointCursor {
     /// Path and query without cursor. The cursor is bound to them.
     pub query: String,
-    /// The opaque cursor.
+    /// The cursor of the API, opaque.
     pub cursor: String,
-    /// Pages before it.
+    /// Number of pages read before the cursor.
     pub pages: u64,
 }
 
-/// What pages brought.
+/// The partial result of an extract task: counts, digest and raw objects.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CheckpointResult {
-    /// Records in them.
+    /// Number of API records.
     pub records: u64,
     /// Values of theirs that went to `_rescued_data`.
     pub rescued: u64,
@@ -166,7 +166,7 @@ pub struct CheckpointResult {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Overlap {
-    /// The source.
+    /// Name of the source.
     pub source: String,
     /// The day on which the row starts, and to which it belongs.
     pub day: NaiveDate,
@@ -181,7 +181,7 @@ pub struct Overlap {
 pub struct EndedRow {
     /// Digest of what tells it apart.
     pub row: u64,
-    /// Its end.
+    /// End of the row.
     pub end: DateTime<Utc>,
 }
 
@@ -200,11 +200,11 @@ impl Checkpoint {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CheckpointPartition {
-    /// The source.
+    /// Name of the source.
     pub source: String,
-    /// The partition.
+    /// Key of the partition: `2024-01-31` or `snapshot`.
     pub partition: String,
-    /// The raw objects.
+    /// The raw objects written so far.
     pub objects: Vec<ObjectRef>,
     /// Rows and readings that the partition owns.
     pub kept: u64,
@@ -245,7 +245,7 @@ impl RawState {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Failure {
-    /// When.
+    /// When the attempt failed.
     pub at: DateTime<Utc>,
     /// One line: what failed, where.
     pub error: String,
@@ -278,7 +278,7 @@ pub struct Started {
     pub target: String,
     /// The job's id without its attempt; empty in a warehouse without jobs.
     pub job: String,
-    /// The first attempt.
+    /// Attempt number, counted from the first job id that is not used up.
     pub attempt: u32,
 }
 
@@ -286,7 +286,7 @@ fn is_zero<T: Default + PartialEq>(number: &T) -> bool {
     *number == T::default()
 }
 
-/// A finished load.
+/// A load job that has finished.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Load {
@@ -327,10 +327,7 @@ impl SourceState {
         if state.source == name {
             return Ok(state);
         }
-        let reason = format!(
-            "it is that of {}, and should be that of {name}",
-            state.source
-        );
+        let reason = format!("it belongs to source {}, expected {name}", state.source);
         Err(StateError::Malformed {
             uri: uri.into(),
             reason,
@@ -470,7 +467,7 @@ mod tests {
                 .unwrap_err()
                 .to_string();
             assert!(
-                error.starts_with("gs://b/s is no state document"),
+                error.starts_with("gs://b/s is not a state document"),
                 "{error}"
             );
         }
@@ -711,7 +708,7 @@ mod tests {
                 .unwrap_or_else(|| panic!("{pointer}")) = value.clone();
             let error = read(&document).unwrap_err().to_string();
             assert!(
-                error.starts_with("gs://b/state/trips.json is no state document"),
+                error.starts_with("gs://b/state/trips.json is not a state document"),
                 "{pointer}: {error}"
             );
             assert!(
@@ -749,7 +746,7 @@ mod tests {
         let error = SourceState::from_json(document.to_string().as_bytes(), "s")
             .unwrap_err()
             .to_string();
-        assert!(error.contains("cannot be"), "{error}");
+        assert!(error.contains("out of range"), "{error}");
         let twice =
             whole()
                 .to_string()
@@ -759,7 +756,7 @@ mod tests {
             let error = SourceState::from_json(twice.as_bytes(), "s")
                 .unwrap_err()
                 .to_string();
-            assert!(error.contains("`2024-01-01` stands twice"), "{error}");
+            assert!(error.contains("`2024-01-01` appears twice"), "{error}");
         }
     }
 
@@ -771,7 +768,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            error.contains("it is that of trips, and should be that of vehicles"),
+            error.contains("it belongs to source trips, expected vehicles"),
             "{error}"
         );
         let mut document = whole();

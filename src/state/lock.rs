@@ -7,11 +7,12 @@
 //! A run that lost its lock must not commit: every commit asks the [`Fence`] first. The compare-and-swap of the
 //! state documents is the second guard, for the instant between that question and the write.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -35,17 +36,17 @@ const RELEASE_LIMIT: Duration = Duration::from_secs(20);
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another run is at work.
-    #[error("another run is at work on {uri}: {holder}")]
+    #[error("another run holds the lock {uri}: {holder}")]
     Held {
-        /// The lock.
+        /// URI of the lock document.
         uri: String,
-        /// Who holds it.
+        /// The run that holds the lock.
         holder: Box<Holder>,
     },
     /// The lock was taken over, or its lease could not be renewed.
-    #[error("this run no longer holds {uri} and commits nothing more: {reason}")]
+    #[error("lost the run lock {uri}: {reason}; nothing more is committed")]
     Lost {
-        /// The lock.
+        /// URI of the lock document.
         uri: String,
         /// Who has it, or why it could not be renewed.
         reason: String,
@@ -53,18 +54,18 @@ pub enum LockError {
     /// The run was told to stop while it waited.
     #[error("stopped while waiting for {uri}")]
     Stopped {
-        /// The lock.
+        /// URI of the lock document.
         uri: String,
     },
     /// The lock is not one of ours, or of a newer program.
-    #[error("{uri} is no lock of this program: {}", .reason.replace(char::is_control, " "))]
+    #[error("{uri} is not a lock of this program: {}", .reason.replace(char::is_control, " "))]
     Malformed {
-        /// The lock.
+        /// URI of the lock document.
         uri: String,
-        /// What is wrong.
+        /// Why the document is not a valid lock.
         reason: String,
     },
-    /// The bucket failed.
+    /// The raw bucket could not be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -75,11 +76,11 @@ pub enum LockError {
 pub struct Holder {
     /// Version of the document.
     pub version: u32,
-    /// The run.
+    /// Id of the run.
     pub run: String,
-    /// Its host's name.
+    /// Name of the host it runs on.
     pub host: String,
-    /// Its process.
+    /// Process id on that host.
     pub pid: u32,
     /// Boot and process namespace in which `pid` means something; empty where the system does not say.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -87,7 +88,7 @@ pub struct Holder {
     /// When the process began, in the system's ticks: tells it from a later one with the same number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process_start: Option<u64>,
-    /// Since when.
+    /// When the lock was taken.
     pub started: DateTime<Utc>,
     /// When it last said "still here".
     pub heartbeat: DateTime<Utc>,
@@ -115,7 +116,7 @@ impl std::fmt::Display for Holder {
         let (run, host) = (foreign(run), foreign(host));
         write!(
             f,
-            "run {run}, process {pid} on {host}, since {started} (last heard of {heartbeat}, until {expires})"
+            "run {run}, process {pid} on {host}, since {started} (last heartbeat {heartbeat}, expires {expires})"
         )
     }
 }
@@ -147,7 +148,7 @@ impl Holder {
         let holder: Self = read_document(bytes).map_err(malformed)?;
         if holder.version > LOCK_VERSION {
             return Err(malformed(format!(
-                "version {}, known up to {LOCK_VERSION}",
+                "version {}; this program knows up to {LOCK_VERSION}",
                 holder.version
             )));
         }
@@ -233,17 +234,17 @@ pub struct Fence(Arc<Mutex<Option<Arc<Lease>>>>);
 impl Fence {
     /// From now on only the holder of `lock` may pass.
     pub fn guard(&self, lock: &RunLock) {
-        *locked(&self.0) = Some(lock.lease.clone());
+        *self.0.lock() = Some(lock.lease.clone());
     }
 
     /// Takes the guard away again.
     pub fn lift(&self) {
-        *locked(&self.0) = None;
+        *self.0.lock() = None;
     }
 
     /// Refuses if the lock was lost, or the lease expired without being renewed.
     pub fn check(&self) -> Result<(), LockError> {
-        let lease = locked(&self.0).clone();
+        let lease = self.0.lock().clone();
         lease.map_or(Ok(()), |lease| lease.check())
     }
 }
@@ -266,12 +267,12 @@ struct LeaseTerm {
 
 impl Lease {
     fn check(&self) -> Result<(), LockError> {
-        let term = locked(&self.term);
+        let term = self.term.lock();
         let reason = match &term.lost {
             Some(reason) => reason.clone(),
             None if Instant::now() < term.until && Utc::now() < term.expires => return Ok(()),
             None => format!(
-                "it could not be renewed since {}",
+                "not renewed since {}",
                 term.expires.format("%Y-%m-%d %H:%M:%SZ")
             ),
         };
@@ -282,17 +283,13 @@ impl Lease {
     }
 
     fn renewed(&self, until: Instant, expires: DateTime<Utc>) {
-        let mut term = locked(&self.term);
+        let mut term = self.term.lock();
         (term.until, term.expires) = (until, expires);
     }
 
     fn lost(&self, reason: String) {
-        locked(&self.term).lost = Some(reason);
+        self.term.lock().lost = Some(reason);
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The lock, held. Dropped without [`RunLock::release`], it runs out by itself.
@@ -342,7 +339,7 @@ impl RunLock {
                     if holder.is_beyond_reason(Utc::now()) {
                         tracing::warn!(
                             uri,
-                            "no run takes the lock for so long: if none is at work, remove it"
+                            "the lock's expiry is implausibly far away: if no run is active, remove it"
                         );
                     }
                     announced = Some(holder.run.clone());
@@ -351,7 +348,7 @@ impl RunLock {
                 continue;
             }
             if let Some((before, _)) = found.as_ref().filter(|(before, _)| !before.released) {
-                tracing::warn!(%before, "the lock of a run that is gone was taken over");
+                tracing::warn!(%before, "took over the lock of a run that is gone");
             }
             let asked = Instant::now();
             let holder = Holder::this(run, config.expiry);
@@ -412,7 +409,7 @@ impl RunLock {
         {
             tracing::warn!(
                 uri = self.lease.uri,
-                "the lock could not be released in time; it runs out by itself"
+                "the lock could not be released in time; it expires by itself"
             );
         }
     }
@@ -509,7 +506,7 @@ impl Heartbeat {
             // Someone else's by now: then there is nothing to let go of.
             Ok(_) | Err(StoreError::Conflict { .. }) => {}
             Err(error) => {
-                tracing::warn!(%error, "the lock could not be released; it runs out by itself")
+                tracing::warn!(%error, "the lock could not be released; it expires by itself")
             }
         }
     }
@@ -702,7 +699,7 @@ mod tests {
         until("the run is told to stop", async || stop.is_cancelled()).await;
         let error = fence.check().unwrap_err().to_string();
         assert!(
-            error.contains("taken over by run") && error.contains("commits nothing more"),
+            error.contains("taken over by run") && error.contains("lost the run lock"),
             "{error}"
         );
         first.release().await;
@@ -758,7 +755,7 @@ mod tests {
                 Holder::from_json(text, "gs://b/lock.json")
                     .unwrap_err()
                     .to_string()
-                    .contains("no lock of this")
+                    .contains("not a lock of this")
             );
         }
     }
@@ -797,7 +794,7 @@ mod tests {
                 read(&odd)
                     .unwrap_err()
                     .to_string()
-                    .contains("no lock of this program"),
+                    .contains("not a lock of this program"),
                 "{name}"
             );
         }
@@ -805,6 +802,6 @@ mod tests {
         let error = Holder::from_json(twice.as_bytes(), "gs://b/lock.json")
             .unwrap_err()
             .to_string();
-        assert!(error.contains("`run` stands twice"), "{error}");
+        assert!(error.contains("`run` appears twice"), "{error}");
     }
 }

@@ -8,9 +8,10 @@ pub mod lock;
 mod strict;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -32,23 +33,25 @@ const READS_AT_A_TIME: usize = 16;
 /// A state document that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// The bucket failed.
+    /// The raw bucket could not be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The document is not one of ours.
-    #[error("{uri} is no state document of this program: {reason}")]
+    #[error("{uri} is not a state document of this program: {reason}")]
     Malformed {
-        /// The document.
+        /// URI of the state document.
         uri: String,
-        /// The parser's word.
+        /// The parser's message, or which member is invalid.
         reason: String,
     },
     /// A newer program wrote it.
-    #[error("{uri} has version {found}, this program knows up to {VERSION}: update samsara-etl")]
+    #[error(
+        "{uri} has version {found}, but this program knows up to {VERSION}: update samsara-etl"
+    )]
     Newer {
-        /// The document.
+        /// URI of the state document.
         uri: String,
-        /// Its version.
+        /// The version that it has.
         found: u32,
     },
     /// The run lost its lock, so nothing may be written.
@@ -57,9 +60,9 @@ pub enum StateError {
     /// An earlier write of the same document failed, so nothing further may be written.
     #[error("{uri} could not be written: {reason}")]
     Failed {
-        /// The document.
+        /// URI of the state document.
         uri: String,
-        /// Why.
+        /// The error of the failed write.
         reason: String,
     },
 }
@@ -69,7 +72,7 @@ pub enum StateError {
 pub struct StateStore {
     bucket: Bucket,
     fence: Fence,
-    /// Writes under way.
+    /// Writes that are in progress.
     writes: TaskTracker,
     open: Arc<tokio::sync::Mutex<HashMap<String, SourceHandle>>>,
 }
@@ -209,7 +212,7 @@ impl SourceHandle {
 
     /// Looks at the committed state.
     pub fn look<T>(&self, look: impl FnOnce(&SourceState) -> T) -> T {
-        look(&lock(&self.shared.current))
+        look(&self.shared.current.lock())
     }
 
     /// Commits a change. When this returns `Ok`, the change is durable.
@@ -221,7 +224,7 @@ impl SourceHandle {
         change: impl FnOnce(&mut SourceState) + Send + 'static,
     ) -> Result<(), StateError> {
         let (done, committed) = oneshot::channel();
-        lock(&self.shared.waiting).push((Box::new(change), done));
+        self.shared.waiting.lock().push((Box::new(change), done));
         let handle = self.clone();
         // In a task of its own: a write that is begun is seen to its end, also when the caller is stopped meanwhile.
         // Otherwise nobody would know which version is ours, and the next commit would take us for another run.
@@ -259,7 +262,7 @@ impl SourceHandle {
         if let Some(written) = writer.written {
             tokio::time::sleep_until(written + shared.bucket.write_interval()).await;
         }
-        let (changes, waiters): (Vec<Change>, Vec<Done>) = lock(&shared.waiting).drain(..).unzip();
+        let (changes, waiters): (Vec<Change>, Vec<Done>) = shared.waiting.lock().drain(..).unzip();
         let result = match writer.failed.clone() {
             Some(reason) => Err(StateError::Failed { uri: uri(), reason }),
             None => self.write(&mut writer, changes).await,
@@ -276,7 +279,7 @@ impl SourceHandle {
 
     async fn write(&self, writer: &mut Writer, changes: Vec<Change>) -> Result<(), StateError> {
         let shared = &self.shared;
-        let mut next = lock(&shared.current).clone();
+        let mut next = shared.current.lock().clone();
         for change in changes {
             change(&mut next);
         }
@@ -288,16 +291,9 @@ impl SourceHandle {
             .await?;
         writer.version = Some(version);
         writer.written = Some(Instant::now());
-        *lock(&shared.current) = next;
+        *shared.current.lock() = next;
         Ok(())
     }
-}
-
-/// A thread that panicked while it held the lock left whole values behind: nothing is changed in place.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// Partitions by key, as the document holds them.
@@ -354,7 +350,7 @@ mod tests {
             .await
             .unwrap();
         let error = two.commit(|_| ()).await.unwrap_err().to_string();
-        assert!(error.contains("changed by someone else"), "{error}");
+        assert!(error.contains("changed concurrently"), "{error}");
         assert!(two.commit(|_| ()).await.is_err());
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn check_way(path: &Path, root: &Path) -> Result<()> {
 
 fn linked(path: &Path) -> Error {
     Error::other(format!(
-        "{} is a symbolic link, and none is followed here: remove it",
+        "{} is a symbolic link, which is not followed: remove it",
         path.display()
     ))
 }
@@ -48,7 +48,7 @@ pub(super) fn open_lock(path: &Path) -> Result<File> {
     match fs::symlink_metadata(path)? {
         found if found.is_symlink() => Err(linked(path)),
         found if !found.is_file() => Err(Error::other(format!(
-            "{} is no file: remove it",
+            "{} is not a file: remove it",
             path.display()
         ))),
         // Never truncated: should it have been replaced by a link just now, what that leads to stays as it is.
@@ -65,7 +65,7 @@ pub(super) fn remove(path: &Path, root: &Path) -> Result<()> {
             _ => Ok(()),
         },
         Ok(_) => Err(Error::other(format!(
-            "{} is no file, and is left alone",
+            "{} is not a file and was not removed",
             path.display()
         ))),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
@@ -302,7 +302,7 @@ mod tests {
             open_lock(&path)
                 .unwrap_err()
                 .to_string()
-                .contains("is no file")
+                .contains("is not a file")
         );
         assert_eq!(fs::read(&victim).unwrap(), b"precious");
     }

@@ -14,7 +14,7 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 pub enum Partition {
     /// The whole list, as of the last time it was asked for.
     Snapshot,
-    /// A UTC day.
+    /// A UTC day of a source by time.
     Day(NaiveDate),
 }
 
@@ -174,7 +174,7 @@ pub const MARK_LENGTH: usize = 12;
 pub struct OwnObject<'a> {
     /// The source or table.
     pub name: &'a str,
-    /// Its partition.
+    /// The partition that the object belongs to.
     pub partition: Partition,
 }
 

@@ -48,9 +48,9 @@ const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 pub struct ObjectRef {
     /// Key in its bucket.
     pub path: String,
-    /// Rows it holds.
+    /// Number of rows.
     pub rows: u64,
-    /// Its size.
+    /// Size in bytes.
     pub bytes: u64,
 }
 
@@ -60,15 +60,15 @@ pub enum StoreError {
     /// The bucket cannot be opened.
     #[error("cannot open bucket {url}: {reason}")]
     Open {
-        /// The bucket.
+        /// URL of the bucket.
         url: String,
-        /// Why not.
+        /// Why it cannot be opened.
         reason: String,
     },
     /// The credentials for a bucket cannot be used.
     #[error("cannot open bucket {url}: {error}")]
     Credentials {
-        /// The bucket.
+        /// URL of the bucket.
         url: String,
         /// What is wrong with them.
         #[source]
@@ -79,54 +79,52 @@ pub enum StoreError {
     Object {
         /// read, write, list or delete.
         verb: &'static str,
-        /// The object.
+        /// URI of the object.
         uri: String,
-        /// The store's word.
+        /// The object store's error.
         #[source]
         source: Box<object_store::Error>,
     },
     /// Parquet cannot be written.
     #[error("cannot write {uri}: {}", redact::foreign(source))]
     Parquet {
-        /// The object.
+        /// URI of the object.
         uri: String,
-        /// The writer's word.
+        /// The Parquet writer's error.
         #[source]
         source: ::parquet::errors::ParquetError,
     },
     /// An object that the state, or a table of the local warehouse, names is not there as it was written.
-    #[error("{uri} {difference}, though {}", lost_remedy(key))]
+    #[error("{uri} {difference}, but {}", lost_remedy(key))]
     Lost {
-        /// The object.
+        /// URI of the object.
         uri: String,
-        /// Its key.
+        /// Key of the object in its bucket.
         key: String,
         /// What is wrong with it.
         difference: Difference,
     },
     /// A document has a size that none of this program's has: it is not read.
-    #[error(
-        "{uri} has {bytes} bytes, and no document of this program has more than {MAX_DOCUMENT_BYTES}"
-    )]
+    #[error("{uri} has {bytes} bytes; documents of this program have at most {MAX_DOCUMENT_BYTES}")]
     TooLarge {
-        /// The document.
+        /// URI of the document.
         uri: String,
-        /// Its size.
+        /// Size in bytes.
         bytes: u64,
     },
     /// What is to be written would end up elsewhere.
     #[error("cannot write {uri}: {source}")]
     Way {
-        /// The object.
+        /// URI of the object.
         uri: String,
         /// The link on the way.
         #[source]
         source: std::io::Error,
     },
     /// The ledger does not balance.
-    #[error("{uri}: {given} rows were written, its footer says {written}")]
+    #[error("{uri}: row counts differ: {given} rows were written, its footer says {written}")]
     Ledger {
-        /// The object.
+        /// URI of the object.
         uri: String,
         /// Rows that the writer was given.
         given: u64,
@@ -134,19 +132,17 @@ pub enum StoreError {
         written: u64,
     },
     /// Someone else changed the object in between.
-    #[error(
-        "{uri} was changed by someone else in the meantime: is another run at work on this bucket?"
-    )]
+    #[error("{uri} was changed concurrently: check whether another run uses this bucket")]
     Conflict {
-        /// The object.
+        /// URI of the object.
         uri: String,
     },
     /// The local file system refused.
     #[error("cannot lock {}: {source}", path.display())]
     Lock {
-        /// The lock file.
+        /// Path of the lock file.
         path: PathBuf,
-        /// The system's word.
+        /// The operating system's error.
         #[source]
         source: std::io::Error,
     },
@@ -159,7 +155,7 @@ pub enum Difference {
     #[error("is gone")]
     Gone,
     /// It has another size.
-    #[error("has {found} bytes, {written} were written")]
+    #[error("has {found} bytes instead of {written}")]
     Size {
         /// The size that it has.
         found: u64,
@@ -167,7 +163,7 @@ pub enum Difference {
         written: u64,
     },
     /// It has other rows.
-    #[error("has {found} rows, {written} were written")]
+    #[error("has {found} rows instead of {written}")]
     Rows {
         /// Rows that it has.
         found: u64,
@@ -175,7 +171,7 @@ pub enum Difference {
         written: u64,
     },
     /// It cannot be read as Parquet any more.
-    #[error("is no Parquet any more ({0})")]
+    #[error("is not readable as Parquet ({0})")]
     Unreadable(String),
 }
 
@@ -184,16 +180,16 @@ fn lost_remedy(key: &str) -> String {
     let mut parts = key.split('/');
     match (parts.next(), parts.next()) {
         (Some(layout::RAW), _) => {
-            "the state names it: read its days or list again (run --historical)".into()
+            "the state lists it: read its days or list again (run --historical)".into()
         }
         (Some(layout::FLATTENED), Some(table)) => {
             format!(
-                "the state names it: make its table again (run --stages transform,load --full-refresh {table})"
+                "the state lists it: rebuild its table (run --stages transform,load --full-refresh {table})"
             )
         }
         (Some(table), _) => {
             format!(
-                "its table names it: load that again (run --stages transform,load --full-refresh {table})"
+                "its table lists it: load the table again (run --stages transform,load --full-refresh {table})"
             )
         }
         (None, _) => "it is named".into(),
@@ -203,9 +199,9 @@ fn lost_remedy(key: &str) -> String {
 /// An object of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
-    /// Its key.
+    /// Key of the object in its bucket.
     pub key: String,
-    /// Its size.
+    /// Size in bytes.
     pub bytes: u64,
     /// When it was written.
     pub modified: DateTime<Utc>,

@@ -197,12 +197,12 @@ impl ScalarUDFImpl for SamsaraTime {
             (TimeForm::Millis, given) if given.is_integer() => Ok(vec![DataType::Int64]),
             (TimeForm::Text, given) => {
                 plan_err!(
-                    "samsara_time reads text (VARCHAR), not {given}; milliseconds are read by samsara_time_ms"
+                    "samsara_time takes text (VARCHAR), not {given}; use samsara_time_ms for milliseconds"
                 )
             }
             (TimeForm::Millis, given) => {
                 plan_err!(
-                    "samsara_time_ms reads milliseconds (BIGINT), not {given}; text is read by samsara_time"
+                    "samsara_time_ms takes milliseconds (BIGINT), not {given}; use samsara_time for text"
                 )
             }
         }

@@ -57,9 +57,9 @@ pub enum TransformError {
     /// The SQL is wrong; found without data.
     #[error("{file}:{line}: {reason}")]
     Model {
-        /// The file.
+        /// Path of the SQL file.
         file: String,
-        /// Line, from 1.
+        /// Line number in the file, counted from 1.
         line: usize,
         /// What is wrong and what to write instead.
         reason: String,
@@ -67,34 +67,33 @@ pub enum TransformError {
     /// The query failed on a partition's data.
     #[error("{model} {partition}: {reason}")]
     Data {
-        /// The model.
+        /// Name of the model.
         model: String,
-        /// The partition.
+        /// The partition that was derived.
         partition: Partition,
-        /// Why.
+        /// What failed, with the engine's message.
         reason: String,
     },
     /// Rows are not as unique as the model says, so none of them are kept.
     #[error(
-        "{model} {partition}: {duplicates}. The partition is left as it was loaded before; read it again \
-         (--historical), correct the model, or load it as it is with --accept-duplicates {model}"
+        "{model} {partition}: {duplicates}. The partition was not replaced; read it again (--historical), correct the model, or load it as it is with --accept-duplicates {model}"
     )]
     Duplicates {
-        /// The model.
+        /// Name of the model.
         model: String,
-        /// The partition.
+        /// The partition that was derived.
         partition: Partition,
-        /// Which keys.
+        /// The duplicate keys: how many, and an example.
         duplicates: Duplicates,
     },
-    /// A bucket failed.
+    /// The raw or flattened bucket could not be read or written.
     #[error("{model} {partition}: {error}")]
     Store {
-        /// The model.
+        /// Name of the model.
         model: String,
-        /// The partition.
+        /// The partition that was derived.
         partition: Partition,
-        /// The bucket's fault.
+        /// The bucket's error.
         #[source]
         error: StoreError,
     },
@@ -109,7 +108,7 @@ pub enum TransformError {
 /// The raw objects that a model reads for one partition, by source.
 pub type RawInputs = Vec<(String, Vec<ObjectRef>)>;
 
-/// Runs models.
+/// Derives partitions: runs the SQL of models over raw Parquet and writes flattened Parquet.
 #[derive(Clone)]
 pub struct Transformer {
     catalog: Arc<Catalog>,
@@ -124,7 +123,7 @@ pub struct Transformer {
 pub struct Flattened {
     /// The objects. At least one, so that a partition that lost its rows replaces what was loaded before.
     pub objects: Vec<ObjectRef>,
-    /// Rows in them.
+    /// Number of rows in the objects.
     pub rows: u64,
     /// Values that became NULL because they are no times, by column.
     pub unfit: Vec<UnfitTimes>,
@@ -186,7 +185,7 @@ impl Transformer {
             let source = self
                 .catalog
                 .source(name)
-                .ok_or_else(|| failed(format!("there is no source {name}")))?;
+                .ok_or_else(|| failed(format!("unknown source {name}")))?;
             sources.push((source, objects));
         }
         // Which version is the newest is told by the order of the rows.
@@ -353,7 +352,7 @@ impl Transformer {
     pub async fn discard(&self, objects: &[ObjectRef]) {
         for object in objects {
             if let Err(error) = self.flattened.delete(&object.path).await {
-                tracing::debug!(object = object.path, %error, "orphan left behind");
+                tracing::debug!(object = object.path, %error, "could not remove an uncommitted object");
             }
         }
     }
@@ -441,11 +440,7 @@ pub fn fingerprint(
         }
         digest.update([1]);
     }
-    digest
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    const_hex::encode(digest.finalize())
 }
 
 /// Plans a query. Nothing but queries is planned, and `AT TIME ZONE` as [`time_zone`] says.
@@ -505,8 +500,7 @@ fn check_day(contract: &Contract, partition: Partition, batch: &RecordBatch) -> 
     match stray {
         None => Ok(()),
         Some(value) => Err(format!(
-            "a row has {value} in `{name}`, which is not in the day {day}: \
-             partition_by must be the time by which the source is asked"
+            "a row has {value} in `{name}`, which is outside the day {day}: partition_by must be the time that the source's requests filter by"
         )),
     }
 }
@@ -537,7 +531,7 @@ fn explain(error: &DataFusionError) -> (usize, String) {
             field.name(),
             valid_fields.iter().map(|column| column.name()),
         );
-        reason = format!("there is no column `{}`{hint}", field.name());
+        reason = format!("unknown column `{}`{hint}", field.name());
     }
     (line, reason)
 }
@@ -689,17 +683,17 @@ mod tests {
             (
                 format!("SELECT id, id AS ID, _window_start AS time {from}"),
                 "",
-                "one name to BigQuery",
+                "are the same name to BigQuery",
             ),
             (
                 format!("SELECT id, _window_start AS \"a.b\" {from}"),
                 "",
-                "is no column name",
+                "is not a column name",
             ),
             (
                 format!("SELECT id, _window_start AS Partition_Day {from}"),
                 "",
-                "has the name of the folders",
+                "has the name of the table's partition folders",
             ),
             (
                 format!("SELECT s.id, r {from} AS s CROSS JOIN UNNEST(s.engineRpm) AS u(r)"),

@@ -14,19 +14,19 @@ use crate::store::{Bucket, ObjectRef};
 pub struct QueryTable {
     /// `raw` for raw tables; none for those of the warehouse.
     pub raw: bool,
-    /// Its name.
+    /// Name of the table in the query.
     pub name: String,
-    /// Its columns.
+    /// Columns of the table.
     pub schema: SchemaRef,
     /// Where its objects lie.
     pub bucket: Bucket,
-    /// Its objects.
+    /// The Parquet objects with the table's rows.
     pub objects: Vec<ObjectRef>,
 }
 
-/// A running query.
+/// A query that is running; [`Queried::next`] gives its result batch by batch.
 pub struct Queried {
-    /// The result's columns.
+    /// Columns of the result.
     pub schema: SchemaRef,
     stream: SendableRecordBatchStream,
 }

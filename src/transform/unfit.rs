@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::Result;
@@ -15,6 +15,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, ScalarUDF, TryCast};
+use parking_lot::Mutex;
 
 use super::functions::SamsaraTime;
 
@@ -26,9 +27,9 @@ const TEXT_CHARACTERS: usize = 100;
 /// Values of one column that became NULL because they are no times between the years 1 and 9999.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnfitTimes {
-    /// The column.
+    /// Name of the column.
     pub column: String,
-    /// How many values.
+    /// Number of values that became NULL.
     pub count: u64,
     /// The first different ones, quoted and escaped (long ones cut), and how often they came. Of columns that
     /// are hashed or dropped, none are kept.
@@ -104,7 +105,7 @@ impl Occurrence {
     /// Takes note of a value that could not be read.
     pub(super) fn count(&self, value: &dyn fmt::Display) {
         let Some(found) = &self.found else { return };
-        let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = found.lock();
         found.count += 1;
         add_text(&mut found.texts, short(value), 1);
     }
@@ -149,7 +150,7 @@ impl Watched {
         } in self.0
         {
             let Some(found) = found else { continue };
-            let found = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
+            let found = std::mem::take(&mut *found.lock());
             if calls.get(&call).map_or(0, |(_, copy)| copy.count) < found.count {
                 calls.insert(call, (column, found));
             }

@@ -82,8 +82,11 @@ async fn a_query_over_objects_that_are_gone_cut_or_other_ones_names_them_and_oth
         let damages: [(&str, Option<Vec<u8>>); 4] = [
             ("is gone", None),
             ("has 0 bytes", Some(Vec::new())),
-            ("were written", Some(before[..before.len() - 1].to_vec())),
-            ("is no Parquet any more", Some(vec![b'x'; before.len()])),
+            (
+                "bytes instead of",
+                Some(before[..before.len() - 1].to_vec()),
+            ),
+            ("is not readable as Parquet", Some(vec![b'x'; before.len()])),
         ];
         for (words, damage) in damages {
             match damage {
@@ -293,8 +296,8 @@ async fn a_lock_that_no_run_would_take_names_the_way_out() {
             &program.run(run).await,
             1,
             &[
-                "lock.json is no lock of this program",
-                "if no run is at work, remove it",
+                "lock.json is not a lock of this program",
+                "if no run is active, remove it",
             ],
         );
     }
@@ -470,7 +473,7 @@ async fn a_process_that_takes_too_much_memory_ends_in_one_line_with_its_own_exit
     // What window functions hold is known to no pool.
     let sql = "SELECT count(a) FROM (SELECT array_agg(v) OVER (ORDER BY v) AS a FROM generate_series(1, 30000) AS t(v))";
     let ran = program.run(&["query", sql, "--max-memory", "400MB"]).await;
-    refused(&ran, 5, &["took more than 400 MiB", "--max-memory"]);
+    refused(&ran, 5, &["memory use exceeded 400 MiB", "--max-memory"]);
     assert_eq!(
         ran.stderr
             .lines()

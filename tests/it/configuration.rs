@@ -34,14 +34,14 @@ async fn slips_in_the_file_are_told_with_their_lines_and_the_program_goes_on() {
             ran.stdout
         );
         for part in [
-            ".env:4: neither NAME=value nor a comment",
-            ".env:5: `GCS_BUKET_NAME` is not read; did you mean",
+            ".env:4: ignored: neither NAME=value nor a comment",
+            ".env:5: `GCS_BUKET_NAME` is not a known setting and is ignored; did you mean",
         ] {
             assert!(ran.stderr.contains(part), "{part}: {}", ran.stderr);
         }
         assert!(
             ran.stderr
-                .contains("other users of this machine may read it"),
+                .contains("other users of this machine can read it"),
             "{}",
             ran.stderr
         );
@@ -126,12 +126,11 @@ async fn what_only_looks_makes_nothing_in_folders_and_buckets() {
 async fn a_first_run_without_dates_says_beforehand_how_far_back_it_goes() {
     let simulator = simulator(|_| ()).await;
     let program = Program::with_simulator(&simulator).set("SAMSARA_API_TOKEN", "samsara_api_wrong");
-    let notice =
-        "1 source that was never read is read from 13/07/2020 on, the default; --start-date";
+    let notice = "1 source that was never read starts at the default, 13/07/2020; use --start-date";
     let ran = program.run(&["run", "--table", "fleet_trips"]).await;
     let (before, after) = ran.stderr.split_once("error: ").unwrap();
     assert!(
-        before.contains(&format!("note: {notice}")) && after.contains("token is refused"),
+        before.contains(&format!("note: {notice}")) && after.contains("token was rejected"),
         "{}",
         ran.stderr
     );

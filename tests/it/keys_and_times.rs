@@ -150,7 +150,7 @@ async fn an_odd_time_is_null_in_its_column_and_told_and_all_else_is_loaded() {
     // Five different texts are told apart; what ends lines or colours terminals is written as JSON would.
     assert!(
         ran.stderr
-            .contains("schema drift (no times: NULL in the table"),
+            .contains("schema drift (not valid times: NULL in the table"),
         "{}",
         ran.stderr
     );
@@ -456,7 +456,7 @@ async fn rows_that_are_not_unique_stop_their_partition_and_no_other() {
         wrong.code == 2
             && wrong
                 .stderr
-                .contains("`fleet_trips` is not among the tables"),
+                .contains("`fleet_trips` is not one of the tables"),
         "{}",
         wrong.stderr
     );
@@ -465,7 +465,7 @@ async fn rows_that_are_not_unique_stop_their_partition_and_no_other() {
     assert!(
         accepted
             .stderr
-            .contains("accepted: fleet_vehicle_stats_engineRpm has rows"),
+            .contains("accepted: fleet_vehicle_stats_engineRpm has duplicate keys"),
         "{}",
         accepted.stderr
     );
@@ -676,35 +676,32 @@ async fn a_source_of_changes_and_a_key_that_cannot_be_are_refused_by_name() {
     let cases = [
         (
             changes("{ source = \"audit_lgo\", time_field = \"of.at\" }"),
-            "there is no source `audit_lgo`; did you mean `audit_log`?",
+            "unknown source `audit_lgo`; did you mean `audit_log`?",
         ),
         (
             changes("{ source = \"list\", time_field = \"id\" }"),
-            "`list` is no feed",
+            "`list` is not a feed",
         ),
         (
             changes("{ source = \"audit_log\", time_field = \"of.n\" }"),
-            "a time is VARCHAR or BIGINT",
+            "a time must be VARCHAR or BIGINT",
         ),
         (changes("{ source = \"audit_log\" }"), "a path, or { source"),
         (changes("\"feed\""), "must be a path that starts with `/`"),
         (
             with("changes = \"/feed\"\n"),
-            "only a window has days to read again",
+            "`changes` is for the kind `window` only",
         ),
-        (with("key = [\"ib\"]\n"), "key `ib`: there is no field `ib`"),
-        (with("key = [\"l\"]\n"), "key `l` is no single value"),
+        (with("key = [\"ib\"]\n"), "key `ib`: unknown field `ib`"),
+        (with("key = [\"l\"]\n"), "key `l` is not a single value"),
         (
             with("key = [\"_parent_id\"]\n"),
-            "`_parent_id` is of no use without `parent`",
+            "`_parent_id` needs `parent`",
         ),
-        (
-            with("newest_by = \"id\"\n"),
-            "`newest_by` is of no use without `key`",
-        ),
+        (with("newest_by = \"id\"\n"), "`newest_by` needs `key`"),
         (
             with("key = [\"id\"]\nnewest_by = \"b\"\n"),
-            "a time is VARCHAR or BIGINT",
+            "a time must be VARCHAR or BIGINT",
         ),
         (with("expiring = [\"l.url\"]\n"), "expiring `l.url`"),
     ];

@@ -196,7 +196,7 @@ async fn a_first_load_is_one_job() {
     assert_eq!(ran.code, 2);
     assert!(
         ran.stderr
-            .contains("there is no table `rpmm`; did you mean `rpm`?"),
+            .contains("unknown table `rpmm`; did you mean `rpm`?"),
         "{}",
         ran.stderr
     );

@@ -303,7 +303,7 @@ async fn a_run_that_does_nothing_says_why() {
         .await
         .stdout;
     assert!(
-        plan.contains("2 days, from 2999-01-01 on, have not begun and are not asked for"),
+        plan.contains("2 days, from 2999-01-01 on, have not begun and are not requested"),
         "{plan}"
     );
     let only = |stages| [&trips[..], &["--stages", stages]].concat();
@@ -331,7 +331,7 @@ async fn a_run_that_does_nothing_says_why() {
     program.succeed(&[&["run"], &trips[..]].concat()).await;
     told(
         &trips,
-        "nothing to do: everything asked for is complete and loaded",
+        "nothing to do: everything requested is complete and loaded",
     )
     .await;
 }
@@ -359,7 +359,7 @@ async fn a_run_that_is_stopped_claims_nothing() {
     );
     assert_eq!(ran.code, 130, "{}", ran.stderr);
     assert!(
-        last_line(&ran).contains("stopped before the end") && !ran.stderr.contains("nothing to do"),
+        last_line(&ran).contains("stopped early") && !ran.stderr.contains("nothing to do"),
         "{}",
         ran.stderr
     );
@@ -396,7 +396,8 @@ async fn endpoints_that_are_not_there_are_no_success() {
     let ran = program.run(&all).await;
     assert_eq!(ran.code, 1, "{}", ran.stderr);
     assert!(
-        ran.stderr.contains("every endpoint answers 404") && ran.stderr.contains("SAMSARA_API_URL"),
+        ran.stderr.contains("every endpoint answered 404")
+            && ran.stderr.contains("SAMSARA_API_URL"),
         "{}",
         ran.stderr
     );
@@ -524,7 +525,7 @@ async fn missing_is_whatever_is_not_in_the_warehouse() {
         lines,
         [
             "fleet_tags snapshot not asked",
-            "fleet_vehicle_stats_gps nothing was ever asked for"
+            "fleet_vehicle_stats_gps never requested"
         ]
     );
     let steps = [
@@ -620,14 +621,15 @@ async fn a_feed_brings_the_days_that_are_asked_for_and_goes_on_from_there() {
             "2024-01-05",
         ]);
         let plan = plan.await.stdout;
-        let announced = "feed, begins: rows of 2024-01-02 to 2024-01-04, up to 3 day partitions";
+        let announced =
+            "feed, begins: rows from 2024-01-02 to 2024-01-04, up to 3 daily partitions";
         assert!(plan.contains(announced), "{plan}");
         let open = program
             .succeed(&["plan", "--table", LOGS, "--start_date", "2024-01-02"])
             .await
             .stdout;
         assert!(
-            open.contains("feed, begins: rows of 2024-01-02 to 20"),
+            open.contains("feed, begins: rows from 2024-01-02 to 20"),
             "{open}"
         );
 

@@ -349,12 +349,12 @@ async fn a_simulator_on_this_machine_needs_no_proxy_and_is_named() {
     program.write(".env", format!("SAMSARA_API_URL={}\n", simulator.url()));
     let ran = program.succeed(&[&["run"], TABLE].concat()).await;
     let warning = format!(
-        ".env decides by SAMSARA_API_URL ({}) where it goes: is that meant?",
+        ".env sets SAMSARA_API_URL ({}), which decides where it is sent; check that this is intended",
         simulator.url()
     );
     assert_eq!(
         ran.stderr
-            .matches("warning: the token comes from the environment")
+            .matches("warning: the API token comes from the environment")
             .count(),
         1,
         "{}",
