@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn this_machine_and_the_metadata_server_are_never_asked_through_a_proxy() {
+    async fn local_hosts_bypass_the_proxy() {
         let (proxied, proxy) = serve(|_| (200, "")).await;
         let (direct, host) = serve(|_| (200, "")).await;
         let port = host.split(':').next_back().unwrap();

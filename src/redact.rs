@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_secret_is_masked_where_it_stands_alone_and_a_shorter_one_not_at_all() {
+    fn short_secrets_are_masked_as_words() {
         register("qzqz");
         register("qz9");
         assert_eq!(
@@ -478,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_text_is_one_line_of_600_characters_without_control_characters() {
+    fn foreign_text_is_shortened_and_escaped() {
         let forged = "\u{1b}[2K\rno such day\nfailed:\tfleet_trips\u{9b}31m\u{202e}\u{0}";
         assert_eq!(
             foreign(forged),

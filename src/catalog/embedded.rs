@@ -79,7 +79,7 @@ mod tests {
     const MODEL: &str = "/*---\ndescription = \"Größe\"\n---*/\nSELECT id FROM raw.a\n";
 
     #[test]
-    fn a_folder_is_read_in_the_encodings_that_editors_write_and_without_hidden_files() {
+    fn sql_folders_are_read_in_common_encodings() {
         let folder = tempfile::tempdir().unwrap();
         let write = |path: &str, bytes: &[u8]| {
             let path = folder.path().join(path);

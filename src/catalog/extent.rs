@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_that_is_too_much_is_refused_and_a_long_honest_one_is_not() {
+    fn oversized_queries_are_refused() {
         let first = "SELECT * FROM raw.a";
         let joins = |count| {
             chain(count, first, |n| {

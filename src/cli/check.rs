@@ -870,7 +870,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_good_if_it_can_be_written_and_worth_a_note_if_it_can_be_made() {
+    fn folders_are_checked_for_writing() {
         let place = tempfile::tempdir().unwrap();
         std::fs::write(place.path().join("file"), "").unwrap();
         std::os::unix::fs::symlink("nowhere", place.path().join("link")).unwrap();

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_word_on_colours_counts_and_nothing_behind_two_dashes() {
+    fn the_last_color_option_counts() {
         for (arguments, expected) in [
             (&["samsara-etl", "run"][..], Color::Auto),
             (&["samsara-etl", "--color", "never", "run"], Color::Never),

@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_terminal_gets_no_control_characters_of_data_and_a_pipe_gets_it_exactly() {
+    fn control_characters_are_escaped_on_terminals() {
         let text = "Zoë \u{1b}[31m\u{9b}x\n".as_bytes();
         for (escapes, expected) in [
             (true, "Zoë \\u{1b}[31m\\u{9b}x\n".as_bytes()),

@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_wins_over_the_file_under_each_name_and_empty_is_unset() {
+    fn the_environment_overrides_the_file() {
         let get = |process: &[(&str, &str)], file: &str| {
             let environment = read(process, file.as_bytes()).0;
             let value = environment.get(GCS_BUCKET_NAME).map(str::to_string);
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_read_in_any_encoding_and_its_slips_are_told_with_their_lines() {
+    fn mistakes_in_env_files_are_located() {
         let utf16: Vec<u8> = "\u{feff}DWH_ID=d\r\n"
             .encode_utf16()
             .flat_map(u16::to_le_bytes)
@@ -468,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_refused_but_for_a_folder_which_is_somebody_else_s() {
+    fn env_must_be_a_regular_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(".env");
         let add = || {

@@ -789,7 +789,7 @@ mod tests {
     }
 
     #[test]
-    fn a_day_is_read_again_while_one_of_its_rows_lasts_and_for_thirty_days_at_most() {
+    fn days_with_open_rows_are_read_for_30_days() {
         let catalog = Catalog::open(None).unwrap();
         let trips = catalog.source("fleet_trips").unwrap();
         let mut state = SourceState::new(&trips.name);
@@ -983,7 +983,7 @@ mod tests {
     }
 
     #[test]
-    fn sources_share_a_request_only_if_one_record_can_be_decoded_for_all() {
+    fn only_equal_sources_share_requests() {
         let source = |name: &str, types: &str, schema: &str| {
             format!(
                 "[{name}]\nparams = {{ types = '{types}' }}\ntime_field = '{types}[].time'\nschema = '{schema}'\n"

@@ -275,7 +275,7 @@ mod tests {
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn a_log_is_a_new_file_and_what_is_shipped_is_that_file_whatever_has_its_name() {
+    async fn the_log_of_this_run_is_shipped() {
         let folder = tempfile::tempdir().unwrap();
         let location = BucketLocation::Folder(folder.path().join("raw"));
         let bucket = Bucket::open(

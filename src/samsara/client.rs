@@ -720,7 +720,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_no_header_can_hold_is_refused_before_anything_is_sent() {
+    fn invalid_tokens_are_never_sent() {
         let error = authorization(&Secret::new("canary-header\nX: y")).unwrap_err();
         assert!(
             error.ends_run() && !error.to_string().contains("canary"),

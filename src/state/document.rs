@@ -497,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_last_are_kept_with_the_day_and_with_what_an_unfinished_task_has_shown() {
+    fn open_rows_are_kept_in_the_state() {
         let overlap = |ended| Overlap {
             source: "a".into(),
             day: NaiveDate::default(),
@@ -580,7 +580,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_that_says_what_this_program_does_not_write_is_refused_by_name() {
+    fn invalid_state_documents_are_refused() {
         let read = |document: &Value| {
             SourceState::from_json(document.to_string().as_bytes(), "gs://b/state/trips.json")
         };
@@ -735,7 +735,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_many_objects_can_be_added_up_and_a_name_that_stands_twice_is_refused() {
+    fn state_sums_and_names_are_checked() {
         let mut document = whole();
         let object = document["partitions"]["2024-01-01"]["raw"]["objects"][0].clone();
         let mut many = vec![object.clone(); 1025];
@@ -761,7 +761,7 @@ mod tests {
     }
 
     #[test]
-    fn the_document_of_one_source_is_not_that_of_another_and_an_old_long_message_is_cut() {
+    fn state_documents_belong_to_their_source() {
         let trips = whole().to_string();
         assert!(SourceState::of("trips", trips.as_bytes(), "s").is_ok());
         let error = SourceState::of("vehicles", trips.as_bytes(), "s")

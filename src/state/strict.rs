@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_stands_twice_at_any_depth_is_refused_and_so_is_what_is_no_json() {
+    fn duplicate_json_names_are_refused() {
         let fine = [
             r#"{"a":[{"b":1},{"b":-1.5}],"b":{"a":null,"c":true}}"#,
             "[]",

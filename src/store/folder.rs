@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_in_the_place_of_a_staged_file_or_of_the_file_itself_is_replaced_and_not_followed() {
+    fn links_are_replaced_and_not_followed() {
         let (_all, root, victim) = scene();
         for name in ["lock.json", "state/a.json"] {
             let path = root.join(name);
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lock_file_is_made_or_found_and_never_follows_a_link_nor_waits_for_a_pipe() {
+    fn the_lock_file_must_be_a_regular_file() {
         let (_all, root, victim) = scene();
         let path = root.join(".lock");
         for _ in 0..2 {

@@ -748,7 +748,7 @@ mod tests {
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn state_lock_and_logs_are_private_and_data_is_as_the_umask_says() {
+    async fn state_and_logs_are_private() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let bucket = bucket(folder.path());
@@ -815,7 +815,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_document_that_cannot_be_written_as_json_is_an_error_and_not_an_empty_one() {
+    async fn serialisation_failures_are_errors() {
         let folder = tempfile::tempdir().unwrap();
         let bucket = bucket(folder.path());
         // JSON has no keys that are lists.

@@ -984,7 +984,7 @@ mod tests {
     const ROWS: &str = "(VALUES ('a b', 2, 'é'), ('', 0, 'x'), (NULL, 3, 'y'), ('long text', NULL, NULL)) AS t(s, n, u)";
 
     #[tokio::test]
-    async fn bounded_functions_give_what_those_of_datafusion_give_under_the_same_names() {
+    async fn bounded_functions_equal_datafusions() {
         let expressions = [
             "repeat(s, n)",
             "repeat('ab', 3)",
@@ -1045,7 +1045,7 @@ mod tests {
     const MANY: &str = "(SELECT unnest(range(0, 8000)) AS v)";
 
     #[tokio::test]
-    async fn results_that_would_be_too_large_are_refused_before_they_are_made() {
+    async fn oversized_results_are_refused_early() {
         let many = |expression: &str| format!("SELECT {expression} AS a FROM {MANY}");
         let one = |expression: &str| format!("SELECT {expression} AS a");
         let nested = |open: &str, inner: &str, close: &str| {

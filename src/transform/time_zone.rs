@@ -119,8 +119,7 @@ mod tests {
     ];
 
     #[tokio::test]
-    async fn at_time_zone_and_what_is_made_of_it_give_the_local_value_across_both_changes_of_the_clock()
-     {
+    async fn at_time_zone_gives_local_values() {
         let paris = "samsara_time(t) AT TIME ZONE 'Europe/Paris'";
         let instants = [
             "2024-03-31T00:30:00+01:00",

@@ -51,7 +51,7 @@ fn parquet(program: &Program, below: &str) -> PathBuf {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_query_over_objects_that_are_gone_cut_or_other_ones_names_them_and_others_are_answered() {
+async fn queries_name_damaged_objects() {
     let (_simulator, program) = loaded().await;
     let cases = [
         (
@@ -136,7 +136,7 @@ async fn a_query_over_objects_that_are_gone_cut_or_other_ones_names_them_and_oth
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn flattened_objects_that_someone_has_removed_are_made_again_before_they_are_loaded() {
+async fn removed_flattened_objects_are_rebuilt() {
     let (simulator, program) = loaded().await;
     let count =
         format!("SELECT (SELECT count(*) FROM {TABLE}) AS n, (SELECT count(*) FROM {LIST}) AS m");
@@ -170,7 +170,7 @@ async fn flattened_objects_that_someone_has_removed_are_made_again_before_they_a
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_state_that_this_program_has_not_written_is_refused_by_name_whatever_reads_it() {
+async fn foreign_state_is_refused_by_name() {
     let (_simulator, program) = loaded().await;
     let document = |source: &str| {
         program
@@ -426,7 +426,7 @@ fn chain(count: usize, next: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn models_that_ask_for_more_memory_than_there_is_are_named_by_sql_check() {
+async fn sql_check_names_models_that_need_too_much() {
     let program = Program::new();
     let cases = [
         (
@@ -468,7 +468,7 @@ async fn models_that_ask_for_more_memory_than_there_is_are_named_by_sql_check() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_that_takes_too_much_memory_ends_in_one_line_with_its_own_exit_code() {
+async fn too_much_memory_ends_with_exit_code_5() {
     let program = Program::new();
     // What window functions hold is known to no pool.
     let sql = "SELECT count(a) FROM (SELECT array_agg(v) OVER (ORDER BY v) AS a FROM generate_series(1, 30000) AS t(v))";

@@ -164,7 +164,7 @@ fn in_folders(program: &Program, below: &str, name: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn objects_in_folders_of_the_older_name_are_read_loaded_and_swept() {
+async fn objects_in_older_folders_are_used() {
     let simulator = simulator(|_| ()).await;
     let program = Program::with_simulator(&simulator);
     let stages = |stages: &'static str| [RUN, &["--stages", stages]].concat();
@@ -259,7 +259,7 @@ async fn a_lock_or_bad_state_stops_clean() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_removed_where_there_is_no_state_nor_where_no_object_is_known() {
+async fn clean_needs_a_state_that_lists_objects() {
     let program = Program::new();
     OLD.iter().for_each(|path| orphan(&program, path, 8));
     // Leftovers and what editors leave are no state.

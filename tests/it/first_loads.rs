@@ -297,7 +297,7 @@ async fn slices_that_are_refused_leave_it_to_the_last_job() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_killed_rehearsal_leaves_goes_with_the_next_run_or_by_itself() {
+async fn leftover_trial_tables_are_dropped() {
     let simulator = simulator(|_| ()).await;
     let rig = Rig::new(&simulator);
     let lasts = |seconds| {

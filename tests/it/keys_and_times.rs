@@ -77,7 +77,7 @@ impl Rig {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_odd_time_is_null_in_its_column_and_told_and_all_else_is_loaded() {
+async fn invalid_times_become_null() {
     let rig = Rig::new().await;
     let times = [
         (
@@ -215,7 +215,7 @@ async fn an_odd_time_is_null_in_its_column_and_told_and_all_else_is_loaded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_time_that_bigquery_cannot_hold_is_null_whatever_made_it_and_hidden_columns_show_none() {
+async fn times_out_of_range_become_null() {
     let rig = Rig::new().await;
     rig.program.write(
         "sql/f/sources.toml",
@@ -537,7 +537,7 @@ fn asked(simulator: &Simulator) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn links_that_expire_change_nothing_and_the_audit_log_tells_which_days_have_changed() {
+async fn expiring_links_are_no_change() {
     let rig = Rig::new().await;
     let days = |first: Value| {
         rig.list(
@@ -657,7 +657,7 @@ async fn links_that_expire_change_nothing_and_the_audit_log_tells_which_days_hav
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_source_of_changes_and_a_key_that_cannot_be_are_refused_by_name() {
+async fn wrong_changes_and_keys_are_refused() {
     let program = Program::new();
     let feed = "[audit_log]\ndescription = \"d\"\nkind = \"feed\"\nendpoint = \"/log\"\nrate_limit = \"5/s\"\n\
                 window = { start = \"s\", format = \"rfc3339\" }\ntime_field = \"time\"\n\

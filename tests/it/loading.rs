@@ -371,7 +371,7 @@ async fn a_call_that_fails_is_never_taken_for_another_shape() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_shape_comes_in_one_step_where_bigquery_can_do_that_and_by_a_rehearsed_drop_else() {
+async fn a_full_refresh_changes_the_schema() {
     let simulator = simulator(|_| ()).await;
     let rig = Rig::new(&simulator);
     rig.program.succeed(&[RUN, RPM].concat()).await;

@@ -111,7 +111,7 @@ impl Observer for BreakState {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_checkpoint_that_cannot_be_written_ends_the_run_and_gives_the_lock_back() {
+async fn a_failed_checkpoint_write_ends_the_run() {
     // Far more pages than wait anywhere between network, decoder and state.
     let simulator = simulator(|config| (config.vehicles, config.page_size) = (60, Some(1))).await;
     let double = Arc::new(GcsDouble::start(&["raw", "flat"]));
@@ -216,7 +216,7 @@ async fn an_api_that_cannot_be_reached_stops_no_other_stage() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_token_ends_the_run_before_what_was_complete_is_handed_on() {
+async fn a_refused_token_ends_the_run_at_once() {
     let simulator = simulator(|config| config.vehicles = 2).await;
     let double = Arc::new(GcsDouble::start(&["raw", "flat"]));
     let program = Program::new();
@@ -598,7 +598,7 @@ async fn missing_is_whatever_is_not_in_the_warehouse() {
 const LOGS: &str = "fleet_safety_events_audit_logs";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_feed_brings_the_days_that_are_asked_for_and_goes_on_from_there() {
+async fn a_feed_brings_the_requested_days() {
     // All rows of two months fit on a page, or some on each.
     for page_size in [100, 3] {
         let now = "2024-03-01T00:00:00Z".parse().unwrap();
