@@ -20,7 +20,7 @@ use crate::redact;
 
 /// Access tokens for storage and BigQuery. Whatever it gives is masked from then on.
 ///
-/// Nothing is asked yet: a key that is no key is found here, one that Google refuses at the first call.
+/// Sends no request: an invalid key is found here, a key that Google rejects at the first call.
 pub fn provider(
     access: &GoogleAccess,
     io: &Handle,

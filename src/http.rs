@@ -1,6 +1,6 @@
 //! The one way in which this program speaks HTTP: to Samsara, Cloud Storage, BigQuery and whoever gives access tokens.
 //!
-//! - Proxies are those of the configuration. This machine and the metadata server are never asked through one.
+//! - Proxies are those of the configuration. They are never used for this machine and the metadata server.
 //! - Certificates are those of the system and of `SSL_CERT_FILE`.
 //! - Redirects are not followed: a token is sent to the host that was configured and to no other.
 
@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use crate::config::{HttpConfig, Secret};
 use crate::redact;
 
-/// Hosts that are never asked through a proxy: this machine, and the metadata server by its names and addresses.
+/// Hosts that are never reached through a proxy: this machine, and the metadata server by its names and addresses.
 ///
 /// <https://cloud.google.com/compute/docs/metadata/querying-metadata>
 const NEVER_PROXIED: &str = "localhost,127.0.0.0/8,::1,0.0.0.0,169.254.0.0/16,fd20:ce::254,metadata.google.internal,metadata";
@@ -129,7 +129,7 @@ pub fn describe(error: reqwest::Error) -> String {
     redact::foreign(text)
 }
 
-/// What makes `object_store` speak HTTP as this module says, on a runtime of its own.
+/// Makes `object_store` use this module's HTTP clients, on a separate runtime.
 #[derive(Debug)]
 pub struct Connector {
     config: HttpConfig,

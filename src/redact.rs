@@ -97,7 +97,7 @@ pub fn register_userinfo(address: &str) {
     for part in [password, &decoded(password)] {
         register(part);
     }
-    // The name alone is no secret, but what is set in its place by mistake (a token, say) is one.
+    // The user name alone is not secret, but a token put there by mistake is.
     for part in [user, &decoded(user)]
         .into_iter()
         .filter(|part| part.chars().count() >= LONG)
@@ -212,7 +212,7 @@ fn mask_text(text: &str) -> Cow<'_, str> {
     masked
 }
 
-/// Whether a registered secret that is long enough to be told from other words stands in the text.
+/// Whether the text contains a registered secret that is long enough not to be an ordinary word.
 pub fn holds_secret(text: &str) -> bool {
     let known = SECRETS.read();
     known
@@ -220,7 +220,7 @@ pub fn holds_secret(text: &str) -> bool {
         .any(|secret| secret.chars().count() >= LONG && text.contains(secret.as_str()))
 }
 
-/// Masks `secret` where it is a word of its own.
+/// Masks `secret` where it is a separate word.
 fn mask_alone(text: &str, secret: &str) -> String {
     let mut masked = String::with_capacity(text.len());
     let mut rest = text;
@@ -341,7 +341,7 @@ impl<W: Write> Write for Masked<W> {
     }
 }
 
-/// From now on panics are told in one masked line on stderr.
+/// From now on panics are printed as one masked line on stderr.
 pub fn install_panic_hook() {
     std::panic::set_hook(Box::new(|panic| {
         let trace = std::backtrace::Backtrace::capture();

@@ -19,6 +19,14 @@
 //! | `truth/` | the world's records as rows of the output tables |
 //! | `time` | instants, days and how they are written |
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "a test's tasks end with its runtime"
+    )
+)]
+
 mod config;
 mod cursor;
 mod delivery;
@@ -112,6 +120,10 @@ impl Simulator {
             .with_state(shared.clone());
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the simulator owns its server, and stops it on drop"
+        )]
         let server = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, app)
                 .with_graceful_shutdown(stopped)

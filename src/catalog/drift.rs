@@ -12,9 +12,9 @@ use crate::json::path::{Path, Step, printable};
 
 /// An object with more names than this is taken for one whose names are data.
 const MOST_NAMES: usize = 128;
-/// So many paths of a source are told apart.
+/// Number of paths of a source that are counted separately.
 const MOST_PATHS: usize = 5000;
-/// A path is told as far as this, in bytes.
+/// Paths are shown up to this many bytes.
 const LONGEST_PATH: usize = 200;
 /// So many new names may be columns; more are data.
 const MOST_NEW: usize = 500;
@@ -235,7 +235,7 @@ pub struct Drifted {
     paths: BTreeMap<String, (Type, u64)>,
     /// Rows that have such values.
     pub rows: u64,
-    /// Values at paths beyond those that are told apart.
+    /// Number of values at further paths.
     further: u64,
 }
 

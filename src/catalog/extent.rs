@@ -19,7 +19,7 @@ use crate::bounds::{
     MAX_BRACKETS, MAX_LITERAL_BYTES, MAX_SQL_BYTES, MAX_TABLES, MAX_TOKENS, MAX_TYPES,
 };
 
-/// Refuses a query that is too much, with line and reason. What is no query at all is told by whoever runs it.
+/// Refuses a query that exceeds a limit, with line and reason. Syntax errors are left to the parser.
 pub fn check_query(sql: &str) -> Result<(), (usize, String)> {
     check_extent(sql)?;
     for statement in DFParser::parse_sql(sql).into_iter().flatten() {
@@ -39,7 +39,7 @@ pub(super) fn check_extent(sql: &str) -> Result<(), (usize, String)> {
             format!("the query is too long: more than {MAX_SQL_BYTES} bytes"),
         ));
     }
-    // What cannot be cut into tokens is told by the parser.
+    // The parser reports text that cannot be split into tokens.
     let Ok(tokens) = Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location() else {
         return Ok(());
     };
@@ -255,7 +255,7 @@ mod tests {
                 "SELECT (SELECT max(i) FROM x), i IN (SELECT i FROM y) FROM (SELECT * FROM z)",
                 3,
             ),
-            // What is named outside is known inside, unless it is named anew there.
+            // Names from outside are visible inside, unless they are redefined there.
             (
                 "WITH a AS (SELECT * FROM x, x) SELECT * FROM (WITH b AS (SELECT * FROM a, a) SELECT * FROM b)",
                 4,

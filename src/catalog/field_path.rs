@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Fields};
 use super::ddl::JSON_TYPE;
 use super::did_you_mean;
 
-/// The pipeline's own column with the id that was asked for: part of the key of records that do not name their parent.
+/// The pipeline's column with the requested parent id: part of the key of records that do not name their parent.
 pub const PARENT_ID: &str = "_parent_id";
 
 /// A path to a field of a record.

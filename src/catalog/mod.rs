@@ -63,7 +63,11 @@ pub enum CatalogError {
 }
 
 impl Catalog {
-    /// Reads the folder at `directory`, or the embedded catalog.
+    /// Reads the folder at `directory`, or the embedded catalog, and checks it.
+    ///
+    /// # Errors
+    /// [`CatalogError::Unreadable`] if a file or the folder cannot be read; [`CatalogError::Wrong`], with file and line,
+    /// for the first mistake in a `sources.toml` or a model.
     pub fn open(directory: Option<&Path>) -> Result<Self, CatalogError> {
         match directory {
             Some(directory) => {

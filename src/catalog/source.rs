@@ -22,7 +22,7 @@ pub struct Source {
     pub description: String,
     /// The group that `--category` selects it by, if any.
     pub category: Option<Category>,
-    /// How it is asked.
+    /// How it is requested.
     pub kind: SourceKind,
     /// Path below the host; `{name}` stands for the parent's id.
     pub endpoint: String,
@@ -40,7 +40,7 @@ pub struct Source {
     pub scope: Option<String>,
     /// Parameters that never change.
     pub params: BTreeMap<String, String>,
-    /// A parameter of which every value must be asked for.
+    /// A parameter that is requested with each of its values.
     pub sweep: Option<Sweep>,
     /// Names and format of the time parameters.
     pub window: Option<WindowParameters>,
@@ -65,7 +65,7 @@ pub struct Source {
     /// Fields that are other at each read, such as links that expire: a record in which only they differ has not
     /// changed.
     pub expiring: Vec<FieldPath>,
-    /// The source whose rows this one is asked for, one by one or in batches.
+    /// The source whose rows give the ids for this one's requests, one by one or in batches.
     pub parent: Option<Parent>,
     /// The parameter whose values may travel together in one request.
     pub share: Option<Share>,
@@ -114,7 +114,7 @@ impl Source {
 /// A feed that tells which days of a source have changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChangeFeed {
-    /// An endpoint that brings the source's own records by their arrival.
+    /// An endpoint with the source's records in order of arrival.
     Endpoint(String),
     /// Another source, a feed, whose records name what has changed in this one.
     Source {
@@ -143,15 +143,15 @@ struct ChangesSource {
     time_field: String,
 }
 
-/// How a source is asked.
+/// How a source is requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceKind {
     /// The whole list, each run.
     Snapshot,
-    /// Rows that carry their time, asked for by `[start, end)`.
+    /// Rows that have a time, requested by `[start, end)`.
     Window,
-    /// Aggregates over exactly the asked window; rows carry no time and days do not add up.
+    /// Aggregates over exactly the requested window; rows have no time, and days cannot be summed.
     Report,
     /// Everything new since a cursor that is kept for ever.
     Feed,
@@ -224,7 +224,7 @@ impl FromStr for RateLimit {
     }
 }
 
-/// A parameter of which every value must be asked for, one task each.
+/// A parameter that is requested with each of its values, one after the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sweep {
     /// Name of the query parameter.
@@ -246,8 +246,8 @@ pub struct WindowParameters {
     /// Whether the endpoint counts the end instant in (v1 does): then one millisecond less is sent.
     #[serde(default)]
     pub end_inclusive: bool,
-    /// How many days beyond its end a window is asked for, where the endpoint asks by the time of the last change:
-    /// a row that changed the day after is a row of its own day still.
+    /// Days to add to the end of a window, for endpoints that filter by the time of the last change: a row that changed
+    /// the day after still belongs to its own day.
     #[serde(default)]
     pub days_beyond: u32,
 }
@@ -264,7 +264,7 @@ pub enum TimeFormat {
     Date,
 }
 
-/// The source whose rows a fan-out source is asked for.
+/// The source whose rows give the ids for a fan-out.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Parent {

@@ -220,7 +220,7 @@ async fn models(config: &Config, catalog: &Catalog, selection: &Selection) -> Ve
 
 /// Tables whose rows are counted at a time.
 const COUNTED_AT_A_TIME: usize = 8;
-/// Endpoints that are asked at a time.
+/// Endpoints that are requested at a time.
 const ASKED_AT_A_TIME: usize = 16;
 
 /// Token, region, and one request to each endpoint.
@@ -860,7 +860,7 @@ mod tests {
             let told = with_remedy(text, service, &config);
             assert!(told.starts_with(text) && told.contains(part), "{told}");
         }
-        // What nobody has foreseen is told as it is; and with a key, no other login is proposed.
+        // Unknown errors get no remedy; and with a key, no other login is proposed.
         assert_eq!(
             with_remedy("the disk is full", &storage, &config),
             "the disk is full"

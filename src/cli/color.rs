@@ -47,6 +47,10 @@ impl Color {
 
     /// Whether stderr gets colours.
     pub(super) fn is_wanted(self) -> bool {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "colours are decided before the configuration is read"
+        )]
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         match self {
             Self::Always => true,

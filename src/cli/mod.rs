@@ -95,7 +95,7 @@ enum Command {
 }
 
 impl Command {
-    /// Bytes that it may take, unless told otherwise.
+    /// Default memory limit, in bytes.
     fn memory(&self) -> u64 {
         match self {
             Self::Run(_) | Self::Query(_) | Self::Sources(_) => MAX_DATA_MEMORY,
@@ -154,6 +154,7 @@ fn watch_memory(limit: u64) -> std::io::Result<()> {
         tracing::info!("{line}");
         // Nobody may be left to read it.
         let _ = writeln!(std::io::stderr(), "error: {line}");
+        #[expect(clippy::exit, reason = "memory is short: nothing more is started")]
         std::process::exit(Exit::Memory as i32);
     })
 }
@@ -293,7 +294,7 @@ fn start_log(verbose: u8, color: Color, directory: Option<&Path>) -> Option<LogF
         _ => "samsara_etl=debug,samsara_simulator=debug,object_store::client::retry=info",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    // What cannot be written is not told on stderr, which may be the very thing that cannot be written to.
+    // A failed write is not reported on stderr, which may be what failed.
     let console = tracing_subscriber::fmt::layer()
         .with_writer(|| Masked(std::io::stderr()))
         .with_ansi(color.is_wanted())

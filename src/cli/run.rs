@@ -103,7 +103,7 @@ impl Run {
         Ok(exit)
     }
 
-    /// The log goes to the raw bucket whatever became of the run; that it cannot is no failure of the run.
+    /// Uploads the log to the raw bucket, whether the run succeeded or not. A failed upload is only a warning.
     async fn ship_log(&self, context: &Context, config: &Config) {
         let Some(log) = &context.log else { return };
         if let Some(reason) = log.lost() {
@@ -158,7 +158,7 @@ fn selected(
     Ok(names.iter().cloned().collect())
 }
 
-/// Names the host that is asked, before it is.
+/// Prints the host before the first request.
 struct NameHost;
 
 impl Observer for NameHost {

@@ -55,10 +55,10 @@ variables! {
     BIGQUERY_LOCATION = "BIGQUERY_LOCATION";
     /// Secret salt for columns that models hash.
     SAMSARA_ETL_HASH_SALT = "SAMSARA_ETL_HASH_SALT";
-    /// After how many pages an unfinished task is noted, and a feed committed; 50 unless told otherwise.
+    /// Pages between two checkpoints of a task, or two commits of a feed; 50 by default.
     SAMSARA_ETL_CHECKPOINT_PAGES = "SAMSARA_ETL_CHECKPOINT_PAGES";
-    /// For simulators and emulators only: which part of the waits that real services ask for (rates, pauses between
-    /// tries, one write a second) is waited, such as 0.01.
+    /// For simulators and emulators only: factor for the waits that real services need (rate limits, retries, one write
+    /// a second), such as 0.01.
     SAMSARA_ETL_WAIT_SCALE = "SAMSARA_ETL_WAIT_SCALE";
     /// Address of a Cloud Storage emulator: no credentials are read then.
     STORAGE_EMULATOR_HOST = "STORAGE_EMULATOR_HOST";
@@ -66,9 +66,9 @@ variables! {
     BIGQUERY_EMULATOR_HOST = "BIGQUERY_EMULATOR_HOST";
     /// Proxy for https, as `http://user:password@host:port`.
     HTTPS_PROXY = "HTTPS_PROXY" | "https_proxy";
-    /// Proxy for http; this machine and the metadata server are never asked through one.
+    /// Proxy for http; never used for this machine and the metadata server.
     HTTP_PROXY = "HTTP_PROXY" | "http_proxy";
-    /// Proxy for both, where there is none of its own.
+    /// Proxy for both, unless a specific one is set.
     ALL_PROXY = "ALL_PROXY" | "all_proxy";
     /// Hosts, domains (`.example.com`) and networks (`10.0.0.0/8`) that are reached without a proxy.
     NO_PROXY = "NO_PROXY" | "no_proxy";
@@ -102,13 +102,17 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Reads the process environment and `.env` in `directory`, if there is one. What looks like a slip is told as a
-    /// warning, without any value.
+    /// Reads the process environment and `.env` in `directory`, if there is one. Likely mistakes are logged as warnings,
+    /// without any value.
     ///
     /// # Errors
     /// [`ConfigError::DotEnv`] if `.env` cannot be read, [`ConfigError::Value`] if a variable of ours is not text.
     pub fn read(directory: &Path) -> Result<Self, ConfigError> {
         let mut environment = Self::of_process();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "this module is the one that reads the environment"
+        )]
         let is_text =
             |name: &&str| std::env::var_os(name).is_none_or(|value| value.to_str().is_some());
         if let Some(name) = names().find(|name| !is_text(name)) {
@@ -126,8 +130,12 @@ impl Environment {
     }
 
     /// The process environment alone.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this module is the one that reads the environment"
+    )]
     pub fn of_process() -> Self {
-        // Other programs may keep what is no text in their variables: that is no business of ours.
+        // Variables of other programs need not be text.
         let text = |(name, value): (OsString, OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         };

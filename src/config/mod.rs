@@ -111,7 +111,7 @@ impl LoadOptions {
 pub struct LockConfig {
     /// Whether to wait for another run to end.
     pub wait: bool,
-    /// A run that was not heard of for this long is gone.
+    /// The lease expires after this time unless it is renewed.
     pub expiry: Duration,
 }
 
@@ -124,26 +124,26 @@ impl Default for LockConfig {
     }
 }
 
-/// How patient to be with the API.
+/// Retries, timeouts and size limit of API requests.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RetryConfig {
-    /// Tries of one request in all.
+    /// Number of attempts of a request, including the first.
     pub attempts: u32,
-    /// The first wait is at most this long; each further one at most twice the one before.
+    /// Longest wait before the first retry; it doubles with each further retry.
     pub base: Duration,
-    /// And none is longer than this.
+    /// Upper limit of the wait before a retry.
     pub cap: Duration,
     /// After this many failed requests in a row (retries included) an endpoint is paused for a while.
     pub give_up_after: u32,
-    /// For this long; then one request tries it.
+    /// How long an endpoint is paused; then one request probes it.
     pub cool_down: Duration,
-    /// A connection is made within this time.
+    /// Connection timeout.
     pub connect: Duration,
-    /// And no byte for this long, the first one included, is a fault.
+    /// Read timeout: the longest time without a byte, including the first.
     pub silence: Duration,
-    /// A whole answer takes no longer than this.
+    /// Timeout of a whole response.
     pub whole: Duration,
-    /// And has no more bytes, decompressed: it is in memory as a whole.
+    /// Largest response in bytes, decompressed: it is held in memory.
     pub largest: usize,
 }
 
@@ -153,22 +153,22 @@ impl Default for RetryConfig {
             attempts: 8,
             base: Duration::from_millis(500),
             cap: Duration::from_secs(30),
-            // A heavy window is split five times before its floor, and each half may fail first: one such window
-            // must not make its endpoint look dead.
+            // A large window is bisected five times before its minimum, and each half may fail first: one such window
+            // must not open the circuit breaker.
             give_up_after: 6,
             cool_down: Duration::from_secs(30),
             connect: Duration::from_secs(10),
             // Some reports take many seconds to their first byte; a whole page never takes minutes.
             silence: Duration::from_secs(90),
             whole: Duration::from_secs(300),
-            // Pages have some megabytes; a window that is too much for one is read in halves.
+            // Pages have some megabytes; a window whose page is larger is bisected.
             largest: 512 << 20,
         }
     }
 }
 
 impl RetryConfig {
-    /// The same with shorter pauses. What a server is given the time for stays.
+    /// The same with shorter waits; timeouts stay.
     pub fn scaled(self, scale: WaitScale) -> Self {
         let Self {
             base,
@@ -185,7 +185,7 @@ impl RetryConfig {
     }
 }
 
-/// Pages between two notes of an unfinished task, unless told otherwise.
+/// Default number of pages between two checkpoints of an extract task.
 pub const CHECKPOINT_PAGES: u64 = 50;
 
 /// How to reach Samsara.
@@ -193,11 +193,11 @@ pub const CHECKPOINT_PAGES: u64 = 50;
 pub struct SamsaraConfig {
     /// API token, if there is one: stages other than extract need none.
     pub token: Option<Secret>,
-    /// The host, or none: then it is found out which one accepts the token.
+    /// The API's URL; if none, the region whose host accepts the token.
     pub url: Option<Url>,
-    /// Which part of the documented rates to use, above 0; more than 1 for simulators only.
+    /// Share of the documented rates to use, above 0; more than 1 only for simulators.
     pub rate_share: f64,
-    /// How patient to be.
+    /// Retries and timeouts.
     pub retry: RetryConfig,
     /// Proxies and TLS certificates for HTTP clients.
     pub http: HttpConfig,
@@ -225,7 +225,7 @@ pub struct GoogleAccess {
     pub bigquery_emulator: Option<String>,
     /// Proxies and TLS certificates for HTTP clients.
     pub http: HttpConfig,
-    /// Which part of the waits that Cloud Storage and BigQuery ask for is really waited; all but for emulators.
+    /// Factor for the waits of Cloud Storage and BigQuery; 1 except with emulators.
     pub wait_scale: WaitScale,
 }
 
@@ -249,7 +249,7 @@ pub enum WarehouseConfig {
         project: String,
         /// Dataset id (letters, digits and `_`).
         dataset: String,
-        /// Location of the dataset, if told.
+        /// Location of the dataset, if configured.
         location: Option<String>,
     },
 }
@@ -291,7 +291,12 @@ pub struct Overrides {
 }
 
 impl Config {
-    /// Resolves the configuration for a command run in `directory`.
+    /// Resolves the configuration for a command run in `directory`; relative paths start there. Buckets and a
+    /// warehouse that are not configured are folders in `local_folder`.
+    ///
+    /// # Errors
+    /// [`ConfigError`], naming the variable or flag, if a value is invalid or a required one is missing. A missing API
+    /// token is not an error here: only runs that extract need one.
     pub fn resolve(
         environment: &Environment,
         overrides: &Overrides,
@@ -392,7 +397,7 @@ impl Config {
     }
 }
 
-/// Real services are never asked more often than they allow.
+/// Real services are never called more often than they allow.
 fn check_wait_scale<'a>(
     samsara: &SamsaraConfig,
     storage: &StorageConfig,
@@ -448,7 +453,7 @@ pub fn register_secrets(environment: &Environment) {
         .get(env::SAMSARA_ETL_HASH_SALT)
         .into_iter()
         .for_each(redact::register);
-    // As it is sent, or in pieces where it cannot be: words that go with a token are no secret.
+    // As it is sent; or in pieces, if it is invalid: words next to a token are not secret.
     match api_token(environment) {
         Ok(token) => drop(token),
         Err(_) => {

@@ -1,4 +1,4 @@
-//! What a run is going to do, as a value: what is printed is what is executed.
+//! The plan of a run, as a value: what `plan` prints is what `run` executes.
 
 mod dates;
 mod selection;
@@ -19,11 +19,12 @@ pub use dates::{DEFAULT_START, Dates, days, parse_date};
 pub use selection::{Selection, SelectionError};
 pub use table_list::names_in_file;
 
-/// Feed cursors live 30 days; one that is nearly that old is not trusted.
+/// Feed cursors are valid for 30 days; one older than this is not used any more.
 pub(crate) const CURSOR_DAYS: i64 = 29;
-/// How many days after a day readings of it are expected, where no feed tells. Vehicles out of coverage come back.
+/// For how many days after a day late readings are expected, if no change feed reports them: vehicles out of coverage
+/// come back.
 const LATE_DAYS: u64 = 30;
-/// A day is read again for so many days at most because one of its rows still lasts.
+/// For how many days at most a day is read again because one of its rows has no end yet.
 const OPEN_DAYS: u64 = 30;
 /// A list of parents older than this is read again before a fan-out.
 const PARENT_MAX_AGE_HOURS: i64 = 24;
@@ -73,8 +74,8 @@ pub struct RunRequest {
     pub dates: Dates,
     /// The stages to run.
     pub stages: BTreeSet<Stage>,
-    /// Read every asked day again, complete or not. Positions of feeds are neither used nor moved; but a feed of
-    /// changed days that has none is given one first, for what comes behind the days that are read.
+    /// Read every requested day again, complete or not. Cursors of feeds are neither used nor moved; but a change feed
+    /// without a cursor gets one first, so that it reports what changes after the read.
     pub historical: bool,
 }
 
@@ -85,18 +86,18 @@ pub struct Plan {
     pub run_request: RunRequest,
     /// Lists to read, parents of fan-outs among them. They come first.
     pub snapshots: Vec<PlannedTask>,
-    /// Sources whose feed is asked which of their days have changed, before any day is read.
+    /// Sources whose change feed is read first, to find the days that have changed.
     pub feeds: Vec<String>,
     /// Days and feeds to read.
     pub windows: Vec<PlannedTask>,
-    /// Sources whose answers may tell that rows of earlier days have ended since those were read. Such days are read
-    /// again after all others.
+    /// Sources whose responses may show that rows of earlier days have ended. Those days are read again, after all
+    /// others.
     pub lasting: Vec<String>,
-    /// Complete partitions whose models may be stale, with the source that drives them.
+    /// Complete partitions whose models may be stale, with their driving source.
     pub committed: Vec<(String, Partition)>,
-    /// Days that are complete and are not asked for again.
+    /// Number of days that are complete and are not requested again.
     pub complete_days: u64,
-    /// Sources that were never read, and are read from [`DEFAULT_START`] on, since nobody has said from when.
+    /// Number of sources that were never read, and start at [`DEFAULT_START`] because no start date was given.
     pub from_default_start: u64,
     /// The UTC day on which the plan was made.
     pub today: NaiveDate,
@@ -159,7 +160,7 @@ impl Plan {
         (days > 0).then_some((days, first))
     }
 
-    /// What a feed will bring, as far as can be told before: it gives rows by their arrival, not by day.
+    /// What a feed is expected to bring: it returns rows in order of arrival, not by day.
     fn feed(&self, goes_on: bool, since: DateTime<Utc>, until: Option<NaiveDate>) -> String {
         let first = since.date_naive();
         let last = until.map_or(self.today, |until| until.pred_opt().unwrap_or(until));
@@ -178,7 +179,7 @@ impl Plan {
 pub struct Estimate {
     /// Number of API requests, one page each.
     pub calls: u64,
-    /// How long they take at the documented rates, endpoint beside endpoint, in seconds.
+    /// How long they take at the documented rates, in seconds; endpoints are requested concurrently.
     pub seconds: f64,
     /// Load jobs, where there are such. The pipeline counts them: it knows contracts and warehouse.
     pub load_jobs: Option<LoadJobs>,
@@ -187,11 +188,11 @@ pub struct Estimate {
 /// How many load jobs a plan comes to, under the assumption that tables hold what the state says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LoadJobs {
-    /// So many, those of the program's own tables among them.
+    /// Number of jobs, including those of the audit tables.
     pub most: u64,
-    /// Fewer may do: what is read or derived may turn out to be unchanged or empty.
+    /// Whether `most` is only an upper bound: partitions may turn out to be unchanged or empty.
     pub is_bound: bool,
-    /// One more for each past day of which a feed, or a later day, brings something.
+    /// Whether change feeds or later days may add one job for each past day that they change.
     pub has_feeds: bool,
 }
 
@@ -229,7 +230,7 @@ pub enum PlannedScope {
         resume: Option<(String, String)>,
         /// Where to begin without them.
         since: DateTime<Utc>,
-        /// The first day that is not asked for, where that is not behind today: the feed is left once its rows lie
+        /// The first day that is not requested, if that is not after today: reading stops once the feed's rows lie
         /// behind it.
         until: Option<NaiveDate>,
     },
@@ -246,7 +247,10 @@ impl PlannedScope {
     }
 }
 
-/// Makes the plan from the catalog, the state and the clock.
+/// Makes the plan from the catalog, the state and the clock. `now` decides which days are over, and what is stale.
+///
+/// # Errors
+/// [`StateError`] if the state document of a selected source cannot be read or is invalid.
 pub async fn make(
     catalog: &Catalog,
     states: &StateStore,
@@ -285,7 +289,7 @@ pub async fn make(
                 SourceKind::Snapshot => {
                     snapshots.insert(&source.name);
                 }
-                // A feed continues from its cursor and cannot be asked for a period.
+                // A feed continues from its cursor and cannot be read for a period.
                 SourceKind::Feed if run_request.historical => {}
                 SourceKind::Feed => {
                     plan.windows
@@ -373,7 +377,7 @@ pub async fn make(
     Ok(plan)
 }
 
-/// Counts requests by endpoint. Endpoints are asked at the same time, so the slowest tells the duration.
+/// Counts requests by endpoint. Endpoints are requested concurrently, so the slowest decides the duration.
 async fn estimate(
     catalog: &Catalog,
     states: &StateStore,
@@ -467,7 +471,7 @@ pub async fn changed(
     Ok(group(catalog, wanted))
 }
 
-/// A feed from its position on; none if all that was asked for is here.
+/// A feed from its cursor on; none if everything requested is stored.
 fn feed(
     source: &Source,
     state: &SourceState,
@@ -481,7 +485,7 @@ fn feed(
         Some(feed) => feed.since.unwrap_or(feed.at - TimeDelta::days(1)),
         None => midnight(dates.start.unwrap_or(DEFAULT_START)),
     };
-    // A feed cannot be asked for an end; today's rows are still coming.
+    // A feed takes no end parameter; today's rows are still arriving.
     let until = dates.end.filter(|end| *end <= now.date_naive());
     // It was left where these days end, or later ones.
     let is_here = |feed: &Feed| {
@@ -503,7 +507,7 @@ fn feed(
     })
 }
 
-/// The first day that was ever asked for.
+/// The first day that was ever requested.
 fn asked_from(state: &SourceState) -> Option<NaiveDate> {
     let known = state
         .partitions
@@ -525,7 +529,7 @@ fn is_from_default_start(source: &Source, state: &SourceState, run_request: &Run
         && !has_begun
 }
 
-/// The days that must be asked for, and how many need not.
+/// The days to request, and the number of requested days that are complete.
 fn days_to_read(
     source: &Source,
     state: &SourceState,
@@ -824,7 +828,7 @@ mod tests {
             day,
             state.partition(Partition::Day(day)).unwrap()
         ));
-        // Only days before those that are read can be told of.
+        // A change feed can only report days before those that are read.
         let tells = |source: &Source, days: &[&str]| {
             let days: Vec<_> = days.iter().map(|day| parse_date(day).unwrap()).collect();
             tells_of_earlier_days(source, &state, &days)
@@ -845,7 +849,7 @@ mod tests {
         for day in ["2026-09-01", "2026-09-03", "2026-11-23"] {
             read_at(&mut state, day, "2026-11-24T00:00:00Z");
         }
-        // Tried in vain: known, and not read.
+        // The attempt failed: known, but not read.
         state.partition_mut(Partition::Day(parse_date("2026-08-30").unwrap()));
         let run_request = RunRequest {
             dates: Dates::parse(None, Some("2026-11-24")).unwrap(),
@@ -883,7 +887,7 @@ mod tests {
                 .map(ToString::to_string)
                 .collect::<Vec<_>>()
         };
-        // A first run has asked from the 18th on, and was killed when only the 20th was read.
+        // A first run requested the days from the 18th on, and was killed when only the 20th was read.
         state.asked_from = parse_date("2026-11-18").ok();
         assert_eq!(wanted(&state).len(), 6);
         read_at(&mut state, "2026-11-20", "2026-11-24T00:00:00Z");
@@ -1098,7 +1102,7 @@ mod tests {
             until(&state, "2026-01-04"),
             Some(("2026-01-01".into(), day("2026-01-04")))
         );
-        // Today's rows are still coming: there is no end to be seen.
+        // Today's rows are still arriving: the feed has no end yet.
         assert_eq!(
             until(&state, "2026-11-24"),
             Some(("2026-01-01".into(), day("2026-11-24")))

@@ -9,7 +9,7 @@ use crate::catalog::{Catalog, did_you_mean};
 use crate::config::bounds::{TABLE_LIST_BYTES, TABLE_LIST_CELLS, WORKBOOK_BYTES};
 use crate::config::text::{decode, read_file};
 
-/// Unknown names of one file that are told at once.
+/// Number of unknown names of a file that one error lists.
 const TOLD: usize = 20;
 /// Words of a heading, in the languages of those who write such lists.
 const HEADINGS: &[&str] = &[

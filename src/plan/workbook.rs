@@ -153,7 +153,7 @@ impl<'a> Package<'a> {
         let broken = |error: &dyn std::fmt::Display| format!("cannot read {path} in it: {error}");
         let file = self.zip.by_index(*index).map_err(|error| broken(&error))?;
         let mut bytes = Vec::new();
-        // What it says of its size is not believed where it says little.
+        // The size in the header is not trusted: it may be too small.
         if file.size() <= self.left {
             file.take(self.left + 1)
                 .read_to_end(&mut bytes)

@@ -1,4 +1,4 @@
-//! What a run did: events added up, as a value and as text; and its log.
+//! The report of a run, summed up from its events, as a value and as text; and the run's log.
 
 pub mod logs;
 
@@ -15,14 +15,14 @@ use crate::extract::FURTHER_PATHS;
 use crate::redact;
 use crate::transform::add_text;
 
-/// A report tells so many texts of one kind apart.
+/// Number of different texts of one kind that a report counts separately.
 const MOST_TEXTS: usize = 2000;
-/// And prints so many of them.
+/// Number of them that are printed.
 const MOST_LINES: usize = 50;
-/// It keeps so many examples of a source.
+/// Number of examples kept for each source.
 const MOST_EXAMPLES: usize = 10;
 
-/// What a run did.
+/// What a run did: counts, drift, failures. Printed at the end of a run and logged as JSON.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct RunReport {
     /// Id of the run, as in the names of its objects.
@@ -33,36 +33,36 @@ pub struct RunReport {
     pub models: BTreeMap<String, ModelReport>,
     /// Number of pages received.
     pub pages: u64,
-    /// Their size after decompression.
+    /// Size of the pages in bytes, decompressed.
     pub page_bytes: u64,
-    /// Requests that had to be sent again.
+    /// Number of retries.
     pub delayed_requests: u64,
-    /// What did not fit the declared schemas: `source: path (reason)` → how often. Of very many paths, some are told
-    /// and the others counted together.
+    /// Values that did not fit the declared schemas: `source: path (reason)` → count. Beyond a limit, further paths are
+    /// counted together.
     pub drift: BTreeMap<String, u64>,
-    /// Values that are no times and NULL in the table, by `table.column`.
+    /// Values that are not valid times and NULL in the table, by `table.column`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub unfit_times: BTreeMap<String, UnfitReport>,
-    /// Tables of which rows with one key were accepted.
+    /// Tables whose duplicate keys were accepted.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub accepted_duplicates: BTreeMap<String, AcceptedDuplicates>,
-    /// What lies far outside the days that were asked for, and so in no table, by source.
+    /// Rows far outside the requested days, which are in no table, by source.
     pub outside: BTreeMap<String, OutsideReport>,
-    /// Envelope fields of pages without rows, `source partition: path = text` → how often. They stand nowhere else.
+    /// Envelope fields of pages without rows: `source partition: path = text` → count. They are stored nowhere else.
     pub envelope: BTreeMap<String, u64>,
     /// Sources that the organisation does not have, and why that is known.
     pub skipped: BTreeMap<String, String>,
     /// Failures, in the order in which they happened.
     pub failures: Vec<Failure>,
-    /// Why nothing was done, if nothing was, nothing has failed, and the run has come to its end.
+    /// Why nothing was done, if the run ended without doing anything and without a failure.
     pub idle: Option<Idle>,
-    /// Whether the run was told to stop.
+    /// Whether the run was stopped early.
     pub cancelled: bool,
     /// Wall-clock time of the run.
     pub elapsed: Duration,
 }
 
-/// Rows and readings of a source that lie far outside the days that were asked for.
+/// Rows and readings of a source far outside the requested days.
 #[derive(Debug, Clone, Serialize)]
 pub struct OutsideReport {
     /// Number of occurrences.
@@ -79,14 +79,14 @@ pub struct OutsideReport {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Idle {
-    /// Everything that was asked for is in the warehouse.
+    /// Everything requested is in the warehouse.
     Complete,
-    /// This day, the first that was asked for, has not begun.
+    /// The first requested day has not begun yet.
     NotBegun(NaiveDate),
-    /// Every endpoint that was asked answers 404, and none ever answered otherwise.
+    /// Every requested endpoint answered 404, and none has ever answered otherwise.
     NotFound,
-    /// So many partitions are not in the warehouse, but nothing of that was this run's to do: other stages', or days
-    /// that the organisation has no endpoint for.
+    /// Partitions are missing in the warehouse, but this run could not add them: they need other stages, or endpoints that
+    /// the organisation does not have.
     Missing {
         /// Partitions that were not read completely.
         unread: u64,
@@ -123,7 +123,7 @@ pub struct SourceReport {
     pub records: u64,
     /// Number of raw rows committed.
     pub rows: u64,
-    /// Rows and readings left to the day that owns them.
+    /// Rows and readings out of the window, left to the day that they belong to.
     pub out_of_window: u64,
     /// Values that went to `_rescued_data`.
     pub rescued: u64,
@@ -146,7 +146,7 @@ pub struct ModelReport {
     pub loaded_rows: u64,
 }
 
-/// Values of one column that are no times between the years 1 and 9999.
+/// Values of one column that are not times in the years 1 to 9999.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct UnfitReport {
     /// Number of occurrences.

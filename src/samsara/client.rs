@@ -80,13 +80,13 @@ enum Token {
     Unclear(u16),
 }
 
-/// What hosts have told of a token that none has accepted.
+/// What the hosts answered to a token that none of them accepts.
 #[derive(Default)]
 struct Told {
     refused: Vec<String>,
     request_id: Option<String>,
     unclear: Vec<(Client, u16)>,
-    /// Hosts that could not be asked, and why.
+    /// Hosts that could not be reached, and why.
     unheard: Vec<(String, String)>,
 }
 
@@ -216,7 +216,7 @@ impl Client {
         told.region()
     }
 
-    /// The host that is asked.
+    /// The URL of the host.
     pub fn base(&self) -> &Url {
         &self.shared.base
     }
@@ -377,7 +377,7 @@ impl Client {
                     cause,
                 });
             }
-            // The server's own word on when to come back, never less than a little random pause.
+            // The server's `Retry-After`, but at least a short random wait.
             let jitter = backoff(&shared.retry, attempt, rand::random());
             let wait = pause.map_or(jitter, |pause| pause + jitter.mul_f64(0.1));
             if pause.is_some() {
@@ -495,7 +495,7 @@ fn address(base: &Url, path: &str, query: &str) -> Result<Url, SamsaraError> {
     let mut url = base.clone();
     url.set_path(path);
     url.set_query(Some(query).filter(|query| !query.is_empty()));
-    // `.` and `..` are no segments of their own to a URL, however they are written; an empty one is none to most servers.
+    // `.` and `..` are never kept as segments of a URL, however they are written; most servers drop empty ones.
     if url.path() == path && !path.contains("//") && url.origin() == base.origin() {
         return Ok(url);
     }
@@ -564,17 +564,19 @@ impl Pager {
         self
     }
 
-    /// Whether there is another page, as far as those so far tell.
+    /// Whether there is another page, as far as the pages so far show.
     pub fn has_more(&self) -> bool {
         !self.ended
     }
 
     /// The next page, or `None` after the last.
     ///
-    /// The end is told by `hasNextPage` alone, never by the number of rows; a stream without end is left at its
-    /// second empty page in a row, or at the first that leads back to itself. A page that promises another without a
-    /// cursor, or with one seen before, is an error and never an end, and so is the last of a thousand pages in a row
-    /// that bring nothing new.
+    /// Only `hasNextPage` tells the end, never the number of rows. An endless stream is left at its second empty page in
+    /// a row, or at the first page that leads back to itself.
+    ///
+    /// # Errors
+    /// [`SamsaraError::BadPage`] if a page announces another without a cursor or with one seen before, or if a thousand
+    /// pages in a row bring nothing new; otherwise the error of the request, after its retries.
     pub async fn next(&mut self) -> Result<Option<Page>, SamsaraError> {
         if self.ended {
             return Ok(None);
@@ -785,7 +787,7 @@ mod tests {
                 "{text}"
             );
         }
-        // A gateway that lets nothing through is no region; one host among others that knows the token and shows no
+        // A gateway that blocks everything is not a region; one host among others that knows the token and shows no
         // `/me` is.
         let missing_scopes = vec!["/me".into()];
         let config = SimulatorConfig {

@@ -32,7 +32,7 @@ struct Endpoint {
     breaker: Mutex<Breaker>,
 }
 
-/// How much slower than documented the endpoint is asked, since it said that it was too much.
+/// The current pace of an endpoint: how much slower than documented, after it answered 429.
 struct Pace {
     slowdown: f64,
     next: Instant,
@@ -56,7 +56,7 @@ pub(super) enum Pass {
     Probe,
 }
 
-/// An endpoint is asked no slower than this part of its documented rate.
+/// Lowest rate of an endpoint, as a part of its documented rate.
 const SLOWEST: f64 = 16.0;
 /// Refusals within this time are one refusal: the requests were under way together.
 const ONE_REFUSAL: Duration = Duration::from_secs(1);
@@ -115,7 +115,7 @@ impl Limits {
         }
     }
 
-    /// Whether `endpoint` may be asked at all; if not, why it is left alone.
+    /// Whether `endpoint` may be requested; if not, the failure for which it is paused.
     pub(super) fn admit(
         &self,
         endpoint: &str,
@@ -161,7 +161,7 @@ impl Limits {
         }
     }
 
-    /// It said that it was asked too often: half as often from here, and slowly back.
+    /// After a 429: halves the rate, which then recovers slowly.
     pub(super) fn slow_down(&self, endpoint: &str, per_second: f64, now: Instant) {
         let limiter = self.endpoint(endpoint, per_second);
         let mut pace = limiter.pace.lock();

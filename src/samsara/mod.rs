@@ -1,7 +1,7 @@
 //! The Samsara API: a request becomes a stream of pages.
 //!
-//! Here is all that the API asks of its clients: the token, the region's host, patience (retries with back-off,
-//! documented rates, `Retry-After`), the two ways of paging, and error bodies that are not always JSON.
+//! This module does everything that the API demands of a client: token, regional host, retries with back-off,
+//! documented rate limits, `Retry-After`, the two kinds of pagination, and error bodies that are not always JSON.
 
 mod client;
 mod error;

@@ -1,4 +1,4 @@
-//! One page of the API: where its records are, what stands beside them, how it goes on.
+//! One page of the API: its records, its envelope fields, and whether another page follows.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -13,7 +13,7 @@ use crate::json::{JsonError, Kind, Scanner, unescape};
 const MOST_ENVELOPE_FIELDS: usize = 10_000;
 /// So many member names of a body that is not a page are named in the error.
 const MEMBERS_TOLD: usize = 5;
-/// What a body says of itself is told as far as this, in bytes.
+/// Texts of a body that is not a page are quoted up to this many bytes.
 const LONGEST_TOLD: usize = 200;
 
 /// A page as it came, cut into its parts without being parsed.
@@ -21,7 +21,7 @@ const LONGEST_TOLD: usize = 200;
 pub struct Page {
     /// Position in its task, from 1.
     pub number: u64,
-    /// Members that stand beside the list and are no pagination: path as [`crate::json::path`] has it (`$.warning`),
+    /// Envelope fields other than the pagination: path as in [`crate::json::path`] (`$.warning`),
     /// and text.
     pub beside: Vec<(String, Bytes)>,
     /// The text of the list of records; `[]` where the API sent `null`.
@@ -158,7 +158,7 @@ fn list(value: Bytes) -> Result<Bytes, JsonError> {
     }
 }
 
-/// The members of a body that is an object, as far as they are told: names, and texts of those that are strings.
+/// The members of an object, shortened for messages: names, and the texts of strings.
 fn members(body: &[u8]) -> Vec<(String, Option<String>)> {
     let mut scanner = Scanner::new(body, 0);
     let mut members = Vec::new();

@@ -1,4 +1,4 @@
-//! Requests: what is asked, rendered once.
+//! Requests to the API, rendered once.
 //!
 //! A cursor is bound to the exact query it came from, so the query is rendered once and sent byte for byte with
 //! every page.
@@ -62,7 +62,7 @@ pub struct Request {
     pub pagination: Pagination,
     /// Where the list of records stands.
     pub records: Vec<String>,
-    /// Members beside the list that only echo the request.
+    /// Envelope fields that only echo the request.
     pub page_echoes: Vec<String>,
     /// Requests per second that the endpoint allows.
     pub rate: f64,

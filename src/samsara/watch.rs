@@ -28,7 +28,7 @@ struct Seen {
 }
 
 impl Watch {
-    /// The cursor to the page behind `page`, which was asked for with `asked`; none if `page` is the last.
+    /// The cursor of the page after `page`, which was requested with the cursor `asked`; none if `page` is the last.
     ///
     /// A stream that is `endless` promises another page for ever. Errors say why the page is no end, and no way
     /// to one.

@@ -1,11 +1,12 @@
 //! The run lock: one run at a time on a pair of buckets.
 //!
-//! `lock.json` in the raw bucket is made only if it is absent, and changed by compare-and-swap only: by its holder,
-//! who says "still here" on a timer, or by the next run once the holder has said so for too long ago, is known to be
-//! dead, or has let go. It is never deleted: a delete cannot be made conditional, and might hit a successor's lock.
+//! `lock.json` in the raw bucket is a lease. It is created only if it is absent, and changed only by compare-and-swap:
+//! by its holder, who renews it on a timer (heartbeat), or by the next run once the lease has expired, its holder is
+//! known to be dead, or it was released. It is never deleted: a delete cannot be made conditional, and might remove a
+//! successor's lock.
 //!
-//! A run that lost its lock must not commit: every commit asks the [`Fence`] first. The compare-and-swap of the
-//! state documents is the second guard, for the instant between that question and the write.
+//! A run that lost its lock must not commit: every commit checks the [`Fence`] first. The compare-and-swap of the state
+//! documents is the second guard, for the moment between that check and the write.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +36,7 @@ const RELEASE_LIMIT: Duration = Duration::from_secs(20);
 /// A lock that cannot be had, or was lost.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Another run is at work.
+    /// Another run holds the lock.
     #[error("another run holds the lock {uri}: {holder}")]
     Held {
         /// URI of the lock document.
@@ -51,7 +52,7 @@ pub enum LockError {
         /// Who has it, or why it could not be renewed.
         reason: String,
     },
-    /// The run was told to stop while it waited.
+    /// The run was stopped while it waited for the lock.
     #[error("stopped while waiting for {uri}")]
     Stopped {
         /// URI of the lock document.
@@ -90,11 +91,11 @@ pub struct Holder {
     pub process_start: Option<u64>,
     /// When the lock was taken.
     pub started: DateTime<Utc>,
-    /// When it last said "still here".
+    /// When the lease was last renewed.
     pub heartbeat: DateTime<Utc>,
     /// When the lease expires.
     pub expires: DateTime<Utc>,
-    /// Whether it let go.
+    /// Whether the lock was released.
     #[serde(default)]
     pub released: bool,
 }
@@ -204,6 +205,10 @@ fn after(now: DateTime<Utc>, expiry: Duration) -> DateTime<Utc> {
 }
 
 fn host() -> String {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the system's name of this host, not a setting"
+    )]
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname")
         .ok()
         .or_else(|| std::env::var("HOSTNAME").ok());
@@ -227,22 +232,25 @@ fn process_start(pid: u32) -> Option<u64> {
     (!matches!(state, "Z" | "X")).then_some(start)
 }
 
-/// Whether the run still holds its lock. Without a lock (plans, queries) everything may pass.
+/// The check whether the run still holds its lock. Without a lock (plans, queries) everything passes.
 #[derive(Debug, Clone, Default)]
 pub struct Fence(Arc<Mutex<Option<Arc<Lease>>>>);
 
 impl Fence {
-    /// From now on only the holder of `lock` may pass.
+    /// From now on everything passes only while `lock` is held.
     pub fn guard(&self, lock: &RunLock) {
         *self.0.lock() = Some(lock.lease.clone());
     }
 
-    /// Takes the guard away again.
+    /// Removes the lock from the fence: everything passes again.
     pub fn lift(&self) {
         *self.0.lock() = None;
     }
 
-    /// Refuses if the lock was lost, or the lease expired without being renewed.
+    /// Checks that the lock is held.
+    ///
+    /// # Errors
+    /// [`LockError::Lost`] if the lock was lost, or the lease expired without being renewed.
     pub fn check(&self) -> Result<(), LockError> {
         let lease = self.0.lock().clone();
         lease.map_or(Ok(()), |lease| lease.check())
@@ -258,9 +266,9 @@ struct Lease {
 
 #[derive(Debug)]
 struct LeaseTerm {
-    /// By this process's own clock, which nobody sets.
+    /// By the monotonic clock of this process.
     until: Instant,
-    /// By the wall clock, which goes on while the machine sleeps.
+    /// By the wall clock, which continues while the machine sleeps.
     expires: DateTime<Utc>,
     lost: Option<String>,
 }
@@ -315,6 +323,10 @@ impl RunLock {
     /// Takes the lock of `bucket`: at once, or with [`LockConfig::wait`] as soon as it is free.
     ///
     /// `stop` ends the waiting; and it is cancelled when the lock is lost, so that the run ends.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] if another run holds it and is not waited for, [`LockError::Malformed`] if the document is not
+    /// a lock of this program, or the bucket's error.
     pub async fn acquire(
         bucket: &Bucket,
         run: &RunId,
@@ -384,6 +396,10 @@ impl RunLock {
             version,
             written: Instant::now(),
         };
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the lock owns its heartbeat, and ends it on release or drop"
+        )]
         let heartbeat = tokio::spawn(heartbeat.renew_until_released(quit.clone(), stop));
         Ok(Self {
             lease,
@@ -392,12 +408,15 @@ impl RunLock {
         })
     }
 
-    /// Refuses if the lock was lost.
+    /// Checks that the lock is held.
+    ///
+    /// # Errors
+    /// [`LockError::Lost`], with the reason, if it is not.
     pub fn check(&self) -> Result<(), LockError> {
         self.lease.check()
     }
 
-    /// Releases the lock, so that the next run need not wait. What fails here only delays that run.
+    /// Releases the lock, so that the next run need not wait. If this fails, the lease expires by itself.
     pub async fn release(mut self) {
         self.quit.cancel();
         let Ok(heartbeat) = (&mut self.heartbeat).await else {
@@ -417,7 +436,7 @@ impl RunLock {
 
 impl Drop for RunLock {
     fn drop(&mut self) {
-        // A run that is dropped half-way no longer speaks for itself.
+        // A run that is dropped halfway must not renew its lease any more.
         self.heartbeat.abort();
     }
 }
@@ -503,7 +522,7 @@ impl Heartbeat {
                 .await
         };
         match swapped.await {
-            // Someone else's by now: then there is nothing to let go of.
+            // Held by another run by now: then there is nothing to release.
             Ok(_) | Err(StoreError::Conflict { .. }) => {}
             Err(error) => {
                 tracing::warn!(%error, "the lock could not be released; it expires by itself")
@@ -512,7 +531,10 @@ impl Heartbeat {
     }
 }
 
-/// Who holds the lock of `bucket`, or held it last.
+/// The run that holds the lock of `bucket`, or held it last; none if there was no run yet.
+///
+/// # Errors
+/// [`LockError::Malformed`] if the document is not a lock of this program, or the bucket's error.
 pub async fn holder(bucket: &Bucket) -> Result<Option<Holder>, LockError> {
     Ok(read(bucket).await?.map(|(holder, _)| holder))
 }
@@ -706,7 +728,7 @@ mod tests {
         second.check().unwrap();
         assert!(
             holder(&bucket).await.unwrap().unwrap().is_live(Utc::now()),
-            "the successor's lock was let go of"
+            "the successor's lock was released"
         );
     }
 

@@ -88,7 +88,10 @@ impl StateStore {
         }
     }
 
-    /// The document of a source; an empty one if there is none yet.
+    /// The state of a source, read on first use; an empty one if there is no document yet.
+    ///
+    /// # Errors
+    /// [`StateError`] if the document cannot be read, is invalid, or was written by a newer version.
     pub async fn source(&self, name: &str) -> Result<SourceHandle, StateError> {
         let mut open = self.open.lock().await;
         if let Some(handle) = open.get(name) {
@@ -109,21 +112,24 @@ impl StateStore {
         .await
     }
 
-    /// Waits for the end of writes whose callers were stopped meanwhile: they must not go out after the run lock is
-    /// given back.
+    /// Waits until all writes have ended, including those whose callers were cancelled: no write may be sent after the
+    /// run lock is released.
     pub async fn settle(&self) {
         self.writes.close();
         self.writes.wait().await;
         self.writes.reopen();
     }
 
-    /// What every commit has to pass.
+    /// The check that every commit must pass: whether the run still holds its lock.
     pub fn fence(&self) -> &Fence {
         &self.fence
     }
 
-    /// Looks again at every document that was read before, and tells whether any has changed meanwhile: what was
-    /// read without the run lock may be out of date once the lock is had.
+    /// Reads every document again that was read before, and returns whether any has changed: what was read without the
+    /// run lock may be out of date once the lock is held.
+    ///
+    /// # Errors
+    /// [`StateError`] if a document cannot be read or is invalid.
     pub async fn refresh(&self) -> Result<bool, StateError> {
         let mut open = self.open.lock().await;
         let names: Vec<String> = open.keys().cloned().collect();
@@ -210,7 +216,7 @@ impl SourceHandle {
         })
     }
 
-    /// Looks at the committed state.
+    /// Calls `look` with the committed state. It must not block: other readers and commits wait meanwhile.
     pub fn look<T>(&self, look: impl FnOnce(&SourceState) -> T) -> T {
         look(&self.shared.current.lock())
     }
@@ -219,6 +225,14 @@ impl SourceHandle {
     ///
     /// Changes that arrive while a write is under way, or while the bucket wants a pause, go out together in the
     /// next one, so commits never queue up behind the limit of one write a second.
+    ///
+    /// # Cancel safety
+    /// A write that has begun is finished even if this future is dropped; whether the change was committed is then
+    /// known only from the document.
+    ///
+    /// # Errors
+    /// [`StateError`] if the lock was lost, the document was changed by another run, or the write failed. After a failed
+    /// write all further commits of this document fail.
     pub async fn commit(
         &self,
         change: impl FnOnce(&mut SourceState) + Send + 'static,
@@ -226,8 +240,8 @@ impl SourceHandle {
         let (done, committed) = oneshot::channel();
         self.shared.waiting.lock().push((Box::new(change), done));
         let handle = self.clone();
-        // In a task of its own: a write that is begun is seen to its end, also when the caller is stopped meanwhile.
-        // Otherwise nobody would know which version is ours, and the next commit would take us for another run.
+        // In a separate task: a write that has begun is finished even if the caller is cancelled. Otherwise the current
+        // version would be unknown, and the next commit would look like that of another run.
         let task = self
             .shared
             .writes

@@ -56,7 +56,7 @@ pub(super) fn open_lock(path: &Path) -> Result<File> {
     }
 }
 
-/// Removes the file `path` below `root`. One that is gone already is no fault.
+/// Removes the file `path` below `root`. It is not an error if it is already gone.
 pub(super) fn remove(path: &Path, root: &Path) -> Result<()> {
     check_way(path, root)?;
     match fs::symlink_metadata(path) {
@@ -153,7 +153,7 @@ pub(super) fn replace(path: &Path, root: &Path, bytes: &[u8], is_private: bool) 
         fs::rename(&staged, path)
     };
     if let Err(error) = written() {
-        // What cannot be removed counts for nothing, and is told by `clean`.
+        // A leftover is harmless, and `clean` reports it.
         let _ = fs::remove_file(&staged);
         return Err(error);
     }

@@ -27,7 +27,7 @@ use crate::store::layout::DAY_FOLDER;
 /// The days that a DATE of BigQuery holds, since 1970: 0001-01-01 to 9999-12-31.
 const DAYS: RangeInclusive<i32> = -719_162..=2_932_896;
 
-/// Columns that a table of versions has of its own.
+/// Columns that a history table adds.
 pub(super) const VALID_FROM: &str = "valid_from";
 pub(super) const VALID_TO: &str = "valid_to";
 pub(super) const IS_DELETED: &str = "is_deleted";

@@ -1,4 +1,4 @@
-//! Functions that models may use beside DataFusion's own.
+//! SQL functions that models may use in addition to DataFusion's.
 
 use std::sync::{Arc, LazyLock};
 
@@ -130,7 +130,7 @@ pub(super) fn samsara_time_ms() -> ScalarUDF {
 /// The name of [`version_time`].
 pub(super) const VERSION_TIME: &str = "_version_time";
 
-/// `samsara_time` for the program's own queries: nobody is told of what it cannot read.
+/// `samsara_time` for the program's own queries: invalid values are not counted.
 pub(super) fn version_time() -> ScalarUDF {
     SamsaraTime::udf(VERSION_TIME, TimeForm::Text)
 }

@@ -32,7 +32,7 @@ pub struct Snapshots {
     pub at: DateTime<Utc>,
 }
 
-/// Digest of what a table of versions depends on: its contract, and the list that was looked at last.
+/// Digest of everything that a history table depends on: its contract, and the list that was compared last.
 pub fn history_fingerprint(history: &Contract, current: &str) -> String {
     let mut digest = Sha256::new();
     digest.update(history.digested());

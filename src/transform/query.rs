@@ -18,7 +18,7 @@ pub struct QueryTable {
     pub name: String,
     /// Columns of the table.
     pub schema: SchemaRef,
-    /// Where its objects lie.
+    /// The bucket of its objects.
     pub bucket: Bucket,
     /// The Parquet objects with the table's rows.
     pub objects: Vec<ObjectRef>,
@@ -33,14 +33,21 @@ pub struct Queried {
 
 impl Queried {
     /// The next rows, or `None` after the last.
+    ///
+    /// # Errors
+    /// [`TransformError::Engine`] if the query fails on the data or needs too much memory.
     pub async fn next(&mut self) -> Result<Option<RecordBatch>, TransformError> {
         let batch = self.stream.next().await.transpose();
         batch.map_err(|error| TransformError::Engine(one_line(&error)))
     }
 }
 
-/// Runs one SELECT over `tables`, within `memory` bytes. Objects of the tables that it reads must be there as they were
-/// written: rows that are missing would be no error to the engine.
+/// Runs one SELECT over `tables`, within `memory` bytes. The objects of the tables that it reads are checked first: the
+/// engine would not notice missing rows.
+///
+/// # Errors
+/// [`TransformError::Engine`] if the SQL is wrong or too large, or names an unknown table; the bucket's error if an object
+/// is not as it was written.
 pub async fn query(
     sql: &str,
     tables: &[QueryTable],

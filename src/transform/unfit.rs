@@ -1,4 +1,4 @@
-//! Values that a model turns into NULL because they are no times: which columns have such, how many, and what they are.
+//! Values that a model turns into NULL because they are not valid times: in which columns, how many, and examples.
 //!
 //! Models declare nothing for it. Before a query is optimised, each call of a time function is told the column that it
 //! makes; afterwards, each place in which it still stands gets a counter of its own. The optimiser may write one call
@@ -19,12 +19,12 @@ use parking_lot::Mutex;
 
 use super::functions::SamsaraTime;
 
-/// So many different texts of a column are told apart.
+/// Number of different texts of a column that are counted separately.
 pub const UNFIT_TEXTS: usize = 5;
 /// So many characters of one are kept.
 const TEXT_CHARACTERS: usize = 100;
 
-/// Values of one column that became NULL because they are no times between the years 1 and 9999.
+/// Values of one column that became NULL because they are not times in the years 1 to 9999.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnfitTimes {
     /// Name of the column.
@@ -41,14 +41,14 @@ pub struct UnfitTimes {
 pub(super) struct Unfit(BTreeMap<String, UnfitTimes>);
 
 impl Unfit {
-    /// Takes note of a value.
+    /// Counts a value.
     pub(super) fn add(&mut self, column: &str, value: &dyn fmt::Display) {
         let found = self.column(column);
         found.count += 1;
         add_text(&mut found.texts, short(value), 1);
     }
 
-    /// Takes note of many.
+    /// Counts several values.
     fn add_all(&mut self, column: &str, count: u64, texts: BTreeMap<String, u64>) {
         let found = self.column(column);
         found.count += count;
@@ -102,7 +102,7 @@ struct Found {
 }
 
 impl Occurrence {
-    /// Takes note of a value that could not be read.
+    /// Counts a value that could not be read.
     pub(super) fn count(&self, value: &dyn fmt::Display) {
         let Some(found) = &self.found else { return };
         let mut found = found.lock();
@@ -161,7 +161,7 @@ impl Watched {
     }
 }
 
-/// Adds to the texts that are told apart, if it is one of them or there is room for another.
+/// Counts a text, if it is already listed or there is room for another.
 pub fn add_text(texts: &mut BTreeMap<String, u64>, text: String, count: u64) {
     if texts.contains_key(&text) || texts.len() < UNFIT_TEXTS {
         *texts.entry(text).or_default() += count;
@@ -205,7 +205,7 @@ pub(super) fn name_columns(plan: LogicalPlan) -> Result<LogicalPlan> {
     Ok(named.data)
 }
 
-/// Gives each place of an optimised plan where a time function stands a counter of its own.
+/// Gives each call of a time function in an optimised plan its own counter.
 ///
 /// Where other functions want nanoseconds (`to_char`, `date_bin`), a time that these cannot hold is NULL there instead
 /// of failing the query.
