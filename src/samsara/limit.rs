@@ -2,12 +2,11 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use governor::clock::Clock;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::config::RetryConfig;
@@ -32,7 +31,7 @@ struct Endpoint {
     breaker: Mutex<Breaker>,
 }
 
-/// The current pace of an endpoint: how much slower than documented, after it answered 429.
+/// How much slower than documented the endpoint is asked, since it said that it was too much.
 struct Pace {
     slowdown: f64,
     next: Instant,
@@ -56,7 +55,7 @@ pub(super) enum Pass {
     Probe,
 }
 
-/// Lowest rate of an endpoint, as a part of its documented rate.
+/// An endpoint is asked no slower than this part of its documented rate.
 const SLOWEST: f64 = 16.0;
 /// Refusals within this time are one refusal: the requests were under way together.
 const ONE_REFUSAL: Duration = Duration::from_secs(1);
@@ -84,7 +83,7 @@ impl Limits {
     pub(super) async fn wait(&self, endpoint: &str, per_second: f64) {
         let limiter = self.endpoint(endpoint, per_second);
         let turn = {
-            let mut pace = limiter.pace.lock();
+            let mut pace = locked(&limiter.pace);
             let turn = pace.next.max(Instant::now());
             if pace.slowdown > 1.0 {
                 pace.next = turn + limiter.period.mul_f64(pace.slowdown);
@@ -103,7 +102,10 @@ impl Limits {
                 1..1000 => tracing::debug!(endpoint, wait_ms, "request waited for the rate limit"),
                 _ => tracing::info!(endpoint, wait_ms, "request waited for the rate limit"),
             }
-            let paused = *limiter.paused_until.lock();
+            let paused = *limiter
+                .paused_until
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
             match paused {
                 Some(until) if until > Instant::now() => {
                     let wait_ms = (until - Instant::now()).as_millis() as u64;
@@ -115,7 +117,7 @@ impl Limits {
         }
     }
 
-    /// Whether `endpoint` may be requested; if not, the failure for which it is paused.
+    /// Whether `endpoint` may be asked at all; if not, why it is left alone.
     pub(super) fn admit(
         &self,
         endpoint: &str,
@@ -123,7 +125,7 @@ impl Limits {
         now: Instant,
     ) -> Result<Pass, String> {
         let limiter = self.endpoint(endpoint, per_second);
-        let mut breaker = limiter.breaker.lock();
+        let mut breaker = locked(&limiter.breaker);
         match breaker.open_until {
             None => Ok(Pass::Free),
             Some(until) if now < until => Err(breaker.reason.clone()),
@@ -138,15 +140,15 @@ impl Limits {
     /// The endpoint gave an answer that counts.
     pub(super) fn answered(&self, endpoint: &str, per_second: f64) {
         let limiter = self.endpoint(endpoint, per_second);
-        *limiter.breaker.lock() = Breaker::default();
-        let mut pace = limiter.pace.lock();
+        *locked(&limiter.breaker) = Breaker::default();
+        let mut pace = locked(&limiter.pace);
         pace.slowdown = (pace.slowdown * 0.95).max(1.0);
     }
 
     /// A request to it has used up its tries.
     pub(super) fn exhausted(&self, endpoint: &str, per_second: f64, reason: &str, now: Instant) {
         let limiter = self.endpoint(endpoint, per_second);
-        let mut breaker = limiter.breaker.lock();
+        let mut breaker = locked(&limiter.breaker);
         breaker.exhausted = breaker.exhausted.saturating_add(1);
         breaker.reason = reason.into();
         if breaker.exhausted >= self.retry.give_up_after {
@@ -161,10 +163,10 @@ impl Limits {
         }
     }
 
-    /// After a 429: halves the rate, which then recovers slowly.
+    /// It said that it was asked too often: half as often from here, and slowly back.
     pub(super) fn slow_down(&self, endpoint: &str, per_second: f64, now: Instant) {
         let limiter = self.endpoint(endpoint, per_second);
-        let mut pace = limiter.pace.lock();
+        let mut pace = locked(&limiter.pace);
         if pace.slowed.is_none_or(|slowed| now >= slowed + ONE_REFUSAL) {
             pace.slowdown = (pace.slowdown * 2.0).min(SLOWEST);
             pace.slowed = Some(now);
@@ -176,12 +178,18 @@ impl Limits {
     pub(super) fn pause(&self, endpoint: &str, per_second: f64, pause: Duration) {
         let limiter = self.endpoint(endpoint, per_second);
         let until = Instant::now() + pause;
-        let mut paused = limiter.paused_until.lock();
+        let mut paused = limiter
+            .paused_until
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         *paused = Some(paused.map_or(until, |earlier| earlier.max(until)));
     }
 
     fn endpoint(&self, endpoint: &str, per_second: f64) -> Arc<Endpoint> {
-        let mut endpoints = self.endpoints.lock();
+        let mut endpoints = self
+            .endpoints
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         endpoints
             .entry(endpoint.to_string())
             .or_insert_with(|| {
@@ -202,6 +210,12 @@ impl Limits {
             })
             .clone()
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 fn limiter(per_second: f64) -> (DefaultDirectRateLimiter, Duration) {
@@ -312,7 +326,7 @@ mod tests {
     #[test]
     fn a_429_halves_the_pace_which_recovers() {
         let (limits, mut now) = (limits(), Instant::now());
-        let slowdown = |limits: &Limits| limits.endpoint("/a", 5.0).pace.lock().slowdown;
+        let slowdown = |limits: &Limits| locked(&limits.endpoint("/a", 5.0).pace).slowdown;
         limits.slow_down("/a", 5.0, now);
         limits.slow_down("/a", 5.0, now);
         assert_eq!(

@@ -8,10 +8,9 @@ pub mod lock;
 mod strict;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use futures::{StreamExt, TryStreamExt, stream};
-use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -33,15 +32,15 @@ const READS_AT_A_TIME: usize = 16;
 /// A state document that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// The raw bucket could not be read or written.
+    /// The bucket failed.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The document is not one of ours.
     #[error("{uri} is not a state document of this program: {reason}")]
     Malformed {
-        /// URI of the state document.
+        /// The document.
         uri: String,
-        /// The parser's message, or which member is invalid.
+        /// The parser's word.
         reason: String,
     },
     /// A newer program wrote it.
@@ -49,9 +48,9 @@ pub enum StateError {
         "{uri} has version {found}, but this program knows up to {VERSION}: update samsara-etl"
     )]
     Newer {
-        /// URI of the state document.
+        /// The document.
         uri: String,
-        /// The version that it has.
+        /// Its version.
         found: u32,
     },
     /// The run lost its lock, so nothing may be written.
@@ -60,9 +59,9 @@ pub enum StateError {
     /// An earlier write of the same document failed, so nothing further may be written.
     #[error("{uri} could not be written: {reason}")]
     Failed {
-        /// URI of the state document.
+        /// The document.
         uri: String,
-        /// The error of the failed write.
+        /// Why.
         reason: String,
     },
 }
@@ -72,7 +71,7 @@ pub enum StateError {
 pub struct StateStore {
     bucket: Bucket,
     fence: Fence,
-    /// Writes that are in progress.
+    /// Writes under way.
     writes: TaskTracker,
     open: Arc<tokio::sync::Mutex<HashMap<String, SourceHandle>>>,
 }
@@ -88,10 +87,7 @@ impl StateStore {
         }
     }
 
-    /// The state of a source, read on first use; an empty one if there is no document yet.
-    ///
-    /// # Errors
-    /// [`StateError`] if the document cannot be read, is invalid, or was written by a newer version.
+    /// The document of a source; an empty one if there is none yet.
     pub async fn source(&self, name: &str) -> Result<SourceHandle, StateError> {
         let mut open = self.open.lock().await;
         if let Some(handle) = open.get(name) {
@@ -112,24 +108,21 @@ impl StateStore {
         .await
     }
 
-    /// Waits until all writes have ended, including those whose callers were cancelled: no write may be sent after the
-    /// run lock is released.
+    /// Waits for the end of writes whose callers were stopped meanwhile: they must not go out after the run lock is
+    /// given back.
     pub async fn settle(&self) {
         self.writes.close();
         self.writes.wait().await;
         self.writes.reopen();
     }
 
-    /// The check that every commit must pass: whether the run still holds its lock.
+    /// What every commit has to pass.
     pub fn fence(&self) -> &Fence {
         &self.fence
     }
 
-    /// Reads every document again that was read before, and returns whether any has changed: what was read without the
-    /// run lock may be out of date once the lock is held.
-    ///
-    /// # Errors
-    /// [`StateError`] if a document cannot be read or is invalid.
+    /// Looks again at every document that was read before, and tells whether any has changed meanwhile: what was
+    /// read without the run lock may be out of date once the lock is had.
     pub async fn refresh(&self) -> Result<bool, StateError> {
         let mut open = self.open.lock().await;
         let names: Vec<String> = open.keys().cloned().collect();
@@ -216,32 +209,24 @@ impl SourceHandle {
         })
     }
 
-    /// Calls `look` with the committed state. It must not block: other readers and commits wait meanwhile.
+    /// Looks at the committed state.
     pub fn look<T>(&self, look: impl FnOnce(&SourceState) -> T) -> T {
-        look(&self.shared.current.lock())
+        look(&lock(&self.shared.current))
     }
 
     /// Commits a change. When this returns `Ok`, the change is durable.
     ///
     /// Changes that arrive while a write is under way, or while the bucket wants a pause, go out together in the
     /// next one, so commits never queue up behind the limit of one write a second.
-    ///
-    /// # Cancel safety
-    /// A write that has begun is finished even if this future is dropped; whether the change was committed is then
-    /// known only from the document.
-    ///
-    /// # Errors
-    /// [`StateError`] if the lock was lost, the document was changed by another run, or the write failed. After a failed
-    /// write all further commits of this document fail.
     pub async fn commit(
         &self,
         change: impl FnOnce(&mut SourceState) + Send + 'static,
     ) -> Result<(), StateError> {
         let (done, committed) = oneshot::channel();
-        self.shared.waiting.lock().push((Box::new(change), done));
+        lock(&self.shared.waiting).push((Box::new(change), done));
         let handle = self.clone();
-        // In a separate task: a write that has begun is finished even if the caller is cancelled. Otherwise the current
-        // version would be unknown, and the next commit would look like that of another run.
+        // In a task of its own: a write that is begun is seen to its end, also when the caller is stopped meanwhile.
+        // Otherwise nobody would know which version is ours, and the next commit would take us for another run.
         let task = self
             .shared
             .writes
@@ -276,7 +261,7 @@ impl SourceHandle {
         if let Some(written) = writer.written {
             tokio::time::sleep_until(written + shared.bucket.write_interval()).await;
         }
-        let (changes, waiters): (Vec<Change>, Vec<Done>) = shared.waiting.lock().drain(..).unzip();
+        let (changes, waiters): (Vec<Change>, Vec<Done>) = lock(&shared.waiting).drain(..).unzip();
         let result = match writer.failed.clone() {
             Some(reason) => Err(StateError::Failed { uri: uri(), reason }),
             None => self.write(&mut writer, changes).await,
@@ -293,7 +278,7 @@ impl SourceHandle {
 
     async fn write(&self, writer: &mut Writer, changes: Vec<Change>) -> Result<(), StateError> {
         let shared = &self.shared;
-        let mut next = shared.current.lock().clone();
+        let mut next = lock(&shared.current).clone();
         for change in changes {
             change(&mut next);
         }
@@ -305,9 +290,16 @@ impl SourceHandle {
             .await?;
         writer.version = Some(version);
         writer.written = Some(Instant::now());
-        *shared.current.lock() = next;
+        *lock(&shared.current) = next;
         Ok(())
     }
+}
+
+/// A thread that panicked while it held the lock left whole values behind: nothing is changed in place.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// Partitions by key, as the document holds them.
