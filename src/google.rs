@@ -72,7 +72,7 @@ fn is_of_http(error: &object_store::Error) -> bool {
     matches!(error, object_store::Error::Generic { store: "HTTP", .. })
 }
 
-/// A token server that stumbles is asked again; where there is no metadata server, that is soon clear.
+/// Requests to a token server are retried; a missing metadata server is noticed quickly.
 fn retry_policy() -> RetryConfig {
     let backoff = BackoffConfig {
         init_backoff: Duration::from_millis(200),

@@ -3,7 +3,7 @@
 //! ```text
 //! catalog ─► plan ─► extract ─► raw Parquet ─► transform ─► flattened Parquet ─► load ─► report
 //! (sql/)             (samsara)   (store)       (DataFusion)      (store)       (warehouse)
-//!                        state: what is complete, per source and day, beside the raw data
+//!                        state: what is complete, per source and day, in the raw bucket
 //! ```
 //!
 //! The modules are ordered by the data flow: each takes the result of the one before and returns a named type. A test

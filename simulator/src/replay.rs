@@ -21,7 +21,7 @@ use super::query::{Query, Refusal};
 #[derive(Debug)]
 pub(crate) struct Replay {
     dir: PathBuf,
-    /// Chains by folder; each is read when it is first asked for and not again.
+    /// Chains by folder; each is read once, when it is first requested.
     chains: Mutex<HashMap<PathBuf, Arc<Vec<Recorded>>>>,
 }
 
@@ -86,7 +86,7 @@ impl Replay {
                 }
                 Some(found) => match chain.get(found + 1) {
                     Some(next) => &next.file,
-                    // Whoever polls beyond the last page is told that nothing is new.
+                    // A poll beyond the last page returns nothing new.
                     None => return Ok(Some(Ok(nothing_new(cursor)))),
                 },
             },
@@ -126,7 +126,7 @@ impl Replay {
         let mut chain = Vec::with_capacity(files.len());
         for file in files {
             let body = tokio::fs::read(&file).await?;
-            // A recorded body may be anything; one that is no page simply has no cursor. An editor may have put a mark
+            // A recorded body may be anything; one that is not a page simply has no cursor. An editor may have put a mark
             // before it.
             let json = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&body);
             let head: Option<PageHead> = serde_json::from_slice(json).ok();

@@ -1,4 +1,4 @@
-//! What was asked of the simulator.
+//! The log of requests to the simulator.
 
 use std::collections::VecDeque;
 

@@ -61,7 +61,7 @@ pub(super) fn read_folder(directory: &Path) -> Result<Vec<(String, String)>, Cat
     Ok(files)
 }
 
-/// macOS puts `._x.sql` beside `x.sql` on disks of other kinds, and editors have hidden files of their own.
+/// macOS puts `._x.sql` next to `x.sql` on foreign file systems, and editors create hidden files.
 fn is_visible(name: &str) -> bool {
     !name.starts_with('.')
 }
@@ -101,7 +101,7 @@ mod tests {
             "f/latin.sql",
             &MODEL.chars().map(|c| c as u8).collect::<Vec<_>>(),
         );
-        // AppleDouble files hold binary data, and stand beside folders too.
+        // AppleDouble files hold binary data, and also exist for folders.
         for hidden in [
             "f/._utf8.sql",
             "f/.DS_Store",

@@ -321,6 +321,6 @@ mod tests {
         assert_eq!(check_query(&literal(MAX_LITERAL_BYTES)).unwrap_err().0, 2);
         let comment = format!("SELECT 1 /* {} */", "x".repeat(MAX_SQL_BYTES));
         assert!(check_query(&comment).unwrap_err().1.contains("too long"));
-        assert!(check_query("this is no SQL").is_ok());
+        assert!(check_query("this is not SQL").is_ok());
     }
 }

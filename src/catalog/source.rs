@@ -32,7 +32,7 @@ pub struct Source {
     pub records: Vec<String>,
     /// The `limit` sent, if the endpoint takes one.
     pub page_limit: Option<u32>,
-    /// Members of a page that stand beside the list and only echo the request: no data, no drift.
+    /// Envelope fields that only echo the request: neither data nor drift.
     pub page_echoes: Vec<String>,
     /// What the endpoint allows per organisation.
     pub rate_limit: RateLimit,
@@ -581,7 +581,7 @@ fn check_path(key: &str, path: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The end of a row stands beside its start, and its key beside them or in the record around them.
+/// The end of a row must be in the same object as its start, and its key there or in the record around it.
 fn check_end(
     kind: SourceKind,
     start: Option<&TimeField>,

@@ -375,7 +375,7 @@ mod tests {
             return;
         }
         std::fs::write(path, reference).unwrap();
-        panic!("docs/cli.md was stale and has been written anew: commit it");
+        panic!("docs/cli.md was stale and has been updated: commit it");
     }
 
     #[test]

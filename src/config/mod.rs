@@ -1081,7 +1081,7 @@ mod tests {
             ]),
             Some(own)
         );
-        // A stale name in the environment is no fault of a run that needs no credentials.
+        // A stale name in the environment does not stop a run that needs no credentials.
         assert!(resolve(&[("GOOGLE_APPLICATION_CREDENTIALS", "/not/there.json")]).is_ok());
 
         // The project is that of the key; what is none goes into no query and no address.

@@ -58,7 +58,7 @@ pub fn read_text(path: &Path, limit: u64) -> Result<String, FileError> {
     Ok(text)
 }
 
-/// The text of a file's bytes, and whether its encoding is no more than likely.
+/// The text of a file's bytes, and whether its encoding is only a guess.
 ///
 /// # Errors
 /// [`FileError::NotText`]

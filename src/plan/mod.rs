@@ -439,11 +439,11 @@ pub fn unverified_days(state: &SourceState) -> Vec<NaiveDate> {
     let complete = state
         .complete()
         .filter_map(|(partition, raw)| Some((partition.day()?, raw.extracted_at)));
-    let is_untold = |(day, read): &(NaiveDate, DateTime<Utc>)| {
+    let is_unverified = |(day, read): &(NaiveDate, DateTime<Utc>)| {
         let late = *day + Days::new(1 + LATE_DAYS);
         told.max(Some(*read)) < Some(late.and_time(chrono::NaiveTime::MIN).and_utc())
     };
-    complete.filter(is_untold).map(|(day, _)| day).collect()
+    complete.filter(is_unverified).map(|(day, _)| day).collect()
 }
 
 /// The tasks over days of these sources that were found to have changed since the plan was made, and that it does not

@@ -539,7 +539,7 @@ mod tests {
                 "{sheets:?}"
             );
         }
-        // Shared strings, in pieces, beside their pronunciation, with references; cells that say where they are.
+        // Shared strings, in pieces, with their pronunciation and references; cells with an explicit position.
         let strings = "<sst uniqueCount='2'><si><r><t>fleet&#95;</t></r><r><t>tags</t></r><rPh><t>x</t></rPh></si>\
                        <si><t xml:space='preserve'> fleet_<![CDATA[vehicles]]> </t></si></sst>";
         let data = "<row r='7'><c r='A7' t='s'><v>0</v></c></row><row r='9'><c r='a9' t='s'><v>1</v></c></row>\
@@ -658,7 +658,7 @@ mod tests {
     }
 
     #[test]
-    fn a_workbook_is_not_believed_what_it_says_of_itself() {
+    fn sizes_in_workbook_headers_are_not_trusted() {
         let data = rows(&[&["fleet_tags"], &["fleet_vehicles"]]);
         for count in ["18446744073709551615", "1000000000000", "-1", "x"] {
             let strings = format!("<sst count='{count}' uniqueCount='{count}'></sst>");

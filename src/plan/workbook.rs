@@ -1,7 +1,7 @@
 //! The first visible sheet of an Excel workbook, cell by cell.
 //!
-//! A workbook says of itself how many strings and cells it has, and readers that believe it can be made to ask for all
-//! memory there is. Here nothing is reserved that was not read, and what is read is bounded.
+//! A workbook's headers say how many strings and cells it has; a reader that trusts them can be made to allocate all
+//! memory. This one allocates only for what it has read, up to a limit.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -253,7 +253,7 @@ fn add_text(event: &Event<'_>, text: &mut String) -> Result<(), String> {
     Ok(())
 }
 
-/// The shared strings, each of one or more pieces (`t`) beside which its pronunciation (`rPh`) may stand.
+/// The shared strings, each of one or more pieces (`t`), possibly with their pronunciation (`rPh`).
 fn strings(text: &str) -> Result<Vec<String>, String> {
     let mut reader = reader(text);
     let (mut strings, mut current, mut is_text, mut is_phonetic) =

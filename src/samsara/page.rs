@@ -322,7 +322,7 @@ impl PageSplitter<'_> {
             scanner.literal()?;
             return Ok(());
         }
-        // Where it stands, it says whether another page follows. What says neither is no end.
+        // If present, it says whether another page follows. A missing or invalid flag is not an end.
         let silent = |scanner: &Scanner<'_>| scanner.error("`hasNextPage` must be true or false");
         scanner.expect(b'{', "`pagination` must be an object")?;
         if scanner.take(b'}') {

@@ -30,7 +30,7 @@ struct Seen {
 impl Watch {
     /// The cursor of the page after `page`, which was requested with the cursor `asked`; none if `page` is the last.
     ///
-    /// A stream that is `endless` promises another page for ever. Errors say why the page is no end, and no way
+    /// An `endless` stream always announces another page. Errors say why the page is neither an end, nor a way
     /// to one.
     pub(super) fn look(
         &self,

@@ -560,7 +560,7 @@ mod tests {
         let run = "20240102T030405Z-0123abcd-00000.parquet";
         let object = |place: &str| serde_json::json!({"path": format!("{place}/{run}"), "rows": 2, "bytes": 300});
         let load = serde_json::json!({"target": "t", "fingerprint": digest, "job": "j", "rows": 2});
-        let gathered = serde_json::json!({"records": 1, "rescued": 0, "content": digest, "parts": [{"source": "other",
+        let result = serde_json::json!({"records": 1, "rescued": 0, "content": digest, "parts": [{"source": "other",
             "partition": "2024-01-01", "objects": [object("raw/other/date=2024-01-01")], "kept": 1, "total": 2,
             "open_rows": 1}], "overlaps": [{"source": "other", "day": "2023-12-31", "ended": {"row": 7, "end": at}}]});
         serde_json::json!({"version": VERSION, "source": "trips", "asked_from": "2024-01-01",
@@ -571,7 +571,7 @@ mod tests {
                         "content": digest, "extracted_at": at},
                     "failure": {"at": at, "error": "e"}, "changed": at, "shrunken_from": 9, "open_rows": 2,
                     "raw_load": load, "raw_started": {"target": "t", "job": "j", "attempt": 1},
-                    "unfinished": {"asked": digest, "requests": 1, "extracted_at": at, "whole": gathered, "part": gathered,
+                    "unfinished": {"asked": digest, "requests": 1, "extracted_at": at, "whole": result, "part": result,
                         "rest": [{"request": 0, "start": at, "end": at}],
                         "resume": {"query": "q", "cursor": "c", "pages": 1}},
                     "models": {"fleet_trips": {"fingerprint": digest, "attempts": 2, "load": load,

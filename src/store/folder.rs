@@ -1,6 +1,6 @@
 //! What makes a folder outlive the machine it is on, as a bucket does, and what keeps writes and deletions inside it.
 //!
-//! `LocalFileSystem` writes beside and renames, so a program that dies leaves whole objects only. What a machine that
+//! `LocalFileSystem` writes a temporary file and renames it, so a killed program leaves only whole objects. What a machine that
 //! loses power leaves is another matter: it may have kept the new name and not the bytes. So what counts is on the
 //! disk before anything points at it.
 //!

@@ -563,7 +563,7 @@ impl Bounded {
         Ok(ColumnarValue::Array(concat(&pieces)?))
     }
 
-    /// Refuses what would not fit beside all else that the process holds.
+    /// Refuses what would not fit into the memory limit of the process.
     fn await_room(&self, bytes: u64, rows: usize) -> Result<()> {
         match memory::room() {
             Some(room) if bytes > room => self.refuse(bytes, rows, room),

@@ -41,10 +41,10 @@ pub fn history_fingerprint(history: &Contract, current: &str) -> String {
 }
 
 impl Transformer {
-    /// All versions of a list's rows, with those that its present state opens and closes.
+    /// All versions of a list's rows, including those that its current rows open and close.
     ///
-    /// `is_shrunken` tells whether a list of so many rows (the first number) is to be believed after one of so many
-    /// (the second): a token that is suddenly limited to some tags has deleted nothing.
+    /// `is_shrunken(rows, before)` is the row-count guard: whether a list of `rows` rows after one of `before` must be
+    /// refused, since a token that is suddenly limited to some tags has deleted nothing.
     pub async fn versions(
         &self,
         model: &Model,

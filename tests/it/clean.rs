@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::cursors::{TABLE, config, half_read, is_whole, pages, run, the_day};
 use crate::program::{Program, simulator};
+use crate::support::runs::{TABLE, config, half_read, is_whole, pages, run, the_day};
 use crate::truth::{compare, day};
 
 const RUN: &[&str] = &[

@@ -10,8 +10,8 @@ use chrono::{TimeDelta, Utc};
 use samsara_etl::store::layout::Partition;
 use tokio_util::sync::CancellationToken;
 
-use crate::cursors::{config, run, run_until, state, the_day};
 use crate::program::Program;
+use crate::support::runs::{config, run, run_until, state, the_day};
 use crate::support::wire::Server;
 
 const ROSTER: &str =

@@ -22,12 +22,12 @@ use samsara_simulator::{Simulator, SimulatorConfig};
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
-use crate::cursors::{HISTORY, TABLE};
 use crate::load_jobs::until;
 use crate::program::{Program, Ran, impatient, run_here, signal, simulator};
 use crate::support::faults::{Action, Fault};
 use crate::support::gate::{Turn, before};
 use crate::support::gcs::GcsDouble;
+use crate::support::runs::{HISTORY, TABLE};
 use crate::support::wire::Server;
 use crate::truth::day;
 
@@ -652,7 +652,7 @@ async fn a_feed_brings_the_requested_days() {
         };
         run(["2024-01-02", "2024-01-05"]).await;
         is_right("2024-01-05").await;
-        let state = crate::cursors::state(&program, LOGS).unwrap();
+        let state = crate::support::runs::state(&program, LOGS).unwrap();
         let last = state.complete().map(|(partition, _)| partition).max();
         assert!(
             last < Some(Partition::parse("2024-01-05").unwrap()),
