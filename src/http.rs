@@ -157,7 +157,7 @@ impl HttpConnector for Connector {
             .get_config_value(&ClientConfigKey::AllowHttp)
             .as_deref()
             == Some("true");
-        // `ClientOptions` makes its metadata client give up after a second: where there is no server, nothing answers.
+        // `ClientOptions` makes its metadata client give up after a second: without a server, nothing answers.
         let connect = match options
             .get_config_value(&ClientConfigKey::ConnectTimeout)
             .as_deref()
