@@ -37,10 +37,6 @@ impl Signals {
                 while stream.recv().await.is_some() {
                     if signals.shutdown.is_cancelled() {
                         // State lists only complete objects: ending here is safe.
-                        #[expect(
-                            clippy::exit,
-                            reason = "the second signal ends the program at once"
-                        )]
                         std::process::exit(exit as i32);
                     }
                     say(format_args!(

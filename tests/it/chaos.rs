@@ -119,9 +119,9 @@ fn files(folder: &Path) -> u64 {
 struct Scene {
     simulator: Simulator,
     program: Program,
-    /// The buckets, if they are no folders.
+    /// The buckets, unless they are folders.
     double: Option<GcsDouble>,
-    /// The tables that are asked for.
+    /// The tables that are requested.
     tables: Vec<String>,
 }
 
@@ -168,12 +168,12 @@ impl Scene {
         }
     }
 
-    /// One in so many tables is asked for, roughly.
+    /// One in so many tables is requested, roughly.
     fn share(&self) -> u64 {
         (self.simulator.world().tables().len() / self.tables.len()) as u64
     }
 
-    /// The arguments of a run of all that is asked for: from the first day on, or from where the runs so far have come to,
+    /// The arguments of a run of all that is requested: from the first day on, or from where the runs so far have come to,
     /// if there is such a place.
     fn run(&self, goes_on: bool) -> Vec<&str> {
         let tables = self
@@ -188,7 +188,7 @@ impl Scene {
         dates.iter().copied().chain(tables).collect()
     }
 
-    /// Whether the state tells of all sources from where on they are asked for.
+    /// Whether the state tells of all sources from where on they are requested.
     fn is_begun(&self) -> bool {
         let catalog = Catalog::open(None).unwrap();
         let mut sources = self

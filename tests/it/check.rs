@@ -36,7 +36,7 @@ async fn check_changes_nothing() {
     assert!(!ran.stdout.contains("FAIL"), "{}", ran.stdout);
     assert_eq!(before, program.files(""));
     assert!(!program.folder().join("samsara-data").exists());
-    // As little as possible is asked for.
+    // As little as possible is requested.
     let asked = simulator.requests();
     assert!(asked.len() <= 8, "{asked:?}");
     assert!(
@@ -122,7 +122,7 @@ async fn who_does_not_answer_is_told_when_the_time_is_up() {
         .iter()
         .filter_map(|line| line.split(": ").next())
         .collect();
-    // Trips are asked for by vehicle, and the list of those does not come.
+    // Trips are requested by vehicle, and the list of those does not come.
     let expected = [
         "/tags",
         "/fleet/vehicles",

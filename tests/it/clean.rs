@@ -199,7 +199,7 @@ async fn objects_in_older_folders_are_used() {
         "{raw:?}"
     );
 
-    // Derived anew from raw objects of the older name, into folders of the newer.
+    // Derived again from raw objects of the older name, into folders of the newer.
     for (path, text) in crate::rerun::catalog_files() {
         let text = if path.ends_with("fleet_trips.sql") {
             format!("{text}WHERE startMs > 0\n")
@@ -262,7 +262,7 @@ async fn a_lock_or_bad_state_stops_clean() {
 async fn clean_needs_a_state_that_lists_objects() {
     let program = Program::new();
     OLD.iter().for_each(|path| orphan(&program, path, 8));
-    // Leftovers and what editors leave are no state.
+    // Leftovers and files of editors are not state.
     program.write("samsara-data/raw/state/.DS_Store", "x");
     for arguments in [
         &["clean"][..],

@@ -61,7 +61,7 @@ async fn a_half_read_day_resumes_at_its_cursor() {
 async fn a_refused_cursor_restarts_its_day_once() {
     let (simulator, program, mut before) = half_read(&[TABLE]).await;
     simulator.expire_cursors();
-    // The feed has not lost its place: else the day would begin anew for that.
+    // The feed has not lost its place: else the day would start over for that.
     let feed = before.feed.as_mut().unwrap();
     feed.cursor = end_of_feed(&simulator, &feed.query).await;
     program.write(
@@ -98,7 +98,7 @@ async fn a_refused_cursor_restarts_its_day_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_plan_ignores_the_checkpoint() {
-    // Three statistics were asked for together, now two: another query, to which the cursor does not belong.
+    // Three statistics were requested together, now two: another query, to which the cursor does not belong.
     let (simulator, program, _) = half_read(&[TABLE, "fleet_vehicle_stats_gps"]).await;
     run(
         config(&program, &simulator.url(), simulator.token()),
@@ -211,7 +211,7 @@ async fn a_changed_companion_restarts_the_day() {
             "\"unfinished\"",
         )
         .await;
-        // The note stands at the first source alone.
+        // The checkpoint is stored with the first source only.
         assert!(state(&program, GPS).unwrap().partition(the_day()).is_none());
         simulator.release_late();
         for table in [TABLE, GPS] {
@@ -222,7 +222,7 @@ async fn a_changed_companion_restarts_the_day() {
                     feed.cursor = end_of_feed(&simulator, &feed.query).await;
                 }
                 Some(_) if what == "changed" => {}
-                // The feeds begin anew, behind what has come meanwhile.
+                // The feeds start over, behind what has come meanwhile.
                 _ => found.feed = None,
             }
             program.write(
@@ -500,7 +500,7 @@ async fn a_half_read_fan_out_resumes() {
         .checkpoint
         .clone()
         .unwrap();
-    // Four times the two pages after which other tasks are noted.
+    // Four times the two pages after which other tasks save a checkpoint.
     assert_eq!((note.requests, note.rest.len(), note.resume), (8, 0, None));
     let end = config(&program, &simulator.url(), simulator.token());
     run(end, &[table], vec![], &CancellationToken::new()).await;

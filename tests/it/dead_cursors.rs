@@ -1,4 +1,4 @@
-//! The 400s that a noted cursor may meet: two of them mean that it is dead, and no other may cost what it stands for,
+//! The 400s that a stored cursor may get: two of them mean that it is dead, and no other may cost what it stands for,
 //! nor keep its day from being read.
 
 use std::sync::Arc;

@@ -473,7 +473,7 @@ async fn byte_order_marks_are_handled() {
 
 #[tokio::test]
 async fn unreachable_servers_time_out() {
-    // Nobody accepts, and the queue is as short as can be: once it is full (Linux adds one to what is asked for), the
+    // Nobody accepts, and the queue is as short as can be: once it is full (Linux adds one to what is requested), the
     // system leaves connections unanswered.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();

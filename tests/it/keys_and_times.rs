@@ -523,7 +523,7 @@ fn event(n: u32, state: &str, signature: &str) -> Value {
     })
 }
 
-/// The days for which events were asked for.
+/// The days for which events were requested.
 fn asked(simulator: &Simulator) -> Vec<String> {
     let requests = simulator.requests();
     let of_events = requests
@@ -555,7 +555,7 @@ async fn expiring_links_are_no_change() {
         rig.page(&format!("{AUDIT}/000{file}"), &body);
     };
     (1..6).for_each(|file| log(file, json!([])));
-    // One event came twice, on two pages, signed anew in between: it is one row.
+    // One event came twice, on two pages, signed again in between: it is one row.
     rig.list(
         &format!("{EVENTS}/startTime=2024-01-01T00%3A00%3A00Z"),
         &[

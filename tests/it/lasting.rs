@@ -120,7 +120,7 @@ impl Api {
             .unwrap()
     }
 
-    /// The same, without failures; gives the days that were asked for, as days ago.
+    /// The same, without failures; gives the days that were requested, as days ago.
     async fn run(&self, table: &str, from: u64) -> BTreeSet<u64> {
         let report = self.report(table, from, 50).await;
         assert!(report.failures.is_empty(), "{:?}", report.failures);

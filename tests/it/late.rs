@@ -36,7 +36,7 @@ fn run(dates: [&'static str; 2]) -> Vec<&'static str> {
     arguments
 }
 
-/// The first days of the windows that were asked for, each once.
+/// The first days of the windows that were requested, each once.
 pub(crate) fn asked(simulator: &Simulator) -> Vec<String> {
     let requests = simulator.requests();
     let queries = requests
@@ -164,7 +164,7 @@ async fn a_failed_feed_loses_no_late_day() {
     );
     assert!(wrong(&away, shut.world()).await.is_empty());
 
-    // The cursor is forgotten: the feed begins anew, and the log says what that means.
+    // The cursor is forgotten: the feed starts over, and the log says what that means.
     let simulator = fleet().await;
     let program = Program::with_simulator(&simulator);
     program.succeed(&all).await;

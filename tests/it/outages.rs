@@ -170,7 +170,7 @@ async fn an_api_that_cannot_be_reached_stops_no_other_stage() {
     for region_is_known in [true, false] {
         let program = Program::with_simulator(&simulator);
         let good = impatient(&program, &simulator.url(), simulator.token());
-        // A list, which each run reads again, and days, of which one more is asked for now.
+        // A list, which each run reads again, and days, of which one more is requested now.
         for table in [trips, "fleet_vehicles"] {
             let report = run(good.clone(), table, dates, &[Stage::Extract], vec![])
                 .await
@@ -403,7 +403,7 @@ async fn endpoints_that_are_not_there_are_no_success() {
     );
     assert_eq!(ran.stderr.matches("skipped: ").count(), 2, "{}", ran.stderr);
 
-    // One that is not there beside others is no failure, unless it was there before.
+    // A 404 of one endpoint among others is not a failure, unless it worked before.
     let simulator = simulator(|_| ()).await;
     let is_gone = |path: &'static str| {
         before(simulator.url(), move |request| {
@@ -518,7 +518,7 @@ async fn missing_is_whatever_is_not_in_the_warehouse() {
             .await
             .stdout
     };
-    // Nothing was ever asked for.
+    // Nothing was ever requested.
     let (code, lines) = missing(&[]).await;
     assert_eq!(code, 3);
     assert_eq!(
@@ -569,7 +569,7 @@ async fn missing_is_whatever_is_not_in_the_warehouse() {
             .await;
         assert!(!ran.stderr.contains("note: "), "{}", ran.stderr);
     }
-    // Another day is asked for, and what is there is as it was.
+    // Another day is requested, and what is there is as it was.
     assert_eq!(
         missing(&["--start_date", "01/01/2024", "--end_date", "04/01/2024"])
             .await

@@ -261,7 +261,7 @@ enum Echo {
     Redirect,
     /// 200 with a page for people.
     Html,
-    /// 200 with JSON that is no page.
+    /// 200 with JSON that is not a page.
     NoPage,
     /// 200 with a record whose fields no schema knows.
     Fields,

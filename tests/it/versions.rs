@@ -289,7 +289,7 @@ async fn a_shrunken_list_deletes_nothing() {
             .iter()
             .all(|version| version.ends_with(" n 1-"))
     );
-    // It was a hiccup.
+    // The list is complete again.
     rig.run(&all).await;
     assert_eq!(rig.versions("name").await.len(), 30);
     // It was not.
