@@ -241,7 +241,7 @@ fn run() -> ExitCode {
             result
         }
         (Err(source), _) => Err(Error::System {
-            what: "cannot tell the working directory".into(),
+            what: "cannot determine the working directory".into(),
             source,
         }),
         (_, Err(error)) => Err(error),
