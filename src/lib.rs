@@ -73,25 +73,27 @@ pub mod redact;
 pub mod state;
 pub mod store;
 
-/// Sources and models, read from `sql/`.
+// The stages, in the order of the data flow.
+
+// Sources and models, read from `sql/`.
 pub mod catalog;
 
-/// What a run is going to do.
+// What a run will do.
 pub mod plan;
 
-/// The API: requests to pages.
+// The API: requests to pages.
 pub mod samsara;
 
-/// Pages to raw Parquet.
+// Pages to raw Parquet.
 pub mod extract;
 
-/// Raw Parquet to flattened Parquet, by SQL.
+// Raw Parquet to flattened Parquet, by SQL.
 pub mod transform;
 
-/// Flattened Parquet into the warehouse.
+// Flattened Parquet into the warehouse.
 pub mod load;
 
-/// What a run did.
+// What a run did.
 pub mod report;
 
 // The top: uses all of the above.
