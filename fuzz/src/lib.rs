@@ -159,7 +159,7 @@ pub fn sources_toml(data: &[u8]) {
         Err(error @ CatalogError::Wrong { .. }) => {
             return assert_places(&error, "sql/f/sources.toml", text);
         }
-        Err(error) => return assert!(error.to_string().contains("holds no"), "{error}"),
+        Err(error) => return assert!(error.to_string().contains("has no <family>"), "{error}"),
     };
     for source in catalog.sources() {
         assert!(

@@ -524,7 +524,7 @@ async fn missing_is_whatever_is_not_in_the_warehouse() {
     assert_eq!(
         lines,
         [
-            "fleet_tags snapshot not asked",
+            "fleet_tags snapshot not requested",
             "fleet_vehicle_stats_gps never requested"
         ]
     );
