@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::runtime::Handle;
 
-use super::LoadError;
 use crate::config::GoogleAccess;
+use crate::load::error::LoadError;
 use crate::{google, http, redact};
 
 const API: &str = "https://storage.googleapis.com";

@@ -20,7 +20,9 @@ use super::transform_stage::Flat;
 use crate::config::{JobLimits, LoadOptions};
 use crate::error::Error;
 use crate::events::Event;
-use crate::load::{Batch, FlatObjects, LoadError, Loaded, Warehouse, load, rehearsal};
+use crate::load::{
+    Batch, FlatObjects, LoadError, Loaded, ShapeMismatch, Warehouse, load, trial_table,
+};
 use crate::state::{Load, ModelState, SourceHandle, Started};
 use crate::store::Bucket;
 use crate::store::layout::Partition;
@@ -369,7 +371,7 @@ impl Loader<'_> {
         stream::iter(jobs)
             .map(Ok)
             .try_for_each_concurrent(LOADS, |started| async move {
-                self.warehouse.settle(&started).await
+                self.warehouse.await_job(&started).await
             })
             .await?;
         // What is not loaded yet finds its job by the same name, or has another one.
@@ -488,11 +490,9 @@ impl Loader<'_> {
             FullLoad::Refresh(change) => change,
         };
         if parts.is_empty() && change != Change::None {
-            let reason =
-                "it has another shape, and nothing is derived that could take its place".into();
             return Err(LoadError::Shape {
                 table: model.into(),
-                reason,
+                mismatch: ShapeMismatch::NothingDerived,
                 replaceable: false,
             }
             .into());
@@ -724,7 +724,7 @@ impl Loader<'_> {
     /// Loads partitions into a table that is thrown away.
     async fn trial(&self, contract: &Contract, parts: &[Part]) -> Result<(), LoadError> {
         let run = self.run.id.as_str().rsplit('-').next().unwrap_or_default();
-        let table = rehearsal(&contract.table, &self.mark(), run);
+        let table = trial_table(&contract.table, &self.mark(), run);
         let trial = Contract {
             table,
             ..contract.clone()
@@ -759,7 +759,7 @@ impl Loader<'_> {
 
     /// Drops what rehearsals of earlier runs have left: no other run is at work on these buckets.
     async fn drop_rehearsals(&self) {
-        match self.warehouse.drop_rehearsals(&self.mark()).await {
+        match self.warehouse.drop_trial_tables(&self.mark()).await {
             Ok(dropped) if dropped.is_empty() => {}
             Ok(dropped) => tracing::info!(
                 tables = dropped.join(", "),

@@ -261,7 +261,7 @@ async fn a_state_that_this_program_has_not_written_is_refused_by_name_whatever_r
         refused(
             &ran,
             1,
-            &["_table.json is no table manifest", "--full-refresh"],
+            &["_table.json is not a table manifest", "--full-refresh"],
         );
     }
 }
