@@ -4,14 +4,15 @@
 //! table's rows. So a load may be repeated at will. What the warehouse reports must equal what the Parquet holds,
 //! or the partition does not count as loaded.
 //!
-//! [`warehouse`] says what a warehouse can do, [`bigquery`] and [`local`] are the two there are; [`plan`] decides which
-//! loads a table needs.
+//! `warehouse` says what a warehouse can do, `bigquery` and `local` are the two there are; [`plan`] decides which loads a
+//! table needs. Files use each other in the order that `tests/it/architecture.rs` states.
 
 mod bigquery;
 mod error;
 mod finding;
 mod local;
 mod location;
+pub mod plan;
 mod shape;
 mod warehouse;
 

@@ -9,10 +9,12 @@ pub mod clean;
 pub mod coverage;
 mod extract_stage;
 pub mod fixtures;
-mod jobs;
+mod load_context;
+mod load_plan;
 mod load_raw_stage;
 mod load_stage;
 mod preview;
+mod table_loader;
 pub mod threads;
 mod transform_stage;
 
@@ -28,6 +30,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::coverage::Missing;
+use self::load_context::LoadContext;
 use crate::catalog::Catalog;
 use crate::config::{BucketLocation, Config, ConfigError, GoogleAccess, LoadOptions, REGIONS, env};
 use crate::error::Error;
@@ -151,18 +154,25 @@ impl Pipeline {
         {
             let contracts = self.contracts(&plan.run_request).await?;
             let staging = self.config.staging.as_ref().and_then(load::target);
-            let count = jobs::Count {
-                catalog: &self.catalog,
-                states: &self.states,
-                plan: &plan,
-                contracts: &contracts,
-                options: &self.config.load,
-                target: &target,
-                staging: staging.as_deref(),
-            };
-            plan.estimate.load_jobs = Some(count.jobs().await?);
+            let planner = self.load_planner(&plan, &contracts);
+            let load_plan = planner.load_plan(&target, &self.config.load).await?;
+            let jobs = planner.count_jobs(&load_plan, staging.as_deref()).await?;
+            plan.estimate.load_jobs = Some(jobs);
         }
         Ok(plan)
+    }
+
+    fn load_planner<'a>(
+        &'a self,
+        plan: &'a Plan,
+        contracts: &'a BTreeMap<String, Contract>,
+    ) -> load_plan::Planner<'a> {
+        load_plan::Planner {
+            catalog: &self.catalog,
+            states: &self.states,
+            plan,
+            contracts,
+        }
     }
 
     /// The contracts of the wished tables, by name.
@@ -260,6 +270,14 @@ impl Pipeline {
             },
             false => None,
         };
+        let load_plan = match &warehouse {
+            Some(warehouse) => {
+                let planner = self.load_planner(&plan, &contracts);
+                let target = warehouse.target();
+                Some(planner.load_plan(target, &self.config.load).await?)
+            }
+            None => None,
+        };
         let api = stages
             .contains(&Stage::Extract)
             .then(|| extract_stage::Api {
@@ -301,15 +319,21 @@ impl Pipeline {
         let extract =
             extract_stage::extract_stage(run.clone(), api, self.config.max_workers, ready);
         let transform = transform_stage::transform_stage(run.clone(), transformer, committed, flat);
-        let load = load_stage::load_stage(
-            run.clone(),
-            warehouse.clone(),
-            self.flattened.clone(),
-            loadable,
-        );
+        let context = warehouse.clone().zip(load_plan);
+        let context = context.map(|(warehouse, plan)| LoadContext {
+            plan,
+            warehouse,
+            raw: self.raw.clone(),
+            flattened: self.flattened.clone(),
+            fence: self.states.fence().clone(),
+            observer: run.observer.clone(),
+            shutdown: run.shutdown.clone(),
+            run: run.id.clone(),
+        });
+        let load = load_stage::load_stage(context, loadable);
         // Each stage ends when the one before has closed its queue.
-        let (extracted, transformed, loaded) = tokio::join!(extract, transform, load);
-        let mut ended = extracted.and(transformed).and(loaded);
+        let (extracted, transformed, ()) = tokio::join!(extract, transform, load);
+        let mut ended = extracted.and(transformed);
         if let (Some(staging), true, true) = (
             &self.config.staging,
             stages.contains(&Stage::Load),
@@ -411,12 +435,22 @@ impl Drop for Pipeline {
 
 impl Run {
     fn failed(&self, name: &str, partition: Option<Partition>, error: &Error) {
-        self.observer.observe(&crate::events::Event::Failed {
-            name: name.to_string(),
-            partition: partition.map(|partition| partition.to_string()),
-            error: redact::one_line(error),
-        });
+        report_failure(self.observer.as_ref(), name, partition, error);
     }
+}
+
+/// Tells that a table or partition has failed; the others go on.
+fn report_failure(
+    observer: &dyn Observer,
+    name: &str,
+    partition: Option<Partition>,
+    error: &Error,
+) {
+    observer.observe(&crate::events::Event::Failed {
+        name: name.to_string(),
+        partition: partition.map(|partition| partition.to_string()),
+        error: redact::one_line(error),
+    });
 }
 
 /// Whether a list has lost so many rows that it is not believed. A source stands for all tables made of it.

@@ -211,7 +211,7 @@ async fn days_of_a_long_first_load_show_up_as_they_come() {
         .succeed(&[&run[..], &["--dry-run"]].concat())
         .await
         .stdout;
-    // A rehearsal, slices behind 10 and 20 days, the last job, and two of the program's own.
+    // A trial load, slices behind 10 and 20 days, the last job, and two of the program's own.
     assert!(plan.contains("load       at most 6 jobs"), "{plan}");
     let mut child = rig.program.start(&run, std::process::Stdio::null());
     // The run is far from its end, and the first days are in the table.

@@ -244,7 +244,7 @@ async fn a_plan_announces_the_run_s_jobs() {
     // Anew, as a whole.
     let refresh = [&alone("load")[..], &["--full-refresh", "rpm"]].concat();
     assert_eq!(rig.announced(&refresh).await, is("3 jobs", 3));
-    // A long first load has a rehearsal.
+    // A long first load begins with a trial load.
     let speed = ["--table", "speed"];
     assert_eq!(
         rig.announced(&[&upto("2024-01-09")[..], &speed].concat())

@@ -46,25 +46,25 @@ enum Outcome {
 
 /// What follows from a job that has failed.
 #[derive(Debug, PartialEq)]
-enum Next {
+enum AfterFailure {
     /// The job of an earlier run: that its id is used up says nothing against this load.
     NextId,
     /// A failure within BigQuery: after a pause, the next id may succeed.
-    NextIdAfterPause,
+    PauseThenNextId,
     Quota,
     Refused,
 }
 
 /// `tries` counts the failed jobs of this run, this one among them.
-fn after_failure(failure: &JobFailure, is_earlier: bool, tries: u32, most: u32) -> Next {
+fn after_failure(failure: &JobFailure, is_earlier: bool, tries: u32, most: u32) -> AfterFailure {
     if is_earlier {
-        Next::NextId
+        AfterFailure::NextId
     } else if failure.is_quota() {
-        Next::Quota
+        AfterFailure::Quota
     } else if failure.is_transient() && tries < most {
-        Next::NextIdAfterPause
+        AfterFailure::PauseThenNextId
     } else {
-        Next::Refused
+        AfterFailure::Refused
     }
 }
 
@@ -129,14 +129,14 @@ impl BigQuery {
             };
             tries += u32::from(!is_earlier);
             match after_failure(&failure, is_earlier, tries, self.timings.attempts) {
-                Next::NextId => {
+                AfterFailure::NextId => {
                     tracing::info!(job = id, %failure, "the job of an earlier run failed, trying again");
                 }
-                Next::NextIdAfterPause => {
+                AfterFailure::PauseThenNextId => {
                     tracing::warn!(job = id, %failure, "load job failed, trying again");
                     tokio::time::sleep(pauses.next().unwrap_or_default()).await;
                 }
-                Next::Quota => {
+                AfterFailure::Quota => {
                     let (used, reason) = (Some(attempt), failure.to_string());
                     return Err(LoadError::Quota {
                         table,
@@ -144,7 +144,7 @@ impl BigQuery {
                         reason,
                     });
                 }
-                Next::Refused => return Err(refused(failure.to_string())),
+                AfterFailure::Refused => return Err(refused(failure.to_string())),
             }
             attempt += 1;
         }
@@ -280,12 +280,12 @@ mod tests {
     #[test]
     fn failed_jobs_have_successors() {
         let cases = [
-            ("invalid", false, 1, Next::Refused),
-            ("invalid", true, 0, Next::NextId),
-            ("quotaExceeded", false, 1, Next::Quota),
-            ("quotaExceeded", true, 0, Next::NextId),
-            ("backendError", false, 4, Next::NextIdAfterPause),
-            ("backendError", false, 5, Next::Refused),
+            ("invalid", false, 1, AfterFailure::Refused),
+            ("invalid", true, 0, AfterFailure::NextId),
+            ("quotaExceeded", false, 1, AfterFailure::Quota),
+            ("quotaExceeded", true, 0, AfterFailure::NextId),
+            ("backendError", false, 4, AfterFailure::PauseThenNextId),
+            ("backendError", false, 5, AfterFailure::Refused),
         ];
         for (reason, is_earlier, tries, next) in cases {
             let failure = JobFailure::from(&ErrorProto {
