@@ -10,12 +10,14 @@
 mod assign_day;
 mod changes;
 mod decode;
+mod direct;
 mod drift;
 mod expiring;
 mod extractor;
 mod fetch;
 mod instant;
 mod intervals;
+mod misfits;
 mod number;
 mod outside;
 mod raw_type;
@@ -25,7 +27,7 @@ mod write;
 
 pub use assign_day::day_window;
 pub use changes::Changes;
-pub use decode::{raw_schema, timestamp_type};
+pub use decode::{compare_ways, raw_schema, timestamp_type};
 pub use drift::{DriftKey, FURTHER_PATHS};
 pub use extractor::{
     ExtractError, ExtractTask, Extracted, Extractor, Position, Scope, TaskOutcome, decode_for_day,
