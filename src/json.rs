@@ -62,6 +62,7 @@ pub fn spans(text: &[u8]) -> Result<Spans, JsonError> {
     let mut spans = Spans::new();
     scanner.skip(|span| spans.push(span))?;
     scanner.end()?;
+    spans.sort_unstable_by_key(|span| span.start);
     Ok(spans)
 }
 
@@ -144,12 +145,6 @@ impl<'a> Scanner<'a> {
             Some(_) => Err(self.error("not a JSON value")),
             None => Err(self.error("the text ends where a value should stand")),
         }
-    }
-
-    /// Whether the text goes on with `wanted` here.
-    #[inline]
-    pub fn stands_at(&self, wanted: &[u8]) -> bool {
-        self.text[self.position..].starts_with(wanted)
     }
 
     /// What is left of the text.
@@ -279,9 +274,9 @@ impl<'a> Scanner<'a> {
         if !self.known.is_empty() {
             self.peek();
             let start = self.position;
-            if let Some(span) = self.known.iter().find(|span| span.start == start) {
-                self.position = span.end;
-                return Ok(span.clone());
+            if let Ok(at) = self.known.binary_search_by_key(&start, |span| span.start) {
+                self.position = self.known[at].end;
+                return Ok(start..self.position);
             }
         }
         self.skip(|_| {})

@@ -86,12 +86,16 @@ impl<'a> Direct<'a> {
         sizes: &[usize],
     ) -> Self {
         let mut root = StructColumn::new(fields, shape);
-        root.reserve(&mut sizes.iter().map(|size| *size.min(&records.len())));
+        let mut sizes = sizes.iter().map(|size| *size.min(&records.len()));
+        root.reserve(&mut sizes);
+        let mut misfits = Misfits::new();
+        misfits.rescued.values.reserve(sizes.next().unwrap_or(0));
+        misfits.rescued.paths.reserve(sizes.next().unwrap_or(0));
         Self {
             reader: Reader {
                 text: records,
                 scanner: Scanner::new(records, 0),
-                misfits: Misfits::new(),
+                misfits,
             },
             root,
             stage: Stage::Before,
@@ -152,12 +156,10 @@ impl<'a> Direct<'a> {
         self.root.sizes(sizes);
         let records = self.root.finish()?;
         self.stage = stage;
-        self.drift
-            .merge(std::mem::take(&mut self.reader.misfits.drift));
-        Ok(Some((
-            records,
-            std::mem::take(&mut self.reader.misfits.rescued),
-        )))
+        let (rescued, drift) = self.reader.misfits.end_slice();
+        sizes.extend([rescued.values.len(), rescued.paths.len()]);
+        self.drift.merge(drift);
+        Ok(Some((records, rescued)))
     }
 }
 

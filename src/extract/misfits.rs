@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Range;
 
-use super::drift::Drift;
+use super::drift::{Counted, Drift};
 use super::rescue::{ListPlace, Rescued, RescuedValue};
 use crate::json::path::{push_index, push_name};
 use crate::json::unescape;
@@ -17,6 +18,8 @@ pub(super) const BOUNDS: Bounds = Bounds {
 };
 /// Up to here, names are compared one by one: that is faster than a hash.
 const FEW_NAMES: usize = 16;
+/// So many kinds of misfits are remembered.
+const MOST_RECENT: usize = 8;
 
 /// Why a field is rescued that no source declares.
 pub(super) const UNKNOWN: &str = "not in the schema";
@@ -73,6 +76,46 @@ pub(super) struct Misfits<'a> {
     objects: u64,
     pub(super) names: Names<'a>,
     pub(super) drift: Drift,
+    /// The kinds of the last misfits: a source that has drifted drifts in every reading.
+    recent: Vec<Recent<'a>>,
+    /// The one that goes next.
+    oldest: usize,
+}
+
+/// A kind of misfit, and what is known of the last one.
+struct Recent<'a> {
+    path: Vec<Step<'a>>,
+    name: Option<String>,
+    column: Option<usize>,
+    reason: &'static str,
+    /// Where the drift counts it.
+    counted: Counted,
+    /// Its path in [`Rescued::paths`], and where it stood.
+    last: Range<usize>,
+    list: Option<ListPlace>,
+}
+
+impl Recent<'_> {
+    /// Whether a misfit differs from it in the index of its only list at most.
+    #[inline]
+    fn is_like(
+        &self,
+        path: &[Step<'_>],
+        name: Option<&str>,
+        column: Option<usize>,
+        reason: &'static str,
+    ) -> bool {
+        let is_same = |(one, other): (&Step<'_>, &Step<'_>)| match (one, other) {
+            (Step::Name(one), Step::Name(other)) => std::ptr::eq(*one, *other),
+            (Step::Item { list: one, .. }, Step::Item { list: other, .. }) => one == other,
+            _ => false,
+        };
+        self.column == column
+            && self.path.len() == path.len()
+            && std::ptr::eq(self.reason, reason)
+            && self.name.as_deref() == name
+            && self.path.iter().zip(path).all(is_same)
+    }
 }
 
 /// Names that the schema does not know, with the number of values rescued under each: a name may come again.
@@ -138,7 +181,18 @@ impl<'a> Misfits<'a> {
             objects: 0,
             names: Names::default(),
             drift: Drift::default(),
+            recent: Vec::new(),
+            oldest: 0,
         }
+    }
+
+    /// What was rescued, and what it was counted as; a slice ends here.
+    pub(super) fn end_slice(&mut self) -> (Rescued<'a>, Drift) {
+        self.recent.clear();
+        (
+            std::mem::take(&mut self.rescued),
+            std::mem::take(&mut self.drift),
+        )
     }
 
     /// A record begins.
@@ -197,9 +251,15 @@ impl<'a> Misfits<'a> {
         text: &'a [u8],
         reason: &'static str,
     ) -> Result<(), TooMany> {
+        if turn == 1 {
+            let like = |recent: &Recent<'_>| recent.is_like(&self.path, name, self.column, reason);
+            if let Some(recent) = self.recent.iter().position(like) {
+                return self.rescue_again(recent, text);
+            }
+        }
         let paths = &mut self.rescued.paths;
         let start = paths.len();
-        let mut list = None;
+        let (mut list, mut lists) = (None, 0);
         self.general.clear();
         for step in &self.path {
             match step {
@@ -211,6 +271,7 @@ impl<'a> Misfits<'a> {
                     let bracket = paths.len();
                     push_index(paths, *index);
                     self.general.push_str("[]");
+                    lists += 1;
                     if list.is_none() {
                         list = Some(ListPlace {
                             id: *id,
@@ -230,7 +291,58 @@ impl<'a> Misfits<'a> {
             paths.push('#');
             paths.push_str(&turn.to_string());
         }
-        self.note(start, list, text, reason)
+        let last = start..paths.len();
+        let counted = self.note(start, list.clone(), text, reason)?;
+        if let (1, 0 | 1, Some(counted)) = (turn, lists, counted) {
+            let recent = Recent {
+                path: self.path.clone(),
+                name: name.map(str::to_string),
+                column: self.column,
+                reason,
+                counted,
+                last,
+                list,
+            };
+            if self.recent.len() < MOST_RECENT {
+                self.recent.push(recent);
+            } else {
+                self.recent[self.oldest] = recent;
+                self.oldest = (self.oldest + 1) % MOST_RECENT;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes a misfit like one before: its path is that of the other, but for the index.
+    fn rescue_again(&mut self, recent: usize, text: &'a [u8]) -> Result<(), TooMany> {
+        self.check_room()?;
+        let recent = &mut self.recent[recent];
+        let paths = &mut self.rescued.paths;
+        let start = paths.len();
+        let item = self.path.iter().find_map(|step| match step {
+            Step::Item { index, .. } => Some(*index),
+            Step::Name(_) => None,
+        });
+        if let (Some(list), Some(index)) = (&mut recent.list, item) {
+            paths.extend_from_within(recent.last.start..list.bracket.start);
+            let bracket = paths.len();
+            push_index(paths, index);
+            let behind = paths.len();
+            paths.extend_from_within(list.bracket.end..recent.last.end);
+            (list.index, list.bracket) = (index, bracket..behind);
+        } else {
+            paths.extend_from_within(recent.last.clone());
+        }
+        recent.last = start..paths.len();
+        self.rescued.values.push(RescuedValue {
+            record: self.record,
+            column: self.column,
+            path: recent.last.clone(),
+            list: recent.list.clone(),
+            text,
+        });
+        self.drift.again(recent.counted);
+        Ok(())
     }
 
     /// Notes a record that is no object.
@@ -238,7 +350,16 @@ impl<'a> Misfits<'a> {
         let path = self.rescued.paths.len();
         self.rescued.paths.push('$');
         self.general.replace_range(.., "$");
-        self.note(path, None, text, MISFIT)
+        self.note(path, None, text, MISFIT).map(|_| ())
+    }
+
+    fn check_room(&self) -> Result<(), TooMany> {
+        if self.rescued.values.len() - self.rescued_before >= self.bounds.rescued {
+            return Err(TooMany(
+                "one record has more values that do not fit than can be told apart",
+            ));
+        }
+        Ok(())
     }
 
     fn note(
@@ -247,12 +368,8 @@ impl<'a> Misfits<'a> {
         list: Option<ListPlace>,
         text: &'a [u8],
         reason: &'static str,
-    ) -> Result<(), TooMany> {
-        if self.rescued.values.len() - self.rescued_before >= self.bounds.rescued {
-            return Err(TooMany(
-                "one record has more values that do not fit than can be told apart",
-            ));
-        }
+    ) -> Result<Option<Counted>, TooMany> {
+        self.check_room()?;
         self.rescued.values.push(RescuedValue {
             record: self.record,
             column: self.column,
@@ -260,8 +377,7 @@ impl<'a> Misfits<'a> {
             list,
             text,
         });
-        self.drift.add(self.column, &self.general, reason, 1);
-        Ok(())
+        Ok(self.drift.add(self.column, &self.general, reason, 1))
     }
 }
 
@@ -272,7 +388,10 @@ pub(super) fn key_text(inside: &[u8]) -> Cow<'_, str> {
     {
         return Cow::Owned(text);
     }
-    String::from_utf8_lossy(inside)
+    match std::str::from_utf8(inside) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => String::from_utf8_lossy(inside),
+    }
 }
 
 fn has_escapes(inside: &[u8]) -> bool {

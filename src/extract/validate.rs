@@ -47,6 +47,8 @@ pub(super) struct Pass<'a> {
     /// For each field of the shape the last object that named it.
     seen: Vec<u64>,
     misfits: Misfits<'a>,
+    /// Of the slices so far.
+    drift: Drift,
 }
 
 /// How far a pass has come.
@@ -86,12 +88,13 @@ impl<'a> Pass<'a> {
             copied: 0,
             seen: vec![0; shape.count()],
             misfits: Misfits::new(),
+            drift: Drift::default(),
         }
     }
 
     /// What did not fit, in all slices so far.
     pub(super) fn into_drift(self) -> Drift {
-        self.misfits.drift
+        self.drift
     }
 
     /// Checks the next records; none behind the last.
@@ -132,10 +135,12 @@ impl<'a> Pass<'a> {
             self.flush_to(end);
             Cow::Owned(std::mem::take(&mut self.out))
         };
+        let (rescued, drift) = self.misfits.end_slice();
+        self.drift.merge(drift);
         Ok(Some(Slice {
             records,
             count: self.misfits.record,
-            rescued: std::mem::take(&mut self.misfits.rescued),
+            rescued,
         }))
     }
 

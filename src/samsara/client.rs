@@ -14,7 +14,7 @@ use url::Url;
 
 use super::error::{Cause, SamsaraError};
 use super::limit::{Limits, Pass};
-use super::page::{Page, cut};
+use super::page::{Body, Page, cut};
 use super::request::Request;
 use super::retry::{backoff, is_transient, retry_after};
 use super::watch::Watch;
@@ -245,7 +245,7 @@ impl Client {
     }
 
     /// The body of one page.
-    async fn page(&self, request: &Request, cursor: Option<&str>) -> Result<Bytes, SamsaraError> {
+    async fn page(&self, request: &Request, cursor: Option<&str>) -> Result<Body, SamsaraError> {
         let query = request.query_at(cursor);
         let answer = match self
             .send(&request.path, &request.endpoint, &query, request.rate)
@@ -314,7 +314,7 @@ impl Client {
         endpoint: &str,
         query: &str,
         rate: f64,
-    ) -> Result<Result<Bytes, Answer>, SamsaraError> {
+    ) -> Result<Result<Body, Answer>, SamsaraError> {
         let shared = &self.shared;
         let url = address(&shared.base, path, query)?;
         let started = Instant::now();
@@ -340,7 +340,7 @@ impl Client {
                     shared.limits.answered(endpoint, rate);
                     shared.observer.observe(&Event::PageFetched {
                         endpoint: path.into(),
-                        bytes: body.len() as u64,
+                        bytes: body.text.len() as u64,
                     });
                     return Ok(Ok(body));
                 }
@@ -394,7 +394,7 @@ impl Client {
     }
 
     /// One try: a body, an answer that is none, or a fault of the connection.
-    async fn attempt(&self, url: Url) -> Result<Result<Bytes, Answer>, (String, Cause)> {
+    async fn attempt(&self, url: Url) -> Result<Result<Body, Answer>, (String, Cause)> {
         let fault = |error: reqwest::Error| (http::describe(error), Cause::Connection);
         let mut request = self
             .shared
@@ -431,8 +431,8 @@ impl Client {
         }
         if status.is_success() {
             // A gateway may answer 200 with a page for people, or with a part of ours: that is a fault, not data.
-            return match is_whole(&body) {
-                Ok(()) => Ok(Ok(body)),
+            return match whole(body) {
+                Ok(body) => Ok(Ok(body)),
                 Err(reason) => {
                     let id = id_of(&headers)
                         .map(|id| format!(", request {id}"))
@@ -511,20 +511,16 @@ fn id_of(headers: &HeaderMap) -> Option<String> {
     Some(redact::foreign_bytes(headers.get("Request-Id")?.as_bytes()))
 }
 
-/// Whether the body is one JSON object or list, from its first byte to its last.
-fn is_whole(body: &[u8]) -> Result<(), String> {
-    std::str::from_utf8(body).map_err(|error| match body {
+/// A body that is one JSON object or list, from its first byte to its last.
+fn whole(text: Bytes) -> Result<Body, String> {
+    std::str::from_utf8(&text).map_err(|error| match &text[..] {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "it is UTF-16, not UTF-8".into(),
         _ => format!("byte {} is not UTF-8", error.valid_up_to()),
     })?;
-    let mut scanner = Scanner::new(body, 0);
-    if !matches!(scanner.peek(), Some(b'{' | b'[')) {
+    if !matches!(Scanner::new(&text, 0).peek(), Some(b'{' | b'[')) {
         return Err("it begins with neither `{` nor `[`".into());
     }
-    scanner
-        .value()
-        .and_then(|_| scanner.end())
-        .map_err(|error| error.to_string())
+    Body::read(text).map_err(|error| error.to_string())
 }
 
 /// The two ways in which the live API says that a cursor is of no use any more.
