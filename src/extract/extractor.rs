@@ -9,6 +9,7 @@ use bytes::Bytes;
 use chrono::{DateTime, NaiveDate, Utc};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tracing::Instrument;
 
 use super::assign_day::{DayRows, day_window, rows_of_day};
 use super::decode::{Decoder, Stamp};
@@ -214,7 +215,7 @@ impl Extractor {
             again.unwrap_or_else(|| (RequestQueue::begin(&task), Utc::now(), None));
         let sink = RawWriter::new(self, task.clone(), extracted_at, before, checkpoints);
         let (pages, arrivals) = mpsc::channel(PAGES_IN_FLIGHT);
-        let decoder = self.cpu.spawn(sink.drain(arrivals));
+        let decoder = self.cpu.spawn(sink.drain(arrivals).in_current_span());
         let fetched = self.fetch(queue, pages).await;
         // The decoder's own error comes first: it is why the channel closed.
         let decoded = decoder.await.map_err(|error| ExtractError::Worker {
@@ -290,6 +291,14 @@ impl ExtractTask {
                 end: *since,
             }),
         }
+    }
+
+    /// The names of its sources.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.sources
+            .iter()
+            .map(|source| source.name.clone())
+            .collect()
     }
 
     /// The sources, for messages.

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::extractor::{ExtractTask, Extractor, Position, Scope};
 use crate::catalog::{Source, SourceKind, TimeFormat};
+use crate::events::Event;
 use crate::samsara::{Page, Request, SamsaraError, Watch, Window};
 use crate::state::{Checkpoint, CheckpointCursor, CheckpointWindow};
 
@@ -436,7 +437,13 @@ impl Extractor {
             .fetch_pages(job, start, feed, noted, pages, &mut sent)
             .await
         {
-            Ok(end) => Fetched::Whole { end, pages: sent },
+            Ok(end) => {
+                self.observer.observe(&Event::RequestFinished {
+                    sources: queue.task.names(),
+                    scope: queue.task.scope.to_string(),
+                });
+                Fetched::Whole { end, pages: sent }
+            }
             Err(error) if error.asks_for_less() => {
                 let (Some(halves), Some(window)) = (queue.bisect(slice), slice.window) else {
                     return Err(error);

@@ -9,12 +9,13 @@ use futures::{StreamExt, TryStreamExt, stream};
 use object_store::ObjectStoreExt;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
+use tracing::Instrument;
 
 use super::{Ready, Run, ends_run};
 use crate::catalog::{Source, SourceKind};
 use crate::config::SamsaraConfig;
 use crate::error::Error;
-use crate::events::Event;
+use crate::events::{Event, Outcome};
 use crate::extract::{
     Changes, EndedRows, ExtractError, ExtractTask, Extracted, Extractor, Scope, TaskOutcome,
     day_window, raw_schema,
@@ -121,15 +122,7 @@ async fn extract(
         Ok(client) => client,
         Err(error) if error.ends_run() => return Err(error.into()),
         Err(error) => {
-            let hint = error
-                .hint()
-                .map(|hint| format!("; {hint}"))
-                .unwrap_or_default();
-            run.observer.observe(&Event::Failed {
-                name: Stage::Extract.to_string(),
-                partition: None,
-                error: format!("{error}{hint}"),
-            });
+            run.failed(&Stage::Extract.to_string(), None, &error.into());
             for planned in run.plan.snapshots.iter().chain(&run.plan.windows) {
                 hand_on(run, ready, kept(run, planned).await?).await;
             }
@@ -158,7 +151,15 @@ async fn extract(
         .try_for_each_concurrent(workers, |name| changed_days(run, &extractor, name))
         .await?;
     let changed = async |sources: &[String]| {
-        crate::plan::changed(&run.catalog, &run.states, &run.plan, sources).await
+        let tasks = crate::plan::changed(&run.catalog, &run.states, &run.plan, sources).await?;
+        if !tasks.is_empty() {
+            run.observer.observe(&Event::WorkFound {
+                requests: tasks.iter().map(|task| task.requests).sum(),
+                tasks: tasks.len() as u64,
+                partitions: tasks.iter().map(|task| run.tables_of_task(task)).sum(),
+            });
+        }
+        Ok::<_, Error>(tasks)
     };
     let named = changed(&run.plan.feeds).await?;
     note_asked(run).await?;
@@ -225,35 +226,70 @@ async fn extract_task(
     planned: &PlannedTask,
     ready: &mpsc::Sender<Ready>,
 ) -> Result<(), Error> {
+    let scope = planned.scope.to_string();
+    let span = tracing::error_span!(
+        "extract",
+        table = planned.sources.join(", "),
+        partition = scope
+    );
+    run.observer.observe(&Event::TaskStarted {
+        sources: planned.sources.clone(),
+        scope: scope.clone(),
+        requests: planned.requests,
+    });
+    let (outcome, partitions) = read_planned(run, extractor, planned)
+        .instrument(span)
+        .await?;
+    let come = partitions.iter().map(|(source, _)| run.tables_of(source));
+    run.observer.observe(&Event::TaskFinished {
+        sources: planned.sources.clone(),
+        scope,
+        requests: planned.requests,
+        missing: run.tables_of_task(planned).saturating_sub(come.sum()),
+        outcome,
+    });
+    hand_on(run, ready, partitions).await;
+    Ok(())
+}
+
+/// The partitions that a task has read whole, or earlier ones have.
+async fn read_planned(
+    run: &Run,
+    extractor: &Extractor,
+    planned: &PlannedTask,
+) -> Result<(Outcome, Vec<Ready>), Error> {
     let has_ended = || {
         let ended = run.ended.lock().unwrap_or_else(PoisonError::into_inner);
         planned.sources.iter().all(|source| ended.contains(source))
     };
     if run.shutdown.is_cancelled() {
-        return Ok(());
+        return Ok((Outcome::Stopped, Vec::new()));
     }
     if has_ended() {
-        hand_on(run, ready, kept(run, planned).await?).await;
-        return Ok(());
+        return Ok((Outcome::Absent, kept(run, planned).await?));
     }
     let result = tokio::select! {
-        () = run.shutdown.cancelled() => return Ok(()),
+        () = run.shutdown.cancelled() => return Ok((Outcome::Stopped, Vec::new())),
         result = read_task(run, extractor, planned) => result,
     };
-    let partitions = match result {
-        Ok(partitions) => partitions,
+    let (outcome, partitions) = match result {
+        Ok(partitions) => (Outcome::Done, partitions),
         Err(error) if ends_run(&error) => return Err(error),
         Err(error) => {
             give_up(run, planned, &error).await?;
-            kept(run, planned).await?
+            let outcome = if has_ended() {
+                Outcome::Absent
+            } else {
+                Outcome::Failed
+            };
+            (outcome, kept(run, planned).await?)
         }
     };
     run.extracted
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .extend(partitions.iter().cloned());
-    hand_on(run, ready, partitions).await;
-    Ok(())
+    Ok((outcome, partitions))
 }
 
 /// Tells of a task that failed, and keeps that in the state.

@@ -14,12 +14,13 @@ use std::time::Instant;
 use futures::{StreamExt, TryStreamExt, stream};
 use sha2::{Digest, Sha256};
 use tokio::sync::{OnceCell, mpsc};
+use tracing::Instrument;
 
 use super::Run;
 use super::transform_stage::Flat;
 use crate::config::{JobLimits, LoadOptions};
 use crate::error::Error;
-use crate::events::Event;
+use crate::events::{Event, Outcome, span_of};
 use crate::load::{Batch, FlatObjects, LoadError, Loaded, Warehouse, load, rehearsal};
 use crate::state::{Load, ModelState, SourceHandle, Started};
 use crate::store::Bucket;
@@ -591,13 +592,40 @@ impl Loader<'_> {
             job,
             attempt: batch.attempt,
         };
+        let in_state = started.clone();
         change(handle, model, &parts, move |state, _| {
-            state.started = Some(started.clone())
+            state.started = Some(in_state.clone())
         })
         .await?;
         // A partition replaced by a run that lost its lock could undo what its successor has loaded.
         self.run.states.fence().check()?;
-        match load(self.warehouse, contract, &batch).await {
+        let job = Some(started.job.clone()).filter(|job| !job.is_empty());
+        self.run.observer.observe(&Event::LoadStarted {
+            table: model.to_string(),
+            partitions: parts.iter().map(|(partition, _)| *partition).collect(),
+            job: job.clone(),
+        });
+        let span = tracing::error_span!(
+            "load",
+            table = model,
+            partition = span_of(
+                &parts
+                    .iter()
+                    .map(|(partition, _)| *partition)
+                    .collect::<Vec<_>>()
+            ),
+            job_id = job
+        );
+        let loaded = load(self.warehouse, contract, &batch)
+            .instrument(span)
+            .await;
+        self.run.observer.observe(&Event::LoadFinished {
+            table: model.to_string(),
+            job,
+            outcome: loaded.as_ref().map_or(Outcome::Failed, |_| Outcome::Done),
+            elapsed: begun.elapsed(),
+        });
+        match loaded {
             Ok(loaded) => self.note(handle, model, parts, loaded, begun).await,
             Err(error) => {
                 if let Some(used) = error.used() {

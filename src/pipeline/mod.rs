@@ -26,14 +26,15 @@ use chrono::Utc;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use self::coverage::Missing;
 use crate::catalog::Catalog;
 use crate::config::{BucketLocation, Config, ConfigError, GoogleAccess, LoadOptions, REGIONS, env};
 use crate::error::Error;
-use crate::events::{Observer, Observers};
+use crate::events::{Event, Observer, Observers, Outcome, Totals};
 use crate::load::{self, Warehouse};
-use crate::plan::{self, Plan, RunRequest, Stage};
+use crate::plan::{self, Plan, PlannedTask, RunRequest, Stage};
 use crate::redact;
 use crate::report::{Idle, ReportBuilder, RunReport};
 use crate::samsara::SamsaraError;
@@ -203,7 +204,9 @@ impl Pipeline {
         let stop = shutdown.child_token();
         let lock = RunLock::acquire(&self.raw, &id, &self.config.lock, &stop).await?;
         self.states.fence().guard(&lock);
-        let result = match self.under_lock(id, plan, observers, stop).await {
+        let span = tracing::error_span!("run", run = %id);
+        let held = self.under_lock(id, plan, observers, stop).instrument(span);
+        let result = match held.await {
             Ok(mut report) => {
                 report.cancelled = shutdown.is_cancelled();
                 lock.check().map(|()| report).map_err(Error::from)
@@ -284,6 +287,10 @@ impl Pipeline {
             ended: Mutex::default(),
             extracted: Mutex::default(),
         });
+        run.observer.observe(&Event::RunStarted {
+            run: run.id.to_string(),
+            totals: run.totals(self.config.samsara.rate_share),
+        });
         let (ready, committed) = mpsc::channel::<Ready>(QUEUE);
         let (flat, loadable) = mpsc::channel(QUEUE);
         let transformer = match stages.contains(&Stage::Transform) {
@@ -342,6 +349,15 @@ impl Pipeline {
         }
         let mut report = report_builder.report();
         report.run = run.id.to_string();
+        run.observer.observe(&Event::RunFinished {
+            outcome: match &ended {
+                Err(_) => Outcome::Failed,
+                Ok(()) if run.shutdown.is_cancelled() => Outcome::Stopped,
+                Ok(()) if !report.failures.is_empty() => Outcome::Failed,
+                Ok(()) if !report.changed_something() => Outcome::Unchanged,
+                Ok(()) => Outcome::Done,
+            },
+        });
         ended?;
         if !report.did_something() && report.failures.is_empty() && !run.shutdown.is_cancelled() {
             report.idle = Some(self.why_idle(&run, &report).await?);
@@ -411,11 +427,52 @@ impl Drop for Pipeline {
 
 impl Run {
     fn failed(&self, name: &str, partition: Option<Partition>, error: &Error) {
-        self.observer.observe(&crate::events::Event::Failed {
+        self.observer.observe(&Event::Failed {
             name: name.to_string(),
             partition: partition.map(|partition| partition.to_string()),
             error: redact::one_line(error),
+            kind: error.kind(),
+            remedy: error.hint().map(str::to_string),
         });
+    }
+
+    /// How many tables are derived from a partition of this source.
+    fn tables_of(&self, source: &str) -> u64 {
+        let models = self.catalog.models_of(source).filter(|model| {
+            self.contracts.contains_key(&model.name)
+                && self
+                    .catalog
+                    .driving_source(model)
+                    .is_some_and(|driver| driver.name == source)
+        });
+        models.count() as u64
+    }
+
+    /// How many partitions of tables come of a task. Which days a feed brings is not known before.
+    fn tables_of_task(&self, task: &PlannedTask) -> u64 {
+        let tables = task.sources.iter().map(|source| self.tables_of(source));
+        tables.sum::<u64>() * task.scope.partitions().len() as u64
+    }
+
+    /// What the plan comes to, at this part of the documented rates.
+    fn totals(&self, rate_share: f64) -> Totals {
+        let tasks = || self.plan.snapshots.iter().chain(&self.plan.windows);
+        let estimate = self.plan.estimate;
+        let has = |stage| self.plan.run_request.stages.contains(&stage);
+        let derived: u64 = tasks().map(|task| self.tables_of_task(task)).sum();
+        let checked = self.plan.committed.iter();
+        let checked: u64 = checked.map(|(source, _)| self.tables_of(source)).sum();
+        Totals {
+            requests: tasks().map(|task| task.requests).sum(),
+            request_seconds: estimate.seconds / rate_share,
+            tasks: tasks().count() as u64,
+            partitions: if has(Stage::Transform) {
+                derived + checked
+            } else {
+                0
+            },
+            jobs: estimate.load_jobs.map_or(0, |jobs| jobs.most),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use futures::stream::FuturesUnordered;
 use reqwest::StatusCode;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 use serde::Deserialize;
+use tracing::Instrument;
 use url::Url;
 
 use super::error::{Cause, SamsaraError};
@@ -79,6 +80,9 @@ enum Token {
     /// An answer that does not say: a gateway's, perhaps.
     Unclear(u16),
 }
+
+/// A wait for the rate limit that is worth an event.
+const WORTH_TELLING: Duration = Duration::from_millis(1);
 
 /// What hosts have told of a token that none has accepted.
 #[derive(Default)]
@@ -249,6 +253,7 @@ impl Client {
         let query = request.query_at(cursor);
         let answer = match self
             .send(&request.path, &request.endpoint, &query, request.rate)
+            .instrument(tracing::error_span!("request", endpoint = request.path))
             .await?
         {
             Ok(body) => return Ok(body),
@@ -334,7 +339,15 @@ impl Client {
         let mut attempt = 0;
         loop {
             attempt += 1;
+            let turn = tokio::time::Instant::now();
             shared.limits.wait(endpoint, rate).await;
+            let wait = turn.elapsed();
+            if wait >= WORTH_TELLING {
+                shared.observer.observe(&Event::RequestWaited {
+                    endpoint: path.into(),
+                    wait,
+                });
+            }
             let (reason, pause, cause) = match self.attempt(url.clone()).await {
                 Ok(Ok(body)) => {
                     shared.limits.answered(endpoint, rate);
