@@ -369,7 +369,7 @@ async fn shells_and_man_know_the_commands() {
     }
     let page = program.succeed(&["man"]).await.stdout;
     assert!(
-        page.contains(".TH samsara") && page.contains("EXAMPLES") | page.contains("Examples"),
+        page.contains(".TH samsara") && page.contains("EXAMPLES") || page.contains("Examples"),
         "{page}"
     );
     program.succeed(&["man", "--out-dir", "pages"]).await;
