@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::pipeline::Pipeline;
 use crate::plan::Plan;
 
-/// Say what a run with the same options would do, and do nothing.
+/// Show what a run with the same options would do, and change nothing.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   samsara-etl plan --lookback-days 7

@@ -36,6 +36,10 @@ const MOST_FAILURES: u64 = 20;
 
 impl Mode {
     /// Bars, lines or nothing.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "TERM is about the terminal, not a setting of the program"
+    )]
     fn resolve(self) -> Self {
         let is_dumb = std::env::var_os("TERM").is_none_or(|terminal| terminal == "dumb");
         match self {
@@ -57,6 +61,10 @@ pub(super) struct Display {
 
 impl Display {
     /// Begins to show what `observer` adds up. Must be called on a tokio runtime.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the task is aborted when the display is dropped"
+    )]
     pub(super) fn start(mode: Mode, observer: Arc<ProgressObserver>) -> Self {
         let (mode, started) = (mode.resolve(), Instant::now());
         let mut display = Self {
@@ -106,11 +114,11 @@ impl Display {
         let left = if under_way.is_empty() {
             String::new()
         } else {
-            format!("; {under_way} goes on from its checkpoint in the next run")
+            format!("; {under_way} continues from its checkpoint in the next run")
         };
         format!(
-            "stopping: what is complete is kept{left}; the state is written and the lock released, which takes some \
-             seconds (again to end at once)"
+            "stopping; completed work is kept{left}; writing the state and releasing the lock takes some seconds (press again \
+             to stop at once)"
         )
     }
 }

@@ -29,10 +29,14 @@ impl Signals {
                 continue;
             };
             let (signals, stopping) = (signals.clone(), stopping.clone());
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "waits for signals as long as the program runs"
+            )]
             tokio::spawn(async move {
                 while stream.recv().await.is_some() {
                     if signals.shutdown.is_cancelled() {
-                        // State points only at whole objects: ending here is safe.
+                        // State lists only complete objects: ending here is safe.
                         std::process::exit(exit as i32);
                     }
                     say(folded(&stopping()));

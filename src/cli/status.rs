@@ -18,8 +18,8 @@ use crate::store::layout::Partition;
 
 /// Show what each table holds: a line a table. With names of tables, their days: a letter a day, a line a month.
 ///
-/// A day (of a list: the list) is missing unless everything made of it is in the warehouse. A source of which nothing
-/// was ever asked for is missing too.
+/// A day (or a list) is missing until everything made from it is in the warehouse. A source that was
+/// never requested is missing too.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   samsara-etl status
@@ -37,10 +37,10 @@ pub(super) struct Status {
     /// List what is missing instead, and why
     #[arg(long, conflicts_with_all = ["calendar", "format"])]
     missing: bool,
-    /// End with exit code 3 if anything asked for is missing
+    /// Exit with code 3 if anything requested is missing
     #[arg(long)]
     fail_on_missing: bool,
-    /// Google Cloud project into which was loaded [default: GOOGLE_CLOUD_PROJECT, or that of the key file]
+    /// Google Cloud project of the warehouse [default: GOOGLE_CLOUD_PROJECT, or the project of the key file]
     #[arg(long)]
     project: Option<String>,
     /// How to print it: for people, or as one JSON object (docs/json.md)
@@ -50,7 +50,7 @@ pub(super) struct Status {
 
 /// What the letters mean, those that are missing last.
 const LETTERS: &str = "# loaded   . loaded, nothing there   + loaded, late data has come since\n\
-    missing: d derived, not loaded   e extracted, not derived   ~ unfinished   ! failed   ? not asked\n";
+    missing: d derived, not loaded   e extracted, not derived   ~ unfinished   ! failed   ? not requested\n";
 
 fn letter(reached: &Reached) -> char {
     match reached {
@@ -74,9 +74,9 @@ pub(super) fn why(reached: &Reached) -> Option<String> {
             "extracted, not derived or not loaded: {}",
             tables.join(", ")
         ),
-        Reached::Unfinished => "unfinished: the next run goes on".into(),
+        Reached::Unfinished => "unfinished: the next run continues it".into(),
         Reached::Failed(error) => format!("failed: {error}"),
-        Reached::Unasked => "not asked".into(),
+        Reached::Unasked => "not requested".into(),
     })
 }
 
@@ -197,7 +197,7 @@ fn calendar(text: &mut String, source: &SourceCoverage) {
         grouped(source.rows)
     );
     if source.never_asked {
-        text.push_str(" ? never asked");
+        text.push_str(" ? never requested");
     }
     let mut months: BTreeMap<(i32, u32), Vec<(NaiveDate, &Reached)>> = BTreeMap::new();
     for (partition, reached) in &source.partitions {
@@ -263,7 +263,7 @@ fn calendar(text: &mut String, source: &SourceCoverage) {
 /// A line for all that is missing.
 fn list_missing(text: &mut String, source: &SourceCoverage) {
     if source.never_asked {
-        let _ = writeln!(text, "{} nothing was ever asked for", source.source);
+        let _ = writeln!(text, "{} never requested", source.source);
     }
     for (partition, reached) in &source.partitions {
         if let Some(why) = why(reached) {
@@ -314,7 +314,7 @@ mod tests {
         source.partitions = [(Partition::Snapshot, Reached::Unasked)].into();
         shown.clear();
         calendar(&mut shown, &source);
-        assert_eq!(shown, "s (7 raw rows) ? not asked\n");
+        assert_eq!(shown, "s (7 raw rows) ? not requested\n");
         source.partitions.clear();
         source.never_asked = true;
         (shown, missing) = (String::new(), String::new());
@@ -322,10 +322,7 @@ mod tests {
         list_missing(&mut missing, &source);
         assert_eq!(
             (shown.as_str(), missing.as_str()),
-            (
-                "s (7 raw rows) ? never asked\n",
-                "s nothing was ever asked for\n"
-            )
+            ("s (7 raw rows) ? never requested\n", "s never requested\n")
         );
     }
 }

@@ -7,13 +7,13 @@ use super::{Context, Exit};
 use crate::catalog::Catalog;
 use crate::error::Error;
 
-/// List sources and the tables made of them.
+/// List sources and the tables made from them.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   samsara-etl tables
   samsara-etl tables --format json")]
 pub(super) struct Tables {
-    /// As a Markdown table, for docs/tables.md
+    /// Print a Markdown table, for docs/tables.md
     #[arg(long, conflicts_with = "format")]
     markdown: bool,
     /// How to print them: in words, or as one JSON object (docs/json.md)

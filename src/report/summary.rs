@@ -151,7 +151,7 @@ impl Summary<'_> {
             );
         }
         if *delayed_requests > 0 {
-            read += &format!(", {} sent again", counted(*delayed_requests, "request"));
+            read += &format!(", {} retried", counted(*delayed_requests, "request"));
         }
         if waited.as_secs() > 0 {
             read += &format!(", {} waited for rate limits", duration(*waited));
@@ -222,7 +222,7 @@ impl Summary<'_> {
         if !outside.is_empty() {
             self.line(
                 f,
-                "far outside the asked days, and so in no table (examples are in the log):",
+                "far outside the requested days and not in any table (examples are in the log):",
             )?;
             for (
                 source,
@@ -247,12 +247,12 @@ impl Summary<'_> {
             }
             self.further(f, outside.len(), "see the log")?;
         }
-        let title = "beside the list of pages without rows (kept here and in the log only):";
+        let title = "envelope fields of pages without rows (kept here and in the log only):";
         self.list(f, title, envelope, "see the log")?;
         if !unfit_times.is_empty() {
             self.line(
                 f,
-                "schema drift (no times: NULL in the table, the text stays in the raw rows):",
+                "schema drift (not valid times: NULL in the table, the text stays in the raw rows):",
             )?;
             for (
                 column,
@@ -288,7 +288,7 @@ impl Summary<'_> {
         ) in accepted_duplicates.iter().take(self.most())
         {
             let line = format!(
-                "accepted: {table} has rows with one key in {partitions} partitions, such as {example}"
+                "accepted: {table} has duplicate keys in {partitions} partitions, such as {example}"
             );
             self.line(f, &line)?;
         }
@@ -368,21 +368,21 @@ impl Summary<'_> {
         let line = match (idle, cancelled, failures.is_empty()) {
             (_, true, true) => {
                 format!(
-                    "stopped before the end after {took}: what is complete is kept, the next run goes on from there"
+                    "stopped early after {took}: completed work is kept, and the next run continues from there"
                 )
             }
             (_, true, false) => format!(
-                "stopped before the end after {took}, with {failed}: what is complete is kept, the next run goes on \
-                 from there"
+                "stopped early after {took}, with {failed}: completed work is kept, and the next run \
+                 continues from there"
             ),
             (Some(idle), ..) => idle.to_string(),
             (None, false, false) if !self.report.did_something() => {
                 format!(
-                    "nothing was done, {failed}: mend what is said above and run again (`samsara-etl logs`)"
+                    "nothing was done, {failed}: fix what is reported above and run again (`samsara-etl logs`)"
                 )
             }
             (None, false, false) => format!(
-                "done in {took} but for {failed}: what is complete is kept; the next run tries the rest again \
+                "done in {took} but for {failed}: completed work is kept; the next run tries the rest again \
                  (`samsara-etl logs` shows them in full)"
             ),
             (None, false, true) if !self.report.did_something() && skipped.is_empty() => {

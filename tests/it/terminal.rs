@@ -216,9 +216,9 @@ async fn ctrl_c_says_what_is_left() {
     let whole = lines.join(" ");
     assert_eq!(code, 130, "{whole}");
     for part in [
-        "stopping: what is complete is kept",
+        "stopping; completed work is kept",
         "fleet_vehicles snapshot",
-        "stopped before the end",
+        "stopped early",
     ] {
         assert!(whole.contains(part), "{part}: {whole}");
     }
