@@ -106,6 +106,12 @@ impl Init {
         let pairs = values
             .iter()
             .map(|(variable, value)| (variable.name, value.as_str()));
+        if let Some((variable, _)) = values.iter().find(|(_, value)| value.contains("${")) {
+            return Err(Error::Usage(format!(
+                "{}: `${{` cannot stand in an .env file, where it names another variable: set it in the environment",
+                variable.name
+            )));
+        }
         // What would be refused later is refused now.
         Config::resolve(
             &Environment::from_pairs(pairs),
@@ -225,7 +231,7 @@ mod tests {
         let path = folder.path().join(".env");
         let values = [
             (env::SAMSARA_API_TOKEN, "samsara_api_A1b2".to_string()),
-            (env::GCS_BUCKET_NAME, "a b'c\\d#e ${HOME} \"x\"".to_string()),
+            (env::GCS_BUCKET_NAME, "a b'c\\d#e $HOME \"x\"".to_string()),
         ];
         write_private(&path, &text(&values)).unwrap();
         let environment = Environment::read(folder.path()).unwrap();

@@ -244,7 +244,7 @@ impl Progress {
             Part::Transform => ("transform", "partitions"),
             Part::Load => ("load", "loads"),
         };
-        let columns = if width >= 110 { 30 } else { 16 };
+        let columns = if width >= 110 { 30 } else { 12 };
         let full = usize::try_from(done * columns as u64 / total).unwrap_or(columns);
         let mut line = format!(
             "{name:<9} [{}{}] {}/{} {what}",
@@ -275,7 +275,7 @@ impl Progress {
         }
         for part in more {
             if line.chars().count() + 2 + part.chars().count() > width {
-                continue;
+                break;
             }
             line += "  ";
             line += &part;
