@@ -190,8 +190,12 @@ impl Observer for Failures {
         if before >= MOST_FAILURES {
             return;
         }
-        let partition = partition.as_deref().unwrap_or_default();
-        let line = redact::one_line(format_args!("FAILED {name} {partition}: {error}"));
+        let place = match partition {
+            _ if error.starts_with(name.as_str()) => String::new(),
+            Some(partition) => format!("{name} {partition}: "),
+            None => format!("{name}: "),
+        };
+        let line = redact::one_line(format_args!("FAILED {place}{error}"));
         say(output::folded(&line));
     }
 
