@@ -14,7 +14,8 @@ use futures::{FutureExt, StreamExt, stream};
 use object_store::ObjectStoreExt;
 use tokio::time::Instant;
 
-use super::options::{RunRequestOptions, WorkOptions};
+use super::json::{self, OutputFormat};
+use super::options::{TableOptions, TargetOptions};
 use super::{Context, Exit};
 use crate::catalog::{Catalog, Source, SourceKind};
 use crate::config::{BucketLocation, Config, StorageConfig, WarehouseConfig, env};
@@ -35,36 +36,47 @@ use crate::transform::bind_all;
 /// Sends one small request to each selected endpoint. With --warehouse it compares instead, per table and day, the
 /// loaded rows of the state with the rows that the warehouse holds.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  samsara-etl check
+  samsara-etl check --table fleet_trips --format json
+  samsara-etl check --warehouse")]
 pub(super) struct Check {
     #[command(flatten)]
-    run_request: RunRequestOptions,
+    tables: TableOptions,
     #[command(flatten)]
-    work: WorkOptions,
+    target: TargetOptions,
     /// Compare row counts of the state and the warehouse, per table and day
     #[arg(long)]
     warehouse: bool,
     /// How long to wait for all answers; with --warehouse, for the row counts of each table
     #[arg(long, value_name = "SECONDS", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
+    /// How to print what is found: line by line, or as one JSON object (docs/json.md)
+    #[arg(long, value_enum, default_value = "text")]
+    format: OutputFormat,
 }
 
 impl Check {
     pub(super) async fn execute(self, context: &Context) -> Result<Exit, Error> {
         let catalog = context.catalog()?;
-        let selection = self
-            .run_request
-            .run_request(&catalog, &context.directory)?
-            .selection;
-        let mut config = self.work.config(context)?;
+        let selection = self.tables.selection(&catalog, &context.directory)?;
+        let mut config = self.target.config(context)?;
         // Who asks wants an answer now, and a second try tells a passing fault from one that stays.
         config.samsara.retry.attempts = 2;
         let limit = Limit::new(Duration::from_secs(self.timeout));
-        let mut findings = Findings::default();
+        let mut findings = Findings {
+            format: self.format,
+            found: Vec::new(),
+            bad: 0,
+        };
         findings.say(emulators(&config))?;
         if self.warehouse {
             compare(config, catalog, &selection.models, limit, &mut findings).await?;
         } else {
             everything(&config, &catalog, &selection, limit, &mut findings).await?;
+        }
+        if self.format == OutputFormat::Json {
+            json::print(&json::CheckDocument::of(&findings.found))?;
         }
         Ok(if findings.bad == 0 {
             Exit::Success
@@ -122,25 +134,28 @@ async fn everything(
     Ok(())
 }
 
-/// Prints findings as they come, and counts the bad ones.
-#[derive(Default)]
+/// Prints findings as they come, or keeps them for the end, and counts the bad ones.
 struct Findings {
+    format: OutputFormat,
+    found: Vec<Finding>,
     bad: u64,
 }
 
 impl Findings {
     fn say(&mut self, findings: impl IntoIterator<Item = Finding>) -> Result<(), Error> {
-        for Finding { what, text, good } in findings {
+        for finding in findings {
+            let Finding { what, text, good } = &finding;
             let word = match good {
                 Some(true) => "ok  ",
                 Some(false) => "FAIL",
                 None => "note",
             };
-            self.bad += u64::from(good == Some(false));
-            super::output::print(format_args!(
-                "{word}  {}\n",
-                redact::one_line(format_args!("{what}: {text}"))
-            ))?;
+            self.bad += u64::from(*good == Some(false));
+            let line = redact::one_line(format_args!("{what}: {text}"));
+            match self.format {
+                OutputFormat::Text => super::output::print(format_args!("{word}  {line}\n"))?,
+                OutputFormat::Json => self.found.push(finding),
+            }
         }
         Ok(())
     }

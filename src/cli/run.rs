@@ -3,18 +3,22 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
+use super::json::{self, OutputFormat};
 use super::options::{RunRequestOptions, WorkOptions};
-use super::output::say;
+use super::output::{self, say};
+use super::progress::{Display, Mode};
 use super::signals::Signals;
 use super::{Context, Exit};
 use crate::catalog::{Catalog, did_you_mean};
 use crate::config::{Config, LoadOptions};
 use crate::error::Error;
-use crate::events::{Event, LogEvents, Observer};
+use crate::events::{Event, FAILURES, LogEvents, Observer};
 use crate::pipeline::Pipeline;
 use crate::plan::RunRequest;
+use crate::report::progress::ProgressObserver;
+use crate::report::summary::{Detail, Summary};
 use crate::report::{Idle, RunReport};
 use crate::state::LockError;
 use crate::store::Bucket;
@@ -23,6 +27,11 @@ use crate::store::Bucket;
 ///
 /// Only what is missing, may still change, or was derived from other SQL is done; running twice does nothing twice.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  samsara-etl run --lookback-days 7
+  samsara-etl run --table fleet_trips --start-date 2024-01-01 --end-date 2024-02-01
+  samsara-etl run --category fleet --stages transform,load
+  samsara-etl run --progress plain --format json > summary.json")]
 pub(super) struct Run {
     #[command(flatten)]
     run_request: RunRequestOptions,
@@ -46,6 +55,31 @@ pub(super) struct Run {
     /// Wait until another run on the same buckets has ended, instead of giving up
     #[arg(long)]
     wait: bool,
+    #[command(flatten)]
+    show: ShowOptions,
+}
+
+/// What is shown of a run.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct ShowOptions {
+    /// How to show progress, on stderr
+    #[arg(long, value_enum, default_value = "auto", value_name = "HOW")]
+    progress: Mode,
+    /// How much to say at the end
+    #[arg(long, value_enum, default_value = "short", value_name = "HOW")]
+    summary: SummaryDetail,
+    /// How to print the summary: in words on stderr, or as one JSON object on stdout (docs/json.md)
+    #[arg(long, value_enum, default_value = "text")]
+    format: OutputFormat,
+}
+
+/// How much to say at the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum SummaryDetail {
+    /// What matters
+    Short,
+    /// All sources, tables and messages
+    Full,
 }
 
 impl Run {
@@ -86,20 +120,22 @@ impl Run {
         config.lock.wait = self.wait;
         if self.dry_run {
             let pipeline = Pipeline::looking(config, catalog)?;
-            super::output::print(format_args!("{}\n", pipeline.plan(run_request).await?))?;
+            let plan = pipeline.plan(run_request).await?;
+            super::plan::print(&plan, self.show.format)?;
             return Ok(Exit::Success);
         }
-        let result = run_once(config.clone(), catalog, run_request).await;
+        let result = run_once(config.clone(), catalog, run_request, self.show, context).await;
         match &result {
             Ok((report, _)) => {
+                let run = report.run.as_str();
                 let report = serde_json::to_string(report).unwrap_or_default();
-                tracing::info!(report, "run finished");
+                tracing::info!(run, report, "run finished");
             }
-            Err(error) => tracing::info!(%error, "run failed"),
+            Err(error) => tracing::error!(target: FAILURES, %error, "run failed"),
         }
         self.ship_log(context, &config).await;
         let (report, exit) = result?;
-        say(report.to_string().trim_end());
+        self.show.print(&report, context)?;
         Ok(exit)
     }
 
@@ -158,6 +194,38 @@ fn selected(
     Ok(names.iter().cloned().collect())
 }
 
+impl ShowOptions {
+    /// What is shown unless something else is asked for.
+    pub(super) const DEFAULT: Self = Self {
+        progress: Mode::Auto,
+        summary: SummaryDetail::Short,
+        format: OutputFormat::Text,
+    };
+
+    /// Prints what the run did.
+    pub(super) fn print(self, report: &RunReport, context: &Context) -> Result<(), Error> {
+        if self.format == OutputFormat::Json {
+            return json::print(&json::Summary::of(report));
+        }
+        let detail = match self.summary {
+            _ if context.quiet => Detail::Failures,
+            SummaryDetail::Short => Detail::Short,
+            SummaryDetail::Full => Detail::Full,
+        };
+        let width = output::width();
+        let text = Summary {
+            report,
+            detail,
+            width,
+        }
+        .to_string();
+        if !text.is_empty() {
+            say(text.trim_end());
+        }
+        Ok(())
+    }
+}
+
 /// Prints the host before the first request.
 struct NameHost;
 
@@ -174,8 +242,12 @@ pub(super) async fn run_once(
     config: Config,
     catalog: Catalog,
     run_request: RunRequest,
+    show: ShowOptions,
+    context: &Context,
 ) -> Result<(RunReport, Exit), Error> {
-    let signals = Signals::listen();
+    let observer = Arc::new(ProgressObserver::default());
+    let seen = observer.clone();
+    let signals = Signals::listen(move || Display::stopping(&seen));
     let stopped = || RunReport {
         cancelled: true,
         ..RunReport::default()
@@ -186,16 +258,24 @@ pub(super) async fn run_once(
         () = signals.shutdown.cancelled() => return Ok((stopped(), signals.exit().unwrap_or(Exit::Interrupted))),
         plan = pipeline.plan(run_request) => plan?,
     };
-    if let Some(notice) = plan.first_run_notice() {
-        eprintln!("note: {notice}");
+    if let Some(notice) = plan.first_run_notice().filter(|_| !context.quiet) {
+        say(output::folded(&format!("note: {notice}")));
     }
+    let mode = if context.quiet {
+        Mode::None
+    } else {
+        show.progress
+    };
+    let display = Display::start(mode, observer.clone());
+    let mut observers: Vec<Arc<dyn Observer>> = vec![Arc::new(LogEvents), observer];
+    if !context.quiet {
+        observers.push(Arc::new(NameHost));
+    }
+    observers.extend(display.failures());
     let result = pipeline
-        .run(
-            plan,
-            vec![Arc::new(LogEvents), Arc::new(NameHost)],
-            signals.shutdown.clone(),
-        )
+        .run(plan, observers, signals.shutdown.clone())
         .await;
+    drop(display);
     let report = match (result, signals.exit()) {
         // Told to stop while it waited for the lock: nothing was begun.
         (Err(Error::Lock(LockError::Stopped { .. })), Some(signal)) => {

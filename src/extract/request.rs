@@ -68,6 +68,14 @@ impl ExtractTask {
         }
     }
 
+    /// The names of its sources.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.sources
+            .iter()
+            .map(|source| source.name.clone())
+            .collect()
+    }
+
     /// The sources, for messages.
     pub fn tables(&self) -> String {
         self.sources

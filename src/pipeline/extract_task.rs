@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use tokio::sync::mpsc;
+use tracing::Instrument;
 
 use super::commit_raw::{FeedAsked, commit_feed, commit_partition, discard};
 use super::ended_rows::mark_changed_days;
@@ -12,7 +13,7 @@ use super::raw_rows::parent_ids;
 use super::run::{Ready, Run, are_there, ends_run};
 use crate::catalog::Source;
 use crate::error::Error;
-use crate::events::Event;
+use crate::events::{Event, Outcome};
 use crate::extract::{ExtractTask, Extractor, Scope, TaskOutcome, checkpoint_is_current};
 use crate::plan::{PlannedScope, PlannedTask};
 use crate::redact;
@@ -48,28 +49,68 @@ pub(super) async fn extract_task(
     planned: &PlannedTask,
     ready: &mpsc::Sender<Ready>,
 ) -> Result<(), Error> {
+    let scope = planned.scope.to_string();
+    let span = tracing::error_span!(
+        "extract",
+        table = planned.sources.join(", "),
+        partition = scope
+    );
+    run.observer.observe(&Event::TaskStarted {
+        sources: planned.sources.clone(),
+        scope: scope.clone(),
+        requests: planned.requests,
+    });
+    let (outcome, partitions) = read_planned(run, extractor, planned)
+        .instrument(span)
+        .await?;
+    let come = partitions.iter().map(|(source, _)| run.tables_of(source));
+    run.observer.observe(&Event::TaskFinished {
+        sources: planned.sources.clone(),
+        scope,
+        requests: planned.requests,
+        missing: run.tables_of_task(planned).saturating_sub(come.sum()),
+        outcome,
+    });
+    hand_on(run, ready, partitions).await;
+    Ok(())
+}
+
+/// The partitions that a task has read whole, or earlier ones have.
+async fn read_planned(
+    run: &Run,
+    extractor: &Extractor,
+    planned: &PlannedTask,
+) -> Result<(Outcome, Vec<Ready>), Error> {
+    let has_ended = || planned.sources.iter().all(|source| run.has_ended(source));
     if run.shutdown.is_cancelled() {
-        return Ok(());
+        return Ok((Outcome::Stopped, Vec::new()));
     }
-    if planned.sources.iter().all(|source| run.has_ended(source)) {
-        hand_on(run, ready, complete_partitions(run, planned).await?).await;
-        return Ok(());
+    if has_ended() {
+        return Ok((Outcome::Absent, complete_partitions(run, planned).await?));
     }
     let result = tokio::select! {
-        () = run.shutdown.cancelled() => return Ok(()),
+        () = run.shutdown.cancelled() => return Ok((Outcome::Stopped, Vec::new())),
         result = read_task(run, extractor, planned) => result,
     };
-    let partitions = match result {
-        Ok(partitions) => partitions,
+    let (outcome, partitions) = match result {
+        Ok(partitions) => (Outcome::Done, partitions),
         Err(error) if ends_run(&error) => return Err(error),
         Err(error) => {
+            let is_absent = matches!(
+                &error,
+                Error::Extract(error) if matches!(error.api(), Some(SamsaraError::NotFound { .. }))
+            );
             give_up(run, planned, &error).await?;
-            complete_partitions(run, planned).await?
+            let outcome = if is_absent && has_ended() {
+                Outcome::Absent
+            } else {
+                Outcome::Failed
+            };
+            (outcome, complete_partitions(run, planned).await?)
         }
     };
     run.add_extracted(&partitions);
-    hand_on(run, ready, partitions).await;
-    Ok(())
+    Ok((outcome, partitions))
 }
 
 /// The partitions of a task that came to nothing, as far as an earlier run has read them whole: that they could not be

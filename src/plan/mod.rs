@@ -215,6 +215,8 @@ pub struct PlannedTask {
     pub sources: Vec<String>,
     /// What to read of these sources.
     pub scope: PlannedScope,
+    /// API requests that it takes, each with one page at least.
+    pub requests: u64,
 }
 
 /// What an extract task reads.
@@ -234,6 +236,20 @@ pub enum PlannedScope {
         /// behind it.
         until: Option<NaiveDate>,
     },
+}
+
+impl fmt::Display for PlannedScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Snapshot => f.write_str("snapshot"),
+            Self::Feed { .. } => f.write_str("feed"),
+            Self::Days(days) => match (days.first(), days.last()) {
+                (Some(first), Some(last)) if first != last => write!(f, "{first} to {last}"),
+                (Some(day), _) => write!(f, "{day}"),
+                _ => f.write_str("no day"),
+            },
+        }
+    }
 }
 
 impl PlannedScope {
@@ -360,6 +376,7 @@ pub async fn make(
         .map(|name| PlannedTask {
             sources: vec![name.into()],
             scope: PlannedScope::Snapshot,
+            requests: 1,
         })
         .collect();
     plan.windows.extend(group(catalog, wanted));
@@ -373,23 +390,23 @@ pub async fn make(
         }
         _ => (false, None),
     });
-    plan.estimate = estimate(catalog, states, &plan).await?;
+    count_requests(catalog, states, &mut plan.snapshots).await?;
+    count_requests(catalog, states, &mut plan.windows).await?;
+    plan.estimate = estimate(catalog, &plan);
     Ok(plan)
 }
 
-/// Counts requests by endpoint. Endpoints are requested concurrently, so the slowest decides the duration.
-async fn estimate(
+/// Counts the requests of each task: one for each swept value and batch of parents.
+async fn count_requests(
     catalog: &Catalog,
     states: &StateStore,
-    plan: &Plan,
-) -> Result<Estimate, StateError> {
-    let mut estimate = Estimate::default();
-    let mut seconds: BTreeMap<&str, f64> = BTreeMap::new();
-    for task in plan.snapshots.iter().chain(&plan.windows) {
+    tasks: &mut [PlannedTask],
+) -> Result<(), StateError> {
+    for task in tasks {
         let Some(source) = task.sources.first().and_then(|name| catalog.source(name)) else {
             continue;
         };
-        let mut calls = source
+        task.requests = source
             .sweep
             .as_ref()
             .map_or(1, |sweep| sweep.values.len() as u64);
@@ -401,11 +418,23 @@ async fn estimate(
                     .and_then(|partition| partition.raw.as_ref());
                 raw.map_or(1, |raw| raw.objects.iter().map(|object| object.rows).sum())
             });
-            calls *= parents.div_ceil(parent.batch as u64);
+            task.requests *= parents.div_ceil(parent.batch as u64);
         }
-        estimate.calls += calls;
+    }
+    Ok(())
+}
+
+/// Counts requests by endpoint. Endpoints are asked at the same time, so the slowest tells the duration.
+fn estimate(catalog: &Catalog, plan: &Plan) -> Estimate {
+    let mut estimate = Estimate::default();
+    let mut seconds: BTreeMap<&str, f64> = BTreeMap::new();
+    for task in plan.snapshots.iter().chain(&plan.windows) {
+        let Some(source) = task.sources.first().and_then(|name| catalog.source(name)) else {
+            continue;
+        };
+        estimate.calls += task.requests;
         *seconds.entry(source.endpoint.as_str()).or_default() +=
-            calls as f64 / source.rate_limit.per_second;
+            task.requests as f64 / source.rate_limit.per_second;
     }
     for source in plan.feeds.iter().filter_map(|name| catalog.source(name)) {
         estimate.calls += 1;
@@ -421,7 +450,7 @@ async fn estimate(
         }
     }
     estimate.seconds = seconds.into_values().fold(0.0, f64::max);
-    Ok(estimate)
+    estimate
 }
 
 /// Whether a feed's cursor is young enough to be trusted.
@@ -468,7 +497,9 @@ pub async fn changed(
             wanted.insert(source.name.as_str(), days);
         }
     }
-    Ok(group(catalog, wanted))
+    let mut tasks = group(catalog, wanted);
+    count_requests(catalog, states, &mut tasks).await?;
+    Ok(tasks)
 }
 
 /// A feed from its cursor on; none if everything requested is stored.
@@ -504,6 +535,7 @@ fn feed(
             since,
             until,
         },
+        requests: 1,
     })
 }
 
@@ -614,6 +646,7 @@ fn group(catalog: &Catalog, wanted: BTreeMap<&str, Vec<NaiveDate>>) -> Vec<Plann
                 tasks.push(PlannedTask {
                     sources: vec![name.into()],
                     scope: PlannedScope::Days(std::mem::take(&mut run)),
+                    requests: 1,
                 });
             }
             run.push(day);
@@ -621,6 +654,7 @@ fn group(catalog: &Catalog, wanted: BTreeMap<&str, Vec<NaiveDate>>) -> Vec<Plann
         tasks.push(PlannedTask {
             sources: vec![name.into()],
             scope: PlannedScope::Days(run),
+            requests: 1,
         });
     }
     for ((_, day), names) in shared {
@@ -632,6 +666,7 @@ fn group(catalog: &Catalog, wanted: BTreeMap<&str, Vec<NaiveDate>>) -> Vec<Plann
             tasks.push(PlannedTask {
                 sources,
                 scope: PlannedScope::Days(vec![day]),
+                requests: 1,
             });
         }
     }

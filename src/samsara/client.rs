@@ -10,6 +10,7 @@ use futures::stream::FuturesUnordered;
 use reqwest::StatusCode;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 use serde::Deserialize;
+use tracing::Instrument;
 use url::Url;
 
 use super::error::{Cause, SamsaraError};
@@ -92,6 +93,9 @@ enum TokenStatus {
     /// An answer that does not say: a gateway's, perhaps.
     Unclear(u16),
 }
+
+/// A wait for the rate limit that is worth an event.
+const WORTH_TELLING: Duration = Duration::from_millis(1);
 
 /// What hosts answered about a token that none has accepted.
 #[derive(Default)]
@@ -257,7 +261,9 @@ impl Client {
         cursor: Option<&str>,
     ) -> Result<Body, SamsaraError> {
         let query = request.query_at(cursor);
-        match self.send(&request.path, &query, limiter).await? {
+        let span = tracing::error_span!("request", endpoint = request.path);
+        let sent = self.send(&request.path, &query, limiter);
+        match sent.instrument(span).await? {
             Outcome::Body(body) => Ok(body),
             Outcome::Refused(answer) => Err(self.refusal(request, answer, cursor).await?),
         }
@@ -346,7 +352,15 @@ impl Client {
         let mut attempt = 0;
         loop {
             attempt += 1;
+            let turn = tokio::time::Instant::now();
             limiter.wait().await;
+            let wait = turn.elapsed();
+            if wait >= WORTH_TELLING {
+                shared.observer.observe(&Event::RequestWaited {
+                    endpoint: path.into(),
+                    wait,
+                });
+            }
             let outcome = self.attempt(url.clone()).await;
             let (Fault { reason, cause }, pause) = match judge(outcome) {
                 Ok(outcome) => {
