@@ -602,7 +602,8 @@ fn check_end(
                 .into(),
         );
     }
-    end.check(fields)
+    end.check_single()
+        .and_then(|()| end.check(fields))
         .map_err(|error| format!("end_field {error}"))?;
     if end.has_every_field() || end.list() != start.map_or(&[][..], TimeField::list) {
         return Err(format!(
@@ -610,7 +611,8 @@ fn check_end(
         ));
     }
     for path in key {
-        path.check(fields)
+        path.check_single()
+            .and_then(|()| path.check(fields))
             .map_err(|error| format!("row_key {error}"))?;
         if path.has_every_field() || !(path.list().is_empty() || path.list() == end.list()) {
             return Err(format!(

@@ -7,8 +7,11 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListArray, RecordBatch, StructArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, ListArray, RecordBatch, StringArray, StructArray,
+};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
+use arrow::compute::kernels::zip::zip;
 use arrow::compute::{filter, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Int64Type};
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
@@ -142,10 +145,7 @@ pub(super) fn rows_of_day(
 ) -> Result<DayRows, String> {
     let bounds = Bounds::of(day, asked);
     if field.is_of_record() {
-        let times = follow(
-            &(Arc::new(StructArray::from(batch.clone())) as ArrayRef),
-            field.steps(),
-        )?;
+        let times = times(&(Arc::new(StructArray::from(batch.clone())) as _), field)?;
         let mut far = Vec::new();
         let mask = bounds.mask(&times, None, field, outside.as_deref(), &mut far)?;
         if let Some(outside) = outside {
@@ -188,10 +188,7 @@ pub(super) fn rows_by_day(
     batch: &RecordBatch,
     field: &TimeField,
 ) -> Result<BTreeMap<NaiveDate, Vec<usize>>, String> {
-    let times = follow(
-        &(Arc::new(StructArray::from(batch.clone())) as ArrayRef),
-        field.steps(),
-    )?;
+    let times = times(&(Arc::new(StructArray::from(batch.clone())) as _), field)?;
     let mut days: BTreeMap<NaiveDate, Vec<usize>> = BTreeMap::new();
     for row in 0..times.len() {
         let at = instant(&times, row, field)?;
@@ -212,7 +209,11 @@ pub(super) fn days_of(
 ) -> Result<BTreeSet<NaiveDate>, String> {
     let mut days = BTreeSet::new();
     let rows: ArrayRef = Arc::new(StructArray::from(batch.clone()));
-    collect_days(&rows, field.steps(), field, &mut days)?;
+    if field.is_of_record() {
+        collect_days(&times(&rows, field)?, &[], field, &mut days)?;
+    } else {
+        collect_days(&rows, field.steps(), field, &mut days)?;
+    }
     Ok(days)
 }
 
@@ -253,6 +254,23 @@ fn collect_days(
             Ok(())
         }
     }
+}
+
+/// The times of records that have one each: of several fields, the first that holds anything.
+pub(super) fn times(records: &ArrayRef, field: &TimeField) -> Result<ArrayRef, String> {
+    let mut times = follow(records, field.steps())?;
+    for path in field.paths().skip(1) {
+        let is_missing = |row| {
+            let is_empty = |texts: &StringArray| texts.value(row).is_empty();
+            times.is_null(row) || times.as_string_opt::<i32>().is_some_and(is_empty)
+        };
+        let missing: BooleanArray = (0..times.len()).map(|row| Some(is_missing(row))).collect();
+        if missing.has_true() {
+            let other = follow(records, path)?;
+            times = zip(&missing, &other, &times).map_err(|error| error.to_string())?;
+        }
+    }
+    Ok(times)
 }
 
 pub(super) fn follow(array: &ArrayRef, steps: &[TimeStep]) -> Result<ArrayRef, String> {

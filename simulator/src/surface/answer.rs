@@ -128,21 +128,26 @@ impl Surface {
         Ok(call.envelope(page, Empty::List))
     }
 
-    /// The lists of events that a parameter names; all where none does.
-    fn members<'a>(&self, call: &Call<'a>) -> Result<Vec<&'a str>, Refusal> {
-        let Some(parameter) = self
-            .asks
-            .iter()
-            .find(|parameter| parameter.chooses == Chooses::Members)
-        else {
+    /// The lists of events, or the objects, that a parameter names; all where none does.
+    fn members(&self, call: &Call<'_>) -> Result<Vec<&str>, Refusal> {
+        let chooses = |parameter: &&Parameter| {
+            matches!(parameter.chooses, Chooses::Members | Chooses::Objects)
+        };
+        let Some(parameter) = self.asks.iter().find(chooses) else {
             return Ok(Vec::new());
         };
-        let known = self.series();
-        let asked = parameter.values(call);
-        match asked.iter().find(|name| !known.contains(name)) {
-            Some(name) => Err(Refusal::bad(format!("Invalid stat type: {name}."))),
-            None => Ok(asked.into_iter().collect()),
-        }
+        let (known, plural) = match parameter.chooses {
+            Chooses::Objects => (self.objects(), "s"),
+            _ => (self.series(), ""),
+        };
+        let asked = parameter.values(call).into_iter().map(|name| {
+            let is_named = |known: &&&str| {
+                **known == name || name.strip_suffix(plural).is_some_and(|name| **known == name)
+            };
+            let found = known.iter().find(is_named).copied();
+            found.ok_or_else(|| Refusal::bad(format!("Invalid stat type: {name}.")))
+        });
+        asked.collect()
     }
 
     /// The asked window; all time where none can be asked for.

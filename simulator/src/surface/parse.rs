@@ -300,6 +300,7 @@ fn asks(tokens: &mut Tokens<'_>) -> Result<Vec<Parameter>> {
         let (name, chooses) = match head.split_once('=') {
             None => (head.as_str(), Chooses::Nothing),
             Some((name, "members")) => (name, Chooses::Members),
+            Some((name, "objects")) => (name, Chooses::Objects),
             Some((name, of)) => match of.strip_prefix('.') {
                 Some(field) => (name, Chooses::Field(field.to_owned())),
                 None => {
@@ -522,6 +523,7 @@ fn instant(word: &str, tokens: &mut Tokens<'_>) -> Result<Kind> {
         "updated" => Instant::Updated,
         "end" => Instant::End,
         "deleted" => Instant::Deleted,
+        "today" => Instant::Today,
         other => return Err(tokens.error(format!("`{other}` is nothing that a field can hold"))),
     };
     Ok(Kind::Time {

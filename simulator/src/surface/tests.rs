@@ -205,6 +205,14 @@ fn query(simulator: &Simulator, surface: &Surface) -> Vec<(String, String)> {
                     .collect();
                 query.push((parameter.name.clone(), names.join(",")));
             }
+            Chooses::Objects => {
+                let names: Vec<&str> = surface
+                    .objects()
+                    .into_iter()
+                    .take(parameter.most.unwrap_or(4))
+                    .collect();
+                query.push((parameter.name.clone(), names.join(",")));
+            }
             _ if query.iter().any(|(name, _)| *name == parameter.name) => {}
             // Values of a field are swept by the caller.
             _ => {}

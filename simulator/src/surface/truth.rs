@@ -123,11 +123,18 @@ impl Descent<'_> {
     ) {
         let mut with = with.clone();
         for (path, column) in &self.table.with {
-            let own = path
-                .strip_prefix(prefix)
-                .map(|rest| rest.trim_start_matches('.'));
-            if let Some(own) = own.filter(|own| !own.contains("[]")) {
-                with.insert(column.clone(), leaf(record, shape, own));
+            for path in path.split('|') {
+                let own = path
+                    .strip_prefix(prefix)
+                    .map(|rest| rest.trim_start_matches('.'));
+                let Some(own) = own.filter(|own| !own.contains("[]")) else {
+                    continue;
+                };
+                let found = leaf(record, shape, own);
+                let is_missing = with.get(column).is_none_or(Value::is_null);
+                if is_missing {
+                    with.insert(column.clone(), found);
+                }
             }
         }
         let Some((list, rest)) = lists.split_first() else {
