@@ -45,8 +45,7 @@ impl TimeField {
         let path = paths.next().transpose()?.unwrap_or_default();
         let otherwise = paths.collect::<Result<Vec<_>, _>>()?;
         let field = Self { path, otherwise };
-        if !field.otherwise.is_empty()
-            && field.paths().any(|path| path.contains(&TimeStep::Items))
+        if !field.otherwise.is_empty() && field.paths().any(|path| path.contains(&TimeStep::Items))
         {
             return Err(format!(
                 "`{text}`: `|` stands between fields of the record, not of its lists"

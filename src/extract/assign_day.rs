@@ -19,7 +19,7 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use super::instant::{INSTANTS, instant_of_text};
 use super::outside::Outside;
 use super::rescue::Place;
-use crate::catalog::{TimeField, TimeStep};
+use crate::catalog::{Source, TimeField, TimeStep};
 use crate::samsara::Window;
 
 /// The window that is the UTC day.
@@ -28,6 +28,14 @@ pub fn day_window(day: NaiveDate) -> Window {
     Window {
         start,
         end: start + TimeDelta::days(1),
+    }
+}
+
+/// The window of a source's partition, which is named by its first day: the day, or the month.
+pub fn partition_window(source: &Source, first: NaiveDate) -> Window {
+    Window {
+        end: day_window(source.period_end(first)).start,
+        ..day_window(first)
     }
 }
 
@@ -504,7 +512,7 @@ impl Sorter<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{Catalog, Source};
+    use crate::catalog::Catalog;
     use crate::extract::decode::Decoder;
     use crate::samsara::Page;
 
@@ -608,6 +616,28 @@ mod tests {
             days.into_values().collect::<Vec<_>>(),
             [vec![0], vec![1, 2]]
         );
+    }
+
+    #[test]
+    fn the_first_time_that_is_there_counts() {
+        let rows = r#"[{"id":"1","scheduledRouteStartTime":"2024-01-01T08:00:00Z","actualRouteStartTime":"2024-01-02T08:00:00Z"},
+            {"id":"2","actualRouteStartTime":"2024-01-01T08:00:00Z"},
+            {"id":"3","scheduledRouteStartTime":"","actualRouteStartTime":"2024-01-02T00:00:00Z"}]"#;
+        let (routes, source) = batch("fleet_routes", rows);
+        let field = source.time_field.as_ref().unwrap();
+        let days = rows_by_day(&routes, field).unwrap();
+        assert_eq!(days.values().collect::<Vec<_>>(), [&vec![0, 1], &vec![2]]);
+        assert_eq!(days_of(&routes, field).unwrap(), days.into_keys().collect());
+        let owned = rows_of_day(&routes, field, day(), None, None).unwrap();
+        assert_eq!((owned.kept, owned.total), (2, 3));
+        // A time that is there and cannot be read is no reason to look for another.
+        for rows in [
+            r#"[{"id":"1"}]"#,
+            r#"[{"id":"1","scheduledRouteStartTime":"soon","actualRouteStartTime":"2024-01-01T08:00:00Z"}]"#,
+        ] {
+            let (routes, _) = batch("fleet_routes", rows);
+            assert!(rows_by_day(&routes, field).is_err(), "{rows}");
+        }
     }
 
     #[test]

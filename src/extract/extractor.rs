@@ -17,7 +17,7 @@ use super::fetch::RequestQueue;
 use super::write::{RawWriter, Restored};
 use crate::catalog::{Source, SourceKind};
 use crate::events::{Event, Observer};
-use crate::samsara::{Client, Page, SamsaraError, Watch, Window};
+use crate::samsara::{Client, Page, ParentRow, SamsaraError, Watch, Window};
 use crate::state::{Checkpoint, CheckpointResult, Overlap};
 use crate::store::layout::{Partition, RunId};
 use crate::store::{Bucket, ObjectRef, StoreError};
@@ -32,8 +32,8 @@ pub struct ExtractTask {
     pub sources: Vec<Source>,
     /// Which part of them.
     pub scope: Scope,
-    /// Ids of the parent, for sources that fan out.
-    pub parents: Vec<String>,
+    /// Rows of the parent, for sources that fan out.
+    pub parents: Vec<ParentRow>,
 }
 
 /// The part of a source that a task reads.
@@ -358,6 +358,7 @@ pub fn decode_page(
     let stamp = Stamp {
         window,
         parent,
+        asked: &[],
         extracted_at: DateTime::UNIX_EPOCH,
     };
     let (batch, drift) =
@@ -373,9 +374,22 @@ pub fn decode_for_day(
     day: Option<NaiveDate>,
     parent: Option<&str>,
 ) -> Result<RecordBatch, String> {
+    decode_asked(source, page, window, day, parent, &[])
+}
+
+/// The same, with the values of the parameters that are kept with the rows.
+pub fn decode_asked(
+    source: &Source,
+    page: &Page,
+    window: Option<Window>,
+    day: Option<NaiveDate>,
+    parent: Option<&str>,
+    asked: &[(String, String)],
+) -> Result<RecordBatch, String> {
     let stamp = Stamp {
         window,
         parent,
+        asked,
         extracted_at: DateTime::UNIX_EPOCH,
     };
     let owned = |rows: RecordBatch| match (&source.time_field, day) {

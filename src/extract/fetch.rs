@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::extractor::{ExtractTask, Extractor, Position, Scope};
 use crate::catalog::{Source, SourceKind, TimeFormat};
-use crate::samsara::{Page, Request, SamsaraError, Watch, Window};
+use crate::samsara::{Page, ParentRow, Request, SamsaraError, Watch, Window};
 use crate::state::{Checkpoint, CheckpointCursor, CheckpointWindow};
 
 /// Requests that one fan-out has under way; the endpoint's rate holds for all of them.
@@ -78,7 +78,7 @@ pub(super) struct RequestQueue<'a> {
     task: &'a ExtractTask,
     sources: Vec<&'a Source>,
     /// The swept value and the parents of each request.
-    requests: Vec<(Option<&'a str>, &'a [String])>,
+    requests: Vec<(Option<&'a str>, &'a [ParentRow])>,
     window: Option<Window>,
     /// Parts of requests that were begun.
     rest: VecDeque<RequestSlice>,
@@ -112,7 +112,7 @@ impl<'a> RequestQueue<'a> {
                 .collect(),
             None => vec![None],
         };
-        let batches: Vec<&[String]> = match first.and_then(|source| source.parent.as_ref()) {
+        let batches: Vec<&[ParentRow]> = match first.and_then(|source| source.parent.as_ref()) {
             Some(parent) => task.parents.chunks(parent.batch).collect(),
             None => vec![&[]],
         };
@@ -272,7 +272,10 @@ impl<'a> RequestQueue<'a> {
         let (_, batch) = self.requests[slice.request];
         Some(Job {
             request: Arc::new(self.render(slice)?),
-            parent: batch.first().filter(|_| self.task.is_fan_out()).cloned(),
+            parent: batch
+                .first()
+                .filter(|_| self.task.is_fan_out())
+                .map(|row| row.id.clone()),
             asked: slice.window.filter(|_| slice.window != self.window),
         })
     }
@@ -580,7 +583,7 @@ mod tests {
             .iter_days()
             .take(usize::try_from(days).unwrap())
             .collect();
-        let parents = parents.iter().map(ToString::to_string).collect();
+        let parents = parents.iter().copied().map(ParentRow::from).collect();
         ExtractTask {
             sources: vec![source],
             scope: Scope::Days(days),

@@ -250,10 +250,12 @@ impl EndedRows {
             .iter()
             .chain(&source.end_field)
             .chain(&source.row_key);
-        let tops = paths.flat_map(TimeField::paths).filter_map(|path| match path.first() {
-            Some(TimeStep::Field(name)) => Some(name.as_str()),
-            _ => None,
-        });
+        let tops = paths
+            .flat_map(TimeField::paths)
+            .filter_map(|path| match path.first() {
+                Some(TimeStep::Field(name)) => Some(name.as_str()),
+                _ => None,
+            });
         tops.chain(["_parent_id"]).collect()
     }
 }

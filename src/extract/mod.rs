@@ -23,13 +23,13 @@ mod rescue;
 mod validate;
 mod write;
 
-pub use assign_day::day_window;
+pub use assign_day::{day_window, partition_window};
 pub use changes::Changes;
 pub use decode::{raw_schema, timestamp_type};
 pub use drift::{DriftKey, FURTHER_PATHS};
 pub use extractor::{
-    ExtractError, ExtractTask, Extracted, Extractor, Position, Scope, TaskOutcome, decode_for_day,
-    decode_page,
+    ExtractError, ExtractTask, Extracted, Extractor, Position, Scope, TaskOutcome, decode_asked,
+    decode_for_day, decode_page,
 };
 pub use instant::{INSTANTS, instant_of_millis, instant_of_text};
 pub use intervals::EndedRows;

@@ -10,7 +10,7 @@ use futures::future::try_join_all;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
-use super::assign_day::{DayRows, day_window, rows_by_day, rows_of_day};
+use super::assign_day::{DayRows, partition_window, rows_by_day, rows_of_day};
 use super::decode::{Decoded, Decoder, Envelope, Stamp};
 use super::drift::{Drift, DriftKey};
 use super::expiring::lasting;
@@ -194,6 +194,10 @@ impl Content {
     /// Adds the columns of a source: equal pages read with other columns are other rows.
     fn add_columns(&mut self, source: &Source) {
         self.add(&[format!("{:?}{:?}", source.fields, source.time_field).as_bytes()]);
+        // Said only where there is any, so that digests of others stay what they were.
+        if !source.asked.is_empty() {
+            self.add(&[format!("{:?}", source.asked).as_bytes()]);
+        }
     }
 
     /// Adds what a page gave to rows: whose it is, its records, and what stands beside them. Without any of that it
@@ -581,11 +585,13 @@ impl RawWriter {
         for (slot, source) in self.task.sources.iter().enumerate() {
             let rows = self.decoder.rows(decoded, slot)?;
             let envelope = &mut envelopes[slot];
+            let asked = arrival.request.asked(source);
             let mut add = |partition: Partition, owned: &DayRows, counts: (u64, u64)| {
-                let window = partition.day().map(day_window);
+                let window = partition.day().map(|day| partition_window(source, day));
                 let stamp = Stamp {
                     window,
                     parent: arrival.parent.as_deref(),
+                    asked: &asked,
                     extracted_at: self.extracted_at,
                 };
                 let (batch, rescued) = self

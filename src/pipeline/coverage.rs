@@ -9,7 +9,7 @@ use super::load_stage::is_loaded;
 use crate::catalog::{Catalog, Model, Source, SourceKind};
 use crate::error::Error;
 use crate::load;
-use crate::plan::{Dates, RunRequest, Selection, days};
+use crate::plan::{Dates, RunRequest, Selection, due_partitions};
 use crate::state::{Failure, PartitionState, SourceState, StateStore};
 use crate::store::layout::Partition;
 use crate::transform::{Contract, fingerprint, history_fingerprint};
@@ -332,7 +332,7 @@ fn asked(source: &Source, state: &SourceState, dates: &Dates) -> (Vec<Partition>
             let end = dates.end.unwrap_or(today).min(today);
             let asked = first
                 .into_iter()
-                .flat_map(|start| days(start, end))
+                .flat_map(|start| due_partitions(source, start, end, Utc::now()))
                 .map(Partition::Day)
                 .collect();
             (asked, first.is_none())

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 
-use arrow::array::AsArray;
+use arrow::array::{Array, AsArray};
 use chrono::NaiveDate;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::ObjectStoreExt;
@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use super::{Ready, Run, ends_run};
-use crate::catalog::{Source, SourceKind};
+use crate::catalog::{Parent, Source, SourceKind};
 use crate::config::SamsaraConfig;
 use crate::error::Error;
 use crate::events::Event;
@@ -21,7 +21,7 @@ use crate::extract::{
 };
 use crate::plan::{CURSOR_DAYS, PlannedScope, PlannedTask, Stage};
 use crate::redact;
-use crate::samsara::{Client, SamsaraError, Watch};
+use crate::samsara::{Client, ParentRow, SamsaraError, Watch};
 use crate::state::{
     Checkpoint, CheckpointResult, EndedRow, Failure, Feed, Overlap, PartitionState, RawState,
     SourceHandle, SourceState,
@@ -152,7 +152,9 @@ async fn extract(
             .await
     };
     // Lists first: fan-outs ask for their rows. Then the feeds, which tell what else is to be read.
-    each(&run.plan.snapshots).await?;
+    for wave in crate::plan::waves(&run.catalog, &run.plan) {
+        each(wave).await?;
+    }
     stream::iter(&run.plan.feeds)
         .map(Ok)
         .try_for_each_concurrent(workers, |name| changed_days(run, &extractor, name))
@@ -280,6 +282,14 @@ async fn give_up(run: &Run, planned: &PlannedTask, error: &Error) -> Result<(), 
             });
             continue;
         }
+        // A month that is still being processed is refused, and had later.
+        if is_refused_status(refused, 400) && is_not_ready(run, source, planned) {
+            run.observer.observe(&Event::Skipped {
+                name: source.clone(),
+                reason: format!("not ready yet, the next run asks again: {error}"),
+            });
+            continue;
+        }
         // One line for a source that cannot be had at all, however many days were asked for.
         let is_final = is_absent || matches!(refused, Some(SamsaraError::NotPermitted { .. }));
         if !is_final || ended().insert(source.clone()) {
@@ -288,6 +298,29 @@ async fn give_up(run: &Run, planned: &PlannedTask, error: &Error) -> Result<(), 
         failed.push(source);
     }
     note_failure(run, planned, &failed, error).await
+}
+
+fn is_refused_status(error: Option<&SamsaraError>, expected: u16) -> bool {
+    matches!(error, Some(SamsaraError::Refused { status, .. }) if *status == expected)
+}
+
+/// Whether the months that were asked for are over for so short a time that they still change.
+fn is_not_ready(run: &Run, source: &str, planned: &PlannedTask) -> bool {
+    let Some(source) = run
+        .catalog
+        .source(source)
+        .filter(|source| source.is_monthly())
+    else {
+        return false;
+    };
+    let today = chrono::Utc::now().date_naive();
+    let lookback = chrono::Days::new(u64::from(source.lookback_days));
+    let partitions = planned.scope.partitions();
+    let mut days = partitions.iter().filter_map(|partition| partition.day());
+    days.all(|day| {
+        let settled = source.period_end(day).checked_add_days(lookback);
+        settled.is_none_or(|settled| today < settled)
+    })
 }
 
 /// Asks a source's feed which of its days have changed, and keeps that in the state together with the position.
@@ -456,7 +489,7 @@ async fn read_task(
         .cloned()
         .collect();
     let parents = match sources.first().and_then(|source| source.parent.as_ref()) {
-        Some(parent) => parent_ids(run, &parent.source, &parent.field).await?,
+        Some(parent) => parent_rows(run, parent).await?,
         None => Vec::new(),
     };
     let scope = match &planned.scope {
@@ -631,6 +664,14 @@ async fn read_feed(
     // Most days come with more than one of its parts, and are to be made into tables once.
     let mut partitions = BTreeSet::new();
     let mut restarted = false;
+    if let Scope::Feed {
+        resume: None,
+        since,
+        ..
+    } = &task.scope
+    {
+        tell_gap(run, &task, *since).await?;
+    }
     while let Scope::Feed {
         resume,
         since,
@@ -658,6 +699,7 @@ async fn read_feed(
             Err(error) if is_dead_cursor(&error) && resume.is_some() && !restarted => {
                 tracing::warn!(source = task.tables(), %error, "cursor dropped, feed begins again");
                 restarted = true;
+                tell_gap(run, &task, since).await?;
                 Scope::Feed {
                     resume: None,
                     since,
@@ -673,6 +715,33 @@ async fn read_feed(
         });
     }
     Ok(partitions.into_iter().collect())
+}
+
+/// Says what can be had no more, where a feed begins again behind its last position, because it reaches no further back.
+async fn tell_gap(
+    run: &Run,
+    task: &ExtractTask,
+    since: chrono::DateTime<chrono::Utc>,
+) -> Result<(), Error> {
+    for source in &task.sources {
+        let handle = run.states.source(&source.name).await?;
+        let position = handle.look(|state| state.feed.clone());
+        let Some(known) = position.map(|feed| feed.at).filter(|known| *known < since) else {
+            continue;
+        };
+        let whole = |at: chrono::DateTime<chrono::Utc>| {
+            at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+        };
+        run.observer.observe(&Event::Skipped {
+            name: source.name.clone(),
+            reason: format!(
+                "what came between {} and {} is lost: the feed's position is gone, and it reaches no further back",
+                whole(known),
+                whole(since)
+            ),
+        });
+    }
+    Ok(())
 }
 
 /// Marks the days of which an answer has shown a row that they do not hold, or hold without its end: they have changed.
@@ -1074,7 +1143,8 @@ async fn discard(run: &Run, objects: &[ObjectRef]) {
 }
 
 /// The ids of a parent's committed snapshot, sorted.
-async fn parent_ids(run: &Run, source: &str, field: &str) -> Result<Vec<String>, Error> {
+async fn parent_rows(run: &Run, parent: &Parent) -> Result<Vec<ParentRow>, Error> {
+    let (source, field) = (parent.source.as_str(), parent.field.as_str());
     let handle = run.states.source(source).await?;
     // Ids of an older list would leave out who has come since, and the days would count as read.
     let found = handle
@@ -1103,25 +1173,42 @@ async fn parent_ids(run: &Run, source: &str, field: &str) -> Result<Vec<String>,
     }
     run.raw.expect(&raw.objects).await?;
     let table = raw_table(run, declared, &raw.objects);
+    let columns: Vec<String> = [&parent.field]
+        .into_iter()
+        .chain(parent.with.values())
+        .map(|name| format!("CAST(\"{name}\" AS VARCHAR)"))
+        .collect();
     let sql = format!(
-        "SELECT DISTINCT CAST(\"{field}\" AS VARCHAR) AS id FROM raw.\"{source}\" WHERE \"{field}\" IS NOT NULL"
+        "SELECT DISTINCT {} FROM raw.\"{source}\" WHERE \"{field}\" IS NOT NULL",
+        columns.join(", ")
     );
     let cpu = run.cpu.clone();
-    let ids: BTreeSet<String> = cpu
+    let rows: BTreeSet<ParentRow> = cpu
         .spawn(async move {
             let mut result = query(&sql, &[table], PARENT_IDS_MEMORY).await?;
-            let mut ids = BTreeSet::new();
+            let mut rows = BTreeSet::new();
             while let Some(batch) = result.next().await? {
-                let column = batch.column(0).as_string_opt::<i32>();
-                ids.extend(column.into_iter().flatten().flatten().map(str::to_string));
+                let text = |column: usize, row: usize| {
+                    let texts = batch.column(column).as_string_opt::<i32>();
+                    let texts = texts.filter(|texts| texts.is_valid(row));
+                    texts.map_or("", |texts| texts.value(row)).to_string()
+                };
+                rows.extend((0..batch.num_rows()).map(|row| {
+                    ParentRow {
+                        id: text(0, row),
+                        with: (1..batch.num_columns())
+                            .map(|column| text(column, row))
+                            .collect(),
+                    }
+                }));
             }
-            Ok::<_, crate::transform::TransformError>(ids)
+            Ok::<_, crate::transform::TransformError>(rows)
         })
         .await
         .map_err(|error| Error::Usage(format!("{source}: reading its ids stopped: {error}")))??;
     // An empty id is no one: a request without it would ask for all, or for another path.
-    let (ids, blank): (Vec<String>, Vec<String>) =
-        ids.into_iter().partition(|id| !id.trim().is_empty());
+    let (rows, blank): (Vec<ParentRow>, Vec<ParentRow>) =
+        rows.into_iter().partition(|row| !row.id.trim().is_empty());
     if !blank.is_empty() {
         tracing::warn!(
             source,
@@ -1129,5 +1216,5 @@ async fn parent_ids(run: &Run, source: &str, field: &str) -> Result<Vec<String>,
             "rows without an id: nothing is asked for them"
         );
     }
-    Ok(ids)
+    Ok(rows)
 }

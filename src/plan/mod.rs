@@ -83,7 +83,7 @@ pub struct RunRequest {
 pub struct Plan {
     /// What was asked for.
     pub run_request: RunRequest,
-    /// Lists to read, parents of fan-outs among them. They come first.
+    /// Lists to read, parents of fan-outs among them. They come first, each before those that are asked for its rows.
     pub snapshots: Vec<PlannedTask>,
     /// Sources whose feed is asked which of their days have changed, before any day is read.
     pub feeds: Vec<String>,
@@ -325,7 +325,9 @@ pub async fn make(
                 .map(|(partition, _)| (source.name.clone(), partition)),
         );
     }
-    for name in wanted.keys() {
+    // Lists that are asked for rows of other lists need those, and so on.
+    let mut children: Vec<&str> = wanted.keys().chain(&snapshots).copied().collect();
+    while let Some(name) = children.pop() {
         let Some(parent) = catalog
             .source(name)
             .and_then(|source| source.parent.as_ref())
@@ -347,10 +349,16 @@ pub async fn make(
                     raw.extracted_at + TimeDelta::hours(PARENT_MAX_AGE_HOURS) > now
                 })
         });
-        if !fresh && let Some(parent) = catalog.source(&parent.source) {
-            snapshots.insert(&parent.name);
+        if !fresh
+            && let Some(parent) = catalog.source(&parent.source)
+            && snapshots.insert(&parent.name)
+        {
+            children.push(&parent.name);
         }
     }
+    // A list comes before those that are asked for its rows.
+    let mut snapshots: Vec<&str> = snapshots.into_iter().collect();
+    snapshots.sort_by_key(|name| (depth(catalog, name), *name));
     plan.snapshots = snapshots
         .into_iter()
         .map(|name| PlannedTask {
@@ -371,6 +379,22 @@ pub async fn make(
     });
     plan.estimate = estimate(catalog, states, &plan).await?;
     Ok(plan)
+}
+
+fn depth(catalog: &Catalog, source: &str) -> usize {
+    catalog
+        .source(source)
+        .map_or(0, |source| catalog.depth(source))
+}
+
+/// The lists of a plan in waves: those of one can be read at the same time, once the waves before it are read.
+pub fn waves<'a>(catalog: &'a Catalog, plan: &'a Plan) -> impl Iterator<Item = &'a [PlannedTask]> {
+    let depth = |task: &PlannedTask| {
+        let depths = task.sources.iter().map(|name| depth(catalog, name));
+        depths.max().unwrap_or_default()
+    };
+    plan.snapshots
+        .chunk_by(move |task, next| depth(task) == depth(next))
 }
 
 /// Counts requests by endpoint. Endpoints are asked at the same time, so the slowest tells the duration.
@@ -481,6 +505,9 @@ fn feed(
         Some(feed) => feed.since.unwrap_or(feed.at - TimeDelta::days(1)),
         None => midnight(dates.start.unwrap_or(DEFAULT_START)),
     };
+    let since = source
+        .feed_reaches_back_to(now)
+        .map_or(since, |reach| since.max(reach));
     // A feed cannot be asked for an end; today's rows are still coming.
     let until = dates.end.filter(|end| *end <= now.date_naive());
     // It was left where these days end, or later ones.
@@ -539,10 +566,10 @@ fn days_to_read(
         .start
         .or_else(|| asked_from(state))
         .unwrap_or(DEFAULT_START);
-    // A day that has not begun has nothing to ask for.
     let end = dates.end.unwrap_or(today).min(today + Days::new(1));
     let mut complete = 0;
-    let unsettled = days(start, end).filter(|day| {
+    let due = due_partitions(source, start, end, now);
+    let unsettled = due.into_iter().filter(|day| {
         let partition = state
             .partition(Partition::Day(*day))
             .filter(|partition| partition.changed.is_none());
@@ -557,6 +584,20 @@ fn days_to_read(
     (wanted.into_iter().collect(), complete)
 }
 
+/// The partitions of a source between two days that can be asked for: days that have begun, or days and months that have
+/// been over for as long as the source wants.
+pub fn due_partitions(
+    source: &Source,
+    start: NaiveDate,
+    end: NaiveDate,
+    now: DateTime<Utc>,
+) -> BTreeSet<NaiveDate> {
+    days(start, end)
+        .map(|day| source.period_of(day))
+        .filter(|first| source.is_due(*first, now))
+        .collect()
+}
+
 /// Whether the day was read when it was final: the day and its late data were over, and each of its rows had ended, or
 /// lasted longer than anybody waits for.
 pub fn is_settled(source: &Source, day: NaiveDate, partition: &PartitionState) -> bool {
@@ -568,8 +609,9 @@ pub fn is_settled(source: &Source, day: NaiveDate, partition: &PartitionState) -
         lookback
     };
     // A model of the catalog may say any number.
-    let over = day
-        .checked_add_days(Days::new(final_after.saturating_add(1)))
+    let over = source
+        .period_end(day)
+        .checked_add_days(Days::new(final_after))
         .unwrap_or(NaiveDate::MAX);
     let is_final = over.and_time(chrono::NaiveTime::MIN).and_utc();
     partition

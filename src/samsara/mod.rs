@@ -14,6 +14,6 @@ mod watch;
 pub use client::{Client, Pager};
 pub use error::{Cause, SamsaraError};
 pub use page::{Page, split_page};
-pub use request::{Request, Window};
+pub use request::{ParentRow, Request, Window};
 pub use retry::{LONGEST_RETRY_AFTER, retry_after};
 pub use watch::Watch;

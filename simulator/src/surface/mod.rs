@@ -40,7 +40,8 @@
 //! | `during { … }` | the events or intervals of a thing in the asked window, for records that are things; several such lists have events of their own |
 //!
 //! `asks types=members` lets a parameter name the lists that are told, and `types=objects` the objects, whose names may
-//! lack the plural's `s`. `like NAME` makes a surface another way of asking
+//! lack the plural's `s`. `asks scoreType=asked(driver|vehicle)` makes a report another one for each value, which a
+//! record does not tell. `like NAME` makes a surface another way of asking
 //! for the records of NAME, and `found arrived` makes it a feed of them.
 //!
 //! A name is followed by `?` (absent in three of ten records; `?60` in six of ten) or `|null` (null in two of ten).
@@ -74,6 +75,8 @@ pub(crate) struct Surface {
     found: Found,
     record: Object,
     tables: Vec<Table>,
+    /// How long ago a feed can begin.
+    memory: Option<Millis>,
 }
 
 /// What a population is counted by.
@@ -142,6 +145,8 @@ enum Chooses {
     Members,
     /// Which objects each record tells.
     Objects,
+    /// One of several reports, which do not say which they are.
+    Asked(Vec<String>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,6 +183,8 @@ enum Form {
     Millis,
     /// Dates, and the last one is part of the window.
     Date,
+    /// A year and the name of a month, which can be had once it has been over for 72 hours.
+    Month,
 }
 
 /// Fields in their order.
@@ -262,6 +269,10 @@ struct Table {
     number: Vec<String>,
     /// Objects whose names are left out of the columns'.
     flat: Vec<String>,
+    /// Columns that hold another column's value where a third has a value: that one, its value, from, to.
+    choose: Vec<[String; 4]>,
+    /// Columns that always hold the same.
+    say: Vec<(String, String)>,
     /// The column of the thing's id, for records that do not name it.
     owner: Option<String>,
 }
@@ -303,6 +314,7 @@ const TEXTS: &[(&str, &str)] = &[
         "hours_of_service.txt",
         include_str!("../../surfaces/hours_of_service.txt"),
     ),
+    ("ifta.txt", include_str!("../../surfaces/ifta.txt")),
     (
         "maintenance.txt",
         include_str!("../../surfaces/maintenance.txt"),
@@ -311,10 +323,23 @@ const TEXTS: &[(&str, &str)] = &[
         "organization.txt",
         include_str!("../../surfaces/organization.txt"),
     ),
+    ("readings.txt", include_str!("../../surfaces/readings.txt")),
     ("routes.txt", include_str!("../../surfaces/routes.txt")),
     ("safety.txt", include_str!("../../surfaces/safety.txt")),
+    (
+        "tachograph.txt",
+        include_str!("../../surfaces/tachograph.txt"),
+    ),
+    (
+        "trailer_stats.txt",
+        include_str!("../../surfaces/trailer_stats.txt"),
+    ),
     ("training.txt", include_str!("../../surfaces/training.txt")),
     ("trips.txt", include_str!("../../surfaces/trips.txt")),
+    (
+        "vehicle_stats.txt",
+        include_str!("../../surfaces/vehicle_stats.txt"),
+    ),
 ];
 
 impl Surface {

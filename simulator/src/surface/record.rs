@@ -150,7 +150,7 @@ impl Writer<'_> {
             0
         };
         let window = self.entity.window.unwrap_or_default();
-        let key = [
+        let mut key = vec![
             hash(&self.surface.identity),
             owner,
             self.entity.day as u64,
@@ -158,6 +158,7 @@ impl Writer<'_> {
             version,
             window.1 as u64,
         ];
+        key.extend(self.entity.asked.as_deref().map(hash));
         Draw::new(self.world.seed, path, &key)
     }
 

@@ -81,11 +81,14 @@ const SNAPSHOTS: &[&str] = &[
     "fleet_tags_addresses",
     "fleet_tags_assets",
     "fleet_tags_drivers",
+    "fleet_tags_equipment",
     "fleet_tags_machines",
     "fleet_tags_sensors",
+    "fleet_tags_trailers",
     "fleet_tags_vehicles",
     "fleet_trailers",
     "fleet_vehicles",
+    "organization",
 ];
 
 #[test]

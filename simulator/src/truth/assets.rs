@@ -79,9 +79,7 @@ pub(super) fn assets(world: &World, _: Days) -> Vec<Row> {
 
 pub(super) fn tags_of_trailers(world: &World, _: Days) -> Vec<Row> {
     let trailers = world.trailers.iter();
-    distinct(
-        trailers.flat_map(|trailer| tagged("trailer", &trailer.named(), Some(&trailer.tags))),
-    )
+    distinct(trailers.flat_map(|trailer| tagged("trailer", &trailer.named(), Some(&trailer.tags))))
 }
 
 pub(super) fn tags_of_equipment(world: &World, _: Days) -> Vec<Row> {

@@ -119,10 +119,7 @@ pub(super) fn document_fields(world: &World, days: Days) -> Vec<Row> {
                     ("type", field["type"].clone()),
                     ("stringValue", value["stringValue"].clone()),
                     ("numberValue", value["numberValue"].clone()),
-                    (
-                        "dateTimeValue",
-                        moment(&value["dateTimeValue"]["dateTime"]),
-                    ),
+                    ("dateTimeValue", moment(&value["dateTimeValue"]["dateTime"])),
                     ("multipleChoiceValue", value["multipleChoiceValue"].clone()),
                     ("barcodeValue", value["barcodeValue"].clone()),
                     ("photoValue", value["photoValue"].clone()),
