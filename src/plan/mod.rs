@@ -12,7 +12,7 @@ use std::str::FromStr;
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 
 use crate::catalog::{Catalog, ChangeFeed, Source, SourceKind};
-use crate::state::{Feed, PartitionState, SourceState, StateError, StateStore};
+use crate::state::{Feed, PartitionState, Position, SourceState, StateError, StateStore};
 use crate::store::layout::Partition;
 
 pub use dates::{DEFAULT_START, Dates, days, parse_date};
@@ -226,7 +226,7 @@ pub enum PlannedScope {
     /// Everything new.
     Feed {
         /// The stored query and cursor.
-        resume: Option<(String, String)>,
+        resume: Option<Position>,
         /// Where to begin without them.
         since: DateTime<Utc>,
         /// The first day that is not asked for, where that is not behind today: the feed is left once its rows lie
@@ -500,7 +500,7 @@ fn feed(
 ) -> Option<PlannedTask> {
     let midnight = |day: NaiveDate| day.and_time(chrono::NaiveTime::MIN).and_utc();
     let resume = state.feed.as_ref().filter(|feed| is_alive(feed, now));
-    let resume = resume.map(|feed| (feed.query.clone(), feed.cursor.clone()));
+    let resume = resume.map(Feed::position);
     let since = match &state.feed {
         Some(feed) => feed.since.unwrap_or(feed.at - TimeDelta::days(1)),
         None => midnight(dates.start.unwrap_or(DEFAULT_START)),
