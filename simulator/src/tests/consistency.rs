@@ -43,7 +43,7 @@ fn double(value: &Value) -> Value {
 
 #[test]
 fn every_table_has_one_set_of_columns() {
-    let now = Some(at("2024-02-01T00:00:00Z"));
+    let now = Some(at("2024-03-01T00:00:00Z"));
     let world = super::super::World::new(&SimulatorConfig {
         vehicles: 40,
         now,

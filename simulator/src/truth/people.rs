@@ -124,7 +124,10 @@ pub(super) fn organization(world: &World, _: Days) -> Vec<Row> {
         ("name", name.into()),
         ("region", world.region.name().into()),
         ("carrierSettings_carrierName", name.into()),
-        ("carrierSettings_dotNumber", Value::Null),
-        ("carrierSettings_mainOfficeAddress", Value::Null),
+        ("carrierSettings_dotNumber", 98_231.into()),
+        (
+            "carrierSettings_mainOfficeAddress",
+            "12 Rue du Port, Lyon".into(),
+        ),
     ])]
 }
