@@ -611,6 +611,26 @@ mod tests {
             ),
             (
                 "f/sources.toml",
+                &format!("{source}asked = [\"kind\"]\n"),
+                "asked: `kind` is no parameter of `sweep` or of `parent.with`",
+            ),
+            (
+                "f/sources.toml",
+                &daily("time_field = \"start\"\ncloses_after = \"3h\""),
+                "`closes_after` is of a report",
+            ),
+            (
+                "f/sources.toml",
+                &daily("time_field = \"start\"").replace("rfc3339", "month_name"),
+                "only a report is made of one",
+            ),
+            (
+                "f/sources.toml",
+                &daily("time_field = \"start\"\nend_field = \"stop | start\""),
+                "end_field `stop | start`: one field is the most",
+            ),
+            (
+                "f/sources.toml",
                 &source.replace("endpoint", "endpont"),
                 "sql/f/sources.toml:4: unknown key `endpont`; did you mean `endpoint`?",
             ),

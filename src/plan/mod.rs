@@ -880,6 +880,42 @@ mod tests {
     }
 
     #[test]
+    fn months_and_days_are_due_when_they_are_closed() {
+        let catalog = Catalog::open(None).unwrap();
+        let day = |text: &str| parse_date(text).unwrap();
+        let due = |source: &str, from: &str, to: &str, now: &str| -> Vec<String> {
+            let source = catalog.source(source).unwrap();
+            let due = due_partitions(source, day(from), day(to), now.parse().unwrap());
+            due.iter().map(ToString::to_string).collect()
+        };
+        let months = |now| due("fleet_ifta_vehicle", "2026-01-31", "2026-03-02", now);
+        assert_eq!(months("2026-03-03T23:59:59Z"), ["2026-01-01"]);
+        assert_eq!(months("2026-03-04T00:00:00Z"), ["2026-01-01", "2026-02-01"]);
+        let days = |now| due("driver_efficiency_drivers", "2026-01-01", "2026-01-04", now);
+        assert_eq!(days("2026-01-03T02:59:59Z"), ["2026-01-01"]);
+        assert_eq!(days("2026-01-03T03:00:00Z"), ["2026-01-01", "2026-01-02"]);
+        // Any other day is asked for from its beginning on.
+        let days = due(
+            "fleet_trips",
+            "2026-01-01",
+            "2026-01-04",
+            "2026-01-02T00:00:00Z",
+        );
+        assert_eq!(days, ["2026-01-01", "2026-01-02"]);
+        // A month is final so long after its end.
+        let source = catalog.source("fleet_ifta_vehicle").unwrap();
+        let mut state = SourceState::new(&source.name);
+        for (read, settled) in [
+            ("2026-04-01T23:59:59Z", false),
+            ("2026-04-02T00:00:00Z", true),
+        ] {
+            read_at(&mut state, "2026-01-01", read);
+            let found = state.partition(Partition::Day(day("2026-01-01"))).unwrap();
+            assert_eq!(is_settled(source, day("2026-01-01"), found), settled);
+        }
+    }
+
+    #[test]
     fn gaps_are_filled_without_a_first_date() {
         let catalog = Catalog::open(None).unwrap();
         let source = catalog.source("fleet_vehicle_stats_gps").unwrap();

@@ -286,7 +286,9 @@ impl Surface {
             "reported",
             &[hash(&self.identity), owner.index, from as u64, to as u64],
         );
-        if !draw.chance(0.8) || from >= world.clock.now() {
+        // Of the organisation there is always something to report.
+        let is_told = draw.chance(0.8) || self.counted_by() == Some(Thing::Organisation);
+        if !is_told || from >= world.clock.now() {
             return None;
         }
         let mut entity = Entity::new(Some(owner.clone()), day_of(from), 0, from);
