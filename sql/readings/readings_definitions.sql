@@ -6,6 +6,8 @@ SELECT DISTINCT
   readingId AS reading_id,                            -- id of the reading
   entityType,                                         -- what it is read of, such as asset or sensor
   category,                                           -- group that it belongs to, such as reefer or tireCondition
+  grouping['id'] AS grouping_id,                      -- finer group that it belongs to
+  grouping['label'] AS grouping_label,                -- name of that
   label,                                              -- its name for people
   description,                                        -- what it is
   ingestionEnabled,                                   -- whether such readings can be sent to Samsara

@@ -35,6 +35,8 @@ SELECT DISTINCT
   stop['documents'] AS documents,                     -- documents of the stop, as JSON text
   stop['forms'] AS forms,                             -- forms of the stop, as JSON text
   stop['issues'] AS issues,                           -- issues of the stop, as JSON text
+  stop['appointmentWindows'] AS appointmentWindows,   -- when it can be served, as JSON text
+  stop['orders'] AS orders,                           -- orders that are served there, as JSON text
   to_json(stop['externalIds']) AS externalIds         -- all external ids of the stop, as JSON text
 FROM (
   SELECT
