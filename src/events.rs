@@ -156,6 +156,14 @@ pub enum Event {
         /// One line.
         reason: String,
     },
+    /// Something about a source that people should know, and that is no failure: a period that is not ready, or one that
+    /// can be had no more.
+    Noted {
+        /// The source.
+        name: String,
+        /// One line.
+        reason: String,
+    },
     /// A source or model failed; the others go on.
     Failed {
         /// Name of the source or model.
@@ -315,6 +323,7 @@ impl Observer for LogEvents {
                 tracing::info!(source, %partition, rows, "raw partition loaded");
             }
             Event::Skipped { name, reason } => tracing::warn!(name, reason, "skipped"),
+            Event::Noted { name, reason } => tracing::warn!(name, reason, "noted"),
             Event::Failed {
                 name,
                 partition,

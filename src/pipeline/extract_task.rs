@@ -118,7 +118,7 @@ async fn give_up(run: &Run, planned: &PlannedTask, error: &Error) -> Result<(), 
         }
         // A month that is still being processed is refused, and had later.
         if is_refused_status(refused, 400) && is_not_ready(run, source, planned) {
-            run.observer.observe(&Event::Skipped {
+            run.observer.observe(&Event::Noted {
                 name: source.clone(),
                 reason: format!("not ready yet, the next run asks again: {error}"),
             });
@@ -436,7 +436,7 @@ async fn report_gap(run: &Run, task: &ExtractTask, since: DateTime<Utc>) -> Resu
             continue;
         };
         let whole = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
-        run.observer.observe(&Event::Skipped {
+        run.observer.observe(&Event::Noted {
             name: source.name.clone(),
             reason: format!(
                 "what came between {} and {} is lost: the feed's position is gone, and it reaches no further back",

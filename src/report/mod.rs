@@ -52,6 +52,9 @@ pub struct RunReport {
     pub envelope: BTreeMap<String, u64>,
     /// Sources that the organisation does not have, and why that is known.
     pub skipped: BTreeMap<String, String>,
+    /// What people should know of a source, and is no failure.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub notes: BTreeMap<String, String>,
     /// What failed.
     pub failures: Vec<Failure>,
     /// Why nothing was done, if nothing was, nothing has failed, and the run has come to its end.
@@ -336,6 +339,9 @@ impl Observer for ReportBuilder {
             Event::Skipped { name, reason } => {
                 report.skipped.insert(name.clone(), reason.clone());
             }
+            Event::Noted { name, reason } => {
+                report.notes.insert(name.clone(), reason.clone());
+            }
             Event::Failed {
                 name,
                 partition,
@@ -519,6 +525,9 @@ impl fmt::Display for RunReport {
         }
         for (name, reason) in &self.skipped {
             writeln!(f, "skipped: {}", redact::one_line(named(name, reason)))?;
+        }
+        for (name, reason) in &self.notes {
+            writeln!(f, "note: {}", redact::one_line(named(name, reason)))?;
         }
         for Failure { name, error, .. } in &self.failures {
             writeln!(f, "failed: {}", redact::one_line(named(name, error)))?;

@@ -163,7 +163,7 @@ async fn historical_takes_a_position_first() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_feed_with_a_memory_begins_within_it() {
-    let simulator = simulator(|config| config.now = None).await;
+    let simulator = simulator(|config| config.now = Some(Utc::now())).await;
     let program = Program::with_simulator(&simulator);
     let today = Utc::now().date_naive();
     let long_ago = (today - Days::new(20)).to_string();

@@ -183,7 +183,7 @@ enum Form {
     Millis,
     /// Dates, and the last one is part of the window.
     Date,
-    /// A year and the name of a month, which can be had once it has been over for 72 hours.
+    /// A year and the name of a month, which is refused for 72 hours from its end.
     Month,
 }
 
