@@ -12,28 +12,28 @@ use crate::pipeline::Pipeline;
 use crate::pipeline::coverage::{Missing, Reached, SourceCoverage};
 use crate::store::layout::Partition;
 
-/// Show what is there, per source and day: a letter a day, a line a month.
+/// Show what is loaded or missing, per source and day: one letter per day, one line per month.
 ///
-/// A day (of a list: the list) is missing unless everything made of it is in the warehouse. A source of which nothing
-/// was ever asked for is missing too.
+/// A day (or a list) is missing until everything made from it is in the warehouse. A source that was
+/// never requested is missing too.
 #[derive(Debug, Args)]
 pub(super) struct Status {
     #[command(flatten)]
     run_request: RunRequestOptions,
-    /// List what is missing instead, and why
+    /// List only what is missing, and why
     #[arg(long)]
     missing: bool,
-    /// End with exit code 3 if anything asked for is missing
+    /// Exit with code 3 if anything requested is missing
     #[arg(long)]
     fail_on_missing: bool,
-    /// Google Cloud project into which was loaded [default: GOOGLE_CLOUD_PROJECT, or that of the key file]
+    /// Google Cloud project of the warehouse [default: GOOGLE_CLOUD_PROJECT, or the project of the key file]
     #[arg(long)]
     project: Option<String>,
 }
 
 /// What the letters mean, those that are missing last.
 const LETTERS: &str = "# loaded   . loaded, nothing there   + loaded, late data has come since\n\
-    missing: d derived, not loaded   e extracted, not derived   ~ unfinished   ! failed   ? not asked\n";
+    missing: d derived, not loaded   e extracted, not derived   ~ unfinished   ! failed   ? not requested\n";
 
 fn letter(reached: &Reached) -> char {
     match reached {
@@ -57,9 +57,9 @@ fn why(reached: &Reached) -> Option<String> {
             "extracted, not derived or not loaded: {}",
             tables.join(", ")
         ),
-        Reached::Unfinished => "unfinished: the next run goes on".into(),
+        Reached::Unfinished => "unfinished: the next run continues it".into(),
         Reached::Failed(error) => format!("failed: {error}"),
-        Reached::Unasked => "not asked".into(),
+        Reached::Unasked => "not requested".into(),
     })
 }
 
@@ -96,7 +96,7 @@ fn calendar(text: &mut String, source: &SourceCoverage) {
     // Writing into a String cannot fail.
     let _ = write!(text, "{} ({} raw rows)", source.source, source.rows);
     if source.never_asked {
-        text.push_str(" ? never asked");
+        text.push_str(" ? never requested");
     }
     let mut month = None;
     for (partition, reached) in &source.partitions {
@@ -131,7 +131,7 @@ fn calendar(text: &mut String, source: &SourceCoverage) {
 /// A line for all that is missing.
 fn list_missing(text: &mut String, source: &SourceCoverage) {
     if source.never_asked {
-        let _ = writeln!(text, "{} nothing was ever asked for", source.source);
+        let _ = writeln!(text, "{} never requested", source.source);
     }
     for (partition, reached) in &source.partitions {
         if let Some(why) = why(reached) {
@@ -180,7 +180,7 @@ mod tests {
         source.partitions = [(Partition::Snapshot, Reached::Unasked)].into();
         shown.clear();
         calendar(&mut shown, &source);
-        assert_eq!(shown, "s (7 raw rows) ? not asked\n");
+        assert_eq!(shown, "s (7 raw rows) ? not requested\n");
         source.partitions.clear();
         source.never_asked = true;
         (shown, missing) = (String::new(), String::new());
@@ -188,10 +188,7 @@ mod tests {
         list_missing(&mut missing, &source);
         assert_eq!(
             (shown.as_str(), missing.as_str()),
-            (
-                "s (7 raw rows) ? never asked\n",
-                "s nothing was ever asked for\n"
-            )
+            ("s (7 raw rows) ? never requested\n", "s never requested\n")
         );
     }
 }

@@ -64,7 +64,7 @@ pub fn contract(table: &str) -> Contract {
 
 /// A batch of these days, each with one object of so many rows. Nobody reads the objects.
 fn batch(days: &[(&str, u64)], attempt: u32) -> Batch {
-    // The double is never asked for an object.
+    // No object is requested from the double.
     let access = GoogleAccess {
         storage_emulator: Some("http://127.0.0.1:9".into()),
         ..GoogleAccess::default()
@@ -454,14 +454,14 @@ async fn an_earlier_job_ends_first() {
         attempt: 1,
     };
     // Nothing of that name was ever started.
-    warehouse.settle(&started).await.unwrap();
+    warehouse.await_job(&started).await.unwrap();
     // A run that dies while its job is at work.
     tokio::select! {
         _ = load_day(&warehouse) => panic!("the job lasts longer"),
         () = until(|| !double.jobs().is_empty()) => {}
     }
     assert_ne!(double.jobs()[0].state(), "DONE");
-    warehouse.settle(&started).await.unwrap();
+    warehouse.await_job(&started).await.unwrap();
     assert_eq!(double.jobs()[0].state(), "DONE");
 }
 
@@ -592,7 +592,7 @@ async fn an_earlier_failed_job_uses_up_its_id() {
             job: warehouse.job(&contract("t"), &batch(DAY, 1)).unwrap(),
             attempt: 1,
         };
-        warehouse.settle(&started).await.unwrap();
+        warehouse.await_job(&started).await.unwrap();
         assert!(
             double.jobs().iter().all(|job| job.state() == "DONE"),
             "{reason}"

@@ -7,7 +7,7 @@ use ::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMi
 use chrono::Utc;
 use samsara_etl::config::{BucketLocation, GoogleAccess, LockConfig, WaitScale};
 use samsara_etl::load::{
-    Batch, BigQuery, FlatObjects, LoadError, LocalWarehouse, Warehouse, load, rehearsal,
+    Batch, BigQuery, FlatObjects, LoadError, LocalWarehouse, Warehouse, load, trial_table,
 };
 use samsara_etl::state::{Fence, RunLock};
 use samsara_etl::store::layout::{Partition, RunId};
@@ -33,7 +33,7 @@ struct Rig {
 }
 
 impl Rig {
-    /// A batch of days, each with these ids, written anew.
+    /// A batch of days, each with these ids, written again.
     async fn batch(&mut self, contract: &Contract, days: &[(&str, &[&str])], whole: bool) -> Batch {
         let mut partitions = Vec::new();
         for (day, ids) in days {
@@ -164,7 +164,7 @@ async fn conforms(mut rig: Rig) {
         .await
         .unwrap();
     assert_eq!(rig.counts(&daily).await, pairs(&[("2024-01-02", 1)]));
-    // Everything anew: what is not in it is gone.
+    // Everything again: what is not in it is gone.
     let refresh = rig
         .batch(
             &daily,
@@ -269,30 +269,30 @@ async fn conforms(mut rig: Rig) {
         .await
         .unwrap();
     assert_eq!(rig.counts(&changed).await.len(), 3);
-    // Rehearsals of other buckets, and tables of others, are nobody's to drop.
+    // Trial tables of other buckets, and tables of others, are nobody's to drop.
     for (name, mark) in [("readings", "aa"), ("readings", "bb"), ("a_b", "aa")] {
         rig.warehouse
             .prepare(&Contract {
-                table: rehearsal(name, mark, "1"),
+                table: trial_table(name, mark, "1"),
                 ..daily.clone()
             })
             .await
             .unwrap();
     }
-    let mut dropped = rig.warehouse.drop_rehearsals("aa").await.unwrap();
+    let mut dropped = rig.warehouse.drop_trial_tables("aa").await.unwrap();
     dropped.sort();
     if rig.is_bigquery {
         assert_eq!(
             dropped,
             [
-                rehearsal("a_b", "aa", "1"),
-                rehearsal("readings", "aa", "1")
+                trial_table("a_b", "aa", "1"),
+                trial_table("readings", "aa", "1")
             ]
         );
     }
     assert!(
         rig.warehouse
-            .drop_rehearsals("aa")
+            .drop_trial_tables("aa")
             .await
             .unwrap()
             .is_empty()
@@ -314,7 +314,7 @@ async fn conforms(mut rig: Rig) {
             pairs(&[("snapshot", ids.len() as u64)])
         );
     }
-    // What is dropped is made anew, empty.
+    // What is dropped is created again, empty.
     rig.warehouse.drop_table(&list).await.unwrap();
     rig.warehouse.drop_table(&list).await.unwrap();
     assert!(rig.warehouse.prepare(&list).await.unwrap().is_empty);
@@ -356,7 +356,7 @@ async fn bigquery_conforms() {
     .await;
 }
 
-/// Where there is no Python, and with jobs that take their time.
+/// Without Python, and with slow jobs.
 #[tokio::test(flavor = "multi_thread")]
 async fn bigquery_conforms_behind_the_double() {
     let gcs = Arc::new(GcsDouble::start(&["conforming"]));
