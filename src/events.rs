@@ -353,6 +353,14 @@ pub enum Event {
         /// The reason, in one line.
         reason: String,
     },
+    /// Something about a source that people should know, and that is no failure: a period that is not ready, or one that
+    /// can be had no more.
+    Noted {
+        /// The source.
+        name: String,
+        /// One line.
+        reason: String,
+    },
     /// A source or model failed; others continue.
     Failed {
         /// Name of the source or model.
@@ -659,6 +667,7 @@ impl Observer for LogEvents {
                 tracing::info!(table = source, %partition, rows, "raw partition loaded");
             }
             Event::Skipped { name, reason } => tracing::warn!(table = name, reason, "skipped"),
+            Event::Noted { name, reason } => tracing::warn!(table = name, reason, "noted"),
             Event::Failed {
                 name,
                 partition,

@@ -171,6 +171,7 @@ impl Observer for Recorder {
             | Event::Connected { .. }
             | Event::DriftFound { .. }
             | Event::Skipped { .. }
+            | Event::Noted { .. }
             | Event::UnfitTimes { .. }
             | Event::DuplicatesAccepted { .. } => {}
         }

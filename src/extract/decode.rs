@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, StringBuilder, StructArray,
-    TimestampMicrosecondArray, new_null_array,
+    Array, ArrayRef, AsArray, BooleanArray, MapBuilder, MapFieldNames, RecordBatch, StringArray,
+    StringBuilder, StructArray, TimestampMicrosecondArray, new_null_array,
 };
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
@@ -20,7 +20,7 @@ use super::drift::Drift;
 use super::raw_type::StructShape;
 use super::rescue::{Place, Rescued, RescuedText, RescuedValue};
 use super::validate::{Pass, Stage};
-use crate::catalog::Source;
+use crate::catalog::{ASKED, Source, map_type};
 use crate::samsara::{Page, Window};
 
 /// The Arrow type of every timestamp: microseconds, UTC.
@@ -40,6 +40,9 @@ pub fn raw_schema(source: &Source) -> SchemaRef {
     ] {
         fields.push(Arc::new(Field::new(name, data_type, true)));
     }
+    if !source.asked.is_empty() {
+        fields.push(Arc::new(Field::new(ASKED, map_type(), true)));
+    }
     Arc::new(Schema::new(fields))
 }
 
@@ -48,6 +51,8 @@ pub fn raw_schema(source: &Source) -> SchemaRef {
 pub(super) struct Stamp<'a> {
     pub(super) window: Option<Window>,
     pub(super) parent: Option<&'a str>,
+    /// The values of the parameters that are kept with the rows.
+    pub(super) asked: &'a [(String, String)],
     pub(super) extracted_at: DateTime<Utc>,
 }
 
@@ -285,6 +290,9 @@ impl Decoder {
         columns.push(Arc::new(StringArray::from(vec![stamp.parent; count])));
         columns.push(instant(Some(stamp.extracted_at)));
         columns.push(rescued);
+        if member.schema.column_with_name(ASKED).is_some() {
+            columns.push(asked(stamp.asked, count));
+        }
         let batch = RecordBatch::try_new(member.schema.clone(), columns)
             .map_err(|error| error.to_string())?;
         Ok((batch, values))
@@ -320,6 +328,25 @@ impl Decoder {
             .map_err(|error| error.to_string())?;
         Ok((batch, decoding.into_drift()))
     }
+}
+
+/// The column of what was asked for, the same in each row.
+fn asked(values: &[(String, String)], count: usize) -> ArrayRef {
+    let names = MapFieldNames {
+        entry: "entries".into(),
+        key: "key".into(),
+        value: "value".into(),
+    };
+    let mut column = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new());
+    for _ in 0..count {
+        for (name, value) in values {
+            column.keys().append_value(name);
+            column.values().append_value(value);
+        }
+        // The two builders were given as many values.
+        _ = column.append(true);
+    }
+    Arc::new(column.finish())
 }
 
 impl<'a> Decoding<'a> {
@@ -565,6 +592,7 @@ mod tests {
         let stamp = Stamp {
             window: None,
             parent: None,
+            asked: &[],
             extracted_at: DateTime::UNIX_EPOCH,
         };
         let one = |slot: usize| {
@@ -722,6 +750,7 @@ mod tests {
         let stamp = Stamp {
             window: None,
             parent: None,
+            asked: &[],
             extracted_at: DateTime::UNIX_EPOCH,
         };
         for (slot, source) in sources.iter().enumerate() {
@@ -954,6 +983,7 @@ mod tests {
         let stamp = Stamp {
             window: None,
             parent: None,
+            asked: &[],
             extracted_at: DateTime::UNIX_EPOCH,
         };
         let long = format!("1{}e-{}", "0".repeat(500), 500);

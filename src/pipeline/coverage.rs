@@ -10,7 +10,7 @@ use crate::catalog::{Catalog, Model, Source, SourceKind};
 use crate::error::Error;
 use crate::load;
 use crate::load::plan::{is_loaded, rows_loaded, rows_of};
-use crate::plan::{Dates, RunRequest, Selection, days};
+use crate::plan::{Dates, RunRequest, Selection, due_partitions};
 use crate::state::{Failure, PartitionState, SourceState, StateStore};
 use crate::store::layout::Partition;
 use crate::transform::{BoundCatalog, BoundModel, Contract, fingerprint, history_fingerprint};
@@ -418,7 +418,7 @@ fn asked(source: &Source, state: &SourceState, dates: &Dates) -> (Vec<Partition>
             let end = dates.end.unwrap_or(today).min(today);
             let asked = first
                 .into_iter()
-                .flat_map(|start| days(start, end))
+                .flat_map(|start| due_partitions(source, start, end, Utc::now()))
                 .map(Partition::Day)
                 .collect();
             (asked, first.is_none())

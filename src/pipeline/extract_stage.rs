@@ -96,7 +96,9 @@ async fn extract_all(
             .await
     };
     // Lists first: fan-outs ask for their rows. Then the change feeds, which say what else is to be read.
-    each(&run.plan.snapshots).await?;
+    for wave in crate::plan::waves(&run.catalog, &run.plan) {
+        each(wave).await?;
+    }
     stream::iter(&run.plan.feeds)
         .map(Ok)
         .try_for_each_concurrent(workers, |name| read_change_feed(run, &extractor, name))

@@ -56,6 +56,9 @@ pub struct RunReport {
     pub envelope: BTreeMap<String, u64>,
     /// Sources that the organisation does not have, and why that is known.
     pub skipped: BTreeMap<String, String>,
+    /// What people should know of a source, and is no failure.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub notes: BTreeMap<String, String>,
     /// Failures, in the order in which they happened.
     pub failures: Vec<Failure>,
     /// Why nothing was done, if the run ended without doing anything and without a failure.
@@ -356,6 +359,9 @@ impl Observer for ReportBuilder {
             }
             Event::Skipped { name, reason } => {
                 report.skipped.insert(name.clone(), reason.clone());
+            }
+            Event::Noted { name, reason } => {
+                report.notes.insert(name.clone(), reason.clone());
             }
             Event::Failed {
                 name,

@@ -297,7 +297,10 @@ impl Summary<'_> {
 
     fn failures(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let RunReport {
-            skipped, failures, ..
+            skipped,
+            notes,
+            failures,
+            ..
         } = self.report;
         if self.detail != Detail::Failures {
             for (name, reason) in skipped.iter().take(self.most()) {
@@ -307,6 +310,11 @@ impl Summary<'_> {
                 )?;
             }
             self.further(f, skipped.len(), "see the log")?;
+            for (name, reason) in notes.iter().take(self.most()) {
+                let note = format!("note: {}", redact::one_line(named(name, reason)));
+                self.line(f, &note)?;
+            }
+            self.further(f, notes.len(), "see the log")?;
         }
         // A table that fails day by day fails for one reason.
         let mut alike: Vec<(&Failure, usize)> = Vec::new();

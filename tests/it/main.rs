@@ -45,6 +45,7 @@ mod ledger;
 mod load_jobs;
 mod loading;
 mod lock;
+mod months;
 mod outages;
 mod privacy;
 mod program;
