@@ -149,10 +149,10 @@ pub enum Event {
         /// Rows that the warehouse reported.
         rows: u64,
     },
-    /// The organisation has no such endpoint: nothing to read, and no failure.
-    Skipped {
+    /// The token or the organisation does not have the source: nothing to read, and no failure.
+    NotAvailable {
         /// The source.
-        name: String,
+        source: String,
         /// One line.
         reason: String,
     },
@@ -314,7 +314,9 @@ impl Observer for LogEvents {
             } => {
                 tracing::info!(source, %partition, rows, "raw partition loaded");
             }
-            Event::Skipped { name, reason } => tracing::warn!(name, reason, "skipped"),
+            Event::NotAvailable { source, reason } => {
+                tracing::info!(source, reason, "not available")
+            }
             Event::Failed {
                 name,
                 partition,

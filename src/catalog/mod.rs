@@ -12,6 +12,7 @@ mod extent;
 mod field_path;
 mod model;
 mod nearest;
+mod omit_path;
 mod source;
 mod time_field;
 
@@ -24,6 +25,7 @@ pub use extent::check_query;
 pub use field_path::{FieldPath, PARENT_ID, PathStep};
 pub use model::{FrontMatter, Model};
 pub use nearest::nearest;
+pub use omit_path::OmitPath;
 pub use source::{
     Category, ChangeFeed, Pagination, Parent, RateLimit, Share, Source, SourceKind, Sweep,
     TimeFormat, WindowParameters,

@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, Fields};
 use serde::Deserialize;
 
 use super::field_path::FieldPath;
+use super::omit_path::OmitPath;
 use super::time_field::TimeField;
 use crate::redact::printable;
 
@@ -65,6 +66,12 @@ pub struct Source {
     /// Fields that are other at each read, such as links that expire: a record in which only they differ has not
     /// changed.
     pub expiring: Vec<FieldPath>,
+    /// Values that must never be stored: they are cut out of each page before it is decoded.
+    pub omit: Vec<OmitPath>,
+    /// Whether it may end, or not be there for this organisation: beta, an own licence, another region.
+    pub optional: bool,
+    /// Why it is read only when asked for by name; none: it is part of `ALL`.
+    pub on_request: Option<String>,
     /// The source whose rows this one is asked for, one by one or in batches.
     pub parent: Option<Parent>,
     /// The parameter whose values may travel together in one request.
@@ -98,6 +105,7 @@ impl Source {
             self.pagination,
             self.page_limit,
             &self.page_echoes,
+            &self.omit,
         );
         let asked = (
             &self.sweep,
@@ -323,6 +331,9 @@ pub(super) struct SourceEntry {
     key: Option<Vec<String>>,
     newest_by: Option<String>,
     expiring: Option<Vec<String>>,
+    omit: Option<Vec<String>>,
+    optional: Option<bool>,
+    on_request: Option<String>,
     parent: Option<Parent>,
     share: Option<String>,
     share_limit: Option<usize>,
@@ -356,6 +367,9 @@ impl SourceEntry {
             key: self.key.or(defaults.key),
             newest_by: self.newest_by.or(defaults.newest_by),
             expiring: self.expiring.or(defaults.expiring),
+            omit: self.omit.or(defaults.omit),
+            optional: self.optional.or(defaults.optional),
+            on_request: self.on_request.or(defaults.on_request),
             parent: self.parent.or(defaults.parent),
             share: self.share.or(defaults.share),
             share_limit: self.share_limit.or(defaults.share_limit),
@@ -419,6 +433,21 @@ impl SourceEntry {
         for path in &expiring {
             path.check(&fields)
                 .map_err(|error| format!("expiring {error}"))?;
+        }
+        let omit = entry
+            .omit
+            .unwrap_or_default()
+            .iter()
+            .map(|path| OmitPath::parse(path))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| format!("omit {error}"))?;
+        for path in &omit {
+            path.check(&fields)
+                .map_err(|error| format!("omit {error}"))?;
+        }
+        let on_request = entry.on_request.map(|reason| reason.trim().to_string());
+        if on_request.as_deref() == Some("") {
+            return Err("`on_request` says why: \"personal data\", for instance".into());
         }
         let end_field = entry
             .end_field
@@ -508,6 +537,9 @@ impl SourceEntry {
             key,
             newest_by,
             expiring,
+            omit,
+            optional: entry.optional.unwrap_or(false),
+            on_request,
             parent: entry.parent,
             share,
             fields,

@@ -10,6 +10,7 @@ use super::{Context, Exit};
 use crate::error::Error;
 use crate::pipeline::Pipeline;
 use crate::pipeline::coverage::{Missing, Reached, SourceCoverage};
+use crate::state::NotAvailable;
 use crate::store::layout::Partition;
 
 /// Show what is there, per source and day: a letter a day, a line a month.
@@ -33,7 +34,8 @@ pub(super) struct Status {
 
 /// What the letters mean, those that are missing last.
 const LETTERS: &str = "# loaded   . loaded, nothing there   + loaded, late data has come since\n\
-    missing: d derived, not loaded   e extracted, not derived   ~ unfinished   ! failed   ? not asked\n";
+missing: d derived, not loaded   e extracted, not derived   ~ unfinished   ! failed   ? not asked\n\
+    neither: - not available: no scope, no licence, or not there\n";
 
 fn letter(reached: &Reached) -> char {
     match reached {
@@ -81,6 +83,18 @@ impl Status {
                 false => calendar(&mut text, source),
             }
         }
+        if !self.missing {
+            let selection = &run_request.selection;
+            for source in selection
+                .on_request
+                .iter()
+                .filter_map(|name| pipeline.catalog().source(name))
+            {
+                let reason = source.on_request.as_deref().unwrap_or_default();
+                let reason = crate::redact::one_line(reason);
+                let _ = writeln!(text, "{} on request, not read: {reason}", source.name);
+            }
+        }
         super::output::print(text)?;
         let missing = Missing::of(&covered).all();
         Ok(if self.fail_on_missing && missing > 0 {
@@ -95,7 +109,9 @@ impl Status {
 fn calendar(text: &mut String, source: &SourceCoverage) {
     // Writing into a String cannot fail.
     let _ = write!(text, "{} ({} raw rows)", source.source, source.rows);
-    if source.never_asked {
+    if let Some(not_available) = &source.not_available {
+        let _ = write!(text, " - {}", refused(not_available));
+    } else if source.never_asked {
         text.push_str(" ? never asked");
     }
     let mut month = None;
@@ -128,10 +144,20 @@ fn calendar(text: &mut String, source: &SourceCoverage) {
     text.push('\n');
 }
 
+/// That a source is not available, when it was last asked, and why.
+fn refused(NotAvailable { at, reason }: &NotAvailable) -> String {
+    let (at, reason) = (at.format("%Y-%m-%d"), crate::redact::one_line(reason));
+    format!("not available on {at}: {reason}")
+}
+
 /// A line for all that is missing.
 fn list_missing(text: &mut String, source: &SourceCoverage) {
     if source.never_asked {
-        let _ = writeln!(text, "{} nothing was ever asked for", source.source);
+        let why = match &source.not_available {
+            Some(not_available) => refused(not_available),
+            None => "nothing was ever asked for".into(),
+        };
+        let _ = writeln!(text, "{} {why}", source.source);
     }
     for (partition, reached) in &source.partitions {
         if let Some(why) = why(reached) {
@@ -159,6 +185,7 @@ mod tests {
             ]
             .into(),
             never_asked: false,
+            not_available: None,
             failure: None,
             is_known: true,
             rows: 7,
@@ -193,5 +220,24 @@ mod tests {
                 "s nothing was ever asked for\n"
             )
         );
+        // Asked for by name, or not: it is not there.
+        source.not_available = Some(NotAvailable {
+            at: "2024-02-03T10:00:00Z".parse().unwrap(),
+            reason: "no scope".into(),
+        });
+        for (is_named, listed) in [
+            (true, "s not available on 2024-02-03: no scope\n"),
+            (false, ""),
+        ] {
+            source.never_asked = is_named;
+            (shown, missing) = (String::new(), String::new());
+            calendar(&mut shown, &source);
+            list_missing(&mut missing, &source);
+            assert_eq!(
+                shown,
+                "s (7 raw rows) - not available on 2024-02-03: no scope\n"
+            );
+            assert_eq!(missing, listed);
+        }
     }
 }

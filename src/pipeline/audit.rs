@@ -157,7 +157,7 @@ impl Observer for Recorder {
             }
             Event::Connected { .. }
             | Event::DriftFound { .. }
-            | Event::Skipped { .. }
+            | Event::NotAvailable { .. }
             | Event::UnfitTimes { .. }
             | Event::DuplicatesAccepted { .. } => {}
         }

@@ -10,7 +10,7 @@ use crate::catalog::{Catalog, Model, Source, SourceKind};
 use crate::error::Error;
 use crate::load;
 use crate::plan::{Dates, RunRequest, Selection, days};
-use crate::state::{Failure, PartitionState, SourceState, StateStore};
+use crate::state::{Failure, NotAvailable, PartitionState, SourceState, StateStore};
 use crate::store::layout::Partition;
 use crate::transform::{Contract, fingerprint, history_fingerprint};
 
@@ -89,6 +89,8 @@ pub struct SourceCoverage {
     pub partitions: BTreeMap<Partition, Reached>,
     /// Whether the source, or the asked period of it, was never asked for at all, so that there is no first day.
     pub never_asked: bool,
+    /// That the token or the organisation does not have it, if nothing of it was ever read.
+    pub not_available: Option<NotAvailable>,
     /// The last try to read the list, if it is one and that try failed.
     pub failure: Option<Failure>,
     /// Whether anything of it was ever read whole, of whatever day.
@@ -213,7 +215,14 @@ impl Lookup<'_> {
             .filter_map(|name| self.catalog.source(name))
         {
             let state = self.states.source(&source.name).await?.look(Clone::clone);
-            let (partitions, never_asked) = asked(source, &state, dates);
+            let not_available = crate::plan::unavailable(self.catalog, self.states, source)
+                .await?
+                .filter(|_| !state.was_read());
+            let (partitions, never_asked) = match &not_available {
+                // Who has asked for it by name misses it; of all others it is no gap.
+                Some(_) => (Vec::new(), selection.named.contains(&source.name)),
+                None => asked(source, &state, dates),
+            };
             let mut models = Vec::new();
             for model in selection
                 .models
@@ -240,6 +249,7 @@ impl Lookup<'_> {
                 source: source.name.clone(),
                 partitions: partitions.into_iter().map(reached).collect(),
                 never_asked,
+                not_available,
                 failure: state
                     .partition(Partition::Snapshot)
                     .and_then(|found| found.failure.clone()),

@@ -23,8 +23,8 @@ use crate::plan::{CURSOR_DAYS, PlannedScope, PlannedTask, Stage};
 use crate::redact;
 use crate::samsara::{Client, SamsaraError, Watch};
 use crate::state::{
-    Checkpoint, CheckpointResult, EndedRow, Failure, Feed, Overlap, PartitionState, RawState,
-    SourceHandle, SourceState,
+    Checkpoint, CheckpointResult, EndedRow, Failure, Feed, NotAvailable, Overlap, PartitionState,
+    RawState, SourceHandle, SourceState,
 };
 use crate::store::layout::Partition;
 use crate::store::{ObjectRef, StoreError};
@@ -145,14 +145,14 @@ async fn extract(
         observer: run.observer.clone(),
         checkpoint_every: run.checkpoint_every,
     };
-    let each = async |tasks: &[PlannedTask]| {
-        let tasks = stream::iter(tasks).map(Ok);
+    let each = async |tasks: &[&PlannedTask]| {
+        let tasks = stream::iter(tasks.iter().copied()).map(Ok);
         tasks
             .try_for_each_concurrent(workers, |task| extract_task(run, &extractor, task, ready))
             .await
     };
     // Lists first: fan-outs ask for their rows. Then the feeds, which tell what else is to be read.
-    each(&run.plan.snapshots).await?;
+    each(&run.plan.snapshots.iter().collect::<Vec<_>>()).await?;
     stream::iter(&run.plan.feeds)
         .map(Ok)
         .try_for_each_concurrent(workers, |name| changed_days(run, &extractor, name))
@@ -162,10 +162,39 @@ async fn extract(
     };
     let named = changed(&run.plan.feeds).await?;
     note_asked(run).await?;
-    each(&run.plan.windows).await?;
-    each(&named).await?;
+    let (probes, rest) = probes(run).await?;
+    each(&probes).await?;
+    each(&rest).await?;
+    each(&named.iter().collect::<Vec<_>>()).await?;
     // Last, the days of which others have told meanwhile.
-    each(&changed(&run.plan.lasting).await?).await
+    let lasting = changed(&run.plan.lasting).await?;
+    each(&lasting.iter().collect::<Vec<_>>()).await
+}
+
+/// The first task of each source that may turn out not to be available, and all others: one request tells, and not as
+/// many as there are workers.
+async fn probes(run: &Run) -> Result<(Vec<&PlannedTask>, Vec<&PlannedTask>), Error> {
+    let mut tasks_of: BTreeMap<&str, usize> = BTreeMap::new();
+    for task in &run.plan.windows {
+        for source in &task.sources {
+            *tasks_of.entry(source).or_default() += 1;
+        }
+    }
+    let mut untold = BTreeSet::new();
+    for (source, tasks) in tasks_of {
+        let handle = run.states.source(source).await?;
+        let was_read = handle.look(SourceState::was_read);
+        if tasks > 1 && !was_read && !run.is_named(source) {
+            untold.insert(source);
+        }
+    }
+    Ok(run.plan.windows.iter().partition(|task| {
+        let first = task
+            .sources
+            .iter()
+            .filter(|source| untold.remove(source.as_str()));
+        first.count() > 0
+    }))
 }
 
 /// The partitions of a task that came to nothing, as far as an earlier run has read them whole: that they could not be
@@ -236,6 +265,14 @@ async fn extract_task(
         hand_on(run, ready, kept(run, planned).await?).await;
         return Ok(());
     }
+    let apart = apart(run, planned);
+    if apart.len() > 1 {
+        return extract_apart(run, extractor, &apart, ready).await;
+    }
+    if without_parent(run, planned).await? {
+        hand_on(run, ready, kept(run, planned).await?).await;
+        return Ok(());
+    }
     let result = tokio::select! {
         () = run.shutdown.cancelled() => return Ok(()),
         result = read_task(run, extractor, planned) => result,
@@ -243,7 +280,17 @@ async fn extract_task(
     let partitions = match result {
         Ok(partitions) => partitions,
         Err(error) if ends_run(&error) => return Err(error),
+        // One type that is retired, or that nobody has licensed, has the whole request refused.
+        Err(Error::Extract(error)) if is_refused(&error) && planned.sources.len() > 1 => {
+            let source = planned.sources.join(", ");
+            tracing::warn!(source, %error, "asked again one by one");
+            return extract_apart(run, extractor, &one_by_one(planned), ready).await;
+        }
         Err(error) => {
+            if matches!(&error, Error::Extract(error) if is_refused(error)) {
+                let mut apart = run.apart.lock().unwrap_or_else(PoisonError::into_inner);
+                apart.extend(planned.sources.iter().cloned());
+            }
             give_up(run, planned, &error).await?;
             kept(run, planned).await?
         }
@@ -256,6 +303,47 @@ async fn extract_task(
     Ok(())
 }
 
+/// Tasks that were one, one after another.
+async fn extract_apart(
+    run: &Run,
+    extractor: &Extractor,
+    tasks: &[PlannedTask],
+    ready: &mpsc::Sender<Ready>,
+) -> Result<(), Error> {
+    for task in tasks {
+        Box::pin(extract_task(run, extractor, task, ready)).await?;
+    }
+    Ok(())
+}
+
+/// A task of its own for each source.
+fn one_by_one(planned: &PlannedTask) -> Vec<PlannedTask> {
+    let alone = |source: &String| PlannedTask {
+        sources: vec![source.clone()],
+        scope: planned.scope.clone(),
+    };
+    planned.sources.iter().map(alone).collect()
+}
+
+/// The task without those of its sources that were refused before in this run, and each of these by itself.
+fn apart(run: &Run, planned: &PlannedTask) -> Vec<PlannedTask> {
+    let refused = run.apart.lock().unwrap_or_else(PoisonError::into_inner);
+    let (alone, together): (Vec<String>, Vec<String>) = planned
+        .sources
+        .iter()
+        .cloned()
+        .partition(|source| refused.contains(source));
+    let of = |sources: Vec<String>| PlannedTask {
+        sources,
+        scope: planned.scope.clone(),
+    };
+    let mut tasks = one_by_one(&of(alone));
+    if !together.is_empty() {
+        tasks.insert(0, of(together));
+    }
+    tasks
+}
+
 /// Tells of a task that failed, and keeps that in the state.
 async fn give_up(run: &Run, planned: &PlannedTask, error: &Error) -> Result<(), Error> {
     let ended = || run.ended.lock().unwrap_or_else(PoisonError::into_inner);
@@ -263,31 +351,82 @@ async fn give_up(run: &Run, planned: &PlannedTask, error: &Error) -> Result<(), 
         Error::Extract(error) => error.api(),
         _ => None,
     };
-    let is_absent = matches!(refused, Some(SamsaraError::NotFound { .. }));
+    let is_final = refused.is_some_and(SamsaraError::is_unavailable);
     let mut failed = Vec::new();
     for source in &planned.sources {
-        // An endpoint that had data and is not found any more is no endpoint that the organisation does not have.
-        let had_data = run
-            .states
-            .source(source)
-            .await?
-            .look(|state| state.complete().next().is_some());
-        if is_absent && !had_data {
-            ended().insert(source.clone());
-            run.observer.observe(&Event::Skipped {
-                name: source.clone(),
-                reason: error.to_string(),
-            });
+        let handle = run.states.source(source).await?;
+        let was_read = handle.look(SourceState::was_read);
+        if let Some(refused) = refused.filter(|error| run.takes_leave(source, was_read, error)) {
+            if ended().insert(source.clone()) {
+                not_available(run, source, refused).await?;
+            }
             continue;
         }
         // One line for a source that cannot be had at all, however many days were asked for.
-        let is_final = is_absent || matches!(refused, Some(SamsaraError::NotPermitted { .. }));
         if !is_final || ended().insert(source.clone()) {
             run.failed(source, None, error);
         }
         failed.push(source);
     }
     note_failure(run, planned, &failed, error).await
+}
+
+/// Tells that a source is not available, and keeps that in the state: it is asked again after a week.
+async fn not_available(run: &Run, source: &str, refused: &SamsaraError) -> Result<(), Error> {
+    let known = NotAvailable {
+        at: chrono::Utc::now(),
+        reason: redact::one_line(refused),
+    };
+    run.observer.observe(&Event::NotAvailable {
+        source: source.into(),
+        reason: known.reason.clone(),
+    });
+    let handle = run.states.source(source).await?;
+    handle
+        .commit(move |state| state.not_available = Some(known))
+        .await?;
+    Ok(())
+}
+
+/// Leaves out a task whose parents are not available: then there is nothing to ask for.
+async fn without_parent(run: &Run, planned: &PlannedTask) -> Result<bool, Error> {
+    let parent = planned.sources.first().and_then(|source| {
+        let parent = run.catalog.source(source)?.parent.as_ref()?;
+        run.catalog.source(&parent.source)
+    });
+    let Some(parent) = parent else {
+        return Ok(false);
+    };
+    let was_read = run
+        .states
+        .source(&parent.name)
+        .await?
+        .look(SourceState::was_read);
+    let Some(known) = crate::plan::unavailable(&run.catalog, &run.states, parent)
+        .await?
+        .filter(|_| !was_read)
+    else {
+        return Ok(false);
+    };
+    let reason = format!(
+        "{}, for whose rows it is asked, is not available: {}",
+        parent.name, known.reason
+    );
+    for source in &planned.sources {
+        let ended = || run.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        if !ended().insert(source.clone()) {
+            continue;
+        }
+        if run.is_named(source) {
+            run.failed(source, None, &Error::Usage(reason.clone()));
+        } else {
+            run.observer.observe(&Event::NotAvailable {
+                source: source.clone(),
+                reason: reason.clone(),
+            });
+        }
+    }
+    Ok(true)
 }
 
 /// Asks a source's feed which of its days have changed, and keeps that in the state together with the position.
@@ -334,8 +473,10 @@ async fn changed_days(run: &Run, extractor: &Extractor, name: &str) -> Result<()
                 match &error {
                     // An organisation without the feed has its days read `lookback_days` long, as without `changes`.
                     Error::Extract(error)
-                        if matches!(error.api(), Some(SamsaraError::NotFound { .. }))
-                            && handle.look(|state| state.feed.is_none()) =>
+                        if error.api().is_some_and(|error| {
+                            matches!(error, SamsaraError::NotFound { .. })
+                                || (error.is_unavailable() && !run.is_named(name))
+                        }) && handle.look(|state| state.feed.is_none()) =>
                     {
                         tracing::info!(source = name, %error, "no feed tells of late data");
                     }
@@ -837,11 +978,14 @@ async fn commit_partition(
                 || found.checkpoint.is_some()
                 || found.shrunken_from != shrunken_from
         };
-        let told = handle.look(|state| state.partition(partition).is_some_and(is_told));
+        let told = handle.look(|state| {
+            state.not_available.is_some() || state.partition(partition).is_some_and(is_told)
+        });
         if partition != Partition::Snapshot || told {
             let at = raw.extracted_at;
             handle
                 .commit(move |state| {
+                    state.not_available = None;
                     let found = state.partition_mut(partition);
                     found.read_again(at);
                     found.shrunken_from = shrunken_from;
@@ -856,6 +1000,7 @@ async fn commit_partition(
         let raw = raw.clone();
         handle
             .commit(move |state| {
+                state.not_available = None;
                 let found = state.partition_mut(partition);
                 found.read_again(raw.extracted_at);
                 found.shrunken_from = shrunken_from;
@@ -941,6 +1086,7 @@ async fn commit_feed(
         };
         handle
             .commit(move |state| {
+                state.not_available = None;
                 drop_tail(state, began.as_ref(), &added);
                 for (day, raw) in added {
                     match &mut state.partition_mut(day).raw {

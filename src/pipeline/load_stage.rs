@@ -21,7 +21,7 @@ use crate::config::{JobLimits, LoadOptions};
 use crate::error::Error;
 use crate::events::Event;
 use crate::load::{Batch, FlatObjects, LoadError, Loaded, Warehouse, load, rehearsal};
-use crate::state::{Load, ModelState, SourceHandle, Started};
+use crate::state::{Load, ModelState, SourceHandle, SourceState, Started};
 use crate::store::Bucket;
 use crate::store::layout::Partition;
 use crate::transform::Contract;
@@ -123,8 +123,8 @@ struct Loader<'a> {
     flattened: Bucket,
     /// Tables of which nothing more is loaded in this run.
     closed: Mutex<BTreeSet<String>>,
-    /// Tables that are loaded as a whole, when all their days are derived.
-    whole: BTreeMap<String, FullLoad>,
+    /// Tables that exist now, and whether they are loaded as a whole when all their days are derived.
+    decided: BTreeMap<String, OnceCell<Option<FullLoad>>>,
     /// Tables of which no job of an earlier run is under way any more.
     settled: BTreeMap<String, OnceCell<()>>,
     trial_loaded: Mutex<BTreeSet<String>>,
@@ -196,30 +196,37 @@ async fn load_all(
     flattened: Bucket,
     loadable: mpsc::Receiver<Flat>,
 ) {
-    let mut loader = Loader {
+    let loader = Loader {
         run,
         warehouse,
         flattened,
         closed: Mutex::default(),
-        whole: BTreeMap::new(),
+        decided: run
+            .contracts
+            .keys()
+            .map(|table| (table.clone(), OnceCell::new()))
+            .collect(),
         settled: run
             .contracts
             .keys()
             .map(|table| (table.clone(), OnceCell::new()))
             .collect(),
         trial_loaded: Mutex::default(),
-        first: BTreeMap::new(),
+        first: run
+            .contracts
+            .keys()
+            .map(|table| (table.clone(), FirstLoad::default()))
+            .collect(),
     };
     loader.drop_rehearsals().await;
-    loader.whole = loader.prepare().await;
-    let first = loader
-        .whole
-        .iter()
-        .filter(|(_, whole)| **whole == FullLoad::First);
-    loader.first = first
-        .map(|(table, _)| (table.clone(), FirstLoad::default()))
-        .collect();
     let loader = &loader;
+    let mut at_once = Vec::new();
+    for contract in run.contracts.values() {
+        if loader.is_certain(contract).await {
+            at_once.push(contract);
+        }
+    }
+    loader.prepare(at_once).await;
     let arrivals = stream::unfold(loadable, |mut queue| async move {
         queue.recv().await.map(|item| (item, queue))
     });
@@ -228,18 +235,31 @@ async fn load_all(
             if loader.is_closed(&model) {
                 return;
             }
-            let result = match loader.whole.get(&model) {
+            let whole = loader.prepared(&model).await;
+            if loader.is_closed(&model) {
+                return;
+            }
+            let result = match whole {
                 None => loader.load_partition(&model, partition, false).await,
-                Some(_) => loader.collect(&model, partition).await,
+                Some(whole) => loader.collect(&model, partition, whole).await,
             };
             if let Err(error) = result {
                 loader.failed(&model, Some(partition), &error);
             }
         })
         .await;
-    stream::iter(&loader.whole)
+    // By now it is known what is not available: of that, no table is made.
+    let mut late = Vec::new();
+    for contract in run.contracts.values() {
+        if loader.is_available(contract).await {
+            late.push(contract);
+        }
+    }
+    loader.prepare(late).await;
+    stream::iter(&loader.decided)
         .for_each_concurrent(LOADS, |(model, whole)| async move {
-            if !loader.is_closed(model)
+            if let Some(Some(whole)) = whole.get()
+                && !loader.is_closed(model)
                 && let Err(error) = loader.load_full(model, *whole).await
             {
                 loader.failed(model, None, &error);
@@ -273,25 +293,53 @@ impl Loader<'_> {
         self.run.failed(model, partition, error);
     }
 
-    /// Sees to it that tables exist, also those that no row came for, and tells which are loaded as a whole. A table
-    /// of another shape is not loaded at all.
-    async fn prepare(&self) -> BTreeMap<String, FullLoad> {
-        let decide = |contract| async move {
+    /// Whether it is known before anything is read that there is something for the table: it was read before, or asked
+    /// for by name.
+    async fn is_certain(&self, contract: &Contract) -> bool {
+        let Some(driver) = self.run.catalog.driving_source_of(&contract.table) else {
+            return true;
+        };
+        let was_read = match self.run.states.source(&driver.name).await {
+            Ok(handle) => handle.look(SourceState::was_read),
+            // Whoever reads it says why it cannot be read.
+            Err(_) => true,
+        };
+        was_read || self.run.is_named(&driver.name)
+    }
+
+    /// Whether there may be something for the table, now that all has been read.
+    async fn is_available(&self, contract: &Contract) -> bool {
+        let Some(driver) = self.run.catalog.driving_source_of(&contract.table) else {
+            return true;
+        };
+        let known = crate::plan::unavailable(&self.run.catalog, &self.run.states, driver).await;
+        self.is_certain(contract).await || !matches!(known, Ok(Some(_)))
+    }
+
+    /// Sees to it that these tables exist, also those that no row came for.
+    async fn prepare(&self, contracts: Vec<&Contract>) {
+        stream::iter(contracts)
+            .for_each_concurrent(LOADS, |contract| async move {
+                self.prepared(&contract.table).await;
+            })
+            .await;
+    }
+
+    /// Sees to it, once, that the table exists, and tells whether it is loaded as a whole. A table of another shape is
+    /// not loaded at all.
+    async fn prepared(&self, table: &str) -> Option<FullLoad> {
+        let contract = self.run.contracts.get(table)?;
+        let decide = || async {
             match self.decide(contract).await {
-                Ok(whole) => whole.map(|whole| (contract.table.clone(), whole)),
+                Ok(whole) => whole,
                 Err(error) => {
-                    self.run.failed(&contract.table, None, &error);
-                    self.close(&contract.table);
+                    self.run.failed(table, None, &error);
+                    self.close(table);
                     None
                 }
             }
         };
-        stream::iter(self.run.contracts.values())
-            .map(decide)
-            .buffer_unordered(LOADS)
-            .filter_map(|whole| async { whole })
-            .collect()
-            .await
+        *self.decided.get(table)?.get_or_init(decide).await
     }
 
     async fn decide(&self, contract: &Contract) -> Result<Option<FullLoad>, Error> {
@@ -652,9 +700,14 @@ impl Loader<'_> {
     }
 
     /// Takes a derived partition of a table that is loaded as a whole.
-    async fn collect(&self, model: &str, partition: Partition) -> Result<(), Error> {
+    async fn collect(
+        &self,
+        model: &str,
+        partition: Partition,
+        whole: FullLoad,
+    ) -> Result<(), Error> {
         self.trial_load(model, partition).await?;
-        let Some(first) = self.first.get(model) else {
+        let Some(first) = self.first.get(model).filter(|_| whole == FullLoad::First) else {
             return Ok(());
         };
         let arrived = first.arrived.fetch_add(1, Ordering::Relaxed) + 1;

@@ -79,6 +79,8 @@ struct Run {
     plan: Plan,
     /// Sources that the token or the organisation does not have: asking again for another day is of no use.
     ended: Mutex<BTreeSet<String>>,
+    /// Sources that were refused (400) when they were asked for alone: they take no others with them any more.
+    apart: Mutex<BTreeSet<String>>,
     /// Partitions that tasks of this run have handed on.
     extracted: Mutex<BTreeSet<Ready>>,
 }
@@ -282,6 +284,7 @@ impl Pipeline {
             checkpoint_every: self.config.checkpoint_pages.max(1),
             plan,
             ended: Mutex::default(),
+            apart: Mutex::default(),
             extracted: Mutex::default(),
         });
         let (ready, committed) = mpsc::channel::<Ready>(QUEUE);
@@ -370,8 +373,8 @@ impl Pipeline {
         let covered = lookup
             .coverage(&run_request.selection, &run_request.dates)
             .await?;
-        if !report.skipped.is_empty() && !covered.iter().any(|source| source.is_known) {
-            return Ok(Idle::NotFound);
+        if !report.not_available.is_empty() && !covered.iter().any(|source| source.is_known) {
+            return Ok(Idle::NotAvailable);
         }
         let Missing {
             unread,
@@ -410,6 +413,26 @@ impl Drop for Pipeline {
 }
 
 impl Run {
+    /// Whether the source was asked for by name: then it is a failure that it cannot be had.
+    fn is_named(&self, source: &str) -> bool {
+        self.plan.run_request.selection.named.contains(source)
+    }
+
+    /// Whether an answer says that a source is not available, and that is no failure: nobody has asked for it by name,
+    /// and it was never read, or may end.
+    fn takes_leave(&self, source: &str, was_read: bool, error: &SamsaraError) -> bool {
+        let is_optional = self
+            .catalog
+            .source(source)
+            .is_some_and(|source| source.optional);
+        // An endpoint in beta may refuse whoever does not take part in it.
+        let is_first_refusal =
+            is_optional && !was_read && matches!(error, SamsaraError::Refused { status: 400, .. });
+        !self.is_named(source)
+            && (error.is_unavailable() || is_first_refusal)
+            && (is_optional || !was_read)
+    }
+
     fn failed(&self, name: &str, partition: Option<Partition>, error: &Error) {
         self.observer.observe(&crate::events::Event::Failed {
             name: name.to_string(),

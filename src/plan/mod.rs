@@ -12,7 +12,8 @@ use std::str::FromStr;
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 
 use crate::catalog::{Catalog, ChangeFeed, Source, SourceKind};
-use crate::state::{Feed, PartitionState, SourceState, StateError, StateStore};
+use crate::redact;
+use crate::state::{Feed, NotAvailable, PartitionState, SourceState, StateError, StateStore};
 use crate::store::layout::Partition;
 
 pub use dates::{DEFAULT_START, Dates, days, parse_date};
@@ -25,6 +26,10 @@ pub(crate) const CURSOR_DAYS: i64 = 29;
 const LATE_DAYS: u64 = 30;
 /// A day is read again for so many days at most because one of its rows still lasts.
 const OPEN_DAYS: u64 = 30;
+/// A source that was not available is asked again when it was asked so many days ago.
+const UNAVAILABLE_DAYS: i64 = 7;
+/// So many lists may be asked for the rows of each other.
+const MOST_PARENTS: usize = 8;
 /// A list of parents older than this is read again before a fan-out.
 const PARENT_MAX_AGE_HOURS: i64 = 24;
 
@@ -102,6 +107,10 @@ pub struct Plan {
     pub today: NaiveDate,
     /// What it costs at least.
     pub estimate: Estimate,
+    /// Sources that are not asked, because they were not available when they were asked last.
+    pub not_available: BTreeMap<String, NotAvailable>,
+    /// Sources that are left out because they are read on request only, and why.
+    pub on_request: BTreeMap<String, String>,
 }
 
 impl Plan {
@@ -264,7 +273,18 @@ pub async fn make(
         from_default_start: 0,
         today: now.date_naive(),
         estimate: Estimate::default(),
+        not_available: BTreeMap::new(),
+        on_request: BTreeMap::new(),
     };
+    for source in run_request
+        .selection
+        .on_request
+        .iter()
+        .filter_map(|name| catalog.source(name))
+    {
+        let reason = source.on_request.clone().unwrap_or_default();
+        plan.on_request.insert(source.name.clone(), reason);
+    }
     let selected: Vec<&Source> = run_request
         .selection
         .sources
@@ -278,7 +298,16 @@ pub async fn make(
     for source in &selected {
         let handle = states.source(&source.name).await?;
         let state = handle.look(Clone::clone);
-        if extract {
+        let refused = if extract && !run_request.selection.named.contains(&source.name) {
+            unavailable(catalog, states, source).await?
+        } else {
+            None
+        };
+        let refused = refused.filter(|known| now - known.at < TimeDelta::days(UNAVAILABLE_DAYS));
+        let is_asked = extract && refused.is_none();
+        plan.not_available
+            .extend(refused.map(|known| (source.name.clone(), known)));
+        if is_asked {
             plan.from_default_start +=
                 u64::from(is_from_default_start(source, &state, &run_request));
             match source.kind {
@@ -371,6 +400,42 @@ pub async fn make(
     });
     plan.estimate = estimate(catalog, states, &plan).await?;
     Ok(plan)
+}
+
+/// That a source is not available, as far as was last heard: it was refused, or the list whose rows it is asked for was;
+/// and it was never read, unless it is optional.
+pub(crate) async fn unavailable(
+    catalog: &Catalog,
+    states: &StateStore,
+    source: &Source,
+) -> Result<Option<NotAvailable>, StateError> {
+    let mut asked = source;
+    for _ in 0..MOST_PARENTS {
+        let (known, was_read) = states
+            .source(&asked.name)
+            .await?
+            .look(|state| (state.not_available.clone(), state.was_read()));
+        let counts = !was_read || asked.optional;
+        if let Some(known) = known.filter(|_| counts) {
+            let is_own = asked.name == source.name;
+            return Ok(Some(if is_own {
+                known
+            } else {
+                let reason = format!(
+                    "{}, for whose rows it is asked, is not available: {}",
+                    asked.name, known.reason
+                );
+                NotAvailable { reason, ..known }
+            }));
+        }
+        let parent = asked.parent.as_ref();
+        match parent.and_then(|parent| catalog.source(&parent.source)) {
+            // What was read before is asked for the rows that are known.
+            Some(parent) if !was_read => asked = parent,
+            _ => break,
+        }
+    }
+    Ok(None)
 }
 
 /// Counts requests by endpoint. Endpoints are asked at the same time, so the slowest tells the duration.
@@ -709,6 +774,21 @@ impl fmt::Display for Plan {
             "           {} days are complete and are not asked for",
             self.complete_days
         )?;
+        for (name, NotAvailable { at, reason }) in &self.not_available {
+            let again = (*at + TimeDelta::days(UNAVAILABLE_DAYS)).format("%Y-%m-%d");
+            let reason = redact::one_line(reason);
+            writeln!(
+                f,
+                "           {name}: not available, asked again from {again} on: {reason}"
+            )?;
+        }
+        for (name, reason) in &self.on_request {
+            writeln!(
+                f,
+                "           {name}: on request, not read: {}",
+                redact::one_line(reason)
+            )?;
+        }
         if let Some(notice) = self.first_run_notice() {
             writeln!(f, "           {notice}")?;
         }

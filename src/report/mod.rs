@@ -50,8 +50,8 @@ pub struct RunReport {
     pub outside: BTreeMap<String, OutsideReport>,
     /// Envelope fields of pages without rows, `source partition: path = text` → how often. They stand nowhere else.
     pub envelope: BTreeMap<String, u64>,
-    /// Sources that the organisation does not have, and why that is known.
-    pub skipped: BTreeMap<String, String>,
+    /// Sources that were asked and that the token or the organisation does not have, and what the API said.
+    pub not_available: BTreeMap<String, String>,
     /// What failed.
     pub failures: Vec<Failure>,
     /// Why nothing was done, if nothing was, nothing has failed, and the run has come to its end.
@@ -83,8 +83,8 @@ pub enum Idle {
     Complete,
     /// This day, the first that was asked for, has not begun.
     NotBegun(NaiveDate),
-    /// Every endpoint that was asked answers 404, and none ever answered otherwise.
-    NotFound,
+    /// No endpoint that was asked is available, and none ever was.
+    NotAvailable,
     /// So many partitions are not in the warehouse, but nothing of that was this run's to do: other stages', or days
     /// that the organisation has no endpoint for.
     Missing {
@@ -102,9 +102,9 @@ impl fmt::Display for Idle {
         match self {
             Self::Complete => f.write_str("nothing to do: everything asked for is complete and loaded"),
             Self::NotBegun(day) => write!(f, "nothing to do: {day} has not begun yet"),
-            Self::NotFound => f.write_str(
-                "nothing was read: every endpoint answers 404 (is SAMSARA_API_URL right, and does the organisation \
-                 have these products?)",
+            Self::NotAvailable => f.write_str(
+                "nothing was read: no endpoint that was asked is available (is SAMSARA_API_URL right, has the token \
+                 the scopes, and does the organisation have these products?)",
             ),
             Self::Missing { unread, not_derived, not_loaded } => write!(
                 f,
@@ -333,8 +333,8 @@ impl Observer for ReportBuilder {
                     .or_default()
                     .staged_rows += rows;
             }
-            Event::Skipped { name, reason } => {
-                report.skipped.insert(name.clone(), reason.clone());
+            Event::NotAvailable { source, reason } => {
+                report.not_available.insert(source.clone(), reason.clone());
             }
             Event::Failed {
                 name,
@@ -517,8 +517,12 @@ impl fmt::Display for RunReport {
                 "stopped before the end: what is complete is kept, the next run goes on from there"
             )?;
         }
-        for (name, reason) in &self.skipped {
-            writeln!(f, "skipped: {}", redact::one_line(named(name, reason)))?;
+        for (name, reason) in &self.not_available {
+            writeln!(
+                f,
+                "not available: {}",
+                redact::one_line(named(name, reason))
+            )?;
         }
         for Failure { name, error, .. } in &self.failures {
             writeln!(f, "failed: {}", redact::one_line(named(name, error)))?;

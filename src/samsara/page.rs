@@ -70,6 +70,7 @@ pub fn split_page(body: &Bytes, source: &Source) -> Result<Page, String> {
         source.pagination,
         1,
     )
+    .and_then(|page| Ok(page.without(&source.omit)?))
     .map_err(|error| error.to_string())
 }
 

@@ -35,6 +35,19 @@ pub struct SourceState {
     /// Where a feed goes on: the source itself, or the one that tells which of its days have changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub feed: Option<Feed>,
+    /// That the token or the organisation does not have the source, as far as was last heard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_available: Option<NotAvailable>,
+}
+
+/// A source that was refused for scope, licence or absence. It is asked again after a week.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NotAvailable {
+    /// When it was last asked.
+    pub at: DateTime<Utc>,
+    /// One line: what the API said, and which scope it wants.
+    pub reason: String,
 }
 
 /// Where a feed goes on: the cursor and the query it is bound to, committed together with the rows before it.
@@ -318,6 +331,7 @@ impl SourceState {
             asked_from: None,
             partitions: BTreeMap::new(),
             feed: None,
+            not_available: None,
         }
     }
 
@@ -409,6 +423,11 @@ impl SourceState {
         self.partitions
             .iter()
             .filter_map(|(key, state)| Some((Partition::parse(key)?, state.raw.as_ref()?)))
+    }
+
+    /// Whether anything of the source was ever read whole.
+    pub fn was_read(&self) -> bool {
+        self.feed.is_some() || self.complete().next().is_some()
     }
 
     /// Whether any run has asked for the day.

@@ -11,6 +11,7 @@
 mod analyst;
 mod architecture;
 mod attacks;
+mod available;
 mod bigquery;
 mod chaos;
 mod check;
