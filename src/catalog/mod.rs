@@ -23,7 +23,7 @@ pub use ddl::{JSON_TYPE, map_type};
 pub use drift::{Drifted, Proposal};
 pub use extent::check_query;
 pub use field_path::{FieldPath, PARENT_ID, PathStep};
-pub use model::{FrontMatter, Model};
+pub use model::{FrontMatter, Model, VERSIONS};
 pub use nearest::nearest;
 pub use omit_path::OmitPath;
 pub use source::{

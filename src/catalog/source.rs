@@ -83,7 +83,11 @@ pub struct Source {
 impl Source {
     /// Whether its partitions are UTC days (else: one snapshot).
     pub fn is_daily(&self) -> bool {
-        self.kind != SourceKind::Snapshot
+        match self.kind {
+            SourceKind::Snapshot => false,
+            SourceKind::Updates => self.time_field.is_some(),
+            SourceKind::Window | SourceKind::Report | SourceKind::Feed => true,
+        }
     }
 
     /// What two sources must have in common to travel in one request; `None` if it travels alone.
@@ -163,6 +167,9 @@ pub enum SourceKind {
     Report,
     /// Everything new since a cursor that is kept for ever.
     Feed,
+    /// Records as they are now, asked for by the time of their last change. Each version is kept, filed by the day on
+    /// which the record was born; without a time of birth, all are one partition.
+    Updates,
 }
 
 /// The groups of the program this one replaces.
@@ -473,6 +480,15 @@ impl SourceEntry {
             time_field.as_ref(),
             days_per_request,
         )?;
+        if kind == SourceKind::Updates && (key.is_empty() || newest_by.is_none()) {
+            return Err(
+                "updates need a `key` that tells records apart, and `newest_by`, the time of their last change"
+                    .into(),
+            );
+        }
+        if kind == SourceKind::Updates && entry.share.is_some() {
+            return Err("updates are asked for one source at a time: drop `share`".into());
+        }
         check_placeholder(&endpoint, entry.parent.as_ref())?;
         let params = entry.params.unwrap_or_default();
         let share = match entry.share {
@@ -583,9 +599,17 @@ fn check_kind(
         (SourceKind::Feed, Some(window), _) if window.end.is_some() => {
             Err("a feed has no end: drop `end`".into())
         }
-        (SourceKind::Window | SourceKind::Report, Some(window), _) if window.end.is_none() => {
+        (SourceKind::Window | SourceKind::Report | SourceKind::Updates, Some(window), _)
+            if window.end.is_none() =>
+        {
             Err("`window.end` is missing".into())
         }
+        (SourceKind::Updates, Some(window), _) if window.days_beyond > 0 => {
+            Err("updates are read to their end: drop `days_beyond`".into())
+        }
+        (SourceKind::Updates, _, Some(field)) if !field.list().is_empty() => Err(format!(
+            "time_field `{field}`: updates are filed by one time of the record, not by those of a list"
+        )),
         _ => Ok(()),
     }
 }

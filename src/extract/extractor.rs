@@ -55,6 +55,13 @@ pub enum Scope {
         /// What its pages have shown so far.
         watch: Watch,
     },
+    /// What has changed in a window of the time of the last change.
+    Updates {
+        /// The window.
+        window: Window,
+        /// The first day whose rows are left out, because it was not asked for.
+        born_before: Option<NaiveDate>,
+    },
 }
 
 /// A partition that was read whole, its objects written but not yet committed.
@@ -285,6 +292,7 @@ impl ExtractTask {
         match &self.scope {
             Scope::Snapshot => None,
             Scope::Days(days) => span(days),
+            Scope::Updates { window, .. } => Some(*window),
             Scope::Feed { since, .. } => Some(Window {
                 start: *since,
                 end: *since,
@@ -323,6 +331,12 @@ impl std::fmt::Display for Scope {
         match self {
             Self::Snapshot => f.write_str("(snapshot)"),
             Self::Feed { .. } => f.write_str("(feed)"),
+            Self::Updates { window, .. } => write!(
+                f,
+                "(changes of {} to {})",
+                window.start.format("%Y-%m-%dT%H:%MZ"),
+                window.end.format("%Y-%m-%dT%H:%MZ")
+            ),
             Self::Days(days) => match (days.first(), days.last()) {
                 (Some(first), Some(last)) if first != last => write!(f, "{first} to {last}"),
                 (Some(day), _) => write!(f, "{day}"),

@@ -280,8 +280,8 @@ impl<'a> RequestQueue<'a> {
     /// The two halves of a slice, if it can be had in halves.
     fn bisect(&self, slice: RequestSlice) -> Option<[RequestSlice; 2]> {
         let source = self.sources.first()?;
-        let can_split = matches!(self.task.scope, Scope::Days(_))
-            && source.kind == SourceKind::Window
+        let can_split = matches!(self.task.scope, Scope::Days(_) | Scope::Updates { .. })
+            && matches!(source.kind, SourceKind::Window | SourceKind::Updates)
             && source.window.as_ref().is_some_and(|names| {
                 // Where it is asked for the time of the last change, a half has not all of its rows.
                 names.format != TimeFormat::Date && names.end.is_some() && names.days_beyond == 0
@@ -659,8 +659,11 @@ mod tests {
 
     #[test]
     fn incomplete_halves_are_never_split() {
-        // By the time of the last change, a day's incidents are asked for until days behind it.
-        let task = task("alerts_incidents", 1, &["1"]);
+        // Asked by the time of the last change, a day's rows come until days behind it.
+        let mut task = task("fleet_vehicle_stats_engineRpm", 1, &[]);
+        if let Some(window) = &mut task.sources[0].window {
+            window.days_beyond = 3;
+        }
         let queue = RequestQueue::begin(&task);
         assert!(queue.bisect(queue.first().unwrap()).is_none());
     }

@@ -329,7 +329,7 @@ impl RawWriter {
                             .map(|day| ((slot, Partition::Day(*day)), Output::default())),
                     );
                 }
-                Scope::Feed { .. } => {}
+                Scope::Feed { .. } | Scope::Updates { .. } => {}
             }
         }
         let part = match before {
@@ -535,7 +535,7 @@ impl RawWriter {
         let partition = match &self.task.scope {
             Scope::Snapshot => Some(Partition::Snapshot),
             Scope::Days(days) => days.first().map(|day| Partition::Day(*day)),
-            Scope::Feed { .. } => None,
+            Scope::Feed { .. } | Scope::Updates { .. } => None,
         };
         for (path, text) in &page.beside {
             self.envelope_fields += 1;
@@ -629,6 +629,22 @@ impl RawWriter {
                         };
                         (owned, of) = (owned + found.kept, found.total);
                         add(Partition::Day(*day), &found, (found.kept, found.total))?;
+                    }
+                }
+                (Scope::Updates { born_before, .. }, Some(field)) => {
+                    for (day, its_rows) in rows_by_day(&rows.batch, field)? {
+                        // What was born later is read when its day is asked for.
+                        if born_before.is_some_and(|end| day >= end) {
+                            continue;
+                        }
+                        let found = DayRows::these(&rows.batch, its_rows)?;
+                        add(Partition::Day(day), &found, (0, 0))?;
+                    }
+                }
+                (Scope::Updates { .. }, None) => {
+                    if rows.batch.num_rows() > 0 {
+                        let all = DayRows::all(rows.batch.clone());
+                        add(Partition::Snapshot, &all, (0, 0))?;
                     }
                 }
                 (Scope::Feed { .. }, field) => {

@@ -334,6 +334,16 @@ fn asked(source: &Source, state: &SourceState, dates: &Dates) -> (Vec<Partition>
             let never = state.feed.is_none() && state.partitions.is_empty();
             (days, never)
         }
+        SourceKind::Updates => {
+            let partitions: Vec<Partition> = match source.is_daily() {
+                true => known()
+                    .filter(|day| dates.contains(*day))
+                    .map(Partition::Day)
+                    .collect(),
+                false => vec![Partition::Snapshot],
+            };
+            (partitions, source.is_daily() && !state.was_read())
+        }
         SourceKind::Window | SourceKind::Report => {
             let today = Utc::now().date_naive();
             let first: Option<NaiveDate> = dates

@@ -10,6 +10,7 @@ use object_store::ObjectStoreExt;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
+use super::updates::read_updates;
 use super::{Ready, Run, ends_run};
 use crate::catalog::{Source, SourceKind};
 use crate::config::SamsaraConfig;
@@ -54,7 +55,8 @@ pub(super) async fn extract_stage(
     // What was complete before is looked at meanwhile: the models may have changed. What a feed may add to, or a feed or
     // another day have read again, waits: of two loads of one day at a time, the older one could be the last.
     let may_change = |(source, _): &&Ready| {
-        let is_feed = |source: &Source| source.kind == SourceKind::Feed;
+        let is_feed =
+            |source: &Source| matches!(source.kind, SourceKind::Feed | SourceKind::Updates);
         let is_named = run.plan.feeds.contains(source) || run.plan.lasting.contains(source);
         is_named || run.catalog.source(source).is_some_and(is_feed)
     };
@@ -601,6 +603,12 @@ async fn read_task(
         None => Vec::new(),
     };
     let scope = match &planned.scope {
+        PlannedScope::Updates(windows) => {
+            let Some(source) = sources.first() else {
+                return Ok(Vec::new());
+            };
+            return read_updates(run, extractor, source, parents, windows).await;
+        }
         PlannedScope::Snapshot => Scope::Snapshot,
         PlannedScope::Days(days) => Scope::Days(days.clone()),
         PlannedScope::Feed {
@@ -918,7 +926,7 @@ async fn lacks(
 }
 
 /// Raw objects of a source as a table.
-fn raw_table(run: &Run, source: &Source, objects: &[ObjectRef]) -> QueryTable {
+pub(super) fn raw_table(run: &Run, source: &Source, objects: &[ObjectRef]) -> QueryTable {
     QueryTable {
         raw: true,
         name: source.name.clone(),
@@ -1186,7 +1194,7 @@ fn note_tail(
     }
 }
 
-fn raw_state(outcome: &TaskOutcome, extracted: &Extracted, first: bool) -> RawState {
+pub(super) fn raw_state(outcome: &TaskOutcome, extracted: &Extracted, first: bool) -> RawState {
     RawState {
         objects: extracted.objects.clone(),
         records: if first { outcome.records } else { 0 },
@@ -1197,7 +1205,7 @@ fn raw_state(outcome: &TaskOutcome, extracted: &Extracted, first: bool) -> RawSt
     }
 }
 
-fn observe(run: &Run, extracted: &Extracted, raw: &RawState, unchanged: bool) {
+pub(super) fn observe(run: &Run, extracted: &Extracted, raw: &RawState, unchanged: bool) {
     run.observer.observe(&Event::PartitionExtracted {
         source: extracted.source.clone(),
         partition: extracted.partition,
@@ -1210,7 +1218,7 @@ fn observe(run: &Run, extracted: &Extracted, raw: &RawState, unchanged: bool) {
 }
 
 /// Removes objects that no state will name. What cannot be removed is an orphan, which counts for nothing.
-async fn discard(run: &Run, objects: &[ObjectRef]) {
+pub(super) async fn discard(run: &Run, objects: &[ObjectRef]) {
     for object in objects {
         let path = object_store::path::Path::from(object.path.as_str());
         if let Err(error) = run.raw.store().delete(&path).await {

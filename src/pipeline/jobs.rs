@@ -117,8 +117,8 @@ impl Count<'_> {
         driver: &Source,
     ) -> Result<(bool, BTreeMap<Partition, Part>), Error> {
         let is_read = self.plan.tasks_of(&driver.name).next().is_some();
-        let has_feed =
-            is_read && driver.kind == SourceKind::Feed || self.plan.feeds.contains(&driver.name);
+        let has_feed = is_read && matches!(driver.kind, SourceKind::Feed | SourceKind::Updates)
+            || self.plan.feeds.contains(&driver.name);
         let handle = self.states.source(&driver.name).await?;
         let mut parts: BTreeMap<Partition, Part> = handle.look(|state| {
             let found = state

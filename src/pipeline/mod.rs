@@ -15,6 +15,7 @@ mod load_stage;
 mod preview;
 pub mod threads;
 mod transform_stage;
+mod updates;
 
 pub use preview::Scratch;
 

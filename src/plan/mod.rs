@@ -3,6 +3,7 @@
 mod dates;
 mod selection;
 mod table_list;
+mod updates;
 mod workbook;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,12 +14,15 @@ use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 
 use crate::catalog::{Catalog, ChangeFeed, Source, SourceKind};
 use crate::redact;
-use crate::state::{Feed, NotAvailable, PartitionState, SourceState, StateError, StateStore};
+use crate::state::{
+    Feed, NotAvailable, PartitionState, SourceState, StateError, StateStore, Updates,
+};
 use crate::store::layout::Partition;
 
 pub use dates::{DEFAULT_START, Dates, days, parse_date};
 pub use selection::{Selection, SelectionError};
 pub use table_list::names_in_file;
+pub use updates::UpdatesWindow;
 
 /// Feed cursors live 30 days; one that is nearly that old is not trusted.
 pub(crate) const CURSOR_DAYS: i64 = 29;
@@ -242,15 +246,17 @@ pub enum PlannedScope {
         /// behind it.
         until: Option<NaiveDate>,
     },
+    /// Windows of the time of the last change, in this order.
+    Updates(Vec<UpdatesWindow>),
 }
 
 impl PlannedScope {
-    /// The partitions that are read; none of a feed, whose days are not known before.
+    /// The partitions that are read; none of a feed or of updates, whose days are not known before.
     pub fn partitions(&self) -> Vec<Partition> {
         match self {
             Self::Snapshot => vec![Partition::Snapshot],
             Self::Days(days) => days.iter().copied().map(Partition::Day).collect(),
-            Self::Feed { .. } => Vec::new(),
+            Self::Feed { .. } | Self::Updates(_) => Vec::new(),
         }
     }
 }
@@ -294,6 +300,7 @@ pub async fn make(
     let extract = run_request.stages.contains(&Stage::Extract);
     let mut wanted: BTreeMap<&str, Vec<NaiveDate>> = BTreeMap::new();
     let mut snapshots: BTreeSet<&str> = BTreeSet::new();
+    let mut updated: BTreeSet<&str> = BTreeSet::new();
     let mut gaps: BTreeSet<(String, NaiveDate)> = BTreeSet::new();
     for source in &selected {
         let handle = states.source(&source.name).await?;
@@ -319,6 +326,16 @@ pub async fn make(
                 SourceKind::Feed => {
                     plan.windows
                         .extend(feed(source, &state, &run_request.dates, now))
+                }
+                SourceKind::Updates => {
+                    let windows = updates::windows(source, &state, &run_request, now);
+                    if !windows.is_empty() {
+                        updated.insert(&source.name);
+                        plan.windows.push(PlannedTask {
+                            sources: vec![source.name.clone()],
+                            scope: PlannedScope::Updates(windows),
+                        });
+                    }
                 }
                 SourceKind::Window | SourceKind::Report => {
                     let (days, complete) = days_to_read(source, &state, &run_request, now);
@@ -354,7 +371,7 @@ pub async fn make(
                 .map(|(partition, _)| (source.name.clone(), partition)),
         );
     }
-    for name in wanted.keys() {
+    for name in wanted.keys().copied().chain(updated) {
         let Some(parent) = catalog
             .source(name)
             .and_then(|source| source.parent.as_ref())
@@ -463,6 +480,9 @@ async fn estimate(
                 raw.map_or(1, |raw| raw.objects.iter().map(|object| object.rows).sum())
             });
             calls *= parents.div_ceil(parent.batch as u64);
+        }
+        if let PlannedScope::Updates(windows) = &task.scope {
+            calls *= windows.len() as u64;
         }
         estimate.calls += calls;
         *seconds.entry(source.endpoint.as_str()).or_default() +=
@@ -583,6 +603,7 @@ fn is_from_default_start(source: &Source, state: &SourceState, run_request: &Run
     let has_begun = match source.kind {
         SourceKind::Snapshot => true,
         SourceKind::Feed => state.feed.is_some() || run_request.historical,
+        SourceKind::Updates => state.updates.is_some() || run_request.historical,
         SourceKind::Window | SourceKind::Report => asked_from(state).is_some(),
     };
     run_request.dates.start.is_none()
@@ -746,6 +767,9 @@ impl fmt::Display for Plan {
                             "           {name}: {}",
                             self.feed(resume.is_some(), *since, *until)
                         )?;
+                    }
+                    PlannedScope::Updates(windows) => {
+                        writeln!(f, "           {name}: {}", updates::told(windows))?;
                     }
                     PlannedScope::Snapshot => {}
                 }

@@ -41,6 +41,19 @@ impl SourceState {
             feed.check()
                 .map_err(|reason| format!("its feed's {reason}"))?;
         }
+        if let Some(Updates {
+            from,
+            until,
+            checked,
+        }) = &self.updates
+        {
+            for at in [Some(*from), Some(*until), *checked] {
+                instant("updates", at)?;
+            }
+            if from > until || checked.is_some_and(|checked| checked < *until) {
+                return Err("its updates end before they begin".into());
+            }
+        }
         if let Some(NotAvailable { at, reason }) = &self.not_available {
             instant("not_available", Some(*at))?;
             text("not_available", reason)?;

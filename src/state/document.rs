@@ -35,9 +35,26 @@ pub struct SourceState {
     /// Where a feed goes on: the source itself, or the one that tells which of its days have changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub feed: Option<Feed>,
+    /// Up to where a source that is asked by the time of the last change was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updates: Option<Updates>,
     /// That the token or the organisation does not have the source, as far as was last heard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_available: Option<NotAvailable>,
+}
+
+/// How far the changes of a source were read, committed together with the rows that they brought.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Updates {
+    /// The first instant of the last changes from which on all were read.
+    pub from: DateTime<Utc>,
+    /// The instant after the last.
+    pub until: DateTime<Utc>,
+    /// Up to when later changes of rows that were born before `until` were read too: a run for days that are over reads
+    /// these as they are now, and leaves what was born later to the run that is asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checked: Option<DateTime<Utc>>,
 }
 
 /// A source that was refused for scope, licence or absence. It is asked again after a week.
@@ -331,6 +348,7 @@ impl SourceState {
             asked_from: None,
             partitions: BTreeMap::new(),
             feed: None,
+            updates: None,
             not_available: None,
         }
     }
@@ -427,7 +445,7 @@ impl SourceState {
 
     /// Whether anything of the source was ever read whole.
     pub fn was_read(&self) -> bool {
-        self.feed.is_some() || self.complete().next().is_some()
+        self.feed.is_some() || self.updates.is_some() || self.complete().next().is_some()
     }
 
     /// Whether any run has asked for the day.

@@ -21,7 +21,7 @@ use crate::store::{Bucket, StoreError, Version};
 pub use document::{
     Checkpoint, CheckpointCursor, CheckpointPartition, CheckpointResult, CheckpointWindow,
     EndedRow, Failure, Feed, Load, ModelState, NotAvailable, Overlap, PartitionState, RawState,
-    SourceState, Started, VERSION,
+    SourceState, Started, Updates, VERSION,
 };
 pub use lock::{Fence, Holder, LockError, RunLock};
 pub use strict::read_document;

@@ -55,6 +55,7 @@ mod signals;
 mod support;
 mod tls;
 mod truth;
+mod updates;
 mod uploads;
 mod values;
 mod versions;

@@ -297,6 +297,7 @@ const TEXTS: &[(&str, &str)] = &[
         "hours_of_service.txt",
         include_str!("../../surfaces/hours_of_service.txt"),
     ),
+    ("issues.txt", include_str!("../../surfaces/issues.txt")),
     (
         "maintenance.txt",
         include_str!("../../surfaces/maintenance.txt"),
