@@ -53,6 +53,9 @@ pub mod load;
 pub mod report;
 
 // Those that know all.
+pub mod audit;
+pub mod clean;
 pub mod cli;
 pub mod error;
 pub mod pipeline;
+pub mod sql_tests;

@@ -62,6 +62,18 @@ pub enum CatalogError {
         /// The system's reason.
         reason: String,
     },
+    /// A source or model that the plan, the state or a model names.
+    #[error(
+        "{kind} {name} is not in the catalog ({origin}): was it removed since the plan was made?"
+    )]
+    Missing {
+        /// `source` or `model`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// Where the catalog is from.
+        origin: String,
+    },
 }
 
 impl Catalog {
@@ -89,6 +101,40 @@ impl Catalog {
     /// The source of this name.
     pub fn source(&self, name: &str) -> Option<&Source> {
         self.sources.get(name)
+    }
+
+    /// The source of this name, which the plan, the state or a model has.
+    ///
+    /// # Errors
+    /// [`CatalogError::Missing`] names it if there is none: a table is never left out for want of its source.
+    pub fn known_source(&self, name: &str) -> Result<&Source, CatalogError> {
+        self.source(name)
+            .ok_or_else(|| self.missing("source", name))
+    }
+
+    /// The model of this name, which the plan or the state has.
+    ///
+    /// # Errors
+    /// [`CatalogError::Missing`] names it if there is none.
+    pub fn known_model(&self, name: &str) -> Result<&Model, CatalogError> {
+        self.model(name).ok_or_else(|| self.missing("model", name))
+    }
+
+    /// The driving source of a model of this catalog.
+    ///
+    /// # Errors
+    /// [`CatalogError::Missing`] names the model if the catalog has none of the sources that it reads.
+    pub fn known_driving_source(&self, model: &Model) -> Result<&Source, CatalogError> {
+        let missing = || self.missing("source of model", &model.name);
+        self.driving_source(model).ok_or_else(missing)
+    }
+
+    fn missing(&self, kind: &'static str, name: &str) -> CatalogError {
+        CatalogError::Missing {
+            kind,
+            name: name.to_string(),
+            origin: self.origin.clone(),
+        }
     }
 
     /// The model of this name.

@@ -8,9 +8,9 @@ use super::query::{Format, MEMORY};
 use super::{Context, Exit};
 use crate::catalog::{Catalog, Model};
 use crate::error::Error;
-use crate::pipeline::fixtures::test_model;
-use crate::pipeline::{Pipeline, Scratch};
+use crate::pipeline::Pipeline;
 use crate::plan::parse_date;
+use crate::sql_tests::{Scratch, test_model};
 use crate::transform::{UnfitTimes, bind, query};
 
 /// Work on models without running anything.

@@ -1,8 +1,8 @@
-//! Which past days have changed, as a source's feed tells.
+//! Which past days have changed, by a source's change feed.
 //!
-//! A vehicle without coverage sends its readings days later; whoever asks `/history` once for a day misses them. The
+//! A vehicle without coverage sends its readings days later; one request to `/history` per day would miss them. The
 //! feed of the same readings goes by arrival, so its rows name the days that must be read again. The rows themselves
-//! are not kept: the day is replaced from `/history`, whole and in one shape.
+//! are not kept: the day is read again from `/history` as a whole, in one shape.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,11 +11,13 @@ use chrono::NaiveDate;
 
 use super::assign_day::days_of;
 use super::decode::Decoder;
-use super::extractor::{ExtractError, Extractor, Position};
+use super::error::ExtractError;
+use super::extractor::Extractor;
 use crate::catalog::Source;
 use crate::samsara::{Page, Request, SamsaraError, Watch};
+use crate::state::Position;
 
-/// What a feed has told since the position before.
+/// What a change feed has brought since the position before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changes {
     /// Days that readings have arrived for.
@@ -47,8 +49,8 @@ impl Extractor {
         };
         let cold = resume.is_none();
         let mut cursor = None;
-        if let Some((query, from)) = resume {
-            (request.query, cursor) = (query, Some(from));
+        if let Some(position) = resume {
+            (request.query, cursor) = (position.query, Some(position.cursor));
         }
         let decoder = Arc::new(Decoder::new(&[feed]));
         let mut pager = self
@@ -77,7 +79,10 @@ impl Extractor {
         match cursor {
             Some(cursor) => Ok(Changes {
                 days,
-                position: (request.query, cursor),
+                position: Position {
+                    query: request.query,
+                    cursor,
+                },
                 more: pager.has_more(),
             }),
             None => Err(api(SamsaraError::BadPage {

@@ -6,7 +6,7 @@ use crate::catalog::{FieldPath, PathStep};
 use crate::json::{JsonError, Kind, Scanner, unescape};
 
 /// The text of a list of records, with the values at `paths` shortened to what kind they are of. That a link appears,
-/// or goes, is still seen; that it was signed anew is not.
+/// or goes, is still seen; that it was signed again is not.
 pub(super) fn lasting<'a>(
     records: &'a [u8],
     paths: &[FieldPath],

@@ -256,7 +256,7 @@ impl EndedRows {
 mod tests {
     use super::*;
     use crate::catalog::Catalog;
-    use crate::extract::extractor::decode_page;
+    use crate::extract::decode_page;
 
     const READ: &str = "2024-01-10T12:00:00Z";
 

@@ -5,15 +5,15 @@
 //! Parquet object of its source and day, with what was cut out beside it ([`rescue`]). Only a few pages are in memory
 //! at a time.
 //!
-//! [`fetch`] waits for the network and [`write`] works on other threads; [`extractor`] joins them.
+//! Files use only those before them, the types at the bottom, in the order that `tests/it/architecture.rs` gives and
+//! checks. [`fetch`] waits for the network and [`write`] works on other threads;
+//! [`extractor`] joins them.
 
+// What a value, a row and a day are.
 mod assign_day;
-mod changes;
 mod decode;
 mod drift;
 mod expiring;
-mod extractor;
-mod fetch;
 mod instant;
 mod intervals;
 mod number;
@@ -21,15 +21,35 @@ mod outside;
 mod raw_type;
 mod rescue;
 mod validate;
+
+// What a task is, and what it has brought.
+mod checkpoint;
+mod content;
+mod error;
+mod outcome;
+mod partial_result;
+mod queue;
+mod request;
+
+// The two halves of a task, and what joins them.
+mod extractor;
+mod fetch;
+mod sort;
 mod write;
+
+// Other ways to read pages.
+mod changes;
+mod decode_page;
 
 pub use assign_day::day_window;
 pub use changes::Changes;
+pub use checkpoint::checkpoint_is_current;
 pub use decode::{raw_schema, timestamp_type};
+pub use decode_page::{decode_for_day, decode_page};
 pub use drift::{DriftKey, FURTHER_PATHS};
-pub use extractor::{
-    ExtractError, ExtractTask, Extracted, Extractor, Position, Scope, TaskOutcome, decode_for_day,
-    decode_page,
-};
+pub use error::ExtractError;
+pub use extractor::Extractor;
 pub use instant::{INSTANTS, instant_of_millis, instant_of_text};
 pub use intervals::EndedRows;
+pub use outcome::{Extracted, TaskOutcome};
+pub use request::{ExtractTask, Scope};

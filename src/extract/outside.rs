@@ -1,7 +1,7 @@
 //! Rows and readings that lie far outside the asked days.
 //!
 //! A row of the day before or after is nothing remarkable: that day gets it when it is asked for. A reading of 1970 or
-//! of 2036 comes from a clock that was wrong, and nobody will ever ask for its day; so it is told with an example.
+//! of 2036 comes from a clock that was wrong, and nobody will ever ask for its day; so it is reported with an example.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ const RECORDS_MARGIN: TimeDelta = TimeDelta::days(31);
 const LASTING_MARGIN: TimeDelta = TimeDelta::days(3653);
 /// So many examples of a source are kept.
 const MOST_EXAMPLES: usize = 5;
-/// An example is told as far as this, in bytes.
+/// An example is cut after so many bytes.
 const LONGEST_EXAMPLE: usize = 500;
 
 /// Rows and readings of one source that lie far outside the asked days.
@@ -94,7 +94,7 @@ impl Outside {
         json(&batch.slice(row, 1))
     }
 
-    /// An item of a list as JSON, with what its row tells beside the lists.
+    /// An item of a list as JSON, with the plain values of its row.
     pub(super) fn item(
         batch: &RecordBatch,
         row: usize,

@@ -12,7 +12,7 @@ use crate::load;
 use crate::plan::{Dates, RunRequest, Selection, days};
 use crate::state::{Failure, NotAvailable, PartitionState, SourceState, StateStore};
 use crate::store::layout::Partition;
-use crate::transform::{Contract, fingerprint, history_fingerprint};
+use crate::transform::{BoundCatalog, BoundModel, Contract, fingerprint, history_fingerprint};
 
 /// How far one partition of a source has come. What is not in the warehouse is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub enum Reached {
     Loaded,
     /// Likewise, and the API had nothing for it.
     Empty,
-    /// Likewise, but a feed has told of late data since: the next run reads it again.
+    /// Likewise, but its change feed has brought late data since: the next run reads it again.
     Changed,
     /// These tables are derived from it as it is now, but not loaded; or are not even derived.
     NotLoaded(Vec<String>),
@@ -143,18 +143,15 @@ pub struct Waiting {
     pub rows: u64,
 }
 
-/// The contracts of tables, by name.
-type Contracts = BTreeMap<String, Contract>;
-
 impl Pipeline {
     /// How far what is wished for has come, source by source. Changes nothing.
     pub async fn coverage(&self, run_request: &RunRequest) -> Result<Vec<SourceCoverage>, Error> {
-        let contracts = self.contracts(run_request).await?;
+        let bound = self.bound(run_request).await?;
         let target = load::target_name(&self.config.warehouse);
         let lookup = Lookup {
             catalog: &self.catalog,
             states: &self.states,
-            contracts: &contracts,
+            bound: &bound,
             target: &target,
         };
         lookup
@@ -167,10 +164,8 @@ impl Pipeline {
         let target = load::target_name(&self.config.warehouse);
         let mut waiting: BTreeMap<String, Waiting> = BTreeMap::new();
         for model in self.catalog.models() {
-            let Some(driver) = self.catalog.driving_source(model) else {
-                continue;
-            };
-            let handle = self.states.source(&driver.name).await?;
+            let driving = self.catalog.known_driving_source(model)?;
+            let handle = self.states.source(&driving.name).await?;
             for table in [model.name.clone()]
                 .into_iter()
                 .chain(model.history_table())
@@ -193,11 +188,12 @@ impl Pipeline {
     }
 }
 
-/// What the coverage is told by.
+/// What the coverage is looked up in.
 pub(super) struct Lookup<'a> {
     pub(super) catalog: &'a Catalog,
     pub(super) states: &'a StateStore,
-    pub(super) contracts: &'a Contracts,
+    /// The selected models.
+    pub(super) bound: &'a BoundCatalog,
     /// The warehouse that counts.
     pub(super) target: &'a str,
 }
@@ -209,12 +205,9 @@ impl Lookup<'_> {
         dates: &Dates,
     ) -> Result<Vec<SourceCoverage>, Error> {
         let mut covered = Vec::new();
-        for source in selection
-            .sources
-            .iter()
-            .filter_map(|name| self.catalog.source(name))
-        {
-            let state = self.states.source(&source.name).await?.look(Clone::clone);
+        for name in &selection.sources {
+            let source = self.catalog.known_source(name)?;
+            let state = self.states.source(name).await?.look(Clone::clone);
             let not_available = crate::plan::unavailable(self.catalog, self.states, source)
                 .await?
                 .filter(|_| !state.was_read());
@@ -224,24 +217,14 @@ impl Lookup<'_> {
                 None => asked(source, &state, dates),
             };
             let mut models = Vec::new();
-            for model in selection
-                .models
-                .iter()
-                .filter_map(|name| self.catalog.model(name))
-            {
-                if self
-                    .catalog
-                    .driving_source(model)
-                    .is_some_and(|driver| driver.name == source.name)
-                {
-                    models.push((model, self.invalidating_sources(model).await?));
-                }
+            for bound in self.bound.driven_by(name) {
+                models.push((bound, self.invalidating_sources(&bound.model).await?));
             }
             let reached = |partition: Partition| {
                 let found = state.partition(partition);
                 let tables = models.iter().zip(found.into_iter().cycle());
-                let tables = tables.flat_map(|((model, deciding), found)| {
-                    self.tables(model, deciding, partition, found)
+                let tables = tables.flat_map(|((bound, invalidating), found)| {
+                    self.tables(bound, invalidating, partition, found)
                 });
                 (partition, Reached::of(found, &tables.collect::<Vec<_>>()))
             };
@@ -270,30 +253,25 @@ impl Lookup<'_> {
         Ok(states)
     }
 
-    /// The tables that a model fills from a partition; `deciding` are its sources that make it stale.
+    /// The tables that a model fills from a partition; `invalidating` are its sources that make it stale.
     fn tables(
         &self,
-        model: &Model,
-        deciding: &[(bool, SourceState)],
+        bound: &BoundModel,
+        invalidating: &[(bool, SourceState)],
         partition: Partition,
         found: &PartitionState,
     ) -> Vec<Table> {
-        let Some(contract) = self.contracts.get(&model.name) else {
-            return Vec::new();
-        };
-        let inputs = deciding.iter().map(|(is_daily, state)| {
-            let of = if *is_daily {
-                partition
-            } else {
-                Partition::Snapshot
+        let contract = &bound.contract;
+        let inputs = invalidating.iter().map(|(is_daily, state)| {
+            let of = match is_daily {
+                true => partition,
+                false => Partition::Snapshot,
             };
             let raw = state.partition(of).and_then(|found| found.raw.as_ref());
-            (
-                state.source.clone(),
-                raw.map(|raw| raw.objects.clone()).unwrap_or_default(),
-            )
+            let objects = raw.map(|raw| raw.objects.clone());
+            (state.source.clone(), objects.unwrap_or_default())
         });
-        let current = fingerprint(self.catalog, model, contract, &inputs.collect());
+        let current = fingerprint(self.catalog, &bound.model, contract, &inputs.collect());
         let table = |contract: &Contract, wanted: &str| {
             let made = found.models.get(&contract.table);
             Table {
@@ -302,11 +280,10 @@ impl Lookup<'_> {
                 is_loaded: made.is_some_and(|made| is_loaded(made, self.target)),
             }
         };
-        let history = model
-            .history_table()
-            .and_then(|name| self.contracts.get(&name));
-        let history =
-            history.map(|history| table(history, &history_fingerprint(history, &current)));
+        let history = bound
+            .history
+            .as_ref()
+            .map(|history| table(history, &history_fingerprint(history, &current)));
         [table(contract, &current)]
             .into_iter()
             .chain(history)

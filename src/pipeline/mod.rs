@@ -1,52 +1,59 @@
 //! Drives partitions through the stations.
 //!
-//! Walks, models and loads go on at the same time, with bounded queues between them; SQL and decoding have threads
-//! of their own, so that a network-bound stage never waits for a CPU-bound one. A stage reads only what the one
+//! Extract tasks, models and loads go on at the same time, with bounded queues between them; SQL and decoding have
+//! threads of their own, so that a network-bound stage never waits for a CPU-bound one. A stage reads only what the one
 //! before has committed.
+//!
+//! Files use only those before them, in the order that `tests/it/architecture.rs` gives: [`run`] at the bottom, this
+//! file on top.
 
-mod audit;
-pub mod clean;
+mod change_feed;
+mod commit_raw;
 pub mod coverage;
+mod ended_rows;
 mod extract_stage;
-pub mod fixtures;
+mod extract_task;
+mod feed_tail;
 mod jobs;
 mod load_raw_stage;
 mod load_stage;
-mod preview;
+mod raw_rows;
+mod run;
 pub mod threads;
 mod transform_stage;
 mod updates;
 
-pub use preview::Scratch;
-
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{NaiveDate, Utc};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::coverage::Missing;
-use crate::catalog::Catalog;
-use crate::config::{BucketLocation, Config, ConfigError, GoogleAccess, LoadOptions, REGIONS, env};
+use self::run::{Ready, Run, ends_run, shrunken};
+use crate::audit::{self, AuditedRun};
+use crate::catalog::{Catalog, Model};
+use crate::clean::{Cleaned, Places};
+use crate::config::{BucketLocation, Config, ConfigError, GoogleAccess, REGIONS, env};
 use crate::error::Error;
 use crate::events::{Observer, Observers};
 use crate::load::{self, Warehouse};
 use crate::plan::{self, Plan, RunRequest, Stage};
-use crate::redact;
 use crate::report::{Idle, ReportBuilder, RunReport};
 use crate::samsara::SamsaraError;
-use crate::state::{PartitionState, RunLock, StateStore};
-use crate::store::layout::{Partition, RunId};
+use crate::sql_tests::{self, Preview, Previewed, Scratch};
+use crate::state::{RunLock, StateStore};
+use crate::store::layout::RunId;
 use crate::store::{Bucket, StoreError};
-use crate::transform::{Contract, Transformer, bind_all};
+use crate::transform::{BoundCatalog, BoundModel, Transformer};
 
 /// Stack of threads that plan queries. DataFusion walks expressions recursively, and the longest that the catalog
 /// accepts (`a + a + …`) takes some 30 MB in a debug build; what is not used costs nothing.
 pub const THREAD_STACK_BYTES: usize = 64 << 20;
-/// For how long a run that has to stop tells of itself in the warehouse.
+/// For how long a run that has to stop still writes its audit tables.
 const AUDIT_GRACE_PERIOD: Duration = Duration::from_secs(5);
 /// Partitions that wait between two stages.
 const QUEUE: usize = 64;
@@ -60,34 +67,11 @@ pub struct Pipeline {
     flattened: Bucket,
     /// Hosts among which the token's region is found, where none is configured.
     regions: Vec<String>,
+    /// Models that were bound so far, by name: a run and its plan bind each once.
+    bound: tokio::sync::Mutex<BTreeMap<String, Arc<BoundModel>>>,
     /// Threads for decoding and SQL; none only while being dropped.
     cpu: Option<Runtime>,
 }
-
-/// What all stages of one run share.
-struct Run {
-    catalog: Arc<Catalog>,
-    states: StateStore,
-    raw: Bucket,
-    id: RunId,
-    observer: Arc<dyn Observer>,
-    shutdown: CancellationToken,
-    contracts: BTreeMap<String, Contract>,
-    load: LoadOptions,
-    cpu: Handle,
-    /// After how many pages an unfinished task is noted.
-    checkpoint_every: u64,
-    plan: Plan,
-    /// Sources that the token or the organisation does not have: asking again for another day is of no use.
-    ended: Mutex<BTreeSet<String>>,
-    /// Sources that were refused (400) when they were asked for alone: they take no others with them any more.
-    apart: Mutex<BTreeSet<String>>,
-    /// Partitions that tasks of this run have handed on.
-    extracted: Mutex<BTreeSet<Ready>>,
-}
-
-/// A partition whose raw rows are committed, on its way to the models.
-type Ready = (String, Partition);
 
 impl Pipeline {
     /// Opens the buckets; folders are made if need be. Must be called on a tokio runtime, which does the waiting.
@@ -116,6 +100,7 @@ impl Pipeline {
             raw,
             flattened,
             regions: REGIONS.iter().map(|(_, url)| (*url).to_string()).collect(),
+            bound: tokio::sync::Mutex::default(),
             cpu: Some(cpu),
         })
     }
@@ -152,7 +137,7 @@ impl Pipeline {
         if plan.run_request.stages.contains(&Stage::Load)
             && let Some(target) = load::target(&self.config.warehouse)
         {
-            let contracts = self.contracts(&plan.run_request).await?;
+            let contracts = self.bound(&plan.run_request).await?.contracts();
             let staging = self.config.staging.as_ref().and_then(load::target);
             let count = jobs::Count {
                 catalog: &self.catalog,
@@ -168,29 +153,57 @@ impl Pipeline {
         Ok(plan)
     }
 
-    /// The contracts of the wished tables, by name.
-    async fn contracts(
-        &self,
-        run_request: &RunRequest,
-    ) -> Result<BTreeMap<String, Contract>, Error> {
-        let mut contracts = BTreeMap::new();
-        for model in run_request
-            .selection
-            .models
-            .iter()
-            .filter_map(|name| self.catalog.model(name))
-        {
-            for contract in bind_all(&self.catalog, model).await? {
-                contracts.insert(contract.table.clone(), contract);
-            }
+    /// The selected models, bound: each once, however often it is asked for.
+    async fn bound(&self, run_request: &RunRequest) -> Result<BoundCatalog, Error> {
+        let mut known = self.bound.lock().await;
+        let mut selected = Vec::new();
+        for name in &run_request.selection.models {
+            let bound = match known.get(name) {
+                Some(bound) => bound.clone(),
+                None => {
+                    let model = self.catalog.known_model(name)?;
+                    let bound = Arc::new(BoundModel::bind(&self.catalog, model).await?);
+                    known.insert(name.clone(), bound.clone());
+                    bound
+                }
+            };
+            selected.push(bound);
         }
-        Ok(contracts)
+        Ok(BoundCatalog::new(selected))
+    }
+
+    /// Removes unused objects that were written more than `days` ago (see [`Places::clean`]).
+    pub async fn clean(&self, days: u32, dry: bool) -> Result<Cleaned, Error> {
+        let places = Places {
+            raw: &self.raw,
+            flattened: &self.flattened,
+            warehouse: &self.config.warehouse,
+            lock: &self.config.lock,
+        };
+        places.clean(days, dry).await
+    }
+
+    /// Runs a model over committed raw rows (see [`sql_tests::preview`]).
+    pub async fn preview(
+        &self,
+        model: &Model,
+        day: Option<NaiveDate>,
+        scratch: &Scratch,
+    ) -> Result<Previewed, Error> {
+        let of = Preview {
+            catalog: &self.catalog,
+            states: &self.states,
+            raw: &self.raw,
+            memory: self.config.sql_memory,
+            salt: self.config.hash_salt.clone(),
+        };
+        sql_tests::preview(of, model, day, scratch).await
     }
 
     /// Does what the plan says. Failures of single tables are in the report; an error ends the run.
     ///
     /// The run lock of the buckets is held meanwhile. If another run has changed the state since the plan was made,
-    /// the plan is made anew: it would speak of days that are complete by now.
+    /// another plan is made: this one may hold days that are complete by now.
     pub async fn run(
         &self,
         plan: Plan,
@@ -237,25 +250,9 @@ impl Pipeline {
         all.push(recorder.clone());
         let observer: Arc<dyn Observer> = Arc::new(Observers::new(all));
 
-        let contracts = self.contracts(&plan.run_request).await?;
-        if let Some(hashed) = contracts
-            .values()
-            .find(|contract| !contract.hashed.is_empty())
-            && self.config.hash_salt.is_none()
-        {
-            let file = self
-                .catalog
-                .producer(&hashed.table)
-                .map_or(hashed.table.as_str(), |model| &model.file);
-            let reason = format!("not set, and {file} hashes columns");
-            return Err(ConfigError::Value {
-                name: env::SAMSARA_ETL_HASH_SALT.name,
-                reason,
-            }
-            .into());
-        }
-        let stages = plan.run_request.stages.clone();
-        let warehouse = match stages.contains(&Stage::Load) {
+        let bound = self.bound(&plan.run_request).await?;
+        self.check_salt(&bound)?;
+        let warehouse = match plan.run_request.stages.contains(&Stage::Load) {
             // It may be looked for for minutes, and nothing is begun yet.
             true => tokio::select! {
                 () = shutdown.cancelled() => return Ok(RunReport { run: id.to_string(), ..report_builder.report() }),
@@ -263,23 +260,60 @@ impl Pipeline {
             },
             false => None,
         };
-        let api = stages
-            .contains(&Stage::Extract)
-            .then(|| extract_stage::Api {
-                config: self.config.samsara.clone(),
-                regions: self.regions.clone(),
-            });
+        let run = Arc::new(self.context(id, plan, bound, observer, shutdown)?);
+        let mut ended = self.run_stages(&run, warehouse.clone()).await;
+        if ended.is_ok() {
+            ended = self.load_raw(&run).await;
+        }
+        // A run that changed nothing leaves nothing behind.
+        if let Some(warehouse) = warehouse.filter(|_| report_builder.report().changed_something()) {
+            let report = report_builder.report();
+            self.write_audit(&run, &recorder, &report, warehouse.as_ref())
+                .await;
+        }
+        let mut report = report_builder.report();
+        report.run = run.id.to_string();
+        ended?;
+        if !report.did_something() && report.failures.is_empty() && !run.shutdown.is_cancelled() {
+            report.idle = Some(self.why_idle(&run, &report).await?);
+        }
+        Ok(report)
+    }
+
+    /// Refuses a run whose models hash columns, where there is no salt.
+    fn check_salt(&self, bound: &BoundCatalog) -> Result<(), Error> {
+        let hashes = |bound: &&Arc<BoundModel>| !bound.contract.hashed.is_empty();
+        match bound.models().find(hashes) {
+            Some(hashing) if self.config.hash_salt.is_none() => Err(ConfigError::Value {
+                name: env::SAMSARA_ETL_HASH_SALT.name,
+                reason: format!("not set, and {} hashes columns", hashing.model.file),
+            }
+            .into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// What the stages share.
+    fn context(
+        &self,
+        id: RunId,
+        plan: Plan,
+        bound: BoundCatalog,
+        observer: Arc<dyn Observer>,
+        shutdown: CancellationToken,
+    ) -> Result<Run, Error> {
         let Some(cpu) = self.cpu.as_ref().map(|runtime| runtime.handle().clone()) else {
             return Err(Error::Usage("the pipeline is shut down".into()));
         };
-        let run = Arc::new(Run {
+        Ok(Run {
             catalog: self.catalog.clone(),
             states: self.states.clone(),
             raw: self.raw.clone(),
             id,
             observer,
             shutdown,
-            contracts,
+            contracts: bound.contracts(),
+            bound,
             load: self.config.load.clone(),
             cpu,
             checkpoint_every: self.config.checkpoint_pages.max(1),
@@ -287,9 +321,22 @@ impl Pipeline {
             ended: Mutex::default(),
             apart: Mutex::default(),
             extracted: Mutex::default(),
-        });
-        let (ready, committed) = mpsc::channel::<Ready>(QUEUE);
-        let (flat, loadable) = mpsc::channel(QUEUE);
+        })
+    }
+
+    /// The three stages, joined by queues. Each ends when the one before has closed its queue.
+    async fn run_stages(
+        &self,
+        run: &Arc<Run>,
+        warehouse: Option<Arc<dyn Warehouse>>,
+    ) -> Result<(), Error> {
+        let stages = &run.plan.run_request.stages;
+        let api = stages
+            .contains(&Stage::Extract)
+            .then(|| extract_stage::Api {
+                config: self.config.samsara.clone(),
+                regions: self.regions.clone(),
+            });
         let transformer = match stages.contains(&Stage::Transform) {
             true => Some(
                 Transformer::new(
@@ -302,55 +349,67 @@ impl Pipeline {
             ),
             false => None,
         };
-        let extract =
-            extract_stage::extract_stage(run.clone(), api, self.config.max_workers, ready);
-        let transform = transform_stage::transform_stage(run.clone(), transformer, committed, flat);
-        let load = load_stage::load_stage(
-            run.clone(),
-            warehouse.clone(),
-            self.flattened.clone(),
-            loadable,
+        let (ready, committed) = mpsc::channel::<Ready>(QUEUE);
+        let (flat, loadable) = mpsc::channel(QUEUE);
+        let workers = self.config.max_workers;
+        let flattened = self.flattened.clone();
+        let (extracted, transformed, loaded) = tokio::join!(
+            extract_stage::extract_stage(run.clone(), api, workers, ready),
+            transform_stage::transform_stage(run.clone(), transformer, committed, flat),
+            load_stage::load_stage(run.clone(), warehouse, flattened, loadable),
         );
-        // Each stage ends when the one before has closed its queue.
-        let (extracted, transformed, loaded) = tokio::join!(extract, transform, load);
-        let mut ended = extracted.and(transformed).and(loaded);
-        if let (Some(staging), true, true) = (
-            &self.config.staging,
-            stages.contains(&Stage::Load),
-            ended.is_ok(),
-        ) {
-            let staged = tokio::select! {
-                () = run.shutdown.cancelled() => Ok(()),
-                staged = load_raw_stage::load_raw_stage(run.clone(), staging, &self.config.storage.google) => staged,
-            };
-            match staged {
-                Err(error) if ends_run(&error) => ended = Err(error),
-                // The tables are none the worse for it.
-                Err(error) => run.failed("load-raw", None, &error),
-                Ok(()) => {}
+        extracted.and(transformed).and(loaded)
+    }
+
+    /// Loads raw tables, if that is asked for. Their failures cost only themselves.
+    async fn load_raw(&self, run: &Arc<Run>) -> Result<(), Error> {
+        let is_load = run.plan.run_request.stages.contains(&Stage::Load);
+        let Some(staging) = self.config.staging.as_ref().filter(|_| is_load) else {
+            return Ok(());
+        };
+        let access = &self.config.storage.google;
+        let loaded = tokio::select! {
+            () = run.shutdown.cancelled() => Ok(()),
+            loaded = load_raw_stage::load_raw_stage(run.clone(), staging, access) => loaded,
+        };
+        match loaded {
+            Err(error) if ends_run(&error) => Err(error),
+            Err(error) => {
+                run.failed("load-raw", None, &error);
+                Ok(())
             }
+            Ok(()) => Ok(()),
         }
-        // A run that changed nothing leaves nothing behind.
-        if let Some(warehouse) = warehouse.filter(|_| report_builder.report().changed_something()) {
-            let report = report_builder.report();
-            let told = tokio::select! {
-                told = audit::write(&run, &recorder, &report, warehouse.as_ref(), &self.flattened) => told,
-                () = async { run.shutdown.cancelled().await; tokio::time::sleep(AUDIT_GRACE_PERIOD).await } => {
-                    tracing::warn!("the run stops, and {} does not tell of it", audit::RUNS);
-                    Ok(())
-                }
-            };
-            if let Err(error) = told {
-                run.failed(audit::RUNS, None, &error);
+    }
+
+    /// Writes the audit tables; a run that has to stop does so for its grace period only.
+    async fn write_audit(
+        &self,
+        run: &Run,
+        recorder: &audit::Recorder,
+        report: &RunReport,
+        warehouse: &dyn Warehouse,
+    ) {
+        let audited = AuditedRun {
+            id: &run.id,
+            catalog: &run.catalog,
+            states: &run.states,
+            is_cancelled: run.shutdown.is_cancelled(),
+        };
+        let grace_period = async {
+            run.shutdown.cancelled().await;
+            tokio::time::sleep(AUDIT_GRACE_PERIOD).await;
+        };
+        let written = tokio::select! {
+            written = audit::write(&audited, recorder, report, warehouse, &self.flattened) => written,
+            () = grace_period => {
+                tracing::warn!("the run stops before {} is written", audit::RUNS);
+                Ok(())
             }
+        };
+        if let Err(error) = written {
+            run.failed(audit::RUNS, None, &error);
         }
-        let mut report = report_builder.report();
-        report.run = run.id.to_string();
-        ended?;
-        if !report.did_something() && report.failures.is_empty() && !run.shutdown.is_cancelled() {
-            report.idle = Some(self.why_idle(&run, &report).await?);
-        }
-        Ok(report)
     }
 
     /// Why a run has done nothing.
@@ -364,11 +423,11 @@ impl Pipeline {
             return Ok(Idle::NotBegun(start));
         }
         let target = load::target_name(&self.config.warehouse);
-        let (catalog, states, contracts) = (&run.catalog, &run.states, &run.contracts);
+        let (catalog, states, bound) = (&run.catalog, &run.states, &run.bound);
         let lookup = coverage::Lookup {
             catalog,
             states,
-            contracts,
+            bound,
             target: &target,
         };
         let covered = lookup
@@ -410,64 +469,5 @@ impl Drop for Pipeline {
         if let Some(cpu) = self.cpu.take() {
             cpu.shutdown_background();
         }
-    }
-}
-
-impl Run {
-    /// Whether the source was asked for by name: then it is a failure that it cannot be had.
-    fn is_named(&self, source: &str) -> bool {
-        self.plan.run_request.selection.named.contains(source)
-    }
-
-    /// Whether an answer says that a source is not available, and that is no failure: nobody has asked for it by name,
-    /// and it was never read, or may end.
-    fn takes_leave(&self, source: &str, was_read: bool, error: &SamsaraError) -> bool {
-        let is_optional = self
-            .catalog
-            .source(source)
-            .is_some_and(|source| source.optional);
-        // An endpoint in beta may refuse whoever does not take part in it.
-        let is_first_refusal =
-            is_optional && !was_read && matches!(error, SamsaraError::Refused { status: 400, .. });
-        !self.is_named(source)
-            && (error.is_unavailable() || is_first_refusal)
-            && (is_optional || !was_read)
-    }
-
-    fn failed(&self, name: &str, partition: Option<Partition>, error: &Error) {
-        self.observer.observe(&crate::events::Event::Failed {
-            name: name.to_string(),
-            partition: partition.map(|partition| partition.to_string()),
-            error: redact::one_line(error),
-        });
-    }
-}
-
-/// Whether a list has lost so many rows that it is not believed. A source stands for all tables made of it.
-fn is_shrunken(run: &Run, source: &str, rows: u64, before: u64) -> bool {
-    let models = run
-        .catalog
-        .models_of(source)
-        .map(|model| model.name.as_str());
-    models
-        .chain([source])
-        .all(|name| run.load.refuses_shrunken(name, rows, before))
-}
-
-/// How many rows a list had that is not believed now.
-fn shrunken(run: &Run, source: &str, found: &PartitionState) -> Option<u64> {
-    let rows = found.raw.as_ref()?.rows();
-    found
-        .shrunken_from
-        .filter(|before| is_shrunken(run, source, rows, *before))
-}
-
-/// Whether an error is about everything and not about one table.
-fn ends_run(error: &Error) -> bool {
-    match error {
-        Error::Extract(error) => error.api().is_some_and(SamsaraError::ends_run),
-        Error::Samsara(error) => error.ends_run(),
-        Error::State(_) => true,
-        _ => false,
     }
 }

@@ -15,8 +15,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::extract_stage::{discard, observe, raw_state, raw_table};
-use super::{Ready, Run};
+use super::commit_raw::{discard, observe, raw_state};
+use super::raw_rows::{fold_raw_rows, raw_table};
+use super::run::{Ready, Run};
 use crate::catalog::{FieldPath, JSON_TYPE, PathStep, Source};
 use crate::error::Error;
 use crate::extract::{ExtractTask, Extracted, Extractor, Scope, TaskOutcome, raw_schema};
@@ -41,7 +42,7 @@ pub(super) async fn read_updates(
     run: &Run,
     extractor: &Extractor,
     source: &Source,
-    parents: Vec<String>,
+    parents: &[String],
     windows: &[UpdatesWindow],
 ) -> Result<Vec<Ready>, Error> {
     let mut touched = BTreeSet::new();
@@ -59,7 +60,7 @@ pub(super) async fn read_updates(
         let task = Arc::new(ExtractTask {
             sources: vec![source.clone()],
             scope,
-            parents: parents.clone(),
+            parents: parents.to_vec(),
         });
         let outcome = extractor.read(task, None, None).await?;
         touched.extend(commit(run, extractor, source, &outcome, window.position.clone()).await?);
@@ -141,7 +142,7 @@ async fn commit(
             .await?;
     }
     // Only now does the state name others in their place.
-    discard(run, &unreferenced).await;
+    discard(&run.raw, &unreferenced).await;
     for it in &added {
         observe(run, &it.extracted, &it.raw, false);
     }
@@ -240,7 +241,8 @@ async fn copy(
     writer: &mut TableWriter,
     mut seen: HashSet<u128>,
 ) -> Result<(), Error> {
-    let mut rows = rows_of(run, source, objects).await?;
+    let table = raw_table(run, source, objects);
+    let mut rows = query(&all_rows(source), &[table], MEMORY).await?;
     let shape = Shape::of(source);
     while let Some(batch) = rows.next().await? {
         let digests = shape.digests(&batch).map_err(TransformError::Engine)?;
@@ -264,34 +266,17 @@ async fn digests(
     source: &Source,
     objects: &[ObjectRef],
 ) -> Result<HashSet<u128>, Error> {
-    let mut rows = rows_of(run, source, objects).await?;
     let shape = Shape::of(source);
-    let mut found = HashSet::new();
-    while let Some(batch) = rows.next().await? {
-        found.extend(shape.digests(&batch).map_err(TransformError::Engine)?);
-    }
-    Ok(found)
+    let add = move |found: &mut HashSet<u128>, batch: &RecordBatch| {
+        found.extend(shape.digests(batch)?);
+        Ok(())
+    };
+    let sql = all_rows(source);
+    Ok(fold_raw_rows(run, source, objects, sql, add).await?)
 }
 
-async fn rows_of(
-    run: &Run,
-    source: &Source,
-    objects: &[ObjectRef],
-) -> Result<crate::transform::Queried, Error> {
-    let table = raw_table(run, source, objects);
-    let sql = format!("SELECT * FROM raw.\"{}\"", source.name);
-    let opened = run
-        .cpu
-        .spawn(async move { query(&sql, &[table], MEMORY).await });
-    opened
-        .await
-        .map_err(|error| {
-            Error::Usage(format!(
-                "{}: reading its rows stopped: {error}",
-                source.name
-            ))
-        })?
-        .map_err(Error::from)
+fn all_rows(source: &Source) -> String {
+    format!("SELECT * FROM raw.\"{}\"", source.name)
 }
 
 /// What of a row tells its version from others.

@@ -15,7 +15,7 @@ use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use crate::catalog::{Catalog, ChangeFeed, Source, SourceKind};
 use crate::redact;
 use crate::state::{
-    Feed, NotAvailable, PartitionState, SourceState, StateError, StateStore, Updates,
+    Feed, NotAvailable, PartitionState, Position, SourceState, StateError, StateStore,
 };
 use crate::store::layout::Partition;
 
@@ -239,7 +239,7 @@ pub enum PlannedScope {
     /// Everything new.
     Feed {
         /// The stored query and cursor.
-        resume: Option<(String, String)>,
+        resume: Option<Position>,
         /// Where to begin without them.
         since: DateTime<Utc>,
         /// The first day that is not asked for, where that is not behind today: the feed is left once its rows lie
@@ -561,7 +561,7 @@ fn feed(
 ) -> Option<PlannedTask> {
     let midnight = |day: NaiveDate| day.and_time(chrono::NaiveTime::MIN).and_utc();
     let resume = state.feed.as_ref().filter(|feed| is_alive(feed, now));
-    let resume = resume.map(|feed| (feed.query.clone(), feed.cursor.clone()));
+    let resume = resume.map(Feed::position);
     let since = match &state.feed {
         Some(feed) => feed.since.unwrap_or(feed.at - TimeDelta::days(1)),
         None => midnight(dates.start.unwrap_or(DEFAULT_START)),

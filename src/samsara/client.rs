@@ -13,11 +13,9 @@ use serde::Deserialize;
 use url::Url;
 
 use super::error::{Cause, SamsaraError};
-use super::limit::{Limits, Pass};
-use super::page::{Page, cut};
+use super::limit::{EndpointLimiter, Limits, Pass};
 use super::request::Request;
 use super::retry::{backoff, is_transient, retry_after};
-use super::watch::Watch;
 use crate::config::{REGIONS, RetryConfig, SamsaraConfig, Secret};
 use crate::events::{Event, Observer};
 use crate::json::Scanner;
@@ -29,8 +27,7 @@ const API_VERSION: &str = "2025-10-23";
 const LARGEST_REFUSAL: usize = 64 << 10;
 /// What some gateways and editors put before a text. JSON has none, and readers may pass over it (RFC 8259, 8.1).
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-/// A cursor with more bytes than this would fit into no address. Those of the API have less than a thousand.
-const LARGEST_CURSOR: usize = 16 << 10;
+
 /// A client of one organisation's API; clones share connections and rates.
 #[derive(Clone)]
 pub struct Client {
@@ -62,6 +59,21 @@ struct ErrorBody {
     request_id: Option<String>,
 }
 
+/// What a request came to.
+enum Outcome {
+    /// The body of a success: one whole JSON document.
+    Body(Bytes),
+    /// An answer that is not a success.
+    Refused(Answer),
+}
+
+/// Why a try gave no answer that counts.
+struct Fault {
+    reason: String,
+    cause: Cause,
+}
+
+/// The API's refusal.
 struct Answer {
     status: StatusCode,
     message: String,
@@ -71,8 +83,8 @@ struct Answer {
     location: Option<String>,
 }
 
-/// What a host thinks of the token.
-enum Token {
+/// How a host answers to the token.
+enum TokenStatus {
     Accepted,
     /// With the id of the refused request.
     Refused(Option<String>),
@@ -80,37 +92,55 @@ enum Token {
     Unclear(u16),
 }
 
-/// What hosts have told of a token that none has accepted.
+/// What hosts answered about a token that none has accepted.
 #[derive(Default)]
-struct Told {
+struct Region {
     refused: Vec<String>,
     request_id: Option<String>,
     unclear: Vec<(Client, u16)>,
     /// Hosts that could not be asked, and why.
-    unheard: Vec<(String, String)>,
+    unreachable: Vec<(String, String)>,
 }
 
-impl Told {
-    fn add(&mut self, answer: Token, host: Client) {
+impl Region {
+    fn add(&mut self, answer: TokenStatus, host: Client) {
         match answer {
-            Token::Accepted => {}
-            Token::Refused(id) => {
+            TokenStatus::Accepted => {}
+            TokenStatus::Refused(id) => {
                 self.refused.push(host_of(host.base()));
                 self.request_id = id;
             }
-            Token::Unclear(status) => self.unclear.push((host, status)),
+            TokenStatus::Unclear(status) => self.unclear.push((host, status)),
         }
     }
 
+    /// Gives the hosts that gave no answer their time, side by side.
+    async fn ask_again(mut self, silent: Vec<Client>) -> Result<Client, SamsaraError> {
+        let asked = silent
+            .into_iter()
+            .map(|candidate| async move { (candidate.token_status().await, candidate) });
+        let mut asked: FuturesUnordered<_> = asked.collect();
+        while let Some((answer, candidate)) = asked.next().await {
+            match answer {
+                Ok(TokenStatus::Accepted) => return Ok(candidate),
+                Ok(answer) => self.add(answer, candidate),
+                Err(error) => self
+                    .unreachable
+                    .push((host_of(candidate.base()), error.to_string())),
+            }
+        }
+        self.only_host()
+    }
+
     /// The one host that does not refuse the token, where all the others do; an error if there is none such.
-    fn region(mut self) -> Result<Client, SamsaraError> {
-        if self.unheard.is_empty() && self.unclear.is_empty() {
+    fn only_host(mut self) -> Result<Client, SamsaraError> {
+        if self.unreachable.is_empty() && self.unclear.is_empty() {
             return Err(SamsaraError::TokenRefused {
                 hosts: "every region".into(),
                 request_id: self.request_id,
             });
         }
-        if self.unheard.is_empty()
+        if self.unreachable.is_empty()
             && self.unclear.len() == 1
             && !self.refused.is_empty()
             && let Some((host, _)) = self.unclear.pop()
@@ -121,7 +151,7 @@ impl Told {
             .unclear
             .iter()
             .map(|(host, status)| (host_of(host.base()), format!("/me answers {status}")));
-        let unreachable = self.unheard.into_iter().chain(unclear).collect();
+        let unreachable = self.unreachable.into_iter().chain(unclear).collect();
         Err(SamsaraError::RegionUnknown {
             unreachable,
             refused: self.refused,
@@ -150,15 +180,7 @@ impl Client {
     ) -> Result<Self, SamsaraError> {
         let token = config.token.clone().ok_or(SamsaraError::NoToken)?;
         let authorization = authorization(&token)?;
-        let http = http::builder(&config.http)
-            .map(|builder| {
-                let builder = builder.connect_timeout(config.retry.connect);
-                builder
-                    .read_timeout(config.retry.silence)
-                    .timeout(config.retry.whole)
-            })
-            .and_then(http::build)
-            .map_err(|error| SamsaraError::Setup(error.to_string()))?;
+        let http = http_client(config)?;
         let client = |base: Url, retry: RetryConfig| Self {
             shared: Arc::new(Shared {
                 http: http.clone(),
@@ -173,7 +195,7 @@ impl Client {
             observer.observe(&Event::Connected { base: origin(base) });
             return Ok(client(base.clone(), config.retry));
         }
-        let mut told = Told::default();
+        let mut region = Region::default();
         let mut silent = Vec::new();
         // In order, so that the token is shown to no more hosts than need be.
         for url in hosts {
@@ -185,35 +207,22 @@ impl Client {
                     ..config.retry
                 },
             );
-            match candidate.asks_for_token().await {
-                Ok(Token::Accepted) => {
+            match candidate.token_status().await {
+                Ok(TokenStatus::Accepted) => {
                     observer.observe(&Event::Connected {
                         base: origin(candidate.base()),
                     });
                     return Ok(client(candidate.base().clone(), config.retry));
                 }
-                Ok(answer) => told.add(answer, client(candidate.base().clone(), config.retry)),
+                Ok(answer) => region.add(answer, client(candidate.base().clone(), config.retry)),
                 Err(error) if error.ends_run() => return Err(error),
                 Err(error) => {
-                    tracing::warn!(host = host_of(candidate.base()), %error, "region not told yet");
+                    tracing::warn!(host = host_of(candidate.base()), %error, "region not known yet: no answer");
                     silent.push(client(candidate.base().clone(), config.retry));
                 }
             }
         }
-        let asked = silent
-            .into_iter()
-            .map(|candidate| async move { (candidate.asks_for_token().await, candidate) });
-        let mut asked: FuturesUnordered<_> = asked.collect();
-        while let Some((answer, candidate)) = asked.next().await {
-            match answer {
-                Ok(Token::Accepted) => return Ok(candidate),
-                Ok(answer) => told.add(answer, candidate),
-                Err(error) => told
-                    .unheard
-                    .push((host_of(candidate.base()), error.to_string())),
-            }
-        }
-        told.region()
+        region.ask_again(silent).await
     }
 
     /// The host that is asked.
@@ -221,39 +230,45 @@ impl Client {
         &self.shared.base
     }
 
-    /// The pages of `request`, from the start or from a stored cursor.
-    pub fn pages(&self, request: Request, cursor: Option<String>) -> Pager {
-        Pager {
-            client: self.clone(),
-            request,
-            cursor,
-            number: 0,
-            watch: Watch::default(),
-            ended: false,
-        }
+    /// The limiter of a request's endpoint.
+    pub(super) fn limiter(&self, request: &Request) -> Arc<EndpointLimiter> {
+        let limits = &self.shared.limits;
+        limits.endpoint(&request.endpoint, request.rate)
     }
 
     /// Asks `/me`, which needs no scope, what the host thinks of the token.
-    async fn asks_for_token(&self) -> Result<Token, SamsaraError> {
-        Ok(match self.send("/me", "/me", "", 5.0).await? {
-            Ok(_) => Token::Accepted,
-            Err(answer) if answer.status == StatusCode::UNAUTHORIZED => {
-                Token::Refused(answer.request_id)
+    async fn token_status(&self) -> Result<TokenStatus, SamsaraError> {
+        let limiter = self.shared.limits.endpoint("/me", 5.0);
+        Ok(match self.send("/me", "", &limiter).await? {
+            Outcome::Body(_) => TokenStatus::Accepted,
+            Outcome::Refused(answer) if answer.status == StatusCode::UNAUTHORIZED => {
+                TokenStatus::Refused(answer.request_id)
             }
-            Err(answer) => Token::Unclear(answer.status.as_u16()),
+            Outcome::Refused(answer) => TokenStatus::Unclear(answer.status.as_u16()),
         })
     }
 
     /// The body of one page.
-    async fn page(&self, request: &Request, cursor: Option<&str>) -> Result<Bytes, SamsaraError> {
+    pub(super) async fn page(
+        &self,
+        request: &Request,
+        limiter: &EndpointLimiter,
+        cursor: Option<&str>,
+    ) -> Result<Bytes, SamsaraError> {
         let query = request.query_at(cursor);
-        let answer = match self
-            .send(&request.path, &request.endpoint, &query, request.rate)
-            .await?
-        {
-            Ok(body) => return Ok(body),
-            Err(answer) => answer,
-        };
+        match self.send(&request.path, &query, limiter).await? {
+            Outcome::Body(body) => Ok(body),
+            Outcome::Refused(answer) => Err(self.refusal(request, answer, cursor).await?),
+        }
+    }
+
+    /// What a refused request means.
+    async fn refusal(
+        &self,
+        request: &Request,
+        answer: Answer,
+        cursor: Option<&str>,
+    ) -> Result<SamsaraError, SamsaraError> {
         let Answer {
             status,
             message,
@@ -263,19 +278,19 @@ impl Client {
         } = answer;
         let endpoint = request.path.clone();
         if let Some(location) = location {
-            return Err(SamsaraError::Redirected {
+            return Ok(SamsaraError::Redirected {
                 endpoint,
                 status: status.as_u16(),
                 location,
             });
         }
-        Err(match status.as_u16() {
-            401 => match self.asks_for_token().await? {
-                Token::Refused(id) => SamsaraError::TokenRefused {
+        Ok(match status.as_u16() {
+            401 => match self.token_status().await? {
+                TokenStatus::Refused(id) => SamsaraError::TokenRefused {
                     hosts: host_of(&self.shared.base),
                     request_id: id,
                 },
-                Token::Accepted | Token::Unclear(_) => SamsaraError::NotPermitted {
+                TokenStatus::Accepted | TokenStatus::Unclear(_) => SamsaraError::NotPermitted {
                     endpoint,
                     status: 401,
                     scope: request.scope.clone(),
@@ -311,17 +326,13 @@ impl Client {
     async fn send(
         &self,
         path: &str,
-        endpoint: &str,
         query: &str,
-        rate: f64,
-    ) -> Result<Result<Bytes, Answer>, SamsaraError> {
+        limiter: &EndpointLimiter,
+    ) -> Result<Outcome, SamsaraError> {
         let shared = &self.shared;
         let url = address(&shared.base, path, query)?;
         let started = Instant::now();
-        let attempts = match shared
-            .limits
-            .admit(endpoint, rate, tokio::time::Instant::now())
-        {
+        let attempts = match limiter.admit(tokio::time::Instant::now()) {
             Ok(Pass::Free) => shared.retry.attempts,
             Ok(Pass::Probe) => 1,
             Err(reason) => {
@@ -334,40 +345,33 @@ impl Client {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            shared.limits.wait(endpoint, rate).await;
-            let (reason, pause, cause) = match self.attempt(url.clone()).await {
-                Ok(Ok(body)) => {
-                    shared.limits.answered(endpoint, rate);
-                    shared.observer.observe(&Event::PageFetched {
-                        endpoint: path.into(),
-                        bytes: body.len() as u64,
-                    });
-                    return Ok(Ok(body));
-                }
-                Ok(Err(answer)) if !is_transient(answer.status.as_u16()) => {
-                    shared.limits.answered(endpoint, rate);
-                    return Ok(Err(answer));
-                }
-                Ok(Err(answer)) => {
-                    if answer.status == StatusCode::TOO_MANY_REQUESTS {
-                        shared
-                            .limits
-                            .slow_down(endpoint, rate, tokio::time::Instant::now());
+            limiter.wait().await;
+            let outcome = self.attempt(url.clone()).await;
+            let (Fault { reason, cause }, pause) = match judge(outcome) {
+                Ok(outcome) => {
+                    limiter.answered();
+                    if let Outcome::Body(body) = &outcome {
+                        shared.observer.observe(&Event::PageFetched {
+                            endpoint: path.into(),
+                            bytes: body.len() as u64,
+                        });
                     }
-                    let id = answer
-                        .request_id
-                        .map(|id| format!(", request {id}"))
-                        .unwrap_or_default();
-                    let reason = format!("{}{id}", answer.status.as_u16());
-                    (reason, answer.retry_after, Cause::of(answer.status))
+                    return Ok(outcome);
                 }
-                Err((reason, cause)) => (reason, None, cause),
+                Err(Transient {
+                    fault,
+                    pause,
+                    is_too_often,
+                }) => {
+                    if is_too_often {
+                        limiter.slow_down(tokio::time::Instant::now());
+                    }
+                    (fault, pause)
+                }
             };
             // What is too large will not become smaller.
             if attempt >= attempts || cause == Cause::Size {
-                shared
-                    .limits
-                    .exhausted(endpoint, rate, &reason, tokio::time::Instant::now());
+                limiter.exhausted(&reason, tokio::time::Instant::now());
                 let elapsed = started.elapsed();
                 return Err(SamsaraError::Unavailable {
                     endpoint: path.into(),
@@ -381,7 +385,7 @@ impl Client {
             let jitter = backoff(&shared.retry, attempt, rand::random());
             let wait = pause.map_or(jitter, |pause| pause + jitter.mul_f64(0.1));
             if pause.is_some() {
-                shared.limits.pause(endpoint, rate, wait);
+                limiter.pause(wait);
             }
             shared.observer.observe(&Event::RequestDelayed {
                 endpoint: path.into(),
@@ -393,9 +397,12 @@ impl Client {
         }
     }
 
-    /// One try: a body, an answer that is none, or a fault of the connection.
-    async fn attempt(&self, url: Url) -> Result<Result<Bytes, Answer>, (String, Cause)> {
-        let fault = |error: reqwest::Error| (http::describe(error), Cause::Connection);
+    /// One try: a body, a refusal, or a fault of the connection.
+    async fn attempt(&self, url: Url) -> Result<Outcome, Fault> {
+        let fault = |error: reqwest::Error| Fault {
+            reason: http::describe(error),
+            cause: Cause::Connection,
+        };
         let mut request = self
             .shared
             .http
@@ -415,13 +422,11 @@ impl Client {
                 break;
             }
             if body.len() + piece.len() > largest {
-                return Err((
-                    format!(
-                        "{} with a body of more than {largest} bytes",
-                        status.as_u16()
-                    ),
-                    Cause::Size,
-                ));
+                let status = status.as_u16();
+                return Err(Fault {
+                    reason: format!("{status} with a body of more than {largest} bytes"),
+                    cause: Cause::Size,
+                });
             }
             body.extend_from_slice(&piece);
         }
@@ -432,20 +437,57 @@ impl Client {
         if status.is_success() {
             // A gateway may answer 200 with a page for people, or with a part of ours: that is a fault, not data.
             return match is_whole(&body) {
-                Ok(()) => Ok(Ok(body)),
+                Ok(()) => Ok(Outcome::Body(body)),
                 Err(reason) => {
                     let id = id_of(&headers)
                         .map(|id| format!(", request {id}"))
                         .unwrap_or_default();
                     let status = status.as_u16();
-                    let reason = format!(
-                        "{status}{id} with a body that is no whole JSON document: {reason}"
-                    );
-                    Err((reason, Cause::Body))
+                    let reason =
+                        format!("{status}{id} with a body that is not one JSON document: {reason}");
+                    Err(Fault {
+                        reason,
+                        cause: Cause::Body,
+                    })
                 }
             };
         }
-        Ok(Err(Answer::read(status, &headers, &body)))
+        Ok(Outcome::Refused(Answer::read(status, &headers, &body)))
+    }
+}
+
+/// A try after which another may succeed.
+struct Transient {
+    fault: Fault,
+    /// When the server says to come back.
+    pause: Option<Duration>,
+    /// Whether it says that it was asked too often.
+    is_too_often: bool,
+}
+
+/// Tells what counts from what may be tried again.
+fn judge(outcome: Result<Outcome, Fault>) -> Result<Outcome, Transient> {
+    match outcome {
+        Ok(Outcome::Refused(answer)) if is_transient(answer.status.as_u16()) => {
+            let id = answer
+                .request_id
+                .map(|id| format!(", request {id}"))
+                .unwrap_or_default();
+            Err(Transient {
+                fault: Fault {
+                    reason: format!("{}{id}", answer.status.as_u16()),
+                    cause: Cause::of(answer.status),
+                },
+                pause: answer.retry_after,
+                is_too_often: answer.status == StatusCode::TOO_MANY_REQUESTS,
+            })
+        }
+        Ok(outcome) => Ok(outcome),
+        Err(fault) => Err(Transient {
+            fault,
+            pause: None,
+            is_too_often: false,
+        }),
     }
 }
 
@@ -471,6 +513,19 @@ impl Answer {
                 .map(redact::foreign_bytes),
         }
     }
+}
+
+/// The HTTP client of all hosts.
+fn http_client(config: &SamsaraConfig) -> Result<reqwest::Client, SamsaraError> {
+    http::builder(&config.http)
+        .map(|builder| {
+            let builder = builder.connect_timeout(config.retry.connect);
+            builder
+                .read_timeout(config.retry.silence)
+                .timeout(config.retry.whole)
+        })
+        .and_then(http::build)
+        .map_err(|error| SamsaraError::Setup(error.to_string()))
 }
 
 /// The header that brings the token.
@@ -506,7 +561,7 @@ fn host_of(base: &Url) -> String {
     base.host_str().unwrap_or_default().to_string()
 }
 
-/// Samsara's id of the request, where the body does not tell it.
+/// Samsara's id of the request, where the body does not have it.
 fn id_of(headers: &HeaderMap) -> Option<String> {
     Some(redact::foreign_bytes(headers.get("Request-Id")?.as_bytes()))
 }
@@ -531,113 +586,6 @@ fn is_whole(body: &[u8]) -> Result<(), String> {
 fn is_dead_cursor(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
     message.contains("cursor") || message.contains("parameters differ")
-}
-
-/// A task over the pages of one request.
-#[derive(Debug)]
-pub struct Pager {
-    client: Client,
-    request: Request,
-    cursor: Option<String>,
-    number: u64,
-    watch: Watch,
-    ended: bool,
-}
-
-impl Pager {
-    /// What is asked.
-    pub fn request(&self) -> &Request {
-        &self.request
-    }
-
-    /// Counts on from a task that had read `pages` before.
-    pub fn after(mut self, pages: u64) -> Self {
-        self.number = pages;
-        self
-    }
-
-    /// Takes its pages for the further ones of those that `watch` has seen.
-    pub fn watched(mut self, watch: &Watch) -> Self {
-        self.watch = watch.clone();
-        self
-    }
-
-    /// Whether there is another page, as far as those so far tell.
-    pub fn has_more(&self) -> bool {
-        !self.ended
-    }
-
-    /// The next page, or `None` after the last.
-    ///
-    /// The end is told by `hasNextPage` alone, never by the number of rows; a stream without end is left at its
-    /// second empty page in a row, or at the first that leads back to itself. A page that promises another without a
-    /// cursor, or with one seen before, is an error and never an end, and so is the last of a thousand pages in a row
-    /// that bring nothing new.
-    pub async fn next(&mut self) -> Result<Option<Page>, SamsaraError> {
-        if self.ended {
-            return Ok(None);
-        }
-        self.number += 1;
-        let body = match self
-            .client
-            .page(&self.request, self.cursor.as_deref())
-            .await
-        {
-            Err(SamsaraError::Unavailable {
-                attempts,
-                reason,
-                cause: Cause::Body,
-                ..
-            }) => {
-                return Err(self.bad_page(format!(
-                    "asked for {attempts} times, last answered {reason}"
-                )));
-            }
-            other => other?,
-        };
-        let page = cut(
-            &body,
-            &self.request.records,
-            &self.request.page_echoes,
-            self.request.pagination,
-            self.number,
-        )
-        .and_then(|page| Ok(page.without(&self.request.omit)?))
-        .map_err(|error| self.bad_page(error.to_string()))?;
-        if let Some(cursor) = &page.cursor {
-            self.check_cursor(cursor)?;
-        }
-        let found = self
-            .watch
-            .look(&page, self.cursor.as_deref(), self.request.endless);
-        match found.map_err(|reason| self.bad_page(reason))? {
-            Some(cursor) => self.cursor = Some(cursor),
-            None => self.ended = true,
-        }
-        Ok(Some(page))
-    }
-
-    /// A cursor is kept in the state and sent with the query: it must be short enough for that, and no secret.
-    fn check_cursor(&self, cursor: &str) -> Result<(), SamsaraError> {
-        if cursor.len() > LARGEST_CURSOR {
-            return Err(self.bad_page(format!("its cursor has {} bytes", cursor.len())));
-        }
-        if redact::holds_secret(cursor) {
-            return Err(self.bad_page(
-                "its cursor repeats a secret of the configuration, and is not kept".into(),
-            ));
-        }
-        Ok(())
-    }
-
-    fn bad_page(&self, reason: String) -> SamsaraError {
-        SamsaraError::BadPage {
-            endpoint: self.request.path.clone(),
-            query: self.request.query.clone(),
-            page: self.number,
-            reason,
-        }
-    }
 }
 
 #[cfg(test)]

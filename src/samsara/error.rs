@@ -13,7 +13,7 @@ pub enum Cause {
     Busy,
     /// The server itself failed (5xx), so that a smaller window may help.
     Server,
-    /// The body was no whole JSON document.
+    /// The body was not one JSON document.
     Body,
     /// The body was larger than what is taken.
     Size,
@@ -44,7 +44,7 @@ pub enum SamsaraError {
         request_id: Option<String>,
     },
     /// Some regions gave no answer, and no other accepts the token: an outage, which says nothing about the token.
-    #[error("cannot tell the region of the API token: {}", regions(.unreachable, .refused))]
+    #[error("cannot find the region of the API token: {}", regions(.unreachable, .refused))]
     RegionUnknown {
         /// Hosts that could not be asked, and why.
         unreachable: Vec<(String, String)>,
@@ -125,7 +125,7 @@ pub enum SamsaraError {
         /// What kind of fault the last one was.
         cause: Cause,
     },
-    /// The endpoint is left alone for a while.
+    /// The endpoint's circuit is open: it is not asked for a while.
     #[error(
         "{endpoint} is not asked for the time being: too many requests in a row failed for good, the last with: {reason}"
     )]

@@ -16,19 +16,30 @@ const PER_TOKEN: f64 = 150.0;
 
 /// The limiters of one token.
 pub(super) struct Limits {
-    token: DefaultDirectRateLimiter,
-    endpoints: Mutex<HashMap<String, Arc<Endpoint>>>,
+    token: Arc<DefaultDirectRateLimiter>,
+    endpoints: Mutex<HashMap<String, Arc<EndpointLimiter>>>,
     share: f64,
     retry: RetryConfig,
 }
 
-struct Endpoint {
+/// The limiter of one endpoint, within that of its token. A request resolves it once, with [`Limits::endpoint`].
+pub(super) struct EndpointLimiter {
+    /// For messages.
+    endpoint: String,
+    token: Arc<DefaultDirectRateLimiter>,
     rate: DefaultDirectRateLimiter,
     period: Duration,
+    retry: RetryConfig,
     /// A 429 pauses the whole endpoint, not only the request that got it.
     paused_until: Mutex<Option<Instant>>,
     pace: Mutex<Pace>,
     breaker: Mutex<Breaker>,
+}
+
+impl std::fmt::Debug for EndpointLimiter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "EndpointLimiter({})", self.endpoint)
+    }
 }
 
 /// How much slower than documented the endpoint is asked, since it said that it was too much.
@@ -72,28 +83,55 @@ impl Limits {
     /// `share` is the part of each rate to use.
     pub(super) fn new(share: f64, retry: RetryConfig) -> Self {
         Self {
-            token: limiter(PER_TOKEN * share).0,
+            token: Arc::new(limiter(PER_TOKEN * share).0),
             endpoints: Mutex::default(),
             share,
             retry,
         }
     }
 
-    /// Waits until a request to `endpoint` may go out.
-    pub(super) async fn wait(&self, endpoint: &str, per_second: f64) {
-        let limiter = self.endpoint(endpoint, per_second);
+    /// The limiter of an endpoint that allows so many requests per second; the first to ask for it says how many.
+    pub(super) fn endpoint(&self, endpoint: &str, per_second: f64) -> Arc<EndpointLimiter> {
+        let mut endpoints = locked(&self.endpoints);
+        if let Some(known) = endpoints.get(endpoint) {
+            return known.clone();
+        }
+        let (rate, period) = limiter(per_second * self.share);
+        let made = Arc::new(EndpointLimiter {
+            endpoint: endpoint.to_string(),
+            token: self.token.clone(),
+            rate,
+            period,
+            retry: self.retry,
+            paused_until: Mutex::default(),
+            pace: Mutex::new(Pace {
+                slowdown: 1.0,
+                next: Instant::now(),
+                slowed: None,
+            }),
+            breaker: Mutex::default(),
+        });
+        endpoints.insert(endpoint.to_string(), made.clone());
+        made
+    }
+}
+
+impl EndpointLimiter {
+    /// Waits until a request may go out.
+    pub(super) async fn wait(&self) {
+        let endpoint = self.endpoint.as_str();
         let turn = {
-            let mut pace = locked(&limiter.pace);
+            let mut pace = locked(&self.pace);
             let turn = pace.next.max(Instant::now());
             if pace.slowdown > 1.0 {
-                pace.next = turn + limiter.period.mul_f64(pace.slowdown);
+                pace.next = turn + self.period.mul_f64(pace.slowdown);
             }
             turn
         };
         let begun = Instant::now();
         tokio::time::sleep_until(turn).await;
         loop {
-            turn_of(&limiter.rate).await;
+            turn_of(&self.rate).await;
             turn_of(&self.token).await;
             let wait_ms = begun.elapsed().as_millis() as u64;
             match wait_ms {
@@ -102,10 +140,7 @@ impl Limits {
                 1..1000 => tracing::debug!(endpoint, wait_ms, "request waited for its turn"),
                 _ => tracing::info!(endpoint, wait_ms, "request waited for its turn"),
             }
-            let paused = *limiter
-                .paused_until
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            let paused = *locked(&self.paused_until);
             match paused {
                 Some(until) if until > Instant::now() => {
                     let wait_ms = (until - Instant::now()).as_millis() as u64;
@@ -117,15 +152,9 @@ impl Limits {
         }
     }
 
-    /// Whether `endpoint` may be asked at all; if not, why it is left alone.
-    pub(super) fn admit(
-        &self,
-        endpoint: &str,
-        per_second: f64,
-        now: Instant,
-    ) -> Result<Pass, String> {
-        let limiter = self.endpoint(endpoint, per_second);
-        let mut breaker = locked(&limiter.breaker);
+    /// Whether the endpoint may be asked at all; if not, why its circuit is open.
+    pub(super) fn admit(&self, now: Instant) -> Result<Pass, String> {
+        let mut breaker = locked(&self.breaker);
         match breaker.open_until {
             None => Ok(Pass::Free),
             Some(until) if now < until => Err(breaker.reason.clone()),
@@ -138,81 +167,45 @@ impl Limits {
     }
 
     /// The endpoint gave an answer that counts.
-    pub(super) fn answered(&self, endpoint: &str, per_second: f64) {
-        let limiter = self.endpoint(endpoint, per_second);
-        *locked(&limiter.breaker) = Breaker::default();
-        let mut pace = locked(&limiter.pace);
+    pub(super) fn answered(&self) {
+        *locked(&self.breaker) = Breaker::default();
+        let mut pace = locked(&self.pace);
         pace.slowdown = (pace.slowdown * 0.95).max(1.0);
     }
 
     /// A request to it has used up its tries.
-    pub(super) fn exhausted(&self, endpoint: &str, per_second: f64, reason: &str, now: Instant) {
-        let limiter = self.endpoint(endpoint, per_second);
-        let mut breaker = locked(&limiter.breaker);
+    pub(super) fn exhausted(&self, reason: &str, now: Instant) {
+        let mut breaker = locked(&self.breaker);
         breaker.exhausted = breaker.exhausted.saturating_add(1);
         breaker.reason = reason.into();
         if breaker.exhausted >= self.retry.give_up_after {
             breaker.open_until = Some(now + self.retry.cool_down);
-            let seconds = self.retry.cool_down.as_secs();
+            let (endpoint, seconds) = (&self.endpoint, self.retry.cool_down.as_secs());
             tracing::warn!(
                 endpoint,
                 seconds,
                 reason,
-                "endpoint is left alone for a while"
+                "circuit open: no requests meanwhile"
             );
         }
     }
 
     /// It said that it was asked too often: half as often from here, and slowly back.
-    pub(super) fn slow_down(&self, endpoint: &str, per_second: f64, now: Instant) {
-        let limiter = self.endpoint(endpoint, per_second);
-        let mut pace = locked(&limiter.pace);
+    pub(super) fn slow_down(&self, now: Instant) {
+        let mut pace = locked(&self.pace);
         if pace.slowed.is_none_or(|slowed| now >= slowed + ONE_REFUSAL) {
             pace.slowdown = (pace.slowdown * 2.0).min(SLOWEST);
             pace.slowed = Some(now);
-            tracing::warn!(
-                endpoint,
-                times_slower = pace.slowdown,
-                "endpoint is asked more slowly"
-            );
+            let (endpoint, times_slower) = (&self.endpoint, pace.slowdown);
+            tracing::warn!(endpoint, times_slower, "endpoint is asked more slowly");
         }
     }
 
-    /// Nothing more goes to `endpoint` for `pause`.
-    pub(super) fn pause(&self, endpoint: &str, per_second: f64, pause: Duration) {
-        let limiter = self.endpoint(endpoint, per_second);
+    /// Nothing more goes to the endpoint for `pause`.
+    pub(super) fn pause(&self, pause: Duration) {
         let until = Instant::now() + pause;
-        let mut paused = limiter
-            .paused_until
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut paused = locked(&self.paused_until);
         *paused = Some(paused.map_or(until, |earlier| earlier.max(until)));
-    }
-
-    fn endpoint(&self, endpoint: &str, per_second: f64) -> Arc<Endpoint> {
-        let mut endpoints = self
-            .endpoints
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        endpoints
-            .entry(endpoint.to_string())
-            .or_insert_with(|| {
-                let (rate, period) = limiter(per_second * self.share);
-                let pace = Mutex::new(Pace {
-                    slowdown: 1.0,
-                    next: Instant::now(),
-                    slowed: None,
-                });
-                let (paused_until, breaker) = (Mutex::new(None), Mutex::default());
-                Arc::new(Endpoint {
-                    rate,
-                    period,
-                    paused_until,
-                    pace,
-                    breaker,
-                })
-            })
-            .clone()
     }
 }
 
@@ -250,28 +243,31 @@ mod tests {
     fn a_dead_endpoint_is_probed_by_one_request() {
         let (limits, mut now) = (limits(), Instant::now());
         for _ in 0..2 {
-            limits.exhausted("/a", 5.0, "503", now);
-            assert_eq!(limits.admit("/a", 5.0, now), Ok(Pass::Free));
+            limits.endpoint("/a", 5.0).exhausted("503", now);
+            assert_eq!(limits.endpoint("/a", 5.0).admit(now), Ok(Pass::Free));
         }
-        limits.exhausted("/a", 5.0, "503, request 7", now);
-        assert_eq!(limits.admit("/a", 5.0, now), Err("503, request 7".into()));
+        limits.endpoint("/a", 5.0).exhausted("503, request 7", now);
         assert_eq!(
-            limits.admit("/b", 5.0, now),
+            limits.endpoint("/a", 5.0).admit(now),
+            Err("503, request 7".into())
+        );
+        assert_eq!(
+            limits.endpoint("/b", 5.0).admit(now),
             Ok(Pass::Free),
             "other endpoints are not meant"
         );
         now += Duration::from_secs(31);
-        assert_eq!(limits.admit("/a", 5.0, now), Ok(Pass::Probe));
+        assert_eq!(limits.endpoint("/a", 5.0).admit(now), Ok(Pass::Probe));
         assert!(
-            limits.admit("/a", 5.0, now).is_err(),
+            limits.endpoint("/a", 5.0).admit(now).is_err(),
             "one goes to see, not all"
         );
-        limits.exhausted("/a", 5.0, "503", now);
-        assert!(limits.admit("/a", 5.0, now).is_err());
+        limits.endpoint("/a", 5.0).exhausted("503", now);
+        assert!(limits.endpoint("/a", 5.0).admit(now).is_err());
         now += Duration::from_secs(31);
-        assert_eq!(limits.admit("/a", 5.0, now), Ok(Pass::Probe));
-        limits.answered("/a", 5.0);
-        assert_eq!(limits.admit("/a", 5.0, now), Ok(Pass::Free));
+        assert_eq!(limits.endpoint("/a", 5.0).admit(now), Ok(Pass::Probe));
+        limits.endpoint("/a", 5.0).answered();
+        assert_eq!(limits.endpoint("/a", 5.0).admit(now), Ok(Pass::Free));
     }
 
     #[tokio::test]
@@ -280,12 +276,12 @@ mod tests {
         let period = Duration::from_millis(1);
         let mut now = Instant::now();
         for _ in 0..10 {
-            limits.slow_down("/a", 1000.0, now);
+            limits.endpoint("/a", 1000.0).slow_down(now);
             now += Duration::from_secs(2);
         }
         let begun = Instant::now();
         for _ in 0..5 {
-            limits.wait("/a", 1000.0).await;
+            limits.endpoint("/a", 1000.0).wait().await;
         }
         // The first goes at once, each other sixteen periods after the one before.
         assert!(
@@ -299,13 +295,17 @@ mod tests {
     async fn a_pause_holds_for_one_endpoint() {
         let limits = limits();
         let (begun, pause) = (Instant::now(), Duration::from_millis(100));
-        limits.pause("/a", 1000.0, pause);
+        limits.endpoint("/a", 1000.0).pause(pause);
         // A shorter pause that comes later does not cut the longer one short.
-        limits.pause("/a", 1000.0, Duration::from_millis(1));
+        limits
+            .endpoint("/a", 1000.0)
+            .pause(Duration::from_millis(1));
         // Were it not for /a alone, this would take an hour.
-        limits.pause("/c", 1000.0, Duration::from_secs(3600));
-        limits.wait("/b", 1000.0).await;
-        limits.wait("/a", 1000.0).await;
+        limits
+            .endpoint("/c", 1000.0)
+            .pause(Duration::from_secs(3600));
+        limits.endpoint("/b", 1000.0).wait().await;
+        limits.endpoint("/a", 1000.0).wait().await;
         assert!(begun.elapsed() >= pause);
     }
 
@@ -313,8 +313,9 @@ mod tests {
     async fn the_token_s_own_rate_is_kept() {
         // A hundred-thousandth of the rate: a request in eleven minutes.
         let limits = Limits::new(1e-5, RetryConfig::default());
-        limits.wait("/a", 1e9).await;
-        let waiting = limits.wait("/b", 1e9);
+        limits.endpoint("/a", 1e9).wait().await;
+        let endpoint = limits.endpoint("/b", 1e9);
+        let waiting = endpoint.wait();
         tokio::pin!(waiting);
         for _ in 0..1000 {
             assert!(
@@ -331,8 +332,8 @@ mod tests {
     fn a_429_halves_the_pace_which_recovers() {
         let (limits, mut now) = (limits(), Instant::now());
         let slowdown = |limits: &Limits| locked(&limits.endpoint("/a", 5.0).pace).slowdown;
-        limits.slow_down("/a", 5.0, now);
-        limits.slow_down("/a", 5.0, now);
+        limits.endpoint("/a", 5.0).slow_down(now);
+        limits.endpoint("/a", 5.0).slow_down(now);
         assert_eq!(
             slowdown(&limits),
             2.0,
@@ -340,11 +341,11 @@ mod tests {
         );
         for _ in 0..10 {
             now += Duration::from_secs(2);
-            limits.slow_down("/a", 5.0, now);
+            limits.endpoint("/a", 5.0).slow_down(now);
         }
         assert_eq!(slowdown(&limits), SLOWEST);
         for _ in 0..100 {
-            limits.answered("/a", 5.0);
+            limits.endpoint("/a", 5.0).answered();
         }
         assert_eq!(slowdown(&limits), 1.0);
     }

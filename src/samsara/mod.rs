@@ -1,20 +1,22 @@
 //! The Samsara API: a request becomes a stream of pages.
 //!
-//! Here is all that the API asks of its clients: the token, the region's host, patience (retries with back-off,
-//! documented rates, `Retry-After`), the two ways of paging, and error bodies that are not always JSON.
+//! Here is all that the API asks of its clients: the token, the region's host, retries with back-off,
+//! documented rates, `Retry-After`, the two ways of paging, and error bodies that are not always JSON.
 
 mod client;
 mod error;
 mod limit;
 mod omit;
 mod page;
+mod pager;
 mod request;
 mod retry;
 mod watch;
 
-pub use client::{Client, Pager};
+pub use client::Client;
 pub use error::{Cause, SamsaraError};
 pub use page::{Page, split_page};
+pub use pager::Pager;
 pub use request::{Request, Window};
 pub use retry::{LONGEST_RETRY_AFTER, retry_after};
 pub use watch::Watch;

@@ -11,9 +11,9 @@ use crate::json::{JsonError, Kind, Scanner, unescape};
 
 /// A page may have so many envelope fields.
 const MOST_ENVELOPE_FIELDS: usize = 10_000;
-/// A body that is no page is told by so many of its members.
+/// So many members of a body that is not a page are in its error.
 const MEMBERS_TOLD: usize = 5;
-/// What a body says of itself is told as far as this, in bytes.
+/// So many bytes of what a body says of itself are in its error.
 const LONGEST_TOLD: usize = 200;
 
 /// A page as it came, cut into its parts without being parsed.

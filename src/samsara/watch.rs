@@ -28,8 +28,8 @@ struct Seen {
 impl Watch {
     /// The cursor to the page behind `page`, which was asked for with `asked`; none if `page` is the last.
     ///
-    /// A stream that is `endless` promises another page for ever. Errors say why the page is no end, and no way
-    /// to one.
+    /// A stream that is `endless` promises another page for ever. An error says why the page is neither the last nor
+    /// leads to another.
     pub(super) fn look(
         &self,
         page: &Page,
@@ -52,14 +52,14 @@ impl Watch {
             return Ok(None);
         }
         let Some(cursor) = page.cursor.clone() else {
-            return Err("another page is promised, but there is no cursor to it".into());
+            return Err("hasNextPage is true, but endCursor is missing".into());
         };
         if asked == Some(cursor.as_str()) || !seen.cursors.insert(digest(cursor.as_bytes())) {
-            return Err("its cursor was seen before: the pages go round in a circle".into());
+            return Err("pagination loop: its cursor was seen before".into());
         }
         if seen.stale >= MAX_STALE_PAGES {
             return Err(format!(
-                "the {MAX_STALE_PAGES}th page in a row that brings nothing new promises another"
+                "pagination loop: the {MAX_STALE_PAGES}th page in a row without new records promises another"
             ));
         }
         Ok(Some(cursor))

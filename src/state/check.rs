@@ -6,7 +6,7 @@ use chrono::{DateTime, Datelike, NaiveDate, Utc};
 
 use super::document::{
     Checkpoint, CheckpointResult, Feed, Load, ModelState, NotAvailable, PartitionState, RawState,
-    SourceState, Started,
+    SourceState, Started, Updates,
 };
 use crate::bounds::{MAX_OBJECT_BYTES, MAX_ROWS, MAX_STATE_TEXT};
 use crate::store::ObjectRef;

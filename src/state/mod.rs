@@ -5,6 +5,7 @@
 mod check;
 mod document;
 pub mod lock;
+mod position;
 mod strict;
 
 use std::collections::{BTreeMap, HashMap};
@@ -24,6 +25,7 @@ pub use document::{
     SourceState, Started, Updates, VERSION,
 };
 pub use lock::{Fence, Holder, LockError, RunLock};
+pub use position::Position;
 pub use strict::read_document;
 
 /// Documents that are read at a time.

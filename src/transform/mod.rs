@@ -4,6 +4,7 @@
 //! every batch of its result is brought. A row whose day is not the partition's is refused here, before a
 //! warehouse would refuse the whole load.
 
+mod bound;
 mod bounded;
 mod contract;
 mod date_trunc;
@@ -42,6 +43,7 @@ use crate::store::{Bucket, ObjectRef, StoreError, TableWriter};
 use unfit::{Unfit, Watched};
 use unique::KeyCheck;
 
+pub use bound::{BoundCatalog, BoundModel};
 pub use contract::{Column, ColumnType, Contract};
 pub use history::{Snapshots, history_fingerprint};
 pub use query::{Queried, QueryTable, query};
@@ -101,6 +103,14 @@ pub enum TransformError {
     /// An object of a table that a query reads is not there as it was written.
     #[error(transparent)]
     Object(#[from] StoreError),
+    /// A table that no model of this run fills.
+    #[error(
+        "table {table} is not among those of this run: no selected model of the catalog fills it"
+    )]
+    Unbound {
+        /// The table.
+        table: String,
+    },
     /// The engine cannot start, or an ad-hoc query is wrong.
     #[error("{0}")]
     Engine(String),

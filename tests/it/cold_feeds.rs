@@ -109,7 +109,7 @@ async fn a_lost_position_rereads_affected_days() {
         let (asked, told) = fleet.run(&[]).await;
         assert_eq!(asked, fleet.names(), "{lose}");
         assert!(
-            told.contains("no feed has told of late data meanwhile"),
+            told.contains("no change feed was followed meanwhile"),
             "{lose}: {told}"
         );
         assert!(fleet.is_whole().await, "{lose}");

@@ -64,8 +64,8 @@ async fn rows(program: &Program, table: &str) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn endless_pages_commit_nothing() {
-    let circle = "the pages go round in a circle";
-    let stale = "the 1000th page in a row that brings nothing new";
+    let circle = "pagination loop: its cursor was seen before";
+    let stale = "pagination loop: the 1000th page in a row without new records";
     let books: [(Book, &str); 4] = [
         (|number| (vec![number], number, true), circle),
         (|number| (vec![number], (number + 1) % 7, true), circle),
@@ -135,7 +135,7 @@ async fn a_looping_feed_is_stopped() {
         .map(|failure| failure.error.clone())
         .unwrap_or_default();
     assert!(
-        error.contains("the pages go round in a circle") && error.contains(LOGS),
+        error.contains("pagination loop: its cursor was seen before") && error.contains(LOGS),
         "{report}"
     );
     // What came before that is committed: the next run makes tables of it, each row once.
@@ -161,7 +161,8 @@ async fn a_stale_feed_is_stopped_across_commits() {
         .map(|failure| failure.error.clone())
         .unwrap_or_default();
     assert!(
-        error.contains("the 1000th page in a row that brings nothing new") && error.contains(LOGS),
+        error.contains("pagination loop: the 1000th page in a row without new records")
+            && error.contains(LOGS),
         "{report}"
     );
 }
@@ -204,15 +205,15 @@ async fn an_endless_change_feed_is_stopped() {
     let books: [(Book, &str); 3] = [
         (
             |number| (vec![number], (number + 1) % 7, true),
-            "the pages go round in a circle",
+            "pagination loop: its cursor was seen before",
         ),
         (
             |number| (vec![1], number + 1, true),
-            "the 1000th page in a row that brings nothing new",
+            "pagination loop: the 1000th page in a row without new records",
         ),
         (
             |number| (vec![number % 7], number, true),
-            "the pages go round in a circle",
+            "pagination loop: its cursor was seen before",
         ),
     ];
     for (number, (book, told)) in books.into_iter().enumerate() {

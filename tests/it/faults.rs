@@ -297,7 +297,7 @@ async fn broken_200_answers_are_retried() {
     let ran = program.succeed(&["run", "--table", "fleet_vehicles"]).await;
     assert_eq!(count.load(Ordering::SeqCst), 4);
     assert!(
-        ran.stderr.contains("no whole JSON document") && ran.stderr.contains("request delayed"),
+        ran.stderr.contains("not one JSON document") && ran.stderr.contains("request delayed"),
         "{}",
         ran.stderr
     );

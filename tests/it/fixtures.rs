@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use samsara_etl::catalog::Catalog;
-use samsara_etl::pipeline::fixtures::test_model;
+use samsara_etl::sql_tests::test_model;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_model_passes_its_case() {

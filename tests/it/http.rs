@@ -427,7 +427,7 @@ async fn a_broken_200_tells_its_request_id() {
     };
     let error = api.page().await.unwrap_err().to_string();
     assert!(
-        error.contains("200, request r-2 with a body that is no whole JSON document"),
+        error.contains("200, request r-2 with a body that is not one JSON document"),
         "{error}"
     );
     assert!(
@@ -467,7 +467,7 @@ async fn a_byte_order_mark_before_a_page_is_passed_over_and_utf_16_is_named() {
     let api = Api::new(move |_, _| wide.clone().into_response());
     let error = api.page().await.unwrap_err().to_string();
     assert!(
-        error.contains("no whole JSON document: it is UTF-16, not UTF-8"),
+        error.contains("not one JSON document: it is UTF-16, not UTF-8"),
         "{error}"
     );
 }

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use samsara_etl::catalog::Catalog;
-use samsara_etl::pipeline::fixtures::test_model;
+use samsara_etl::sql_tests::test_model;
 use samsara_simulator::{Simulator, SimulatorConfig};
 use serde_json::{Value, json};
 

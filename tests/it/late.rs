@@ -164,16 +164,14 @@ async fn a_failed_feed_loses_no_late_day() {
     );
     assert!(wrong(&away, shut.world()).await.is_empty());
 
-    // The cursor is forgotten: the feed begins anew, and the log says what that means.
+    // The cursor is forgotten: the feed begins again, and the log says what that means.
     let simulator = fleet().await;
     let program = Program::with_simulator(&simulator);
     program.succeed(&all).await;
     simulator.expire_cursors();
     let ran = program.succeed(&all).await;
     assert_eq!(
-        ran.stderr
-            .matches("the feed of changed days begins anew")
-            .count(),
+        ran.stderr.matches("the change feed begins again").count(),
         TABLES.len(),
         "{}",
         ran.stderr

@@ -75,9 +75,11 @@ async fn cases(State(api): State<Api>, Query(query): Query<BTreeMap<String, Stri
     }
     let at = |name: &str| query[name].parse::<DateTime<Utc>>().unwrap();
     let (start, end) = (at("startTime"), at("endTime"));
-    let is_broken = world.broken_from.is_some_and(|from| start >= from);
-    if is_broken || world.longest.is_some_and(|longest| end - start > longest) {
-        return (StatusCode::INTERNAL_SERVER_ERROR, "too much").into_response();
+    if world.broken_from.is_some_and(|from| start >= from) {
+        return (StatusCode::BAD_REQUEST, "no").into_response();
+    }
+    if world.longest.is_some_and(|longest| end - start > longest) {
+        return (StatusCode::PAYLOAD_TOO_LARGE, "too much").into_response();
     }
     // The cursor is a position in the order of changes, as real ones are.
     let after = query.get("after").cloned().unwrap_or_default();
@@ -88,7 +90,7 @@ async fn cases(State(api): State<Api>, Query(query): Query<BTreeMap<String, Stri
         .map(|(id, case)| (format!("{} {id}", case.updated.to_rfc3339()), id, case))
         .filter(|(position, ..)| *position > after)
         .collect();
-    found.sort();
+    found.sort_by(|(one, ..), (other, ..)| one.cmp(other));
     let page: Vec<Value> = found
         .iter()
         .take(PAGE)

@@ -1,9 +1,9 @@
-//! Removes what no state refers to: orphans of killed runs, superseded lists and days, and old logs; and in the local
+//! Removes what no state refers to: leftovers of killed runs, superseded lists and days, and old logs; and in the local
 //! warehouse what no table refers to.
 //!
 //! Buckets are shared with other programs, and configuration may name the wrong one. So nothing is removed where there
 //! is no state of this program, and of what is there only what is called exactly as this program calls its own. In
-//! folders no link is followed. One function finds what is unused, for a cleaning and for its rehearsal alike.
+//! folders no link is followed. One function finds what is unused, whether it is removed or only shown.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,8 +12,7 @@ use chrono::{DateTime, Days, Utc};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use super::Pipeline;
-use crate::config::WarehouseConfig;
+use crate::config::{LockConfig, WarehouseConfig};
 use crate::error::Error;
 use crate::load::LocalWarehouse;
 use crate::state::{Checkpoint, RunLock, SourceState};
@@ -25,22 +24,22 @@ use crate::store::{Bucket, Listed};
 
 /// What was removed, or would be.
 #[derive(Debug, Clone, Default)]
-pub struct Swept {
+pub struct Cleaned {
     /// Objects with their full addresses.
-    pub objects: Vec<SweptObject>,
+    pub objects: Vec<Leftover>,
     /// Objects that a state refers to; they stay.
     pub kept: u64,
     /// Objects that nothing refers to, but that are too young.
     pub young: u64,
     /// Objects that are not called as this program calls its own; they stay.
     pub foreign: u64,
-    /// Whether nothing was removed, only looked at.
+    /// Whether nothing was removed: the objects would be.
     pub dry: bool,
 }
 
 /// One object.
 #[derive(Debug, Clone)]
-pub struct SweptObject {
+pub struct Leftover {
     /// Its address.
     pub uri: String,
     /// Its size.
@@ -49,9 +48,9 @@ pub struct SweptObject {
     pub modified: DateTime<Utc>,
 }
 
-impl fmt::Display for Swept {
+impl fmt::Display for Cleaned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for SweptObject {
+        for Leftover {
             uri,
             bytes,
             modified,
@@ -94,13 +93,13 @@ struct InUse {
 
 impl InUse {
     /// Reads every document there is, also those of sources that the catalog no longer knows. One that cannot be
-    /// read ends the sweep: what it refers to is not known. So does a bucket without any: it is not this program's, or
+    /// read ends the cleaning: what it refers to is not known. So does a bucket without any: it is not this program's, or
     /// not the one that was meant.
     async fn read(bucket: &Bucket) -> Result<Self, Error> {
         let mut used = Self::default();
         let mut documents = 0;
         for Listed { key, .. } in bucket.list_dated(STATE).await? {
-            // What macOS and editors leave beside files is no document.
+            // What macOS and editors leave beside files is not a document.
             if key
                 .rsplit('/')
                 .next()
@@ -134,7 +133,7 @@ impl InUse {
         if documents == 0 {
             let uri = bucket.uri(STATE);
             let reason =
-                "holds no state document of this program, so nothing can be told to be unused";
+                "holds no state document of this program, so nothing is known to be unused";
             return Err(Error::Usage(format!(
                 "{uri}/ {reason}: is this the raw bucket that was meant?"
             )));
@@ -149,99 +148,127 @@ struct Unused {
     listed: Listed,
 }
 
-impl Pipeline {
-    /// Removes unused objects that were written more than `days` ago; with `dry`, only tells which.
+/// What nothing refers to, by address; and what stays, counted.
+#[derive(Default)]
+struct Found {
+    unused: BTreeMap<String, Unused>,
+    kept: u64,
+    foreign: u64,
+}
+
+impl Found {
+    fn add(&mut self, bucket: &Bucket, listed: impl IntoIterator<Item = Listed>) {
+        for listed in listed {
+            let bucket = bucket.clone();
+            let uri = bucket.uri(&listed.key);
+            self.unused.insert(uri, Unused { bucket, listed });
+        }
+    }
+
+    /// Looks through the objects of a bucket below a prefix, of which these keys are in use.
+    async fn look_through(
+        &mut self,
+        bucket: &Bucket,
+        prefix: &str,
+        used: &BTreeSet<String>,
+    ) -> Result<(), Error> {
+        let (named, others): (Vec<_>, Vec<_>) = bucket
+            .list_dated(prefix)
+            .await?
+            .into_iter()
+            .partition(|listed| used.contains(&listed.key));
+        self.kept += named.len() as u64;
+        // A flattened bucket has no state of its own. One in which nothing is named may be another deployment's.
+        let is_ours = prefix != FLATTENED || !named.is_empty();
+        let (own, foreign): (Vec<_>, Vec<_>) = others
+            .into_iter()
+            .partition(|it| is_ours && is_own(prefix, &it.key));
+        self.foreign += foreign.len() as u64;
+        self.add(bucket, own);
+        if is_ours {
+            self.add(bucket, bucket.leftovers().await?);
+        }
+        Ok(())
+    }
+}
+
+/// Where leftovers may lie, and the lock that is held while they are removed.
+pub struct Places<'a> {
+    /// The raw bucket, with the state documents.
+    pub raw: &'a Bucket,
+    /// The flattened bucket.
+    pub flattened: &'a Bucket,
+    /// The warehouse; a local one has leftovers of its own.
+    pub warehouse: &'a WarehouseConfig,
+    /// How the run lock is held.
+    pub lock: &'a LockConfig,
+}
+
+impl Places<'_> {
+    /// Removes unused objects that were written more than `days` ago; with `dry`, only lists them.
     ///
     /// The run lock is held meanwhile: what a run at work has written is not in any state yet.
-    pub async fn clean(&self, days: u32, dry: bool) -> Result<Swept, Error> {
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the raw bucket has no state document, or one that this program does not know: then nothing is
+    /// removed.
+    pub async fn clean(&self, days: u32, dry: bool) -> Result<Cleaned, Error> {
         // Before anything is written, the lock included.
-        let (mut swept, unused) = self.unused(days).await?;
+        let (mut cleaned, unused) = self.unused(days).await?;
         if dry {
-            swept.objects = unused
+            cleaned.objects = unused
                 .iter()
-                .map(|(uri, unused)| told(uri, &unused.listed))
+                .map(|(uri, unused)| leftover(uri, &unused.listed))
                 .collect();
-            return Ok(Swept { dry, ..swept });
+            return Ok(Cleaned { dry, ..cleaned });
         }
         let (id, stop) = (RunId::new(Utc::now()), CancellationToken::new());
-        let lock = RunLock::acquire(self.raw(), &id, &self.config.lock, &stop).await?;
+        let lock = RunLock::acquire(self.raw, &id, self.lock, &stop).await?;
         let result = self.remove_unused(days, &lock).await;
         lock.release().await;
         result
     }
 
-    async fn remove_unused(&self, days: u32, lock: &RunLock) -> Result<Swept, Error> {
-        let (mut swept, unused) = self.unused(days).await?;
+    async fn remove_unused(&self, days: u32, lock: &RunLock) -> Result<Cleaned, Error> {
+        let (mut cleaned, unused) = self.unused(days).await?;
         for (uri, Unused { bucket, listed }) in unused {
             lock.check()?;
             bucket.delete(&listed.key).await?;
-            swept.objects.push(told(&uri, &listed));
+            cleaned.objects.push(leftover(&uri, &listed));
         }
-        Ok(swept)
+        Ok(cleaned)
     }
 
     /// What nothing refers to and is more than `days` days old, by address; and what is not, counted.
-    async fn unused(&self, days: u32) -> Result<(Swept, BTreeMap<String, Unused>), Error> {
+    async fn unused(&self, days: u32) -> Result<(Cleaned, BTreeMap<String, Unused>), Error> {
         // So many days ago there was nothing.
         let before = Utc::now()
             .checked_sub_days(Days::new(u64::from(days)))
             .unwrap_or(DateTime::<Utc>::MIN_UTC);
-        let used = InUse::read(self.raw()).await?;
-        let nothing = BTreeSet::new();
-        let mut swept = Swept::default();
-        let mut unused = BTreeMap::new();
-        let mut found = |bucket: &Bucket, listed: Listed| {
-            unused.insert(
-                bucket.uri(&listed.key),
-                Unused {
-                    bucket: bucket.clone(),
-                    listed,
-                },
-            );
-        };
-        let places = [
-            (self.raw(), RAW, &used.raw),
-            (self.flattened(), FLATTENED, &used.flattened),
-            (self.raw(), LOGS, &nothing),
-        ];
-        for (bucket, prefix, used) in places {
-            let (named, others): (Vec<_>, Vec<_>) = bucket
-                .list_dated(prefix)
-                .await?
-                .into_iter()
-                .partition(|listed| used.contains(&listed.key));
-            swept.kept += named.len() as u64;
-            // A flattened bucket has no state of its own. One in which nothing is named may be another deployment's.
-            let is_ours = prefix != FLATTENED || !named.is_empty();
-            let (own, foreign): (Vec<_>, Vec<_>) = others
-                .into_iter()
-                .partition(|it| is_ours && is_own(prefix, &it.key));
-            swept.foreign += foreign.len() as u64;
-            let leftovers = if is_ours {
-                bucket.leftovers().await?
-            } else {
-                Vec::new()
-            };
-            own.into_iter()
-                .chain(leftovers)
-                .for_each(|listed| found(bucket, listed));
-        }
-        if let WarehouseConfig::Local(folder) = &self.config.warehouse
+        let used = InUse::read(self.raw).await?;
+        let mut found = Found::default();
+        found.look_through(self.raw, RAW, &used.raw).await?;
+        found
+            .look_through(self.flattened, FLATTENED, &used.flattened)
+            .await?;
+        found.look_through(self.raw, LOGS, &BTreeSet::new()).await?;
+        if let WarehouseConfig::Local(folder) = self.warehouse
             && folder.is_dir()
         {
             let warehouse = LocalWarehouse::open(folder, &Handle::current())?;
-            let left = [
-                warehouse.orphans().await?,
-                warehouse.bucket().leftovers().await?,
-            ]
-            .concat();
-            left.into_iter()
-                .for_each(|listed| found(warehouse.bucket(), listed));
+            found.add(warehouse.bucket(), warehouse.orphans().await?);
+            found.add(warehouse.bucket(), warehouse.bucket().leftovers().await?);
         }
-        let all = unused.len();
+        let all = found.unused.len();
+        let mut unused = found.unused;
         unused.retain(|_, unused| unused.listed.modified <= before);
-        swept.young = (all - unused.len()) as u64;
-        Ok((swept, unused))
+        let cleaned = Cleaned {
+            kept: found.kept,
+            young: (all - unused.len()) as u64,
+            foreign: found.foreign,
+            ..Cleaned::default()
+        };
+        Ok((cleaned, unused))
     }
 }
 
@@ -254,8 +281,8 @@ fn is_own(prefix: &str, key: &str) -> bool {
     }
 }
 
-fn told(uri: &str, listed: &Listed) -> SweptObject {
-    SweptObject {
+fn leftover(uri: &str, listed: &Listed) -> Leftover {
+    Leftover {
         uri: uri.to_string(),
         bytes: listed.bytes,
         modified: listed.modified,

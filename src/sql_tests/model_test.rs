@@ -15,7 +15,7 @@ use chrono::{DateTime, NaiveDate, SecondsFormat};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::Scratch;
+use super::scratch::Scratch;
 use crate::catalog::{Catalog, Model, Source};
 use crate::config::Secret;
 use crate::config::bounds::FIXTURE_BYTES;

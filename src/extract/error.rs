@@ -1,0 +1,118 @@
+//! Why an extract task failed.
+
+use super::request::ExtractTask;
+use crate::samsara::{Request, SamsaraError};
+use crate::store::StoreError;
+use crate::store::layout::Partition;
+
+/// A task that failed. Nothing of it is committed.
+#[derive(Debug, thiserror::Error)]
+pub enum ExtractError {
+    /// The API.
+    #[error("{tables} {scope}: {error}")]
+    Api {
+        /// The sources.
+        tables: String,
+        /// Days, or the snapshot.
+        scope: String,
+        /// The API's fault.
+        #[source]
+        error: SamsaraError,
+    },
+    /// A page cannot be decoded.
+    #[error("{tables} {scope}: page {page} of {request}: {reason}")]
+    Page {
+        /// The sources.
+        tables: String,
+        /// Days, or the snapshot.
+        scope: String,
+        /// Position in the task, from 1.
+        page: u64,
+        /// Path and query.
+        request: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The raw bucket.
+    #[error("{tables} {scope}: {error}")]
+    Store {
+        /// The sources.
+        tables: String,
+        /// Days, or the snapshot.
+        scope: String,
+        /// The bucket's fault.
+        #[source]
+        error: StoreError,
+    },
+    /// The ledger does not balance.
+    #[error("{table} {partition}: {owned} raw rows belong to it, its Parquet holds {written}")]
+    Ledger {
+        /// The source.
+        table: String,
+        /// The partition.
+        partition: Partition,
+        /// Rows of the API's records that the partition owns.
+        owned: u64,
+        /// Rows in its objects.
+        written: u64,
+    },
+    /// A worker died.
+    #[error("{tables} {scope}: the decoder stopped: {reason}")]
+    Worker {
+        /// The sources.
+        tables: String,
+        /// Days, or the snapshot.
+        scope: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl ExtractError {
+    /// The API's fault, if it was the API's.
+    pub fn api(&self) -> Option<&SamsaraError> {
+        match self {
+            Self::Api { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Whether the API takes the cursor no more, so that its pages begin again.
+    pub fn is_dead_cursor(&self) -> bool {
+        matches!(self.api(), Some(SamsaraError::CursorRefused { .. }))
+    }
+
+    /// Whether the API refuses the request as malformed.
+    pub fn is_refused(&self) -> bool {
+        matches!(self.api(), Some(SamsaraError::Refused { status: 400, .. }))
+    }
+}
+
+impl ExtractTask {
+    pub(super) fn api(&self, error: SamsaraError) -> ExtractError {
+        ExtractError::Api {
+            tables: self.tables(),
+            scope: self.scope.to_string(),
+            error,
+        }
+    }
+
+    pub(super) fn store(&self, error: StoreError) -> ExtractError {
+        ExtractError::Store {
+            tables: self.tables(),
+            scope: self.scope.to_string(),
+            error,
+        }
+    }
+
+    /// A page that cannot be read.
+    pub(super) fn page_error(&self, page: u64, request: &Request, reason: String) -> ExtractError {
+        ExtractError::Page {
+            tables: self.tables(),
+            scope: self.scope.to_string(),
+            page,
+            request: request.identity(),
+            reason,
+        }
+    }
+}

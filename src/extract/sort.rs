@@ -1,0 +1,195 @@
+//! Which source and partition each row of a page belongs to.
+
+use arrow::array::RecordBatch;
+use chrono::{DateTime, NaiveDate, Utc};
+
+use super::assign_day::{DayRows, day_window, rows_by_day, rows_of_day};
+use super::decode::{Decoded, Decoder, Envelope, Rows, Stamp};
+use super::fetch::FetchedPage;
+use super::intervals::open_rows;
+use super::outside::Outside;
+use super::request::{ExtractTask, Scope};
+use crate::samsara::Window;
+use crate::store::layout::Partition;
+
+/// Rows with their owner.
+pub(super) struct Sorted {
+    /// The source of the task.
+    pub(super) slot: usize,
+    pub(super) partition: Partition,
+    /// The raw rows as they are written.
+    pub(super) batch: RecordBatch,
+    /// Rows, or readings inside rows, that the partition owns.
+    pub(super) kept: u64,
+    /// The same before those of other days were left out.
+    pub(super) total: u64,
+    /// Values in `_rescued_data`.
+    pub(super) rescued: u64,
+    /// Rows and readings that have no end yet.
+    pub(super) open: u64,
+}
+
+/// Rows of a partition, and how many of how many rows or readings they are.
+type Owned = (Partition, DayRows, (u64, u64));
+
+/// Sorts the rows of one page.
+pub(super) struct Sorter<'a> {
+    decoder: &'a Decoder,
+    task: &'a ExtractTask,
+    extracted_at: DateTime<Utc>,
+    parent: Option<&'a str>,
+    asked: Option<Window>,
+    /// Each source gives the envelope fields to the first row that it has of the page.
+    envelopes: Vec<Envelope>,
+    /// For each source what is far outside the asked days; nothing is for a list, or for a feed.
+    outsides: Vec<Option<Outside>>,
+}
+
+impl<'a> Sorter<'a> {
+    pub(super) fn new(
+        decoder: &'a Decoder,
+        task: &'a ExtractTask,
+        extracted_at: DateTime<Utc>,
+        fetched: &'a FetchedPage,
+    ) -> Self {
+        let window = match &task.scope {
+            Scope::Days(_) => task.window(),
+            _ => None,
+        };
+        let outsides = task.sources.iter();
+        Self {
+            decoder,
+            task,
+            extracted_at,
+            parent: fetched.parent.as_deref(),
+            asked: fetched.asked,
+            envelopes: vec![fetched.page.beside.clone(); task.sources.len()],
+            outsides: outsides
+                .map(|source| Some(Outside::of(source, window?)))
+                .collect(),
+        }
+    }
+
+    /// Gives each row to the source and partition that own it, and to no second one.
+    pub(super) fn sort(&mut self, decoded: &Decoded<'_>) -> Result<Vec<Sorted>, String> {
+        let mut sorted = Vec::new();
+        for slot in 0..self.task.sources.len() {
+            let rows = self.decoder.rows(decoded, slot)?;
+            for owned in self.owned(slot, &rows)? {
+                sorted.push(self.stamp(decoded, slot, &rows, owned)?);
+            }
+        }
+        Ok(sorted)
+    }
+
+    /// Whether no source had a row that could carry the page's envelope fields.
+    pub(super) fn has_envelope_left(&self) -> bool {
+        self.envelopes.iter().all(|envelope| !envelope.is_empty())
+    }
+
+    /// What lies far outside the asked days, by source of the task.
+    pub(super) fn into_outsides(self) -> impl Iterator<Item = (usize, Outside)> {
+        let found = self.outsides.into_iter().enumerate();
+        found.filter_map(|(slot, outside)| Some((slot, outside.filter(|it| it.count > 0)?)))
+    }
+
+    /// The rows of each partition of a source.
+    fn owned(&mut self, slot: usize, rows: &Rows) -> Result<Vec<Owned>, String> {
+        let (source, batch) = (&self.task.sources[slot], &rows.batch);
+        // What the days own, and what there is to own: rows, or readings inside rows.
+        let (mut owned, mut of) = (0, 0);
+        let mut found = Vec::new();
+        match (&self.task.scope, &source.time_field) {
+            (Scope::Snapshot, _) => {
+                let all = DayRows::all(batch.clone());
+                found.push((Partition::Snapshot, all, (0, 0)));
+            }
+            (Scope::Days(days), field) => {
+                // Once is enough: what is far from one asked day is far from all of them.
+                let mut outside = self.outsides[slot].as_mut();
+                for day in days {
+                    let rows = match field {
+                        Some(field) => rows_of_day(batch, field, *day, self.asked, outside.take())?,
+                        // Without a time, all rows are the asked day's.
+                        None => DayRows::all(batch.clone()),
+                    };
+                    let (kept, total) = (rows.kept, rows.total);
+                    (owned, of) = (owned + kept, total);
+                    found.push((Partition::Day(*day), rows, (kept, total)));
+                }
+            }
+            (Scope::Updates { born_before, .. }, Some(field)) => {
+                for (day, its_rows) in rows_by_day(batch, field)? {
+                    // What was born later is read when its day is asked for.
+                    if born_before.is_none_or(|end| day < end) {
+                        let rows = DayRows::these(batch, its_rows)?;
+                        found.push((Partition::Day(day), rows, (0, 0)));
+                    }
+                }
+            }
+            (Scope::Updates { .. }, None) => {
+                if batch.num_rows() > 0 {
+                    let all = DayRows::all(batch.clone());
+                    found.push((Partition::Snapshot, all, (0, 0)));
+                }
+            }
+            (Scope::Feed { .. }, field) => {
+                let field = field.as_ref().ok_or("a feed needs a time_field")?;
+                of = batch.num_rows() as u64;
+                for (day, its_rows) in rows_by_day(batch, field)? {
+                    // The day is the row's window, as for sources that are asked by day.
+                    let rows = DayRows::these(batch, its_rows)?;
+                    owned += rows.kept;
+                    found.push((Partition::Day(day), rows, (0, 0)));
+                }
+                if owned < of {
+                    return Err(format!("of {of} rows only {owned} are owned by a day"));
+                }
+            }
+        }
+        if owned > of {
+            return Err(format!(
+                "of {of} rows or readings {owned} are owned: some by more than one day"
+            ));
+        }
+        Ok(found)
+    }
+
+    fn stamp(
+        &mut self,
+        decoded: &Decoded<'_>,
+        slot: usize,
+        rows: &Rows,
+        (partition, owned, (kept, total)): Owned,
+    ) -> Result<Sorted, String> {
+        let stamp = Stamp {
+            window: partition.day().map(day_window),
+            parent: self.parent,
+            extracted_at: self.extracted_at,
+        };
+        let envelope = &mut self.envelopes[slot];
+        let (batch, rescued) = self
+            .decoder
+            .stamp(decoded, slot, rows, &owned, stamp, envelope)?;
+        let open = open_rows(&batch, &self.task.sources[slot], self.extracted_at)?;
+        Ok(Sorted {
+            slot,
+            partition,
+            batch,
+            kept,
+            total,
+            rescued,
+            open,
+        })
+    }
+}
+
+/// Leaves out rows of `until` and later days, and says whether there were any.
+pub(super) fn leave_out_after(until: Option<NaiveDate>, sorted: &mut Vec<Sorted>) -> bool {
+    let Some(until) = until else {
+        return false;
+    };
+    let before = sorted.len();
+    sorted.retain(|rows| rows.partition.day().is_none_or(|day| day < until));
+    sorted.len() < before
+}

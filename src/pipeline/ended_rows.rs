@@ -1,0 +1,105 @@
+//! Days that have changed because a later day's answer shows an end, or a row, that they do not hold.
+
+use std::collections::BTreeMap;
+
+use arrow::array::RecordBatch;
+use chrono::NaiveDate;
+
+use super::raw_rows::fold_raw_rows;
+use super::run::{Run, are_there};
+use crate::catalog::Source;
+use crate::error::Error;
+use crate::extract::{EndedRows, TaskOutcome};
+use crate::state::{EndedRow, Overlap, RawState, SourceState};
+use crate::store::layout::Partition;
+
+/// Marks the days of which an answer has shown a row that they do not hold, or hold without its end: they have changed.
+///
+/// A day that is not final is read again anyway, and one that this run reads is not compared with its old rows.
+pub(super) async fn mark_changed_days(run: &Run, outcome: &TaskOutcome) -> Result<(), Error> {
+    let mut shown: BTreeMap<(&str, NaiveDate), Vec<Option<EndedRow>>> = BTreeMap::new();
+    for Overlap { source, day, ended } in &outcome.overlaps {
+        shown.entry((source, *day)).or_default().push(*ended);
+    }
+    let mut changed: BTreeMap<&str, Vec<NaiveDate>> = BTreeMap::new();
+    for ((name, day), rows) in shown {
+        let source = run.catalog.known_source(name)?;
+        if has_changed(run, source, day, &rows).await? {
+            changed.entry(name).or_default().push(day);
+        }
+    }
+    for (name, days) in changed {
+        tracing::info!(
+            source = name,
+            ?days,
+            "rows of these days have ended since, or are new: the days are read again"
+        );
+        let at = outcome.extracted_at;
+        let mark = move |state: &mut SourceState| {
+            for day in days {
+                let found = state.partition_mut(Partition::Day(day));
+                found.changed.get_or_insert(at);
+            }
+        };
+        run.states.source(name).await?.commit(mark).await?;
+    }
+    Ok(())
+}
+
+/// Whether a final day lacks one of the rows that were shown of it; none stands for rows that still last.
+async fn has_changed(
+    run: &Run,
+    source: &Source,
+    day: NaiveDate,
+    rows: &[Option<EndedRow>],
+) -> Result<bool, Error> {
+    let (name, partition) = (source.name.as_str(), Partition::Day(day));
+    let handle = run.states.source(name).await?;
+    let known = handle.look(|state| {
+        let found = state
+            .partition(partition)
+            .filter(|found| found.changed.is_none())?;
+        let is_final = crate::plan::is_settled(source, day, found);
+        Some((found.raw.clone()?, found.open_rows)).filter(|_| is_final)
+    });
+    let Some((raw, open_rows)) = known else {
+        return Ok(false);
+    };
+    let is_to_be_read =
+        run.plan.days_of(name).contains(&day) && !run.has_extracted(&(name.to_string(), partition));
+    if is_to_be_read {
+        return Ok(false);
+    }
+    // Which of its rows still last is not compared: they come with each day until they end.
+    let is_new = rows.contains(&None) && open_rows == 0;
+    let ended: Vec<EndedRow> = rows.iter().filter_map(|row| *row).collect();
+    Ok(is_new || !ended.is_empty() && lacks(run, source, &raw, &ended).await?)
+}
+
+/// Whether one of these rows is not among those of the day, or has no end there, or another one.
+async fn lacks(
+    run: &Run,
+    source: &Source,
+    raw: &RawState,
+    rows: &[EndedRow],
+) -> Result<bool, Error> {
+    if !are_there(&run.raw, &raw.objects).await? {
+        // Reading the day again puts them back.
+        return Ok(true);
+    }
+    let columns: Vec<String> = EndedRows::columns(source)
+        .iter()
+        .map(|name| format!("\"{name}\""))
+        .collect();
+    let sql = format!("SELECT {} FROM raw.\"{}\"", columns.join(", "), source.name);
+    let (of, read) = (source.clone(), raw.extracted_at);
+    let add = move |known: &mut EndedRows, batch: &RecordBatch| known.add(batch, &of, read);
+    match fold_raw_rows(run, source, &raw.objects, sql, add).await {
+        Ok(known) => Ok(rows.iter().any(|row| !known.contains(row))),
+        // Written under another schema, say: reading the day again puts that right.
+        Err(error) => {
+            tracing::warn!(%error, "the rows of a day cannot be compared, so it is read again");
+            Ok(true)
+        }
+    }
+}

@@ -1,0 +1,501 @@
+//! One extract task of the plan: resumed, read, committed, or given up.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use tokio::sync::mpsc;
+
+use super::commit_raw::{FeedAsked, commit_feed, commit_partition, discard};
+use super::ended_rows::mark_changed_days;
+use super::raw_rows::parent_ids;
+use super::run::{Ready, Run, are_there, ends_run};
+use super::updates::read_updates;
+use crate::catalog::Source;
+use crate::error::Error;
+use crate::events::Event;
+use crate::extract::{ExtractTask, Extractor, Scope, TaskOutcome, checkpoint_is_current};
+use crate::plan::{PlannedScope, PlannedTask};
+use crate::redact;
+use crate::samsara::{SamsaraError, Watch};
+use crate::state::{Checkpoint, Failure, NotAvailable, PartitionState, SourceHandle, SourceState};
+use crate::store::ObjectRef;
+use crate::store::layout::Partition;
+
+/// Gives partitions to the transform stage, as long as the run goes on.
+pub(super) async fn hand_on(
+    run: &Run,
+    ready: &mpsc::Sender<Ready>,
+    partitions: impl IntoIterator<Item = Ready>,
+) {
+    for partition in partitions {
+        let sent = tokio::select! {
+            biased;
+            () = run.shutdown.cancelled() => return,
+            sent = ready.send(partition) => sent,
+        };
+        // The stage behind is gone only when the run is being stopped.
+        if sent.is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads one task and hands its partitions on. Its failure is reported, and an error only if nothing else can work
+/// either.
+pub(super) async fn extract_task(
+    run: &Run,
+    extractor: &Extractor,
+    planned: &PlannedTask,
+    ready: &mpsc::Sender<Ready>,
+) -> Result<(), Error> {
+    if run.shutdown.is_cancelled() {
+        return Ok(());
+    }
+    if planned.sources.iter().all(|source| run.has_ended(source)) {
+        hand_on(run, ready, complete_partitions(run, planned).await?).await;
+        return Ok(());
+    }
+    let apart = apart(run, planned);
+    if apart.len() > 1 {
+        return extract_apart(run, extractor, &apart, ready).await;
+    }
+    if without_parent(run, planned).await? {
+        hand_on(run, ready, complete_partitions(run, planned).await?).await;
+        return Ok(());
+    }
+    let result = tokio::select! {
+        () = run.shutdown.cancelled() => return Ok(()),
+        result = read_task(run, extractor, planned) => result,
+    };
+    let partitions = match result {
+        Ok(partitions) => partitions,
+        Err(error) if ends_run(&error) => return Err(error),
+        // One type that is retired, or that nobody has licensed, has the whole request refused.
+        Err(Error::Extract(error)) if error.is_refused() && planned.sources.len() > 1 => {
+            let source = planned.sources.join(", ");
+            tracing::warn!(source, %error, "asked again one by one");
+            return extract_apart(run, extractor, &one_by_one(planned), ready).await;
+        }
+        Err(error) => {
+            if matches!(&error, Error::Extract(error) if error.is_refused()) {
+                run.set_apart(&planned.sources);
+            }
+            give_up(run, planned, &error).await?;
+            complete_partitions(run, planned).await?
+        }
+    };
+    run.add_extracted(&partitions);
+    hand_on(run, ready, partitions).await;
+    Ok(())
+}
+
+/// The partitions of a task that came to nothing, as far as an earlier run has read them whole: that they could not be
+/// read again is no reason to leave out what is there.
+pub(super) async fn complete_partitions(
+    run: &Run,
+    planned: &PlannedTask,
+) -> Result<Vec<Ready>, Error> {
+    let mut complete = Vec::new();
+    for source in &planned.sources {
+        let handle = run.states.source(source).await?;
+        let is_complete = |partition: &Partition| {
+            handle.look(|state| {
+                let found = state.partition(*partition);
+                found.is_some_and(|found| found.raw.is_some())
+            })
+        };
+        let partitions = planned.scope.partitions().into_iter().filter(is_complete);
+        complete.extend(partitions.map(|partition| (source.clone(), partition)));
+    }
+    Ok(complete)
+}
+
+/// Tasks that were one, one after another.
+async fn extract_apart(
+    run: &Run,
+    extractor: &Extractor,
+    tasks: &[PlannedTask],
+    ready: &mpsc::Sender<Ready>,
+) -> Result<(), Error> {
+    for task in tasks {
+        Box::pin(extract_task(run, extractor, task, ready)).await?;
+    }
+    Ok(())
+}
+
+/// A task of its own for each source.
+fn one_by_one(planned: &PlannedTask) -> Vec<PlannedTask> {
+    let alone = |source: &String| PlannedTask {
+        sources: vec![source.clone()],
+        scope: planned.scope.clone(),
+    };
+    planned.sources.iter().map(alone).collect()
+}
+
+/// The task without those of its sources that were refused before in this run, and each of these by itself.
+fn apart(run: &Run, planned: &PlannedTask) -> Vec<PlannedTask> {
+    let (alone, together): (Vec<String>, Vec<String>) = planned
+        .sources
+        .iter()
+        .cloned()
+        .partition(|source| run.is_apart(source));
+    let of = |sources: Vec<String>| PlannedTask {
+        sources,
+        scope: planned.scope.clone(),
+    };
+    let mut tasks = one_by_one(&of(alone));
+    if !together.is_empty() {
+        tasks.insert(0, of(together));
+    }
+    tasks
+}
+
+/// Reports a task that failed, and keeps that in the state.
+async fn give_up(run: &Run, planned: &PlannedTask, error: &Error) -> Result<(), Error> {
+    let refused = match error {
+        Error::Extract(error) => error.api(),
+        _ => None,
+    };
+    let is_final = refused.is_some_and(SamsaraError::is_unavailable);
+    let mut failed = Vec::new();
+    for source in &planned.sources {
+        let handle = run.states.source(source).await?;
+        let was_read = handle.look(SourceState::was_read);
+        if let Some(refused) = refused.filter(|error| run.takes_leave(source, was_read, error)) {
+            if run.end_source(source) {
+                not_available(run, source, refused).await?;
+            }
+            continue;
+        }
+        // One line for a source that cannot be had at all, however many days were asked for.
+        if !is_final || run.end_source(source) {
+            run.failed(source, None, error);
+        }
+        failed.push(source);
+    }
+    store_failure(run, planned, &failed, error).await
+}
+
+/// Reports that a source is not available, and keeps that in the state: it is asked again after a week.
+async fn not_available(run: &Run, source: &str, refused: &SamsaraError) -> Result<(), Error> {
+    let known = NotAvailable {
+        at: Utc::now(),
+        reason: redact::one_line(refused),
+    };
+    run.observer.observe(&Event::NotAvailable {
+        source: source.into(),
+        reason: known.reason.clone(),
+    });
+    let handle = run.states.source(source).await?;
+    handle
+        .commit(move |state| state.not_available = Some(known))
+        .await?;
+    Ok(())
+}
+
+/// Leaves out a task whose parents are not available: then there is nothing to ask for.
+async fn without_parent(run: &Run, planned: &PlannedTask) -> Result<bool, Error> {
+    let parent = planned.sources.first().and_then(|source| {
+        let parent = run.catalog.source(source)?.parent.as_ref()?;
+        run.catalog.source(&parent.source)
+    });
+    let Some(parent) = parent else {
+        return Ok(false);
+    };
+    let handle = run.states.source(&parent.name).await?;
+    let was_read = handle.look(SourceState::was_read);
+    let known = crate::plan::unavailable(&run.catalog, &run.states, parent).await?;
+    let Some(known) = known.filter(|_| !was_read) else {
+        return Ok(false);
+    };
+    let reason = format!(
+        "{}, for whose rows it is asked, is not available: {}",
+        parent.name, known.reason
+    );
+    for source in &planned.sources {
+        if !run.end_source(source) {
+            continue;
+        }
+        if run.is_named(source) {
+            run.failed(source, None, &Error::Usage(reason.clone()));
+        } else {
+            run.observer.observe(&Event::NotAvailable {
+                source: source.clone(),
+                reason: reason.clone(),
+            });
+        }
+    }
+    Ok(true)
+}
+
+/// Keeps in the state that these partitions were tried in vain: `status` shows them apart from unasked ones.
+async fn store_failure(
+    run: &Run,
+    planned: &PlannedTask,
+    sources: &[&String],
+    error: &Error,
+) -> Result<(), Error> {
+    // A feed's days are known only from what it brings.
+    let partitions = planned.scope.partitions();
+    if partitions.is_empty() {
+        return Ok(());
+    }
+    for source in sources {
+        let failure = Failure {
+            at: Utc::now(),
+            error: redact::one_line(error),
+        };
+        let partitions = partitions.clone();
+        let handle = run.states.source(source).await?;
+        handle
+            .commit(move |state| {
+                for partition in partitions {
+                    state.partition_mut(partition).failure = Some(failure.clone());
+                }
+            })
+            .await?;
+    }
+    Ok(())
+}
+
+async fn read_task(
+    run: &Run,
+    extractor: &Extractor,
+    planned: &PlannedTask,
+) -> Result<Vec<Ready>, Error> {
+    let (sources, parents) = asked_of(run, planned).await?;
+    let scope = match &planned.scope {
+        PlannedScope::Snapshot => Scope::Snapshot,
+        PlannedScope::Days(days) => Scope::Days(days.clone()),
+        PlannedScope::Feed {
+            resume,
+            since,
+            until,
+        } => Scope::Feed {
+            resume: resume.clone(),
+            since: *since,
+            until: *until,
+            watch: Watch::default(),
+        },
+        PlannedScope::Updates(windows) => {
+            return match sources.first() {
+                Some(source) => read_updates(run, extractor, source, &parents, windows).await,
+                None => Ok(Vec::new()),
+            };
+        }
+    };
+    let task = Arc::new(ExtractTask {
+        sources,
+        scope,
+        parents,
+    });
+    if let Scope::Feed { .. } = &task.scope {
+        return read_feed(run, extractor, task).await;
+    }
+    let outcome = read_resumable(run, extractor, &task).await?;
+    // Before the days themselves: if nothing else comes of this run, that much is known.
+    mark_changed_days(run, &outcome).await?;
+    // The first last: it holds the checkpoint of the unfinished task, which speaks for all.
+    let mut unreferenced = Vec::new();
+    for (index, extracted) in outcome.partitions.iter().enumerate().rev() {
+        unreferenced.extend(commit_partition(run, &outcome, extracted, index == 0).await?);
+    }
+    // Only now does no checkpoint name them any more.
+    discard(&run.raw, &unreferenced).await;
+    Ok(ready(outcome))
+}
+
+/// The sources of a planned task, and the ids of their parent.
+async fn asked_of(run: &Run, planned: &PlannedTask) -> Result<(Vec<Source>, Vec<String>), Error> {
+    let known = |name: &String| run.catalog.known_source(name).cloned();
+    let sources: Vec<Source> = planned
+        .sources
+        .iter()
+        .map(known)
+        .collect::<Result<_, _>>()?;
+    let parents = match sources.first().and_then(|source| source.parent.as_ref()) {
+        Some(parent) => parent_ids(run, &parent.source, &parent.field).await?,
+        None => Vec::new(),
+    };
+    Ok((sources, parents))
+}
+
+fn ready(outcome: TaskOutcome) -> Vec<Ready> {
+    let partitions = outcome.partitions.into_iter();
+    partitions
+        .map(|extracted| (extracted.source, extracted.partition))
+        .collect()
+}
+
+/// A task that goes on where an earlier run left it, and leaves checkpoints itself.
+async fn read_resumable(
+    run: &Run,
+    extractor: &Extractor,
+    task: &Arc<ExtractTask>,
+) -> Result<TaskOutcome, Error> {
+    let partition = task.scope.partitions().first().copied();
+    let (Some(first), Some(partition)) = (task.sources.first(), partition) else {
+        return Ok(extractor.read(task.clone(), None, None).await?);
+    };
+    let handle = run.states.source(&first.name).await?;
+    let stored = usable_checkpoint(run, task, &handle, partition).await?;
+    let is_resumed = stored.is_some();
+    let place = (&handle, partition);
+    match read_with_checkpoints(extractor, task, stored, place, true).await {
+        // The cursor goes, and the pages before it with it: the task begins again, once.
+        Err(Error::Extract(error)) if error.is_dead_cursor() => {
+            tracing::warn!(source = task.tables(), %error, "cursor dropped, partition begins again");
+            handle
+                .commit(move |state| state.partition_mut(partition).checkpoint = None)
+                .await?;
+            read_with_checkpoints(extractor, task, None, place, true).await
+        }
+        // Not one of the answers that mean a dead cursor, so its checkpoint stays. Should it be one all the same, the
+        // task can do without; if not, that costs a request or two.
+        Err(Error::Extract(error)) if is_resumed && error.is_refused() => {
+            tracing::warn!(source = task.tables(), %error, "read from the beginning, the cursor is kept until that is done");
+            read_with_checkpoints(extractor, task, None, place, false).await
+        }
+        other => other,
+    }
+}
+
+/// The checkpoint of a task, if it may go on from there and its objects are still there.
+async fn usable_checkpoint(
+    run: &Run,
+    task: &ExtractTask,
+    handle: &SourceHandle,
+    partition: Partition,
+) -> Result<Option<Checkpoint>, Error> {
+    let changed = last_change(run, task).await?;
+    let now = Utc::now();
+    let stored = handle.look(|state| state.partition(partition)?.checkpoint.clone());
+    let Some(checkpoint) = stored.filter(|it| checkpoint_is_current(it, partition, changed, now))
+    else {
+        return Ok(None);
+    };
+    let objects: Vec<ObjectRef> = checkpoint.objects().cloned().collect();
+    Ok(are_there(&run.raw, &objects).await?.then_some(checkpoint))
+}
+
+/// The last time that the task's days may have changed: they were found to, were read whole, or the change feed was not
+/// followed before.
+async fn last_change(run: &Run, task: &ExtractTask) -> Result<Option<DateTime<Utc>>, Error> {
+    let Scope::Days(days) = &task.scope else {
+        return Ok(None);
+    };
+    let mut last = None;
+    for source in &task.sources {
+        let of_day = |found: &PartitionState| {
+            let read = found.raw.as_ref().map(|raw| raw.extracted_at);
+            found.changed.max(read)
+        };
+        let of = |state: &SourceState| {
+            let found = days
+                .iter()
+                .filter_map(|day| state.partition(Partition::Day(*day)));
+            let followed_since = state.feed.as_ref().and_then(|feed| feed.contiguous_since);
+            found.map(of_day).max().flatten().max(followed_since)
+        };
+        last = last.max(run.states.source(&source.name).await?.look(of));
+    }
+    Ok(last)
+}
+
+/// Reads a task from its beginning or from a checkpoint. Its own checkpoints go into the state at `place`, if they are
+/// to be stored.
+async fn read_with_checkpoints(
+    extractor: &Extractor,
+    task: &Arc<ExtractTask>,
+    resume: Option<Checkpoint>,
+    (handle, partition): (&SourceHandle, Partition),
+    stores: bool,
+) -> Result<TaskOutcome, Error> {
+    let (checkpoints, mut left) = mpsc::channel::<Checkpoint>(1);
+    // The receiver is this future's own: once it is over, the task must not wait for anyone to receive.
+    let store = async move {
+        while let Some(checkpoint) = left.recv().await {
+            if !stores {
+                continue;
+            }
+            handle
+                .commit(move |state| state.partition_mut(partition).checkpoint = Some(checkpoint))
+                .await?;
+        }
+        Ok::<_, Error>(())
+    };
+    let read = extractor.read(task.clone(), resume, Some(checkpoints));
+    tokio::pin!(read, store);
+    Ok(tokio::select! {
+        stored = &mut store => {
+            // A state that cannot be written ends the task: nothing of what it reads could be committed.
+            stored?;
+            read.await?
+        }
+        outcome = &mut read => {
+            // Whatever became of it, the checkpoint of what is safe so far is stored.
+            store.await?;
+            outcome?
+        }
+    })
+}
+
+/// A feed, some pages at a time, each committed with the position behind them.
+///
+/// A cursor that was forgotten is dropped together with its query, and the feed begins again at `since`, once.
+async fn read_feed(
+    run: &Run,
+    extractor: &Extractor,
+    mut task: Arc<ExtractTask>,
+) -> Result<Vec<Ready>, Error> {
+    // Most days come with more than one of its parts, and are to be made into tables once.
+    let mut partitions = BTreeSet::new();
+    let mut restarted = false;
+    while let (
+        Some(source),
+        Scope::Feed {
+            resume,
+            since,
+            until,
+            watch,
+        },
+    ) = (task.sources.first(), &task.scope)
+    {
+        let (next, watch) = match extractor.read(task.clone(), None, None).await {
+            Ok(outcome) => {
+                let asked = FeedAsked {
+                    source: &source.name,
+                    resume: resume.clone(),
+                    since: *since,
+                    until: *until,
+                };
+                commit_feed(run, asked, &outcome).await?;
+                let goes_on = outcome.more && !outcome.is_past;
+                let next = outcome.feed.clone().filter(|_| goes_on);
+                partitions.extend(ready(outcome));
+                if next.is_none() {
+                    break;
+                }
+                (next, watch.clone())
+            }
+            Err(error) if error.is_dead_cursor() && resume.is_some() && !restarted => {
+                tracing::warn!(source = task.tables(), %error, "cursor dropped, feed begins again");
+                restarted = true;
+                (None, Watch::default())
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let scope = Scope::Feed {
+            resume: next,
+            since: *since,
+            until: *until,
+            watch,
+        };
+        task = Arc::new(ExtractTask {
+            scope,
+            ..(*task).clone()
+        });
+    }
+    Ok(partitions.into_iter().collect())
+}

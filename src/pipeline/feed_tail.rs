@@ -1,0 +1,80 @@
+//! The rows of asked days on the page at which a feed was left: its tail.
+//!
+//! A feed is left at the page on which the asked days end. The page comes again as a whole when its other days are
+//! asked for; until then its rows of asked days lie in objects of their own, and the tail, a checkpoint without
+//! requests, says which.
+
+use chrono::{DateTime, Utc};
+use sha2::{Digest, Sha256};
+
+use crate::state::{Checkpoint, CheckpointResult, Feed, Position, RawState, SourceState};
+use crate::store::layout::Partition;
+
+/// Takes away what an earlier run had taken of the page at the feed's position, once that page has come as a whole.
+pub(super) fn drop_tail(
+    state: &mut SourceState,
+    resumed: Option<&Position>,
+    brought: &[(Partition, RawState)],
+) {
+    let is_read_again = |feed: &Feed| resumed.is_some_and(|position| *position == feed.position());
+    let tail = state
+        .tail()
+        .filter(|_| state.feed.as_ref().is_some_and(is_read_again))
+        .cloned();
+    // The checkpoint itself is of no use any more: the feed has another position.
+    for partition in state.partitions.values_mut() {
+        partition.checkpoint = None;
+    }
+    for part in tail.into_iter().flat_map(|tail| tail.parts) {
+        let Some(raw) = state
+            .partitions
+            .get_mut(&part.partition)
+            .and_then(|found| found.raw.as_mut())
+        else {
+            continue;
+        };
+        let rows: u64 = part.objects.iter().map(|object| object.rows).sum();
+        let again = brought
+            .iter()
+            .filter(|(day, _)| day.to_string() == part.partition)
+            .map(|(_, raw)| raw.rows());
+        // A row that does not come again stays; its table drops the repetitions of the others.
+        if again.sum::<u64>() >= rows {
+            raw.objects.retain(|object| !part.objects.contains(object));
+        }
+    }
+}
+
+/// Keeps what was taken of the page at the feed's position.
+pub(super) fn store_tail(
+    state: &mut SourceState,
+    tail: CheckpointResult,
+    extracted_at: DateTime<Utc>,
+) {
+    let (Some(first), Some(feed)) = (
+        tail.parts.first().map(|part| part.partition.clone()),
+        &state.feed,
+    ) else {
+        return;
+    };
+    let asked: String = Sha256::digest(&feed.query)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let whole = CheckpointResult {
+        content: tail.content.clone(),
+        ..CheckpointResult::default()
+    };
+    let checkpoint = Checkpoint {
+        asked,
+        requests: 0,
+        rest: Vec::new(),
+        resume: None,
+        extracted_at,
+        whole,
+        part: tail,
+    };
+    if let Some(partition) = state.partitions.get_mut(&first) {
+        partition.checkpoint = Some(checkpoint);
+    }
+}

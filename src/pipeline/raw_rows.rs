@@ -1,0 +1,108 @@
+//! Queries over committed raw rows, while a run is extracting.
+
+use std::collections::BTreeSet;
+
+use arrow::array::{AsArray, RecordBatch};
+
+use super::run::{Run, shrunken};
+use crate::catalog::Source;
+use crate::error::Error;
+use crate::extract::raw_schema;
+use crate::state::RawState;
+use crate::store::ObjectRef;
+use crate::store::layout::Partition;
+use crate::transform::{QueryTable, TransformError, query};
+
+/// Memory for such a query.
+const QUERY_MEMORY: usize = 256 << 20;
+
+/// Runs a query over raw objects of a source, on the threads for computing, and adds up its batches.
+pub(super) async fn fold_raw_rows<T: Default + Send + 'static>(
+    run: &Run,
+    source: &Source,
+    objects: &[ObjectRef],
+    sql: String,
+    add: impl Fn(&mut T, &RecordBatch) -> Result<(), String> + Send + 'static,
+) -> Result<T, TransformError> {
+    let table = raw_table(run, source, objects);
+    let folding = run.cpu.spawn(async move {
+        let mut result = query(&sql, &[table], QUERY_MEMORY).await?;
+        let mut sum = T::default();
+        while let Some(batch) = result.next().await? {
+            add(&mut sum, &batch).map_err(TransformError::Engine)?;
+        }
+        Ok(sum)
+    });
+    folding.await.unwrap_or_else(|error| {
+        let name = &source.name;
+        Err(TransformError::Engine(format!(
+            "{name}: reading its raw rows stopped: {error}"
+        )))
+    })
+}
+
+/// Raw objects of a source as a table.
+pub(super) fn raw_table(run: &Run, source: &Source, objects: &[ObjectRef]) -> QueryTable {
+    QueryTable {
+        raw: true,
+        name: source.name.clone(),
+        schema: raw_schema(source),
+        bucket: run.raw.clone(),
+        objects: objects.to_vec(),
+    }
+}
+
+/// The ids of a parent's committed list, sorted.
+pub(super) async fn parent_ids(run: &Run, parent: &str, field: &str) -> Result<Vec<String>, Error> {
+    let source = run.catalog.known_source(parent)?;
+    let raw = usable_list(run, source).await?;
+    run.raw.expect(&raw.objects).await?;
+    let sql = format!(
+        "SELECT DISTINCT CAST(\"{field}\" AS VARCHAR) AS id FROM raw.\"{parent}\" WHERE \"{field}\" IS NOT NULL"
+    );
+    let add = |ids: &mut BTreeSet<String>, batch: &RecordBatch| {
+        let column = batch.column(0).as_string_opt::<i32>();
+        ids.extend(column.into_iter().flatten().flatten().map(str::to_string));
+        Ok(())
+    };
+    let ids: BTreeSet<String> = fold_raw_rows(run, source, &raw.objects, sql, add).await?;
+    // An empty id is no one: a request without it would ask for all, or for another path.
+    let (ids, blank): (Vec<String>, Vec<String>) =
+        ids.into_iter().partition(|id| !id.trim().is_empty());
+    if !blank.is_empty() {
+        tracing::warn!(
+            source = parent,
+            field,
+            "rows without an id: nothing is asked for them"
+        );
+    }
+    Ok(ids)
+}
+
+/// A list whose rows may be asked for one by one: read in its last try, and not refused by the row-count guard.
+async fn usable_list(run: &Run, source: &Source) -> Result<RawState, Error> {
+    let name = source.name.as_str();
+    let handle = run.states.source(name).await?;
+    let found = handle
+        .look(|state| state.partition(Partition::Snapshot).cloned())
+        .unwrap_or_default();
+    let before = shrunken(run, name, &found);
+    // Ids of an older list would leave out who has come since, and the days would count as read.
+    let Some(raw) = found.raw.filter(|_| found.failure.is_none()) else {
+        return Err(Error::Usage(format!(
+            "its parent {name} could not be read, so there are no ids to ask for"
+        )));
+    };
+    // Nor would days count as read that were asked for with the few ids that the guard refuses.
+    let Some(before) = before else {
+        return Ok(raw);
+    };
+    let own = run.catalog.model(name);
+    let model = own.or_else(|| run.catalog.models_of(name).next());
+    let table = model.map_or(name, |model| model.name.as_str());
+    let rows = raw.rows();
+    Err(Error::Usage(format!(
+        "its parent {name} has {rows} rows now and had {before}, so nothing is asked for: if that is right, run with \
+         --accept-shrunken {table}"
+    )))
+}

@@ -1,0 +1,150 @@
+//! What the stages of one run share.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use crate::catalog::Catalog;
+use crate::config::LoadOptions;
+use crate::error::Error;
+use crate::events::{Event, Observer};
+use crate::plan::Plan;
+use crate::redact;
+use crate::samsara::SamsaraError;
+use crate::state::{PartitionState, StateStore};
+use crate::store::layout::{Partition, RunId};
+use crate::store::{Bucket, ObjectRef, StoreError};
+use crate::transform::{BoundCatalog, Contract};
+
+/// What all stages of one run share.
+pub(super) struct Run {
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) states: StateStore,
+    pub(super) raw: Bucket,
+    pub(super) id: RunId,
+    pub(super) observer: Arc<dyn Observer>,
+    pub(super) shutdown: CancellationToken,
+    /// The selected models with the sources that they read and the tables that they fill.
+    pub(super) bound: BoundCatalog,
+    /// The contracts of `bound`, by table.
+    pub(super) contracts: BTreeMap<String, Contract>,
+    pub(super) load: LoadOptions,
+    pub(super) cpu: Handle,
+    /// After how many pages an unfinished task leaves a checkpoint.
+    pub(super) checkpoint_every: u64,
+    pub(super) plan: Plan,
+    /// Sources that the token or the organisation does not have: asking again for another day is of no use.
+    pub(super) ended: Mutex<BTreeSet<String>>,
+    /// Sources that were refused (400) when they were asked for alone: they take no others with them any more.
+    pub(super) apart: Mutex<BTreeSet<String>>,
+    /// Partitions that tasks of this run have handed on.
+    pub(super) extracted: Mutex<BTreeSet<Ready>>,
+}
+
+/// A partition whose raw rows are committed, on its way to the models.
+pub(super) type Ready = (String, Partition);
+
+impl Run {
+    /// Reports a failure that costs one table or partition, and not the run.
+    pub(super) fn failed(&self, name: &str, partition: Option<Partition>, error: &Error) {
+        self.observer.observe(&Event::Failed {
+            name: name.to_string(),
+            partition: partition.map(|partition| partition.to_string()),
+            error: redact::one_line(error),
+        });
+    }
+
+    /// Whether the organisation or the token does not have the source.
+    pub(super) fn has_ended(&self, source: &str) -> bool {
+        locked(&self.ended).contains(source)
+    }
+
+    /// Asks no more for a source. Returns whether it was asked for until now.
+    pub(super) fn end_source(&self, source: &str) -> bool {
+        locked(&self.ended).insert(source.to_string())
+    }
+
+    /// Whether the source was asked for by name: then it is a failure that it cannot be had.
+    pub(super) fn is_named(&self, source: &str) -> bool {
+        self.plan.run_request.selection.named.contains(source)
+    }
+
+    /// Whether an answer says that a source is not available, and that is no failure: nobody has asked for it by name,
+    /// and it was never read, or may end.
+    pub(super) fn takes_leave(&self, source: &str, was_read: bool, error: &SamsaraError) -> bool {
+        let is_optional = self
+            .catalog
+            .source(source)
+            .is_some_and(|source| source.optional);
+        // An endpoint in beta may refuse whoever does not take part in it.
+        let is_first_refusal =
+            is_optional && !was_read && matches!(error, SamsaraError::Refused { status: 400, .. });
+        !self.is_named(source)
+            && (error.is_unavailable() || is_first_refusal)
+            && (is_optional || !was_read)
+    }
+
+    /// Keeps that a source was refused when it was asked for alone.
+    pub(super) fn set_apart(&self, sources: &[String]) {
+        locked(&self.apart).extend(sources.iter().cloned());
+    }
+
+    /// Whether a source is asked for alone, since it was refused.
+    pub(super) fn is_apart(&self, source: &str) -> bool {
+        locked(&self.apart).contains(source)
+    }
+
+    /// Whether a task of this run has handed on the partition.
+    pub(super) fn has_extracted(&self, partition: &Ready) -> bool {
+        locked(&self.extracted).contains(partition)
+    }
+
+    /// Keeps which partitions a task hands on.
+    pub(super) fn add_extracted(&self, partitions: &[Ready]) {
+        locked(&self.extracted).extend(partitions.iter().cloned());
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether a list has lost so many rows that the row-count guard refuses it. A source stands for all tables made of it.
+pub(super) fn is_shrunken(run: &Run, source: &str, rows: u64, before: u64) -> bool {
+    let models = run
+        .catalog
+        .models_of(source)
+        .map(|model| model.name.as_str());
+    models
+        .chain([source])
+        .all(|name| run.load.refuses_shrunken(name, rows, before))
+}
+
+/// How many rows a list had that the row-count guard refuses now.
+pub(super) fn shrunken(run: &Run, source: &str, found: &PartitionState) -> Option<u64> {
+    let rows = found.raw.as_ref()?.rows();
+    found
+        .shrunken_from
+        .filter(|before| is_shrunken(run, source, rows, *before))
+}
+
+/// Whether all objects are in the bucket as they were written.
+pub(super) async fn are_there(bucket: &Bucket, objects: &[ObjectRef]) -> Result<bool, StoreError> {
+    match bucket.expect(objects).await {
+        Ok(()) => Ok(true),
+        Err(StoreError::Lost { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether an error is about everything and not about one table.
+pub(super) fn ends_run(error: &Error) -> bool {
+    match error {
+        Error::Extract(error) => error.api().is_some_and(SamsaraError::ends_run),
+        Error::Samsara(error) => error.ends_run(),
+        Error::State(_) => true,
+        _ => false,
+    }
+}

@@ -1,0 +1,101 @@
+//! What a model makes of committed raw rows, before anything is written for good.
+
+use std::sync::Arc;
+
+use chrono::{NaiveDate, Utc};
+
+use super::scratch::Scratch;
+use crate::catalog::{Catalog, Model};
+use crate::config::Secret;
+use crate::error::Error;
+use crate::state::{SourceHandle, StateStore};
+use crate::store::Bucket;
+use crate::store::layout::{Partition, RunId};
+use crate::transform::{BoundModel, Flattened, QueryTable, Transformer};
+
+/// What a preview reads, and by which options.
+pub struct Preview<'a> {
+    /// The catalog.
+    pub catalog: &'a Arc<Catalog>,
+    /// The state documents.
+    pub states: &'a StateStore,
+    /// The raw bucket.
+    pub raw: &'a Bucket,
+    /// Memory for the query, in bytes.
+    pub memory: usize,
+    /// What hashed columns are salted with.
+    pub salt: Option<Secret>,
+}
+
+/// What a preview gives: the partition, its rows as a table in the scratch bucket, and what was found about them.
+pub type Previewed = (Partition, QueryTable, Flattened);
+
+/// Runs a model over the raw rows of a day (of the list; of the last complete day, if none is given), and gives the
+/// rows as a warehouse would get them, in `scratch`. Neither state nor buckets change.
+///
+/// # Errors
+/// [`Error::Usage`] if there are no raw rows of that day, or a day is given for a list; the model's own errors.
+pub async fn preview(
+    of: Preview<'_>,
+    model: &Model,
+    day: Option<NaiveDate>,
+    scratch: &Scratch,
+) -> Result<Previewed, Error> {
+    let bound = BoundModel::bind(of.catalog, model).await?;
+    let state = of.states.source(&bound.driving.name).await?;
+    let partition = complete_partition(&bound, &state, day)?;
+    let inputs = bound.inputs(of.states, partition).await?;
+    let transformer = Transformer::new(
+        of.catalog.clone(),
+        of.memory,
+        of.raw.clone(),
+        scratch.bucket().clone(),
+    )?
+    .with_salt(of.salt);
+    let id = RunId::new(Utc::now());
+    let flattened = transformer
+        .derive(model, &bound.contract, partition, &inputs, &id)
+        .await?;
+    let table = QueryTable {
+        raw: false,
+        name: model.name.clone(),
+        schema: bound.contract.schema(),
+        bucket: scratch.bucket().clone(),
+        objects: flattened.objects.clone(),
+    };
+    Ok((partition, table, flattened))
+}
+
+/// The partition that is previewed: that of the day, or the last that is complete.
+fn complete_partition(
+    bound: &BoundModel,
+    state: &SourceHandle,
+    day: Option<NaiveDate>,
+) -> Result<Partition, Error> {
+    let source = &bound.driving;
+    let partition = match day {
+        Some(_) if !source.is_daily() => {
+            return Err(Error::Usage(format!(
+                "{} is a list and has no days: leave the day out",
+                source.name
+            )));
+        }
+        Some(day) => Some(Partition::Day(day)),
+        None => state.look(|state| state.complete().map(|(partition, _)| partition).max()),
+    };
+    let is_complete = |partition: &Partition| {
+        state.look(|state| {
+            let found = state.partition(*partition);
+            found.is_some_and(|found| found.raw.is_some())
+        })
+    };
+    partition.filter(is_complete).ok_or_else(|| {
+        let what = day.map_or_else(
+            || source.name.clone(),
+            |day| format!("{} of {day}", source.name),
+        );
+        Error::Usage(format!(
+            "there are no raw rows of {what}: `samsara-etl run` reads them"
+        ))
+    })
+}
