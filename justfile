@@ -1,6 +1,6 @@
 # Shorthands; nothing needs them. `just --list` shows them.
 
-# The whole way on a made-up fleet, into ./samsara-demo.
+# The whole pipeline on a simulated fleet, into ./samsara-demo.
 demo:
     cargo run --locked -- demo
 
@@ -20,6 +20,6 @@ chaos seed="1":
 fuzz target seconds="60":
     CARGO_TARGET_DIR=target/fuzz RUSTC_BOOTSTRAP=1 cargo fuzz run --dev --sanitizer none {{ target }} -- -max_total_time={{ seconds }} -max_len=4096
 
-# What the stations cost on this machine.
+# Speed of each stage on this machine.
 bench:
     cargo bench --locked

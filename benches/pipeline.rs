@@ -1,4 +1,4 @@
-//! What the stations cost on this machine, side by side in one run: `cargo bench`.
+//! Speed of each stage on this machine, in one run: `cargo bench`.
 //!
 //! Rates of page decoding are MB/s of JSON as the API sends it; those of SQL and Parquet are rows/s. No network,
 //! no disk: pages come from memory and objects go to memory's file system folder.

@@ -21,11 +21,11 @@ pub const MAX_LOCK_HOURS: i64 = 24;
 pub const MAX_SQL_BYTES: usize = 256 << 10;
 /// Bytes of a literal in a query.
 pub const MAX_LITERAL_BYTES: usize = 16 << 10;
-/// Brackets in each other.
+/// Levels of nested brackets.
 pub const MAX_BRACKETS: usize = 32;
-/// Types in each other.
+/// Levels of nested types.
 pub const MAX_TYPES: usize = 4;
-/// Words and signs of a query.
+/// Tokens of a query.
 pub const MAX_TOKENS: usize = 10_000;
 /// Tables that a query reads, once its common table expressions stand in the place of their names.
 pub const MAX_TABLES: u64 = 256;

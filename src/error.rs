@@ -1,4 +1,4 @@
-//! The library's errors as one type: each knows what to do about it.
+//! The library's errors as one type, with hints on what to do.
 
 use crate::catalog::CatalogError;
 use crate::config::ConfigError;
@@ -14,7 +14,7 @@ use crate::transform::TransformError;
 #[derive(Debug, thiserror::Error)]
 #[expect(
     missing_docs,
-    reason = "each variant is the station's own error, documented there"
+    reason = "each variant is the error of a module, documented there"
 )]
 pub enum Error {
     #[error(transparent)]
@@ -37,10 +37,10 @@ pub enum Error {
     Lock(#[from] LockError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// What the command line says cannot be done.
+    /// The command line asks for something that is not possible.
     #[error("{0}")]
     Usage(String),
-    /// The system refused something outside the buckets.
+    /// The operating system reports an error outside the buckets.
     #[error("{what}: {source}")]
     System {
         what: String,
@@ -50,7 +50,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the cause is what was typed or configured.
+    /// Whether the cause is the command line or the configuration.
     pub fn is_usage(&self) -> bool {
         matches!(
             self,
@@ -61,12 +61,12 @@ impl Error {
         ) || matches!(self, Self::Store(StoreError::Credentials { .. }))
     }
 
-    /// Whether another run is at work, so that nothing was begun.
+    /// Whether another run holds the lock, so that nothing was started.
     pub fn is_locked(&self) -> bool {
         matches!(self, Self::Lock(LockError::Held { .. }))
     }
 
-    /// What to do about it, where the message does not say already.
+    /// What to do, if the message does not already say it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Samsara(error) => error.hint(),
@@ -75,24 +75,22 @@ impl Error {
                 if holder.is_beyond_reason(chrono::Utc::now()) =>
             {
                 Some(
-                    "no run takes the lock for so long: if none is at work, remove lock.json from the raw bucket \
-                 (--wait would wait until then)",
+                    "the lock's expiry is implausibly far away: if no run is active, remove lock.json from the raw bucket (--wait would wait until the expiry)",
                 )
             }
             Self::Lock(LockError::Held { .. }) => Some(
-                "wait for it with --wait; a run that died elsewhere is taken over when its time is up",
+                "wait for it with --wait; the lock of a run that died elsewhere is taken over when its lease expires",
             ),
             Self::Lock(LockError::Malformed { .. }) => Some(
-                "if no run is at work, remove it; if another version of this program wrote it, use that one",
+                "if no run is active, remove it; if another version of this program wrote it, use that version",
             ),
             Self::State(StateError::Malformed { .. })
             | Self::State(StateError::Store(StoreError::TooLarge { .. })) => Some(
-                "put back an earlier version of the document (from the bucket's versions or a backup); or remove it, \
-                     and its source is read again from its beginning",
+                "restore an earlier version of the document (from the bucket's versions or a backup); or remove it, and the source is read again from the start",
             ),
-            Self::Lock(LockError::Lost { .. }) => Some("run again: what is complete is kept"),
+            Self::Lock(LockError::Lost { .. }) => Some("run again; completed work is kept"),
             Self::Selection(SelectionError::Unknown { .. }) => {
-                Some("`samsara-etl tables` lists them")
+                Some("`samsara-etl tables` lists all tables")
             }
             _ => None,
         }

@@ -1,4 +1,4 @@
-//! What happened, past tense. Progress, logs, report and tests all feed on the same events.
+//! Events of a run. Progress, logs, the report and tests are all made from them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::store::layout::Partition;
 /// Something that happened during a run.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// The API's host is known, and about to be asked.
+    /// The API's host is known; requests follow.
     Connected {
         /// Scheme, host and port.
         base: String,
@@ -23,35 +23,35 @@ pub enum Event {
         /// Size of the body after decompression.
         bytes: u64,
     },
-    /// A request was put off and will be sent again.
+    /// A request failed and will be retried after a wait.
     RequestDelayed {
         /// Path below the host.
         endpoint: String,
-        /// Which try failed, from 1.
+        /// Number of the failed attempt, counted from 1.
         attempt: u32,
-        /// How long the program waits.
+        /// Time until the next attempt.
         wait: Duration,
         /// Status or fault, with the request id where the API gave one.
         reason: String,
     },
-    /// A source's partition was read whole and committed.
+    /// A source's partition was read completely and committed.
     PartitionExtracted {
-        /// The source.
+        /// Name of the source.
         source: String,
-        /// The partition.
+        /// The partition: a UTC day, or the snapshot.
         partition: Partition,
         /// Records in the API's pages.
         records: u64,
-        /// Raw rows committed.
+        /// Number of raw rows committed.
         rows: u64,
-        /// Rows and readings left out because another day owns them.
+        /// Rows and readings left out because they belong to another day.
         out_of_window: u64,
         /// Values that went to `_rescued_data`.
         rescued: u64,
         /// Whether the content was the same as before, so that nothing was written.
         unchanged: bool,
     },
-    /// A page held something that the declared schema does not.
+    /// A page held a value that does not fit the declared schema.
     DriftFound {
         /// The sources of the task.
         sources: Vec<String>,
@@ -62,36 +62,36 @@ pub enum Event {
         /// How often in this task.
         count: u64,
     },
-    /// Values of a derived partition are no times between the years 1 and 9999, and are NULL in the table.
+    /// Values of a derived partition are not times in the years 1 to 9999, and are NULL in the table.
     UnfitTimes {
-        /// The model.
+        /// Name of the model or its table.
         model: String,
-        /// The partition.
+        /// The partition: a UTC day, or the snapshot.
         partition: Partition,
-        /// The column.
+        /// Name of the column.
         column: String,
-        /// How many.
+        /// Number of occurrences.
         count: u64,
         /// The first different ones, quoted and escaped, and how often they came.
         texts: BTreeMap<String, u64>,
     },
     /// Several rows of a derived partition have one `unique_key`, and were accepted all the same.
     DuplicatesAccepted {
-        /// The model.
+        /// Name of the model or its table.
         model: String,
-        /// The partition.
+        /// The partition: a UTC day, or the snapshot.
         partition: Partition,
-        /// Which key, how many, one of them.
+        /// The key, the number of duplicates, and an example.
         duplicates: String,
     },
-    /// An answer held rows or readings that lie far outside the asked days. They are in no table: no day that is
-    /// asked for owns them.
+    /// A response held rows or readings far outside the requested days. They are in no table, since they belong to no
+    /// requested day.
     OutsideWindow {
-        /// The source.
+        /// Name of the source.
         source: String,
-        /// The first of the days that were asked for.
+        /// The first of the requested days.
         partition: Partition,
-        /// How many.
+        /// Number of occurrences.
         count: u64,
         /// The earliest of their times.
         first: DateTime<Utc>,
@@ -100,25 +100,24 @@ pub enum Event {
         /// Some of them as JSON.
         examples: Vec<String>,
     },
-    /// A page without a row of the asked partition held something beside its list of records. No row can carry it, so
-    /// this event does.
+    /// A page without rows of the requested partition held an envelope field. No row can hold it, so this event does.
     EnvelopeFieldKept {
         /// The sources of the task.
         sources: Vec<String>,
-        /// The first partition that was asked for; a feed has none.
+        /// The first requested partition; none for a feed.
         partition: Option<Partition>,
         /// Path of the field: `$.warning`.
         path: String,
-        /// Its exact text; cut after some kilobytes.
+        /// Its exact text, truncated after some kilobytes.
         text: String,
     },
     /// A model's partition was derived and committed.
     PartitionTransformed {
-        /// The model.
+        /// Name of the model or its table.
         model: String,
-        /// The partition.
+        /// The partition: a UTC day, or the snapshot.
         partition: Partition,
-        /// Rows written.
+        /// Number of rows written to flattened Parquet.
         rows: u64,
         /// Size of its objects.
         bytes: u64,
@@ -127,9 +126,9 @@ pub enum Event {
     },
     /// A model's partition was loaded.
     PartitionLoaded {
-        /// The model.
+        /// Name of the model or its table.
         model: String,
-        /// The partition.
+        /// The partition: a UTC day, or the snapshot.
         partition: Partition,
         /// Rows that the warehouse reported.
         rows: u64,
@@ -142,9 +141,9 @@ pub enum Event {
     },
     /// A source's raw partition was loaded.
     RawLoaded {
-        /// The source.
+        /// Name of the source.
         source: String,
-        /// The partition.
+        /// The partition: a UTC day, or the snapshot.
         partition: Partition,
         /// Rows that the warehouse reported.
         rows: u64,
@@ -156,20 +155,20 @@ pub enum Event {
         /// One line.
         reason: String,
     },
-    /// A source or model failed; the others go on.
+    /// A source or model failed; others continue.
     Failed {
         /// Name of the source or model.
         name: String,
-        /// The partition, if it was one.
+        /// The partition, if the failure concerns one.
         partition: Option<String>,
         /// One line: what, where, what to do.
         error: String,
     },
 }
 
-/// Something that wants to know.
+/// Receives the events of a run.
 pub trait Observer: Send + Sync {
-    /// Called as it happens; must not block.
+    /// Called for each event as it happens, from any thread; must not block.
     fn observe(&self, event: &Event);
 }
 
@@ -178,7 +177,7 @@ pub trait Observer: Send + Sync {
 pub struct Observers(Vec<Arc<dyn Observer>>);
 
 impl Observers {
-    /// All of `observers`.
+    /// Combines `observers`: each event goes to each of them, in order.
     pub fn new(observers: Vec<Arc<dyn Observer>>) -> Self {
         Self(observers)
     }
@@ -253,14 +252,14 @@ impl Observer for LogEvents {
                 count,
                 texts,
             } => {
-                tracing::warn!(model, %partition, column, count, ?texts, "schema drift found: no times");
+                tracing::warn!(model, %partition, column, count, ?texts, "schema drift found: values that are not valid times");
             }
             Event::DuplicatesAccepted {
                 model,
                 partition,
                 duplicates,
             } => {
-                tracing::warn!(model, %partition, duplicates, "rows with one key accepted");
+                tracing::warn!(model, %partition, duplicates, "duplicate keys accepted");
             }
             Event::OutsideWindow {
                 source,
@@ -271,7 +270,7 @@ impl Observer for LogEvents {
                 examples,
             } => {
                 let examples = examples.join(" ");
-                tracing::warn!(source, %partition, count, %first, %last, examples, "rows outside the asked days");
+                tracing::warn!(source, %partition, count, %first, %last, examples, "rows outside the requested days");
             }
             Event::EnvelopeFieldKept {
                 sources,
@@ -288,7 +287,7 @@ impl Observer for LogEvents {
                     partition,
                     path,
                     text,
-                    "beside an empty list of records"
+                    "envelope field beside an empty list of records"
                 );
             }
             Event::PartitionTransformed {

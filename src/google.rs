@@ -20,7 +20,7 @@ use crate::redact;
 
 /// Access tokens for storage and BigQuery. Whatever it gives is masked from then on.
 ///
-/// Nothing is asked yet: a key that is no key is found here, one that Google refuses at the first call.
+/// Sends no request: an invalid key is found here, a key that Google rejects at the first call.
 pub fn provider(
     access: &GoogleAccess,
     io: &Handle,
@@ -72,7 +72,7 @@ fn is_of_http(error: &object_store::Error) -> bool {
     matches!(error, object_store::Error::Generic { store: "HTTP", .. })
 }
 
-/// A token server that stumbles is asked again; where there is no metadata server, that is soon clear.
+/// Requests to a token server are retried; a missing metadata server is noticed quickly.
 fn retry_policy() -> RetryConfig {
     let backoff = BackoffConfig {
         init_backoff: Duration::from_millis(200),

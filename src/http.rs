@@ -1,6 +1,6 @@
 //! The one way in which this program speaks HTTP: to Samsara, Cloud Storage, BigQuery and whoever gives access tokens.
 //!
-//! - Proxies are those of the configuration. This machine and the metadata server are never asked through one.
+//! - Proxies are those of the configuration. They are never used for this machine and the metadata server.
 //! - Certificates are those of the system and of `SSL_CERT_FILE`.
 //! - Redirects are not followed: a token is sent to the host that was configured and to no other.
 
@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use crate::config::{HttpConfig, Secret};
 use crate::redact;
 
-/// Hosts that are never asked through a proxy: this machine, and the metadata server by its names and addresses.
+/// Hosts that are never reached through a proxy: this machine, and the metadata server by its names and addresses.
 ///
 /// <https://cloud.google.com/compute/docs/metadata/querying-metadata>
 const NEVER_PROXIED: &str = "localhost,127.0.0.0/8,::1,0.0.0.0,169.254.0.0/16,fd20:ce::254,metadata.google.internal,metadata";
@@ -38,9 +38,9 @@ pub enum HttpError {
     /// The certificates cannot be read.
     #[error("SSL_CERT_FILE: {path}: {reason}")]
     Certificates {
-        /// The file.
+        /// Path of the certificate file.
         path: String,
-        /// What is wrong.
+        /// Why it cannot be used.
         reason: String,
     },
     /// The client cannot be made.
@@ -81,7 +81,7 @@ pub fn builder(config: &HttpConfig) -> Result<ClientBuilder, HttpError> {
         let certificates = Certificate::from_pem_bundle(&text)
             .map_err(|_| wrong("not a file of PEM certificates".into()))?;
         if certificates.is_empty() {
-            return Err(wrong("no PEM certificate is in it".into()));
+            return Err(wrong("it holds no PEM certificate".into()));
         }
         builder = certificates
             .into_iter()
@@ -129,7 +129,7 @@ pub fn describe(error: reqwest::Error) -> String {
     redact::foreign(text)
 }
 
-/// What makes `object_store` speak HTTP as this module says, on a runtime of its own.
+/// Makes `object_store` use this module's HTTP clients, on a separate runtime.
 #[derive(Debug)]
 pub struct Connector {
     config: HttpConfig,
@@ -157,7 +157,7 @@ impl HttpConnector for Connector {
             .get_config_value(&ClientConfigKey::AllowHttp)
             .as_deref()
             == Some("true");
-        // `ClientOptions` makes its metadata client give up after a second: where there is no server, nothing answers.
+        // `ClientOptions` makes its metadata client give up after a second: without a server, nothing answers.
         let connect = match options
             .get_config_value(&ClientConfigKey::ConnectTimeout)
             .as_deref()
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn this_machine_and_the_metadata_server_are_never_asked_through_a_proxy() {
+    async fn local_hosts_bypass_the_proxy() {
         let (proxied, proxy) = serve(|_| (200, "")).await;
         let (direct, host) = serve(|_| (200, "")).await;
         let port = host.split(':').next_back().unwrap();
@@ -313,7 +313,7 @@ mod tests {
             (
                 "SSL_CERT_FILE",
                 empty.to_str().unwrap(),
-                "no PEM certificate is in it",
+                "it holds no PEM certificate",
             ),
         ];
         for (name, value, part) in cases {

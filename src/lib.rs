@@ -3,13 +3,13 @@
 //! ```text
 //! catalog ─► plan ─► extract ─► raw Parquet ─► transform ─► flattened Parquet ─► load ─► report
 //! (sql/)             (samsara)   (store)       (DataFusion)      (store)       (warehouse)
-//!                        state: what is complete, per source and day, beside the raw data
+//!                        state: what is complete, per source and day, in the raw bucket
 //! ```
 //!
-//! Modules stand in the order in which data passes them. Each owns one verb and hands on a named type; a test
-//! (`tests/it/architecture.rs`) holds them to using only those before them.
+//! The modules are ordered by the data flow: each takes the result of the one before and returns a named type. A test
+//! (`tests/it/architecture.rs`) checks that a module uses only the modules before it.
 //!
-//! | station | takes | gives |
+//! | module | takes | gives |
 //! | --- | --- | --- |
 //! | [`catalog`] | `sql/` | `Source`, `Model` |
 //! | [`plan`] | catalog, state, dates | `Plan` of tasks |
@@ -18,8 +18,50 @@
 //! | [`transform`] | raw objects | `Flattened` objects, by the model's `Contract` |
 //! | [`load`] | flattened objects | a replaced partition of a `Warehouse` |
 //! | [`report`] | events | `RunReport` |
+//!
+//! # Example
+//!
+//! A run over three days, from a configuration in `.env` to its report:
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! use samsara_etl::catalog::Catalog;
+//! use samsara_etl::config::{Config, Environment, LOCAL_FOLDER, Overrides};
+//! use samsara_etl::pipeline::Pipeline;
+//! use samsara_etl::plan::{Dates, RunRequest, Selection, Stage};
+//! use tokio_util::sync::CancellationToken;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let directory = Path::new(".");
+//! let environment = Environment::read(directory)?;
+//! let config = Config::resolve(&environment, &Overrides::default(), directory, LOCAL_FOLDER)?;
+//! let catalog = Catalog::open(None)?;
+//! let run_request = RunRequest {
+//!     selection: Selection::of_names(&catalog, &["fleet_vehicles".into(), "fleet_trips".into()])?,
+//!     dates: Dates::parse(Some("2024-01-01"), Some("2024-01-04"))?,
+//!     stages: [Stage::Extract, Stage::Transform, Stage::Load].into(),
+//!     historical: false,
+//! };
+//! let pipeline = Pipeline::new(config, catalog)?;
+//! let plan = pipeline.plan(run_request).await?;
+//! println!("{plan}");
+//! // Cancelling the token stops the run; completed work is kept.
+//! let report = pipeline.run(plan, Vec::new(), CancellationToken::new()).await?;
+//! println!("{report}");
+//! # Ok(())
+//! # }
+//! ```
 
-// The ground: what every station may stand on.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "a test's tasks end with its runtime"
+    )
+)]
+
+// The foundation, which every module may use.
 pub mod bounds;
 pub mod config;
 pub mod events;
@@ -31,28 +73,30 @@ pub mod redact;
 pub mod state;
 pub mod store;
 
-/// Sources and models, read from `sql/`.
+// The stages, in the order of the data flow.
+
+// Sources and models, read from `sql/`.
 pub mod catalog;
 
-/// What a run is going to do.
+// What a run will do.
 pub mod plan;
 
-/// The API: requests to pages.
+// The API: requests to pages.
 pub mod samsara;
 
-/// Pages to raw Parquet.
+// Pages to raw Parquet.
 pub mod extract;
 
-/// Raw Parquet to flattened Parquet, by SQL.
+// Raw Parquet to flattened Parquet, by SQL.
 pub mod transform;
 
-/// Flattened Parquet into the warehouse.
+// Flattened Parquet into the warehouse.
 pub mod load;
 
-/// What a run did.
+// What a run did.
 pub mod report;
 
-// Those that know all.
+// The top: uses all of the above.
 pub mod audit;
 pub mod clean;
 pub mod cli;

@@ -25,7 +25,7 @@ static USED: AtomicU64 = AtomicU64::new(0);
 /// the machine or its container has, `end` is called with the limit.
 ///
 /// # Errors
-/// There is no thread to be had.
+/// No thread could be started.
 pub fn watch(limit: u64, end: impl Fn(u64) + Send + 'static) -> std::io::Result<()> {
     let mut system = System::new();
     system.refresh_memory();

@@ -18,10 +18,11 @@ use std::collections::BTreeSet;
 use std::fmt::{Display, Write as _};
 use std::io::Write;
 use std::panic::PanicHookInfo;
-use std::sync::{LazyLock, PoisonError, RwLock};
+use std::sync::LazyLock;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use parking_lot::RwLock;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use regex::{Captures, Regex};
 use serde_json::{Map, Value};
@@ -45,12 +46,7 @@ static SECRETS: RwLock<Vec<String>> = RwLock::new(Vec::new());
 /// From now on masks `secret`, also as JSON, percent-encoding or a source literal would write it, and each line of it.
 pub fn register(secret: &str) {
     let secret = secret.trim();
-    if SECRETS
-        .read()
-        .unwrap_or_else(PoisonError::into_inner)
-        .iter()
-        .any(|known| known == secret)
-    {
+    if SECRETS.read().iter().any(|known| known == secret) {
         return;
     }
     let mut forms = BTreeSet::from([secret.to_string()]);
@@ -70,11 +66,11 @@ pub fn register(secret: &str) {
         forms.insert(url::form_urlencoded::byte_serialize(form.as_bytes()).collect());
     }
     forms.retain(|form| form.chars().count() >= SHORT);
-    let known = SECRETS.read().unwrap_or_else(PoisonError::into_inner);
+    let known = SECRETS.read();
     forms.retain(|form| !known.contains(form));
     drop(known);
     if !forms.is_empty() {
-        let mut known = SECRETS.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = SECRETS.write();
         known.extend(forms);
         known.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
         known.dedup();
@@ -101,7 +97,7 @@ pub fn register_userinfo(address: &str) {
     for part in [password, &decoded(password)] {
         register(part);
     }
-    // The name alone is no secret, but what is set in its place by mistake (a token, say) is one.
+    // The user name alone is not secret, but a token put there by mistake is.
     for part in [user, &decoded(user)]
         .into_iter()
         .filter(|part| part.chars().count() >= LONG)
@@ -197,11 +193,7 @@ pub fn mask(text: &str) -> Cow<'_, str> {
 
 fn mask_text(text: &str) -> Cow<'_, str> {
     let mut masked = Cow::Borrowed(text);
-    for secret in SECRETS
-        .read()
-        .unwrap_or_else(PoisonError::into_inner)
-        .iter()
-    {
+    for secret in SECRETS.read().iter() {
         if masked.contains(secret.as_str()) {
             let anywhere = secret.chars().count() >= LONG;
             masked = if anywhere {
@@ -220,15 +212,15 @@ fn mask_text(text: &str) -> Cow<'_, str> {
     masked
 }
 
-/// Whether a registered secret that is long enough to be told from other words stands in the text.
+/// Whether the text contains a registered secret that is long enough not to be an ordinary word.
 pub fn holds_secret(text: &str) -> bool {
-    let known = SECRETS.read().unwrap_or_else(PoisonError::into_inner);
+    let known = SECRETS.read();
     known
         .iter()
         .any(|secret| secret.chars().count() >= LONG && text.contains(secret.as_str()))
 }
 
-/// Masks `secret` where it is a word of its own.
+/// Masks `secret` where it is a separate word.
 fn mask_alone(text: &str, secret: &str) -> String {
     let mut masked = String::with_capacity(text.len());
     let mut rest = text;
@@ -349,7 +341,7 @@ impl<W: Write> Write for Masked<W> {
     }
 }
 
-/// From now on panics are told in one masked line on stderr.
+/// From now on panics are printed as one masked line on stderr.
 pub fn install_panic_hook() {
     std::panic::set_hook(Box::new(|panic| {
         let trace = std::backtrace::Backtrace::capture();
@@ -424,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_secret_is_masked_where_it_stands_alone_and_a_shorter_one_not_at_all() {
+    fn short_secrets_are_masked_as_words() {
         register("qzqz");
         register("qz9");
         assert_eq!(
@@ -486,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_text_is_one_line_of_600_characters_without_control_characters() {
+    fn foreign_text_is_shortened_and_escaped() {
         let forged = "\u{1b}[2K\rno such day\nfailed:\tfleet_trips\u{9b}31m\u{202e}\u{0}";
         assert_eq!(
             foreign(forged),

@@ -159,7 +159,7 @@ pub fn sources_toml(data: &[u8]) {
         Err(error @ CatalogError::Wrong { .. }) => {
             return assert_places(&error, "sql/f/sources.toml", text);
         }
-        Err(error) => return assert!(error.to_string().contains("holds no"), "{error}"),
+        Err(error) => return assert!(error.to_string().contains("has no <family>"), "{error}"),
     };
     for source in catalog.sources() {
         assert!(
@@ -212,7 +212,7 @@ pub fn state_document(data: &[u8]) {
         Err(error) => {
             let error = error.to_string();
             assert!(
-                error.starts_with("gs://b/state.json is no state document"),
+                error.starts_with("gs://b/state.json is not a state document"),
                 "{error}"
             );
             assert_one_line(&error);

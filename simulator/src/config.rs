@@ -1,4 +1,4 @@
-//! What a simulator can be told.
+//! The settings of a simulator.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use super::SimulatorError;
 use super::faults::Faults;
 
-/// The token a simulator accepts unless told otherwise.
+/// The token that a simulator accepts by default.
 pub const DEFAULT_TOKEN: &str = "samsara_api_simulator";
 
 /// The largest fleet a simulator builds; a guard against a slip of the keyboard.
@@ -71,16 +71,16 @@ impl FromStr for Region {
 /// [`Simulator::release_late`](super::Simulator::release_late) is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LateData {
-    /// The exclusive end of the withheld stretch.
+    /// End of the withheld period, exclusive.
     pub before: DateTime<Utc>,
-    /// How long the stretch is; it starts this much before `before`.
+    /// Length of the period; it starts this long before `before`.
     pub withhold: Duration,
 }
 
 /// How the fuel and energy report reads `startDate` and `endDate`. Documentation and experience differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum FuelWindow {
-    /// Exactly the asked instants, the end exclusive and rounded up to a whole minute.
+    /// Exactly the requested instants, the end exclusive and rounded up to a whole minute.
     #[default]
     Exact,
     /// As documented: only the dates count and the day of `endDate` is part of the window.

@@ -4,12 +4,12 @@ use sha2::{Digest, Sha256};
 
 use super::query::{Refusal, first_eight};
 
-/// Where a walk stands. What the numbers mean is up to the endpoint.
+/// A position in a paginated read. Each endpoint decides what the numbers mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Position {
-    /// The instant or day from which the walk goes on.
+    /// The instant or day from which the read continues.
     pub(crate) since: i64,
-    /// The instant up to which a walk over a feed goes.
+    /// The instant up to which a feed is read.
     pub(crate) until: i64,
     /// How many records are behind.
     pub(crate) offset: i64,
@@ -31,7 +31,7 @@ const PRINT_BYTES: usize = 8;
 const SEAL_BYTES: usize = 8;
 
 impl Cursors {
-    /// The cursor of a position in the walk of a query.
+    /// The cursor of a position in the paginated read of a query.
     pub(crate) fn seal(self, print: u64, position: Position) -> String {
         let mut open = [0; POSITION_BYTES + PRINT_BYTES];
         open[..8].copy_from_slice(&position.since.to_be_bytes());

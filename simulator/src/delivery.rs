@@ -1,4 +1,4 @@
-//! Turning an answer into bytes on the wire, whole or spoilt.
+//! Turns an answer into bytes on the wire, complete or damaged.
 
 use std::convert::Infallible;
 use std::io;

@@ -1,23 +1,31 @@
 //! A Samsara API on localhost, for the demo, the tests and the benches.
 //!
-//! It serves a made-up organisation the way the live API is known to behave: opaque cursors bound to their
+//! It serves a simulated organisation the way the live API is known to behave: opaque cursors bound to their
 //! query, late data, mixed number types, plain-text errors and more. It shares no code with the client, so that
 //! the two can disagree, and it knows what every output table should hold ([`World::truth`]).
 //!
 //! | file | what it is about |
 //! |---|---|
-//! | `config` | what a simulator can be told |
+//! | `config` | the settings of a simulator |
 //! | `faults` | how often what goes wrong |
 //! | `server` | from request to answer: token, scope, rate limit, fault, endpoint |
-//! | `delivery` | from answer to bytes, whole or spoilt |
+//! | `delivery` | from answer to bytes, complete or damaged |
 //! | `endpoints/` | one file per family: parameters checked, records chosen |
 //! | `surface/` | endpoints written as text, in `surfaces/`: records, pages and truth by convention |
 //! | `paging`, `cursor`, `query` | pages, cursors, parameters and refusals, shared by the endpoints |
-//! | `limits`, `request_log`, `replay` | rate limits, what was asked, recorded pages |
+//! | `limits`, `request_log`, `replay` | rate limits, log of requests, recorded pages |
 //! | `wire/` | the world's records as JSON |
 //! | `world/` | who there is, and what happens: drawn from the seed, never stored |
 //! | `truth/` | the world's records as rows of the output tables |
 //! | `time` | instants, days and how they are written |
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "a test's tasks end with its runtime"
+    )
+)]
 
 mod config;
 mod cursor;
@@ -74,7 +82,7 @@ pub enum SimulatorError {
     /// The address cannot be listened on.
     #[error("cannot listen on {address}")]
     Listen {
-        /// The address that was asked for.
+        /// The requested address.
         address: SocketAddr,
         /// What the system says.
         source: io::Error,
@@ -112,6 +120,10 @@ impl Simulator {
             .with_state(shared.clone());
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the simulator owns its server, and stops it on drop"
+        )]
         let server = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, app)
                 .with_graceful_shutdown(stopped)
@@ -145,7 +157,7 @@ impl Simulator {
         &self.shared.config.token
     }
 
-    /// Everything asked of it, oldest first.
+    /// All requests, oldest first.
     pub fn requests(&self) -> Vec<LoggedRequest> {
         self.shared.log.all()
     }
@@ -155,7 +167,7 @@ impl Simulator {
         self.shared.log.len()
     }
 
-    /// Forgets what was asked of it. Requests go on being counted.
+    /// Clears the log of requests. Their numbers continue.
     pub fn clear_requests(&self) {
         self.shared.log.clear();
     }

@@ -1,8 +1,9 @@
 //! Rate limits: one bucket per endpoint, of one second's worth of requests.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
+
+use parking_lot::Mutex;
 
 /// The buckets of all endpoints.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ impl RateLimits {
     ) -> Result<(), f64> {
         let rate = per_second * self.scale;
         let capacity = rate.max(1.0);
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buckets = self.buckets.lock();
         let bucket = buckets.entry(path).or_insert(Bucket {
             tokens: capacity,
             filled: now,

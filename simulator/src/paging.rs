@@ -58,12 +58,12 @@ pub(crate) struct Page {
     pub(crate) has_next: bool,
 }
 
-/// How a walk is paged.
+/// How a read is paginated.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Paging {
     /// The name of the cursor parameter.
     pub(crate) cursor: &'static str,
-    /// Parameters that may differ between the pages of a walk, beside the cursor.
+    /// Parameters, other than the cursor, that may differ between the pages of a read.
     pub(crate) free: &'static [&'static str],
 }
 
@@ -103,7 +103,7 @@ impl Call<'_> {
         }
     }
 
-    /// One page of a walk: finds the position the cursor stands for (or starts anew), lets the endpoint find its
+    /// One page of a read: finds the position of the cursor (or starts at the beginning), lets the endpoint find its
     /// records there, and adds the oddities of paging.
     pub(crate) fn page(
         &self,

@@ -7,9 +7,10 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::json;
 use url::form_urlencoded;
@@ -20,7 +21,7 @@ use super::query::{Query, Refusal};
 #[derive(Debug)]
 pub(crate) struct Replay {
     dir: PathBuf,
-    /// Chains by folder; each is read when it is first asked for and not again.
+    /// Chains by folder; each is read once, when it is first requested.
     chains: Mutex<HashMap<PathBuf, Arc<Vec<Recorded>>>>,
 }
 
@@ -85,7 +86,7 @@ impl Replay {
                 }
                 Some(found) => match chain.get(found + 1) {
                     Some(next) => &next.file,
-                    // Whoever polls beyond the last page is told that nothing is new.
+                    // A poll beyond the last page returns nothing new.
                     None => return Ok(Some(Ok(nothing_new(cursor)))),
                 },
             },
@@ -112,12 +113,7 @@ impl Replay {
     }
 
     async fn chain(&self, folder: PathBuf) -> std::io::Result<Arc<Vec<Recorded>>> {
-        if let Some(chain) = self
-            .chains
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&folder)
-        {
+        if let Some(chain) = self.chains.lock().get(&folder) {
             return Ok(chain.clone());
         }
         let mut files: Vec<PathBuf> = entries(&folder).await?;
@@ -130,7 +126,7 @@ impl Replay {
         let mut chain = Vec::with_capacity(files.len());
         for file in files {
             let body = tokio::fs::read(&file).await?;
-            // A recorded body may be anything; one that is no page simply has no cursor. An editor may have put a mark
+            // A recorded body may be anything; one that is not a page simply has no cursor. An editor may have put a mark
             // before it.
             let json = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&body);
             let head: Option<PageHead> = serde_json::from_slice(json).ok();
@@ -140,10 +136,7 @@ impl Replay {
             chain.push(Recorded { file, end_cursor });
         }
         let chain = Arc::new(chain);
-        self.chains
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(folder, chain.clone());
+        self.chains.lock().insert(folder, chain.clone());
         Ok(chain)
     }
 }

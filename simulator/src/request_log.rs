@@ -1,7 +1,8 @@
-//! What was asked of the simulator.
+//! The log of requests to the simulator.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 /// The log forgets the oldest requests beyond this many, so that a simulator can serve for days.
 const KEPT: usize = 100_000;
@@ -26,7 +27,7 @@ pub(crate) struct RequestLog(Mutex<VecDeque<LoggedRequest>>);
 
 impl RequestLog {
     pub(crate) fn add(&self, request: LoggedRequest) {
-        let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut log = self.0.lock();
         if log.len() == KEPT {
             log.pop_front();
         }
@@ -34,22 +35,14 @@ impl RequestLog {
     }
 
     pub(crate) fn all(&self) -> Vec<LoggedRequest> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .cloned()
-            .collect()
+        self.0.lock().iter().cloned().collect()
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.0.lock().len()
     }
 
     pub(crate) fn clear(&self) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        self.0.lock().clear();
     }
 }

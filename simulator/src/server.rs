@@ -214,7 +214,7 @@ impl Shared {
         match replay.page(path, query).await {
             Ok(Some(Ok(body))) => Some(Answer::page(body)),
             Ok(Some(Err(refusal))) => Some(Answer::refusal(refusal, request_id)),
-            // Whose token it is can always be asked.
+            // Whose token it is can always be requested.
             Ok(None) if path == ME => {
                 Served::at(ME).map(|me| self.generated(me, query, None, request_id))
             }

@@ -1,5 +1,5 @@
 /*---
-description = "Engine running time of equipment, as told by its computer, one row per reading."
+description = "Engine running time of equipment, as reported by its computer, one row per reading."
 partition_by = "time"
 cluster_by = ["equipment_id"]
 unique_key = ["equipment_id", "time"]

@@ -20,9 +20,9 @@ SELECT DISTINCT
   ptoState,                                           -- power take-off: active or inactive
   airTemperatureMillicelsius,                         -- air temperature, thousandths of a degree Celsius
   fuelConsumedMilliliters,                            -- fuel consumed, millilitres
-  TRY_CAST(fuelCost['amount'] AS DOUBLE) AS fuelCost_amount, -- its cost, in the currency beside
+  TRY_CAST(fuelCost['amount'] AS DOUBLE) AS fuelCost_amount, -- its cost, in the currency given next to it
   fuelCost['currency'] AS fuelCost_currency,          -- currency of the cost
   gaseousFuelConsumedGrams,                           -- gaseous fuel consumed, grams
-  TRY_CAST(gaseousFuelCost['amount'] AS DOUBLE) AS gaseousFuelCost_amount, -- its cost, in the currency beside
+  TRY_CAST(gaseousFuelCost['amount'] AS DOUBLE) AS gaseousFuelCost_amount, -- its cost, in the currency given next to it
   gaseousFuelCost['currency'] AS gaseousFuelCost_currency -- currency of the cost
 FROM raw.idling_events

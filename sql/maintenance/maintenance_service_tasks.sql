@@ -9,6 +9,6 @@ SELECT DISTINCT
   category,                                           -- category of the task
   subcategory,                                        -- its subcategory
   estimatedLaborTimeMinutes,                          -- labour that it takes, minutes
-  TRY_CAST(estimatedPartsCost['amount'] AS DOUBLE) AS estimatedPartsCost_amount, -- cost of its parts, in the currency beside
+  TRY_CAST(estimatedPartsCost['amount'] AS DOUBLE) AS estimatedPartsCost_amount, -- cost of its parts, in the currency given next to it
   estimatedPartsCost['currency'] AS estimatedPartsCost_currency -- currency of the cost
 FROM raw.maintenance_service_tasks

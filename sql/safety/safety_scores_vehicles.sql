@@ -1,5 +1,5 @@
 /*---
-description = "Safety scores, one row per vehicle and UTC day. Days do not add up: trips that overlap the day count."
+description = "Safety scores, one row per vehicle and UTC day. Days cannot be summed: trips that overlap a day count for it."
 partition_by = "date"
 cluster_by = ["vehicle_id"]
 unique_key = ["vehicle_id", "date"]

@@ -1,5 +1,5 @@
 /*---
-description = "One row per trailer, as of the last snapshot. Ids and numbers stand in the columns that vehicles use."
+description = "One row per trailer, as of the last snapshot. Ids and numbers are in the columns that vehicles use."
 cluster_by = ["vehicle_id"]
 unique_key = ["vehicle_id"]
 ---*/

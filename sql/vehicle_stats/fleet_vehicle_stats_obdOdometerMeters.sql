@@ -1,5 +1,5 @@
 /*---
-description = "Odometer as told by the vehicle, one row per reading."
+description = "Odometer as reported by the vehicle, one row per reading."
 partition_by = "time"
 cluster_by = ["vehicle_id"]
 unique_key = ["vehicle_id", "time"]

@@ -77,7 +77,7 @@ impl Parser {
             }
             if name.starts_with('_') {
                 return Err(format!(
-                    "`{name}`: names that start with `_` are the pipeline's own"
+                    "`{name}`: names that start with `_` are reserved for the pipeline"
                 ));
             }
             let json = self.is_json();
@@ -93,7 +93,7 @@ impl Parser {
         }
         if fields.len() > MAX_FIELDS {
             return Err(format!(
-                "{} fields in one object, at most {MAX_FIELDS} are possible",
+                "{} fields in one object; at most {MAX_FIELDS} are allowed",
                 fields.len()
             ));
         }
@@ -102,7 +102,7 @@ impl Parser {
 
     fn data_type(&mut self, depth: usize) -> Result<DataType, String> {
         if depth > MAX_DEPTH {
-            return Err(format!("nested more than {MAX_DEPTH} deep"));
+            return Err(format!("nested deeper than {MAX_DEPTH} levels"));
         }
         let word = self.word("a type")?;
         Ok(match word.keyword {
@@ -113,7 +113,7 @@ impl Parser {
             Keyword::ARRAY => {
                 self.expect(&Token::Lt)?;
                 if self.is_json() {
-                    return Err("a list of JSON is JSON: declare the whole list so".into());
+                    return Err("declare a list of JSON values as JSON, not as ARRAY<JSON>".into());
                 }
                 let item = Field::new("item", self.data_type(depth + 1)?, true);
                 self.expect(&Token::Gt)?;
@@ -135,13 +135,13 @@ impl Parser {
                     .iter()
                     .any(|word| word.keyword != Keyword::VARCHAR)
                 {
-                    return Err("a MAP is MAP(VARCHAR, VARCHAR)".into());
+                    return Err("the only map type is MAP(VARCHAR, VARCHAR)".into());
                 }
                 map_type()
             }
             _ => {
                 return Err(format!(
-                    "type {word} is not one a page can hold; use VARCHAR, BIGINT, DOUBLE, BOOLEAN, JSON, ARRAY<…>, \
+                    "unknown type {word}; use VARCHAR, BIGINT, DOUBLE, BOOLEAN, JSON, ARRAY<…>, \
                      STRUCT<…> or MAP(VARCHAR, VARCHAR)"
                 ));
             }
@@ -197,22 +197,25 @@ mod tests {
     #[test]
     fn refuses_with_the_column_named() {
         for (ddl, part) in [
-            ("id UUID", "`id`: type UUID"),
+            ("id UUID", "`id`: unknown type UUID"),
             ("a VARCHAR, a BIGINT", "`a` is declared twice"),
-            ("_window_start VARCHAR", "pipeline's own"),
-            ("s STRUCT<x TIME>", "`s`: `x`: type TIME"),
+            ("_window_start VARCHAR", "reserved for the pipeline"),
+            ("s STRUCT<x TIME>", "`s`: `x`: unknown type TIME"),
             ("s STRUCT<x VARCHAR", "`s`: Expected `>`, found the end"),
-            ("id \"JSON\"", "`id`: type \"JSON\" is not one"),
-            ("l ARRAY<JSON>", "`l`: a list of JSON is JSON"),
+            ("id \"JSON\"", "`id`: unknown type \"JSON\""),
+            (
+                "l ARRAY<JSON>",
+                "`l`: declare a list of JSON values as JSON",
+            ),
             (
                 "m MAP(VARCHAR, BIGINT)",
-                "`m`: a MAP is MAP(VARCHAR, VARCHAR)",
+                "`m`: the only map type is MAP(VARCHAR, VARCHAR)",
             ),
             ("id VARCHAR,", "Expected a column name, found the end"),
             ("id VARCHAR(10)", "Expected `,`, found `(`"),
             (
                 &format!("d {}", "ARRAY<".repeat(300_000)),
-                "`d`: nested more than 32 deep",
+                "`d`: nested deeper than 32 levels",
             ),
             ("id VARCHAR NOT NULL", "no constraints"),
             ("", "at least one column"),

@@ -12,9 +12,9 @@ use crate::json::path::{Path, Step, printable};
 
 /// An object with more names than this is taken for one whose names are data.
 const MOST_NAMES: usize = 128;
-/// So many paths of a source are told apart.
+/// Number of paths of a source that are counted separately.
 const MOST_PATHS: usize = 5000;
-/// A path is told as far as this, in bytes.
+/// Paths are shown up to this many bytes.
 const LONGEST_PATH: usize = 200;
 /// So many new names may be columns; more are data.
 const MOST_NEW: usize = 500;
@@ -235,7 +235,7 @@ pub struct Drifted {
     paths: BTreeMap<String, (Type, u64)>,
     /// Rows that have such values.
     pub rows: u64,
-    /// Values at paths beyond those that are told apart.
+    /// Number of values at further paths.
     further: u64,
 }
 
@@ -276,7 +276,7 @@ impl Drifted {
                     is_changed = true;
                     told
                 }
-                Err(why) => format!("left as it is: {why}"),
+                Err(why) => format!("unchanged: {why}"),
             };
             let plural = if *count == 1 { "value" } else { "values" };
             notes.push(format!(
@@ -286,7 +286,7 @@ impl Drifted {
         }
         if self.further > 0 {
             notes.push(format!(
-                "{} values have further names, which are not told apart",
+                "{} more values have other names, which are not listed",
                 self.further
             ));
         }
@@ -299,7 +299,7 @@ impl Drifted {
         let schema = match parse(&schema) {
             Ok(_) => Some(schema).filter(|_| is_changed),
             Err(error) => {
-                notes.push(format!("no schema can hold all of it: {error}"));
+                notes.push(format!("no schema holds all of these: {error}"));
                 None
             }
         };
@@ -317,25 +317,27 @@ impl Drifted {
         let path = Path::parse(path.strip_suffix('#').unwrap_or(path));
         if path.is_root {
             return Err(
-                "it stands beside the list of records, or is no object (`page_echoes` for what only echoes)",
+                "it is outside the list of records, or the record is not an object (list what only echoes the request in `page_echoes`)",
             );
         }
         if has_turn {
-            return Err("the API names it twice in one object");
+            return Err("the API sends the name twice in one object");
         }
         match record.at(&path.steps) {
             Place::New(_, name) if !is_declarable(&name) => Err(
-                "its name cannot be declared: those that begin with `_` are the pipeline's own, and some characters",
+                "its name cannot be declared: it starts with `_` or holds a quote or control character",
             ),
             Place::New(members, name)
                 if members
                     .iter()
                     .any(|(known, _)| known.eq_ignore_ascii_case(&name)) =>
             {
-                Err("a known name differs from it in its case only, which to BigQuery is the same")
+                Err(
+                    "it differs from a declared name only in upper and lower case, which BigQuery does not tell apart",
+                )
             }
             Place::New(_, _) if *new >= MOST_NEW => {
-                Err("there are more new names than columns are for: they are data")
+                Err("too many new names: they are data, not columns")
             }
             Place::New(members, name) => {
                 *new += 1;
@@ -346,12 +348,12 @@ impl Drifted {
                 let before = known.to_string();
                 let wider = known.clone().with(found.clone());
                 if wider == *known {
-                    return Err("the type is right, the value is none that it can hold");
+                    return Err("the type is right, but the value is out of its range");
                 }
                 *known = wider;
                 Ok(format!("{before} becomes {known}"))
             }
-            Place::Nowhere => Err("it leads nowhere in the schema"),
+            Place::Nowhere => Err("no such place in the schema"),
         }
     }
 }
@@ -492,7 +494,7 @@ mod tests {
             proposal
                 .notes
                 .iter()
-                .any(|note| note.contains("not told apart"))
+                .any(|note| note.contains("not listed"))
         );
         assert_eq!(
             parse(&proposal.schema.unwrap()).unwrap().len(),
@@ -529,16 +531,20 @@ mod tests {
             (
                 "id VARCHAR",
                 r#"{"id#2":"x"}"#,
-                "id#: left as it is: the API names it twice",
+                "id#: unchanged: the API sends the name twice",
             ),
-            ("id VARCHAR", r#"{"$":7}"#, "no object"),
+            ("id VARCHAR", r#"{"$":7}"#, "is not an object"),
             ("id VARCHAR", r#"{"$.note":"x"}"#, "page_echoes"),
-            ("id VARCHAR", r#"{"ID":"x"}"#, "differs from it in its case"),
-            ("id VARCHAR", r#"{"_own":"x"}"#, "pipeline's own"),
+            (
+                "id VARCHAR",
+                r#"{"ID":"x"}"#,
+                "only in upper and lower case",
+            ),
+            ("id VARCHAR", r#"{"_own":"x"}"#, "it starts with `_`"),
             (
                 "id VARCHAR",
                 "{\"a\\nb\\\"\":1}",
-                "[\"a\\nb\\\"\"]: left as it is: its name",
+                "[\"a\\nb\\\"\"]: unchanged: its name",
             ),
         ];
         for (schema, rescued, told) in cases {

@@ -61,7 +61,7 @@ pub(super) fn read_folder(directory: &Path) -> Result<Vec<(String, String)>, Cat
     Ok(files)
 }
 
-/// macOS puts `._x.sql` beside `x.sql` on disks of other kinds, and editors have hidden files of their own.
+/// macOS puts `._x.sql` next to `x.sql` on foreign file systems, and editors create hidden files.
 fn is_visible(name: &str) -> bool {
     !name.starts_with('.')
 }
@@ -79,7 +79,7 @@ mod tests {
     const MODEL: &str = "/*---\ndescription = \"Größe\"\n---*/\nSELECT id FROM raw.a\n";
 
     #[test]
-    fn a_folder_is_read_in_the_encodings_that_editors_write_and_without_hidden_files() {
+    fn sql_folders_are_read_in_common_encodings() {
         let folder = tempfile::tempdir().unwrap();
         let write = |path: &str, bytes: &[u8]| {
             let path = folder.path().join(path);
@@ -101,7 +101,7 @@ mod tests {
             "f/latin.sql",
             &MODEL.chars().map(|c| c as u8).collect::<Vec<_>>(),
         );
-        // AppleDouble files hold binary data, and stand beside folders too.
+        // AppleDouble files hold binary data, and also exist for folders.
         for hidden in [
             "f/._utf8.sql",
             "f/.DS_Store",

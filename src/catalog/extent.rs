@@ -19,7 +19,7 @@ use crate::bounds::{
     MAX_BRACKETS, MAX_LITERAL_BYTES, MAX_SQL_BYTES, MAX_TABLES, MAX_TOKENS, MAX_TYPES,
 };
 
-/// Refuses a query that is too much, with line and reason. What is no query at all is told by whoever runs it.
+/// Refuses a query that exceeds a limit, with line and reason. Syntax errors are left to the parser.
 pub fn check_query(sql: &str) -> Result<(), (usize, String)> {
     check_extent(sql)?;
     for statement in DFParser::parse_sql(sql).into_iter().flatten() {
@@ -39,7 +39,7 @@ pub(super) fn check_extent(sql: &str) -> Result<(), (usize, String)> {
             format!("the query is too long: more than {MAX_SQL_BYTES} bytes"),
         ));
     }
-    // What cannot be cut into tokens is told by the parser.
+    // The parser reports text that cannot be split into tokens.
     let Ok(tokens) = Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location() else {
         return Ok(());
     };
@@ -66,7 +66,7 @@ pub(super) fn check_extent(sql: &str) -> Result<(), (usize, String)> {
         let wrong = |reason: String| (usize::try_from(token.span.start.line).unwrap_or(1), reason);
         if open.len() > MAX_BRACKETS {
             return Err(wrong(format!(
-                "more than {MAX_BRACKETS} brackets in each other"
+                "more than {MAX_BRACKETS} levels of brackets"
             )));
         }
         if open
@@ -75,11 +75,13 @@ pub(super) fn check_extent(sql: &str) -> Result<(), (usize, String)> {
             .count()
             > MAX_TYPES
         {
-            return Err(wrong(format!("more than {MAX_TYPES} types in each other")));
+            return Err(wrong(format!(
+                "more than {MAX_TYPES} levels of nested types"
+            )));
         }
         if count >= MAX_TOKENS {
             return Err(wrong(format!(
-                "the query is too long: more than {MAX_TOKENS} words and signs"
+                "the query is too long: more than {MAX_TOKENS} tokens"
             )));
         }
         if literal_bytes(token) > MAX_LITERAL_BYTES {
@@ -127,7 +129,7 @@ pub(super) fn check_expansion(statement: &SqlStatement) -> Result<(), (usize, St
     if count.tables <= MAX_TABLES {
         return Ok(());
     }
-    let reason = "each time that a common table expression (WITH) is named it is made anew";
+    let reason = "a common table expression (WITH) is evaluated once for each reference";
     Err((
         1,
         format!("the query reads more than {MAX_TABLES} tables: {reason}"),
@@ -253,7 +255,7 @@ mod tests {
                 "SELECT (SELECT max(i) FROM x), i IN (SELECT i FROM y) FROM (SELECT * FROM z)",
                 3,
             ),
-            // What is named outside is known inside, unless it is named anew there.
+            // Names from outside are visible inside, unless they are redefined there.
             (
                 "WITH a AS (SELECT * FROM x, x) SELECT * FROM (WITH b AS (SELECT * FROM a, a) SELECT * FROM b)",
                 4,
@@ -286,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_that_is_too_much_is_refused_and_a_long_honest_one_is_not() {
+    fn oversized_queries_are_refused() {
         let first = "SELECT * FROM raw.a";
         let joins = |count| {
             chain(count, first, |n| {
@@ -319,6 +321,6 @@ mod tests {
         assert_eq!(check_query(&literal(MAX_LITERAL_BYTES)).unwrap_err().0, 2);
         let comment = format!("SELECT 1 /* {} */", "x".repeat(MAX_SQL_BYTES));
         assert!(check_query(&comment).unwrap_err().1.contains("too long"));
-        assert!(check_query("this is no SQL").is_ok());
+        assert!(check_query("this is not SQL").is_ok());
     }
 }

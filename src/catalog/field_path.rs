@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Fields};
 use super::ddl::JSON_TYPE;
 use super::did_you_mean;
 
-/// The pipeline's own column with the id that was asked for: part of the key of records that do not name their parent.
+/// The pipeline's column with the requested parent id: part of the key of records that do not name their parent.
 pub const PARENT_ID: &str = "_parent_id";
 
 /// A path to a field of a record.
@@ -52,7 +52,7 @@ impl FieldPath {
         for step in &self.0 {
             let PathStep::Field(name) = step else {
                 return Err(format!(
-                    "`{self}` goes through a list, so that a record has many"
+                    "`{self}` goes through a list: a record may have many values"
                 ));
             };
             let DataType::Struct(fields) = &of else {
@@ -60,13 +60,13 @@ impl FieldPath {
             };
             let Some((_, field)) = fields.find(name) else {
                 let hint = did_you_mean(name, fields.iter().map(|field| field.name().as_str()));
-                return Err(format!("`{self}`: there is no field `{name}`{hint}"));
+                return Err(format!("`{self}`: unknown field `{name}`{hint}"));
             };
             of = field.data_type().clone();
         }
         match of {
             DataType::Utf8 | DataType::Int64 | DataType::Float64 | DataType::Boolean => Ok(of),
-            other => Err(format!("`{self}` is no single value, but {other}")),
+            other => Err(format!("`{self}` is not a single value but {other}")),
         }
     }
 
@@ -79,7 +79,7 @@ impl FieldPath {
                     let Some((_, field)) = fields.find(name) else {
                         let hint =
                             did_you_mean(name, fields.iter().map(|field| field.name().as_str()));
-                        return Err(format!("`{self}`: there is no field `{name}`{hint}"));
+                        return Err(format!("`{self}`: unknown field `{name}`{hint}"));
                     };
                     if field.metadata().contains_key(JSON_TYPE) {
                         return Ok(());
@@ -89,7 +89,7 @@ impl FieldPath {
                 (PathStep::Items, DataType::List(item)) => item.data_type().clone(),
                 (PathStep::Field(_), DataType::Map(_, _)) => return Ok(()),
                 (PathStep::Items, other) => {
-                    return Err(format!("`{self}`: `[]` stands behind a list, not {other}"));
+                    return Err(format!("`{self}`: `[]` must follow a list, not {other}"));
                 }
                 (PathStep::Field(_), other) => {
                     return Err(format!("`{self}`: {other} has no fields"));

@@ -49,7 +49,7 @@ pub enum CatalogError {
     Wrong {
         /// Path of the file.
         file: String,
-        /// Line, from 1.
+        /// Line number in the file, counted from 1.
         line: usize,
         /// What is wrong and, where it can be told, the nearest name.
         reason: String,
@@ -57,9 +57,9 @@ pub enum CatalogError {
     /// A file or folder cannot be read.
     #[error("cannot read {path}: {reason}")]
     Unreadable {
-        /// The path.
+        /// Path of the file or folder.
         path: PathBuf,
-        /// The system's reason.
+        /// Why: the operating system's message, or what is missing.
         reason: String,
     },
     /// A source or model that the plan, the state or a model names.
@@ -77,7 +77,11 @@ pub enum CatalogError {
 }
 
 impl Catalog {
-    /// Reads the folder at `directory`, or the embedded catalog.
+    /// Reads the folder at `directory`, or the embedded catalog, and checks it.
+    ///
+    /// # Errors
+    /// [`CatalogError::Unreadable`] if a file or the folder cannot be read; [`CatalogError::Wrong`], with file and line,
+    /// for the first mistake in a `sources.toml` or a model.
     pub fn open(directory: Option<&Path>) -> Result<Self, CatalogError> {
         match directory {
             Some(directory) => {
@@ -243,7 +247,7 @@ impl Catalog {
         if catalog.sources.is_empty() {
             return Err(CatalogError::Unreadable {
                 path: PathBuf::from(&catalog.origin),
-                reason: "it holds no <family>/sources.toml".into(),
+                reason: "it has no <family>/sources.toml".into(),
             });
         }
         Ok(catalog)
@@ -317,7 +321,7 @@ impl Catalog {
                         .unwrap_or(0)
                         + 1;
                     let hint = did_you_mean(name, self.sources.keys().map(String::as_str));
-                    return Err(place.at(line, format!("there is no source `raw.{name}`{hint}")));
+                    return Err(place.at(line, format!("unknown source `raw.{name}`{hint}")));
                 }
             }
             if let Some(table) = model.history_table() {
@@ -327,11 +331,12 @@ impl Catalog {
                 if model.front_matter.unique_key.is_empty() {
                     return Err(place.at(
                         1,
-                        "history: `unique_key` is missing: what tells rows apart?".into(),
+                        "history: `unique_key` is missing: name the columns that identify a row"
+                            .into(),
                     ));
                 }
                 if self.driving_source(model).is_some_and(Source::is_daily) {
-                    let reason = "history: rows of days are all kept; only a list has versions";
+                    let reason = "history: only models of a list can have it; daily tables keep all rows anyway";
                     return Err(place.at(1, reason.into()));
                 }
             }
@@ -355,11 +360,11 @@ impl Catalog {
             {
                 let Some(feed) = self.sources.get(name) else {
                     let hint = did_you_mean(name, self.sources.keys().map(String::as_str));
-                    return Err(wrong(format!("changes: there is no source `{name}`{hint}")));
+                    return Err(wrong(format!("changes: unknown source `{name}`{hint}")));
                 };
                 if feed.kind != SourceKind::Feed || feed.parent.is_some() || feed.share.is_some() {
                     return Err(wrong(format!(
-                        "changes: `{name}` is no feed that can be asked by itself"
+                        "changes: `{name}` is not a feed that can be requested on its own"
                     )));
                 }
                 time_field
@@ -369,9 +374,7 @@ impl Catalog {
             if source.key.iter().any(|path| path.to_string() == PARENT_ID)
                 && source.parent.is_none()
             {
-                return Err(wrong(format!(
-                    "key: `{PARENT_ID}` is of no use without `parent`"
-                )));
+                return Err(wrong(format!("key: `{PARENT_ID}` needs `parent`")));
             }
             let Some(parent) = &source.parent else {
                 continue;
@@ -379,7 +382,7 @@ impl Catalog {
             let Some(other) = self.sources.get(&parent.source) else {
                 let hint = did_you_mean(&parent.source, self.sources.keys().map(String::as_str));
                 return Err(wrong(format!(
-                    "there is no parent source `{}`{hint}",
+                    "unknown parent source `{}`{hint}",
                     parent.source
                 )));
             };
@@ -397,7 +400,7 @@ impl Catalog {
                 )));
             }
             if parent.batch == 0 {
-                return Err(wrong("`parent.batch` is at least 1".into()));
+                return Err(wrong("`parent.batch` must be at least 1".into()));
             }
         }
         Ok(())
@@ -427,7 +430,7 @@ fn check_name(name: &str) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!(
-            "`{name}` is no table name: letters, digits and `_`, not first"
+            "`{name}` is not a table name: use letters, digits and `_`, with a letter or digit first"
         ))
     }
 }
@@ -568,32 +571,32 @@ mod tests {
             (
                 "f/sources.toml",
                 &source.replace("kind", "end_field = \"id\"\nkind"),
-                "`end_field` tells which days are read again: only a window or a report has such",
+                "`end_field` is for the kinds `window` and `report` only",
             ),
             (
                 "f/sources.toml",
                 &daily("time_field = \"start\"\nend_field = \"stopp\""),
-                "end_field `stopp`: there is no field `stopp`",
+                "end_field `stopp`: unknown field `stopp`",
             ),
             (
                 "f/sources.toml",
                 &daily("time_field = \"start\"\nend_field = \"on\""),
-                "end_field `on`: a time is VARCHAR or BIGINT",
+                "end_field `on`: a time must be VARCHAR or BIGINT",
             ),
             (
                 "f/sources.toml",
                 &daily("time_field = \"start\"\nend_field = \"l[].to\""),
-                "end_field `l[].to` must stand in the same object as the time of the row",
+                "end_field `l[].to` must be in the same object as `time_field`",
             ),
             (
                 "f/sources.toml",
                 &daily("time_field = \"start\"\nend_field = \"stop\"\nrow_key = [\"l[].to\"]"),
-                "row_key `l[].to` must stand in the same list as the time of the row, or in none",
+                "row_key `l[].to` must be in the same list as `time_field`, or outside any list",
             ),
             (
                 "f/sources.toml",
                 &daily("time_field = \"start\"\nrow_key = [\"id\"]"),
-                "`row_key` tells rows with an `end_field` apart",
+                "`row_key` needs `end_field`",
             ),
             (
                 "f/sources.toml",
@@ -613,7 +616,7 @@ mod tests {
             (
                 "f/sources.toml",
                 &source.replace("VARCHAR", "UUID"),
-                "sql/f/sources.toml:1: source `a`: schema: `id`: type UUID",
+                "sql/f/sources.toml:1: source `a`: schema: `id`: unknown type UUID",
             ),
             (
                 "f/sources.toml",
@@ -623,7 +626,7 @@ mod tests {
             (
                 "f/a.sql",
                 &model.replace("raw.a", "raw.aa"),
-                "sql/f/a.sql:4: there is no source `raw.aa`; did you mean `a`?",
+                "sql/f/a.sql:4: unknown source `raw.aa`; did you mean `a`?",
             ),
             (
                 "f/a.sql",
@@ -633,12 +636,12 @@ mod tests {
             (
                 "f/a.sql",
                 &model.replace("id", &format!("{}id{}", "(".repeat(33), ")".repeat(33))),
-                "sql/f/a.sql:4: more than 32 brackets in each other",
+                "sql/f/a.sql:4: more than 32 levels of brackets",
             ),
             (
                 "f/a.sql",
                 &model.replace("id", &format!("CAST(id AS {}", "ARRAY<".repeat(5))),
-                "more than 4 types in each other",
+                "more than 4 levels of nested types",
             ),
             (
                 "f/a.sql",

@@ -21,9 +21,9 @@ pub struct Source {
     pub family: String,
     /// What its records are, for people.
     pub description: String,
-    /// Group for `--category`.
+    /// The group that `--category` selects it by, if any.
     pub category: Option<Category>,
-    /// How it is asked.
+    /// How it is requested.
     pub kind: SourceKind,
     /// Path below the host; `{name}` stands for the parent's id.
     pub endpoint: String,
@@ -33,7 +33,7 @@ pub struct Source {
     pub records: Vec<String>,
     /// The `limit` sent, if the endpoint takes one.
     pub page_limit: Option<u32>,
-    /// Members of a page that stand beside the list and only echo the request: no data, no drift.
+    /// Envelope fields that only echo the request: neither data nor drift.
     pub page_echoes: Vec<String>,
     /// What the endpoint allows per organisation.
     pub rate_limit: RateLimit,
@@ -41,7 +41,7 @@ pub struct Source {
     pub scope: Option<String>,
     /// Parameters that never change.
     pub params: BTreeMap<String, String>,
-    /// A parameter of which every value must be asked for.
+    /// A parameter that is requested with each of its values.
     pub sweep: Option<Sweep>,
     /// Names and format of the time parameters.
     pub window: Option<WindowParameters>,
@@ -72,7 +72,7 @@ pub struct Source {
     pub optional: bool,
     /// Why it is read only when asked for by name; none: it is part of `ALL`.
     pub on_request: Option<String>,
-    /// The source whose rows this one is asked for, one by one or in batches.
+    /// The source whose rows give the ids for this one's requests, one by one or in batches.
     pub parent: Option<Parent>,
     /// The parameter whose values may travel together in one request.
     pub share: Option<Share>,
@@ -126,11 +126,11 @@ impl Source {
 /// A feed that tells which days of a source have changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChangeFeed {
-    /// An endpoint that brings the source's own records by their arrival.
+    /// An endpoint with the source's records in order of arrival.
     Endpoint(String),
     /// Another source, a feed, whose records name what has changed in this one.
     Source {
-        /// Its name.
+        /// Name of the feed source.
         source: String,
         /// The field of its records with the time of the row that has changed.
         time_field: TimeField,
@@ -155,15 +155,15 @@ struct ChangesSource {
     time_field: String,
 }
 
-/// How a source is asked.
+/// How a source is requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceKind {
     /// The whole list, each run.
     Snapshot,
-    /// Rows that carry their time, asked for by `[start, end)`.
+    /// Rows that have a time, requested by `[start, end)`.
     Window,
-    /// Aggregates over exactly the asked window; rows carry no time and days do not add up.
+    /// Aggregates over exactly the requested window; rows have no time, and days cannot be summed.
     Report,
     /// Everything new since a cursor that is kept for ever.
     Feed,
@@ -213,7 +213,7 @@ impl Pagination {
 /// Requests allowed in a period, `5/s` or `100/min`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RateLimit {
-    /// Requests per second.
+    /// Requests per second, above 0.
     pub per_second: f64,
 }
 
@@ -239,10 +239,10 @@ impl FromStr for RateLimit {
     }
 }
 
-/// A parameter of which every value must be asked for, one task each.
+/// A parameter that is requested with each of its values, one after the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sweep {
-    /// Query parameter.
+    /// Name of the query parameter.
     pub parameter: String,
     /// Its values; an empty one stands for the call without the parameter.
     pub values: Vec<String>,
@@ -261,8 +261,8 @@ pub struct WindowParameters {
     /// Whether the endpoint counts the end instant in (v1 does): then one millisecond less is sent.
     #[serde(default)]
     pub end_inclusive: bool,
-    /// How many days beyond its end a window is asked for, where the endpoint asks by the time of the last change:
-    /// a row that changed the day after is a row of its own day still.
+    /// Days to add to the end of a window, for endpoints that filter by the time of the last change: a row that changed
+    /// the day after still belongs to its own day.
     #[serde(default)]
     pub days_beyond: u32,
 }
@@ -279,11 +279,11 @@ pub enum TimeFormat {
     Date,
 }
 
-/// The source whose rows a fan-out source is asked for.
+/// The source whose rows give the ids for a fan-out.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Parent {
-    /// A snapshot source.
+    /// Name of the snapshot source whose rows give the ids.
     pub source: String,
     /// Its field that holds the id.
     pub field: String,
@@ -427,11 +427,11 @@ impl SourceEntry {
                 .value_type(&fields)
                 .map_err(|error| format!("newest_by {error}"))?
             {
-                _ if key.is_empty() => return Err("`newest_by` is of no use without `key`".into()),
+                _ if key.is_empty() => return Err("`newest_by` needs `key`".into()),
                 DataType::Utf8 | DataType::Int64 => {}
                 other => {
                     return Err(format!(
-                        "newest_by `{path}`: a time is VARCHAR or BIGINT, not {other}"
+                        "newest_by `{path}`: a time must be VARCHAR or BIGINT, not {other}"
                     ));
                 }
             }
@@ -494,12 +494,12 @@ impl SourceEntry {
         let share = match entry.share {
             None => None,
             Some(parameter) => {
-                let field = params.get(&parameter).ok_or_else(|| {
-                    format!("share = \"{parameter}\" names no parameter of `params`")
-                })?;
+                let field = params
+                    .get(&parameter)
+                    .ok_or_else(|| format!("share = \"{parameter}\" is not among `params`"))?;
                 if fields.find(field).is_none() {
                     return Err(format!(
-                        "the shared {parameter} `{field}` is no column of the schema"
+                        "the shared {parameter} `{field}` is not a column of the schema"
                     ));
                 }
                 let limit = entry
@@ -522,7 +522,7 @@ impl SourceEntry {
                 (Some((parameter, values)), None) if !values.is_empty() => {
                     Some(Sweep { parameter, values })
                 }
-                _ => return Err("`sweep` names one parameter and its values".into()),
+                _ => return Err("`sweep` must name one parameter and its values".into()),
             },
         };
         Ok(Source {
@@ -578,26 +578,26 @@ fn check_kind(
     days_per_request: u32,
 ) -> Result<(), String> {
     if days_per_request == 0 {
-        return Err("`days_per_request` is at least 1".into());
+        return Err("`days_per_request` must be at least 1".into());
     }
     match (kind, window, time_field) {
-        (SourceKind::Snapshot, Some(_), _) => Err("a snapshot has no `window`".into()),
-        (SourceKind::Snapshot, None, Some(_)) => Err("a snapshot has no `time_field`".into()),
-        (SourceKind::Snapshot, None, None) => Ok(()),
-        (_, None, _) => {
-            Err("`window` is missing: which parameters take the start and the end?".into())
+        (SourceKind::Snapshot, Some(_), _) => Err("a snapshot cannot have a `window`".into()),
+        (SourceKind::Snapshot, None, Some(_)) => {
+            Err("a snapshot cannot have a `time_field`".into())
         }
+        (SourceKind::Snapshot, None, None) => Ok(()),
+        (_, None, _) => Err("`window` is missing: name the parameters for start and end".into()),
         (SourceKind::Window | SourceKind::Feed, _, None) => {
-            Err("`time_field` is missing: which field tells the day of a row?".into())
+            Err("`time_field` is missing: name the field that holds the time of a row".into())
         }
         (SourceKind::Report, _, Some(_)) => {
-            Err("rows of a report carry no time: drop `time_field`".into())
+            Err("report rows have no time of their own: remove `time_field`".into())
         }
         (SourceKind::Report, _, None) if days_per_request != 1 => {
-            Err("a report is asked for one day: days do not add up".into())
+            Err("a report is requested one day at a time: `days_per_request` must be 1".into())
         }
         (SourceKind::Feed, Some(window), _) if window.end.is_some() => {
-            Err("a feed has no end: drop `end`".into())
+            Err("a feed has no end: remove `window.end`".into())
         }
         (SourceKind::Window | SourceKind::Report | SourceKind::Updates, Some(window), _)
             if window.end.is_none() =>
@@ -637,7 +637,7 @@ fn check_path(key: &str, path: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The end of a row stands beside its start, and its key beside them or in the record around them.
+/// The end of a row must be in the same object as its start, and its key there or in the record around it.
 fn check_end(
     kind: SourceKind,
     start: Option<&TimeField>,
@@ -649,20 +649,17 @@ fn check_end(
         return if key.is_empty() {
             Ok(())
         } else {
-            Err("`row_key` tells rows with an `end_field` apart".into())
+            Err("`row_key` needs `end_field`".into())
         };
     };
     if !matches!(kind, SourceKind::Window | SourceKind::Report) {
-        return Err(
-            "`end_field` tells which days are read again: only a window or a report has such"
-                .into(),
-        );
+        return Err("`end_field` is for the kinds `window` and `report` only".into());
     }
     end.check(fields)
         .map_err(|error| format!("end_field {error}"))?;
     if end.has_every_field() || end.list() != start.map_or(&[][..], TimeField::list) {
         return Err(format!(
-            "end_field `{end}` must stand in the same object as the time of the row"
+            "end_field `{end}` must be in the same object as `time_field`"
         ));
     }
     for path in key {
@@ -670,7 +667,7 @@ fn check_end(
             .map_err(|error| format!("row_key {error}"))?;
         if path.has_every_field() || !(path.list().is_empty() || path.list() == end.list()) {
             return Err(format!(
-                "row_key `{path}` must stand in the same list as the time of the row, or in none"
+                "row_key `{path}` must be in the same list as `time_field`, or outside any list"
             ));
         }
     }
@@ -691,17 +688,15 @@ fn changes(
     parent: Option<&Parent>,
 ) -> Result<ChangeFeed, String> {
     if kind != SourceKind::Window {
-        return Err(
-            "`changes` names a feed of days that changed: only a window has days to read again"
-                .into(),
-        );
+        return Err("`changes` is for the kind `window` only".into());
     }
     match feed {
-        ChangesEntry::Endpoint(_) if parent.is_some() => {
-            Err("a source that is asked by parent has no feed of `changes` of its own".into())
-        }
+        ChangesEntry::Endpoint(_) if parent.is_some() => Err(
+            "a source with a `parent` cannot have a `changes` path: name a feed source instead"
+                .into(),
+        ),
         ChangesEntry::Endpoint(feed) if feed.contains(['{', '}']) => {
-            Err("`changes` is a path without a parent's id".into())
+            Err("`changes` must be a path without a placeholder".into())
         }
         ChangesEntry::Endpoint(feed) => {
             check_path("changes", &feed).map(|()| ChangeFeed::Endpoint(feed))
@@ -721,7 +716,7 @@ fn check_placeholder(endpoint: &str, parent: Option<&Parent>) -> Result<(), Stri
     match parent {
         Some(parent) if parent.param == name && parent.batch == 1 => Ok(()),
         Some(parent) if parent.param == name => {
-            Err("an id in the path goes alone: `batch` must be 1".into())
+            Err("with an id in the path, `batch` must be 1".into())
         }
         _ => Err(format!(
             "endpoint `{endpoint}` needs a `parent` with param = \"{name}\""

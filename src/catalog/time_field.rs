@@ -45,11 +45,13 @@ impl TimeField {
             .count()
             > 1
         {
-            return Err(format!("`{text}` goes through two lists; one is the most"));
+            return Err(format!(
+                "`{text}` goes through two lists; at most one is allowed"
+            ));
         }
         if steps.contains(&TimeStep::EveryField) && !steps.contains(&TimeStep::Items) {
             return Err(format!(
-                "`{text}` gives one record many times: `*` stands before a list only"
+                "`{text}` gives one record many times: `*` is allowed before a list only"
             ));
         }
         Ok(Self(steps))
@@ -91,21 +93,19 @@ fn check(steps: &[TimeStep], data_type: &DataType) -> Result<(), String> {
     match (steps.split_first(), data_type) {
         (None, DataType::Utf8 | DataType::Int64) => Ok(()),
         (None, other) => Err(format!(
-            "a time is VARCHAR or BIGINT (milliseconds), not {other}"
+            "a time must be VARCHAR or BIGINT (milliseconds), not {other}"
         )),
         (Some((TimeStep::Field(name), rest)), DataType::Struct(fields)) => {
             match fields.find(name) {
                 Some((_, field)) => check(rest, field.data_type()),
-                None => Err(format!("there is no field `{name}`")),
+                None => Err(format!("unknown field `{name}`")),
             }
         }
         (Some((TimeStep::EveryField, rest)), DataType::Struct(fields)) => fields
             .iter()
             .try_for_each(|field| check(rest, field.data_type())),
         (Some((TimeStep::Items, rest)), DataType::List(item)) => check(rest, item.data_type()),
-        (Some((TimeStep::Items, _)), other) => {
-            Err(format!("`[]` stands behind a list, not {other}"))
-        }
+        (Some((TimeStep::Items, _)), other) => Err(format!("`[]` must follow a list, not {other}")),
         (Some(_), other) => Err(format!("{other} has no fields")),
     }
 }

@@ -30,20 +30,20 @@ use crate::store::layout::{Partition, RunId, state_object};
 use crate::store::{Bucket, StoreError};
 use crate::transform::bind_all;
 
-/// Check token, scopes, buckets and warehouse, each with its remedy, and change nothing.
+/// Check token, scopes, buckets and warehouse, say how to fix what fails, and change nothing.
 ///
-/// Asks every selected endpoint once for as little as it gives. With --warehouse it compares instead, per table and
-/// day, what the state says is loaded with the rows that the warehouse holds.
+/// Sends one small request to each selected endpoint. With --warehouse it compares instead, per table and day, the
+/// loaded rows of the state with the rows that the warehouse holds.
 #[derive(Debug, Args)]
 pub(super) struct Check {
     #[command(flatten)]
     run_request: RunRequestOptions,
     #[command(flatten)]
     work: WorkOptions,
-    /// Compare the state with the warehouse, per table and day
+    /// Compare row counts of the state and the warehouse, per table and day
     #[arg(long)]
     warehouse: bool,
-    /// Wait this long in all for answers; with --warehouse, for the rows of each table
+    /// How long to wait for all answers; with --warehouse, for the row counts of each table
     #[arg(long, value_name = "SECONDS", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
 }
@@ -175,7 +175,7 @@ impl Limit {
     }
 }
 
-const REACH: &str = "is the host within reach (proxy, firewall, DNS)?";
+const REACH: &str = "check that the host can be reached (proxy, firewall, DNS)";
 
 fn emulators(config: &Config) -> Vec<Finding> {
     let google = &config.storage.google;
@@ -186,7 +186,7 @@ fn emulators(config: &Config) -> Vec<Finding> {
     named
         .into_iter()
         .filter_map(|(service, host)| {
-            let text = format!("an emulator of {service} is used, no credentials are read");
+            let text = format!("using an emulator of {service}; no credentials are read");
             host.as_ref().map(|host| Finding::note(host, text))
         })
         .collect()
@@ -212,7 +212,7 @@ async fn models(config: &Config, catalog: &Catalog, selection: &Selection) -> Ve
         let models = hashed.into_iter().collect::<Vec<_>>().join(", ");
         findings.push(Finding::bad(
             env::SAMSARA_ETL_HASH_SALT.name,
-            format!("not set, and {models} hash columns"),
+            format!("not set, but {models} hash columns"),
         ));
     }
     findings
@@ -220,7 +220,7 @@ async fn models(config: &Config, catalog: &Catalog, selection: &Selection) -> Ve
 
 /// Tables whose rows are counted at a time.
 const COUNTED_AT_A_TIME: usize = 8;
-/// Endpoints that are asked at a time.
+/// Endpoints that are requested at a time.
 const ASKED_AT_A_TIME: usize = 16;
 
 /// Token, region, and one request to each endpoint.
@@ -339,7 +339,7 @@ async fn api(
         ));
     }
     if absent > 1 && !is_there {
-        let text = "answers 404 to everything: is it Samsara's API that SAMSARA_API_URL names?";
+        let text = "every endpoint answers 404; check that SAMSARA_API_URL names Samsara's API";
         findings.push(Finding::bad(client.base().to_string(), text));
     }
     findings
@@ -378,7 +378,7 @@ async fn ask(client: &Client, source: &Source, parent: Parent) -> Result<Finding
     let not_asked = |why: &str| {
         Ok(Finding::note(
             &source.endpoint,
-            format!("not asked: its parent list {why}"),
+            format!("not checked: its parent list {why}"),
         ))
     };
     let ids = match parent {
@@ -459,7 +459,7 @@ async fn bucket(
         BucketLocation::Google(bucket) => match probe(location, config).await {
             Ok(url) => Finding::good(
                 &what,
-                format!("{url} can be read, written, and written under a condition"),
+                format!("{url} is readable and writable, and supports conditional writes"),
             ),
             Err(error) => Finding::bad(
                 &what,
@@ -484,11 +484,11 @@ fn folder(what: &str, path: &Path) -> Finding {
     match folder_is_writable(nearest) {
         Err(error) => fails(nearest, error),
         Ok(()) if nearest == path => {
-            Finding::good(what, format!("folder {} can be written", path.display()))
+            Finding::good(what, format!("folder {} is writable", path.display()))
         }
         Ok(()) => Finding::note(
             what,
-            format!("folder {} is made by the first run", path.display()),
+            format!("folder {} will be created by the first run", path.display()),
         ),
     }
 }
@@ -586,12 +586,12 @@ fn with_remedy(text: &str, service: &Service<'_>, config: &Config) -> String {
         "expired or revoked",
         "reauth",
     ]) {
-        format!("log in again: {login}; of a service account, make a new key")
+        format!("log in again ({login}); for a service account, create a new key")
     } else if config.storage.google.credentials.is_none()
         && says(&["metadata", "no google credentials"])
     {
         format!(
-            "no credentials are found: {login}, or name a service-account key in GCP_CREDENTIALS_FILE_NAME"
+            "no credentials found: run {login}, or name a service-account key in GCP_CREDENTIALS_FILE_NAME"
         )
     } else if says(&[
         "has not been used in project",
@@ -612,7 +612,7 @@ fn with_remedy(text: &str, service: &Service<'_>, config: &Config) -> String {
         "invalid authentication",
         "invalid credentials",
     ]) {
-        format!("Google does not accept the credentials: {login}, or another service-account key")
+        format!("Google rejected the credentials: run {login}, or use another service-account key")
     } else if says(&[
         "403 ",
         "(403)",
@@ -628,7 +628,7 @@ fn with_remedy(text: &str, service: &Service<'_>, config: &Config) -> String {
             }
             Service::BigQuery(project) => format!(
                 "give the account the roles roles/bigquery.jobUser on project {project}, and roles/bigquery.dataEditor \
-                 on the dataset (roles/bigquery.user on the project, to make it)"
+                 on the dataset (roles/bigquery.user on the project, to create it)"
             ),
         }
     } else if says(&[
@@ -640,10 +640,10 @@ fn with_remedy(text: &str, service: &Service<'_>, config: &Config) -> String {
     ]) {
         match service {
             Service::Storage(bucket) => format!(
-                "make it (`gcloud storage buckets create gs://{bucket}`), and give the account \
+                "create it (`gcloud storage buckets create gs://{bucket}`), and give the account \
                  roles/storage.objectAdmin on it"
             ),
-            Service::BigQuery(_) => "is GOOGLE_CLOUD_PROJECT right?".into(),
+            Service::BigQuery(_) => "check GOOGLE_CLOUD_PROJECT".into(),
         }
     } else if says(&[
         "error sending request",
@@ -800,18 +800,16 @@ async fn compare(
             );
             if said.unwrap_or_default() != held {
                 differing += 1;
-                let said = said.map_or("does not know of any".to_string(), |rows| {
-                    format!("says {rows}")
-                });
+                let said = said.map_or("lists none".to_string(), |rows| format!("says {rows}"));
                 let remedy = format!("run with --full-refresh {}", table);
-                let text = format!("the warehouse holds {held} rows, the state {said}; {remedy}");
+                let text = format!("the warehouse has {held} rows, but the state {said}; {remedy}");
                 findings.say([Finding::bad(format!("{} {day}", table), text)])?;
             }
         }
         if differing == 0 && !expected.is_empty() {
             let rows: u64 = expected.values().sum();
             let text = format!(
-                "{} partitions, {rows} rows, as the state says",
+                "{} partitions, {rows} rows, equal to the state",
                 expected.len()
             );
             findings.say([Finding::good(table, text)])?;
@@ -819,7 +817,7 @@ async fn compare(
         if waiting > 0 {
             findings.say([Finding::note(
                 table,
-                format!("{waiting} partitions wait to be loaded"),
+                format!("{waiting} partitions are not loaded yet: samsara-etl run --stages load"),
             )])?;
         }
     }
@@ -859,7 +857,7 @@ mod tests {
             (
                 "Server returned 401 Unauthorized",
                 &storage,
-                "does not accept the credentials",
+                "rejected the credentials",
             ),
             (
                 "403 Forbidden: x does not have storage.objects.create",
@@ -887,7 +885,7 @@ mod tests {
             let told = with_remedy(text, service, &config);
             assert!(told.starts_with(text) && told.contains(part), "{told}");
         }
-        // What nobody has foreseen is told as it is; and with a key, no other login is proposed.
+        // Unknown errors get no remedy; and with a key, no other login is proposed.
         assert_eq!(
             with_remedy("the disk is full", &storage, &config),
             "the disk is full"
@@ -897,7 +895,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_good_if_it_can_be_written_and_worth_a_note_if_it_can_be_made() {
+    fn folders_are_checked_for_writing() {
         let place = tempfile::tempdir().unwrap();
         std::fs::write(place.path().join("file"), "").unwrap();
         std::os::unix::fs::symlink("nowhere", place.path().join("link")).unwrap();

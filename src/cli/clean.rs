@@ -7,7 +7,7 @@ use super::{Context, Exit};
 use crate::error::Error;
 use crate::pipeline::Pipeline;
 
-/// Remove what no table refers to any more: leftovers of killed runs, superseded lists and days, old logs.
+/// Remove files that no table refers to: leftovers of killed runs, superseded lists and days, old logs.
 #[derive(Debug, Args)]
 pub(super) struct Clean {
     #[command(flatten)]
@@ -15,10 +15,10 @@ pub(super) struct Clean {
     /// Show what would be removed, and remove nothing
     #[arg(long)]
     dry_run: bool,
-    /// Leave alone what was written in the last DAYS days
+    /// Keep what was written in the last DAYS days
     #[arg(long, value_name = "DAYS", default_value_t = 7)]
     older_than: u32,
-    /// Wait for another run on the same buckets to end, instead of giving up
+    /// Wait until another run on the same buckets has ended, instead of giving up
     #[arg(long)]
     wait: bool,
 }

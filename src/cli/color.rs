@@ -47,6 +47,10 @@ impl Color {
 
     /// Whether stderr gets colours.
     pub(super) fn is_wanted(self) -> bool {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "colours are decided before the configuration is read"
+        )]
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         match self {
             Self::Always => true,
@@ -64,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_word_on_colours_counts_and_nothing_behind_two_dashes() {
+    fn the_last_color_option_counts() {
         for (arguments, expected) in [
             (&["samsara-etl", "run"][..], Color::Auto),
             (&["samsara-etl", "--color", "never", "run"], Color::Never),

@@ -20,10 +20,10 @@ use samsara_simulator::{Simulator, SimulatorConfig};
 const EXAMPLE: &str = "SELECT parc_id, count(*) AS readings, round(avg(engineRpm)) AS mean_rpm, max(engineRpm) AS max_rpm \
 FROM fleet_vehicle_stats_engineRpm GROUP BY parc_id ORDER BY readings DESC, parc_id LIMIT 5";
 
-/// Run the whole way on a made-up fleet: simulator → local buckets → local warehouse, in ./samsara-demo.
+/// Run the whole pipeline on a simulated fleet: simulator → local buckets → local warehouse, in ./samsara-demo.
 #[derive(Debug, Args)]
 pub(super) struct Demo {
-    /// Size of the fleet
+    /// Number of vehicles in the fleet
     #[arg(long, default_value_t = 10)]
     vehicles: u32,
     /// Seed of the fleet and its data
@@ -32,10 +32,10 @@ pub(super) struct Demo {
     /// First day
     #[arg(long, default_value = "2024-01-01")]
     start_date: String,
-    /// The day after the last
+    /// Day after the last day (exclusive)
     #[arg(long, default_value = "2024-01-04")]
     end_date: String,
-    /// Let the API send fields that no schema knows
+    /// Send fields that no schema declares
     #[arg(long)]
     unknown_fields: bool,
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// All that was asked for is done.
+    /// Everything requested is done.
     Success = 0,
     /// Nothing, or nothing useful, could be done.
     Failure = 1,
@@ -14,7 +14,7 @@ pub enum Exit {
     Usage = 2,
     /// Some tables failed; the others are complete.
     Partial = 3,
-    /// Another run is at work on the same buckets; nothing was begun.
+    /// Another run holds the lock of the buckets; nothing was started.
     Locked = 4,
     /// More memory was needed than there is, or than the command may have; the next run goes on.
     Memory = 5,

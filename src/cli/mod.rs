@@ -52,14 +52,14 @@ pub use exit::Exit;
 #[derive(Debug, Parser)]
 #[command(name = "samsara-etl", version, propagate_version = true)]
 struct Cli {
-    /// Folder of sources and models that replaces the embedded one [default: ./sql if it is there]
+    /// Folder of sources and models to use instead of the embedded ones [default: ./sql if it exists]
     #[arg(long, global = true, value_name = "DIR")]
     sql_dir: Option<PathBuf>,
-    /// End when the program takes more memory than this (`6GB`, `500MB`) [default: 8GB for what works on data, 2GB for all
-    /// else, and never more than four fifths of what there is]
+    /// Stop when the program uses more memory than this (`6GB`, `500MB`) [default: 8GB for commands that process data,
+    /// 2GB for the others, and never more than four fifths of what the machine has]
     #[arg(long, global = true, value_name = "SIZE", value_parser = parse_size)]
     max_memory: Option<u64>,
-    /// Say more: -v what is done, -vv every page
+    /// More output: -v for each step, -vv for each page
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
     /// Colours on stderr; auto: on a terminal, unless NO_COLOR is set
@@ -95,7 +95,7 @@ enum Command {
 }
 
 impl Command {
-    /// Bytes that it may take, unless told otherwise.
+    /// Default memory limit, in bytes.
     fn memory(&self) -> u64 {
         match self {
             Self::Run(_) | Self::Query(_) | Self::Sources(_) => MAX_DATA_MEMORY,
@@ -126,14 +126,14 @@ fn parse_size(text: &str) -> Result<u64, String> {
         "m" => 1 << 20,
         "g" => 1 << 30,
         "t" => 1 << 40,
-        _ => return Err("write a size like 6GB or 500MB".into()),
+        _ => return Err("expected a size such as 6GB or 500MB".into()),
     };
     let size = number
         .parse::<u64>()
         .ok()
         .and_then(|number| number.checked_mul(unit))
         .filter(|size| *size > 0);
-    size.ok_or_else(|| "write a size like 6GB or 500MB".into())
+    size.ok_or_else(|| "expected a size such as 6GB or 500MB".into())
 }
 
 /// Ends the program in one line before it takes all memory there is, and with the same exit code where the system refuses
@@ -148,13 +148,13 @@ fn watch_memory(limit: u64) -> std::io::Result<()> {
     memory::watch(limit, |limit| {
         let megabytes = limit >> 20;
         let line = format!(
-            "this command took more than {megabytes} MiB of memory and ends here; what is complete is kept \
-             (--max-memory allows it more)"
+            "memory use exceeded {megabytes} MiB, so the command was stopped; completed work is kept (raise the limit with --max-memory)"
         );
         // For the log; the console has it already.
         tracing::info!("{line}");
         // Nobody may be left to read it.
         let _ = writeln!(std::io::stderr(), "error: {line}");
+        #[expect(clippy::exit, reason = "memory is short: nothing more is started")]
         std::process::exit(Exit::Memory as i32);
     })
 }
@@ -241,7 +241,7 @@ fn run() -> ExitCode {
             result
         }
         (Err(source), _) => Err(Error::System {
-            what: "cannot tell the working directory".into(),
+            what: "cannot determine the working directory".into(),
             source,
         }),
         (_, Err(error)) => Err(error),
@@ -294,7 +294,7 @@ fn start_log(verbose: u8, color: Color, directory: Option<&Path>) -> Option<LogF
         _ => "samsara_etl=debug,samsara_simulator=debug,object_store::client::retry=info",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    // What cannot be written is not told on stderr, which may be the very thing that cannot be written to.
+    // A failed write is not reported on stderr, which may be what failed.
     let console = tracing_subscriber::fmt::layer()
         .with_writer(|| Masked(std::io::stderr()))
         .with_ansi(color.is_wanted())
@@ -375,7 +375,7 @@ mod tests {
             return;
         }
         std::fs::write(path, reference).unwrap();
-        panic!("docs/cli.md was stale and has been written anew: commit it");
+        panic!("docs/cli.md was stale and has been updated: commit it");
     }
 
     #[test]

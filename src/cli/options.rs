@@ -14,10 +14,10 @@ use crate::plan::{Dates, RunRequest, Selection, Stage, names_in_file};
 /// Which tables, days and stages.
 #[derive(Debug, Args)]
 pub(super) struct RunRequestOptions {
-    /// First day, 31/01/2024 or 2024-01-31 [default: where each table left off]
+    /// First day, as 31/01/2024 or 2024-01-31 [default: where each table left off]
     #[arg(long, alias = "start_date", value_name = "DATE")]
     start_date: Option<String>,
-    /// The day after the last, written likewise [default: today]
+    /// Day after the last day (exclusive), in the same format [default: today]
     #[arg(long, alias = "end_date", value_name = "DATE")]
     end_date: Option<String>,
     /// ALL, or a file (.xlsx, .csv, .txt) whose first column names tables
@@ -28,10 +28,10 @@ pub(super) struct RunRequestOptions {
         value_name = "ALL|FILE"
     )]
     tables: Option<String>,
-    /// A table; may be given again
+    /// Table to include; may be repeated
     #[arg(long, value_name = "NAME")]
     table: Vec<String>,
-    /// A group of tables; may be given again
+    /// Group of tables to include; may be repeated
     #[arg(long, alias = "table_cat", value_enum)]
     category: Vec<Category>,
     /// Take in what is not part of ALL or a category: tables that are read on request only
@@ -40,10 +40,10 @@ pub(super) struct RunRequestOptions {
     /// Stages to run: extract (or download), transform, load [default: all]
     #[arg(long, value_delimiter = ',', num_args = 1.., value_name = "STAGE")]
     stages: Vec<String>,
-    /// Begin this many days before the end date, instead of --start-date
+    /// Start this many days before the end date, instead of --start-date
     #[arg(long, value_name = "N", conflicts_with = "start_date", value_parser = clap::value_parser!(u32).range(1..))]
     lookback_days: Option<u32>,
-    /// Read exactly the given period again, complete or not; feeds keep the position that they have
+    /// Read the whole period again, complete or not; the cursors of feeds stay where they are
     #[arg(long, requires = "start_date", requires = "end_date")]
     historical: bool,
 }
@@ -60,10 +60,10 @@ impl RunRequestOptions {
         if let Some(days) = self.lookback_days {
             let end = dates.end.unwrap_or_else(|| chrono::Utc::now().date_naive());
             let start = end.checked_sub_days(chrono::Days::new(u64::from(days)));
-            dates.start = Some(
-                start
-                    .ok_or_else(|| Error::Usage(format!("{days} days back is before all time")))?,
-            );
+            dates.start =
+                Some(start.ok_or_else(|| {
+                    Error::Usage(format!("--lookback-days {days} is out of range"))
+                })?);
         }
         let mut stages = BTreeSet::new();
         for stage in &self.stages {
@@ -113,19 +113,19 @@ enum Include {
 /// How to work.
 #[derive(Debug, Args)]
 pub(super) struct WorkOptions {
-    /// Walks at a time
+    /// Number of extract tasks that run at the same time
     #[arg(long, alias = "max_workers", value_name = "N", default_value_t = 5, value_parser = workers)]
     max_workers: usize,
-    /// Part of Samsara's rate limits to use, so that other integrations keep theirs: 50% or 0.5
+    /// Share of Samsara's rate limits to use, such as 50% or 0.5, to leave room for other integrations
     #[arg(long, value_name = "SHARE", value_parser = share, default_value = "100%")]
     rate_share: f64,
-    /// Load raw tables too, into the BigQuery dataset that DATABASE_ID names
+    /// Also load raw tables, into the BigQuery dataset DATABASE_ID
     #[arg(long)]
     load_raw: bool,
-    /// Google Cloud project [default: GOOGLE_CLOUD_PROJECT, or that of the key file]
+    /// Google Cloud project [default: GOOGLE_CLOUD_PROJECT, or the project of the key file]
     #[arg(long)]
     project: Option<String>,
-    /// Location in which the dataset is made, or must be [default: BIGQUERY_LOCATION, or BigQuery's own]
+    /// Location of the dataset, which is created there if it does not exist [default: BIGQUERY_LOCATION, or BigQuery's]
     #[arg(long)]
     location: Option<String>,
 }
@@ -167,7 +167,7 @@ fn warn_of_redirection(environment: &Environment, config: &Config, file: &Path) 
                 .map(|url| format!(" ({})", url.origin().ascii_serialization()))
                 .unwrap_or_default();
             eprintln!(
-                "warning: the token comes from the environment, but {} decides by {}{host} where it goes: is that meant?",
+                "warning: the API token comes from the environment, but {} sets {}{host}, which decides where it is sent; check that this is intended",
                 file.display(),
                 variable.name,
             );
@@ -211,7 +211,7 @@ fn workers(text: &str) -> Result<usize, String> {
         .parse()
         .ok()
         .filter(|number| (1..=MOST_WORKERS).contains(number));
-    number.ok_or_else(|| format!("it is a number from 1 to {MOST_WORKERS}"))
+    number.ok_or_else(|| format!("expected a number from 1 to {MOST_WORKERS}"))
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -221,6 +221,6 @@ fn share(text: &str) -> Result<f64, String> {
     };
     match number.trim().parse::<f64>().map(|number| number / scale) {
         Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
-        _ => Err("a share is above 0% and at most 100%".into()),
+        _ => Err("expected a share above 0%, at most 100%, such as 50% or 0.5".into()),
     }
 }

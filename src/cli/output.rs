@@ -7,7 +7,7 @@ use super::color::Color;
 use crate::error::Error;
 use crate::redact;
 
-/// Prints text for people. A reader that has seen enough (`| head`) is no error.
+/// Prints text for people. A reader that closes the pipe early (`| head`) is not an error.
 pub(super) fn print(text: impl Display) -> Result<(), Error> {
     print_exact(redact::screen(&text.to_string()))
 }
@@ -18,8 +18,7 @@ pub(super) fn print_exact(text: impl Display) -> Result<(), Error> {
     tolerate(write!(out, "{text}").and_then(|()| out.flush()))
 }
 
-/// Tells a person something, in a line of its own on stderr. That stderr is full, or that nobody reads it any more,
-/// is no reason to stop: the work goes on, and the exit code says how it ended.
+/// Prints a line on stderr. If that fails, the command continues; its exit code tells how it ended.
 pub(super) fn say(text: impl Display) {
     say_part(format_args!("{text}\n"));
 }
@@ -102,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_terminal_gets_no_control_characters_of_data_and_a_pipe_gets_it_exactly() {
+    fn control_characters_are_escaped_on_terminals() {
         let text = "Zoë \u{1b}[31m\u{9b}x\n".as_bytes();
         for (escapes, expected) in [
             (true, "Zoë \\u{1b}[31m\\u{9b}x\n".as_bytes()),

@@ -7,7 +7,7 @@ use super::{Context, Exit};
 use crate::error::Error;
 use crate::pipeline::Pipeline;
 
-/// Say what a run with the same options would do, and do nothing.
+/// Show what a run with the same options would do, and change nothing.
 #[derive(Debug, Args)]
 pub(super) struct PlanCommand {
     #[command(flatten)]

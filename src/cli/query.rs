@@ -32,31 +32,31 @@ pub(super) const MEMORY: usize = 2 << 30;
 /// A table for people shows this many rows; csv and json show all.
 const SHOWN_ROWS: usize = 1000;
 
-/// Answer a SELECT over the flattened tables, and over raw.<source>.
+/// Run a SELECT over the flattened tables, and over raw.<source>.
 ///
 /// Without configured buckets it reads the folder of the last local run or demo.
 #[derive(Debug, Args)]
 pub(super) struct Query {
     /// The query, in DataFusion's SQL
     sql: String,
-    /// How to print the result
+    /// Output format
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
-    /// As CSV for spreadsheets: text that one would take for a formula gets a ' before it, control characters are escaped
+    /// CSV that is safe for spreadsheets: text that looks like a formula gets a leading ', control characters are escaped
     #[arg(long)]
     csv_safe: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
-    /// Aligned, the first thousand rows
+    /// Aligned columns, the first 1000 rows
     Table,
-    /// Comma-separated, with a heading; values are exact
+    /// Comma-separated values with a header; values are exact
     Csv,
     /// The same for spreadsheets.
     #[value(skip)]
     CsvSafe,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
 }
 
@@ -66,7 +66,7 @@ impl Query {
             (false, format) => format,
             (true, Format::Json) => {
                 return Err(Error::Usage(
-                    "--csv-safe is about CSV: leave --format json out".into(),
+                    "--csv-safe cannot be used with --format json".into(),
                 ));
             }
             (true, _) => Format::CsvSafe,
@@ -111,12 +111,12 @@ pub(super) async fn answer(
     for (table, Waiting { partitions, rows }) in pipeline.waiting().await? {
         if names(sql, &table) {
             let where_to = if is_local {
-                "not loaded, so not in this table"
+                "not loaded, so not in this answer"
             } else {
-                "in this answer, but not loaded yet"
+                "not loaded yet (they are in this answer)"
             };
             say(format_args!(
-                "note: {table}: {partitions} partitions with {rows} rows are derived and {where_to}: \
+                "note: {table}: {partitions} partitions with {rows} rows are derived but {where_to}: \
                  `samsara-etl run --stages load` loads them"
             ));
         }

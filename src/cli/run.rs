@@ -28,22 +28,22 @@ pub(super) struct Run {
     run_request: RunRequestOptions,
     #[command(flatten)]
     work: WorkOptions,
-    /// Say what would be done, and do nothing
+    /// Show what would be done, and change nothing
     #[arg(long)]
     pub(super) dry_run: bool,
     /// Keep logs for this many days, in ./logs and in the raw bucket
     #[arg(long, value_name = "N", default_value_t = 30)]
     log_retention_days: u32,
-    /// Load everything of this table again, from flattened Parquet; may be given again
+    /// Load this table again as a whole, from flattened Parquet; may be repeated
     #[arg(long, value_name = "TABLE")]
     full_refresh: Vec<String>,
-    /// Load this list although it has become much shorter; may be given again
+    /// Load this list although its row count fell sharply; may be repeated
     #[arg(long, value_name = "TABLE|ALL")]
     accept_shrunken: Vec<String>,
-    /// Derive and load this table although several of its rows have one unique_key; may be given again
+    /// Derive and load this table although it has duplicate keys (unique_key); may be repeated
     #[arg(long, value_name = "TABLE|ALL")]
     accept_duplicates: Vec<String>,
-    /// Wait for another run on the same buckets to end, instead of giving up
+    /// Wait until another run on the same buckets has ended, instead of giving up
     #[arg(long)]
     wait: bool,
 }
@@ -103,12 +103,12 @@ impl Run {
         Ok(exit)
     }
 
-    /// The log goes to the raw bucket whatever became of the run; that it cannot is no failure of the run.
+    /// Uploads the log to the raw bucket, whether the run succeeded or not. A failed upload is only a warning.
     async fn ship_log(&self, context: &Context, config: &Config) {
         let Some(log) = &context.log else { return };
         if let Some(reason) = log.lost() {
             say(format_args!(
-                "warning: {} lacks lines: {reason}",
+                "warning: {} is incomplete: {reason}",
                 log.path().display()
             ));
         }
@@ -120,7 +120,7 @@ impl Run {
         };
         if let Err(error) = shipped {
             say(format_args!(
-                "warning: the log stays in {}: {error}",
+                "warning: the log was not uploaded and stays in {}: {error}",
                 log.path().display()
             ));
         }
@@ -145,20 +145,20 @@ fn selected(
         let Some(model) = catalog.producer(name) else {
             let hint = did_you_mean(name, catalog.models().map(|model| model.name.as_str()));
             return Err(Error::Usage(format!(
-                "{option}: there is no table `{name}`{hint}"
+                "{option}: unknown table `{name}`{hint}"
             )));
         };
         let is_parent = model.sources.iter().any(|source| parents.contains(source));
         if !is_parent && !run_request.selection.models.contains(&model.name) {
             return Err(Error::Usage(format!(
-                "{option}: `{name}` is not among the tables of this run"
+                "{option}: `{name}` is not one of the tables of this run"
             )));
         }
     }
     Ok(names.iter().cloned().collect())
 }
 
-/// Names the host that is asked, before it is.
+/// Prints the host before the first request.
 struct NameHost;
 
 impl Observer for NameHost {

@@ -29,14 +29,18 @@ impl Signals {
                 continue;
             };
             let signals = signals.clone();
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "waits for signals as long as the program runs"
+            )]
             tokio::spawn(async move {
                 while stream.recv().await.is_some() {
                     if signals.shutdown.is_cancelled() {
-                        // State points only at whole objects: ending here is safe.
+                        // State lists only complete objects: ending here is safe.
                         std::process::exit(exit as i32);
                     }
                     say(format_args!(
-                        "stopping: what is complete is kept (again to end at once)"
+                        "stopping; completed work is kept (press again to stop at once)"
                     ));
                     signals.received.store(exit as u8, Ordering::Relaxed);
                     signals.shutdown.cancel();

@@ -11,16 +11,16 @@ use super::signals::Signals;
 use crate::error::Error;
 use samsara_simulator::{Faults, Simulator, SimulatorConfig};
 
-/// Serve a Samsara API on this machine, with a made-up fleet or recorded pages, until stopped.
+/// Serve a Samsara API on this machine, with a simulated fleet or recorded pages, until stopped.
 #[derive(Debug, Args)]
 pub(super) struct Simulate {
-    /// Address to listen on; port 0 picks a free one
+    /// Address to listen on; port 0 picks a free port
     #[arg(long, default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// Size of the fleet
+    /// Number of vehicles in the fleet
     #[arg(long, default_value_t = 50)]
     vehicles: u32,
-    /// The same seed gives the same fleet and the same data
+    /// Seed: the same seed gives the same fleet and data
     #[arg(long, default_value_t = 7)]
     seed: u64,
     /// Wait this many milliseconds before each answer
@@ -35,7 +35,7 @@ pub(super) struct Simulate {
     /// Serve recorded bodies: DIR/<endpoint path>/0001.json, 0002.json …
     #[arg(long, value_name = "DIR")]
     pages: Option<PathBuf>,
-    /// Add fields that no schema knows
+    /// Send fields that no schema declares
     #[arg(long)]
     unknown_fields: bool,
 }

@@ -14,10 +14,10 @@ use crate::transform::query;
 /// Memory for reading one column of one source.
 const MEMORY: usize = 256 << 20;
 
-/// Work on what sources.toml declares.
+/// Work with the declarations of sources.toml.
 #[derive(Debug, Subcommand)]
 pub(super) enum Sources {
-    /// Propose schemas for what the API has sent and sources.toml does not know, from `_rescued_data` of all raw rows
+    /// Propose schemas for fields that the API sends and sources.toml does not declare, from `_rescued_data` of all raw rows
     Drift {
         /// Sources to look at [default: all]
         sources: Vec<String>,
@@ -57,11 +57,11 @@ impl Sources {
             super::output::print(text + "\n")?;
         }
         say(format_args!(
-            "{found} sources have values that do not fit, {proposed} schemas are proposed"
+            "{found} sources have values that do not fit their schema; {proposed} schemas proposed"
         ));
         if proposed > 0 {
             say(format_args!(
-                "rows that are there already get the new columns once their days are read again: run --historical"
+                "existing rows get the new columns when their days are read again: samsara-etl run --historical"
             ));
         }
         Ok(Exit::Success)
@@ -80,7 +80,7 @@ async fn drifted(pipeline: &Pipeline, source: &Source) -> Result<Drifted, Error>
         for rescued in batch.column(0).as_string::<i32>().iter().flatten() {
             drifted.add(rescued).map_err(|error| {
                 Error::Usage(format!(
-                    "{}: `_rescued_data` is no JSON object: {error}",
+                    "{}: `_rescued_data` is not a JSON object: {error}",
                     source.name
                 ))
             })?;
@@ -94,7 +94,7 @@ fn check_names(catalog: &Catalog, names: &[String]) -> Result<(), Error> {
         None => Ok(()),
         Some(name) => {
             let hint = did_you_mean(name, catalog.sources().map(|source| source.name.as_str()));
-            Err(Error::Usage(format!("there is no source `{name}`{hint}")))
+            Err(Error::Usage(format!("unknown source `{name}`{hint}")))
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::plan::parse_date;
 use crate::sql_tests::{Scratch, test_model};
 use crate::transform::{UnfitTimes, bind, query};
 
-/// Work on models without running anything.
+/// Check, test and preview models without a run.
 #[derive(Debug, Subcommand)]
 pub(super) enum Sql {
     /// Bind every model against the declared schemas: typos, missing columns, types that BigQuery cannot hold
@@ -23,17 +23,17 @@ pub(super) enum Sql {
         /// Models to test [default: all]
         models: Vec<String>,
     },
-    /// Show what a model makes of committed raw rows, as the warehouse would get it; nothing is kept
+    /// Show the rows that a model makes of committed raw data, as the warehouse would get them; nothing is written
     Preview {
-        /// The model
+        /// Model to show
         model: String,
-        /// The day, jj/mm/aaaa or 2024-01-31 [default: the last complete one]
+        /// Day, as 31/01/2024 or 2024-01-31 [default: the last complete day]
         #[arg(long, value_parser = parse_date)]
         day: Option<NaiveDate>,
-        /// How many rows
+        /// Number of rows
         #[arg(long, default_value_t = 20)]
         rows: usize,
-        /// How to print them
+        /// Output format
         #[arg(long, value_enum, default_value = "table")]
         format: Format,
     },
@@ -72,7 +72,7 @@ impl Sql {
             Self::Test { models } => {
                 let folder = context.sql_folder().ok_or_else(|| {
                     Error::Usage(
-                        "tests lie beside the models: run in a folder with sql/, or give --sql-dir"
+                        "no sql/ folder here: tests are read from disk; run in a folder with sql/, or give --sql-dir"
                             .into(),
                     )
                 })?;
@@ -94,7 +94,7 @@ impl Sql {
             }
         }
         say(format_args!(
-            "{good} models are fine, {bad} are not ({})",
+            "{good} models passed, {bad} failed ({})",
             catalog.origin
         ));
         Ok(if bad == 0 {
@@ -124,7 +124,7 @@ async fn preview(
     )
     .await?;
     super::query::print(result, format).await?;
-    eprintln!("{name} {partition}: at most {rows} rows are shown, nothing was kept");
+    eprintln!("{name} {partition}: showing at most {rows} rows; nothing was written");
     for UnfitTimes {
         column,
         count,
@@ -133,7 +133,7 @@ async fn preview(
     {
         let texts: Vec<&str> = texts.keys().map(String::as_str).collect();
         eprintln!(
-            "warning: {column}: {count} values are no times and NULL: {}",
+            "warning: {column}: {count} values are not valid times and NULL: {}",
             texts.join(", ")
         );
     }
@@ -160,6 +160,6 @@ fn find<'a>(catalog: &'a Catalog, name: &str) -> Result<&'a Model, Error> {
     catalog.model(name).ok_or_else(|| {
         let hint =
             crate::catalog::did_you_mean(name, catalog.models().map(|model| model.name.as_str()));
-        Error::Usage(format!("there is no model `{name}`{hint}"))
+        Error::Usage(format!("unknown model `{name}`{hint}"))
     })
 }

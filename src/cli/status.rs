@@ -13,29 +13,29 @@ use crate::pipeline::coverage::{Missing, Reached, SourceCoverage};
 use crate::state::NotAvailable;
 use crate::store::layout::Partition;
 
-/// Show what is there, per source and day: a letter a day, a line a month.
+/// Show what is loaded or missing, per source and day: one letter per day, one line per month.
 ///
-/// A day (of a list: the list) is missing unless everything made of it is in the warehouse. A source of which nothing
-/// was ever asked for is missing too.
+/// A day (or a list) is missing until everything made from it is in the warehouse. A source that was
+/// never requested is missing too.
 #[derive(Debug, Args)]
 pub(super) struct Status {
     #[command(flatten)]
     run_request: RunRequestOptions,
-    /// List what is missing instead, and why
+    /// List only what is missing, and why
     #[arg(long)]
     missing: bool,
-    /// End with exit code 3 if anything asked for is missing
+    /// Exit with code 3 if anything requested is missing
     #[arg(long)]
     fail_on_missing: bool,
-    /// Google Cloud project into which was loaded [default: GOOGLE_CLOUD_PROJECT, or that of the key file]
+    /// Google Cloud project of the warehouse [default: GOOGLE_CLOUD_PROJECT, or the project of the key file]
     #[arg(long)]
     project: Option<String>,
 }
 
 /// What the letters mean, those that are missing last.
 const LETTERS: &str = "# loaded   . loaded, nothing there   + loaded, late data has come since\n\
-missing: d derived, not loaded   e extracted, not derived   ~ unfinished   ! failed   ? not asked\n\
-    neither: - not available: no scope, no licence, or not there\n";
+    missing: d derived, not loaded   e extracted, not derived   ~ unfinished   ! failed   ? not requested\n\
+    neither: - not available: no scope, no licence, or no such endpoint\n";
 
 fn letter(reached: &Reached) -> char {
     match reached {
@@ -59,9 +59,9 @@ fn why(reached: &Reached) -> Option<String> {
             "extracted, not derived or not loaded: {}",
             tables.join(", ")
         ),
-        Reached::Unfinished => "unfinished: the next run goes on".into(),
+        Reached::Unfinished => "unfinished: the next run continues it".into(),
         Reached::Failed(error) => format!("failed: {error}"),
-        Reached::Unasked => "not asked".into(),
+        Reached::Unasked => "not requested".into(),
     })
 }
 
@@ -112,7 +112,7 @@ fn calendar(text: &mut String, source: &SourceCoverage) {
     if let Some(not_available) = &source.not_available {
         let _ = write!(text, " - {}", refused(not_available));
     } else if source.never_asked {
-        text.push_str(" ? never asked");
+        text.push_str(" ? never requested");
     }
     let mut month = None;
     for (partition, reached) in &source.partitions {
@@ -155,7 +155,7 @@ fn list_missing(text: &mut String, source: &SourceCoverage) {
     if source.never_asked {
         let why = match &source.not_available {
             Some(not_available) => refused(not_available),
-            None => "nothing was ever asked for".into(),
+            None => "never requested".into(),
         };
         let _ = writeln!(text, "{} {why}", source.source);
     }
@@ -207,7 +207,7 @@ mod tests {
         source.partitions = [(Partition::Snapshot, Reached::Unasked)].into();
         shown.clear();
         calendar(&mut shown, &source);
-        assert_eq!(shown, "s (7 raw rows) ? not asked\n");
+        assert_eq!(shown, "s (7 raw rows) ? not requested\n");
         source.partitions.clear();
         source.never_asked = true;
         (shown, missing) = (String::new(), String::new());
@@ -215,10 +215,7 @@ mod tests {
         list_missing(&mut missing, &source);
         assert_eq!(
             (shown.as_str(), missing.as_str()),
-            (
-                "s (7 raw rows) ? never asked\n",
-                "s nothing was ever asked for\n"
-            )
+            ("s (7 raw rows) ? never requested\n", "s never requested\n")
         );
         // Asked for by name, or not: it is not there.
         source.not_available = Some(NotAvailable {

@@ -6,10 +6,10 @@ use super::{Context, Exit};
 use crate::catalog::Catalog;
 use crate::error::Error;
 
-/// List sources and the tables made of them.
+/// List sources and the tables made from them.
 #[derive(Debug, Args)]
 pub(super) struct Tables {
-    /// As a Markdown table, for docs/tables.md
+    /// Print a Markdown table, for docs/tables.md
     #[arg(long)]
     markdown: bool,
 }

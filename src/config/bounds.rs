@@ -1,6 +1,6 @@
 //! How much of what people hand in is read. docs/security.md lists the same figures.
 
-/// Bytes of `.env`.
+/// Largest `.env` file, in bytes.
 pub const ENV_FILE_BYTES: u64 = 1 << 20;
 /// Bytes of a file of Google credentials.
 pub const CREDENTIALS_BYTES: u64 = 1 << 20;

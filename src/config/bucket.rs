@@ -34,7 +34,7 @@ impl BucketLocation {
         }
         if text.starts_with(['~', '$']) {
             return Err(format!(
-                "`{text}`: only a shell replaces `~` and `$`; write the whole path"
+                "`{text}`: `~` and `$` are not expanded; write the whole path"
             ));
         }
         if text.contains('\\') && !cfg!(windows) {
@@ -58,7 +58,7 @@ fn google(name: &str, text: &str) -> Result<BucketLocation, String> {
     let name = name.trim_end_matches('/');
     if let Some((bucket, _)) = name.split_once('/') {
         return Err(format!(
-            "`{text}` names a folder of a bucket, a whole one is needed; write gs://{bucket}"
+            "`{text}` is a folder in a bucket, but a whole bucket is needed; write gs://{bucket}"
         ));
     }
     let is_end = |byte: Option<u8>| {
@@ -74,7 +74,7 @@ fn google(name: &str, text: &str) -> Result<BucketLocation, String> {
     match is_name {
         true => Ok(BucketLocation::Google(name.into())),
         false => Err(format!(
-            "`{text}` is no bucket name (3 to 63 lower-case letters, digits, `-`, `_`, `.`, none but a letter or digit \
+            "`{text}` is not a bucket name (3 to 63 lower-case letters, digits, `-`, `_`, `.`, none but a letter or digit \
              first and last); for a folder write ./{name} or file:///…"
         )),
     }
@@ -110,7 +110,7 @@ pub(super) fn check_apart(
         && raw == flattened
     {
         return wrong(format!(
-            "gs://{raw} is the raw bucket ({}) too: name two buckets",
+            "gs://{raw} is also the raw bucket ({}): use two different buckets",
             env::GCS_BUCKET_NAME.name
         ));
     }
@@ -133,7 +133,7 @@ pub(super) fn check_apart(
             let (one, two) = (lower(folder), lower(beside));
             if one.starts_with(&two) || two.starts_with(&one) {
                 return wrong(format!(
-                    "the {what} ({}) and the {other} ({}) are one folder, or one is in the other: give each its own",
+                    "the {what} ({}) and the {other} ({}) are the same folder, or one contains the other: use separate folders",
                     folder.display(),
                     beside.display()
                 ));
@@ -197,11 +197,11 @@ mod tests {
             ("https://storage.googleapis.com/raw", "write gs://name"),
             ("gcs://raw", "write gs://name"),
             ("gs://raw-bucket/folder", "write gs://raw-bucket"),
-            ("gs://", "is no bucket name"),
-            ("gs://Raw", "is no bucket name"),
-            ("-raw-", "is no bucket name"),
-            ("raw..bucket", "is no bucket name"),
-            ("ab", "is no bucket name"),
+            ("gs://", "is not a bucket name"),
+            ("gs://Raw", "is not a bucket name"),
+            ("-raw-", "is not a bucket name"),
+            ("raw..bucket", "is not a bucket name"),
+            ("ab", "is not a bucket name"),
             ("~/raw", "write the whole path"),
             ("~", "write the whole path"),
             ("$HOME/raw", "write the whole path"),

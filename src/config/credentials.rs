@@ -17,7 +17,7 @@ const LARGEST_FILE: u64 = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 #[error("credentials {}: {reason}", path.display())]
 pub struct CredentialsError {
-    /// The file.
+    /// Path of the credentials file.
     pub path: PathBuf,
     /// What is wrong, and what to do.
     pub reason: String,
@@ -28,7 +28,7 @@ pub struct CredentialsError {
 pub enum Credentials {
     /// A key of a service account.
     ServiceAccount {
-        /// The account.
+        /// E-mail address of the service account.
         client_email: String,
         /// Which of its keys.
         private_key_id: String,

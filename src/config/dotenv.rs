@@ -8,7 +8,7 @@ use std::collections::HashMap;
 /// A name with its value, as it stands in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Binding {
-    /// The name.
+    /// Name of the variable.
     pub(super) name: String,
     /// The value before variables in it are resolved; none of a name that stands alone.
     pub(super) value: Option<String>,

@@ -11,7 +11,7 @@ use super::{ConfigError, bounds, dotenv};
 /// A variable that the program reads, from the environment or from `.env`.
 #[derive(Debug, Clone, Copy)]
 pub struct Variable {
-    /// Its name.
+    /// Name of the environment variable.
     pub name: &'static str,
     /// Other names that work: those of the replaced program, and those that other tools read.
     pub aliases: &'static [&'static str],
@@ -55,10 +55,10 @@ variables! {
     BIGQUERY_LOCATION = "BIGQUERY_LOCATION";
     /// Secret salt for columns that models hash.
     SAMSARA_ETL_HASH_SALT = "SAMSARA_ETL_HASH_SALT";
-    /// After how many pages an unfinished task is noted, and a feed committed; 50 unless told otherwise.
+    /// Pages between two checkpoints of a task, or two commits of a feed; 50 by default.
     SAMSARA_ETL_CHECKPOINT_PAGES = "SAMSARA_ETL_CHECKPOINT_PAGES";
-    /// For simulators and emulators only: which part of the waits that real services ask for (rates, pauses between
-    /// tries, one write a second) is waited, such as 0.01.
+    /// For simulators and emulators only: factor for the waits that real services need (rate limits, retries, one write
+    /// a second), such as 0.01.
     SAMSARA_ETL_WAIT_SCALE = "SAMSARA_ETL_WAIT_SCALE";
     /// Address of a Cloud Storage emulator: no credentials are read then.
     STORAGE_EMULATOR_HOST = "STORAGE_EMULATOR_HOST";
@@ -66,9 +66,9 @@ variables! {
     BIGQUERY_EMULATOR_HOST = "BIGQUERY_EMULATOR_HOST";
     /// Proxy for https, as `http://user:password@host:port`.
     HTTPS_PROXY = "HTTPS_PROXY" | "https_proxy";
-    /// Proxy for http; this machine and the metadata server are never asked through one.
+    /// Proxy for http; never used for this machine and the metadata server.
     HTTP_PROXY = "HTTP_PROXY" | "http_proxy";
-    /// Proxy for both, where there is none of its own.
+    /// Proxy for both, unless a specific one is set.
     ALL_PROXY = "ALL_PROXY" | "all_proxy";
     /// Hosts, domains (`.example.com`) and networks (`10.0.0.0/8`) that are reached without a proxy.
     NO_PROXY = "NO_PROXY" | "no_proxy";
@@ -102,13 +102,17 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Reads the process environment and `.env` in `directory`, if there is one. What looks like a slip is told as a
-    /// warning, without any value.
+    /// Reads the process environment and `.env` in `directory`, if there is one. Likely mistakes are logged as warnings,
+    /// without any value.
     ///
     /// # Errors
     /// [`ConfigError::DotEnv`] if `.env` cannot be read, [`ConfigError::Value`] if a variable of ours is not text.
     pub fn read(directory: &Path) -> Result<Self, ConfigError> {
         let mut environment = Self::of_process();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "this module is the one that reads the environment"
+        )]
         let is_text =
             |name: &&str| std::env::var_os(name).is_none_or(|value| value.to_str().is_some());
         if let Some(name) = names().find(|name| !is_text(name)) {
@@ -126,8 +130,12 @@ impl Environment {
     }
 
     /// The process environment alone.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this module is the one that reads the environment"
+    )]
     pub fn of_process() -> Self {
-        // Other programs may keep what is no text in their variables: that is no business of ours.
+        // Variables of other programs need not be text.
         let text = |(name, value): (OsString, OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         };
@@ -182,7 +190,7 @@ impl Environment {
             .iter()
             .map(|line| {
                 format!(
-                    "{}:{line}: neither NAME=value nor a comment; passed over",
+                    "{}:{line}: ignored: neither NAME=value nor a comment",
                     path.display()
                 )
             })
@@ -214,7 +222,11 @@ impl Environment {
         let warning = |name: &String| Some((name.clone(), near_miss(name).filter(unset)?));
         let mut found: Vec<_> = found.into_iter().filter_map(warning).collect();
         found.sort();
-        let tell = |(name, near)| format!("{place}: `{name}` is not read; did you mean `{near}`?");
+        let tell = |(name, near)| {
+            format!(
+                "{place}: `{name}` is not a known setting and is ignored; did you mean `{near}`?"
+            )
+        };
         found.into_iter().map(tell).collect()
     }
 }
@@ -285,7 +297,7 @@ pub(super) fn open_to_others(path: &Path, holds_secret: bool) -> Option<String> 
     };
     let path = path.display();
     Some(format!(
-        "{path}: other users of this machine may {what} it (mode {:03o}); chmod 600 {path}",
+        "{path}: other users of this machine can {what} it (mode {:03o}); chmod 600 {path}",
         mode & 0o777
     ))
 }
@@ -317,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_wins_over_the_file_under_each_name_and_empty_is_unset() {
+    fn the_environment_overrides_the_file() {
         let get = |process: &[(&str, &str)], file: &str| {
             let environment = read(process, file.as_bytes()).0;
             let value = environment.get(GCS_BUCKET_NAME).map(str::to_string);
@@ -361,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_read_in_any_encoding_and_its_slips_are_told_with_their_lines() {
+    fn mistakes_in_env_files_are_located() {
         let utf16: Vec<u8> = "\u{feff}DWH_ID=d\r\n"
             .encode_utf16()
             .flat_map(u16::to_le_bytes)
@@ -378,9 +390,9 @@ mod tests {
         assert_eq!(
             warnings,
             [
-                ".env:2: neither NAME=value nor a comment; passed over",
-                ".env:1: `GCS_BUKET_NAME` is not read; did you mean `GCS_BUCKET_NAME`?",
-                ".env:4: `samsara_api_token` is not read; did you mean `SAMSARA_API_TOKEN`?",
+                ".env:2: ignored: neither NAME=value nor a comment",
+                ".env:1: `GCS_BUKET_NAME` is not a known setting and is ignored; did you mean `GCS_BUCKET_NAME`?",
+                ".env:4: `samsara_api_token` is not a known setting and is ignored; did you mean `SAMSARA_API_TOKEN`?",
             ]
         );
         // What is set is not missed.
@@ -441,12 +453,12 @@ mod tests {
             (
                 "SAMSARA_API_TOKEN=t",
                 0o644,
-                Some("may read it (mode 644); chmod 600"),
+                Some("can read it (mode 644); chmod 600"),
             ),
-            ("SAMSARA_API_TOKEN=t", 0o620, Some("may write it")),
-            ("SAMSARA_API_TOKEN=t", 0o666, Some("may read and write it")),
+            ("SAMSARA_API_TOKEN=t", 0o620, Some("can write it")),
+            ("SAMSARA_API_TOKEN=t", 0o666, Some("can read and write it")),
             ("DWH_ID=d", 0o644, None),
-            ("DWH_ID=d", 0o602, Some("may write it")),
+            ("DWH_ID=d", 0o602, Some("can write it")),
         ] {
             std::fs::write(&path, text).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
@@ -464,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_refused_but_for_a_folder_which_is_somebody_else_s() {
+    fn env_must_be_a_regular_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(".env");
         let add = || {

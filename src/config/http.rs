@@ -17,7 +17,7 @@ pub struct HttpConfig {
     pub http_proxy: Option<(&'static str, Secret)>,
     /// Hosts, domains and networks that are reached without a proxy.
     pub no_proxy: Vec<String>,
-    /// PEM certificates that are trusted beside the system's.
+    /// PEM certificates that are trusted in addition to the system's.
     pub certificates: Option<PathBuf>,
 }
 

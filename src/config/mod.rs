@@ -32,55 +32,55 @@ pub const LOCAL_FOLDER: &str = "samsara-data";
 /// Folder that `demo` writes into.
 pub const DEMO_FOLDER: &str = "samsara-demo";
 
-/// Everything that a run needs to know.
+/// The resolved configuration of a run: flags over environment over `.env` over defaults.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The API.
+    /// Connection to the Samsara API.
     pub samsara: SamsaraConfig,
-    /// The buckets.
+    /// Raw and flattened bucket.
     pub storage: StorageConfig,
-    /// Where tables are loaded.
+    /// Warehouse that flattened tables are loaded into.
     pub warehouse: WarehouseConfig,
-    /// Where raw tables are loaded, when that is asked for: a BigQuery dataset.
+    /// BigQuery dataset for raw tables, with `--load-raw`.
     pub staging: Option<WarehouseConfig>,
-    /// How many tasks (of a source over a window) go on at a time.
+    /// Number of extract tasks that run at the same time.
     pub max_workers: usize,
     /// Memory that SQL may use before it spills to disk, in bytes.
     pub sql_memory: usize,
     /// Salt for columns that models hash.
     pub hash_salt: Option<Secret>,
-    /// How to load.
+    /// Exceptions to the usual way of loading.
     pub load: LoadOptions,
-    /// How to keep other runs off the same buckets.
+    /// The run lock: how to keep other runs off the same buckets.
     pub lock: LockConfig,
-    /// An unfinished task is noted in the state each time this many pages are safe in the raw bucket.
+    /// An unfinished extract task saves a checkpoint each time this many pages are in the raw bucket.
     pub checkpoint_pages: u64,
 }
 
-/// How to load, where the usual way is not the right one.
+/// Exceptions to the usual way of loading, given on the command line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LoadOptions {
-    /// Tables of which everything is loaded again.
+    /// Tables to load again as a whole (`--full-refresh`).
     pub full_refresh: BTreeSet<String>,
-    /// Tables whose list may have become much shorter; `ALL` for each.
+    /// Tables that the row-count guard does not apply to (`--accept-shrunken`); `ALL` for every table.
     pub accept_shrunken: BTreeSet<String>,
-    /// Tables that may have rows with one `unique_key`; `ALL` for each.
+    /// Tables that may have duplicate keys (`--accept-duplicates`); `ALL` for every table.
     pub accept_duplicates: BTreeSet<String>,
-    /// How much goes in one job.
+    /// Limits of one load job.
     pub limits: JobLimits,
 }
 
-/// How much one load job takes.
+/// Limits of one load job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JobLimits {
-    /// Partitions that it writes.
+    /// Partitions that one job may write.
     pub partitions: usize,
-    /// Objects that it reads.
+    /// Objects that one job may read.
     pub objects: usize,
 }
 
 impl Default for JobLimits {
-    /// BigQuery's.
+    /// BigQuery's own limits.
     fn default() -> Self {
         Self {
             partitions: 4_000,
@@ -89,28 +89,29 @@ impl Default for JobLimits {
     }
 }
 
-/// A list that lost more than half of its rows, and at least this many, is not believed.
+/// The row-count guard refuses a list that lost more than half of its rows, and at least this many.
 const SHRUNKEN_BY: u64 = 10;
 
 impl LoadOptions {
-    /// Whether a list of `rows` after one of `before` rows looks like a hiccup that nobody has vouched for.
+    /// The row-count guard: whether a list of `rows` rows after one of `before` must be refused. It must if it lost
+    /// more than half of its rows, and at least 10, and `table` is not in `accept_shrunken`.
     pub fn refuses_shrunken(&self, table: &str, rows: u64, before: u64) -> bool {
         let shrunken = rows.saturating_mul(2) < before && before - rows >= SHRUNKEN_BY;
         shrunken && !self.accept_shrunken.contains(table) && !self.accept_shrunken.contains("ALL")
     }
 
-    /// Whether a table is loaded although several of its rows have one key.
+    /// Whether `table` is loaded although it has duplicate keys.
     pub fn accepts_duplicates(&self, table: &str) -> bool {
         self.accept_duplicates.contains(table) || self.accept_duplicates.contains("ALL")
     }
 }
 
-/// How to keep other runs off the same buckets.
+/// The run lock: how to keep other runs off the same buckets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LockConfig {
     /// Whether to wait for another run to end.
     pub wait: bool,
-    /// A run that was not heard of for this long is gone.
+    /// The lease expires after this time unless it is renewed.
     pub expiry: Duration,
 }
 
@@ -123,26 +124,26 @@ impl Default for LockConfig {
     }
 }
 
-/// How patient to be with the API.
+/// Retries, timeouts and size limit of API requests.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RetryConfig {
-    /// Tries of one request in all.
+    /// Number of attempts of a request, including the first.
     pub attempts: u32,
-    /// The first wait is at most this long; each further one at most twice the one before.
+    /// Longest wait before the first retry; it doubles with each further retry.
     pub base: Duration,
-    /// And none is longer than this.
+    /// Upper limit of the wait before a retry.
     pub cap: Duration,
-    /// After this many requests in a row that used up their tries, an endpoint is left alone for a while.
+    /// After this many failed requests in a row (retries included) an endpoint is paused for a while.
     pub give_up_after: u32,
-    /// For this long; then one request tries it.
+    /// How long an endpoint is paused; then one request probes it.
     pub cool_down: Duration,
-    /// A connection is made within this time.
+    /// Connection timeout.
     pub connect: Duration,
-    /// And no byte for this long, the first one included, is a fault.
+    /// Read timeout: the longest time without a byte, including the first.
     pub silence: Duration,
-    /// A whole answer takes no longer than this.
+    /// Timeout of a whole response.
     pub whole: Duration,
-    /// And has no more bytes, decompressed: it is in memory as a whole.
+    /// Largest response in bytes, decompressed: it is held in memory.
     pub largest: usize,
 }
 
@@ -152,22 +153,22 @@ impl Default for RetryConfig {
             attempts: 8,
             base: Duration::from_millis(500),
             cap: Duration::from_secs(30),
-            // A heavy window is split five times before its floor, and each half may fail first: one such window
-            // must not make its endpoint look dead.
+            // A large window is bisected five times before its minimum, and each half may fail first: one such window
+            // must not open the circuit breaker.
             give_up_after: 6,
             cool_down: Duration::from_secs(30),
             connect: Duration::from_secs(10),
             // Some reports take many seconds to their first byte; a whole page never takes minutes.
             silence: Duration::from_secs(90),
             whole: Duration::from_secs(300),
-            // Pages have some megabytes; a window that is too much for one is read in halves.
+            // Pages have some megabytes; a window whose page is larger is bisected.
             largest: 512 << 20,
         }
     }
 }
 
 impl RetryConfig {
-    /// The same with shorter pauses. What a server is given the time for stays.
+    /// The same with shorter waits; timeouts stay.
     pub fn scaled(self, scale: WaitScale) -> Self {
         let Self {
             base,
@@ -184,7 +185,7 @@ impl RetryConfig {
     }
 }
 
-/// Pages between two notes of an unfinished task, unless told otherwise.
+/// Default number of pages between two checkpoints of an extract task.
 pub const CHECKPOINT_PAGES: u64 = 50;
 
 /// How to reach Samsara.
@@ -192,22 +193,22 @@ pub const CHECKPOINT_PAGES: u64 = 50;
 pub struct SamsaraConfig {
     /// API token, if there is one: stages other than extract need none.
     pub token: Option<Secret>,
-    /// The host, or none: then it is found out which one accepts the token.
+    /// The API's URL; if none, the region whose host accepts the token.
     pub url: Option<Url>,
-    /// Which part of the documented rates to use, above 0; more than 1 for simulators only.
+    /// Share of the documented rates to use, above 0; more than 1 only for simulators.
     pub rate_share: f64,
-    /// How patient to be.
+    /// Retries and timeouts.
     pub retry: RetryConfig,
-    /// Proxies and certificates.
+    /// Proxies and TLS certificates for HTTP clients.
     pub http: HttpConfig,
 }
 
-/// Where objects lie.
+/// The buckets for Parquet objects and state, and the access to Google that both need.
 #[derive(Debug, Clone)]
 pub struct StorageConfig {
     /// Raw Parquet and state.
     pub raw: BucketLocation,
-    /// Flattened Parquet.
+    /// Bucket or folder of the flattened Parquet.
     pub flattened: BucketLocation,
     /// Access to Google Cloud, where a bucket is there.
     pub google: GoogleAccess,
@@ -222,33 +223,33 @@ pub struct GoogleAccess {
     pub storage_emulator: Option<String>,
     /// Address of a BigQuery emulator.
     pub bigquery_emulator: Option<String>,
-    /// Proxies and certificates.
+    /// Proxies and TLS certificates for HTTP clients.
     pub http: HttpConfig,
-    /// Which part of the waits that Cloud Storage and BigQuery ask for is really waited; all but for emulators.
+    /// Factor for the waits of Cloud Storage and BigQuery; 1 except with emulators.
     pub wait_scale: WaitScale,
 }
 
 /// A bucket, or a folder that stands for one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BucketLocation {
-    /// `gs://name`
+    /// A bucket of Google Cloud Storage, by its name without `gs://`.
     Google(String),
     /// A folder on this machine.
     Folder(PathBuf),
 }
 
-/// Where tables are loaded.
+/// Warehouse that flattened tables are loaded into.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WarehouseConfig {
     /// A folder that keeps the same contract.
     Local(PathBuf),
-    /// A BigQuery dataset.
+    /// A BigQuery dataset, addressed by project and dataset id.
     BigQuery {
         /// Project that runs the jobs and holds the dataset.
         project: String,
-        /// The dataset.
+        /// Dataset id (letters, digits and `_`).
         dataset: String,
-        /// Location of the dataset, if told.
+        /// Location of the dataset, if configured.
         location: Option<String>,
     },
 }
@@ -259,7 +260,7 @@ pub enum ConfigError {
     /// `.env` cannot be read.
     #[error("{}: {line}", path.display())]
     DotEnv {
-        /// The file.
+        /// Path of the unreadable file.
         path: PathBuf,
         /// What is wrong, without the line's content.
         line: String,
@@ -267,7 +268,7 @@ pub enum ConfigError {
     /// A value is wrong.
     #[error("{name}: {reason}")]
     Value {
-        /// Variable or flag.
+        /// Name of the variable or flag with the wrong value.
         name: &'static str,
         /// What is wrong with it.
         reason: String,
@@ -277,20 +278,25 @@ pub enum ConfigError {
 /// What the command line says; it wins over the environment.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
-    /// `--max_workers`
+    /// `--max-workers`: extract tasks at a time.
     pub max_workers: Option<usize>,
     /// `--rate-share`, as a fraction.
     pub rate_share: Option<f64>,
-    /// `--project`
+    /// `--project`: overrides `GOOGLE_CLOUD_PROJECT`.
     pub project: Option<String>,
-    /// `--location`
+    /// `--location`: overrides `BIGQUERY_LOCATION`.
     pub location: Option<String>,
-    /// `--load-raw`
+    /// `--load-raw`: also load raw tables, into `DATABASE_ID`.
     pub load_raw: bool,
 }
 
 impl Config {
-    /// Resolves the configuration for a command run in `directory`.
+    /// Resolves the configuration for a command run in `directory`; relative paths start there. Buckets and a
+    /// warehouse that are not configured are folders in `local_folder`.
+    ///
+    /// # Errors
+    /// [`ConfigError`], naming the variable or flag, if a value is invalid or a required one is missing. A missing API
+    /// token is not an error here: only runs that extract need one.
     pub fn resolve(
         environment: &Environment,
         overrides: &Overrides,
@@ -391,7 +397,7 @@ impl Config {
     }
 }
 
-/// Real services are never asked more often than they allow.
+/// Real services are never called more often than they allow.
 fn check_wait_scale<'a>(
     samsara: &SamsaraConfig,
     storage: &StorageConfig,
@@ -411,19 +417,19 @@ fn check_wait_scale<'a>(
         .as_ref()
         .is_none_or(|url| url.scheme() != "http")
     {
-        "SAMSARA_API_URL is no simulator on this machine"
+        "SAMSARA_API_URL is not a simulator on this machine"
     } else if is_real(raw) || is_real(flattened) {
-        "a bucket is real: STORAGE_EMULATOR_HOST is not set"
+        "a bucket is in Cloud Storage: STORAGE_EMULATOR_HOST is not set"
     } else if google.bigquery_emulator.is_none()
         && warehouses.any(|warehouse| matches!(warehouse, WarehouseConfig::BigQuery { .. }))
     {
-        "a dataset is real: BIGQUERY_EMULATOR_HOST is not set"
+        "a dataset is in BigQuery: BIGQUERY_EMULATOR_HOST is not set"
     } else {
         return Ok(());
     };
     Err(ConfigError::Value {
         name: env::SAMSARA_ETL_WAIT_SCALE.name,
-        reason: format!("for simulators and emulators only, and {reason}"),
+        reason: format!("allowed with simulators and emulators only, but {reason}"),
     })
 }
 
@@ -432,7 +438,8 @@ fn checkpoint_pages(environment: &Environment) -> Result<u64, ConfigError> {
     let Some(text) = environment.get(variable) else {
         return Ok(CHECKPOINT_PAGES);
     };
-    let reason = || format!("`{text}` is no number of pages from 1 on");
+    let reason =
+        || format!("`{text}` is not a number of pages; expected a whole number of at least 1");
     let pages = text.parse().ok().filter(|pages| *pages > 0);
     pages.ok_or_else(|| ConfigError::Value {
         name: variable.name,
@@ -446,7 +453,7 @@ pub fn register_secrets(environment: &Environment) {
         .get(env::SAMSARA_ETL_HASH_SALT)
         .into_iter()
         .for_each(redact::register);
-    // As it is sent, or in pieces where it cannot be: words that go with a token are no secret.
+    // As it is sent; or in pieces, if it is invalid: words next to a token are not secret.
     match api_token(environment) {
         Ok(token) => drop(token),
         Err(_) => {
@@ -512,7 +519,7 @@ fn file_name(
     match environment.get(variable) {
         Some(value) if !names_a_file(value) => Err(ConfigError::Value {
             name: variable.name,
-            reason: "must name a file, and holds something else (the key itself?): save the key as a file, and set \
+            reason: "must be the path of a file, but holds something else (perhaps the key itself): save the key as a file, and set \
                      its path here"
                 .into(),
         }),
@@ -548,11 +555,11 @@ fn api_token(environment: &Environment) -> Result<Option<Secret>, ConfigError> {
         }
     }
     if token.eq_ignore_ascii_case("bearer") {
-        return Err(wrong("there is no token behind `Bearer`".into()));
+        return Err(wrong("no token after `Bearer`".into()));
     }
     if token.contains(['\n', '\r']) {
         return Err(wrong(
-            "it has a line break inside: a token is one word; copy it again".into(),
+            "it holds a line break: a token is one word; copy it again".into(),
         ));
     }
     match token
@@ -560,10 +567,10 @@ fn api_token(environment: &Environment) -> Result<Option<Secret>, ConfigError> {
         .find(|character| !character.is_ascii_graphic())
     {
         Some(' ' | '\t') => Err(wrong(
-            "it has a blank inside: a token is one word; copy it again".into(),
+            "it holds a space: a token is one word; copy it again".into(),
         )),
         Some(other) => Err(wrong(format!(
-            "it has a character inside that no token has ({}); copy it again",
+            "it holds a character that is not allowed in a token ({}); copy it again",
             other.escape_unicode()
         ))),
         None if token.is_empty() => Ok(None),
@@ -629,7 +636,7 @@ fn api_url(environment: &Environment) -> Result<Option<Url>, ConfigError> {
         return match url.scheme() {
             "https" => Ok(Some(url)),
             "http" if loopback => Ok(Some(url)),
-            _ => Err(wrong("a token must not travel in the clear")),
+            _ => Err(wrong("the token must not be sent unencrypted")),
         };
     }
     match environment.get(env::SAMSARA_REGION) {
@@ -641,7 +648,7 @@ fn api_url(environment: &Environment) -> Result<Option<Url>, ConfigError> {
             Some((_, url)) => Ok(Url::parse(url).ok()),
             None => Err(ConfigError::Value {
                 name: env::SAMSARA_REGION.name,
-                reason: format!("`{region}` is no region; known are us, eu, ca"),
+                reason: format!("`{region}` is not a region; expected one of us, eu, ca"),
             }),
         },
     }
@@ -683,7 +690,7 @@ fn google_access(environment: &Environment, directory: &Path) -> Result<GoogleAc
             if !path.is_file() {
                 return Err(ConfigError::Value {
                     name: env::GCP_CREDENTIALS_FILE_NAME.name,
-                    reason: format!("there is no file {}", path.display()),
+                    reason: format!("file not found: {}", path.display()),
                 });
             }
             Some(path)
@@ -728,7 +735,7 @@ fn check_project(name: &'static str, project: String) -> Result<String, ConfigEr
     } else {
         Err(ConfigError::Value {
             name,
-            reason: "this is no project id".into(),
+            reason: "not a Google Cloud project id".into(),
         })
     }
 }
@@ -861,12 +868,12 @@ mod tests {
             );
         }
         for (written, part) in [
-            ("canary-one\ncanary-two", "a line break inside"),
-            ("canary-one\r\ncanary-two", "a line break inside"),
-            ("canary-one canary-two", "a blank inside"),
+            ("canary-one\ncanary-two", "it holds a line break"),
+            ("canary-one\r\ncanary-two", "it holds a line break"),
+            ("canary-one canary-two", "it holds a space"),
             ("canary-one\u{200b}canary-two", "(\\u{200b})"),
             ("canary-one\u{0}", "(\\u{0})"),
-            ("Bearer", "no token behind"),
+            ("Bearer", "no token after"),
         ] {
             let error = resolve(&[("SAMSARA_API_TOKEN", written)])
                 .unwrap_err()
@@ -952,7 +959,7 @@ mod tests {
             ] {
                 let error = resolve(&[(name, value)]).unwrap_err().to_string();
                 assert!(
-                    error.starts_with(&format!("{name}: must name a file")),
+                    error.starts_with(&format!("{name}: must be the path of a file")),
                     "{error}"
                 );
                 assert!(
@@ -979,10 +986,10 @@ mod tests {
                 &[("GCS_BUCKET_NAME", "Not A Bucket")][..],
                 "GCS_BUCKET_NAME",
             ),
-            (&[("SAMSARA_REGION", "asia")], "known are us, eu, ca"),
+            (&[("SAMSARA_REGION", "asia")], "expected one of us, eu, ca"),
             (
                 &[("SAMSARA_ETL_CHECKPOINT_PAGES", "0")],
-                "SAMSARA_ETL_CHECKPOINT_PAGES: `0` is no number of pages",
+                "SAMSARA_ETL_CHECKPOINT_PAGES: `0` is not a number of pages",
             ),
             (
                 &[("GCP_CREDENTIALS_FILE_NAME", "none.json")],
@@ -1017,10 +1024,10 @@ mod tests {
                 &[scale, ("SAMSARA_API_URL", "https://127.0.0.1")],
                 "SAMSARA_API_URL",
             ),
-            (&[scale, simulator, bucket], "a bucket is real"),
+            (&[scale, simulator, bucket], "a bucket is in Cloud Storage"),
             (
                 &[&[scale, simulator, bucket, storage], &dataset[..]].concat(),
-                "a dataset is real",
+                "a dataset is in BigQuery",
             ),
         ] {
             let error = resolve(pairs).unwrap_err().to_string();
@@ -1074,7 +1081,7 @@ mod tests {
             ]),
             Some(own)
         );
-        // A stale name in the environment is no fault of a run that needs no credentials.
+        // A stale name in the environment does not stop a run that needs no credentials.
         assert!(resolve(&[("GOOGLE_APPLICATION_CREDENTIALS", "/not/there.json")]).is_ok());
 
         // The project is that of the key; what is none goes into no query and no address.
@@ -1093,7 +1100,7 @@ mod tests {
             let error = project(&[("GOOGLE_CLOUD_PROJECT", wrong)])
                 .unwrap_err()
                 .to_string();
-            assert_eq!(error, "GOOGLE_CLOUD_PROJECT: this is no project id");
+            assert_eq!(error, "GOOGLE_CLOUD_PROJECT: not a Google Cloud project id");
         }
     }
 }

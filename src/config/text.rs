@@ -9,14 +9,14 @@ use encoding_rs::{Encoding, UTF_16BE, UTF_16LE, WINDOWS_1252};
 /// A file that cannot be read. The message names neither the file, which the caller knows, nor its content.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// The system refuses.
+    /// The operating system reports an error.
     #[error(transparent)]
     System(#[from] io::Error),
     /// Reading it would wait for somebody, or never end.
     #[error("it is {0}, not a file")]
     NotAFile(&'static str),
     /// It is larger than anything of its kind.
-    #[error("it has more than {} KiB, which is the most that is read", .0 / 1024)]
+    #[error("it has more than {} KiB, the limit", .0 / 1024)]
     TooLarge(u64),
     /// It is not text.
     #[error("it is not text: {0}")]
@@ -51,14 +51,14 @@ pub fn read_text(path: &Path, limit: u64) -> Result<String, FileError> {
     let (text, is_guessed) = decode(&read_file(path, limit)?)?;
     if is_guessed {
         tracing::warn!(
-            "{} is not UTF-8: read as Windows-1252; better save it as UTF-8",
+            "{} is not UTF-8: read as Windows-1252; save it as UTF-8 to be sure",
             path.display()
         );
     }
     Ok(text)
 }
 
-/// The text of a file's bytes, and whether its encoding is no more than likely.
+/// The text of a file's bytes, and whether its encoding is only a guess.
 ///
 /// # Errors
 /// [`FileError::NotText`]
@@ -69,7 +69,7 @@ pub fn decode(bytes: &[u8]) -> Result<(String, bool), FileError> {
     if let Some((encoding, mark)) = Encoding::for_bom(bytes) {
         let text = encoding.decode_without_bom_handling_and_without_replacement(&bytes[mark..]);
         let text = text.ok_or(FileError::NotText(
-            "its byte order mark says Unicode, its bytes do not",
+            "its byte order mark announces Unicode, but its bytes are not",
         ))?;
         return without_nul(text.into_owned()).map(|text| (text, false));
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct WaitScale(f64);
 
 impl Default for WaitScale {
-    /// All of it.
+    /// Factor 1: all waits in full.
     fn default() -> Self {
         Self(1.0)
     }

@@ -4,7 +4,7 @@
 //! character with a meaning in a path, or none at all, stands in brackets as a JSON string: `["gateway.fw"]` is one
 //! field, `gateway.fw` the field `fw` of the object `gateway`. `engineRpm[]` is some item of the list: one that has
 //! no place in the row's own list, or, in the report, any. `$` is the record itself, `$.warning` a member of the page
-//! beside the list of records. `id#2` is the second value of those that one object gives under the same name.
+//! outside the list of records. `id#2` is the second value that one object has under the same name.
 
 use std::borrow::Cow;
 
@@ -22,7 +22,7 @@ pub enum Step {
 /// A path taken apart.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Path {
-    /// Whether it begins with `$`: the record itself, or what stands beside the list of records.
+    /// Whether it starts with `$`: the record itself, or an envelope field.
     pub is_root: bool,
     /// The steps, outermost first.
     pub steps: Vec<Step>,

@@ -46,7 +46,9 @@ pub fn parse_date(text: &str) -> Result<NaiveDate, String> {
         .find_map(|format| NaiveDate::parse_from_str(text, format).ok())
         // A two-digit year would be read as the year 24.
         .filter(|date| *date >= NaiveDate::from_ymd_opt(2000, 1, 1).unwrap_or_default())
-        .ok_or_else(|| format!("`{text}` is no date; write 31/01/2024 (day first) or 2024-01-31"))
+        .ok_or_else(|| {
+            format!("`{text}` is not a date; write 31/01/2024 (day first) or 2024-01-31")
+        })
 }
 
 /// The days of `[start, end)`.

@@ -1,4 +1,4 @@
-//! What a run is going to do, as a value: what is printed is what is executed.
+//! The plan of a run, as a value: what `plan` prints is what `run` executes.
 
 mod dates;
 mod selection;
@@ -24,11 +24,12 @@ pub use selection::{Selection, SelectionError};
 pub use table_list::names_in_file;
 pub use updates::UpdatesWindow;
 
-/// Feed cursors live 30 days; one that is nearly that old is not trusted.
+/// Feed cursors are valid for 30 days; one older than this is not used any more.
 pub(crate) const CURSOR_DAYS: i64 = 29;
-/// How many days after a day readings of it are expected, where no feed tells. Vehicles out of coverage come back.
+/// For how many days after a day late readings are expected, if no change feed reports them: vehicles out of coverage
+/// come back.
 const LATE_DAYS: u64 = 30;
-/// A day is read again for so many days at most because one of its rows still lasts.
+/// For how many days at most a day is read again because one of its rows has no end yet.
 const OPEN_DAYS: u64 = 30;
 /// A source that was not available is asked again when it was asked so many days ago.
 const UNAVAILABLE_DAYS: i64 = 7;
@@ -67,49 +68,49 @@ impl FromStr for Stage {
             "transform" => Ok(Self::Transform),
             "load" => Ok(Self::Load),
             other => Err(format!(
-                "`{other}` is no stage; known are extract (or download), transform, load"
+                "unknown stage `{other}`; expected one of extract (or download), transform, load"
             )),
         }
     }
 }
 
-/// What a run is asked for.
+/// The run request: what a run is asked to do.
 #[derive(Debug, Clone)]
 pub struct RunRequest {
-    /// Which tables.
+    /// The selected sources and models.
     pub selection: Selection,
-    /// Which days.
+    /// The requested dates; the end is exclusive.
     pub dates: Dates,
-    /// Which stages.
+    /// The stages to run.
     pub stages: BTreeSet<Stage>,
-    /// Read every asked day again, complete or not. Positions of feeds are neither used nor moved; but a feed of
-    /// changed days that has none is given one first, for what comes behind the days that are read.
+    /// Read every requested day again, complete or not. Cursors of feeds are neither used nor moved; but a change feed
+    /// without a cursor gets one first, so that it reports what changes after the read.
     pub historical: bool,
 }
 
-/// What a run is going to do.
+/// What a run will do, as a value: `plan` prints it and `run` executes it.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// What was asked for.
+    /// The run request that the plan was made for.
     pub run_request: RunRequest,
     /// Lists to read, parents of fan-outs among them. They come first.
     pub snapshots: Vec<PlannedTask>,
-    /// Sources whose feed is asked which of their days have changed, before any day is read.
+    /// Sources whose change feed is read first, to find the days that have changed.
     pub feeds: Vec<String>,
     /// Days and feeds to read.
     pub windows: Vec<PlannedTask>,
-    /// Sources whose answers may tell that rows of earlier days have ended since those were read. Such days are read
-    /// again after all others.
+    /// Sources whose responses may show that rows of earlier days have ended. Those days are read again, after all
+    /// others.
     pub lasting: Vec<String>,
-    /// Complete partitions whose models may be stale, with the source that drives them.
+    /// Complete partitions whose models may be stale, with their driving source.
     pub committed: Vec<(String, Partition)>,
-    /// Days that are complete and are not asked for again.
+    /// Number of days that are complete and are not requested again.
     pub complete_days: u64,
-    /// Sources that were never read, and are read from [`DEFAULT_START`] on, since nobody has said from when.
+    /// Number of sources that were never read, and start at [`DEFAULT_START`] because no start date was given.
     pub from_default_start: u64,
     /// The UTC day on which the plan was made.
     pub today: NaiveDate,
-    /// What it costs at least.
+    /// Lower bound of the cost.
     pub estimate: Estimate,
     /// Sources that are not asked, because they were not available when they were asked last.
     pub not_available: BTreeMap<String, NotAvailable>,
@@ -122,22 +123,22 @@ impl Plan {
     pub fn first_run_notice(&self) -> Option<String> {
         let sources = match self.from_default_start {
             0 => return None,
-            1 => "1 source that was never read is".to_string(),
-            many => format!("{many} sources that were never read are"),
+            1 => "1 source that was never read starts".to_string(),
+            many => format!("{many} sources that were never read start"),
         };
         let day = DEFAULT_START.format("%d/%m/%Y");
         Some(format!(
-            "{sources} read from {day} on, the default; --start-date 01/01/2024 or --lookback-days 30 begin later"
+            "{sources} at the default, {day}; use --start-date 01/01/2024 or --lookback-days 30 to start later"
         ))
     }
 
-    /// What is read of a source.
+    /// The tasks that read `source`.
     pub fn tasks_of<'a>(&'a self, source: &'a str) -> impl Iterator<Item = &'a PlannedTask> {
         let tasks = self.snapshots.iter().chain(&self.windows);
         tasks.filter(move |task| task.sources.iter().any(|name| name == source))
     }
 
-    /// The days of a source that are read.
+    /// The days of `source` that are going to be read.
     pub fn days_of(&self, source: &str) -> BTreeSet<NaiveDate> {
         let days = self.tasks_of(source).flat_map(|task| match &task.scope {
             PlannedScope::Days(days) => days.as_slice(),
@@ -172,26 +173,26 @@ impl Plan {
         (days > 0).then_some((days, first))
     }
 
-    /// What a feed will bring, as far as can be told before: it gives rows by their arrival, not by day.
+    /// What a feed is expected to bring: it returns rows in order of arrival, not by day.
     fn feed(&self, goes_on: bool, since: DateTime<Utc>, until: Option<NaiveDate>) -> String {
         let first = since.date_naive();
         let last = until.map_or(self.today, |until| until.pred_opt().unwrap_or(until));
         let begins = if goes_on {
-            "goes on from its position"
+            "continues from its cursor"
         } else {
             "begins"
         };
         let days = ((last - first).num_days() + 1).max(1);
-        format!("feed, {begins}: rows of {first} to {last}, up to {days} day partitions")
+        format!("feed, {begins}: rows from {first} to {last}, up to {days} daily partitions")
     }
 }
 
 /// What a plan costs at least: one page for each request is counted, more may follow.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Estimate {
-    /// API requests.
+    /// Number of API requests, one page each.
     pub calls: u64,
-    /// How long they take at the documented rates, endpoint beside endpoint, in seconds.
+    /// How long they take at the documented rates, in seconds; endpoints are requested concurrently.
     pub seconds: f64,
     /// Load jobs, where there are such. The pipeline counts them: it knows contracts and warehouse.
     pub load_jobs: Option<LoadJobs>,
@@ -200,11 +201,11 @@ pub struct Estimate {
 /// How many load jobs a plan comes to, under the assumption that tables hold what the state says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LoadJobs {
-    /// So many, those of the program's own tables among them.
+    /// Number of jobs, including those of the audit tables.
     pub most: u64,
-    /// Fewer may do: what is read or derived may turn out to be unchanged or empty.
+    /// Whether `most` is only an upper bound: partitions may turn out to be unchanged or empty.
     pub is_bound: bool,
-    /// One more for each past day of which a feed, or a later day, brings something.
+    /// Whether change feeds or later days may add one job for each past day that they change.
     pub has_feeds: bool,
 }
 
@@ -220,29 +221,29 @@ impl fmt::Display for LoadJobs {
     }
 }
 
-/// One task that a run is going to make.
+/// An extract task of the plan.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlannedTask {
-    /// One source, or several that share calls.
+    /// One source, or several that share requests.
     pub sources: Vec<String>,
-    /// What of them.
+    /// What to read of these sources.
     pub scope: PlannedScope,
 }
 
-/// What a task reads.
+/// What an extract task reads.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PlannedScope {
-    /// The whole list.
+    /// The whole list, as of now.
     Snapshot,
-    /// Consecutive days.
+    /// Consecutive UTC days, read in one or more windows.
     Days(Vec<NaiveDate>),
-    /// Everything new.
+    /// Everything that a feed has to offer since its cursor.
     Feed {
         /// The stored query and cursor.
         resume: Option<Position>,
         /// Where to begin without them.
         since: DateTime<Utc>,
-        /// The first day that is not asked for, where that is not behind today: the feed is left once its rows lie
+        /// The first day that is not requested, if that is not after today: reading stops once the feed's rows lie
         /// behind it.
         until: Option<NaiveDate>,
     },
@@ -261,7 +262,10 @@ impl PlannedScope {
     }
 }
 
-/// Makes the plan from the catalog, the state and the clock.
+/// Makes the plan from the catalog, the state and the clock. `now` decides which days are over, and what is stale.
+///
+/// # Errors
+/// [`StateError`] if the state document of a selected source cannot be read or is invalid.
 pub async fn make(
     catalog: &Catalog,
     states: &StateStore,
@@ -321,7 +325,7 @@ pub async fn make(
                 SourceKind::Snapshot => {
                     snapshots.insert(&source.name);
                 }
-                // A feed goes on from its position and cannot be asked for a period.
+                // A feed continues from its cursor and cannot be read for a period.
                 SourceKind::Feed if run_request.historical => {}
                 SourceKind::Feed => {
                     plan.windows
@@ -455,7 +459,7 @@ pub(crate) async fn unavailable(
     Ok(None)
 }
 
-/// Counts requests by endpoint. Endpoints are asked at the same time, so the slowest tells the duration.
+/// Counts requests by endpoint. Endpoints are requested concurrently, so the slowest decides the duration.
 async fn estimate(
     catalog: &Catalog,
     states: &StateStore,
@@ -520,11 +524,11 @@ pub fn unverified_days(state: &SourceState) -> Vec<NaiveDate> {
     let complete = state
         .complete()
         .filter_map(|(partition, raw)| Some((partition.day()?, raw.extracted_at)));
-    let is_untold = |(day, read): &(NaiveDate, DateTime<Utc>)| {
+    let is_unverified = |(day, read): &(NaiveDate, DateTime<Utc>)| {
         let late = *day + Days::new(1 + LATE_DAYS);
         told.max(Some(*read)) < Some(late.and_time(chrono::NaiveTime::MIN).and_utc())
     };
-    complete.filter(is_untold).map(|(day, _)| day).collect()
+    complete.filter(is_unverified).map(|(day, _)| day).collect()
 }
 
 /// The tasks over days of these sources that were found to have changed since the plan was made, and that it does not
@@ -552,7 +556,7 @@ pub async fn changed(
     Ok(group(catalog, wanted))
 }
 
-/// A feed from its position on; none if all that was asked for is here.
+/// A feed from its cursor on; none if everything requested is stored.
 fn feed(
     source: &Source,
     state: &SourceState,
@@ -566,7 +570,7 @@ fn feed(
         Some(feed) => feed.since.unwrap_or(feed.at - TimeDelta::days(1)),
         None => midnight(dates.start.unwrap_or(DEFAULT_START)),
     };
-    // A feed cannot be asked for an end; today's rows are still coming.
+    // A feed takes no end parameter; today's rows are still arriving.
     let until = dates.end.filter(|end| *end <= now.date_naive());
     // It was left where these days end, or later ones.
     let is_here = |feed: &Feed| {
@@ -588,7 +592,7 @@ fn feed(
     })
 }
 
-/// The first day that was ever asked for.
+/// The first day that was ever requested.
 fn asked_from(state: &SourceState) -> Option<NaiveDate> {
     let known = state
         .partitions
@@ -611,7 +615,7 @@ fn is_from_default_start(source: &Source, state: &SourceState, run_request: &Run
         && !has_begun
 }
 
-/// The days that must be asked for, and how many need not.
+/// The days to request, and the number of requested days that are complete.
 fn days_to_read(
     source: &Source,
     state: &SourceState,
@@ -782,7 +786,7 @@ impl fmt::Display for Plan {
             let feeds = self.feeds.len();
             writeln!(
                 f,
-                "           {feeds} feeds are asked which past days have changed; those are read again"
+                "           {feeds} change feeds are read first; past days that they report are read again"
             )?;
         }
         if !self.lasting.is_empty() {
@@ -795,7 +799,7 @@ impl fmt::Display for Plan {
         }
         writeln!(
             f,
-            "           {} days are complete and are not asked for",
+            "           {} days are complete and are not requested",
             self.complete_days
         )?;
         for (name, NotAvailable { at, reason }) in &self.not_available {
@@ -819,7 +823,7 @@ impl fmt::Display for Plan {
         if let Some((days, first)) = self.not_begun() {
             writeln!(
                 f,
-                "           {days} days, from {first} on, have not begun and are not asked for"
+                "           {days} days, from {first} on, have not begun and are not requested"
             )?;
         }
         let Estimate {
@@ -829,7 +833,7 @@ impl fmt::Display for Plan {
         } = self.estimate;
         writeln!(
             f,
-            "           {calls} calls at least, {:.1} minutes at the documented rates",
+            "           at least {calls} requests, {:.1} minutes at the documented rates",
             seconds / 60.0
         )?;
         if let Some(load_jobs) = load_jobs {
@@ -837,7 +841,7 @@ impl fmt::Display for Plan {
         }
         write!(
             f,
-            "transform, load: {} committed partitions are checked for stale models",
+            "transform, load: {} committed partitions are checked for stale tables",
             self.committed.len()
         )
     }
@@ -893,7 +897,7 @@ mod tests {
     }
 
     #[test]
-    fn a_day_is_read_again_while_one_of_its_rows_lasts_and_for_thirty_days_at_most() {
+    fn days_with_open_rows_are_read_for_30_days() {
         let catalog = Catalog::open(None).unwrap();
         let trips = catalog.source("fleet_trips").unwrap();
         let mut state = SourceState::new(&trips.name);
@@ -928,7 +932,7 @@ mod tests {
             day,
             state.partition(Partition::Day(day)).unwrap()
         ));
-        // Only days before those that are read can be told of.
+        // A change feed can only report days before those that are read.
         let tells = |source: &Source, days: &[&str]| {
             let days: Vec<_> = days.iter().map(|day| parse_date(day).unwrap()).collect();
             tells_of_earlier_days(source, &state, &days)
@@ -949,7 +953,7 @@ mod tests {
         for day in ["2026-09-01", "2026-09-03", "2026-11-23"] {
             read_at(&mut state, day, "2026-11-24T00:00:00Z");
         }
-        // Tried in vain: known, and not read.
+        // The attempt failed: known, but not read.
         state.partition_mut(Partition::Day(parse_date("2026-08-30").unwrap()));
         let run_request = RunRequest {
             dates: Dates::parse(None, Some("2026-11-24")).unwrap(),
@@ -987,7 +991,7 @@ mod tests {
                 .map(ToString::to_string)
                 .collect::<Vec<_>>()
         };
-        // A first run has asked from the 18th on, and was killed when only the 20th was read.
+        // A first run requested the days from the 18th on, and was killed when only the 20th was read.
         state.asked_from = parse_date("2026-11-18").ok();
         assert_eq!(wanted(&state).len(), 6);
         read_at(&mut state, "2026-11-20", "2026-11-24T00:00:00Z");
@@ -1087,7 +1091,7 @@ mod tests {
     }
 
     #[test]
-    fn sources_share_a_request_only_if_one_record_can_be_decoded_for_all() {
+    fn only_equal_sources_share_requests() {
         let source = |name: &str, types: &str, schema: &str| {
             format!(
                 "[{name}]\nparams = {{ types = '{types}' }}\ntime_field = '{types}[].time'\nschema = '{schema}'\n"
@@ -1202,7 +1206,7 @@ mod tests {
             until(&state, "2026-01-04"),
             Some(("2026-01-01".into(), day("2026-01-04")))
         );
-        // Today's rows are still coming: there is no end to be seen.
+        // Today's rows are still arriving: the feed has no end yet.
         assert_eq!(
             until(&state, "2026-11-24"),
             Some(("2026-01-01".into(), day("2026-11-24")))

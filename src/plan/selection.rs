@@ -7,7 +7,7 @@ use crate::catalog::{Catalog, Category, Source, did_you_mean};
 /// The selected sources and models.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// Sources to read.
+    /// Names of the sources to read.
     pub sources: BTreeSet<String>,
     /// Models to derive and load.
     pub models: BTreeSet<String>,
@@ -29,9 +29,9 @@ pub enum SelectionError {
     /// The file of table names cannot be read.
     #[error("cannot read table names from {path}: {reason}")]
     File {
-        /// The file.
+        /// Path of the table list.
         path: String,
-        /// Why.
+        /// Why it cannot be read, and what to do.
         reason: String,
     },
 }
@@ -96,7 +96,7 @@ impl Selection {
         selection
     }
 
-    /// Both selections together.
+    /// The union of two selections.
     pub fn join(mut self, other: Self) -> Self {
         self.sources.extend(other.sources);
         self.models.extend(other.models);

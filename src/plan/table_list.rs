@@ -9,7 +9,7 @@ use crate::catalog::{Catalog, did_you_mean};
 use crate::config::bounds::{TABLE_LIST_BYTES, TABLE_LIST_CELLS, WORKBOOK_BYTES};
 use crate::config::text::{decode, read_file};
 
-/// Unknown names of one file that are told at once.
+/// Number of unknown names of a file that one error lists.
 const TOLD: usize = 20;
 /// Words of a heading, in the languages of those who write such lists.
 const HEADINGS: &[&str] = &[
@@ -22,9 +22,9 @@ const HEADINGS: &[&str] = &[
 pub(super) struct Cell {
     /// Row or line, from 1.
     pub(super) row: u32,
-    /// Column, from 0.
+    /// Column, counted from 0.
     pub(super) column: u32,
-    /// Its text.
+    /// The text of the cell.
     pub(super) text: String,
 }
 
@@ -58,12 +58,12 @@ pub fn names_in_file(path: &Path, catalog: &Catalog) -> Result<Vec<String>, Sele
         "csv" | "tsv" | "txt" => false,
         "xls" | "xlsb" | "ods" => {
             return Err(failed(
-                "of workbooks only .xlsx is read: save it as .xlsx or .csv".into(),
+                "unsupported kind of workbook: save it as .xlsx or .csv".into(),
             ));
         }
         _ => {
             return Err(failed(
-                "the name must end in .xlsx, .csv or .txt (or give ALL)".into(),
+                "the file name must end in .xlsx, .csv or .txt (or give ALL)".into(),
             ));
         }
     };
@@ -79,7 +79,7 @@ pub fn names_in_file(path: &Path, catalog: &Catalog) -> Result<Vec<String>, Sele
         let (text, is_guessed) = decode(&bytes).map_err(|error| failed(error.to_string()))?;
         if is_guessed {
             tracing::warn!(
-                "{} is not UTF-8: read as Windows-1252; better save it as UTF-8",
+                "{} is not UTF-8: read as Windows-1252; save it as UTF-8 to be sure",
                 path.display()
             );
         }
@@ -97,7 +97,7 @@ pub fn names_in_file(path: &Path, catalog: &Catalog) -> Result<Vec<String>, Sele
     if let Some((column, names)) = elsewhere {
         let column = column_name(column);
         tracing::warn!(
-            "{place}: column {column} names tables too ({names}), which are not read: one name a row"
+            "{place}: column {column} also holds table names ({names}), which are ignored: write one name per row"
         );
     }
     if !unknown.is_empty() {
@@ -125,7 +125,7 @@ pub fn names_in_file(path: &Path, catalog: &Catalog) -> Result<Vec<String>, Sele
             format!("{place}: ")
         };
         return Err(failed(format!(
-            "{place}it names no table; write one name a row, in the first column"
+            "{place}it names no table; write one name per row, in the first column"
         )));
     }
     if names.iter().any(|name| name.eq_ignore_ascii_case("all")) {
@@ -301,7 +301,7 @@ fn text_cells(text: &str, known: &BTreeSet<&str>) -> Result<Vec<Cell>, String> {
             {
                 if cells.len() == TABLE_LIST_CELLS {
                     return Err(format!(
-                        "it has more than {TABLE_LIST_CELLS} cells: a list of tables is short"
+                        "it has more than {TABLE_LIST_CELLS} cells, the limit for a list of tables"
                     ));
                 }
                 cells.push(Cell {
@@ -539,7 +539,7 @@ mod tests {
                 "{sheets:?}"
             );
         }
-        // Shared strings, in pieces, beside their pronunciation, with references; cells that say where they are.
+        // Shared strings, in pieces, with their pronunciation and references; cells with an explicit position.
         let strings = "<sst uniqueCount='2'><si><r><t>fleet&#95;</t></r><r><t>tags</t></r><rPh><t>x</t></rPh></si>\
                        <si><t xml:space='preserve'> fleet_<![CDATA[vehicles]]> </t></si></sst>";
         let data = "<row r='7'><c r='A7' t='s'><v>0</v></c></row><row r='9'><c r='a9' t='s'><v>1</v></c></row>\
@@ -589,7 +589,7 @@ mod tests {
             (
                 "a.xlsx",
                 b"PK\x03\x04 but no more",
-                "it is not a whole workbook",
+                "the workbook is incomplete",
             ),
             (
                 "a.xlsx",
@@ -658,7 +658,7 @@ mod tests {
     }
 
     #[test]
-    fn a_workbook_is_not_believed_what_it_says_of_itself() {
+    fn sizes_in_workbook_headers_are_not_trusted() {
         let data = rows(&[&["fleet_tags"], &["fleet_vehicles"]]);
         for count in ["18446744073709551615", "1000000000000", "-1", "x"] {
             let strings = format!("<sst count='{count}' uniqueCount='{count}'></sst>");
@@ -677,25 +677,31 @@ mod tests {
         for (data, part) in [
             (
                 "<row><c r='ZZZZZZZ4294967295'><v>1</v></c></row>",
-                "sheet T: there is no cell ZZZZZZZ4294967295",
+                "sheet T: invalid cell reference ZZZZZZZ4294967295",
             ),
             (
                 "<row><c r='XFE1'><v>1</v></c></row>",
-                "there is no cell XFE1",
+                "invalid cell reference XFE1",
             ),
-            ("<row><c r='A0'><v>1</v></c></row>", "there is no cell A0"),
-            ("<row><c r='1'><v>1</v></c></row>", "there is no cell 1"),
-            ("<row r='4294967296'/>", "there is no row 4294967296"),
+            (
+                "<row><c r='A0'><v>1</v></c></row>",
+                "invalid cell reference A0",
+            ),
+            (
+                "<row><c r='1'><v>1</v></c></row>",
+                "invalid cell reference 1",
+            ),
+            ("<row r='4294967296'/>", "invalid row number 4294967296"),
             (
                 "<row><c t='s'><v>99999999999999999999</v></c></row>",
-                "row 1: there is no string 99999999999999999999",
+                "row 1: unknown string 99999999999999999999",
             ),
             ("<row><c", "sheet T: "),
             ("<row></c>", "sheet T: "),
             ("<row><c><v>&#x110000;</v></c></row>", "sheet T: "),
             (
                 "<row><c><v>fleet_tags&other;</v></c></row>",
-                "sheet T: `&other;` stands for no character",
+                "sheet T: `&other;` is not a known character reference",
             ),
         ] {
             let error = read("a.xlsx", workbook(&[("T", "visible", data)], "<sst/>")).unwrap_err();
@@ -720,7 +726,7 @@ mod tests {
         assert!(
             first_visible_sheet(&lie, 64 << 10)
                 .unwrap_err()
-                .contains("sheet0.xml in it cannot be read")
+                .contains("sheet0.xml in it")
         );
         for bomb in [whole, halves] {
             let error = first_visible_sheet(&bomb, 64 << 10).unwrap_err();
@@ -742,7 +748,7 @@ mod tests {
         assert!(
             read("a.xlsx", zipped(&[]))
                 .unwrap_err()
-                .contains("it names no sheets")
+                .contains("lists no sheets")
         );
         assert!(
             read("a.xlsx", workbook(&[("T", "hidden", "")], "<sst/>"))

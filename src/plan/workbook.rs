@@ -1,7 +1,7 @@
 //! The first visible sheet of an Excel workbook, cell by cell.
 //!
-//! A workbook says of itself how many strings and cells it has, and readers that believe it can be made to ask for all
-//! memory there is. Here nothing is reserved that was not read, and what is read is bounded.
+//! A workbook's headers say how many strings and cells it has; a reader that trusts them can be made to allocate all
+//! memory. This one allocates only for what it has read, up to a limit.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -33,14 +33,15 @@ pub(super) struct Sheet {
 /// One line that says what is wrong with it. A fault of the parsers is such an error, too.
 pub(super) fn first_visible_sheet(bytes: &[u8], limit: u64) -> Result<Sheet, String> {
     if bytes.starts_with(b"\xd0\xcf\x11\xe0") {
-        return Err("it is a workbook of the old kind (.xls), or has a password: save it as .xlsx, without one".into());
+        return Err(
+            "it is an old workbook (.xls) or has a password: save it as .xlsx, without one".into(),
+        );
     }
     if !bytes.starts_with(b"PK") {
         return Err("it is not a workbook, whatever its name: save it as .xlsx, or give a .csv or .txt file".into());
     }
-    std::panic::catch_unwind(|| Package::open(bytes, limit)?.first_visible_sheet()).unwrap_or_else(
-        |_| Err("it is not a workbook that can be read; save it anew as .xlsx".into()),
-    )
+    std::panic::catch_unwind(|| Package::open(bytes, limit)?.first_visible_sheet())
+        .unwrap_or_else(|_| Err("the workbook cannot be read; save it again as .xlsx".into()))
 }
 
 /// The zip that a workbook is.
@@ -62,7 +63,7 @@ struct Relation {
 impl<'a> Package<'a> {
     fn open(bytes: &'a [u8], limit: u64) -> Result<Self, String> {
         let zip = ZipArchive::new(Cursor::new(bytes))
-            .map_err(|error| format!("it is not a whole workbook: {error}"))?;
+            .map_err(|error| format!("the workbook is incomplete: {error}"))?;
         let names = zip.file_names().enumerate();
         let parts = names
             .filter_map(|(index, name)| Some((plain(&name.ok()?), index)))
@@ -77,9 +78,7 @@ impl<'a> Package<'a> {
 
     fn first_visible_sheet(mut self) -> Result<Sheet, String> {
         if self.parts.contains_key("content.xml") || self.parts.contains_key("xl/workbook.bin") {
-            return Err(
-                "it is a workbook of another kind (.ods or .xlsb): save it as .xlsx or .csv".into(),
-            );
+            return Err("it is an .ods or .xlsb workbook: save it as .xlsx or .csv".into());
         }
         let root = self
             .relations("")?
@@ -89,7 +88,7 @@ impl<'a> Package<'a> {
         let relations = self.relations(&workbook)?;
         let text = self
             .part(&workbook)?
-            .ok_or("it is not a workbook: it names no sheets")?;
+            .ok_or("the workbook lists no sheets")?;
         let (mut names, mut chosen) = (Vec::new(), None);
         each_element(&text, |element| {
             if element.local_name().as_ref() != b"sheet" {
@@ -106,10 +105,7 @@ impl<'a> Package<'a> {
             Ok(())
         })?;
         let Some((name, path)) = chosen else {
-            return Err(format!(
-                "none of its {} sheets is a visible table",
-                names.len()
-            ));
+            return Err(format!("none of its {} sheets is visible", names.len()));
         };
         let strings = match relations.values().find(|it| it.kind == "sharedStrings") {
             Some(relation) => self
@@ -154,11 +150,10 @@ impl<'a> Package<'a> {
         let Some(index) = self.parts.get(&plain(path)) else {
             return Ok(None);
         };
-        let broken =
-            |error: &dyn std::fmt::Display| format!("{path} in it cannot be read: {error}");
+        let broken = |error: &dyn std::fmt::Display| format!("cannot read {path} in it: {error}");
         let file = self.zip.by_index(*index).map_err(|error| broken(&error))?;
         let mut bytes = Vec::new();
-        // What it says of its size is not believed where it says little.
+        // The size in the header is not trusted: it may be too small.
         if file.size() <= self.left {
             file.take(self.left + 1)
                 .read_to_end(&mut bytes)
@@ -171,7 +166,7 @@ impl<'a> Package<'a> {
             }
         }
         Err(format!(
-            "it unpacks to more than {} KiB, which is the most that is read",
+            "it unpacks to more than {} KiB, the limit",
             self.limit >> 10
         ))
     }
@@ -247,10 +242,9 @@ fn add_text(event: &Event<'_>, text: &mut String) -> Result<(), String> {
                 None => {
                     let name = name.decode().map_err(|error| error.to_string())?;
                     let resolved = resolve_predefined_entity(&name);
-                    text.push_str(
-                        resolved
-                            .ok_or_else(|| format!("`&{name:.60};` stands for no character"))?,
-                    );
+                    text.push_str(resolved.ok_or_else(|| {
+                        format!("`&{name:.60};` is not a known character reference")
+                    })?);
                 }
             }
         }
@@ -259,7 +253,7 @@ fn add_text(event: &Event<'_>, text: &mut String) -> Result<(), String> {
     Ok(())
 }
 
-/// The shared strings, each of one or more pieces (`t`) beside which its pronunciation (`rPh`) may stand.
+/// The shared strings, each of one or more pieces (`t`), possibly with their pronunciation (`rPh`).
 fn strings(text: &str) -> Result<Vec<String>, String> {
     let mut reader = reader(text);
     let (mut strings, mut current, mut is_text, mut is_phonetic) =
@@ -318,14 +312,13 @@ fn cells(text: &str, strings: &[String]) -> Result<Vec<Cell>, String> {
                     if kind == "s" && !text.is_empty() {
                         let index = text.trim().parse::<usize>().ok();
                         let shared = index.and_then(|index| strings.get(index)).cloned();
-                        text = shared.ok_or_else(|| {
-                            format!("row {row}: there is no string {}", clip(&text))
-                        })?;
+                        text = shared
+                            .ok_or_else(|| format!("row {row}: unknown string {}", clip(&text)))?;
                     }
                     if !text.trim().is_empty() {
                         if cells.len() == TABLE_LIST_CELLS {
                             return Err(format!(
-                                "it has more than {TABLE_LIST_CELLS} cells: a list of tables is short"
+                                "it has more than {TABLE_LIST_CELLS} cells, the limit for a list of tables"
                             ));
                         }
                         cells.push(Cell { row, column, text });
@@ -335,7 +328,7 @@ fn cells(text: &str, strings: &[String]) -> Result<Vec<Cell>, String> {
                 b"sheetData" => return Ok(cells),
                 _ => {}
             },
-            Event::Eof => return Err("it ends in the middle".into()),
+            Event::Eof => return Err("the file ends early".into()),
             event if is_text => add_text(event, &mut value)?,
             _ => {}
         }
@@ -344,7 +337,7 @@ fn cells(text: &str, strings: &[String]) -> Result<Vec<Cell>, String> {
 
 fn row_number(text: &str) -> Result<u32, String> {
     let number = text.parse().ok().filter(|row| (1..=ROWS).contains(row));
-    number.ok_or_else(|| format!("there is no row {}", clip(text)))
+    number.ok_or_else(|| format!("invalid row number {}", clip(text)))
 }
 
 /// `B3` → row 3, column 1.
@@ -354,7 +347,7 @@ fn position(reference: &str) -> Result<(u32, u32), String> {
         .take_while(u8::is_ascii_alphabetic)
         .count();
     let (letters, digits) = reference.split_at(letters);
-    let wrong = || format!("there is no cell {}", clip(reference));
+    let wrong = || format!("invalid cell reference {}", clip(reference));
     if !(1..=3).contains(&letters.len()) {
         return Err(wrong());
     }

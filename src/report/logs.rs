@@ -24,13 +24,13 @@ pub enum LogError {
     /// The file cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {
-        /// The file.
+        /// Path of the log file.
         path: PathBuf,
-        /// The system's word.
+        /// The operating system's error.
         #[source]
         source: std::io::Error,
     },
-    /// The bucket failed.
+    /// The raw bucket could not be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -104,7 +104,7 @@ impl LogFile {
         self.lost.get().map(String::as_str)
     }
 
-    /// Where it is.
+    /// Path of the log file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -275,7 +275,7 @@ mod tests {
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn a_log_is_a_new_file_and_what_is_shipped_is_that_file_whatever_has_its_name() {
+    async fn the_log_of_this_run_is_shipped() {
         let folder = tempfile::tempdir().unwrap();
         let location = BucketLocation::Folder(folder.path().join("raw"));
         let bucket = Bucket::open(

@@ -1,13 +1,13 @@
-//! What a run did: events added up, as a value and as text; and its log.
+//! The report of a run, summed up from its events, as a value and as text; and the run's log.
 
 pub mod logs;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::events::{Event, Observer};
@@ -15,57 +15,57 @@ use crate::extract::FURTHER_PATHS;
 use crate::redact;
 use crate::transform::add_text;
 
-/// A report tells so many texts of one kind apart.
+/// Number of different texts of one kind that a report counts separately.
 const MOST_TEXTS: usize = 2000;
-/// And prints so many of them.
+/// Number of them that are printed.
 const MOST_LINES: usize = 50;
-/// It keeps so many examples of a source.
+/// Number of examples kept for each source.
 const MOST_EXAMPLES: usize = 10;
 
-/// What a run did.
+/// What a run did: counts, drift, failures. Printed at the end of a run and logged as JSON.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct RunReport {
-    /// The run's id.
+    /// Id of the run, as in the names of its objects.
     pub run: String,
-    /// By source.
+    /// Results of the extract stage, by source name.
     pub sources: BTreeMap<String, SourceReport>,
-    /// By model.
+    /// Results of the transform and load stages, by table name.
     pub models: BTreeMap<String, ModelReport>,
-    /// Pages that arrived.
+    /// Number of pages received.
     pub pages: u64,
-    /// Their size after decompression.
+    /// Size of the pages in bytes, decompressed.
     pub page_bytes: u64,
-    /// Requests that had to be sent again.
+    /// Number of retries.
     pub delayed_requests: u64,
-    /// What did not fit the declared schemas: `source: path (reason)` → how often. Of very many paths, some are told
-    /// and the others counted together.
+    /// Values that did not fit the declared schemas: `source: path (reason)` → count. Beyond a limit, further paths are
+    /// counted together.
     pub drift: BTreeMap<String, u64>,
-    /// Values that are no times and NULL in the table, by `table.column`.
+    /// Values that are not valid times and NULL in the table, by `table.column`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub unfit_times: BTreeMap<String, UnfitReport>,
-    /// Tables of which rows with one key were accepted.
+    /// Tables whose duplicate keys were accepted.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub accepted_duplicates: BTreeMap<String, AcceptedDuplicates>,
-    /// What lies far outside the days that were asked for, and so in no table, by source.
+    /// Rows far outside the requested days, which are in no table, by source.
     pub outside: BTreeMap<String, OutsideReport>,
-    /// Envelope fields of pages without rows, `source partition: path = text` → how often. They stand nowhere else.
+    /// Envelope fields of pages without rows: `source partition: path = text` → count. They are stored nowhere else.
     pub envelope: BTreeMap<String, u64>,
     /// Sources that were asked and that the token or the organisation does not have, and what the API said.
     pub not_available: BTreeMap<String, String>,
-    /// What failed.
+    /// Failures, in the order in which they happened.
     pub failures: Vec<Failure>,
-    /// Why nothing was done, if nothing was, nothing has failed, and the run has come to its end.
+    /// Why nothing was done, if the run ended without doing anything and without a failure.
     pub idle: Option<Idle>,
-    /// Whether the run was told to stop.
+    /// Whether the run was stopped early.
     pub cancelled: bool,
-    /// Wall time.
+    /// Wall-clock time of the run.
     pub elapsed: Duration,
 }
 
-/// Rows and readings of a source that lie far outside the days that were asked for.
+/// Rows and readings of a source far outside the requested days.
 #[derive(Debug, Clone, Serialize)]
 pub struct OutsideReport {
-    /// How many.
+    /// Number of occurrences.
     pub count: u64,
     /// The earliest of their times.
     pub first: DateTime<Utc>,
@@ -79,16 +79,16 @@ pub struct OutsideReport {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Idle {
-    /// Everything that was asked for is in the warehouse.
+    /// Everything requested is in the warehouse.
     Complete,
-    /// This day, the first that was asked for, has not begun.
+    /// The first requested day has not begun yet.
     NotBegun(NaiveDate),
     /// No endpoint that was asked is available, and none ever was.
     NotAvailable,
-    /// So many partitions are not in the warehouse, but nothing of that was this run's to do: other stages', or days
-    /// that the organisation has no endpoint for.
+    /// Partitions are missing in the warehouse, but this run could not add them: they need other stages, or endpoints that
+    /// the organisation does not have.
     Missing {
-        /// Not read whole.
+        /// Partitions that were not read completely.
         unread: u64,
         /// Read, and some table not derived.
         not_derived: u64,
@@ -100,7 +100,7 @@ pub enum Idle {
 impl fmt::Display for Idle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Complete => f.write_str("nothing to do: everything asked for is complete and loaded"),
+            Self::Complete => f.write_str("nothing to do: everything requested is complete and loaded"),
             Self::NotBegun(day) => write!(f, "nothing to do: {day} has not begun yet"),
             Self::NotAvailable => f.write_str(
                 "nothing was read: no endpoint that was asked is available (is SAMSARA_API_URL right, has the token \
@@ -108,7 +108,7 @@ impl fmt::Display for Idle {
             ),
             Self::Missing { unread, not_derived, not_loaded } => write!(
                 f,
-                "nothing was done, and not everything asked for is in the warehouse: {unread} partitions not read, \
+                "nothing was done, but not everything requested is in the warehouse: {unread} partitions not read, \
                  {not_derived} not derived, {not_loaded} not loaded (`samsara-etl status --missing` lists them)"
             ),
         }
@@ -118,13 +118,13 @@ impl fmt::Display for Idle {
 /// What happened to one source.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct SourceReport {
-    /// Partitions committed.
+    /// Number of partitions committed.
     pub partitions: u64,
     /// Records in the API's pages.
     pub records: u64,
-    /// Raw rows committed.
+    /// Number of raw rows committed.
     pub rows: u64,
-    /// Rows and readings left to the day that owns them.
+    /// Rows and readings out of the window, left to the day that they belong to.
     pub out_of_window: u64,
     /// Values that went to `_rescued_data`.
     pub rescued: u64,
@@ -137,20 +137,20 @@ pub struct SourceReport {
 /// What happened to one model.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct ModelReport {
-    /// Partitions derived.
+    /// Number of partitions derived.
     pub transformed: u64,
-    /// Rows in them.
+    /// Number of rows in the derived partitions.
     pub rows: u64,
-    /// Partitions loaded.
+    /// Number of partitions loaded.
     pub loaded: u64,
     /// Rows that the warehouse reported.
     pub loaded_rows: u64,
 }
 
-/// Values of one column that are no times between the years 1 and 9999.
+/// Values of one column that are not times in the years 1 to 9999.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct UnfitReport {
-    /// How many.
+    /// Number of occurrences.
     pub count: u64,
     /// Some of them, quoted and escaped, and how often they came.
     pub texts: BTreeMap<String, u64>,
@@ -170,15 +170,15 @@ pub struct AcceptedDuplicates {
 /// Something that failed while the rest went on.
 #[derive(Debug, Clone, Serialize)]
 pub struct Failure {
-    /// Source or model.
+    /// Name of the source or table that failed.
     pub name: String,
     /// The partition, if it was one.
     pub partition: Option<String>,
-    /// One line.
+    /// The error, in one line.
     pub error: String,
 }
 
-/// Adds events up.
+/// Sums up the events of a run as a [`RunReport`].
 #[derive(Debug)]
 pub struct ReportBuilder {
     report: Mutex<RunReport>,
@@ -197,11 +197,7 @@ impl Default for ReportBuilder {
 impl ReportBuilder {
     /// The sum so far.
     pub fn report(&self) -> RunReport {
-        let mut report = self
-            .report
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let mut report = self.report.lock().clone();
         report.elapsed = self.started.elapsed();
         report
     }
@@ -209,7 +205,7 @@ impl ReportBuilder {
 
 impl Observer for ReportBuilder {
     fn observe(&self, event: &Event) {
-        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut report = self.report.lock();
         match event {
             Event::Connected { .. } => {}
             Event::PageFetched { bytes, .. } => {
@@ -421,7 +417,7 @@ impl fmt::Display for RunReport {
         }
         writeln!(
             f,
-            "{} pages, {:.1} MB, {} requests sent again, {:.1} s",
+            "{} pages, {:.1} MB, {} requests retried, {:.1} s",
             self.pages,
             self.page_bytes as f64 / 1e6,
             self.delayed_requests,
@@ -437,7 +433,7 @@ impl fmt::Display for RunReport {
         if !self.outside.is_empty() {
             writeln!(
                 f,
-                "far outside the asked days, and so in no table (examples are in the log):"
+                "far outside the requested days and not in any table (examples are in the log):"
             )?;
             for (
                 source,
@@ -465,7 +461,7 @@ impl fmt::Display for RunReport {
         if !self.envelope.is_empty() {
             writeln!(
                 f,
-                "beside the list of pages without rows (kept here and in the log only):"
+                "envelope fields of pages without rows (kept here and in the log only):"
             )?;
             for (what, count) in self.envelope.iter().take(MOST_LINES) {
                 writeln!(f, "  {what}: {count}")?;
@@ -475,7 +471,7 @@ impl fmt::Display for RunReport {
         if !self.unfit_times.is_empty() {
             writeln!(
                 f,
-                "schema drift (no times: NULL in the table, the text stays in the raw rows):"
+                "schema drift (not valid times: NULL in the table, the text stays in the raw rows):"
             )?;
             for (
                 column,
@@ -508,13 +504,13 @@ impl fmt::Display for RunReport {
         {
             writeln!(
                 f,
-                "accepted: {table} has rows with one key in {partitions} partitions, such as {example}"
+                "accepted: {table} has duplicate keys in {partitions} partitions, such as {example}"
             )?;
         }
         if self.cancelled {
             writeln!(
                 f,
-                "stopped before the end: what is complete is kept, the next run goes on from there"
+                "stopped early: completed work is kept, and the next run continues from there"
             )?;
         }
         for (name, reason) in &self.not_available {

@@ -225,7 +225,7 @@ impl Client {
         region.ask_again(silent).await
     }
 
-    /// The host that is asked.
+    /// The URL of the host.
     pub fn base(&self) -> &Url {
         &self.shared.base
     }
@@ -381,7 +381,7 @@ impl Client {
                     cause,
                 });
             }
-            // The server's own word on when to come back, never less than a little random pause.
+            // The server's `Retry-After`, but at least a short random wait.
             let jitter = backoff(&shared.retry, attempt, rand::random());
             let wait = pause.map_or(jitter, |pause| pause + jitter.mul_f64(0.1));
             if pause.is_some() {
@@ -532,7 +532,9 @@ fn http_client(config: &SamsaraConfig) -> Result<reqwest::Client, SamsaraError> 
 fn authorization(token: &Secret) -> Result<HeaderValue, SamsaraError> {
     let mut header =
         HeaderValue::from_str(&format!("Bearer {}", token.expose())).map_err(|_| {
-            SamsaraError::Setup("the API token has characters that no token has".into())
+            SamsaraError::Setup(
+                "the API token holds characters that are not allowed in a token".into(),
+            )
         })?;
     header.set_sensitive(true);
     Ok(header)
@@ -548,7 +550,7 @@ fn address(base: &Url, path: &str, query: &str) -> Result<Url, SamsaraError> {
     let mut url = base.clone();
     url.set_path(path);
     url.set_query(Some(query).filter(|query| !query.is_empty()));
-    // `.` and `..` are no segments of their own to a URL, however they are written; an empty one is none to most servers.
+    // `.` and `..` are never kept as segments of a URL, however they are written; most servers drop empty ones.
     if url.path() == path && !path.contains("//") && url.origin() == base.origin() {
         return Ok(url);
     }
@@ -574,7 +576,7 @@ fn is_whole(body: &[u8]) -> Result<(), String> {
     })?;
     let mut scanner = Scanner::new(body, 0);
     if !matches!(scanner.peek(), Some(b'{' | b'[')) {
-        return Err("it begins with neither `{` nor `[`".into());
+        return Err("it starts with neither `{` nor `[`".into());
     }
     scanner
         .value()
@@ -668,7 +670,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_no_header_can_hold_is_refused_before_anything_is_sent() {
+    fn invalid_tokens_are_never_sent() {
         let error = authorization(&Secret::new("canary-header\nX: y")).unwrap_err();
         assert!(
             error.ends_run() && !error.to_string().contains("canary"),
@@ -729,11 +731,11 @@ mod tests {
                 "{text}"
             );
             assert!(
-                text.contains("127.0.0.1 refuses it") && !text.contains("of-the-us"),
+                text.contains("127.0.0.1 rejects it") && !text.contains("of-the-us"),
                 "{text}"
             );
         }
-        // A gateway that lets nothing through is no region; one host among others that knows the token and shows no
+        // A gateway that blocks everything is not a region; one host among others that knows the token and shows no
         // `/me` is.
         let missing_scopes = vec!["/me".into()];
         let config = SimulatorConfig {

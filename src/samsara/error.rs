@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 
-/// Why a try was in vain, in kind.
+/// Kinds of faults of a request attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
-    /// Nothing came, or not all of it.
+    /// The connection failed, or the response was incomplete.
     Connection,
     /// The server was busy (408, 425, 429).
     Busy,
@@ -15,7 +15,7 @@ pub enum Cause {
     Server,
     /// The body was not one JSON document.
     Body,
-    /// The body was larger than what is taken.
+    /// The body was larger than the limit.
     Size,
 }
 
@@ -32,13 +32,13 @@ impl Cause {
 /// A request that failed for good.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SamsaraError {
-    /// There is no token.
+    /// No API token is configured.
     #[error("SAMSARA_API_TOKEN is not set")]
     NoToken,
-    /// No host accepts the token: the run ends.
-    #[error("the API token is refused by {hosts} (401{})", request_id.as_deref().map(|id| format!(", request {id}")).unwrap_or_default())]
+    /// No host accepts the token. Ends the run.
+    #[error("the API token was rejected by {hosts} (401{})", request_id.as_deref().map(|id| format!(", request {id}")).unwrap_or_default())]
     TokenRefused {
-        /// The hosts that were asked.
+        /// The hosts that rejected it.
         hosts: String,
         /// Samsara's id of the refused request.
         request_id: Option<String>,
@@ -46,17 +46,17 @@ pub enum SamsaraError {
     /// Some regions gave no answer, and no other accepts the token: an outage, which says nothing about the token.
     #[error("cannot find the region of the API token: {}", regions(.unreachable, .refused))]
     RegionUnknown {
-        /// Hosts that could not be asked, and why.
+        /// Hosts that could not be reached, and why.
         unreachable: Vec<(String, String)>,
-        /// Hosts that refuse the token (401).
+        /// Hosts that rejected the token (401).
         refused: Vec<String>,
     },
-    /// The token lacks a scope, or the organisation a licence: this source ends, others go on.
+    /// The token lacks a scope, or the organisation a licence. Fails this source; others continue.
     #[error("{endpoint} is not permitted ({status}{}): {}", id(.request_id), scope_remedy(.scope))]
     NotPermitted {
         /// Path below the host.
         endpoint: String,
-        /// 401 or 403.
+        /// HTTP status, 401 or 403.
         status: u16,
         /// The scope it needs.
         scope: Option<String>,
@@ -73,7 +73,7 @@ pub enum SamsaraError {
         /// Samsara's id of the request.
         request_id: Option<String>,
     },
-    /// A stored cursor is dead: expired, or bound to another query.
+    /// A stored cursor is not valid any more: it has expired, or belongs to another query.
     #[error("the cursor of {endpoint} is no longer accepted (400{}): {message}", id(.request_id))]
     CursorRefused {
         /// Path below the host.
@@ -83,46 +83,46 @@ pub enum SamsaraError {
         /// Samsara's id of the request.
         request_id: Option<String>,
     },
-    /// The API refuses the request, and would again.
+    /// The API refuses the request; a retry would not help.
     #[error("{endpoint} refuses the request ({status}{}): {message}", id(.request_id))]
     Refused {
         /// Path below the host.
         endpoint: String,
-        /// The status.
+        /// HTTP status.
         status: u16,
         /// What the API said.
         message: String,
         /// Samsara's id of the request.
         request_id: Option<String>,
     },
-    /// The path cannot be asked for: an id in it (`..`, or an empty one) would lead to another endpoint.
-    #[error("{endpoint} is not asked for: with such an id the path would lead to another endpoint")]
+    /// The path is not safe to request: with its id (`..`, or empty) it would lead to another endpoint.
+    #[error("{endpoint} was not requested: with this id the path would lead to another endpoint")]
     Unaddressable {
         /// Path below the host.
         endpoint: String,
     },
-    /// The API sends the request elsewhere, where the token must not go.
+    /// The API redirects the request. Not followed, since the token must not be sent elsewhere.
     #[error("{endpoint} answers with a redirect ({status}) to {location}, which is not followed")]
     Redirected {
         /// Path below the host.
         endpoint: String,
-        /// The status.
+        /// HTTP status.
         status: u16,
-        /// Where it leads.
+        /// Target of the redirect, as the server gave it.
         location: String,
     },
-    /// Tries are used up.
+    /// All retries have failed.
     #[error("{endpoint} failed {attempts} times in {}, last with: {reason}", human(.elapsed))]
     Unavailable {
         /// Path below the host.
         endpoint: String,
-        /// How often it was tried.
+        /// Number of attempts.
         attempts: u32,
-        /// From the first try to the last.
+        /// Time from the first attempt to the last.
         elapsed: Duration,
-        /// Status or fault of the last try.
+        /// Status or error of the last attempt.
         reason: String,
-        /// What kind of fault the last one was.
+        /// Kind of the last attempt's fault.
         cause: Cause,
     },
     /// The endpoint's circuit is open: it is not asked for a while.
@@ -132,22 +132,22 @@ pub enum SamsaraError {
     Resting {
         /// Path below the host.
         endpoint: String,
-        /// Status or fault of the last try.
+        /// Status or error of the last attempt.
         reason: String,
     },
-    /// A page contradicts the protocol.
+    /// A page violates the protocol, so that it cannot be read.
     #[error("page {page} of {endpoint}?{query}: {reason}")]
     BadPage {
         /// Path below the host.
         endpoint: String,
-        /// The query without cursor.
+        /// Query of the request, without the cursor.
         query: String,
-        /// Position in the task, from 1.
+        /// Number of the page in the task, counted from 1.
         page: u64,
-        /// What is wrong.
+        /// How the page violates the protocol.
         reason: String,
     },
-    /// The HTTP client cannot be made.
+    /// The HTTP client cannot be created.
     #[error("cannot set up HTTP: {0}")]
     Setup(String),
 }
@@ -184,19 +184,19 @@ impl SamsaraError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NoToken => {
-                Some("put it into .env or the environment; Samsara: Settings > API Tokens")
+                Some("set it in .env or the environment (in Samsara: Settings > API Tokens)")
             }
             Self::TokenRefused { .. } => Some(
-                "check the token, and SAMSARA_REGION (us, eu, ca): a token works in its own region only",
+                "check the token and SAMSARA_REGION (us, eu, ca): a token works only in its own region",
             ),
             Self::Redirected { .. } => Some(
-                "if that is Samsara's host, set SAMSARA_API_URL to it; else something on the way is in between",
+                "if the redirect leads to a Samsara host, set SAMSARA_API_URL to it; otherwise look for a proxy or gateway on the way",
             ),
             Self::RegionUnknown { .. } => {
                 Some("run again later, or name the region with SAMSARA_REGION (us, eu, ca)")
             }
             Self::Unavailable { .. } | Self::Resting { .. } => {
-                Some("run again: what is complete is kept")
+                Some("run again; completed work is kept")
             }
             _ => None,
         }
@@ -209,7 +209,7 @@ fn regions(unreachable: &[(String, String)], refused: &[String]) -> String {
         .map(|(host, reason)| format!("{host}: {reason}"));
     let refused = refused
         .iter()
-        .map(|host| format!("{host} refuses it (401)"));
+        .map(|host| format!("{host} rejects it (401)"));
     unreachable.chain(refused).collect::<Vec<_>>().join("; ")
 }
 

@@ -137,8 +137,8 @@ impl EndpointLimiter {
             match wait_ms {
                 0 => {}
                 // What the documented rate asks for, request by request.
-                1..1000 => tracing::debug!(endpoint, wait_ms, "request waited for its turn"),
-                _ => tracing::info!(endpoint, wait_ms, "request waited for its turn"),
+                1..1000 => tracing::debug!(endpoint, wait_ms, "request waited for the rate limit"),
+                _ => tracing::info!(endpoint, wait_ms, "request waited for the rate limit"),
             }
             let paused = *locked(&self.paused_until);
             match paused {

@@ -1,4 +1,4 @@
-//! One page of the API: where its records are, what stands beside them, how it goes on.
+//! One page of the API: its records, its envelope fields, and whether another page follows.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -21,12 +21,12 @@ const LONGEST_TOLD: usize = 200;
 pub struct Page {
     /// Position in its task, from 1.
     pub number: u64,
-    /// Members that stand beside the list and are no pagination: path as [`crate::json::path`] has it (`$.warning`),
+    /// Envelope fields other than the pagination: path as in [`crate::json::path`] (`$.warning`),
     /// and text.
     pub beside: Vec<(String, Bytes)>,
     /// The text of the list of records; `[]` where the API sent `null`.
     pub records: Bytes,
-    /// Whether there are no records.
+    /// Whether the page has no records.
     pub is_empty: bool,
     /// The cursor, also on the last page of a feed.
     pub cursor: Option<String>,
@@ -34,10 +34,10 @@ pub struct Page {
     pub has_next: bool,
 }
 
-/// A body that is no page.
+/// Why a body is not a page.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PageError {
-    /// It is no JSON, or a part of it is not what it must be.
+    /// It is not JSON, or a part of it has the wrong type.
     #[error(transparent)]
     Malformed(#[from] JsonError),
     /// It does not hold the list of records. That there is nothing would have to be said: by an empty list, or by
@@ -50,9 +50,9 @@ pub enum PageError {
         found: String,
     },
     /// It is the API's message that something went wrong, sent as a success.
-    #[error("the body is no record: it is {found}")]
+    #[error("expected a record, found {found}")]
     ErrorBody {
-        /// What it says.
+        /// What the body is instead, with the names of its members.
         found: String,
     },
 }
@@ -61,7 +61,7 @@ pub enum PageError {
 ///
 /// # Errors
 ///
-/// A body that is no page, in one line.
+/// Describes, in one line, a body that is not a page.
 pub fn split_page(body: &Bytes, source: &Source) -> Result<Page, String> {
     cut(
         body,
@@ -159,7 +159,7 @@ fn list(value: Bytes) -> Result<Bytes, JsonError> {
     }
 }
 
-/// The members of a body that is an object, as far as they are told: names, and texts of those that are strings.
+/// The members of an object, shortened for messages: names, and the texts of strings.
 fn members(body: &[u8]) -> Vec<(String, Option<String>)> {
     let mut scanner = Scanner::new(body, 0);
     let mut members = Vec::new();
@@ -207,7 +207,7 @@ fn told(body: &[u8]) -> String {
                 .map(|(name, _)| format!("`{}`", shorten(name, 40)));
             format!("an object with {}", names.collect::<Vec<_>>().join(", "))
         }
-        _ => "a body that is no object".to_string(),
+        _ => "a body that is not an object".to_string(),
     };
     if members.len() > MEMBERS_TOLD {
         text.push_str(" and more");
@@ -252,9 +252,9 @@ impl PageSplitter<'_> {
         scanner.expect(
             b'{',
             if depth == 0 {
-                "a page is an object"
+                "a page must be an object"
             } else {
-                "the list of records stands in an object"
+                "the list of records must be in an object"
             },
         )?;
         if scanner.take(b'}') {
@@ -270,7 +270,7 @@ impl PageSplitter<'_> {
             if wanted && depth + 1 == self.path.len() {
                 let value = scanner.value()?;
                 if self.records.replace(value).is_some() {
-                    return Err(scanner.error("the list of records stands twice"));
+                    return Err(scanner.error("the list of records appears twice"));
                 }
             } else if wanted {
                 let length = at.len();
@@ -302,7 +302,7 @@ impl PageSplitter<'_> {
         value: Range<usize>,
     ) -> Result<(), JsonError> {
         if self.beside.len() >= MOST_ENVELOPE_FIELDS {
-            return Err(scanner.error("more than 10,000 members beside the list of records"));
+            return Err(scanner.error("more than 10,000 members outside the list of records"));
         }
         let mut path = at.to_string();
         push_name(&mut path, 0, name);
@@ -317,16 +317,15 @@ impl PageSplitter<'_> {
 
     fn pagination(&mut self, scanner: &mut Scanner<'_>) -> Result<(), JsonError> {
         if self.has_next.is_some() {
-            return Err(scanner.error("`pagination` stands twice"));
+            return Err(scanner.error("`pagination` appears twice"));
         }
         if scanner.kind()? == Kind::Null {
             scanner.literal()?;
             return Ok(());
         }
-        // Where it stands, it says whether another page follows. What says neither is no end.
-        let silent =
-            |scanner: &Scanner<'_>| scanner.error("`hasNextPage` is neither true nor false");
-        scanner.expect(b'{', "`pagination` is an object")?;
+        // If present, it says whether another page follows. A missing or invalid flag is not an end.
+        let silent = |scanner: &Scanner<'_>| scanner.error("`hasNextPage` must be true or false");
+        scanner.expect(b'{', "`pagination` must be an object")?;
         if scanner.take(b'}') {
             return Err(silent(scanner));
         }
@@ -532,12 +531,12 @@ mod tests {
             (
                 r#"{"data":[]}"#,
                 nested,
-                "the list of records stands in an object",
+                "the list of records must be in an object",
             ),
             (
                 r#"{"data":"x"}"#,
                 nested,
-                "the list of records stands in an object",
+                "the list of records must be in an object",
             ),
             (
                 r#"{"data":{"reports":"x"}}"#,
@@ -552,7 +551,7 @@ mod tests {
             (
                 r#"{"data":{"reports":[]},"data":{"reports":[]}}"#,
                 nested,
-                "stands twice",
+                "appears twice",
             ),
             (
                 r#"{"message":"m"}"#,
@@ -561,17 +560,17 @@ mod tests {
             ),
             (r#"{"message":"m"}"#, &["a", "b", "c"], "no `a.b.c`"),
             (r#"{"a":{"b":null}}"#, &["a", "b", "c"], "no `a.b.c`"),
-            ("[]", nested, "a page is an object"),
+            ("[]", nested, "a page must be an object"),
             (
                 r#"{"message":"m","requestId":"r"}"#,
                 &[],
-                "the body is no record: it is an object with `message`",
+                "expected a record, found an object with `message`",
             ),
-            (r#"{"error":"e"}"#, &[], "the body is no record"),
+            (r#"{"error":"e"}"#, &[], "expected a record, found"),
             (
                 r#"{"data":[],"pagination":{"hasNextPage":false},"pagination":{"hasNextPage":true}}"#,
                 &["data"],
-                "`pagination` stands twice",
+                "`pagination` appears twice",
             ),
         ] {
             let error = split_text(text, path).unwrap_err().to_string();
@@ -617,7 +616,7 @@ mod tests {
             split_text(&flood, &["data"])
                 .unwrap_err()
                 .to_string()
-                .contains("beside the list")
+                .contains("outside the list")
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Requests: what is asked, rendered once.
+//! Requests to the API, rendered once.
 //!
 //! A cursor is bound to the exact query it came from, so the query is rendered once and sent byte for byte with
 //! every page.
@@ -21,7 +21,7 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
 /// The half-open window `[start, end)` of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
-    /// First instant.
+    /// Start, inclusive.
     pub start: DateTime<Utc>,
     /// The instant after the last.
     pub end: DateTime<Utc>,
@@ -62,7 +62,7 @@ pub struct Request {
     pub pagination: Pagination,
     /// Where the list of records stands.
     pub records: Vec<String>,
-    /// Members beside the list that only echo the request.
+    /// Envelope fields that only echo the request.
     pub page_echoes: Vec<String>,
     /// Values that are cut out of each page.
     pub omit: Vec<OmitPath>,

@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::page::Page;
 
@@ -26,7 +28,7 @@ struct Seen {
 }
 
 impl Watch {
-    /// The cursor to the page behind `page`, which was asked for with `asked`; none if `page` is the last.
+    /// The cursor of the page after `page`, which was requested with the cursor `asked`; none if `page` is the last.
     ///
     /// A stream that is `endless` promises another page for ever. An error says why the page is neither the last nor
     /// leads to another.
@@ -36,7 +38,7 @@ impl Watch {
         asked: Option<&str>,
         endless: bool,
     ) -> Result<Option<String>, String> {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.0.lock();
         seen.empty = if page.is_empty { seen.empty + 1 } else { 0 };
         let records = digest(&page.records);
         seen.stale = if page.is_empty || records == seen.last {

@@ -32,7 +32,7 @@ impl SourceState {
     /// Checks the whole document.
     pub(super) fn check(&self) -> Checked {
         if !is_name(&self.source) {
-            return Err("its source has a name that no source has".into());
+            return Err("invalid source name".into());
         }
         if let Some(day) = self.asked_from {
             day_is_possible(day).map_err(|reason| format!("asked_from {reason}"))?;
@@ -95,7 +95,7 @@ impl PartitionState {
         }
         for (table, model) in &self.models {
             if !is_name(table) {
-                return Err("a table has a name that no table has".into());
+                return Err("invalid table name".into());
             }
             let own = OwnObject {
                 name: table,
@@ -196,7 +196,7 @@ impl CheckpointResult {
         content(&self.content)?;
         for part in &self.parts {
             if !is_name(&part.source) {
-                return Err("a source has a name that no source has".into());
+                return Err("invalid source name".into());
             }
             let own = OwnObject {
                 name: &part.source,
@@ -211,7 +211,7 @@ impl CheckpointResult {
         }
         for overlap in &self.overlaps {
             if !is_name(&overlap.source) {
-                return Err("a source has a name that no source has".into());
+                return Err("invalid source name".into());
             }
             day_is_possible(overlap.day)
                 .map_err(|reason| format!("the day of an overlap {reason}"))?;
@@ -227,7 +227,7 @@ impl CheckpointResult {
 fn check_object(object: &ObjectRef, is_own: bool, sums: &mut Sums) -> Checked {
     let ObjectRef { path, rows, bytes } = object;
     if !is_own {
-        return Err(format!("`{path:.200}` is not the key of an object of it"));
+        return Err(format!("`{path:.200}` is not an object of this partition"));
     }
     sums.rows = sums.rows.saturating_add(*rows);
     sums.bytes = sums.bytes.saturating_add(*bytes);
@@ -237,7 +237,7 @@ fn check_object(object: &ObjectRef, is_own: bool, sums: &mut Sums) -> Checked {
         return Ok(());
     }
     Err(format!(
-        "{path} has {rows} rows and {bytes} bytes, which cannot be"
+        "{path} has {rows} rows and {bytes} bytes, which is out of range"
     ))
 }
 
@@ -254,7 +254,7 @@ fn partition(key: &str) -> Result<Partition, String> {
 fn day_is_possible(day: NaiveDate) -> Checked {
     is_possible_year(day.year())
         .then_some(())
-        .ok_or_else(|| "is no day of the years 1970 to 9999".into())
+        .ok_or_else(|| "is not a day of the years 1970 to 9999".into())
 }
 
 /// The program computes with times and must not run over the end of its calendar.
@@ -272,19 +272,19 @@ fn instant(what: &str, at: Option<DateTime<Utc>>) -> Checked {
 fn number(what: &str, value: u64) -> Checked {
     (value <= MAX_ROWS)
         .then_some(())
-        .ok_or_else(|| format!("{what} is {value}, which cannot be"))
+        .ok_or_else(|| format!("{what} is {value}, which is out of range"))
 }
 
 fn attempts(value: u32) -> Checked {
     (value <= MAX_ATTEMPTS)
         .then_some(())
-        .ok_or_else(|| format!("{value} attempts cannot be"))
+        .ok_or_else(|| format!("{value} attempts are out of range"))
 }
 
 fn text(what: &str, text: &str) -> Checked {
     (text.len() <= MAX_STATE_TEXT)
         .then_some(())
-        .ok_or_else(|| format!("{what} has {} bytes, which cannot be", text.len()))
+        .ok_or_else(|| format!("{what} has {} bytes, which is too long", text.len()))
 }
 
 fn fingerprint(text: &str) -> Checked {

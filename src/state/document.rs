@@ -11,28 +11,27 @@ use crate::bounds::MAX_STATE_TEXT;
 use crate::store::ObjectRef;
 use crate::store::layout::Partition;
 
-/// Version of the document that this program writes. A newer one is refused, not guessed at.
+/// Version of the document that this program writes. Newer ones are refused.
 ///
-/// Version 1 noted unfinished tasks in another form; those begin anew. Version 2 did not have `asked_from`,
-/// `shrunken_from` and `raw_started`, version 3 no `open_rows` and `overlaps`.
+/// Version 1 had another form of checkpoints, which are ignored: those tasks start over. Version 2 did not have
+/// `asked_from`, `shrunken_from` and `raw_started`; version 3 did not have `open_rows` and `overlaps`.
 pub const VERSION: u32 = 4;
 
-/// Everything that is known about one source.
+/// The state of a source: which partitions are complete, derived and loaded, and where its feed continues.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceState {
-    /// [`VERSION`].
+    /// Version of the format, [`VERSION`] when written.
     pub version: u32,
     /// Name of the source.
     pub source: String,
-    /// By day (`2024-01-31`), or `snapshot`.
+    /// Keyed by day (`2024-01-31`), or `snapshot`.
     #[serde(default)]
     pub partitions: BTreeMap<String, PartitionState>,
-    /// The first day that any run has asked for. Days are read some at a time: one that a run did not come to leaves
-    /// no other trace.
+    /// The first day that any run has requested. A requested day that no run has reached yet leaves no other trace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked_from: Option<NaiveDate>,
-    /// Where a feed goes on: the source itself, or the one that tells which of its days have changed.
+    /// Where to continue a feed: the source itself, or its change feed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub feed: Option<Feed>,
     /// Up to where a source that is asked by the time of the last change was read.
@@ -67,86 +66,86 @@ pub struct NotAvailable {
     pub reason: String,
 }
 
-/// Where a feed goes on: the cursor and the query it is bound to, committed together with the rows before it.
+/// Where to continue a feed: the cursor and the query it is bound to, committed together with the rows before it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Feed {
-    /// The rendered query without cursor; the API refuses the cursor with any other.
+    /// The rendered query without the cursor; the API accepts the cursor only with this query.
     pub query: String,
     /// The opaque cursor; empty before the first page.
     pub cursor: String,
-    /// When it was received. Cursors live 30 days.
+    /// When the cursor was received. Cursors are valid for 30 days.
     pub at: DateTime<Utc>,
-    /// Where the feed begins again, should its cursor be forgotten: a little before it had come to its end, or where
-    /// it began, if it was left in its middle. None: a day before `at`. Of a feed of changed days: up to when it has told
-    /// all, if it was left in its middle; None: `at`.
+    /// Where to start over if the cursor is lost: shortly before the feed's end was reached, or where the read began, if it
+    /// was interrupted. None: a day before `at`. Of a change feed: the time up to which it has reported everything, if
+    /// it was interrupted; none: `at`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<DateTime<Utc>>,
-    /// From when on a feed of changed days was heard without a gap. Of any other: the midnight up to which its rows
-    /// were asked for, if it was left there; those of them on the page behind the cursor are here already, as
+    /// Of a change feed: the time since which it was read without a gap. Of any other feed: the midnight up to which its
+    /// rows were requested, if reading stopped there; rows before it on the page after the cursor are already stored, as
     /// [`SourceState::tail`] says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(rename = "heard_from")]
     pub contiguous_since: Option<DateTime<Utc>>,
 }
 
-/// Everything that is known about one partition.
+/// The state of a partition.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PartitionState {
-    /// The committed raw rows; none as long as the partition was never read whole.
+    /// The committed raw rows; none until the partition was read completely.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raw: Option<RawState>,
-    /// The last try to read it, if that failed.
+    /// The last attempt to read it, if that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
-    /// How many of the committed rows had no end yet when they were read: they still last, and are read again.
+    /// Number of committed rows that had no end yet when they were read, so that the day is read again.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub open_rows: u64,
-    /// When readings of this day were found that may not be among its rows: the source's feed has brought them, or they
-    /// came with a later day, into which they last. It is forgotten once the day was read again.
+    /// When readings of this day were found that its rows may lack: reported by the source's change feed, or returned
+    /// with a later day into which they last. Cleared once the day was read again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed: Option<DateTime<Utc>>,
-    /// How many rows the list had before it lost so many that nobody believes it.
+    /// Number of rows that the list had before the row-count guard refused the new ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shrunken_from: Option<u64>,
-    /// Where the raw rows themselves were loaded, if that was asked for.
+    /// The finished load of the raw rows (`--load-raw`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raw_load: Option<Load>,
-    /// A load of the raw rows that was started and whose end is not known.
+    /// A load of the raw rows that was started and whose outcome is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raw_started: Option<Started>,
-    /// A task that begins with this partition and was not read to its end.
+    /// The checkpoint of an unfinished extract task that begins with this partition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(rename = "unfinished")]
     pub checkpoint: Option<Checkpoint>,
-    /// What was made of them, by model.
+    /// The derived rows, keyed by table.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub models: BTreeMap<String, ModelState>,
 }
 
-/// What an unfinished task has brought so far, and where it goes on.
+/// The partial result of an unfinished extract task, and where to resume.
 ///
-/// It stands at the task's first source and partition, and speaks for all of them, so that it changes as one step.
-/// It makes nothing complete: some endpoints page by vehicle, and half their pages are all days of some vehicles.
+/// It is stored with the task's first source and partition and covers all of them, so that it changes atomically. It
+/// makes no partition complete: some endpoints page by vehicle, so that half their pages are all days of some vehicles.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Checkpoint {
-    /// Digest of the declared columns and of the requests that are whole: a task that asks otherwise begins anew.
+    /// Digest of the declared columns and of the finished requests: a task that differs ignores the checkpoint.
     pub asked: String,
-    /// How many of the task's requests, from its first, were sent.
+    /// Number of the task's requests that were sent, from the first.
     pub requests: u64,
-    /// What is left of those: windows that the server could not manage in one go.
+    /// Slices of them that are still to be read, where a window was too large for the server.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rest: Vec<CheckpointWindow>,
-    /// Where the next request goes on, if some of its pages are safe.
+    /// Where to resume the next request, if some of its pages are stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<CheckpointCursor>,
     /// When the task began.
     pub extracted_at: DateTime<Utc>,
-    /// What the requests brought that are whole.
+    /// Result of the finished requests.
     pub whole: CheckpointResult,
-    /// What the pages before `resume` brought.
+    /// Result of the pages before `resume`.
     #[serde(default)]
     pub part: CheckpointResult,
 }
@@ -157,46 +156,46 @@ pub struct Checkpoint {
 pub struct CheckpointWindow {
     /// Number of the request in its task, from 0.
     pub request: u64,
-    /// First instant.
+    /// Start of the slice, inclusive.
     pub start: DateTime<Utc>,
-    /// The instant after the last.
+    /// End of the slice, exclusive.
     pub end: DateTime<Utc>,
 }
 
-/// The position behind the last page of a request that is safe.
+/// The position after the last stored page of a request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CheckpointCursor {
-    /// Path and query without cursor. The cursor is bound to them.
+    /// Path and query without the cursor, which is bound to them.
     pub query: String,
-    /// The opaque cursor.
+    /// The cursor of the API, opaque.
     pub cursor: String,
-    /// Pages before it.
+    /// Number of pages read before the cursor.
     pub pages: u64,
 }
 
-/// What pages brought.
+/// The partial result of an extract task: counts, digest and raw objects.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CheckpointResult {
-    /// Records in them.
+    /// Number of API records.
     pub records: u64,
-    /// Values of theirs that went to `_rescued_data`.
+    /// Number of values in `_rescued_data`.
     pub rescued: u64,
-    /// Digest of their records.
+    /// Content digest of the records.
     pub content: String,
-    /// Their rows, by source and partition.
+    /// The rows, by source and partition.
     pub parts: Vec<CheckpointPartition>,
-    /// What they showed of rows that belong to earlier days.
+    /// Rows of earlier days that were returned as well.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub overlaps: BTreeSet<Overlap>,
 }
 
-/// A row of an earlier day, which came because it lasted into the days that were asked for.
+/// A row of an earlier day, returned because it lasts into the requested days.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Overlap {
-    /// The source.
+    /// Name of the source.
     pub source: String,
     /// The day on which the row starts, and to which it belongs.
     pub day: NaiveDate,
@@ -209,14 +208,14 @@ pub struct Overlap {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EndedRow {
-    /// Digest of what tells it apart.
+    /// Digest of the fields that identify it.
     pub row: u64,
-    /// Its end.
+    /// End of the row.
     pub end: DateTime<Utc>,
 }
 
 impl Checkpoint {
-    /// All raw objects that it names.
+    /// All raw objects that it lists.
     pub fn objects(&self) -> impl Iterator<Item = &ObjectRef> {
         self.whole
             .parts
@@ -230,17 +229,17 @@ impl Checkpoint {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CheckpointPartition {
-    /// The source.
+    /// Name of the source.
     pub source: String,
-    /// The partition.
+    /// Key of the partition: `2024-01-31` or `snapshot`.
     pub partition: String,
-    /// The raw objects.
+    /// The raw objects written so far.
     pub objects: Vec<ObjectRef>,
-    /// Rows and readings that the partition owns.
+    /// Rows and readings that belong to the partition.
     pub kept: u64,
-    /// And all that were looked at.
+    /// All rows and readings that were returned.
     pub total: u64,
-    /// Those of the partition's own that have no end yet.
+    /// Those that belong to the partition and have no end yet.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub open_rows: u64,
 }
@@ -249,11 +248,11 @@ pub struct CheckpointPartition {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawState {
-    /// The objects that hold them. None at all: asked for, and nothing was there.
+    /// The objects with the rows. Empty: the read was complete and found nothing.
     pub objects: Vec<ObjectRef>,
     /// Records in the API's pages.
     pub records: u64,
-    /// Rows and readings left out because another day owns them.
+    /// Rows and readings left out because they belong to another day.
     #[serde(rename = "not_owned")]
     pub out_of_window: u64,
     /// Values that did not fit the declared schema and went to `_rescued_data`.
@@ -265,42 +264,42 @@ pub struct RawState {
 }
 
 impl RawState {
-    /// Rows in its objects.
+    /// Number of rows in its objects.
     pub fn rows(&self) -> u64 {
         self.objects.iter().map(|object| object.rows).sum()
     }
 }
 
-/// A try that failed. It is forgotten once the partition was read whole.
+/// A failed attempt. Cleared once the partition was read completely.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Failure {
-    /// When.
+    /// When the attempt failed.
     pub at: DateTime<Utc>,
     /// One line: what failed, where.
     pub error: String,
 }
 
-/// What a model made of a partition.
+/// The derived partition of a table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelState {
     /// Digest of the SQL, the contract and the raw objects; another one means stale.
     pub fingerprint: String,
-    /// The flattened objects. A partition without rows has one, with none: it empties what was loaded before.
+    /// The flattened objects. A partition without rows has one empty object, which replaces what was loaded before.
     pub objects: Vec<ObjectRef>,
-    /// Where they were loaded.
+    /// The finished load of these objects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load: Option<Load>,
-    /// A load that was started and whose end is not known: the program died while it waited.
+    /// A load that was started and whose outcome is not known, because the program died while it waited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<Started>,
-    /// Job ids that are used up for these objects: an id can never run again.
+    /// Number of job ids already used for these objects: an id can never run twice.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub attempts: u32,
 }
 
-/// A load job that may still be at work.
+/// A load job that may still be running.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Started {
@@ -308,7 +307,7 @@ pub struct Started {
     pub target: String,
     /// The job's id without its attempt; empty in a warehouse without jobs.
     pub job: String,
-    /// The first attempt.
+    /// Attempt number, counted from the first job id that is not used up.
     pub attempt: u32,
 }
 
@@ -316,7 +315,7 @@ fn is_zero<T: Default + PartialEq>(number: &T) -> bool {
     *number == T::default()
 }
 
-/// A finished load.
+/// A load job that has finished.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Load {
@@ -332,7 +331,7 @@ pub struct Load {
 }
 
 impl PartitionState {
-    /// Takes note of a read that began at `began`: it has what had arrived by then.
+    /// Records a complete read that began at `began`, and so has everything that had arrived by then.
     pub fn read_again(&mut self, began: DateTime<Utc>) {
         (self.checkpoint, self.failure) = (None, None);
         self.changed = self.changed.filter(|changed| *changed > began);
@@ -353,16 +352,16 @@ impl SourceState {
         }
     }
 
-    /// Reads the document of the source `name`, and refuses that of any other.
+    /// Parses the document of the source `name`.
+    ///
+    /// # Errors
+    /// [`StateError::Malformed`] if it is invalid or belongs to another source.
     pub fn of(name: &str, bytes: &[u8], uri: &str) -> Result<Self, StateError> {
         let state = Self::from_json(bytes, uri)?;
         if state.source == name {
             return Ok(state);
         }
-        let reason = format!(
-            "it is that of {}, and should be that of {name}",
-            state.source
-        );
+        let reason = format!("it belongs to source {}, expected {name}", state.source);
         Err(StateError::Malformed {
             uri: uri.into(),
             reason,
@@ -370,7 +369,7 @@ impl SourceState {
     }
 
     /// Reads a document, and refuses one that a newer program wrote, or that says anything that this program does not
-    /// write: keys that are not those of the source's own objects, times and numbers that cannot be.
+    /// write: keys that are not those of the source's objects, times and numbers out of range.
     pub fn from_json(bytes: &[u8], uri: &str) -> Result<Self, StateError> {
         #[derive(Deserialize)]
         struct Head {
@@ -448,7 +447,7 @@ impl SourceState {
         self.feed.is_some() || self.updates.is_some() || self.complete().next().is_some()
     }
 
-    /// Whether any run has asked for the day.
+    /// Whether any run has requested the day.
     pub fn is_asked(&self, day: NaiveDate) -> bool {
         self.partition(Partition::Day(day)).is_some()
             || self.asked_from.is_some_and(|from| from <= day)
@@ -507,7 +506,7 @@ mod tests {
                 .unwrap_err()
                 .to_string();
             assert!(
-                error.starts_with("gs://b/s is no state document"),
+                error.starts_with("gs://b/s is not a state document"),
                 "{error}"
             );
         }
@@ -537,7 +536,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_last_are_kept_with_the_day_and_with_what_an_unfinished_task_has_shown() {
+    fn open_rows_are_kept_in_the_state() {
         let overlap = |ended| Overlap {
             source: "a".into(),
             day: NaiveDate::default(),
@@ -598,7 +597,7 @@ mod tests {
         let run = "20240102T030405Z-0123abcd-00000.parquet";
         let object = |place: &str| serde_json::json!({"path": format!("{place}/{run}"), "rows": 2, "bytes": 300});
         let load = serde_json::json!({"target": "t", "fingerprint": digest, "job": "j", "rows": 2});
-        let gathered = serde_json::json!({"records": 1, "rescued": 0, "content": digest, "parts": [{"source": "other",
+        let result = serde_json::json!({"records": 1, "rescued": 0, "content": digest, "parts": [{"source": "other",
             "partition": "2024-01-01", "objects": [object("raw/other/date=2024-01-01")], "kept": 1, "total": 2,
             "open_rows": 1}], "overlaps": [{"source": "other", "day": "2023-12-31", "ended": {"row": 7, "end": at}}]});
         serde_json::json!({"version": VERSION, "source": "trips", "asked_from": "2024-01-01",
@@ -609,7 +608,7 @@ mod tests {
                         "content": digest, "extracted_at": at},
                     "failure": {"at": at, "error": "e"}, "changed": at, "shrunken_from": 9, "open_rows": 2,
                     "raw_load": load, "raw_started": {"target": "t", "job": "j", "attempt": 1},
-                    "unfinished": {"asked": digest, "requests": 1, "extracted_at": at, "whole": gathered, "part": gathered,
+                    "unfinished": {"asked": digest, "requests": 1, "extracted_at": at, "whole": result, "part": result,
                         "rest": [{"request": 0, "start": at, "end": at}],
                         "resume": {"query": "q", "cursor": "c", "pages": 1}},
                     "models": {"fleet_trips": {"fingerprint": digest, "attempts": 2, "load": load,
@@ -620,7 +619,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_that_says_what_this_program_does_not_write_is_refused_by_name() {
+    fn invalid_state_documents_are_refused() {
         let read = |document: &Value| {
             SourceState::from_json(document.to_string().as_bytes(), "gs://b/state/trips.json")
         };
@@ -748,7 +747,7 @@ mod tests {
                 .unwrap_or_else(|| panic!("{pointer}")) = value.clone();
             let error = read(&document).unwrap_err().to_string();
             assert!(
-                error.starts_with("gs://b/state/trips.json is no state document"),
+                error.starts_with("gs://b/state/trips.json is not a state document"),
                 "{pointer}: {error}"
             );
             assert!(
@@ -775,7 +774,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_many_objects_can_be_added_up_and_a_name_that_stands_twice_is_refused() {
+    fn state_sums_and_names_are_checked() {
         let mut document = whole();
         let object = document["partitions"]["2024-01-01"]["raw"]["objects"][0].clone();
         let mut many = vec![object.clone(); 1025];
@@ -786,7 +785,7 @@ mod tests {
         let error = SourceState::from_json(document.to_string().as_bytes(), "s")
             .unwrap_err()
             .to_string();
-        assert!(error.contains("cannot be"), "{error}");
+        assert!(error.contains("out of range"), "{error}");
         let twice =
             whole()
                 .to_string()
@@ -796,19 +795,19 @@ mod tests {
             let error = SourceState::from_json(twice.as_bytes(), "s")
                 .unwrap_err()
                 .to_string();
-            assert!(error.contains("`2024-01-01` stands twice"), "{error}");
+            assert!(error.contains("`2024-01-01` appears twice"), "{error}");
         }
     }
 
     #[test]
-    fn the_document_of_one_source_is_not_that_of_another_and_an_old_long_message_is_cut() {
+    fn state_documents_belong_to_their_source() {
         let trips = whole().to_string();
         assert!(SourceState::of("trips", trips.as_bytes(), "s").is_ok());
         let error = SourceState::of("vehicles", trips.as_bytes(), "s")
             .unwrap_err()
             .to_string();
         assert!(
-            error.contains("it is that of trips, and should be that of vehicles"),
+            error.contains("it belongs to source trips, expected vehicles"),
             "{error}"
         );
         let mut document = whole();

@@ -1,17 +1,19 @@
 //! The run lock: one run at a time on a pair of buckets.
 //!
-//! `lock.json` in the raw bucket is made only if it is absent, and changed by compare-and-swap only: by its holder,
-//! who says "still here" on a timer, or by the next run once the holder has said so for too long ago, is known to be
-//! dead, or has let go. It is never deleted: a delete cannot be made conditional, and might hit a successor's lock.
+//! `lock.json` in the raw bucket is a lease. It is created only if it is absent, and changed only by compare-and-swap:
+//! by its holder, who renews it on a timer (heartbeat), or by the next run once the lease has expired, its holder is
+//! known to be dead, or it was released. It is never deleted: a delete cannot be made conditional, and might remove a
+//! successor's lock.
 //!
-//! A run that lost its lock must not commit: every commit asks the [`Fence`] first. The compare-and-swap of the
-//! state documents is the second guard, for the instant between that question and the write.
+//! A run that lost its lock must not commit: every commit checks the [`Fence`] first. The compare-and-swap of the state
+//! documents is the second guard, for the moment between that check and the write.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -34,37 +36,37 @@ const RELEASE_LIMIT: Duration = Duration::from_secs(20);
 /// A lock that cannot be had, or was lost.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Another run is at work.
-    #[error("another run is at work on {uri}: {holder}")]
+    /// Another run holds the lock.
+    #[error("another run holds the lock {uri}: {holder}")]
     Held {
-        /// The lock.
+        /// URI of the lock document.
         uri: String,
-        /// Who holds it.
+        /// The run that holds the lock.
         holder: Box<Holder>,
     },
     /// The lock was taken over, or its lease could not be renewed.
-    #[error("this run no longer holds {uri} and commits nothing more: {reason}")]
+    #[error("lost the run lock {uri}: {reason}; nothing more is committed")]
     Lost {
-        /// The lock.
+        /// URI of the lock document.
         uri: String,
         /// Who has it, or why it could not be renewed.
         reason: String,
     },
-    /// The run was told to stop while it waited.
+    /// The run was stopped while it waited for the lock.
     #[error("stopped while waiting for {uri}")]
     Stopped {
-        /// The lock.
+        /// URI of the lock document.
         uri: String,
     },
     /// The lock is not one of ours, or of a newer program.
-    #[error("{uri} is no lock of this program: {}", .reason.replace(char::is_control, " "))]
+    #[error("{uri} is not a lock of this program: {}", .reason.replace(char::is_control, " "))]
     Malformed {
-        /// The lock.
+        /// URI of the lock document.
         uri: String,
-        /// What is wrong.
+        /// Why the document is not a valid lock.
         reason: String,
     },
-    /// The bucket failed.
+    /// The raw bucket could not be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -75,11 +77,11 @@ pub enum LockError {
 pub struct Holder {
     /// Version of the document.
     pub version: u32,
-    /// The run.
+    /// Id of the run.
     pub run: String,
-    /// Its host's name.
+    /// Name of the host it runs on.
     pub host: String,
-    /// Its process.
+    /// Process id on that host.
     pub pid: u32,
     /// Boot and process namespace in which `pid` means something; empty where the system does not say.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -87,13 +89,13 @@ pub struct Holder {
     /// When the process began, in the system's ticks: tells it from a later one with the same number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process_start: Option<u64>,
-    /// Since when.
+    /// When the lock was taken.
     pub started: DateTime<Utc>,
-    /// When it last said "still here".
+    /// When the lease was last renewed.
     pub heartbeat: DateTime<Utc>,
     /// When the lease expires.
     pub expires: DateTime<Utc>,
-    /// Whether it let go.
+    /// Whether the lock was released.
     #[serde(default)]
     pub released: bool,
 }
@@ -115,7 +117,7 @@ impl std::fmt::Display for Holder {
         let (run, host) = (foreign(run), foreign(host));
         write!(
             f,
-            "run {run}, process {pid} on {host}, since {started} (last heard of {heartbeat}, until {expires})"
+            "run {run}, process {pid} on {host}, since {started} (last heartbeat {heartbeat}, expires {expires})"
         )
     }
 }
@@ -147,7 +149,7 @@ impl Holder {
         let holder: Self = read_document(bytes).map_err(malformed)?;
         if holder.version > LOCK_VERSION {
             return Err(malformed(format!(
-                "version {}, known up to {LOCK_VERSION}",
+                "version {}; this program knows up to {LOCK_VERSION}",
                 holder.version
             )));
         }
@@ -203,6 +205,10 @@ fn after(now: DateTime<Utc>, expiry: Duration) -> DateTime<Utc> {
 }
 
 fn host() -> String {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the system's name of this host, not a setting"
+    )]
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname")
         .ok()
         .or_else(|| std::env::var("HOSTNAME").ok());
@@ -226,24 +232,27 @@ fn process_start(pid: u32) -> Option<u64> {
     (!matches!(state, "Z" | "X")).then_some(start)
 }
 
-/// Whether the run still holds its lock. Without a lock (plans, queries) everything may pass.
+/// The check whether the run still holds its lock. Without a lock (plans, queries) everything passes.
 #[derive(Debug, Clone, Default)]
 pub struct Fence(Arc<Mutex<Option<Arc<Lease>>>>);
 
 impl Fence {
-    /// From now on only the holder of `lock` may pass.
+    /// From now on everything passes only while `lock` is held.
     pub fn guard(&self, lock: &RunLock) {
-        *locked(&self.0) = Some(lock.lease.clone());
+        *self.0.lock() = Some(lock.lease.clone());
     }
 
-    /// Takes the guard away again.
+    /// Removes the lock from the fence: everything passes again.
     pub fn lift(&self) {
-        *locked(&self.0) = None;
+        *self.0.lock() = None;
     }
 
-    /// Refuses if the lock was lost, or the lease expired without being renewed.
+    /// Checks that the lock is held.
+    ///
+    /// # Errors
+    /// [`LockError::Lost`] if the lock was lost, or the lease expired without being renewed.
     pub fn check(&self) -> Result<(), LockError> {
-        let lease = locked(&self.0).clone();
+        let lease = self.0.lock().clone();
         lease.map_or(Ok(()), |lease| lease.check())
     }
 }
@@ -257,21 +266,21 @@ struct Lease {
 
 #[derive(Debug)]
 struct LeaseTerm {
-    /// By this process's own clock, which nobody sets.
+    /// By the monotonic clock of this process.
     until: Instant,
-    /// By the wall clock, which goes on while the machine sleeps.
+    /// By the wall clock, which continues while the machine sleeps.
     expires: DateTime<Utc>,
     lost: Option<String>,
 }
 
 impl Lease {
     fn check(&self) -> Result<(), LockError> {
-        let term = locked(&self.term);
+        let term = self.term.lock();
         let reason = match &term.lost {
             Some(reason) => reason.clone(),
             None if Instant::now() < term.until && Utc::now() < term.expires => return Ok(()),
             None => format!(
-                "it could not be renewed since {}",
+                "not renewed since {}",
                 term.expires.format("%Y-%m-%d %H:%M:%SZ")
             ),
         };
@@ -282,17 +291,13 @@ impl Lease {
     }
 
     fn renewed(&self, until: Instant, expires: DateTime<Utc>) {
-        let mut term = locked(&self.term);
+        let mut term = self.term.lock();
         (term.until, term.expires) = (until, expires);
     }
 
     fn lost(&self, reason: String) {
-        locked(&self.term).lost = Some(reason);
+        self.term.lock().lost = Some(reason);
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The lock, held. Dropped without [`RunLock::release`], it runs out by itself.
@@ -318,6 +323,10 @@ impl RunLock {
     /// Takes the lock of `bucket`: at once, or with [`LockConfig::wait`] as soon as it is free.
     ///
     /// `stop` ends the waiting; and it is cancelled when the lock is lost, so that the run ends.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] if another run holds it and is not waited for, [`LockError::Malformed`] if the document is not
+    /// a lock of this program, or the bucket's error.
     pub async fn acquire(
         bucket: &Bucket,
         run: &RunId,
@@ -342,7 +351,7 @@ impl RunLock {
                     if holder.is_beyond_reason(Utc::now()) {
                         tracing::warn!(
                             uri,
-                            "no run takes the lock for so long: if none is at work, remove it"
+                            "the lock's expiry is implausibly far away: if no run is active, remove it"
                         );
                     }
                     announced = Some(holder.run.clone());
@@ -351,7 +360,7 @@ impl RunLock {
                 continue;
             }
             if let Some((before, _)) = found.as_ref().filter(|(before, _)| !before.released) {
-                tracing::warn!(%before, "the lock of a run that is gone was taken over");
+                tracing::warn!(%before, "took over the lock of a run that is gone");
             }
             let asked = Instant::now();
             let holder = Holder::this(run, config.expiry);
@@ -387,6 +396,10 @@ impl RunLock {
             version,
             written: Instant::now(),
         };
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the lock owns its heartbeat, and ends it on release or drop"
+        )]
         let heartbeat = tokio::spawn(heartbeat.renew_until_released(quit.clone(), stop));
         Ok(Self {
             lease,
@@ -395,12 +408,15 @@ impl RunLock {
         })
     }
 
-    /// Refuses if the lock was lost.
+    /// Checks that the lock is held.
+    ///
+    /// # Errors
+    /// [`LockError::Lost`], with the reason, if it is not.
     pub fn check(&self) -> Result<(), LockError> {
         self.lease.check()
     }
 
-    /// Releases the lock, so that the next run need not wait. What fails here only delays that run.
+    /// Releases the lock, so that the next run need not wait. If this fails, the lease expires by itself.
     pub async fn release(mut self) {
         self.quit.cancel();
         let Ok(heartbeat) = (&mut self.heartbeat).await else {
@@ -412,7 +428,7 @@ impl RunLock {
         {
             tracing::warn!(
                 uri = self.lease.uri,
-                "the lock could not be released in time; it runs out by itself"
+                "the lock could not be released in time; it expires by itself"
             );
         }
     }
@@ -420,7 +436,7 @@ impl RunLock {
 
 impl Drop for RunLock {
     fn drop(&mut self) {
-        // A run that is dropped half-way no longer speaks for itself.
+        // A run that is dropped halfway must not renew its lease any more.
         self.heartbeat.abort();
     }
 }
@@ -506,16 +522,19 @@ impl Heartbeat {
                 .await
         };
         match swapped.await {
-            // Someone else's by now: then there is nothing to let go of.
+            // Held by another run by now: then there is nothing to release.
             Ok(_) | Err(StoreError::Conflict { .. }) => {}
             Err(error) => {
-                tracing::warn!(%error, "the lock could not be released; it runs out by itself")
+                tracing::warn!(%error, "the lock could not be released; it expires by itself")
             }
         }
     }
 }
 
-/// Who holds the lock of `bucket`, or held it last.
+/// The run that holds the lock of `bucket`, or held it last; none if there was no run yet.
+///
+/// # Errors
+/// [`LockError::Malformed`] if the document is not a lock of this program, or the bucket's error.
 pub async fn holder(bucket: &Bucket) -> Result<Option<Holder>, LockError> {
     Ok(read(bucket).await?.map(|(holder, _)| holder))
 }
@@ -702,14 +721,14 @@ mod tests {
         until("the run is told to stop", async || stop.is_cancelled()).await;
         let error = fence.check().unwrap_err().to_string();
         assert!(
-            error.contains("taken over by run") && error.contains("commits nothing more"),
+            error.contains("taken over by run") && error.contains("lost the run lock"),
             "{error}"
         );
         first.release().await;
         second.check().unwrap();
         assert!(
             holder(&bucket).await.unwrap().unwrap().is_live(Utc::now()),
-            "the successor's lock was let go of"
+            "the successor's lock was released"
         );
     }
 
@@ -758,7 +777,7 @@ mod tests {
                 Holder::from_json(text, "gs://b/lock.json")
                     .unwrap_err()
                     .to_string()
-                    .contains("no lock of this")
+                    .contains("not a lock of this")
             );
         }
     }
@@ -797,7 +816,7 @@ mod tests {
                 read(&odd)
                     .unwrap_err()
                     .to_string()
-                    .contains("no lock of this program"),
+                    .contains("not a lock of this program"),
                 "{name}"
             );
         }
@@ -805,6 +824,6 @@ mod tests {
         let error = Holder::from_json(twice.as_bytes(), "gs://b/lock.json")
             .unwrap_err()
             .to_string();
-        assert!(error.contains("`run` stands twice"), "{error}");
+        assert!(error.contains("`run` appears twice"), "{error}");
     }
 }

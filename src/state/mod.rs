@@ -38,7 +38,7 @@ pub enum StateError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The document is not one of ours.
-    #[error("{uri} is no state document of this program: {reason}")]
+    #[error("{uri} is not a state document of this program: {reason}")]
     Malformed {
         /// The document.
         uri: String,
@@ -46,7 +46,9 @@ pub enum StateError {
         reason: String,
     },
     /// A newer program wrote it.
-    #[error("{uri} has version {found}, this program knows up to {VERSION}: update samsara-etl")]
+    #[error(
+        "{uri} has version {found}, but this program knows up to {VERSION}: update samsara-etl"
+    )]
     Newer {
         /// The document.
         uri: String,
@@ -356,7 +358,7 @@ mod tests {
             .await
             .unwrap();
         let error = two.commit(|_| ()).await.unwrap_err().to_string();
-        assert!(error.contains("changed by someone else"), "{error}");
+        assert!(error.contains("changed concurrently"), "{error}");
         assert!(two.commit(|_| ()).await.is_err());
     }
 }

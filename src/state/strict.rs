@@ -68,7 +68,7 @@ impl<'de> Visitor<'de> for Unique {
         while let Some(name) = members.next_key::<String>()? {
             if names.contains(&name) {
                 return Err(A::Error::custom(format_args!(
-                    "the name `{name:.60}` stands twice in one object"
+                    "the name `{name:.60}` appears twice in one object"
                 )));
             }
             names.insert(name);
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_stands_twice_at_any_depth_is_refused_and_so_is_what_is_no_json() {
+    fn duplicate_json_names_are_refused() {
         let fine = [
             r#"{"a":[{"b":1},{"b":-1.5}],"b":{"a":null,"c":true}}"#,
             "[]",
@@ -96,8 +96,8 @@ mod tests {
             assert_eq!(read.to_string(), text);
         }
         let refused: [(&[u8], &str); 7] = [
-            (br#"{"a":1,"b":2,"a":1}"#, "`a` stands twice"),
-            (br#"[{"x":[{"a":1,"\u0061":2}]}]"#, "`a` stands twice"),
+            (br#"{"a":1,"b":2,"a":1}"#, "`a` appears twice"),
+            (br#"[{"x":[{"a":1,"\u0061":2}]}]"#, "`a` appears twice"),
             (b"{\"a\":\"\xff\"}", "not UTF-8 at byte 6"),
             (br#"{"a":1"#, "EOF"),
             (br#"{"a":1}{"#, "trailing"),

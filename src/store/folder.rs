@@ -1,6 +1,6 @@
 //! What makes a folder outlive the machine it is on, as a bucket does, and what keeps writes and deletions inside it.
 //!
-//! `LocalFileSystem` writes beside and renames, so a program that dies leaves whole objects only. What a machine that
+//! `LocalFileSystem` writes a temporary file and renames it, so a killed program leaves only whole objects. What a machine that
 //! loses power leaves is another matter: it may have kept the new name and not the bytes. So what counts is on the
 //! disk before anything points at it.
 //!
@@ -34,7 +34,7 @@ pub(super) fn check_way(path: &Path, root: &Path) -> Result<()> {
 
 fn linked(path: &Path) -> Error {
     Error::other(format!(
-        "{} is a symbolic link, and none is followed here: remove it",
+        "{} is a symbolic link, which is not followed: remove it",
         path.display()
     ))
 }
@@ -48,7 +48,7 @@ pub(super) fn open_lock(path: &Path) -> Result<File> {
     match fs::symlink_metadata(path)? {
         found if found.is_symlink() => Err(linked(path)),
         found if !found.is_file() => Err(Error::other(format!(
-            "{} is no file: remove it",
+            "{} is not a file: remove it",
             path.display()
         ))),
         // Never truncated: should it have been replaced by a link just now, what that leads to stays as it is.
@@ -56,7 +56,7 @@ pub(super) fn open_lock(path: &Path) -> Result<File> {
     }
 }
 
-/// Removes the file `path` below `root`. One that is gone already is no fault.
+/// Removes the file `path` below `root`. It is not an error if it is already gone.
 pub(super) fn remove(path: &Path, root: &Path) -> Result<()> {
     check_way(path, root)?;
     match fs::symlink_metadata(path) {
@@ -65,7 +65,7 @@ pub(super) fn remove(path: &Path, root: &Path) -> Result<()> {
             _ => Ok(()),
         },
         Ok(_) => Err(Error::other(format!(
-            "{} is no file, and is left alone",
+            "{} is not a file and was not removed",
             path.display()
         ))),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
@@ -153,7 +153,7 @@ pub(super) fn replace(path: &Path, root: &Path, bytes: &[u8], is_private: bool) 
         fs::rename(&staged, path)
     };
     if let Err(error) = written() {
-        // What cannot be removed counts for nothing, and is told by `clean`.
+        // A leftover is harmless, and `clean` reports it.
         let _ = fs::remove_file(&staged);
         return Err(error);
     }
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_in_the_place_of_a_staged_file_or_of_the_file_itself_is_replaced_and_not_followed() {
+    fn links_are_replaced_and_not_followed() {
         let (_all, root, victim) = scene();
         for name in ["lock.json", "state/a.json"] {
             let path = root.join(name);
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lock_file_is_made_or_found_and_never_follows_a_link_nor_waits_for_a_pipe() {
+    fn the_lock_file_must_be_a_regular_file() {
         let (_all, root, victim) = scene();
         let path = root.join(".lock");
         for _ in 0..2 {
@@ -302,7 +302,7 @@ mod tests {
             open_lock(&path)
                 .unwrap_err()
                 .to_string()
-                .contains("is no file")
+                .contains("is not a file")
         );
         assert_eq!(fs::read(&victim).unwrap(), b"precious");
     }

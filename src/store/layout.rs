@@ -12,9 +12,9 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 /// The unit of work, commit, retry and reload: a source's UTC day, or its snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Partition {
-    /// The whole list, as of the last time it was asked for.
+    /// The whole list, as of its last read.
     Snapshot,
-    /// A UTC day.
+    /// A UTC day of a source by time.
     Day(NaiveDate),
 }
 
@@ -122,7 +122,7 @@ pub const LOGS: &str = "logs";
 /// Prefix of what tells of runs in the flattened bucket.
 pub const AUDIT: &str = "audit";
 
-/// Whether an object is the program's own business, and none of those who may read the data: state, locks and logs.
+/// Whether an object is private to the program (state, locks and logs) and not for readers of the data.
 pub(super) fn is_private(key: &str) -> bool {
     let first = key.split('/').next().unwrap_or_default();
     matches!(first, STATE | LOGS | LOCK_OBJECT)
@@ -174,7 +174,7 @@ pub const MARK_LENGTH: usize = 12;
 pub struct OwnObject<'a> {
     /// The source or table.
     pub name: &'a str,
-    /// Its partition.
+    /// The partition that the object belongs to.
     pub partition: Partition,
 }
 

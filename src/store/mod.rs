@@ -1,9 +1,9 @@
 //! Buckets: one code path for `gs://` and folders, through `object_store`.
 //!
-//! Objects are written once under their final name and never copied or renamed (object_store 0.13 has the two
-//! GCS copy modes the wrong way round). What changes is changed by compare-and-swap only, see [`Bucket::swap`].
+//! Objects are written once under their final name and never copied or renamed (object_store 0.13 has the two GCS copy
+//! modes the wrong way round). Documents change only by compare-and-swap, see [`Bucket::swap`].
 //!
-//! In a folder, no symbolic link below it is written, listed for a cleaning, or deleted through.
+//! In a folder, writes, deletes and the listing of `clean` follow no symbolic link below it.
 
 pub(crate) mod folder;
 pub mod layout;
@@ -48,9 +48,9 @@ const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 pub struct ObjectRef {
     /// Key in its bucket.
     pub path: String,
-    /// Rows it holds.
+    /// Number of rows.
     pub rows: u64,
-    /// Its size.
+    /// Size in bytes.
     pub bytes: u64,
 }
 
@@ -60,15 +60,15 @@ pub enum StoreError {
     /// The bucket cannot be opened.
     #[error("cannot open bucket {url}: {reason}")]
     Open {
-        /// The bucket.
+        /// URL of the bucket.
         url: String,
-        /// Why not.
+        /// Why it cannot be opened.
         reason: String,
     },
     /// The credentials for a bucket cannot be used.
     #[error("cannot open bucket {url}: {error}")]
     Credentials {
-        /// The bucket.
+        /// URL of the bucket.
         url: String,
         /// What is wrong with them.
         #[source]
@@ -79,54 +79,52 @@ pub enum StoreError {
     Object {
         /// read, write, list or delete.
         verb: &'static str,
-        /// The object.
+        /// URI of the object.
         uri: String,
-        /// The store's word.
+        /// The object store's error.
         #[source]
         source: Box<object_store::Error>,
     },
     /// Parquet cannot be written.
     #[error("cannot write {uri}: {}", redact::foreign(source))]
     Parquet {
-        /// The object.
+        /// URI of the object.
         uri: String,
-        /// The writer's word.
+        /// The Parquet writer's error.
         #[source]
         source: ::parquet::errors::ParquetError,
     },
     /// An object that the state, or a table of the local warehouse, names is not there as it was written.
-    #[error("{uri} {difference}, though {}", lost_remedy(key))]
+    #[error("{uri} {difference}, but {}", lost_remedy(key))]
     Lost {
-        /// The object.
+        /// URI of the object.
         uri: String,
-        /// Its key.
+        /// Key of the object in its bucket.
         key: String,
         /// What is wrong with it.
         difference: Difference,
     },
     /// A document has a size that none of this program's has: it is not read.
-    #[error(
-        "{uri} has {bytes} bytes, and no document of this program has more than {MAX_DOCUMENT_BYTES}"
-    )]
+    #[error("{uri} has {bytes} bytes; documents of this program have at most {MAX_DOCUMENT_BYTES}")]
     TooLarge {
-        /// The document.
+        /// URI of the document.
         uri: String,
-        /// Its size.
+        /// Size in bytes.
         bytes: u64,
     },
     /// What is to be written would end up elsewhere.
     #[error("cannot write {uri}: {source}")]
     Way {
-        /// The object.
+        /// URI of the object.
         uri: String,
         /// The link on the way.
         #[source]
         source: std::io::Error,
     },
     /// The ledger does not balance.
-    #[error("{uri}: {given} rows were written, its footer says {written}")]
+    #[error("{uri}: row counts differ: {given} rows were written, its footer says {written}")]
     Ledger {
-        /// The object.
+        /// URI of the object.
         uri: String,
         /// Rows that the writer was given.
         given: u64,
@@ -134,19 +132,17 @@ pub enum StoreError {
         written: u64,
     },
     /// Someone else changed the object in between.
-    #[error(
-        "{uri} was changed by someone else in the meantime: is another run at work on this bucket?"
-    )]
+    #[error("{uri} was changed concurrently: check whether another run uses this bucket")]
     Conflict {
-        /// The object.
+        /// URI of the object.
         uri: String,
     },
     /// The local file system refused.
     #[error("cannot lock {}: {source}", path.display())]
     Lock {
-        /// The lock file.
+        /// Path of the lock file.
         path: PathBuf,
-        /// The system's word.
+        /// The operating system's error.
         #[source]
         source: std::io::Error,
     },
@@ -159,7 +155,7 @@ pub enum Difference {
     #[error("is gone")]
     Gone,
     /// It has another size.
-    #[error("has {found} bytes, {written} were written")]
+    #[error("has {found} bytes instead of {written}")]
     Size {
         /// The size that it has.
         found: u64,
@@ -167,7 +163,7 @@ pub enum Difference {
         written: u64,
     },
     /// It has other rows.
-    #[error("has {found} rows, {written} were written")]
+    #[error("has {found} rows instead of {written}")]
     Rows {
         /// Rows that it has.
         found: u64,
@@ -175,7 +171,7 @@ pub enum Difference {
         written: u64,
     },
     /// It cannot be read as Parquet any more.
-    #[error("is no Parquet any more ({0})")]
+    #[error("is not readable as Parquet ({0})")]
     Unreadable(String),
 }
 
@@ -184,16 +180,16 @@ fn lost_remedy(key: &str) -> String {
     let mut parts = key.split('/');
     match (parts.next(), parts.next()) {
         (Some(layout::RAW), _) => {
-            "the state names it: read its days or list again (run --historical)".into()
+            "the state lists it: read its days or list again (run --historical)".into()
         }
         (Some(layout::FLATTENED), Some(table)) => {
             format!(
-                "the state names it: make its table again (run --stages transform,load --full-refresh {table})"
+                "the state lists it: rebuild its table (run --stages transform,load --full-refresh {table})"
             )
         }
         (Some(table), _) => {
             format!(
-                "its table names it: load that again (run --stages transform,load --full-refresh {table})"
+                "its table lists it: load the table again (run --stages transform,load --full-refresh {table})"
             )
         }
         (None, _) => "it is named".into(),
@@ -203,9 +199,9 @@ fn lost_remedy(key: &str) -> String {
 /// An object of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
-    /// Its key.
+    /// Key of the object in its bucket.
     pub key: String,
-    /// Its size.
+    /// Size in bytes.
     pub bytes: u64,
     /// When it was written.
     pub modified: DateTime<Utc>,
@@ -235,13 +231,17 @@ pub struct Bucket {
     folder: Option<PathBuf>,
     /// See [`Bucket::write_interval`].
     write_interval: Duration,
-    /// Whose turn it is to swap in a folder. Who waits for it takes up no thread: where those are few, the one that has
-    /// the lock of the folder would get none to let go of it.
+    /// Serialises swaps in a folder. Waiting for it occupies no thread: if threads are few, the holder of the folder's
+    /// lock might get none to release it.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Bucket {
-    /// Opens a bucket. Requests to it run on `io`, so that a busy CPU runtime never starves them.
+    /// Opens a bucket; a folder is created if it does not exist. Requests to Cloud Storage run on `io`, so that a busy
+    /// CPU runtime never starves them.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`] or [`StoreError::Credentials`]. Whether a Google bucket exists shows at the first request.
     pub fn open(
         location: &BucketLocation,
         access: &GoogleAccess,
@@ -253,7 +253,10 @@ impl Bucket {
         }
     }
 
-    /// Opens a bucket to read it: a folder that is not there is an empty one, and is not made.
+    /// Opens a bucket for reading: a folder that does not exist counts as empty and is not created.
+    ///
+    /// # Errors
+    /// As [`Bucket::open`].
     pub fn look(
         location: &BucketLocation,
         access: &GoogleAccess,
@@ -344,17 +347,17 @@ impl Bucket {
         })
     }
 
-    /// `gs://name/` or `file:///folder/`.
+    /// Its URL, `gs://name/` or `file:///folder/`.
     pub fn url(&self) -> &Url {
         &self.url
     }
 
-    /// The underlying store, keys relative to [`Bucket::url`].
+    /// The underlying object store; keys are relative to [`Bucket::url`].
     pub fn store(&self) -> Arc<dyn ObjectStore> {
         self.store.clone()
     }
 
-    /// The least time between two writes of one object: Cloud Storage takes one a second, a folder any number.
+    /// Minimum time between two writes of one object: one second for Cloud Storage, none for a folder.
     pub fn write_interval(&self) -> Duration {
         self.write_interval
     }
@@ -369,8 +372,10 @@ impl Bucket {
         format!("{}{key}", self.url)
     }
 
-    /// The bytes of a document that is to be written at `key`. One that cannot be turned into JSON is an error: written
-    /// as nothing, it would be the loss of all that it held.
+    /// The bytes of a document to write at `key`.
+    ///
+    /// # Errors
+    /// [`StoreError::Object`] if it could not be serialised: an empty document in its place would lose its content.
     pub fn document(
         &self,
         key: &str,
@@ -389,8 +394,10 @@ impl Bucket {
         json.map(Bytes::from).map_err(failed)
     }
 
-    /// Reads a whole document with its version; `None` if it does not exist. One that is larger than any of this
-    /// program's is refused before it fills the memory.
+    /// Reads a document with its version; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// [`StoreError::TooLarge`] if it has more than [`MAX_DOCUMENT_BYTES`], or the bucket's error.
     pub async fn read(&self, key: &str) -> Result<Option<(Bytes, Version)>, StoreError> {
         let failed = |error| self.failed("read", key, error);
         let result = match self.store.get(&Path::from(key)).await {
@@ -411,7 +418,10 @@ impl Bucket {
         Ok(Some((result.bytes().await.map_err(failed)?, version)))
     }
 
-    /// Sees to it that objects are there as they were written: whoever lists them is not told of one that is gone.
+    /// Checks that objects exist as they were written; a reader of a listing would not notice a missing one.
+    ///
+    /// # Errors
+    /// [`StoreError::Lost`] for the first object that is missing or has another size, or the bucket's error.
     pub async fn expect(&self, objects: &[ObjectRef]) -> Result<(), StoreError> {
         let looks: Vec<_> = objects
             .iter()
@@ -495,7 +505,7 @@ impl Bucket {
         if let Some(folder) = &self.folder {
             let (bucket, lock) = (self.clone(), folder.join(".lock"));
             let (key, expected) = (key.to_string(), expected.cloned());
-            // A task of its own: a caller that is stopped in the middle must not let go of the lock.
+            // In a separate task: a caller that is cancelled halfway must not release the lock.
             let swap = async move {
                 bucket
                     .swap_in_folder(lock, &key, expected.as_ref(), bytes)
@@ -505,7 +515,12 @@ impl Bucket {
                 path: folder.clone(),
                 source: error.into(),
             };
-            return tokio::spawn(swap).await.map_err(stopped)?;
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "ends by itself after one write, and is awaited"
+            )]
+            let swap = tokio::spawn(swap);
+            return swap.await.map_err(stopped)?;
         }
         let mode = match expected {
             None => PutMode::Create,
@@ -590,7 +605,7 @@ impl Bucket {
         self.in_folder("write", key, folder::settle).await
     }
 
-    /// Does something to the file of `key` that blocks; nothing where the bucket is no folder.
+    /// Runs a blocking operation on the file of `key`; does nothing if the bucket is not a folder.
     async fn in_folder(
         &self,
         verb: &'static str,
@@ -666,7 +681,7 @@ impl Bucket {
             })
     }
 
-    /// Files that interrupted writes left beside their objects in a folder (`<object>#1`). They are no objects: no
+    /// Files that interrupted writes left next to their objects in a folder (`<object>#1`). They are not objects: no
     /// listing shows them. Cloud Storage keeps the parts of unfinished uploads out of sight by itself.
     pub async fn leftovers(&self) -> Result<Vec<Listed>, StoreError> {
         let mut found = self.list_folder("").await?;
@@ -674,8 +689,8 @@ impl Bucket {
         Ok(found)
     }
 
-    /// Removes an object, or a leftover of one. One that is gone already is no fault: a retried request may find its
-    /// own first try done. In a folder, no link is followed or removed.
+    /// Removes an object, or a leftover of one. It is not an error if it is already gone: a retry may find that the first
+    /// attempt succeeded. In a folder, no link is followed or removed.
     pub async fn delete(&self, key: &str) -> Result<(), StoreError> {
         if self.folder.is_some() {
             return self.in_folder("delete", key, folder::remove).await;
@@ -752,7 +767,7 @@ mod tests {
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn state_lock_and_logs_are_private_and_data_is_as_the_umask_says() {
+    async fn state_and_logs_are_private() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let bucket = bucket(folder.path());
@@ -819,7 +834,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_document_that_cannot_be_written_as_json_is_an_error_and_not_an_empty_one() {
+    async fn serialisation_failures_are_errors() {
         let folder = tempfile::tempdir().unwrap();
         let bucket = bucket(folder.path());
         // JSON has no keys that are lists.

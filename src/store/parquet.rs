@@ -49,7 +49,7 @@ impl TableWriter {
         })
     }
 
-    /// Adds a batch.
+    /// Appends a batch; row groups are flushed to the bucket as they fill.
     pub async fn write(&mut self, batch: &RecordBatch) -> Result<(), StoreError> {
         self.rows += batch.num_rows() as u64;
         let failed = |source| StoreError::Parquet {

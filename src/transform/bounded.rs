@@ -5,7 +5,7 @@
 //! terabyte. So functions whose results may be larger than their arguments are replaced, when a query is analysed, by
 //! themselves with a look at the arguments before; what would be too large is an error of that query.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, new_empty_array};
 use arrow::compute::kernels::concat_elements::concat_elements_dyn;
@@ -28,6 +28,7 @@ use datafusion::logical_expr::{
     BinaryExpr, ColumnarValue, Documentation, Expr, ExprSchemable, LogicalPlan, Operator,
     ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
+use parking_lot::Mutex;
 
 use crate::bounds::{
     MAX_CONSTANT_BYTES, MAX_CONSTANT_LIST_BYTES, MAX_GENERATED_BYTES, MAX_LARGE_RESULT_BYTES,
@@ -42,18 +43,12 @@ pub(super) struct Refused(Mutex<Option<String>>);
 
 impl Refused {
     fn note(&self, reason: &str) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get_or_insert_with(|| reason.to_string());
+        self.0.lock().get_or_insert_with(|| reason.to_string());
     }
 
     /// The first refusal, if there was one.
     pub(super) fn reason(&self) -> Option<String> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.lock().clone()
     }
 }
 
@@ -516,7 +511,7 @@ impl Bounded {
             },
         );
         let reason = format!(
-            "{name}: its result would take {bytes} bytes for {rows}, at most {limit} are allowed"
+            "{name}: its result would take {bytes} bytes for {rows}; at most {limit} are allowed"
         );
         self.refused.0.note(&reason);
         Err(DataFusionError::ResourcesExhausted(reason))
@@ -568,7 +563,7 @@ impl Bounded {
         Ok(ColumnarValue::Array(concat(&pieces)?))
     }
 
-    /// Refuses what would not fit beside all else that the process holds.
+    /// Refuses what would not fit into the memory limit of the process.
     fn await_room(&self, bytes: u64, rows: usize) -> Result<()> {
         match memory::room() {
             Some(room) if bytes > room => self.refuse(bytes, rows, room),
@@ -989,7 +984,7 @@ mod tests {
     const ROWS: &str = "(VALUES ('a b', 2, 'é'), ('', 0, 'x'), (NULL, 3, 'y'), ('long text', NULL, NULL)) AS t(s, n, u)";
 
     #[tokio::test]
-    async fn bounded_functions_give_what_those_of_datafusion_give_under_the_same_names() {
+    async fn bounded_functions_equal_datafusions() {
         let expressions = [
             "repeat(s, n)",
             "repeat('ab', 3)",
@@ -1050,7 +1045,7 @@ mod tests {
     const MANY: &str = "(SELECT unnest(range(0, 8000)) AS v)";
 
     #[tokio::test]
-    async fn results_that_would_be_too_large_are_refused_before_they_are_made() {
+    async fn oversized_results_are_refused_early() {
         let many = |expression: &str| format!("SELECT {expression} AS a FROM {MANY}");
         let one = |expression: &str| format!("SELECT {expression} AS a");
         let nested = |open: &str, inner: &str, close: &str| {

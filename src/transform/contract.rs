@@ -27,7 +27,7 @@ use crate::store::layout::DAY_FOLDER;
 /// The days that a DATE of BigQuery holds, since 1970: 0001-01-01 to 9999-12-31.
 const DAYS: RangeInclusive<i32> = -719_162..=2_932_896;
 
-/// Columns that a table of versions has of its own.
+/// Columns that a history table adds.
 pub(super) const VALID_FROM: &str = "valid_from";
 pub(super) const VALID_TO: &str = "valid_to";
 pub(super) const IS_DELETED: &str = "is_deleted";
@@ -35,7 +35,7 @@ pub(super) const IS_DELETED: &str = "is_deleted";
 /// What a model's table looks like.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contract {
-    /// The table.
+    /// Name of the table.
     pub table: String,
     /// What one row is.
     pub description: String,
@@ -59,9 +59,9 @@ pub struct Contract {
 /// A column of a [`Contract`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Column {
-    /// Its name.
+    /// Name of the column, as in BigQuery.
     pub name: String,
-    /// Its type.
+    /// Type of the column.
     #[serde(rename = "type")]
     pub column_type: ColumnType,
     /// What it means: the trailing comment in the model.
@@ -72,21 +72,21 @@ pub struct Column {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum ColumnType {
-    /// Text.
+    /// BigQuery STRING.
     String,
-    /// 64-bit integer.
+    /// BigQuery INT64.
     Int64,
-    /// Double.
+    /// BigQuery FLOAT64.
     Float64,
-    /// Truth value.
+    /// BigQuery BOOL.
     Bool,
-    /// Instant, microseconds, UTC.
+    /// BigQuery TIMESTAMP: microseconds since 1970 in UTC.
     Timestamp,
-    /// Day.
+    /// BigQuery DATE.
     Date,
     /// Decimal with 38 digits, 9 of them behind the point.
     Numeric,
-    /// Bytes.
+    /// BigQuery BYTES.
     Bytes,
 }
 
@@ -153,7 +153,7 @@ impl ColumnType {
             DataType::Null => return Err("has no type: CAST it to one".into()),
             DataType::Decimal128(_, _) | DataType::Decimal256(_, _) => {
                 return Err(format!(
-                    "is {data_type}, NUMERIC holds 29 digits before the point and 9 behind: CAST it"
+                    "is {data_type}, but NUMERIC holds 29 digits before the point and 9 after it: CAST it"
                 ));
             }
             DataType::Time32(_) | DataType::Time64(_) => {
@@ -189,11 +189,11 @@ impl Contract {
                     name,
                     schema.fields().iter().map(|field| field.name().as_str()),
                 );
-                return Err((1, format!("{key}: there is no column `{name}`{hint}")));
+                return Err((1, format!("{key}: unknown column `{name}`{hint}")));
             }
         }
         if let Some(name) = hash.iter().find(|name| drop.contains(name)) {
-            return Err((1, format!("`{name}` stands in both drop and hash")));
+            return Err((1, format!("`{name}` is in both drop and hash")));
         }
         for field in schema.fields() {
             if drop.contains(field.name()) {
@@ -208,7 +208,7 @@ impl Contract {
                 .find(|column| column.name.eq_ignore_ascii_case(field.name()))
             {
                 return Err(wrong(format!(
-                    "and `{}` are one name to BigQuery",
+                    "and `{}` are the same name to BigQuery",
                     twin.name
                 )));
             }
@@ -280,7 +280,7 @@ impl Contract {
                 .find(|column| column.name == name)
                 .ok_or_else(|| {
                     format!(
-                        "{key}: there is no column `{name}`{}",
+                        "{key}: unknown column `{name}`{}",
                         did_you_mean(name, names())
                     )
                 })
@@ -296,11 +296,11 @@ impl Contract {
             })
         {
             return Err(format!(
-                "history: the table of versions has a column `{name}` of its own: rename this one"
+                "history: the history table adds a column `{name}`: rename this one"
             ));
         }
         if self.cluster_by.len() > 4 {
-            return Err("cluster_by: BigQuery takes four columns at most".into());
+            return Err("cluster_by: BigQuery allows four columns at most".into());
         }
         for name in &self.cluster_by {
             if matches!(
@@ -320,7 +320,7 @@ impl Contract {
             ));
         }
         match self.partition_expiration_days {
-            Some(0) => return Err("partition_expiration_days: at least 1".into()),
+            Some(0) => return Err("partition_expiration_days: must be at least 1".into()),
             Some(_) if self.partition_by.is_none() => {
                 return Err("partition_expiration_days: the table has no partitions".into());
             }
@@ -331,11 +331,12 @@ impl Contract {
             .is_some_and(|source| source.is_daily());
         match (&self.partition_by, daily) {
             (None, true) => {
-                Err("partition_by is missing: which column tells the day of a row?".into())
+                Err("partition_by is missing: name the column that holds the time of a row".into())
             }
-            (Some(_), false) => {
-                Err("partition_by: a snapshot table is replaced whole, it has no partitions".into())
-            }
+            (Some(_), false) => Err(
+                "partition_by: a snapshot table is replaced as a whole and has no partitions"
+                    .into(),
+            ),
             (None, false) => Ok(()),
             (Some(name), true) => match find("partition_by", name)?.column_type {
                 ColumnType::Timestamp | ColumnType::Date => Ok(()),
@@ -396,11 +397,12 @@ impl Contract {
             if !self.hashed.contains(name) {
                 return Ok(cast);
             }
-            let salt = salt
-                .ok_or_else(|| format!("column `{name}` is to be hashed, and there is no salt"))?;
+            let salt = salt.ok_or_else(|| {
+                format!("column `{name}` is to be hashed, but SAMSARA_ETL_HASH_SALT is not set")
+            })?;
             let values = cast
                 .as_string_opt::<i32>()
-                .ok_or_else(|| format!("column `{name}` is no text"))?;
+                .ok_or_else(|| format!("column `{name}` is not text"))?;
             let hashed: StringArray = values
                 .iter()
                 .map(|value| value.map(|value| digest(salt, value)))
@@ -488,11 +490,7 @@ fn digest(salt: &Secret, value: &str) -> String {
     digest.update(salt.expose());
     digest.update([0]);
     digest.update(value);
-    digest
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    const_hex::encode(digest.finalize())
 }
 
 /// BigQuery's rules for labels.
@@ -514,7 +512,7 @@ fn check_name(name: &str) -> Result<(), String> {
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     if !fine {
-        return Err("is no column name (letters, digits and `_`): give it one with AS".into());
+        return Err("is not a column name (letters, digits and `_`): give it one with AS".into());
     }
     let reserved = [
         "_TABLE_",
@@ -526,15 +524,15 @@ fn check_name(name: &str) -> Result<(), String> {
         "_CHANGE_",
     ];
     if name.eq_ignore_ascii_case(DAY_FOLDER) {
-        return Err("has the name of the folders that the table's files lie in: give it another one with AS".into());
+        return Err(
+            "has the name of the table's partition folders: give it another one with AS".into(),
+        );
     }
     match reserved
         .iter()
         .find(|prefix| name.to_ascii_uppercase().starts_with(**prefix))
     {
-        Some(prefix) => Err(format!(
-            "begins with `{prefix}`, which BigQuery keeps for itself"
-        )),
+        Some(prefix) => Err(format!("starts with `{prefix}`, which BigQuery reserves")),
         None => Ok(()),
     }
 }

@@ -86,7 +86,7 @@ impl ScalarUDFImpl for DateTrunc {
         );
         let near: ArrayRef = Arc::new(near.with_timezone_opt(zone.clone()));
         args.args[1] = ColumnarValue::Array(near);
-        // It also refuses what is no granularity.
+        // It also refuses unknown granularities.
         let near = self.inner.invoke_with_args(args)?.into_array(all.len())?;
         let near = near.as_primitive::<TimestampMicrosecondType>();
         let tz = zone.as_deref().map(Tz::from_str).transpose()?;

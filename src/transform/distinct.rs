@@ -142,7 +142,7 @@ impl ScalarUDFImpl for Reinterpret {
                 let values = array.as_primitive::<Int64Type>().values().inner().clone();
                 Arc::new(Float64Array::new(ScalarBuffer::from(values), nulls))
             }
-            other => return exec_err!("{} cannot read {other}", self.name),
+            other => return exec_err!("{} cannot take {other}", self.name),
         };
         Ok(ColumnarValue::Array(read))
     }

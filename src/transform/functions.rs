@@ -1,4 +1,4 @@
-//! Functions that models may use beside DataFusion's own.
+//! SQL functions that models may use in addition to DataFusion's.
 
 use std::sync::{Arc, LazyLock};
 
@@ -130,7 +130,7 @@ pub(super) fn samsara_time_ms() -> ScalarUDF {
 /// The name of [`version_time`].
 pub(super) const VERSION_TIME: &str = "_version_time";
 
-/// `samsara_time` for the program's own queries: nobody is told of what it cannot read.
+/// `samsara_time` for the program's own queries: invalid values are not counted.
 pub(super) fn version_time() -> ScalarUDF {
     SamsaraTime::udf(VERSION_TIME, TimeForm::Text)
 }
@@ -197,12 +197,12 @@ impl ScalarUDFImpl for SamsaraTime {
             (TimeForm::Millis, given) if given.is_integer() => Ok(vec![DataType::Int64]),
             (TimeForm::Text, given) => {
                 plan_err!(
-                    "samsara_time reads text (VARCHAR), not {given}; milliseconds are read by samsara_time_ms"
+                    "samsara_time takes text (VARCHAR), not {given}; use samsara_time_ms for milliseconds"
                 )
             }
             (TimeForm::Millis, given) => {
                 plan_err!(
-                    "samsara_time_ms reads milliseconds (BIGINT), not {given}; text is read by samsara_time"
+                    "samsara_time_ms takes milliseconds (BIGINT), not {given}; use samsara_time for text"
                 )
             }
         }

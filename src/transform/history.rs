@@ -32,23 +32,19 @@ pub struct Snapshots {
     pub at: DateTime<Utc>,
 }
 
-/// Digest of what a table of versions depends on: its contract, and the list that was looked at last.
+/// Digest of everything that a history table depends on: its contract, and the list that was compared last.
 pub fn history_fingerprint(history: &Contract, current: &str) -> String {
     let mut digest = Sha256::new();
     digest.update(history.digested());
     digest.update(current);
-    digest
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    const_hex::encode(digest.finalize())
 }
 
 impl Transformer {
-    /// All versions of a list's rows, with those that its present state opens and closes.
+    /// All versions of a list's rows, including those that its current rows open and close.
     ///
-    /// `is_shrunken` tells whether a list of so many rows (the first number) is to be believed after one of so many
-    /// (the second): a token that is suddenly limited to some tags has deleted nothing.
+    /// `is_shrunken(rows, before)` is the row-count guard: whether a list of `rows` rows after one of `before` must be
+    /// refused, since a token that is suddenly limited to some tags has deleted nothing.
     pub async fn versions(
         &self,
         model: &Model,
@@ -75,7 +71,7 @@ impl Transformer {
             Some(object) => session::columns_of(&context, &self.flattened, &object.path)
                 .await
                 .map_err(engine)?,
-            None => return Err(failed(format!("{} was not derived yet", model.name))),
+            None => return Err(failed(format!("{} has not been derived yet", model.name))),
         };
         for (name, schema, objects) in [
             ("versions", &before, &snapshots.versions),
@@ -97,7 +93,7 @@ impl Transformer {
         }
         let keys = &model.front_matter.unique_key;
         if let Some(key) = keys.iter().find(|key| before.field_with_name(key).is_err()) {
-            let reason = "is in unique_key now, and the versions so far have no such column";
+            let reason = "is in unique_key now, but the stored versions have no such column";
             return Err(failed(format!(
                 "`{key}` {reason}: give the model a new name"
             )));
@@ -111,9 +107,9 @@ impl Transformer {
         .await
         .map_err(engine)?;
         if twins > 0 {
-            let reason = "which is no unique_key: versions cannot be told apart";
+            let name = &model.name;
             return Err(failed(format!(
-                "{twins} times several rows have the same {quoted}, {reason}"
+                "{twins} duplicate keys ({quoted}) in {name}; unique_key must be unique"
             )));
         }
         let rows = snapshots.current.iter().map(|object| object.rows).sum();
@@ -124,8 +120,7 @@ impl Transformer {
         if is_shrunken(rows, open) {
             let name = &model.name;
             return Err(failed(format!(
-                "the list has {rows} rows now and had {open}: is the token limited to some tags? \
-                 If the list is right, run again with --accept-shrunken {name}"
+                "row count fell from {open} to {rows}; check whether the token is limited to some tags. If the list is right, rerun with --accept-shrunken {name}"
             )));
         }
         let sql = versions_sql(history, keys, &before, snapshots.at);

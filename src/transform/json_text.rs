@@ -126,7 +126,7 @@ fn plain(text: &str) -> Option<String> {
     let mut scanner = Scanner::new(text.as_bytes(), 0);
     match scanner.kind().ok()? {
         Kind::Null => None,
-        // Half a surrogate pair is no text; it stays as it was written.
+        // A lone surrogate is not text; it stays as it was written.
         Kind::String => {
             let inside = scanner.string().ok()?.0;
             Some(unescape(&text.as_bytes()[inside]).unwrap_or_else(|| text.to_string()))

@@ -1,8 +1,8 @@
 //! Raw Parquet to flattened Parquet: DataFusion runs the models of `sql/`.
 //!
-//! A model is bound once, against the declared schemas and without data; that gives its output contract, to which
-//! every batch of its result is brought. A row whose day is not the partition's is refused here, before a
-//! warehouse would refuse the whole load.
+//! A model is bound once, against the declared schemas and without data; this gives its output contract, to which every
+//! batch of its result is cast. A row outside the partition's day is refused here, before the warehouse would refuse the
+//! whole load.
 
 mod bound;
 mod bounded;
@@ -59,9 +59,9 @@ pub enum TransformError {
     /// The SQL is wrong; found without data.
     #[error("{file}:{line}: {reason}")]
     Model {
-        /// The file.
+        /// Path of the SQL file.
         file: String,
-        /// Line, from 1.
+        /// Line number in the file, counted from 1.
         line: usize,
         /// What is wrong and what to write instead.
         reason: String,
@@ -69,34 +69,33 @@ pub enum TransformError {
     /// The query failed on a partition's data.
     #[error("{model} {partition}: {reason}")]
     Data {
-        /// The model.
+        /// Name of the model.
         model: String,
-        /// The partition.
+        /// The partition that was derived.
         partition: Partition,
-        /// Why.
+        /// What failed, with the engine's message.
         reason: String,
     },
     /// Rows are not as unique as the model says, so none of them are kept.
     #[error(
-        "{model} {partition}: {duplicates}. The partition is left as it was loaded before; read it again \
-         (--historical), correct the model, or load it as it is with --accept-duplicates {model}"
+        "{model} {partition}: {duplicates}. The partition was not replaced; read it again (--historical), correct the model, or load it as it is with --accept-duplicates {model}"
     )]
     Duplicates {
-        /// The model.
+        /// Name of the model.
         model: String,
-        /// The partition.
+        /// The partition that was derived.
         partition: Partition,
-        /// Which keys.
+        /// The duplicate keys: how many, and an example.
         duplicates: Duplicates,
     },
-    /// A bucket failed.
+    /// The raw or flattened bucket could not be read or written.
     #[error("{model} {partition}: {error}")]
     Store {
-        /// The model.
+        /// Name of the model.
         model: String,
-        /// The partition.
+        /// The partition that was derived.
         partition: Partition,
-        /// The bucket's fault.
+        /// The bucket's error.
         #[source]
         error: StoreError,
     },
@@ -119,7 +118,7 @@ pub enum TransformError {
 /// The raw objects that a model reads for one partition, by source.
 pub type RawInputs = Vec<(String, Vec<ObjectRef>)>;
 
-/// Runs models.
+/// Derives partitions: runs the SQL of models over raw Parquet and writes flattened Parquet.
 #[derive(Clone)]
 pub struct Transformer {
     catalog: Arc<Catalog>,
@@ -134,17 +133,17 @@ pub struct Transformer {
 pub struct Flattened {
     /// The objects. At least one, so that a partition that lost its rows replaces what was loaded before.
     pub objects: Vec<ObjectRef>,
-    /// Rows in them.
+    /// Number of rows in the objects.
     pub rows: u64,
-    /// Values that became NULL because they are no times, by column.
+    /// Values that became NULL because they are not valid times, by column.
     pub unfit: Vec<UnfitTimes>,
-    /// Keys that stand on more than one row, though the model says that there are none.
+    /// Duplicate keys, if the rows violate the model's `unique_key`.
     pub duplicates: Option<Duplicates>,
 }
 
-/// What is looked at while rows are written.
+/// What to check while rows are written.
 struct Checks<'a> {
-    /// The columns that tell them apart; none, if nothing has to.
+    /// The columns that identify a row; empty if there is no key to check.
     unique_key: &'a [String],
     /// Counters inside the query.
     watched: Option<Watched>,
@@ -153,7 +152,10 @@ struct Checks<'a> {
 }
 
 impl Transformer {
-    /// `memory` bounds what all queries together hold, in bytes.
+    /// `memory` limits what all queries together hold, in bytes; beyond it, sorts, joins and groups spill to disk.
+    ///
+    /// # Errors
+    /// [`TransformError::Engine`] if the engine cannot be set up.
     pub fn new(
         catalog: Arc<Catalog>,
         memory: usize,
@@ -171,12 +173,20 @@ impl Transformer {
         })
     }
 
-    /// With the salt for columns that are hashed.
+    /// Sets the salt for hashed columns.
     pub fn with_salt(self, salt: Option<Secret>) -> Self {
         Self { salt, ..self }
     }
 
-    /// Runs a model over the raw rows of one partition.
+    /// Runs a model over the raw rows of one partition and writes the result to the flattened bucket. The caller commits
+    /// the objects, or removes them with [`Transformer::discard`].
+    ///
+    /// # Errors
+    /// [`TransformError::Data`] if the query fails on the data, [`TransformError::Store`] if a bucket fails or a raw
+    /// object is not as it was written.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, objects may remain that no state lists; `clean` removes them.
     pub async fn derive(
         &self,
         model: &Model,
@@ -196,10 +206,10 @@ impl Transformer {
             let source = self
                 .catalog
                 .source(name)
-                .ok_or_else(|| failed(format!("there is no source {name}")))?;
+                .ok_or_else(|| failed(format!("unknown source {name}")))?;
             sources.push((source, objects));
         }
-        // Which version is the newest is told by the order of the rows.
+        // The order of the rows decides which version is the newest.
         let context = match sources.iter().any(|(source, _)| !source.key.is_empty()) {
             true => session::ordered_session(self.runtime.clone()),
             false => session::session(self.runtime.clone()),
@@ -259,7 +269,10 @@ impl Transformer {
         Ok(())
     }
 
-    /// Whether flattened objects are there as they were written.
+    /// Whether flattened objects exist as they were written.
+    ///
+    /// # Errors
+    /// The bucket's error, if they cannot be checked.
     pub async fn has(&self, objects: &[ObjectRef]) -> Result<bool, StoreError> {
         match self.flattened.expect(objects).await {
             Ok(()) => Ok(true),
@@ -364,11 +377,11 @@ impl Transformer {
         unique::duplicates(&context, "raw.written", unique_key).await
     }
 
-    /// Removes objects that no state will name. What cannot be removed is an orphan, which the next cleaning takes.
+    /// Removes objects that will not be committed. If that fails, the next `clean` removes them.
     pub async fn discard(&self, objects: &[ObjectRef]) {
         for object in objects {
             if let Err(error) = self.flattened.delete(&object.path).await {
-                tracing::debug!(object = object.path, %error, "orphan left behind");
+                tracing::debug!(object = object.path, %error, "could not remove an uncommitted object");
             }
         }
     }
@@ -391,7 +404,10 @@ async fn watched_stream(
     Ok((execute_stream(plan, state.task_ctx())?, watched))
 }
 
-/// Binds a model against the declared schemas, down to the physical plan, and gives its contract.
+/// Binds a model against the declared schemas, down to the physical plan, and returns its contract.
+///
+/// # Errors
+/// [`TransformError::Model`], with file, line and reason, if the SQL or the front matter is wrong.
 pub async fn bind(catalog: &Catalog, model: &Model) -> Result<Contract, TransformError> {
     let wrong = |line, reason| TransformError::Model {
         file: model.file.clone(),
@@ -428,15 +444,18 @@ pub async fn bind(catalog: &Catalog, model: &Model) -> Result<Contract, Transfor
     Contract::of(catalog, model, &schema).map_err(|(line, reason)| wrong(line, reason))
 }
 
-/// The contracts of all tables that a model fills: its own, and that of its versions.
+/// The contracts of all tables that a model fills: its own, and its history table.
+///
+/// # Errors
+/// As [`bind`].
 pub async fn bind_all(catalog: &Catalog, model: &Model) -> Result<Vec<Contract>, TransformError> {
     let contract = bind(catalog, model).await?;
     let history = model.history_table().map(|table| contract.history(table));
     Ok([contract].into_iter().chain(history).collect())
 }
 
-/// Digest of all that a model's output depends on: its SQL, its contract, its raw objects and which of their rows it
-/// sees, and the key by which its rows are checked.
+/// Hexadecimal SHA-256 of everything that a model's output depends on: its SQL, its contract, its raw objects and which
+/// of their rows it sees, and its unique key.
 pub fn fingerprint(
     catalog: &Catalog,
     model: &Model,
@@ -462,11 +481,7 @@ pub fn fingerprint(
         }
         digest.update([1]);
     }
-    digest
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    const_hex::encode(digest.finalize())
 }
 
 /// Plans a query. Nothing but queries is planned, and `AT TIME ZONE` as [`time_zone`] says.
@@ -492,7 +507,7 @@ fn quote_text(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// Refuses rows that the partition does not own: the warehouse would refuse the whole load.
+/// Refuses rows that do not belong to the partition: the warehouse would refuse the whole load.
 fn check_day(contract: &Contract, partition: Partition, batch: &RecordBatch) -> Result<(), String> {
     let (Some(name), Some(day)) = (&contract.partition_by, partition.day()) else {
         return Ok(());
@@ -526,8 +541,7 @@ fn check_day(contract: &Contract, partition: Partition, batch: &RecordBatch) -> 
     match stray {
         None => Ok(()),
         Some(value) => Err(format!(
-            "a row has {value} in `{name}`, which is not in the day {day}: \
-             partition_by must be the time by which the source is asked"
+            "a row has {value} in `{name}`, which is outside the day {day}: partition_by must be the time that the source's requests filter by"
         )),
     }
 }
@@ -558,7 +572,7 @@ fn explain(error: &DataFusionError) -> (usize, String) {
             field.name(),
             valid_fields.iter().map(|column| column.name()),
         );
-        reason = format!("there is no column `{}`{hint}", field.name());
+        reason = format!("unknown column `{}`{hint}", field.name());
     }
     (line, reason)
 }
@@ -710,17 +724,17 @@ mod tests {
             (
                 format!("SELECT id, id AS ID, _window_start AS time {from}"),
                 "",
-                "one name to BigQuery",
+                "are the same name to BigQuery",
             ),
             (
                 format!("SELECT id, _window_start AS \"a.b\" {from}"),
                 "",
-                "is no column name",
+                "is not a column name",
             ),
             (
                 format!("SELECT id, _window_start AS Partition_Day {from}"),
                 "",
-                "has the name of the folders",
+                "has the name of the table's partition folders",
             ),
             (
                 format!("SELECT s.id, r {from} AS s CROSS JOIN UNNEST(s.engineRpm) AS u(r)"),

@@ -1,9 +1,9 @@
 //! Versions of one record in one list: models see the newest.
 //!
-//! Lists change while they are read: a driver who is deactivated between the two halves of a sweep is in both, a vehicle
-//! may come again on a later page. Where a source declares its `key`, the raw table that a model reads is a view that
-//! keeps of each key the version with the latest `newest_by`, and among equal ones that which was read last. Records
-//! without any part of a key stand for themselves.
+//! Lists change while they are read: a driver who is deactivated between the two requests of a sweep is in both, a vehicle
+//! may be repeated on a later page. If a source declares a `key`, the raw table that a model reads is a view that keeps,
+//! for each key, the version with the latest `newest_by`, and among equal ones the version that was read last. Records
+//! that have none of the key's fields are all kept.
 
 use super::functions::VERSION_TIME;
 use super::session::STORED;

@@ -14,33 +14,40 @@ use crate::store::{Bucket, ObjectRef};
 pub struct QueryTable {
     /// `raw` for raw tables; none for those of the warehouse.
     pub raw: bool,
-    /// Its name.
+    /// Name of the table in the query.
     pub name: String,
-    /// Its columns.
+    /// Columns of the table.
     pub schema: SchemaRef,
-    /// Where its objects lie.
+    /// The bucket of its objects.
     pub bucket: Bucket,
-    /// Its objects.
+    /// The Parquet objects with the table's rows.
     pub objects: Vec<ObjectRef>,
 }
 
-/// A running query.
+/// A query that is running; [`Queried::next`] gives its result batch by batch.
 pub struct Queried {
-    /// The result's columns.
+    /// Columns of the result.
     pub schema: SchemaRef,
     stream: SendableRecordBatchStream,
 }
 
 impl Queried {
     /// The next rows, or `None` after the last.
+    ///
+    /// # Errors
+    /// [`TransformError::Engine`] if the query fails on the data or needs too much memory.
     pub async fn next(&mut self) -> Result<Option<RecordBatch>, TransformError> {
         let batch = self.stream.next().await.transpose();
         batch.map_err(|error| TransformError::Engine(one_line(&error)))
     }
 }
 
-/// Runs one SELECT over `tables`, within `memory` bytes. Objects of the tables that it reads must be there as they were
-/// written: rows that are missing would be no error to the engine.
+/// Runs one SELECT over `tables`, within `memory` bytes. The objects of the tables that it reads are checked first: the
+/// engine would not notice missing rows.
+///
+/// # Errors
+/// [`TransformError::Engine`] if the SQL is wrong or too large, or names an unknown table; the bucket's error if an object
+/// is not as it was written.
 pub async fn query(
     sql: &str,
     tables: &[QueryTable],

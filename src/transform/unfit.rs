@@ -1,4 +1,4 @@
-//! Values that a model turns into NULL because they are no times: which columns have such, how many, and what they are.
+//! Values that a model turns into NULL because they are not valid times: in which columns, how many, and examples.
 //!
 //! Models declare nothing for it. Before a query is optimised, each call of a time function is told the column that it
 //! makes; afterwards, each place in which it still stands gets a counter of its own. The optimiser may write one call
@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::Result;
@@ -15,20 +15,21 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, ScalarUDF, TryCast};
+use parking_lot::Mutex;
 
 use super::functions::SamsaraTime;
 
-/// So many different texts of a column are told apart.
+/// Number of different texts of a column that are counted separately.
 pub const UNFIT_TEXTS: usize = 5;
 /// So many characters of one are kept.
 const TEXT_CHARACTERS: usize = 100;
 
-/// Values of one column that became NULL because they are no times between the years 1 and 9999.
+/// Values of one column that became NULL because they are not times in the years 1 to 9999.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnfitTimes {
-    /// The column.
+    /// Name of the column.
     pub column: String,
-    /// How many values.
+    /// Number of values that became NULL.
     pub count: u64,
     /// The first different ones, quoted and escaped (long ones cut), and how often they came. Of columns that
     /// are hashed or dropped, none are kept.
@@ -40,14 +41,14 @@ pub struct UnfitTimes {
 pub(super) struct Unfit(BTreeMap<String, UnfitTimes>);
 
 impl Unfit {
-    /// Takes note of a value.
+    /// Counts a value.
     pub(super) fn add(&mut self, column: &str, value: &dyn fmt::Display) {
         let found = self.column(column);
         found.count += 1;
         add_text(&mut found.texts, short(value), 1);
     }
 
-    /// Takes note of many.
+    /// Counts several values.
     fn add_all(&mut self, column: &str, count: u64, texts: BTreeMap<String, u64>) {
         let found = self.column(column);
         found.count += count;
@@ -101,10 +102,10 @@ struct Found {
 }
 
 impl Occurrence {
-    /// Takes note of a value that could not be read.
+    /// Counts a value that could not be read.
     pub(super) fn count(&self, value: &dyn fmt::Display) {
         let Some(found) = &self.found else { return };
-        let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = found.lock();
         found.count += 1;
         add_text(&mut found.texts, short(value), 1);
     }
@@ -149,7 +150,7 @@ impl Watched {
         } in self.0
         {
             let Some(found) = found else { continue };
-            let found = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
+            let found = std::mem::take(&mut *found.lock());
             if calls.get(&call).map_or(0, |(_, copy)| copy.count) < found.count {
                 calls.insert(call, (column, found));
             }
@@ -160,7 +161,7 @@ impl Watched {
     }
 }
 
-/// Adds to the texts that are told apart, if it is one of them or there is room for another.
+/// Counts a text, if it is already listed or there is room for another.
 pub fn add_text(texts: &mut BTreeMap<String, u64>, text: String, count: u64) {
     if texts.contains_key(&text) || texts.len() < UNFIT_TEXTS {
         *texts.entry(text).or_default() += count;
@@ -204,7 +205,7 @@ pub(super) fn name_columns(plan: LogicalPlan) -> Result<LogicalPlan> {
     Ok(named.data)
 }
 
-/// Gives each place of an optimised plan where a time function stands a counter of its own.
+/// Gives each call of a time function in an optimised plan its own counter.
 ///
 /// Where other functions want nanoseconds (`to_char`, `date_bin`), a time that these cannot hold is NULL there instead
 /// of failing the query.

@@ -16,9 +16,9 @@ use datafusion::prelude::SessionContext;
 
 use super::{quote, select};
 
-/// Hashes that memory is asked for at a time.
+/// Number of hashes that memory is reserved for at a time.
 const STEP: usize = 64 << 10;
-/// So many characters of a key's value are told.
+/// Values of a key are shown up to this many characters.
 const VALUE_CHARACTERS: usize = 60;
 
 /// Keys that stand on more than one row.

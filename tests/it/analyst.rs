@@ -77,7 +77,7 @@ async fn drift_proposals_hold_what_the_api_sends() {
     program.succeed(&[RUN, &["--historical"]].concat()).await;
     let left = program.succeed(&["sources", "drift"]).await;
     assert!(
-        left.stderr.contains("0 schemas are proposed"),
+        left.stderr.contains("0 schemas proposed"),
         "{}\n{}",
         left.stdout,
         left.stderr

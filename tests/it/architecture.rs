@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// What every station may use.
+/// What every module may use.
 const GROUND: &[&str] = &[
     "bounds", "json", "memory", "redact", "config", "http", "google", "store", "state", "events",
 ];
-/// The stations in the order of the flow, then those that know all.
+/// The modules in the order of the data flow, then those that use all others.
 const STATIONS: &[&str] = &[
     "catalog",
     "plan",

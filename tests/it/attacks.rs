@@ -51,7 +51,7 @@ fn parquet(program: &Program, below: &str) -> PathBuf {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_query_over_objects_that_are_gone_cut_or_other_ones_names_them_and_others_are_answered() {
+async fn queries_name_damaged_objects() {
     let (_simulator, program) = loaded().await;
     let cases = [
         (
@@ -82,8 +82,11 @@ async fn a_query_over_objects_that_are_gone_cut_or_other_ones_names_them_and_oth
         let damages: [(&str, Option<Vec<u8>>); 4] = [
             ("is gone", None),
             ("has 0 bytes", Some(Vec::new())),
-            ("were written", Some(before[..before.len() - 1].to_vec())),
-            ("is no Parquet any more", Some(vec![b'x'; before.len()])),
+            (
+                "bytes instead of",
+                Some(before[..before.len() - 1].to_vec()),
+            ),
+            ("is not readable as Parquet", Some(vec![b'x'; before.len()])),
         ];
         for (words, damage) in damages {
             match damage {
@@ -133,7 +136,7 @@ async fn a_query_over_objects_that_are_gone_cut_or_other_ones_names_them_and_oth
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn flattened_objects_that_someone_has_removed_are_made_again_before_they_are_loaded() {
+async fn removed_flattened_objects_are_rebuilt() {
     let (simulator, program) = loaded().await;
     let count =
         format!("SELECT (SELECT count(*) FROM {TABLE}) AS n, (SELECT count(*) FROM {LIST}) AS m");
@@ -167,7 +170,7 @@ async fn flattened_objects_that_someone_has_removed_are_made_again_before_they_a
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_state_that_this_program_has_not_written_is_refused_by_name_whatever_reads_it() {
+async fn foreign_state_is_refused_by_name() {
     let (_simulator, program) = loaded().await;
     let document = |source: &str| {
         program
@@ -293,8 +296,8 @@ async fn a_lock_that_no_run_would_take_names_the_way_out() {
             &program.run(run).await,
             1,
             &[
-                "lock.json is no lock of this program",
-                "if no run is at work, remove it",
+                "lock.json is not a lock of this program",
+                "if no run is active, remove it",
             ],
         );
     }
@@ -331,7 +334,7 @@ impl Victim {
 async fn links_in_the_place_of_files_destroy_nothing_outside() {
     let simulator = simulator(|config| config.vehicles = 3).await;
     let run = &["run", "--table", LIST];
-    // Where a file is made anew under a name that is known beforehand, the link goes and the run goes on.
+    // Where a file is created again under a name that is known beforehand, the link goes and the run goes on.
     let program = Program::with_simulator(&simulator);
     let victim = Victim::new(&program);
     for path in [
@@ -382,7 +385,7 @@ async fn links_in_the_place_of_files_destroy_nothing_outside() {
         );
         assert!(victim.is_whole(), "{path}");
     }
-    // The folders that are configured may be links: they are what was asked for.
+    // The folders that are configured may be links: they are what was requested.
     let program = Program::with_simulator(&simulator);
     std::fs::create_dir(program.folder().join("disk")).unwrap();
     std::os::unix::fs::symlink(
@@ -423,7 +426,7 @@ fn chain(count: usize, next: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn models_that_ask_for_more_memory_than_there_is_are_named_by_sql_check() {
+async fn sql_check_names_models_that_need_too_much() {
     let program = Program::new();
     let cases = [
         (
@@ -465,12 +468,12 @@ async fn models_that_ask_for_more_memory_than_there_is_are_named_by_sql_check() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_that_takes_too_much_memory_ends_in_one_line_with_its_own_exit_code() {
+async fn too_much_memory_ends_with_exit_code_5() {
     let program = Program::new();
     // What window functions hold is known to no pool.
     let sql = "SELECT count(a) FROM (SELECT array_agg(v) OVER (ORDER BY v) AS a FROM generate_series(1, 30000) AS t(v))";
     let ran = program.run(&["query", sql, "--max-memory", "400MB"]).await;
-    refused(&ran, 5, &["took more than 400 MiB", "--max-memory"]);
+    refused(&ran, 5, &["memory use exceeded 400 MiB", "--max-memory"]);
     assert_eq!(
         ran.stderr
             .lines()

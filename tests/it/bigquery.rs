@@ -151,7 +151,7 @@ async fn a_rederived_day_replaces_its_rows() {
         refused.stderr
     );
     assert_eq!(second, emulators.bigquery.query(count).await);
-    // Told to, the table is made anew, and everything is loaded again.
+    // With the flag, the table is created again, and everything is loaded again.
     program
         .succeed(&[&run[..], &["--full-refresh", "rpm"]].concat())
         .await;
@@ -221,7 +221,7 @@ async fn audit_tables_can_be_queried() {
     for (number, day) in ["2024-01-04", "2024-01-05"].into_iter().enumerate() {
         let ran = program.run(&until(day)).await;
         assert_eq!(ran.code, 3, "{}", ran.stderr);
-        // Each run loads its day anew, with the rows of those before.
+        // Each run loads its day again, with the rows of those before.
         let runs = "SELECT count(*), count(DISTINCT run), min(failures), max(failures), count(finished_at) FROM _etl_runs";
         let number = number + 1;
         assert_eq!(

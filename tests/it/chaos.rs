@@ -20,6 +20,7 @@ use tokio::process::Child;
 
 use crate::faults;
 use crate::program::{Program, simulator};
+use crate::support::dice::{Dice, setting};
 use crate::support::gcs::GcsDouble;
 use crate::truth::{day, differences, local_rows, local_tables};
 
@@ -52,26 +53,6 @@ const FOUND_BY_LOOKBACK: &[&str] = &["fleet_documents", "fleet_assets_reefers"];
 const KILLS_OF_ONE: u64 = 3;
 /// They wait for each other's programs more than they compute.
 const FLEETS_AT_A_TIME: u64 = 2;
-
-pub(crate) fn told(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| {
-        text.parse()
-            .unwrap_or_else(|_| panic!("{name} is no number: {text}"))
-    })
-}
-
-/// Numbers from a seed (splitmix64).
-pub(crate) struct Dice(pub(crate) u64);
-
-impl Dice {
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (bits ^ (bits >> 31)) % limit
-    }
-}
 
 /// Where a program is killed: a number of things that can be seen to have happened.
 #[derive(Debug, Clone, Copy)]
@@ -138,9 +119,9 @@ fn files(folder: &Path) -> u64 {
 struct Scene {
     simulator: Simulator,
     program: Program,
-    /// The buckets, if they are no folders.
+    /// The buckets, unless they are folders.
     double: Option<GcsDouble>,
-    /// The tables that are asked for.
+    /// The tables that are requested.
     tables: Vec<String>,
 }
 
@@ -187,12 +168,12 @@ impl Scene {
         }
     }
 
-    /// One in so many tables is asked for, roughly.
+    /// One in so many tables is requested, roughly.
     fn share(&self) -> u64 {
         (self.simulator.world().tables().len() / self.tables.len()) as u64
     }
 
-    /// The arguments of a run of all that is asked for: from the first day on, or from where the runs so far have come to,
+    /// The arguments of a run of all that is requested: from the first day on, or from where the runs so far have come to,
     /// if there is such a place.
     fn run(&self, goes_on: bool) -> Vec<&str> {
         let tables = self
@@ -207,7 +188,7 @@ impl Scene {
         dates.iter().copied().chain(tables).collect()
     }
 
-    /// Whether the state tells of all sources from where on they are asked for.
+    /// Whether the state tells of all sources from where on they are requested.
     fn is_begun(&self) -> bool {
         let catalog = Catalog::open(None).unwrap();
         let mut sources = self
@@ -321,7 +302,7 @@ async fn kill_and_look(seed: u64, kills: u64, double: Option<GcsDouble>) -> u64 
 
 /// The same for one fleet after the other, some at a time, until so many programs were killed.
 async fn kill_fleets(kills: u64, double: fn() -> Option<GcsDouble>) {
-    let mut seed = told("CHAOS_SEED", 1);
+    let mut seed = setting("CHAOS_SEED", 1);
     let mut left = kills;
     while left > 0 {
         let fleets = left.div_ceil(2 * KILLS_OF_ONE).min(FLEETS_AT_A_TIME);
@@ -355,7 +336,7 @@ async fn pair_and_look(seed: u64, double: Option<GcsDouble>) {
 
 /// The same for so many fleets, some at a time.
 async fn pair_fleets(pairs: u64, double: fn() -> Option<GcsDouble>) {
-    let seed = told("CHAOS_SEED", 1);
+    let seed = setting("CHAOS_SEED", 1);
     let fleets = stream::iter(seed..seed + pairs).map(|seed| pair_and_look(seed, double()));
     fleets
         .buffer_unordered(FLEETS_AT_A_TIME as usize)
@@ -365,12 +346,12 @@ async fn pair_fleets(pairs: u64, double: fn() -> Option<GcsDouble>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_then_one_clean_run() {
-    kill_fleets(told("CHAOS_KILLS", 12), || None).await;
+    kill_fleets(setting("CHAOS_KILLS", 12), || None).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_over_faulty_buckets() {
-    kill_fleets(told("CHAOS_KILLS", 12) / 3, || {
+    kill_fleets(setting("CHAOS_KILLS", 12) / 3, || {
         Some(faults::faulty_buckets())
     })
     .await;
@@ -378,12 +359,12 @@ async fn kills_over_faulty_buckets() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pairs_make_what_one_would() {
-    pair_fleets(told("CHAOS_PAIRS", 3), || None).await;
+    pair_fleets(setting("CHAOS_PAIRS", 3), || None).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pairs_over_faulty_buckets() {
-    pair_fleets(told("CHAOS_PAIRS", 3).div_ceil(3), || {
+    pair_fleets(setting("CHAOS_PAIRS", 3).div_ceil(3), || {
         Some(faults::faulty_buckets())
     })
     .await;

@@ -36,7 +36,7 @@ async fn check_changes_nothing() {
     assert!(!ran.stdout.contains("FAIL"), "{}", ran.stdout);
     assert_eq!(before, program.files(""));
     assert!(!program.folder().join("samsara-data").exists());
-    // As little as possible is asked for.
+    // As little as possible is requested.
     let asked = simulator.requests();
     assert!(asked.len() <= 8, "{asked:?}");
     assert!(
@@ -113,7 +113,7 @@ async fn who_does_not_answer_is_told_when_the_time_is_up() {
     let ran = program
         .run(&[&["check", "--timeout", "1"], TABLES].concat())
         .await;
-    let late = "no answer within 1 s; is the host within reach";
+    let late = "no answer within 1 s; check that the host can be reached";
     let bad: Vec<_> = lines(&ran.stdout, "FAIL")
         .into_iter()
         .filter(|line| line.contains(late))
@@ -122,7 +122,7 @@ async fn who_does_not_answer_is_told_when_the_time_is_up() {
         .iter()
         .filter_map(|line| line.split(": ").next())
         .collect();
-    // Trips are asked for by vehicle, and the list of those does not come.
+    // Trips are requested by vehicle, and the list of those does not come.
     let expected = [
         "/tags",
         "/fleet/vehicles",
@@ -159,7 +159,7 @@ async fn nothing_is_green_that_will_not_work() {
     assert_eq!(ran.code, 1);
     let bad = lines(&ran.stdout, "FAIL").join("\n");
     for part in [
-        "answers 404 to everything",
+        "every endpoint answers 404",
         "raw/state/fleet_tags.json",
         "flattened bucket: ",
         "not a directory",
@@ -189,7 +189,7 @@ async fn nothing_is_green_that_will_not_work() {
     program.write("sql/vehicle_stats/hashed.sql", sql);
     let check = ["check", "--table", "hashed"];
     let ran = program.run(&check).await;
-    let salt = "FAIL  SAMSARA_ETL_HASH_SALT: not set, and hashed hash columns";
+    let salt = "FAIL  SAMSARA_ETL_HASH_SALT: not set, but hashed hash columns";
     assert!(
         ran.code == 1 && ran.stdout.contains(salt),
         "{}{}",
@@ -354,8 +354,8 @@ async fn buckets_dataset_and_warehouse_are_checked() {
     let ran = program.run(&[&["check"], TABLES].concat()).await;
     assert_eq!(ran.code, 1, "{}{}", ran.stdout, ran.stderr);
     for part in [
-        "an emulator of Cloud Storage is used",
-        "ok    raw bucket: gs://check-raw/ can be read, written",
+        "using an emulator of Cloud Storage",
+        "ok    raw bucket: gs://check-raw/ is readable and writable",
         "FAIL  flattened bucket: ",
         "storage.objectAdmin",
         "note  dataset test-project.check_dwh: does not exist",
@@ -409,7 +409,7 @@ async fn buckets_dataset_and_warehouse_are_checked() {
         .collect();
     assert_eq!(bad.len(), 1, "{}", ran.stdout);
     assert!(
-        bad[0].contains("fleet_trips 2024-01-02: the warehouse holds 0 rows")
+        bad[0].contains("fleet_trips 2024-01-02: the warehouse has 0 rows")
             && bad[0].contains("--full-refresh")
     );
     program

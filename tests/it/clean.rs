@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::cursors::{TABLE, config, half_read, is_whole, pages, run, the_day};
 use crate::program::{Program, simulator};
+use crate::support::runs::{TABLE, config, half_read, is_whole, pages, run, the_day};
 use crate::truth::{compare, day};
 
 const RUN: &[&str] = &[
@@ -164,7 +164,7 @@ fn in_folders(program: &Program, below: &str, name: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn objects_in_folders_of_the_older_name_are_read_loaded_and_swept() {
+async fn objects_in_older_folders_are_used() {
     let simulator = simulator(|_| ()).await;
     let program = Program::with_simulator(&simulator);
     let stages = |stages: &'static str| [RUN, &["--stages", stages]].concat();
@@ -199,7 +199,7 @@ async fn objects_in_folders_of_the_older_name_are_read_loaded_and_swept() {
         "{raw:?}"
     );
 
-    // Derived anew from raw objects of the older name, into folders of the newer.
+    // Derived again from raw objects of the older name, into folders of the newer.
     for (path, text) in crate::rerun::catalog_files() {
         let text = if path.ends_with("fleet_trips.sql") {
             format!("{text}WHERE startMs > 0\n")
@@ -259,10 +259,10 @@ async fn a_lock_or_bad_state_stops_clean() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_removed_where_there_is_no_state_nor_where_no_object_is_known() {
+async fn clean_needs_a_state_that_lists_objects() {
     let program = Program::new();
     OLD.iter().for_each(|path| orphan(&program, path, 8));
-    // Leftovers and what editors leave are no state.
+    // Leftovers and files of editors are not state.
     program.write("samsara-data/raw/state/.DS_Store", "x");
     for arguments in [
         &["clean"][..],

@@ -42,7 +42,7 @@ impl Fleet {
         self.days[3] + Days::new(1)
     }
 
-    /// A run over the four days; gives the days it asked for, and what it said.
+    /// A run over the four days; gives the days it requested, and what it said.
     async fn run(&self, flags: &[&str]) -> (Vec<String>, String) {
         self.simulator.clear_requests();
         let (start, end) = (self.days[0].to_string(), self.end().to_string());

@@ -25,7 +25,7 @@ async fn wrong_input_is_refused_first() {
     let cases: &[(&[&str], &[&str])] = &[
         (
             &["run", "--start_date", "31/02/2024"],
-            &["`31/02/2024` is no date", "31/01/2024"],
+            &["`31/02/2024` is not a date", "31/01/2024"],
         ),
         (
             &[
@@ -50,7 +50,7 @@ async fn wrong_input_is_refused_first() {
             &["run", "--table_file_path", "broken.xlsx"],
             &["broken.xlsx"],
         ),
-        (&["run", "--stages", "upload"], &["`upload` is no stage"]),
+        (&["run", "--stages", "upload"], &["unknown stage `upload`"]),
         (&["run", "--sql-dir", "nowhere"], &["nowhere"]),
         (
             &[
@@ -60,7 +60,7 @@ async fn wrong_input_is_refused_first() {
                 "--accept-shrunken",
                 "addresses",
             ],
-            &["not among the tables"],
+            &["not one of the tables"],
         ),
         (&["plan", "--table", "qqq"], &["unknown table: `qqq`"]),
         (
@@ -86,7 +86,7 @@ async fn a_missing_token_is_named_with_its_remedy() {
         .run(&["run", "--table", "fleet_vehicles"])
         .await;
     assert_one_line(&ran, 2, &["SAMSARA_API_TOKEN"]);
-    // The list of a parent may be accepted, though it is not among the tables.
+    // The list of a parent may be accepted, though it is not one of the tables.
     let trips = [
         "run",
         "--table",
@@ -111,7 +111,7 @@ async fn a_refused_token_ends_the_run() {
             "03/01/2024",
         ])
         .await;
-    assert_one_line(&ran, 1, &["token is refused", "401"]);
+    assert_one_line(&ran, 1, &["token was rejected", "401"]);
     assert!(
         ran.stderr.contains("SAMSARA_REGION") && !ran.stderr.contains("samsara_api_wrong"),
         "{}",
@@ -236,7 +236,8 @@ async fn a_missing_cursor_commits_nothing() {
     let ran = program.run(&["run", "--table", "fleet_vehicles"]).await;
     assert_eq!(ran.code, 1, "{}", ran.stderr);
     assert!(
-        ran.stderr.contains("page 1 of /fleet/vehicles") && ran.stderr.contains("no cursor"),
+        ran.stderr.contains("page 1 of /fleet/vehicles")
+            && ran.stderr.contains("endCursor is missing"),
         "{}",
         ran.stderr
     );
@@ -283,7 +284,7 @@ async fn a_query_of_two_thousand_terms_is_checked() {
     );
     let ran = program.run(&["sql", "check"]).await;
     assert!(
-        ran.code == 0 && ran.stderr.contains("1 models are fine"),
+        ran.code == 0 && ran.stderr.contains("1 models passed"),
         "{}\n{}\n{}",
         ran.code,
         ran.stdout,

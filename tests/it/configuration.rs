@@ -8,7 +8,7 @@ use crate::program::{Program, Ran, simulator};
 use crate::support::gcs::GcsDouble;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn slips_in_the_file_are_told_with_their_lines_and_the_program_goes_on() {
+async fn mistakes_in_env_files_are_warned_about() {
     let simulator = simulator(|_| ()).await;
     let text = format!(
         "# Flotte\r\nSAMSARA_API_URL={}\r\nexport SAMSARA_API_TOKEN='{}' # of the simulator\r\nsource hush.sh && hush\r\n\
@@ -34,14 +34,14 @@ async fn slips_in_the_file_are_told_with_their_lines_and_the_program_goes_on() {
             ran.stdout
         );
         for part in [
-            ".env:4: neither NAME=value nor a comment",
-            ".env:5: `GCS_BUKET_NAME` is not read; did you mean",
+            ".env:4: ignored: neither NAME=value nor a comment",
+            ".env:5: `GCS_BUKET_NAME` is not a known setting and is ignored; did you mean",
         ] {
             assert!(ran.stderr.contains(part), "{part}: {}", ran.stderr);
         }
         assert!(
             ran.stderr
-                .contains("other users of this machine may read it"),
+                .contains("other users of this machine can read it"),
             "{}",
             ran.stderr
         );
@@ -123,15 +123,14 @@ async fn what_only_looks_makes_nothing_in_folders_and_buckets() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_first_run_without_dates_says_beforehand_how_far_back_it_goes() {
+async fn a_first_run_announces_its_start_date() {
     let simulator = simulator(|_| ()).await;
     let program = Program::with_simulator(&simulator).set("SAMSARA_API_TOKEN", "samsara_api_wrong");
-    let notice =
-        "1 source that was never read is read from 13/07/2020 on, the default; --start-date";
+    let notice = "1 source that was never read starts at the default, 13/07/2020; use --start-date";
     let ran = program.run(&["run", "--table", "fleet_trips"]).await;
     let (before, after) = ran.stderr.split_once("error: ").unwrap();
     assert!(
-        before.contains(&format!("note: {notice}")) && after.contains("token is refused"),
+        before.contains(&format!("note: {notice}")) && after.contains("token was rejected"),
         "{}",
         ran.stderr
     );
@@ -177,7 +176,7 @@ async fn colours_are_for_terminals_unless_they_are_asked_for() {
 
 /// Where the system gives no further thread, the program ends with a line that says so, or works with those it has.
 #[tokio::test(flavor = "multi_thread")]
-async fn without_threads_the_program_says_so_and_neither_panics_nor_hangs() {
+async fn missing_threads_are_an_error() {
     use std::os::unix::fs::PermissionsExt;
     let program = Program::new();
     std::fs::set_permissions(program.folder(), std::fs::Permissions::from_mode(0o777)).unwrap();

@@ -10,8 +10,8 @@ use samsara_etl::report::RunReport;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::cursors::{HISTORY, TABLE, config, run, state};
 use crate::program::Program;
+use crate::support::runs::{HISTORY, TABLE, config, run, state};
 use crate::support::wire::Server;
 use crate::truth::{local_rows, local_tables};
 

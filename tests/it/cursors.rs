@@ -1,233 +1,26 @@
-//! Half-read days: gone on with, begun anew, or read in smaller parts, and never doubled.
+//! Half-read days: resumed, started over, or read in smaller parts, and never doubled.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use axum::extract::Query;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router, routing::get};
 use chrono::{DateTime, TimeDelta, Utc};
-use samsara_etl::catalog::Catalog;
-use samsara_etl::config::Config;
-use samsara_etl::events::{Event, Observer};
-use samsara_etl::pipeline::Pipeline;
-use samsara_etl::plan::{Dates, RunRequest, Selection, Stage};
-use samsara_etl::report::RunReport;
-use samsara_etl::state::{RawState, SourceState};
+use samsara_etl::state::RawState;
 use samsara_etl::store::layout::Partition;
-use samsara_simulator::{LateData, Simulator};
+use samsara_simulator::Simulator;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::load_jobs::until;
-use crate::program::{Program, impatient, simulator};
-use crate::support::gate::{self, Turn};
+use crate::program::{Program, simulator};
+use crate::support::runs::{
+    HISTORY, TABLE, config, half_read, in_pages_of, is_whole, late, pages, pages_of, run,
+    run_until, state, stopped_at, the_day,
+};
 use crate::support::wire::Server;
 use crate::truth::{compare, day, local_rows, local_tables};
-
-pub(crate) const TABLE: &str = "fleet_vehicle_stats_engineRpm";
-pub(crate) const HISTORY: &str = "/fleet/vehicles/stats/history";
-
-pub(crate) fn config(program: &Program, url: &str, token: &str) -> Config {
-    Config {
-        checkpoint_pages: 2,
-        ..impatient(program, url, token)
-    }
-}
-
-/// One run in this process, over one day.
-pub(crate) async fn run(
-    config: Config,
-    tables: &[&str],
-    observers: Vec<Arc<dyn Observer>>,
-    stop: &CancellationToken,
-) -> RunReport {
-    let end = "2024-01-02";
-    run_until(end, config, tables, observers, stop).await
-}
-
-/// One run in this process, over the days from the first of the year to `end`.
-pub(crate) async fn run_until(
-    end: &str,
-    config: Config,
-    tables: &[&str],
-    observers: Vec<Arc<dyn Observer>>,
-    stop: &CancellationToken,
-) -> RunReport {
-    let catalog = Catalog::open(None).unwrap();
-    let names: Vec<String> = tables.iter().map(ToString::to_string).collect();
-    let run_request = RunRequest {
-        selection: Selection::of_names(&catalog, &names).unwrap(),
-        dates: Dates::parse(Some("2024-01-01"), Some(end)).unwrap(),
-        stages: [Stage::Extract, Stage::Transform, Stage::Load].into(),
-        historical: false,
-    };
-    let pipeline = Pipeline::new(config, catalog).unwrap();
-    let plan = pipeline.plan(run_request).await.unwrap();
-    pipeline.run(plan, observers, stop.clone()).await.unwrap()
-}
-
-pub(crate) fn state(program: &Program, source: &str) -> Option<SourceState> {
-    let path = program
-        .folder()
-        .join(format!("samsara-data/raw/state/{source}.json"));
-    std::fs::read(path)
-        .ok()
-        .map(|bytes| SourceState::from_json(&bytes, "state").unwrap())
-}
-
-pub(crate) fn the_day() -> Partition {
-    Partition::parse("2024-01-01").unwrap()
-}
-
-/// Stops the run as soon as the state holds what is looked for.
-struct StopAt {
-    endpoint: &'static str,
-    state: Arc<Mark>,
-    stop: CancellationToken,
-}
-
-/// A text that a state document is going to hold.
-struct Mark {
-    document: std::path::PathBuf,
-    text: &'static str,
-}
-
-impl Mark {
-    fn is_there(&self) -> bool {
-        std::fs::read_to_string(&self.document).is_ok_and(|text| text.contains(self.text))
-    }
-}
-
-impl Observer for StopAt {
-    fn observe(&self, event: &Event) {
-        let is_page = matches!(event, Event::PageFetched { endpoint, .. } if endpoint.starts_with(self.endpoint));
-        if is_page && self.state.is_there() {
-            self.stop.cancel();
-        }
-    }
-}
-
-/// Runs until the state of `tables[0]` holds `mark`, which it does after so many `pages` of `endpoint`, and another
-/// page has come.
-async fn stopped_at(
-    program: &Program,
-    simulator: &Simulator,
-    tables: &[&str],
-    (endpoint, pages): (&'static str, u64),
-    text: &'static str,
-) -> SourceState {
-    let stop = CancellationToken::new();
-    let document = program
-        .folder()
-        .join(format!("samsara-data/raw/state/{}.json", tables[0]));
-    let mark = Arc::new(Mark { document, text });
-    let observer = Arc::new(StopAt {
-        endpoint,
-        state: mark.clone(),
-        stop: stop.clone(),
-    });
-    // Further pages come once what was read so far is safe.
-    let asked = AtomicU64::new(0);
-    let server = gate::before(simulator.url(), move |request| {
-        if !request.uri().path().starts_with(endpoint)
-            || asked.fetch_add(1, Ordering::SeqCst) < pages
-        {
-            return Turn::Through;
-        }
-        let mark = mark.clone();
-        Turn::After(Box::pin(async move { until(|| mark.is_there()).await }))
-    });
-    let config = config(program, server.url(), simulator.token());
-    // Feeds end where the asked days do; all else is about the first of them.
-    let end = if text == "\"feed\"" {
-        "2024-02-01"
-    } else {
-        "2024-01-02"
-    };
-    let report = run_until(end, config, tables, vec![observer], &stop).await;
-    assert!(report.cancelled, "{report}");
-    simulator.clear_requests();
-    state(program, tables[0]).unwrap()
-}
-
-async fn in_pages_of(page_size: usize) -> Simulator {
-    simulator(|config| config.page_size = Some(page_size)).await
-}
-
-/// A page a vehicle, and most readings of the day are not on the server yet.
-async fn late() -> Simulator {
-    simulator(|config| {
-        config.page_size = Some(1);
-        let withhold = Duration::from_secs(18 * 3600);
-        config.late = Some(LateData {
-            before: day("2024-01-02"),
-            withhold,
-        });
-    })
-    .await
-}
-
-/// A day of which some pages are safe and the rest was never asked for.
-pub(crate) async fn half_read(tables: &[&str]) -> (Simulator, Program, SourceState) {
-    let simulator = in_pages_of(1).await;
-    let program = Program::with_simulator(&simulator);
-    let found = stopped_at(&program, &simulator, tables, (HISTORY, 2), "\"unfinished\"").await;
-    let partition = found.partition(the_day()).unwrap();
-    // Pages go by vehicle: all that is safe is whole days of some vehicles, and no day is complete.
-    let note = partition.checkpoint.as_ref().unwrap();
-    assert!(
-        partition.raw.is_none() && note.resume.as_ref().unwrap().pages >= 2,
-        "{found:?}"
-    );
-    assert_eq!(found.complete().count(), 0);
-    (simulator, program, found)
-}
-
-pub(crate) async fn is_whole(program: &Program, simulator: &Simulator, tables: &[&str]) {
-    for table in tables {
-        compare(
-            program,
-            simulator.world(),
-            table,
-            day("2024-01-01"),
-            day("2024-01-02"),
-        )
-        .await
-        .unwrap();
-    }
-    let left = state(program, TABLE).unwrap();
-    assert!(
-        left.partition(the_day()).unwrap().checkpoint.is_none(),
-        "{left:?}"
-    );
-    // Not even the raw rows, which no SELECT DISTINCT has passed, are there twice.
-    let rows = program
-        .rows(&format!(
-            "SELECT count(*) AS n, count(DISTINCT id) AS d FROM raw.{TABLE}"
-        ))
-        .await;
-    assert!(
-        rows[0]["n"] == rows[0]["d"] && rows[0]["n"].as_u64() > Some(0),
-        "{rows:?}"
-    );
-}
-
-pub(crate) fn pages(simulator: &Simulator) -> Vec<(String, u16)> {
-    pages_of(simulator, HISTORY)
-}
-
-fn pages_of(simulator: &Simulator, endpoint: &str) -> Vec<(String, u16)> {
-    let asked = simulator
-        .requests()
-        .into_iter()
-        .filter(|request| request.path == endpoint);
-    asked
-        .map(|request| (request.query, request.status))
-        .collect()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_half_read_day_resumes_at_its_cursor() {
@@ -268,7 +61,7 @@ async fn a_half_read_day_resumes_at_its_cursor() {
 async fn a_refused_cursor_restarts_its_day_once() {
     let (simulator, program, mut before) = half_read(&[TABLE]).await;
     simulator.expire_cursors();
-    // The feed has not lost its place: else the day would begin anew for that.
+    // The feed has not lost its place: else the day would start over for that.
     let feed = before.feed.as_mut().unwrap();
     feed.cursor = end_of_feed(&simulator, &feed.query).await;
     program.write(
@@ -305,7 +98,7 @@ async fn a_refused_cursor_restarts_its_day_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_plan_ignores_the_checkpoint() {
-    // Three statistics were asked for together, now two: another query, to which the cursor does not belong.
+    // Three statistics were requested together, now two: another query, to which the cursor does not belong.
     let (simulator, program, _) = half_read(&[TABLE, "fleet_vehicle_stats_gps"]).await;
     run(
         config(&program, &simulator.url(), simulator.token()),
@@ -418,7 +211,7 @@ async fn a_changed_companion_restarts_the_day() {
             "\"unfinished\"",
         )
         .await;
-        // The note stands at the first source alone.
+        // The checkpoint is stored with the first source only.
         assert!(state(&program, GPS).unwrap().partition(the_day()).is_none());
         simulator.release_late();
         for table in [TABLE, GPS] {
@@ -429,7 +222,7 @@ async fn a_changed_companion_restarts_the_day() {
                     feed.cursor = end_of_feed(&simulator, &feed.query).await;
                 }
                 Some(_) if what == "changed" => {}
-                // The feeds begin anew, behind what has come meanwhile.
+                // The feeds start over, behind what has come meanwhile.
                 _ => found.feed = None,
             }
             program.write(
@@ -707,7 +500,7 @@ async fn a_half_read_fan_out_resumes() {
         .checkpoint
         .clone()
         .unwrap();
-    // Four times the two pages after which other tasks are noted.
+    // Four times the two pages after which other tasks save a checkpoint.
     assert_eq!((note.requests, note.rest.len(), note.resume), (8, 0, None));
     let end = config(&program, &simulator.url(), simulator.token());
     run(end, &[table], vec![], &CancellationToken::new()).await;

@@ -1,4 +1,4 @@
-//! The 400s that a noted cursor may meet: two of them mean that it is dead, and no other may cost what it stands for,
+//! The 400s that a stored cursor may get: two of them mean that it is dead, and no other may cost what it stands for,
 //! nor keep its day from being read.
 
 use std::sync::Arc;
@@ -10,8 +10,10 @@ use axum::response::IntoResponse;
 use samsara_simulator::Simulator;
 use tokio_util::sync::CancellationToken;
 
-use crate::cursors::{HISTORY, TABLE, config, half_read, is_whole, pages, run, state, the_day};
 use crate::support::gate::{self, Turn};
+use crate::support::runs::{
+    HISTORY, TABLE, config, half_read, is_whole, pages, run, state, the_day,
+};
 use crate::support::wire::Server;
 
 /// The live API's two ways of saying that a cursor is dead; the second does not have the word in it.

@@ -10,8 +10,8 @@ use chrono::{TimeDelta, Utc};
 use samsara_etl::store::layout::Partition;
 use tokio_util::sync::CancellationToken;
 
-use crate::cursors::{config, run, run_until, state, the_day};
 use crate::program::Program;
+use crate::support::runs::{config, run, run_until, state, the_day};
 use crate::support::wire::Server;
 
 const ROSTER: &str =
@@ -98,7 +98,7 @@ async fn a_failed_list_gives_no_ids() {
         "{report}"
     );
 
-    // The list is a day old: it is read again, in vain. Its old ids would leave out who has come since.
+    // The list is a day old: it is read again, without success. Its old ids would leave out who has come since.
     let mut list = state(&program, "fleet_vehicles").unwrap();
     list.partition_mut(Partition::Snapshot)
         .raw
@@ -198,7 +198,7 @@ async fn a_shrunken_list_gives_no_ids() {
     let (report, asked, complete) = run("2024-01-02", false, &[]).await;
     assert_eq!((asked, complete), (12, 1), "{report}");
     few.store(true, Ordering::SeqCst);
-    // However often it comes: it is measured by the list that was believed, and read again however young it is.
+    // However often it comes: it is compared with the list that was accepted, and read again however young it is.
     for is_old in [true, false] {
         let (report, asked, complete) = run("2024-01-03", is_old, &[]).await;
         assert_eq!((asked, complete), (0, 1), "{report}");
@@ -210,7 +210,7 @@ async fn a_shrunken_list_gives_no_ids() {
     few.store(false, Ordering::SeqCst);
     let (report, asked, complete) = run("2024-01-03", false, &[]).await;
     assert_eq!((asked, complete), (12, 2), "{report}");
-    // It is no hiccup: once accepted, it is the list.
+    // Once accepted, it is the list.
     few.store(true, Ordering::SeqCst);
     assert_eq!(run("2024-01-04", true, &[]).await.2, 2);
     assert_eq!(run("2024-01-04", false, &["fleet_vehicles"]).await.2, 3);

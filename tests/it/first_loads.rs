@@ -120,7 +120,7 @@ impl<'a> Run<'a> {
             (_, report) = self.go() => panic!("{report}"),
             () = until(|| self.rig.jobs().iter().any(&is_it)) => {}
         }
-        // What is gone does not let go, and a test does not wait until its word runs out.
+        // A dead run releases nothing, and a test does not wait for the expiry of its lease.
         assert!(self.rig.gcs.delete("raw-b", "lock.json"));
     }
 }
@@ -211,7 +211,7 @@ async fn days_of_a_long_first_load_show_up_as_they_come() {
         .succeed(&[&run[..], &["--dry-run"]].concat())
         .await
         .stdout;
-    // A rehearsal, slices behind 10 and 20 days, the last job, and two of the program's own.
+    // A trial load, steps after 10 and 20 days, the last job, and two of the program's own.
     assert!(plan.contains("load       at most 6 jobs"), "{plan}");
     let mut child = rig.program.start(&run, std::process::Stdio::null());
     // The run is far from its end, and the first days are in the table.
@@ -297,7 +297,7 @@ async fn slices_that_are_refused_leave_it_to_the_last_job() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_killed_rehearsal_leaves_goes_with_the_next_run_or_by_itself() {
+async fn leftover_trial_tables_are_dropped() {
     let simulator = simulator(|_| ()).await;
     let rig = Rig::new(&simulator);
     let lasts = |seconds| {

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::chaos::{Dice, told};
+use crate::support::dice::{Dice, setting};
 
 #[path = "../../fuzz/src/lib.rs"]
 mod targets;
@@ -189,7 +189,7 @@ fn fuzz(name: &str) {
     for (path, seed) in &seeds {
         run(name, target, seed, path);
     }
-    let (first, rounds) = (told("FUZZ_SEED", 1), told("FUZZ_ROUNDS", 3000));
+    let (first, rounds) = (setting("FUZZ_SEED", 1), setting("FUZZ_ROUNDS", 3000));
     for seed in first..first + rounds {
         let input = mutate(&mut Dice(seed), &seeds);
         run(

@@ -130,7 +130,7 @@ async fn unreadable_pages_commit_nothing() {
         (b"".to_vec(), "JSON"),
         (b"{}".to_vec(), "the list of records is missing"),
         (br#"{"data":5}"#.to_vec(), "neither a list nor null"),
-        (br#"{"data":[],"data":[]}"#.to_vec(), "stands twice"),
+        (br#"{"data":[],"data":[]}"#.to_vec(), "appears twice"),
         (page(r#"{"value":1}"#), "no time in `engineRpm[].time`"),
         (
             page(r#"{"time":"soon","value":1}"#),

@@ -454,7 +454,7 @@ fn unaccepted(port: u16) -> u64 {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_byte_order_mark_before_a_page_is_passed_over_and_utf_16_is_named() {
+async fn byte_order_marks_are_handled() {
     let api = Api::new(|_, _| "\u{feff}{\"data\":[{\"id\":\"1\"}]}".into_response());
     assert_eq!(
         &api.page().await.unwrap().unwrap().records[..],
@@ -474,7 +474,7 @@ async fn a_byte_order_mark_before_a_page_is_passed_over_and_utf_16_is_named() {
 
 #[tokio::test]
 async fn unreachable_servers_time_out() {
-    // Nobody accepts, and the queue is as short as can be: once it is full (Linux adds one to what is asked for), the
+    // Nobody accepts, and the queue is as short as can be: once it is full (Linux adds one to what is requested), the
     // system leaves connections unanswered.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();

@@ -77,7 +77,7 @@ impl Rig {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_odd_time_is_null_in_its_column_and_told_and_all_else_is_loaded() {
+async fn invalid_times_become_null() {
     let rig = Rig::new().await;
     let times = [
         (
@@ -150,7 +150,7 @@ async fn an_odd_time_is_null_in_its_column_and_told_and_all_else_is_loaded() {
     // Five different texts are told apart; what ends lines or colours terminals is written as JSON would.
     assert!(
         ran.stderr
-            .contains("schema drift (no times: NULL in the table"),
+            .contains("schema drift (not valid times: NULL in the table"),
         "{}",
         ran.stderr
     );
@@ -215,7 +215,7 @@ async fn an_odd_time_is_null_in_its_column_and_told_and_all_else_is_loaded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_time_that_bigquery_cannot_hold_is_null_whatever_made_it_and_hidden_columns_show_none() {
+async fn times_out_of_range_become_null() {
     let rig = Rig::new().await;
     rig.program.write(
         "sql/f/sources.toml",
@@ -456,7 +456,7 @@ async fn rows_that_are_not_unique_stop_their_partition_and_no_other() {
         wrong.code == 2
             && wrong
                 .stderr
-                .contains("`fleet_trips` is not among the tables"),
+                .contains("`fleet_trips` is not one of the tables"),
         "{}",
         wrong.stderr
     );
@@ -465,7 +465,7 @@ async fn rows_that_are_not_unique_stop_their_partition_and_no_other() {
     assert!(
         accepted
             .stderr
-            .contains("accepted: fleet_vehicle_stats_engineRpm has rows"),
+            .contains("accepted: fleet_vehicle_stats_engineRpm has duplicate keys"),
         "{}",
         accepted.stderr
     );
@@ -523,7 +523,7 @@ fn event(n: u32, state: &str, signature: &str) -> Value {
     })
 }
 
-/// The days for which events were asked for.
+/// The days for which events were requested.
 fn asked(simulator: &Simulator) -> Vec<String> {
     let requests = simulator.requests();
     let of_events = requests
@@ -537,7 +537,7 @@ fn asked(simulator: &Simulator) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn links_that_expire_change_nothing_and_the_audit_log_tells_which_days_have_changed() {
+async fn expiring_links_are_no_change() {
     let rig = Rig::new().await;
     let days = |first: Value| {
         rig.list(
@@ -555,7 +555,7 @@ async fn links_that_expire_change_nothing_and_the_audit_log_tells_which_days_hav
         rig.page(&format!("{AUDIT}/000{file}"), &body);
     };
     (1..6).for_each(|file| log(file, json!([])));
-    // One event came twice, on two pages, signed anew in between: it is one row.
+    // One event came twice, on two pages, signed again in between: it is one row.
     rig.list(
         &format!("{EVENTS}/startTime=2024-01-01T00%3A00%3A00Z"),
         &[
@@ -657,7 +657,7 @@ async fn links_that_expire_change_nothing_and_the_audit_log_tells_which_days_hav
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_source_of_changes_and_a_key_that_cannot_be_are_refused_by_name() {
+async fn wrong_changes_and_keys_are_refused() {
     let program = Program::new();
     let feed = "[audit_log]\ndescription = \"d\"\nkind = \"feed\"\nendpoint = \"/log\"\nrate_limit = \"5/s\"\n\
                 window = { start = \"s\", format = \"rfc3339\" }\ntime_field = \"time\"\n\
@@ -676,35 +676,32 @@ async fn a_source_of_changes_and_a_key_that_cannot_be_are_refused_by_name() {
     let cases = [
         (
             changes("{ source = \"audit_lgo\", time_field = \"of.at\" }"),
-            "there is no source `audit_lgo`; did you mean `audit_log`?",
+            "unknown source `audit_lgo`; did you mean `audit_log`?",
         ),
         (
             changes("{ source = \"list\", time_field = \"id\" }"),
-            "`list` is no feed",
+            "`list` is not a feed",
         ),
         (
             changes("{ source = \"audit_log\", time_field = \"of.n\" }"),
-            "a time is VARCHAR or BIGINT",
+            "a time must be VARCHAR or BIGINT",
         ),
         (changes("{ source = \"audit_log\" }"), "a path, or { source"),
         (changes("\"feed\""), "must be a path that starts with `/`"),
         (
             with("changes = \"/feed\"\n"),
-            "only a window has days to read again",
+            "`changes` is for the kind `window` only",
         ),
-        (with("key = [\"ib\"]\n"), "key `ib`: there is no field `ib`"),
-        (with("key = [\"l\"]\n"), "key `l` is no single value"),
+        (with("key = [\"ib\"]\n"), "key `ib`: unknown field `ib`"),
+        (with("key = [\"l\"]\n"), "key `l` is not a single value"),
         (
             with("key = [\"_parent_id\"]\n"),
-            "`_parent_id` is of no use without `parent`",
+            "`_parent_id` needs `parent`",
         ),
-        (
-            with("newest_by = \"id\"\n"),
-            "`newest_by` is of no use without `key`",
-        ),
+        (with("newest_by = \"id\"\n"), "`newest_by` needs `key`"),
         (
             with("key = [\"id\"]\nnewest_by = \"b\"\n"),
-            "a time is VARCHAR or BIGINT",
+            "a time must be VARCHAR or BIGINT",
         ),
         (with("expiring = [\"l.url\"]\n"), "expiring `l.url`"),
     ];

@@ -120,7 +120,7 @@ impl Api {
             .unwrap()
     }
 
-    /// The same, without failures; gives the days that were asked for, as days ago.
+    /// The same, without failures; gives the days that were requested, as days ago.
     async fn run(&self, table: &str, from: u64) -> BTreeSet<u64> {
         let report = self.report(table, from, 50).await;
         assert!(report.failures.is_empty(), "{:?}", report.failures);
@@ -200,7 +200,7 @@ fn week_and(more: &[u64]) -> BTreeSet<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_assignment_gets_its_end_by_daily_runs_however_long_it_lasts() {
+async fn assignments_get_their_end_by_daily_runs() {
     let api = Api::new().await;
     let (short, ten, forty) = ((10, "09:00:00"), (10, "08:00:00"), (40, "08:00:00"));
     let first = [
@@ -263,7 +263,7 @@ async fn an_assignment_gets_its_end_by_daily_runs_however_long_it_lasts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_trip_gets_its_end_and_dates_that_leave_its_day_out_leave_it_marked() {
+async fn a_trip_gets_its_end() {
     let api = Api::new().await;
     let (ten, forty) = ((10, "23:00:00"), (40, "23:00:00"));
     api.answer(TRIPS, &[api.trip(ten, None), api.trip(forty, None)]);

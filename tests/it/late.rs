@@ -36,7 +36,7 @@ fn run(dates: [&'static str; 2]) -> Vec<&'static str> {
     arguments
 }
 
-/// The first days of the windows that were asked for, each once.
+/// The first days of the windows that were requested, each once.
 pub(crate) fn asked(simulator: &Simulator) -> Vec<String> {
     let requests = simulator.requests();
     let queries = requests

@@ -104,7 +104,7 @@ async fn removed_raw_objects_are_named() {
         ("fleet_vehicle_stats_gps", gps.as_str()),
         ("fleet_vehicles", &vehicles),
     ] {
-        // Derived anew, because the model has changed.
+        // Derived again, because the model has changed.
         let folder = if path == "fleet_vehicles" {
             "vehicles"
         } else {
@@ -127,7 +127,7 @@ async fn removed_raw_objects_are_named() {
         );
     }
     assert_eq!(program.rows(count).await, before);
-    // Nor is a vehicle left out of what is asked for each.
+    // Nor is a vehicle left out of what is requested each.
     let later = [
         "run",
         "--start_date",

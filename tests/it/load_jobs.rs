@@ -64,7 +64,7 @@ pub fn contract(table: &str) -> Contract {
 
 /// A batch of these days, each with one object of so many rows. Nobody reads the objects.
 fn batch(days: &[(&str, u64)], attempt: u32) -> Batch {
-    // The double is never asked for an object.
+    // No object is requested from the double.
     let access = GoogleAccess {
         storage_emulator: Some("http://127.0.0.1:9".into()),
         ..GoogleAccess::default()
@@ -455,7 +455,7 @@ async fn an_earlier_job_ends_first() {
     };
     // Nothing of that name was ever started.
     warehouse.settle(&started).await.unwrap();
-    // A run that dies while its job is at work.
+    // A run that dies while its job is running.
     tokio::select! {
         _ = load_day(&warehouse) => panic!("the job lasts longer"),
         () = until(|| !double.jobs().is_empty()) => {}

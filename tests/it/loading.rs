@@ -161,7 +161,7 @@ async fn a_first_load_is_one_job() {
         ["dwh.rpm$20240101", "dwh.rpm$20240102", "dwh.rpm$20240103"]
     );
 
-    // And anew as a whole, under an id that was not there before.
+    // And again as a whole, under an id that was not there before.
     let refreshed = [RUN, RPM, &["--full-refresh", "rpm"]].concat();
     for number in 1..=2 {
         rig.program.succeed(&refreshed).await;
@@ -196,7 +196,7 @@ async fn a_first_load_is_one_job() {
     assert_eq!(ran.code, 2);
     assert!(
         ran.stderr
-            .contains("there is no table `rpmm`; did you mean `rpm`?"),
+            .contains("unknown table `rpmm`; did you mean `rpm`?"),
         "{}",
         ran.stderr
     );
@@ -244,7 +244,7 @@ async fn a_plan_announces_the_run_s_jobs() {
     // Anew, as a whole.
     let refresh = [&alone("load")[..], &["--full-refresh", "rpm"]].concat();
     assert_eq!(rig.announced(&refresh).await, is("3 jobs", 3));
-    // A long first load has a rehearsal.
+    // A long first load has a trial load.
     let speed = ["--table", "speed"];
     assert_eq!(
         rig.announced(&[&upto("2024-01-09")[..], &speed].concat())
@@ -371,7 +371,7 @@ async fn a_call_that_fails_is_never_taken_for_another_shape() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_shape_comes_in_one_step_where_bigquery_can_do_that_and_by_a_rehearsed_drop_else() {
+async fn a_full_refresh_changes_the_schema() {
     let simulator = simulator(|_| ()).await;
     let rig = Rig::new(&simulator);
     rig.program.succeed(&[RUN, RPM].concat()).await;

@@ -1,4 +1,4 @@
-//! Two runs on one pair of buckets: the second is told, waits, or takes over; a run without its lock commits nothing.
+//! Two runs on one pair of buckets: the second is refused, waits, or takes over; a run without its lock commits nothing.
 
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};

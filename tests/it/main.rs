@@ -5,6 +5,8 @@
     clippy::expect_used,
     clippy::panic,
     clippy::print_stdout,
+    clippy::disallowed_methods,
+    clippy::exit,
     reason = "a test or bench that cannot go on should stop"
 )]
 

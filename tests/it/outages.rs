@@ -22,12 +22,12 @@ use samsara_simulator::{Simulator, SimulatorConfig};
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
-use crate::cursors::{HISTORY, TABLE};
 use crate::load_jobs::until;
 use crate::program::{Program, Ran, impatient, run_here, signal, simulator};
 use crate::support::faults::{Action, Fault};
 use crate::support::gate::{Turn, before};
 use crate::support::gcs::GcsDouble;
+use crate::support::runs::{HISTORY, TABLE};
 use crate::support::wire::Server;
 use crate::truth::day;
 
@@ -111,7 +111,7 @@ impl Observer for BreakState {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_checkpoint_that_cannot_be_written_ends_the_run_and_gives_the_lock_back() {
+async fn a_failed_checkpoint_write_ends_the_run() {
     // Far more pages than wait anywhere between network, decoder and state.
     let simulator = simulator(|config| (config.vehicles, config.page_size) = (60, Some(1))).await;
     let double = Arc::new(GcsDouble::start(&["raw", "flat"]));
@@ -170,7 +170,7 @@ async fn an_api_that_cannot_be_reached_stops_no_other_stage() {
     for region_is_known in [true, false] {
         let program = Program::with_simulator(&simulator);
         let good = impatient(&program, &simulator.url(), simulator.token());
-        // A list, which each run reads again, and days, of which one more is asked for now.
+        // A list, which each run reads again, and days, of which one more is requested now.
         for table in [trips, "fleet_vehicles"] {
             let report = run(good.clone(), table, dates, &[Stage::Extract], vec![])
                 .await
@@ -216,7 +216,7 @@ async fn an_api_that_cannot_be_reached_stops_no_other_stage() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_token_ends_the_run_before_what_was_complete_is_handed_on() {
+async fn a_refused_token_ends_the_run_at_once() {
     let simulator = simulator(|config| config.vehicles = 2).await;
     let double = Arc::new(GcsDouble::start(&["raw", "flat"]));
     let program = Program::new();
@@ -303,7 +303,7 @@ async fn a_run_that_does_nothing_says_why() {
         .await
         .stdout;
     assert!(
-        plan.contains("2 days, from 2999-01-01 on, have not begun and are not asked for"),
+        plan.contains("2 days, from 2999-01-01 on, have not begun and are not requested"),
         "{plan}"
     );
     let only = |stages| [&trips[..], &["--stages", stages]].concat();
@@ -331,7 +331,7 @@ async fn a_run_that_does_nothing_says_why() {
     program.succeed(&[&["run"], &trips[..]].concat()).await;
     told(
         &trips,
-        "nothing to do: everything asked for is complete and loaded",
+        "nothing to do: everything requested is complete and loaded",
     )
     .await;
 }
@@ -359,7 +359,7 @@ async fn a_run_that_is_stopped_claims_nothing() {
     );
     assert_eq!(ran.code, 130, "{}", ran.stderr);
     assert!(
-        last_line(&ran).contains("stopped before the end") && !ran.stderr.contains("nothing to do"),
+        last_line(&ran).contains("stopped early") && !ran.stderr.contains("nothing to do"),
         "{}",
         ran.stderr
     );
@@ -399,7 +399,7 @@ async fn endpoints_that_are_not_there_are_no_success() {
         ran.stderr
     );
 
-    // One that is not there beside others is no failure, unless it was there before.
+    // A 404 of one endpoint among others is not a failure, unless it worked before.
     let simulator = simulator(|_| ()).await;
     let is_gone = |path: &'static str| {
         before(simulator.url(), move |request| {
@@ -518,14 +518,14 @@ async fn missing_is_whatever_is_not_in_the_warehouse() {
             .await
             .stdout
     };
-    // Nothing was ever asked for.
+    // Nothing was ever requested.
     let (code, lines) = missing(&[]).await;
     assert_eq!(code, 3);
     assert_eq!(
         lines,
         [
-            "fleet_tags snapshot not asked",
-            "fleet_vehicle_stats_gps nothing was ever asked for"
+            "fleet_tags snapshot not requested",
+            "fleet_vehicle_stats_gps never requested"
         ]
     );
     let steps = [
@@ -569,7 +569,7 @@ async fn missing_is_whatever_is_not_in_the_warehouse() {
             .await;
         assert!(!ran.stderr.contains("note: "), "{}", ran.stderr);
     }
-    // Another day is asked for, and what is there is as it was.
+    // Another day is requested, and what is there is as it was.
     assert_eq!(
         missing(&["--start_date", "01/01/2024", "--end_date", "04/01/2024"])
             .await
@@ -598,7 +598,7 @@ async fn missing_is_whatever_is_not_in_the_warehouse() {
 const LOGS: &str = "fleet_safety_events_audit_logs";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_feed_brings_the_days_that_are_asked_for_and_goes_on_from_there() {
+async fn a_feed_brings_the_requested_days() {
     // All rows of two months fit on a page, or some on each.
     for page_size in [100, 3] {
         let now = "2024-03-01T00:00:00Z".parse().unwrap();
@@ -621,14 +621,15 @@ async fn a_feed_brings_the_days_that_are_asked_for_and_goes_on_from_there() {
             "2024-01-05",
         ]);
         let plan = plan.await.stdout;
-        let announced = "feed, begins: rows of 2024-01-02 to 2024-01-04, up to 3 day partitions";
+        let announced =
+            "feed, begins: rows from 2024-01-02 to 2024-01-04, up to 3 daily partitions";
         assert!(plan.contains(announced), "{plan}");
         let open = program
             .succeed(&["plan", "--table", LOGS, "--start_date", "2024-01-02"])
             .await
             .stdout;
         assert!(
-            open.contains("feed, begins: rows of 2024-01-02 to 20"),
+            open.contains("feed, begins: rows from 2024-01-02 to 20"),
             "{open}"
         );
 
@@ -651,7 +652,7 @@ async fn a_feed_brings_the_days_that_are_asked_for_and_goes_on_from_there() {
         };
         run(["2024-01-02", "2024-01-05"]).await;
         is_right("2024-01-05").await;
-        let state = crate::cursors::state(&program, LOGS).unwrap();
+        let state = crate::support::runs::state(&program, LOGS).unwrap();
         let last = state.complete().map(|(partition, _)| partition).max();
         assert!(
             last < Some(Partition::parse("2024-01-05").unwrap()),

@@ -107,19 +107,19 @@ async fn an_unknown_private_column_is_refused() {
     for (keys, expected) in [
         (
             "drop = [\"driver_nmae\"]",
-            "drop: there is no column `driver_nmae`; did you mean `driver_name`?",
+            "drop: unknown column `driver_nmae`; did you mean `driver_name`?",
         ),
         (
             "hash = [\"usernam\"]",
-            "hash: there is no column `usernam`; did you mean `username`?",
+            "hash: unknown column `usernam`; did you mean `username`?",
         ),
         (
             "hash = [\"id\"]\ndrop = [\"id\"]",
-            "`id` stands in both drop and hash",
+            "`id` is in both drop and hash",
         ),
         (
             "drop = [\"id\"]\nunique_key = [\"id\"]",
-            "unique_key: there is no column `id`",
+            "unique_key: unknown column `id`",
         ),
         ("hsh = [\"id\"]", "unknown key `hsh`; did you mean `hash`?"),
         ("labels = { Team = \"a\" }", "labels: `Team = a`"),

@@ -153,7 +153,7 @@ impl Program {
         let mut folders = vec![self.folder().join(below)];
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
-                // Each run ships its log; that is no change of what was there.
+                // Each run ships its log; that changes no existing file.
                 if entry.file_name() == "logs" {
                     continue;
                 }

@@ -146,7 +146,7 @@ pub fn key_file(private_key: &str) -> String {
 const TABLE: &[&str] = &["--table", "fleet_vehicles"];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_reaches_every_service_through_the_proxy_and_trusts_its_certificate() {
+async fn a_run_uses_the_proxy_and_its_certificate() {
     let simulator = simulator(|_| ()).await;
     let storage = Arc::new(GcsDouble::start(&["proxied-raw", "proxied-flat"]));
     let bigquery = BigQueryDouble::start(&["dwh"]);
@@ -238,7 +238,7 @@ async fn without_the_proxy_s_certificate_nothing_is_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_s_login_is_renewed_through_the_proxy_and_what_google_says_of_it_is_masked() {
+async fn user_logins_are_renewed_through_the_proxy() {
     let simulator = simulator(|_| ()).await;
     let world = world(&simulator.url(), None, None).await;
     let login = json!({
@@ -285,7 +285,7 @@ async fn a_user_s_login_is_renewed_through_the_proxy_and_what_google_says_of_it_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_metadata_server_is_asked_directly_and_its_token_is_masked() {
+async fn the_metadata_server_bypasses_the_proxy() {
     let simulator = simulator(|_| ()).await;
     let metadata = Server::start(axum::Router::new().fallback(|request: Request| async move {
         assert_eq!(request.headers()["metadata-flavor"], "Google");
@@ -349,12 +349,12 @@ async fn a_simulator_on_this_machine_needs_no_proxy_and_is_named() {
     program.write(".env", format!("SAMSARA_API_URL={}\n", simulator.url()));
     let ran = program.succeed(&[&["run"], TABLE].concat()).await;
     let warning = format!(
-        ".env decides by SAMSARA_API_URL ({}) where it goes: is that meant?",
+        ".env sets SAMSARA_API_URL ({}), which decides where it is sent; check that this is intended",
         simulator.url()
     );
     assert_eq!(
         ran.stderr
-            .matches("warning: the token comes from the environment")
+            .matches("warning: the API token comes from the environment")
             .count(),
         1,
         "{}",

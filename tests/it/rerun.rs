@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use samsara_simulator::World;
 
-use crate::cursors::state;
 use crate::late::asked;
 use crate::program::{Program, fleet, simulator};
+use crate::support::runs::state;
 use crate::truth::{compare, day};
 
 const DATES: &[&str] = &["--start_date", "01/01/2024", "--end_date", "04/01/2024"];

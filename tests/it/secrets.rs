@@ -145,9 +145,13 @@ async fn what_is_configured_wrongly_is_named_and_never_quoted() {
         (
             "GOOGLE_APPLICATION_CREDENTIALS",
             document.as_str(),
-            "must name a file",
+            "must be the path of a file",
         ),
-        ("GCP_CREDENTIALS_FILE_NAME", &document, "must name a file"),
+        (
+            "GCP_CREDENTIALS_FILE_NAME",
+            &document,
+            "must be the path of a file",
+        ),
         ("SAMSARA_API_URL", url, "must not carry a user or password"),
         (
             "STORAGE_EMULATOR_HOST",
@@ -167,7 +171,7 @@ async fn what_is_configured_wrongly_is_named_and_never_quoted() {
         (
             "SAMSARA_API_TOKEN",
             "canary-token\nof-two-lines",
-            "has a line break inside",
+            "holds a line break",
         ),
         ("HTTPS_PROXY", socks, "SOCKS proxies are not supported"),
         (
@@ -257,7 +261,7 @@ enum Echo {
     Redirect,
     /// 200 with a page for people.
     Html,
-    /// 200 with JSON that is no page.
+    /// 200 with JSON that is not a page.
     NoPage,
     /// 200 with a record whose fields no schema knows.
     Fields,

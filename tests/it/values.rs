@@ -74,7 +74,7 @@ fn page(data: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shared_request_rescues_into_the_table_that_a_value_concerns() {
+async fn shared_requests_rescue_into_the_right_table() {
     let body = page(r#"[{"id":"1","name":"A","engineRpm":"oops"}]"#);
     let (program, _simulator) = serving(&[(STATS, &body)]).await;
     let ran = run(&program, &[SPEED, RPM], DAY).await;
@@ -101,7 +101,7 @@ async fn a_shared_request_rescues_into_the_table_that_a_value_concerns() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_day_has_its_own_rescued_values_at_the_places_of_its_own_list() {
+async fn rescued_paths_are_those_of_the_day() {
     let body = page(
         r#"[{"id":"1","engineRpm":[{"time":"2023-12-31T23:59:59Z","value":1,"q":"yesterday"},
             {"time":"2024-01-01T00:00:01Z","value":2},{"time":"2024-01-01T00:00:02Z","value":3,"q":"today"}]}]"#,
@@ -121,7 +121,7 @@ async fn each_day_has_its_own_rescued_values_at_the_places_of_its_own_list() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn envelope_fields_go_with_a_row_of_the_day_or_are_told_with_their_text() {
+async fn envelope_fields_are_kept_or_reported() {
     let idling = |data: &str| format!(r#"{{"warning":"only  partly","data":{data}}}"#);
     let event =
         |start: &str| format!(r#"{{"vehicle":{{"id":"1"}},"startTime":"{start}","durationMs":5}}"#);
@@ -204,7 +204,7 @@ async fn a_reading_at_the_edge_of_a_day_is_in_one_day_and_stops_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn readings_far_outside_the_asked_days_are_told_with_table_count_times_and_example() {
+async fn readings_outside_the_days_are_reported() {
     let body = page(
         r#"[{"id":"1","name":"A","engineRpm":[{"time":"1970-01-01T00:00:07Z","value":71},{"time":"2023-12-31T23:59:59Z","value":72},
             {"time":"2024-01-01T00:00:00Z","value":73},{"time":"2036-02-07T06:28:16Z","value":74}]}]"#,
@@ -280,7 +280,7 @@ async fn an_answer_without_a_list_of_records_empties_no_day() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_that_come_under_another_parent_are_other_rows_and_an_empty_id_is_no_parent() {
+async fn rows_of_another_parent_are_other_rows() {
     let trip = r#"{"trips":[{"startMs":1704070000000,"endMs":1704071000000}]}"#;
     let none = r#"{"trips":[]}"#;
     let of = |id: u32| format!("v1/fleet/trips/vehicleId={id}");
@@ -478,7 +478,7 @@ async fn a_map_has_each_key_once_and_keys_without_a_value() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn very_many_rows_and_names_in_one_page_are_read_and_the_report_stays_short() {
+async fn huge_pages_keep_the_report_short() {
     let records: Vec<String> = (0..20_000)
         .map(|name| format!(r#"{{"n{name}":1}}"#))
         .collect();

@@ -206,7 +206,7 @@ async fn row_changes_are_versions() {
         .stdout;
     assert!(
         checked.contains("people_history")
-            && checked.contains("1 partitions, 12 rows, as the state says"),
+            && checked.contains("1 partitions, 12 rows, equal to the state"),
         "{checked}"
     );
     let refreshed = rig
@@ -279,7 +279,7 @@ async fn a_shrunken_list_deletes_nothing() {
     assert!(
         refused
             .stderr
-            .contains("people_history snapshot: the list has 5 rows now and had 30"),
+            .contains("people_history snapshot: row count fell from 30 to 5"),
         "{}",
         refused.stderr
     );
@@ -289,7 +289,7 @@ async fn a_shrunken_list_deletes_nothing() {
             .iter()
             .all(|version| version.ends_with(" n 1-"))
     );
-    // It was a hiccup.
+    // The list is complete again.
     rig.run(&all).await;
     assert_eq!(rig.versions("name").await.len(), 30);
     // It was not.
@@ -327,7 +327,7 @@ async fn unversionable_models_are_refused() {
         .await;
     assert_eq!(twins.code, 3, "{}", twins.stderr);
     assert!(
-        twins.stderr.contains("several rows have the same \"name\""),
+        twins.stderr.contains("duplicate keys (\"name\")"),
         "{}",
         twins.stderr
     );
@@ -341,7 +341,7 @@ async fn unversionable_models_are_refused() {
         ),
         (
             model(ID, "name AS valid_from"),
-            "history: the table of versions has a column `valid_from` of its own",
+            "history: the history table adds a column `valid_from`",
         ),
         (
             model(ID, "name").replace("= true", "= \"yes\""),
@@ -402,7 +402,7 @@ async fn rows_of_days_have_no_versions() {
     assert!(
         refused
             .stderr
-            .contains("history: rows of days are all kept"),
+            .contains("history: only models of a list can have it"),
         "{}",
         refused.stderr
     );

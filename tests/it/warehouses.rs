@@ -33,7 +33,7 @@ struct Rig {
 }
 
 impl Rig {
-    /// A batch of days, each with these ids, written anew.
+    /// A batch of days, each with these ids, written again.
     async fn batch(&mut self, contract: &Contract, days: &[(&str, &[&str])], whole: bool) -> Batch {
         let mut partitions = Vec::new();
         for (day, ids) in days {
@@ -164,7 +164,7 @@ async fn conforms(mut rig: Rig) {
         .await
         .unwrap();
     assert_eq!(rig.counts(&daily).await, pairs(&[("2024-01-02", 1)]));
-    // Everything anew: what is not in it is gone.
+    // Everything again: what is not in it is gone.
     let refresh = rig
         .batch(
             &daily,
@@ -314,7 +314,7 @@ async fn conforms(mut rig: Rig) {
             pairs(&[("snapshot", ids.len() as u64)])
         );
     }
-    // What is dropped is made anew, empty.
+    // What is dropped is created again, empty.
     rig.warehouse.drop_table(&list).await.unwrap();
     rig.warehouse.drop_table(&list).await.unwrap();
     assert!(rig.warehouse.prepare(&list).await.unwrap().is_empty);
@@ -356,7 +356,7 @@ async fn bigquery_conforms() {
     .await;
 }
 
-/// Where there is no Python, and with jobs that take their time.
+/// Without Python, and with slow jobs.
 #[tokio::test(flavor = "multi_thread")]
 async fn bigquery_conforms_behind_the_double() {
     let gcs = Arc::new(GcsDouble::start(&["conforming"]));

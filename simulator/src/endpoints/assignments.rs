@@ -11,7 +11,7 @@ use crate::world::Vehicle;
 /// Records on a page, whatever `limit` says.
 const PAGE: usize = 50;
 
-/// What may be asked for; what is answered may be something newer.
+/// The types that may be requested; the answer may have newer ones.
 pub(crate) const KINDS: &[&str] = &[
     "HOS",
     "idCard",
@@ -56,7 +56,7 @@ pub(super) fn assignments(call: &Call<'_>) -> Result<Value, Refusal> {
             .assignments_overlapping(vehicle, from, (to - 1).max(from));
         assignments
             .iter()
-            // Without a kind, only the time of the vehicle's trips is told of.
+            // Without a type, only assignments during the vehicle's trips are returned.
             .filter(|one| kind.map_or(one.of_trip, |kind| one.kind == kind))
             .filter(|one| {
                 driver_ids.is_empty() || driver_ids.contains(&one.driver.driver.id.as_str())

@@ -1,4 +1,4 @@
-//! Devices. Health and tags are told on request only.
+//! Devices. Health and tags are returned on request only.
 
 use serde_json::Value;
 

@@ -5,7 +5,7 @@ use crate::query::Refusal;
 use crate::time::Millis;
 use crate::world::{Driver, TagRef, Vehicle};
 
-/// The tags asked for: themselves, or as parents of others.
+/// The requested tags: themselves, or as parents of others.
 #[derive(Debug)]
 pub(super) struct TagFilter<'a> {
     tags: Vec<&'a str>,
@@ -39,7 +39,7 @@ impl<'a> TagFilter<'a> {
     }
 }
 
-/// The drivers asked for by id and tag.
+/// The drivers requested by id and tag.
 pub(super) fn drivers<'a>(call: &Call<'a>) -> Vec<&'a Driver> {
     let ids = call.query.list("driverIds");
     let tags = TagFilter::of(call);
@@ -50,7 +50,7 @@ pub(super) fn drivers<'a>(call: &Call<'a>) -> Vec<&'a Driver> {
     call.world.drivers.iter().filter(asked).collect()
 }
 
-/// The vehicles asked for by id and tag.
+/// The vehicles requested by id and tag.
 pub(super) fn vehicles<'a>(call: &Call<'a>) -> Vec<&'a Vehicle> {
     let ids = call.query.list("vehicleIds");
     let tags = TagFilter::of(call);
@@ -61,7 +61,7 @@ pub(super) fn vehicles<'a>(call: &Call<'a>) -> Vec<&'a Vehicle> {
     call.world.vehicles.iter().filter(asked).collect()
 }
 
-/// The activation status asked for, one only: active unless told otherwise.
+/// The requested activation status, exactly one: active by default.
 pub(super) fn activation_status<'a>(call: &Call<'a>) -> Result<&'a str, Refusal> {
     let mut asked = call.query.all("driverActivationStatus");
     match (asked.next(), asked.next()) {

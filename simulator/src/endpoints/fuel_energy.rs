@@ -1,4 +1,4 @@
-//! Fuel and energy of vehicles and of drivers over exactly the asked window. The rows carry no time.
+//! Fuel and energy of vehicles and of drivers over exactly the requested window. The rows have no time.
 
 use serde_json::{Value, json};
 

@@ -6,7 +6,7 @@ use crate::cursor::Position;
 use crate::paging::{Call, Found, Next, Page, Paging};
 use crate::query::Refusal;
 
-/// One page of a walk over groups. `of_group` makes the records of one. A position holds the group and how many of
+/// One page of a paginated read over groups. `of_group` makes the records of one. A position holds the group and how many of
 /// its records are behind.
 pub(super) fn page<T>(
     call: &Call<'_>,

@@ -1,4 +1,4 @@
-//! The endpoints: which there are, how often they may be asked, and what they answer.
+//! The endpoints: which there are, their rate limits, and what they answer.
 
 mod alerts;
 mod assets;

@@ -7,13 +7,13 @@ use crate::paging::{Call, Empty, Found, Next, Paging};
 use crate::query::Refusal;
 use crate::world::{Reading, StatType, Vehicle};
 
-/// Vehicles on a page. The API chooses the size itself; here it is small, so that walks have several pages.
+/// Vehicles on a page. The API chooses the size itself; here it is small, so that reads have several pages.
 const PAGE: usize = 4;
 
 /// The documentation says three; four pass.
 const MOST_TYPES: usize = 4;
 
-/// The statistics asked for, in the order of asking.
+/// The requested statistics, in the order of the request.
 fn types(call: &Call<'_>) -> Result<Vec<&'static StatType>, Refusal> {
     let mut types: Vec<&StatType> = Vec::new();
     for name in call.query.list("types") {
@@ -42,7 +42,7 @@ fn types(call: &Call<'_>) -> Result<Vec<&'static StatType>, Refusal> {
     }
 }
 
-/// The vehicles asked for: all, unless ids or tags are given.
+/// The requested vehicles: all, unless ids or tags are given.
 fn vehicles<'a>(call: &Call<'a>) -> Result<Vec<&'a Vehicle>, Refusal> {
     let tags = call.query.list("tagIds");
     let mut ids = Vec::new();
@@ -146,7 +146,7 @@ pub(super) fn history(call: &Call<'_>) -> Result<Value, Refusal> {
     Ok(call.envelope(page, Empty::List))
 }
 
-/// The first call serves the last known reading of each vehicle, later ones what arrived since. A walk over the
+/// The first call serves the last known reading of each vehicle, later ones what arrived since. A read of the
 /// vehicles keeps the instant at which it began, so what arrives meanwhile waits for the next one.
 pub(super) fn feed(call: &Call<'_>) -> Result<Value, Refusal> {
     /// In place of the instant since which arrivals are served: there is none yet.
@@ -166,7 +166,7 @@ pub(super) fn feed(call: &Call<'_>) -> Result<Value, Refusal> {
             })
         },
         |position| {
-            // At the start of a later walk the present becomes its end.
+            // At the start of a later read the present becomes its end.
             let until = if position.offset == 0 && position.since != COLD {
                 now
             } else {

@@ -423,7 +423,7 @@ async fn fuel_reports_are_about_exactly_the_window() {
         report("2024-01-02T00:00:00Z", "2024-01-03T00:00:00Z").await,
         report("2024-01-03T00:00:00Z", "2024-01-04T00:00:00Z").await,
     );
-    // Whole days may also be asked for by their last millisecond.
+    // Whole days may also be requested by their last millisecond.
     assert_eq!(
         first,
         report("2024-01-02T00:00:00Z", "2024-01-02T23:59:59.999Z").await

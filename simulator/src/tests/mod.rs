@@ -1,4 +1,4 @@
-//! The simulator asked over HTTP.
+//! The simulator, requested over HTTP.
 
 mod consistency;
 mod inventory;
@@ -18,7 +18,7 @@ use super::{Row, Simulator, SimulatorConfig};
 
 type Parameters<'a> = &'a [(&'a str, &'a str)];
 
-/// A client without any patience: one request, no retries.
+/// A client that sends one request, without retries.
 struct Client<'a> {
     simulator: &'a Simulator,
     http: reqwest::Client,
@@ -101,7 +101,7 @@ impl<'a> Client<'a> {
             .expect("an answer")
     }
 
-    /// All pages of a walk; follows the flag and nothing else.
+    /// All pages of a read; follows the flag and nothing else.
     async fn walk(&self, path: &str, query: &[(&str, &str)], cursor: &str) -> Vec<Reply> {
         let mut pages: Vec<Reply> = Vec::new();
         loop {
@@ -123,7 +123,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// The records of a walk.
+    /// The records of all pages.
     async fn records(&self, path: &str, query: &[(&str, &str)]) -> Vec<Value> {
         let cursor = if path.starts_with("/v1/") {
             "startingAfter"

@@ -232,7 +232,7 @@ async fn assignments_and_logs_grow_while_they_last() {
     let open: Vec<Value> = client.records(ASSIGNMENTS, &query).await;
     assert_eq!(open.len(), whole.len());
     assert!(open.iter().any(|one| one.get("endTime").is_none()));
-    // Without a window the present is asked for.
+    // Without a window the present is requested.
     let present = client
         .records(ASSIGNMENTS, &[("filterBy", "vehicles")])
         .await;

@@ -16,7 +16,7 @@ fn points(records: &[Value]) -> usize {
 }
 
 #[tokio::test]
-async fn a_feed_starts_with_the_last_known_values_and_goes_on_with_arrivals() {
+async fn a_feed_starts_with_the_last_known_values() {
     let (day, next) = (at("2024-03-05T00:00:00Z"), at("2024-03-06T00:00:00Z"));
     let simulator = start(SimulatorConfig {
         vehicles: 20,

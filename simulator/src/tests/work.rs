@@ -115,7 +115,7 @@ async fn documents_are_served_by_creation_or_change() {
 }
 
 #[tokio::test]
-async fn daily_logs_are_served_by_date_in_the_zone_of_the_organisation() {
+async fn daily_logs_follow_the_organisations_time_zone() {
     for region in [Region::Us, Region::Eu, Region::Ca] {
         let simulator = start(SimulatorConfig {
             vehicles: 14,

@@ -1,4 +1,4 @@
-//! Fuel and energy over a window. The report is about exactly that window: two days asked for together are
+//! Fuel and energy over a window. The report is about exactly that window: two days requested together are
 //! not always the sum of the two.
 
 use super::World;

@@ -6,7 +6,7 @@ use super::vehicles::{Energy, Vehicle};
 use super::vocabulary::{PLACES, ROADS};
 use crate::time::{DAY, HOUR, MINUTE, Millis, SECOND, day_start, days_touching};
 
-/// A stretch of idling that is over.
+/// A period of idling that has ended.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Idling {
     pub(crate) start: Millis,

@@ -1,7 +1,7 @@
 //! The world behind the API: an organisation and all that happens to it.
 //!
 //! Who and what there is (vehicles, drivers, trailers, tags, alert configurations) is built once. What happens
-//! is never stored: each day of each thing is drawn from (seed, thing, day) when it is asked for, so memory
+//! is never stored: each day of each thing is drawn from (seed, thing, day) when it is requested, so memory
 //! stays flat, and an event is the same in every window that holds it.
 
 mod addresses;

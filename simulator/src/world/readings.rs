@@ -1,5 +1,5 @@
 //! Readings of vehicle statistics, made on the fly: each day of a vehicle and statistic has its own numbers,
-//! so a reading is the same in whatever window it is asked for, and nothing is kept in memory.
+//! so a reading is the same in every requested window, and nothing is kept in memory.
 
 use super::draw::{Draw, round};
 use super::fault_codes::FaultReading;

@@ -4,14 +4,14 @@ use super::clock::MAX_DELAY;
 use super::draw::Draw;
 use crate::time::{DAY, HOUR, Millis, SECOND, day_start};
 
-/// A stretch of the day without network: what is read in it arrives in one go, hours later.
+/// A part of the day without network: its readings arrive together, hours later.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Gap {
     stretch: Option<(Millis, Millis, Millis)>,
 }
 
 impl Gap {
-    /// One day in fifteen has such a stretch.
+    /// One day in fifteen has such a part.
     pub(crate) fn draw(draw: &mut Draw, day: i64) -> Self {
         let lost = draw.chance(1.0 / 15.0);
         let from = day_start(day) + draw.between(2, 16) * HOUR;

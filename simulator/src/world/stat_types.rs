@@ -37,7 +37,7 @@ pub(crate) enum CarriedBy {
     OneIn(u64),
 }
 
-/// A statistic by the name it is asked for.
+/// A statistic by the name used in requests.
 #[derive(Debug, PartialEq)]
 pub(crate) struct StatType {
     pub(crate) name: &'static str,

@@ -41,7 +41,7 @@ pub struct BigQueryEmulator {
     _folder: TempDir,
 }
 
-/// Why there is no emulator.
+/// Why the emulator is not available.
 #[derive(Debug)]
 pub enum Unavailable {
     /// This machine lacks something: Python 3.13, or a way to install the packages.

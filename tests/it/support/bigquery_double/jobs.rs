@@ -17,11 +17,11 @@ const LONGEST_ID: usize = 1024;
 /// How one load job goes.
 #[derive(Clone, Debug)]
 pub struct JobScript {
-    /// The job is PENDING when inserted and until it was asked for this many times.
+    /// The job is PENDING when inserted and until it was requested this many times.
     pub pending_polls: u32,
     /// Then it is RUNNING for this many times.
     pub running_polls: u32,
-    /// It is not DONE before this time has passed, however often it is asked for.
+    /// It is not DONE before this time has passed, however often it is requested.
     pub lasts: Duration,
     /// It is not found this many times before it shows up; its id is taken from the start.
     pub hidden_polls: u32,
@@ -54,7 +54,7 @@ pub struct LoadJob {
     pub uris: Vec<String>,
     /// The whole `configuration` as it was sent.
     pub configuration: Value,
-    /// How often it was asked for, apart from the times it was hidden.
+    /// How often it was requested, apart from the times it was hidden.
     pub polls: u32,
     script: JobScript,
     pub(super) rows: u64,

@@ -40,7 +40,7 @@ pub fn install() -> Result<Installation, String> {
     // Test processes run side by side; one installs while the others wait for it.
     let guard = File::create(folder.join("lock")).map_err(say)?;
     guard.lock().map_err(say)?;
-    // The stamp is what was installed, so that other pins install anew.
+    // The stamp is what was installed, so that other pins install again.
     let stamp = folder.join("installed");
     if fs::read_to_string(&stamp).is_ok_and(|installed| installed == REQUIREMENTS) {
         return Ok(installation);
