@@ -13,9 +13,11 @@ use object_store::ObjectStoreExt;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 
-use super::{Batch, FlatObjects, LoadError, Loaded, Prepared, Warehouse, missing_columns};
 use crate::bounds::{MAX_OBJECT_BYTES, MAX_ROWS};
 use crate::config::{BucketLocation, GoogleAccess};
+use crate::load::error::LoadError;
+use crate::load::shape::{ShapeMismatch, missing_columns};
+use crate::load::warehouse::{Batch, FlatObjects, Loaded, Prepared, Warehouse};
 use crate::redact;
 use crate::state::{Fence, Started, read_document};
 use crate::store::layout::{
@@ -145,13 +147,11 @@ impl LocalWarehouse {
         };
         let read = read_document(&bytes)
             .and_then(|manifest: Manifest| manifest.check(table).map(|()| manifest));
-        let manifest = read.map_err(|reason| LoadError::Unreachable {
+        let manifest = read.map_err(|reason| LoadError::Manifest {
             target: self.target.clone(),
-            reason: format!(
-                "{} is no table manifest: {}; put back the right one, or remove it and run with --full-refresh {table}",
-                self.bucket.uri(&key),
-                redact::one_line(&reason)
-            ),
+            uri: self.bucket.uri(&key),
+            reason: redact::one_line(&reason),
+            table: table.into(),
         })?;
         Ok(Some((manifest, version)))
     }
@@ -268,6 +268,27 @@ fn name(url: &url::Url) -> String {
     format!("local:{}", url.path())
 }
 
+/// Whether loads by the contract can go into a table with this one.
+fn compare(contract: &Contract, existing: &Contract) -> Result<(), ShapeMismatch> {
+    let columns: Vec<_> = existing
+        .columns
+        .iter()
+        .map(|column| {
+            let column_type = column.column_type.bigquery();
+            (column.name.clone(), column_type.to_string())
+        })
+        .collect();
+    missing_columns(contract, &columns)?;
+    if existing.partition_by != contract.partition_by {
+        return Err(ShapeMismatch::Partitioning {
+            table: contract.table.clone(),
+            found: existing.partition_by.clone(),
+            wanted: contract.partition_by.clone(),
+        });
+    }
+    Ok(())
+}
+
 #[async_trait]
 impl Warehouse for LocalWarehouse {
     fn target(&self) -> &str {
@@ -283,31 +304,25 @@ impl Warehouse for LocalWarehouse {
             });
         }
         self.change(contract, |manifest| {
-            let columns = manifest.contract.columns.iter();
-            let existing: Vec<_> =
-                columns.map(|column| (column.name.clone(), column.column_type.bigquery().to_string())).collect();
-            missing_columns(&contract.table, contract, &existing)?;
-            if manifest.contract.partition_by != contract.partition_by {
-                return Err(LoadError::Shape {
-                    table: contract.table.clone(),
-                    reason: format!(
-                        "it is partitioned by {:?}, the model says {:?}: give the model a new name, or run with \
-                         --full-refresh {}",
-                        manifest.contract.partition_by, contract.partition_by, contract.table
-                    ),
-                    replaceable: true,
-                });
-            }
+            let missing = compare(contract, &manifest.contract);
+            missing.map_err(|mismatch| LoadError::Shape {
+                table: contract.table.clone(),
+                mismatch,
+                replaceable: true,
+            })?;
             // Columns that the model no longer has stay, as in BigQuery.
-            let gone = manifest
-                .contract
-                .columns
-                .iter()
-                .filter(|old| !contract.columns.iter().any(|column| column.name.eq_ignore_ascii_case(&old.name)));
+            let gone = manifest.contract.columns.iter().filter(|old| {
+                !contract
+                    .columns
+                    .iter()
+                    .any(|column| column.name.eq_ignore_ascii_case(&old.name))
+            });
             let mut next = contract.clone();
             next.columns.extend(gone.cloned());
             manifest.contract = next;
-            Ok(Prepared { is_empty: manifest.rows() == 0 })
+            Ok(Prepared {
+                is_empty: manifest.rows() == 0,
+            })
         })
         .await
     }
@@ -359,7 +374,7 @@ impl Warehouse for LocalWarehouse {
         None
     }
 
-    async fn settle(&self, _: &Started) -> Result<(), LoadError> {
+    async fn await_job(&self, _: &Started) -> Result<(), LoadError> {
         Ok(())
     }
 
@@ -407,8 +422,8 @@ impl Warehouse for LocalWarehouse {
         Ok(())
     }
 
-    async fn drop_rehearsals(&self, _: &str) -> Result<Vec<String>, LoadError> {
-        // Without jobs there is nothing to rehearse.
+    async fn drop_trial_tables(&self, _: &str) -> Result<Vec<String>, LoadError> {
+        // Trial loads are for jobs, and there are none.
         Ok(Vec::new())
     }
 }

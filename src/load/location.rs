@@ -1,15 +1,15 @@
 //! Where bucket and dataset are: BigQuery loads only from a bucket of its own location.
 //!
 //! `object_store` does not tell a bucket's location, so Cloud Storage's JSON API is asked once, with the same
-//! credentials. A token that may not see the bucket's metadata is no reason to stop: the load job will tell.
+//! credentials. A token that may not see the bucket's metadata does not stop the run: the load job then says so.
 
 use std::time::Duration;
 
 use serde::Deserialize;
 use tokio::runtime::Handle;
 
-use super::LoadError;
 use crate::config::GoogleAccess;
+use crate::load::error::LoadError;
 use crate::{google, http, redact};
 
 const API: &str = "https://storage.googleapis.com";

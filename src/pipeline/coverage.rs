@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use chrono::{NaiveDate, Utc};
 
 use super::Pipeline;
-use super::load_stage::is_loaded;
 use crate::catalog::{Catalog, Model, Source, SourceKind};
 use crate::error::Error;
 use crate::load;
+use crate::load::plan::{is_loaded, rows_of};
 use crate::plan::{Dates, RunRequest, Selection, days};
 use crate::state::{Failure, NotAvailable, PartitionState, SourceState, StateStore};
 use crate::store::layout::Partition;
@@ -176,7 +176,7 @@ impl Pipeline {
                         .values()
                         .filter_map(|found| found.models.get(&table));
                     let derived = models.filter(|found| !is_loaded(found, &target));
-                    derived.map(super::load_stage::rows_of).collect()
+                    derived.map(rows_of).collect()
                 });
                 if !states.is_empty() {
                     let (partitions, rows) = (states.len() as u64, states.iter().sum());

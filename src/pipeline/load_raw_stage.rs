@@ -1,24 +1,38 @@
 //! Raw partitions into the staging dataset, wherever what is loaded is not what is committed.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures::{StreamExt, stream};
-use sha2::{Digest, Sha256};
+use parking_lot::Mutex;
 
-use super::Run;
-use crate::catalog::Source;
+use super::load_plan;
+use super::run::{Run, report_failure};
 use crate::config::{GoogleAccess, WarehouseConfig};
 use crate::error::Error;
-use crate::events::Event;
+use crate::events::{Event, Observer};
 use crate::extract::raw_schema;
-use crate::load::{BigQuery, FlatObjects, LoadError, Warehouse};
+use crate::load::plan::{RawTableLoad, raw_fingerprint};
+use crate::load::{BigQuery, FlatObjects, Warehouse};
 use crate::state::{Load, RawState, SourceState, Started};
-use crate::store::TableWriter;
-use crate::store::layout::{Partition, raw_object};
+use crate::store::layout::{Partition, RunId, raw_object};
+use crate::store::{Bucket, TableWriter};
 
 /// Load jobs at a time.
 const LOADS: usize = 4;
+/// Number of the object that a partition without rows is loaded from. A run writes so many by no extract task.
+const EMPTY_OBJECT: u64 = 99_999;
+
+/// What loads of raw partitions need.
+struct RawLoader<'a> {
+    warehouse: BigQuery,
+    raw: &'a Bucket,
+    run: &'a RunId,
+    observer: &'a dyn Observer,
+}
+
+/// A raw partition to be loaded.
+type RawPart<'a> = (&'a RawTableLoad, Partition, RawState);
 
 /// Loads the raw partitions of the selected sources.
 pub(super) async fn load_raw_stage(
@@ -34,59 +48,34 @@ pub(super) async fn load_raw_stage(
     else {
         return Ok(());
     };
+    let selection = &run.plan.run_request.selection;
+    let tables = load_plan::raw_loads(&run.catalog, &run.states, selection).await?;
     let warehouse = BigQuery::connect(project, dataset, location.as_deref(), access)
         .await?
         .fenced(run.states.fence());
-    let mut partitions: Vec<(&Source, Partition, RawState)> = Vec::new();
-    for source in run
-        .plan
-        .run_request
-        .selection
-        .sources
-        .iter()
-        .filter_map(|name| run.catalog.source(name))
-    {
-        let handle = run.states.source(&source.name).await?;
-        let stale: Vec<_> = handle.look(|state| {
-            let complete = state
-                .complete()
-                .filter(|(it, raw)| is_stale(state, *it, raw, warehouse.target()));
-            complete
-                .map(|(partition, raw)| (partition, raw.clone()))
-                .collect()
-        });
-        if stale.is_empty() {
-            continue;
-        }
-        let prepared = warehouse
-            .prepare_raw(&source.name, &raw_schema(source), source.is_daily())
-            .await;
-        if let Err(error) = prepared {
-            run.failed(&source.name, None, &error.into());
-            continue;
-        }
-        partitions.extend(
-            stale
-                .into_iter()
-                .map(|(partition, raw)| (source, partition, raw)),
-        );
-    }
-    // Sources whose quota is used up: it is not better for their next partition.
+    let loader = RawLoader {
+        warehouse,
+        raw: &run.raw,
+        run: &run.id,
+        observer: run.observer.as_ref(),
+    };
+    let parts = loader.prepare_tables(&tables).await;
+    // Sources whose quota is used up: it is used up for their next partition too.
     let closed: Mutex<BTreeSet<&str>> = Mutex::default();
-    let closed = || closed.lock().unwrap_or_else(PoisonError::into_inner);
-    stream::iter(partitions)
-        .for_each_concurrent(LOADS, |(source, partition, raw)| {
-            let (run, warehouse, closed) = (&run, &warehouse, &closed);
+    stream::iter(parts)
+        .for_each_concurrent(LOADS, |part| {
+            let (shutdown, loader, closed) = (&run.shutdown, &loader, &closed);
             async move {
-                if run.shutdown.is_cancelled() || closed().contains(source.name.as_str()) {
+                let source = part.0.source.name.as_str();
+                if shutdown.is_cancelled() || closed.lock().contains(source) {
                     return;
                 }
-                if let Err(error) = load_raw_partition(run, warehouse, source, partition, raw).await
-                {
-                    if matches!(error, Error::Load(LoadError::Quota { .. })) {
-                        closed().insert(&source.name);
+                let partition = part.1;
+                if let Err(error) = loader.load_partition(part).await {
+                    if matches!(&error, Error::Load(error) if error.is_quota()) {
+                        closed.lock().insert(source);
                     }
-                    run.failed(&source.name, Some(partition), &error);
+                    report_failure(loader.observer, source, Some(partition), &error);
                 }
             }
         })
@@ -94,110 +83,84 @@ pub(super) async fn load_raw_stage(
     Ok(())
 }
 
-/// Whether the partition's raw rows are not what the target holds.
-pub(super) fn is_stale(
-    state: &SourceState,
-    partition: Partition,
-    raw: &RawState,
-    target: &str,
-) -> bool {
-    let found = state
-        .partition(partition)
-        .and_then(|found| found.raw_load.as_ref());
-    let found = found.filter(|load| load.target == target);
-    // A day that never had a row has nothing to replace.
-    let nothing = raw.objects.is_empty() && found.is_none_or(|load| load.rows == 0);
-    !nothing && found.is_none_or(|load| load.fingerprint != fingerprint(raw))
-}
-
-async fn load_raw_partition(
-    run: &Run,
-    warehouse: &BigQuery,
-    source: &Source,
-    partition: Partition,
-    raw: RawState,
-) -> Result<(), Error> {
-    let fingerprint = fingerprint(&raw);
-    let schema = raw_schema(source);
-    let mut objects = raw.objects;
-    if objects.is_empty() {
-        // A day that lost its rows is emptied by a file without any.
-        let key = raw_object(&source.name, partition, &run.id, 99_999);
-        objects.push(
-            TableWriter::begin(&run.raw, key, schema.clone())?
-                .finish()
-                .await?,
-        );
-    }
-    run.raw.expect(&objects).await?;
-    let flat = FlatObjects {
-        partition,
-        objects,
-        fingerprint: fingerprint.clone(),
-    };
-    let committed: u64 = flat.objects.iter().map(|object| object.rows).sum();
-    let handle = run.states.source(&source.name).await?;
-    // A job that outlived its program would put old rows in the place of these.
-    let target = warehouse.target();
-    if let Some(left) = handle.look(|state| {
-        state
-            .partition(partition)
-            .and_then(|found| found.raw_started.clone())
-    }) && left.target == target
-    {
-        warehouse.settle(&left).await?;
-    }
-    let started = Started {
-        target: target.into(),
-        job: warehouse.raw_job(&source.name, &run.raw, &flat),
-        attempt: 1,
-    };
-    handle
-        .commit(move |state| state.partition_mut(partition).raw_started = Some(started))
-        .await?;
-    let loaded = warehouse
-        .replace_raw(&source.name, &schema, &run.raw, &flat)
-        .await?;
-    if loaded.rows != committed {
-        let (table, loaded) = (source.name.clone(), loaded.rows);
-        return Err(LoadError::Ledger {
-            table,
-            partition: partition.to_string(),
-            loaded,
-            flattened: committed,
-            used: None,
+impl RawLoader<'_> {
+    /// Sees to it that the tables exist, and gives what is to be loaded into them.
+    async fn prepare_tables<'t>(&self, tables: &'t [RawTableLoad]) -> Vec<RawPart<'t>> {
+        let mut parts = Vec::new();
+        for table in tables {
+            let stale = table.stale(self.warehouse.target());
+            if stale.is_empty() {
+                continue;
+            }
+            let source = &table.source;
+            let prepared = self
+                .warehouse
+                .prepare_raw(&source.name, &raw_schema(source), source.is_daily())
+                .await;
+            if let Err(error) = prepared {
+                report_failure(self.observer, &source.name, None, &error.into());
+                continue;
+            }
+            let stale = stale.into_iter();
+            parts.extend(stale.map(|(partition, raw)| (table, partition, raw)));
         }
-        .into());
+        parts
     }
-    run.observer.observe(&Event::RawLoaded {
-        source: source.name.clone(),
-        partition,
-        rows: loaded.rows,
-    });
-    let load = Load {
-        target: warehouse.target().into(),
-        fingerprint,
-        job: loaded.job,
-        rows: loaded.rows,
-    };
-    let done = move |state: &mut SourceState| {
-        let found = state.partition_mut(partition);
-        (found.raw_load, found.raw_started) = (Some(load), None);
-    };
-    handle.commit(done).await?;
-    Ok(())
-}
 
-/// Digest of the raw objects.
-fn fingerprint(raw: &RawState) -> String {
-    let mut digest = Sha256::new();
-    for object in &raw.objects {
-        digest.update(&object.path);
-        digest.update([0]);
+    /// Loads one partition, and commits that.
+    async fn load_partition(&self, (table, partition, raw): RawPart<'_>) -> Result<(), Error> {
+        let (name, schema) = (&table.source.name, raw_schema(&table.source));
+        let fingerprint = raw_fingerprint(&raw);
+        let mut objects = raw.objects;
+        if objects.is_empty() {
+            // A day that lost its rows is emptied by a file without any.
+            let key = raw_object(name, partition, self.run, EMPTY_OBJECT);
+            let empty = TableWriter::begin(self.raw, key, schema.clone())?;
+            objects.push(empty.finish().await?);
+        }
+        self.raw.expect(&objects).await?;
+        let flat = FlatObjects {
+            partition,
+            objects,
+            fingerprint: fingerprint.clone(),
+        };
+        let target = self.warehouse.target();
+        // A job that outlived its program would put old rows in the place of these.
+        let left = table
+            .state
+            .look(|state| state.partition(partition)?.raw_started.clone());
+        if let Some(left) = left.filter(|left| left.target == target) {
+            self.warehouse.await_job(&left).await?;
+        }
+        let started = Started {
+            target: target.into(),
+            job: self.warehouse.raw_job(name, self.raw, &flat),
+            attempt: 1,
+        };
+        let begin = move |state: &mut SourceState| {
+            state.partition_mut(partition).raw_started = Some(started)
+        };
+        table.state.commit(begin).await?;
+        let loaded = self
+            .warehouse
+            .replace_raw(name, &schema, self.raw, &flat)
+            .await?;
+        self.observer.observe(&Event::RawLoaded {
+            source: name.clone(),
+            partition,
+            rows: loaded.rows,
+        });
+        let load = Load {
+            target: target.into(),
+            fingerprint,
+            job: loaded.job,
+            rows: loaded.rows,
+        };
+        let done = move |state: &mut SourceState| {
+            let found = state.partition_mut(partition);
+            (found.raw_load, found.raw_started) = (Some(load), None);
+        };
+        table.state.commit(done).await?;
+        Ok(())
     }
-    digest
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }

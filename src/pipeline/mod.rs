@@ -14,11 +14,13 @@ mod ended_rows;
 mod extract_stage;
 mod extract_task;
 mod feed_tail;
-mod jobs;
+mod load_context;
+mod load_plan;
 mod load_raw_stage;
 mod load_stage;
 mod raw_rows;
 mod run;
+mod table_loader;
 pub mod threads;
 mod transform_stage;
 mod updates;
@@ -33,6 +35,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::coverage::Missing;
+use self::load_context::LoadContext;
 use self::run::{Ready, Run, ends_run, shrunken};
 use crate::audit::{self, AuditedRun};
 use crate::catalog::{Catalog, Model};
@@ -48,7 +51,7 @@ use crate::sql_tests::{self, Preview, Previewed, Scratch};
 use crate::state::{RunLock, StateStore};
 use crate::store::layout::RunId;
 use crate::store::{Bucket, StoreError};
-use crate::transform::{BoundCatalog, BoundModel, Transformer};
+use crate::transform::{BoundCatalog, BoundModel, Contract, Transformer};
 
 /// Stack of threads that plan queries. DataFusion walks expressions recursively, and the longest that the catalog
 /// accepts (`a + a + …`) takes some 30 MB in a debug build; what is not used costs nothing.
@@ -139,18 +142,25 @@ impl Pipeline {
         {
             let contracts = self.bound(&plan.run_request).await?.contracts();
             let staging = self.config.staging.as_ref().and_then(load::target);
-            let count = jobs::Count {
-                catalog: &self.catalog,
-                states: &self.states,
-                plan: &plan,
-                contracts: &contracts,
-                options: &self.config.load,
-                target: &target,
-                staging: staging.as_deref(),
-            };
-            plan.estimate.load_jobs = Some(count.jobs().await?);
+            let planner = self.load_planner(&plan, &contracts);
+            let load_plan = planner.load_plan(&target, &self.config.load).await?;
+            let jobs = planner.count_jobs(&load_plan, staging.as_deref()).await?;
+            plan.estimate.load_jobs = Some(jobs);
         }
         Ok(plan)
+    }
+
+    fn load_planner<'a>(
+        &'a self,
+        plan: &'a Plan,
+        contracts: &'a BTreeMap<String, Contract>,
+    ) -> load_plan::Planner<'a> {
+        load_plan::Planner {
+            catalog: &self.catalog,
+            states: &self.states,
+            plan,
+            contracts,
+        }
     }
 
     /// The selected models, bound: each once, however often it is asked for.
@@ -318,7 +328,7 @@ impl Pipeline {
             cpu,
             checkpoint_every: self.config.checkpoint_pages.max(1),
             plan,
-            ended: Mutex::default(),
+            ended: Arc::default(),
             apart: Mutex::default(),
             extracted: Mutex::default(),
         })
@@ -352,13 +362,41 @@ impl Pipeline {
         let (ready, committed) = mpsc::channel::<Ready>(QUEUE);
         let (flat, loadable) = mpsc::channel(QUEUE);
         let workers = self.config.max_workers;
-        let flattened = self.flattened.clone();
-        let (extracted, transformed, loaded) = tokio::join!(
+        let context = self.load_context(run, warehouse).await?;
+        let (extracted, transformed, ()) = tokio::join!(
             extract_stage::extract_stage(run.clone(), api, workers, ready),
             transform_stage::transform_stage(run.clone(), transformer, committed, flat),
-            load_stage::load_stage(run.clone(), warehouse, flattened, loadable),
+            load_stage::load_stage(context, loadable),
         );
-        extracted.and(transformed).and(loaded)
+        extracted.and(transformed)
+    }
+
+    /// What the load stage works with, its plan first; none without a warehouse.
+    async fn load_context(
+        &self,
+        run: &Run,
+        warehouse: Option<Arc<dyn Warehouse>>,
+    ) -> Result<Option<LoadContext>, Error> {
+        let Some(warehouse) = warehouse else {
+            return Ok(None);
+        };
+        let planner = self.load_planner(&run.plan, &run.contracts);
+        let plan = planner
+            .load_plan(warehouse.target(), &self.config.load)
+            .await?;
+        Ok(Some(LoadContext {
+            plan,
+            warehouse,
+            raw: self.raw.clone(),
+            flattened: self.flattened.clone(),
+            fence: self.states.fence().clone(),
+            observer: run.observer.clone(),
+            shutdown: run.shutdown.clone(),
+            run: run.id.clone(),
+            named: run.plan.run_request.selection.named.clone(),
+            not_asked: run.plan.not_available.keys().cloned().collect(),
+            ended: run.ended.clone(),
+        }))
     }
 
     /// Loads raw tables, if that is asked for. Their failures cost only themselves.

@@ -36,7 +36,7 @@ pub(super) struct Run {
     pub(super) checkpoint_every: u64,
     pub(super) plan: Plan,
     /// Sources that the token or the organisation does not have: asking again for another day is of no use.
-    pub(super) ended: Mutex<BTreeSet<String>>,
+    pub(super) ended: Arc<Mutex<BTreeSet<String>>>,
     /// Sources that were refused (400) when they were asked for alone: they take no others with them any more.
     pub(super) apart: Mutex<BTreeSet<String>>,
     /// Partitions that tasks of this run have handed on.
@@ -49,11 +49,7 @@ pub(super) type Ready = (String, Partition);
 impl Run {
     /// Reports a failure that costs one table or partition, and not the run.
     pub(super) fn failed(&self, name: &str, partition: Option<Partition>, error: &Error) {
-        self.observer.observe(&Event::Failed {
-            name: name.to_string(),
-            partition: partition.map(|partition| partition.to_string()),
-            error: redact::one_line(error),
-        });
+        report_failure(self.observer.as_ref(), name, partition, error);
     }
 
     /// Whether the organisation or the token does not have the source.
@@ -105,6 +101,20 @@ impl Run {
     pub(super) fn add_extracted(&self, partitions: &[Ready]) {
         locked(&self.extracted).extend(partitions.iter().cloned());
     }
+}
+
+/// Reports that a table or partition has failed; the others continue.
+pub(super) fn report_failure(
+    observer: &dyn Observer,
+    name: &str,
+    partition: Option<Partition>,
+    error: &Error,
+) {
+    observer.observe(&Event::Failed {
+        name: name.to_string(),
+        partition: partition.map(|partition| partition.to_string()),
+        error: redact::one_line(error),
+    });
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

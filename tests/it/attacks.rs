@@ -264,7 +264,7 @@ async fn foreign_state_is_refused_by_name() {
         refused(
             &ran,
             1,
-            &["_table.json is no table manifest", "--full-refresh"],
+            &["_table.json is not a table manifest", "--full-refresh"],
         );
     }
 }

@@ -454,14 +454,14 @@ async fn an_earlier_job_ends_first() {
         attempt: 1,
     };
     // Nothing of that name was ever started.
-    warehouse.settle(&started).await.unwrap();
-    // A run that dies while its job is running.
+    warehouse.await_job(&started).await.unwrap();
+    // A run that dies while its job is at work.
     tokio::select! {
         _ = load_day(&warehouse) => panic!("the job lasts longer"),
         () = until(|| !double.jobs().is_empty()) => {}
     }
     assert_ne!(double.jobs()[0].state(), "DONE");
-    warehouse.settle(&started).await.unwrap();
+    warehouse.await_job(&started).await.unwrap();
     assert_eq!(double.jobs()[0].state(), "DONE");
 }
 
@@ -592,7 +592,7 @@ async fn an_earlier_failed_job_uses_up_its_id() {
             job: warehouse.job(&contract("t"), &batch(DAY, 1)).unwrap(),
             attempt: 1,
         };
-        warehouse.settle(&started).await.unwrap();
+        warehouse.await_job(&started).await.unwrap();
         assert!(
             double.jobs().iter().all(|job| job.state() == "DONE"),
             "{reason}"

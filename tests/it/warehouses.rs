@@ -7,7 +7,7 @@ use ::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMi
 use chrono::Utc;
 use samsara_etl::config::{BucketLocation, GoogleAccess, LockConfig, WaitScale};
 use samsara_etl::load::{
-    Batch, BigQuery, FlatObjects, LoadError, LocalWarehouse, Warehouse, load, rehearsal,
+    Batch, BigQuery, FlatObjects, LoadError, LocalWarehouse, Warehouse, load, trial_table,
 };
 use samsara_etl::state::{Fence, RunLock};
 use samsara_etl::store::layout::{Partition, RunId};
@@ -269,30 +269,30 @@ async fn conforms(mut rig: Rig) {
         .await
         .unwrap();
     assert_eq!(rig.counts(&changed).await.len(), 3);
-    // Rehearsals of other buckets, and tables of others, are nobody's to drop.
+    // Trial tables of other buckets, and tables of others, are nobody's to drop.
     for (name, mark) in [("readings", "aa"), ("readings", "bb"), ("a_b", "aa")] {
         rig.warehouse
             .prepare(&Contract {
-                table: rehearsal(name, mark, "1"),
+                table: trial_table(name, mark, "1"),
                 ..daily.clone()
             })
             .await
             .unwrap();
     }
-    let mut dropped = rig.warehouse.drop_rehearsals("aa").await.unwrap();
+    let mut dropped = rig.warehouse.drop_trial_tables("aa").await.unwrap();
     dropped.sort();
     if rig.is_bigquery {
         assert_eq!(
             dropped,
             [
-                rehearsal("a_b", "aa", "1"),
-                rehearsal("readings", "aa", "1")
+                trial_table("a_b", "aa", "1"),
+                trial_table("readings", "aa", "1")
             ]
         );
     }
     assert!(
         rig.warehouse
-            .drop_rehearsals("aa")
+            .drop_trial_tables("aa")
             .await
             .unwrap()
             .is_empty()

@@ -4,12 +4,13 @@
 //! configuration. Here [`google::provider`] does it, which keeps a token until shortly before it expires and then gets
 //! another, so long runs go on.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use gcp_bigquery_client::auth::Authenticator;
 use gcp_bigquery_client::error::BQError;
 use object_store::gcp::GcpCredentialProvider;
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use crate::config::{CredentialsError, GoogleAccess};
@@ -22,7 +23,7 @@ type Make = Box<dyn Fn() -> Result<GcpCredentialProvider, CredentialsError> + Se
 pub(super) struct Tokens(Arc<Shared>);
 
 struct Shared {
-    /// Makes the source of tokens anew, so that it forgets the one that it holds.
+    /// Creates another source of tokens, which does not hold the token at hand.
     make: Option<Make>,
     /// None for an emulator: it wants no token, and none must go there.
     provider: Mutex<Option<GcpCredentialProvider>>,
@@ -30,17 +31,31 @@ struct Shared {
     bearer: Mutex<String>,
 }
 
-/// A token that cannot be had.
+/// Why there is no access token.
 #[derive(Debug, thiserror::Error)]
-#[error("no access token: {reason}")]
-pub(super) struct TokenError {
-    reason: String,
-    /// Whether it may be had later: nobody has refused the credentials.
-    pub(super) may_pass: bool,
+pub enum TokenError {
+    /// The token server refused, or was not reached.
+    #[error("no access token: {}", redact::foreign(.0))]
+    Provider(#[source] object_store::Error),
+    /// The credentials cannot be used.
+    #[error("no access token: {0}")]
+    Credentials(#[source] CredentialsError),
+}
+
+impl TokenError {
+    /// Whether there may be a token later: the credentials were not refused.
+    pub(super) fn is_transient(&self) -> bool {
+        match self {
+            // The type of the error is private to `object_store`, which has repeated by itself what is worth it. A 4xx
+            // means that the credentials themselves are refused.
+            Self::Provider(_) => !self.to_string().contains("status code: 4"),
+            Self::Credentials(_) => false,
+        }
+    }
 }
 
 impl Tokens {
-    /// The tokens to use; credentials that cannot be any are refused here.
+    /// The tokens to use; unusable credentials are refused here.
     pub(super) fn of(access: &GoogleAccess) -> Result<Self, CredentialsError> {
         if access.bigquery_emulator.is_some() {
             let (provider, bearer) = (Mutex::new(None), Mutex::new("emulator".into()));
@@ -63,55 +78,31 @@ impl Tokens {
         })))
     }
 
-    /// Sees to it that the token of the next call is good: to be called before each.
+    /// Sees to it that the token of the next call is valid: to be called before each.
     pub(super) async fn refresh(&self) -> Result<(), TokenError> {
-        let provider = self
-            .0
-            .provider
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let provider = self.0.provider.lock().clone();
         let Some(provider) = provider else {
             return Ok(());
         };
-        let credential = provider.get_credential().await.map_err(|error| {
-            let reason = redact::foreign(error);
-            // The type of the error is private to `object_store`. It tries again by itself what may pass; a 4xx means
-            // that the credentials themselves are refused.
-            let may_pass = !reason.contains("status code: 4");
-            TokenError { reason, may_pass }
-        })?;
-        self.0
-            .bearer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone_from(&credential.bearer);
+        let credential = provider
+            .get_credential()
+            .await
+            .map_err(TokenError::Provider)?;
+        self.0.bearer.lock().clone_from(&credential.bearer);
         Ok(())
     }
 
     /// Gets another token in place of the one at hand, which was refused before its time.
     pub(super) async fn renew(&self) -> Result<(), TokenError> {
         if let Some(make) = &self.0.make {
-            let fresh = make().map_err(|error| TokenError {
-                reason: error.to_string(),
-                may_pass: false,
-            })?;
-            *self
-                .0
-                .provider
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner) = Some(fresh);
+            *self.0.provider.lock() = Some(make().map_err(TokenError::Credentials)?);
         }
         self.refresh().await
     }
 
     /// The token of the next call.
     pub(super) fn bearer(&self) -> String {
-        self.0
-            .bearer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.bearer.lock().clone()
     }
 }
 
@@ -137,8 +128,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::load::Timings;
-    use crate::load::bigquery::BigQuery;
+    use crate::load::bigquery::client::BigQuery;
+    use crate::load::bigquery::timings::Timings;
 
     /// What Google has been asked for, and how it answers.
     #[derive(Default)]
@@ -172,7 +163,7 @@ mod tests {
         type Credential = GcpCredential;
 
         async fn get_credential(&self) -> object_store::Result<Arc<GcpCredential>> {
-            let (mut google, mut kept) = (self.0.lock().unwrap(), self.1.lock().unwrap());
+            let (mut google, mut kept) = (self.0.lock(), self.1.lock());
             if google.stumbles.0 > 0 {
                 google.stumbles.0 -= 1;
                 let text = format!(
@@ -195,7 +186,7 @@ mod tests {
     }
 
     async fn dataset(State(google): State<World>, headers: HeaderMap) -> Response {
-        let mut google = google.lock().unwrap();
+        let mut google = google.lock();
         let bearer = headers["Authorization"]
             .to_str()
             .unwrap()
@@ -233,7 +224,7 @@ mod tests {
         let http = crate::config::HttpConfig::default();
         (
             google,
-            BigQuery::reach_at(&host, "p", "d", &http, tokens, timings)
+            BigQuery::with_tokens(&host, "p", "d", &http, tokens, timings)
                 .await
                 .unwrap(),
         )
@@ -243,30 +234,26 @@ mod tests {
     async fn a_token_is_kept_while_it_is_good_and_replaced_before_the_next_call() {
         let (google, mut warehouse) = connect().await;
         for forgets in [false, false, true] {
-            google.lock().unwrap().forgets = forgets;
+            google.lock().forgets = forgets;
             assert!(warehouse.find_dataset(None).await.unwrap());
         }
-        assert_eq!(
-            google.lock().unwrap().brought,
-            ["token-1", "token-1", "token-2"]
-        );
+        assert_eq!(google.lock().brought, ["token-1", "token-1", "token-2"]);
     }
 
     #[tokio::test]
     async fn a_refused_token_is_renewed_once() {
         let (google, mut warehouse) = connect().await;
         assert!(warehouse.find_dataset(None).await.unwrap());
-        google.lock().unwrap().refused.insert("token-1".into());
+        google.lock().refused.insert("token-1".into());
         assert!(warehouse.find_dataset(None).await.unwrap());
         assert!(warehouse.find_dataset(None).await.unwrap());
         assert_eq!(
-            google.lock().unwrap().brought,
+            google.lock().brought,
             ["token-1", "token-1", "token-2", "token-2"]
         );
         // Credentials that were taken away are no passing fault.
         google
             .lock()
-            .unwrap()
             .refused
             .extend(["token-2".into(), "token-3".into()]);
         let error = warehouse.find_dataset(None).await.unwrap_err().to_string();
@@ -275,24 +262,24 @@ mod tests {
             "{error}"
         );
         assert!(!error.contains("token-"), "{error}");
-        assert_eq!(google.lock().unwrap().brought[4..], ["token-2", "token-3"]);
+        assert_eq!(google.lock().brought[4..], ["token-2", "token-3"]);
     }
 
     #[tokio::test]
     async fn a_token_server_that_stumbles_is_asked_again_in_mid_run() {
         let (google, mut warehouse) = connect().await;
         // Credentials that never worked are not worth retrying.
-        google.lock().unwrap().stumbles = (1, 503);
+        google.lock().stumbles = (1, 503);
         let error = warehouse.find_dataset(None).await.unwrap_err().to_string();
         assert!(
             error.contains("no access token: ") && error.contains("503"),
             "{error}"
         );
         assert!(warehouse.find_dataset(None).await.unwrap());
-        google.lock().unwrap().stumbles = (3, 503);
+        google.lock().stumbles = (3, 503);
         assert!(warehouse.find_dataset(None).await.unwrap());
-        google.lock().unwrap().stumbles = (1, 400);
+        google.lock().stumbles = (1, 400);
         assert!(warehouse.find_dataset(None).await.is_err());
-        assert_eq!(google.lock().unwrap().brought, ["token-1", "token-1"]);
+        assert_eq!(google.lock().brought, ["token-1", "token-1"]);
     }
 }

@@ -1,11 +1,13 @@
-//! BigQuery's limit of updates per table: 50 in ten seconds if it is partitioned, else 5.
+//! BigQuery's limit of updates per table: "50 partition modifications every 10 seconds" for a partitioned table, "5
+//! operations every 10 seconds" for another one (<https://cloud.google.com/bigquery/quotas#partitioned_tables>).
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use parking_lot::Mutex;
 
 use crate::config::WaitScale;
 
@@ -27,7 +29,7 @@ impl UpdateLimits {
     /// Waits until the table may be updated once more.
     pub(super) async fn wait(&self, table: &str, partitioned: bool) {
         let limiter = {
-            let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut tables = self.tables.lock();
             tables
                 .entry(table.to_string())
                 .or_insert_with(|| Arc::new(RateLimiter::direct(quota(partitioned, self.scale))))

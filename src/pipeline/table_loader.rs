@@ -1,0 +1,481 @@
+//! Loads one table: its partitions one by one, or all together.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::sync::OnceCell;
+
+use super::load_context::{LOADS, LoadContext};
+use crate::error::Error;
+use crate::events::Event;
+use crate::load::plan::{
+    Action, FullLoad, FullLoadSteps, Method, Part, Slice, TableChange, TableLoad, is_loaded,
+    rows_of,
+};
+use crate::load::{Batch, FlatObjects, LoadError, Loaded, ShapeMismatch, load, trial_table};
+use crate::state::{Load, ModelState, Started};
+use crate::store::layout::Partition;
+use crate::transform::Contract;
+
+/// One table in the course of a run.
+pub(super) struct TableLoader<'a> {
+    context: &'a LoadContext,
+    table: &'a TableLoad,
+    /// How it is loaded, once it exists; none if it cannot be loaded.
+    method: OnceCell<Option<Method>>,
+    /// Whether nothing more of it is loaded in this run.
+    is_closed: AtomicBool,
+    /// Set once no job of an earlier run is under way any more.
+    is_alone: OnceCell<()>,
+    trial_begun: AtomicBool,
+    /// Days that have arrived since the last slice was considered.
+    arrived: AtomicU64,
+    /// Held by the slice that is at work.
+    slices: tokio::sync::Mutex<Slices>,
+}
+
+/// How far a first load has come.
+#[derive(Debug, Default)]
+struct Slices {
+    /// Days with rows that the last slice has loaded.
+    loaded: u64,
+    /// Whether further ones are of no use: one has failed, or not all days go in one job.
+    are_over: bool,
+}
+
+/// How a load changes the table.
+#[derive(Debug, Clone, Copy, Default)]
+struct Replace {
+    /// It replaces all rows of the table, not those of its partition.
+    whole: bool,
+    /// It gives the table the contract's shape.
+    reshape: bool,
+}
+
+impl<'a> TableLoader<'a> {
+    pub(super) fn new(context: &'a LoadContext, table: &'a TableLoad) -> Self {
+        Self {
+            context,
+            table,
+            method: OnceCell::new(),
+            is_closed: AtomicBool::new(false),
+            is_alone: OnceCell::new(),
+            trial_begun: AtomicBool::new(false),
+            arrived: AtomicU64::new(0),
+            slices: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Whether it is known before anything is read that there is something for it.
+    pub(super) fn is_certain(&self) -> bool {
+        self.context.is_certain(self.table)
+    }
+
+    /// Whether there may be something for it, by what was read so far.
+    pub(super) fn is_available(&self) -> bool {
+        self.context.is_available(self.table)
+    }
+
+    fn name(&self) -> &str {
+        &self.table.contract.table
+    }
+
+    fn target(&self) -> &str {
+        &self.context.plan.target
+    }
+
+    fn is_closed(&self) -> bool {
+        self.context.shutdown.is_cancelled() || self.is_closed.load(Ordering::Relaxed)
+    }
+
+    fn close(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
+    }
+
+    fn failed(&self, partition: Option<Partition>, error: &Error) {
+        // A used-up quota is used up for the table's next partition too.
+        if matches!(error, Error::Load(error) if error.is_quota()) {
+            self.close();
+        }
+        self.context.failed(self.name(), partition, error);
+    }
+
+    /// Sees to it, once, that the table exists, and tells how it is loaded. A table of another shape is not loaded at
+    /// all.
+    pub(super) async fn method(&self) -> Option<Method> {
+        let prepare = || async {
+            let prepared = self.context.warehouse.prepare(&self.table.contract).await;
+            match self.table.confirm(self.target(), prepared) {
+                Ok(method) => Some(method),
+                Err(error) => {
+                    self.close();
+                    self.failed(None, &error.into());
+                    None
+                }
+            }
+        };
+        *self.method.get_or_init(prepare).await
+    }
+
+    /// Takes a derived partition: loads it, or keeps it for a full load.
+    pub(super) async fn take_partition(&self, partition: Partition) {
+        let Some(method) = self.method().await.filter(|_| !self.is_closed()) else {
+            return;
+        };
+        let result = match method {
+            Method::Partitions => self.load_partition(partition, false).await,
+            Method::Full(kind) => self.collect_partition(partition, kind).await,
+        };
+        if let Err(error) = result {
+            self.failed(Some(partition), &error);
+        }
+    }
+
+    /// Loads what waits for all partitions to be derived.
+    pub(super) async fn finish(&self) {
+        if let Some(Method::Full(kind)) = self.method().await
+            && !self.is_closed()
+            && let Err(error) = self.load_full(kind).await
+        {
+            self.failed(None, &error);
+        }
+    }
+
+    /// Loads one partition, if it is not the one that is loaded; `force` loads it in any case.
+    async fn load_partition(&self, partition: Partition, force: bool) -> Result<(), Error> {
+        // What could not be derived has been reported by the stage before.
+        let Some(part) = self.table.part(partition) else {
+            return Ok(());
+        };
+        match self
+            .context
+            .plan
+            .action(self.name(), partition, &part.1, force)
+        {
+            Action::None => Ok(()),
+            Action::Refuse { rows, loaded } => Err(LoadError::Shrunken {
+                table: self.name().into(),
+                rows,
+                loaded,
+            }
+            .into()),
+            Action::MarkEmpty => self.mark_empty(vec![part]).await,
+            Action::Load => {
+                let replace = Replace {
+                    whole: partition == Partition::Snapshot,
+                    reshape: false,
+                };
+                self.load_parts(vec![part], replace).await
+            }
+        }
+    }
+
+    /// Loads all partitions: as many as a job takes in one, the others by themselves.
+    async fn load_full(&self, kind: FullLoad) -> Result<(), Error> {
+        self.await_earlier_jobs().await?;
+        let parts = self.table.parts();
+        let change = match kind {
+            FullLoad::First => TableChange::None,
+            FullLoad::Refresh(change) => change,
+        };
+        if parts.is_empty() && change != TableChange::None {
+            return Err(LoadError::Shape {
+                table: self.name().into(),
+                mismatch: ShapeMismatch::NothingDerived,
+                replaceable: false,
+            }
+            .into());
+        }
+        let Some(steps) = self.context.plan.full_load(kind, parts) else {
+            return Ok(());
+        };
+        if change == TableChange::Rebuild {
+            self.rebuild_table(&steps).await?;
+        }
+        let FullLoadSteps {
+            together,
+            singly,
+            empty,
+        } = steps;
+        // The job overwrites them: if this run comes no further, the next one must know.
+        self.invalidate(&singly).await?;
+        if !together.is_empty() {
+            let replace = Replace {
+                whole: true,
+                reshape: change == TableChange::Reshape,
+            };
+            self.load_parts(together, replace).await?;
+        }
+        if change == TableChange::Reshape {
+            // What a load does not bring: labels, comments, expiration.
+            self.context.warehouse.prepare(&self.table.contract).await?;
+        }
+        self.mark_empty(empty).await?;
+        self.load_singly(singly).await;
+        Ok(())
+    }
+
+    /// Drops the table and creates it again, after all that its first job is to bring has been loaded for trial.
+    async fn rebuild_table(&self, steps: &FullLoadSteps) -> Result<(), Error> {
+        let warehouse = &self.context.warehouse;
+        self.load_into_trial_table(&steps.together).await?;
+        let dropped = [&steps.together[..], &steps.singly, &steps.empty].concat();
+        self.invalidate(&dropped).await?;
+        warehouse.drop_table(&self.table.contract).await?;
+        warehouse.prepare(&self.table.contract).await?;
+        Ok(())
+    }
+
+    /// Loads partitions by themselves, whatever is loaded of them. Their failures are reported.
+    async fn load_singly(&self, parts: Vec<Part>) {
+        stream::iter(parts)
+            .for_each_concurrent(LOADS, |(partition, _)| async move {
+                if !self.is_closed()
+                    && let Err(error) = self.load_partition(partition, true).await
+                {
+                    self.failed(Some(partition), &error);
+                }
+            })
+            .await;
+    }
+
+    /// Takes a derived partition of a table that is loaded as a whole: the first one is loaded for trial, and a first
+    /// load goes on by a slice when enough have come.
+    async fn collect_partition(&self, partition: Partition, kind: FullLoad) -> Result<(), Error> {
+        self.trial_load(partition).await?;
+        if kind != FullLoad::First {
+            return Ok(());
+        }
+        let arrived = self.arrived.fetch_add(1, Ordering::Relaxed) + 1;
+        // One slice at a time; who comes meanwhile does not wait for it, and is in the next one.
+        let Ok(mut slices) = self.slices.try_lock() else {
+            return Ok(());
+        };
+        if !Slice::is_considered(arrived) || slices.are_over || self.is_closed() {
+            return Ok(());
+        }
+        self.arrived.store(0, Ordering::Relaxed);
+        match self.context.plan.slice(self.table.parts(), slices.loaded) {
+            Slice::NotYet => {}
+            Slice::TooLarge => slices.are_over = true,
+            Slice::Days(days) => match self.load_full(kind).await {
+                Ok(()) => slices.loaded = days,
+                // The last job tries it again, with all days, and says how that ended.
+                Err(error) => {
+                    tracing::warn!(table = self.name(), %error, "first load: the days so far cannot be loaded yet");
+                    slices.are_over = true;
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// Loads the first partition with rows of a long load for trial: if that is refused, so would be the job with all
+    /// days, hours later.
+    async fn trial_load(&self, partition: Partition) -> Result<(), Error> {
+        if !self.table.has_trial {
+            return Ok(());
+        }
+        let part = self.table.part(partition);
+        let Some(part) = part.filter(|(_, state)| rows_of(state) > 0) else {
+            return Ok(());
+        };
+        if self.trial_begun.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let result = self.load_into_trial_table(&[part]).await;
+        if result.is_err() {
+            self.close();
+        }
+        Ok(result?)
+    }
+
+    /// Loads partitions into a table that is dropped at once.
+    async fn load_into_trial_table(&self, parts: &[Part]) -> Result<(), LoadError> {
+        let context = self.context;
+        let run = context.run.as_str().rsplit('-').next().unwrap_or_default();
+        let contract = Contract {
+            table: trial_table(self.name(), &context.trial_mark(), run),
+            ..self.table.contract.clone()
+        };
+        let batch = Batch {
+            bucket: context.flattened.clone(),
+            partitions: parts.iter().map(flat_objects).collect(),
+            whole: parts.len() > 1,
+            reshape: false,
+            attempt: 1,
+        };
+        let warehouse = context.warehouse.as_ref();
+        if warehouse.job(&contract, &batch).is_none() {
+            return Ok(());
+        }
+        let result = match warehouse.prepare(&contract).await {
+            Ok(_) => load(warehouse, &contract, &batch).await.map(|_| ()),
+            Err(error) => Err(error),
+        };
+        let dropped = warehouse.drop_table(&contract).await;
+        result.and(dropped)
+    }
+
+    /// Waits, once, for the jobs that an earlier run has left under way: one that ends after its successor would put
+    /// old rows in the place of new ones, and one with many days may overwrite days that it does not know of.
+    async fn await_earlier_jobs(&self) -> Result<(), Error> {
+        let awaited = self.is_alone.get_or_try_init(|| async {
+            let left = |state: &ModelState| {
+                let started = state.started.clone();
+                started.filter(|started| started.target == self.target())
+            };
+            let mut parts = self.table.parts();
+            let mut jobs: Vec<Started> =
+                parts.iter().filter_map(|(_, state)| left(state)).collect();
+            jobs.dedup();
+            stream::iter(jobs)
+                .map(Ok)
+                .try_for_each_concurrent(LOADS, |started| async move {
+                    self.context.warehouse.await_job(&started).await
+                })
+                .await?;
+            // What is not loaded yet finds its job by the same name, or has another one.
+            parts.retain(|(_, state)| left(state).is_some() && is_loaded(state, self.target()));
+            let ended = |state: &mut ModelState, _: &ModelState| {
+                let used = state.started.take().map_or(0, |started| started.attempt);
+                state.attempts = state.attempts.max(used);
+            };
+            self.change_parts(&parts, ended).await
+        });
+        awaited.await.copied()
+    }
+
+    /// Starts the load, sees it through, and keeps in the state what became of it.
+    async fn load_parts(&self, parts: Vec<Part>, replace: Replace) -> Result<(), Error> {
+        let begun = Instant::now();
+        self.await_earlier_jobs().await?;
+        let (context, contract) = (self.context, &self.table.contract);
+        let used = parts.iter().map(|(_, state)| state.attempts).max();
+        let batch = Batch {
+            bucket: context.flattened.clone(),
+            partitions: parts.iter().map(flat_objects).collect(),
+            whole: replace.whole,
+            reshape: replace.reshape,
+            attempt: used.unwrap_or_default() + 1,
+        };
+        // An object that is not the one that was derived would replace rows before the ledger is checked.
+        let objects = batch.partitions.iter().flat_map(|flat| &flat.objects);
+        let objects: Vec<_> = objects.cloned().collect();
+        context.flattened.expect(&objects).await?;
+        // Also where there are no jobs: whoever comes after a crash must know that there may be rows.
+        let started = Started {
+            target: self.target().into(),
+            job: context.warehouse.job(contract, &batch).unwrap_or_default(),
+            attempt: batch.attempt,
+        };
+        self.change_parts(&parts, move |state, _| {
+            state.started = Some(started.clone())
+        })
+        .await?;
+        // A partition replaced by a run that lost its lock could undo what its successor has loaded.
+        context.fence.check()?;
+        match load(context.warehouse.as_ref(), contract, &batch).await {
+            Ok(loaded) => self.commit_loaded(parts, loaded, begun).await,
+            Err(error) => {
+                if let Some(used) = error.used() {
+                    let ended = move |state: &mut ModelState, _: &ModelState| {
+                        state.attempts = used;
+                        state.started = None;
+                    };
+                    self.change_parts(&parts, ended).await?;
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Commits that partitions without rows need no load.
+    async fn mark_empty(&self, parts: Vec<Part>) -> Result<(), Error> {
+        if parts.is_empty() {
+            return Ok(());
+        }
+        let nothing = Loaded {
+            rows: 0,
+            job: None,
+            attempt: 0,
+        };
+        self.commit_loaded(parts, nothing, Instant::now()).await
+    }
+
+    /// Commits that the partitions are loaded, each with the rows of its own Parquet.
+    async fn commit_loaded(
+        &self,
+        parts: Vec<Part>,
+        loaded: Loaded,
+        begun: Instant,
+    ) -> Result<(), Error> {
+        let Loaded { job, attempt, .. } = loaded;
+        let target = self.target().to_string();
+        let of_job = job.clone();
+        let done = move |state: &mut ModelState, part: &ModelState| {
+            state.load = Some(Load {
+                target: target.clone(),
+                fingerprint: part.fingerprint.clone(),
+                job: of_job.clone(),
+                rows: rows_of(part),
+            });
+            state.started = None;
+            if of_job.is_some() {
+                state.attempts = attempt;
+            }
+        };
+        self.change_parts(&parts, done).await?;
+        for (partition, state) in parts {
+            self.context.observer.observe(&Event::PartitionLoaded {
+                model: self.name().into(),
+                partition,
+                rows: rows_of(&state),
+                bytes: state.objects.iter().map(|object| object.bytes).sum(),
+                job: job.clone(),
+                elapsed: begun.elapsed(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Commits that the partitions are not loaded, before something makes that true.
+    async fn invalidate(&self, parts: &[Part]) -> Result<(), Error> {
+        let held = |(_, state): &&Part| state.load.as_ref().is_some_and(|load| load.rows > 0);
+        let held: Vec<Part> = parts.iter().filter(held).cloned().collect();
+        self.change_parts(&held, |state, _| state.load = None).await
+    }
+
+    /// Commits a change of partitions in one go; `change` gets each as it is and as it was when it was looked up.
+    async fn change_parts(
+        &self,
+        parts: &[Part],
+        change: impl Fn(&mut ModelState, &ModelState) + Send + 'static,
+    ) -> Result<(), Error> {
+        if parts.is_empty() {
+            return Ok(());
+        }
+        let (table, parts) = (self.name().to_string(), parts.to_vec());
+        self.table
+            .state
+            .commit(move |document| {
+                for (partition, part) in &parts {
+                    let models = &mut document.partition_mut(*partition).models;
+                    if let Some(state) = models.get_mut(&table) {
+                        change(state, part);
+                    }
+                }
+            })
+            .await?;
+        Ok(())
+    }
+}
+
+fn flat_objects((partition, state): &Part) -> FlatObjects {
+    FlatObjects {
+        partition: *partition,
+        objects: state.objects.clone(),
+        fingerprint: state.fingerprint.clone(),
+    }
+}
