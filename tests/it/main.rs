@@ -13,6 +13,7 @@
 mod analyst;
 mod architecture;
 mod attacks;
+mod available;
 mod bigquery;
 mod chaos;
 mod check;
@@ -59,6 +60,7 @@ mod support;
 mod terminal;
 mod tls;
 mod truth;
+mod updates;
 mod uploads;
 mod values;
 mod versions;
