@@ -76,24 +76,15 @@ impl Summary<'_> {
             let rows = sources.iter().map(|(name, source)| {
                 let SourceReport {
                     partitions,
-                    records,
                     rows,
                     unchanged,
                     rescued,
                     ..
                 } = source;
-                let numbers =
-                    [partitions, records, rows, unchanged, rescued].map(|it| grouped(*it));
+                let numbers = [partitions, rows, unchanged, rescued].map(|it| grouped(*it));
                 [vec![name.clone()], numbers.to_vec()].concat()
             });
-            let header = [
-                "source",
-                "partitions",
-                "records",
-                "raw rows",
-                "unchanged",
-                "rescued",
-            ];
+            let header = ["source", "partitions", "raw rows", "unchanged", "rescued"];
             self.table(f, &header, rows.collect())?;
         }
         // One table needs no table: the line below has its numbers.
@@ -235,7 +226,7 @@ impl Summary<'_> {
             ) in outside.iter().take(self.most())
             {
                 let instant = |at: &DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
-                let example = examples.first().filter(|_| self.detail == Detail::Full);
+                let example = examples.first();
                 let example = example
                     .map(|example| format!(", e.g. {example}"))
                     .unwrap_or_default();
