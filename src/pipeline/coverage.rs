@@ -164,6 +164,10 @@ impl Pipeline {
     pub async fn waiting(&self) -> Result<BTreeMap<String, Waiting>, Error> {
         let target = load::target_name(&self.config.warehouse);
         let mut waiting: BTreeMap<String, Waiting> = BTreeMap::new();
+        let models = self.catalog.models();
+        let drivers = models.filter_map(|model| self.catalog.driving_source(model));
+        let names: Vec<&str> = drivers.map(|driver| driver.name.as_str()).collect();
+        self.states.read_ahead(names).await?;
         for model in self.catalog.models() {
             let Some(driver) = self.catalog.driving_source(model) else {
                 continue;
@@ -206,6 +210,8 @@ impl Lookup<'_> {
         selection: &Selection,
         dates: &Dates,
     ) -> Result<Vec<SourceCoverage>, Error> {
+        let names = selection.sources.iter().map(String::as_str);
+        self.states.read_ahead(names).await?;
         let mut covered = Vec::new();
         for source in selection
             .sources
@@ -311,7 +317,7 @@ fn asked(source: &Source, state: &SourceState, dates: &Dates) -> (Vec<Partition>
         state
             .partitions
             .keys()
-            .filter_map(|key| Partition::parse(key)?.day())
+            .filter_map(|partition| partition.day())
     };
     match source.kind {
         SourceKind::Snapshot => (vec![Partition::Snapshot], false),

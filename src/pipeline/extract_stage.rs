@@ -8,7 +8,7 @@ use chrono::NaiveDate;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::ObjectStoreExt;
 use sha2::{Digest, Sha256};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::{Ready, Run, ends_run};
 use crate::catalog::{Source, SourceKind};
@@ -32,6 +32,8 @@ use crate::transform::{QueryTable, query};
 
 /// A list that was half read is gone on with for this long.
 const SNAPSHOT_CHECKPOINT_MAX_AGE: chrono::TimeDelta = chrono::TimeDelta::hours(1);
+/// Tasks whose rows are committed while others read: the state of a source takes one write a second in Cloud Storage.
+const COMMITTING: usize = 64;
 /// Memory for reading a list of ids.
 const PARENT_IDS_MEMORY: usize = 256 << 20;
 
@@ -145,10 +147,13 @@ async fn extract(
         observer: run.observer.clone(),
         checkpoint_every: run.checkpoint_every,
     };
+    let slots = Semaphore::new(workers);
     let each = async |tasks: &[PlannedTask]| {
         let tasks = stream::iter(tasks).map(Ok);
         tasks
-            .try_for_each_concurrent(workers, |task| extract_task(run, &extractor, task, ready))
+            .try_for_each_concurrent(workers + COMMITTING, |task| {
+                extract_task(run, &extractor, &slots, task, ready)
+            })
             .await
     };
     // Lists first: fan-outs ask for their rows. Then the feeds, which tell what else is to be read.
@@ -222,9 +227,11 @@ async fn note_asked(run: &Run) -> Result<(), Error> {
 async fn extract_task(
     run: &Run,
     extractor: &Extractor,
+    slots: &Semaphore,
     planned: &PlannedTask,
     ready: &mpsc::Sender<Ready>,
 ) -> Result<(), Error> {
+    let slot = slots.acquire().await;
     let has_ended = || {
         let ended = run.ended.lock().unwrap_or_else(PoisonError::into_inner);
         planned.sources.iter().all(|source| ended.contains(source))
@@ -238,7 +245,7 @@ async fn extract_task(
     }
     let result = tokio::select! {
         () = run.shutdown.cancelled() => return Ok(()),
-        result = read_task(run, extractor, planned) => result,
+        result = read_task(run, extractor, planned, slot) => result,
     };
     let partitions = match result {
         Ok(partitions) => partitions,
@@ -444,10 +451,12 @@ async fn note_failure(
     Ok(())
 }
 
-async fn read_task(
+/// Reads a task, and commits what it brought after its slot was given back.
+async fn read_task<S>(
     run: &Run,
     extractor: &Extractor,
     planned: &PlannedTask,
+    slot: S,
 ) -> Result<Vec<Ready>, Error> {
     let sources: Vec<Source> = planned
         .sources
@@ -482,12 +491,19 @@ async fn read_task(
         return read_feed(run, extractor, task).await;
     }
     let outcome = resume_task(run, extractor, &task).await?;
+    drop(slot);
     // Before the days themselves: if nothing else comes of this run, that much is known.
     mark_ended(run, &outcome).await?;
-    // The first last: it holds the note of the unfinished task, which speaks for all.
+    // The first last: it holds the note of the unfinished task, which speaks for all. The others go into the state
+    // together.
     let mut unreferenced = Vec::new();
-    for (index, extracted) in outcome.partitions.iter().enumerate().rev() {
-        unreferenced.extend(commit_partition(run, &outcome, extracted, index == 0).await?);
+    if let Some((first, others)) = outcome.partitions.split_first() {
+        let others = others
+            .iter()
+            .map(|extracted| commit_partition(run, &outcome, extracted, false));
+        let others = futures::future::try_join_all(others).await?;
+        unreferenced.extend(others.into_iter().flatten());
+        unreferenced.extend(commit_partition(run, &outcome, first, true).await?);
     }
     // Only now does no note of an unfinished task name them any more.
     discard(run, &unreferenced).await;
@@ -983,14 +999,16 @@ fn drop_tail(
         .filter(|_| state.feed.as_ref().is_some_and(is_read_again))
         .cloned();
     // Without it, the note is of no use any more: the feed has another position.
-    for partition in state.partitions.values_mut() {
-        partition.checkpoint = None;
+    let noted = state.partitions.iter();
+    let noted = noted.filter(|(_, found)| found.checkpoint.is_some());
+    let noted: Vec<Partition> = noted.map(|(partition, _)| *partition).collect();
+    for partition in noted {
+        state.partition_mut(partition).checkpoint = None;
     }
     for part in tail.into_iter().flat_map(|tail| tail.parts) {
-        let Some(raw) = state
-            .partitions
-            .get_mut(&part.partition)
-            .and_then(|found| found.raw.as_mut())
+        let partition = Partition::parse(&part.partition)
+            .filter(|partition| state.partitions.contains_key(partition));
+        let Some(raw) = partition.and_then(|partition| state.partition_mut(partition).raw.as_mut())
         else {
             continue;
         };
@@ -1012,8 +1030,9 @@ fn note_tail(
     tail: CheckpointResult,
     extracted_at: chrono::DateTime<chrono::Utc>,
 ) {
+    let first = tail.parts.first();
     let (Some(first), Some(feed)) = (
-        tail.parts.first().map(|part| part.partition.clone()),
+        first.and_then(|part| Partition::parse(&part.partition)),
         &state.feed,
     ) else {
         return;
@@ -1035,8 +1054,8 @@ fn note_tail(
         whole,
         part: tail,
     };
-    if let Some(partition) = state.partitions.get_mut(&first) {
-        partition.checkpoint = Some(note);
+    if state.partitions.contains_key(&first) {
+        state.partition_mut(first).checkpoint = Some(note);
     }
 }
 

@@ -1,6 +1,7 @@
 //! How many load jobs a plan comes to, by the rules by which `load_stage` sends them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::audit;
 use super::load_raw_stage;
@@ -121,11 +122,7 @@ impl Count<'_> {
             is_read && driver.kind == SourceKind::Feed || self.plan.feeds.contains(&driver.name);
         let handle = self.states.source(&driver.name).await?;
         let mut parts: BTreeMap<Partition, Part> = handle.look(|state| {
-            let found = state
-                .partitions
-                .iter()
-                .filter_map(|(key, it)| Some((Partition::parse(key)?, it)));
-            let part = |(partition, it): (Partition, &PartitionState)| {
+            let part = |(partition, it): (&Partition, &Arc<PartitionState>)| {
                 let known = it.models.get(&contract.table);
                 let part = match self.wanted(contract, driver, it) {
                     Some(wanted) if known.is_none_or(|known| known.fingerprint != wanted) => {
@@ -133,9 +130,9 @@ impl Count<'_> {
                     }
                     _ => Part::Known(known?.clone()),
                 };
-                Some((partition, part))
+                Some((*partition, part))
             };
-            found.filter_map(part).collect()
+            state.partitions.iter().filter_map(part).collect()
         });
         if self.plan.run_request.stages.contains(&Stage::Transform) {
             parts.extend(

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use sha2::{Digest, Sha256};
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::{OnceCell, Semaphore, mpsc};
 
 use super::Run;
 use super::transform_stage::Flat;
@@ -28,6 +28,9 @@ use crate::transform::Contract;
 
 /// Load jobs at a time, of all tables together.
 const LOADS: usize = 8;
+/// Partitions that are under way at a time: those that are not in a job wait for the write of the state that tells of
+/// their job, which takes as many of one source as there are.
+const UNDER_WAY: usize = 256;
 /// From this many days on, the first one is loaded for trial: a refusal then costs seconds and not hours.
 pub(super) const TRIAL_LOAD_DAYS: usize = 8;
 
@@ -121,6 +124,8 @@ struct Loader<'a> {
     run: &'a Run,
     warehouse: &'a dyn Warehouse,
     flattened: Bucket,
+    /// Held by those that load.
+    jobs: Semaphore,
     /// Tables of which nothing more is loaded in this run.
     closed: Mutex<BTreeSet<String>>,
     /// Tables that are loaded as a whole, when all their days are derived.
@@ -200,6 +205,7 @@ async fn load_all(
         run,
         warehouse,
         flattened,
+        jobs: Semaphore::new(LOADS),
         closed: Mutex::default(),
         whole: BTreeMap::new(),
         settled: run
@@ -224,7 +230,7 @@ async fn load_all(
         queue.recv().await.map(|item| (item, queue))
     });
     arrivals
-        .for_each_concurrent(LOADS, |(model, partition)| async move {
+        .for_each_concurrent(UNDER_WAY, |(model, partition)| async move {
             if loader.is_closed(&model) {
                 return;
             }
@@ -393,9 +399,7 @@ impl Loader<'_> {
         let parts = handle.look(|state| {
             let parts = state.partitions.iter();
             parts
-                .filter_map(|(key, it)| {
-                    Some((Partition::parse(key)?, it.models.get(model)?.clone()))
-                })
+                .filter_map(|(partition, it)| Some((*partition, it.models.get(model)?.clone())))
                 .collect()
         });
         Ok(Some((handle, parts)))
@@ -540,7 +544,7 @@ impl Loader<'_> {
                 .await?;
         }
         stream::iter(rest)
-            .for_each_concurrent(LOADS, |(partition, _)| async move {
+            .for_each_concurrent(UNDER_WAY, |(partition, _)| async move {
                 if !self.is_closed(model)
                     && let Err(error) = self.load_partition(model, partition, true).await
                 {
@@ -595,9 +599,12 @@ impl Loader<'_> {
             state.started = Some(started.clone())
         })
         .await?;
+        let job = self.jobs.acquire().await;
         // A partition replaced by a run that lost its lock could undo what its successor has loaded.
         self.run.states.fence().check()?;
-        match load(self.warehouse, contract, &batch).await {
+        let loaded = load(self.warehouse, contract, &batch).await;
+        drop(job);
+        match loaded {
             Ok(loaded) => self.note(handle, model, parts, loaded, begun).await,
             Err(error) => {
                 if let Some(used) = error.used() {

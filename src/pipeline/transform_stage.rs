@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use futures::{StreamExt, stream};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::{Ready, Run};
 use crate::catalog::{Catalog, Model};
@@ -22,6 +22,21 @@ use crate::transform::{
 /// A model's partition that may have to be loaded.
 pub(super) type Flat = (String, Partition);
 
+/// Partitions that are under way at a time. Few of them are worked on; the others wait for a slot, or for the write of
+/// the state that holds them, which takes as many of one source as there are.
+const UNDER_WAY: usize = 512;
+
+/// What the partitions under way share.
+struct Work<'a> {
+    run: &'a Run,
+    /// None if partitions are handed on as they are.
+    transformer: Option<&'a Transformer>,
+    /// Held while a partition is worked on, and given back before its result is committed: Cloud Storage takes one
+    /// write of a state document a second.
+    slots: Semaphore,
+    flat: &'a mpsc::Sender<Flat>,
+}
+
 /// Runs the transform stage; without it, partitions are handed on as they are.
 pub(super) async fn transform_stage(
     run: Arc<Run>,
@@ -30,92 +45,105 @@ pub(super) async fn transform_stage(
     flat: mpsc::Sender<Flat>,
 ) -> Result<(), Error> {
     let at_once = std::thread::available_parallelism().map_or(2, usize::from);
+    let work = Work {
+        run: &run,
+        transformer: transformer.as_ref(),
+        slots: Semaphore::new(at_once),
+        flat: &flat,
+    };
+    let work = &work;
     // Models that read several sources wait until all of them are read.
-    let deferred: Mutex<Vec<(String, Partition)>> = Mutex::default();
+    let deferred: Mutex<Vec<(&Model, Partition)>> = Mutex::default();
     let arrivals = stream::unfold(committed, |mut queue| async move {
         queue.recv().await.map(|item| (item, queue))
     });
-    arrivals
-        .for_each_concurrent(at_once, |(source, partition)| {
-            let (run, transformer, flat, deferred) = (&run, &transformer, &flat, &deferred);
-            async move {
-                for model in run.catalog.models_of(&source) {
-                    let drives = run
-                        .catalog
-                        .driving_source(model)
-                        .is_some_and(|driver| driver.name == source);
-                    if !drives || !run.contracts.contains_key(&model.name) {
-                        continue;
-                    }
-                    if model.sources.len() > 1 {
-                        let mut deferred = deferred.lock().unwrap_or_else(PoisonError::into_inner);
-                        deferred.push((model.name.clone(), partition));
-                    } else {
-                        transform_partition(run, transformer.as_ref(), model, partition, flat)
-                            .await;
-                    }
-                }
-            }
+    let of_models = arrivals.flat_map(|(source, partition)| {
+        let is_driven = |model: &&Model| {
+            let driver = run.catalog.driving_source(model);
+            driver.is_some_and(|driver| driver.name == source)
+                && run.contracts.contains_key(&model.name)
+        };
+        let models = run.catalog.models().filter(is_driven);
+        let (later, now): (Vec<_>, Vec<_>) = models
+            .map(|model| (model, partition))
+            .partition(|(model, _)| model.sources.len() > 1);
+        deferred
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(later);
+        stream::iter(now)
+    });
+    of_models
+        .for_each_concurrent(UNDER_WAY, |(model, partition)| {
+            work.transform_partition(model, partition)
         })
         .await;
     let deferred = deferred
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner);
     stream::iter(deferred)
-        .for_each_concurrent(at_once, |(name, partition)| {
-            let (run, transformer, flat) = (&run, &transformer, &flat);
-            async move {
-                if let Some(model) = run.catalog.model(&name) {
-                    transform_partition(run, transformer.as_ref(), model, partition, flat).await;
-                }
-            }
+        .for_each_concurrent(UNDER_WAY, |(model, partition)| {
+            work.transform_partition(model, partition)
         })
         .await;
     Ok(())
 }
 
-/// One model and partition. A failure is reported; the others go on.
-async fn transform_partition(
-    run: &Run,
-    transformer: Option<&Transformer>,
-    model: &Model,
-    partition: Partition,
-    flat: &mpsc::Sender<Flat>,
-) {
-    if run.shutdown.is_cancelled() {
-        return;
-    }
-    if let Some(transformer) = transformer {
-        // A query that nobody waits for any more ends with the program; what it wrote counts for nothing.
-        let derived = tokio::select! {
-            () = run.shutdown.cancelled() => return,
-            derived = derive(run, transformer, model, partition) => derived,
-        };
-        if let Err(error) = derived {
-            run.failed(&model.name, Some(partition), &error);
+impl Work<'_> {
+    /// One model and partition. A failure is reported; the others go on.
+    async fn transform_partition(&self, model: &Model, partition: Partition) {
+        let run = self.run;
+        if run.shutdown.is_cancelled() {
             return;
         }
+        if let Some(transformer) = self.transformer {
+            // A query that nobody waits for any more ends with the program; what it wrote counts for nothing.
+            let derived = tokio::select! {
+                () = run.shutdown.cancelled() => return,
+                derived = self.derive_and_commit(transformer, model, partition) => derived,
+            };
+            if let Err(error) = derived {
+                run.failed(&model.name, Some(partition), &error);
+                return;
+            }
+        }
+        // The load stage is gone only when the run is being stopped.
+        let _ = self.flat.send((model.name.clone(), partition)).await;
+        if let Some(history) = model.history_table() {
+            let _ = self.flat.send((history, partition)).await;
+        }
     }
-    // The load stage is gone only when the run is being stopped.
-    let _ = flat.send((model.name.clone(), partition)).await;
-    if let Some(history) = model.history_table() {
-        let _ = flat.send((history, partition)).await;
+
+    async fn derive_and_commit(
+        &self,
+        transformer: &Transformer,
+        model: &Model,
+        partition: Partition,
+    ) -> Result<(), Error> {
+        let slot = self.slots.acquire().await;
+        let derived = derive(self.run, transformer, model, partition).await;
+        drop(slot);
+        match derived? {
+            Some((handle, derived)) => commit_derived(self.run, &handle, partition, derived).await,
+            None => Ok(()),
+        }
     }
 }
 
 /// Derives the partition if the model's SQL or its raw objects are not those of the last time, and then the versions
-/// of its rows, if they are kept. Both go into the state together, so that no version is left out.
+/// of its rows, if they are kept. Both go into the state together, so that no version is left out; none if nothing was
+/// derived.
 async fn derive(
     run: &Run,
     transformer: &Transformer,
     model: &Model,
     partition: Partition,
-) -> Result<(), Error> {
+) -> Result<Option<(SourceHandle, Vec<Derived>)>, Error> {
     let (Some(driver), Some(contract)) = (
         run.catalog.driving_source(model),
         run.contracts.get(&model.name),
     ) else {
-        return Ok(());
+        return Ok(None);
     };
     let inputs = inputs(&run.catalog, &run.states, model, partition).await?;
     let decides = |name: &str| {
@@ -196,7 +224,7 @@ async fn derive(
             Err(error) => run.failed(&history.table, Some(partition), &error),
         }
     }
-    commit_derived(run, &handle, partition, derived).await
+    Ok(Some((handle, derived)).filter(|(_, derived)| !derived.is_empty()))
 }
 
 /// Refuses rows that are not as unique as their model says, unless the run was told to take them.
@@ -310,9 +338,6 @@ async fn commit_derived(
     partition: Partition,
     derived: Vec<Derived>,
 ) -> Result<(), Error> {
-    if derived.is_empty() {
-        return Ok(());
-    }
     let models: Vec<(String, String, Vec<ObjectRef>)> = derived
         .iter()
         .map(|derived| {

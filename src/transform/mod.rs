@@ -12,12 +12,14 @@ mod functions;
 mod history;
 mod json_text;
 mod newest;
+mod prepared;
 mod query;
 mod session;
 mod time_zone;
 mod unfit;
 mod unique;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -26,10 +28,12 @@ use chrono::NaiveDate;
 use datafusion::common::{DataFusionError, SchemaError, TableReference};
 use datafusion::datasource::ViewTable;
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
-use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::{DataFrame, SQLOptions, SessionContext};
 use futures::StreamExt;
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use crate::catalog::{Catalog, Model, Source, did_you_mean};
@@ -39,6 +43,7 @@ use crate::redact::foreign;
 use crate::store::layout::{Partition, RunId, flattened_object};
 use crate::store::{Bucket, ObjectRef, StoreError, TableWriter};
 
+use prepared::{Placeholder, Prepared};
 use unfit::{Unfit, Watched};
 use unique::KeyCheck;
 
@@ -48,6 +53,8 @@ pub use query::{Queried, QueryTable, query};
 pub use unfit::{UNFIT_TEXTS, UnfitTimes, add_text};
 pub use unique::Duplicates;
 
+/// The address of the raw bucket inside queries.
+const RAW_STORE: &str = "raw-bucket://raw";
 /// A flattened object is completed at this size and another begun.
 const OBJECT_BYTES: u64 = 256 << 20;
 
@@ -117,6 +124,8 @@ pub struct Transformer {
     raw: Bucket,
     flattened: Bucket,
     salt: Option<Secret>,
+    /// Planned models that no partition uses at the moment, by name.
+    prepared: Arc<Mutex<HashMap<String, Vec<Prepared>>>>,
 }
 
 /// What a model made of a partition; its objects are complete but not yet committed.
@@ -137,7 +146,7 @@ struct Checks<'a> {
     /// The columns that tell them apart; none, if nothing has to.
     unique_key: &'a [String],
     /// Counters inside the query.
-    watched: Option<Watched>,
+    watched: Option<&'a Watched>,
     /// Of which columns a report may show values.
     shows: &'a (dyn Fn(&str) -> bool + Send + Sync),
 }
@@ -150,14 +159,17 @@ impl Transformer {
         raw: Bucket,
         flattened: Bucket,
     ) -> Result<Self, TransformError> {
-        let runtime =
-            session::runtime(memory).map_err(|error| TransformError::Engine(one_line(&error)))?;
+        let engine = |error| TransformError::Engine(one_line(&error));
+        let runtime = session::runtime(memory).map_err(engine)?;
+        let store = ObjectStoreUrl::parse(RAW_STORE).map_err(engine)?;
+        runtime.register_object_store(store.as_ref(), raw.store());
         Ok(Self {
             catalog,
             runtime,
             raw,
             flattened,
             salt: None,
+            prepared: Arc::default(),
         })
     }
 
@@ -189,6 +201,42 @@ impl Transformer {
                 .ok_or_else(|| failed(format!("there is no source {name}")))?;
             sources.push((source, objects));
         }
+        // What is kept out of a table is kept out of the report; a name inside the query may stand for such a column.
+        let hides = !contract.hashed.is_empty() || !model.front_matter.drop.is_empty();
+        let is_plain = |column: &str| {
+            contract.columns.iter().any(|known| known.name == column)
+                && !contract.hashed.iter().any(|it| it == column)
+        };
+        let shows = |column: &str| !hides || is_plain(column);
+        let checks = |watched| Checks {
+            unique_key: &model.front_matter.unique_key,
+            watched: Some(watched),
+            shows: &shows,
+        };
+        let mut found = Vec::with_capacity(sources.len());
+        for (source, objects) in &sources {
+            let objects = session::expect(&self.runtime, &self.raw, objects)
+                .await
+                .map_err(|error| failed(error.to_string()))?;
+            found.push((source.name.clone(), objects));
+        }
+        let bytes = inputs.iter().flat_map(|(_, objects)| objects);
+        let bytes: u64 = bytes.map(|object| object.bytes).sum();
+        if bytes <= prepared::MAX_BYTES
+            && let Some(prepared) = self.prepared(model, &sources).await.map_err(engine)?
+        {
+            let rows = prepared.execute(&found).map_err(engine)?;
+            let flattened = self
+                .write(rows, contract, partition, run, checks(prepared.watched()))
+                .await?;
+            // One that failed is not used again: its counters are those of half a partition.
+            self.prepared
+                .lock()
+                .entry(model.name.clone())
+                .or_default()
+                .push(prepared);
+            return Ok(flattened);
+        }
         // Which version is the newest is told by the order of the rows.
         let context = match sources.iter().any(|(source, _)| !source.key.is_empty()) {
             true => session::ordered_session(self.runtime.clone()),
@@ -197,27 +245,49 @@ impl Transformer {
         let context = context.map_err(engine)?;
         distinct::keep_zeros(&context);
         for (source, objects) in sources {
-            session::expect(&context, &self.raw, objects)
-                .await
-                .map_err(|error| failed(error.to_string()))?;
             self.register(&context, source, objects)
                 .await
                 .map_err(engine)?;
         }
         let frame = select(&context, &model.sql).await.map_err(engine)?;
         let (rows, watched) = watched_stream(&context, frame).await.map_err(engine)?;
-        // What is kept out of a table is kept out of the report; a name inside the query may stand for such a column.
-        let hides = !contract.hashed.is_empty() || !model.front_matter.drop.is_empty();
-        let is_plain = |column: &str| {
-            contract.columns.iter().any(|known| known.name == column)
-                && !contract.hashed.iter().any(|it| it == column)
-        };
-        let checks = Checks {
-            unique_key: &model.front_matter.unique_key,
-            watched: Some(watched),
-            shows: &|column: &str| !hides || is_plain(column),
-        };
-        self.write(rows, contract, partition, run, checks).await
+        self.write(rows, contract, partition, run, checks(&watched))
+            .await
+    }
+
+    /// The model planned for any objects of its sources; none if it must be planned for each partition.
+    async fn prepared(
+        &self,
+        model: &Model,
+        sources: &[(&Source, &Vec<ObjectRef>)],
+    ) -> Result<Option<Prepared>, DataFusionError> {
+        let free = self
+            .prepared
+            .lock()
+            .get_mut(&model.name)
+            .and_then(Vec::pop)
+            .filter(|prepared| prepared.is_of(&model.sql));
+        if free.is_some() {
+            return Ok(free);
+        }
+        let context = session::prepared_session(self.runtime.clone())?;
+        distinct::keep_zeros(&context);
+        for (source, _) in sources {
+            let table = Placeholder {
+                source: source.name.clone(),
+                schema: raw_schema(source),
+                store: ObjectStoreUrl::parse(RAW_STORE)?,
+            };
+            let schema = stored_in(source);
+            session::register_table(&context, schema, &source.name, Arc::new(table))?;
+            register_newest(&context, source).await?;
+        }
+        let frame = select(&context, &model.sql).await?;
+        if !prepared::is_repeatable(frame.logical_plan())? {
+            return Ok(None);
+        }
+        let (plan, watched) = watched_plan(&context, frame).await?;
+        Ok(Some(Prepared::new(&model.sql, context, plan, watched)))
     }
 
     /// Registers `raw.<source>` over these objects: all of their rows, or the newest of each key.
@@ -227,21 +297,9 @@ impl Transformer {
         source: &Source,
         objects: &[ObjectRef],
     ) -> Result<(), DataFusionError> {
-        let (schema, columns) = match source.key.is_empty() {
-            true => (session::RAW, raw_schema(source)),
-            false => (session::STORED, raw_schema(source)),
-        };
+        let (schema, columns) = (stored_in(source), raw_schema(source));
         session::register(context, schema, &source.name, columns, &self.raw, objects).await?;
-        if !source.key.is_empty() {
-            let sql = newest::newest_sql(source);
-            let plan = context.state().create_logical_plan(&sql).await?;
-            let view = Arc::new(ViewTable::new(plan, Some(sql)));
-            context.register_table(
-                TableReference::partial(session::RAW, source.name.as_str()),
-                view,
-            )?;
-        }
-        Ok(())
+        register_newest(context, source).await
     }
 
     /// Whether flattened objects are there as they were written.
@@ -359,11 +417,39 @@ impl Transformer {
     }
 }
 
+/// The schema in which the rows of a source stand: of one with a key, models see the newest of each through a view.
+fn stored_in(source: &Source) -> &'static str {
+    match source.key.is_empty() {
+        true => session::RAW,
+        false => session::STORED,
+    }
+}
+
+/// Registers the view through which models see the newest rows, if the source has a key.
+async fn register_newest(context: &SessionContext, source: &Source) -> Result<(), DataFusionError> {
+    if source.key.is_empty() {
+        return Ok(());
+    }
+    let sql = newest::newest_sql(source);
+    let plan = context.state().create_logical_plan(&sql).await?;
+    let view = Arc::new(ViewTable::new(plan, Some(sql)));
+    session::register_table(context, session::RAW, &source.name, view)
+}
+
 /// The rows of a model's query, and the counters of what its time functions cannot read.
 async fn watched_stream(
     context: &SessionContext,
     frame: DataFrame,
 ) -> Result<(SendableRecordBatchStream, Watched), DataFusionError> {
+    let (plan, watched) = watched_plan(context, frame).await?;
+    Ok((execute_stream(plan, context.task_ctx())?, watched))
+}
+
+/// A model's query down to its operators, with counters of what its time functions cannot read.
+async fn watched_plan(
+    context: &SessionContext,
+    frame: DataFrame,
+) -> Result<(Arc<dyn ExecutionPlan>, Watched), DataFusionError> {
     let (state, plan) = frame.into_parts();
     let plan = state.optimize(&unfit::name_columns(plan)?)?;
     let (plan, watched) = unfit::watch(plan)?;
@@ -373,7 +459,7 @@ async fn watched_stream(
         .create_physical_plan(&plan, &state)
         .await?;
     session::check_constants(context)?;
-    Ok((execute_stream(plan, state.task_ctx())?, watched))
+    Ok((plan, watched))
 }
 
 /// Binds a model against the declared schemas, down to the physical plan, and gives its contract.

@@ -405,8 +405,7 @@ async fn end_of_feed(simulator: &Simulator, query: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_changed_companion_restarts_the_day()
- {
+async fn a_changed_companion_restarts_the_day() {
     const GPS: &str = "fleet_vehicle_stats_gps";
     for what in ["changed", "not heard"] {
         let simulator = late().await;
