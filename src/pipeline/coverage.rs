@@ -12,7 +12,7 @@ use crate::load;
 use crate::plan::{Dates, RunRequest, Selection, days};
 use crate::state::{Failure, PartitionState, SourceState, StateStore};
 use crate::store::layout::Partition;
-use crate::transform::{Contract, fingerprint, history_fingerprint};
+use crate::transform::{Contract, ModelDigest, history_fingerprint};
 
 /// How far one partition of a source has come. What is not in the warehouse is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -231,14 +231,16 @@ impl Lookup<'_> {
                     .driving_source(model)
                     .is_some_and(|driver| driver.name == source.name)
                 {
-                    models.push((model, self.invalidating_sources(model).await?));
+                    let digest = self.contracts.get(&model.name);
+                    let digest = digest.map(|contract| ModelDigest::new(model, contract));
+                    models.push((model, digest, self.invalidating_sources(model).await?));
                 }
             }
             let reached = |partition: Partition| {
                 let found = state.partition(partition);
                 let tables = models.iter().zip(found.into_iter().cycle());
-                let tables = tables.flat_map(|((model, deciding), found)| {
-                    self.tables(model, deciding, partition, found)
+                let tables = tables.flat_map(|((model, digest, deciding), found)| {
+                    self.tables(model, digest.as_ref(), deciding, partition, found)
                 });
                 (partition, Reached::of(found, &tables.collect::<Vec<_>>()))
             };
@@ -266,15 +268,17 @@ impl Lookup<'_> {
         Ok(states)
     }
 
-    /// The tables that a model fills from a partition; `deciding` are its sources that make it stale.
+    /// The tables that a model fills from a partition; `digest` is the model's, and `deciding` are its sources that make
+    /// it stale.
     fn tables(
         &self,
         model: &Model,
+        digest: Option<&ModelDigest>,
         deciding: &[(bool, SourceState)],
         partition: Partition,
         found: &PartitionState,
     ) -> Vec<Table> {
-        let Some(contract) = self.contracts.get(&model.name) else {
+        let (Some(contract), Some(digest)) = (self.contracts.get(&model.name), digest) else {
             return Vec::new();
         };
         let inputs = deciding.iter().map(|(is_daily, state)| {
@@ -289,7 +293,7 @@ impl Lookup<'_> {
                 raw.map(|raw| raw.objects.clone()).unwrap_or_default(),
             )
         });
-        let current = fingerprint(self.catalog, model, contract, &inputs.collect());
+        let current = digest.fingerprint(self.catalog, &inputs.collect());
         let table = |contract: &Contract, wanted: &str| {
             let made = found.models.get(&contract.table);
             Table {

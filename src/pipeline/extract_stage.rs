@@ -160,7 +160,9 @@ async fn extract(
     each(&run.plan.snapshots).await?;
     stream::iter(&run.plan.feeds)
         .map(Ok)
-        .try_for_each_concurrent(workers, |name| changed_days(run, &extractor, name))
+        .try_for_each_concurrent(workers + COMMITTING, |name| {
+            changed_days(run, &extractor, &slots, name)
+        })
         .await?;
     let changed = async |sources: &[String]| {
         crate::plan::changed(&run.catalog, &run.states, &run.plan, sources).await
@@ -298,7 +300,12 @@ async fn give_up(run: &Run, planned: &PlannedTask, error: &Error) -> Result<(), 
 }
 
 /// Asks a source's feed which of its days have changed, and keeps that in the state together with the position.
-async fn changed_days(run: &Run, extractor: &Extractor, name: &str) -> Result<(), Error> {
+async fn changed_days(
+    run: &Run,
+    extractor: &Extractor,
+    slots: &Semaphore,
+    name: &str,
+) -> Result<(), Error> {
     let Some(feed) = run
         .catalog
         .source(name)
@@ -321,10 +328,12 @@ async fn changed_days(run: &Run, extractor: &Extractor, name: &str) -> Result<()
             .filter(|_| !is_dead)
             .map(|before| (before.query, before.cursor));
         let is_cold = resume.is_none();
+        let slot = slots.acquire().await;
         let result = tokio::select! {
             () = run.shutdown.cancelled() => return Ok(()),
             result = extractor.changes(&feed, resume, &watch) => result,
         };
+        drop(slot);
         let changes = match result {
             Ok(changes) => changes,
             Err(error) if is_dead_cursor(&error) && !is_cold => {
@@ -602,11 +611,15 @@ async fn resume_task(
                 kept?;
                 read.await?
             }
-            outcome = &mut read => {
-                // Whatever became of it, what is safe so far is noted.
-                keep.await?;
-                outcome?
-            }
+            outcome = &mut read => match outcome {
+                // What is going to be committed says more than a note. One that was sent already is written before it.
+                Ok(outcome) => outcome,
+                Err(error) => {
+                    // What is safe so far is noted.
+                    keep.await?;
+                    return Err(error.into());
+                }
+            },
         })
     };
     match read(before, true).await {

@@ -170,14 +170,22 @@ impl Pipeline {
         &self,
         run_request: &RunRequest,
     ) -> Result<BTreeMap<String, Contract>, Error> {
+        let Some(cpu) = &self.cpu else {
+            return Err(Error::Usage("the pipeline is shut down".into()));
+        };
+        let names = run_request.selection.models.iter();
+        let models = names.filter_map(|name| self.catalog.model(name));
+        // Planning is work for all cores.
+        let binding: Vec<_> = models
+            .map(|model| {
+                let (catalog, model) = (self.catalog.clone(), model.clone());
+                cpu.spawn(async move { bind_all(&catalog, &model).await })
+            })
+            .collect();
         let mut contracts = BTreeMap::new();
-        for model in run_request
-            .selection
-            .models
-            .iter()
-            .filter_map(|name| self.catalog.model(name))
-        {
-            for contract in bind_all(&self.catalog, model).await? {
+        for bound in binding {
+            let stopped = |error| Error::Usage(format!("binding a model stopped: {error}"));
+            for contract in bound.await.map_err(stopped)?? {
                 contracts.insert(contract.table.clone(), contract);
             }
         }

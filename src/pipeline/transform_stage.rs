@@ -1,5 +1,6 @@
 //! Committed raw partitions to flattened objects, for every model whose inputs or SQL have changed.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -15,8 +16,8 @@ use crate::state::{ModelState, SourceHandle, StateStore};
 use crate::store::ObjectRef;
 use crate::store::layout::Partition;
 use crate::transform::{
-    Contract, Duplicates, Flattened, RawInputs, Snapshots, TransformError, Transformer, UnfitTimes,
-    fingerprint, history_fingerprint,
+    Contract, Duplicates, Flattened, ModelDigest, RawInputs, Snapshots, TransformError,
+    Transformer, UnfitTimes, history_fingerprint,
 };
 
 /// A model's partition that may have to be loaded.
@@ -34,8 +35,12 @@ struct Work<'a> {
     /// Held while a partition is worked on, and given back before its result is committed: Cloud Storage takes one
     /// write of a state document a second.
     slots: Semaphore,
+    digests: Digests,
     flat: &'a mpsc::Sender<Flat>,
 }
+
+/// The digests of models, by name.
+type Digests = parking_lot::Mutex<HashMap<String, ModelDigest>>;
 
 /// Runs the transform stage; without it, partitions are handed on as they are.
 pub(super) async fn transform_stage(
@@ -49,6 +54,7 @@ pub(super) async fn transform_stage(
         run: &run,
         transformer: transformer.as_ref(),
         slots: Semaphore::new(at_once),
+        digests: Digests::default(),
         flat: &flat,
     };
     let work = &work;
@@ -121,7 +127,7 @@ impl Work<'_> {
         partition: Partition,
     ) -> Result<(), Error> {
         let slot = self.slots.acquire().await;
-        let derived = derive(self.run, transformer, model, partition).await;
+        let derived = derive(self.run, transformer, &self.digests, model, partition).await;
         drop(slot);
         match derived? {
             Some((handle, derived)) => commit_derived(self.run, &handle, partition, derived).await,
@@ -136,6 +142,7 @@ impl Work<'_> {
 async fn derive(
     run: &Run,
     transformer: &Transformer,
+    digests: &Digests,
     model: &Model,
     partition: Partition,
 ) -> Result<Option<(SourceHandle, Vec<Derived>)>, Error> {
@@ -156,7 +163,11 @@ async fn derive(
         .filter(|(source, _)| decides(source))
         .cloned()
         .collect();
-    let fingerprint = fingerprint(&run.catalog, model, contract, &own);
+    let fingerprint = digests
+        .lock()
+        .entry(model.name.clone())
+        .or_insert_with(|| ModelDigest::new(model, contract))
+        .fingerprint(&run.catalog, &own);
     let handle = run.states.source(&driver.name).await?;
     let before = handle.look(|state| {
         state

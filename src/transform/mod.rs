@@ -27,9 +27,9 @@ use arrow::datatypes::{Date32Type, TimestampMicrosecondType};
 use chrono::NaiveDate;
 use datafusion::common::{DataFusionError, SchemaError, TableReference};
 use datafusion::datasource::ViewTable;
-use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::{DataFrame, SQLOptions, SessionContext};
 use futures::StreamExt;
@@ -126,6 +126,8 @@ pub struct Transformer {
     salt: Option<Secret>,
     /// Planned models that no partition uses at the moment, by name.
     prepared: Arc<Mutex<HashMap<String, Vec<Prepared>>>>,
+    /// In which planned models run.
+    tasks: Arc<TaskContext>,
 }
 
 /// What a model made of a partition; its objects are complete but not yet committed.
@@ -163,6 +165,7 @@ impl Transformer {
         let runtime = session::runtime(memory).map_err(engine)?;
         let store = ObjectStoreUrl::parse(RAW_STORE).map_err(engine)?;
         runtime.register_object_store(store.as_ref(), raw.store());
+        let context = session::prepared_session(runtime.clone()).map_err(engine)?;
         Ok(Self {
             catalog,
             runtime,
@@ -170,6 +173,7 @@ impl Transformer {
             flattened,
             salt: None,
             prepared: Arc::default(),
+            tasks: context.task_ctx(),
         })
     }
 
@@ -225,7 +229,9 @@ impl Transformer {
         if bytes <= prepared::MAX_BYTES
             && let Some(prepared) = self.prepared(model, &sources).await.map_err(engine)?
         {
-            let rows = prepared.execute(&found).map_err(engine)?;
+            let rows = prepared
+                .execute(&found, self.tasks.clone())
+                .map_err(engine)?;
             let flattened = self
                 .write(rows, contract, partition, run, checks(prepared.watched()))
                 .await?;
@@ -287,7 +293,7 @@ impl Transformer {
             return Ok(None);
         }
         let (plan, watched) = watched_plan(&context, frame).await?;
-        Ok(Some(Prepared::new(&model.sql, context, plan, watched)))
+        Ok(Some(Prepared::new(&model.sql, plan, watched)))
     }
 
     /// Registers `raw.<source>` over these objects: all of their rows, or the newest of each key.
@@ -508,30 +514,42 @@ pub fn fingerprint(
     contract: &Contract,
     inputs: &RawInputs,
 ) -> String {
-    let mut digest = Sha256::new();
-    digest.update(model.sql.trim());
-    digest.update(contract.digested());
-    for column in &model.front_matter.unique_key {
-        digest.update([2]);
-        digest.update(column);
-    }
-    for (source, objects) in inputs {
-        digest.update(source);
-        if let Some(key) = catalog.source(source).and_then(newest::digested) {
-            digest.update([3]);
-            digest.update(key);
+    ModelDigest::new(model, contract).fingerprint(catalog, inputs)
+}
+
+/// What the fingerprints of all partitions of a model have in common, made once.
+pub struct ModelDigest(Sha256);
+
+impl ModelDigest {
+    /// Of a model's SQL, its contract, and the key by which its rows are checked.
+    pub fn new(model: &Model, contract: &Contract) -> Self {
+        let mut digest = Sha256::new();
+        digest.update(model.sql.trim());
+        digest.update(contract.digested());
+        for column in &model.front_matter.unique_key {
+            digest.update([2]);
+            digest.update(column);
         }
-        for object in objects {
-            digest.update([0]);
-            digest.update(&object.path);
-        }
-        digest.update([1]);
+        Self(digest)
     }
-    digest
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+
+    /// The fingerprint of what the model makes of these raw objects.
+    pub fn fingerprint(&self, catalog: &Catalog, inputs: &RawInputs) -> String {
+        let mut digest = self.0.clone();
+        for (source, objects) in inputs {
+            digest.update(source);
+            if let Some(key) = catalog.source(source).and_then(newest::digested) {
+                digest.update([3]);
+                digest.update(key);
+            }
+            for object in objects {
+                digest.update([0]);
+                digest.update(&object.path);
+            }
+            digest.update([1]);
+        }
+        const_hex::encode(digest.finalize())
+    }
 }
 
 /// Plans a query. Nothing but queries is planned, and `AT TIME ZONE` as [`time_zone`] says.

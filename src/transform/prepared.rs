@@ -18,11 +18,10 @@ use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig, FileScanConfigBuilder};
 use datafusion::datasource::source::DataSourceExec;
-use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown, Volatility};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
-use datafusion::prelude::SessionContext;
 use object_store::ObjectMeta;
 
 use super::unfit::Watched;
@@ -35,22 +34,15 @@ pub(super) const MAX_BYTES: u64 = 4 << 20;
 pub(super) struct Prepared {
     /// The SQL that was planned.
     sql: String,
-    context: SessionContext,
     plan: Arc<dyn ExecutionPlan>,
     watched: Watched,
 }
 
 impl Prepared {
     /// Keeps the physical plan of `sql`, whose tables are [`Placeholder`]s.
-    pub(super) fn new(
-        sql: &str,
-        context: SessionContext,
-        plan: Arc<dyn ExecutionPlan>,
-        watched: Watched,
-    ) -> Self {
+    pub(super) fn new(sql: &str, plan: Arc<dyn ExecutionPlan>, watched: Watched) -> Self {
         Self {
             sql: sql.into(),
-            context,
             plan,
             watched,
         }
@@ -68,6 +60,7 @@ impl Prepared {
     pub(super) fn execute(
         &self,
         inputs: &[(String, Vec<ObjectMeta>)],
+        tasks: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
         let plan = self
             .plan
@@ -78,7 +71,7 @@ impl Prepared {
                 None => node.reset_state().map(Transformed::yes),
             })
             .data()?;
-        execute_stream(plan, self.context.task_ctx())
+        execute_stream(plan, tasks)
     }
 
     /// The counters of what its time functions cannot read.

@@ -29,6 +29,8 @@ use crate::store::{Bucket, Difference, LOOKS_AT_A_TIME, ObjectRef, StoreError};
 
 /// The catalog in which all tables stand.
 const CATALOG: &str = "datafusion";
+/// Bytes at the end of an object that are read at once: most footers have less, and are had with one request.
+const FOOTER_BYTES: usize = 64 << 10;
 /// The schema in which raw tables stand.
 pub(super) const RAW: &str = "raw";
 /// The schema of raw tables that models read through a view. No model can name it.
@@ -186,8 +188,9 @@ pub(super) async fn expect(
         let (store, cache, object) = (store.clone(), cache.clone(), object.clone());
         async move {
             let meta = bucket.head(&object).await?;
-            let footer =
-                DFParquetMetadata::new(store.as_ref(), &meta).with_file_metadata_cache(Some(cache));
+            let footer = DFParquetMetadata::new(store.as_ref(), &meta)
+                .with_metadata_size_hint(Some(FOOTER_BYTES))
+                .with_file_metadata_cache(Some(cache));
             match footer.fetch_metadata().await {
                 Ok(footer) => bucket.check_rows(&object, &footer).map(|()| meta),
                 Err(DataFusionError::ParquetError(error)) => {
