@@ -15,10 +15,10 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{LockConfig, WarehouseConfig};
 use crate::error::Error;
 use crate::load::LocalWarehouse;
-use crate::state::{Checkpoint, RunLock, SourceState};
+use crate::state::{Checkpoint, RunLock, read_state};
 use crate::store::layout::{
-    FLATTENED, LOGS, RAW, RunId, STATE, parse_flattened_object, parse_log_object, parse_raw_object,
-    parse_state_object,
+    FLATTENED, LOGS, RAW, RunId, STATE, parse_archive_object, parse_flattened_object,
+    parse_log_object, parse_raw_object, parse_state_object,
 };
 use crate::store::{Bucket, Listed};
 
@@ -87,6 +87,8 @@ impl fmt::Display for Cleaned {
 /// Keys that the state documents name.
 #[derive(Default)]
 struct InUse {
+    /// Archives that no document names.
+    archives: Vec<Listed>,
     raw: BTreeSet<String>,
     flattened: BTreeSet<String>,
 }
@@ -98,7 +100,9 @@ impl InUse {
     async fn read(bucket: &Bucket) -> Result<Self, Error> {
         let mut used = Self::default();
         let mut documents = 0;
-        for Listed { key, .. } in bucket.list_dated(STATE).await? {
+        let mut named = BTreeSet::new();
+        for listed in bucket.list_dated(STATE).await? {
+            let key = &listed.key;
             // What macOS and editors leave beside files is not a document.
             if key
                 .rsplit('/')
@@ -107,29 +111,32 @@ impl InUse {
             {
                 continue;
             }
-            let uri = bucket.uri(&key);
-            let Some(source) = parse_state_object(&key) else {
+            if parse_archive_object(key).is_some() {
+                used.archives.push(listed);
+                continue;
+            }
+            let uri = bucket.uri(key);
+            let Some(source) = parse_state_object(key) else {
                 let reason =
                     "is not a state document of this program, nor of a version that is known";
                 return Err(Error::Usage(format!("{uri} {reason}: nothing is removed")));
             };
-            let Some((bytes, _)) = bucket.read(&key).await? else {
+            let Some(state) = read_state(bucket, source).await? else {
                 continue;
             };
-            let state = SourceState::of(source, &bytes, &uri)?;
             documents += 1;
-            for partition in state.partitions.into_values() {
+            named.extend(state.archive_keys());
+            for partition in state.partitions.values() {
                 let raw = partition.raw.iter().flat_map(|raw| &raw.objects);
                 let unfinished = partition.checkpoint.iter().flat_map(Checkpoint::objects);
                 used.raw
                     .extend(raw.chain(unfinished).map(|object| object.path.clone()));
-                let models = partition
-                    .models
-                    .into_values()
-                    .flat_map(|model| model.objects);
-                used.flattened.extend(models.map(|object| object.path));
+                let models = partition.models.values().flat_map(|model| &model.objects);
+                used.flattened
+                    .extend(models.map(|object| object.path.clone()));
             }
         }
+        used.archives.retain(|listed| !named.contains(&listed.key));
         if documents == 0 {
             let uri = bucket.uri(STATE);
             let reason =
@@ -247,6 +254,7 @@ impl Places<'_> {
             .unwrap_or(DateTime::<Utc>::MIN_UTC);
         let used = InUse::read(self.raw).await?;
         let mut found = Found::default();
+        found.add(self.raw, used.archives);
         found.look_through(self.raw, RAW, &used.raw).await?;
         found
             .look_through(self.flattened, FLATTENED, &used.flattened)

@@ -780,15 +780,14 @@ async fn compare(
         let handle = pipeline.states().source(&driver.name).await?;
         let (mut waiting, mut expected) = (0, BTreeMap::new());
         handle.look(|state| {
-            for (key, partition) in &state.partitions {
-                let (Some(day), Some(found)) = (Partition::parse(key), partition.models.get(table))
-                else {
+            for (day, partition) in &state.partitions {
+                let Some(found) = partition.models.get(table) else {
                     continue;
                 };
                 match found.load.as_ref().filter(|load| load.target == target) {
                     Some(load) => {
                         waiting += u64::from(load.fingerprint != found.fingerprint);
-                        expected.insert(day, load.rows);
+                        expected.insert(*day, load.rows);
                     }
                     None => waiting += 1,
                 }

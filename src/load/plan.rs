@@ -311,9 +311,9 @@ impl TableLoad {
         self.state.look(|state| {
             let partitions = state.partitions.iter();
             partitions
-                .filter_map(|(key, it)| {
+                .filter_map(|(partition, it)| {
                     let state = it.models.get(&self.contract.table)?;
-                    Some((Partition::parse(key)?, state.clone()))
+                    Some((*partition, state.clone()))
                 })
                 .collect()
         })

@@ -1,6 +1,7 @@
 //! Change feeds: which past days of a source have changed.
 
 use chrono::{DateTime, Utc};
+use tokio::sync::Semaphore;
 
 use super::commit_raw::is_moved;
 use super::run::{Run, ends_run};
@@ -15,6 +16,7 @@ use crate::store::layout::Partition;
 pub(super) async fn read_change_feed(
     run: &Run,
     extractor: &Extractor,
+    slots: &Semaphore,
     name: &str,
 ) -> Result<(), Error> {
     // The plan names only sources that have one.
@@ -31,10 +33,12 @@ pub(super) async fn read_change_feed(
             .filter(|before| !is_dead && crate::plan::is_alive(before, began))
             .map(|before| before.position());
         let is_cold = resume.is_none();
+        let slot = slots.acquire().await;
         let result = tokio::select! {
             () = run.shutdown.cancelled() => return Ok(()),
             result = extractor.changes(&feed, resume, &watch) => result,
         };
+        drop(slot);
         match result {
             Ok(changes) => {
                 commit_changes(&handle, &changes, began, is_cold).await?;

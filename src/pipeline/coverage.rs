@@ -13,7 +13,7 @@ use crate::load::plan::{is_loaded, rows_loaded, rows_of};
 use crate::plan::{Dates, RunRequest, Selection, due_partitions};
 use crate::state::{Failure, NotAvailable, PartitionState, SourceState, StateStore};
 use crate::store::layout::Partition;
-use crate::transform::{BoundCatalog, BoundModel, Contract, fingerprint, history_fingerprint};
+use crate::transform::{BoundCatalog, BoundModel, Contract, ModelDigest, history_fingerprint};
 
 /// How far one partition of a source has come. What is not in the warehouse is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -247,6 +247,10 @@ impl Pipeline {
     pub async fn waiting(&self) -> Result<BTreeMap<String, Waiting>, Error> {
         let target = load::target_name(&self.config.warehouse);
         let mut waiting: BTreeMap<String, Waiting> = BTreeMap::new();
+        let models = self.catalog.models();
+        let drivers = models.filter_map(|model| self.catalog.driving_source(model));
+        let names: Vec<&str> = drivers.map(|driver| driver.name.as_str()).collect();
+        self.states.read_ahead(names).await?;
         for model in self.catalog.models() {
             let driving = self.catalog.known_driving_source(model)?;
             let handle = self.states.source(&driving.name).await?;
@@ -288,6 +292,8 @@ impl Lookup<'_> {
         selection: &Selection,
         dates: &Dates,
     ) -> Result<Vec<SourceCoverage>, Error> {
+        let names = selection.sources.iter().map(String::as_str);
+        self.states.read_ahead(names).await?;
         let mut covered = Vec::new();
         for name in &selection.sources {
             let source = self.catalog.known_source(name)?;
@@ -302,9 +308,14 @@ impl Lookup<'_> {
             };
             let mut models = Vec::new();
             for bound in self.bound.driven_by(name) {
-                models.push((bound, self.invalidating_sources(&bound.model).await?));
+                let digest = ModelDigest::new(&bound.model, &bound.contract);
+                models.push((
+                    bound,
+                    digest,
+                    self.invalidating_sources(&bound.model).await?,
+                ));
             }
-            let contracts = models.iter().flat_map(|(bound, _)| bound.contracts());
+            let contracts = models.iter().flat_map(|(bound, ..)| bound.contracts());
             let names = contracts.map(|contract| contract.table.clone());
             let mut covered_tables: Vec<TableCoverage> = names
                 .map(|table| TableCoverage {
@@ -324,8 +335,8 @@ impl Lookup<'_> {
             for partition in partitions {
                 let found = state.partition(partition);
                 let tables = models.iter().zip(found.into_iter().cycle());
-                let tables = tables.flat_map(|((bound, invalidating), found)| {
-                    self.tables(bound, invalidating, partition, found)
+                let tables = tables.flat_map(|((bound, digest, invalidating), found)| {
+                    self.tables(bound, digest, invalidating, partition, found)
                 });
                 let tables: Vec<Table> = tables.collect();
                 let is_read = found.is_some_and(|found| found.raw.is_some());
@@ -367,10 +378,12 @@ impl Lookup<'_> {
         Ok(states)
     }
 
-    /// The tables that a model fills from a partition; `invalidating` are its sources that make it stale.
+    /// The tables that a model fills from a partition; `digest` is the model's, and `invalidating` are its sources that
+    /// make it stale.
     fn tables(
         &self,
         bound: &BoundModel,
+        digest: &ModelDigest,
         invalidating: &[(bool, SourceState)],
         partition: Partition,
         found: &PartitionState,
@@ -385,7 +398,7 @@ impl Lookup<'_> {
             let objects = raw.map(|raw| raw.objects.clone());
             (state.source.clone(), objects.unwrap_or_default())
         });
-        let current = fingerprint(self.catalog, &bound.model, contract, &inputs.collect());
+        let current = digest.fingerprint(self.catalog, &inputs.collect());
         let table = |contract: &Contract, wanted: &str| {
             let made = found.models.get(&contract.table);
             Table {
@@ -412,7 +425,7 @@ fn asked(source: &Source, state: &SourceState, dates: &Dates) -> (Vec<Partition>
         state
             .partitions
             .keys()
-            .filter_map(|key| Partition::parse(key)?.day())
+            .filter_map(|partition| partition.day())
     };
     match source.kind {
         SourceKind::Snapshot => (vec![Partition::Snapshot], false),

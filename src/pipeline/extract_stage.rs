@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chrono::NaiveDate;
 use futures::{StreamExt, TryStreamExt, stream};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::change_feed::read_change_feed;
 use super::extract_task::{complete_partitions, extract_task, hand_on};
@@ -18,6 +18,9 @@ use crate::extract::Extractor;
 use crate::plan::{PlannedScope, PlannedTask, Stage};
 use crate::samsara::{Client, SamsaraError};
 use crate::state::SourceState;
+
+/// Tasks whose rows are committed while others read: the state of a source takes one write a second in Cloud Storage.
+const COMMITTING: usize = 64;
 
 /// How the API is reached.
 pub(super) struct Api {
@@ -90,10 +93,13 @@ async fn extract_all(
         observer: run.observer.clone(),
         checkpoint_every: run.checkpoint_every,
     };
+    let slots = Semaphore::new(workers);
     let each = async |tasks: &[&PlannedTask]| {
         let tasks = stream::iter(tasks.iter().copied()).map(Ok);
         tasks
-            .try_for_each_concurrent(workers, |task| extract_task(run, &extractor, task, ready))
+            .try_for_each_concurrent(workers + COMMITTING, |task| {
+                extract_task(run, &extractor, &slots, task, ready)
+            })
             .await
     };
     // Lists first: fan-outs ask for their rows. Then the change feeds, which say what else is to be read.
@@ -102,7 +108,9 @@ async fn extract_all(
     }
     stream::iter(&run.plan.feeds)
         .map(Ok)
-        .try_for_each_concurrent(workers, |name| read_change_feed(run, &extractor, name))
+        .try_for_each_concurrent(workers + COMMITTING, |name| {
+            read_change_feed(run, &extractor, &slots, name)
+        })
         .await?;
     let changed = async |sources: &[String]| {
         let tasks = crate::plan::changed(&run.catalog, &run.states, &run.plan, sources).await?;

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use chrono::{DateTime, Days, SecondsFormat, Utc};
-use tokio::sync::mpsc;
+use futures::future::try_join_all;
+use tokio::sync::{Semaphore, mpsc};
 use tracing::Instrument;
 
 use super::commit_raw::{FeedAsked, commit_feed, commit_partition, discard};
@@ -47,12 +48,16 @@ pub(super) async fn hand_on(
 pub(super) async fn extract_task(
     run: &Run,
     extractor: &Extractor,
+    slots: &Semaphore,
     planned: &PlannedTask,
     ready: &mpsc::Sender<Ready>,
 ) -> Result<(), Error> {
+    let slot = slots.acquire().await;
     let apart = apart(run, planned);
     if apart.len() > 1 {
-        return extract_apart(run, extractor, &apart, ready).await;
+        // Each of them takes a slot of its own.
+        drop(slot);
+        return extract_apart(run, extractor, slots, &apart, ready).await;
     }
     let scope = planned.scope.to_string();
     let span = tracing::error_span!(
@@ -65,7 +70,7 @@ pub(super) async fn extract_task(
         scope: scope.clone(),
         requests: planned.requests,
     });
-    let read = read_planned(run, extractor, planned)
+    let read = read_planned(run, extractor, planned, slot)
         .instrument(span)
         .await?;
     let is_refused_together = read.is_none();
@@ -82,7 +87,7 @@ pub(super) async fn extract_task(
         outcome,
     });
     if is_refused_together {
-        return extract_apart(run, extractor, &one_by_one(planned), ready).await;
+        return extract_apart(run, extractor, slots, &one_by_one(planned), ready).await;
     }
     hand_on(run, ready, partitions).await;
     Ok(())
@@ -90,10 +95,11 @@ pub(super) async fn extract_task(
 
 /// The partitions that a task has read whole, or earlier ones have; none if the API refused its sources together, so that
 /// each has to be asked for by itself.
-async fn read_planned(
+async fn read_planned<S>(
     run: &Run,
     extractor: &Extractor,
     planned: &PlannedTask,
+    slot: S,
 ) -> Result<Option<(Outcome, Vec<Ready>)>, Error> {
     if run.shutdown.is_cancelled() {
         return Ok(Some((Outcome::Stopped, Vec::new())));
@@ -105,7 +111,7 @@ async fn read_planned(
     }
     let result = tokio::select! {
         () = run.shutdown.cancelled() => return Ok(Some((Outcome::Stopped, Vec::new()))),
-        result = read_task(run, extractor, planned) => result,
+        result = read_task(run, extractor, planned, slot) => result,
     };
     let (outcome, partitions) = match result {
         Ok(partitions) => (Outcome::Done, partitions),
@@ -156,11 +162,12 @@ pub(super) async fn complete_partitions(
 async fn extract_apart(
     run: &Run,
     extractor: &Extractor,
+    slots: &Semaphore,
     tasks: &[PlannedTask],
     ready: &mpsc::Sender<Ready>,
 ) -> Result<(), Error> {
     for task in tasks {
-        Box::pin(extract_task(run, extractor, task, ready)).await?;
+        Box::pin(extract_task(run, extractor, slots, task, ready)).await?;
     }
     Ok(())
 }
@@ -333,10 +340,12 @@ async fn store_failure(
     Ok(())
 }
 
-async fn read_task(
+/// Reads a task, and commits what it brought after its slot was given back.
+async fn read_task<S>(
     run: &Run,
     extractor: &Extractor,
     planned: &PlannedTask,
+    slot: S,
 ) -> Result<Vec<Ready>, Error> {
     let (sources, parents) = asked_of(run, planned).await?;
     let scope = match &planned.scope {
@@ -368,12 +377,18 @@ async fn read_task(
         return read_feed(run, extractor, task).await;
     }
     let outcome = read_resumable(run, extractor, &task).await?;
+    drop(slot);
     // Before the days themselves: if nothing else comes of this run, that much is known.
     mark_changed_days(run, &outcome).await?;
-    // The first last: it holds the checkpoint of the unfinished task, which speaks for all.
+    // The first last: it holds the checkpoint of the unfinished task, which speaks for all. The others go into the state
+    // together.
     let mut unreferenced = Vec::new();
-    for (index, extracted) in outcome.partitions.iter().enumerate().rev() {
-        unreferenced.extend(commit_partition(run, &outcome, extracted, index == 0).await?);
+    if let Some((first, others)) = outcome.partitions.split_first() {
+        let others = others
+            .iter()
+            .map(|extracted| commit_partition(run, &outcome, extracted, false));
+        unreferenced.extend(try_join_all(others).await?.into_iter().flatten());
+        unreferenced.extend(commit_partition(run, &outcome, first, true).await?);
     }
     // Only now does no checkpoint name them any more.
     discard(&run.raw, &unreferenced).await;
@@ -510,11 +525,15 @@ async fn read_with_checkpoints(
             stored?;
             read.await?
         }
-        outcome = &mut read => {
-            // Whatever became of it, the checkpoint of what is safe so far is stored.
-            store.await?;
-            outcome?
-        }
+        outcome = &mut read => match outcome {
+            // What is going to be committed says more than a checkpoint. One that was sent already is written before it.
+            Ok(outcome) => outcome,
+            Err(error) => {
+                // The checkpoint of what is safe so far is stored.
+                store.await?;
+                return Err(error.into());
+            }
+        },
     })
 }
 

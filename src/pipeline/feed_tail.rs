@@ -22,14 +22,16 @@ pub(super) fn drop_tail(
         .filter(|_| state.feed.as_ref().is_some_and(is_read_again))
         .cloned();
     // The checkpoint itself is of no use any more: the feed has another position.
-    for partition in state.partitions.values_mut() {
-        partition.checkpoint = None;
+    let partitions = state.partitions.iter();
+    let with_checkpoint = partitions.filter(|(_, found)| found.checkpoint.is_some());
+    let with_checkpoint: Vec<Partition> = with_checkpoint.map(|(key, _)| *key).collect();
+    for partition in with_checkpoint {
+        state.partition_mut(partition).checkpoint = None;
     }
     for part in tail.into_iter().flat_map(|tail| tail.parts) {
-        let Some(raw) = state
-            .partitions
-            .get_mut(&part.partition)
-            .and_then(|found| found.raw.as_mut())
+        let partition = Partition::parse(&part.partition)
+            .filter(|partition| state.partitions.contains_key(partition));
+        let Some(raw) = partition.and_then(|partition| state.partition_mut(partition).raw.as_mut())
         else {
             continue;
         };
@@ -51,8 +53,9 @@ pub(super) fn store_tail(
     tail: CheckpointResult,
     extracted_at: DateTime<Utc>,
 ) {
+    let first = tail.parts.first();
     let (Some(first), Some(feed)) = (
-        tail.parts.first().map(|part| part.partition.clone()),
+        first.and_then(|part| Partition::parse(&part.partition)),
         &state.feed,
     ) else {
         return;
@@ -74,7 +77,7 @@ pub(super) fn store_tail(
         whole,
         part: tail,
     };
-    if let Some(partition) = state.partitions.get_mut(&first) {
-        partition.checkpoint = Some(checkpoint);
+    if state.partitions.contains_key(&first) {
+        state.partition_mut(first).checkpoint = Some(checkpoint);
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::run::report_failure;
@@ -17,10 +18,15 @@ use crate::store::layout::{Partition, RunId};
 
 /// Load jobs at a time, of all tables together.
 pub(super) const LOADS: usize = 8;
+/// Partitions that are under way at a time: those that are not in a job wait for the write of the state that tells of
+/// their job, which takes as many of one source as there are.
+pub(super) const UNDER_WAY: usize = 256;
 
 /// What loads need.
 pub(super) struct LoadContext {
     pub(super) plan: LoadPlan,
+    /// [`LOADS`], held by those that load.
+    pub(super) jobs: Semaphore,
     pub(super) warehouse: Arc<dyn Warehouse>,
     pub(super) raw: Bucket,
     pub(super) flattened: Bucket,

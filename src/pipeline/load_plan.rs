@@ -110,9 +110,9 @@ impl<'a> Planner<'a> {
         };
         let mut parts = table.state.look(|state| {
             let mut parts = BTreeMap::new();
-            for (key, document) in &state.partitions {
-                if let (Some(partition), Some(state)) = (Partition::parse(key), part(document)?) {
-                    parts.insert(partition, state);
+            for (partition, document) in &state.partitions {
+                if let Some(state) = part(document)? {
+                    parts.insert(*partition, state);
                 }
             }
             Ok::<_, Error>(parts)

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use futures::{StreamExt, stream};
 use tokio::sync::mpsc;
 
-use super::load_context::{LOADS, LoadContext};
+use super::load_context::{LOADS, LoadContext, UNDER_WAY};
 use super::table_loader::TableLoader;
 use super::transform_stage::Flat;
 use crate::load::LoadError;
@@ -47,7 +47,7 @@ async fn load_tables(context: &LoadContext, loadable: mpsc::Receiver<Flat>) {
     stream::unfold(loadable, |mut queue| async move {
         queue.recv().await.map(|item| (item, queue))
     })
-    .for_each_concurrent(LOADS, |(table, partition)| async move {
+    .for_each_concurrent(UNDER_WAY, |(table, partition)| async move {
         match loaders.get(table.as_str()) {
             Some(loader) => loader.take_partition(partition).await,
             None => {

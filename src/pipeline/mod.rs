@@ -31,12 +31,12 @@ use std::time::Duration;
 
 use chrono::{NaiveDate, Utc};
 use tokio::runtime::{Handle, Runtime};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use self::coverage::Missing;
-use self::load_context::LoadContext;
+use self::load_context::{LOADS, LoadContext};
 use self::run::{Ready, Run, ends_run, shrunken};
 use crate::audit::{self, AuditedRun};
 use crate::catalog::{Catalog, Model};
@@ -166,20 +166,26 @@ impl Pipeline {
 
     /// The selected models, bound: each once, however often it is asked for.
     async fn bound(&self, run_request: &RunRequest) -> Result<BoundCatalog, Error> {
+        let Some(cpu) = &self.cpu else {
+            return Err(Error::Usage("the pipeline is shut down".into()));
+        };
         let mut known = self.bound.lock().await;
-        let mut selected = Vec::new();
+        let mut binding = Vec::new();
+        // Planning is work for all cores.
         for name in &run_request.selection.models {
-            let bound = match known.get(name) {
-                Some(bound) => bound.clone(),
-                None => {
-                    let model = self.catalog.known_model(name)?;
-                    let bound = Arc::new(BoundModel::bind(&self.catalog, model).await?);
-                    known.insert(name.clone(), bound.clone());
-                    bound
-                }
-            };
-            selected.push(bound);
+            if !known.contains_key(name) {
+                let model = self.catalog.known_model(name)?.clone();
+                let catalog = self.catalog.clone();
+                binding.push(cpu.spawn(async move { BoundModel::bind(&catalog, &model).await }));
+            }
         }
+        for bound in binding {
+            let stopped = |error| Error::Usage(format!("binding a model stopped: {error}"));
+            let bound = bound.await.map_err(stopped)??;
+            known.insert(bound.model.name.clone(), Arc::new(bound));
+        }
+        let selected = run_request.selection.models.iter();
+        let selected = selected.filter_map(|name| known.get(name).cloned());
         Ok(BoundCatalog::new(selected))
     }
 
@@ -402,6 +408,7 @@ impl Pipeline {
             .await?;
         Ok(Some(LoadContext {
             plan,
+            jobs: Semaphore::new(LOADS),
             warehouse,
             raw: self.raw.clone(),
             flattened: self.flattened.clone(),

@@ -7,7 +7,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::OnceCell;
 use tracing::Instrument;
 
-use super::load_context::{LOADS, LoadContext};
+use super::load_context::{LOADS, LoadContext, UNDER_WAY};
 use crate::error::Error;
 use crate::events::{Event, Outcome, span_of};
 use crate::load::plan::{
@@ -231,7 +231,7 @@ impl<'a> TableLoader<'a> {
     /// Loads partitions by themselves, whatever is loaded of them. Their failures are reported.
     async fn load_singly(&self, parts: Vec<Part>) {
         stream::iter(parts)
-            .for_each_concurrent(LOADS, |(partition, _)| async move {
+            .for_each_concurrent(UNDER_WAY, |(partition, _)| async move {
                 if !self.is_closed()
                     && let Err(error) = self.load_partition(partition, true).await
                 {
@@ -311,6 +311,7 @@ impl<'a> TableLoader<'a> {
         if warehouse.job(&contract, &batch).is_none() {
             return Ok(());
         }
+        let _slot = context.jobs.acquire().await;
         let result = match warehouse.prepare(&contract).await {
             Ok(_) => load(warehouse, &contract, &batch).await.map(|_| ()),
             Err(error) => Err(error),
@@ -376,9 +377,12 @@ impl<'a> TableLoader<'a> {
             state.started = Some(in_state.clone())
         })
         .await?;
+        let slot = context.jobs.acquire().await;
         // A partition replaced by a run that lost its lock could undo what its successor has loaded.
         context.fence.check()?;
-        match self.observed_load(&batch, started.job, begun).await {
+        let loaded = self.observed_load(&batch, started.job, begun).await;
+        drop(slot);
+        match loaded {
             Ok(loaded) => self.commit_loaded(parts, loaded, begun).await,
             Err(error) => {
                 if let Some(used) = error.used() {

@@ -1,10 +1,11 @@
 //! Committed raw partitions to flattened objects, for every model whose inputs or SQL have changed.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use futures::{StreamExt, stream};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tracing::Instrument;
 
 use super::{Ready, Run};
@@ -16,12 +17,31 @@ use crate::state::{ModelState, SourceHandle, StateStore};
 use crate::store::ObjectRef;
 use crate::store::layout::Partition;
 use crate::transform::{
-    Contract, Duplicates, Flattened, RawInputs, Snapshots, TransformError, Transformer, UnfitTimes,
-    fingerprint, history_fingerprint,
+    Contract, Duplicates, Flattened, ModelDigest, RawInputs, Snapshots, TransformError,
+    Transformer, UnfitTimes, history_fingerprint,
 };
 
 /// A model's partition that may have to be loaded.
 pub(super) type Flat = (String, Partition);
+
+/// Partitions that are under way at a time. Few of them are worked on; the others wait for a slot, or for the write of
+/// the state that holds them, which takes as many of one source as there are.
+const UNDER_WAY: usize = 512;
+
+/// What the partitions under way share.
+struct Work<'a> {
+    run: &'a Run,
+    /// None if partitions are handed on as they are.
+    transformer: Option<&'a Transformer>,
+    /// Held while a partition is worked on, and given back before its result is committed: Cloud Storage takes one
+    /// write of a state document a second.
+    slots: Semaphore,
+    digests: Digests,
+    flat: &'a mpsc::Sender<Flat>,
+}
+
+/// The digests of models, by name.
+type Digests = parking_lot::Mutex<HashMap<String, ModelDigest>>;
 
 /// Runs the transform stage; without it, partitions are handed on as they are.
 pub(super) async fn transform_stage(
@@ -31,107 +51,131 @@ pub(super) async fn transform_stage(
     flat: mpsc::Sender<Flat>,
 ) -> Result<(), Error> {
     let at_once = std::thread::available_parallelism().map_or(2, usize::from);
+    let work = Work {
+        run: &run,
+        transformer: transformer.as_ref(),
+        slots: Semaphore::new(at_once),
+        digests: Digests::default(),
+        flat: &flat,
+    };
+    let work = &work;
     // Models that read several sources wait until all of them are read.
-    let deferred: Mutex<Vec<(String, Partition)>> = Mutex::default();
+    let deferred: Mutex<Vec<(&Model, Partition)>> = Mutex::default();
     let arrivals = stream::unfold(committed, |mut queue| async move {
         queue.recv().await.map(|item| (item, queue))
     });
-    arrivals
-        .for_each_concurrent(at_once, |(source, partition)| {
-            let (run, transformer, flat, deferred) = (&run, &transformer, &flat, &deferred);
-            async move {
-                for model in run.catalog.models_of(&source) {
-                    let drives = run
-                        .catalog
-                        .driving_source(model)
-                        .is_some_and(|driver| driver.name == source);
-                    if !drives || !run.contracts.contains_key(&model.name) {
-                        continue;
-                    }
-                    if model.sources.len() > 1 {
-                        let mut deferred = deferred.lock().unwrap_or_else(PoisonError::into_inner);
-                        deferred.push((model.name.clone(), partition));
-                    } else {
-                        transform_partition(run, transformer.as_ref(), model, partition, flat)
-                            .await;
-                    }
-                }
-            }
+    let of_models = arrivals.flat_map(|(source, partition)| {
+        let is_driven = |model: &&Model| {
+            let driver = run.catalog.driving_source(model);
+            driver.is_some_and(|driver| driver.name == source)
+                && run.contracts.contains_key(&model.name)
+        };
+        let models = run.catalog.models().filter(is_driven);
+        let (later, now): (Vec<_>, Vec<_>) = models
+            .map(|model| (model, partition))
+            .partition(|(model, _)| model.sources.len() > 1);
+        deferred
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(later);
+        stream::iter(now)
+    });
+    of_models
+        .for_each_concurrent(UNDER_WAY, |(model, partition)| {
+            work.transform_partition(model, partition)
         })
         .await;
     let deferred = deferred
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner);
     stream::iter(deferred)
-        .for_each_concurrent(at_once, |(name, partition)| {
-            let (run, transformer, flat) = (&run, &transformer, &flat);
-            async move {
-                if let Some(model) = run.catalog.model(&name) {
-                    transform_partition(run, transformer.as_ref(), model, partition, flat).await;
-                }
-            }
+        .for_each_concurrent(UNDER_WAY, |(model, partition)| {
+            work.transform_partition(model, partition)
         })
         .await;
     Ok(())
 }
 
-/// One model and partition. A failure is reported; the others go on.
-async fn transform_partition(
-    run: &Run,
-    transformer: Option<&Transformer>,
-    model: &Model,
-    partition: Partition,
-    flat: &mpsc::Sender<Flat>,
-) {
-    if run.shutdown.is_cancelled() {
-        return;
-    }
-    if let Some(transformer) = transformer {
-        run.observer.observe(&Event::TransformStarted {
-            model: model.name.clone(),
-            partition,
-        });
-        let finished = |outcome| {
-            run.observer.observe(&Event::TransformFinished {
+impl Work<'_> {
+    /// One model and partition. A failure is reported; the others go on.
+    async fn transform_partition(&self, model: &Model, partition: Partition) {
+        let run = self.run;
+        if run.shutdown.is_cancelled() {
+            return;
+        }
+        if let Some(transformer) = self.transformer {
+            let slot = tokio::select! {
+                () = run.shutdown.cancelled() => return,
+                slot = self.slots.acquire() => slot,
+            };
+            run.observer.observe(&Event::TransformStarted {
                 model: model.name.clone(),
                 partition,
-                outcome,
             });
-        };
-        let span = tracing::error_span!("transform", table = model.name, partition = %partition);
-        // A query that nobody waits for any more ends with the program; what it wrote counts for nothing.
-        let derived = tokio::select! {
-            () = run.shutdown.cancelled() => return finished(Outcome::Stopped),
-            derived = derive(run, transformer, model, partition).instrument(span) => derived,
-        };
-        match derived {
-            Ok(outcome) => finished(outcome),
-            Err(error) => {
-                run.failed(&model.name, Some(partition), &error);
-                return finished(Outcome::Failed);
+            let finished = |outcome| {
+                run.observer.observe(&Event::TransformFinished {
+                    model: model.name.clone(),
+                    partition,
+                    outcome,
+                });
+            };
+            let span =
+                tracing::error_span!("transform", table = model.name, partition = %partition);
+            let derived = self
+                .derive_and_commit(transformer, model, partition, slot)
+                .instrument(span);
+            // A query that nobody waits for any more ends with the program; what it wrote counts for nothing.
+            let derived = tokio::select! {
+                () = run.shutdown.cancelled() => return finished(Outcome::Stopped),
+                derived = derived => derived,
+            };
+            match derived {
+                Ok(outcome) => finished(outcome),
+                Err(error) => {
+                    run.failed(&model.name, Some(partition), &error);
+                    return finished(Outcome::Failed);
+                }
             }
         }
+        // The load stage is gone only when the run is being stopped.
+        let _ = self.flat.send((model.name.clone(), partition)).await;
+        if let Some(history) = model.history_table() {
+            let _ = self.flat.send((history, partition)).await;
+        }
     }
-    // The load stage is gone only when the run is being stopped.
-    let _ = flat.send((model.name.clone(), partition)).await;
-    if let Some(history) = model.history_table() {
-        let _ = flat.send((history, partition)).await;
+
+    async fn derive_and_commit<S>(
+        &self,
+        transformer: &Transformer,
+        model: &Model,
+        partition: Partition,
+        slot: S,
+    ) -> Result<Outcome, Error> {
+        let derived = derive(self.run, transformer, &self.digests, model, partition).await;
+        drop(slot);
+        let Some((handle, derived)) = derived? else {
+            return Ok(Outcome::Unchanged);
+        };
+        commit_derived(self.run, &handle, partition, derived).await?;
+        Ok(Outcome::Done)
     }
 }
 
 /// Derives the partition if the model's SQL or its raw objects are not those of the last time, and then the versions
-/// of its rows, if they are kept. Both go into the state together, so that no version is left out.
+/// of its rows, if they are kept. Both go into the state together, so that no version is left out; none if nothing was
+/// derived.
 async fn derive(
     run: &Run,
     transformer: &Transformer,
+    digests: &Digests,
     model: &Model,
     partition: Partition,
-) -> Result<Outcome, Error> {
+) -> Result<Option<(SourceHandle, Vec<Derived>)>, Error> {
     let (Some(driver), Some(contract)) = (
         run.catalog.driving_source(model),
         run.contracts.get(&model.name),
     ) else {
-        return Ok(Outcome::Unchanged);
+        return Ok(None);
     };
     let inputs = inputs(&run.catalog, &run.states, model, partition).await?;
     let decides = |name: &str| {
@@ -144,7 +188,11 @@ async fn derive(
         .filter(|(source, _)| decides(source))
         .cloned()
         .collect();
-    let fingerprint = fingerprint(&run.catalog, model, contract, &own);
+    let fingerprint = digests
+        .lock()
+        .entry(model.name.clone())
+        .or_insert_with(|| ModelDigest::new(model, contract))
+        .fingerprint(&run.catalog, &own);
     let handle = run.states.source(&driver.name).await?;
     let before = handle.look(|state| {
         state
@@ -213,13 +261,7 @@ async fn derive(
             Err(error) => run.failed(&history.table, Some(partition), &error),
         }
     }
-    let outcome = if derived.is_empty() {
-        Outcome::Unchanged
-    } else {
-        Outcome::Done
-    };
-    commit_derived(run, &handle, partition, derived).await?;
-    Ok(outcome)
+    Ok(Some((handle, derived)).filter(|(_, derived)| !derived.is_empty()))
 }
 
 /// Refuses rows that are not as unique as their model says, unless the run was told to take them.
@@ -333,9 +375,6 @@ async fn commit_derived(
     partition: Partition,
     derived: Vec<Derived>,
 ) -> Result<(), Error> {
-    if derived.is_empty() {
-        return Ok(());
-    }
     let models: Vec<(String, String, Vec<ObjectRef>)> = derived
         .iter()
         .map(|derived| {

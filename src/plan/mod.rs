@@ -319,6 +319,10 @@ pub async fn make(
         .filter_map(|name| catalog.source(name))
         .collect();
     let extract = run_request.stages.contains(&Stage::Extract);
+    let parents = selected.iter().filter_map(|source| source.parent.as_ref());
+    let parents = parents.map(|parent| parent.source.as_str());
+    let names = selected.iter().map(|source| source.name.as_str());
+    states.read_ahead(names.chain(parents)).await?;
     let mut wanted: BTreeMap<&str, Vec<NaiveDate>> = BTreeMap::new();
     let mut snapshots: BTreeSet<&str> = BTreeSet::new();
     let mut updated: BTreeSet<&str> = BTreeSet::new();
@@ -663,7 +667,7 @@ fn asked_from(state: &SourceState) -> Option<NaiveDate> {
     let known = state
         .partitions
         .keys()
-        .filter_map(|key| Partition::parse(key)?.day())
+        .filter_map(|partition| partition.day())
         .min();
     known.into_iter().chain(state.asked_from).min()
 }

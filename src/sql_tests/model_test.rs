@@ -124,6 +124,17 @@ async fn derive_in(
         bucket.clone(),
     )?
     .with_salt(Some(Secret::new("test")));
+    // As in a run, where partitions without rows come before and after.
+    let nothing: RawInputs = inputs
+        .iter()
+        .map(|(name, _)| (name.clone(), Vec::new()))
+        .collect();
+    for inputs in [&inputs, &nothing] {
+        let before = RunId::new(DateTime::UNIX_EPOCH);
+        transformer
+            .derive(model, &contract, partition, inputs, &before)
+            .await?;
+    }
     let flattened = transformer
         .derive(model, &contract, partition, &inputs, &run)
         .await?;

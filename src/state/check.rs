@@ -5,13 +5,13 @@
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 
 use super::document::{
-    Checkpoint, CheckpointResult, Feed, Load, ModelState, NotAvailable, PartitionState, RawState,
-    SourceState, Started, Updates,
+    Checkpoint, CheckpointResult, Feed, Load, ModelState, NotAvailable, PartitionState, Partitions,
+    RawState, SourceState, Started, Updates,
 };
 use crate::bounds::{MAX_OBJECT_BYTES, MAX_ROWS, MAX_STATE_TEXT};
 use crate::store::ObjectRef;
 use crate::store::layout::{
-    OwnObject, Partition, is_hex, is_name, parse_flattened_object, parse_raw_object,
+    MARK_DIGITS, OwnObject, Partition, is_hex, is_name, parse_flattened_object, parse_raw_object,
 };
 
 /// Digits of the digests in a document.
@@ -58,15 +58,28 @@ impl SourceState {
             instant("not_available", Some(*at))?;
             text("not_available", reason)?;
         }
-        let mut sums = Sums::default();
-        for (key, state) in &self.partitions {
-            let partition = partition(key)?;
-            state
-                .check(&self.source, partition, &mut sums)
-                .map_err(|reason| format!("{key}: {reason}"))?;
+        for (year, archive) in &self.archives {
+            let is_own = is_possible_year(*year) && is_hex(&archive.mark, MARK_DIGITS);
+            if !is_own {
+                return Err(format!("it names an archive of {year} that cannot be"));
+            }
+            fingerprint(&archive.digest)?;
         }
-        Ok(())
+        check_partitions(&self.source, &self.partitions)
     }
+}
+
+/// Checks what a document or an archive says of the partitions of a source.
+pub(super) fn check_partitions(source: &str, partitions: &Partitions) -> Checked {
+    let mut sums = Sums::default();
+    for (partition, state) in partitions {
+        partition
+            .day()
+            .map_or(Ok(()), day_is_possible)
+            .and_then(|()| state.check(source, *partition, &mut sums))
+            .map_err(|reason| format!("{partition}: {reason}"))?;
+    }
+    Ok(())
 }
 
 impl PartitionState {

@@ -1,6 +1,7 @@
 //! The JSON document of one source.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
@@ -14,10 +15,17 @@ use crate::store::layout::Partition;
 /// Version of the document that this program writes. Newer ones are refused.
 ///
 /// Version 1 had another form of checkpoints, which are ignored: those tasks start over. Version 2 did not have
-/// `asked_from`, `shrunken_from` and `raw_started`; version 3 did not have `open_rows` and `overlaps`.
-pub const VERSION: u32 = 4;
+/// `asked_from`, `shrunken_from` and `raw_started`; version 3 did not have `open_rows` and `overlaps`; version 4 did not
+/// have `archives`.
+pub const VERSION: u32 = 5;
+
+/// The states of partitions. What is not changed is shared between a state and the one before it.
+pub type Partitions = BTreeMap<Partition, Arc<PartitionState>>;
 
 /// The state of a source: which partitions are complete, derived and loaded, and where its feed continues.
+///
+/// The document of a source holds the days that were changed last, and names the archives with the others, see
+/// [`super::archive`]. Here are all of them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceState {
@@ -26,8 +34,8 @@ pub struct SourceState {
     /// Name of the source.
     pub source: String,
     /// Keyed by day (`2024-01-31`), or `snapshot`.
-    #[serde(default)]
-    pub partitions: BTreeMap<String, PartitionState>,
+    #[serde(default, with = "shared")]
+    pub partitions: Partitions,
     /// The first day that any run has requested. A requested day that no run has reached yet leaves no other trace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked_from: Option<NaiveDate>,
@@ -40,6 +48,45 @@ pub struct SourceState {
     /// That the token or the organisation does not have the source, as far as was last heard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_available: Option<NotAvailable>,
+    /// The archives, by year. A partition in the document itself takes the place of the one in its archive.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) archives: BTreeMap<i32, ArchiveRef>,
+    /// What the archives hold: the very values that are among `partitions`, as far as they have not changed since.
+    #[serde(skip)]
+    pub(super) archived: Arc<Partitions>,
+}
+
+/// Partitions in documents; serde knows nothing of what is shared.
+pub(super) mod shared {
+    use super::{Arc, BTreeMap, Partition, PartitionState, Partitions};
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(in crate::state) fn serialize<S: Serializer>(
+        partitions: &Partitions,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(partitions.iter().map(|(key, state)| (key, &**state)))
+    }
+
+    pub(in crate::state) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Partitions, D::Error> {
+        let partitions = BTreeMap::<Partition, PartitionState>::deserialize(deserializer)?;
+        let shared = partitions
+            .into_iter()
+            .map(|(key, state)| (key, Arc::new(state)));
+        Ok(shared.collect())
+    }
+}
+
+/// An archive that a document names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ArchiveRef {
+    /// What tells its key from those of the archives before and after it.
+    pub(super) mark: String,
+    /// SHA-256 of its bytes.
+    pub(super) digest: String,
 }
 
 /// How far the changes of a source were read, committed together with the rows that they brought.
@@ -349,6 +396,8 @@ impl SourceState {
             feed: None,
             updates: None,
             not_available: None,
+            archives: BTreeMap::new(),
+            archived: Arc::default(),
         }
     }
 
@@ -393,6 +442,10 @@ impl SourceState {
             let mut older: serde_json::Map<String, Value> =
                 read_document(bytes).map_err(malformed)?;
             older.insert("version".into(), VERSION.into());
+            if older.contains_key("archives") {
+                let reason = format!("version {} has no `archives`", head.version);
+                return Err(malformed(reason));
+            }
             let partitions = older
                 .get_mut("partitions")
                 .filter(|_| head.version < 2)
@@ -408,38 +461,57 @@ impl SourceState {
                 .map_err(|error| malformed(crate::redact::foreign(error)))?
         };
         // Earlier versions kept whatever a server answered, however long.
-        for failure in state
-            .partitions
-            .values_mut()
-            .filter_map(|partition| partition.failure.as_mut())
-        {
-            let end = failure.error.floor_char_boundary(MAX_STATE_TEXT);
-            failure.error.truncate(end);
+        let is_long = |failure: &Failure| failure.error.len() > MAX_STATE_TEXT;
+        for partition in state.partitions.values_mut() {
+            if partition.failure.as_ref().is_some_and(is_long)
+                && let Some(failure) = &mut Arc::make_mut(partition).failure
+            {
+                let end = failure.error.floor_char_boundary(MAX_STATE_TEXT);
+                failure.error.truncate(end);
+            }
         }
         state.check().map_err(malformed)?;
         Ok(state)
     }
 
-    /// The document as JSON.
+    /// The document as JSON: without the partitions that are in archives as they are.
     pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
-        serde_json::to_vec(self)
+        let loose = self
+            .loose()
+            .map(|(partition, state)| (partition, state.clone()));
+        serde_json::to_vec(&Self {
+            partitions: loose.collect(),
+            ..self.clone()
+        })
+    }
+
+    /// The partitions that no archive holds as they are.
+    pub(super) fn loose(&self) -> impl Iterator<Item = (Partition, &Arc<PartitionState>)> {
+        let is_loose = |(partition, state): &(&Partition, &Arc<PartitionState>)| {
+            let archived = self.archived.get(partition);
+            archived.is_none_or(|archived| !Arc::ptr_eq(archived, state))
+        };
+        self.partitions
+            .iter()
+            .filter(is_loose)
+            .map(|(partition, state)| (*partition, state))
     }
 
     /// A partition, if anything is known of it.
     pub fn partition(&self, partition: Partition) -> Option<&PartitionState> {
-        self.partitions.get(&partition.to_string())
+        self.partitions.get(&partition).map(Arc::as_ref)
     }
 
     /// A partition, made if nothing was known of it.
     pub fn partition_mut(&mut self, partition: Partition) -> &mut PartitionState {
-        self.partitions.entry(partition.to_string()).or_default()
+        Arc::make_mut(self.partitions.entry(partition).or_default())
     }
 
     /// The partitions whose raw rows are complete.
     pub fn complete(&self) -> impl Iterator<Item = (Partition, &RawState)> {
         self.partitions
             .iter()
-            .filter_map(|(key, state)| Some((Partition::parse(key)?, state.raw.as_ref()?)))
+            .filter_map(|(partition, state)| Some((*partition, state.raw.as_ref()?)))
     }
 
     /// Whether anything of the source was ever read whole.
@@ -469,7 +541,7 @@ impl SourceState {
             .partitions
             .iter()
             .filter(|(_, partition)| partition.changed.is_some() && partition.raw.is_some());
-        changed.filter_map(|(key, _)| Partition::parse(key)?.day())
+        changed.filter_map(|(partition, _)| partition.day())
     }
 }
 
@@ -479,14 +551,16 @@ mod tests {
 
     #[test]
     fn newer_and_broken_documents_are_refused() {
-        let newer = br#"{"version":5,"source":"a","something":"new"}"#;
+        let newer = br#"{"version":6,"source":"a","something":"new"}"#;
         assert!(matches!(
             SourceState::from_json(newer, "gs://b/s"),
-            Err(StateError::Newer { found: 5, .. })
+            Err(StateError::Newer { found: 6, .. })
         ));
         let unknown = [
             &b"{\"version\":1,\"source\":\"a\",\"x\":1}"[..],
             b"{\"version\":4,\"source\":\"a\",\"x\":1}",
+            b"{\"version\":4,\"source\":\"a\",\"archives\":{}}",
+            b"{\"version\":5,\"source\":\"a\",\"x\":1}",
         ];
         let broken = [
             &b"{}"[..],
@@ -527,7 +601,7 @@ mod tests {
             (state.version, state.feed.as_ref().unwrap().cursor.as_str()),
             (VERSION, "c")
         );
-        let partition = &state.partitions["2024-01-01"];
+        let partition = &state.partitions[&Partition::parse("2024-01-01").unwrap()];
         assert!(partition.failure.is_some() && partition.checkpoint.is_none());
         assert_eq!(
             SourceState::from_json(&state.to_json().unwrap(), "").unwrap(),
@@ -569,7 +643,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_2_and_3_keep_their_checkpoints() {
+    fn versions_2_to_4_keep_their_checkpoints() {
         let note = Checkpoint {
             asked: "0a".repeat(32),
             requests: 1,
@@ -581,10 +655,10 @@ mod tests {
         };
         let mut state = SourceState::new("a");
         state.partition_mut(Partition::Snapshot).checkpoint = Some(note);
-        for version in ["\"version\":2", "\"version\":3"] {
+        for version in ["\"version\":2", "\"version\":3", "\"version\":4"] {
             let old = String::from_utf8(state.to_json().unwrap())
                 .unwrap()
-                .replace("\"version\":4", version);
+                .replace("\"version\":5", version);
             assert!(old.contains(version));
             assert_eq!(SourceState::from_json(old.as_bytes(), "").unwrap(), state);
         }
@@ -601,6 +675,7 @@ mod tests {
             "partition": "2024-01-01", "objects": [object("raw/other/date=2024-01-01")], "kept": 1, "total": 2,
             "open_rows": 1}], "overlaps": [{"source": "other", "day": "2023-12-31", "ended": {"row": 7, "end": at}}]});
         serde_json::json!({"version": VERSION, "source": "trips", "asked_from": "2024-01-01",
+            "archives": {"2023": {"mark": "0123456789abcdef", "digest": digest}},
             "feed": {"query": "/q", "cursor": "c", "at": at, "since": at, "heard_from": at},
             "partitions": {
                 "2024-01-01": {
@@ -656,6 +731,10 @@ mod tests {
             cases.push((format!("{object}/rows"), u64::MAX.into()));
             cases.push((format!("{object}/bytes"), u64::MAX.into()));
             cases.push((format!("{object}/rows"), (-1).into()));
+        }
+        for mark in ["", "../../../x", "0123456789abcdef0", "0123456789ABCDEF"] {
+            cases.push(("/archives/2023/mark".into(), mark.into()));
+            cases.push(("/archives/2023/digest".into(), mark.into()));
         }
         let digests = [
             "/raw/content",
@@ -767,6 +846,11 @@ mod tests {
             document["partitions"][name] = serde_json::json!({});
             assert!(read(&document).is_err(), "{name}");
         }
+        for year in ["1969", "10000", "-1", "02023", "2023x", ""] {
+            let mut document = whole();
+            document["archives"][year] = document["archives"]["2023"].clone();
+            assert!(read(&document).is_err(), "{year}");
+        }
         let mut document = whole();
         document["partitions"]["2024-01-01"]["models"]["../x"] =
             serde_json::json!({"fingerprint": "0".repeat(64), "objects": []});
@@ -790,8 +874,8 @@ mod tests {
             whole()
                 .to_string()
                 .replacen("\"snapshot\":", "\"2024-01-01\":{},\"2024-01-01\":", 1);
-        for version in ["1", "2", "3"] {
-            let twice = twice.replace("\"version\":3", &format!("\"version\":{version}"));
+        for version in ["1", "2", "3", "4", "5"] {
+            let twice = twice.replace("\"version\":5", &format!("\"version\":{version}"));
             let error = SourceState::from_json(twice.as_bytes(), "s")
                 .unwrap_err()
                 .to_string();
@@ -815,7 +899,9 @@ mod tests {
             "\u{e9}".repeat(MAX_STATE_TEXT).into();
         let state = SourceState::from_json(document.to_string().as_bytes(), "s").unwrap();
         assert!(
-            state.partitions["2024-01-01"]
+            state
+                .partition(Partition::parse("2024-01-01").unwrap())
+                .unwrap()
                 .failure
                 .as_ref()
                 .unwrap()

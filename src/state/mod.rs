@@ -1,28 +1,34 @@
 //! What is complete: one document per source in the raw bucket, changed by compare-and-swap only.
 //!
-//! Objects are written first, the state points at them after: what no state names does not exist.
+//! Objects are written first, the state points at them after: what no state names does not exist. Days that have not
+//! changed for long are in archives, which the document names, see [`archive`].
+//!
+//! A task of its own writes each document: changes come over a channel, and those that come while a write is under way
+//! go out together in the next one.
 
+mod archive;
 mod check;
 mod document;
 pub mod lock;
 mod position;
 mod strict;
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex};
+use std::collections::HashMap;
+use std::sync::Arc;
 
+use futures::future::join_all;
 use futures::{StreamExt, TryStreamExt, stream};
-use tokio::sync::oneshot;
+use parking_lot::Mutex;
+use tokio::sync::{OnceCell, mpsc, oneshot, watch};
 use tokio::time::Instant;
-use tokio_util::task::TaskTracker;
 
 use crate::store::layout::state_object;
 use crate::store::{Bucket, StoreError, Version};
 
 pub use document::{
     Checkpoint, CheckpointCursor, CheckpointPartition, CheckpointResult, CheckpointWindow,
-    EndedRow, Failure, Feed, Load, ModelState, NotAvailable, Overlap, PartitionState, RawState,
-    SourceState, Started, Updates, VERSION,
+    EndedRow, Failure, Feed, Load, ModelState, NotAvailable, Overlap, PartitionState, Partitions,
+    RawState, SourceState, Started, Updates, VERSION,
 };
 pub use lock::{Fence, Holder, LockError, RunLock};
 pub use position::Position;
@@ -30,6 +36,10 @@ pub use strict::read_document;
 
 /// Documents that are read at a time.
 const READS_AT_A_TIME: usize = 16;
+/// How often a document is read again because an archive was replaced meanwhile.
+const READ_TRIES: usize = 8;
+/// Messages that are received at a time; there may be any number in one write.
+const MESSAGES: usize = 1024;
 
 /// A state document that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +65,15 @@ pub enum StateError {
         /// Its version.
         found: u32,
     },
+    /// An archive that a document names is not there.
+    #[error(
+        "{uri} is gone, though the document of its source names it: put it back, or remove the document and read the \
+         source again"
+    )]
+    Gone {
+        /// The archive.
+        uri: String,
+    },
     /// The run lost its lock, so nothing may be written.
     #[error(transparent)]
     Lock(#[from] LockError),
@@ -73,9 +92,7 @@ pub enum StateError {
 pub struct StateStore {
     bucket: Bucket,
     fence: Fence,
-    /// Writes under way.
-    writes: TaskTracker,
-    open: Arc<tokio::sync::Mutex<HashMap<String, SourceHandle>>>,
+    open: Arc<Mutex<HashMap<String, Arc<OnceCell<SourceHandle>>>>>,
 }
 
 impl StateStore {
@@ -84,38 +101,52 @@ impl StateStore {
         Self {
             bucket,
             fence: Fence::default(),
-            writes: TaskTracker::new(),
             open: Arc::default(),
         }
     }
 
-    /// The document of a source; an empty one if there is none yet.
+    /// The document of a source; an empty one if there is none yet. Must be called on a tokio runtime.
     pub async fn source(&self, name: &str) -> Result<SourceHandle, StateError> {
-        let mut open = self.open.lock().await;
-        if let Some(handle) = open.get(name) {
-            return Ok(handle.clone());
-        }
-        let handle = self.read(name).await?;
-        open.insert(name.to_string(), handle.clone());
-        Ok(handle)
+        let cell = self
+            .open
+            .lock()
+            .entry(name.to_string())
+            .or_default()
+            .clone();
+        cell.get_or_try_init(|| self.open(name)).await.cloned()
     }
 
-    async fn read(&self, name: &str) -> Result<SourceHandle, StateError> {
-        SourceHandle::read(
+    /// Reads the documents of these sources side by side, as far as they are not open yet.
+    pub async fn read_ahead<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> Result<(), StateError> {
+        let reads = names.into_iter().map(|name| {
+            let (states, name) = (self.clone(), name.to_string());
+            async move { on_any_core(async move { states.source(&name).await.map(|_| ()) }).await }
+        });
+        let reads: Vec<_> = reads.collect();
+        stream::iter(reads)
+            .buffer_unordered(READS_AT_A_TIME)
+            .try_collect()
+            .await
+    }
+
+    async fn open(&self, name: &str) -> Result<SourceHandle, StateError> {
+        let committed = read(&self.bucket, name).await?;
+        Ok(Document::open(
             self.bucket.clone(),
             self.fence.clone(),
-            self.writes.clone(),
             name,
-        )
-        .await
+            committed,
+        ))
     }
 
     /// Waits for the end of writes whose callers were stopped meanwhile: they must not go out after the run lock is
     /// given back.
     pub async fn settle(&self) {
-        self.writes.close();
-        self.writes.wait().await;
-        self.writes.reopen();
+        let handles = self.handles();
+        join_all(handles.iter().map(|(_, handle)| handle.settle())).await;
     }
 
     /// What every commit has to pass.
@@ -126,186 +157,295 @@ impl StateStore {
     /// Looks again at every document that was read before, and tells whether any has changed meanwhile: what was
     /// read without the run lock may be out of date once the lock is had.
     pub async fn refresh(&self) -> Result<bool, StateError> {
-        let mut open = self.open.lock().await;
-        let names: Vec<String> = open.keys().cloned().collect();
-        let fresh: Vec<(String, SourceHandle)> = stream::iter(names)
-            .map(|name| async move {
-                let handle = self.read(&name).await?;
-                Ok::<_, StateError>((name, handle))
-            })
+        let looks = self.handles().into_iter().map(|(name, handle)| {
+            let states = self.clone();
+            on_any_core(async move { states.refresh_source(&name, &handle).await })
+        });
+        let changed: Vec<bool> = stream::iter(looks)
             .buffer_unordered(READS_AT_A_TIME)
             .try_collect()
             .await?;
-        let mut changed = false;
-        for (name, handle) in fresh {
-            let before = open.get(&name).map(|before| before.look(Clone::clone));
-            if before.is_none_or(|before| handle.look(|state| *state != before)) {
-                changed = true;
-            }
-            open.insert(name, handle);
+        Ok(changed.contains(&true))
+    }
+
+    /// Opens a document anew if it is not the one that is open.
+    async fn refresh_source(&self, name: &str, handle: &SourceHandle) -> Result<bool, StateError> {
+        let found = self.bucket.read(&state_object(name)).await?;
+        let version = found.map(|(_, version)| version);
+        if version == handle.current.borrow().version {
+            return Ok(false);
         }
-        Ok(changed)
+        let fresh = self.open(name).await?;
+        let cell = Arc::new(OnceCell::new_with(Some(fresh)));
+        self.open.lock().insert(name.to_string(), cell);
+        Ok(true)
+    }
+
+    /// The documents that are open.
+    fn handles(&self) -> Vec<(String, SourceHandle)> {
+        let open = self.open.lock();
+        open.iter()
+            .filter_map(|(name, cell)| Some((name.clone(), cell.get()?.clone())))
+            .collect()
     }
 }
 
+/// Parsing is work for a core, and the tasks of a `buffer_unordered` share one.
+async fn on_any_core<T: Send + 'static>(
+    work: impl Future<Output = Result<T, StateError>> + Send + 'static,
+) -> Result<T, StateError> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it is waited for here, and only reads"
+    )]
+    let task = tokio::spawn(work);
+    match task.await {
+        Ok(result) => result,
+        Err(stopped) => match stopped.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is being shut down: nobody waits for this any more.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+/// A state, and the version of its document; none if there is no document yet.
+#[derive(Debug)]
+struct Committed {
+    state: SourceState,
+    version: Option<Version>,
+}
+
+/// Reads a document with its archives. A run at work may replace an archive in between, and then the document, too, is
+/// another one by now.
+async fn read(bucket: &Bucket, name: &str) -> Result<Committed, StateError> {
+    let key = state_object(name);
+    let uri = bucket.uri(&key);
+    let mut tries = 0;
+    let mut before = None;
+    loop {
+        let Some((bytes, version)) = bucket.read(&key).await? else {
+            return Ok(Committed {
+                state: SourceState::new(name),
+                version: None,
+            });
+        };
+        let mut state = SourceState::of(name, &bytes, &uri)?;
+        match state.read_archives(bucket).await {
+            Ok(()) => {
+                let version = Some(version);
+                return Ok(Committed { state, version });
+            }
+            Err(StateError::Gone { .. })
+                if before.as_ref() != Some(&version) && tries < READ_TRIES =>
+            {
+                (before, tries) = (Some(version), tries + 1);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Reads the state of a source, archives included; none if there is no document.
+///
+/// # Errors
+/// [`StateError`] if the document or one of its archives cannot be read, or is not one of this program's.
+pub async fn read_state(bucket: &Bucket, source: &str) -> Result<Option<SourceState>, StateError> {
+    let Committed { state, version } = read(bucket, source).await?;
+    Ok(version.map(|_| state))
+}
+
 type Change = Box<dyn FnOnce(&mut SourceState) + Send>;
-type Done = oneshot::Sender<Result<(), String>>;
+
+/// What is sent to the task of a document.
+enum Message {
+    /// A change to be committed, and who waits for it.
+    Commit(Change, oneshot::Sender<Result<(), StateError>>),
+    /// Somebody waits for all that was sent before.
+    Settle(oneshot::Sender<()>),
+}
 
 /// The state document of one source.
 #[derive(Clone)]
 pub struct SourceHandle {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    bucket: Bucket,
-    fence: Fence,
-    writes: TaskTracker,
-    key: String,
-    current: Mutex<SourceState>,
-    waiting: Mutex<Vec<(Change, Done)>>,
-    writer: tokio::sync::Mutex<Writer>,
-}
-
-struct Writer {
-    version: Option<Version>,
-    written: Option<Instant>,
-    failed: Option<String>,
+    uri: Arc<str>,
+    current: watch::Receiver<Arc<Committed>>,
+    messages: mpsc::UnboundedSender<Message>,
 }
 
 impl std::fmt::Debug for SourceHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SourceHandle")
-            .field("key", &self.shared.key)
+            .field("uri", &self.uri)
             .finish_non_exhaustive()
     }
 }
 
 impl SourceHandle {
-    async fn read(
-        bucket: Bucket,
-        fence: Fence,
-        writes: TaskTracker,
-        name: &str,
-    ) -> Result<Self, StateError> {
-        let key = state_object(name);
-        let uri = bucket.uri(&key);
-        let (state, version) = match bucket.read(&key).await? {
-            None => (SourceState::new(name), None),
-            Some((bytes, version)) => (SourceState::of(name, &bytes, &uri)?, Some(version)),
-        };
-        Ok(Self {
-            shared: Arc::new(Shared {
-                bucket,
-                fence,
-                writes,
-                key,
-                current: Mutex::new(state),
-                waiting: Mutex::default(),
-                writer: tokio::sync::Mutex::new(Writer {
-                    version,
-                    written: None,
-                    failed: None,
-                }),
-            }),
-        })
-    }
-
     /// Looks at the committed state.
     pub fn look<T>(&self, look: impl FnOnce(&SourceState) -> T) -> T {
-        look(&lock(&self.shared.current))
+        let current = self.current.borrow().clone();
+        look(&current.state)
     }
 
     /// Commits a change. When this returns `Ok`, the change is durable.
     ///
     /// Changes that arrive while a write is under way, or while the bucket wants a pause, go out together in the
-    /// next one, so commits never queue up behind the limit of one write a second.
+    /// next one, so commits never queue up behind the limit of one write a second. Changes are applied in the order in
+    /// which they were sent. One that was sent is seen to its end, also when the caller is stopped meanwhile.
     pub async fn commit(
         &self,
         change: impl FnOnce(&mut SourceState) + Send + 'static,
     ) -> Result<(), StateError> {
         let (done, committed) = oneshot::channel();
-        lock(&self.shared.waiting).push((Box::new(change), done));
-        let handle = self.clone();
-        // In a task of its own: a write that is begun is seen to its end, also when the caller is stopped meanwhile.
-        // Otherwise nobody would know which version is ours, and the next commit would take us for another run.
-        let task = self
-            .shared
-            .writes
-            .spawn(async move { handle.write_waiting(committed).await });
-        task.await.unwrap_or_else(|_| Err(self.interrupted()))
-    }
-
-    fn interrupted(&self) -> StateError {
-        let uri = self.shared.bucket.uri(&self.shared.key);
-        StateError::Failed {
-            uri,
+        // A task that is gone drops the message, and with it the sender that is waited for.
+        let _ = self.messages.send(Message::Commit(Box::new(change), done));
+        let interrupted = |_| StateError::Failed {
+            uri: self.uri.to_string(),
             reason: "the write was interrupted".into(),
+        };
+        committed.await.map_err(interrupted)?
+    }
+
+    /// Waits until all that was sent so far has been written, or has failed.
+    async fn settle(&self) {
+        let (done, settled) = oneshot::channel();
+        let _ = self.messages.send(Message::Settle(done));
+        // A task that is gone writes nothing more.
+        let _ = settled.await;
+    }
+}
+
+/// The one who writes a document.
+struct Document {
+    bucket: Bucket,
+    fence: Fence,
+    key: String,
+    current: watch::Sender<Arc<Committed>>,
+    /// When it was written last.
+    written: Option<Instant>,
+    /// Why nothing more is written: which version is ours is not known.
+    failed: Option<String>,
+}
+
+impl Document {
+    /// Starts the task of a document. It ends once there is no handle any more.
+    fn open(bucket: Bucket, fence: Fence, name: &str, committed: Committed) -> SourceHandle {
+        let key = state_object(name);
+        let uri = bucket.uri(&key).into();
+        let (sender, current) = watch::channel(Arc::new(committed));
+        let (messages, received) = mpsc::unbounded_channel();
+        let document = Self {
+            bucket,
+            fence,
+            key,
+            current: sender,
+            written: None,
+            failed: None,
+        };
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "it ends with the last handle, and `StateStore::settle` waits for its writes"
+        )]
+        tokio::spawn(document.serve(received));
+        SourceHandle {
+            uri,
+            current,
+            messages,
         }
     }
 
-    /// Writes all changes that wait, unless somebody has taken ours along.
-    async fn write_waiting(
-        &self,
-        mut committed: oneshot::Receiver<Result<(), String>>,
-    ) -> Result<(), StateError> {
-        let shared = &self.shared;
-        let uri = || shared.bucket.uri(&shared.key);
-        let mut writer = shared.writer.lock().await;
-        match committed.try_recv() {
-            Ok(result) => {
-                return result.map_err(|reason| StateError::Failed { uri: uri(), reason });
+    async fn serve(mut self, mut messages: mpsc::UnboundedReceiver<Message>) {
+        let mut batch = Vec::new();
+        while messages.recv_many(&mut batch, MESSAGES).await > 0 {
+            let is_commit = |message: &Message| matches!(message, Message::Commit(..));
+            if let Some(written) = self.written.filter(|_| batch.iter().any(is_commit)) {
+                tokio::time::sleep_until(written + self.bucket.write_interval()).await;
+                // And what has come during the pause.
+                batch.extend(std::iter::from_fn(|| messages.try_recv().ok()));
             }
-            Err(oneshot::error::TryRecvError::Empty) => {}
-            // Whoever took the change along was stopped before it could say how that ended.
-            Err(oneshot::error::TryRecvError::Closed) => return Err(self.interrupted()),
+            let (mut changes, mut waiting, mut settling) = (vec![], vec![], vec![]);
+            for message in batch.drain(..) {
+                match message {
+                    Message::Commit(change, done) => {
+                        changes.push(change);
+                        waiting.push(done);
+                    }
+                    Message::Settle(done) => settling.push(done),
+                }
+            }
+            if !changes.is_empty() {
+                let result = self.write_unless_failed(changes).await;
+                self.answer(waiting, result);
+            }
+            // Who is gone wants no answer.
+            settling.into_iter().for_each(|done| _ = done.send(()));
         }
-        if let Some(written) = writer.written {
-            tokio::time::sleep_until(written + shared.bucket.write_interval()).await;
+    }
+
+    /// Tells those who wait. The first is told the error itself, and the others what it says.
+    fn answer(
+        &self,
+        waiting: Vec<oneshot::Sender<Result<(), StateError>>>,
+        result: Result<(), StateError>,
+    ) {
+        let reason = result.as_ref().err().map(ToString::to_string);
+        let mut result = Some(result);
+        for done in waiting {
+            let told = result.take().unwrap_or_else(|| match &reason {
+                None => Ok(()),
+                Some(reason) => Err(self.failure(reason)),
+            });
+            // Who is gone wants no answer.
+            let _ = done.send(told);
         }
-        let (changes, waiters): (Vec<Change>, Vec<Done>) = lock(&shared.waiting).drain(..).unzip();
-        let result = match writer.failed.clone() {
-            Some(reason) => Err(StateError::Failed { uri: uri(), reason }),
-            None => self.write(&mut writer, changes).await,
-        };
+    }
+
+    fn failure(&self, reason: &str) -> StateError {
+        StateError::Failed {
+            uri: self.bucket.uri(&self.key),
+            reason: reason.into(),
+        }
+    }
+
+    async fn write_unless_failed(&mut self, changes: Vec<Change>) -> Result<(), StateError> {
+        if let Some(reason) = &self.failed {
+            return Err(self.failure(reason));
+        }
+        let result = self.write(changes).await;
         if let Err(error) = &result {
-            writer.failed = Some(error.to_string());
-        }
-        for waiter in waiters {
-            // A waiter that is gone wants no answer; our own is among them.
-            let _ = waiter.send(result.as_ref().map(|_| ()).map_err(ToString::to_string));
+            self.failed = Some(error.to_string());
         }
         result
     }
 
-    async fn write(&self, writer: &mut Writer, changes: Vec<Change>) -> Result<(), StateError> {
-        let shared = &self.shared;
-        let mut next = lock(&shared.current).clone();
+    async fn write(&mut self, changes: Vec<Change>) -> Result<(), StateError> {
+        let before = self.current.borrow().clone();
+        let mut state = before.state.clone();
         for change in changes {
-            change(&mut next);
+            change(&mut state);
         }
-        let bytes = shared.bucket.document(&shared.key, next.to_json())?;
-        shared.fence.check()?;
-        let version = shared
+        self.fence.check()?;
+        let superseded = state.archive(&self.bucket).await?;
+        let bytes = self.bucket.document(&self.key, state.to_json())?;
+        self.fence.check()?;
+        let version = self
             .bucket
-            .swap(&shared.key, writer.version.as_ref(), bytes)
+            .swap(&self.key, before.version.as_ref(), bytes)
             .await?;
-        writer.version = Some(version);
-        writer.written = Some(Instant::now());
-        *lock(&shared.current) = next;
+        self.written = Some(Instant::now());
+        let version = Some(version);
+        self.current
+            .send_replace(Arc::new(Committed { state, version }));
+        for key in superseded {
+            // What cannot be removed counts for nothing, and `clean` takes it.
+            if let Err(error) = self.bucket.delete(&key).await {
+                tracing::debug!(object = key, %error, "superseded archive left behind");
+            }
+        }
         Ok(())
     }
 }
-
-/// A thread that panicked while it held the lock left whole values behind: nothing is changed in place.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-/// Partitions by key, as the document holds them.
-pub type Partitions = BTreeMap<String, PartitionState>;
 
 #[cfg(test)]
 mod tests {
@@ -360,5 +500,117 @@ mod tests {
         let error = two.commit(|_| ()).await.unwrap_err().to_string();
         assert!(error.contains("changed concurrently"), "{error}");
         assert!(two.commit(|_| ()).await.is_err());
+    }
+
+    fn day(text: &str) -> Partition {
+        Partition::parse(text).unwrap()
+    }
+
+    /// What stands below `state/`.
+    fn files(folder: &std::path::Path) -> std::collections::BTreeMap<String, Vec<u8>> {
+        let mut found = std::collections::BTreeMap::new();
+        let mut folders = vec![folder.join("state")];
+        while let Some(next) = folders.pop() {
+            for entry in std::fs::read_dir(next).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    let key = path.strip_prefix(folder).unwrap().display().to_string();
+                    found.insert(key, std::fs::read(path).unwrap());
+                }
+            }
+        }
+        found
+    }
+
+    /// The state of `a` in a bucket with these files.
+    async fn state_in<'a>(
+        files: impl IntoIterator<Item = (&'a String, &'a Vec<u8>)>,
+    ) -> Result<SourceState, StateError> {
+        let folder = tempfile::tempdir().unwrap();
+        for (key, bytes) in files {
+            let path = folder.path().join(key);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        }
+        let state = read_state(&bucket(folder.path()), "a").await?;
+        Ok(state.unwrap())
+    }
+
+    #[tokio::test]
+    async fn many_days_are_in_archives_whenever_it_dies() {
+        let folder = tempfile::tempdir().unwrap();
+        let handle = StateStore::new(bucket(folder.path()))
+            .source("a")
+            .await
+            .unwrap();
+        let at = chrono::DateTime::UNIX_EPOCH;
+        let change = async |days: Vec<Partition>, seconds: i64| {
+            let at = at + chrono::TimeDelta::seconds(seconds);
+            let mark = move |state: &mut SourceState| {
+                for day in days {
+                    state.partition_mut(day).changed = Some(at);
+                }
+            };
+            handle.commit(mark).await.unwrap();
+            (
+                files(folder.path()),
+                handle.look(|state| state.partitions.clone()),
+            )
+        };
+        let key = "state/a.json".to_string();
+        let days_of = |year: i32| {
+            let days = (1..=12).flat_map(|month| (1..=28).map(move |day| (month, day)));
+            days.map(move |(m, d)| day(&format!("{year}-{m:02}-{d:02}")))
+        };
+        let mut before = change(vec![Partition::Snapshot, day("2015-01-01")], 0).await;
+        assert_eq!(before.0.len(), 1, "few days need no archive");
+        for (n, year) in (2015..=2024).enumerate() {
+            let after = change(days_of(year).collect(), 1).await;
+            assert_eq!(after.0.len(), n + 2, "the document, and an archive a year");
+            assert!(after.0[&key].len() < 500 + 150 * (n + 1));
+            // Killed before the document was written, and before the archive was removed that it no longer names.
+            let (old, new) = (&before.0, &after.0);
+            let archives = || old.iter().chain(new).filter(|(name, _)| **name != key);
+            let killed_before = archives().chain([(&key, &old[&key])]);
+            let killed_after = archives().chain([(&key, &new[&key])]);
+            assert_eq!(state_in(killed_before).await.unwrap().partitions, before.1);
+            assert_eq!(state_in(killed_after).await.unwrap().partitions, after.1);
+            before = after;
+        }
+        // A commit of some days costs the same, however many years there are, and touches no archive.
+        let few: Vec<Partition> = days_of(2024).take(32).collect();
+        let (found, partitions) = change(few, 2).await;
+        assert!(found[&key].len() < 4000, "{}", found[&key].len());
+        let others = |files: &std::collections::BTreeMap<String, Vec<u8>>| {
+            let mut files = files.clone();
+            files.remove(&key);
+            files
+        };
+        assert_eq!(others(&found), others(&before.0));
+        assert_eq!(state_in(&found).await.unwrap().partitions, partitions);
+        // One more, and it is another archive of that year alone.
+        let (found, partitions) = change(vec![day("2024-12-28")], 3).await;
+        assert_eq!((found.len(), partitions.len()), (11, 10 * 12 * 28 + 1));
+        let (archive, _) = found
+            .iter()
+            .find(|(name, _)| name.starts_with("state/a/2024-"))
+            .unwrap();
+        assert!(!before.0.contains_key(archive));
+
+        let missing = found.iter().filter(|(name, _)| *name != archive);
+        let error = state_in(missing).await.unwrap_err();
+        assert!(matches!(&error, StateError::Gone { uri } if uri.ends_with(archive)));
+        for (old, new) in [("2024-12-28", "2024-12-29"), ("2024", "2023")] {
+            let mut changed = found.clone();
+            let text = String::from_utf8(changed[archive].clone()).unwrap();
+            changed.insert(archive.clone(), text.replace(old, new).into());
+            let error = state_in(&changed).await.unwrap_err().to_string();
+            assert!(
+                error.contains(archive) && error.contains("it has been changed"),
+                "{error}"
+            );
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Documents of this program, read as strictly as they are written.
 
-use std::collections::HashSet;
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor};
@@ -64,8 +65,8 @@ impl<'de> Visitor<'de> for Unique {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self, A::Error> {
-        let mut names = HashSet::new();
-        while let Some(name) = members.next_key::<String>()? {
+        let mut names = BTreeSet::new();
+        while let Some(Name(name)) = members.next_key()? {
             if names.contains(&name) {
                 return Err(A::Error::custom(format_args!(
                     "the name `{name:.60}` appears twice in one object"
@@ -75,6 +76,33 @@ impl<'de> Visitor<'de> for Unique {
             members.next_value::<Unique>()?;
         }
         Ok(self)
+    }
+}
+
+/// The name of a member, which is copied only where it has an escape.
+struct Name<'de>(Cow<'de, str>);
+
+impl<'de> Deserialize<'de> for Name<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(NameVisitor)
+    }
+}
+
+struct NameVisitor;
+
+impl<'de> Visitor<'de> for NameVisitor {
+    type Value = Name<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Self::Value, E> {
+        Ok(Name(name.into()))
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+        Ok(Name(name.to_string().into()))
     }
 }
 

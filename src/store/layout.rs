@@ -8,6 +8,8 @@
 use std::fmt;
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
+use serde::de::{Error, Unexpected};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The unit of work, commit, retry and reload: a source's UTC day, or its snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,6 +46,24 @@ impl fmt::Display for Partition {
             Self::Snapshot => f.write_str("snapshot"),
             Self::Day(day) => write!(f, "{}", day.format("%Y-%m-%d")),
         }
+    }
+}
+
+/// As it is displayed; nothing else is read.
+impl Serialize for Partition {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Partition {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let wrong = || {
+            let start: String = text.chars().take(60).collect();
+            D::Error::invalid_value(Unexpected::Str(&start), &"a day or `snapshot`")
+        };
+        parse_partition(&text).ok_or_else(wrong)
     }
 }
 
@@ -136,6 +156,11 @@ pub fn state_object(source: &str) -> String {
     format!("state/{source}.json")
 }
 
+/// Key of an archive of a source's state: what it knows of one year. `mark` tells it from those before and after it.
+pub fn archive_object(source: &str, year: i32, mark: &str) -> String {
+    format!("{STATE}/{source}/{year}-{mark}.json")
+}
+
 /// Name of a run's log file. `number` is above 1 only where another file has the name already.
 pub fn log_file(started: DateTime<Utc>, process: u32, number: u32) -> String {
     let number = if number > 1 {
@@ -162,6 +187,8 @@ pub fn warehouse_object(table: &str, partition: Partition, mark: &str, file: &st
     format!("{table}/{partition}/{mark}-{file}")
 }
 
+/// Digits of the mark of an archive.
+pub const MARK_DIGITS: usize = 16;
 /// Characters of a fingerprint that mark a file of the local warehouse.
 pub const MARK_LENGTH: usize = 12;
 
@@ -233,6 +260,16 @@ pub fn parse_state_object(key: &str) -> Option<&str> {
     file.strip_suffix(".json").filter(|name| is_name(name))
 }
 
+/// The source of whose state this key is an archive.
+pub fn parse_archive_object(key: &str) -> Option<&str> {
+    let [STATE, source, file] = segments(key)? else {
+        return None;
+    };
+    let (year, mark) = file.strip_suffix(".json")?.split_once('-')?;
+    let is_own = is_name(source) && is_number(year) && is_hex(mark, MARK_DIGITS);
+    is_own.then_some(source)
+}
+
 /// When the run started whose log file has this name.
 pub fn parse_log_file(name: &str) -> Option<DateTime<Utc>> {
     let mut parts = name.strip_suffix(".jsonl")?.split('-');
@@ -260,6 +297,7 @@ pub fn is_own(key: &str) -> bool {
         || parse_warehouse_object(key).is_some()
         || parse_manifest_object(key).is_some()
         || parse_state_object(key).is_some()
+        || parse_archive_object(key).is_some()
         || parse_log_object(key).is_some()
         || is_audit()
 }

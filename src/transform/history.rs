@@ -78,7 +78,7 @@ impl Transformer {
             ("versions", &before, &snapshots.versions),
             ("current", &now, &snapshots.current),
         ] {
-            session::expect(&context, &self.flattened, objects)
+            session::expect(&self.runtime, &self.flattened, objects)
                 .await
                 .map_err(|error| failed(error.to_string()))?;
             session::register(

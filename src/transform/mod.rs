@@ -13,13 +13,14 @@ mod functions;
 mod history;
 mod json_text;
 mod newest;
+mod prepared;
 mod query;
 mod session;
 mod time_zone;
 mod unfit;
 mod unique;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -27,10 +28,11 @@ use arrow::datatypes::{Date32Type, TimestampMicrosecondType};
 use chrono::NaiveDate;
 use datafusion::common::{DataFusionError, SchemaError, TableReference};
 use datafusion::datasource::ViewTable;
-use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Distinct, LogicalPlan};
-use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::{DataFrame, SQLOptions, SessionContext};
 use futures::StreamExt;
 use parking_lot::Mutex;
@@ -43,6 +45,7 @@ use crate::redact::foreign;
 use crate::store::layout::{Partition, RunId, flattened_object};
 use crate::store::{Bucket, ObjectRef, StoreError, TableWriter};
 
+use prepared::{Placeholder, Prepared};
 use unfit::{Unfit, Watched};
 use unique::{KeyCheck, Keys};
 
@@ -53,10 +56,10 @@ pub use query::{Queried, QueryTable, query};
 pub use unfit::{UNFIT_TEXTS, UnfitTimes, add_text};
 pub use unique::Duplicates;
 
+/// The address of the raw bucket inside queries.
+const RAW_STORE: &str = "raw-bucket://raw";
 /// A flattened object is completed at this size and another begun.
 const OBJECT_BYTES: u64 = 256 << 20;
-/// Partitions with so many bytes of raw objects are derived without `DISTINCT` first.
-const LARGE: u64 = 1 << 20;
 
 /// A model that cannot be bound or run.
 #[derive(Debug, thiserror::Error)]
@@ -131,9 +134,13 @@ pub struct Transformer {
     raw: Bucket,
     flattened: Bucket,
     salt: Option<Secret>,
+    /// Planned models that no partition uses at the moment, by name.
+    prepared: Arc<Mutex<HashMap<String, Vec<Prepared>>>>,
+    /// In which planned models run.
+    tasks: Arc<TaskContext>,
     /// Models of which a partition had rows twice.
     with_twins: Arc<Mutex<HashSet<String>>>,
-    /// How many bytes make a partition large.
+    /// Partitions whose raw objects have more bytes than this are large.
     large: u64,
 }
 
@@ -155,7 +162,7 @@ struct Checks<'a> {
     /// The columns that identify a row; empty if there is no key to check.
     unique_key: &'a [String],
     /// Counters inside the query.
-    watched: Option<Watched>,
+    watched: Option<&'a Watched>,
     /// Of which columns a report may show values.
     shows: &'a (dyn Fn(&str) -> bool + Send + Sync),
     /// The number of the first object.
@@ -184,16 +191,21 @@ impl Transformer {
         raw: Bucket,
         flattened: Bucket,
     ) -> Result<Self, TransformError> {
-        let runtime =
-            session::runtime(memory).map_err(|error| TransformError::Engine(one_line(&error)))?;
+        let engine = |error| TransformError::Engine(one_line(&error));
+        let runtime = session::runtime(memory).map_err(engine)?;
+        let store = ObjectStoreUrl::parse(RAW_STORE).map_err(engine)?;
+        runtime.register_object_store(store.as_ref(), raw.store());
+        let context = session::prepared_session(runtime.clone()).map_err(engine)?;
         Ok(Self {
             catalog,
             runtime,
             raw,
             flattened,
             salt: None,
+            prepared: Arc::default(),
+            tasks: context.task_ctx(),
             with_twins: Arc::default(),
-            large: LARGE,
+            large: prepared::MAX_BYTES,
         })
     }
 
@@ -233,6 +245,51 @@ impl Transformer {
                 .ok_or_else(|| failed(format!("unknown source {name}")))?;
             sources.push((source, objects));
         }
+        // What is kept out of a table is kept out of the report; a name inside the query may stand for such a column.
+        let hides = !contract.hashed.is_empty() || !model.front_matter.drop.is_empty();
+        let is_plain = |column: &str| {
+            contract.columns.iter().any(|known| known.name == column)
+                && !contract.hashed.iter().any(|it| it == column)
+        };
+        let shows = |column: &str| !hides || is_plain(column);
+        let checks = |first_object, only_without_twins| Checks {
+            unique_key: &model.front_matter.unique_key,
+            watched: None,
+            shows: &shows,
+            first_object,
+            only_without_twins,
+        };
+        let whole = |written| match written {
+            Written::Whole(flattened) => Ok(flattened),
+            Written::Twins { .. } => Err(failed("its rows were not written".into())),
+        };
+        let mut found = Vec::with_capacity(sources.len());
+        for (source, objects) in &sources {
+            let objects = session::expect(&self.runtime, &self.raw, objects)
+                .await
+                .map_err(|error| failed(error.to_string()))?;
+            found.push((source.name.clone(), objects));
+        }
+        let bytes = inputs.iter().flat_map(|(_, objects)| objects);
+        let bytes: u64 = bytes.map(|object| object.bytes).sum();
+        let is_large = bytes > self.large;
+        if !is_large && let Some(prepared) = self.prepared(model, &sources).await.map_err(engine)? {
+            let rows = prepared
+                .execute(&found, self.tasks.clone())
+                .map_err(engine)?;
+            let checks = Checks {
+                watched: Some(prepared.watched()),
+                ..checks(0, false)
+            };
+            let written = self.write(rows, contract, partition, run, checks).await?;
+            // One that failed is not used again: its counters are those of half a partition.
+            self.prepared
+                .lock()
+                .entry(model.name.clone())
+                .or_default()
+                .push(prepared);
+            return whole(written);
+        }
         // The order of the rows decides which version is the newest.
         let context = match sources.iter().any(|(source, _)| !source.key.is_empty()) {
             true => session::ordered_session(self.runtime.clone()),
@@ -241,32 +298,18 @@ impl Transformer {
         let context = context.map_err(engine)?;
         distinct::keep_zeros(&context);
         for (source, objects) in sources {
-            session::expect(&context, &self.raw, objects)
-                .await
-                .map_err(|error| failed(error.to_string()))?;
             self.register(&context, source, objects)
                 .await
                 .map_err(engine)?;
         }
         let frame = select(&context, &model.sql).await.map_err(engine)?;
-        // What is kept out of a table is kept out of the report; a name inside the query may stand for such a column.
-        let hides = !contract.hashed.is_empty() || !model.front_matter.drop.is_empty();
-        let is_plain = |column: &str| {
-            contract.columns.iter().any(|known| known.name == column)
-                && !contract.hashed.iter().any(|it| it == column)
-        };
-        let shows = |column: &str| !hides || is_plain(column);
-        let checks = |watched, first_object, only_without_twins| Checks {
-            unique_key: &model.front_matter.unique_key,
-            watched: Some(watched),
-            shows: &shows,
-            first_object,
-            only_without_twins,
-        };
         let mut first_object = 0;
-        if let Some(frame) = self.without_distinct(model, inputs, &frame) {
+        if let Some(frame) = self.without_distinct(model, &frame).filter(|_| is_large) {
             let (rows, watched) = watched_stream(&context, frame).await.map_err(engine)?;
-            let checks = checks(watched, first_object, true);
+            let checks = Checks {
+                watched: Some(&watched),
+                ..checks(first_object, true)
+            };
             match self.write(rows, contract, partition, run, checks).await? {
                 Written::Whole(flattened) => return Ok(flattened),
                 Written::Twins { next_object } => first_object = next_object,
@@ -274,34 +317,65 @@ impl Transformer {
             self.with_twins.lock().insert(model.name.clone());
         }
         let (rows, watched) = watched_stream(&context, frame).await.map_err(engine)?;
-        let checks = checks(watched, first_object, false);
-        match self.write(rows, contract, partition, run, checks).await? {
-            Written::Whole(flattened) => Ok(flattened),
-            Written::Twins { .. } => Err(failed("its rows were not written".into())),
-        }
+        let checks = Checks {
+            watched: Some(&watched),
+            ..checks(first_object, false)
+        };
+        whole(self.write(rows, contract, partition, run, checks).await?)
     }
 
-    /// The query of a model without its outermost `DISTINCT`, where that is worth a try.
+    /// The query of a model without its outermost `DISTINCT`, where that may be worth a try.
     ///
     /// Rows that differ in their key differ. So where no two rows have one key, which is looked at anyway, `DISTINCT`
     /// has nothing to do, and the table of all rows that it would fill is spared. Where two have, the query runs as it
-    /// is written; from then on, other partitions of that model are not tried.
-    fn without_distinct(
-        &self,
-        model: &Model,
-        inputs: &RawInputs,
-        frame: &DataFrame,
-    ) -> Option<DataFrame> {
-        let objects = inputs.iter().flat_map(|(_, objects)| objects);
-        let bytes: u64 = objects.map(|object| object.bytes).sum();
-        let is_tried = bytes >= self.large
-            && !model.front_matter.unique_key.is_empty()
+    /// is written; from then on, other partitions of that model are not tried. Nor are small ones, for which the model
+    /// is planned once.
+    fn without_distinct(&self, model: &Model, frame: &DataFrame) -> Option<DataFrame> {
+        let is_tried = !model.front_matter.unique_key.is_empty()
             && !self.with_twins.lock().contains(&model.name);
         let LogicalPlan::Distinct(Distinct::All(input)) = frame.logical_plan() else {
             return None;
         };
         let (state, _) = frame.clone().into_parts();
         is_tried.then(|| DataFrame::new(state, input.as_ref().clone()))
+    }
+
+    /// The model planned for any objects of its sources; none if it must be planned for each partition.
+    async fn prepared(
+        &self,
+        model: &Model,
+        sources: &[(&Source, &Vec<ObjectRef>)],
+    ) -> Result<Option<Prepared>, DataFusionError> {
+        let free = self
+            .prepared
+            .lock()
+            .get_mut(&model.name)
+            .and_then(Vec::pop)
+            .filter(|prepared| prepared.is_of(&model.sql));
+        if free.is_some() {
+            return Ok(free);
+        }
+        let context = session::prepared_session(self.runtime.clone())?;
+        distinct::keep_zeros(&context);
+        for (source, _) in sources {
+            let table = Arc::new(Placeholder {
+                source: source.name.clone(),
+                schema: raw_schema(source),
+                store: ObjectStoreUrl::parse(RAW_STORE)?,
+            });
+            let schema = stored_in(source);
+            session::register_table(&context, schema, &source.name, table.clone())?;
+            if let Some(all) = all_versions(source) {
+                session::register_table(&context, session::RAW, &all, table)?;
+            }
+            register_newest(&context, source).await?;
+        }
+        let frame = select(&context, &model.sql).await?;
+        if !prepared::is_repeatable(frame.logical_plan())? {
+            return Ok(None);
+        }
+        let (plan, watched) = watched_plan(&context, frame).await?;
+        Ok(Some(Prepared::new(&model.sql, plan, watched)))
     }
 
     /// Registers `raw.<source>` over these objects: all of their rows, or the newest of each key.
@@ -311,26 +385,13 @@ impl Transformer {
         source: &Source,
         objects: &[ObjectRef],
     ) -> Result<(), DataFusionError> {
-        let (schema, columns) = match source.key.is_empty() {
-            true => (session::RAW, raw_schema(source)),
-            false => (session::STORED, raw_schema(source)),
-        };
+        let (schema, columns) = (stored_in(source), raw_schema(source));
         session::register(context, schema, &source.name, columns, &self.raw, objects).await?;
-        if !source.key.is_empty() {
-            let sql = newest::newest_sql(source);
-            let plan = context.state().create_logical_plan(&sql).await?;
-            let view = Arc::new(ViewTable::new(plan, Some(sql)));
-            context.register_table(
-                TableReference::partial(session::RAW, source.name.as_str()),
-                view,
-            )?;
-        }
-        if source.kind == SourceKind::Updates {
-            let all = format!("{}{VERSIONS}", source.name);
+        if let Some(all) = all_versions(source) {
             let columns = raw_schema(source);
             session::register(context, session::RAW, &all, columns, &self.raw, objects).await?;
         }
-        Ok(())
+        register_newest(context, source).await
     }
 
     /// Whether flattened objects exist as they were written.
@@ -461,11 +522,44 @@ impl Transformer {
     }
 }
 
+/// The schema in which the rows of a source stand: of one with a key, models see the newest of each through a view.
+fn stored_in(source: &Source) -> &'static str {
+    match source.key.is_empty() {
+        true => session::RAW,
+        false => session::STORED,
+    }
+}
+
+/// The name of the table with all versions of the rows of a source that is asked by the time of the last change.
+fn all_versions(source: &Source) -> Option<String> {
+    (source.kind == SourceKind::Updates).then(|| format!("{}{VERSIONS}", source.name))
+}
+
+/// Registers the view through which models see the newest rows, if the source has a key.
+async fn register_newest(context: &SessionContext, source: &Source) -> Result<(), DataFusionError> {
+    if source.key.is_empty() {
+        return Ok(());
+    }
+    let sql = newest::newest_sql(source);
+    let plan = context.state().create_logical_plan(&sql).await?;
+    let view = Arc::new(ViewTable::new(plan, Some(sql)));
+    session::register_table(context, session::RAW, &source.name, view)
+}
+
 /// The rows of a model's query, and the counters of what its time functions cannot read.
 async fn watched_stream(
     context: &SessionContext,
     frame: DataFrame,
 ) -> Result<(SendableRecordBatchStream, Watched), DataFusionError> {
+    let (plan, watched) = watched_plan(context, frame).await?;
+    Ok((execute_stream(plan, context.task_ctx())?, watched))
+}
+
+/// A model's query down to its operators, with counters of what its time functions cannot read.
+async fn watched_plan(
+    context: &SessionContext,
+    frame: DataFrame,
+) -> Result<(Arc<dyn ExecutionPlan>, Watched), DataFusionError> {
     let (state, plan) = frame.into_parts();
     let plan = state.optimize(&unfit::name_columns(plan)?)?;
     let (plan, watched) = unfit::watch(plan)?;
@@ -475,7 +569,7 @@ async fn watched_stream(
         .create_physical_plan(&plan, &state)
         .await?;
     session::check_constants(context)?;
-    Ok((execute_stream(plan, state.task_ctx())?, watched))
+    Ok((plan, watched))
 }
 
 /// Binds a model against the declared schemas, down to the physical plan, and returns its contract.
@@ -536,26 +630,42 @@ pub fn fingerprint(
     contract: &Contract,
     inputs: &RawInputs,
 ) -> String {
-    let mut digest = Sha256::new();
-    digest.update(model.sql.trim());
-    digest.update(contract.digested());
-    for column in &model.front_matter.unique_key {
-        digest.update([2]);
-        digest.update(column);
-    }
-    for (source, objects) in inputs {
-        digest.update(source);
-        if let Some(key) = catalog.source(source).and_then(newest::digested) {
-            digest.update([3]);
-            digest.update(key);
+    ModelDigest::new(model, contract).fingerprint(catalog, inputs)
+}
+
+/// What the fingerprints of all partitions of a model have in common, made once.
+pub struct ModelDigest(Sha256);
+
+impl ModelDigest {
+    /// Of a model's SQL, its contract, and the key by which its rows are checked.
+    pub fn new(model: &Model, contract: &Contract) -> Self {
+        let mut digest = Sha256::new();
+        digest.update(model.sql.trim());
+        digest.update(contract.digested());
+        for column in &model.front_matter.unique_key {
+            digest.update([2]);
+            digest.update(column);
         }
-        for object in objects {
-            digest.update([0]);
-            digest.update(&object.path);
-        }
-        digest.update([1]);
+        Self(digest)
     }
-    const_hex::encode(digest.finalize())
+
+    /// The fingerprint of what the model makes of these raw objects.
+    pub fn fingerprint(&self, catalog: &Catalog, inputs: &RawInputs) -> String {
+        let mut digest = self.0.clone();
+        for (source, objects) in inputs {
+            digest.update(source);
+            if let Some(key) = catalog.source(source).and_then(newest::digested) {
+                digest.update([3]);
+                digest.update(key);
+            }
+            for object in objects {
+                digest.update([0]);
+                digest.update(&object.path);
+            }
+            digest.update([1]);
+        }
+        const_hex::encode(digest.finalize())
+    }
 }
 
 /// Plans a query. Nothing but queries is planned, and `AT TIME ZONE` as [`time_zone`] says.

@@ -98,7 +98,7 @@ pub async fn query(
             session::PUBLIC
         };
         if read.contains(&(schema.to_string(), table.name.clone())) {
-            session::expect(&context, &table.bucket, &table.objects).await?;
+            session::expect(&context.runtime_env(), &table.bucket, &table.objects).await?;
         }
     }
     // A far time is NULL to functions that want nanoseconds; here nobody counts them.

@@ -19,6 +19,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use futures::{StreamExt, TryStreamExt, stream};
+use object_store::ObjectMeta;
 
 use super::bounded::{Bounding, Refused};
 use super::{date_trunc, functions, json_text};
@@ -28,6 +29,8 @@ use crate::store::{Bucket, Difference, LOOKS_AT_A_TIME, ObjectRef, StoreError};
 
 /// The catalog in which all tables stand.
 const CATALOG: &str = "datafusion";
+/// Bytes at the end of an object that are read at once: most footers have less, and are had with one request.
+const FOOTER_BYTES: usize = 64 << 10;
 /// The schema in which raw tables stand.
 pub(super) const RAW: &str = "raw";
 /// The schema of raw tables that models read through a view. No model can name it.
@@ -53,15 +56,31 @@ pub(super) fn session(runtime: Arc<RuntimeEnv>) -> Result<SessionContext> {
     )
 }
 
+/// A session whose plans are run many times, each over other objects. They read rows in the order in which they were
+/// written.
+pub(super) fn prepared_session(runtime: Arc<RuntimeEnv>) -> Result<SessionContext> {
+    let mut config = ordered_config();
+    // A filter that one run has learned would be that of the next.
+    config.options_mut().set(
+        "datafusion.optimizer.enable_dynamic_filter_pushdown",
+        "false",
+    )?;
+    with(runtime, config)
+}
+
 /// A session whose queries read rows in the order in which they were written.
 pub(super) fn ordered_session(runtime: Arc<RuntimeEnv>) -> Result<SessionContext> {
+    with(runtime, ordered_config())
+}
+
+fn ordered_config() -> SessionConfig {
     let mut config = SessionConfig::new().with_target_partitions(1);
     // A DISTINCT with a LIMIT, over rows that are sorted as they come, fails in DataFusion 55.
     config
         .options_mut()
         .optimizer
         .enable_distinct_aggregation_soft_limit = false;
-    with(runtime, config)
+    config
 }
 
 fn with(runtime: Arc<RuntimeEnv>, config: SessionConfig) -> Result<SessionContext> {
@@ -154,26 +173,26 @@ pub(super) fn tables_of(plan: &LogicalPlan) -> Result<Vec<(String, String)>> {
 /// that is gone would have no rows of it, and no error.
 ///
 /// Footers are kept: the query that follows does not read them again.
+///
+/// Gives them as the store has them, in the order of `objects`.
 pub(super) async fn expect(
-    context: &SessionContext,
+    runtime: &RuntimeEnv,
     bucket: &Bucket,
     objects: &[ObjectRef],
-) -> Result<(), StoreError> {
+) -> Result<Vec<ObjectMeta>, StoreError> {
     let (store, cache) = (
         bucket.store(),
-        context
-            .runtime_env()
-            .cache_manager
-            .get_file_metadata_cache(),
+        runtime.cache_manager.get_file_metadata_cache(),
     );
     let look = |object: &ObjectRef| {
         let (store, cache, object) = (store.clone(), cache.clone(), object.clone());
         async move {
             let meta = bucket.head(&object).await?;
-            let footer =
-                DFParquetMetadata::new(store.as_ref(), &meta).with_file_metadata_cache(Some(cache));
+            let footer = DFParquetMetadata::new(store.as_ref(), &meta)
+                .with_metadata_size_hint(Some(FOOTER_BYTES))
+                .with_file_metadata_cache(Some(cache));
             match footer.fetch_metadata().await {
-                Ok(footer) => bucket.check_rows(&object, &footer),
+                Ok(footer) => bucket.check_rows(&object, &footer).map(|()| meta),
                 Err(DataFusionError::ParquetError(error)) => {
                     Err(bucket.unreadable(&object, *error))
                 }
@@ -191,7 +210,7 @@ pub(super) async fn expect(
     };
     let looks: Vec<_> = objects.iter().map(look).collect();
     stream::iter(looks)
-        .buffer_unordered(LOOKS_AT_A_TIME)
+        .buffered(LOOKS_AT_A_TIME)
         .try_collect()
         .await
 }
@@ -211,6 +230,22 @@ pub(super) async fn columns_of(
     options
         .infer_schema(&context.state(), &ListingTableUrl::parse(bucket.uri(key))?)
         .await
+}
+
+/// Registers a table under `schema_name`.
+pub(super) fn register_table(
+    context: &SessionContext,
+    schema_name: &str,
+    name: &str,
+    table: Arc<dyn TableProvider>,
+) -> Result<()> {
+    let provider = context
+        .catalog(CATALOG)
+        .and_then(|catalog| catalog.schema(schema_name));
+    if let Some(provider) = provider {
+        provider.register_table(name.to_string(), table)?;
+    }
+    Ok(())
 }
 
 /// Registers `schema.name` over exactly these Parquet objects; over none, it is an empty table.
@@ -238,11 +273,5 @@ pub(super) async fn register(
             .with_schema(schema);
         Arc::new(ListingTable::try_new(config)?)
     };
-    let provider = context
-        .catalog(CATALOG)
-        .and_then(|catalog| catalog.schema(schema_name));
-    if let Some(provider) = provider {
-        provider.register_table(name.to_string(), table)?;
-    }
-    Ok(())
+    register_table(context, schema_name, name, table)
 }

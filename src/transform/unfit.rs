@@ -140,23 +140,23 @@ impl Hash for Occurrence {
 pub(super) struct Watched(Vec<Occurrence>);
 
 impl Watched {
-    /// Adds what was found.
-    pub(super) fn tell(self, unfit: &mut Unfit) {
-        let mut calls: BTreeMap<usize, (Arc<str>, Found)> = BTreeMap::new();
+    /// Adds what was found since the last time.
+    pub(super) fn tell(&self, unfit: &mut Unfit) {
+        let mut calls: BTreeMap<usize, (&Arc<str>, Found)> = BTreeMap::new();
         for Occurrence {
             column,
             call,
             found,
-        } in self.0
+        } in &self.0
         {
             let Some(found) = found else { continue };
             let found = std::mem::take(&mut *found.lock());
-            if calls.get(&call).map_or(0, |(_, copy)| copy.count) < found.count {
-                calls.insert(call, (column, found));
+            if calls.get(call).map_or(0, |(_, copy)| copy.count) < found.count {
+                calls.insert(*call, (column, found));
             }
         }
         for (column, found) in calls.into_values() {
-            unfit.add_all(&column, found.count, found.texts);
+            unfit.add_all(column, found.count, found.texts);
         }
     }
 }

@@ -259,6 +259,35 @@ async fn a_lock_or_bad_state_stops_clean() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_archive_that_nothing_names_is_removed() {
+    let program = Program::new();
+    let stored =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/data/stored/v5/raw");
+    let source = "state/fleet_vehicle_stats_engineRpm";
+    let named = format!("{source}/2024-f77f89195000e2bd.json");
+    let keep = |key: &str| {
+        let bytes = std::fs::read(stored.join(key)).unwrap();
+        program.write(&format!("samsara-data/raw/{key}"), bytes);
+    };
+    keep(&format!("{source}.json"));
+    keep(&named);
+    let left = format!("samsara-data/raw/{source}/2024-0123456789abcdef.json");
+    program.write(&left, "{}");
+    let ran = program.succeed(&["clean", "--older-than", "0"]).await;
+    assert!(ran.stdout.contains("0123456789abcdef"), "{}", ran.stdout);
+    assert!(!exists(&program, &left) && exists(&program, &format!("samsara-data/raw/{named}")));
+    // What is in an archive is in use: without it, nothing is known of its objects.
+    std::fs::remove_file(program.folder().join(format!("samsara-data/raw/{named}"))).unwrap();
+    let ran = program.run(&["clean", "--older-than", "0"]).await;
+    assert!(
+        ran.code == 1 && ran.stderr.contains("is gone"),
+        "{} {}",
+        ran.code,
+        ran.stderr
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn clean_needs_a_state_that_lists_objects() {
     let program = Program::new();
     OLD.iter().for_each(|path| orphan(&program, path, 8));

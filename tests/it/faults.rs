@@ -136,7 +136,11 @@ async fn commits_over_faults_are_kept() {
     futures::future::join_all(commits).await;
     let again = StateStore::new(bucket).source("a").await.unwrap();
     assert_eq!(
-        again.look(|state| state.partitions.keys().cloned().collect::<BTreeSet<_>>()),
+        again.look(|state| state
+            .partitions
+            .keys()
+            .map(ToString::to_string)
+            .collect::<BTreeSet<_>>()),
         days
     );
 }
@@ -168,7 +172,11 @@ async fn a_cancelled_commit_is_finished() {
     commit("2024-01-02").await.unwrap();
     let again = StateStore::new(bucket).source("a").await.unwrap();
     assert_eq!(
-        again.look(|state| state.partitions.keys().cloned().collect::<Vec<_>>()),
+        again.look(|state| state
+            .partitions
+            .keys()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()),
         ["2024-01-01", "2024-01-02"]
     );
 }

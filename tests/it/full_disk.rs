@@ -116,16 +116,13 @@ fn assert_nothing_partial(program: &Program) {
         .filter(|path| path.extension().unwrap() == "json")
     {
         let state = SourceState::from_json(&std::fs::read(&document).unwrap(), "state").unwrap();
-        for partition in state.partitions.into_values() {
+        for partition in state.partitions.values() {
             let raw = partition
                 .raw
-                .into_iter()
-                .flat_map(|raw| raw.objects)
+                .iter()
+                .flat_map(|raw| &raw.objects)
                 .map(|object| ("raw", object));
-            let models = partition
-                .models
-                .into_values()
-                .flat_map(|model| model.objects);
+            let models = partition.models.values().flat_map(|model| &model.objects);
             for (bucket, object) in raw.chain(models.map(|object| ("flattened", object))) {
                 assert_eq!(
                     size(bucket, &object.path).unwrap().len(),

@@ -20,6 +20,7 @@ mod check;
 mod clean;
 mod cold_feeds;
 mod command;
+mod commits;
 mod configuration;
 mod cursor_guards;
 mod cursors;

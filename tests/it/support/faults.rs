@@ -7,6 +7,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+use tokio::sync::watch;
+
 use super::wire::Connection;
 
 /// What befalls a request which a [`Fault`] picks.
@@ -26,6 +28,8 @@ pub enum Action {
     DropAfter,
     /// Applied and answered after this long.
     Delay(Duration),
+    /// Applied and answered once this says so.
+    Hold(watch::Receiver<bool>),
 }
 
 /// One rule: which requests, how often, and what happens to them.
@@ -125,9 +129,14 @@ impl Faults {
         refuse: impl FnOnce(StatusCode) -> Response,
         apply: impl FnOnce() -> Response,
     ) -> (Response, Option<u16>) {
-        let (delay, action) = self.pick(method, target);
-        if !delay.is_zero() {
-            tokio::time::sleep(delay).await;
+        let (waits, action) = self.pick(method, target);
+        for wait in waits {
+            match wait {
+                Action::Delay(time) => tokio::time::sleep(time).await,
+                // Whoever held it is gone: so it goes on.
+                Action::Hold(mut opened) => _ = opened.wait_for(|opened| *opened).await,
+                _ => {}
+            }
         }
         let known = |status| StatusCode::from_u16(status).expect("a status in the fault rule");
         let cut = matches!(action, Some(Action::DropBefore | Action::DropAfter));
@@ -140,7 +149,7 @@ impl Faults {
             }) => (known(status), [(header::CONTENT_TYPE, content_type)], body).into_response(),
             // Never seen by the client.
             Some(Action::DropBefore) => StatusCode::OK.into_response(),
-            Some(Action::DropAfter | Action::Delay(_)) | None => apply(),
+            Some(Action::DropAfter | Action::Delay(_) | Action::Hold(_)) | None => apply(),
         };
         if cut {
             connection.cut();
@@ -149,8 +158,9 @@ impl Faults {
         (response, (!cut).then_some(status))
     }
 
-    fn pick(&self, method: &str, target: &str) -> (Duration, Option<Action>) {
-        let mut delay = Duration::ZERO;
+    /// What a request waits for, and what then happens to it.
+    fn pick(&self, method: &str, target: &str) -> (Vec<Action>, Option<Action>) {
+        let mut waits = Vec::new();
         let mut action = None;
         for fault in self.0.lock().unwrap().iter_mut() {
             // Every matching rule counts the request, also when an earlier one decides it.
@@ -158,11 +168,11 @@ impl Faults {
                 continue;
             }
             match &fault.action {
-                Action::Delay(time) => delay += *time,
+                Action::Delay(_) | Action::Hold(_) => waits.push(fault.action.clone()),
                 other => action = action.or_else(|| Some(other.clone())),
             }
         }
-        (delay, action)
+        (waits, action)
     }
 }
 

@@ -1,0 +1,161 @@
+//! Archives: what a source's state knows of the days of one year.
+//!
+//! A document that holds all days there ever were is written whole with each commit, and a commit would cost more with
+//! each year. So the document holds the days that were changed last. When those have become many, they go into the
+//! archives of their years, and the document names these.
+//!
+//! An archive has a new name each time and never changes, as Parquet objects do: it is written first, and exists once
+//! the document names it. So all that a commit changes still changes with one compare-and-swap, whatever the years; a
+//! program that dies in between leaves archives that nothing names, which `clean` removes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chrono::Datelike;
+use futures::{StreamExt, TryStreamExt, stream};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::check::check_partitions;
+use super::document::{ArchiveRef, Partitions, SourceState, VERSION, shared};
+use super::{READS_AT_A_TIME, StateError, read_document};
+use crate::store::layout::{Partition, archive_object};
+use crate::store::{Bucket, StoreError};
+
+/// Days that the document holds itself. With more of them a commit writes more; with fewer, an archive is written more
+/// often, which has some thousand bytes for each day of a year.
+const LOOSE_DAYS: usize = 32;
+
+/// The document of an archive.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Archive {
+    version: u32,
+    source: String,
+    year: i32,
+    #[serde(with = "shared")]
+    partitions: Partitions,
+}
+
+impl SourceState {
+    /// Moves days into the archives of their years, if there are too many in the document. Gives the keys of the
+    /// archives that the document names no longer.
+    ///
+    /// # Errors
+    /// An archive cannot be written. The state in memory is then of no use.
+    pub(super) async fn archive(&mut self, bucket: &Bucket) -> Result<Vec<String>, StoreError> {
+        let loose = self.loose().filter_map(|(partition, _)| partition.day());
+        let loose: Vec<i32> = loose.map(|day| day.year()).collect();
+        if loose.len() <= LOOSE_DAYS {
+            return Ok(Vec::new());
+        }
+        let years: BTreeSet<i32> = loose.into_iter().collect();
+        let mut by_year: BTreeMap<i32, Partitions> = BTreeMap::new();
+        for (partition, state) in &self.partitions {
+            let year = year_of(*partition).filter(|year| years.contains(year));
+            if let Some(year) = year {
+                let of_year = by_year.entry(year).or_default();
+                of_year.insert(*partition, state.clone());
+            }
+        }
+        let mut archived = (*self.archived).clone();
+        let (mut written, mut superseded) = (Vec::new(), Vec::new());
+        for (year, partitions) in by_year {
+            archived.extend(partitions.iter().map(|(key, state)| (*key, state.clone())));
+            let mark = format!("{:016x}", rand::random::<u64>());
+            let key = archive_object(&self.source, year, &mark);
+            let archive = Archive {
+                version: VERSION,
+                source: self.source.clone(),
+                year,
+                partitions,
+            };
+            let bytes = bucket.document(&key, serde_json::to_vec(&archive))?;
+            let digest = digest(&bytes);
+            if let Some(before) = self.archives.insert(year, ArchiveRef { mark, digest }) {
+                superseded.push(archive_object(&self.source, year, &before.mark));
+            }
+            written.push((key, bytes));
+        }
+        self.archived = Arc::new(archived);
+        stream::iter(written)
+            .map(|(key, bytes): (String, Bytes)| async move { bucket.write(&key, bytes).await })
+            .buffer_unordered(READS_AT_A_TIME)
+            .try_collect::<()>()
+            .await?;
+        Ok(superseded)
+    }
+
+    /// Reads the archives that the document names.
+    ///
+    /// # Errors
+    /// [`StateError::Gone`] if one is not there: a run at work may have replaced it since the document was read.
+    pub(super) async fn read_archives(&mut self, bucket: &Bucket) -> Result<(), StateError> {
+        let source = self.source.as_str();
+        let reads: Vec<_> = self
+            .archives
+            .iter()
+            .map(|(year, archive)| read_archive(bucket, source, *year, archive))
+            .collect();
+        let archives: Vec<Partitions> = stream::iter(reads)
+            .buffered(READS_AT_A_TIME)
+            .try_collect()
+            .await?;
+        let archived: Partitions = archives.into_iter().flatten().collect();
+        for (partition, state) in &archived {
+            self.partitions
+                .entry(*partition)
+                .or_insert_with(|| state.clone());
+        }
+        self.archived = Arc::new(archived);
+        Ok(())
+    }
+
+    /// The keys of the archives that the document names.
+    pub fn archive_keys(&self) -> impl Iterator<Item = String> {
+        self.archives
+            .iter()
+            .map(|(year, archive)| archive_object(&self.source, *year, &archive.mark))
+    }
+}
+
+async fn read_archive(
+    bucket: &Bucket,
+    source: &str,
+    year: i32,
+    named: &ArchiveRef,
+) -> Result<Partitions, StateError> {
+    let key = archive_object(source, year, &named.mark);
+    let uri = bucket.uri(&key);
+    let Some((bytes, _)) = bucket.read(&key).await? else {
+        return Err(StateError::Gone { uri });
+    };
+    let malformed = |reason: String| StateError::Malformed {
+        uri: uri.clone(),
+        reason,
+    };
+    if digest(&bytes) != named.digest {
+        return Err(malformed("it has been changed since it was written".into()));
+    }
+    let archive: Archive = read_document(&bytes).map_err(malformed)?;
+    let is_of_year = |partition: &Partition| year_of(*partition) == Some(year);
+    let is_own = archive.version == VERSION
+        && archive.source == source
+        && archive.year == year
+        && archive.partitions.keys().all(is_of_year);
+    if !is_own {
+        let reason = format!("it is not what {source} knows of {year}");
+        return Err(malformed(reason));
+    }
+    check_partitions(source, &archive.partitions).map_err(malformed)?;
+    Ok(archive.partitions)
+}
+
+fn year_of(partition: Partition) -> Option<i32> {
+    partition.day().map(|day| day.year())
+}
+
+fn digest(bytes: &[u8]) -> String {
+    const_hex::encode(Sha256::digest(bytes))
+}

@@ -1,0 +1,177 @@
+//! A model that is planned once and run over many small partitions.
+//!
+//! Planning a query costs milliseconds, whatever its rows, and a long backfill of a small fleet is tens of thousands of
+//! partitions with a few rows each. So a plan is made over a placeholder for the objects of each source, and each
+//! partition runs a copy of it over its own. Such a plan knows nothing of its data: no statistics, no order, one thread.
+//! Large partitions are planned by themselves, see [`MAX_BYTES`].
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{DataFusionError, Result};
+use datafusion::datasource::TableType;
+use datafusion::datasource::file_format::FileFormat;
+use datafusion::datasource::file_format::parquet::ParquetFormat;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig, FileScanConfigBuilder};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown, Volatility};
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use object_store::ObjectMeta;
+
+use super::unfit::Watched;
+
+/// Partitions whose raw objects have no more bytes than this, taken together, run a prepared plan. Beyond it, planning
+/// is a small part of the work, and all threads of one query help.
+pub(super) const MAX_BYTES: u64 = 4 << 20;
+
+/// A planned model. It is used by one partition at a time, as the counters of its time functions are part of it.
+pub(super) struct Prepared {
+    /// The SQL that was planned.
+    sql: String,
+    plan: Arc<dyn ExecutionPlan>,
+    watched: Watched,
+}
+
+impl Prepared {
+    /// Keeps the physical plan of `sql`, whose tables are [`Placeholder`]s.
+    pub(super) fn new(sql: &str, plan: Arc<dyn ExecutionPlan>, watched: Watched) -> Self {
+        Self {
+            sql: sql.into(),
+            plan,
+            watched,
+        }
+    }
+
+    /// Whether this is the plan of that SQL.
+    pub(super) fn is_of(&self, sql: &str) -> bool {
+        self.sql == sql
+    }
+
+    /// Runs the plan over the raw objects of each source.
+    ///
+    /// # Errors
+    /// The plan reads a source that is not among `inputs`, or cannot be begun.
+    pub(super) fn execute(
+        &self,
+        inputs: &[(String, Vec<ObjectMeta>)],
+        tasks: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        let plan = self
+            .plan
+            .clone()
+            .transform_up(|node| match scan_of(&node) {
+                Some(scan) => over(scan, inputs).map(Transformed::yes),
+                // What an operator keeps while it runs belongs to one run.
+                None => node.reset_state().map(Transformed::yes),
+            })
+            .data()?;
+        execute_stream(plan, tasks)
+    }
+
+    /// The counters of what its time functions cannot read.
+    pub(super) fn watched(&self) -> &Watched {
+        &self.watched
+    }
+}
+
+/// The scan of a placeholder.
+fn scan_of(node: &Arc<dyn ExecutionPlan>) -> Option<&FileScanConfig> {
+    node.downcast_ref::<DataSourceExec>()?
+        .data_source()
+        .downcast_ref::<FileScanConfig>()
+}
+
+/// The same scan over the objects of its source, in the order of their names: that is the order in which their rows
+/// were written.
+fn over(
+    scan: &FileScanConfig,
+    inputs: &[(String, Vec<ObjectMeta>)],
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let placeholder = scan.file_groups.iter().flat_map(FileGroup::iter).next();
+    let source = placeholder.map(|file| file.object_meta.location.as_ref());
+    let Some((_, objects)) = inputs
+        .iter()
+        .find(|(name, _)| Some(name.as_str()) == source)
+    else {
+        return Err(DataFusionError::Internal(format!(
+            "there are no objects for {source:?}"
+        )));
+    };
+    let mut objects = objects.clone();
+    objects.sort_by(|one, other| one.location.cmp(&other.location));
+    let files = objects.into_iter().map(PartitionedFile::from).collect();
+    let scan = FileScanConfigBuilder::from(scan.clone())
+        .with_file_groups(vec![files])
+        .build();
+    Ok(DataSourceExec::from_data_source(scan))
+}
+
+/// Whether running the plan again gives the same rows for the same data: functions such as `now` and `random` are given
+/// their values by the planner, or differ each time.
+pub(super) fn is_repeatable(plan: &LogicalPlan) -> Result<bool> {
+    let mut is_repeatable = true;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                if let Expr::ScalarFunction(call) = expr {
+                    is_repeatable &= call.func.signature().volatility == Volatility::Immutable;
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(is_repeatable)
+}
+
+/// A table of which only the columns are known: a plan over it is run over the objects of a partition.
+#[derive(Debug)]
+pub(super) struct Placeholder {
+    /// Name of the source.
+    pub(super) source: String,
+    /// Columns of its raw objects.
+    pub(super) schema: SchemaRef,
+    /// Where its objects are going to lie.
+    pub(super) store: ObjectStoreUrl,
+}
+
+#[async_trait]
+impl TableProvider for Placeholder {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let format = ParquetFormat::default();
+        let columns = format.file_source(self.schema.clone().into());
+        let file = PartitionedFile::new(self.source.as_str(), 1);
+        let scan = FileScanConfigBuilder::new(self.store.clone(), columns)
+            .with_file_groups(vec![FileGroup::new(vec![file])])
+            .with_projection_indices(projection.cloned())?
+            .with_limit(limit)
+            .build();
+        format.create_physical_plan(state, scan).await
+    }
+}
