@@ -538,6 +538,47 @@ mod tests {
         Ok(state.unwrap())
     }
 
+    /// Changes by the time of the last change reach days of any year, and move the position: all of it or nothing.
+    #[tokio::test]
+    async fn updates_over_years_are_one_step() {
+        let folder = tempfile::tempdir().unwrap();
+        let handle = StateStore::new(bucket(folder.path()))
+            .source("a")
+            .await
+            .unwrap();
+        let key = "state/a.json".to_string();
+        let mut before = None;
+        for seconds in 1..4 {
+            let at = chrono::DateTime::UNIX_EPOCH + chrono::TimeDelta::seconds(seconds);
+            let change = move |state: &mut SourceState| {
+                for (year, number) in
+                    (2021..=2024).flat_map(|year| (1..=20).map(move |n| (year, n)))
+                {
+                    let day = day(&format!("{year}-01-{number:02}"));
+                    state.partition_mut(day).changed = Some(at);
+                }
+                state.updates = Some(Updates {
+                    from: chrono::DateTime::UNIX_EPOCH,
+                    until: at,
+                    checked: None,
+                });
+            };
+            handle.commit(change).await.unwrap();
+            let known = |state: &SourceState| (state.updates.clone(), state.partitions.clone());
+            let (found, state) = (files(folder.path()), handle.look(known));
+            assert_eq!(found.len(), 5, "the document, and an archive a year");
+            assert_eq!(known(&state_in(&found).await.unwrap()), state);
+            if let Some((old, known_before)) = before {
+                // Killed once all archives were written, but not the document.
+                let old: &std::collections::BTreeMap<String, Vec<u8>> = &old;
+                let archives = old.iter().chain(&found).filter(|(name, _)| **name != key);
+                let killed = state_in(archives.chain([(&key, &old[&key])])).await;
+                assert_eq!(known(&killed.unwrap()), known_before);
+            }
+            before = Some((found, state));
+        }
+    }
+
     #[tokio::test]
     async fn many_days_are_in_archives_whenever_it_dies() {
         let folder = tempfile::tempdir().unwrap();
