@@ -35,7 +35,7 @@ pub(super) struct Status {
 const LETTERS: &str = "# loaded   . loaded, nothing there   + loaded, late data has come since\n\
     missing: d derived, not loaded   e extracted, not derived   ~ unfinished   ! failed   ? not requested\n";
 
-fn letter(reached: &Reached) -> char {
+pub(super) fn letter(reached: &Reached) -> char {
     match reached {
         Reached::Loaded => '#',
         Reached::Empty => '.',
@@ -49,7 +49,7 @@ fn letter(reached: &Reached) -> char {
 }
 
 /// Why a partition is missing; none if it is not.
-fn why(reached: &Reached) -> Option<String> {
+pub(super) fn why(reached: &Reached) -> Option<String> {
     Some(match reached {
         Reached::Loaded | Reached::Empty | Reached::Changed => return None,
         Reached::NotLoaded(tables) => format!("derived, not loaded: {}", tables.join(", ")),

@@ -1,5 +1,6 @@
 //! The report of a run, summed up from its events, as a value and as text; and the run's log.
 
+pub mod html;
 pub mod logs;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,8 @@ use crate::transform::add_text;
 const MOST_TEXTS: usize = 2000;
 /// Number of them that are printed.
 const MOST_LINES: usize = 50;
+/// Number of endpoints that a report counts separately.
+const MOST_ENDPOINTS: usize = 500;
 /// Number of examples kept for each source.
 const MOST_EXAMPLES: usize = 10;
 
@@ -37,6 +40,8 @@ pub struct RunReport {
     pub page_bytes: u64,
     /// Number of retries.
     pub delayed_requests: u64,
+    /// Requests by endpoint, with `{id}` in the place of ids.
+    pub endpoints: BTreeMap<String, EndpointReport>,
     /// Values that did not fit the declared schemas: `source: path (reason)` → count. Beyond a limit, further paths are
     /// counted together.
     pub drift: BTreeMap<String, u64>,
@@ -60,6 +65,17 @@ pub struct RunReport {
     pub cancelled: bool,
     /// Wall-clock time of the run.
     pub elapsed: Duration,
+}
+
+/// Requests to one endpoint.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct EndpointReport {
+    /// Pages that came.
+    pub pages: u64,
+    /// Their size in bytes, decompressed.
+    pub bytes: u64,
+    /// Requests that had to be sent again.
+    pub retries: u64,
 }
 
 /// Rows and readings of a source far outside the requested days.
@@ -207,11 +223,17 @@ impl Observer for ReportBuilder {
         let mut report = self.report.lock();
         match event {
             Event::Connected { .. } => {}
-            Event::PageFetched { bytes, .. } => {
+            Event::PageFetched { endpoint, bytes } => {
                 report.pages += 1;
                 report.page_bytes += bytes;
+                let used = report.endpoint(endpoint);
+                used.pages += 1;
+                used.bytes += bytes;
             }
-            Event::RequestDelayed { .. } => report.delayed_requests += 1,
+            Event::RequestDelayed { endpoint, .. } => {
+                report.delayed_requests += 1;
+                report.endpoint(endpoint).retries += 1;
+            }
             Event::PartitionExtracted {
                 source,
                 records,
@@ -347,6 +369,17 @@ impl Observer for ReportBuilder {
 }
 
 impl RunReport {
+    /// The counts of an endpoint; beyond a limit, those of further ones together.
+    fn endpoint(&mut self, path: &str) -> &mut EndpointReport {
+        let template = html::endpoint_template(path);
+        let is_known = self.endpoints.contains_key(&template);
+        let name = match is_known || self.endpoints.len() < MOST_ENDPOINTS {
+            true => template,
+            false => "further endpoints".to_string(),
+        };
+        self.endpoints.entry(name).or_default()
+    }
+
     /// Whether anything is other than before: objects, tables, or a failure to report.
     pub fn changed_something(&self) -> bool {
         let read = self
