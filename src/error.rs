@@ -2,6 +2,7 @@
 
 use crate::catalog::CatalogError;
 use crate::config::ConfigError;
+use crate::events::FailureKind;
 use crate::extract::ExtractError;
 use crate::load::LoadError;
 use crate::plan::SelectionError;
@@ -66,7 +67,45 @@ impl Error {
         matches!(self, Self::Lock(LockError::Held { .. }))
     }
 
-    /// What to do, if the message does not already say it.
+    /// What kind of failure it is, where the rest of a run goes on.
+    pub fn kind(&self) -> FailureKind {
+        let api = |error: &SamsaraError| match error {
+            SamsaraError::NotPermitted { .. } | SamsaraError::TokenRefused { .. } => {
+                FailureKind::NotPermitted
+            }
+            SamsaraError::NotFound { .. }
+            | SamsaraError::Refused { .. }
+            | SamsaraError::CursorRefused { .. }
+            | SamsaraError::Redirected { .. }
+            | SamsaraError::Unaddressable { .. } => FailureKind::ApiRefused,
+            SamsaraError::Unavailable { .. }
+            | SamsaraError::Resting { .. }
+            | SamsaraError::RegionUnknown { .. } => FailureKind::ApiUnavailable,
+            _ => FailureKind::Malformed,
+        };
+        match self {
+            Self::Samsara(error) => api(error),
+            Self::Extract(error) => match (error.api(), error) {
+                (Some(error), _) => api(error),
+                (None, ExtractError::Store { .. }) => FailureKind::Storage,
+                (None, ExtractError::Page { .. }) => FailureKind::Malformed,
+                (None, _) => FailureKind::Other,
+            },
+            Self::Store(_) | Self::State(_) => FailureKind::Storage,
+            Self::Transform(TransformError::Duplicates { .. }) => FailureKind::Guard,
+            Self::Transform(TransformError::Store { .. } | TransformError::Object(_)) => {
+                FailureKind::Storage
+            }
+            Self::Transform(_) => FailureKind::Model,
+            Self::Load(LoadError::Shrunken { .. }) => FailureKind::Guard,
+            Self::Load(LoadError::Quota { .. }) => FailureKind::Quota,
+            Self::Load(LoadError::Shape { .. }) => FailureKind::Shape,
+            Self::Load(_) => FailureKind::Warehouse,
+            _ => FailureKind::Other,
+        }
+    }
+
+    /// What to do about it, where the message does not say already.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Samsara(error) => error.hint(),

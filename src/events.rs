@@ -1,17 +1,179 @@
-//! Events of a run. Progress, logs, the report and tests are all made from them.
+//! What happened: one stream of events per run, which progress, logs, the report, the audit tables and tests feed on.
+//! None of them counts by itself.
+//!
+//! What takes long has an event when it starts, with the total that is known by then, and one with a typed [`Outcome`]
+//! when it ends.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 
 use crate::store::layout::Partition;
+
+/// When something happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// On the clock.
+    pub at: DateTime<Utc>,
+    /// Since the run began.
+    pub elapsed: Duration,
+}
+
+/// What a run is going to do, as far as can be told before.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Totals {
+    /// API requests; each may have several pages.
+    pub requests: u64,
+    /// How long they take at the rates that are used, endpoint beside endpoint, in seconds.
+    pub request_seconds: f64,
+    /// Extract tasks.
+    pub tasks: u64,
+    /// Partitions of tables that are derived, or found to be up to date.
+    pub partitions: u64,
+    /// Load jobs at most; none where the warehouse has no jobs, or nothing is loaded.
+    pub jobs: u64,
+}
+
+/// How a run, a task, a derivation or a load ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It did what it was to do.
+    Done,
+    /// There was nothing to do: what is there is up to date.
+    Unchanged,
+    /// The organisation does not have the endpoint.
+    Absent,
+    /// It failed; an [`Event::Failed`] tells why.
+    Failed,
+    /// The run was told to stop before it was done; the next run goes on.
+    Stopped,
+}
+
+impl Outcome {
+    /// One word, as logs have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Unchanged => "unchanged",
+            Self::Absent => "absent",
+            Self::Failed => "failed",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// What kind of failure it is: who can mend it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// The API gave no answer, or none that is one: a later run may have more luck.
+    ApiUnavailable,
+    /// The API does not permit it: a scope or a licence is missing.
+    NotPermitted,
+    /// The API refuses the request, or does not know the endpoint any more.
+    ApiRefused,
+    /// What the API sent cannot be read.
+    Malformed,
+    /// A bucket, or the state in it.
+    Storage,
+    /// The SQL of a model, or what it makes of the data.
+    Model,
+    /// A guard holds back what looks wrong (a list that lost most of its rows, rows that have one key) until someone
+    /// accepts it.
+    Guard,
+    /// The warehouse refuses the load, or cannot be reached.
+    Warehouse,
+    /// The warehouse's quota is used up.
+    Quota,
+    /// The table in the warehouse has another shape.
+    Shape,
+    /// Anything else.
+    Other,
+}
+
+impl FailureKind {
+    /// Words with `_`, as in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ApiUnavailable => "api_unavailable",
+            Self::NotPermitted => "not_permitted",
+            Self::ApiRefused => "api_refused",
+            Self::Malformed => "malformed",
+            Self::Storage => "storage",
+            Self::Model => "model",
+            Self::Guard => "guard",
+            Self::Warehouse => "warehouse",
+            Self::Quota => "quota",
+            Self::Shape => "shape",
+            Self::Other => "other",
+        }
+    }
+}
 
 /// Something that happened during a run.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// The API's host is known; requests follow.
+    /// The plan is made and the lock is held.
+    RunStarted {
+        /// The run's id.
+        run: String,
+        /// What is planned.
+        totals: Totals,
+    },
+    /// Days that were found to have changed are read too: more than was planned.
+    WorkFound {
+        /// API requests.
+        requests: u64,
+        /// Extract tasks.
+        tasks: u64,
+        /// Partitions of tables.
+        partitions: u64,
+    },
+    /// The run is over.
+    RunFinished {
+        /// How.
+        outcome: Outcome,
+    },
+    /// A task begins to read.
+    TaskStarted {
+        /// Its sources.
+        sources: Vec<String>,
+        /// Its days, the snapshot or the feed.
+        scope: String,
+        /// API requests that were planned for it.
+        requests: u64,
+    },
+    /// All pages of one of a task's requests have come.
+    RequestFinished {
+        /// The task's sources.
+        sources: Vec<String>,
+        /// The task's days, the snapshot or the feed.
+        scope: String,
+    },
+    /// A task is committed, or has ended otherwise.
+    TaskFinished {
+        /// Its sources.
+        sources: Vec<String>,
+        /// Its days, the snapshot or the feed.
+        scope: String,
+        /// API requests that were planned for it.
+        requests: u64,
+        /// Partitions of tables that were counted for it and do not come.
+        missing: u64,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// A request waited for its turn at the documented rates, or because the endpoint is paused.
+    RequestWaited {
+        /// Path below the host.
+        endpoint: String,
+        /// How long.
+        wait: Duration,
+    },
+    /// The API's host is known, and about to be asked.
     Connected {
         /// Scheme, host and port.
         base: String,
@@ -111,6 +273,42 @@ pub enum Event {
         /// Its exact text, truncated after some kilobytes.
         text: String,
     },
+    /// A model's partition is about to be derived, if it is not up to date.
+    TransformStarted {
+        /// The model.
+        model: String,
+        /// The partition.
+        partition: Partition,
+    },
+    /// A model's partition is up to date, or could not be derived.
+    TransformFinished {
+        /// The model.
+        model: String,
+        /// The partition.
+        partition: Partition,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// A load job, or a load without one, begins.
+    LoadStarted {
+        /// The table.
+        table: String,
+        /// What is loaded.
+        partitions: Vec<Partition>,
+        /// The job, where the warehouse has jobs.
+        job: Option<String>,
+    },
+    /// A load has ended.
+    LoadFinished {
+        /// The table.
+        table: String,
+        /// The job, where the warehouse has jobs.
+        job: Option<String>,
+        /// How it ended.
+        outcome: Outcome,
+        /// Since it began.
+        elapsed: Duration,
+    },
     /// A model's partition was derived and committed.
     PartitionTransformed {
         /// Name of the model or its table.
@@ -155,14 +353,26 @@ pub enum Event {
         /// The reason, in one line.
         reason: String,
     },
+    /// Something about a source that people should know, and that is no failure: a period that is not ready, or one that
+    /// can be had no more.
+    Noted {
+        /// The source.
+        name: String,
+        /// One line.
+        reason: String,
+    },
     /// A source or model failed; others continue.
     Failed {
         /// Name of the source or model.
         name: String,
         /// The partition, if the failure concerns one.
         partition: Option<String>,
-        /// One line: what, where, what to do.
+        /// One line: what, where.
         error: String,
+        /// What kind of failure it is.
+        kind: FailureKind,
+        /// What to do, where the error does not say already.
+        remedy: Option<String>,
     },
 }
 
@@ -170,38 +380,145 @@ pub enum Event {
 pub trait Observer: Send + Sync {
     /// Called for each event as it happens, from any thread; must not block.
     fn observe(&self, event: &Event);
+
+    /// The same, with the time at which it happened.
+    fn observe_at(&self, event: &Event, _moment: Moment) {
+        self.observe(event);
+    }
 }
 
-/// Several observers as one.
-#[derive(Clone, Default)]
-pub struct Observers(Vec<Arc<dyn Observer>>);
+/// Several observers as one. It stamps each event with its time.
+#[derive(Clone)]
+pub struct Observers {
+    observers: Vec<Arc<dyn Observer>>,
+    started: Instant,
+}
 
 impl Observers {
-    /// Combines `observers`: each event goes to each of them, in order.
+    /// All of `observers`. The run begins now.
     pub fn new(observers: Vec<Arc<dyn Observer>>) -> Self {
-        Self(observers)
+        Self {
+            observers,
+            started: Instant::now(),
+        }
+    }
+}
+
+impl Default for Observers {
+    fn default() -> Self {
+        Self::new(Vec::new())
     }
 }
 
 impl std::fmt::Debug for Observers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Observers({})", self.0.len())
+        write!(f, "Observers({})", self.observers.len())
     }
 }
 
 impl Observer for Observers {
     fn observe(&self, event: &Event) {
-        self.0.iter().for_each(|observer| observer.observe(event));
+        let moment = Moment {
+            at: Utc::now(),
+            elapsed: self.started.elapsed(),
+        };
+        self.observe_at(event, moment);
+    }
+
+    fn observe_at(&self, event: &Event, moment: Moment) {
+        self.observers
+            .iter()
+            .for_each(|observer| observer.observe_at(event, moment));
     }
 }
 
-/// Writes events to the log.
+/// Writes events to the log. Where the span that the event happens in names a table, a partition or a job, so does the
+/// line.
 #[derive(Debug, Clone, Copy)]
 pub struct LogEvents;
+
+/// Target of the lines that tell of failures: a console that shows failures otherwise leaves them out.
+pub const FAILURES: &str = "samsara_etl::failures";
+
+/// Milliseconds, for a line of a log.
+fn millis(duration: &Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A partition, or the first and the last of several.
+pub fn span_of(partitions: &[Partition]) -> String {
+    match (partitions.iter().min(), partitions.iter().max()) {
+        (Some(first), Some(last)) if first != last => format!("{first} to {last}"),
+        (Some(only), _) => only.to_string(),
+        _ => String::new(),
+    }
+}
 
 impl Observer for LogEvents {
     fn observe(&self, event: &Event) {
         match event {
+            Event::RunStarted { run, totals } => {
+                let Totals {
+                    requests,
+                    request_seconds,
+                    tasks,
+                    partitions,
+                    jobs,
+                } = totals;
+                tracing::info!(
+                    run,
+                    requests,
+                    request_seconds,
+                    tasks,
+                    partitions,
+                    jobs,
+                    "run started"
+                );
+            }
+            Event::WorkFound {
+                requests,
+                tasks,
+                partitions,
+            } => {
+                tracing::info!(requests, tasks, partitions, "changed days are read too");
+            }
+            Event::RunFinished { outcome } => {
+                tracing::info!(outcome = outcome.as_str(), "run ended");
+            }
+            Event::TaskStarted {
+                sources,
+                scope,
+                requests,
+            } => {
+                tracing::info!(
+                    table = sources.join(", "),
+                    partition = scope,
+                    requests,
+                    "task started"
+                );
+            }
+            Event::RequestFinished { sources, scope } => {
+                tracing::debug!(
+                    table = sources.join(", "),
+                    partition = scope,
+                    "request finished"
+                );
+            }
+            Event::TaskFinished {
+                sources,
+                scope,
+                outcome,
+                ..
+            } => {
+                tracing::info!(
+                    table = sources.join(", "),
+                    partition = scope,
+                    outcome = outcome.as_str(),
+                    "task finished"
+                );
+            }
+            // The limiter tells of long ones.
+            Event::RequestWaited { .. } => {}
             Event::Connected { base } => tracing::info!(base, "connected to the API"),
             Event::PageFetched { endpoint, bytes } => {
                 tracing::debug!(endpoint, bytes, "page fetched")
@@ -215,7 +532,7 @@ impl Observer for LogEvents {
                 tracing::warn!(
                     endpoint,
                     attempt,
-                    wait_ms = wait.as_millis() as u64,
+                    wait_ms = millis(wait),
                     reason,
                     "request delayed"
                 );
@@ -229,7 +546,7 @@ impl Observer for LogEvents {
                 rescued,
                 unchanged,
             } => {
-                tracing::info!(source, %partition, records, rows, out_of_window, rescued, unchanged, "partition extracted");
+                tracing::info!(table = source, %partition, records, rows, out_of_window, rescued, unchanged, "partition extracted");
             }
             Event::DriftFound {
                 sources,
@@ -238,7 +555,7 @@ impl Observer for LogEvents {
                 count,
             } => {
                 tracing::warn!(
-                    sources = sources.join(","),
+                    table = sources.join(", "),
                     path,
                     reason,
                     count,
@@ -252,14 +569,14 @@ impl Observer for LogEvents {
                 count,
                 texts,
             } => {
-                tracing::warn!(model, %partition, column, count, ?texts, "schema drift found: values that are not valid times");
+                tracing::warn!(table = model, %partition, column, count, ?texts, "schema drift found: values that are not valid times");
             }
             Event::DuplicatesAccepted {
                 model,
                 partition,
                 duplicates,
             } => {
-                tracing::warn!(model, %partition, duplicates, "duplicate keys accepted");
+                tracing::warn!(table = model, %partition, duplicates, "duplicate keys accepted");
             }
             Event::OutsideWindow {
                 source,
@@ -270,7 +587,7 @@ impl Observer for LogEvents {
                 examples,
             } => {
                 let examples = examples.join(" ");
-                tracing::warn!(source, %partition, count, %first, %last, examples, "rows outside the requested days");
+                tracing::warn!(table = source, %partition, count, %first, %last, examples, "rows outside the requested days");
             }
             Event::EnvelopeFieldKept {
                 sources,
@@ -278,47 +595,96 @@ impl Observer for LogEvents {
                 path,
                 text,
             } => {
-                let (sources, partition) = (
-                    sources.join(","),
-                    partition.map(|partition| partition.to_string()),
-                );
                 tracing::warn!(
-                    sources,
-                    partition,
+                    table = sources.join(", "),
+                    partition = partition.map(|partition| partition.to_string()),
                     path,
                     text,
                     "envelope field beside an empty list of records"
+                );
+            }
+            Event::TransformStarted { model, partition } => {
+                tracing::debug!(table = model, %partition, "transform started");
+            }
+            Event::TransformFinished {
+                model,
+                partition,
+                outcome,
+            } => {
+                let outcome = outcome.as_str();
+                tracing::debug!(table = model, %partition, outcome, "transform finished");
+            }
+            Event::LoadStarted {
+                table,
+                partitions,
+                job,
+            } => {
+                tracing::info!(
+                    table,
+                    partition = span_of(partitions),
+                    job_id = job,
+                    "load started"
+                );
+            }
+            Event::LoadFinished {
+                table,
+                job,
+                outcome,
+                elapsed,
+            } => {
+                tracing::info!(
+                    table,
+                    job_id = job,
+                    outcome = outcome.as_str(),
+                    elapsed_ms = millis(elapsed),
+                    "load finished"
                 );
             }
             Event::PartitionTransformed {
                 model,
                 partition,
                 rows,
-                ..
+                bytes,
+                elapsed,
             } => {
-                tracing::info!(model, %partition, rows, "partition transformed");
+                tracing::info!(table = model, %partition, rows, bytes, elapsed_ms = millis(elapsed), "partition transformed");
             }
             Event::PartitionLoaded {
                 model,
                 partition,
                 rows,
-                ..
+                bytes,
+                job,
+                elapsed,
             } => {
-                tracing::info!(model, %partition, rows, "partition loaded");
+                tracing::info!(table = model, %partition, rows, bytes, job_id = job, elapsed_ms = millis(elapsed), "partition loaded");
             }
             Event::RawLoaded {
                 source,
                 partition,
                 rows,
             } => {
-                tracing::info!(source, %partition, rows, "raw partition loaded");
+                tracing::info!(table = source, %partition, rows, "raw partition loaded");
             }
-            Event::Skipped { name, reason } => tracing::warn!(name, reason, "skipped"),
+            Event::Skipped { name, reason } => tracing::warn!(table = name, reason, "skipped"),
+            Event::Noted { name, reason } => tracing::warn!(table = name, reason, "noted"),
             Event::Failed {
                 name,
                 partition,
                 error,
-            } => tracing::info!(name, partition, error, "failed"),
+                kind,
+                remedy,
+            } => {
+                tracing::error!(
+                    target: FAILURES,
+                    table = name,
+                    partition,
+                    error,
+                    kind = kind.as_str(),
+                    remedy,
+                    "failed"
+                );
+            }
         }
     }
 }

@@ -43,12 +43,42 @@ pub enum Kind {
 pub struct Scanner<'a> {
     text: &'a [u8],
     position: usize,
+    /// Values that are known to be well formed.
+    known: &'a [Range<usize>],
+}
+
+/// Where the large lists and objects of a document begin and end.
+pub type Spans = Vec<Range<usize>>;
+
+/// Lists and objects of this many bytes are noted in [`Spans`],
+const LARGE: usize = 4 << 10;
+/// if they stand no deeper than this.
+const SPANS_DEPTH: usize = 4;
+
+/// Whether the text is one JSON value from its first byte to its last, and where the large parts of it lie, so that
+/// whoever cuts it need not read through them again.
+pub fn spans(text: &[u8]) -> Result<Spans, JsonError> {
+    let mut scanner = Scanner::new(text, 0);
+    let mut spans = Spans::new();
+    scanner.skip(|span| spans.push(span))?;
+    scanner.end()?;
+    spans.sort_unstable_by_key(|span| span.start);
+    Ok(spans)
 }
 
 impl<'a> Scanner<'a> {
     /// Starts at `position` of `text`.
     pub fn new(text: &'a [u8], position: usize) -> Self {
-        Self { text, position }
+        Self {
+            text,
+            position,
+            known: &[],
+        }
+    }
+
+    /// The same, with values that need not be looked into: [`spans`] of the same text.
+    pub fn knowing(self, known: &'a [Range<usize>]) -> Self {
+        Self { known, ..self }
     }
 
     /// The current byte offset.
@@ -117,11 +147,35 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// What is left of the text.
+    #[inline]
+    pub fn rest(&self) -> &'a [u8] {
+        &self.text[self.position..]
+    }
+
+    /// Goes on by some bytes, which are known.
+    #[inline]
+    pub fn advance(&mut self, bytes: usize) {
+        self.position += bytes;
+    }
+
     /// Skips a string; gives the range between its quotes and whether it holds escapes.
     #[inline]
     pub fn string(&mut self) -> Result<(Range<usize>, bool), JsonError> {
         self.expect(b'"', "expected a string")?;
         let start = self.position;
+        self.position = plain_end(self.text, start);
+        if self.byte() == Some(b'"') {
+            let range = start..self.position;
+            self.position += 1;
+            return Ok((range, false));
+        }
+        self.odd_string(start)
+    }
+
+    /// The rest of a string that is not plain.
+    #[cold]
+    fn odd_string(&mut self, start: usize) -> Result<(Range<usize>, bool), JsonError> {
         let mut escaped = false;
         loop {
             match self.byte() {
@@ -150,7 +204,7 @@ impl<'a> Scanner<'a> {
                     }
                 }
                 Some(0..=0x1f) => return Err(self.error("control character in a string")),
-                Some(_) => self.position += 1,
+                Some(_) => self.position = plain_end(self.text, self.position),
                 None => return Err(self.error("the text ends inside a string")),
             }
         }
@@ -217,66 +271,103 @@ impl<'a> Scanner<'a> {
 
     /// Skips one whole value of any kind; gives its range.
     pub fn value(&mut self) -> Result<Range<usize>, JsonError> {
+        if !self.known.is_empty() {
+            self.peek();
+            let start = self.position;
+            if let Ok(at) = self.known.binary_search_by_key(&start, |span| span.start) {
+                self.position = self.known[at].end;
+                return Ok(start..self.position);
+            }
+        }
+        self.skip(|_| {})
+    }
+
+    /// Skips one whole value, and tells the large lists and objects in it that end.
+    #[inline(always)]
+    fn skip(&mut self, mut tell: impl FnMut(Range<usize>)) -> Result<Range<usize>, JsonError> {
         self.peek();
         let start = self.position;
-        // One bit of memory per open container: true for an object.
-        let mut open: Vec<bool> = Vec::new();
+        let mut open = Open::default();
+        let mut starts = [0; SPANS_DEPTH];
         loop {
-            match self.kind()? {
-                Kind::Object => {
+            match self.peek() {
+                Some(b'"') => {
+                    self.string()?;
+                }
+                Some(b'-' | b'0'..=b'9') => {
+                    self.number()?;
+                }
+                Some(b'{') => {
+                    let at = self.position;
                     self.position += 1;
                     if !self.take(b'}') {
-                        self.push(&mut open, true)?;
+                        if let Some(start) = starts.get_mut(open.depth) {
+                            *start = at;
+                        }
+                        if !open.push(true) {
+                            return Err(self.error("nested too deeply"));
+                        }
                         self.key()?;
                         continue;
                     }
                 }
-                Kind::Array => {
+                Some(b'[') => {
+                    let at = self.position;
                     self.position += 1;
                     if !self.take(b']') {
-                        self.push(&mut open, false)?;
+                        if let Some(start) = starts.get_mut(open.depth) {
+                            *start = at;
+                        }
+                        if !open.push(false) {
+                            return Err(self.error("nested too deeply"));
+                        }
                         continue;
                     }
                 }
-                Kind::String => {
-                    self.string()?;
-                }
-                Kind::Number => {
-                    self.number()?;
-                }
-                Kind::Boolean | Kind::Null => {
+                Some(b't' | b'f' | b'n') => {
                     self.literal()?;
+                }
+                _ => {
+                    self.kind()?;
                 }
             }
             // A value has ended: close what ends with it, or go to the next member.
             loop {
-                match open.last() {
-                    None => return Ok(start..self.position),
-                    Some(true) if self.take(b',') => {
-                        self.key()?;
+                if open.depth == 0 {
+                    return Ok(start..self.position);
+                }
+                let is_object = open.is_object;
+                match self.peek() {
+                    Some(b',') => {
+                        self.position += 1;
+                        if is_object {
+                            self.key()?;
+                        }
                         break;
                     }
-                    Some(true) => self.expect(b'}', "expected `,` or `}`")?,
-                    Some(false) if self.take(b',') => break,
-                    Some(false) => self.expect(b']', "expected `,` or `]`")?,
+                    Some(b'}') if is_object => self.position += 1,
+                    Some(b']') if !is_object => self.position += 1,
+                    _ if is_object => return Err(self.error("expected `,` or `}`")),
+                    _ => return Err(self.error("expected `,` or `]`")),
                 }
                 open.pop();
+                if let Some(start) = starts.get(open.depth)
+                    && self.position - start >= LARGE
+                {
+                    tell(*start..self.position);
+                }
             }
         }
-    }
-
-    fn push(&self, open: &mut Vec<bool>, object: bool) -> Result<(), JsonError> {
-        if open.len() >= MAX_DEPTH {
-            return Err(self.error("nested too deeply"));
-        }
-        open.push(object);
-        Ok(())
     }
 
     /// Skips a member's name and its colon; gives the range between the quotes.
     #[inline]
     pub fn key(&mut self) -> Result<Range<usize>, JsonError> {
         let (range, _) = self.string()?;
+        if self.byte() == Some(b':') {
+            self.position += 1;
+            return Ok(range);
+        }
         self.expect(b':', "expected `:` after a name")?;
         Ok(range)
     }
@@ -288,6 +379,68 @@ impl<'a> Scanner<'a> {
             Some(_) => Err(self.error("more text after the end of the document")),
         }
     }
+}
+
+/// The containers that are open, one bit for each: whether it is an object.
+#[derive(Default)]
+struct Open {
+    depth: usize,
+    /// Of the innermost.
+    is_object: bool,
+    bits: [u64; MAX_DEPTH / 64],
+}
+
+impl Open {
+    /// Whether there was room.
+    #[inline]
+    fn push(&mut self, is_object: bool) -> bool {
+        let Some(word) = self.bits.get_mut(self.depth / 64) else {
+            return false;
+        };
+        let bit = 1 << (self.depth % 64);
+        *word = if is_object { *word | bit } else { *word & !bit };
+        self.depth += 1;
+        self.is_object = is_object;
+        true
+    }
+
+    #[inline]
+    fn pop(&mut self) {
+        self.depth -= 1;
+        let below = self.depth.wrapping_sub(1);
+        self.is_object = self
+            .bits
+            .get(below / 64)
+            .is_some_and(|word| word >> (below % 64) & 1 == 1);
+    }
+}
+
+/// Where the first byte at or behind `at` stands that has a meaning in a string: a quote, a backslash or a control
+/// character; the end of the text if there is none.
+#[inline]
+pub(crate) fn plain_end(text: &[u8], mut at: usize) -> usize {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES << 7;
+    // Eight bytes at a time. The lowest byte that is found is a true one; those above it may not be.
+    let below = |word: u64, byte: u8| word.wrapping_sub(ONES * u64::from(byte)) & !word & HIGH;
+    while let Some(bytes) = text.get(at..).and_then(<[u8]>::first_chunk::<8>) {
+        let word = u64::from_le_bytes(*bytes);
+        let quote = below(word ^ (ONES * u64::from(b'"')), 1);
+        let backslash = below(word ^ (ONES * u64::from(b'\\')), 1);
+        let found = quote | backslash | below(word, 0x20);
+        if found != 0 {
+            return at + (found.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    while let Some(&byte) = text.get(at)
+        && byte >= 0x20
+        && byte != b'"'
+        && byte != b'\\'
+    {
+        at += 1;
+    }
+    at.min(text.len())
 }
 
 /// The text of a string's inside (between its quotes), escapes resolved. `None` for a lone surrogate.
@@ -302,8 +455,7 @@ pub fn unescape(inside: &[u8]) -> Option<String> {
 /// Whether the text stands in a JSON string as it is.
 #[inline]
 pub fn is_plain(text: &[u8]) -> bool {
-    text.iter()
-        .all(|&byte| byte >= 0x20 && byte != b'"' && byte != b'\\')
+    plain_end(text, 0) == text.len()
 }
 
 /// Appends `text` to `out` as a quoted JSON string.
@@ -316,11 +468,10 @@ pub fn write_string(text: &[u8], out: &mut Vec<u8>) {
 /// Appends `text` to `out` as the inside of a JSON string.
 pub fn write_escaped(text: &[u8], out: &mut Vec<u8>) {
     let mut copied = 0;
-    for (at, &byte) in text.iter().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
-            continue;
-        }
+    loop {
+        let at = plain_end(text, copied);
         out.extend_from_slice(&text[copied..at]);
+        let Some(&byte) = text.get(at) else { return };
         copied = at + 1;
         match byte {
             b'"' => out.extend_from_slice(b"\\\""),
@@ -331,7 +482,6 @@ pub fn write_escaped(text: &[u8], out: &mut Vec<u8>) {
             control => out.extend_from_slice(format!("\\u{control:04x}").as_bytes()),
         }
     }
-    out.extend_from_slice(&text[copied..]);
 }
 
 #[cfg(test)]
@@ -392,6 +542,48 @@ mod tests {
         assert_eq!(whole(&deep).unwrap_err().reason, "nested too deeply");
         let allowed = format!("{}{}", "[".repeat(MAX_DEPTH), "]".repeat(MAX_DEPTH));
         assert!(whole(&allowed).is_ok());
+    }
+
+    #[test]
+    fn plain_text_ends_where_a_loop_over_its_bytes_says() {
+        let special = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+        // Each byte at each place of a word, alone and before another.
+        for byte in 0..=255 {
+            for place in 0..20 {
+                for (fill, behind) in [(b'a', b'"'), (0x7f, 0x1f), (0xff, b'\\'), (b'!', b'!')] {
+                    let mut text = vec![fill; 24];
+                    text[place] = byte;
+                    text[place + 1] = behind;
+                    for at in 0..=text.len() {
+                        let found = text[at..].iter().position(|byte| special(*byte));
+                        let expected = found.map_or(text.len(), |found| at + found);
+                        assert_eq!(plain_end(&text, at), expected, "{text:?} from {at}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn large_parts_are_noted_and_not_read_again() {
+        let long = "x".repeat(LARGE);
+        let inner = format!(r#"[{{"a":"{long}"}},[[["{long}"]]]]"#);
+        let text = format!(r#" {{"small":[1],"data": {inner} ,"end":true}} "#);
+        let spans = spans(text.as_bytes()).unwrap();
+        let parts: Vec<&str> = spans.iter().map(|span| &text[span.clone()]).collect();
+        assert!(
+            parts.contains(&inner.as_str()) && parts.len() == 5,
+            "{parts:?}"
+        );
+        for part in &parts {
+            assert!(serde_json::from_str::<serde::de::IgnoredAny>(part).is_ok());
+        }
+        // What is known is passed over, whatever stands there by now.
+        let broken = text.replace(&long, &"\n".repeat(LARGE));
+        let at = text.find("[{").unwrap() - 1;
+        let mut scanner = Scanner::new(broken.as_bytes(), at).knowing(&spans);
+        assert_eq!(scanner.value().unwrap(), at + 1..at + 1 + inner.len());
+        assert!(Scanner::new(broken.as_bytes(), at).value().is_err());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, Field, Float64Type, Int64Type};
 use bytes::Bytes;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use samsara_etl::catalog::{Catalog, CatalogError, JSON_TYPE, Source, TimeField, TimeStep};
-use samsara_etl::extract::{day_window, decode_for_day, decode_page};
+use samsara_etl::extract::{compare_ways, day_window, decode_for_day, decode_page};
 use samsara_etl::json::path::{Path, Step};
 use samsara_etl::json::{Scanner, unescape};
 use samsara_etl::samsara::{LONGEST_RETRY_AFTER, retry_after as read_retry_after, split_page};
@@ -66,6 +66,10 @@ fn page_of(source: &Source, body: &Bytes) {
         Ok(page) => page,
         Err(error) => return assert_one_line(&error),
     };
+    // Read in both ways, it is the same.
+    if let Err(difference) = compare_ways(source, &page.records) {
+        panic!("{}: {difference}", source.name);
+    }
     let day = NaiveDate::from_ymd_opt(2024, 1, 1).expect("a day");
     let whole = match decode_for_day(source, &page, Some(day_window(day)), None, None) {
         Ok(batch) => batch,

@@ -9,6 +9,7 @@ SELECT DISTINCT
   samsara_time(endTime) AS endTime,                   -- when it ended; of a picture, when it was taken
   input,                                              -- camera: dashcamRoadFacing, dashcamDriverFacing or an input of a camera connector
   cameraRole,                                         -- where the camera looks
+  auxCamSerial,                                       -- serial number of the camera, where it is one of several that are connected
   mediaType,                                          -- image, videoHighRes, videoLowRes or hyperlapse
   triggerReason,                                      -- why it was recorded, such as safetyEvent, tripStartStill or videoRetrieval
   samsara_time(availableAtTime) AS availableAtTime,   -- when the file was available

@@ -123,7 +123,11 @@ impl Observer for Recorder {
                 name,
                 partition,
                 error,
+                remedy,
+                ..
             } => {
+                let remedy = remedy.as_ref().map(|remedy| format!("; {remedy}"));
+                let error = format!("{error}{}", remedy.unwrap_or_default());
                 self.add("failed", name, partition.clone(), json!({ "error": error }));
             }
             Event::OutsideWindow {
@@ -153,9 +157,21 @@ impl Observer for Recorder {
                 let partition = partition.map(|partition| partition.to_string());
                 self.add("envelope", &name, partition, json!({ "detail": detail }));
             }
-            Event::Connected { .. }
+            Event::RunStarted { .. }
+            | Event::WorkFound { .. }
+            | Event::RunFinished { .. }
+            | Event::TaskStarted { .. }
+            | Event::RequestFinished { .. }
+            | Event::TaskFinished { .. }
+            | Event::RequestWaited { .. }
+            | Event::TransformStarted { .. }
+            | Event::TransformFinished { .. }
+            | Event::LoadStarted { .. }
+            | Event::LoadFinished { .. }
+            | Event::Connected { .. }
             | Event::DriftFound { .. }
             | Event::Skipped { .. }
+            | Event::Noted { .. }
             | Event::UnfitTimes { .. }
             | Event::DuplicatesAccepted { .. } => {}
         }

@@ -25,7 +25,7 @@ pub use field_path::{FieldPath, PARENT_ID, PathStep};
 pub use model::{FrontMatter, Model};
 pub use nearest::nearest;
 pub use source::{
-    Category, ChangeFeed, Pagination, Parent, RateLimit, Share, Source, SourceKind, Sweep,
+    ASKED, Category, ChangeFeed, Pagination, Parent, RateLimit, Share, Source, SourceKind, Sweep,
     TimeFormat, WindowParameters,
 };
 pub use time_field::{TimeField, TimeStep};
@@ -189,6 +189,15 @@ impl Catalog {
             .iter()
             .filter_map(|name| self.sources.get(name));
         sources.filter(move |source| source.is_daily() || !is_daily)
+    }
+
+    /// How many sources must be read before this one, each for the ids of the next: 0 for a source without a parent.
+    pub fn depth(&self, source: &Source) -> usize {
+        let parent = |source: &&Source| self.sources.get(&source.parent.as_ref()?.source);
+        // No chain is longer than there are sources, unless it goes in circles.
+        std::iter::successors(parent(&source), parent)
+            .take(self.sources.len())
+            .count()
     }
 
     /// The feed that tells which past days of a source have changed, as a source to be read: its time field is that of
@@ -387,14 +396,21 @@ impl Catalog {
             if other.kind != SourceKind::Snapshot {
                 return Err(wrong(format!("parent `{}` must be a snapshot", other.name)));
             }
-            if other.fields.find(&parent.field).is_none() {
-                let hint = did_you_mean(
-                    &parent.field,
-                    other.fields.iter().map(|field| field.name().as_str()),
-                );
+            if self.depth(source) == self.sources.len() {
                 return Err(wrong(format!(
-                    "parent `{}` has no field `{}`{hint}",
-                    other.name, parent.field
+                    "its parents go in circles, from `{}` back to it",
+                    other.name
+                )));
+            }
+            for name in [&parent.field].into_iter().chain(parent.with.values()) {
+                if other.fields.find(name).is_some() {
+                    continue;
+                }
+                let known = other.fields.iter().map(|field| field.name().as_str());
+                let hint = did_you_mean(name, known);
+                return Err(wrong(format!(
+                    "parent `{}` has no field `{name}`{hint}",
+                    other.name
                 )));
             }
             if parent.batch == 0 {
@@ -598,6 +614,26 @@ mod tests {
             ),
             (
                 "f/sources.toml",
+                &format!("{source}asked = [\"kind\"]\n"),
+                "asked: `kind` is no parameter of `sweep` or of `parent.with`",
+            ),
+            (
+                "f/sources.toml",
+                &daily("time_field = \"start\"\ncloses_after = \"3h\""),
+                "`closes_after` is of a report",
+            ),
+            (
+                "f/sources.toml",
+                &daily("time_field = \"start\"").replace("rfc3339", "month_name"),
+                "only a report is made of one",
+            ),
+            (
+                "f/sources.toml",
+                &daily("time_field = \"start\"\nend_field = \"stop | start\""),
+                "end_field `stop | start`: one field is the most",
+            ),
+            (
+                "f/sources.toml",
                 &source.replace("endpoint", "endpont"),
                 "sql/f/sources.toml:4: unknown key `endpont`; did you mean `endpoint`?",
             ),
@@ -620,6 +656,13 @@ mod tests {
                 "f/sources.toml",
                 &format!("{source}kind = \"feed\"\n"),
                 "sql/f/sources.toml:7: duplicate key",
+            ),
+            (
+                "f/sources.toml",
+                &format!(
+                    "{source}parent = {{ source = \"a\", field = \"id\", param = \"ids\" }}\n"
+                ),
+                "source `a`: its parents go in circles",
             ),
             (
                 "f/a.sql",

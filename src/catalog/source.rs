@@ -5,11 +5,15 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::str::FromStr;
 
 use arrow::datatypes::{DataType, Fields};
+use chrono::{DateTime, Datelike, Months, NaiveDate, NaiveTime, TimeDelta, Utc};
 use serde::Deserialize;
 
 use super::field_path::FieldPath;
 use super::time_field::TimeField;
 use crate::redact::printable;
+
+/// The raw column with what was asked for.
+pub const ASKED: &str = "_asked";
 
 /// One API surface that yields one raw table.
 #[derive(Debug, Clone)]
@@ -54,6 +58,8 @@ pub struct Source {
     pub days_per_request: u32,
     /// For how many days past days may still change.
     pub lookback_days: u32,
+    /// How many hours a day, or a month, must be over before it can be asked for.
+    pub closes_after_hours: u32,
     /// The feed whose rows tell which past days have changed.
     pub changes: Option<ChangeFeed>,
     /// The fields that together tell records apart. Of several versions of one record in a partition, models see the
@@ -67,6 +73,8 @@ pub struct Source {
     pub expiring: Vec<FieldPath>,
     /// The source whose rows give the ids for this one's requests, one by one or in batches.
     pub parent: Option<Parent>,
+    /// Query parameters whose values are kept with each row, in [`ASKED`], because the row itself does not tell them.
+    pub asked: Vec<String>,
     /// The parameter whose values may travel together in one request.
     pub share: Option<Share>,
     /// The declared columns of a raw record.
@@ -77,6 +85,56 @@ impl Source {
     /// Whether its partitions are UTC days (else: one snapshot).
     pub fn is_daily(&self) -> bool {
         self.kind != SourceKind::Snapshot
+    }
+
+    /// The earliest instant from which its feed can be had; none if any will do.
+    pub fn feed_reaches_back_to(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        match &self.window {
+            None => Some(now),
+            Some(window) if window.max_age_days == 0 => None,
+            Some(window) => {
+                // It is asked a little later than planned.
+                let age = TimeDelta::days(i64::from(window.max_age_days)) - TimeDelta::hours(1);
+                now.checked_sub_signed(age)
+            }
+        }
+    }
+
+    /// Whether its partitions are months, each named by its first day.
+    pub fn is_monthly(&self) -> bool {
+        self.window
+            .as_ref()
+            .is_some_and(|window| window.format == TimeFormat::MonthName)
+    }
+
+    /// The day that names the partition of a day: the day itself, or the first of its month.
+    pub fn period_of(&self, day: NaiveDate) -> NaiveDate {
+        if self.is_monthly() {
+            day.with_day(1).unwrap_or(day)
+        } else {
+            day
+        }
+    }
+
+    /// The day after a partition, which is named by its first day.
+    pub fn period_end(&self, first: NaiveDate) -> NaiveDate {
+        let end = if self.is_monthly() {
+            first.checked_add_months(Months::new(1))
+        } else {
+            first.succ_opt()
+        };
+        end.unwrap_or(NaiveDate::MAX)
+    }
+
+    /// Whether a partition can be asked for: any day that has begun, unless it must be over, and be so for a while.
+    pub fn is_due(&self, first: NaiveDate, now: DateTime<Utc>) -> bool {
+        let start = |day: NaiveDate| day.and_time(NaiveTime::MIN).and_utc();
+        if !self.is_monthly() && self.closes_after_hours == 0 {
+            return start(first) <= now;
+        }
+        let wait = TimeDelta::hours(i64::from(self.closes_after_hours));
+        now.checked_sub_signed(wait)
+            .is_some_and(|closed| start(self.period_end(first)) <= closed)
     }
 
     /// What two sources must have in common to travel in one request; `None` if it travels alone.
@@ -250,6 +308,9 @@ pub struct WindowParameters {
     /// the day after still belongs to its own day.
     #[serde(default)]
     pub days_beyond: u32,
+    /// How many days a feed can begin in the past; 0 for any number.
+    #[serde(default)]
+    pub max_age_days: u32,
 }
 
 /// How an instant is written in a query.
@@ -262,6 +323,9 @@ pub enum TimeFormat {
     EpochMs,
     /// `2024-01-01`
     Date,
+    /// `start` takes the year, `end` the English name of the month: one request asks for one month, and a partition is
+    /// a month, named by its first day.
+    MonthName,
 }
 
 /// The source whose rows give the ids for a fan-out.
@@ -280,6 +344,9 @@ pub struct Parent {
     /// Whether several ids repeat the parameter rather than being joined by commas.
     #[serde(default)]
     pub repeat: bool,
+    /// Further query parameters, and the fields of the same row that they take.
+    #[serde(default)]
+    pub with: BTreeMap<String, String>,
 }
 
 fn one() -> usize {
@@ -319,11 +386,13 @@ pub(super) struct SourceEntry {
     row_key: Option<Vec<String>>,
     days_per_request: Option<u32>,
     lookback_days: Option<u32>,
+    closes_after: Option<String>,
     changes: Option<ChangesEntry>,
     key: Option<Vec<String>>,
     newest_by: Option<String>,
     expiring: Option<Vec<String>>,
     parent: Option<Parent>,
+    asked: Option<Vec<String>>,
     share: Option<String>,
     share_limit: Option<usize>,
     schema: Option<String>,
@@ -352,11 +421,13 @@ impl SourceEntry {
             row_key: self.row_key.or(defaults.row_key),
             days_per_request: self.days_per_request.or(defaults.days_per_request),
             lookback_days: self.lookback_days.or(defaults.lookback_days),
+            closes_after: self.closes_after.or(defaults.closes_after),
             changes: self.changes.or(defaults.changes),
             key: self.key.or(defaults.key),
             newest_by: self.newest_by.or(defaults.newest_by),
             expiring: self.expiring.or(defaults.expiring),
             parent: self.parent.or(defaults.parent),
+            asked: self.asked.or(defaults.asked),
             share: self.share.or(defaults.share),
             share_limit: self.share_limit.or(defaults.share_limit),
             schema: self.schema.or(defaults.schema),
@@ -480,6 +551,8 @@ impl SourceEntry {
                 _ => return Err("`sweep` must name one parameter and its values".into()),
             },
         };
+        let asked = entry.asked.unwrap_or_default();
+        check_asked(&asked, sweep.as_ref(), entry.parent.as_ref())?;
         Ok(Source {
             name: name.into(),
             family: family.into(),
@@ -504,15 +577,31 @@ impl SourceEntry {
             row_key,
             days_per_request,
             lookback_days: entry.lookback_days.unwrap_or(0),
+            closes_after_hours: closes_after(kind, entry.closes_after.as_deref())?,
             changes,
             key,
             newest_by,
             expiring,
             parent: entry.parent,
+            asked,
             share,
             fields,
         })
     }
+}
+
+/// `72h` as a number.
+fn closes_after(kind: SourceKind, text: Option<&str>) -> Result<u32, String> {
+    let Some(text) = text else {
+        return Ok(0);
+    };
+    if kind != SourceKind::Report {
+        return Err("`closes_after` is of a report: rows of others come one by one".into());
+    }
+    text.strip_suffix('h')
+        .and_then(|hours| hours.parse::<u32>().ok())
+        .filter(|hours| *hours <= 24 * 365)
+        .ok_or_else(|| format!("closes_after = \"{text}\" is no number of hours; write `72h`"))
 }
 
 /// `data.vehicleReports` as steps; `.` is the body itself.
@@ -538,6 +627,8 @@ fn check_kind(
             Err("a snapshot cannot have a `time_field`".into())
         }
         (SourceKind::Snapshot, None, None) => Ok(()),
+        // A feed without a start begins at present.
+        (SourceKind::Feed, None, Some(_)) => Ok(()),
         (_, None, _) => Err("`window` is missing: name the parameters for start and end".into()),
         (SourceKind::Window | SourceKind::Feed, _, None) => {
             Err("`time_field` is missing: name the field that holds the time of a row".into())
@@ -547,6 +638,11 @@ fn check_kind(
         }
         (SourceKind::Report, _, None) if days_per_request != 1 => {
             Err("a report is requested one day at a time: `days_per_request` must be 1".into())
+        }
+        (SourceKind::Window | SourceKind::Feed, Some(window), _)
+            if window.format == TimeFormat::MonthName =>
+        {
+            Err("format = \"month_name\" asks for a month: only a report is made of one".into())
         }
         (SourceKind::Feed, Some(window), _) if window.end.is_some() => {
             Err("a feed has no end: remove `window.end`".into())
@@ -599,7 +695,8 @@ fn check_end(
     if !matches!(kind, SourceKind::Window | SourceKind::Report) {
         return Err("`end_field` is for the kinds `window` and `report` only".into());
     }
-    end.check(fields)
+    end.check_single()
+        .and_then(|()| end.check(fields))
         .map_err(|error| format!("end_field {error}"))?;
     if end.has_every_field() || end.list() != start.map_or(&[][..], TimeField::list) {
         return Err(format!(
@@ -607,7 +704,8 @@ fn check_end(
         ));
     }
     for path in key {
-        path.check(fields)
+        path.check_single()
+            .and_then(|()| path.check(fields))
             .map_err(|error| format!("row_key {error}"))?;
         if path.has_every_field() || !(path.list().is_empty() || path.list() == end.list()) {
             return Err(format!(
@@ -650,6 +748,30 @@ fn changes(
             time_field: TimeField::parse(&time_field)?,
         }),
     }
+}
+
+/// What is kept with a row is what differs from request to request, and is one value.
+fn check_asked(
+    asked: &[String],
+    sweep: Option<&Sweep>,
+    parent: Option<&Parent>,
+) -> Result<(), String> {
+    if let Some(parent) = parent.filter(|parent| !parent.with.is_empty() && parent.batch != 1) {
+        return Err(format!(
+            "`parent.with` takes fields of one row: `batch` must be 1, not {}",
+            parent.batch
+        ));
+    }
+    for name in asked {
+        let is_swept = sweep.is_some_and(|sweep| sweep.parameter == *name);
+        let is_of_parent = parent.is_some_and(|parent| parent.with.contains_key(name));
+        if !is_swept && !is_of_parent {
+            return Err(format!(
+                "asked: `{name}` is no parameter of `sweep` or of `parent.with`"
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn check_placeholder(endpoint: &str, parent: Option<&Parent>) -> Result<(), String> {

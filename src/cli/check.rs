@@ -14,9 +14,10 @@ use futures::{FutureExt, StreamExt, stream};
 use object_store::ObjectStoreExt;
 use tokio::time::Instant;
 
-use super::options::{RunRequestOptions, WorkOptions};
+use super::json::{self, OutputFormat};
+use super::options::{TableOptions, TargetOptions};
 use super::{Context, Exit};
-use crate::catalog::{Catalog, Source, SourceKind};
+use crate::catalog::{self, Catalog, Source, SourceKind};
 use crate::config::{BucketLocation, Config, StorageConfig, WarehouseConfig, env};
 use crate::error::Error;
 use crate::events::Observers;
@@ -24,7 +25,7 @@ use crate::load::{self, Finding};
 use crate::pipeline::Pipeline;
 use crate::plan::Selection;
 use crate::redact;
-use crate::samsara::{Cause, Client, Request, SamsaraError, Window};
+use crate::samsara::{Cause, Client, ParentRow, Request, SamsaraError, Window};
 use crate::state::SourceState;
 use crate::store::layout::{Partition, RunId, state_object};
 use crate::store::{Bucket, StoreError};
@@ -35,36 +36,47 @@ use crate::transform::bind_all;
 /// Sends one small request to each selected endpoint. With --warehouse it compares instead, per table and day, the
 /// loaded rows of the state with the rows that the warehouse holds.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  samsara-etl check
+  samsara-etl check --table fleet_trips --format json
+  samsara-etl check --warehouse")]
 pub(super) struct Check {
     #[command(flatten)]
-    run_request: RunRequestOptions,
+    tables: TableOptions,
     #[command(flatten)]
-    work: WorkOptions,
+    target: TargetOptions,
     /// Compare row counts of the state and the warehouse, per table and day
     #[arg(long)]
     warehouse: bool,
     /// How long to wait for all answers; with --warehouse, for the row counts of each table
     #[arg(long, value_name = "SECONDS", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
+    /// How to print what is found: line by line, or as one JSON object (docs/json.md)
+    #[arg(long, value_enum, default_value = "text")]
+    format: OutputFormat,
 }
 
 impl Check {
     pub(super) async fn execute(self, context: &Context) -> Result<Exit, Error> {
         let catalog = context.catalog()?;
-        let selection = self
-            .run_request
-            .run_request(&catalog, &context.directory)?
-            .selection;
-        let mut config = self.work.config(context)?;
+        let selection = self.tables.selection(&catalog, &context.directory)?;
+        let mut config = self.target.config(context)?;
         // Who asks wants an answer now, and a second try tells a passing fault from one that stays.
         config.samsara.retry.attempts = 2;
         let limit = Limit::new(Duration::from_secs(self.timeout));
-        let mut findings = Findings::default();
+        let mut findings = Findings {
+            format: self.format,
+            found: Vec::new(),
+            bad: 0,
+        };
         findings.say(emulators(&config))?;
         if self.warehouse {
             compare(config, catalog, &selection.models, limit, &mut findings).await?;
         } else {
             everything(&config, &catalog, &selection, limit, &mut findings).await?;
+        }
+        if self.format == OutputFormat::Json {
+            json::print(&json::CheckDocument::of(&findings.found))?;
         }
         Ok(if findings.bad == 0 {
             Exit::Success
@@ -122,25 +134,28 @@ async fn everything(
     Ok(())
 }
 
-/// Prints findings as they come, and counts the bad ones.
-#[derive(Default)]
+/// Prints findings as they come, or keeps them for the end, and counts the bad ones.
 struct Findings {
+    format: OutputFormat,
+    found: Vec<Finding>,
     bad: u64,
 }
 
 impl Findings {
     fn say(&mut self, findings: impl IntoIterator<Item = Finding>) -> Result<(), Error> {
-        for Finding { what, text, good } in findings {
+        for finding in findings {
+            let Finding { what, text, good } = &finding;
             let word = match good {
                 Some(true) => "ok  ",
                 Some(false) => "FAIL",
                 None => "note",
             };
-            self.bad += u64::from(good == Some(false));
-            super::output::print(format_args!(
-                "{word}  {}\n",
-                redact::one_line(format_args!("{what}: {text}"))
-            ))?;
+            self.bad += u64::from(*good == Some(false));
+            let line = redact::one_line(format_args!("{what}: {text}"));
+            match self.format {
+                OutputFormat::Text => super::output::print(format_args!("{word}  {line}\n"))?,
+                OutputFormat::Json => self.found.push(finding),
+            }
         }
         Ok(())
     }
@@ -243,25 +258,26 @@ async fn api(
     };
     let mut findings = vec![Finding::note("region", client.base().to_string())];
     // The lists whose ids others ask for, each once.
-    let lists: BTreeSet<(&str, &str)> = sources
+    let key = |parent: &catalog::Parent| (parent.source.clone(), parent.with.clone());
+    let lists: BTreeMap<_, &catalog::Parent> = sources
         .iter()
         .filter_map(|it| it.parent.as_ref())
-        .map(|it| (it.source.as_str(), it.field.as_str()))
+        .map(|parent| (key(parent), parent))
         .collect();
-    let ids = lists.into_iter().map(|(list, field)| {
+    let rows = lists.into_iter().map(|(key, parent)| {
         let client = &client;
         async move {
-            let id = match catalog.source(list) {
+            let row = match catalog.source(&parent.source) {
                 Some(source) => {
-                    tokio::time::timeout_at(limit.end, first_id(client, source, field)).await
+                    tokio::time::timeout_at(limit.end, first_row(client, source, parent)).await
                 }
                 None => Ok(Ok(None)),
             };
-            (list, id.ok().and_then(Result::ok))
+            (key, row.ok().and_then(Result::ok))
         }
     });
-    let ids: Vec<_> = ids.collect();
-    let ids: BTreeMap<&str, Option<Option<String>>> = stream::iter(ids)
+    let rows: Vec<_> = rows.collect();
+    let rows: BTreeMap<_, Option<Option<ParentRow>>> = stream::iter(rows)
         .buffer_unordered(ASKED_AT_A_TIME)
         .collect()
         .await;
@@ -273,13 +289,9 @@ async fn api(
         .filter(|it| asked.insert((it.endpoint.clone(), it.scope.clone())))
         .collect();
     let answers = sources.iter().map(|source| {
-        let parent = match source
-            .parent
-            .as_ref()
-            .map(|parent| ids.get(parent.source.as_str()))
-        {
+        let parent = match source.parent.as_ref().map(|parent| rows.get(&key(parent))) {
             None => Parent::None,
-            Some(Some(Some(Some(id)))) => Parent::Id(id.clone()),
+            Some(Some(Some(Some(row)))) => Parent::Row(row.clone()),
             Some(Some(Some(None))) => Parent::Empty,
             Some(_) => Parent::Unreadable,
         };
@@ -340,8 +352,8 @@ fn refusal(what: &str, error: &SamsaraError) -> Finding {
 enum Parent {
     /// There is none.
     None,
-    /// The first id in it.
-    Id(String),
+    /// Its first row.
+    Row(ParentRow),
     /// It has no rows.
     Empty,
     /// It cannot be read.
@@ -356,29 +368,39 @@ async fn ask(client: &Client, source: &Source, parent: Parent) -> Result<Finding
             format!("not checked: its parent list {why}"),
         ))
     };
-    let ids = match parent {
+    let rows = match parent {
         Parent::None => Vec::new(),
-        Parent::Id(id) => vec![id],
+        Parent::Row(row) => vec![row],
         Parent::Empty => return not_asked("is empty"),
         Parent::Unreadable => return not_asked("cannot be read"),
     };
-    page(client, source, &ids)
+    page(client, source, &rows)
         .await
         .map(|_| Finding::good(&source.endpoint, "answers"))
 }
 
-async fn first_id(
+async fn first_row(
     client: &Client,
     source: &Source,
-    field: &str,
-) -> Result<Option<String>, SamsaraError> {
+    parent: &catalog::Parent,
+) -> Result<Option<ParentRow>, SamsaraError> {
     let Some(records) = page(client, source, &[]).await? else {
         return Ok(None);
     };
     let records: Vec<serde_json::Value> = serde_json::from_slice(&records).unwrap_or_default();
-    Ok(records.first().and_then(|record| match record.get(field)? {
+    let text = |record: &serde_json::Value, field: &str| match record.get(field)? {
         serde_json::Value::String(text) => Some(text.clone()),
         other => Some(other.to_string()),
+    };
+    Ok(records.first().and_then(|record| {
+        Some(ParentRow {
+            id: text(record, &parent.field)?,
+            with: parent
+                .with
+                .values()
+                .map(|field| text(record, field).unwrap_or_default())
+                .collect(),
+        })
     }))
 }
 
@@ -386,13 +408,16 @@ async fn first_id(
 async fn page(
     client: &Client,
     source: &Source,
-    parents: &[String],
+    parents: &[ParentRow],
 ) -> Result<Option<Bytes>, SamsaraError> {
     let mut small = source.clone();
     small.page_limit = small.page_limit.map(|_| 1);
     let today = Utc::now().date_naive();
-    let start = today
-        .checked_sub_days(Days::new(1))
+    // Yesterday, or the last day or month that can be had.
+    let start = (1..=400)
+        .filter_map(|ago| today.checked_sub_days(Days::new(ago)))
+        .map(|day| source.period_of(day))
+        .find(|first| source.is_due(*first, Utc::now()))
         .unwrap_or(today)
         .and_time(NaiveTime::MIN)
         .and_utc();

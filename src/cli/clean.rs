@@ -2,16 +2,17 @@
 
 use clap::Args;
 
-use super::options::WorkOptions;
+use super::options::TargetOptions;
 use super::{Context, Exit};
 use crate::error::Error;
 use crate::pipeline::Pipeline;
 
 /// Remove files that no table refers to: leftovers of killed runs, superseded lists and days, old logs.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  samsara-etl clean --dry-run
+  samsara-etl clean --older-than 30")]
 pub(super) struct Clean {
-    #[command(flatten)]
-    work: WorkOptions,
     /// Show what would be removed, and remove nothing
     #[arg(long)]
     dry_run: bool,
@@ -25,7 +26,7 @@ pub(super) struct Clean {
 
 impl Clean {
     pub(super) async fn execute(self, context: &Context) -> Result<Exit, Error> {
-        let mut config = self.work.config(context)?;
+        let mut config = TargetOptions::default().config(context)?;
         config.lock.wait = self.wait;
         let open = if self.dry_run {
             Pipeline::looking

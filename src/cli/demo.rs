@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::output::say;
 use super::query::{Format, answer};
-use super::run::run_once;
+use super::run::{Ended, ShowOptions, run_once};
 use super::{Context, Exit};
 use crate::config::{
     BucketLocation, CHECKPOINT_PAGES, Config, DEMO_FOLDER, GoogleAccess, HttpConfig, LoadOptions,
@@ -22,6 +22,9 @@ FROM fleet_vehicle_stats_engineRpm GROUP BY parc_id ORDER BY readings DESC, parc
 
 /// Run the whole pipeline on a simulated fleet: simulator → local buckets → local warehouse, in ./samsara-demo.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  samsara-etl demo
+  samsara-etl demo --vehicles 50 --end-date 2024-01-08")]
 pub(super) struct Demo {
     /// Number of vehicles in the fleet
     #[arg(long, default_value_t = 10)]
@@ -69,8 +72,15 @@ impl Demo {
             stages: BTreeSet::from([Stage::Extract, Stage::Transform, Stage::Load]),
             historical: false,
         };
-        let (report, exit) = run_once(config.clone(), catalog, run_request).await?;
-        say(format_args!("\n{}", report.to_string().trim_end()));
+        let Ended { report, exit, .. } = run_once(
+            config.clone(),
+            catalog,
+            run_request,
+            ShowOptions::DEFAULT,
+            context,
+        )
+        .await?;
+        ShowOptions::DEFAULT.print(&report, context)?;
         simulator.shutdown().await;
         if exit == Exit::Success {
             say(format_args!("\nsamsara-etl query \"{EXAMPLE}\""));

@@ -9,12 +9,18 @@ macro_rules! eprintln {
 mod check;
 mod clean;
 mod color;
+mod completions;
 #[cfg(feature = "simulator")]
 mod demo;
 mod exit;
+mod init;
+mod json;
+mod logging;
+mod logs;
 mod options;
 mod output;
 mod plan;
+mod progress;
 mod query;
 mod report;
 mod run;
@@ -29,12 +35,8 @@ mod tables;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Mutex;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer};
 
 use self::output::say;
 use crate::bounds::{MAX_DATA_MEMORY, MAX_MEMORY};
@@ -43,7 +45,7 @@ use crate::config::{self, Environment};
 use crate::error::Error;
 use crate::memory;
 use crate::pipeline::{THREAD_STACK_BYTES, threads};
-use crate::redact::{self, Masked};
+use crate::redact;
 use crate::report::logs::LogFile;
 
 use color::Color;
@@ -51,9 +53,25 @@ pub use exit::Exit;
 
 /// All of a fleet's Samsara telematics data in BigQuery (or in local Parquet).
 #[derive(Debug, Parser)]
-#[command(name = "samsara-etl", version, propagate_version = true)]
+#[command(
+    name = "samsara-etl",
+    version,
+    propagate_version = true,
+    after_help = "Examples:
+  samsara-etl demo                        try it, without a token
+  samsara-etl init                        write .env
+  samsara-etl check                       see whether everything is there
+  samsara-etl run --lookback-days 7       bring all tables up to date
+  samsara-etl status                      see what each table holds"
+)]
 struct Cli {
-    /// Folder of sources and models to use instead of the embedded ones [default: ./sql if it exists]
+    /// Work in this folder: .env, sql/, credentials/ and logs/ are looked for there
+    #[arg(short = 'C', long, global = true, value_name = "DIR")]
+    directory: Option<PathBuf>,
+    /// Read this file instead of .env
+    #[arg(long, global = true, value_name = "FILE")]
+    env_file: Option<PathBuf>,
+    /// Folder of sources and models that replaces the embedded one [default: ./sql if it is there]
     #[arg(long, global = true, value_name = "DIR")]
     sql_dir: Option<PathBuf>,
     /// Stop when the program uses more memory than this (`6GB`, `500MB`) [default: 8GB for commands that process data,
@@ -63,6 +81,9 @@ struct Cli {
     /// More output: -v for each step, -vv for each page
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
+    /// Say nothing but what went wrong
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
     /// Colours on stderr; auto: on a terminal, unless NO_COLOR is set
     #[arg(
         long,
@@ -94,6 +115,10 @@ enum Command {
     #[cfg(feature = "simulator")]
     Demo(demo::Demo),
     Clean(clean::Clean),
+    Logs(logs::Logs),
+    Init(init::Init),
+    Completions(completions::Completions),
+    Man(completions::Man),
 }
 
 impl Command {
@@ -165,6 +190,9 @@ fn watch_memory(limit: u64) -> std::io::Result<()> {
 struct Context {
     directory: PathBuf,
     sql_dir: Option<PathBuf>,
+    env_file: Option<PathBuf>,
+    /// Only what went wrong is said.
+    quiet: bool,
     /// The log of a run.
     log: Option<LogFile>,
 }
@@ -176,6 +204,20 @@ impl Context {
         self.sql_dir
             .clone()
             .or_else(|| beside.is_dir().then_some(beside))
+    }
+
+    /// The file of variables.
+    fn env_file(&self) -> PathBuf {
+        let file = self.env_file.as_deref().unwrap_or(Path::new(".env"));
+        self.directory.join(file)
+    }
+
+    /// The process environment, and what stands in the file of variables.
+    fn environment(&self) -> Result<Environment, Error> {
+        Ok(Environment::read_with(
+            &self.env_file(),
+            self.env_file.is_some(),
+        )?)
     }
 
     fn catalog(&self) -> Result<Catalog, Error> {
@@ -217,6 +259,15 @@ fn run() -> ExitCode {
             };
         }
     };
+    if let Some(directory) = &cli.directory
+        && let Err(source) = std::env::set_current_dir(directory)
+    {
+        return complain(&Error::Usage(format!(
+            "-C {}: {source}",
+            directory.display()
+        )))
+        .into();
+    }
     if let Err(source) = watch_memory(cli.max_memory.unwrap_or_else(|| cli.command.memory())) {
         return complain(&Error::System {
             what: "cannot start threads".into(),
@@ -227,14 +278,17 @@ fn run() -> ExitCode {
     let result = match (std::env::current_dir(), threads::start("io")) {
         (Ok(directory), Ok(runtime)) => {
             let keeps_log = matches!(&cli.command, Command::Run(run) if !run.dry_run);
-            let log = start_log(
+            let log = logging::start_log(
                 cli.verbose,
+                cli.quiet,
                 cli.color,
                 keeps_log.then_some(directory.as_path()),
             );
             let context = Context {
                 directory,
                 sql_dir: cli.sql_dir,
+                env_file: cli.env_file,
+                quiet: cli.quiet,
                 log,
             };
             let result = runtime.block_on(dispatch(cli.command, &context));
@@ -270,6 +324,10 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Error> {
         #[cfg(feature = "simulator")]
         Command::Demo(command) => command.execute(context).await,
         Command::Clean(command) => command.execute(context).await,
+        Command::Logs(command) => command.execute(context).await,
+        Command::Init(command) => command.execute(context),
+        Command::Completions(command) => command.execute(context),
+        Command::Man(command) => command.execute(),
     }
 }
 
@@ -284,48 +342,6 @@ fn complain(error: &Error) -> Exit {
         error if error.is_locked() => Exit::Locked,
         _ => Exit::Failure,
     }
-}
-
-/// What is said with `-v`, and in a run's log: every step, and every wait, those of the object store among them.
-const LOGGED: &str = "samsara_etl=info,samsara_simulator=info,object_store::client::retry=info";
-
-/// Begins to log: to stderr for people, and for runs as JSON lines to a file below `directory`.
-fn start_log(verbose: u8, color: Color, directory: Option<&Path>) -> Option<LogFile> {
-    let level = match verbose {
-        0 => "samsara_etl=warn,samsara_simulator=warn",
-        1 => LOGGED,
-        _ => "samsara_etl=debug,samsara_simulator=debug,object_store::client::retry=info",
-    };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    // A failed write is not reported on stderr, which may be what failed.
-    let console = tracing_subscriber::fmt::layer()
-        .with_writer(|| Masked(std::io::stderr()))
-        .with_ansi(color.is_wanted())
-        .with_target(false)
-        .log_internal_errors(false)
-        .with_filter(filter);
-    let file = directory.map(|directory| LogFile::create(directory, chrono::Utc::now()));
-    let (log, lines) = match file {
-        None => (None, None),
-        Some(Ok((log, file))) => {
-            let filter = EnvFilter::new(LOGGED);
-            let lines = tracing_subscriber::fmt::layer()
-                .json()
-                .with_writer(Mutex::new(Masked(file)))
-                .log_internal_errors(false)
-                .with_filter(filter);
-            (Some(log), Some(lines))
-        }
-        Some(Err(error)) => {
-            say(format_args!("warning: no log file is written: {error}"));
-            (None, None)
-        }
-    };
-    tracing_subscriber::registry()
-        .with(console)
-        .with(lines)
-        .init();
-    log
 }
 
 #[cfg(test)]

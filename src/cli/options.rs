@@ -14,12 +14,35 @@ use crate::plan::{Dates, RunRequest, Selection, Stage, names_in_file};
 /// Which tables, days and stages.
 #[derive(Debug, Args)]
 pub(super) struct RunRequestOptions {
-    /// First day, as 31/01/2024 or 2024-01-31 [default: where each table left off]
+    #[command(flatten)]
+    period: PeriodOptions,
+    /// Stages to run: extract (or download), transform, load [default: all]
+    #[arg(long, value_delimiter = ',', num_args = 1.., value_name = "STAGE")]
+    stages: Vec<String>,
+    /// Read exactly the given period again, complete or not; feeds keep the position that they have
+    #[arg(long, requires = "start_date", requires = "end_date")]
+    historical: bool,
+}
+
+/// Which tables and days.
+#[derive(Debug, Args)]
+pub(super) struct PeriodOptions {
+    /// First day, 31/01/2024 or 2024-01-31 [default: where each table left off]
     #[arg(long, alias = "start_date", value_name = "DATE")]
     start_date: Option<String>,
     /// Day after the last day (exclusive), in the same format [default: today]
     #[arg(long, alias = "end_date", value_name = "DATE")]
     end_date: Option<String>,
+    /// Begin this many days before the end date, instead of --start-date
+    #[arg(long, value_name = "N", conflicts_with = "start_date", value_parser = clap::value_parser!(u32).range(1..))]
+    lookback_days: Option<u32>,
+    #[command(flatten)]
+    tables: TableOptions,
+}
+
+/// Which tables.
+#[derive(Debug, Args)]
+pub(super) struct TableOptions {
     /// ALL, or a file (.xlsx, .csv, .txt) whose first column names tables
     #[arg(
         long,
@@ -34,19 +57,32 @@ pub(super) struct RunRequestOptions {
     /// Group of tables to include; may be repeated
     #[arg(long, alias = "table_cat", value_enum)]
     category: Vec<Category>,
-    /// Stages to run: extract (or download), transform, load [default: all]
-    #[arg(long, value_delimiter = ',', num_args = 1.., value_name = "STAGE")]
-    stages: Vec<String>,
-    /// Start this many days before the end date, instead of --start-date
-    #[arg(long, value_name = "N", conflicts_with = "start_date", value_parser = clap::value_parser!(u32).range(1..))]
-    lookback_days: Option<u32>,
-    /// Read the whole period again, complete or not; the cursors of feeds stay where they are
-    #[arg(long, requires = "start_date", requires = "end_date")]
-    historical: bool,
 }
 
 impl RunRequestOptions {
     /// Checks what was typed against the catalog.
+    pub(super) fn run_request(
+        &self,
+        catalog: &Catalog,
+        directory: &Path,
+    ) -> Result<RunRequest, Error> {
+        let mut stages = BTreeSet::new();
+        for stage in &self.stages {
+            stages.insert(stage.parse().map_err(Error::Usage)?);
+        }
+        if stages.is_empty() {
+            stages = [Stage::Extract, Stage::Transform, Stage::Load].into();
+        }
+        Ok(RunRequest {
+            stages,
+            historical: self.historical,
+            ..self.period.run_request(catalog, directory)?
+        })
+    }
+}
+
+impl PeriodOptions {
+    /// A request for these tables and days, with all stages.
     pub(super) fn run_request(
         &self,
         catalog: &Catalog,
@@ -62,22 +98,22 @@ impl RunRequestOptions {
                     Error::Usage(format!("--lookback-days {days} is out of range"))
                 })?);
         }
-        let mut stages = BTreeSet::new();
-        for stage in &self.stages {
-            stages.insert(stage.parse().map_err(Error::Usage)?);
-        }
-        if stages.is_empty() {
-            stages = [Stage::Extract, Stage::Transform, Stage::Load].into();
-        }
         Ok(RunRequest {
-            selection: self.selection(catalog, directory)?,
+            selection: self.tables.selection(catalog, directory)?,
             dates,
-            stages,
-            historical: self.historical,
+            stages: [Stage::Extract, Stage::Transform, Stage::Load].into(),
+            historical: false,
         })
     }
+}
 
-    fn selection(&self, catalog: &Catalog, directory: &Path) -> Result<Selection, Error> {
+impl TableOptions {
+    /// The tables.
+    pub(super) fn selection(
+        &self,
+        catalog: &Catalog,
+        directory: &Path,
+    ) -> Result<Selection, Error> {
         let mut names = self.table.clone();
         match self.tables.as_deref() {
             Some(all) if all.eq_ignore_ascii_case("all") => return Ok(Selection::all(catalog)),
@@ -101,7 +137,14 @@ pub(super) struct WorkOptions {
     /// Share of Samsara's rate limits to use, such as 50% or 0.5, to leave room for other integrations
     #[arg(long, value_name = "SHARE", value_parser = share, default_value = "100%")]
     rate_share: f64,
-    /// Also load raw tables, into the BigQuery dataset DATABASE_ID
+    #[command(flatten)]
+    target: TargetOptions,
+}
+
+/// Where to.
+#[derive(Debug, Default, Args)]
+pub(super) struct TargetOptions {
+    /// Load raw tables too, into the BigQuery dataset that DATABASE_ID names
     #[arg(long)]
     load_raw: bool,
     /// Google Cloud project [default: GOOGLE_CLOUD_PROJECT, or the project of the key file]
@@ -117,15 +160,32 @@ impl WorkOptions {
         let overrides = Overrides {
             max_workers: Some(self.max_workers),
             rate_share: Some(self.rate_share),
+            ..self.target.overrides()
+        };
+        resolve(context, &overrides)
+    }
+}
+
+impl TargetOptions {
+    fn overrides(&self) -> Overrides {
+        Overrides {
             project: self.project.clone(),
             location: self.location.clone(),
             load_raw: self.load_raw,
-        };
-        let environment = Environment::read(&context.directory)?;
-        let config = Config::resolve(&environment, &overrides, &context.directory, LOCAL_FOLDER)?;
-        warn_of_redirection(&environment, &config, &context.directory.join(".env"));
-        Ok(config)
+            ..Overrides::default()
+        }
     }
+
+    pub(super) fn config(&self, context: &Context) -> Result<Config, Error> {
+        resolve(context, &self.overrides())
+    }
+}
+
+fn resolve(context: &Context, overrides: &Overrides) -> Result<Config, Error> {
+    let environment = context.environment()?;
+    let config = Config::resolve(&environment, overrides, &context.directory, LOCAL_FOLDER)?;
+    warn_of_redirection(&environment, &config, &context.env_file());
+    Ok(config)
 }
 
 /// Says where the token goes, if `.env` decides that and the token comes from elsewhere: it may be another's `.env`.
@@ -167,7 +227,7 @@ pub(super) fn reading_config_of(
     context: &Context,
     project: Option<String>,
 ) -> Result<Config, Error> {
-    let environment = Environment::read(&context.directory)?;
+    let environment = context.environment()?;
     let local = match context.directory.join(LOCAL_FOLDER).is_dir() {
         false if context.directory.join(DEMO_FOLDER).is_dir() => DEMO_FOLDER,
         _ => LOCAL_FOLDER,

@@ -2,10 +2,14 @@
 
 use std::fmt::Display;
 use std::io::{ErrorKind, IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
+
+use indicatif::MultiProgress;
 
 use super::color::Color;
 use crate::error::Error;
 use crate::redact;
+use crate::report::words::wrapped;
 
 /// Prints text for people. A reader that closes the pipe early (`| head`) is not an error.
 pub(super) fn print(text: impl Display) -> Result<(), Error> {
@@ -25,9 +29,58 @@ pub(super) fn say(text: impl Display) {
 
 /// The same without a line break.
 pub(super) fn say_part(text: impl Display) {
-    let _ = std::io::stderr()
-        .lock()
-        .write_all(redact::screen(&text.to_string()).as_bytes());
+    let _ = Stderr.write_all(redact::screen(&text.to_string()).as_bytes());
+}
+
+/// The bars that are on the terminal now.
+static BARS: Mutex<Option<MultiProgress>> = Mutex::new(None);
+
+/// From now on, what is said stands above these bars.
+pub(super) fn draw_above(bars: Option<MultiProgress>) {
+    *BARS.lock().unwrap_or_else(PoisonError::into_inner) = bars;
+}
+
+/// Standard error. While there are bars, each write takes them away and puts them back below: a write is to be of whole
+/// lines.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stderr;
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.write_all(bytes).map(|()| bytes.len())
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        let bars = BARS.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match bars {
+            Some(bars) => bars.suspend(|| std::io::stderr().lock().write_all(bytes)),
+            None => std::io::stderr().lock().write_all(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
+}
+
+/// Columns of the terminal that stderr is; none where it is something else.
+pub(super) fn width() -> Option<usize> {
+    let (width, _) = terminal_size::terminal_size_of(std::io::stderr())?;
+    Some(usize::from(width.0).max(20))
+}
+
+/// Columns of the terminal that stdout is; none where it is something else.
+pub(super) fn data_width() -> Option<usize> {
+    let (width, _) = terminal_size::terminal_size_of(std::io::stdout())?;
+    Some(usize::from(width.0).max(20))
+}
+
+/// A line folded at the terminal's width. Elsewhere it stays one line, so that programs can find all of it.
+pub(super) fn folded(line: &str) -> String {
+    match width() {
+        Some(width) => wrapped(line, width, 2),
+        None => line.to_string(),
+    }
 }
 
 /// Prints what clap says of the arguments, with its colours where they are wanted.

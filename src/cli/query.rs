@@ -36,6 +36,9 @@ const SHOWN_ROWS: usize = 1000;
 ///
 /// Without configured buckets it reads the folder of the last local run or demo.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  samsara-etl query \"SELECT count(*) FROM fleet_trips\"
+  samsara-etl query \"SELECT * FROM raw.fleet_vehicles\" --format json")]
 pub(super) struct Query {
     /// The query, in DataFusion's SQL
     sql: String,
@@ -257,7 +260,10 @@ pub(super) async fn print(mut result: Queried, format: Format) -> Result<(), Err
             }
         }
         Format::Json => {
-            let mut writer = arrow_json::LineDelimitedWriter::new(&mut out);
+            let mut writer = arrow_json::WriterBuilder::new()
+                // A column is there in each line, so that a reader need not know the others.
+                .with_explicit_nulls(true)
+                .build::<_, arrow_json::writer::LineDelimited>(&mut out);
             while let Some(batch) = result.next().await? {
                 if let Err(error) = writer.write(&batch) {
                     return written(error);

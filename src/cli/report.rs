@@ -21,6 +21,7 @@ use crate::redact;
 use crate::report::html::calendar::DayRow;
 use crate::report::html::runs::LoggedRun;
 use crate::report::html::{Gap, Page, Table, endpoint_template};
+use crate::report::logs::{LogError, LogFile};
 use crate::state::{PartitionState, SourceState};
 use crate::store::Bucket;
 use crate::store::layout::{LOGS, Partition, parse_log_file, parse_log_object};
@@ -105,6 +106,24 @@ fn rendered(page: &Page) -> Result<String, Error> {
         what: "cannot make the report".into(),
         source: std::io::Error::other(error),
     })
+}
+
+/// Puts the HTML report of the run that has just ended beside its log: what is there of its tables, and what its log
+/// tells.
+pub(super) async fn add_to_log(log: &LogFile, bucket: &Bucket, page: &Page) -> Result<(), Error> {
+    let name = log.path().file_name().unwrap_or_default();
+    let failed = |error: LogError| Error::System {
+        what: "beside the log".into(),
+        source: std::io::Error::other(error),
+    };
+    let lines = log.logged().map_err(failed)?;
+    let run = LoggedRun::read(&name.to_string_lossy(), lines.split(|byte| *byte == b'\n'));
+    let page = Page {
+        runs: vec![run],
+        ..page.clone()
+    };
+    let html = rendered(&page)?;
+    log.add_report(bucket, html).await.map_err(failed)
 }
 
 /// What the state documents know of the selected tables.

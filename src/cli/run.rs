@@ -2,19 +2,26 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
+use super::json::{self, OutputFormat};
 use super::options::{RunRequestOptions, WorkOptions};
-use super::output::say;
+use super::output::{self, say};
+use super::progress::{Display, Mode};
 use super::signals::Signals;
 use super::{Context, Exit};
 use crate::catalog::{Catalog, did_you_mean};
 use crate::config::{Config, LoadOptions};
 use crate::error::Error;
-use crate::events::{Event, LogEvents, Observer};
+use crate::events::{Event, FAILURES, LogEvents, Observer};
+use crate::load;
 use crate::pipeline::Pipeline;
-use crate::plan::RunRequest;
+use crate::plan::{RunRequest, Selection};
+use crate::report::html::Page;
+use crate::report::progress::ProgressObserver;
+use crate::report::summary::{Detail, Summary};
 use crate::report::{Idle, RunReport};
 use crate::state::LockError;
 use crate::store::Bucket;
@@ -23,6 +30,11 @@ use crate::store::Bucket;
 ///
 /// Only what is missing, may still change, or was derived from other SQL is done; running twice does nothing twice.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  samsara-etl run --lookback-days 7
+  samsara-etl run --table fleet_trips --start-date 2024-01-01 --end-date 2024-02-01
+  samsara-etl run --category fleet --stages transform,load
+  samsara-etl run --progress plain --format json > summary.json")]
 pub(super) struct Run {
     #[command(flatten)]
     run_request: RunRequestOptions,
@@ -46,6 +58,31 @@ pub(super) struct Run {
     /// Wait until another run on the same buckets has ended, instead of giving up
     #[arg(long)]
     wait: bool,
+    #[command(flatten)]
+    show: ShowOptions,
+}
+
+/// What is shown of a run.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct ShowOptions {
+    /// How to show progress, on stderr
+    #[arg(long, value_enum, default_value = "auto", value_name = "HOW")]
+    progress: Mode,
+    /// How much to say at the end
+    #[arg(long, value_enum, default_value = "short", value_name = "HOW")]
+    summary: SummaryDetail,
+    /// How to print the summary: in words on stderr, or as one JSON object on stdout (docs/json.md)
+    #[arg(long, value_enum, default_value = "text")]
+    format: OutputFormat,
+}
+
+/// How much to say at the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum SummaryDetail {
+    /// What matters
+    Short,
+    /// All sources, tables and messages
+    Full,
 }
 
 impl Run {
@@ -86,25 +123,29 @@ impl Run {
         config.lock.wait = self.wait;
         if self.dry_run {
             let pipeline = Pipeline::looking(config, catalog)?;
-            super::output::print(format_args!("{}\n", pipeline.plan(run_request).await?))?;
+            let plan = pipeline.plan(run_request).await?;
+            super::plan::print(&plan, self.show.format)?;
             return Ok(Exit::Success);
         }
-        let result = run_once(config.clone(), catalog, run_request).await;
+        let result = run_once(config.clone(), catalog, run_request, self.show, context).await;
         match &result {
-            Ok((report, _)) => {
+            Ok(Ended { report, .. }) => {
+                let run = report.run.as_str();
                 let report = serde_json::to_string(report).unwrap_or_default();
-                tracing::info!(report, "run finished");
+                tracing::info!(run, report, "run finished");
             }
-            Err(error) => tracing::info!(%error, "run failed"),
+            Err(error) => tracing::error!(target: FAILURES, %error, "run failed"),
         }
-        self.ship_log(context, &config).await;
-        let (report, exit) = result?;
-        say(report.to_string().trim_end());
+        let page = result.as_ref().ok().and_then(|ended| ended.page.as_ref());
+        self.ship_log(context, &config, page).await;
+        let Ended { report, exit, .. } = result?;
+        self.show.print(&report, context)?;
         Ok(exit)
     }
 
-    /// Uploads the log to the raw bucket, whether the run succeeded or not. A failed upload is only a warning.
-    async fn ship_log(&self, context: &Context, config: &Config) {
+    /// Uploads the log to the raw bucket, whether the run succeeded or not, and puts the HTML report beside it. What
+    /// fails of this is only a warning.
+    async fn ship_log(&self, context: &Context, config: &Config, page: Option<&Page>) {
         let Some(log) = &context.log else { return };
         if let Some(reason) = log.lost() {
             say(format_args!(
@@ -114,15 +155,23 @@ impl Run {
         }
         log.prune(self.log_retention_days);
         let io = tokio::runtime::Handle::current();
-        let shipped = match Bucket::open(&config.storage.raw, &config.storage.google, &io) {
-            Ok(bucket) => log.ship(&bucket, self.log_retention_days).await,
-            Err(error) => Err(error.into()),
+        let bucket = Bucket::open(&config.storage.raw, &config.storage.google, &io);
+        let shipped = match &bucket {
+            Ok(bucket) => log
+                .ship(bucket, self.log_retention_days)
+                .await
+                .map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
         };
         if let Err(error) = shipped {
             say(format_args!(
                 "warning: the log was not uploaded and stays in {}: {error}",
                 log.path().display()
             ));
+        } else if let (Ok(bucket), Some(page)) = (&bucket, page)
+            && let Err(error) = super::report::add_to_log(log, bucket, page).await
+        {
+            say(format_args!("warning: no HTML report of this run: {error}"));
         }
     }
 }
@@ -158,6 +207,38 @@ fn selected(
     Ok(names.iter().cloned().collect())
 }
 
+impl ShowOptions {
+    /// What is shown unless something else is asked for.
+    pub(super) const DEFAULT: Self = Self {
+        progress: Mode::Auto,
+        summary: SummaryDetail::Short,
+        format: OutputFormat::Text,
+    };
+
+    /// Prints what the run did.
+    pub(super) fn print(self, report: &RunReport, context: &Context) -> Result<(), Error> {
+        if self.format == OutputFormat::Json {
+            return json::print(&json::Summary::of(report));
+        }
+        let detail = match self.summary {
+            _ if context.quiet => Detail::Failures,
+            SummaryDetail::Short => Detail::Short,
+            SummaryDetail::Full => Detail::Full,
+        };
+        let width = output::width();
+        let text = Summary {
+            report,
+            detail,
+            width,
+        }
+        .to_string();
+        if !text.is_empty() {
+            say(text.trim_end());
+        }
+        Ok(())
+    }
+}
+
 /// Prints the host before the first request.
 struct NameHost;
 
@@ -169,37 +250,68 @@ impl Observer for NameHost {
     }
 }
 
+/// How long a run that is over looks for what its HTML report shows.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A run that has ended.
+pub(super) struct Ended {
+    /// What it did.
+    pub(super) report: RunReport,
+    /// How the program ends.
+    pub(super) exit: Exit,
+    /// What is there of its tables; none if it was stopped, or keeps no log.
+    page: Option<Page>,
+}
+
 /// One run from plan to report.
 pub(super) async fn run_once(
     config: Config,
     catalog: Catalog,
     run_request: RunRequest,
-) -> Result<(RunReport, Exit), Error> {
-    let signals = Signals::listen();
-    let stopped = || RunReport {
-        cancelled: true,
-        ..RunReport::default()
+    show: ShowOptions,
+    context: &Context,
+) -> Result<Ended, Error> {
+    let observer = Arc::new(ProgressObserver::default());
+    let seen = observer.clone();
+    let signals = Signals::listen(move || Display::stopping(&seen));
+    let stopped = |exit| Ended {
+        report: RunReport {
+            cancelled: true,
+            ..RunReport::default()
+        },
+        exit,
+        page: None,
     };
+    let target = load::target_name(&config.warehouse);
+    let selection = run_request.selection.clone();
     let pipeline = Pipeline::new(config, catalog)?;
     let plan = tokio::select! {
         // Nothing was begun yet.
-        () = signals.shutdown.cancelled() => return Ok((stopped(), signals.exit().unwrap_or(Exit::Interrupted))),
+        () = signals.shutdown.cancelled() => return Ok(stopped(signals.exit().unwrap_or(Exit::Interrupted))),
         plan = pipeline.plan(run_request) => plan?,
     };
-    if let Some(notice) = plan.first_run_notice() {
-        eprintln!("note: {notice}");
+    if let Some(notice) = plan.first_run_notice().filter(|_| !context.quiet) {
+        say(output::folded(&format!("note: {notice}")));
     }
+    let mode = if context.quiet {
+        Mode::None
+    } else {
+        show.progress
+    };
+    let display = Display::start(mode, observer.clone());
+    let mut observers: Vec<Arc<dyn Observer>> = vec![Arc::new(LogEvents), observer];
+    if !context.quiet {
+        observers.push(Arc::new(NameHost));
+    }
+    observers.extend(display.failures());
     let result = pipeline
-        .run(
-            plan,
-            vec![Arc::new(LogEvents), Arc::new(NameHost)],
-            signals.shutdown.clone(),
-        )
+        .run(plan, observers, signals.shutdown.clone())
         .await;
+    drop(display);
     let report = match (result, signals.exit()) {
         // Told to stop while it waited for the lock: nothing was begun.
         (Err(Error::Lock(LockError::Stopped { .. })), Some(signal)) => {
-            return Ok((stopped(), signal));
+            return Ok(stopped(signal));
         }
         (result, _) => result?,
     };
@@ -214,5 +326,26 @@ pub(super) async fn run_once(
         (None, false, true) => Exit::Partial,
         (None, false, false) => Exit::Failure,
     };
-    Ok((report, exit))
+    // Who stops a run wants it to end.
+    let page = match context.log.is_some() && signals.exit().is_none() {
+        true => page_of_run(&pipeline, selection, &target).await,
+        false => None,
+    };
+    Ok(Ended { report, exit, page })
+}
+
+/// What is there after a run, for its HTML report. That this cannot be told is no failure of the run.
+async fn page_of_run(pipeline: &Pipeline, selection: Selection, target: &str) -> Option<Page> {
+    let page = super::report::page_of(pipeline, selection, target, None);
+    match tokio::time::timeout(PAGE_TIMEOUT, page).await {
+        Ok(Ok(page)) => Some(page),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "no HTML report of this run");
+            None
+        }
+        Err(_) => {
+            tracing::warn!("no HTML report of this run: the state could not be read in time");
+            None
+        }
+    }
 }

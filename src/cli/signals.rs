@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::Exit;
-use super::output::say;
+use super::output::{folded, say};
 
 /// A token that the first signal cancels.
 #[derive(Clone, Default)]
@@ -18,8 +18,8 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Begins to listen.
-    pub(super) fn listen() -> Self {
+    /// Begins to listen. `stopping` is what is said at the first signal.
+    pub(super) fn listen(stopping: impl Fn() -> String + Clone + Send + 'static) -> Self {
         let signals = Self::default();
         for (kind, exit) in [
             (SignalKind::interrupt(), Exit::Interrupted),
@@ -28,7 +28,7 @@ impl Signals {
             let Ok(mut stream) = signal(kind) else {
                 continue;
             };
-            let signals = signals.clone();
+            let (signals, stopping) = (signals.clone(), stopping.clone());
             #[expect(
                 clippy::disallowed_methods,
                 reason = "waits for signals as long as the program runs"
@@ -39,9 +39,7 @@ impl Signals {
                         // State lists only complete objects: ending here is safe.
                         std::process::exit(exit as i32);
                     }
-                    say(format_args!(
-                        "stopping; completed work is kept (press again to stop at once)"
-                    ));
+                    say(folded(&stopping()));
                     signals.received.store(exit as u8, Ordering::Relaxed);
                     signals.shutdown.cancel();
                 }

@@ -13,6 +13,9 @@ use samsara_simulator::{Faults, Simulator, SimulatorConfig};
 
 /// Serve a Samsara API on this machine, with a simulated fleet or recorded pages, until stopped.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  samsara-etl simulate
+  samsara-etl simulate --listen 127.0.0.1:0 --faults 429=0.1,reset=0.02")]
 pub(super) struct Simulate {
     /// Address to listen on; port 0 picks a free port
     #[arg(long, default_value = "127.0.0.1:8080")]
@@ -42,7 +45,7 @@ pub(super) struct Simulate {
 
 impl Simulate {
     pub(super) async fn execute(self) -> Result<Exit, Error> {
-        let signals = Signals::listen();
+        let signals = Signals::listen(|| "stopping (again to end at once)".into());
         let config = SimulatorConfig {
             listen: self.listen,
             vehicles: self.vehicles,

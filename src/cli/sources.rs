@@ -16,8 +16,12 @@ const MEMORY: usize = 256 << 20;
 
 /// Work with the declarations of sources.toml.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "Example:\n  samsara-etl sources drift")]
 pub(super) enum Sources {
     /// Propose schemas for fields that the API sends and sources.toml does not declare, from `_rescued_data` of all raw rows
+    #[command(
+        after_help = "Examples:\n  samsara-etl sources drift\n  samsara-etl sources drift fleet_trips"
+    )]
     Drift {
         /// Sources to look at [default: all]
         sources: Vec<String>,

@@ -15,15 +15,24 @@ use crate::transform::{UnfitTimes, bind, query};
 
 /// Check, test and preview models without a run.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:
+  samsara-etl sql check
+  samsara-etl sql test fleet_trips
+  samsara-etl sql preview fleet_trips --day 2024-01-31")]
 pub(super) enum Sql {
     /// Bind every model against the declared schemas: typos, missing columns, types that BigQuery cannot hold
+    #[command(after_help = "Example:\n  samsara-etl sql check")]
     Check,
     /// Run the tests beside the models: sql/<family>/tests/<model>.pages.json and <model>.expected.csv
+    #[command(after_help = "Examples:\n  samsara-etl sql test\n  samsara-etl sql test fleet_trips")]
     Test {
         /// Models to test [default: all]
         models: Vec<String>,
     },
     /// Show the rows that a model makes of committed raw data, as the warehouse would get them; nothing is written
+    #[command(
+        after_help = "Example:\n  samsara-etl sql preview fleet_trips --day 2024-01-31 --rows 5"
+    )]
     Preview {
         /// Model to show
         model: String,

@@ -1,27 +1,41 @@
 //! `status`: what is there, per table and day.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use chrono::Datelike;
+use chrono::{Datelike, NaiveDate};
 use clap::Args;
 
-use super::options::RunRequestOptions;
+use super::json::{self, OutputFormat};
+use super::options::PeriodOptions;
 use super::{Context, Exit};
 use crate::error::Error;
 use crate::pipeline::Pipeline;
-use crate::pipeline::coverage::{Missing, Reached, SourceCoverage};
+use crate::pipeline::coverage::{Missing, Reached, SourceCoverage, TableState};
+use crate::plan::Selection;
+use crate::report::words::{aligned, counted, grouped, wrapped};
 use crate::store::layout::Partition;
 
-/// Show what is loaded or missing, per source and day: one letter per day, one line per month.
+/// Show what each table holds: a line a table. With names of tables, their days: a letter a day, a line a month.
 ///
 /// A day (or a list) is missing until everything made from it is in the warehouse. A source that was
 /// never requested is missing too.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  samsara-etl status
+  samsara-etl status fleet_trips --lookback-days 90
+  samsara-etl status --missing --fail-on-missing")]
 pub(super) struct Status {
+    /// Show the days of these tables
+    #[arg(value_name = "TABLE")]
+    days_of: Vec<String>,
     #[command(flatten)]
-    run_request: RunRequestOptions,
-    /// List only what is missing, and why
+    run_request: PeriodOptions,
+    /// Show the days of all selected tables
     #[arg(long)]
+    calendar: bool,
+    /// List what is missing instead, and why
+    #[arg(long, conflicts_with_all = ["calendar", "format"])]
     missing: bool,
     /// Exit with code 3 if anything requested is missing
     #[arg(long)]
@@ -29,6 +43,9 @@ pub(super) struct Status {
     /// Google Cloud project of the warehouse [default: GOOGLE_CLOUD_PROJECT, or the project of the key file]
     #[arg(long)]
     project: Option<String>,
+    /// How to print it: for people, or as one JSON object (docs/json.md)
+    #[arg(long, value_enum, default_value = "text")]
+    format: OutputFormat,
 }
 
 /// What the letters mean, those that are missing last.
@@ -67,65 +84,180 @@ impl Status {
     pub(super) async fn execute(self, context: &Context) -> Result<Exit, Error> {
         let config = super::options::reading_config_of(context, self.project.clone())?;
         let pipeline = Pipeline::looking(config, context.catalog()?)?;
-        let run_request = self
+        let mut run_request = self
             .run_request
             .run_request(pipeline.catalog(), &context.directory)?;
-        let covered = pipeline.coverage(&run_request).await?;
-        let mut text = String::new();
-        if !self.missing {
-            text.push_str(LETTERS);
+        let with_days = self.calendar || !self.days_of.is_empty();
+        if !self.days_of.is_empty() {
+            run_request.selection = Selection::of_names(pipeline.catalog(), &self.days_of)?;
         }
-        for source in &covered {
-            match self.missing {
-                true => list_missing(&mut text, source),
-                false => calendar(&mut text, source),
+        let covered = pipeline.coverage(&run_request).await?;
+        if self.format == OutputFormat::Json {
+            json::print(&json::StatusDocument::of(&covered, with_days))?;
+            return Ok(self.exit(&covered));
+        }
+        let mut text = String::new();
+        match (self.missing, with_days) {
+            (true, _) => covered
+                .iter()
+                .for_each(|source| list_missing(&mut text, source)),
+            (false, true) => {
+                text.push_str(LETTERS);
+                covered
+                    .iter()
+                    .for_each(|source| calendar(&mut text, source));
             }
+            (false, false) => overview(&mut text, &covered, super::output::data_width()),
         }
         super::output::print(text)?;
-        let missing = Missing::of(&covered).all();
-        Ok(if self.fail_on_missing && missing > 0 {
+        Ok(self.exit(&covered))
+    }
+
+    fn exit(&self, covered: &[SourceCoverage]) -> Exit {
+        if self.fail_on_missing && Missing::of(covered).all() > 0 {
             Exit::Partial
         } else {
             Exit::Success
-        })
+        }
     }
 }
 
-/// A line a month, of a list or a feed one line.
+/// A line a table, and what fails.
+fn overview(text: &mut String, covered: &[SourceCoverage], width: Option<usize>) {
+    let mut states: BTreeMap<TableState, u64> = BTreeMap::new();
+    let mut rows = Vec::new();
+    for (source, table) in covered
+        .iter()
+        .flat_map(|source| source.tables.iter().map(move |table| (source, table)))
+    {
+        let state = source.state_of(table);
+        *states.entry(state).or_default() += 1;
+        let newest = match table.newest {
+            Some(Partition::Day(day)) => day.to_string(),
+            Some(Partition::Snapshot) => "list".into(),
+            None => "-".into(),
+        };
+        let read = source.last_read.map_or_else(
+            || "-".into(),
+            |read| read.format("%Y-%m-%d %H:%M").to_string(),
+        );
+        rows.push(vec![
+            table.table.clone(),
+            newest,
+            grouped(table.missing),
+            grouped(table.rows),
+            read,
+            state.as_str().to_string(),
+        ]);
+    }
+    let header = ["table", "newest", "missing", "rows", "last read", "state"];
+    *text += &aligned(&header, rows, &[2, 3], width);
+    let counts = states
+        .iter()
+        .map(|(state, count)| format!("{} {}", grouped(*count), state.as_str()));
+    let counts: Vec<String> = counts.collect();
+    let tables = counted(states.values().sum(), "table");
+    // Writing into a String cannot fail.
+    let _ = writeln!(text, "\n{tables}: {}", counts.join(", "));
+    for source in covered {
+        if let Some(error) = source.failing() {
+            let at = source
+                .failure
+                .as_ref()
+                .map(|failure| format!(" failed at {}", failure.at.format("%Y-%m-%d %H:%M")));
+            let line = format!(
+                "failing: {}{}: {}",
+                source.source,
+                at.unwrap_or_default(),
+                crate::redact::one_line(error)
+            );
+            let line = width.map_or(line.clone(), |width| wrapped(&line, width, 4));
+            let _ = writeln!(text, "{line}");
+        }
+    }
+    if !rows_are_whole(&states) {
+        *text += "`samsara-etl status TABLE` shows its days, `status --missing` what is missing and why\n";
+    }
+}
+
+fn rows_are_whole(states: &BTreeMap<TableState, u64>) -> bool {
+    states.keys().all(|state| *state == TableState::Whole)
+}
+
+/// So many months in a row that are loaded whole are one line.
+const FOLDED_MONTHS: usize = 3;
+
+/// A line a month; of a list one line. Months that are loaded whole, many in a row, are folded.
 fn calendar(text: &mut String, source: &SourceCoverage) {
     // Writing into a String cannot fail.
-    let _ = write!(text, "{} ({} raw rows)", source.source, source.rows);
+    let _ = write!(
+        text,
+        "{} ({} raw rows)",
+        source.source,
+        grouped(source.rows)
+    );
     if source.never_asked {
         text.push_str(" ? never requested");
     }
-    let mut month = None;
+    let mut months: BTreeMap<(i32, u32), Vec<(NaiveDate, &Reached)>> = BTreeMap::new();
     for (partition, reached) in &source.partitions {
-        let Partition::Day(day) = partition else {
-            let _ = write!(text, " {}", letter(reached));
-            match &source.failure {
-                // It may be there all the same, from an earlier try.
-                Some(failure) => {
-                    let _ = write!(
-                        text,
-                        " failed at {}: {}",
-                        failure.at.format("%Y-%m-%d %H:%M"),
-                        crate::redact::one_line(&failure.error)
-                    );
+        match partition {
+            Partition::Day(day) => months
+                .entry((day.year(), day.month()))
+                .or_default()
+                .push((*day, reached)),
+            Partition::Snapshot => {
+                let _ = write!(text, " {}", letter(reached));
+                match &source.failure {
+                    // It may be there all the same, from an earlier try.
+                    Some(failure) => {
+                        let _ = write!(
+                            text,
+                            " failed at {}: {}",
+                            failure.at.format("%Y-%m-%d %H:%M"),
+                            crate::redact::one_line(&failure.error)
+                        );
+                    }
+                    None => text.extend(why(reached).map(|why| format!(" {why}"))),
                 }
-                None => text.extend(why(reached).map(|why| format!(" {why}"))),
             }
-            continue;
-        };
-        if month.replace((day.year(), day.month())) != Some((day.year(), day.month())) {
-            let _ = write!(text, "\n  {} ", day.format("%Y-%m"));
         }
-        // Days that were not asked for leave a gap.
-        let line = text.len() - text.rfind('\n').map_or(0, |at| at + 1);
-        let column = "  2024-01 ".len() + day.day0() as usize;
-        text.extend(std::iter::repeat_n(' ', column.saturating_sub(line)));
-        text.push(letter(reached));
     }
     text.push('\n');
+    let months: Vec<Vec<(NaiveDate, &Reached)>> = months.into_values().collect();
+    let is_whole = |days: &Vec<(NaiveDate, &Reached)>| {
+        let mut reached = days.iter().map(|(_, reached)| *reached);
+        reached.all(|reached| matches!(reached, Reached::Loaded | Reached::Empty))
+    };
+    for alike in months.chunk_by(|one, other| is_whole(one) && is_whole(other)) {
+        let (first, last) = (alike.first(), alike.last());
+        if alike.len() >= FOLDED_MONTHS
+            && let Some((first, _)) = first.and_then(|days| days.first())
+            && let Some((last, _)) = last.and_then(|days| days.last())
+        {
+            let days = alike.iter().map(Vec::len).sum::<usize>() as u64;
+            let (first, last) = (first.format("%Y-%m"), last.format("%Y-%m"));
+            let _ = writeln!(
+                text,
+                "  {first} to {last} # {} loaded",
+                counted(days, "day")
+            );
+            continue;
+        }
+        for days in alike {
+            let mut line = String::new();
+            for (day, reached) in days {
+                if line.is_empty() {
+                    let _ = write!(line, "  {} ", day.format("%Y-%m"));
+                }
+                // Days that were not asked for leave a gap.
+                let column = "  2024-01 ".len() + day.day0() as usize;
+                line.extend(std::iter::repeat_n(' ', column.saturating_sub(line.len())));
+                line.push(letter(reached));
+            }
+            let _ = writeln!(text, "{line}");
+        }
+    }
 }
 
 /// A line for all that is missing.
@@ -162,6 +294,8 @@ mod tests {
             failure: None,
             is_known: true,
             rows: 7,
+            tables: Vec::new(),
+            last_read: None,
         };
         let (mut shown, mut missing) = (String::new(), String::new());
         calendar(&mut shown, &source);

@@ -2,21 +2,32 @@
 
 use clap::Args;
 
+use super::json::{self, OutputFormat};
 use super::{Context, Exit};
 use crate::catalog::Catalog;
 use crate::error::Error;
 
 /// List sources and the tables made from them.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  samsara-etl tables
+  samsara-etl tables --format json")]
 pub(super) struct Tables {
     /// Print a Markdown table, for docs/tables.md
-    #[arg(long)]
+    #[arg(long, conflicts_with = "format")]
     markdown: bool,
+    /// How to print them: in words, or as one JSON object (docs/json.md)
+    #[arg(long, value_enum, default_value = "text")]
+    format: OutputFormat,
 }
 
 impl Tables {
     pub(super) fn execute(self, context: &Context) -> Result<Exit, Error> {
         let catalog = context.catalog()?;
+        if self.format == OutputFormat::Json {
+            json::print(&json::TablesDocument::of(&catalog))?;
+            return Ok(Exit::Success);
+        }
         super::output::print(if self.markdown {
             markdown(&catalog)
         } else {

@@ -108,6 +108,14 @@ impl Environment {
     /// # Errors
     /// [`ConfigError::DotEnv`] if `.env` cannot be read, [`ConfigError::Value`] if a variable of ours is not text.
     pub fn read(directory: &Path) -> Result<Self, ConfigError> {
+        Self::read_with(&directory.join(".env"), false)
+    }
+
+    /// The same with another file, which has to be there if it `must`.
+    ///
+    /// # Errors
+    /// Those of [`Self::read`].
+    pub fn read_with(file: &Path, must: bool) -> Result<Self, ConfigError> {
         let mut environment = Self::of_process();
         #[expect(
             clippy::disallowed_methods,
@@ -121,7 +129,7 @@ impl Environment {
                 reason: "its value is not UTF-8 text".into(),
             });
         }
-        let mut lines = environment.add_file(directory)?;
+        let mut lines = environment.add_file(file, must)?;
         lines.extend(environment.near_misses(environment.process.keys(), "the environment"));
         for line in lines {
             tracing::warn!("{line}");
@@ -170,19 +178,19 @@ impl Environment {
     }
 
     /// Adds what `.env` says; gives warnings.
-    fn add_file(&mut self, directory: &Path) -> Result<Vec<String>, ConfigError> {
-        let path = directory.join(".env");
+    fn add_file(&mut self, path: &Path, must: bool) -> Result<Vec<String>, ConfigError> {
         let unreadable = |reason: String| ConfigError::DotEnv {
-            path: path.clone(),
+            path: path.to_path_buf(),
             line: reason,
         };
-        match std::fs::symlink_metadata(&path) {
+        match std::fs::symlink_metadata(path) {
+            _ if must => {}
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             // A virtual environment of Python may be called so.
             Ok(_) if path.is_dir() => return Ok(Vec::new()),
             _ => {}
         }
-        let text = read_text(&path, bounds::ENV_FILE_BYTES)
+        let text = read_text(path, bounds::ENV_FILE_BYTES)
             .map_err(|error| unreadable(error.to_string()))?;
         let parsed = dotenv::parse(&text);
         let mut warnings: Vec<String> = parsed
@@ -205,7 +213,7 @@ impl Environment {
         let holds_secret = [SAMSARA_API_TOKEN, SAMSARA_ETL_HASH_SALT]
             .iter()
             .any(|it| self.file.contains_key(it.name));
-        warnings.extend(open_to_others(&path, holds_secret));
+        warnings.extend(open_to_others(path, holds_secret));
         Ok(warnings)
     }
 
@@ -317,7 +325,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(".env"), file).unwrap();
         let mut environment = Environment::from_pairs(process.iter().copied());
-        let warnings = environment.add_file(folder.path()).unwrap();
+        let warnings = environment
+            .add_file(&folder.path().join(".env"), false)
+            .unwrap();
         let place = format!("{}/", folder.path().display());
         (
             environment,
@@ -462,7 +472,9 @@ mod tests {
         ] {
             std::fs::write(&path, text).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            let warnings = Environment::default().add_file(folder.path()).unwrap();
+            let warnings = Environment::default()
+                .add_file(&folder.path().join(".env"), false)
+                .unwrap();
             assert_eq!(
                 warnings.len(),
                 usize::from(part.is_some()),
@@ -481,7 +493,7 @@ mod tests {
         let path = folder.path().join(".env");
         let add = || {
             Environment::default()
-                .add_file(folder.path())
+                .add_file(&folder.path().join(".env"), false)
                 .map_err(|error| error.to_string())
         };
         assert_eq!(add(), Ok(vec![]));

@@ -7,8 +7,11 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListArray, RecordBatch, StructArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, ListArray, RecordBatch, StringArray, StructArray,
+};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
+use arrow::compute::kernels::zip::zip;
 use arrow::compute::{filter, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Int64Type};
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
@@ -16,7 +19,7 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use super::instant::{INSTANTS, instant_of_text};
 use super::outside::Outside;
 use super::rescue::Place;
-use crate::catalog::{TimeField, TimeStep};
+use crate::catalog::{Source, TimeField, TimeStep};
 use crate::samsara::Window;
 
 /// The window that is the UTC day.
@@ -25,6 +28,14 @@ pub fn day_window(day: NaiveDate) -> Window {
     Window {
         start,
         end: start + TimeDelta::days(1),
+    }
+}
+
+/// The window of a source's partition, which is named by its first day: the day, or the month.
+pub fn partition_window(source: &Source, first: NaiveDate) -> Window {
+    Window {
+        end: day_window(source.period_end(first)).start,
+        ..day_window(first)
     }
 }
 
@@ -142,10 +153,7 @@ pub(super) fn rows_of_day(
 ) -> Result<DayRows, String> {
     let bounds = Bounds::of(day, asked);
     if field.is_of_record() {
-        let times = follow(
-            &(Arc::new(StructArray::from(batch.clone())) as ArrayRef),
-            field.steps(),
-        )?;
+        let times = times(&(Arc::new(StructArray::from(batch.clone())) as _), field)?;
         let mut far = Vec::new();
         let mask = bounds.mask(&times, None, field, outside.as_deref(), &mut far)?;
         if let Some(outside) = outside {
@@ -188,10 +196,7 @@ pub(super) fn rows_by_day(
     batch: &RecordBatch,
     field: &TimeField,
 ) -> Result<BTreeMap<NaiveDate, Vec<usize>>, String> {
-    let times = follow(
-        &(Arc::new(StructArray::from(batch.clone())) as ArrayRef),
-        field.steps(),
-    )?;
+    let times = times(&(Arc::new(StructArray::from(batch.clone())) as _), field)?;
     let mut days: BTreeMap<NaiveDate, Vec<usize>> = BTreeMap::new();
     for row in 0..times.len() {
         let at = instant(&times, row, field)?;
@@ -212,7 +217,11 @@ pub(super) fn days_of(
 ) -> Result<BTreeSet<NaiveDate>, String> {
     let mut days = BTreeSet::new();
     let rows: ArrayRef = Arc::new(StructArray::from(batch.clone()));
-    collect_days(&rows, field.steps(), field, &mut days)?;
+    if field.is_of_record() {
+        collect_days(&times(&rows, field)?, &[], field, &mut days)?;
+    } else {
+        collect_days(&rows, field.steps(), field, &mut days)?;
+    }
     Ok(days)
 }
 
@@ -253,6 +262,23 @@ fn collect_days(
             Ok(())
         }
     }
+}
+
+/// The times of records that have one each: of several fields, the first that holds anything.
+pub(super) fn times(records: &ArrayRef, field: &TimeField) -> Result<ArrayRef, String> {
+    let mut times = follow(records, field.steps())?;
+    for path in field.paths().skip(1) {
+        let is_missing = |row| {
+            let is_empty = |texts: &StringArray| texts.value(row).is_empty();
+            times.is_null(row) || times.as_string_opt::<i32>().is_some_and(is_empty)
+        };
+        let missing: BooleanArray = (0..times.len()).map(|row| Some(is_missing(row))).collect();
+        if missing.has_true() {
+            let other = follow(records, path)?;
+            times = zip(&missing, &other, &times).map_err(|error| error.to_string())?;
+        }
+    }
+    Ok(times)
 }
 
 pub(super) fn follow(array: &ArrayRef, steps: &[TimeStep]) -> Result<ArrayRef, String> {
@@ -486,7 +512,7 @@ impl Sorter<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{Catalog, Source};
+    use crate::catalog::Catalog;
     use crate::extract::decode::Decoder;
     use crate::samsara::Page;
 
@@ -590,6 +616,28 @@ mod tests {
             days.into_values().collect::<Vec<_>>(),
             [vec![0], vec![1, 2]]
         );
+    }
+
+    #[test]
+    fn the_first_time_that_is_there_counts() {
+        let rows = r#"[{"id":"1","scheduledRouteStartTime":"2024-01-01T08:00:00Z","actualRouteStartTime":"2024-01-02T08:00:00Z"},
+            {"id":"2","actualRouteStartTime":"2024-01-01T08:00:00Z"},
+            {"id":"3","scheduledRouteStartTime":"","actualRouteStartTime":"2024-01-02T00:00:00Z"}]"#;
+        let (routes, source) = batch("fleet_routes", rows);
+        let field = source.time_field.as_ref().unwrap();
+        let days = rows_by_day(&routes, field).unwrap();
+        assert_eq!(days.values().collect::<Vec<_>>(), [&vec![0, 1], &vec![2]]);
+        assert_eq!(days_of(&routes, field).unwrap(), days.into_keys().collect());
+        let owned = rows_of_day(&routes, field, day(), None, None).unwrap();
+        assert_eq!((owned.kept, owned.total), (2, 3));
+        // A time that is there and cannot be read is no reason to look for another.
+        for rows in [
+            r#"[{"id":"1"}]"#,
+            r#"[{"id":"1","scheduledRouteStartTime":"soon","actualRouteStartTime":"2024-01-01T08:00:00Z"}]"#,
+        ] {
+            let (routes, _) = batch("fleet_routes", rows);
+            assert!(rows_by_day(&routes, field).is_err(), "{rows}");
+        }
     }
 
     #[test]

@@ -229,6 +229,7 @@ mod tests {
     use super::super::request::Scope;
     use super::*;
     use crate::catalog::Catalog;
+    use crate::samsara::ParentRow;
 
     fn task(source: &str, days: u64, parents: &[&str]) -> ExtractTask {
         let source = Catalog::open(None).unwrap().source(source).unwrap().clone();
@@ -237,7 +238,7 @@ mod tests {
             .iter_days()
             .take(usize::try_from(days).unwrap())
             .collect();
-        let parents = parents.iter().map(ToString::to_string).collect();
+        let parents = parents.iter().copied().map(ParentRow::from).collect();
         ExtractTask {
             sources: vec![source],
             scope: Scope::Days(days),

@@ -13,6 +13,10 @@ impl Content {
     /// Adds the columns of a source: equal pages read with other columns are other rows.
     pub(super) fn add_columns(&mut self, source: &Source) {
         self.add(&[format!("{:?}{:?}", source.fields, source.time_field).as_bytes()]);
+        // Said only where there is any, so that digests of others stay what they were.
+        if !source.asked.is_empty() {
+            self.add(&[format!("{:?}", source.asked).as_bytes()]);
+        }
     }
 
     /// Adds what a page gave to rows: whose it is, its records, and what stands beside them. Without any of that it

@@ -4,21 +4,23 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, StringBuilder, StructArray,
-    TimestampMicrosecondArray, new_null_array,
+    Array, ArrayRef, AsArray, BooleanArray, MapBuilder, MapFieldNames, RecordBatch, StringArray,
+    StringBuilder, StructArray, TimestampMicrosecondArray, new_null_array,
 };
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use arrow_json::ReaderBuilder;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 
 use super::assign_day::{DayRows, Places};
+use super::direct::{Direct, Sizes};
 use super::drift::Drift;
 use super::raw_type::StructShape;
 use super::rescue::{Place, Rescued, RescuedText, RescuedValue};
-use super::validate::Pass;
-use crate::catalog::Source;
+use super::validate::{Pass, Stage};
+use crate::catalog::{ASKED, Source, map_type};
 use crate::samsara::{Page, Window};
 
 /// The Arrow type of every timestamp: microseconds, UTC.
@@ -38,6 +40,9 @@ pub fn raw_schema(source: &Source) -> SchemaRef {
     ] {
         fields.push(Arc::new(Field::new(name, data_type, true)));
     }
+    if !source.asked.is_empty() {
+        fields.push(Arc::new(Field::new(ASKED, map_type(), true)));
+    }
     Arc::new(Schema::new(fields))
 }
 
@@ -46,15 +51,19 @@ pub fn raw_schema(source: &Source) -> SchemaRef {
 pub(super) struct Stamp<'a> {
     pub(super) window: Option<Window>,
     pub(super) parent: Option<&'a str>,
+    /// The values of the parameters that are kept with the rows.
+    pub(super) asked: &'a [(String, String)],
     pub(super) extracted_at: DateTime<Utc>,
 }
 
 /// Decodes the pages of one task.
 pub(super) struct Decoder {
+    /// The columns of all sources.
+    fields: Fields,
     shape: StructShape,
-    /// The page as one row with one list of records.
-    page: SchemaRef,
     members: Vec<Member>,
+    /// Of the last page.
+    sizes: Mutex<Sizes>,
 }
 
 struct Member {
@@ -71,6 +80,21 @@ struct Member {
 
 /// A page that is being decoded, some records at a time.
 pub(super) struct Decoding<'a> {
+    decoder: &'a Decoder,
+    records: &'a [u8],
+    way: Way<'a>,
+    /// What did not fit before the way was changed.
+    drift: Drift,
+}
+
+/// How records are read.
+enum Way<'a> {
+    Direct(Box<Direct<'a>>),
+    Checked(Box<Checked<'a>>),
+}
+
+/// Records are checked first, and then read by arrow-json.
+struct Checked<'a> {
     pass: Pass<'a>,
     reader: arrow_json::reader::Decoder,
 }
@@ -126,28 +150,44 @@ impl Decoder {
                     .unwrap_or_default(),
             })
             .collect();
-        let record = Field::new("item", DataType::Struct(fields), true);
-        let page = Schema::new(vec![Field::new(
-            "records",
-            DataType::List(Arc::new(record)),
-            true,
-        )]);
         Self {
+            fields,
             shape,
-            page: Arc::new(page),
             members,
+            sizes: Mutex::default(),
         }
     }
 
     /// Begins to decode the records of a page.
     pub(super) fn begin<'a>(&'a self, page: &'a Page) -> Result<Decoding<'a>, String> {
-        let reader = ReaderBuilder::new(self.page.clone())
+        let (records, sizes) = (&page.records, self.sizes.lock().clone());
+        let direct = Direct::new(records, &self.fields, &self.shape, &sizes);
+        Ok(Decoding {
+            decoder: self,
+            records,
+            way: Way::Direct(Box::new(direct)),
+            drift: Drift::default(),
+        })
+    }
+
+    /// Begins to decode records the slow way.
+    fn check<'a>(
+        &'a self,
+        records: &'a [u8],
+        stage: Stage,
+        position: usize,
+    ) -> Result<Checked<'a>, String> {
+        // The page as one row with one list of records.
+        let record = Field::new("item", DataType::Struct(self.fields.clone()), true);
+        let list = DataType::List(Arc::new(record));
+        let page = Schema::new(vec![Field::new("records", list, true)]);
+        let reader = ReaderBuilder::new(Arc::new(page))
             .with_coerce_primitive(true)
             .with_strict_mode(true)
             .build_decoder()
             .map_err(|error| error.to_string())?;
-        Ok(Decoding {
-            pass: Pass::new(&page.records, &self.shape),
+        Ok(Checked {
+            pass: Pass::new(records, &self.shape, stage, position),
             reader,
         })
     }
@@ -250,6 +290,9 @@ impl Decoder {
         columns.push(Arc::new(StringArray::from(vec![stamp.parent; count])));
         columns.push(instant(Some(stamp.extracted_at)));
         columns.push(rescued);
+        if member.schema.column_with_name(ASKED).is_some() {
+            columns.push(asked(stamp.asked, count));
+        }
         let batch = RecordBatch::try_new(member.schema.clone(), columns)
             .map_err(|error| error.to_string())?;
         Ok((batch, values))
@@ -287,9 +330,67 @@ impl Decoder {
     }
 }
 
+/// The column of what was asked for, the same in each row.
+fn asked(values: &[(String, String)], count: usize) -> ArrayRef {
+    let names = MapFieldNames {
+        entry: "entries".into(),
+        key: "key".into(),
+        value: "value".into(),
+    };
+    let mut column = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new());
+    for _ in 0..count {
+        for (name, value) in values {
+            column.keys().append_value(name);
+            column.values().append_value(value);
+        }
+        // The two builders were given as many values.
+        _ = column.append(true);
+    }
+    Arc::new(column.finish())
+}
+
 impl<'a> Decoding<'a> {
     /// The next records; none behind the last.
     pub(super) fn next(&mut self) -> Result<Option<Decoded<'a>>, String> {
+        if let Way::Direct(direct) = &mut self.way {
+            let mut sizes = Sizes::new();
+            if let Ok(decoded) = direct.next(&mut sizes) {
+                return Ok(decoded.map(|(records, rescued)| {
+                    *self.decoder.sizes.lock() = sizes;
+                    Decoded { records, rescued }
+                }));
+            }
+            // The slow way reads what was refused, or says what is wrong with it.
+            let (stage, position) = direct.left_at();
+            let checked = self.decoder.check(self.records, stage, position)?;
+            let before = std::mem::replace(&mut self.way, Way::Checked(Box::new(checked)));
+            self.drift.merge(before.into_drift());
+        }
+        match &mut self.way {
+            Way::Checked(checked) => checked.next(),
+            Way::Direct(_) => Err("the page is read in no way".into()),
+        }
+    }
+
+    /// What did not fit.
+    pub(super) fn into_drift(self) -> Drift {
+        let mut drift = self.drift;
+        drift.merge(self.way.into_drift());
+        drift
+    }
+}
+
+impl Way<'_> {
+    fn into_drift(self) -> Drift {
+        match self {
+            Self::Direct(direct) => direct.into_drift(),
+            Self::Checked(checked) => checked.pass.into_drift(),
+        }
+    }
+}
+
+impl<'a> Checked<'a> {
+    fn next(&mut self) -> Result<Option<Decoded<'a>>, String> {
         let Some(slice) = self.pass.next().map_err(|error| error.to_string())? else {
             return Ok(None);
         };
@@ -325,11 +426,44 @@ impl<'a> Decoding<'a> {
             rescued: slice.rescued,
         }))
     }
+}
 
-    /// What did not fit.
-    pub(super) fn into_drift(self) -> Drift {
-        self.pass.into_drift()
+/// Reads the text of a list of records in both ways, the direct one and that of [`super::validate`] and arrow-json: for
+/// tests and fuzzing. The error tells in what they differ; that both refuse a text is no difference.
+pub fn compare_ways(source: &Source, records: &[u8]) -> Result<(), String> {
+    let decoder = Decoder::new(&[source]);
+    let mut direct = Direct::new(records, &decoder.fields, &decoder.shape, &[]);
+    let mut checked = decoder.check(records, Stage::Before, 0)?;
+    loop {
+        let (one, other) = (direct.next(&mut Sizes::new()), checked.next());
+        match (one, other) {
+            (Ok(None), Ok(None)) => break,
+            (Err(_), Err(_)) => return Ok(()),
+            (Ok(Some((records, rescued))), Ok(Some(decoded))) => {
+                if records != decoded.records {
+                    return Err(format!("{records:?}\n is not\n{:?}", decoded.records));
+                }
+                if rescued != decoded.rescued {
+                    return Err(format!("{rescued:?}\n is not\n{:?}", decoded.rescued));
+                }
+            }
+            (one, other) => {
+                let told = |result: Result<Option<usize>, String>| format!("{result:?} records");
+                let one = one.map(|it| it.map(|(records, _)| records.len()));
+                return Err(format!(
+                    "{} are not {}",
+                    told(one.map_err(|_| "refused".into())),
+                    told(other.map(|it| it.map(|decoded| decoded.records.len())))
+                ));
+            }
+        }
     }
+    let found = |drift: Drift| drift.into_found().collect::<Vec<_>>();
+    let (one, other) = (found(direct.into_drift()), found(checked.pass.into_drift()));
+    if one != other {
+        return Err(format!("{one:?} is not {other:?}"));
+    }
+    Ok(())
 }
 
 impl Decoded<'_> {
@@ -458,6 +592,7 @@ mod tests {
         let stamp = Stamp {
             window: None,
             parent: None,
+            asked: &[],
             extracted_at: DateTime::UNIX_EPOCH,
         };
         let one = |slot: usize| {
@@ -615,6 +750,7 @@ mod tests {
         let stamp = Stamp {
             window: None,
             parent: None,
+            asked: &[],
             extracted_at: DateTime::UNIX_EPOCH,
         };
         for (slot, source) in sources.iter().enumerate() {
@@ -642,6 +778,202 @@ mod tests {
         }
     }
 
+    /// Text that is JSON, or nearly so, of what `MIXED` declares and what it does not.
+    fn text() -> impl proptest::strategy::Strategy<Value = String> {
+        use proptest::prelude::*;
+        let number = prop_oneof![
+            any::<i64>().prop_map(|it| it.to_string()),
+            any::<f64>().prop_map(|it| format!("{it:e}")),
+            (-400_000..400_000_i32).prop_map(|it| (f64::from(it) / 1000.0).to_string()),
+            "-?(0|[1-9][0-9]{0,20})(\\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?",
+        ];
+        let odd = prop::sample::select(vec![
+            "null",
+            "true",
+            "false",
+            "0",
+            "-0",
+            "-0.0",
+            "01",
+            "1.",
+            "-",
+            ".5",
+            "1e",
+            "nul",
+            "1.0",
+            "1e2",
+            "9007199254740993",
+            "9007199254740992",
+            "9007199254740993.0",
+            "4503599627370497.25",
+            "9223372036854775807",
+            "9223372036854775808",
+            "1e400",
+            "1e-400",
+            "\"12\"",
+            "\"-0\"",
+            "\"1.5\"",
+            "\" 1\"",
+            "\"1e3\"",
+            "\"\"",
+            "\"a\"",
+            "\"\\u00e9\"",
+            "\"\\ud800\"",
+            "\"\\ud83d\\ude9a\"",
+            "\"\\n\\\"\"",
+            "\"\\x\"",
+            "\"\n\"",
+            "\"é🚚\"",
+            "\"2024-01-01T00:00:00Z\"",
+            "[]",
+            "{}",
+            "[1]",
+            "{\"a\":[{}]}",
+        ]);
+        let leaf = prop_oneof![odd.prop_map(str::to_string), number];
+        let name = prop::sample::select(vec![
+            "id",
+            "i",
+            "d",
+            "b",
+            "j",
+            "m",
+            "list",
+            "s",
+            "time",
+            "value",
+            "parts",
+            "externalIds",
+            "ExternalIds",
+            "x",
+            "quality",
+            "a.b",
+            "",
+            "i\\u0064",
+            "\\ud800",
+            "ti\\u006de",
+            "aVeryLongNameThatTheSchemaKnows",
+        ]);
+        let space = prop::sample::select(vec!["", "", "", "", "", "", " ", "\n\t "]);
+        let members = move |inner: BoxedStrategy<String>| {
+            let member = (name.clone(), space.clone(), inner, space.clone()).prop_map(
+                |(name, before, value, behind)| {
+                    format!("\"{name}\"{before}:{before}{value}{behind}")
+                },
+            );
+            prop::collection::vec(member, 0..8)
+                .prop_map(|members| format!("{{{}}}", members.join(",")))
+        };
+        let value = leaf.prop_recursive(4, 24, 6, {
+            let members = members.clone();
+            move |inner| {
+                prop_oneof![
+                    prop::collection::vec(inner.clone(), 0..5)
+                        .prop_map(|items| format!("[{}]", items.join(","))),
+                    members(inner.boxed()),
+                ]
+            }
+        });
+        // As it should be, over and over: what is guessed is right.
+        let good = (any::<u32>(), any::<bool>()).prop_map(|(n, odd)| {
+            let quality = if odd { ",\"quality\":1" } else { "" };
+            format!(
+                r#"{{"id":"{n}","list":[{{"time":"t{n}","value":{n}.5{quality}}},{{"time":"u","parts":[1,{n}]}}],"m":{{"k":"v"}},"s":{{"i":{n}}}}}"#
+            )
+        });
+        let record = prop_oneof![4 => members(value.clone().boxed()), 2 => good, 1 => value];
+        let records = prop::collection::vec(record, 0..6)
+            .prop_map(|records| format!("[{}]", records.join(",")));
+        (
+            records,
+            prop::option::weighted(0.2, (any::<prop::sample::Index>(), 0..6_u8)),
+        )
+            .prop_map(|(text, change)| {
+                let Some((at, what)) = change else {
+                    return text;
+                };
+                let at = at.index(text.len());
+                let at = (0..=at)
+                    .rev()
+                    .find(|at| text.is_char_boundary(*at))
+                    .unwrap_or(0);
+                let (before, behind) = text.split_at(at);
+                let with = ["", "\"", "}", ",", "]", " "][usize::from(what)];
+                let skip = behind.chars().next().map_or(0, char::len_utf8);
+                match what {
+                    0 => before.to_string(),
+                    1..3 => format!("{before}{with}{behind}"),
+                    _ => format!("{before}{with}{}", &behind[skip..]),
+                }
+            })
+    }
+
+    const MIXED: &str = "[speed]\nkind = 'snapshot'\nendpoint = '/s'\nrate_limit = '5/s'\ndescription = 'd'\n\
+        schema = 'id VARCHAR, i BIGINT, d DOUBLE, b BOOLEAN, j JSON, externalIds MAP(VARCHAR, VARCHAR), \
+        list ARRAY<STRUCT<time VARCHAR, value DOUBLE, parts ARRAY<BIGINT>, s STRUCT<i BIGINT, d DOUBLE>>>, \
+        m MAP(VARCHAR, VARCHAR), s STRUCT<i BIGINT, id VARCHAR, value VARCHAR, list ARRAY<ARRAY<DOUBLE>>>, \
+        aVeryLongNameThatTheSchemaKnows DOUBLE'\n";
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { cases: 1000, failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn both_ways_of_reading_agree(text in text()) {
+            static CATALOG: std::sync::LazyLock<Catalog> = std::sync::LazyLock::new(|| catalog(MIXED));
+            if let Err(difference) = compare_ways(CATALOG.source("speed").unwrap(), text.as_bytes()) {
+                panic!("{text}\n{difference}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_direct_way_refuses_is_read_the_other_way() {
+        let catalog = catalog(MIXED);
+        let decoder = Decoder::new(&[catalog.source("speed").unwrap()]);
+        let records = r#"[{"id":"1","x":1},{"id":"2"},{"id":"3","y":[],"i":1.5}]"#;
+        let page = page(records, &[]);
+        let told = |mut decoding: Decoding<'_>| {
+            let (mut found, mut ids) = (Vec::new(), Vec::new());
+            while let Some(decoded) = decoding.next().unwrap() {
+                ids.extend(
+                    decoded
+                        .records
+                        .column(0)
+                        .as_string::<i32>()
+                        .iter()
+                        .map(|id| id.map(str::to_string)),
+                );
+                found.extend(
+                    decoded
+                        .rescued
+                        .values
+                        .iter()
+                        .map(|value| value.text.to_vec()),
+                );
+            }
+            (ids, found, decoding.into_drift().into_counts())
+        };
+        let expected = told(decoder.begin(&page).unwrap());
+        // Behind the first record, as where a slice ends.
+        let mut decoding = decoder.begin(&page).unwrap();
+        let position = records.find(",{").unwrap() + 1;
+        let checked = decoder
+            .check(&page.records, Stage::Inside, position)
+            .unwrap();
+        decoding.way = Way::Checked(Box::new(checked));
+        decoding.drift.add(None, "x", "not in the schema", 1);
+        let (ids, found, drift) = told(decoding);
+        assert_eq!((&ids[..], &found[..]), (&expected.0[1..], &expected.1[1..]));
+        assert_eq!(drift, expected.2);
+        // A text that both refuse: the reason is the checked way's.
+        let page = self::page(r#"[{"id":"1"},{"id":"2}]"#, &[]);
+        let error = decoder.begin(&page).unwrap().next().err().unwrap();
+        assert!(
+            error.contains("the text ends inside a string at byte 22"),
+            "{error}"
+        );
+    }
+
     #[test]
     fn numbers_are_read_as_they_were_sent() {
         let catalog = catalog(
@@ -651,6 +983,7 @@ mod tests {
         let stamp = Stamp {
             window: None,
             parent: None,
+            asked: &[],
             extracted_at: DateTime::UNIX_EPOCH,
         };
         let long = format!("1{}e-{}", "0".repeat(500), 500);

@@ -30,6 +30,7 @@ pub fn decode_page(
     let stamp = Stamp {
         window,
         parent,
+        asked: &[],
         extracted_at: DateTime::UNIX_EPOCH,
     };
     let (batch, drift) =
@@ -45,9 +46,22 @@ pub fn decode_for_day(
     day: Option<NaiveDate>,
     parent: Option<&str>,
 ) -> Result<RecordBatch, String> {
+    decode_asked(source, page, window, day, parent, &[])
+}
+
+/// The same, with the values of the parameters that are kept with the rows.
+pub fn decode_asked(
+    source: &Source,
+    page: &Page,
+    window: Option<Window>,
+    day: Option<NaiveDate>,
+    parent: Option<&str>,
+    asked: &[(String, String)],
+) -> Result<RecordBatch, String> {
     let stamp = Stamp {
         window,
         parent,
+        asked,
         extracted_at: DateTime::UNIX_EPOCH,
     };
     let owned = |rows: RecordBatch| match (&source.time_field, day) {

@@ -23,6 +23,10 @@ pub struct DriftKey {
     pub reason: &'static str,
 }
 
+/// Where a [`Drift`] counts what was added to it, as long as it is not taken apart.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Counted(usize);
+
 /// Schema drift that pages showed: which path, and how often.
 #[derive(Debug, Default)]
 pub(super) struct Drift {
@@ -42,26 +46,27 @@ struct Found {
 }
 
 impl Drift {
-    /// Counts `count` values at a path.
+    /// Counts one more value like one that was added before.
+    #[inline]
+    pub(super) fn again(&mut self, Counted(at): Counted) {
+        self.found[at].count += 1;
+    }
+
+    /// Counts `count` values at a path; tells where, if the path is told apart.
     pub(super) fn add(
         &mut self,
         column: Option<usize>,
         path: &str,
         reason: &'static str,
         count: u64,
-    ) {
+    ) -> Option<Counted> {
         let path = shorten(path, LONGEST_PATH);
         let is_same = |found: &Found| {
             std::ptr::eq(found.reason, reason) && found.path == *path && found.column == column
         };
-        if let Some(found) = self
-            .found
-            .iter_mut()
-            .take(FEW_PATHS)
-            .find(|found| is_same(found))
-        {
-            found.count += count;
-            return;
+        if let Some(at) = self.found.iter().take(FEW_PATHS).position(is_same) {
+            self.found[at].count += count;
+            return Some(Counted(at));
         }
         let known = self
             .by_path
@@ -69,8 +74,10 @@ impl Drift {
             .and_then(|at| at.iter().find(|at| is_same(&self.found[**at])).copied());
         if let Some(at) = known {
             self.found[at].count += count;
+            Some(Counted(at))
         } else if self.found.len() >= MOST_PATHS {
             *self.further.entry(reason).or_default() += count;
+            None
         } else {
             if self.found.len() >= FEW_PATHS {
                 self.by_path
@@ -84,6 +91,7 @@ impl Drift {
                 column,
                 count,
             });
+            Some(Counted(self.found.len() - 1))
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use chrono::Utc;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tracing::Instrument;
 
 use super::checkpoint::Restored;
 use super::drift::DriftKey;
@@ -79,10 +80,11 @@ impl Extractor {
             }
         };
         let (messages, received) = mpsc::channel(PAGES_IN_FLIGHT);
-        let writing = self.cpu.spawn(writer.drain(received));
+        let writing = self.cpu.spawn(writer.drain(received).in_current_span());
         let fetcher = Fetcher {
             client: &self.client,
             task: &task,
+            observer: self.observer.as_ref(),
             checkpoint_every: self.checkpoint_every,
             messages,
         };

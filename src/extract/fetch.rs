@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::checkpoint::Progress;
 use super::queue::{Job, RequestQueue, RequestSlice};
 use super::request::{ExtractTask, Scope};
+use crate::events::{Event, Observer};
 use crate::samsara::{Client, Page, Pager, Request, SamsaraError, Watch, Window};
 use crate::state::{CheckpointCursor, Position};
 
@@ -110,6 +111,8 @@ enum Next {
 pub(super) struct Fetcher<'a> {
     pub(super) client: &'a Client,
     pub(super) task: &'a ExtractTask,
+    /// Told of each request that is finished.
+    pub(super) observer: &'a dyn Observer,
     /// Pages between two checkpoints; a feed is left after so many.
     pub(super) checkpoint_every: u64,
     pub(super) messages: mpsc::Sender<Message>,
@@ -223,7 +226,13 @@ impl Fetcher<'_> {
         };
         let mut pages = 0;
         let fetched = match self.fetch_pages(job, start, before, &mut pages).await {
-            Ok(end) => Fetched::Finished { end, pages },
+            Ok(end) => {
+                self.observer.observe(&Event::RequestFinished {
+                    sources: self.task.names(),
+                    scope: self.task.scope.to_string(),
+                });
+                Fetched::Finished { end, pages }
+            }
             Err(Stop::Api(error)) if error.asks_for_less() => {
                 let (Some(halves), Some(window)) = (queue.bisect(slice), slice.window) else {
                     return Err(error.into());

@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, Int64Type};
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
 
-use super::assign_day::{follow, instant, readable};
+use super::assign_day::{follow, instant, readable, times};
 use crate::catalog::{Source, TimeField, TimeStep};
 use crate::state::{EndedRow, Overlap};
 
@@ -69,7 +69,13 @@ impl<'a> Intervals<'a> {
         let starts = source
             .time_field
             .as_ref()
-            .map(|start| follow(&items, within(start)))
+            .map(|start| {
+                if start.is_of_record() {
+                    times(&items, start)
+                } else {
+                    follow(&items, within(start))
+                }
+            })
             .transpose()?;
         let ends = follow(&items, within(end))?;
         Ok(Some(Self {
@@ -244,10 +250,12 @@ impl EndedRows {
             .iter()
             .chain(&source.end_field)
             .chain(&source.row_key);
-        let tops = paths.filter_map(|path| match path.steps().first() {
-            Some(TimeStep::Field(name)) => Some(name.as_str()),
-            _ => None,
-        });
+        let tops = paths
+            .flat_map(TimeField::paths)
+            .filter_map(|path| match path.first() {
+                Some(TimeStep::Field(name)) => Some(name.as_str()),
+                _ => None,
+            });
         tops.chain(["_parent_id"]).collect()
     }
 }

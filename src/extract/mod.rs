@@ -12,10 +12,12 @@
 // What a value, a row and a day are.
 mod assign_day;
 mod decode;
+mod direct;
 mod drift;
 mod expiring;
 mod instant;
 mod intervals;
+mod misfits;
 mod number;
 mod outside;
 mod raw_type;
@@ -41,11 +43,11 @@ mod write;
 mod changes;
 mod decode_page;
 
-pub use assign_day::day_window;
+pub use assign_day::{day_window, partition_window};
 pub use changes::Changes;
 pub use checkpoint::checkpoint_is_current;
-pub use decode::{raw_schema, timestamp_type};
-pub use decode_page::{decode_for_day, decode_page};
+pub use decode::{compare_ways, raw_schema, timestamp_type};
+pub use decode_page::{decode_asked, decode_for_day, decode_page};
 pub use drift::{DriftKey, FURTHER_PATHS};
 pub use error::ExtractError;
 pub use extractor::Extractor;

@@ -133,6 +133,18 @@ pub(super) fn integer(text: &[u8]) -> Integer {
     }
 }
 
+/// The whole number of 64 bits that a number of JSON is.
+pub(super) fn whole(text: &[u8]) -> Option<i64> {
+    match integer(text) {
+        Integer::No => None,
+        Integer::Whole(value) => Some(value),
+        Integer::AsSent => match std::str::from_utf8(text).ok()?.parse() {
+            Ok(value) => Some(value),
+            Err(_) => Decimal::of(text).integer(),
+        },
+    }
+}
+
 /// Whether a double holds a number of JSON.
 ///
 /// Digits behind the point are those of the nearest double, as the type has it. No digit before the point is lost:
@@ -244,6 +256,7 @@ mod tests {
                 Integer::No => None,
             };
             assert_eq!(found, expected, "{text}");
+            assert_eq!(whole(text.as_bytes()), expected, "{text}");
         }
     }
 

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::request::{ExtractTask, Scope};
 use crate::catalog::{Source, SourceKind, TimeFormat};
-use crate::samsara::{Request, Window};
+use crate::samsara::{ParentRow, Request, Window};
 use crate::state::Position;
 
 /// A window that the server cannot manage is bisected to no less than this.
@@ -27,7 +27,7 @@ pub(super) struct RequestQueue<'a> {
     pub(super) task: &'a ExtractTask,
     pub(super) sources: Vec<&'a Source>,
     /// The swept value and the parents of each request.
-    pub(super) requests: Vec<(Option<&'a str>, &'a [String])>,
+    pub(super) requests: Vec<(Option<&'a str>, &'a [ParentRow])>,
     pub(super) window: Option<Window>,
     /// Parts of requests that were begun.
     pub(super) rest: VecDeque<RequestSlice>,
@@ -52,7 +52,7 @@ impl<'a> RequestQueue<'a> {
                 .collect(),
             None => vec![None],
         };
-        let batches: Vec<&[String]> = match first.and_then(|source| source.parent.as_ref()) {
+        let batches: Vec<&[ParentRow]> = match first.and_then(|source| source.parent.as_ref()) {
             Some(parent) => task.parents.chunks(parent.batch).collect(),
             None => vec![&[]],
         };
@@ -138,7 +138,10 @@ impl<'a> RequestQueue<'a> {
         let (_, batch) = self.requests[slice.request];
         Some(Job {
             request: Arc::new(self.render(slice)?),
-            parent: batch.first().filter(|_| self.task.is_fan_out()).cloned(),
+            parent: batch
+                .first()
+                .filter(|_| self.task.is_fan_out())
+                .map(|row| row.id.clone()),
             asked: slice.window.filter(|_| slice.window != self.window),
         })
     }

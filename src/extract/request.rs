@@ -4,7 +4,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 
 use super::assign_day::day_window;
 use crate::catalog::{Source, SourceKind};
-use crate::samsara::{Watch, Window};
+use crate::samsara::{ParentRow, Watch, Window};
 use crate::state::Position;
 use crate::store::layout::Partition;
 
@@ -15,8 +15,8 @@ pub struct ExtractTask {
     pub sources: Vec<Source>,
     /// Which part of them.
     pub scope: Scope,
-    /// Ids of the parent, for sources that fan out.
-    pub parents: Vec<String>,
+    /// Rows of the parent, for sources that fan out.
+    pub parents: Vec<ParentRow>,
 }
 
 /// The part of a source that a task reads.
@@ -66,6 +66,14 @@ impl ExtractTask {
                 end: *since,
             }),
         }
+    }
+
+    /// The names of its sources.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.sources
+            .iter()
+            .map(|source| source.name.clone())
+            .collect()
     }
 
     /// The sources, for messages.

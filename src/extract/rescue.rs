@@ -8,7 +8,7 @@ use crate::json::path::push_index;
 use crate::json::write_escaped;
 
 /// The values that were cut out of some records, in the order of the records.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Rescued<'a> {
     pub(super) values: Vec<RescuedValue<'a>>,
     /// Their paths one behind the other.
@@ -16,7 +16,7 @@ pub(super) struct Rescued<'a> {
 }
 
 /// A value that was cut out.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct RescuedValue<'a> {
     /// The record that it stood in.
     pub(super) record: usize,
@@ -31,7 +31,7 @@ pub(super) struct RescuedValue<'a> {
 }
 
 /// A place in a list.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct ListPlace {
     /// Which list of the record's shape.
     pub(super) id: usize,

@@ -3,13 +3,13 @@
 use arrow::array::RecordBatch;
 use chrono::{DateTime, NaiveDate, Utc};
 
-use super::assign_day::{DayRows, day_window, rows_by_day, rows_of_day};
+use super::assign_day::{DayRows, partition_window, rows_by_day, rows_of_day};
 use super::decode::{Decoded, Decoder, Envelope, Rows, Stamp};
 use super::fetch::FetchedPage;
 use super::intervals::open_rows;
 use super::outside::Outside;
 use super::request::{ExtractTask, Scope};
-use crate::samsara::Window;
+use crate::samsara::{Request, Window};
 use crate::store::layout::Partition;
 
 /// Rows with their owner.
@@ -39,6 +39,7 @@ pub(super) struct Sorter<'a> {
     extracted_at: DateTime<Utc>,
     parent: Option<&'a str>,
     asked: Option<Window>,
+    request: &'a Request,
     /// Each source gives the envelope fields to the first row that it has of the page.
     envelopes: Vec<Envelope>,
     /// For each source what is far outside the asked days; nothing is for a list, or for a feed.
@@ -63,6 +64,7 @@ impl<'a> Sorter<'a> {
             extracted_at,
             parent: fetched.parent.as_deref(),
             asked: fetched.asked,
+            request: &fetched.request,
             envelopes: vec![fetched.page.beside.clone(); task.sources.len()],
             outsides: outsides
                 .map(|source| Some(Outside::of(source, window?)))
@@ -147,16 +149,19 @@ impl<'a> Sorter<'a> {
         rows: &Rows,
         (partition, owned, (kept, total)): Owned,
     ) -> Result<Sorted, String> {
+        let source = &self.task.sources[slot];
+        let asked = self.request.asked(source);
         let stamp = Stamp {
-            window: partition.day().map(day_window),
+            window: partition.day().map(|day| partition_window(source, day)),
             parent: self.parent,
+            asked: &asked,
             extracted_at: self.extracted_at,
         };
         let envelope = &mut self.envelopes[slot];
         let (batch, rescued) = self
             .decoder
             .stamp(decoded, slot, rows, &owned, stamp, envelope)?;
-        let open = open_rows(&batch, &self.task.sources[slot], self.extracted_at)?;
+        let open = open_rows(&batch, source, self.extracted_at)?;
         Ok(Sorted {
             slot,
             partition,

@@ -1,52 +1,27 @@
 //! Makes the records of a page fit the declared schema without losing a value.
 //!
-//! arrow-json decodes a page many times faster than record-by-record parsing, but in strict mode one unknown
-//! field refuses the whole page, and some losses are silent: a fraction into an integer column, a large integer
-//! into a double, a repeated key. So each page first passes one scan over its bytes. Where all fits, which is
-//! nearly always, nothing is copied and arrow-json gets the page as it came. Where something does not fit, only
+//! arrow-json in strict mode refuses a whole page for one unknown field, and some of its losses are silent: a fraction
+//! into an integer column, a large integer into a double, a repeated key. So each page first passes one scan over its
+//! bytes. Where all fits, nothing is copied and arrow-json gets the page as it came. Where something does not fit, only
 //! that value is cut out: its exact text goes with its path into `_rescued_data` of the same record, and what is
 //! left decodes as before. The result never depends on the order in which pages arrive.
+//!
+//! This is the slow way, and the one that decides: [`super::direct`] decodes in one pass what is as it should be, is
+//! tested against this, and leaves to it whatever it refuses.
 //!
 //! The scan stops after some thousand records, so that what is made of them stays small however large the page is.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::ops::Range;
 
 use super::drift::Drift;
+use super::misfits::{
+    MISFIT, Misfits, Object, REPEATED, Step, TooMany, UNKNOWN, key_text, unescapes,
+};
 use super::number::{Integer, integer, is_double};
 use super::raw_type::{ListShape, RawType, StructShape, other_spelling};
-use super::rescue::{ListPlace, Rescued, RescuedValue};
-use crate::json::path::{push_index, push_name};
+use super::rescue::Rescued;
 use crate::json::{JsonError, Kind, Scanner, unescape, write_string};
-
-/// What is made of a page at a time, and of one record.
-const BOUNDS: Bounds = Bounds {
-    slice_records: 8192,
-    slice_bytes: 8 << 20,
-    items: 8 << 20,
-    rescued: 1 << 20,
-};
-/// Up to here, names are compared one by one: that is faster than a hash.
-const FEW_NAMES: usize = 16;
-
-/// Why a field is rescued that no source declares.
-pub(super) const UNKNOWN: &str = "not in the schema";
-const MISFIT: &str = "does not fit its type";
-const REPEATED: &str = "the same name twice in one object";
-
-/// Bounds, so that what is made of a page stays small whatever the page is.
-#[derive(Clone, Copy)]
-struct Bounds {
-    /// A slice ends after this many records,
-    slice_records: usize,
-    /// or after the record with which its text becomes this long.
-    slice_bytes: usize,
-    /// One record may hold this many list items and map entries. A vehicle that reports every second has a hundredth.
-    items: usize,
-    /// One record may hold this many values that do not fit.
-    rescued: usize,
-}
 
 /// Some records that fit the schema.
 #[derive(Debug)]
@@ -61,7 +36,6 @@ pub(super) struct Slice<'a> {
 
 /// One pass over the text of a page's list of records.
 pub(super) struct Pass<'a> {
-    bounds: Bounds,
     text: &'a [u8],
     shape: &'a StructShape,
     scanner: Scanner<'a>,
@@ -70,117 +44,50 @@ pub(super) struct Pass<'a> {
     out: Vec<u8>,
     /// How much of `text` is accounted for in `out`.
     copied: usize,
-    path: Vec<Step<'a>>,
-    rescued: Rescued<'a>,
-    /// The last rescued path, list positions left out.
-    general: String,
-    /// The record in its slice, the column of it, the items and rescued values in it so far.
-    record: usize,
-    column: Option<usize>,
-    items: usize,
-    rescued_before: usize,
     /// For each field of the shape the last object that named it.
     seen: Vec<u64>,
-    objects: u64,
-    names: Names<'a>,
+    misfits: Misfits<'a>,
+    /// Of the slices so far.
     drift: Drift,
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Stage {
-    Restored,
+/// How far a pass has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Before the list.
+    Before,
+    /// Before a record.
     Inside,
+    /// Behind the list.
     Done,
-}
-
-#[derive(Clone, Copy)]
-enum Step<'a> {
-    Name(&'a str),
-    Item { list: usize, index: usize },
 }
 
 /// The members of an object while it is read.
 struct Members {
-    /// Number of the object in the page.
-    object: u64,
-    /// Where its names begin among those that are noted.
-    names: usize,
+    object: Object,
     /// Whether any member was kept.
     kept: bool,
     /// Where the comma before the current member stands.
     separator: usize,
 }
 
-/// Names that the schema does not know, with the number of values rescued under each: a name may come again.
-#[derive(Default)]
-struct Names<'a> {
-    /// Of the objects that are open, the inner ones behind the outer ones.
-    few: Vec<(Cow<'a, str>, u32)>,
-    /// Of objects with more.
-    many: HashMap<(u64, Cow<'a, str>), u32>,
-}
-
-impl<'a> Names<'a> {
-    /// The count of a name of an object, and whether the name is new.
-    fn entry(&mut self, members: &Members, name: Cow<'a, str>) -> (&mut u32, bool) {
-        let own = self.few.len() - members.names;
-        if own <= FEW_NAMES {
-            let first = members.names;
-            if let Some(at) = self.few[first..]
-                .iter()
-                .position(|(known, _)| *known == name)
-            {
-                return (&mut self.few[first + at].1, false);
-            }
-            self.few.push((name, 0));
-            if own < FEW_NAMES {
-                let last = self.few.len() - 1;
-                return (&mut self.few[last].1, true);
-            }
-            let moved = self.few[first..]
-                .iter()
-                .map(|(name, count)| ((members.object, name.clone()), *count));
-            self.many.extend(moved);
-            let name = self.few[self.few.len() - 1].0.clone();
-            return (self.many.entry((members.object, name)).or_default(), true);
-        }
-        let mut is_new = false;
-        let count = self.many.entry((members.object, name)).or_insert_with(|| {
-            is_new = true;
-            0
-        });
-        (count, is_new)
-    }
-
-    fn invalidate(&mut self) {
-        self.few.clear();
-        if !self.many.is_empty() {
-            self.many = HashMap::new();
-        }
-    }
-}
-
 impl<'a> Pass<'a> {
-    /// Begins with `records`, the text of a JSON array.
-    pub(super) fn new(records: &'a [u8], shape: &'a StructShape) -> Self {
+    /// Begins at `position` of `records`, the text of a JSON array.
+    pub(super) fn new(
+        records: &'a [u8],
+        shape: &'a StructShape,
+        stage: Stage,
+        position: usize,
+    ) -> Self {
         Self {
-            bounds: BOUNDS,
             text: records,
             shape,
-            scanner: Scanner::new(records, 0),
-            stage: Stage::Restored,
+            scanner: Scanner::new(records, position),
+            stage,
             out: Vec::new(),
             copied: 0,
-            path: Vec::new(),
-            rescued: Rescued::default(),
-            general: String::new(),
-            record: 0,
-            column: None,
-            items: 0,
-            rescued_before: 0,
             seen: vec![0; shape.count()],
-            objects: 0,
-            names: Names::default(),
+            misfits: Misfits::new(),
             drift: Drift::default(),
         }
     }
@@ -195,7 +102,7 @@ impl<'a> Pass<'a> {
         match self.stage {
             Stage::Done => return Ok(None),
             Stage::Inside => {}
-            Stage::Restored => {
+            Stage::Before => {
                 self.scanner.expect(b'[', "expected a list of records")?;
                 self.stage = Stage::Inside;
                 if self.scanner.take(b']') {
@@ -204,12 +111,13 @@ impl<'a> Pass<'a> {
                 }
             }
         }
+        let bounds = self.misfits.bounds;
         let start = self.start();
         self.copied = start;
-        self.record = 0;
+        self.misfits.record = 0;
         let end = loop {
             self.one()?;
-            self.record += 1;
+            self.misfits.record += 1;
             let end = self.scanner.position();
             if !self.scanner.take(b',') {
                 self.scanner.expect(b']', "expected `,` or `]`")?;
@@ -217,7 +125,7 @@ impl<'a> Pass<'a> {
                 self.stage = Stage::Done;
                 break end;
             }
-            if self.record >= self.bounds.slice_records || end - start >= self.bounds.slice_bytes {
+            if self.misfits.record >= bounds.slice_records || end - start >= bounds.slice_bytes {
                 break end;
             }
         };
@@ -227,29 +135,34 @@ impl<'a> Pass<'a> {
             self.flush_to(end);
             Cow::Owned(std::mem::take(&mut self.out))
         };
+        let (rescued, drift) = self.misfits.end_slice();
+        self.drift.merge(drift);
         Ok(Some(Slice {
             records,
-            count: self.record,
-            rescued: std::mem::take(&mut self.rescued),
+            count: self.misfits.record,
+            rescued,
         }))
     }
 
     fn one(&mut self) -> Result<(), JsonError> {
-        (self.items, self.rescued_before, self.column) = (0, self.rescued.values.len(), None);
-        self.names.invalidate();
+        self.misfits.begin_record();
         if self.scanner.kind()? == Kind::Object {
             let shape = self.shape;
             return self.object(shape, true);
         }
         let value = self.scanner.value()?;
-        let path = self.rescued.paths.len();
-        self.rescued.paths.push('$');
-        self.general.replace_range(.., "$");
-        self.checkpoint(path, None, value.clone(), MISFIT)?;
+        let text = self.text;
+        let noted = self.misfits.rescue_record(&text[value.clone()]);
+        self.bounded(noted)?;
         self.flush_to(value.start);
         self.out.extend_from_slice(b"{}");
         self.copied = value.end;
         Ok(())
+    }
+
+    /// An error where the scanner stands.
+    fn bounded<T>(&self, noted: Result<T, TooMany>) -> Result<T, JsonError> {
+        noted.map_err(|TooMany(reason)| self.scanner.error(reason))
     }
 
     fn object(&mut self, shape: &'a StructShape, top: bool) -> Result<(), JsonError> {
@@ -265,11 +178,11 @@ impl<'a> Pass<'a> {
             let key = self.scanner.key()?;
             let found = self.find(shape, &key, &mut guess);
             if top {
-                self.column = found;
+                self.misfits.column = found;
             }
             let is_first = found.is_some_and(|index| {
                 let last = &mut self.seen[shape.first + index];
-                std::mem::replace(last, members.object) != members.object
+                std::mem::replace(last, members.object.number) != members.object.number
             });
             if let (Some(index), true) = (found, is_first) {
                 let field = &shape.fields[index];
@@ -279,11 +192,12 @@ impl<'a> Pass<'a> {
                     self.out.extend_from_slice(field.name.as_bytes());
                     self.copied = key.end;
                 }
-                self.path.push(Step::Name(&field.name));
+                self.misfits.path.push(Step::Name(&field.name));
                 let is_whole = self.value(&field.shape)?;
-                self.path.pop();
+                self.misfits.path.pop();
                 if !is_whole {
-                    *self.names.entry(&members, Cow::Borrowed(&field.name)).0 += 1;
+                    let name = Cow::Borrowed(field.name.as_str());
+                    *self.misfits.names.entry(members.object, name).0 += 1;
                 }
                 members.kept = true;
             } else {
@@ -296,21 +210,18 @@ impl<'a> Pass<'a> {
                 break;
             }
         }
-        self.names.few.truncate(members.names);
+        self.misfits.end_object(members.object);
         if top {
-            self.column = None;
+            self.misfits.column = None;
         }
         Ok(())
     }
 
     fn members(&mut self) -> Members {
-        self.objects += 1;
-        let (names, separator) = (self.names.few.len(), self.scanner.position());
         Members {
-            object: self.objects,
-            names,
+            object: self.misfits.begin_object(),
             kept: false,
-            separator,
+            separator: self.scanner.position(),
         }
     }
 
@@ -323,11 +234,9 @@ impl<'a> Pass<'a> {
         value: Range<usize>,
         reason: &'static str,
     ) -> Result<(), JsonError> {
-        let (count, _) = self.names.entry(members, name.clone());
-        *count += 1;
-        let turn = *count;
-        let end = value.end;
-        self.rescue(Some(&name), turn, value, reason)?;
+        let (text, end) = (self.text, value.end);
+        let noted = self.misfits.cut(members.object, name, &text[value], reason);
+        self.bounded(noted)?;
         self.flush_to(if members.kept {
             members.separator
         } else {
@@ -444,7 +353,7 @@ impl<'a> Pass<'a> {
 
     /// Cuts out a value that does not fit, and leaves a null.
     fn replace(&mut self, value: Range<usize>) -> Result<(), JsonError> {
-        self.rescue(None, 1, value.clone(), MISFIT)?;
+        self.rescue(None, value.clone())?;
         self.flush_to(value.start);
         self.out.extend_from_slice(b"null");
         self.copied = value.end;
@@ -463,28 +372,19 @@ impl<'a> Pass<'a> {
         }
         let mut index = 0;
         loop {
-            self.path.push(Step::Item {
+            self.misfits.path.push(Step::Item {
                 list: list.id,
                 index,
             });
             self.value(&list.item)?;
-            self.path.pop();
-            self.count_item()?;
+            self.misfits.path.pop();
+            let counted = self.misfits.count_item();
+            self.bounded(counted)?;
             index += 1;
             if !self.scanner.take(b',') {
                 return self.scanner.expect(b']', "expected `,` or `]`");
             }
         }
-    }
-
-    fn count_item(&mut self) -> Result<(), JsonError> {
-        self.items += 1;
-        if self.items > self.bounds.items {
-            return Err(self
-                .scanner
-                .error("one record has more list items and map entries than any can have"));
-        }
-        Ok(())
     }
 
     /// Keys are open, values are text. As in any object, the first value of a key counts.
@@ -510,8 +410,9 @@ impl<'a> Pass<'a> {
             };
             self.scanner.value()?;
             let value = value_start..self.scanner.position();
-            self.count_item()?;
-            let (count, is_first) = self.names.entry(&members, name.clone());
+            let counted = self.misfits.count_item();
+            self.bounded(counted)?;
+            let (count, is_first) = self.misfits.names.entry(members.object, name.clone());
             if !is_first {
                 self.cut(&mut members, start, name, value, REPEATED)?;
             } else if !unescapes(key) {
@@ -520,7 +421,7 @@ impl<'a> Pass<'a> {
                 members.kept = true;
                 if !fits {
                     *count += 1;
-                    self.rescue(Some(&name), 1, value.clone(), MISFIT)?;
+                    self.rescue(Some(&name), value.clone())?;
                     self.flush_to(value.start);
                     self.out.extend_from_slice(b"null");
                     self.copied = value.end;
@@ -530,76 +431,14 @@ impl<'a> Pass<'a> {
                 break;
             }
         }
-        self.names.few.truncate(members.names);
+        self.misfits.end_object(members.object);
         Ok(())
     }
 
-    /// Notes a value that is cut out: the `turn`-th of its name that its object has rescued.
-    fn rescue(
-        &mut self,
-        name: Option<&str>,
-        turn: u32,
-        value: Range<usize>,
-        reason: &'static str,
-    ) -> Result<(), JsonError> {
-        let paths = &mut self.rescued.paths;
-        let start = paths.len();
-        let mut list = None;
-        self.general.clear();
-        for step in &self.path {
-            match step {
-                Step::Name(name) => {
-                    push_name(paths, start, name);
-                    push_name(&mut self.general, 0, name);
-                }
-                Step::Item { list: id, index } => {
-                    let bracket = paths.len();
-                    push_index(paths, *index);
-                    self.general.push_str("[]");
-                    if list.is_none() {
-                        list = Some(ListPlace {
-                            id: *id,
-                            index: *index,
-                            bracket: bracket..paths.len(),
-                        });
-                    }
-                }
-            }
-        }
-        if let Some(name) = name {
-            push_name(paths, start, name);
-            push_name(&mut self.general, 0, name);
-        }
-        // A name may come three times: every text has a key of its own.
-        if turn > 1 {
-            paths.push('#');
-            paths.push_str(&turn.to_string());
-        }
-        self.checkpoint(start, list, value, reason)
-    }
-
-    fn checkpoint(
-        &mut self,
-        path: usize,
-        list: Option<ListPlace>,
-        value: Range<usize>,
-        reason: &'static str,
-    ) -> Result<(), JsonError> {
-        if self.rescued.values.len() - self.rescued_before >= self.bounds.rescued {
-            return Err(self
-                .scanner
-                .error("one record has more values that do not fit than can be told apart"));
-        }
+    fn rescue(&mut self, name: Option<&str>, value: Range<usize>) -> Result<(), JsonError> {
         let text = self.text;
-        self.rescued.values.push(RescuedValue {
-            record: self.record,
-            column: self.column,
-            path: path..self.rescued.paths.len(),
-            list,
-            text: &text[value],
-        });
-        self.drift.add(self.column, &self.general, reason, 1);
-        Ok(())
+        let noted = self.misfits.rescue(name, 1, &text[value], MISFIT);
+        self.bounded(noted)
     }
 
     fn flush_to(&mut self, end: usize) {
@@ -610,25 +449,8 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// A member's name. The body is UTF-8; a lone surrogate stays as it was written.
-fn key_text(inside: &[u8]) -> Cow<'_, str> {
-    if has_escapes(inside)
-        && let Some(text) = unescape(inside)
-    {
-        return Cow::Owned(text);
-    }
-    String::from_utf8_lossy(inside)
-}
-
-fn has_escapes(inside: &[u8]) -> bool {
-    inside.contains(&b'\\')
-}
-
-fn unescapes(inside: &[u8]) -> bool {
-    !has_escapes(inside) || unescape(inside).is_some()
-}
-
-fn is_number(text: &[u8]) -> bool {
+/// Whether this is a number as JSON writes them, and nothing else.
+pub(super) fn is_number(text: &[u8]) -> bool {
     let mut scanner = Scanner::new(text, 0);
     !text.first().is_some_and(u8::is_ascii_whitespace)
         && scanner.number().is_ok_and(|range| range.end == text.len())
@@ -637,6 +459,7 @@ fn is_number(text: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::extract::misfits::{BOUNDS, Bounds};
     use crate::extract::rescue::{Place, RescuedText};
     use arrow::datatypes::{DataType, Field, Fields};
     use std::sync::Arc;
@@ -672,7 +495,7 @@ mod tests {
         fields: &Fields,
     ) -> Result<(String, Vec<(usize, String)>, Drift), JsonError> {
         let shape = StructShape::of_record(fields);
-        let mut pass = Pass::new(text.as_bytes(), &shape);
+        let mut pass = Pass::new(text.as_bytes(), &shape, Stage::Before, 0);
         let (mut left, mut rescued, mut count) = (String::new(), Vec::new(), 0);
         while let Some(slice) = pass.next()? {
             for record in 0..slice.count {
@@ -723,7 +546,7 @@ mod tests {
     fn a_page_that_fits_is_not_copied() {
         let text = r#" [ {"id":"1","count":9223372036854775807,"on":true,"rpm":[{"time":"t","value":1.5}],"ext":{"a.b":"x"}} , {"on":null} ] "#;
         let shape = StructShape::of_record(&fields());
-        let mut pass = Pass::new(text.as_bytes(), &shape);
+        let mut pass = Pass::new(text.as_bytes(), &shape, Stage::Before, 0);
         let slice = pass.next().unwrap().unwrap();
         assert!(matches!(slice.records, Cow::Borrowed(_)));
         assert_eq!(slice.count, 2);
@@ -951,8 +774,8 @@ mod tests {
         ] {
             let text = format!("[{}]", vec![record; count].join(" , "));
             let shape = StructShape::of_record(&fields());
-            let mut pass = Pass::new(text.as_bytes(), &shape);
-            pass.bounds.slice_records = slice;
+            let mut pass = Pass::new(text.as_bytes(), &shape, Stage::Before, 0);
+            pass.misfits.bounds.slice_records = slice;
             let (mut counts, mut rescued) = (Vec::new(), 0);
             while let Some(slice) = pass.next().unwrap() {
                 let text = [b"[", &slice.records[..], b"]"].concat();
@@ -979,8 +802,8 @@ mod tests {
         let large = format!("{{\"id\":\"{}\"}}", "x".repeat(500));
         let text = format!("[{}]", vec![large; 5].join(","));
         let shape = StructShape::of_record(&fields());
-        let mut pass = Pass::new(text.as_bytes(), &shape);
-        pass.bounds.slice_bytes = 1000;
+        let mut pass = Pass::new(text.as_bytes(), &shape, Stage::Before, 0);
+        pass.misfits.bounds.slice_bytes = 1000;
         let counts: Vec<_> = std::iter::from_fn(|| pass.next().unwrap())
             .map(|slice| slice.count)
             .collect();
@@ -1033,8 +856,8 @@ mod tests {
             let shape = StructShape::of_record(&fields());
             // Each record has the bounds to itself.
             let text = format!("[{}]", vec![record; 2].join(","));
-            let mut pass = Pass::new(text.as_bytes(), &shape);
-            pass.bounds = bounds;
+            let mut pass = Pass::new(text.as_bytes(), &shape, Stage::Before, 0);
+            pass.misfits.bounds = bounds;
             let slice = pass.next();
             assert_eq!(
                 slice.is_ok_and(|slice| slice.is_some_and(|slice| slice.count == 2)),

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
+use serde::Serialize;
 
 use super::Pipeline;
 use crate::catalog::{Catalog, Model, Source, SourceKind};
 use crate::error::Error;
 use crate::load;
-use crate::load::plan::{is_loaded, rows_of};
-use crate::plan::{Dates, RunRequest, Selection, days};
+use crate::load::plan::{is_loaded, rows_loaded, rows_of};
+use crate::plan::{Dates, RunRequest, Selection, due_partitions};
 use crate::state::{Failure, PartitionState, SourceState, StateStore};
 use crate::store::layout::Partition;
 use crate::transform::{BoundCatalog, BoundModel, Contract, fingerprint, history_fingerprint};
@@ -95,6 +96,84 @@ pub struct SourceCoverage {
     pub is_known: bool,
     /// Raw rows that are complete, of whatever day.
     pub rows: u64,
+    /// The selected tables made of it.
+    pub tables: Vec<TableCoverage>,
+    /// When something of it was last read whole.
+    pub last_read: Option<DateTime<Utc>>,
+}
+
+/// How far one table has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableCoverage {
+    /// The table.
+    pub table: String,
+    /// The newest partition that was asked for and is in the warehouse, also if it has no rows.
+    pub newest: Option<Partition>,
+    /// Partitions that were asked for and are in the warehouse.
+    pub loaded: u64,
+    /// Partitions that were asked for and are not.
+    pub missing: u64,
+    /// Rows of it in the warehouse, of whatever day, as the state says.
+    pub rows: u64,
+}
+
+/// A table at a glance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TableState {
+    /// Everything that was asked for is in the warehouse.
+    Whole,
+    /// Some of it is not, and the next run brings it.
+    Behind,
+    /// The last try to read some of it failed.
+    Failing,
+    /// Nothing of it was ever asked for.
+    NeverAsked,
+}
+
+impl TableState {
+    /// The word for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Behind => "behind",
+            Self::Failing => "failing",
+            Self::NeverAsked => "never asked",
+        }
+    }
+}
+
+impl SourceCoverage {
+    /// Why the last try to read something of it failed, if one did: of the newest such day.
+    pub fn failing(&self) -> Option<&str> {
+        let of_days = || {
+            let failed = self.partitions.values().rev();
+            failed.into_iter().find_map(|reached| match reached {
+                Reached::Failed(error) => Some(error.as_str()),
+                _ => None,
+            })
+        };
+        let of_list = self.failure.as_ref().map(|failure| failure.error.as_str());
+        of_list.or_else(of_days)
+    }
+
+    /// One of its tables at a glance.
+    pub fn state_of(&self, table: &TableCoverage) -> TableState {
+        let only_unasked = || {
+            self.partitions
+                .values()
+                .all(|reached| *reached == Reached::Unasked)
+        };
+        if self.failing().is_some() {
+            TableState::Failing
+        } else if self.never_asked || (table.missing > 0 && !self.is_known && only_unasked()) {
+            TableState::NeverAsked
+        } else if table.missing > 0 {
+            TableState::Behind
+        } else {
+            TableState::Whole
+        }
+    }
 }
 
 /// How much of what was asked for is not in the warehouse, in partitions. A source that was never asked for counts for
@@ -211,17 +290,47 @@ impl Lookup<'_> {
             for bound in self.bound.driven_by(name) {
                 models.push((bound, self.invalidating_sources(&bound.model).await?));
             }
-            let reached = |partition: Partition| {
+            let contracts = models.iter().flat_map(|(bound, _)| bound.contracts());
+            let names = contracts.map(|contract| contract.table.clone());
+            let mut covered_tables: Vec<TableCoverage> = names
+                .map(|table| TableCoverage {
+                    rows: state
+                        .partitions
+                        .values()
+                        .filter_map(|found| found.models.get(&table))
+                        .map(|made| rows_loaded(made, self.target))
+                        .sum(),
+                    table,
+                    newest: None,
+                    loaded: 0,
+                    missing: 0,
+                })
+                .collect();
+            let mut reached = BTreeMap::new();
+            for partition in partitions {
                 let found = state.partition(partition);
                 let tables = models.iter().zip(found.into_iter().cycle());
                 let tables = tables.flat_map(|((bound, invalidating), found)| {
                     self.tables(bound, invalidating, partition, found)
                 });
-                (partition, Reached::of(found, &tables.collect::<Vec<_>>()))
-            };
+                let tables: Vec<Table> = tables.collect();
+                let is_read = found.is_some_and(|found| found.raw.is_some());
+                for covered in &mut covered_tables {
+                    let made = tables.iter().find(|made| made.name == covered.table);
+                    if is_read && made.is_some_and(|made| made.is_derived && made.is_loaded) {
+                        covered.loaded += 1;
+                        covered.newest = covered.newest.max(Some(partition));
+                    } else {
+                        covered.missing += 1;
+                    }
+                }
+                reached.insert(partition, Reached::of(found, &tables));
+            }
             covered.push(SourceCoverage {
                 source: source.name.clone(),
-                partitions: partitions.into_iter().map(reached).collect(),
+                partitions: reached,
+                tables: covered_tables,
+                last_read: state.complete().map(|(_, raw)| raw.extracted_at).max(),
                 never_asked,
                 failure: state
                     .partition(Partition::Snapshot)
@@ -309,7 +418,7 @@ fn asked(source: &Source, state: &SourceState, dates: &Dates) -> (Vec<Partition>
             let end = dates.end.unwrap_or(today).min(today);
             let asked = first
                 .into_iter()
-                .flat_map(|start| days(start, end))
+                .flat_map(|start| due_partitions(source, start, end, Utc::now()))
                 .map(Partition::Day)
                 .collect();
             (asked, first.is_none())

@@ -78,7 +78,7 @@ async fn extract_all(
     let client = match connected {
         Ok(client) => client,
         Err(error) if error.ends_run() => return Err(error.into()),
-        Err(error) => return hand_on_without_api(run, &error, ready).await,
+        Err(error) => return hand_on_without_api(run, error, ready).await,
     };
     let extractor = Extractor {
         client,
@@ -96,13 +96,23 @@ async fn extract_all(
             .await
     };
     // Lists first: fan-outs ask for their rows. Then the change feeds, which say what else is to be read.
-    each(&run.plan.snapshots).await?;
+    for wave in crate::plan::waves(&run.catalog, &run.plan) {
+        each(wave).await?;
+    }
     stream::iter(&run.plan.feeds)
         .map(Ok)
         .try_for_each_concurrent(workers, |name| read_change_feed(run, &extractor, name))
         .await?;
     let changed = async |sources: &[String]| {
-        crate::plan::changed(&run.catalog, &run.states, &run.plan, sources).await
+        let tasks = crate::plan::changed(&run.catalog, &run.states, &run.plan, sources).await?;
+        if !tasks.is_empty() {
+            run.observer.observe(&Event::WorkFound {
+                requests: tasks.iter().map(|task| task.requests).sum(),
+                tasks: tasks.len() as u64,
+                partitions: tasks.iter().map(|task| run.tables_of_task(task)).sum(),
+            });
+        }
+        Ok::<_, Error>(tasks)
     };
     let named = changed(&run.plan.feeds).await?;
     store_asked_from(run).await?;
@@ -115,18 +125,10 @@ async fn extract_all(
 /// Reports an API that cannot be reached, and hands on what is complete of what was to be read.
 async fn hand_on_without_api(
     run: &Run,
-    error: &SamsaraError,
+    error: SamsaraError,
     ready: &mpsc::Sender<Ready>,
 ) -> Result<(), Error> {
-    let hint = error
-        .hint()
-        .map(|hint| format!("; {hint}"))
-        .unwrap_or_default();
-    run.observer.observe(&Event::Failed {
-        name: Stage::Extract.to_string(),
-        partition: None,
-        error: format!("{error}{hint}"),
-    });
+    run.failed(&Stage::Extract.to_string(), None, &error.into());
     for planned in run.plan.snapshots.iter().chain(&run.plan.windows) {
         hand_on(run, ready, complete_partitions(run, planned).await?).await;
     }

@@ -3,16 +3,17 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Days, SecondsFormat, Utc};
 use tokio::sync::mpsc;
+use tracing::Instrument;
 
 use super::commit_raw::{FeedAsked, commit_feed, commit_partition, discard};
 use super::ended_rows::mark_changed_days;
-use super::raw_rows::parent_ids;
+use super::raw_rows::parent_rows;
 use super::run::{Ready, Run, are_there, ends_run};
 use crate::catalog::Source;
 use crate::error::Error;
-use crate::events::Event;
+use crate::events::{Event, Outcome};
 use crate::extract::{ExtractTask, Extractor, Scope, TaskOutcome, checkpoint_is_current};
 use crate::plan::{PlannedScope, PlannedTask};
 use crate::redact;
@@ -48,28 +49,68 @@ pub(super) async fn extract_task(
     planned: &PlannedTask,
     ready: &mpsc::Sender<Ready>,
 ) -> Result<(), Error> {
+    let scope = planned.scope.to_string();
+    let span = tracing::error_span!(
+        "extract",
+        table = planned.sources.join(", "),
+        partition = scope
+    );
+    run.observer.observe(&Event::TaskStarted {
+        sources: planned.sources.clone(),
+        scope: scope.clone(),
+        requests: planned.requests,
+    });
+    let (outcome, partitions) = read_planned(run, extractor, planned)
+        .instrument(span)
+        .await?;
+    let come = partitions.iter().map(|(source, _)| run.tables_of(source));
+    run.observer.observe(&Event::TaskFinished {
+        sources: planned.sources.clone(),
+        scope,
+        requests: planned.requests,
+        missing: run.tables_of_task(planned).saturating_sub(come.sum()),
+        outcome,
+    });
+    hand_on(run, ready, partitions).await;
+    Ok(())
+}
+
+/// The partitions that a task has read whole, or earlier ones have.
+async fn read_planned(
+    run: &Run,
+    extractor: &Extractor,
+    planned: &PlannedTask,
+) -> Result<(Outcome, Vec<Ready>), Error> {
+    let has_ended = || planned.sources.iter().all(|source| run.has_ended(source));
     if run.shutdown.is_cancelled() {
-        return Ok(());
+        return Ok((Outcome::Stopped, Vec::new()));
     }
-    if planned.sources.iter().all(|source| run.has_ended(source)) {
-        hand_on(run, ready, complete_partitions(run, planned).await?).await;
-        return Ok(());
+    if has_ended() {
+        return Ok((Outcome::Absent, complete_partitions(run, planned).await?));
     }
     let result = tokio::select! {
-        () = run.shutdown.cancelled() => return Ok(()),
+        () = run.shutdown.cancelled() => return Ok((Outcome::Stopped, Vec::new())),
         result = read_task(run, extractor, planned) => result,
     };
-    let partitions = match result {
-        Ok(partitions) => partitions,
+    let (outcome, partitions) = match result {
+        Ok(partitions) => (Outcome::Done, partitions),
         Err(error) if ends_run(&error) => return Err(error),
         Err(error) => {
+            let is_absent = matches!(
+                &error,
+                Error::Extract(error) if matches!(error.api(), Some(SamsaraError::NotFound { .. }))
+            );
             give_up(run, planned, &error).await?;
-            complete_partitions(run, planned).await?
+            let outcome = if is_absent && has_ended() {
+                Outcome::Absent
+            } else {
+                Outcome::Failed
+            };
+            (outcome, complete_partitions(run, planned).await?)
         }
     };
     run.add_extracted(&partitions);
-    hand_on(run, ready, partitions).await;
-    Ok(())
+    Ok((outcome, partitions))
 }
 
 /// The partitions of a task that came to nothing, as far as an earlier run has read them whole: that they could not be
@@ -116,6 +157,14 @@ async fn give_up(run: &Run, planned: &PlannedTask, error: &Error) -> Result<(), 
             });
             continue;
         }
+        // A month that is still being processed is refused, and had later.
+        if is_refused_status(refused, 400) && is_not_ready(run, source, planned) {
+            run.observer.observe(&Event::Noted {
+                name: source.clone(),
+                reason: format!("not ready yet, the next run asks again: {error}"),
+            });
+            continue;
+        }
         // One line for a source that cannot be had at all, however many days were asked for.
         let is_final = is_absent || matches!(refused, Some(SamsaraError::NotPermitted { .. }));
         if !is_final || run.end_source(source) {
@@ -124,6 +173,26 @@ async fn give_up(run: &Run, planned: &PlannedTask, error: &Error) -> Result<(), 
         failed.push(source);
     }
     store_failure(run, planned, &failed, error).await
+}
+
+fn is_refused_status(error: Option<&SamsaraError>, expected: u16) -> bool {
+    matches!(error, Some(SamsaraError::Refused { status, .. }) if *status == expected)
+}
+
+/// Whether the months that were asked for are over for so short a time that they still change.
+fn is_not_ready(run: &Run, source: &str, planned: &PlannedTask) -> bool {
+    let found = run.catalog.source(source);
+    let Some(source) = found.filter(|source| source.is_monthly()) else {
+        return false;
+    };
+    let today = Utc::now().date_naive();
+    let lookback = Days::new(u64::from(source.lookback_days));
+    let partitions = planned.scope.partitions();
+    let mut days = partitions.iter().filter_map(|partition| partition.day());
+    days.all(|day| {
+        let settled = source.period_end(day).checked_add_days(lookback);
+        settled.is_none_or(|settled| today < settled)
+    })
 }
 
 /// Keeps in the state that these partitions were tried in vain: `status` shows them apart from unasked ones.
@@ -178,7 +247,7 @@ async fn read_task(
     Ok(ready(outcome))
 }
 
-/// A planned task with its sources and the ids of their parent.
+/// A planned task with its sources and the rows of their parent.
 async fn task_of(run: &Run, planned: &PlannedTask) -> Result<ExtractTask, Error> {
     let known = |name: &String| run.catalog.known_source(name).cloned();
     let sources: Vec<Source> = planned
@@ -187,7 +256,7 @@ async fn task_of(run: &Run, planned: &PlannedTask) -> Result<ExtractTask, Error>
         .map(known)
         .collect::<Result<_, _>>()?;
     let parents = match sources.first().and_then(|source| source.parent.as_ref()) {
-        Some(parent) => parent_ids(run, &parent.source, &parent.field).await?,
+        Some(parent) => parent_rows(run, parent).await?,
         None => Vec::new(),
     };
     let scope = match &planned.scope {
@@ -342,6 +411,14 @@ async fn read_feed(
     // Most days come with more than one of its parts, and are to be made into tables once.
     let mut partitions = BTreeSet::new();
     let mut restarted = false;
+    if let Scope::Feed {
+        resume: None,
+        since,
+        ..
+    } = &task.scope
+    {
+        report_gap(run, &task, *since).await?;
+    }
     while let (
         Some(source),
         Scope::Feed {
@@ -372,6 +449,7 @@ async fn read_feed(
             Err(error) if error.is_dead_cursor() && resume.is_some() && !restarted => {
                 tracing::warn!(source = task.tables(), %error, "cursor dropped, feed begins again");
                 restarted = true;
+                report_gap(run, &task, *since).await?;
                 (None, Watch::default())
             }
             Err(error) => return Err(error.into()),
@@ -388,4 +466,25 @@ async fn read_feed(
         });
     }
     Ok(partitions.into_iter().collect())
+}
+
+/// Says what can be had no more, where a feed begins again behind its last position, because it reaches no further back.
+async fn report_gap(run: &Run, task: &ExtractTask, since: DateTime<Utc>) -> Result<(), Error> {
+    for source in &task.sources {
+        let handle = run.states.source(&source.name).await?;
+        let position = handle.look(|state| state.feed.clone());
+        let Some(known) = position.map(|feed| feed.at).filter(|known| *known < since) else {
+            continue;
+        };
+        let whole = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
+        run.observer.observe(&Event::Noted {
+            name: source.name.clone(),
+            reason: format!(
+                "what came between {} and {} is lost: the feed's position is gone, and it reaches no further back",
+                whole(known),
+                whole(since)
+            ),
+        });
+    }
+    Ok(())
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use futures::{StreamExt, stream};
 use parking_lot::Mutex;
+use tracing::Instrument;
 
 use super::load_plan;
 use super::run::{Run, report_failure};
 use crate::config::{GoogleAccess, WarehouseConfig};
 use crate::error::Error;
-use crate::events::{Event, Observer};
+use crate::events::{Event, Observer, Outcome};
 use crate::extract::raw_schema;
 use crate::load::plan::{RawTableLoad, raw_fingerprint};
 use crate::load::{BigQuery, FlatObjects, Warehouse};
@@ -132,19 +133,35 @@ impl RawLoader<'_> {
         if let Some(left) = left.filter(|left| left.target == target) {
             self.warehouse.await_job(&left).await?;
         }
+        let job = self.warehouse.raw_job(name, self.raw, &flat);
         let started = Started {
             target: target.into(),
-            job: self.warehouse.raw_job(name, self.raw, &flat),
+            job: job.clone(),
             attempt: 1,
         };
         let begin = move |state: &mut SourceState| {
             state.partition_mut(partition).raw_started = Some(started)
         };
         table.state.commit(begin).await?;
+        let span = tracing::error_span!("load", table = name, partition = %partition, job_id = job);
+        self.observer.observe(&Event::LoadStarted {
+            table: name.to_string(),
+            partitions: vec![partition],
+            job: Some(job.clone()),
+        });
+        let begun = std::time::Instant::now();
         let loaded = self
             .warehouse
             .replace_raw(name, &schema, self.raw, &flat)
-            .await?;
+            .instrument(span)
+            .await;
+        self.observer.observe(&Event::LoadFinished {
+            table: name.to_string(),
+            job: Some(job),
+            outcome: loaded.as_ref().map_or(Outcome::Failed, |_| Outcome::Done),
+            elapsed: begun.elapsed(),
+        });
+        let loaded = loaded?;
         self.observer.observe(&Event::RawLoaded {
             source: name.clone(),
             partition,

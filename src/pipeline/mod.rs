@@ -32,6 +32,7 @@ use chrono::{NaiveDate, Utc};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use self::coverage::Missing;
 use self::load_context::LoadContext;
@@ -41,7 +42,7 @@ use crate::catalog::{Catalog, Model};
 use crate::clean::{Cleaned, Places};
 use crate::config::{BucketLocation, Config, ConfigError, GoogleAccess, REGIONS, env};
 use crate::error::Error;
-use crate::events::{Observer, Observers};
+use crate::events::{Event, Observer, Observers, Outcome};
 use crate::load::{self, Warehouse};
 use crate::plan::{self, Plan, RunRequest, Stage};
 use crate::report::{Idle, ReportBuilder, RunReport};
@@ -228,7 +229,9 @@ impl Pipeline {
         let stop = shutdown.child_token();
         let lock = RunLock::acquire(&self.raw, &id, &self.config.lock, &stop).await?;
         self.states.fence().guard(&lock);
-        let result = match self.under_lock(id, plan, observers, stop).await {
+        let span = tracing::error_span!("run", run = %id);
+        let held = self.under_lock(id, plan, observers, stop).instrument(span);
+        let result = match held.await {
             Ok(mut report) => {
                 report.cancelled = shutdown.is_cancelled();
                 lock.check().map(|()| report).map_err(Error::from)
@@ -270,6 +273,10 @@ impl Pipeline {
             false => None,
         };
         let run = Arc::new(self.context(id, plan, bound, observer, shutdown)?);
+        run.observer.observe(&Event::RunStarted {
+            run: run.id.to_string(),
+            totals: run.totals(self.config.samsara.rate_share),
+        });
         let mut ended = self.run_stages(&run, warehouse.clone()).await;
         if ended.is_ok() {
             ended = self.load_raw(&run).await;
@@ -282,6 +289,15 @@ impl Pipeline {
         }
         let mut report = report_builder.report();
         report.run = run.id.to_string();
+        run.observer.observe(&Event::RunFinished {
+            outcome: match &ended {
+                Err(_) => Outcome::Failed,
+                Ok(()) if run.shutdown.is_cancelled() => Outcome::Stopped,
+                Ok(()) if !report.failures.is_empty() => Outcome::Failed,
+                Ok(()) if !report.changed_something() => Outcome::Unchanged,
+                Ok(()) => Outcome::Done,
+            },
+        });
         ended?;
         if !report.did_something() && report.failures.is_empty() && !run.shutdown.is_cancelled() {
             report.idle = Some(self.why_idle(&run, &report).await?);

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{Array, AsArray, RecordBatch};
 
 use super::run::{Run, shrunken};
-use crate::catalog::Source;
+use crate::catalog::{Parent, Source};
 use crate::error::Error;
 use crate::extract::raw_schema;
+use crate::samsara::ParentRow;
 use crate::state::RawState;
 use crate::store::ObjectRef;
 use crate::store::layout::Partition;
@@ -47,31 +48,55 @@ pub(super) async fn fold_raw_rows<T: Default + Send + 'static>(
     })
 }
 
-/// The ids of a parent's committed list, sorted.
-pub(super) async fn parent_ids(run: &Run, parent: &str, field: &str) -> Result<Vec<String>, Error> {
-    let source = run.catalog.known_source(parent)?;
+/// The rows of a parent's committed list, as far as they are asked for, sorted by their ids.
+pub(super) async fn parent_rows(run: &Run, parent: &Parent) -> Result<Vec<ParentRow>, Error> {
+    let (name, field) = (parent.source.as_str(), parent.field.as_str());
+    let source = run.catalog.known_source(name)?;
     let raw = usable_list(run, source).await?;
     run.raw.expect(&raw.objects).await?;
+    let columns: Vec<String> = [&parent.field]
+        .into_iter()
+        .chain(parent.with.values())
+        .map(|name| format!("CAST(\"{name}\" AS VARCHAR)"))
+        .collect();
+    // An expression has a name of its own only if it stands once.
+    let columns: Vec<String> = (0..)
+        .zip(columns)
+        .map(|(number, column)| format!("{column} AS field{number}"))
+        .collect();
     let sql = format!(
-        "SELECT DISTINCT CAST(\"{field}\" AS VARCHAR) AS id FROM raw.\"{parent}\" WHERE \"{field}\" IS NOT NULL"
+        "SELECT DISTINCT {} FROM raw.\"{name}\" WHERE \"{field}\" IS NOT NULL",
+        columns.join(", ")
     );
-    let add = |ids: &mut BTreeSet<String>, batch: &RecordBatch| {
-        let column = batch.column(0).as_string_opt::<i32>();
-        ids.extend(column.into_iter().flatten().flatten().map(str::to_string));
+    let add = |rows: &mut BTreeSet<ParentRow>, batch: &RecordBatch| {
+        let text = |column: usize, row: usize| {
+            let texts = batch.column(column).as_string_opt::<i32>();
+            let texts = texts.filter(|texts| texts.is_valid(row));
+            texts.map_or("", |texts| texts.value(row)).to_string()
+        };
+        let with = |row| {
+            (1..batch.num_columns())
+                .map(|column| text(column, row))
+                .collect()
+        };
+        rows.extend((0..batch.num_rows()).map(|row| ParentRow {
+            id: text(0, row),
+            with: with(row),
+        }));
         Ok(())
     };
-    let ids: BTreeSet<String> = fold_raw_rows(run, source, &raw.objects, sql, add).await?;
+    let rows: BTreeSet<ParentRow> = fold_raw_rows(run, source, &raw.objects, sql, add).await?;
     // An empty id is no one: a request without it would ask for all, or for another path.
-    let (ids, blank): (Vec<String>, Vec<String>) =
-        ids.into_iter().partition(|id| !id.trim().is_empty());
+    let (rows, blank): (Vec<ParentRow>, Vec<ParentRow>) =
+        rows.into_iter().partition(|row| !row.id.trim().is_empty());
     if !blank.is_empty() {
         tracing::warn!(
-            source = parent,
+            source = name,
             field,
             "rows without an id: nothing is asked for them"
         );
     }
-    Ok(ids)
+    Ok(rows)
 }
 
 /// A list whose rows may be asked for one by one: read in its last try, and not refused by the row-count guard.

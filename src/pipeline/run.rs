@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use crate::catalog::Catalog;
 use crate::config::LoadOptions;
 use crate::error::Error;
-use crate::events::{Event, Observer};
-use crate::plan::Plan;
+use crate::events::{Event, Observer, Totals};
+use crate::plan::{Plan, PlannedTask, Stage};
 use crate::redact;
 use crate::samsara::SamsaraError;
 use crate::state::{PartitionState, StateStore};
@@ -50,6 +50,34 @@ impl Run {
         report_failure(self.observer.as_ref(), name, partition, error);
     }
 
+    /// How many models are derived from a partition of this source.
+    pub(super) fn tables_of(&self, source: &str) -> u64 {
+        self.bound.driven_by(source).count() as u64
+    }
+
+    /// How many partitions of models come of a task. Which days a feed brings is not known before.
+    pub(super) fn tables_of_task(&self, task: &PlannedTask) -> u64 {
+        let tables = task.sources.iter().map(|source| self.tables_of(source));
+        tables.sum::<u64>() * task.scope.partitions().len() as u64
+    }
+
+    /// What the plan comes to, at this part of the documented rates.
+    pub(super) fn totals(&self, rate_share: f64) -> Totals {
+        let tasks = || self.plan.snapshots.iter().chain(&self.plan.windows);
+        let estimate = self.plan.estimate;
+        let derived: u64 = tasks().map(|task| self.tables_of_task(task)).sum();
+        let checked = self.plan.committed.iter();
+        let checked: u64 = checked.map(|(source, _)| self.tables_of(source)).sum();
+        let is_transform = self.plan.run_request.stages.contains(&Stage::Transform);
+        Totals {
+            requests: tasks().map(|task| task.requests).sum(),
+            request_seconds: estimate.seconds / rate_share,
+            tasks: tasks().count() as u64,
+            partitions: if is_transform { derived + checked } else { 0 },
+            jobs: estimate.load_jobs.map_or(0, |jobs| jobs.most),
+        }
+    }
+
     /// Whether the organisation or the token does not have the source.
     pub(super) fn has_ended(&self, source: &str) -> bool {
         locked(&self.ended).contains(source)
@@ -82,6 +110,8 @@ pub(super) fn report_failure(
         name: name.to_string(),
         partition: partition.map(|partition| partition.to_string()),
         error: redact::one_line(error),
+        kind: error.kind(),
+        remedy: error.hint().map(str::to_string),
     });
 }
 

@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::OnceCell;
+use tracing::Instrument;
 
 use super::load_context::{LOADS, LoadContext};
 use crate::error::Error;
-use crate::events::Event;
+use crate::events::{Event, Outcome, span_of};
 use crate::load::plan::{
     Action, FullLoad, FullLoadSteps, Method, Part, Slice, TableChange, TableLoad, is_loaded,
     rows_of,
@@ -360,13 +361,14 @@ impl<'a> TableLoader<'a> {
             job: context.warehouse.job(contract, &batch).unwrap_or_default(),
             attempt: batch.attempt,
         };
+        let in_state = started.clone();
         self.change_parts(&parts, move |state, _| {
-            state.started = Some(started.clone())
+            state.started = Some(in_state.clone())
         })
         .await?;
         // A partition replaced by a run that lost its lock could undo what its successor has loaded.
         context.fence.check()?;
-        match load(context.warehouse.as_ref(), contract, &batch).await {
+        match self.observed_load(&batch, started.job, begun).await {
             Ok(loaded) => self.commit_loaded(parts, loaded, begun).await,
             Err(error) => {
                 if let Some(used) = error.used() {
@@ -379,6 +381,40 @@ impl<'a> TableLoader<'a> {
                 Err(error.into())
             }
         }
+    }
+
+    /// Loads a batch, with events before and after.
+    async fn observed_load(
+        &self,
+        batch: &Batch,
+        job: String,
+        begun: Instant,
+    ) -> Result<Loaded, LoadError> {
+        let context = self.context;
+        let job = Some(job).filter(|job| !job.is_empty());
+        let partitions = batch.partitions.iter().map(|flat| flat.partition);
+        let partitions: Vec<Partition> = partitions.collect();
+        let span = tracing::error_span!(
+            "load",
+            table = self.name(),
+            partition = span_of(&partitions),
+            job_id = job
+        );
+        context.observer.observe(&Event::LoadStarted {
+            table: self.name().into(),
+            partitions,
+            job: job.clone(),
+        });
+        let loaded = load(context.warehouse.as_ref(), &self.table.contract, batch)
+            .instrument(span)
+            .await;
+        context.observer.observe(&Event::LoadFinished {
+            table: self.name().into(),
+            job,
+            outcome: loaded.as_ref().map_or(Outcome::Failed, |_| Outcome::Done),
+            elapsed: begun.elapsed(),
+        });
+        loaded
     }
 
     /// Commits that partitions without rows need no load.

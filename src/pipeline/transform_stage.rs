@@ -5,11 +5,12 @@ use std::time::Instant;
 
 use futures::{StreamExt, stream};
 use tokio::sync::mpsc;
+use tracing::Instrument;
 
 use super::{Ready, Run};
 use crate::catalog::{Catalog, Model};
 use crate::error::Error;
-use crate::events::Event;
+use crate::events::{Event, Outcome};
 use crate::plan::Stage;
 use crate::state::{ModelState, SourceHandle, StateStore};
 use crate::store::ObjectRef;
@@ -86,14 +87,29 @@ async fn transform_partition(
         return;
     }
     if let Some(transformer) = transformer {
+        run.observer.observe(&Event::TransformStarted {
+            model: model.name.clone(),
+            partition,
+        });
+        let finished = |outcome| {
+            run.observer.observe(&Event::TransformFinished {
+                model: model.name.clone(),
+                partition,
+                outcome,
+            });
+        };
+        let span = tracing::error_span!("transform", table = model.name, partition = %partition);
         // A query that nobody waits for any more ends with the program; what it wrote counts for nothing.
         let derived = tokio::select! {
-            () = run.shutdown.cancelled() => return,
-            derived = derive(run, transformer, model, partition) => derived,
+            () = run.shutdown.cancelled() => return finished(Outcome::Stopped),
+            derived = derive(run, transformer, model, partition).instrument(span) => derived,
         };
-        if let Err(error) = derived {
-            run.failed(&model.name, Some(partition), &error);
-            return;
+        match derived {
+            Ok(outcome) => finished(outcome),
+            Err(error) => {
+                run.failed(&model.name, Some(partition), &error);
+                return finished(Outcome::Failed);
+            }
         }
     }
     // The load stage is gone only when the run is being stopped.
@@ -110,12 +126,12 @@ async fn derive(
     transformer: &Transformer,
     model: &Model,
     partition: Partition,
-) -> Result<(), Error> {
+) -> Result<Outcome, Error> {
     let (Some(driver), Some(contract)) = (
         run.catalog.driving_source(model),
         run.contracts.get(&model.name),
     ) else {
-        return Ok(());
+        return Ok(Outcome::Unchanged);
     };
     let inputs = inputs(&run.catalog, &run.states, model, partition).await?;
     let decides = |name: &str| {
@@ -154,11 +170,12 @@ async fn derive(
                 let (transformer, model, contract) =
                     (transformer.clone(), model.clone(), contract.clone());
                 let id = run.id.clone();
-                run.cpu.spawn(async move {
+                let derive = async move {
                     transformer
                         .derive(&model, &contract, partition, &inputs, &id)
                         .await
-                })
+                };
+                run.cpu.spawn(derive.in_current_span())
             };
             let flattened = task
                 .await
@@ -196,7 +213,13 @@ async fn derive(
             Err(error) => run.failed(&history.table, Some(partition), &error),
         }
     }
-    commit_derived(run, &handle, partition, derived).await
+    let outcome = if derived.is_empty() {
+        Outcome::Unchanged
+    } else {
+        Outcome::Done
+    };
+    commit_derived(run, &handle, partition, derived).await?;
+    Ok(outcome)
 }
 
 /// Refuses rows that are not as unique as their model says, unless the run was told to take them.

@@ -84,7 +84,7 @@ pub struct RunRequest {
 pub struct Plan {
     /// The run request that the plan was made for.
     pub run_request: RunRequest,
-    /// Lists to read, parents of fan-outs among them. They come first.
+    /// Lists to read, parents of fan-outs among them. They come first, each before those that are asked for its rows.
     pub snapshots: Vec<PlannedTask>,
     /// Sources whose change feed is read first, to find the days that have changed.
     pub feeds: Vec<String>,
@@ -215,6 +215,8 @@ pub struct PlannedTask {
     pub sources: Vec<String>,
     /// What to read of these sources.
     pub scope: PlannedScope,
+    /// API requests that it takes, each with one page at least.
+    pub requests: u64,
 }
 
 /// What an extract task reads.
@@ -234,6 +236,20 @@ pub enum PlannedScope {
         /// behind it.
         until: Option<NaiveDate>,
     },
+}
+
+impl fmt::Display for PlannedScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Snapshot => f.write_str("snapshot"),
+            Self::Feed { .. } => f.write_str("feed"),
+            Self::Days(days) => match (days.first(), days.last()) {
+                (Some(first), Some(last)) if first != last => write!(f, "{first} to {last}"),
+                (Some(day), _) => write!(f, "{day}"),
+                _ => f.write_str("no day"),
+            },
+        }
+    }
 }
 
 impl PlannedScope {
@@ -329,7 +345,9 @@ pub async fn make(
                 .map(|(partition, _)| (source.name.clone(), partition)),
         );
     }
-    for name in wanted.keys() {
+    // Lists that are asked for rows of other lists need those, and so on.
+    let mut children: Vec<&str> = wanted.keys().chain(&snapshots).copied().collect();
+    while let Some(name) = children.pop() {
         let Some(parent) = catalog
             .source(name)
             .and_then(|source| source.parent.as_ref())
@@ -351,15 +369,22 @@ pub async fn make(
                     raw.extracted_at + TimeDelta::hours(PARENT_MAX_AGE_HOURS) > now
                 })
         });
-        if !fresh && let Some(parent) = catalog.source(&parent.source) {
-            snapshots.insert(&parent.name);
+        if !fresh
+            && let Some(parent) = catalog.source(&parent.source)
+            && snapshots.insert(&parent.name)
+        {
+            children.push(&parent.name);
         }
     }
+    // A list comes before those that are asked for its rows.
+    let mut snapshots: Vec<&str> = snapshots.into_iter().collect();
+    snapshots.sort_by_key(|name| (depth(catalog, name), *name));
     plan.snapshots = snapshots
         .into_iter()
         .map(|name| PlannedTask {
             sources: vec![name.into()],
             scope: PlannedScope::Snapshot,
+            requests: 1,
         })
         .collect();
     plan.windows.extend(group(catalog, wanted));
@@ -373,23 +398,39 @@ pub async fn make(
         }
         _ => (false, None),
     });
-    plan.estimate = estimate(catalog, states, &plan).await?;
+    count_requests(catalog, states, &mut plan.snapshots).await?;
+    count_requests(catalog, states, &mut plan.windows).await?;
+    plan.estimate = estimate(catalog, &plan);
     Ok(plan)
 }
 
-/// Counts requests by endpoint. Endpoints are requested concurrently, so the slowest decides the duration.
-async fn estimate(
+fn depth(catalog: &Catalog, source: &str) -> usize {
+    catalog
+        .source(source)
+        .map_or(0, |source| catalog.depth(source))
+}
+
+/// The lists of a plan in waves: those of one can be read at the same time, once the waves before it are read.
+pub fn waves<'a>(catalog: &'a Catalog, plan: &'a Plan) -> impl Iterator<Item = &'a [PlannedTask]> {
+    let depth = |task: &PlannedTask| {
+        let depths = task.sources.iter().map(|name| depth(catalog, name));
+        depths.max().unwrap_or_default()
+    };
+    plan.snapshots
+        .chunk_by(move |task, next| depth(task) == depth(next))
+}
+
+/// Counts the requests of each task: one for each swept value and batch of parents.
+async fn count_requests(
     catalog: &Catalog,
     states: &StateStore,
-    plan: &Plan,
-) -> Result<Estimate, StateError> {
-    let mut estimate = Estimate::default();
-    let mut seconds: BTreeMap<&str, f64> = BTreeMap::new();
-    for task in plan.snapshots.iter().chain(&plan.windows) {
+    tasks: &mut [PlannedTask],
+) -> Result<(), StateError> {
+    for task in tasks {
         let Some(source) = task.sources.first().and_then(|name| catalog.source(name)) else {
             continue;
         };
-        let mut calls = source
+        task.requests = source
             .sweep
             .as_ref()
             .map_or(1, |sweep| sweep.values.len() as u64);
@@ -401,11 +442,23 @@ async fn estimate(
                     .and_then(|partition| partition.raw.as_ref());
                 raw.map_or(1, |raw| raw.objects.iter().map(|object| object.rows).sum())
             });
-            calls *= parents.div_ceil(parent.batch as u64);
+            task.requests *= parents.div_ceil(parent.batch as u64);
         }
-        estimate.calls += calls;
+    }
+    Ok(())
+}
+
+/// Counts requests by endpoint. Endpoints are asked at the same time, so the slowest tells the duration.
+fn estimate(catalog: &Catalog, plan: &Plan) -> Estimate {
+    let mut estimate = Estimate::default();
+    let mut seconds: BTreeMap<&str, f64> = BTreeMap::new();
+    for task in plan.snapshots.iter().chain(&plan.windows) {
+        let Some(source) = task.sources.first().and_then(|name| catalog.source(name)) else {
+            continue;
+        };
+        estimate.calls += task.requests;
         *seconds.entry(source.endpoint.as_str()).or_default() +=
-            calls as f64 / source.rate_limit.per_second;
+            task.requests as f64 / source.rate_limit.per_second;
     }
     for source in plan.feeds.iter().filter_map(|name| catalog.source(name)) {
         estimate.calls += 1;
@@ -421,7 +474,7 @@ async fn estimate(
         }
     }
     estimate.seconds = seconds.into_values().fold(0.0, f64::max);
-    Ok(estimate)
+    estimate
 }
 
 /// Whether a feed's cursor is young enough to be trusted.
@@ -468,7 +521,9 @@ pub async fn changed(
             wanted.insert(source.name.as_str(), days);
         }
     }
-    Ok(group(catalog, wanted))
+    let mut tasks = group(catalog, wanted);
+    count_requests(catalog, states, &mut tasks).await?;
+    Ok(tasks)
 }
 
 /// A feed from its cursor on; none if everything requested is stored.
@@ -485,6 +540,9 @@ fn feed(
         Some(feed) => feed.since.unwrap_or(feed.at - TimeDelta::days(1)),
         None => midnight(dates.start.unwrap_or(DEFAULT_START)),
     };
+    let since = source
+        .feed_reaches_back_to(now)
+        .map_or(since, |reach| since.max(reach));
     // A feed takes no end parameter; today's rows are still arriving.
     let until = dates.end.filter(|end| *end <= now.date_naive());
     // It was left where these days end, or later ones.
@@ -504,6 +562,7 @@ fn feed(
             since,
             until,
         },
+        requests: 1,
     })
 }
 
@@ -543,10 +602,10 @@ fn days_to_read(
         .start
         .or_else(|| asked_from(state))
         .unwrap_or(DEFAULT_START);
-    // A day that has not begun has nothing to ask for.
     let end = dates.end.unwrap_or(today).min(today + Days::new(1));
     let mut complete = 0;
-    let unsettled = days(start, end).filter(|day| {
+    let due = due_partitions(source, start, end, now);
+    let unsettled = due.into_iter().filter(|day| {
         let partition = state
             .partition(Partition::Day(*day))
             .filter(|partition| partition.changed.is_none());
@@ -561,6 +620,20 @@ fn days_to_read(
     (wanted.into_iter().collect(), complete)
 }
 
+/// The partitions of a source between two days that can be asked for: days that have begun, or days and months that have
+/// been over for as long as the source wants.
+pub fn due_partitions(
+    source: &Source,
+    start: NaiveDate,
+    end: NaiveDate,
+    now: DateTime<Utc>,
+) -> BTreeSet<NaiveDate> {
+    days(start, end)
+        .map(|day| source.period_of(day))
+        .filter(|first| source.is_due(*first, now))
+        .collect()
+}
+
 /// Whether the day was read when it was final: the day and its late data were over, and each of its rows had ended, or
 /// lasted longer than anybody waits for.
 pub fn is_settled(source: &Source, day: NaiveDate, partition: &PartitionState) -> bool {
@@ -572,8 +645,9 @@ pub fn is_settled(source: &Source, day: NaiveDate, partition: &PartitionState) -
         lookback
     };
     // A model of the catalog may say any number.
-    let over = day
-        .checked_add_days(Days::new(final_after.saturating_add(1)))
+    let over = source
+        .period_end(day)
+        .checked_add_days(Days::new(final_after))
         .unwrap_or(NaiveDate::MAX);
     let is_final = over.and_time(chrono::NaiveTime::MIN).and_utc();
     partition
@@ -614,6 +688,7 @@ fn group(catalog: &Catalog, wanted: BTreeMap<&str, Vec<NaiveDate>>) -> Vec<Plann
                 tasks.push(PlannedTask {
                     sources: vec![name.into()],
                     scope: PlannedScope::Days(std::mem::take(&mut run)),
+                    requests: 1,
                 });
             }
             run.push(day);
@@ -621,6 +696,7 @@ fn group(catalog: &Catalog, wanted: BTreeMap<&str, Vec<NaiveDate>>) -> Vec<Plann
         tasks.push(PlannedTask {
             sources: vec![name.into()],
             scope: PlannedScope::Days(run),
+            requests: 1,
         });
     }
     for ((_, day), names) in shared {
@@ -632,6 +708,7 @@ fn group(catalog: &Catalog, wanted: BTreeMap<&str, Vec<NaiveDate>>) -> Vec<Plann
             tasks.push(PlannedTask {
                 sources,
                 scope: PlannedScope::Days(vec![day]),
+                requests: 1,
             });
         }
     }
@@ -839,6 +916,42 @@ mod tests {
                 && !tells(trips, &[])
                 && !tells(&endless, &["2026-10-02"])
         );
+    }
+
+    #[test]
+    fn months_and_days_are_due_when_they_are_closed() {
+        let catalog = Catalog::open(None).unwrap();
+        let day = |text: &str| parse_date(text).unwrap();
+        let due = |source: &str, from: &str, to: &str, now: &str| -> Vec<String> {
+            let source = catalog.source(source).unwrap();
+            let due = due_partitions(source, day(from), day(to), now.parse().unwrap());
+            due.iter().map(ToString::to_string).collect()
+        };
+        let months = |now| due("fleet_ifta_vehicle", "2026-01-31", "2026-03-02", now);
+        assert_eq!(months("2026-03-03T23:59:59Z"), ["2026-01-01"]);
+        assert_eq!(months("2026-03-04T00:00:00Z"), ["2026-01-01", "2026-02-01"]);
+        let days = |now| due("driver_efficiency_drivers", "2026-01-01", "2026-01-04", now);
+        assert_eq!(days("2026-01-03T02:59:59Z"), ["2026-01-01"]);
+        assert_eq!(days("2026-01-03T03:00:00Z"), ["2026-01-01", "2026-01-02"]);
+        // Any other day is asked for from its beginning on.
+        let days = due(
+            "fleet_trips",
+            "2026-01-01",
+            "2026-01-04",
+            "2026-01-02T00:00:00Z",
+        );
+        assert_eq!(days, ["2026-01-01", "2026-01-02"]);
+        // A month is final so long after its end.
+        let source = catalog.source("fleet_ifta_vehicle").unwrap();
+        let mut state = SourceState::new(&source.name);
+        for (read, settled) in [
+            ("2026-04-01T23:59:59Z", false),
+            ("2026-04-02T00:00:00Z", true),
+        ] {
+            read_at(&mut state, "2026-01-01", read);
+            let found = state.partition(Partition::Day(day("2026-01-01"))).unwrap();
+            assert_eq!(is_settled(source, day("2026-01-01"), found), settled);
+        }
     }
 
     #[test]

@@ -2,24 +2,25 @@
 
 pub mod html;
 pub mod logs;
+pub mod progress;
+pub mod summary;
+pub mod words;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use crate::events::{Event, Observer};
+use crate::events::{Event, FailureKind, Observer};
 use crate::extract::FURTHER_PATHS;
 use crate::redact;
 use crate::transform::add_text;
 
 /// Number of different texts of one kind that a report counts separately.
 const MOST_TEXTS: usize = 2000;
-/// Number of them that are printed.
-const MOST_LINES: usize = 50;
 /// Number of endpoints that a report counts separately.
 const MOST_ENDPOINTS: usize = 500;
 /// Number of examples kept for each source.
@@ -42,8 +43,11 @@ pub struct RunReport {
     pub delayed_requests: u64,
     /// Requests by endpoint, with `{id}` in the place of ids.
     pub endpoints: BTreeMap<String, EndpointReport>,
-    /// Values that did not fit the declared schemas: `source: path (reason)` → count. Beyond a limit, further paths are
-    /// counted together.
+    /// How long requests have waited for their turn at the rate limits, all together.
+    #[serde(rename = "waited_seconds", serialize_with = "seconds")]
+    pub waited: Duration,
+    /// What did not fit the declared schemas: `source: path (reason)` → how often. Of very many paths, some are told
+    /// and the others counted together.
     pub drift: BTreeMap<String, u64>,
     /// Values that are not valid times and NULL in the table, by `table.column`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -57,13 +61,17 @@ pub struct RunReport {
     pub envelope: BTreeMap<String, u64>,
     /// Sources that the organisation does not have, and why that is known.
     pub skipped: BTreeMap<String, String>,
+    /// What people should know of a source, and is no failure.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub notes: BTreeMap<String, String>,
     /// Failures, in the order in which they happened.
     pub failures: Vec<Failure>,
     /// Why nothing was done, if the run ended without doing anything and without a failure.
     pub idle: Option<Idle>,
     /// Whether the run was stopped early.
     pub cancelled: bool,
-    /// Wall-clock time of the run.
+    /// Wall time.
+    #[serde(rename = "seconds", serialize_with = "seconds")]
     pub elapsed: Duration,
 }
 
@@ -78,7 +86,11 @@ pub struct EndpointReport {
     pub retries: u64,
 }
 
-/// Rows and readings of a source far outside the requested days.
+fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((duration.as_secs_f64() * 1000.0).round() / 1000.0)
+}
+
+/// Rows and readings of a source that lie far outside the days that were asked for.
 #[derive(Debug, Clone, Serialize)]
 pub struct OutsideReport {
     /// Number of occurrences.
@@ -191,6 +203,11 @@ pub struct Failure {
     pub partition: Option<String>,
     /// The error, in one line.
     pub error: String,
+    /// What kind of failure it is.
+    pub kind: FailureKind,
+    /// What to do, where the error does not say already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
 }
 
 /// Sums up the events of a run as a [`RunReport`].
@@ -222,7 +239,19 @@ impl Observer for ReportBuilder {
     fn observe(&self, event: &Event) {
         let mut report = self.report.lock();
         match event {
-            Event::Connected { .. } => {}
+            Event::RunStarted { run, .. } => report.run.clone_from(run),
+            // What the report has of these, it has from the events of partitions.
+            Event::WorkFound { .. }
+            | Event::RunFinished { .. }
+            | Event::TaskStarted { .. }
+            | Event::RequestFinished { .. }
+            | Event::TaskFinished { .. }
+            | Event::TransformStarted { .. }
+            | Event::TransformFinished { .. }
+            | Event::LoadStarted { .. }
+            | Event::LoadFinished { .. }
+            | Event::Connected { .. } => {}
+            Event::RequestWaited { wait, .. } => report.waited += *wait,
             Event::PageFetched { endpoint, bytes } => {
                 report.pages += 1;
                 report.page_bytes += bytes;
@@ -353,15 +382,22 @@ impl Observer for ReportBuilder {
             Event::Skipped { name, reason } => {
                 report.skipped.insert(name.clone(), reason.clone());
             }
+            Event::Noted { name, reason } => {
+                report.notes.insert(name.clone(), reason.clone());
+            }
             Event::Failed {
                 name,
                 partition,
                 error,
+                kind,
+                remedy,
             } => {
                 report.failures.push(Failure {
                     name: name.clone(),
                     partition: partition.clone(),
                     error: error.clone(),
+                    kind: *kind,
+                    remedy: remedy.clone(),
                 });
             }
         }
@@ -395,174 +431,6 @@ impl RunReport {
     }
 }
 
-impl fmt::Display for RunReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self
-            .sources
-            .keys()
-            .chain(self.models.keys())
-            .map(String::len);
-        let width = names.max().unwrap_or_default().max("source".len());
-        if !self.sources.is_empty() {
-            writeln!(
-                f,
-                "{:<width$} {:>10} {:>10} {:>9} {:>8}",
-                "source", "partitions", "raw rows", "unchanged", "rescued"
-            )?;
-            for (name, source) in &self.sources {
-                let SourceReport {
-                    partitions,
-                    rows,
-                    unchanged,
-                    rescued,
-                    ..
-                } = source;
-                writeln!(
-                    f,
-                    "{name:<width$} {partitions:>10} {rows:>10} {unchanged:>9} {rescued:>8}"
-                )?;
-            }
-            writeln!(f)?;
-        }
-        if !self.models.is_empty() {
-            writeln!(
-                f,
-                "{:<width$} {:>10} {:>10} {:>9} {:>8}",
-                "table", "derived", "rows", "loaded", "rows"
-            )?;
-            for (name, model) in &self.models {
-                let ModelReport {
-                    transformed,
-                    rows,
-                    loaded,
-                    loaded_rows,
-                } = model;
-                writeln!(
-                    f,
-                    "{name:<width$} {transformed:>10} {rows:>10} {loaded:>9} {loaded_rows:>8}"
-                )?;
-            }
-            writeln!(f)?;
-        }
-        if let Some(idle) = &self.idle {
-            writeln!(f, "{idle}")?;
-        }
-        writeln!(
-            f,
-            "{} pages, {:.1} MB, {} requests retried, {:.1} s",
-            self.pages,
-            self.page_bytes as f64 / 1e6,
-            self.delayed_requests,
-            self.elapsed.as_secs_f64()
-        )?;
-        if !self.drift.is_empty() {
-            writeln!(f, "schema drift (kept in _rescued_data):")?;
-            for (what, count) in self.drift.iter().take(MOST_LINES) {
-                writeln!(f, "  {what}: {count}")?;
-            }
-            further(f, self.drift.len(), "see `samsara-etl sources drift`")?;
-        }
-        if !self.outside.is_empty() {
-            writeln!(
-                f,
-                "far outside the requested days and not in any table (examples are in the log):"
-            )?;
-            for (
-                source,
-                OutsideReport {
-                    count,
-                    first,
-                    last,
-                    examples,
-                },
-            ) in &self.outside
-            {
-                let instant = |at: &DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
-                let example = examples
-                    .first()
-                    .map(|example| format!(", e.g. {example}"))
-                    .unwrap_or_default();
-                writeln!(
-                    f,
-                    "  {source}: {count}, from {} to {}{example}",
-                    instant(first),
-                    instant(last)
-                )?;
-            }
-        }
-        if !self.envelope.is_empty() {
-            writeln!(
-                f,
-                "envelope fields of pages without rows (kept here and in the log only):"
-            )?;
-            for (what, count) in self.envelope.iter().take(MOST_LINES) {
-                writeln!(f, "  {what}: {count}")?;
-            }
-            further(f, self.envelope.len(), "see the log")?;
-        }
-        if !self.unfit_times.is_empty() {
-            writeln!(
-                f,
-                "schema drift (not valid times: NULL in the table, the text stays in the raw rows):"
-            )?;
-            for (
-                column,
-                UnfitReport {
-                    count,
-                    texts,
-                    first,
-                },
-            ) in &self.unfit_times
-            {
-                let examples: Vec<String> = texts
-                    .iter()
-                    .map(|(text, count)| format!("{text} ({count})"))
-                    .collect();
-                let examples = if examples.is_empty() {
-                    String::new()
-                } else {
-                    format!(": {}", examples.join(", "))
-                };
-                writeln!(f, "  {column}: {count}, first in {first}{examples}")?;
-            }
-        }
-        for (
-            table,
-            AcceptedDuplicates {
-                partitions,
-                example,
-            },
-        ) in &self.accepted_duplicates
-        {
-            writeln!(
-                f,
-                "accepted: {table} has duplicate keys in {partitions} partitions, such as {example}"
-            )?;
-        }
-        if self.cancelled {
-            writeln!(
-                f,
-                "stopped early: completed work is kept, and the next run continues from there"
-            )?;
-        }
-        for (name, reason) in &self.skipped {
-            writeln!(f, "skipped: {}", redact::one_line(named(name, reason)))?;
-        }
-        for Failure { name, error, .. } in &self.failures {
-            writeln!(f, "failed: {}", redact::one_line(named(name, error)))?;
-        }
-        Ok(())
-    }
-}
-
-/// Says how many lines are left out.
-fn further(f: &mut fmt::Formatter<'_>, lines: usize, hint: &str) -> fmt::Result {
-    match lines.saturating_sub(MOST_LINES) {
-        0 => Ok(()),
-        more => writeln!(f, "  … and {more} more: {hint}"),
-    }
-}
-
 /// Counts a text, or, where there are very many, only that there was another.
 fn add_bounded(counts: &mut BTreeMap<String, u64>, text: String, further: String, count: u64) {
     let is_known = counts.contains_key(&text);
@@ -572,13 +440,4 @@ fn add_bounded(counts: &mut BTreeMap<String, u64>, text: String, further: String
         further
     };
     *counts.entry(text).or_default() += count;
-}
-
-/// Most messages begin with the table's name; the others get it.
-fn named(name: &str, message: &str) -> String {
-    if message.starts_with(name) {
-        message.to_string()
-    } else {
-        format!("{name}: {message}")
-    }
 }

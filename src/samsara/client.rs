@@ -10,10 +10,12 @@ use futures::stream::FuturesUnordered;
 use reqwest::StatusCode;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 use serde::Deserialize;
+use tracing::Instrument;
 use url::Url;
 
 use super::error::{Cause, SamsaraError};
 use super::limit::{EndpointLimiter, Limits, Pass};
+use super::page::Body;
 use super::request::Request;
 use super::retry::{backoff, is_transient, retry_after};
 use crate::config::{REGIONS, RetryConfig, SamsaraConfig, Secret};
@@ -62,7 +64,7 @@ struct ErrorBody {
 /// What a request came to.
 enum Outcome {
     /// The body of a success: one whole JSON document.
-    Body(Bytes),
+    Body(Body),
     /// An answer that is not a success.
     Refused(Answer),
 }
@@ -91,6 +93,9 @@ enum TokenStatus {
     /// An answer that does not say: a gateway's, perhaps.
     Unclear(u16),
 }
+
+/// A wait for the rate limit that is worth an event.
+const WORTH_TELLING: Duration = Duration::from_millis(1);
 
 /// What hosts answered about a token that none has accepted.
 #[derive(Default)]
@@ -254,9 +259,11 @@ impl Client {
         request: &Request,
         limiter: &EndpointLimiter,
         cursor: Option<&str>,
-    ) -> Result<Bytes, SamsaraError> {
+    ) -> Result<Body, SamsaraError> {
         let query = request.query_at(cursor);
-        match self.send(&request.path, &query, limiter).await? {
+        let span = tracing::error_span!("request", endpoint = request.path);
+        let sent = self.send(&request.path, &query, limiter);
+        match sent.instrument(span).await? {
             Outcome::Body(body) => Ok(body),
             Outcome::Refused(answer) => Err(self.refusal(request, answer, cursor).await?),
         }
@@ -345,7 +352,15 @@ impl Client {
         let mut attempt = 0;
         loop {
             attempt += 1;
+            let turn = tokio::time::Instant::now();
             limiter.wait().await;
+            let wait = turn.elapsed();
+            if wait >= WORTH_TELLING {
+                shared.observer.observe(&Event::RequestWaited {
+                    endpoint: path.into(),
+                    wait,
+                });
+            }
             let outcome = self.attempt(url.clone()).await;
             let (Fault { reason, cause }, pause) = match judge(outcome) {
                 Ok(outcome) => {
@@ -353,7 +368,7 @@ impl Client {
                     if let Outcome::Body(body) = &outcome {
                         shared.observer.observe(&Event::PageFetched {
                             endpoint: path.into(),
-                            bytes: body.len() as u64,
+                            bytes: body.text.len() as u64,
                         });
                     }
                     return Ok(outcome);
@@ -436,8 +451,8 @@ impl Client {
         }
         if status.is_success() {
             // A gateway may answer 200 with a page for people, or with a part of ours: that is a fault, not data.
-            return match is_whole(&body) {
-                Ok(()) => Ok(Outcome::Body(body)),
+            return match whole(body) {
+                Ok(body) => Ok(Outcome::Body(body)),
                 Err(reason) => {
                     let id = id_of(&headers)
                         .map(|id| format!(", request {id}"))
@@ -568,20 +583,16 @@ fn id_of(headers: &HeaderMap) -> Option<String> {
     Some(redact::foreign_bytes(headers.get("Request-Id")?.as_bytes()))
 }
 
-/// Whether the body is one JSON object or list, from its first byte to its last.
-fn is_whole(body: &[u8]) -> Result<(), String> {
-    std::str::from_utf8(body).map_err(|error| match body {
+/// A body that is one JSON object or list, from its first byte to its last.
+fn whole(text: Bytes) -> Result<Body, String> {
+    std::str::from_utf8(&text).map_err(|error| match &text[..] {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "it is UTF-16, not UTF-8".into(),
         _ => format!("byte {} is not UTF-8", error.valid_up_to()),
     })?;
-    let mut scanner = Scanner::new(body, 0);
-    if !matches!(scanner.peek(), Some(b'{' | b'[')) {
+    if !matches!(Scanner::new(&text, 0).peek(), Some(b'{' | b'[')) {
         return Err("it starts with neither `{` nor `[`".into());
     }
-    scanner
-        .value()
-        .and_then(|_| scanner.end())
-        .map_err(|error| error.to_string())
+    Body::read(text).map_err(|error| error.to_string())
 }
 
 /// The two ways in which the live API says that a cursor is of no use any more.

@@ -16,6 +16,6 @@ pub use client::Client;
 pub use error::{Cause, SamsaraError};
 pub use page::{Page, split_page};
 pub use pager::Pager;
-pub use request::{Request, Window};
+pub use request::{ParentRow, Request, Window};
 pub use retry::{LONGEST_RETRY_AFTER, retry_after};
 pub use watch::Watch;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::catalog::{Pagination, Source};
 use crate::json::path::{push_name, shorten};
-use crate::json::{JsonError, Kind, Scanner, unescape};
+use crate::json::{JsonError, Kind, Scanner, Spans, spans, unescape};
 
 /// A page may have so many envelope fields.
 const MOST_ENVELOPE_FIELDS: usize = 10_000;
@@ -15,6 +15,25 @@ const MOST_ENVELOPE_FIELDS: usize = 10_000;
 const MEMBERS_TOLD: usize = 5;
 /// So many bytes of what a body says of itself are in its error.
 const LONGEST_TOLD: usize = 200;
+
+/// The text of an answer that is JSON as a whole.
+pub(super) struct Body {
+    pub(super) text: Bytes,
+    /// Where its large parts lie.
+    spans: Spans,
+}
+
+impl Body {
+    /// Looks through the whole text, once.
+    pub(super) fn read(text: Bytes) -> Result<Self, JsonError> {
+        std::str::from_utf8(&text).map_err(|error| JsonError {
+            offset: error.valid_up_to(),
+            reason: "not UTF-8",
+        })?;
+        let spans = spans(&text)?;
+        Ok(Self { text, spans })
+    }
+}
 
 /// A page as it came, cut into its parts without being parsed.
 #[derive(Debug, Clone)]
@@ -63,31 +82,21 @@ pub enum PageError {
 ///
 /// Describes, in one line, a body that is not a page.
 pub fn split_page(body: &Bytes, source: &Source) -> Result<Page, String> {
-    cut(
-        body,
-        &source.records,
-        &source.page_echoes,
-        source.pagination,
-        1,
-    )
-    .map_err(|error| error.to_string())
+    let (path, echoes) = (&source.records, &source.page_echoes);
+    Body::read(body.clone())
+        .map_err(PageError::from)
+        .and_then(|body| cut(&body, path, echoes, source.pagination, 1))
+        .map_err(|error| error.to_string())
 }
 
 /// Cuts a body into its parts.
 pub(super) fn cut(
-    body: &Bytes,
+    Body { text: body, spans }: &Body,
     path: &[String],
     echoes: &[String],
     pagination: Pagination,
     number: u64,
 ) -> Result<Page, PageError> {
-    if let Err(error) = std::str::from_utf8(body) {
-        return Err(JsonError {
-            offset: error.valid_up_to(),
-            reason: "not UTF-8",
-        }
-        .into());
-    }
     let mut cutter = PageSplitter {
         body,
         path,
@@ -101,7 +110,7 @@ pub(super) fn cut(
         has_next: None,
         pagination,
     };
-    let mut scanner = Scanner::new(body, 0);
+    let mut scanner = Scanner::new(body, 0).knowing(spans);
     if path.is_empty() {
         let value = scanner.value()?;
         cutter.records = Some(value);
@@ -358,13 +367,9 @@ mod tests {
 
     fn split_text(text: &str, path: &[&str]) -> Result<Page, PageError> {
         let path: Vec<String> = path.iter().map(ToString::to_string).collect();
-        cut(
-            &Bytes::copy_from_slice(text.as_bytes()),
-            &path,
-            &["echo".into()],
-            Pagination::After,
-            1,
-        )
+        let text = Bytes::copy_from_slice(text.as_bytes());
+        let body = Body::read(text)?;
+        cut(&body, &path, &["echo".into()], Pagination::After, 1)
     }
 
     #[test]
@@ -459,18 +464,9 @@ mod tests {
         ] {
             assert!(split_text(text, &["data"]).is_err(), "{text}");
         }
-        assert_eq!(
-            cut(
-                &Bytes::from_static(b"{\"data\":\"\xff\"}"),
-                &[],
-                &[],
-                Pagination::None,
-                1
-            )
-            .unwrap_err()
-            .to_string(),
-            "not UTF-8 at byte 9"
-        );
+        let body = Body::read(Bytes::from_static(b"{\"data\":\"\xff\"}"));
+        let error = body.err().unwrap();
+        assert_eq!(error.to_string(), "not UTF-8 at byte 9");
     }
 
     #[test]

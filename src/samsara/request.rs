@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, SecondsFormat, TimeDelta, Utc};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::form_urlencoded;
 
@@ -49,6 +49,25 @@ impl Window {
     }
 }
 
+/// What a request takes of a row of the parent.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ParentRow {
+    /// Its id.
+    pub id: String,
+    /// The values of the further parameters, in the order of [`crate::catalog::Parent::with`]; an empty one stands for
+    /// the call without the parameter.
+    pub with: Vec<String>,
+}
+
+impl From<&str> for ParentRow {
+    fn from(id: &str) -> Self {
+        Self {
+            id: id.into(),
+            with: Vec::new(),
+        }
+    }
+}
+
 /// One task over pages.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
@@ -75,12 +94,12 @@ pub struct Request {
 impl Request {
     /// Renders the request for `sources`, which share one endpoint (see [`Source::share_key`]).
     ///
-    /// `sweep` is the value of the swept parameter, `parents` the ids of a fan-out.
+    /// `sweep` is the value of the swept parameter, `parents` are the rows of a fan-out.
     pub fn render(
         sources: &[&Source],
         window: Option<Window>,
         sweep: Option<&str>,
-        parents: &[String],
+        parents: &[ParentRow],
     ) -> Option<Self> {
         let source = *sources.first()?;
         let mut params: BTreeMap<&str, Vec<String>> = source
@@ -104,7 +123,14 @@ impl Request {
         if let Some(limit) = source.page_limit {
             params.insert("limit", vec![limit.to_string()]);
         }
-        if let (Some(names), Some(window)) = (&source.window, window) {
+        if let (Some(names), Some(window)) = (&source.window, window)
+            && names.format == TimeFormat::MonthName
+        {
+            params.insert(&names.start, vec![window.start.year().to_string()]);
+            if let Some(month) = &names.end {
+                params.insert(month, vec![window.start.format("%B").to_string()]);
+            }
+        } else if let (Some(names), Some(window)) = (&source.window, window) {
             params.insert(&names.start, vec![instant(window.start, names.format)]);
             if let Some(end) = &names.end {
                 let end_asked = window.end + TimeDelta::days(i64::from(names.days_beyond));
@@ -120,10 +146,10 @@ impl Request {
         if let Some(parent) = &source.parent {
             let placeholder = format!("{{{}}}", parent.param);
             if path.contains(&placeholder) {
-                path = path.replace(&placeholder, &segment(parents.first()?));
+                path = path.replace(&placeholder, &segment(&parents.first()?.id));
             } else {
                 // The order of ids is part of the query that a cursor is bound to.
-                let mut ids = parents.to_vec();
+                let mut ids: Vec<String> = parents.iter().map(|row| row.id.clone()).collect();
                 ids.sort_unstable();
                 params.insert(
                     &parent.param,
@@ -133,6 +159,12 @@ impl Request {
                         vec![ids.join(",")]
                     },
                 );
+            }
+        }
+        if let (Some(parent), Some(row)) = (&source.parent, parents.first()) {
+            let also = parent.with.keys().zip(&row.with);
+            for (name, value) in also.filter(|(_, value)| !value.is_empty()) {
+                params.insert(name, vec![value.clone()]);
             }
         }
         let mut query = form_urlencoded::Serializer::new(String::new());
@@ -157,6 +189,17 @@ impl Request {
     /// Path and query without cursor: what a cursor is bound to.
     pub fn identity(&self) -> String {
         self.target(None)
+    }
+
+    /// The values that the query gives to parameters, as [`Source::asked`] names them.
+    pub fn asked(&self, source: &Source) -> Vec<(String, String)> {
+        if source.asked.is_empty() {
+            return Vec::new();
+        }
+        form_urlencoded::parse(self.query.as_bytes())
+            .filter(|(name, _)| source.asked.iter().any(|asked| asked == name))
+            .map(|(name, value)| (name.into_owned(), value.into_owned()))
+            .collect()
     }
 
     /// Path and query of the page at `cursor`.
@@ -201,7 +244,8 @@ fn instant(at: DateTime<Utc>, format: TimeFormat) -> String {
     match format {
         TimeFormat::Rfc3339 => at.to_rfc3339_opts(SecondsFormat::AutoSi, true),
         TimeFormat::EpochMs => at.timestamp_millis().to_string(),
-        TimeFormat::Date => at.format("%Y-%m-%d").to_string(),
+        // A month is written above, in two parameters.
+        TimeFormat::Date | TimeFormat::MonthName => at.format("%Y-%m-%d").to_string(),
     }
 }
 
@@ -225,7 +269,7 @@ mod tests {
             .map(|name| catalog.source(name).unwrap())
             .collect();
         let window = sources[0].is_daily().then(day);
-        let parents: Vec<_> = parents.iter().map(ToString::to_string).collect();
+        let parents: Vec<_> = parents.iter().copied().map(ParentRow::from).collect();
         Request::render(&sources, window, sweep, &parents).unwrap()
     }
 
@@ -249,6 +293,12 @@ mod tests {
             trips.query,
             "endMs=1704153599999&startMs=1704067200000&vehicleId=42"
         );
+    }
+
+    #[test]
+    fn a_month_is_asked_for_by_year_and_name() {
+        let report = request(&["fleet_ifta_jurisdiction"], None, &[]);
+        assert_eq!(report.query, "month=January&year=2024");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::config::Secret;
 use crate::config::bounds::FIXTURE_BYTES;
 use crate::config::text::read_text;
 use crate::error::Error;
-use crate::extract::{day_window, decode_for_day};
+use crate::extract::{decode_asked, partition_window};
 use crate::samsara::split_page;
 use crate::store::layout::{Partition, RunId, raw_object};
 use crate::store::{Bucket, TableWriter};
@@ -46,6 +46,9 @@ struct Pages {
 struct Recorded {
     /// The parent's id, for sources that fan out one by one.
     parent: Option<String>,
+    /// The values of the parameters that are kept with the rows.
+    #[serde(default)]
+    asked: BTreeMap<String, String>,
     /// The body, byte for byte.
     body: Box<RawValue>,
 }
@@ -152,12 +155,14 @@ async fn derive_in(
 fn decode(source: &Source, day: Option<NaiveDate>, page: &Recorded) -> Result<RecordBatch, String> {
     let body = Bytes::copy_from_slice(page.body.get().as_bytes());
     let page_parts = split_page(&body, source)?;
-    decode_for_day(
+    let asked: Vec<(String, String)> = page.asked.clone().into_iter().collect();
+    decode_asked(
         source,
         &page_parts,
-        day.map(day_window),
+        day.map(|day| partition_window(source, day)),
         day,
         page.parent.as_deref(),
+        &asked,
     )
 }
 

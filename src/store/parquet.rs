@@ -73,6 +73,13 @@ impl TableWriter {
         (self.writer.bytes_written() + self.writer.in_progress_size()) as u64
     }
 
+    /// Leaves the object: it will not exist. Parts of it that were uploaded go too, as far as the bucket lets them.
+    pub async fn abandon(self) {
+        if let Err(error) = self.writer.into_inner().abort().await {
+            tracing::debug!(object = self.uri, %error, "parts left behind");
+        }
+    }
+
     /// Completes the object.
     ///
     /// An upload that fails leaves no object. Its parts, where there are any, are left to the bucket's lifecycle rule,

@@ -15,7 +15,8 @@ use sha2::{Digest, Sha256};
 
 use super::contract::{IS_DELETED, VALID_FROM, VALID_TO};
 use super::{
-    Checks, Contract, Flattened, TransformError, Transformer, one_line, quote, select, session,
+    Checks, Contract, Flattened, TransformError, Transformer, Written, one_line, quote, select,
+    session,
 };
 use crate::catalog::Model;
 use crate::store::ObjectRef;
@@ -131,8 +132,16 @@ impl Transformer {
             unique_key: &[],
             watched: None,
             shows: &|_| true,
+            first_object: 0,
+            only_without_twins: false,
         };
-        self.write(rows, history, partition, run, checks).await
+        match self.write(rows, history, partition, run, checks).await? {
+            Written::Whole(flattened) => Ok(flattened),
+            Written::Twins { .. } => Err(TransformError::Engine(format!(
+                "{}: its versions were not written",
+                history.table
+            ))),
+        }
     }
 }
 

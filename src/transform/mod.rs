@@ -19,6 +19,7 @@ mod time_zone;
 mod unfit;
 mod unique;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -28,9 +29,11 @@ use datafusion::common::{DataFusionError, SchemaError, TableReference};
 use datafusion::datasource::ViewTable;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::logical_expr::{Distinct, LogicalPlan};
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::{DataFrame, SQLOptions, SessionContext};
 use futures::StreamExt;
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use crate::catalog::{Catalog, Model, Source, did_you_mean};
@@ -41,7 +44,7 @@ use crate::store::layout::{Partition, RunId, flattened_object};
 use crate::store::{Bucket, ObjectRef, StoreError, TableWriter};
 
 use unfit::{Unfit, Watched};
-use unique::KeyCheck;
+use unique::{KeyCheck, Keys};
 
 pub use bound::{BoundCatalog, BoundModel};
 pub use contract::{Column, ColumnType, Contract};
@@ -52,6 +55,8 @@ pub use unique::Duplicates;
 
 /// A flattened object is completed at this size and another begun.
 const OBJECT_BYTES: u64 = 256 << 20;
+/// Partitions with so many bytes of raw objects are derived without `DISTINCT` first.
+const LARGE: u64 = 1 << 20;
 
 /// A model that cannot be bound or run.
 #[derive(Debug, thiserror::Error)]
@@ -126,6 +131,10 @@ pub struct Transformer {
     raw: Bucket,
     flattened: Bucket,
     salt: Option<Secret>,
+    /// Models of which a partition had rows twice.
+    with_twins: Arc<Mutex<HashSet<String>>>,
+    /// How many bytes make a partition large.
+    large: u64,
 }
 
 /// What a model made of a partition; its objects are complete but not yet committed.
@@ -149,6 +158,19 @@ struct Checks<'a> {
     watched: Option<Watched>,
     /// Of which columns a report may show values.
     shows: &'a (dyn Fn(&str) -> bool + Send + Sync),
+    /// The number of the first object.
+    first_object: u64,
+    /// Whether nothing is written if two rows may have one key.
+    only_without_twins: bool,
+}
+
+/// What became of the rows of a query.
+enum Written {
+    Whole(Flattened),
+    /// Two may have one key. Nothing is left of them; the next object may have this number.
+    Twins {
+        next_object: u64,
+    },
 }
 
 impl Transformer {
@@ -170,6 +192,8 @@ impl Transformer {
             raw,
             flattened,
             salt: None,
+            with_twins: Arc::default(),
+            large: LARGE,
         })
     }
 
@@ -225,19 +249,59 @@ impl Transformer {
                 .map_err(engine)?;
         }
         let frame = select(&context, &model.sql).await.map_err(engine)?;
-        let (rows, watched) = watched_stream(&context, frame).await.map_err(engine)?;
         // What is kept out of a table is kept out of the report; a name inside the query may stand for such a column.
         let hides = !contract.hashed.is_empty() || !model.front_matter.drop.is_empty();
         let is_plain = |column: &str| {
             contract.columns.iter().any(|known| known.name == column)
                 && !contract.hashed.iter().any(|it| it == column)
         };
-        let checks = Checks {
+        let shows = |column: &str| !hides || is_plain(column);
+        let checks = |watched, first_object, only_without_twins| Checks {
             unique_key: &model.front_matter.unique_key,
             watched: Some(watched),
-            shows: &|column: &str| !hides || is_plain(column),
+            shows: &shows,
+            first_object,
+            only_without_twins,
         };
-        self.write(rows, contract, partition, run, checks).await
+        let mut first_object = 0;
+        if let Some(frame) = self.without_distinct(model, inputs, &frame) {
+            let (rows, watched) = watched_stream(&context, frame).await.map_err(engine)?;
+            let checks = checks(watched, first_object, true);
+            match self.write(rows, contract, partition, run, checks).await? {
+                Written::Whole(flattened) => return Ok(flattened),
+                Written::Twins { next_object } => first_object = next_object,
+            }
+            self.with_twins.lock().insert(model.name.clone());
+        }
+        let (rows, watched) = watched_stream(&context, frame).await.map_err(engine)?;
+        let checks = checks(watched, first_object, false);
+        match self.write(rows, contract, partition, run, checks).await? {
+            Written::Whole(flattened) => Ok(flattened),
+            Written::Twins { .. } => Err(failed("its rows were not written".into())),
+        }
+    }
+
+    /// The query of a model without its outermost `DISTINCT`, where that is worth a try.
+    ///
+    /// Rows that differ in their key differ. So where no two rows have one key, which is looked at anyway, `DISTINCT`
+    /// has nothing to do, and the table of all rows that it would fill is spared. Where two have, the query runs as it
+    /// is written; from then on, other partitions of that model are not tried.
+    fn without_distinct(
+        &self,
+        model: &Model,
+        inputs: &RawInputs,
+        frame: &DataFrame,
+    ) -> Option<DataFrame> {
+        let objects = inputs.iter().flat_map(|(_, objects)| objects);
+        let bytes: u64 = objects.map(|object| object.bytes).sum();
+        let is_tried = bytes >= self.large
+            && !model.front_matter.unique_key.is_empty()
+            && !self.with_twins.lock().contains(&model.name);
+        let LogicalPlan::Distinct(Distinct::All(input)) = frame.logical_plan() else {
+            return None;
+        };
+        let (state, _) = frame.clone().into_parts();
+        is_tried.then(|| DataFrame::new(state, input.as_ref().clone()))
     }
 
     /// Registers `raw.<source>` over these objects: all of their rows, or the newest of each key.
@@ -287,8 +351,10 @@ impl Transformer {
             unique_key,
             watched,
             shows,
+            first_object,
+            only_without_twins,
         }: Checks<'_>,
-    ) -> Result<Flattened, TransformError> {
+    ) -> Result<Written, TransformError> {
         let table = &contract.table;
         let failed = |reason: String| TransformError::Data {
             model: table.clone(),
@@ -304,7 +370,7 @@ impl Transformer {
         let mut unfit = Unfit::default();
         let mut keys = KeyCheck::new(unique_key, &schema, &self.runtime.memory_pool);
         let mut objects = Vec::new();
-        let mut number = 0;
+        let mut number = first_object;
         let mut begin = || {
             number += 1;
             let key = flattened_object(table, partition, run, number - 1);
@@ -330,10 +396,18 @@ impl Transformer {
                 );
             }
         }
+        let keys = keys.map(KeyCheck::finish);
+        if only_without_twins && keys.is_none_or(|keys| keys != Keys::Different) {
+            writer.abandon().await;
+            self.discard(&objects).await;
+            return Ok(Written::Twins {
+                next_object: number,
+            });
+        }
         if writer.rows() > 0 || objects.is_empty() {
             objects.push(writer.finish().await.map_err(store)?);
         }
-        let duplicates = match keys.is_some_and(KeyCheck::finds_twins) {
+        let duplicates = match keys == Some(Keys::Twins) {
             true => self
                 .duplicates(&objects, contract, unique_key)
                 .await
@@ -344,12 +418,12 @@ impl Transformer {
             watched.tell(&mut unfit);
         }
         let rows = objects.iter().map(|object| object.rows).sum();
-        Ok(Flattened {
+        Ok(Written::Whole(Flattened {
             objects,
             rows,
             unfit: unfit.into_columns(shows),
             duplicates,
-        })
+        }))
     }
 
     /// Keys that stand on more than one of the rows that were written.
@@ -672,6 +746,120 @@ mod tests {
             column.self_type().get_basic_info().logical_type_ref(),
             Some(&wanted)
         );
+    }
+
+    /// A large partition is derived without `DISTINCT` first: what comes of it is the same, whether rows come twice or
+    /// not, and nothing is left of what was written in vain.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn rows_that_come_twice_are_one_also_in_large_partitions() {
+        let folder = tempfile::tempdir().unwrap();
+        let location = crate::config::BucketLocation::Folder(folder.path().into());
+        let io = tokio::runtime::Handle::current();
+        let bucket = Bucket::open(&location, &crate::config::GoogleAccess::default(), &io).unwrap();
+        let catalog = Arc::new(Catalog::open(None).unwrap());
+        let name = "fleet_vehicle_stats_engineRpm";
+        let (source, model) = (catalog.source(name).unwrap(), catalog.model(name).unwrap());
+        let contract = bind(&catalog, model).await.unwrap();
+        let day = NaiveDate::from_ymd_opt(2024, 1, 1).unwrap();
+        let reading = |second: u32, value: &str| {
+            let (minute, second) = (second / 60, second % 60);
+            format!(r#"{{"time":"2024-01-01T00:{minute:02}:{second:02}Z","value":{value}}}"#)
+        };
+        let many = |to: u32| -> Vec<String> {
+            (0..to)
+                .map(|second| reading(second, "600.5"))
+                .chain([reading(3599, "-0.0")])
+                .collect()
+        };
+        // Readings of the second page, rows in all, and whether the key is then on two of them.
+        let cases = [
+            (vec![reading(3000, "1")], 2002, false),
+            (vec![reading(3000, "1"), reading(7, "600.5")], 2002, false),
+            (
+                vec![reading(3599, "-0.0"), reading(3599, "0.0")],
+                2002,
+                true,
+            ),
+            // The text of the time is another, the instant the same.
+            (
+                vec![reading(8, "600.5").replace("08Z", "08.000Z")],
+                2001,
+                false,
+            ),
+            (vec![r#"{"value":1}"#.to_string(); 2], 0, false),
+        ];
+        for (number, (second, rows, has_duplicates)) in cases.into_iter().enumerate() {
+            let mut objects = Vec::new();
+            for (page, readings) in [many(2000), second].into_iter().enumerate() {
+                let readings = readings.join(",");
+                let records = format!(r#"[{{"id":"1","name":"A","engineRpm":[{readings}]}}]"#);
+                let window = Some(day_window(day));
+                let (batch, _) =
+                    crate::extract::decode_page(source, records.into(), window, None).unwrap();
+                let key = format!("raw/{name}/day=2024-01-01/{number}-{page:05}.parquet");
+                let mut writer = TableWriter::begin(&bucket, key, batch.schema()).unwrap();
+                writer.write(&batch).await.unwrap();
+                objects.push(writer.finish().await.unwrap());
+            }
+            let inputs = vec![(name.to_string(), objects)];
+            let mut found = Vec::new();
+            for large in [u64::MAX, 0] {
+                let (raw, flattened) = (bucket.clone(), bucket.clone());
+                let mut transformer =
+                    Transformer::new(catalog.clone(), 64 << 20, raw, flattened).unwrap();
+                transformer.large = large;
+                let run = RunId::new(chrono::Utc::now());
+                let partition = Partition::Day(day);
+                let derived = transformer
+                    .derive(model, &contract, partition, &inputs, &run)
+                    .await;
+                // A row without a time is in no day, with or without its twin.
+                let Ok(derived) = derived else {
+                    assert_eq!(rows, 0, "{number}");
+                    continue;
+                };
+                let table = QueryTable {
+                    raw: false,
+                    name: "t".into(),
+                    schema: contract.schema(),
+                    bucket: bucket.clone(),
+                    objects: derived.objects.clone(),
+                };
+                let sql = "SELECT vehicle_id, parc_id, time, CAST(engineRpm AS VARCHAR) FROM t ORDER BY time, 4";
+                let mut query = query(sql, &[table], 64 << 20).await.unwrap();
+                let mut text = Vec::new();
+                while let Some(batch) = query.next().await.unwrap() {
+                    text.push(batch);
+                }
+                let text = arrow::util::pretty::pretty_format_batches(&text).unwrap();
+                assert_eq!(
+                    (derived.rows, derived.duplicates.is_some()),
+                    (rows, has_duplicates)
+                );
+                found.push(text.to_string());
+                // What was written in vain is gone.
+                let folder = folder.path().join("flattened").join(name);
+                let left = walk(&folder);
+                let mine: Vec<_> = left
+                    .iter()
+                    .filter(|path| path.contains(&run.to_string()))
+                    .collect();
+                assert_eq!(mine.len(), derived.objects.len(), "{left:?}");
+            }
+            assert!(found.iter().all(|text| *text == found[0]), "{number}");
+        }
+    }
+
+    /// The files below a folder.
+    fn walk(folder: &std::path::Path) -> Vec<String> {
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.file_type().unwrap().is_dir() {
+                true => files.extend(walk(&entry.path())),
+                false => files.push(entry.path().display().to_string()),
+            }
+        }
+        files
     }
 
     async fn bind_sql(sql: &str) -> Result<Contract, String> {

@@ -18,7 +18,11 @@ use super::{quote, select};
 
 /// Number of hashes that memory is reserved for at a time.
 const STEP: usize = 64 << 10;
-/// Values of a key are shown up to this many characters.
+/// So many heaps there are, once there are more hashes than one holds.
+const HEAPS: usize = 256;
+/// So many hashes the first heap holds.
+const HEAP: usize = 32 << 10;
+/// So many characters of a key's value are told.
 const VALUE_CHARACTERS: usize = 60;
 
 /// Keys that stand on more than one row.
@@ -60,15 +64,36 @@ impl fmt::Display for Duplicates {
     }
 }
 
+/// What is known of the keys of a partition's rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keys {
+    /// No two rows have one key.
+    Different,
+    /// The same, but some rows have none: their key is NULL throughout.
+    DifferentOrNone,
+    /// Two rows may have one key.
+    Twins,
+}
+
 /// Watches the keys of the rows of one partition.
+///
+/// Hashes are kept in heaps by their first bits, so that each is sorted within the processor's cache, and none is
+/// copied as a whole when there are more of them.
 pub(super) struct KeyCheck {
     /// Where the columns of the key stand.
     columns: Vec<usize>,
     state: RandomState,
+    heaps: Vec<Vec<u64>>,
+    /// Of the rows of one batch.
     hashes: Vec<u64>,
+    /// How many hashes there are, and for how many memory was asked for.
+    count: usize,
+    room: usize,
     memory: MemoryReservation,
     /// Whether all hashes are there.
     is_whole: bool,
+    /// Whether a row has no key.
+    has_none: bool,
 }
 
 impl KeyCheck {
@@ -88,9 +113,13 @@ impl KeyCheck {
         (!columns.is_empty()).then_some(Self {
             columns,
             state,
+            heaps: vec![Vec::new()],
             hashes: Vec::new(),
+            count: 0,
+            room: 0,
             memory,
             is_whole: true,
+            has_none: false,
         })
     }
 
@@ -104,41 +133,65 @@ impl KeyCheck {
             .iter()
             .map(|column| batch.column(*column))
             .collect();
-        let needed = self.hashes.len() + batch.num_rows();
-        while self.hashes.capacity() < needed {
-            let more = STEP
-                .max(self.hashes.capacity())
-                .max(needed - self.hashes.capacity());
+        // A heap may have room for twice as many as it holds.
+        let needed = 2 * (self.count + batch.num_rows());
+        if self.room < needed {
+            let more = STEP.max(needed - self.room);
             if self.memory.try_grow(more * size_of::<u64>()).is_err() {
-                (self.is_whole, self.hashes) = (false, Vec::new());
+                (self.is_whole, self.heaps) = (false, Vec::new());
                 self.memory.free();
                 return Ok(());
             }
-            let capacity = self.hashes.capacity() + more;
-            self.hashes.reserve_exact(capacity - self.hashes.len());
+            self.room += more;
         }
-        let mut hashes = vec![0; batch.num_rows()];
+        self.hashes.clear();
+        self.hashes.resize(batch.num_rows(), 0);
         create_hashes(
             keys.iter().map(|key| key.as_ref()),
             &self.state,
-            &mut hashes,
+            &mut self.hashes,
         )?;
-        let has_key = |row: usize| keys.iter().any(|key| key.is_valid(row));
-        self.hashes.extend(
-            hashes
+        if self.heaps.len() == 1 && self.count > HEAP {
+            let first = self.heaps.pop().unwrap_or_default();
+            self.heaps.resize(HEAPS, Vec::new());
+            first
                 .into_iter()
-                .enumerate()
-                .filter(|(row, _)| has_key(*row))
-                .map(|(_, hash)| hash),
-        );
+                .for_each(|hash| self.heaps[heap(hash)].push(hash));
+        }
+        let is_one = self.heaps.len() == 1;
+        let all_have_one = keys.iter().any(|key| key.null_count() == 0);
+        for (row, &hash) in self.hashes.iter().enumerate() {
+            if !all_have_one && keys.iter().all(|key| key.is_null(row)) {
+                self.has_none = true;
+                continue;
+            }
+            self.count += 1;
+            self.heaps[if is_one { 0 } else { heap(hash) }].push(hash);
+        }
         Ok(())
     }
 
-    /// Whether two rows may have the same key.
-    pub(super) fn finds_twins(mut self) -> bool {
-        self.hashes.sort_unstable();
-        !self.is_whole || self.hashes.windows(2).any(|pair| pair[0] == pair[1])
+    /// What the hashes tell.
+    pub(super) fn finish(self) -> Keys {
+        let mut heaps = self.heaps;
+        let has_twins = |heap: &mut Vec<u64>| {
+            heap.sort_unstable();
+            heap.windows(2).any(|pair| pair[0] == pair[1])
+        };
+        if !self.is_whole || heaps.iter_mut().any(has_twins) {
+            Keys::Twins
+        } else if self.has_none {
+            Keys::DifferentOrNone
+        } else {
+            Keys::Different
+        }
     }
+}
+
+/// The heap of a hash.
+#[inline]
+fn heap(hash: u64) -> usize {
+    (hash >> (u64::BITS - HEAPS.ilog2())) as usize
 }
 
 /// The keys of `table` that stand on more than one row.
@@ -294,11 +347,17 @@ mod tests {
                 check
                     .add(&batch.slice(half, batch.num_rows() - half))
                     .unwrap();
-                check.finds_twins()
+                check.finish()
             };
-            assert_eq!(suspect(&roomy), expected.is_some(), "{rows:?}");
+            let has_none = rows.contains(&(None, None));
+            let told = match (expected.is_some(), has_none) {
+                (true, _) => Keys::Twins,
+                (false, true) => Keys::DifferentOrNone,
+                (false, false) => Keys::Different,
+            };
+            assert_eq!(suspect(&roomy), told, "{rows:?}");
             assert!(
-                suspect(&narrow) || rows.is_empty(),
+                suspect(&narrow) == Keys::Twins || rows.is_empty(),
                 "what does not fit into memory is looked at: {rows:?}"
             );
 
@@ -310,8 +369,27 @@ mod tests {
                 .map(|it| (it.keys, it.rows, it.example.as_str(), it.example_rows));
             assert_eq!(found, expected);
         }
+        // Among many, in whichever heap.
+        for twin in [None, Some(0), Some(70_000)] {
+            let mut check = KeyCheck::new(&key, &batch(&[]).schema(), &roomy).unwrap();
+            for first in (0..100_000).step_by(1000) {
+                let rows: Vec<_> = (first..first + 1000)
+                    .map(|b| (Some("x"), Some(b)))
+                    .collect();
+                check.add(&batch(&rows)).unwrap();
+            }
+            if let Some(twin) = twin {
+                check.add(&batch(&[(Some("x"), Some(twin))])).unwrap();
+            }
+            let expected = if twin.is_some() {
+                Keys::Twins
+            } else {
+                Keys::Different
+            };
+            assert_eq!(check.finish(), expected, "{twin:?}");
+        }
         assert_eq!(
-            KeyCheck::new(&[], &batch(&[]).schema(), &roomy).map(KeyCheck::finds_twins),
+            KeyCheck::new(&[], &batch(&[]).schema(), &roomy).map(KeyCheck::finish),
             None
         );
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::late::{FEED, asked};
 use crate::program::{Program, simulator};
-use crate::truth::compare;
+use crate::truth::{compare, differences, local_rows, local_tables};
 
 const TABLE: &str = "fleet_vehicle_stats_engineRpm";
 
@@ -159,4 +159,93 @@ async fn historical_takes_a_position_first() {
     fleet.simulator.release_late();
     assert_eq!(fleet.run(&[]).await.0, fleet.names()[1..2]);
     assert!(fleet.is_whole().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_with_a_memory_begins_within_it() {
+    let simulator = simulator(|config| config.now = Some(Utc::now())).await;
+    let program = Program::with_simulator(&simulator);
+    let today = Utc::now().date_naive();
+    let long_ago = (today - Days::new(20)).to_string();
+    let run = ["run", "--table", "route_events", "--start-date", &long_ago];
+    let midnight = |day: NaiveDate| day.and_time(NaiveTime::MIN).and_utc();
+    let is_whole = async || {
+        let (from, to) = (midnight(today - Days::new(5)), midnight(today));
+        let rows = compare_days(&program, &simulator, "route_events", from, to).await;
+        assert!(rows.as_ref().is_ok_and(|rows| *rows > 0), "{rows:?}");
+    };
+    // It would be refused if it were asked from the first day on.
+    let told = program.succeed(&run).await.stderr;
+    assert!(!told.contains("is lost"), "{told}");
+    is_whole().await;
+    // After some weeks without a run the position is no good any more.
+    let path = "samsara-data/raw/state/route_events.json";
+    let text = std::fs::read(program.folder().join(path)).unwrap();
+    let mut state: Value = serde_json::from_slice(&text).unwrap();
+    state["feed"]["at"] = json!(Utc::now() - TimeDelta::days(40));
+    program.write(path, state.to_string());
+    let told = program.succeed(&run).await.stderr;
+    assert!(
+        told.contains("is lost: the feed's position is gone"),
+        "{told}"
+    );
+    is_whole().await;
+}
+
+/// Rows of some days of a table that has more.
+async fn compare_days(
+    program: &Program,
+    simulator: &Simulator,
+    table: &str,
+    from: chrono::DateTime<Utc>,
+    to: chrono::DateTime<Utc>,
+) -> Result<usize, String> {
+    let found = local_tables(&program.folder().join("samsara-data/warehouse")).await;
+    let (first, end) = (from.to_rfc3339(), to.to_rfc3339());
+    let is_asked = |row: &serde_json::Map<String, Value>| {
+        let at = row["happenedAtTime"].as_str().unwrap();
+        (&first[..10]..&end[..10]).contains(&&at[..10])
+    };
+    let rows = local_rows(&found, table).await;
+    let rows = rows.into_iter().filter(is_asked).collect();
+    differences(table, simulator.world(), rows, from, to)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_without_a_start_begins_now() {
+    let begun = Utc::now();
+    let simulator = simulator(|config| config.now = Some(begun)).await;
+    let program = Program::with_simulator(&simulator);
+    let tables = ["fleet_routes_audit_logs", "fleet_routes_audit_logs_stops"];
+    let run = ["run", "--table", tables[0], "--table", tables[1]];
+    program.succeed(&run).await;
+    let found = async |table: &str| {
+        let warehouse = program.folder().join("samsara-data/warehouse");
+        if !warehouse.exists() {
+            return Vec::new();
+        }
+        local_rows(&local_tables(&warehouse).await, table).await
+    };
+    assert_eq!(found(tables[0]).await.len(), 0);
+    // What is changed from now on is found.
+    let later = begun + TimeDelta::hours(6);
+    simulator.set_now(later);
+    program.succeed(&run).await;
+    for table in tables {
+        let day = begun.date_naive().and_time(NaiveTime::MIN).and_utc();
+        let truth = simulator
+            .world()
+            .truth(table, day, day + TimeDelta::days(2))
+            .unwrap();
+        let time = |row: &serde_json::Map<String, Value>| {
+            row["time"]
+                .as_str()
+                .unwrap()
+                .parse::<chrono::DateTime<Utc>>()
+                .unwrap()
+        };
+        let new = truth.iter().filter(|row| time(row) > begun).count();
+        assert!(new > 0, "{table}");
+        assert_eq!(found(table).await.len(), new, "{table}");
+    }
 }

@@ -1,5 +1,6 @@
 //! Fan-outs whose parents are not known to the API.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -10,9 +11,10 @@ use chrono::{TimeDelta, Utc};
 use samsara_etl::store::layout::Partition;
 use tokio_util::sync::CancellationToken;
 
-use crate::program::Program;
+use crate::program::{Program, simulator};
 use crate::support::runs::{config, run, run_until, state, the_day};
 use crate::support::wire::Server;
+use crate::truth::{compare, day};
 
 const ROSTER: &str =
     r#"{"data":[{"id":"1"},{"id":"2"}],"pagination":{"endCursor":"","hasNextPage":false}}"#;
@@ -63,6 +65,30 @@ async fn unknown_parents_complete_no_day() {
             "{known}: {day:?}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_are_asked_for_rows_of_lists() {
+    let simulator = simulator(|_| ()).await;
+    let program = Program::with_simulator(&simulator);
+    let (from, to) = (day("2024-01-01"), day("2024-01-02"));
+    let table = "attributes_entities";
+    let dates = ["--start_date", "01/01/2024", "--end_date", "02/01/2024"];
+    // Nobody has asked for the attributes, and nothing was read before.
+    program
+        .succeed(&[&["run", "--table", table][..], &dates].concat())
+        .await;
+    let rows = compare(&program, simulator.world(), table, from, to).await;
+    assert!(rows.is_ok_and(|rows| rows > 0));
+    let requests = simulator.requests();
+    let asked = requests
+        .iter()
+        .filter(|request| request.path.starts_with("/attributes/"));
+    let kinds: BTreeSet<&str> = asked.map(|request| request.query.as_str()).collect();
+    assert_eq!(
+        kinds,
+        BTreeSet::from(["entityType=asset", "entityType=driver"])
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -88,7 +88,7 @@ async fn what_a_server_says_is_told_on_one_short_line() {
             failed[0]
         );
         let status = program
-            .succeed(&["status", "--table", "fleet_vehicles"])
+            .succeed(&["status", "--calendar", "--table", "fleet_vehicles"])
             .await;
         assert_said_harmless(&status);
         assert!(

@@ -33,7 +33,7 @@ async fn status_tells_four_kinds_of_day_apart() {
     );
     let asked = ["--start_date", "06/01/2024", "--end_date", "12/01/2024"];
     let status = program
-        .succeed(&[&["status"], &asked[..], &trips].concat())
+        .succeed(&[&["status", "--calendar"], &asked[..], &trips].concat())
         .await
         .stdout;
     assert!(status.contains("  2024-01      ??##.."), "{status}");
@@ -58,7 +58,7 @@ async fn an_unchanged_list_clears_its_failure() {
     let program = Program::with_simulator(&good);
     let (run, status) = (
         ["run", "--table", "fleet_vehicles"],
-        ["status", "--table", "fleet_vehicles"],
+        ["status", "--calendar", "--table", "fleet_vehicles"],
     );
     program.succeed(&run).await;
     let program = program.set("SAMSARA_API_URL", &bad.url());

@@ -100,7 +100,7 @@ async fn only_changed_days_are_read_again() {
     simulator.clear_requests();
     program.succeed(&run(["04/01/2024", "06/01/2024"])).await;
     assert_eq!(asked(&simulator), Vec::<String>::new());
-    let status = [&["status"], &all[1..]].concat();
+    let status = [&["status", "--calendar"], &all[1..]].concat();
     assert_eq!(
         program
             .succeed(&status)

@@ -207,7 +207,11 @@ async fn an_api_that_cannot_be_reached_stops_no_other_stage() {
                     "{report}"
                 );
                 assert!(
-                    failed.error.contains("region") && failed.error.contains("SAMSARA_REGION"),
+                    failed.error.contains("region")
+                        && failed
+                            .remedy
+                            .as_ref()
+                            .is_some_and(|remedy| remedy.contains("SAMSARA_REGION")),
                     "{report}"
                 );
             }
@@ -514,7 +518,7 @@ async fn missing_is_whatever_is_not_in_the_warehouse() {
     };
     let calendar = async || {
         program
-            .succeed(&[&["status"], &table[..], &dates].concat())
+            .succeed(&[&["status", "--calendar"], &table[..], &dates].concat())
             .await
             .stdout
     };
@@ -675,7 +679,7 @@ async fn a_feed_brings_the_requested_days() {
             is_right("2024-03-01").await;
         }
         let status = program
-            .succeed(&["status", "--table", LOGS, "--fail-on-missing"])
+            .succeed(&["status", "--calendar", "--table", LOGS, "--fail-on-missing"])
             .await
             .stdout;
         assert!(status.contains("##") || status.contains('#'), "{status}");

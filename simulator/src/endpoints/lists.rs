@@ -16,7 +16,11 @@ pub(super) fn me(call: &Call<'_>) -> Result<Value, Refusal> {
         "data": {
             "id": "61",
             "name": "Transports Fictifs S.A.",
-            "carrierSettings": { "carrierName": "Transports Fictifs S.A." },
+            "carrierSettings": {
+                "carrierName": "Transports Fictifs S.A.",
+                "dotNumber": 98_231,
+                "mainOfficeAddress": "12 Rue du Port, Lyon",
+            },
             "region": call.world.region.name(),
         },
     }))

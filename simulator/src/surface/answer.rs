@@ -2,14 +2,48 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::entities::{Entity, Owner};
 use super::{Anchor, Chooses, Form, Parameter, Population, Surface};
 use crate::cursor::Position;
 use crate::paging::{Call, Empty, Found, Next, Paging};
 use crate::query::Refusal;
-use crate::time::{DAY, Millis, day_start, parse_day};
+use crate::time::{DAY, HOUR, Millis, day_start, parse_day, wire_time};
+
+const MONTHS: [&str; 12] = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+];
+
+/// The start of the month of an instant.
+pub(super) fn month_of(at: Millis) -> Millis {
+    let first = wire_time(at).get(..7).map(|month| format!("{month}-01"));
+    first
+        .and_then(|first| parse_day(&first))
+        .map_or(at, day_start)
+}
+
+/// The start of the month after one.
+pub(super) fn month_after(first: Millis) -> Millis {
+    month_of(first + 32 * DAY)
+}
+
+/// Whether the report on a month can be had: not while it is processed, for three days from its end. The service refuses
+/// a month that is not over, too; here it is told as far as it is, for clients whose clock is ahead of the world's.
+pub(super) fn is_closed(end: Millis, now: Millis) -> bool {
+    !(end..end + 72 * HOUR).contains(&now)
+}
 
 impl Surface {
     /// The body of one page.
@@ -18,12 +52,16 @@ impl Surface {
             parameter.check(call)?;
         }
         let members = self.members(call)?;
+        let asked = self.asked_report(call)?;
         let size = call.page_size(self.pages.size, self.pages.heeds_limit)?;
         if self.found.by == Anchor::Arrived {
             return self.feed(call, size, &members);
         }
         let window = self.window(call)?;
-        let found = self.entities(call, window);
+        let mut found = self.entities(call, window);
+        found
+            .iter_mut()
+            .for_each(|entity| entity.asked.clone_from(&asked));
         let write = |entity: &Entity| self.record_with(call.world, entity, window, &members);
         let records: Vec<Value> = found
             .iter()
@@ -31,7 +69,12 @@ impl Surface {
             .filter(|record| self.is_chosen(call, record))
             .collect();
         if self.single {
-            return Ok(self.body(call, records.into_iter().next().unwrap_or_default()));
+            let mut body = self.body(call, records.into_iter().next().unwrap_or_default());
+            if let (Some(_), Value::Object(members)) = (self.pages.cursor, &mut body) {
+                let last = json!({ "endCursor": "", "hasNextPage": false });
+                members.insert("pagination".to_owned(), last);
+            }
+            return Ok(body);
         }
         let Some(cursor) = self.pages.cursor else {
             return Ok(self.body(call, records.into()));
@@ -64,6 +107,12 @@ impl Surface {
             .map(|name| call.query.optional_time(name))
             .transpose()?
             .flatten();
+        // Clients reckon with their own clock.
+        let today = chrono::Utc::now().timestamp_millis();
+        let reaches = |from: Millis| self.memory.is_none_or(|memory| today - from <= memory);
+        if from.is_some_and(|from| !reaches(from)) && call.query.first("after").is_none() {
+            return Err(Refusal::bad("startTime is too far in the past."));
+        }
         let begin = || {
             Ok(Position {
                 since: from.unwrap_or(now),
@@ -128,21 +177,45 @@ impl Surface {
         Ok(call.envelope(page, Empty::List))
     }
 
-    /// The lists of events that a parameter names; all where none does.
-    fn members<'a>(&self, call: &Call<'a>) -> Result<Vec<&'a str>, Refusal> {
-        let Some(parameter) = self
-            .asks
-            .iter()
-            .find(|parameter| parameter.chooses == Chooses::Members)
-        else {
+    /// Which of several reports is asked for.
+    fn asked_report(&self, call: &Call<'_>) -> Result<Option<String>, Refusal> {
+        let Some((parameter, values)) = self.reports() else {
+            return Ok(None);
+        };
+        let asked = call.query.first(&parameter.name).unwrap_or_default();
+        if values.iter().any(|value| value == asked) {
+            Ok(Some(asked.to_owned()))
+        } else {
+            Err(Refusal::bad(format!(
+                "Invalid {}: {asked}.",
+                parameter.name
+            )))
+        }
+    }
+
+    /// The lists of events, or the objects, that a parameter names; all where none does.
+    fn members(&self, call: &Call<'_>) -> Result<Vec<&str>, Refusal> {
+        let chooses = |parameter: &&Parameter| {
+            matches!(parameter.chooses, Chooses::Members | Chooses::Objects)
+        };
+        let Some(parameter) = self.asks.iter().find(chooses) else {
             return Ok(Vec::new());
         };
-        let known = self.series();
-        let asked = parameter.values(call);
-        match asked.iter().find(|name| !known.contains(name)) {
-            Some(name) => Err(Refusal::bad(format!("Invalid stat type: {name}."))),
-            None => Ok(asked.into_iter().collect()),
-        }
+        let (known, plural) = match parameter.chooses {
+            Chooses::Objects => (self.objects(), "s"),
+            _ => (self.series(), ""),
+        };
+        let asked = parameter.values(call).into_iter().map(|name| {
+            let is_named = |known: &&&str| {
+                **known == name
+                    || name
+                        .strip_suffix(plural)
+                        .is_some_and(|name| **known == name)
+            };
+            let found = known.iter().find(is_named).copied();
+            found.ok_or_else(|| Refusal::bad(format!("Invalid stat type: {name}.")))
+        });
+        asked.collect()
     }
 
     /// The asked window; all time where none can be asked for.
@@ -151,6 +224,25 @@ impl Surface {
             return Ok((Millis::MIN, Millis::MAX));
         };
         let now = call.world.clock.now();
+        if *form == Form::Month {
+            let month = call.query.first(end).unwrap_or_default();
+            let number = MONTHS.iter().position(|name| *name == month);
+            let first = number
+                .zip(call.query.first(start))
+                .and_then(|(number, year)| {
+                    Some(day_start(parse_day(&format!(
+                        "{year}-{:02}-01",
+                        number + 1
+                    ))?))
+                });
+            let first = first.ok_or_else(|| Refusal::bad(format!("{end} is no month.")))?;
+            let next = month_after(first);
+            return if is_closed(next, now) {
+                Ok((first, next))
+            } else {
+                Err(Refusal::bad("The report may still be processing."))
+            };
+        }
         let required = |name: &str| {
             self.asks
                 .iter()
@@ -167,7 +259,7 @@ impl Surface {
             match form {
                 Form::Rfc3339 => call.query.time(name),
                 Form::Millis => call.query.v1_number(name),
-                Form::Date => {
+                Form::Date | Form::Month => {
                     let day = parse_day(text)
                         .ok_or_else(|| Refusal::bad(format!("{name} is not a date.")))?;
                     Ok(day_start(day))
@@ -180,7 +272,7 @@ impl Surface {
             return Err(Refusal::bad(format!("{end} is before {start}.")));
         }
         let to = match form {
-            Form::Rfc3339 => to,
+            Form::Rfc3339 | Form::Month => to,
             Form::Millis => to.saturating_add(1),
             Form::Date => to.saturating_add(DAY),
         };
@@ -239,14 +331,18 @@ impl Surface {
 
     /// Whether the parameters ask for a record with its values.
     fn is_chosen(&self, call: &Call<'_>, record: &Value) -> bool {
-        self.asks.iter().all(|parameter| {
-            let Chooses::Field(field) = &parameter.chooses else {
-                return true;
-            };
-            let values = parameter.values(call);
-            let found = record.get(field).and_then(Value::as_str);
-            values.is_empty() || found.is_some_and(|found| values.contains(found))
-        })
+        // A list that is counted by nothing knows its records by their own ids.
+        let is_other =
+            !call.id.is_empty() && self.counted_by().is_none() && record["id"] != call.id;
+        !is_other
+            && self.asks.iter().all(|parameter| {
+                let Chooses::Field(field) = &parameter.chooses else {
+                    return true;
+                };
+                let values = parameter.values(call);
+                let found = record.get(field).and_then(Value::as_str);
+                values.is_empty() || found.is_some_and(|found| values.contains(found))
+            })
     }
 
     fn body(&self, call: &Call<'_>, records: Value) -> Value {

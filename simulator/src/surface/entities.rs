@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Anchor, Population, Surface, Thing};
+use super::{Anchor, Chooses, Parameter, Population, Surface, Thing};
 use crate::time::{DAY, Millis, SECOND, day_of, day_start, days_touching};
 use crate::world::draw::Draw;
 use crate::world::{Named, World};
@@ -28,6 +28,8 @@ pub(super) struct Entity {
     pub(super) deleted: Option<Millis>,
     /// Of a report: the asked window.
     pub(super) window: Option<(Millis, Millis)>,
+    /// Of a report: which of several was asked for.
+    pub(super) asked: Option<String>,
 }
 
 impl Entity {
@@ -41,6 +43,7 @@ impl Entity {
             versions: vec![born],
             deleted: None,
             window: None,
+            asked: None,
         }
     }
 
@@ -116,6 +119,16 @@ impl World {
 }
 
 impl Surface {
+    /// The parameter that chooses among several reports, and its values.
+    pub(super) fn reports(&self) -> Option<(&Parameter, &[String])> {
+        self.asks
+            .iter()
+            .find_map(|parameter| match &parameter.chooses {
+                Chooses::Asked(values) => Some((parameter, values.as_slice())),
+                _ => None,
+            })
+    }
+
     /// What the population is counted by, if by things.
     pub(super) fn counted_by(&self) -> Option<Thing> {
         match &self.population {
@@ -273,7 +286,9 @@ impl Surface {
             "reported",
             &[hash(&self.identity), owner.index, from as u64, to as u64],
         );
-        if !draw.chance(0.8) || from >= world.clock.now() {
+        // Of the organisation there is always something to report.
+        let is_told = draw.chance(0.8) || self.counted_by() == Some(Thing::Organisation);
+        if !is_told || from >= world.clock.now() {
             return None;
         }
         let mut entity = Entity::new(Some(owner.clone()), day_of(from), 0, from);

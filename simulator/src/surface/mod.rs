@@ -32,13 +32,16 @@
 //! | `int 1..5`, `num 0..9.5`, `money 0..9`, `bool`, `bool 20%`, `one(a\|b)` | values, drawn anew for each version |
 //! | `stage(new>open>done)` | the version's stage |
 //! | `born`, `updated`, `end`, `deleted`, `reached 2`, `born+7d` | instants; with `ms` behind: in milliseconds |
+//! | `today+20m` | an instant so long after the birth, on the same UTC day at the latest |
 //! | `thing.id`, `thing.name` | the vehicle (driver …) that the record is of |
 //! | `@driver.id`, `@fleet_users.id` | another one; parts of one object name the same |
 //! | `tags`, `ids`, `attributes`, `const "x"` | as on hand-written records, or always the same |
 //! | `{ … }`, `[0..3 text]`, `[1..4 { … }]` | objects and lists |
 //! | `during { … }` | the events or intervals of a thing in the asked window, for records that are things; several such lists have events of their own |
 //!
-//! `asks types=members` lets a parameter name the lists that are told. `like NAME` makes a surface another way of asking
+//! `asks types=members` lets a parameter name the lists that are told, and `types=objects` the objects, whose names may
+//! lack the plural's `s`. `asks scoreType=asked(driver|vehicle)` makes a report another one for each value, which a
+//! record does not tell. `like NAME` makes a surface another way of asking
 //! for the records of NAME, and `found arrived` makes it a feed of them.
 //!
 //! A name is followed by `?` (absent in three of ten records; `?60` in six of ten) or `|null` (null in two of ten).
@@ -72,6 +75,8 @@ pub(crate) struct Surface {
     found: Found,
     record: Object,
     tables: Vec<Table>,
+    /// How long ago a feed can begin.
+    memory: Option<Millis>,
 }
 
 /// What a population is counted by.
@@ -138,6 +143,10 @@ enum Chooses {
     Field(String),
     /// Which lists of events each thing tells.
     Members,
+    /// Which objects each record tells.
+    Objects,
+    /// One of several reports, which do not say which they are.
+    Asked(Vec<String>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,6 +183,8 @@ enum Form {
     Millis,
     /// Dates, and the last one is part of the window.
     Date,
+    /// A year and the name of a month, which is refused for 72 hours from its end.
+    Month,
 }
 
 /// Fields in their order.
@@ -238,6 +249,8 @@ enum Instant {
     Deleted,
     /// When the version of this number was made.
     Reached(usize),
+    /// The birth; what is added to it stays within its UTC day.
+    Today,
 }
 
 /// A table that an ETL should make of the records.
@@ -246,7 +259,7 @@ struct Table {
     name: String,
     /// Lists on the way to its rows, outermost first: `stops[].documents[]`.
     of: Vec<String>,
-    /// Paths of the record that stand in each row under a name.
+    /// Paths of the record that stand in each row under a name; of several, joined by `|`, the first that is there.
     with: Vec<(String, String)>,
     drop: Vec<String>,
     rename: Vec<(String, String)>,
@@ -256,6 +269,10 @@ struct Table {
     number: Vec<String>,
     /// Objects whose names are left out of the columns'.
     flat: Vec<String>,
+    /// Columns that hold another column's value where a third has a value: that one, its value, from, to.
+    choose: Vec<[String; 4]>,
+    /// Columns that always hold the same.
+    say: Vec<(String, String)>,
     /// The column of the thing's id, for records that do not name it.
     owner: Option<String>,
 }
@@ -297,6 +314,7 @@ const TEXTS: &[(&str, &str)] = &[
         "hours_of_service.txt",
         include_str!("../../surfaces/hours_of_service.txt"),
     ),
+    ("ifta.txt", include_str!("../../surfaces/ifta.txt")),
     (
         "maintenance.txt",
         include_str!("../../surfaces/maintenance.txt"),
@@ -305,9 +323,23 @@ const TEXTS: &[(&str, &str)] = &[
         "organization.txt",
         include_str!("../../surfaces/organization.txt"),
     ),
+    ("readings.txt", include_str!("../../surfaces/readings.txt")),
+    ("routes.txt", include_str!("../../surfaces/routes.txt")),
     ("safety.txt", include_str!("../../surfaces/safety.txt")),
+    (
+        "tachograph.txt",
+        include_str!("../../surfaces/tachograph.txt"),
+    ),
+    (
+        "trailer_stats.txt",
+        include_str!("../../surfaces/trailer_stats.txt"),
+    ),
     ("training.txt", include_str!("../../surfaces/training.txt")),
     ("trips.txt", include_str!("../../surfaces/trips.txt")),
+    (
+        "vehicle_stats.txt",
+        include_str!("../../surfaces/vehicle_stats.txt"),
+    ),
 ];
 
 impl Surface {

@@ -181,6 +181,7 @@ fn surface(tokens: &mut Tokens<'_>) -> Result<Surface> {
         },
         record: Object::default(),
         tables: Vec::new(),
+        memory: None,
     };
     while let Some(word) = tokens.peek().filter(|word| *word != "[") {
         tokens.at += 1;
@@ -191,6 +192,12 @@ fn surface(tokens: &mut Tokens<'_>) -> Result<Surface> {
             "like" => surface.identity = tokens.need("a surface's name")?.to_owned(),
             "asks" => surface.asks.extend(asks(tokens)?),
             "pages" => surface.pages = pages(tokens)?,
+            "memory" => {
+                let text = tokens.need("how long")?;
+                let memory =
+                    span(text).ok_or_else(|| tokens.error(format!("`{text}`: a time is 7d")))?;
+                surface.memory = Some(memory);
+            }
             "rows" => (surface.rows, surface.single) = rows(tokens)?,
             "found" => surface.found = found(tokens)?,
             "record" => record = Some(object(tokens)?),
@@ -283,7 +290,8 @@ fn population(word: &str, tokens: &mut Tokens<'_>) -> Result<Population> {
 
 fn asks(tokens: &mut Tokens<'_>) -> Result<Vec<Parameter>> {
     let mut parameters = Vec::new();
-    for word in tokens.rest() {
+    let mut words = tokens.rest().into_iter();
+    while let Some(word) = words.next() {
         // `name!<=50=vehicle`: the bound has an equals sign of its own.
         let (head, most) = match word.split_once("<=") {
             Some((head, rest)) => {
@@ -300,6 +308,12 @@ fn asks(tokens: &mut Tokens<'_>) -> Result<Vec<Parameter>> {
         let (name, chooses) = match head.split_once('=') {
             None => (head.as_str(), Chooses::Nothing),
             Some((name, "members")) => (name, Chooses::Members),
+            Some((name, "objects")) => (name, Chooses::Objects),
+            Some((name, "asked")) => {
+                let values = words.by_ref().skip(1).take_while(|word| *word != ")");
+                let values = values.flat_map(|values| values.split('|').map(str::to_owned));
+                (name, Chooses::Asked(values.collect()))
+            }
             Some((name, of)) => match of.strip_prefix('.') {
                 Some(field) => (name, Chooses::Field(field.to_owned())),
                 None => {
@@ -378,7 +392,8 @@ fn found(tokens: &mut Tokens<'_>) -> Result<Found> {
         None => Form::Rfc3339,
         Some("ms") => Form::Millis,
         Some("date") => Form::Date,
-        Some(other) => return Err(tokens.error(format!("`{other}`: expected ms or date"))),
+        Some("month") => Form::Month,
+        Some(other) => return Err(tokens.error(format!("`{other}`: expected ms, date or month"))),
     };
     Ok(Found {
         by,
@@ -522,6 +537,7 @@ fn instant(word: &str, tokens: &mut Tokens<'_>) -> Result<Kind> {
         "updated" => Instant::Updated,
         "end" => Instant::End,
         "deleted" => Instant::Deleted,
+        "today" => Instant::Today,
         other => return Err(tokens.error(format!("`{other}` is nothing that a field can hold"))),
     };
     Ok(Kind::Time {
@@ -597,6 +613,14 @@ fn table(tokens: &mut Tokens<'_>) -> Result<Table> {
             }
             "json" => table.json.push(tokens.need("a path")?.to_owned()),
             "flat" => table.flat.push(tokens.need("a path")?.to_owned()),
+            "say" => {
+                let column = tokens.need("a column")?.to_owned();
+                table.say.push((column, tokens.need("a value")?.to_owned()));
+            }
+            "choose" => {
+                let mut word = || tokens.need("a column or value").map(str::to_owned);
+                table.choose.push([word()?, word()?, word()?, word()?]);
+            }
             "owner" => table.owner = Some(tokens.need("a column")?.to_owned()),
             "number" => table.number.push(tokens.need("a path")?.to_owned()),
             other => return Err(tokens.error(format!("`{other}` says nothing of a table"))),

@@ -3,8 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::entities::{Entity, Owner, hash};
-use super::{Anchor, Field, Instant, Kind, Object, Part, Surface};
-use crate::time::{Millis, day_of, wire_time};
+use super::{Anchor, Chooses, Field, Instant, Kind, Object, Part, Surface};
+use crate::time::{Millis, day_of, day_start, wire_time};
 use crate::world::draw::Draw;
 use crate::world::{Attribute, ExternalIds, Tag, TagRef, World, number};
 
@@ -104,6 +104,23 @@ impl Surface {
         .record()
     }
 
+    /// Whether a parameter names the objects that are told.
+    pub(super) fn tells_objects(&self) -> bool {
+        let mut parameters = self.asks.iter();
+        parameters.any(|parameter| parameter.chooses == Chooses::Objects)
+    }
+
+    /// The names of the objects of a record.
+    pub(super) fn objects(&self) -> Vec<&str> {
+        let is_object = |field: &&Field| matches!(field.kind, Kind::Object(_));
+        self.record
+            .fields
+            .iter()
+            .filter(is_object)
+            .map(|field| field.name.as_str())
+            .collect()
+    }
+
     /// The names of the lists of events, if records are things with such lists.
     pub(super) fn series(&self) -> Vec<&str> {
         let is_series = |field: &&Field| matches!(field.kind, Kind::During(_));
@@ -133,7 +150,7 @@ impl Writer<'_> {
             0
         };
         let window = self.entity.window.unwrap_or_default();
-        let key = [
+        let mut key = vec![
             hash(&self.surface.identity),
             owner,
             self.entity.day as u64,
@@ -141,15 +158,22 @@ impl Writer<'_> {
             version,
             window.1 as u64,
         ];
+        key.extend(self.entity.asked.as_deref().map(hash));
         Draw::new(self.world.seed, path, &key)
     }
 
     fn object(&self, object: &Object, path: &str) -> Option<Value> {
         let mut members = Map::new();
+        let is_top = path.is_empty();
         for field in &object.fields {
             let path = format!("{path}.{}", field.name);
             let is_told = self.members.is_empty() || self.members.contains(&field.name.as_str());
-            if matches!(field.kind, Kind::During(_)) && !is_told {
+            let is_chosen = match field.kind {
+                Kind::During(_) => true,
+                Kind::Object(_) => self.surface.tells_objects() && is_top,
+                _ => false,
+            };
+            if is_chosen && !is_told {
                 continue;
             }
             let mut draw = self.draw(&format!("{path}?"), false);
@@ -192,6 +216,10 @@ impl Writer<'_> {
                 .into(),
             Kind::Time { of, plus, millis } => {
                 let at = self.instant(*of)? + plus;
+                let at = match of {
+                    Instant::Today => at.min(day_start(day_of(self.entity.born) + 1) - 1),
+                    _ => at,
+                };
                 if *millis {
                     at.into()
                 } else {
@@ -260,7 +288,7 @@ impl Writer<'_> {
 
     fn instant(&self, of: Instant) -> Option<Millis> {
         match of {
-            Instant::Born => Some(self.entity.born),
+            Instant::Born | Instant::Today => Some(self.entity.born),
             Instant::Updated => Some(self.entity.updated()),
             Instant::End => self.entity.end,
             Instant::Deleted => self.entity.deleted,

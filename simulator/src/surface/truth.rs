@@ -5,28 +5,34 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
+use super::answer::{is_closed, month_after, month_of};
 use super::entities::Entity;
-use super::{Anchor, Kind, Object, Population, SURFACES, Surface, Table};
+use super::{Anchor, Form, Kind, Object, Population, SURFACES, Surface, Table};
 use crate::time::{DAY, Millis, parse_time, truth_time, wire_time};
 use crate::truth::{Row, distinct};
 use crate::world::World;
 
 /// The tables of all surfaces.
 pub(crate) fn tables() -> impl Iterator<Item = &'static str> {
+    let mut seen = BTreeSet::new();
     SURFACES
         .iter()
         .flat_map(|surface| surface.tables.iter().map(|table| table.name.as_str()))
+        .filter(move |name| seen.insert(*name))
 }
 
 /// The rows of a table for the whole days between two instants; none if no surface has it.
 pub(crate) fn rows(world: &World, table: &str, from: Millis, to: Millis) -> Option<Vec<Row>> {
-    let (surface, table) = SURFACES.iter().find_map(|surface| {
-        Some((
-            surface,
-            surface.tables.iter().find(|one| one.name == table)?,
-        ))
-    })?;
-    Some(surface.table_rows(world, table, from, to))
+    let is_meant = |one: &&Table| one.name == table;
+    let surface = SURFACES
+        .iter()
+        .find(|surface| surface.tables.iter().any(|one| is_meant(&one)))?;
+    let tables = surface.tables.iter().filter(is_meant);
+    Some(
+        tables
+            .flat_map(|table| surface.table_rows(world, table, from, to))
+            .collect(),
+    )
 }
 
 impl Surface {
@@ -38,7 +44,21 @@ impl Surface {
         to: Millis,
     ) -> Vec<Row> {
         let mut rows = Vec::new();
-        for (entity, window) in self.whole(world, from, to) {
+        let reports = self.reports();
+        let asked = reports.map_or(&[][..], |(_, values)| values);
+        let whole = self.whole(world, from, to).into_iter();
+        let whole = whole.flat_map(|(entity, window)| {
+            let each = asked.iter().map(|value| Entity {
+                asked: Some(value.clone()),
+                ..entity.clone()
+            });
+            let mut each: Vec<Entity> = each.collect();
+            if each.is_empty() {
+                each.push(entity);
+            }
+            each.into_iter().map(move |entity| (entity, window))
+        });
+        for (entity, window) in whole {
             let record = self.record_of_start(world, &entity, window);
             let mut with = Row::new();
             if let Some((day, _)) = entity.window {
@@ -46,6 +66,13 @@ impl Surface {
             }
             if let (Some(column), Some(owner)) = (&table.owner, &entity.owner) {
                 with.insert(column.clone(), owner.named.id.as_str().into());
+            }
+            if let (Some((parameter, _)), Some(asked)) = (reports, &entity.asked) {
+                let told = table
+                    .with
+                    .iter()
+                    .filter(|(path, _)| *path == parameter.name);
+                with.extend(told.map(|(_, column)| (column.clone(), asked.as_str().into())));
             }
             Descent {
                 table,
@@ -78,7 +105,19 @@ impl Surface {
         }
         match (&self.population, self.found.by) {
             (Population::Report { .. }, _) => {
-                let days = (from..to).step_by(DAY as usize).map(|day| (day, day + DAY));
+                let is_monthly = matches!(self.found.window, Some((.., Form::Month)));
+                let days = (from..to).step_by(DAY as usize).map(|day| {
+                    if is_monthly {
+                        (month_of(day), month_after(month_of(day)))
+                    } else {
+                        (day, day + DAY)
+                    }
+                });
+                let now = world.clock.now();
+                let days: BTreeSet<(Millis, Millis)> = days
+                    .filter(|(_, end)| !is_monthly || is_closed(*end, now))
+                    .collect();
+                let days = days.into_iter();
                 days.flat_map(|day| {
                     owners.iter().filter_map(move |owner| {
                         Some((self.reported_of(world, owner, day.0, day.1)?, day))
@@ -123,15 +162,29 @@ impl Descent<'_> {
     ) {
         let mut with = with.clone();
         for (path, column) in &self.table.with {
-            let own = path
-                .strip_prefix(prefix)
-                .map(|rest| rest.trim_start_matches('.'));
-            if let Some(own) = own.filter(|own| !own.contains("[]")) {
-                with.insert(column.clone(), leaf(record, shape, own));
+            for path in path.split('|') {
+                let own = path
+                    .strip_prefix(prefix)
+                    .map(|rest| rest.trim_start_matches('.'));
+                let Some(own) = own.filter(|own| !own.contains("[]")) else {
+                    continue;
+                };
+                let found = leaf(record, shape, own);
+                let is_missing = with.get(column).is_none_or(Value::is_null);
+                if is_missing {
+                    with.insert(column.clone(), found);
+                }
             }
         }
         let Some((list, rest)) = lists.split_first() else {
             flatten(record, shape, "", self.table, &mut with);
+            let said = self.table.say.iter();
+            with.extend(said.map(|(column, value)| (column.clone(), value.as_str().into())));
+            for [when, value, from, to] in &self.table.choose {
+                let chosen = with.get(when).is_some_and(|found| found == value.as_str());
+                let found = with.get(from).filter(|_| chosen).cloned();
+                with.insert(to.clone(), found.unwrap_or_default());
+            }
             self.rows.push(with);
             return;
         };

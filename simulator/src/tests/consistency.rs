@@ -43,7 +43,7 @@ fn double(value: &Value) -> Value {
 
 #[test]
 fn every_table_has_one_set_of_columns() {
-    let now = Some(at("2024-02-01T00:00:00Z"));
+    let now = Some(at("2024-03-01T00:00:00Z"));
     let world = super::super::World::new(&SimulatorConfig {
         vehicles: 40,
         now,
@@ -81,11 +81,14 @@ const SNAPSHOTS: &[&str] = &[
     "fleet_tags_addresses",
     "fleet_tags_assets",
     "fleet_tags_drivers",
+    "fleet_tags_equipment",
     "fleet_tags_machines",
     "fleet_tags_sensors",
+    "fleet_tags_trailers",
     "fleet_tags_vehicles",
     "fleet_trailers",
     "fleet_vehicles",
+    "organization",
 ];
 
 #[test]

@@ -1,7 +1,7 @@
 //! Trailers, equipment and assets.
 
 use super::{Days, Row, distinct, ids, key_of, row, tag_list, text};
-use crate::world::{ExternalIds, Gateway, World};
+use crate::world::{ExternalIds, Gateway, Named, TagRef, World};
 
 pub(super) fn trailers(world: &World, _: Days) -> Vec<Row> {
     let rows = world.trailers.iter().map(|trailer| {
@@ -75,4 +75,30 @@ pub(super) fn assets(world: &World, _: Days) -> Vec<Row> {
             ("vehicleId", asset.vehicle.map(|id| id.to_string()).into()),
         ])
     }))
+}
+
+pub(super) fn tags_of_trailers(world: &World, _: Days) -> Vec<Row> {
+    let trailers = world.trailers.iter();
+    distinct(trailers.flat_map(|trailer| tagged("trailer", &trailer.named(), Some(&trailer.tags))))
+}
+
+pub(super) fn tags_of_equipment(world: &World, _: Days) -> Vec<Row> {
+    let equipment = world.equipment.iter();
+    distinct(equipment.flat_map(|one| tagged("equipment", &one.named(), one.tags.as_deref())))
+}
+
+/// One row per tag that a member carries.
+fn tagged(kind: &str, member: &Named, tags: Option<&[TagRef]>) -> Vec<Row> {
+    let tags = tags.unwrap_or_default().iter();
+    tags.map(|tag| {
+        let mut columns = row([
+            ("tag_id", tag.tag.id.as_str().into()),
+            ("tag_name", tag.tag.name.as_str().into()),
+            ("parentTagId", text(tag.parent.as_deref())),
+        ]);
+        columns.insert(format!("{kind}_id"), member.id.as_str().into());
+        columns.insert(format!("{kind}_name"), member.name.as_str().into());
+        columns
+    })
+    .collect()
 }

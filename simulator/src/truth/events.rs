@@ -40,6 +40,41 @@ pub(super) fn trips(world: &World, days: Days) -> Vec<Row> {
     distinct(rows)
 }
 
+/// One row per trip and attached asset.
+pub(super) fn trip_assets(world: &World, days: Days) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for vehicle in &world.vehicles {
+        for trip in world.trips_starting(vehicle, days.from, days.to) {
+            rows.extend(trip.trailers.iter().map(|trailer| {
+                row([
+                    ("vehicle_id", vehicle.id.to_string().into()),
+                    ("startTime", time(trip.start)),
+                    ("asset_id", trailer.to_string().into()),
+                ])
+            }));
+        }
+    }
+    distinct(rows)
+}
+
+/// One row per trip and co-driver.
+pub(super) fn trip_codrivers(world: &World, days: Days) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for vehicle in &world.vehicles {
+        for trip in world.trips_starting(vehicle, days.from, days.to) {
+            rows.extend(trip.codrivers.iter().map(|codriver| {
+                row([
+                    ("vehicle_id", vehicle.id.to_string().into()),
+                    ("startTime", time(trip.start)),
+                    ("driver_id", trip.driver.map(|id| id.to_string()).into()),
+                    ("codriver_id", codriver.to_string().into()),
+                ])
+            }));
+        }
+    }
+    distinct(rows)
+}
+
 fn stop(columns: &mut Row, which: &str, stop: &Stop) {
     let address = stop.address.as_ref();
     columns.insert(format!("{which}Location"), stop.location.as_str().into());

@@ -190,6 +190,37 @@ pub(super) fn obdii(world: &World, days: Days) -> Vec<Row> {
     distinct(rows)
 }
 
+/// One row per code of a control unit's lists.
+pub(super) fn obdii_codes(world: &World, days: Days) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (common, fault) in each_fault(world, days) {
+        let Diagnosis::ObdII { units, .. } = &fault.diagnosis else {
+            continue;
+        };
+        for unit in units {
+            let lists = [
+                ("confirmed", &unit.confirmed),
+                ("pending", &unit.pending),
+                ("permanent", &unit.permanent),
+            ];
+            for (kind, codes) in lists {
+                rows.extend(codes.iter().map(|code| {
+                    let mut columns = common.clone();
+                    columns.append(&mut row([
+                        ("txId", unit.tx_id.into()),
+                        ("dtc_type", kind.into()),
+                        ("dtcId", code.id.into()),
+                        ("dtcShortCode", code.short.into()),
+                        ("dtcDescription", code.text.into()),
+                    ]));
+                    columns
+                }));
+            }
+        }
+    }
+    distinct(rows)
+}
+
 fn unit_columns(unit: Option<&ControlUnit>) -> Row {
     let monitors = unit.and_then(|unit| unit.monitors);
     let mut columns = row([

@@ -115,3 +115,19 @@ fn group(columns: &mut Row, name: &str, tag: Option<&TagRef>) {
         tag.and_then(|tag| tag.parent.as_deref()).into(),
     );
 }
+
+/// The one row about the organisation.
+pub(super) fn organization(world: &World, _: Days) -> Vec<Row> {
+    let name = "Transports Fictifs S.A.";
+    vec![row([
+        ("id", "61".into()),
+        ("name", name.into()),
+        ("region", world.region.name().into()),
+        ("carrierSettings_carrierName", name.into()),
+        ("carrierSettings_dotNumber", 98_231.into()),
+        (
+            "carrierSettings_mainOfficeAddress",
+            "12 Rue du Port, Lyon".into(),
+        ),
+    ])]
+}

@@ -55,6 +55,28 @@ pub(super) fn events(world: &World, days: Days) -> Vec<Row> {
     distinct(rows)
 }
 
+/// One row per event and label.
+pub(super) fn behaviors(world: &World, days: Days) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for vehicle in &world.vehicles {
+        for event in world.safety_events(vehicle, days.from, days.to) {
+            let (driver_id, _) = id_and_name(event.driver.map(|driver| &driver.driver));
+            rows.extend(event.labels.iter().flatten().map(|label| {
+                row([
+                    ("event_id", event.id().into()),
+                    ("time", time(event.time)),
+                    ("vehicle_id", vehicle.id.to_string().into()),
+                    ("driver_id", driver_id.clone()),
+                    ("label", label.label.into()),
+                    ("name", text(label.name)),
+                    ("source", label.source.into()),
+                ])
+            }));
+        }
+    }
+    distinct(rows)
+}
+
 /// One row per vehicle and UTC day that has begun, whether the vehicle was used or not.
 pub(super) fn scores(world: &World, days: Days) -> Vec<Row> {
     let scores = days_touching(days.from, days.to.min(world.clock.now())).flat_map(|day| {

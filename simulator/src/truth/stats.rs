@@ -64,6 +64,19 @@ pub(super) fn engine_immobilizer(world: &World, days: Days) -> Vec<Row> {
     )
 }
 
+pub(super) fn card_scans(world: &World, days: Days) -> Vec<Row> {
+    distinct(
+        each_reading(world, "nfcCardScans", days).filter_map(|(vehicle, reading)| {
+            let Point::Card(id) = &reading.point else {
+                return None;
+            };
+            let mut columns = common(vehicle, &reading);
+            columns.insert("card_id".to_owned(), id.as_str().into());
+            Some(columns)
+        }),
+    )
+}
+
 pub(super) fn auxiliary_inputs(world: &World, days: Days) -> Vec<Row> {
     let of_input = |input: u64| {
         each_reading(world, &format!("auxInput{input}"), days)

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::vehicles::fuel_columns;
 use super::{Days, Row, distinct, id_and_name, ids, key_of, row, text, time};
-use crate::time::{day_start, days_touching};
+use crate::time::{day_start, days_touching, parse_time};
 use crate::world::{Document, ExternalIds, MEASURES, Named, Vehicle, World};
 
 pub(super) fn assignments(world: &World, days: Days) -> Vec<Row> {
@@ -65,13 +65,7 @@ pub(super) fn document_types(world: &World, _: Days) -> Vec<Row> {
 }
 
 pub(super) fn documents(world: &World, days: Days) -> Vec<Row> {
-    let (from, to) = world.within_data(days.from, days.to);
-    let documents = days_touching(from, to).flat_map(|day| world.documents(day));
-    distinct(
-        documents
-            .filter(|document| (from..to).contains(&document.created))
-            .map(document),
-    )
+    distinct(documents_of(world, days).map(document))
 }
 
 fn document(document: Document<'_>) -> Row {
@@ -95,6 +89,84 @@ fn document(document: Document<'_>) -> Row {
     columns.append(&mut place_columns("route", document.route.as_ref()));
     columns.append(&mut place_columns("routeStop", document.stop.as_ref()));
     columns
+}
+
+/// The documents made on the days.
+fn documents_of(world: &World, days: Days) -> impl Iterator<Item = Document<'_>> {
+    let (from, to) = world.within_data(days.from, days.to);
+    days_touching(from, to)
+        .flat_map(|day| world.documents(day))
+        .filter(move |document| (from..to).contains(&document.created))
+}
+
+/// One row per document and field that is filled in.
+pub(super) fn document_fields(world: &World, days: Days) -> Vec<Row> {
+    let rows = documents_of(world, days).flat_map(|document| {
+        let (vehicle, _) = id_and_name(document.vehicle.map(Vehicle::named).as_ref());
+        let fields = document.fields.as_array().cloned().unwrap_or_default();
+        let rows: Vec<Row> = (0i64..)
+            .zip(fields)
+            .map(|(position, field)| {
+                let value = &field["value"];
+                let signature = &value["signatureValue"];
+                row([
+                    ("document_id", document.id.as_str().into()),
+                    ("createdAtTime", time(document.created)),
+                    ("driver_id", document.driver.driver.id.as_str().into()),
+                    ("vehicle_id", vehicle.clone()),
+                    ("position", position.into()),
+                    ("label", field["label"].clone()),
+                    ("type", field["type"].clone()),
+                    ("stringValue", value["stringValue"].clone()),
+                    ("numberValue", value["numberValue"].clone()),
+                    ("dateTimeValue", moment(&value["dateTimeValue"]["dateTime"])),
+                    ("multipleChoiceValue", value["multipleChoiceValue"].clone()),
+                    ("barcodeValue", value["barcodeValue"].clone()),
+                    ("photoValue", value["photoValue"].clone()),
+                    (
+                        "scannedDocumentValue",
+                        value["scannedDocumentValue"].clone(),
+                    ),
+                    ("signatureValue_id", signature["id"].clone()),
+                    ("signatureValue_name", signature["name"].clone()),
+                    (
+                        "signatureValue_signedAtTime",
+                        moment(&signature["signedAtTime"]),
+                    ),
+                    ("signatureValue_url", signature["url"].clone()),
+                ])
+            })
+            .collect();
+        rows
+    });
+    distinct(rows)
+}
+
+/// One row per document and section of fields that an answer brings up.
+pub(super) fn document_sections(world: &World, days: Days) -> Vec<Row> {
+    let rows = documents_of(world, days).flat_map(|document| {
+        let sections = document.sections.as_ref().and_then(Value::as_array);
+        let rows: Vec<Row> = (0i64..)
+            .zip(sections.cloned().unwrap_or_default())
+            .map(|(position, section)| {
+                let mut columns = row([
+                    ("document_id", document.id.as_str().into()),
+                    ("createdAtTime", time(document.created)),
+                    ("position", position.into()),
+                ]);
+                columns.extend(section.as_object().cloned().unwrap_or_default());
+                columns
+            })
+            .collect();
+        rows
+    });
+    distinct(rows)
+}
+
+/// An instant as a record writes it.
+fn moment(value: &Value) -> Value {
+    let at = value.as_str().and_then(parse_time);
+    at.map_or(Value::Null, time)
 }
 
 fn place_columns(kind: &str, place: Option<&(Named, Option<ExternalIds>)>) -> Row {

@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 
 use self::calendar::{CalendarLine, DayRow, LETTERS, Letter, Overview};
 use self::runs::{Drift, EndpointUse, LoggedFailure, LoggedRun};
+use super::words::{counted, duration, grouped, size};
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
@@ -383,48 +384,6 @@ pub fn endpoint_template(path: &str) -> String {
     parts.collect::<Vec<_>>().join("/")
 }
 
-/// `1234567` as `1,234,567`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// `1 row`, `2 rows`.
-fn counted(number: u64, what: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{} {what}{plural}", grouped(number))
-}
-
-/// Bytes in the largest unit that leaves a number above one.
-fn size(bytes: u64) -> String {
-    let units = ["kB", "MB", "GB", "TB"];
-    let (mut value, mut unit) = (bytes as f64 / 1e3, 0);
-    while value >= 999.95 && unit + 1 < units.len() {
-        value /= 1e3;
-        unit += 1;
-    }
-    format!("{value:.1} {}", units.get(unit).copied().unwrap_or("TB"))
-}
-
-/// A duration in its two largest units.
-fn duration(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    match seconds {
-        0..10 => format!("{:.1} s", duration.as_secs_f64()),
-        10..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
-        3600..86_400 => format!("{} h {:02} min", seconds / 3600, seconds / 60 % 60),
-        _ => format!("{} d {:02} h", seconds / 86_400, seconds / 3600 % 24),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -573,10 +532,5 @@ mod tests {
         ] {
             assert_eq!(endpoint_template(path), template);
         }
-        assert_eq!(
-            (size(999_999), size(0), grouped(1_234_567)),
-            ("1.0 MB".into(), "0.0 kB".into(), "1,234,567".into())
-        );
-        assert_eq!(duration(Duration::from_secs(3_725)), "1 h 02 min");
     }
 }

@@ -1,0 +1,16 @@
+/*---
+description = "State of Carrier refrigeration units with several zones, one row per reading."
+partition_by = "time"
+cluster_by = ["trailer_id"]
+unique_key = ["trailer_id", "time"]
+---*/
+SELECT DISTINCT
+  trailer_id,                                         -- Samsara's trailer id; joins fleet_trailers.trailer_id
+  trailer_name,                                       -- its name
+  samsara_time(reading['time']) AS time,              -- when it was read
+  reading['value'] AS carrierReeferState,             -- state of the unit
+  reading['substateValue'] AS substateValue           -- state in more detail, if there is one
+FROM (
+  SELECT id AS trailer_id, name AS trailer_name, unnest(carrierReeferState) AS reading
+  FROM raw.fleet_trailer_stats_carrierReeferState
+)

@@ -1,0 +1,15 @@
+/*---
+description = "Mode of refrigeration units, one row per reading."
+partition_by = "time"
+cluster_by = ["trailer_id"]
+unique_key = ["trailer_id", "time"]
+---*/
+SELECT DISTINCT
+  trailer_id,                                         -- Samsara's trailer id; joins fleet_trailers.trailer_id
+  trailer_name,                                       -- its name
+  samsara_time(reading['time']) AS time,              -- when it was read
+  reading['value'] AS reeferRunMode                   -- mode of operation, such as Continuous
+FROM (
+  SELECT id AS trailer_id, name AS trailer_name, unnest(reeferRunMode) AS reading
+  FROM raw.fleet_trailer_stats_reeferRunMode
+)

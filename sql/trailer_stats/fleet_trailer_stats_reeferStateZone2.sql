@@ -1,0 +1,16 @@
+/*---
+description = "State of zone 2 of refrigeration units, one row per reading."
+partition_by = "time"
+cluster_by = ["trailer_id"]
+unique_key = ["trailer_id", "time"]
+---*/
+SELECT DISTINCT
+  trailer_id,                                         -- Samsara's trailer id; joins fleet_trailers.trailer_id
+  trailer_name,                                       -- its name
+  samsara_time(reading['time']) AS time,              -- when it was read
+  reading['value'] AS reeferStateZone2,               -- state of the zone
+  reading['substateValue'] AS substateValue           -- state in more detail, if there is one
+FROM (
+  SELECT id AS trailer_id, name AS trailer_name, unnest(reeferStateZone2) AS reading
+  FROM raw.fleet_trailer_stats_reeferStateZone2
+)

@@ -1,0 +1,15 @@
+/*---
+description = "Temperature of the air supplied to zone 1 of refrigeration units, one row per reading."
+partition_by = "time"
+cluster_by = ["trailer_id"]
+unique_key = ["trailer_id", "time"]
+---*/
+SELECT DISTINCT
+  trailer_id,                                         -- Samsara's trailer id; joins fleet_trailers.trailer_id
+  trailer_name,                                       -- its name
+  samsara_time(reading['time']) AS time,              -- when it was read
+  reading['value'] AS reeferSupplyAirTemperatureMilliCZone1 -- temperature of the supplied air, millidegrees Celsius
+FROM (
+  SELECT id AS trailer_id, name AS trailer_name, unnest(reeferSupplyAirTemperatureMilliCZone1) AS reading
+  FROM raw.fleet_trailer_stats_reeferSupplyAirTemperatureMilliCZone1
+)
