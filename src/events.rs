@@ -346,11 +346,11 @@ pub enum Event {
         /// Rows that the warehouse reported.
         rows: u64,
     },
-    /// The organisation has no such endpoint: nothing to read, and no failure.
-    Skipped {
-        /// Name of the source.
-        name: String,
-        /// The reason, in one line.
+    /// The token or the organisation does not have the source: nothing to read, and no failure.
+    NotAvailable {
+        /// The source.
+        source: String,
+        /// One line.
         reason: String,
     },
     /// Something about a source that people should know, and that is no failure: a period that is not ready, or one that
@@ -666,7 +666,9 @@ impl Observer for LogEvents {
             } => {
                 tracing::info!(table = source, %partition, rows, "raw partition loaded");
             }
-            Event::Skipped { name, reason } => tracing::warn!(table = name, reason, "skipped"),
+            Event::NotAvailable { source, reason } => {
+                tracing::info!(table = source, reason, "not available")
+            }
             Event::Noted { name, reason } => tracing::warn!(table = name, reason, "noted"),
             Event::Failed {
                 name,

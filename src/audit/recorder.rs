@@ -170,7 +170,7 @@ impl Observer for Recorder {
             | Event::LoadFinished { .. }
             | Event::Connected { .. }
             | Event::DriftFound { .. }
-            | Event::Skipped { .. }
+            | Event::NotAvailable { .. }
             | Event::Noted { .. }
             | Event::UnfitTimes { .. }
             | Event::DuplicatesAccepted { .. } => {}

@@ -12,6 +12,7 @@ mod extent;
 mod field_path;
 mod model;
 mod nearest;
+mod omit_path;
 mod source;
 mod time_field;
 
@@ -22,8 +23,9 @@ pub use ddl::{JSON_TYPE, map_type};
 pub use drift::{Drifted, Proposal};
 pub use extent::check_query;
 pub use field_path::{FieldPath, PARENT_ID, PathStep};
-pub use model::{FrontMatter, Model};
+pub use model::{FrontMatter, Model, VERSIONS};
 pub use nearest::nearest;
+pub use omit_path::OmitPath;
 pub use source::{
     ASKED, Category, ChangeFeed, Pagination, Parent, RateLimit, Share, Source, SourceKind, Sweep,
     TimeFormat, WindowParameters,

@@ -109,7 +109,8 @@ pub(super) fn parse(
     for table in tables {
         match &table {
             TableReference::Partial { schema, table } if &**schema == "raw" => {
-                sources.push(table.to_string())
+                let name = table.strip_suffix(VERSIONS).unwrap_or(table);
+                sources.push(name.to_string())
             }
             _ => {
                 return Err(place.at(
@@ -120,6 +121,7 @@ pub(super) fn parse(
         }
     }
     sources.sort();
+    sources.dedup();
     if sources.is_empty() {
         return Err(place.at(
             1,
@@ -137,6 +139,9 @@ pub(super) fn parse(
         column_descriptions,
     })
 }
+
+/// What follows the name of a source whose records change, for the table of all their versions.
+pub const VERSIONS: &str = "__versions";
 
 pub(super) const FRONT_MATTER_KEYS: &[&str] = &[
     "description",

@@ -9,6 +9,7 @@ use chrono::{DateTime, Datelike, Months, NaiveDate, NaiveTime, TimeDelta, Utc};
 use serde::Deserialize;
 
 use super::field_path::FieldPath;
+use super::omit_path::OmitPath;
 use super::time_field::TimeField;
 use crate::redact::printable;
 
@@ -71,6 +72,12 @@ pub struct Source {
     /// Fields that are other at each read, such as links that expire: a record in which only they differ has not
     /// changed.
     pub expiring: Vec<FieldPath>,
+    /// Values that must never be stored: they are cut out of each page before it is decoded.
+    pub omit: Vec<OmitPath>,
+    /// Whether it may end, or not be there for this organisation: beta, an own licence, another region.
+    pub optional: bool,
+    /// Why it is read only when asked for by name; none: it is part of `ALL`.
+    pub on_request: Option<String>,
     /// The source whose rows give the ids for this one's requests, one by one or in batches.
     pub parent: Option<Parent>,
     /// Query parameters whose values are kept with each row, in [`ASKED`], because the row itself does not tell them.
@@ -84,7 +91,11 @@ pub struct Source {
 impl Source {
     /// Whether its partitions are UTC days (else: one snapshot).
     pub fn is_daily(&self) -> bool {
-        self.kind != SourceKind::Snapshot
+        match self.kind {
+            SourceKind::Snapshot => false,
+            SourceKind::Updates => self.time_field.is_some(),
+            SourceKind::Window | SourceKind::Report | SourceKind::Feed => true,
+        }
     }
 
     /// The earliest instant from which its feed can be had; none if any will do.
@@ -156,6 +167,7 @@ impl Source {
             self.pagination,
             self.page_limit,
             &self.page_echoes,
+            &self.omit,
         );
         let asked = (
             &self.sweep,
@@ -213,6 +225,9 @@ pub enum SourceKind {
     Report,
     /// Everything new since a cursor that is kept for ever.
     Feed,
+    /// Records as they are now, asked for by the time of their last change. Each version is kept, filed by the day on
+    /// which the record was born; without a time of birth, all are one partition.
+    Updates,
 }
 
 /// The groups of the program this one replaces.
@@ -391,6 +406,9 @@ pub(super) struct SourceEntry {
     key: Option<Vec<String>>,
     newest_by: Option<String>,
     expiring: Option<Vec<String>>,
+    omit: Option<Vec<String>>,
+    optional: Option<bool>,
+    on_request: Option<String>,
     parent: Option<Parent>,
     asked: Option<Vec<String>>,
     share: Option<String>,
@@ -426,6 +444,9 @@ impl SourceEntry {
             key: self.key.or(defaults.key),
             newest_by: self.newest_by.or(defaults.newest_by),
             expiring: self.expiring.or(defaults.expiring),
+            omit: self.omit.or(defaults.omit),
+            optional: self.optional.or(defaults.optional),
+            on_request: self.on_request.or(defaults.on_request),
             parent: self.parent.or(defaults.parent),
             asked: self.asked.or(defaults.asked),
             share: self.share.or(defaults.share),
@@ -491,6 +512,21 @@ impl SourceEntry {
             path.check(&fields)
                 .map_err(|error| format!("expiring {error}"))?;
         }
+        let omit = entry
+            .omit
+            .unwrap_or_default()
+            .iter()
+            .map(|path| OmitPath::parse(path))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| format!("omit {error}"))?;
+        for path in &omit {
+            path.check(&fields)
+                .map_err(|error| format!("omit {error}"))?;
+        }
+        let on_request = entry.on_request.map(|reason| reason.trim().to_string());
+        if on_request.as_deref() == Some("") {
+            return Err("`on_request` says why: \"personal data\", for instance".into());
+        }
         let end_field = entry
             .end_field
             .as_deref()
@@ -515,6 +551,15 @@ impl SourceEntry {
             time_field.as_ref(),
             days_per_request,
         )?;
+        if kind == SourceKind::Updates && (key.is_empty() || newest_by.is_none()) {
+            return Err(
+                "updates need a `key` that tells records apart, and `newest_by`, the time of their last change"
+                    .into(),
+            );
+        }
+        if kind == SourceKind::Updates && entry.share.is_some() {
+            return Err("updates are asked for one source at a time: drop `share`".into());
+        }
         check_placeholder(&endpoint, entry.parent.as_ref())?;
         let params = entry.params.unwrap_or_default();
         let share = match entry.share {
@@ -582,6 +627,9 @@ impl SourceEntry {
             key,
             newest_by,
             expiring,
+            omit,
+            optional: entry.optional.unwrap_or(false),
+            on_request,
             parent: entry.parent,
             asked,
             share,
@@ -647,9 +695,17 @@ fn check_kind(
         (SourceKind::Feed, Some(window), _) if window.end.is_some() => {
             Err("a feed has no end: remove `window.end`".into())
         }
-        (SourceKind::Window | SourceKind::Report, Some(window), _) if window.end.is_none() => {
+        (SourceKind::Window | SourceKind::Report | SourceKind::Updates, Some(window), _)
+            if window.end.is_none() =>
+        {
             Err("`window.end` is missing".into())
         }
+        (SourceKind::Updates, Some(window), _) if window.days_beyond > 0 => {
+            Err("updates are read to their end: drop `days_beyond`".into())
+        }
+        (SourceKind::Updates, _, Some(field)) if !field.list().is_empty() => Err(format!(
+            "time_field `{field}`: updates are filed by one time of the record, not by those of a list"
+        )),
         _ => Ok(()),
     }
 }

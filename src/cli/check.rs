@@ -102,7 +102,7 @@ async fn everything(
     let storage = &config.storage;
     let mut parts: Vec<BoxFuture<'_, Vec<Finding>>> = vec![
         models(config, catalog, selection).boxed(),
-        api(config, catalog, &sources, limit).boxed(),
+        api(config, catalog, &sources, selection, limit).boxed(),
         limit
             .within("raw bucket", bucket("raw", &storage.raw, config, &sources))
             .boxed(),
@@ -243,6 +243,7 @@ async fn api(
     config: &Config,
     catalog: &Catalog,
     sources: &[&Source],
+    selection: &Selection,
     limit: Limit,
 ) -> Vec<Finding> {
     let connect = async {
@@ -281,6 +282,12 @@ async fn api(
         .buffer_unordered(ASKED_AT_A_TIME)
         .collect()
         .await;
+    // An endpoint counts as named if one of its sources is.
+    let named: BTreeSet<&str> = sources
+        .iter()
+        .filter(|source| selection.named.contains(&source.name))
+        .map(|source| source.endpoint.as_str())
+        .collect();
     // Statistics share an endpoint and its scope.
     let mut asked = BTreeSet::new();
     let sources: Vec<&Source> = sources
@@ -303,16 +310,23 @@ async fn api(
         .buffered(ASKED_AT_A_TIME)
         .collect()
         .await;
-    let mut absent = 0;
+    let (mut absent, mut is_there) = (0, false);
     for (source, answer) in sources.iter().zip(answers) {
+        match &answer {
+            Ok(Err(SamsaraError::NotFound { .. })) => absent += 1,
+            Ok(Ok(Finding { good: None, .. })) => {}
+            _ => is_there = true,
+        }
         findings.push(match answer {
             Ok(Ok(finding)) => finding,
-            Ok(Err(SamsaraError::NotFound { endpoint, .. })) => {
-                absent += 1;
-                Finding::note(
-                    endpoint,
-                    "not available to this organisation (404); its tables stay empty",
-                )
+            // A run does without it: nobody has asked for it by name.
+            Ok(Err(error))
+                if !named.contains(source.endpoint.as_str())
+                    && (error.is_unavailable()
+                        || (source.optional
+                            && matches!(error, SamsaraError::Refused { status: 400, .. }))) =>
+            {
+                Finding::note(&source.endpoint, format!("not available: {error}"))
             }
             // The same is true of all others.
             Ok(Err(error)) if error.ends_run() => {
@@ -325,7 +339,18 @@ async fn api(
             ),
         });
     }
-    if absent > 1 && findings.iter().all(|finding| finding.good.is_none()) {
+    for source in selection
+        .on_request
+        .iter()
+        .filter_map(|name| catalog.source(name))
+    {
+        let reason = source.on_request.as_deref().unwrap_or_default();
+        findings.push(Finding::note(
+            &source.name,
+            format!("on request, not read by ALL: {reason}"),
+        ));
+    }
+    if absent > 1 && !is_there {
         let text = "every endpoint answers 404; check that SAMSARA_API_URL names Samsara's API";
         findings.push(Finding::bad(client.base().to_string(), text));
     }

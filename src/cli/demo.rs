@@ -67,7 +67,7 @@ impl Demo {
         let config = self.config(context, &simulator)?;
         let catalog = context.catalog()?;
         let run_request = RunRequest {
-            selection: Selection::all(&catalog),
+            selection: Selection::all(&catalog, false),
             dates,
             stages: BTreeSet::from([Stage::Extract, Stage::Transform, Stage::Load]),
             historical: false,

@@ -110,6 +110,10 @@ impl Task {
             PlannedScope::Snapshot => ("snapshot", None, None, None),
             PlannedScope::Days(days) => ("days", days.first(), days.last(), None),
             PlannedScope::Feed { since, .. } => ("feed", None, None, Some(*since)),
+            PlannedScope::Updates(windows) => {
+                let since = windows.iter().map(|window| window.start).min();
+                ("updates", None, None, since)
+            }
         };
         Self {
             sources: task.sources.clone(),

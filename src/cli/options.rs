@@ -57,6 +57,9 @@ pub(super) struct TableOptions {
     /// Group of tables to include; may be repeated
     #[arg(long, alias = "table_cat", value_enum)]
     category: Vec<Category>,
+    /// Take in what is not part of ALL or a category: tables that are read on request only
+    #[arg(long, value_enum, value_name = "WHAT")]
+    include: Vec<Include>,
 }
 
 impl RunRequestOptions {
@@ -115,17 +118,32 @@ impl TableOptions {
         directory: &Path,
     ) -> Result<Selection, Error> {
         let mut names = self.table.clone();
+        let on_request = self.include.contains(&Include::OnRequest);
         match self.tables.as_deref() {
-            Some(all) if all.eq_ignore_ascii_case("all") => return Ok(Selection::all(catalog)),
+            Some(all) if all.eq_ignore_ascii_case("all") => {
+                return Ok(Selection::all(catalog, on_request));
+            }
             Some(file) => names.extend(names_in_file(&directory.join(file), catalog)?),
             None if names.is_empty() && self.category.is_empty() => {
-                return Ok(Selection::all(catalog));
+                return Ok(Selection::all(catalog, on_request));
             }
             None => {}
         }
-        Ok(Selection::of_names(catalog, &names)?
-            .join(Selection::of_categories(catalog, &self.category)))
+        Ok(
+            Selection::of_names(catalog, &names)?.join(Selection::of_categories(
+                catalog,
+                &self.category,
+                on_request,
+            )),
+        )
     }
+}
+
+/// What `ALL` and categories leave out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Include {
+    /// Sources with `on_request`.
+    OnRequest,
 }
 
 /// How to work.

@@ -321,7 +321,7 @@ pub(super) async fn run_once(
         report.did_something(),
     ) {
         (Some(signal), _, _) => signal,
-        (None, true, _) if report.idle == Some(Idle::NotFound) => Exit::Failure,
+        (None, true, _) if report.idle == Some(Idle::NotAvailable) => Exit::Failure,
         (None, true, _) => Exit::Success,
         (None, false, true) => Exit::Partial,
         (None, false, false) => Exit::Failure,

@@ -14,6 +14,7 @@ use crate::pipeline::Pipeline;
 use crate::pipeline::coverage::{Missing, Reached, SourceCoverage, TableState};
 use crate::plan::Selection;
 use crate::report::words::{aligned, counted, grouped, wrapped};
+use crate::state::NotAvailable;
 use crate::store::layout::Partition;
 
 /// Show what each table holds: a line a table. With names of tables, their days: a letter a day, a line a month.
@@ -50,7 +51,8 @@ pub(super) struct Status {
 
 /// What the letters mean, those that are missing last.
 const LETTERS: &str = "# loaded   . loaded, nothing there   + loaded, late data has come since\n\
-    missing: d derived, not loaded   e extracted, not derived   ~ unfinished   ! failed   ? not requested\n";
+    missing: d derived, not loaded   e extracted, not derived   ~ unfinished   ! failed   ? not requested\n\
+    neither: - not available: no scope, no licence, or no such endpoint\n";
 
 pub(super) fn letter(reached: &Reached) -> char {
     match reached {
@@ -108,6 +110,18 @@ impl Status {
                     .for_each(|source| calendar(&mut text, source));
             }
             (false, false) => overview(&mut text, &covered, super::output::data_width()),
+        }
+        if !self.missing {
+            let selection = &run_request.selection;
+            for source in selection
+                .on_request
+                .iter()
+                .filter_map(|name| pipeline.catalog().source(name))
+            {
+                let reason = source.on_request.as_deref().unwrap_or_default();
+                let reason = crate::redact::one_line(reason);
+                let _ = writeln!(text, "{} on request, not read: {reason}", source.name);
+            }
         }
         super::output::print(text)?;
         Ok(self.exit(&covered))
@@ -196,7 +210,9 @@ fn calendar(text: &mut String, source: &SourceCoverage) {
         source.source,
         grouped(source.rows)
     );
-    if source.never_asked {
+    if let Some(not_available) = &source.not_available {
+        let _ = write!(text, " - {}", refused(not_available));
+    } else if source.never_asked {
         text.push_str(" ? never requested");
     }
     let mut months: BTreeMap<(i32, u32), Vec<(NaiveDate, &Reached)>> = BTreeMap::new();
@@ -260,10 +276,20 @@ fn calendar(text: &mut String, source: &SourceCoverage) {
     }
 }
 
+/// That a source is not available, when it was last asked, and why.
+fn refused(NotAvailable { at, reason }: &NotAvailable) -> String {
+    let (at, reason) = (at.format("%Y-%m-%d"), crate::redact::one_line(reason));
+    format!("not available on {at}: {reason}")
+}
+
 /// A line for all that is missing.
 fn list_missing(text: &mut String, source: &SourceCoverage) {
     if source.never_asked {
-        let _ = writeln!(text, "{} never requested", source.source);
+        let why = match &source.not_available {
+            Some(not_available) => refused(not_available),
+            None => "never requested".into(),
+        };
+        let _ = writeln!(text, "{} {why}", source.source);
     }
     for (partition, reached) in &source.partitions {
         if let Some(why) = why(reached) {
@@ -291,6 +317,7 @@ mod tests {
             ]
             .into(),
             never_asked: false,
+            not_available: None,
             failure: None,
             is_known: true,
             rows: 7,
@@ -324,5 +351,24 @@ mod tests {
             (shown.as_str(), missing.as_str()),
             ("s (7 raw rows) ? never requested\n", "s never requested\n")
         );
+        // Asked for by name, or not: it is not there.
+        source.not_available = Some(NotAvailable {
+            at: "2024-02-03T10:00:00Z".parse().unwrap(),
+            reason: "no scope".into(),
+        });
+        for (is_named, listed) in [
+            (true, "s not available on 2024-02-03: no scope\n"),
+            (false, ""),
+        ] {
+            source.never_asked = is_named;
+            (shown, missing) = (String::new(), String::new());
+            calendar(&mut shown, &source);
+            list_missing(&mut missing, &source);
+            assert_eq!(
+                shown,
+                "s (7 raw rows) - not available on 2024-02-03: no scope\n"
+            );
+            assert_eq!(missing, listed);
+        }
     }
 }

@@ -44,8 +44,13 @@ fn plain(catalog: &Catalog) -> String {
             format!(", {category:?}").to_lowercase()
         });
         let kind = format!("{:?}", source.kind).to_lowercase();
+        let optional = if source.optional { ", optional" } else { "" };
+        let on_request = source
+            .on_request
+            .as_ref()
+            .map_or(String::new(), |reason| format!(" On request: {reason}."));
         text += &format!(
-            "{} ({kind}{category}): {}\n",
+            "{} ({kind}{category}{optional}): {}{on_request}\n",
             source.name, source.description
         );
         for model in catalog.models_of(&source.name) {

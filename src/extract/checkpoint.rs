@@ -309,8 +309,11 @@ mod tests {
 
     #[test]
     fn incomplete_halves_are_never_split() {
-        // By the time of the last change, a day's incidents are asked for until days behind it.
-        let task = task("alerts_incidents", 1, &["1"]);
+        // Asked by the time of the last change, a day's rows come until days behind it.
+        let mut task = task("fleet_vehicle_stats_engineRpm", 1, &[]);
+        if let Some(window) = &mut task.sources[0].window {
+            window.days_beyond = 3;
+        }
         let queue = RequestQueue::begin(&task);
         assert!(queue.bisect(queue.first().unwrap()).is_none());
     }

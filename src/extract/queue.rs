@@ -149,8 +149,8 @@ impl<'a> RequestQueue<'a> {
     /// The two halves of a slice, if it can be had in halves.
     pub(super) fn bisect(&self, slice: RequestSlice) -> Option<[RequestSlice; 2]> {
         let source = self.sources.first()?;
-        let can_split = matches!(self.task.scope, Scope::Days(_))
-            && source.kind == SourceKind::Window
+        let can_split = matches!(self.task.scope, Scope::Days(_) | Scope::Updates { .. })
+            && matches!(source.kind, SourceKind::Window | SourceKind::Updates)
             && source.window.as_ref().is_some_and(|names| {
                 // Where it is asked for the time of the last change, a half has not all of its rows.
                 names.format != TimeFormat::Date && names.end.is_some() && names.days_beyond == 0

@@ -38,6 +38,13 @@ pub enum Scope {
         /// What its pages have shown so far.
         watch: Watch,
     },
+    /// What has changed in a window of the time of the last change.
+    Updates {
+        /// The window.
+        window: Window,
+        /// The first day whose rows are left out, because it was not asked for.
+        born_before: Option<NaiveDate>,
+    },
 }
 
 impl ExtractTask {
@@ -61,6 +68,7 @@ impl ExtractTask {
         match &self.scope {
             Scope::Snapshot => None,
             Scope::Days(days) => span(days),
+            Scope::Updates { window, .. } => Some(*window),
             Scope::Feed { since, .. } => Some(Window {
                 start: *since,
                 end: *since,
@@ -87,12 +95,13 @@ impl ExtractTask {
 }
 
 impl Scope {
-    /// The partitions that are asked for, in their order; none of a feed, whose days are not known before.
+    /// The partitions that are asked for, in their order; none of a feed or of updates, whose days are
+    /// not known before.
     pub fn partitions(&self) -> Vec<Partition> {
         match self {
             Self::Snapshot => vec![Partition::Snapshot],
             Self::Days(days) => days.iter().copied().map(Partition::Day).collect(),
-            Self::Feed { .. } => Vec::new(),
+            Self::Feed { .. } | Self::Updates { .. } => Vec::new(),
         }
     }
 }
@@ -102,6 +111,12 @@ impl std::fmt::Display for Scope {
         match self {
             Self::Snapshot => f.write_str("(snapshot)"),
             Self::Feed { .. } => f.write_str("(feed)"),
+            Self::Updates { window, .. } => write!(
+                f,
+                "(changes of {} to {})",
+                window.start.format("%Y-%m-%dT%H:%MZ"),
+                window.end.format("%Y-%m-%dT%H:%MZ")
+            ),
             Self::Days(days) => match (days.first(), days.last()) {
                 (Some(first), Some(last)) if first != last => write!(f, "{first} to {last}"),
                 (Some(day), _) => write!(f, "{day}"),

@@ -120,6 +120,21 @@ impl<'a> Sorter<'a> {
                     found.push((Partition::Day(*day), rows, (kept, total)));
                 }
             }
+            (Scope::Updates { born_before, .. }, Some(field)) => {
+                for (day, its_rows) in rows_by_day(batch, field)? {
+                    // What was born later is read when its day is asked for.
+                    if born_before.is_none_or(|end| day < end) {
+                        let rows = DayRows::these(batch, its_rows)?;
+                        found.push((Partition::Day(day), rows, (0, 0)));
+                    }
+                }
+            }
+            (Scope::Updates { .. }, None) => {
+                if batch.num_rows() > 0 {
+                    let all = DayRows::all(batch.clone());
+                    found.push((Partition::Snapshot, all, (0, 0)));
+                }
+            }
             (Scope::Feed { .. }, field) => {
                 let field = field.as_ref().ok_or("a feed needs a time_field")?;
                 of = batch.num_rows() as u64;

@@ -288,7 +288,7 @@ impl RawWriter {
         let partition = match &self.task.scope {
             Scope::Snapshot => Some(Partition::Snapshot),
             Scope::Days(days) => days.first().map(|day| Partition::Day(*day)),
-            Scope::Feed { .. } => None,
+            Scope::Feed { .. } | Scope::Updates { .. } => None,
         };
         for (path, text) in &page.beside {
             self.envelope_fields += 1;

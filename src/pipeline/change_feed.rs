@@ -61,8 +61,10 @@ fn report_failure(run: &Run, handle: &SourceHandle, name: &str, error: Error) ->
     match &error {
         // An organisation without the feed has its days read `lookback_days` long, as without `changes`.
         Error::Extract(error)
-            if matches!(error.api(), Some(SamsaraError::NotFound { .. }))
-                && handle.look(|state| state.feed.is_none()) =>
+            if error.api().is_some_and(|error| {
+                matches!(error, SamsaraError::NotFound { .. })
+                    || (error.is_unavailable() && !run.is_named(name))
+            }) && handle.look(|state| state.feed.is_none()) =>
         {
             tracing::info!(source = name, %error, "there is no change feed, late data are found by lookback");
         }

@@ -73,6 +73,7 @@ pub(super) async fn commit_partition(
         let raw = raw.clone();
         handle
             .commit(move |state| {
+                state.not_available = None;
                 let found = state.partition_mut(partition);
                 reading.apply(found);
                 found.raw = Some(raw);
@@ -98,10 +99,13 @@ async fn confirm(
             || found.shrunken_from != reading.shrunken_from
     };
     let is_due = partition != Partition::Snapshot
-        || handle.look(|state| state.partition(partition).is_some_and(has_earlier_try));
+        || handle.look(|state| {
+            state.not_available.is_some() || state.partition(partition).is_some_and(has_earlier_try)
+        });
     if is_due {
         handle
             .commit(move |state| {
+                state.not_available = None;
                 let found = state.partition_mut(partition);
                 reading.apply(found);
                 if let Some(raw) = &mut found.raw {
@@ -144,6 +148,7 @@ pub(super) async fn commit_feed(
         let resume = asked.resume;
         handle
             .commit(move |state| {
+                state.not_available = None;
                 drop_tail(state, resume.as_ref(), &added);
                 for (day, raw) in added {
                     add_rows(&mut state.partition_mut(day).raw, raw);
@@ -220,7 +225,7 @@ pub(super) fn is_moved(before: Option<&Feed>, position: &Feed) -> bool {
     })
 }
 
-fn raw_state(outcome: &TaskOutcome, extracted: &Extracted, first: bool) -> RawState {
+pub(super) fn raw_state(outcome: &TaskOutcome, extracted: &Extracted, first: bool) -> RawState {
     RawState {
         objects: extracted.objects.clone(),
         records: if first { outcome.records } else { 0 },
@@ -231,7 +236,7 @@ fn raw_state(outcome: &TaskOutcome, extracted: &Extracted, first: bool) -> RawSt
     }
 }
 
-fn observe(run: &Run, extracted: &Extracted, raw: &RawState, unchanged: bool) {
+pub(super) fn observe(run: &Run, extracted: &Extracted, raw: &RawState, unchanged: bool) {
     run.observer.observe(&Event::PartitionExtracted {
         source: extracted.source.clone(),
         partition: extracted.partition,

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::load;
 use crate::load::plan::{is_loaded, rows_loaded, rows_of};
 use crate::plan::{Dates, RunRequest, Selection, due_partitions};
-use crate::state::{Failure, PartitionState, SourceState, StateStore};
+use crate::state::{Failure, NotAvailable, PartitionState, SourceState, StateStore};
 use crate::store::layout::Partition;
 use crate::transform::{BoundCatalog, BoundModel, Contract, fingerprint, history_fingerprint};
 
@@ -90,6 +90,8 @@ pub struct SourceCoverage {
     pub partitions: BTreeMap<Partition, Reached>,
     /// Whether the source, or the asked period of it, was never asked for at all, so that there is no first day.
     pub never_asked: bool,
+    /// That the token or the organisation does not have it, if nothing of it was ever read.
+    pub not_available: Option<NotAvailable>,
     /// The last try to read the list, if it is one and that try failed.
     pub failure: Option<Failure>,
     /// Whether anything of it was ever read whole, of whatever day.
@@ -127,6 +129,8 @@ pub enum TableState {
     Behind,
     /// The last try to read some of it failed.
     Failing,
+    /// The token or the organisation does not have its source.
+    NotAvailable,
     /// Nothing of it was ever asked for.
     NeverAsked,
 }
@@ -138,6 +142,7 @@ impl TableState {
             Self::Whole => "whole",
             Self::Behind => "behind",
             Self::Failing => "failing",
+            Self::NotAvailable => "not available",
             Self::NeverAsked => "never asked",
         }
     }
@@ -166,6 +171,8 @@ impl SourceCoverage {
         };
         if self.failing().is_some() {
             TableState::Failing
+        } else if self.not_available.is_some() {
+            TableState::NotAvailable
         } else if self.never_asked || (table.missing > 0 && !self.is_known && only_unasked()) {
             TableState::NeverAsked
         } else if table.missing > 0 {
@@ -285,7 +292,14 @@ impl Lookup<'_> {
         for name in &selection.sources {
             let source = self.catalog.known_source(name)?;
             let state = self.states.source(name).await?.look(Clone::clone);
-            let (partitions, never_asked) = asked(source, &state, dates);
+            let not_available = crate::plan::unavailable(self.catalog, self.states, source)
+                .await?
+                .filter(|_| !state.was_read());
+            let (partitions, never_asked) = match &not_available {
+                // Who has asked for it by name misses it; of all others it is no gap.
+                Some(_) => (Vec::new(), selection.named.contains(&source.name)),
+                None => asked(source, &state, dates),
+            };
             let mut models = Vec::new();
             for bound in self.bound.driven_by(name) {
                 models.push((bound, self.invalidating_sources(&bound.model).await?));
@@ -332,6 +346,7 @@ impl Lookup<'_> {
                 tables: covered_tables,
                 last_read: state.complete().map(|(_, raw)| raw.extracted_at).max(),
                 never_asked,
+                not_available,
                 failure: state
                     .partition(Partition::Snapshot)
                     .and_then(|found| found.failure.clone()),
@@ -409,6 +424,16 @@ fn asked(source: &Source, state: &SourceState, dates: &Dates) -> (Vec<Partition>
                 .collect();
             let never = state.feed.is_none() && state.partitions.is_empty();
             (days, never)
+        }
+        SourceKind::Updates => {
+            let partitions: Vec<Partition> = match source.is_daily() {
+                true => known()
+                    .filter(|day| dates.contains(*day))
+                    .map(Partition::Day)
+                    .collect(),
+                false => vec![Partition::Snapshot],
+            };
+            (partitions, source.is_daily() && !state.was_read())
         }
         SourceKind::Window | SourceKind::Report => {
             let today = Utc::now().date_naive();

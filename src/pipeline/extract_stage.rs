@@ -1,6 +1,6 @@
 //! The extract tasks of the plan, in their order and some at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::NaiveDate;
@@ -17,6 +17,7 @@ use crate::events::Event;
 use crate::extract::Extractor;
 use crate::plan::{PlannedScope, PlannedTask, Stage};
 use crate::samsara::{Client, SamsaraError};
+use crate::state::SourceState;
 
 /// How the API is reached.
 pub(super) struct Api {
@@ -41,7 +42,7 @@ pub(super) async fn extract_stage(
         let source = run.catalog.known_source(&partition.0)?;
         let is_named =
             run.plan.feeds.contains(&source.name) || run.plan.lasting.contains(&source.name);
-        let may_change = is_named || source.kind == SourceKind::Feed;
+        let may_change = is_named || matches!(source.kind, SourceKind::Feed | SourceKind::Updates);
         let group = if may_change { &mut later } else { &mut now };
         group.push(partition.clone());
     }
@@ -89,15 +90,15 @@ async fn extract_all(
         observer: run.observer.clone(),
         checkpoint_every: run.checkpoint_every,
     };
-    let each = async |tasks: &[PlannedTask]| {
-        let tasks = stream::iter(tasks).map(Ok);
+    let each = async |tasks: &[&PlannedTask]| {
+        let tasks = stream::iter(tasks.iter().copied()).map(Ok);
         tasks
             .try_for_each_concurrent(workers, |task| extract_task(run, &extractor, task, ready))
             .await
     };
     // Lists first: fan-outs ask for their rows. Then the change feeds, which say what else is to be read.
     for wave in crate::plan::waves(&run.catalog, &run.plan) {
-        each(wave).await?;
+        each(&wave.iter().collect::<Vec<_>>()).await?;
     }
     stream::iter(&run.plan.feeds)
         .map(Ok)
@@ -116,10 +117,39 @@ async fn extract_all(
     };
     let named = changed(&run.plan.feeds).await?;
     store_asked_from(run).await?;
-    each(&run.plan.windows).await?;
-    each(&named).await?;
+    let (probes, rest) = probes(run).await?;
+    each(&probes).await?;
+    each(&rest).await?;
+    each(&named.iter().collect::<Vec<_>>()).await?;
     // Last, the days that others have shown to have changed meanwhile.
-    each(&changed(&run.plan.lasting).await?).await
+    let lasting = changed(&run.plan.lasting).await?;
+    each(&lasting.iter().collect::<Vec<_>>()).await
+}
+
+/// The first task of each source that may turn out not to be available, and all others: one request tells, and not as
+/// many as there are workers.
+async fn probes(run: &Run) -> Result<(Vec<&PlannedTask>, Vec<&PlannedTask>), Error> {
+    let mut tasks_of: BTreeMap<&str, usize> = BTreeMap::new();
+    for task in &run.plan.windows {
+        for source in &task.sources {
+            *tasks_of.entry(source).or_default() += 1;
+        }
+    }
+    let mut untold = BTreeSet::new();
+    for (source, tasks) in tasks_of {
+        let handle = run.states.source(source).await?;
+        let was_read = handle.look(SourceState::was_read);
+        if tasks > 1 && !was_read && !run.is_named(source) {
+            untold.insert(source);
+        }
+    }
+    Ok(run.plan.windows.iter().partition(|task| {
+        let first = task
+            .sources
+            .iter()
+            .filter(|source| untold.remove(source.as_str()));
+        first.count() > 0
+    }))
 }
 
 /// Reports an API that cannot be reached, and hands on what is complete of what was to be read.

@@ -11,14 +11,15 @@ use super::commit_raw::{FeedAsked, commit_feed, commit_partition, discard};
 use super::ended_rows::mark_changed_days;
 use super::raw_rows::parent_rows;
 use super::run::{Ready, Run, are_there, ends_run};
+use super::updates::read_updates;
 use crate::catalog::Source;
 use crate::error::Error;
 use crate::events::{Event, Outcome};
 use crate::extract::{ExtractTask, Extractor, Scope, TaskOutcome, checkpoint_is_current};
 use crate::plan::{PlannedScope, PlannedTask};
 use crate::redact;
-use crate::samsara::{SamsaraError, Watch};
-use crate::state::{Checkpoint, Failure, PartitionState, SourceHandle, SourceState};
+use crate::samsara::{ParentRow, SamsaraError, Watch};
+use crate::state::{Checkpoint, Failure, NotAvailable, PartitionState, SourceHandle, SourceState};
 use crate::store::ObjectRef;
 use crate::store::layout::Partition;
 
@@ -49,6 +50,10 @@ pub(super) async fn extract_task(
     planned: &PlannedTask,
     ready: &mpsc::Sender<Ready>,
 ) -> Result<(), Error> {
+    let apart = apart(run, planned);
+    if apart.len() > 1 {
+        return extract_apart(run, extractor, &apart, ready).await;
+    }
     let scope = planned.scope.to_string();
     let span = tracing::error_span!(
         "extract",
@@ -60,57 +65,70 @@ pub(super) async fn extract_task(
         scope: scope.clone(),
         requests: planned.requests,
     });
-    let (outcome, partitions) = read_planned(run, extractor, planned)
+    let read = read_planned(run, extractor, planned)
         .instrument(span)
         .await?;
+    let is_refused_together = read.is_none();
+    let (outcome, partitions) = read.unwrap_or((Outcome::Absent, Vec::new()));
     let come = partitions.iter().map(|(source, _)| run.tables_of(source));
     run.observer.observe(&Event::TaskFinished {
         sources: planned.sources.clone(),
         scope,
         requests: planned.requests,
-        missing: run.tables_of_task(planned).saturating_sub(come.sum()),
+        missing: match is_refused_together {
+            true => 0,
+            false => run.tables_of_task(planned).saturating_sub(come.sum()),
+        },
         outcome,
     });
+    if is_refused_together {
+        return extract_apart(run, extractor, &one_by_one(planned), ready).await;
+    }
     hand_on(run, ready, partitions).await;
     Ok(())
 }
 
-/// The partitions that a task has read whole, or earlier ones have.
+/// The partitions that a task has read whole, or earlier ones have; none if the API refused its sources together, so that
+/// each has to be asked for by itself.
 async fn read_planned(
     run: &Run,
     extractor: &Extractor,
     planned: &PlannedTask,
-) -> Result<(Outcome, Vec<Ready>), Error> {
-    let has_ended = || planned.sources.iter().all(|source| run.has_ended(source));
+) -> Result<Option<(Outcome, Vec<Ready>)>, Error> {
     if run.shutdown.is_cancelled() {
-        return Ok((Outcome::Stopped, Vec::new()));
+        return Ok(Some((Outcome::Stopped, Vec::new())));
     }
-    if has_ended() {
-        return Ok((Outcome::Absent, complete_partitions(run, planned).await?));
+    let has_ended = planned.sources.iter().all(|source| run.has_ended(source));
+    if has_ended || without_parent(run, planned).await? {
+        let complete = complete_partitions(run, planned).await?;
+        return Ok(Some((Outcome::Absent, complete)));
     }
     let result = tokio::select! {
-        () = run.shutdown.cancelled() => return Ok((Outcome::Stopped, Vec::new())),
+        () = run.shutdown.cancelled() => return Ok(Some((Outcome::Stopped, Vec::new()))),
         result = read_task(run, extractor, planned) => result,
     };
     let (outcome, partitions) = match result {
         Ok(partitions) => (Outcome::Done, partitions),
         Err(error) if ends_run(&error) => return Err(error),
+        // One type that is retired, or that nobody has licensed, has the whole request refused.
+        Err(Error::Extract(error)) if error.is_refused() && planned.sources.len() > 1 => {
+            let table = planned.sources.join(", ");
+            tracing::warn!(table, %error, "refused together: each is requested by itself");
+            return Ok(None);
+        }
         Err(error) => {
-            let is_absent = matches!(
-                &error,
-                Error::Extract(error) if matches!(error.api(), Some(SamsaraError::NotFound { .. }))
-            );
-            give_up(run, planned, &error).await?;
-            let outcome = if is_absent && has_ended() {
-                Outcome::Absent
-            } else {
-                Outcome::Failed
+            if matches!(&error, Error::Extract(error) if error.is_refused()) {
+                run.set_apart(&planned.sources);
+            }
+            let outcome = match give_up(run, planned, &error).await? {
+                true => Outcome::Failed,
+                false => Outcome::Absent,
             };
             (outcome, complete_partitions(run, planned).await?)
         }
     };
     run.add_extracted(&partitions);
-    Ok((outcome, partitions))
+    Ok(Some((outcome, partitions)))
 }
 
 /// The partitions of a task that came to nothing, as far as an earlier run has read them whole: that they could not be
@@ -134,27 +152,65 @@ pub(super) async fn complete_partitions(
     Ok(complete)
 }
 
-/// Reports a task that failed, and keeps that in the state.
-async fn give_up(run: &Run, planned: &PlannedTask, error: &Error) -> Result<(), Error> {
+/// Tasks that were one, one after another.
+async fn extract_apart(
+    run: &Run,
+    extractor: &Extractor,
+    tasks: &[PlannedTask],
+    ready: &mpsc::Sender<Ready>,
+) -> Result<(), Error> {
+    for task in tasks {
+        Box::pin(extract_task(run, extractor, task, ready)).await?;
+    }
+    Ok(())
+}
+
+/// A task of its own for each source.
+fn one_by_one(planned: &PlannedTask) -> Vec<PlannedTask> {
+    let alone = |source: &String| PlannedTask {
+        sources: vec![source.clone()],
+        scope: planned.scope.clone(),
+        // The plan counts them once, for the task that they were.
+        requests: 0,
+    };
+    planned.sources.iter().map(alone).collect()
+}
+
+/// The task without those of its sources that were refused before in this run, and each of these by itself.
+fn apart(run: &Run, planned: &PlannedTask) -> Vec<PlannedTask> {
+    let (alone, together): (Vec<String>, Vec<String>) = planned
+        .sources
+        .iter()
+        .cloned()
+        .partition(|source| run.is_apart(source));
+    let of = |sources: Vec<String>| PlannedTask {
+        sources,
+        scope: planned.scope.clone(),
+        requests: planned.requests,
+    };
+    let mut tasks = one_by_one(&of(alone));
+    if !together.is_empty() {
+        tasks.insert(0, of(together));
+    }
+    tasks
+}
+
+/// Reports a task that failed, and keeps that in the state. Returns whether that is a failure of any of its sources:
+/// one that is not available has none.
+async fn give_up(run: &Run, planned: &PlannedTask, error: &Error) -> Result<bool, Error> {
     let refused = match error {
         Error::Extract(error) => error.api(),
         _ => None,
     };
-    let is_absent = matches!(refused, Some(SamsaraError::NotFound { .. }));
+    let is_final = refused.is_some_and(SamsaraError::is_unavailable);
     let mut failed = Vec::new();
     for source in &planned.sources {
-        // An endpoint that had data and is not found any more is not one that the organisation never had.
-        let had_data = run
-            .states
-            .source(source)
-            .await?
-            .look(|state| state.complete().next().is_some());
-        if is_absent && !had_data {
-            run.end_source(source);
-            run.observer.observe(&Event::Skipped {
-                name: source.clone(),
-                reason: error.to_string(),
-            });
+        let handle = run.states.source(source).await?;
+        let was_read = handle.look(SourceState::was_read);
+        if let Some(refused) = refused.filter(|error| run.takes_leave(source, was_read, error)) {
+            if run.end_source(source) {
+                not_available(run, source, refused).await?;
+            }
             continue;
         }
         // A month that is still being processed is refused, and had later.
@@ -166,13 +222,13 @@ async fn give_up(run: &Run, planned: &PlannedTask, error: &Error) -> Result<(), 
             continue;
         }
         // One line for a source that cannot be had at all, however many days were asked for.
-        let is_final = is_absent || matches!(refused, Some(SamsaraError::NotPermitted { .. }));
         if !is_final || run.end_source(source) {
             run.failed(source, None, error);
         }
         failed.push(source);
     }
-    store_failure(run, planned, &failed, error).await
+    store_failure(run, planned, &failed, error).await?;
+    Ok(!failed.is_empty())
 }
 
 fn is_refused_status(error: Option<&SamsaraError>, expected: u16) -> bool {
@@ -193,6 +249,58 @@ fn is_not_ready(run: &Run, source: &str, planned: &PlannedTask) -> bool {
         let settled = source.period_end(day).checked_add_days(lookback);
         settled.is_none_or(|settled| today < settled)
     })
+}
+
+/// Reports that a source is not available, and keeps that in the state: it is asked again after a week.
+async fn not_available(run: &Run, source: &str, refused: &SamsaraError) -> Result<(), Error> {
+    let known = NotAvailable {
+        at: Utc::now(),
+        reason: redact::one_line(refused),
+    };
+    run.observer.observe(&Event::NotAvailable {
+        source: source.into(),
+        reason: known.reason.clone(),
+    });
+    let handle = run.states.source(source).await?;
+    handle
+        .commit(move |state| state.not_available = Some(known))
+        .await?;
+    Ok(())
+}
+
+/// Leaves out a task whose parents are not available: then there is nothing to ask for.
+async fn without_parent(run: &Run, planned: &PlannedTask) -> Result<bool, Error> {
+    let parent = planned.sources.first().and_then(|source| {
+        let parent = run.catalog.source(source)?.parent.as_ref()?;
+        run.catalog.source(&parent.source)
+    });
+    let Some(parent) = parent else {
+        return Ok(false);
+    };
+    let handle = run.states.source(&parent.name).await?;
+    let was_read = handle.look(SourceState::was_read);
+    let known = crate::plan::unavailable(&run.catalog, &run.states, parent).await?;
+    let Some(known) = known.filter(|_| !was_read) else {
+        return Ok(false);
+    };
+    let reason = format!(
+        "{}, for whose rows it is asked, is not available: {}",
+        parent.name, known.reason
+    );
+    for source in &planned.sources {
+        if !run.end_source(source) {
+            continue;
+        }
+        if run.is_named(source) {
+            run.failed(source, None, &Error::Usage(reason.clone()));
+        } else {
+            run.observer.observe(&Event::NotAvailable {
+                source: source.clone(),
+                reason: reason.clone(),
+            });
+        }
+    }
+    Ok(true)
 }
 
 /// Keeps in the state that these partitions were tried in vain: `status` shows them apart from unasked ones.
@@ -230,7 +338,32 @@ async fn read_task(
     extractor: &Extractor,
     planned: &PlannedTask,
 ) -> Result<Vec<Ready>, Error> {
-    let task = Arc::new(task_of(run, planned).await?);
+    let (sources, parents) = asked_of(run, planned).await?;
+    let scope = match &planned.scope {
+        PlannedScope::Snapshot => Scope::Snapshot,
+        PlannedScope::Days(days) => Scope::Days(days.clone()),
+        PlannedScope::Feed {
+            resume,
+            since,
+            until,
+        } => Scope::Feed {
+            resume: resume.clone(),
+            since: *since,
+            until: *until,
+            watch: Watch::default(),
+        },
+        PlannedScope::Updates(windows) => {
+            return match sources.first() {
+                Some(source) => read_updates(run, extractor, source, &parents, windows).await,
+                None => Ok(Vec::new()),
+            };
+        }
+    };
+    let task = Arc::new(ExtractTask {
+        sources,
+        scope,
+        parents,
+    });
     if let Scope::Feed { .. } = &task.scope {
         return read_feed(run, extractor, task).await;
     }
@@ -247,8 +380,11 @@ async fn read_task(
     Ok(ready(outcome))
 }
 
-/// A planned task with its sources and the rows of their parent.
-async fn task_of(run: &Run, planned: &PlannedTask) -> Result<ExtractTask, Error> {
+/// The sources of a planned task, and the rows of their parent.
+async fn asked_of(
+    run: &Run,
+    planned: &PlannedTask,
+) -> Result<(Vec<Source>, Vec<ParentRow>), Error> {
     let known = |name: &String| run.catalog.known_source(name).cloned();
     let sources: Vec<Source> = planned
         .sources
@@ -259,25 +395,7 @@ async fn task_of(run: &Run, planned: &PlannedTask) -> Result<ExtractTask, Error>
         Some(parent) => parent_rows(run, parent).await?,
         None => Vec::new(),
     };
-    let scope = match &planned.scope {
-        PlannedScope::Snapshot => Scope::Snapshot,
-        PlannedScope::Days(days) => Scope::Days(days.clone()),
-        PlannedScope::Feed {
-            resume,
-            since,
-            until,
-        } => Scope::Feed {
-            resume: resume.clone(),
-            since: *since,
-            until: *until,
-            watch: Watch::default(),
-        },
-    };
-    Ok(ExtractTask {
-        sources,
-        scope,
-        parents,
-    })
+    Ok((sources, parents))
 }
 
 fn ready(outcome: TaskOutcome) -> Vec<Ready> {

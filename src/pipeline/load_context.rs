@@ -1,6 +1,7 @@
 //! What loads of a run share.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
@@ -9,7 +10,7 @@ use super::run::report_failure;
 use crate::error::Error;
 use crate::events::Observer;
 use crate::load::Warehouse;
-use crate::load::plan::LoadPlan;
+use crate::load::plan::{LoadPlan, TableLoad};
 use crate::state::Fence;
 use crate::store::Bucket;
 use crate::store::layout::{Partition, RunId};
@@ -27,11 +28,32 @@ pub(super) struct LoadContext {
     pub(super) observer: Arc<dyn Observer>,
     pub(super) shutdown: CancellationToken,
     pub(super) run: RunId,
+    /// Sources that were asked for by name: their tables are made in any case.
+    pub(super) named: BTreeSet<String>,
+    /// Sources that are not asked, because they were not available before.
+    pub(super) not_asked: BTreeSet<String>,
+    /// Sources that the run has found not to be available.
+    pub(super) ended: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl LoadContext {
     pub(super) fn failed(&self, table: &str, partition: Option<Partition>, error: &Error) {
         report_failure(self.observer.as_ref(), table, partition, error);
+    }
+
+    /// Whether it is known before anything is read that there is something for a table: its source was read before, or
+    /// asked for by name.
+    pub(super) fn is_certain(&self, table: &TableLoad) -> bool {
+        table
+            .state
+            .look(|state| state.was_read() || self.named.contains(&state.source))
+    }
+
+    /// Whether there may be something for a table, by what was read so far.
+    pub(super) fn is_available(&self, table: &TableLoad) -> bool {
+        let source = table.state.look(|state| state.source.clone());
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_certain(table) || !(self.not_asked.contains(&source) || ended.contains(&source))
     }
 
     /// What the trial tables of all runs on these buckets have in their names.

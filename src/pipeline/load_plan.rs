@@ -93,8 +93,8 @@ impl<'a> Planner<'a> {
     /// The partitions that the table has, or is going to have when the plan is done.
     fn expected(&self, table: &TableLoad, driver: &Source) -> Result<Expected, Error> {
         let is_read = self.plan.tasks_of(&driver.name).next().is_some();
-        let has_feed =
-            is_read && driver.kind == SourceKind::Feed || self.plan.feeds.contains(&driver.name);
+        let has_feed = is_read && matches!(driver.kind, SourceKind::Feed | SourceKind::Updates)
+            || self.plan.feeds.contains(&driver.name);
         let is_derived = self.plan.run_request.stages.contains(&Stage::Transform);
         let part = |document: &PartitionState| {
             let known = document.models.get(&table.contract.table);

@@ -35,8 +35,10 @@ async fn load_tables(context: &LoadContext, loadable: mpsc::Receiver<Flat>) {
         .iter()
         .map(|(name, table)| (name.as_str(), TableLoader::new(context, table)))
         .collect();
-    // Tables exist from the beginning, also those that no row comes for.
-    stream::iter(loaders.values())
+    // Tables exist from the beginning, also those that no row comes for; but not those of which it is not known yet
+    // whether there is a source for them.
+    let certain = loaders.values().filter(|loader| loader.is_certain());
+    stream::iter(certain)
         .for_each_concurrent(LOADS, |loader| async {
             loader.method().await;
         })
@@ -58,7 +60,9 @@ async fn load_tables(context: &LoadContext, loadable: mpsc::Receiver<Flat>) {
         }
     })
     .await;
-    stream::iter(loaders.values())
+    // By now it is known what is not available: of that, no table is made.
+    let available = loaders.values().filter(|loader| loader.is_available());
+    stream::iter(available)
         .for_each_concurrent(LOADS, TableLoader::finish)
         .await;
 }

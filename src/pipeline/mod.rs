@@ -23,6 +23,7 @@ mod run;
 mod table_loader;
 pub mod threads;
 mod transform_stage;
+mod updates;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -343,7 +344,8 @@ impl Pipeline {
             cpu,
             checkpoint_every: self.config.checkpoint_pages.max(1),
             plan,
-            ended: Mutex::default(),
+            ended: Arc::default(),
+            apart: Mutex::default(),
             extracted: Mutex::default(),
         })
     }
@@ -407,6 +409,9 @@ impl Pipeline {
             observer: run.observer.clone(),
             shutdown: run.shutdown.clone(),
             run: run.id.clone(),
+            named: run.plan.run_request.selection.named.clone(),
+            not_asked: run.plan.not_available.keys().cloned().collect(),
+            ended: run.ended.clone(),
         }))
     }
 
@@ -482,8 +487,8 @@ impl Pipeline {
         let covered = lookup
             .coverage(&run_request.selection, &run_request.dates)
             .await?;
-        if !report.skipped.is_empty() && !covered.iter().any(|source| source.is_known) {
-            return Ok(Idle::NotFound);
+        if !report.not_available.is_empty() && !covered.iter().any(|source| source.is_known) {
+            return Ok(Idle::NotAvailable);
         }
         let Missing {
             unread,

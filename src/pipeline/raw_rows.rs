@@ -25,13 +25,7 @@ pub(super) async fn fold_raw_rows<T: Default + Send + 'static>(
     sql: String,
     add: impl Fn(&mut T, &RecordBatch) -> Result<(), String> + Send + 'static,
 ) -> Result<T, TransformError> {
-    let table = QueryTable {
-        raw: true,
-        name: source.name.clone(),
-        schema: raw_schema(source),
-        bucket: run.raw.clone(),
-        objects: objects.to_vec(),
-    };
+    let table = raw_table(run, source, objects);
     let folding = run.cpu.spawn(async move {
         let mut result = query(&sql, &[table], QUERY_MEMORY).await?;
         let mut sum = T::default();
@@ -46,6 +40,17 @@ pub(super) async fn fold_raw_rows<T: Default + Send + 'static>(
             "{name}: reading its raw rows stopped: {error}"
         )))
     })
+}
+
+/// Raw objects of a source as a table.
+pub(super) fn raw_table(run: &Run, source: &Source, objects: &[ObjectRef]) -> QueryTable {
+    QueryTable {
+        raw: true,
+        name: source.name.clone(),
+        schema: raw_schema(source),
+        bucket: run.raw.clone(),
+        objects: objects.to_vec(),
+    }
 }
 
 /// The rows of a parent's committed list, as far as they are asked for, sorted by their ids.

@@ -36,7 +36,9 @@ pub(super) struct Run {
     pub(super) checkpoint_every: u64,
     pub(super) plan: Plan,
     /// Sources that the token or the organisation does not have: asking again for another day is of no use.
-    pub(super) ended: Mutex<BTreeSet<String>>,
+    pub(super) ended: Arc<Mutex<BTreeSet<String>>>,
+    /// Sources that were refused (400) when they were asked for alone: they take no others with them any more.
+    pub(super) apart: Mutex<BTreeSet<String>>,
     /// Partitions that tasks of this run have handed on.
     pub(super) extracted: Mutex<BTreeSet<Ready>>,
 }
@@ -86,6 +88,36 @@ impl Run {
     /// Asks no more for a source. Returns whether it was asked for until now.
     pub(super) fn end_source(&self, source: &str) -> bool {
         locked(&self.ended).insert(source.to_string())
+    }
+
+    /// Whether the source was asked for by name: then it is a failure that it cannot be had.
+    pub(super) fn is_named(&self, source: &str) -> bool {
+        self.plan.run_request.selection.named.contains(source)
+    }
+
+    /// Whether an answer says that a source is not available, and that is no failure: nobody has asked for it by name,
+    /// and it was never read, or may end.
+    pub(super) fn takes_leave(&self, source: &str, was_read: bool, error: &SamsaraError) -> bool {
+        let is_optional = self
+            .catalog
+            .source(source)
+            .is_some_and(|source| source.optional);
+        // An endpoint in beta may refuse whoever does not take part in it.
+        let is_first_refusal =
+            is_optional && !was_read && matches!(error, SamsaraError::Refused { status: 400, .. });
+        !self.is_named(source)
+            && (error.is_unavailable() || is_first_refusal)
+            && (is_optional || !was_read)
+    }
+
+    /// Keeps that a source was refused when it was asked for alone.
+    pub(super) fn set_apart(&self, sources: &[String]) {
+        locked(&self.apart).extend(sources.iter().cloned());
+    }
+
+    /// Whether a source is asked for alone, since it was refused.
+    pub(super) fn is_apart(&self, source: &str) -> bool {
+        locked(&self.apart).contains(source)
     }
 
     /// Whether a task of this run has handed on the partition.

@@ -68,6 +68,16 @@ impl<'a> TableLoader<'a> {
         }
     }
 
+    /// Whether it is known before anything is read that there is something for it.
+    pub(super) fn is_certain(&self) -> bool {
+        self.context.is_certain(self.table)
+    }
+
+    /// Whether there may be something for it, by what was read so far.
+    pub(super) fn is_available(&self) -> bool {
+        self.context.is_available(self.table)
+    }
+
     fn name(&self) -> &str {
         &self.table.contract.table
     }

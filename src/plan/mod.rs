@@ -3,6 +3,7 @@
 mod dates;
 mod selection;
 mod table_list;
+mod updates;
 mod workbook;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,12 +13,16 @@ use std::str::FromStr;
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 
 use crate::catalog::{Catalog, ChangeFeed, Source, SourceKind};
-use crate::state::{Feed, PartitionState, Position, SourceState, StateError, StateStore};
+use crate::redact;
+use crate::state::{
+    Feed, NotAvailable, PartitionState, Position, SourceState, StateError, StateStore,
+};
 use crate::store::layout::Partition;
 
 pub use dates::{DEFAULT_START, Dates, days, parse_date};
 pub use selection::{Selection, SelectionError};
 pub use table_list::names_in_file;
+pub use updates::UpdatesWindow;
 
 /// Feed cursors are valid for 30 days; one older than this is not used any more.
 pub(crate) const CURSOR_DAYS: i64 = 29;
@@ -26,6 +31,10 @@ pub(crate) const CURSOR_DAYS: i64 = 29;
 const LATE_DAYS: u64 = 30;
 /// For how many days at most a day is read again because one of its rows has no end yet.
 const OPEN_DAYS: u64 = 30;
+/// A source that was not available is asked again when it was asked so many days ago.
+const UNAVAILABLE_DAYS: i64 = 7;
+/// So many lists may be asked for the rows of each other.
+const MOST_PARENTS: usize = 8;
 /// A list of parents older than this is read again before a fan-out.
 const PARENT_MAX_AGE_HOURS: i64 = 24;
 
@@ -103,6 +112,10 @@ pub struct Plan {
     pub today: NaiveDate,
     /// Lower bound of the cost.
     pub estimate: Estimate,
+    /// Sources that are not asked, because they were not available when they were asked last.
+    pub not_available: BTreeMap<String, NotAvailable>,
+    /// Sources that are left out because they are read on request only, and why.
+    pub on_request: BTreeMap<String, String>,
 }
 
 impl Plan {
@@ -236,6 +249,8 @@ pub enum PlannedScope {
         /// behind it.
         until: Option<NaiveDate>,
     },
+    /// Windows of the time of the last change, in this order.
+    Updates(Vec<UpdatesWindow>),
 }
 
 impl fmt::Display for PlannedScope {
@@ -243,6 +258,7 @@ impl fmt::Display for PlannedScope {
         match self {
             Self::Snapshot => f.write_str("snapshot"),
             Self::Feed { .. } => f.write_str("feed"),
+            Self::Updates(_) => f.write_str("changes"),
             Self::Days(days) => match (days.first(), days.last()) {
                 (Some(first), Some(last)) if first != last => write!(f, "{first} to {last}"),
                 (Some(day), _) => write!(f, "{day}"),
@@ -253,12 +269,12 @@ impl fmt::Display for PlannedScope {
 }
 
 impl PlannedScope {
-    /// The partitions that are read; none of a feed, whose days are not known before.
+    /// The partitions that are read; none of a feed or of updates, whose days are not known before.
     pub fn partitions(&self) -> Vec<Partition> {
         match self {
             Self::Snapshot => vec![Partition::Snapshot],
             Self::Days(days) => days.iter().copied().map(Partition::Day).collect(),
-            Self::Feed { .. } => Vec::new(),
+            Self::Feed { .. } | Self::Updates(_) => Vec::new(),
         }
     }
 }
@@ -284,7 +300,18 @@ pub async fn make(
         from_default_start: 0,
         today: now.date_naive(),
         estimate: Estimate::default(),
+        not_available: BTreeMap::new(),
+        on_request: BTreeMap::new(),
     };
+    for source in run_request
+        .selection
+        .on_request
+        .iter()
+        .filter_map(|name| catalog.source(name))
+    {
+        let reason = source.on_request.clone().unwrap_or_default();
+        plan.on_request.insert(source.name.clone(), reason);
+    }
     let selected: Vec<&Source> = run_request
         .selection
         .sources
@@ -294,11 +321,21 @@ pub async fn make(
     let extract = run_request.stages.contains(&Stage::Extract);
     let mut wanted: BTreeMap<&str, Vec<NaiveDate>> = BTreeMap::new();
     let mut snapshots: BTreeSet<&str> = BTreeSet::new();
+    let mut updated: BTreeSet<&str> = BTreeSet::new();
     let mut gaps: BTreeSet<(String, NaiveDate)> = BTreeSet::new();
     for source in &selected {
         let handle = states.source(&source.name).await?;
         let state = handle.look(Clone::clone);
-        if extract {
+        let refused = if extract && !run_request.selection.named.contains(&source.name) {
+            unavailable(catalog, states, source).await?
+        } else {
+            None
+        };
+        let refused = refused.filter(|known| now - known.at < TimeDelta::days(UNAVAILABLE_DAYS));
+        let is_asked = extract && refused.is_none();
+        plan.not_available
+            .extend(refused.map(|known| (source.name.clone(), known)));
+        if is_asked {
             plan.from_default_start +=
                 u64::from(is_from_default_start(source, &state, &run_request));
             match source.kind {
@@ -310,6 +347,17 @@ pub async fn make(
                 SourceKind::Feed => {
                     plan.windows
                         .extend(feed(source, &state, &run_request.dates, now))
+                }
+                SourceKind::Updates => {
+                    let windows = updates::windows(source, &state, &run_request, now);
+                    if !windows.is_empty() {
+                        updated.insert(&source.name);
+                        plan.windows.push(PlannedTask {
+                            sources: vec![source.name.clone()],
+                            scope: PlannedScope::Updates(windows),
+                            requests: 0,
+                        });
+                    }
                 }
                 SourceKind::Window | SourceKind::Report => {
                     let (days, complete) = days_to_read(source, &state, &run_request, now);
@@ -346,7 +394,12 @@ pub async fn make(
         );
     }
     // Lists that are asked for rows of other lists need those, and so on.
-    let mut children: Vec<&str> = wanted.keys().chain(&snapshots).copied().collect();
+    let mut children: Vec<&str> = wanted
+        .keys()
+        .chain(&snapshots)
+        .copied()
+        .chain(updated)
+        .collect();
     while let Some(name) = children.pop() {
         let Some(parent) = catalog
             .source(name)
@@ -420,6 +473,42 @@ pub fn waves<'a>(catalog: &'a Catalog, plan: &'a Plan) -> impl Iterator<Item = &
         .chunk_by(move |task, next| depth(task) == depth(next))
 }
 
+/// That a source is not available, as far as was last heard: it was refused, or the list whose rows it is asked for was;
+/// and it was never read, unless it is optional.
+pub(crate) async fn unavailable(
+    catalog: &Catalog,
+    states: &StateStore,
+    source: &Source,
+) -> Result<Option<NotAvailable>, StateError> {
+    let mut asked = source;
+    for _ in 0..MOST_PARENTS {
+        let (known, was_read) = states
+            .source(&asked.name)
+            .await?
+            .look(|state| (state.not_available.clone(), state.was_read()));
+        let counts = !was_read || asked.optional;
+        if let Some(known) = known.filter(|_| counts) {
+            let is_own = asked.name == source.name;
+            return Ok(Some(if is_own {
+                known
+            } else {
+                let reason = format!(
+                    "{}, for whose rows it is asked, is not available: {}",
+                    asked.name, known.reason
+                );
+                NotAvailable { reason, ..known }
+            }));
+        }
+        let parent = asked.parent.as_ref();
+        match parent.and_then(|parent| catalog.source(&parent.source)) {
+            // What was read before is asked for the rows that are known.
+            Some(parent) if !was_read => asked = parent,
+            _ => break,
+        }
+    }
+    Ok(None)
+}
+
 /// Counts the requests of each task: one for each swept value and batch of parents.
 async fn count_requests(
     catalog: &Catalog,
@@ -443,6 +532,9 @@ async fn count_requests(
                 raw.map_or(1, |raw| raw.objects.iter().map(|object| object.rows).sum())
             });
             task.requests *= parents.div_ceil(parent.batch as u64);
+        }
+        if let PlannedScope::Updates(windows) = &task.scope {
+            task.requests *= windows.len() as u64;
         }
     }
     Ok(())
@@ -581,6 +673,7 @@ fn is_from_default_start(source: &Source, state: &SourceState, run_request: &Run
     let has_begun = match source.kind {
         SourceKind::Snapshot => true,
         SourceKind::Feed => state.feed.is_some() || run_request.historical,
+        SourceKind::Updates => state.updates.is_some() || run_request.historical,
         SourceKind::Window | SourceKind::Report => asked_from(state).is_some(),
     };
     run_request.dates.start.is_none()
@@ -763,6 +856,9 @@ impl fmt::Display for Plan {
                             self.feed(resume.is_some(), *since, *until)
                         )?;
                     }
+                    PlannedScope::Updates(windows) => {
+                        writeln!(f, "           {name}: {}", updates::told(windows))?;
+                    }
                     PlannedScope::Snapshot => {}
                 }
             }
@@ -790,6 +886,21 @@ impl fmt::Display for Plan {
             "           {} days are complete and are not requested",
             self.complete_days
         )?;
+        for (name, NotAvailable { at, reason }) in &self.not_available {
+            let again = (*at + TimeDelta::days(UNAVAILABLE_DAYS)).format("%Y-%m-%d");
+            let reason = redact::one_line(reason);
+            writeln!(
+                f,
+                "           {name}: not available, asked again from {again} on: {reason}"
+            )?;
+        }
+        for (name, reason) in &self.on_request {
+            writeln!(
+                f,
+                "           {name}: on request, not read: {}",
+                redact::one_line(reason)
+            )?;
+        }
         if let Some(notice) = self.first_run_notice() {
             writeln!(f, "           {notice}")?;
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::catalog::{Catalog, Category, did_you_mean};
+use crate::catalog::{Catalog, Category, Source, did_you_mean};
 
 /// The selected sources and models.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -11,6 +11,10 @@ pub struct Selection {
     pub sources: BTreeSet<String>,
     /// Models to derive and load.
     pub models: BTreeSet<String>,
+    /// The sources that were asked for by name, or by that of one of their models: that they cannot be had is a failure.
+    pub named: BTreeSet<String>,
+    /// The sources that were left out because they are read on request only.
+    pub on_request: BTreeSet<String>,
 }
 
 /// A selection that cannot be made.
@@ -33,15 +37,13 @@ pub enum SelectionError {
 }
 
 impl Selection {
-    /// Selects all sources and models of the catalog.
-    pub fn all(catalog: &Catalog) -> Self {
-        Self {
-            sources: catalog
-                .sources()
-                .map(|source| source.name.clone())
-                .collect(),
-            models: catalog.models().map(|model| model.name.clone()).collect(),
+    /// Everything, without what is read on request only, unless that is included.
+    pub fn all(catalog: &Catalog, include_on_request: bool) -> Self {
+        let mut selection = Self::default();
+        for source in catalog.sources() {
+            selection.add(catalog, source, include_on_request);
         }
+        selection
     }
 
     /// The tables of these names: a source stands for all its models, a model for the sources it reads.
@@ -60,10 +62,14 @@ impl Selection {
                             .replace("?", "?)")
                     ));
                 }
-                (Some(source), _) => selection.add_source(catalog, &source.name),
+                (Some(source), _) => {
+                    selection.named.insert(source.name.clone());
+                    selection.add_source(catalog, &source.name);
+                }
                 (None, Some(model)) => {
                     selection.models.insert(model.name.clone());
                     selection.sources.extend(model.sources.iter().cloned());
+                    selection.named.extend(model.sources.iter().cloned());
                 }
             }
         }
@@ -74,14 +80,18 @@ impl Selection {
         }
     }
 
-    /// The tables of these groups.
-    pub fn of_categories(catalog: &Catalog, categories: &[Category]) -> Self {
+    /// The tables of these groups, without what is read on request only, unless that is included.
+    pub fn of_categories(
+        catalog: &Catalog,
+        categories: &[Category],
+        include_on_request: bool,
+    ) -> Self {
         let mut selection = Self::default();
         for source in catalog
             .sources()
             .filter(|source| source.category.is_some_and(|it| categories.contains(&it)))
         {
-            selection.add_source(catalog, &source.name);
+            selection.add(catalog, source, include_on_request);
         }
         selection
     }
@@ -90,7 +100,28 @@ impl Selection {
     pub fn join(mut self, other: Self) -> Self {
         self.sources.extend(other.sources);
         self.models.extend(other.models);
+        self.named.extend(other.named);
+        self.on_request.extend(other.on_request);
+        self.on_request.retain(|name| !self.sources.contains(name));
         self
+    }
+
+    /// Adds a source that was not named, and its models: those that read nothing else than what is selected like this.
+    fn add(&mut self, catalog: &Catalog, source: &Source, include_on_request: bool) {
+        let is_left_out = |source: &Source| source.on_request.is_some() && !include_on_request;
+        if is_left_out(source) {
+            self.on_request.insert(source.name.clone());
+            return;
+        }
+        self.sources.insert(source.name.clone());
+        for model in catalog.models_of(&source.name) {
+            let mut sources = model.sources.iter().filter_map(|name| catalog.source(name));
+            if sources.any(is_left_out) {
+                continue;
+            }
+            self.models.insert(model.name.clone());
+            self.sources.extend(model.sources.iter().cloned());
+        }
     }
 
     fn add_source(&mut self, catalog: &Catalog, name: &str) {
@@ -113,6 +144,55 @@ mod tests {
         assert_eq!((tags.sources.len(), tags.models.len()), (1, 7));
         let one = Selection::of_names(&catalog, &["ReeferStats_setPoint".into()]).unwrap();
         assert!(one.sources.contains("fleet_assets_reefers") && one.models.len() == 1);
+    }
+
+    #[test]
+    fn what_is_on_request_is_read_by_name_only() {
+        let source = |name: &str, rest: &str| {
+            format!(
+                "[{name}]\ndescription = 'd'\nkind = 'snapshot'\ncategory = 'core'\nendpoint = '/{name}'\n\
+                 rate_limit = '5/s'\nschema = 'id VARCHAR'\n{rest}\n"
+            )
+        };
+        let toml = source("a", "") + &source("b", "on_request = 'personal data'");
+        let model = |from: &str| format!("/*---\ndescription = 'd'\n---*/\nSELECT id FROM {from}");
+        let files = [
+            ("f/sources.toml".to_string(), toml),
+            ("f/one.sql".to_string(), model("raw.a")),
+            ("f/two.sql".to_string(), model("raw.b")),
+            (
+                "f/both.sql".to_string(),
+                model("(SELECT id FROM raw.a UNION ALL SELECT id FROM raw.b)"),
+            ),
+        ];
+        let catalog = Catalog::from_files("test", &files).unwrap();
+        let shown = |selection: Selection| {
+            let join = |names: BTreeSet<String>| names.into_iter().collect::<Vec<_>>().join(" ");
+            [
+                selection.sources,
+                selection.models,
+                selection.named,
+                selection.on_request,
+            ]
+            .map(join)
+        };
+        let named = |name: &str| Selection::of_names(&catalog, &[name.into()]).unwrap();
+        let core = |include| Selection::of_categories(&catalog, &[Category::Core], include);
+        assert_eq!(
+            shown(Selection::all(&catalog, false)),
+            ["a", "one", "", "b"]
+        );
+        assert_eq!(
+            shown(Selection::all(&catalog, true)),
+            ["a b", "both one two", "", ""]
+        );
+        assert_eq!(shown(core(false)), ["a", "one", "", "b"]);
+        assert_eq!(shown(named("two")), ["b", "two", "b", ""]);
+        assert_eq!(shown(named("both")), ["a b", "both", "a b", ""]);
+        assert_eq!(
+            shown(named("two").join(core(false))),
+            ["a b", "one two", "b", ""]
+        );
     }
 
     #[test]

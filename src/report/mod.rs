@@ -59,8 +59,8 @@ pub struct RunReport {
     pub outside: BTreeMap<String, OutsideReport>,
     /// Envelope fields of pages without rows: `source partition: path = text` → count. They are stored nowhere else.
     pub envelope: BTreeMap<String, u64>,
-    /// Sources that the organisation does not have, and why that is known.
-    pub skipped: BTreeMap<String, String>,
+    /// Sources that were asked and that the token or the organisation does not have, and what the API said.
+    pub not_available: BTreeMap<String, String>,
     /// What people should know of a source, and is no failure.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub notes: BTreeMap<String, String>,
@@ -111,8 +111,8 @@ pub enum Idle {
     Complete,
     /// The first requested day has not begun yet.
     NotBegun(NaiveDate),
-    /// Every requested endpoint answered 404, and none has ever answered otherwise.
-    NotFound,
+    /// No endpoint that was asked is available, and none ever was.
+    NotAvailable,
     /// Partitions are missing in the warehouse, but this run could not add them: they need other stages, or endpoints that
     /// the organisation does not have.
     Missing {
@@ -130,8 +130,9 @@ impl fmt::Display for Idle {
         match self {
             Self::Complete => f.write_str("nothing to do: everything requested is complete and loaded"),
             Self::NotBegun(day) => write!(f, "nothing to do: {day} has not begun yet"),
-            Self::NotFound => f.write_str(
-                "nothing was read: every endpoint answered 404 (check SAMSARA_API_URL, and that the organisation has these products)",
+            Self::NotAvailable => f.write_str(
+                "nothing was read: no endpoint that was asked is available (is SAMSARA_API_URL right, has the token \
+                 the scopes, and does the organisation have these products?)",
             ),
             Self::Missing { unread, not_derived, not_loaded } => write!(
                 f,
@@ -379,8 +380,8 @@ impl Observer for ReportBuilder {
                     .or_default()
                     .staged_rows += rows;
             }
-            Event::Skipped { name, reason } => {
-                report.skipped.insert(name.clone(), reason.clone());
+            Event::NotAvailable { source, reason } => {
+                report.not_available.insert(source.clone(), reason.clone());
             }
             Event::Noted { name, reason } => {
                 report.notes.insert(name.clone(), reason.clone());

@@ -76,24 +76,15 @@ impl Summary<'_> {
             let rows = sources.iter().map(|(name, source)| {
                 let SourceReport {
                     partitions,
-                    records,
                     rows,
                     unchanged,
                     rescued,
                     ..
                 } = source;
-                let numbers =
-                    [partitions, records, rows, unchanged, rescued].map(|it| grouped(*it));
+                let numbers = [partitions, rows, unchanged, rescued].map(|it| grouped(*it));
                 [vec![name.clone()], numbers.to_vec()].concat()
             });
-            let header = [
-                "source",
-                "partitions",
-                "records",
-                "raw rows",
-                "unchanged",
-                "rescued",
-            ];
+            let header = ["source", "partitions", "raw rows", "unchanged", "rescued"];
             self.table(f, &header, rows.collect())?;
         }
         // One table needs no table: the line below has its numbers.
@@ -235,7 +226,7 @@ impl Summary<'_> {
             ) in outside.iter().take(self.most())
             {
                 let instant = |at: &DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
-                let example = examples.first().filter(|_| self.detail == Detail::Full);
+                let example = examples.first();
                 let example = example
                     .map(|example| format!(", e.g. {example}"))
                     .unwrap_or_default();
@@ -297,19 +288,19 @@ impl Summary<'_> {
 
     fn failures(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let RunReport {
-            skipped,
+            not_available,
             notes,
             failures,
             ..
         } = self.report;
         if self.detail != Detail::Failures {
-            for (name, reason) in skipped.iter().take(self.most()) {
+            for (name, reason) in not_available.iter().take(self.most()) {
                 self.line(
                     f,
-                    &format!("skipped: {}", redact::one_line(named(name, reason))),
+                    &format!("not available: {}", redact::one_line(named(name, reason))),
                 )?;
             }
-            self.further(f, skipped.len(), "see the log")?;
+            self.further(f, not_available.len(), "see the log")?;
             for (name, reason) in notes.iter().take(self.most()) {
                 let note = format!("note: {}", redact::one_line(named(name, reason)));
                 self.line(f, &note)?;
@@ -368,7 +359,7 @@ impl Summary<'_> {
             cancelled,
             failures,
             elapsed,
-            skipped,
+            not_available,
             ..
         } = self.report;
         let took = duration(*elapsed);
@@ -393,7 +384,7 @@ impl Summary<'_> {
                 "done in {took} but for {failed}: completed work is kept; the next run tries the rest again \
                  (`samsara-etl logs` shows them in full)"
             ),
-            (None, false, true) if !self.report.did_something() && skipped.is_empty() => {
+            (None, false, true) if !self.report.did_something() && not_available.is_empty() => {
                 format!("nothing was done in {took}")
             }
             (None, false, true) => {
@@ -500,7 +491,7 @@ mod tests {
         report
             .unfit_times
             .insert("fleet_trips.startTime".into(), unfit);
-        report.skipped.insert(
+        report.not_available.insert(
             "fleet_tags".into(),
             "fleet_tags: /tags does not exist for this organisation (404)".into(),
         );
@@ -585,7 +576,7 @@ mod tests {
         let quiet = RunReport {
             drift: BTreeMap::new(),
             unfit_times: BTreeMap::new(),
-            skipped: BTreeMap::new(),
+            not_available: BTreeMap::new(),
             failures: Vec::new(),
             ..eventful()
         };
@@ -597,7 +588,7 @@ mod tests {
             ("nothing reachable", unreachable),
             ("the future", idle(Idle::NotBegun(day))),
             ("complete", idle(Idle::Complete)),
-            ("404 everywhere", idle(Idle::NotFound)),
+            ("nothing available", idle(Idle::NotAvailable)),
             (
                 "missing",
                 idle(Idle::Missing {

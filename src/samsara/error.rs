@@ -172,6 +172,14 @@ impl SamsaraError {
         )
     }
 
+    /// Whether it says that the token or the organisation does not have the endpoint: no scope, no licence, not there.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(
+            self,
+            Self::NotPermitted { .. } | Self::NotFound { .. } | Self::Refused { status: 501, .. }
+        )
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {

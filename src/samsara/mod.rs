@@ -6,6 +6,7 @@
 mod client;
 mod error;
 mod limit;
+mod omit;
 mod page;
 mod pager;
 mod request;

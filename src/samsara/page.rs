@@ -86,6 +86,7 @@ pub fn split_page(body: &Bytes, source: &Source) -> Result<Page, String> {
     Body::read(body.clone())
         .map_err(PageError::from)
         .and_then(|body| cut(&body, path, echoes, source.pagination, 1))
+        .and_then(|page| Ok(page.without(&source.omit)?))
         .map_err(|error| error.to_string())
 }
 

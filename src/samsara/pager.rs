@@ -83,6 +83,7 @@ impl Pager {
             self.request.pagination,
             self.number,
         )
+        .and_then(|page| Ok(page.without(&self.request.omit)?))
         .map_err(|error| self.bad_page(error.to_string()))?;
         if let Some(cursor) = &page.cursor {
             self.check_cursor(cursor)?;

@@ -9,7 +9,7 @@ use chrono::{DateTime, Datelike, SecondsFormat, TimeDelta, Utc};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::form_urlencoded;
 
-use crate::catalog::{Pagination, Source, TimeFormat};
+use crate::catalog::{OmitPath, Pagination, Source, TimeFormat};
 
 /// All that an id must be escaped of to stay one segment of a path.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
@@ -83,6 +83,8 @@ pub struct Request {
     pub records: Vec<String>,
     /// Envelope fields that only echo the request.
     pub page_echoes: Vec<String>,
+    /// Values that are cut out of each page.
+    pub omit: Vec<OmitPath>,
     /// Requests per second that the endpoint allows.
     pub rate: f64,
     /// The token scope that the endpoint needs, in Samsara's words.
@@ -180,6 +182,10 @@ impl Request {
             pagination: source.pagination,
             records: source.records.clone(),
             page_echoes: source.page_echoes.clone(),
+            omit: sources
+                .iter()
+                .flat_map(|source| source.omit.iter().cloned())
+                .collect(),
             rate: source.rate_limit.per_second,
             scope: source.scope.clone(),
             endless: source.kind == crate::catalog::SourceKind::Feed,

@@ -5,8 +5,8 @@
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 
 use super::document::{
-    Checkpoint, CheckpointResult, Feed, Load, ModelState, PartitionState, RawState, SourceState,
-    Started,
+    Checkpoint, CheckpointResult, Feed, Load, ModelState, NotAvailable, PartitionState, RawState,
+    SourceState, Started, Updates,
 };
 use crate::bounds::{MAX_OBJECT_BYTES, MAX_ROWS, MAX_STATE_TEXT};
 use crate::store::ObjectRef;
@@ -40,6 +40,23 @@ impl SourceState {
         if let Some(feed) = &self.feed {
             feed.check()
                 .map_err(|reason| format!("its feed's {reason}"))?;
+        }
+        if let Some(Updates {
+            from,
+            until,
+            checked,
+        }) = &self.updates
+        {
+            for at in [Some(*from), Some(*until), *checked] {
+                instant("updates", at)?;
+            }
+            if from > until || checked.is_some_and(|checked| checked < *until) {
+                return Err("its updates end before they begin".into());
+            }
+        }
+        if let Some(NotAvailable { at, reason }) = &self.not_available {
+            instant("not_available", Some(*at))?;
+            text("not_available", reason)?;
         }
         let mut sums = Sums::default();
         for (key, state) in &self.partitions {

@@ -34,6 +34,36 @@ pub struct SourceState {
     /// Where to continue a feed: the source itself, or its change feed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub feed: Option<Feed>,
+    /// Up to where a source that is asked by the time of the last change was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updates: Option<Updates>,
+    /// That the token or the organisation does not have the source, as far as was last heard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_available: Option<NotAvailable>,
+}
+
+/// How far the changes of a source were read, committed together with the rows that they brought.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Updates {
+    /// The first instant of the last changes from which on all were read.
+    pub from: DateTime<Utc>,
+    /// The instant after the last.
+    pub until: DateTime<Utc>,
+    /// Up to when later changes of rows that were born before `until` were read too: a run for days that are over reads
+    /// these as they are now, and leaves what was born later to the run that is asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checked: Option<DateTime<Utc>>,
+}
+
+/// A source that was refused for scope, licence or absence. It is asked again after a week.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NotAvailable {
+    /// When it was last asked.
+    pub at: DateTime<Utc>,
+    /// One line: what the API said, and which scope it wants.
+    pub reason: String,
 }
 
 /// Where to continue a feed: the cursor and the query it is bound to, committed together with the rows before it.
@@ -317,6 +347,8 @@ impl SourceState {
             asked_from: None,
             partitions: BTreeMap::new(),
             feed: None,
+            updates: None,
+            not_available: None,
         }
     }
 
@@ -408,6 +440,11 @@ impl SourceState {
         self.partitions
             .iter()
             .filter_map(|(key, state)| Some((Partition::parse(key)?, state.raw.as_ref()?)))
+    }
+
+    /// Whether anything of the source was ever read whole.
+    pub fn was_read(&self) -> bool {
+        self.feed.is_some() || self.updates.is_some() || self.complete().next().is_some()
     }
 
     /// Whether any run has requested the day.

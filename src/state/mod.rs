@@ -21,8 +21,8 @@ use crate::store::{Bucket, StoreError, Version};
 
 pub use document::{
     Checkpoint, CheckpointCursor, CheckpointPartition, CheckpointResult, CheckpointWindow,
-    EndedRow, Failure, Feed, Load, ModelState, Overlap, PartitionState, RawState, SourceState,
-    Started, VERSION,
+    EndedRow, Failure, Feed, Load, ModelState, NotAvailable, Overlap, PartitionState, RawState,
+    SourceState, Started, Updates, VERSION,
 };
 pub use lock::{Fence, Holder, LockError, RunLock};
 pub use position::Position;

@@ -36,7 +36,7 @@ use futures::StreamExt;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
-use crate::catalog::{Catalog, Model, Source, did_you_mean};
+use crate::catalog::{Catalog, Model, Source, SourceKind, VERSIONS, did_you_mean};
 use crate::config::Secret;
 use crate::extract::{day_window, raw_schema};
 use crate::redact::foreign;
@@ -325,6 +325,11 @@ impl Transformer {
                 view,
             )?;
         }
+        if source.kind == SourceKind::Updates {
+            let all = format!("{}{VERSIONS}", source.name);
+            let columns = raw_schema(source);
+            session::register(context, session::RAW, &all, columns, &self.raw, objects).await?;
+        }
         Ok(())
     }
 
@@ -494,10 +499,16 @@ pub async fn bind(catalog: &Catalog, model: &Model) -> Result<Contract, Transfor
             let table = Arc::new(datafusion::datasource::empty::EmptyTable::new(raw_schema(
                 source,
             )));
-            let reference = TableReference::partial(session::RAW, name.as_str());
-            context
-                .register_table(reference, table)
-                .map_err(from_plan)?;
+            let mut names = vec![name.clone()];
+            if source.kind == SourceKind::Updates {
+                names.push(format!("{name}{VERSIONS}"));
+            }
+            for name in names {
+                let reference = TableReference::partial(session::RAW, name);
+                context
+                    .register_table(reference, table.clone())
+                    .map_err(from_plan)?;
+            }
         }
     }
     let frame = select(&context, &model.sql).await.map_err(from_plan)?;

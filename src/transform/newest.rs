@@ -8,7 +8,7 @@
 use super::functions::VERSION_TIME;
 use super::session::STORED;
 use super::{quote, quote_text};
-use crate::catalog::{FieldPath, PathStep, Source};
+use crate::catalog::{FieldPath, PathStep, Source, SourceKind};
 use crate::extract::raw_schema;
 
 /// Number of a row in the order in which it was read, and of a version from the newest on.
@@ -35,9 +35,14 @@ pub(super) fn newest_sql(source: &Source) -> String {
         };
         format!("{time} DESC NULLS LAST, ")
     });
+    // What was read later is newer, in whatever order the objects are read.
+    let read = match source.kind {
+        SourceKind::Updates => "\"_extracted_at\" DESC, ",
+        _ => "",
+    };
     format!(
         "SELECT {columns} FROM (
-           SELECT *, row_number() OVER (PARTITION BY {keys} ORDER BY {latest}{ROW} DESC) AS {VERSION}
+           SELECT *, row_number() OVER (PARTITION BY {keys} ORDER BY {latest}{read}{ROW} DESC) AS {VERSION}
            FROM (SELECT *, row_number() OVER () AS {ROW} FROM {STORED}.{table})
          ) WHERE {VERSION} = 1 OR ({absent})",
         columns = columns.join(", "),

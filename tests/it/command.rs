@@ -212,7 +212,7 @@ async fn recorded_pages_are_replayed() {
         .await;
     assert_eq!(
         serde_json::to_string(&rows).unwrap(),
-        r#"[{"parc_id":"A","vehicle_id":"1"},{"parc_id":null,"vehicle_id":"2"}]"#
+        r#"[{"parc_id":"A","vehicle_id":"1"},{"vehicle_id":"2"}]"#
     );
 }
 

@@ -125,6 +125,7 @@ async fn page(
         pagination: Pagination::After,
         records: vec!["data".into()],
         page_echoes: Vec::new(),
+        omit: Vec::new(),
         rate: 1000.0,
         scope: None,
         endless: false,

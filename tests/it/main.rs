@@ -13,6 +13,7 @@
 mod analyst;
 mod architecture;
 mod attacks;
+mod available;
 mod bigquery;
 mod chaos;
 mod check;
@@ -60,6 +61,7 @@ mod support;
 mod terminal;
 mod tls;
 mod truth;
+mod updates;
 mod uploads;
 mod values;
 mod versions;

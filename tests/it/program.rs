@@ -138,13 +138,15 @@ impl Program {
         ran
     }
 
-    /// Rows of a table, through the program's own `query`.
+    /// Rows of a table, through the program's own `query`, each without its NULLs.
     pub async fn rows(&self, sql: &str) -> Vec<Map<String, Value>> {
         let ran = self.succeed(&["query", sql, "--format", "json"]).await;
-        ran.stdout
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
+        let without_nulls = |line: &str| {
+            let mut row: Map<String, Value> = serde_json::from_str(line).unwrap();
+            row.retain(|_, value| !value.is_null());
+            row
+        };
+        ran.stdout.lines().map(without_nulls).collect()
     }
 
     /// Every file below a folder with its size and the time it was written.

@@ -32,6 +32,8 @@ async fn run(program: &Program, tables: &[&str], [start, end]: [&str; 2]) -> Ran
     let mut arguments = vec![
         "run",
         "--historical",
+        "--summary",
+        "full",
         "--start-date",
         start,
         "--end-date",

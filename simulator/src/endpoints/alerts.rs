@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::stream;
 use crate::paging::{Call, Empty, Paging};
 use crate::query::Refusal;
+use crate::time::day_of;
 use crate::world::{Configuration, Incident};
 
 /// Records on a page.
@@ -63,14 +64,18 @@ pub(super) fn incidents(call: &Call<'_>) -> Result<Value, Refusal> {
     );
     let size = call.page_size(INCIDENTS_PAGE, false)?;
     let page = stream::page(call, Paging::AFTER, Some(from), to, size, |day| {
+        // Found by the time of the last change, which is up to 30 hours after it happened.
         let mut incidents: Vec<Incident> = watched
             .iter()
-            .flat_map(|watched| call.world.incidents(watched, day))
+            .flat_map(|watched| {
+                (day - 2..=day).flat_map(move |day| call.world.incidents(watched, day))
+            })
+            .filter(|incident| day_of(incident.updated) == day)
             .collect();
-        incidents.sort_by_key(|incident| incident.happened);
+        incidents.sort_by_key(|incident| incident.updated);
         incidents
             .into_iter()
-            .map(|incident| (incident.happened, call.wire.incident(&incident)))
+            .map(|incident| (incident.updated, call.wire.incident(&incident)))
             .collect()
     })?;
     Ok(call.envelope(page, Empty::Null))

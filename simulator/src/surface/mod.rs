@@ -315,6 +315,7 @@ const TEXTS: &[(&str, &str)] = &[
         include_str!("../../surfaces/hours_of_service.txt"),
     ),
     ("ifta.txt", include_str!("../../surfaces/ifta.txt")),
+    ("issues.txt", include_str!("../../surfaces/issues.txt")),
     (
         "maintenance.txt",
         include_str!("../../surfaces/maintenance.txt"),

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::answer::{is_closed, month_after, month_of};
 use super::entities::Entity;
-use super::{Anchor, Form, Kind, Object, Population, SURFACES, Surface, Table};
+use super::{Anchor, Form, Instant, Kind, Object, Population, SURFACES, Surface, Table};
 use crate::time::{DAY, Millis, parse_time, truth_time, wire_time};
 use crate::truth::{Row, distinct};
 use crate::world::World;
@@ -83,6 +83,20 @@ impl Surface {
         distinct(rows)
     }
 
+    /// Whether a field of its records is the time at which they were made.
+    fn tells_birth(&self) -> bool {
+        self.record.fields.iter().any(|field| {
+            matches!(
+                field.kind,
+                Kind::Time {
+                    of: Instant::Born,
+                    plus: 0,
+                    ..
+                }
+            )
+        })
+    }
+
     /// What an ETL that was asked for the days has seen in the end, with the windows to write it in.
     fn whole(&self, world: &World, from: Millis, to: Millis) -> Vec<(Entity, (Millis, Millis))> {
         let window = (from, to);
@@ -125,12 +139,21 @@ impl Surface {
                 })
                 .collect()
             }
-            // A record that changed within the days is there, however old it is, and so is what changed later.
-            (Population::Versions { .. }, Anchor::Updated) => owners
+            // A record that was made before the end of the days and has changed since their beginning is there, however
+            // old it is and whenever it changed.
+            (Population::Versions { within, .. }, Anchor::Updated) if self.tells_birth() => owners
                 .iter()
                 .flat_map(|owner| {
-                    self.found_of(world, owner, Anchor::Updated, (from, Millis::MAX), "")
+                    let born = (from.saturating_sub(*within), to);
+                    self.found_of(world, owner, Anchor::Start, born, "")
                 })
+                .filter(|entity| entity.updated() >= from)
+                .map(|entity| (entity, window))
+                .collect(),
+            // Where nothing tells when it was made, what has changed within the days is there.
+            (Population::Versions { .. }, Anchor::Updated) => owners
+                .iter()
+                .flat_map(|owner| self.found_of(world, owner, Anchor::Updated, (from, to), ""))
                 .map(|entity| (entity, window))
                 .collect(),
             // A row is in the day of its start, whatever else a window finds.
@@ -188,6 +211,16 @@ impl Descent<'_> {
             self.rows.push(with);
             return;
         };
+        if let Some(values) = scalars(record, shape, list) {
+            for value in values {
+                let mut row = with.clone();
+                let column = self.table.rename.iter().find(|(from, _)| from == "value");
+                let column = column.map_or("value", |(_, name)| name);
+                row.insert(column.to_owned(), value.clone());
+                self.rows.push(row);
+            }
+            return;
+        }
         let Some((items, inner)) = items(record, shape, list) else {
             return;
         };
@@ -199,6 +232,17 @@ impl Descent<'_> {
         for item in items {
             self.descend(item, inner, rest, &prefix, &with);
         }
+    }
+}
+
+/// The items of a list that holds no objects.
+fn scalars<'a>(record: &'a Value, shape: &Object, name: &str) -> Option<&'a [Value]> {
+    let field = shape.fields.iter().find(|field| field.name == name)?;
+    match &field.kind {
+        Kind::List(_, _, item) if !matches!(**item, Kind::Object(_)) => {
+            Some(record.get(name)?.as_array()?.as_slice())
+        }
+        _ => None,
     }
 }
 

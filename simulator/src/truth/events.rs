@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{Days, Row, distinct, ids, row, text, time};
-use crate::time::days_touching;
-use crate::world::{Stop, World};
+use crate::time::{DAY, days_touching};
+use crate::world::{Incident, Stop, World};
 
 pub(super) fn trips(world: &World, days: Days) -> Vec<Row> {
     let mut rows = Vec::new();
@@ -129,16 +129,43 @@ pub(super) fn configurations(world: &World, _: Days) -> Vec<Row> {
     rows.collect()
 }
 
+/// Incidents that happened before the end of the days and have changed since their beginning.
+fn changed_incidents(world: &World, days: Days) -> Vec<Incident> {
+    let (from, to) = world.within_data(days.from.saturating_sub(2 * DAY), days.to);
+    let incidents = days_touching(from, to).flat_map(|day| {
+        world
+            .configurations
+            .iter()
+            .flat_map(move |watched| world.incidents(watched, day))
+    });
+    incidents
+        .filter(|incident| incident.happened < days.to && incident.updated >= days.from)
+        .collect()
+}
+
+/// What was met in incidents, by its place among the conditions.
+pub(super) fn incident_conditions(world: &World, days: Days) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for incident in changed_incidents(world, days) {
+        let conditions = incident.conditions.as_array().cloned().unwrap_or_default();
+        for (position, condition) in (1..).zip(&conditions) {
+            let of = |name: &str| condition.get(name).cloned().unwrap_or(Value::Null);
+            rows.push(row([
+                ("configurationId", incident.configuration.as_str().into()),
+                ("happenedAtTime", time(incident.happened)),
+                ("incidentUrl", incident.url.as_str().into()),
+                ("position", Value::from(position)),
+                ("triggerId", of("triggerId")),
+                ("description", of("description")),
+                ("details", of("details")),
+            ]));
+        }
+    }
+    distinct(rows)
+}
+
 pub(super) fn incidents(world: &World, days: Days) -> Vec<Row> {
-    let (from, to) = world.within_data(days.from, days.to);
-    let incidents = days_touching(from, to)
-        .flat_map(|day| {
-            world
-                .configurations
-                .iter()
-                .flat_map(move |watched| world.incidents(watched, day))
-        })
-        .filter(|incident| (from..to).contains(&incident.happened));
+    let incidents = changed_incidents(world, days).into_iter();
     distinct(incidents.map(|incident| {
         row([
             ("configurationId", incident.configuration.as_str().into()),

@@ -111,6 +111,7 @@ const TABLES: &[Table] = &[
     ("addresses", places::addresses),
     ("alerts_configurations", events::configurations),
     ("alerts_incidents", events::incidents),
+    ("alerts_incidents_conditions", events::incident_conditions),
     ("contacts", places::contacts),
     ("driver_vehicle_assignments", work::assignments),
     ("fleet_assets", assets::assets),
