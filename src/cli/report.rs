@@ -63,7 +63,7 @@ impl Report {
         let since = since.map_err(|reason| Error::Usage(format!("--since: {reason}")))?;
         let catalog = context.catalog()?;
         let selection = match self.table.is_empty() {
-            true => Selection::all(&catalog),
+            true => Selection::all(&catalog, false),
             false => Selection::of_names(&catalog, &self.table)?,
         };
         let config = super::options::reading_config_of(context, self.project.clone())?;
@@ -212,6 +212,7 @@ impl Known<'_> {
             SourceKind::Window => "window",
             SourceKind::Report => "report",
             SourceKind::Feed => "feed",
+            SourceKind::Updates => "updates",
         });
         let mut table = Table {
             name: name.unwrap_or(&self.source.source).clone(),
@@ -219,6 +220,10 @@ impl Known<'_> {
             kind,
             model_rows: name.map(|_| 0),
             never_requested: self.source.never_asked,
+            not_available: self.source.not_available.as_ref().map(|known| {
+                let at = known.at.format("%Y-%m-%d");
+                redact::one_line(format_args!("{} (last asked on {at})", known.reason))
+            }),
             ..Table::default()
         };
         for (_, raw) in self.state.complete() {
@@ -233,7 +238,9 @@ impl Known<'_> {
         }
         let mut days = Vec::new();
         let mut gaps = Gaps::default();
-        for (partition, reached) in &self.source.partitions {
+        // What the token or the organisation does not have is not missing.
+        let partitions = self.source.partitions.iter();
+        for (partition, reached) in partitions.filter(|_| self.source.not_available.is_none()) {
             let reached = reached_by(reached, name);
             table.missing += u64::from(reached.is_missing());
             gaps.add(*partition, &reached);

@@ -70,6 +70,8 @@ pub struct Table {
     pub loaded_model_rows: u64,
     /// Rows that the warehouse reported for the same partitions.
     pub loaded_rows: u64,
+    /// Why the token or the organisation does not have the source, if it does not.
+    pub not_available: Option<String>,
     /// Whether the source was never requested.
     pub never_requested: bool,
     /// The newest day in the warehouse.
@@ -115,6 +117,8 @@ pub enum Balance {
     Waiting,
     /// The warehouse reported another number of rows than were derived.
     Differs,
+    /// The token or the organisation does not have the source.
+    NotAvailable,
     /// Nothing was requested yet.
     Never,
     /// No table is made of the source.
@@ -125,6 +129,7 @@ impl Table {
     /// How its row counts agree.
     pub fn balance(&self) -> Balance {
         match self.model_rows {
+            _ if self.not_available.is_some() => Balance::NotAvailable,
             _ if self.never_requested => Balance::Never,
             _ if self.loaded_rows != self.loaded_model_rows => Balance::Differs,
             Some(rows) if rows > self.loaded_model_rows => Balance::Waiting,
@@ -191,9 +196,9 @@ impl Page {
         environment.add_filter("duration", |seconds: f64| {
             duration(Duration::from_secs_f64(seconds.clamp(0.0, 1e12)))
         });
-        environment.add_filter("at", |at: &str| {
+        environment.add_filter("at", |at: String| {
             at.get(..16)
-                .map_or(at.to_string(), |at| at.replace('T', " ") + " UTC")
+                .map_or_else(|| at.clone(), |at| at.replace('T', " ") + " UTC")
         });
         environment.add_filter("per_second", |rate: f64| match rate {
             rate if rate >= 9.95 => format!("{rate:.0}/s"),
@@ -335,6 +340,7 @@ fn row(table: &Table) -> Row<'_> {
             grouped(table.loaded_model_rows),
             grouped(table.loaded_rows)
         ),
+        Balance::NotAvailable => "not available".into(),
         Balance::Never => "never requested".into(),
         Balance::RawOnly => "no table is made of it".into(),
     };
@@ -503,6 +509,13 @@ mod tests {
             (table(Some(5), 3, 3, 1), Balance::Waiting),
             (table(Some(5), 5, 4, 0), Balance::Differs),
             (table(None, 0, 0, 0), Balance::RawOnly),
+            (
+                Table {
+                    not_available: Some("no scope".into()),
+                    ..Table::default()
+                },
+                Balance::NotAvailable,
+            ),
             (
                 Table {
                     never_requested: true,
