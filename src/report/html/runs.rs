@@ -233,7 +233,7 @@ impl LoggedRun {
                     work.jobs = work.job_ids.len() as u64;
                 }
             }
-            "skipped" => {
+            "skipped" | "not available" => {
                 let reason = line.text(&["reason"]).unwrap_or_default();
                 self.skipped.insert(line.name(), redact::one_line(reason));
             }
