@@ -18,7 +18,7 @@ use crate::load::LocalWarehouse;
 use crate::state::{Checkpoint, RunLock, read_state};
 use crate::store::layout::{
     FLATTENED, LOGS, RAW, RunId, STATE, parse_archive_object, parse_flattened_object,
-    parse_log_object, parse_raw_object, parse_state_object,
+    parse_log_object, parse_raw_object, parse_report_object, parse_state_object,
 };
 use crate::store::{Bucket, Listed};
 
@@ -285,7 +285,7 @@ fn is_own(prefix: &str, key: &str) -> bool {
     match prefix {
         RAW => parse_raw_object(key).is_some(),
         FLATTENED => parse_flattened_object(key).is_some(),
-        _ => parse_log_object(key).is_some(),
+        _ => parse_log_object(key).is_some() || parse_report_object(key).is_some(),
     }
 }
 

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::output::say;
 use super::query::{Format, answer};
-use super::run::{ShowOptions, run_once};
+use super::run::{Ended, ShowOptions, run_once};
 use super::{Context, Exit};
 use crate::config::{
     BucketLocation, CHECKPOINT_PAGES, Config, DEMO_FOLDER, GoogleAccess, HttpConfig, LoadOptions,
@@ -72,7 +72,7 @@ impl Demo {
             stages: BTreeSet::from([Stage::Extract, Stage::Transform, Stage::Load]),
             historical: false,
         };
-        let (report, exit) = run_once(
+        let Ended { report, exit, .. } = run_once(
             config.clone(),
             catalog,
             run_request,

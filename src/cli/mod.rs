@@ -22,6 +22,7 @@ mod output;
 mod plan;
 mod progress;
 mod query;
+mod report;
 mod run;
 mod signals;
 #[cfg(feature = "simulator")]
@@ -108,6 +109,7 @@ enum Command {
     Sql(sql::Sql),
     Query(query::Query),
     Status(status::Status),
+    Report(report::Report),
     #[cfg(feature = "simulator")]
     Simulate(simulate::Simulate),
     #[cfg(feature = "simulator")]
@@ -316,6 +318,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Error> {
         Command::Sql(command) => command.execute(context).await,
         Command::Query(command) => command.execute(context).await,
         Command::Status(command) => command.execute(context).await,
+        Command::Report(command) => command.execute(context).await,
         #[cfg(feature = "simulator")]
         Command::Simulate(command) => command.execute().await,
         #[cfg(feature = "simulator")]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
@@ -15,8 +16,10 @@ use crate::catalog::{Catalog, did_you_mean};
 use crate::config::{Config, LoadOptions};
 use crate::error::Error;
 use crate::events::{Event, FAILURES, LogEvents, Observer};
+use crate::load;
 use crate::pipeline::Pipeline;
-use crate::plan::RunRequest;
+use crate::plan::{RunRequest, Selection};
+use crate::report::html::Page;
 use crate::report::progress::ProgressObserver;
 use crate::report::summary::{Detail, Summary};
 use crate::report::{Idle, RunReport};
@@ -126,21 +129,23 @@ impl Run {
         }
         let result = run_once(config.clone(), catalog, run_request, self.show, context).await;
         match &result {
-            Ok((report, _)) => {
+            Ok(Ended { report, .. }) => {
                 let run = report.run.as_str();
                 let report = serde_json::to_string(report).unwrap_or_default();
                 tracing::info!(run, report, "run finished");
             }
             Err(error) => tracing::error!(target: FAILURES, %error, "run failed"),
         }
-        self.ship_log(context, &config).await;
-        let (report, exit) = result?;
+        let page = result.as_ref().ok().and_then(|ended| ended.page.as_ref());
+        self.ship_log(context, &config, page).await;
+        let Ended { report, exit, .. } = result?;
         self.show.print(&report, context)?;
         Ok(exit)
     }
 
-    /// Uploads the log to the raw bucket, whether the run succeeded or not. A failed upload is only a warning.
-    async fn ship_log(&self, context: &Context, config: &Config) {
+    /// Uploads the log to the raw bucket, whether the run succeeded or not, and puts the HTML report beside it. What
+    /// fails of this is only a warning.
+    async fn ship_log(&self, context: &Context, config: &Config, page: Option<&Page>) {
         let Some(log) = &context.log else { return };
         if let Some(reason) = log.lost() {
             say(format_args!(
@@ -150,15 +155,23 @@ impl Run {
         }
         log.prune(self.log_retention_days);
         let io = tokio::runtime::Handle::current();
-        let shipped = match Bucket::open(&config.storage.raw, &config.storage.google, &io) {
-            Ok(bucket) => log.ship(&bucket, self.log_retention_days).await,
-            Err(error) => Err(error.into()),
+        let bucket = Bucket::open(&config.storage.raw, &config.storage.google, &io);
+        let shipped = match &bucket {
+            Ok(bucket) => log
+                .ship(bucket, self.log_retention_days)
+                .await
+                .map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
         };
         if let Err(error) = shipped {
             say(format_args!(
                 "warning: the log was not uploaded and stays in {}: {error}",
                 log.path().display()
             ));
+        } else if let (Ok(bucket), Some(page)) = (&bucket, page)
+            && let Err(error) = super::report::add_to_log(log, bucket, page).await
+        {
+            say(format_args!("warning: no HTML report of this run: {error}"));
         }
     }
 }
@@ -237,6 +250,19 @@ impl Observer for NameHost {
     }
 }
 
+/// How long a run that is over looks for what its HTML report shows.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A run that has ended.
+pub(super) struct Ended {
+    /// What it did.
+    pub(super) report: RunReport,
+    /// How the program ends.
+    pub(super) exit: Exit,
+    /// What is there of its tables; none if it was stopped, or keeps no log.
+    page: Option<Page>,
+}
+
 /// One run from plan to report.
 pub(super) async fn run_once(
     config: Config,
@@ -244,18 +270,24 @@ pub(super) async fn run_once(
     run_request: RunRequest,
     show: ShowOptions,
     context: &Context,
-) -> Result<(RunReport, Exit), Error> {
+) -> Result<Ended, Error> {
     let observer = Arc::new(ProgressObserver::default());
     let seen = observer.clone();
     let signals = Signals::listen(move || Display::stopping(&seen));
-    let stopped = || RunReport {
-        cancelled: true,
-        ..RunReport::default()
+    let stopped = |exit| Ended {
+        report: RunReport {
+            cancelled: true,
+            ..RunReport::default()
+        },
+        exit,
+        page: None,
     };
+    let target = load::target_name(&config.warehouse);
+    let selection = run_request.selection.clone();
     let pipeline = Pipeline::new(config, catalog)?;
     let plan = tokio::select! {
         // Nothing was begun yet.
-        () = signals.shutdown.cancelled() => return Ok((stopped(), signals.exit().unwrap_or(Exit::Interrupted))),
+        () = signals.shutdown.cancelled() => return Ok(stopped(signals.exit().unwrap_or(Exit::Interrupted))),
         plan = pipeline.plan(run_request) => plan?,
     };
     if let Some(notice) = plan.first_run_notice().filter(|_| !context.quiet) {
@@ -279,7 +311,7 @@ pub(super) async fn run_once(
     let report = match (result, signals.exit()) {
         // Told to stop while it waited for the lock: nothing was begun.
         (Err(Error::Lock(LockError::Stopped { .. })), Some(signal)) => {
-            return Ok((stopped(), signal));
+            return Ok(stopped(signal));
         }
         (result, _) => result?,
     };
@@ -294,5 +326,26 @@ pub(super) async fn run_once(
         (None, false, true) => Exit::Partial,
         (None, false, false) => Exit::Failure,
     };
-    Ok((report, exit))
+    // Who stops a run wants it to end.
+    let page = match context.log.is_some() && signals.exit().is_none() {
+        true => page_of_run(&pipeline, selection, &target).await,
+        false => None,
+    };
+    Ok(Ended { report, exit, page })
+}
+
+/// What is there after a run, for its HTML report. That this cannot be told is no failure of the run.
+async fn page_of_run(pipeline: &Pipeline, selection: Selection, target: &str) -> Option<Page> {
+    let page = super::report::page_of(pipeline, selection, target, None);
+    match tokio::time::timeout(PAGE_TIMEOUT, page).await {
+        Ok(Ok(page)) => Some(page),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "no HTML report of this run");
+            None
+        }
+        Err(_) => {
+            tracing::warn!("no HTML report of this run: the state could not be read in time");
+            None
+        }
+    }
 }

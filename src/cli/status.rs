@@ -54,7 +54,7 @@ const LETTERS: &str = "# loaded   . loaded, nothing there   + loaded, late data 
     missing: d derived, not loaded   e extracted, not derived   ~ unfinished   ! failed   ? not requested\n\
     neither: - not available: no scope, no licence, or no such endpoint\n";
 
-fn letter(reached: &Reached) -> char {
+pub(super) fn letter(reached: &Reached) -> char {
     match reached {
         Reached::Loaded => '#',
         Reached::Empty => '.',

@@ -225,7 +225,10 @@ async fn merge(
     let (objects, unreferenced) = if is_scattered {
         (vec![written.clone()], [&before[..], came].concat())
     } else {
-        ([&before[..], &[written.clone()]].concat(), came.clone())
+        (
+            [&before[..], std::slice::from_ref(&written)].concat(),
+            came.clone(),
+        )
     };
     Ok(Merged {
         objects,

@@ -12,7 +12,10 @@ use bytes::Bytes;
 use chrono::{DateTime, Days, NaiveDate, Utc};
 
 use crate::store::folder::{keep_private, private_folder};
-use crate::store::layout::{LOGS, log_file, log_object, parse_log_file, parse_log_object};
+use crate::store::layout::{
+    LOGS, log_file, log_object, parse_log_file, parse_log_object, parse_report_file,
+    parse_report_object, report_file,
+};
 use crate::store::{Bucket, StoreError};
 
 /// Runs that begin in one second with one process number (as in containers), each with a log of its own.
@@ -25,6 +28,15 @@ pub enum LogError {
     #[error("cannot read {}: {source}", path.display())]
     Read {
         /// Path of the log file.
+        path: PathBuf,
+        /// The operating system's error.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The report cannot be written beside the log.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// Path of the report.
         path: PathBuf,
         /// The operating system's error.
         #[source]
@@ -111,25 +123,63 @@ impl LogFile {
 
     /// Copies the log to `logs/YYYY_MM_DD/` in the raw bucket and removes copies older than `keep_days`.
     pub async fn ship(&self, bucket: &Bucket, keep_days: u32) -> Result<String, LogError> {
-        let name = self
-            .path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .unwrap_or("log.jsonl");
-        let key = log_object(self.started, name);
-        let bytes = self.read().map_err(|source| LogError::Read {
-            path: self.path.clone(),
-            source,
-        })?;
+        let key = log_object(self.started, self.name());
+        let bytes = self.logged()?;
         bucket.write(&key, Bytes::from(bytes)).await?;
         let oldest = oldest_kept(self.started, keep_days);
         for old in bucket.list_dated(LOGS).await? {
-            if parse_log_object(&old.key).is_some_and(|day| day < oldest) {
+            let day = parse_log_object(&old.key).or_else(|| parse_report_object(&old.key));
+            if day.is_some_and(|day| day < oldest) {
                 // A log that cannot be removed is removed by a later run.
                 let _ = bucket.delete(&old.key).await;
             }
         }
         Ok(bucket.uri(&key))
+    }
+
+    /// Writes the HTML report of the run beside its log: here, and in the raw bucket.
+    ///
+    /// # Errors
+    /// [`LogError`] if either cannot be written.
+    pub async fn add_report(&self, bucket: &Bucket, html: String) -> Result<(), LogError> {
+        let path = self.report_path();
+        let written = match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            // A new file, whatever had its name: no link is followed.
+            _ => File::options()
+                .write(true)
+                .create_new(true)
+                .open(&path)
+                .and_then(|mut file| {
+                    keep_private(&file);
+                    file.write_all(html.as_bytes())
+                }),
+        };
+        written.map_err(|source| LogError::Write { path, source })?;
+        let name = report_file(self.name());
+        let key = log_object(self.started, &name);
+        Ok(bucket.write(&key, Bytes::from(html)).await?)
+    }
+
+    /// Path of the HTML report beside the log.
+    pub fn report_path(&self) -> PathBuf {
+        self.path.with_file_name(report_file(self.name()))
+    }
+
+    fn name(&self) -> &str {
+        let name = self.path.file_name().and_then(|name| name.to_str());
+        name.unwrap_or("log.jsonl")
+    }
+
+    /// What was logged so far.
+    ///
+    /// # Errors
+    /// [`LogError::Read`] if the file cannot be read.
+    pub fn logged(&self) -> Result<Vec<u8>, LogError> {
+        self.read().map_err(|source| LogError::Read {
+            path: self.path.clone(),
+            source,
+        })
     }
 
     fn read(&self) -> std::io::Result<Vec<u8>> {
@@ -149,7 +199,9 @@ impl LogFile {
             return;
         }
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            let started = entry.file_name().to_str().and_then(parse_log_file);
+            let name = entry.file_name();
+            let name = name.to_str().unwrap_or_default();
+            let started = parse_log_file(name).or_else(|| parse_report_file(name));
             let is_old = started.is_some_and(|started| started.date_naive() < oldest);
             if is_old && entry.file_type().is_ok_and(|entry| entry.is_file()) {
                 let _ = fs::remove_file(entry.path());
@@ -199,8 +251,16 @@ mod tests {
         let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
         let (old, _) = LogFile::create(folder.path(), at("2024-01-01T10:00:00Z")).unwrap();
         old.ship(&bucket, 30).await.unwrap();
+        old.add_report(&bucket, "<!DOCTYPE html>".into())
+            .await
+            .unwrap();
+        let report = old.report_path();
         #[cfg(unix)]
-        for (path, mode) in [(old.path(), 0o600), (old.path().parent().unwrap(), 0o700)] {
+        for (path, mode) in [
+            (old.path(), 0o600),
+            (&report, 0o600),
+            (old.path().parent().unwrap(), 0o700),
+        ] {
             use std::os::unix::fs::PermissionsExt;
             assert_eq!(
                 std::fs::metadata(path).unwrap().permissions().mode() & 0o777,
@@ -211,13 +271,13 @@ mod tests {
         let (new, _) = LogFile::create(folder.path(), at("2024-01-31T10:00:00Z")).unwrap();
         let uri = new.ship(&bucket, 30).await.unwrap();
         assert!(uri.contains("/logs/2024_01_31/20240131T100000Z-"), "{uri}");
-        assert_eq!(bucket.list(LOGS).await.unwrap().len(), 2);
+        assert_eq!(bucket.list(LOGS).await.unwrap().len(), 3);
         new.prune(30);
-        assert!(old.path().exists());
+        assert!(old.path().exists() && report.exists());
         new.ship(&bucket, 29).await.unwrap();
         new.prune(29);
         assert_eq!(bucket.list(LOGS).await.unwrap().len(), 1);
-        assert!(new.path().exists() && !old.path().exists());
+        assert!(new.path().exists() && !old.path().exists() && !report.exists());
     }
 
     #[tokio::test]
@@ -240,6 +300,7 @@ mod tests {
             "logs/20230101.jsonl",
             "logs/20230101T000000Z-17.jsonl.gz",
             "logs/etl_info.log",
+            "logs/report.html",
             "raw/logs/2023_01_01/etl_info.log",
             "raw/logs/2023_01_01/20230101_accounting.jsonl",
             "raw/logs/2023_01_01/20230102T000000Z-17.jsonl",

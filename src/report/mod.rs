@@ -1,5 +1,6 @@
 //! The report of a run, summed up from its events, as a value and as text; and the run's log.
 
+pub mod html;
 pub mod logs;
 pub mod progress;
 pub mod summary;
@@ -20,6 +21,8 @@ use crate::transform::add_text;
 
 /// Number of different texts of one kind that a report counts separately.
 const MOST_TEXTS: usize = 2000;
+/// Number of endpoints that a report counts separately.
+const MOST_ENDPOINTS: usize = 500;
 /// Number of examples kept for each source.
 const MOST_EXAMPLES: usize = 10;
 
@@ -38,6 +41,8 @@ pub struct RunReport {
     pub page_bytes: u64,
     /// Number of retries.
     pub delayed_requests: u64,
+    /// Requests by endpoint, with `{id}` in the place of ids.
+    pub endpoints: BTreeMap<String, EndpointReport>,
     /// How long requests have waited for their turn at the rate limits, all together.
     #[serde(rename = "waited_seconds", serialize_with = "seconds")]
     pub waited: Duration,
@@ -68,6 +73,17 @@ pub struct RunReport {
     /// Wall time.
     #[serde(rename = "seconds", serialize_with = "seconds")]
     pub elapsed: Duration,
+}
+
+/// Requests to one endpoint.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct EndpointReport {
+    /// Pages that came.
+    pub pages: u64,
+    /// Their size in bytes, decompressed.
+    pub bytes: u64,
+    /// Requests that had to be sent again.
+    pub retries: u64,
 }
 
 fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -237,11 +253,17 @@ impl Observer for ReportBuilder {
             | Event::LoadFinished { .. }
             | Event::Connected { .. } => {}
             Event::RequestWaited { wait, .. } => report.waited += *wait,
-            Event::PageFetched { bytes, .. } => {
+            Event::PageFetched { endpoint, bytes } => {
                 report.pages += 1;
                 report.page_bytes += bytes;
+                let used = report.endpoint(endpoint);
+                used.pages += 1;
+                used.bytes += bytes;
             }
-            Event::RequestDelayed { .. } => report.delayed_requests += 1,
+            Event::RequestDelayed { endpoint, .. } => {
+                report.delayed_requests += 1;
+                report.endpoint(endpoint).retries += 1;
+            }
             Event::PartitionExtracted {
                 source,
                 records,
@@ -384,6 +406,17 @@ impl Observer for ReportBuilder {
 }
 
 impl RunReport {
+    /// The counts of an endpoint; beyond a limit, those of further ones together.
+    fn endpoint(&mut self, path: &str) -> &mut EndpointReport {
+        let template = html::endpoint_template(path);
+        let is_known = self.endpoints.contains_key(&template);
+        let name = match is_known || self.endpoints.len() < MOST_ENDPOINTS {
+            true => template,
+            false => "further endpoints".to_string(),
+        };
+        self.endpoints.entry(name).or_default()
+    }
+
     /// Whether anything is other than before: objects, tables, or a failure to report.
     pub fn changed_something(&self) -> bool {
         let read = self

@@ -142,6 +142,11 @@ pub const LOGS: &str = "logs";
 /// Prefix of what tells of runs in the flattened bucket.
 pub const AUDIT: &str = "audit";
 
+/// How the name of a log file ends.
+const LOG_SUFFIX: &str = ".jsonl";
+/// How the name of the HTML report of a run ends.
+const REPORT_SUFFIX: &str = ".html";
+
 /// Whether an object is private to the program (state, locks and logs) and not for readers of the data.
 pub(super) fn is_private(key: &str) -> bool {
     let first = key.split('/').next().unwrap_or_default();
@@ -171,7 +176,13 @@ pub fn log_file(started: DateTime<Utc>, process: u32, number: u32) -> String {
     format!("{}-{process}{number}.jsonl", started.format(STAMP))
 }
 
-/// Key of a shipped log in the raw bucket.
+/// Name of the HTML report beside a run's log file.
+pub fn report_file(log: &str) -> String {
+    let stem = log.strip_suffix(LOG_SUFFIX).unwrap_or(log);
+    format!("{stem}{REPORT_SUFFIX}")
+}
+
+/// Key of a shipped log, or of the report beside it, in the raw bucket.
 pub fn log_object(started: DateTime<Utc>, file: &str) -> String {
     format!("{LOGS}/{}/{file}", started.format("%Y_%m_%d"))
 }
@@ -272,7 +283,17 @@ pub fn parse_archive_object(key: &str) -> Option<&str> {
 
 /// When the run started whose log file has this name.
 pub fn parse_log_file(name: &str) -> Option<DateTime<Utc>> {
-    let mut parts = name.strip_suffix(".jsonl")?.split('-');
+    parse_run_file(name.strip_suffix(LOG_SUFFIX)?)
+}
+
+/// When the run started whose HTML report has this name.
+pub fn parse_report_file(name: &str) -> Option<DateTime<Utc>> {
+    parse_run_file(name.strip_suffix(REPORT_SUFFIX)?)
+}
+
+/// `<start>-<process>`, and a number where two runs would have one name.
+fn parse_run_file(stem: &str) -> Option<DateTime<Utc>> {
+    let mut parts = stem.split('-');
     let started = parse_stamp(parts.next()?)?;
     let is_process = |number: &str| is_number(number) && number.parse::<u32>().is_ok();
     let is_own = parts.next().is_some_and(is_process) && parts.next().is_none_or(is_number);
@@ -281,10 +302,19 @@ pub fn parse_log_file(name: &str) -> Option<DateTime<Utc>> {
 
 /// The day of the run whose shipped log this key is.
 pub fn parse_log_object(key: &str) -> Option<NaiveDate> {
+    parse_shipped(key, parse_log_file)
+}
+
+/// The day of the run whose shipped HTML report this key is.
+pub fn parse_report_object(key: &str) -> Option<NaiveDate> {
+    parse_shipped(key, parse_report_file)
+}
+
+fn parse_shipped(key: &str, parse_file: fn(&str) -> Option<DateTime<Utc>>) -> Option<NaiveDate> {
     let [LOGS, _, file] = segments(key)? else {
         return None;
     };
-    let started = parse_log_file(file)?;
+    let started = parse_file(file)?;
     (log_object(started, file) == key).then(|| started.date_naive())
 }
 
@@ -299,6 +329,7 @@ pub fn is_own(key: &str) -> bool {
         || parse_state_object(key).is_some()
         || parse_archive_object(key).is_some()
         || parse_log_object(key).is_some()
+        || parse_report_object(key).is_some()
         || is_audit()
 }
 
@@ -430,6 +461,11 @@ mod tests {
                 Some(started.date_naive()),
                 "{file}"
             );
+            let report = report_file(&file);
+            assert_eq!(parse_report_file(&report), Some(started), "{report}");
+            let key = log_object(started, &report);
+            assert_eq!(parse_report_object(&key), Some(started.date_naive()));
+            assert!(is_own(&key) && parse_log_object(&key).is_none(), "{key}");
         }
         assert!(
             is_own(LOCK_OBJECT)
@@ -473,6 +509,8 @@ mod tests {
             "logs/20240131T100000Z-17.jsonl".into(),
             "logs/2024_01_30/20240131T100000Z-17.jsonl".into(),
             "logs/2024_01_31/20240131T100000Z-17.jsonl.gz".into(),
+            "logs/2024_01_30/20240131T100000Z-17.html".into(),
+            "logs/2024_01_31/report.html".into(),
             "logs/2024_01_31/20240131T100000Z-017.jsonl".into(),
             "logs/2024_01_31/20240131T100000Z-99999999999.jsonl".into(),
             "logs/2024_01_31/20240131T100000Z-17-2-3.jsonl".into(),

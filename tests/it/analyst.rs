@@ -122,6 +122,10 @@ async fn a_preview_keeps_nothing() {
             .lines()
             .map(|line| serde_json::from_str(line).unwrap())
             .collect();
+        // The rows of `Program::rows` have no keys for NULL.
+        for row in rows.iter_mut().filter_map(Value::as_object_mut) {
+            row.retain(|_, value| !value.is_null());
+        }
         rows.sort_by_key(ToString::to_string);
         rows
     };

@@ -22,7 +22,7 @@ use crate::faults;
 use crate::program::{Program, simulator};
 use crate::support::dice::{Dice, setting};
 use crate::support::gcs::GcsDouble;
-use crate::truth::{day, differences, local_rows, local_tables};
+use crate::truth::{day, differences, has_history, local_rows, local_tables};
 
 /// Goes on where the runs before were told to begin.
 const GO_ON: &[&str] = &["run", "--end_date", "03/01/2024", "--max_workers", "8"];
@@ -148,11 +148,12 @@ impl Scene {
                 .set("GCS_BUCKET_FLATTENED_NAME", "flat");
         }
         let is_long = std::env::var_os("CHAOS_KILLS").is_some();
+        let catalog = Catalog::open(None).unwrap();
         // Another choice for each seed.
         let mut dice = Dice(seed);
         let mut is_asked = |table: &str| {
-            let chosen = dice.below(4) == 0 && double.is_none();
-            is_long || chosen || FEW.contains(&table)
+            let chosen = dice.below(8) == 0 && double.is_none();
+            (is_long || chosen || FEW.contains(&table)) && has_history(&catalog, table)
         };
         let all = simulator.world().tables();
         let tables = all

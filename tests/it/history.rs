@@ -208,13 +208,24 @@ async fn every_run_ships_its_log() {
             .code,
         1
     );
-    let shipped: Vec<_> = task(&program.folder().join("samsara-data/raw/logs"));
-    let local = task(&program.folder().join("logs"));
+    let logs = |folder: &str| {
+        let files = task(&program.folder().join(folder)).into_iter();
+        files.partition::<Vec<_>, _>(|path| path.extension().is_some_and(|end| end == "jsonl"))
+    };
+    let (shipped, reports) = logs("samsara-data/raw/logs");
+    let (local, local_reports) = logs("logs");
     assert_eq!(
         (shipped.len(), local.len()),
         (2, 2),
         "{shipped:?} {local:?}"
     );
+    // The run that came to its end has an HTML report beside its log.
+    assert_eq!((reports.len(), local_reports.len()), (1, 1), "{reports:?}");
+    let html = std::fs::read_to_string(&reports[0]).unwrap();
+    assert!(html.contains("Nothing failed in this run") && html.contains("fleet_vehicles"));
+    assert_eq!(html, std::fs::read_to_string(&local_reports[0]).unwrap());
+    let log = reports[0].with_extension("jsonl");
+    assert!(shipped.contains(&log), "{log:?}");
     let mut messages = String::new();
     for path in shipped {
         assert!(

@@ -53,6 +53,7 @@ mod privacy;
 mod program;
 mod proxy;
 mod read_back;
+mod report_page;
 mod rerun;
 mod secrets;
 mod shown;

@@ -37,7 +37,7 @@ fn settled(text: &str) -> String {
                 }
                 _ => {}
             },
-            Value::Number(_) if name.contains("seconds") || name == "page_bytes" => {
+            Value::Number(_) if name.contains("seconds") || name.ends_with("bytes") => {
                 *value = "[number]".into();
             }
             _ => {}

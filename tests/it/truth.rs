@@ -1,6 +1,7 @@
 //! Compares tables with what the simulated world says they should hold, row for row.
 
 use chrono::{DateTime, Utc};
+use samsara_etl::catalog::{Catalog, SourceKind};
 use samsara_etl::load::{LocalTable, LocalWarehouse};
 use samsara_etl::transform::{QueryTable, query};
 use samsara_simulator::World;
@@ -160,4 +161,16 @@ pub async fn local_rows(tables: &[QueryTable], table: &str) -> Vec<Map<String, V
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
+}
+
+/// Whether the sources of a table reach back as far as they are asked. A feed that reaches only some days back has nothing
+/// of the days of most tests; see cold_feeds.rs.
+pub fn has_history(catalog: &Catalog, table: &str) -> bool {
+    catalog.model(table).is_none_or(|model| {
+        let mut sources = model.sources.iter().filter_map(|name| catalog.source(name));
+        sources.all(|source| {
+            source.kind != SourceKind::Feed
+                || source.feed_reaches_back_to(chrono::Utc::now()).is_none()
+        })
+    })
 }

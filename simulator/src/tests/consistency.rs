@@ -99,10 +99,13 @@ fn days_of_truth_add_up() {
     let days: Vec<DateTime<Utc>> = (1..=8)
         .map(|day| at(&format!("2024-01-{day:02}T00:00:00Z")))
         .collect();
-    // Surfaces have a test of their own.
+    // Surfaces have a test of their own, and records that change are told with what is older than the days.
     let surfaces: Vec<&str> = crate::surface::truth::tables().collect();
     let by_hand = |table: &&str| {
-        !SNAPSHOTS.contains(table) && !table.contains("audit") && !surfaces.contains(table)
+        !SNAPSHOTS.contains(table)
+            && !table.contains("audit")
+            && !table.starts_with("alerts_incidents")
+            && !surfaces.contains(table)
     };
     for table in world.tables().into_iter().filter(by_hand) {
         let rows = |from, to| world.truth(table, from, to).expect("a known table");
