@@ -391,6 +391,7 @@ async fn a_window_that_fails_keeps_those_before() {
         setting.objects("cases")
     );
     assert_eq!(setting.rows("versions_t").await.len(), 36);
-    let status = setting.program.succeed(&["status"]).await.stdout;
+    let status = setting.program.succeed(&["status", "--calendar"]).await;
+    let status = status.stdout;
     assert!(status.contains("cases (36 raw rows)"), "{status}");
 }
