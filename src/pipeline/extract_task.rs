@@ -103,11 +103,12 @@ async fn read_planned(
         let complete = complete_partitions(run, planned).await?;
         return Ok(Some((Outcome::Absent, complete)));
     }
+    let mut touched = BTreeSet::new();
     let result = tokio::select! {
         () = run.shutdown.cancelled() => return Ok(Some((Outcome::Stopped, Vec::new()))),
-        result = read_task(run, extractor, planned) => result,
+        result = read_task(run, extractor, planned, &mut touched) => result,
     };
-    let (outcome, partitions) = match result {
+    let (outcome, mut partitions) = match result {
         Ok(partitions) => (Outcome::Done, partitions),
         Err(error) if ends_run(&error) => return Err(error),
         // One type that is retired, or that nobody has licensed, has the whole request refused.
@@ -127,6 +128,7 @@ async fn read_planned(
             (outcome, complete_partitions(run, planned).await?)
         }
     };
+    partitions.extend(touched);
     run.add_extracted(&partitions);
     Ok(Some((outcome, partitions)))
 }
@@ -333,10 +335,13 @@ async fn store_failure(
     Ok(())
 }
 
+/// Reads a task and gives the partitions that it has committed. Those of `updates` are in `touched` instead, which keeps
+/// them if a later window fails.
 async fn read_task(
     run: &Run,
     extractor: &Extractor,
     planned: &PlannedTask,
+    touched: &mut BTreeSet<Ready>,
 ) -> Result<Vec<Ready>, Error> {
     let (sources, parents) = asked_of(run, planned).await?;
     let scope = match &planned.scope {
@@ -353,10 +358,10 @@ async fn read_task(
             watch: Watch::default(),
         },
         PlannedScope::Updates(windows) => {
-            return match sources.first() {
-                Some(source) => read_updates(run, extractor, source, &parents, windows).await,
-                None => Ok(Vec::new()),
-            };
+            if let Some(source) = sources.first() {
+                read_updates(run, extractor, source, &parents, windows, touched).await?;
+            }
+            return Ok(Vec::new());
         }
     };
     let task = Arc::new(ExtractTask {
