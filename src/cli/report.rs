@@ -242,6 +242,11 @@ impl Known<'_> {
         let partitions = self.source.partitions.iter();
         for (partition, reached) in partitions.filter(|_| self.source.not_available.is_none()) {
             let reached = reached_by(reached, name);
+            if partition.day().is_none() && reached == Reached::Unasked {
+                table.never_requested = true;
+                table.list = Some(letter(&reached));
+                continue;
+            }
             table.missing += u64::from(reached.is_missing());
             gaps.add(*partition, &reached);
             match partition.day() {

@@ -209,6 +209,7 @@ fn selected(
 
 impl ShowOptions {
     /// What is shown unless something else is asked for.
+    #[cfg(feature = "simulator")]
     pub(super) const DEFAULT: Self = Self {
         progress: Mode::Auto,
         summary: SummaryDetail::Short,

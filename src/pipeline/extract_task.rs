@@ -109,11 +109,12 @@ async fn read_planned<S>(
         let complete = complete_partitions(run, planned).await?;
         return Ok(Some((Outcome::Absent, complete)));
     }
+    let mut touched = BTreeSet::new();
     let result = tokio::select! {
         () = run.shutdown.cancelled() => return Ok(Some((Outcome::Stopped, Vec::new()))),
-        result = read_task(run, extractor, planned, slot) => result,
+        result = read_task(run, extractor, planned, slot, &mut touched) => result,
     };
-    let (outcome, partitions) = match result {
+    let (outcome, mut partitions) = match result {
         Ok(partitions) => (Outcome::Done, partitions),
         Err(error) if ends_run(&error) => return Err(error),
         // One type that is retired, or that nobody has licensed, has the whole request refused.
@@ -133,6 +134,7 @@ async fn read_planned<S>(
             (outcome, complete_partitions(run, planned).await?)
         }
     };
+    partitions.extend(touched);
     run.add_extracted(&partitions);
     Ok(Some((outcome, partitions)))
 }
@@ -340,12 +342,14 @@ async fn store_failure(
     Ok(())
 }
 
-/// Reads a task, and commits what it brought after its slot was given back.
+/// Reads a task, commits what it brought after its slot was given back, and gives the partitions that it has committed.
+/// Those of `updates` are in `touched` instead, which keeps them if a later window fails.
 async fn read_task<S>(
     run: &Run,
     extractor: &Extractor,
     planned: &PlannedTask,
     slot: S,
+    touched: &mut BTreeSet<Ready>,
 ) -> Result<Vec<Ready>, Error> {
     let (sources, parents) = asked_of(run, planned).await?;
     let scope = match &planned.scope {
@@ -362,10 +366,10 @@ async fn read_task<S>(
             watch: Watch::default(),
         },
         PlannedScope::Updates(windows) => {
-            return match sources.first() {
-                Some(source) => read_updates(run, extractor, source, &parents, windows).await,
-                None => Ok(Vec::new()),
-            };
+            if let Some(source) = sources.first() {
+                read_updates(run, extractor, source, &parents, windows, touched).await?;
+            }
+            return Ok(Vec::new());
         }
     };
     let task = Arc::new(ExtractTask {

@@ -38,15 +38,16 @@ const STAMPS: [&str; 3] = ["_window_start", "_window_end", "_extracted_at"];
 /// A position that has moved by less is not worth a write by itself: the little is read again.
 const WORTH_A_WRITE: TimeDelta = TimeDelta::hours(6);
 
-/// Reads windows one after another, each committed before the next, and gives the partitions that have new rows.
+/// Reads windows one after another, each committed before the next. The partitions that have new rows are in `touched`, also
+/// if a later window fails.
 pub(super) async fn read_updates(
     run: &Run,
     extractor: &Extractor,
     source: &Source,
     parents: &[ParentRow],
     windows: &[UpdatesWindow],
-) -> Result<Vec<Ready>, Error> {
-    let mut touched = BTreeSet::new();
+    touched: &mut BTreeSet<Ready>,
+) -> Result<(), Error> {
     for window in windows {
         if run.shutdown.is_cancelled() {
             break;
@@ -66,7 +67,7 @@ pub(super) async fn read_updates(
         let outcome = extractor.read(task, None, None).await?;
         touched.extend(commit(run, extractor, source, &outcome, window.position.clone()).await?);
     }
-    Ok(touched.into_iter().collect())
+    Ok(())
 }
 
 /// What a window brings to one partition.

@@ -126,9 +126,7 @@ pub enum SamsaraError {
         cause: Cause,
     },
     /// The endpoint's circuit is open: it is not asked for a while.
-    #[error(
-        "{endpoint} is not asked for the time being: too many requests in a row failed for good, the last with: {reason}"
-    )]
+    #[error("{endpoint} is paused: too many requests in a row failed, the last with: {reason}")]
     Resting {
         /// Path below the host.
         endpoint: String,

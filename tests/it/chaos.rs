@@ -2,7 +2,7 @@
 //! Meanwhile the API fails now and then, and readings of a past day come late; the buckets are folders, or a double of
 //! Cloud Storage that fails as well.
 //!
-//! `CHAOS_KILLS` (12 unless set) is how often the program is killed, `CHAOS_PAIRS` (3) how often two of it are started
+//! `CHAOS_KILLS` (8 unless set) is how often the program is killed, `CHAOS_PAIRS` (2) how often two of it are started
 //! together, `CHAOS_SEED` (1) chooses the points, the faults and the fleet. A failure prints its seed, and that seed
 //! chooses the same points again. The long one: `CHAOS_KILLS=120 CHAOS_PAIRS=20 cargo test --test it chaos`.
 
@@ -347,12 +347,12 @@ async fn pair_fleets(pairs: u64, double: fn() -> Option<GcsDouble>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_then_one_clean_run() {
-    kill_fleets(setting("CHAOS_KILLS", 12), || None).await;
+    kill_fleets(setting("CHAOS_KILLS", 8), || None).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_over_faulty_buckets() {
-    kill_fleets(setting("CHAOS_KILLS", 12) / 3, || {
+    kill_fleets(setting("CHAOS_KILLS", 8) / 3, || {
         Some(faults::faulty_buckets())
     })
     .await;
@@ -360,12 +360,12 @@ async fn kills_over_faulty_buckets() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pairs_make_what_one_would() {
-    pair_fleets(setting("CHAOS_PAIRS", 3), || None).await;
+    pair_fleets(setting("CHAOS_PAIRS", 2), || None).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pairs_over_faulty_buckets() {
-    pair_fleets(setting("CHAOS_PAIRS", 3).div_ceil(3), || {
+    pair_fleets(setting("CHAOS_PAIRS", 2).div_ceil(3), || {
         Some(faults::faulty_buckets())
     })
     .await;

@@ -64,7 +64,7 @@ async fn an_expired_lock_is_taken_over() {
     program.write(LOCK, foreign("2024-01-01T00:02:00Z"));
     let ran = program.succeed(RUN).await;
     assert!(
-        ran.stderr.contains("taken over") && ran.stderr.contains("elsewhere"),
+        ran.stderr.contains("took over the lock") && ran.stderr.contains("elsewhere"),
         "{}",
         ran.stderr
     );

@@ -197,10 +197,9 @@ async fn a_run_uses_the_proxy_and_its_certificate() {
     );
     let files = [std::fs::read_dir(world.program.folder().join("logs"))
         .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .path()];
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|it| it == "jsonl"))
+        .unwrap()];
     let said = format!(
         "{}{}",
         ran.stderr,

@@ -126,7 +126,10 @@ async fn a_log_says_what_its_lines_are_about() {
     let program = Program::with_simulator(&simulator);
     program.run(&[&["run"][..], &TABLES, &DAYS].concat()).await;
     let folder = std::fs::read_dir(program.folder().join("logs")).unwrap();
-    let file = folder.map(|entry| entry.unwrap().path()).next().unwrap();
+    let file = folder
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|it| it == "jsonl"))
+        .unwrap();
     let text = std::fs::read_to_string(&file).unwrap();
     let lines: Vec<Value> = text
         .lines()

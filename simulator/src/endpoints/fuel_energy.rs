@@ -84,7 +84,7 @@ fn window(call: &Call<'_>) -> Result<(Millis, Millis), Refusal> {
                 call.query
                     .first(name)
                     .and_then(parse_date)
-                    .ok_or_else(|| Refusal::bad(format!("{name} is no date.")))
+                    .ok_or_else(|| Refusal::bad(format!("{name} is not a date.")))
             };
             (date("startDate")?, date("endDate")? + DAY)
         }

@@ -235,7 +235,7 @@ impl Surface {
                         number + 1
                     ))?))
                 });
-            let first = first.ok_or_else(|| Refusal::bad(format!("{end} is no month.")))?;
+            let first = first.ok_or_else(|| Refusal::bad(format!("{end} is not a month.")))?;
             let next = month_after(first);
             return if is_closed(next, now) {
                 Ok((first, next))
