@@ -10,7 +10,7 @@ use futures::future::try_join_all;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
-use super::assign_day::{DayRows, day_window, rows_by_day, rows_of_day};
+use super::assign_day::{DayRows, Instants, day_window, rows_by_day, rows_of_one_day};
 use super::decode::{Decoded, Decoder, Envelope, Stamp};
 use super::drift::{Drift, DriftKey};
 use super::expiring::lasting;
@@ -615,14 +615,16 @@ impl RawWriter {
                 (Scope::Days(days), field) => {
                     // Once is enough: what is far from one asked day is far from all of them.
                     let mut outside = outsides[slot].as_mut();
+                    let mut instants = Instants::default();
                     for day in days {
                         let found = match field {
-                            Some(field) => rows_of_day(
+                            Some(field) => rows_of_one_day(
                                 &rows.batch,
                                 field,
                                 *day,
                                 arrival.asked,
                                 outside.take(),
+                                &mut instants,
                             )?,
                             // Without a time, all rows are the asked day's.
                             None => DayRows::all(rows.batch.clone()),

@@ -35,6 +35,7 @@ use futures::StreamExt;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
+use crate::bounds::BATCH_ROWS;
 use crate::catalog::{Catalog, Model, Source, did_you_mean};
 use crate::config::Secret;
 use crate::extract::{day_window, raw_schema};
@@ -55,6 +56,10 @@ pub use unique::Duplicates;
 const OBJECT_BYTES: u64 = 256 << 20;
 /// Partitions with so many bytes of raw objects are derived without `DISTINCT` first.
 const LARGE: u64 = 1 << 20;
+/// Of their raw rows, as many bytes of objects as this are read at a time,
+const BATCH_BYTES: u64 = 256 << 10;
+/// but not fewer rows than this.
+const LEAST_BATCH_ROWS: u64 = 16;
 
 /// A model that cannot be bound or run.
 #[derive(Debug, thiserror::Error)]
@@ -280,7 +285,18 @@ impl Transformer {
         let LogicalPlan::Distinct(Distinct::All(input)) = frame.logical_plan() else {
             return None;
         };
-        let (state, _) = frame.clone().into_parts();
+        let (mut state, _) = frame.clone().into_parts();
+        // A row that holds hundreds of readings becomes hundreds of rows: some thousand at a time stay in the
+        // processor's cache, where a full batch of such rows would take a hundred megabytes.
+        let rows: u64 = inputs
+            .iter()
+            .flat_map(|(_, objects)| objects)
+            .map(|object| object.rows)
+            .sum();
+        let batch_rows = (BATCH_BYTES * rows / bytes.max(1)).max(LEAST_BATCH_ROWS);
+        let batch_rows = usize::try_from(batch_rows).map_or(BATCH_ROWS, |it| it.min(BATCH_ROWS));
+        let config = state.config_mut();
+        *config = config.clone().with_batch_size(batch_rows);
         is_tried.then(|| DataFrame::new(state, input.as_ref().clone()))
     }
 
