@@ -27,6 +27,8 @@ use crate::{http, redact};
 const API_VERSION: &str = "2025-10-23";
 /// Of a refusal no more bytes than this are read: it is a message, and not a page.
 const LARGEST_REFUSAL: usize = 64 << 10;
+/// What an answer says of its length is believed up to here, in bytes; beyond it, memory grows as the body comes.
+const LARGEST_GUESS: usize = 8 << 20;
 /// What some gateways and editors put before a text. JSON has none, and readers may pass over it (RFC 8259, 8.1).
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -430,7 +432,9 @@ impl Client {
         let mut response = request.send().await.map_err(fault)?;
         let status = response.status();
         let headers = response.headers().clone();
-        let (mut body, largest) = (BytesMut::new(), self.shared.retry.largest);
+        let largest = self.shared.retry.largest;
+        let told = usize::try_from(response.content_length().unwrap_or(0)).unwrap_or(0);
+        let mut body = BytesMut::with_capacity(told.min(largest).min(LARGEST_GUESS));
         while let Some(piece) = response.chunk().await.map_err(fault)? {
             if !status.is_success() && body.len() + piece.len() > LARGEST_REFUSAL {
                 body.extend_from_slice(&piece[..piece.len().min(LARGEST_REFUSAL - body.len())]);
