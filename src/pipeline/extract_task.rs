@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Days, SecondsFormat, Utc};
 use futures::future::try_join_all;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tracing::Instrument;
 
 use super::commit_raw::{FeedAsked, commit_feed, commit_partition, discard};
@@ -43,6 +43,9 @@ pub(super) async fn hand_on(
     }
 }
 
+/// The place of a task among those that read, until it has read.
+type Slot<'a> = Option<SemaphorePermit<'a>>;
+
 /// Reads one task and hands its partitions on. Its failure is reported, and an error only if nothing else can work
 /// either.
 pub(super) async fn extract_task(
@@ -52,12 +55,21 @@ pub(super) async fn extract_task(
     planned: &PlannedTask,
     ready: &mpsc::Sender<Ready>,
 ) -> Result<(), Error> {
-    let slot = slots.acquire().await;
+    // The semaphore is never closed.
+    let slot = slots.acquire().await.ok();
+    extract_in(run, extractor, slot, planned, ready).await
+}
+
+async fn extract_in(
+    run: &Run,
+    extractor: &Extractor,
+    mut slot: Slot<'_>,
+    planned: &PlannedTask,
+    ready: &mpsc::Sender<Ready>,
+) -> Result<(), Error> {
     let apart = apart(run, planned);
     if apart.len() > 1 {
-        // Each of them takes a slot of its own.
-        drop(slot);
-        return extract_apart(run, extractor, slots, &apart, ready).await;
+        return extract_apart(run, extractor, &apart, ready).await;
     }
     let scope = planned.scope.to_string();
     let span = tracing::error_span!(
@@ -70,7 +82,7 @@ pub(super) async fn extract_task(
         scope: scope.clone(),
         requests: planned.requests,
     });
-    let read = read_planned(run, extractor, planned, slot)
+    let read = read_planned(run, extractor, planned, &mut slot)
         .instrument(span)
         .await?;
     let is_refused_together = read.is_none();
@@ -87,7 +99,7 @@ pub(super) async fn extract_task(
         outcome,
     });
     if is_refused_together {
-        return extract_apart(run, extractor, slots, &one_by_one(planned), ready).await;
+        return extract_apart(run, extractor, &one_by_one(planned), ready).await;
     }
     hand_on(run, ready, partitions).await;
     Ok(())
@@ -95,11 +107,11 @@ pub(super) async fn extract_task(
 
 /// The partitions that a task has read whole, or earlier ones have; none if the API refused its sources together, so that
 /// each has to be asked for by itself.
-async fn read_planned<S>(
+async fn read_planned(
     run: &Run,
     extractor: &Extractor,
     planned: &PlannedTask,
-    slot: S,
+    slot: &mut Slot<'_>,
 ) -> Result<Option<(Outcome, Vec<Ready>)>, Error> {
     if run.shutdown.is_cancelled() {
         return Ok(Some((Outcome::Stopped, Vec::new())));
@@ -160,16 +172,15 @@ pub(super) async fn complete_partitions(
     Ok(complete)
 }
 
-/// Tasks that were one, one after another.
+/// Tasks that were one, one after another in its slot.
 async fn extract_apart(
     run: &Run,
     extractor: &Extractor,
-    slots: &Semaphore,
     tasks: &[PlannedTask],
     ready: &mpsc::Sender<Ready>,
 ) -> Result<(), Error> {
     for task in tasks {
-        Box::pin(extract_task(run, extractor, slots, task, ready)).await?;
+        Box::pin(extract_in(run, extractor, None, task, ready)).await?;
     }
     Ok(())
 }
@@ -344,11 +355,11 @@ async fn store_failure(
 
 /// Reads a task, commits what it brought after its slot was given back, and gives the partitions that it has committed.
 /// Those of `updates` are in `touched` instead, which keeps them if a later window fails.
-async fn read_task<S>(
+async fn read_task(
     run: &Run,
     extractor: &Extractor,
     planned: &PlannedTask,
-    slot: S,
+    slot: &mut Slot<'_>,
     touched: &mut BTreeSet<Ready>,
 ) -> Result<Vec<Ready>, Error> {
     let (sources, parents) = asked_of(run, planned).await?;
@@ -381,7 +392,7 @@ async fn read_task<S>(
         return read_feed(run, extractor, task).await;
     }
     let outcome = read_resumable(run, extractor, &task).await?;
-    drop(slot);
+    drop(slot.take());
     // Before the days themselves: if nothing else comes of this run, that much is known.
     mark_changed_days(run, &outcome).await?;
     // The first last: it holds the checkpoint of the unfinished task, which speaks for all. The others go into the state
