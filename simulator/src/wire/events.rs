@@ -113,7 +113,7 @@ impl Wire {
         } else {
             wire_time(incident.updated)
         };
-        // Whoever has such a link sees the vehicle: no table is to hold it.
+        // Anyone with such a link can see the vehicle, so it must not be in a table.
         let mut conditions = incident.conditions.clone();
         let details = conditions
             .pointer_mut("/0/details")
