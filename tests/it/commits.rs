@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::load_jobs::until;
 use crate::program::{Program, simulator};
 use crate::rerun::catalog_files;
 use crate::support::faults::{Action, Fault};
 use crate::support::gcs::GcsDouble;
+use crate::support::until;
 use crate::truth::{day, differences, local_rows, local_tables};
 
 const TABLE: &str = "fleet_vehicle_stats_engineRpm";
