@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use crate::clock;
 use crate::store::layout::Partition;
 
 /// When something happened.
@@ -353,8 +354,8 @@ pub enum Event {
         /// One line.
         reason: String,
     },
-    /// Something about a source that people should know, and that is no failure: a period that is not ready, or one that
-    /// can be had no more.
+    /// A remark about a source that is not a failure: a period that is not ready yet, or one that is no longer
+    /// available.
     Noted {
         /// The source.
         name: String,
@@ -419,7 +420,7 @@ impl std::fmt::Debug for Observers {
 impl Observer for Observers {
     fn observe(&self, event: &Event) {
         let moment = Moment {
-            at: Utc::now(),
+            at: clock::now(),
             elapsed: self.started.elapsed(),
         };
         self.observe_at(event, moment);

@@ -56,7 +56,7 @@ const LARGE: usize = 4 << 10;
 const SPANS_DEPTH: usize = 4;
 
 /// Whether the text is one JSON value from its first byte to its last, and where the large parts of it lie, so that
-/// whoever cuts it need not read through them again.
+/// a splitter can skip them.
 pub fn spans(text: &[u8]) -> Result<Spans, JsonError> {
     let mut scanner = Scanner::new(text, 0);
     let mut spans = Spans::new();

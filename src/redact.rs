@@ -1,8 +1,8 @@
-//! The border where text leaves the program: secrets are masked here, and foreign text is made harmless.
+//! Masks secrets in text that leaves the program, and escapes text from elsewhere.
 //!
 //! Errors of libraries quote what they were given, and servers echo what was sent to them. So every configured secret
-//! is registered here once (by [`Secret::new`](crate::config::Secret::new), by whoever reads a key file or receives an
-//! access token), and everything that a person, a log, the state or a warehouse gets to read of it passes [`mask`].
+//! is registered here once (by [`Secret::new`](crate::config::Secret::new), by the readers of key files and access
+//! tokens), and all text for people, logs, the state or a warehouse passes [`mask`].
 //!
 //! | function | what it does | where it stands |
 //! | --- | --- | --- |
@@ -129,7 +129,7 @@ pub fn register_document(document: &Map<String, Value>) {
     }
 }
 
-/// What is a secret by its form, whoever has configured it.
+/// Secrets that are recognised by their form, configured or not.
 static FORMS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
     let forms = [
         // A PEM key, whole or cut. A quote ends it: what stands behind belongs to a JSON document around it.

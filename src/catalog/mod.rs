@@ -19,6 +19,8 @@ mod time_field;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::config::text::FileError;
+
 pub use ddl::{JSON_TYPE, map_type};
 pub use drift::{Drifted, Proposal};
 pub use extent::check_query;
@@ -55,12 +57,19 @@ pub enum CatalogError {
         reason: String,
     },
     /// A file or folder cannot be read.
-    #[error("cannot read {path}: {reason}")]
+    #[error("cannot read {path}: {error}")]
     Unreadable {
         /// Path of the file or folder.
         path: PathBuf,
-        /// Why: the operating system's message, or what is missing.
-        reason: String,
+        /// Why it cannot be read.
+        #[source]
+        error: FileError,
+    },
+    /// The folder of a catalog has no sources.
+    #[error("cannot read {origin}: it has no <family>/sources.toml")]
+    Empty {
+        /// Where the catalog is from.
+        origin: String,
     },
     /// A source or model that the plan, the state or a model names.
     #[error(
@@ -254,9 +263,8 @@ impl Catalog {
         }
         catalog.check_references(files)?;
         if catalog.sources.is_empty() {
-            return Err(CatalogError::Unreadable {
-                path: PathBuf::from(&catalog.origin),
-                reason: "it has no <family>/sources.toml".into(),
+            return Err(CatalogError::Empty {
+                origin: catalog.origin,
             });
         }
         Ok(catalog)

@@ -11,6 +11,7 @@ use clap::Args;
 use super::status::{letter, why};
 use super::{Context, Exit};
 use crate::catalog::{Catalog, SourceKind};
+use crate::clock;
 use crate::error::Error;
 use crate::load;
 use crate::load::plan::{is_loaded, rows_of};
@@ -133,7 +134,7 @@ pub(super) async fn page_of(
     target: &str,
     since: Option<NaiveDate>,
 ) -> Result<Page, Error> {
-    let now = Utc::now();
+    let now = clock::now();
     let run_request = RunRequest {
         selection,
         dates: Dates {

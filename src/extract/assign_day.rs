@@ -16,6 +16,7 @@ use arrow::compute::{filter, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Int64Type};
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
+use super::decode_error::DecodeError;
 use super::instant::{INSTANTS, instant_of_text};
 use super::outside::Outside;
 use super::rescue::Place;
@@ -82,15 +83,14 @@ impl DayRows {
     }
 
     /// These rows.
-    pub(super) fn these(batch: &RecordBatch, rows: Vec<usize>) -> Result<Self, String> {
+    pub(super) fn these(batch: &RecordBatch, rows: Vec<usize>) -> Result<Self, DecodeError> {
         let total = batch.num_rows() as u64;
         if rows.len() == batch.num_rows() {
             return Ok(Self::all(batch.clone()));
         }
         let mut mask = vec![false; batch.num_rows()];
         rows.iter().for_each(|row| mask[*row] = true);
-        let batch = filter_record_batch(batch, &BooleanArray::from(mask))
-            .map_err(|error| error.to_string())?;
+        let batch = filter_record_batch(batch, &BooleanArray::from(mask))?;
         Ok(Self {
             batch,
             kept: rows.len() as u64,
@@ -150,7 +150,7 @@ pub(super) fn rows_of_day(
     day: NaiveDate,
     asked: Option<Window>,
     outside: Option<&mut Outside>,
-) -> Result<DayRows, String> {
+) -> Result<DayRows, DecodeError> {
     let bounds = Bounds::of(day, asked);
     if field.is_of_record() {
         let times = times(&(Arc::new(StructArray::from(batch.clone())) as _), field)?;
@@ -182,7 +182,7 @@ pub(super) fn rows_of_day(
     let Sorter {
         kept, total, lists, ..
     } = sorter;
-    let batch = RecordBatch::try_new(batch.schema(), columns).map_err(|error| error.to_string())?;
+    let batch = RecordBatch::try_new(batch.schema(), columns)?;
     Ok(DayRows {
         batch,
         kept,
@@ -195,7 +195,7 @@ pub(super) fn rows_of_day(
 pub(super) fn rows_by_day(
     batch: &RecordBatch,
     field: &TimeField,
-) -> Result<BTreeMap<NaiveDate, Vec<usize>>, String> {
+) -> Result<BTreeMap<NaiveDate, Vec<usize>>, DecodeError> {
     let times = times(&(Arc::new(StructArray::from(batch.clone())) as _), field)?;
     let mut days: BTreeMap<NaiveDate, Vec<usize>> = BTreeMap::new();
     for row in 0..times.len() {
@@ -203,7 +203,8 @@ pub(super) fn rows_by_day(
         if !INSTANTS.contains(&at.timestamp_micros()) {
             return Err(format!(
                 "item {row} lies in no year from 1 to 9999 by `{field}`, so no day owns it"
-            ));
+            )
+            .into());
         }
         days.entry(at.date_naive()).or_default().push(row);
     }
@@ -214,7 +215,7 @@ pub(super) fn rows_by_day(
 pub(super) fn days_of(
     batch: &RecordBatch,
     field: &TimeField,
-) -> Result<BTreeSet<NaiveDate>, String> {
+) -> Result<BTreeSet<NaiveDate>, DecodeError> {
     let mut days = BTreeSet::new();
     let rows: ArrayRef = Arc::new(StructArray::from(batch.clone()));
     if field.is_of_record() {
@@ -230,7 +231,7 @@ fn collect_days(
     steps: &[TimeStep],
     field: &TimeField,
     days: &mut BTreeSet<NaiveDate>,
-) -> Result<(), String> {
+) -> Result<(), DecodeError> {
     match steps.split_first() {
         Some((TimeStep::Items, rest)) => {
             let list = array
@@ -254,8 +255,8 @@ fn collect_days(
                 match instant(array, row, field) {
                     Ok(at) => _ = days.insert(at.date_naive()),
                     // It names no day, and must not keep the others from being read.
-                    Err(reason) => {
-                        tracing::warn!(reason, "a record of a feed of changed days names none")
+                    Err(error) => {
+                        tracing::warn!(%error, "a record of a feed of changed days names none")
                     }
                 }
             }
@@ -265,7 +266,7 @@ fn collect_days(
 }
 
 /// The times of records that have one each: of several fields, the first that holds anything.
-pub(super) fn times(records: &ArrayRef, field: &TimeField) -> Result<ArrayRef, String> {
+pub(super) fn times(records: &ArrayRef, field: &TimeField) -> Result<ArrayRef, DecodeError> {
     let mut times = follow(records, field.steps())?;
     for path in field.paths().skip(1) {
         let is_missing = |row| {
@@ -275,13 +276,13 @@ pub(super) fn times(records: &ArrayRef, field: &TimeField) -> Result<ArrayRef, S
         let missing: BooleanArray = (0..times.len()).map(|row| Some(is_missing(row))).collect();
         if missing.has_true() {
             let other = follow(records, path)?;
-            times = zip(&missing, &other, &times).map_err(|error| error.to_string())?;
+            times = zip(&missing, &other, &times)?;
         }
     }
     Ok(times)
 }
 
-pub(super) fn follow(array: &ArrayRef, steps: &[TimeStep]) -> Result<ArrayRef, String> {
+pub(super) fn follow(array: &ArrayRef, steps: &[TimeStep]) -> Result<ArrayRef, DecodeError> {
     let mut array = array.clone();
     for step in steps {
         let TimeStep::Field(name) = step else {
@@ -326,14 +327,14 @@ impl Bounds {
         field: &TimeField,
         outside: Option<&Outside>,
         far: &mut Vec<(usize, DateTime<Utc>)>,
-    ) -> Result<BooleanArray, String> {
+    ) -> Result<BooleanArray, DecodeError> {
         let mut holds = |row| {
             let at = instant(times, row, field)?;
             let holds = self.start <= at && at < self.end;
             if !holds && outside.is_some_and(|outside| outside.is_far(at)) {
                 far.push((row, at));
             }
-            Ok::<_, String>(holds)
+            Ok::<_, DecodeError>(holds)
         };
         let mut mask = Vec::with_capacity(times.len());
         let is_absent = |row| present.is_some_and(|present| present.is_null(row));
@@ -384,14 +385,13 @@ pub(super) fn instant(
     times: &ArrayRef,
     row: usize,
     field: &TimeField,
-) -> Result<DateTime<Utc>, String> {
+) -> Result<DateTime<Utc>, DecodeError> {
     if times.is_null(row) {
-        return Err(format!(
-            "item {row} has no time in `{field}`, so no day owns it"
-        ));
+        return Err(format!("item {row} has no time in `{field}`, so no day owns it").into());
     }
-    readable(times, row)
-        .ok_or_else(|| format!("item {row} has no readable time in `{field}`, so no day owns it"))
+    readable(times, row).ok_or_else(|| {
+        format!("item {row} has no readable time in `{field}`, so no day owns it").into()
+    })
 }
 
 /// The time of one row, if there is one and it can be read.
@@ -425,7 +425,7 @@ impl Sorter<'_> {
         &mut self,
         array: &ArrayRef,
         steps: &[TimeStep],
-    ) -> Result<ArrayRef, String> {
+    ) -> Result<ArrayRef, DecodeError> {
         match steps.split_first() {
             Some((TimeStep::Items, rest)) => {
                 let list = array
@@ -450,15 +450,18 @@ impl Sorter<'_> {
                         column.clone()
                     });
                 }
-                StructArray::try_new(fields.fields().clone(), columns, fields.nulls().cloned())
-                    .map(|array| Arc::new(array) as ArrayRef)
-                    .map_err(|error| error.to_string())
+                let (names, nulls) = (fields.fields().clone(), fields.nulls().cloned());
+                Ok(Arc::new(StructArray::try_new(names, columns, nulls)?) as ArrayRef)
             }
             None => Err("the path of the time does not lead to a list".into()),
         }
     }
 
-    fn filter_items(&mut self, list: &ListArray, steps: &[TimeStep]) -> Result<ListArray, String> {
+    fn filter_items(
+        &mut self,
+        list: &ListArray,
+        steps: &[TimeStep],
+    ) -> Result<ListArray, DecodeError> {
         let offsets = list.value_offsets();
         let (first, last) = (offsets[0] as usize, offsets[offsets.len() - 1] as usize);
         let items = list.values().slice(first, last - first);
@@ -491,7 +494,7 @@ impl Sorter<'_> {
         if kept == mask.len() {
             return Ok(list.clone());
         }
-        let kept = filter(&items, &mask).map_err(|error| error.to_string())?;
+        let kept = filter(&items, &mask)?;
         let lengths = (0..list.len()).map(|row| {
             let (start, end) = (
                 offsets[row] as usize - first,
@@ -504,8 +507,12 @@ impl Sorter<'_> {
             DataType::List(item) => item.clone(),
             _ => Arc::new(Field::new("item", kept.data_type().clone(), true)),
         };
-        ListArray::try_new(item, offsets, kept, list.nulls().cloned())
-            .map_err(|error| error.to_string())
+        Ok(ListArray::try_new(
+            item,
+            offsets,
+            kept,
+            list.nulls().cloned(),
+        )?)
     }
 }
 
@@ -630,7 +637,7 @@ mod tests {
         assert_eq!(days_of(&routes, field).unwrap(), days.into_keys().collect());
         let owned = rows_of_day(&routes, field, day(), None, None).unwrap();
         assert_eq!((owned.kept, owned.total), (2, 3));
-        // A time that is there and cannot be read is no reason to look for another.
+        // An unreadable time does not fall back to another field.
         for rows in [
             r#"[{"id":"1"}]"#,
             r#"[{"id":"1","scheduledRouteStartTime":"soon","actualRouteStartTime":"2024-01-01T08:00:00Z"}]"#,

@@ -6,7 +6,7 @@
 //! has drifted drifts in every record.
 //!
 //! What [`super::validate`] and arrow-json make of a page is what counts, and this makes the same of it; it refuses what
-//! it does not take (text that is no JSON, a record beyond the bounds) without saying why, and they read the slice
+//! it does not take (text that is not JSON, a record beyond the bounds) without saying why, and they read the slice
 //! again.
 
 use std::borrow::Cow;

@@ -345,7 +345,7 @@ impl<'a> Misfits<'a> {
         Ok(())
     }
 
-    /// Notes a record that is no object.
+    /// Counts a record that is not an object.
     pub(super) fn rescue_record(&mut self, text: &'a [u8]) -> Result<(), TooMany> {
         let path = self.rescued.paths.len();
         self.rescued.paths.push('$');

@@ -5,6 +5,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 
 use super::assign_day::{DayRows, partition_window, rows_by_day, rows_of_day};
 use super::decode::{Decoded, Decoder, Envelope, Rows, Stamp};
+use super::decode_error::DecodeError;
 use super::fetch::FetchedPage;
 use super::intervals::open_rows;
 use super::outside::Outside;
@@ -73,7 +74,7 @@ impl<'a> Sorter<'a> {
     }
 
     /// Gives each row to the source and partition that own it, and to no second one.
-    pub(super) fn sort(&mut self, decoded: &Decoded<'_>) -> Result<Vec<Sorted>, String> {
+    pub(super) fn sort(&mut self, decoded: &Decoded<'_>) -> Result<Vec<Sorted>, DecodeError> {
         let mut sorted = Vec::new();
         for slot in 0..self.task.sources.len() {
             let rows = self.decoder.rows(decoded, slot)?;
@@ -96,7 +97,7 @@ impl<'a> Sorter<'a> {
     }
 
     /// The rows of each partition of a source.
-    fn owned(&mut self, slot: usize, rows: &Rows) -> Result<Vec<Owned>, String> {
+    fn owned(&mut self, slot: usize, rows: &Rows) -> Result<Vec<Owned>, DecodeError> {
         let (source, batch) = (&self.task.sources[slot], &rows.batch);
         // What the days own, and what there is to own: rows, or readings inside rows.
         let (mut owned, mut of) = (0, 0);
@@ -145,14 +146,15 @@ impl<'a> Sorter<'a> {
                     found.push((Partition::Day(day), rows, (0, 0)));
                 }
                 if owned < of {
-                    return Err(format!("of {of} rows only {owned} are owned by a day"));
+                    return Err(format!("of {of} rows only {owned} are owned by a day").into());
                 }
             }
         }
         if owned > of {
             return Err(format!(
                 "of {of} rows or readings {owned} are owned: some by more than one day"
-            ));
+            )
+            .into());
         }
         Ok(found)
     }
@@ -163,7 +165,7 @@ impl<'a> Sorter<'a> {
         slot: usize,
         rows: &Rows,
         (partition, owned, (kept, total)): Owned,
-    ) -> Result<Sorted, String> {
+    ) -> Result<Sorted, DecodeError> {
         let source = &self.task.sources[slot];
         let asked = self.request.asked(source);
         let stamp = Stamp {

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::checkpoint::Progress;
 use super::decode::{Decoded, Decoder};
+use super::decode_error::DecodeError;
 use super::drift::{Drift, DriftKey};
 use super::error::ExtractError;
 use super::expiring::lasting;
@@ -177,7 +178,7 @@ impl RawWriter {
         let question = fetched.is_past.take();
         let (fetched, page) = (&fetched, &fetched.page);
         let (task, decoder) = (self.task.clone(), self.decoder.clone());
-        let wrong = |reason: String| task.page_error(page.number, &fetched.request, reason);
+        let wrong = |error: DecodeError| task.page_error(page.number, &fetched.request, error);
         let mut sorter = Sorter::new(&decoder, &task, self.extracted_at, fetched);
         let mut decoding = decoder.begin(page).map_err(wrong)?;
         // Where the asked days of a feed end, nothing of the page is written before that is known.
@@ -209,7 +210,7 @@ impl RawWriter {
         }
         self.part.records += records;
         let lasting =
-            lasting(&page.records, &self.expiring).map_err(|error| wrong(error.to_string()))?;
+            lasting(&page.records, &self.expiring).map_err(|error| wrong(error.into()))?;
         let content = &mut self.part.content;
         content.add_page(fetched.parent.as_deref(), &lasting, page);
         for sorted in waiting {
@@ -252,7 +253,7 @@ impl RawWriter {
         &self,
         fetched: &FetchedPage,
         decoded: &Decoded<'_>,
-    ) -> Result<BTreeSet<Overlap>, String> {
+    ) -> Result<BTreeSet<Overlap>, DecodeError> {
         let mut found = BTreeSet::new();
         let Scope::Days(days) = &self.task.scope else {
             return Ok(found);

@@ -95,14 +95,14 @@ impl Run {
         self.plan.run_request.selection.named.contains(source)
     }
 
-    /// Whether an answer says that a source is not available, and that is no failure: nobody has asked for it by name,
-    /// and it was never read, or may end.
+    /// Whether an answer says that a source is not available, and the run treats that as a note and not as a failure:
+    /// the source was not asked for by name, and it was never read or is optional.
     pub(super) fn takes_leave(&self, source: &str, was_read: bool, error: &SamsaraError) -> bool {
         let is_optional = self
             .catalog
             .source(source)
             .is_some_and(|source| source.optional);
-        // An endpoint in beta may refuse whoever does not take part in it.
+        // A beta endpoint may refuse organisations that are not in the beta.
         let is_first_refusal =
             is_optional && !was_read && matches!(error, SamsaraError::Refused { status: 400, .. });
         !self.is_named(source)

@@ -20,7 +20,7 @@ use crate::state::{
 use crate::store::layout::Partition;
 
 pub use dates::{DEFAULT_START, Dates, days, parse_date};
-pub use selection::{Selection, SelectionError};
+pub use selection::{Selection, SelectionError, TableListError};
 pub use table_list::names_in_file;
 pub use updates::UpdatesWindow;
 

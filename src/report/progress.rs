@@ -31,7 +31,7 @@ pub struct Progress {
     waited: Duration,
     /// When pages have come lately: how many there were before, and their bytes.
     recent: VecDeque<(Duration, u64, u64)>,
-    /// Partitions of tables that are done with, and how many of those were derived anew.
+    /// Partitions of tables that are done with, and how many of those were derived again.
     partitions: u64,
     derived: u64,
     /// Tables that are derived now, and how many partitions of each.

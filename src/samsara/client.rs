@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use chrono::Utc;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use reqwest::StatusCode;
@@ -13,11 +12,12 @@ use serde::Deserialize;
 use tracing::Instrument;
 use url::Url;
 
-use super::error::{Cause, SamsaraError};
-use super::limit::{EndpointLimiter, Limits, Pass};
+use super::error::{AttemptError, BodyError, SamsaraError};
+use super::limit::{Admission, EndpointLimiter, Limits};
 use super::page::Body;
 use super::request::Request;
 use super::retry::{backoff, is_transient, retry_after};
+use crate::clock;
 use crate::config::{REGIONS, RetryConfig, SamsaraConfig, Secret};
 use crate::events::{Event, Observer};
 use crate::json::Scanner;
@@ -67,12 +67,6 @@ enum Outcome {
     Body(Body),
     /// An answer that is not a success.
     Refused(Answer),
-}
-
-/// Why a try gave no answer that counts.
-struct Fault {
-    reason: String,
-    cause: Cause,
 }
 
 /// The API's refusal.
@@ -204,7 +198,9 @@ impl Client {
         let mut silent = Vec::new();
         // In order, so that the token is shown to no more hosts than need be.
         for url in hosts {
-            let base = Url::parse(url).map_err(|error| SamsaraError::Setup(error.to_string()))?;
+            let base = Url::parse(url).map_err(|_| SamsaraError::Unaddressable {
+                endpoint: url.to_string(),
+            })?;
             let candidate = client(
                 base,
                 RetryConfig {
@@ -340,12 +336,12 @@ impl Client {
         let url = address(&shared.base, path, query)?;
         let started = Instant::now();
         let attempts = match limiter.admit(tokio::time::Instant::now()) {
-            Ok(Pass::Free) => shared.retry.attempts,
-            Ok(Pass::Probe) => 1,
-            Err(reason) => {
+            Admission::Free => shared.retry.attempts,
+            Admission::Probe => 1,
+            Admission::Open(error) => {
                 return Err(SamsaraError::Resting {
                     endpoint: path.into(),
-                    reason,
+                    error,
                 });
             }
         };
@@ -362,7 +358,7 @@ impl Client {
                 });
             }
             let outcome = self.attempt(url.clone()).await;
-            let (Fault { reason, cause }, pause) = match judge(outcome) {
+            let (error, pause) = match judge(outcome) {
                 Ok(outcome) => {
                     limiter.answered();
                     if let Outcome::Body(body) = &outcome {
@@ -373,27 +369,22 @@ impl Client {
                     }
                     return Ok(outcome);
                 }
-                Err(Transient {
-                    fault,
-                    pause,
-                    is_too_often,
-                }) => {
-                    if is_too_often {
+                Err(Transient { error, pause }) => {
+                    if matches!(&error, AttemptError::Busy { status, .. } if *status == StatusCode::TOO_MANY_REQUESTS)
+                    {
                         limiter.slow_down(tokio::time::Instant::now());
                     }
-                    (fault, pause)
+                    (error, pause)
                 }
             };
             // What is too large will not become smaller.
-            if attempt >= attempts || cause == Cause::Size {
-                limiter.exhausted(&reason, tokio::time::Instant::now());
-                let elapsed = started.elapsed();
+            if attempt >= attempts || matches!(error, AttemptError::Size { .. }) {
+                limiter.exhausted(&error, tokio::time::Instant::now());
                 return Err(SamsaraError::Unavailable {
                     endpoint: path.into(),
                     attempts: attempt,
-                    elapsed,
-                    reason,
-                    cause,
+                    elapsed: started.elapsed(),
+                    error,
                 });
             }
             // The server's `Retry-After`, but at least a short random wait.
@@ -406,18 +397,15 @@ impl Client {
                 endpoint: path.into(),
                 attempt,
                 wait,
-                reason,
+                reason: error.to_string(),
             });
             tokio::time::sleep(wait).await;
         }
     }
 
-    /// One try: a body, a refusal, or a fault of the connection.
-    async fn attempt(&self, url: Url) -> Result<Outcome, Fault> {
-        let fault = |error: reqwest::Error| Fault {
-            reason: http::describe(error),
-            cause: Cause::Connection,
-        };
+    /// One attempt: a body, a refusal, or a fault of the connection.
+    async fn attempt(&self, url: Url) -> Result<Outcome, AttemptError> {
+        let fault = |error: reqwest::Error| AttemptError::Connection(error.into());
         let mut request = self
             .shared
             .http
@@ -437,10 +425,9 @@ impl Client {
                 break;
             }
             if body.len() + piece.len() > largest {
-                let status = status.as_u16();
-                return Err(Fault {
-                    reason: format!("{status} with a body of more than {largest} bytes"),
-                    cause: Cause::Size,
+                return Err(AttemptError::Size {
+                    status,
+                    limit: largest,
                 });
             }
             body.extend_from_slice(&piece);
@@ -451,58 +438,34 @@ impl Client {
         }
         if status.is_success() {
             // A gateway may answer 200 with a page for people, or with a part of ours: that is a fault, not data.
-            return match whole(body) {
-                Ok(body) => Ok(Outcome::Body(body)),
-                Err(reason) => {
-                    let id = id_of(&headers)
-                        .map(|id| format!(", request {id}"))
-                        .unwrap_or_default();
-                    let status = status.as_u16();
-                    let reason =
-                        format!("{status}{id} with a body that is not one JSON document: {reason}");
-                    Err(Fault {
-                        reason,
-                        cause: Cause::Body,
-                    })
-                }
-            };
+            return whole(body)
+                .map(Outcome::Body)
+                .map_err(|error| AttemptError::Body {
+                    status,
+                    request_id: id_of(&headers),
+                    error,
+                });
         }
         Ok(Outcome::Refused(Answer::read(status, &headers, &body)))
     }
 }
 
-/// A try after which another may succeed.
+/// An attempt after which another may succeed.
 struct Transient {
-    fault: Fault,
-    /// When the server says to come back.
+    error: AttemptError,
+    /// The wait that the server asks for.
     pause: Option<Duration>,
-    /// Whether it says that it was asked too often.
-    is_too_often: bool,
 }
 
-/// Tells what counts from what may be tried again.
-fn judge(outcome: Result<Outcome, Fault>) -> Result<Outcome, Transient> {
+/// Separates final outcomes from those that are worth another attempt.
+fn judge(outcome: Result<Outcome, AttemptError>) -> Result<Outcome, Transient> {
     match outcome {
-        Ok(Outcome::Refused(answer)) if is_transient(answer.status.as_u16()) => {
-            let id = answer
-                .request_id
-                .map(|id| format!(", request {id}"))
-                .unwrap_or_default();
-            Err(Transient {
-                fault: Fault {
-                    reason: format!("{}{id}", answer.status.as_u16()),
-                    cause: Cause::of(answer.status),
-                },
-                pause: answer.retry_after,
-                is_too_often: answer.status == StatusCode::TOO_MANY_REQUESTS,
-            })
-        }
-        Ok(outcome) => Ok(outcome),
-        Err(fault) => Err(Transient {
-            fault,
-            pause: None,
-            is_too_often: false,
+        Ok(Outcome::Refused(answer)) if is_transient(answer.status.as_u16()) => Err(Transient {
+            error: AttemptError::from_status(answer.status, answer.request_id),
+            pause: answer.retry_after,
         }),
+        Ok(outcome) => Ok(outcome),
+        Err(error) => Err(Transient { error, pause: None }),
     }
 }
 
@@ -522,7 +485,7 @@ impl Answer {
                 .or_else(|| id_of(headers)),
             retry_after: header(RETRY_AFTER)
                 .and_then(|value| std::str::from_utf8(value).ok())
-                .and_then(|value| retry_after(value, Utc::now())),
+                .and_then(|value| retry_after(value, clock::now())),
             location: header(LOCATION)
                 .filter(|_| status.is_redirection())
                 .map(redact::foreign_bytes),
@@ -540,17 +503,13 @@ fn http_client(config: &SamsaraConfig) -> Result<reqwest::Client, SamsaraError> 
                 .timeout(config.retry.whole)
         })
         .and_then(http::build)
-        .map_err(|error| SamsaraError::Setup(error.to_string()))
+        .map_err(|error| SamsaraError::Setup(Arc::new(error)))
 }
 
 /// The header that brings the token.
 fn authorization(token: &Secret) -> Result<HeaderValue, SamsaraError> {
-    let mut header =
-        HeaderValue::from_str(&format!("Bearer {}", token.expose())).map_err(|_| {
-            SamsaraError::Setup(
-                "the API token holds characters that are not allowed in a token".into(),
-            )
-        })?;
+    let mut header = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
+        .map_err(|_| SamsaraError::TokenMalformed)?;
     header.set_sensitive(true);
     Ok(header)
 }
@@ -584,15 +543,15 @@ fn id_of(headers: &HeaderMap) -> Option<String> {
 }
 
 /// A body that is one JSON object or list, from its first byte to its last.
-fn whole(text: Bytes) -> Result<Body, String> {
+fn whole(text: Bytes) -> Result<Body, BodyError> {
     std::str::from_utf8(&text).map_err(|error| match &text[..] {
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "it is UTF-16, not UTF-8".into(),
-        _ => format!("byte {} is not UTF-8", error.valid_up_to()),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => BodyError::Utf16,
+        _ => error.into(),
     })?;
     if !matches!(Scanner::new(&text, 0).peek(), Some(b'{' | b'[')) {
-        return Err("it starts with neither `{` nor `[`".into());
+        return Err(BodyError::NotContainer);
     }
-    Body::read(text).map_err(|error| error.to_string())
+    Ok(Body::read(text)?)
 }
 
 /// The two ways in which the live API says that a cursor is of no use any more.

@@ -61,7 +61,7 @@ struct Cutter<'a> {
 }
 
 impl Cutter<'_> {
-    /// Copies a value. The page was scanned before, so it is no deeper than [`crate::json::MAX_DEPTH`].
+    /// Copies a value. The page was scanned before, so it is not deeper than [`crate::json::MAX_DEPTH`].
     fn value(&mut self, paths: &[&[String]]) -> Result<(), JsonError> {
         if paths.is_empty() && self.anywhere.is_empty() {
             return self.copy();

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::error::AttemptError;
 use crate::catalog::{Pagination, Source};
 use crate::json::path::{push_name, shorten};
 use crate::json::{JsonError, Kind, Scanner, Spans, spans, unescape};
@@ -53,8 +54,8 @@ pub struct Page {
     pub has_next: bool,
 }
 
-/// Why a body is not a page.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+/// A body that is not a page, or a page that breaks the protocol of pagination.
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum PageError {
     /// It is not JSON, or a part of it has the wrong type.
     #[error(transparent)]
@@ -74,20 +75,45 @@ pub enum PageError {
         /// What the body is instead, with the names of its members.
         found: String,
     },
+    /// Each attempt answered with a success whose body is not JSON.
+    #[error("asked for {attempts} times, last answered {error}")]
+    NotJson {
+        /// Number of attempts.
+        attempts: u32,
+        /// How the last attempt failed.
+        #[source]
+        error: AttemptError,
+    },
+    /// The cursor has more bytes than fit into an address.
+    #[error("its cursor has {0} bytes")]
+    CursorTooLong(usize),
+    /// The cursor contains a secret of the configuration, so it must not be stored.
+    #[error("its cursor repeats a secret of the configuration, and is not kept")]
+    CursorHoldsSecret,
+    /// There should be another page, but the cursor for it is missing.
+    #[error("hasNextPage is true, but endCursor is missing")]
+    NoCursor,
+    /// The cursor is one of those that led to an earlier page.
+    #[error("pagination loop: its cursor was seen before")]
+    CursorRepeated,
+    /// Too many pages in a row had no new records.
+    #[error("pagination loop: the {0}th page in a row without new records promises another")]
+    Stale(u32),
+    /// A feed of changes did not give the cursor from which the next run continues.
+    #[error("the feed gave no cursor to continue from")]
+    NoFeedCursor,
 }
 
 /// Cuts a body as the pages of `source` are cut.
 ///
 /// # Errors
-///
-/// Describes, in one line, a body that is not a page.
-pub fn split_page(body: &Bytes, source: &Source) -> Result<Page, String> {
+/// [`PageError`], if the body is not a page of the source.
+pub fn split_page(body: &Bytes, source: &Source) -> Result<Page, PageError> {
     let (path, echoes) = (&source.records, &source.page_echoes);
     Body::read(body.clone())
         .map_err(PageError::from)
         .and_then(|body| cut(&body, path, echoes, source.pagination, 1))
         .and_then(|page| Ok(page.without(&source.omit)?))
-        .map_err(|error| error.to_string())
 }
 
 /// Cuts a body into its parts.

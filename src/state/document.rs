@@ -7,7 +7,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{StateError, read_document};
+use super::{DocumentError, StateError, read_document};
 use crate::bounds::MAX_STATE_TEXT;
 use crate::store::ObjectRef;
 use crate::store::layout::Partition;
@@ -413,7 +413,7 @@ impl SourceState {
         let reason = format!("it belongs to source {}, expected {name}", state.source);
         Err(StateError::Malformed {
             uri: uri.into(),
-            reason,
+            error: reason.into(),
         })
     }
 
@@ -424,9 +424,9 @@ impl SourceState {
         struct Head {
             version: u64,
         }
-        let malformed = |reason: String| StateError::Malformed {
+        let malformed = |error: DocumentError| StateError::Malformed {
             uri: uri.into(),
-            reason,
+            error,
         };
         let head: Head = read_document(bytes).map_err(malformed)?;
         if head.version > u64::from(VERSION) {
@@ -444,7 +444,7 @@ impl SourceState {
             older.insert("version".into(), VERSION.into());
             if older.contains_key("archives") {
                 let reason = format!("version {} has no `archives`", head.version);
-                return Err(malformed(reason));
+                return Err(malformed(reason.into()));
             }
             let partitions = older
                 .get_mut("partitions")
@@ -457,8 +457,7 @@ impl SourceState {
             {
                 partition.remove("unfinished");
             }
-            serde_json::from_value(older.into())
-                .map_err(|error| malformed(crate::redact::foreign(error)))?
+            serde_json::from_value(older.into()).map_err(|error| malformed(error.into()))?
         };
         // Earlier versions kept whatever a server answered, however long.
         let is_long = |failure: &Failure| failure.error.len() > MAX_STATE_TEXT;
@@ -470,7 +469,7 @@ impl SourceState {
                 failure.error.truncate(end);
             }
         }
-        state.check().map_err(malformed)?;
+        state.check().map_err(|reason| malformed(reason.into()))?;
         Ok(state)
     }
 

@@ -30,9 +30,9 @@ pub use document::{
     EndedRow, Failure, Feed, Load, ModelState, NotAvailable, Overlap, PartitionState, Partitions,
     RawState, SourceState, Started, Updates, VERSION,
 };
-pub use lock::{Fence, Holder, LockError, RunLock};
+pub use lock::{Fence, Holder, LockError, LockLoss, RunLock};
 pub use position::Position;
-pub use strict::read_document;
+pub use strict::{DocumentError, read_document};
 
 /// Documents that are read at a time.
 const READS_AT_A_TIME: usize = 16;
@@ -48,12 +48,13 @@ pub enum StateError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The document is not one of ours.
-    #[error("{uri} is not a state document of this program: {reason}")]
+    #[error("{uri} is not a state document of this program: {error}")]
     Malformed {
         /// The document.
         uri: String,
-        /// The parser's word.
-        reason: String,
+        /// What is wrong with it.
+        #[source]
+        error: DocumentError,
     },
     /// A newer program wrote it.
     #[error(
@@ -77,13 +78,23 @@ pub enum StateError {
     /// The run lost its lock, so nothing may be written.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// A write that carried the changes of several callers failed; each of them gets this error.
+    #[error(transparent)]
+    Write(Arc<StateError>),
     /// An earlier write of the same document failed, so nothing further may be written.
-    #[error("{uri} could not be written: {reason}")]
+    #[error("{uri} could not be written: {error}")]
     Failed {
         /// The document.
         uri: String,
-        /// Why.
-        reason: String,
+        /// The error of the earlier write.
+        #[source]
+        error: Arc<StateError>,
+    },
+    /// The task that writes the document ended before the write did.
+    #[error("{uri} could not be written: the write was interrupted")]
+    Interrupted {
+        /// The document.
+        uri: String,
     },
 }
 
@@ -144,9 +155,9 @@ impl StateStore {
 
     /// Waits for the end of writes whose callers were stopped meanwhile: they must not go out after the run lock is
     /// given back.
-    pub async fn settle(&self) {
+    pub async fn flush(&self) {
         let handles = self.handles();
-        join_all(handles.iter().map(|(_, handle)| handle.settle())).await;
+        join_all(handles.iter().map(|(_, handle)| handle.flush())).await;
     }
 
     /// What every commit has to pass.
@@ -168,7 +179,7 @@ impl StateStore {
         Ok(changed.contains(&true))
     }
 
-    /// Opens a document anew if it is not the one that is open.
+    /// Opens a document again if the bucket has another version of it.
     async fn refresh_source(&self, name: &str, handle: &SourceHandle) -> Result<bool, StateError> {
         let found = self.bucket.read(&state_object(name)).await?;
         let version = found.map(|(_, version)| version);
@@ -262,7 +273,7 @@ enum Message {
     /// A change to be committed, and who waits for it.
     Commit(Change, oneshot::Sender<Result<(), StateError>>),
     /// Somebody waits for all that was sent before.
-    Settle(oneshot::Sender<()>),
+    Flush(oneshot::Sender<()>),
 }
 
 /// The state document of one source.
@@ -300,23 +311,22 @@ impl SourceHandle {
         let (done, committed) = oneshot::channel();
         // A task that is gone drops the message, and with it the sender that is waited for.
         let _ = self.messages.send(Message::Commit(Box::new(change), done));
-        let interrupted = |_| StateError::Failed {
+        let interrupted = |_| StateError::Interrupted {
             uri: self.uri.to_string(),
-            reason: "the write was interrupted".into(),
         };
         committed.await.map_err(interrupted)?
     }
 
     /// Waits until all that was sent so far has been written, or has failed.
-    async fn settle(&self) {
-        let (done, settled) = oneshot::channel();
-        let _ = self.messages.send(Message::Settle(done));
+    async fn flush(&self) {
+        let (done, flushed) = oneshot::channel();
+        let _ = self.messages.send(Message::Flush(done));
         // A task that is gone writes nothing more.
-        let _ = settled.await;
+        let _ = flushed.await;
     }
 }
 
-/// The one who writes a document.
+/// The writer of a document.
 struct Document {
     bucket: Bucket,
     fence: Fence,
@@ -324,8 +334,8 @@ struct Document {
     current: watch::Sender<Arc<Committed>>,
     /// When it was written last.
     written: Option<Instant>,
-    /// Why nothing more is written: which version is ours is not known.
-    failed: Option<String>,
+    /// The error of a failed write: nothing more is written, since the document's version is not known.
+    failed: Option<Arc<StateError>>,
 }
 
 impl Document {
@@ -345,7 +355,7 @@ impl Document {
         };
         #[expect(
             clippy::disallowed_methods,
-            reason = "it ends with the last handle, and `StateStore::settle` waits for its writes"
+            reason = "it ends with the last handle, and `StateStore::flush` waits for its writes"
         )]
         tokio::spawn(document.serve(received));
         SourceHandle {
@@ -364,58 +374,46 @@ impl Document {
                 // And what has come during the pause.
                 batch.extend(std::iter::from_fn(|| messages.try_recv().ok()));
             }
-            let (mut changes, mut waiting, mut settling) = (vec![], vec![], vec![]);
+            let (mut changes, mut waiting, mut flushing) = (vec![], vec![], vec![]);
             for message in batch.drain(..) {
                 match message {
                     Message::Commit(change, done) => {
                         changes.push(change);
                         waiting.push(done);
                     }
-                    Message::Settle(done) => settling.push(done),
+                    Message::Flush(done) => flushing.push(done),
                 }
             }
             if !changes.is_empty() {
                 let result = self.write_unless_failed(changes).await;
-                self.answer(waiting, result);
+                self.answer(waiting, &result);
             }
             // Who is gone wants no answer.
-            settling.into_iter().for_each(|done| _ = done.send(()));
+            flushing.into_iter().for_each(|done| _ = done.send(()));
         }
     }
 
-    /// Tells those who wait. The first is told the error itself, and the others what it says.
+    /// Sends the result of a write to each caller that waits for it.
     fn answer(
         &self,
         waiting: Vec<oneshot::Sender<Result<(), StateError>>>,
-        result: Result<(), StateError>,
+        result: &Result<(), Arc<StateError>>,
     ) {
-        let reason = result.as_ref().err().map(ToString::to_string);
-        let mut result = Some(result);
         for done in waiting {
-            let told = result.take().unwrap_or_else(|| match &reason {
-                None => Ok(()),
-                Some(reason) => Err(self.failure(reason)),
-            });
-            // Who is gone wants no answer.
-            let _ = done.send(told);
+            // A caller that was dropped needs no answer.
+            let _ = done.send(result.clone().map_err(StateError::Write));
         }
     }
 
-    fn failure(&self, reason: &str) -> StateError {
-        StateError::Failed {
-            uri: self.bucket.uri(&self.key),
-            reason: reason.into(),
+    async fn write_unless_failed(&mut self, changes: Vec<Change>) -> Result<(), Arc<StateError>> {
+        if let Some(error) = &self.failed {
+            return Err(Arc::new(StateError::Failed {
+                uri: self.bucket.uri(&self.key),
+                error: error.clone(),
+            }));
         }
-    }
-
-    async fn write_unless_failed(&mut self, changes: Vec<Change>) -> Result<(), StateError> {
-        if let Some(reason) = &self.failed {
-            return Err(self.failure(reason));
-        }
-        let result = self.write(changes).await;
-        if let Err(error) = &result {
-            self.failed = Some(error.to_string());
-        }
+        let result = self.write(changes).await.map_err(Arc::new);
+        self.failed = result.as_ref().err().cloned();
         result
     }
 

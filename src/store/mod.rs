@@ -58,12 +58,13 @@ pub struct ObjectRef {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The bucket cannot be opened.
-    #[error("cannot open bucket {url}: {reason}")]
+    #[error("cannot open bucket {url}: {error}")]
     Open {
         /// URL of the bucket.
         url: String,
         /// Why it cannot be opened.
-        reason: String,
+        #[source]
+        error: OpenError,
     },
     /// The credentials for a bucket cannot be used.
     #[error("cannot open bucket {url}: {error}")]
@@ -148,8 +149,25 @@ pub enum StoreError {
     },
 }
 
+/// Why a bucket cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The folder cannot be created or looked at.
+    #[error(transparent)]
+    Folder(#[from] std::io::Error),
+    /// The folder has no URL.
+    #[error("not an absolute path")]
+    NotAbsolute,
+    /// The name of the bucket makes no URL.
+    #[error(transparent)]
+    Url(#[from] url::ParseError),
+    /// The client of the bucket cannot be made.
+    #[error("{}", redact::foreign(.0))]
+    Client(#[from] object_store::Error),
+}
+
 /// How an object differs from the one that was written.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Difference {
     /// It is not there.
     #[error("is gone")]
@@ -171,8 +189,11 @@ pub enum Difference {
         written: u64,
     },
     /// It cannot be read as Parquet any more.
+    #[error("is not readable as Parquet ({})", redact::foreign(.0))]
+    Unreadable(#[source] Arc<dyn std::error::Error + Send + Sync>),
+    /// Its footer is not one that this program writes.
     #[error("is not readable as Parquet ({0})")]
-    Unreadable(String),
+    Footer(&'static str),
 }
 
 /// Who names an object, and how to have it back.
@@ -265,19 +286,15 @@ impl Bucket {
         let BucketLocation::Folder(folder) = location else {
             return Self::open(location, access, io);
         };
-        let wrong = |reason: String| StoreError::Open {
+        let wrong = |error: OpenError| StoreError::Open {
             url: folder.display().to_string(),
-            reason,
+            error,
         };
-        if folder
-            .try_exists()
-            .map_err(|error| wrong(error.to_string()))?
-        {
+        if folder.try_exists().map_err(|error| wrong(error.into()))? {
             return Self::open(location, access, io);
         }
-        let folder = std::path::absolute(folder).map_err(|error| wrong(error.to_string()))?;
-        let url =
-            Url::from_directory_path(&folder).map_err(|()| wrong("not an absolute path".into()))?;
+        let folder = std::path::absolute(folder).map_err(|error| wrong(error.into()))?;
+        let url = Url::from_directory_path(&folder).map_err(|()| wrong(OpenError::NotAbsolute))?;
         Ok(Self {
             store: Arc::new(InMemory::new()),
             url,
@@ -289,9 +306,9 @@ impl Bucket {
 
     fn open_google(name: &str, access: &GoogleAccess, io: &Handle) -> Result<Self, StoreError> {
         let url = format!("gs://{name}/");
-        let wrong = |reason: String| StoreError::Open {
+        let wrong = |error: OpenError| StoreError::Open {
             url: url.clone(),
-            reason,
+            error,
         };
         let mut builder = GoogleCloudStorageBuilder::new()
             .with_bucket_name(name)
@@ -313,12 +330,10 @@ impl Bucket {
                     error,
                 })?);
         }
-        let store = builder
-            .build()
-            .map_err(|error| wrong(redact::foreign(error)))?;
+        let store = builder.build().map_err(|error| wrong(error.into()))?;
         Ok(Self {
             store: Arc::new(store),
-            url: Url::parse(&url).map_err(|e| wrong(e.to_string()))?,
+            url: Url::parse(&url).map_err(|error| wrong(error.into()))?,
             folder: None,
             write_interval: access.wait_scale.of(WRITE_INTERVAL),
             turn: Arc::default(),
@@ -326,18 +341,15 @@ impl Bucket {
     }
 
     fn open_folder(folder: &std::path::Path) -> Result<Self, StoreError> {
-        let wrong = |reason: String| StoreError::Open {
+        let wrong = |error: OpenError| StoreError::Open {
             url: folder.display().to_string(),
-            reason,
+            error,
         };
-        std::fs::create_dir_all(folder).map_err(|error| wrong(error.to_string()))?;
-        let folder = folder
-            .canonicalize()
-            .map_err(|error| wrong(error.to_string()))?;
-        let url =
-            Url::from_directory_path(&folder).map_err(|()| wrong("not an absolute path".into()))?;
+        std::fs::create_dir_all(folder).map_err(|error| wrong(error.into()))?;
+        let folder = folder.canonicalize().map_err(|error| wrong(error.into()))?;
+        let url = Url::from_directory_path(&folder).map_err(|()| wrong(OpenError::NotAbsolute))?;
         let store =
-            LocalFileSystem::new_with_prefix(&folder).map_err(|error| wrong(error.to_string()))?;
+            LocalFileSystem::new_with_prefix(&folder).map_err(|error| wrong(error.into()))?;
         Ok(Self {
             store: Arc::new(store),
             url,
@@ -601,8 +613,8 @@ impl Bucket {
     }
 
     /// Waits until an object that was written is on the disk, where the bucket is a folder.
-    pub async fn settle(&self, key: &str) -> Result<(), StoreError> {
-        self.in_folder("write", key, folder::settle).await
+    pub async fn sync(&self, key: &str) -> Result<(), StoreError> {
+        self.in_folder("write", key, folder::sync).await
     }
 
     /// Runs a blocking operation on the file of `key`; does nothing if the bucket is not a folder.

@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_is_kept_while_it_is_good_and_replaced_before_the_next_call() {
+    async fn a_token_is_cached_until_it_expires() {
         let (google, mut warehouse) = connect().await;
         for forgets in [false, false, true] {
             google.lock().forgets = forgets;
@@ -251,7 +251,7 @@ mod tests {
             google.lock().brought,
             ["token-1", "token-1", "token-2", "token-2"]
         );
-        // Credentials that were taken away are no passing fault.
+        // Removed credentials are a permanent error.
         google
             .lock()
             .refused

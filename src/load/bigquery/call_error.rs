@@ -125,7 +125,7 @@ pub(super) fn is_transient(error: &BQError) -> bool {
 /// A job that has ended without success: `status.errorResult`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}: {message}")]
-pub(super) struct JobFailure {
+pub struct JobFailure {
     reason: String,
     message: String,
 }

@@ -322,7 +322,7 @@ impl BigQuery {
             CallError::Quota { message } => LoadError::Quota {
                 table,
                 used: None,
-                reason: message,
+                message,
             },
             error => LoadError::Call {
                 table,
