@@ -37,7 +37,7 @@ pub use time_field::{TimeField, TimeStep};
 /// All sources and models.
 #[derive(Debug, Clone)]
 pub struct Catalog {
-    /// Where it was read from, for people.
+    /// Where it was read from, for messages.
     pub origin: String,
     sources: BTreeMap<String, Source>,
     models: BTreeMap<String, Model>,
@@ -46,14 +46,14 @@ pub struct Catalog {
 /// A catalog that cannot be used, and where.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
-    /// Something a file says is wrong.
+    /// A file has an error.
     #[error("{file}:{line}: {reason}")]
     Wrong {
         /// Path of the file.
         file: String,
         /// Line number in the file, counted from 1.
         line: usize,
-        /// What is wrong and, where it can be told, the nearest name.
+        /// What is wrong and, for unknown names, the nearest known one.
         reason: String,
     },
     /// A file or folder cannot be read.
@@ -119,7 +119,7 @@ impl Catalog {
     /// The source of this name, which the plan, the state or a model has.
     ///
     /// # Errors
-    /// [`CatalogError::Missing`] names it if there is none: a table is never left out for want of its source.
+    /// [`CatalogError::Missing`] names it if there is none: a missing source never silently leaves out a table.
     pub fn known_source(&self, name: &str) -> Result<&Source, CatalogError> {
         self.source(name)
             .ok_or_else(|| self.missing("source", name))
@@ -188,8 +188,8 @@ impl Catalog {
             .or_else(|| sources().next())
     }
 
-    /// The sources whose rows, when they change, make a model's partition stale. Lists that a daily model looks into do
-    /// not: they change every run, and its days stay as they were derived.
+    /// The sources whose rows, when they change, make a model's partition stale. Lists that a daily model joins do not:
+    /// they change in every run, and its days stay as they were derived.
     pub fn invalidating_sources<'a>(
         &'a self,
         model: &'a Model,
@@ -211,8 +211,7 @@ impl Catalog {
             .count()
     }
 
-    /// The feed that tells which past days of a source have changed, as a source to be read: its time field is that of
-    /// the rows that have changed.
+    /// The change feed of a source, as a source of its own: its time field is that of the changed rows.
     pub fn change_feed(&self, source: &Source) -> Option<Source> {
         let feed = match source.changes.as_ref()? {
             ChangeFeed::Endpoint(endpoint) => Source {
@@ -226,7 +225,7 @@ impl Catalog {
                 time_field,
             } => {
                 let feed = self.sources.get(name)?;
-                // Failures are those of the source that is read again.
+                // Failures are reported for the source whose days are read again.
                 Source {
                     name: source.name.clone(),
                     time_field: Some(time_field.clone()),

@@ -1,7 +1,7 @@
 //! Which day a row belongs to: the one that holds its start, so that no row is in two partitions or in none.
 //!
-//! Several endpoints return whatever overlaps the asked window, and histories may add the reading before it.
-//! Those rows are another day's, which gets them when it is asked for.
+//! Several endpoints return everything that overlaps the requested window, and histories may add the reading before it.
+//! Those rows belong to another day, and are stored when that day is requested.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,18 +40,18 @@ pub fn partition_window(source: &Source, first: NaiveDate) -> Window {
     }
 }
 
-/// What is left of a batch for one day.
+/// The part of a batch that belongs to one day.
 pub(super) struct DayRows {
     pub(super) batch: RecordBatch,
-    /// Rows, or readings inside rows, that the day owns.
+    /// Number of rows, or of readings inside rows, that belong to the day.
     pub(super) kept: u64,
-    /// The same before.
+    /// The same before filtering.
     pub(super) total: u64,
-    /// Where what is left stood before.
+    /// Original positions of the remaining values.
     pub(super) places: Places,
 }
 
-/// Where the rows of a day, and the readings inside them, stood before the others were left out.
+/// Original positions of the rows of a day, and of the readings inside them.
 pub(super) enum Places {
     /// All rows, or these.
     Rows(Option<Vec<usize>>),
@@ -59,14 +59,14 @@ pub(super) enum Places {
     Items(Vec<Items>),
 }
 
-/// Which items of a list column are left.
+/// The remaining items of a list column.
 pub(super) struct Items {
-    /// Where the rows begin among the items.
+    /// Offsets of the rows among the items.
     offsets: OffsetBuffer<i32>,
     kept: BooleanArray,
     /// Which items exist at all.
     present: Option<NullBuffer>,
-    /// For each item how many are left before it; counted where it is needed.
+    /// For each item the number of remaining items before it; computed on demand.
     ranks: OnceCell<Vec<usize>>,
 }
 
@@ -101,7 +101,7 @@ impl DayRows {
 }
 
 impl Places {
-    /// Which row of those before the `row`-th is.
+    /// Original position of the `row`-th row.
     pub(super) fn row(&self, row: usize) -> usize {
         match self {
             Self::Rows(Some(rows)) => rows[row],
@@ -111,7 +111,7 @@ impl Places {
 }
 
 impl Items {
-    /// Where the item `index` of a row's list is now; none if another day keeps it.
+    /// New position of the item `index` in a row's list; none if it belongs to another day.
     pub(super) fn place(&self, row: usize, index: usize) -> Option<Place> {
         let first = (self.offsets[row] - self.offsets[0]) as usize;
         let at = first + index;
@@ -140,10 +140,10 @@ impl Items {
     }
 }
 
-/// Keeps what `day` owns, and of that only what starts inside `asked`, where a part of the day was asked for: a trip
-/// that lies across the cut comes with both halves and counts in the one that it starts in.
+/// Keeps the rows of `day`; if only a part of the day was requested, those that start inside `asked`: a trip across two
+/// windows is returned with both, and counts in the one in which it starts.
 ///
-/// `outside` takes note of what lies far from all that was asked for.
+/// `outside` counts rows that are far from all requested days.
 pub(super) fn rows_of_day(
     batch: &RecordBatch,
     field: &TimeField,
@@ -254,7 +254,7 @@ fn collect_days(
             for row in (0..array.len()).filter(|row| array.is_valid(*row)) {
                 match instant(array, row, field) {
                     Ok(at) => _ = days.insert(at.date_naive()),
-                    // It names no day, and must not keep the others from being read.
+                    // It belongs to no day, and must not prevent the others from being read.
                     Err(error) => {
                         tracing::warn!(%error, "a record of a feed of changed days names none")
                     }
@@ -265,7 +265,7 @@ fn collect_days(
     }
 }
 
-/// The times of records that have one each: of several fields, the first that holds anything.
+/// The time of each record: of several fields, the first that has a value.
 pub(super) fn times(records: &ArrayRef, field: &TimeField) -> Result<ArrayRef, DecodeError> {
     let mut times = follow(records, field.steps())?;
     for path in field.paths().skip(1) {
@@ -299,7 +299,7 @@ pub(super) fn follow(array: &ArrayRef, steps: &[TimeStep]) -> Result<ArrayRef, D
 struct Bounds {
     start: DateTime<Utc>,
     end: DateTime<Utc>,
-    /// `2024-01-01T`: most times are told by their first letters.
+    /// `2024-01-01T`: the first characters are enough to compare most times.
     prefix: String,
 }
 
@@ -308,7 +308,7 @@ impl Bounds {
         let whole = day_window(day);
         let asked = asked.unwrap_or(whole);
         let (start, end) = (whole.start.max(asked.start), whole.end.min(asked.end));
-        // The first letters tell a whole day only.
+        // The first characters distinguish whole days only.
         let is_whole = (start, end) == (whole.start, whole.end);
         let prefix = if is_whole {
             day.format("%Y-%m-%dT").to_string()
@@ -318,8 +318,8 @@ impl Bounds {
         Self { start, end, prefix }
     }
 
-    /// Which times lie inside. `present` tells which items exist at all: a null item has nothing to own. Those that
-    /// `outside` takes an interest in are told in `far`.
+    /// Which times are inside the bounds. `present` says which items exist: a null item belongs to no day. `far` gets
+    /// those that `outside` counts.
     fn mask(
         &self,
         times: &ArrayRef,
@@ -363,8 +363,8 @@ impl Bounds {
     }
 }
 
-/// Whether this is `hh:mm:ss.fffZ`, with or without a fraction: all that can stand behind a day in a readable time.
-/// A leap second belongs to the next day and is told by its instant.
+/// Whether this is `hh:mm:ss.fffZ`, with or without a fraction: the only text that may follow the date. A leap second
+/// belongs to the next day and is compared by its instant.
 fn is_utc_time(text: &[u8]) -> bool {
     let [hour @ .., b':', m1, m2, b':', s1, s2] = text.get(..8).unwrap_or_default() else {
         return false;
@@ -379,8 +379,8 @@ fn is_utc_time(text: &[u8]) -> bool {
     fraction && below(hour, b"24") && below(&[*m1, *m2], b"60") && below(&[*s1, *s2], b"60")
 }
 
-/// The time of one row. One that is missing or unreadable cannot be given to any day, so the partition fails
-/// rather than losing the row.
+/// The time of one row. A row without a readable time belongs to no day, so the partition fails rather than losing the
+/// row.
 pub(super) fn instant(
     times: &ArrayRef,
     row: usize,
@@ -406,7 +406,7 @@ pub(super) fn readable(times: &ArrayRef, row: usize) -> Option<DateTime<Utc>> {
     }
 }
 
-/// Keeps the list items inside the bounds, wherever the path leads to a list.
+/// Keeps the list items inside the bounds, for each list on the path.
 struct Sorter<'a> {
     batch: &'a RecordBatch,
     bounds: Bounds,
@@ -416,7 +416,7 @@ struct Sorter<'a> {
     total: u64,
     /// The lists in the order of their columns.
     lists: Vec<Items>,
-    /// The fields that lead to where it is.
+    /// The fields on the path so far.
     names: Vec<String>,
 }
 

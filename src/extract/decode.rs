@@ -71,11 +71,11 @@ struct Member {
     schema: SchemaRef,
     /// The declared columns alone.
     declared: SchemaRef,
-    /// Where they stand among those of the task.
+    /// Their positions among those of the task.
     columns: Vec<usize>,
-    /// The column that belongs to it alone; records without it are not its rows.
+    /// The column that only this source has; records without it are not its rows.
     own: Option<usize>,
-    /// The lists of which each day keeps its own items.
+    /// The lists whose items are assigned to days.
     timed: Vec<usize>,
 }
 
@@ -84,7 +84,7 @@ pub(super) struct Decoding<'a> {
     decoder: &'a Decoder,
     records: &'a [u8],
     way: Way<'a>,
-    /// What did not fit before the way was changed.
+    /// What did not fit before the decoder switched.
     drift: Drift,
 }
 
@@ -106,7 +106,7 @@ pub(super) struct Decoded<'a> {
     rescued: Rescued<'a>,
 }
 
-/// The rows that one source has in some records.
+/// The rows of one source in some records.
 pub(super) struct Rows {
     /// The declared columns.
     pub(super) batch: RecordBatch,
@@ -114,11 +114,11 @@ pub(super) struct Rows {
     records: Option<Vec<usize>>,
 }
 
-/// Envelope fields of a page, path and text, that are still to be given to a row.
+/// Envelope fields of a page (path and text) that no row carries yet.
 pub(super) type Envelope = Vec<(String, Bytes)>;
 
 impl Decoder {
-    /// A decoder for sources that share one task; mostly one source.
+    /// A decoder for the sources of one task; usually one source.
     pub(super) fn new(sources: &[&Source]) -> Self {
         let mut fields: Vec<Arc<Field>> = Vec::new();
         let mut index: HashMap<&str, usize> = HashMap::new();
@@ -171,7 +171,7 @@ impl Decoder {
         })
     }
 
-    /// Begins to decode records the slow way.
+    /// Begins to decode records in the slow way.
     fn check<'a>(
         &'a self,
         records: &'a [u8],
@@ -194,8 +194,8 @@ impl Decoder {
 
     /// The rows of the `slot`-th source.
     ///
-    /// Every record is a row, but for those of a task that is shared with other sources: of these, the ones that have
-    /// something for this source, be it a value that could not be decoded.
+    /// Every record is a row, except in a task of several sources: there, only records that have a value for this
+    /// source, decoded or not.
     pub(super) fn rows(&self, decoded: &Decoded<'_>, slot: usize) -> Result<Rows, DecodeError> {
         let member = &self.members[slot];
         let records = &decoded.records;
@@ -237,7 +237,7 @@ impl Decoder {
         })
     }
 
-    /// The same with the parent's id beside the declared columns, as raw rows have it.
+    /// The same with the parent's id as a further column, as in raw rows.
     pub(super) fn rows_with_parent(
         &self,
         decoded: &Decoded<'_>,
@@ -260,9 +260,9 @@ impl Decoder {
         Ok(RecordBatch::try_new(declared, columns)?)
     }
 
-    /// The raw rows of a source and day: its columns, those that the pipeline adds, and how many values are rescued.
+    /// The raw rows of a source and day: its columns, those that the pipeline adds, and the number of rescued values.
     ///
-    /// The first row also carries what is in `envelope`, and empties it.
+    /// The first row also takes the fields in `envelope`.
     pub(super) fn stamp(
         &self,
         decoded: &Decoded<'_>,
@@ -293,14 +293,14 @@ impl Decoder {
         Ok((batch, values))
     }
 
-    /// Which sources of the task have a column; all of them, where it is not known whose it is.
+    /// The sources of the task that have a column; all of them, if its source is not known.
     pub(super) fn sources_with(&self, column: Option<usize>) -> impl Iterator<Item = usize> {
         let has =
             move |member: &Member| column.is_none_or(|column| member.columns.contains(&column));
         (0..self.members.len()).filter(move |slot| has(&self.members[*slot]))
     }
 
-    /// All rows of the `slot`-th source in a page, as `owned` leaves them: for pages that are looked at alone.
+    /// All rows of the `slot`-th source in a page, filtered by `owned`: for single pages.
     pub(super) fn whole(
         &self,
         page: &Page,
@@ -324,7 +324,7 @@ impl Decoder {
     }
 }
 
-/// The column of what was asked for, the same in each row.
+/// The column with the values of request parameters, the same in each row.
 fn asked(values: &[(String, String)], count: usize) -> ArrayRef {
     let names = MapFieldNames {
         entry: "entries".into(),
@@ -337,14 +337,14 @@ fn asked(values: &[(String, String)], count: usize) -> ArrayRef {
             column.keys().append_value(name);
             column.values().append_value(value);
         }
-        // The two builders were given as many values.
+        // Both builders have the same number of values.
         _ = column.append(true);
     }
     Arc::new(column.finish())
 }
 
 impl<'a> Decoding<'a> {
-    /// The next records; none behind the last.
+    /// The next records; none after the last.
     pub(super) fn next(&mut self) -> Result<Option<Decoded<'a>>, DecodeError> {
         if let Way::Direct(direct) = &mut self.way {
             let mut sizes = Sizes::new();
@@ -354,7 +354,7 @@ impl<'a> Decoding<'a> {
                     Decoded { records, rescued }
                 }));
             }
-            // The slow way reads what was refused, or says what is wrong with it.
+            // The slow way reads what the direct way refused, or reports what is wrong with it.
             let (stage, position) = direct.left_at();
             let checked = self.decoder.check(self.records, stage, position)?;
             let before = std::mem::replace(&mut self.way, Way::Checked(Box::new(checked)));
@@ -465,7 +465,7 @@ impl Decoded<'_> {
 }
 
 impl Member {
-    /// Whether a value that was cut out is of one of its columns, or of none that is known.
+    /// Whether a rescued value belongs to one of its columns, or to an unknown column.
     fn concerns(&self, value: &RescuedValue<'_>) -> bool {
         value
             .column
@@ -507,7 +507,7 @@ impl Member {
         Ok((Arc::new(column.finish()), text.count))
     }
 
-    /// Where a value of a row stands in what the day keeps of it; none if another day keeps it.
+    /// Position of a value of a row among the items that the day keeps; none if another day keeps it.
     fn place(&self, value: &RescuedValue<'_>, places: &Places, row: usize) -> Option<Place> {
         let (Places::Items(lists), Some(list)) = (places, &value.list) else {
             return Some(Place::AsSent);

@@ -1,4 +1,4 @@
-//! Names of tables in a file: one a row, in the first column, or wherever the names of tables are.
+//! Table names in a file: one per row, in the first column, or in the column with the most names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::config::text::{decode, read_file};
 
 /// Number of unknown names of a file that one error lists.
 const TOLD: usize = 20;
-/// Words of a heading, in the languages of those who write such lists.
+/// Words that occur in headings, in several languages.
 const HEADINGS: &[&str] = &[
     "dataset", "liste", "list", "name", "names", "nom", "noms", "nombre", "source", "sources",
     "tabelle", "tabellen", "tabla", "tablas", "table", "tableau", "tables", "title", "titre",
@@ -68,7 +68,7 @@ pub fn names_in_file(path: &Path, catalog: &Catalog) -> Result<Vec<String>, Sele
         }
     };
     let bytes = read_file(path, TABLE_LIST_BYTES).map_err(|error| failed(error.into()))?;
-    // A workbook stays one when it is called .csv.
+    // A workbook may have the extension .csv.
     let (cells, place) = if is_workbook || bytes.starts_with(b"PK\x03\x04") {
         let sheet = first_visible_sheet(&bytes, WORKBOOK_BYTES).map_err(failed)?;
         (
@@ -138,13 +138,13 @@ pub fn names_in_file(path: &Path, catalog: &Catalog) -> Result<Vec<String>, Sele
     Ok(names)
 }
 
-/// What a list holds.
+/// The names in a list.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Found {
     names: Vec<String>,
-    /// Cells that should be names, and are none.
+    /// Cells that should be names, but are not.
     unknown: Vec<Cell>,
-    /// Another column that has names of its own, and those.
+    /// Another column with names, and those names.
     elsewhere: Option<(u32, String)>,
 }
 
@@ -172,7 +172,7 @@ fn find(cells: Vec<Cell>, known: &BTreeSet<&str>) -> Found {
         .first_key_value()
         .filter(|(_, cells)| count(cells) > 0)
         .map(|(column, _)| *column);
-    // Of several, the leftmost.
+    // Of several columns, the leftmost.
     let most = columns
         .iter()
         .rev()
@@ -197,7 +197,7 @@ fn find(cells: Vec<Cell>, known: &BTreeSet<&str>) -> Found {
             .filter(|cell| !is_number(&cell.text))
             .collect();
         let (names, unknown): (Vec<Cell>, _) = all.into_iter().partition(is_known);
-        // With no more than one name, the others are notes on it.
+        // With only one name, the other cells are notes on it.
         let unknown = if names.len() == 1 {
             Vec::new()
         } else {
@@ -236,7 +236,7 @@ fn find(cells: Vec<Cell>, known: &BTreeSet<&str>) -> Found {
     found
 }
 
-/// A cell without what people and programs put around a name: blanks, quotes, list marks.
+/// A cell without the characters that people and programs put around names: blanks, quotes, list marks.
 fn clean(text: &str) -> String {
     let is_around =
         |c: char| c.is_whitespace() || c.is_control() || matches!(c, '\u{feff}' | '\u{200b}');
@@ -261,9 +261,9 @@ fn is_number(text: &str) -> bool {
         .all(|byte| byte.is_ascii_digit() || b".,-+eE#".contains(&byte))
 }
 
-/// What stands above a list and is none of its names: several words, or some that mean "table" or "name".
+/// Whether text above a list is a heading: several words, or words that mean "table" or "name".
 fn is_title(text: &str, known: &BTreeSet<&str>) -> bool {
-    // A name that was written with blanks is a slip, not a title.
+    // A name that was written with blanks is a typing error, not a title.
     let joined: Vec<String> = text.split_whitespace().map(str::to_lowercase).collect();
     let is_slip = || {
         known
@@ -277,8 +277,8 @@ fn is_title(text: &str, known: &BTreeSet<&str>) -> bool {
         || words.all(|word| HEADINGS.contains(&word.to_lowercase().as_str()))
 }
 
-/// The cells of a text whose columns are told apart by that mark which gives most names of tables; Excel's `sep=;` in
-/// the first line names it.
+/// The cells of a text. The column separator is the one with which most cells are table names, or that of Excel's
+/// `sep=;` in the first line.
 fn text_cells(text: &str, known: &BTreeSet<&str>) -> Result<Vec<Cell>, TableListError> {
     // The reader counts lines by \n.
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
@@ -334,7 +334,7 @@ fn text_cells(text: &str, known: &BTreeSet<&str>) -> Result<Vec<Cell>, TableList
     Ok(best.map(|(_, _, cells)| cells).unwrap_or_default())
 }
 
-/// As spreadsheets call it.
+/// The column's letters, as in spreadsheets.
 fn column_name(mut column: u32) -> String {
     let mut name = Vec::new();
     loop {

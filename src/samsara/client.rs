@@ -1,4 +1,4 @@
-//! The HTTP client: sends, waits, tries again, and hands out pages.
+//! The HTTP client: sends requests, waits, retries, and returns pages.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,12 +25,12 @@ use crate::{http, redact};
 
 /// The API version that the declared schemas were written against; Samsara recommends always sending it.
 const API_VERSION: &str = "2025-10-23";
-/// Of a refusal no more bytes than this are read: it is a message, and not a page.
+/// At most this many bytes of an error response are read: it is a message, not a page.
 const LARGEST_REFUSAL: usize = 64 << 10;
-/// What some gateways and editors put before a text. JSON has none, and readers may pass over it (RFC 8259, 8.1).
+/// Byte-order mark that some gateways and editors put before a text. Readers of JSON may ignore it (RFC 8259, 8.1).
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// A client of one organisation's API; clones share connections and rates.
+/// A client of one organisation's API; clones share connections and rate limits.
 #[derive(Clone)]
 pub struct Client {
     shared: Arc<Shared>,
@@ -52,7 +52,7 @@ impl std::fmt::Debug for Client {
     }
 }
 
-/// What the API says when it refuses; v1 and gateways say it in plain text.
+/// Body of an error response; v1 and gateways send plain text.
 #[derive(Debug, Default, Deserialize)]
 struct ErrorBody {
     #[serde(default)]
@@ -61,43 +61,43 @@ struct ErrorBody {
     request_id: Option<String>,
 }
 
-/// What a request came to.
+/// Result of a request.
 enum Outcome {
     /// The body of a success: one whole JSON document.
     Body(Body),
-    /// An answer that is not a success.
+    /// A response that is not a success.
     Refused(Answer),
 }
 
-/// The API's refusal.
+/// An error response of the API.
 struct Answer {
     status: StatusCode,
     message: String,
     request_id: Option<String>,
     retry_after: Option<Duration>,
-    /// Where a redirect would lead.
+    /// Target of a redirect.
     location: Option<String>,
 }
 
-/// How a host answers to the token.
+/// Whether a host accepts the token.
 enum TokenStatus {
     Accepted,
     /// With the id of the refused request.
     Refused(Option<String>),
-    /// An answer that does not say: a gateway's, perhaps.
+    /// A response that does not tell, possibly from a gateway.
     Unclear(u16),
 }
 
-/// A wait for the rate limit that is worth an event.
+/// Waits for the rate limit from this duration on are events.
 const WORTH_TELLING: Duration = Duration::from_millis(1);
 
-/// What hosts answered about a token that none has accepted.
+/// What hosts answered about a token that none accepted.
 #[derive(Default)]
 struct Region {
     refused: Vec<String>,
     request_id: Option<String>,
     unclear: Vec<(Client, u16)>,
-    /// Hosts that could not be asked, and why.
+    /// Hosts that could not be reached, and why.
     unreachable: Vec<(String, String)>,
 }
 
@@ -113,7 +113,7 @@ impl Region {
         }
     }
 
-    /// Gives the hosts that gave no answer their time, side by side.
+    /// Asks the hosts that did not respond again, concurrently and with the full timeout.
     async fn ask_again(mut self, silent: Vec<Client>) -> Result<Client, SamsaraError> {
         let asked = silent
             .into_iter()
@@ -131,7 +131,7 @@ impl Region {
         self.only_host()
     }
 
-    /// The one host that does not refuse the token, where all the others do; an error if there is none such.
+    /// The one host that does not refuse the token, if all others do; an error otherwise.
     fn only_host(mut self) -> Result<Client, SamsaraError> {
         if self.unreachable.is_empty() && self.unclear.is_empty() {
             return Err(SamsaraError::TokenRefused {
@@ -159,7 +159,8 @@ impl Region {
 }
 
 impl Client {
-    /// Connects: where no host is configured, asks each region's `/me` which one accepts the token.
+    /// Connects. If no host is configured, asks the `/me` endpoint of each region to find the one that accepts the
+    /// token.
     pub async fn connect(
         config: &SamsaraConfig,
         observer: Arc<dyn Observer>,
@@ -168,10 +169,9 @@ impl Client {
         Self::connect_among(config, observer, &hosts).await
     }
 
-    /// Connects as [`Client::connect`] does, where a host has to be found among these.
+    /// The same, with these hosts instead of those of the regions.
     ///
-    /// A host that cannot be reached says nothing about the others: all are asked once, in order, and those that gave
-    /// no answer are then given their time, side by side.
+    /// All hosts are asked once, in order; those that did not respond are then asked again, concurrently.
     pub async fn connect_among(
         config: &SamsaraConfig,
         observer: Arc<dyn Observer>,
@@ -196,7 +196,7 @@ impl Client {
         }
         let mut region = Region::default();
         let mut silent = Vec::new();
-        // In order, so that the token is shown to no more hosts than need be.
+        // In order, so that the token is sent to as few hosts as possible.
         for url in hosts {
             let base = Url::parse(url).map_err(|_| SamsaraError::Unaddressable {
                 endpoint: url.to_string(),
@@ -237,7 +237,7 @@ impl Client {
         limits.endpoint(&request.endpoint, request.rate)
     }
 
-    /// Asks `/me`, which needs no scope, what the host thinks of the token.
+    /// Asks `/me`, which needs no scope, whether the host accepts the token.
     async fn token_status(&self) -> Result<TokenStatus, SamsaraError> {
         let limiter = self.shared.limits.endpoint("/me", 5.0);
         Ok(match self.send("/me", "", &limiter).await? {
@@ -265,7 +265,7 @@ impl Client {
         }
     }
 
-    /// What a refused request means.
+    /// The error that an error response means.
     async fn refusal(
         &self,
         request: &Request,
@@ -325,7 +325,7 @@ impl Client {
         })
     }
 
-    /// Sends until there is a body or an answer that will not change.
+    /// Sends until there is a body or a final error response.
     async fn send(
         &self,
         path: &str,
@@ -377,7 +377,7 @@ impl Client {
                     (error, pause)
                 }
             };
-            // What is too large will not become smaller.
+            // A retry would return a body of the same size.
             if attempt >= attempts || matches!(error, AttemptError::Size { .. }) {
                 limiter.exhausted(&error, tokio::time::Instant::now());
                 return Err(SamsaraError::Unavailable {
@@ -411,7 +411,7 @@ impl Client {
             .http
             .get(url.clone())
             .header("X-Samsara-Version", API_VERSION);
-        // The token is for the configured host, wherever a request may lead.
+        // The token is sent to the configured host only.
         if url.origin() == self.shared.base.origin() {
             request = request.header(AUTHORIZATION, self.shared.authorization.clone());
         }
@@ -437,7 +437,7 @@ impl Client {
             bytes::Buf::advance(&mut body, BYTE_ORDER_MARK.len());
         }
         if status.is_success() {
-            // A gateway may answer 200 with a page for people, or with a part of ours: that is a fault, not data.
+            // A gateway may answer 200 with an HTML page, or with a truncated body: an error, not data.
             return whole(body)
                 .map(Outcome::Body)
                 .map_err(|error| AttemptError::Body {
@@ -506,7 +506,7 @@ fn http_client(config: &SamsaraConfig) -> Result<reqwest::Client, SamsaraError> 
         .map_err(|error| SamsaraError::Setup(Arc::new(error)))
 }
 
-/// The header that brings the token.
+/// The header with the token.
 fn authorization(token: &Secret) -> Result<HeaderValue, SamsaraError> {
     let mut header = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
         .map_err(|_| SamsaraError::TokenMalformed)?;
@@ -514,12 +514,12 @@ fn authorization(token: &Secret) -> Result<HeaderValue, SamsaraError> {
     Ok(header)
 }
 
-/// Scheme, host and port for people.
+/// Scheme, host and port, for messages.
 fn origin(base: &Url) -> String {
     base.origin().ascii_serialization()
 }
 
-/// The address of a path below the base: on the base's host, whatever the path is.
+/// The address of a path below the base URL; always on the host of the base URL.
 fn address(base: &Url, path: &str, query: &str) -> Result<Url, SamsaraError> {
     let mut url = base.clone();
     url.set_path(path);
@@ -554,7 +554,7 @@ fn whole(text: Bytes) -> Result<Body, BodyError> {
     Ok(Body::read(text)?)
 }
 
-/// The two ways in which the live API says that a cursor is of no use any more.
+/// The two ways in which the live API says that a cursor is no longer valid.
 fn is_dead_cursor(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
     message.contains("cursor") || message.contains("parameters differ")

@@ -29,12 +29,12 @@ use crate::store::{Bucket, StoreError, Version};
 
 /// Version of the lock document that this program writes.
 const LOCK_VERSION: u32 = 1;
-/// The holder renews its lease this many times before it expires, so that one lost request costs nothing.
+/// The holder renews its lease this many times per expiry period, so that a single failed request does not lose it.
 const BEATS: u32 = 4;
 /// A release spares the next run the wait for the expiry; it is not worth a long wait itself.
 const RELEASE_LIMIT: Duration = Duration::from_secs(20);
 
-/// A lock that cannot be had, or was lost.
+/// A lock that cannot be acquired, or was lost.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another run holds the lock.
@@ -60,7 +60,7 @@ pub enum LockError {
         /// URI of the lock document.
         uri: String,
     },
-    /// The lock is not one of ours, or of a newer program.
+    /// The document is not a lock of this program, or was written by a newer version.
     #[error("{uri} is not a lock of this program: {}", .error.to_string().replace(char::is_control, " "))]
     Malformed {
         /// URI of the lock document.
@@ -106,7 +106,7 @@ pub struct Holder {
     /// Boot and process namespace in which `pid` means something; empty where the system does not say.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub machine: String,
-    /// When the process began, in the system's ticks: tells it from a later one with the same number.
+    /// When the process began, in the system's ticks: distinguishes it from a later process with the same id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process_start: Option<u64>,
     /// When the lock was taken.
@@ -160,7 +160,7 @@ impl Holder {
         }
     }
 
-    /// Reads the document, and refuses one that a newer program wrote, or that no program wrote.
+    /// Reads the document, and refuses one that a newer version, or another program, wrote.
     pub fn from_json(bytes: &[u8], uri: &str) -> Result<Self, LockError> {
         let malformed = |error: DocumentError| LockError::Malformed {
             uri: uri.into(),
@@ -199,7 +199,7 @@ impl Holder {
         Ok(holder)
     }
 
-    /// Whether the lock keeps others out for longer than any run takes it: waiting for that is of no use.
+    /// Whether the expiry is further away than any run sets it: waiting for it makes no sense.
     pub fn is_beyond_reason(&self, now: DateTime<Utc>) -> bool {
         self.expires.signed_duration_since(now) > TimeDelta::hours(MAX_LOCK_HOURS)
     }
@@ -213,7 +213,7 @@ impl Holder {
         !self.released && self.expires > now && !self.is_known_dead()
     }
 
-    /// Whether the process ran on this very machine and is gone: nobody need wait for a crashed run's expiry.
+    /// Whether the process ran on this machine and has ended: then no run needs to wait for its lease to expire.
     fn is_known_dead(&self) -> bool {
         let here = machine().is_some_and(|machine| machine == self.machine);
         here && self.process_start.is_some() && process_start(self.pid) != self.process_start
@@ -235,34 +235,34 @@ fn host() -> String {
     name.map_or_else(|| "unknown host".into(), |name| name.trim().to_string())
 }
 
-/// This boot and this process namespace: process numbers of two containers must never be compared.
+/// This boot and this process namespace: process ids of two containers must not be compared.
 fn machine() -> Option<String> {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?;
     Some(format!("{} {}", boot.trim(), namespace.display()))
 }
 
-/// When a process began, in ticks since boot; none if it is not there or only waits to be buried.
+/// When a process began, in ticks since boot; none if it does not exist or is a zombie.
 fn process_start(pid: u32) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the program's name, which may hold anything, in parentheses.
+    // The second field is the program's name in parentheses, which may contain any character.
     let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
     let state = fields.next()?;
     let start = fields.nth(18)?.parse().ok()?;
     (!matches!(state, "Z" | "X")).then_some(start)
 }
 
-/// The check whether the run still holds its lock. Without a lock (plans, queries) everything passes.
+/// Checks whether the run still holds its lock. Without a lock (plans, queries) every check passes.
 #[derive(Debug, Clone, Default)]
 pub struct Fence(Arc<Mutex<Option<Arc<Lease>>>>);
 
 impl Fence {
-    /// From now on everything passes only while `lock` is held.
+    /// From now on checks pass only while `lock` is held.
     pub fn guard(&self, lock: &RunLock) {
         *self.0.lock() = Some(lock.lease.clone());
     }
 
-    /// Removes the lock from the fence: everything passes again.
+    /// Removes the lock from the fence: every check passes again.
     pub fn lift(&self) {
         *self.0.lock() = None;
     }
@@ -317,7 +317,7 @@ impl Lease {
     }
 }
 
-/// The lock, held. Dropped without [`RunLock::release`], it runs out by itself.
+/// A lock that is held. If it is dropped without [`RunLock::release`], the lease expires by itself.
 #[derive(Debug)]
 pub struct RunLock {
     lease: Arc<Lease>,
@@ -339,7 +339,7 @@ struct Heartbeat {
 impl RunLock {
     /// Takes the lock of `bucket`: at once, or with [`LockConfig::wait`] as soon as it is free.
     ///
-    /// `stop` ends the waiting; and it is cancelled when the lock is lost, so that the run ends.
+    /// `stop` ends the wait. It is cancelled when the lock is lost, so that the run ends.
     ///
     /// # Errors
     /// [`LockError::Held`] if another run holds it and is not waited for, [`LockError::Malformed`] if the document is not
@@ -410,7 +410,7 @@ impl RunLock {
 
 impl Drop for RunLock {
     fn drop(&mut self) {
-        // A run that is dropped halfway must not renew its lease any more.
+        // A run that is dropped must not renew its lease any more.
         self.heartbeat.abort();
     }
 }
@@ -427,12 +427,12 @@ impl Heartbeat {
                 () = quit.cancelled() => return self,
                 () = tokio::time::sleep(rest) => {}
             }
-            // A write under way is finished: cut short, nobody would know which version is ours.
+            // A write in progress is finished: after an aborted one, the version of the document would be unknown.
             rest = match self.renew().await {
                 Ok(()) => self.expiry / BEATS,
                 Err(StoreError::Conflict { .. }) => {
                     let loss = match read(&self.bucket).await {
-                        // Our own renewal, whose answer was lost.
+                        // Our own renewal, whose response was lost.
                         Ok(Some((holder, version)))
                             if holder.run == self.holder.run && !holder.released =>
                         {
@@ -494,7 +494,7 @@ impl Heartbeat {
                 .await
         };
         match swapped.await {
-            // Held by another run by now: then there is nothing to release.
+            // Another run holds it now, so there is nothing to release.
             Ok(_) | Err(StoreError::Conflict { .. }) => {}
             Err(error) => {
                 tracing::warn!(%error, "the lock could not be released; it expires by itself")
@@ -503,7 +503,7 @@ impl Heartbeat {
     }
 }
 
-/// The run that holds the lock of `bucket`, or held it last; none if there was no run yet.
+/// The run that holds the lock of `bucket`, or the last one that held it; none if there was no run yet.
 ///
 /// # Errors
 /// [`LockError::Malformed`] if the document is not a lock of this program, or the bucket's error.
@@ -521,8 +521,8 @@ async fn read(bucket: &Bucket) -> Result<Option<(Holder, Version)>, LockError> {
     )))
 }
 
-/// Writes this run into the lock document, as soon as no live run holds it. Gives the version of the document, and when
-/// it was asked for: the lease counts from then.
+/// Writes this run into the lock document as soon as no live run holds it. Returns the version of the document and the
+/// time of the request, from which the lease counts.
 async fn take(
     bucket: &Bucket,
     run: &RunId,
@@ -569,7 +569,7 @@ async fn take(
             .await
         {
             Ok(version) => return Ok((holder, version, asked)),
-            // Another run was faster: look who.
+            // Another run was faster: read the document again.
             Err(StoreError::Conflict { .. }) => pause(config, stop, uri).await?,
             Err(error) => return Err(error.into()),
         }

@@ -1,10 +1,10 @@
 //! What is complete: one document per source in the raw bucket, changed by compare-and-swap only.
 //!
-//! Objects are written first, the state points at them after: what no state names does not exist. Days that have not
-//! changed for long are in archives, which the document names, see [`archive`].
+//! Objects are written first; then the state lists them. An object that no state lists does not count. Days that have
+//! not changed for a long time are in archives, which the document lists, see [`archive`].
 //!
-//! A task of its own writes each document: changes come over a channel, and those that come while a write is under way
-//! go out together in the next one.
+//! Each document is written by its own task, which receives changes over a channel. Changes that arrive during a write
+//! are written together in the next one.
 
 mod archive;
 mod check;
@@ -38,7 +38,7 @@ pub use strict::{DocumentError, read_document};
 const READS_AT_A_TIME: usize = 16;
 /// How often a document is read again because an archive was replaced meanwhile.
 const READ_TRIES: usize = 8;
-/// Messages that are received at a time; there may be any number in one write.
+/// Messages that are received at a time; one write may contain any number of them.
 const MESSAGES: usize = 1024;
 
 /// A state document that cannot be used.
@@ -47,7 +47,7 @@ pub enum StateError {
     /// The bucket failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The document is not one of ours.
+    /// The document was not written by this program.
     #[error("{uri} is not a state document of this program: {error}")]
     Malformed {
         /// The document.
@@ -66,7 +66,7 @@ pub enum StateError {
         /// Its version.
         found: u32,
     },
-    /// An archive that a document names is not there.
+    /// An archive that a document lists is missing.
     #[error(
         "{uri} is gone, though the document of its source names it: put it back, or remove the document and read the \
          source again"
@@ -127,7 +127,7 @@ impl StateStore {
         cell.get_or_try_init(|| self.open(name)).await.cloned()
     }
 
-    /// Reads the documents of these sources side by side, as far as they are not open yet.
+    /// Reads the documents of these sources concurrently, unless they are open already.
     pub async fn read_ahead<'a>(
         &self,
         names: impl IntoIterator<Item = &'a str>,
@@ -153,20 +153,20 @@ impl StateStore {
         ))
     }
 
-    /// Waits for the end of writes whose callers were stopped meanwhile: they must not go out after the run lock is
-    /// given back.
+    /// Waits for pending writes, including those whose callers were stopped: none may be sent after the run lock is
+    /// released.
     pub async fn flush(&self) {
         let handles = self.handles();
         join_all(handles.iter().map(|(_, handle)| handle.flush())).await;
     }
 
-    /// What every commit has to pass.
+    /// The check that every commit has to pass.
     pub fn fence(&self) -> &Fence {
         &self.fence
     }
 
-    /// Looks again at every document that was read before, and tells whether any has changed meanwhile: what was
-    /// read without the run lock may be out of date once the lock is had.
+    /// Reads every open document again, and returns whether any has changed: documents that were read without the run
+    /// lock may be out of date once the lock is held.
     pub async fn refresh(&self) -> Result<bool, StateError> {
         let looks = self.handles().into_iter().map(|(name, handle)| {
             let states = self.clone();
@@ -201,7 +201,7 @@ impl StateStore {
     }
 }
 
-/// Parsing is work for a core, and the tasks of a `buffer_unordered` share one.
+/// Parsing needs CPU, and the futures of a `buffer_unordered` share one thread.
 async fn on_any_core<T: Send + 'static>(
     work: impl Future<Output = Result<T, StateError>> + Send + 'static,
 ) -> Result<T, StateError> {
@@ -214,7 +214,7 @@ async fn on_any_core<T: Send + 'static>(
         Ok(result) => result,
         Err(stopped) => match stopped.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime is being shut down: nobody waits for this any more.
+            // The runtime is being shut down, so nothing waits for this any more.
             Err(_) => std::future::pending().await,
         },
     }
@@ -227,8 +227,8 @@ struct Committed {
     version: Option<Version>,
 }
 
-/// Reads a document with its archives. A run at work may replace an archive in between, and then the document, too, is
-/// another one by now.
+/// Reads a document with its archives. A concurrent run may replace an archive in between; then the document has
+/// changed, too.
 async fn read(bucket: &Bucket, name: &str) -> Result<Committed, StateError> {
     let key = state_object(name);
     let uri = bucket.uri(&key);
@@ -268,11 +268,11 @@ pub async fn read_state(bucket: &Bucket, source: &str) -> Result<Option<SourceSt
 
 type Change = Box<dyn FnOnce(&mut SourceState) + Send>;
 
-/// What is sent to the task of a document.
+/// A message to the task of a document.
 enum Message {
-    /// A change to be committed, and who waits for it.
+    /// A change to commit, and the sender for its result.
     Commit(Change, oneshot::Sender<Result<(), StateError>>),
-    /// Somebody waits for all that was sent before.
+    /// A request to be told when all earlier messages are written.
     Flush(oneshot::Sender<()>),
 }
 
@@ -301,15 +301,15 @@ impl SourceHandle {
 
     /// Commits a change. When this returns `Ok`, the change is durable.
     ///
-    /// Changes that arrive while a write is under way, or while the bucket wants a pause, go out together in the
-    /// next one, so commits never queue up behind the limit of one write a second. Changes are applied in the order in
-    /// which they were sent. One that was sent is seen to its end, also when the caller is stopped meanwhile.
+    /// Changes that arrive while a write is under way, or while the bucket wants a pause, go out together in the next
+    /// one, so commits never queue up behind the limit of one write a second. Changes are applied in the order in which
+    /// they were sent. A change that was sent is written even if the caller is cancelled.
     pub async fn commit(
         &self,
         change: impl FnOnce(&mut SourceState) + Send + 'static,
     ) -> Result<(), StateError> {
         let (done, committed) = oneshot::channel();
-        // A task that is gone drops the message, and with it the sender that is waited for.
+        // If the task has ended, the message is dropped, and with it the sender, so the wait below ends.
         let _ = self.messages.send(Message::Commit(Box::new(change), done));
         let interrupted = |_| StateError::Interrupted {
             uri: self.uri.to_string(),
@@ -321,7 +321,7 @@ impl SourceHandle {
     async fn flush(&self) {
         let (done, flushed) = oneshot::channel();
         let _ = self.messages.send(Message::Flush(done));
-        // A task that is gone writes nothing more.
+        // A task that has ended writes nothing more.
         let _ = flushed.await;
     }
 }
@@ -339,7 +339,7 @@ struct Document {
 }
 
 impl Document {
-    /// Starts the task of a document. It ends once there is no handle any more.
+    /// Starts the task of a document. It ends when the last handle is dropped.
     fn open(bucket: Bucket, fence: Fence, name: &str, committed: Committed) -> SourceHandle {
         let key = state_object(name);
         let uri = bucket.uri(&key).into();
@@ -371,7 +371,7 @@ impl Document {
             let is_commit = |message: &Message| matches!(message, Message::Commit(..));
             if let Some(written) = self.written.filter(|_| batch.iter().any(is_commit)) {
                 tokio::time::sleep_until(written + self.bucket.write_interval()).await;
-                // And what has come during the pause.
+                // Also take the messages that arrived during the pause.
                 batch.extend(std::iter::from_fn(|| messages.try_recv().ok()));
             }
             let (mut changes, mut waiting, mut flushing) = (vec![], vec![], vec![]);
@@ -388,7 +388,7 @@ impl Document {
                 let result = self.write_unless_failed(changes).await;
                 self.answer(waiting, &result);
             }
-            // Who is gone wants no answer.
+            // A caller that was dropped needs no answer.
             flushing.into_iter().for_each(|done| _ = done.send(()));
         }
     }
@@ -436,7 +436,7 @@ impl Document {
         self.current
             .send_replace(Arc::new(Committed { state, version }));
         for key in superseded {
-            // What cannot be removed counts for nothing, and `clean` takes it.
+            // Archives that cannot be removed are harmless; `clean` removes them.
             if let Err(error) = self.bucket.delete(&key).await {
                 tracing::debug!(object = key, %error, "superseded archive left behind");
             }

@@ -37,7 +37,7 @@ use crate::{google, redact};
 
 pub use self::parquet::TableWriter;
 
-/// Objects that are looked for at a time.
+/// Objects whose existence is checked at a time.
 pub const LOOKS_AT_A_TIME: usize = 16;
 /// Cloud Storage refuses to write one object more often than this.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
@@ -54,7 +54,7 @@ pub struct ObjectRef {
     pub bytes: u64,
 }
 
-/// A fault of a bucket, and where.
+/// An error of a bucket, with its place.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The bucket cannot be opened.
@@ -95,7 +95,7 @@ pub enum StoreError {
         #[source]
         source: ::parquet::errors::ParquetError,
     },
-    /// An object that the state, or a table of the local warehouse, names is not there as it was written.
+    /// An object that the state or a table of the local warehouse lists is missing or was changed.
     #[error("{uri} {difference}, but {}", lost_remedy(key))]
     Lost {
         /// URI of the object.
@@ -105,7 +105,7 @@ pub enum StoreError {
         /// What is wrong with it.
         difference: Difference,
     },
-    /// A document has a size that none of this program's has: it is not read.
+    /// A document is larger than any document of this program, and is not read.
     #[error("{uri} has {bytes} bytes; documents of this program have at most {MAX_DOCUMENT_BYTES}")]
     TooLarge {
         /// URI of the document.
@@ -113,16 +113,16 @@ pub enum StoreError {
         /// Size in bytes.
         bytes: u64,
     },
-    /// What is to be written would end up elsewhere.
+    /// A symbolic link would redirect a write.
     #[error("cannot write {uri}: {source}")]
     Way {
         /// URI of the object.
         uri: String,
-        /// The link on the way.
+        /// The link in the path.
         #[source]
         source: std::io::Error,
     },
-    /// The ledger does not balance.
+    /// The row counts differ.
     #[error("{uri}: row counts differ: {given} rows were written, its footer says {written}")]
     Ledger {
         /// URI of the object.
@@ -132,13 +132,13 @@ pub enum StoreError {
         /// Rows that the object holds.
         written: u64,
     },
-    /// Someone else changed the object in between.
+    /// The object was changed concurrently.
     #[error("{uri} was changed concurrently: check whether another run uses this bucket")]
     Conflict {
         /// URI of the object.
         uri: String,
     },
-    /// The local file system refused.
+    /// A lock file of the local file system cannot be locked.
     #[error("cannot lock {}: {source}", path.display())]
     Lock {
         /// Path of the lock file.
@@ -169,7 +169,7 @@ pub enum OpenError {
 /// How an object differs from the one that was written.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Difference {
-    /// It is not there.
+    /// It is missing.
     #[error("is gone")]
     Gone,
     /// It has another size.
@@ -188,7 +188,7 @@ pub enum Difference {
         /// Rows that it should have.
         written: u64,
     },
-    /// It cannot be read as Parquet any more.
+    /// It cannot be read as Parquet.
     #[error("is not readable as Parquet ({})", redact::foreign(.0))]
     Unreadable(#[source] Arc<dyn std::error::Error + Send + Sync>),
     /// Its footer is not one that this program writes.
@@ -196,7 +196,7 @@ pub enum Difference {
     Footer(&'static str),
 }
 
-/// Who names an object, and how to have it back.
+/// What lists an object, and how to restore it.
 fn lost_remedy(key: &str) -> String {
     let mut parts = key.split('/');
     match (parts.next(), parts.next()) {
