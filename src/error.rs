@@ -55,7 +55,7 @@ pub enum Error {
         #[source]
         source: JoinError,
     },
-    /// The pipeline was asked for more after its shutdown.
+    /// The pipeline was used after its shutdown.
     #[error("the pipeline is shut down")]
     ShutDown,
     /// The operating system reports an error outside the buckets.
@@ -177,7 +177,7 @@ impl Error {
         matches!(self, Self::Lock(LockError::Held { .. }))
     }
 
-    /// What kind of failure it is, where the rest of a run goes on.
+    /// What kind of failure it is, where the rest of a run continues.
     pub fn kind(&self) -> FailureKind {
         let api = |error: &SamsaraError| match error {
             SamsaraError::NotPermitted { .. } | SamsaraError::TokenRefused { .. } => {

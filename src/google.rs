@@ -3,7 +3,7 @@
 //! The file that the configuration has found (a key in `credentials/`, what `GOOGLE_APPLICATION_CREDENTIALS` names, the
 //! login of `gcloud`); without one the metadata server, which is also how workload identity comes. The tokens are
 //! `object_store`'s, of the scope `cloud-platform`: for a service account it signs them itself, which BigQuery accepts
-//! too (<https://cloud.google.com/bigquery/docs/json-web-tokens>), so that no further host has to be within reach.
+//! too (<https://cloud.google.com/bigquery/docs/json-web-tokens>), so that no further host must be within reach.
 
 use std::sync::Arc;
 use std::time::Duration;

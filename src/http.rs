@@ -102,7 +102,7 @@ pub fn builder(config: &HttpConfig) -> Result<ClientBuilder, HttpError> {
         .user_agent(concat!("samsara-etl/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
         .referer(false)
-        // reqwest would read the environment by itself, and knows nothing of `.env`.
+        // reqwest would read the environment by itself, and does not know `.env`.
         .no_proxy();
     let direct = [NEVER_PROXIED, &config.no_proxy.join(",")].join(",");
     for (proxy, is_secure) in [(&config.https_proxy, true), (&config.http_proxy, false)] {
@@ -229,7 +229,7 @@ mod tests {
         )
     }
 
-    /// A server that keeps the addresses it is asked for.
+    /// A server that records the requested addresses.
     async fn serve(answer: fn(&str) -> (u16, &'static str)) -> (Arc<Mutex<Vec<String>>>, String) {
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
         let log = asked.clone();

@@ -27,9 +27,9 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use regex::{Captures, Regex};
 use serde_json::{Map, Value};
 
-/// What stands in the place of a secret.
+/// What replaces a secret.
 const MASK: &str = "***";
-/// A secret of at least this many characters is masked wherever it stands.
+/// A secret of at least this many characters is masked anywhere.
 const LONG: usize = 8;
 /// A shorter one only where it stands alone, and below this not at all: it would hide half of every message.
 const SHORT: usize = 4;
@@ -169,7 +169,7 @@ static FORMS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
 static BYTES: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"\[?[0-9]{1,3}(?:, ?[0-9]{1,3}){7,}\]?").ok());
 
-/// The text with `***` in the place of every registered secret, and of whatever is a secret by its form.
+/// The text with `***` instead of every registered secret, and of whatever is a secret by its form.
 pub fn mask(text: &str) -> Cow<'_, str> {
     let masked = mask_text(text);
     let Some(bytes) = BYTES.as_ref().filter(|bytes| bytes.is_match(&masked)) else {

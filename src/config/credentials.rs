@@ -172,7 +172,7 @@ fn normalised_pem(text: &str) -> Result<String, &'static str> {
             base64.push(character);
             continue;
         }
-        // `\n` or `\r`, escaped how often soever.
+        // `\n` or `\r`, escaped any number of times.
         while characters.next_if_eq(&'\\').is_some() {}
         characters
             .next_if(|character| matches!(character, 'n' | 'r'))

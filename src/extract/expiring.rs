@@ -1,4 +1,4 @@
-//! What a page says beside values that are other at each read, such as links that expire.
+//! What a page says beside values that differ at each read, such as links that expire.
 
 use std::borrow::Cow;
 

@@ -48,7 +48,7 @@ impl Extractor {
     /// Reads one task. Its objects are complete when this returns, and count only once the state names them.
     ///
     /// `resume` is the checkpoint that an earlier run left of the same task; another task's is not used. `checkpoints`
-    /// gets what is safe so far, now and then. A feed has no checkpoints: its position is committed with its rows.
+    /// gets what is safe so far, from time to time. A feed has no checkpoints: its position is committed with its rows.
     pub async fn read(
         &self,
         task: Arc<ExtractTask>,
@@ -110,7 +110,7 @@ impl Extractor {
         })
     }
 
-    /// Reports schema drift, and rows far outside the asked days.
+    /// Reports schema drift, and rows far outside the requested days.
     fn report(&self, task: &ExtractTask, written: &WriterOutput) {
         for (sources, DriftKey { path, reason }, count) in &written.drift {
             self.observer.observe(&Event::DriftFound {

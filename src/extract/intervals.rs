@@ -1,7 +1,7 @@
 //! Rows that last: from a start, which decides on their day, to an end that may be still to come.
 //!
 //! A row without an end is read again until it has one. An answer may also hold rows of days before those that were
-//! asked for, because they last into these; such a row tells that its own day has changed, if that day was read when
+//! requested, because they last into these; such a row tells that its own day has changed, if that day was read when
 //! the row was not there, or had no end.
 
 use std::collections::{BTreeSet, HashMap};

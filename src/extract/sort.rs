@@ -43,7 +43,7 @@ pub(super) struct Sorter<'a> {
     request: &'a Request,
     /// Each source gives the envelope fields to the first row that it has of the page.
     envelopes: Vec<Envelope>,
-    /// For each source what is far outside the asked days; nothing is for a list, or for a feed.
+    /// For each source what is far outside the requested days; nothing is for a list, or for a feed.
     outsides: Vec<Option<Outside>>,
 }
 
@@ -90,7 +90,7 @@ impl<'a> Sorter<'a> {
         self.envelopes.iter().all(|envelope| !envelope.is_empty())
     }
 
-    /// What lies far outside the asked days, by source of the task.
+    /// What lies far outside the requested days, by source of the task.
     pub(super) fn into_outsides(self) -> impl Iterator<Item = (usize, Outside)> {
         let found = self.outsides.into_iter().enumerate();
         found.filter_map(|(slot, outside)| Some((slot, outside.filter(|it| it.count > 0)?)))
@@ -113,7 +113,7 @@ impl<'a> Sorter<'a> {
                 for day in days {
                     let rows = match field {
                         Some(field) => rows_of_day(batch, field, *day, self.asked, outside.take())?,
-                        // Without a time, all rows are the asked day's.
+                        // Without a time, all rows are the requested day's.
                         None => DayRows::all(batch.clone()),
                     };
                     let (kept, total) = (rows.kept, rows.total);
@@ -123,7 +123,7 @@ impl<'a> Sorter<'a> {
             }
             (Scope::Updates { born_before, .. }, Some(field)) => {
                 for (day, its_rows) in rows_by_day(batch, field)? {
-                    // What was born later is read when its day is asked for.
+                    // What was born later is read when its day is requested.
                     if born_before.is_none_or(|end| day < end) {
                         let rows = DayRows::these(batch, its_rows)?;
                         found.push((Partition::Day(day), rows, (0, 0)));

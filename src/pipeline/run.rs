@@ -37,7 +37,7 @@ pub(super) struct Run {
     pub(super) plan: Plan,
     /// Sources that the token or the organisation does not have: asking again for another day is of no use.
     pub(super) ended: Arc<Mutex<BTreeSet<String>>>,
-    /// Sources that were refused (400) when they were asked for alone: they take no others with them any more.
+    /// Sources that were refused (400) when they were requested alone: they take no others with them any more.
     pub(super) apart: Mutex<BTreeSet<String>>,
     /// Partitions that tasks of this run have handed on.
     pub(super) extracted: Mutex<BTreeSet<Ready>>,
@@ -85,12 +85,12 @@ impl Run {
         locked(&self.ended).contains(source)
     }
 
-    /// Asks no more for a source. Returns whether it was asked for until now.
+    /// Asks no more for a source. Returns whether it was requested until now.
     pub(super) fn end_source(&self, source: &str) -> bool {
         locked(&self.ended).insert(source.to_string())
     }
 
-    /// Whether the source was asked for by name: then it is a failure that it cannot be had.
+    /// Whether the source was asked for by name: then it is a failure that it is not available.
     pub(super) fn is_named(&self, source: &str) -> bool {
         self.plan.run_request.selection.named.contains(source)
     }
@@ -110,12 +110,12 @@ impl Run {
             && (is_optional || !was_read)
     }
 
-    /// Keeps that a source was refused when it was asked for alone.
+    /// Keeps that a source was refused when it was requested alone.
     pub(super) fn set_apart(&self, sources: &[String]) {
         locked(&self.apart).extend(sources.iter().cloned());
     }
 
-    /// Whether a source is asked for alone, since it was refused.
+    /// Whether a source is requested alone, since it was refused.
     pub(super) fn is_apart(&self, source: &str) -> bool {
         locked(&self.apart).contains(source)
     }
@@ -151,7 +151,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether a list has lost so many rows that the row-count guard refuses it. A source stands for all tables made of it.
+/// Whether a list has lost this many rows that the row-count guard refuses it. A source stands for all tables made of
+/// it.
 pub(super) fn is_shrunken(run: &Run, source: &str, rows: u64, before: u64) -> bool {
     let models = run
         .catalog

@@ -13,7 +13,8 @@ pub struct Selection {
     pub sources: BTreeSet<String>,
     /// Models to derive and load.
     pub models: BTreeSet<String>,
-    /// The sources that were asked for by name, or by that of one of their models: that they cannot be had is a failure.
+    /// The sources that were asked for by name, or by that of one of their models: if they are not available, that is a
+    /// failure.
     pub named: BTreeSet<String>,
     /// The sources that were left out because they are read on request only.
     pub on_request: BTreeSet<String>,

@@ -175,7 +175,7 @@ pub enum SamsaraError {
         #[source]
         error: AttemptError,
     },
-    /// The endpoint's circuit is open: it is not asked for a while.
+    /// The endpoint's circuit is open: it is not requested for a while.
     #[error("{endpoint} is paused: too many requests in a row failed, the last with: {error}")]
     Resting {
         /// Path below the host.

@@ -76,7 +76,7 @@ const SLOWEST: f64 = 16.0;
 const ONE_REFUSAL: Duration = Duration::from_secs(1);
 
 /// Waits for a limiter's turn. Its own `until_ready` has a timer with a thread of its own, and panics if there is none
-/// to be had.
+/// available.
 async fn turn_of(limiter: &DefaultDirectRateLimiter) {
     while let Err(early) = limiter.check() {
         tokio::time::sleep(early.wait_time_from(limiter.clock().now())).await;

@@ -21,7 +21,7 @@ impl Page {
             .filter_map(|path| Some(path.names().first()?.as_str()))
             .collect();
         self.records = cut_out(&self.records, &names, &anywhere)?;
-        // Paths begin at the record, so beside the list a name counts wherever it stands.
+        // Paths begin at the record, so beside the list a name counts anywhere.
         let last: Vec<&str> = paths
             .iter()
             .filter_map(|path| Some(path.names().last()?.as_str()))

@@ -47,7 +47,7 @@ impl Watch {
             0
         };
         seen.last = records;
-        // A stream holds a page back now and then: one empty page that leads somewhere else is not its end yet.
+        // A stream holds a page back from time to time: one empty page that leads somewhere else is not its end yet.
         let stands_still =
             page.cursor.is_none() || page.cursor.as_deref() == asked || seen.empty > 1;
         if !page.has_next || (endless && page.is_empty && stands_still) {

@@ -305,7 +305,7 @@ fn size(array: &dyn Array, from: usize, to: usize) -> u64 {
     measure(array, from, to, &|bytes, _| bytes, 0)
 }
 
-/// Bytes of the rows as JSON, at most: six for a byte that has to be escaped.
+/// Bytes of the rows as JSON, at most: six for a byte that must be escaped.
 fn json(array: &dyn Array, from: usize, to: usize) -> u64 {
     measure(
         array,

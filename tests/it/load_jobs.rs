@@ -63,7 +63,7 @@ pub fn contract(table: &str) -> Contract {
     }
 }
 
-/// A batch of these days, each with one object of so many rows. Nobody reads the objects.
+/// A batch of these days, each with one object of this many rows. Nobody reads the objects.
 fn batch(days: &[(&str, u64)], attempt: u32) -> Batch {
     // No object is requested from the double.
     let access = GoogleAccess {

@@ -106,7 +106,7 @@ impl Wire {
     }
 
     pub(crate) fn incident(self, incident: &Incident) -> Value {
-        // The two ways of writing UTC occur side by side.
+        // The two ways of writing UTC occur concurrently.
         let numeric = incident.happened / SECOND % 2 == 0;
         let updated = if numeric {
             wire_time_with_offset(incident.updated)

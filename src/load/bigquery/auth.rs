@@ -131,7 +131,7 @@ mod tests {
     use crate::load::bigquery::client::BigQuery;
     use crate::load::bigquery::timings::Timings;
 
-    /// What Google has been asked for, and how it answers.
+    /// A token server: its requests, and how it responds.
     #[derive(Default)]
     struct Google {
         /// Requests for a token. The n-th token is `token-n`.

@@ -39,7 +39,7 @@ pub(super) struct LoadJob<'a> {
 /// How a job has ended. `DONE` alone does not say that it was successful.
 #[derive(Debug, PartialEq)]
 enum Outcome {
-    /// It wrote so many rows, if it says so.
+    /// It wrote this many rows, if it says so.
     Success(Option<u64>),
     Failure(JobFailure),
 }

@@ -21,8 +21,8 @@ use crate::store::layout::Partition;
 const DAY: &str = "_window_start";
 
 impl BigQuery {
-    /// Sees to it that the raw table `name` exists; `daily` ones are partitioned by the day that rows were asked for.
-    /// New columns come with the loads' schema, which may add them.
+    /// Sees to it that the raw table `name` exists; `daily` ones are partitioned by the day for which rows were
+    /// requested. New columns come with the loads' schema, which may add them.
     pub async fn prepare_raw(
         &self,
         name: &str,

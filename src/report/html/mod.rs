@@ -383,8 +383,8 @@ fn digest(text: &str) -> String {
     BASE64_STANDARD.encode(Sha256::digest(text.as_bytes()))
 }
 
-/// An endpoint with `{id}` in the place of ids, so that the requests of a fan-out count together; a catalog's
-/// `{vehicle_id}` likewise.
+/// An endpoint with `{id}` instead of ids, so that the requests of a fan-out count together; a catalog's `{vehicle_id}`
+/// likewise.
 pub fn endpoint_template(path: &str) -> String {
     let is_id = |part: &str| {
         let digits = part.bytes().filter(u8::is_ascii_digit).count();
