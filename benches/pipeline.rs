@@ -193,7 +193,7 @@ fn rig() -> Rig {
 
 impl Rig {
     fn write(&self, source: &str, batch: &RecordBatch) -> ObjectRef {
-        let run = RunId::new(chrono::Utc::now());
+        let run = RunId::new(samsara_etl::clock::now());
         let key = raw_object(source, Partition::Day(day()), &run, 0);
         self.runtime.block_on(async {
             let mut writer = TableWriter::begin(&self.bucket, key, batch.schema()).unwrap();
@@ -242,10 +242,12 @@ fn model_transform(criterion: &mut Criterion) {
                 transformer.derive(model, &contract, Partition::Day(day()), &inputs, &run);
             rig.runtime.block_on(derived).unwrap().rows
         };
-        group.throughput(Throughput::Elements(derive(RunId::new(chrono::Utc::now()))));
+        group.throughput(Throughput::Elements(derive(RunId::new(
+            samsara_etl::clock::now(),
+        ))));
         group.bench_function(name, |bencher| {
             bencher.iter_batched(
-                || RunId::new(chrono::Utc::now()),
+                || RunId::new(samsara_etl::clock::now()),
                 |run| black_box(derive(run)),
                 BatchSize::PerIteration,
             );

@@ -27,9 +27,9 @@ pub const MAX_BRACKETS: usize = 32;
 pub const MAX_TYPES: usize = 4;
 /// Tokens of a query.
 pub const MAX_TOKENS: usize = 10_000;
-/// Tables that a query reads, once its common table expressions stand in the place of their names.
+/// Tables that a query reads, once its common table expressions replace their names.
 pub const MAX_TABLES: u64 = 256;
-/// Terms that a column is made of, once the expressions of all subqueries stand in the place of their names.
+/// Terms that a column is made of, once the expressions of all subqueries replace their names.
 pub const MAX_TERMS: u64 = 20_000;
 
 /// Rows that SQL works on at a time.
@@ -44,7 +44,7 @@ pub const MAX_RESULT_BYTES: u64 = 64 << 20;
 pub const MAX_LARGE_RESULT_BYTES: u64 = 256 << 20;
 /// Bytes of lists that a function makes out of numbers (`range`, `array_repeat` …), for [`BATCH_ROWS`] rows.
 pub const MAX_GENERATED_BYTES: u64 = 32 << 20;
-/// Memory of the process for commands that work on data, unless told otherwise.
+/// Memory of the process for commands that work on data, by default.
 pub const MAX_DATA_MEMORY: u64 = 8 << 30;
 /// Memory of the process for all other commands.
 pub const MAX_MEMORY: u64 = 2 << 30;

@@ -1,9 +1,9 @@
 //! Removes what no state refers to: leftovers of killed runs, superseded lists and days, and old logs; and in the local
 //! warehouse what no table refers to.
 //!
-//! Buckets are shared with other programs, and configuration may name the wrong one. So nothing is removed where there
-//! is no state of this program, and of what is there only what is called exactly as this program calls its own. In
-//! folders no link is followed. One function finds what is unused, whether it is removed or only shown.
+//! Buckets are shared with other programs, and configuration may name the wrong one. So nothing is removed from a bucket
+//! without state documents of this program, and only objects whose names follow this program's layout exactly are ever
+//! removed. Links in folders are not followed. The same function finds unused objects for a dry run and for removal.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,8 +12,9 @@ use chrono::{DateTime, Days, Utc};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock;
 use crate::config::{LockConfig, WarehouseConfig};
-use crate::error::Error;
+use crate::error::{CleanError, Error};
 use crate::load::LocalWarehouse;
 use crate::state::{Checkpoint, RunLock, read_state};
 use crate::store::layout::{
@@ -117,9 +118,7 @@ impl InUse {
             }
             let uri = bucket.uri(key);
             let Some(source) = parse_state_object(key) else {
-                let reason =
-                    "is not a state document of this program, nor of a version that is known";
-                return Err(Error::Usage(format!("{uri} {reason}: nothing is removed")));
+                return Err(CleanError::ForeignDocument { uri }.into());
             };
             let Some(state) = read_state(bucket, source).await? else {
                 continue;
@@ -139,11 +138,7 @@ impl InUse {
         used.archives.retain(|listed| !named.contains(&listed.key));
         if documents == 0 {
             let uri = bucket.uri(STATE);
-            let reason =
-                "holds no state document of this program, so nothing is known to be unused";
-            return Err(Error::Usage(format!(
-                "{uri}/ {reason}: is this the raw bucket that was meant?"
-            )));
+            return Err(CleanError::NoState { uri }.into());
         }
         Ok(used)
     }
@@ -229,7 +224,7 @@ impl Places<'_> {
                 .collect();
             return Ok(Cleaned { dry, ..cleaned });
         }
-        let (id, stop) = (RunId::new(Utc::now()), CancellationToken::new());
+        let (id, stop) = (RunId::new(clock::now()), CancellationToken::new());
         let lock = RunLock::acquire(self.raw, &id, self.lock, &stop).await?;
         let result = self.remove_unused(days, &lock).await;
         lock.release().await;
@@ -249,7 +244,7 @@ impl Places<'_> {
     /// What nothing refers to and is more than `days` days old, by address; and what is not, counted.
     async fn unused(&self, days: u32) -> Result<(Cleaned, BTreeMap<String, Unused>), Error> {
         // So many days ago there was nothing.
-        let before = Utc::now()
+        let before = clock::now()
             .checked_sub_days(Days::new(u64::from(days)))
             .unwrap_or(DateTime::<Utc>::MIN_UTC);
         let used = InUse::read(self.raw).await?;

@@ -1,6 +1,9 @@
 //! The library's errors as one type, with hints on what to do.
 
+use tokio::task::JoinError;
+
 use crate::catalog::CatalogError;
+use crate::clock;
 use crate::config::ConfigError;
 use crate::events::FailureKind;
 use crate::extract::ExtractError;
@@ -9,7 +12,7 @@ use crate::plan::SelectionError;
 use crate::samsara::SamsaraError;
 use crate::state::{LockError, StateError};
 use crate::store::StoreError;
-use crate::transform::TransformError;
+use crate::transform::{DataError, TransformError};
 
 /// Anything that can end a command.
 #[derive(Debug, thiserror::Error)]
@@ -38,9 +41,23 @@ pub enum Error {
     Lock(#[from] LockError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    #[error(transparent)]
+    Clean(#[from] CleanError),
     /// The command line asks for something that is not possible.
     #[error("{0}")]
     Usage(String),
+    /// A task ended without a result: it panicked, or was cancelled.
+    #[error("{what} stopped: {source}")]
+    Task {
+        what: String,
+        #[source]
+        source: JoinError,
+    },
+    /// The pipeline was used after its shutdown.
+    #[error("the pipeline is shut down")]
+    ShutDown,
     /// The operating system reports an error outside the buckets.
     #[error("{what}: {source}")]
     System {
@@ -50,15 +67,108 @@ pub enum Error {
     },
 }
 
+impl From<DataError> for Error {
+    fn from(error: DataError) -> Self {
+        Self::Transform(error.into())
+    }
+}
+
+/// Another source that a source or model needs, and that cannot be used.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum UpstreamError {
+    /// The last attempt to read a source of the model failed.
+    #[error("upstream {source_name} could not be read")]
+    Failed {
+        /// The other source.
+        source_name: String,
+    },
+    /// A source of the model has no rows yet.
+    #[error("upstream {source_name} was not read yet")]
+    NotRead {
+        /// The other source.
+        source_name: String,
+    },
+    /// The row-count guard refuses a source of the model.
+    #[error(
+        "upstream {source_name}: row count fell from {before} to {rows}; if that is right, run with --accept-shrunken {table}"
+    )]
+    Shrunken {
+        /// The other source.
+        source_name: String,
+        /// The table that the guard is for.
+        table: String,
+        /// Rows that it has now.
+        rows: u64,
+        /// Rows that it had before.
+        before: u64,
+    },
+    /// The list of parent ids could not be read.
+    #[error("its parent {source_name} could not be read, so there are no ids to ask for")]
+    ParentFailed {
+        /// The parent.
+        source_name: String,
+    },
+    /// The row-count guard refuses the list of parent ids.
+    #[error(
+        "its parent {source_name} has {rows} rows now and had {before}, so nothing is asked for: if that is right, run with \
+         --accept-shrunken {table}"
+    )]
+    ParentShrunken {
+        /// The parent.
+        source_name: String,
+        /// The table that the guard is for.
+        table: String,
+        /// Rows that it has now.
+        rows: u64,
+        /// Rows that it had before.
+        before: u64,
+    },
+    /// The organisation does not have the parent's endpoint.
+    #[error("{source_name}, for whose rows it is asked, is not available: {reason}")]
+    ParentUnavailable {
+        /// The parent.
+        source_name: String,
+        /// Why it is not available, as the state has it.
+        reason: String,
+    },
+}
+
+/// A state from which it cannot be told what is unused: nothing is removed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CleanError {
+    /// A file among the state documents is not one.
+    #[error(
+        "{uri} is not a state document of this program, nor of a version that is known: nothing is removed"
+    )]
+    ForeignDocument {
+        /// The file.
+        uri: String,
+    },
+    /// There are no state documents.
+    #[error(
+        "{uri}/ holds no state document of this program, so nothing is known to be unused: is this the raw bucket that was meant?"
+    )]
+    NoState {
+        /// The folder of the state documents.
+        uri: String,
+    },
+}
+
 impl Error {
     /// Whether the cause is the command line or the configuration.
     pub fn is_usage(&self) -> bool {
         matches!(
             self,
-            Self::Config(_) | Self::Catalog(_) | Self::Selection(_) | Self::Usage(_)
+            Self::Config(_)
+                | Self::Catalog(_)
+                | Self::Selection(_)
+                | Self::Clean(_)
+                | Self::Usage(_)
         ) || matches!(
             self,
-            Self::Samsara(SamsaraError::NoToken | SamsaraError::Setup(_))
+            Self::Samsara(
+                SamsaraError::NoToken | SamsaraError::TokenMalformed | SamsaraError::Setup(_)
+            )
         ) || matches!(self, Self::Store(StoreError::Credentials { .. }))
     }
 
@@ -67,7 +177,7 @@ impl Error {
         matches!(self, Self::Lock(LockError::Held { .. }))
     }
 
-    /// What kind of failure it is, where the rest of a run goes on.
+    /// What kind of failure it is, where the rest of a run continues.
     pub fn kind(&self) -> FailureKind {
         let api = |error: &SamsaraError| match error {
             SamsaraError::NotPermitted { .. } | SamsaraError::TokenRefused { .. } => {
@@ -92,7 +202,11 @@ impl Error {
                 (None, _) => FailureKind::Other,
             },
             Self::Store(_) | Self::State(_) => FailureKind::Storage,
-            Self::Transform(TransformError::Duplicates { .. }) => FailureKind::Guard,
+            Self::Transform(TransformError::Duplicates { .. })
+            | Self::Upstream(
+                UpstreamError::Shrunken { .. } | UpstreamError::ParentShrunken { .. },
+            ) => FailureKind::Guard,
+            Self::Upstream(UpstreamError::ParentUnavailable { .. }) => FailureKind::NotPermitted,
             Self::Transform(TransformError::Store { .. } | TransformError::Object(_)) => {
                 FailureKind::Storage
             }
@@ -110,9 +224,7 @@ impl Error {
         match self {
             Self::Samsara(error) => error.hint(),
             Self::Extract(error) => error.api().and_then(SamsaraError::hint),
-            Self::Lock(LockError::Held { holder, .. })
-                if holder.is_beyond_reason(chrono::Utc::now()) =>
-            {
+            Self::Lock(LockError::Held { holder, .. }) if holder.is_beyond_reason(clock::now()) => {
                 Some(
                     "the lock's expiry is implausibly far away: if no run is active, remove lock.json from the raw bucket (--wait would wait until the expiry)",
                 )

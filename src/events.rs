@@ -1,8 +1,8 @@
-//! What happened: one stream of events per run, which progress, logs, the report, the audit tables and tests feed on.
-//! None of them counts by itself.
+//! The events of a run. Progress, logs, the report, the audit tables and tests are computed from one stream of events;
+//! none of them counts on its own.
 //!
-//! What takes long has an event when it starts, with the total that is known by then, and one with a typed [`Outcome`]
-//! when it ends.
+//! Long operations have an event when they start, with the total known by then, and one with an [`Outcome`] when they
+//! end.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use crate::clock;
 use crate::store::layout::Partition;
 
 /// When something happened.
@@ -22,12 +23,12 @@ pub struct Moment {
     pub elapsed: Duration,
 }
 
-/// What a run is going to do, as far as can be told before.
+/// The planned work of a run.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Totals {
     /// API requests; each may have several pages.
     pub requests: u64,
-    /// How long they take at the rates that are used, endpoint beside endpoint, in seconds.
+    /// Duration at the configured rates, in seconds; endpoints are requested concurrently.
     pub request_seconds: f64,
     /// Extract tasks.
     pub tasks: u64,
@@ -40,15 +41,15 @@ pub struct Totals {
 /// How a run, a task, a derivation or a load ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It did what it was to do.
+    /// It was successful.
     Done,
-    /// There was nothing to do: what is there is up to date.
+    /// Nothing to do: everything is up to date.
     Unchanged,
     /// The organisation does not have the endpoint.
     Absent,
-    /// It failed; an [`Event::Failed`] tells why.
+    /// It failed; an [`Event::Failed`] has the reason.
     Failed,
-    /// The run was told to stop before it was done; the next run goes on.
+    /// The run was stopped; the next run continues.
     Stopped,
 }
 
@@ -65,11 +66,11 @@ impl Outcome {
     }
 }
 
-/// What kind of failure it is: who can mend it.
+/// The kind of a failure, by who can fix it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {
-    /// The API gave no answer, or none that is one: a later run may have more luck.
+    /// The API did not respond, or not with a valid response: a later run may succeed.
     ApiUnavailable,
     /// The API does not permit it: a scope or a licence is missing.
     NotPermitted,
@@ -81,8 +82,7 @@ pub enum FailureKind {
     Storage,
     /// The SQL of a model, or what it makes of the data.
     Model,
-    /// A guard holds back what looks wrong (a list that lost most of its rows, rows that have one key) until someone
-    /// accepts it.
+    /// A guard refuses suspicious data (a list that lost most of its rows, duplicate keys) until it is accepted.
     Guard,
     /// The warehouse refuses the load, or cannot be reached.
     Warehouse,
@@ -353,8 +353,8 @@ pub enum Event {
         /// One line.
         reason: String,
     },
-    /// Something about a source that people should know, and that is no failure: a period that is not ready, or one that
-    /// can be had no more.
+    /// A remark about a source that is not a failure: a period that is not ready yet, or one that is no longer
+    /// available.
     Noted {
         /// The source.
         name: String,
@@ -387,7 +387,7 @@ pub trait Observer: Send + Sync {
     }
 }
 
-/// Several observers as one. It stamps each event with its time.
+/// Several observers as one. It adds the time to each event.
 #[derive(Clone)]
 pub struct Observers {
     observers: Vec<Arc<dyn Observer>>,
@@ -419,7 +419,7 @@ impl std::fmt::Debug for Observers {
 impl Observer for Observers {
     fn observe(&self, event: &Event) {
         let moment = Moment {
-            at: Utc::now(),
+            at: clock::now(),
             elapsed: self.started.elapsed(),
         };
         self.observe_at(event, moment);

@@ -3,7 +3,7 @@
 //! The file that the configuration has found (a key in `credentials/`, what `GOOGLE_APPLICATION_CREDENTIALS` names, the
 //! login of `gcloud`); without one the metadata server, which is also how workload identity comes. The tokens are
 //! `object_store`'s, of the scope `cloud-platform`: for a service account it signs them itself, which BigQuery accepts
-//! too (<https://cloud.google.com/bigquery/docs/json-web-tokens>), so that no further host has to be within reach.
+//! too (<https://cloud.google.com/bigquery/docs/json-web-tokens>), so that no further host must be within reach.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use object_store::{BackoffConfig, CredentialProvider, RetryConfig};
 use serde_json::json;
 use tokio::runtime::Handle;
 
-use crate::config::{Credentials, CredentialsError, GoogleAccess};
+use crate::config::{Credentials, CredentialsError, CredentialsFault, GoogleAccess};
 use crate::http::Connector;
 use crate::redact;
 
@@ -58,10 +58,10 @@ pub fn provider(
             .clone()
             .unwrap_or_else(|| "of Google".into()),
         // What the library says of a key may quote it.
-        reason: if is_of_http(&error) {
-            redact::foreign(error)
+        fault: if is_of_http(&error) {
+            CredentialsFault::Client(error.into())
         } else {
-            what.into()
+            CredentialsFault::Content(what.into())
         },
     })?;
     Ok(Arc::new(Registered(store.credentials().clone())))

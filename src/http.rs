@@ -1,9 +1,12 @@
-//! The one way in which this program speaks HTTP: to Samsara, Cloud Storage, BigQuery and whoever gives access tokens.
+//! The HTTP clients of this program, for Samsara, Cloud Storage, BigQuery and the token servers.
 //!
 //! - Proxies are those of the configuration. They are never used for this machine and the metadata server.
 //! - Certificates are those of the system and of `SSL_CERT_FILE`.
 //! - Redirects are not followed: a token is sent to the host that was configured and to no other.
 
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use object_store::ClientOptions;
@@ -35,17 +38,62 @@ pub enum HttpError {
         /// What is wrong, without the address, which may hold a password.
         reason: &'static str,
     },
-    /// The certificates cannot be read.
-    #[error("SSL_CERT_FILE: {path}: {reason}")]
+    /// The certificates cannot be used.
+    #[error("SSL_CERT_FILE: {path}: {error}")]
     Certificates {
         /// Path of the certificate file.
         path: String,
-        /// Why it cannot be used.
-        reason: String,
+        /// Why they cannot be used.
+        #[source]
+        error: CertificateError,
     },
     /// The client cannot be made.
     #[error("cannot set up HTTP: {0}")]
-    Client(String),
+    Client(#[source] ConnectionError),
+}
+
+/// A file of certificates that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// The file cannot be read.
+    #[error("{}", redact::foreign(.0))]
+    Read(#[source] std::io::Error),
+    /// The file is not PEM.
+    #[error("not a file of PEM certificates")]
+    NotPem(#[source] reqwest::Error),
+    /// The file is PEM, but without certificates.
+    #[error("it holds no PEM certificate")]
+    Empty,
+}
+
+/// A connection that failed. The message names the causes on one line, without the address, which carries ids of the
+/// fleet.
+#[derive(Debug, Clone)]
+pub struct ConnectionError(Arc<reqwest::Error>);
+
+impl From<reqwest::Error> for ConnectionError {
+    fn from(error: reqwest::Error) -> Self {
+        Self(Arc::new(error.without_url()))
+    }
+}
+
+impl fmt::Display for ConnectionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = self.0.to_string();
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        f.write_str(&redact::foreign(text))
+    }
+}
+
+impl Error for ConnectionError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.0)
+    }
 }
 
 /// A builder of clients that behave as this module says.
@@ -54,7 +102,7 @@ pub fn builder(config: &HttpConfig) -> Result<ClientBuilder, HttpError> {
         .user_agent(concat!("samsara-etl/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
         .referer(false)
-        // reqwest would read the environment by itself, and knows nothing of `.env`.
+        // reqwest would read the environment by itself, and does not know `.env`.
         .no_proxy();
     let direct = [NEVER_PROXIED, &config.no_proxy.join(",")].join(",");
     for (proxy, is_secure) in [(&config.https_proxy, true), (&config.http_proxy, false)] {
@@ -73,15 +121,15 @@ pub fn builder(config: &HttpConfig) -> Result<ClientBuilder, HttpError> {
         }
     }
     if let Some(path) = &config.certificates {
-        let wrong = |reason: String| HttpError::Certificates {
+        let wrong = |error| HttpError::Certificates {
             path: path.display().to_string(),
-            reason: redact::foreign(reason),
+            error,
         };
-        let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+        let text = std::fs::read(path).map_err(|error| wrong(CertificateError::Read(error)))?;
         let certificates = Certificate::from_pem_bundle(&text)
-            .map_err(|_| wrong("not a file of PEM certificates".into()))?;
+            .map_err(|error| wrong(CertificateError::NotPem(error)))?;
         if certificates.is_empty() {
-            return Err(wrong("it holds no PEM certificate".into()));
+            return Err(wrong(CertificateError::Empty));
         }
         builder = certificates
             .into_iter()
@@ -94,7 +142,7 @@ pub fn builder(config: &HttpConfig) -> Result<ClientBuilder, HttpError> {
 pub fn build(builder: ClientBuilder) -> Result<reqwest::Client, HttpError> {
     builder
         .build()
-        .map_err(|error| HttpError::Client(describe(error)))
+        .map_err(|error| HttpError::Client(error.into()))
 }
 
 /// As curl reads it: without a scheme it is an http proxy.
@@ -114,19 +162,6 @@ fn parse_proxy(variable: &'static str, address: &Secret) -> Result<Url, HttpErro
         }
         _ => Err(wrong("not the address of a proxy")),
     }
-}
-
-/// A fault of a connection with its causes, on one line and without the address, which carries ids of the fleet.
-pub fn describe(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    redact::foreign(text)
 }
 
 /// Makes `object_store` use this module's HTTP clients, on a separate runtime.
@@ -194,7 +229,7 @@ mod tests {
         )
     }
 
-    /// A server that keeps the addresses it is asked for.
+    /// A server that records the requested addresses.
     async fn serve(answer: fn(&str) -> (u16, &'static str)) -> (Arc<Mutex<Vec<String>>>, String) {
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
         let log = asked.clone();

@@ -56,7 +56,7 @@ const LARGE: usize = 4 << 10;
 const SPANS_DEPTH: usize = 4;
 
 /// Whether the text is one JSON value from its first byte to its last, and where the large parts of it lie, so that
-/// whoever cuts it need not read through them again.
+/// a splitter can skip them.
 pub fn spans(text: &[u8]) -> Result<Spans, JsonError> {
     let mut scanner = Scanner::new(text, 0);
     let mut spans = Spans::new();
@@ -291,45 +291,26 @@ impl<'a> Scanner<'a> {
         let mut starts = [0; SPANS_DEPTH];
         loop {
             match self.peek() {
-                Some(b'"') => {
-                    self.string()?;
-                }
-                Some(b'-' | b'0'..=b'9') => {
-                    self.number()?;
-                }
-                Some(b'{') => {
-                    let at = self.position;
+                Some(b'"') => _ = self.string()?,
+                Some(b'-' | b'0'..=b'9') => _ = self.number()?,
+                Some(bracket @ (b'{' | b'[')) => {
+                    let (at, is_object) = (self.position, bracket == b'{');
                     self.position += 1;
-                    if !self.take(b'}') {
+                    if !self.take(if is_object { b'}' } else { b']' }) {
                         if let Some(start) = starts.get_mut(open.depth) {
                             *start = at;
                         }
-                        if !open.push(true) {
+                        if !open.push(is_object) {
                             return Err(self.error("nested too deeply"));
                         }
-                        self.key()?;
-                        continue;
-                    }
-                }
-                Some(b'[') => {
-                    let at = self.position;
-                    self.position += 1;
-                    if !self.take(b']') {
-                        if let Some(start) = starts.get_mut(open.depth) {
-                            *start = at;
-                        }
-                        if !open.push(false) {
-                            return Err(self.error("nested too deeply"));
+                        if is_object {
+                            self.key()?;
                         }
                         continue;
                     }
                 }
-                Some(b't' | b'f' | b'n') => {
-                    self.literal()?;
-                }
-                _ => {
-                    self.kind()?;
-                }
+                Some(b't' | b'f' | b'n') => _ = self.literal()?,
+                _ => _ = self.kind()?,
             }
             // A value has ended: close what ends with it, or go to the next member.
             loop {

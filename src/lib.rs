@@ -63,6 +63,7 @@
 
 // The foundation, which every module may use.
 pub mod bounds;
+pub mod clock;
 pub mod config;
 pub mod events;
 pub mod google;

@@ -1,8 +1,8 @@
-//! The border where text leaves the program: secrets are masked here, and foreign text is made harmless.
+//! Masks secrets in text that leaves the program, and escapes text from elsewhere.
 //!
 //! Errors of libraries quote what they were given, and servers echo what was sent to them. So every configured secret
-//! is registered here once (by [`Secret::new`](crate::config::Secret::new), by whoever reads a key file or receives an
-//! access token), and everything that a person, a log, the state or a warehouse gets to read of it passes [`mask`].
+//! is registered here once (by [`Secret::new`](crate::config::Secret::new), by the readers of key files and access
+//! tokens), and all text for people, logs, the state or a warehouse passes [`mask`].
 //!
 //! | function | what it does | where it stands |
 //! | --- | --- | --- |
@@ -27,9 +27,9 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use regex::{Captures, Regex};
 use serde_json::{Map, Value};
 
-/// What stands in the place of a secret.
+/// What replaces a secret.
 const MASK: &str = "***";
-/// A secret of at least this many characters is masked wherever it stands.
+/// A secret of at least this many characters is masked anywhere.
 const LONG: usize = 8;
 /// A shorter one only where it stands alone, and below this not at all: it would hide half of every message.
 const SHORT: usize = 4;
@@ -129,7 +129,7 @@ pub fn register_document(document: &Map<String, Value>) {
     }
 }
 
-/// What is a secret by its form, whoever has configured it.
+/// Secrets that are recognised by their form, configured or not.
 static FORMS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
     let forms = [
         // A PEM key, whole or cut. A quote ends it: what stands behind belongs to a JSON document around it.
@@ -169,7 +169,7 @@ static FORMS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
 static BYTES: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"\[?[0-9]{1,3}(?:, ?[0-9]{1,3}){7,}\]?").ok());
 
-/// The text with `***` in the place of every registered secret, and of whatever is a secret by its form.
+/// The text with `***` instead of every registered secret, and of whatever is a secret by its form.
 pub fn mask(text: &str) -> Cow<'_, str> {
     let masked = mask_text(text);
     let Some(bytes) = BYTES.as_ref().filter(|bytes| bytes.is_match(&masked)) else {

@@ -64,7 +64,7 @@ fn alone(source: &Source) -> Source {
 fn page_of(source: &Source, body: &Bytes) {
     let page = match split_page(body, source) {
         Ok(page) => page,
-        Err(error) => return assert_one_line(&error),
+        Err(error) => return assert_one_line(&error.to_string()),
     };
     // Read in both ways, it is the same.
     if let Err(difference) = compare_ways(source, &page.records) {
@@ -73,7 +73,7 @@ fn page_of(source: &Source, body: &Bytes) {
     let day = NaiveDate::from_ymd_opt(2024, 1, 1).expect("a day");
     let whole = match decode_for_day(source, &page, Some(day_window(day)), None, None) {
         Ok(batch) => batch,
-        Err(error) => return assert_one_line(&error),
+        Err(error) => return assert_one_line(&error.to_string()),
     };
     assert_eq!(page.is_empty, whole.num_rows() == 0);
     // All values that came in came out, in their columns or rescued: nothing lost, nothing doubled, nothing changed.
@@ -120,7 +120,7 @@ fn page_of(source: &Source, body: &Bytes) {
                     "{}: {error}",
                     source.name
                 );
-                assert_one_line(&error);
+                assert_one_line(&error.to_string());
             }
         }
     }
@@ -219,7 +219,7 @@ pub fn state_document(data: &[u8]) {
                 error.starts_with("gs://b/state.json is not a state document"),
                 "{error}"
             );
-            assert_one_line(&error);
+            assert_one_line(&error.to_string());
         }
     }
 }

@@ -119,8 +119,8 @@ pub struct SimulatorConfig {
     pub fuel_window: FuelWindow,
     /// A folder of recorded pages; when set, nothing but these (and `/me`) is served.
     pub pages_dir: Option<PathBuf>,
-    /// Endpoint paths the token may not read: they answer 403. A path with an id in it may be given as it is
-    /// asked for, or with the id's name in braces.
+    /// Endpoint paths the token may not read: they answer 403. A path with an id in it may be given as it is requested,
+    /// or with the id's name in braces.
     pub missing_scopes: Vec<String>,
     /// Records on a page, in place of each endpoint's own number. A smaller `limit` still counts.
     pub page_size: Option<usize>,

@@ -11,7 +11,7 @@ use super::world::draw::Draw;
 /// Written as `429=0.1,500=0.05,reset=0.02`; the empty text and `none` mean no faults.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Faults {
-    /// Status 429, now and then without a usable `Retry-After`.
+    /// Status 429, from time to time without a usable `Retry-After`.
     pub too_many_requests: f64,
     /// Status 500 with a plain-text body.
     pub internal_error: f64,

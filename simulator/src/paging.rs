@@ -1,4 +1,4 @@
-//! Walking lists and feeds page by page.
+//! Lists and feeds, page by page.
 
 use serde_json::{Map, Value};
 

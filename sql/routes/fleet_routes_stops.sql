@@ -27,7 +27,7 @@ SELECT DISTINCT
   stop['address']['id'] AS address_id,                -- address of the organisation; joins addresses.id
   stop['address']['name'] AS address_name,            -- its name
   to_json(stop['address']['externalIds']) AS address_externalIds, -- all external ids of the address, as JSON text
-  stop['singleUseLocation']['address'] AS singleUseLocation_address, -- where the stop is, if that is no address of the organisation
+  stop['singleUseLocation']['address'] AS singleUseLocation_address, -- where the stop is, if that is not an address of the organisation
   stop['singleUseLocation']['latitude'] AS singleUseLocation_latitude, -- degrees north
   stop['singleUseLocation']['longitude'] AS singleUseLocation_longitude, -- degrees east
   stop['singleUseLocation']['radiusMeters'] AS singleUseLocation_radiusMeters, -- how near counts as there, meters

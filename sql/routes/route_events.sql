@@ -1,5 +1,5 @@
 /*---
-description = "What happened on routes, one row per event: stops reached, left or skipped, tasks done, arrivals expected anew."
+description = "What happened on routes, one row per event: stops reached, left or skipped, tasks done, new expected arrivals."
 partition_by = "happenedAtTime"
 cluster_by = ["route_id"]
 unique_key = ["id"]

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use self::recorder::Row;
 use self::tables::{of_partitions, runs};
 use crate::catalog::Catalog;
+use crate::clock;
 use crate::error::Error;
 use crate::load::{Batch, FlatObjects, LoadError, Warehouse, load};
 use crate::report::RunReport;
@@ -57,7 +58,7 @@ pub async fn write(
     let row = json!({
         "run": run.id.as_str(),
         "started_at": started,
-        "finished_at": instant(Utc::now()),
+        "finished_at": instant(clock::now()),
         "seconds": report.elapsed.as_secs_f64(),
         "version": env!("CARGO_PKG_VERSION"),
         "target": warehouse.target(),
@@ -137,12 +138,10 @@ async fn add(
     let folder = format!("audit/{}/date={}", contract.table, day.format("%Y-%m-%d"));
     // How many rows an object has stands in its name, so that it need not be opened.
     let key = format!("{folder}/{}-{}.parquet", run.id, rows.len());
-    let wrong = |error: arrow::error::ArrowError| LoadError::Refused {
+    let wrong = |error: arrow::error::ArrowError| LoadError::Rows {
         table: contract.table.clone(),
         partition: day.to_string(),
-        job: None,
-        used: None,
-        reason: error.to_string(),
+        error,
     };
     let mut decoder = arrow_json::ReaderBuilder::new(contract.schema())
         .with_batch_size(rows.len())

@@ -65,12 +65,11 @@ fn row_of(step: &str, name: &str, partition: Option<String>, more: Value) -> Map
     row
 }
 
-impl Observer for Recorder {
-    fn observe(&self, event: &Event) {
+impl Recorder {
+    /// Keeps what a stage did with a partition.
+    fn add_partition(&self, event: &Event) {
         let seconds = |elapsed: &Duration| elapsed.as_secs_f64();
         match event {
-            Event::PageFetched { endpoint, .. } => self.count(endpoint, 1, 0),
-            Event::RequestDelayed { endpoint, .. } => self.count(endpoint, 0, 1),
             Event::PartitionExtracted {
                 source,
                 partition,
@@ -119,6 +118,13 @@ impl Observer for Recorder {
                 let more = json!({ "rows": rows, "bytes": bytes, "job": job, "seconds": seconds(elapsed) });
                 self.add("load", model, Some(partition.to_string()), more);
             }
+            _ => {}
+        }
+    }
+
+    /// Keeps what went wrong, or was odd.
+    fn add_finding(&self, event: &Event) {
+        match event {
             Event::Failed {
                 name,
                 partition,
@@ -156,6 +162,25 @@ impl Observer for Recorder {
                 let (name, detail) = (sources.join(", "), format!("{path} = {text}"));
                 let partition = partition.map(|partition| partition.to_string());
                 self.add("envelope", &name, partition, json!({ "detail": detail }));
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Observer for Recorder {
+    fn observe(&self, event: &Event) {
+        match event {
+            Event::PageFetched { endpoint, .. } => self.count(endpoint, 1, 0),
+            Event::RequestDelayed { endpoint, .. } => self.count(endpoint, 0, 1),
+            Event::PartitionExtracted { .. }
+            | Event::RawLoaded { .. }
+            | Event::PartitionTransformed { .. }
+            | Event::PartitionLoaded { .. } => self.add_partition(event),
+            Event::Failed { .. }
+            | Event::OutsideWindow { .. }
+            | Event::EnvelopeFieldKept { .. } => {
+                self.add_finding(event);
             }
             Event::RunStarted { .. }
             | Event::WorkFound { .. }

@@ -7,7 +7,7 @@ use include_dir::{Dir, include_dir};
 
 use super::CatalogError;
 use crate::config::bounds::CATALOG_FILE_BYTES;
-use crate::config::text::read_text;
+use crate::config::text::{FileError, read_text};
 
 static SQL: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/sql");
 
@@ -30,10 +30,10 @@ pub(super) fn files() -> Vec<(String, String)> {
 
 /// The same from a folder on disk.
 pub(super) fn read_folder(directory: &Path) -> Result<Vec<(String, String)>, CatalogError> {
-    fn unreadable(path: &Path, error: impl std::fmt::Display) -> CatalogError {
+    fn unreadable(path: &Path, error: impl Into<FileError>) -> CatalogError {
         CatalogError::Unreadable {
             path: path.to_path_buf(),
-            reason: error.to_string(),
+            error: error.into(),
         }
     }
     let mut files = Vec::new();

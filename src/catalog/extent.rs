@@ -121,7 +121,7 @@ const TYPES_OF_TYPES: &[Keyword] = &[
     Keyword::UNION,
 ];
 
-/// Refuses a query that reads too many tables, once its common table expressions stand in the place of their names.
+/// Refuses a query that reads too many tables, once its common table expressions replace their names.
 pub(super) fn check_expansion(statement: &SqlStatement) -> Result<(), (usize, String)> {
     let mut count = Count::default();
     // Nothing breaks the visit off.

@@ -19,6 +19,8 @@ mod time_field;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::config::text::FileError;
+
 pub use ddl::{JSON_TYPE, map_type};
 pub use drift::{Drifted, Proposal};
 pub use extent::check_query;
@@ -35,7 +37,7 @@ pub use time_field::{TimeField, TimeStep};
 /// All sources and models.
 #[derive(Debug, Clone)]
 pub struct Catalog {
-    /// Where it was read from, for people.
+    /// Where it was read from, for messages.
     pub origin: String,
     sources: BTreeMap<String, Source>,
     models: BTreeMap<String, Model>,
@@ -44,23 +46,30 @@ pub struct Catalog {
 /// A catalog that cannot be used, and where.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
-    /// Something a file says is wrong.
+    /// A file has an error.
     #[error("{file}:{line}: {reason}")]
     Wrong {
         /// Path of the file.
         file: String,
         /// Line number in the file, counted from 1.
         line: usize,
-        /// What is wrong and, where it can be told, the nearest name.
+        /// What is wrong and, for unknown names, the nearest known one.
         reason: String,
     },
     /// A file or folder cannot be read.
-    #[error("cannot read {path}: {reason}")]
+    #[error("cannot read {path}: {error}")]
     Unreadable {
         /// Path of the file or folder.
         path: PathBuf,
-        /// Why: the operating system's message, or what is missing.
-        reason: String,
+        /// Why it cannot be read.
+        #[source]
+        error: FileError,
+    },
+    /// The folder of a catalog has no sources.
+    #[error("cannot read {origin}: it has no <family>/sources.toml")]
+    Empty {
+        /// Where the catalog is from.
+        origin: String,
     },
     /// A source or model that the plan, the state or a model names.
     #[error(
@@ -110,7 +119,7 @@ impl Catalog {
     /// The source of this name, which the plan, the state or a model has.
     ///
     /// # Errors
-    /// [`CatalogError::Missing`] names it if there is none: a table is never left out for want of its source.
+    /// [`CatalogError::Missing`] names it if there is none: a missing source never silently leaves out a table.
     pub fn known_source(&self, name: &str) -> Result<&Source, CatalogError> {
         self.source(name)
             .ok_or_else(|| self.missing("source", name))
@@ -179,8 +188,8 @@ impl Catalog {
             .or_else(|| sources().next())
     }
 
-    /// The sources whose rows, when they change, make a model's partition stale. Lists that a daily model looks into do
-    /// not: they change every run, and its days stay as they were derived.
+    /// The sources whose rows, when they change, make a model's partition stale. Lists that a daily model joins do not:
+    /// they change in every run, and its days stay as they were derived.
     pub fn invalidating_sources<'a>(
         &'a self,
         model: &'a Model,
@@ -202,8 +211,7 @@ impl Catalog {
             .count()
     }
 
-    /// The feed that tells which past days of a source have changed, as a source to be read: its time field is that of
-    /// the rows that have changed.
+    /// The change feed of a source, as a source of its own: its time field is that of the changed rows.
     pub fn change_feed(&self, source: &Source) -> Option<Source> {
         let feed = match source.changes.as_ref()? {
             ChangeFeed::Endpoint(endpoint) => Source {
@@ -217,7 +225,7 @@ impl Catalog {
                 time_field,
             } => {
                 let feed = self.sources.get(name)?;
-                // Failures are those of the source that is read again.
+                // Failures are reported for the source whose days are read again.
                 Source {
                     name: source.name.clone(),
                     time_field: Some(time_field.clone()),
@@ -254,9 +262,8 @@ impl Catalog {
         }
         catalog.check_references(files)?;
         if catalog.sources.is_empty() {
-            return Err(CatalogError::Unreadable {
-                path: PathBuf::from(&catalog.origin),
-                reason: "it has no <family>/sources.toml".into(),
+            return Err(CatalogError::Empty {
+                origin: catalog.origin,
             });
         }
         Ok(catalog)

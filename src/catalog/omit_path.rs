@@ -9,7 +9,7 @@ use super::ddl::JSON_TYPE;
 /// A path to values that are cut out of each page before anything else looks at it.
 ///
 /// It is wider than a [`super::FieldPath`] on purpose, so that a value is not stored because the API sends it in
-/// another shape: names are compared without their case, and lists are passed through wherever they stand.
+/// another shape: names are compared without their case, and lists are passed through anywhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OmitPath {
     text: String,
@@ -51,7 +51,7 @@ impl OmitPath {
         &self.names
     }
 
-    /// Whether the name is meant wherever it stands.
+    /// Whether the name is meant anywhere.
     pub fn is_any_depth(&self) -> bool {
         self.any_depth
     }

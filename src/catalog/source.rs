@@ -1,4 +1,4 @@
-//! Sources: the API surfaces that `sources.toml` declares.
+//! Sources: the API endpoints that `sources.toml` declares.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -13,17 +13,17 @@ use super::omit_path::OmitPath;
 use super::time_field::TimeField;
 use crate::redact::printable;
 
-/// The raw column with what was asked for.
+/// The raw column with values of request parameters.
 pub const ASKED: &str = "_asked";
 
-/// One API surface that yields one raw table.
+/// An API endpoint, or a part of one, whose records are one raw table.
 #[derive(Debug, Clone)]
 pub struct Source {
     /// Name of the source and of its raw table.
     pub name: String,
     /// The folder of `sql/` that declares it.
     pub family: String,
-    /// What its records are, for people.
+    /// Description of its records.
     pub description: String,
     /// The group that `--category` selects it by, if any.
     pub category: Option<Category>,
@@ -33,7 +33,7 @@ pub struct Source {
     pub endpoint: String,
     /// How pages follow each other.
     pub pagination: Pagination,
-    /// Where the list of records stands in a page; empty when the body itself is the record or list.
+    /// Path of the list of records in a page; empty if the body itself is the record or the list.
     pub records: Vec<String>,
     /// The `limit` sent, if the endpoint takes one.
     pub page_limit: Option<u32>,
@@ -43,7 +43,7 @@ pub struct Source {
     pub rate_limit: RateLimit,
     /// The token scope that it needs, in Samsara's words.
     pub scope: Option<String>,
-    /// Parameters that never change.
+    /// Constant parameters.
     pub params: BTreeMap<String, String>,
     /// A parameter that is requested with each of its values.
     pub sweep: Option<Sweep>,
@@ -53,36 +53,35 @@ pub struct Source {
     pub time_field: Option<TimeField>,
     /// Which field holds the end of a row. A day is not final while one of its rows has none (see [`crate::plan`]).
     pub end_field: Option<TimeField>,
-    /// The fields that tell a row from others of the same parent and start.
+    /// The fields that distinguish rows of the same parent and start.
     pub row_key: Vec<TimeField>,
     /// How many days one request may span; its rows are sorted into days by [`Source::time_field`].
     pub days_per_request: u32,
-    /// For how many days past days may still change.
+    /// For how many days after its end a day may still change.
     pub lookback_days: u32,
-    /// How many hours a day, or a month, must be over before it can be asked for.
+    /// How many hours after its end a day or a month can be requested.
     pub closes_after_hours: u32,
-    /// The feed whose rows tell which past days have changed.
+    /// The feed that reports which past days have changed.
     pub changes: Option<ChangeFeed>,
-    /// The fields that together tell records apart. Of several versions of one record in a partition, models see the
-    /// newest only. None: each record stands for itself.
+    /// The fields that together identify a record. Of several versions of one record in a partition, models see only
+    /// the newest. None: every record is different.
     pub key: Vec<FieldPath>,
-    /// The field with the time of a record's last change. Without it, and among equal ones, the version that was read
+    /// The field with the time of a record's last change. Without it, and for equal times, the version that was read
     /// last is the newest.
     pub newest_by: Option<FieldPath>,
-    /// Fields that are other at each read, such as links that expire: a record in which only they differ has not
-    /// changed.
+    /// Fields that differ at each read, such as links that expire: a record in which only they differ has not changed.
     pub expiring: Vec<FieldPath>,
     /// Values that must never be stored: they are cut out of each page before it is decoded.
     pub omit: Vec<OmitPath>,
-    /// Whether it may end, or not be there for this organisation: beta, an own licence, another region.
+    /// Whether the endpoint may be removed, or be missing for an organisation: beta, separate licence, other region.
     pub optional: bool,
-    /// Why it is read only when asked for by name; none: it is part of `ALL`.
+    /// Why it is read only if it is selected by name; none: it is part of `ALL`.
     pub on_request: Option<String>,
     /// The source whose rows give the ids for this one's requests, one by one or in batches.
     pub parent: Option<Parent>,
-    /// Query parameters whose values are kept with each row, in [`ASKED`], because the row itself does not tell them.
+    /// Query parameters whose values are kept with each row, in [`ASKED`], because the row itself does not have them.
     pub asked: Vec<String>,
-    /// The parameter whose values may travel together in one request.
+    /// The parameter whose values may be combined in one request.
     pub share: Option<Share>,
     /// The declared columns of a raw record.
     pub fields: Fields,
@@ -98,13 +97,13 @@ impl Source {
         }
     }
 
-    /// The earliest instant from which its feed can be had; none if any will do.
+    /// The earliest instant at which its feed can start; none if there is no limit.
     pub fn feed_reaches_back_to(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match &self.window {
             None => Some(now),
             Some(window) if window.max_age_days == 0 => None,
             Some(window) => {
-                // It is asked a little later than planned.
+                // The request is sent a little later than it was planned.
                 let age = TimeDelta::days(i64::from(window.max_age_days)) - TimeDelta::hours(1);
                 now.checked_sub_signed(age)
             }
@@ -118,7 +117,7 @@ impl Source {
             .is_some_and(|window| window.format == TimeFormat::MonthName)
     }
 
-    /// The day that names the partition of a day: the day itself, or the first of its month.
+    /// The day that identifies the partition of a day: the day itself, or the first of its month.
     pub fn period_of(&self, day: NaiveDate) -> NaiveDate {
         if self.is_monthly() {
             day.with_day(1).unwrap_or(day)
@@ -127,7 +126,7 @@ impl Source {
         }
     }
 
-    /// The day after a partition, which is named by its first day.
+    /// The day after a partition, given its first day.
     pub fn period_end(&self, first: NaiveDate) -> NaiveDate {
         let end = if self.is_monthly() {
             first.checked_add_months(Months::new(1))
@@ -137,7 +136,8 @@ impl Source {
         end.unwrap_or(NaiveDate::MAX)
     }
 
-    /// Whether a partition can be asked for: any day that has begun, unless it must be over, and be so for a while.
+    /// Whether a partition can be requested: any day that has begun, unless the source requires that it has been over
+    /// for some time.
     pub fn is_due(&self, first: NaiveDate, now: DateTime<Utc>) -> bool {
         let start = |day: NaiveDate| day.and_time(NaiveTime::MIN).and_utc();
         if !self.is_monthly() && self.closes_after_hours == 0 {
@@ -148,7 +148,7 @@ impl Source {
             .is_some_and(|closed| start(self.period_end(first)) <= closed)
     }
 
-    /// What two sources must have in common to travel in one request; `None` if it travels alone.
+    /// What two sources must have in common to share a request; `None` if the source shares none.
     pub fn share_key(&self) -> Option<String> {
         let share = self.share.as_ref()?;
         let params: Vec<_> = self
@@ -156,7 +156,7 @@ impl Source {
             .iter()
             .filter(|(name, _)| **name != share.parameter)
             .collect();
-        // One record is decoded for all of them, so what they have in common is of one type.
+        // One record is decoded for all of them, so common columns have one type.
         let columns: Vec<_> = self
             .fields
             .iter()
@@ -181,12 +181,12 @@ impl Source {
     }
 }
 
-/// A feed that tells which days of a source have changed.
+/// A feed that reports which days of a source have changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChangeFeed {
     /// An endpoint with the source's records in order of arrival.
     Endpoint(String),
-    /// Another source, a feed, whose records name what has changed in this one.
+    /// Another source, a feed, whose records report what has changed in this one.
     Source {
         /// Name of the feed source.
         source: String,
@@ -219,14 +219,14 @@ struct ChangesSource {
 pub enum SourceKind {
     /// The whole list, each run.
     Snapshot,
-    /// Rows that have a time, requested by `[start, end)`.
+    /// Rows with a time, requested by `[start, end)`.
     Window,
     /// Aggregates over exactly the requested window; rows have no time, and days cannot be summed.
     Report,
-    /// Everything new since a cursor that is kept for ever.
+    /// Everything new since a cursor, which is stored.
     Feed,
-    /// Records as they are now, asked for by the time of their last change. Each version is kept, filed by the day on
-    /// which the record was born; without a time of birth, all are one partition.
+    /// Records as they are now, requested by the time of their last change. Each version is stored, in the partition of
+    /// the day on which the record was created; without a time of creation, all are in one partition.
     Updates,
 }
 
@@ -302,7 +302,7 @@ impl FromStr for RateLimit {
 pub struct Sweep {
     /// Name of the query parameter.
     pub parameter: String,
-    /// Its values; an empty one stands for the call without the parameter.
+    /// Its values; an empty one means the request without the parameter.
     pub values: Vec<String>,
 }
 
@@ -316,14 +316,14 @@ pub struct WindowParameters {
     pub end: Option<String>,
     /// How instants are written.
     pub format: TimeFormat,
-    /// Whether the endpoint counts the end instant in (v1 does): then one millisecond less is sent.
+    /// Whether the endpoint includes the end instant (v1 does): then one millisecond less is sent.
     #[serde(default)]
     pub end_inclusive: bool,
     /// Days to add to the end of a window, for endpoints that filter by the time of the last change: a row that changed
     /// the day after still belongs to its own day.
     #[serde(default)]
     pub days_beyond: u32,
-    /// How many days a feed can begin in the past; 0 for any number.
+    /// How many days in the past a feed can start; 0 for no limit.
     #[serde(default)]
     pub max_age_days: u32,
 }
@@ -368,7 +368,7 @@ fn one() -> usize {
     1
 }
 
-/// A parameter whose values may travel together in one request.
+/// A parameter whose values may be combined in one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Share {
     /// Query parameter, a list joined by commas.
@@ -417,7 +417,7 @@ pub(super) struct SourceEntry {
 }
 
 impl SourceEntry {
-    /// What is not said here is taken from the family's `[defaults]`.
+    /// Missing keys are taken from the family's `[defaults]`.
     fn or(self, defaults: &Self) -> Self {
         let defaults = defaults.clone();
         Self {
@@ -455,7 +455,7 @@ impl SourceEntry {
         }
     }
 
-    /// Checks the entry and gives the source that it declares.
+    /// Checks the entry and returns the source that it declares.
     pub(super) fn resolve(
         self,
         name: &str,
@@ -675,7 +675,7 @@ fn check_kind(
             Err("a snapshot cannot have a `time_field`".into())
         }
         (SourceKind::Snapshot, None, None) => Ok(()),
-        // A feed without a start begins at present.
+        // A feed without a start begins now.
         (SourceKind::Feed, None, Some(_)) => Ok(()),
         (_, None, _) => Err("`window` is missing: name the parameters for start and end".into()),
         (SourceKind::Window | SourceKind::Feed, _, None) => {
@@ -717,7 +717,7 @@ fn check_path(key: &str, path: &str) -> Result<(), String> {
     if !path.starts_with('/') || path.contains(['?', '#']) {
         return wrong("must be a path that starts with `/`");
     }
-    // `//host` and `/\host` are addresses of other hosts to a URL, which also drops tabs and line breaks.
+    // A URL parser takes `//host` and `/\host` for other hosts, and drops tabs and line breaks.
     let fine = |character: char| {
         character.is_ascii_alphanumeric() || "/-._~:@!$&'()*+,;={}".contains(character)
     };

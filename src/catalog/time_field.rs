@@ -6,8 +6,8 @@ use std::fmt;
 use arrow::datatypes::{DataType, Fields};
 
 /// Path to the time of a record (`startMs`) or of the readings inside it (`engineRpm[].time`,
-/// `reeferStats.*[].changedAtMs`). A record may have its time in one of several fields, of which the first that is
-/// there counts: `scheduledRouteStartTime | actualRouteStartTime`.
+/// `reeferStats.*[].changedAtMs`). A record may have its time in one of several fields, of which the first that exists
+/// counts: `scheduledRouteStartTime | actualRouteStartTime`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TimeField {
     path: Vec<TimeStep>,

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chrono::{Days, NaiveDate, NaiveTime, TimeDelta, Utc};
+use chrono::{Days, NaiveDate, NaiveTime, TimeDelta};
 use clap::Args;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
@@ -18,6 +18,7 @@ use super::json::{self, OutputFormat};
 use super::options::{TableOptions, TargetOptions};
 use super::{Context, Exit};
 use crate::catalog::{self, Catalog, Source, SourceKind};
+use crate::clock;
 use crate::config::{BucketLocation, Config, StorageConfig, WarehouseConfig, env};
 use crate::error::Error;
 use crate::events::Observers;
@@ -25,7 +26,7 @@ use crate::load::{self, Finding};
 use crate::pipeline::Pipeline;
 use crate::plan::Selection;
 use crate::redact;
-use crate::samsara::{Cause, Client, ParentRow, Request, SamsaraError, Window};
+use crate::samsara::{AttemptError, Client, ParentRow, Request, SamsaraError, Window};
 use crate::state::SourceState;
 use crate::store::layout::{Partition, RunId, state_object};
 use crate::store::{Bucket, StoreError};
@@ -360,7 +361,7 @@ async fn api(
 fn refusal(what: &str, error: &SamsaraError) -> Finding {
     let hint = match error {
         SamsaraError::Unavailable {
-            cause: Cause::Connection,
+            error: AttemptError::Connection(_),
             ..
         } => format!("; {REACH}"),
         // That what is complete is kept is of no interest here.
@@ -437,12 +438,12 @@ async fn page(
 ) -> Result<Option<Bytes>, SamsaraError> {
     let mut small = source.clone();
     small.page_limit = small.page_limit.map(|_| 1);
-    let today = Utc::now().date_naive();
+    let today = clock::now().date_naive();
     // Yesterday, or the last day or month that can be had.
     let start = (1..=400)
         .filter_map(|ago| today.checked_sub_days(Days::new(ago)))
         .map(|day| source.period_of(day))
-        .find(|first| source.is_due(*first, Utc::now()))
+        .find(|first| source.is_due(*first, clock::now()))
         .unwrap_or(today)
         .and_time(NaiveTime::MIN)
         .and_utc();
@@ -600,88 +601,128 @@ enum Service<'a> {
     BigQuery(&'a str),
 }
 
+/// What parts of a message of Google's, or of a library that calls it, stand for.
+enum Cause {
+    LoginExpired,
+    NoCredentials,
+    ServiceDisabled,
+    Unauthenticated,
+    Forbidden,
+    NotFound,
+    Unreachable,
+}
+
+/// Parts of messages in lower case, the most telling first. The libraries pass on what Google says as text only.
+const CAUSES: &[(Cause, &[&str])] = &[
+    (
+        Cause::LoginExpired,
+        &[
+            "invalid_grant",
+            "invalid_rapt",
+            "expired or revoked",
+            "reauth",
+        ],
+    ),
+    (Cause::NoCredentials, &["metadata", "no google credentials"]),
+    (
+        Cause::ServiceDisabled,
+        &[
+            "has not been used in project",
+            "accessnotconfigured",
+            "api is disabled",
+            "service_disabled",
+        ],
+    ),
+    (
+        Cause::Unauthenticated,
+        &[
+            "401 ",
+            "(401)",
+            "unauthenticated",
+            "invalid authentication",
+            "invalid credentials",
+        ],
+    ),
+    (
+        Cause::Forbidden,
+        &[
+            "403 ",
+            "(403)",
+            "forbidden",
+            "accessdenied",
+            "access denied",
+            "permission",
+            "does not have",
+        ],
+    ),
+    (
+        Cause::NotFound,
+        &[
+            "404 ",
+            "(404)",
+            "not found",
+            "nosuchbucket",
+            "does not exist",
+        ],
+    ),
+    (
+        Cause::Unreachable,
+        &[
+            "error sending request",
+            "dns",
+            "connect",
+            "timed out",
+            "timeout",
+        ],
+    ),
+];
+
 /// What Google, or the library that asks it, has said, and what to do about it.
 fn with_remedy(text: &str, service: &Service<'_>, config: &Config) -> String {
     let lower = text.to_lowercase();
-    let says = |parts: &[&str]| parts.iter().any(|part| lower.contains(part));
+    let has_credentials = config.storage.google.credentials.is_some();
+    let cause = CAUSES.iter().find(|(cause, parts)| {
+        !(has_credentials && matches!(cause, Cause::NoCredentials))
+            && parts.iter().any(|part| lower.contains(part))
+    });
+    match cause {
+        Some((cause, _)) => format!("{text}; {}", remedy(cause, service)),
+        None => text.into(),
+    }
+}
+
+fn remedy(cause: &Cause, service: &Service<'_>) -> String {
     let login = "`gcloud auth application-default login`";
-    let remedy = if says(&[
-        "invalid_grant",
-        "invalid_rapt",
-        "expired or revoked",
-        "reauth",
-    ]) {
-        format!("log in again ({login}); for a service account, create a new key")
-    } else if config.storage.google.credentials.is_none()
-        && says(&["metadata", "no google credentials"])
-    {
-        format!(
+    match (cause, service) {
+        (Cause::LoginExpired, _) => {
+            format!("log in again ({login}); for a service account, create a new key")
+        }
+        (Cause::NoCredentials, _) => format!(
             "no credentials found: run {login}, or name a service-account key in GCP_CREDENTIALS_FILE_NAME"
-        )
-    } else if says(&[
-        "has not been used in project",
-        "accessnotconfigured",
-        "api is disabled",
-        "service_disabled",
-    ]) {
-        let name = if matches!(service, Service::Storage(_)) {
-            "storage"
-        } else {
-            "bigquery"
-        };
-        format!("enable it: `gcloud services enable {name}.googleapis.com`")
-    } else if says(&[
-        "401 ",
-        "(401)",
-        "unauthenticated",
-        "invalid authentication",
-        "invalid credentials",
-    ]) {
-        format!("Google rejected the credentials: run {login}, or use another service-account key")
-    } else if says(&[
-        "403 ",
-        "(403)",
-        "forbidden",
-        "accessdenied",
-        "access denied",
-        "permission",
-        "does not have",
-    ]) {
-        match service {
-            Service::Storage(bucket) => {
-                format!("give the account the role roles/storage.objectAdmin on gs://{bucket}")
-            }
-            Service::BigQuery(project) => format!(
-                "give the account the roles roles/bigquery.jobUser on project {project}, and roles/bigquery.dataEditor \
-                 on the dataset (roles/bigquery.user on the project, to create it)"
-            ),
+        ),
+        (Cause::ServiceDisabled, Service::Storage(_)) => {
+            "enable it: `gcloud services enable storage.googleapis.com`".into()
         }
-    } else if says(&[
-        "404 ",
-        "(404)",
-        "not found",
-        "nosuchbucket",
-        "does not exist",
-    ]) {
-        match service {
-            Service::Storage(bucket) => format!(
-                "create it (`gcloud storage buckets create gs://{bucket}`), and give the account \
-                 roles/storage.objectAdmin on it"
-            ),
-            Service::BigQuery(_) => "check GOOGLE_CLOUD_PROJECT".into(),
+        (Cause::ServiceDisabled, Service::BigQuery(_)) => {
+            "enable it: `gcloud services enable bigquery.googleapis.com`".into()
         }
-    } else if says(&[
-        "error sending request",
-        "dns",
-        "connect",
-        "timed out",
-        "timeout",
-    ]) {
-        REACH.into()
-    } else {
-        return text.into();
-    };
-    format!("{text}; {remedy}")
+        (Cause::Unauthenticated, _) => format!(
+            "Google rejected the credentials: run {login}, or use another service-account key"
+        ),
+        (Cause::Forbidden, Service::Storage(bucket)) => {
+            format!("give the account the role roles/storage.objectAdmin on gs://{bucket}")
+        }
+        (Cause::Forbidden, Service::BigQuery(project)) => format!(
+            "give the account the roles roles/bigquery.jobUser on project {project}, and roles/bigquery.dataEditor \
+             on the dataset (roles/bigquery.user on the project, to create it)"
+        ),
+        (Cause::NotFound, Service::Storage(bucket)) => format!(
+            "create it (`gcloud storage buckets create gs://{bucket}`), and give the account \
+             roles/storage.objectAdmin on it"
+        ),
+        (Cause::NotFound, Service::BigQuery(_)) => "check GOOGLE_CLOUD_PROJECT".into(),
+        (Cause::Unreachable, _) => REACH.into(),
+    }
 }
 
 async fn probe(location: &BucketLocation, config: &Config) -> Result<String, StoreError> {
@@ -690,7 +731,7 @@ async fn probe(location: &BucketLocation, config: &Config) -> Result<String, Sto
         &config.storage.google,
         &tokio::runtime::Handle::current(),
     )?;
-    let key = format!("check/{}", RunId::new(Utc::now()));
+    let key = format!("check/{}", RunId::new(clock::now()));
     let result = conditions(&bucket, &key).await;
     let path = object_store::path::Path::from(key.as_str());
     let removed = bucket.store().delete(&path).await;
@@ -751,10 +792,8 @@ async fn compare(
     };
     let pipeline = Pipeline::looking(config, catalog)?;
     let mut contracts = Vec::new();
-    for model in models
-        .iter()
-        .filter_map(|name| pipeline.catalog().model(name))
-    {
+    for name in models {
+        let model = pipeline.catalog().known_model(name)?;
         contracts.extend(bind_all(pipeline.catalog(), model).await?);
     }
     let counts = contracts.iter().map(|contract| {
@@ -795,7 +834,7 @@ async fn compare(
         });
         if let Some(days) = contract.partition_expiration_days {
             // What has expired is gone on purpose, and the day on which it goes is BigQuery's.
-            let today = Utc::now().date_naive();
+            let today = clock::now().date_naive();
             let oldest = today
                 .checked_sub_days(Days::new(u64::from(days).saturating_sub(1)))
                 .unwrap_or(NaiveDate::MIN);

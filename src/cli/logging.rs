@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Mutex;
 
-use chrono::{SecondsFormat, Utc};
+use chrono::SecondsFormat;
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -20,6 +20,7 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 use super::color::Color;
 use super::output::{self, say};
+use crate::clock;
 use crate::redact::Masked;
 use crate::report::logs::LogFile;
 
@@ -51,7 +52,7 @@ pub(super) fn start_log(
         .with_ansi(color.is_wanted())
         .log_internal_errors(false)
         .with_filter(filter);
-    let file = directory.map(|directory| LogFile::create(directory, Utc::now()));
+    let file = directory.map(|directory| LogFile::create(directory, clock::now()));
     let (log, lines) = match file {
         None => (None, None),
         Some(Ok((log, file))) => {
@@ -85,7 +86,7 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let level = *event.metadata().level();
-        let at = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
+        let at = clock::now().to_rfc3339_opts(SecondsFormat::Millis, true);
         if writer.has_ansi_escapes() {
             let color = match level {
                 tracing::Level::ERROR => 31,
@@ -197,7 +198,7 @@ impl<W: Write + 'static, S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Js
         let mut fields = Fields::default();
         event.record(&mut fields);
         let mut line = Map::new();
-        let at = Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true);
+        let at = clock::now().to_rfc3339_opts(SecondsFormat::Micros, true);
         line.insert("timestamp".into(), at.into());
         line.insert("level".into(), event.metadata().level().as_str().into());
         line.insert("target".into(), event.metadata().target().into());

@@ -197,6 +197,18 @@ fn shown(line: &Value) -> String {
     redact::one_line(text)
 }
 
+/// The lines that tell one failure.
+fn failure(line: &Value) -> Vec<String> {
+    let (table, partition, fields) = (&line["table"], &line["partition"], &line["fields"]);
+    let place = [table, partition].map(|it| it.as_str().unwrap_or_default());
+    let place = place.join(" ");
+    let error = fields["error"].as_str().unwrap_or_else(|| message(line));
+    let failed = redact::one_line(format_args!("failed: {}: {error}", place.trim()));
+    let hint = fields["remedy"].as_str();
+    let hint = hint.map(|remedy| redact::one_line(format_args!("    hint: {remedy}")));
+    [failed].into_iter().chain(hint).collect()
+}
+
 /// The failures in full, and how often each warning came.
 fn told(lines: &[Value], width: Option<usize>) -> String {
     let mut text = String::new();
@@ -214,21 +226,11 @@ fn told(lines: &[Value], width: Option<usize>) -> String {
     ));
     let (mut failures, mut warnings) = (0, BTreeMap::<(String, String), u64>::new());
     for line in lines {
-        let fields = &line["fields"];
         let table = line["table"].as_str().unwrap_or_default();
         match line["level"].as_str() {
             Some("ERROR") => {
                 failures += 1;
-                let partition = line["partition"].as_str().unwrap_or_default();
-                let error = fields["error"].as_str().unwrap_or_else(|| message(line));
-                let place = [table, partition].join(" ");
-                put(redact::one_line(format_args!(
-                    "failed: {}: {error}",
-                    place.trim()
-                )));
-                if let Some(remedy) = fields["remedy"].as_str() {
-                    put(redact::one_line(format_args!("    hint: {remedy}")));
-                }
+                failure(line).into_iter().for_each(&mut put);
             }
             Some("WARN") => {
                 let key = (message(line).to_string(), table.to_string());

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::Context;
 use crate::catalog::{Catalog, Category};
+use crate::clock;
 use crate::config::{Config, DEMO_FOLDER, Environment, LOCAL_FOLDER, Overrides, env};
 use crate::error::Error;
 use crate::plan::{Dates, RunRequest, Selection, Stage, names_in_file};
@@ -94,7 +95,7 @@ impl PeriodOptions {
         let mut dates = Dates::parse(self.start_date.as_deref(), self.end_date.as_deref())
             .map_err(Error::Usage)?;
         if let Some(days) = self.lookback_days {
-            let end = dates.end.unwrap_or_else(|| chrono::Utc::now().date_naive());
+            let end = dates.end.unwrap_or_else(|| clock::now().date_naive());
             let start = end.checked_sub_days(chrono::Days::new(u64::from(days)));
             dates.start =
                 Some(start.ok_or_else(|| {

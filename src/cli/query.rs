@@ -274,20 +274,8 @@ pub(super) async fn print(mut result: Queried, format: Format) -> Result<(), Err
             }
         }
         Format::Table => {
-            let (mut batches, mut shown, mut all) =
-                (vec![RecordBatch::new_empty(result.schema.clone())], 0, 0);
-            while let Some(batch) = result.next().await? {
-                all += batch.num_rows();
-                let room = SHOWN_ROWS - shown;
-                if room > 0 {
-                    batches.push(batch.slice(0, batch.num_rows().min(room)));
-                    shown += batch.num_rows().min(room);
-                }
-            }
-            let batches = batches
-                .iter()
-                .map(for_people)
-                .collect::<Result<Vec<_>, _>>();
+            let (batches, shown, all) = first_rows(&mut result).await?;
+            let batches: Result<Vec<_>, _> = batches.iter().map(for_people).collect();
             match batches.and_then(|batches| pretty_format_batches(&batches)) {
                 Ok(text) => tolerate(writeln!(out, "{text}"))?,
                 Err(error) => return written(error),
@@ -300,6 +288,21 @@ pub(super) async fn print(mut result: Queried, format: Format) -> Result<(), Err
         }
     }
     tolerate(out.flush())
+}
+
+/// The rows that a table shows, how many they are, and how many there are in all.
+async fn first_rows(result: &mut Queried) -> Result<(Vec<RecordBatch>, usize, usize), Error> {
+    let mut batches = vec![RecordBatch::new_empty(result.schema.clone())];
+    let (mut shown, mut all) = (0, 0);
+    while let Some(batch) = result.next().await? {
+        all += batch.num_rows();
+        let room = batch.num_rows().min(SHOWN_ROWS - shown);
+        if room > 0 {
+            batches.push(batch.slice(0, room));
+            shown += room;
+        }
+    }
+    Ok((batches, shown, all))
 }
 
 /// Cells and headings as a table shows them, with control characters escaped.

@@ -11,6 +11,7 @@ use clap::Args;
 use super::status::{letter, why};
 use super::{Context, Exit};
 use crate::catalog::{Catalog, SourceKind};
+use crate::clock;
 use crate::error::Error;
 use crate::load;
 use crate::load::plan::{is_loaded, rows_of};
@@ -133,7 +134,7 @@ pub(super) async fn page_of(
     target: &str,
     since: Option<NaiveDate>,
 ) -> Result<Page, Error> {
-    let now = Utc::now();
+    let now = clock::now();
     let run_request = RunRequest {
         selection,
         dates: Dates {
@@ -236,6 +237,17 @@ impl Known<'_> {
         for partition in self.state.partitions.values() {
             self.add_rows(&mut table, partition);
         }
+        self.add_days(&mut table, name);
+        // Today is not over, so a table that has yesterday is not behind.
+        let last_over = self.today.pred_opt().unwrap_or(self.today);
+        table.days_behind = table
+            .newest
+            .map(|newest| (last_over - newest).num_days().max(0));
+        table
+    }
+
+    /// Adds how far each partition is, and the gaps between them.
+    fn add_days(&self, table: &mut Table, name: Option<&String>) {
         let mut days = Vec::new();
         let mut gaps = Gaps::default();
         // What the token or the organisation does not have is not missing.
@@ -259,16 +271,10 @@ impl Known<'_> {
                 }
             }
         }
-        // Today is not over, so a table that has yesterday is not behind.
-        let last_over = self.today.pred_opt().unwrap_or(self.today);
-        table.days_behind = table
-            .newest
-            .map(|newest| (last_over - newest).num_days().max(0));
         table.days = DayRow::of(days);
         table.gaps_left_out = gaps.0.len().saturating_sub(MOST_GAPS) as u64;
         gaps.0.truncate(MOST_GAPS);
         table.gaps = gaps.0;
-        table
     }
 
     fn add_rows(&self, table: &mut Table, partition: &PartitionState) {

@@ -335,7 +335,7 @@ pub(super) async fn run_once(
     Ok(Ended { report, exit, page })
 }
 
-/// What is there after a run, for its HTML report. That this cannot be told is no failure of the run.
+/// The coverage after a run, for its HTML report. An error here does not fail the run.
 async fn page_of_run(pipeline: &Pipeline, selection: Selection, target: &str) -> Option<Page> {
     let page = super::report::page_of(pipeline, selection, target, None);
     match tokio::time::timeout(PAGE_TIMEOUT, page).await {

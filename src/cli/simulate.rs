@@ -62,7 +62,7 @@ impl Simulate {
             .await
             .map_err(|error| Error::Usage(error.to_string()))?;
         let (url, token) = (simulator.url(), simulator.token());
-        // The simulator's token is its own: whoever exports it as theirs wants to see it all the same.
+        // The token of the simulator is not a secret, even if it is configured as the API token.
         super::output::print_exact(format_args!(
             "SAMSARA_API_URL={url}\nSAMSARA_API_TOKEN={token}\n"
         ))?;

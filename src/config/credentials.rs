@@ -15,12 +15,33 @@ const LARGEST_FILE: u64 = 1 << 20;
 
 /// Credentials that cannot be used: one line that names the file and nothing of its content.
 #[derive(Debug, thiserror::Error)]
-#[error("credentials {}: {reason}", path.display())]
+#[error("credentials {}: {fault}", path.display())]
 pub struct CredentialsError {
     /// Path of the credentials file.
     pub path: PathBuf,
     /// What is wrong, and what to do.
-    pub reason: String,
+    #[source]
+    pub fault: CredentialsFault,
+}
+
+/// What is wrong with credentials.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialsFault {
+    /// The file cannot be read.
+    #[error("{}", redact::foreign(.0))]
+    Read(#[from] std::io::Error),
+    /// There is no HTTP client for the token server.
+    #[error("{}", redact::foreign(.0))]
+    Client(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The content, described without quoting it: a parser's error could quote a key.
+    #[error("{0}")]
+    Content(String),
+}
+
+impl From<String> for CredentialsFault {
+    fn from(description: String) -> Self {
+        Self::Content(description)
+    }
 }
 
 /// What a file of credentials holds.
@@ -42,11 +63,12 @@ pub enum Credentials {
 impl Credentials {
     /// Reads a file. Its secrets are masked everywhere from now on.
     pub fn read(path: &Path) -> Result<Self, CredentialsError> {
-        let wrong = |reason: String| CredentialsError {
+        let unusable = |fault: CredentialsFault| CredentialsError {
             path: path.into(),
-            reason,
+            fault,
         };
-        let (document, has_mark) = read_document(path).map_err(wrong)?;
+        let wrong = |reason: String| unusable(reason.into());
+        let (document, has_mark) = read_document(path).map_err(unusable)?;
         let text_of = |name: &str| {
             document
                 .get(name)
@@ -99,15 +121,15 @@ impl Credentials {
 const OTHER: &str = "not a file of Google credentials: ";
 
 /// The JSON object in a file, and whether a byte-order mark stands before it. Its secrets are registered.
-fn read_document(path: &Path) -> Result<(Map<String, Value>, bool), String> {
-    let meta = std::fs::metadata(path).map_err(redact::foreign)?;
+fn read_document(path: &Path) -> Result<(Map<String, Value>, bool), CredentialsFault> {
+    let meta = std::fs::metadata(path)?;
     if !meta.is_file() {
-        return Err(format!("{OTHER}it is not a regular file"));
+        return Err(format!("{OTHER}it is not a regular file").into());
     }
     if meta.len() > LARGEST_FILE {
-        return Err(format!("{OTHER}it has {} bytes", meta.len()));
+        return Err(format!("{OTHER}it has {} bytes", meta.len()).into());
     }
-    let bytes = std::fs::read(path).map_err(redact::foreign)?;
+    let bytes = std::fs::read(path)?;
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     let document =
         serde_json::from_slice(text).map_err(|_| format!("{OTHER}it holds no JSON object"))?;
@@ -150,7 +172,7 @@ fn normalised_pem(text: &str) -> Result<String, &'static str> {
             base64.push(character);
             continue;
         }
-        // `\n` or `\r`, escaped how often soever.
+        // `\n` or `\r`, escaped any number of times.
         while characters.next_if_eq(&'\\').is_some() {}
         characters
             .next_if(|character| matches!(character, 'n' | 'r'))

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-/// A name with its value, as it stands in the file.
+/// A name with its value, as written in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Binding {
     /// Name of the variable.

@@ -179,10 +179,6 @@ impl Environment {
 
     /// Adds what `.env` says; gives warnings.
     fn add_file(&mut self, path: &Path, must: bool) -> Result<Vec<String>, ConfigError> {
-        let unreadable = |reason: String| ConfigError::DotEnv {
-            path: path.to_path_buf(),
-            line: reason,
-        };
         match std::fs::symlink_metadata(path) {
             _ if must => {}
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -190,8 +186,11 @@ impl Environment {
             Ok(_) if path.is_dir() => return Ok(Vec::new()),
             _ => {}
         }
-        let text = read_text(path, bounds::ENV_FILE_BYTES)
-            .map_err(|error| unreadable(error.to_string()))?;
+        let text =
+            read_text(path, bounds::ENV_FILE_BYTES).map_err(|error| ConfigError::DotEnv {
+                path: path.to_path_buf(),
+                error,
+            })?;
         let parsed = dotenv::parse(&text);
         let mut warnings: Vec<String> = parsed
             .foreign

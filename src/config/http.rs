@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use super::{Environment, Secret, env};
 use crate::redact;
 
-/// How to reach Samsara, Cloud Storage, BigQuery and whoever gives access tokens.
+/// How to reach Samsara, Cloud Storage, BigQuery and the token servers.
 ///
-/// The default is no proxy and the system's certificates. Values are checked when the first client is made
+/// By default there is no proxy, and the certificates are the system's. Values are checked when the first client is made
 /// ([`crate::http::builder`]): what the environment says may be meant for other programs.
 #[derive(Debug, Clone, Default)]
 pub struct HttpConfig {

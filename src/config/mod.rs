@@ -18,9 +18,10 @@ use std::time::Duration;
 
 use url::Url;
 
+use self::text::FileError;
 use crate::redact;
 
-pub use credentials::{Credentials, CredentialsError, project_of};
+pub use credentials::{Credentials, CredentialsError, CredentialsFault, project_of};
 pub use env::Environment;
 pub use http::HttpConfig;
 pub use other_credentials::way_out;
@@ -258,12 +259,13 @@ pub enum WarehouseConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// `.env` cannot be read.
-    #[error("{}: {line}", path.display())]
+    #[error("{}: {error}", path.display())]
     DotEnv {
         /// Path of the unreadable file.
         path: PathBuf,
-        /// What is wrong, without the line's content.
-        line: String,
+        /// Why it cannot be read.
+        #[source]
+        error: FileError,
     },
     /// A value is wrong.
     #[error("{name}: {reason}")]
@@ -315,40 +317,11 @@ impl Config {
             None => Ok(BucketLocation::Folder(local.join(default))),
         };
         let google = google_access(environment, directory)?;
-        let location = overrides
-            .location
-            .as_deref()
-            .or_else(|| environment.get(env::BIGQUERY_LOCATION));
-        let location = location.map(str::to_string);
         let warehouse = match environment.get(env::DWH_ID) {
             None => WarehouseConfig::Local(local.join("warehouse")),
-            Some(dataset) => {
-                check_dataset(env::DWH_ID, dataset)?;
-                WarehouseConfig::BigQuery {
-                    project: project(environment, overrides, &google)?,
-                    dataset: dataset.into(),
-                    location: location.clone(),
-                }
-            }
+            Some(id) => dataset(env::DWH_ID, id, environment, overrides, &google)?,
         };
-        let staging = match (overrides.load_raw, environment.get(env::DATABASE_ID)) {
-            (false, _) => None,
-            (true, None) => {
-                return Err(ConfigError::Value {
-                    name: env::DATABASE_ID.name,
-                    reason: "not set: --load-raw needs the BigQuery dataset of the raw tables"
-                        .into(),
-                });
-            }
-            (true, Some(dataset)) => {
-                check_dataset(env::DATABASE_ID, dataset)?;
-                Some(WarehouseConfig::BigQuery {
-                    project: project(environment, overrides, &google)?,
-                    dataset: dataset.into(),
-                    location: location.clone(),
-                })
-            }
-        };
+        let staging = staging(environment, overrides, &google)?;
         let storage = StorageConfig {
             raw: bucket(env::GCS_BUCKET_NAME, "raw")?,
             flattened: bucket(env::GCS_BUCKET_FLATTENED_NAME, "flattened")?,
@@ -356,21 +329,7 @@ impl Config {
         };
         bucket::check_apart(&storage, &warehouse)?;
         warn_of_open_key(&storage, [Some(&warehouse), staging.as_ref()]);
-        if matches!(
-            (&warehouse, &storage.flattened),
-            (WarehouseConfig::BigQuery { .. }, BucketLocation::Folder(_))
-        ) {
-            return Err(ConfigError::Value {
-                name: env::GCS_BUCKET_FLATTENED_NAME.name,
-                reason: "BigQuery loads from gs:// only: name a bucket, or unset DWH_ID for a local warehouse".into(),
-            });
-        }
-        if staging.is_some() && matches!(storage.raw, BucketLocation::Folder(_)) {
-            return Err(ConfigError::Value {
-                name: env::GCS_BUCKET_NAME.name,
-                reason: "BigQuery loads from gs:// only: name a bucket for --load-raw".into(),
-            });
-        }
+        check_loadable(&storage, &warehouse, staging.as_ref())?;
         let samsara = SamsaraConfig {
             token: api_token(environment)?,
             url: api_url(environment)?,
@@ -395,6 +354,65 @@ impl Config {
             checkpoint_pages: checkpoint_pages(environment)?,
         })
     }
+}
+
+/// The dataset that a variable names.
+fn dataset(
+    variable: env::Variable,
+    id: &str,
+    environment: &Environment,
+    overrides: &Overrides,
+    google: &GoogleAccess,
+) -> Result<WarehouseConfig, ConfigError> {
+    check_dataset(variable, id)?;
+    let location = overrides.location.as_deref();
+    let location = location.or_else(|| environment.get(env::BIGQUERY_LOCATION));
+    Ok(WarehouseConfig::BigQuery {
+        project: project(environment, overrides, google)?,
+        dataset: id.into(),
+        location: location.map(str::to_string),
+    })
+}
+
+/// The dataset of the raw tables, if they are to be loaded.
+fn staging(
+    environment: &Environment,
+    overrides: &Overrides,
+    google: &GoogleAccess,
+) -> Result<Option<WarehouseConfig>, ConfigError> {
+    if !overrides.load_raw {
+        return Ok(None);
+    }
+    let Some(id) = environment.get(env::DATABASE_ID) else {
+        return Err(ConfigError::Value {
+            name: env::DATABASE_ID.name,
+            reason: "not set: --load-raw needs the BigQuery dataset of the raw tables".into(),
+        });
+    };
+    dataset(env::DATABASE_ID, id, environment, overrides, google).map(Some)
+}
+
+/// Refuses folders that BigQuery would have to load from.
+fn check_loadable(
+    storage: &StorageConfig,
+    warehouse: &WarehouseConfig,
+    staging: Option<&WarehouseConfig>,
+) -> Result<(), ConfigError> {
+    let is_folder = |location: &BucketLocation| matches!(location, BucketLocation::Folder(_));
+    let is_bigquery = matches!(warehouse, WarehouseConfig::BigQuery { .. });
+    if is_bigquery && is_folder(&storage.flattened) {
+        return Err(ConfigError::Value {
+            name: env::GCS_BUCKET_FLATTENED_NAME.name,
+            reason: "BigQuery loads from gs:// only: name a bucket, or unset DWH_ID for a local warehouse".into(),
+        });
+    }
+    if staging.is_some() && is_folder(&storage.raw) {
+        return Err(ConfigError::Value {
+            name: env::GCS_BUCKET_NAME.name,
+            reason: "BigQuery loads from gs:// only: name a bucket for --load-raw".into(),
+        });
+    }
+    Ok(())
 }
 
 /// Real services are never called more often than they allow.

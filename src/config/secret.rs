@@ -16,7 +16,7 @@ impl Secret {
         Self(value)
     }
 
-    /// Wraps a value of which only a part is secret; that part is registered by whoever knows it.
+    /// Wraps a value of which only a part is secret; the caller registers that part.
     pub(super) fn unregistered(value: impl Into<String>) -> Self {
         Self(value.into())
     }

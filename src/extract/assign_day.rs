@@ -1,7 +1,7 @@
 //! Which day a row belongs to: the one that holds its start, so that no row is in two partitions or in none.
 //!
-//! Several endpoints return whatever overlaps the asked window, and histories may add the reading before it.
-//! Those rows are another day's, which gets them when it is asked for.
+//! Several endpoints return everything that overlaps the requested window, and histories may add the reading before it.
+//! Those rows belong to another day, and are stored when that day is requested.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +16,7 @@ use arrow::compute::{filter, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Int64Type};
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
+use super::decode_error::DecodeError;
 use super::instant::{INSTANTS, InstantReader, instant_of_text};
 use super::outside::Outside;
 use super::rescue::Place;
@@ -39,18 +40,18 @@ pub fn partition_window(source: &Source, first: NaiveDate) -> Window {
     }
 }
 
-/// What is left of a batch for one day.
+/// The part of a batch that belongs to one day.
 pub(super) struct DayRows {
     pub(super) batch: RecordBatch,
-    /// Rows, or readings inside rows, that the day owns.
+    /// Number of rows, or of readings inside rows, that belong to the day.
     pub(super) kept: u64,
-    /// The same before.
+    /// The same before filtering.
     pub(super) total: u64,
-    /// Where what is left stood before.
+    /// Original positions of the remaining values.
     pub(super) places: Places,
 }
 
-/// Where the rows of a day, and the readings inside them, stood before the others were left out.
+/// Original positions of the rows of a day, and of the readings inside them.
 pub(super) enum Places {
     /// All rows, or these.
     Rows(Option<Vec<usize>>),
@@ -58,14 +59,14 @@ pub(super) enum Places {
     Items(Vec<Items>),
 }
 
-/// Which items of a list column are left.
+/// The remaining items of a list column.
 pub(super) struct Items {
-    /// Where the rows begin among the items.
+    /// Offsets of the rows among the items.
     offsets: OffsetBuffer<i32>,
     kept: BooleanArray,
     /// Which items exist at all.
     present: Option<NullBuffer>,
-    /// For each item how many are left before it; counted where it is needed.
+    /// For each item the number of remaining items before it; computed on demand.
     ranks: OnceCell<Vec<usize>>,
 }
 
@@ -82,15 +83,14 @@ impl DayRows {
     }
 
     /// These rows.
-    pub(super) fn these(batch: &RecordBatch, rows: Vec<usize>) -> Result<Self, String> {
+    pub(super) fn these(batch: &RecordBatch, rows: Vec<usize>) -> Result<Self, DecodeError> {
         let total = batch.num_rows() as u64;
         if rows.len() == batch.num_rows() {
             return Ok(Self::all(batch.clone()));
         }
         let mut mask = vec![false; batch.num_rows()];
         rows.iter().for_each(|row| mask[*row] = true);
-        let batch = filter_record_batch(batch, &BooleanArray::from(mask))
-            .map_err(|error| error.to_string())?;
+        let batch = filter_record_batch(batch, &BooleanArray::from(mask))?;
         Ok(Self {
             batch,
             kept: rows.len() as u64,
@@ -101,7 +101,7 @@ impl DayRows {
 }
 
 impl Places {
-    /// Which row of those before the `row`-th is.
+    /// Original position of the `row`-th row.
     pub(super) fn row(&self, row: usize) -> usize {
         match self {
             Self::Rows(Some(rows)) => rows[row],
@@ -111,7 +111,7 @@ impl Places {
 }
 
 impl Items {
-    /// Where the item `index` of a row's list is now; none if another day keeps it.
+    /// New position of the item `index` in a row's list; none if it belongs to another day.
     pub(super) fn place(&self, row: usize, index: usize) -> Option<Place> {
         let first = (self.offsets[row] - self.offsets[0]) as usize;
         let at = first + index;
@@ -159,7 +159,7 @@ impl Instants {
         times: &ArrayRef,
         present: Option<&dyn Array>,
         field: &TimeField,
-    ) -> Result<&[i64], String> {
+    ) -> Result<&[i64], DecodeError> {
         if self.next == self.known.len() {
             let present = present.and_then(|items| items.logical_nulls());
             let is_absent = |row| present.as_ref().is_some_and(|present| present.is_null(row));
@@ -181,7 +181,7 @@ impl Instants {
             self.known.push(
                 (0..times.len())
                     .map(&mut read)
-                    .collect::<Result<_, String>>()?,
+                    .collect::<Result<_, DecodeError>>()?,
             );
         }
         self.next += 1;
@@ -189,17 +189,17 @@ impl Instants {
     }
 }
 
-/// Keeps what `day` owns, and of that only what starts inside `asked`, where a part of the day was asked for: a trip
-/// that lies across the cut comes with both halves and counts in the one that it starts in.
+/// Keeps the rows of `day`; if only a part of the day was requested, those that start inside `asked`: a trip across two
+/// windows is returned with both, and counts in the one in which it starts.
 ///
-/// `outside` takes note of what lies far from all that was asked for.
+/// `outside` counts rows that are far from all requested days.
 pub(super) fn rows_of_day(
     batch: &RecordBatch,
     field: &TimeField,
     day: NaiveDate,
     asked: Option<Window>,
     outside: Option<&mut Outside>,
-) -> Result<DayRows, String> {
+) -> Result<DayRows, DecodeError> {
     rows_of_one_day(batch, field, day, asked, outside, &mut Instants::default())
 }
 
@@ -211,7 +211,7 @@ pub(super) fn rows_of_one_day(
     asked: Option<Window>,
     outside: Option<&mut Outside>,
     instants: &mut Instants,
-) -> Result<DayRows, String> {
+) -> Result<DayRows, DecodeError> {
     instants.next = 0;
     let bounds = Bounds::of(day, asked);
     if field.is_of_record() {
@@ -246,7 +246,7 @@ pub(super) fn rows_of_one_day(
     let Sorter {
         kept, total, lists, ..
     } = sorter;
-    let batch = RecordBatch::try_new(batch.schema(), columns).map_err(|error| error.to_string())?;
+    let batch = RecordBatch::try_new(batch.schema(), columns)?;
     Ok(DayRows {
         batch,
         kept,
@@ -259,7 +259,7 @@ pub(super) fn rows_of_one_day(
 pub(super) fn rows_by_day(
     batch: &RecordBatch,
     field: &TimeField,
-) -> Result<BTreeMap<NaiveDate, Vec<usize>>, String> {
+) -> Result<BTreeMap<NaiveDate, Vec<usize>>, DecodeError> {
     let times = times(&(Arc::new(StructArray::from(batch.clone())) as _), field)?;
     let mut days: BTreeMap<NaiveDate, Vec<usize>> = BTreeMap::new();
     for row in 0..times.len() {
@@ -267,7 +267,8 @@ pub(super) fn rows_by_day(
         if !INSTANTS.contains(&at.timestamp_micros()) {
             return Err(format!(
                 "item {row} lies in no year from 1 to 9999 by `{field}`, so no day owns it"
-            ));
+            )
+            .into());
         }
         days.entry(at.date_naive()).or_default().push(row);
     }
@@ -278,7 +279,7 @@ pub(super) fn rows_by_day(
 pub(super) fn days_of(
     batch: &RecordBatch,
     field: &TimeField,
-) -> Result<BTreeSet<NaiveDate>, String> {
+) -> Result<BTreeSet<NaiveDate>, DecodeError> {
     let mut days = BTreeSet::new();
     let rows: ArrayRef = Arc::new(StructArray::from(batch.clone()));
     if field.is_of_record() {
@@ -294,7 +295,7 @@ fn collect_days(
     steps: &[TimeStep],
     field: &TimeField,
     days: &mut BTreeSet<NaiveDate>,
-) -> Result<(), String> {
+) -> Result<(), DecodeError> {
     match steps.split_first() {
         Some((TimeStep::Items, rest)) => {
             let list = array
@@ -317,9 +318,9 @@ fn collect_days(
             for row in (0..array.len()).filter(|row| array.is_valid(*row)) {
                 match instant(array, row, field) {
                     Ok(at) => _ = days.insert(at.date_naive()),
-                    // It names no day, and must not keep the others from being read.
-                    Err(reason) => {
-                        tracing::warn!(reason, "a record of a feed of changed days names none")
+                    // It belongs to no day, and must not prevent the others from being read.
+                    Err(error) => {
+                        tracing::warn!(%error, "a record of a feed of changed days names none")
                     }
                 }
             }
@@ -328,8 +329,8 @@ fn collect_days(
     }
 }
 
-/// The times of records that have one each: of several fields, the first that holds anything.
-pub(super) fn times(records: &ArrayRef, field: &TimeField) -> Result<ArrayRef, String> {
+/// The time of each record: of several fields, the first that has a value.
+pub(super) fn times(records: &ArrayRef, field: &TimeField) -> Result<ArrayRef, DecodeError> {
     let mut times = follow(records, field.steps())?;
     for path in field.paths().skip(1) {
         let is_missing = |row| {
@@ -339,13 +340,13 @@ pub(super) fn times(records: &ArrayRef, field: &TimeField) -> Result<ArrayRef, S
         let missing: BooleanArray = (0..times.len()).map(|row| Some(is_missing(row))).collect();
         if missing.has_true() {
             let other = follow(records, path)?;
-            times = zip(&missing, &other, &times).map_err(|error| error.to_string())?;
+            times = zip(&missing, &other, &times)?;
         }
     }
     Ok(times)
 }
 
-pub(super) fn follow(array: &ArrayRef, steps: &[TimeStep]) -> Result<ArrayRef, String> {
+pub(super) fn follow(array: &ArrayRef, steps: &[TimeStep]) -> Result<ArrayRef, DecodeError> {
     let mut array = array.clone();
     for step in steps {
         let TimeStep::Field(name) = step else {
@@ -379,7 +380,7 @@ impl Bounds {
         }
     }
 
-    /// Which instants lie inside. Those that `outside` takes an interest in are told in `far`.
+    /// Which instants are inside the bounds. `far` gets those that `outside` counts.
     fn mask(
         &self,
         instants: &[i64],
@@ -402,20 +403,19 @@ impl Bounds {
     }
 }
 
-/// The time of one row. One that is missing or unreadable cannot be given to any day, so the partition fails
-/// rather than losing the row.
+/// The time of one row. A row without a readable time belongs to no day, so the partition fails rather than losing the
+/// row.
 pub(super) fn instant(
     times: &ArrayRef,
     row: usize,
     field: &TimeField,
-) -> Result<DateTime<Utc>, String> {
+) -> Result<DateTime<Utc>, DecodeError> {
     if times.is_null(row) {
-        return Err(format!(
-            "item {row} has no time in `{field}`, so no day owns it"
-        ));
+        return Err(format!("item {row} has no time in `{field}`, so no day owns it").into());
     }
-    readable(times, row)
-        .ok_or_else(|| format!("item {row} has no readable time in `{field}`, so no day owns it"))
+    readable(times, row).ok_or_else(|| {
+        format!("item {row} has no readable time in `{field}`, so no day owns it").into()
+    })
 }
 
 /// The time of one row, if there is one and it can be read.
@@ -430,7 +430,7 @@ pub(super) fn readable(times: &ArrayRef, row: usize) -> Option<DateTime<Utc>> {
     }
 }
 
-/// Keeps the list items inside the bounds, wherever the path leads to a list.
+/// Keeps the list items inside the bounds, for each list on the path.
 struct Sorter<'a> {
     batch: &'a RecordBatch,
     bounds: Bounds,
@@ -441,7 +441,7 @@ struct Sorter<'a> {
     total: u64,
     /// The lists in the order of their columns.
     lists: Vec<Items>,
-    /// The fields that lead to where it is.
+    /// The fields on the path so far.
     names: Vec<String>,
 }
 
@@ -450,7 +450,7 @@ impl Sorter<'_> {
         &mut self,
         array: &ArrayRef,
         steps: &[TimeStep],
-    ) -> Result<ArrayRef, String> {
+    ) -> Result<ArrayRef, DecodeError> {
         match steps.split_first() {
             Some((TimeStep::Items, rest)) => {
                 let list = array
@@ -475,15 +475,18 @@ impl Sorter<'_> {
                         column.clone()
                     });
                 }
-                StructArray::try_new(fields.fields().clone(), columns, fields.nulls().cloned())
-                    .map(|array| Arc::new(array) as ArrayRef)
-                    .map_err(|error| error.to_string())
+                let (names, nulls) = (fields.fields().clone(), fields.nulls().cloned());
+                Ok(Arc::new(StructArray::try_new(names, columns, nulls)?) as ArrayRef)
             }
             None => Err("the path of the time does not lead to a list".into()),
         }
     }
 
-    fn filter_items(&mut self, list: &ListArray, steps: &[TimeStep]) -> Result<ListArray, String> {
+    fn filter_items(
+        &mut self,
+        list: &ListArray,
+        steps: &[TimeStep],
+    ) -> Result<ListArray, DecodeError> {
         let offsets = list.value_offsets();
         let (first, last) = (offsets[0] as usize, offsets[offsets.len() - 1] as usize);
         let items = list.values().slice(first, last - first);
@@ -513,7 +516,7 @@ impl Sorter<'_> {
         if kept == mask.len() {
             return Ok(list.clone());
         }
-        let kept = filter(&items, &mask).map_err(|error| error.to_string())?;
+        let kept = filter(&items, &mask)?;
         let lengths = (0..list.len()).map(|row| {
             let (start, end) = (
                 offsets[row] as usize - first,
@@ -526,8 +529,12 @@ impl Sorter<'_> {
             DataType::List(item) => item.clone(),
             _ => Arc::new(Field::new("item", kept.data_type().clone(), true)),
         };
-        ListArray::try_new(item, offsets, kept, list.nulls().cloned())
-            .map_err(|error| error.to_string())
+        Ok(ListArray::try_new(
+            item,
+            offsets,
+            kept,
+            list.nulls().cloned(),
+        )?)
     }
 }
 
@@ -652,7 +659,7 @@ mod tests {
         assert_eq!(days_of(&routes, field).unwrap(), days.into_keys().collect());
         let owned = rows_of_day(&routes, field, day(), None, None).unwrap();
         assert_eq!((owned.kept, owned.total), (2, 3));
-        // A time that is there and cannot be read is no reason to look for another.
+        // An unreadable time does not fall back to another field.
         for rows in [
             r#"[{"id":"1"}]"#,
             r#"[{"id":"1","scheduledRouteStartTime":"soon","actualRouteStartTime":"2024-01-01T08:00:00Z"}]"#,

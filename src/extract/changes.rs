@@ -11,10 +11,12 @@ use chrono::NaiveDate;
 
 use super::assign_day::days_of;
 use super::decode::Decoder;
+use super::decode_error::DecodeError;
 use super::error::ExtractError;
 use super::extractor::Extractor;
 use crate::catalog::Source;
-use crate::samsara::{Page, Request, SamsaraError, Watch};
+use crate::clock;
+use crate::samsara::{Page, PageError, Request, SamsaraError, Watch};
 use crate::state::Position;
 
 /// What a change feed has brought since the position before.
@@ -31,8 +33,8 @@ pub struct Changes {
 impl Extractor {
     /// Reads on in the feed of `feed` (see [`crate::catalog::Catalog::change_feed`]), some pages at a time.
     ///
-    /// Without a position, the feed gives the last reading of each vehicle, however old it is: that is no change. All
-    /// of it is passed over at once, for the sake of the position behind it.
+    /// Without a position, the feed gives the last reading of each vehicle, however old it is. Those readings do not
+    /// count as changes: the pages are skipped, to get the position after them.
     pub async fn changes(
         &self,
         feed: &Source,
@@ -45,7 +47,9 @@ impl Extractor {
             error,
         };
         let Some(mut request) = Request::render(&[feed], None, None, &[]) else {
-            return Err(api(SamsaraError::Setup("the feed cannot be asked".into())));
+            return Err(api(SamsaraError::Unaddressable {
+                endpoint: feed.endpoint.clone(),
+            }));
         };
         let cold = resume.is_none();
         let mut cursor = None;
@@ -68,7 +72,7 @@ impl Extractor {
             }
             if !cold {
                 // A reading of the future comes from a clock that is wrong: that day has not changed.
-                let last = chrono::Utc::now().date_naive() + chrono::Days::new(1);
+                let last = clock::now().date_naive() + chrono::Days::new(1);
                 let changed = self.days(feed, decoder.clone(), page, &request).await?;
                 days.extend(changed.into_iter().filter(|day| *day <= last));
                 if pages >= self.checkpoint_every {
@@ -89,7 +93,7 @@ impl Extractor {
                 endpoint: request.path,
                 query: request.query,
                 page: pages,
-                reason: "a feed must give a cursor to come back with".into(),
+                error: PageError::NoFeedCursor,
             })),
         }
     }
@@ -111,18 +115,21 @@ impl Extractor {
             while let Some(decoded) = decoding.next()? {
                 days.extend(days_of(&decoder.rows(&decoded, 0)?.batch, &field)?);
             }
-            Ok(days)
+            Ok::<_, DecodeError>(days)
         };
         let decoded = self.cpu.spawn(async move { decode() }).await;
-        let wrong = |reason: String| ExtractError::Page {
+        let scope = || "(changed days)".to_string();
+        let decoded = decoded.map_err(|error| ExtractError::Worker {
             tables: feed.name.clone(),
-            scope: "(changed days)".into(),
+            scope: scope(),
+            error,
+        })?;
+        decoded.map_err(|error| ExtractError::Page {
+            tables: feed.name.clone(),
+            scope: scope(),
             page: number,
             request: request.identity(),
-            reason,
-        };
-        decoded
-            .map_err(|error| wrong(error.to_string()))?
-            .map_err(wrong)
+            error,
+        })
     }
 }

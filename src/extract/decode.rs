@@ -15,6 +15,7 @@ use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 
 use super::assign_day::{DayRows, Places};
+use super::decode_error::DecodeError;
 use super::direct::{Direct, Sizes};
 use super::drift::Drift;
 use super::raw_type::StructShape;
@@ -70,11 +71,11 @@ struct Member {
     schema: SchemaRef,
     /// The declared columns alone.
     declared: SchemaRef,
-    /// Where they stand among those of the task.
+    /// Their positions among those of the task.
     columns: Vec<usize>,
-    /// The column that belongs to it alone; records without it are not its rows.
+    /// The column that only this source has; records without it are not its rows.
     own: Option<usize>,
-    /// The lists of which each day keeps its own items.
+    /// The lists whose items are assigned to days.
     timed: Vec<usize>,
 }
 
@@ -83,7 +84,7 @@ pub(super) struct Decoding<'a> {
     decoder: &'a Decoder,
     records: &'a [u8],
     way: Way<'a>,
-    /// What did not fit before the way was changed.
+    /// What did not fit before the decoder switched.
     drift: Drift,
 }
 
@@ -105,19 +106,19 @@ pub(super) struct Decoded<'a> {
     rescued: Rescued<'a>,
 }
 
-/// The rows that one source has in some records.
+/// The rows of one source in some records.
 pub(super) struct Rows {
     /// The declared columns.
     pub(super) batch: RecordBatch,
-    /// The record of each row, where some records are no rows.
+    /// The record of each row, where some records do not become rows.
     records: Option<Vec<usize>>,
 }
 
-/// Envelope fields of a page, path and text, that are still to be given to a row.
+/// Envelope fields of a page (path and text) that no row carries yet.
 pub(super) type Envelope = Vec<(String, Bytes)>;
 
 impl Decoder {
-    /// A decoder for sources that share one task; mostly one source.
+    /// A decoder for the sources of one task; usually one source.
     pub(super) fn new(sources: &[&Source]) -> Self {
         let mut fields: Vec<Arc<Field>> = Vec::new();
         let mut index: HashMap<&str, usize> = HashMap::new();
@@ -159,7 +160,7 @@ impl Decoder {
     }
 
     /// Begins to decode the records of a page.
-    pub(super) fn begin<'a>(&'a self, page: &'a Page) -> Result<Decoding<'a>, String> {
+    pub(super) fn begin<'a>(&'a self, page: &'a Page) -> Result<Decoding<'a>, DecodeError> {
         let (records, sizes) = (&page.records, self.sizes.lock().clone());
         let direct = Direct::new(records, &self.fields, &self.shape, &sizes);
         Ok(Decoding {
@@ -170,13 +171,13 @@ impl Decoder {
         })
     }
 
-    /// Begins to decode records the slow way.
+    /// Begins to decode records in the slow way.
     fn check<'a>(
         &'a self,
         records: &'a [u8],
         stage: Stage,
         position: usize,
-    ) -> Result<Checked<'a>, String> {
+    ) -> Result<Checked<'a>, DecodeError> {
         // The page as one row with one list of records.
         let record = Field::new("item", DataType::Struct(self.fields.clone()), true);
         let list = DataType::List(Arc::new(record));
@@ -184,8 +185,7 @@ impl Decoder {
         let reader = ReaderBuilder::new(Arc::new(page))
             .with_coerce_primitive(true)
             .with_strict_mode(true)
-            .build_decoder()
-            .map_err(|error| error.to_string())?;
+            .build_decoder()?;
         Ok(Checked {
             pass: Pass::new(records, &self.shape, stage, position),
             reader,
@@ -194,9 +194,9 @@ impl Decoder {
 
     /// The rows of the `slot`-th source.
     ///
-    /// Every record is a row, but for those of a task that is shared with other sources: of these, the ones that have
-    /// something for this source, be it a value that could not be decoded.
-    pub(super) fn rows(&self, decoded: &Decoded<'_>, slot: usize) -> Result<Rows, String> {
+    /// Every record is a row, except in a task of several sources: there, only records that have a value for this
+    /// source, decoded or not.
+    pub(super) fn rows(&self, decoded: &Decoded<'_>, slot: usize) -> Result<Rows, DecodeError> {
         let member = &self.members[slot];
         let records = &decoded.records;
         let columns = member
@@ -204,8 +204,7 @@ impl Decoder {
             .iter()
             .map(|index| records.column(*index).clone())
             .collect();
-        let batch = RecordBatch::try_new(member.declared.clone(), columns)
-            .map_err(|error| error.to_string())?;
+        let batch = RecordBatch::try_new(member.declared.clone(), columns)?;
         let Some(own) = member.own else {
             return Ok(Rows {
                 batch,
@@ -231,26 +230,23 @@ impl Decoder {
             });
         }
         let records = (0..mine.len()).filter(|record| mine[*record]).collect();
-        let batch = filter_record_batch(&batch, &BooleanArray::from(mine))
-            .map_err(|error| error.to_string())?;
+        let batch = filter_record_batch(&batch, &BooleanArray::from(mine))?;
         Ok(Rows {
             batch,
             records: Some(records),
         })
     }
 
-    /// The same with the parent's id beside the declared columns, as raw rows have it.
+    /// The same with the parent's id as a further column, as in raw rows.
     pub(super) fn rows_with_parent(
         &self,
         decoded: &Decoded<'_>,
         slot: usize,
         parent: Option<&str>,
-    ) -> Result<RecordBatch, String> {
+    ) -> Result<RecordBatch, DecodeError> {
         let Rows { batch, .. } = self.rows(decoded, slot)?;
         let schema = &self.members[slot].schema;
-        let index = schema
-            .index_of("_parent_id")
-            .map_err(|error| error.to_string())?;
+        let index = schema.index_of("_parent_id")?;
         let declared = batch.schema();
         let fields: Fields = declared
             .fields()
@@ -261,12 +257,12 @@ impl Decoder {
         let declared = Arc::new(Schema::new(fields));
         let mut columns = batch.columns().to_vec();
         columns.push(Arc::new(StringArray::from(vec![parent; batch.num_rows()])));
-        RecordBatch::try_new(declared, columns).map_err(|error| error.to_string())
+        Ok(RecordBatch::try_new(declared, columns)?)
     }
 
-    /// The raw rows of a source and day: its columns, those that the pipeline adds, and how many values are rescued.
+    /// The raw rows of a source and day: its columns, those that the pipeline adds, and the number of rescued values.
     ///
-    /// The first row also carries what is in `envelope`, and empties it.
+    /// The first row also takes the fields in `envelope`.
     pub(super) fn stamp(
         &self,
         decoded: &Decoded<'_>,
@@ -275,7 +271,7 @@ impl Decoder {
         owned: &DayRows,
         stamp: Stamp<'_>,
         envelope: &mut Envelope,
-    ) -> Result<(RecordBatch, u64), String> {
+    ) -> Result<(RecordBatch, u64), DecodeError> {
         let member = &self.members[slot];
         let count = owned.batch.num_rows();
         let instant = |at: Option<DateTime<Utc>>| -> ArrayRef {
@@ -293,26 +289,25 @@ impl Decoder {
         if member.schema.column_with_name(ASKED).is_some() {
             columns.push(asked(stamp.asked, count));
         }
-        let batch = RecordBatch::try_new(member.schema.clone(), columns)
-            .map_err(|error| error.to_string())?;
+        let batch = RecordBatch::try_new(member.schema.clone(), columns)?;
         Ok((batch, values))
     }
 
-    /// Which sources of the task have a column; all of them, where it is not known whose it is.
+    /// The sources of the task that have a column; all of them, if its source is not known.
     pub(super) fn sources_with(&self, column: Option<usize>) -> impl Iterator<Item = usize> {
         let has =
             move |member: &Member| column.is_none_or(|column| member.columns.contains(&column));
         (0..self.members.len()).filter(move |slot| has(&self.members[*slot]))
     }
 
-    /// All rows of the `slot`-th source in a page, as `owned` leaves them: for pages that are looked at alone.
+    /// All rows of the `slot`-th source in a page, filtered by `owned`: for single pages.
     pub(super) fn whole(
         &self,
         page: &Page,
         slot: usize,
         stamp: Stamp<'_>,
-        owned: impl Fn(RecordBatch) -> Result<DayRows, String>,
-    ) -> Result<(RecordBatch, Drift), String> {
+        owned: impl Fn(RecordBatch) -> Result<DayRows, DecodeError>,
+    ) -> Result<(RecordBatch, Drift), DecodeError> {
         let mut envelope = page.beside.clone();
         let mut batches = Vec::new();
         let mut decoding = self.begin(page)?;
@@ -324,13 +319,12 @@ impl Decoder {
                     .0,
             );
         }
-        let batch = concat_batches(&self.members[slot].schema, &batches)
-            .map_err(|error| error.to_string())?;
+        let batch = concat_batches(&self.members[slot].schema, &batches)?;
         Ok((batch, decoding.into_drift()))
     }
 }
 
-/// The column of what was asked for, the same in each row.
+/// The column with the values of request parameters, the same in each row.
 fn asked(values: &[(String, String)], count: usize) -> ArrayRef {
     let names = MapFieldNames {
         entry: "entries".into(),
@@ -343,15 +337,15 @@ fn asked(values: &[(String, String)], count: usize) -> ArrayRef {
             column.keys().append_value(name);
             column.values().append_value(value);
         }
-        // The two builders were given as many values.
+        // Both builders have the same number of values.
         _ = column.append(true);
     }
     Arc::new(column.finish())
 }
 
 impl<'a> Decoding<'a> {
-    /// The next records; none behind the last.
-    pub(super) fn next(&mut self) -> Result<Option<Decoded<'a>>, String> {
+    /// The next records; none after the last.
+    pub(super) fn next(&mut self) -> Result<Option<Decoded<'a>>, DecodeError> {
         if let Way::Direct(direct) = &mut self.way {
             let mut sizes = Sizes::new();
             if let Ok(decoded) = direct.next(&mut sizes) {
@@ -360,7 +354,7 @@ impl<'a> Decoding<'a> {
                     Decoded { records, rescued }
                 }));
             }
-            // The slow way reads what was refused, or says what is wrong with it.
+            // The slow way reads what the direct way refused, or reports what is wrong with it.
             let (stage, position) = direct.left_at();
             let checked = self.decoder.check(self.records, stage, position)?;
             let before = std::mem::replace(&mut self.way, Way::Checked(Box::new(checked)));
@@ -390,36 +384,30 @@ impl Way<'_> {
 }
 
 impl<'a> Checked<'a> {
-    fn next(&mut self) -> Result<Option<Decoded<'a>>, String> {
-        let Some(slice) = self.pass.next().map_err(|error| error.to_string())? else {
+    fn next(&mut self) -> Result<Option<Decoded<'a>>, DecodeError> {
+        let Some(slice) = self.pass.next()? else {
             return Ok(None);
         };
         // The slice as one row, fed in pieces so that the records are not copied.
         for piece in [&br#"{"records":["#[..], &slice.records, b"]}"] {
             let mut rest = piece;
             while !rest.is_empty() {
-                let read = self
-                    .reader
-                    .decode(rest)
-                    .map_err(|error| error.to_string())?;
+                let read = self.reader.decode(rest)?;
                 if read == 0 {
                     return Err("more text after the list of records".into());
                 }
                 rest = &rest[read..];
             }
         }
-        let row = self
-            .reader
-            .flush()
-            .map_err(|error| error.to_string())?
-            .ok_or("the page holds no row")?;
+        let row = self.reader.flush()?.ok_or("the page holds no row")?;
         let records = row.column(0).as_list::<i32>().value(0).as_struct().clone();
         if records.len() != slice.count {
             return Err(format!(
                 "the page has {} records, decoded are {}",
                 slice.count,
                 records.len()
-            ));
+            )
+            .into());
         }
         Ok(Some(Decoded {
             records,
@@ -429,11 +417,13 @@ impl<'a> Checked<'a> {
 }
 
 /// Reads the text of a list of records in both ways, the direct one and that of [`super::validate`] and arrow-json: for
-/// tests and fuzzing. The error tells in what they differ; that both refuse a text is no difference.
+/// tests and fuzzing. The error tells in what they differ; two refusals count as equal.
 pub fn compare_ways(source: &Source, records: &[u8]) -> Result<(), String> {
     let decoder = Decoder::new(&[source]);
     let mut direct = Direct::new(records, &decoder.fields, &decoder.shape, &[]);
-    let mut checked = decoder.check(records, Stage::Before, 0)?;
+    let mut checked = decoder
+        .check(records, Stage::Before, 0)
+        .map_err(|error| error.to_string())?;
     loop {
         let (one, other) = (direct.next(&mut Sizes::new()), checked.next());
         match (one, other) {
@@ -448,7 +438,8 @@ pub fn compare_ways(source: &Source, records: &[u8]) -> Result<(), String> {
                 }
             }
             (one, other) => {
-                let told = |result: Result<Option<usize>, String>| format!("{result:?} records");
+                let told =
+                    |result: Result<Option<usize>, DecodeError>| format!("{result:?} records");
                 let one = one.map(|it| it.map(|(records, _)| records.len()));
                 return Err(format!(
                     "{} are not {}",
@@ -474,7 +465,7 @@ impl Decoded<'_> {
 }
 
 impl Member {
-    /// Whether a value that was cut out is of one of its columns, or of none that is known.
+    /// Whether a rescued value belongs to one of its columns, or to an unknown column.
     fn concerns(&self, value: &RescuedValue<'_>) -> bool {
         value
             .column
@@ -488,7 +479,7 @@ impl Member {
         rows: &Rows,
         owned: &DayRows,
         envelope: &mut Envelope,
-    ) -> Result<(ArrayRef, u64), String> {
+    ) -> Result<(ArrayRef, u64), DecodeError> {
         let count = owned.batch.num_rows();
         let rescued = &decoded.rescued;
         if count == 0 || (rescued.values.is_empty() && envelope.is_empty()) {
@@ -516,7 +507,7 @@ impl Member {
         Ok((Arc::new(column.finish()), text.count))
     }
 
-    /// Where a value of a row stands in what the day keeps of it; none if another day keeps it.
+    /// Position of a value of a row among the items that the day keeps; none if another day keeps it.
     fn place(&self, value: &RescuedValue<'_>, places: &Places, row: usize) -> Option<Place> {
         let (Places::Items(lists), Some(list)) = (places, &value.list) else {
             return Some(Place::AsSent);
@@ -620,7 +611,7 @@ mod tests {
     }
 
     #[test]
-    fn each_source_of_a_request_gets_its_own_values_in_whatever_order_they_stand() {
+    fn sources_of_a_request_get_their_own_values() {
         let good = r#"[{"time":"2024-01-01T00:00:00Z","value":1}]"#;
         let misfit = r#"[{"time":"2024-01-01T00:00:00Z","value":"v"}]"#;
         let records = format!(
@@ -651,7 +642,7 @@ mod tests {
     }
 
     #[test]
-    fn each_day_has_its_own_rescued_values_where_its_own_list_has_them() {
+    fn rescued_values_follow_their_day_and_list() {
         let records = r#"[
             {"id":"1","rpm":[{"time":"2023-12-31T23:59:59Z","q":"yesterday"},{"time":"2024-01-01T00:00:01Z"},
                 {"time":"2024-01-01T00:00:02Z","q":"today","value":"v","parts":[1,2,"three"]}]},
@@ -968,6 +959,7 @@ mod tests {
         // A text that both refuse: the reason is the checked way's.
         let page = self::page(r#"[{"id":"1"},{"id":"2}]"#, &[]);
         let error = decoder.begin(&page).unwrap().next().err().unwrap();
+        let error = error.to_string();
         assert!(
             error.contains("the text ends inside a string at byte 22"),
             "{error}"

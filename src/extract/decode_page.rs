@@ -8,6 +8,7 @@ use chrono::{DateTime, NaiveDate};
 
 use super::assign_day::{DayRows, rows_of_day};
 use super::decode::{Decoder, Stamp};
+use super::decode_error::DecodeError;
 use super::drift::DriftKey;
 use crate::catalog::Source;
 use crate::samsara::{Page, Window};
@@ -18,7 +19,7 @@ pub fn decode_page(
     records: Bytes,
     window: Option<Window>,
     parent: Option<&str>,
-) -> Result<(RecordBatch, BTreeMap<DriftKey, u64>), String> {
+) -> Result<(RecordBatch, BTreeMap<DriftKey, u64>), DecodeError> {
     let page = Page {
         number: 1,
         beside: Vec::new(),
@@ -45,7 +46,7 @@ pub fn decode_for_day(
     window: Option<Window>,
     day: Option<NaiveDate>,
     parent: Option<&str>,
-) -> Result<RecordBatch, String> {
+) -> Result<RecordBatch, DecodeError> {
     decode_asked(source, page, window, day, parent, &[])
 }
 
@@ -57,7 +58,7 @@ pub fn decode_asked(
     day: Option<NaiveDate>,
     parent: Option<&str>,
     asked: &[(String, String)],
-) -> Result<RecordBatch, String> {
+) -> Result<RecordBatch, DecodeError> {
     let stamp = Stamp {
         window,
         parent,

@@ -6,7 +6,7 @@
 //! has drifted drifts in every record.
 //!
 //! What [`super::validate`] and arrow-json make of a page is what counts, and this makes the same of it; it refuses what
-//! it does not take (text that is no JSON, a record beyond the bounds) without saying why, and they read the slice
+//! it does not take (text that is not JSON, a record beyond the bounds) without saying why, and they read the slice
 //! again.
 
 use std::borrow::Cow;
@@ -30,7 +30,7 @@ use super::rescue::Rescued;
 use super::validate::{Stage, is_number};
 use crate::json::{JsonError, Kind, Scanner, unescape};
 
-/// So many names that the schema does not know are remembered, for each kind of object.
+/// This many names that the schema does not know are remembered, for each kind of object.
 const MOST_LEARNED: usize = 16;
 /// A guess that is wrong is followed by this many further ones: fields may be absent.
 const GUESSES: usize = 4;
@@ -114,7 +114,7 @@ impl<'a> Direct<'a> {
         self.drift
     }
 
-    /// The next records and what was cut out of them; none behind the last.
+    /// The next records and what was cut out of them; none after the last.
     pub(super) fn next(
         &mut self,
         sizes: &mut Sizes,

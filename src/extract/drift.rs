@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::json::path::shorten;
 
-/// So many paths of one task are told apart; what else there is, is counted together.
+/// So many paths of one task are distinguished; what else there is, is counted together.
 const MOST_PATHS: usize = 200;
 /// A path is told as far as this, in bytes.
 const LONGEST_PATH: usize = 200;
 /// Up to here a search from the beginning is faster than a hash.
 const FEW_PATHS: usize = 16;
 
-/// Stands for all paths beyond those that are told apart.
+/// Stands for all paths beyond those that are distinguished.
 pub const FURTHER_PATHS: &str = "(further names)";
 
 /// What did not fit, and where.
@@ -52,7 +52,7 @@ impl Drift {
         self.found[at].count += 1;
     }
 
-    /// Counts `count` values at a path; tells where, if the path is told apart.
+    /// Counts `count` values at a path; tells where, if the path is distinguished.
     pub(super) fn add(
         &mut self,
         column: Option<usize>,

@@ -1,5 +1,8 @@
 //! Why an extract task failed.
 
+use tokio::task::JoinError;
+
+use super::decode_error::DecodeError;
 use super::request::ExtractTask;
 use crate::samsara::{Request, SamsaraError};
 use crate::store::StoreError;
@@ -20,7 +23,7 @@ pub enum ExtractError {
         error: SamsaraError,
     },
     /// A page cannot be decoded.
-    #[error("{tables} {scope}: page {page} of {request}: {reason}")]
+    #[error("{tables} {scope}: page {page} of {request}: {error}")]
     Page {
         /// The sources.
         tables: String,
@@ -31,7 +34,8 @@ pub enum ExtractError {
         /// Path and query.
         request: String,
         /// What is wrong.
-        reason: String,
+        #[source]
+        error: DecodeError,
     },
     /// The raw bucket.
     #[error("{tables} {scope}: {error}")]
@@ -56,15 +60,16 @@ pub enum ExtractError {
         /// Rows in its objects.
         written: u64,
     },
-    /// A worker died.
-    #[error("{tables} {scope}: the decoder stopped: {reason}")]
+    /// The task that decodes ended without a result: it panicked, or was cancelled.
+    #[error("{tables} {scope}: the decoder stopped: {error}")]
     Worker {
         /// The sources.
         tables: String,
         /// Days, or the snapshot.
         scope: String,
-        /// Why.
-        reason: String,
+        /// How it ended.
+        #[source]
+        error: JoinError,
     },
 }
 
@@ -106,13 +111,18 @@ impl ExtractTask {
     }
 
     /// A page that cannot be read.
-    pub(super) fn page_error(&self, page: u64, request: &Request, reason: String) -> ExtractError {
+    pub(super) fn page_error(
+        &self,
+        page: u64,
+        request: &Request,
+        error: DecodeError,
+    ) -> ExtractError {
         ExtractError::Page {
             tables: self.tables(),
             scope: self.scope.to_string(),
             page,
             request: request.identity(),
-            reason,
+            error,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a page says beside values that are other at each read, such as links that expire.
+//! What a page says beside values that differ at each read, such as links that expire.
 
 use std::borrow::Cow;
 
@@ -116,7 +116,7 @@ mod tests {
     use crate::catalog::Catalog;
 
     #[test]
-    fn links_that_were_signed_anew_make_no_difference_and_all_else_does() {
+    fn only_signatures_of_links_make_no_difference() {
         let catalog = Catalog::open(None).unwrap();
         let paths = |source: &str| catalog.source(source).unwrap().expiring.clone();
         let events = paths("fleet_safety_events");

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use chrono::Utc;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tracing::Instrument;
@@ -16,6 +15,7 @@ use super::outcome::TaskOutcome;
 use super::queue::RequestQueue;
 use super::request::{ExtractTask, Scope};
 use super::write::{RawWriter, WriteTarget, WriterOutput};
+use crate::clock;
 use crate::events::{Event, Observer};
 use crate::samsara::Client;
 use crate::state::Checkpoint;
@@ -48,7 +48,7 @@ impl Extractor {
     /// Reads one task. Its objects are complete when this returns, and count only once the state names them.
     ///
     /// `resume` is the checkpoint that an earlier run left of the same task; another task's is not used. `checkpoints`
-    /// gets what is safe so far, now and then. A feed has no checkpoints: its position is committed with its rows.
+    /// gets what is safe so far, from time to time. A feed has no checkpoints: its position is committed with its rows.
     pub async fn read(
         &self,
         task: Arc<ExtractTask>,
@@ -74,7 +74,7 @@ impl Extractor {
                 (queue, extracted_at, writer)
             }
             None => {
-                let now = Utc::now();
+                let now = clock::now();
                 let writer = RawWriter::begin(target, task.clone(), now, checkpoints);
                 (RequestQueue::begin(&task), now, writer)
             }
@@ -93,7 +93,7 @@ impl Extractor {
         let written = writing.await.map_err(|error| ExtractError::Worker {
             tables: task.tables(),
             scope: task.scope.to_string(),
-            reason: error.to_string(),
+            error,
         })??;
         let end = fetched.map_err(|error| task.api(error))?;
         self.report(&task, &written);
@@ -110,7 +110,7 @@ impl Extractor {
         })
     }
 
-    /// Reports schema drift, and rows far outside the asked days.
+    /// Reports schema drift, and rows far outside the requested days.
     fn report(&self, task: &ExtractTask, written: &WriterOutput) {
         for (sources, DriftKey { path, reason }, count) in &written.drift {
             self.observer.observe(&Event::DriftFound {

@@ -26,7 +26,7 @@ pub(super) enum Message {
     Checkpoint(Progress),
     /// The requests so far are finished.
     Commit,
-    /// The requests under way cannot be had like this: what came of them does not count.
+    /// The pending requests are refused in this form: their pages do not count.
     Abort,
 }
 
@@ -35,9 +35,9 @@ pub(super) struct FetchedPage {
     pub(super) page: Page,
     pub(super) request: Arc<Request>,
     pub(super) parent: Option<String>,
-    /// The part of the window that was asked for, where it had to be bisected.
+    /// The part of the window that was requested, where it had to be bisected.
     pub(super) asked: Option<Window>,
-    /// Takes the answer whether the days of a feed that were asked for end on this page, or before.
+    /// Takes the answer whether the days of a feed that were requested end on this page, or before.
     pub(super) is_past: Option<oneshot::Sender<bool>>,
 }
 
@@ -46,11 +46,11 @@ pub(super) struct FetchedPage {
 pub(super) struct End {
     /// Query and last cursor.
     pub(super) position: Option<Position>,
-    /// Whether there is more behind it.
+    /// Whether there is more after it.
     pub(super) more: bool,
-    /// Whether a feed was left there because what follows was not asked for.
+    /// Whether a feed was left there because what follows was not requested.
     pub(super) is_past: bool,
-    /// Why there is nothing, where the parent that was asked for is not known.
+    /// The reason for an empty result, if the API does not know the requested parent.
     gone: Option<SamsaraError>,
 }
 
@@ -60,7 +60,7 @@ enum Fetched {
         end: End,
         pages: u64,
     },
-    /// The server cannot manage it in one go. Some of its pages may have come even so.
+    /// The window is too large for the server. Some of its pages may have arrived nevertheless.
     TooMuch {
         halves: [RequestSlice; 2],
         pages: u64,
@@ -95,15 +95,15 @@ impl From<SamsaraError> for Stop {
 /// How far a feed is read in one go.
 struct FeedPages<'a> {
     watch: &'a Watch,
-    /// Whether it is left where the asked days end.
+    /// Whether it is left where the requested days end.
     has_end: bool,
 }
 
-/// What comes next of a request.
+/// The next page of a request.
 enum Next {
     Page(Page),
     End,
-    /// The parent that was asked for is not known.
+    /// The parent that was requested is not known.
     Gone(SamsaraError),
 }
 
@@ -119,10 +119,10 @@ pub(super) struct Fetcher<'a> {
 }
 
 impl Fetcher<'_> {
-    /// Sends all pages to the writer, with checkpoints of how far it has come.
+    /// Sends all pages to the writer, with checkpoints in between.
     ///
     /// A fan-out has some requests under way at a time, and counts them some hundred together; any other task goes
-    /// request by request. A window that the server cannot manage is asked for in halves; those that are finished stay,
+    /// request by request. A window that the server cannot manage is requested in halves; those that are finished stay,
     /// also for a later run.
     pub(super) async fn fetch(self, mut queue: RequestQueue<'_>) -> Result<End, SamsaraError> {
         match self.fetch_all(&mut queue).await {
@@ -318,8 +318,8 @@ impl Fetcher<'_> {
         }
     }
 
-    /// Sends a page. Tells whether the asked days of a feed end on it: only the writer knows the days of its rows, and
-    /// only then it is known whether to go on.
+    /// Sends a page. Tells whether the requested days of a feed end on it: only the writer knows the days of its rows,
+    /// and only then it is known whether to go on.
     async fn send_page(
         &self,
         mut page: FetchedPage,
@@ -337,7 +337,7 @@ impl Fetcher<'_> {
         }
     }
 
-    /// A checkpoint in the middle of a request, every so many pages.
+    /// A checkpoint in the middle of a request, every this many pages.
     async fn checkpoint_within(
         &self,
         progress: &Progress,
@@ -366,7 +366,7 @@ fn position(request: &Request, cursor: String) -> Position {
     Position { query, cursor }
 }
 
-/// The request as it goes on from `start`, and the cursor there; puts the pages before it into `sent`.
+/// The request as it continues from `start`, and the cursor there; puts the pages before it into `sent`.
 fn resume(
     request: Arc<Request>,
     start: Option<(Position, u64)>,

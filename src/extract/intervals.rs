@@ -1,7 +1,7 @@
 //! Rows that last: from a start, which decides on their day, to an end that may be still to come.
 //!
 //! A row without an end is read again until it has one. An answer may also hold rows of days before those that were
-//! asked for, because they last into these; such a row tells that its own day has changed, if that day was read when
+//! requested, because they last into these; such a row tells that its own day has changed, if that day was read when
 //! the row was not there, or had no end.
 
 use std::collections::{BTreeSet, HashMap};
@@ -13,6 +13,7 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
 
 use super::assign_day::{follow, instant, readable, times};
+use super::decode_error::DecodeError;
 use crate::catalog::{Source, TimeField, TimeStep};
 use crate::state::{EndedRow, Overlap};
 
@@ -40,7 +41,7 @@ impl<'a> Intervals<'a> {
         batch: &RecordBatch,
         source: &'a Source,
         read: DateTime<Utc>,
-    ) -> Result<Option<Self>, String> {
+    ) -> Result<Option<Self>, DecodeError> {
         let Some(end) = &source.end_field else {
             return Ok(None);
         };
@@ -94,23 +95,23 @@ impl<'a> Intervals<'a> {
         (0..self.items.len()).filter(|row| self.items.is_valid(*row))
     }
 
-    fn start(&self, row: usize) -> Result<Option<DateTime<Utc>>, String> {
+    fn start(&self, row: usize) -> Result<Option<DateTime<Utc>>, DecodeError> {
         let (Some(starts), Some(field)) = (&self.starts, &self.source.time_field) else {
             return Ok(None);
         };
         instant(starts, row, field).map(Some)
     }
 
-    /// The end of a row; none if it was still to come when the row was read. What is no time, or lies before the start
-    /// (v1 writes 0 for "none", and the largest integer for "under way"), is no end.
-    fn end(&self, row: usize) -> Result<Option<DateTime<Utc>>, String> {
+    /// The end of a row; none if it was in the future when the row was read. A value that is not a time, or that is
+    /// before the start, does not count (v1 writes 0 for "none", and the largest integer for "under way").
+    fn end(&self, row: usize) -> Result<Option<DateTime<Utc>>, DecodeError> {
         let start = self.start(row)?;
         Ok(readable(&self.ends, row)
             .filter(|end| *end <= self.read && start.is_none_or(|start| start <= *end)))
     }
 
     /// The row, if it has ended.
-    fn ended(&self, row: usize) -> Result<Option<EndedRow>, String> {
+    fn ended(&self, row: usize) -> Result<Option<EndedRow>, DecodeError> {
         self.end(row)?
             .map(|end| {
                 Ok(EndedRow {
@@ -122,7 +123,7 @@ impl<'a> Intervals<'a> {
     }
 
     /// Digest of what tells a row apart: whose it is, when it starts, and the source's `row_key`.
-    fn identity(&self, row: usize) -> Result<u64, String> {
+    fn identity(&self, row: usize) -> Result<u64, DecodeError> {
         let mut digest = Sha256::new();
         let mut add = |value: Option<String>| match value {
             // The length keeps "a" + "bc" apart from "ab" + "c".
@@ -174,7 +175,7 @@ pub(super) fn open_rows(
     batch: &RecordBatch,
     source: &Source,
     read: DateTime<Utc>,
-) -> Result<u64, String> {
+) -> Result<u64, DecodeError> {
     let Some(intervals) = Intervals::of(batch, source, read)? else {
         return Ok(0);
     };
@@ -189,7 +190,7 @@ pub(super) fn overlaps(
     source: &Source,
     first: NaiveDate,
     read: DateTime<Utc>,
-) -> Result<BTreeSet<Overlap>, String> {
+) -> Result<BTreeSet<Overlap>, DecodeError> {
     let mut found = BTreeSet::new();
     let Some(intervals) = Intervals::of(batch, source, read)? else {
         return Ok(found);
@@ -223,7 +224,7 @@ impl EndedRows {
         batch: &RecordBatch,
         source: &Source,
         read: DateTime<Utc>,
-    ) -> Result<(), String> {
+    ) -> Result<(), DecodeError> {
         let Some(intervals) = Intervals::of(batch, source, read)? else {
             return Ok(());
         };
@@ -235,8 +236,8 @@ impl EndedRows {
         Ok(())
     }
 
-    /// Whether the day had this row, and its end. The API tells the end of one row now and then differently, by
-    /// milliseconds or seconds: that is no news.
+    /// Whether the day had this row, and its end. The API reports the end of the same row with small differences
+    /// (milliseconds or seconds) from time to time, which are ignored.
     pub fn contains(&self, row: &EndedRow) -> bool {
         self.0
             .get(&row.row)
@@ -326,7 +327,7 @@ mod tests {
                 &format!(r#"[{{"startMs":1704067200000,"endMs":{end}}}]"#),
                 Some("1"),
             );
-            assert_eq!(open_rows(&batch, &trips, read), Ok(open), "{end}");
+            assert_eq!(open_rows(&batch, &trips, read).unwrap(), open, "{end}");
         }
         for (end, open) in [
             ("", 1),
@@ -339,14 +340,18 @@ mod tests {
                 &format!(r#"[{{"startTime":"2024-01-01T00:00:00Z","endTime":"{end}"}}]"#),
                 None,
             );
-            assert_eq!(open_rows(&batch, &assignments, read), Ok(open), "{end}");
+            assert_eq!(
+                open_rows(&batch, &assignments, read).unwrap(),
+                open,
+                "{end}"
+            );
         }
         let batch = rows(
             &assignments,
             r#"[{"startTime":"2024-01-01T00:00:00Z"},{"startTime":"2024-01-01T00:00:00Z"}]"#,
             None,
         );
-        assert_eq!(open_rows(&batch, &assignments, read), Ok(2));
+        assert_eq!(open_rows(&batch, &assignments, read).unwrap(), 2);
         // A report's rows carry no start.
         let logs = source("fleet_hos_daily_logs");
         let batch = rows(
@@ -354,7 +359,7 @@ mod tests {
             r#"[{"endTime":"2024-01-10T13:00:00Z"},{"endTime":"2024-01-10T11:00:00Z"}]"#,
             None,
         );
-        assert_eq!(open_rows(&batch, &logs, read), Ok(1));
+        assert_eq!(open_rows(&batch, &logs, read).unwrap(), 1);
         // Readings have no end at all.
         let gps = source("fleet_vehicle_stats_gps");
         assert_eq!(
@@ -362,13 +367,14 @@ mod tests {
                 &rows(&gps, r#"[{"gps":[{"time":"2024-01-01T00:00:00Z"}]}]"#, None),
                 &gps,
                 read
-            ),
-            Ok(0)
+            )
+            .unwrap(),
+            0
         );
     }
 
     #[test]
-    fn a_row_of_an_earlier_day_is_known_by_whose_it_is_and_its_start() {
+    fn rows_of_earlier_days_match_by_owner_and_start() {
         let (trips, read) = (source("fleet_trips"), READ.parse().unwrap());
         let first = NaiveDate::from_ymd_opt(2024, 1, 2).unwrap();
         let of = |parent: &str, records: &str| {
@@ -436,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn intervals_in_lists_are_told_apart_by_their_record_and_by_themselves() {
+    fn intervals_in_lists_match_by_record_and_item() {
         let (logs, read) = (duty_logs(), READ.parse().unwrap());
         let first = NaiveDate::from_ymd_opt(2024, 1, 2).unwrap();
         let item = |start: &str, status: &str| {
@@ -451,7 +457,7 @@ mod tests {
             item("2024-01-02T00:00:00Z", "on"),
         );
         let batch = rows(&logs, &page, None);
-        assert_eq!(open_rows(&batch, &logs, read), Ok(1));
+        assert_eq!(open_rows(&batch, &logs, read).unwrap(), 1);
         let found = overlaps(&batch, &logs, first, read).unwrap();
         assert_eq!(found.iter().filter(|row| row.ended.is_some()).count(), 3);
         assert_eq!(found.len(), 4);

@@ -1,4 +1,4 @@
-//! What does not fit, noted while records are read: where it stood, its exact text, and how often its like was seen.
+//! What does not fit, noted while records are read: its position, its exact text, and how often its like was seen.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ pub(super) const BOUNDS: Bounds = Bounds {
 };
 /// Up to here, names are compared one by one: that is faster than a hash.
 const FEW_NAMES: usize = 16;
-/// So many kinds of misfits are remembered.
+/// This many kinds of misfits are remembered.
 const MOST_RECENT: usize = 8;
 
 /// Why a field is rescued that no source declares.
@@ -90,7 +90,7 @@ struct Recent<'a> {
     reason: &'static str,
     /// Where the drift counts it.
     counted: Counted,
-    /// Its path in [`Rescued::paths`], and where it stood.
+    /// Its path in [`Rescued::paths`], and its position.
     last: Range<usize>,
     list: Option<ListPlace>,
 }
@@ -345,7 +345,7 @@ impl<'a> Misfits<'a> {
         Ok(())
     }
 
-    /// Notes a record that is no object.
+    /// Counts a record that is not an object.
     pub(super) fn rescue_record(&mut self, text: &'a [u8]) -> Result<(), TooMany> {
         let path = self.rescued.paths.len();
         self.rescued.paths.push('$');

@@ -13,6 +13,7 @@
 // What a value, a row and a day are.
 mod assign_day;
 mod decode;
+mod decode_error;
 mod direct;
 mod drift;
 mod expiring;
@@ -48,6 +49,7 @@ pub use assign_day::{day_window, partition_window};
 pub use changes::Changes;
 pub use checkpoint::checkpoint_is_current;
 pub use decode::{compare_ways, raw_schema, timestamp_type};
+pub use decode_error::DecodeError;
 pub use decode_page::{decode_asked, decode_for_day, decode_page};
 pub use drift::{DriftKey, FURTHER_PATHS};
 pub use error::ExtractError;

@@ -203,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_whole_number_is_whole_in_every_spelling_and_nothing_else_is() {
+    fn only_whole_numbers_are_whole_in_any_spelling() {
         let long = format!("1{}e-{}", "0".repeat(5000), 5000);
         let cases = [
             ("0", Some(0)),

@@ -28,7 +28,7 @@ pub struct Extracted {
 /// What a task brought.
 #[derive(Debug, Clone)]
 pub struct TaskOutcome {
-    /// One for each source and day that was asked for; for a feed, for each day that rows came for.
+    /// One for each source and day that was requested; for a feed, for each day that rows came for.
     pub partitions: Vec<Extracted>,
     /// Records in the pages.
     pub records: u64,
@@ -42,7 +42,7 @@ pub struct TaskOutcome {
     pub feed: Option<Position>,
     /// Whether there is more behind that position: a feed is read some pages at a time.
     pub more: bool,
-    /// Whether the feed was left there because the days that were asked for end on the page behind it, or before.
+    /// Whether the feed was left there because the days that were requested end on the page behind it, or before.
     pub is_past: bool,
     /// What was taken of that page: the rows of asked days. They are among `partitions` too, in objects of their own.
     pub tail: Option<CheckpointResult>,

@@ -1,6 +1,6 @@
-//! Rows and readings that lie far outside the asked days.
+//! Rows and readings that lie far outside the requested days.
 //!
-//! A row of the day before or after is nothing remarkable: that day gets it when it is asked for. A reading of 1970 or
+//! A row of the day before or after is nothing remarkable: that day gets it when it is requested. A reading of 1970 or
 //! of 2036 comes from a clock that was wrong, and nobody will ever ask for its day; so it is reported with an example.
 
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::catalog::{Source, TimeField};
 use crate::json::path::shorten;
 use crate::samsara::Window;
 
-/// Readings may lie this far from what was asked for.
+/// Readings may lie this far from what was requested.
 const READINGS_MARGIN: TimeDelta = TimeDelta::days(1);
 /// Records may have begun so long before: some endpoints give whatever overlaps the window.
 const RECORDS_MARGIN: TimeDelta = TimeDelta::days(31);
@@ -22,10 +22,10 @@ const RECORDS_MARGIN: TimeDelta = TimeDelta::days(31);
 const LASTING_MARGIN: TimeDelta = TimeDelta::days(3653);
 /// So many examples of a source are kept.
 const MOST_EXAMPLES: usize = 5;
-/// An example is cut after so many bytes.
+/// An example is cut after this many bytes.
 const LONGEST_EXAMPLE: usize = 500;
 
-/// Rows and readings of one source that lie far outside the asked days.
+/// Rows and readings of one source that lie far outside the requested days.
 #[derive(Debug, Clone)]
 pub(super) struct Outside {
     /// What is near.
@@ -39,7 +39,7 @@ pub(super) struct Outside {
 }
 
 impl Outside {
-    /// For a source of which `asked` is asked for.
+    /// For a source whose days `asked` were requested.
     pub(super) fn of(source: &Source, asked: Window) -> Self {
         let is_of_record = source
             .time_field

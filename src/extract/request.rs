@@ -32,7 +32,7 @@ pub enum Scope {
         resume: Option<Position>,
         /// Where a feed without cursor begins.
         since: DateTime<Utc>,
-        /// The first day that is not asked for: the feed is left before the first page that has rows of it or of later
+        /// The first day that is not requested: the feed is left before the first page that has rows of it or of later
         /// ones.
         until: Option<NaiveDate>,
         /// What its pages have shown so far.
@@ -42,7 +42,7 @@ pub enum Scope {
     Updates {
         /// The window.
         window: Window,
-        /// The first day whose rows are left out, because it was not asked for.
+        /// The first day whose rows are left out, because it was not requested.
         born_before: Option<NaiveDate>,
     },
 }
@@ -95,8 +95,8 @@ impl ExtractTask {
 }
 
 impl Scope {
-    /// The partitions that are asked for, in their order; none of a feed or of updates, whose days are
-    /// not known before.
+    /// The partitions that are requested, in their order; none of a feed or of updates, whose days are not known
+    /// before.
     pub fn partitions(&self) -> Vec<Partition> {
         match self {
             Self::Snapshot => vec![Partition::Snapshot],

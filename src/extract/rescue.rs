@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::ops::Range;
 
+use super::decode_error::DecodeError;
 use crate::json::path::push_index;
 use crate::json::write_escaped;
 
@@ -111,14 +112,16 @@ impl RescuedText {
     }
 
     /// The row's text, if there is anything in it; begins the next row's.
-    pub(super) fn row<T>(&mut self, take: impl FnOnce(Option<&str>) -> T) -> Result<T, String> {
+    pub(super) fn row<T>(
+        &mut self,
+        take: impl FnOnce(Option<&str>) -> T,
+    ) -> Result<T, DecodeError> {
         self.nowhere.clear();
         if self.text.is_empty() {
             return Ok(take(None));
         }
         self.text.push(b'}');
-        let text = std::str::from_utf8(&self.text)
-            .map_err(|error| format!("a rescued value is no UTF-8: {error}"))?;
+        let text = std::str::from_utf8(&self.text)?;
         let taken = take(Some(text));
         self.text.clear();
         Ok(taken)

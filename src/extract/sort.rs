@@ -5,6 +5,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 
 use super::assign_day::{DayRows, Instants, partition_window, rows_by_day, rows_of_one_day};
 use super::decode::{Decoded, Decoder, Envelope, Rows, Stamp};
+use super::decode_error::DecodeError;
 use super::fetch::FetchedPage;
 use super::intervals::open_rows;
 use super::outside::Outside;
@@ -42,7 +43,7 @@ pub(super) struct Sorter<'a> {
     request: &'a Request,
     /// Each source gives the envelope fields to the first row that it has of the page.
     envelopes: Vec<Envelope>,
-    /// For each source what is far outside the asked days; nothing is for a list, or for a feed.
+    /// For each source what is far outside the requested days; nothing is for a list, or for a feed.
     outsides: Vec<Option<Outside>>,
 }
 
@@ -73,7 +74,7 @@ impl<'a> Sorter<'a> {
     }
 
     /// Gives each row to the source and partition that own it, and to no second one.
-    pub(super) fn sort(&mut self, decoded: &Decoded<'_>) -> Result<Vec<Sorted>, String> {
+    pub(super) fn sort(&mut self, decoded: &Decoded<'_>) -> Result<Vec<Sorted>, DecodeError> {
         let mut sorted = Vec::new();
         for slot in 0..self.task.sources.len() {
             let rows = self.decoder.rows(decoded, slot)?;
@@ -89,14 +90,14 @@ impl<'a> Sorter<'a> {
         self.envelopes.iter().all(|envelope| !envelope.is_empty())
     }
 
-    /// What lies far outside the asked days, by source of the task.
+    /// What lies far outside the requested days, by source of the task.
     pub(super) fn into_outsides(self) -> impl Iterator<Item = (usize, Outside)> {
         let found = self.outsides.into_iter().enumerate();
         found.filter_map(|(slot, outside)| Some((slot, outside.filter(|it| it.count > 0)?)))
     }
 
     /// The rows of each partition of a source.
-    fn owned(&mut self, slot: usize, rows: &Rows) -> Result<Vec<Owned>, String> {
+    fn owned(&mut self, slot: usize, rows: &Rows) -> Result<Vec<Owned>, DecodeError> {
         let (source, batch) = (&self.task.sources[slot], &rows.batch);
         // What the days own, and what there is to own: rows, or readings inside rows.
         let (mut owned, mut of) = (0, 0);
@@ -120,7 +121,7 @@ impl<'a> Sorter<'a> {
                             outside.take(),
                             &mut instants,
                         )?,
-                        // Without a time, all rows are the asked day's.
+                        // Without a time, all rows are the requested day's.
                         None => DayRows::all(batch.clone()),
                     };
                     let (kept, total) = (rows.kept, rows.total);
@@ -130,7 +131,7 @@ impl<'a> Sorter<'a> {
             }
             (Scope::Updates { born_before, .. }, Some(field)) => {
                 for (day, its_rows) in rows_by_day(batch, field)? {
-                    // What was born later is read when its day is asked for.
+                    // What was born later is read when its day is requested.
                     if born_before.is_none_or(|end| day < end) {
                         let rows = DayRows::these(batch, its_rows)?;
                         found.push((Partition::Day(day), rows, (0, 0)));
@@ -153,14 +154,15 @@ impl<'a> Sorter<'a> {
                     found.push((Partition::Day(day), rows, (0, 0)));
                 }
                 if owned < of {
-                    return Err(format!("of {of} rows only {owned} are owned by a day"));
+                    return Err(format!("of {of} rows only {owned} are owned by a day").into());
                 }
             }
         }
         if owned > of {
             return Err(format!(
                 "of {of} rows or readings {owned} are owned: some by more than one day"
-            ));
+            )
+            .into());
         }
         Ok(found)
     }
@@ -171,7 +173,7 @@ impl<'a> Sorter<'a> {
         slot: usize,
         rows: &Rows,
         (partition, owned, (kept, total)): Owned,
-    ) -> Result<Sorted, String> {
+    ) -> Result<Sorted, DecodeError> {
         let source = &self.task.sources[slot];
         let asked = self.request.asked(source);
         let stamp = Stamp {

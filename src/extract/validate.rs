@@ -2,14 +2,14 @@
 //!
 //! arrow-json in strict mode refuses a whole page for one unknown field, and some of its losses are silent: a fraction
 //! into an integer column, a large integer into a double, a repeated key. So each page first passes one scan over its
-//! bytes. Where all fits, nothing is copied and arrow-json gets the page as it came. Where something does not fit, only
-//! that value is cut out: its exact text goes with its path into `_rescued_data` of the same record, and what is
-//! left decodes as before. The result never depends on the order in which pages arrive.
+//! bytes. If everything fits, nothing is copied and arrow-json gets the page as it is. If a value does not fit, only
+//! that value is removed: its path and exact text go into `_rescued_data` of the same record, and the rest is decoded.
+//! The result never depends on the order in which pages arrive.
 //!
-//! This is the slow way, and the one that decides: [`super::direct`] decodes in one pass what is as it should be, is
-//! tested against this, and leaves to it whatever it refuses.
+//! This is the slow way, and the reference: [`super::direct`] decodes valid pages in one pass, is tested against this,
+//! and falls back to it for everything else.
 //!
-//! The scan stops after some thousand records, so that what is made of them stays small however large the page is.
+//! The scan stops after some thousand records, so that memory stays small for pages of any size.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -28,9 +28,9 @@ use crate::json::{JsonError, Kind, Scanner, unescape, write_string};
 pub(super) struct Slice<'a> {
     /// Their text, with commas between them; borrowed where nothing had to change.
     pub(super) records: Cow<'a, [u8]>,
-    /// How many they are.
+    /// Number of records.
     pub(super) count: usize,
-    /// What was cut out of them.
+    /// The values that were cut out of them.
     pub(super) rescued: Rescued<'a>,
 }
 
@@ -40,25 +40,25 @@ pub(super) struct Pass<'a> {
     shape: &'a StructShape,
     scanner: Scanner<'a>,
     stage: Stage,
-    /// What was written of the slice so far; empty while it may still pass through untouched.
+    /// The text of the slice so far; empty while nothing had to change.
     out: Vec<u8>,
     /// How much of `text` is accounted for in `out`.
     copied: usize,
-    /// For each field of the shape the last object that named it.
+    /// For each field of the type, the last object that had it.
     seen: Vec<u64>,
     misfits: Misfits<'a>,
-    /// Of the slices so far.
+    /// Findings in the slices so far.
     drift: Drift,
 }
 
-/// How far a pass has come.
+/// The position of a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     /// Before the list.
     Before,
     /// Before a record.
     Inside,
-    /// Behind the list.
+    /// After the list.
     Done,
 }
 
@@ -67,7 +67,7 @@ struct Members {
     object: Object,
     /// Whether any member was kept.
     kept: bool,
-    /// Where the comma before the current member stands.
+    /// Position of the comma before the current member.
     separator: usize,
 }
 
@@ -97,7 +97,7 @@ impl<'a> Pass<'a> {
         self.drift
     }
 
-    /// Checks the next records; none behind the last.
+    /// Checks the next records; none after the last.
     pub(super) fn next(&mut self) -> Result<Option<Slice<'a>>, JsonError> {
         match self.stage {
             Stage::Done => return Ok(None),
@@ -160,7 +160,7 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    /// An error where the scanner stands.
+    /// An error at the position of the scanner.
     fn bounded<T>(&self, noted: Result<T, TooMany>) -> Result<T, JsonError> {
         noted.map_err(|TooMany(reason)| self.scanner.error(reason))
     }
@@ -171,7 +171,7 @@ impl<'a> Pass<'a> {
             return Ok(());
         }
         let mut members = self.members();
-        // Records mostly name their fields in one order: guess the next before searching.
+        // Records usually have their fields in the same order: try the next one before searching.
         let mut guess = 0;
         loop {
             let start = self.start();
@@ -246,7 +246,7 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    /// Whether another member follows; else takes the end of the object.
+    /// Whether another member follows; otherwise consumes the end of the object.
     fn another(&mut self, members: &mut Members) -> Result<bool, JsonError> {
         members.separator = self.start();
         if !self.scanner.take(b',') {
@@ -277,7 +277,7 @@ impl<'a> Pass<'a> {
         Some(index)
     }
 
-    /// Checks one value; tells whether it was left where it stood, if not as a whole.
+    /// Checks one value. Returns whether it was kept, at least in part.
     fn value(&mut self, shape: &'a RawType) -> Result<bool, JsonError> {
         let kind = self.scanner.kind()?;
         if kind == Kind::Null {
@@ -297,10 +297,8 @@ impl<'a> Pass<'a> {
                 self.copied = value.end;
                 return Ok(true);
             }
-            (RawType::Text, Kind::String) => {
-                let start = self.start();
-                let (inside, escaped) = self.scanner.string()?;
-                (!escaped || unescape(&self.text[inside]).is_some(), start)
+            (RawType::Text | RawType::Integer | RawType::Float, Kind::String) => {
+                self.string(shape)?
             }
             (RawType::Text, Kind::Number) => {
                 self.scanner.number()?;
@@ -327,18 +325,6 @@ impl<'a> Pass<'a> {
                 let value = self.scanner.number()?;
                 (is_double(&self.text[value.clone()]), value.start)
             }
-            (RawType::Integer | RawType::Float, Kind::String) => {
-                let start = self.start();
-                let (inside, escaped) = self.scanner.string()?;
-                let inside = &self.text[inside];
-                let number = !escaped && is_number(inside);
-                let is_plain = !inside.iter().any(|byte| matches!(byte, b'.' | b'e' | b'E'));
-                let fits = match shape {
-                    RawType::Integer => number && is_plain && integer(inside) == Integer::AsSent,
-                    _ => number && is_double(inside),
-                };
-                (fits, start)
-            }
             _ => {
                 let start = self.start();
                 self.scanner.value()?;
@@ -349,6 +335,21 @@ impl<'a> Pass<'a> {
             self.replace(start..self.scanner.position())?;
         }
         Ok(fits)
+    }
+
+    /// Checks a string for a column of text or numbers: whether it fits, and where it begins.
+    fn string(&mut self, shape: &RawType) -> Result<(bool, usize), JsonError> {
+        let start = self.start();
+        let (inside, escaped) = self.scanner.string()?;
+        let inside = &self.text[inside];
+        let is_plain = || !inside.iter().any(|byte| matches!(byte, b'.' | b'e' | b'E'));
+        let fits = match shape {
+            RawType::Text => !escaped || unescape(inside).is_some(),
+            _ if escaped || !is_number(inside) => false,
+            RawType::Integer => is_plain() && integer(inside) == Integer::AsSent,
+            _ => is_double(inside),
+        };
+        Ok((fits, start))
     }
 
     /// Cuts out a value that does not fit, and leaves a null.
@@ -387,7 +388,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Keys are open, values are text. As in any object, the first value of a key counts.
+    /// Any key is allowed, and values are text. As in any object, the first value of a key counts.
     fn map(&mut self) -> Result<(), JsonError> {
         self.scanner.expect(b'{', "expected an object")?;
         if self.scanner.take(b'}') {
@@ -811,7 +812,7 @@ mod tests {
     }
 
     #[test]
-    fn many_names_and_items_of_one_record_cost_no_more_than_they_are_long() {
+    fn the_cost_of_a_record_is_linear_in_its_length() {
         // Were each name compared with all before it, this would take minutes.
         let members: Vec<String> = (0..100_000)
             .map(|name| format!("\"name {name}\":1"))

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::checkpoint::Progress;
 use super::decode::{Decoded, Decoder};
+use super::decode_error::DecodeError;
 use super::drift::{Drift, DriftKey};
 use super::error::ExtractError;
 use super::expiring::lasting;
@@ -30,11 +31,11 @@ use crate::store::{Bucket, TableWriter};
 
 /// A raw object is completed at this size and another begun.
 const OBJECT_BYTES: u64 = 256 << 20;
-/// So many rows of earlier days are looked at; a fleet that has more of them learns of most.
+/// This many rows of earlier days are looked at; a fleet that has more of them learns of most.
 const MOST_OVERLAPS: usize = 100_000;
 /// So many envelope fields of pages without rows are reported with their text, for each task.
 const MOST_ENVELOPE_FIELDS: u64 = 100;
-/// Their text is cut after so many bytes.
+/// Their text is cut after this many bytes.
 const LONGEST_ENVELOPE_FIELD: usize = 16 << 10;
 
 /// What a whole task brought.
@@ -45,9 +46,9 @@ pub(super) struct WriterOutput {
     pub(super) overlaps: BTreeSet<Overlap>,
     /// What did not fit, the sources that it concerns, and how often.
     pub(super) drift: Vec<(Vec<String>, DriftKey, u64)>,
-    /// What lies far outside the asked days, by source.
+    /// What lies far outside the requested days, by source.
     pub(super) outside: Vec<(String, Outside)>,
-    /// What was taken of the page on which the asked days of a feed end.
+    /// What was taken of the page on which the requested days of a feed end.
     pub(super) tail: Option<CheckpointResult>,
 }
 
@@ -66,7 +67,7 @@ pub(super) struct RawWriter {
     task: Arc<ExtractTask>,
     target: WriteTarget,
     decoder: Arc<Decoder>,
-    /// Fields that are other at each read, of all sources of the task.
+    /// Fields that differ at each read, of all sources of the task.
     expiring: Vec<FieldPath>,
     extracted_at: DateTime<Utc>,
     checkpoints: Option<mpsc::Sender<Checkpoint>>,
@@ -177,10 +178,10 @@ impl RawWriter {
         let question = fetched.is_past.take();
         let (fetched, page) = (&fetched, &fetched.page);
         let (task, decoder) = (self.task.clone(), self.decoder.clone());
-        let wrong = |reason: String| task.page_error(page.number, &fetched.request, reason);
+        let wrong = |error: DecodeError| task.page_error(page.number, &fetched.request, error);
         let mut sorter = Sorter::new(&decoder, &task, self.extracted_at, fetched);
         let mut decoding = decoder.begin(page).map_err(wrong)?;
-        // Where the asked days of a feed end, nothing of the page is written before that is known.
+        // Where the requested days of a feed end, nothing of the page is written before that is known.
         let until = self.until();
         let (mut records, mut is_past, mut waiting) = (0, false, Vec::new());
         while let Some(decoded) = decoding.next().map_err(wrong)? {
@@ -202,14 +203,14 @@ impl RawWriter {
             let _ = question.send(is_past);
         }
         if is_past {
-            // The page comes again as a whole when its other days are asked for: what is taken of it now is kept apart.
+            // The page comes again as a whole when its other days are requested: what is taken of it now is kept apart.
             self.commit().await?;
             let taken = waiting.iter().map(|rows| rows.batch.num_rows() as u64);
             records = taken.sum();
         }
         self.part.records += records;
         let lasting =
-            lasting(&page.records, &self.expiring).map_err(|error| wrong(error.to_string()))?;
+            lasting(&page.records, &self.expiring).map_err(|error| wrong(error.into()))?;
         let content = &mut self.part.content;
         content.add_page(fetched.parent.as_deref(), &lasting, page);
         for sorted in waiting {
@@ -224,7 +225,7 @@ impl RawWriter {
         Ok(())
     }
 
-    /// The first day of a feed that is not asked for.
+    /// The first day of a feed that is not requested.
     fn until(&self) -> Option<NaiveDate> {
         match &self.task.scope {
             Scope::Feed { until, .. } => *until,
@@ -232,7 +233,7 @@ impl RawWriter {
         }
     }
 
-    /// Keeps what a page showed beside its rows: schema drift, envelope fields, rows far outside the asked days.
+    /// Keeps what a page showed beside its rows: schema drift, envelope fields, rows far outside the requested days.
     fn add_findings(&mut self, page: &Page, drift: Drift, sorter: Sorter<'_>) {
         self.part.drift.merge(drift);
         for (path, _) in &page.beside {
@@ -247,12 +248,12 @@ impl RawWriter {
         }
     }
 
-    /// What records show of days before those that were asked for.
+    /// What records show of days before those that were requested.
     fn overlaps(
         &self,
         fetched: &FetchedPage,
         decoded: &Decoded<'_>,
-    ) -> Result<BTreeSet<Overlap>, String> {
+    ) -> Result<BTreeSet<Overlap>, DecodeError> {
         let mut found = BTreeSet::new();
         let Scope::Days(days) = &self.task.scope else {
             return Ok(found);
@@ -408,8 +409,8 @@ impl RawWriter {
     }
 }
 
-/// Rows and readings that none of the asked days owns, by source of the task: counted once, however many days were
-/// asked for together.
+/// Rows and readings that none of the requested days owns, by source of the task: counted once, however many days were
+/// requested together.
 fn out_of_window(whole: &PartialResult) -> BTreeMap<usize, u64> {
     let mut sums: BTreeMap<usize, (u64, u64)> = BTreeMap::new();
     for ((slot, _), output) in &whole.outputs {

@@ -1,8 +1,10 @@
 //! What can keep a table or partition from being loaded.
 
-use crate::load::bigquery::call_error::CallError;
+use arrow::error::ArrowError;
+
+use crate::load::bigquery::call_error::{CallError, JobFailure};
 use crate::load::shape::ShapeMismatch;
-use crate::state::LockError;
+use crate::state::{DocumentError, LockError};
 use crate::store::StoreError;
 use crate::store::layout::Partition;
 
@@ -46,22 +48,46 @@ pub enum LoadError {
         error: CallError,
     },
     /// The warehouse refused the load.
-    #[error("{table} {partition}: {}{reason}", job.as_deref().map(|job| format!("job {job}: ")).unwrap_or_default())]
+    #[error("{table} {partition}: job {job}: {error}")]
     Refused {
         /// The table, with its dataset.
         table: String,
         /// The partition or partitions.
         partition: String,
         /// The job.
-        job: Option<String>,
+        job: String,
         /// The last attempt whose job has ended; its id can never run again.
-        used: Option<u32>,
-        /// The warehouse's message.
-        reason: String,
+        used: u32,
+        /// Why the job failed.
+        #[source]
+        error: JobFailure,
+    },
+    /// A load job succeeded, but its statistics do not have the number of rows.
+    #[error("{table} {partition}: job {job}: the job does not say how many rows it wrote")]
+    RowsUnknown {
+        /// The table, with its dataset.
+        table: String,
+        /// The partition or partitions.
+        partition: String,
+        /// The job.
+        job: String,
+        /// The last attempt whose job has ended; its id can never run again.
+        used: u32,
+    },
+    /// Rows of the program's own cannot be written as the table's contract says.
+    #[error("{table} {partition}: {error}")]
+    Rows {
+        /// The table.
+        table: String,
+        /// The partition.
+        partition: String,
+        /// The first value that does not fit.
+        #[source]
+        error: ArrowError,
     },
     /// The project's quota is used up: this table waits for the next run.
     #[error(
-        "{table}: BigQuery's quota is used up ({reason}); what is left is loaded by the next run"
+        "{table}: BigQuery's quota is used up ({message}); what is left is loaded by the next run"
     )]
     Quota {
         /// The table, with its dataset.
@@ -69,7 +95,7 @@ pub enum LoadError {
         /// The last attempt whose job has ended; its id can never run again.
         used: Option<u32>,
         /// BigQuery's message.
-        reason: String,
+        message: String,
     },
     /// The ledger does not balance.
     #[error(
@@ -136,7 +162,7 @@ pub enum LoadError {
     },
     /// The file that says which rows a table of the local warehouse has cannot be used.
     #[error(
-        "{target}: {uri} is not a table manifest: {reason}; put back the right one, or remove it and run with \
+        "{target}: {uri} is not a table manifest: {error}; put back the right one, or remove it and run with \
          --full-refresh {table}"
     )]
     Manifest {
@@ -145,7 +171,8 @@ pub enum LoadError {
         /// The file.
         uri: String,
         /// What is wrong with it.
-        reason: String,
+        #[source]
+        error: DocumentError,
         /// The table.
         table: String,
     },
@@ -187,9 +214,8 @@ impl LoadError {
     /// The attempt whose job id is used up by this failure.
     pub fn used(&self) -> Option<u32> {
         match self {
-            Self::Refused { used, .. } | Self::Quota { used, .. } | Self::Ledger { used, .. } => {
-                *used
-            }
+            Self::Refused { used, .. } | Self::RowsUnknown { used, .. } => Some(*used),
+            Self::Quota { used, .. } | Self::Ledger { used, .. } => *used,
             _ => None,
         }
     }

@@ -18,7 +18,6 @@ use crate::config::{BucketLocation, GoogleAccess};
 use crate::load::error::LoadError;
 use crate::load::shape::{ShapeMismatch, missing_columns};
 use crate::load::warehouse::{Batch, FlatObjects, Loaded, Prepared, Warehouse};
-use crate::redact;
 use crate::state::{Fence, Started, read_document};
 use crate::store::layout::{
     MARK_LENGTH, Partition, is_file_of, manifest_object, parse_manifest_object,
@@ -145,12 +144,14 @@ impl LocalWarehouse {
         let Some((bytes, version)) = self.bucket.read(&key).await.map_err(failed)? else {
             return Ok(None);
         };
-        let read = read_document(&bytes)
-            .and_then(|manifest: Manifest| manifest.check(table).map(|()| manifest));
-        let manifest = read.map_err(|reason| LoadError::Manifest {
+        let read = read_document(&bytes).and_then(|manifest: Manifest| {
+            manifest.check(table)?;
+            Ok(manifest)
+        });
+        let manifest = read.map_err(|error| LoadError::Manifest {
             target: self.target.clone(),
             uri: self.bucket.uri(&key),
-            reason: redact::one_line(&reason),
+            error,
             table: table.into(),
         })?;
         Ok(Some((manifest, version)))
@@ -184,7 +185,7 @@ impl LocalWarehouse {
                 .bucket
                 .document(&manifest_object(table), json)
                 .map_err(failed)?;
-            // Whoever took the lock over has changed the manifest meanwhile, or is going to.
+            // A run that took the lock over may have changed the manifest.
             self.fence.check().map_err(|error| LoadError::Lock {
                 table: table.clone(),
                 error,
@@ -248,7 +249,7 @@ impl LocalWarehouse {
             writer.write_all(&chunk).await.map_err(written)?;
         }
         writer.shutdown().await.map_err(written)?;
-        self.bucket.settle(&key).await.map_err(store)?;
+        self.bucket.sync(&key).await.map_err(store)?;
         Ok(ObjectRef {
             path: key,
             ..object.clone()

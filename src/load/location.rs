@@ -8,7 +8,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::runtime::Handle;
 
-use crate::config::GoogleAccess;
+use crate::config::{CredentialsError, GoogleAccess};
+use crate::http::{ConnectionError, HttpError};
 use crate::load::error::LoadError;
 use crate::{google, http, redact};
 
@@ -29,7 +30,7 @@ pub(super) async fn check(
     let Some(dataset) = dataset else {
         return Ok(());
     };
-    match ask(bucket, access).await {
+    match bucket_location(bucket, access).await {
         Ok(found) if !can_load(dataset, &found) => Err(LoadError::Location {
             target: target.into(),
             dataset: dataset.into(),
@@ -37,30 +38,43 @@ pub(super) async fn check(
             found,
         }),
         Ok(_) => Ok(()),
-        Err(reason) => {
-            tracing::debug!(bucket, reason, "location of the bucket unknown");
+        Err(error) => {
+            tracing::debug!(bucket, %error, "location of the bucket unknown");
             Ok(())
         }
     }
 }
 
-async fn ask(bucket: &str, access: &GoogleAccess) -> Result<String, String> {
+/// Why the location of a bucket is not known.
+#[derive(Debug, thiserror::Error)]
+enum LookupError {
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    #[error("no access token: {}", redact::foreign(.0))]
+    Token(#[from] object_store::Error),
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+}
+
+async fn bucket_location(bucket: &str, access: &GoogleAccess) -> Result<String, LookupError> {
     let client =
         http::builder(&access.http).map(|builder| builder.timeout(Duration::from_secs(10)));
-    let client = client.and_then(http::build).map_err(redact::foreign)?;
+    let client = client.and_then(http::build)?;
     let base = access.storage_emulator.as_deref().unwrap_or(API);
     let mut request = client.get(format!("{base}/storage/v1/b/{bucket}?fields=location"));
     if access.storage_emulator.is_none() {
-        let provider = google::provider(access, &Handle::current()).map_err(redact::foreign)?;
-        let credential = provider.get_credential().await.map_err(redact::foreign)?;
+        let provider = google::provider(access, &Handle::current())?;
+        let credential = provider.get_credential().await?;
         request = request.bearer_auth(&credential.bearer);
     }
     let answer = request
         .send()
         .await
         .and_then(reqwest::Response::error_for_status)
-        .map_err(http::describe)?;
-    let resource: BucketResource = answer.json().await.map_err(http::describe)?;
+        .map_err(ConnectionError::from)?;
+    let resource: BucketResource = answer.json().await.map_err(ConnectionError::from)?;
     Ok(resource.location)
 }
 

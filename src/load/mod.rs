@@ -22,7 +22,7 @@ use crate::config::{BucketLocation, StorageConfig, WarehouseConfig};
 use crate::state::Fence;
 
 pub use bigquery::auth::TokenError;
-pub use bigquery::call_error::CallError;
+pub use bigquery::call_error::{CallError, JobFailure};
 pub use bigquery::client::BigQuery;
 pub use bigquery::timings::Timings;
 pub use error::LoadError;
@@ -51,7 +51,7 @@ pub fn target_name(config: &WarehouseConfig) -> String {
     }
 }
 
-/// Opens the configured warehouse, for loads from the flattened bucket by whoever may pass the fence.
+/// Opens the configured warehouse, for loads from the flattened bucket while the fence's lock is held.
 pub async fn open(
     config: &WarehouseConfig,
     storage: &StorageConfig,

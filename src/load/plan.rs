@@ -136,7 +136,7 @@ fn is_underived(state: &ModelState) -> bool {
 /// The steps of a full load.
 #[derive(Debug, Default, PartialEq)]
 pub struct FullLoadSteps {
-    /// What one job loads, in the place of all rows of the table.
+    /// What one job loads, instead of all rows of the table.
     pub together: Vec<Part>,
     /// What that job does not take; each is loaded by itself, after it.
     pub singly: Vec<Part>,
@@ -272,12 +272,12 @@ pub enum Slice {
     /// One job does not take all days: the rest is loaded one by one, once it is certain that no job overwrites it
     /// again.
     TooLarge,
-    /// A job with so many days.
+    /// A job with this many days.
     Days(u64),
 }
 
 impl Slice {
-    /// Whether a slice may be worth its job once so many days have come.
+    /// Whether a slice may be worth its job once this many days have come.
     pub fn is_considered(arrived: u64) -> bool {
         arrived >= SLICE_DAYS
     }
@@ -463,7 +463,7 @@ fn is_slice(derived: u64, loaded: u64) -> bool {
     new >= SLICE_DAYS && new >= loaded / SLICE_PART
 }
 
-/// How many slices a first load of so many days has at most, before its last job.
+/// How many slices a first load of this many days has at most, before its last job.
 fn slices(days: u64) -> u64 {
     let ends = std::iter::successors(Some(0), |loaded| {
         (loaded + 1..days).find(|derived| is_slice(*derived, *loaded))
@@ -520,7 +520,7 @@ mod tests {
         }
     }
 
-    /// A derived partition of so many rows, with its load.
+    /// A derived partition of this many rows, with its load.
     fn state(rows: u64, load: Option<(&str, &str, u64)>) -> ModelState {
         let load = load.map(|(target, fingerprint, rows)| Load {
             target: target.into(),

@@ -5,6 +5,7 @@ use tokio::sync::Semaphore;
 
 use super::commit_raw::is_moved;
 use super::run::{Run, ends_run};
+use crate::clock;
 use crate::error::Error;
 use crate::extract::{Changes, Extractor};
 use crate::samsara::{SamsaraError, Watch};
@@ -27,7 +28,7 @@ pub(super) async fn read_change_feed(
     let mut watch = Watch::default();
     let mut is_dead = false;
     while !run.shutdown.is_cancelled() {
-        let began = Utc::now();
+        let began = clock::now();
         let resume = handle
             .look(|state| state.feed.clone())
             .filter(|before| !is_dead && crate::plan::is_alive(before, began))
@@ -110,7 +111,7 @@ async fn commit_changes(
     }
     let moved = handle.look(|state| is_moved(state.feed.as_ref(), &position));
     if moved || !days.is_empty() {
-        let at = Utc::now();
+        let at = clock::now();
         handle
             .commit(move |state| {
                 for day in days {

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::Pipeline;
 use crate::catalog::{Catalog, Model, Source, SourceKind};
+use crate::clock;
 use crate::error::Error;
 use crate::load;
 use crate::load::plan::{is_loaded, rows_loaded, rows_of};
@@ -302,7 +303,7 @@ impl Lookup<'_> {
                 .await?
                 .filter(|_| !state.was_read());
             let (partitions, never_asked) = match &not_available {
-                // Who has asked for it by name misses it; of all others it is no gap.
+                // It counts as missing only if it was asked for by name.
                 Some(_) => (Vec::new(), selection.named.contains(&source.name)),
                 None => asked(source, &state, dates),
             };
@@ -449,14 +450,14 @@ fn asked(source: &Source, state: &SourceState, dates: &Dates) -> (Vec<Partition>
             (partitions, source.is_daily() && !state.was_read())
         }
         SourceKind::Window | SourceKind::Report => {
-            let today = Utc::now().date_naive();
+            let today = clock::now().date_naive();
             let first: Option<NaiveDate> = dates
                 .start
                 .or_else(|| known().chain(state.asked_from).min());
             let end = dates.end.unwrap_or(today).min(today);
             let asked = first
                 .into_iter()
-                .flat_map(|start| due_partitions(source, start, end, Utc::now()))
+                .flat_map(|start| due_partitions(source, start, end, clock::now()))
                 .map(Partition::Day)
                 .collect();
             (asked, first.is_none())
@@ -557,7 +558,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_begins_where_a_run_has_asked_or_was_never_asked_for() {
+    fn coverage_begins_where_a_run_has_asked() {
         let catalog = Catalog::open(None).unwrap();
         let day = |text: &str| crate::plan::parse_date(text).unwrap();
         let state = SourceState::new("s");

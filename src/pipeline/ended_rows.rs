@@ -93,7 +93,7 @@ async fn lacks(
         .collect();
     let sql = format!("SELECT {} FROM raw.\"{}\"", columns.join(", "), source.name);
     let (of, read) = (source.clone(), raw.extracted_at);
-    let add = move |known: &mut EndedRows, batch: &RecordBatch| known.add(batch, &of, read);
+    let add = move |known: &mut EndedRows, batch: &RecordBatch| Ok(known.add(batch, &of, read)?);
     match fold_raw_rows(run, source, &raw.objects, sql, add).await {
         Ok(known) => Ok(rows.iter().any(|row| !known.contains(row))),
         // Written under another schema, say: reading the day again puts that right.

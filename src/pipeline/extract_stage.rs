@@ -143,19 +143,19 @@ async fn probes(run: &Run) -> Result<(Vec<&PlannedTask>, Vec<&PlannedTask>), Err
             *tasks_of.entry(source).or_default() += 1;
         }
     }
-    let mut untold = BTreeSet::new();
+    let mut unread = BTreeSet::new();
     for (source, tasks) in tasks_of {
         let handle = run.states.source(source).await?;
         let was_read = handle.look(SourceState::was_read);
         if tasks > 1 && !was_read && !run.is_named(source) {
-            untold.insert(source);
+            unread.insert(source);
         }
     }
     Ok(run.plan.windows.iter().partition(|task| {
         let first = task
             .sources
             .iter()
-            .filter(|source| untold.remove(source.as_str()));
+            .filter(|source| unread.remove(source.as_str()));
         first.count() > 0
     }))
 }

@@ -14,7 +14,8 @@ use super::raw_rows::parent_rows;
 use super::run::{Ready, Run, are_there, ends_run};
 use super::updates::read_updates;
 use crate::catalog::Source;
-use crate::error::Error;
+use crate::clock;
+use crate::error::{Error, UpstreamError};
 use crate::events::{Event, Outcome};
 use crate::extract::{ExtractTask, Extractor, Scope, TaskOutcome, checkpoint_is_current};
 use crate::plan::{PlannedScope, PlannedTask};
@@ -151,8 +152,8 @@ async fn read_planned(
     Ok(Some((outcome, partitions)))
 }
 
-/// The partitions of a task that came to nothing, as far as an earlier run has read them whole: that they could not be
-/// read again is no reason to leave out what is there.
+/// The partitions of a failed task that an earlier run has read completely: their existing rows are still transformed
+/// and loaded.
 pub(super) async fn complete_partitions(
     run: &Run,
     planned: &PlannedTask,
@@ -261,7 +262,7 @@ fn is_not_ready(run: &Run, source: &str, planned: &PlannedTask) -> bool {
     let Some(source) = found.filter(|source| source.is_monthly()) else {
         return false;
     };
-    let today = Utc::now().date_naive();
+    let today = clock::now().date_naive();
     let lookback = Days::new(u64::from(source.lookback_days));
     let partitions = planned.scope.partitions();
     let mut days = partitions.iter().filter_map(|partition| partition.day());
@@ -274,7 +275,7 @@ fn is_not_ready(run: &Run, source: &str, planned: &PlannedTask) -> bool {
 /// Reports that a source is not available, and keeps that in the state: it is asked again after a week.
 async fn not_available(run: &Run, source: &str, refused: &SamsaraError) -> Result<(), Error> {
     let known = NotAvailable {
-        at: Utc::now(),
+        at: clock::now(),
         reason: redact::one_line(refused),
     };
     run.observer.observe(&Event::NotAvailable {
@@ -303,20 +304,20 @@ async fn without_parent(run: &Run, planned: &PlannedTask) -> Result<bool, Error>
     let Some(known) = known.filter(|_| !was_read) else {
         return Ok(false);
     };
-    let reason = format!(
-        "{}, for whose rows it is asked, is not available: {}",
-        parent.name, known.reason
-    );
+    let unavailable = UpstreamError::ParentUnavailable {
+        source_name: parent.name.clone(),
+        reason: known.reason,
+    };
     for source in &planned.sources {
         if !run.end_source(source) {
             continue;
         }
         if run.is_named(source) {
-            run.failed(source, None, &Error::Usage(reason.clone()));
+            run.failed(source, None, &unavailable.clone().into());
         } else {
             run.observer.observe(&Event::NotAvailable {
                 source: source.clone(),
-                reason: reason.clone(),
+                reason: unavailable.to_string(),
             });
         }
     }
@@ -337,7 +338,7 @@ async fn store_failure(
     }
     for source in sources {
         let failure = Failure {
-            at: Utc::now(),
+            at: clock::now(),
             error: redact::one_line(error),
         };
         let partitions = partitions.clone();
@@ -476,7 +477,7 @@ async fn usable_checkpoint(
     partition: Partition,
 ) -> Result<Option<Checkpoint>, Error> {
     let changed = last_change(run, task).await?;
-    let now = Utc::now();
+    let now = clock::now();
     let stored = handle.look(|state| state.partition(partition)?.checkpoint.clone());
     let Some(checkpoint) = stored.filter(|it| checkpoint_is_current(it, partition, changed, now))
     else {

@@ -1,7 +1,7 @@
 //! The rows of asked days on the page at which a feed was left: its tail.
 //!
-//! A feed is left at the page on which the asked days end. The page comes again as a whole when its other days are
-//! asked for; until then its rows of asked days lie in objects of their own, and the tail, a checkpoint without
+//! A feed is left at the page on which the requested days end. The page comes again as a whole when its other days are
+//! requested; until then its rows of asked days lie in objects of their own, and the tail, a checkpoint without
 //! requests, says which.
 
 use chrono::{DateTime, Utc};

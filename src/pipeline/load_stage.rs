@@ -12,7 +12,7 @@ use super::table_loader::TableLoader;
 use super::transform_stage::Flat;
 use crate::load::LoadError;
 
-/// Runs the load stage, or drains its queue if it is not asked for.
+/// Runs the load stage, or drains its queue if it is not requested.
 ///
 /// A run that has to stop does not wait for jobs, which may take hours: the state knows of them, and the next run finds
 /// them.

@@ -29,7 +29,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use chrono::{NaiveDate, Utc};
+use chrono::NaiveDate;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -41,6 +41,7 @@ use self::run::{Ready, Run, ends_run, shrunken};
 use crate::audit::{self, AuditedRun};
 use crate::catalog::{Catalog, Model};
 use crate::clean::{Cleaned, Places};
+use crate::clock;
 use crate::config::{BucketLocation, Config, ConfigError, GoogleAccess, REGIONS, env};
 use crate::error::Error;
 use crate::events::{Event, Observer, Observers, Outcome};
@@ -54,7 +55,7 @@ use crate::store::layout::RunId;
 use crate::store::{Bucket, StoreError};
 use crate::transform::{BoundCatalog, BoundModel, Contract, Transformer};
 
-/// Stack of threads that plan queries. DataFusion walks expressions recursively, and the longest that the catalog
+/// Stack of threads that plan queries. DataFusion visits expressions recursively, and the longest that the catalog
 /// accepts (`a + a + …`) takes some 30 MB in a debug build; what is not used costs nothing.
 pub const THREAD_STACK_BYTES: usize = 64 << 20;
 /// For how long a run that has to stop still writes its audit tables.
@@ -137,7 +138,7 @@ impl Pipeline {
 
     /// What a run would do.
     pub async fn plan(&self, run_request: RunRequest) -> Result<Plan, Error> {
-        let mut plan = plan::make(&self.catalog, &self.states, run_request, Utc::now()).await?;
+        let mut plan = plan::make(&self.catalog, &self.states, run_request, clock::now()).await?;
         if plan.run_request.stages.contains(&Stage::Load)
             && let Some(target) = load::target(&self.config.warehouse)
         {
@@ -167,7 +168,7 @@ impl Pipeline {
     /// The selected models, bound: each once, however often it is asked for.
     async fn bound(&self, run_request: &RunRequest) -> Result<BoundCatalog, Error> {
         let Some(cpu) = &self.cpu else {
-            return Err(Error::Usage("the pipeline is shut down".into()));
+            return Err(Error::ShutDown);
         };
         let mut known = self.bound.lock().await;
         let mut binding = Vec::new();
@@ -180,7 +181,10 @@ impl Pipeline {
             }
         }
         for bound in binding {
-            let stopped = |error| Error::Usage(format!("binding a model stopped: {error}"));
+            let stopped = |source| Error::Task {
+                what: "binding a model".into(),
+                source,
+            };
             let bound = bound.await.map_err(stopped)??;
             known.insert(bound.model.name.clone(), Arc::new(bound));
         }
@@ -231,7 +235,7 @@ impl Pipeline {
         {
             return Err(SamsaraError::NoToken.into());
         }
-        let id = RunId::new(Utc::now());
+        let id = RunId::new(clock::now());
         // Our own token: the caller's is not ours to cancel when a run has to stop by itself.
         let stop = shutdown.child_token();
         let lock = RunLock::acquire(&self.raw, &id, &self.config.lock, &stop).await?;
@@ -245,7 +249,7 @@ impl Pipeline {
             }
             Err(error) => Err(lock.check().map_or_else(Error::from, |()| error)),
         };
-        self.states.settle().await;
+        self.states.flush().await;
         self.states.fence().lift();
         lock.release().await;
         result
@@ -335,7 +339,7 @@ impl Pipeline {
         shutdown: CancellationToken,
     ) -> Result<Run, Error> {
         let Some(cpu) = self.cpu.as_ref().map(|runtime| runtime.handle().clone()) else {
-            return Err(Error::Usage("the pipeline is shut down".into()));
+            return Err(Error::ShutDown);
         };
         Ok(Run {
             catalog: self.catalog.clone(),
@@ -479,7 +483,7 @@ impl Pipeline {
         if let Some(start) = run_request
             .dates
             .start
-            .filter(|start| *start > Utc::now().date_naive())
+            .filter(|start| *start > clock::now().date_naive())
         {
             return Ok(Idle::NotBegun(start));
         }

@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use arrow::array::{Array, AsArray, RecordBatch};
 
 use super::run::{Run, shrunken};
-use crate::catalog::{Parent, Source};
-use crate::error::Error;
+use crate::catalog::{Catalog, Parent, Source};
+use crate::error::{Error, UpstreamError};
 use crate::extract::raw_schema;
 use crate::samsara::ParentRow;
 use crate::state::RawState;
 use crate::store::ObjectRef;
 use crate::store::layout::Partition;
-use crate::transform::{QueryTable, TransformError, query};
+use crate::transform::{DataError, QueryTable, TransformError, query};
 
 /// Memory for such a query.
 const QUERY_MEMORY: usize = 256 << 20;
@@ -23,22 +23,22 @@ pub(super) async fn fold_raw_rows<T: Default + Send + 'static>(
     source: &Source,
     objects: &[ObjectRef],
     sql: String,
-    add: impl Fn(&mut T, &RecordBatch) -> Result<(), String> + Send + 'static,
+    add: impl Fn(&mut T, &RecordBatch) -> Result<(), DataError> + Send + 'static,
 ) -> Result<T, TransformError> {
     let table = raw_table(run, source, objects);
     let folding = run.cpu.spawn(async move {
         let mut result = query(&sql, &[table], QUERY_MEMORY).await?;
         let mut sum = T::default();
         while let Some(batch) = result.next().await? {
-            add(&mut sum, &batch).map_err(TransformError::Engine)?;
+            add(&mut sum, &batch)?;
         }
         Ok(sum)
     });
     folding.await.unwrap_or_else(|error| {
-        let name = &source.name;
-        Err(TransformError::Engine(format!(
-            "{name}: reading its raw rows stopped: {error}"
-        )))
+        Err(TransformError::Task {
+            source_name: source.name.clone(),
+            error,
+        })
     })
 }
 
@@ -91,7 +91,7 @@ pub(super) async fn parent_rows(run: &Run, parent: &Parent) -> Result<Vec<Parent
         Ok(())
     };
     let rows: BTreeSet<ParentRow> = fold_raw_rows(run, source, &raw.objects, sql, add).await?;
-    // An empty id is no one: a request without it would ask for all, or for another path.
+    // An empty id identifies nothing: a request without it would ask for all, or for another path.
     let (rows, blank): (Vec<ParentRow>, Vec<ParentRow>) =
         rows.into_iter().partition(|row| !row.id.trim().is_empty());
     if !blank.is_empty() {
@@ -104,6 +104,13 @@ pub(super) async fn parent_rows(run: &Run, parent: &Parent) -> Result<Vec<Parent
     Ok(rows)
 }
 
+/// The table that `--accept-shrunken` must name for a list: its own model, or else one that reads it.
+pub(super) fn guarded_table<'a>(catalog: &'a Catalog, source: &'a str) -> &'a str {
+    let own = catalog.model(source);
+    let model = own.or_else(|| catalog.models_of(source).next());
+    model.map_or(source, |model| model.name.as_str())
+}
+
 /// A list whose rows may be asked for one by one: read in its last try, and not refused by the row-count guard.
 async fn usable_list(run: &Run, source: &Source) -> Result<RawState, Error> {
     let name = source.name.as_str();
@@ -114,20 +121,18 @@ async fn usable_list(run: &Run, source: &Source) -> Result<RawState, Error> {
     let before = shrunken(run, name, &found);
     // Ids of an older list would leave out who has come since, and the days would count as read.
     let Some(raw) = found.raw.filter(|_| found.failure.is_none()) else {
-        return Err(Error::Usage(format!(
-            "its parent {name} could not be read, so there are no ids to ask for"
-        )));
+        let source_name = name.to_string();
+        return Err(UpstreamError::ParentFailed { source_name }.into());
     };
     // Nor would days count as read that were asked for with the few ids that the guard refuses.
     let Some(before) = before else {
         return Ok(raw);
     };
-    let own = run.catalog.model(name);
-    let model = own.or_else(|| run.catalog.models_of(name).next());
-    let table = model.map_or(name, |model| model.name.as_str());
-    let rows = raw.rows();
-    Err(Error::Usage(format!(
-        "its parent {name} has {rows} rows now and had {before}, so nothing is asked for: if that is right, run with \
-         --accept-shrunken {table}"
-    )))
+    Err(UpstreamError::ParentShrunken {
+        source_name: name.into(),
+        table: guarded_table(&run.catalog, name).into(),
+        rows: raw.rows(),
+        before,
+    }
+    .into())
 }

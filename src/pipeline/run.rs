@@ -37,7 +37,7 @@ pub(super) struct Run {
     pub(super) plan: Plan,
     /// Sources that the token or the organisation does not have: asking again for another day is of no use.
     pub(super) ended: Arc<Mutex<BTreeSet<String>>>,
-    /// Sources that were refused (400) when they were asked for alone: they take no others with them any more.
+    /// Sources that were refused (400) when they were requested alone: they take no others with them any more.
     pub(super) apart: Mutex<BTreeSet<String>>,
     /// Partitions that tasks of this run have handed on.
     pub(super) extracted: Mutex<BTreeSet<Ready>>,
@@ -85,24 +85,24 @@ impl Run {
         locked(&self.ended).contains(source)
     }
 
-    /// Asks no more for a source. Returns whether it was asked for until now.
+    /// Asks no more for a source. Returns whether it was requested until now.
     pub(super) fn end_source(&self, source: &str) -> bool {
         locked(&self.ended).insert(source.to_string())
     }
 
-    /// Whether the source was asked for by name: then it is a failure that it cannot be had.
+    /// Whether the source was asked for by name: then it is a failure that it is not available.
     pub(super) fn is_named(&self, source: &str) -> bool {
         self.plan.run_request.selection.named.contains(source)
     }
 
-    /// Whether an answer says that a source is not available, and that is no failure: nobody has asked for it by name,
-    /// and it was never read, or may end.
+    /// Whether an answer says that a source is not available, and the run treats that as a note and not as a failure:
+    /// the source was not asked for by name, and it was never read or is optional.
     pub(super) fn takes_leave(&self, source: &str, was_read: bool, error: &SamsaraError) -> bool {
         let is_optional = self
             .catalog
             .source(source)
             .is_some_and(|source| source.optional);
-        // An endpoint in beta may refuse whoever does not take part in it.
+        // A beta endpoint may refuse organisations that are not in the beta.
         let is_first_refusal =
             is_optional && !was_read && matches!(error, SamsaraError::Refused { status: 400, .. });
         !self.is_named(source)
@@ -110,12 +110,12 @@ impl Run {
             && (is_optional || !was_read)
     }
 
-    /// Keeps that a source was refused when it was asked for alone.
+    /// Keeps that a source was refused when it was requested alone.
     pub(super) fn set_apart(&self, sources: &[String]) {
         locked(&self.apart).extend(sources.iter().cloned());
     }
 
-    /// Whether a source is asked for alone, since it was refused.
+    /// Whether a source is requested alone, since it was refused.
     pub(super) fn is_apart(&self, source: &str) -> bool {
         locked(&self.apart).contains(source)
     }
@@ -151,7 +151,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether a list has lost so many rows that the row-count guard refuses it. A source stands for all tables made of it.
+/// Whether a list has lost this many rows that the row-count guard refuses it. A source stands for all tables made of
+/// it.
 pub(super) fn is_shrunken(run: &Run, source: &str, rows: u64, before: u64) -> bool {
     let models = run
         .catalog

@@ -366,7 +366,7 @@ impl<'a> TableLoader<'a> {
         let objects = batch.partitions.iter().flat_map(|flat| &flat.objects);
         let objects: Vec<_> = objects.cloned().collect();
         context.flattened.expect(&objects).await?;
-        // Also where there are no jobs: whoever comes after a crash must know that there may be rows.
+        // Also without load jobs: after a crash, the next run must know that there may be rows.
         let started = Started {
             target: self.target().into(),
             job: context.warehouse.job(contract, &batch).unwrap_or_default(),

@@ -10,7 +10,7 @@ use crate::error::Error;
 
 /// How long a thread for blocking work is kept: as long as any run.
 ///
-/// Where no further thread is to be had, tokio queues such work for the next thread that is free, and panics, or waits
+/// Where no further thread is available, tokio queues such work for the next thread that is free, and panics, or waits
 /// for ever, if there is none. So the first one, which [`start`] asks for, stays.
 const KEPT: Duration = Duration::from_secs(30 * 86_400);
 

@@ -10,7 +10,7 @@ use tracing::Instrument;
 
 use super::{Ready, Run};
 use crate::catalog::{Catalog, Model};
-use crate::error::Error;
+use crate::error::{Error, UpstreamError};
 use crate::events::{Event, Outcome};
 use crate::plan::Stage;
 use crate::state::{ModelState, SourceHandle, StateStore};
@@ -171,12 +171,8 @@ async fn derive(
     model: &Model,
     partition: Partition,
 ) -> Result<Option<(SourceHandle, Vec<Derived>)>, Error> {
-    let (Some(driver), Some(contract)) = (
-        run.catalog.driving_source(model),
-        run.contracts.get(&model.name),
-    ) else {
-        return Ok(None);
-    };
+    let driver = run.catalog.known_driving_source(model)?;
+    let contract = contract_of(run, &model.name)?;
     let inputs = inputs(&run.catalog, &run.states, model, partition).await?;
     let decides = |name: &str| {
         run.catalog
@@ -227,7 +223,7 @@ async fn derive(
             };
             let flattened = task
                 .await
-                .map_err(|error| stopped(&model.name, partition, &error))??;
+                .map_err(|error| stopped(&model.name, partition, error))??;
             if let Some(duplicates) = &flattened.duplicates {
                 accept(run, transformer, model, partition, &flattened, duplicates).await?;
             }
@@ -241,10 +237,8 @@ async fn derive(
             objects
         }
     };
-    if let Some(history) = model
-        .history_table()
-        .and_then(|table| run.contracts.get(&table))
-    {
+    if let Some(table) = model.history_table() {
+        let history = contract_of(run, &table)?;
         match versions(
             run,
             transformer,
@@ -262,6 +256,14 @@ async fn derive(
         }
     }
     Ok(Some((handle, derived)).filter(|(_, derived)| !derived.is_empty()))
+}
+
+/// The contract of a table that this run makes.
+fn contract_of<'a>(run: &'a Run, table: &str) -> Result<&'a Contract, TransformError> {
+    let unbound = || TransformError::Unbound {
+        table: table.into(),
+    };
+    run.contracts.get(table).ok_or_else(unbound)
 }
 
 /// Refuses rows that are not as unique as their model says, unless the run was told to take them.
@@ -355,7 +357,7 @@ async fn versions(
     };
     let flattened = task
         .await
-        .map_err(|error| stopped(&history.table, Partition::Snapshot, &error))??;
+        .map_err(|error| stopped(&history.table, Partition::Snapshot, error))??;
     Ok(Some(Derived {
         table: history.table.clone(),
         fingerprint,
@@ -364,8 +366,11 @@ async fn versions(
     }))
 }
 
-fn stopped(table: &str, partition: Partition, error: &tokio::task::JoinError) -> Error {
-    Error::Usage(format!("{table} {partition}: the query stopped: {error}"))
+fn stopped(table: &str, partition: Partition, source: tokio::task::JoinError) -> Error {
+    Error::Task {
+        what: format!("{table} {partition}: the query"),
+        source,
+    }
 }
 
 /// Points the state at all that was made, as one step.
@@ -448,13 +453,8 @@ async fn await_others(
     driver: &str,
     partition: Partition,
 ) -> Result<(), Error> {
-    for source in model
-        .sources
-        .iter()
-        .filter(|name| *name != driver)
-        .filter_map(|name| run.catalog.source(name))
-    {
-        let name = &source.name;
+    for name in model.sources.iter().filter(|name| *name != driver) {
+        let source = run.catalog.known_source(name)?;
         let handle = run.states.source(name).await?;
         let of = if source.is_daily() {
             partition
@@ -470,16 +470,22 @@ async fn await_others(
                 .unwrap_or_else(PoisonError::into_inner)
                 .contains(name)
         };
-        let doubt = if found.failure.is_some() {
-            "could not be read"
-        } else if found.raw.is_none() && !is_absent() {
-            "was not read yet"
-        } else if super::shrunken(run, name, &found).is_some() {
-            "has become so much shorter that it is not believed (--accept-shrunken)"
-        } else {
-            continue;
-        };
-        return Err(Error::Usage(format!("{name}, which it reads too, {doubt}")));
+        let source_name = name.clone();
+        if found.failure.is_some() {
+            return Err(UpstreamError::Failed { source_name }.into());
+        }
+        if found.raw.is_none() && !is_absent() {
+            return Err(UpstreamError::NotRead { source_name }.into());
+        }
+        if let Some(before) = super::shrunken(run, name, &found) {
+            return Err(UpstreamError::Shrunken {
+                table: super::raw_rows::guarded_table(&run.catalog, name).into(),
+                rows: found.raw.map_or(0, |raw| raw.rows()),
+                source_name,
+                before,
+            }
+            .into());
+        }
     }
     Ok(())
 }
@@ -493,9 +499,7 @@ pub(super) async fn inputs(
 ) -> Result<RawInputs, Error> {
     let mut inputs = RawInputs::new();
     for name in &model.sources {
-        let Some(source) = catalog.source(name) else {
-            continue;
-        };
+        let source = catalog.known_source(name)?;
         let handle = states.source(name).await?;
         let of = if source.is_daily() {
             partition

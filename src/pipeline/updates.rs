@@ -27,11 +27,11 @@ use crate::samsara::Window;
 use crate::state::{RawState, Updates};
 use crate::store::layout::raw_object;
 use crate::store::{ObjectRef, TableWriter};
-use crate::transform::{TransformError, query};
+use crate::transform::{DataError, query};
 
 /// Memory for reading the rows of a day.
 const MEMORY: usize = 256 << 20;
-/// The rows of a day are written anew as one object when they are in more of them than this.
+/// The rows of a day are compacted into one object when they are in more objects than this.
 const MOST_OBJECTS: usize = 32;
 /// Columns that are other at each read of the same version.
 const STAMPS: [&str; 3] = ["_window_start", "_window_end", "_extracted_at"];
@@ -250,16 +250,15 @@ async fn copy(
     let mut rows = query(&all_rows(source), &[table], MEMORY).await?;
     let shape = Shape::of(source);
     while let Some(batch) = rows.next().await? {
-        let digests = shape.digests(&batch).map_err(TransformError::Engine)?;
+        let digests = shape.digests(&batch)?;
         let kept: BooleanArray = digests
             .into_iter()
             .map(|digest| Some(seen.insert(digest)))
             .collect();
-        let batch = filter_record_batch(&batch, &kept)
-            .map_err(|error| TransformError::Engine(error.to_string()))?;
+        let batch = filter_record_batch(&batch, &kept).map_err(DataError::from)?;
         let batch = batch
             .with_schema(raw_schema(source))
-            .map_err(|error| TransformError::Engine(error.to_string()))?;
+            .map_err(DataError::from)?;
         writer.write(&batch).await?;
     }
     Ok(())
@@ -299,34 +298,31 @@ impl Shape {
     }
 
     /// A digest of each row without what is other at each read.
-    fn digests(&self, batch: &RecordBatch) -> Result<Vec<u128>, String> {
+    fn digests(&self, batch: &RecordBatch) -> Result<Vec<u128>, DataError> {
         let kept: Vec<usize> = (0..batch.num_columns())
             .filter(|index| !STAMPS.contains(&batch.schema().field(*index).name().as_str()))
             .collect();
-        let batch = batch.project(&kept).map_err(|error| error.to_string())?;
+        let batch = batch.project(&kept)?;
         let mut writer = arrow_json::LineDelimitedWriter::new(Vec::new());
-        writer.write(&batch).map_err(|error| error.to_string())?;
-        writer.finish().map_err(|error| error.to_string())?;
+        writer.write(&batch)?;
+        writer.finish()?;
         let text = writer.into_inner();
         let rows: Vec<u128> = serde_json::Deserializer::from_slice(&text)
             .into_iter::<Value>()
             .map(|row| {
-                let mut row = row.map_err(|error| error.to_string())?;
+                let mut row = row?;
                 parse_json(&mut row, &self.fields);
                 for path in &self.expiring {
                     blank(&mut row, path.steps());
                 }
                 Ok(digest(&row))
             })
-            .collect::<Result<_, String>>()?;
+            .collect::<Result<_, DataError>>()?;
         if rows.len() == batch.num_rows() {
             Ok(rows)
         } else {
-            Err(format!(
-                "{} rows gave {} digests",
-                batch.num_rows(),
-                rows.len()
-            ))
+            let (given, digests) = (batch.num_rows(), rows.len());
+            Err(format!("{given} rows gave {digests} digests").into())
         }
     }
 }

@@ -20,20 +20,20 @@ use crate::state::{
 use crate::store::layout::Partition;
 
 pub use dates::{DEFAULT_START, Dates, days, parse_date};
-pub use selection::{Selection, SelectionError};
+pub use selection::{Selection, SelectionError, TableListError};
 pub use table_list::names_in_file;
 pub use updates::UpdatesWindow;
 
 /// Feed cursors are valid for 30 days; one older than this is not used any more.
 pub(crate) const CURSOR_DAYS: i64 = 29;
-/// For how many days after a day late readings are expected, if no change feed reports them: vehicles out of coverage
-/// come back.
+/// Number of days after a day for which late readings are expected, if no change feed reports them: vehicles without
+/// coverage upload later.
 const LATE_DAYS: u64 = 30;
-/// For how many days at most a day is read again because one of its rows has no end yet.
+/// Maximum number of days for which a day is read again because one of its rows has no end yet.
 const OPEN_DAYS: u64 = 30;
-/// A source that was not available is asked again when it was asked so many days ago.
+/// A source that was not available is requested again after this number of days.
 const UNAVAILABLE_DAYS: i64 = 7;
-/// So many lists may be asked for the rows of each other.
+/// Maximum length of a chain of parents.
 const MOST_PARENTS: usize = 8;
 /// A list of parents older than this is read again before a fan-out.
 const PARENT_MAX_AGE_HOURS: i64 = 24;
@@ -93,7 +93,7 @@ pub struct RunRequest {
 pub struct Plan {
     /// The run request that the plan was made for.
     pub run_request: RunRequest,
-    /// Lists to read, parents of fan-outs among them. They come first, each before those that are asked for its rows.
+    /// Lists to read, including the parents of fan-outs. They are read first, each before its children.
     pub snapshots: Vec<PlannedTask>,
     /// Sources whose change feed is read first, to find the days that have changed.
     pub feeds: Vec<String>,
@@ -119,7 +119,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// What to know before a first run without dates: how far back it goes, and how to choose.
+    /// Notice for a first run without dates: how far back it goes, and how to choose.
     pub fn first_run_notice(&self) -> Option<String> {
         let sources = match self.from_default_start {
             0 => return None,
@@ -147,8 +147,8 @@ impl Plan {
         days.copied().collect()
     }
 
-    /// How many partitions of a source the run is about: those that are read, and those that are complete. A feed
-    /// counts for one.
+    /// Number of partitions of a source in this run: those that are read, and those that are complete. A feed counts as
+    /// one.
     pub fn partitions_of(&self, source: &str) -> usize {
         let read: usize = self
             .tasks_of(source)
@@ -194,11 +194,11 @@ pub struct Estimate {
     pub calls: u64,
     /// How long they take at the documented rates, in seconds; endpoints are requested concurrently.
     pub seconds: f64,
-    /// Load jobs, where there are such. The pipeline counts them: it knows contracts and warehouse.
+    /// Load jobs, if the warehouse has jobs. The pipeline counts them, since it knows contracts and warehouse.
     pub load_jobs: Option<LoadJobs>,
 }
 
-/// How many load jobs a plan comes to, under the assumption that tables hold what the state says.
+/// Number of load jobs of a plan, assuming that the tables are as the state says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LoadJobs {
     /// Number of jobs, including those of the audit tables.
@@ -235,11 +235,11 @@ pub struct PlannedTask {
 /// What an extract task reads.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PlannedScope {
-    /// The whole list, as of now.
+    /// The whole list, as it is now.
     Snapshot,
     /// Consecutive UTC days, read in one or more windows.
     Days(Vec<NaiveDate>),
-    /// Everything that a feed has to offer since its cursor.
+    /// Everything that a feed returns after its cursor.
     Feed {
         /// The stored query and cursor.
         resume: Option<Position>,
@@ -269,7 +269,7 @@ impl fmt::Display for PlannedScope {
 }
 
 impl PlannedScope {
-    /// The partitions that are read; none of a feed or of updates, whose days are not known before.
+    /// The partitions that are read; none for a feed or updates, whose days are not known in advance.
     pub fn partitions(&self) -> Vec<Partition> {
         match self {
             Self::Snapshot => vec![Partition::Snapshot],
@@ -397,7 +397,7 @@ pub async fn make(
                 .map(|(partition, _)| (source.name.clone(), partition)),
         );
     }
-    // Lists that are asked for rows of other lists need those, and so on.
+    // Lists with a parent need that parent, and so on.
     let mut children: Vec<&str> = wanted
         .keys()
         .chain(&snapshots)
@@ -433,7 +433,7 @@ pub async fn make(
             children.push(&parent.name);
         }
     }
-    // A list comes before those that are asked for its rows.
+    // A parent comes before its children.
     let mut snapshots: Vec<&str> = snapshots.into_iter().collect();
     snapshots.sort_by_key(|name| (depth(catalog, name), *name));
     plan.snapshots = snapshots
@@ -445,8 +445,8 @@ pub async fn make(
         })
         .collect();
     plan.windows.extend(group(catalog, wanted));
-    // What was never read comes before what is read again, and old days before new ones, whatever the table: then
-    // what is complete is a span of time.
+    // Days that were never read come before days that are read again, and old days before new ones, across all tables:
+    // so the complete part is a period of time.
     plan.windows.sort_by_key(|task| match &task.scope {
         PlannedScope::Days(days) => {
             let is_gap =
@@ -477,8 +477,8 @@ pub fn waves<'a>(catalog: &'a Catalog, plan: &'a Plan) -> impl Iterator<Item = &
         .chunk_by(move |task, next| depth(task) == depth(next))
 }
 
-/// That a source is not available, as far as was last heard: it was refused, or the list whose rows it is asked for was;
-/// and it was never read, unless it is optional.
+/// Whether the state says that a source is not available: it or one of its parents was refused at the last request, and
+/// it was never read, or is optional.
 pub(crate) async fn unavailable(
     catalog: &Catalog,
     states: &StateStore,
@@ -505,7 +505,7 @@ pub(crate) async fn unavailable(
         }
         let parent = asked.parent.as_ref();
         match parent.and_then(|parent| catalog.source(&parent.source)) {
-            // What was read before is asked for the rows that are known.
+            // A parent that was read before still provides the known ids.
             Some(parent) if !was_read => asked = parent,
             _ => break,
         }
@@ -544,7 +544,7 @@ async fn count_requests(
     Ok(())
 }
 
-/// Counts requests by endpoint. Endpoints are asked at the same time, so the slowest tells the duration.
+/// Counts requests by endpoint. Endpoints are requested concurrently, so the slowest one determines the duration.
 fn estimate(catalog: &Catalog, plan: &Plan) -> Estimate {
     let mut estimate = Estimate::default();
     let mut seconds: BTreeMap<&str, f64> = BTreeMap::new();
@@ -578,8 +578,8 @@ pub fn is_alive(feed: &Feed, now: DateTime<Utc>) -> bool {
     now - feed.at < TimeDelta::days(CURSOR_DAYS)
 }
 
-/// The complete days that may lack readings of which no feed has told: such as came when they had been read already,
-/// after the last position of the source's feed (if it ever had one), and at most 30 days behind the day.
+/// The complete days that may lack late readings that no change feed has reported: readings that arrived after the day
+/// was read, after the last position of the source's feed (if it has one), and at most 30 days after the day.
 pub fn unverified_days(state: &SourceState) -> Vec<NaiveDate> {
     let told = state
         .feed
@@ -595,8 +595,8 @@ pub fn unverified_days(state: &SourceState) -> Vec<NaiveDate> {
     complete.filter(is_unverified).map(|(day, _)| day).collect()
 }
 
-/// The tasks over days of these sources that were found to have changed since the plan was made, and that it does not
-/// have.
+/// Tasks for the days of these sources that changed since the plan was made, without the days that the plan already
+/// has.
 pub async fn changed(
     catalog: &Catalog,
     states: &StateStore,
@@ -641,7 +641,7 @@ fn feed(
         .map_or(since, |reach| since.max(reach));
     // A feed takes no end parameter; today's rows are still arriving.
     let until = dates.end.filter(|end| *end <= now.date_naive());
-    // It was left where these days end, or later ones.
+    // Reading stopped where these days end, or later.
     let is_here = |feed: &Feed| {
         until.is_some_and(|until| {
             feed.contiguous_since
@@ -672,7 +672,7 @@ fn asked_from(state: &SourceState) -> Option<NaiveDate> {
     known.into_iter().chain(state.asked_from).min()
 }
 
-/// Whether a source is read from [`DEFAULT_START`] on, since neither the user nor an earlier run has said from when.
+/// Whether a source is read from [`DEFAULT_START`] on, because neither the user nor an earlier run has given a start.
 fn is_from_default_start(source: &Source, state: &SourceState, run_request: &RunRequest) -> bool {
     let has_begun = match source.kind {
         SourceKind::Snapshot => true,
@@ -693,8 +693,8 @@ fn days_to_read(
     now: DateTime<Utc>,
 ) -> (Vec<NaiveDate>, u64) {
     let (today, dates) = (now.date_naive(), &run_request.dates);
-    // Without a first date, from the first day on that was ever asked for: what is final is left alone anyway, and what
-    // is not, an earlier run has asked for in vain, was not left the time for, or read while it could still change.
+    // Without a start date, from the first day that was ever requested: final days are skipped anyway, and the others
+    // failed, were not reached, or could still change when an earlier run read them.
     let start = dates
         .start
         .or_else(|| asked_from(state))
@@ -711,14 +711,14 @@ fn days_to_read(
         complete += u64::from(settled);
         !settled
     });
-    // Days that a feed has named, however long ago they were.
+    // Days that a feed has reported, however long ago they were.
     let changed = state.changed_days().filter(|day| dates.contains(*day));
     let wanted: BTreeSet<NaiveDate> = unsettled.chain(changed).collect();
     (wanted.into_iter().collect(), complete)
 }
 
-/// The partitions of a source between two days that can be asked for: days that have begun, or days and months that have
-/// been over for as long as the source wants.
+/// The partitions of a source between two days that can be requested: days that have begun, or days and months that
+/// have been over for as long as the source requires.
 pub fn due_partitions(
     source: &Source,
     start: NaiveDate,
@@ -731,8 +731,8 @@ pub fn due_partitions(
         .collect()
 }
 
-/// Whether the day was read when it was final: the day and its late data were over, and each of its rows had ended, or
-/// lasted longer than anybody waits for.
+/// Whether the day was read when it was final: the period for its late data was over, and each of its rows had ended or
+/// lasted longer than [`OPEN_DAYS`].
 pub fn is_settled(source: &Source, day: NaiveDate, partition: &PartitionState) -> bool {
     let has_open_rows = source.end_field.is_some() && partition.open_rows > 0;
     let lookback = u64::from(source.lookback_days);
@@ -741,7 +741,7 @@ pub fn is_settled(source: &Source, day: NaiveDate, partition: &PartitionState) -
     } else {
         lookback
     };
-    // A model of the catalog may say any number.
+    // The catalog does not limit the number.
     let over = source
         .period_end(day)
         .checked_add_days(Days::new(final_after))
@@ -753,15 +753,15 @@ pub fn is_settled(source: &Source, day: NaiveDate, partition: &PartitionState) -
         .is_some_and(|raw| raw.extracted_at >= is_final)
 }
 
-/// Whether reading these days may tell that earlier ones have changed: rows that last come with each day on which they
-/// do, but belong to the one on which they start.
+/// Whether reading these days may show that earlier ones have changed: a row that lasts several days is returned for
+/// each of them, but belongs to the one on which it starts.
 fn tells_of_earlier_days(source: &Source, state: &SourceState, days: &[NaiveDate]) -> bool {
     let is_earlier = |partition: Partition| partition.day() < days.last().copied();
     let lasts = source.end_field.is_some() && source.time_field.is_some();
     lasts && !days.is_empty() && state.complete().any(|(partition, _)| is_earlier(partition))
 }
 
-/// Sources that share an endpoint share calls; consecutive days share one request where the source allows it.
+/// Sources that share an endpoint share requests; consecutive days share one request where the source allows it.
 fn group(catalog: &Catalog, wanted: BTreeMap<&str, Vec<NaiveDate>>) -> Vec<PlannedTask> {
     let mut tasks = Vec::new();
     let mut shared: BTreeMap<(String, NaiveDate), Vec<String>> = BTreeMap::new();
@@ -812,8 +812,7 @@ fn group(catalog: &Catalog, wanted: BTreeMap<&str, Vec<NaiveDate>>) -> Vec<Plann
     tasks
 }
 
-/// Shares sources among requests: at most `limit` in one, and none with another of the same field, which the records
-/// hold once.
+/// Groups sources into requests: at most `limit` in one, and no two with the same field, since a record holds it once.
 fn together(catalog: &Catalog, names: Vec<String>, limit: usize) -> Vec<Vec<String>> {
     let field = |name: &String| Some(catalog.source(name)?.share.as_ref()?.field.as_str());
     let mut requests: Vec<Vec<String>> = Vec::new();

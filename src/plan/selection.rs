@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::catalog::{Catalog, Category, Source, did_you_mean};
+use crate::catalog::{Catalog, Category, Source, nearest};
+use crate::config::bounds::TABLE_LIST_CELLS;
+use crate::config::text::FileError;
 
 /// The selected sources and models.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -11,10 +13,64 @@ pub struct Selection {
     pub sources: BTreeSet<String>,
     /// Models to derive and load.
     pub models: BTreeSet<String>,
-    /// The sources that were asked for by name, or by that of one of their models: that they cannot be had is a failure.
+    /// The sources that were asked for by name, or by that of one of their models: if they are not available, that is a
+    /// failure.
     pub named: BTreeSet<String>,
     /// The sources that were left out because they are read on request only.
     pub on_request: BTreeSet<String>,
+}
+
+/// A file of table names that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum TableListError {
+    /// The file itself, or its encoding.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A line of a .csv file.
+    #[error(transparent)]
+    Csv(#[from] csv::Error),
+    /// The archive that a workbook is.
+    #[error("the workbook is incomplete: {0}")]
+    Archive(#[from] zip::result::ZipError),
+    /// The XML in a workbook.
+    #[error(transparent)]
+    Xml(#[from] quick_xml::Error),
+    /// A part of a workbook.
+    #[error("cannot read {path} in it: {error}")]
+    Part {
+        /// Name of the part.
+        path: String,
+        /// Why it cannot be read.
+        #[source]
+        error: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A sheet of a workbook.
+    #[error("sheet {name}: {error}")]
+    Sheet {
+        /// Name of the sheet.
+        name: String,
+        /// What is wrong with it.
+        #[source]
+        error: Box<TableListError>,
+    },
+    /// More cells than any list of tables has.
+    #[error("it has more than {TABLE_LIST_CELLS} cells, the limit for a list of tables")]
+    TooManyCells,
+    /// What the file holds, described here with what to do.
+    #[error("{0}")]
+    Content(String),
+}
+
+impl From<String> for TableListError {
+    fn from(description: String) -> Self {
+        Self::Content(description)
+    }
+}
+
+impl From<&str> for TableListError {
+    fn from(description: &str) -> Self {
+        Self::Content(description.into())
+    }
 }
 
 /// A selection that cannot be made.
@@ -27,12 +83,13 @@ pub enum SelectionError {
         names: Vec<String>,
     },
     /// The file of table names cannot be read.
-    #[error("cannot read table names from {path}: {reason}")]
+    #[error("cannot read table names from {path}: {error}")]
     File {
         /// Path of the table list.
         path: String,
         /// Why it cannot be read, and what to do.
-        reason: String,
+        #[source]
+        error: TableListError,
     },
 }
 
@@ -55,12 +112,8 @@ impl Selection {
                 (None, None) => {
                     let known = catalog.sources().map(|source| source.name.as_str());
                     let known = known.chain(catalog.models().map(|model| model.name.as_str()));
-                    unknown.push(format!(
-                        "`{name}`{}",
-                        did_you_mean(name, known)
-                            .replacen("; ", " (", 1)
-                            .replace("?", "?)")
-                    ));
+                    let hint = nearest(name, known).map(|it| format!(" (did you mean `{it}`?)"));
+                    unknown.push(format!("`{name}`{}", hint.unwrap_or_default()));
                 }
                 (Some(source), _) => {
                     selection.named.insert(source.name.clone());

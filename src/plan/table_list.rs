@@ -1,17 +1,17 @@
-//! Names of tables in a file: one a row, in the first column, or wherever the names of tables are.
+//! Table names in a file: one per row, in the first column, or in the column with the most names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::SelectionError;
+use super::selection::{SelectionError, TableListError};
 use super::workbook::first_visible_sheet;
-use crate::catalog::{Catalog, did_you_mean};
+use crate::catalog::{Catalog, nearest};
 use crate::config::bounds::{TABLE_LIST_BYTES, TABLE_LIST_CELLS, WORKBOOK_BYTES};
 use crate::config::text::{decode, read_file};
 
 /// Number of unknown names of a file that one error lists.
 const TOLD: usize = 20;
-/// Words of a heading, in the languages of those who write such lists.
+/// Words that occur in headings, in several languages.
 const HEADINGS: &[&str] = &[
     "dataset", "liste", "list", "name", "names", "nom", "noms", "nombre", "source", "sources",
     "tabelle", "tabellen", "tabla", "tablas", "table", "tableau", "tables", "title", "titre",
@@ -30,17 +30,17 @@ pub(super) struct Cell {
 
 /// The table names in a workbook (`.xlsx`, its first visible sheet), `.csv` or `.txt` file.
 ///
-/// They stand in the first column, one a row. Where that names no table at all (it numbers the rows, say), the column
-/// that names most is read. Rows above the first name that are no names (a title, a heading) are passed over, as are
-/// numbers, empty rows, and those that begin with `#`. `ALL` stands for all sources.
+/// They are expected in the first column, one per row. If no cell of that column is a table name (it numbers the rows,
+/// for example), the column with the most names is read. Other text above the first name (a title, a heading) is
+/// skipped, and so are numbers, empty rows, and rows that begin with `#`. `ALL` stands for all sources.
 ///
 /// # Errors
 /// [`SelectionError::File`] if the file cannot be read or names nothing, [`SelectionError::Unknown`] with the place of
 /// each name that is none.
 pub fn names_in_file(path: &Path, catalog: &Catalog) -> Result<Vec<String>, SelectionError> {
-    let failed = |reason: String| SelectionError::File {
+    let failed = |error: TableListError| SelectionError::File {
         path: path.display().to_string(),
-        reason,
+        error,
     };
     let known: BTreeSet<&str> = {
         let sources = catalog.sources().map(|source| source.name.as_str());
@@ -67,8 +67,8 @@ pub fn names_in_file(path: &Path, catalog: &Catalog) -> Result<Vec<String>, Sele
             ));
         }
     };
-    let bytes = read_file(path, TABLE_LIST_BYTES).map_err(|error| failed(error.to_string()))?;
-    // A workbook stays one when it is called .csv.
+    let bytes = read_file(path, TABLE_LIST_BYTES).map_err(|error| failed(error.into()))?;
+    // A workbook may have the extension .csv.
     let (cells, place) = if is_workbook || bytes.starts_with(b"PK\x03\x04") {
         let sheet = first_visible_sheet(&bytes, WORKBOOK_BYTES).map_err(failed)?;
         (
@@ -76,7 +76,7 @@ pub fn names_in_file(path: &Path, catalog: &Catalog) -> Result<Vec<String>, Sele
             format!("{}, sheet {}", path.display(), sheet.name),
         )
     } else {
-        let (text, is_guessed) = decode(&bytes).map_err(|error| failed(error.to_string()))?;
+        let (text, is_guessed) = decode(&bytes).map_err(|error| failed(error.into()))?;
         if is_guessed {
             tracing::warn!(
                 "{} is not UTF-8: read as Windows-1252; save it as UTF-8 to be sure",
@@ -103,11 +103,12 @@ pub fn names_in_file(path: &Path, catalog: &Catalog) -> Result<Vec<String>, Sele
     if !unknown.is_empty() {
         let more = unknown.len().saturating_sub(TOLD);
         let tell = |cell: &Cell| {
-            let hint = did_you_mean(&cell.text, known.iter().copied());
+            let hint = nearest(&cell.text, known.iter().copied());
+            let hint = hint.map(|it| format!(" (did you mean `{it}`?)"));
             format!(
                 "`{}`{} in {place}, {row} {}",
                 clip(&cell.text),
-                hint.replacen("; ", " (", 1).replace('?', "?)"),
+                hint.unwrap_or_default(),
                 cell.row
             )
         };
@@ -124,9 +125,9 @@ pub fn names_in_file(path: &Path, catalog: &Catalog) -> Result<Vec<String>, Sele
         } else {
             format!("{place}: ")
         };
-        return Err(failed(format!(
-            "{place}it names no table; write one name per row, in the first column"
-        )));
+        return Err(failed(
+            format!("{place}it names no table; write one name per row, in the first column").into(),
+        ));
     }
     if names.iter().any(|name| name.eq_ignore_ascii_case("all")) {
         return Ok(catalog
@@ -137,13 +138,13 @@ pub fn names_in_file(path: &Path, catalog: &Catalog) -> Result<Vec<String>, Sele
     Ok(names)
 }
 
-/// What a list holds.
+/// The names in a list.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Found {
     names: Vec<String>,
-    /// Cells that should be names, and are none.
+    /// Cells that should be names, but are not.
     unknown: Vec<Cell>,
-    /// Another column that has names of its own, and those.
+    /// Another column with names, and those names.
     elsewhere: Option<(u32, String)>,
 }
 
@@ -171,7 +172,7 @@ fn find(cells: Vec<Cell>, known: &BTreeSet<&str>) -> Found {
         .first_key_value()
         .filter(|(_, cells)| count(cells) > 0)
         .map(|(column, _)| *column);
-    // Of several, the leftmost.
+    // Of several columns, the leftmost.
     let most = columns
         .iter()
         .rev()
@@ -196,7 +197,7 @@ fn find(cells: Vec<Cell>, known: &BTreeSet<&str>) -> Found {
             .filter(|cell| !is_number(&cell.text))
             .collect();
         let (names, unknown): (Vec<Cell>, _) = all.into_iter().partition(is_known);
-        // With no more than one name, the others are notes on it.
+        // With only one name, the other cells are notes on it.
         let unknown = if names.len() == 1 {
             Vec::new()
         } else {
@@ -235,7 +236,7 @@ fn find(cells: Vec<Cell>, known: &BTreeSet<&str>) -> Found {
     found
 }
 
-/// A cell without what people and programs put around a name: blanks, quotes, list marks.
+/// A cell without the characters that people and programs put around names: blanks, quotes, list marks.
 fn clean(text: &str) -> String {
     let is_around =
         |c: char| c.is_whitespace() || c.is_control() || matches!(c, '\u{feff}' | '\u{200b}');
@@ -260,9 +261,9 @@ fn is_number(text: &str) -> bool {
         .all(|byte| byte.is_ascii_digit() || b".,-+eE#".contains(&byte))
 }
 
-/// What stands above a list and is none of its names: several words, or some that mean "table" or "name".
+/// Whether text above a list is a heading: several words, or words that mean "table" or "name".
 fn is_title(text: &str, known: &BTreeSet<&str>) -> bool {
-    // A name that was written with blanks is a slip, not a title.
+    // A name that was written with blanks is a typing error, not a title.
     let joined: Vec<String> = text.split_whitespace().map(str::to_lowercase).collect();
     let is_slip = || {
         known
@@ -276,9 +277,9 @@ fn is_title(text: &str, known: &BTreeSet<&str>) -> bool {
         || words.all(|word| HEADINGS.contains(&word.to_lowercase().as_str()))
 }
 
-/// The cells of a text whose columns are told apart by that mark which gives most names of tables; Excel's `sep=;` in
-/// the first line names it.
-fn text_cells(text: &str, known: &BTreeSet<&str>) -> Result<Vec<Cell>, String> {
+/// The cells of a text. The column separator is the one with which most cells are table names, or that of Excel's
+/// `sep=;` in the first line.
+fn text_cells(text: &str, known: &BTreeSet<&str>) -> Result<Vec<Cell>, TableListError> {
     // The reader counts lines by \n.
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
     let first = text.lines().next().unwrap_or_default().trim_matches('"');
@@ -286,12 +287,12 @@ fn text_cells(text: &str, known: &BTreeSet<&str>) -> Result<Vec<Cell>, String> {
         .strip_prefix("sep=")
         .and_then(|rest| rest.bytes().next())
         .filter(u8::is_ascii);
-    let cut = |mark: u8| -> Result<Vec<Cell>, String> {
+    let cut = |mark: u8| -> Result<Vec<Cell>, TableListError> {
         let mut reader = csv::ReaderBuilder::new();
         reader.has_headers(false).flexible(true).delimiter(mark);
         let mut cells = Vec::new();
         for record in reader.from_reader(text.as_bytes()).records() {
-            let record = record.map_err(|error| error.to_string())?;
+            let record = record?;
             let row = record.position().map_or(0, |position| {
                 u32::try_from(position.line()).unwrap_or(u32::MAX)
             });
@@ -300,9 +301,7 @@ fn text_cells(text: &str, known: &BTreeSet<&str>) -> Result<Vec<Cell>, String> {
                 .filter(|(_, text)| !text.trim().is_empty())
             {
                 if cells.len() == TABLE_LIST_CELLS {
-                    return Err(format!(
-                        "it has more than {TABLE_LIST_CELLS} cells, the limit for a list of tables"
-                    ));
+                    return Err(TableListError::TooManyCells);
                 }
                 cells.push(Cell {
                     row,
@@ -335,7 +334,7 @@ fn text_cells(text: &str, known: &BTreeSet<&str>) -> Result<Vec<Cell>, String> {
     Ok(best.map(|(_, _, cells)| cells).unwrap_or_default())
 }
 
-/// As spreadsheets call it.
+/// The column's letters, as in spreadsheets.
 fn column_name(mut column: u32) -> String {
     let mut name = Vec::new();
     loop {
@@ -726,10 +725,13 @@ mod tests {
         assert!(
             first_visible_sheet(&lie, 64 << 10)
                 .unwrap_err()
+                .to_string()
                 .contains("sheet0.xml in it")
         );
         for bomb in [whole, halves] {
-            let error = first_visible_sheet(&bomb, 64 << 10).unwrap_err();
+            let error = first_visible_sheet(&bomb, 64 << 10)
+                .unwrap_err()
+                .to_string();
             assert!(error.contains("unpacks to more than 64 KiB"), "{error}");
         }
         let many = "<c><v>1</v></c>".repeat(TABLE_LIST_CELLS + 1);

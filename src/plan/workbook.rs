@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::error::Error;
 use std::io::{Cursor, Read};
 
 use quick_xml::Reader;
@@ -12,9 +13,12 @@ use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesStart, Event};
 use zip::ZipArchive;
 
+use super::selection::TableListError;
 use super::table_list::Cell;
 use crate::config::bounds::TABLE_LIST_CELLS;
 use crate::config::text::decode;
+
+type Result<T> = std::result::Result<T, TableListError>;
 
 /// Excel's own limits.
 const ROWS: u32 = 1_048_576;
@@ -31,7 +35,7 @@ pub(super) struct Sheet {
 ///
 /// # Errors
 /// One line that says what is wrong with it. A fault of the parsers is such an error, too.
-pub(super) fn first_visible_sheet(bytes: &[u8], limit: u64) -> Result<Sheet, String> {
+pub(super) fn first_visible_sheet(bytes: &[u8], limit: u64) -> Result<Sheet> {
     if bytes.starts_with(b"\xd0\xcf\x11\xe0") {
         return Err(
             "it is an old workbook (.xls) or has a password: save it as .xlsx, without one".into(),
@@ -61,9 +65,8 @@ struct Relation {
 }
 
 impl<'a> Package<'a> {
-    fn open(bytes: &'a [u8], limit: u64) -> Result<Self, String> {
-        let zip = ZipArchive::new(Cursor::new(bytes))
-            .map_err(|error| format!("the workbook is incomplete: {error}"))?;
+    fn open(bytes: &'a [u8], limit: u64) -> Result<Self> {
+        let zip = ZipArchive::new(Cursor::new(bytes))?;
         let names = zip.file_names().enumerate();
         let parts = names
             .filter_map(|(index, name)| Some((plain(&name.ok()?), index)))
@@ -76,7 +79,7 @@ impl<'a> Package<'a> {
         })
     }
 
-    fn first_visible_sheet(mut self) -> Result<Sheet, String> {
+    fn first_visible_sheet(mut self) -> Result<Sheet> {
         if self.parts.contains_key("content.xml") || self.parts.contains_key("xl/workbook.bin") {
             return Err("it is an .ods or .xlsb workbook: save it as .xlsx or .csv".into());
         }
@@ -105,7 +108,7 @@ impl<'a> Package<'a> {
             Ok(())
         })?;
         let Some((name, path)) = chosen else {
-            return Err(format!("none of its {} sheets is visible", names.len()));
+            return Err(format!("none of its {} sheets is visible", names.len()).into());
         };
         let strings = match relations.values().find(|it| it.kind == "sharedStrings") {
             Some(relation) => self
@@ -116,12 +119,15 @@ impl<'a> Package<'a> {
         let text = self
             .part(&path)?
             .ok_or_else(|| format!("sheet {name} is missing in it"))?;
-        let cells = cells(&text, &strings).map_err(|reason| format!("sheet {name}: {reason}"))?;
+        let cells = cells(&text, &strings).map_err(|error| TableListError::Sheet {
+            name: name.clone(),
+            error: Box::new(error),
+        })?;
         Ok(Sheet { name, cells })
     }
 
     /// What a part refers to, by id; `""` is the package itself.
-    fn relations(&mut self, part: &str) -> Result<HashMap<String, Relation>, String> {
+    fn relations(&mut self, part: &str) -> Result<HashMap<String, Relation>> {
         let (folder, name) = part.rsplit_once('/').unwrap_or(("", part));
         let mut relations = HashMap::new();
         let Some(text) = self.part(&join(folder, &format!("_rels/{name}.rels")))? else {
@@ -146,29 +152,33 @@ impl<'a> Package<'a> {
     }
 
     /// The text of a part, if it is there.
-    fn part(&mut self, path: &str) -> Result<Option<String>, String> {
+    fn part(&mut self, path: &str) -> Result<Option<String>> {
         let Some(index) = self.parts.get(&plain(path)) else {
             return Ok(None);
         };
-        let broken = |error: &dyn std::fmt::Display| format!("cannot read {path} in it: {error}");
-        let file = self.zip.by_index(*index).map_err(|error| broken(&error))?;
+        let broken = |error: Box<dyn Error + Send + Sync>| TableListError::Part {
+            path: path.into(),
+            error,
+        };
+        let file = self
+            .zip
+            .by_index(*index)
+            .map_err(|error| broken(error.into()))?;
         let mut bytes = Vec::new();
         // The size in the header is not trusted: it may be too small.
         if file.size() <= self.left {
             file.take(self.left + 1)
                 .read_to_end(&mut bytes)
-                .map_err(|error| broken(&error))?;
+                .map_err(|error| broken(error.into()))?;
             if let Some(left) = self.left.checked_sub(bytes.len() as u64) {
                 self.left = left;
                 return decode(&bytes)
                     .map(|(text, _)| Some(text))
-                    .map_err(|error| broken(&error));
+                    .map_err(|error| broken(error.into()));
             }
         }
-        Err(format!(
-            "it unpacks to more than {} KiB, the limit",
-            self.limit >> 10
-        ))
+        let limit = self.limit >> 10;
+        Err(format!("it unpacks to more than {limit} KiB, the limit").into())
     }
 }
 
@@ -198,14 +208,11 @@ fn join(folder: &str, path: &str) -> String {
 }
 
 /// The attribute of this local name.
-fn attribute<'a>(element: &'a BytesStart<'_>, name: &str) -> Result<Option<Cow<'a, str>>, String> {
+fn attribute<'a>(element: &'a BytesStart<'_>, name: &str) -> Result<Option<Cow<'a, str>>> {
     for attribute in element.attributes().with_checks(false) {
-        let attribute = attribute.map_err(|error| error.to_string())?;
+        let attribute = attribute.map_err(quick_xml::Error::from)?;
         if attribute.key.local_name().as_ref() == name.as_bytes() {
-            return attribute
-                .unescape_value()
-                .map(Some)
-                .map_err(|error| error.to_string());
+            return Ok(Some(attribute.unescape_value()?));
         }
     }
     Ok(None)
@@ -217,13 +224,10 @@ fn reader(text: &str) -> Reader<&[u8]> {
     reader
 }
 
-fn each_element(
-    text: &str,
-    mut look: impl FnMut(&BytesStart<'_>) -> Result<(), String>,
-) -> Result<(), String> {
+fn each_element(text: &str, mut look: impl FnMut(&BytesStart<'_>) -> Result<()>) -> Result<()> {
     let mut reader = reader(text);
     loop {
-        match reader.read_event().map_err(|error| error.to_string())? {
+        match reader.read_event()? {
             Event::Start(element) => look(&element)?,
             Event::Eof => return Ok(()),
             _ => {}
@@ -232,15 +236,15 @@ fn each_element(
 }
 
 /// Adds what an event says, if it is text.
-fn add_text(event: &Event<'_>, text: &mut String) -> Result<(), String> {
+fn add_text(event: &Event<'_>, text: &mut String) -> Result<()> {
     match event {
-        Event::Text(part) => text.push_str(&part.decode().map_err(|error| error.to_string())?),
-        Event::CData(part) => text.push_str(&part.decode().map_err(|error| error.to_string())?),
+        Event::Text(part) => text.push_str(&part.decode().map_err(quick_xml::Error::from)?),
+        Event::CData(part) => text.push_str(&part.decode().map_err(quick_xml::Error::from)?),
         Event::GeneralRef(name) => {
-            match name.resolve_char_ref().map_err(|error| error.to_string())? {
+            match name.resolve_char_ref()? {
                 Some(c) => text.push(c),
                 None => {
-                    let name = name.decode().map_err(|error| error.to_string())?;
+                    let name = name.decode().map_err(quick_xml::Error::from)?;
                     let resolved = resolve_predefined_entity(&name);
                     text.push_str(resolved.ok_or_else(|| {
                         format!("`&{name:.60};` is not a known character reference")
@@ -254,12 +258,12 @@ fn add_text(event: &Event<'_>, text: &mut String) -> Result<(), String> {
 }
 
 /// The shared strings, each of one or more pieces (`t`), possibly with their pronunciation (`rPh`).
-fn strings(text: &str) -> Result<Vec<String>, String> {
+fn strings(text: &str) -> Result<Vec<String>> {
     let mut reader = reader(text);
     let (mut strings, mut current, mut is_text, mut is_phonetic) =
         (Vec::new(), String::new(), false, false);
     loop {
-        let event = reader.read_event().map_err(|error| error.to_string())?;
+        let event = reader.read_event()?;
         match &event {
             Event::Start(element) => match element.local_name().as_ref() {
                 b"t" => is_text = !is_phonetic,
@@ -279,13 +283,13 @@ fn strings(text: &str) -> Result<Vec<String>, String> {
     }
 }
 
-fn cells(text: &str, strings: &[String]) -> Result<Vec<Cell>, String> {
+fn cells(text: &str, strings: &[String]) -> Result<Vec<Cell>> {
     let mut reader = reader(text);
     let (mut cells, mut row, mut column) = (Vec::new(), 0, 0);
     let (mut kind, mut value, mut is_text, mut is_phonetic) =
         (String::new(), String::new(), false, false);
     loop {
-        let event = reader.read_event().map_err(|error| error.to_string())?;
+        let event = reader.read_event()?;
         match &event {
             Event::Start(element) => match element.local_name().as_ref() {
                 b"row" => {
@@ -317,9 +321,7 @@ fn cells(text: &str, strings: &[String]) -> Result<Vec<Cell>, String> {
                     }
                     if !text.trim().is_empty() {
                         if cells.len() == TABLE_LIST_CELLS {
-                            return Err(format!(
-                                "it has more than {TABLE_LIST_CELLS} cells, the limit for a list of tables"
-                            ));
+                            return Err(TableListError::TooManyCells);
                         }
                         cells.push(Cell { row, column, text });
                     }
@@ -335,19 +337,19 @@ fn cells(text: &str, strings: &[String]) -> Result<Vec<Cell>, String> {
     }
 }
 
-fn row_number(text: &str) -> Result<u32, String> {
+fn row_number(text: &str) -> Result<u32> {
     let number = text.parse().ok().filter(|row| (1..=ROWS).contains(row));
-    number.ok_or_else(|| format!("invalid row number {}", clip(text)))
+    number.ok_or_else(|| format!("invalid row number {}", clip(text)).into())
 }
 
 /// `B3` → row 3, column 1.
-fn position(reference: &str) -> Result<(u32, u32), String> {
+fn position(reference: &str) -> Result<(u32, u32)> {
     let letters = reference
         .bytes()
         .take_while(u8::is_ascii_alphabetic)
         .count();
     let (letters, digits) = reference.split_at(letters);
-    let wrong = || format!("invalid cell reference {}", clip(reference));
+    let wrong = || TableListError::from(format!("invalid cell reference {}", clip(reference)));
     if !(1..=3).contains(&letters.len()) {
         return Err(wrong());
     }

@@ -79,7 +79,7 @@ impl Write for LogLines {
 }
 
 impl LogFile {
-    /// Makes the file `logs/<start>-<process>.jsonl` below `directory`: a new one, whatever is there already.
+    /// Makes the file `logs/<start>-<process>.jsonl` below `directory`: a new one, whatever exists already.
     pub fn create(directory: &Path, started: DateTime<Utc>) -> std::io::Result<(Self, LogLines)> {
         let folder = directory.join(LOGS);
         private_folder(&folder)?;

@@ -31,7 +31,7 @@ pub struct Progress {
     waited: Duration,
     /// When pages have come lately: how many there were before, and their bytes.
     recent: VecDeque<(Duration, u64, u64)>,
-    /// Partitions of tables that are done with, and how many of those were derived anew.
+    /// Partitions of tables that are done with, and how many of those were derived again.
     partitions: u64,
     derived: u64,
     /// Tables that are derived now, and how many partitions of each.
@@ -101,6 +101,49 @@ impl Progress {
                     self.totals.partitions += partitions;
                 }
             }
+            Event::TaskStarted { .. }
+            | Event::RequestFinished { .. }
+            | Event::TaskFinished { .. }
+            | Event::PageFetched { .. } => self.add_extract(event, moment),
+            Event::RequestDelayed { .. } => self.delayed += 1,
+            Event::RequestWaited { wait, .. } => self.waited += *wait,
+            Event::TransformStarted { model, .. } => {
+                *self.deriving.entry(model.clone()).or_default() += 1;
+            }
+            Event::TransformFinished { model, outcome, .. } => {
+                if let Some(count) = self.deriving.get_mut(model) {
+                    *count -= 1;
+                    if *count == 0 {
+                        self.deriving.remove(model);
+                    }
+                }
+                self.partitions += u64::from(*outcome != Outcome::Stopped);
+                self.derived += u64::from(*outcome == Outcome::Done);
+            }
+            Event::LoadStarted {
+                table, partitions, ..
+            } => {
+                let (count, days) = self.loading.entry(table.clone()).or_default();
+                *count += 1;
+                *days = span_of(partitions);
+            }
+            Event::LoadFinished { table, .. } => {
+                if let Some((count, _)) = self.loading.get_mut(table) {
+                    *count -= 1;
+                    if *count == 0 {
+                        self.loading.remove(table);
+                    }
+                }
+                self.loads += 1;
+            }
+            Event::Failed { .. } => self.failures += 1,
+            _ => {}
+        }
+    }
+
+    /// Adds an event of an extract task.
+    fn add_extract(&mut self, event: &Event, moment: Moment) {
+        match event {
             Event::TaskStarted {
                 sources,
                 scope,
@@ -142,38 +185,6 @@ impl Progress {
                 self.pages += 1;
                 self.bytes += bytes;
             }
-            Event::RequestDelayed { .. } => self.delayed += 1,
-            Event::RequestWaited { wait, .. } => self.waited += *wait,
-            Event::TransformStarted { model, .. } => {
-                *self.deriving.entry(model.clone()).or_default() += 1;
-            }
-            Event::TransformFinished { model, outcome, .. } => {
-                if let Some(count) = self.deriving.get_mut(model) {
-                    *count -= 1;
-                    if *count == 0 {
-                        self.deriving.remove(model);
-                    }
-                }
-                self.partitions += u64::from(*outcome != Outcome::Stopped);
-                self.derived += u64::from(*outcome == Outcome::Done);
-            }
-            Event::LoadStarted {
-                table, partitions, ..
-            } => {
-                let (count, days) = self.loading.entry(table.clone()).or_default();
-                *count += 1;
-                *days = span_of(partitions);
-            }
-            Event::LoadFinished { table, .. } => {
-                if let Some((count, _)) = self.loading.get_mut(table) {
-                    *count -= 1;
-                    if *count == 0 {
-                        self.loading.remove(table);
-                    }
-                }
-                self.loads += 1;
-            }
-            Event::Failed { .. } => self.failures += 1,
             _ => {}
         }
     }

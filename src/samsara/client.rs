@@ -1,10 +1,9 @@
-//! The HTTP client: sends, waits, tries again, and hands out pages.
+//! The HTTP client: sends requests, waits, retries, and returns pages.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use chrono::Utc;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use reqwest::StatusCode;
@@ -13,11 +12,12 @@ use serde::Deserialize;
 use tracing::Instrument;
 use url::Url;
 
-use super::error::{Cause, SamsaraError};
-use super::limit::{EndpointLimiter, Limits, Pass};
+use super::error::{AttemptError, BodyError, SamsaraError};
+use super::limit::{Admission, EndpointLimiter, Limits};
 use super::page::Body;
 use super::request::Request;
 use super::retry::{backoff, is_transient, retry_after};
+use crate::clock;
 use crate::config::{REGIONS, RetryConfig, SamsaraConfig, Secret};
 use crate::events::{Event, Observer};
 use crate::json::Scanner;
@@ -25,14 +25,14 @@ use crate::{http, redact};
 
 /// The API version that the declared schemas were written against; Samsara recommends always sending it.
 const API_VERSION: &str = "2025-10-23";
-/// Of a refusal no more bytes than this are read: it is a message, and not a page.
+/// At most this many bytes of an error response are read: it is a message, not a page.
 const LARGEST_REFUSAL: usize = 64 << 10;
-/// What an answer says of its length is believed up to here, in bytes; beyond it, memory grows as the body comes.
+/// Up to this many bytes are allocated on the word of `Content-Length`; beyond it, memory grows as the body arrives.
 const LARGEST_GUESS: usize = 8 << 20;
-/// What some gateways and editors put before a text. JSON has none, and readers may pass over it (RFC 8259, 8.1).
+/// Byte-order mark that some gateways and editors put before a text. Readers of JSON may ignore it (RFC 8259, 8.1).
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// A client of one organisation's API; clones share connections and rates.
+/// A client of one organisation's API; clones share connections and rate limits.
 #[derive(Clone)]
 pub struct Client {
     shared: Arc<Shared>,
@@ -54,7 +54,7 @@ impl std::fmt::Debug for Client {
     }
 }
 
-/// What the API says when it refuses; v1 and gateways say it in plain text.
+/// Body of an error response; v1 and gateways send plain text.
 #[derive(Debug, Default, Deserialize)]
 struct ErrorBody {
     #[serde(default)]
@@ -63,49 +63,43 @@ struct ErrorBody {
     request_id: Option<String>,
 }
 
-/// What a request came to.
+/// Result of a request.
 enum Outcome {
     /// The body of a success: one whole JSON document.
     Body(Body),
-    /// An answer that is not a success.
+    /// A response that is not a success.
     Refused(Answer),
 }
 
-/// Why a try gave no answer that counts.
-struct Fault {
-    reason: String,
-    cause: Cause,
-}
-
-/// The API's refusal.
+/// An error response of the API.
 struct Answer {
     status: StatusCode,
     message: String,
     request_id: Option<String>,
     retry_after: Option<Duration>,
-    /// Where a redirect would lead.
+    /// Target of a redirect.
     location: Option<String>,
 }
 
-/// How a host answers to the token.
+/// Whether a host accepts the token.
 enum TokenStatus {
     Accepted,
     /// With the id of the refused request.
     Refused(Option<String>),
-    /// An answer that does not say: a gateway's, perhaps.
+    /// A response that does not tell, possibly from a gateway.
     Unclear(u16),
 }
 
-/// A wait for the rate limit that is worth an event.
+/// Waits for the rate limit from this duration on are events.
 const WORTH_TELLING: Duration = Duration::from_millis(1);
 
-/// What hosts answered about a token that none has accepted.
+/// What hosts answered about a token that none accepted.
 #[derive(Default)]
 struct Region {
     refused: Vec<String>,
     request_id: Option<String>,
     unclear: Vec<(Client, u16)>,
-    /// Hosts that could not be asked, and why.
+    /// Hosts that could not be reached, and why.
     unreachable: Vec<(String, String)>,
 }
 
@@ -121,7 +115,7 @@ impl Region {
         }
     }
 
-    /// Gives the hosts that gave no answer their time, side by side.
+    /// Asks the hosts that did not respond again, concurrently and with the full timeout.
     async fn ask_again(mut self, silent: Vec<Client>) -> Result<Client, SamsaraError> {
         let asked = silent
             .into_iter()
@@ -139,7 +133,7 @@ impl Region {
         self.only_host()
     }
 
-    /// The one host that does not refuse the token, where all the others do; an error if there is none such.
+    /// The one host that does not refuse the token, if all others do; an error otherwise.
     fn only_host(mut self) -> Result<Client, SamsaraError> {
         if self.unreachable.is_empty() && self.unclear.is_empty() {
             return Err(SamsaraError::TokenRefused {
@@ -167,7 +161,8 @@ impl Region {
 }
 
 impl Client {
-    /// Connects: where no host is configured, asks each region's `/me` which one accepts the token.
+    /// Connects. If no host is configured, asks the `/me` endpoint of each region to find the one that accepts the
+    /// token.
     pub async fn connect(
         config: &SamsaraConfig,
         observer: Arc<dyn Observer>,
@@ -176,10 +171,9 @@ impl Client {
         Self::connect_among(config, observer, &hosts).await
     }
 
-    /// Connects as [`Client::connect`] does, where a host has to be found among these.
+    /// The same, with these hosts instead of those of the regions.
     ///
-    /// A host that cannot be reached says nothing about the others: all are asked once, in order, and those that gave
-    /// no answer are then given their time, side by side.
+    /// All hosts are asked once, in order; those that did not respond are then asked again, concurrently.
     pub async fn connect_among(
         config: &SamsaraConfig,
         observer: Arc<dyn Observer>,
@@ -204,9 +198,11 @@ impl Client {
         }
         let mut region = Region::default();
         let mut silent = Vec::new();
-        // In order, so that the token is shown to no more hosts than need be.
+        // In order, so that the token is sent to as few hosts as possible.
         for url in hosts {
-            let base = Url::parse(url).map_err(|error| SamsaraError::Setup(error.to_string()))?;
+            let base = Url::parse(url).map_err(|_| SamsaraError::Unaddressable {
+                endpoint: url.to_string(),
+            })?;
             let candidate = client(
                 base,
                 RetryConfig {
@@ -243,7 +239,7 @@ impl Client {
         limits.endpoint(&request.endpoint, request.rate)
     }
 
-    /// Asks `/me`, which needs no scope, what the host thinks of the token.
+    /// Asks `/me`, which needs no scope, whether the host accepts the token.
     async fn token_status(&self) -> Result<TokenStatus, SamsaraError> {
         let limiter = self.shared.limits.endpoint("/me", 5.0);
         Ok(match self.send("/me", "", &limiter).await? {
@@ -271,7 +267,7 @@ impl Client {
         }
     }
 
-    /// What a refused request means.
+    /// The error that an error response means.
     async fn refusal(
         &self,
         request: &Request,
@@ -331,7 +327,7 @@ impl Client {
         })
     }
 
-    /// Sends until there is a body or an answer that will not change.
+    /// Sends until there is a body or a final error response.
     async fn send(
         &self,
         path: &str,
@@ -342,12 +338,12 @@ impl Client {
         let url = address(&shared.base, path, query)?;
         let started = Instant::now();
         let attempts = match limiter.admit(tokio::time::Instant::now()) {
-            Ok(Pass::Free) => shared.retry.attempts,
-            Ok(Pass::Probe) => 1,
-            Err(reason) => {
+            Admission::Free => shared.retry.attempts,
+            Admission::Probe => 1,
+            Admission::Open(error) => {
                 return Err(SamsaraError::Resting {
                     endpoint: path.into(),
-                    reason,
+                    error,
                 });
             }
         };
@@ -364,7 +360,7 @@ impl Client {
                 });
             }
             let outcome = self.attempt(url.clone()).await;
-            let (Fault { reason, cause }, pause) = match judge(outcome) {
+            let (error, pause) = match judge(outcome) {
                 Ok(outcome) => {
                     limiter.answered();
                     if let Outcome::Body(body) = &outcome {
@@ -375,27 +371,22 @@ impl Client {
                     }
                     return Ok(outcome);
                 }
-                Err(Transient {
-                    fault,
-                    pause,
-                    is_too_often,
-                }) => {
-                    if is_too_often {
+                Err(Transient { error, pause }) => {
+                    if matches!(&error, AttemptError::Busy { status, .. } if *status == StatusCode::TOO_MANY_REQUESTS)
+                    {
                         limiter.slow_down(tokio::time::Instant::now());
                     }
-                    (fault, pause)
+                    (error, pause)
                 }
             };
-            // What is too large will not become smaller.
-            if attempt >= attempts || cause == Cause::Size {
-                limiter.exhausted(&reason, tokio::time::Instant::now());
-                let elapsed = started.elapsed();
+            // A retry would return a body of the same size.
+            if attempt >= attempts || matches!(error, AttemptError::Size { .. }) {
+                limiter.exhausted(&error, tokio::time::Instant::now());
                 return Err(SamsaraError::Unavailable {
                     endpoint: path.into(),
                     attempts: attempt,
-                    elapsed,
-                    reason,
-                    cause,
+                    elapsed: started.elapsed(),
+                    error,
                 });
             }
             // The server's `Retry-After`, but at least a short random wait.
@@ -408,24 +399,21 @@ impl Client {
                 endpoint: path.into(),
                 attempt,
                 wait,
-                reason,
+                reason: error.to_string(),
             });
             tokio::time::sleep(wait).await;
         }
     }
 
-    /// One try: a body, a refusal, or a fault of the connection.
-    async fn attempt(&self, url: Url) -> Result<Outcome, Fault> {
-        let fault = |error: reqwest::Error| Fault {
-            reason: http::describe(error),
-            cause: Cause::Connection,
-        };
+    /// One attempt: a body, a refusal, or a fault of the connection.
+    async fn attempt(&self, url: Url) -> Result<Outcome, AttemptError> {
+        let fault = |error: reqwest::Error| AttemptError::Connection(error.into());
         let mut request = self
             .shared
             .http
             .get(url.clone())
             .header("X-Samsara-Version", API_VERSION);
-        // The token is for the configured host, wherever a request may lead.
+        // The token is sent to the configured host only.
         if url.origin() == self.shared.base.origin() {
             request = request.header(AUTHORIZATION, self.shared.authorization.clone());
         }
@@ -441,10 +429,9 @@ impl Client {
                 break;
             }
             if body.len() + piece.len() > largest {
-                let status = status.as_u16();
-                return Err(Fault {
-                    reason: format!("{status} with a body of more than {largest} bytes"),
-                    cause: Cause::Size,
+                return Err(AttemptError::Size {
+                    status,
+                    limit: largest,
                 });
             }
             body.extend_from_slice(&piece);
@@ -454,59 +441,35 @@ impl Client {
             bytes::Buf::advance(&mut body, BYTE_ORDER_MARK.len());
         }
         if status.is_success() {
-            // A gateway may answer 200 with a page for people, or with a part of ours: that is a fault, not data.
-            return match whole(body) {
-                Ok(body) => Ok(Outcome::Body(body)),
-                Err(reason) => {
-                    let id = id_of(&headers)
-                        .map(|id| format!(", request {id}"))
-                        .unwrap_or_default();
-                    let status = status.as_u16();
-                    let reason =
-                        format!("{status}{id} with a body that is not one JSON document: {reason}");
-                    Err(Fault {
-                        reason,
-                        cause: Cause::Body,
-                    })
-                }
-            };
+            // A gateway may answer 200 with an HTML page, or with a truncated body: an error, not data.
+            return whole(body)
+                .map(Outcome::Body)
+                .map_err(|error| AttemptError::Body {
+                    status,
+                    request_id: id_of(&headers),
+                    error,
+                });
         }
         Ok(Outcome::Refused(Answer::read(status, &headers, &body)))
     }
 }
 
-/// A try after which another may succeed.
+/// An attempt after which another may succeed.
 struct Transient {
-    fault: Fault,
-    /// When the server says to come back.
+    error: AttemptError,
+    /// The wait that the server asks for.
     pause: Option<Duration>,
-    /// Whether it says that it was asked too often.
-    is_too_often: bool,
 }
 
-/// Tells what counts from what may be tried again.
-fn judge(outcome: Result<Outcome, Fault>) -> Result<Outcome, Transient> {
+/// Separates final outcomes from those that are worth another attempt.
+fn judge(outcome: Result<Outcome, AttemptError>) -> Result<Outcome, Transient> {
     match outcome {
-        Ok(Outcome::Refused(answer)) if is_transient(answer.status.as_u16()) => {
-            let id = answer
-                .request_id
-                .map(|id| format!(", request {id}"))
-                .unwrap_or_default();
-            Err(Transient {
-                fault: Fault {
-                    reason: format!("{}{id}", answer.status.as_u16()),
-                    cause: Cause::of(answer.status),
-                },
-                pause: answer.retry_after,
-                is_too_often: answer.status == StatusCode::TOO_MANY_REQUESTS,
-            })
-        }
-        Ok(outcome) => Ok(outcome),
-        Err(fault) => Err(Transient {
-            fault,
-            pause: None,
-            is_too_often: false,
+        Ok(Outcome::Refused(answer)) if is_transient(answer.status.as_u16()) => Err(Transient {
+            error: AttemptError::from_status(answer.status, answer.request_id),
+            pause: answer.retry_after,
         }),
+        Ok(outcome) => Ok(outcome),
+        Err(error) => Err(Transient { error, pause: None }),
     }
 }
 
@@ -526,7 +489,7 @@ impl Answer {
                 .or_else(|| id_of(headers)),
             retry_after: header(RETRY_AFTER)
                 .and_then(|value| std::str::from_utf8(value).ok())
-                .and_then(|value| retry_after(value, Utc::now())),
+                .and_then(|value| retry_after(value, clock::now())),
             location: header(LOCATION)
                 .filter(|_| status.is_redirection())
                 .map(redact::foreign_bytes),
@@ -544,27 +507,23 @@ fn http_client(config: &SamsaraConfig) -> Result<reqwest::Client, SamsaraError> 
                 .timeout(config.retry.whole)
         })
         .and_then(http::build)
-        .map_err(|error| SamsaraError::Setup(error.to_string()))
+        .map_err(|error| SamsaraError::Setup(Arc::new(error)))
 }
 
-/// The header that brings the token.
+/// The header with the token.
 fn authorization(token: &Secret) -> Result<HeaderValue, SamsaraError> {
-    let mut header =
-        HeaderValue::from_str(&format!("Bearer {}", token.expose())).map_err(|_| {
-            SamsaraError::Setup(
-                "the API token holds characters that are not allowed in a token".into(),
-            )
-        })?;
+    let mut header = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
+        .map_err(|_| SamsaraError::TokenMalformed)?;
     header.set_sensitive(true);
     Ok(header)
 }
 
-/// Scheme, host and port for people.
+/// Scheme, host and port, for messages.
 fn origin(base: &Url) -> String {
     base.origin().ascii_serialization()
 }
 
-/// The address of a path below the base: on the base's host, whatever the path is.
+/// The address of a path below the base URL; always on the host of the base URL.
 fn address(base: &Url, path: &str, query: &str) -> Result<Url, SamsaraError> {
     let mut url = base.clone();
     url.set_path(path);
@@ -588,18 +547,18 @@ fn id_of(headers: &HeaderMap) -> Option<String> {
 }
 
 /// A body that is one JSON object or list, from its first byte to its last.
-fn whole(text: Bytes) -> Result<Body, String> {
+fn whole(text: Bytes) -> Result<Body, BodyError> {
     std::str::from_utf8(&text).map_err(|error| match &text[..] {
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "it is UTF-16, not UTF-8".into(),
-        _ => format!("byte {} is not UTF-8", error.valid_up_to()),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => BodyError::Utf16,
+        _ => error.into(),
     })?;
     if !matches!(Scanner::new(&text, 0).peek(), Some(b'{' | b'[')) {
-        return Err("it starts with neither `{` nor `[`".into());
+        return Err(BodyError::NotContainer);
     }
-    Body::read(text).map_err(|error| error.to_string())
+    Ok(Body::read(text)?)
 }
 
-/// The two ways in which the live API says that a cursor is of no use any more.
+/// The two ways in which the live API says that a cursor is no longer valid.
 fn is_dead_cursor(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
     message.contains("cursor") || message.contains("parameters differ")

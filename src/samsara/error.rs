@@ -1,32 +1,83 @@
 //! What can go wrong between us and the API.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::StatusCode;
 
-/// Kinds of faults of a request attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
+use super::page::PageError;
+use crate::http::{ConnectionError, HttpError};
+use crate::json::JsonError;
+
+/// A request attempt after which another may succeed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AttemptError {
     /// The connection failed, or the response was incomplete.
-    Connection,
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
     /// The server was busy (408, 425, 429).
-    Busy,
+    #[error("{}{}", status.as_u16(), id(request_id))]
+    Busy {
+        /// HTTP status.
+        status: StatusCode,
+        /// Samsara's id of the request.
+        request_id: Option<String>,
+    },
     /// The server itself failed (5xx), so that a smaller window may help.
-    Server,
-    /// The body was not one JSON document.
-    Body,
+    #[error("{}{}", status.as_u16(), id(request_id))]
+    Server {
+        /// HTTP status.
+        status: StatusCode,
+        /// Samsara's id of the request.
+        request_id: Option<String>,
+    },
+    /// The body was not one JSON document: a gateway's page for people, or a part of the API's.
+    #[error("{}{} with a body that is not one JSON document: {error}", status.as_u16(), id(request_id))]
+    Body {
+        /// HTTP status.
+        status: StatusCode,
+        /// Samsara's id of the request.
+        request_id: Option<String>,
+        /// What is wrong with the body.
+        #[source]
+        error: BodyError,
+    },
     /// The body was larger than the limit.
-    Size,
+    #[error("{} with a body of more than {limit} bytes", status.as_u16())]
+    Size {
+        /// HTTP status.
+        status: StatusCode,
+        /// The limit, in bytes.
+        limit: usize,
+    },
 }
 
-impl Cause {
-    pub(super) fn of(status: StatusCode) -> Self {
+impl AttemptError {
+    /// A status that says that the request may succeed later.
+    pub(super) fn from_status(status: StatusCode, request_id: Option<String>) -> Self {
         if status.is_server_error() {
-            Self::Server
+            Self::Server { status, request_id }
         } else {
-            Self::Busy
+            Self::Busy { status, request_id }
         }
     }
+}
+
+/// A body that is not one JSON object or list.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// It is in UTF-16.
+    #[error("it is UTF-16, not UTF-8")]
+    Utf16,
+    /// It is in another encoding than UTF-8.
+    #[error("byte {} is not UTF-8", .0.valid_up_to())]
+    NotUtf8(#[from] std::str::Utf8Error),
+    /// It is text of another kind.
+    #[error("it starts with neither `{{` nor `[`")]
+    NotContainer,
+    /// It is not JSON.
+    #[error(transparent)]
+    Malformed(#[from] JsonError),
 }
 
 /// A request that failed for good.
@@ -112,7 +163,7 @@ pub enum SamsaraError {
         location: String,
     },
     /// All retries have failed.
-    #[error("{endpoint} failed {attempts} times in {}, last with: {reason}", human(.elapsed))]
+    #[error("{endpoint} failed {attempts} times in {}, last with: {error}", human(.elapsed))]
     Unavailable {
         /// Path below the host.
         endpoint: String,
@@ -120,21 +171,21 @@ pub enum SamsaraError {
         attempts: u32,
         /// Time from the first attempt to the last.
         elapsed: Duration,
-        /// Status or error of the last attempt.
-        reason: String,
-        /// Kind of the last attempt's fault.
-        cause: Cause,
+        /// How the last attempt failed.
+        #[source]
+        error: AttemptError,
     },
-    /// The endpoint's circuit is open: it is not asked for a while.
-    #[error("{endpoint} is paused: too many requests in a row failed, the last with: {reason}")]
+    /// The endpoint's circuit is open: it is not requested for a while.
+    #[error("{endpoint} is paused: too many requests in a row failed, the last with: {error}")]
     Resting {
         /// Path below the host.
         endpoint: String,
-        /// Status or error of the last attempt.
-        reason: String,
+        /// How the last attempt failed.
+        #[source]
+        error: AttemptError,
     },
     /// A page violates the protocol, so that it cannot be read.
-    #[error("page {page} of {endpoint}?{query}: {reason}")]
+    #[error("page {page} of {endpoint}?{query}: {error}")]
     BadPage {
         /// Path below the host.
         endpoint: String,
@@ -143,11 +194,15 @@ pub enum SamsaraError {
         /// Number of the page in the task, counted from 1.
         page: u64,
         /// How the page violates the protocol.
-        reason: String,
+        #[source]
+        error: PageError,
     },
+    /// The token cannot be sent in a header.
+    #[error("the API token holds characters that are not allowed in a token")]
+    TokenMalformed,
     /// The HTTP client cannot be created.
     #[error("cannot set up HTTP: {0}")]
-    Setup(String),
+    Setup(#[source] Arc<HttpError>),
 }
 
 impl SamsaraError {
@@ -155,7 +210,7 @@ impl SamsaraError {
     pub fn ends_run(&self) -> bool {
         matches!(
             self,
-            Self::NoToken | Self::TokenRefused { .. } | Self::Setup(_)
+            Self::NoToken | Self::TokenMalformed | Self::TokenRefused { .. } | Self::Setup(_)
         )
     }
 
@@ -164,7 +219,7 @@ impl SamsaraError {
         matches!(
             self,
             Self::Unavailable {
-                cause: Cause::Server | Cause::Size,
+                error: AttemptError::Server { .. } | AttemptError::Size { .. },
                 ..
             } | Self::Refused { status: 413, .. }
         )

@@ -9,6 +9,7 @@ use governor::clock::Clock;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::time::Instant;
 
+use super::error::AttemptError;
 use crate::config::RetryConfig;
 
 /// Samsara's documented limit per token, all endpoints together.
@@ -53,17 +54,20 @@ struct Pace {
 #[derive(Default)]
 struct Breaker {
     exhausted: u32,
-    reason: String,
+    /// How the last of them failed.
+    error: Option<AttemptError>,
     open_until: Option<Instant>,
 }
 
 /// How a request may go out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pass {
-    /// With all its tries.
+#[derive(Debug, Clone)]
+pub(super) enum Admission {
+    /// With all its attempts.
     Free,
     /// Once, to see whether the endpoint is back.
     Probe,
+    /// Not at all: the circuit is open since this failure.
+    Open(AttemptError),
 }
 
 /// An endpoint is asked no slower than this part of its documented rate.
@@ -72,7 +76,7 @@ const SLOWEST: f64 = 16.0;
 const ONE_REFUSAL: Duration = Duration::from_secs(1);
 
 /// Waits for a limiter's turn. Its own `until_ready` has a timer with a thread of its own, and panics if there is none
-/// to be had.
+/// available.
 async fn turn_of(limiter: &DefaultDirectRateLimiter) {
     while let Err(early) = limiter.check() {
         tokio::time::sleep(early.wait_time_from(limiter.clock().now())).await;
@@ -152,17 +156,17 @@ impl EndpointLimiter {
         }
     }
 
-    /// Whether the endpoint may be asked at all; if not, why its circuit is open.
-    pub(super) fn admit(&self, now: Instant) -> Result<Pass, String> {
+    /// How the endpoint may be asked at this time.
+    pub(super) fn admit(&self, now: Instant) -> Admission {
         let mut breaker = locked(&self.breaker);
-        match breaker.open_until {
-            None => Ok(Pass::Free),
-            Some(until) if now < until => Err(breaker.reason.clone()),
-            Some(_) => {
-                // One goes to see; the others wait for what it finds.
+        match (breaker.open_until, &breaker.error) {
+            (Some(until), Some(error)) if now < until => Admission::Open(error.clone()),
+            (Some(_), Some(_)) => {
+                // One request probes the endpoint; the others wait for its result.
                 breaker.open_until = Some(now + self.retry.cool_down);
-                Ok(Pass::Probe)
+                Admission::Probe
             }
+            _ => Admission::Free,
         }
     }
 
@@ -174,17 +178,17 @@ impl EndpointLimiter {
     }
 
     /// A request to it has used up its tries.
-    pub(super) fn exhausted(&self, reason: &str, now: Instant) {
+    pub(super) fn exhausted(&self, error: &AttemptError, now: Instant) {
         let mut breaker = locked(&self.breaker);
         breaker.exhausted = breaker.exhausted.saturating_add(1);
-        breaker.reason = reason.into();
+        breaker.error = Some(error.clone());
         if breaker.exhausted >= self.retry.give_up_after {
             breaker.open_until = Some(now + self.retry.cool_down);
             let (endpoint, seconds) = (&self.endpoint, self.retry.cool_down.as_secs());
             tracing::warn!(
                 endpoint,
                 seconds,
-                reason,
+                %error,
                 "circuit open: no requests meanwhile"
             );
         }
@@ -228,6 +232,8 @@ fn limiter(per_second: f64) -> (DefaultDirectRateLimiter, Duration) {
 
 #[cfg(test)]
 mod tests {
+    use reqwest::StatusCode;
+
     use super::*;
 
     fn limits() -> Limits {
@@ -242,32 +248,32 @@ mod tests {
     #[test]
     fn a_dead_endpoint_is_probed_by_one_request() {
         let (limits, mut now) = (limits(), Instant::now());
+        let failed = |id: Option<&str>| {
+            AttemptError::from_status(StatusCode::SERVICE_UNAVAILABLE, id.map(str::to_string))
+        };
+        let admitted = |path: &str, now| match limits.endpoint(path, 5.0).admit(now) {
+            Admission::Free => "free".to_string(),
+            Admission::Probe => "probe".to_string(),
+            Admission::Open(error) => error.to_string(),
+        };
         for _ in 0..2 {
-            limits.endpoint("/a", 5.0).exhausted("503", now);
-            assert_eq!(limits.endpoint("/a", 5.0).admit(now), Ok(Pass::Free));
+            limits.endpoint("/a", 5.0).exhausted(&failed(None), now);
+            assert_eq!(admitted("/a", now), "free");
         }
-        limits.endpoint("/a", 5.0).exhausted("503, request 7", now);
-        assert_eq!(
-            limits.endpoint("/a", 5.0).admit(now),
-            Err("503, request 7".into())
-        );
-        assert_eq!(
-            limits.endpoint("/b", 5.0).admit(now),
-            Ok(Pass::Free),
-            "other endpoints are not meant"
-        );
+        limits
+            .endpoint("/a", 5.0)
+            .exhausted(&failed(Some("7")), now);
+        assert_eq!(admitted("/a", now), "503, request 7");
+        assert_eq!(admitted("/b", now), "free", "another endpoint's circuit");
         now += Duration::from_secs(31);
-        assert_eq!(limits.endpoint("/a", 5.0).admit(now), Ok(Pass::Probe));
-        assert!(
-            limits.endpoint("/a", 5.0).admit(now).is_err(),
-            "one goes to see, not all"
-        );
-        limits.endpoint("/a", 5.0).exhausted("503", now);
-        assert!(limits.endpoint("/a", 5.0).admit(now).is_err());
+        assert_eq!(admitted("/a", now), "probe");
+        assert_eq!(admitted("/a", now), "503, request 7", "only one probes");
+        limits.endpoint("/a", 5.0).exhausted(&failed(None), now);
+        assert_eq!(admitted("/a", now), "503");
         now += Duration::from_secs(31);
-        assert_eq!(limits.endpoint("/a", 5.0).admit(now), Ok(Pass::Probe));
+        assert_eq!(admitted("/a", now), "probe");
         limits.endpoint("/a", 5.0).answered();
-        assert_eq!(limits.endpoint("/a", 5.0).admit(now), Ok(Pass::Free));
+        assert_eq!(admitted("/a", now), "free");
     }
 
     #[tokio::test]

@@ -14,8 +14,8 @@ mod retry;
 mod watch;
 
 pub use client::Client;
-pub use error::{Cause, SamsaraError};
-pub use page::{Page, split_page};
+pub use error::{AttemptError, BodyError, SamsaraError};
+pub use page::{Page, PageError, split_page};
 pub use pager::Pager;
 pub use request::{ParentRow, Request, Window};
 pub use retry::{LONGEST_RETRY_AFTER, retry_after};

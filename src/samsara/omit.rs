@@ -21,7 +21,7 @@ impl Page {
             .filter_map(|path| Some(path.names().first()?.as_str()))
             .collect();
         self.records = cut_out(&self.records, &names, &anywhere)?;
-        // Paths begin at the record, so beside the list a name counts wherever it stands.
+        // Paths begin at the record, so beside the list a name counts anywhere.
         let last: Vec<&str> = paths
             .iter()
             .filter_map(|path| Some(path.names().last()?.as_str()))
@@ -61,7 +61,7 @@ struct Cutter<'a> {
 }
 
 impl Cutter<'_> {
-    /// Copies a value. The page was scanned before, so it is no deeper than [`crate::json::MAX_DEPTH`].
+    /// Copies a value. The page was scanned before, so it is not deeper than [`crate::json::MAX_DEPTH`].
     fn value(&mut self, paths: &[&[String]]) -> Result<(), JsonError> {
         if paths.is_empty() && self.anywhere.is_empty() {
             return self.copy();

@@ -5,26 +5,27 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::error::AttemptError;
 use crate::catalog::{Pagination, Source};
 use crate::json::path::{push_name, shorten};
 use crate::json::{JsonError, Kind, Scanner, Spans, spans, unescape};
 
-/// A page may have so many envelope fields.
+/// Maximum number of envelope fields of a page.
 const MOST_ENVELOPE_FIELDS: usize = 10_000;
-/// So many members of a body that is not a page are in its error.
+/// Number of members of a body that an error lists.
 const MEMBERS_TOLD: usize = 5;
-/// So many bytes of what a body says of itself are in its error.
+/// Number of bytes of a body's message that an error quotes.
 const LONGEST_TOLD: usize = 200;
 
-/// The text of an answer that is JSON as a whole.
+/// The text of a response that is one JSON document.
 pub(super) struct Body {
     pub(super) text: Bytes,
-    /// Where its large parts lie.
+    /// Positions of its large parts.
     spans: Spans,
 }
 
 impl Body {
-    /// Looks through the whole text, once.
+    /// Scans the whole text, once.
     pub(super) fn read(text: Bytes) -> Result<Self, JsonError> {
         std::str::from_utf8(&text).map_err(|error| JsonError {
             offset: error.valid_up_to(),
@@ -35,7 +36,7 @@ impl Body {
     }
 }
 
-/// A page as it came, cut into its parts without being parsed.
+/// A page, split into its parts without being parsed.
 #[derive(Debug, Clone)]
 pub struct Page {
     /// Position in its task, from 1.
@@ -53,44 +54,68 @@ pub struct Page {
     pub has_next: bool,
 }
 
-/// Why a body is not a page.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+/// A body that is not a page, or a page that breaks the protocol of pagination.
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum PageError {
     /// It is not JSON, or a part of it has the wrong type.
     #[error(transparent)]
     Malformed(#[from] JsonError),
-    /// It does not hold the list of records. That there is nothing would have to be said: by an empty list, or by
-    /// `null`.
+    /// It does not have the list of records. A page without records has an empty list, or `null`.
     #[error("the list of records is missing: no `{path}` in {found}")]
     NoRecords {
         /// Where the list should be.
         path: String,
-        /// What is there instead.
+        /// What was found instead.
         found: String,
     },
-    /// It is the API's message that something went wrong, sent as a success.
+    /// It is an error message of the API, sent with a success status.
     #[error("expected a record, found {found}")]
     ErrorBody {
         /// What the body is instead, with the names of its members.
         found: String,
     },
+    /// Each attempt answered with a success whose body is not JSON.
+    #[error("asked for {attempts} times, last answered {error}")]
+    NotJson {
+        /// Number of attempts.
+        attempts: u32,
+        /// How the last attempt failed.
+        #[source]
+        error: AttemptError,
+    },
+    /// The cursor has more bytes than fit into an address.
+    #[error("its cursor has {0} bytes")]
+    CursorTooLong(usize),
+    /// The cursor contains a secret of the configuration, so it must not be stored.
+    #[error("its cursor repeats a secret of the configuration, and is not kept")]
+    CursorHoldsSecret,
+    /// There should be another page, but the cursor for it is missing.
+    #[error("hasNextPage is true, but endCursor is missing")]
+    NoCursor,
+    /// The cursor is one of those that led to an earlier page.
+    #[error("pagination loop: its cursor was seen before")]
+    CursorRepeated,
+    /// Too many pages in a row had no new records.
+    #[error("pagination loop: the {0}th page in a row without new records promises another")]
+    Stale(u32),
+    /// A feed of changes did not give the cursor from which the next run continues.
+    #[error("the feed gave no cursor to continue from")]
+    NoFeedCursor,
 }
 
-/// Cuts a body as the pages of `source` are cut.
+/// Splits a body like the pages of `source`.
 ///
 /// # Errors
-///
-/// Describes, in one line, a body that is not a page.
-pub fn split_page(body: &Bytes, source: &Source) -> Result<Page, String> {
+/// [`PageError`], if the body is not a page of the source.
+pub fn split_page(body: &Bytes, source: &Source) -> Result<Page, PageError> {
     let (path, echoes) = (&source.records, &source.page_echoes);
     Body::read(body.clone())
         .map_err(PageError::from)
         .and_then(|body| cut(&body, path, echoes, source.pagination, 1))
         .and_then(|page| Ok(page.without(&source.omit)?))
-        .map_err(|error| error.to_string())
 }
 
-/// Cuts a body into its parts.
+/// Splits a body into its parts.
 pub(super) fn cut(
     Body { text: body, spans }: &Body,
     path: &[String],
@@ -132,8 +157,8 @@ pub(super) fn cut(
         ..
     } = cutter;
     let records = match records {
-        // Where nothing is there, some endpoints say `data: null`, and one may leave the list out of an object that
-        // tells what was asked for. That it is a page, its pagination says.
+        // Without records, some endpoints return `data: null`, and one may omit the list from an object that only
+        // echoes the request. The pagination shows that it is a page.
         None if (is_null || is_echo) && has_next.is_some() => Bytes::from_static(b"[]"),
         None => {
             return Err(PageError::NoRecords {
@@ -190,8 +215,7 @@ fn members(body: &[u8]) -> Vec<(String, Option<String>)> {
     members
 }
 
-/// Whether a body says that something went wrong, and nothing else. Where the body itself is the record, that is
-/// all that tells it from one.
+/// Whether a body is only an error message. If the body itself is the record, there is no other way to tell.
 fn is_error_body(body: &[u8]) -> bool {
     const NAMES: [&str; 5] = ["message", "requestId", "code", "error", "errors"];
     let members = members(body);
@@ -204,7 +228,7 @@ fn is_error_body(body: &[u8]) -> bool {
             .all(|(name, _)| NAMES.contains(&name.as_str()))
 }
 
-/// A body for people.
+/// A body, for messages.
 fn told(body: &[u8]) -> String {
     let members = members(body);
     let mut text = match Scanner::new(body, 0).peek() {
@@ -232,21 +256,21 @@ struct PageSplitter<'a> {
     path: &'a [String],
     echoes: &'a [String],
     beside: Vec<(String, Bytes)>,
-    /// How often each path of `beside` was met.
+    /// Number of occurrences of each path of `beside`.
     names: HashMap<String, u32>,
     records: Option<Range<usize>>,
     /// Whether an object on the way to the list is null.
     is_null: bool,
-    /// Whether the object in which the list would stand tells what was asked for, and nothing else.
+    /// Whether the object that should have the list only echoes the request.
     is_echo: bool,
     cursor: Option<String>,
-    /// What `pagination` says, if it stands there.
+    /// The content of `pagination`, if present.
     has_next: Option<bool>,
     pagination: Pagination,
 }
 
 impl PageSplitter<'_> {
-    /// Reads the object in which step `depth` of the path stands.
+    /// Reads the object with step `depth` of the path.
     fn object(
         &mut self,
         scanner: &mut Scanner<'_>,

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::client::Client;
-use super::error::{Cause, SamsaraError};
+use super::error::{AttemptError, SamsaraError};
 use super::limit::EndpointLimiter;
-use super::page::{Page, cut};
+use super::page::{Page, PageError, cut};
 use super::request::Request;
 use super::watch::Watch;
 use crate::redact;
@@ -66,14 +66,9 @@ impl Pager {
         {
             Err(SamsaraError::Unavailable {
                 attempts,
-                reason,
-                cause: Cause::Body,
+                error: error @ AttemptError::Body { .. },
                 ..
-            }) => {
-                return Err(self.bad_page(format!(
-                    "asked for {attempts} times, last answered {reason}"
-                )));
-            }
+            }) => return Err(self.bad_page(PageError::NotJson { attempts, error })),
             other => other?,
         };
         let page = cut(
@@ -84,14 +79,14 @@ impl Pager {
             self.number,
         )
         .and_then(|page| Ok(page.without(&self.request.omit)?))
-        .map_err(|error| self.bad_page(error.to_string()))?;
+        .map_err(|error| self.bad_page(error))?;
         if let Some(cursor) = &page.cursor {
             self.check_cursor(cursor)?;
         }
         let found = self
             .watch
             .look(&page, self.cursor.as_deref(), self.request.endless);
-        match found.map_err(|reason| self.bad_page(reason))? {
+        match found.map_err(|error| self.bad_page(error))? {
             Some(cursor) => self.cursor = Some(cursor),
             None => self.ended = true,
         }
@@ -101,22 +96,20 @@ impl Pager {
     /// A cursor is kept in the state and sent with the query: it must be short enough for that, and no secret.
     fn check_cursor(&self, cursor: &str) -> Result<(), SamsaraError> {
         if cursor.len() > LARGEST_CURSOR {
-            return Err(self.bad_page(format!("its cursor has {} bytes", cursor.len())));
+            return Err(self.bad_page(PageError::CursorTooLong(cursor.len())));
         }
         if redact::holds_secret(cursor) {
-            return Err(self.bad_page(
-                "its cursor repeats a secret of the configuration, and is not kept".into(),
-            ));
+            return Err(self.bad_page(PageError::CursorHoldsSecret));
         }
         Ok(())
     }
 
-    fn bad_page(&self, reason: String) -> SamsaraError {
+    fn bad_page(&self, error: PageError) -> SamsaraError {
         SamsaraError::BadPage {
             endpoint: self.request.path.clone(),
             query: self.request.query.clone(),
             page: self.number,
-            reason,
+            error,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::page::Page;
+use super::page::{Page, PageError};
 
 /// A task that sees this many pages in a row with nothing new, each promising another, is not going to end.
 const MAX_STALE_PAGES: u32 = 1000;
@@ -37,7 +37,7 @@ impl Watch {
         page: &Page,
         asked: Option<&str>,
         endless: bool,
-    ) -> Result<Option<String>, String> {
+    ) -> Result<Option<String>, PageError> {
         let mut seen = self.0.lock();
         seen.empty = if page.is_empty { seen.empty + 1 } else { 0 };
         let records = digest(&page.records);
@@ -47,22 +47,20 @@ impl Watch {
             0
         };
         seen.last = records;
-        // A stream holds a page back now and then: one empty page that leads somewhere else is not its end yet.
+        // A stream holds a page back from time to time: one empty page that leads somewhere else is not its end yet.
         let stands_still =
             page.cursor.is_none() || page.cursor.as_deref() == asked || seen.empty > 1;
         if !page.has_next || (endless && page.is_empty && stands_still) {
             return Ok(None);
         }
         let Some(cursor) = page.cursor.clone() else {
-            return Err("hasNextPage is true, but endCursor is missing".into());
+            return Err(PageError::NoCursor);
         };
         if asked == Some(cursor.as_str()) || !seen.cursors.insert(digest(cursor.as_bytes())) {
-            return Err("pagination loop: its cursor was seen before".into());
+            return Err(PageError::CursorRepeated);
         }
         if seen.stale >= MAX_STALE_PAGES {
-            return Err(format!(
-                "pagination loop: the {MAX_STALE_PAGES}th page in a row without new records promises another"
-            ));
+            return Err(PageError::Stale(MAX_STALE_PAGES));
         }
         Ok(Some(cursor))
     }

@@ -165,7 +165,7 @@ async fn derive_in(
 
 fn decode(source: &Source, day: Option<NaiveDate>, page: &Recorded) -> Result<RecordBatch, String> {
     let body = Bytes::copy_from_slice(page.body.get().as_bytes());
-    let page_parts = split_page(&body, source)?;
+    let page_parts = split_page(&body, source).map_err(|error| error.to_string())?;
     let asked: Vec<(String, String)> = page.asked.clone().into_iter().collect();
     decode_asked(
         source,
@@ -175,6 +175,7 @@ fn decode(source: &Source, day: Option<NaiveDate>, page: &Recorded) -> Result<Re
         page.parent.as_deref(),
         &asked,
     )
+    .map_err(|error| error.to_string())
 }
 
 /// Cells as `expected.csv` writes them.

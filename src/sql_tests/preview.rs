@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use chrono::{NaiveDate, Utc};
+use chrono::NaiveDate;
 
 use super::scratch::Scratch;
 use crate::catalog::{Catalog, Model};
+use crate::clock;
 use crate::config::Secret;
 use crate::error::Error;
 use crate::state::{SourceHandle, StateStore};
@@ -52,7 +53,7 @@ pub async fn preview(
         scratch.bucket().clone(),
     )?
     .with_salt(of.salt);
-    let id = RunId::new(Utc::now());
+    let id = RunId::new(clock::now());
     let flattened = transformer
         .derive(model, &bound.contract, partition, &inputs, &id)
         .await?;

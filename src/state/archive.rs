@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 
 use super::check::check_partitions;
 use super::document::{ArchiveRef, Partitions, SourceState, VERSION, shared};
-use super::{READS_AT_A_TIME, StateError, read_document};
+use super::{DocumentError, READS_AT_A_TIME, StateError, read_document};
 use crate::store::layout::{Partition, archive_object};
 use crate::store::{Bucket, StoreError};
 
@@ -131,12 +131,13 @@ async fn read_archive(
     let Some((bytes, _)) = bucket.read(&key).await? else {
         return Err(StateError::Gone { uri });
     };
-    let malformed = |reason: String| StateError::Malformed {
+    let malformed = |error: DocumentError| StateError::Malformed {
         uri: uri.clone(),
-        reason,
+        error,
     };
     if digest(&bytes) != named.digest {
-        return Err(malformed("it has been changed since it was written".into()));
+        let reason = "it has been changed since it was written".to_string();
+        return Err(malformed(reason.into()));
     }
     let archive: Archive = read_document(&bytes).map_err(malformed)?;
     let is_of_year = |partition: &Partition| year_of(*partition) == Some(year);
@@ -146,9 +147,9 @@ async fn read_archive(
         && archive.partitions.keys().all(is_of_year);
     if !is_own {
         let reason = format!("it is not what {source} knows of {year}");
-        return Err(malformed(reason));
+        return Err(malformed(reason.into()));
     }
-    check_partitions(source, &archive.partitions).map_err(malformed)?;
+    check_partitions(source, &archive.partitions).map_err(|reason| malformed(reason.into()))?;
     Ok(archive.partitions)
 }
 

@@ -7,25 +7,25 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{StateError, read_document};
+use super::{DocumentError, StateError, read_document};
 use crate::bounds::MAX_STATE_TEXT;
 use crate::store::ObjectRef;
 use crate::store::layout::Partition;
 
 /// Version of the document that this program writes. Newer ones are refused.
 ///
-/// Version 1 had another form of checkpoints, which are ignored: those tasks start over. Version 2 did not have
-/// `asked_from`, `shrunken_from` and `raw_started`; version 3 did not have `open_rows` and `overlaps`; version 4 did not
-/// have `archives`.
+/// Version 1 had checkpoints in another form; they are ignored, and those tasks start over. Version 2 did not have
+/// `asked_from`, `shrunken_from` and `raw_started`; version 3 did not have `open_rows` and `overlaps`; version 4 did
+/// not have `archives`.
 pub const VERSION: u32 = 5;
 
-/// The states of partitions. What is not changed is shared between a state and the one before it.
+/// The states of partitions. Unchanged partitions are shared between a state and its predecessor.
 pub type Partitions = BTreeMap<Partition, Arc<PartitionState>>;
 
 /// The state of a source: which partitions are complete, derived and loaded, and where its feed continues.
 ///
-/// The document of a source holds the days that were changed last, and names the archives with the others, see
-/// [`super::archive`]. Here are all of them.
+/// The stored document holds the recently changed days, and lists the archives with the others, see [`super::archive`];
+/// in memory, all days are here.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceState {
@@ -42,21 +42,21 @@ pub struct SourceState {
     /// Where to continue a feed: the source itself, or its change feed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub feed: Option<Feed>,
-    /// Up to where a source that is asked by the time of the last change was read.
+    /// How far a source of the kind `updates` was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updates: Option<Updates>,
-    /// That the token or the organisation does not have the source, as far as was last heard.
+    /// Set if the API refused the source at the last request, because the token or the organisation does not have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_available: Option<NotAvailable>,
     /// The archives, by year. A partition in the document itself takes the place of the one in its archive.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) archives: BTreeMap<i32, ArchiveRef>,
-    /// What the archives hold: the very values that are among `partitions`, as far as they have not changed since.
+    /// The partitions in the archives that have not changed since: the same values as in `partitions`.
     #[serde(skip)]
     pub(super) archived: Arc<Partitions>,
 }
 
-/// Partitions in documents; serde knows nothing of what is shared.
+/// Serializes partitions, which are shared in memory.
 pub(super) mod shared {
     use super::{Arc, BTreeMap, Partition, PartitionState, Partitions};
     use serde::{Deserialize, Deserializer, Serializer};
@@ -83,22 +83,22 @@ pub(super) mod shared {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ArchiveRef {
-    /// What tells its key from those of the archives before and after it.
+    /// Distinguishes its key from those of earlier and later archives.
     pub(super) mark: String,
     /// SHA-256 of its bytes.
     pub(super) digest: String,
 }
 
-/// How far the changes of a source were read, committed together with the rows that they brought.
+/// How far the changes of a source were read, committed together with their rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Updates {
-    /// The first instant of the last changes from which on all were read.
+    /// Start of the period whose changes were all read, inclusive.
     pub from: DateTime<Utc>,
-    /// The instant after the last.
+    /// End of that period, exclusive.
     pub until: DateTime<Utc>,
-    /// Up to when later changes of rows that were born before `until` were read too: a run for days that are over reads
-    /// these as they are now, and leaves what was born later to the run that is asked for it.
+    /// For rows created before `until`: up to when their later changes were read, too. A run for past days reads these
+    /// rows as they are now, and leaves rows that were created later to a run for those days.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checked: Option<DateTime<Utc>>,
 }
@@ -149,8 +149,8 @@ pub struct PartitionState {
     /// Number of committed rows that had no end yet when they were read, so that the day is read again.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub open_rows: u64,
-    /// When readings of this day were found that its rows may lack: reported by the source's change feed, or returned
-    /// with a later day into which they last. Cleared once the day was read again.
+    /// When it was found that rows of this day may be missing: the source's change feed reported readings, or a later
+    /// day returned rows that start on this day. Cleared when the day was read again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed: Option<DateTime<Utc>>,
     /// Number of rows that the list had before the row-count guard refused the new ones.
@@ -174,7 +174,8 @@ pub struct PartitionState {
 /// The partial result of an unfinished extract task, and where to resume.
 ///
 /// It is stored with the task's first source and partition and covers all of them, so that it changes atomically. It
-/// makes no partition complete: some endpoints page by vehicle, so that half their pages are all days of some vehicles.
+/// does not make any partition complete: some endpoints page by vehicle, so half of the pages hold all days of half of
+/// the vehicles.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Checkpoint {
@@ -182,7 +183,7 @@ pub struct Checkpoint {
     pub asked: String,
     /// Number of the task's requests that were sent, from the first.
     pub requests: u64,
-    /// Slices of them that are still to be read, where a window was too large for the server.
+    /// Slices of windows that are still to be read, because a window was too large for the server.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rest: Vec<CheckpointWindow>,
     /// Where to resume the next request, if some of its pages are stored.
@@ -246,7 +247,7 @@ pub struct Overlap {
     pub source: String,
     /// The day on which the row starts, and to which it belongs.
     pub day: NaiveDate,
-    /// The row, if it has ended; none stands for all rows of the day that still last.
+    /// The row, if it has ended; none represents all rows of the day that have not ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<EndedRow>,
 }
@@ -378,7 +379,7 @@ pub struct Load {
 }
 
 impl PartitionState {
-    /// Records a complete read that began at `began`, and so has everything that had arrived by then.
+    /// Records a complete read that began at `began`: everything that had arrived by then is included.
     pub fn read_again(&mut self, began: DateTime<Utc>) {
         (self.checkpoint, self.failure) = (None, None);
         self.changed = self.changed.filter(|changed| *changed > began);
@@ -413,20 +414,20 @@ impl SourceState {
         let reason = format!("it belongs to source {}, expected {name}", state.source);
         Err(StateError::Malformed {
             uri: uri.into(),
-            reason,
+            error: reason.into(),
         })
     }
 
-    /// Reads a document, and refuses one that a newer program wrote, or that says anything that this program does not
-    /// write: keys that are not those of the source's objects, times and numbers out of range.
+    /// Reads a document, and refuses one that a newer program wrote, or with content that this program does not write:
+    /// keys of other objects, times and numbers out of range.
     pub fn from_json(bytes: &[u8], uri: &str) -> Result<Self, StateError> {
         #[derive(Deserialize)]
         struct Head {
             version: u64,
         }
-        let malformed = |reason: String| StateError::Malformed {
+        let malformed = |error: DocumentError| StateError::Malformed {
             uri: uri.into(),
-            reason,
+            error,
         };
         let head: Head = read_document(bytes).map_err(malformed)?;
         if head.version > u64::from(VERSION) {
@@ -444,7 +445,7 @@ impl SourceState {
             older.insert("version".into(), VERSION.into());
             if older.contains_key("archives") {
                 let reason = format!("version {} has no `archives`", head.version);
-                return Err(malformed(reason));
+                return Err(malformed(reason.into()));
             }
             let partitions = older
                 .get_mut("partitions")
@@ -457,10 +458,9 @@ impl SourceState {
             {
                 partition.remove("unfinished");
             }
-            serde_json::from_value(older.into())
-                .map_err(|error| malformed(crate::redact::foreign(error)))?
+            serde_json::from_value(older.into()).map_err(|error| malformed(error.into()))?
         };
-        // Earlier versions kept whatever a server answered, however long.
+        // Earlier versions stored server messages of any length.
         let is_long = |failure: &Failure| failure.error.len() > MAX_STATE_TEXT;
         for partition in state.partitions.values_mut() {
             if partition.failure.as_ref().is_some_and(is_long)
@@ -470,11 +470,11 @@ impl SourceState {
                 failure.error.truncate(end);
             }
         }
-        state.check().map_err(malformed)?;
+        state.check().map_err(|reason| malformed(reason.into()))?;
         Ok(state)
     }
 
-    /// The document as JSON: without the partitions that are in archives as they are.
+    /// The document as JSON, without the partitions that are unchanged in an archive.
     pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
         let loose = self
             .loose()
@@ -485,7 +485,7 @@ impl SourceState {
         })
     }
 
-    /// The partitions that no archive holds as they are.
+    /// The partitions that are not, or not unchanged, in an archive.
     pub(super) fn loose(&self) -> impl Iterator<Item = (Partition, &Arc<PartitionState>)> {
         let is_loose = |(partition, state): &(&Partition, &Arc<PartitionState>)| {
             let archived = self.archived.get(partition);
@@ -497,12 +497,12 @@ impl SourceState {
             .map(|(partition, state)| (*partition, state))
     }
 
-    /// A partition, if anything is known of it.
+    /// A partition, if the state has it.
     pub fn partition(&self, partition: Partition) -> Option<&PartitionState> {
         self.partitions.get(&partition).map(Arc::as_ref)
     }
 
-    /// A partition, made if nothing was known of it.
+    /// A partition, created if the state does not have it.
     pub fn partition_mut(&mut self, partition: Partition) -> &mut PartitionState {
         Arc::make_mut(self.partitions.entry(partition).or_default())
     }
@@ -514,7 +514,7 @@ impl SourceState {
             .filter_map(|(partition, state)| Some((*partition, state.raw.as_ref()?)))
     }
 
-    /// Whether anything of the source was ever read whole.
+    /// Whether any partition of the source was ever read completely.
     pub fn was_read(&self) -> bool {
         self.feed.is_some() || self.updates.is_some() || self.complete().next().is_some()
     }
@@ -525,8 +525,8 @@ impl SourceState {
             || self.asked_from.is_some_and(|from| from <= day)
     }
 
-    /// What was taken of a feed's page behind its cursor, if it was left in the middle of one. It is kept as an
-    /// unfinished task of its first day.
+    /// The rows of a feed's page after its cursor, if reading stopped in the middle of a page. They are stored as an
+    /// unfinished task of their first day.
     pub fn tail(&self) -> Option<&CheckpointResult> {
         self.feed.as_ref()?.contiguous_since?;
         self.partitions
@@ -535,7 +535,7 @@ impl SourceState {
             .map(|note| &note.part)
     }
 
-    /// Days that are complete, and changed since.
+    /// Complete days that have changed since they were read.
     pub fn changed_days(&self) -> impl Iterator<Item = NaiveDate> {
         let changed = self
             .partitions

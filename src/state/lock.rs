@@ -19,8 +19,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::read_document;
+use super::{DocumentError, read_document};
 use crate::bounds::{MAX_LOCK_HOURS, MAX_LOCK_TEXT};
+use crate::clock;
 use crate::config::LockConfig;
 use crate::redact::foreign;
 use crate::store::layout::{LOCK_OBJECT, RunId};
@@ -28,12 +29,12 @@ use crate::store::{Bucket, StoreError, Version};
 
 /// Version of the lock document that this program writes.
 const LOCK_VERSION: u32 = 1;
-/// The holder renews its lease this many times before it expires, so that one lost request costs nothing.
+/// The holder renews its lease this many times per expiry period, so that a single failed request does not lose it.
 const BEATS: u32 = 4;
-/// Letting go is a courtesy to the next run: it is not worth a long wait.
+/// A release spares the next run the wait for the expiry; it is not worth a long wait itself.
 const RELEASE_LIMIT: Duration = Duration::from_secs(20);
 
-/// A lock that cannot be had, or was lost.
+/// A lock that cannot be acquired, or was lost.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another run holds the lock.
@@ -45,12 +46,13 @@ pub enum LockError {
         holder: Box<Holder>,
     },
     /// The lock was taken over, or its lease could not be renewed.
-    #[error("lost the run lock {uri}: {reason}; nothing more is committed")]
+    #[error("lost the run lock {uri}: {loss}; nothing more is committed")]
     Lost {
         /// URI of the lock document.
         uri: String,
-        /// Who has it, or why it could not be renewed.
-        reason: String,
+        /// How it was lost.
+        #[source]
+        loss: LockLoss,
     },
     /// The run was stopped while it waited for the lock.
     #[error("stopped while waiting for {uri}")]
@@ -58,17 +60,35 @@ pub enum LockError {
         /// URI of the lock document.
         uri: String,
     },
-    /// The lock is not one of ours, or of a newer program.
-    #[error("{uri} is not a lock of this program: {}", .reason.replace(char::is_control, " "))]
+    /// The document is not a lock of this program, or was written by a newer version.
+    #[error("{uri} is not a lock of this program: {}", .error.to_string().replace(char::is_control, " "))]
     Malformed {
         /// URI of the lock document.
         uri: String,
         /// Why the document is not a valid lock.
-        reason: String,
+        #[source]
+        error: DocumentError,
     },
     /// The raw bucket could not be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// How a run lost its lock.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LockLoss {
+    /// Another run took the lock over.
+    #[error("it was taken over by {0}")]
+    TakenOver(Box<Holder>),
+    /// The lock document was deleted.
+    #[error("it was removed")]
+    Removed,
+    /// The lock document was replaced, and cannot be read.
+    #[error("another run replaced it, and it cannot be read: {0}")]
+    Replaced(#[source] Arc<LockError>),
+    /// The lease expired.
+    #[error("not renewed since {}", .0.format("%Y-%m-%d %H:%M:%SZ"))]
+    Expired(DateTime<Utc>),
 }
 
 /// Who holds the lock: the content of `lock.json`.
@@ -86,7 +106,7 @@ pub struct Holder {
     /// Boot and process namespace in which `pid` means something; empty where the system does not say.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub machine: String,
-    /// When the process began, in the system's ticks: tells it from a later one with the same number.
+    /// When the process began, in the system's ticks: distinguishes it from a later process with the same id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process_start: Option<u64>,
     /// When the lock was taken.
@@ -113,7 +133,7 @@ impl std::fmt::Display for Holder {
         } = self;
         let time = |at: &DateTime<Utc>| at.format("%Y-%m-%d %H:%M:%SZ").to_string();
         let (started, heartbeat, expires) = (time(started), time(heartbeat), time(expires));
-        // Whoever may write to the bucket may have written anything.
+        // Anyone with write access to the bucket may have written this.
         let (run, host) = (foreign(run), foreign(host));
         write!(
             f,
@@ -124,7 +144,7 @@ impl std::fmt::Display for Holder {
 
 impl Holder {
     fn this(run: &RunId, expiry: Duration) -> Self {
-        let now = Utc::now();
+        let now = clock::now();
         let pid = std::process::id();
         Self {
             version: LOCK_VERSION,
@@ -140,18 +160,19 @@ impl Holder {
         }
     }
 
-    /// Reads the document, and refuses one that a newer program wrote, or that no program wrote.
+    /// Reads the document, and refuses one that a newer version, or another program, wrote.
     pub fn from_json(bytes: &[u8], uri: &str) -> Result<Self, LockError> {
-        let malformed = |reason: String| LockError::Malformed {
+        let malformed = |error: DocumentError| LockError::Malformed {
             uri: uri.into(),
-            reason,
+            error,
         };
         let holder: Self = read_document(bytes).map_err(malformed)?;
         if holder.version > LOCK_VERSION {
-            return Err(malformed(format!(
+            let reason = format!(
                 "version {}; this program knows up to {LOCK_VERSION}",
                 holder.version
-            )));
+            );
+            return Err(malformed(reason.into()));
         }
         let Self {
             run,
@@ -166,20 +187,19 @@ impl Holder {
             .into_iter()
             .find(|text| text.len() > MAX_LOCK_TEXT)
         {
-            return Err(malformed(format!("a name of {} bytes", text.len())));
+            return Err(malformed(format!("a name of {} bytes", text.len()).into()));
         }
         if [started, heartbeat, expires]
             .into_iter()
             .any(|at| !(1970..=9999).contains(&at.year()))
         {
-            return Err(malformed(
-                "a time that is not in the years 1970 to 9999".into(),
-            ));
+            let reason = "a time that is not in the years 1970 to 9999".to_string();
+            return Err(malformed(reason.into()));
         }
         Ok(holder)
     }
 
-    /// Whether the lock keeps others out for longer than any run takes it: waiting for that is of no use.
+    /// Whether the expiry is further away than any run sets it: waiting for it makes no sense.
     pub fn is_beyond_reason(&self, now: DateTime<Utc>) -> bool {
         self.expires.signed_duration_since(now) > TimeDelta::hours(MAX_LOCK_HOURS)
     }
@@ -193,7 +213,7 @@ impl Holder {
         !self.released && self.expires > now && !self.is_known_dead()
     }
 
-    /// Whether the process ran on this very machine and is gone: nobody need wait for a crashed run's expiry.
+    /// Whether the process ran on this machine and has ended: then no run needs to wait for its lease to expire.
     fn is_known_dead(&self) -> bool {
         let here = machine().is_some_and(|machine| machine == self.machine);
         here && self.process_start.is_some() && process_start(self.pid) != self.process_start
@@ -215,34 +235,34 @@ fn host() -> String {
     name.map_or_else(|| "unknown host".into(), |name| name.trim().to_string())
 }
 
-/// This boot and this process namespace: process numbers of two containers must never be compared.
+/// This boot and this process namespace: process ids of two containers must not be compared.
 fn machine() -> Option<String> {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?;
     Some(format!("{} {}", boot.trim(), namespace.display()))
 }
 
-/// When a process began, in ticks since boot; none if it is not there or only waits to be buried.
+/// When a process began, in ticks since boot; none if it does not exist or is a zombie.
 fn process_start(pid: u32) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the program's name, which may hold anything, in parentheses.
+    // The second field is the program's name in parentheses, which may contain any character.
     let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
     let state = fields.next()?;
     let start = fields.nth(18)?.parse().ok()?;
     (!matches!(state, "Z" | "X")).then_some(start)
 }
 
-/// The check whether the run still holds its lock. Without a lock (plans, queries) everything passes.
+/// Checks whether the run still holds its lock. Without a lock (plans, queries) every check passes.
 #[derive(Debug, Clone, Default)]
 pub struct Fence(Arc<Mutex<Option<Arc<Lease>>>>);
 
 impl Fence {
-    /// From now on everything passes only while `lock` is held.
+    /// From now on checks pass only while `lock` is held.
     pub fn guard(&self, lock: &RunLock) {
         *self.0.lock() = Some(lock.lease.clone());
     }
 
-    /// Removes the lock from the fence: everything passes again.
+    /// Removes the lock from the fence: every check passes again.
     pub fn lift(&self) {
         *self.0.lock() = None;
     }
@@ -270,23 +290,20 @@ struct LeaseTerm {
     until: Instant,
     /// By the wall clock, which continues while the machine sleeps.
     expires: DateTime<Utc>,
-    lost: Option<String>,
+    lost: Option<LockLoss>,
 }
 
 impl Lease {
     fn check(&self) -> Result<(), LockError> {
         let term = self.term.lock();
-        let reason = match &term.lost {
-            Some(reason) => reason.clone(),
-            None if Instant::now() < term.until && Utc::now() < term.expires => return Ok(()),
-            None => format!(
-                "not renewed since {}",
-                term.expires.format("%Y-%m-%d %H:%M:%SZ")
-            ),
+        let loss = match &term.lost {
+            Some(loss) => loss.clone(),
+            None if Instant::now() < term.until && clock::now() < term.expires => return Ok(()),
+            None => LockLoss::Expired(term.expires),
         };
         Err(LockError::Lost {
             uri: self.uri.clone(),
-            reason,
+            loss,
         })
     }
 
@@ -295,12 +312,12 @@ impl Lease {
         (term.until, term.expires) = (until, expires);
     }
 
-    fn lost(&self, reason: String) {
-        self.term.lock().lost = Some(reason);
+    fn lost(&self, loss: LockLoss) {
+        self.term.lock().lost = Some(loss);
     }
 }
 
-/// The lock, held. Dropped without [`RunLock::release`], it runs out by itself.
+/// A lock that is held. If it is dropped without [`RunLock::release`], the lease expires by itself.
 #[derive(Debug)]
 pub struct RunLock {
     lease: Arc<Lease>,
@@ -322,7 +339,7 @@ struct Heartbeat {
 impl RunLock {
     /// Takes the lock of `bucket`: at once, or with [`LockConfig::wait`] as soon as it is free.
     ///
-    /// `stop` ends the waiting; and it is cancelled when the lock is lost, so that the run ends.
+    /// `stop` ends the wait. It is cancelled when the lock is lost, so that the run ends.
     ///
     /// # Errors
     /// [`LockError::Held`] if another run holds it and is not waited for, [`LockError::Malformed`] if the document is not
@@ -334,50 +351,7 @@ impl RunLock {
         stop: &CancellationToken,
     ) -> Result<Self, LockError> {
         let uri = bucket.uri(LOCK_OBJECT);
-        let mut announced = None;
-        let (holder, version, asked) = loop {
-            let found = read(bucket).await?;
-            if let Some((holder, _)) = &found
-                && holder.is_live(Utc::now())
-            {
-                if !config.wait {
-                    return Err(LockError::Held {
-                        uri,
-                        holder: Box::new(holder.clone()),
-                    });
-                }
-                if announced.as_ref() != Some(&holder.run) {
-                    tracing::warn!(%holder, "waiting for another run");
-                    if holder.is_beyond_reason(Utc::now()) {
-                        tracing::warn!(
-                            uri,
-                            "the lock's expiry is implausibly far away: if no run is active, remove it"
-                        );
-                    }
-                    announced = Some(holder.run.clone());
-                }
-                pause(config, stop, &uri).await?;
-                continue;
-            }
-            if let Some((before, _)) = found.as_ref().filter(|(before, _)| !before.released) {
-                tracing::warn!(%before, "took over the lock of a run that is gone");
-            }
-            let asked = Instant::now();
-            let holder = Holder::this(run, config.expiry);
-            match bucket
-                .swap(
-                    LOCK_OBJECT,
-                    found.as_ref().map(|(_, version)| version),
-                    holder.to_json(bucket)?,
-                )
-                .await
-            {
-                Ok(version) => break (holder, version, asked),
-                // Another run was faster: look who.
-                Err(StoreError::Conflict { .. }) => pause(config, stop, &uri).await?,
-                Err(error) => return Err(error.into()),
-            }
-        };
+        let (holder, version, asked) = take(bucket, run, config, stop, &uri).await?;
         let term = LeaseTerm {
             until: asked + config.expiry,
             expires: holder.expires,
@@ -436,7 +410,7 @@ impl RunLock {
 
 impl Drop for RunLock {
     fn drop(&mut self) {
-        // A run that is dropped halfway must not renew its lease any more.
+        // A run that is dropped must not renew its lease any more.
         self.heartbeat.abort();
     }
 }
@@ -453,12 +427,12 @@ impl Heartbeat {
                 () = quit.cancelled() => return self,
                 () = tokio::time::sleep(rest) => {}
             }
-            // A write under way is finished: cut short, nobody would know which version is ours.
+            // A write in progress is finished: after an aborted one, the version of the document would be unknown.
             rest = match self.renew().await {
                 Ok(()) => self.expiry / BEATS,
                 Err(StoreError::Conflict { .. }) => {
-                    let by = match read(&self.bucket).await {
-                        // Our own renewal, whose answer was lost.
+                    let loss = match read(&self.bucket).await {
+                        // Our own renewal, whose response was lost.
                         Ok(Some((holder, version)))
                             if holder.run == self.holder.run && !holder.released =>
                         {
@@ -466,14 +440,12 @@ impl Heartbeat {
                             rest = Duration::ZERO;
                             continue;
                         }
-                        Ok(Some((holder, _))) => format!("it was taken over by {holder}"),
-                        Ok(None) => "it was removed".to_string(),
-                        Err(error) => {
-                            format!("another run replaced it, and it cannot be read: {error}")
-                        }
+                        Ok(Some((holder, _))) => LockLoss::TakenOver(Box::new(holder)),
+                        Ok(None) => LockLoss::Removed,
+                        Err(error) => LockLoss::Replaced(Arc::new(error)),
                     };
-                    tracing::warn!(uri = self.lease.uri, by, "lock lost");
-                    self.lease.lost(by);
+                    tracing::warn!(uri = self.lease.uri, %loss, "lock lost");
+                    self.lease.lost(loss);
                     stop.cancel();
                     return self;
                 }
@@ -486,7 +458,7 @@ impl Heartbeat {
     }
 
     async fn renew(&mut self) -> Result<(), StoreError> {
-        let (asked, now) = (Instant::now(), Utc::now());
+        let (asked, now) = (Instant::now(), clock::now());
         let holder = Holder {
             heartbeat: now,
             expires: after(now, self.expiry),
@@ -522,7 +494,7 @@ impl Heartbeat {
                 .await
         };
         match swapped.await {
-            // Held by another run by now: then there is nothing to release.
+            // Another run holds it now, so there is nothing to release.
             Ok(_) | Err(StoreError::Conflict { .. }) => {}
             Err(error) => {
                 tracing::warn!(%error, "the lock could not be released; it expires by itself")
@@ -531,7 +503,7 @@ impl Heartbeat {
     }
 }
 
-/// The run that holds the lock of `bucket`, or held it last; none if there was no run yet.
+/// The run that holds the lock of `bucket`, or the last one that held it; none if there was no run yet.
 ///
 /// # Errors
 /// [`LockError::Malformed`] if the document is not a lock of this program, or the bucket's error.
@@ -547,6 +519,61 @@ async fn read(bucket: &Bucket) -> Result<Option<(Holder, Version)>, LockError> {
         Holder::from_json(&bytes, &bucket.uri(LOCK_OBJECT))?,
         version,
     )))
+}
+
+/// Writes this run into the lock document as soon as no live run holds it. Returns the version of the document and the
+/// time of the request, from which the lease counts.
+async fn take(
+    bucket: &Bucket,
+    run: &RunId,
+    config: &LockConfig,
+    stop: &CancellationToken,
+    uri: &str,
+) -> Result<(Holder, Version, Instant), LockError> {
+    let mut announced = None;
+    loop {
+        let found = read(bucket).await?;
+        if let Some((holder, _)) = &found
+            && holder.is_live(clock::now())
+        {
+            if !config.wait {
+                return Err(LockError::Held {
+                    uri: uri.into(),
+                    holder: Box::new(holder.clone()),
+                });
+            }
+            if announced.as_ref() != Some(&holder.run) {
+                tracing::warn!(%holder, "waiting for another run");
+                if holder.is_beyond_reason(clock::now()) {
+                    tracing::warn!(
+                        uri,
+                        "the lock's expiry is implausibly far away: if no run is active, remove it"
+                    );
+                }
+                announced = Some(holder.run.clone());
+            }
+            pause(config, stop, uri).await?;
+            continue;
+        }
+        if let Some((before, _)) = found.as_ref().filter(|(before, _)| !before.released) {
+            tracing::warn!(%before, "took over the lock of a run that is gone");
+        }
+        let asked = Instant::now();
+        let holder = Holder::this(run, config.expiry);
+        match bucket
+            .swap(
+                LOCK_OBJECT,
+                found.as_ref().map(|(_, version)| version),
+                holder.to_json(bucket)?,
+            )
+            .await
+        {
+            Ok(version) => return Ok((holder, version, asked)),
+            // Another run was faster: read the document again.
+            Err(StoreError::Conflict { .. }) => pause(config, stop, uri).await?,
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 async fn pause(config: &LockConfig, stop: &CancellationToken, uri: &str) -> Result<(), LockError> {
@@ -677,17 +704,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let bucket = bucket(folder.path());
         let first = take(&bucket, &config(60_000)).await.unwrap();
-        let patient = LockConfig {
+        let waiting = LockConfig {
             wait: true,
             ..config(800)
         };
         let stop = CancellationToken::new();
         let run = RunId::new(Utc::now());
-        let (result, ()) = tokio::join!(RunLock::acquire(&bucket, &run, &patient, &stop), async {
+        let (result, ()) = tokio::join!(RunLock::acquire(&bucket, &run, &waiting, &stop), async {
             stop.cancel()
         });
         assert!(matches!(result, Err(LockError::Stopped { .. })));
-        let (second, ()) = tokio::join!(take(&bucket, &patient), first.release());
+        let (second, ()) = tokio::join!(take(&bucket, &waiting), first.release());
         second.unwrap().check().unwrap();
     }
 

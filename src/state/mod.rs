@@ -1,10 +1,10 @@
 //! What is complete: one document per source in the raw bucket, changed by compare-and-swap only.
 //!
-//! Objects are written first, the state points at them after: what no state names does not exist. Days that have not
-//! changed for long are in archives, which the document names, see [`archive`].
+//! Objects are written first; then the state lists them. An object that no state lists does not count. Days that have
+//! not changed for a long time are in archives, which the document lists, see [`archive`].
 //!
-//! A task of its own writes each document: changes come over a channel, and those that come while a write is under way
-//! go out together in the next one.
+//! Each document is written by its own task, which receives changes over a channel. Changes that arrive during a write
+//! are written together in the next one.
 
 mod archive;
 mod check;
@@ -30,15 +30,15 @@ pub use document::{
     EndedRow, Failure, Feed, Load, ModelState, NotAvailable, Overlap, PartitionState, Partitions,
     RawState, SourceState, Started, Updates, VERSION,
 };
-pub use lock::{Fence, Holder, LockError, RunLock};
+pub use lock::{Fence, Holder, LockError, LockLoss, RunLock};
 pub use position::Position;
-pub use strict::read_document;
+pub use strict::{DocumentError, read_document};
 
 /// Documents that are read at a time.
 const READS_AT_A_TIME: usize = 16;
 /// How often a document is read again because an archive was replaced meanwhile.
 const READ_TRIES: usize = 8;
-/// Messages that are received at a time; there may be any number in one write.
+/// Messages that are received at a time; one write may contain any number of them.
 const MESSAGES: usize = 1024;
 
 /// A state document that cannot be used.
@@ -47,13 +47,14 @@ pub enum StateError {
     /// The bucket failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The document is not one of ours.
-    #[error("{uri} is not a state document of this program: {reason}")]
+    /// The document was not written by this program.
+    #[error("{uri} is not a state document of this program: {error}")]
     Malformed {
         /// The document.
         uri: String,
-        /// The parser's word.
-        reason: String,
+        /// What is wrong with it.
+        #[source]
+        error: DocumentError,
     },
     /// A newer program wrote it.
     #[error(
@@ -65,7 +66,7 @@ pub enum StateError {
         /// Its version.
         found: u32,
     },
-    /// An archive that a document names is not there.
+    /// An archive that a document lists is missing.
     #[error(
         "{uri} is gone, though the document of its source names it: put it back, or remove the document and read the \
          source again"
@@ -77,13 +78,23 @@ pub enum StateError {
     /// The run lost its lock, so nothing may be written.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// A write that carried the changes of several callers failed; each of them gets this error.
+    #[error(transparent)]
+    Write(Arc<StateError>),
     /// An earlier write of the same document failed, so nothing further may be written.
-    #[error("{uri} could not be written: {reason}")]
+    #[error("{uri} could not be written: {error}")]
     Failed {
         /// The document.
         uri: String,
-        /// Why.
-        reason: String,
+        /// The error of the earlier write.
+        #[source]
+        error: Arc<StateError>,
+    },
+    /// The task that writes the document ended before the write did.
+    #[error("{uri} could not be written: the write was interrupted")]
+    Interrupted {
+        /// The document.
+        uri: String,
     },
 }
 
@@ -116,7 +127,7 @@ impl StateStore {
         cell.get_or_try_init(|| self.open(name)).await.cloned()
     }
 
-    /// Reads the documents of these sources side by side, as far as they are not open yet.
+    /// Reads the documents of these sources concurrently, unless they are open already.
     pub async fn read_ahead<'a>(
         &self,
         names: impl IntoIterator<Item = &'a str>,
@@ -142,20 +153,20 @@ impl StateStore {
         ))
     }
 
-    /// Waits for the end of writes whose callers were stopped meanwhile: they must not go out after the run lock is
-    /// given back.
-    pub async fn settle(&self) {
+    /// Waits for pending writes, including those whose callers were stopped: none may be sent after the run lock is
+    /// released.
+    pub async fn flush(&self) {
         let handles = self.handles();
-        join_all(handles.iter().map(|(_, handle)| handle.settle())).await;
+        join_all(handles.iter().map(|(_, handle)| handle.flush())).await;
     }
 
-    /// What every commit has to pass.
+    /// The check that every commit has to pass.
     pub fn fence(&self) -> &Fence {
         &self.fence
     }
 
-    /// Looks again at every document that was read before, and tells whether any has changed meanwhile: what was
-    /// read without the run lock may be out of date once the lock is had.
+    /// Reads every open document again, and returns whether any has changed: documents that were read without the run
+    /// lock may be out of date once the lock is held.
     pub async fn refresh(&self) -> Result<bool, StateError> {
         let looks = self.handles().into_iter().map(|(name, handle)| {
             let states = self.clone();
@@ -168,7 +179,7 @@ impl StateStore {
         Ok(changed.contains(&true))
     }
 
-    /// Opens a document anew if it is not the one that is open.
+    /// Opens a document again if the bucket has another version of it.
     async fn refresh_source(&self, name: &str, handle: &SourceHandle) -> Result<bool, StateError> {
         let found = self.bucket.read(&state_object(name)).await?;
         let version = found.map(|(_, version)| version);
@@ -190,7 +201,7 @@ impl StateStore {
     }
 }
 
-/// Parsing is work for a core, and the tasks of a `buffer_unordered` share one.
+/// Parsing needs CPU, and the futures of a `buffer_unordered` share one thread.
 async fn on_any_core<T: Send + 'static>(
     work: impl Future<Output = Result<T, StateError>> + Send + 'static,
 ) -> Result<T, StateError> {
@@ -203,7 +214,7 @@ async fn on_any_core<T: Send + 'static>(
         Ok(result) => result,
         Err(stopped) => match stopped.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime is being shut down: nobody waits for this any more.
+            // The runtime is being shut down, so nothing waits for this any more.
             Err(_) => std::future::pending().await,
         },
     }
@@ -216,8 +227,8 @@ struct Committed {
     version: Option<Version>,
 }
 
-/// Reads a document with its archives. A run at work may replace an archive in between, and then the document, too, is
-/// another one by now.
+/// Reads a document with its archives. A concurrent run may replace an archive in between; then the document has
+/// changed, too.
 async fn read(bucket: &Bucket, name: &str) -> Result<Committed, StateError> {
     let key = state_object(name);
     let uri = bucket.uri(&key);
@@ -257,12 +268,12 @@ pub async fn read_state(bucket: &Bucket, source: &str) -> Result<Option<SourceSt
 
 type Change = Box<dyn FnOnce(&mut SourceState) + Send>;
 
-/// What is sent to the task of a document.
+/// A message to the task of a document.
 enum Message {
-    /// A change to be committed, and who waits for it.
+    /// A change to commit, and the sender for its result.
     Commit(Change, oneshot::Sender<Result<(), StateError>>),
-    /// Somebody waits for all that was sent before.
-    Settle(oneshot::Sender<()>),
+    /// A request to be told when all earlier messages are written.
+    Flush(oneshot::Sender<()>),
 }
 
 /// The state document of one source.
@@ -290,33 +301,32 @@ impl SourceHandle {
 
     /// Commits a change. When this returns `Ok`, the change is durable.
     ///
-    /// Changes that arrive while a write is under way, or while the bucket wants a pause, go out together in the
-    /// next one, so commits never queue up behind the limit of one write a second. Changes are applied in the order in
-    /// which they were sent. One that was sent is seen to its end, also when the caller is stopped meanwhile.
+    /// Changes that arrive while a write is under way, or while the bucket wants a pause, go out together in the next
+    /// one, so commits never queue up behind the limit of one write a second. Changes are applied in the order in which
+    /// they were sent. A change that was sent is written even if the caller is cancelled.
     pub async fn commit(
         &self,
         change: impl FnOnce(&mut SourceState) + Send + 'static,
     ) -> Result<(), StateError> {
         let (done, committed) = oneshot::channel();
-        // A task that is gone drops the message, and with it the sender that is waited for.
+        // If the task has ended, the message is dropped, and with it the sender, so the wait below ends.
         let _ = self.messages.send(Message::Commit(Box::new(change), done));
-        let interrupted = |_| StateError::Failed {
+        let interrupted = |_| StateError::Interrupted {
             uri: self.uri.to_string(),
-            reason: "the write was interrupted".into(),
         };
         committed.await.map_err(interrupted)?
     }
 
     /// Waits until all that was sent so far has been written, or has failed.
-    async fn settle(&self) {
-        let (done, settled) = oneshot::channel();
-        let _ = self.messages.send(Message::Settle(done));
-        // A task that is gone writes nothing more.
-        let _ = settled.await;
+    async fn flush(&self) {
+        let (done, flushed) = oneshot::channel();
+        let _ = self.messages.send(Message::Flush(done));
+        // A task that has ended writes nothing more.
+        let _ = flushed.await;
     }
 }
 
-/// The one who writes a document.
+/// The writer of a document.
 struct Document {
     bucket: Bucket,
     fence: Fence,
@@ -324,12 +334,12 @@ struct Document {
     current: watch::Sender<Arc<Committed>>,
     /// When it was written last.
     written: Option<Instant>,
-    /// Why nothing more is written: which version is ours is not known.
-    failed: Option<String>,
+    /// The error of a failed write: nothing more is written, since the document's version is not known.
+    failed: Option<Arc<StateError>>,
 }
 
 impl Document {
-    /// Starts the task of a document. It ends once there is no handle any more.
+    /// Starts the task of a document. It ends when the last handle is dropped.
     fn open(bucket: Bucket, fence: Fence, name: &str, committed: Committed) -> SourceHandle {
         let key = state_object(name);
         let uri = bucket.uri(&key).into();
@@ -345,7 +355,7 @@ impl Document {
         };
         #[expect(
             clippy::disallowed_methods,
-            reason = "it ends with the last handle, and `StateStore::settle` waits for its writes"
+            reason = "it ends with the last handle, and `StateStore::flush` waits for its writes"
         )]
         tokio::spawn(document.serve(received));
         SourceHandle {
@@ -361,61 +371,49 @@ impl Document {
             let is_commit = |message: &Message| matches!(message, Message::Commit(..));
             if let Some(written) = self.written.filter(|_| batch.iter().any(is_commit)) {
                 tokio::time::sleep_until(written + self.bucket.write_interval()).await;
-                // And what has come during the pause.
+                // Also take the messages that arrived during the pause.
                 batch.extend(std::iter::from_fn(|| messages.try_recv().ok()));
             }
-            let (mut changes, mut waiting, mut settling) = (vec![], vec![], vec![]);
+            let (mut changes, mut waiting, mut flushing) = (vec![], vec![], vec![]);
             for message in batch.drain(..) {
                 match message {
                     Message::Commit(change, done) => {
                         changes.push(change);
                         waiting.push(done);
                     }
-                    Message::Settle(done) => settling.push(done),
+                    Message::Flush(done) => flushing.push(done),
                 }
             }
             if !changes.is_empty() {
                 let result = self.write_unless_failed(changes).await;
-                self.answer(waiting, result);
+                self.answer(waiting, &result);
             }
-            // Who is gone wants no answer.
-            settling.into_iter().for_each(|done| _ = done.send(()));
+            // A caller that was dropped needs no answer.
+            flushing.into_iter().for_each(|done| _ = done.send(()));
         }
     }
 
-    /// Tells those who wait. The first is told the error itself, and the others what it says.
+    /// Sends the result of a write to each caller that waits for it.
     fn answer(
         &self,
         waiting: Vec<oneshot::Sender<Result<(), StateError>>>,
-        result: Result<(), StateError>,
+        result: &Result<(), Arc<StateError>>,
     ) {
-        let reason = result.as_ref().err().map(ToString::to_string);
-        let mut result = Some(result);
         for done in waiting {
-            let told = result.take().unwrap_or_else(|| match &reason {
-                None => Ok(()),
-                Some(reason) => Err(self.failure(reason)),
-            });
-            // Who is gone wants no answer.
-            let _ = done.send(told);
+            // A caller that was dropped needs no answer.
+            let _ = done.send(result.clone().map_err(StateError::Write));
         }
     }
 
-    fn failure(&self, reason: &str) -> StateError {
-        StateError::Failed {
-            uri: self.bucket.uri(&self.key),
-            reason: reason.into(),
+    async fn write_unless_failed(&mut self, changes: Vec<Change>) -> Result<(), Arc<StateError>> {
+        if let Some(error) = &self.failed {
+            return Err(Arc::new(StateError::Failed {
+                uri: self.bucket.uri(&self.key),
+                error: error.clone(),
+            }));
         }
-    }
-
-    async fn write_unless_failed(&mut self, changes: Vec<Change>) -> Result<(), StateError> {
-        if let Some(reason) = &self.failed {
-            return Err(self.failure(reason));
-        }
-        let result = self.write(changes).await;
-        if let Err(error) = &result {
-            self.failed = Some(error.to_string());
-        }
+        let result = self.write(changes).await.map_err(Arc::new);
+        self.failed = result.as_ref().err().cloned();
         result
     }
 
@@ -438,7 +436,7 @@ impl Document {
         self.current
             .send_replace(Arc::new(Committed { state, version }));
         for key in superseded {
-            // What cannot be removed counts for nothing, and `clean` takes it.
+            // Archives that cannot be removed are harmless; `clean` removes them.
             if let Err(error) = self.bucket.delete(&key).await {
                 tracing::debug!(object = key, %error, "superseded archive left behind");
             }

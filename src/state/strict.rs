@@ -7,16 +7,35 @@ use std::fmt;
 use serde::de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+/// A document that this program did not write.
+#[derive(Debug, thiserror::Error)]
+pub enum DocumentError {
+    /// It is not text.
+    #[error("not UTF-8 at byte {}", .0.valid_up_to())]
+    NotUtf8(#[from] std::str::Utf8Error),
+    /// It is not JSON, or has other members.
+    #[error("{}", crate::redact::foreign(.0))]
+    Json(#[from] serde_json::Error),
+    /// It says something that this program does not write, described here.
+    #[error("{0}")]
+    Content(String),
+}
+
+impl From<String> for DocumentError {
+    fn from(description: String) -> Self {
+        Self::Content(description)
+    }
+}
+
 /// Reads a document: one JSON value in UTF-8, in which no object has two members of one name. Of two, readers take
 /// either, so that a document that has them says something else to everybody.
 ///
 /// # Errors
-/// What is wrong, and where.
-pub fn read_document<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    let text = std::str::from_utf8(bytes)
-        .map_err(|error| format!("not UTF-8 at byte {}", error.valid_up_to()))?;
-    serde_json::from_str::<Unique>(text).map_err(crate::redact::foreign)?;
-    serde_json::from_str(text).map_err(crate::redact::foreign)
+/// [`DocumentError::NotUtf8`] or [`DocumentError::Json`], with the position.
+pub fn read_document<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DocumentError> {
+    let text = std::str::from_utf8(bytes)?;
+    serde_json::from_str::<Unique>(text)?;
+    Ok(serde_json::from_str(text)?)
 }
 
 /// Any JSON value whose objects have no name twice.
@@ -133,13 +152,14 @@ mod tests {
             (b"{\"a\":1e999}", "out of range"),
         ];
         for (text, reason) in refused {
-            let error = read_document::<Value>(text).unwrap_err();
+            let error = read_document::<Value>(text).unwrap_err().to_string();
             assert!(error.contains(reason), "{error}");
         }
         let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
         assert!(
             read_document::<Value>(deep.as_bytes())
                 .unwrap_err()
+                .to_string()
                 .contains("recursion")
         );
     }

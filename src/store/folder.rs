@@ -123,7 +123,7 @@ pub(super) fn list(root: &Path, prefix: &str) -> Result<Vec<Listed>> {
 }
 
 /// Waits until the file `path` below `root` and its name are on the disk.
-pub(super) fn settle(path: &Path, root: &Path) -> Result<()> {
+pub(super) fn sync(path: &Path, root: &Path) -> Result<()> {
     File::open(path)?.sync_all()?;
     settle_name(path, root)
 }

@@ -236,7 +236,7 @@ pub fn parse_warehouse_object(key: &str) -> Option<OwnObject<'_>> {
     let (run, number) = file.strip_suffix(".parquet")?.rsplit_once('-')?;
     // What is not made of flattened rows, but told of a run, is marked with the beginning of the run's id.
     let is_mark = is_hex(mark, MARK_LENGTH) || run.get(..MARK_LENGTH) == Some(mark);
-    // That has the number of its rows in the place of an object's.
+    // That has the number of its rows instead of an object's.
     let is_own = is_name(name)
         && is_mark
         && is_run_id(run)
@@ -369,8 +369,8 @@ fn parse_stamp(text: &str) -> Option<DateTime<Utc>> {
     (at.format(STAMP).to_string() == text).then_some(at)
 }
 
-/// Whether this may be the name of a source or table: the catalog takes no other, and no more than 200 characters, to
-/// which a table of versions adds some.
+/// Whether this may be the name of a source or table: the catalog takes no other, and at most 200 characters, to which
+/// a table of versions adds some.
 pub fn is_name(name: &str) -> bool {
     let fine = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     (1..=220).contains(&name.len()) && name.bytes().all(fine)

@@ -37,7 +37,7 @@ use crate::{google, redact};
 
 pub use self::parquet::TableWriter;
 
-/// Objects that are looked for at a time.
+/// Objects whose existence is checked at a time.
 pub const LOOKS_AT_A_TIME: usize = 16;
 /// Cloud Storage refuses to write one object more often than this.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
@@ -54,16 +54,17 @@ pub struct ObjectRef {
     pub bytes: u64,
 }
 
-/// A fault of a bucket, and where.
+/// An error of a bucket, with its place.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The bucket cannot be opened.
-    #[error("cannot open bucket {url}: {reason}")]
+    #[error("cannot open bucket {url}: {error}")]
     Open {
         /// URL of the bucket.
         url: String,
         /// Why it cannot be opened.
-        reason: String,
+        #[source]
+        error: OpenError,
     },
     /// The credentials for a bucket cannot be used.
     #[error("cannot open bucket {url}: {error}")]
@@ -94,7 +95,7 @@ pub enum StoreError {
         #[source]
         source: ::parquet::errors::ParquetError,
     },
-    /// An object that the state, or a table of the local warehouse, names is not there as it was written.
+    /// An object that the state or a table of the local warehouse lists is missing or was changed.
     #[error("{uri} {difference}, but {}", lost_remedy(key))]
     Lost {
         /// URI of the object.
@@ -104,7 +105,7 @@ pub enum StoreError {
         /// What is wrong with it.
         difference: Difference,
     },
-    /// A document has a size that none of this program's has: it is not read.
+    /// A document is larger than any document of this program, and is not read.
     #[error("{uri} has {bytes} bytes; documents of this program have at most {MAX_DOCUMENT_BYTES}")]
     TooLarge {
         /// URI of the document.
@@ -112,16 +113,16 @@ pub enum StoreError {
         /// Size in bytes.
         bytes: u64,
     },
-    /// What is to be written would end up elsewhere.
+    /// A symbolic link would redirect a write.
     #[error("cannot write {uri}: {source}")]
     Way {
         /// URI of the object.
         uri: String,
-        /// The link on the way.
+        /// The link in the path.
         #[source]
         source: std::io::Error,
     },
-    /// The ledger does not balance.
+    /// The row counts differ.
     #[error("{uri}: row counts differ: {given} rows were written, its footer says {written}")]
     Ledger {
         /// URI of the object.
@@ -131,13 +132,13 @@ pub enum StoreError {
         /// Rows that the object holds.
         written: u64,
     },
-    /// Someone else changed the object in between.
+    /// The object was changed concurrently.
     #[error("{uri} was changed concurrently: check whether another run uses this bucket")]
     Conflict {
         /// URI of the object.
         uri: String,
     },
-    /// The local file system refused.
+    /// A lock file of the local file system cannot be locked.
     #[error("cannot lock {}: {source}", path.display())]
     Lock {
         /// Path of the lock file.
@@ -148,10 +149,27 @@ pub enum StoreError {
     },
 }
 
+/// Why a bucket cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The folder cannot be created or looked at.
+    #[error(transparent)]
+    Folder(#[from] std::io::Error),
+    /// The folder has no URL.
+    #[error("not an absolute path")]
+    NotAbsolute,
+    /// The name of the bucket makes no URL.
+    #[error(transparent)]
+    Url(#[from] url::ParseError),
+    /// The client of the bucket cannot be made.
+    #[error("{}", redact::foreign(.0))]
+    Client(#[from] object_store::Error),
+}
+
 /// How an object differs from the one that was written.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Difference {
-    /// It is not there.
+    /// It is missing.
     #[error("is gone")]
     Gone,
     /// It has another size.
@@ -170,12 +188,15 @@ pub enum Difference {
         /// Rows that it should have.
         written: u64,
     },
-    /// It cannot be read as Parquet any more.
+    /// It cannot be read as Parquet.
+    #[error("is not readable as Parquet ({})", redact::foreign(.0))]
+    Unreadable(#[source] Arc<dyn std::error::Error + Send + Sync>),
+    /// Its footer is not one that this program writes.
     #[error("is not readable as Parquet ({0})")]
-    Unreadable(String),
+    Footer(&'static str),
 }
 
-/// Who names an object, and how to have it back.
+/// What lists an object, and how to restore it.
 fn lost_remedy(key: &str) -> String {
     let mut parts = key.split('/');
     match (parts.next(), parts.next()) {
@@ -265,19 +286,15 @@ impl Bucket {
         let BucketLocation::Folder(folder) = location else {
             return Self::open(location, access, io);
         };
-        let wrong = |reason: String| StoreError::Open {
+        let wrong = |error: OpenError| StoreError::Open {
             url: folder.display().to_string(),
-            reason,
+            error,
         };
-        if folder
-            .try_exists()
-            .map_err(|error| wrong(error.to_string()))?
-        {
+        if folder.try_exists().map_err(|error| wrong(error.into()))? {
             return Self::open(location, access, io);
         }
-        let folder = std::path::absolute(folder).map_err(|error| wrong(error.to_string()))?;
-        let url =
-            Url::from_directory_path(&folder).map_err(|()| wrong("not an absolute path".into()))?;
+        let folder = std::path::absolute(folder).map_err(|error| wrong(error.into()))?;
+        let url = Url::from_directory_path(&folder).map_err(|()| wrong(OpenError::NotAbsolute))?;
         Ok(Self {
             store: Arc::new(InMemory::new()),
             url,
@@ -289,9 +306,9 @@ impl Bucket {
 
     fn open_google(name: &str, access: &GoogleAccess, io: &Handle) -> Result<Self, StoreError> {
         let url = format!("gs://{name}/");
-        let wrong = |reason: String| StoreError::Open {
+        let wrong = |error: OpenError| StoreError::Open {
             url: url.clone(),
-            reason,
+            error,
         };
         let mut builder = GoogleCloudStorageBuilder::new()
             .with_bucket_name(name)
@@ -313,12 +330,10 @@ impl Bucket {
                     error,
                 })?);
         }
-        let store = builder
-            .build()
-            .map_err(|error| wrong(redact::foreign(error)))?;
+        let store = builder.build().map_err(|error| wrong(error.into()))?;
         Ok(Self {
             store: Arc::new(store),
-            url: Url::parse(&url).map_err(|e| wrong(e.to_string()))?,
+            url: Url::parse(&url).map_err(|error| wrong(error.into()))?,
             folder: None,
             write_interval: access.wait_scale.of(WRITE_INTERVAL),
             turn: Arc::default(),
@@ -326,18 +341,15 @@ impl Bucket {
     }
 
     fn open_folder(folder: &std::path::Path) -> Result<Self, StoreError> {
-        let wrong = |reason: String| StoreError::Open {
+        let wrong = |error: OpenError| StoreError::Open {
             url: folder.display().to_string(),
-            reason,
+            error,
         };
-        std::fs::create_dir_all(folder).map_err(|error| wrong(error.to_string()))?;
-        let folder = folder
-            .canonicalize()
-            .map_err(|error| wrong(error.to_string()))?;
-        let url =
-            Url::from_directory_path(&folder).map_err(|()| wrong("not an absolute path".into()))?;
+        std::fs::create_dir_all(folder).map_err(|error| wrong(error.into()))?;
+        let folder = folder.canonicalize().map_err(|error| wrong(error.into()))?;
+        let url = Url::from_directory_path(&folder).map_err(|()| wrong(OpenError::NotAbsolute))?;
         let store =
-            LocalFileSystem::new_with_prefix(&folder).map_err(|error| wrong(error.to_string()))?;
+            LocalFileSystem::new_with_prefix(&folder).map_err(|error| wrong(error.into()))?;
         Ok(Self {
             store: Arc::new(store),
             url,
@@ -601,8 +613,8 @@ impl Bucket {
     }
 
     /// Waits until an object that was written is on the disk, where the bucket is a folder.
-    pub async fn settle(&self, key: &str) -> Result<(), StoreError> {
-        self.in_folder("write", key, folder::settle).await
+    pub async fn sync(&self, key: &str) -> Result<(), StoreError> {
+        self.in_folder("write", key, folder::sync).await
     }
 
     /// Runs a blocking operation on the file of `key`; does nothing if the bucket is not a folder.

@@ -181,7 +181,7 @@ impl TableWriter {
         match finished {
             Ok(footer) => match footer.file_metadata().num_rows().unsigned_abs() {
                 written if written == self.rows => {
-                    self.bucket.settle(&object.path).await?;
+                    self.bucket.sync(&object.path).await?;
                     Ok(object)
                 }
                 written => Err(StoreError::Ledger {
@@ -223,10 +223,7 @@ impl Bucket {
                     footer.push_ranges(ranges, data).map_err(unreadable)?;
                 }
                 DecodeResult::Finished => {
-                    return Err(self.lost(
-                        object,
-                        Difference::Unreadable("its footer has no end".into()),
-                    ));
+                    return Err(self.lost(object, Difference::Footer("its footer has no end")));
                 }
             }
         }
@@ -247,10 +244,7 @@ impl Bucket {
                     written: object.rows,
                 },
             )),
-            Err(_) => Err(self.lost(
-                object,
-                Difference::Unreadable("a negative number of rows".into()),
-            )),
+            Err(_) => Err(self.lost(object, Difference::Footer("a negative number of rows"))),
         }
     }
 
@@ -262,9 +256,9 @@ impl Bucket {
                     object_store::Error::NotFound { .. } => self.lost(object, Difference::Gone),
                     error => self.failed("read", &object.path, error),
                 },
-                Err(other) => self.lost(object, Difference::Unreadable(other.to_string())),
+                Err(other) => self.lost(object, Difference::Unreadable(other.into())),
             },
-            error => self.lost(object, Difference::Unreadable(error.to_string())),
+            error => self.lost(object, Difference::Unreadable(Arc::new(error))),
         }
     }
 }

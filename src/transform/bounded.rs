@@ -1,9 +1,9 @@
-//! What SQL may make of how little.
+//! Bounds on the size of what SQL expressions produce.
 //!
-//! DataFusion's memory pool knows what its operators hold. It does not know what an expression is about to make of the
-//! rows that it is given: `replace(repeat('a', 1000000), 'a', repeat('b', 1000000))` has 60 characters and asks for a
-//! terabyte. So functions whose results may be larger than their arguments are replaced, when a query is analysed, by
-//! themselves with a look at the arguments before; what would be too large is an error of that query.
+//! DataFusion's memory pool knows what its operators hold. It does not know how large the result of an expression will
+//! be: `replace(repeat('a', 1000000), 'a', repeat('b', 1000000))` has 60 characters and needs a terabyte. So the
+//! analyser wraps functions whose results may be larger than their arguments: the wrapper computes a bound from the
+//! arguments first, and fails the query if it is too large.
 
 use std::sync::Arc;
 
@@ -36,8 +36,8 @@ use crate::bounds::{
 };
 use crate::memory;
 
-/// What was refused while a query was planned. An expression of constants that cannot be evaluated is left to the
-/// execution by DataFusion; but that one is refused is known then already.
+/// What was refused while a query was planned. DataFusion leaves a constant expression that cannot be evaluated to the
+/// execution; this remembers that it was refused during planning.
 #[derive(Debug, Default)]
 pub(super) struct Refused(Mutex<Option<String>>);
 
@@ -55,12 +55,12 @@ impl Refused {
 /// How a function's result is bounded.
 #[derive(Debug, Clone, Copy)]
 struct Bound {
-    /// Bytes of the result in one row, given the arguments: never too few, and soon told.
+    /// Upper bound of the bytes of the result in one row, quick to compute from the arguments.
     most: fn(&[Argument], usize) -> u64,
-    /// Bytes as they are, told after a look at the whole. Without it, a result that may be too large is made piece by
-    /// piece, and measured.
+    /// Exact bytes, computed from the whole arguments. Without it, a result that may be too large is produced piece by
+    /// piece and measured.
     exact: Option<fn(&[Argument], usize) -> u64>,
-    /// Whether lists are made out of numbers, of which a few digits say how long they are.
+    /// Whether a list is generated from numbers, so that a few digits determine its length.
     generates: bool,
 }
 
@@ -197,13 +197,13 @@ fn steps(of: &[Argument], row: usize) -> u64 {
     let steps = (stop - start)
         .unsigned_abs()
         .checked_div(step.unsigned_abs());
-    // A step of nothing is refused by the function itself, or never comes to an end.
+    // A step of zero is refused by the function itself, or never ends.
     steps.map_or(u64::MAX, |steps| {
         u64::try_from(steps).unwrap_or(u64::MAX).saturating_add(1)
     })
 }
 
-/// An argument of a function, to be looked at row by row.
+/// An argument of a function, row by row.
 struct Argument {
     array: ArrayRef,
     is_constant: bool,
@@ -265,14 +265,14 @@ impl Argument {
         }
     }
 
-    /// How often; nothing for less than nothing.
+    /// A number of repetitions; 0 for a negative number.
     fn count(&self, row: usize) -> u64 {
         self.value(row).map_or(0, |value| {
             u64::try_from(value).unwrap_or(if value < 0 { 0 } else { u64::MAX })
         })
     }
 
-    /// A number; of times and days their nanoseconds, and of an interval as many as it has at least.
+    /// A number; nanoseconds for times and days, and the minimum of an interval.
     fn value(&self, row: usize) -> Option<i128> {
         const DAY: i128 = 86_400_000_000_000;
         let row = self.row(row);
@@ -300,12 +300,12 @@ impl Argument {
     }
 }
 
-/// Bytes of the rows `from..to`, without those of other rows that lie in the same buffers.
+/// Bytes of the rows `from..to`, without other rows in the same buffers.
 fn size(array: &dyn Array, from: usize, to: usize) -> u64 {
     measure(array, from, to, &|bytes, _| bytes, 0)
 }
 
-/// Bytes of the rows as JSON, at most: six for a byte that has to be escaped.
+/// Bytes of the rows as JSON, at most: six for a byte that must be escaped.
 fn json(array: &dyn Array, from: usize, to: usize) -> u64 {
     measure(
         array,
@@ -379,13 +379,13 @@ fn measure(
         }
         other => match other.primitive_width() {
             Some(width) => of((width as u64).saturating_mul(values), values),
-            // Rare, and never too small.
+            // Rare, and never an underestimate.
             None => of(array.get_array_memory_size() as u64, values),
         },
     }
 }
 
-/// Puts bounded functions in the place of those of [`bound_of`], and of the operator `||`.
+/// Replaces the functions of [`bound_of`], and the operator `||`, by bounded ones.
 #[derive(Debug)]
 pub(super) struct Bounding(pub(super) Arc<Refused>);
 
@@ -412,7 +412,7 @@ impl FunctionRewrite for Bounding {
             Expr::ScalarFunction(function)
                 if matches!(function.func.name(), "arrow_cast" | "arrow_try_cast") =>
             {
-                // A NULL of such a type takes as much as any value.
+                // A NULL of such a type takes as much memory as a value.
                 let is_fixed = |arg: &Expr| arg.to_string().contains("FixedSize");
                 if function.args.iter().skip(1).any(is_fixed) {
                     return plan_err!(
@@ -436,7 +436,7 @@ impl FunctionRewrite for Bounding {
                 right,
             }) => {
                 let right_type = right.get_type(schema)?;
-                // A chain becomes one call: each look at the type of what is chained so far would go through all of it.
+                // A chain becomes one call: computing the type at each step would visit the whole chain so far.
                 if let Expr::ScalarFunction(chain) = &*left
                     && chain.func.name() == CONCATENATION
                     && common_text(&DataType::Utf8, &right_type).is_ok()
@@ -468,7 +468,7 @@ impl FunctionRewrite for Bounding {
     }
 }
 
-/// The type of text that `||` makes of these two.
+/// The text type of `||` with these two operands.
 fn common_text(left: &DataType, right: &DataType) -> Result<DataType> {
     match BinaryTypeCoercer::new(left, &Operator::StringConcat, right).get_result_type()? {
         text @ (DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) => Ok(text),
@@ -492,7 +492,7 @@ impl<T> std::hash::Hash for Held<T> {
     fn hash<H: std::hash::Hasher>(&self, _: &mut H) {}
 }
 
-/// A function that looks at its arguments before it makes anything of them.
+/// A function that checks its arguments before it computes a result.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Bounded {
     inner: Arc<ScalarUDF>,
@@ -517,7 +517,7 @@ impl Bounded {
         Err(DataFusionError::ResourcesExhausted(reason))
     }
 
-    /// A column that is made piece by piece, each of as many rows as are sure to be allowed.
+    /// A column that is computed piece by piece, each of as many rows as are certainly allowed.
     fn in_pieces(
         &self,
         args: &ScalarFunctionArgs,
@@ -811,9 +811,9 @@ impl ScalarUDFImpl for Concatenation {
     }
 }
 
-/// Refuses a plan in which an expression has too many terms, once those of the subqueries below stand in the place of
-/// their names. DataFusion puts them there when it moves a filter: 25 subqueries, each of which names the column of the
-/// one before twice, are an expression of 33 million terms.
+/// Refuses a plan in which an expression has too many terms once the expressions of its subqueries are substituted.
+/// DataFusion substitutes them when it pushes a filter down: 25 subqueries, each of which uses the column of the
+/// previous one twice, give an expression of 33 million terms.
 pub(super) fn check_terms(plan: &LogicalPlan) -> Result<()> {
     terms(plan).map(|_| ())
 }
@@ -890,7 +890,7 @@ fn terms(plan: &LogicalPlan) -> Result<Vec<u64>> {
             };
             plan.schema().iter().map(of_column).collect()
         }
-        // Columns are added behind, if at all.
+        // Columns are only ever appended.
         _ if inputs.len() == 1 => inputs.swap_remove(0),
         _ => Vec::new(),
     };
@@ -917,7 +917,7 @@ fn expr_terms(expr: &Expr, schema: &DFSchema, input: &[u64]) -> u64 {
         sum = sum.saturating_add(expr_terms(child, schema, input).saturating_mul(times));
     };
     match expr {
-        // DataFusion writes these with their first part twice, or as often as there are others.
+        // DataFusion repeats the first part of these.
         Expr::Between(between) => {
             add(&between.expr, 2);
             add(&between.low, 1);

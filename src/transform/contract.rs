@@ -18,6 +18,7 @@ use arrow::util::display::FormatOptions;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::DataError;
 use super::unfit::Unfit;
 use crate::catalog::{Catalog, FrontMatter, Model, did_you_mean};
 use crate::config::Secret;
@@ -376,24 +377,27 @@ impl Contract {
         schema: &SchemaRef,
         salt: Option<&Secret>,
         unfit: &mut Unfit,
-    ) -> Result<RecordBatch, String> {
+    ) -> Result<RecordBatch, DataError> {
         let strict = CastOptions {
             safe: false,
             format_options: FormatOptions::default(),
         };
         let mut cast = |field: &Arc<Field>| {
             let name = field.name();
+            let misfit = |error| DataError::Column {
+                column: name.clone(),
+                error,
+            };
             let column = batch
                 .column_by_name(name)
                 .ok_or_else(|| format!("column `{name}` is missing"))?;
             if let Some(fitted) = fit_times(name, column, field.data_type(), unfit) {
-                return fitted.map_err(|error| format!("column `{name}`: {error}"));
+                return fitted.map_err(misfit);
             }
             if !self.hashed.contains(name) && column.data_type() == field.data_type() {
                 return Ok(column.clone());
             }
-            let cast = cast_with_options(column, field.data_type(), &strict)
-                .map_err(|error| format!("column `{name}`: {error}"))?;
+            let cast = cast_with_options(column, field.data_type(), &strict).map_err(misfit)?;
             if !self.hashed.contains(name) {
                 return Ok(cast);
             }
@@ -407,14 +411,14 @@ impl Contract {
                 .iter()
                 .map(|value| value.map(|value| digest(salt, value)))
                 .collect();
-            Ok::<ArrayRef, String>(Arc::new(hashed))
+            Ok::<ArrayRef, DataError>(Arc::new(hashed))
         };
         let columns = schema
             .fields()
             .iter()
             .map(&mut cast)
             .collect::<Result<Vec<_>, _>>()?;
-        RecordBatch::try_new(schema.clone(), columns).map_err(|error| error.to_string())
+        Ok(RecordBatch::try_new(schema.clone(), columns)?)
     }
 }
 

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::contract::{IS_DELETED, VALID_FROM, VALID_TO};
 use super::{
-    Checks, Contract, Flattened, TransformError, Transformer, Written, one_line, quote, select,
+    Checks, Contract, DataError, Flattened, TransformError, Transformer, Written, quote, select,
     session,
 };
 use crate::catalog::Model;
@@ -55,12 +55,12 @@ impl Transformer {
         is_shrunken: impl Fn(u64, u64) -> bool,
     ) -> Result<Flattened, TransformError> {
         let partition = Partition::Snapshot;
-        let failed = |reason: String| TransformError::Data {
+        let failed = |error: DataError| TransformError::Data {
             model: history.table.clone(),
             partition,
-            reason,
+            error,
         };
-        let engine = |error: DataFusionError| failed(one_line(&error));
+        let engine = |error: DataFusionError| failed(error.into());
         let context = session::session(self.runtime.clone()).map_err(engine)?;
         let before = match snapshots.versions.first() {
             Some(object) => session::columns_of(&context, &self.flattened, &object.path)
@@ -72,7 +72,11 @@ impl Transformer {
             Some(object) => session::columns_of(&context, &self.flattened, &object.path)
                 .await
                 .map_err(engine)?,
-            None => return Err(failed(format!("{} has not been derived yet", model.name))),
+            None => {
+                return Err(failed(
+                    format!("{} has not been derived yet", model.name).into(),
+                ));
+            }
         };
         for (name, schema, objects) in [
             ("versions", &before, &snapshots.versions),
@@ -80,7 +84,11 @@ impl Transformer {
         ] {
             session::expect(&self.runtime, &self.flattened, objects)
                 .await
-                .map_err(|error| failed(error.to_string()))?;
+                .map_err(|error| TransformError::Store {
+                    model: history.table.clone(),
+                    partition,
+                    error,
+                })?;
             session::register(
                 &context,
                 session::RAW,
@@ -95,9 +103,9 @@ impl Transformer {
         let keys = &model.front_matter.unique_key;
         if let Some(key) = keys.iter().find(|key| before.field_with_name(key).is_err()) {
             let reason = "is in unique_key now, but the stored versions have no such column";
-            return Err(failed(format!(
-                "`{key}` {reason}: give the model a new name"
-            )));
+            return Err(failed(
+                format!("`{key}` {reason}: give the model a new name").into(),
+            ));
         }
         let quoted: Vec<String> = keys.iter().map(|key| quote(key)).collect();
         let quoted = quoted.join(", ");
@@ -109,9 +117,10 @@ impl Transformer {
         .map_err(engine)?;
         if twins > 0 {
             let name = &model.name;
-            return Err(failed(format!(
-                "{twins} duplicate keys ({quoted}) in {name}; unique_key must be unique"
-            )));
+            return Err(failed(
+                format!("{twins} duplicate keys ({quoted}) in {name}; unique_key must be unique")
+                    .into(),
+            ));
         }
         let rows = snapshots.current.iter().map(|object| object.rows).sum();
         let open = format!(
@@ -122,7 +131,7 @@ impl Transformer {
             let name = &model.name;
             return Err(failed(format!(
                 "row count fell from {open} to {rows}; check whether the token is limited to some tags. If the list is right, rerun with --accept-shrunken {name}"
-            )));
+            ).into()));
         }
         let sql = versions_sql(history, keys, &before, snapshots.at);
         let frame = select(&context, &sql).await.map_err(engine)?;
@@ -137,10 +146,9 @@ impl Transformer {
         };
         match self.write(rows, history, partition, run, checks).await? {
             Written::Whole(flattened) => Ok(flattened),
-            Written::Twins { .. } => Err(TransformError::Engine(format!(
-                "{}: its versions were not written",
-                history.table
-            ))),
+            Written::Twins { .. } => {
+                Err(failed("its versions were not written".to_string().into()))
+            }
         }
     }
 }

@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Date32Type, TimestampMicrosecondType};
+use arrow::error::ArrowError;
 use chrono::NaiveDate;
 use datafusion::common::{DataFusionError, SchemaError, TableReference};
 use datafusion::datasource::ViewTable;
@@ -37,11 +38,12 @@ use datafusion::prelude::{DataFrame, SQLOptions, SessionContext};
 use futures::StreamExt;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
+use tokio::task::JoinError;
 
 use crate::bounds::BATCH_ROWS;
 use crate::catalog::{Catalog, Model, Source, SourceKind, VERSIONS, did_you_mean};
 use crate::config::Secret;
-use crate::extract::{day_window, raw_schema};
+use crate::extract::{DecodeError, day_window, raw_schema};
 use crate::redact::foreign;
 use crate::store::layout::{Partition, RunId, flattened_object};
 use crate::store::{Bucket, ObjectRef, StoreError, TableWriter};
@@ -80,14 +82,15 @@ pub enum TransformError {
         reason: String,
     },
     /// The query failed on a partition's data.
-    #[error("{model} {partition}: {reason}")]
+    #[error("{model} {partition}: {error}")]
     Data {
         /// Name of the model.
         model: String,
         /// The partition that was derived.
         partition: Partition,
-        /// What failed, with the engine's message.
-        reason: String,
+        /// What failed.
+        #[source]
+        error: DataError,
     },
     /// Rows are not as unique as the model says, so none of them are kept.
     #[error(
@@ -123,9 +126,79 @@ pub enum TransformError {
         /// The table.
         table: String,
     },
-    /// The engine cannot start, or an ad-hoc query is wrong.
+    /// The engine cannot start, or cannot run an ad-hoc query.
+    #[error("{}", one_line(.0))]
+    Engine(#[from] Box<DataFusionError>),
+    /// The SQL of an ad-hoc query is wrong.
+    #[error("{}{hint}", one_line(error))]
+    Query {
+        /// The engine's error.
+        #[source]
+        error: Box<DataFusionError>,
+        /// The nearest name, if a table is unknown.
+        hint: String,
+    },
+    /// An ad-hoc query is not one that may be run.
+    #[error("line {line}: {reason}")]
+    Refused {
+        /// Line number in the query, counted from 1.
+        line: usize,
+        /// Why it is refused.
+        reason: String,
+    },
+    /// Raw rows cannot be worked on.
+    #[error(transparent)]
+    Rows(#[from] DataError),
+    /// Reading raw rows ended without a result: it panicked, or was cancelled.
+    #[error("{source_name}: reading its raw rows stopped: {error}")]
+    Task {
+        /// The source.
+        source_name: String,
+        /// How it ended.
+        #[source]
+        error: JoinError,
+    },
+}
+
+/// A query that failed on its data.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// The engine failed.
+    #[error("{}", one_line(.0))]
+    Engine(#[source] Box<DataFusionError>),
+    /// Rows cannot be selected or written.
+    #[error(transparent)]
+    Arrow(#[from] ArrowError),
+    /// A value does not fit the type of its column.
+    #[error("column `{column}`: {error}")]
+    Column {
+        /// The column.
+        column: String,
+        /// The first value that does not fit.
+        #[source]
+        error: ArrowError,
+    },
+    /// Raw rows cannot be compared.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// A row cannot be read as JSON.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// The rows are not what the model or its contract says, described here.
     #[error("{0}")]
-    Engine(String),
+    Rows(String),
+}
+
+impl From<DataFusionError> for DataError {
+    fn from(error: DataFusionError) -> Self {
+        Self::Engine(Box::new(error))
+    }
+}
+
+impl From<String> for DataError {
+    fn from(description: String) -> Self {
+        Self::Rows(description)
+    }
 }
 
 /// The raw objects that a model reads for one partition, by source.
@@ -204,7 +277,7 @@ impl Transformer {
         raw: Bucket,
         flattened: Bucket,
     ) -> Result<Self, TransformError> {
-        let engine = |error| TransformError::Engine(one_line(&error));
+        let engine = |error| TransformError::Engine(Box::new(error));
         let runtime = session::runtime(memory).map_err(engine)?;
         let store = ObjectStoreUrl::parse(RAW_STORE).map_err(engine)?;
         runtime.register_object_store(store.as_ref(), raw.store());
@@ -244,18 +317,18 @@ impl Transformer {
         inputs: &RawInputs,
         run: &RunId,
     ) -> Result<Flattened, TransformError> {
-        let failed = |reason: String| TransformError::Data {
+        let failed = |error: DataError| TransformError::Data {
             model: model.name.clone(),
             partition,
-            reason,
+            error,
         };
-        let engine = |error: DataFusionError| failed(one_line(&error));
+        let engine = |error: DataFusionError| failed(error.into());
         let mut sources = Vec::with_capacity(inputs.len());
         for (name, objects) in inputs {
             let source = self
                 .catalog
                 .source(name)
-                .ok_or_else(|| failed(format!("unknown source {name}")))?;
+                .ok_or_else(|| failed(format!("unknown source {name}").into()))?;
             sources.push((source, objects));
         }
         // What is kept out of a table is kept out of the report; a name inside the query may stand for such a column.
@@ -274,13 +347,17 @@ impl Transformer {
         };
         let whole = |written| match written {
             Written::Whole(flattened) => Ok(flattened),
-            Written::Twins { .. } => Err(failed("its rows were not written".into())),
+            Written::Twins { .. } => Err(failed("its rows were not written".to_string().into())),
         };
         let mut found = Vec::with_capacity(sources.len());
         for (source, objects) in &sources {
             let objects = session::expect(&self.runtime, &self.raw, objects)
                 .await
-                .map_err(|error| failed(error.to_string()))?;
+                .map_err(|error| TransformError::Store {
+                    model: model.name.clone(),
+                    partition,
+                    error,
+                })?;
             found.push((source.name.clone(), objects));
         }
         let bytes = inputs.iter().flat_map(|(_, objects)| objects);
@@ -448,10 +525,10 @@ impl Transformer {
         }: Checks<'_>,
     ) -> Result<Written, TransformError> {
         let table = &contract.table;
-        let failed = |reason: String| TransformError::Data {
+        let failed = |error: DataError| TransformError::Data {
             model: table.clone(),
             partition,
-            reason,
+            error,
         };
         let store = |error| TransformError::Store {
             model: table.clone(),
@@ -470,13 +547,13 @@ impl Transformer {
         };
         let mut writer = begin().map_err(store)?;
         while let Some(batch) = rows.next().await {
-            let batch = batch.map_err(|error| failed(one_line(&error)))?;
+            let batch = batch.map_err(|error| failed(error.into()))?;
             let batch = contract
                 .normalise(&batch, &schema, self.salt.as_ref(), &mut unfit)
                 .map_err(failed)?;
-            check_day(contract, partition, &batch).map_err(failed)?;
+            check_day(contract, partition, &batch).map_err(|reason| failed(reason.into()))?;
             if let Some(keys) = &mut keys {
-                keys.add(&batch).map_err(|error| failed(one_line(&error)))?;
+                keys.add(&batch).map_err(|error| failed(error.into()))?;
             }
             writer.write(&batch).await.map_err(store)?;
             if writer.bytes() >= OBJECT_BYTES {
@@ -503,7 +580,7 @@ impl Transformer {
             true => self
                 .duplicates(&objects, contract, unique_key)
                 .await
-                .map_err(|error| failed(one_line(&error)))?,
+                .map_err(|error| failed(error.into()))?,
             false => None,
         };
         if let Some(watched) = watched {
@@ -986,7 +1063,7 @@ mod tests {
                 found.push(text.to_string());
                 // What was written in vain is gone.
                 let folder = folder.path().join("flattened").join(name);
-                let left = walk(&folder);
+                let left = files_in(&folder);
                 let mine: Vec<_> = left
                     .iter()
                     .filter(|path| path.contains(&run.to_string()))
@@ -998,11 +1075,11 @@ mod tests {
     }
 
     /// The files below a folder.
-    fn walk(folder: &std::path::Path) -> Vec<String> {
+    fn files_in(folder: &std::path::Path) -> Vec<String> {
         let mut files = Vec::new();
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             match entry.file_type().unwrap().is_dir() {
-                true => files.extend(walk(&entry.path())),
+                true => files.extend(files_in(&entry.path())),
                 false => files.push(entry.path().display().to_string()),
             }
         }

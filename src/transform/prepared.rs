@@ -2,7 +2,7 @@
 //!
 //! Planning a query costs milliseconds, whatever its rows, and a long backfill of a small fleet is tens of thousands of
 //! partitions with a few rows each. So a plan is made over a placeholder for the objects of each source, and each
-//! partition runs a copy of it over its own. Such a plan knows nothing of its data: no statistics, no order, one thread.
+//! partition runs a copy of it over its own. Such a plan does not know its data: no statistics, no order, one thread.
 //! Large partitions are planned by themselves, see [`MAX_BYTES`].
 
 use std::sync::Arc;

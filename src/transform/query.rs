@@ -38,7 +38,7 @@ impl Queried {
     /// [`TransformError::Engine`] if the query fails on the data or needs too much memory.
     pub async fn next(&mut self) -> Result<Option<RecordBatch>, TransformError> {
         let batch = self.stream.next().await.transpose();
-        batch.map_err(|error| TransformError::Engine(one_line(&error)))
+        batch.map_err(|error| TransformError::Engine(Box::new(error)))
     }
 }
 
@@ -46,16 +46,15 @@ impl Queried {
 /// engine would not notice missing rows.
 ///
 /// # Errors
-/// [`TransformError::Engine`] if the SQL is wrong or too large, or names an unknown table; the bucket's error if an object
+/// [`TransformError::Refused`] or [`TransformError::Query`] if the SQL is wrong or too large, or names an unknown table; the bucket's error if an object
 /// is not as it was written.
 pub async fn query(
     sql: &str,
     tables: &[QueryTable],
     memory: usize,
 ) -> Result<Queried, TransformError> {
-    let wrong = |error| TransformError::Engine(one_line(&error));
-    check_query(sql)
-        .map_err(|(line, reason)| TransformError::Engine(format!("line {line}: {reason}")))?;
+    let wrong = |error| TransformError::Engine(Box::new(error));
+    check_query(sql).map_err(|(line, reason)| TransformError::Refused { line, reason })?;
     let context = session::session(session::runtime(memory).map_err(wrong)?).map_err(wrong)?;
     for table in tables {
         let schema = if table.raw {
@@ -75,20 +74,16 @@ pub async fn query(
         .map_err(wrong)?;
     }
     let frame = select(&context, sql).await.map_err(|error| {
-        let mut reason = one_line(&error);
-        // DataFusion names the table it did not find; the nearest one may be what was meant.
-        if let Some(name) = reason
-            .split("table 'datafusion.")
-            .nth(1)
-            .and_then(|rest| rest.split('\'').next())
-        {
-            let name = name.split('.').next_back().unwrap_or(name).to_string();
-            reason.push_str(&did_you_mean(
-                &name,
-                tables.iter().map(|table| table.name.as_str()),
-            ));
+        // The engine's error has no field for the table that it did not find: only its message names it.
+        let message = one_line(&error);
+        let unknown = message.split("table 'datafusion.").nth(1);
+        let unknown = unknown.and_then(|rest| rest.split('\'').next()?.split('.').next_back());
+        let known = tables.iter().map(|table| table.name.as_str());
+        let hint = unknown.map(|name| did_you_mean(name, known));
+        TransformError::Query {
+            error: Box::new(error),
+            hint: hint.unwrap_or_default(),
         }
-        TransformError::Engine(reason)
     })?;
     let read = session::tables_of(frame.logical_plan()).map_err(wrong)?;
     for table in tables {

@@ -202,9 +202,7 @@ pub(super) async fn expect(
                     }
                     error => Err(bucket.failed("read", &object.path, error)),
                 },
-                Err(error) => {
-                    Err(bucket.lost(&object, Difference::Unreadable(super::one_line(&error))))
-                }
+                Err(error) => Err(bucket.lost(&object, Difference::Unreadable(Arc::new(error)))),
             }
         }
     };

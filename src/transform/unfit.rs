@@ -21,7 +21,7 @@ use super::functions::SamsaraTime;
 
 /// Number of different texts of a column that are counted separately.
 pub const UNFIT_TEXTS: usize = 5;
-/// So many characters of one are kept.
+/// This many characters of one are kept.
 const TEXT_CHARACTERS: usize = 100;
 
 /// Values of one column that became NULL because they are not times in the years 1 to 9999.

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 /// What every module may use.
 const GROUND: &[&str] = &[
-    "bounds", "json", "memory", "redact", "config", "http", "google", "store", "state", "events",
+    "bounds", "clock", "json", "memory", "redact", "config", "http", "google", "store", "state",
+    "events",
 ];
 /// The modules in the order of the data flow, then those that use all others.
 const STATIONS: &[&str] = &[
@@ -29,6 +30,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "extract",
         &[
             // What a value, a row and a day are.
+            "decode_error",
             "instant",
             "number",
             "drift",
@@ -112,6 +114,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// Names of tests are typed on command lines, and stand in docs/faults.md.
+const LONGEST_TEST_NAME: usize = 60;
+
 #[test]
 fn modules_use_only_those_before_them() {
     let mut wrong = Vec::new();
@@ -137,7 +142,7 @@ fn every_module_has_its_place() {
         let known = rank(module).is_some() || GROUND.contains(&module.as_str());
         assert!(
             known,
-            "{module} is no station and not of the ground: say where it stands"
+            "{module} is missing in STATIONS and GROUND: add it where its dependencies allow"
         );
     }
 }
@@ -171,6 +176,30 @@ fn files_of_a_room_use_only_those_before() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+#[test]
+fn test_names_are_short() {
+    let mut long = Vec::new();
+    for folder in ["src", "simulator/src", "tests", "fuzz"] {
+        for file in files(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)) {
+            let text = std::fs::read_to_string(&file).unwrap();
+            let mut is_test = false;
+            for line in text.lines().map(str::trim) {
+                is_test |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
+                let line = line.strip_prefix("async ").unwrap_or(line);
+                let Some(rest) = line.strip_prefix("fn ").filter(|_| is_test) else {
+                    continue;
+                };
+                is_test = false;
+                let name = rest.split('(').next().unwrap();
+                if name.len() > LONGEST_TEST_NAME {
+                    long.push(format!("{}: {name}", file.display()));
+                }
+            }
+        }
+    }
+    assert!(long.is_empty(), "{long:#?}");
 }
 
 fn stem(file: &Path) -> String {

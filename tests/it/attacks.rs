@@ -334,7 +334,7 @@ impl Victim {
 async fn links_in_the_place_of_files_destroy_nothing_outside() {
     let simulator = simulator(|config| config.vehicles = 3).await;
     let run = &["run", "--table", LIST];
-    // Where a file is created again under a name that is known beforehand, the link goes and the run goes on.
+    // Where a file is created again under a name that is known beforehand, the link goes and the run continues.
     let program = Program::with_simulator(&simulator);
     let victim = Victim::new(&program);
     for path in [

@@ -217,7 +217,7 @@ async fn what_is_not_available_is_no_failure() {
     }
     answers.asked();
 
-    // By name it is asked at once, and that it cannot be had is a failure; so it is for who asks for the children.
+    // By name it is asked at once, and that it is not available is a failure; so it is for who asks for the children.
     for (table, code) in [("licensed", 1), ("beta_t", 1), ("members", 1)] {
         let ran = program.run(&[ALL, &["--table", table]].concat()).await;
         assert_eq!(ran.code, code, "{table}: {}", ran.stderr);

@@ -332,7 +332,7 @@ async fn raw_tables_are_loaded_on_request() {
     program.succeed(&run).await;
     // The second run ships one more log with its page, and changes nothing else.
     assert_eq!(emulators.gcs.objects("staged-raw").len(), before + 2);
-    // A schema that gains a column gives it to the table that is there.
+    // A schema that gains a column gives it to the table that exists.
     for (path, text) in crate::rerun::catalog_files() {
         let wider = text.replace(
             "  tollMeters DOUBLE,\n",

@@ -1,6 +1,6 @@
 //! Killed at any point, started twice: one clean run later, every table is what one undisturbed run would have made.
-//! Meanwhile the API fails now and then, and readings of a past day come late; the buckets are folders, or a double of
-//! Cloud Storage that fails as well.
+//! Meanwhile the API fails from time to time, and readings of a past day come late; the buckets are folders, or a
+//! double of Cloud Storage that fails as well.
 //!
 //! `CHAOS_KILLS` (8 unless set) is how often the program is killed, `CHAOS_PAIRS` (2) how often two of it are started
 //! together, `CHAOS_SEED` (1) chooses the points, the faults and the fleet. A failure prints its seed, and that seed
@@ -169,7 +169,7 @@ impl Scene {
         }
     }
 
-    /// One in so many tables is requested, roughly.
+    /// One in this many tables is requested, roughly.
     fn share(&self) -> u64 {
         (self.simulator.world().tables().len() / self.tables.len()) as u64
     }

@@ -178,7 +178,7 @@ async fn a_feed_with_a_memory_begins_within_it() {
     let told = program.succeed(&run).await.stderr;
     assert!(!told.contains("is lost"), "{told}");
     is_whole().await;
-    // After some weeks without a run the position is no good any more.
+    // After some weeks without a run the position has expired.
     let path = "samsara-data/raw/state/route_events.json";
     let text = std::fs::read(program.folder().join(path)).unwrap();
     let mut state: Value = serde_json::from_slice(&text).unwrap();

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::load_jobs::until;
 use crate::program::{Program, simulator};
 use crate::rerun::catalog_files;
 use crate::support::faults::{Action, Fault};
 use crate::support::gcs::GcsDouble;
+use crate::support::until;
 use crate::truth::{day, differences, local_rows, local_tables};
 
 const TABLE: &str = "fleet_vehicle_stats_engineRpm";
@@ -17,8 +17,8 @@ const TABLE: &str = "fleet_vehicle_stats_engineRpm";
 const DAYS: usize = 34;
 const DATES: [&str; 4] = ["--start_date", "01/01/2024", "--end_date", "04/02/2024"];
 
-/// Runs a stage. The `nth` write of the state is held until there are requests of this kind for so many days. Gives how
-/// often the document was written.
+/// Runs a stage. The `nth` write of the state is held until there are requests of this kind for this many days. Gives
+/// how often the document was written.
 async fn writes(
     program: &Program,
     double: &GcsDouble,
@@ -54,7 +54,7 @@ async fn a_commit_holds_up_nobody() {
         .set("GCS_BUCKET_NAME", "raw")
         .set("GCS_BUCKET_FLATTENED_NAME", "flat");
     let (raw, flattened) = (format!("raw/{TABLE}"), format!("flattened/{TABLE}"));
-    // First the position of its feed is noted, and then from when on the source is asked for.
+    // First the position of its feed is noted, and then from when on the source is requested.
     let extracted = writes(&program, &double, "extract", 3, ("PUT", &raw)).await;
     let derived = writes(&program, &double, "transform", 1, ("PUT", &flattened)).await;
     assert!(extracted <= 6 && derived <= 4, "{extracted} {derived}");
@@ -91,7 +91,7 @@ async fn a_commit_holds_up_nobody() {
     let (first, end) = (day("2024-01-01"), day("2024-02-04"));
     differences(TABLE, simulator.world(), rows, first, end).unwrap();
 
-    // Nothing to do: no settled day is asked for, and nothing is written but the position of the feed.
+    // Nothing to do: no settled day is requested, and nothing is written but the position of the feed.
     double.clear_requests();
     simulator.clear_requests();
     program

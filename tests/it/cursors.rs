@@ -533,7 +533,7 @@ async fn a_half_read_fan_out_resumes() {
 async fn finished_halves_survive_a_run() {
     let refusals = Arc::new(AtomicU64::new(0));
     let program = Program::new();
-    // The whole day and its second half cannot be had, not even in the smallest parts.
+    // The whole day and its second half cannot be read, not even in the smallest parts.
     let broken = Arc::new(AtomicU64::new(1));
     let server = half_broken(refusals.clone(), broken.clone());
     let report = run(
@@ -589,7 +589,7 @@ async fn finished_halves_survive_a_run() {
     assert_eq!(raw[0]["n"].as_u64(), Some(2 * 72), "{raw:?}");
 }
 
-/// Two vehicles with a reading every 20 minutes each, a page a vehicle. What reaches beyond noon cannot be had as
+/// Two vehicles with a reading every 20 minutes each, a page a vehicle. What reaches beyond noon is not available as
 /// long as `broken` is not 0; `first` counts requests that begin before noon.
 fn half_broken(first: Arc<AtomicU64>, broken: Arc<AtomicU64>) -> Server {
     let history = move |Query(query): Query<std::collections::HashMap<String, String>>| async move {

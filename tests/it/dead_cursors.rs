@@ -130,7 +130,7 @@ async fn no_other_400_costs_a_noted_cursor() {
             noted,
             "{message}"
         );
-        // Once the cause is gone it goes on from there.
+        // Once the cause is gone it continues from there.
         simulator.clear_requests();
         let again = config(&program, &simulator.url(), simulator.token());
         run(again, &[TABLE], vec![], &CancellationToken::new()).await;

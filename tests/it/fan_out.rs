@@ -16,7 +16,7 @@ use crate::support::runs::{config, run, run_until, state, the_day};
 use crate::support::wire::Server;
 use crate::truth::{compare, day};
 
-const ROSTER: &str =
+const VEHICLES: &str =
     r#"{"data":[{"id":"1"},{"id":"2"}],"pagination":{"endCursor":"","hasNextPage":false}}"#;
 
 /// An API with two vehicles, of which it knows the trips of the first `known`.
@@ -28,10 +28,10 @@ fn api(known: usize) -> Server {
             false => (StatusCode::NOT_FOUND, "404 page not found").into_response(),
         }
     };
-    let roster = || async { ROSTER.into_response() };
+    let list = || async { VEHICLES.into_response() };
     Server::start(
         Router::new()
-            .route("/fleet/vehicles", get(roster))
+            .route("/fleet/vehicles", get(list))
             .route("/v1/fleet/trips", get(trips)),
     )
 }
@@ -98,13 +98,13 @@ async fn a_failed_list_gives_no_ids() {
         Arc::new(AtomicU64::new(0)),
     );
     let (door, count) = (shut.clone(), trips.clone());
-    let roster = move || async move {
+    let list = move || async move {
         match door.load(Ordering::SeqCst) {
             true => (StatusCode::BAD_REQUEST, "not today").into_response(),
-            false => ROSTER.into_response(),
+            false => VEHICLES.into_response(),
         }
     };
-    let server = Server::start(counting(count).route("/fleet/vehicles", get(roster)));
+    let server = Server::start(counting(count).route("/fleet/vehicles", get(list)));
     let program = Program::new();
     let table = "fleet_trips";
     let run = async |end| {
@@ -182,9 +182,13 @@ async fn a_shrunken_list_gives_no_ids() {
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicU64::new(0)),
     );
-    let (hiccup, count) = (few.clone(), trips.clone());
-    let roster = move || async move {
-        let vehicles = if hiccup.load(Ordering::SeqCst) { 0 } else { 12 };
+    let (is_empty, count) = (few.clone(), trips.clone());
+    let list = move || async move {
+        let vehicles = if is_empty.load(Ordering::SeqCst) {
+            0
+        } else {
+            12
+        };
         let data: Vec<_> = (0..vehicles)
             .map(|id| serde_json::json!({ "id": id.to_string() }))
             .collect();
@@ -192,7 +196,7 @@ async fn a_shrunken_list_gives_no_ids() {
             serde_json::json!({ "data": data, "pagination": { "endCursor": "", "hasNextPage": false } }),
         )
     };
-    let server = Server::start(counting(count).route("/fleet/vehicles", get(roster)));
+    let server = Server::start(counting(count).route("/fleet/vehicles", get(list)));
     let program = Program::new();
     let run = async |end, is_old: bool, accepted: &[&str]| {
         trips.store(0, Ordering::SeqCst);

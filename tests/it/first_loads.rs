@@ -18,10 +18,10 @@ use samsara_simulator::Simulator;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::load_jobs::until;
 use crate::loading::Rig;
 use crate::program::{WAIT_SCALE, simulator};
 use crate::support::bigquery_double::{JobScript, LoadJob};
+use crate::support::until;
 use crate::support::wire::Server;
 
 const DAYS: [&str; 5] = [
@@ -389,7 +389,7 @@ async fn only_failed_days_load_again() {
     assert_eq!(tables(&rig.jobs()[4..]), FIRST_TWO_AND_SINGLES[1..]);
     assert_whole(&rig);
 
-    // A refresh wipes them first: that they are missing is known, whoever runs next.
+    // A refresh deletes them first; the next run must know that they are missing.
     rig.bigquery.direct_jobs(refuse);
     let (_, report) = Run::new(&rig, &simulator, TWO_DAYS).refresh().go().await;
     assert_eq!(report.failures.len(), 3, "{:?}", report.failures);

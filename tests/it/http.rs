@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use samsara_etl::catalog::Pagination;
 use samsara_etl::config::{HttpConfig, RetryConfig, SamsaraConfig, Secret};
 use samsara_etl::events::{Event, Observer};
-use samsara_etl::samsara::{Cause, Client, Page, Request, SamsaraError};
+use samsara_etl::samsara::{AttemptError, Client, Page, Request, SamsaraError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::wire::{Connection, Server};
@@ -230,7 +230,7 @@ async fn exhausted_retries_name_the_request() {
             error,
             SamsaraError::Unavailable {
                 attempts: 4,
-                cause: Cause::Server,
+                error: AttemptError::Server { .. },
                 ..
             }
         ),
@@ -315,7 +315,7 @@ async fn silent_servers_time_out() {
                 error,
                 SamsaraError::Unavailable {
                     attempts: 2,
-                    cause: Cause::Connection,
+                    error: AttemptError::Connection(_),
                     ..
                 }
             ),
@@ -500,7 +500,7 @@ async fn unreachable_servers_time_out() {
             error,
             SamsaraError::Unavailable {
                 attempts: 2,
-                cause: Cause::Connection,
+                error: AttemptError::Connection(_),
                 ..
             }
         ),

@@ -147,9 +147,7 @@ async fn days_wait_for_a_failed_list() {
     let failed = rig.run(0, "worked", "2024-01-02", &[]).await;
     assert_eq!(failed.code, 3, "{}", failed.stderr);
     assert!(
-        failed
-            .stderr
-            .contains("teams, which it reads too, could not be read"),
+        failed.stderr.contains("upstream teams could not be read"),
         "{}",
         failed.stderr
     );
@@ -172,9 +170,7 @@ async fn days_wait_for_a_list_that_was_never_read() {
         .await;
     assert_eq!(unread.code, 1, "{}", unread.stderr);
     assert!(
-        unread
-            .stderr
-            .contains("teams, which it reads too, was not read yet"),
+        unread.stderr.contains("upstream teams was not read yet"),
         "{}",
         unread.stderr
     );

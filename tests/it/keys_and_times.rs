@@ -147,7 +147,7 @@ async fn invalid_times_become_null() {
     let mut expected: Vec<String> = expected.collect();
     expected.sort();
     assert_eq!(rows, expected);
-    // Five different texts are told apart; what ends lines or colours terminals is written as JSON would.
+    // Five different texts are distinguished; what ends lines or colours terminals is written as JSON would.
     assert!(
         ran.stderr
             .contains("schema drift (not valid times: NULL in the table"),
@@ -622,7 +622,7 @@ async fn expiring_links_are_no_change() {
         json!({"id": "l", "time": "2024-02-20T08:00:00Z", "type": "CoachingStateActivityType",
                "safetyEvent": {"id": "7-0", "time": event_time, "vehicle": {"id": "7"}}})
     };
-    // Of days that were never asked for, and of changes without an event, nothing follows.
+    // Of days that were never requested, and of changes without an event, nothing follows.
     log(
         3,
         json!([

@@ -52,7 +52,7 @@ impl Api {
         self.today - Days::new(ago)
     }
 
-    /// `08:00:00` of so many days ago.
+    /// `08:00:00` of this many days ago.
     fn at(&self, ago: u64, time: &str) -> String {
         format!("{}T{time}Z", self.day(ago))
     }
@@ -94,7 +94,7 @@ impl Api {
             .write(&format!("pages/{path}/0001.json"), page.to_string());
     }
 
-    /// One run in this process over the days from so many days ago on.
+    /// One run in this process over the days from this many days ago on.
     async fn report(&self, table: &str, from: u64, checkpoint_pages: u64) -> RunReport {
         self.simulator.clear_requests();
         let mut config = impatient(&self.program, &self.simulator.url(), self.simulator.token());

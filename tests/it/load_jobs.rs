@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 
 use crate::support::bigquery_double::{BigQueryDouble, JobScript, bad_gateway, error};
 use crate::support::faults::{Action, Fault};
+use crate::support::until;
 
 /// Waits that are too short to notice.
 fn quick() -> Timings {
@@ -62,7 +63,7 @@ pub fn contract(table: &str) -> Contract {
     }
 }
 
-/// A batch of these days, each with one object of so many rows. Nobody reads the objects.
+/// A batch of these days, each with one object of this many rows. Nobody reads the objects.
 fn batch(days: &[(&str, u64)], attempt: u32) -> Batch {
     // No object is requested from the double.
     let access = GoogleAccess {
@@ -347,7 +348,7 @@ async fn the_same_load_finds_its_job() {
     let (one, two) = (connect(&double, "d").await, connect(&double, "d").await);
     assert_eq!(load_day(&one).await.unwrap(), load_day(&two).await.unwrap());
     assert_eq!(double.jobs().len(), 1);
-    // Job ids are the project's: another dataset must not find this job and believe itself loaded.
+    // Job ids are the project's: another dataset must not take this job for its own.
     load_day(&connect(&double, "e").await).await.unwrap();
     let tables: Vec<String> = double.jobs().into_iter().map(|job| job.table).collect();
     assert_eq!(tables, ["d.t$20240101", "e.t$20240101"]);
@@ -539,17 +540,6 @@ async fn another_location_is_refused() {
             .contains("the dataset is in US, --location or BIGQUERY_LOCATION says EU"),
         "{error}"
     );
-}
-
-/// Waits for something that is going to happen soon.
-pub async fn until(mut happened: impl FnMut() -> bool) {
-    for _ in 0..3000 {
-        if happened() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("it did not happen within half a minute");
 }
 
 #[tokio::test]

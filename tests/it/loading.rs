@@ -7,11 +7,11 @@ use std::time::Duration;
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use samsara_simulator::{LateData, Simulator, SimulatorConfig};
 
-use crate::load_jobs::until;
 use crate::program::{Program, signal, simulator};
 use crate::support::bigquery_double::{BigQueryDouble, JobScript, LoadJob, error};
 use crate::support::faults::{Action, Fault};
 use crate::support::gcs::GcsDouble;
+use crate::support::until;
 
 /// Doubles of both services, and a program that is pointed at them.
 pub struct Rig {
@@ -241,7 +241,7 @@ async fn a_plan_announces_the_run_s_jobs() {
         .write("sql/f/rpm.sql", RPM_SQL.replace("AS rpm", "+ 2 AS rpm"));
     rig.program.succeed(&alone("transform")).await;
     assert_eq!(rig.announced(&alone("load")).await, is("7 jobs", 7));
-    // Anew, as a whole.
+    // All rows again.
     let refresh = [&alone("load")[..], &["--full-refresh", "rpm"]].concat();
     assert_eq!(rig.announced(&refresh).await, is("3 jobs", 3));
     // A long first load has a trial load.

@@ -121,7 +121,7 @@ impl Observer for Usurper {
                 }
                 assert!(
                     begun.elapsed() < Duration::from_secs(30),
-                    "the lock is still believed to be held"
+                    "the lock still counts as held"
                 );
                 std::thread::yield_now();
             }

@@ -1,4 +1,4 @@
-//! Reports on whole months, which can be had some days after their end.
+//! Reports on whole months, which are available some days after their end.
 
 use chrono::{Days, Months, NaiveDate, NaiveTime, TimeDelta, Utc};
 
@@ -13,7 +13,7 @@ const TABLES: [&str; 3] = [
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_month_is_read_once_it_is_ready() {
-    // A month that ended some weeks ago: long enough to be asked for, and not so long that it is final.
+    // A month that ended some weeks ago: long enough to be requested, and not so long that it is final.
     let today = Utc::now().date_naive();
     let first = (today - Days::new(40)).format("%Y-%m-01").to_string();
     let first: NaiveDate = first.parse().unwrap();

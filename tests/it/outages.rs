@@ -22,12 +22,12 @@ use samsara_simulator::{Simulator, SimulatorConfig};
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
-use crate::load_jobs::until;
 use crate::program::{Program, Ran, impatient, run_here, signal, simulator};
 use crate::support::faults::{Action, Fault};
 use crate::support::gate::{Turn, before};
 use crate::support::gcs::GcsDouble;
 use crate::support::runs::{HISTORY, TABLE};
+use crate::support::until;
 use crate::support::wire::Server;
 use crate::truth::day;
 

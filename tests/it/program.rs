@@ -242,7 +242,7 @@ pub async fn signal(child: &Child, name: &str) {
     );
 }
 
-/// A small fleet in January 2024, whose clock stands where the asked days end.
+/// A small fleet in January 2024, whose clock stands where the requested days end.
 pub fn fleet() -> SimulatorConfig {
     let now = Some("2024-01-10T00:00:00Z".parse().unwrap());
     SimulatorConfig {

@@ -120,7 +120,7 @@ async fn a_report_shows_ledger_and_coverage() {
         assert!(!html.contains(outside), "{outside}");
     }
 
-    // Only what was asked for.
+    // Only what was requested.
     let only = [
         "report",
         "--output",

@@ -288,7 +288,7 @@ async fn days_a_killed_run_missed_are_read() {
     program.succeed(&from("01/01/2024")).await;
     program.succeed(&from("02/01/2024")).await;
     assert_eq!(begun(), "2024-01-01");
-    // As if it had been killed when only the last days were there: they are read side by side.
+    // As if it had been killed when only the last days were there: they are read concurrently.
     let mut killed = state(&program, TABLE).unwrap();
     killed
         .partitions

@@ -19,12 +19,12 @@ const DAYS: [&str; 4] = ["--start-date", "2024-01-01", "--end-date", "2024-01-03
 
 /// A document without what differs from run to run.
 fn settled(text: &str) -> String {
-    fn settle(name: &str, value: &mut Value) {
+    fn normalise(name: &str, value: &mut Value) {
         match value {
             Value::Object(fields) => fields
                 .iter_mut()
-                .for_each(|(name, value)| settle(name, value)),
-            Value::Array(items) => items.iter_mut().for_each(|item| settle(name, item)),
+                .for_each(|(name, value)| normalise(name, value)),
+            Value::Array(items) => items.iter_mut().for_each(|item| normalise(name, item)),
             Value::String(text) => match name {
                 "run" | "last_read" | "today" => *text = format!("[{name}]"),
                 "text" if text.starts_with("http") => *text = "[url]".into(),
@@ -44,7 +44,7 @@ fn settled(text: &str) -> String {
         }
     }
     let mut document: Value = serde_json::from_str(text).unwrap();
-    settle("", &mut document);
+    normalise("", &mut document);
     serde_json::to_string_pretty(&document).unwrap()
 }
 

@@ -161,7 +161,7 @@ async fn bars_are_drawn_and_lines_stay_whole() {
             written.contains("MB/s") && written.contains("ETA"),
             "{written}"
         );
-        // Whoever waits is let through, now and later.
+        // All waiting requests are released, now and later.
         let opened = tokio::spawn(async move {
             loop {
                 seen.notify_waiters();

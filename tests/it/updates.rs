@@ -254,7 +254,7 @@ async fn a_record_is_there_once_as_it_is_now() {
     setting.put("d", (16, 1), (9, 1), "open");
     setting.put("e", (6, 1), (5, 1), "open");
     setting.put("z", (45, 1), (44, 1), "old");
-    // Between two pages of one walk, and across the edge of a window that is read already.
+    // Between two pages of one request, and across the edge of a window that is read already.
     setting.happens(2, |cases| {
         let c = cases.get_mut("c").unwrap();
         (c.updated, c.status) = (at((3, 1)), "seen".into());
@@ -272,7 +272,7 @@ async fn a_record_is_there_once_as_it_is_now() {
         .await;
     assert_eq!(born[0]["day"], day(40).to_string().as_str());
 
-    // Nothing has changed: the overlap adds nothing, whatever links were signed anew.
+    // Nothing has changed: the overlap adds nothing, although links are signed again.
     let (objects, loose) = (setting.objects("cases"), setting.objects("loose"));
     let recent = Utc::now() - TimeDelta::minutes(30);
     let f = Case {

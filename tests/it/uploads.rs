@@ -140,7 +140,7 @@ async fn uploads_in_parts_survive_faults() {
         // 32 MB go in parts of 10, and what went wrong was sent again.
         assert!(
             sent(&double, "PUT") >= 4 && sent(&double, "POST") >= 1,
-            "{case}: this was no upload in parts"
+            "{case}: expected an upload in parts"
         );
         let failed = double
             .requests()
@@ -209,7 +209,7 @@ async fn an_abandoned_folder_upload_leaves_nothing() {
     );
     assert!(
         bucket.list("").await.unwrap().is_empty(),
-        "it is no object before it is whole"
+        "the object must not exist before it is complete"
     );
     drop(writer);
     let gone = async {

@@ -1,4 +1,4 @@
-//! Records that are found group by group (a vehicle's, a driver's), and walked in that order.
+//! Records that are found group by group (a vehicle's, a driver's), and paged in that order.
 
 use serde_json::Value;
 

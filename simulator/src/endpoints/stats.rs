@@ -65,9 +65,9 @@ fn vehicles<'a>(call: &Call<'a>) -> Result<Vec<&'a Vehicle>, Refusal> {
     Ok(call.world.vehicles.iter().filter(wanted).collect())
 }
 
-/// Walks the vehicles from a position until a page is full, skipping those without readings. Returns the records
+/// Reads the vehicles from a position until a page is full, skipping those without readings. Returns the records
 /// and how many vehicles are behind.
-fn walk(
+fn fill_page(
     call: &Call<'_>,
     vehicles: &[&Vehicle],
     types: &[&StatType],
@@ -128,7 +128,7 @@ pub(super) fn history(call: &Call<'_>) -> Result<Value, Refusal> {
         Paging::AFTER,
         || Ok(Position::default()),
         |position| {
-            let (records, behind) = walk(call, &vehicles, &types, position.offset, size, read);
+            let (records, behind) = fill_page(call, &vehicles, &types, position.offset, size, read);
             let next = Position {
                 offset: behind as i64,
                 ..Position::default()
@@ -180,7 +180,7 @@ pub(super) fn feed(call: &Call<'_>) -> Result<Value, Refusal> {
                     .collect(),
                 since => call.world.arrivals(vehicle, stat, since, until),
             };
-            let (records, behind) = walk(call, &vehicles, &types, position.offset, size, read);
+            let (records, behind) = fill_page(call, &vehicles, &types, position.offset, size, read);
             let next = if behind < vehicles.len() {
                 Next::More(Position {
                     since: position.since,

@@ -107,7 +107,10 @@ impl Surface {
             .map(|name| call.query.optional_time(name))
             .transpose()?
             .flatten();
-        // Clients reckon with their own clock.
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "clients choose the start of a feed by the real clock, whatever the simulated one says"
+        )]
         let today = chrono::Utc::now().timestamp_millis();
         let reaches = |from: Millis| self.memory.is_none_or(|memory| today - from <= memory);
         if from.is_some_and(|from| !reaches(from)) && call.query.first("after").is_none() {
@@ -127,7 +130,7 @@ impl Surface {
             },
             begin,
             |position| {
-                // At the start of a later walk the present becomes its end.
+                // When a later request begins without a cursor, the present becomes its end.
                 let until = if position.offset == 0 {
                     now
                 } else {

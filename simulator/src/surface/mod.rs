@@ -29,7 +29,7 @@
 //! |---|---|
 //! | `key`, `uuid` | an id that stays |
 //! | `name`, `text`, `url`, `vin`, `email`, `phone` | texts |
-//! | `int 1..5`, `num 0..9.5`, `money 0..9`, `bool`, `bool 20%`, `one(a\|b)` | values, drawn anew for each version |
+//! | `int 1..5`, `num 0..9.5`, `money 0..9`, `bool`, `bool 20%`, `one(a\|b)` | values, drawn again for each version |
 //! | `stage(new>open>done)` | the version's stage |
 //! | `born`, `updated`, `end`, `deleted`, `reached 2`, `born+7d` | instants; with `ms` behind: in milliseconds |
 //! | `today+20m` | an instant so long after the birth, on the same UTC day at the latest |

@@ -410,7 +410,7 @@ async fn fuel_reports_are_about_exactly_the_window() {
     let client = Client::new(&simulator);
     let report = async |from: &str, to: &str| -> Vec<Value> {
         let pages = client
-            .walk(
+            .pages(
                 "/fleet/reports/vehicles/fuel-energy",
                 &[("startDate", from), ("endDate", to)],
                 "after",
@@ -639,7 +639,7 @@ async fn the_two_readings_of_the_documentation_can_be_had() {
     let report = async |to: &str| {
         let query = [("startDate", "2024-01-02T00:00:00Z"), ("endDate", to)];
         client
-            .walk("/fleet/reports/vehicles/fuel-energy", &query, "after")
+            .pages("/fleet/reports/vehicles/fuel-energy", &query, "after")
             .await
             .last()
             .map(Reply::json)

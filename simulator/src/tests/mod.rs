@@ -102,7 +102,7 @@ impl<'a> Client<'a> {
     }
 
     /// All pages of a read; follows the flag and nothing else.
-    async fn walk(&self, path: &str, query: &[(&str, &str)], cursor: &str) -> Vec<Reply> {
+    async fn pages(&self, path: &str, query: &[(&str, &str)], cursor: &str) -> Vec<Reply> {
         let mut pages: Vec<Reply> = Vec::new();
         loop {
             let after = pages.last().map(Reply::cursor);
@@ -119,7 +119,7 @@ impl<'a> Client<'a> {
             if !more {
                 return pages;
             }
-            assert!(pages.len() < 10_000, "the walk never ends");
+            assert!(pages.len() < 10_000, "the pages never end");
         }
     }
 
@@ -130,7 +130,7 @@ impl<'a> Client<'a> {
         } else {
             "after"
         };
-        let pages = self.walk(path, query, cursor).await;
+        let pages = self.pages(path, query, cursor).await;
         pages
             .iter()
             .flat_map(|page| page.json()["data"].as_array().cloned().unwrap_or_default())

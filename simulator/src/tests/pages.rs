@@ -52,7 +52,7 @@ async fn a_cursor_is_bound_to_its_query() {
 
 #[tokio::test]
 async fn a_walk_over_pages_of_any_size_sees_the_same_records() {
-    let mut walks = Vec::new();
+    let mut reads = Vec::new();
     for page_size in [None, Some(1), Some(3)] {
         let simulator = start(SimulatorConfig {
             vehicles: 40,
@@ -64,10 +64,10 @@ async fn a_walk_over_pages_of_any_size_sees_the_same_records() {
         let vehicles = client.records("/fleet/vehicles", &[]).await;
         assert_eq!(vehicles.len(), 40);
         let tags = client.records("/tags", &[]).await;
-        walks.push((vehicles, tags, client.records(HISTORY, &RPM).await));
+        reads.push((vehicles, tags, client.records(HISTORY, &RPM).await));
     }
-    assert_eq!(walks[0], walks[1]);
-    assert_eq!(walks[0], walks[2]);
+    assert_eq!(reads[0], reads[1]);
+    assert_eq!(reads[0], reads[2]);
 }
 
 #[tokio::test]
@@ -79,7 +79,7 @@ async fn empty_pages_occur_in_the_middle_of_a_walk() {
     })
     .await;
     let pages = Client::new(&simulator)
-        .walk("/fleet/vehicles", &[], "after")
+        .pages("/fleet/vehicles", &[], "after")
         .await;
     let empty = pages
         .iter()
@@ -98,7 +98,7 @@ async fn a_limit_makes_smaller_pages() {
     .await;
     let client = Client::new(&simulator);
     let pages = client
-        .walk("/fleet/vehicles", &[("limit", "5")], "after")
+        .pages("/fleet/vehicles", &[("limit", "5")], "after")
         .await;
     assert!(pages.len() >= 3);
     assert!(pages.iter().all(|page| {
@@ -119,7 +119,7 @@ async fn a_repeated_page_comes_once_more_under_a_new_cursor() {
     })
     .await;
     let client = Client::new(&simulator);
-    let pages = client.walk("/fleet/vehicles", &[], "after").await;
+    let pages = client.pages("/fleet/vehicles", &[], "after").await;
     let cursors: std::collections::HashSet<String> = pages.iter().map(Reply::cursor).collect();
     assert_eq!(cursors.len(), pages.len(), "no cursor comes twice");
     let records = client.records("/fleet/vehicles", &[]).await;
@@ -141,7 +141,7 @@ async fn v1_pages_have_their_own_parameter_and_end() {
     let client = Client::new(&simulator);
     let window = [("startMs", "1704067200000"), ("endMs", "1704153599999")];
     let pages = client
-        .walk("/v1/fleet/assets/reefers", &window, "startingAfter")
+        .pages("/v1/fleet/assets/reefers", &window, "startingAfter")
         .await;
     assert!(pages.len() > 2);
     assert!(

@@ -101,7 +101,7 @@ async fn idling_belongs_to_the_time_it_starts() {
     let client = Client::new(&simulator);
     let path = "/fleet/reports/vehicle/idling";
     let pages = client
-        .walk(path, &[("limit", "5"), WINDOW[0], WINDOW[1]], "after")
+        .pages(path, &[("limit", "5"), WINDOW[0], WINDOW[1]], "after")
         .await;
     assert!(pages.len() > 5);
     assert!(

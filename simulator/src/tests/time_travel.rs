@@ -25,7 +25,7 @@ async fn a_feed_starts_with_the_last_known_values() {
     })
     .await;
     let client = Client::new(&simulator);
-    let cold = client.walk(FEED, &[("types", "gps")], "after").await;
+    let cold = client.pages(FEED, &[("types", "gps")], "after").await;
     for page in &cold {
         for record in page.json()["data"].as_array().into_iter().flatten() {
             assert_eq!(record["gps"].as_array().map(Vec::len), Some(1));
@@ -89,7 +89,7 @@ async fn the_audit_log_never_ends_and_repeats_its_last_cursor() {
     .await;
     let client = Client::new(&simulator);
     let from = ("startTime", "2023-05-01T00:00:00Z");
-    let pages = client.walk(AUDIT, &[from], "after").await;
+    let pages = client.pages(AUDIT, &[from], "after").await;
     assert!(pages.len() > 2);
     let cursor = pages.last().map(Reply::cursor).expect("a page");
     assert!(!cursor.is_empty());
@@ -163,7 +163,7 @@ async fn withheld_readings_appear_when_released() {
         ("startTime", "2024-01-01T00:00:00Z"),
         ("endTime", "2024-01-02T00:00:00Z"),
     ];
-    let cold = client.walk(FEED, &[("types", "gps")], "after").await;
+    let cold = client.pages(FEED, &[("types", "gps")], "after").await;
     let cursor = cold.last().map(Reply::cursor).expect("a page");
     let before = points(
         &client

@@ -49,7 +49,7 @@ async fn assignments_belong_to_the_day_of_their_start() {
     let client = Client::new(&simulator);
     let path = "/fleet/driver-vehicle-assignments";
     let query = [("filterBy", "drivers"), WINDOW[0], WINDOW[1]];
-    let pages = client.walk(path, &query, "after").await;
+    let pages = client.pages(path, &query, "after").await;
     assert!(pages.iter().all(|page| {
         page.json()["data"]
             .as_array()
@@ -191,7 +191,7 @@ async fn reports_of_drivers_are_about_exactly_the_day() {
         let (from, to) = (midnight(date), midnight(next));
         let path = "/fleet/reports/drivers/fuel-energy";
         for page in client
-            .walk(path, &[("startDate", &from), ("endDate", &to)], "after")
+            .pages(path, &[("startDate", &from), ("endDate", &to)], "after")
             .await
         {
             let reports = page.json()["data"]["driverReports"]
@@ -207,7 +207,7 @@ async fn reports_of_drivers_are_about_exactly_the_day() {
                 ("driverActivationStatus", status),
             ];
             for page in client
-                .walk("/beta/fleet/drivers/efficiency", &query, "after")
+                .pages("/beta/fleet/drivers/efficiency", &query, "after")
                 .await
             {
                 let data = page.json()["data"].clone();

@@ -106,14 +106,14 @@ impl Wire {
     }
 
     pub(crate) fn incident(self, incident: &Incident) -> Value {
-        // The two ways of writing UTC occur side by side.
+        // The two ways of writing UTC occur concurrently.
         let numeric = incident.happened / SECOND % 2 == 0;
         let updated = if numeric {
             wire_time_with_offset(incident.updated)
         } else {
             wire_time(incident.updated)
         };
-        // Whoever has such a link sees the vehicle: no table is to hold it.
+        // Anyone with such a link can see the vehicle, so it must not be in a table.
         let mut conditions = incident.conditions.clone();
         let details = conditions
             .pointer_mut("/0/details")

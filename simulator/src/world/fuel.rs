@@ -102,7 +102,7 @@ impl World {
             return None;
         }
         let mut draw = Draw::new(self.seed, of_window, &[index, from as u64, to as u64]);
-        // A third of the reports is put together anew for the window rather than added up.
+        // A third of the reports is computed for the window rather than added up.
         let drift = if draw.chance(1.0 / 3.0) {
             draw.decimal(1.001, 1.03, 4)
         } else {

@@ -59,7 +59,7 @@ impl SafetyEvent<'_> {
         format!("{}-{}", self.vehicle.id, self.time)
     }
 
-    /// Where a recording can be had, if there is one. The live API signs such links anew at each call.
+    /// Where a recording is available, if there is one. The live API signs such links again at each call.
     pub(crate) fn video(&self, index: usize) -> Option<String> {
         let view = ["forward", "inward", "tracked-inward"].get(index)?;
         self.videos

@@ -131,7 +131,7 @@ mod tests {
     use crate::load::bigquery::client::BigQuery;
     use crate::load::bigquery::timings::Timings;
 
-    /// What Google has been asked for, and how it answers.
+    /// A token server: its requests, and how it responds.
     #[derive(Default)]
     struct Google {
         /// Requests for a token. The n-th token is `token-n`.
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_is_kept_while_it_is_good_and_replaced_before_the_next_call() {
+    async fn a_token_is_cached_until_it_expires() {
         let (google, mut warehouse) = connect().await;
         for forgets in [false, false, true] {
             google.lock().forgets = forgets;
@@ -251,7 +251,7 @@ mod tests {
             google.lock().brought,
             ["token-1", "token-1", "token-2", "token-2"]
         );
-        // Credentials that were taken away are no passing fault.
+        // Removed credentials are a permanent error.
         google
             .lock()
             .refused

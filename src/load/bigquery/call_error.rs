@@ -35,7 +35,7 @@ pub enum CallError {
     /// No answer, or one that cannot be read.
     #[error("{}", foreign(.0))]
     Transport(#[source] Box<BQError>),
-    /// An answer that does not mean what was asked for.
+    /// An answer that does not mean what was requested.
     #[error("{0}")]
     Unexpected(String),
     /// A job that takes longer than BigQuery lets one run.
@@ -125,7 +125,7 @@ pub(super) fn is_transient(error: &BQError) -> bool {
 /// A job that has ended without success: `status.errorResult`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}: {message}")]
-pub(super) struct JobFailure {
+pub struct JobFailure {
     reason: String,
     message: String,
 }

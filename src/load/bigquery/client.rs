@@ -29,7 +29,7 @@ use crate::state::Fence;
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long one call may take: nothing that is asked for answers later than after a minute ([`Timings`] are for jobs).
+/// How long one call may take: every call that is made answers within a minute ([`Timings`] are for jobs).
 const CALL_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A BigQuery dataset.
@@ -202,7 +202,7 @@ impl BigQuery {
         })
     }
 
-    /// Whether the dataset exists; if so, jobs run where it is, which must be where it was asked for.
+    /// Whether the dataset exists; if so, jobs run where it is, which must be where it was requested.
     pub(super) async fn find_dataset(&mut self, wanted: Option<&str>) -> Result<bool, LoadError> {
         let found = match self
             .call(|| self.client.dataset().get(&self.project, &self.dataset))
@@ -322,7 +322,7 @@ impl BigQuery {
             CallError::Quota { message } => LoadError::Quota {
                 table,
                 used: None,
-                reason: message,
+                message,
             },
             error => LoadError::Call {
                 table,

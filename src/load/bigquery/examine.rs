@@ -8,7 +8,7 @@ use crate::load::bigquery::timings::Timings;
 use crate::load::finding::Finding;
 use crate::load::location;
 
-/// Whoever checks wants an answer now.
+/// `check` is interactive, so it retries for a short time only.
 const RETRY_FOR: Duration = Duration::from_secs(10);
 
 impl BigQuery {

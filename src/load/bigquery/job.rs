@@ -39,7 +39,7 @@ pub(super) struct LoadJob<'a> {
 /// How a job has ended. `DONE` alone does not say that it was successful.
 #[derive(Debug, PartialEq)]
 enum Outcome {
-    /// It wrote so many rows, if it says so.
+    /// It wrote this many rows, if it says so.
     Success(Option<u64>),
     Failure(JobFailure),
 }
@@ -105,13 +105,6 @@ impl BigQuery {
                 Ok(ended) => ended,
                 Err(error) => return Err(job_call(table, job, id, error)),
             };
-            let refused = |reason: String| LoadError::Refused {
-                table: table.clone(),
-                partition: job.label.clone(),
-                job: Some(id.clone()),
-                used: Some(attempt),
-                reason,
-            };
             let failure = match outcome(&ended) {
                 Outcome::Success(Some(rows)) => {
                     return Ok(Loaded {
@@ -121,9 +114,12 @@ impl BigQuery {
                     });
                 }
                 Outcome::Success(None) => {
-                    return Err(refused(
-                        "the job does not say how many rows it wrote".into(),
-                    ));
+                    return Err(LoadError::RowsUnknown {
+                        table,
+                        partition: job.label.clone(),
+                        job: id,
+                        used: attempt,
+                    });
                 }
                 Outcome::Failure(failure) => failure,
             };
@@ -137,14 +133,21 @@ impl BigQuery {
                     tokio::time::sleep(pauses.next().unwrap_or_default()).await;
                 }
                 AfterFailure::Quota => {
-                    let (used, reason) = (Some(attempt), failure.to_string());
                     return Err(LoadError::Quota {
                         table,
-                        used,
-                        reason,
+                        used: Some(attempt),
+                        message: failure.to_string(),
                     });
                 }
-                AfterFailure::Refused => return Err(refused(failure.to_string())),
+                AfterFailure::Refused => {
+                    return Err(LoadError::Refused {
+                        table,
+                        partition: job.label.clone(),
+                        job: id,
+                        used: attempt,
+                        error: failure,
+                    });
+                }
             }
             attempt += 1;
         }
@@ -242,7 +245,7 @@ fn job_call(table: String, job: &LoadJob<'_>, id: String, error: CallError) -> L
         CallError::Quota { message } => LoadError::Quota {
             table,
             used: None,
-            reason: message,
+            message,
         },
         error => LoadError::JobCall {
             table,

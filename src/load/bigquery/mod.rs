@@ -112,7 +112,7 @@ impl BigQuery {
         }
     }
 
-    /// Table, partitions and content: the same load has the same id, whoever asks for it.
+    /// Table, partitions and content: the same load has the same id in every run.
     fn stem(&self, contract: &Contract, batch: &Batch) -> String {
         let mut content = ContentId::of(&self.target);
         content.add([u8::from(batch.whole)]);

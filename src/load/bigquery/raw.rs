@@ -1,4 +1,4 @@
-//! Raw tables in a staging dataset (`DATABASE_ID`), for whoever wants to query what the API sent.
+//! Raw tables in a staging dataset (`DATABASE_ID`), to query what the API sent.
 //!
 //! All but the schema (retries, job ids, polling) is as for flattened tables.
 
@@ -21,8 +21,8 @@ use crate::store::layout::Partition;
 const DAY: &str = "_window_start";
 
 impl BigQuery {
-    /// Sees to it that the raw table `name` exists; `daily` ones are partitioned by the day that rows were asked for.
-    /// New columns come with the loads' schema, which may add them.
+    /// Sees to it that the raw table `name` exists; `daily` ones are partitioned by the day for which rows were
+    /// requested. New columns come with the loads' schema, which may add them.
     pub async fn prepare_raw(
         &self,
         name: &str,
@@ -98,7 +98,7 @@ impl BigQuery {
     }
 
     /// The id, without its attempt, of the job that loads these raw objects: of dataset, table, partition and content, so
-    /// that the same load has the same id, whoever asks for it.
+    /// that the same load has the same id in every run.
     pub fn raw_job(&self, name: &str, bucket: &Bucket, flat: &FlatObjects) -> String {
         let partition: Partition = flat.partition;
         let content = ContentId::of(&self.target).finish(flat.uris(bucket));

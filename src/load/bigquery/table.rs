@@ -1,12 +1,13 @@
 //! Tables: created from contracts, compared with them, patched where BigQuery can do that, dropped.
 
-use chrono::{NaiveDate, TimeDelta, Utc};
+use chrono::{NaiveDate, TimeDelta};
 use gcp_bigquery_client::model::clustering::Clustering;
 use gcp_bigquery_client::model::table::Table;
 use gcp_bigquery_client::model::table_schema::TableSchema;
 use gcp_bigquery_client::model::time_partitioning::TimePartitioning;
 use gcp_bigquery_client::table::ListOptions;
 
+use crate::clock;
 use crate::load::bigquery::call_error::CallError;
 use crate::load::bigquery::client::BigQuery;
 use crate::load::bigquery::schema::{contract_field, table_schema, type_name};
@@ -99,7 +100,7 @@ impl BigQuery {
         let mut table = Table::new(&self.project, &self.dataset, name, table_schema(contract));
         table.description = Some(contract.description.clone());
         if name.starts_with(TRIAL_PREFIX) {
-            let expires = Utc::now() + TRIAL_TABLE_LIFETIME;
+            let expires = clock::now() + TRIAL_TABLE_LIFETIME;
             table.expiration_time = Some(expires.timestamp_millis().to_string());
         }
         let managed_by = MANAGED_BY.map(String::from).into();

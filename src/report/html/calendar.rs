@@ -237,7 +237,7 @@ pub struct CalendarLine {
     pub indent: String,
     /// Letters of equal days, in a row.
     pub stretches: Vec<Stretch>,
-    /// What they are, for whoever does not see them.
+    /// A description of them, for screen readers.
     pub words: String,
 }
 

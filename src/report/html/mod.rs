@@ -184,40 +184,46 @@ struct EndpointRow {
     allowed: Option<f64>,
 }
 
+/// The template engine, with the filters of the page.
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.add_filter("grouped", grouped);
+    environment.add_filter("size", size);
+    environment.add_filter("duration", |seconds: f64| {
+        duration(Duration::from_secs_f64(seconds.clamp(0.0, 1e12)))
+    });
+    environment.add_filter("at", |at: String| {
+        at.get(..16)
+            .map_or_else(|| at.clone(), |at| at.replace('T', " ") + " UTC")
+    });
+    environment.add_filter("per_second", |rate: f64| match rate {
+        rate if rate >= 9.95 => format!("{rate:.0}/s"),
+        rate if rate >= 0.095 || rate == 0.0 => format!("{rate:.1}/s"),
+        rate => format!("{:.1}/min", rate * 60.0),
+    });
+    environment.add_filter(
+        "share",
+        |part: f64, whole: f64| -> Result<f64, minijinja::Error> {
+            match whole.is_finite() && part.is_finite() {
+                true if whole > 0.0 => Ok((part / whole * 1000.0).clamp(0.0, 1000.0).round()),
+                true => Ok(0.0),
+                false => Err(minijinja::Error::new(
+                    ErrorKind::InvalidOperation,
+                    "not a number",
+                )),
+            }
+        },
+    );
+    environment
+}
+
 impl Page {
     /// The page as HTML.
     ///
     /// # Errors
     /// A fault of the template, which the tests would show.
     pub fn render(&self) -> Result<String, HtmlError> {
-        let mut environment = Environment::new();
-        environment.add_filter("grouped", grouped);
-        environment.add_filter("size", size);
-        environment.add_filter("duration", |seconds: f64| {
-            duration(Duration::from_secs_f64(seconds.clamp(0.0, 1e12)))
-        });
-        environment.add_filter("at", |at: String| {
-            at.get(..16)
-                .map_or_else(|| at.clone(), |at| at.replace('T', " ") + " UTC")
-        });
-        environment.add_filter("per_second", |rate: f64| match rate {
-            rate if rate >= 9.95 => format!("{rate:.0}/s"),
-            rate if rate >= 0.095 || rate == 0.0 => format!("{rate:.1}/s"),
-            rate => format!("{:.1}/min", rate * 60.0),
-        });
-        environment.add_filter(
-            "share",
-            |part: f64, whole: f64| -> Result<f64, minijinja::Error> {
-                match whole.is_finite() && part.is_finite() {
-                    true if whole > 0.0 => Ok((part / whole * 1000.0).clamp(0.0, 1000.0).round()),
-                    true => Ok(0.0),
-                    false => Err(minijinja::Error::new(
-                        ErrorKind::InvalidOperation,
-                        "not a number",
-                    )),
-                }
-            },
-        );
+        let mut environment = environment();
         environment.add_template("page.html", PAGE)?;
         let rows: Vec<&DayRow> = self.tables.iter().map(|table| &table.days).collect();
         let overview: Option<Overview> = calendar::overview(&rows);
@@ -377,8 +383,8 @@ fn digest(text: &str) -> String {
     BASE64_STANDARD.encode(Sha256::digest(text.as_bytes()))
 }
 
-/// An endpoint with `{id}` in the place of ids, so that the requests of a fan-out count together; a catalog's
-/// `{vehicle_id}` likewise.
+/// An endpoint with `{id}` instead of ids, so that the requests of a fan-out count together; a catalog's `{vehicle_id}`
+/// likewise.
 pub fn endpoint_template(path: &str) -> String {
     let is_id = |part: &str| {
         let digits = part.bytes().filter(u8::is_ascii_digit).count();

@@ -306,7 +306,7 @@ impl Warehouse {
                     .collect();
                 let location = query.get("location").map(String::as_str);
                 let (job, resource) = self.jobs.poll(id, location, PROJECT)?;
-                self.settle(&job);
+                self.complete(&job);
                 Ok(resource)
             }
             // It reads no SQL, so any statement passes.
@@ -411,7 +411,7 @@ impl Warehouse {
             .get(table)
             .and_then(|table| schema::refuse(table, &job));
         let (job, resource) = self.jobs.insert(job, refused, PROJECT)?;
-        self.settle(&job);
+        self.complete(&job);
         Ok(resource)
     }
 
@@ -443,7 +443,7 @@ impl Warehouse {
     }
 
     /// Counts the rows of a successful job, and makes the table that it found missing.
-    fn settle(&mut self, job: &LoadJob) {
+    fn complete(&mut self, job: &LoadJob) {
         let table = job.table.split('$').next().unwrap_or_default();
         let Some((dataset, name)) = table.split_once('.') else {
             return;
@@ -451,7 +451,7 @@ impl Warehouse {
         if !job.succeeded() {
             return;
         }
-        if !self.jobs.settle(&job.id) {
+        if !self.jobs.complete(&job.id) {
             return;
         }
         let held = self.rows.entry(table.to_owned()).or_default();

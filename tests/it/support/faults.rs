@@ -133,7 +133,7 @@ impl Faults {
         for wait in waits {
             match wait {
                 Action::Delay(time) => tokio::time::sleep(time).await,
-                // Whoever held it is gone: so it goes on.
+                // If the test that held it is gone, the request goes on.
                 Action::Hold(mut opened) => _ = opened.wait_for(|opened| *opened).await,
                 _ => {}
             }

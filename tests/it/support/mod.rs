@@ -11,3 +11,14 @@ pub mod gcs;
 pub mod proxy;
 pub mod runs;
 pub mod wire;
+
+/// Waits until a condition holds, for half a minute at most.
+pub async fn until(mut happened: impl FnMut() -> bool) {
+    for _ in 0..3000 {
+        if happened() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("it did not happen within half a minute");
+}

@@ -16,8 +16,8 @@ use samsara_simulator::{LateData, Simulator};
 use tokio_util::sync::CancellationToken;
 
 use super::gate::{self, Turn};
-use crate::load_jobs::until;
 use crate::program::{Program, impatient, simulator};
+use crate::support::until;
 use crate::truth::{compare, day};
 
 /// The source that most of these tests read.

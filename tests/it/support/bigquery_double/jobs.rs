@@ -240,7 +240,7 @@ impl Jobs {
     }
 
     /// Whether a job is to be applied to its table, which is once.
-    pub fn settle(&mut self, id: &str) -> bool {
+    pub fn complete(&mut self, id: &str) -> bool {
         self.by_id
             .get_mut(id)
             .is_some_and(|job| !std::mem::replace(&mut job.is_settled, true))

@@ -1,4 +1,4 @@
-//! What a load job may do to the columns of a table that is there already.
+//! What a load job may do to the columns of a table that exists already.
 
 use serde_json::{Value, json};
 

@@ -37,7 +37,7 @@ pub fn install() -> Result<Installation, String> {
         home: folder.join("home"),
         folder: folder.clone(),
     };
-    // Test processes run side by side; one installs while the others wait for it.
+    // Test processes run concurrently; one installs while the others wait for it.
     let guard = File::create(folder.join("lock")).map_err(say)?;
     guard.lock().map_err(say)?;
     // The stamp is what was installed, so that other pins install again.
