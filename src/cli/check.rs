@@ -259,7 +259,10 @@ async fn api(
     };
     let mut findings = vec![Finding::note("region", client.base().to_string())];
     // The lists whose ids others ask for, each once.
-    let key = |parent: &catalog::Parent| (parent.source.clone(), parent.with.clone());
+    let key = |parent: &catalog::Parent| {
+        let fields = (&parent.source, &parent.field, &parent.with);
+        format!("{:?}", (fields, &parent.only, &parent.except))
+    };
     let lists: BTreeMap<_, &catalog::Parent> = sources
         .iter()
         .filter_map(|it| it.parent.as_ref())
@@ -379,7 +382,7 @@ enum Parent {
     None,
     /// Its first row.
     Row(ParentRow),
-    /// It has no rows.
+    /// It has no rows that are asked for.
     Empty,
     /// It cannot be read.
     Unreadable,
@@ -396,10 +399,10 @@ async fn ask(client: &Client, source: &Source, parent: Parent) -> Result<Finding
     let rows = match parent {
         Parent::None => Vec::new(),
         Parent::Row(row) => vec![row],
-        Parent::Empty => return not_asked("is empty"),
+        Parent::Empty => return not_asked("has no row to ask for"),
         Parent::Unreadable => return not_asked("cannot be read"),
     };
-    page(client, source, &rows)
+    page(client, source, None, &rows)
         .await
         .map(|_| Finding::good(&source.endpoint, "answers"))
 }
@@ -409,7 +412,10 @@ async fn first_row(
     source: &Source,
     parent: &catalog::Parent,
 ) -> Result<Option<ParentRow>, SamsaraError> {
-    let Some(records) = page(client, source, &[]).await? else {
+    // The first row that is asked for may stand behind others.
+    let is_any = parent.only.is_empty() && parent.except.is_empty();
+    let limit = source.page_limit.filter(|_| !is_any);
+    let Some(records) = page(client, source, limit, &[]).await? else {
         return Ok(None);
     };
     let records: Vec<serde_json::Value> = serde_json::from_slice(&records).unwrap_or_default();
@@ -417,7 +423,8 @@ async fn first_row(
         serde_json::Value::String(text) => Some(text.clone()),
         other => Some(other.to_string()),
     };
-    Ok(records.first().and_then(|record| {
+    let wanted = |record: &&serde_json::Value| parent.wants(|field| text(record, field));
+    Ok(records.iter().find(wanted).and_then(|record| {
         Some(ParentRow {
             id: text(record, &parent.field)?,
             with: parent
@@ -429,14 +436,15 @@ async fn first_row(
     }))
 }
 
-/// The records of one small page.
+/// The records of a page, a small one unless there is a limit.
 async fn page(
     client: &Client,
     source: &Source,
+    limit: Option<u32>,
     parents: &[ParentRow],
 ) -> Result<Option<Bytes>, SamsaraError> {
     let mut small = source.clone();
-    small.page_limit = small.page_limit.map(|_| 1);
+    small.page_limit = small.page_limit.map(|_| limit.unwrap_or(1));
     let today = Utc::now().date_naive();
     // Yesterday, or the last day or month that can be had.
     let start = (1..=400)
@@ -452,10 +460,13 @@ async fn page(
     } else {
         TimeDelta::days(1)
     };
+    let looks_back = source.since.as_ref();
+    let looks_back = looks_back.map(|since| Window::looking_back(since, Utc::now()));
     let window = source.window.as_ref().map(|_| Window {
         start,
         end: start + long,
     });
+    let window = window.or(looks_back);
     let sweep = source
         .sweep
         .as_ref()

@@ -77,6 +77,24 @@ pub(super) fn card_scans(world: &World, days: Days) -> Vec<Row> {
     )
 }
 
+/// The API documents no fields of these: all are one column.
+pub(super) fn lights(world: &World, days: Days) -> Vec<Row> {
+    distinct(
+        each_reading(world, "tellTales", days).filter_map(|(vehicle, reading)| {
+            let Point::TellTales(lights) = &reading.point else {
+                return None;
+            };
+            let mut columns = common(vehicle, &reading);
+            let fields = serde_json::json!({ "lights": lights });
+            columns.append(&mut row([
+                ("tellTales", serde_json::Value::Null),
+                ("tellTales_fields", fields),
+            ]));
+            Some(columns)
+        }),
+    )
+}
+
 pub(super) fn auxiliary_inputs(world: &World, days: Days) -> Vec<Row> {
     let of_input = |input: u64| {
         each_reading(world, &format!("auxInput{input}"), days)
