@@ -591,8 +591,11 @@ mod tests {
         let child = |conditions: &str| {
             let parent = format!("source = \"a\", field = \"id\", param = \"ids\", {conditions}");
             let child = source.replace("[a]", "[b]");
-            format!("{source}{child}parent = {{ {parent} }}\n")
-                .replacen("id VARCHAR", "id VARCHAR, kind VARCHAR", 1)
+            format!("{source}{child}parent = {{ {parent} }}\n").replacen(
+                "id VARCHAR",
+                "id VARCHAR, kind VARCHAR",
+                1,
+            )
         };
         let cases: &[(&str, &str, &str)] = &[
             (

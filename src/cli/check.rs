@@ -21,7 +21,7 @@ use crate::catalog::{self, Catalog, Source, SourceKind};
 use crate::config::{BucketLocation, Config, StorageConfig, WarehouseConfig, env};
 use crate::error::Error;
 use crate::events::Observers;
-use crate::load::{self, Finding};
+use crate::load::{self, Finding, RepeatedKeys};
 use crate::pipeline::Pipeline;
 use crate::plan::Selection;
 use crate::redact;
@@ -29,7 +29,7 @@ use crate::samsara::{Cause, Client, ParentRow, Request, SamsaraError, Window};
 use crate::state::SourceState;
 use crate::store::layout::{Partition, RunId, state_object};
 use crate::store::{Bucket, StoreError};
-use crate::transform::bind_all;
+use crate::transform::{Contract, bind_all};
 
 /// Check token, scopes, buckets and warehouse, say how to fix what fails, and change nothing.
 ///
@@ -736,6 +736,52 @@ async fn conditions(bucket: &Bucket, key: &str) -> Result<(), StoreError> {
     }
 }
 
+/// The key of a table that must stand in one of its days alone: where the time of a record is not part of it, a record
+/// whose time has changed would be in two. What a report says of each day anew is meant to be.
+fn key_of_one_day<'a>(
+    catalog: &'a Catalog,
+    driver: &Source,
+    contract: &Contract,
+) -> Option<&'a [String]> {
+    let partition_by = contract.partition_by.as_ref()?;
+    let model = catalog.model(&contract.table)?;
+    let key = model.front_matter.unique_key.as_slice();
+    let is_own = !key.is_empty() && !key.contains(partition_by);
+    (is_own && driver.kind != SourceKind::Report).then_some(key)
+}
+
+/// What to say of keys that stand in more than one day.
+fn repeated(table: &str, driver: &Source, key: &[String], found: &RepeatedKeys) -> Finding {
+    let examples = found.examples.iter().map(|it| {
+        let key = it.values.join(", ");
+        format!("{key} in {} and {}", it.first, it.last)
+    });
+    let examples: Vec<String> = examples.collect();
+    let keys = match found.count {
+        1 => "1 key is".to_string(),
+        many => format!("{many} keys are"),
+    };
+    let first = found.examples.iter().map(|it| it.first.as_str()).min();
+    let first = first.unwrap_or_default();
+    let source = &driver.name;
+    let remedy = match driver.kind {
+        // What was seen once is never removed from such days.
+        SourceKind::Updates => format!(
+            "the time_field of {source} has changed: name a time that never changes in sources.toml, or none"
+        ),
+        SourceKind::Feed => "the feed has sent them twice: that of the last day is newer".into(),
+        _ => {
+            format!("their time has changed: run --historical --start-date {first} --table {table}")
+        }
+    };
+    let text = format!(
+        "{keys} in more than one day ({}): {}; {remedy}",
+        key.join(", "),
+        examples.join("; "),
+    );
+    Finding::bad(table, text)
+}
+
 /// The state against the rows in the warehouse.
 async fn compare(
     config: Config,
@@ -848,6 +894,22 @@ async fn compare(
                 expected.len()
             );
             findings.say([Finding::good(table, text)])?;
+        }
+        if let (Some(key), Some(warehouse)) = (
+            key_of_one_day(pipeline.catalog(), driver, contract),
+            &warehouse,
+        ) && !expected.is_empty()
+        {
+            let asked = warehouse.repeated_keys(contract, key);
+            match tokio::time::timeout(limit.whole, asked).await {
+                Ok(Ok(found)) if found.count == 0 => {}
+                Ok(Ok(found)) => findings.say([repeated(table, driver, key, &found)])?,
+                Ok(Err(error)) => findings.say([Finding::bad(table, error.to_string())])?,
+                Err(_) => {
+                    let text = format!("no answer within {} s", limit.whole.as_secs());
+                    findings.say([Finding::bad(table, text)])?;
+                }
+            }
         }
         if waiting > 0 {
             findings.say([Finding::note(

@@ -114,10 +114,7 @@ fn conditions(parent: &Parent) -> String {
         format!("coalesce(CAST(\"{name}\" AS VARCHAR) IN ({values}), FALSE)")
     };
     let only = parent.only.iter().map(is_one);
-    let except = parent
-        .except
-        .iter()
-        .map(|it| format!("NOT {}", is_one(it)));
+    let except = parent.except.iter().map(|it| format!("NOT {}", is_one(it)));
     only.chain(except)
         .map(|condition| format!(" AND {condition}"))
         .collect()

@@ -302,6 +302,39 @@ mod tests {
     }
 
     #[test]
+    fn batches_have_their_further_values_in_common() {
+        let row = |with: &str, id: &str| ParentRow {
+            with: vec![with.into()],
+            id: id.into(),
+        };
+        let rows = std::collections::BTreeSet::from([
+            row("b", "1"),
+            row("a", "3"),
+            row("a", "1"),
+            row("a", "2"),
+        ]);
+        let rows: Vec<ParentRow> = rows.into_iter().collect();
+        let sizes =
+            |most| -> Vec<usize> { ParentRow::batches(&rows, most).map(<[_]>::len).collect() };
+        assert_eq!(sizes(2), [2, 1, 1]);
+        assert_eq!(sizes(5), [3, 1]);
+        assert_eq!(sizes(1), [1, 1, 1, 1]);
+        assert!(ParentRow::batches(&[], 5).next().is_none());
+    }
+
+    #[test]
+    fn a_list_looks_back_from_a_whole_hour() {
+        let since = Since {
+            parameter: "startTime".into(),
+            hours: 24,
+        };
+        let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
+        let window = |now| Window::looking_back(&since, at(now)).start;
+        assert_eq!(window("2024-01-02T10:59:59Z"), at("2024-01-01T10:00:00Z"));
+        assert_eq!(window("2024-01-02T11:00:00Z"), at("2024-01-01T11:00:00Z"));
+    }
+
+    #[test]
     fn sources_share_a_request() {
         let together = request(
             &["fleet_vehicle_stats_gps", "fleet_vehicle_stats_engineRpm"],

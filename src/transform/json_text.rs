@@ -96,7 +96,9 @@ fn first_name(rest: &str) -> Option<Cow<'_, str>> {
     if let Some(name) = rest.strip_prefix('.') {
         return Some(name.into());
     }
-    let quoted = rest.strip_prefix("[\"").and_then(|rest| rest.strip_suffix("\"]"));
+    let quoted = rest
+        .strip_prefix("[\"")
+        .and_then(|rest| rest.strip_suffix("\"]"));
     match quoted.and_then(|quoted| unescape(quoted.as_bytes())) {
         Some(name) => Some(name.into()),
         None => rest.starts_with('[').then(|| rest.into()),
@@ -187,8 +189,8 @@ impl ScalarUDFImpl for JsonText {
 fn member<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let mut found = None;
     for_each_member(text, |key, value| {
-        let is_it = key == name
-            || key.contains('\\') && unescape(key.as_bytes()).as_deref() == Some(name);
+        let is_it =
+            key == name || key.contains('\\') && unescape(key.as_bytes()).as_deref() == Some(name);
         found = is_it.then_some(value);
         !is_it
     });

@@ -156,10 +156,14 @@ impl Surface {
             let mut draw = Draw::new(world.seed, "listed", &[hash(&self.identity), ordinal]);
             let born = match self.found.by {
                 // Not about a day ago, so that it does not matter when in an hour it is asked for.
-                Anchor::Lately if draw.chance(0.6) => world.span.end - draw.below(22 * HOUR as u64) as Millis,
+                Anchor::Lately if draw.chance(0.6) => {
+                    world.span.end - draw.below(22 * HOUR as u64) as Millis
+                }
                 Anchor::Lately => world.span.end - draw.between(27 * HOUR, 72 * HOUR),
                 // It was there before anything happened.
-                _ => world.span.start - draw.between(1, 400) * DAY + draw.between(0, 86_399) * SECOND,
+                _ => {
+                    world.span.start - draw.between(1, 400) * DAY + draw.between(0, 86_399) * SECOND
+                }
             };
             Entity::new(owner, 0, ordinal, born)
         };
