@@ -366,20 +366,29 @@ mod tests {
             extracted_at: began,
             ..checkpoint(&RequestQueue::begin(&task), None)
         };
-        let day = Partition::Day(NaiveDate::from_ymd_opt(2024, 1, 1).unwrap());
+        let day = Scope::Days(vec![NaiveDate::from_ymd_opt(2024, 1, 1).unwrap()]);
+        let changes = Scope::Updates {
+            window: Window {
+                start: began,
+                end: began,
+            },
+            born_before: None,
+        };
         let (minutes, days) = (TimeDelta::minutes, TimeDelta::days);
-        for (partition, changed, age, current) in [
-            (Partition::Snapshot, None, minutes(59), true),
-            (Partition::Snapshot, None, minutes(60), false),
-            (day, None, days(CURSOR_DAYS) - minutes(1), true),
-            (day, None, days(CURSOR_DAYS), false),
-            (day, Some(began), minutes(1), true),
-            (day, Some(began + minutes(1)), minutes(2), false),
+        for (scope, changed, age, current) in [
+            (&Scope::Snapshot, None, minutes(59), true),
+            (&Scope::Snapshot, None, minutes(60), false),
+            (&day, None, days(CURSOR_DAYS) - minutes(1), true),
+            (&day, None, days(CURSOR_DAYS), false),
+            (&day, Some(began), minutes(1), true),
+            (&day, Some(began + minutes(1)), minutes(2), false),
+            (&changes, None, days(CURSOR_DAYS) - minutes(1), true),
+            (&changes, None, days(CURSOR_DAYS), false),
         ] {
             assert_eq!(
-                checkpoint_is_current(&checkpoint, partition, changed, began + age),
+                checkpoint_is_current(&checkpoint, scope, changed, began + age),
                 current,
-                "{partition} {changed:?} {age}"
+                "{scope} {changed:?} {age}"
             );
         }
     }

@@ -353,9 +353,9 @@ pub async fn make(
                 SourceKind::Feed if run_request.historical => {}
                 SourceKind::Feed => {
                     let planned = feed(source, &state, &run_request.dates, now);
-                    let gaps = gaps(&state, planned.as_ref());
-                    if !gaps.is_empty() {
-                        plan.gaps.insert(source.name.clone(), gaps);
+                    let lost = gaps_of(&state, planned.as_ref());
+                    if !lost.is_empty() {
+                        plan.gaps.insert(source.name.clone(), lost);
                     }
                     plan.windows.extend(planned);
                 }
@@ -630,7 +630,7 @@ pub async fn changed(
 }
 
 /// What a feed has lost once it is read as planned.
-fn gaps(state: &SourceState, planned: Option<&PlannedTask>) -> Vec<Gap> {
+fn gaps_of(state: &SourceState, planned: Option<&PlannedTask>) -> Vec<Gap> {
     match (&state.feed, planned.map(|planned| &planned.scope)) {
         (
             Some(known),
@@ -1377,6 +1377,7 @@ mod tests {
             at,
             since: None,
             contiguous_since,
+            gaps: Vec::new(),
         });
         assert_eq!(until(&state, "2026-01-03"), None);
         assert_eq!(until(&state, "2026-01-04"), None);

@@ -1,5 +1,7 @@
 //! Readings of vehicle statistics.
 
+use serde_json::{Value, json};
+
 use super::{Days, Row, distinct, id_and_name, row, text, time};
 use crate::world::{Point, Reading, Shape, StatType, Vehicle, World};
 
@@ -85,10 +87,13 @@ pub(super) fn lights(world: &World, days: Days) -> Vec<Row> {
                 return None;
             };
             let mut columns = common(vehicle, &reading);
-            let fields = serde_json::json!({ "lights": lights });
+            let value = match lights.len() {
+                0 => Value::Null,
+                count => json!({ "count": count }),
+            };
             columns.append(&mut row([
-                ("tellTales", serde_json::Value::Null),
-                ("tellTales_fields", fields),
+                ("tellTales", value),
+                ("tellTales_fields", json!({ "lights": lights })),
             ]));
             Some(columns)
         }),

@@ -33,7 +33,14 @@ impl Wire {
             }
             Point::Card(id) => record.put("card", json!({ "id": id })),
             // Nothing of it is documented, so that nothing is stranger than the rest.
-            Point::TellTales(lights) => return record.put("lights", lights.as_slice()).done(),
+            Point::TellTales(lights) => {
+                let count = Some(lights.len()).filter(|count| *count > 0);
+                let value = count.map(|count| json!({ "count": count }));
+                return record
+                    .put_some("value", value)
+                    .put("lights", lights.as_slice())
+                    .done();
+            }
         };
         self.strange_part(record).done()
     }
