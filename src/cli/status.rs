@@ -100,14 +100,16 @@ impl Status {
         }
         let mut text = String::new();
         match (self.missing, with_days) {
-            (true, _) => covered
-                .iter()
-                .for_each(|source| list_missing(&mut text, source)),
+            (true, _) => covered.iter().for_each(|source| {
+                list_missing(&mut text, source);
+                list_gaps(&mut text, source);
+            }),
             (false, true) => {
                 text.push_str(LETTERS);
-                covered
-                    .iter()
-                    .for_each(|source| calendar(&mut text, source));
+                covered.iter().for_each(|source| {
+                    calendar(&mut text, source);
+                    list_gaps(&mut text, source);
+                });
             }
             (false, false) => overview(&mut text, &covered, super::output::data_width()),
         }
@@ -189,8 +191,22 @@ fn overview(text: &mut String, covered: &[SourceCoverage], width: Option<usize>)
             let _ = writeln!(text, "{line}");
         }
     }
+    for source in covered {
+        list_gaps(text, source);
+    }
     if !rows_are_whole(&states) {
         *text += "`samsara-etl status TABLE` shows its days, `status --missing` what is missing and why\n";
+    }
+}
+
+/// What a feed has lost, a line a span.
+fn list_gaps(text: &mut String, source: &SourceCoverage) {
+    for gap in &source.gaps {
+        let _ = writeln!(
+            text,
+            "{} {gap}: may be lost, its feed reached no further back",
+            source.source
+        );
     }
 }
 
@@ -323,6 +339,7 @@ mod tests {
             rows: 7,
             tables: Vec::new(),
             last_read: None,
+            gaps: Vec::new(),
         };
         let (mut shown, mut missing) = (String::new(), String::new());
         calendar(&mut shown, &source);

@@ -29,7 +29,9 @@ pub use error::LoadError;
 pub use finding::Finding;
 pub use local::{LocalTable, LocalWarehouse};
 pub use shape::ShapeMismatch;
-pub use warehouse::{Batch, FlatObjects, Loaded, Prepared, Warehouse, load, trial_table};
+pub use warehouse::{
+    Batch, FlatObjects, Loaded, Prepared, RepeatedKey, RepeatedKeys, Warehouse, load, trial_table,
+};
 
 /// The name under which loads of a warehouse with load jobs are kept in the state; none for a folder.
 pub fn target(config: &WarehouseConfig) -> Option<String> {

@@ -19,6 +19,7 @@ mod load_plan;
 mod load_raw_stage;
 mod load_stage;
 mod raw_rows;
+mod resumable;
 mod run;
 mod table_loader;
 pub mod threads;

@@ -73,6 +73,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "feed_tail",
             "commit_raw",
             "change_feed",
+            "resumable",
             "updates",
             "extract_task",
             "extract_stage",
