@@ -17,7 +17,8 @@ use self::recorder::Row;
 use self::tables::{of_partitions, runs};
 use crate::catalog::Catalog;
 use crate::error::Error;
-use crate::load::{Batch, FlatObjects, LoadError, Warehouse, load};
+use crate::events::{LoadPurpose, Observer};
+use crate::load::{Batch, FlatObjects, LoadError, ObservedLoad, Warehouse, load};
 use crate::report::RunReport;
 use crate::state::StateStore;
 use crate::store::layout::{Partition, RunId};
@@ -37,6 +38,8 @@ pub struct AuditedRun<'a> {
     pub states: &'a StateStore,
     /// Whether it was told to stop.
     pub is_cancelled: bool,
+    /// Sees the loads.
+    pub observer: &'a dyn Observer,
 }
 
 pub(super) fn instant(at: DateTime<Utc>) -> String {
@@ -174,7 +177,16 @@ async fn add(
         reshape: false,
         attempt: 1,
     };
-    warehouse.prepare(contract).await?;
-    load(warehouse, contract, &batch).await?;
+    let watched = ObservedLoad {
+        purpose: LoadPurpose::Audit,
+        table: contract.table.clone(),
+        partitions: vec![Partition::Day(day)],
+        job: warehouse.job(contract, &batch),
+    };
+    let loaded = async {
+        warehouse.prepare(contract).await?;
+        load(warehouse, contract, &batch).await
+    };
+    watched.run(run.observer, loaded).await?;
     Ok(())
 }

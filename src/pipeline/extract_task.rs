@@ -63,7 +63,8 @@ pub(super) async fn extract_task(
     let span = tracing::error_span!(
         "extract",
         table = planned.sources.join(", "),
-        partition = scope
+        partition = scope,
+        outcome = tracing::field::Empty,
     );
     run.observer.observe(&Event::TaskStarted {
         sources: planned.sources.clone(),
@@ -71,10 +72,12 @@ pub(super) async fn extract_task(
         requests: planned.requests,
     });
     let read = read_planned(run, extractor, planned, slot)
-        .instrument(span)
+        .instrument(span.clone())
         .await?;
     let is_refused_together = read.is_none();
     let (outcome, partitions) = read.unwrap_or((Outcome::Absent, Vec::new()));
+    span.record("outcome", outcome.as_str());
+    drop(span);
     let come = partitions.iter().map(|(source, _)| run.tables_of(source));
     run.observer.observe(&Event::TaskFinished {
         sources: planned.sources.clone(),

@@ -261,7 +261,12 @@ impl Client {
         cursor: Option<&str>,
     ) -> Result<Body, SamsaraError> {
         let query = request.query_at(cursor);
-        let span = tracing::error_span!("request", endpoint = request.path);
+        let span = tracing::error_span!(
+            "request",
+            endpoint = request.path,
+            status = tracing::field::Empty,
+            attempts = tracing::field::Empty,
+        );
         let sent = self.send(&request.path, &query, limiter);
         match sent.instrument(span).await? {
             Outcome::Body(body) => Ok(body),
@@ -361,10 +366,22 @@ impl Client {
                     wait,
                 });
             }
+            let sent = Instant::now();
             let outcome = self.attempt(url.clone()).await;
+            let status = match &outcome {
+                Ok(Outcome::Body(_)) => Some(StatusCode::OK.as_u16()),
+                Ok(Outcome::Refused(answer)) => Some(answer.status.as_u16()),
+                Err(_) => None,
+            };
+            shared.observer.observe(&Event::AttemptFinished {
+                endpoint: path.into(),
+                status,
+                elapsed: sent.elapsed(),
+            });
             let (Fault { reason, cause }, pause) = match judge(outcome) {
                 Ok(outcome) => {
                     limiter.answered();
+                    note_end(attempt, status);
                     if let Outcome::Body(body) = &outcome {
                         shared.observer.observe(&Event::PageFetched {
                             endpoint: path.into(),
@@ -387,6 +404,7 @@ impl Client {
             // What is too large will not become smaller.
             if attempt >= attempts || cause == Cause::Size {
                 limiter.exhausted(&reason, tokio::time::Instant::now());
+                note_end(attempt, status);
                 let elapsed = started.elapsed();
                 return Err(SamsaraError::Unavailable {
                     endpoint: path.into(),
@@ -469,6 +487,13 @@ impl Client {
         }
         Ok(Outcome::Refused(Answer::read(status, &headers, &body)))
     }
+}
+
+/// Adds to the span of a request how it ended.
+fn note_end(attempts: u32, status: Option<u16>) {
+    let span = tracing::Span::current();
+    span.record("attempts", attempts);
+    span.record("status", status);
 }
 
 /// A try after which another may succeed.
