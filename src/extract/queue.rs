@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::request::{ExtractTask, Scope};
 use crate::catalog::{Source, SourceKind, TimeFormat};
+use crate::clock;
 use crate::samsara::{ParentRow, Request, Window};
 use crate::state::Position;
 

@@ -76,7 +76,8 @@ async fn extract_in(
     let span = tracing::error_span!(
         "extract",
         table = planned.sources.join(", "),
-        partition = scope
+        partition = scope,
+        outcome = tracing::field::Empty,
     );
     run.observer.observe(&Event::TaskStarted {
         sources: planned.sources.clone(),
@@ -84,10 +85,12 @@ async fn extract_in(
         requests: planned.requests,
     });
     let read = read_planned(run, extractor, planned, &mut slot)
-        .instrument(span)
+        .instrument(span.clone())
         .await?;
     let is_refused_together = read.is_none();
     let (outcome, partitions) = read.unwrap_or((Outcome::Absent, Vec::new()));
+    span.record("outcome", outcome.as_str());
+    drop(span);
     let come = partitions.iter().map(|(source, _)| run.tables_of(source));
     run.observer.observe(&Event::TaskFinished {
         sources: planned.sources.clone(),

@@ -259,7 +259,12 @@ impl Client {
         cursor: Option<&str>,
     ) -> Result<Body, SamsaraError> {
         let query = request.query_at(cursor);
-        let span = tracing::error_span!("request", endpoint = request.path);
+        let span = tracing::error_span!(
+            "request",
+            endpoint = request.path,
+            status = tracing::field::Empty,
+            attempts = tracing::field::Empty,
+        );
         let sent = self.send(&request.path, &query, limiter);
         match sent.instrument(span).await? {
             Outcome::Body(body) => Ok(body),
@@ -359,10 +364,22 @@ impl Client {
                     wait,
                 });
             }
+            let sent = Instant::now();
             let outcome = self.attempt(url.clone()).await;
+            let status = match &outcome {
+                Ok(Outcome::Body(_)) => Some(StatusCode::OK.as_u16()),
+                Ok(Outcome::Refused(answer)) => Some(answer.status.as_u16()),
+                Err(_) => None,
+            };
+            shared.observer.observe(&Event::AttemptFinished {
+                endpoint: path.into(),
+                status,
+                elapsed: sent.elapsed(),
+            });
             let (error, pause) = match judge(outcome) {
                 Ok(outcome) => {
                     limiter.answered();
+                    note_end(attempt, status);
                     if let Outcome::Body(body) = &outcome {
                         shared.observer.observe(&Event::PageFetched {
                             endpoint: path.into(),
@@ -382,6 +399,7 @@ impl Client {
             // A retry would return a body of the same size.
             if attempt >= attempts || matches!(error, AttemptError::Size { .. }) {
                 limiter.exhausted(&error, tokio::time::Instant::now());
+                note_end(attempt, status);
                 return Err(SamsaraError::Unavailable {
                     endpoint: path.into(),
                     attempts: attempt,
@@ -452,6 +470,13 @@ impl Client {
         }
         Ok(Outcome::Refused(Answer::read(status, &headers, &body)))
     }
+}
+
+/// Adds to the span of a request how it ended.
+fn note_end(attempts: u32, status: Option<u16>) {
+    let span = tracing::Span::current();
+    span.record("attempts", attempts);
+    span.record("status", status);
 }
 
 /// An attempt after which another may succeed.

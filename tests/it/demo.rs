@@ -166,4 +166,17 @@ async fn the_demo_answers_queries() {
     let rows: u64 = answer.lines().nth(1).unwrap().parse().unwrap();
     assert!(rows > 0);
     assert_eq!(answer.lines().count(), 2);
+    // Days after the simulated ones count as missing, unless they are left out.
+    let status = program.succeed(&["status"]).await.stdout;
+    let hint = "simulated days end with 2024-01-02, and later ones count as missing; `samsara-etl status --end-date 2024-01-03`";
+    assert!(
+        status.contains(hint) && status.contains(" behind"),
+        "{status}"
+    );
+    let status = program
+        .succeed(&["status", "--end-date", "2024-01-03"])
+        .await;
+    let status = status.stdout;
+    assert!(!status.contains("simulated days"), "{status}");
+    assert!(!status.contains(" behind"), "{status}");
 }
