@@ -23,3 +23,18 @@ fuzz target seconds="60":
 # Speed of each stage on this machine.
 bench:
     cargo bench --locked
+
+# simd-json on the pages of `just bench`, for comparison.
+tape:
+    cargo run --release --locked --manifest-path benches/tape/Cargo.toml --target-dir target/tape -- target/bench-pages/*.json
+
+# The program beside DuckDB, Polars, pandas and ClickHouse.
+peers *options:
+    benches/peers/run.sh {{ options }}
+
+# The program as it is shipped, with its symbols beside it: gdb and perf find them by the link in it.
+release:
+    cargo build --release --locked --bin samsara-etl
+    objcopy --only-keep-debug --compress-debug-sections=zlib target/release/samsara-etl target/release/samsara-etl.debug
+    strip --strip-all --output-file target/release/samsara-etl.stripped target/release/samsara-etl
+    cd target/release && objcopy --add-gnu-debuglink=samsara-etl.debug samsara-etl.stripped

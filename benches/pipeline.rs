@@ -1,7 +1,8 @@
-//! Speed of each stage on this machine, in one run: `cargo bench`.
+//! What the stations cost on this machine, side by side in one run: `cargo bench`. See `benches/README.md`.
 //!
-//! Rates of page decoding are MB/s of JSON as the API sends it; those of SQL and Parquet are rows/s. No network,
-//! no disk: pages come from memory and objects go to memory's file system folder.
+//! Groups `decode` (pages to record batches) and `pipeline` (pages over HTTP to committed objects and a loaded table)
+//! tell MB/s of JSON as the API sends it, `parquet` and `transform` readings/s. No network but the machine's own, and
+//! no disk: pages come from memory, objects go to a folder, which lies in the page cache.
 
 #![allow(
     clippy::unwrap_used,
@@ -21,13 +22,20 @@ use arrow::array::RecordBatch;
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use samsara_etl::catalog::{Catalog, Source};
-use samsara_etl::config::{BucketLocation, GoogleAccess};
+use samsara_etl::config::{
+    BucketLocation, CHECKPOINT_PAGES, Config, GoogleAccess, HttpConfig, LoadOptions, LockConfig,
+    RetryConfig, SamsaraConfig, Secret, StorageConfig, WarehouseConfig,
+};
 use samsara_etl::extract::{day_window, decode_page};
+use samsara_etl::pipeline::Pipeline;
+use samsara_etl::plan::{Dates, RunRequest, Selection, Stage};
 use samsara_etl::store::layout::{Partition, RunId, raw_object};
 use samsara_etl::store::{Bucket, ObjectRef, TableWriter};
 use samsara_etl::transform::{RawInputs, Transformer, bind};
+use samsara_simulator::{Simulator, SimulatorConfig};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
 
 const VEHICLES: usize = 200;
 const READINGS: usize = 500;
@@ -103,6 +111,13 @@ fn gps_page() -> Bytes {
     Bytes::from(text)
 }
 
+/// Leaves a page for `benches/tape`, which is a program of its own.
+fn keep(name: &str, page: &Bytes) {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench-pages");
+    std::fs::create_dir_all(folder).unwrap();
+    std::fs::write(format!("{folder}/{name}.json"), page).unwrap();
+}
+
 fn source(name: &str) -> Source {
     Catalog::open(None).unwrap().source(name).unwrap().clone()
 }
@@ -118,9 +133,9 @@ fn decode(
     decode_page(source, page.clone(), Some(day_window(day())), None).unwrap()
 }
 
-/// Page decode, MB/s of JSON. `serde_json` stands beside it as the price of looking at each value.
+/// Pages to record batches. `serde_json` stands beside it as the price of looking at each value.
 fn page_decode(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("page_decode");
+    let mut group = criterion.benchmark_group("decode");
     let rpm = source("fleet_vehicle_stats_engineRpm");
     for (name, drift) in [
         ("engineRpm", Drift::None),
@@ -128,6 +143,7 @@ fn page_decode(criterion: &mut Criterion) {
         ("engineRpm_wrong_type", Drift::WrongType),
     ] {
         let page = rpm_page(drift);
+        keep(name, &page);
         let (batch, found) = decode(&rpm, &page);
         assert_eq!(batch.num_rows(), VEHICLES);
         assert_eq!(
@@ -144,6 +160,7 @@ fn page_decode(criterion: &mut Criterion) {
         });
     }
     let (gps, page) = (source("fleet_vehicle_stats_gps"), gps_page());
+    keep("gps", &page);
     group.throughput(Throughput::Bytes(page.len() as u64));
     group.bench_function("gps", |bencher| {
         bencher.iter(|| black_box(decode(&gps, &page)))
@@ -186,10 +203,10 @@ impl Rig {
     }
 }
 
-/// Parquet writing, readings/s.
+/// Raw Parquet.
 fn parquet_write(criterion: &mut Criterion) {
     let rig = rig();
-    let mut group = criterion.benchmark_group("parquet_write");
+    let mut group = criterion.benchmark_group("parquet");
     let name = "fleet_vehicle_stats_engineRpm";
     let (batch, _) = decode(&source(name), &rpm_page(Drift::None));
     group.throughput(Throughput::Elements((VEHICLES * READINGS) as u64));
@@ -199,7 +216,7 @@ fn parquet_write(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A model from raw Parquet to flattened Parquet, output rows/s.
+/// A model, from raw Parquet to flattened Parquet.
 fn model_transform(criterion: &mut Criterion) {
     let rig = rig();
     let catalog = Arc::new(Catalog::open(None).unwrap());
@@ -210,7 +227,7 @@ fn model_transform(criterion: &mut Criterion) {
         rig.bucket.clone(),
     )
     .unwrap();
-    let mut group = criterion.benchmark_group("model_transform");
+    let mut group = criterion.benchmark_group("transform");
     group.sample_size(20);
     for (name, page) in [
         ("fleet_vehicle_stats_engineRpm", rpm_page(Drift::None)),
@@ -239,5 +256,106 @@ fn model_transform(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(pipeline, page_decode, parquet_write, model_transform);
-criterion_main!(pipeline);
+/// Pages that a simulator serves over HTTP, to committed raw and flattened objects and a loaded table.
+fn whole_run(criterion: &mut Criterion) {
+    const PAGES: usize = 8;
+    let runtime = Runtime::new().unwrap();
+    let mut group = criterion.benchmark_group("pipeline");
+    group.sample_size(10);
+    for (name, types, records) in [
+        (
+            "fleet_vehicle_stats_engineRpm",
+            "engineRpm",
+            rpm_page(Drift::None),
+        ),
+        ("fleet_vehicle_stats_gps", "gps", gps_page()),
+    ] {
+        let pages = TempDir::new().unwrap();
+        let chain = pages
+            .path()
+            .join("fleet/vehicles/stats/history")
+            .join(format!("types={types}"));
+        std::fs::create_dir_all(&chain).unwrap();
+        let mut bytes = 0;
+        for page in 0..PAGES {
+            // Each page has vehicles of its own.
+            let records = String::from_utf8_lossy(&records)
+                .replace("\"id\":\"281474", &format!("\"id\":\"{}", 381_474 + page));
+            let has_next = page + 1 < PAGES;
+            let body = format!(
+                r#"{{"data":{records},"pagination":{{"endCursor":"c{page}","hasNextPage":{has_next}}}}}"#
+            );
+            bytes += body.len() as u64;
+            std::fs::write(chain.join(format!("{page:04}.json")), body).unwrap();
+        }
+        let simulator = SimulatorConfig {
+            pages_dir: Some(pages.path().to_path_buf()),
+            ..SimulatorConfig::default()
+        };
+        let simulator = runtime.block_on(Simulator::start(simulator)).unwrap();
+        let run = |folder: TempDir| {
+            let config = config(&simulator, &folder);
+            runtime.block_on(async {
+                let catalog = Catalog::open(None).unwrap();
+                let run_request = RunRequest {
+                    selection: Selection::of_names(&catalog, &[name.to_string()]).unwrap(),
+                    dates: Dates::parse(Some("2024-01-01"), Some("2024-01-02")).unwrap(),
+                    stages: [Stage::Extract, Stage::Transform, Stage::Load].into(),
+                    historical: false,
+                };
+                let pipeline = Pipeline::new(config, catalog).unwrap();
+                let plan = pipeline.plan(run_request).await.unwrap();
+                let report = pipeline
+                    .run(plan, vec![], CancellationToken::new())
+                    .await
+                    .unwrap();
+                assert!(report.failures.is_empty(), "{report}");
+            });
+            folder
+        };
+        // The simulator reads all pages before it answers the first request.
+        drop(run(TempDir::new().unwrap()));
+        group.throughput(Throughput::Bytes(bytes));
+        group.bench_function(name, |bencher| {
+            bencher.iter_batched(|| TempDir::new().unwrap(), run, BatchSize::PerIteration);
+        });
+        runtime.block_on(simulator.shutdown());
+    }
+    group.finish();
+}
+
+fn config(simulator: &Simulator, folder: &TempDir) -> Config {
+    let folder = folder.path();
+    Config {
+        samsara: SamsaraConfig {
+            token: Some(Secret::new(simulator.token())),
+            url: Some(simulator.url().parse().unwrap()),
+            // The simulator has no limits of its own.
+            rate_share: 1000.0,
+            retry: RetryConfig::default(),
+            http: HttpConfig::default(),
+        },
+        storage: StorageConfig {
+            raw: BucketLocation::Folder(folder.join("raw")),
+            flattened: BucketLocation::Folder(folder.join("flattened")),
+            google: GoogleAccess::default(),
+        },
+        warehouse: WarehouseConfig::Local(folder.join("warehouse")),
+        staging: None,
+        max_workers: 5,
+        sql_memory: 1 << 30,
+        hash_salt: None,
+        load: LoadOptions::default(),
+        lock: LockConfig::default(),
+        checkpoint_pages: CHECKPOINT_PAGES,
+    }
+}
+
+criterion_group!(
+    stations,
+    page_decode,
+    parquet_write,
+    model_transform,
+    whole_run
+);
+criterion_main!(stations);

@@ -125,6 +125,10 @@ impl InUse {
             };
             documents += 1;
             named.extend(state.archive_keys());
+            let unfinished = state.unfinished.iter();
+            let unfinished = unfinished.flat_map(|window| window.checkpoint.objects());
+            used.raw
+                .extend(unfinished.map(|object| object.path.clone()));
             for partition in state.partitions.values() {
                 let raw = partition.raw.iter().flat_map(|raw| &raw.objects);
                 let unfinished = partition.checkpoint.iter().flat_map(Checkpoint::objects);

@@ -113,6 +113,32 @@ impl FailureKind {
     }
 }
 
+/// What a load is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LoadPurpose {
+    /// Partitions of a table.
+    Table,
+    /// A raw partition.
+    Raw,
+    /// To see whether the warehouse takes a table's data; the rows are dropped again.
+    Trial,
+    /// The audit tables.
+    Audit,
+}
+
+impl LoadPurpose {
+    /// One word, as logs have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::Raw => "raw",
+            Self::Trial => "trial",
+            Self::Audit => "audit",
+        }
+    }
+}
+
 /// Something that happened during a run.
 #[derive(Debug, Clone)]
 pub enum Event {
@@ -184,6 +210,15 @@ pub enum Event {
         endpoint: String,
         /// Size of the body after decompression.
         bytes: u64,
+    },
+    /// A request was sent, and there is an answer or none: one of several tries, perhaps.
+    AttemptFinished {
+        /// Path below the host.
+        endpoint: String,
+        /// Status of the answer; none if none came, or not a whole one.
+        status: Option<u16>,
+        /// From sending it to the last byte of the answer.
+        elapsed: Duration,
     },
     /// A request failed and will be retried after a wait.
     RequestDelayed {
@@ -291,7 +326,9 @@ pub enum Event {
     },
     /// A load job, or a load without one, begins.
     LoadStarted {
-        /// The table.
+        /// What it is for.
+        purpose: LoadPurpose,
+        /// The table; of a trial, the one that is tried.
         table: String,
         /// What is loaded.
         partitions: Vec<Partition>,
@@ -300,7 +337,9 @@ pub enum Event {
     },
     /// A load has ended.
     LoadFinished {
-        /// The table.
+        /// What it is for.
+        purpose: LoadPurpose,
+        /// The table; of a trial, the one that is tried.
         table: String,
         /// The job, where the warehouse has jobs.
         job: Option<String>,
@@ -361,6 +400,18 @@ pub enum Event {
         /// One line.
         reason: String,
     },
+    /// What the warehouse has of a table, at the end of a run. Only where an observer
+    /// [asks for it](Observer::wants_table_status).
+    TableStatus {
+        /// The table.
+        table: String,
+        /// Its newest partition in the warehouse.
+        newest: Option<Partition>,
+        /// When something of its source was last read whole.
+        read: Option<DateTime<Utc>>,
+        /// Partitions that were asked for and are not in the warehouse.
+        missing: u64,
+    },
     /// A source or model failed; others continue.
     Failed {
         /// Name of the source or model.
@@ -384,6 +435,12 @@ pub trait Observer: Send + Sync {
     /// The same, with the time at which it happened.
     fn observe_at(&self, event: &Event, _moment: Moment) {
         self.observe(event);
+    }
+
+    /// Whether it wants an [`Event::TableStatus`] of each table at the end of the run, which reads the state of all
+    /// their days.
+    fn wants_table_status(&self) -> bool {
+        false
     }
 }
 
@@ -429,6 +486,11 @@ impl Observer for Observers {
         self.observers
             .iter()
             .for_each(|observer| observer.observe_at(event, moment));
+    }
+
+    fn wants_table_status(&self) -> bool {
+        let mut observers = self.observers.iter();
+        observers.any(|observer| observer.wants_table_status())
     }
 }
 
@@ -517,8 +579,10 @@ impl Observer for LogEvents {
                     "task finished"
                 );
             }
-            // The limiter tells of long ones.
-            Event::RequestWaited { .. } => {}
+            // The limiter tells of long ones; tries that fail have an event of their own; `status` tells of tables.
+            Event::RequestWaited { .. }
+            | Event::AttemptFinished { .. }
+            | Event::TableStatus { .. } => {}
             Event::Connected { base } => tracing::info!(base, "connected to the API"),
             Event::PageFetched { endpoint, bytes } => {
                 tracing::debug!(endpoint, bytes, "page fetched")
@@ -615,18 +679,21 @@ impl Observer for LogEvents {
                 tracing::debug!(table = model, %partition, outcome, "transform finished");
             }
             Event::LoadStarted {
+                purpose,
                 table,
                 partitions,
                 job,
             } => {
                 tracing::info!(
                     table,
+                    purpose = purpose.as_str(),
                     partition = span_of(partitions),
                     job_id = job,
                     "load started"
                 );
             }
             Event::LoadFinished {
+                purpose,
                 table,
                 job,
                 outcome,
@@ -634,6 +701,7 @@ impl Observer for LogEvents {
             } => {
                 tracing::info!(
                     table,
+                    purpose = purpose.as_str(),
                     job_id = job,
                     outcome = outcome.as_str(),
                     elapsed_ms = millis(elapsed),

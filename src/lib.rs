@@ -18,6 +18,7 @@
 //! | [`transform`] | raw objects | `Flattened` objects, by the model's `Contract` |
 //! | [`load`] | flattened objects | a replaced partition of a `Warehouse` |
 //! | [`report`] | events | `RunReport` |
+//! | [`telemetry`] | events, spans | OpenTelemetry's traces and metrics |
 //!
 //! # Example
 //!
@@ -96,6 +97,7 @@ pub mod load;
 
 // What a run did.
 pub mod report;
+pub mod telemetry;
 
 // The top: uses all of the above.
 pub mod audit;

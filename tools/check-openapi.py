@@ -20,6 +20,7 @@ SEEN = {
     ("/assets", "includeAttributes"),
     ("/fleet/safety-events", "limit"),
     ("/fleet/vehicles/stats/history", "limit"),
+    ("/maintenance/work-orders/stream", "includeExternalIds"),
 }
 
 
@@ -61,6 +62,8 @@ def sent(source):
     for end in ("start", "end"):
         if end in window:
             parameters[window[end]] = None
+    if "since" in source:
+        parameters[source["since"]["param"]] = None
     if "page_limit" in source:
         parameters["limit"] = [str(source["page_limit"])]
     parent = source.get("parent")

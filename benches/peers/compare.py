@@ -188,4 +188,5 @@ def main():
                   f"| {memory:.0f} |", flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -18,7 +18,8 @@ use self::tables::{of_partitions, runs};
 use crate::catalog::Catalog;
 use crate::clock;
 use crate::error::Error;
-use crate::load::{Batch, FlatObjects, LoadError, Warehouse, load};
+use crate::events::{LoadPurpose, Observer};
+use crate::load::{Batch, FlatObjects, LoadError, ObservedLoad, Warehouse, load};
 use crate::report::RunReport;
 use crate::state::StateStore;
 use crate::store::layout::{Partition, RunId};
@@ -38,6 +39,8 @@ pub struct AuditedRun<'a> {
     pub states: &'a StateStore,
     /// Whether it was told to stop.
     pub is_cancelled: bool,
+    /// Sees the loads.
+    pub observer: &'a dyn Observer,
 }
 
 pub(super) fn instant(at: DateTime<Utc>) -> String {
@@ -173,7 +176,16 @@ async fn add(
         reshape: false,
         attempt: 1,
     };
-    warehouse.prepare(contract).await?;
-    load(warehouse, contract, &batch).await?;
+    let watched = ObservedLoad {
+        purpose: LoadPurpose::Audit,
+        table: contract.table.clone(),
+        partitions: vec![Partition::Day(day)],
+        job: warehouse.job(contract, &batch),
+    };
+    let loaded = async {
+        warehouse.prepare(contract).await?;
+        load(warehouse, contract, &batch).await
+    };
+    watched.run(run.observer, loaded).await?;
     Ok(())
 }

@@ -184,6 +184,8 @@ impl Observer for Recorder {
             }
             Event::RunStarted { .. }
             | Event::WorkFound { .. }
+            | Event::AttemptFinished { .. }
+            | Event::TableStatus { .. }
             | Event::RunFinished { .. }
             | Event::TaskStarted { .. }
             | Event::RequestFinished { .. }

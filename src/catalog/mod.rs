@@ -29,8 +29,8 @@ pub use model::{FrontMatter, Model, VERSIONS};
 pub use nearest::nearest;
 pub use omit_path::OmitPath;
 pub use source::{
-    ASKED, Category, ChangeFeed, Pagination, Parent, RateLimit, Share, Source, SourceKind, Sweep,
-    TimeFormat, WindowParameters,
+    ASKED, Category, ChangeFeed, Pagination, Parent, RateLimit, Share, Since, Source, SourceKind,
+    Sweep, TimeFormat, WindowParameters,
 };
 pub use time_field::{TimeField, TimeStep};
 
@@ -411,7 +411,7 @@ impl Catalog {
                     other.name
                 )));
             }
-            for name in [&parent.field].into_iter().chain(parent.with.values()) {
+            for name in parent.fields() {
                 if other.fields.find(name).is_some() {
                     continue;
                 }
@@ -424,6 +424,11 @@ impl Catalog {
             }
             if parent.batch == 0 {
                 return Err(wrong("`parent.batch` must be at least 1".into()));
+            }
+            for (key, conditions) in [("where", &parent.only), ("where_not", &parent.except)] {
+                if let Some((name, _)) = conditions.iter().find(|(_, values)| values.is_empty()) {
+                    return Err(wrong(format!("parent.{key}: `{name}` has no values")));
+                }
             }
         }
         Ok(())
@@ -590,6 +595,15 @@ mod tests {
                 .replace("kind = \"snapshot\"", &format!("{kind}{keys}"))
                 .replace("id VARCHAR", schema)
         };
+        let child = |conditions: &str| {
+            let parent = format!("source = \"a\", field = \"id\", param = \"ids\", {conditions}");
+            let child = source.replace("[a]", "[b]");
+            format!("{source}{child}parent = {{ {parent} }}\n").replacen(
+                "id VARCHAR",
+                "id VARCHAR, kind VARCHAR",
+                1,
+            )
+        };
         let cases: &[(&str, &str, &str)] = &[
             (
                 "f/sources.toml",
@@ -672,6 +686,26 @@ mod tests {
                     "{source}parent = {{ source = \"a\", field = \"id\", param = \"ids\" }}\n"
                 ),
                 "source `a`: its parents go in circles",
+            ),
+            (
+                "f/sources.toml",
+                &child("where = { kindd = [\"x\"] }"),
+                "source `b`: parent `a` has no field `kindd`; did you mean `kind`?",
+            ),
+            (
+                "f/sources.toml",
+                &child("where_not = { kind = [] }"),
+                "source `b`: parent.where_not: `kind` has no values",
+            ),
+            (
+                "f/sources.toml",
+                &format!("{source}since = {{ param = \"startTime\", back = \"a day\" }}\n"),
+                "since: back = \"a day\" is no number of hours",
+            ),
+            (
+                "f/sources.toml",
+                &daily("time_field = \"start\"\nsince = { param = \"s\", back = \"1h\" }"),
+                "`since` is of a snapshot",
             ),
             (
                 "f/a.sql",

@@ -49,6 +49,8 @@ pub struct Source {
     pub sweep: Option<Sweep>,
     /// Names and format of the time parameters.
     pub window: Option<WindowParameters>,
+    /// From when on a list is told, where it is not told whole.
+    pub since: Option<Since>,
     /// Which field decides to which day a row belongs.
     pub time_field: Option<TimeField>,
     /// Which field holds the end of a row. A day is not final while one of its rows has none (see [`crate::plan`]).
@@ -173,6 +175,7 @@ impl Source {
             &self.sweep,
             &self.parent,
             &self.window,
+            &self.since,
             self.days_per_request,
         );
         let mut digest = DefaultHasher::new();
@@ -359,9 +362,54 @@ pub struct Parent {
     /// Whether several ids repeat the parameter rather than being joined by commas.
     #[serde(default)]
     pub repeat: bool,
-    /// Further query parameters, and the fields of the same row that they take.
+    /// Further query parameters, and the fields of the same row that they take. Rows of one batch have the same values.
     #[serde(default)]
     pub with: BTreeMap<String, String>,
+    /// Only rows with one of these values in a field.
+    #[serde(default, rename = "where")]
+    pub only: BTreeMap<String, Vec<String>>,
+    /// Only rows with none of these values in a field.
+    #[serde(default, rename = "where_not")]
+    pub except: BTreeMap<String, Vec<String>>,
+}
+
+impl Parent {
+    /// Whether a row is asked for, by the text of its fields; a field without a value has none.
+    pub fn wants(&self, text: impl Fn(&str) -> Option<String>) -> bool {
+        let is_one = |field: &str, values: &[String]| {
+            text(field).is_some_and(|text| values.iter().any(|value| *value == text))
+        };
+        let mut only = self.only.iter();
+        let mut except = self.except.iter();
+        only.all(|(field, values)| is_one(field, values))
+            && !except.any(|(field, values)| is_one(field, values))
+    }
+
+    /// All fields of a row that requests depend on.
+    pub fn fields(&self) -> impl Iterator<Item = &String> {
+        [&self.field]
+            .into_iter()
+            .chain(self.with.values())
+            .chain(self.only.keys())
+            .chain(self.except.keys())
+    }
+}
+
+/// How far back a list looks that is told from an instant on.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SinceEntry {
+    param: String,
+    back: String,
+}
+
+/// A parameter of a list that takes the instant from which on it is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Since {
+    /// Name of the query parameter.
+    pub parameter: String,
+    /// How many hours that instant is before the request.
+    pub hours: u32,
 }
 
 fn one() -> usize {
@@ -396,6 +444,7 @@ pub(super) struct SourceEntry {
     params: Option<BTreeMap<String, String>>,
     sweep: Option<BTreeMap<String, Vec<String>>>,
     window: Option<WindowParameters>,
+    since: Option<SinceEntry>,
     time_field: Option<String>,
     end_field: Option<String>,
     row_key: Option<Vec<String>>,
@@ -434,6 +483,7 @@ impl SourceEntry {
             params: self.params.or(defaults.params),
             sweep: self.sweep.or(defaults.sweep),
             window: self.window.or(defaults.window),
+            since: self.since.or(defaults.since),
             time_field: self.time_field.or(defaults.time_field),
             end_field: self.end_field.or(defaults.end_field),
             row_key: self.row_key.or(defaults.row_key),
@@ -596,6 +646,7 @@ impl SourceEntry {
                 _ => return Err("`sweep` must name one parameter and its values".into()),
             },
         };
+        let since = entry.since.map(|it| since(kind, it)).transpose()?;
         let asked = entry.asked.unwrap_or_default();
         check_asked(&asked, sweep.as_ref(), entry.parent.as_ref())?;
         Ok(Source {
@@ -617,6 +668,7 @@ impl SourceEntry {
             params,
             sweep,
             window: entry.window,
+            since,
             time_field,
             end_field,
             row_key,
@@ -646,10 +698,30 @@ fn closes_after(kind: SourceKind, text: Option<&str>) -> Result<u32, String> {
     if kind != SourceKind::Report {
         return Err("`closes_after` is of a report: rows of others come one by one".into());
     }
+    hours(text)
+        .ok_or_else(|| format!("closes_after = \"{text}\" is no number of hours; write `72h`"))
+}
+
+fn since(kind: SourceKind, entry: SinceEntry) -> Result<Since, String> {
+    if kind != SourceKind::Snapshot {
+        return Err("`since` is of a snapshot: others have a `window`".into());
+    }
+    let hours = hours(&entry.back).filter(|hours| *hours > 0);
+    let hours = hours.ok_or_else(|| {
+        let back = &entry.back;
+        format!("since: back = \"{back}\" is no number of hours; write `24h`")
+    })?;
+    Ok(Since {
+        parameter: entry.param,
+        hours,
+    })
+}
+
+/// `72h` as a number of at most a year.
+fn hours(text: &str) -> Option<u32> {
     text.strip_suffix('h')
         .and_then(|hours| hours.parse::<u32>().ok())
         .filter(|hours| *hours <= 24 * 365)
-        .ok_or_else(|| format!("closes_after = \"{text}\" is no number of hours; write `72h`"))
 }
 
 /// `data.vehicleReports` as steps; `.` is the body itself.
@@ -812,12 +884,6 @@ fn check_asked(
     sweep: Option<&Sweep>,
     parent: Option<&Parent>,
 ) -> Result<(), String> {
-    if let Some(parent) = parent.filter(|parent| !parent.with.is_empty() && parent.batch != 1) {
-        return Err(format!(
-            "`parent.with` takes fields of one row: `batch` must be 1, not {}",
-            parent.batch
-        ));
-    }
     for name in asked {
         let is_swept = sweep.is_some_and(|sweep| sweep.parameter == *name);
         let is_of_parent = parent.is_some_and(|parent| parent.with.contains_key(name));

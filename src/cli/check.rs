@@ -22,7 +22,7 @@ use crate::clock;
 use crate::config::{BucketLocation, Config, StorageConfig, WarehouseConfig, env};
 use crate::error::Error;
 use crate::events::Observers;
-use crate::load::{self, Finding};
+use crate::load::{self, Finding, RepeatedKeys};
 use crate::pipeline::Pipeline;
 use crate::plan::Selection;
 use crate::redact;
@@ -30,7 +30,7 @@ use crate::samsara::{AttemptError, Client, ParentRow, Request, SamsaraError, Win
 use crate::state::SourceState;
 use crate::store::layout::{Partition, RunId, state_object};
 use crate::store::{Bucket, StoreError};
-use crate::transform::bind_all;
+use crate::transform::{Contract, bind_all};
 
 /// Check token, scopes, buckets and warehouse, say how to fix what fails, and change nothing.
 ///
@@ -260,7 +260,10 @@ async fn api(
     };
     let mut findings = vec![Finding::note("region", client.base().to_string())];
     // The lists whose ids others ask for, each once.
-    let key = |parent: &catalog::Parent| (parent.source.clone(), parent.with.clone());
+    let key = |parent: &catalog::Parent| {
+        let fields = (&parent.source, &parent.field, &parent.with);
+        format!("{:?}", (fields, &parent.only, &parent.except))
+    };
     let lists: BTreeMap<_, &catalog::Parent> = sources
         .iter()
         .filter_map(|it| it.parent.as_ref())
@@ -380,7 +383,7 @@ enum Parent {
     None,
     /// Its first row.
     Row(ParentRow),
-    /// It has no rows.
+    /// It has no rows that are asked for.
     Empty,
     /// It cannot be read.
     Unreadable,
@@ -397,10 +400,10 @@ async fn ask(client: &Client, source: &Source, parent: Parent) -> Result<Finding
     let rows = match parent {
         Parent::None => Vec::new(),
         Parent::Row(row) => vec![row],
-        Parent::Empty => return not_asked("is empty"),
+        Parent::Empty => return not_asked("has no row to ask for"),
         Parent::Unreadable => return not_asked("cannot be read"),
     };
-    page(client, source, &rows)
+    page(client, source, None, &rows)
         .await
         .map(|_| Finding::good(&source.endpoint, "answers"))
 }
@@ -410,7 +413,10 @@ async fn first_row(
     source: &Source,
     parent: &catalog::Parent,
 ) -> Result<Option<ParentRow>, SamsaraError> {
-    let Some(records) = page(client, source, &[]).await? else {
+    // The first row that is asked for may stand behind others.
+    let is_any = parent.only.is_empty() && parent.except.is_empty();
+    let limit = source.page_limit.filter(|_| !is_any);
+    let Some(records) = page(client, source, limit, &[]).await? else {
         return Ok(None);
     };
     let records: Vec<serde_json::Value> = serde_json::from_slice(&records).unwrap_or_default();
@@ -418,7 +424,8 @@ async fn first_row(
         serde_json::Value::String(text) => Some(text.clone()),
         other => Some(other.to_string()),
     };
-    Ok(records.first().and_then(|record| {
+    let wanted = |record: &&serde_json::Value| parent.wants(|field| text(record, field));
+    Ok(records.iter().find(wanted).and_then(|record| {
         Some(ParentRow {
             id: text(record, &parent.field)?,
             with: parent
@@ -430,14 +437,15 @@ async fn first_row(
     }))
 }
 
-/// The records of one small page.
+/// The records of a page, a small one unless there is a limit.
 async fn page(
     client: &Client,
     source: &Source,
+    limit: Option<u32>,
     parents: &[ParentRow],
 ) -> Result<Option<Bytes>, SamsaraError> {
     let mut small = source.clone();
-    small.page_limit = small.page_limit.map(|_| 1);
+    small.page_limit = small.page_limit.map(|_| limit.unwrap_or(1));
     let today = clock::now().date_naive();
     // Yesterday, or the last day or month that can be had.
     let start = (1..=400)
@@ -453,10 +461,13 @@ async fn page(
     } else {
         TimeDelta::days(1)
     };
+    let looks_back = source.since.as_ref();
+    let looks_back = looks_back.map(|since| Window::looking_back(since, clock::now()));
     let window = source.window.as_ref().map(|_| Window {
         start,
         end: start + long,
     });
+    let window = window.or(looks_back);
     let sweep = source
         .sweep
         .as_ref()
@@ -766,6 +777,52 @@ async fn conditions(bucket: &Bucket, key: &str) -> Result<(), StoreError> {
     }
 }
 
+/// The key of a table that must stand in one of its days alone: where the time of a record is not part of it, a record
+/// whose time has changed would be in two. What a report says of each day anew is meant to be.
+fn key_of_one_day<'a>(
+    catalog: &'a Catalog,
+    driver: &Source,
+    contract: &Contract,
+) -> Option<&'a [String]> {
+    let partition_by = contract.partition_by.as_ref()?;
+    let model = catalog.model(&contract.table)?;
+    let key = model.front_matter.unique_key.as_slice();
+    let is_own = !key.is_empty() && !key.contains(partition_by);
+    (is_own && driver.kind != SourceKind::Report).then_some(key)
+}
+
+/// What to say of keys that stand in more than one day.
+fn repeated(table: &str, driver: &Source, key: &[String], found: &RepeatedKeys) -> Finding {
+    let examples = found.examples.iter().map(|it| {
+        let key = it.values.join(", ");
+        format!("{key} in {} and {}", it.first, it.last)
+    });
+    let examples: Vec<String> = examples.collect();
+    let keys = match found.count {
+        1 => "1 key is".to_string(),
+        many => format!("{many} keys are"),
+    };
+    let first = found.examples.iter().map(|it| it.first.as_str()).min();
+    let first = first.unwrap_or_default();
+    let source = &driver.name;
+    let remedy = match driver.kind {
+        // What was seen once is never removed from such days.
+        SourceKind::Updates => format!(
+            "the time_field of {source} has changed: name a time that never changes in sources.toml, or none"
+        ),
+        SourceKind::Feed => "the feed has sent them twice: that of the last day is newer".into(),
+        _ => {
+            format!("their time has changed: run --historical --start-date {first} --table {table}")
+        }
+    };
+    let text = format!(
+        "{keys} in more than one day ({}): {}; {remedy}",
+        key.join(", "),
+        examples.join("; "),
+    );
+    Finding::bad(table, text)
+}
+
 /// The state against the rows in the warehouse.
 async fn compare(
     config: Config,
@@ -876,6 +933,22 @@ async fn compare(
                 expected.len()
             );
             findings.say([Finding::good(table, text)])?;
+        }
+        if let (Some(key), Some(warehouse)) = (
+            key_of_one_day(pipeline.catalog(), driver, contract),
+            &warehouse,
+        ) && !expected.is_empty()
+        {
+            let asked = warehouse.repeated_keys(contract, key);
+            match tokio::time::timeout(limit.whole, asked).await {
+                Ok(Ok(found)) if found.count == 0 => {}
+                Ok(Ok(found)) => findings.say([repeated(table, driver, key, &found)])?,
+                Ok(Err(error)) => findings.say([Finding::bad(table, error.to_string())])?,
+                Err(_) => {
+                    let text = format!("no answer within {} s", limit.whole.as_secs());
+                    findings.say([Finding::bad(table, text)])?;
+                }
+            }
         }
         if waiting > 0 {
             findings.say([Finding::note(

@@ -1,6 +1,8 @@
 //! What commands print with `--format json`: one object each, described in docs/json.md. A field may be added within a
 //! version; one is removed or changed only with the next.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, NaiveDate, Utc};
 use clap::ValueEnum;
 use serde::Serialize;
@@ -12,6 +14,7 @@ use crate::pipeline::coverage::{Reached, SourceCoverage, TableState};
 use crate::plan::{Plan, PlannedScope, PlannedTask};
 use crate::redact;
 use crate::report::RunReport;
+use crate::state::Gap;
 use crate::store::layout::Partition;
 
 /// Version of all of these documents.
@@ -79,6 +82,9 @@ pub(super) struct PlanDocument {
     complete_days: u64,
     committed_partitions: u64,
     from_default_start: u64,
+    /// What feeds have lost, by source.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    gaps: BTreeMap<String, Vec<Gap>>,
     estimate: Estimate,
 }
 
@@ -144,6 +150,7 @@ impl PlanDocument {
             complete_days: plan.complete_days,
             committed_partitions: plan.committed.len() as u64,
             from_default_start: plan.from_default_start,
+            gaps: plan.gaps.clone(),
             estimate: Estimate {
                 requests: plan.estimate.calls,
                 seconds: plan.estimate.seconds,
@@ -175,6 +182,9 @@ struct TableStatus {
     last_read: Option<DateTime<Utc>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     failure: Option<String>,
+    /// What the feed of the source has lost.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    gaps: Vec<Gap>,
     /// Of the source, and only where days are asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     partitions: Option<Vec<PartitionStatus>>,
@@ -220,6 +230,7 @@ impl StatusDocument {
                 rows: table.rows,
                 last_read: source.last_read,
                 failure: source.failing().map(redact::one_line),
+                gaps: source.gaps.clone(),
                 partitions: with_partitions
                     .then(|| source.partitions.iter().map(PartitionStatus::of).collect()),
             })

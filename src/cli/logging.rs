@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Subscriber};
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormattedFields};
 use tracing_subscriber::layer::{Context, SubscriberExt};
@@ -23,6 +24,7 @@ use super::output::{self, say};
 use crate::clock;
 use crate::redact::Masked;
 use crate::report::logs::LogFile;
+use crate::telemetry::SpanLayer;
 
 /// What is said with `-v`, and in a run's log: every step, and every wait, those of the object store among them.
 const LOGGED: &str = "samsara_etl=info,samsara_simulator=info,object_store::client::retry=info";
@@ -30,12 +32,14 @@ const LOGGED: &str = "samsara_etl=info,samsara_simulator=info,object_store::clie
 /// Fields whose text is JSON, and stands in the log's lines as what it is.
 const NESTED: &[&str] = &["report"];
 
-/// Begins to log: to stderr for people, and for runs as JSON lines to a file below `directory`.
+/// Begins to log: to stderr for people, and for runs as JSON lines to a file below `directory`; `spans` gets the spans,
+/// and what went wrong in them.
 pub(super) fn start_log(
     verbose: u8,
     quiet: bool,
     color: Color,
     directory: Option<&Path>,
+    spans: Option<SpanLayer>,
 ) -> Option<LogFile> {
     let level = match verbose {
         // Failures of a run are said where its progress is, and again at its end.
@@ -67,6 +71,11 @@ pub(super) fn start_log(
     tracing_subscriber::registry()
         .with(console)
         .with(lines)
+        .with(spans.map(|spans| {
+            // A layer without a filter would have every library make all of its spans.
+            let ours = Targets::new().with_target("samsara_etl", LevelFilter::WARN);
+            spans.with_filter(ours)
+        }))
         .init();
     log
 }

@@ -37,16 +37,18 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use tokio::runtime::Handle;
 
 use self::output::say;
 use crate::bounds::{MAX_DATA_MEMORY, MAX_MEMORY};
 use crate::catalog::Catalog;
-use crate::config::{self, Environment};
+use crate::config::{self, Environment, TelemetryConfig};
 use crate::error::Error;
 use crate::memory;
 use crate::pipeline::{THREAD_STACK_BYTES, threads};
 use crate::redact;
 use crate::report::logs::LogFile;
+use crate::telemetry::Telemetry;
 
 use color::Color;
 pub use exit::Exit;
@@ -195,6 +197,8 @@ struct Context {
     quiet: bool,
     /// The log of a run.
     log: Option<LogFile>,
+    /// What sends the traces and metrics of a run, where a collector is configured.
+    telemetry: Option<Telemetry>,
 }
 
 impl Context {
@@ -218,6 +222,24 @@ impl Context {
             &self.env_file(),
             self.env_file.is_some(),
         )?)
+    }
+
+    /// Begins to send traces and metrics, if a collector is configured. That they cannot be sent is no failure.
+    fn start_telemetry(&self, io: &Handle) -> Option<Telemetry> {
+        // Before there is a log: what is wrong with these variables otherwise, the command says.
+        let environment = Environment::read_with(&self.env_file(), self.env_file.is_some()).ok()?;
+        config::register_secrets(&environment);
+        let config = TelemetryConfig::resolve(&environment, &self.directory);
+        let started = match config {
+            Ok(config) => Telemetry::start(config?, io).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        let refused = |error| {
+            say(format_args!(
+                "warning: no traces and metrics are sent: {error}"
+            ));
+        };
+        started.map_err(refused).ok()
     }
 
     fn catalog(&self) -> Result<Catalog, Error> {
@@ -278,20 +300,30 @@ fn run() -> ExitCode {
     let result = match (std::env::current_dir(), threads::start("io")) {
         (Ok(directory), Ok(runtime)) => {
             let keeps_log = matches!(&cli.command, Command::Run(run) if !run.dry_run);
-            let log = logging::start_log(
-                cli.verbose,
-                cli.quiet,
-                cli.color,
-                keeps_log.then_some(directory.as_path()),
-            );
-            let context = Context {
+            let mut context = Context {
                 directory,
                 sql_dir: cli.sql_dir,
                 env_file: cli.env_file,
                 quiet: cli.quiet,
-                log,
+                log: None,
+                telemetry: None,
             };
+            if keeps_log {
+                context.telemetry = context.start_telemetry(runtime.handle());
+            }
+            context.log = logging::start_log(
+                cli.verbose,
+                cli.quiet,
+                cli.color,
+                keeps_log.then_some(context.directory.as_path()),
+                context.telemetry.as_ref().map(Telemetry::layer),
+            );
             let result = runtime.block_on(dispatch(cli.command, &context));
+            if let Some(telemetry) = context.telemetry
+                && let Some(lost) = runtime.block_on(telemetry.finish())
+            {
+                say(format_args!("warning: {lost}"));
+            }
             // Nobody waits for what is left in the background.
             runtime.shutdown_background();
             result

@@ -40,6 +40,21 @@ pub(super) fn draw_above(bars: Option<MultiProgress>) {
     *BARS.lock().unwrap_or_else(PoisonError::into_inner) = bars;
 }
 
+/// Ends the program at once, without a trace of bars on the terminal.
+pub(super) fn exit_at_once(code: i32) -> ! {
+    let bars = BARS.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    #[expect(clippy::exit, reason = "whoever stops a run twice wants no more of it")]
+    let end = || {
+        let _ = console::Term::stderr().show_cursor();
+        std::process::exit(code)
+    };
+    match bars {
+        // They are gone, and nothing draws them again before this ends.
+        Some(bars) => bars.suspend(end),
+        None => std::process::exit(code),
+    }
+}
+
 /// Standard error. While there are bars, each write takes them away and puts them back below: a write is to be of whole
 /// lines.
 #[derive(Debug, Clone, Copy)]

@@ -1,12 +1,14 @@
 //! How far a run is, on stderr: bars on a terminal, elsewhere a line a minute. Both show what
 //! [`ProgressObserver`] has added up.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use console::Term;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 use tokio::task::JoinHandle;
 
 use super::output::{self, say};
@@ -31,6 +33,10 @@ pub(super) enum Mode {
 const PLAIN_EVERY: Duration = Duration::from_secs(60);
 /// Bars are drawn this often.
 const DRAWN_EVERY: Duration = Duration::from_millis(200);
+/// No more often than this a second, whatever happens.
+const MOST_DRAWN: u8 = 20;
+/// Columns that are left free: for what the terminal shows of keys, such as `^C`, twice.
+const FREE: usize = 5;
 /// So many failures are told as they come; the summary has them all.
 const MOST_FAILURES: u64 = 20;
 
@@ -74,7 +80,9 @@ impl Display {
         };
         match mode {
             Mode::Bars => {
-                let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+                let terminal = Box::new(Unfilled::default());
+                let target = ProgressDrawTarget::term_like_with_hz(terminal, MOST_DRAWN);
+                let bars = MultiProgress::with_draw_target(target);
                 let lines = Lines::new(&bars);
                 output::draw_above(Some(bars.clone()));
                 display.bars = Some(bars);
@@ -144,9 +152,9 @@ struct Lines {
 
 impl Lines {
     fn new(bars: &MultiProgress) -> Self {
-        // The text is made for the width; what the terminal has no room for is cut by indicatif.
-        let style = ProgressStyle::with_template("{wide_msg}")
-            .unwrap_or_else(|_| ProgressStyle::default_bar());
+        // The text is made for the width.
+        let style =
+            ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
         let line = || bars.add(ProgressBar::new(0).with_style(style.clone()));
         Self {
             parts: [Part::Extract, Part::Transform, Part::Load].map(|part| (part, line())),
@@ -156,8 +164,7 @@ impl Lines {
 
     fn draw(&self, observer: &ProgressObserver, elapsed: Duration) {
         let (progress, width) = (observer.progress(), output::width().unwrap_or(NARROW));
-        // A terminal breaks a line that fills it.
-        let width = width.saturating_sub(1);
+        let width = width.saturating_sub(FREE);
         for (part, line) in &self.parts {
             line.set_message(redact::screen(&progress.bar(*part, elapsed, width)));
             line.tick();
@@ -168,9 +175,74 @@ impl Lines {
     }
 }
 
+/// The terminal, without what indicatif fills lines with up to the right edge: there, a `^C` that the terminal shows
+/// would begin a line that indicatif knows nothing of, and bars would be left behind.
+#[derive(Debug)]
+struct Unfilled {
+    terminal: Term,
+    /// What was written of a drawing: lines, and what fills them, in turns.
+    pieces: AtomicU64,
+}
+
+impl Default for Unfilled {
+    fn default() -> Self {
+        Self {
+            terminal: Term::buffered_stderr(),
+            pieces: AtomicU64::default(),
+        }
+    }
+}
+
+impl TermLike for Unfilled {
+    fn width(&self) -> u16 {
+        self.terminal.size().1
+    }
+
+    fn height(&self) -> u16 {
+        self.terminal.size().0
+    }
+
+    fn move_cursor_up(&self, lines: usize) -> io::Result<()> {
+        self.terminal.move_cursor_up(lines)
+    }
+
+    fn move_cursor_down(&self, lines: usize) -> io::Result<()> {
+        self.terminal.move_cursor_down(lines)
+    }
+
+    fn move_cursor_right(&self, columns: usize) -> io::Result<()> {
+        self.terminal.move_cursor_right(columns)
+    }
+
+    fn move_cursor_left(&self, columns: usize) -> io::Result<()> {
+        self.terminal.move_cursor_left(columns)
+    }
+
+    fn write_line(&self, line: &str) -> io::Result<()> {
+        self.terminal.write_line(line)
+    }
+
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        match self.pieces.fetch_add(1, Ordering::Relaxed) {
+            0 => self.terminal.write_str(text),
+            piece if piece % 2 == 0 => self.terminal.write_str(&format!("\n{text}")),
+            _ => Ok(()),
+        }
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        self.terminal.clear_line()
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.pieces.store(0, Ordering::Relaxed);
+        self.terminal.flush()
+    }
+}
+
 /// Tells of failures as they come.
 #[derive(Default)]
-struct Failures(std::sync::atomic::AtomicU64);
+struct Failures(AtomicU64);
 
 impl Observer for Failures {
     fn observe(&self, event: &Event) {
@@ -183,7 +255,7 @@ impl Observer for Failures {
         else {
             return;
         };
-        let before = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let before = self.0.fetch_add(1, Ordering::Relaxed);
         if before == MOST_FAILURES {
             say("FAILED … further ones are in the log, and in the summary");
         }

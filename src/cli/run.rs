@@ -25,6 +25,7 @@ use crate::report::summary::{Detail, Summary};
 use crate::report::{Idle, RunReport};
 use crate::state::LockError;
 use crate::store::Bucket;
+use crate::telemetry::Telemetry;
 
 /// Bring tables up to date: API → raw Parquet → SQL → flattened Parquet → warehouse.
 ///
@@ -305,6 +306,7 @@ pub(super) async fn run_once(
         observers.push(Arc::new(NameHost));
     }
     observers.extend(display.failures());
+    observers.extend(context.telemetry.as_ref().map(Telemetry::observer));
     let result = pipeline
         .run(plan, observers, signals.shutdown.clone())
         .await;

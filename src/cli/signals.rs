@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::Exit;
-use super::output::{folded, say};
+use super::output::{exit_at_once, folded, say};
 
 /// A token that the first signal cancels.
 #[derive(Clone, Default)]
@@ -37,7 +37,7 @@ impl Signals {
                 while stream.recv().await.is_some() {
                     if signals.shutdown.is_cancelled() {
                         // State lists only complete objects: ending here is safe.
-                        std::process::exit(exit as i32);
+                        exit_at_once(exit as i32);
                     }
                     say(folded(&stopping()));
                     signals.received.store(exit as u8, Ordering::Relaxed);

@@ -9,6 +9,7 @@ use clap::Args;
 use super::json::{self, OutputFormat};
 use super::options::PeriodOptions;
 use super::{Context, Exit};
+use crate::config::{BucketLocation, DEMO_FOLDER};
 use crate::error::Error;
 use crate::pipeline::Pipeline;
 use crate::pipeline::coverage::{Missing, Reached, SourceCoverage, TableState};
@@ -85,6 +86,8 @@ pub(super) fn why(reached: &Reached) -> Option<String> {
 impl Status {
     pub(super) async fn execute(self, context: &Context) -> Result<Exit, Error> {
         let config = super::options::reading_config_of(context, self.project.clone())?;
+        let demo = context.directory.join(DEMO_FOLDER);
+        let is_demo = config.storage.raw == BucketLocation::Folder(demo.join("raw"));
         let pipeline = Pipeline::looking(config, context.catalog()?)?;
         let mut run_request = self
             .run_request
@@ -100,16 +103,24 @@ impl Status {
         }
         let mut text = String::new();
         match (self.missing, with_days) {
-            (true, _) => covered
-                .iter()
-                .for_each(|source| list_missing(&mut text, source)),
+            (true, _) => covered.iter().for_each(|source| {
+                list_missing(&mut text, source);
+                list_gaps(&mut text, source);
+            }),
             (false, true) => {
                 text.push_str(LETTERS);
-                covered
-                    .iter()
-                    .for_each(|source| calendar(&mut text, source));
+                covered.iter().for_each(|source| {
+                    calendar(&mut text, source);
+                    list_gaps(&mut text, source);
+                });
             }
-            (false, false) => overview(&mut text, &covered, super::output::data_width()),
+            (false, false) => {
+                let width = super::output::data_width();
+                overview(&mut text, &covered, width);
+                if is_demo && run_request.dates.end.is_none() {
+                    text.extend(demo_hint(&covered, width));
+                }
+            }
         }
         if !self.missing {
             let selection = &run_request.selection;
@@ -189,9 +200,41 @@ fn overview(text: &mut String, covered: &[SourceCoverage], width: Option<usize>)
             let _ = writeln!(text, "{line}");
         }
     }
+    for source in covered {
+        list_gaps(text, source);
+    }
     if !rows_are_whole(&states) {
         *text += "`samsara-etl status TABLE` shows its days, `status --missing` what is missing and why\n";
     }
+}
+
+/// What a feed has lost, a line a span.
+fn list_gaps(text: &mut String, source: &SourceCoverage) {
+    for gap in &source.gaps {
+        let _ = writeln!(
+            text,
+            "{} {gap}: may be lost, its feed reached no further back",
+            source.source
+        );
+    }
+}
+
+/// Where the days of a demo end, if there are later ones that count as missing.
+fn demo_hint(covered: &[SourceCoverage], width: Option<usize>) -> Option<String> {
+    let tables = || covered.iter().flat_map(|source| &source.tables);
+    let days = tables().filter_map(|table| match table.newest {
+        Some(Partition::Day(day)) => Some(day),
+        _ => None,
+    });
+    let last = days.max()?;
+    let end = last.succ_opt()?;
+    tables().any(|table| table.missing > 0).then(|| {
+        let line = format!(
+            "these are the tables of `samsara-etl demo`: its simulated days end with {last}, and later ones count as \
+             missing; `samsara-etl status --end-date {end}` leaves them out"
+        );
+        width.map_or(line.clone(), |width| wrapped(&line, width, 4)) + "\n"
+    })
 }
 
 fn rows_are_whole(states: &BTreeMap<TableState, u64>) -> bool {
@@ -323,6 +366,7 @@ mod tests {
             rows: 7,
             tables: Vec::new(),
             last_read: None,
+            gaps: Vec::new(),
         };
         let (mut shown, mut missing) = (String::new(), String::new());
         calendar(&mut shown, &source);

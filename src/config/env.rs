@@ -74,6 +74,15 @@ variables! {
     NO_PROXY = "NO_PROXY" | "no_proxy";
     /// PEM file of certificates to trust, of a proxy that opens TLS, say.
     SSL_CERT_FILE = "SSL_CERT_FILE";
+    /// Collector of OpenTelemetry that a run sends traces and metrics to, by OTLP over HTTP: `http://host:4318`. Unset,
+    /// nothing is sent (docs/observability.md).
+    OTEL_EXPORTER_OTLP_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    /// Headers for the collector, as `name=value,name=value`.
+    OTEL_EXPORTER_OTLP_HEADERS = "OTEL_EXPORTER_OTLP_HEADERS";
+    /// Name of the service in traces and metrics; `samsara-etl` by default.
+    OTEL_SERVICE_NAME = "OTEL_SERVICE_NAME";
+    /// More attributes of traces and metrics, as `name=value,name=value`.
+    OTEL_RESOURCE_ATTRIBUTES = "OTEL_RESOURCE_ATTRIBUTES";
     /// Host of the metadata server, if it is not the usual one. Read from the environment only.
     GCE_METADATA_HOST = "GCE_METADATA_HOST" | "GCE_METADATA_ROOT";
 }

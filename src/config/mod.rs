@@ -8,6 +8,7 @@ pub mod env;
 mod http;
 mod other_credentials;
 mod secret;
+mod telemetry;
 pub mod text;
 mod waits;
 
@@ -26,6 +27,7 @@ pub use env::Environment;
 pub use http::HttpConfig;
 pub use other_credentials::way_out;
 pub use secret::Secret;
+pub use telemetry::TelemetryConfig;
 pub use waits::WaitScale;
 
 /// Folder of the embedded default: local buckets and a local warehouse.
@@ -491,7 +493,9 @@ pub fn register_secrets(environment: &Environment) {
         env::HTTPS_PROXY,
         env::HTTP_PROXY,
         env::ALL_PROXY,
+        env::OTEL_EXPORTER_OTLP_ENDPOINT,
     ];
+    telemetry::header_values(environment).for_each(|value| redact::register(&value));
     for variable in addresses {
         environment
             .get(variable)

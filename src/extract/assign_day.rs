@@ -10,14 +10,14 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, ListArray, RecordBatch, StringArray, StructArray,
 };
-use arrow::buffer::{NullBuffer, OffsetBuffer};
+use arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer};
 use arrow::compute::kernels::zip::zip;
 use arrow::compute::{filter, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Int64Type};
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
 use super::decode_error::DecodeError;
-use super::instant::{INSTANTS, instant_of_text};
+use super::instant::{INSTANTS, InstantReader, instant_of_text};
 use super::outside::Outside;
 use super::rescue::Place;
 use crate::catalog::{Source, TimeField, TimeStep};
@@ -140,6 +140,55 @@ impl Items {
     }
 }
 
+/// The instants of a batch's rows, or of the readings inside them, so that they are read once for all days.
+#[derive(Default)]
+pub(super) struct Instants {
+    /// Microseconds since 1970; of the rows, or of each list in its order.
+    known: Vec<Vec<i64>>,
+    /// Which are wanted next.
+    next: usize,
+}
+
+/// The instant of what does not exist, which no day owns.
+const ABSENT: i64 = i64::MIN;
+
+impl Instants {
+    /// Those of `times`. `present` tells which items exist at all: a null item has nothing to own.
+    fn of(
+        &mut self,
+        times: &ArrayRef,
+        present: Option<&dyn Array>,
+        field: &TimeField,
+    ) -> Result<&[i64], DecodeError> {
+        if self.next == self.known.len() {
+            let present = present.and_then(|items| items.logical_nulls());
+            let is_absent = |row| present.as_ref().is_some_and(|present| present.is_null(row));
+            let mut reader = InstantReader::default();
+            let texts = times.as_string_opt::<i32>();
+            let mut read = |row| {
+                if is_absent(row) {
+                    return Ok(ABSENT);
+                }
+                let micros = match texts {
+                    Some(texts) if texts.is_valid(row) => reader.read(texts.value(row)),
+                    _ => None,
+                };
+                match micros {
+                    Some(micros) => Ok(micros),
+                    None => instant(times, row, field).map(|at| at.timestamp_micros()),
+                }
+            };
+            self.known.push(
+                (0..times.len())
+                    .map(&mut read)
+                    .collect::<Result<_, DecodeError>>()?,
+            );
+        }
+        self.next += 1;
+        Ok(&self.known[self.next - 1])
+    }
+}
+
 /// Keeps the rows of `day`; if only a part of the day was requested, those that start inside `asked`: a trip across two
 /// windows is returned with both, and counts in the one in which it starts.
 ///
@@ -151,11 +200,25 @@ pub(super) fn rows_of_day(
     asked: Option<Window>,
     outside: Option<&mut Outside>,
 ) -> Result<DayRows, DecodeError> {
+    rows_of_one_day(batch, field, day, asked, outside, &mut Instants::default())
+}
+
+/// The same for one of several days of a batch, whose instants are kept for the next.
+pub(super) fn rows_of_one_day(
+    batch: &RecordBatch,
+    field: &TimeField,
+    day: NaiveDate,
+    asked: Option<Window>,
+    outside: Option<&mut Outside>,
+    instants: &mut Instants,
+) -> Result<DayRows, DecodeError> {
+    instants.next = 0;
     let bounds = Bounds::of(day, asked);
     if field.is_of_record() {
         let times = times(&(Arc::new(StructArray::from(batch.clone())) as _), field)?;
         let mut far = Vec::new();
-        let mask = bounds.mask(&times, None, field, outside.as_deref(), &mut far)?;
+        let instants = instants.of(&times, None, field)?;
+        let mask = bounds.mask(instants, outside.as_deref(), &mut far);
         if let Some(outside) = outside {
             for (row, at) in far {
                 outside.add(at, || Outside::row(batch, row));
@@ -172,6 +235,7 @@ pub(super) fn rows_of_day(
         bounds,
         field,
         outside,
+        instants,
         kept: 0,
         total: 0,
         lists: Vec::new(),
@@ -296,87 +360,47 @@ pub(super) fn follow(array: &ArrayRef, steps: &[TimeStep]) -> Result<ArrayRef, D
     Ok(array)
 }
 
+/// Microseconds since 1970, from the first inside to the first behind.
 struct Bounds {
-    start: DateTime<Utc>,
-    end: DateTime<Utc>,
-    /// `2024-01-01T`: the first characters are enough to compare most times.
-    prefix: String,
+    start: i64,
+    end: i64,
 }
 
 impl Bounds {
     fn of(day: NaiveDate, asked: Option<Window>) -> Self {
         let whole = day_window(day);
         let asked = asked.unwrap_or(whole);
-        let (start, end) = (whole.start.max(asked.start), whole.end.min(asked.end));
-        // The first characters distinguish whole days only.
-        let is_whole = (start, end) == (whole.start, whole.end);
-        let prefix = if is_whole {
-            day.format("%Y-%m-%dT").to_string()
-        } else {
-            "\0".into()
+        // What is read has no nanoseconds: the first instant that is not before a bound.
+        let micros = |at: DateTime<Utc>| {
+            at.timestamp_micros() + i64::from(!at.timestamp_subsec_nanos().is_multiple_of(1000))
         };
-        Self { start, end, prefix }
+        Self {
+            start: micros(whole.start.max(asked.start)),
+            end: micros(whole.end.min(asked.end)),
+        }
     }
 
-    /// Which times are inside the bounds. `present` says which items exist: a null item belongs to no day. `far` gets
-    /// those that `outside` counts.
+    /// Which instants are inside the bounds. `far` gets those that `outside` counts.
     fn mask(
         &self,
-        times: &ArrayRef,
-        present: Option<&dyn Array>,
-        field: &TimeField,
+        instants: &[i64],
         outside: Option<&Outside>,
         far: &mut Vec<(usize, DateTime<Utc>)>,
-    ) -> Result<BooleanArray, DecodeError> {
-        let mut holds = |row| {
-            let at = instant(times, row, field)?;
-            let holds = self.start <= at && at < self.end;
-            if !holds && outside.is_some_and(|outside| outside.is_far(at)) {
-                far.push((row, at));
-            }
-            Ok::<_, DecodeError>(holds)
-        };
-        let mut mask = Vec::with_capacity(times.len());
-        let is_absent = |row| present.is_some_and(|present| present.is_null(row));
-        match times.as_string_opt::<i32>() {
-            Some(texts) => {
-                for row in 0..texts.len() {
-                    if is_absent(row) {
-                        mask.push(false);
-                        continue;
-                    }
-                    let by_prefix = texts.is_valid(row)
-                        && texts
-                            .value(row)
-                            .strip_prefix(&self.prefix)
-                            .is_some_and(|rest| is_utc_time(rest.as_bytes()));
-                    mask.push(by_prefix || holds(row)?);
-                }
-            }
-            None => {
-                for row in 0..times.len() {
-                    mask.push(!is_absent(row) && holds(row)?);
-                }
+    ) -> BooleanArray {
+        let holds = |at: i64| self.start <= at && at < self.end;
+        if let Some(outside) = outside {
+            let others = instants.iter().enumerate();
+            for (row, &at) in others.filter(|(_, at)| !holds(**at) && **at != ABSENT) {
+                far.extend(
+                    DateTime::from_timestamp_micros(at)
+                        .filter(|at| outside.is_far(*at))
+                        .map(|at| (row, at)),
+                );
             }
         }
-        Ok(BooleanArray::from(mask))
+        let mask = BooleanBuffer::collect_bool(instants.len(), |row| holds(instants[row]));
+        BooleanArray::new(mask, None)
     }
-}
-
-/// Whether this is `hh:mm:ss.fffZ`, with or without a fraction: the only text that may follow the date. A leap second
-/// belongs to the next day and is compared by its instant.
-fn is_utc_time(text: &[u8]) -> bool {
-    let [hour @ .., b':', m1, m2, b':', s1, s2] = text.get(..8).unwrap_or_default() else {
-        return false;
-    };
-    let below =
-        |digits: &[u8], limit: &[u8]| digits.iter().all(u8::is_ascii_digit) && digits < limit;
-    let fraction = match &text[8..] {
-        [b'Z'] => true,
-        [b'.', digits @ .., b'Z'] => !digits.is_empty() && digits.iter().all(u8::is_ascii_digit),
-        _ => false,
-    };
-    fraction && below(hour, b"24") && below(&[*m1, *m2], b"60") && below(&[*s1, *s2], b"60")
 }
 
 /// The time of one row. A row without a readable time belongs to no day, so the partition fails rather than losing the
@@ -412,6 +436,7 @@ struct Sorter<'a> {
     bounds: Bounds,
     field: &'a TimeField,
     outside: Option<&'a mut Outside>,
+    instants: &'a mut Instants,
     kept: u64,
     total: u64,
     /// The lists in the order of their columns.
@@ -467,13 +492,10 @@ impl Sorter<'_> {
         let items = list.values().slice(first, last - first);
         let times = follow(&items, steps)?;
         let mut far = Vec::new();
-        let mask = self.bounds.mask(
-            &times,
-            Some(&items),
-            self.field,
-            self.outside.as_deref(),
-            &mut far,
-        )?;
+        let instants = self.instants.of(&times, Some(&items), self.field)?;
+        let mask = self
+            .bounds
+            .mask(instants, self.outside.as_deref(), &mut far);
         if let Some(outside) = &mut self.outside {
             for (item, at) in far {
                 let row = offsets.partition_point(|offset| (*offset as usize) - first <= item) - 1;

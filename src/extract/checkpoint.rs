@@ -9,7 +9,7 @@ use sha2::Digest;
 use super::content::Content;
 use super::partial_result::{Output, PartialResult};
 use super::queue::{RequestQueue, RequestSlice};
-use super::request::ExtractTask;
+use super::request::{ExtractTask, Scope};
 use crate::plan::CURSOR_DAYS;
 use crate::samsara::Window;
 use crate::state::{
@@ -84,14 +84,16 @@ impl<'a> Restored<'a> {
 /// from its beginning, and a cursor lives 30 days.
 pub fn checkpoint_is_current(
     checkpoint: &Checkpoint,
-    partition: Partition,
+    scope: &Scope,
     changed: Option<DateTime<Utc>>,
     now: DateTime<Utc>,
 ) -> bool {
     let age = now - checkpoint.extracted_at;
-    match partition {
-        Partition::Snapshot => age < SNAPSHOT_MAX_AGE,
-        Partition::Day(_) => {
+    match scope {
+        Scope::Snapshot => age < SNAPSHOT_MAX_AGE,
+        // What changes after it was read is found in a later window.
+        Scope::Updates { .. } => age < TimeDelta::days(CURSOR_DAYS),
+        Scope::Days(_) | Scope::Feed { .. } => {
             changed.is_none_or(|changed| changed <= checkpoint.extracted_at)
                 && age < TimeDelta::days(CURSOR_DAYS)
         }
@@ -226,7 +228,6 @@ impl PartialResult {
 mod tests {
     use chrono::NaiveDate;
 
-    use super::super::request::Scope;
     use super::*;
     use crate::catalog::Catalog;
     use crate::samsara::ParentRow;
@@ -365,20 +366,29 @@ mod tests {
             extracted_at: began,
             ..checkpoint(&RequestQueue::begin(&task), None)
         };
-        let day = Partition::Day(NaiveDate::from_ymd_opt(2024, 1, 1).unwrap());
+        let day = Scope::Days(vec![NaiveDate::from_ymd_opt(2024, 1, 1).unwrap()]);
+        let changes = Scope::Updates {
+            window: Window {
+                start: began,
+                end: began,
+            },
+            born_before: None,
+        };
         let (minutes, days) = (TimeDelta::minutes, TimeDelta::days);
-        for (partition, changed, age, current) in [
-            (Partition::Snapshot, None, minutes(59), true),
-            (Partition::Snapshot, None, minutes(60), false),
-            (day, None, days(CURSOR_DAYS) - minutes(1), true),
-            (day, None, days(CURSOR_DAYS), false),
-            (day, Some(began), minutes(1), true),
-            (day, Some(began + minutes(1)), minutes(2), false),
+        for (scope, changed, age, current) in [
+            (&Scope::Snapshot, None, minutes(59), true),
+            (&Scope::Snapshot, None, minutes(60), false),
+            (&day, None, days(CURSOR_DAYS) - minutes(1), true),
+            (&day, None, days(CURSOR_DAYS), false),
+            (&day, Some(began), minutes(1), true),
+            (&day, Some(began + minutes(1)), minutes(2), false),
+            (&changes, None, days(CURSOR_DAYS) - minutes(1), true),
+            (&changes, None, days(CURSOR_DAYS), false),
         ] {
             assert_eq!(
-                checkpoint_is_current(&checkpoint, partition, changed, began + age),
+                checkpoint_is_current(&checkpoint, scope, changed, began + age),
                 current,
-                "{partition} {changed:?} {age}"
+                "{scope} {changed:?} {age}"
             );
         }
     }

@@ -25,7 +25,7 @@ use super::misfits::{
     MISFIT, Misfits, Object, REPEATED, Step, TooMany, UNKNOWN, key_text, unescapes,
 };
 use super::number::{Integer, integer, is_double, whole};
-use super::raw_type::{RawType, StructShape};
+use super::raw_type::{Key, RawType, StructShape};
 use super::rescue::Rescued;
 use super::validate::{Stage, is_number};
 use crate::json::{JsonError, Kind, Scanner, unescape};
@@ -624,7 +624,7 @@ struct StructColumn<'a> {
 
 struct FieldColumn<'a> {
     name: &'a str,
-    key: Key,
+    key: &'a Key,
     column: Column<'a>,
     /// Of how many rows it holds the value. Those of rows without one come with the next that has one.
     rows: usize,
@@ -636,56 +636,6 @@ struct Learned<'a> {
     key: Key,
 }
 
-/// `"name":`, and its first and last eight bytes for comparison.
-struct Key {
-    text: Box<[u8]>,
-    first: u64,
-    mask: u64,
-    last: u64,
-}
-
-impl Key {
-    fn new(name: &[u8]) -> Self {
-        let text = [b"\"", name, b"\":"].concat();
-        let word = |bytes: &[u8]| {
-            let mut word = [0; 8];
-            word[..bytes.len()].copy_from_slice(bytes);
-            u64::from_le_bytes(word)
-        };
-        let length = text.len();
-        let mask = if length < 8 {
-            (1 << (8 * length)) - 1
-        } else {
-            u64::MAX
-        };
-        Self {
-            first: word(&text[..length.min(8)]),
-            mask,
-            last: word(&text[length.saturating_sub(8)..]),
-            text: text.into(),
-        }
-    }
-
-    /// Whether the text begins with it.
-    #[inline]
-    fn begins(&self, rest: &[u8]) -> bool {
-        let length = self.text.len();
-        let Some(first) = rest.first_chunk::<8>() else {
-            return rest.starts_with(&self.text);
-        };
-        if (u64::from_le_bytes(*first) ^ self.first) & self.mask != 0 {
-            return false;
-        }
-        if length <= 8 {
-            return true;
-        }
-        let Some(last) = rest.get(length - 8..).and_then(<[u8]>::first_chunk::<8>) else {
-            return false;
-        };
-        u64::from_le_bytes(*last) == self.last && (length <= 16 || rest.starts_with(&self.text))
-    }
-}
-
 impl<'a> StructColumn<'a> {
     fn new(fields: &'a Fields, shape: &'a StructShape) -> Self {
         let columns: Vec<_> = fields
@@ -693,7 +643,7 @@ impl<'a> StructColumn<'a> {
             .zip(&shape.fields)
             .map(|(field, raw)| FieldColumn {
                 name: &raw.name,
-                key: Key::new(raw.name.as_bytes()),
+                key: &raw.key,
                 column: Column::new(field, &raw.shape),
                 rows: 0,
             })
@@ -716,7 +666,7 @@ impl<'a> StructColumn<'a> {
 
     fn key(&self, name: usize) -> Option<&Key> {
         match self.columns.get(name) {
-            Some(field) => Some(&field.key),
+            Some(field) => Some(field.key),
             None => self
                 .learned
                 .get(name - self.columns.len())
@@ -733,7 +683,7 @@ impl<'a> StructColumn<'a> {
             let name = self.next[from] as usize;
             let key = self.key(name)?;
             if key.begins(rest) {
-                return Some((name, key.text.len()));
+                return Some((name, key.length()));
             }
             from = name + 1;
         }

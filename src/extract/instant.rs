@@ -25,6 +25,73 @@ pub fn instant_of_text(text: &str) -> Option<i64> {
     INSTANTS.contains(&micros).then_some(micros)
 }
 
+/// Reads texts of which many are of one day, as those of a page are: the day is made out once.
+#[derive(Debug, Default)]
+pub struct InstantReader {
+    /// `2024-01-31T`, and the microseconds since 1970 with which that day begins.
+    day: Option<([u8; 11], i64)>,
+}
+
+impl InstantReader {
+    /// What [`instant_of_text`] says.
+    #[inline]
+    pub fn read(&mut self, text: &str) -> Option<i64> {
+        let Some((day, time)) = text.as_bytes().split_first_chunk::<11>() else {
+            return instant_of_text(text);
+        };
+        if let Some((known, start)) = &self.day
+            && known == day
+            && let Some(micros) = micros_of_day(time)
+        {
+            return Some(start + micros);
+        }
+        self.read_day(day, text)
+    }
+
+    #[cold]
+    fn read_day(&mut self, day: &[u8; 11], text: &str) -> Option<i64> {
+        let mut midnight = *b"yyyy-mm-ddT00:00:00Z";
+        midnight[..11].copy_from_slice(day);
+        if let Some(start) = utc_instant(&midnight).filter(|start| INSTANTS.contains(start)) {
+            self.day = Some((*day, start));
+        }
+        instant_of_text(text)
+    }
+}
+
+/// The microseconds since midnight that `23:59:59.123456Z` names, with or without a fraction. A leap second belongs to
+/// the next day, and is not read here.
+#[inline]
+fn micros_of_day(text: &[u8]) -> Option<i64> {
+    let (&[h1, h2, b':', m1, m2, b':', s1, s2], rest) = text.split_first_chunk::<8>()? else {
+        return None;
+    };
+    let two = |tens: u8, ones: u8| {
+        let (tens, ones) = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
+        (tens < 10 && ones < 10).then(|| i64::from(tens) * 10 + i64::from(ones))
+    };
+    let (hour, minute, second) = (two(h1, h2)?, two(m1, m2)?, two(s1, s2)?);
+    if hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let (mut micros, mut unit) = (0, 100_000);
+    match rest {
+        [b'Z'] => {}
+        [b'.', digits @ .., b'Z'] if !digits.is_empty() => {
+            for digit in digits {
+                let digit = digit.wrapping_sub(b'0');
+                if digit > 9 {
+                    return None;
+                }
+                micros += i64::from(digit) * unit;
+                unit /= 10;
+            }
+        }
+        _ => return None,
+    }
+    Some(((hour * 60 + minute) * 60 + second) * 1_000_000 + micros)
+}
+
 /// The same for milliseconds since 1970.
 pub fn instant_of_millis(millis: i64) -> Option<i64> {
     millis
@@ -162,6 +229,14 @@ mod tests {
             let expected =
                 expected.map(|text| text.parse::<DateTime<Utc>>().unwrap().timestamp_micros());
             assert_eq!(instant_of_text(text), expected, "{text:?}");
+            // Whichever day was read before: the same, another, or none.
+            let day = text.get(..11).map(|day| format!("{day}12:00:00Z"));
+            for before in [None, day.as_deref(), Some("2024-01-01T12:00:00Z")] {
+                let mut reader = InstantReader::default();
+                before.map(|before| reader.read(before));
+                assert_eq!(reader.read(text), expected, "{text:?} behind {before:?}");
+                assert_eq!(reader.read(text), expected, "{text:?} again");
+            }
         }
     }
 

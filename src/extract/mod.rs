@@ -1,7 +1,8 @@
 //! Pages to raw Parquet.
 //!
-//! A page passes one scan that cuts out what the schema does not hold ([`validate`]), is decoded by arrow-json some
-//! thousand records at a time ([`decode`]), loses the rows that another day owns ([`assign_day`]), and goes into the
+//! One pass over the text of a page, some thousand records at a time, makes record batches of it and cuts out what the
+//! schema does not hold ([`direct`], [`decode`]); what that pass refuses goes the slow way, through a check of its own
+//! and arrow-json ([`validate`]). The batch loses the rows that another day owns ([`assign_day`]), and goes into the
 //! Parquet object of its source and day, with what was cut out beside it ([`rescue`]). Only a few pages are in memory
 //! at a time.
 //!
@@ -53,7 +54,7 @@ pub use decode_page::{decode_asked, decode_for_day, decode_page};
 pub use drift::{DriftKey, FURTHER_PATHS};
 pub use error::ExtractError;
 pub use extractor::Extractor;
-pub use instant::{INSTANTS, instant_of_millis, instant_of_text};
+pub use instant::{INSTANTS, InstantReader, instant_of_millis, instant_of_text};
 pub use intervals::EndedRows;
 pub use outcome::{Extracted, TaskOutcome};
 pub use request::{ExtractTask, Scope};

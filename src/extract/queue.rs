@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use chrono::TimeDelta;
+use chrono::{TimeDelta, Utc};
 use sha2::{Digest, Sha256};
 
 use super::request::{ExtractTask, Scope};
 use crate::catalog::{Source, SourceKind, TimeFormat};
+use crate::clock;
 use crate::samsara::{ParentRow, Request, Window};
 use crate::state::Position;
 
@@ -53,7 +54,7 @@ impl<'a> RequestQueue<'a> {
             None => vec![None],
         };
         let batches: Vec<&[ParentRow]> = match first.and_then(|source| source.parent.as_ref()) {
-            Some(parent) => task.parents.chunks(parent.batch).collect(),
+            Some(parent) => ParentRow::batches(&task.parents, parent.batch).collect(),
             None => vec![&[]],
         };
         let mut asked = Sha256::new();
@@ -71,6 +72,8 @@ impl<'a> RequestQueue<'a> {
             } => Some((position.clone(), 0)),
             _ => None,
         };
+        let looks_back = first.and_then(|source| source.since.as_ref());
+        let window = task.window();
         let requests = sweep
             .iter()
             .flat_map(|value| batches.iter().map(move |batch| (*value, *batch)))
@@ -79,7 +82,7 @@ impl<'a> RequestQueue<'a> {
             task,
             sources,
             requests,
-            window: task.window(),
+            window: window.or_else(|| looks_back.map(|it| Window::looking_back(it, clock::now()))),
             rest: VecDeque::new(),
             next: 0,
             asked,

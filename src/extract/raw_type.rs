@@ -55,7 +55,65 @@ pub(super) struct ListShape {
 #[derive(Debug, Clone)]
 pub(super) struct RawField {
     pub(super) name: String,
+    pub(super) key: Key,
     pub(super) shape: RawType,
+}
+
+/// `"name":`, and its first and last eight bytes for comparison.
+#[derive(Debug, Clone)]
+pub(super) struct Key {
+    text: Box<[u8]>,
+    first: u64,
+    mask: u64,
+    last: u64,
+}
+
+impl Key {
+    pub(super) fn new(name: &[u8]) -> Self {
+        let text = [b"\"", name, b"\":"].concat();
+        let word = |bytes: &[u8]| {
+            let mut word = [0; 8];
+            word[..bytes.len()].copy_from_slice(bytes);
+            u64::from_le_bytes(word)
+        };
+        let length = text.len();
+        let mask = if length < 8 {
+            (1 << (8 * length)) - 1
+        } else {
+            u64::MAX
+        };
+        Self {
+            first: word(&text[..length.min(8)]),
+            mask,
+            last: word(&text[length.saturating_sub(8)..]),
+            text: text.into(),
+        }
+    }
+
+    /// In bytes.
+    #[inline]
+    pub(super) fn length(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Whether the text begins with it.
+    #[inline]
+    pub(super) fn begins(&self, rest: &[u8]) -> bool {
+        let length = self.text.len();
+        let Some(first) = rest.first_chunk::<8>() else {
+            return rest.starts_with(&self.text);
+        };
+        if (u64::from_le_bytes(*first) ^ self.first) & self.mask != 0 {
+            return false;
+        }
+        if length <= 8 {
+            return true;
+        }
+        let Some(last) = rest.get(length - 8..).and_then(<[u8]>::first_chunk::<8>) else {
+            return false;
+        };
+        u64::from_le_bytes(*last) == self.last && (length <= 16 || rest.starts_with(&self.text))
+    }
 }
 
 /// What is counted while a record's shape is built.
@@ -88,6 +146,7 @@ impl StructShape {
             .iter()
             .map(|field| RawField {
                 name: field.name().clone(),
+                key: Key::new(field.name().as_bytes()),
                 shape: RawType::of_field(field, counts),
             })
             .collect();
@@ -215,6 +274,28 @@ mod tests {
                 _ => expected,
             };
             assert_eq!(lists.len(), declared, "{}", source.name);
+        }
+    }
+
+    #[test]
+    fn a_key_begins_a_text_or_it_does_not() {
+        for length in 0..40 {
+            let name = "abcdefghijklmnopqrstuvwxyzabcdefghijklmnop".as_bytes()[..length].to_vec();
+            let (key, text) = (Key::new(&name), [b"\"", &name[..], b"\":"].concat());
+            assert_eq!(key.length(), text.len());
+            for behind in ["", "1", "\"2024-01-01T00:00:00Z\"}"] {
+                let text = [&text[..], behind.as_bytes()].concat();
+                assert!(key.begins(&text));
+                // Any other byte, or none, and it is another text.
+                for at in 0..key.length() {
+                    let mut other = text.clone();
+                    other[at] ^= 1;
+                    assert!(
+                        !key.begins(&other) && !key.begins(&text[..at]),
+                        "{length} {at}"
+                    );
+                }
+            }
         }
     }
 

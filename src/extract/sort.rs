@@ -3,7 +3,7 @@
 use arrow::array::RecordBatch;
 use chrono::{DateTime, NaiveDate, Utc};
 
-use super::assign_day::{DayRows, partition_window, rows_by_day, rows_of_day};
+use super::assign_day::{DayRows, Instants, partition_window, rows_by_day, rows_of_one_day};
 use super::decode::{Decoded, Decoder, Envelope, Rows, Stamp};
 use super::decode_error::DecodeError;
 use super::fetch::FetchedPage;
@@ -110,9 +110,17 @@ impl<'a> Sorter<'a> {
             (Scope::Days(days), field) => {
                 // Once is enough: what is far from one asked day is far from all of them.
                 let mut outside = self.outsides[slot].as_mut();
+                let mut instants = Instants::default();
                 for day in days {
                     let rows = match field {
-                        Some(field) => rows_of_day(batch, field, *day, self.asked, outside.take())?,
+                        Some(field) => rows_of_one_day(
+                            batch,
+                            field,
+                            *day,
+                            self.asked,
+                            outside.take(),
+                            &mut instants,
+                        )?,
                         // Without a time, all rows are the requested day's.
                         None => DayRows::all(batch.clone()),
                     };

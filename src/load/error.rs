@@ -97,6 +97,14 @@ pub enum LoadError {
         /// BigQuery's message.
         message: String,
     },
+    /// A query over the rows of a table failed.
+    #[error("{table}: its rows cannot be looked at: {reason}")]
+    Query {
+        /// The table.
+        table: String,
+        /// The query engine's message.
+        reason: String,
+    },
     /// The ledger does not balance.
     #[error(
         "{table} {partition}: the warehouse reports {loaded} rows, the Parquet holds {flattened}"

@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use arrow::array::Array;
 use arrow::datatypes::SchemaRef;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
@@ -17,17 +19,20 @@ use crate::bounds::{MAX_OBJECT_BYTES, MAX_ROWS};
 use crate::config::{BucketLocation, GoogleAccess};
 use crate::load::error::LoadError;
 use crate::load::shape::{ShapeMismatch, missing_columns};
-use crate::load::warehouse::{Batch, FlatObjects, Loaded, Prepared, Warehouse};
+use crate::load::warehouse::{Batch, FlatObjects, Loaded, Prepared, RepeatedKeys, Warehouse};
 use crate::state::{Fence, Started, read_document};
 use crate::store::layout::{
     MARK_LENGTH, Partition, is_file_of, manifest_object, parse_manifest_object,
     parse_warehouse_object, warehouse_object,
 };
 use crate::store::{Bucket, Listed, ObjectRef, StoreError, Version};
-use crate::transform::Contract;
+use crate::transform::{Contract, QueryTable, query};
 
 /// Writers of other partitions of the same table may come in between this often.
 const SWAP_TRIES: usize = 1000;
+
+/// Memory for a query over a table.
+const QUERY_MEMORY: usize = 512 << 20;
 
 /// A warehouse in a folder.
 pub struct LocalWarehouse {
@@ -389,6 +394,76 @@ impl Warehouse for LocalWarehouse {
             .filter_map(|(name, files)| Some((Partition::parse(name)?, rows(files))))
             .filter(|(_, rows)| *rows > 0)
             .collect())
+    }
+
+    async fn repeated_keys(
+        &self,
+        contract: &Contract,
+        key: &[String],
+    ) -> Result<RepeatedKeys, LoadError> {
+        let name = &contract.table;
+        let Some((manifest, _)) = self.manifest(name).await? else {
+            return Ok(RepeatedKeys::default());
+        };
+        // The files have the columns of the contract that they were made by.
+        let is_column = |name: &String| {
+            let mut columns = manifest.contract.columns.iter();
+            columns.any(|column| column.name == *name)
+        };
+        let Some(partition_by) = contract
+            .partition_by
+            .as_ref()
+            .filter(|name| is_column(name))
+        else {
+            return Ok(RepeatedKeys::default());
+        };
+        if !key.iter().all(is_column) {
+            return Ok(RepeatedKeys::default());
+        }
+        let quoted = |name: &str| format!("\"{name}\"");
+        let sql = RepeatedKeys::sql(
+            &quoted(name),
+            partition_by,
+            key,
+            quoted,
+            |column| format!("CAST({column} AS VARCHAR)"),
+            |column| format!("CAST(CAST({column} AS DATE) AS VARCHAR)"),
+        );
+        let table = QueryTable {
+            raw: false,
+            name: name.clone(),
+            schema: manifest.contract.schema(),
+            bucket: self.bucket.clone(),
+            objects: manifest.partitions.into_values().flatten().collect(),
+        };
+        let failed = |reason: String| LoadError::Query {
+            table: name.clone(),
+            reason,
+        };
+        let mut found = query(&sql, &[table], QUERY_MEMORY)
+            .await
+            .map_err(|error| failed(error.to_string()))?;
+        let mut rows = Vec::new();
+        while let Some(batch) = found
+            .next()
+            .await
+            .map_err(|error| failed(error.to_string()))?
+        {
+            let options = FormatOptions::default();
+            let columns = batch.columns().iter();
+            let columns: Vec<ArrayFormatter<'_>> = columns
+                .map(|column| ArrayFormatter::try_new(column, &options))
+                .collect::<Result<_, _>>()
+                .map_err(|error| failed(error.to_string()))?;
+            rows.extend((0..batch.num_rows()).map(|row| {
+                let cells = batch.columns().iter().zip(&columns);
+                let cells = cells.map(|(column, text)| {
+                    column.is_valid(row).then(|| text.value(row).to_string())
+                });
+                cells.collect::<Vec<_>>()
+            }));
+        }
+        RepeatedKeys::of_rows(rows).ok_or_else(|| failed("keys without their days".into()))
     }
 
     async fn drop_table(&self, contract: &Contract) -> Result<(), LoadError> {

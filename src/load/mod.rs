@@ -12,6 +12,7 @@ mod error;
 mod finding;
 mod local;
 mod location;
+mod observed;
 pub mod plan;
 mod shape;
 mod warehouse;
@@ -28,8 +29,11 @@ pub use bigquery::timings::Timings;
 pub use error::LoadError;
 pub use finding::Finding;
 pub use local::{LocalTable, LocalWarehouse};
+pub use observed::ObservedLoad;
 pub use shape::ShapeMismatch;
-pub use warehouse::{Batch, FlatObjects, Loaded, Prepared, Warehouse, load, trial_table};
+pub use warehouse::{
+    Batch, FlatObjects, Loaded, Prepared, RepeatedKey, RepeatedKeys, Warehouse, load, trial_table,
+};
 
 /// The name under which loads of a warehouse with load jobs are kept in the state; none for a folder.
 pub fn target(config: &WarehouseConfig) -> Option<String> {

@@ -36,12 +36,93 @@ pub trait Warehouse: Send + Sync {
     /// Rows that the table holds, by partition; without days, all are of [`Partition::Snapshot`].
     async fn counts(&self, contract: &Contract) -> Result<BTreeMap<Partition, u64>, LoadError>;
 
+    /// The keys of a daily table that stand in more than one of its days; none of a table that is not there.
+    async fn repeated_keys(
+        &self,
+        contract: &Contract,
+        key: &[String],
+    ) -> Result<RepeatedKeys, LoadError>;
+
     /// Removes a table that [`Warehouse::prepare`] has created for a trial load, or that no load can bring to its shape.
     async fn drop_table(&self, contract: &Contract) -> Result<(), LoadError>;
 
     /// Removes the tables of earlier trial loads with this mark (see [`trial_table`]), and gives their names: a run
     /// that was killed in its trial load has left one.
     async fn drop_trial_tables(&self, mark: &str) -> Result<Vec<String>, LoadError>;
+}
+
+/// Keys that stand in more than one day of a table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RepeatedKeys {
+    /// How many.
+    pub count: u64,
+    /// The first of them.
+    pub examples: Vec<RepeatedKey>,
+}
+
+/// A key that stands in more than one day of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RepeatedKey {
+    /// The values of its columns, as text.
+    pub values: Vec<String>,
+    /// The first of the days.
+    pub first: String,
+    /// The last of them.
+    pub last: String,
+}
+
+/// How many repeated keys are named.
+const EXAMPLES: usize = 3;
+
+impl RepeatedKeys {
+    /// A query for them. `quoted` writes a name, `text` an expression as text, and `day` the day of a column.
+    pub(super) fn sql(
+        table: &str,
+        partition_by: &str,
+        key: &[String],
+        quoted: impl Fn(&str) -> String,
+        text: impl Fn(&str) -> String,
+        day: impl Fn(&str) -> String,
+    ) -> String {
+        let columns: Vec<String> = key.iter().map(|name| quoted(name)).collect();
+        let names: Vec<String> = (0..key.len()).map(|number| format!("k{number}")).collect();
+        let values = columns.iter().map(|column| text(column));
+        let values = values.zip(&names);
+        let values: Vec<String> = values
+            .map(|(value, name)| format!("{value} AS {name}"))
+            .collect();
+        let known: Vec<String> = columns
+            .iter()
+            .map(|column| format!("{column} IS NOT NULL"))
+            .collect();
+        let (names, day) = (names.join(", "), day(&quoted(partition_by)));
+        format!(
+            "SELECT {names}, MIN(day) AS first_day, MAX(day) AS last_day, COUNT(*) OVER () AS n FROM \
+             (SELECT DISTINCT {}, {day} AS day FROM {table} WHERE {}) AS days \
+             GROUP BY {names} HAVING COUNT(*) > 1 ORDER BY first_day, {names} LIMIT {EXAMPLES}",
+            values.join(", "),
+            known.join(" OR "),
+        )
+    }
+
+    /// What the rows of that query say.
+    pub(super) fn of_rows(rows: Vec<Vec<Option<String>>>) -> Option<Self> {
+        let mut found = Self::default();
+        for row in rows {
+            let mut values: Vec<String> = row
+                .into_iter()
+                .map(|cell| cell.unwrap_or_else(|| "NULL".into()))
+                .collect();
+            found.count = values.pop()?.parse().ok()?;
+            let (last, first) = (values.pop()?, values.pop()?);
+            found.examples.push(RepeatedKey {
+                values,
+                first,
+                last,
+            });
+        }
+        Some(found)
+    }
 }
 
 /// How the names of tables begin that are created for a trial load and dropped after it. A warehouse removes them by
@@ -180,6 +261,47 @@ pub async fn load(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn repeated_keys_are_asked_for_and_read() {
+        let key = ["id".to_string(), "n".into()];
+        let sql = RepeatedKeys::sql(
+            "t",
+            "at",
+            &key,
+            |name| format!("<{name}>"),
+            |column| format!("text({column})"),
+            |column| format!("day({column})"),
+        );
+        assert_eq!(
+            sql,
+            "SELECT k0, k1, MIN(day) AS first_day, MAX(day) AS last_day, COUNT(*) OVER () AS n FROM \
+             (SELECT DISTINCT text(<id>) AS k0, text(<n>) AS k1, day(<at>) AS day FROM t \
+             WHERE <id> IS NOT NULL OR <n> IS NOT NULL) AS days \
+             GROUP BY k0, k1 HAVING COUNT(*) > 1 ORDER BY first_day, k0, k1 LIMIT 3"
+        );
+        let cells = |texts: &[&str]| -> Vec<Option<String>> {
+            let texts = texts.iter();
+            texts
+                .map(|text| (!text.is_empty()).then(|| text.to_string()))
+                .collect()
+        };
+        let rows = vec![cells(&["a", "", "2024-01-01", "2024-01-03", "7"])];
+        let found = RepeatedKeys::of_rows(rows).unwrap();
+        assert_eq!(found.count, 7);
+        assert_eq!(found.examples[0].values, ["a", "NULL"]);
+        assert_eq!(
+            (&*found.examples[0].first, &*found.examples[0].last),
+            ("2024-01-01", "2024-01-03")
+        );
+        assert_eq!(
+            RepeatedKeys::of_rows(Vec::new()),
+            Some(RepeatedKeys::default())
+        );
+        for odd in [&["a"][..], &["a", "b", "c", "many"]] {
+            assert_eq!(RepeatedKeys::of_rows(vec![cells(odd)]), None);
+        }
+    }
 
     #[test]
     fn trial_tables_are_known_by_their_mark() {

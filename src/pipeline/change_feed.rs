@@ -98,6 +98,8 @@ async fn commit_changes(
             .filter(|_| changes.more)
             .map(|before| before.since.unwrap_or(before.at)),
         contiguous_since: before.map_or(Some(began), |before| before.contiguous_since),
+        // Where its position is lost, days are read again.
+        gaps: Vec::new(),
     };
     // A day that was never asked for is of no interest; one of which a part was read must not go on from its checkpoint.
     let mut days: Vec<Partition> = changes.days.iter().copied().map(Partition::Day).collect();

@@ -185,6 +185,11 @@ fn add_rows(day: &mut Option<RawState>, brought: RawState) {
 /// Where a feed goes on after what was read of it.
 fn next_feed(known: Option<&Feed>, asked: &FeedAsked<'_>, outcome: &TaskOutcome) -> Option<Feed> {
     let Position { query, cursor } = outcome.feed.clone()?;
+    let gaps = match (known, &asked.resume) {
+        (Some(known), None) => known.gaps_from(asked.since),
+        (Some(known), Some(_)) => known.gaps.clone(),
+        (None, _) => Vec::new(),
+    };
     let Some(until) = asked.until.filter(|_| outcome.is_past) else {
         // In its middle, a feed is as far as it was when it began.
         let since = if outcome.more {
@@ -198,6 +203,7 @@ fn next_feed(known: Option<&Feed>, asked: &FeedAsked<'_>, outcome: &TaskOutcome)
             at: outcome.extracted_at,
             since: Some(since),
             contiguous_since: None,
+            gaps,
         });
     };
     let end = day_window(until).start;
@@ -211,6 +217,7 @@ fn next_feed(known: Option<&Feed>, asked: &FeedAsked<'_>, outcome: &TaskOutcome)
         at,
         since: since.or(Some(end - TimeDelta::days(1))),
         contiguous_since: Some(end),
+        gaps,
     })
 }
 
@@ -220,6 +227,7 @@ pub(super) fn is_moved(before: Option<&Feed>, position: &Feed) -> bool {
         before.cursor != position.cursor
             || before.query != position.query
             || before.contiguous_since != position.contiguous_since
+            || before.gaps != position.gaps
             || (before.since.is_some() && position.since.is_none())
             || position.at - before.at > TimeDelta::days(1)
     })

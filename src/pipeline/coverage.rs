@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::load;
 use crate::load::plan::{is_loaded, rows_loaded, rows_of};
 use crate::plan::{Dates, RunRequest, Selection, due_partitions};
-use crate::state::{Failure, NotAvailable, PartitionState, SourceState, StateStore};
+use crate::state::{Failure, Gap, NotAvailable, PartitionState, SourceState, StateStore};
 use crate::store::layout::Partition;
 use crate::transform::{BoundCatalog, BoundModel, Contract, ModelDigest, history_fingerprint};
 
@@ -103,6 +103,8 @@ pub struct SourceCoverage {
     pub tables: Vec<TableCoverage>,
     /// When something of it was last read whole.
     pub last_read: Option<DateTime<Utc>>,
+    /// Spans of time of which a feed with a short memory may have lost rows.
+    pub gaps: Vec<Gap>,
 }
 
 /// How far one table has come.
@@ -364,6 +366,7 @@ impl Lookup<'_> {
                     .and_then(|found| found.failure.clone()),
                 is_known: state.complete().next().is_some(),
                 rows: state.complete().map(|(_, raw)| raw.rows()).sum(),
+                gaps: state.gaps().to_vec(),
             });
         }
         Ok(covered)

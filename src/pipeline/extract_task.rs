@@ -5,24 +5,24 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Days, SecondsFormat, Utc};
 use futures::future::try_join_all;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tracing::Instrument;
 
 use super::commit_raw::{FeedAsked, commit_feed, commit_partition, discard};
 use super::ended_rows::mark_changed_days;
 use super::raw_rows::parent_rows;
-use super::run::{Ready, Run, are_there, ends_run};
+use super::resumable::read_resumable;
+use super::run::{Ready, Run, ends_run};
 use super::updates::read_updates;
 use crate::catalog::Source;
 use crate::clock;
 use crate::error::{Error, UpstreamError};
 use crate::events::{Event, Outcome};
-use crate::extract::{ExtractTask, Extractor, Scope, TaskOutcome, checkpoint_is_current};
+use crate::extract::{ExtractTask, Extractor, Scope, TaskOutcome};
 use crate::plan::{PlannedScope, PlannedTask};
 use crate::redact;
 use crate::samsara::{ParentRow, SamsaraError, Watch};
-use crate::state::{Checkpoint, Failure, NotAvailable, PartitionState, SourceHandle, SourceState};
-use crate::store::ObjectRef;
+use crate::state::{Failure, NotAvailable, SourceState};
 use crate::store::layout::Partition;
 
 /// Gives partitions to the transform stage, as long as the run goes on.
@@ -44,6 +44,9 @@ pub(super) async fn hand_on(
     }
 }
 
+/// The place of a task among those that read, until it has read.
+type Slot<'a> = Option<SemaphorePermit<'a>>;
+
 /// Reads one task and hands its partitions on. Its failure is reported, and an error only if nothing else can work
 /// either.
 pub(super) async fn extract_task(
@@ -53,29 +56,41 @@ pub(super) async fn extract_task(
     planned: &PlannedTask,
     ready: &mpsc::Sender<Ready>,
 ) -> Result<(), Error> {
-    let slot = slots.acquire().await;
+    // The semaphore is never closed.
+    let slot = slots.acquire().await.ok();
+    extract_in(run, extractor, slot, planned, ready).await
+}
+
+async fn extract_in(
+    run: &Run,
+    extractor: &Extractor,
+    mut slot: Slot<'_>,
+    planned: &PlannedTask,
+    ready: &mpsc::Sender<Ready>,
+) -> Result<(), Error> {
     let apart = apart(run, planned);
     if apart.len() > 1 {
-        // Each of them takes a slot of its own.
-        drop(slot);
-        return extract_apart(run, extractor, slots, &apart, ready).await;
+        return extract_apart(run, extractor, &apart, ready).await;
     }
     let scope = planned.scope.to_string();
     let span = tracing::error_span!(
         "extract",
         table = planned.sources.join(", "),
-        partition = scope
+        partition = scope,
+        outcome = tracing::field::Empty,
     );
     run.observer.observe(&Event::TaskStarted {
         sources: planned.sources.clone(),
         scope: scope.clone(),
         requests: planned.requests,
     });
-    let read = read_planned(run, extractor, planned, slot)
-        .instrument(span)
+    let read = read_planned(run, extractor, planned, &mut slot)
+        .instrument(span.clone())
         .await?;
     let is_refused_together = read.is_none();
     let (outcome, partitions) = read.unwrap_or((Outcome::Absent, Vec::new()));
+    span.record("outcome", outcome.as_str());
+    drop(span);
     let come = partitions.iter().map(|(source, _)| run.tables_of(source));
     run.observer.observe(&Event::TaskFinished {
         sources: planned.sources.clone(),
@@ -88,7 +103,7 @@ pub(super) async fn extract_task(
         outcome,
     });
     if is_refused_together {
-        return extract_apart(run, extractor, slots, &one_by_one(planned), ready).await;
+        return extract_apart(run, extractor, &one_by_one(planned), ready).await;
     }
     hand_on(run, ready, partitions).await;
     Ok(())
@@ -96,11 +111,11 @@ pub(super) async fn extract_task(
 
 /// The partitions that a task has read whole, or earlier ones have; none if the API refused its sources together, so that
 /// each has to be asked for by itself.
-async fn read_planned<S>(
+async fn read_planned(
     run: &Run,
     extractor: &Extractor,
     planned: &PlannedTask,
-    slot: S,
+    slot: &mut Slot<'_>,
 ) -> Result<Option<(Outcome, Vec<Ready>)>, Error> {
     if run.shutdown.is_cancelled() {
         return Ok(Some((Outcome::Stopped, Vec::new())));
@@ -161,16 +176,15 @@ pub(super) async fn complete_partitions(
     Ok(complete)
 }
 
-/// Tasks that were one, one after another.
+/// Tasks that were one, one after another in its slot.
 async fn extract_apart(
     run: &Run,
     extractor: &Extractor,
-    slots: &Semaphore,
     tasks: &[PlannedTask],
     ready: &mpsc::Sender<Ready>,
 ) -> Result<(), Error> {
     for task in tasks {
-        Box::pin(extract_task(run, extractor, slots, task, ready)).await?;
+        Box::pin(extract_in(run, extractor, None, task, ready)).await?;
     }
     Ok(())
 }
@@ -345,11 +359,11 @@ async fn store_failure(
 
 /// Reads a task, commits what it brought after its slot was given back, and gives the partitions that it has committed.
 /// Those of `updates` are in `touched` instead, which keeps them if a later window fails.
-async fn read_task<S>(
+async fn read_task(
     run: &Run,
     extractor: &Extractor,
     planned: &PlannedTask,
-    slot: S,
+    slot: &mut Slot<'_>,
     touched: &mut BTreeSet<Ready>,
 ) -> Result<Vec<Ready>, Error> {
     let (sources, parents) = asked_of(run, planned).await?;
@@ -382,7 +396,7 @@ async fn read_task<S>(
         return read_feed(run, extractor, task).await;
     }
     let outcome = read_resumable(run, extractor, &task).await?;
-    drop(slot);
+    drop(slot.take());
     // Before the days themselves: if nothing else comes of this run, that much is known.
     mark_changed_days(run, &outcome).await?;
     // The first last: it holds the checkpoint of the unfinished task, which speaks for all. The others go into the state
@@ -423,123 +437,6 @@ fn ready(outcome: TaskOutcome) -> Vec<Ready> {
     partitions
         .map(|extracted| (extracted.source, extracted.partition))
         .collect()
-}
-
-/// A task that goes on where an earlier run left it, and leaves checkpoints itself.
-async fn read_resumable(
-    run: &Run,
-    extractor: &Extractor,
-    task: &Arc<ExtractTask>,
-) -> Result<TaskOutcome, Error> {
-    let partition = task.scope.partitions().first().copied();
-    let (Some(first), Some(partition)) = (task.sources.first(), partition) else {
-        return Ok(extractor.read(task.clone(), None, None).await?);
-    };
-    let handle = run.states.source(&first.name).await?;
-    let stored = usable_checkpoint(run, task, &handle, partition).await?;
-    let is_resumed = stored.is_some();
-    let place = (&handle, partition);
-    match read_with_checkpoints(extractor, task, stored, place, true).await {
-        // The cursor goes, and the pages before it with it: the task begins again, once.
-        Err(Error::Extract(error)) if error.is_dead_cursor() => {
-            tracing::warn!(source = task.tables(), %error, "cursor dropped, partition begins again");
-            handle
-                .commit(move |state| state.partition_mut(partition).checkpoint = None)
-                .await?;
-            read_with_checkpoints(extractor, task, None, place, true).await
-        }
-        // Not one of the answers that mean a dead cursor, so its checkpoint stays. Should it be one all the same, the
-        // task can do without; if not, that costs a request or two.
-        Err(Error::Extract(error)) if is_resumed && error.is_refused() => {
-            tracing::warn!(source = task.tables(), %error, "read from the beginning, the cursor is kept until that is done");
-            read_with_checkpoints(extractor, task, None, place, false).await
-        }
-        other => other,
-    }
-}
-
-/// The checkpoint of a task, if it may go on from there and its objects are still there.
-async fn usable_checkpoint(
-    run: &Run,
-    task: &ExtractTask,
-    handle: &SourceHandle,
-    partition: Partition,
-) -> Result<Option<Checkpoint>, Error> {
-    let changed = last_change(run, task).await?;
-    let now = clock::now();
-    let stored = handle.look(|state| state.partition(partition)?.checkpoint.clone());
-    let Some(checkpoint) = stored.filter(|it| checkpoint_is_current(it, partition, changed, now))
-    else {
-        return Ok(None);
-    };
-    let objects: Vec<ObjectRef> = checkpoint.objects().cloned().collect();
-    Ok(are_there(&run.raw, &objects).await?.then_some(checkpoint))
-}
-
-/// The last time that the task's days may have changed: they were found to, were read whole, or the change feed was not
-/// followed before.
-async fn last_change(run: &Run, task: &ExtractTask) -> Result<Option<DateTime<Utc>>, Error> {
-    let Scope::Days(days) = &task.scope else {
-        return Ok(None);
-    };
-    let mut last = None;
-    for source in &task.sources {
-        let of_day = |found: &PartitionState| {
-            let read = found.raw.as_ref().map(|raw| raw.extracted_at);
-            found.changed.max(read)
-        };
-        let of = |state: &SourceState| {
-            let found = days
-                .iter()
-                .filter_map(|day| state.partition(Partition::Day(*day)));
-            let followed_since = state.feed.as_ref().and_then(|feed| feed.contiguous_since);
-            found.map(of_day).max().flatten().max(followed_since)
-        };
-        last = last.max(run.states.source(&source.name).await?.look(of));
-    }
-    Ok(last)
-}
-
-/// Reads a task from its beginning or from a checkpoint. Its own checkpoints go into the state at `place`, if they are
-/// to be stored.
-async fn read_with_checkpoints(
-    extractor: &Extractor,
-    task: &Arc<ExtractTask>,
-    resume: Option<Checkpoint>,
-    (handle, partition): (&SourceHandle, Partition),
-    stores: bool,
-) -> Result<TaskOutcome, Error> {
-    let (checkpoints, mut left) = mpsc::channel::<Checkpoint>(1);
-    // The receiver is this future's own: once it is over, the task must not wait for anyone to receive.
-    let store = async move {
-        while let Some(checkpoint) = left.recv().await {
-            if !stores {
-                continue;
-            }
-            handle
-                .commit(move |state| state.partition_mut(partition).checkpoint = Some(checkpoint))
-                .await?;
-        }
-        Ok::<_, Error>(())
-    };
-    let read = extractor.read(task.clone(), resume, Some(checkpoints));
-    tokio::pin!(read, store);
-    Ok(tokio::select! {
-        stored = &mut store => {
-            // A state that cannot be written ends the task: nothing of what it reads could be committed.
-            stored?;
-            read.await?
-        }
-        outcome = &mut read => match outcome {
-            // What is going to be committed says more than a checkpoint. One that was sent already is written before it.
-            Ok(outcome) => outcome,
-            Err(error) => {
-                // The checkpoint of what is safe so far is stored.
-                store.await?;
-                return Err(error.into());
-            }
-        },
-    })
 }
 
 /// A feed, some pages at a time, each committed with the position behind them.
@@ -614,8 +511,8 @@ async fn read_feed(
 async fn report_gap(run: &Run, task: &ExtractTask, since: DateTime<Utc>) -> Result<(), Error> {
     for source in &task.sources {
         let handle = run.states.source(&source.name).await?;
-        let position = handle.look(|state| state.feed.clone());
-        let Some(known) = position.map(|feed| feed.at).filter(|known| *known < since) else {
+        let known = handle.look(|state| Some(state.feed.as_ref()?.read_until()));
+        let Some(known) = known.filter(|known| *known < since) else {
             continue;
         };
         let whole = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);

@@ -5,16 +5,15 @@ use std::sync::Arc;
 
 use futures::{StreamExt, stream};
 use parking_lot::Mutex;
-use tracing::Instrument;
 
 use super::load_plan;
 use super::run::{Run, report_failure};
 use crate::config::{GoogleAccess, WarehouseConfig};
 use crate::error::Error;
-use crate::events::{Event, Observer, Outcome};
+use crate::events::{Event, LoadPurpose, Observer};
 use crate::extract::raw_schema;
 use crate::load::plan::{RawTableLoad, raw_fingerprint};
-use crate::load::{BigQuery, FlatObjects, Warehouse};
+use crate::load::{BigQuery, FlatObjects, ObservedLoad, Warehouse};
 use crate::state::{Load, RawState, SourceState, Started};
 use crate::store::layout::{Partition, RunId, raw_object};
 use crate::store::{Bucket, TableWriter};
@@ -143,25 +142,14 @@ impl RawLoader<'_> {
             state.partition_mut(partition).raw_started = Some(started)
         };
         table.state.commit(begin).await?;
-        let span = tracing::error_span!("load", table = name, partition = %partition, job_id = job);
-        self.observer.observe(&Event::LoadStarted {
-            table: name.to_string(),
+        let watched = ObservedLoad {
+            purpose: LoadPurpose::Raw,
+            table: name.clone(),
             partitions: vec![partition],
-            job: Some(job.clone()),
-        });
-        let begun = std::time::Instant::now();
-        let loaded = self
-            .warehouse
-            .replace_raw(name, &schema, self.raw, &flat)
-            .instrument(span)
-            .await;
-        self.observer.observe(&Event::LoadFinished {
-            table: name.to_string(),
             job: Some(job),
-            outcome: loaded.as_ref().map_or(Outcome::Failed, |_| Outcome::Done),
-            elapsed: begun.elapsed(),
-        });
-        let loaded = loaded?;
+        };
+        let loaded = self.warehouse.replace_raw(name, &schema, self.raw, &flat);
+        let loaded = watched.run(self.observer, loaded).await?;
         self.observer.observe(&Event::RawLoaded {
             source: name.clone(),
             partition,

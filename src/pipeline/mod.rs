@@ -19,6 +19,7 @@ mod load_plan;
 mod load_raw_stage;
 mod load_stage;
 mod raw_rows;
+mod resumable;
 mod run;
 mod table_loader;
 pub mod threads;
@@ -46,7 +47,7 @@ use crate::config::{BucketLocation, Config, ConfigError, GoogleAccess, REGIONS, 
 use crate::error::Error;
 use crate::events::{Event, Observer, Observers, Outcome};
 use crate::load::{self, Warehouse};
-use crate::plan::{self, Plan, RunRequest, Stage};
+use crate::plan::{self, Dates, Plan, RunRequest, Stage};
 use crate::report::{Idle, ReportBuilder, RunReport};
 use crate::samsara::SamsaraError;
 use crate::sql_tests::{self, Preview, Previewed, Scratch};
@@ -240,7 +241,7 @@ impl Pipeline {
         let stop = shutdown.child_token();
         let lock = RunLock::acquire(&self.raw, &id, &self.config.lock, &stop).await?;
         self.states.fence().guard(&lock);
-        let span = tracing::error_span!("run", run = %id);
+        let span = tracing::error_span!("run", run = %id, outcome = tracing::field::Empty);
         let held = self.under_lock(id, plan, observers, stop).instrument(span);
         let result = match held.await {
             Ok(mut report) => {
@@ -300,15 +301,18 @@ impl Pipeline {
         }
         let mut report = report_builder.report();
         report.run = run.id.to_string();
-        run.observer.observe(&Event::RunFinished {
-            outcome: match &ended {
-                Err(_) => Outcome::Failed,
-                Ok(()) if run.shutdown.is_cancelled() => Outcome::Stopped,
-                Ok(()) if !report.failures.is_empty() => Outcome::Failed,
-                Ok(()) if !report.changed_something() => Outcome::Unchanged,
-                Ok(()) => Outcome::Done,
-            },
-        });
+        if ended.is_ok() && !run.shutdown.is_cancelled() && run.observer.wants_table_status() {
+            self.tell_table_status(&run).await;
+        }
+        let outcome = match &ended {
+            Err(_) => Outcome::Failed,
+            Ok(()) if run.shutdown.is_cancelled() => Outcome::Stopped,
+            Ok(()) if !report.failures.is_empty() => Outcome::Failed,
+            Ok(()) if !report.changed_something() => Outcome::Unchanged,
+            Ok(()) => Outcome::Done,
+        };
+        tracing::Span::current().record("outcome", outcome.as_str());
+        run.observer.observe(&Event::RunFinished { outcome });
         ended?;
         if !report.did_something() && report.failures.is_empty() && !run.shutdown.is_cancelled() {
             report.idle = Some(self.why_idle(&run, &report).await?);
@@ -460,6 +464,7 @@ impl Pipeline {
             catalog: &run.catalog,
             states: &run.states,
             is_cancelled: run.shutdown.is_cancelled(),
+            observer: run.observer.as_ref(),
         };
         let grace_period = async {
             run.shutdown.cancelled().await;
@@ -474,6 +479,43 @@ impl Pipeline {
         };
         if let Err(error) = written {
             run.failed(audit::RUNS, None, &error);
+        }
+    }
+
+    /// Tells observers what the warehouse has of the selected tables. That it cannot be told is no failure of the run.
+    async fn tell_table_status(&self, run: &Run) {
+        let target = load::target_name(&self.config.warehouse);
+        let lookup = coverage::Lookup {
+            catalog: &run.catalog,
+            states: &run.states,
+            bound: &run.bound,
+            target: &target,
+        };
+        let dates = Dates::default();
+        let covered = lookup.coverage(&run.plan.run_request.selection, &dates);
+        let covered = tokio::select! {
+            () = run.shutdown.cancelled() => return,
+            covered = covered => covered,
+        };
+        let covered = match covered {
+            Ok(covered) => covered,
+            Err(error) => {
+                tracing::warn!(%error, "observers are not told what the tables hold");
+                return;
+            }
+        };
+        let asked = covered
+            .iter()
+            .filter(|source| !source.never_asked && source.not_available.is_none());
+        for source in asked {
+            for table in &source.tables {
+                run.observer.observe(&Event::TableStatus {
+                    table: table.table.clone(),
+                    newest: table.newest,
+                    read: source.last_read,
+                    missing: table.missing,
+                });
+            }
         }
     }
 

@@ -53,7 +53,7 @@ pub(super) fn raw_table(run: &Run, source: &Source, objects: &[ObjectRef]) -> Qu
     }
 }
 
-/// The rows of a parent's committed list, as far as they are asked for, sorted by their ids.
+/// The rows of a parent's committed list, as far as they are asked for, sorted by what they give to requests.
 pub(super) async fn parent_rows(run: &Run, parent: &Parent) -> Result<Vec<ParentRow>, Error> {
     let (name, field) = (parent.source.as_str(), parent.field.as_str());
     let source = run.catalog.known_source(name)?;
@@ -70,8 +70,9 @@ pub(super) async fn parent_rows(run: &Run, parent: &Parent) -> Result<Vec<Parent
         .map(|(number, column)| format!("{column} AS field{number}"))
         .collect();
     let sql = format!(
-        "SELECT DISTINCT {} FROM raw.\"{name}\" WHERE \"{field}\" IS NOT NULL",
-        columns.join(", ")
+        "SELECT DISTINCT {} FROM raw.\"{name}\" WHERE \"{field}\" IS NOT NULL{}",
+        columns.join(", "),
+        conditions(parent)
     );
     let add = |rows: &mut BTreeSet<ParentRow>, batch: &RecordBatch| {
         let text = |column: usize, row: usize| {
@@ -85,8 +86,8 @@ pub(super) async fn parent_rows(run: &Run, parent: &Parent) -> Result<Vec<Parent
                 .collect()
         };
         rows.extend((0..batch.num_rows()).map(|row| ParentRow {
-            id: text(0, row),
             with: with(row),
+            id: text(0, row),
         }));
         Ok(())
     };
@@ -109,6 +110,21 @@ pub(super) fn guarded_table<'a>(catalog: &'a Catalog, source: &'a str) -> &'a st
     let own = catalog.model(source);
     let model = own.or_else(|| catalog.models_of(source).next());
     model.map_or(source, |model| model.name.as_str())
+}
+
+/// Which rows of a parent are asked for, as the rest of a query's condition.
+fn conditions(parent: &Parent) -> String {
+    let quoted = |value: &String| format!("'{}'", value.replace('\'', "''"));
+    let is_one = |(name, values): (&String, &Vec<String>)| {
+        let values: Vec<String> = values.iter().map(quoted).collect();
+        let values = values.join(", ");
+        format!("coalesce(CAST(\"{name}\" AS VARCHAR) IN ({values}), FALSE)")
+    };
+    let only = parent.only.iter().map(is_one);
+    let except = parent.except.iter().map(|it| format!("NOT {}", is_one(it)));
+    only.chain(except)
+        .map(|condition| format!(" AND {condition}"))
+        .collect()
 }
 
 /// A list whose rows may be asked for one by one: read in its last try, and not refused by the row-count guard.

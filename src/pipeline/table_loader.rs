@@ -5,16 +5,17 @@ use std::time::Instant;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::OnceCell;
-use tracing::Instrument;
 
 use super::load_context::{LOADS, LoadContext, UNDER_WAY};
 use crate::error::Error;
-use crate::events::{Event, Outcome, span_of};
+use crate::events::{Event, LoadPurpose};
 use crate::load::plan::{
     Action, FullLoad, FullLoadSteps, Method, Part, Slice, TableChange, TableLoad, is_loaded,
     rows_of,
 };
-use crate::load::{Batch, FlatObjects, LoadError, Loaded, ShapeMismatch, load, trial_table};
+use crate::load::{
+    Batch, FlatObjects, LoadError, Loaded, ObservedLoad, ShapeMismatch, load, trial_table,
+};
 use crate::state::{Load, ModelState, Started};
 use crate::store::layout::Partition;
 use crate::transform::Contract;
@@ -308,14 +309,22 @@ impl<'a> TableLoader<'a> {
             attempt: 1,
         };
         let warehouse = context.warehouse.as_ref();
-        if warehouse.job(&contract, &batch).is_none() {
+        let job = warehouse.job(&contract, &batch);
+        if job.is_none() {
             return Ok(());
         }
-        let _slot = context.jobs.acquire().await;
-        let result = match warehouse.prepare(&contract).await {
-            Ok(_) => load(warehouse, &contract, &batch).await.map(|_| ()),
-            Err(error) => Err(error),
+        let watched = ObservedLoad {
+            purpose: LoadPurpose::Trial,
+            table: self.name().into(),
+            partitions: batch.partitions.iter().map(|flat| flat.partition).collect(),
+            job,
         };
+        let _slot = context.jobs.acquire().await;
+        let loaded = async {
+            warehouse.prepare(&contract).await?;
+            load(warehouse, &contract, &batch).await.map(|_| ())
+        };
+        let result = watched.run(context.observer.as_ref(), loaded).await;
         let dropped = warehouse.drop_table(&contract).await;
         result.and(dropped)
     }
@@ -380,7 +389,14 @@ impl<'a> TableLoader<'a> {
         let slot = context.jobs.acquire().await;
         // A partition replaced by a run that lost its lock could undo what its successor has loaded.
         context.fence.check()?;
-        let loaded = self.observed_load(&batch, started.job, begun).await;
+        let watched = ObservedLoad {
+            purpose: LoadPurpose::Table,
+            table: self.name().into(),
+            partitions: batch.partitions.iter().map(|flat| flat.partition).collect(),
+            job: Some(started.job).filter(|job| !job.is_empty()),
+        };
+        let loaded = load(context.warehouse.as_ref(), contract, &batch);
+        let loaded = watched.run(context.observer.as_ref(), loaded).await;
         drop(slot);
         match loaded {
             Ok(loaded) => self.commit_loaded(parts, loaded, begun).await,
@@ -395,40 +411,6 @@ impl<'a> TableLoader<'a> {
                 Err(error.into())
             }
         }
-    }
-
-    /// Loads a batch, with events before and after.
-    async fn observed_load(
-        &self,
-        batch: &Batch,
-        job: String,
-        begun: Instant,
-    ) -> Result<Loaded, LoadError> {
-        let context = self.context;
-        let job = Some(job).filter(|job| !job.is_empty());
-        let partitions = batch.partitions.iter().map(|flat| flat.partition);
-        let partitions: Vec<Partition> = partitions.collect();
-        let span = tracing::error_span!(
-            "load",
-            table = self.name(),
-            partition = span_of(&partitions),
-            job_id = job
-        );
-        context.observer.observe(&Event::LoadStarted {
-            table: self.name().into(),
-            partitions,
-            job: job.clone(),
-        });
-        let loaded = load(context.warehouse.as_ref(), &self.table.contract, batch)
-            .instrument(span)
-            .await;
-        context.observer.observe(&Event::LoadFinished {
-            table: self.name().into(),
-            job,
-            outcome: loaded.as_ref().map_or(Outcome::Failed, |_| Outcome::Done),
-            elapsed: begun.elapsed(),
-        });
-        loaded
     }
 
     /// Commits that partitions without rows need no load.

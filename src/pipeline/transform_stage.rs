@@ -119,11 +119,19 @@ impl Work<'_> {
                     outcome,
                 });
             };
-            let span =
-                tracing::error_span!("transform", table = model.name, partition = %partition);
+            let span = tracing::error_span!(
+                "transform",
+                table = model.name,
+                partition = %partition,
+                outcome = tracing::field::Empty,
+            );
+            let finished = |outcome: Outcome| {
+                span.record("outcome", outcome.as_str());
+                finished(outcome);
+            };
             let derived = self
                 .derive_and_commit(transformer, model, partition, slot)
-                .instrument(span);
+                .instrument(span.clone());
             // A query that nobody waits for any more ends with the program; what it wrote counts for nothing.
             let derived = tokio::select! {
                 () = run.shutdown.cancelled() => return finished(Outcome::Stopped),
@@ -132,7 +140,7 @@ impl Work<'_> {
             match derived {
                 Ok(outcome) => finished(outcome),
                 Err(error) => {
-                    run.failed(&model.name, Some(partition), &error);
+                    span.in_scope(|| run.failed(&model.name, Some(partition), &error));
                     return finished(Outcome::Failed);
                 }
             }

@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::commit_raw::{discard, observe, raw_state};
 use super::raw_rows::{fold_raw_rows, raw_table};
+use super::resumable::read_window;
 use super::run::{Ready, Run};
 use crate::catalog::{FieldPath, JSON_TYPE, PathStep, Source};
 use crate::error::Error;
@@ -64,7 +65,7 @@ pub(super) async fn read_updates(
             scope,
             parents: parents.to_vec(),
         });
-        let outcome = extractor.read(task, None, None).await?;
+        let outcome = read_window(run, extractor, &task, window).await?;
         touched.extend(commit(run, extractor, source, &outcome, window.position.clone()).await?);
     }
     Ok(())
@@ -111,19 +112,21 @@ async fn commit(
             extracted: told,
         });
     }
-    let (known, was_refused) =
-        handle.look(|state| (state.updates.clone(), state.not_available.is_some()));
+    let (known, is_due) = handle.look(|state| {
+        let has_more = state.not_available.is_some() || state.unfinished.is_some();
+        (state.updates.clone(), has_more)
+    });
     let moves = position
         .as_ref()
         .is_some_and(|position| is_moved(known.as_ref(), position));
-    if moves || was_refused || !added.is_empty() {
+    if moves || is_due || !added.is_empty() {
         let changes: Vec<_> = added
             .iter()
             .map(|it| (it.extracted.partition, it.raw.clone(), it.objects.clone()))
             .collect();
         handle
             .commit(move |state| {
-                state.not_available = None;
+                (state.not_available, state.unfinished) = (None, None);
                 for (partition, raw, objects) in changes {
                     let found = state.partition_mut(partition);
                     found.failure = None;

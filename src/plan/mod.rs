@@ -15,7 +15,7 @@ use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use crate::catalog::{Catalog, ChangeFeed, Source, SourceKind};
 use crate::redact;
 use crate::state::{
-    Feed, NotAvailable, PartitionState, Position, SourceState, StateError, StateStore,
+    Feed, Gap, NotAvailable, PartitionState, Position, SourceState, StateError, StateStore,
 };
 use crate::store::layout::Partition;
 
@@ -116,6 +116,8 @@ pub struct Plan {
     pub not_available: BTreeMap<String, NotAvailable>,
     /// Sources that are left out because they are read on request only, and why.
     pub on_request: BTreeMap<String, String>,
+    /// Spans of time of which feeds may have lost rows, by source: those that are known, and one that the run finds.
+    pub gaps: BTreeMap<String, Vec<Gap>>,
 }
 
 impl Plan {
@@ -302,6 +304,7 @@ pub async fn make(
         estimate: Estimate::default(),
         not_available: BTreeMap::new(),
         on_request: BTreeMap::new(),
+        gaps: BTreeMap::new(),
     };
     for source in run_request
         .selection
@@ -349,8 +352,12 @@ pub async fn make(
                 // A feed continues from its cursor and cannot be read for a period.
                 SourceKind::Feed if run_request.historical => {}
                 SourceKind::Feed => {
-                    plan.windows
-                        .extend(feed(source, &state, &run_request.dates, now))
+                    let planned = feed(source, &state, &run_request.dates, now);
+                    let lost = gaps_of(&state, planned.as_ref());
+                    if !lost.is_empty() {
+                        plan.gaps.insert(source.name.clone(), lost);
+                    }
+                    plan.windows.extend(planned);
                 }
                 SourceKind::Updates => {
                     let windows = updates::windows(source, &state, &run_request, now);
@@ -620,6 +627,21 @@ pub async fn changed(
     let mut tasks = group(catalog, wanted);
     count_requests(catalog, states, &mut tasks).await?;
     Ok(tasks)
+}
+
+/// What a feed has lost once it is read as planned.
+fn gaps_of(state: &SourceState, planned: Option<&PlannedTask>) -> Vec<Gap> {
+    match (&state.feed, planned.map(|planned| &planned.scope)) {
+        (
+            Some(known),
+            Some(PlannedScope::Feed {
+                resume: None,
+                since,
+                ..
+            }),
+        ) => known.gaps_from(*since),
+        _ => state.gaps().to_vec(),
+    }
 }
 
 /// A feed from its cursor on; none if everything requested is stored.
@@ -896,6 +918,14 @@ impl fmt::Display for Plan {
                 f,
                 "           {name}: not available, asked again from {again} on: {reason}"
             )?;
+        }
+        for (name, gaps) in &self.gaps {
+            for gap in gaps {
+                writeln!(
+                    f,
+                    "           {name}: {gap} may be lost, its feed reaches no further back"
+                )?;
+            }
         }
         for (name, reason) in &self.on_request {
             writeln!(
@@ -1301,6 +1331,7 @@ mod tests {
                 at,
                 since: None,
                 contiguous_since: None,
+                gaps: Vec::new(),
             });
             unverified_days(&state)
         };
@@ -1345,6 +1376,7 @@ mod tests {
             at,
             since: None,
             contiguous_since,
+            gaps: Vec::new(),
         });
         assert_eq!(until(&state, "2026-01-03"), None);
         assert_eq!(until(&state, "2026-01-04"), None);
@@ -1374,6 +1406,7 @@ mod tests {
                 at: at.parse().unwrap(),
                 since: None,
                 contiguous_since: None,
+                gaps: Vec::new(),
             });
             assert_eq!(resume(&state).is_some(), alive);
         }

@@ -2,9 +2,9 @@
 
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
 
-use super::{DEFAULT_START, RunRequest};
+use super::{CURSOR_DAYS, DEFAULT_START, RunRequest};
 use crate::catalog::Source;
-use crate::state::{SourceState, Updates};
+use crate::state::{Checkpoint, SourceState, UnfinishedWindow, Updates};
 
 /// What has changed this moment may not be told yet.
 const SETTLING: TimeDelta = TimeDelta::minutes(2);
@@ -22,7 +22,29 @@ pub struct UpdatesWindow {
     pub position: Option<Updates>,
 }
 
-/// The windows that a run reads, in its order.
+impl UpdatesWindow {
+    /// The window that was begun, as the state keeps it.
+    pub(crate) fn unfinished(&self, checkpoint: Checkpoint) -> UnfinishedWindow {
+        UnfinishedWindow {
+            start: self.start,
+            end: self.end,
+            born_before: self.born_before,
+            position: self.position.clone(),
+            checkpoint,
+        }
+    }
+
+    /// Whether it is the one that was begun.
+    pub(crate) fn is_left_of(&self, begun: &UnfinishedWindow) -> bool {
+        let is_moving = self.position.is_some() == begun.position.is_some();
+        is_moving
+            && (self.start, self.end, self.born_before)
+                == (begun.start, begun.end, begun.born_before)
+    }
+}
+
+/// The windows that a run reads, in its order. The one that an earlier run has begun comes first, as it was, if it is
+/// still asked for: a cursor is bound to its ends.
 ///
 /// Changes are read oldest first, from a little before the position on, so that what became visible late is found. An
 /// earlier first day adds windows in front, the latest first: what was read stays one span of time. Where the asked days
@@ -65,6 +87,23 @@ pub(super) fn windows(
             checked: None,
         },
     };
+    let asked = Asked {
+        start,
+        goal,
+        day: end.filter(|_| source.is_daily()).map(|(day, _)| day),
+        latest,
+    };
+    if let Some(begun) = state.unfinished.as_deref()
+        && let Some(position) = asked.wants(begun, state.updates.as_ref(), from, now)
+    {
+        at = position.clone();
+        windows.push(UpdatesWindow {
+            start: begun.start,
+            end: begun.end,
+            born_before: begun.born_before,
+            position: Some(position.clone()),
+        });
+    }
     let before: Vec<_> = match start {
         Some(start) => slices(start, at.from, days).collect(),
         None => Vec::new(),
@@ -109,6 +148,41 @@ pub(super) fn windows(
         }
     }
     windows
+}
+
+/// What of the changes is asked for.
+struct Asked {
+    start: Option<DateTime<Utc>>,
+    /// Where the position is to be in the end.
+    goal: DateTime<Utc>,
+    /// The first day that is not asked for, if later changes are read for its sake.
+    day: Option<NaiveDate>,
+    latest: DateTime<Utc>,
+}
+
+impl Asked {
+    /// The position behind a window that was begun, if the window is asked for. No other has been committed since, so that
+    /// the position before it is the one that is known.
+    fn wants<'a>(
+        &self,
+        begun: &'a UnfinishedWindow,
+        known: Option<&Updates>,
+        from: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Option<&'a Updates> {
+        let position = begun.position.as_ref()?;
+        let is_old = now - begun.checkpoint.extracted_at >= TimeDelta::days(CURSOR_DAYS);
+        let is_asked = match (begun.born_before, known) {
+            (Some(day), _) => self.day == Some(day) && begun.end <= self.latest,
+            // In front of what was read.
+            (None, Some(known)) if position.from < known.from => {
+                self.start.is_some_and(|start| start <= begun.start)
+            }
+            (None, Some(_)) => begun.end <= self.goal,
+            (None, None) => from <= begun.start && begun.end <= self.goal,
+        };
+        (is_asked && !is_old).then_some(position)
+    }
 }
 
 /// What the windows are about, for people.
@@ -162,6 +236,10 @@ mod tests {
         catalog.source("a").unwrap().clone()
     }
 
+    fn at(text: &str) -> DateTime<Utc> {
+        format!("{text}Z").parse().unwrap()
+    }
+
     /// The windows as `start..end`, `<day` for the first day that is left out, and the position behind them.
     fn planned(
         source: &Source,
@@ -169,13 +247,21 @@ mod tests {
         dates: (Option<&str>, Option<&str>),
         historical: bool,
     ) -> Vec<String> {
-        let at = |text: &str| format!("{text}Z").parse::<DateTime<Utc>>().unwrap();
         let mut state = SourceState::new("a");
         state.updates = updates.map(|(from, until, checked)| Updates {
             from: at(from),
             until: at(until),
             checked: checked.map(at),
         });
+        planned_from(source, &state, dates, historical)
+    }
+
+    fn planned_from(
+        source: &Source,
+        state: &SourceState,
+        dates: (Option<&str>, Option<&str>),
+        historical: bool,
+    ) -> Vec<String> {
         let run_request = RunRequest {
             selection: Selection::default(),
             dates: Dates::parse(dates.0, dates.1).unwrap(),
@@ -183,7 +269,7 @@ mod tests {
             historical,
         };
         let shown = |at: DateTime<Utc>| at.format("%m-%dT%H:%M").to_string().replace("T00:00", "");
-        windows(source, &state, &run_request, at("2026-03-20T12:02:00"))
+        windows(source, state, &run_request, at("2026-03-20T12:02:00"))
             .into_iter()
             .map(|window| {
                 let born = window
@@ -202,6 +288,120 @@ mod tests {
                 )
             })
             .collect()
+    }
+
+    #[test]
+    fn a_window_that_was_begun_comes_first() {
+        let dated = source("time_field = 'born'");
+        let updates = |from, until, checked: Option<&str>| Updates {
+            from: at(from),
+            until: at(until),
+            checked: checked.map(at),
+        };
+        let (first, last) = ("2026-03-01T00:00:00", "2026-03-19T06:00:00");
+        // The window, the position behind it, and when it was begun.
+        let begun = |start, end, position: &Updates, read| UnfinishedWindow {
+            start: at(start),
+            end: at(end),
+            born_before: position.checked.map(|_| "2026-03-05".parse().unwrap()),
+            position: Some(position.clone()),
+            checkpoint: Checkpoint {
+                asked: String::new(),
+                requests: 0,
+                rest: Vec::new(),
+                resume: None,
+                extracted_at: at(read),
+                whole: Default::default(),
+                part: Default::default(),
+            },
+        };
+        let run = |known: Option<Updates>, window: &UnfinishedWindow, dates| {
+            let mut state = SourceState::new("a");
+            (state.updates, state.unfinished) = (known, Some(Box::new(window.clone())));
+            planned_from(&dated, &state, dates, false)
+        };
+        let known = Some(updates(first, last, None));
+        // It ended in another present; what has changed since is looked for a day before that, as after any run.
+        let behind = updates(first, "2026-03-19T18:00:00", None);
+        let window = begun(
+            "2026-03-18T06:00:00",
+            "2026-03-19T18:00:00",
+            &behind,
+            "2026-03-19T18:02:00",
+        );
+        let whole = [
+            "03-18T06:00..03-19T18:00 [03-01 03-19T18:00]",
+            "03-18T18:00..03-20T12:00 [03-01 03-20T12:00]",
+        ];
+        assert_eq!(run(known.clone(), &window, (None, None)), whole);
+        assert_eq!(
+            run(known.clone(), &window, (Some("2026-03-20"), None)),
+            whole
+        );
+        // It is not asked for, or its cursor is too old.
+        assert!(run(known.clone(), &window, (None, Some("2026-02-01"))).is_empty());
+        let old = begun(
+            "2026-03-18T06:00:00",
+            "2026-03-19T18:00:00",
+            &behind,
+            "2026-02-10T00:00:00",
+        );
+        let anew = ["03-18T06:00..03-20T12:00 [03-01 03-20T12:00]"];
+        assert_eq!(run(known.clone(), &old, (None, None)), anew);
+        // The very first one.
+        let behind = updates(first, "2026-03-11T00:00:00", None);
+        let window = begun(first, "2026-03-11T00:00:00", &behind, "2026-03-20T00:00:00");
+        assert_eq!(
+            run(None, &window, (Some("2026-03-01"), None)),
+            [
+                "03-01..03-11 [03-01 03-11]",
+                "03-10..03-20 [03-01 03-20]",
+                "03-20..03-20T12:00 [03-01 03-20T12:00]"
+            ]
+        );
+        assert_eq!(
+            run(None, &window, (Some("2026-03-10"), None)),
+            [
+                "03-10..03-20 [03-10 03-20]",
+                "03-20..03-20T12:00 [03-10 03-20T12:00]"
+            ]
+        );
+        // In front of what was read: only if that is asked for.
+        let behind = updates("2026-02-19T00:00:00", last, None);
+        let window = begun("2026-02-19T00:00:00", first, &behind, "2026-03-20T00:00:00");
+        assert_eq!(
+            run(known.clone(), &window, (Some("2026-02-15"), None)),
+            [
+                "02-19..03-01 [02-19 03-19T06:00]",
+                "02-15..02-19 [02-15 03-19T06:00]",
+                "03-18T06:00..03-20T12:00 [02-15 03-20T12:00]"
+            ]
+        );
+        assert_eq!(run(known, &window, (None, None)), anew);
+        // Later changes of days that are over.
+        let known = Some(updates(first, "2026-03-05T00:00:00", None));
+        let behind = updates(first, "2026-03-05T00:00:00", Some("2026-03-15T00:00:00"));
+        let window = begun(
+            "2026-03-05T00:00:00",
+            "2026-03-15T00:00:00",
+            &behind,
+            "2026-03-20T00:00:00",
+        );
+        assert_eq!(
+            run(
+                known.clone(),
+                &window,
+                (Some("2026-03-01"), Some("2026-03-05"))
+            ),
+            ["03-05..03-15 <03-05 [03-01 03-05+03-15]"]
+        );
+        assert_eq!(
+            run(known, &window, (None, None)),
+            [
+                "03-04..03-14 [03-01 03-14]",
+                "03-14..03-20T12:00 [03-01 03-20T12:00]"
+            ]
+        );
     }
 
     #[test]

@@ -14,7 +14,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use crate::events::{Event, FailureKind, Observer};
+use crate::events::{Event, FailureKind, LoadPurpose, Observer, Outcome};
 use crate::extract::FURTHER_PATHS;
 use crate::redact;
 use crate::transform::add_text;
@@ -35,6 +35,8 @@ pub struct RunReport {
     pub sources: BTreeMap<String, SourceReport>,
     /// Results of the transform and load stages, by table name.
     pub models: BTreeMap<String, ModelReport>,
+    /// Loads into the warehouse, by what they are for.
+    pub loads: BTreeMap<LoadPurpose, LoadReport>,
     /// Number of pages received.
     pub pages: u64,
     /// Size of the pages in bytes, decompressed.
@@ -175,6 +177,20 @@ pub struct ModelReport {
     pub loaded_rows: u64,
 }
 
+/// Loads of one kind.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct LoadReport {
+    /// How many there were.
+    pub loads: u64,
+    /// Those of them that were load jobs.
+    pub jobs: u64,
+    /// Those of them that failed.
+    pub failed: u64,
+    /// How long they took, all together.
+    #[serde(rename = "seconds", serialize_with = "seconds")]
+    pub elapsed: Duration,
+}
+
 /// Values of one column that are not times in the years 1 to 9999.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct UnfitReport {
@@ -243,6 +259,8 @@ impl Observer for ReportBuilder {
             Event::RunStarted { run, .. } => report.run.clone_from(run),
             // What the report has of these, it has from the events of partitions.
             Event::WorkFound { .. }
+            | Event::AttemptFinished { .. }
+            | Event::TableStatus { .. }
             | Event::RunFinished { .. }
             | Event::TaskStarted { .. }
             | Event::RequestFinished { .. }
@@ -250,7 +268,6 @@ impl Observer for ReportBuilder {
             | Event::TransformStarted { .. }
             | Event::TransformFinished { .. }
             | Event::LoadStarted { .. }
-            | Event::LoadFinished { .. }
             | Event::Connected { .. } => {}
             Event::RequestWaited { wait, .. } => report.waited += *wait,
             Event::PageFetched { endpoint, bytes } => {
@@ -362,6 +379,19 @@ impl Observer for ReportBuilder {
                     further,
                     1,
                 );
+            }
+            Event::LoadFinished {
+                purpose,
+                job,
+                outcome,
+                elapsed,
+                ..
+            } => {
+                let loads = report.loads.entry(*purpose).or_default();
+                loads.loads += 1;
+                loads.jobs += u64::from(job.is_some());
+                loads.failed += u64::from(*outcome == Outcome::Failed);
+                loads.elapsed += *elapsed;
             }
             Event::PartitionTransformed { model, rows, .. } => {
                 let model = report.models.entry(model.clone()).or_default();

@@ -395,6 +395,7 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events::LoadPurpose;
     use crate::store::layout::Partition;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -524,6 +525,7 @@ mod tests {
         );
         assert_eq!(progress.done(Part::Transform), (1, 1));
         let load = Event::LoadStarted {
+            purpose: LoadPurpose::Table,
             table: "t".into(),
             partitions: vec![day],
             job: None,

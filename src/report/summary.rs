@@ -9,6 +9,7 @@ use super::words::{aligned, counted, duration, grouped, size, wrapped};
 use super::{
     AcceptedDuplicates, Failure, ModelReport, OutsideReport, RunReport, SourceReport, UnfitReport,
 };
+use crate::events::LoadPurpose;
 use crate::redact;
 
 /// How much is said.
@@ -135,11 +136,15 @@ impl Summary<'_> {
         let sum = |number: fn(&SourceReport) -> u64| sources.values().map(number).sum::<u64>();
         let mut read = format!("read     {} pages, {}", grouped(*pages), size(*page_bytes));
         if !sources.is_empty() {
+            let (records, rows) = (sum(|source| source.records), sum(|source| source.rows));
             read += &format!(
                 ", {}, {}",
-                counted(sum(|source| source.records), "record"),
-                counted(sum(|source| source.rows), "raw row")
+                counted(records, "record"),
+                counted(rows, "raw row")
             );
+            if rows > records {
+                read += " (a record is one in each day that it has readings of)";
+            }
         }
         if *delayed_requests > 0 {
             read += &format!(", {} retried", counted(*delayed_requests, "request"));
@@ -175,7 +180,35 @@ impl Summary<'_> {
                 self.line(f, &line)?;
             }
         }
-        Ok(())
+        self.jobs(f)
+    }
+
+    /// The load jobs, which cost quota; nothing where the warehouse has none.
+    fn jobs(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let loads = &self.report.loads;
+        let jobs: u64 = loads.values().map(|loads| loads.jobs).sum();
+        if jobs == 0 {
+            return Ok(());
+        }
+        let kinds = loads.iter().filter(|(_, loads)| loads.jobs > 0);
+        let kinds = kinds.map(|(purpose, loads)| {
+            let what = match purpose {
+                LoadPurpose::Table => "of tables",
+                LoadPurpose::Raw => "of raw tables",
+                LoadPurpose::Trial => "on trial",
+                LoadPurpose::Audit => "of audit tables",
+            };
+            format!("{} {what}", grouped(loads.jobs))
+        });
+        let kinds: Vec<String> = kinds.collect();
+        let seconds = loads.values().map(|loads| loads.elapsed).sum();
+        let line = format!(
+            "         {}: {}; {} in all",
+            counted(jobs, "load job"),
+            kinds.join(", "),
+            duration(seconds)
+        );
+        self.line(f, &line)
     }
 
     fn list(
@@ -434,7 +467,7 @@ mod tests {
 
     use super::*;
     use crate::events::FailureKind;
-    use crate::report::Idle;
+    use crate::report::{Idle, LoadReport};
 
     fn failure(
         name: &str,
@@ -479,6 +512,19 @@ mod tests {
                 loaded_rows: rows,
             };
             report.models.insert(name.into(), model);
+        }
+        for (purpose, jobs, seconds) in [
+            (LoadPurpose::Table, 32, 95),
+            (LoadPurpose::Trial, 1, 4),
+            (LoadPurpose::Audit, 2, 6),
+        ] {
+            let loads = LoadReport {
+                loads: jobs,
+                jobs,
+                failed: 0,
+                elapsed: Duration::from_secs(seconds),
+            };
+            report.loads.insert(purpose, loads);
         }
         let drift =
             (1..=12).map(|field| (format!("fleet_trips: $.new{field:02} (unknown field)"), 17));

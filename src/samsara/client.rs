@@ -27,6 +27,8 @@ use crate::{http, redact};
 const API_VERSION: &str = "2025-10-23";
 /// At most this many bytes of an error response are read: it is a message, not a page.
 const LARGEST_REFUSAL: usize = 64 << 10;
+/// Up to this many bytes are allocated on the word of `Content-Length`; beyond it, memory grows as the body arrives.
+const LARGEST_GUESS: usize = 8 << 20;
 /// Byte-order mark that some gateways and editors put before a text. Readers of JSON may ignore it (RFC 8259, 8.1).
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -257,7 +259,12 @@ impl Client {
         cursor: Option<&str>,
     ) -> Result<Body, SamsaraError> {
         let query = request.query_at(cursor);
-        let span = tracing::error_span!("request", endpoint = request.path);
+        let span = tracing::error_span!(
+            "request",
+            endpoint = request.path,
+            status = tracing::field::Empty,
+            attempts = tracing::field::Empty,
+        );
         let sent = self.send(&request.path, &query, limiter);
         match sent.instrument(span).await? {
             Outcome::Body(body) => Ok(body),
@@ -357,10 +364,22 @@ impl Client {
                     wait,
                 });
             }
+            let sent = Instant::now();
             let outcome = self.attempt(url.clone()).await;
+            let status = match &outcome {
+                Ok(Outcome::Body(_)) => Some(StatusCode::OK.as_u16()),
+                Ok(Outcome::Refused(answer)) => Some(answer.status.as_u16()),
+                Err(_) => None,
+            };
+            shared.observer.observe(&Event::AttemptFinished {
+                endpoint: path.into(),
+                status,
+                elapsed: sent.elapsed(),
+            });
             let (error, pause) = match judge(outcome) {
                 Ok(outcome) => {
                     limiter.answered();
+                    note_end(attempt, status);
                     if let Outcome::Body(body) = &outcome {
                         shared.observer.observe(&Event::PageFetched {
                             endpoint: path.into(),
@@ -380,6 +399,7 @@ impl Client {
             // A retry would return a body of the same size.
             if attempt >= attempts || matches!(error, AttemptError::Size { .. }) {
                 limiter.exhausted(&error, tokio::time::Instant::now());
+                note_end(attempt, status);
                 return Err(SamsaraError::Unavailable {
                     endpoint: path.into(),
                     attempts: attempt,
@@ -418,7 +438,9 @@ impl Client {
         let mut response = request.send().await.map_err(fault)?;
         let status = response.status();
         let headers = response.headers().clone();
-        let (mut body, largest) = (BytesMut::new(), self.shared.retry.largest);
+        let largest = self.shared.retry.largest;
+        let told = usize::try_from(response.content_length().unwrap_or(0)).unwrap_or(0);
+        let mut body = BytesMut::with_capacity(told.min(largest).min(LARGEST_GUESS));
         while let Some(piece) = response.chunk().await.map_err(fault)? {
             if !status.is_success() && body.len() + piece.len() > LARGEST_REFUSAL {
                 body.extend_from_slice(&piece[..piece.len().min(LARGEST_REFUSAL - body.len())]);
@@ -448,6 +470,13 @@ impl Client {
         }
         Ok(Outcome::Refused(Answer::read(status, &headers, &body)))
     }
+}
+
+/// Adds to the span of a request how it ended.
+fn note_end(attempts: u32, status: Option<u16>) {
+    let span = tracing::Span::current();
+    span.record("attempts", attempts);
+    span.record("status", status);
 }
 
 /// An attempt after which another may succeed.

@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Datelike, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, DurationRound, SecondsFormat, TimeDelta, Utc};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::form_urlencoded;
 
-use crate::catalog::{OmitPath, Pagination, Source, TimeFormat};
+use crate::catalog::{OmitPath, Pagination, Since, Source, TimeFormat};
 
 /// All that an id must be escaped of to stay one segment of a path.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
@@ -28,6 +28,14 @@ pub struct Window {
 }
 
 impl Window {
+    /// What a list is told of that looks back. It begins at a whole hour, so that what was begun can be resumed with the
+    /// same query.
+    pub fn looking_back(since: &Since, now: DateTime<Utc>) -> Self {
+        let start = now - TimeDelta::hours(i64::from(since.hours));
+        let start = start.duration_trunc(TimeDelta::hours(1)).unwrap_or(start);
+        Self { start, end: now }
+    }
+
     /// Its two halves, cut at a whole minute; none if they were shorter than `floor`.
     pub fn bisect(self, floor: TimeDelta) -> Option<[Self; 2]> {
         let minutes = (self.end - self.start).num_minutes() / 2;
@@ -52,18 +60,26 @@ impl Window {
 /// What a request takes of a row of the parent.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ParentRow {
+    /// The values of the further parameters, in the order of [`crate::catalog::Parent::with`]; an empty one stands for
+    /// the call without the parameter. Rows that have them in common stand side by side, and may be in one request.
+    pub with: Vec<String>,
     /// Its id.
     pub id: String,
-    /// The values of the further parameters, in the order of [`crate::catalog::Parent::with`]; an empty one stands for
-    /// the call without the parameter.
-    pub with: Vec<String>,
+}
+
+impl ParentRow {
+    /// Rows that go into one request each: of the same values of the further parameters, and at most `size`.
+    pub fn batches(rows: &[Self], size: usize) -> impl Iterator<Item = &[Self]> {
+        rows.chunk_by(|row, next| row.with == next.with)
+            .flat_map(move |alike| alike.chunks(size.max(1)))
+    }
 }
 
 impl From<&str> for ParentRow {
     fn from(id: &str) -> Self {
         Self {
-            id: id.into(),
             with: Vec::new(),
+            id: id.into(),
         }
     }
 }
@@ -162,6 +178,12 @@ impl Request {
                     },
                 );
             }
+        }
+        if let (Some(since), Some(window)) = (&source.since, window) {
+            params.insert(
+                &since.parameter,
+                vec![instant(window.start, TimeFormat::Rfc3339)],
+            );
         }
         if let (Some(parent), Some(row)) = (&source.parent, parents.first()) {
             let also = parent.with.keys().zip(&row.with);
@@ -277,6 +299,39 @@ mod tests {
         let window = sources[0].is_daily().then(day);
         let parents: Vec<_> = parents.iter().copied().map(ParentRow::from).collect();
         Request::render(&sources, window, sweep, &parents).unwrap()
+    }
+
+    #[test]
+    fn batches_have_their_further_values_in_common() {
+        let row = |with: &str, id: &str| ParentRow {
+            with: vec![with.into()],
+            id: id.into(),
+        };
+        let rows = std::collections::BTreeSet::from([
+            row("b", "1"),
+            row("a", "3"),
+            row("a", "1"),
+            row("a", "2"),
+        ]);
+        let rows: Vec<ParentRow> = rows.into_iter().collect();
+        let sizes =
+            |most| -> Vec<usize> { ParentRow::batches(&rows, most).map(<[_]>::len).collect() };
+        assert_eq!(sizes(2), [2, 1, 1]);
+        assert_eq!(sizes(5), [3, 1]);
+        assert_eq!(sizes(1), [1, 1, 1, 1]);
+        assert!(ParentRow::batches(&[], 5).next().is_none());
+    }
+
+    #[test]
+    fn a_list_looks_back_from_a_whole_hour() {
+        let since = Since {
+            parameter: "startTime".into(),
+            hours: 24,
+        };
+        let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
+        let window = |now| Window::looking_back(&since, at(now)).start;
+        assert_eq!(window("2024-01-02T10:59:59Z"), at("2024-01-01T10:00:00Z"));
+        assert_eq!(window("2024-01-02T11:00:00Z"), at("2024-01-01T11:00:00Z"));
     }
 
     #[test]

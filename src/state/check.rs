@@ -6,7 +6,7 @@ use chrono::{DateTime, Datelike, NaiveDate, Utc};
 
 use super::document::{
     Checkpoint, CheckpointResult, Feed, Load, ModelState, NotAvailable, PartitionState, Partitions,
-    RawState, SourceState, Started, Updates,
+    RawState, SourceState, Started, UnfinishedWindow, Updates,
 };
 use crate::bounds::{MAX_OBJECT_BYTES, MAX_ROWS, MAX_STATE_TEXT};
 use crate::store::ObjectRef;
@@ -41,18 +41,13 @@ impl SourceState {
             feed.check()
                 .map_err(|reason| format!("its feed's {reason}"))?;
         }
-        if let Some(Updates {
-            from,
-            until,
-            checked,
-        }) = &self.updates
-        {
-            for at in [Some(*from), Some(*until), *checked] {
-                instant("updates", at)?;
-            }
-            if from > until || checked.is_some_and(|checked| checked < *until) {
-                return Err("its updates end before they begin".into());
-            }
+        if let Some(updates) = &self.updates {
+            updates.check()?;
+        }
+        if let Some(window) = &self.unfinished {
+            window
+                .check(&self.source)
+                .map_err(|reason| format!("unfinished: {reason}"))?;
         }
         if let Some(NotAvailable { at, reason }) = &self.not_available {
             instant("not_available", Some(*at))?;
@@ -66,6 +61,38 @@ impl SourceState {
             fingerprint(&archive.digest)?;
         }
         check_partitions(&self.source, &self.partitions)
+    }
+}
+
+impl Updates {
+    fn check(&self) -> Checked {
+        let Self {
+            from,
+            until,
+            checked,
+        } = self;
+        for at in [Some(*from), Some(*until), *checked] {
+            instant("updates", at)?;
+        }
+        if from > until || checked.is_some_and(|checked| checked < *until) {
+            return Err("its updates end before they begin".into());
+        }
+        Ok(())
+    }
+}
+
+impl UnfinishedWindow {
+    fn check(&self, source: &str) -> Checked {
+        instant("start", Some(self.start))?;
+        instant("end", Some(self.end))?;
+        self.born_before.map_or(Ok(()), day_is_possible)?;
+        self.position.as_ref().map_or(Ok(()), Updates::check)?;
+        let parts = &self.checkpoint.whole.parts;
+        let mut parts = parts.iter().chain(&self.checkpoint.part.parts);
+        if self.start >= self.end || parts.any(|part| part.source != source) {
+            return Err("it is not a window of this source".into());
+        }
+        self.checkpoint.check(&mut Sums::default())
     }
 }
 
@@ -178,7 +205,15 @@ impl Feed {
         text("cursor", &self.cursor)?;
         instant("at", Some(self.at))?;
         instant("since", self.since)?;
-        instant("heard_from", self.contiguous_since)
+        instant("heard_from", self.contiguous_since)?;
+        for gap in &self.gaps {
+            instant("gaps", Some(gap.from))?;
+            instant("gaps", Some(gap.until))?;
+            if gap.from >= gap.until {
+                return Err("gap ends before it begins".into());
+            }
+        }
+        Ok(())
     }
 }
 

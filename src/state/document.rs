@@ -1,9 +1,10 @@
 //! The JSON document of one source.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, SecondsFormat, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -45,6 +46,9 @@ pub struct SourceState {
     /// How far a source of the kind `updates` was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updates: Option<Updates>,
+    /// A window of `updates` of which a part was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unfinished: Option<Box<UnfinishedWindow>>,
     /// Set if the API refused the source at the last request, because the token or the organisation does not have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_available: Option<NotAvailable>,
@@ -103,6 +107,24 @@ pub struct Updates {
     pub checked: Option<DateTime<Utc>>,
 }
 
+/// A window of the time of the last change of which a part was read, as it was planned. The next run begins with it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnfinishedWindow {
+    /// First instant.
+    pub start: DateTime<Utc>,
+    /// The instant after the last.
+    pub end: DateTime<Utc>,
+    /// The first day whose rows are left out, because it was not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub born_before: Option<NaiveDate>,
+    /// The position behind it; none: it stays as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<Updates>,
+    /// How far it was read.
+    pub checkpoint: Checkpoint,
+}
+
 /// A source that was refused for scope, licence or absence. It is asked again after a week.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -134,7 +156,63 @@ pub struct Feed {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(rename = "heard_from")]
     pub contiguous_since: Option<DateTime<Utc>>,
+    /// Spans of time of which rows may be lost, oldest first: the position was gone, and the feed reached no further back.
+    /// One goes when the feed was read from before it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<Gap>,
 }
+
+/// A span of time that a feed may lack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gap {
+    /// The last instant up to which all was read before it.
+    pub from: DateTime<Utc>,
+    /// The instant at which the feed began again.
+    pub until: DateTime<Utc>,
+}
+
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whole = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
+        write!(f, "{} to {}", whole(self.from), whole(self.until))
+    }
+}
+
+impl Feed {
+    /// Up to when all of it was read.
+    pub fn read_until(&self) -> DateTime<Utc> {
+        let day_before = |at: DateTime<Utc>| at - TimeDelta::days(1);
+        // Where a read was interrupted, it stands where that began.
+        let interrupted = self.since.filter(|since| *since != day_before(self.at));
+        let until = self.contiguous_since.or(interrupted).unwrap_or(self.at);
+        until.min(self.at)
+    }
+
+    /// The known gaps and a new one once the feed has begun again at `since`.
+    pub fn gaps_from(&self, since: DateTime<Utc>) -> Vec<Gap> {
+        let mut gaps: Vec<Gap> = Vec::new();
+        let lost = Gap {
+            from: self.read_until(),
+            until: since,
+        };
+        for gap in self.gaps.iter().chain([&lost]) {
+            let until = gap.until.min(since);
+            match gaps.last_mut() {
+                Some(last) if gap.from <= last.until => last.until = last.until.max(until),
+                _ if gap.from < until => gaps.push(Gap { until, ..*gap }),
+                _ => {}
+            }
+        }
+        // What is older is of less and less interest, and a document has bounds.
+        let surplus = gaps.len().saturating_sub(MAX_GAPS);
+        gaps.drain(..surplus);
+        gaps
+    }
+}
+
+/// So many gaps of a feed are kept.
+const MAX_GAPS: usize = 100;
 
 /// The state of a partition.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -396,6 +474,7 @@ impl SourceState {
             partitions: BTreeMap::new(),
             feed: None,
             updates: None,
+            unfinished: None,
             not_available: None,
             archives: BTreeMap::new(),
             archived: Arc::default(),
@@ -535,6 +614,11 @@ impl SourceState {
             .map(|note| &note.part)
     }
 
+    /// Spans of time of which its feed may have lost rows.
+    pub fn gaps(&self) -> &[Gap] {
+        self.feed.as_ref().map_or(&[], |feed| &feed.gaps)
+    }
+
     /// Complete days that have changed since they were read.
     pub fn changed_days(&self) -> impl Iterator<Item = NaiveDate> {
         let changed = self
@@ -548,6 +632,47 @@ impl SourceState {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_feed_that_begins_again_has_a_gap() {
+        let at = |hour: i64| DateTime::UNIX_EPOCH + TimeDelta::hours(hour);
+        let gaps = |feed: &Feed, since: i64| -> Vec<(i64, i64)> {
+            let hours = |at: DateTime<Utc>| (at - DateTime::UNIX_EPOCH).num_hours();
+            let gaps = feed.gaps_from(at(since)).into_iter();
+            gaps.map(|gap| (hours(gap.from), hours(gap.until)))
+                .collect()
+        };
+        let mut feed = Feed {
+            query: String::new(),
+            cursor: "c".into(),
+            at: at(100),
+            since: Some(at(76)),
+            contiguous_since: None,
+            gaps: Vec::new(),
+        };
+        // Read to its end, interrupted, and left at a midnight.
+        assert_eq!(gaps(&feed, 120), [(100, 120)]);
+        assert_eq!(gaps(&feed, 100), []);
+        assert_eq!(gaps(&feed, 76), []);
+        feed.since = Some(at(50));
+        assert_eq!(gaps(&feed, 120), [(50, 120)]);
+        (feed.since, feed.contiguous_since) = (Some(at(48)), Some(at(72)));
+        assert_eq!(gaps(&feed, 120), [(72, 120)]);
+        // Known gaps stay until the feed was read from before them.
+        (feed.since, feed.contiguous_since) = (Some(at(76)), None);
+        let gap = |from, until| Gap {
+            from: at(from),
+            until: at(until),
+        };
+        feed.gaps = vec![gap(10, 20), gap(40, 60)];
+        assert_eq!(gaps(&feed, 120), [(10, 20), (40, 60), (100, 120)]);
+        assert_eq!(gaps(&feed, 100), [(10, 20), (40, 60)]);
+        assert_eq!(gaps(&feed, 50), [(10, 20), (40, 50)]);
+        assert_eq!(gaps(&feed, 40), [(10, 20)]);
+        assert_eq!(gaps(&feed, 10), []);
+        feed.gaps = vec![gap(80, 110)];
+        assert_eq!(gaps(&feed, 120), [(80, 120)]);
+    }
 
     #[test]
     fn newer_and_broken_documents_are_refused() {

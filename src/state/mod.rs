@@ -27,8 +27,8 @@ use crate::store::{Bucket, StoreError, Version};
 
 pub use document::{
     Checkpoint, CheckpointCursor, CheckpointPartition, CheckpointResult, CheckpointWindow,
-    EndedRow, Failure, Feed, Load, ModelState, NotAvailable, Overlap, PartitionState, Partitions,
-    RawState, SourceState, Started, Updates, VERSION,
+    EndedRow, Failure, Feed, Gap, Load, ModelState, NotAvailable, Overlap, PartitionState,
+    Partitions, RawState, SourceState, Started, UnfinishedWindow, Updates, VERSION,
 };
 pub use lock::{Fence, Holder, LockError, LockLoss, RunLock};
 pub use position::Position;

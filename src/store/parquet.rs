@@ -1,18 +1,25 @@
 //! The one Parquet writer.
 
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{
+    DataType, Float64Type, Int64Type, SchemaRef, TimeUnit, TimestampMicrosecondType,
+};
 use object_store::ObjectStoreExt;
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use parquet::DecodeResult;
-use parquet::arrow::AsyncArrowWriter;
+use parquet::arrow::{ArrowSchemaConverter, AsyncArrowWriter};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataPushDecoder};
 use parquet::file::properties::WriterProperties;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use super::{Bucket, Difference, ObjectRef, StoreError};
 
@@ -21,29 +28,80 @@ const ROW_GROUP_BYTES: usize = 32 << 20;
 /// And at this many rows, so that DataFusion can skip within a large object.
 const ROW_GROUP_ROWS: usize = 512 * 1024;
 
+/// So many batches may wait to be encoded.
+const BATCHES_IN_FLIGHT: usize = 2;
+/// So many first values of a column tell whether a dictionary is worth it;
+const SAMPLE: usize = 4096;
+/// of fewer than this, nothing is told.
+const LEAST_SAMPLE: usize = 128;
+
 /// Streams record batches into one Parquet object, which exists only after [`TableWriter::finish`].
+///
+/// Batches are encoded by a task of their own, so that whoever makes them can make the next meanwhile.
 pub struct TableWriter {
-    writer: AsyncArrowWriter<BufWriter>,
+    schema: SchemaRef,
+    /// Begun with the first batch, which tells how its columns are best written.
+    encoder: Option<Encoder>,
     bucket: Bucket,
     key: String,
     uri: String,
     rows: u64,
 }
 
+/// The task that encodes batches.
+struct Encoder {
+    batches: mpsc::Sender<RecordBatch>,
+    /// Ends when no more batches come, or with the first error.
+    task: JoinHandle<Result<AsyncArrowWriter<BufWriter>, ParquetError>>,
+    /// Bytes written and buffered so far.
+    bytes: Arc<AtomicUsize>,
+}
+
+impl Encoder {
+    fn begin(mut writer: AsyncArrowWriter<BufWriter>) -> Self {
+        let (batches, mut arrivals) = mpsc::channel::<RecordBatch>(BATCHES_IN_FLIGHT);
+        let bytes = Arc::new(AtomicUsize::new(0));
+        let told = bytes.clone();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "it ends when the writer is dropped, and `end` waits for it"
+        )]
+        let task = tokio::spawn(async move {
+            while let Some(batch) = arrivals.recv().await {
+                writer.write(&batch).await?;
+                if writer.in_progress_size() >= ROW_GROUP_BYTES {
+                    writer.flush().await?;
+                }
+                let bytes = writer.bytes_written() + writer.in_progress_size();
+                told.store(bytes, Ordering::Relaxed);
+            }
+            Ok(writer)
+        });
+        Self {
+            batches,
+            task,
+            bytes,
+        }
+    }
+
+    /// What all batches were written to.
+    async fn end(self) -> Result<AsyncArrowWriter<BufWriter>, ParquetError> {
+        drop(self.batches);
+        self.task
+            .await
+            .unwrap_or_else(|error| Err(ParquetError::External(Box::new(error))))
+    }
+}
+
 impl TableWriter {
     /// Begins the object `key` of `bucket`.
     pub fn begin(bucket: &Bucket, key: String, schema: SchemaRef) -> Result<Self, StoreError> {
         let uri = bucket.uri(&key);
-        let object = bucket.writer(&key)?;
-        let writer =
-            AsyncArrowWriter::try_new(object, schema, Some(properties())).map_err(|source| {
-                StoreError::Parquet {
-                    uri: uri.clone(),
-                    source,
-                }
-            })?;
+        // A key that cannot be written is refused before there is anything to write.
+        bucket.writer(&key)?;
         Ok(Self {
-            writer,
+            schema,
+            encoder: None,
             bucket: bucket.clone(),
             key,
             uri,
@@ -51,18 +109,29 @@ impl TableWriter {
         })
     }
 
-    /// Appends a batch; row groups are flushed to the bucket as they fill.
+    /// Appends a batch; row groups are flushed to the bucket as they fill. An error may be that of an earlier batch.
     pub async fn write(&mut self, batch: &RecordBatch) -> Result<(), StoreError> {
         self.rows += batch.num_rows() as u64;
-        let failed = |source| StoreError::Parquet {
-            uri: self.uri.clone(),
-            source,
+        let encoder = match &mut self.encoder {
+            Some(encoder) => encoder,
+            empty => {
+                let writer = open(&self.bucket, &self.key, &self.schema, Some(batch))?;
+                empty.insert(Encoder::begin(writer))
+            }
         };
-        self.writer.write(batch).await.map_err(failed)?;
-        if self.writer.in_progress_size() >= ROW_GROUP_BYTES {
-            self.writer.flush().await.map_err(failed)?;
+        if encoder.batches.send(batch.clone()).await.is_ok() {
+            return Ok(());
         }
-        Ok(())
+        // It has ended before its time, and knows why.
+        let ended = match self.encoder.take() {
+            Some(encoder) => encoder.end().await.map(|_| ()),
+            None => Ok(()),
+        };
+        let stopped = || ParquetError::General("the encoder has stopped".into());
+        Err(StoreError::Parquet {
+            uri: self.uri.clone(),
+            source: ended.err().unwrap_or_else(stopped),
+        })
     }
 
     /// Rows written so far.
@@ -70,14 +139,23 @@ impl TableWriter {
         self.rows
     }
 
-    /// Bytes written and buffered so far.
+    /// Bytes written and buffered so far, but for the last batches.
     pub fn bytes(&self) -> u64 {
-        (self.writer.bytes_written() + self.writer.in_progress_size()) as u64
+        let bytes = |encoder: &Encoder| encoder.bytes.load(Ordering::Relaxed);
+        self.encoder.as_ref().map_or(0, bytes) as u64
     }
 
     /// Leaves the object: it will not exist. Parts of it that were uploaded go too, as far as the bucket lets them.
     pub async fn abandon(self) {
-        if let Err(error) = self.writer.into_inner().abort().await {
+        let Some(encoder) = self.encoder else { return };
+        let left = match encoder.end().await {
+            Ok(writer) => writer.into_inner().abort().await.err(),
+            Err(error) => Some(object_store::Error::Generic {
+                store: "Parquet",
+                source: error.into(),
+            }),
+        };
+        if let Some(error) = left {
             tracing::debug!(object = self.uri, %error, "parts left behind");
         }
     }
@@ -86,12 +164,19 @@ impl TableWriter {
     ///
     /// An upload that fails leaves no object. Its parts, where there are any, are left to the bucket's lifecycle rule,
     /// as those of a killed run are: a bucket that refuses parts would refuse to abort as well.
-    pub async fn finish(mut self) -> Result<ObjectRef, StoreError> {
-        let finished = self.writer.finish().await;
+    pub async fn finish(self) -> Result<ObjectRef, StoreError> {
+        let mut writer = match self.encoder {
+            Some(encoder) => encoder.end().await.map_err(|source| StoreError::Parquet {
+                uri: self.uri.clone(),
+                source,
+            })?,
+            None => open(&self.bucket, &self.key, &self.schema, None)?,
+        };
+        let finished = writer.finish().await;
         let object = ObjectRef {
             path: self.key,
             rows: self.rows,
-            bytes: self.writer.bytes_written() as u64,
+            bytes: writer.bytes_written() as u64,
         };
         match finished {
             Ok(footer) => match footer.file_metadata().num_rows().unsigned_abs() {
@@ -178,11 +263,217 @@ impl Bucket {
     }
 }
 
-fn properties() -> WriterProperties {
-    WriterProperties::builder()
+/// Begins an object whose first rows are these.
+fn open(
+    bucket: &Bucket,
+    key: &str,
+    schema: &SchemaRef,
+    first: Option<&RecordBatch>,
+) -> Result<AsyncArrowWriter<BufWriter>, StoreError> {
+    let object = bucket.writer(key)?;
+    properties(schema, first)
+        .and_then(|properties| AsyncArrowWriter::try_new(object, schema.clone(), Some(properties)))
+        .map_err(|source| StoreError::Parquet {
+            uri: bucket.uri(key),
+            source,
+        })
+}
+
+/// How an object is written whose first rows are these.
+///
+/// A dictionary of values that hardly ever come twice (times, positions) is a table that is filled in vain: the writer
+/// gives it up at a megabyte in each row group, and what it wrote until then is larger than the values themselves.
+fn properties(
+    schema: &SchemaRef,
+    first: Option<&RecordBatch>,
+) -> Result<WriterProperties, ParquetError> {
+    let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         // Standard names inside lists (`list`, `element`), as other readers expect them.
-        .set_coerce_types(true)
-        .build()
+        .set_coerce_types(true);
+    let Some(first) = first else {
+        return Ok(properties.build());
+    };
+    let mut leaves = Vec::new();
+    first
+        .columns()
+        .iter()
+        .for_each(|column| push_leaves(column, &mut leaves));
+    let described = ArrowSchemaConverter::new()
+        .with_coerce_types(true)
+        .convert(schema)?;
+    if described.num_columns() == leaves.len() {
+        for (column, leaf) in described.columns().iter().zip(&leaves) {
+            if has_many_values(leaf) {
+                properties = properties.set_column_dictionary_enabled(column.path().clone(), false);
+            }
+        }
+    }
+    Ok(properties.build())
+}
+
+/// The arrays that become columns of Parquet, in their order.
+fn push_leaves(array: &ArrayRef, leaves: &mut Vec<ArrayRef>) {
+    match array.data_type() {
+        DataType::Struct(_) => {
+            let columns = array.as_struct().columns();
+            columns
+                .iter()
+                .for_each(|column| push_leaves(column, leaves));
+        }
+        DataType::List(_) => {
+            let list = array.as_list::<i32>();
+            push_leaves(&within(list.values(), list.value_offsets()), leaves);
+        }
+        DataType::Map(_, _) => {
+            let map = array.as_map();
+            push_leaves(&within(map.keys(), map.value_offsets()), leaves);
+            push_leaves(&within(map.values(), map.value_offsets()), leaves);
+        }
+        _ => leaves.push(array.clone()),
+    }
+}
+
+/// The items between the first offset and the last.
+fn within(items: &ArrayRef, offsets: &[i32]) -> ArrayRef {
+    match offsets {
+        [first, .., last] => items.slice(*first as usize, (last - first) as usize),
+        _ => items.slice(0, 0),
+    }
+}
+
+/// Whether most of an array's first values come once.
+fn has_many_values(array: &ArrayRef) -> bool {
+    let present = (0..array.len())
+        .filter(|row| array.is_valid(*row))
+        .take(SAMPLE);
+    let (mut count, mut different) = (0, HashSet::new());
+    let mut add = |value: &[u8]| {
+        count += 1;
+        let mut hasher = DefaultHasher::new();
+        hasher.write(value);
+        different.insert(hasher.finish());
+    };
+    match array.data_type() {
+        DataType::Utf8 => {
+            let texts = array.as_string::<i32>();
+            present.for_each(|row| add(texts.value(row).as_bytes()));
+        }
+        DataType::Float64 => {
+            let numbers = array.as_primitive::<Float64Type>();
+            present.for_each(|row| add(&numbers.value(row).to_bits().to_le_bytes()));
+        }
+        DataType::Int64 => {
+            let numbers = array.as_primitive::<Int64Type>();
+            present.for_each(|row| add(&numbers.value(row).to_le_bytes()));
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            let times = array.as_primitive::<TimestampMicrosecondType>();
+            present.for_each(|row| add(&times.value(row).to_le_bytes()));
+        }
+        _ => return false,
+    }
+    count >= LEAST_SAMPLE && different.len() * 2 > count
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Float64Array, Int64Array, StringArray};
+    use arrow::datatypes::{Field, Schema};
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+
+    use super::*;
+    use crate::catalog::Catalog;
+    use crate::config::{BucketLocation, GoogleAccess};
+
+    #[tokio::test]
+    async fn values_that_come_once_get_no_dictionary() {
+        let folder = tempfile::tempdir().unwrap();
+        let location = BucketLocation::Folder(folder.path().into());
+        let io = tokio::runtime::Handle::current();
+        let bucket = Bucket::open(&location, &GoogleAccess::default(), &io).unwrap();
+        let dictionaries = async |key: &str, batches: &[RecordBatch], schema: SchemaRef| {
+            let mut writer = TableWriter::begin(&bucket, key.into(), schema).unwrap();
+            for batch in batches {
+                writer.write(batch).await.unwrap();
+            }
+            let object = writer.finish().await.unwrap();
+            let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+            assert_eq!(object.rows, rows as u64);
+            bucket.expect_rows(&object).await.unwrap();
+            let file = std::fs::File::open(folder.path().join(key)).unwrap();
+            let reader = SerializedFileReader::new(file).unwrap();
+            let found: Vec<String> = reader
+                .metadata()
+                .row_groups()
+                .iter()
+                .flat_map(|group| group.columns())
+                .filter(|column| column.dictionary_page_offset().is_some())
+                .map(|column| column.column_path().string())
+                .collect();
+            found
+        };
+        let schema = Arc::new(Schema::new(vec![
+            Field::new("vehicle", DataType::Utf8, true),
+            Field::new("place", DataType::Utf8, true),
+            Field::new("count", DataType::Int64, true),
+            Field::new("value", DataType::Float64, true),
+        ]));
+        let batch = |rows: i64| {
+            let text = |prefix: &str, of: i64| -> ArrayRef {
+                let texts = (0..rows).map(|row| format!("{prefix}{}", row % of));
+                Arc::new(StringArray::from_iter_values(texts))
+            };
+            let columns: Vec<ArrayRef> = vec![
+                text("v", 7),
+                text("p", i64::MAX),
+                Arc::new(Int64Array::from_iter(
+                    (0..rows).map(|row| (row % 9 > 0).then_some(row % 9)),
+                )),
+                Arc::new(Float64Array::from_iter_values(
+                    (0..rows).map(|row| row as f64 / 3.0),
+                )),
+            ];
+            RecordBatch::try_new(schema.clone(), columns).unwrap()
+        };
+        let many = dictionaries("many.parquet", &[batch(5000), batch(20)], schema.clone()).await;
+        assert_eq!(many, ["vehicle", "count"]);
+        // Of few values, nothing can be said.
+        let few = dictionaries("few.parquet", &[batch(20), batch(5000)], schema.clone()).await;
+        assert_eq!(few, ["vehicle", "place", "count", "value"]);
+        assert!(dictionaries("none.parquet", &[], schema).await.is_empty());
+        // Inside lists, objects and maps.
+        let catalog = Catalog::open(None).unwrap();
+        let source = catalog.source("fleet_vehicle_stats_gps").unwrap();
+        let fix = |n: u32| {
+            let (minute, second) = (n / 60, n % 60);
+            format!(
+                r#"{{"time":"2024-01-01T00:{minute:02}:{second:02}Z","latitude":{n}.5,"headingDegrees":90,"address":{{"id":"1"}}}}"#
+            )
+        };
+        let fixes = (0..300).map(fix).collect::<Vec<_>>().join(",");
+        let records = format!(r#"[{{"id":"1","externalIds":{{"a":"b"}},"gps":[{fixes}]}}]"#);
+        let page = crate::samsara::split_page(
+            &format!(r#"{{"data":{records},"pagination":{{"endCursor":"","hasNextPage":false}}}}"#)
+                .into(),
+            source,
+        )
+        .unwrap();
+        let batch = crate::extract::decode_for_day(source, &page, None, None, None).unwrap();
+        let raw = dictionaries("raw.parquet", std::slice::from_ref(&batch), batch.schema()).await;
+        for (path, expected) in [
+            ("gps.list.element.time", false),
+            ("gps.list.element.latitude", false),
+            ("gps.list.element.headingDegrees", true),
+            ("gps.list.element.address.id", true),
+            ("externalIds.key_value.value", true),
+        ] {
+            assert_eq!(
+                raw.iter().any(|it| it == path),
+                expected,
+                "{path} of {raw:?}"
+            );
+        }
+    }
 }

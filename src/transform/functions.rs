@@ -17,7 +17,7 @@ use datafusion::logical_expr::{
 
 use super::session::TIME_ZONE;
 use super::unfit::Occurrence;
-use crate::extract::{instant_of_millis, instant_of_text, timestamp_type};
+use crate::extract::{InstantReader, instant_of_millis, timestamp_type};
 
 /// `to_json(x)`: any value as JSON text, NULL for NULL. Lists and maps cannot stand in a flattened table; their
 /// text can, and BigQuery reads it with `PARSE_JSON`.
@@ -225,8 +225,9 @@ impl ScalarUDFImpl for SamsaraTime {
             values.as_primitive_opt::<Int64Type>(),
         ) {
             (TimeForm::Text, Some(texts), _) => {
+                let mut reader = InstantReader::default();
                 for text in texts {
-                    let instant = text.and_then(instant_of_text);
+                    let instant = text.and_then(|text| reader.read(text));
                     if let Some(text) = text.filter(|text| instant.is_none() && !text.is_empty()) {
                         self.unfit(&format_args!("{text:?}"));
                     }

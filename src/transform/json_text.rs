@@ -1,5 +1,6 @@
 //! Functions that take JSON text apart: columns that `sources.toml` declares as `JSON` hold it exactly as it was sent.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, ListBuilder, StringBuilder};
@@ -9,7 +10,7 @@ use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
-use crate::json::{Kind, Scanner, unescape};
+use crate::json::{Kind, Scanner, unescape, write_string};
 
 /// `json_as_text(json, 'a', 'b')`: the value at this path of members. A string becomes its text, anything else stays
 /// JSON text, exactly as it stands there; `null`, and what is not there, is NULL.
@@ -21,6 +22,87 @@ pub(super) fn json_as_text() -> ScalarUDF {
 /// no list.
 pub(super) fn json_get_array() -> ScalarUDF {
     ScalarUDF::from(JsonText::new(Part::Items))
+}
+
+/// `rescued_fields(_rescued_data, 'readings[3]')`: what was rescued of the object at this place, as the text of an object
+/// with its exact values; NULL where nothing was. For records of which the API documents no fields.
+pub(super) fn rescued_fields() -> ScalarUDF {
+    ScalarUDF::from(RescuedFields {
+        signature: Signature::exact(vec![DataType::Utf8, DataType::Utf8], Volatility::Immutable),
+    })
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct RescuedFields {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for RescuedFields {
+    fn name(&self) -> &'static str {
+        "rescued_fields"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Utf8)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let [rescued, places] = args.args.as_slice() else {
+            return exec_err!("{} takes `_rescued_data` and a place", self.name());
+        };
+        let rescued = rescued.to_array(args.number_rows)?;
+        let places = places.to_array(args.number_rows)?;
+        let rows = rescued
+            .as_string::<i32>()
+            .iter()
+            .zip(places.as_string::<i32>().iter());
+        let mut values = StringBuilder::new();
+        for (rescued, place) in rows {
+            let fields = rescued.zip(place);
+            values.append_option(fields.and_then(|(rescued, place)| fields_at(rescued, place)));
+        }
+        Ok(ColumnarValue::Array(Arc::new(values.finish())))
+    }
+}
+
+/// The members of rescued data whose paths lead on from a place, by the rest of their paths.
+fn fields_at(rescued: &str, place: &str) -> Option<String> {
+    let mut found = Vec::new();
+    for_each_member(rescued, |key, value| {
+        let path = unescape(key.as_bytes());
+        let rest = path.as_deref().and_then(|path| path.strip_prefix(place));
+        let Some(name) = rest.and_then(first_name) else {
+            return true;
+        };
+        found.push(if found.is_empty() { b'{' } else { b',' });
+        write_string(name.as_bytes(), &mut found);
+        found.push(b':');
+        found.extend_from_slice(value.as_bytes());
+        true
+    });
+    if found.is_empty() {
+        return None;
+    }
+    found.push(b'}');
+    String::from_utf8(found).ok()
+}
+
+/// The rest of a path as a name: `.a` is `a`, `["a.b"]` is `a.b`; what leads deeper stays a path.
+fn first_name(rest: &str) -> Option<Cow<'_, str>> {
+    if let Some(name) = rest.strip_prefix('.') {
+        return Some(name.into());
+    }
+    let quoted = rest
+        .strip_prefix("[\"")
+        .and_then(|rest| rest.strip_suffix("\"]"));
+    match quoted.and_then(|quoted| unescape(quoted.as_bytes())) {
+        Some(name) => Some(name.into()),
+        None => rest.starts_with('[').then(|| rest.into()),
+    }
 }
 
 /// What a function takes out of the text.
@@ -105,18 +187,28 @@ impl ScalarUDFImpl for JsonText {
 
 /// The text of an object's first member of this name.
 fn member<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let mut found = None;
+    for_each_member(text, |key, value| {
+        let is_it =
+            key == name || key.contains('\\') && unescape(key.as_bytes()).as_deref() == Some(name);
+        found = is_it.then_some(value);
+        !is_it
+    });
+    found
+}
+
+/// Gives an object's members, key and value as they stand, as long as more are wanted and can be read.
+fn for_each_member<'a>(text: &'a str, mut wants_more: impl FnMut(&'a str, &'a str) -> bool) {
     let mut scanner = Scanner::new(text.as_bytes(), 0);
     if !scanner.take(b'{') || scanner.take(b'}') {
-        return None;
+        return;
     }
     loop {
-        let key = text.get(scanner.key().ok()?)?;
-        let value = scanner.value().ok()?;
-        if key == name || key.contains('\\') && unescape(key.as_bytes()).as_deref() == Some(name) {
-            return text.get(value);
-        }
-        if !scanner.take(b',') {
-            return None;
+        let key = scanner.key().ok().and_then(|key| text.get(key));
+        let member = key.and_then(|key| Some((key, text.get(scanner.value().ok()?)?)));
+        let goes_on = member.is_some_and(|(key, value)| wants_more(key, value));
+        if !goes_on || !scanner.take(b',') {
+            return;
         }
     }
 }
@@ -185,6 +277,23 @@ mod tests {
                 (None, None),
                 "{broken}"
             );
+        }
+    }
+
+    #[test]
+    fn rescued_fields_are_those_of_a_place() {
+        let rescued = r#"{"a[1].x":1.50,"a[10].x":2,"a[1][\"y.z\"]":"\u00e9","a[1].o.p":[ 1],"b":3,"a[1]":4,"$.w":5}"#;
+        for (place, expected) in [
+            ("a[1]", Some(r#"{"x":1.50,"y.z":"\u00e9","o.p":[ 1]}"#)),
+            ("a[10]", Some(r#"{"x":2}"#)),
+            ("a[1].o", Some(r#"{"p":[ 1]}"#)),
+            ("a[2]", None),
+            ("a[1].x", None),
+        ] {
+            assert_eq!(fields_at(rescued, place).as_deref(), expected, "{place}");
+        }
+        for broken in ["", "{", r#"{"a[1].x":"#, "[]"] {
+            assert_eq!(fields_at(broken, "a[1]"), None, "{broken}");
         }
     }
 

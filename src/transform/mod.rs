@@ -40,6 +40,7 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::task::JoinError;
 
+use crate::bounds::BATCH_ROWS;
 use crate::catalog::{Catalog, Model, Source, SourceKind, VERSIONS, did_you_mean};
 use crate::config::Secret;
 use crate::extract::{DecodeError, day_window, raw_schema};
@@ -58,6 +59,10 @@ pub use query::{Queried, QueryTable, query};
 pub use unfit::{UNFIT_TEXTS, UnfitTimes, add_text};
 pub use unique::Duplicates;
 
+/// Of the raw rows of a large partition, as many bytes of objects as this are read at a time,
+const BATCH_BYTES: u64 = 256 << 10;
+/// but not fewer rows than this.
+const LEAST_BATCH_ROWS: u64 = 16;
 /// The address of the raw bucket inside queries.
 const RAW_STORE: &str = "raw-bucket://raw";
 /// A flattened object is completed at this size and another begun.
@@ -253,6 +258,14 @@ enum Written {
     },
 }
 
+/// How many raw rows of a large partition are read at a time. A row that holds hundreds of readings becomes hundreds of
+/// rows: some thousand at a time stay in the processor's cache, where a full batch of such rows would take a hundred
+/// megabytes.
+fn batch_rows(rows: u64, bytes: u64) -> usize {
+    let batch_rows = (BATCH_BYTES * rows / bytes.max(1)).max(LEAST_BATCH_ROWS);
+    usize::try_from(batch_rows).map_or(BATCH_ROWS, |it| it.min(BATCH_ROWS))
+}
+
 impl Transformer {
     /// `memory` limits what all queries together hold, in bytes; beyond it, sorts, joins and groups spill to disk.
     ///
@@ -381,7 +394,13 @@ impl Transformer {
         }
         let frame = select(&context, &model.sql).await.map_err(engine)?;
         let mut first_object = 0;
-        if let Some(frame) = self.without_distinct(model, &frame).filter(|_| is_large) {
+        let rows = inputs.iter().flat_map(|(_, objects)| objects);
+        let rows: u64 = rows.map(|object| object.rows).sum();
+        let batch_rows = batch_rows(rows, bytes);
+        if let Some(frame) = self
+            .without_distinct(model, &frame, batch_rows)
+            .filter(|_| is_large)
+        {
             let (rows, watched) = watched_stream(&context, frame).await.map_err(engine)?;
             let checks = Checks {
                 watched: Some(&watched),
@@ -407,13 +426,20 @@ impl Transformer {
     /// has nothing to do, and the table of all rows that it would fill is spared. Where two have, the query runs as it
     /// is written; from then on, other partitions of that model are not tried. Nor are small ones, for which the model
     /// is planned once.
-    fn without_distinct(&self, model: &Model, frame: &DataFrame) -> Option<DataFrame> {
+    fn without_distinct(
+        &self,
+        model: &Model,
+        frame: &DataFrame,
+        batch_rows: usize,
+    ) -> Option<DataFrame> {
         let is_tried = !model.front_matter.unique_key.is_empty()
             && !self.with_twins.lock().contains(&model.name);
         let LogicalPlan::Distinct(Distinct::All(input)) = frame.logical_plan() else {
             return None;
         };
-        let (state, _) = frame.clone().into_parts();
+        let (mut state, _) = frame.clone().into_parts();
+        let config = state.config_mut();
+        *config = config.clone().with_batch_size(batch_rows);
         is_tried.then(|| DataFrame::new(state, input.as_ref().clone()))
     }
 

@@ -111,6 +111,7 @@ fn with(runtime: Arc<RuntimeEnv>, config: SessionConfig) -> Result<SessionContex
     context.register_udf(date_trunc::date_trunc());
     context.register_udf(json_text::json_as_text());
     context.register_udf(json_text::json_get_array());
+    context.register_udf(json_text::rescued_fields());
     context.register_function_rewrite(Arc::new(Bounding(refused)))?;
     if let Some(catalog) = context.catalog(CATALOG) {
         for schema in [RAW, STORED] {

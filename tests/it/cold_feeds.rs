@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{Days, NaiveDate, NaiveTime, TimeDelta, Utc};
+use chrono::{Days, NaiveDate, NaiveTime, SecondsFormat, TimeDelta, Utc};
 use samsara_simulator::{LateData, Simulator};
 use serde_json::{Value, json};
 
@@ -182,14 +182,53 @@ async fn a_feed_with_a_memory_begins_within_it() {
     let path = "samsara-data/raw/state/route_events.json";
     let text = std::fs::read(program.folder().join(path)).unwrap();
     let mut state: Value = serde_json::from_slice(&text).unwrap();
-    state["feed"]["at"] = json!(Utc::now() - TimeDelta::days(40));
+    let at = Utc::now() - TimeDelta::days(40);
+    state["feed"]["at"] = json!(at);
     program.write(path, state.to_string());
+    // The plan knows already what will be lost, and the state keeps it.
+    let lost = format!("{} to ", at.to_rfc3339_opts(SecondsFormat::Secs, true));
+    let plan = program.succeed(&["plan", "--table", "route_events"]).await;
+    assert!(
+        plan.stdout.contains(&format!("route_events: {lost}")),
+        "{}",
+        plan.stdout
+    );
     let told = program.succeed(&run).await.stderr;
     assert!(
         told.contains("is lost: the feed's position is gone"),
         "{told}"
     );
     is_whole().await;
+    for again in [false, true] {
+        if again {
+            program.succeed(&run).await;
+        }
+        let status = program
+            .succeed(&["status", "--table", "route_events"])
+            .await;
+        let line = format!("route_events {lost}");
+        assert!(status.stdout.contains(&line), "{}", status.stdout);
+        let plan = ["plan", "--table", "route_events", "--format", "json"];
+        let plan: Value = serde_json::from_str(&program.succeed(&plan).await.stdout).unwrap();
+        let gaps = plan["gaps"]["route_events"].as_array().unwrap();
+        assert_eq!(gaps.len(), 1, "{plan}");
+    }
+    // Where the feed is read from before it, it is filled.
+    let text = std::fs::read(program.folder().join(path)).unwrap();
+    let mut state: Value = serde_json::from_slice(&text).unwrap();
+    let since = Utc::now() - TimeDelta::days(2);
+    let gap =
+        json!([{ "from": since + TimeDelta::hours(1), "until": since + TimeDelta::hours(9) }]);
+    let feed = state["feed"].as_object_mut().unwrap();
+    feed.insert("gaps".into(), gap);
+    feed.insert("since".into(), json!(since));
+    feed.insert("at".into(), json!(since));
+    simulator.expire_cursors();
+    program.write(path, state.to_string());
+    let told = program.succeed(&run).await.stderr;
+    assert!(!told.contains("is lost"), "{told}");
+    let text = std::fs::read_to_string(program.folder().join(path)).unwrap();
+    assert!(!text.contains("\"gaps\""), "{text}");
 }
 
 /// Rows of some days of a table that has more.

@@ -37,7 +37,9 @@ const DRIFTING: &[&str] = &[
 async fn every_table_equals_the_truth() {
     let simulator = simulator(|_| ()).await;
     let program = Program::with_simulator(&simulator);
-    program.succeed(RUN).await;
+    // Also what is read on request only.
+    let all = [RUN, &["--include", "on-request"]].concat();
+    program.succeed(&all).await;
     let mut wrong = Vec::new();
     let catalog = samsara_etl::catalog::Catalog::open(None).unwrap();
     let found = local_tables(&program.folder().join("samsara-data/warehouse")).await;
@@ -164,4 +166,17 @@ async fn the_demo_answers_queries() {
     let rows: u64 = answer.lines().nth(1).unwrap().parse().unwrap();
     assert!(rows > 0);
     assert_eq!(answer.lines().count(), 2);
+    // Days after the simulated ones count as missing, unless they are left out.
+    let status = program.succeed(&["status"]).await.stdout;
+    let hint = "simulated days end with 2024-01-02, and later ones count as missing; `samsara-etl status --end-date 2024-01-03`";
+    assert!(
+        status.contains(hint) && status.contains(" behind"),
+        "{status}"
+    );
+    let status = program
+        .succeed(&["status", "--end-date", "2024-01-03"])
+        .await;
+    let status = status.stdout;
+    assert!(!status.contains("simulated days"), "{status}");
+    assert!(!status.contains(" behind"), "{status}");
 }

@@ -91,6 +91,69 @@ async fn lists_are_asked_for_rows_of_lists() {
     );
 }
 
+const CHOSEN: &str = r#"
+[kinds]
+description = "d"
+kind = "snapshot"
+endpoint = "/kinds"
+rate_limit = "1000/s"
+schema = "id VARCHAR, group VARCHAR, side BIGINT"
+
+[defaults]
+description = "d"
+kind = "snapshot"
+endpoint = "/values"
+rate_limit = "1000/s"
+schema = "id VARCHAR"
+
+[some]
+asked = ["side"]
+parent = { source = "kinds", field = "id", param = "ids", batch = 2, with = { side = "side" }, where = { group = ["a", "it's"] } }
+
+[others]
+parent = { source = "kinds", field = "id", param = "id", where_not = { group = ["a", "it's"], side = ["3"] } }
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_a_list_can_be_chosen() {
+    let kinds = r#"{"data":[{"id":"1","group":"a","side":1},{"id":"2","group":"a","side":2},{"id":"3","group":"it's","side":1},
+        {"id":"4","group":"a","side":1},{"id":"5","group":"b","side":1},{"id":"6","side":2},{"id":"7","group":"","side":3},{"id":"8"}]}"#;
+    let server = Server::start(
+        Router::new()
+            .route("/kinds", get(move || async move { kinds }))
+            .route("/values", get(|| async { r#"{"data":[{"id":"x"}]}"# })),
+    );
+    let program = Program::new()
+        .set("SAMSARA_API_URL", server.url())
+        .set("SAMSARA_API_TOKEN", "t");
+    program.write("sql/f/sources.toml", CHOSEN);
+    let table = |columns: &str| format!("/*---\ndescription = \"d\"\n---*/\nSELECT {columns}");
+    program.write(
+        "sql/f/some.sql",
+        table("id, _asked['side'] AS side FROM raw.some"),
+    );
+    program.write(
+        "sql/f/others.sql",
+        table("id, _parent_id AS of FROM raw.others"),
+    );
+    program.succeed(&["run"]).await;
+    // A batch is of rows with the same further values.
+    let rows = program
+        .rows("SELECT side, count(*) AS n FROM some GROUP BY side ORDER BY side")
+        .await;
+    let found: Vec<(&str, i64)> = rows
+        .iter()
+        .map(|row| (row["side"].as_str().unwrap(), row["n"].as_i64().unwrap()))
+        .collect();
+    assert_eq!(found, [("1", 2), ("2", 1)]);
+    // A field without a value has none of those that are left out.
+    let rows = program.rows("SELECT of FROM others ORDER BY of").await;
+    let found: Vec<&str> = rows.iter().map(|row| row["of"].as_str().unwrap()).collect();
+    assert_eq!(found, ["5", "6", "8"]);
+    let told = program.succeed(&["check", "--format", "json"]).await.stdout;
+    assert!(!told.contains("not checked"), "{told}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_list_gives_no_ids() {
     let (shut, trips) = (

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use samsara_simulator::{LateData, Simulator, SimulatorConfig};
+use serde_json::Value;
 
-use crate::program::{Program, signal, simulator};
+use crate::program::{Program, Ran, signal, simulator};
 use crate::support::bigquery_double::{BigQueryDouble, JobScript, LoadJob, error};
 use crate::support::faults::{Action, Fault};
 use crate::support::gcs::GcsDouble;
@@ -872,6 +873,13 @@ async fn a_long_first_load_is_tried_first() {
         "--table",
         "rpm",
     ];
+    let run_json = [&run[..], &["--format", "json"]].concat();
+    // What the report counts: load jobs, and those of them that failed.
+    let counted = |ran: &Ran, purpose: &str| {
+        let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+        let loads = &report["loads"][purpose];
+        (loads["jobs"].as_u64(), loads["failed"].as_u64())
+    };
     let trials = || {
         rig.bigquery
             .jobs()
@@ -886,16 +894,22 @@ async fn a_long_first_load_is_tried_first() {
             .then_some(("invalid", "Cannot read")),
         ..JobScript::default()
     });
-    let ran = rig.program.run(&run).await;
+    let ran = rig.program.run(&run_json).await;
     assert_eq!(
         (ran.code, trials(), rig.jobs().len()),
         (3, 1, 0),
         "{}",
         ran.stderr
     );
-    assert!(ran.stderr.contains("Cannot read"), "{}", ran.stderr);
+    assert!(ran.stdout.contains("Cannot read"), "{}", ran.stdout);
+    assert_eq!(counted(&ran, "trial"), (Some(1), Some(1)));
+    assert_eq!(counted(&ran, "table"), (None, None));
+    assert_eq!(counted(&ran, "audit"), (Some(2), Some(0)));
     rig.bigquery.direct_jobs(|_| JobScript::default());
-    rig.program.succeed(&run).await;
+    let ran = rig.program.succeed(&run_json).await;
+    for (purpose, jobs) in [("trial", 1), ("table", 1), ("audit", 2)] {
+        assert_eq!(counted(&ran, purpose), (Some(jobs), Some(0)), "{purpose}");
+    }
     assert_eq!(
         (trials(), rig.jobs().len(), rig.jobs()[0].uris.len()),
         (2, 1, 9)

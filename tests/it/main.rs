@@ -59,6 +59,7 @@ mod secrets;
 mod shown;
 mod signals;
 mod support;
+mod telemetry;
 mod terminal;
 mod tls;
 mod truth;

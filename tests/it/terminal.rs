@@ -3,6 +3,7 @@
 
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -11,7 +12,9 @@ use tokio::process::{Child, Command};
 use tokio::sync::Notify;
 
 use crate::program::{Program, simulator};
+use crate::support::faults::{Action, Fault};
 use crate::support::gate::{Turn, before};
+use crate::support::gcs::GcsDouble;
 use crate::support::wire::Server;
 
 /// The program on a terminal of so many columns.
@@ -90,6 +93,7 @@ fn screen(written: &str, columns: usize) -> Vec<String> {
                 let end = loop {
                     match letters.next().unwrap() {
                         end if end.is_ascii_alphabetic() => break end,
+                        // `?25h` shows the cursor.
                         digit => number.push(digit),
                     }
                 };
@@ -223,6 +227,44 @@ async fn ctrl_c_says_what_is_left() {
         assert!(whole.contains(part), "{part}: {whole}");
     }
     assert!(!whole.contains("nothing to do"), "{whole}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_ctrl_c_leaves_no_bars() {
+    let (simulator, double) = (simulator(|_| {}).await, GcsDouble::start(&["raw", "flat"]));
+    // A commit that is never answered, for whose end the first one waits.
+    let hour = Duration::from_secs(3600);
+    double.fault(Fault::on("PUT", "state/", Action::Delay(hour)));
+    let program = Program::with_simulator(&simulator)
+        .set("STORAGE_EMULATOR_HOST", double.url())
+        .set("GCS_BUCKET_NAME", "raw")
+        .set("GCS_BUCKET_FLATTENED_NAME", "flat");
+    let mut terminal = Terminal::start(&program, 80, "run --table fleet_vehicles");
+    let committing = async {
+        while !double.has_begun("PUT", "state/") {
+            tokio::task::yield_now().await;
+        }
+    };
+    let shown = "now       fleet_vehicles snapshot";
+    let (seen, ()) = tokio::join!(terminal.wait_for(shown), committing);
+    assert!(seen, "{}", terminal.text());
+    terminal.type_in(b"\x03").await;
+    // Below what is said, the bars are drawn again at once.
+    for text in ["to stop at once)", "stop at once)\r\nextract "] {
+        assert!(terminal.wait_for(text).await, "{text}: {}", terminal.text());
+    }
+    terminal.type_in(b"\x03").await;
+    assert_eq!(terminal.end().await, 130);
+    let written = terminal.text();
+    let cursor = ["\u{1b}[?25l", "\u{1b}[?25h"].map(|it| written.rfind(it));
+    assert!(cursor[1].is_some() && cursor[0] < cursor[1], "{written:?}");
+    let lines = screen(&written, 80);
+    let left = |start: &str| lines.iter().any(|line| line.starts_with(start));
+    for start in ["extract ", "transform ", "load ", "leaving ", "now "] {
+        assert!(!left(start), "{start}: {lines:#?}");
+    }
+    let whole = lines.join(" ");
+    assert!(whole.contains("to stop at once)"), "{lines:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

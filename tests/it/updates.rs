@@ -54,7 +54,11 @@ struct World {
     broken_from: Option<DateTime<Utc>>,
     /// Longer windows are too much for the server.
     longest: Option<TimeDelta>,
+    /// From this request on, all are refused.
+    refused_from: Option<usize>,
     requests: usize,
+    /// Start and cursor of each request that was answered.
+    answered: Vec<(String, Option<String>)>,
 }
 
 #[derive(Clone, Default)]
@@ -78,6 +82,11 @@ async fn cases(State(api): State<Api>, Query(query): Query<BTreeMap<String, Stri
     if world.broken_from.is_some_and(|from| start >= from) {
         return (StatusCode::BAD_REQUEST, "no").into_response();
     }
+    if world.refused_from.is_some_and(|from| now >= from) {
+        return (StatusCode::UNPROCESSABLE_ENTITY, "no").into_response();
+    }
+    let cursor = query.get("after").cloned();
+    world.answered.push((query["startTime"].clone(), cursor));
     if world.longest.is_some_and(|longest| end - start > longest) {
         return (StatusCode::PAYLOAD_TOO_LARGE, "too much").into_response();
     }
@@ -355,6 +364,103 @@ async fn days_that_are_over_hold_later_changes() {
     setting.agree().await;
     let from = setting.state("cases")["updates"]["from"].clone();
     assert_eq!(from, format!("{earlier}T00:00:00Z").as_str());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_in_two_days_is_found() {
+    let setting = Setting::new();
+    setting.put("a", (18, 1), (18, 2), "open");
+    setting.put("b", (17, 1), (17, 2), "open");
+    let start = day(20).to_string();
+    setting.run(&["--start_date", &start]).await;
+    let compare = ["check", "--warehouse"];
+    setting.program.succeed(&compare).await;
+    // A time of birth that changes all the same.
+    let later = Case {
+        born: at((9, 1)),
+        updated: Utc::now() - TimeDelta::minutes(5),
+        status: "done".into(),
+    };
+    setting
+        .api
+        .0
+        .lock()
+        .unwrap()
+        .cases
+        .insert("a".into(), later);
+    setting.run(&[]).await;
+    let told = setting.program.run(&compare).await;
+    let expected = format!(
+        "FAIL  parts_t: 1 key is in more than one day (id, part): a, a in {} and {}; the time_field of cases has changed",
+        day(18),
+        day(9)
+    );
+    assert_eq!(told.code, 1, "{}", told.stdout);
+    assert!(told.stdout.contains(&expected), "{}", told.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_goes_on_where_it_was_left() {
+    let (start, end) = (day(35).to_string(), day(0).to_string());
+    let anew = ["--start_date", start.as_str()];
+    let again = ["--historical", "--end_date", &end];
+    for dates in [anew.to_vec(), [&anew[..], &again].concat()] {
+        let mut setting = Setting::new();
+        setting.program = setting.program.set("SAMSARA_ETL_CHECKPOINT_PAGES", "2");
+        // One source, and ten pages in one window.
+        let (loose, days) = (CATALOG.find("[loose]").unwrap(), "days_per_request = 4");
+        let catalog = CATALOG[..loose].replace(days, "days_per_request = 30");
+        setting.program.write("sql/f/sources.toml", catalog);
+        for table in ["loose_t", "loose_versions_t"] {
+            let file = setting.program.folder().join(format!("sql/f/{table}.sql"));
+            std::fs::remove_file(file).unwrap();
+        }
+        for number in 0..20 {
+            let id = format!("{number:02}");
+            setting.put(&id, (30 - number, 1), (30 - number, 2), "open");
+        }
+        setting.api.0.lock().unwrap().refused_from = Some(8);
+        let ran = setting.program.run(&[&["run"], &dates[..]].concat()).await;
+        assert_eq!(ran.code, 1, "{}", ran.stderr);
+        let unfinished = setting.state("cases")["unfinished"].clone();
+        assert!(unfinished["checkpoint"].is_object(), "{unfinished}");
+        assert!(setting.state("cases").get("updates").is_none());
+        // Objects that only the checkpoint names are in use.
+        setting
+            .program
+            .succeed(&["clean", "--older-than", "0"])
+            .await;
+        // What was read before is changed meanwhile: a later window has it.
+        {
+            let mut world = setting.api.0.lock().unwrap();
+            let changed = world.cases.get_mut("01").unwrap();
+            (changed.updated, changed.status) = (Utc::now() - TimeDelta::minutes(9), "done".into());
+            (world.refused_from, world.answered) = (None, Vec::new());
+        }
+        // The next run has another present, and begins with the window as it was.
+        setting.run(&dates).await;
+        let answered = std::mem::take(&mut setting.api.0.lock().unwrap().answered);
+        let (first, cursor) = &answered[0];
+        assert!(
+            first.starts_with(&start) && cursor.is_some(),
+            "{answered:?}"
+        );
+        let from_its_start =
+            |(at, cursor): &&(String, Option<String>)| at == first && cursor.is_none();
+        assert_eq!(
+            answered.iter().filter(from_its_start).count(),
+            0,
+            "{answered:?}"
+        );
+        assert!(setting.state("cases").get("unfinished").is_none());
+        if dates.len() > anew.len() {
+            // That moved no position.
+            setting.run(&anew).await;
+        }
+        let rows = setting.rows("now_t").await;
+        assert_eq!((rows.len(), rows[1].as_str()), (20, "01 done"));
+        assert_eq!(setting.rows("versions_t").await.len(), 21);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! Answers requests: checks parameters, finds records, writes pages.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
@@ -58,7 +59,10 @@ impl Surface {
             return self.feed(call, size, &members);
         }
         let window = self.window(call)?;
-        let mut found = self.entities(call, window);
+        let mut found = Vec::new();
+        for each in self.each_asked(call)? {
+            found.extend(self.entities(call, window, each)?);
+        }
         found
             .iter_mut()
             .for_each(|entity| entity.asked.clone_from(&asked));
@@ -145,7 +149,7 @@ impl Surface {
                     series.peek().is_none() || series.any(is_told)
                 };
                 let records: Vec<Value> = self
-                    .entities(call, window)
+                    .entities(call, window, None)?
                     .iter()
                     .map(write)
                     .filter(has_rows)
@@ -178,6 +182,35 @@ impl Surface {
             },
         )?;
         Ok(call.envelope(page, Empty::List))
+    }
+
+    /// The records of another list that parameters choose. Whoever names none that there is has made a mistake.
+    fn each_asked(&self, call: &Call<'_>) -> Result<Vec<Option<Arc<Value>>>, Refusal> {
+        let mut found = self.each_of(call.world);
+        for (name, field) in self.each.iter().flat_map(|each| &each.by) {
+            let parameter = self.asks.iter().find(|parameter| parameter.name == *name);
+            let values = parameter.map(|parameter| parameter.values(call));
+            let values = values.unwrap_or_default();
+            let is_chosen = |each: &Option<Arc<Value>>| {
+                let value = each.as_ref().and_then(|each| each[field].as_str());
+                value.is_some_and(|value| values.contains(value))
+            };
+            found.retain(is_chosen);
+            if found.is_empty() {
+                return Err(Refusal::bad(format!("Invalid {name}.")));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The instant from which on a list tells what was heard of, as long before the world's last as it is before the
+    /// client's present.
+    fn lately(&self, call: &Call<'_>) -> Result<Millis, Refusal> {
+        let name = self.found.window.as_ref().map(|(start, ..)| start.as_str());
+        let start = name.map(|name| call.query.optional_time(name));
+        let today = chrono::Utc::now().timestamp_millis();
+        let start = start.transpose()?.flatten().unwrap_or(today - HOUR);
+        Ok(call.world.span.end - (today - start))
     }
 
     /// Which of several reports is asked for.
@@ -227,6 +260,9 @@ impl Surface {
             return Ok((Millis::MIN, Millis::MAX));
         };
         let now = call.world.clock.now();
+        if self.found.by == Anchor::Lately {
+            return Ok((Millis::MIN, Millis::MAX));
+        }
         if *form == Form::Month {
             let month = call.query.first(end).unwrap_or_default();
             let number = MONTHS.iter().position(|name| *name == month);
@@ -282,23 +318,39 @@ impl Surface {
         Ok((from, to))
     }
 
-    fn entities(&self, call: &Call<'_>, (from, to): (Millis, Millis)) -> Vec<Entity> {
+    fn entities(
+        &self,
+        call: &Call<'_>,
+        (from, to): (Millis, Millis),
+        each: Option<Arc<Value>>,
+    ) -> Result<Vec<Entity>, Refusal> {
+        let of_each = |mut entity: Entity| {
+            entity.each.clone_from(&each);
+            entity
+        };
         if matches!(self.population, Population::List { .. }) {
-            let asked = |entity: &Entity| {
-                entity
-                    .owner
-                    .as_ref()
-                    .is_none_or(|owner| self.is_asked(call, owner))
+            let since = match self.found.by {
+                Anchor::Lately => self.lately(call)?,
+                _ => Millis::MIN,
             };
-            return self.listed(call.world).into_iter().filter(asked).collect();
+            let asked = |entity: &Entity| {
+                entity.born >= since
+                    && entity
+                        .owner
+                        .as_ref()
+                        .is_none_or(|owner| self.is_asked(call, owner))
+            };
+            let listed = self.listed(call.world).into_iter().filter(asked);
+            return Ok(listed.map(of_each).collect());
         }
         let Some(thing) = self.counted_by() else {
-            return Vec::new();
+            return Ok(Vec::new());
         };
+        let series = self.series_of(each.as_deref());
         let mut owners = call.world.owners(thing);
         owners.retain(|owner| self.is_asked(call, owner));
         if !self.series().is_empty() {
-            return owners.into_iter().map(Entity::thing).collect();
+            return Ok(owners.into_iter().map(Entity::thing).collect());
         }
         let mut found: Vec<Entity> = match self.population {
             Population::Report { .. } => owners
@@ -307,7 +359,10 @@ impl Surface {
                 .collect(),
             _ => owners
                 .iter()
-                .flat_map(|owner| self.found_of(call.world, owner, self.found.by, (from, to), ""))
+                .flat_map(|owner| {
+                    self.found_of(call.world, owner, self.found.by, (from, to), &series)
+                })
+                .map(of_each)
                 .collect(),
         };
         match self.found.by {
@@ -315,7 +370,7 @@ impl Surface {
             Anchor::Updated => found.sort_by_key(|entity| (entity.updated(), entity.born)),
             _ => found.sort_by_key(|entity| entity.born),
         }
-        found
+        Ok(found)
     }
 
     /// Whether the parameters and the path ask for a thing.

@@ -1,9 +1,11 @@
 //! What there is of a surface's records: drawn from (seed, surface, thing, day) when asked for, never stored.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::{Anchor, Chooses, Parameter, Population, Surface, Thing};
-use crate::time::{DAY, Millis, SECOND, day_of, day_start, days_touching};
+use crate::time::{DAY, HOUR, Millis, SECOND, day_of, day_start, days_touching};
 use crate::world::draw::Draw;
 use crate::world::{Named, World};
 
@@ -30,6 +32,8 @@ pub(super) struct Entity {
     pub(super) window: Option<(Millis, Millis)>,
     /// Of a report: which of several was asked for.
     pub(super) asked: Option<String>,
+    /// The record of another list for which it is.
+    pub(super) each: Option<Arc<Value>>,
 }
 
 impl Entity {
@@ -44,6 +48,7 @@ impl Entity {
             deleted: None,
             window: None,
             asked: None,
+            each: None,
         }
     }
 
@@ -149,9 +154,17 @@ impl Surface {
         };
         let entity = |owner: Option<Owner>, ordinal: u64| {
             let mut draw = Draw::new(world.seed, "listed", &[hash(&self.identity), ordinal]);
-            // It was there before anything happened.
-            let born =
-                world.span.start - draw.between(1, 400) * DAY + draw.between(0, 86_399) * SECOND;
+            let born = match self.found.by {
+                // Not about a day ago, so that it does not matter when in an hour it is asked for.
+                Anchor::Lately if draw.chance(0.6) => {
+                    world.span.end - draw.below(22 * HOUR as u64) as Millis
+                }
+                Anchor::Lately => world.span.end - draw.between(27 * HOUR, 72 * HOUR),
+                // It was there before anything happened.
+                _ => {
+                    world.span.start - draw.between(1, 400) * DAY + draw.between(0, 86_399) * SECOND
+                }
+            };
             Entity::new(owner, 0, ordinal, born)
         };
         match per {
@@ -169,6 +182,27 @@ impl Surface {
                     .collect()
             }
         }
+    }
+
+    /// The records of another list for each of which there are some; one that is none where there is no such list.
+    pub(super) fn each_of(&self, world: &World) -> Vec<Option<Arc<Value>>> {
+        let Some(each) = &self.each else {
+            return vec![None];
+        };
+        let Some(other) = Surface::named(&each.surface) else {
+            return Vec::new();
+        };
+        let all = (Millis::MIN, Millis::MAX);
+        let listed = other.listed(world);
+        let records = listed.iter().map(|entity| other.record(world, entity, all));
+        records.map(|record| Some(Arc::new(record))).collect()
+    }
+
+    /// The name of the series of events that a record of another list has to itself.
+    pub(super) fn series_of(&self, each: Option<&Value>) -> String {
+        let by = self.each.iter().flat_map(|each| &each.by);
+        let values = by.filter_map(|(_, field)| each?[field].as_str());
+        values.collect::<Vec<_>>().join(" ")
     }
 
     /// The records of one thing that a window finds, by now, oldest first. `series` tells several lists of events of one
@@ -193,7 +227,7 @@ impl Surface {
         let finds = |entity: &Entity| {
             entity.born <= now
                 && match by {
-                    Anchor::All => true,
+                    Anchor::All | Anchor::Lately => true,
                     Anchor::Start | Anchor::Arrived => (from..to).contains(&entity.born),
                     Anchor::Overlap => entity.born < to && entity.end.is_none_or(|end| end > from),
                     Anchor::Updated => (from..to).contains(&entity.updated()),

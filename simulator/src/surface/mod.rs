@@ -29,6 +29,7 @@
 //! |---|---|
 //! | `key`, `uuid` | an id that stays |
 //! | `name`, `text`, `url`, `vin`, `email`, `phone` | texts |
+//! | `turn(a\|b)`, `any` | each word in its turn, any JSON |
 //! | `int 1..5`, `num 0..9.5`, `money 0..9`, `bool`, `bool 20%`, `one(a\|b)` | values, drawn again for each version |
 //! | `stage(new>open>done)` | the version's stage |
 //! | `born`, `updated`, `end`, `deleted`, `reached 2`, `born+7d` | instants; with `ms` behind: in milliseconds |
@@ -42,7 +43,13 @@
 //! `asks types=members` lets a parameter name the lists that are told, and `types=objects` the objects, whose names may
 //! lack the plural's `s`. `asks scoreType=asked(driver|vehicle)` makes a report another one for each value, which a
 //! record does not tell. `like NAME` makes a surface another way of asking
-//! for the records of NAME, and `found arrived` makes it a feed of them.
+//! for the records of NAME, and `found arrived` makes it a feed of them. `found lately in startTime..` lists only what was
+//! heard of since that time, of the last hour without it; a client is to ask for a day.
+//!
+//! `each readings_definitions by readingId=readingId entityType=entityType` gives the surface records for each record of
+//! another list, which the parameters choose by its fields; `@each.category` is a field of that record. Tables take such
+//! fields with `with each.category as category`, and are of some of those records alone: `where category obd`,
+//! `unless category obd|reefer`.
 //!
 //! A name is followed by `?` (absent in three of ten records; `?60` in six of ten) or `|null` (null in two of ten).
 
@@ -75,6 +82,8 @@ pub(crate) struct Surface {
     found: Found,
     record: Object,
     tables: Vec<Table>,
+    /// The list for each of whose records there are some.
+    each: Option<Each>,
     /// How long ago a feed can begin.
     memory: Option<Millis>,
 }
@@ -149,6 +158,14 @@ enum Chooses {
     Asked(Vec<String>),
 }
 
+/// A list for each of whose records there are others.
+#[derive(Debug)]
+struct Each {
+    surface: String,
+    /// Parameters, and the fields of the list's records that they choose by.
+    by: Vec<(String, String)>,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Pages {
     cursor: Option<&'static str>,
@@ -173,6 +190,8 @@ enum Anchor {
     Updated,
     /// A feed: what has arrived since the cursor, without end.
     Arrived,
+    /// What was heard of since an instant, of a list.
+    Lately,
 }
 
 /// How a parameter writes an instant.
@@ -217,6 +236,12 @@ enum Kind {
     Money(f64, f64),
     Bool(f64),
     One(Vec<String>),
+    /// Each of some words in its turn, by the place in the list.
+    Turn(Vec<String>),
+    /// Whatever JSON may be: a number, a text, a truth value, an object or a list.
+    Any,
+    /// A field of the record of another list for which this one is.
+    Each(String),
     Stage(Vec<String>),
     Time {
         of: Instant,
@@ -275,6 +300,11 @@ struct Table {
     say: Vec<(String, String)>,
     /// The column of the thing's id, for records that do not name it.
     owner: Option<String>,
+    /// Columns of any JSON: beside each stand its number and its text, if it is one.
+    typed: Vec<String>,
+    /// Fields of the records of another list, with the values of which it is made, or is not.
+    only: Vec<(String, Vec<String>)>,
+    except: Vec<(String, Vec<String>)>,
 }
 
 /// All of them. A text that cannot be read is a fault of this crate, which a test would find.

@@ -181,6 +181,7 @@ fn surface(tokens: &mut Tokens<'_>) -> Result<Surface> {
         },
         record: Object::default(),
         tables: Vec::new(),
+        each: None,
         memory: None,
     };
     while let Some(word) = tokens.peek().filter(|word| *word != "[") {
@@ -190,6 +191,7 @@ fn surface(tokens: &mut Tokens<'_>) -> Result<Surface> {
                 population = Some(self::population(word, tokens)?)
             }
             "like" => surface.identity = tokens.need("a surface's name")?.to_owned(),
+            "each" => surface.each = Some(each(tokens)?),
             "asks" => surface.asks.extend(asks(tokens)?),
             "pages" => surface.pages = pages(tokens)?,
             "memory" => {
@@ -334,6 +336,22 @@ fn asks(tokens: &mut Tokens<'_>) -> Result<Vec<Parameter>> {
     Ok(parameters)
 }
 
+/// `each lists by id=listId kind=kind`.
+fn each(tokens: &mut Tokens<'_>) -> Result<Each> {
+    let surface = tokens.need("a surface's name")?.to_owned();
+    tokens.expect("by")?;
+    let by = tokens.rest().into_iter().map(|word| {
+        let pair = word.split_once('=');
+        let (parameter, field) =
+            pair.ok_or_else(|| tokens.error(format!("`{word}`: expected parameter=field")))?;
+        Ok((parameter.to_owned(), field.to_owned()))
+    });
+    Ok(Each {
+        surface,
+        by: by.collect::<Result<_>>()?,
+    })
+}
+
 fn pages(tokens: &mut Tokens<'_>) -> Result<Pages> {
     let cursor = match tokens.need("the cursor's parameter")? {
         "after" => Some("after"),
@@ -375,9 +393,10 @@ fn found(tokens: &mut Tokens<'_>) -> Result<Found> {
         "overlap" => Anchor::Overlap,
         "updated" => Anchor::Updated,
         "arrived" => Anchor::Arrived,
+        "lately" => Anchor::Lately,
         other => {
             return Err(tokens.error(format!(
-                "`{other}`: expected all, start, overlap, updated or arrived"
+                "`{other}`: expected all, start, overlap, updated, arrived or lately"
             )));
         }
     };
@@ -493,6 +512,8 @@ fn kind(tokens: &mut Tokens<'_>) -> Result<Kind> {
             }
         }
         "one" => Kind::One(words(tokens, '|')?),
+        "turn" => Kind::Turn(words(tokens, '|')?),
+        "any" => Kind::Any,
         "stage" => Kind::Stage(words(tokens, '>')?),
         "reached" => {
             let text = tokens.need("the version's number")?;
@@ -515,6 +536,7 @@ fn kind(tokens: &mut Tokens<'_>) -> Result<Kind> {
                 (Some(_), part) => {
                     return Err(tokens.error(format!("`{part}`: a {of} has an id and a name")));
                 }
+                (None, field) if of == "each" => Kind::Each(field.to_owned()),
                 (None, field) => Kind::OfSurface(of.to_owned(), field.to_owned()),
             },
             None => instant(word, tokens)?,
@@ -622,6 +644,16 @@ fn table(tokens: &mut Tokens<'_>) -> Result<Table> {
                 table.choose.push([word()?, word()?, word()?, word()?]);
             }
             "owner" => table.owner = Some(tokens.need("a column")?.to_owned()),
+            "typed" => table.typed.push(tokens.need("a column")?.to_owned()),
+            "where" | "unless" => {
+                let field = tokens.need("a field")?.to_owned();
+                let values = tokens.need("its values")?.split('|').map(str::to_owned);
+                let list = match word {
+                    "where" => &mut table.only,
+                    _ => &mut table.except,
+                };
+                list.push((field, values.collect()));
+            }
             "number" => table.number.push(tokens.need("a path")?.to_owned()),
             other => return Err(tokens.error(format!("`{other}` says nothing of a table"))),
         }

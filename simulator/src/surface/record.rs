@@ -1,6 +1,6 @@
 //! Writes records: the fields of an entity as JSON, as the API would send them.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::entities::{Entity, Owner, hash};
 use super::{Anchor, Chooses, Field, Instant, Kind, Object, Part, Surface};
@@ -159,6 +159,8 @@ impl Writer<'_> {
             window.1 as u64,
         ];
         key.extend(self.entity.asked.as_deref().map(hash));
+        let each = self.entity.each.as_deref();
+        key.extend(each.map(|each| hash(&self.surface.series_of(Some(each)))));
         Draw::new(self.world.seed, path, &key)
     }
 
@@ -210,6 +212,18 @@ impl Writer<'_> {
             Kind::Money(low, high) => format!("{:.2}", changes.decimal(*low, *high, 2)).into(),
             Kind::Bool(share) => changes.chance(*share).into(),
             Kind::One(words) => changes.pick(words).map(String::as_str).into(),
+            Kind::Turn(words) => words
+                .get(self.entity.ordinal as usize % words.len().max(1))
+                .map(String::as_str)
+                .into(),
+            Kind::Any => match changes.below(5) {
+                0 => number(changes.decimal(-50.0, 50.0, 3)),
+                1 => changes.word(WORDS).into(),
+                2 => changes.chance(0.5).into(),
+                3 => json!([{ "code": changes.between(1, 99), "note": changes.word(WORDS) }]),
+                _ => json!({ "n°": number(changes.decimal(0.0, 9.0, 1)), "at": null }),
+            },
+            Kind::Each(field) => self.entity.each.as_ref()?.get(field)?.clone(),
             Kind::Stage(words) => words
                 .get(self.entity.version().min(words.len().saturating_sub(1)))
                 .map(String::as_str)

@@ -239,6 +239,7 @@ async fn what_is_served_is_what_the_tables_hold() {
         };
         let is_of_one = surface.path.contains('{');
         if is_of_one
+            || surface.each.is_some()
             || surface.found.by == Anchor::Arrived
             || surface.asks.iter().any(is_swept)
             || matches!(surface.population, Population::Report { .. })
@@ -272,6 +273,69 @@ async fn what_is_served_is_what_the_tables_hold() {
             .unknown_parameters(&simulator.requests())
             .is_empty()
     );
+}
+
+#[tokio::test]
+async fn each_record_of_another_list_has_its_own() {
+    let config = SimulatorConfig {
+        vehicles: 4,
+        ..SimulatorConfig::default()
+    };
+    let simulator = Simulator::start(config).await.expect("a simulator");
+    let world = simulator.world();
+    let (history, latest) = (
+        Surface::named("readings_history"),
+        Surface::named("readings_latest"),
+    );
+    let (history, latest) = (history.expect("a surface"), latest.expect("a surface"));
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let window = [pair("startTime", DAYS[0]), pair("endTime", DAYS[4])];
+    let (mut fed, mut listed) = (0, 0);
+    for definition in history.each_of(world).into_iter().flatten() {
+        let text = |field: &str| definition[field].as_str().expect("a text").to_owned();
+        let of = |name: &str| {
+            [
+                pair(name, &text("readingId")),
+                pair("entityType", &text("entityType")),
+            ]
+        };
+        let query = [of("readingId").as_slice(), &window].concat();
+        fed += served(&simulator, history, &query).await.len();
+        let found = served(&simulator, latest, &of("readingIds")).await;
+        assert!(
+            found
+                .iter()
+                .all(|record| record["readingId"] == definition["readingId"])
+        );
+        listed += found.len();
+    }
+    let rows = |surface: &Surface| {
+        let tables = surface.tables.iter();
+        let rows = tables.map(|table| surface.table_rows(world, table, at(DAYS[0]), at(DAYS[4])));
+        rows.map(|rows| rows.len()).collect::<Vec<_>>()
+    };
+    assert!(rows(history).iter().all(|rows| *rows > 0));
+    assert_eq!(fed, rows(history).iter().sum::<usize>());
+    assert_eq!(listed, rows(latest).iter().sum::<usize>());
+}
+
+#[tokio::test]
+async fn a_list_tells_what_was_heard_of_lately() {
+    let simulator = Simulator::start(SimulatorConfig::default())
+        .await
+        .expect("a simulator");
+    let surface = Surface::named("fleet_tachograph_live_data").expect("a surface");
+    let mut counts = Vec::new();
+    for hours in [1, 25, 100] {
+        let start = chrono::Utc::now() - chrono::TimeDelta::hours(hours);
+        let query = [("startTime".to_owned(), start.to_rfc3339())];
+        counts.push(served(&simulator, surface, &query).await.len());
+    }
+    let truth = surface.table_rows(simulator.world(), &surface.tables[0], 0, 0);
+    assert_eq!(counts[1], truth.len());
+    assert!(counts[0] < counts[1] && counts[1] < counts[2], "{counts:?}");
+    let by_default = served(&simulator, surface, &[]).await;
+    assert_eq!(by_default.len(), counts[0]);
 }
 
 #[tokio::test]

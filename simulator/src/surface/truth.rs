@@ -46,7 +46,15 @@ impl Surface {
         let mut rows = Vec::new();
         let reports = self.reports();
         let asked = reports.map_or(&[][..], |(_, values)| values);
-        let whole = self.whole(world, from, to).into_iter();
+        let each = self.each_of(world).into_iter();
+        let each = each.filter(|each| each.as_ref().is_none_or(|each| table.is_of(each)));
+        let whole = each.flat_map(|each| {
+            let whole = self.whole(world, from, to, &self.series_of(each.as_deref()));
+            whole.into_iter().map(move |(mut entity, window)| {
+                entity.each.clone_from(&each);
+                (entity, window)
+            })
+        });
         let whole = whole.flat_map(|(entity, window)| {
             let each = asked.iter().map(|value| Entity {
                 asked: Some(value.clone()),
@@ -61,6 +69,11 @@ impl Surface {
         for (entity, window) in whole {
             let record = self.record_of_start(world, &entity, window);
             let mut with = Row::new();
+            for (path, column) in &table.with {
+                let field = path.strip_prefix("each.");
+                let found = field.and_then(|field| entity.each.as_ref()?.get(field));
+                with.extend(found.map(|value| (column.clone(), value.clone())));
+            }
             if let Some((day, _)) = entity.window {
                 with.insert("date".to_owned(), wire_time(day).get(..10).into());
             }
@@ -98,12 +111,23 @@ impl Surface {
     }
 
     /// What an ETL that was asked for the days has seen in the end, with the windows to write it in.
-    fn whole(&self, world: &World, from: Millis, to: Millis) -> Vec<(Entity, (Millis, Millis))> {
+    fn whole(
+        &self,
+        world: &World,
+        from: Millis,
+        to: Millis,
+        series: &str,
+    ) -> Vec<(Entity, (Millis, Millis))> {
         let window = (from, to);
         if matches!(self.population, Population::List { .. }) {
+            // Of what is told from an instant on: that of the last day.
+            let is_told = |entity: &Entity| {
+                self.found.by != Anchor::Lately || entity.born >= world.span.end - DAY
+            };
             return self
                 .listed(world)
                 .into_iter()
+                .filter(is_told)
                 .map(|entity| (entity, window))
                 .collect();
         }
@@ -159,10 +183,21 @@ impl Surface {
             // A row is in the day of its start, whatever else a window finds.
             _ => owners
                 .iter()
-                .flat_map(|owner| self.found_of(world, owner, Anchor::Start, (from, to), ""))
+                .flat_map(|owner| self.found_of(world, owner, Anchor::Start, (from, to), series))
                 .map(|entity| (entity, window))
                 .collect(),
         }
+    }
+}
+
+impl Table {
+    /// Whether it is of this record of another list.
+    fn is_of(&self, each: &Value) -> bool {
+        let is_one = |(field, values): &(String, Vec<String>)| {
+            let found = each[field].as_str();
+            found.is_some_and(|found| values.iter().any(|value| value == found))
+        };
+        self.only.iter().all(is_one) && !self.except.iter().any(is_one)
     }
 }
 
@@ -207,6 +242,12 @@ impl Descent<'_> {
                 let chosen = with.get(when).is_some_and(|found| found == value.as_str());
                 let found = with.get(from).filter(|_| chosen).cloned();
                 with.insert(to.clone(), found.unwrap_or_default());
+            }
+            for name in &self.table.typed {
+                let value = with.get(name).cloned().unwrap_or_default();
+                let number = value.as_f64().map_or(Value::Null, Value::from);
+                with.insert(format!("{name}_number"), number);
+                with.insert(format!("{name}_text"), value.as_str().into());
             }
             self.rows.push(with);
             return;

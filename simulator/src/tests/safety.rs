@@ -182,6 +182,10 @@ async fn readings_of_every_table_of_statistics_are_all_served() {
                         (*stat, reading["value"].clone()),
                         ("engine_immobilizer_connected", reading["connected"].clone()),
                         ("engine_immobilizer_state", reading["state"].clone()),
+                        (
+                            "tellTales_fields",
+                            serde_json::json!({ "lights": reading["lights"] }),
+                        ),
                     ])
                 },
             );

@@ -165,6 +165,7 @@ const TABLES: &[Table] = &[
     ("fleet_vehicle_stats_faultCodes_oem", fault_codes::oem),
     ("fleet_vehicle_stats_gps", stats::gps),
     ("fleet_vehicle_stats_nfcCardScans", stats::card_scans),
+    ("fleet_vehicle_stats_tellTales", stats::lights),
     ("fleet_vehicles", vehicles::vehicles),
     ("fleet_vehicles_fuel_energy", vehicles::fuel_energy),
     ("organization", people::organization),

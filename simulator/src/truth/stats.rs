@@ -1,5 +1,7 @@
 //! Readings of vehicle statistics.
 
+use serde_json::{Value, json};
+
 use super::{Days, Row, distinct, id_and_name, row, text, time};
 use crate::world::{Point, Reading, Shape, StatType, Vehicle, World};
 
@@ -72,6 +74,27 @@ pub(super) fn card_scans(world: &World, days: Days) -> Vec<Row> {
             };
             let mut columns = common(vehicle, &reading);
             columns.insert("card_id".to_owned(), id.as_str().into());
+            Some(columns)
+        }),
+    )
+}
+
+/// The API documents no fields of these: all are one column.
+pub(super) fn lights(world: &World, days: Days) -> Vec<Row> {
+    distinct(
+        each_reading(world, "tellTales", days).filter_map(|(vehicle, reading)| {
+            let Point::TellTales(lights) = &reading.point else {
+                return None;
+            };
+            let mut columns = common(vehicle, &reading);
+            let value = match lights.len() {
+                0 => Value::Null,
+                count => json!({ "count": count }),
+            };
+            columns.append(&mut row([
+                ("tellTales", value),
+                ("tellTales_fields", json!({ "lights": lights })),
+            ]));
             Some(columns)
         }),
     )

@@ -32,7 +32,15 @@ impl Wire {
                 record.put("connected", *connected).put("state", *state)
             }
             Point::Card(id) => record.put("card", json!({ "id": id })),
-            Point::TellTales(lights) => record.put("lights", lights.as_slice()),
+            // Nothing of it is documented, so that nothing is stranger than the rest.
+            Point::TellTales(lights) => {
+                let count = Some(lights.len()).filter(|count| *count > 0);
+                let value = count.map(|count| json!({ "count": count }));
+                return record
+                    .put_some("value", value)
+                    .put("lights", lights.as_slice())
+                    .done();
+            }
         };
         self.strange_part(record).done()
     }

@@ -27,7 +27,7 @@ use crate::load::bigquery::job::{ContentId, LoadJob};
 use crate::load::bigquery::schema::table_schema;
 use crate::load::bigquery::table::decorated;
 use crate::load::error::LoadError;
-use crate::load::warehouse::{Batch, Loaded, Prepared, Warehouse};
+use crate::load::warehouse::{Batch, Loaded, Prepared, RepeatedKeys, Warehouse};
 use crate::state::Started;
 use crate::store::layout::Partition;
 use crate::transform::Contract;
@@ -69,6 +69,14 @@ impl Warehouse for BigQuery {
 
     async fn counts(&self, contract: &Contract) -> Result<BTreeMap<Partition, u64>, LoadError> {
         self.count_rows(contract).await
+    }
+
+    async fn repeated_keys(
+        &self,
+        contract: &Contract,
+        key: &[String],
+    ) -> Result<RepeatedKeys, LoadError> {
+        self.find_repeated_keys(contract, key).await
     }
 
     async fn drop_table(&self, contract: &Contract) -> Result<(), LoadError> {

@@ -1,4 +1,4 @@
-//! Queries: rows per partition, and dry runs.
+//! Queries: rows per partition, keys in several of them, and dry runs.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::load::bigquery::call_error::CallError;
 use crate::load::bigquery::client::BigQuery;
 use crate::load::error::LoadError;
+use crate::load::warehouse::RepeatedKeys;
 use crate::store::layout::Partition;
 use crate::transform::Contract;
 
@@ -28,18 +29,54 @@ impl BigQuery {
             "SELECT {day} AS day, COUNT(*) AS n FROM `{}`.`{}`.`{}` GROUP BY 1",
             self.project, self.dataset, contract.table
         );
-        let failed = |error: CallError| LoadError::Unreachable {
+        let rows = self.rows_of(contract, sql).await?;
+        rows.into_iter()
+            .map(|row| parse_count(row).map_err(|error| self.failed(contract, error)))
+            .collect()
+    }
+
+    /// The keys that stand in more than one day of a table. It reads the columns of the key and the day.
+    pub(super) async fn find_repeated_keys(
+        &self,
+        contract: &Contract,
+        key: &[String],
+    ) -> Result<RepeatedKeys, LoadError> {
+        let Some(partition_by) = &contract.partition_by else {
+            return Ok(RepeatedKeys::default());
+        };
+        let table = format!("`{}`.`{}`.`{}`", self.project, self.dataset, contract.table);
+        let sql = RepeatedKeys::sql(
+            &table,
+            partition_by,
+            key,
+            |name| format!("`{name}`"),
+            |column| format!("CAST({column} AS STRING)"),
+            |column| format!("FORMAT_DATE('%Y-%m-%d', DATE({column}))"),
+        );
+        let rows = self.rows_of(contract, sql).await?;
+        RepeatedKeys::of_rows(rows).ok_or_else(|| {
+            let error = CallError::Unexpected("keys without their days".into());
+            self.failed(contract, error)
+        })
+    }
+
+    /// The rows of a query about a table; a table that does not exist holds nothing.
+    async fn rows_of(
+        &self,
+        contract: &Contract,
+        sql: String,
+    ) -> Result<Vec<Vec<Option<String>>>, LoadError> {
+        match self.query(sql).await {
+            Err(CallError::NotFound) => Ok(Vec::new()),
+            found => found.map_err(|error| self.failed(contract, error)),
+        }
+    }
+
+    fn failed(&self, contract: &Contract, error: CallError) -> LoadError {
+        LoadError::Unreachable {
             target: self.full_name(&contract.table),
             error,
-        };
-        let rows = match self.query(sql).await {
-            // A table that does not exist holds nothing.
-            Err(CallError::NotFound) => Vec::new(),
-            found => found.map_err(failed)?,
-        };
-        rows.into_iter()
-            .map(|row| parse_count(row).map_err(failed))
-            .collect()
+        }
     }
 
     /// The rows of a query.

@@ -233,6 +233,17 @@ impl LoggedRun {
                     work.jobs = work.job_ids.len() as u64;
                 }
             }
+            // Loads on trial and those of audit tables have no partition of a table.
+            "load finished" => {
+                let work = self.work(&line.name());
+                let began = seconds - line.number("elapsed_ms") as f64 / 1000.0;
+                extend(&mut work.load, began.max(0.0));
+                extend(&mut work.load, seconds);
+                if let Some(job) = line.text(&["job_id"]) {
+                    work.job_ids.insert(job.to_string());
+                    work.jobs = work.job_ids.len() as u64;
+                }
+            }
             "skipped" | "not available" => {
                 let reason = line.text(&["reason"]).unwrap_or_default();
                 self.skipped.insert(line.name(), redact::one_line(reason));

@@ -311,6 +311,14 @@ impl Warehouse {
             }
             // It reads no SQL, so any statement passes.
             ("POST", ["queries"]) if body["dryRun"] == true => Ok(json!({ "jobComplete": true })),
+            // It holds no rows, so that no key stands twice.
+            ("POST", ["queries"])
+                if body["query"]
+                    .as_str()
+                    .is_some_and(|sql| sql.contains(" HAVING ")) =>
+            {
+                Ok(json!({ "jobComplete": true }))
+            }
             ("POST", ["queries"]) => self.count(body["query"].as_str().unwrap_or_default()),
             _ => Err(Refusal::new(
                 StatusCode::NOT_IMPLEMENTED,

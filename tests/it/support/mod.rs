@@ -4,6 +4,7 @@
 mod bigquery_client;
 pub mod bigquery_double;
 pub mod bigquery_emulator;
+pub mod collector;
 pub mod dice;
 pub mod faults;
 pub mod gate;

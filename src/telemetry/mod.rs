@@ -1,0 +1,109 @@
+//! Traces and metrics for OpenTelemetry: OTLP over HTTP, as protobuf.
+//!
+//! Spans are those of the log ([`SpanLayer`]), metrics are added up from the events of a run ([`metrics::Meter`]).
+//! Neither the collector's answers nor their absence touch the run: spans wait in a bounded queue, a task of its own
+//! sends them, and the end waits for it a few seconds at most.
+
+mod export;
+pub mod metrics;
+pub mod otlp;
+mod spans;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use self::export::{Exporter, QUEUED, Queue, TIMEOUT, Tally};
+use self::metrics::Meter;
+use crate::config::TelemetryConfig;
+use crate::events::Observer;
+use crate::http::{self, HttpError};
+
+pub use spans::SpanLayer;
+
+/// How long the end waits for the collector.
+pub const LAST: Duration = Duration::from_secs(5);
+
+/// What sends traces and metrics of one program.
+#[derive(Debug)]
+pub struct Telemetry {
+    queue: Queue,
+    meter: Arc<Meter>,
+    tally: Arc<Tally>,
+    stop: CancellationToken,
+    exporter: JoinHandle<()>,
+    host: String,
+}
+
+impl Telemetry {
+    /// Begins to send, on this runtime. Nothing is asked of the collector yet.
+    ///
+    /// # Errors
+    /// [`HttpError`] if proxies or certificates cannot be used.
+    pub fn start(config: TelemetryConfig, io: &Handle) -> Result<Self, HttpError> {
+        let builder = http::builder(&config.http)?.timeout(TIMEOUT);
+        let client = http::build(builder)?;
+        let (sender, received) = mpsc::channel(QUEUED);
+        let (tally, meter, stop) = <(Arc<Tally>, Arc<Meter>, CancellationToken)>::default();
+        let host = config.endpoint.origin().ascii_serialization();
+        let exporter = Exporter {
+            client,
+            endpoint: config.endpoint,
+            headers: config.headers,
+            resource: config.resource,
+            meter: meter.clone(),
+            tally: tally.clone(),
+            stop: stop.clone(),
+            is_silent: false,
+        };
+        Ok(Self {
+            queue: Queue {
+                spans: sender,
+                tally: tally.clone(),
+            },
+            meter,
+            tally,
+            stop,
+            exporter: io.spawn(exporter.run(received)),
+            host,
+        })
+    }
+
+    /// Takes the spans of the log.
+    pub fn layer(&self) -> SpanLayer {
+        SpanLayer(self.queue.clone())
+    }
+
+    /// Takes the events of a run.
+    pub fn observer(&self) -> Arc<dyn Observer> {
+        self.meter.clone()
+    }
+
+    /// Sends what is left. Gives a line that says what did not arrive.
+    pub async fn finish(self) -> Option<String> {
+        self.finish_within(LAST).await
+    }
+
+    /// The same within another time.
+    pub async fn finish_within(mut self, limit: Duration) -> Option<String> {
+        self.stop.cancel();
+        if tokio::time::timeout(limit, &mut self.exporter)
+            .await
+            .is_err()
+        {
+            self.exporter.abort();
+            self.tally.out_of_time(limit);
+        }
+        self.tally.complaint(&self.host)
+    }
+}
+
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        self.exporter.abort();
+    }
+}

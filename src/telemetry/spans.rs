@@ -1,0 +1,167 @@
+//! The program's spans, as OpenTelemetry has them: what the log says each of its lines is about, with a beginning and an
+//! end.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, Layer};
+use tracing_subscriber::registry::LookupSpan;
+
+use super::export::Queue;
+use super::otlp::{CLIENT, ERROR, INTERNAL, KeyValue, Span, SpanEvent, Value};
+
+/// So many events a span keeps; the others are counted.
+const MOST_EVENTS: usize = 64;
+/// Spans that wait for another service.
+const OF_CLIENTS: [&str; 2] = ["request", "load"];
+
+/// Hands each span on when it has ended. It is to be filtered: by itself, it takes every span of every library.
+pub struct SpanLayer(pub(super) Queue);
+
+/// Nanoseconds since 1970.
+pub(super) fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    })
+}
+
+/// Collects fields as attributes.
+#[derive(Default)]
+struct Fields {
+    message: String,
+    attributes: Vec<KeyValue>,
+}
+
+impl Fields {
+    fn set(&mut self, field: &Field, value: Value) {
+        match (field.name(), value) {
+            ("message", Value::Text(text)) => self.message = text,
+            (name, value) => self.attributes.push(KeyValue::new(name, value)),
+        }
+    }
+}
+
+impl Visit for Fields {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.set(field, Value::Double(value));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.set(field, Value::Int(value));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.set(field, Value::Int(i64::try_from(value).unwrap_or(i64::MAX)));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.set(field, Value::Bool(value));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.set(field, Value::Text(value.into()));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        self.set(field, Value::Text(format!("{value:?}")));
+    }
+}
+
+fn text_of<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a str> {
+    let found = attributes.iter().find(|attribute| attribute.key == key)?;
+    match found.value.as_ref()?.value.as_ref()? {
+        Value::Text(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn fail(span: &mut Span, message: &str) {
+    let status = span.status.get_or_insert_default();
+    status.code = ERROR;
+    if status.message.is_empty() {
+        status.message = message.into();
+    }
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for SpanLayer {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let Some(span) = context.span(id) else {
+            return;
+        };
+        let around = span.parent().and_then(|parent| {
+            let extensions = parent.extensions();
+            let parent = extensions.get::<Span>()?;
+            Some((parent.trace_id.clone(), parent.span_id.clone()))
+        });
+        let (trace_id, parent_span_id) =
+            around.unwrap_or_else(|| (rand::random::<[u8; 16]>().to_vec(), Vec::new()));
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        let kind = match OF_CLIENTS.contains(&span.name()) {
+            true => CLIENT,
+            false => INTERNAL,
+        };
+        span.extensions_mut().insert(Span {
+            trace_id,
+            span_id: rand::random::<[u8; 8]>().to_vec(),
+            parent_span_id,
+            name: span.name().into(),
+            kind,
+            start_time_unix_nano: now(),
+            attributes: fields.attributes,
+            ..Span::default()
+        });
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        values.record(&mut fields);
+        if let Some(span) = context.span(id)
+            && let Some(known) = span.extensions_mut().get_mut::<Span>()
+        {
+            known.attributes.extend(fields.attributes);
+            if text_of(&known.attributes, "outcome") == Some("failed") {
+                let error = text_of(&known.attributes, "error").unwrap_or_default();
+                let error = error.to_string();
+                fail(known, &error);
+            }
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let Some(span) = context.event_span(event) else {
+            return;
+        };
+        let mut extensions = span.extensions_mut();
+        let Some(known) = extensions.get_mut::<Span>() else {
+            return;
+        };
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        if *event.metadata().level() == Level::ERROR {
+            let error = text_of(&fields.attributes, "error").unwrap_or(&fields.message);
+            fail(known, error);
+        }
+        if known.events.len() == MOST_EVENTS {
+            known.dropped_events_count += 1;
+            return;
+        }
+        known.events.push(SpanEvent {
+            time_unix_nano: now(),
+            name: fields.message,
+            attributes: fields.attributes,
+        });
+    }
+
+    fn on_close(&self, id: Id, context: Context<'_, S>) {
+        if let Some(span) = context.span(&id)
+            && let Some(mut ended) = span.extensions_mut().remove::<Span>()
+        {
+            ended.end_time_unix_nano = now();
+            self.0.push(ended);
+        }
+    }
+}
