@@ -80,7 +80,7 @@ fn page_of(source: &Source, body: &Bytes) {
     if !page.is_empty {
         let mut sent = Vec::new();
         json_values(&page.records, &mut sent);
-        page.beside
+        page.envelope
             .iter()
             .for_each(|(_, text)| json_values(text, &mut sent));
         assert_eq!(

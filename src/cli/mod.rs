@@ -204,10 +204,10 @@ struct Context {
 impl Context {
     /// The folder on disk that replaces the embedded catalog: `--sql-dir`, else `./sql`.
     fn sql_folder(&self) -> Option<PathBuf> {
-        let beside = self.directory.join("sql");
+        let local = self.directory.join("sql");
         self.sql_dir
             .clone()
-            .or_else(|| beside.is_dir().then_some(beside))
+            .or_else(|| local.is_dir().then_some(local))
     }
 
     /// The file of variables.

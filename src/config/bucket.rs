@@ -127,15 +127,15 @@ pub(super) fn check_apart(
         folders.push(("local warehouse", real_path(folder)));
     }
     for (index, (what, folder)) in folders.iter().enumerate() {
-        for (other, beside) in &folders[index + 1..] {
+        for (other, next) in &folders[index + 1..] {
             // Whether the file system tells Raw from raw is not known before both are there.
             let lower = |path: &PathBuf| PathBuf::from(path.to_string_lossy().to_lowercase());
-            let (one, two) = (lower(folder), lower(beside));
+            let (one, two) = (lower(folder), lower(next));
             if one.starts_with(&two) || two.starts_with(&one) {
                 return wrong(format!(
                     "the {what} ({}) and the {other} ({}) are the same folder, or one contains the other: use separate folders",
                     folder.display(),
-                    beside.display()
+                    next.display()
                 ));
             }
         }

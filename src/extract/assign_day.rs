@@ -551,7 +551,7 @@ mod tests {
         let decoder = Decoder::new(&[&source]);
         let page = Page {
             number: 1,
-            beside: vec![],
+            envelope: vec![],
             records: bytes::Bytes::copy_from_slice(records.as_bytes()),
             is_empty: false,
             cursor: None,

@@ -22,11 +22,11 @@ impl Content {
     /// Adds what a page gave to rows: whose it is, its records, and what stands beside them. Without any of that it
     /// adds nothing, so that a parent that has nothing changes nothing.
     pub(super) fn add_page(&mut self, parent: Option<&str>, records: &[u8], page: &Page) {
-        if page.is_empty && page.beside.is_empty() {
+        if page.is_empty && page.envelope.is_empty() {
             return;
         }
         let mut parts = vec![parent.unwrap_or_default().as_bytes(), records];
-        for (path, text) in &page.beside {
+        for (path, text) in &page.envelope {
             parts.extend([path.as_bytes(), &text[..]]);
         }
         self.add(&parts);

@@ -308,7 +308,7 @@ impl Decoder {
         stamp: Stamp<'_>,
         owned: impl Fn(RecordBatch) -> Result<DayRows, DecodeError>,
     ) -> Result<(RecordBatch, Drift), DecodeError> {
-        let mut envelope = page.beside.clone();
+        let mut envelope = page.envelope.clone();
         let mut batches = Vec::new();
         let mut decoding = self.begin(page)?;
         while let Some(decoded) = decoding.next()? {
@@ -553,13 +553,13 @@ mod tests {
         Catalog::from_files("test", &files).unwrap()
     }
 
-    fn page(records: &str, beside: &[(&str, &str)]) -> Page {
-        let beside = beside
+    fn page(records: &str, envelope: &[(&str, &str)]) -> Page {
+        let envelope = envelope
             .iter()
             .map(|(path, text)| (path.to_string(), Bytes::copy_from_slice(text.as_bytes())));
         Page {
             number: 1,
-            beside: beside.collect(),
+            envelope: envelope.collect(),
             records: Bytes::copy_from_slice(records.as_bytes()),
             is_empty: false,
             cursor: None,
@@ -700,12 +700,12 @@ mod tests {
             &records,
             &[("$.warning", "\"partial\""), ("$[\"a.b\"]", "1")],
         );
-        let beside = r#""$.warning":"partial","$[\"a.b\"]":1"#;
+        let envelope = r#""$.warning":"partial","$[\"a.b\"]":1"#;
         assert_eq!(
             rows(&["speed", "rpm"], &page, "2024-01-01"),
             [
-                vec![row("2", &format!(r#"{{{beside},"x":1}}"#)), row("3", "")],
-                vec![row("2", &format!(r#"{{{beside},"x":1}}"#))],
+                vec![row("2", &format!(r#"{{{envelope},"x":1}}"#)), row("3", "")],
+                vec![row("2", &format!(r#"{{{envelope},"x":1}}"#))],
             ]
         );
     }

@@ -22,7 +22,7 @@ pub fn decode_page(
 ) -> Result<(RecordBatch, BTreeMap<DriftKey, u64>), DecodeError> {
     let page = Page {
         number: 1,
-        beside: Vec::new(),
+        envelope: Vec::new(),
         is_empty: false,
         records,
         cursor: None,

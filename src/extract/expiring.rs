@@ -14,7 +14,7 @@ pub(super) fn lasting<'a>(
     if paths.is_empty() {
         return Ok(Cow::Borrowed(records));
     }
-    let mut cutter = PageSplitter {
+    let mut shortener = Shortener {
         text: records,
         scanner: Scanner::new(records, 0),
         kept: Vec::new(),
@@ -25,12 +25,14 @@ pub(super) fn lasting<'a>(
         .map(|path| [&PathStep::Items].into_iter().chain(path.steps()).collect())
         .collect();
     let paths: Vec<&[&PathStep]> = paths.iter().map(Vec::as_slice).collect();
-    cutter.value(&paths)?;
-    cutter.kept.extend_from_slice(&records[cutter.copied..]);
-    Ok(Cow::Owned(cutter.kept))
+    shortener.value(&paths)?;
+    shortener
+        .kept
+        .extend_from_slice(&records[shortener.copied..]);
+    Ok(Cow::Owned(shortener.kept))
 }
 
-struct PageSplitter<'a> {
+struct Shortener<'a> {
     text: &'a [u8],
     scanner: Scanner<'a>,
     kept: Vec<u8>,
@@ -38,7 +40,7 @@ struct PageSplitter<'a> {
     copied: usize,
 }
 
-impl PageSplitter<'_> {
+impl Shortener<'_> {
     /// Goes through a value that `paths` lead into; their steps bound how deep.
     fn value(&mut self, paths: &[&[&PathStep]]) -> Result<(), JsonError> {
         if paths.iter().any(|steps| steps.is_empty()) {

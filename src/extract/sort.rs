@@ -66,7 +66,7 @@ impl<'a> Sorter<'a> {
             parent: fetched.parent.as_deref(),
             asked: fetched.asked,
             request: &fetched.request,
-            envelopes: vec![fetched.page.beside.clone(); task.sources.len()],
+            envelopes: vec![fetched.page.envelope.clone(); task.sources.len()],
             outsides: outsides
                 .map(|source| Some(Outside::of(source, window?)))
                 .collect(),

@@ -236,14 +236,14 @@ impl RawWriter {
     /// Keeps what a page showed beside its rows: schema drift, envelope fields, rows far outside the requested days.
     fn add_findings(&mut self, page: &Page, drift: Drift, sorter: Sorter<'_>) {
         self.part.drift.merge(drift);
-        for (path, _) in &page.beside {
+        for (path, _) in &page.envelope {
             self.part.drift.add(None, path, UNKNOWN, 1);
         }
         let has_envelope_left = sorter.has_envelope_left();
         for (slot, outside) in sorter.into_outsides() {
             self.part.add_outside(slot, outside);
         }
-        if !page.beside.is_empty() && has_envelope_left {
+        if !page.envelope.is_empty() && has_envelope_left {
             self.report_envelope(page);
         }
     }
@@ -291,7 +291,7 @@ impl RawWriter {
             Scope::Days(days) => days.first().map(|day| Partition::Day(*day)),
             Scope::Feed { .. } | Scope::Updates { .. } => None,
         };
-        for (path, text) in &page.beside {
+        for (path, text) in &page.envelope {
             self.envelope_fields += 1;
             if self.envelope_fields <= MOST_ENVELOPE_FIELDS {
                 self.target.observer.observe(&Event::EnvelopeFieldKept {

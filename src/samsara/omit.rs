@@ -33,8 +33,8 @@ impl Page {
             last.iter()
                 .any(|last| last.eq_ignore_ascii_case(&name[start..]))
         };
-        self.beside.retain(|(path, _)| !is_meant(path));
-        for (_, text) in &mut self.beside {
+        self.envelope.retain(|(path, _)| !is_meant(path));
+        for (_, text) in &mut self.envelope {
             *text = cut_out(text, &[], &last)?;
         }
         Ok(self)
@@ -43,24 +43,24 @@ impl Page {
 
 /// The text without the members at `paths`, and without those of the names in `anywhere` at any depth.
 fn cut_out(text: &Bytes, paths: &[&[String]], anywhere: &[&str]) -> Result<Bytes, JsonError> {
-    let mut cutter = Cutter {
+    let mut copier = Copier {
         text,
         scanner: Scanner::new(text, 0),
         kept: Vec::with_capacity(text.len()),
         anywhere,
     };
-    cutter.value(paths)?;
-    Ok(Bytes::from(cutter.kept))
+    copier.value(paths)?;
+    Ok(Bytes::from(copier.kept))
 }
 
-struct Cutter<'a> {
+struct Copier<'a> {
     text: &'a [u8],
     scanner: Scanner<'a>,
     kept: Vec<u8>,
     anywhere: &'a [&'a str],
 }
 
-impl Cutter<'_> {
+impl Copier<'_> {
     /// Copies a value. The page was scanned before, so it is not deeper than [`crate::json::MAX_DEPTH`].
     fn value(&mut self, paths: &[&[String]]) -> Result<(), JsonError> {
         if paths.is_empty() && self.anywhere.is_empty() {
@@ -205,13 +205,13 @@ mod tests {
         }
         let body = r#"{"secretKey":"s","data":[],"other":{"secretKey":"s","x":1},"a.b":{"URL":1}}"#;
         let page = page(body, r#"["secretKey", "stops[].url"]"#);
-        let beside: Vec<(&str, &[u8])> = page
-            .beside
+        let envelope: Vec<(&str, &[u8])> = page
+            .envelope
             .iter()
             .map(|(path, text)| (path.as_str(), &text[..]))
             .collect();
         assert_eq!(
-            beside,
+            envelope,
             [("$.other", &br#"{"x":1}"#[..]), ("$[\"a.b\"]", b"{}")]
         );
     }

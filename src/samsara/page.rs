@@ -43,7 +43,7 @@ pub struct Page {
     pub number: u64,
     /// Envelope fields other than the pagination: path as in [`crate::json::path`] (`$.warning`),
     /// and text.
-    pub beside: Vec<(String, Bytes)>,
+    pub envelope: Vec<(String, Bytes)>,
     /// The text of the list of records; `[]` where the API sent `null`.
     pub records: Bytes,
     /// Whether the page has no records.
@@ -123,11 +123,11 @@ pub(super) fn cut(
     pagination: Pagination,
     number: u64,
 ) -> Result<Page, PageError> {
-    let mut cutter = PageSplitter {
+    let mut splitter = PageSplitter {
         body,
         path,
         echoes,
-        beside: Vec::new(),
+        envelope: Vec::new(),
         names: HashMap::new(),
         records: None,
         is_null: false,
@@ -139,23 +139,23 @@ pub(super) fn cut(
     let mut scanner = Scanner::new(body, 0).knowing(spans);
     if path.is_empty() {
         let value = scanner.value()?;
-        cutter.records = Some(value);
+        splitter.records = Some(value);
     } else {
-        cutter.object(&mut scanner, 0, &mut String::from("$"))?;
+        splitter.object(&mut scanner, 0, &mut String::from("$"))?;
     }
     scanner.end()?;
     if path.is_empty() && is_error_body(body) {
         return Err(PageError::ErrorBody { found: told(body) });
     }
     let PageSplitter {
-        beside,
+        envelope,
         records,
         cursor,
         has_next,
         is_null,
         is_echo,
         ..
-    } = cutter;
+    } = splitter;
     let records = match records {
         // Without records, some endpoints return `data: null`, and one may omit the list from an object that only
         // echoes the request. The pagination shows that it is a page.
@@ -172,7 +172,7 @@ pub(super) fn cut(
     let cursor = cursor.filter(|cursor| !cursor.is_empty());
     Ok(Page {
         number,
-        beside,
+        envelope,
         records,
         is_empty,
         cursor,
@@ -255,8 +255,8 @@ struct PageSplitter<'a> {
     body: &'a Bytes,
     path: &'a [String],
     echoes: &'a [String],
-    beside: Vec<(String, Bytes)>,
-    /// Number of occurrences of each path of `beside`.
+    envelope: Vec<(String, Bytes)>,
+    /// Number of occurrences of each path of `envelope`.
     names: HashMap<String, u32>,
     records: Option<Range<usize>>,
     /// Whether an object on the way to the list is null.
@@ -334,7 +334,7 @@ impl PageSplitter<'_> {
         name: &str,
         value: Range<usize>,
     ) -> Result<(), JsonError> {
-        if self.beside.len() >= MOST_ENVELOPE_FIELDS {
+        if self.envelope.len() >= MOST_ENVELOPE_FIELDS {
             return Err(scanner.error("more than 10,000 members outside the list of records"));
         }
         let mut path = at.to_string();
@@ -344,7 +344,7 @@ impl PageSplitter<'_> {
         if *turn > 1 {
             path += &format!("#{turn}");
         }
-        self.beside.push((path, self.body.slice(value)));
+        self.envelope.push((path, self.body.slice(value)));
         Ok(())
     }
 
@@ -409,12 +409,15 @@ mod tests {
             (page.cursor.as_deref(), page.has_next, page.is_empty),
             (Some("a\"b"), true, false)
         );
-        let beside: Vec<_> = page
-            .beside
+        let envelope: Vec<_> = page
+            .envelope
             .iter()
             .map(|(path, text)| (path.as_str(), &text[..]))
             .collect();
-        assert_eq!(beside, [("$.data.note", &b"\"x\""[..]), ("$.extra", b"1")]);
+        assert_eq!(
+            envelope,
+            [("$.data.note", &b"\"x\""[..]), ("$.extra", b"1")]
+        );
     }
 
     #[test]
@@ -611,13 +614,13 @@ mod tests {
             &["data", "reports"],
         )
         .unwrap();
-        let beside: Vec<_> = page
-            .beside
+        let envelope: Vec<_> = page
+            .envelope
             .iter()
             .map(|(path, text)| (path.as_str(), &text[..]))
             .collect();
         assert_eq!(
-            beside,
+            envelope,
             [
                 ("$[\"a.b\"]", &b"1"[..]),
                 ("$.a", b"{\"b\":2}"),
