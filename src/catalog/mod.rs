@@ -13,6 +13,7 @@ mod field_path;
 mod model;
 mod nearest;
 mod omit_path;
+mod record_history;
 mod source;
 mod time_field;
 
@@ -261,6 +262,7 @@ impl Catalog {
             }
         }
         catalog.check_references(files)?;
+        catalog.add_record_histories()?;
         if catalog.sources.is_empty() {
             return Err(CatalogError::Empty {
                 origin: catalog.origin,
@@ -324,6 +326,28 @@ impl Catalog {
         Ok(())
     }
 
+    /// Adds the models of history tables whose versions are in raw.
+    fn add_record_histories(&mut self) -> Result<(), CatalogError> {
+        let mut histories = Vec::new();
+        for model in self.models.values() {
+            let Some(source) = self.driving_source(model) else {
+                continue;
+            };
+            let place = SourceLocation { file: &model.file };
+            let history =
+                record_history::of(model, source).map_err(|reason| place.at(1, reason))?;
+            histories.extend(history.map(|history| (model.name.clone(), history)));
+        }
+        for (name, history) in histories {
+            // It is a table of its own, and the model keeps no other versions.
+            if let Some(model) = self.models.get_mut(&name) {
+                model.front_matter.history = false;
+            }
+            self.models.insert(history.name.clone(), history);
+        }
+        Ok(())
+    }
+
     /// What can be checked only once all files are read: names that point at each other.
     fn check_references(&self, files: &[(String, String)]) -> Result<(), CatalogError> {
         for model in self.models.values() {
@@ -351,7 +375,9 @@ impl Catalog {
                             .into(),
                     ));
                 }
-                if self.driving_source(model).is_some_and(Source::is_daily) {
+                let has_days =
+                    |source: &Source| source.is_daily() && source.kind != SourceKind::Updates;
+                if self.driving_source(model).is_some_and(has_days) {
                     let reason = "history: only models of a list can have it; daily tables keep all rows anyway";
                     return Err(place.at(1, reason.into()));
                 }

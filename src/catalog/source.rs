@@ -376,9 +376,8 @@ pub struct Parent {
 impl Parent {
     /// Whether a row is asked for, by the text of its fields; a field without a value has none.
     pub fn wants(&self, text: impl Fn(&str) -> Option<String>) -> bool {
-        let is_one = |field: &str, values: &[String]| {
-            text(field).is_some_and(|text| values.iter().any(|value| *value == text))
-        };
+        let is_one =
+            |field: &str, values: &[String]| text(field).is_some_and(|text| values.contains(&text));
         let mut only = self.only.iter();
         let mut except = self.except.iter();
         only.all(|(field, values)| is_one(field, values))

@@ -367,6 +367,76 @@ async fn days_that_are_over_hold_later_changes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_history_is_made_of_the_versions() {
+    let setting = Setting::new();
+    for (table, source, born) in [
+        ("case_t", "cases", "samsara_time(createdAtTime) AS born, "),
+        ("any_t", "loose", ""),
+    ] {
+        let partition = if born.is_empty() {
+            ""
+        } else {
+            "partition_by = \"born\"\n"
+        };
+        let model = format!(
+            "/*---\ndescription = \"d\"\n{partition}unique_key = [\"id\"]\nhistory = true\n---*/\n\
+             SELECT DISTINCT id, {born}status, samsara_time(updatedAtTime) AS updatedAtTime FROM raw.{source}\n"
+        );
+        setting.program.write(&format!("sql/f/{table}.sql"), model);
+    }
+    setting.put("a", (18, 1), (18, 2), "open");
+    setting.put("b", (17, 1), (17, 2), "open");
+    let start = day(20).to_string();
+    setting.run(&["--start_date", &start]).await;
+    // The same time with other content, and a later one.
+    setting.put("b", (17, 1), (17, 2), "never");
+    setting
+        .run(&[
+            "--historical",
+            "--start_date",
+            &start,
+            "--end_date",
+            &day(0).to_string(),
+        ])
+        .await;
+    let recent = Utc::now() - TimeDelta::minutes(5);
+    {
+        let mut world = setting.api.0.lock().unwrap();
+        let a = world.cases.get_mut("a").unwrap();
+        (a.updated, a.status) = (recent, "done".into());
+    }
+    setting.run(&[]).await;
+    for table in ["case_t", "any_t"] {
+        let sql = format!(
+            "SELECT id, status, valid_from = updatedAtTime AS is_own, valid_to IS NULL AS holds, is_deleted \
+             FROM {table}_history ORDER BY id, valid_from"
+        );
+        let rows = setting.program.rows(&sql).await;
+        let found: Vec<String> = rows
+            .iter()
+            .map(|row| {
+                assert_eq!(
+                    (&row["is_own"], &row["is_deleted"]),
+                    (&json!(true), &json!(false))
+                );
+                let status = row["status"].as_str().unwrap();
+                format!("{} {status} {}", row["id"].as_str().unwrap(), row["holds"])
+            })
+            .collect();
+        assert_eq!(
+            found,
+            ["a open false", "a done true", "b never true"],
+            "{table}"
+        );
+        let sql = format!(
+            "SELECT count(*) AS n FROM {table}_history AS one JOIN {table}_history AS next \
+             ON one.id = next.id AND one.valid_to = next.valid_from"
+        );
+        assert_eq!(setting.program.rows(&sql).await[0]["n"], 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_key_in_two_days_is_found() {
     let setting = Setting::new();
     setting.put("a", (18, 1), (18, 2), "open");
