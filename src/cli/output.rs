@@ -44,14 +44,16 @@ pub(super) fn draw_above(bars: Option<MultiProgress>) {
 pub(super) fn exit_at_once(code: i32) -> ! {
     let bars = BARS.lock().unwrap_or_else(PoisonError::into_inner).clone();
     #[expect(clippy::exit, reason = "whoever stops a run twice wants no more of it")]
-    let end = || {
-        let _ = console::Term::stderr().show_cursor();
+    let end = |has_bars: bool| {
+        if has_bars {
+            let _ = console::Term::stderr().show_cursor();
+        }
         std::process::exit(code)
     };
     match bars {
         // They are gone, and nothing draws them again before this ends.
-        Some(bars) => bars.suspend(end),
-        None => std::process::exit(code),
+        Some(bars) => bars.suspend(|| end(true)),
+        None => end(false),
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use chrono::NaiveDate;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::{Semaphore, mpsc};
+use tracing::Instrument;
 
 use super::change_feed::read_change_feed;
 use super::extract_task::{complete_partitions, extract_task, hand_on};
@@ -109,7 +110,8 @@ async fn extract_all(
     stream::iter(&run.plan.feeds)
         .map(Ok)
         .try_for_each_concurrent(workers + COMMITTING, |name| {
-            read_change_feed(run, &extractor, &slots, name)
+            let span = tracing::error_span!("changes", table = name.as_str());
+            read_change_feed(run, &extractor, &slots, name).instrument(span)
         })
         .await?;
     let changed = async |sources: &[String]| {

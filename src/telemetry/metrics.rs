@@ -13,7 +13,7 @@ use super::otlp::{
     NumberDataPoint, Sum,
 };
 use super::spans::now;
-use crate::events::{Event, Moment, Observer, Outcome};
+use crate::events::{Event, LoadPurpose, Moment, Observer, Outcome};
 use crate::redact;
 use crate::report::html::endpoint_template;
 use crate::store::layout::Partition;
@@ -198,6 +198,16 @@ impl Points {
     }
 }
 
+/// The stage that a load belongs to.
+fn stage_of(purpose: LoadPurpose) -> &'static str {
+    match purpose {
+        LoadPurpose::Table => "load",
+        LoadPurpose::Raw => "load_raw",
+        LoadPurpose::Trial => "load_trial",
+        LoadPurpose::Audit => "load_audit",
+    }
+}
+
 impl Observer for Meter {
     fn observe(&self, _event: &Event) {}
 
@@ -270,13 +280,14 @@ impl Observer for Meter {
                 points.add(&PARTITIONS, &["transform", model], 1.0);
             }
             Event::LoadFinished {
+                purpose,
                 table,
                 outcome,
                 elapsed,
                 ..
             } => {
-                let took = elapsed.as_secs_f64();
-                points.add(&STEP_DURATION, &["load", table, outcome.as_str()], took);
+                let (stage, took) = (stage_of(*purpose), elapsed.as_secs_f64());
+                points.add(&STEP_DURATION, &[stage, table, outcome.as_str()], took);
             }
             Event::PartitionLoaded {
                 model, rows, bytes, ..
@@ -423,6 +434,7 @@ mod tests {
     fn dashboard_and_alerts_name_only_what_is_sent() {
         let known: BTreeSet<String> = ALL.iter().flat_map(Instrument::prometheus_names).collect();
         let name = Regex::new("samsara_etl_[a-z_]+").unwrap();
+        let by = Regex::new(r"by \(([a-z_, ]+)\) \([^(]*\(?(samsara_etl_[a-z_]+)").unwrap();
         for (file, least) in [("grafana/dashboard.json", 15), ("grafana/alerts.yaml", 4)] {
             let text = std::fs::read_to_string(path(file)).unwrap();
             let named: BTreeSet<&str> = name.find_iter(&text).map(|it| it.as_str()).collect();
@@ -431,7 +443,6 @@ mod tests {
                 assert!(known.contains(name), "{file}: there is no metric {name}");
             }
             // Labels that are asked for are attributes of the metric, if they are none of Prometheus's own.
-            let by = Regex::new(r"by \(([a-z_, ]+)\) \([^(]*(?:\()?(samsara_etl_[a-z_]+)").unwrap();
             let mut labels = 0;
             for found in by.captures_iter(&text) {
                 let of = |it: &&Instrument| it.prometheus_names().contains(&found[2].to_string());

@@ -18,8 +18,11 @@ use crate::program::{Program, simulator};
 use crate::support::collector::{Collector, Manner, texts};
 use crate::support::gate::{Turn, before};
 
-const RUN: [&str; 13] = [
+const RUN: [&str; 15] = [
     "run",
+    // Its change feed is asked too.
+    "--table",
+    "fleet_vehicle_stats_engineRpm",
     "--table",
     "fleet_tags",
     "--table",
@@ -87,14 +90,16 @@ fn check_spans(spans: &[Span], report: &Value) {
     assert_eq!(by_id.len(), spans.len(), "ids differ");
     let parent = |span: &Span| by_id.get(&*span.parent_span_id).map(|it| it.name.as_str());
     let expected = |name: &str| match name {
-        "run" => (None, INTERNAL),
-        "extract" | "transform" => (Some("run"), INTERNAL),
-        "load" => (Some("run"), CLIENT),
-        "request" => (Some("extract"), CLIENT),
+        "run" => (vec![None], INTERNAL),
+        "extract" | "changes" | "transform" => (vec![Some("run")], INTERNAL),
+        "load" => (vec![Some("run")], CLIENT),
+        "request" => (vec![Some("extract"), Some("changes")], CLIENT),
         other => panic!("there is no span {other}"),
     };
     for span in spans {
-        assert_eq!((parent(span), span.kind), expected(&span.name), "{span:?}");
+        let (parents, kind) = expected(&span.name);
+        assert!(parents.contains(&parent(span)), "{span:?}");
+        assert_eq!(span.kind, kind, "{span:?}");
         assert_eq!(span.trace_id, spans[0].trace_id);
         assert!(span.start_time_unix_nano <= span.end_time_unix_nano);
     }
@@ -104,6 +109,8 @@ fn check_spans(spans: &[Span], report: &Value) {
             .map(|span| (texts(&span.attributes), span))
             .collect::<Vec<_>>()
     };
+    let of_changes = spans.iter().filter(|it| parent(it) == Some("changes"));
+    assert!(of_changes.count() > 0);
     let runs = of("run");
     assert_eq!(runs.len(), 1);
     assert_eq!(runs[0].0["run"], report["run"].as_str().unwrap());
@@ -199,6 +206,8 @@ fn check_metrics(collector: &Collector, report: &Value) {
             assert_eq!(sum("step.duration", &done), steps, "{done:?}");
         }
     }
+    let audited = [("table", "_etl_runs"), ("stage", "load_audit")];
+    assert_eq!(sum("step.duration", &audited), 1.0);
     let failed = [("table", "fleet_tags"), ("kind", "not_permitted")];
     assert_eq!(sum("failures", &failed), 1.0);
     assert_eq!(sum("failures", &[]), 1.0);
