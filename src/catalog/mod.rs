@@ -12,6 +12,7 @@ mod extent;
 mod field_path;
 mod model;
 mod nearest;
+mod problem;
 mod source;
 mod time_field;
 
@@ -22,8 +23,9 @@ pub use ddl::{JSON_TYPE, map_type};
 pub use drift::{Drifted, Proposal};
 pub use extent::check_query;
 pub use field_path::{FieldPath, PARENT_ID, PathStep};
-pub use model::{FrontMatter, Model};
+pub use model::{DataTest, FrontMatter, Literal, Model, TestKind, TestSeverity};
 pub use nearest::nearest;
+pub use problem::{Place, Problem, Problems, Severity, place_of_field, place_of_word};
 pub use source::{
     Category, ChangeFeed, Pagination, Parent, RateLimit, Share, Source, SourceKind, Sweep,
     TimeFormat, WindowParameters,
@@ -42,16 +44,9 @@ pub struct Catalog {
 /// A catalog that cannot be used, and where.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
-    /// Something a file says is wrong.
-    #[error("{file}:{line}: {reason}")]
-    Wrong {
-        /// Path of the file.
-        file: String,
-        /// Line number in the file, counted from 1.
-        line: usize,
-        /// What is wrong and, where it can be told, the nearest name.
-        reason: String,
-    },
+    /// Something that files say is wrong.
+    #[error("{0}")]
+    Wrong(Problems),
     /// A file or folder cannot be read.
     #[error("cannot read {path}: {reason}")]
     Unreadable {
@@ -79,15 +74,9 @@ impl Catalog {
     ///
     /// # Errors
     /// [`CatalogError::Unreadable`] if a file or the folder cannot be read; [`CatalogError::Wrong`], with file and line,
-    /// for the first mistake in a `sources.toml` or a model.
+    /// for the mistakes in each `sources.toml` and model.
     pub fn open(directory: Option<&Path>) -> Result<Self, CatalogError> {
-        match directory {
-            Some(directory) => {
-                let files = embedded::read_folder(directory)?;
-                Self::from_files(&directory.display().to_string(), &files)
-            }
-            None => Self::from_files("embedded", &embedded::files()),
-        }
+        CheckedCatalog::open(directory)?.into_catalog()
     }
 
     /// All sources, by name.
@@ -221,48 +210,27 @@ impl Catalog {
     }
 
     /// Builds a catalog from `(path, text)` pairs; paths are `<family>/<file>`. `origin` tells people where they are from.
+    ///
+    /// # Errors
+    /// As [`Catalog::open`].
     pub fn from_files(origin: &str, files: &[(String, String)]) -> Result<Self, CatalogError> {
-        let mut catalog = Self {
-            origin: origin.into(),
-            sources: BTreeMap::new(),
-            models: BTreeMap::new(),
-        };
-        for (path, text) in files {
-            let place = SourceLocation {
-                file: &format!("sql/{path}"),
-            };
-            let Some((family, file)) = path.split_once('/').filter(|(_, file)| !file.contains('/'))
-            else {
-                continue;
-            };
-            if file == "sources.toml" {
-                catalog.add_sources(&place, family, text)?;
-            } else if let Some(name) = file.strip_suffix(".sql") {
-                catalog.add_model(&place, family, name, text)?;
-            }
-        }
-        catalog.check_references(files)?;
-        if catalog.sources.is_empty() {
-            return Err(CatalogError::Unreadable {
-                path: PathBuf::from(&catalog.origin),
-                reason: "it has no <family>/sources.toml".into(),
-            });
-        }
-        Ok(catalog)
+        CheckedCatalog::from_files(origin, Path::new("sql"), files)?.into_catalog()
     }
 
+    /// Adds the sources of a file, but for those that are wrong.
     fn add_sources(
         &mut self,
         place: &SourceLocation<'_>,
         family: &str,
         text: &str,
-    ) -> Result<(), CatalogError> {
+    ) -> Result<(), Vec<Problem>> {
         let entries: BTreeMap<String, toml::Spanned<source::SourceEntry>> =
-            toml::from_str(text).map_err(|error| place.toml(text, &error, &[]))?;
+            toml::from_str(text).map_err(|error| vec![place.toml(text, &error, &[])])?;
         let defaults = entries
             .get("defaults")
             .map(|entry| entry.get_ref().clone())
             .unwrap_or_default();
+        let mut problems = Vec::new();
         for (name, entry) in entries {
             if name == "defaults" {
                 continue;
@@ -270,138 +238,238 @@ impl Catalog {
             let line =
                 line_of_header(text, &name).unwrap_or_else(|| line_at(text, entry.span().start));
             if let Err(reason) = check_name(&name) {
-                return Err(place.at(line, reason));
+                problems.push(place.at(line, reason));
+                continue;
             }
-            let source = entry
-                .into_inner()
-                .resolve(&name, family, &defaults)
-                .map_err(|reason| place.at(line, format!("source `{name}`: {reason}")))?;
+            let source = match entry.into_inner().resolve(&name, family, &defaults) {
+                Ok(source) => source,
+                Err(reason) => {
+                    problems.push(place.at(line, format!("source `{name}`: {reason}")));
+                    continue;
+                }
+            };
             if let Some(twin) = twin(self.sources.keys(), &name) {
-                return Err(place.at(
-                    line,
-                    format!("source `{name}` exists already (as `{twin}`)"),
-                ));
+                let reason = format!("source `{name}` exists already (as `{twin}`)");
+                problems.push(place.at(line, reason));
+                continue;
             }
             self.sources.insert(name, source);
         }
-        Ok(())
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(problems),
+        }
     }
 
+    /// Adds a model, and gives what is wrong about it.
     fn add_model(
         &mut self,
         place: &SourceLocation<'_>,
         family: &str,
         name: &str,
         text: &str,
-    ) -> Result<(), CatalogError> {
+    ) -> Vec<Problem> {
         if let Err(reason) = check_name(name) {
-            return Err(place.at(1, reason));
+            return vec![place.at(1, reason)];
         }
-        let model = model::parse(place, name, family, text)?;
+        let (model, mut problems) = model::parse(place, name, family, text);
         // BigQuery compares table names with their case, a file system may not: two such names are a trap.
         if let Some(twin) = twin(self.models.keys(), name) {
-            return Err(place.at(1, format!("model `{name}` exists already (as `{twin}`)")));
+            problems.push(place.at(1, format!("model `{name}` exists already (as `{twin}`)")));
+        } else if let Some(model) = model {
+            self.models.insert(name.to_string(), model);
         }
-        self.models.insert(name.to_string(), model);
-        Ok(())
+        problems
     }
 
     /// What can be checked only once all files are read: names that point at each other.
-    fn check_references(&self, files: &[(String, String)]) -> Result<(), CatalogError> {
+    fn check_models(&self, problems: &mut Vec<Problem>) {
         for model in self.models.values() {
             let place = SourceLocation { file: &model.file };
             for name in &model.sources {
                 if !self.sources.contains_key(name) {
-                    let line = model
-                        .sql
-                        .lines()
-                        .position(|line| line.contains(name.as_str()))
-                        .unwrap_or(0)
-                        + 1;
                     let hint = did_you_mean(name, self.sources.keys().map(String::as_str));
-                    return Err(place.at(line, format!("unknown source `raw.{name}`{hint}")));
+                    let at = place_of_word(&model.sql, name);
+                    problems.push(place.within(
+                        at.unwrap_or_else(|| model.place_of_query()),
+                        format!("unknown source `raw.{name}`{hint}"),
+                    ));
                 }
             }
             if let Some(table) = model.history_table() {
+                let mut wrong = |reason: &str| {
+                    let reason = format!("history: {reason}");
+                    problems.push(place.within(model.place_of_key("history", None), reason));
+                };
                 if let Some(twin) = twin(self.models.keys(), &table) {
-                    return Err(place.at(1, format!("history: the table `{twin}` exists already")));
+                    wrong(&format!("the table `{twin}` exists already"));
                 }
                 if model.front_matter.unique_key.is_empty() {
-                    return Err(place.at(
-                        1,
-                        "history: `unique_key` is missing: name the columns that identify a row"
-                            .into(),
-                    ));
+                    wrong("`unique_key` is missing: name the columns that identify a row");
                 }
                 if self.driving_source(model).is_some_and(Source::is_daily) {
-                    let reason = "history: only models of a list can have it; daily tables keep all rows anyway";
-                    return Err(place.at(1, reason.into()));
+                    wrong("only models of a list can have it; daily tables keep all rows anyway");
                 }
             }
         }
-        for source in self.sources.values() {
-            let file = format!("{}/sources.toml", source.family);
-            let text = files
-                .iter()
-                .find(|(path, _)| *path == file)
-                .map_or("", |(_, text)| text);
-            let place = SourceLocation {
-                file: &format!("sql/{file}"),
+    }
+
+    /// The same of sources.
+    fn check_source(&self, source: &Source) -> Result<(), String> {
+        if let Some(ChangeFeed::Source {
+            source: name,
+            time_field,
+        }) = &source.changes
+        {
+            let Some(feed) = self.sources.get(name) else {
+                let hint = did_you_mean(name, self.sources.keys().map(String::as_str));
+                return Err(format!("changes: unknown source `{name}`{hint}"));
             };
-            let line = line_of_header(text, &source.name).unwrap_or(1);
-            let wrong =
-                |reason: String| place.at(line, format!("source `{}`: {reason}", source.name));
-            if let Some(ChangeFeed::Source {
-                source: name,
-                time_field,
-            }) = &source.changes
-            {
-                let Some(feed) = self.sources.get(name) else {
-                    let hint = did_you_mean(name, self.sources.keys().map(String::as_str));
-                    return Err(wrong(format!("changes: unknown source `{name}`{hint}")));
-                };
-                if feed.kind != SourceKind::Feed || feed.parent.is_some() || feed.share.is_some() {
-                    return Err(wrong(format!(
-                        "changes: `{name}` is not a feed that can be requested on its own"
-                    )));
-                }
-                time_field
-                    .check(&feed.fields)
-                    .map_err(|error| wrong(format!("changes: time_field {error} in `{name}`")))?;
+            if feed.kind != SourceKind::Feed || feed.parent.is_some() || feed.share.is_some() {
+                return Err(format!(
+                    "changes: `{name}` is not a feed that can be requested on its own"
+                ));
             }
-            if source.key.iter().any(|path| path.to_string() == PARENT_ID)
-                && source.parent.is_none()
-            {
-                return Err(wrong(format!("key: `{PARENT_ID}` needs `parent`")));
-            }
-            let Some(parent) = &source.parent else {
-                continue;
-            };
-            let Some(other) = self.sources.get(&parent.source) else {
-                let hint = did_you_mean(&parent.source, self.sources.keys().map(String::as_str));
-                return Err(wrong(format!(
-                    "unknown parent source `{}`{hint}",
-                    parent.source
-                )));
-            };
-            if other.kind != SourceKind::Snapshot {
-                return Err(wrong(format!("parent `{}` must be a snapshot", other.name)));
-            }
-            if other.fields.find(&parent.field).is_none() {
-                let hint = did_you_mean(
-                    &parent.field,
-                    other.fields.iter().map(|field| field.name().as_str()),
-                );
-                return Err(wrong(format!(
-                    "parent `{}` has no field `{}`{hint}",
-                    other.name, parent.field
-                )));
-            }
-            if parent.batch == 0 {
-                return Err(wrong("`parent.batch` must be at least 1".into()));
-            }
+            time_field
+                .check(&feed.fields)
+                .map_err(|error| format!("changes: time_field {error} in `{name}`"))?;
+        }
+        if source.key.iter().any(|path| path.to_string() == PARENT_ID) && source.parent.is_none() {
+            return Err(format!("key: `{PARENT_ID}` needs `parent`"));
+        }
+        let Some(parent) = &source.parent else {
+            return Ok(());
+        };
+        let Some(other) = self.sources.get(&parent.source) else {
+            let hint = did_you_mean(&parent.source, self.sources.keys().map(String::as_str));
+            return Err(format!("unknown parent source `{}`{hint}", parent.source));
+        };
+        if other.kind != SourceKind::Snapshot {
+            return Err(format!("parent `{}` must be a snapshot", other.name));
+        }
+        if other.fields.find(&parent.field).is_none() {
+            let hint = did_you_mean(
+                &parent.field,
+                other.fields.iter().map(|field| field.name().as_str()),
+            );
+            return Err(format!(
+                "parent `{}` has no field `{}`{hint}",
+                other.name, parent.field
+            ));
+        }
+        if parent.batch == 0 {
+            return Err("`parent.batch` must be at least 1".into());
         }
         Ok(())
+    }
+}
+
+/// A catalog with everything that is wrong in its files.
+#[derive(Debug)]
+pub struct CheckedCatalog {
+    /// What could be read. A model is left out if its query cannot be planned at all.
+    pub catalog: Catalog,
+    /// What is wrong, by file and place.
+    pub problems: Vec<Problem>,
+    /// The files' texts, by the paths that problems name.
+    pub files: BTreeMap<String, String>,
+}
+
+impl CheckedCatalog {
+    /// Reads the folder at `directory`, or the embedded catalog. Paths are shown as `directory` is given.
+    ///
+    /// # Errors
+    /// [`CatalogError::Unreadable`] if a file or the folder cannot be read.
+    pub fn open(directory: Option<&Path>) -> Result<Self, CatalogError> {
+        match directory {
+            Some(directory) => {
+                let files = embedded::read_folder(directory)?;
+                Self::from_files(&directory.display().to_string(), directory, &files)
+            }
+            None => Self::from_files("embedded", Path::new("sql"), &embedded::files()),
+        }
+    }
+
+    fn from_files(
+        origin: &str,
+        folder: &Path,
+        files: &[(String, String)],
+    ) -> Result<Self, CatalogError> {
+        let mut catalog = Catalog {
+            origin: origin.into(),
+            sources: BTreeMap::new(),
+            models: BTreeMap::new(),
+        };
+        let path_of = |path: &str| folder.join(path).display().to_string();
+        let mut problems = Vec::new();
+        for (path, text) in files {
+            let place = SourceLocation {
+                file: &path_of(path),
+            };
+            let Some((family, file)) = path.split_once('/').filter(|(_, file)| !file.contains('/'))
+            else {
+                continue;
+            };
+            if file == "sources.toml"
+                && let Err(found) = catalog.add_sources(&place, family, text)
+            {
+                problems.extend(found);
+            }
+        }
+        // Of what points at sources that could not be read, nothing is known.
+        let has_all_sources = problems.is_empty();
+        for (path, text) in files {
+            let place = SourceLocation {
+                file: &path_of(path),
+            };
+            if let Some((family, file)) = path.split_once('/')
+                && let Some(name) = file.strip_suffix(".sql")
+                && !file.contains('/')
+            {
+                problems.extend(catalog.add_model(&place, family, name, text));
+            }
+        }
+        if has_all_sources {
+            catalog.check_models(&mut problems);
+            for source in catalog.sources.values() {
+                let path = format!("{}/sources.toml", source.family);
+                let text = files.iter().find(|(found, _)| *found == path);
+                let text = text.map_or("", |(_, text)| text);
+                let place = SourceLocation {
+                    file: &path_of(&path),
+                };
+                let line = line_of_header(text, &source.name).unwrap_or(1);
+                if let Err(reason) = catalog.check_source(source) {
+                    problems.push(place.at(line, format!("source `{}`: {reason}", source.name)));
+                }
+            }
+            if catalog.sources.is_empty() && problems.is_empty() {
+                return Err(CatalogError::Unreadable {
+                    path: PathBuf::from(&catalog.origin),
+                    reason: "it has no <family>/sources.toml".into(),
+                });
+            }
+        }
+        problems.sort_by(|a, b| (&a.file, a.place).cmp(&(&b.file, b.place)));
+        Ok(Self {
+            catalog,
+            problems,
+            files: files
+                .iter()
+                .map(|(path, text)| (path_of(path), text.clone()))
+                .collect(),
+        })
+    }
+
+    /// The catalog, if nothing is wrong.
+    ///
+    /// # Errors
+    /// [`CatalogError::Wrong`] with everything that is.
+    pub fn into_catalog(self) -> Result<Catalog, CatalogError> {
+        match Problems::new(self.problems.into_iter().filter(Problem::is_error)) {
+            None => Ok(self.catalog),
+            Some(problems) => Err(CatalogError::Wrong(problems)),
+        }
     }
 }
 
@@ -439,18 +507,19 @@ struct SourceLocation<'a> {
 }
 
 impl SourceLocation<'_> {
-    fn at(&self, line: usize, reason: String) -> CatalogError {
-        // A name that is quoted may hold line breaks; a message is one line.
-        CatalogError::Wrong {
-            file: self.file.into(),
-            line,
-            reason: reason.replace(char::is_control, " "),
-        }
+    fn at(&self, line: usize, reason: String) -> Problem {
+        self.within(Place::line(line), reason)
+    }
+
+    fn within(&self, place: Place, reason: String) -> Problem {
+        Problem::new(self.file, place, &reason)
     }
 
     /// A TOML error with its line and, for an unknown key, the nearest known one.
-    fn toml(&self, text: &str, error: &toml::de::Error, keys: &[&str]) -> CatalogError {
-        let line = error.span().map_or(1, |span| line_at(text, span.start));
+    fn toml(&self, text: &str, error: &toml::de::Error, keys: &[&str]) -> Problem {
+        let at = error.span().map_or(Place::line(1), |span| {
+            Place::of_bytes(text, span.start, span.end)
+        });
         let message = error.message().lines().next().unwrap_or_default();
         let mut quoted = message.split('`').skip(1).step_by(2);
         let reason = match (message.starts_with("unknown "), quoted.next()) {
@@ -471,7 +540,7 @@ impl SourceLocation<'_> {
             }
             _ => message.to_string(),
         };
-        self.at(line, reason)
+        self.within(at, reason)
     }
 }
 

@@ -1,17 +1,21 @@
 //! Models: SQL files with TOML front matter.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use datafusion::common::TableReference;
 use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::resolve::resolve_table_references;
-use datafusion::sql::sqlparser::ast::{Expr, SelectItem, SetExpr, Statement as SqlStatement};
-use datafusion::sql::sqlparser::dialect::GenericDialect;
-use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, Whitespace};
+use datafusion::sql::sqlparser::ast::{
+    Expr, Ident, Query, SelectItem, SetExpr, Statement as SqlStatement, Visit, Visitor,
+};
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use serde::Deserialize;
 
 use super::SourceLocation;
 use super::extent::{check_expansion, check_extent};
+use super::problem::{Place, Problem, code, place_of_query, place_of_word, trailing_comments};
 
 /// One SQL file that yields one output table.
 #[derive(Debug, Clone)]
@@ -24,16 +28,23 @@ pub struct Model {
     pub file: String,
     /// The query, with the front matter blanked out so that line numbers stay true.
     pub sql: String,
+    /// The query as the parser prints it: without comments, with single spaces. Two texts that print the same mean the
+    /// same.
+    pub canonical_sql: String,
     /// What the front matter says.
     pub front_matter: FrontMatter,
+    /// Its text, in the lines of the file.
+    front_matter_text: String,
     /// The sources it reads, in alphabetical order.
     pub sources: Vec<String>,
     /// Column name → trailing `-- comment`.
     pub column_descriptions: BTreeMap<String, String>,
+    /// Column name → where the outermost SELECT names it.
+    column_places: BTreeMap<String, Place>,
 }
 
 /// The TOML block at the head of a model. Keys follow dbt's words.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FrontMatter {
     /// What one row is; description of the table in BigQuery.
@@ -60,6 +71,141 @@ pub struct FrontMatter {
     /// For a list: keep each version of a row in `<table>_history` (slowly changing dimension, type 2).
     #[serde(default)]
     pub history: bool,
+    /// What must hold of the rows.
+    #[serde(default)]
+    pub tests: Vec<DataTest>,
+}
+
+/// Something that must hold of a model's rows; it is tried whenever a partition is derived.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(try_from = "TestEntry")]
+pub struct DataTest {
+    /// What must hold.
+    pub kind: TestKind,
+    /// What follows if it does not.
+    pub severity: TestSeverity,
+}
+
+/// What a [`DataTest`] asks.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TestKind {
+    /// None of these columns is NULL.
+    NotNull(Vec<String>),
+    /// No two rows have the same values in these columns. NULL is not compared.
+    Unique(Vec<String>),
+    /// A column has one of these values, or NULL.
+    AcceptedValues {
+        /// The column.
+        column: String,
+        /// The values.
+        values: Vec<Literal>,
+    },
+    /// A column is within bounds, which are among the accepted values, or NULL.
+    Range {
+        /// The column.
+        column: String,
+        /// The lowest value.
+        min: Option<Literal>,
+        /// The highest value.
+        max: Option<Literal>,
+    },
+    /// A query over the table that must return no row.
+    Sql(String),
+}
+
+/// What follows from a test that fails.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TestSeverity {
+    /// It is told.
+    Warn,
+    /// The partition is not replaced.
+    #[default]
+    Error,
+}
+
+/// A value in the front matter.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum Literal {
+    /// A whole number.
+    Integer(i64),
+    /// Another number.
+    Number(f64),
+    /// A truth value.
+    Bool(bool),
+    /// Text, or a time as text.
+    Text(String),
+}
+
+/// A [`DataTest`] as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TestEntry {
+    not_null: Option<Vec<String>>,
+    unique: Option<Vec<String>>,
+    accepted_values: Option<AcceptedValues>,
+    range: Option<Range>,
+    sql: Option<String>,
+    #[serde(default)]
+    severity: TestSeverity,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AcceptedValues {
+    column: String,
+    values: Vec<Literal>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Range {
+    column: String,
+    min: Option<Literal>,
+    max: Option<Literal>,
+}
+
+impl TryFrom<TestEntry> for DataTest {
+    type Error = String;
+
+    fn try_from(entry: TestEntry) -> Result<Self, String> {
+        let kinds = [
+            entry.not_null.map(TestKind::NotNull),
+            entry.unique.map(TestKind::Unique),
+            entry
+                .accepted_values
+                .map(
+                    |AcceptedValues { column, values }| TestKind::AcceptedValues { column, values },
+                ),
+            entry
+                .range
+                .map(|Range { column, min, max }| TestKind::Range { column, min, max }),
+            entry.sql.map(TestKind::Sql),
+        ];
+        let mut kinds = kinds.into_iter().flatten();
+        let (Some(kind), None) = (kinds.next(), kinds.next()) else {
+            let known = "`not_null`, `unique`, `accepted_values`, `range` or `sql`";
+            return Err(format!("a test has exactly one of {known}"));
+        };
+        match &kind {
+            TestKind::NotNull(columns) | TestKind::Unique(columns) if columns.is_empty() => {
+                Err("a test names at least one column".into())
+            }
+            TestKind::AcceptedValues { values, .. } if values.is_empty() => {
+                Err("accepted_values: `values` is empty".into())
+            }
+            TestKind::Range {
+                min: None,
+                max: None,
+                ..
+            } => Err("range: `min` or `max` is missing".into()),
+            _ => Ok(Self {
+                kind,
+                severity: entry.severity,
+            }),
+        }
+    }
 }
 
 impl Model {
@@ -69,32 +215,64 @@ impl Model {
             .history
             .then(|| format!("{}_history", self.name))
     }
+
+    /// Where the query names this column, or else where it begins.
+    pub fn place_of_column(&self, name: &str) -> Place {
+        let named = self.column_places.get(name).copied();
+        named.unwrap_or_else(|| self.place_of_query())
+    }
+
+    /// Where the query begins.
+    pub fn place_of_query(&self) -> Place {
+        place_of_query(&self.sql)
+    }
+
+    /// Where the front matter has this key, and this text as (part of) its value.
+    pub fn place_of_key(&self, key: &str, value: Option<&str>) -> Place {
+        let text = &self.front_matter_text;
+        let mut begin = 0;
+        for line in text.split_inclusive('\n') {
+            let rest = line.trim_start().strip_prefix(key);
+            if rest.is_some_and(|rest| rest.trim_start().starts_with('=')) {
+                let start = begin + (line.len() - line.trim_start().len());
+                let quoted = value.map(|value| format!("\"{value}\""));
+                let found = quoted.and_then(|quoted| {
+                    let at = start + text[start..].find(&quoted)?;
+                    Some(Place::of_bytes(text, at, at + quoted.len()))
+                });
+                return found.unwrap_or_else(|| Place::of_bytes(text, start, start + key.len()));
+            }
+            begin += line.len();
+        }
+        Place::line(1)
+    }
 }
 
 const OPEN: &str = "/*---";
 const CLOSE: &str = "---*/";
 
-/// Reads a model from the text of its file.
+/// Reads a model from the text of its file. With problems, the model is there too if its query can be planned all the
+/// same, so that all that is wrong is found at once.
 pub(super) fn parse(
     place: &SourceLocation<'_>,
     name: &str,
     family: &str,
     text: &str,
-) -> Result<Model, super::CatalogError> {
+) -> (Option<Model>, Vec<Problem>) {
     let Some(rest) = text.strip_prefix(OPEN) else {
-        return Err(place.at(
-            1,
-            format!("the file must begin with a front matter block `{OPEN} … {CLOSE}`"),
-        ));
+        let reason = format!("the file must begin with a front matter block `{OPEN} … {CLOSE}`");
+        return (None, vec![place.at(1, reason)]);
     };
     let Some(end) = rest.find(CLOSE) else {
-        return Err(place.at(
-            1,
-            format!("the front matter block is not closed with `{CLOSE}`"),
-        ));
+        let reason = format!("the front matter block is not closed with `{CLOSE}`");
+        return (None, vec![place.at(1, reason)]);
     };
-    let front_matter: FrontMatter = toml::from_str(&rest[..end])
-        .map_err(|error| place.toml(&rest[..end], &error, FRONT_MATTER_KEYS))?;
+    let mut problems = Vec::new();
+    // The marker as spaces, so that columns stay true on the first line too.
+    let front_matter_text = format!("{}{}", " ".repeat(OPEN.len()), &rest[..end]);
+    let front_matter = toml::from_str::<FrontMatter>(&front_matter_text)
+        .map_err(|error| problems.push(place.toml(&front_matter_text, &error, FRONT_MATTER_KEYS)))
+        .ok();
     let head = OPEN.len() + end + CLOSE.len();
     let blanked: String = text[..head]
         .chars()
@@ -102,40 +280,138 @@ pub(super) fn parse(
         .collect();
     let sql = format!("{blanked}{}", &text[head..]);
 
-    let statement = statement(&sql).map_err(|(line, reason)| place.at(line, reason))?;
-    let (tables, _) = resolve_table_references(&statement, false)
-        .map_err(|error| place.at(1, error.to_string()))?;
+    let statement = match statement(&sql) {
+        Ok(statement) => statement,
+        Err((at, reason)) => {
+            problems.push(place.within(at, reason));
+            return (None, problems);
+        }
+    };
+    let tables = match resolve_table_references(&statement, false) {
+        Ok((tables, _)) => tables,
+        Err(error) => {
+            problems.push(place.within(place_of_query(&sql), error.to_string()));
+            return (None, problems);
+        }
+    };
     let mut sources = Vec::new();
+    let mut is_readable = true;
     for table in tables {
         match &table {
             TableReference::Partial { schema, table } if &**schema == "raw" => {
                 sources.push(table.to_string())
             }
             _ => {
-                return Err(place.at(
-                    1,
+                let at = place_of_word(&sql, table.table());
+                problems.push(place.within(
+                    at.unwrap_or_else(|| place_of_query(&sql)),
                     format!("reads `{table}`, but a model reads raw tables only: `raw.<source>`"),
                 ));
+                is_readable = false;
             }
         }
     }
     sources.sort();
-    if sources.is_empty() {
-        return Err(place.at(
-            1,
+    if sources.is_empty() && is_readable {
+        problems.push(place.within(
+            place_of_query(&sql),
             "reads no source: a model selects FROM raw.<source>".into(),
         ));
+        is_readable = false;
     }
-    let column_descriptions = column_descriptions(&sql, &statement);
-    Ok(Model {
+    problems.extend(
+        aliases_without_as(&sql, &statement)
+            .into_iter()
+            .map(|(at, reason)| place.within(at, reason)),
+    );
+    let (Some(front_matter), true) = (front_matter, is_readable) else {
+        return (None, problems);
+    };
+    let (column_descriptions, column_places) = columns(&sql, &statement);
+    let model = Model {
         name: name.into(),
         family: family.into(),
         file: place.file.to_string(),
+        canonical_sql: statement.to_string(),
         sql,
         front_matter,
+        front_matter_text,
         sources,
         column_descriptions,
-    })
+        column_places,
+    };
+    (Some(model), problems)
+}
+
+/// Aliases that follow their expression without AS. They are what is left of two columns when the comma between them is
+/// forgotten.
+fn aliases_without_as(sql: &str, statement: &Statement) -> Vec<(Place, String)> {
+    struct Aliases<'a> {
+        tokens: &'a [TokenWithSpan],
+        found: Vec<(Place, String)>,
+    }
+    impl Aliases<'_> {
+        fn look(&mut self, body: &SetExpr) {
+            match body {
+                SetExpr::Select(select) => {
+                    for item in &select.projection {
+                        if let SelectItem::ExprWithAlias { expr, alias } = item {
+                            self.check(expr, alias);
+                        }
+                    }
+                }
+                SetExpr::SetOperation { left, right, .. } => {
+                    self.look(left);
+                    self.look(right);
+                }
+                // The visitor comes to queries in brackets by itself.
+                _ => {}
+            }
+        }
+
+        fn check(&mut self, expr: &Expr, alias: &Ident) {
+            let start = alias.span.start;
+            let at = self
+                .tokens
+                .partition_point(|token| token.span.start < start);
+            let is_as = at
+                .checked_sub(1)
+                .and_then(|before| self.tokens.get(before))
+                .is_some_and(
+                    |token| matches!(&token.token, Token::Word(word) if word.keyword == Keyword::AS),
+                );
+            if !is_as {
+                let expr: String = expr.to_string().chars().take(60).collect();
+                self.found.push((
+                    Place::of_span(alias.span),
+                    format!(
+                        "`{alias}` follows `{expr}` without a comma or AS: write `{expr}, {alias}` for two columns, \
+                         or `{expr} AS {alias}` for one"
+                    ),
+                ));
+            }
+        }
+    }
+    impl Visitor for Aliases<'_> {
+        type Break = ();
+
+        fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+            self.look(&query.body);
+            ControlFlow::Continue(())
+        }
+    }
+    let Statement::Statement(statement) = statement else {
+        return Vec::new();
+    };
+    let tokens = code(sql);
+    let mut aliases = Aliases {
+        tokens: &tokens,
+        found: Vec::new(),
+    };
+    // Nothing breaks the visit off.
+    let _ = statement.visit(&mut aliases);
+    aliases.found.sort();
+    aliases.found
 }
 
 pub(super) const FRONT_MATTER_KEYS: &[&str] = &[
@@ -148,80 +424,90 @@ pub(super) const FRONT_MATTER_KEYS: &[&str] = &[
     "partition_expiration_days",
     "labels",
     "history",
+    "tests",
+    "not_null",
+    "unique",
+    "accepted_values",
+    "range",
+    "sql",
+    "severity",
 ];
 
-/// The one query of the file, or the line and reason of what is wrong.
-fn statement(sql: &str) -> Result<Statement, (usize, String)> {
-    check_extent(sql)?;
+/// The one query of the file, or where and why it is none.
+fn statement(sql: &str) -> Result<Statement, (Place, String)> {
+    let on_line = |(line, reason)| (Place::line(line), reason);
+    check_extent(sql).map_err(on_line)?;
     let mut statements = DFParser::parse_sql(sql).map_err(|error| {
         let reason = error.strip_backtrace();
         let reason = reason.lines().next().unwrap_or_default().to_string();
-        (line_in_message(&reason).unwrap_or(1), reason)
+        let at = place_in_message(sql, &reason);
+        (at.unwrap_or_else(|| place_of_query(sql)), reason)
     })?;
     match (statements.pop_front(), statements.pop_front()) {
         (Some(Statement::Statement(statement)), None)
             if matches!(*statement, SqlStatement::Query(_)) =>
         {
-            check_expansion(&statement)?;
+            check_expansion(&statement).map_err(on_line)?;
             Ok(Statement::Statement(statement))
         }
-        (None, _) => Err((1, "the file holds no query".into())),
-        _ => Err((1, "the file must hold one SELECT and nothing else".into())),
+        (None, _) => Err((Place::line(1), "the file holds no query".into())),
+        _ => Err((
+            place_of_query(sql),
+            "the file must hold one SELECT and nothing else".into(),
+        )),
     }
 }
 
 /// sqlparser ends its messages with `at Line: 3, Column: 5`.
-fn line_in_message(message: &str) -> Option<usize> {
-    let rest = message.split("Line: ").nth(1)?;
-    rest.split(|c: char| !c.is_ascii_digit())
-        .next()?
-        .parse()
-        .ok()
+fn place_in_message(sql: &str, message: &str) -> Option<Place> {
+    let number = |label: &str| -> Option<usize> {
+        let rest = message.rsplit(label).next()?;
+        let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+        digits.parse().ok()
+    };
+    let (line, column) = (number("Line: ")?, number("Column: ")?);
+    let token = code(sql)
+        .into_iter()
+        .map(|token| Place::of_span(token.span))
+        .find(|place| (place.line, place.column) == (line, column));
+    Some(token.unwrap_or(Place {
+        line,
+        column,
+        length: 1,
+    }))
 }
 
-/// The trailing comments of the outermost SELECT's columns.
-fn column_descriptions(sql: &str, statement: &Statement) -> BTreeMap<String, String> {
-    let mut comments: BTreeMap<u64, String> = BTreeMap::new();
-    if let Ok(tokens) = Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location() {
-        let mut code_on_line = 0;
-        for token in tokens {
-            match token.token {
-                Token::Whitespace(Whitespace::SingleLineComment { comment, .. }) => {
-                    // A comment on a line of its own explains the code to the reader, not the column.
-                    if code_on_line == token.span.start.line {
-                        comments.insert(token.span.start.line, comment.trim().to_string());
-                    }
-                }
-                Token::Whitespace(_) => {}
-                _ => code_on_line = token.span.end.line,
-            }
-        }
-    }
+/// The columns of the outermost SELECT: their trailing comments, and where they get their names.
+fn columns(
+    sql: &str,
+    statement: &Statement,
+) -> (BTreeMap<String, String>, BTreeMap<String, Place>) {
+    let (mut descriptions, mut places) = (BTreeMap::new(), BTreeMap::new());
+    let comments = trailing_comments(sql);
     let Statement::Statement(statement) = statement else {
-        return BTreeMap::new();
+        return (descriptions, places);
     };
     let SqlStatement::Query(query) = &**statement else {
-        return BTreeMap::new();
+        return (descriptions, places);
     };
     let SetExpr::Select(select) = &*query.body else {
-        return BTreeMap::new();
+        return (descriptions, places);
     };
-    let mut descriptions = BTreeMap::new();
     for item in &select.projection {
-        let (name, line) = match item {
-            SelectItem::ExprWithAlias { alias, .. } => (alias.value.clone(), alias.span.end.line),
-            SelectItem::UnnamedExpr(Expr::Identifier(name)) => {
-                (name.value.clone(), name.span.end.line)
-            }
+        let name = match item {
+            SelectItem::ExprWithAlias { alias, .. } => alias,
+            SelectItem::UnnamedExpr(Expr::Identifier(name)) => name,
             SelectItem::UnnamedExpr(Expr::CompoundIdentifier(path)) => match path.last() {
-                Some(name) => (name.value.clone(), name.span.end.line),
+                Some(name) => name,
                 None => continue,
             },
             _ => continue,
         };
-        if let Some(comment) = comments.get(&line) {
-            descriptions.insert(name, comment.clone());
+        if let Some(comment) = comments.get(&name.span.end.line) {
+            descriptions.insert(name.value.clone(), comment.clone());
         }
+        let place = Place::of_span(name.span);
+        places.entry(name.value.clone()).or_insert(place);
     }
-    descriptions
+    (descriptions, places)
 }

@@ -7,7 +7,7 @@ use futures::{StreamExt, stream};
 use tokio::sync::mpsc;
 
 use super::{Ready, Run};
-use crate::catalog::{Catalog, Model};
+use crate::catalog::{Catalog, Model, TestSeverity};
 use crate::error::Error;
 use crate::events::Event;
 use crate::plan::Stage;
@@ -15,8 +15,8 @@ use crate::state::{ModelState, SourceHandle, StateStore};
 use crate::store::ObjectRef;
 use crate::store::layout::Partition;
 use crate::transform::{
-    Contract, Duplicates, Flattened, RawInputs, Snapshots, TransformError, Transformer, UnfitTimes,
-    fingerprint, history_fingerprint,
+    Contract, Duplicates, FailedTest, Fingerprint, Flattened, RawInputs, Snapshots, TransformError,
+    Transformer, UnfitTimes, fingerprint, history_fingerprint,
 };
 
 /// A model's partition that may have to be loaded.
@@ -29,6 +29,9 @@ pub(super) async fn transform_stage(
     committed: mpsc::Receiver<Ready>,
     flat: mpsc::Sender<Flat>,
 ) -> Result<(), Error> {
+    if transformer.is_some() {
+        renew_fingerprints(&run).await?;
+    }
     let at_once = std::thread::available_parallelism().map_or(2, usize::from);
     // Models that read several sources wait until all of them are read.
     let deferred: Mutex<Vec<(String, Partition)>> = Mutex::default();
@@ -118,24 +121,14 @@ async fn derive(
         return Ok(());
     };
     let inputs = inputs(&run.catalog, &run.states, model, partition).await?;
-    let decides = |name: &str| {
-        run.catalog
-            .invalidating_sources(model)
-            .any(|source| source.name == name)
-    };
-    let own: RawInputs = inputs
-        .iter()
-        .filter(|(source, _)| decides(source))
-        .cloned()
-        .collect();
-    let fingerprint = fingerprint(&run.catalog, model, contract, &own);
+    let fingerprint = fingerprint_of(&run.catalog, model, contract, &inputs);
     let handle = run.states.source(&driver.name).await?;
     let before = handle.look(|state| {
         state
             .partition(partition)
             .and_then(|it| it.models.get(&model.name).cloned())
     });
-    let mut before = before.filter(|before| before.fingerprint == fingerprint);
+    let mut before = before.filter(|before| fingerprint.is(&before.fingerprint));
     // What someone has removed meanwhile is made again, if somebody is going to read it.
     if let Some(found) = &before
         && is_read(run, model, found)
@@ -166,10 +159,11 @@ async fn derive(
             if let Some(duplicates) = &flattened.duplicates {
                 accept(run, transformer, model, partition, &flattened, duplicates).await?;
             }
+            judge(transformer, model, partition, &flattened).await?;
             let objects = flattened.objects.clone();
             derived.push(Derived {
                 table: model.name.clone(),
-                fingerprint: fingerprint.clone(),
+                fingerprint: fingerprint.current.clone(),
                 flattened,
                 begun,
             });
@@ -186,7 +180,7 @@ async fn derive(
             model,
             history,
             &handle,
-            fingerprint,
+            &fingerprint,
             objects,
         )
         .await
@@ -197,6 +191,94 @@ async fn derive(
         }
     }
     commit_derived(run, &handle, partition, derived).await
+}
+
+/// The fingerprint of a partition by those of its raw objects that can make it stale.
+fn fingerprint_of(
+    catalog: &Catalog,
+    model: &Model,
+    contract: &Contract,
+    inputs: &RawInputs,
+) -> Fingerprint {
+    let decides = |name: &str| {
+        catalog
+            .invalidating_sources(model)
+            .any(|source| source.name == name)
+    };
+    let own: RawInputs = inputs
+        .iter()
+        .filter(|(source, _)| decides(source))
+        .cloned()
+        .collect();
+    fingerprint(catalog, model, contract, &own)
+}
+
+/// Writes today's fingerprints in the place of those that an earlier version of the program wrote, where they are of the
+/// same rows: from then on, neither a comment nor a description makes these partitions stale. Other partitions, and those
+/// whose load job may still be running under a name made of the fingerprint, stay as they are.
+async fn renew_fingerprints(run: &Run) -> Result<(), Error> {
+    for model in run.catalog.models() {
+        let (Some(driver), Some(contract)) = (
+            run.catalog.driving_source(model),
+            run.contracts.get(&model.name),
+        ) else {
+            continue;
+        };
+        let history = model
+            .history_table()
+            .and_then(|table| run.contracts.get(&table));
+        let handle = run.states.source(&driver.name).await?;
+        let derived: Vec<Partition> = handle.look(|state| {
+            let made = state
+                .partitions
+                .iter()
+                .filter(|(_, found)| found.models.contains_key(&model.name));
+            made.filter_map(|(key, _)| Partition::parse(key)).collect()
+        });
+        let mut renewed = Vec::new();
+        for partition in derived {
+            let inputs = inputs(&run.catalog, &run.states, model, partition).await?;
+            let own = fingerprint_of(&run.catalog, model, contract, &inputs);
+            if let Some(history) = history {
+                let versions = history_fingerprint(history, &own);
+                renewed.push((partition, history.table.clone(), versions));
+            }
+            renewed.push((partition, model.name.clone(), own));
+        }
+        renewed.retain(|(partition, table, fingerprint)| {
+            handle.look(|state| {
+                let found = state.partition(*partition);
+                let found = found.and_then(|found| found.models.get(table));
+                found.is_some_and(|found| {
+                    found.fingerprint == fingerprint.earlier
+                        && found.fingerprint != fingerprint.current
+                        && found.started.is_none()
+                })
+            })
+        });
+        if renewed.is_empty() {
+            continue;
+        }
+        handle
+            .commit(move |state| {
+                for (partition, table, fingerprint) in renewed {
+                    let models = &mut state.partition_mut(partition).models;
+                    let found = models.get_mut(&table);
+                    let Some(found) = found.filter(|it| it.fingerprint == fingerprint.earlier)
+                    else {
+                        continue;
+                    };
+                    if let Some(load) = &mut found.load
+                        && load.fingerprint == found.fingerprint
+                    {
+                        load.fingerprint.clone_from(&fingerprint.current);
+                    }
+                    found.fingerprint = fingerprint.current;
+                }
+            })
+            .await?;
+    }
+    Ok(())
 }
 
 /// Refuses rows that are not as unique as their model says, unless the run was told to take them.
@@ -227,6 +309,36 @@ async fn accept(
     .into())
 }
 
+/// Tells which of the model's tests the rows fail, and refuses them if one of these is an error.
+async fn judge(
+    transformer: &Transformer,
+    model: &Model,
+    partition: Partition,
+    flattened: &Flattened,
+) -> Result<(), Error> {
+    let is_error = |test: &FailedTest| test.severity == TestSeverity::Error;
+    for warning in flattened.failed_tests.iter().filter(|it| !is_error(it)) {
+        let model = &model.name;
+        tracing::warn!("{model} {partition}: {warning}");
+    }
+    let failed: Vec<FailedTest> = flattened
+        .failed_tests
+        .iter()
+        .filter(|it| is_error(it))
+        .cloned()
+        .collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    transformer.discard(&flattened.objects).await;
+    Err(TransformError::Tests {
+        model: model.name.clone(),
+        partition,
+        failed,
+    }
+    .into())
+}
+
 /// Whether the flattened objects of a partition that is derived already are read in this run: by a load, or for the
 /// versions of a list's rows.
 fn is_read(run: &Run, model: &Model, found: &ModelState) -> bool {
@@ -253,11 +365,11 @@ async fn versions(
     model: &Model,
     history: &Contract,
     handle: &SourceHandle,
-    current: String,
+    current: &Fingerprint,
     objects: Vec<ObjectRef>,
 ) -> Result<Option<Derived>, Error> {
     let begun = Instant::now();
-    let fingerprint = history_fingerprint(history, &current);
+    let fingerprint = history_fingerprint(history, current);
     let (before, read) = handle.look(|state| {
         let found = state.partition(Partition::Snapshot);
         let before = found.and_then(|found| found.models.get(&history.table).cloned());
@@ -269,7 +381,7 @@ async fn versions(
     let Some(at) = read.filter(|_| {
         before
             .as_ref()
-            .is_none_or(|before| before.fingerprint != fingerprint)
+            .is_none_or(|before| !fingerprint.is(&before.fingerprint))
     }) else {
         return Ok(None);
     };
@@ -293,7 +405,7 @@ async fn versions(
         .map_err(|error| stopped(&history.table, Partition::Snapshot, &error))??;
     Ok(Some(Derived {
         table: history.table.clone(),
-        fingerprint,
+        fingerprint: fingerprint.current,
         flattened,
         begun,
     }))

@@ -15,7 +15,8 @@ use sha2::{Digest, Sha256};
 
 use super::contract::{IS_DELETED, VALID_FROM, VALID_TO};
 use super::{
-    Checks, Contract, Flattened, TransformError, Transformer, one_line, quote, select, session,
+    Checks, Contract, Fingerprint, Flattened, TransformError, Transformer, one_line, quote, select,
+    session,
 };
 use crate::catalog::Model;
 use crate::store::ObjectRef;
@@ -32,12 +33,16 @@ pub struct Snapshots {
     pub at: DateTime<Utc>,
 }
 
-/// Digest of everything that a history table depends on: its contract, and the list that was compared last.
-pub fn history_fingerprint(history: &Contract, current: &str) -> String {
-    let mut digest = Sha256::new();
-    digest.update(history.digested());
-    digest.update(current);
-    const_hex::encode(digest.finalize())
+/// Fingerprint of everything that a history table depends on: its contract, and the list that was compared last.
+pub fn history_fingerprint(history: &Contract, current: &Fingerprint) -> Fingerprint {
+    let digest = |contract: Vec<u8>, list: &str| {
+        let digest = Sha256::new().chain_update(contract).chain_update(list);
+        const_hex::encode(digest.finalize())
+    };
+    Fingerprint {
+        current: digest(history.digested(), &current.current),
+        earlier: digest(history.digested_with_descriptions(), &current.earlier),
+    }
 }
 
 impl Transformer {
