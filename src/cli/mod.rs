@@ -40,7 +40,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::output::say;
 use crate::bounds::{MAX_DATA_MEMORY, MAX_MEMORY};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, CheckedCatalog};
 use crate::config::{self, Environment};
 use crate::error::Error;
 use crate::memory;
@@ -200,10 +200,11 @@ struct Context {
 impl Context {
     /// The folder on disk that replaces the embedded catalog: `--sql-dir`, else `./sql`.
     fn sql_folder(&self) -> Option<PathBuf> {
-        let beside = self.directory.join("sql");
+        // Messages show paths as they would be typed.
+        let beside = PathBuf::from("sql");
         self.sql_dir
             .clone()
-            .or_else(|| beside.is_dir().then_some(beside))
+            .or_else(|| self.directory.join("sql").is_dir().then_some(beside))
     }
 
     /// The file of variables.
@@ -222,6 +223,11 @@ impl Context {
 
     fn catalog(&self) -> Result<Catalog, Error> {
         Ok(Catalog::open(self.sql_folder().as_deref())?)
+    }
+
+    /// The catalog with all that is wrong about it.
+    fn checked_catalog(&self) -> Result<CheckedCatalog, Error> {
+        Ok(CheckedCatalog::open(self.sql_folder().as_deref())?)
     }
 }
 

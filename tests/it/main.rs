@@ -67,3 +67,4 @@ mod uploads;
 mod values;
 mod versions;
 mod warehouses;
+mod wrong_sql;
