@@ -298,8 +298,8 @@ fn run() -> ExitCode {
                 log,
             };
             let result = runtime.block_on(dispatch(cli.command, &context));
-            // Nobody waits for what is left in the background.
-            runtime.shutdown_background();
+            // Nobody waits long for what is left in the background.
+            runtime.shutdown_timeout(threads::END);
             result
         }
         (Err(source), _) => Err(Error::System {
