@@ -160,7 +160,7 @@ pub fn sources_toml(data: &[u8]) {
     let files = [("f/sources.toml".to_string(), text.to_string())];
     let catalog = match Catalog::from_files("fuzz", &files) {
         Ok(catalog) => catalog,
-        Err(error @ CatalogError::Wrong { .. }) => {
+        Err(error @ CatalogError::Wrong(_)) => {
             return assert_places(&error, "sql/f/sources.toml", text);
         }
         Err(error) => return assert!(error.to_string().contains("has no <family>"), "{error}"),
@@ -270,15 +270,18 @@ fn assert_one_line(message: &str) {
 
 /// A refused catalog names the file and a line of it, in one line.
 fn assert_places(error: &CatalogError, expected: &str, text: &str) {
-    let CatalogError::Wrong { file, line, reason } = error else {
+    let CatalogError::Wrong(problems) = error else {
         panic!("{error}")
     };
-    assert_eq!(file, expected);
-    assert!(
-        (1..=text.matches('\n').count() + 1).contains(line),
-        "{error}"
-    );
-    assert_one_line(reason);
+    for problem in problems.clone() {
+        assert_eq!(problem.file, expected);
+        assert!(
+            (1..=text.matches('\n').count() + 1).contains(&problem.place.line),
+            "{error}"
+        );
+        assert!(text.get(problem.place.bytes(text)).is_some(), "{error}");
+        assert_one_line(&problem.reason);
+    }
 }
 
 fn sorted(mut values: Vec<String>) -> Vec<String> {

@@ -11,8 +11,11 @@ use crate::config::text::{FileError, read_text};
 
 static SQL: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/sql");
 
-/// `(<family>/<file>, text)` of every catalog file in the program.
-pub(super) fn files() -> Vec<(String, String)> {
+/// `(<family>/<file>, text)` of catalog files.
+pub(super) type Files = Vec<(String, String)>;
+
+/// Every catalog file in the program.
+pub(super) fn files() -> Files {
     let families = SQL.dirs();
     let mut files: Vec<_> = families
         .flat_map(|family| family.files())
@@ -28,15 +31,15 @@ pub(super) fn files() -> Vec<(String, String)> {
     files
 }
 
-/// The same from a folder on disk.
-pub(super) fn read_folder(directory: &Path) -> Result<Vec<(String, String)>, CatalogError> {
+/// The same from a folder on disk; and the files that cannot be read, likewise, each with the reason.
+pub(super) fn read_folder(directory: &Path) -> Result<(Files, Files), CatalogError> {
     fn unreadable(path: &Path, error: impl Into<FileError>) -> CatalogError {
         CatalogError::Unreadable {
             path: path.to_path_buf(),
             error: error.into(),
         }
     }
-    let mut files = Vec::new();
+    let (mut files, mut unread) = (Files::new(), Files::new());
     for family in fs::read_dir(directory).map_err(|error| unreadable(directory, error))? {
         let family = family.map_err(|error| unreadable(directory, error))?.path();
         if !family.is_dir() {
@@ -51,14 +54,16 @@ pub(super) fn read_folder(directory: &Path) -> Result<Vec<(String, String)>, Cat
                 && is_visible(name)
                 && (name == "sources.toml" || name.ends_with(".sql"))
             {
-                let text = read_text(&file, CATALOG_FILE_BYTES)
-                    .map_err(|error| unreadable(&file, error))?;
-                files.push((format!("{folder}/{name}"), text));
+                let path = format!("{folder}/{name}");
+                match read_text(&file, CATALOG_FILE_BYTES) {
+                    Ok(text) => files.push((path, text)),
+                    Err(error) => unread.push((path, error.to_string())),
+                }
             }
         }
     }
     files.sort();
-    Ok(files)
+    Ok((files, unread))
 }
 
 /// macOS puts `._x.sql` next to `x.sql` on foreign file systems, and editors create hidden files.
@@ -132,20 +137,21 @@ mod tests {
                 .success()
         );
         assert!(
-            refused().ends_with("f/pipe.sql: it is a named pipe, not a file"),
+            refused().ends_with("f/pipe.sql:1: cannot be read: it is a named pipe, not a file"),
             "{}",
             refused()
         );
         fs::remove_file(&pipe).unwrap();
         write("f/binary.sql", b"a\0b");
         assert!(
-            refused().ends_with("f/binary.sql: it is not text: it holds NUL bytes"),
+            refused()
+                .ends_with("f/binary.sql:1: cannot be read: it is not text: it holds NUL bytes"),
             "{}",
             refused()
         );
         write("f/binary.sql", &vec![b' '; CATALOG_FILE_BYTES as usize + 1]);
         assert!(
-            refused().contains("f/binary.sql: it has more than 4096 KiB"),
+            refused().contains("f/binary.sql:1: cannot be read: it has more than 4096 KiB"),
             "{}",
             refused()
         );

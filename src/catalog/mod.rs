@@ -13,6 +13,7 @@ mod field_path;
 mod model;
 mod nearest;
 mod omit_path;
+mod problem;
 mod record_history;
 mod source;
 mod time_field;
@@ -26,9 +27,10 @@ pub use ddl::{JSON_TYPE, map_type};
 pub use drift::{Drifted, Proposal};
 pub use extent::check_query;
 pub use field_path::{FieldPath, PARENT_ID, PathStep};
-pub use model::{FrontMatter, Model, VERSIONS};
+pub use model::{DataTest, FrontMatter, Literal, Model, TestKind, TestSeverity, VERSIONS};
 pub use nearest::nearest;
 pub use omit_path::OmitPath;
+pub use problem::{Place, Problem, Problems, Severity, place_of_field, place_of_word};
 pub use source::{
     ASKED, Category, ChangeFeed, Pagination, Parent, RateLimit, Share, Since, Source, SourceKind,
     Sweep, TimeFormat, WindowParameters,
@@ -47,17 +49,10 @@ pub struct Catalog {
 /// A catalog that cannot be used, and where.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
-    /// A file has an error.
-    #[error("{file}:{line}: {reason}")]
-    Wrong {
-        /// Path of the file.
-        file: String,
-        /// Line number in the file, counted from 1.
-        line: usize,
-        /// What is wrong and, for unknown names, the nearest known one.
-        reason: String,
-    },
-    /// A file or folder cannot be read.
+    /// Something that files say is wrong.
+    #[error("{0}")]
+    Wrong(Problems),
+    /// The folder cannot be read.
     #[error("cannot read {path}: {error}")]
     Unreadable {
         /// Path of the file or folder.
@@ -90,16 +85,10 @@ impl Catalog {
     /// Reads the folder at `directory`, or the embedded catalog, and checks it.
     ///
     /// # Errors
-    /// [`CatalogError::Unreadable`] if a file or the folder cannot be read; [`CatalogError::Wrong`], with file and line,
-    /// for the first mistake in a `sources.toml` or a model.
+    /// [`CatalogError::Unreadable`] if the folder cannot be read; [`CatalogError::Wrong`], with file and line, for the
+    /// mistakes in each `sources.toml` and model, and for files that are not text.
     pub fn open(directory: Option<&Path>) -> Result<Self, CatalogError> {
-        match directory {
-            Some(directory) => {
-                let files = embedded::read_folder(directory)?;
-                Self::from_files(&directory.display().to_string(), &files)
-            }
-            None => Self::from_files("embedded", &embedded::files()),
-        }
+        CheckedCatalog::open(directory)?.into_catalog()
     }
 
     /// All sources, by name.
@@ -241,48 +230,27 @@ impl Catalog {
     }
 
     /// Builds a catalog from `(path, text)` pairs; paths are `<family>/<file>`. `origin` tells people where they are from.
+    ///
+    /// # Errors
+    /// As [`Catalog::open`].
     pub fn from_files(origin: &str, files: &[(String, String)]) -> Result<Self, CatalogError> {
-        let mut catalog = Self {
-            origin: origin.into(),
-            sources: BTreeMap::new(),
-            models: BTreeMap::new(),
-        };
-        for (path, text) in files {
-            let place = SourceLocation {
-                file: &format!("sql/{path}"),
-            };
-            let Some((family, file)) = path.split_once('/').filter(|(_, file)| !file.contains('/'))
-            else {
-                continue;
-            };
-            if file == "sources.toml" {
-                catalog.add_sources(&place, family, text)?;
-            } else if let Some(name) = file.strip_suffix(".sql") {
-                catalog.add_model(&place, family, name, text)?;
-            }
-        }
-        catalog.check_references(files)?;
-        catalog.add_record_histories()?;
-        if catalog.sources.is_empty() {
-            return Err(CatalogError::Empty {
-                origin: catalog.origin,
-            });
-        }
-        Ok(catalog)
+        CheckedCatalog::from_files(origin, Path::new("sql"), files)?.into_catalog()
     }
 
+    /// Adds the sources of a file, but for those that are wrong.
     fn add_sources(
         &mut self,
         place: &SourceLocation<'_>,
         family: &str,
         text: &str,
-    ) -> Result<(), CatalogError> {
+    ) -> Result<(), Vec<Problem>> {
         let entries: BTreeMap<String, toml::Spanned<source::SourceEntry>> =
-            toml::from_str(text).map_err(|error| place.toml(text, &error, &[]))?;
+            toml::from_str(text).map_err(|error| vec![place.toml(text, &error, &[])])?;
         let defaults = entries
             .get("defaults")
             .map(|entry| entry.get_ref().clone())
             .unwrap_or_default();
+        let mut problems = Vec::new();
         for (name, entry) in entries {
             if name == "defaults" {
                 continue;
@@ -290,53 +258,66 @@ impl Catalog {
             let line =
                 line_of_header(text, &name).unwrap_or_else(|| line_at(text, entry.span().start));
             if let Err(reason) = check_name(&name) {
-                return Err(place.at(line, reason));
+                problems.push(place.at(line, reason));
+                continue;
             }
-            let source = entry
-                .into_inner()
-                .resolve(&name, family, &defaults)
-                .map_err(|reason| place.at(line, format!("source `{name}`: {reason}")))?;
+            let source = match entry.into_inner().resolve(&name, family, &defaults) {
+                Ok(source) => source,
+                Err(reason) => {
+                    problems.push(place.at(line, format!("source `{name}`: {reason}")));
+                    continue;
+                }
+            };
             if let Some(twin) = twin(self.sources.keys(), &name) {
-                return Err(place.at(
-                    line,
-                    format!("source `{name}` exists already (as `{twin}`)"),
-                ));
+                let reason = format!("source `{name}` exists already (as `{twin}`)");
+                problems.push(place.at(line, reason));
+                continue;
             }
             self.sources.insert(name, source);
         }
-        Ok(())
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(problems),
+        }
     }
 
+    /// Adds a model, and gives what is wrong about it.
     fn add_model(
         &mut self,
         place: &SourceLocation<'_>,
         family: &str,
         name: &str,
         text: &str,
-    ) -> Result<(), CatalogError> {
+    ) -> Vec<Problem> {
         if let Err(reason) = check_name(name) {
-            return Err(place.at(1, reason));
+            return vec![place.at(1, reason)];
         }
-        let model = model::parse(place, name, family, text)?;
+        let (model, mut problems) = model::parse(place, name, family, text);
         // BigQuery compares table names with their case, a file system may not: two such names are a trap.
         if let Some(twin) = twin(self.models.keys(), name) {
-            return Err(place.at(1, format!("model `{name}` exists already (as `{twin}`)")));
+            problems.push(place.at(1, format!("model `{name}` exists already (as `{twin}`)")));
+        } else if let Some(model) = model {
+            self.models.insert(name.to_string(), model);
         }
-        self.models.insert(name.to_string(), model);
-        Ok(())
+        problems
     }
 
     /// Adds the models of history tables whose versions are in raw.
-    fn add_record_histories(&mut self) -> Result<(), CatalogError> {
+    fn add_record_histories(&mut self, problems: &mut Vec<Problem>) {
         let mut histories = Vec::new();
         for model in self.models.values() {
             let Some(source) = self.driving_source(model) else {
                 continue;
             };
-            let place = SourceLocation { file: &model.file };
-            let history =
-                record_history::of(model, source).map_err(|reason| place.at(1, reason))?;
-            histories.extend(history.map(|history| (model.name.clone(), history)));
+            match record_history::of(model, source) {
+                Ok(history) => {
+                    histories.extend(history.map(|history| (model.name.clone(), history)))
+                }
+                Err(reason) => {
+                    let place = SourceLocation { file: &model.file };
+                    problems.push(place.within(model.place_of_key("history", None), reason));
+                }
+            }
         }
         for (name, history) in histories {
             // It is a table of its own, and the model keeps no other versions.
@@ -345,119 +326,232 @@ impl Catalog {
             }
             self.models.insert(history.name.clone(), history);
         }
-        Ok(())
     }
 
     /// What can be checked only once all files are read: names that point at each other.
-    fn check_references(&self, files: &[(String, String)]) -> Result<(), CatalogError> {
+    fn check_models(&self, problems: &mut Vec<Problem>) {
         for model in self.models.values() {
             let place = SourceLocation { file: &model.file };
             for name in &model.sources {
                 if !self.sources.contains_key(name) {
-                    let line = model
-                        .sql
-                        .lines()
-                        .position(|line| line.contains(name.as_str()))
-                        .unwrap_or(0)
-                        + 1;
                     let hint = did_you_mean(name, self.sources.keys().map(String::as_str));
-                    return Err(place.at(line, format!("unknown source `raw.{name}`{hint}")));
+                    let at = place_of_word(&model.sql, name);
+                    problems.push(place.within(
+                        at.unwrap_or_else(|| model.place_of_query()),
+                        format!("unknown source `raw.{name}`{hint}"),
+                    ));
                 }
             }
             if let Some(table) = model.history_table() {
+                let mut wrong = |reason: &str| {
+                    let reason = format!("history: {reason}");
+                    problems.push(place.within(model.place_of_key("history", None), reason));
+                };
                 if let Some(twin) = twin(self.models.keys(), &table) {
-                    return Err(place.at(1, format!("history: the table `{twin}` exists already")));
+                    wrong(&format!("the table `{twin}` exists already"));
                 }
                 if model.front_matter.unique_key.is_empty() {
-                    return Err(place.at(
-                        1,
-                        "history: `unique_key` is missing: name the columns that identify a row"
-                            .into(),
-                    ));
+                    wrong("`unique_key` is missing: name the columns that identify a row");
                 }
                 let has_days =
                     |source: &Source| source.is_daily() && source.kind != SourceKind::Updates;
                 if self.driving_source(model).is_some_and(has_days) {
-                    let reason = "history: only models of a list can have it; daily tables keep all rows anyway";
-                    return Err(place.at(1, reason.into()));
+                    wrong("only models of a list can have it; daily tables keep all rows anyway");
                 }
             }
         }
-        for source in self.sources.values() {
-            let file = format!("{}/sources.toml", source.family);
-            let text = files
-                .iter()
-                .find(|(path, _)| *path == file)
-                .map_or("", |(_, text)| text);
-            let place = SourceLocation {
-                file: &format!("sql/{file}"),
+    }
+
+    /// The same of sources.
+    fn check_source(&self, source: &Source) -> Result<(), String> {
+        if let Some(ChangeFeed::Source {
+            source: name,
+            time_field,
+        }) = &source.changes
+        {
+            let Some(feed) = self.sources.get(name) else {
+                let hint = did_you_mean(name, self.sources.keys().map(String::as_str));
+                return Err(format!("changes: unknown source `{name}`{hint}"));
             };
-            let line = line_of_header(text, &source.name).unwrap_or(1);
-            let wrong =
-                |reason: String| place.at(line, format!("source `{}`: {reason}", source.name));
-            if let Some(ChangeFeed::Source {
-                source: name,
-                time_field,
-            }) = &source.changes
-            {
-                let Some(feed) = self.sources.get(name) else {
-                    let hint = did_you_mean(name, self.sources.keys().map(String::as_str));
-                    return Err(wrong(format!("changes: unknown source `{name}`{hint}")));
-                };
-                if feed.kind != SourceKind::Feed || feed.parent.is_some() || feed.share.is_some() {
-                    return Err(wrong(format!(
-                        "changes: `{name}` is not a feed that can be requested on its own"
-                    )));
-                }
-                time_field
-                    .check(&feed.fields)
-                    .map_err(|error| wrong(format!("changes: time_field {error} in `{name}`")))?;
+            if feed.kind != SourceKind::Feed || feed.parent.is_some() || feed.share.is_some() {
+                return Err(format!(
+                    "changes: `{name}` is not a feed that can be requested on its own"
+                ));
             }
-            if source.key.iter().any(|path| path.to_string() == PARENT_ID)
-                && source.parent.is_none()
-            {
-                return Err(wrong(format!("key: `{PARENT_ID}` needs `parent`")));
-            }
-            let Some(parent) = &source.parent else {
+            time_field
+                .check(&feed.fields)
+                .map_err(|error| format!("changes: time_field {error} in `{name}`"))?;
+        }
+        if source.key.iter().any(|path| path.to_string() == PARENT_ID) && source.parent.is_none() {
+            return Err(format!("key: `{PARENT_ID}` needs `parent`"));
+        }
+        let Some(parent) = &source.parent else {
+            return Ok(());
+        };
+        let Some(other) = self.sources.get(&parent.source) else {
+            let hint = did_you_mean(&parent.source, self.sources.keys().map(String::as_str));
+            return Err(format!("unknown parent source `{}`{hint}", parent.source));
+        };
+        if other.kind != SourceKind::Snapshot {
+            return Err(format!("parent `{}` must be a snapshot", other.name));
+        }
+        if self.depth(source) == self.sources.len() {
+            return Err(format!(
+                "its parents go in circles, from `{}` back to it",
+                other.name
+            ));
+        }
+        for name in parent.fields() {
+            if other.fields.find(name).is_some() {
                 continue;
-            };
-            let Some(other) = self.sources.get(&parent.source) else {
-                let hint = did_you_mean(&parent.source, self.sources.keys().map(String::as_str));
-                return Err(wrong(format!(
-                    "unknown parent source `{}`{hint}",
-                    parent.source
-                )));
-            };
-            if other.kind != SourceKind::Snapshot {
-                return Err(wrong(format!("parent `{}` must be a snapshot", other.name)));
             }
-            if self.depth(source) == self.sources.len() {
-                return Err(wrong(format!(
-                    "its parents go in circles, from `{}` back to it",
-                    other.name
-                )));
-            }
-            for name in parent.fields() {
-                if other.fields.find(name).is_some() {
-                    continue;
-                }
-                let known = other.fields.iter().map(|field| field.name().as_str());
-                let hint = did_you_mean(name, known);
-                return Err(wrong(format!(
-                    "parent `{}` has no field `{name}`{hint}",
-                    other.name
-                )));
-            }
-            if parent.batch == 0 {
-                return Err(wrong("`parent.batch` must be at least 1".into()));
-            }
-            for (key, conditions) in [("where", &parent.only), ("where_not", &parent.except)] {
-                if let Some((name, _)) = conditions.iter().find(|(_, values)| values.is_empty()) {
-                    return Err(wrong(format!("parent.{key}: `{name}` has no values")));
-                }
+            let known = other.fields.iter().map(|field| field.name().as_str());
+            let hint = did_you_mean(name, known);
+            return Err(format!(
+                "parent `{}` has no field `{name}`{hint}",
+                other.name
+            ));
+        }
+        if parent.batch == 0 {
+            return Err("`parent.batch` must be at least 1".into());
+        }
+        for (key, conditions) in [("where", &parent.only), ("where_not", &parent.except)] {
+            if let Some((name, _)) = conditions.iter().find(|(_, values)| values.is_empty()) {
+                return Err(format!("parent.{key}: `{name}` has no values"));
             }
         }
         Ok(())
+    }
+}
+
+/// A catalog with everything that is wrong in its files.
+#[derive(Debug)]
+pub struct CheckedCatalog {
+    /// What could be read. A model is left out if its query cannot be planned at all.
+    pub catalog: Catalog,
+    /// What is wrong, by file and place.
+    pub problems: Vec<Problem>,
+    /// The files' texts, by the paths that problems name.
+    pub files: BTreeMap<String, String>,
+}
+
+impl CheckedCatalog {
+    /// Reads the folder at `directory`, or the embedded catalog. Paths are shown as `directory` is given.
+    ///
+    /// # Errors
+    /// [`CatalogError::Unreadable`] if the folder cannot be read.
+    pub fn open(directory: Option<&Path>) -> Result<Self, CatalogError> {
+        match directory {
+            Some(directory) => {
+                let (files, unread) = embedded::read_folder(directory)?;
+                let origin = directory.display().to_string();
+                Self::of_files(&origin, directory, &files, &unread)
+            }
+            None => Self::from_files("embedded", Path::new("sql"), &embedded::files()),
+        }
+    }
+
+    fn from_files(
+        origin: &str,
+        folder: &Path,
+        files: &[(String, String)],
+    ) -> Result<Self, CatalogError> {
+        Self::of_files(origin, folder, files, &[])
+    }
+
+    /// `unread` are files that are there but cannot be read, with the reason.
+    fn of_files(
+        origin: &str,
+        folder: &Path,
+        files: &[(String, String)],
+        unread: &[(String, String)],
+    ) -> Result<Self, CatalogError> {
+        let mut catalog = Catalog {
+            origin: origin.into(),
+            sources: BTreeMap::new(),
+            models: BTreeMap::new(),
+        };
+        let path_of = |path: &str| folder.join(path).display().to_string();
+        let mut problems = Vec::new();
+        for (path, reason) in unread {
+            let place = SourceLocation {
+                file: &path_of(path),
+            };
+            problems.push(place.at(1, format!("cannot be read: {reason}")));
+        }
+        for (path, text) in files {
+            let place = SourceLocation {
+                file: &path_of(path),
+            };
+            let Some((family, file)) = path.split_once('/').filter(|(_, file)| !file.contains('/'))
+            else {
+                continue;
+            };
+            if file == "sources.toml"
+                && let Err(found) = catalog.add_sources(&place, family, text)
+            {
+                problems.extend(found);
+            }
+        }
+        // Of what points at sources that could not be read, nothing is known.
+        let has_all_sources = problems.iter().all(|it| it.file.ends_with(".sql"));
+        for (path, text) in files {
+            let place = SourceLocation {
+                file: &path_of(path),
+            };
+            if let Some((family, file)) = path.split_once('/')
+                && let Some(name) = file.strip_suffix(".sql")
+                && !file.contains('/')
+            {
+                problems.extend(catalog.add_model(&place, family, name, text));
+            }
+        }
+        if has_all_sources {
+            catalog.check_models(&mut problems);
+            catalog.add_record_histories(&mut problems);
+            for source in catalog.sources.values() {
+                let path = format!("{}/sources.toml", source.family);
+                let text = files.iter().find(|(found, _)| *found == path);
+                let text = text.map_or("", |(_, text)| text);
+                let place = SourceLocation {
+                    file: &path_of(&path),
+                };
+                let line = line_of_header(text, &source.name).unwrap_or(1);
+                if let Err(reason) = catalog.check_source(source) {
+                    problems.push(place.at(line, format!("source `{}`: {reason}", source.name)));
+                }
+            }
+            if catalog.sources.is_empty() && problems.is_empty() {
+                return Err(CatalogError::Empty {
+                    origin: catalog.origin,
+                });
+            }
+        }
+        problems.sort_by(|a, b| (&a.file, a.place).cmp(&(&b.file, b.place)));
+        Ok(Self {
+            catalog,
+            problems,
+            files: files
+                .iter()
+                .map(|(path, text)| (path_of(path), text.clone()))
+                .chain(
+                    unread
+                        .iter()
+                        .map(|(path, _)| (path_of(path), String::new())),
+                )
+                .collect(),
+        })
+    }
+
+    /// The catalog, if nothing is wrong.
+    ///
+    /// # Errors
+    /// [`CatalogError::Wrong`] with everything that is.
+    pub fn into_catalog(self) -> Result<Catalog, CatalogError> {
+        match Problems::new(self.problems.into_iter().filter(Problem::is_error)) {
+            None => Ok(self.catalog),
+            Some(problems) => Err(CatalogError::Wrong(problems)),
+        }
     }
 }
 
@@ -495,18 +589,19 @@ struct SourceLocation<'a> {
 }
 
 impl SourceLocation<'_> {
-    fn at(&self, line: usize, reason: String) -> CatalogError {
-        // A name that is quoted may hold line breaks; a message is one line.
-        CatalogError::Wrong {
-            file: self.file.into(),
-            line,
-            reason: reason.replace(char::is_control, " "),
-        }
+    fn at(&self, line: usize, reason: String) -> Problem {
+        self.within(Place::line(line), reason)
+    }
+
+    fn within(&self, place: Place, reason: String) -> Problem {
+        Problem::new(self.file, place, &reason)
     }
 
     /// A TOML error with its line and, for an unknown key, the nearest known one.
-    fn toml(&self, text: &str, error: &toml::de::Error, keys: &[&str]) -> CatalogError {
-        let line = error.span().map_or(1, |span| line_at(text, span.start));
+    fn toml(&self, text: &str, error: &toml::de::Error, keys: &[&str]) -> Problem {
+        let at = error.span().map_or(Place::line(1), |span| {
+            Place::of_bytes(text, span.start, span.end)
+        });
         let message = error.message().lines().next().unwrap_or_default();
         let mut quoted = message.split('`').skip(1).step_by(2);
         let reason = match (message.starts_with("unknown "), quoted.next()) {
@@ -515,7 +610,8 @@ impl SourceLocation<'_> {
                     .split(" `")
                     .next()
                     .unwrap_or("unknown key")
-                    .replace("field", "key");
+                    .replace("field", "key")
+                    .replace("variant", "value");
                 let known: Vec<&str> = quoted.chain(keys.iter().copied()).collect();
                 let hint = did_you_mean(unknown, known.iter().copied());
                 let hint = if hint.is_empty() {
@@ -525,9 +621,14 @@ impl SourceLocation<'_> {
                 };
                 format!("{what} `{unknown}`{hint}")
             }
-            _ => message.to_string(),
+            _ => message
+                .replace(
+                    "expected a sequence",
+                    "expected a list, such as [\"a\", \"b\"]",
+                )
+                .replace("expected a string", "expected text in quotes"),
         };
-        self.at(line, reason)
+        self.within(at, reason)
     }
 }
 
@@ -610,6 +711,108 @@ mod tests {
         }
     }
 
+    /// Whatever a file holds, what is wrong is told with its place: in characters, with tabs, in lines of any kind.
+    #[test]
+    fn problems_of_any_text_have_their_place() {
+        let source = "[a]\ndescription = \"d\"\nkind = \"snapshot\"\nendpoint = \"/a\"\nrate_limit = \"5/s\"\nschema = \"id VARCHAR\"\n";
+        let head = "/*---\ndescription = \"d\"\n---*/\n";
+        let after_head = |sql: &str| format!("{head}{sql}");
+        // The file, then of each problem: line, column, what is underlined, and a part of the message.
+        type Told<'a> = (usize, usize, &'a str, &'a str);
+        let cases: &[(String, &[Told<'_>])] = &[
+            (String::new(), &[(1, 0, "", "must begin with a front matter block")]),
+            ("\r\n".into(), &[(1, 0, "", "must begin with a front matter block")]),
+            ("SELECT id FROM raw.a".into(), &[(1, 0, "SELECT id FROM raw.a", "must begin")]),
+            ("/*---".into(), &[(1, 0, "/*---", "is not closed with `---*/`")]),
+            (
+                "/*------*/".into(),
+                &[
+                    (1, 0, "/*------*/", "the file holds no query"),
+                    (1, 1, "/", "missing field `description`"),
+                ],
+            ),
+            (after_head(""), &[(1, 0, "/*---", "the file holds no query")]),
+            (after_head("-- nothing\n"), &[(1, 0, "/*---", "the file holds no query")]),
+            (
+                "/*---\ndescription = \n---*/\nSELECT id FROM raw.a".into(),
+                &[(2, 15, "", "string values must be quoted")],
+            ),
+            (
+                "/*---\r\ndescription = \"ä\"\r\n\tuniqe_key = []\r\n---*/\r\nSELECT id\tname\r\nFROM raw.a".into(),
+                &[
+                    (3, 2, "uniqe_key", "did you mean `unique_key`?"),
+                    (5, 11, "name", "`name` follows `id` without a comma or AS"),
+                ],
+            ),
+            (
+                after_head("\tSELECT '→ä😀' x,\r\n\t\tid y FROM raw.a"),
+                &[(4, 15, "x", "`x` follows"), (5, 6, "y", "`y` follows `id`")],
+            ),
+            (
+                after_head("SELECT 'ä' AS b, id c AS d FROM raw.a"),
+                &[(4, 23, "AS", "expected the end of the query, found `AS`: is there a comma missing before it?")],
+            ),
+            (
+                after_head("SELECT (id FROM raw.a"),
+                &[(4, 12, "FROM", "expected `)`, found `FROM`")],
+            ),
+            (
+                after_head("SELECT id FROM"),
+                &[(4, 11, "FROM", "expected identifier, found the end of the file")],
+            ),
+            (
+                after_head("SELECT id, 'x AS b,\n  'c' AS d\nFROM raw.a"),
+                &[(4, 12, "'x AS b,", "goes on to line 5: its closing quote is missing")],
+            ),
+            (
+                after_head("SELECT 'ö', 'x FROM raw.a"),
+                &[(4, 13, "'x FROM raw.a", "the text that begins here is not closed")],
+            ),
+            (
+                after_head("SELECT 'ö', \"id FROM raw.a"),
+                &[(4, 13, "\"id FROM raw.a", "the name that begins here is not closed")],
+            ),
+            (
+                after_head("SELECT 'ö' AS x /* a comment\nFROM raw.a"),
+                &[(4, 17, "/*", "the comment that begins here is not closed")],
+            ),
+            (
+                after_head("SELECT id FROM raw.a;\nSELECT id FROM raw.a"),
+                &[(4, 1, "SELECT", "one SELECT and nothing else")],
+            ),
+            (after_head("DROP TABLE raw.a"), &[(4, 1, "DROP", "one SELECT and nothing else")]),
+            (
+                after_head("SELECT id FROM raw.a, \"b\n\""),
+                &[(4, 23, "\"b", "a model reads raw tables only")],
+            ),
+        ];
+        let mut wrong = String::new();
+        for (text, expected) in cases {
+            let files = [
+                ("f/sources.toml".to_string(), source.to_string()),
+                ("f/t.sql".to_string(), text.clone()),
+            ];
+            let checked = CheckedCatalog::from_files("test", Path::new("sql"), &files).unwrap();
+            let found: Vec<_> = checked
+                .problems
+                .iter()
+                .map(|it| (it.place.line, it.place.column, &text[it.place.bytes(text)]))
+                .collect();
+            let wanted: Vec<_> = expected.iter().map(|it| (it.0, it.1, it.2)).collect();
+            let mut told = checked.problems.iter().zip(*expected);
+            if found != wanted || !told.all(|(it, told)| it.reason.contains(told.3)) {
+                wrong.push_str(&format!(
+                    "{text:?}\n  expected {expected:?}\n  found {found:?} {:?}\n",
+                    checked.problems
+                ));
+            }
+            for problem in &checked.problems {
+                assert!(!problem.reason.contains(char::is_control), "{problem}");
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong}");
+    }
+
     #[test]
     fn wrong_catalogs_are_refused_by_line() {
         let source = "[a]\ndescription = \"d\"\nkind = \"snapshot\"\nendpoint = \"/a\"\nrate_limit = \"5/s\"\nschema = \"id VARCHAR\"\n";
@@ -689,7 +892,7 @@ mod tests {
             (
                 "f/sources.toml",
                 &source.replace("snapshot", "snapshoot"),
-                "sql/f/sources.toml:3: unknown variant `snapshoot`; did you mean `snapshot`?",
+                "sql/f/sources.toml:3: unknown value `snapshoot`; did you mean `snapshot`?",
             ),
             (
                 "f/sources.toml",

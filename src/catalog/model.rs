@@ -1,17 +1,23 @@
 //! Models: SQL files with TOML front matter.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
-use datafusion::common::TableReference;
+use datafusion::common::{DataFusionError, TableReference};
 use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::resolve::resolve_table_references;
-use datafusion::sql::sqlparser::ast::{Expr, SelectItem, SetExpr, Statement as SqlStatement};
+use datafusion::sql::sqlparser::ast::{
+    Expr, Ident, Query, SelectItem, SetExpr, Statement as SqlStatement, Visit, Visitor,
+};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
-use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, Whitespace};
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::parser::ParserError;
+use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Tokenizer};
 use serde::Deserialize;
 
 use super::SourceLocation;
 use super::extent::{check_expansion, check_extent};
+use super::problem::{Place, Problem, code, place_of_query, place_of_word, trailing_comments};
 
 /// One SQL file that yields one output table.
 #[derive(Debug, Clone)]
@@ -24,16 +30,23 @@ pub struct Model {
     pub file: String,
     /// The query, with the front matter blanked out so that line numbers stay true.
     pub sql: String,
+    /// The query as the parser prints it: without comments, with single spaces. Two texts that print the same mean the
+    /// same.
+    pub canonical_sql: String,
     /// What the front matter says.
     pub front_matter: FrontMatter,
+    /// Its text, in the lines of the file.
+    pub(super) front_matter_text: String,
     /// The sources it reads, in alphabetical order.
     pub sources: Vec<String>,
     /// Column name → trailing `-- comment`.
     pub column_descriptions: BTreeMap<String, String>,
+    /// Column name → where the outermost SELECT names it.
+    pub(super) column_places: BTreeMap<String, Place>,
 }
 
 /// The TOML block at the head of a model. Keys follow dbt's words.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FrontMatter {
     /// What one row is; description of the table in BigQuery.
@@ -60,6 +73,141 @@ pub struct FrontMatter {
     /// For a list: keep each version of a row in `<table>_history` (slowly changing dimension, type 2).
     #[serde(default)]
     pub history: bool,
+    /// What must hold of the rows.
+    #[serde(default)]
+    pub tests: Vec<DataTest>,
+}
+
+/// Something that must hold of a model's rows; it is tried whenever a partition is derived.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(try_from = "TestEntry")]
+pub struct DataTest {
+    /// What must hold.
+    pub kind: TestKind,
+    /// What follows if it does not.
+    pub severity: TestSeverity,
+}
+
+/// What a [`DataTest`] asks.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TestKind {
+    /// None of these columns is NULL.
+    NotNull(Vec<String>),
+    /// No two rows have the same values in these columns. NULL is not compared.
+    Unique(Vec<String>),
+    /// A column has one of these values, or NULL.
+    AcceptedValues {
+        /// The column.
+        column: String,
+        /// The values.
+        values: Vec<Literal>,
+    },
+    /// A column is within bounds, which are among the accepted values, or NULL.
+    Range {
+        /// The column.
+        column: String,
+        /// The lowest value.
+        min: Option<Literal>,
+        /// The highest value.
+        max: Option<Literal>,
+    },
+    /// A query over the table that must return no row.
+    Sql(String),
+}
+
+/// What follows from a test that fails.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TestSeverity {
+    /// It is told.
+    Warn,
+    /// The partition is not replaced.
+    #[default]
+    Error,
+}
+
+/// A value in the front matter.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum Literal {
+    /// A whole number.
+    Integer(i64),
+    /// Another number.
+    Number(f64),
+    /// A truth value.
+    Bool(bool),
+    /// Text, or a time as text.
+    Text(String),
+}
+
+/// A [`DataTest`] as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TestEntry {
+    not_null: Option<Vec<String>>,
+    unique: Option<Vec<String>>,
+    accepted_values: Option<AcceptedValues>,
+    range: Option<Range>,
+    sql: Option<String>,
+    #[serde(default)]
+    severity: TestSeverity,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AcceptedValues {
+    column: String,
+    values: Vec<Literal>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Range {
+    column: String,
+    min: Option<Literal>,
+    max: Option<Literal>,
+}
+
+impl TryFrom<TestEntry> for DataTest {
+    type Error = String;
+
+    fn try_from(entry: TestEntry) -> Result<Self, String> {
+        let kinds = [
+            entry.not_null.map(TestKind::NotNull),
+            entry.unique.map(TestKind::Unique),
+            entry
+                .accepted_values
+                .map(
+                    |AcceptedValues { column, values }| TestKind::AcceptedValues { column, values },
+                ),
+            entry
+                .range
+                .map(|Range { column, min, max }| TestKind::Range { column, min, max }),
+            entry.sql.map(TestKind::Sql),
+        ];
+        let mut kinds = kinds.into_iter().flatten();
+        let (Some(kind), None) = (kinds.next(), kinds.next()) else {
+            let known = "`not_null`, `unique`, `accepted_values`, `range` or `sql`";
+            return Err(format!("a test has exactly one of {known}"));
+        };
+        match &kind {
+            TestKind::NotNull(columns) | TestKind::Unique(columns) if columns.is_empty() => {
+                Err("a test names at least one column".into())
+            }
+            TestKind::AcceptedValues { values, .. } if values.is_empty() => {
+                Err("accepted_values: `values` is empty".into())
+            }
+            TestKind::Range {
+                min: None,
+                max: None,
+                ..
+            } => Err("range: `min` or `max` is missing".into()),
+            _ => Ok(Self {
+                kind,
+                severity: entry.severity,
+            }),
+        }
+    }
 }
 
 impl Model {
@@ -69,32 +217,99 @@ impl Model {
             .history
             .then(|| format!("{}_history", self.name))
     }
+
+    /// Where the query names this column, or else where it begins.
+    pub fn place_of_column(&self, name: &str) -> Place {
+        let named = self.column_places.get(name).copied();
+        named.unwrap_or_else(|| self.place_of_query())
+    }
+
+    /// Where the query begins.
+    pub fn place_of_query(&self) -> Place {
+        place_of_query(&self.sql)
+    }
+
+    /// Where the front matter has this key, and this text as (part of) its value.
+    pub fn place_of_key(&self, key: &str, value: Option<&str>) -> Place {
+        let quoted = value.map(|value| format!("\"{value}\""));
+        self.place_after(0, key, |rest| {
+            let quoted = quoted?;
+            Some((rest.find(&quoted)?, quoted.len()))
+        })
+    }
+
+    /// The same of the test of this number, counted from 0; the value is any text that stands by itself.
+    pub fn place_in_test(&self, number: usize, key: &str, value: Option<&str>) -> Place {
+        let is_header = |line: &str| line.trim_start().starts_with("[[tests]]");
+        let lines = self.front_matter_text.split_inclusive('\n');
+        let begins = lines.scan(0, |begin, line| {
+            *begin += line.len();
+            Some((*begin - line.len(), line))
+        });
+        let headers = begins.filter(|(_, line)| is_header(line));
+        let begin = headers.map(|(begin, _)| begin).nth(number).unwrap_or(0);
+        self.place_after(begin, key, |rest| {
+            let value = value?;
+            let is_part = |c: char| c.is_alphanumeric() || c == '_';
+            let found = rest.match_indices(value).find(|(at, _)| {
+                let after = rest[at + value.len()..].chars().next();
+                let before = rest[..*at].chars().next_back();
+                !before.is_some_and(is_part) && !after.is_some_and(is_part)
+            })?;
+            Some((found.0, value.len()))
+        })
+    }
+
+    /// The place of a key from a byte of the front matter on, or of what `find` finds from there on (start and length).
+    fn place_after(
+        &self,
+        from: usize,
+        key: &str,
+        find: impl FnOnce(&str) -> Option<(usize, usize)>,
+    ) -> Place {
+        let text = &self.front_matter_text;
+        let mut begin = from;
+        for line in text[from..].split_inclusive('\n') {
+            let rest = line.trim_start().strip_prefix(key);
+            if rest.is_some_and(|rest| rest.trim_start().starts_with('=')) {
+                let start = begin + (line.len() - line.trim_start().len());
+                let (at, length) = match find(&text[start..]) {
+                    Some((at, length)) => (start + at, length),
+                    None => (start, key.len()),
+                };
+                return Place::of_bytes(text, at, at + length);
+            }
+            begin += line.len();
+        }
+        Place::line(1)
+    }
 }
 
 const OPEN: &str = "/*---";
 const CLOSE: &str = "---*/";
 
-/// Reads a model from the text of its file.
+/// Reads a model from the text of its file. With problems, the model is there too if its query can be planned all the
+/// same, so that all that is wrong is found at once.
 pub(super) fn parse(
     place: &SourceLocation<'_>,
     name: &str,
     family: &str,
     text: &str,
-) -> Result<Model, super::CatalogError> {
+) -> (Option<Model>, Vec<Problem>) {
     let Some(rest) = text.strip_prefix(OPEN) else {
-        return Err(place.at(
-            1,
-            format!("the file must begin with a front matter block `{OPEN} … {CLOSE}`"),
-        ));
+        let reason = format!("the file must begin with a front matter block `{OPEN} … {CLOSE}`");
+        return (None, vec![place.at(1, reason)]);
     };
     let Some(end) = rest.find(CLOSE) else {
-        return Err(place.at(
-            1,
-            format!("the front matter block is not closed with `{CLOSE}`"),
-        ));
+        let reason = format!("the front matter block is not closed with `{CLOSE}`");
+        return (None, vec![place.at(1, reason)]);
     };
-    let front_matter: FrontMatter = toml::from_str(&rest[..end])
-        .map_err(|error| place.toml(&rest[..end], &error, FRONT_MATTER_KEYS))?;
+    let mut problems = Vec::new();
+    // The marker as spaces, so that columns stay true on the first line too.
+    let front_matter_text = format!("{}{}", " ".repeat(OPEN.len()), &rest[..end]);
+    let front_matter = toml::from_str::<FrontMatter>(&front_matter_text)
+        .map_err(|error| problems.push(place.toml(&front_matter_text, &error, FRONT_MATTER_KEYS)))
+        .ok();
     let head = OPEN.len() + end + CLOSE.len();
     let blanked: String = text[..head]
         .chars()
@@ -102,10 +317,22 @@ pub(super) fn parse(
         .collect();
     let sql = format!("{blanked}{}", &text[head..]);
 
-    let statement = statement(&sql).map_err(|(line, reason)| place.at(line, reason))?;
-    let (tables, _) = resolve_table_references(&statement, false)
-        .map_err(|error| place.at(1, error.to_string()))?;
+    let statement = match statement(&sql) {
+        Ok(statement) => statement,
+        Err((at, reason)) => {
+            problems.push(place.within(at, reason));
+            return (None, problems);
+        }
+    };
+    let tables = match resolve_table_references(&statement, false) {
+        Ok((tables, _)) => tables,
+        Err(error) => {
+            problems.push(place.within(place_of_query(&sql), error.to_string()));
+            return (None, problems);
+        }
+    };
     let mut sources = Vec::new();
+    let mut is_readable = true;
     for table in tables {
         match &table {
             TableReference::Partial { schema, table } if &**schema == "raw" => {
@@ -113,31 +340,135 @@ pub(super) fn parse(
                 sources.push(name.to_string())
             }
             _ => {
-                return Err(place.at(
-                    1,
+                let at = place_of_word(&sql, table.table());
+                problems.push(place.within(
+                    at.unwrap_or_else(|| place_of_query(&sql)),
                     format!("reads `{table}`, but a model reads raw tables only: `raw.<source>`"),
                 ));
+                is_readable = false;
             }
         }
     }
     sources.sort();
     sources.dedup();
-    if sources.is_empty() {
-        return Err(place.at(
-            1,
+    if sources.is_empty() && is_readable {
+        problems.push(place.within(
+            place_of_query(&sql),
             "reads no source: a model selects FROM raw.<source>".into(),
         ));
+        is_readable = false;
     }
-    let column_descriptions = column_descriptions(&sql, &statement);
-    Ok(Model {
+    problems.extend(
+        aliases_without_as(&sql, &statement)
+            .into_iter()
+            .map(|(at, reason)| place.within(at, reason)),
+    );
+    let (Some(front_matter), true) = (front_matter, is_readable) else {
+        return (None, problems);
+    };
+    let (column_descriptions, column_places) = columns(&sql, &statement);
+    let model = Model {
         name: name.into(),
         family: family.into(),
         file: place.file.to_string(),
+        canonical_sql: canonical(&sql, &statement),
         sql,
         front_matter,
+        front_matter_text,
         sources,
         column_descriptions,
-    })
+        column_places,
+    };
+    (Some(model), problems)
+}
+
+/// The query as the parser prints it, if that is read as the same query again; else as it is written. So two queries that
+/// differ never become one text.
+fn canonical(sql: &str, statement: &Statement) -> String {
+    let printed = statement.to_string();
+    match DFParser::parse_sql(&printed) {
+        Ok(again) if again.len() == 1 && again.front() == Some(statement) => printed,
+        _ => sql.trim().into(),
+    }
+}
+
+/// The same of a query that was made of another one.
+pub(super) fn canonical_text(sql: &str) -> String {
+    statement(sql).map_or_else(
+        |_| sql.trim().into(),
+        |statement| canonical(sql, &statement),
+    )
+}
+
+/// Aliases that follow their expression without AS. They are what is left of two columns when the comma between them is
+/// forgotten.
+fn aliases_without_as(sql: &str, statement: &Statement) -> Vec<(Place, String)> {
+    struct Aliases<'a> {
+        tokens: &'a [TokenWithSpan],
+        found: Vec<(Place, String)>,
+    }
+    impl Aliases<'_> {
+        fn look(&mut self, body: &SetExpr) {
+            match body {
+                SetExpr::Select(select) => {
+                    for item in &select.projection {
+                        if let SelectItem::ExprWithAlias { expr, alias } = item {
+                            self.check(expr, alias);
+                        }
+                    }
+                }
+                SetExpr::SetOperation { left, right, .. } => {
+                    self.look(left);
+                    self.look(right);
+                }
+                // The visitor comes to queries in brackets by itself.
+                _ => {}
+            }
+        }
+
+        fn check(&mut self, expr: &Expr, alias: &Ident) {
+            let start = alias.span.start;
+            let at = self
+                .tokens
+                .partition_point(|token| token.span.start < start);
+            let is_as = at
+                .checked_sub(1)
+                .and_then(|before| self.tokens.get(before))
+                .is_some_and(
+                    |token| matches!(&token.token, Token::Word(word) if word.keyword == Keyword::AS),
+                );
+            if !is_as {
+                let expr: String = expr.to_string().chars().take(60).collect();
+                self.found.push((
+                    Place::of_span(alias.span),
+                    format!(
+                        "`{alias}` follows `{expr}` without a comma or AS: write `{expr}, {alias}` for two columns, \
+                         or `{expr} AS {alias}` for one"
+                    ),
+                ));
+            }
+        }
+    }
+    impl Visitor for Aliases<'_> {
+        type Break = ();
+
+        fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+            self.look(&query.body);
+            ControlFlow::Continue(())
+        }
+    }
+    let Statement::Statement(statement) = statement else {
+        return Vec::new();
+    };
+    let tokens = code(sql);
+    let mut aliases = Aliases {
+        tokens: &tokens,
+        found: Vec::new(),
+    };
+    // Nothing breaks the visit off.
+    let _ = statement.visit(&mut aliases);
+    aliases.found.sort();
+    aliases.found
 }
 
 /// What follows the name of a source whose records change, for the table of all their versions.
@@ -153,80 +484,200 @@ pub(super) const FRONT_MATTER_KEYS: &[&str] = &[
     "partition_expiration_days",
     "labels",
     "history",
+    "tests",
+    "not_null",
+    "unique",
+    "accepted_values",
+    "range",
+    "sql",
+    "severity",
 ];
 
-/// The one query of the file, or the line and reason of what is wrong.
-fn statement(sql: &str) -> Result<Statement, (usize, String)> {
-    check_extent(sql)?;
-    let mut statements = DFParser::parse_sql(sql).map_err(|error| {
-        let reason = error.strip_backtrace();
-        let reason = reason.lines().next().unwrap_or_default().to_string();
-        (line_in_message(&reason).unwrap_or(1), reason)
-    })?;
+/// The one query of the file, or where and why it is none.
+fn statement(sql: &str) -> Result<Statement, (Place, String)> {
+    let on_line = |(line, reason)| (Place::line(line), reason);
+    check_extent(sql).map_err(on_line)?;
+    let mut statements = DFParser::parse_sql(sql).map_err(|error| syntax(sql, &error))?;
     match (statements.pop_front(), statements.pop_front()) {
         (Some(Statement::Statement(statement)), None)
             if matches!(*statement, SqlStatement::Query(_)) =>
         {
-            check_expansion(&statement)?;
+            check_expansion(&statement).map_err(on_line)?;
             Ok(Statement::Statement(statement))
         }
-        (None, _) => Err((1, "the file holds no query".into())),
-        _ => Err((1, "the file must hold one SELECT and nothing else".into())),
+        (None, _) => Err((Place::line(1), "the file holds no query".into())),
+        _ => Err((
+            place_of_query(sql),
+            "the file must hold one SELECT and nothing else".into(),
+        )),
     }
 }
 
-/// sqlparser ends its messages with `at Line: 3, Column: 5`.
-fn line_in_message(message: &str) -> Option<usize> {
-    let rest = message.split("Line: ").nth(1)?;
-    rest.split(|c: char| !c.is_ascii_digit())
-        .next()?
-        .parse()
-        .ok()
-}
-
-/// The trailing comments of the outermost SELECT's columns.
-fn column_descriptions(sql: &str, statement: &Statement) -> BTreeMap<String, String> {
-    let mut comments: BTreeMap<u64, String> = BTreeMap::new();
-    if let Ok(tokens) = Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location() {
-        let mut code_on_line = 0;
-        for token in tokens {
-            match token.token {
-                Token::Whitespace(Whitespace::SingleLineComment { comment, .. }) => {
-                    // A comment on a line of its own explains the code to the reader, not the column.
-                    if code_on_line == token.span.start.line {
-                        comments.insert(token.span.start.line, comment.trim().to_string());
-                    }
-                }
-                Token::Whitespace(_) => {}
-                _ => code_on_line = token.span.end.line,
+/// A syntax error, in words that do not presuppose a knowledge of the parser.
+fn syntax(sql: &str, error: &DataFusionError) -> (Place, String) {
+    let message = match error.find_root() {
+        DataFusionError::SQL(error, _) => match &**error {
+            ParserError::TokenizerError(message) => {
+                return unclosed(sql).unwrap_or_else(|| {
+                    let (place, text) = placed(sql, message);
+                    (place, text.to_string())
+                });
             }
-        }
+            ParserError::ParserError(message) => message.clone(),
+            ParserError::RecursionLimitExceeded => "the query is nested too deeply".into(),
+        },
+        other => other.strip_backtrace(),
+    };
+    let (place, text) = placed(sql, &message);
+    let parts = text
+        .strip_prefix("Expected: ")
+        .and_then(|rest| rest.rsplit_once(", found: "));
+    let Some((expected, found)) = parts else {
+        return (place, text.to_string());
+    };
+    let is_sign = |text: &str| !text.contains(|c: char| c.is_alphanumeric());
+    let is_over = expected == "end of statement";
+    let wanted = match is_sign(expected) {
+        true => format!("`{expected}`"),
+        false if is_over => "the end of the query".into(),
+        false => expected.to_string(),
+    };
+    let found: String = match found {
+        "EOF" => "the end of the file".into(),
+        found => format!("`{}`", found.chars().take(60).collect::<String>()),
+    };
+    // What follows a whole expression where nothing can follow it.
+    let hint = match is_over && !is_sign(&found) {
+        true => ": is there a comma missing before it?",
+        false => "",
+    };
+    (place, format!("expected {wanted}, found {found}{hint}"))
+}
+
+/// sqlparser ends its messages with ` at Line: 3, Column: 5`, unless it means the end of the text.
+fn placed<'a>(sql: &str, message: &'a str) -> (Place, &'a str) {
+    let parts = message.rsplit_once(" at Line: ");
+    let numbers = parts.and_then(|(_, at)| {
+        let (line, column) = at.split_once(", Column: ")?;
+        Some((line.parse().ok()?, column.trim_end().parse().ok()?))
+    });
+    let text = parts.map_or(message, |(text, _)| text);
+    let mut places = code(sql).into_iter().map(|it| Place::of_span(it.span));
+    let place = match numbers {
+        Some((line, column)) => places
+            .find(|place| (place.line, place.column) == (line, column))
+            .unwrap_or(Place {
+                line,
+                column,
+                length: 1,
+            }),
+        None => places.next_back().unwrap_or_else(|| Place::line(1)),
+    };
+    (place, text)
+}
+
+/// The text or comment that is not closed. Where a quote is missing, the next one closes the text and the last one of all
+/// opens another; so a text that goes on over the end of its line is suspected first.
+fn unclosed(sql: &str) -> Option<(Place, String)> {
+    let mut tokens = Vec::new();
+    let mut tokenizer = Tokenizer::new(&GenericDialect {}, sql);
+    let Err(error) = tokenizer.tokenize_with_location_into_buf(&mut tokens) else {
+        return None;
+    };
+    let rest_of_line = |place: Place| Place { length: 0, ..place };
+    let after = tokens.last().map_or(0, |token| {
+        let end = token.span.end;
+        let place = Place::of_span(Span::new(end, end));
+        place.bytes(sql).start
+    });
+    if error.message.contains("comment") {
+        let start = after + sql.get(after..)?.find("/*")?;
+        return Some((
+            Place::of_bytes(sql, start, start + 2),
+            "the comment that begins here is not closed with `*/`".into(),
+        ));
     }
+    let is_text = error.message.contains("string literal");
+    let over_lines = tokens.iter().find(
+        |token| matches!(&token.token, Token::SingleQuotedString(text) if text.contains('\n')),
+    );
+    if let (true, Some(text)) = (is_text, over_lines) {
+        return Some((
+            rest_of_line(Place::of_span(text.span)),
+            format!(
+                "the text that begins here goes on to line {}: its closing quote is missing",
+                text.span.end.line
+            ),
+        ));
+    }
+    let what = match is_text {
+        true => "text",
+        false if error.message.contains("delimiter") => "name",
+        false => return None,
+    };
+    let start = after + sql.get(after..)?.find(['\'', '"', '`'])?;
+    Some((
+        rest_of_line(Place::of_bytes(sql, start, start + 1)),
+        format!("the {what} that begins here is not closed: its closing quote is missing"),
+    ))
+}
+
+/// The columns of the outermost SELECT: their trailing comments, and where they get their names.
+fn columns(
+    sql: &str,
+    statement: &Statement,
+) -> (BTreeMap<String, String>, BTreeMap<String, Place>) {
+    let (mut descriptions, mut places) = (BTreeMap::new(), BTreeMap::new());
+    let comments = trailing_comments(sql);
     let Statement::Statement(statement) = statement else {
-        return BTreeMap::new();
+        return (descriptions, places);
     };
     let SqlStatement::Query(query) = &**statement else {
-        return BTreeMap::new();
+        return (descriptions, places);
     };
     let SetExpr::Select(select) = &*query.body else {
-        return BTreeMap::new();
+        return (descriptions, places);
     };
-    let mut descriptions = BTreeMap::new();
     for item in &select.projection {
-        let (name, line) = match item {
-            SelectItem::ExprWithAlias { alias, .. } => (alias.value.clone(), alias.span.end.line),
-            SelectItem::UnnamedExpr(Expr::Identifier(name)) => {
-                (name.value.clone(), name.span.end.line)
-            }
+        let name = match item {
+            SelectItem::ExprWithAlias { alias, .. } => alias,
+            SelectItem::UnnamedExpr(Expr::Identifier(name)) => name,
             SelectItem::UnnamedExpr(Expr::CompoundIdentifier(path)) => match path.last() {
-                Some(name) => (name.value.clone(), name.span.end.line),
+                Some(name) => name,
                 None => continue,
             },
             _ => continue,
         };
-        if let Some(comment) = comments.get(&line) {
-            descriptions.insert(name, comment.clone());
+        if let Some(comment) = comments.get(&name.span.end.line) {
+            descriptions.insert(name.value.clone(), comment.clone());
         }
+        let place = Place::of_span(name.span);
+        places.entry(name.value.clone()).or_insert(place);
     }
-    descriptions
+    (descriptions, places)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn printed(sql: &str) -> String {
+        canonical(sql, &statement(sql).unwrap())
+    }
+
+    /// Fingerprints are made of this text: if a new version of the parser prints it in another way, the one before must
+    /// still be accepted, or everything is derived again.
+    #[test]
+    fn queries_are_printed_as_ever() {
+        let sql = "-- All.\nwith c as (select id, unnest(tags) AS tag /* one */ from raw.a)\n\
+            SELECT DISTINCT c.id,  CASE when n > 1.50 then 'it''s' else null end AS k, cast(n AS double)/2 AS half,\n\
+            n::varchar AS t, \"n\" IS NOT DISTINCT FROM 1 AS d, x['a']['b'] AS f, [1,2][1] AS one,\n\
+            count(*) filter (where n<>1) over (partition by id order by n desc nulls last rows between 1 preceding and current row) AS w,\n\
+            extract(hour from at) AS h, at at time zone 'UTC' + interval '1 day' AS z, -n AS m, not n in (1,2) AS i,\n\
+            name like 'x%' AS l, n between 1 and 2 AS b, (select max(n) from raw.b) AS s, a || b AS ab, count(distinct n) AS cd\n\
+            FROM c left join raw.b on c.id=b.id where exists (select 1 from raw.b) and (n = 1 or n != 2)\n\
+            group by 1 having count(*) > 1 union all select * exclude (n) from raw.a order by 1 limit 5";
+        insta::assert_snapshot!(printed(sql), @r#"WITH c AS (SELECT id, unnest(tags) AS tag FROM raw.a) SELECT DISTINCT c.id, CASE WHEN n > 1.50 THEN 'it''s' ELSE NULL END AS k, CAST(n AS DOUBLE) / 2 AS half, n::VARCHAR AS t, "n" IS NOT DISTINCT FROM 1 AS d, x['a']['b'] AS f, [1, 2][1] AS one, count(*) FILTER (WHERE n <> 1) OVER (PARTITION BY id ORDER BY n DESC NULLS LAST ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) AS w, EXTRACT(HOUR FROM at) AS h, at AT TIME ZONE 'UTC' + INTERVAL '1 day' AS z, -n AS m, NOT n IN (1, 2) AS i, name LIKE 'x%' AS l, n BETWEEN 1 AND 2 AS b, (SELECT max(n) FROM raw.b) AS s, a || b AS ab, count(DISTINCT n) AS cd FROM c LEFT JOIN raw.b ON c.id = b.id WHERE EXISTS (SELECT 1 FROM raw.b) AND (n = 1 OR n <> 2) GROUP BY 1 HAVING count(*) > 1 UNION ALL SELECT * EXCLUDE (n) FROM raw.a ORDER BY 1 LIMIT 5"#);
+        assert_eq!(printed(&printed(sql)), printed(sql));
+    }
 }

@@ -1,7 +1,7 @@
 //! History tables of sources of the kind `updates`: all versions of a record that were seen are in raw, so such a table is
 //! a model like any other, made of the one whose versions it holds.
 
-use super::model::{FrontMatter, Model, VERSIONS};
+use super::model::{FrontMatter, Model, VERSIONS, canonical_text};
 use super::{PathStep, Source, SourceKind};
 
 /// Number of a row in the order in which rows were written. It is not part of the table.
@@ -56,9 +56,11 @@ pub(super) fn of(model: &Model, source: &Source) -> Result<Option<Model>, String
         ]
         .map(|(name, description)| (name.to_string(), description.to_string())),
     );
+    let sql = sql(model, source, changed);
     Ok(Some(Model {
         name: table,
-        sql: sql(model, source, changed),
+        canonical_sql: canonical_text(&sql),
+        sql,
         front_matter,
         column_descriptions,
         ..model.clone()

@@ -41,7 +41,7 @@ use tokio::runtime::Handle;
 
 use self::output::say;
 use crate::bounds::{MAX_DATA_MEMORY, MAX_MEMORY};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, CheckedCatalog};
 use crate::config::{self, Environment, TelemetryConfig};
 use crate::error::Error;
 use crate::memory;
@@ -204,10 +204,11 @@ struct Context {
 impl Context {
     /// The folder on disk that replaces the embedded catalog: `--sql-dir`, else `./sql`.
     fn sql_folder(&self) -> Option<PathBuf> {
-        let local = self.directory.join("sql");
+        // Messages show paths as they would be typed.
+        let beside = PathBuf::from("sql");
         self.sql_dir
             .clone()
-            .or_else(|| local.is_dir().then_some(local))
+            .or_else(|| self.directory.join("sql").is_dir().then_some(beside))
     }
 
     /// The file of variables.
@@ -244,6 +245,11 @@ impl Context {
 
     fn catalog(&self) -> Result<Catalog, Error> {
         Ok(Catalog::open(self.sql_folder().as_deref())?)
+    }
+
+    /// The catalog with all that is wrong about it.
+    fn checked_catalog(&self) -> Result<CheckedCatalog, Error> {
+        Ok(CheckedCatalog::open(self.sql_folder().as_deref())?)
     }
 }
 
@@ -324,8 +330,8 @@ fn run() -> ExitCode {
             {
                 say(format_args!("warning: {lost}"));
             }
-            // Nobody waits for what is left in the background.
-            runtime.shutdown_background();
+            // Nobody waits long for what is left in the background.
+            runtime.shutdown_timeout(threads::END);
             result
         }
         (Err(source), _) => Err(Error::System {

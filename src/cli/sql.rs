@@ -1,17 +1,20 @@
 //! `sql`: work on models without running anything.
 
+use std::collections::BTreeSet;
+
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use chrono::NaiveDate;
 use clap::Subcommand;
 
 use super::output::say;
 use super::query::{Format, MEMORY};
 use super::{Context, Exit};
-use crate::catalog::{Catalog, Model};
+use crate::catalog::{Catalog, CheckedCatalog, Model, Problem, TestSeverity};
 use crate::error::Error;
 use crate::pipeline::Pipeline;
 use crate::plan::parse_date;
-use crate::sql_tests::{Scratch, test_model};
-use crate::transform::{UnfitTimes, bind, query};
+use crate::sql_tests::{Scratch, test_or_update};
+use crate::transform::{TransformError, UnfitTimes, bind, query, remarks};
 
 /// Check, test and preview models without a run.
 #[derive(Debug, Subcommand)]
@@ -28,6 +31,9 @@ pub(super) enum Sql {
     Test {
         /// Models to test [default: all]
         models: Vec<String>,
+        /// Write the expected rows of models that have pages but no expected.csv, for you to check
+        #[arg(long)]
+        update: bool,
     },
     /// Show the rows that a model makes of committed raw data, as the warehouse would get them; nothing is written
     #[command(
@@ -55,9 +61,13 @@ impl Sql {
     }
 
     pub(super) async fn execute(self, context: &Context) -> Result<Exit, Error> {
-        let catalog = context.catalog()?;
         let (mut good, mut bad) = (0, 0);
+        let catalog = match self {
+            Self::Check => return check(context).await,
+            _ => context.catalog()?,
+        };
         match self {
+            Self::Check => {}
             Self::Preview {
                 model,
                 day,
@@ -66,19 +76,7 @@ impl Sql {
             } => {
                 return preview(context, catalog, &model, day, rows, format).await;
             }
-            Self::Check => {
-                for model in catalog.models() {
-                    tell(
-                        &mut good,
-                        &mut bad,
-                        bind(&catalog, model)
-                            .await
-                            .map(|_| ())
-                            .map_err(|e| e.to_string()),
-                    );
-                }
-            }
-            Self::Test { models } => {
+            Self::Test { models, update } => {
                 let folder = context.sql_folder().ok_or_else(|| {
                     Error::Usage(
                         "no sql/ folder here: tests are read from disk; run in a folder with sql/, or give --sql-dir"
@@ -93,7 +91,11 @@ impl Sql {
                     .filter(|model| models.is_empty() || models.contains(&model.name))
                 {
                     let tests = folder.join(&model.family).join("tests");
-                    let result = test_model(&catalog, model, &tests).await;
+                    let result = test_or_update(&catalog, model, &tests, update).await;
+                    if let Ok(Some(path)) = &result {
+                        say(format_args!("{}: written, to be checked", path.display()));
+                    }
+                    let result = result.map(|_| ());
                     tell(
                         &mut good,
                         &mut bad,
@@ -112,6 +114,64 @@ impl Sql {
             Exit::Failure
         })
     }
+}
+
+/// Tells everything that is wrong in all files.
+async fn check(context: &Context) -> Result<Exit, Error> {
+    let CheckedCatalog {
+        catalog,
+        mut problems,
+        files,
+    } = context.checked_catalog()?;
+    let is_unusable = problems.iter().any(Problem::is_error);
+    let is_known = |name: &String| catalog.source(name).is_some();
+    let bindable = catalog
+        .models()
+        .filter(|model| model.sources.iter().all(is_known));
+    for model in bindable {
+        match bind(&catalog, model).await {
+            Ok(contract) => problems.extend(remarks(model, &contract)),
+            Err(TransformError::Model(found)) => problems.extend(found),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    problems.sort_by(|a, b| (&a.file, a.place).cmp(&(&b.file, b.place)));
+    problems.dedup();
+    for problem in &problems {
+        let text = files.get(&problem.file).map_or("", String::as_str);
+        say(render(problem, text));
+    }
+    let wrong: BTreeSet<&str> = problems
+        .iter()
+        .filter(|problem| problem.is_error() && problem.file.ends_with(".sql"))
+        .map(|problem| problem.file.as_str())
+        .collect();
+    let all = files.keys().filter(|path| path.ends_with(".sql")).count();
+    let bad = wrong.len();
+    say(format_args!(
+        "{} models passed, {bad} failed ({})",
+        all - bad,
+        catalog.origin
+    ));
+    Ok(match problems.iter().any(Problem::is_error) {
+        false => Exit::Success,
+        true if is_unusable => Exit::Usage,
+        true => Exit::Failure,
+    })
+}
+
+/// A problem with its line, underlined.
+fn render(problem: &Problem, text: &str) -> String {
+    let level = match problem.is_error() {
+        true => Level::ERROR,
+        false => Level::WARNING,
+    };
+    let group = level.primary_title(problem.reason.as_str()).element(
+        Snippet::source(text)
+            .path(problem.file.as_str())
+            .annotation(AnnotationKind::Primary.span(problem.place.bytes(text))),
+    );
+    Renderer::plain().render(&[group])
 }
 
 async fn preview(
@@ -146,7 +206,15 @@ async fn preview(
             texts.join(", ")
         );
     }
+    let mut is_refused = false;
+    for test in &found.failed_tests {
+        let is_error = test.severity == TestSeverity::Error;
+        is_refused |= is_error;
+        let severity = if is_error { "error" } else { "warning" };
+        say(format_args!("{severity}: {name} {partition}: {test}"));
+    }
     match found.duplicates {
+        None if is_refused => Ok(Exit::Failure),
         None => Ok(Exit::Success),
         Some(duplicates) => {
             eprintln!("error: {name} {partition}: {duplicates}");

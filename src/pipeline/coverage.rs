@@ -14,7 +14,9 @@ use crate::load::plan::{is_loaded, rows_loaded, rows_of};
 use crate::plan::{Dates, RunRequest, Selection, due_partitions};
 use crate::state::{Failure, Gap, NotAvailable, PartitionState, SourceState, StateStore};
 use crate::store::layout::Partition;
-use crate::transform::{BoundCatalog, BoundModel, Contract, ModelDigest, history_fingerprint};
+use crate::transform::{
+    BoundCatalog, BoundModel, Contract, Fingerprint, ModelDigest, history_fingerprint,
+};
 
 /// How far one partition of a source has come. What is not in the warehouse is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -403,11 +405,11 @@ impl Lookup<'_> {
             (state.source.clone(), objects.unwrap_or_default())
         });
         let current = digest.fingerprint(self.catalog, &inputs.collect());
-        let table = |contract: &Contract, wanted: &str| {
+        let table = |contract: &Contract, wanted: &Fingerprint| {
             let made = found.models.get(&contract.table);
             Table {
                 name: contract.table.clone(),
-                is_derived: made.is_some_and(|made| made.fingerprint == wanted),
+                is_derived: made.is_some_and(|made| wanted.is(&made.fingerprint)),
                 is_loaded: made.is_some_and(|made| is_loaded(made, self.target)),
             }
         };

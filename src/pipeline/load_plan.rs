@@ -13,7 +13,7 @@ use crate::load::plan::{Expected, LoadPlan, RawTableLoad, TableLoad, underived};
 use crate::plan::{LoadJobs, Plan, Selection, Stage};
 use crate::state::{PartitionState, StateStore};
 use crate::store::layout::Partition;
-use crate::transform::{Contract, fingerprint, history_fingerprint};
+use crate::transform::{Contract, Fingerprint, fingerprint, history_fingerprint};
 
 /// State documents that are looked up at a time.
 const READS: usize = 16;
@@ -102,7 +102,8 @@ impl<'a> Planner<'a> {
                 true => self.wanted(&table.contract, driver, document)?,
                 false => None,
             };
-            let is_known = |wanted: String| known.is_some_and(|known| known.fingerprint == wanted);
+            let is_known =
+                |wanted: Fingerprint| known.is_some_and(|known| wanted.is(&known.fingerprint));
             Ok::<_, Error>(match wanted.map(is_known) {
                 Some(false) => Some(underived()),
                 Some(true) | None => known.cloned(),
@@ -142,7 +143,7 @@ impl<'a> Planner<'a> {
         contract: &Contract,
         driver: &Source,
         partition: &PartitionState,
-    ) -> Result<Option<String>, Error> {
+    ) -> Result<Option<Fingerprint>, Error> {
         let table = &contract.table;
         let (model, model_contract) = self
             .catalog
@@ -153,7 +154,7 @@ impl<'a> Planner<'a> {
             })?;
         if self.catalog.invalidating_sources(model).count() > 1 {
             // What the others hold is not looked up: it may be another one.
-            return Ok(Some(String::new()));
+            return Ok(Some(Fingerprint::unknown()));
         }
         let Some(raw) = &partition.raw else {
             return Ok(None);

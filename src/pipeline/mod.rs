@@ -572,9 +572,8 @@ impl Pipeline {
 
 impl Drop for Pipeline {
     fn drop(&mut self) {
-        // Dropping a runtime inside another one blocks, which tokio forbids.
         if let Some(cpu) = self.cpu.take() {
-            cpu.shutdown_background();
+            threads::end(cpu);
         }
     }
 }

@@ -1,8 +1,10 @@
 //! Threads, and what becomes of a program that gets none.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
 
 use super::THREAD_STACK_BYTES;
@@ -39,6 +41,28 @@ pub fn start(name: &str) -> Result<Runtime, Error> {
     started
         .unwrap_or_else(|_| Err(std::io::ErrorKind::WouldBlock.into()))
         .map_err(refused)
+}
+
+/// How long threads are waited for when a runtime ends. Idle ones are gone at once.
+pub const END: Duration = Duration::from_secs(1);
+
+/// Ends a runtime without waiting for it: dropping one inside another blocks, which tokio forbids.
+///
+/// Its threads are waited for by another thread, and not left to themselves: glibc before 2.41 may read the stack of a
+/// thread that ends while it is detached, and a stack as large as these is no longer there then (BZ 19951).
+pub fn end(runtime: Runtime) {
+    let held = Arc::new(Mutex::new(Some(runtime)));
+    let ending = held.clone();
+    let end = move || {
+        if let Some(runtime) = ending.lock().take() {
+            runtime.shutdown_timeout(END);
+        }
+    };
+    if std::thread::Builder::new().spawn(end).is_err()
+        && let Some(runtime) = held.lock().take()
+    {
+        runtime.shutdown_background();
+    }
 }
 
 /// Has so many threads at the same time, and ends them.

@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tracing::Instrument;
 
 use super::{Ready, Run};
-use crate::catalog::{Catalog, Model};
+use crate::catalog::{Catalog, Model, TestSeverity};
 use crate::error::{Error, UpstreamError};
 use crate::events::{Event, Outcome};
 use crate::plan::Stage;
@@ -17,8 +17,8 @@ use crate::state::{ModelState, SourceHandle, StateStore};
 use crate::store::ObjectRef;
 use crate::store::layout::Partition;
 use crate::transform::{
-    Contract, Duplicates, Flattened, ModelDigest, RawInputs, Snapshots, TransformError,
-    Transformer, UnfitTimes, history_fingerprint,
+    Contract, Duplicates, FailedTest, Fingerprint, Flattened, ModelDigest, RawInputs, Snapshots,
+    TransformError, Transformer, UnfitTimes, history_fingerprint,
 };
 
 /// A model's partition that may have to be loaded.
@@ -161,24 +161,28 @@ impl Work<'_> {
     ) -> Result<Outcome, Error> {
         let derived = derive(self.run, transformer, &self.digests, model, partition).await;
         drop(slot);
-        let Some((handle, derived)) = derived? else {
+        let Some((handle, made)) = derived? else {
             return Ok(Outcome::Unchanged);
         };
-        commit_derived(self.run, &handle, partition, derived).await?;
-        Ok(Outcome::Done)
+        let outcome = match made.derived.is_empty() {
+            true => Outcome::Unchanged,
+            false => Outcome::Done,
+        };
+        commit_made(self.run, &handle, partition, made).await?;
+        Ok(outcome)
     }
 }
 
 /// Derives the partition if the model's SQL or its raw objects are not those of the last time, and then the versions
-/// of its rows, if they are kept. Both go into the state together, so that no version is left out; none if nothing was
-/// derived.
+/// of its rows, if they are kept. Both go into the state together, so that no version is left out; none if the state
+/// stays as it is.
 async fn derive(
     run: &Run,
     transformer: &Transformer,
     digests: &Digests,
     model: &Model,
     partition: Partition,
-) -> Result<Option<(SourceHandle, Vec<Derived>)>, Error> {
+) -> Result<Option<(SourceHandle, Made)>, Error> {
     let driver = run.catalog.known_driving_source(model)?;
     let contract = contract_of(run, &model.name)?;
     let inputs = inputs(&run.catalog, &run.states, model, partition).await?;
@@ -203,7 +207,7 @@ async fn derive(
             .partition(partition)
             .and_then(|it| it.models.get(&model.name).cloned())
     });
-    let mut before = before.filter(|before| before.fingerprint == fingerprint);
+    let mut before = before.filter(|before| fingerprint.is(&before.fingerprint));
     // What someone has removed meanwhile is made again, if somebody is going to read it.
     if let Some(found) = &before
         && is_read(run, model, found)
@@ -212,7 +216,8 @@ async fn derive(
         tracing::warn!(model = model.name, %partition, "flattened objects are gone or changed, and are derived again");
         before = None;
     }
-    let mut derived = Vec::new();
+    let mut derived: Vec<Derived> = Vec::new();
+    let mut wanted = vec![(model.name.clone(), fingerprint.clone())];
     let objects = match before {
         Some(before) => before.objects,
         None => {
@@ -235,10 +240,11 @@ async fn derive(
             if let Some(duplicates) = &flattened.duplicates {
                 accept(run, transformer, model, partition, &flattened, duplicates).await?;
             }
+            judge(transformer, model, partition, &flattened).await?;
             let objects = flattened.objects.clone();
             derived.push(Derived {
                 table: model.name.clone(),
-                fingerprint: fingerprint.clone(),
+                fingerprint: fingerprint.current.clone(),
                 flattened,
                 begun,
             });
@@ -247,23 +253,43 @@ async fn derive(
     };
     if let Some(table) = model.history_table() {
         let history = contract_of(run, &table)?;
-        match versions(
-            run,
-            transformer,
-            model,
-            history,
-            &handle,
-            fingerprint,
-            objects,
-        )
-        .await
-        {
+        let current = history_fingerprint(history, &fingerprint);
+        match versions(run, transformer, model, history, &handle, &current, objects).await {
             Ok(versions) => derived.extend(versions),
             // The list itself is none the worse for it.
             Err(error) => run.failed(&history.table, Some(partition), &error),
         }
+        wanted.push((history.table.clone(), current));
     }
-    Ok(Some((handle, derived)).filter(|(_, derived)| !derived.is_empty()))
+    wanted.retain(|(table, _)| derived.iter().all(|it| it.table != *table));
+    let made = Made {
+        renewed: renewed(&handle, partition, wanted),
+        derived,
+    };
+    let is_nothing = made.derived.is_empty() && made.renewed.is_empty();
+    Ok((!is_nothing).then_some((handle, made)))
+}
+
+/// The tables of a partition whose fingerprint in the state is one that an earlier version of the program wrote, of the
+/// same rows: it is replaced, so that from then on neither a comment nor a description makes the partition stale. One
+/// whose load job may still be running under a name made of the fingerprint stays as it is.
+fn renewed(
+    handle: &SourceHandle,
+    partition: Partition,
+    wanted: Vec<(String, Fingerprint)>,
+) -> Vec<(String, Fingerprint)> {
+    let is_earlier = |(table, wanted): &(String, Fingerprint)| {
+        handle.look(|state| {
+            let made = state.partition(partition)?.models.get(table)?;
+            let is_earlier = made.started.is_none()
+                && made.fingerprint != wanted.current
+                && made.fingerprint == wanted.earlier();
+            Some(is_earlier)
+        })
+    };
+    let mut renewed = wanted;
+    renewed.retain(|it| is_earlier(it) == Some(true));
+    renewed
 }
 
 /// The contract of a table that this run makes.
@@ -302,6 +328,36 @@ async fn accept(
     .into())
 }
 
+/// Tells which of the model's tests the rows fail, and refuses them if one of these is an error.
+async fn judge(
+    transformer: &Transformer,
+    model: &Model,
+    partition: Partition,
+    flattened: &Flattened,
+) -> Result<(), Error> {
+    let is_error = |test: &FailedTest| test.severity == TestSeverity::Error;
+    for warning in flattened.failed_tests.iter().filter(|it| !is_error(it)) {
+        let model = &model.name;
+        tracing::warn!("{model} {partition}: {warning}");
+    }
+    let failed: Vec<FailedTest> = flattened
+        .failed_tests
+        .iter()
+        .filter(|it| is_error(it))
+        .cloned()
+        .collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    transformer.discard(&flattened.objects).await;
+    Err(TransformError::Tests {
+        model: model.name.clone(),
+        partition,
+        failed,
+    }
+    .into())
+}
+
 /// Whether the flattened objects of a partition that is derived already are read in this run: by a load, or for the
 /// versions of a list's rows.
 fn is_read(run: &Run, model: &Model, found: &ModelState) -> bool {
@@ -311,6 +367,13 @@ fn is_read(run: &Run, model: &Model, found: &ModelState) -> bool {
         .is_some_and(|load| load.fingerprint == found.fingerprint);
     let is_due = !is_loaded || run.load.full_refresh.contains(&model.name);
     model.front_matter.history || (is_due && run.plan.run_request.stages.contains(&Stage::Load))
+}
+
+/// What the state is to be told of a partition.
+struct Made {
+    derived: Vec<Derived>,
+    /// Tables that are as they were, with the fingerprint that they have today.
+    renewed: Vec<(String, Fingerprint)>,
 }
 
 /// What a table's partition was made into, before the state knows.
@@ -328,11 +391,10 @@ async fn versions(
     model: &Model,
     history: &Contract,
     handle: &SourceHandle,
-    current: String,
+    fingerprint: &Fingerprint,
     objects: Vec<ObjectRef>,
 ) -> Result<Option<Derived>, Error> {
     let begun = Instant::now();
-    let fingerprint = history_fingerprint(history, &current);
     let (before, read) = handle.look(|state| {
         let found = state.partition(Partition::Snapshot);
         let before = found.and_then(|found| found.models.get(&history.table).cloned());
@@ -344,7 +406,7 @@ async fn versions(
     let Some(at) = read.filter(|_| {
         before
             .as_ref()
-            .is_none_or(|before| before.fingerprint != fingerprint)
+            .is_none_or(|before| !fingerprint.is(&before.fingerprint))
     }) else {
         return Ok(None);
     };
@@ -368,7 +430,7 @@ async fn versions(
         .map_err(|error| stopped(&history.table, Partition::Snapshot, error))??;
     Ok(Some(Derived {
         table: history.table.clone(),
-        fingerprint,
+        fingerprint: fingerprint.current.clone(),
         flattened,
         begun,
     }))
@@ -382,11 +444,11 @@ fn stopped(table: &str, partition: Partition, source: tokio::task::JoinError) ->
 }
 
 /// Points the state at all that was made, as one step.
-async fn commit_derived(
+async fn commit_made(
     run: &Run,
     handle: &SourceHandle,
     partition: Partition,
-    derived: Vec<Derived>,
+    Made { derived, renewed }: Made,
 ) -> Result<(), Error> {
     let models: Vec<(String, String, Vec<ObjectRef>)> = derived
         .iter()
@@ -401,6 +463,20 @@ async fn commit_derived(
     handle
         .commit(move |state| {
             let known = &mut state.partition_mut(partition).models;
+            for (table, fingerprint) in renewed {
+                let Some(found) = known
+                    .get_mut(&table)
+                    .filter(|found| found.fingerprint == fingerprint.earlier())
+                else {
+                    continue;
+                };
+                if let Some(load) = &mut found.load
+                    && load.fingerprint == found.fingerprint
+                {
+                    load.fingerprint.clone_from(&fingerprint.current);
+                }
+                found.fingerprint = fingerprint.current;
+            }
             for (table, fingerprint, objects) in models {
                 let (load, started) = known
                     .remove(&table)

@@ -5,6 +5,6 @@ mod model_test;
 mod preview;
 mod scratch;
 
-pub use model_test::test_model;
+pub use model_test::{test_model, test_or_update};
 pub use preview::{Preview, Previewed, preview};
 pub use scratch::Scratch;

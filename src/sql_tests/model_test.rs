@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::scratch::Scratch;
-use crate::catalog::{Catalog, Model, Source};
+use crate::catalog::{Catalog, Model, Source, TestSeverity};
 use crate::config::Secret;
 use crate::config::bounds::FIXTURE_BYTES;
 use crate::config::text::read_text;
@@ -55,15 +55,51 @@ struct Recorded {
 
 /// Runs the test of `model` that lies in `folder` (`<sql>/<family>/tests`). The error says what differs.
 pub async fn test_model(catalog: &Catalog, model: &Model, folder: &Path) -> Result<(), String> {
+    test_or_update(catalog, model, folder, false)
+        .await
+        .map(|_| ())
+}
+
+/// The same; with `writes`, expected rows that nobody has written yet are those that the pages give. Tells the path of
+/// the file, if it was written.
+pub async fn test_or_update(
+    catalog: &Catalog,
+    model: &Model,
+    folder: &Path,
+    writes: bool,
+) -> Result<Option<PathBuf>, String> {
     let read = |suffix: &str| {
         let path: PathBuf = folder.join(format!("{}.{suffix}", model.name));
         read_text(&path, FIXTURE_BYTES).map_err(|error| format!("{}: {error}", path.display()))
     };
     let pages: Pages = serde_json::from_str(&read("pages.json")?)
         .map_err(|error| format!("{}.pages.json: {error}", model.name))?;
-    let expected = read("expected.csv")?;
-    let (columns, actual) = derive(catalog, model, &pages).await?;
-    compare(&columns, actual, &expected)
+    let path = folder.join(format!("{}.expected.csv", model.name));
+    let is_missing = !path.exists();
+    if is_missing && !writes {
+        return Err(format!(
+            "{}: there is no such file: `samsara-etl sql test {} --update` writes the rows that the pages give, for you to check",
+            path.display(),
+            model.name
+        ));
+    }
+    let expected = match is_missing {
+        true => String::new(),
+        false => read("expected.csv")?,
+    };
+    let (columns, mut actual) = derive(catalog, model, &pages).await?;
+    if !is_missing {
+        return compare(&columns, actual, &expected).map(|()| None);
+    }
+    actual.sort();
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let rows = [columns].into_iter().chain(actual);
+    rows.into_iter()
+        .try_for_each(|row| writer.write_record(row))
+        .map_err(|error| error.to_string())?;
+    let text = writer.into_inner().map_err(|error| error.to_string())?;
+    std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(Some(path))
 }
 
 async fn derive(
@@ -143,6 +179,17 @@ async fn derive_in(
             "the rows that these pages give are not unique: {duplicates}"
         )));
     }
+    let failed = flattened
+        .failed_tests
+        .iter()
+        .filter(|it| it.severity == TestSeverity::Error);
+    let failed: Vec<String> = failed.map(ToString::to_string).collect();
+    if !failed.is_empty() {
+        return Err(Error::Usage(format!(
+            "the rows that these pages give fail: {}",
+            failed.join("; ")
+        )));
+    }
     let table = QueryTable {
         raw: false,
         name: "result".into(),
@@ -205,57 +252,119 @@ fn texts(batch: &RecordBatch) -> Result<Vec<Vec<String>>, String> {
     Ok(rows)
 }
 
-/// Compares without regard to the order of rows.
+/// Compares without regard to the order of rows and columns.
 fn compare(columns: &[String], mut actual: Vec<Vec<String>>, expected: &str) -> Result<(), String> {
     let mut reader = csv::Reader::from_reader(expected.as_bytes());
+    let wrong = |error: csv::Error| format!("expected.csv: {error}");
     let header: Vec<String> = reader
         .headers()
-        .map_err(|e| e.to_string())?
+        .map_err(wrong)?
         .iter()
         .map(str::to_string)
         .collect();
-    if header != columns {
+    let order: Option<Vec<usize>> = columns
+        .iter()
+        .map(|column| header.iter().position(|name| name == column))
+        .collect();
+    let Some(order) = order.filter(|order| order.len() == header.len()) else {
         return Err(format!(
             "expected.csv has columns {}\n  the table has {}",
             header.join(","),
             columns.join(",")
         ));
-    }
+    };
     let mut wanted = Vec::new();
     for record in reader.records() {
-        wanted.push(
-            record
-                .map_err(|error| error.to_string())?
-                .iter()
-                .map(str::to_string)
-                .collect::<Vec<_>>(),
-        );
+        let record = record.map_err(wrong)?;
+        let cells = order
+            .iter()
+            .map(|at| record.get(*at).unwrap_or_default().to_string());
+        wanted.push(cells.collect::<Vec<_>>());
     }
     actual.sort();
     wanted.sort();
-    let missing: Vec<_> = wanted
-        .iter()
-        .filter(|row| !actual.contains(row))
-        .map(|row| row.join(","))
-        .collect();
-    let surplus: Vec<_> = actual
-        .iter()
-        .filter(|row| !wanted.contains(row))
-        .map(|row| row.join(","))
-        .collect();
     if actual == wanted {
         return Ok(());
     }
-    let list = |rows: &[String]| {
-        rows.iter()
-            .map(|row| format!("\n    {row}"))
-            .collect::<String>()
-    };
-    Err(format!(
-        "{} rows, {} expected\n  missing:{}\n  surplus:{}",
-        actual.len(),
-        wanted.len(),
-        list(&missing),
-        list(&surplus)
-    ))
+    let (rows, rows_wanted) = (actual.len(), wanted.len());
+    // A row that is there as often as it is expected is right.
+    let mut missing = Vec::new();
+    for row in wanted {
+        match actual.iter().position(|other| *other == row) {
+            Some(at) => _ = actual.remove(at),
+            None => missing.push(row),
+        }
+    }
+    let mut text = format!("{rows} rows, {rows_wanted} expected");
+    let mut absent = Vec::new();
+    for row in missing {
+        let alike = |other: &Vec<String>| row.iter().zip(other).filter(|(a, b)| a == b).count();
+        let nearest = (0..actual.len()).max_by_key(|at| alike(&actual[*at]));
+        match nearest.filter(|at| 2 * alike(&actual[*at]) >= row.len().max(1)) {
+            Some(at) => {
+                text.push_str(&format!("\n  in the row {}", row.join(",")));
+                let cells = row.iter().zip(actual.remove(at));
+                for ((cell, found), column) in cells.zip(columns) {
+                    if *cell != found {
+                        text.push_str(&format!(
+                            "\n    {column}: `{cell}` expected, `{found}` found"
+                        ));
+                    }
+                }
+            }
+            None => absent.push(row),
+        }
+    }
+    for (what, rows) in [("missing", absent), ("surplus", actual)] {
+        if !rows.is_empty() {
+            text.push_str(&format!("\n  {what}:"));
+        }
+        for row in rows {
+            text.push_str(&format!("\n    {}", row.join(",")));
+        }
+    }
+    Err(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::compare;
+
+    #[test]
+    fn differences_are_told_by_cell() {
+        let columns = ["id", "name", "n"].map(str::to_string);
+        let rows = |text: &str| -> Vec<Vec<String>> {
+            let lines = text.lines();
+            lines
+                .map(|line| line.split('|').map(str::to_string).collect())
+                .collect()
+        };
+        let actual = rows("1|a, b|5\n2|<empty>|\n2|<empty>|");
+        let told = |expected: &str| compare(&columns, actual.clone(), expected);
+        // In any order of rows and columns, quoted as CSV is.
+        let right = "n,id,name\r\n,2,<empty>\r\n5,1,\"a, b\"\r\n,2,<empty>\r\n";
+        assert_eq!(told(right), Ok(()));
+        for (expected, parts) in [
+            (
+                "id,name,n\n1,\"a, b\",6\n2,<empty>,\n2,<empty>,\n",
+                &["in the row 1,a, b,6\n    n: `6` expected, `5` found"][..],
+            ),
+            (
+                "id,name,n\n1,\"a, b\",5\n2,<empty>,\n",
+                &["3 rows, 2 expected", "surplus:\n    2,<empty>,"],
+            ),
+            (
+                "id,name,n\n1,\"a, b\",5\n2,<empty>,\n2,<empty>,\n7,x,8\n",
+                &["3 rows, 4 expected", "missing:\n    7,x,8"],
+            ),
+            ("id,n\n", &["expected.csv has columns id,n"]),
+            ("id,name,n,m\n", &["the table has id,name,n"]),
+            ("id,name,n\n1,2\n", &["expected.csv: CSV error"]),
+        ] {
+            let error = told(expected).unwrap_err();
+            for part in parts {
+                assert!(error.contains(part), "{error}\nexpected {part}");
+            }
+        }
+    }
 }

@@ -17,7 +17,8 @@ use super::otlp::{
     ExportMetrics, ExportResponse, ExportTraces, InstrumentationScope, KeyValue, Resource,
     ResourceMetrics, ResourceSpans, ScopeMetrics, ScopeSpans, Span, Value,
 };
-use crate::{http, redact};
+use crate::http::ConnectionError;
+use crate::redact;
 
 /// Spans that wait to be sent; further ones are dropped.
 pub(super) const QUEUED: usize = 4096;
@@ -244,7 +245,8 @@ impl Exporter {
     }
 
     async fn attempt(&self, path: &str, body: Vec<u8>) -> Result<ExportResponse, Refusal> {
-        let failed = |error: reqwest::Error| Refusal::Passing(ConnectionError::from(error).to_string());
+        let failed =
+            |error: reqwest::Error| Refusal::Passing(ConnectionError::from(error).to_string());
         let response = self
             .client
             .post(address(&self.endpoint, path))

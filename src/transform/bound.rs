@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::contract::Contract;
 use super::{RawInputs, TransformError, bind};
-use crate::catalog::{Catalog, CatalogError, Model, Source};
+use crate::catalog::{Catalog, CatalogError, Model, Problem, Source};
 use crate::state::{StateError, StateStore};
 use crate::store::layout::Partition;
 
@@ -30,10 +30,10 @@ impl BoundModel {
     /// # Errors
     /// [`TransformError::Model`] if the SQL does not fit the schemas, or names a source that the catalog does not have.
     pub async fn bind(catalog: &Catalog, model: &Model) -> Result<Self, TransformError> {
-        let unknown = |error: CatalogError| TransformError::Model {
-            file: model.file.clone(),
-            line: 1,
-            reason: error.to_string(),
+        let unknown = |error: CatalogError| {
+            let place = model.place_of_query();
+            let problem = Problem::new(&model.file, place, &error.to_string());
+            TransformError::Model(problem.into())
         };
         let known = |name: &String| catalog.known_source(name).cloned();
         let sources: Result<Vec<Source>, CatalogError> = model.sources.iter().map(known).collect();

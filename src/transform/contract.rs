@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 
 use super::DataError;
 use super::unfit::Unfit;
-use crate::catalog::{Catalog, FrontMatter, Model, did_you_mean};
+use crate::catalog::{Catalog, FrontMatter, Model, Place, did_you_mean};
 use crate::config::Secret;
 use crate::extract::{INSTANTS, timestamp_type};
 use crate::store::layout::DAY_FOLDER;
@@ -173,54 +173,66 @@ impl ColumnType {
 }
 
 impl Contract {
-    /// The contract of a model whose query yields `schema`. The error tells a line of the file and a reason.
+    /// The contract of a model whose query yields `schema`. The error tells each place of the file and a reason.
     pub(super) fn of(
         catalog: &Catalog,
         model: &Model,
         schema: &Schema,
-    ) -> Result<Self, (usize, String)> {
+    ) -> Result<Self, Vec<(Place, String)>> {
+        let mut problems = Vec::new();
         let mut columns: Vec<Column> = Vec::new();
         let FrontMatter { drop, hash, .. } = &model.front_matter;
         for (key, names) in [("drop", drop), ("hash", hash)] {
-            if let Some(name) = names
+            let unknown = names
                 .iter()
-                .find(|name| schema.field_with_name(name).is_err())
-            {
+                .filter(|name| schema.field_with_name(name).is_err());
+            for name in unknown {
                 let hint = did_you_mean(
                     name,
                     schema.fields().iter().map(|field| field.name().as_str()),
                 );
-                return Err((1, format!("{key}: unknown column `{name}`{hint}")));
+                problems.push((
+                    model.place_of_key(key, Some(name)),
+                    format!("{key}: unknown column `{name}`{hint}"),
+                ));
             }
         }
-        if let Some(name) = hash.iter().find(|name| drop.contains(name)) {
-            return Err((1, format!("`{name}` is in both drop and hash")));
+        for name in hash.iter().filter(|name| drop.contains(name)) {
+            problems.push((
+                model.place_of_key("hash", Some(name)),
+                format!("`{name}` is in both drop and hash"),
+            ));
         }
+        let mut has_all = true;
         for field in schema.fields() {
-            if drop.contains(field.name()) {
+            let name = field.name();
+            if drop.contains(name) {
                 continue;
             }
-            let is_hashed = hash.contains(field.name());
-            let line = line_of(&model.sql, field.name());
-            let wrong = |reason: String| (line, format!("column `{}` {reason}", field.name()));
-            check_name(field.name()).map_err(wrong)?;
-            if let Some(twin) = columns
+            let twin = columns
                 .iter()
-                .find(|column| column.name.eq_ignore_ascii_case(field.name()))
-            {
-                return Err(wrong(format!(
-                    "and `{}` are the same name to BigQuery",
-                    twin.name
-                )));
+                .find(|column| column.name.eq_ignore_ascii_case(name));
+            let column_type = match twin {
+                Some(twin) => Err(format!("and `{}` are the same name to BigQuery", twin.name)),
+                None => check_name(name).and_then(|()| ColumnType::of(field.data_type())),
+            };
+            match column_type {
+                Ok(as_queried) => columns.push(Column {
+                    name: name.clone(),
+                    column_type: match hash.contains(name) {
+                        true => ColumnType::String,
+                        false => as_queried,
+                    },
+                    description: model.column_descriptions.get(name).cloned(),
+                }),
+                Err(reason) => {
+                    has_all = false;
+                    problems.push((
+                        model.place_of_column(name),
+                        format!("column `{name}` {reason}"),
+                    ));
+                }
             }
-            columns.push(Column {
-                name: field.name().clone(),
-                column_type: match ColumnType::of(field.data_type()).map_err(wrong)? {
-                    _ if is_hashed => ColumnType::String,
-                    as_queried => as_queried,
-                },
-                description: model.column_descriptions.get(field.name()).cloned(),
-            });
         }
         let contract = Self {
             table: model.name.clone(),
@@ -232,10 +244,14 @@ impl Contract {
             partition_expiration_days: model.front_matter.partition_expiration_days,
             labels: model.front_matter.labels.clone(),
         };
-        contract
-            .check_keys(catalog, model)
-            .map_err(|reason| (1, reason))?;
-        Ok(contract)
+        // A key may name a column that is there but for its own fault.
+        if has_all {
+            contract.check_keys(catalog, model, &mut problems);
+        }
+        match problems.is_empty() {
+            true => Ok(contract),
+            false => Err(problems),
+        }
     }
 
     /// The contract of the table that holds each version of this one's rows. Its columns come from flattened rows:
@@ -273,21 +289,23 @@ impl Contract {
         }
     }
 
-    fn check_keys(&self, catalog: &Catalog, model: &Model) -> Result<(), String> {
+    fn check_keys(&self, catalog: &Catalog, model: &Model, problems: &mut Vec<(Place, String)>) {
         let names = || self.columns.iter().map(|column| column.name.as_str());
-        let find = |key: &str, name: &str| {
-            self.columns
-                .iter()
-                .find(|column| column.name == name)
-                .ok_or_else(|| {
-                    format!(
-                        "{key}: unknown column `{name}`{}",
-                        did_you_mean(name, names())
-                    )
-                })
+        let find = |name: &str| self.columns.iter().find(|column| column.name == name);
+        let mut wrong = |key: &str, value: Option<&str>, reason: &str| {
+            let place = model.place_of_key(key, value);
+            problems.push((place, format!("{key}: {reason}")));
         };
-        for name in &model.front_matter.unique_key {
-            find("unique_key", name)?;
+        let keys = [
+            ("unique_key", &model.front_matter.unique_key),
+            ("cluster_by", &self.cluster_by),
+        ];
+        let partition_by: Vec<String> = self.partition_by.iter().cloned().collect();
+        for (key, columns) in keys.into_iter().chain([("partition_by", &partition_by)]) {
+            for name in columns.iter().filter(|name| find(name).is_none()) {
+                let hint = did_you_mean(name, names());
+                wrong(key, Some(name), &format!("unknown column `{name}`{hint}"));
+            }
         }
         if model.front_matter.history
             && let Some(name) = names().find(|name| {
@@ -296,61 +314,76 @@ impl Contract {
                     .any(|own| own.eq_ignore_ascii_case(name))
             })
         {
-            return Err(format!(
-                "history: the history table adds a column `{name}`: rename this one"
-            ));
+            let reason = format!("the history table adds a column `{name}`: rename this one");
+            wrong("history", None, &reason);
         }
         if self.cluster_by.len() > 4 {
-            return Err("cluster_by: BigQuery allows four columns at most".into());
+            wrong("cluster_by", None, "BigQuery allows four columns at most");
         }
         for name in &self.cluster_by {
-            if matches!(
-                find("cluster_by", name)?.column_type,
-                ColumnType::Float64 | ColumnType::Bytes
-            ) {
-                return Err(format!("cluster_by: BigQuery cannot cluster by `{name}`"));
+            if find(name).is_some_and(|column| {
+                matches!(column.column_type, ColumnType::Float64 | ColumnType::Bytes)
+            }) {
+                let reason = format!("BigQuery cannot cluster by `{name}`");
+                wrong("cluster_by", Some(name), &reason);
             }
         }
-        if let Some((key, value)) = self
-            .labels
-            .iter()
-            .find(|(key, value)| !is_label(key, value))
-        {
-            return Err(format!(
-                "labels: `{key} = {value}`: lower-case letters, digits, `-` and `_`, 63 at most, a letter first"
-            ));
+        for (key, value) in &self.labels {
+            if !is_label(key, value) {
+                let reason = format!(
+                    "`{key} = {value}`: lower-case letters, digits, `-` and `_`, 63 at most, a letter first"
+                );
+                wrong("labels", None, &reason);
+            }
         }
         match self.partition_expiration_days {
-            Some(0) => return Err("partition_expiration_days: must be at least 1".into()),
-            Some(_) if self.partition_by.is_none() => {
-                return Err("partition_expiration_days: the table has no partitions".into());
-            }
+            Some(0) => wrong("partition_expiration_days", None, "must be at least 1"),
+            Some(_) if self.partition_by.is_none() => wrong(
+                "partition_expiration_days",
+                None,
+                "the table has no partitions",
+            ),
             _ => {}
         }
         let daily = catalog
             .driving_source(model)
             .is_some_and(|source| source.is_daily());
         match (&self.partition_by, daily) {
-            (None, true) => {
-                Err("partition_by is missing: name the column that holds the time of a row".into())
-            }
-            (Some(_), false) => Err(
-                "partition_by: a snapshot table is replaced as a whole and has no partitions"
-                    .into(),
+            (None, true) => problems.push((
+                Place::line(1),
+                "partition_by is missing: name the column that holds the time of a row".into(),
+            )),
+            (Some(_), false) => wrong(
+                "partition_by",
+                None,
+                "a snapshot table is replaced as a whole and has no partitions",
             ),
-            (None, false) => Ok(()),
-            (Some(name), true) => match find("partition_by", name)?.column_type {
-                ColumnType::Timestamp | ColumnType::Date => Ok(()),
-                other => Err(format!(
-                    "partition_by: `{name}` is {}, not TIMESTAMP or DATE",
-                    other.bigquery()
-                )),
-            },
+            (Some(name), true) => {
+                let found = find(name).map(|column| column.column_type);
+                if let Some(other) = found
+                    && !matches!(other, ColumnType::Timestamp | ColumnType::Date)
+                {
+                    let reason = format!("`{name}` is {}, not TIMESTAMP or DATE", other.bigquery());
+                    wrong("partition_by", Some(name), &reason);
+                }
+            }
+            (None, false) => {}
         }
     }
 
-    /// What the table's rows depend on, for digests: how BigQuery keeps the table changes no row of it.
+    /// What the table's rows depend on, for digests: how BigQuery keeps the table, and what descriptions say, changes no
+    /// row of it.
     pub(super) fn digested(&self) -> Vec<u8> {
+        let mut rows = self.clone();
+        rows.description = String::new();
+        for column in &mut rows.columns {
+            column.description = None;
+        }
+        rows.digested_with_descriptions()
+    }
+
+    /// The same with descriptions, as earlier versions of the program had it.
+    pub(super) fn digested_with_descriptions(&self) -> Vec<u8> {
         let rows = Self {
             labels: BTreeMap::new(),
             partition_expiration_days: None,
@@ -539,10 +572,4 @@ fn check_name(name: &str) -> Result<(), String> {
         Some(prefix) => Err(format!("starts with `{prefix}`, which BigQuery reserves")),
         None => Ok(()),
     }
-}
-
-fn line_of(sql: &str, name: &str) -> usize {
-    sql.lines()
-        .position(|line| line.contains(name))
-        .map_or(1, |line| line + 1)
 }

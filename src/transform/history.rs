@@ -15,8 +15,8 @@ use sha2::{Digest, Sha256};
 
 use super::contract::{IS_DELETED, VALID_FROM, VALID_TO};
 use super::{
-    Checks, Contract, DataError, Flattened, TransformError, Transformer, Written, quote, select,
-    session,
+    Checks, Contract, DataError, Fingerprint, Flattened, TransformError, Transformer, Written,
+    quote, select, session,
 };
 use crate::catalog::Model;
 use crate::store::ObjectRef;
@@ -33,12 +33,15 @@ pub struct Snapshots {
     pub at: DateTime<Utc>,
 }
 
-/// Digest of everything that a history table depends on: its contract, and the list that was compared last.
-pub fn history_fingerprint(history: &Contract, current: &str) -> String {
-    let mut digest = Sha256::new();
-    digest.update(history.digested());
-    digest.update(current);
-    const_hex::encode(digest.finalize())
+/// Fingerprint of everything that a history table depends on: its contract, and the list that was compared last.
+pub fn history_fingerprint(history: &Contract, current: &Fingerprint) -> Fingerprint {
+    let begun = |contract: Vec<u8>| Sha256::new().chain_update(contract);
+    let earlier = begun(history.digested_with_descriptions());
+    let digest = begun(history.digested()).chain_update(&current.current);
+    Fingerprint {
+        current: const_hex::encode(digest.finalize()),
+        earlier: (earlier, current.earlier().into_bytes()),
+    }
 }
 
 impl Transformer {

@@ -7,8 +7,10 @@
 mod bound;
 mod bounded;
 mod contract;
+mod data_tests;
 mod date_trunc;
 mod distinct;
+mod fields;
 mod functions;
 mod history;
 mod json_text;
@@ -20,7 +22,7 @@ mod time_zone;
 mod unfit;
 mod unique;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -41,19 +43,24 @@ use sha2::{Digest, Sha256};
 use tokio::task::JoinError;
 
 use crate::bounds::BATCH_ROWS;
-use crate::catalog::{Catalog, Model, Source, SourceKind, VERSIONS, did_you_mean};
+use crate::catalog::{
+    Catalog, Model, Place, Problem, Problems, Source, SourceKind, VERSIONS, did_you_mean,
+    place_of_field, place_of_word,
+};
 use crate::config::Secret;
 use crate::extract::{DecodeError, day_window, raw_schema};
 use crate::redact::foreign;
 use crate::store::layout::{Partition, RunId, flattened_object};
 use crate::store::{Bucket, ObjectRef, StoreError, TableWriter};
 
+use fields::UnknownField;
 use prepared::{Placeholder, Prepared};
 use unfit::{Unfit, Watched};
 use unique::{KeyCheck, Keys};
 
 pub use bound::{BoundCatalog, BoundModel};
 pub use contract::{Column, ColumnType, Contract};
+pub use data_tests::FailedTest;
 pub use history::{Snapshots, history_fingerprint};
 pub use query::{Queried, QueryTable, query};
 pub use unfit::{UNFIT_TEXTS, UnfitTimes, add_text};
@@ -72,15 +79,8 @@ const OBJECT_BYTES: u64 = 256 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum TransformError {
     /// The SQL is wrong; found without data.
-    #[error("{file}:{line}: {reason}")]
-    Model {
-        /// Path of the SQL file.
-        file: String,
-        /// Line number in the file, counted from 1.
-        line: usize,
-        /// What is wrong and what to write instead.
-        reason: String,
-    },
+    #[error("{0}")]
+    Model(Problems),
     /// The query failed on a partition's data.
     #[error("{model} {partition}: {error}")]
     Data {
@@ -103,6 +103,19 @@ pub enum TransformError {
         partition: Partition,
         /// The duplicate keys: how many, and an example.
         duplicates: Duplicates,
+    },
+    /// Rows are not as the model's tests want them, so none of them are kept.
+    #[error(
+        "{model} {partition}: {}. The partition was not replaced; correct the model or its test, or give the test `severity = \"warn\"`",
+        .failed.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    )]
+    Tests {
+        /// Name of the model.
+        model: String,
+        /// The partition that was derived.
+        partition: Partition,
+        /// The tests, with the rows that they forbid.
+        failed: Vec<FailedTest>,
     },
     /// The raw or flattened bucket could not be read or written.
     #[error("{model} {partition}: {error}")]
@@ -233,6 +246,8 @@ pub struct Flattened {
     pub unfit: Vec<UnfitTimes>,
     /// Duplicate keys, if the rows violate the model's `unique_key`.
     pub duplicates: Option<Duplicates>,
+    /// The model's tests that the rows fail.
+    pub failed_tests: Vec<FailedTest>,
 }
 
 /// What to check while rows are written.
@@ -310,6 +325,31 @@ impl Transformer {
     /// # Cancel safety
     /// If the future is dropped, objects may remain that no state lists; `clean` removes them.
     pub async fn derive(
+        &self,
+        model: &Model,
+        contract: &Contract,
+        partition: Partition,
+        inputs: &RawInputs,
+        run: &RunId,
+    ) -> Result<Flattened, TransformError> {
+        let mut flattened = self
+            .derive_rows(model, contract, partition, inputs, run)
+            .await?;
+        match self.failed_tests(model, contract, &flattened.objects).await {
+            Ok(failed) => flattened.failed_tests = failed,
+            Err(error) => {
+                self.discard(&flattened.objects).await;
+                return Err(TransformError::Data {
+                    model: model.name.clone(),
+                    partition,
+                    error: error.into(),
+                });
+            }
+        }
+        Ok(flattened)
+    }
+
+    async fn derive_rows(
         &self,
         model: &Model,
         contract: &Contract,
@@ -592,6 +632,7 @@ impl Transformer {
             rows,
             unfit: unfit.into_columns(shows),
             duplicates,
+            failed_tests: Vec::new(),
         }))
     }
 
@@ -680,15 +721,13 @@ async fn watched_plan(
 /// # Errors
 /// [`TransformError::Model`], with file, line and reason, if the SQL or the front matter is wrong.
 pub async fn bind(catalog: &Catalog, model: &Model) -> Result<Contract, TransformError> {
-    let wrong = |line, reason| TransformError::Model {
-        file: model.file.clone(),
-        line,
-        reason,
+    let wrong = |found: Vec<(Place, String)>| {
+        let of = |(place, reason): (Place, String)| Problem::new(&model.file, place, &reason);
+        let unknown = || of((model.place_of_query(), "the query cannot be planned".into()));
+        let problems = Problems::new(found.into_iter().map(of));
+        TransformError::Model(problems.unwrap_or_else(|| unknown().into()))
     };
-    let from_plan = |error: DataFusionError| {
-        let (line, reason) = explain(&error);
-        wrong(line, reason)
-    };
+    let from_plan = |error: DataFusionError| wrong(explain(model, &error));
     let runtime = session::runtime(64 << 20).map_err(from_plan)?;
     let context = session::session(runtime).map_err(from_plan)?;
     for name in &model.sources {
@@ -712,7 +751,36 @@ pub async fn bind(catalog: &Catalog, model: &Model) -> Result<Contract, Transfor
     let schema = frame.schema().as_arrow().clone();
     // Some constructs are planned and refused only here.
     session::plan(&context, frame).await.map_err(from_plan)?;
-    Contract::of(catalog, model, &schema).map_err(|(line, reason)| wrong(line, reason))
+    let contract = Contract::of(catalog, model, &schema).map_err(wrong)?;
+    data_tests::check(model, &contract).await.map_err(wrong)?;
+    Ok(contract)
+}
+
+/// What keeps nothing from being derived, but leaves people in the dark: columns without a description.
+pub fn remarks(model: &Model, contract: &Contract) -> Vec<Problem> {
+    let undescribed = contract
+        .columns
+        .iter()
+        .filter(|column| column.description.is_none());
+    let mut by_place: BTreeMap<Place, Vec<&str>> = BTreeMap::new();
+    for column in undescribed {
+        let place = model.place_of_column(&column.name);
+        by_place.entry(place).or_default().push(&column.name);
+    }
+    by_place
+        .into_iter()
+        .map(|(place, names)| {
+            let (columns, have) = match names.len() {
+                1 => ("column", "has"),
+                _ => ("columns", "have"),
+            };
+            let reason = format!(
+                "{columns} `{}` {have} no description: write a comment at the end of the column's line, -- what it is, and its unit",
+                names.join("`, `")
+            );
+            Problem::new(&model.file, place, &reason).warning()
+        })
+        .collect()
 }
 
 /// The contracts of all tables that a model fills: its own, and its history table.
@@ -725,49 +793,97 @@ pub async fn bind_all(catalog: &Catalog, model: &Model) -> Result<Vec<Contract>,
     Ok([contract].into_iter().chain(history).collect())
 }
 
-/// Hexadecimal SHA-256 of everything that a model's output depends on: its SQL, its contract, its raw objects and which
-/// of their rows it sees, and its unique key.
+/// What a partition of a table depends on, as hexadecimal SHA-256.
+#[derive(Debug, Clone)]
+pub struct Fingerprint {
+    /// As it is written into the state.
+    pub current: String,
+    /// What the fingerprint of an earlier version of the program begins with, and what follows. It is seldom wanted.
+    earlier: (Sha256, Vec<u8>),
+}
+
+impl Fingerprint {
+    /// One that nothing has.
+    pub fn unknown() -> Self {
+        Self {
+            current: String::new(),
+            earlier: (Sha256::new(), Vec::new()),
+        }
+    }
+
+    fn new(current: &Sha256, earlier: &Sha256, inputs: Vec<u8>) -> Self {
+        let digest = current.clone().chain_update(&inputs);
+        Self {
+            current: const_hex::encode(digest.finalize()),
+            earlier: (earlier.clone(), inputs),
+        }
+    }
+
+    /// As earlier versions of the program wrote it: with comments, white space and descriptions. What has it is what the
+    /// model makes now.
+    pub fn earlier(&self) -> String {
+        let (begun, inputs) = &self.earlier;
+        const_hex::encode(begun.clone().chain_update(inputs).finalize())
+    }
+
+    /// Whether a fingerprint of the state is this one.
+    pub fn is(&self, known: &str) -> bool {
+        known == self.current || known == self.earlier()
+    }
+}
+
+/// Fingerprint of everything that a model's output depends on: its query as the parser prints it, the names and types of
+/// its columns, its raw objects and which of their rows it sees, and its unique key. Comments, white space and
+/// descriptions are not among it.
 pub fn fingerprint(
     catalog: &Catalog,
     model: &Model,
     contract: &Contract,
     inputs: &RawInputs,
-) -> String {
+) -> Fingerprint {
     ModelDigest::new(model, contract).fingerprint(catalog, inputs)
 }
 
 /// What the fingerprints of all partitions of a model have in common, made once.
-pub struct ModelDigest(Sha256);
+pub struct ModelDigest {
+    current: Sha256,
+    earlier: Sha256,
+}
 
 impl ModelDigest {
     /// Of a model's SQL, its contract, and the key by which its rows are checked.
     pub fn new(model: &Model, contract: &Contract) -> Self {
-        let mut digest = Sha256::new();
-        digest.update(model.sql.trim());
-        digest.update(contract.digested());
-        for column in &model.front_matter.unique_key {
-            digest.update([2]);
-            digest.update(column);
+        let digest = |sql: &str, contract: Vec<u8>| {
+            let mut digest = Sha256::new().chain_update(sql).chain_update(contract);
+            for column in &model.front_matter.unique_key {
+                digest.update([2]);
+                digest.update(column);
+            }
+            digest
+        };
+        let described = contract.digested_with_descriptions();
+        Self {
+            current: digest(&model.canonical_sql, contract.digested()),
+            earlier: digest(model.sql.trim(), described),
         }
-        Self(digest)
     }
 
     /// The fingerprint of what the model makes of these raw objects.
-    pub fn fingerprint(&self, catalog: &Catalog, inputs: &RawInputs) -> String {
-        let mut digest = self.0.clone();
+    pub fn fingerprint(&self, catalog: &Catalog, inputs: &RawInputs) -> Fingerprint {
+        let mut rows = Vec::new();
         for (source, objects) in inputs {
-            digest.update(source);
+            rows.extend_from_slice(source.as_bytes());
             if let Some(key) = catalog.source(source).and_then(newest::digested) {
-                digest.update([3]);
-                digest.update(key);
+                rows.push(3);
+                rows.extend_from_slice(key.as_ref());
             }
             for object in objects {
-                digest.update([0]);
-                digest.update(&object.path);
+                rows.push(0);
+                rows.extend_from_slice(object.path.as_bytes());
             }
-            digest.update([1]);
+            rows.push(1);
         }
-        const_hex::encode(digest.finalize())
+        Fingerprint::new(&self.current, &self.earlier, rows)
     }
 }
 
@@ -833,23 +949,39 @@ fn check_day(contract: &Contract, partition: Partition, batch: &RecordBatch) -> 
     }
 }
 
-/// A planning error as line and reason, with what to write instead where we know.
-fn explain(error: &DataFusionError) -> (usize, String) {
-    let diagnostic = error.diagnostic();
-    let line = diagnostic
-        .and_then(|found| found.span)
-        .map_or(1, |span| span.start.line as usize);
-    let mut reason = one_line(error);
-    let lower = reason.to_lowercase();
-    if lower.contains("unnest")
-        || lower.contains("outerreferencecolumn")
-        || lower.contains("lateral")
+/// What is wrong with a query that cannot be planned, and where, with what to write instead where we know.
+fn explain(model: &Model, error: &DataFusionError) -> Vec<(Place, String)> {
+    if let DataFusionError::Collection(errors) = error {
+        return errors
+            .iter()
+            .flat_map(|error| explain(model, error))
+            .collect();
+    }
+    if let DataFusionError::External(external) = error.find_root()
+        && let Some(unknown) = external.downcast_ref::<UnknownField>()
     {
-        reason.push_str(
-            "; write SELECT id, item['x'] FROM (SELECT id, unnest(list) AS item FROM raw.…), \
-             CROSS JOIN UNNEST is not supported",
-        );
-    } else if let DataFusionError::SchemaError(missing, _) = error.find_root()
+        let of = unknown.of.as_deref();
+        let place = of.and_then(|of| place_of_field(&model.sql, of, &unknown.name));
+        let place = place.or_else(|| place_of_word(&model.sql, &unknown.name));
+        let place = place.unwrap_or_else(|| model.place_of_query());
+        return vec![(place, unknown.reason.clone())];
+    }
+    let span = error.diagnostic().and_then(|found| found.span);
+    let (reason, word) = told(error);
+    let place = span
+        .map(|span| {
+            Place::between(
+                (span.start.line, span.start.column),
+                (span.end.line, span.end.column),
+            )
+        })
+        .or_else(|| place_of_word(&model.sql, &word?));
+    vec![(place.unwrap_or_else(|| model.place_of_query()), reason)]
+}
+
+/// What is wrong with a query that cannot be planned, and the name in it that is meant, if it is one.
+fn told(error: &DataFusionError) -> (String, Option<String>) {
+    if let DataFusionError::SchemaError(missing, _) = error.find_root()
         && let SchemaError::FieldNotFound {
             field,
             valid_fields,
@@ -859,10 +991,47 @@ fn explain(error: &DataFusionError) -> (usize, String) {
             field.name(),
             valid_fields.iter().map(|column| column.name()),
         );
-        reason = format!("unknown column `{}`{hint}", field.name());
+        let name = field.name().to_string();
+        return (format!("unknown column `{name}`{hint}"), Some(name));
     }
-    (line, reason)
+    let message = one_line(error);
+    let mut reason = message.as_str();
+    while let Some(rest) = PREFIXES.iter().find_map(|it| reason.strip_prefix(it)) {
+        reason = rest;
+    }
+    let lower = reason.to_lowercase();
+    if lower.contains("unnest")
+        || lower.contains("outerreferencecolumn")
+        || lower.contains("lateral")
+    {
+        return (
+            format!(
+                "{reason}; write SELECT id, item['x'] FROM (SELECT id, unnest(list) AS item FROM raw.…), \
+                 CROSS JOIN UNNEST is not supported"
+            ),
+            None,
+        );
+    }
+    if let Some(rest) = reason.strip_prefix("Invalid function '")
+        && let Some((name, rest)) = rest.split_once('\'')
+    {
+        let near = rest.split('\'').nth(1);
+        let hint = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+        return (
+            format!("unknown function `{name}`{hint}"),
+            Some(name.to_string()),
+        );
+    }
+    (reason.to_string(), None)
 }
+
+/// What DataFusion says before it says what is wrong.
+const PREFIXES: &[&str] = &[
+    "Error during planning: ",
+    "This feature is not implemented: ",
+    "type_coercion caused by ",
+    "Schema error: ",
+];
 
 /// DataFusion's message without backtrace and line breaks. It may quote values of any length.
 fn one_line(error: &DataFusionError) -> String {
@@ -1084,6 +1253,54 @@ mod tests {
             }
         }
         files
+    }
+
+    /// What a state of an earlier version holds stays valid, and no new version of a library may change it unnoticed.
+    #[tokio::test]
+    async fn only_what_changes_rows_is_stale() {
+        let text = "/*---\ndescription = \"d\"\nunique_key = [\"id\"]\n---*/\nSELECT id, -- an id\n  name AS n FROM raw.fleet_tags\n";
+        let of = async |text: &str| {
+            let sources = "[fleet_tags]\ndescription = \"d\"\nkind = \"snapshot\"\nendpoint = \"/t\"\nrate_limit = \"5/s\"\n\
+                           schema = \"id VARCHAR, name VARCHAR, n BIGINT\"\n";
+            let files = [
+                ("f/sources.toml".to_string(), sources.to_string()),
+                ("f/t.sql".to_string(), text.to_string()),
+            ];
+            let catalog = Catalog::from_files("test", &files).unwrap();
+            let model = catalog.model("t").unwrap();
+            let contract = bind(&catalog, model).await.unwrap();
+            fingerprint(&catalog, model, &contract, &RawInputs::new())
+        };
+        let before = of(text).await;
+        insta::assert_snapshot!(before.current, @"3305c615be768519c2941e7888403330bcf0a357cc0ba1f0d005813bea738ad4");
+        insta::assert_snapshot!(before.earlier(), @"b678ee3ba34ee071b46f925e85f8c16ee5bd64940bb230a0aea468804c80aeef");
+        for (from, to) in [
+            ("-- an id", "-- the id of a tag"),
+            ("SELECT id,", "-- What is read.\nSELECT  id ,"),
+            ("SELECT", "select"),
+            ("\"d\"", "\"Tags.\""),
+        ] {
+            let after = of(&text.replacen(from, to, 1)).await;
+            assert_eq!(after.current, before.current, "{to}");
+            assert!(
+                after.is(&before.current) && !after.is(&before.earlier()),
+                "{to}"
+            );
+        }
+        for (from, to) in [
+            ("name AS n", "name AS m"),
+            ("name AS n", "n"),
+            ("name AS n", "'-- an id' AS n"),
+            ("raw.fleet_tags", "raw.fleet_tags WHERE n > 1"),
+            ("unique_key = [\"id\"]", "unique_key = [\"n\"]"),
+            ("unique_key", "drop = [\"n\"]\nunique_key"),
+        ] {
+            let after = of(&text.replacen(from, to, 1)).await;
+            assert!(
+                !after.is(&before.current) && !after.is(&before.earlier()),
+                "{to}"
+            );
+        }
     }
 
     async fn bind_sql(sql: &str) -> Result<Contract, String> {

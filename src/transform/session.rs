@@ -14,7 +14,7 @@ use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::execution::{FunctionRegistry, SendableRecordBatchStream};
+use datafusion::execution::{FunctionRegistry, SendableRecordBatchStream, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
@@ -22,7 +22,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use object_store::ObjectMeta;
 
 use super::bounded::{Bounding, Refused};
-use super::{date_trunc, functions, json_text};
+use super::{date_trunc, fields, functions, json_text};
 use crate::bounds::BATCH_ROWS;
 use crate::memory;
 use crate::store::{Bucket, Difference, LOOKS_AT_A_TIME, ObjectRef, StoreError};
@@ -100,7 +100,13 @@ fn with(runtime: Arc<RuntimeEnv>, config: SessionConfig) -> Result<SessionContex
         .execution
         .parquet
         .schema_force_view_types = false;
-    let mut context = SessionContext::new_with_config_rt(config, runtime);
+    let mut state = SessionStateBuilder::new()
+        .with_config(config)
+        .with_runtime_env(runtime)
+        .with_default_features();
+    let planners = state.expr_planners().get_or_insert_default();
+    planners.insert(0, fields::known_fields());
+    let mut context = SessionContext::new_with_state(state.build());
     context.register_udf(functions::to_json());
     context.register_udf(functions::samsara_time());
     context.register_udf(functions::samsara_time_ms());

@@ -257,7 +257,7 @@ pub(super) async fn duplicates(
 }
 
 /// `name = value` of the first row, on one line.
-fn value(name: &str, column: &ArrayRef) -> Result<String, DataFusionError> {
+pub(super) fn value(name: &str, column: &ArrayRef) -> Result<String, DataFusionError> {
     if column.is_null(0) {
         return Ok(format!("{name} = NULL"));
     }

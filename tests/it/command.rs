@@ -172,7 +172,7 @@ async fn a_wrong_catalog_is_refused_by_line() {
         "sql/f/sources.toml",
         "[a]\nkind = \"snapshot\"\nendpont = \"/a\"\n",
     );
-    for command in [&["run"][..], &["plan"], &["tables"], &["sql", "check"]] {
+    for command in [&["run"][..], &["plan"], &["tables"]] {
         assert_one_line(
             &program.run(command).await,
             2,
@@ -182,6 +182,16 @@ async fn a_wrong_catalog_is_refused_by_line() {
                 "did you mean `endpoint`?",
             ],
         );
+    }
+    // `sql check` underlines it.
+    let checked = program.run(&["sql", "check"]).await;
+    assert_eq!(checked.code, 2, "{}", checked.stderr);
+    for told in [
+        "sql/f/sources.toml:3:1",
+        "`endpont`",
+        "3 | endpont = \"/a\"",
+    ] {
+        assert!(checked.stderr.contains(told), "{}", checked.stderr);
     }
 }
 

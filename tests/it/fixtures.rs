@@ -36,7 +36,7 @@ async fn a_case_that_does_not_match_fails() {
         .await
         .unwrap_err();
     assert!(
-        error.contains("missing:") && error.contains("1311.0") && error.contains("1310.0"),
+        error.contains("engineRpm: `1311.0` expected, `1310.0` found"),
         "{error}"
     );
 }

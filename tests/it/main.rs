@@ -68,3 +68,4 @@ mod uploads;
 mod values;
 mod versions;
 mod warehouses;
+mod wrong_sql;

@@ -345,7 +345,7 @@ async fn unversionable_models_are_refused() {
         ),
         (
             model(ID, "name").replace("= true", "= \"yes\""),
-            "people.sql:4: ",
+            "people.sql:4:",
         ),
     ];
     for (sql, reason) in cases {

@@ -1,0 +1,235 @@
+//! Data tests: what the front matter says about a model's rows, tried on every partition that is derived.
+//!
+//! Each test is a query for the rows that it forbids, over the rows as they were written.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::common::DataFusionError;
+use datafusion::datasource::empty::EmptyTable;
+use datafusion::prelude::SessionContext;
+
+use super::unique::value;
+use super::{Contract, Transformer, quote, quote_text, select, session, told};
+use crate::catalog::{DataTest, Literal, Model, Place, TestKind, TestSeverity, did_you_mean};
+use crate::store::ObjectRef;
+
+/// How many of the forbidden rows a message shows.
+const SHOWN: usize = 3;
+/// How many of a row's columns it shows.
+const SHOWN_COLUMNS: usize = 6;
+
+/// Rows that a data test forbids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedTest {
+    /// The test: `not_null (driver_id)`.
+    pub test: String,
+    /// What follows from it.
+    pub severity: TestSeverity,
+    /// How many rows are wrong.
+    pub rows: u64,
+    /// Some of them: `vehicle_id = 42, driver_id = NULL`.
+    pub examples: Vec<String>,
+}
+
+impl fmt::Display for FailedTest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows = match self.rows {
+            1 => "1 row".to_string(),
+            rows => format!("{rows} rows"),
+        };
+        let examples = self.examples.join("; ");
+        write!(f, "test {}: {rows}, such as {examples}", self.test)
+    }
+}
+
+/// The columns that a test names, with the key that names them.
+fn columns(test: &DataTest) -> Vec<(&'static str, &String)> {
+    match &test.kind {
+        TestKind::NotNull(columns) => columns.iter().map(|it| ("not_null", it)).collect(),
+        TestKind::Unique(columns) => columns.iter().map(|it| ("unique", it)).collect(),
+        TestKind::AcceptedValues { column, .. } => vec![("accepted_values", column)],
+        TestKind::Range { column, .. } => vec![("range", column)],
+        TestKind::Sql(_) => Vec::new(),
+    }
+}
+
+fn name(test: &DataTest) -> String {
+    let listed: Vec<&str> = columns(test).iter().map(|(_, it)| it.as_str()).collect();
+    match &test.kind {
+        TestKind::Sql(sql) => {
+            let words: Vec<&str> = sql.split_whitespace().collect();
+            let text: String = words.join(" ").chars().take(80).collect();
+            format!("sql ({text})")
+        }
+        TestKind::NotNull(_) => format!("not_null ({})", listed.join(", ")),
+        TestKind::Unique(_) => format!("unique ({})", listed.join(", ")),
+        TestKind::AcceptedValues { .. } => format!("accepted_values ({})", listed.join(", ")),
+        TestKind::Range { .. } => format!("range ({})", listed.join(", ")),
+    }
+}
+
+/// The query for the rows that a test forbids.
+fn query(model: &Model, test: &DataTest) -> String {
+    let table = quote(&model.name);
+    let named: Vec<String> = columns(test).iter().map(|(_, it)| quote(it)).collect();
+    let forbidden = match &test.kind {
+        TestKind::Sql(sql) => return sql.clone(),
+        TestKind::Unique(_) => {
+            let listed = named.join(", ");
+            let present = named.join(" IS NOT NULL AND ");
+            return format!(
+                "SELECT {listed}, count(*) AS \"rows\" FROM {table} WHERE {present} IS NOT NULL \
+                 GROUP BY {listed} HAVING count(*) > 1 ORDER BY {listed}"
+            );
+        }
+        TestKind::NotNull(_) => format!("{} IS NULL", named.join(" IS NULL OR ")),
+        TestKind::AcceptedValues { values, .. } => {
+            let values: Vec<String> = values.iter().map(literal).collect();
+            format!("{} NOT IN ({})", named.join(""), values.join(", "))
+        }
+        TestKind::Range { min, max, .. } => {
+            let column = named.join("");
+            let bounds = [("<", min), (">", max)];
+            let beyond = bounds.iter().filter_map(|(sign, bound)| {
+                let bound = literal(bound.as_ref()?);
+                Some(format!("{column} {sign} {bound}"))
+            });
+            beyond.collect::<Vec<_>>().join(" OR ")
+        }
+    };
+    let mut shown: Vec<String> = model
+        .front_matter
+        .unique_key
+        .iter()
+        .map(|it| quote(it))
+        .collect();
+    shown.extend(named);
+    let mut seen = std::collections::BTreeSet::new();
+    shown.retain(|column| seen.insert(column.clone()));
+    let shown = shown.join(", ");
+    format!("SELECT {shown} FROM {table} WHERE {forbidden} ORDER BY {shown}")
+}
+
+fn literal(value: &Literal) -> String {
+    match value {
+        Literal::Integer(number) => number.to_string(),
+        Literal::Number(number) => format!("CAST('{number}' AS DOUBLE)"),
+        Literal::Bool(truth) => truth.to_string(),
+        Literal::Text(text) => quote_text(text),
+    }
+}
+
+/// What is wrong with the tests of a model, found without data.
+pub(super) async fn check(model: &Model, contract: &Contract) -> Result<(), Vec<(Place, String)>> {
+    let mut problems = Vec::new();
+    for (number, test) in model.front_matter.tests.iter().enumerate() {
+        let unknown = unknown_columns(model, contract, number, test);
+        if !unknown.is_empty() {
+            problems.extend(unknown);
+            continue;
+        }
+        if let Err(error) = plan(model, contract.schema(), test).await {
+            let key = columns(test).first().map_or("sql", |(key, _)| key);
+            let (reason, word) = told(&error);
+            problems.push((
+                model.place_in_test(number, key, word.as_deref()),
+                format!("test {}: {reason}", name(test)),
+            ));
+        }
+    }
+    match problems.is_empty() {
+        true => Ok(()),
+        false => Err(problems),
+    }
+}
+
+fn unknown_columns(
+    model: &Model,
+    contract: &Contract,
+    number: usize,
+    test: &DataTest,
+) -> Vec<(Place, String)> {
+    let mut unknown = Vec::new();
+    for (key, name) in columns(test) {
+        let names = || contract.columns.iter().map(|column| column.name.as_str());
+        if !names().any(|known| known == name) {
+            let hint = did_you_mean(name, names());
+            unknown.push((
+                model.place_in_test(number, key, Some(name)),
+                format!("{key}: unknown column `{name}`{hint}"),
+            ));
+        }
+    }
+    unknown
+}
+
+async fn plan(model: &Model, schema: SchemaRef, test: &DataTest) -> Result<(), DataFusionError> {
+    let context = session::session(session::runtime(64 << 20)?)?;
+    context.register_table(
+        datafusion::common::TableReference::bare(model.name.as_str()),
+        Arc::new(EmptyTable::new(schema)),
+    )?;
+    let frame = selected(&context, &query(model, test)).await?;
+    session::plan(&context, frame).await.map(|_| ())
+}
+
+async fn selected(
+    context: &SessionContext,
+    sql: &str,
+) -> Result<datafusion::prelude::DataFrame, DataFusionError> {
+    crate::catalog::check_query(sql)
+        .map_err(|(line, reason)| DataFusionError::Plan(format!("line {line}: {reason}")))?;
+    select(context, sql).await
+}
+
+impl Transformer {
+    /// Tries the model's tests on the rows that were written.
+    pub(super) async fn failed_tests(
+        &self,
+        model: &Model,
+        contract: &Contract,
+        objects: &[ObjectRef],
+    ) -> Result<Vec<FailedTest>, DataFusionError> {
+        let mut failed = Vec::new();
+        if model.front_matter.tests.is_empty() {
+            return Ok(failed);
+        }
+        let context = session::session(self.runtime.clone())?;
+        session::register(
+            &context,
+            session::PUBLIC,
+            &model.name,
+            contract.schema(),
+            &self.flattened,
+            objects,
+        )
+        .await?;
+        for test in &model.front_matter.tests {
+            let frame = selected(&context, &query(model, test)).await?;
+            let rows = frame.clone().count().await?;
+            if rows == 0 {
+                continue;
+            }
+            let mut examples = Vec::new();
+            for batch in frame.limit(0, Some(SHOWN))?.collect().await? {
+                for row in 0..batch.num_rows() {
+                    let one = batch.slice(row, 1);
+                    let schema = one.schema();
+                    let cells = schema.fields().iter().zip(one.columns());
+                    let cells = cells.take(SHOWN_COLUMNS);
+                    let cells = cells.map(|(field, column)| value(field.name(), column));
+                    examples.push(cells.collect::<Result<Vec<_>, _>>()?.join(", "));
+                }
+            }
+            failed.push(FailedTest {
+                test: name(test),
+                severity: test.severity,
+                rows: rows as u64,
+                examples,
+            });
+        }
+        Ok(failed)
+    }
+}
