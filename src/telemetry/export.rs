@@ -244,7 +244,9 @@ impl Exporter {
     }
 
     async fn attempt(&self, path: &str, body: Vec<u8>) -> Result<ExportResponse, Refusal> {
-        let failed = |error: reqwest::Error| Refusal::Passing(http::describe(error));
+        let failed = |error: reqwest::Error| {
+            Refusal::Passing(http::ConnectionError::from(error).to_string())
+        };
         let response = self
             .client
             .post(address(&self.endpoint, path))
