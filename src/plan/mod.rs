@@ -552,6 +552,7 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::Catalog;
     use crate::state::RawState;
 
     fn now() -> DateTime<Utc> {
