@@ -1,5 +1,6 @@
 //! The library's errors as one type, with hints on what to do.
 
+use chrono::NaiveDate;
 use tokio::task::JoinError;
 
 use crate::catalog::CatalogError;
@@ -8,7 +9,7 @@ use crate::config::ConfigError;
 use crate::events::FailureKind;
 use crate::extract::ExtractError;
 use crate::load::LoadError;
-use crate::plan::SelectionError;
+use crate::plan::{PlanError, SelectionError};
 use crate::samsara::SamsaraError;
 use crate::state::{LockError, StateError};
 use crate::store::StoreError;
@@ -45,6 +46,8 @@ pub enum Error {
     Upstream(#[from] UpstreamError),
     #[error(transparent)]
     Clean(#[from] CleanError),
+    #[error(transparent)]
+    Preview(#[from] PreviewError),
     /// The command line asks for something that is not possible.
     #[error("{0}")]
     Usage(String),
@@ -65,6 +68,15 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+}
+
+impl From<PlanError> for Error {
+    fn from(error: PlanError) -> Self {
+        match error {
+            PlanError::State(error) => error.into(),
+            PlanError::Catalog(error) => error.into(),
+        }
+    }
 }
 
 impl From<DataError> for Error {
@@ -154,6 +166,25 @@ pub enum CleanError {
     },
 }
 
+/// A model that cannot be previewed with the rows that the raw bucket has.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum PreviewError {
+    /// A day was given for a list.
+    #[error("{source_name} is a list and has no days: leave the day out")]
+    NoDays {
+        /// The driving source of the model.
+        source_name: String,
+    },
+    /// The driving source of the model has no complete partition, or not that of the day.
+    #[error("there are no raw rows of {source_name}{}: `samsara-etl run` reads them", day.map(|day| format!(" of {day}")).unwrap_or_default())]
+    NotRead {
+        /// The driving source of the model.
+        source_name: String,
+        /// The requested day.
+        day: Option<NaiveDate>,
+    },
+}
+
 impl Error {
     /// Whether the cause is the command line or the configuration.
     pub fn is_usage(&self) -> bool {
@@ -163,6 +194,7 @@ impl Error {
                 | Self::Catalog(_)
                 | Self::Selection(_)
                 | Self::Clean(_)
+                | Self::Preview(_)
                 | Self::Usage(_)
         ) || matches!(
             self,

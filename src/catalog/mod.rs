@@ -929,7 +929,7 @@ mod tests {
             (
                 "f/sources.toml",
                 &format!("{source}since = {{ param = \"startTime\", back = \"a day\" }}\n"),
-                "since: back = \"a day\" is no number of hours",
+                "since: back = \"a day\" is not a number of hours",
             ),
             (
                 "f/sources.toml",

@@ -516,138 +516,25 @@ impl SourceEntry {
         let kind = entry.kind.ok_or_else(|| missing("kind"))?;
         let endpoint = entry.endpoint.ok_or_else(|| missing("endpoint"))?;
         check_path("endpoint", &endpoint)?;
-        let changes = entry
-            .changes
-            .map(|feed| changes(feed, kind, entry.parent.as_ref()))
-            .transpose()?;
+        check_placeholder(&endpoint, entry.parent.as_ref())?;
         let fields = super::ddl::parse(&entry.schema.ok_or_else(|| missing("schema"))?)
             .map_err(|error| format!("schema: {error}"))?;
-        let time_field = entry
-            .time_field
-            .as_deref()
-            .map(TimeField::parse)
-            .transpose()?;
-        if let Some(field) = &time_field {
-            field
-                .check(&fields)
-                .map_err(|error| format!("time_field {error}"))?;
-        }
-        let key = paths(entry.key).map_err(|error| format!("key {error}"))?;
-        for path in &key {
-            path.value_type(&fields)
-                .map_err(|error| format!("key {error}"))?;
-        }
-        let newest_by = entry
-            .newest_by
-            .as_deref()
-            .map(FieldPath::parse)
-            .transpose()?;
-        if let Some(path) = &newest_by {
-            match path
-                .value_type(&fields)
-                .map_err(|error| format!("newest_by {error}"))?
-            {
-                _ if key.is_empty() => return Err("`newest_by` needs `key`".into()),
-                DataType::Utf8 | DataType::Int64 => {}
-                other => {
-                    return Err(format!(
-                        "newest_by `{path}`: a time must be VARCHAR or BIGINT, not {other}"
-                    ));
-                }
-            }
-        }
-        let expiring = paths(entry.expiring).map_err(|error| format!("expiring {error}"))?;
-        for path in &expiring {
-            path.check(&fields)
-                .map_err(|error| format!("expiring {error}"))?;
-        }
-        let omit = entry
-            .omit
-            .unwrap_or_default()
-            .iter()
-            .map(|path| OmitPath::parse(path))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| format!("omit {error}"))?;
-        for path in &omit {
-            path.check(&fields)
-                .map_err(|error| format!("omit {error}"))?;
-        }
-        let on_request = entry.on_request.map(|reason| reason.trim().to_string());
-        if on_request.as_deref() == Some("") {
-            return Err("`on_request` says why: \"personal data\", for instance".into());
-        }
-        let end_field = entry
-            .end_field
-            .as_deref()
-            .map(TimeField::parse)
-            .transpose()?;
-        let row_key = entry.row_key.unwrap_or_default();
-        let row_key = row_key
-            .iter()
-            .map(|path| TimeField::parse(path))
-            .collect::<Result<Vec<_>, _>>()?;
-        check_end(
-            kind,
-            time_field.as_ref(),
-            end_field.as_ref(),
-            &row_key,
-            &fields,
-        )?;
+        let time_field = time_field(entry.time_field, &fields)?;
+        let (end_field, row_key) = row_end(entry.end_field, entry.row_key)?;
+        let (start, end) = (time_field.as_ref(), end_field.as_ref());
+        check_end(kind, start, end, &row_key, &fields)?;
         let days_per_request = entry.days_per_request.unwrap_or(1);
-        check_kind(
-            kind,
-            entry.window.as_ref(),
-            time_field.as_ref(),
-            days_per_request,
-        )?;
-        if kind == SourceKind::Updates && (key.is_empty() || newest_by.is_none()) {
-            return Err(
-                "updates need a `key` that tells records apart, and `newest_by`, the time of their last change"
-                    .into(),
-            );
+        check_kind(kind, entry.window.as_ref(), start, days_per_request)?;
+        let key = key(entry.key, &fields)?;
+        let newest_by = newest_by(entry.newest_by, &key, &fields)?;
+        if kind == SourceKind::Updates {
+            check_updates(&key, newest_by.as_ref(), entry.share.as_ref())?;
         }
-        if kind == SourceKind::Updates && entry.share.is_some() {
-            return Err("updates are asked for one source at a time: drop `share`".into());
-        }
-        check_placeholder(&endpoint, entry.parent.as_ref())?;
         let params = entry.params.unwrap_or_default();
-        let share = match entry.share {
-            None => None,
-            Some(parameter) => {
-                let field = params
-                    .get(&parameter)
-                    .ok_or_else(|| format!("share = \"{parameter}\" is not among `params`"))?;
-                if fields.find(field).is_none() {
-                    return Err(format!(
-                        "the shared {parameter} `{field}` is not a column of the schema"
-                    ));
-                }
-                let limit = entry
-                    .share_limit
-                    .ok_or_else(|| missing("share_limit"))?
-                    .max(1);
-                Some(Share {
-                    field: field.clone(),
-                    parameter,
-                    limit,
-                })
-            }
-        };
-        let sweep = match entry
-            .sweep
-            .map(|sweep| sweep.into_iter().collect::<Vec<_>>())
-        {
-            None => None,
-            Some(mut sweep) => match (sweep.pop(), sweep.pop()) {
-                (Some((parameter, values)), None) if !values.is_empty() => {
-                    Some(Sweep { parameter, values })
-                }
-                _ => return Err("`sweep` must name one parameter and its values".into()),
-            },
-        };
-        let since = entry.since.map(|it| since(kind, it)).transpose()?;
+        let sweep = sweep(entry.sweep)?;
         let asked = entry.asked.unwrap_or_default();
         check_asked(&asked, sweep.as_ref(), entry.parent.as_ref())?;
+        let rate_limit = entry.rate_limit.ok_or_else(|| missing("rate_limit"))?;
         Ok(Source {
             name: name.into(),
             family: family.into(),
@@ -659,33 +546,162 @@ impl SourceEntry {
             records: records_path(entry.records.as_deref().unwrap_or("data")),
             page_echoes: entry.page_echoes.unwrap_or_default(),
             page_limit: entry.page_limit,
-            rate_limit: entry
-                .rate_limit
-                .ok_or_else(|| missing("rate_limit"))?
-                .parse()?,
+            rate_limit: rate_limit.parse()?,
             scope: entry.scope,
-            params,
             sweep,
             window: entry.window,
-            since,
+            since: since(kind, entry.since)?,
             time_field,
             end_field,
             row_key,
             days_per_request,
             lookback_days: entry.lookback_days.unwrap_or(0),
             closes_after_hours: closes_after(kind, entry.closes_after.as_deref())?,
-            changes,
+            changes: changes(entry.changes, kind, entry.parent.as_ref())?,
             key,
             newest_by,
-            expiring,
-            omit,
+            expiring: expiring(entry.expiring, &fields)?,
+            omit: omitted(entry.omit, &fields)?,
             optional: entry.optional.unwrap_or(false),
-            on_request,
+            on_request: on_request(entry.on_request)?,
             parent: entry.parent,
             asked,
-            share,
+            share: share(entry.share, entry.share_limit, &params, &fields)?,
+            params,
             fields,
         })
+    }
+}
+
+fn time_field(text: Option<String>, fields: &Fields) -> Result<Option<TimeField>, String> {
+    let field = text.as_deref().map(TimeField::parse).transpose()?;
+    if let Some(field) = &field {
+        let checked = field.check(fields);
+        checked.map_err(|error| format!("time_field {error}"))?;
+    }
+    Ok(field)
+}
+
+/// The field with a row's end, and those that make its key.
+fn row_end(
+    end_field: Option<String>,
+    row_key: Option<Vec<String>>,
+) -> Result<(Option<TimeField>, Vec<TimeField>), String> {
+    let row_key = row_key.unwrap_or_default();
+    let row_key = row_key.iter().map(|path| TimeField::parse(path));
+    Ok((
+        end_field.as_deref().map(TimeField::parse).transpose()?,
+        row_key.collect::<Result<_, _>>()?,
+    ))
+}
+
+fn key(texts: Option<Vec<String>>, fields: &Fields) -> Result<Vec<FieldPath>, String> {
+    let paths = paths("key", texts)?;
+    for path in &paths {
+        let found = path.value_type(fields);
+        found.map_err(|error| format!("key {error}"))?;
+    }
+    Ok(paths)
+}
+
+fn newest_by(
+    text: Option<String>,
+    key: &[FieldPath],
+    fields: &Fields,
+) -> Result<Option<FieldPath>, String> {
+    let Some(path) = text.as_deref().map(FieldPath::parse).transpose()? else {
+        return Ok(None);
+    };
+    let found = path.value_type(fields);
+    match found.map_err(|error| format!("newest_by {error}"))? {
+        _ if key.is_empty() => Err("`newest_by` needs `key`".into()),
+        DataType::Utf8 | DataType::Int64 => Ok(Some(path)),
+        other => Err(format!(
+            "newest_by `{path}`: a time must be VARCHAR or BIGINT, not {other}"
+        )),
+    }
+}
+
+/// What updates need, and cannot have.
+fn check_updates(
+    key: &[FieldPath],
+    newest_by: Option<&FieldPath>,
+    share: Option<&String>,
+) -> Result<(), String> {
+    if key.is_empty() || newest_by.is_none() {
+        return Err(
+            "updates need a `key` that tells records apart, and `newest_by`, the time of their last change"
+                .into(),
+        );
+    }
+    match share {
+        Some(_) => Err("updates are asked for one source at a time: drop `share`".into()),
+        None => Ok(()),
+    }
+}
+
+fn expiring(texts: Option<Vec<String>>, fields: &Fields) -> Result<Vec<FieldPath>, String> {
+    let paths = paths("expiring", texts)?;
+    for path in &paths {
+        let checked = path.check(fields);
+        checked.map_err(|error| format!("expiring {error}"))?;
+    }
+    Ok(paths)
+}
+
+fn omitted(texts: Option<Vec<String>>, fields: &Fields) -> Result<Vec<OmitPath>, String> {
+    let parse = |text: &String| {
+        let path = OmitPath::parse(text)?;
+        path.check(fields).map(|()| path)
+    };
+    let texts = texts.unwrap_or_default();
+    let paths: Result<_, String> = texts.iter().map(parse).collect();
+    paths.map_err(|error| format!("omit {error}"))
+}
+
+fn on_request(reason: Option<String>) -> Result<Option<String>, String> {
+    let reason = reason.map(|reason| reason.trim().to_string());
+    if reason.as_deref() == Some("") {
+        return Err("`on_request` says why: \"personal data\", for instance".into());
+    }
+    Ok(reason)
+}
+
+fn share(
+    parameter: Option<String>,
+    limit: Option<usize>,
+    params: &BTreeMap<String, String>,
+    fields: &Fields,
+) -> Result<Option<Share>, String> {
+    let Some(parameter) = parameter else {
+        return Ok(None);
+    };
+    let field = params
+        .get(&parameter)
+        .ok_or_else(|| format!("share = \"{parameter}\" is not among `params`"))?;
+    if fields.find(field).is_none() {
+        return Err(format!(
+            "the shared {parameter} `{field}` is not a column of the schema"
+        ));
+    }
+    let limit = limit.ok_or("`share_limit` is missing")?.max(1);
+    Ok(Some(Share {
+        field: field.clone(),
+        parameter,
+        limit,
+    }))
+}
+
+fn sweep(parameters: Option<BTreeMap<String, Vec<String>>>) -> Result<Option<Sweep>, String> {
+    let Some(parameters) = parameters else {
+        return Ok(None);
+    };
+    let mut parameters = parameters.into_iter();
+    match (parameters.next(), parameters.next()) {
+        (Some((parameter, values)), None) if !values.is_empty() => {
+            Ok(Some(Sweep { parameter, values }))
+        }
+        _ => Err("`sweep` must name one parameter and its values".into()),
     }
 }
 
@@ -701,19 +717,22 @@ fn closes_after(kind: SourceKind, text: Option<&str>) -> Result<u32, String> {
         .ok_or_else(|| format!("closes_after = \"{text}\" is no number of hours; write `72h`"))
 }
 
-fn since(kind: SourceKind, entry: SinceEntry) -> Result<Since, String> {
+fn since(kind: SourceKind, entry: Option<SinceEntry>) -> Result<Option<Since>, String> {
+    let Some(entry) = entry else {
+        return Ok(None);
+    };
     if kind != SourceKind::Snapshot {
         return Err("`since` is of a snapshot: others have a `window`".into());
     }
     let hours = hours(&entry.back).filter(|hours| *hours > 0);
     let hours = hours.ok_or_else(|| {
         let back = &entry.back;
-        format!("since: back = \"{back}\" is no number of hours; write `24h`")
+        format!("since: back = \"{back}\" is not a number of hours; write `24h`")
     })?;
-    Ok(Since {
+    Ok(Some(Since {
         parameter: entry.param,
         hours,
-    })
+    }))
 }
 
 /// `72h` as a number of at most a year.
@@ -843,38 +862,42 @@ fn check_end(
     Ok(())
 }
 
-fn paths(texts: Option<Vec<String>>) -> Result<Vec<FieldPath>, String> {
-    texts
-        .unwrap_or_default()
-        .iter()
-        .map(|text| FieldPath::parse(text))
-        .collect()
+fn paths(key: &str, texts: Option<Vec<String>>) -> Result<Vec<FieldPath>, String> {
+    let texts = texts.unwrap_or_default();
+    let paths: Result<_, String> = texts.iter().map(|text| FieldPath::parse(text)).collect();
+    paths.map_err(|error| format!("{key} {error}"))
 }
 
 fn changes(
-    feed: ChangesEntry,
+    feed: Option<ChangesEntry>,
     kind: SourceKind,
     parent: Option<&Parent>,
-) -> Result<ChangeFeed, String> {
+) -> Result<Option<ChangeFeed>, String> {
+    let Some(feed) = feed else {
+        return Ok(None);
+    };
     if kind != SourceKind::Window {
         return Err("`changes` is for the kind `window` only".into());
     }
-    match feed {
-        ChangesEntry::Endpoint(_) if parent.is_some() => Err(
-            "a source with a `parent` cannot have a `changes` path: name a feed source instead"
-                .into(),
-        ),
-        ChangesEntry::Endpoint(feed) if feed.contains(['{', '}']) => {
-            Err("`changes` must be a path without a placeholder".into())
-        }
-        ChangesEntry::Endpoint(feed) => {
-            check_path("changes", &feed).map(|()| ChangeFeed::Endpoint(feed))
-        }
-        ChangesEntry::Source(ChangesSource { source, time_field }) => Ok(ChangeFeed::Source {
-            source,
-            time_field: TimeField::parse(&time_field)?,
-        }),
-    }
+    let feed =
+        match feed {
+            ChangesEntry::Endpoint(_) if parent.is_some() => return Err(
+                "a source with a `parent` cannot have a `changes` path: name a feed source instead"
+                    .into(),
+            ),
+            ChangesEntry::Endpoint(feed) if feed.contains(['{', '}']) => {
+                return Err("`changes` must be a path without a placeholder".into());
+            }
+            ChangesEntry::Endpoint(feed) => {
+                check_path("changes", &feed)?;
+                ChangeFeed::Endpoint(feed)
+            }
+            ChangesEntry::Source(ChangesSource { source, time_field }) => ChangeFeed::Source {
+                source,
+                time_field: TimeField::parse(&time_field)?,
+            },
+        };
+    Ok(Some(feed))
 }
 
 /// What is kept with a row is what differs from request to request, and is one value.

@@ -13,6 +13,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use object_store::ObjectStoreExt;
 use tokio::time::Instant;
+use tokio::time::error::Elapsed;
 
 use super::json::{self, OutputFormat};
 use super::options::{TableOptions, TargetOptions};
@@ -22,7 +23,7 @@ use crate::clock;
 use crate::config::{BucketLocation, Config, StorageConfig, WarehouseConfig, env};
 use crate::error::Error;
 use crate::events::Observers;
-use crate::load::{self, Finding, RepeatedKeys};
+use crate::load::{self, Finding, LoadError, RepeatedKeys};
 use crate::pipeline::Pipeline;
 use crate::plan::Selection;
 use crate::redact;
@@ -259,33 +260,7 @@ async fn api(
         Err(_) => return limit.within("region", std::future::pending()).await,
     };
     let mut findings = vec![Finding::note("region", client.base().to_string())];
-    // The lists whose ids others ask for, each once.
-    let key = |parent: &catalog::Parent| {
-        let fields = (&parent.source, &parent.field, &parent.with);
-        format!("{:?}", (fields, &parent.only, &parent.except))
-    };
-    let lists: BTreeMap<_, &catalog::Parent> = sources
-        .iter()
-        .filter_map(|it| it.parent.as_ref())
-        .map(|parent| (key(parent), parent))
-        .collect();
-    let rows = lists.into_iter().map(|(key, parent)| {
-        let client = &client;
-        async move {
-            let row = match catalog.source(&parent.source) {
-                Some(source) => {
-                    tokio::time::timeout_at(limit.end, first_row(client, source, parent)).await
-                }
-                None => Ok(Ok(None)),
-            };
-            (key, row.ok().and_then(Result::ok))
-        }
-    });
-    let rows: Vec<_> = rows.collect();
-    let rows: BTreeMap<_, Option<Option<ParentRow>>> = stream::iter(rows)
-        .buffer_unordered(ASKED_AT_A_TIME)
-        .collect()
-        .await;
+    let rows = first_rows(&client, catalog, sources, limit).await;
     // An endpoint counts as named if one of its sources is.
     let named: BTreeSet<&str> = sources
         .iter()
@@ -300,7 +275,7 @@ async fn api(
         .filter(|it| asked.insert((it.endpoint.clone(), it.scope.clone())))
         .collect();
     let answers = sources.iter().map(|source| {
-        let parent = match source.parent.as_ref().map(|parent| rows.get(&key(parent))) {
+        let parent = match source.parent.as_ref().map(|it| rows.get(&list_key(it))) {
             None => Parent::None,
             Some(Some(Some(Some(row)))) => Parent::Row(row.clone()),
             Some(Some(Some(None))) => Parent::Empty,
@@ -319,46 +294,86 @@ async fn api(
         match &answer {
             Ok(Err(SamsaraError::NotFound { .. })) => absent += 1,
             Ok(Ok(Finding { good: None, .. })) => {}
-            _ => is_there = true,
-        }
-        findings.push(match answer {
-            Ok(Ok(finding)) => finding,
-            // A run does without it: nobody has asked for it by name.
-            Ok(Err(error))
-                if !named.contains(source.endpoint.as_str())
-                    && (error.is_unavailable()
-                        || (source.optional
-                            && matches!(error, SamsaraError::Refused { status: 400, .. }))) =>
-            {
-                Finding::note(&source.endpoint, format!("not available: {error}"))
-            }
             // The same is true of all others.
             Ok(Err(error)) if error.ends_run() => {
-                return vec![findings.remove(0), refusal("token", &error)];
+                return vec![findings.remove(0), refusal("token", error)];
             }
-            Ok(Err(error)) => refusal(&source.endpoint, &error),
-            Err(_) => Finding::bad(
-                &source.endpoint,
-                format!("no answer within {} s; {REACH}", limit.whole.as_secs()),
-            ),
-        });
+            _ => is_there = true,
+        }
+        let is_named = named.contains(source.endpoint.as_str());
+        findings.push(endpoint_finding(source, is_named, answer.ok(), limit));
     }
-    for source in selection
-        .on_request
-        .iter()
-        .filter_map(|name| catalog.source(name))
-    {
-        let reason = source.on_request.as_deref().unwrap_or_default();
-        findings.push(Finding::note(
-            &source.name,
-            format!("on request, not read by ALL: {reason}"),
-        ));
+    for name in &selection.on_request {
+        let source = catalog.source(name);
+        let reason = source.and_then(|source| source.on_request.as_deref());
+        let reason = reason.unwrap_or_default();
+        let text = format!("on request, not read by ALL: {reason}");
+        findings.push(Finding::note(name, text));
     }
     if absent > 1 && !is_there {
         let text = "every endpoint answers 404; check that SAMSARA_API_URL names Samsara's API";
         findings.push(Finding::bad(client.base().to_string(), text));
     }
     findings
+}
+
+/// What a list and the requests that depend on its rows have in common.
+fn list_key(parent: &catalog::Parent) -> String {
+    let fields = (&parent.source, &parent.field, &parent.with);
+    format!("{:?}", (fields, &parent.only, &parent.except))
+}
+
+/// The first row of each list that is the parent of sources; none where it could not be read.
+async fn first_rows(
+    client: &Client,
+    catalog: &Catalog,
+    sources: &[&Source],
+    limit: Limit,
+) -> BTreeMap<String, Option<Option<ParentRow>>> {
+    let lists: BTreeMap<String, &catalog::Parent> = sources
+        .iter()
+        .filter_map(|it| it.parent.as_ref())
+        .map(|parent| (list_key(parent), parent))
+        .collect();
+    let rows = lists.into_iter().map(|(key, parent)| async move {
+        let row = match catalog.source(&parent.source) {
+            Some(source) => {
+                tokio::time::timeout_at(limit.end, first_row(client, source, parent)).await
+            }
+            None => Ok(Ok(None)),
+        };
+        (key, row.ok().and_then(Result::ok))
+    });
+    let rows: Vec<_> = rows.collect();
+    stream::iter(rows)
+        .buffer_unordered(ASKED_AT_A_TIME)
+        .collect()
+        .await
+}
+
+/// What an endpoint answered, if it answered in time.
+fn endpoint_finding(
+    source: &Source,
+    is_named: bool,
+    answer: Option<Result<Finding, SamsaraError>>,
+    limit: Limit,
+) -> Finding {
+    let is_refused =
+        |error: &SamsaraError| matches!(error, SamsaraError::Refused { status: 400, .. });
+    let is_absent =
+        |error: &SamsaraError| error.is_unavailable() || (source.optional && is_refused(error));
+    match answer {
+        Some(Ok(finding)) => finding,
+        // A run goes on without it, unless it was asked for by name.
+        Some(Err(error)) if !is_named && is_absent(&error) => {
+            Finding::note(&source.endpoint, format!("not available: {error}"))
+        }
+        Some(Err(error)) => refusal(&source.endpoint, &error),
+        None => Finding::bad(
+            &source.endpoint,
+            format!("no answer within {} s; {REACH}", limit.whole.as_secs()),
+        ),
+    }
 }
 
 fn refusal(what: &str, error: &SamsaraError) -> Finding {
@@ -777,8 +792,8 @@ async fn conditions(bucket: &Bucket, key: &str) -> Result<(), StoreError> {
     }
 }
 
-/// The key of a table that must stand in one of its days alone: where the time of a record is not part of it, a record
-/// whose time has changed would be in two. What a report says of each day anew is meant to be.
+/// The key of a table that must be in one day only: if the time of a record is not part of the key, a record whose time
+/// has changed would be in two days. Reports have a row for each day on purpose.
 fn key_of_one_day<'a>(
     catalog: &'a Catalog,
     driver: &Source,
@@ -791,7 +806,7 @@ fn key_of_one_day<'a>(
     (is_own && driver.kind != SourceKind::Report).then_some(key)
 }
 
-/// What to say of keys that stand in more than one day.
+/// The finding about keys that are in more than one day.
 fn repeated(table: &str, driver: &Source, key: &[String], found: &RepeatedKeys) -> Finding {
     let examples = found.examples.iter().map(|it| {
         let key = it.values.join(", ");
@@ -806,7 +821,7 @@ fn repeated(table: &str, driver: &Source, key: &[String], found: &RepeatedKeys) 
     let first = first.unwrap_or_default();
     let source = &driver.name;
     let remedy = match driver.kind {
-        // What was seen once is never removed from such days.
+        // Versions that were seen are never removed from their days.
         SourceKind::Updates => format!(
             "the time_field of {source} has changed: name a time that never changes in sources.toml, or none"
         ),
@@ -858,7 +873,7 @@ async fn compare(
         async move {
             match warehouse {
                 Some(warehouse) => tokio::time::timeout(whole, warehouse.counts(contract)).await,
-                // What is not there has no rows.
+                // A warehouse that does not exist has no rows.
                 None => Ok(Ok(BTreeMap::new())),
             }
         }
@@ -870,94 +885,123 @@ async fn compare(
             break;
         };
         let table = &contract.table;
-        let Some(driver) = pipeline.catalog().driving_source_of(table) else {
-            continue;
-        };
-        let handle = pipeline.states().source(&driver.name).await?;
-        let (mut waiting, mut expected) = (0, BTreeMap::new());
-        handle.look(|state| {
-            for (day, partition) in &state.partitions {
-                let Some(found) = partition.models.get(table) else {
-                    continue;
-                };
-                match found.load.as_ref().filter(|load| load.target == target) {
-                    Some(load) => {
-                        waiting += u64::from(load.fingerprint != found.fingerprint);
-                        expected.insert(*day, load.rows);
-                    }
-                    None => waiting += 1,
-                }
-            }
-        });
-        if let Some(days) = contract.partition_expiration_days {
-            // What has expired is gone on purpose, and the day on which it goes is BigQuery's.
-            let today = clock::now().date_naive();
-            let oldest = today
-                .checked_sub_days(Days::new(u64::from(days).saturating_sub(1)))
-                .unwrap_or(NaiveDate::MIN);
-            expected.retain(|partition, _| partition.day().is_none_or(|day| day >= oldest));
-        }
-        let counts = match counts {
-            Ok(Ok(counts)) => counts,
-            Ok(Err(error)) => {
-                findings.say([Finding::bad(table, error.to_string())])?;
-                continue;
-            }
-            Err(_) => {
-                findings.say([Finding::bad(
-                    table,
-                    format!("no answer within {} s", limit.whole.as_secs()),
-                )])?;
+        let counts = match answered(table, counts, limit) {
+            Ok(counts) => counts,
+            Err(finding) => {
+                findings.say([finding])?;
                 continue;
             }
         };
-        let days: BTreeSet<Partition> = expected.keys().chain(counts.keys()).copied().collect();
-        let mut differing = 0;
-        for day in days {
-            let (said, held) = (
-                expected.get(&day).copied(),
-                counts.get(&day).copied().unwrap_or_default(),
-            );
-            if said.unwrap_or_default() != held {
-                differing += 1;
-                let said = said.map_or("lists none".to_string(), |rows| format!("says {rows}"));
-                let remedy = format!("run with --full-refresh {}", table);
-                let text = format!("the warehouse has {held} rows, but the state {said}; {remedy}");
-                findings.say([Finding::bad(format!("{} {day}", table), text)])?;
-            }
-        }
-        if differing == 0 && !expected.is_empty() {
-            let rows: u64 = expected.values().sum();
-            let text = format!(
-                "{} partitions, {rows} rows, equal to the state",
-                expected.len()
-            );
-            findings.say([Finding::good(table, text)])?;
-        }
-        if let (Some(key), Some(warehouse)) = (
-            key_of_one_day(pipeline.catalog(), driver, contract),
-            &warehouse,
-        ) && !expected.is_empty()
-        {
+        let Some(driving) = pipeline.catalog().driving_source_of(table) else {
+            let table = table.clone();
+            return Err(LoadError::NoSource { table }.into());
+        };
+        let expected = expected_rows(&pipeline, driving, contract, &target).await?;
+        findings.say(differences(table, &expected, &counts))?;
+        let key = key_of_one_day(pipeline.catalog(), driving, contract);
+        if let (Some(key), Some(warehouse), false) = (key, &warehouse, expected.rows.is_empty()) {
             let asked = warehouse.repeated_keys(contract, key);
-            match tokio::time::timeout(limit.whole, asked).await {
-                Ok(Ok(found)) if found.count == 0 => {}
-                Ok(Ok(found)) => findings.say([repeated(table, driver, key, &found)])?,
-                Ok(Err(error)) => findings.say([Finding::bad(table, error.to_string())])?,
-                Err(_) => {
-                    let text = format!("no answer within {} s", limit.whole.as_secs());
-                    findings.say([Finding::bad(table, text)])?;
-                }
+            let asked = tokio::time::timeout(limit.whole, asked).await;
+            match answered(table, asked, limit) {
+                Ok(found) if found.count == 0 => {}
+                Ok(found) => findings.say([repeated(table, driving, key, &found)])?,
+                Err(finding) => findings.say([finding])?,
             }
         }
-        if waiting > 0 {
-            findings.say([Finding::note(
-                table,
-                format!("{waiting} partitions are not loaded yet: samsara-etl run --stages load"),
-            )])?;
+        if expected.waiting > 0 {
+            let waiting = expected.waiting;
+            let text =
+                format!("{waiting} partitions are not loaded yet: samsara-etl run --stages load");
+            findings.say([Finding::note(table, text)])?;
         }
     }
     Ok(())
+}
+
+/// The answer of the warehouse about a table; the finding, if there is none.
+fn answered<T>(
+    table: &str,
+    answer: Result<Result<T, LoadError>, Elapsed>,
+    limit: Limit,
+) -> Result<T, Finding> {
+    match answer {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(Finding::bad(table, error.to_string())),
+        Err(_) => {
+            let text = format!("no answer within {} s", limit.whole.as_secs());
+            Err(Finding::bad(table, text))
+        }
+    }
+}
+
+/// What the state says of a table in the warehouse.
+#[derive(Default)]
+struct Expected {
+    /// Rows of each partition that was loaded and has not expired.
+    rows: BTreeMap<Partition, u64>,
+    /// Partitions that are still to be loaded.
+    waiting: u64,
+}
+
+async fn expected_rows(
+    pipeline: &Pipeline,
+    driving: &Source,
+    contract: &Contract,
+    target: &str,
+) -> Result<Expected, Error> {
+    let handle = pipeline.states().source(&driving.name).await?;
+    let mut expected = Expected::default();
+    handle.look(|state| {
+        for (day, partition) in &state.partitions {
+            let Some(found) = partition.models.get(&contract.table) else {
+                continue;
+            };
+            match found.load.as_ref().filter(|load| load.target == target) {
+                Some(load) => {
+                    expected.waiting += u64::from(load.fingerprint != found.fingerprint);
+                    expected.rows.insert(*day, load.rows);
+                }
+                None => expected.waiting += 1,
+            }
+        }
+    });
+    if let Some(days) = contract.partition_expiration_days {
+        // Expired partitions are gone on purpose, and BigQuery chooses the day on which they go.
+        let oldest = clock::now()
+            .date_naive()
+            .checked_sub_days(Days::new(u64::from(days).saturating_sub(1)))
+            .unwrap_or(NaiveDate::MIN);
+        let is_kept = |partition: &Partition| partition.day().is_none_or(|day| day >= oldest);
+        expected.rows.retain(|partition, _| is_kept(partition));
+    }
+    Ok(expected)
+}
+
+/// The partitions of a table whose rows in the warehouse are not those of the state; or that all are equal.
+fn differences(
+    table: &str,
+    expected: &Expected,
+    counts: &BTreeMap<Partition, u64>,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let days: BTreeSet<&Partition> = expected.rows.keys().chain(counts.keys()).collect();
+    for day in days {
+        let said = expected.rows.get(day).copied();
+        let held = counts.get(day).copied().unwrap_or_default();
+        if said.unwrap_or_default() != held {
+            let said = said.map_or("lists none".to_string(), |rows| format!("says {rows}"));
+            let text = format!(
+                "the warehouse has {held} rows, but the state {said}; run with --full-refresh {table}"
+            );
+            findings.push(Finding::bad(format!("{table} {day}"), text));
+        }
+    }
+    if findings.is_empty() && !expected.rows.is_empty() {
+        let (partitions, rows) = (expected.rows.len(), expected.rows.values().sum::<u64>());
+        let text = format!("{partitions} partitions, {rows} rows, equal to the state");
+        findings.push(Finding::good(table, text));
+    }
+    findings
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::load::shape::ShapeMismatch;
 use crate::state::{DocumentError, LockError};
 use crate::store::StoreError;
 use crate::store::layout::Partition;
+use crate::transform::TransformError;
 
 /// A table or partition that could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -98,12 +99,13 @@ pub enum LoadError {
         message: String,
     },
     /// A query over the rows of a table failed.
-    #[error("{table}: its rows cannot be looked at: {reason}")]
+    #[error("{table}: its rows cannot be queried: {error}")]
     Query {
         /// The table.
         table: String,
-        /// The query engine's message.
-        reason: String,
+        /// How the query failed.
+        #[source]
+        error: TransformError,
     },
     /// The ledger does not balance.
     #[error(

@@ -26,7 +26,7 @@ use crate::store::layout::{
     parse_warehouse_object, warehouse_object,
 };
 use crate::store::{Bucket, Listed, ObjectRef, StoreError, Version};
-use crate::transform::{Contract, QueryTable, query};
+use crate::transform::{Contract, DataError, QueryTable, TransformError, query};
 
 /// Writers of other partitions of the same table may come in between this often.
 const SWAP_TRIES: usize = 1000;
@@ -436,25 +436,19 @@ impl Warehouse for LocalWarehouse {
             bucket: self.bucket.clone(),
             objects: manifest.partitions.into_values().flatten().collect(),
         };
-        let failed = |reason: String| LoadError::Query {
+        let failed = |error: TransformError| LoadError::Query {
             table: name.clone(),
-            reason,
+            error,
         };
-        let mut found = query(&sql, &[table], QUERY_MEMORY)
-            .await
-            .map_err(|error| failed(error.to_string()))?;
+        let mut found = query(&sql, &[table], QUERY_MEMORY).await.map_err(failed)?;
         let mut rows = Vec::new();
-        while let Some(batch) = found
-            .next()
-            .await
-            .map_err(|error| failed(error.to_string()))?
-        {
+        while let Some(batch) = found.next().await.map_err(failed)? {
             let options = FormatOptions::default();
             let columns = batch.columns().iter();
             let columns: Vec<ArrayFormatter<'_>> = columns
                 .map(|column| ArrayFormatter::try_new(column, &options))
                 .collect::<Result<_, _>>()
-                .map_err(|error| failed(error.to_string()))?;
+                .map_err(|error| failed(DataError::from(error).into()))?;
             rows.extend((0..batch.num_rows()).map(|row| {
                 let cells = batch.columns().iter().zip(&columns);
                 let cells = cells.map(|(column, text)| {
@@ -463,7 +457,8 @@ impl Warehouse for LocalWarehouse {
                 cells.collect::<Vec<_>>()
             }));
         }
-        RepeatedKeys::of_rows(rows).ok_or_else(|| failed("keys without their days".into()))
+        RepeatedKeys::of_rows(rows)
+            .ok_or_else(|| failed(DataError::from("keys without their days".to_string()).into()))
     }
 
     async fn drop_table(&self, contract: &Contract) -> Result<(), LoadError> {

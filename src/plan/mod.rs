@@ -1,6 +1,7 @@
 //! The plan of a run, as a value: what `plan` prints is what `run` executes.
 
 mod dates;
+mod planner;
 mod selection;
 mod table_list;
 mod updates;
@@ -12,14 +13,14 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 
-use crate::catalog::{Catalog, ChangeFeed, Source, SourceKind};
+use crate::catalog::{Source, SourceKind};
 use crate::redact;
-use crate::state::{
-    Feed, Gap, NotAvailable, PartitionState, Position, SourceState, StateError, StateStore,
-};
+use crate::state::{Feed, Gap, NotAvailable, PartitionState, Position, SourceState};
 use crate::store::layout::Partition;
 
 pub use dates::{DEFAULT_START, Dates, days, parse_date};
+pub(crate) use planner::unavailable;
+pub use planner::{PlanError, changed, make, waves};
 pub use selection::{Selection, SelectionError, TableListError};
 pub use table_list::names_in_file;
 pub use updates::UpdatesWindow;
@@ -281,305 +282,6 @@ impl PlannedScope {
     }
 }
 
-/// Makes the plan from the catalog, the state and the clock. `now` decides which days are over, and what is stale.
-///
-/// # Errors
-/// [`StateError`] if the state document of a selected source cannot be read or is invalid.
-pub async fn make(
-    catalog: &Catalog,
-    states: &StateStore,
-    run_request: RunRequest,
-    now: DateTime<Utc>,
-) -> Result<Plan, StateError> {
-    let mut plan = Plan {
-        run_request: run_request.clone(),
-        snapshots: Vec::new(),
-        feeds: Vec::new(),
-        windows: Vec::new(),
-        lasting: Vec::new(),
-        committed: Vec::new(),
-        complete_days: 0,
-        from_default_start: 0,
-        today: now.date_naive(),
-        estimate: Estimate::default(),
-        not_available: BTreeMap::new(),
-        on_request: BTreeMap::new(),
-        gaps: BTreeMap::new(),
-    };
-    for source in run_request
-        .selection
-        .on_request
-        .iter()
-        .filter_map(|name| catalog.source(name))
-    {
-        let reason = source.on_request.clone().unwrap_or_default();
-        plan.on_request.insert(source.name.clone(), reason);
-    }
-    let selected: Vec<&Source> = run_request
-        .selection
-        .sources
-        .iter()
-        .filter_map(|name| catalog.source(name))
-        .collect();
-    let extract = run_request.stages.contains(&Stage::Extract);
-    let parents = selected.iter().filter_map(|source| source.parent.as_ref());
-    let parents = parents.map(|parent| parent.source.as_str());
-    let names = selected.iter().map(|source| source.name.as_str());
-    states.read_ahead(names.chain(parents)).await?;
-    let mut wanted: BTreeMap<&str, Vec<NaiveDate>> = BTreeMap::new();
-    let mut snapshots: BTreeSet<&str> = BTreeSet::new();
-    let mut updated: BTreeSet<&str> = BTreeSet::new();
-    let mut gaps: BTreeSet<(String, NaiveDate)> = BTreeSet::new();
-    for source in &selected {
-        let handle = states.source(&source.name).await?;
-        let state = handle.look(Clone::clone);
-        let refused = if extract && !run_request.selection.named.contains(&source.name) {
-            unavailable(catalog, states, source).await?
-        } else {
-            None
-        };
-        let refused = refused.filter(|known| now - known.at < TimeDelta::days(UNAVAILABLE_DAYS));
-        let is_asked = extract && refused.is_none();
-        plan.not_available
-            .extend(refused.map(|known| (source.name.clone(), known)));
-        if is_asked {
-            plan.from_default_start +=
-                u64::from(is_from_default_start(source, &state, &run_request));
-            match source.kind {
-                SourceKind::Snapshot => {
-                    snapshots.insert(&source.name);
-                }
-                // A feed continues from its cursor and cannot be read for a period.
-                SourceKind::Feed if run_request.historical => {}
-                SourceKind::Feed => {
-                    let planned = feed(source, &state, &run_request.dates, now);
-                    let lost = gaps_of(&state, planned.as_ref());
-                    if !lost.is_empty() {
-                        plan.gaps.insert(source.name.clone(), lost);
-                    }
-                    plan.windows.extend(planned);
-                }
-                SourceKind::Updates => {
-                    let windows = updates::windows(source, &state, &run_request, now);
-                    if !windows.is_empty() {
-                        updated.insert(&source.name);
-                        plan.windows.push(PlannedTask {
-                            sources: vec![source.name.clone()],
-                            scope: PlannedScope::Updates(windows),
-                            requests: 0,
-                        });
-                    }
-                }
-                SourceKind::Window | SourceKind::Report => {
-                    let (days, complete) = days_to_read(source, &state, &run_request, now);
-                    plan.complete_days += complete;
-                    let unread = days.iter().filter(|day| {
-                        state
-                            .partition(Partition::Day(**day))
-                            .is_none_or(|partition| partition.raw.is_none())
-                    });
-                    gaps.extend(unread.map(|day| (source.name.clone(), *day)));
-                    if tells_of_earlier_days(source, &state, &days) {
-                        plan.lasting.push(source.name.clone());
-                    }
-                    if !days.is_empty() {
-                        wanted.insert(&source.name, days);
-                    }
-                    let has_position = state.feed.as_ref().is_some_and(|feed| is_alive(feed, now));
-                    if source.changes.is_some() && !(run_request.historical && has_position) {
-                        plan.feeds.push(source.name.clone());
-                    }
-                }
-            }
-        }
-        let reading = wanted.get(source.name.as_str());
-        let is_read = |partition: Partition| match partition {
-            Partition::Snapshot => snapshots.contains(source.name.as_str()),
-            Partition::Day(day) => reading.is_some_and(|days| days.contains(&day)),
-        };
-        plan.committed.extend(
-            state
-                .complete()
-                .filter(|(partition, _)| !is_read(*partition))
-                .map(|(partition, _)| (source.name.clone(), partition)),
-        );
-    }
-    // Lists with a parent need that parent, and so on.
-    let mut children: Vec<&str> = wanted
-        .keys()
-        .chain(&snapshots)
-        .copied()
-        .chain(updated)
-        .collect();
-    while let Some(name) = children.pop() {
-        let Some(parent) = catalog
-            .source(name)
-            .and_then(|source| source.parent.as_ref())
-        else {
-            continue;
-        };
-        let handle = states.source(&parent.source).await?;
-        let fresh = handle.look(|state| {
-            let raw = state
-                .partition(Partition::Snapshot)
-                .and_then(|partition| partition.raw.as_ref());
-            let is_doubtful =
-                |found: &PartitionState| found.failure.is_some() || found.shrunken_from.is_some();
-            let is_doubtful = state
-                .partition(Partition::Snapshot)
-                .is_some_and(is_doubtful);
-            !is_doubtful
-                && raw.is_some_and(|raw| {
-                    raw.extracted_at + TimeDelta::hours(PARENT_MAX_AGE_HOURS) > now
-                })
-        });
-        if !fresh
-            && let Some(parent) = catalog.source(&parent.source)
-            && snapshots.insert(&parent.name)
-        {
-            children.push(&parent.name);
-        }
-    }
-    // A parent comes before its children.
-    let mut snapshots: Vec<&str> = snapshots.into_iter().collect();
-    snapshots.sort_by_key(|name| (depth(catalog, name), *name));
-    plan.snapshots = snapshots
-        .into_iter()
-        .map(|name| PlannedTask {
-            sources: vec![name.into()],
-            scope: PlannedScope::Snapshot,
-            requests: 1,
-        })
-        .collect();
-    plan.windows.extend(group(catalog, wanted));
-    // Days that were never read come before days that are read again, and old days before new ones, across all tables:
-    // so the complete part is a period of time.
-    plan.windows.sort_by_key(|task| match &task.scope {
-        PlannedScope::Days(days) => {
-            let is_gap =
-                |name: &String| days.iter().any(|day| gaps.contains(&(name.clone(), *day)));
-            (!task.sources.iter().any(is_gap), days.first().copied())
-        }
-        _ => (false, None),
-    });
-    count_requests(catalog, states, &mut plan.snapshots).await?;
-    count_requests(catalog, states, &mut plan.windows).await?;
-    plan.estimate = estimate(catalog, &plan);
-    Ok(plan)
-}
-
-fn depth(catalog: &Catalog, source: &str) -> usize {
-    catalog
-        .source(source)
-        .map_or(0, |source| catalog.depth(source))
-}
-
-/// The lists of a plan in waves: those of one can be read at the same time, once the waves before it are read.
-pub fn waves<'a>(catalog: &'a Catalog, plan: &'a Plan) -> impl Iterator<Item = &'a [PlannedTask]> {
-    let depth = |task: &PlannedTask| {
-        let depths = task.sources.iter().map(|name| depth(catalog, name));
-        depths.max().unwrap_or_default()
-    };
-    plan.snapshots
-        .chunk_by(move |task, next| depth(task) == depth(next))
-}
-
-/// Whether the state says that a source is not available: it or one of its parents was refused at the last request, and
-/// it was never read, or is optional.
-pub(crate) async fn unavailable(
-    catalog: &Catalog,
-    states: &StateStore,
-    source: &Source,
-) -> Result<Option<NotAvailable>, StateError> {
-    let mut asked = source;
-    for _ in 0..MOST_PARENTS {
-        let (known, was_read) = states
-            .source(&asked.name)
-            .await?
-            .look(|state| (state.not_available.clone(), state.was_read()));
-        let counts = !was_read || asked.optional;
-        if let Some(known) = known.filter(|_| counts) {
-            let is_own = asked.name == source.name;
-            return Ok(Some(if is_own {
-                known
-            } else {
-                let reason = format!(
-                    "{}, for whose rows it is asked, is not available: {}",
-                    asked.name, known.reason
-                );
-                NotAvailable { reason, ..known }
-            }));
-        }
-        let parent = asked.parent.as_ref();
-        match parent.and_then(|parent| catalog.source(&parent.source)) {
-            // A parent that was read before still provides the known ids.
-            Some(parent) if !was_read => asked = parent,
-            _ => break,
-        }
-    }
-    Ok(None)
-}
-
-/// Counts the requests of each task: one for each swept value and batch of parents.
-async fn count_requests(
-    catalog: &Catalog,
-    states: &StateStore,
-    tasks: &mut [PlannedTask],
-) -> Result<(), StateError> {
-    for task in tasks {
-        let Some(source) = task.sources.first().and_then(|name| catalog.source(name)) else {
-            continue;
-        };
-        task.requests = source
-            .sweep
-            .as_ref()
-            .map_or(1, |sweep| sweep.values.len() as u64);
-        if let Some(parent) = &source.parent {
-            let handle = states.source(&parent.source).await?;
-            let parents: u64 = handle.look(|state| {
-                let raw = state
-                    .partition(Partition::Snapshot)
-                    .and_then(|partition| partition.raw.as_ref());
-                raw.map_or(1, |raw| raw.objects.iter().map(|object| object.rows).sum())
-            });
-            task.requests *= parents.div_ceil(parent.batch as u64);
-        }
-        if let PlannedScope::Updates(windows) = &task.scope {
-            task.requests *= windows.len() as u64;
-        }
-    }
-    Ok(())
-}
-
-/// Counts requests by endpoint. Endpoints are requested concurrently, so the slowest one determines the duration.
-fn estimate(catalog: &Catalog, plan: &Plan) -> Estimate {
-    let mut estimate = Estimate::default();
-    let mut seconds: BTreeMap<&str, f64> = BTreeMap::new();
-    for task in plan.snapshots.iter().chain(&plan.windows) {
-        let Some(source) = task.sources.first().and_then(|name| catalog.source(name)) else {
-            continue;
-        };
-        estimate.calls += task.requests;
-        *seconds.entry(source.endpoint.as_str()).or_default() +=
-            task.requests as f64 / source.rate_limit.per_second;
-    }
-    for source in plan.feeds.iter().filter_map(|name| catalog.source(name)) {
-        estimate.calls += 1;
-        let feed = match &source.changes {
-            Some(ChangeFeed::Endpoint(endpoint)) => Some((endpoint, source)),
-            Some(ChangeFeed::Source { source, .. }) => {
-                catalog.source(source).map(|feed| (&feed.endpoint, feed))
-            }
-            None => None,
-        };
-        if let Some((endpoint, feed)) = feed {
-            *seconds.entry(endpoint).or_default() += 1.0 / feed.rate_limit.per_second;
-        }
-    }
-    estimate.seconds = seconds.into_values().fold(0.0, f64::max);
-    estimate
-}
-
 /// Whether a feed's cursor is young enough to be trusted.
 pub fn is_alive(feed: &Feed, now: DateTime<Utc>) -> bool {
     now - feed.at < TimeDelta::days(CURSOR_DAYS)
@@ -600,48 +302,6 @@ pub fn unverified_days(state: &SourceState) -> Vec<NaiveDate> {
         told.max(Some(*read)) < Some(late.and_time(chrono::NaiveTime::MIN).and_utc())
     };
     complete.filter(is_unverified).map(|(day, _)| day).collect()
-}
-
-/// Tasks for the days of these sources that changed since the plan was made, without the days that the plan already
-/// has.
-pub async fn changed(
-    catalog: &Catalog,
-    states: &StateStore,
-    plan: &Plan,
-    sources: &[String],
-) -> Result<Vec<PlannedTask>, StateError> {
-    let mut wanted = BTreeMap::new();
-    for source in sources.iter().filter_map(|name| catalog.source(name)) {
-        let planned = plan.days_of(&source.name);
-        let handle = states.source(&source.name).await?;
-        let days: Vec<NaiveDate> = handle.look(|state| {
-            state
-                .changed_days()
-                .filter(|day| plan.run_request.dates.contains(*day) && !planned.contains(day))
-                .collect()
-        });
-        if !days.is_empty() {
-            wanted.insert(source.name.as_str(), days);
-        }
-    }
-    let mut tasks = group(catalog, wanted);
-    count_requests(catalog, states, &mut tasks).await?;
-    Ok(tasks)
-}
-
-/// What a feed has lost once it is read as planned.
-fn gaps_of(state: &SourceState, planned: Option<&PlannedTask>) -> Vec<Gap> {
-    match (&state.feed, planned.map(|planned| &planned.scope)) {
-        (
-            Some(known),
-            Some(PlannedScope::Feed {
-                resume: None,
-                since,
-                ..
-            }),
-        ) => known.gaps_from(*since),
-        _ => state.gaps().to_vec(),
-    }
 }
 
 /// A feed from its cursor on; none if everything requested is stored.
@@ -783,166 +443,10 @@ fn tells_of_earlier_days(source: &Source, state: &SourceState, days: &[NaiveDate
     lasts && !days.is_empty() && state.complete().any(|(partition, _)| is_earlier(partition))
 }
 
-/// Sources that share an endpoint share requests; consecutive days share one request where the source allows it.
-fn group(catalog: &Catalog, wanted: BTreeMap<&str, Vec<NaiveDate>>) -> Vec<PlannedTask> {
-    let mut tasks = Vec::new();
-    let mut shared: BTreeMap<(String, NaiveDate), Vec<String>> = BTreeMap::new();
-    for (name, days) in wanted {
-        let Some(source) = catalog.source(name) else {
-            continue;
-        };
-        if let Some(key) = source.share_key() {
-            for day in days {
-                shared
-                    .entry((key.clone(), day))
-                    .or_default()
-                    .push(name.to_string());
-            }
-            continue;
-        }
-        let mut run: Vec<NaiveDate> = Vec::new();
-        for day in days {
-            let follows = run.last().is_none_or(|last| *last + Days::new(1) == day);
-            if !follows || run.len() >= source.days_per_request as usize {
-                tasks.push(PlannedTask {
-                    sources: vec![name.into()],
-                    scope: PlannedScope::Days(std::mem::take(&mut run)),
-                    requests: 1,
-                });
-            }
-            run.push(day);
-        }
-        tasks.push(PlannedTask {
-            sources: vec![name.into()],
-            scope: PlannedScope::Days(run),
-            requests: 1,
-        });
-    }
-    for ((_, day), names) in shared {
-        let limit = names
-            .first()
-            .and_then(|name| catalog.source(name)?.share.as_ref())
-            .map_or(1, |share| share.limit);
-        for sources in together(catalog, names, limit) {
-            tasks.push(PlannedTask {
-                sources,
-                scope: PlannedScope::Days(vec![day]),
-                requests: 1,
-            });
-        }
-    }
-    tasks
-}
-
-/// Groups sources into requests: at most `limit` in one, and no two with the same field, since a record holds it once.
-fn together(catalog: &Catalog, names: Vec<String>, limit: usize) -> Vec<Vec<String>> {
-    let field = |name: &String| Some(catalog.source(name)?.share.as_ref()?.field.as_str());
-    let mut requests: Vec<Vec<String>> = Vec::new();
-    for name in names {
-        let has_room = |request: &&mut Vec<String>| {
-            request.len() < limit && request.iter().all(|other| field(other) != field(&name))
-        };
-        match requests.iter_mut().find(has_room) {
-            Some(request) => request.push(name),
-            None => requests.push(vec![name]),
-        }
-    }
-    requests
-}
-
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tables: BTreeSet<&String> =
-            self.windows.iter().flat_map(|task| &task.sources).collect();
-        let lists = self.snapshots.len();
-        writeln!(
-            f,
-            "extract    {lists} lists, {} tasks over {} daily sources",
-            self.windows.len(),
-            tables.len()
-        )?;
-        for name in &tables {
-            let (mut tasks, mut days) = (0, 0);
-            for task in self
-                .windows
-                .iter()
-                .filter(|task| task.sources.contains(name))
-            {
-                match &task.scope {
-                    PlannedScope::Days(more) => (tasks, days) = (tasks + 1, days + more.len()),
-                    PlannedScope::Feed {
-                        resume,
-                        since,
-                        until,
-                    } => {
-                        writeln!(
-                            f,
-                            "           {name}: {}",
-                            self.feed(resume.is_some(), *since, *until)
-                        )?;
-                    }
-                    PlannedScope::Updates(windows) => {
-                        writeln!(f, "           {name}: {}", updates::told(windows))?;
-                    }
-                    PlannedScope::Snapshot => {}
-                }
-            }
-            if tasks > 0 {
-                writeln!(f, "           {name}: {days} days in {tasks} tasks")?;
-            }
-        }
-        if !self.feeds.is_empty() {
-            let feeds = self.feeds.len();
-            writeln!(
-                f,
-                "           {feeds} change feeds are read first; past days that they report are read again"
-            )?;
-        }
-        if !self.lasting.is_empty() {
-            let what = "read again where their rows have ended since";
-            writeln!(
-                f,
-                "           {}: earlier days are {what}",
-                self.lasting.join(", ")
-            )?;
-        }
-        writeln!(
-            f,
-            "           {} days are complete and are not requested",
-            self.complete_days
-        )?;
-        for (name, NotAvailable { at, reason }) in &self.not_available {
-            let again = (*at + TimeDelta::days(UNAVAILABLE_DAYS)).format("%Y-%m-%d");
-            let reason = redact::one_line(reason);
-            writeln!(
-                f,
-                "           {name}: not available, asked again from {again} on: {reason}"
-            )?;
-        }
-        for (name, gaps) in &self.gaps {
-            for gap in gaps {
-                writeln!(
-                    f,
-                    "           {name}: {gap} may be lost, its feed reaches no further back"
-                )?;
-            }
-        }
-        for (name, reason) in &self.on_request {
-            writeln!(
-                f,
-                "           {name}: on request, not read: {}",
-                redact::one_line(reason)
-            )?;
-        }
-        if let Some(notice) = self.first_run_notice() {
-            writeln!(f, "           {notice}")?;
-        }
-        if let Some((days, first)) = self.not_begun() {
-            writeln!(
-                f,
-                "           {days} days, from {first} on, have not begun and are not requested"
-            )?;
-        }
+        self.fmt_requests(f)?;
+        self.fmt_notes(f)?;
         let Estimate {
             calls,
             seconds,
@@ -964,9 +468,91 @@ impl fmt::Display for Plan {
     }
 }
 
+impl Plan {
+    /// What is requested, by source.
+    fn fmt_requests(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sources = self.windows.iter().flat_map(|task| &task.sources);
+        let sources: BTreeSet<&String> = sources.collect();
+        let (lists, tasks) = (self.snapshots.len(), self.windows.len());
+        writeln!(
+            f,
+            "extract    {lists} lists, {tasks} tasks over {} daily sources",
+            sources.len()
+        )?;
+        for name in sources {
+            let (mut tasks, mut days) = (0, 0);
+            for task in self.tasks_of(name) {
+                match &task.scope {
+                    PlannedScope::Days(more) => (tasks, days) = (tasks + 1, days + more.len()),
+                    PlannedScope::Feed {
+                        resume,
+                        since,
+                        until,
+                    } => {
+                        let feed = self.feed(resume.is_some(), *since, *until);
+                        writeln!(f, "           {name}: {feed}")?;
+                    }
+                    PlannedScope::Updates(windows) => {
+                        writeln!(f, "           {name}: {}", updates::told(windows))?;
+                    }
+                    PlannedScope::Snapshot => {}
+                }
+            }
+            if tasks > 0 {
+                writeln!(f, "           {name}: {days} days in {tasks} tasks")?;
+            }
+        }
+        if !self.feeds.is_empty() {
+            let feeds = self.feeds.len();
+            writeln!(
+                f,
+                "           {feeds} change feeds are read first; past days that they report are read again"
+            )?;
+        }
+        Ok(())
+    }
+
+    /// What is not requested, or only under a condition.
+    fn fmt_notes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.lasting.is_empty() {
+            let names = self.lasting.join(", ");
+            let what = "read again where their rows have ended since";
+            writeln!(f, "           {names}: earlier days are {what}")?;
+        }
+        writeln!(
+            f,
+            "           {} days are complete and are not requested",
+            self.complete_days
+        )?;
+        for (name, NotAvailable { at, reason }) in &self.not_available {
+            let again = (*at + TimeDelta::days(UNAVAILABLE_DAYS)).format("%Y-%m-%d");
+            let reason = redact::one_line(reason);
+            writeln!(
+                f,
+                "           {name}: not available, asked again from {again} on: {reason}"
+            )?;
+        }
+        for (name, reason) in &self.on_request {
+            let reason = redact::one_line(reason);
+            writeln!(f, "           {name}: on request, not read: {reason}")?;
+        }
+        if let Some(notice) = self.first_run_notice() {
+            writeln!(f, "           {notice}")?;
+        }
+        if let Some((days, first)) = self.not_begun() {
+            writeln!(
+                f,
+                "           {days} days, from {first} on, have not begun and are not requested"
+            )?;
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::Catalog;
     use crate::state::RawState;
 
     fn now() -> DateTime<Utc> {
@@ -1238,7 +824,7 @@ mod tests {
             .iter()
             .map(|name| (name.as_str(), vec![day]))
             .collect();
-        let tasks = group(&catalog, wanted);
+        let tasks = planner::group(&catalog, wanted).unwrap();
         assert_eq!(tasks.len(), 1);
         assert_eq!(tasks[0].sources, names);
     }
@@ -1270,7 +856,8 @@ mod tests {
         let catalog = Catalog::from_files("test", &files).unwrap();
         let wanted =
             ["a", "b", "c", "d"].map(|name| (name, vec![parse_date("2024-01-01").unwrap()]));
-        let mut shared: Vec<_> = group(&catalog, wanted.into())
+        let mut shared: Vec<_> = planner::group(&catalog, wanted.into())
+            .unwrap()
             .into_iter()
             .map(|task| task.sources)
             .collect();
@@ -1299,7 +886,8 @@ mod tests {
             .copied()
             .filter(|day| day.to_string() != "2024-01-05")
             .collect();
-        let lengths: Vec<_> = group(&catalog, [("fleet_trips", with_gap)].into())
+        let lengths: Vec<_> = planner::group(&catalog, [("fleet_trips", with_gap)].into())
+            .unwrap()
             .into_iter()
             .map(|task| match task.scope {
                 PlannedScope::Days(days) => days.len(),

@@ -8,7 +8,7 @@ use super::scratch::Scratch;
 use crate::catalog::{Catalog, Model};
 use crate::clock;
 use crate::config::Secret;
-use crate::error::Error;
+use crate::error::{Error, PreviewError};
 use crate::state::{SourceHandle, StateStore};
 use crate::store::Bucket;
 use crate::store::layout::{Partition, RunId};
@@ -76,10 +76,8 @@ fn complete_partition(
     let source = &bound.driving;
     let partition = match day {
         Some(_) if !source.is_daily() => {
-            return Err(Error::Usage(format!(
-                "{} is a list and has no days: leave the day out",
-                source.name
-            )));
+            let source_name = source.name.clone();
+            return Err(PreviewError::NoDays { source_name }.into());
         }
         Some(day) => Some(Partition::Day(day)),
         None => state.look(|state| state.complete().map(|(partition, _)| partition).max()),
@@ -91,12 +89,7 @@ fn complete_partition(
         })
     };
     partition.filter(is_complete).ok_or_else(|| {
-        let what = day.map_or_else(
-            || source.name.clone(),
-            |day| format!("{} of {day}", source.name),
-        );
-        Error::Usage(format!(
-            "there are no raw rows of {what}: `samsara-etl run` reads them"
-        ))
+        let source_name = source.name.clone();
+        PreviewError::NotRead { source_name, day }.into()
     })
 }

@@ -1,8 +1,6 @@
 //! The program's spans, as OpenTelemetry has them: what the log says each of its lines is about, with a beginning and an
 //! end.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Subscriber};
@@ -11,6 +9,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::export::Queue;
 use super::otlp::{CLIENT, ERROR, INTERNAL, KeyValue, Span, SpanEvent, Value};
+use crate::clock;
 
 /// So many events a span keeps; the others are counted.
 const MOST_EVENTS: usize = 64;
@@ -22,10 +21,10 @@ pub struct SpanLayer(pub(super) Queue);
 
 /// Nanoseconds since 1970.
 pub(super) fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
-    })
+    let nanos = clock::now().timestamp_nanos_opt();
+    nanos
+        .and_then(|nanos| u64::try_from(nanos).ok())
+        .unwrap_or_default()
 }
 
 /// Collects fields as attributes.
