@@ -218,9 +218,13 @@ impl Environment {
         for dotenv::Binding { name, line, .. } in &parsed.bindings {
             warnings.extend(self.near_misses([name], &format!("{}:{line}", path.display())));
         }
-        let holds_secret = [SAMSARA_API_TOKEN, SAMSARA_ETL_HASH_SALT]
-            .iter()
-            .any(|it| self.file.contains_key(it.name));
+        let holds_secret = [
+            SAMSARA_API_TOKEN,
+            SAMSARA_ETL_HASH_SALT,
+            OTEL_EXPORTER_OTLP_HEADERS,
+        ]
+        .iter()
+        .any(|it| self.file.contains_key(it.name));
         warnings.extend(open_to_others(path, holds_secret));
         Ok(warnings)
     }

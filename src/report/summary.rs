@@ -143,7 +143,8 @@ impl Summary<'_> {
                 counted(rows, "raw row")
             );
             if rows > records {
-                read += " (a record is one in each day that it has readings of)";
+                // A response may hold readings for several tables, and of several days.
+                read += " (one for each table and day in a record)";
             }
         }
         if *delayed_requests > 0 {
@@ -592,6 +593,28 @@ mod tests {
             failed.len() == 2 && failed[0].contains("\"Read IFTA (US)\""),
             "{text}"
         );
+    }
+
+    #[test]
+    fn raw_rows_beyond_records_are_explained() {
+        for (rows, said) in [
+            (4, "4 records, 4 raw rows\n"),
+            (
+                10,
+                "4 records, 10 raw rows (one for each table and day in a record)\n",
+            ),
+        ] {
+            let mut report = RunReport::default();
+            let source = SourceReport {
+                records: 4,
+                rows,
+                ..SourceReport::default()
+            };
+            report.sources.insert("fleet_trips".into(), source);
+            let text = shown(&report, Detail::Short);
+            let text = text.replace("\n    ", " ");
+            assert!(text.contains(said), "{text}");
+        }
     }
 
     #[test]

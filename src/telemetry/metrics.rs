@@ -73,7 +73,7 @@ instruments! {
     RECEIVED = "samsara_etl.received", Counter, "By", ["endpoint"],
         "Size of the API's pages after decompression";
     RECORDS = "samsara_etl.records", Counter, "{record}", ["table"],
-        "Records in the API's pages, by source, when their partition is committed";
+        "Records in the API's pages, by source, when their partition is committed; those of a response that is read for several sources or days count for the first";
     ROWS = "samsara_etl.rows", Counter, "{row}", ["stage", "table"],
         "Rows that a stage has committed: extract (raw rows, by source), transform, load, load_raw";
     WRITTEN = "samsara_etl.written", Counter, "By", ["stage", "table"],

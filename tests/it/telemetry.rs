@@ -245,12 +245,12 @@ async fn a_run_does_without_its_collector() {
         ),
     ];
     for (endpoint, complaint) in endpoints {
-        let program = Program::with_simulator(&simulator)
-            .set("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)
-            .set(
-                "OTEL_EXPORTER_OTLP_HEADERS",
-                "authorization=Bearer%20secret-of-mine",
-            );
+        let program = Program::with_simulator(&simulator).set(
+            "OTEL_EXPORTER_OTLP_HEADERS",
+            "authorization=Bearer%20secret-of-mine",
+        );
+        // The variables may stand in `.env` too.
+        program.write(".env", format!("OTEL_EXPORTER_OTLP_ENDPOINT={endpoint}\n"));
         let ran = program.succeed(&["run", "--table", "fleet_vehicles"]).await;
         let warnings = ran.stderr.lines().filter(|line| line.contains("warning: "));
         let warnings: Vec<&str> = warnings.collect();

@@ -441,6 +441,7 @@ mod tests {
         r#"{"timestamp":"2024-01-05T02:00:03Z","level":"WARN","fields":{"message":"schema drift found: values that are not valid times","model":"m","partition":"2024-01-04","column":"at","count":2,"texts":"{\"\\\"never\\\"\": 2}"}}"#,
         r#"{"timestamp":"2024-01-05T02:00:04Z","level":"INFO","table":"m","partition":"2024-01-04","fields":{"message":"partition transformed","table":"m","partition":"2024-01-04","rows":9,"bytes":10,"elapsed_ms":500}}"#,
         r#"{"timestamp":"2024-01-05T02:00:05Z","level":"INFO","table":"m","fields":{"message":"partition loaded","table":"m","partition":"2024-01-04","rows":9,"bytes":10,"job_id":"j","elapsed_ms":250}}"#,
+        r#"{"timestamp":"2024-01-05T02:00:05Z","level":"INFO","table":"m","fields":{"message":"load finished","table":"m","purpose":"trial","job_id":"trial","elapsed_ms":500}}"#,
         r#"{"timestamp":"2024-01-05T02:00:06Z","level":"ERROR","run":"20240105T020000Z-0123abcd","table":"n","partition":"2024-01-04","fields":{"message":"failed","table":"n","error":"it broke","remedy":"mend it"}}"#,
         r#"{"timestamp":"2024-01-05T02:00:07Z","fields":{"mess"#,
     ];
@@ -459,9 +460,9 @@ mod tests {
         let model = &run.work["m"];
         assert_eq!(
             (model.transform, model.load),
-            (Some((3.5, 4.0)), Some((4.75, 5.0)))
+            (Some((3.5, 4.0)), Some((4.5, 5.0)))
         );
-        assert_eq!((model.model_rows, model.loaded_rows, model.jobs), (9, 9, 1));
+        assert_eq!((model.model_rows, model.loaded_rows, model.jobs), (9, 9, 2));
         let drift: Vec<_> = run
             .drift
             .iter()
