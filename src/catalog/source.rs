@@ -384,6 +384,11 @@ impl Parent {
             && !except.any(|(field, values)| is_one(field, values))
     }
 
+    /// Whether only some of the rows are requested.
+    pub fn is_selective(&self) -> bool {
+        !self.only.is_empty() || !self.except.is_empty()
+    }
+
     /// All fields of a row that requests depend on.
     pub fn fields(&self) -> impl Iterator<Item = &String> {
         [&self.field]

@@ -429,8 +429,7 @@ async fn first_row(
     parent: &catalog::Parent,
 ) -> Result<Option<ParentRow>, SamsaraError> {
     // The first row that is asked for may stand behind others.
-    let is_any = parent.only.is_empty() && parent.except.is_empty();
-    let limit = source.page_limit.filter(|_| !is_any);
+    let limit = source.page_limit.filter(|_| parent.is_selective());
     let Some(records) = page(client, source, limit, &[]).await? else {
         return Ok(None);
     };

@@ -313,7 +313,7 @@ fn first_source<'a>(catalog: &'a Catalog, task: &PlannedTask) -> Result<&'a Sour
     catalog.known_source(task.sources.first().map_or("", String::as_str))
 }
 
-/// Counts the requests of each task: one for each swept value and batch of parents.
+/// Counts the requests of each task, a lower bound: one for each swept value and batch of parents.
 async fn count_requests(
     catalog: &Catalog,
     states: &StateStore,
@@ -333,6 +333,11 @@ async fn count_requests(
                     .and_then(|partition| partition.raw.as_ref());
                 raw.map_or(1, |raw| raw.objects.iter().map(|object| object.rows).sum())
             });
+            // The state does not say how many of the rows are selected.
+            let parents = match parent.is_selective() {
+                true => parents.min(1),
+                false => parents,
+            };
             task.requests *= parents.div_ceil(parent.batch as u64);
         }
         if let PlannedScope::Updates(windows) = &task.scope {

@@ -150,6 +150,10 @@ async fn rows_of_a_list_can_be_chosen() {
     let rows = program.rows("SELECT of FROM others ORDER BY of").await;
     let found: Vec<&str> = rows.iter().map(|row| row["of"].as_str().unwrap()).collect();
     assert_eq!(found, ["5", "6", "8"]);
+    // The plan promises no more requests than there are.
+    let plan = program.succeed(&["plan", "--format", "json"]).await.stdout;
+    let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
+    assert_eq!(plan["estimate"]["requests"], 1 + 1 + 1, "{plan}");
     let told = program.succeed(&["check", "--format", "json"]).await.stdout;
     assert!(!told.contains("not checked"), "{told}");
 }
