@@ -532,6 +532,14 @@ impl Plan {
                 "           {name}: not available, asked again from {again} on: {reason}"
             )?;
         }
+        for (name, gaps) in &self.gaps {
+            for gap in gaps {
+                writeln!(
+                    f,
+                    "           {name}: {gap} may be lost, its feed reaches no further back"
+                )?;
+            }
+        }
         for (name, reason) in &self.on_request {
             let reason = redact::one_line(reason);
             writeln!(f, "           {name}: on request, not read: {reason}")?;
