@@ -65,7 +65,7 @@ async fn a_commit_holds_up_nobody() {
     // Now each day by itself.
     for (path, text) in catalog_files() {
         let edit = if path.ends_with(&format!("{TABLE}.sql")) {
-            "-- edited\n"
+            "WHERE TRUE\n"
         } else {
             ""
         };
