@@ -867,7 +867,7 @@ mod tests {
             (
                 "f/sources.toml",
                 &format!("{source}asked = [\"kind\"]\n"),
-                "asked: `kind` is no parameter of `sweep` or of `parent.with`",
+                "asked: `kind` is not a parameter of `sweep` or of `parent.with`",
             ),
             (
                 "f/sources.toml",

@@ -719,7 +719,7 @@ fn closes_after(kind: SourceKind, text: Option<&str>) -> Result<u32, String> {
         return Err("`closes_after` is of a report: rows of others come one by one".into());
     }
     hours(text)
-        .ok_or_else(|| format!("closes_after = \"{text}\" is no number of hours; write `72h`"))
+        .ok_or_else(|| format!("closes_after = \"{text}\" is not a number of hours; write `72h`"))
 }
 
 fn since(kind: SourceKind, entry: Option<SinceEntry>) -> Result<Option<Since>, String> {
@@ -916,7 +916,7 @@ fn check_asked(
         let is_of_parent = parent.is_some_and(|parent| parent.with.contains_key(name));
         if !is_swept && !is_of_parent {
             return Err(format!(
-                "asked: `{name}` is no parameter of `sweep` or of `parent.with`"
+                "asked: `{name}` is not a parameter of `sweep` or of `parent.with`"
             ));
         }
     }

@@ -37,7 +37,7 @@ const LEAST_SAMPLE: usize = 128;
 
 /// Streams record batches into one Parquet object, which exists only after [`TableWriter::finish`].
 ///
-/// Batches are encoded by a task of their own, so that whoever makes them can make the next meanwhile.
+/// Batches are encoded by a task of their own, so that the next batch can be produced meanwhile.
 pub struct TableWriter {
     schema: SchemaRef,
     /// Begun with the first batch, which tells how its columns are best written.

@@ -111,11 +111,7 @@ impl Surface {
             .map(|name| call.query.optional_time(name))
             .transpose()?
             .flatten();
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "clients choose the start of a feed by the real clock, whatever the simulated one says"
-        )]
-        let today = chrono::Utc::now().timestamp_millis();
+        let today = real_now();
         let reaches = |from: Millis| self.memory.is_none_or(|memory| today - from <= memory);
         if from.is_some_and(|from| !reaches(from)) && call.query.first("after").is_none() {
             return Err(Refusal::bad("startTime is too far in the past."));
@@ -184,7 +180,7 @@ impl Surface {
         Ok(call.envelope(page, Empty::List))
     }
 
-    /// The records of another list that parameters choose. Whoever names none that there is has made a mistake.
+    /// The records of another list that parameters choose. A request that names none of them is an error.
     fn each_asked(&self, call: &Call<'_>) -> Result<Vec<Option<Arc<Value>>>, Refusal> {
         let mut found = self.each_of(call.world);
         for (name, field) in self.each.iter().flat_map(|each| &each.by) {
@@ -208,7 +204,7 @@ impl Surface {
     fn lately(&self, call: &Call<'_>) -> Result<Millis, Refusal> {
         let name = self.found.window.as_ref().map(|(start, ..)| start.as_str());
         let start = name.map(|name| call.query.optional_time(name));
-        let today = chrono::Utc::now().timestamp_millis();
+        let today = real_now();
         let start = start.transpose()?.flatten().unwrap_or(today - HOUR);
         Ok(call.world.span.end - (today - start))
     }
@@ -437,4 +433,13 @@ impl Parameter {
             .filter(|value| !value.is_empty())
             .collect()
     }
+}
+
+/// The real time: clients choose the start of a feed by it, whatever the simulated clock says.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the simulator's one reading of the real clock"
+)]
+fn real_now() -> Millis {
+    chrono::Utc::now().timestamp_millis()
 }
