@@ -1,4 +1,4 @@
-//! What the stations cost on this machine, side by side in one run: `cargo bench`. See `benches/README.md`.
+//! What the stages cost on this machine, side by side in one run: `cargo bench`. See `benches/README.md`.
 //!
 //! Groups `decode` (pages to record batches) and `pipeline` (pages over HTTP to committed objects and a loaded table)
 //! tell MB/s of JSON as the API sends it, `parquet` and `transform` readings/s. No network but the machine's own, and
@@ -352,10 +352,10 @@ fn config(simulator: &Simulator, folder: &TempDir) -> Config {
 }
 
 criterion_group!(
-    stations,
+    stages,
     page_decode,
     parquet_write,
     model_transform,
     whole_run
 );
-criterion_main!(stations);
+criterion_main!(stages);
