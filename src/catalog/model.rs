@@ -287,10 +287,26 @@ impl Model {
 
 const OPEN: &str = "/*---";
 const CLOSE: &str = "---*/";
+/// Stack for the largest statement that is accepted, in bytes.
+const STACK_BYTES: usize = 64 << 20;
 
 /// Reads a model from the text of its file. With problems, the model is there too if its query can be planned all the
 /// same, so that all that is wrong is found at once.
 pub(super) fn parse(
+    place: &SourceLocation<'_>,
+    name: &str,
+    family: &str,
+    text: &str,
+) -> (Option<Model>, Vec<Problem>) {
+    with_deep_stack(|| parse_text(place, name, family, text))
+}
+
+/// Statements are printed, compared and dropped recursively, as deep as their expressions are nested.
+fn with_deep_stack<T>(work: impl FnOnce() -> T) -> T {
+    stacker::maybe_grow(STACK_BYTES / 4 * 3, STACK_BYTES, work)
+}
+
+fn parse_text(
     place: &SourceLocation<'_>,
     name: &str,
     family: &str,
@@ -394,10 +410,12 @@ fn canonical(sql: &str, statement: &Statement) -> String {
 
 /// The same of a query that was made of another one.
 pub(super) fn canonical_text(sql: &str) -> String {
-    statement(sql).map_or_else(
-        |_| sql.trim().into(),
-        |statement| canonical(sql, &statement),
-    )
+    with_deep_stack(|| {
+        statement(sql).map_or_else(
+            |_| sql.trim().into(),
+            |statement| canonical(sql, &statement),
+        )
+    })
 }
 
 /// Aliases that follow their expression without AS. They are what is left of two columns when the comma between them is
