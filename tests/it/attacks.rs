@@ -221,9 +221,9 @@ async fn foreign_state_is_refused_by_name() {
         std::fs::write(&path, &text).unwrap();
         let shown = String::from_utf8_lossy(&text[..text.len().min(120)]).into_owned();
         for command in [
-            &["status"][..],
+            &["status", "--table", TABLE][..],
             &["query", "SELECT 1"],
-            &["plan"],
+            &["plan", "--table", TABLE],
             &["clean", "--dry-run"],
             RUN,
         ] {

@@ -88,9 +88,9 @@ async fn what_only_looks_makes_nothing_in_folders_and_buckets() {
         .set("GCS_BUCKET_FLATTENED_NAME", "flat-bucket");
     for program in [&local, &remote] {
         for (arguments, code) in [
-            (&["plan"][..], 0),
-            (&["run", "--dry-run"], 0),
-            (&["status"], 0),
+            (&["plan", "--table", "fleet_trips"][..], 0),
+            (&["run", "--dry-run", "--table", "fleet_trips"], 0),
+            (&["status", "--table", "fleet_trips"], 0),
             (&["query", "SELECT count(*) FROM raw.fleet_vehicles"], 0),
             (&["sources", "drift", "fleet_vehicles"], 0),
             (&["sql", "preview", "fleet_vehicles"], 2),
