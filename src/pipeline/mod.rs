@@ -4,7 +4,7 @@
 //! threads of their own, so that a network-bound stage never waits for a CPU-bound one. A stage reads only what the one
 //! before has committed.
 //!
-//! Files use only those before them, in the order that `tests/it/architecture.rs` gives: [`run`] at the bottom, this
+//! Files use only those before them, in the order that `tests/it/architecture.rs` gives: `run` at the bottom, this
 //! file on top.
 
 mod change_feed;

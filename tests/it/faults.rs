@@ -14,6 +14,7 @@ use samsara_etl::config::{BucketLocation, GoogleAccess, LockConfig, WaitScale};
 use samsara_etl::state::{LockError, RunLock, StateStore};
 use samsara_etl::store::Bucket;
 use samsara_etl::store::layout::{Partition, RunId};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::program::{Program, WAIT_SCALE, simulator};
@@ -156,6 +157,8 @@ async fn a_cancelled_commit_is_finished() {
     };
     // Applied, the answer lost; and the caller gone before it is asked again.
     double.fault(Fault::on("PUT", "state/", Action::DropAfter).first(1));
+    let (open, opened) = watch::channel(false);
+    double.fault(Fault::on("*", "state/", Action::Hold(opened)).nth(2));
     let applied = async {
         while double
             .requests()
@@ -169,6 +172,7 @@ async fn a_cancelled_commit_is_finished() {
         result = commit("2024-01-01") => panic!("it was to be stopped: {result:?}"),
         () = applied => {}
     }
+    open.send(true).unwrap();
     commit("2024-01-02").await.unwrap();
     let again = StateStore::new(bucket).source("a").await.unwrap();
     assert_eq!(
