@@ -141,7 +141,7 @@ def run_program(binary, sql, name, folder):
                    "--end-date", f"2024-01-{DAYS + 1:02}"]
         clean = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "LD_PRELOAD")}
         figures = measured(command, cwd=work, env={**clean, **told})
-        files = (work / "samsara-data" / "flattened").rglob("*.parquet")
+        files = (work / "samsara-data" / "flattened" / "flattened").rglob("*.parquet")
         return figures, sum(pyarrow.parquet.read_metadata(file).num_rows for file in files)
     finally:
         server.send_signal(signal.SIGINT)
