@@ -115,7 +115,7 @@ def year(binary):
 
 
 def page(number, pages, vehicles=100, readings=250):
-    """A page of engine speed: each page holds a stretch of one day of its own vehicles."""
+    """A page of engine speed: each page holds vehicles of its own, over most of a day."""
     records = []
     for vehicle in range(vehicles):
         ident = number * vehicles + vehicle
@@ -183,7 +183,7 @@ def edited(binary):
         sql, folder = catalog("edited-sql", "100000/s"), fresh("edited")
         with simulator(binary, "--pages", data / "pages") as variables:
             run = [binary, "run", "--sql-dir", sql, "--table", f"fleet_vehicle_stats_{name}", "--start-date",
-                   "2024-01-01", "--end-date", "2024-01-09"]
+                   "2024-01-01", "--end-date", f"2024-01-{compare.DAYS + 1:02}"]
             measured(run, cwd=folder, env=variables)
             model = next(sql.rglob(f"vehicle_stats/fleet_vehicle_stats_{name}.sql"))
             text = model.read_text()

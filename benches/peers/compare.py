@@ -23,7 +23,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 DATA = ROOT / "target" / "peers"
 ENDPOINT = "fleet/vehicles/stats/history"
-VEHICLES, DAYS = 100, 8
+# One day: the simulator answers every window with all pages.
+VEHICLES, DAYS = 100, 1
 PEERS = ["pandas", "duckdb", "polars", "chdb"]
 
 
@@ -69,7 +70,7 @@ def make(name, scale):
     shutil.rmtree(folder, ignore_errors=True)
     readings, count, pages, step = SETS[name]
     pages = max(1, round(pages * scale))
-    # All vehicles are on each page, as long as the readings of eight days last.
+    # A hundred vehicles are on each page, until their readings fill the days.
     span = DAYS * 86400
     chain = folder / "pages" / ENDPOINT / f"types={name}"
     chain.mkdir(parents=True)

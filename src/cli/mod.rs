@@ -225,7 +225,7 @@ impl Context {
         )?)
     }
 
-    /// Begins to send traces and metrics, if a collector is configured. That they cannot be sent is no failure.
+    /// Begins to send traces and metrics, if a collector is configured. The command goes on where they cannot be sent.
     fn start_telemetry(&self, io: &Handle) -> Option<Telemetry> {
         // Before there is a log: what is wrong with these variables otherwise, the command says.
         let environment = Environment::read_with(&self.env_file(), self.env_file.is_some()).ok()?;

@@ -37,7 +37,7 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What was made, and what of it has arrived.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct Delivery {
     /// Spans that have ended.
     ended: AtomicU64,
     /// Those that the collector has taken.
@@ -48,7 +48,7 @@ pub(super) struct Tally {
     reason: Mutex<Option<String>>,
 }
 
-impl Tally {
+impl Delivery {
     fn lost(&self, reason: String) {
         self.reason.lock().get_or_insert(reason);
     }
@@ -82,13 +82,13 @@ impl Tally {
 #[derive(Debug, Clone)]
 pub(super) struct Queue {
     pub(super) spans: mpsc::Sender<Span>,
-    pub(super) tally: Arc<Tally>,
+    pub(super) delivery: Arc<Delivery>,
 }
 
 impl Queue {
     /// Never waits: what there is no room for is counted as lost.
     pub(super) fn push(&self, span: Span) {
-        self.tally.ended.fetch_add(1, Ordering::Relaxed);
+        self.delivery.ended.fetch_add(1, Ordering::Relaxed);
         let _ = self.spans.try_send(span);
     }
 }
@@ -100,7 +100,7 @@ pub(super) struct Exporter {
     pub(super) headers: HeaderMap,
     pub(super) resource: Vec<(String, String)>,
     pub(super) meter: Arc<Meter>,
-    pub(super) tally: Arc<Tally>,
+    pub(super) delivery: Arc<Delivery>,
     pub(super) stop: CancellationToken,
     /// Whether the last request was of no avail: the next one is tried once.
     pub(super) is_silent: bool,
@@ -184,11 +184,11 @@ impl Exporter {
         let taken = match self.send("v1/traces", request.encode_to_vec()).await {
             Ok(rejected) => count.saturating_sub(rejected),
             Err(reason) => {
-                self.tally.lost(reason);
+                self.delivery.lost(reason);
                 0
             }
         };
-        self.tally.taken.fetch_add(taken, Ordering::Relaxed);
+        self.delivery.taken.fetch_add(taken, Ordering::Relaxed);
     }
 
     async fn send_metrics(&mut self) {
@@ -210,12 +210,12 @@ impl Exporter {
             Ok(0) => 0,
             Ok(_) => 1,
             Err(reason) => {
-                self.tally.lost(reason);
+                self.delivery.lost(reason);
                 1
             }
         };
         // Sums are since the start: the next ones bring what these had.
-        self.tally.metrics_lost.store(lost, Ordering::Relaxed);
+        self.delivery.metrics_lost.store(lost, Ordering::Relaxed);
     }
 
     /// Sends a message; gives how much of it the collector rejects.
@@ -238,7 +238,7 @@ impl Exporter {
         self.is_silent = result.is_err();
         let partial = result?.partial_success.unwrap_or_default();
         if partial.rejected > 0 {
-            self.tally
+            self.delivery
                 .lost(format!("it rejects some: {}", partial.error_message));
         }
         Ok(u64::try_from(partial.rejected).unwrap_or_default())

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use self::export::{Exporter, QUEUED, Queue, TIMEOUT, Tally};
+use self::export::{Delivery, Exporter, QUEUED, Queue, TIMEOUT};
 use self::metrics::Meter;
 use crate::config::TelemetryConfig;
 use crate::events::Observer;
@@ -33,7 +33,7 @@ pub const LAST: Duration = Duration::from_secs(5);
 pub struct Telemetry {
     queue: Queue,
     meter: Arc<Meter>,
-    tally: Arc<Tally>,
+    delivery: Arc<Delivery>,
     stop: CancellationToken,
     exporter: JoinHandle<()>,
     host: String,
@@ -48,7 +48,7 @@ impl Telemetry {
         let builder = http::builder(&config.http)?.timeout(TIMEOUT);
         let client = http::build(builder)?;
         let (sender, received) = mpsc::channel(QUEUED);
-        let (tally, meter, stop) = <(Arc<Tally>, Arc<Meter>, CancellationToken)>::default();
+        let (delivery, meter, stop) = <(Arc<Delivery>, Arc<Meter>, CancellationToken)>::default();
         let host = config.endpoint.origin().ascii_serialization();
         let exporter = Exporter {
             client,
@@ -56,17 +56,17 @@ impl Telemetry {
             headers: config.headers,
             resource: config.resource,
             meter: meter.clone(),
-            tally: tally.clone(),
+            delivery: delivery.clone(),
             stop: stop.clone(),
             is_silent: false,
         };
         Ok(Self {
             queue: Queue {
                 spans: sender,
-                tally: tally.clone(),
+                delivery: delivery.clone(),
             },
             meter,
-            tally,
+            delivery,
             stop,
             exporter: io.spawn(exporter.run(received)),
             host,
@@ -96,9 +96,9 @@ impl Telemetry {
             .is_err()
         {
             self.exporter.abort();
-            self.tally.out_of_time(limit);
+            self.delivery.out_of_time(limit);
         }
-        self.tally.complaint(&self.host)
+        self.delivery.complaint(&self.host)
     }
 }
 
