@@ -863,7 +863,7 @@ impl ModelDigest {
         };
         let described = contract.digested_with_descriptions();
         Self {
-            current: digest(&model.canonical_sql, contract.digested()),
+            current: digest(model.canonical_sql(), contract.digested()),
             earlier: digest(model.sql.trim(), described),
         }
     }
