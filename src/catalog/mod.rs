@@ -45,6 +45,7 @@ pub struct Catalog {
     pub origin: String,
     sources: Arc<BTreeMap<String, Source>>,
     models: Arc<BTreeMap<String, Model>>,
+    is_embedded: bool,
 }
 
 /// The embedded catalog, once it is read.
@@ -98,8 +99,16 @@ impl Catalog {
         if let Some(embedded) = EMBEDDED.get() {
             return Ok(embedded.clone());
         }
-        let embedded = CheckedCatalog::open(None)?.into_catalog()?;
+        let embedded = Self {
+            is_embedded: true,
+            ..CheckedCatalog::open(None)?.into_catalog()?
+        };
         Ok(EMBEDDED.get_or_init(|| embedded).clone())
+    }
+
+    /// Whether it is the catalog of the program itself, whose models are known to be right: a test plans each.
+    pub fn is_embedded(&self) -> bool {
+        self.is_embedded
     }
 
     /// All sources, by name.
@@ -482,6 +491,7 @@ impl CheckedCatalog {
             origin: origin.into(),
             sources: Arc::default(),
             models: Arc::default(),
+            is_embedded: false,
         };
         let path_of = |path: &str| folder.join(path).display().to_string();
         let mut problems = Vec::new();
