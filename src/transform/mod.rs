@@ -606,16 +606,29 @@ impl Transformer {
                 );
             }
         }
-        let keys = keys.map(KeyCheck::finish);
+        // Keys are looked at while the last rows are written.
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "it computes for some milliseconds and is waited for"
+        )]
+        let keys = keys.map(|keys| tokio::spawn(async move { keys.finish() }));
+        if writer.rows() > 0 || objects.is_empty() {
+            objects.push(writer.finish().await.map_err(store)?);
+        }
+        let keys = match keys {
+            Some(keys) => {
+                let joined = keys
+                    .await
+                    .map_err(|error| DataFusionError::ExecutionJoin(error.into()));
+                Some(joined.map_err(|error| failed(error.into()))?)
+            }
+            None => None,
+        };
         if only_without_twins && keys.is_none_or(|keys| keys != Keys::Different) {
-            writer.abandon().await;
             self.discard(&objects).await;
             return Ok(Written::Twins {
                 next_object: number,
             });
-        }
-        if writer.rows() > 0 || objects.is_empty() {
-            objects.push(writer.finish().await.map_err(store)?);
         }
         let duplicates = match keys == Some(Keys::Twins) {
             true => self
