@@ -11,9 +11,9 @@ use crate::error::Error;
 use crate::load::LoadError;
 use crate::load::plan::{Expected, LoadPlan, RawTableLoad, TableLoad, underived};
 use crate::plan::{LoadJobs, Plan, Selection, Stage};
-use crate::state::{PartitionState, StateStore};
+use crate::state::{ModelState, PartitionState, StateStore};
 use crate::store::layout::Partition;
-use crate::transform::{Contract, Fingerprint, fingerprint, history_fingerprint};
+use crate::transform::{Contract, Fingerprint, ModelDigest, history_fingerprint};
 
 /// State documents that are looked up at a time.
 const READS: usize = 16;
@@ -42,10 +42,11 @@ impl<'a> Planner<'a> {
             options: options.clone(),
             tables: BTreeMap::new(),
         };
+        let counts = self.plan.partitions_by_source();
         for contract in self.contracts.values() {
             let driver = self.driving_source(&contract.table)?;
             let state = self.states.source(&driver.name).await?;
-            let partitions = self.plan.partitions_of(&driver.name);
+            let partitions = counts.get(driver.name.as_str()).copied().unwrap_or(0);
             let load = TableLoad::new(contract.clone(), state, &plan, partitions);
             plan.tables.insert(contract.table.clone(), load);
         }
@@ -96,28 +97,26 @@ impl<'a> Planner<'a> {
         let has_feed = is_read && matches!(driver.kind, SourceKind::Feed | SourceKind::Updates)
             || self.plan.feeds.contains(&driver.name);
         let is_derived = self.plan.run_request.stages.contains(&Stage::Transform);
+        let digests = is_derived.then(|| self.digests(&table.contract, driver));
+        let digests = digests.transpose()?;
         let part = |document: &PartitionState| {
             let known = document.models.get(&table.contract.table);
-            let wanted = match is_derived {
-                true => self.wanted(&table.contract, driver, document)?,
-                false => None,
-            };
+            let wanted = digests
+                .as_ref()
+                .and_then(|digests| digests.wanted(document));
             let is_known =
                 |wanted: Fingerprint| known.is_some_and(|known| wanted.is(&known.fingerprint));
-            Ok::<_, Error>(match wanted.map(is_known) {
+            match wanted.map(is_known) {
                 Some(false) => Some(underived()),
                 Some(true) | None => known.cloned(),
-            })
-        };
-        let mut parts = table.state.look(|state| {
-            let mut parts = BTreeMap::new();
-            for (partition, document) in &state.partitions {
-                if let Some(state) = part(document)? {
-                    parts.insert(*partition, state);
-                }
             }
-            Ok::<_, Error>(parts)
-        })?;
+        };
+        let mut parts: BTreeMap<Partition, ModelState> = table.state.look(|state| {
+            let parts = state.partitions.iter();
+            parts
+                .filter_map(|(partition, document)| Some((*partition, part(document)?)))
+                .collect()
+        });
         if is_derived {
             let read = self.partitions_read(driver).into_iter();
             parts.extend(read.map(|partition| (partition, underived())));
@@ -137,13 +136,12 @@ impl<'a> Planner<'a> {
             .collect()
     }
 
-    /// The fingerprint that the table's partition has once it is derived, if there are raw rows to derive it from.
-    fn wanted(
-        &self,
-        contract: &Contract,
-        driver: &Source,
-        partition: &PartitionState,
-    ) -> Result<Option<Fingerprint>, Error> {
+    /// What the fingerprints of a table's partitions have in common.
+    fn digests<'b>(
+        &'b self,
+        contract: &'b Contract,
+        driver: &'b Source,
+    ) -> Result<Digests<'b>, Error> {
         let table = &contract.table;
         let (model, model_contract) = self
             .catalog
@@ -152,19 +150,41 @@ impl<'a> Planner<'a> {
             .ok_or_else(|| LoadError::NoSource {
                 table: table.clone(),
             })?;
-        if self.catalog.invalidating_sources(model).count() > 1 {
+        Ok(Digests {
+            catalog: self.catalog,
+            driver,
+            model: ModelDigest::new(model, model_contract),
+            has_others: self.catalog.invalidating_sources(model).count() > 1,
+            history: (model.name != *table).then_some(contract),
+        })
+    }
+}
+
+/// What the fingerprints of a table's partitions have in common, made once.
+struct Digests<'a> {
+    catalog: &'a Catalog,
+    driver: &'a Source,
+    model: ModelDigest,
+    /// Whether a partition depends on other sources too.
+    has_others: bool,
+    /// The contract of the history table, if it is one.
+    history: Option<&'a Contract>,
+}
+
+impl Digests<'_> {
+    /// The fingerprint that a partition has once it is derived, if there are raw rows to derive it from.
+    fn wanted(&self, partition: &PartitionState) -> Option<Fingerprint> {
+        if self.has_others {
             // What the others hold is not looked up: it may be another one.
-            return Ok(Some(Fingerprint::unknown()));
+            return Some(Fingerprint::unknown());
         }
-        let Some(raw) = &partition.raw else {
-            return Ok(None);
-        };
-        let inputs = vec![(driver.name.clone(), raw.objects.clone())];
-        let current = fingerprint(self.catalog, model, model_contract, &inputs);
-        Ok(Some(match model.name == *table {
-            true => current,
-            false => history_fingerprint(contract, &current),
-        }))
+        let raw = partition.raw.as_ref()?;
+        let inputs = vec![(self.driver.name.clone(), raw.objects.clone())];
+        let current = self.model.fingerprint(self.catalog, &inputs);
+        Some(match self.history {
+            None => current,
+            Some(contract) => history_fingerprint(contract, &current),
+        })
     }
 }
 

@@ -193,7 +193,15 @@ mod tests {
         let catalog = Catalog::open(None).unwrap();
         let mut model = catalog.model("fleet_trips").unwrap().clone();
         model.sources.push("fleet_nothing".into());
-        let error = BoundModel::bind(&catalog, &model).await.unwrap_err();
-        assert!(error.to_string().contains("fleet_nothing"), "{error}");
+        for error in [
+            BoundModel::bind(&catalog, &model).await.unwrap_err(),
+            bind(&catalog, &model).await.unwrap_err(),
+        ] {
+            let error = error.to_string();
+            assert!(
+                error.contains("fleet_trips.sql:") && error.contains("fleet_nothing"),
+                "{error}"
+            );
+        }
     }
 }

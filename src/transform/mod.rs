@@ -31,6 +31,7 @@ use arrow::error::ArrowError;
 use chrono::NaiveDate;
 use datafusion::common::{DataFusionError, SchemaError, TableReference};
 use datafusion::datasource::ViewTable;
+use datafusion::datasource::empty::EmptyTable;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -729,10 +730,12 @@ async fn watched_plan(
     Ok((plan, watched))
 }
 
-/// Binds a model against the declared schemas, down to the physical plan, and returns its contract.
+/// Binds a model against the declared schemas, and returns its contract. Models that the program does not bring along are
+/// planned down to the operators.
 ///
 /// # Errors
-/// [`TransformError::Model`], with file, line and reason, if the SQL or the front matter is wrong.
+/// [`TransformError::Model`], with file, line and reason, if the SQL or the front matter is wrong, or the catalog does not
+/// have a source that the model reads.
 pub async fn bind(catalog: &Catalog, model: &Model) -> Result<Contract, TransformError> {
     let wrong = |found: Vec<(Place, String)>| {
         let of = |(place, reason): (Place, String)| Problem::new(&model.file, place, &reason);
@@ -744,26 +747,26 @@ pub async fn bind(catalog: &Catalog, model: &Model) -> Result<Contract, Transfor
     let runtime = session::runtime(64 << 20).map_err(from_plan)?;
     let context = session::session(runtime).map_err(from_plan)?;
     for name in &model.sources {
-        if let Some(source) = catalog.source(name) {
-            let table = Arc::new(datafusion::datasource::empty::EmptyTable::new(raw_schema(
-                source,
-            )));
-            let mut names = vec![name.clone()];
-            if source.kind == SourceKind::Updates {
-                names.push(format!("{name}{VERSIONS}"));
-            }
-            for name in names {
-                let reference = TableReference::partial(session::RAW, name);
-                context
-                    .register_table(reference, table.clone())
-                    .map_err(from_plan)?;
-            }
+        let source = catalog.known_source(name);
+        let source =
+            source.map_err(|error| wrong(vec![(model.place_of_query(), error.to_string())]))?;
+        let table = Arc::new(EmptyTable::new(raw_schema(source)));
+        for name in [Some(name.clone()), all_versions(source)]
+            .into_iter()
+            .flatten()
+        {
+            let reference = TableReference::partial(session::RAW, name);
+            context
+                .register_table(reference, table.clone())
+                .map_err(from_plan)?;
         }
     }
     let frame = select(&context, &model.sql).await.map_err(from_plan)?;
     let schema = frame.schema().as_arrow().clone();
-    // Some constructs are planned and refused only here.
-    session::plan(&context, frame).await.map_err(from_plan)?;
+    // Some constructs are planned and refused only here. Most of the work is spared where it is known that none is.
+    if !catalog.is_embedded() {
+        session::plan(&context, frame).await.map_err(from_plan)?;
+    }
     let contract = Contract::of(catalog, model, &schema).map_err(wrong)?;
     data_tests::check(model, &contract).await.map_err(wrong)?;
     Ok(contract)
@@ -876,7 +879,7 @@ impl ModelDigest {
         };
         let described = contract.digested_with_descriptions();
         Self {
-            current: digest(&model.canonical_sql, contract.digested()),
+            current: digest(model.canonical_sql(), contract.digested()),
             earlier: digest(model.sql.trim(), described),
         }
     }
@@ -1054,10 +1057,14 @@ fn one_line(error: &DataFusionError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::CheckedCatalog;
 
     #[tokio::test]
     async fn every_model_of_the_catalog_binds() {
-        let catalog = Catalog::open(None).unwrap();
+        // Opened so, it is a catalog like any other, whose models are planned whole.
+        let catalog = CheckedCatalog::open(None).unwrap();
+        let catalog = catalog.into_catalog().unwrap();
+        assert!(!catalog.is_embedded() && Catalog::open(None).unwrap().is_embedded());
         for model in catalog.models() {
             let contract = bind(&catalog, model)
                 .await
