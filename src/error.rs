@@ -92,7 +92,9 @@ impl Error {
                 (None, _) => FailureKind::Other,
             },
             Self::Store(_) | Self::State(_) => FailureKind::Storage,
-            Self::Transform(TransformError::Duplicates { .. }) => FailureKind::Guard,
+            Self::Transform(TransformError::Duplicates { .. } | TransformError::Tests { .. }) => {
+                FailureKind::Guard
+            }
             Self::Transform(TransformError::Store { .. } | TransformError::Object(_)) => {
                 FailureKind::Storage
             }

@@ -1,5 +1,6 @@
 //! The plan of a run, as a value: what `plan` prints is what `run` executes.
 
+mod changes;
 mod dates;
 mod selection;
 mod table_list;
@@ -19,6 +20,7 @@ use crate::state::{
 };
 use crate::store::layout::Partition;
 
+pub use changes::{DerivedAgain, LeftBehind};
 pub use dates::{DEFAULT_START, Dates, days, parse_date};
 pub use selection::{Selection, SelectionError};
 pub use table_list::names_in_file;
@@ -116,6 +118,10 @@ pub struct Plan {
     pub not_available: BTreeMap<String, NotAvailable>,
     /// Sources that are left out because they are read on request only, and why.
     pub on_request: BTreeMap<String, String>,
+    /// Tables that are derived again, of partitions that are not read. The pipeline finds them, if it is asked.
+    pub derived_again: Vec<DerivedAgain>,
+    /// What stays in the warehouse although no model fills it any more. The pipeline finds it, if it is asked.
+    pub left_behind: Vec<LeftBehind>,
 }
 
 impl Plan {
@@ -302,6 +308,8 @@ pub async fn make(
         estimate: Estimate::default(),
         not_available: BTreeMap::new(),
         on_request: BTreeMap::new(),
+        derived_again: Vec::new(),
+        left_behind: Vec::new(),
     };
     for source in run_request
         .selection
@@ -924,6 +932,14 @@ impl fmt::Display for Plan {
             "           at least {calls} requests, {:.1} minutes at the documented rates",
             seconds / 60.0
         )?;
+        for (n, again) in self.derived_again.iter().enumerate() {
+            let head = if n == 0 { "transform" } else { "" };
+            writeln!(f, "{head:10} {again}")?;
+        }
+        for (n, left) in self.left_behind.iter().enumerate() {
+            let head = if n == 0 { "warehouse" } else { "" };
+            writeln!(f, "{head:10} {left}")?;
+        }
         if let Some(load_jobs) = load_jobs {
             writeln!(f, "load       {load_jobs}")?;
         }
