@@ -837,7 +837,8 @@ pub async fn bind(catalog: &Catalog, model: &Model) -> Result<Contract, Transfor
     let frame = select(&context, &model.sql).await.map_err(from_plan)?;
     let schema = frame.schema().as_arrow().clone();
     // Some constructs are planned and refused only here. Most of the work is spared where it is known that none is.
-    if !catalog.is_embedded() {
+    let known = catalog.model(&model.name).filter(|_| catalog.is_embedded());
+    if known.is_none_or(|known| known.sql != model.sql) {
         session::plan(&context, frame).await.map_err(from_plan)?;
     }
     let contract = Contract::of(catalog, model, &schema).map_err(wrong)?;
