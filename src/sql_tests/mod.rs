@@ -4,6 +4,7 @@
 mod model_test;
 mod preview;
 mod scratch;
+mod upstream;
 
 pub use model_test::{test_model, test_or_update};
 pub use preview::{Preview, Previewed, preview};
