@@ -12,6 +12,7 @@ mod date_trunc;
 mod distinct;
 mod fields;
 mod functions;
+mod grain;
 mod history;
 mod input;
 mod json_text;
@@ -853,6 +854,20 @@ async fn bind_contract(
     }
     let frame = select(&context, &model.sql).await.map_err(from_plan)?;
     let schema = frame.schema().as_arrow().clone();
+    let is_by_day = driving.is_daily() && !driving.is_monthly();
+    if is_by_day
+        && let Some(period) = grain::longer_than_a_day(frame.logical_plan()).map_err(from_plan)?
+    {
+        let place = place_of_word(&model.sql, &period);
+        let reason = format!(
+            "groups by {period}, but the model is derived day by day, and of a {period} each day would be another row: \
+             group by the day as well, and add up days where they are read"
+        );
+        return Err(wrong(vec![(
+            place.unwrap_or_else(|| model.place_of_query()),
+            reason,
+        )]));
+    }
     // Some constructs are planned and refused only here.
     session::plan(&context, frame).await.map_err(from_plan)?;
     let contract = Contract::of(model, driving, &schema).map_err(wrong)?;
@@ -1475,6 +1490,20 @@ mod tests {
                 format!("SELECT s.id, r {from} AS s CROSS JOIN UNNEST(s.engineRpm) AS u(r)"),
                 "",
                 "write SELECT id, item",
+            ),
+            (
+                format!(
+                    "SELECT date_trunc('week', _window_start) AS time, count(*) AS n\n{from} GROUP BY 1"
+                ),
+                ":1: ",
+                "groups by week, but the model is derived day by day",
+            ),
+            (
+                format!(
+                    "SELECT min(_window_start) AS time, count(*) AS n\n{from} GROUP BY id, extract(MONTH FROM _window_start)"
+                ),
+                ":1: ",
+                "groups by month",
             ),
             (
                 "SELECT id FROM raw.fleet_vehicles".into(),

@@ -47,6 +47,7 @@ mod ledger;
 mod load_jobs;
 mod loading;
 mod lock;
+mod marts;
 mod models;
 mod months;
 mod outages;
