@@ -1,6 +1,5 @@
 //! What a model makes of committed raw rows, before anything is written for good.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::NaiveDate;
@@ -12,9 +11,9 @@ use crate::clock;
 use crate::config::Secret;
 use crate::error::{Error, PreviewError};
 use crate::state::{SourceHandle, StateStore};
+use crate::store::Bucket;
 use crate::store::layout::{Partition, RunId};
-use crate::store::{Bucket, ObjectRef};
-use crate::transform::{BoundModel, Flattened, Input, QueryTable, Transformer};
+use crate::transform::{BoundModel, Flattened, QueryTable, Transformer};
 
 /// What a preview reads, and by which options.
 pub struct Preview<'a> {
@@ -50,14 +49,8 @@ pub async fn preview(
     let transformer =
         Transformer::new(of.memory, of.raw.clone(), scratch.bucket().clone())?.with_salt(of.salt);
     let id = RunId::new(clock::now());
-    let mut raw = BTreeMap::new();
-    add_raw(&bound, of.states, partition, &mut raw).await?;
-    let mut upstream = Upstream {
-        transformer: &transformer,
-        raw,
-        run: id.clone(),
-        made: BTreeMap::new(),
-    };
+    let mut upstream =
+        Upstream::of_committed(&transformer, of.states, &bound, partition, id.clone()).await?;
     let inputs = upstream.inputs(&bound, partition).await?;
     let flattened = transformer
         .derive(model, &bound.contract, partition, &inputs, &id)
@@ -70,32 +63,6 @@ pub async fn preview(
         objects: flattened.objects.clone(),
     };
     Ok((partition, table, flattened))
-}
-
-/// Adds the committed raw objects of all that a model is made of.
-async fn add_raw(
-    bound: &BoundModel,
-    states: &StateStore,
-    partition: Partition,
-    raw: &mut BTreeMap<String, Vec<ObjectRef>>,
-) -> Result<(), Error> {
-    for input in &bound.inputs {
-        match input {
-            Input::Source(source) => {
-                let objects = input.objects(states, partition).await?;
-                raw.insert(source.name.clone(), objects);
-            }
-            Input::Table(table) => {
-                if table.contract.table != table.bound.contract.table {
-                    let found = input.name().to_string();
-                    return Err(PreviewError::Versions { table: found }.into());
-                }
-                let of = input.partition_for(partition);
-                Box::pin(add_raw(&table.bound, states, of, raw)).await?;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// The partition that is previewed: that of the day, or the last that is complete.

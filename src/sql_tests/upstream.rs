@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use crate::error::Error;
+use crate::error::{Error, PreviewError};
+use crate::state::StateStore;
 use crate::store::ObjectRef;
 use crate::store::layout::{Partition, RunId};
 use crate::transform::{BoundModel, Input, Inputs, Transformer};
@@ -20,7 +21,28 @@ pub(super) struct Upstream<'a> {
     pub(super) made: BTreeMap<(String, Partition), Vec<ObjectRef>>,
 }
 
-impl Upstream<'_> {
+impl<'t> Upstream<'t> {
+    /// Over the committed raw rows of all that a model is made of.
+    ///
+    /// # Errors
+    /// [`PreviewError::Versions`] if it reads the versions of a list's rows; the error of a state document.
+    pub(super) async fn of_committed(
+        transformer: &'t Transformer,
+        states: &StateStore,
+        bound: &BoundModel,
+        partition: Partition,
+        run: RunId,
+    ) -> Result<Self, Error> {
+        let mut raw = BTreeMap::new();
+        add_raw(bound, states, partition, &mut raw).await?;
+        Ok(Self {
+            transformer,
+            raw,
+            run,
+            made: BTreeMap::new(),
+        })
+    }
+
     /// What a model reads for a partition.
     pub(super) fn inputs<'a>(
         &'a mut self,
@@ -62,4 +84,30 @@ impl Upstream<'_> {
         self.made.insert(key, derived.objects.clone());
         Ok(derived.objects)
     }
+}
+
+/// Adds the committed raw objects of all that a model is made of.
+async fn add_raw(
+    bound: &BoundModel,
+    states: &StateStore,
+    partition: Partition,
+    raw: &mut BTreeMap<String, Vec<ObjectRef>>,
+) -> Result<(), Error> {
+    for input in &bound.inputs {
+        match input {
+            Input::Source(source) => {
+                let objects = input.objects(states, partition).await?;
+                raw.insert(source.name.clone(), objects);
+            }
+            Input::Table(table) => {
+                if table.contract.table != table.bound.contract.table {
+                    let found = input.name().to_string();
+                    return Err(PreviewError::Versions { table: found }.into());
+                }
+                let of = input.partition_for(partition);
+                Box::pin(add_raw(&table.bound, states, of, raw)).await?;
+            }
+        }
+    }
+    Ok(())
 }

@@ -10,6 +10,7 @@ mod contract;
 mod data_tests;
 mod date_trunc;
 mod distinct;
+mod failing;
 mod fields;
 mod functions;
 mod grain;
@@ -66,7 +67,7 @@ pub use contract::{Column, ColumnType, Contract};
 pub use data_tests::FailedTest;
 pub use history::{Snapshots, history_fingerprint};
 pub use input::{Input, Inputs, UpstreamTable};
-pub use query::{Queried, QueryTable, query};
+pub use query::{Queried, QueryTable, query, stored_schema};
 pub use unfit::{UNFIT_TEXTS, UnfitTimes, add_text};
 pub use unique::Duplicates;
 
@@ -94,6 +95,19 @@ pub enum TransformError {
         model: String,
         /// The partition that was derived.
         partition: Partition,
+        /// What failed.
+        #[source]
+        error: DataError,
+    },
+    /// The query failed on a value.
+    #[error("{model} {partition}: {}{error}", of_columns(columns))]
+    Value {
+        /// Name of the model.
+        model: String,
+        /// The partition that was derived.
+        partition: Partition,
+        /// The columns that fail by themselves; none if that cannot be told.
+        columns: Vec<String>,
         /// What failed.
         #[source]
         error: DataError,
@@ -220,6 +234,15 @@ impl From<String> for DataError {
     }
 }
 
+/// "column `x`: ", or nothing.
+fn of_columns(columns: &[String]) -> String {
+    match columns {
+        [] => String::new(),
+        [one] => format!("column `{one}`: "),
+        many => format!("columns `{}`: ", many.join("`, `")),
+    }
+}
+
 /// Derives partitions: runs the SQL of models over raw Parquet and writes flattened Parquet.
 #[derive(Clone)]
 pub struct Transformer {
@@ -233,6 +256,8 @@ pub struct Transformer {
     tasks: Arc<TaskContext>,
     /// Models of which a partition had rows twice.
     with_twins: Arc<Mutex<HashSet<String>>>,
+    /// Columns of models that failed on a value.
+    failing: Arc<Mutex<HashMap<String, Vec<String>>>>,
     /// Partitions whose raw objects have more bytes than this are large.
     large: u64,
 }
@@ -304,6 +329,7 @@ impl Transformer {
             prepared: Arc::default(),
             tasks: context.task_ctx(),
             with_twins: Arc::default(),
+            failing: Arc::default(),
             large: prepared::MAX_BYTES,
         })
     }
@@ -317,8 +343,8 @@ impl Transformer {
     /// the objects, or removes them with [`Transformer::discard`].
     ///
     /// # Errors
-    /// [`TransformError::Data`] if the query fails on the data, [`TransformError::Store`] if a bucket fails or a raw
-    /// object is not as it was written.
+    /// [`TransformError::Value`] if the query fails on a value, [`TransformError::Data`] if it fails otherwise on the
+    /// data, [`TransformError::Store`] if a bucket fails or a raw object is not as it was written.
     ///
     /// # Cancel safety
     /// If the future is dropped, objects may remain that no state lists; `clean` removes them.
@@ -330,9 +356,25 @@ impl Transformer {
         inputs: &Inputs,
         run: &RunId,
     ) -> Result<Flattened, TransformError> {
-        let mut flattened = self
+        let derived = self
             .derive_rows(model, contract, partition, inputs, run)
-            .await?;
+            .await;
+        let mut flattened = match derived {
+            Err(TransformError::Value {
+                model: name,
+                partition,
+                error,
+                ..
+            }) => {
+                return Err(TransformError::Value {
+                    model: name,
+                    partition,
+                    columns: self.failing_columns(model, inputs).await,
+                    error,
+                });
+            }
+            derived => derived?,
+        };
         match self.failed_tests(model, contract, &flattened.objects).await {
             Ok(failed) => flattened.failed_tests = failed,
             Err(error) => {
@@ -345,6 +387,26 @@ impl Transformer {
             }
         }
         Ok(flattened)
+    }
+
+    /// The columns of a model that fail on these rows; none if that cannot be told.
+    async fn failing_columns(&self, model: &Model, inputs: &Inputs) -> Vec<String> {
+        let Ok(context) = session::ordered_session(self.runtime.clone()) else {
+            return Vec::new();
+        };
+        for (input, objects) in inputs {
+            if self.register(&context, input, objects).await.is_err() {
+                return Vec::new();
+            }
+        }
+        let suspected = self.failing.lock().get(&model.name).cloned();
+        let suspected = suspected.unwrap_or_default();
+        let columns = failing::failing_columns(&context, &model.sql, &suspected).await;
+        if !columns.is_empty() {
+            let mut failing = self.failing.lock();
+            failing.insert(model.name.clone(), columns.clone());
+        }
+        columns
     }
 
     async fn derive_rows(
@@ -681,7 +743,15 @@ impl Transformer {
         };
         let mut writer = begin().map_err(store)?;
         while let Some(batch) = rows.next().await {
-            let batch = batch.map_err(|error| failed(error.into()))?;
+            let batch = batch.map_err(|error| match failing::is_of_value(&error) {
+                true => TransformError::Value {
+                    model: table.clone(),
+                    partition,
+                    columns: Vec::new(),
+                    error: error.into(),
+                },
+                false => failed(error.into()),
+            })?;
             let batch = contract
                 .normalise(&batch, &schema, self.salt.as_ref(), &mut unfit)
                 .map_err(failed)?;
