@@ -16,7 +16,6 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::hint::black_box;
-use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use bytes::Bytes;
@@ -31,7 +30,7 @@ use samsara_etl::pipeline::Pipeline;
 use samsara_etl::plan::{Dates, RunRequest, Selection, Stage};
 use samsara_etl::store::layout::{Partition, RunId, raw_object};
 use samsara_etl::store::{Bucket, ObjectRef, TableWriter};
-use samsara_etl::transform::{RawInputs, Transformer, bind};
+use samsara_etl::transform::{Inputs, Transformer, bind};
 use samsara_simulator::{Simulator, SimulatorConfig};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -219,14 +218,8 @@ fn parquet_write(criterion: &mut Criterion) {
 /// A model, from raw Parquet to flattened Parquet.
 fn model_transform(criterion: &mut Criterion) {
     let rig = rig();
-    let catalog = Arc::new(Catalog::open(None).unwrap());
-    let transformer = Transformer::new(
-        catalog.clone(),
-        1 << 30,
-        rig.bucket.clone(),
-        rig.bucket.clone(),
-    )
-    .unwrap();
+    let catalog = Catalog::open(None).unwrap();
+    let transformer = Transformer::new(1 << 30, rig.bucket.clone(), rig.bucket.clone()).unwrap();
     let mut group = criterion.benchmark_group("transform");
     group.sample_size(20);
     for (name, page) in [
@@ -236,7 +229,7 @@ fn model_transform(criterion: &mut Criterion) {
         let model = catalog.model(name).unwrap();
         let contract = rig.runtime.block_on(bind(&catalog, model)).unwrap();
         let (batch, _) = decode(&source(name), &page);
-        let inputs: RawInputs = vec![(name.to_string(), vec![rig.write(name, &batch)])];
+        let inputs: Inputs = vec![(source(name).into(), vec![rig.write(name, &batch)])];
         let derive = |run: RunId| {
             let derived =
                 transformer.derive(model, &contract, Partition::Day(day()), &inputs, &run);

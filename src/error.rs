@@ -100,6 +100,12 @@ pub enum UpstreamError {
         /// The other source.
         source_name: String,
     },
+    /// A table that the model reads is not derived from its own sources as they are now, because that failed.
+    #[error("upstream table {table} was not derived")]
+    NotDerived {
+        /// The other table.
+        table: String,
+    },
     /// The row-count guard refuses a source of the model.
     #[error(
         "upstream {source_name}: row count fell from {before} to {rows}; if that is right, run with --accept-shrunken {table}"
@@ -182,6 +188,14 @@ pub enum PreviewError {
         source_name: String,
         /// The requested day.
         day: Option<NaiveDate>,
+    },
+    /// The model reads the versions of a list's rows, which raw rows do not give.
+    #[error(
+        "{table} holds versions that only runs can make, so a model that reads it cannot be previewed"
+    )]
+    Versions {
+        /// The table with the versions.
+        table: String,
     },
 }
 

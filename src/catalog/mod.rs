@@ -18,7 +18,7 @@ mod record_history;
 mod source;
 mod time_field;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -178,38 +178,67 @@ impl Catalog {
         self.driving_source(self.producer(table)?)
     }
 
-    /// The models that read `source`.
+    /// The models that read `source` as a raw table, and the tables of no other models.
     pub fn models_of<'a>(&'a self, source: &'a str) -> impl Iterator<Item = &'a Model> {
-        self.models
-            .values()
-            .filter(move |model| model.sources.iter().any(|name| name == source))
+        self.models.values().filter(move |model| {
+            model.upstream.is_empty() && model.sources.iter().any(|name| name == source)
+        })
     }
 
-    /// The source that gives a model its partitions: its daily source, if it reads one.
+    /// The models whose tables this one reads, directly or through others: each after those that it reads itself.
+    pub fn upstream_of<'a>(&'a self, model: &'a Model) -> Vec<&'a Model> {
+        let mut found = Vec::new();
+        self.add_upstream(model, &mut found);
+        found
+    }
+
+    fn add_upstream<'a>(&'a self, model: &'a Model, found: &mut Vec<&'a Model>) {
+        for table in &model.upstream {
+            if let Some(upstream) = self.producer(table)
+                && found.iter().all(|known| known.name != upstream.name)
+            {
+                self.add_upstream(upstream, found);
+                found.push(upstream);
+            }
+        }
+    }
+
+    /// The sources that a model is made of: those that it reads itself, and those of the models whose tables it reads.
+    pub fn sources_of<'a>(&'a self, model: &'a Model) -> BTreeSet<&'a str> {
+        let models = [model].into_iter().chain(self.upstream_of(model));
+        models
+            .flat_map(|model| model.sources.iter().map(String::as_str))
+            .collect()
+    }
+
+    /// The source that gives a model its partitions: its daily source, if it reads one. For a model that reads tables of
+    /// other models, the first table by day that its query names decides, and that model's driving source is its own.
     pub fn driving_source<'a>(&'a self, model: &Model) -> Option<&'a Source> {
         let sources = || {
-            model
-                .sources
-                .iter()
-                .filter_map(|name| self.sources.get(name))
+            let names = model.sources.iter();
+            names.filter_map(|name| Some((name, self.sources.get(name)?)))
         };
-        sources()
-            .find(|source| source.is_daily())
-            .or_else(|| sources().next())
+        if model.upstream.is_empty() {
+            let daily = sources().find(|(_, source)| source.is_daily());
+            return daily.or_else(|| sources().next()).map(|(_, source)| source);
+        }
+        let upstream = model
+            .upstream
+            .iter()
+            .filter_map(|name| Some((name, self.driving_source(self.producer(name)?)?)));
+        let all = sources().chain(upstream);
+        all.min_by_key(|(name, source)| (!source.is_daily(), model.place_of_table(name)))
+            .map(|(_, source)| source)
     }
 
-    /// The sources whose rows, when they change, make a model's partition stale. Lists that a daily model joins do not:
-    /// they change in every run, and its days stay as they were derived.
-    pub fn invalidating_sources<'a>(
-        &'a self,
-        model: &'a Model,
-    ) -> impl Iterator<Item = &'a Source> {
-        let is_daily = self.driving_source(model).is_some_and(Source::is_daily);
-        let sources = model
-            .sources
-            .iter()
-            .filter_map(|name| self.sources.get(name));
-        sources.filter(move |source| source.is_daily() || !is_daily)
+    /// Whether the catalog has everything that a model is made of.
+    pub fn is_complete(&self, model: &Model) -> bool {
+        let has_source = |name: &String| self.sources.contains_key(name);
+        let is_here = |name: &String| {
+            let upstream = self.producer(name);
+            upstream.is_some_and(|upstream| self.is_complete(upstream))
+        };
+        model.sources.iter().all(has_source) && model.upstream.iter().all(is_here)
     }
 
     /// How many sources must be read before this one, each for the ids of the next: 0 for a source without a parent.
@@ -349,18 +378,85 @@ impl Catalog {
         }
     }
 
-    /// What can be checked only once all files are read: names that point at each other.
-    fn check_models(&self, problems: &mut Vec<Problem>) {
+    /// A source of a name may be meant.
+    fn hint_of_raw(&self, name: &str) -> String {
+        match self.sources.contains_key(name) {
+            true => format!("; did you mean `raw.{name}`?"),
+            false => String::new(),
+        }
+    }
+
+    /// What an unknown table may be meant to be: that of a model, or else a source.
+    fn hint_of_table(&self, name: &str) -> String {
+        let raw = self.hint_of_raw(name);
+        if !raw.is_empty() {
+            return raw;
+        }
+        let histories = self.models.values().filter_map(Model::history_table);
+        let tables = self.models.keys().cloned().chain(histories);
+        let tables: Vec<String> = tables.collect();
+        did_you_mean(name, tables.iter().map(String::as_str))
+    }
+
+    /// Removes models that read each other in a circle, so that nothing goes round in it, and gives what is wrong.
+    fn remove_circles(&mut self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        while let Some(circle) = self.models.values().find_map(|model| self.circle_of(model)) {
+            let (Some(first), Some(second)) = (circle.first(), circle.get(1)) else {
+                break;
+            };
+            if let Some(model) = self.models.get(first) {
+                let place = SourceLocation { file: &model.file };
+                let reason = match circle.len() {
+                    2 => format!("`{first}` reads its own table{}", self.hint_of_raw(first)),
+                    _ => format!("models read each other in a circle: {}", circle.join(" → ")),
+                };
+                problems.push(place.within(model.place_of_table(second), reason));
+            }
+            let models = Arc::make_mut(&mut self.models);
+            circle.iter().for_each(|name| drop(models.remove(name)));
+        }
+        problems
+    }
+
+    /// The models from this one to itself, each of which reads the next, if there is such a circle. It begins with the
+    /// first by name.
+    fn circle_of(&self, model: &Model) -> Option<Vec<String>> {
+        let mut paths = vec![vec![model]];
+        let mut seen = BTreeSet::new();
+        while let Some(path) = paths.pop() {
+            let last = path.last()?;
+            for upstream in last.upstream.iter().filter_map(|it| self.producer(it)) {
+                if upstream.name == model.name {
+                    let names = path.iter().chain([&upstream]);
+                    return Some(names.map(|model| model.name.clone()).collect());
+                }
+                if seen.insert(&upstream.name) {
+                    paths.push([path.as_slice(), &[upstream]].concat());
+                }
+            }
+        }
+        None
+    }
+
+    /// What can be checked only once all files are read: names that point at each other. `unread` are models that could
+    /// not be read.
+    fn check_models(&self, unread: &BTreeSet<&str>, problems: &mut Vec<Problem>) {
         for model in self.models.values() {
             let place = SourceLocation { file: &model.file };
             for name in &model.sources {
                 if !self.sources.contains_key(name) {
                     let hint = did_you_mean(name, self.sources.keys().map(String::as_str));
-                    let at = place_of_word(&model.sql, name);
-                    problems.push(place.within(
-                        at.unwrap_or_else(|| model.place_of_query()),
-                        format!("unknown source `raw.{name}`{hint}"),
-                    ));
+                    let reason = format!("unknown source `raw.{name}`{hint}");
+                    problems.push(place.within(model.place_of_table(name), reason));
+                }
+            }
+            for name in &model.upstream {
+                // One that could not be read is told of already.
+                if self.producer(name).is_none() && !unread.contains(name.as_str()) {
+                    let hint = self.hint_of_table(name);
+                    let reason = format!("unknown table `{name}`{hint}");
+                    problems.push(place.within(model.place_of_table(name), reason));
                 }
             }
             if let Some(table) = model.history_table() {
@@ -529,7 +625,12 @@ impl CheckedCatalog {
             }
         }
         if has_all_sources {
-            catalog.check_models(&mut problems);
+            problems.extend(catalog.remove_circles());
+            let named = files.iter().map(|(path, _)| path);
+            let named = named.chain(unread.iter().map(|(path, _)| path));
+            let named = named.filter_map(|path| path.split_once('/')?.1.strip_suffix(".sql"));
+            let unread = named.filter(|name| catalog.model(name).is_none()).collect();
+            catalog.check_models(&unread, &mut problems);
             catalog.add_record_histories(&mut problems);
             for source in catalog.sources.values() {
                 let Err(reason) = catalog.check_source(source) else {
@@ -687,6 +788,98 @@ mod tests {
         assert_eq!(rpm.column_descriptions["time"], "when it was read");
     }
 
+    /// A catalog with models of these names and queries over the source `a` and each other.
+    fn of_models(models: &[(&str, &str)]) -> Result<Catalog, String> {
+        let source = "[a]\ndescription = \"d\"\nkind = \"snapshot\"\nendpoint = \"/a\"\nrate_limit = \"5/s\"\nschema = \"id VARCHAR\"\n\
+                      [b]\ndescription = \"d\"\nkind = \"report\"\nendpoint = \"/b\"\nrate_limit = \"5/s\"\nschema = \"id VARCHAR\"\n\
+                      window = { start = \"s\", end = \"e\", format = \"date\" }\n";
+        let mut files = vec![("f/sources.toml".to_string(), source.to_string())];
+        files.extend(models.iter().map(|(name, sql)| {
+            let text = format!("/*---\ndescription = \"d\"\n---*/\n{sql}");
+            (format!("f/{name}.sql"), text)
+        }));
+        Catalog::from_files("test", &files).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn models_are_named_by_their_tables() {
+        let catalog = of_models(&[
+            ("list", "SELECT id FROM raw.a"),
+            ("days", "SELECT id FROM raw.b"),
+            ("over", "SELECT list.id FROM list JOIN days ON true"),
+            (
+                "top",
+                "WITH days AS (SELECT id FROM over) SELECT id FROM days, list",
+            ),
+        ])
+        .unwrap();
+        let model = |name: &str| catalog.model(name).unwrap();
+        let names = |models: Vec<&Model>| -> Vec<String> {
+            models.into_iter().map(|it| it.name.clone()).collect()
+        };
+        assert_eq!(
+            names(catalog.upstream_of(model("top"))),
+            ["list", "days", "over"]
+        );
+        assert_eq!(model("top").upstream, ["list", "over"]);
+        assert!(model("top").sources.is_empty());
+        assert_eq!(catalog.driving_source(model("top")).unwrap().name, "b");
+        assert_eq!(
+            catalog
+                .sources_of(model("over"))
+                .into_iter()
+                .collect::<Vec<_>>(),
+            ["a", "b"]
+        );
+        // A source does not stand for what is made of its models.
+        assert_eq!(names(catalog.models_of("a").collect()), ["list"]);
+    }
+
+    #[test]
+    fn circles_and_unknown_tables_are_refused() {
+        let from = |table: &str| format!("SELECT id FROM {table}");
+        for (models, expected) in [
+            (
+                &[("a", "a")][..],
+                "sql/f/a.sql:4: `a` reads its own table; did you mean `raw.a`?",
+            ),
+            (&[("x", "x")], "sql/f/x.sql:4: `x` reads its own table"),
+            (
+                &[("z", "x"), ("x", "y"), ("y", "z"), ("w", "x")],
+                "sql/f/x.sql:4: models read each other in a circle: x → y → z → x",
+            ),
+            (
+                &[("y", "raw.a"), ("x", "yy")],
+                "sql/f/x.sql:4: unknown table `yy`; did you mean `y`?",
+            ),
+            (
+                &[("y", "raw.a"), ("x", "b")],
+                "sql/f/x.sql:4: unknown table `b`; did you mean `raw.b`?",
+            ),
+            (
+                &[("y", "raw.a"), ("x", "public.y")],
+                "sql/f/x.sql:4: reads `public.y`, but a model reads raw tables",
+            ),
+            // What reads one that is wrong is not told of.
+            (
+                &[("y", "raw.c"), ("x", "y")],
+                "sql/f/y.sql:4: unknown source `raw.c`",
+            ),
+        ] {
+            let models: Vec<(&str, String)> = models
+                .iter()
+                .map(|(name, table)| (*name, from(table)))
+                .collect();
+            let models: Vec<(&str, &str)> = models
+                .iter()
+                .map(|(name, sql)| (*name, sql.as_str()))
+                .collect();
+            let error = of_models(&models).unwrap_err();
+            assert!(error.contains(expected), "{error}\nexpected {expected}");
+            assert_eq!(error.lines().count(), 1, "{error}");
+        }
+    }
+
     #[test]
     fn an_endpoint_is_a_path_and_never_another_host() {
         let source = |endpoint: &str| {
@@ -806,7 +999,7 @@ mod tests {
             (after_head("DROP TABLE raw.a"), &[(4, 1, "DROP", "one SELECT and nothing else")]),
             (
                 after_head("SELECT id FROM raw.a, \"b\n\""),
-                &[(4, 23, "\"b", "a model reads raw tables only")],
+                &[(4, 23, "\"b", "unknown table `b `")],
             ),
         ];
         let mut wrong = String::new();
@@ -967,7 +1160,7 @@ mod tests {
             (
                 "f/a.sql",
                 &model.replace("raw.a", "raw.raw.a"),
-                "reads `raw.raw.a`, but a model reads raw tables only",
+                "reads `raw.raw.a`, but a model reads raw tables",
             ),
             (
                 "f/a.sql",
@@ -987,7 +1180,7 @@ mod tests {
             (
                 "f/a.sql",
                 &model.replace("raw.a", "a"),
-                "reads `a`, but a model reads raw tables only",
+                "`a` reads its own table; did you mean `raw.a`?",
             ),
             (
                 "f/a.sql",

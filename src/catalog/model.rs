@@ -37,8 +37,10 @@ pub struct Model {
     pub front_matter: FrontMatter,
     /// Its text, in the lines of the file.
     pub(super) front_matter_text: String,
-    /// The sources it reads, in alphabetical order.
+    /// The sources it reads as raw tables, in alphabetical order.
     pub sources: Vec<String>,
+    /// The tables of other models it reads, in alphabetical order.
+    pub upstream: Vec<String>,
     /// Column name → trailing `-- comment`.
     pub column_descriptions: BTreeMap<String, String>,
     /// Column name → where the outermost SELECT names it.
@@ -236,6 +238,11 @@ impl Model {
         place_of_query(&self.sql)
     }
 
+    /// Where the query first names a table.
+    pub fn place_of_table(&self, name: &str) -> Place {
+        place_of_word(&self.sql, name).unwrap_or_else(|| self.place_of_query())
+    }
+
     /// Where the front matter has this key, and this text as (part of) its value.
     pub fn place_of_key(&self, key: &str, value: Option<&str>) -> Place {
         let quoted = value.map(|value| format!("\"{value}\""));
@@ -354,7 +361,7 @@ fn parse_text(
             return (None, problems);
         }
     };
-    let mut sources = Vec::new();
+    let (mut sources, mut upstream) = (Vec::new(), Vec::new());
     let mut is_readable = true;
     for table in tables {
         match &table {
@@ -362,11 +369,15 @@ fn parse_text(
                 let name = table.strip_suffix(VERSIONS).unwrap_or(table);
                 sources.push(name.to_string())
             }
+            TableReference::Bare { table } => upstream.push(table.to_string()),
             _ => {
                 let at = place_of_word(&sql, table.table());
                 problems.push(place.within(
                     at.unwrap_or_else(|| place_of_query(&sql)),
-                    format!("reads `{table}`, but a model reads raw tables only: `raw.<source>`"),
+                    format!(
+                        "reads `{table}`, but a model reads raw tables, `raw.<source>`, and tables of other models, \
+                         `<table>`"
+                    ),
                 ));
                 is_readable = false;
             }
@@ -374,10 +385,13 @@ fn parse_text(
     }
     sources.sort();
     sources.dedup();
-    if sources.is_empty() && is_readable {
+    upstream.sort();
+    upstream.dedup();
+    if sources.is_empty() && upstream.is_empty() && is_readable {
         problems.push(place.within(
             place_of_query(&sql),
-            "reads no source: a model selects FROM raw.<source>".into(),
+            "reads nothing: a model selects FROM raw.<source>, or FROM the table of another model"
+                .into(),
         ));
         is_readable = false;
     }
@@ -399,6 +413,7 @@ fn parse_text(
         front_matter,
         front_matter_text,
         sources,
+        upstream,
         column_descriptions,
         column_places,
     };

@@ -20,7 +20,8 @@ pub(super) fn of(model: &Model, source: &Source) -> Result<Option<Model>, String
     if source.kind != SourceKind::Updates {
         return Ok(None);
     }
-    if model.sources.len() > 1 || model.sql.to_ascii_lowercase().contains("unnest") {
+    let is_of_one = model.sources.len() == 1 && model.upstream.is_empty();
+    if !is_of_one || model.sql.to_ascii_lowercase().contains("unnest") {
         return Err(format!(
             "history: of `updates`, a model with one row per record of {} can have it, and no other",
             source.name

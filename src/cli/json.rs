@@ -80,6 +80,8 @@ pub(super) struct PlanDocument {
     tasks: Vec<Task>,
     change_feeds: Vec<String>,
     lasting: Vec<String>,
+    /// Derived because selected tables are made of them, and not loaded.
+    upstream_tables: Vec<String>,
     complete_days: u64,
     committed_partitions: u64,
     derived_again: Vec<DerivedAgain>,
@@ -150,6 +152,7 @@ impl PlanDocument {
                 .collect(),
             change_feeds: plan.feeds.clone(),
             lasting: plan.lasting.clone(),
+            upstream_tables: plan.upstream.clone(),
             complete_days: plan.complete_days,
             committed_partitions: plan.committed.len() as u64,
             derived_again: plan.derived_again.clone(),
@@ -285,6 +288,9 @@ pub(super) struct TablesDocument {
 struct CatalogTable {
     table: String,
     sources: Vec<String>,
+    /// The tables that its model reads.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    upstream: Vec<String>,
     kind: Option<String>,
     category: Option<String>,
     partitioned_by: Option<String>,
@@ -296,9 +302,12 @@ impl TablesDocument {
         let tables = catalog.models().flat_map(|model| {
             let driver = catalog.driving_source(model);
             let lower = |text: String| text.to_lowercase();
+            let sources = catalog.sources_of(model).into_iter();
+            let sources: Vec<String> = sources.map(String::from).collect();
             let table = CatalogTable {
                 table: model.name.clone(),
-                sources: model.sources.clone(),
+                sources: sources.clone(),
+                upstream: model.upstream.clone(),
                 kind: driver.map(|source| lower(format!("{:?}", source.kind))),
                 category: driver
                     .and_then(|source| source.category)
@@ -308,7 +317,8 @@ impl TablesDocument {
             };
             let history = model.history_table().map(|name| CatalogTable {
                 table: name,
-                sources: model.sources.clone(),
+                sources,
+                upstream: model.upstream.clone(),
                 kind: table.kind.clone(),
                 category: table.category.clone(),
                 partitioned_by: None,

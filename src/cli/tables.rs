@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::json::{self, OutputFormat};
 use super::{Context, Exit};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Model};
 use crate::error::Error;
 
 /// List sources and the tables made from them.
@@ -54,11 +54,21 @@ fn plain(catalog: &Catalog) -> String {
             source.name, source.description
         );
         for model in catalog.models_of(&source.name) {
-            text += &format!("  {}: {}\n", model.name, model.front_matter.description);
-            if let Some(history) = model.history_table() {
-                text += &format!("  {history}: Each version of these rows.\n");
-            }
+            text += &plain_model(model);
         }
+    }
+    for model in catalog.models().filter(|it| !it.upstream.is_empty()) {
+        let tables = model.upstream.join(", ");
+        text += &format!("{tables}\n{}", plain_model(model));
+    }
+    text
+}
+
+/// The tables of a model.
+fn plain_model(model: &Model) -> String {
+    let mut text = format!("  {}: {}\n", model.name, model.front_matter.description);
+    if let Some(history) = model.history_table() {
+        text += &format!("  {history}: Each version of these rows.\n");
     }
     text
 }
@@ -69,7 +79,8 @@ fn markdown(catalog: &Catalog) -> String {
     );
     for model in catalog.models() {
         let partition = model.front_matter.partition_by.as_deref().unwrap_or("");
-        let sources = model.sources.join(", ");
+        let inputs = model.sources.iter().chain(&model.upstream);
+        let sources = inputs.map(String::as_str).collect::<Vec<_>>().join(", ");
         text += &format!(
             "| {} | {sources} | {partition} | {} |\n",
             model.name, model.front_matter.description

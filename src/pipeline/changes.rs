@@ -8,12 +8,10 @@ use crate::config::WarehouseConfig;
 use crate::error::Error;
 use crate::load::plan::{rows_loaded, rows_of};
 use crate::plan::{DerivedAgain, LeftBehind, Plan};
-use crate::state::{SourceState, StateStore};
+use crate::state::StateStore;
 use crate::store::layout::{Partition, run_of};
 use crate::store::{Bucket, ObjectRef};
-use crate::transform::{
-    BoundCatalog, BoundModel, ColumnType, Contract, ModelDigest, RawInputs, stored_schema,
-};
+use crate::transform::{BoundCatalog, BoundModel, ColumnType, Contract, Input, stored_schema};
 
 /// What is looked at.
 pub(super) struct Changes<'a> {
@@ -48,14 +46,8 @@ impl Changes<'_> {
         partitions: &BTreeSet<Partition>,
     ) -> Result<Option<DerivedAgain>, Error> {
         let table = &bound.model.name;
-        let digest = ModelDigest::new(&bound.model, &bound.contract);
         let driver = self.states.source(&bound.driving.name).await?;
         let driver = driver.look(Clone::clone);
-        let mut sources: Vec<(bool, SourceState)> = Vec::new();
-        for source in self.catalog.invalidating_sources(&bound.model) {
-            let state = self.states.source(&source.name).await?;
-            sources.push((source.is_daily(), state.look(Clone::clone)));
-        }
         let mut found: Option<DerivedAgain> = None;
         // The rows of the last partition that the model, and not its raw rows, makes stale.
         let mut stored: Vec<ObjectRef> = Vec::new();
@@ -66,30 +58,23 @@ impl Changes<'_> {
             let Some(made) = made.filter(|made| !made.objects.is_empty()) else {
                 continue;
             };
-            let inputs: RawInputs = sources
-                .iter()
-                .map(|(is_daily, state)| {
-                    let of = match is_daily {
-                        true => *partition,
-                        false => Partition::Snapshot,
-                    };
-                    let raw = state.partition(of).and_then(|it| it.raw.as_ref());
-                    let objects = raw.map(|raw| raw.objects.clone());
-                    (state.source.clone(), objects.unwrap_or_default())
-                })
-                .collect();
-            let wanted = digest.fingerprint(self.catalog, &inputs);
-            if wanted.is(&made.fingerprint) {
+            let mut inputs = bound.inputs(self.states, *partition).await?;
+            let is_current = bound.fingerprint(&inputs).is(&made.fingerprint);
+            if is_current && bound.is_upstream_current(self.states, *partition).await? {
                 continue;
             }
+            inputs.retain(|(input, _)| bound.is_decided_by(input));
             let newest = |objects: &[ObjectRef]| -> Option<String> {
                 let runs = objects.iter().filter_map(|object| run_of(&object.path));
                 runs.max().map(str::to_string)
             };
             let derived = newest(&made.objects);
-            let is_raw = inputs
-                .iter()
-                .any(|(_, objects)| newest(objects).is_some_and(|read| Some(read) > derived));
+            let is_newer = |input: &&(Input, Vec<ObjectRef>)| {
+                newest(&input.1).is_some_and(|read| Some(read) > derived)
+            };
+            let mut newer = inputs.iter().filter(is_newer);
+            let is_raw = newer.clone().any(|(it, _)| matches!(it, Input::Source(_)));
+            let is_upstream = is_current || newer.any(|(it, _)| matches!(it, Input::Table(_)));
             let again = found.get_or_insert_with(|| DerivedAgain {
                 table: table.clone(),
                 partitions: 0,
@@ -97,6 +82,7 @@ impl Changes<'_> {
                 first: partition.to_string(),
                 last: String::new(),
                 raw_changed: 0,
+                upstream_changed: 0,
                 model_changed: 0,
                 columns_added: Vec::new(),
                 columns_removed: Vec::new(),
@@ -105,9 +91,10 @@ impl Changes<'_> {
             again.partitions += 1;
             again.rows += rows_of(made);
             again.last = partition.to_string();
-            match is_raw {
-                true => again.raw_changed += 1,
-                false => {
+            match (is_raw, is_upstream) {
+                (true, _) => again.raw_changed += 1,
+                (false, true) => again.upstream_changed += 1,
+                (false, false) => {
                     again.model_changed += 1;
                     stored.clone_from(&made.objects);
                 }

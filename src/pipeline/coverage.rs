@@ -6,7 +6,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
 
 use super::Pipeline;
-use crate::catalog::{Catalog, Model, Source, SourceKind};
+use crate::catalog::{Catalog, Source, SourceKind};
 use crate::clock;
 use crate::error::Error;
 use crate::load;
@@ -14,9 +14,7 @@ use crate::load::plan::{is_loaded, rows_loaded, rows_of};
 use crate::plan::{Dates, RunRequest, Selection, due_partitions};
 use crate::state::{Failure, Gap, NotAvailable, PartitionState, SourceState, StateStore};
 use crate::store::layout::Partition;
-use crate::transform::{
-    BoundCatalog, BoundModel, Contract, Fingerprint, ModelDigest, history_fingerprint,
-};
+use crate::transform::{BoundCatalog, BoundModel, Contract, Fingerprint, history_fingerprint};
 
 /// How far one partition of a source has come. What is not in the warehouse is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -329,12 +327,10 @@ impl Lookup<'_> {
                 None => asked(source, &state, dates),
             };
             let mut models = Vec::new();
-            for bound in self.bound.driven_by(name) {
-                let digest = ModelDigest::new(&bound.model, &bound.contract);
-                let invalidating = self.invalidating_sources(&bound.model).await?;
-                models.push((bound, digest, invalidating));
-            }
-            let contracts = models.iter().flat_map(|(bound, ..)| bound.contracts());
+            // What is derived only because others read it is not asked for.
+            let driven = self.bound.driven_by(name);
+            models.extend(driven.filter(|it| selection.models.contains(&it.model.name)));
+            let contracts = models.iter().flat_map(|bound| bound.contracts());
             let names = contracts.map(|contract| contract.table.clone());
             let mut covered_tables: Vec<TableCoverage> = names
                 .map(|table| uncovered(table, &state, self.target))
@@ -342,11 +338,10 @@ impl Lookup<'_> {
             let mut reached = BTreeMap::new();
             for partition in partitions {
                 let found = state.partition(partition);
-                let tables = models.iter().zip(found.into_iter().cycle());
-                let tables = tables.flat_map(|((bound, digest, invalidating), found)| {
-                    self.tables(bound, digest, invalidating, partition, found)
-                });
-                let tables: Vec<Table> = tables.collect();
+                let mut tables = Vec::new();
+                for (bound, found) in models.iter().zip(found.into_iter().cycle()) {
+                    tables.extend(self.tables(bound, partition, found).await?);
+                }
                 let is_read = found.is_some_and(|found| found.raw.is_some());
                 for covered in &mut covered_tables {
                     let made = tables.iter().find(|made| made.name == covered.table);
@@ -375,42 +370,22 @@ impl Lookup<'_> {
         Ok(covered)
     }
 
-    /// The states of the sources by which a model's partitions are stale or not.
-    async fn invalidating_sources(&self, model: &Model) -> Result<Vec<(bool, SourceState)>, Error> {
-        let mut states = Vec::new();
-        for source in self.catalog.invalidating_sources(model) {
-            let handle = self.states.source(&source.name).await?;
-            states.push((source.is_daily(), handle.look(Clone::clone)));
-        }
-        Ok(states)
-    }
-
-    /// The tables that a model fills from a partition; `digest` is the model's, and `invalidating` are its sources that
-    /// make it stale.
-    fn tables(
+    /// The tables that a model fills from a partition.
+    async fn tables(
         &self,
         bound: &BoundModel,
-        digest: &ModelDigest,
-        invalidating: &[(bool, SourceState)],
         partition: Partition,
         found: &PartitionState,
-    ) -> Vec<Table> {
+    ) -> Result<Vec<Table>, Error> {
         let contract = &bound.contract;
-        let inputs = invalidating.iter().map(|(is_daily, state)| {
-            let of = match is_daily {
-                true => partition,
-                false => Partition::Snapshot,
-            };
-            let raw = state.partition(of).and_then(|found| found.raw.as_ref());
-            let objects = raw.map(|raw| raw.objects.clone());
-            (state.source.clone(), objects.unwrap_or_default())
-        });
-        let current = digest.fingerprint(self.catalog, &inputs.collect());
+        let current = bound.wanted(self.states, partition).await?;
+        let is_upstream_current = bound.is_upstream_current(self.states, partition).await?;
         let table = |contract: &Contract, wanted: &Fingerprint| {
             let made = found.models.get(&contract.table);
             Table {
                 name: contract.table.clone(),
-                is_derived: made.is_some_and(|made| wanted.is(&made.fingerprint)),
+                is_derived: is_upstream_current
+                    && made.is_some_and(|made| wanted.is(&made.fingerprint)),
                 is_loaded: made.is_some_and(|made| is_loaded(made, self.target)),
             }
         };
@@ -418,10 +393,10 @@ impl Lookup<'_> {
             .history
             .as_ref()
             .map(|history| table(history, &history_fingerprint(history, &current)));
-        [table(contract, &current)]
+        Ok([table(contract, &current)]
             .into_iter()
             .chain(history)
-            .collect()
+            .collect())
     }
 }
 

@@ -11,9 +11,11 @@ use crate::error::Error;
 use crate::load::LoadError;
 use crate::load::plan::{Expected, LoadPlan, RawTableLoad, TableLoad, underived};
 use crate::plan::{LoadJobs, Plan, Selection, Stage};
-use crate::state::{ModelState, PartitionState, StateStore};
+use crate::state::{ModelState, PartitionState, SourceState, StateStore};
 use crate::store::layout::Partition;
-use crate::transform::{Contract, Fingerprint, ModelDigest, history_fingerprint};
+use crate::transform::{
+    BoundCatalog, BoundModel, Contract, Fingerprint, Input, history_fingerprint,
+};
 
 /// State documents that are looked up at a time.
 const READS: usize = 16;
@@ -23,6 +25,7 @@ pub(super) struct Planner<'a> {
     pub(super) catalog: &'a Catalog,
     pub(super) states: &'a StateStore,
     pub(super) plan: &'a Plan,
+    pub(super) bound: &'a BoundCatalog,
     pub(super) contracts: &'a BTreeMap<String, Contract>,
 }
 
@@ -63,7 +66,7 @@ impl<'a> Planner<'a> {
         let mut changes = false;
         for (name, table) in &load_plan.tables {
             let driver = self.driving_source(name)?;
-            let expected = self.expected(table, driver)?;
+            let expected = self.expected(table, driver).await?;
             let found = load_plan.jobs(table, &expected);
             jobs.most += found.load.most;
             jobs.is_bound |= found.load.is_bound;
@@ -92,30 +95,29 @@ impl<'a> Planner<'a> {
     }
 
     /// The partitions that the table has, or is going to have when the plan is done.
-    fn expected(&self, table: &TableLoad, driver: &Source) -> Result<Expected, Error> {
+    async fn expected(&self, table: &TableLoad, driver: &Source) -> Result<Expected, Error> {
         let is_read = self.plan.tasks_of(&driver.name).next().is_some();
         let has_feed = is_read && matches!(driver.kind, SourceKind::Feed | SourceKind::Updates)
             || self.plan.feeds.contains(&driver.name);
         let is_derived = self.plan.run_request.stages.contains(&Stage::Transform);
-        let digests = is_derived.then(|| self.digests(&table.contract, driver));
-        let digests = digests.transpose()?;
-        let part = |document: &PartitionState| {
+        let wanted = match is_derived {
+            true => self.wanted(table).await?,
+            false => BTreeMap::new(),
+        };
+        let part = |partition: &Partition, document: &PartitionState| {
             let known = document.models.get(&table.contract.table);
-            let wanted = digests
-                .as_ref()
-                .and_then(|digests| digests.wanted(document));
             let is_known =
-                |wanted: Fingerprint| known.is_some_and(|known| wanted.is(&known.fingerprint));
-            match wanted.map(is_known) {
+                |wanted: &Fingerprint| known.is_some_and(|known| wanted.is(&known.fingerprint));
+            match wanted.get(partition).map(is_known) {
                 Some(false) => Some(underived()),
                 Some(true) | None => known.cloned(),
             }
         };
         let mut parts: BTreeMap<Partition, ModelState> = table.state.look(|state| {
-            let parts = state.partitions.iter();
-            parts
-                .filter_map(|(partition, document)| Some((*partition, part(document)?)))
-                .collect()
+            let all = state.partitions.iter();
+            let known =
+                all.filter_map(|(partition, found)| Some((*partition, part(partition, found)?)));
+            known.collect()
         });
         if is_derived {
             let read = self.partitions_read(driver).into_iter();
@@ -136,55 +138,47 @@ impl<'a> Planner<'a> {
             .collect()
     }
 
-    /// What the fingerprints of a table's partitions have in common.
-    fn digests<'b>(
-        &'b self,
-        contract: &'b Contract,
-        driver: &'b Source,
-    ) -> Result<Digests<'b>, Error> {
-        let table = &contract.table;
-        let (model, model_contract) = self
-            .catalog
-            .producer(table)
-            .and_then(|model| Some((model, self.contracts.get(&model.name)?)))
-            .ok_or_else(|| LoadError::NoSource {
-                table: table.clone(),
-            })?;
-        Ok(Digests {
-            catalog: self.catalog,
-            driver,
-            model: ModelDigest::new(model, model_contract),
-            has_others: self.catalog.invalidating_sources(model).count() > 1,
-            history: (model.name != *table).then_some(contract),
-        })
-    }
-}
-
-/// What the fingerprints of a table's partitions have in common, made once.
-struct Digests<'a> {
-    catalog: &'a Catalog,
-    driver: &'a Source,
-    model: ModelDigest,
-    /// Whether a partition depends on other sources too.
-    has_others: bool,
-    /// The contract of the history table, if it is one.
-    history: Option<&'a Contract>,
-}
-
-impl Digests<'_> {
-    /// The fingerprint that a partition has once it is derived, if there are raw rows to derive it from.
-    fn wanted(&self, partition: &PartitionState) -> Option<Fingerprint> {
-        if self.has_others {
-            // What the others hold is not looked up: it may be another one.
-            return Some(Fingerprint::unknown());
+    /// The fingerprints that the table's partitions have once they are derived, of those that have raw rows to derive them
+    /// from. What the plan reads may be another one by then.
+    async fn wanted(&self, table: &TableLoad) -> Result<BTreeMap<Partition, Fingerprint>, Error> {
+        let (bound, contract) = self.bound.table(&table.contract.table)?;
+        let complete = |state: &SourceState| state.complete().map(|(it, _)| it).collect::<Vec<_>>();
+        let mut wanted = BTreeMap::new();
+        for partition in table.state.look(complete) {
+            let current = match self.is_settled(bound, partition).await? {
+                true => bound.wanted(self.states, partition).await?,
+                false => Fingerprint::unknown(),
+            };
+            let is_own = contract.table == bound.contract.table;
+            let current = match is_own {
+                true => current,
+                false => history_fingerprint(contract, &current),
+            };
+            wanted.insert(partition, current);
         }
-        let raw = partition.raw.as_ref()?;
-        let inputs = vec![(self.driver.name.clone(), raw.objects.clone())];
-        let current = self.model.fingerprint(self.catalog, &inputs);
-        Some(match self.history {
-            None => current,
-            Some(contract) => history_fingerprint(contract, &current),
-        })
+        Ok(wanted)
+    }
+
+    /// Whether everything that decides about a model's partition stays as it is when the plan is carried out, but for
+    /// the partition of its own driving source.
+    async fn is_settled(&self, bound: &BoundModel, partition: Partition) -> Result<bool, Error> {
+        for input in bound.inputs.iter().filter(|it| bound.is_decided_by(it)) {
+            let of = input.partition_for(partition);
+            let is_settled = match input {
+                Input::Source(source) => {
+                    source.name == bound.driving.name || !self.partitions_read(source).contains(&of)
+                }
+                Input::Table(table) => {
+                    !self.partitions_read(&table.bound.driving).contains(&of)
+                        && table.current(self.states, of).await?.is_some()
+                        && Box::pin(self.is_settled(&table.bound, of)).await?
+                }
+            };
+            if !is_settled {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 

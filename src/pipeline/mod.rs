@@ -144,9 +144,10 @@ impl Pipeline {
         if plan.run_request.stages.contains(&Stage::Load)
             && let Some(target) = load::target(&self.config.warehouse)
         {
-            let contracts = self.bound(&plan.run_request).await?.contracts();
+            let bound = self.bound(&plan.run_request).await?;
+            let contracts = bound.contracts(&plan.run_request.selection.models);
             let staging = self.config.staging.as_ref().and_then(load::target);
-            let planner = self.load_planner(&plan, &contracts);
+            let planner = self.load_planner(&plan, &bound, &contracts);
             let load_plan = planner.load_plan(&target, &self.config.load).await?;
             let jobs = planner.count_jobs(&load_plan, staging.as_deref()).await?;
             plan.estimate.load_jobs = Some(jobs);
@@ -176,42 +177,64 @@ impl Pipeline {
     fn load_planner<'a>(
         &'a self,
         plan: &'a Plan,
+        bound: &'a BoundCatalog,
         contracts: &'a BTreeMap<String, Contract>,
     ) -> load_plan::Planner<'a> {
         load_plan::Planner {
             catalog: &self.catalog,
             states: &self.states,
             plan,
+            bound,
             contracts,
         }
     }
 
-    /// The selected models, bound: each once, however often it is asked for.
+    /// The selected models and all that are upstream of them, bound: each once, however often it is asked for.
     async fn bound(&self, run_request: &RunRequest) -> Result<BoundCatalog, Error> {
         let Some(cpu) = &self.cpu else {
             return Err(Error::ShutDown);
         };
-        let mut known = self.bound.lock().await;
-        let mut binding = Vec::new();
-        // Planning is work for all cores.
+        let mut wanted: BTreeMap<&str, &Model> = BTreeMap::new();
         for name in &run_request.selection.models {
-            if !known.contains_key(name) {
-                let model = self.catalog.known_model(name)?.clone();
-                let catalog = self.catalog.clone();
-                binding.push(cpu.spawn(async move { BoundModel::bind(&catalog, &model).await }));
-            }
+            let model = self.catalog.known_model(name)?;
+            let all = self.catalog.upstream_of(model).into_iter().chain([model]);
+            wanted.extend(all.map(|model| (model.name.as_str(), model)));
         }
-        for bound in binding {
-            let stopped = |source| Error::Task {
-                what: "binding a model".into(),
-                source,
+        let mut known = self.bound.lock().await;
+        let mut rest: Vec<&Model> = wanted.values().copied().collect();
+        rest.retain(|model| !known.contains_key(&model.name));
+        while !rest.is_empty() {
+            let is_bound = |table: &String| {
+                let upstream = self.catalog.producer(table);
+                upstream.is_none_or(|upstream| known.contains_key(&upstream.name))
             };
-            let bound = bound.await.map_err(stopped)??;
-            known.insert(bound.model.name.clone(), Arc::new(bound));
+            let is_ready = |model: &&Model| model.upstream.iter().all(is_bound);
+            let (ready, later): (Vec<&Model>, Vec<&Model>) = rest.into_iter().partition(is_ready);
+            if ready.is_empty() {
+                break;
+            }
+            // Planning is work for all cores.
+            let upstream = Arc::new(known.clone());
+            let bind = |model: &Model| {
+                let (catalog, model) = (self.catalog.clone(), model.clone());
+                let upstream = upstream.clone();
+                let bind = async move { BoundModel::bind_after(&catalog, &model, &upstream).await };
+                cpu.spawn(bind)
+            };
+            let binding: Vec<_> = ready.into_iter().map(bind).collect();
+            for bound in binding {
+                let stopped = |source| Error::Task {
+                    what: "binding a model".into(),
+                    source,
+                };
+                let bound = bound.await.map_err(stopped)??;
+                known.insert(bound.model.name.clone(), Arc::new(bound));
+            }
+            rest = later;
         }
-        let selected = run_request.selection.models.iter();
-        let selected = selected.filter_map(|name| known.get(name).cloned());
-        Ok(BoundCatalog::new(selected))
+        let wanted = wanted.into_keys();
+        let wanted = wanted.filter_map(|name| known.get(name).cloned());
+        Ok(BoundCatalog::new(wanted))
     }
 
     /// Removes unused objects that were written more than `days` ago (see [`Places::clean`]).
@@ -380,7 +403,7 @@ impl Pipeline {
             id,
             observer,
             shutdown,
-            contracts: bound.contracts(),
+            contracts: bound.contracts(&plan.run_request.selection.models),
             bound,
             load: self.config.load.clone(),
             cpu,
@@ -408,7 +431,6 @@ impl Pipeline {
         let transformer = match stages.contains(&Stage::Transform) {
             true => Some(
                 Transformer::new(
-                    self.catalog.clone(),
                     self.config.sql_memory,
                     self.raw.clone(),
                     self.flattened.clone(),
@@ -438,7 +460,7 @@ impl Pipeline {
         let Some(warehouse) = warehouse else {
             return Ok(None);
         };
-        let planner = self.load_planner(&run.plan, &run.contracts);
+        let planner = self.load_planner(&run.plan, &run.bound, &run.contracts);
         let plan = planner
             .load_plan(warehouse.target(), &self.config.load)
             .await?;

@@ -26,9 +26,9 @@ pub(super) struct Run {
     pub(super) id: RunId,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) shutdown: CancellationToken,
-    /// The selected models with the sources that they read and the tables that they fill.
+    /// The selected models and those upstream of them, with what they read and the tables that they fill.
     pub(super) bound: BoundCatalog,
-    /// The contracts of `bound`, by table.
+    /// The contracts of the tables of selected models, by table: these are loaded.
     pub(super) contracts: BTreeMap<String, Contract>,
     pub(super) load: LoadOptions,
     pub(super) cpu: Handle,

@@ -1,24 +1,25 @@
 //! Committed raw partitions to flattened objects, for every model whose inputs or SQL have changed.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use futures::{StreamExt, stream};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, stream};
 use tokio::sync::{Semaphore, mpsc};
 use tracing::Instrument;
 
 use super::{Ready, Run};
-use crate::catalog::{Catalog, Model, TestSeverity};
+use crate::catalog::{Model, Source, SourceKind, TestSeverity};
 use crate::error::{Error, UpstreamError};
 use crate::events::{Event, Outcome};
-use crate::plan::Stage;
-use crate::state::{ModelState, SourceHandle, StateStore};
+use crate::plan::{Stage, unavailable};
+use crate::state::{ModelState, SourceHandle, SourceState};
 use crate::store::ObjectRef;
 use crate::store::layout::Partition;
 use crate::transform::{
-    Contract, Duplicates, FailedTest, Fingerprint, Flattened, ModelDigest, RawInputs, Snapshots,
-    TransformError, Transformer, UnfitTimes, history_fingerprint,
+    BoundModel, Contract, Duplicates, FailedTest, Fingerprint, Flattened, Input, Inputs, Snapshots,
+    TransformError, Transformer, UnfitTimes, UpstreamTable, history_fingerprint,
 };
 
 /// A model's partition that may have to be loaded.
@@ -36,12 +37,11 @@ struct Work<'a> {
     /// Held while a partition is worked on, and given back before its result is committed: Cloud Storage takes one
     /// write of a state document a second.
     slots: Semaphore,
-    digests: Digests,
     flat: &'a mpsc::Sender<Flat>,
 }
 
-/// The digests of models, by name.
-type Digests = parking_lot::Mutex<HashMap<String, ModelDigest>>;
+/// Partitions of models that wait, by the model's level and name.
+type Deferred = BTreeMap<usize, BTreeMap<Flat, Arc<BoundModel>>>;
 
 /// Runs the transform stage; without it, partitions are handed on as they are.
 pub(super) async fn transform_stage(
@@ -55,51 +55,50 @@ pub(super) async fn transform_stage(
         run: &run,
         transformer: transformer.as_ref(),
         slots: Semaphore::new(at_once),
-        digests: Digests::default(),
         flat: &flat,
     };
     let work = &work;
-    // Models that read several sources wait until all of them are read.
-    let deferred: Mutex<Vec<(&Model, Partition)>> = Mutex::default();
+    // Models that read several sources wait until all of them are read; those that read other models, until these have
+    // derived what they are going to derive.
+    let deferred: Mutex<Deferred> = Mutex::default();
     let arrivals = stream::unfold(committed, |mut queue| async move {
         queue.recv().await.map(|item| (item, queue))
     });
     let of_models = arrivals.flat_map(|(source, partition)| {
-        let is_driven = |model: &&Model| {
-            let driver = run.catalog.driving_source(model);
-            driver.is_some_and(|driver| driver.name == source)
-                && run.contracts.contains_key(&model.name)
-        };
-        let models = run.catalog.models().filter(is_driven);
-        let (later, now): (Vec<_>, Vec<_>) = models
-            .map(|model| (model, partition))
-            .partition(|(model, _)| model.sources.len() > 1);
-        deferred
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend(later);
-        stream::iter(now)
+        let (later, now): (Vec<_>, Vec<_>) = run
+            .bound
+            .driven_by(&source)
+            .cloned()
+            .partition(|bound| bound.inputs.len() > 1 || bound.level > 0);
+        let mut deferred = deferred.lock().unwrap_or_else(PoisonError::into_inner);
+        for bound in later {
+            let of_level = deferred.entry(bound.level).or_default();
+            of_level.insert((bound.model.name.clone(), partition), bound);
+        }
+        stream::iter(now).map(move |bound| (bound, partition))
     });
     of_models
-        .for_each_concurrent(UNDER_WAY, |(model, partition)| {
-            work.transform_partition(model, partition)
+        .for_each_concurrent(UNDER_WAY, |(bound, partition)| async move {
+            work.transform_partition(&bound, partition).await;
         })
         .await;
     let deferred = deferred
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner);
-    stream::iter(deferred)
-        .for_each_concurrent(UNDER_WAY, |(model, partition)| {
-            work.transform_partition(model, partition)
-        })
-        .await;
+    for of_level in deferred.into_values() {
+        stream::iter(of_level)
+            .for_each_concurrent(UNDER_WAY, |((_, partition), bound)| async move {
+                work.transform_partition(&bound, partition).await;
+            })
+            .await;
+    }
     Ok(())
 }
 
 impl Work<'_> {
     /// One model and partition. A failure is reported; the others go on.
-    async fn transform_partition(&self, model: &Model, partition: Partition) {
-        let run = self.run;
+    async fn transform_partition(&self, bound: &BoundModel, partition: Partition) {
+        let (run, model) = (self.run, &bound.model);
         if run.shutdown.is_cancelled() {
             return;
         }
@@ -130,7 +129,7 @@ impl Work<'_> {
                 finished(outcome);
             };
             let derived = self
-                .derive_and_commit(transformer, model, partition, slot)
+                .derive_and_commit(transformer, bound, partition, slot)
                 .instrument(span.clone());
             // A query that nobody waits for any more ends with the program; what it wrote counts for nothing.
             let derived = tokio::select! {
@@ -145,6 +144,10 @@ impl Work<'_> {
                 }
             }
         }
+        // What is derived only because others read it is not loaded.
+        if !run.contracts.contains_key(&model.name) {
+            return;
+        }
         // The load stage is gone only when the run is being stopped.
         let _ = self.flat.send((model.name.clone(), partition)).await;
         if let Some(history) = model.history_table() {
@@ -155,11 +158,11 @@ impl Work<'_> {
     async fn derive_and_commit<S>(
         &self,
         transformer: &Transformer,
-        model: &Model,
+        bound: &BoundModel,
         partition: Partition,
         slot: S,
     ) -> Result<Outcome, Error> {
-        let derived = derive(self.run, transformer, &self.digests, model, partition).await;
+        let derived = derive(self.run, transformer, bound, partition, false).await;
         drop(slot);
         let Some((handle, made)) = derived? else {
             return Ok(Outcome::Unchanged);
@@ -173,41 +176,27 @@ impl Work<'_> {
     }
 }
 
-/// Derives the partition if the model's SQL or its raw objects are not those of the last time, and then the versions
-/// of its rows, if they are kept. Both go into the state together, so that no version is left out; none if the state
-/// stays as it is.
+/// Derives the partition if the model's SQL or the objects that it reads are not those of the last time, and then the
+/// versions of its rows, if they are kept. Both go into the state together, so that no version is left out; none if the
+/// state stays as it is. With `anew`, it is derived in any case.
 async fn derive(
     run: &Run,
     transformer: &Transformer,
-    digests: &Digests,
-    model: &Model,
+    bound: &BoundModel,
     partition: Partition,
+    anew: bool,
 ) -> Result<Option<(SourceHandle, Made)>, Error> {
-    let driver = run.catalog.known_driving_source(model)?;
-    let contract = contract_of(run, &model.name)?;
-    let inputs = inputs(&run.catalog, &run.states, model, partition).await?;
-    let decides = |name: &str| {
-        run.catalog
-            .invalidating_sources(model)
-            .any(|source| source.name == name)
-    };
-    let own: RawInputs = inputs
-        .iter()
-        .filter(|(source, _)| decides(source))
-        .cloned()
-        .collect();
-    let fingerprint = digests
-        .lock()
-        .entry(model.name.clone())
-        .or_insert_with(|| ModelDigest::new(model, contract))
-        .fingerprint(&run.catalog, &own);
-    let handle = run.states.source(&driver.name).await?;
-    let before = handle.look(|state| {
+    let model = &bound.model;
+    let mut inputs = bound.inputs(&run.states, partition).await?;
+    let mut fingerprint = bound.fingerprint(&inputs);
+    let handle = run.states.source(&bound.driving.name).await?;
+    let known = handle.look(|state| {
         state
             .partition(partition)
             .and_then(|it| it.models.get(&model.name).cloned())
     });
-    let mut before = before.filter(|before| fingerprint.is(&before.fingerprint));
+    let is_current = |before: &&ModelState| !anew && fingerprint.is(&before.fingerprint);
+    let mut before = known.as_ref().filter(is_current).cloned();
     // What someone has removed meanwhile is made again, if somebody is going to read it.
     if let Some(found) = &before
         && is_read(run, model, found)
@@ -217,15 +206,21 @@ async fn derive(
         before = None;
     }
     let mut derived: Vec<Derived> = Vec::new();
-    let mut wanted = vec![(model.name.clone(), fingerprint.clone())];
     let objects = match before {
         Some(before) => before.objects,
         None => {
-            await_others(run, model, &driver.name, partition).await?;
+            if !await_inputs(run, bound, partition).await? {
+                tracing::info!(model = model.name, %partition, "waits for what it reads");
+                return Ok(None);
+            }
+            if remake_inputs(run, transformer, &inputs, partition).await? {
+                inputs = bound.inputs(&run.states, partition).await?;
+                fingerprint = bound.fingerprint(&inputs);
+            }
             let begun = Instant::now();
             let task = {
                 let (transformer, model, contract) =
-                    (transformer.clone(), model.clone(), contract.clone());
+                    (transformer.clone(), model.clone(), bound.contract.clone());
                 let id = run.id.clone();
                 let derive = async move {
                     transformer
@@ -234,13 +229,16 @@ async fn derive(
                 };
                 run.cpu.spawn(derive.in_current_span())
             };
-            let flattened = task
+            let mut flattened = task
                 .await
                 .map_err(|error| stopped(&model.name, partition, error))??;
             if let Some(duplicates) = &flattened.duplicates {
                 accept(run, transformer, model, partition, &flattened, duplicates).await?;
             }
             judge(transformer, model, partition, &flattened).await?;
+            if let Some(known) = known {
+                keep_same(run, transformer, bound, known, &mut flattened).await?;
+            }
             let objects = flattened.objects.clone();
             derived.push(Derived {
                 table: model.name.clone(),
@@ -251,8 +249,8 @@ async fn derive(
             objects
         }
     };
-    if let Some(table) = model.history_table() {
-        let history = contract_of(run, &table)?;
+    let mut wanted = vec![(model.name.clone(), fingerprint.clone())];
+    if let Some(history) = &bound.history {
         let current = history_fingerprint(history, &fingerprint);
         match versions(run, transformer, model, history, &handle, &current, objects).await {
             Ok(versions) => derived.extend(versions),
@@ -268,6 +266,61 @@ async fn derive(
     };
     let is_nothing = made.derived.is_empty() && made.renewed.is_empty();
     Ok((!is_nothing).then_some((handle, made)))
+}
+
+/// Keeps the objects that a partition had, if other models read them and the rows are the same: what is downstream is
+/// stale only if rows have changed.
+async fn keep_same(
+    run: &Run,
+    transformer: &Transformer,
+    bound: &BoundModel,
+    known: ModelState,
+    flattened: &mut Flattened,
+) -> Result<(), Error> {
+    let (table, contract) = (&bound.model.name, &bound.contract);
+    let mut models = run.catalog.models();
+    if !models.any(|model| model.upstream.contains(table)) {
+        return Ok(());
+    }
+    if transformer
+        .has_same_rows(contract, &known.objects, &flattened.objects)
+        .await?
+    {
+        transformer.discard(&flattened.objects).await;
+        flattened.objects = known.objects;
+    }
+    Ok(())
+}
+
+/// Makes the flattened objects of upstream tables again that someone has removed meanwhile. Returns whether there were
+/// any.
+fn remake_inputs<'a>(
+    run: &'a Run,
+    transformer: &'a Transformer,
+    inputs: &'a Inputs,
+    partition: Partition,
+) -> BoxFuture<'a, Result<bool, Error>> {
+    let remake = async move {
+        let mut is_remade = false;
+        for (input, objects) in inputs {
+            let Input::Table(table) = input else {
+                continue;
+            };
+            // Versions of a list's rows exist only there.
+            let is_own = table.contract.table == table.bound.contract.table;
+            if !is_own || transformer.has(objects).await? {
+                continue;
+            }
+            let (bound, partition) = (&table.bound, input.partition_for(partition));
+            tracing::warn!(model = bound.model.name, %partition, "flattened objects are gone or changed, and are derived again");
+            if let Some((handle, made)) = derive(run, transformer, bound, partition, true).await? {
+                commit_made(run, &handle, partition, made).await?;
+                is_remade = true;
+            }
+        }
+        Ok(is_remade)
+    };
+    remake.boxed()
 }
 
 /// The tables of a partition whose fingerprint in the state is one that an earlier version of the program wrote, of the
@@ -290,14 +343,6 @@ fn renewed(
     let mut renewed = wanted;
     renewed.retain(|it| is_earlier(it) == Some(true));
     renewed
-}
-
-/// The contract of a table that this run makes.
-fn contract_of<'a>(run: &'a Run, table: &str) -> Result<&'a Contract, TransformError> {
-    let unbound = || TransformError::Unbound {
-        table: table.into(),
-    };
-    run.contracts.get(table).ok_or_else(unbound)
 }
 
 /// Refuses rows that are not as unique as their model says, unless the run was told to take them.
@@ -365,7 +410,8 @@ fn is_read(run: &Run, model: &Model, found: &ModelState) -> bool {
         .load
         .as_ref()
         .is_some_and(|load| load.fingerprint == found.fingerprint);
-    let is_due = !is_loaded || run.load.full_refresh.contains(&model.name);
+    let is_due = (!is_loaded || run.load.full_refresh.contains(&model.name))
+        && run.contracts.contains_key(&model.name);
     model.front_matter.history || (is_due && run.plan.run_request.stages.contains(&Stage::Load))
 }
 
@@ -528,75 +574,92 @@ async fn commit_made(
     Ok(())
 }
 
-/// Fails if the model reads what is not there yet, or not as it should be: days that were made with it would stay so.
-///
-/// Of an endpoint that the organisation does not have, there is nothing to wait for.
-async fn await_others(
-    run: &Run,
-    model: &Model,
-    driver: &str,
-    partition: Partition,
-) -> Result<(), Error> {
-    for name in model.sources.iter().filter(|name| *name != driver) {
-        let source = run.catalog.known_source(name)?;
-        let handle = run.states.source(name).await?;
-        let of = if source.is_daily() {
-            partition
-        } else {
-            Partition::Snapshot
+/// Fails if the model reads what is not as it should be: days that were made with it would stay so. Returns whether all is
+/// there: a model that reads other models waits until they have what they are made of.
+async fn await_inputs(run: &Run, bound: &BoundModel, partition: Partition) -> Result<bool, Error> {
+    let waits = bound.level > 0;
+    for input in &bound.inputs {
+        let of = input.partition_for(partition);
+        let is_there = match input {
+            Input::Source(source) if source.name == bound.driving.name && !waits => true,
+            Input::Source(source) => await_source(run, source, of, waits).await?,
+            Input::Table(table) => await_table(run, table, of).await?,
         };
-        let found = handle
-            .look(|state| state.partition(of).cloned())
-            .unwrap_or_default();
-        let is_absent = || {
-            run.ended
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .contains(name)
-        };
-        let source_name = name.clone();
-        if found.failure.is_some() {
-            return Err(UpstreamError::Failed { source_name }.into());
-        }
-        if found.raw.is_none() && !is_absent() {
-            return Err(UpstreamError::NotRead { source_name }.into());
-        }
-        if let Some(before) = super::shrunken(run, name, &found) {
-            return Err(UpstreamError::Shrunken {
-                table: super::raw_rows::guarded_table(&run.catalog, name).into(),
-                rows: found.raw.map_or(0, |raw| raw.rows()),
-                source_name,
-                before,
-            }
-            .into());
+        if !is_there {
+            return Ok(false);
         }
     }
-    Ok(())
+    Ok(true)
 }
 
-/// The committed raw objects that the model reads for this partition, by source.
-pub(super) async fn inputs(
-    catalog: &Catalog,
-    states: &StateStore,
-    model: &Model,
+/// The same of a table that it reads.
+fn await_table<'a>(
+    run: &'a Run,
+    table: &'a UpstreamTable,
     partition: Partition,
-) -> Result<RawInputs, Error> {
-    let mut inputs = RawInputs::new();
-    for name in &model.sources {
-        let source = catalog.known_source(name)?;
-        let handle = states.source(name).await?;
-        let of = if source.is_daily() {
-            partition
-        } else {
-            Partition::Snapshot
-        };
-        let objects = handle.look(|state| {
-            state
-                .partition(of)
-                .and_then(|it| it.raw.as_ref())
-                .map(|raw| raw.objects.clone())
+) -> BoxFuture<'a, Result<bool, Error>> {
+    let await_table = async move {
+        for input in &table.bound.inputs {
+            let of = input.partition_for(partition);
+            let is_there = match input {
+                Input::Source(source) => await_source(run, source, of, true).await?,
+                Input::Table(table) => await_table(run, table, of).await?,
+            };
+            if !is_there {
+                return Ok(false);
+            }
+        }
+        let handle = run.states.source(&table.bound.driving.name).await?;
+        let is_read = handle.look(|state| {
+            let found = state.partition(partition);
+            found.is_some_and(|found| found.raw.is_some())
         });
-        inputs.push((name.clone(), objects.unwrap_or_default()));
+        if is_read && table.current(&run.states, partition).await?.is_none() {
+            let table = table.contract.table.clone();
+            return Err(UpstreamError::NotDerived { table }.into());
+        }
+        Ok(true)
+    };
+    await_table.boxed()
+}
+
+/// The same of a source that it is made of. Of an endpoint that the organisation does not have, there is nothing to wait
+/// for; nor of the days of a feed, which come by themselves.
+async fn await_source(
+    run: &Run,
+    source: &Source,
+    partition: Partition,
+    waits: bool,
+) -> Result<bool, Error> {
+    let source_name = source.name.clone();
+    let handle = run.states.source(&source_name).await?;
+    let found = handle
+        .look(|state| state.partition(partition).cloned())
+        .unwrap_or_default();
+    if found.failure.is_some() {
+        return Err(UpstreamError::Failed { source_name }.into());
     }
-    Ok(inputs)
+    if found.raw.is_none() {
+        let comes_by_itself = matches!(source.kind, SourceKind::Feed | SourceKind::Updates)
+            && handle.look(SourceState::was_read);
+        let is_absent = run.has_ended(&source_name)
+            || unavailable(&run.catalog, &run.states, source)
+                .await?
+                .is_some();
+        return match is_absent || (waits && comes_by_itself) {
+            true => Ok(true),
+            false if waits => Ok(false),
+            false => Err(UpstreamError::NotRead { source_name }.into()),
+        };
+    }
+    if let Some(before) = super::shrunken(run, &source_name, &found) {
+        return Err(UpstreamError::Shrunken {
+            table: super::raw_rows::guarded_table(&run.catalog, &source_name).into(),
+            rows: found.raw.map_or(0, |raw| raw.rows()),
+            source_name,
+            before,
+        }
+        .into());
+    }
+    Ok(true)
 }

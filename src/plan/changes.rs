@@ -19,6 +19,9 @@ pub struct DerivedAgain {
     pub last: String,
     /// Partitions among them whose raw rows have been read again since.
     pub raw_changed: u64,
+    /// Partitions among them of which tables that the model reads are or were derived again; if that gives the same rows,
+    /// they stay as they are.
+    pub upstream_changed: u64,
     /// Partitions among them that another query, or a query with other columns, was run for.
     pub model_changed: u64,
     /// Columns that the model has now.
@@ -77,6 +80,12 @@ impl fmt::Display for DerivedAgain {
         if self.raw_changed > 0 {
             let days = of_all(self.raw_changed);
             reasons.push(format!("the raw rows{days} were read again since"));
+        }
+        if self.upstream_changed > 0 {
+            let days = of_all(self.upstream_changed);
+            reasons.push(format!(
+                "tables that it reads{days} are derived again, if that changes their rows"
+            ));
         }
         for (what, columns) in [
             ("added", &self.columns_added),

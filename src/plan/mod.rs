@@ -107,6 +107,8 @@ pub struct Plan {
     pub lasting: Vec<String>,
     /// Complete partitions whose models may be stale, with their driving source.
     pub committed: Vec<(String, Partition)>,
+    /// Tables that are derived because selected models read them. They are not loaded.
+    pub upstream: Vec<String>,
     /// Number of days that are complete and are not requested again.
     pub complete_days: u64,
     /// Number of sources that were never read, and start at [`DEFAULT_START`] because no start date was given.
@@ -482,6 +484,13 @@ impl fmt::Display for Plan {
         }
         if let Some(load_jobs) = load_jobs {
             writeln!(f, "load       {load_jobs}")?;
+        }
+        if !self.upstream.is_empty() {
+            let tables = self.upstream.join(", ");
+            writeln!(
+                f,
+                "transform  {tables}: derived because selected tables are made of them, and not loaded"
+            )?;
         }
         write!(
             f,

@@ -78,12 +78,14 @@ impl<'a> Planner<'a> {
             let reason = catalog.known_source(name)?.on_request.clone();
             on_request.insert(name.clone(), reason.unwrap_or_default());
         }
+        let upstream = upstream(catalog, &run_request)?;
         Ok(Self {
             catalog,
             states,
             now,
             plan: Plan {
                 run_request,
+                upstream,
                 snapshots: Vec::new(),
                 feeds: Vec::new(),
                 windows: Vec::new(),
@@ -249,6 +251,20 @@ impl<'a> Planner<'a> {
         plan.estimate = estimate(catalog, &plan)?;
         Ok(plan)
     }
+}
+
+/// The models that are derived only because selected ones read their tables.
+fn upstream(catalog: &Catalog, run_request: &RunRequest) -> Result<Vec<String>, CatalogError> {
+    let mut upstream = BTreeSet::new();
+    if run_request.stages.contains(&Stage::Transform) {
+        for name in &run_request.selection.models {
+            let model = catalog.known_model(name)?;
+            upstream.extend(catalog.upstream_of(model).into_iter().map(|it| &it.name));
+        }
+    }
+    let is_selected = |name: &&String| run_request.selection.models.contains(*name);
+    let upstream = upstream.into_iter().filter(|name| !is_selected(name));
+    Ok(upstream.cloned().collect())
 }
 
 /// Whether the rows of a list are good enough to ask for what belongs to them.

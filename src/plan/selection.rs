@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::catalog::{Catalog, Category, Source, nearest};
+use crate::catalog::{Catalog, Category, Model, Source, nearest};
 use crate::config::bounds::TABLE_LIST_CELLS;
 use crate::config::text::FileError;
 
@@ -11,7 +11,7 @@ use crate::config::text::FileError;
 pub struct Selection {
     /// Names of the sources to read.
     pub sources: BTreeSet<String>,
-    /// Models to derive and load.
+    /// Models to derive and load. Those whose tables they read are derived too, but not loaded unless they are among these.
     pub models: BTreeSet<String>,
     /// The sources that were asked for by name, or by that of one of their models: if they are not available, that is a
     /// failure.
@@ -100,10 +100,11 @@ impl Selection {
         for source in catalog.sources() {
             selection.add(catalog, source, include_on_request);
         }
+        selection.add_downstream(catalog);
         selection
     }
 
-    /// The tables of these names: a source stands for all its models, a model for the sources it reads.
+    /// The tables of these names: a source stands for all its models, a model for all sources that it is made of.
     pub fn of_names(catalog: &Catalog, names: &[String]) -> Result<Self, SelectionError> {
         let mut selection = Self::default();
         let mut unknown = Vec::new();
@@ -121,8 +122,19 @@ impl Selection {
                 }
                 (None, Some(model)) => {
                     selection.models.insert(model.name.clone());
-                    selection.sources.extend(model.sources.iter().cloned());
-                    selection.named.extend(model.sources.iter().cloned());
+                    let sources = catalog.sources_of(model);
+                    selection
+                        .sources
+                        .extend(sources.iter().copied().map(String::from));
+                    if model.upstream.is_empty() {
+                        selection.named.extend(model.sources.iter().cloned());
+                    } else {
+                        // Of what others add to its rows, it takes what there is.
+                        let driving = catalog.driving_source(model);
+                        selection
+                            .named
+                            .extend(driving.map(|source| source.name.clone()));
+                    }
                 }
             }
         }
@@ -146,6 +158,7 @@ impl Selection {
         {
             selection.add(catalog, source, include_on_request);
         }
+        selection.add_downstream(catalog);
         selection
     }
 
@@ -175,6 +188,17 @@ impl Selection {
             self.models.insert(model.name.clone());
             self.sources.extend(model.sources.iter().cloned());
         }
+    }
+
+    /// Adds the models of models that are made of nothing else than what is selected: they cost no requests.
+    fn add_downstream(&mut self, catalog: &Catalog) {
+        let is_covered = |model: &&Model| {
+            let sources = catalog.sources_of(model);
+            !model.upstream.is_empty() && sources.iter().all(|name| self.sources.contains(*name))
+        };
+        let covered = catalog.models().filter(is_covered);
+        let covered: Vec<String> = covered.map(|model| model.name.clone()).collect();
+        self.models.extend(covered);
     }
 
     fn add_source(&mut self, catalog: &Catalog, name: &str) {
@@ -213,6 +237,7 @@ mod tests {
             ("f/sources.toml".to_string(), toml),
             ("f/one.sql".to_string(), model("raw.a")),
             ("f/two.sql".to_string(), model("raw.b")),
+            ("f/over.sql".to_string(), model("one")),
             (
                 "f/both.sql".to_string(),
                 model("(SELECT id FROM raw.a UNION ALL SELECT id FROM raw.b)"),
@@ -233,18 +258,20 @@ mod tests {
         let core = |include| Selection::of_categories(&catalog, &[Category::Core], include);
         assert_eq!(
             shown(Selection::all(&catalog, false)),
-            ["a", "one", "", "b"]
+            ["a", "one over", "", "b"]
         );
         assert_eq!(
             shown(Selection::all(&catalog, true)),
-            ["a b", "both one two", "", ""]
+            ["a b", "both one over two", "", ""]
         );
-        assert_eq!(shown(core(false)), ["a", "one", "", "b"]);
+        assert_eq!(shown(core(false)), ["a", "one over", "", "b"]);
+        assert_eq!(shown(named("a")), ["a b", "both one", "a", ""]);
+        assert_eq!(shown(named("over")), ["a", "over", "a", ""]);
         assert_eq!(shown(named("two")), ["b", "two", "b", ""]);
         assert_eq!(shown(named("both")), ["a b", "both", "a b", ""]);
         assert_eq!(
             shown(named("two").join(core(false))),
-            ["a b", "one two", "b", ""]
+            ["a b", "one over two", "b", ""]
         );
     }
 

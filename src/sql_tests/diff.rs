@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::preview::Preview;
 use super::scratch::Scratch;
+use super::upstream::Upstream;
 use crate::catalog::{Model, TestSeverity};
 use crate::clock;
 use crate::error::Error;
@@ -17,8 +18,7 @@ use crate::state::SourceHandle;
 use crate::store::Bucket;
 use crate::store::layout::{Partition, RunId};
 use crate::transform::{
-    BoundModel, ColumnType, Fingerprint, ModelDigest, QueryTable, TransformError, Transformer,
-    query, stored_schema,
+    BoundModel, ColumnType, QueryTable, TransformError, Transformer, query, stored_schema,
 };
 
 /// So many columns of each side are tried for another name.
@@ -212,7 +212,6 @@ pub struct Differ<'a> {
     of: Preview<'a>,
     flattened: &'a Bucket,
     bound: BoundModel,
-    digest: ModelDigest,
     state: SourceHandle,
     transformer: Transformer,
     /// Of the new rows, one partition after the other.
@@ -228,15 +227,9 @@ impl<'a> Differ<'a> {
         let bound = BoundModel::bind(of.catalog, model).await?;
         let state = of.states.source(&bound.driving.name).await?;
         let scratch = Scratch::new()?;
-        let transformer = Transformer::new(
-            of.catalog.clone(),
-            of.memory,
-            of.raw.clone(),
-            scratch.bucket().clone(),
-        )?
-        .with_salt(of.salt.clone());
+        let transformer = Transformer::new(of.memory, of.raw.clone(), scratch.bucket().clone())?
+            .with_salt(of.salt.clone());
         Ok(Self {
-            digest: ModelDigest::new(model, &bound.contract),
             of,
             flattened,
             bound,
@@ -270,14 +263,11 @@ impl<'a> Differ<'a> {
     /// # Errors
     /// Those of the state.
     pub async fn is_stale(&self, partition: Partition) -> Result<bool, Error> {
-        let (catalog, model) = (self.of.catalog, &self.bound.model);
-        let mut inputs = self.bound.inputs(self.of.states, partition).await?;
-        let decides = |name: &str| {
-            let mut sources = catalog.invalidating_sources(model);
-            sources.any(|source| source.name == name)
-        };
-        inputs.retain(|(source, _)| decides(source));
-        let wanted: Fingerprint = self.digest.fingerprint(catalog, &inputs);
+        let (states, model) = (self.of.states, &self.bound.model);
+        let wanted = self.bound.wanted(states, partition).await?;
+        if !self.bound.is_upstream_current(states, partition).await? {
+            return Ok(true);
+        }
         let known = self.state.look(|state| {
             let models = &state.partition(partition)?.models;
             Some(models.get(&model.name)?.fingerprint.clone())
@@ -308,8 +298,11 @@ impl<'a> Differ<'a> {
             bucket: self.flattened.clone(),
             objects,
         };
-        let inputs = self.bound.inputs(self.of.states, partition).await?;
         let id = RunId::new(clock::now());
+        let (transformer, states) = (&self.transformer, self.of.states);
+        let mut upstream =
+            Upstream::of_committed(transformer, states, &self.bound, partition, id.clone()).await?;
+        let inputs = upstream.inputs(&self.bound, partition).await?;
         let made = self
             .transformer
             .derive(model, &self.bound.contract, partition, &inputs, &id)
@@ -323,6 +316,9 @@ impl<'a> Differ<'a> {
         };
         let mut diff = compare(model, partition, [old, new], samples, self.of.memory).await;
         self.transformer.discard(&made.objects).await;
+        for objects in upstream.made.values() {
+            self.transformer.discard(objects).await;
+        }
         if let Ok(diff) = &mut diff {
             let failed = made.failed_tests.iter();
             let failed = failed.filter(|test| test.severity == TestSeverity::Error);

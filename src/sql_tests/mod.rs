@@ -5,6 +5,7 @@ mod diff;
 mod model_test;
 mod preview;
 mod scratch;
+mod upstream;
 
 pub use diff::{Change, ChangedValue, Diff, Differ, RetypedColumn, Sample, Underived};
 pub use model_test::{test_model, test_or_update};

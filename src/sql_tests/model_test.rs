@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, TimestampMicrosecondType};
@@ -16,6 +15,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::scratch::Scratch;
+use super::upstream::Upstream;
 use crate::catalog::{Catalog, Model, Source, TestSeverity};
 use crate::config::Secret;
 use crate::config::bounds::FIXTURE_BYTES;
@@ -25,7 +25,7 @@ use crate::extract::{decode_asked, partition_window};
 use crate::samsara::split_page;
 use crate::store::layout::{Partition, RunId, raw_object};
 use crate::store::{Bucket, TableWriter};
-use crate::transform::{QueryTable, RawInputs, Transformer, bind, query};
+use crate::transform::{BoundModel, Inputs, QueryTable, Transformer, query};
 
 /// How an empty string is written in `expected.csv`; an empty cell is NULL.
 const EMPTY: &str = "<empty>";
@@ -122,14 +122,15 @@ async fn derive_in(
 ) -> Result<(Vec<String>, Vec<Vec<String>>), Error> {
     let run = RunId::new(DateTime::UNIX_EPOCH);
     let partition = pages.day.map_or(Partition::Snapshot, Partition::Day);
-    let mut inputs = RawInputs::new();
+    let mut raw = BTreeMap::new();
     for (name, recorded) in &pages.sources {
         let source = catalog
             .source(name)
             .ok_or_else(|| Error::Usage(format!("there is no source {name}")))?;
+        let day = pages.day.filter(|_| source.is_daily());
         let mut writer: Option<TableWriter> = None;
         for (index, page) in recorded.iter().enumerate() {
-            let batch = decode(source, pages.day, page)
+            let batch = decode(source, day, page)
                 .map_err(|e| Error::Usage(format!("{name} page {}: {e}", index + 1)))?;
             if writer.is_none() {
                 let key = raw_object(name, partition, &run, 0);
@@ -139,40 +140,47 @@ async fn derive_in(
                 writer.write(&batch).await?;
             }
         }
-        inputs.push((
-            name.clone(),
-            match writer {
-                Some(writer) => vec![writer.finish().await?],
-                None => Vec::new(),
-            },
-        ));
+        let objects = match writer {
+            Some(writer) => vec![writer.finish().await?],
+            None => Vec::new(),
+        };
+        raw.insert(name.clone(), objects);
     }
-    for name in &model.sources {
-        if !pages.sources.contains_key(name) {
-            return Err(Error::Usage(format!("pages.json has no pages of {name}")));
-        }
+    let sources = catalog.sources_of(model);
+    if let Some(name) = raw.keys().find(|name| !sources.contains(name.as_str())) {
+        return Err(Error::Usage(format!(
+            "pages.json has pages of {name}, which {} does not read",
+            model.name
+        )));
     }
-    let contract = bind(catalog, model).await?;
-    let transformer = Transformer::new(
-        Arc::new(catalog.clone()),
-        256 << 20,
-        bucket.clone(),
-        bucket.clone(),
-    )?
-    .with_salt(Some(Secret::new("test")));
+    // What a model reads through other models may be without rows.
+    if let Some(name) = model.sources.iter().find(|name| !raw.contains_key(*name)) {
+        return Err(Error::Usage(format!("pages.json has no pages of {name}")));
+    }
+    let bound = BoundModel::bind(catalog, model).await?;
+    let contract = &bound.contract;
+    let transformer = Transformer::new(256 << 20, bucket.clone(), bucket.clone())?
+        .with_salt(Some(Secret::new("test")));
+    let mut upstream = Upstream {
+        transformer: &transformer,
+        raw,
+        run: RunId::new(DateTime::UNIX_EPOCH),
+        made: BTreeMap::new(),
+    };
+    let inputs = upstream.inputs(&bound, partition).await?;
     // As in a run, where partitions without rows come before and after.
-    let nothing: RawInputs = inputs
+    let nothing: Inputs = inputs
         .iter()
-        .map(|(name, _)| (name.clone(), Vec::new()))
+        .map(|(input, _)| (input.clone(), Vec::new()))
         .collect();
     for inputs in [&inputs, &nothing] {
         let before = RunId::new(DateTime::UNIX_EPOCH);
         transformer
-            .derive(model, &contract, partition, inputs, &before)
+            .derive(model, contract, partition, inputs, &before)
             .await?;
     }
     let flattened = transformer
-        .derive(model, &contract, partition, &inputs, &run)
+        .derive(model, contract, partition, &inputs, &run)
         .await?;
     if let Some(duplicates) = flattened.duplicates {
         return Err(Error::Usage(format!(

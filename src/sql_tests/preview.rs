@@ -5,6 +5,7 @@ use std::sync::Arc;
 use chrono::NaiveDate;
 
 use super::scratch::Scratch;
+use super::upstream::Upstream;
 use crate::catalog::{Catalog, Model};
 use crate::clock;
 use crate::config::Secret;
@@ -45,15 +46,12 @@ pub async fn preview(
     let bound = BoundModel::bind(of.catalog, model).await?;
     let state = of.states.source(&bound.driving.name).await?;
     let partition = complete_partition(&bound, &state, day)?;
-    let inputs = bound.inputs(of.states, partition).await?;
-    let transformer = Transformer::new(
-        of.catalog.clone(),
-        of.memory,
-        of.raw.clone(),
-        scratch.bucket().clone(),
-    )?
-    .with_salt(of.salt);
+    let transformer =
+        Transformer::new(of.memory, of.raw.clone(), scratch.bucket().clone())?.with_salt(of.salt);
     let id = RunId::new(clock::now());
+    let mut upstream =
+        Upstream::of_committed(&transformer, of.states, &bound, partition, id.clone()).await?;
+    let inputs = upstream.inputs(&bound, partition).await?;
     let flattened = transformer
         .derive(model, &bound.contract, partition, &inputs, &id)
         .await?;

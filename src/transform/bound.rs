@@ -1,53 +1,95 @@
 //! Models bound to what they read and fill, once for a run, so that nothing has to be looked up by name later.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::contract::Contract;
-use super::{RawInputs, TransformError, bind};
+use super::input::{Input, Inputs, UpstreamTable};
+use super::{Fingerprint, ModelDigest, TransformError, bind_contract, history_fingerprint};
 use crate::catalog::{Catalog, CatalogError, Model, Problem, Source};
-use crate::state::{StateError, StateStore};
+use crate::state::{ModelState, StateError, StateStore};
 use crate::store::layout::Partition;
 
-/// A model with its sources and the contracts of its tables.
+/// A model with what it reads and the contracts of its tables.
 #[derive(Debug, Clone)]
 pub struct BoundModel {
     /// The model.
     pub model: Model,
     /// The source whose partitions are the model's.
     pub driving: Source,
-    /// All sources that it reads, in the order in which it names them; the driving one is among them.
-    pub sources: Vec<Source>,
+    /// All that it reads: sources, then tables of other models, each in alphabetical order.
+    pub inputs: Vec<Input>,
     /// What its table looks like.
     pub contract: Contract,
     /// What the table of its rows' versions looks like, if it has one.
     pub history: Option<Contract>,
+    /// How many models stand between it and raw rows, on the longest way.
+    pub level: usize,
+    /// What the fingerprints of its partitions have in common.
+    digest: ModelDigest,
 }
 
 impl BoundModel {
-    /// Binds a model: plans its SQL against the declared schemas.
+    /// Binds a model, and before it the models whose tables it reads: plans its SQL against the declared schemas and
+    /// their contracts.
     ///
     /// # Errors
-    /// [`TransformError::Model`] if the SQL does not fit the schemas, or names a source that the catalog does not have.
+    /// [`TransformError::Model`] if the SQL does not fit the schemas, or names a source or table that the catalog does
+    /// not have.
     pub async fn bind(catalog: &Catalog, model: &Model) -> Result<Self, TransformError> {
+        let mut known = BTreeMap::new();
+        for upstream in catalog.upstream_of(model) {
+            let bound = Self::bind_after(catalog, upstream, &known).await?;
+            known.insert(upstream.name.clone(), Arc::new(bound));
+        }
+        Self::bind_after(catalog, model, &known).await
+    }
+
+    /// The same, once the models whose tables it reads are bound: they are among `known`, by name.
+    ///
+    /// # Errors
+    /// As [`BoundModel::bind`].
+    pub async fn bind_after(
+        catalog: &Catalog,
+        model: &Model,
+        known: &BTreeMap<String, Arc<Self>>,
+    ) -> Result<Self, TransformError> {
         let unknown = |error: CatalogError| {
             let place = model.place_of_query();
             let problem = Problem::new(&model.file, place, &error.to_string());
             TransformError::Model(problem.into())
         };
-        let known = |name: &String| catalog.known_source(name).cloned();
-        let sources: Result<Vec<Source>, CatalogError> = model.sources.iter().map(known).collect();
-        let sources = sources.map_err(unknown)?;
+        let mut inputs = Vec::new();
+        for name in &model.sources {
+            let source = catalog.known_source(name).map_err(unknown)?;
+            inputs.push(source.clone().into());
+        }
+        for table in &model.upstream {
+            let found = catalog.producer(table).and_then(|it| known.get(&it.name));
+            let found = found.and_then(|bound| {
+                let contract = bound.contracts().find(|it| it.table == *table)?.clone();
+                let bound = bound.clone();
+                Some(UpstreamTable { bound, contract })
+            });
+            let upstream = found.ok_or_else(|| unbound(table))?;
+            inputs.push(Input::Table(Arc::new(upstream)));
+        }
         let driving = catalog
             .known_driving_source(model)
             .map_err(unknown)?
             .clone();
-        let contract = bind(catalog, model).await?;
+        let contract = bind_contract(catalog, model, &driving, &inputs).await?;
         let history = model.history_table().map(|table| contract.history(table));
+        let levels = inputs.iter().map(|input| match input {
+            Input::Source(_) => 0,
+            Input::Table(table) => table.bound.level + 1,
+        });
         Ok(Self {
             model: model.clone(),
             driving,
-            sources,
+            level: levels.max().unwrap_or_default(),
+            digest: ModelDigest::new(model, &contract),
+            inputs,
             contract,
             history,
         })
@@ -58,31 +100,122 @@ impl BoundModel {
         [&self.contract].into_iter().chain(&self.history)
     }
 
-    /// The partition of a source that is read for a partition of the model: a list is always read as it is now.
-    pub fn partition_of(source: &Source, partition: Partition) -> Partition {
-        match source.is_daily() {
-            true => partition,
-            false => Partition::Snapshot,
-        }
+    /// The tables of other models that it reads.
+    pub fn upstream(&self) -> impl Iterator<Item = &Arc<UpstreamTable>> {
+        self.inputs.iter().filter_map(|input| match input {
+            Input::Source(_) => None,
+            Input::Table(table) => Some(table),
+        })
     }
 
-    /// The committed raw objects that the model reads for a partition, by source.
+    /// The committed objects that the model reads for a partition.
+    ///
+    /// # Errors
+    /// [`StateError`] if a state document cannot be read.
     pub async fn inputs(
         &self,
         states: &StateStore,
         partition: Partition,
-    ) -> Result<RawInputs, StateError> {
-        let mut inputs = RawInputs::new();
-        for source in &self.sources {
-            let of = Self::partition_of(source, partition);
-            let handle = states.source(&source.name).await?;
-            let objects = handle.look(|state| {
-                let raw = state.partition(of)?.raw.as_ref()?;
-                Some(raw.objects.clone())
-            });
-            inputs.push((source.name.clone(), objects.unwrap_or_default()));
+    ) -> Result<Inputs, StateError> {
+        let mut inputs = Inputs::new();
+        for input in &self.inputs {
+            inputs.push((input.clone(), input.objects(states, partition).await?));
         }
         Ok(inputs)
+    }
+
+    /// Whether the rows of an input, when they change, make a partition stale. Those of lists that a daily model joins do
+    /// not: they change in every run, and its days stay as they were derived.
+    pub fn is_decided_by(&self, input: &Input) -> bool {
+        input.driving().is_daily() || !self.driving.is_daily()
+    }
+
+    /// The fingerprint of what the model makes of these objects.
+    pub fn fingerprint(&self, inputs: &Inputs) -> Fingerprint {
+        let decides = |input: &Input| self.is_decided_by(input);
+        self.digest.fingerprint(inputs, decides)
+    }
+
+    /// The fingerprint that a partition has once it is derived from what the state has now.
+    ///
+    /// # Errors
+    /// [`StateError`] if a state document cannot be read.
+    pub async fn wanted(
+        &self,
+        states: &StateStore,
+        partition: Partition,
+    ) -> Result<Fingerprint, StateError> {
+        Ok(self.fingerprint(&self.inputs(states, partition).await?))
+    }
+
+    /// Whether the state has all that is upstream of a partition as it is going to be: derived from raw rows as they are,
+    /// or not there because there are no raw rows.
+    ///
+    /// # Errors
+    /// [`StateError`] if a state document cannot be read.
+    pub async fn is_upstream_current(
+        &self,
+        states: &StateStore,
+        partition: Partition,
+    ) -> Result<bool, StateError> {
+        for input in &self.inputs {
+            let Input::Table(table) = input else {
+                continue;
+            };
+            let of = input.partition_for(partition);
+            let handle = states.source(&table.bound.driving.name).await?;
+            let is_read = handle.look(|state| {
+                let found = state.partition(of);
+                found.is_some_and(|found| found.raw.is_some())
+            });
+            let is_current = !is_read || table.current(states, of).await?.is_some();
+            if !is_current || !Box::pin(table.bound.is_upstream_current(states, of)).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// What the query and the columns of its rows depend on, and those of all models upstream.
+    pub(super) fn definition(&self) -> String {
+        let upstream = self.upstream().map(|table| table.bound.definition());
+        self.digest.definition(upstream)
+    }
+}
+
+impl UpstreamTable {
+    /// The fingerprint that the table's partition has once it is derived from what the state has now.
+    ///
+    /// # Errors
+    /// [`StateError`] if a state document cannot be read.
+    pub async fn wanted(
+        &self,
+        states: &StateStore,
+        partition: Partition,
+    ) -> Result<Fingerprint, StateError> {
+        let current = self.bound.wanted(states, partition).await?;
+        Ok(match self.contract.table == self.bound.contract.table {
+            true => current,
+            false => history_fingerprint(&self.contract, &current),
+        })
+    }
+
+    /// What the state has of the table's partition, if it is derived from what is upstream as it is now.
+    ///
+    /// # Errors
+    /// [`StateError`] if a state document cannot be read.
+    pub async fn current(
+        &self,
+        states: &StateStore,
+        partition: Partition,
+    ) -> Result<Option<ModelState>, StateError> {
+        let wanted = self.wanted(states, partition).await?;
+        let handle = states.source(&self.bound.driving.name).await?;
+        let made = handle.look(|state| {
+            let found = state.partition(partition)?;
+            found.models.get(&self.contract.table).cloned()
+        });
+        Ok(made.filter(|made| wanted.is(&made.fingerprint)))
     }
 }
 
@@ -119,6 +252,12 @@ impl BoundCatalog {
             .filter(move |bound| bound.driving.name == source)
     }
 
+    /// Whether a model of the run reads a table of this one.
+    pub fn is_read(&self, model: &str) -> bool {
+        self.models()
+            .any(|bound| bound.upstream().any(|it| it.bound.model.name == model))
+    }
+
     /// A model by its name.
     ///
     /// # Errors
@@ -141,9 +280,10 @@ impl BoundCatalog {
             .ok_or_else(|| unbound(table))
     }
 
-    /// The contracts of all tables, by name.
-    pub fn contracts(&self) -> BTreeMap<String, Contract> {
-        let contracts = self.models().flat_map(|bound| bound.contracts());
+    /// The contracts of all tables of these models, by name.
+    pub fn contracts(&self, of: &BTreeSet<String>) -> BTreeMap<String, Contract> {
+        let models = self.models().filter(|bound| of.contains(&bound.model.name));
+        let contracts = models.flat_map(|bound| bound.contracts());
         contracts
             .map(|contract| (contract.table.clone(), contract.clone()))
             .collect()
@@ -170,7 +310,8 @@ mod tests {
         }
         let histories = bound.iter().filter(|it| it.history.is_some()).count();
         let bound = BoundCatalog::new(bound);
-        let contracts = bound.contracts();
+        let all = bound.models().map(|it| it.model.name.clone()).collect();
+        let contracts = bound.contracts(&all);
         assert_eq!(contracts.len(), 2 + histories);
         for (table, contract) in &contracts {
             let (model, found) = bound.table(table).unwrap();
@@ -195,7 +336,7 @@ mod tests {
         model.sources.push("fleet_nothing".into());
         for error in [
             BoundModel::bind(&catalog, &model).await.unwrap_err(),
-            bind(&catalog, &model).await.unwrap_err(),
+            crate::transform::bind(&catalog, &model).await.unwrap_err(),
         ] {
             let error = error.to_string();
             assert!(

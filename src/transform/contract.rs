@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 
 use super::DataError;
 use super::unfit::Unfit;
-use crate::catalog::{Catalog, FrontMatter, Model, Place, did_you_mean};
+use crate::catalog::{FrontMatter, Model, Place, Source, did_you_mean};
 use crate::config::Secret;
 use crate::extract::{INSTANTS, timestamp_type};
 use crate::store::layout::DAY_FOLDER;
@@ -176,10 +176,11 @@ impl ColumnType {
 }
 
 impl Contract {
-    /// The contract of a model whose query yields `schema`. The error tells each place of the file and a reason.
+    /// The contract of a model whose query yields `schema`, and whose partitions are those of `driving`. The error tells
+    /// each place of the file and a reason.
     pub(super) fn of(
-        catalog: &Catalog,
         model: &Model,
+        driving: &Source,
         schema: &Schema,
     ) -> Result<Self, Vec<(Place, String)>> {
         let mut problems = Vec::new();
@@ -249,7 +250,7 @@ impl Contract {
         };
         // A key may name a column that is there but for its own fault.
         if has_all {
-            contract.check_keys(catalog, model, &mut problems);
+            contract.check_keys(driving.is_daily(), model, &mut problems);
         }
         match problems.is_empty() {
             true => Ok(contract),
@@ -292,7 +293,7 @@ impl Contract {
         }
     }
 
-    fn check_keys(&self, catalog: &Catalog, model: &Model, problems: &mut Vec<(Place, String)>) {
+    fn check_keys(&self, is_daily: bool, model: &Model, problems: &mut Vec<(Place, String)>) {
         let names = || self.columns.iter().map(|column| column.name.as_str());
         let find = |name: &str| self.columns.iter().find(|column| column.name == name);
         let mut wrong = |key: &str, value: Option<&str>, reason: &str| {
@@ -348,10 +349,7 @@ impl Contract {
             ),
             _ => {}
         }
-        let daily = catalog
-            .driving_source(model)
-            .is_some_and(|source| source.is_daily());
-        match (&self.partition_by, daily) {
+        match (&self.partition_by, is_daily) {
             (None, true) => problems.push((
                 Place::line(1),
                 "partition_by is missing: name the column that holds the time of a row".into(),

@@ -13,7 +13,9 @@ mod distinct;
 mod failing;
 mod fields;
 mod functions;
+mod grain;
 mod history;
+mod input;
 mod json_text;
 mod newest;
 mod prepared;
@@ -27,12 +29,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{Date32Type, TimestampMicrosecondType};
+use arrow::datatypes::{Date32Type, Field, Schema, SchemaRef, TimestampMicrosecondType};
 use arrow::error::ArrowError;
+use arrow::row::{RowConverter, SortField};
 use chrono::NaiveDate;
 use datafusion::common::{DataFusionError, SchemaError, TableReference};
 use datafusion::datasource::ViewTable;
-use datafusion::datasource::empty::EmptyTable;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -64,6 +66,7 @@ pub use bound::{BoundCatalog, BoundModel};
 pub use contract::{Column, ColumnType, Contract};
 pub use data_tests::FailedTest;
 pub use history::{Snapshots, history_fingerprint};
+pub use input::{Input, Inputs, UpstreamTable};
 pub use query::{Queried, QueryTable, query, stored_schema};
 pub use unfit::{UNFIT_TEXTS, UnfitTimes, add_text};
 pub use unique::Duplicates;
@@ -72,8 +75,10 @@ pub use unique::Duplicates;
 const BATCH_BYTES: u64 = 256 << 10;
 /// but not fewer rows than this.
 const LEAST_BATCH_ROWS: u64 = 16;
-/// The address of the raw bucket inside queries.
+/// The address of the raw bucket inside queries,
 const RAW_STORE: &str = "raw-bucket://raw";
+/// and of the flattened one.
+const FLATTENED_STORE: &str = "flattened-bucket://flattened";
 /// A flattened object is completed at this size and another begun.
 const OBJECT_BYTES: u64 = 256 << 20;
 
@@ -238,13 +243,9 @@ fn of_columns(columns: &[String]) -> String {
     }
 }
 
-/// The raw objects that a model reads for one partition, by source.
-pub type RawInputs = Vec<(String, Vec<ObjectRef>)>;
-
 /// Derives partitions: runs the SQL of models over raw Parquet and writes flattened Parquet.
 #[derive(Clone)]
 pub struct Transformer {
-    catalog: Arc<Catalog>,
     runtime: Arc<RuntimeEnv>,
     raw: Bucket,
     flattened: Bucket,
@@ -312,19 +313,15 @@ impl Transformer {
     ///
     /// # Errors
     /// [`TransformError::Engine`] if the engine cannot be set up.
-    pub fn new(
-        catalog: Arc<Catalog>,
-        memory: usize,
-        raw: Bucket,
-        flattened: Bucket,
-    ) -> Result<Self, TransformError> {
+    pub fn new(memory: usize, raw: Bucket, flattened: Bucket) -> Result<Self, TransformError> {
         let engine = |error| TransformError::Engine(Box::new(error));
         let runtime = session::runtime(memory).map_err(engine)?;
-        let store = ObjectStoreUrl::parse(RAW_STORE).map_err(engine)?;
-        runtime.register_object_store(store.as_ref(), raw.store());
+        for (address, bucket) in [(RAW_STORE, &raw), (FLATTENED_STORE, &flattened)] {
+            let address = ObjectStoreUrl::parse(address).map_err(engine)?;
+            runtime.register_object_store(address.as_ref(), bucket.store());
+        }
         let context = session::prepared_session(runtime.clone()).map_err(engine)?;
         Ok(Self {
-            catalog,
             runtime,
             raw,
             flattened,
@@ -356,7 +353,7 @@ impl Transformer {
         model: &Model,
         contract: &Contract,
         partition: Partition,
-        inputs: &RawInputs,
+        inputs: &Inputs,
         run: &RunId,
     ) -> Result<Flattened, TransformError> {
         let derived = self
@@ -392,16 +389,13 @@ impl Transformer {
         Ok(flattened)
     }
 
-    /// The columns of a model that fail on these raw rows; none if that cannot be told.
-    async fn failing_columns(&self, model: &Model, inputs: &RawInputs) -> Vec<String> {
+    /// The columns of a model that fail on these rows; none if that cannot be told.
+    async fn failing_columns(&self, model: &Model, inputs: &Inputs) -> Vec<String> {
         let Ok(context) = session::ordered_session(self.runtime.clone()) else {
             return Vec::new();
         };
-        for (name, objects) in inputs {
-            let Some(source) = self.catalog.source(name) else {
-                continue;
-            };
-            if self.register(&context, source, objects).await.is_err() {
+        for (input, objects) in inputs {
+            if self.register(&context, input, objects).await.is_err() {
                 return Vec::new();
             }
         }
@@ -420,7 +414,7 @@ impl Transformer {
         model: &Model,
         contract: &Contract,
         partition: Partition,
-        inputs: &RawInputs,
+        inputs: &Inputs,
         run: &RunId,
     ) -> Result<Flattened, TransformError> {
         let failed = |error: DataError| TransformError::Data {
@@ -429,14 +423,6 @@ impl Transformer {
             error,
         };
         let engine = |error: DataFusionError| failed(error.into());
-        let mut sources = Vec::with_capacity(inputs.len());
-        for (name, objects) in inputs {
-            let source = self
-                .catalog
-                .source(name)
-                .ok_or_else(|| failed(format!("unknown source {name}").into()))?;
-            sources.push((source, objects));
-        }
         // What is kept out of a table is kept out of the report; a name inside the query may stand for such a column.
         let hides = !contract.hashed.is_empty() || !model.front_matter.drop.is_empty();
         let is_plain = |column: &str| {
@@ -455,21 +441,21 @@ impl Transformer {
             Written::Whole(flattened) => Ok(flattened),
             Written::Twins { .. } => Err(failed("its rows were not written".to_string().into())),
         };
-        let mut found = Vec::with_capacity(sources.len());
-        for (source, objects) in &sources {
-            let objects = session::expect(&self.runtime, &self.raw, objects)
+        let mut found = Vec::with_capacity(inputs.len());
+        for (input, objects) in inputs {
+            let objects = session::expect(&self.runtime, self.bucket_of(input), objects)
                 .await
                 .map_err(|error| TransformError::Store {
                     model: model.name.clone(),
                     partition,
                     error,
                 })?;
-            found.push((source.name.clone(), objects));
+            found.push((input.key(), objects));
         }
         let bytes = inputs.iter().flat_map(|(_, objects)| objects);
         let bytes: u64 = bytes.map(|object| object.bytes).sum();
         let is_large = bytes > self.large;
-        if !is_large && let Some(prepared) = self.prepared(model, &sources).await.map_err(engine)? {
+        if !is_large && let Some(prepared) = self.prepared(model, inputs).await.map_err(engine)? {
             let rows = prepared
                 .execute(&found, self.tasks.clone())
                 .map_err(engine)?;
@@ -487,14 +473,18 @@ impl Transformer {
             return whole(written);
         }
         // The order of the rows decides which version is the newest.
-        let context = match sources.iter().any(|(source, _)| !source.key.is_empty()) {
+        let has_key = |input: &Input| match input {
+            Input::Source(source) => !source.key.is_empty(),
+            Input::Table(_) => false,
+        };
+        let context = match inputs.iter().any(|(input, _)| has_key(input)) {
             true => session::ordered_session(self.runtime.clone()),
             false => session::session(self.runtime.clone()),
         };
         let context = context.map_err(engine)?;
         distinct::keep_zeros(&context);
-        for (source, objects) in sources {
-            self.register(&context, source, objects)
+        for (input, objects) in inputs {
+            self.register(&context, input, objects)
                 .await
                 .map_err(engine)?;
         }
@@ -549,11 +539,19 @@ impl Transformer {
         is_tried.then(|| DataFrame::new(state, input.as_ref().clone()))
     }
 
-    /// The model planned for any objects of its sources; none if it must be planned for each partition.
+    /// The bucket in which an input lies.
+    fn bucket_of(&self, input: &Input) -> &Bucket {
+        match input {
+            Input::Source(_) => &self.raw,
+            Input::Table(_) => &self.flattened,
+        }
+    }
+
+    /// The model planned for any objects of its inputs; none if it must be planned for each partition.
     async fn prepared(
         &self,
         model: &Model,
-        sources: &[(&Source, &Vec<ObjectRef>)],
+        inputs: &Inputs,
     ) -> Result<Option<Prepared>, DataFusionError> {
         let free = self
             .prepared
@@ -566,12 +564,20 @@ impl Transformer {
         }
         let context = session::prepared_session(self.runtime.clone())?;
         distinct::keep_zeros(&context);
-        for (source, _) in sources {
+        for (input, _) in inputs {
+            let (schema, store) = match input {
+                Input::Source(source) => (raw_schema(source), RAW_STORE),
+                Input::Table(table) => (table.contract.schema(), FLATTENED_STORE),
+            };
             let table = Arc::new(Placeholder {
-                source: source.name.clone(),
-                schema: raw_schema(source),
-                store: ObjectStoreUrl::parse(RAW_STORE)?,
+                input: input.key(),
+                schema,
+                store: ObjectStoreUrl::parse(store)?,
             });
+            let Input::Source(source) = input else {
+                session::register_table(&context, session::PUBLIC, input.name(), table)?;
+                continue;
+            };
             let schema = stored_in(source);
             session::register_table(&context, schema, &source.name, table.clone())?;
             if let Some(all) = all_versions(source) {
@@ -587,13 +593,22 @@ impl Transformer {
         Ok(Some(Prepared::new(&model.sql, plan, watched)))
     }
 
-    /// Registers `raw.<source>` over these objects: all of their rows, or the newest of each key.
+    /// Registers a table over these objects, or `raw.<source>`: all of their rows, or the newest of each key.
     async fn register(
         &self,
         context: &SessionContext,
-        source: &Source,
+        input: &Input,
         objects: &[ObjectRef],
     ) -> Result<(), DataFusionError> {
+        let source = match input {
+            Input::Source(source) => source,
+            Input::Table(table) => {
+                let (columns, name) = (table.contract.schema(), &table.contract.table);
+                let bucket = &self.flattened;
+                return session::register(context, session::PUBLIC, name, columns, bucket, objects)
+                    .await;
+            }
+        };
         let (schema, columns) = (stored_in(source), raw_schema(source));
         session::register(context, schema, &source.name, columns, &self.raw, objects).await?;
         if let Some(all) = all_versions(source) {
@@ -613,6 +628,81 @@ impl Transformer {
             Err(StoreError::Lost { .. }) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether two sets of flattened objects have the same rows, in whatever order. Those of another contract, and those
+    /// that are gone, have not.
+    ///
+    /// # Errors
+    /// [`TransformError`] if they cannot be read.
+    pub async fn has_same_rows(
+        &self,
+        contract: &Contract,
+        before: &[ObjectRef],
+        after: &[ObjectRef],
+    ) -> Result<bool, TransformError> {
+        let count = |objects: &[ObjectRef]| objects.iter().map(|it| it.rows).sum::<u64>();
+        if count(before) != count(after) || !self.has(before).await? {
+            return Ok(false);
+        }
+        let digests = async {
+            for object in before {
+                let columns = self.columns_of(object).await?;
+                if columns != contract.schema() {
+                    return Ok(None);
+                }
+            }
+            let digest = async |objects| self.digest_rows(contract, objects).await;
+            let (before, after) = (digest(before).await?, digest(after).await?);
+            Ok(Some((before, after)))
+        };
+        let digests: Option<_> = digests
+            .await
+            .map_err(|error: DataFusionError| TransformError::Engine(Box::new(error)))?;
+        Ok(digests.is_some_and(|(before, after)| before == after))
+    }
+
+    /// The columns that a flattened object has.
+    async fn columns_of(&self, object: &ObjectRef) -> Result<SchemaRef, DataFusionError> {
+        let context = session::session(self.runtime.clone())?;
+        let columns = session::columns_of(&context, &self.flattened, &object.path).await?;
+        // What else the file says of its columns, the contract does not.
+        let plain = columns.fields().iter().map(|field| {
+            let field = Field::new(field.name(), field.data_type().clone(), true);
+            Arc::new(field)
+        });
+        Ok(Arc::new(Schema::new(plain.collect::<Vec<_>>())))
+    }
+
+    /// A digest of the rows of flattened objects that does not depend on their order: the sum of those of the rows.
+    async fn digest_rows(
+        &self,
+        contract: &Contract,
+        objects: &[ObjectRef],
+    ) -> Result<[u128; 2], DataFusionError> {
+        let context = session::session(self.runtime.clone())?;
+        let (schema, bucket) = (contract.schema(), &self.flattened);
+        let columns = schema.fields().iter();
+        let columns = columns.map(|field| SortField::new(field.data_type().clone()));
+        let converter = RowConverter::new(columns.collect())?;
+        session::register(&context, session::RAW, "made", schema, bucket, objects).await?;
+        let mut rows = select(&context, "SELECT * FROM raw.made")
+            .await?
+            .execute_stream()
+            .await?;
+        let mut sums = [0_u128; 2];
+        while let Some(batch) = rows.next().await.transpose()? {
+            for row in &converter.convert_columns(batch.columns())? {
+                let digest = Sha256::digest(row.as_ref());
+                for (sum, half) in sums.iter_mut().zip(digest.chunks_exact(16)) {
+                    let half = half
+                        .iter()
+                        .fold(0, |half, byte| half << 8 | u128::from(*byte));
+                    *sum = sum.wrapping_add(half);
+                }
+            }
+        }
+        Ok(sums)
     }
 
     /// Writes the rows of a query as the contract wants them.
@@ -810,6 +900,18 @@ async fn watched_plan(
 /// [`TransformError::Model`], with file, line and reason, if the SQL or the front matter is wrong, or the catalog does not
 /// have a source that the model reads.
 pub async fn bind(catalog: &Catalog, model: &Model) -> Result<Contract, TransformError> {
+    BoundModel::bind(catalog, model)
+        .await
+        .map(|bound| bound.contract)
+}
+
+/// The contract of a model that reads these inputs, and whose partitions are those of `driving`.
+async fn bind_contract(
+    catalog: &Catalog,
+    model: &Model,
+    driving: &Source,
+    inputs: &[Input],
+) -> Result<Contract, TransformError> {
     let wrong = |found: Vec<(Place, String)>| {
         let of = |(place, reason): (Place, String)| Problem::new(&model.file, place, &reason);
         let unknown = || of((model.place_of_query(), "the query cannot be planned".into()));
@@ -819,16 +921,18 @@ pub async fn bind(catalog: &Catalog, model: &Model) -> Result<Contract, Transfor
     let from_plan = |error: DataFusionError| wrong(explain(model, &error));
     let runtime = session::runtime(64 << 20).map_err(from_plan)?;
     let context = session::session(runtime).map_err(from_plan)?;
-    for name in &model.sources {
-        let source = catalog.known_source(name);
-        let source =
-            source.map_err(|error| wrong(vec![(model.place_of_query(), error.to_string())]))?;
-        let table = Arc::new(EmptyTable::new(raw_schema(source)));
-        for name in [Some(name.clone()), all_versions(source)]
-            .into_iter()
-            .flatten()
-        {
-            let reference = TableReference::partial(session::RAW, name);
+    for input in inputs {
+        let (schema, columns) = match input {
+            Input::Source(source) => (session::RAW, raw_schema(source)),
+            Input::Table(table) => (session::PUBLIC, table.contract.schema()),
+        };
+        let table = Arc::new(datafusion::datasource::empty::EmptyTable::new(columns));
+        let mut names = vec![input.name().to_string()];
+        if let Input::Source(source) = input {
+            names.extend(all_versions(source));
+        }
+        for name in names {
+            let reference = TableReference::partial(schema, name);
             context
                 .register_table(reference, table.clone())
                 .map_err(from_plan)?;
@@ -836,12 +940,26 @@ pub async fn bind(catalog: &Catalog, model: &Model) -> Result<Contract, Transfor
     }
     let frame = select(&context, &model.sql).await.map_err(from_plan)?;
     let schema = frame.schema().as_arrow().clone();
+    let is_by_day = driving.is_daily() && !driving.is_monthly();
+    if is_by_day
+        && let Some(period) = grain::longer_than_a_day(frame.logical_plan()).map_err(from_plan)?
+    {
+        let place = place_of_word(&model.sql, &period);
+        let reason = format!(
+            "groups by {period}, but the model is derived day by day, and of a {period} each day would be another row: \
+             group by the day as well, and add up days where they are read"
+        );
+        return Err(wrong(vec![(
+            place.unwrap_or_else(|| model.place_of_query()),
+            reason,
+        )]));
+    }
     // Some constructs are planned and refused only here. Most of the work is spared where it is known that none is.
     let known = catalog.model(&model.name).filter(|_| catalog.is_embedded());
     if known.is_none_or(|known| known.sql != model.sql) {
         session::plan(&context, frame).await.map_err(from_plan)?;
     }
-    let contract = Contract::of(catalog, model, &schema).map_err(wrong)?;
+    let contract = Contract::of(model, driving, &schema).map_err(wrong)?;
     data_tests::check(model, &contract).await.map_err(wrong)?;
     Ok(contract)
 }
@@ -878,9 +996,8 @@ pub fn remarks(model: &Model, contract: &Contract) -> Vec<Problem> {
 /// # Errors
 /// As [`bind`].
 pub async fn bind_all(catalog: &Catalog, model: &Model) -> Result<Vec<Contract>, TransformError> {
-    let contract = bind(catalog, model).await?;
-    let history = model.history_table().map(|table| contract.history(table));
-    Ok([contract].into_iter().chain(history).collect())
+    let bound = BoundModel::bind(catalog, model).await?;
+    Ok(bound.contracts().cloned().collect())
 }
 
 /// What a partition of a table depends on, as hexadecimal SHA-256.
@@ -922,27 +1039,18 @@ impl Fingerprint {
     }
 }
 
-/// Fingerprint of everything that a model's output depends on: its query as the parser prints it, the names and types of
-/// its columns, its raw objects and which of their rows it sees, and its unique key. Comments, white space and
-/// descriptions are not among it.
-pub fn fingerprint(
-    catalog: &Catalog,
-    model: &Model,
-    contract: &Contract,
-    inputs: &RawInputs,
-) -> Fingerprint {
-    ModelDigest::new(model, contract).fingerprint(catalog, inputs)
-}
-
-/// What the fingerprints of all partitions of a model have in common, made once.
-pub struct ModelDigest {
+/// What the fingerprints of all partitions of a model have in common, made once. A fingerprint is of everything that a
+/// model's output depends on: its query as the parser prints it, the names and types of its columns, its unique key, the
+/// objects that it reads, and which of raw rows it sees. Comments, white space and descriptions are not among it.
+#[derive(Debug, Clone)]
+pub(super) struct ModelDigest {
     current: Sha256,
     earlier: Sha256,
 }
 
 impl ModelDigest {
     /// Of a model's SQL, its contract, and the key by which its rows are checked.
-    pub fn new(model: &Model, contract: &Contract) -> Self {
+    fn new(model: &Model, contract: &Contract) -> Self {
         let digest = |sql: &str, contract: Vec<u8>| {
             let mut digest = Sha256::new().chain_update(sql).chain_update(contract);
             for column in &model.front_matter.unique_key {
@@ -958,14 +1066,29 @@ impl ModelDigest {
         }
     }
 
-    /// The fingerprint of what the model makes of these raw objects.
-    pub fn fingerprint(&self, catalog: &Catalog, inputs: &RawInputs) -> Fingerprint {
+    /// The fingerprint of what the model makes of these objects. Of raw lists that do not decide, nothing is in it; of
+    /// such tables, how they are made.
+    fn fingerprint(&self, inputs: &Inputs, decides: impl Fn(&Input) -> bool) -> Fingerprint {
         let mut rows = Vec::new();
-        for (source, objects) in inputs {
-            rows.extend_from_slice(source.as_bytes());
-            if let Some(key) = catalog.source(source).and_then(newest::digested) {
-                rows.push(3);
-                rows.extend_from_slice(key.as_ref());
+        for (input, objects) in inputs {
+            match (input, decides(input)) {
+                (Input::Source(_), false) => continue,
+                (Input::Source(source), true) => {
+                    rows.extend_from_slice(source.name.as_bytes());
+                    if let Some(key) = newest::digested(source) {
+                        rows.push(3);
+                        rows.extend_from_slice(key.as_ref());
+                    }
+                }
+                (Input::Table(table), decides) => {
+                    rows.push(4);
+                    rows.extend_from_slice(table.contract.table.as_bytes());
+                    if !decides {
+                        rows.push(5);
+                        rows.extend_from_slice(table.bound.definition().as_bytes());
+                        continue;
+                    }
+                }
             }
             for object in objects {
                 rows.push(0);
@@ -974,6 +1097,16 @@ impl ModelDigest {
             rows.push(1);
         }
         Fingerprint::new(&self.current, &self.earlier, rows)
+    }
+
+    /// Digest of the model alone, without any rows, and of what is upstream of it.
+    fn definition(&self, upstream: impl Iterator<Item = String>) -> String {
+        let mut digest = self.current.clone();
+        for definition in upstream {
+            digest.update([4]);
+            digest.update(definition);
+        }
+        const_hex::encode(digest.finalize())
     }
 }
 
@@ -1167,7 +1300,7 @@ mod tests {
         let location = crate::config::BucketLocation::Folder(folder.path().into());
         let io = tokio::runtime::Handle::current();
         let bucket = Bucket::open(&location, &crate::config::GoogleAccess::default(), &io).unwrap();
-        let catalog = Arc::new(Catalog::open(None).unwrap());
+        let catalog = Catalog::open(None).unwrap();
         let source = catalog.source("contacts").unwrap();
         let mut objects = Vec::new();
         for number in 0..20 {
@@ -1199,9 +1332,8 @@ mod tests {
                      FROM raw.contacts LIMIT 1000000"
             .into();
         let contract = bind(&catalog, &model).await.unwrap();
-        let transformer =
-            Transformer::new(catalog.clone(), 64 << 20, bucket.clone(), bucket.clone()).unwrap();
-        let inputs = vec![("contacts".to_string(), objects)];
+        let transformer = Transformer::new(64 << 20, bucket.clone(), bucket.clone()).unwrap();
+        let inputs = vec![(source.clone().into(), objects)];
         let run = RunId::new(chrono::DateTime::UNIX_EPOCH);
         let flattened = transformer
             .derive(&model, &contract, Partition::Snapshot, &inputs, &run)
@@ -1243,7 +1375,7 @@ mod tests {
         let location = crate::config::BucketLocation::Folder(folder.path().into());
         let io = tokio::runtime::Handle::current();
         let bucket = Bucket::open(&location, &crate::config::GoogleAccess::default(), &io).unwrap();
-        let catalog = Arc::new(Catalog::open(None).unwrap());
+        let catalog = Catalog::open(None).unwrap();
         let name = "fleet_vehicle_stats_engineRpm";
         let (source, model) = (catalog.source(name).unwrap(), catalog.model(name).unwrap());
         let contract = bind(&catalog, model).await.unwrap();
@@ -1288,12 +1420,11 @@ mod tests {
                 writer.write(&batch).await.unwrap();
                 objects.push(writer.finish().await.unwrap());
             }
-            let inputs = vec![(name.to_string(), objects)];
+            let inputs = vec![(source.clone().into(), objects)];
             let mut found = Vec::new();
             for large in [u64::MAX, 0] {
                 let (raw, flattened) = (bucket.clone(), bucket.clone());
-                let mut transformer =
-                    Transformer::new(catalog.clone(), 64 << 20, raw, flattened).unwrap();
+                let mut transformer = Transformer::new(64 << 20, raw, flattened).unwrap();
                 transformer.large = large;
                 let run = RunId::new(chrono::Utc::now());
                 let partition = Partition::Day(day);
@@ -1363,7 +1494,7 @@ mod tests {
             let catalog = Catalog::from_files("test", &files).unwrap();
             let model = catalog.model("t").unwrap();
             let contract = bind(&catalog, model).await.unwrap();
-            fingerprint(&catalog, model, &contract, &RawInputs::new())
+            ModelDigest::new(model, &contract).fingerprint(&Inputs::new(), |_| true)
         };
         let before = of(text).await;
         insta::assert_snapshot!(before.current, @"3305c615be768519c2941e7888403330bcf0a357cc0ba1f0d005813bea738ad4");
@@ -1452,6 +1583,20 @@ mod tests {
                 format!("SELECT s.id, r {from} AS s CROSS JOIN UNNEST(s.engineRpm) AS u(r)"),
                 "",
                 "write SELECT id, item",
+            ),
+            (
+                format!(
+                    "SELECT date_trunc('week', _window_start) AS time, count(*) AS n\n{from} GROUP BY 1"
+                ),
+                ":1: ",
+                "groups by week, but the model is derived day by day",
+            ),
+            (
+                format!(
+                    "SELECT min(_window_start) AS time, count(*) AS n\n{from} GROUP BY id, extract(MONTH FROM _window_start)"
+                ),
+                ":1: ",
+                "groups by month",
             ),
             (
                 "SELECT id FROM raw.fleet_vehicles".into(),

@@ -53,10 +53,10 @@ impl Prepared {
         self.sql == sql
     }
 
-    /// Runs the plan over the raw objects of each source.
+    /// Runs the plan over the objects of each input, by its key.
     ///
     /// # Errors
-    /// The plan reads a source that is not among `inputs`, or cannot be begun.
+    /// The plan reads an input that is not among `inputs`, or cannot be begun.
     pub(super) fn execute(
         &self,
         inputs: &[(String, Vec<ObjectMeta>)],
@@ -132,9 +132,9 @@ pub(super) fn is_repeatable(plan: &LogicalPlan) -> Result<bool> {
 /// A table of which only the columns are known: a plan over it is run over the objects of a partition.
 #[derive(Debug)]
 pub(super) struct Placeholder {
-    /// Name of the source.
-    pub(super) source: String,
-    /// Columns of its raw objects.
+    /// Key of the input.
+    pub(super) input: String,
+    /// Columns of its objects.
     pub(super) schema: SchemaRef,
     /// Where its objects are going to lie.
     pub(super) store: ObjectStoreUrl,
@@ -166,7 +166,7 @@ impl TableProvider for Placeholder {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let format = ParquetFormat::default();
         let columns = format.file_source(self.schema.clone().into());
-        let file = PartitionedFile::new(self.source.as_str(), 1);
+        let file = PartitionedFile::new(self.input.as_str(), 1);
         let scan = FileScanConfigBuilder::new(self.store.clone(), columns)
             .with_file_groups(vec![FileGroup::new(vec![file])])
             .with_projection_indices(projection.cloned())?

@@ -47,6 +47,8 @@ mod ledger;
 mod load_jobs;
 mod loading;
 mod lock;
+mod marts;
+mod models;
 mod months;
 mod outages;
 mod privacy;

@@ -1,7 +1,7 @@
 //! Edits of an analyst on a copy of `sql/`: what is wrong is told, and what changes no row touches nothing.
 
 use samsara_etl::catalog::Catalog;
-use samsara_etl::transform::{BoundModel, RawInputs, fingerprint};
+use samsara_etl::transform::{BoundModel, Inputs};
 
 use crate::program::{Program, simulator};
 use crate::rerun::copy_families;
@@ -274,8 +274,8 @@ async fn only_changes_of_rows_derive_again() {
     let mut current = Vec::new();
     for found in known.partitions.values_mut() {
         let objects = found.raw.as_ref().unwrap().objects.clone();
-        let inputs: RawInputs = vec![("fleet_trips".into(), objects)];
-        let of = fingerprint(&catalog, &bound.model, &bound.contract, &inputs);
+        let inputs: Inputs = vec![(bound.inputs[0].clone(), objects)];
+        let of = bound.fingerprint(&inputs);
         let found = std::sync::Arc::make_mut(found);
         let made = found.models.get_mut("fleet_trips").unwrap();
         assert_eq!(made.fingerprint, of.current);

@@ -1,0 +1,113 @@
+//! What a model reads, where nothing is committed: upstream models are run too, into the scratch bucket.
+
+use std::collections::BTreeMap;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use crate::error::{Error, PreviewError};
+use crate::state::StateStore;
+use crate::store::ObjectRef;
+use crate::store::layout::{Partition, RunId};
+use crate::transform::{BoundModel, Input, Inputs, Transformer};
+
+/// Models that are run, each once, over raw rows that are there.
+pub(super) struct Upstream<'a> {
+    pub(super) transformer: &'a Transformer,
+    /// The raw objects of each source, and those of tables that cannot be derived: the versions of a list's rows.
+    pub(super) raw: BTreeMap<String, Vec<ObjectRef>>,
+    pub(super) run: RunId,
+    /// The objects of tables that were derived, by table and partition.
+    pub(super) made: BTreeMap<(String, Partition), Vec<ObjectRef>>,
+}
+
+impl<'t> Upstream<'t> {
+    /// Over the committed raw rows of all that a model is made of.
+    ///
+    /// # Errors
+    /// [`PreviewError::Versions`] if it reads the versions of a list's rows; the error of a state document.
+    pub(super) async fn of_committed(
+        transformer: &'t Transformer,
+        states: &StateStore,
+        bound: &BoundModel,
+        partition: Partition,
+        run: RunId,
+    ) -> Result<Self, Error> {
+        let mut raw = BTreeMap::new();
+        add_raw(bound, states, partition, &mut raw).await?;
+        Ok(Self {
+            transformer,
+            raw,
+            run,
+            made: BTreeMap::new(),
+        })
+    }
+
+    /// What a model reads for a partition.
+    pub(super) fn inputs<'a>(
+        &'a mut self,
+        bound: &'a BoundModel,
+        partition: Partition,
+    ) -> BoxFuture<'a, Result<Inputs, Error>> {
+        let inputs = async move {
+            let mut inputs = Inputs::new();
+            for input in &bound.inputs {
+                let objects = match input {
+                    Input::Table(table) if table.contract.table == table.bound.contract.table => {
+                        let of = input.partition_for(partition);
+                        self.derived(&table.bound, of).await?
+                    }
+                    _ => self.raw.get(input.name()).cloned().unwrap_or_default(),
+                };
+                inputs.push((input.clone(), objects));
+            }
+            Ok(inputs)
+        };
+        inputs.boxed()
+    }
+
+    async fn derived(
+        &mut self,
+        bound: &BoundModel,
+        partition: Partition,
+    ) -> Result<Vec<ObjectRef>, Error> {
+        let key = (bound.model.name.clone(), partition);
+        if let Some(made) = self.made.get(&key) {
+            return Ok(made.clone());
+        }
+        let inputs = self.inputs(bound, partition).await?;
+        let (model, contract) = (&bound.model, &bound.contract);
+        let derived = self
+            .transformer
+            .derive(model, contract, partition, &inputs, &self.run)
+            .await?;
+        self.made.insert(key, derived.objects.clone());
+        Ok(derived.objects)
+    }
+}
+
+/// Adds the committed raw objects of all that a model is made of.
+async fn add_raw(
+    bound: &BoundModel,
+    states: &StateStore,
+    partition: Partition,
+    raw: &mut BTreeMap<String, Vec<ObjectRef>>,
+) -> Result<(), Error> {
+    for input in &bound.inputs {
+        match input {
+            Input::Source(source) => {
+                let objects = input.objects(states, partition).await?;
+                raw.insert(source.name.clone(), objects);
+            }
+            Input::Table(table) => {
+                if table.contract.table != table.bound.contract.table {
+                    let found = input.name().to_string();
+                    return Err(PreviewError::Versions { table: found }.into());
+                }
+                let of = input.partition_for(partition);
+                Box::pin(add_raw(&table.bound, states, of, raw)).await?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,372 @@
+//! The marts, against what the simulated world's truth about their sources comes to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use samsara_etl::transform::QueryTable;
+use samsara_simulator::World;
+use serde_json::{Map, Value};
+
+use crate::truth::local_rows;
+
+type Row = Map<String, Value>;
+/// By day (or nothing) and id, the measures that are not empty.
+type Measures = BTreeMap<(String, String), BTreeMap<&'static str, f64>>;
+
+/// Half of the last digit to which a mart is rounded, and of those that it is the sum of.
+const TOLERANCE: f64 = 0.011;
+
+/// The truth about the sources of the marts.
+struct Truth<'a> {
+    world: &'a World,
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+}
+
+impl Truth<'_> {
+    fn rows(&self, table: &str) -> Vec<Row> {
+        self.world.truth(table, self.from, self.to).unwrap()
+    }
+}
+
+fn text(row: &Row, column: &str) -> String {
+    match row.get(column) {
+        Some(Value::String(text)) => text.clone(),
+        _ => String::new(),
+    }
+}
+
+fn day_of(row: &Row, column: &str) -> String {
+    text(row, column).chars().take(10).collect()
+}
+
+fn number(row: &Row, column: &str) -> Option<f64> {
+    row.get(column)?.as_f64()
+}
+
+fn seconds(row: &Row, column: &str) -> Option<f64> {
+    let at: DateTime<Utc> = text(row, column).parse().ok()?;
+    Some(at.timestamp_micros() as f64 / 1e6)
+}
+
+fn add(into: &mut BTreeMap<&'static str, f64>, measure: &'static str, value: Option<f64>) {
+    if let Some(value) = value {
+        *into.entry(measure).or_default() += value;
+    }
+}
+
+/// The same of the rows of a mart.
+fn found(rows: &[Row], day: &str, id: &str, columns: &[&'static str]) -> Measures {
+    let mut measures = Measures::new();
+    for row in rows {
+        let key = (text(row, day), text(row, id));
+        let of_row = columns
+            .iter()
+            .filter_map(|it| Some((*it, number(row, it)?)));
+        assert!(
+            measures.insert(key, of_row.collect()).is_none(),
+            "{row:?} is there twice"
+        );
+    }
+    measures
+}
+
+fn compare(mart: &str, found: &Measures, expected: &Measures) -> Vec<String> {
+    let keys: BTreeSet<_> = found.keys().chain(expected.keys()).collect();
+    let mut wrong = Vec::new();
+    if expected.is_empty() {
+        wrong.push(format!("{mart}: the world is too small for this test"));
+    }
+    for key in keys {
+        let (Some(one), Some(other)) = (found.get(key), expected.get(key)) else {
+            wrong.push(format!("{mart}: {key:?} is only in one of both"));
+            continue;
+        };
+        let names: BTreeSet<_> = one.keys().chain(other.keys()).collect();
+        for name in names {
+            let (one, other) = (one.get(name), other.get(name));
+            let is_same = match (one, other) {
+                (Some(one), Some(other)) => {
+                    (one - other).abs() <= TOLERANCE.max(other.abs() * 1e-6)
+                }
+                _ => false,
+            };
+            if !is_same {
+                wrong.push(format!(
+                    "{mart}: {key:?} {name}: {one:?}, {other:?} expected"
+                ));
+            }
+        }
+    }
+    wrong.truncate(5);
+    wrong
+}
+
+/// What of the marts is not what the truth comes to.
+pub async fn wrong_marts(
+    tables: &[QueryTable],
+    world: &World,
+    [from, to]: [DateTime<Utc>; 2],
+) -> Vec<String> {
+    let truth = Truth { world, from, to };
+    let mut wrong = Vec::new();
+    let vehicles = vehicle_days(&truth);
+    let columns = [
+        "trips",
+        "trip_distance_km",
+        "trip_hours",
+        "distance_km",
+        "engine_hours",
+        "idle_hours",
+        "fuel_l",
+        "carbon_kg",
+        "safety_events",
+    ];
+    let rows = local_rows(tables, "vehicle_daily").await;
+    let of_rows = found(&rows, "day", "vehicle_id", &columns);
+    wrong.extend(compare("vehicle_daily", &of_rows, &vehicles));
+    // The whole is the sum of its parts, whichever way they are divided.
+    let mut fleet = Measures::new();
+    for ((day, _), measures) in &vehicles {
+        let of_day = fleet.entry((day.clone(), String::new())).or_default();
+        for (name, value) in measures.iter().filter(|(name, _)| **name != "trip_hours") {
+            add(of_day, name, Some(*value));
+        }
+    }
+    let columns = columns.map(|it| if it == "trip_hours" { "trips" } else { it });
+    let rows = local_rows(tables, "fleet_daily").await;
+    wrong.extend(compare(
+        "fleet_daily",
+        &found(&rows, "day", "", &columns),
+        &fleet,
+    ));
+
+    let columns = [
+        "trips",
+        "distance_km",
+        "driving_hours",
+        "fuel_l",
+        "violations",
+        "safety_events",
+    ];
+    let rows = local_rows(tables, "driver_daily").await;
+    let of_rows = found(&rows, "day", "driver_id", &columns);
+    wrong.extend(compare("driver_daily", &of_rows, &driver_days(&truth)));
+
+    let rows = local_rows(tables, "trips_enriched").await;
+    let of_rows = found(
+        &rows,
+        "start_time",
+        "vehicle_id",
+        &["distance_km", "fuel_l"],
+    );
+    let mut trips = Measures::new();
+    for trip in truth.rows("fleet_trips") {
+        let start: DateTime<Utc> = text(&trip, "startTime").parse().unwrap();
+        let micros = start.timestamp_subsec_micros();
+        let start = match micros {
+            0 => start.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            _ if micros % 1000 == 0 => start.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
+            _ => start.format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string(),
+        };
+        let of_trip = trips.entry((start, text(&trip, "vehicle_id"))).or_default();
+        let meters = number(&trip, "distanceMeters");
+        add(of_trip, "distance_km", meters.map(|it| it / 1e3));
+        let fuel = number(&trip, "fuelConsumedMl");
+        add(of_trip, "fuel_l", fuel.map(|it| it / 1e3));
+    }
+    wrong.extend(compare("trips_enriched", &of_rows, &trips));
+    let names = names(&truth, "fleet_vehicles", "vehicle_id", "parc_id");
+    let is_named =
+        |row: &Row| names.get(&text(row, "vehicle_id")) == Some(&text(row, "vehicle_name"));
+    if !rows.iter().all(is_named) {
+        wrong.push("trips_enriched: vehicles have other names".into());
+    }
+
+    for (mart, id, of, of_id, tags) in [
+        (
+            "dim_vehicles",
+            "vehicle_id",
+            "fleet_vehicles",
+            "vehicle_id",
+            "fleet_tags_vehicles",
+        ),
+        (
+            "dim_drivers",
+            "driver_id",
+            "fleet_drivers",
+            "id",
+            "fleet_tags_drivers",
+        ),
+    ] {
+        let mut expected = Measures::new();
+        for row in truth.rows(of) {
+            let key = (String::new(), text(&row, of_id));
+            expected.insert(key, BTreeMap::from([("tags", 0.0)]));
+        }
+        for row in truth.rows(tags) {
+            let key = (String::new(), text(&row, id));
+            if let Some(tagged) = expected.get_mut(&key) {
+                add(tagged, "tags", Some(1.0));
+            }
+        }
+        let rows = local_rows(tables, mart).await;
+        wrong.extend(compare(mart, &found(&rows, "", id, &["tags"]), &expected));
+    }
+    let mut expected = Measures::new();
+    for row in truth.rows("fleet_tags") {
+        let members = BTreeMap::from([("vehicles", 0.0), ("drivers", 0.0)]);
+        expected.insert((String::new(), text(&row, "tag_id")), members);
+    }
+    for (table, measure) in [
+        ("fleet_tags_vehicles", "vehicles"),
+        ("fleet_tags_drivers", "drivers"),
+    ] {
+        for row in truth.rows(table) {
+            let key = (String::new(), text(&row, "tag_id"));
+            add(expected.entry(key).or_default(), measure, Some(1.0));
+        }
+    }
+    let rows = local_rows(tables, "dim_tags").await;
+    let of_rows = found(&rows, "", "tag_id", &["vehicles", "drivers"]);
+    wrong.extend(compare("dim_tags", &of_rows, &expected));
+
+    let mut expected = Measures::new();
+    for row in truth.rows("fleet_vehicle_idling") {
+        let key = (day_of(&row, "startTime"), text(&row, "vehicle_id"));
+        let idling = expected.entry(key).or_default();
+        add(idling, "idling_events", Some(1.0));
+        add(
+            idling,
+            "idle_hours",
+            number(&row, "durationMs").map(|it| it / 3.6e6),
+        );
+        let fuel = number(&row, "fuelConsumptionMl");
+        add(idling, "fuel_l", fuel.map(|it| it / 1e3));
+    }
+    let rows = local_rows(tables, "idling_cost").await;
+    let columns = ["idling_events", "idle_hours", "fuel_l"];
+    wrong.extend(compare(
+        "idling_cost",
+        &found(&rows, "day", "vehicle_id", &columns),
+        &expected,
+    ));
+
+    let mut expected = Measures::new();
+    for row in truth.rows("fleet_hos_daily_logs") {
+        let key = (day_of(&row, "date"), text(&row, "driver_id"));
+        let drive = number(&row, "dutyStatusDurations_driveDurationMs");
+        add(
+            expected.entry(key).or_default(),
+            "driving_hours",
+            drive.map(|it| it / 3.6e6),
+        );
+    }
+    let rows = local_rows(tables, "hos_compliance").await;
+    let of_rows = found(&rows, "day", "driver_id", &["driving_hours"]);
+    wrong.extend(compare("hos_compliance", &of_rows, &expected));
+    wrong
+}
+
+fn names(truth: &Truth<'_>, table: &str, id: &str, name: &str) -> BTreeMap<String, String> {
+    let rows = truth.rows(table);
+    rows.iter()
+        .map(|row| (text(row, id), text(row, name)))
+        .collect()
+}
+
+/// Safety events once each, by day and what a column names.
+fn add_safety(truth: &Truth<'_>, column: &str, days: &mut Measures) {
+    let events: BTreeSet<_> = truth
+        .rows("fleet_safety_events")
+        .iter()
+        .map(|row| {
+            (
+                text(row, "event_id"),
+                day_of(row, "time"),
+                text(row, column),
+            )
+        })
+        .collect();
+    for (_, day, id) in events {
+        add(
+            days.entry((day, id)).or_default(),
+            "safety_events",
+            Some(1.0),
+        );
+    }
+}
+
+/// Counts are 0 where there is nothing.
+fn with_zeros(mut days: Measures, counts: &[&'static str]) -> Measures {
+    for measures in days.values_mut() {
+        counts
+            .iter()
+            .for_each(|count| add(measures, count, Some(0.0)));
+    }
+    days
+}
+
+fn vehicle_days(truth: &Truth<'_>) -> Measures {
+    let mut days = Measures::new();
+    for trip in truth.rows("fleet_trips") {
+        let key = (day_of(&trip, "startTime"), text(&trip, "vehicle_id"));
+        let day = days.entry(key).or_default();
+        add(day, "trips", Some(1.0));
+        let meters = number(&trip, "distanceMeters");
+        add(day, "trip_distance_km", meters.map(|it| it / 1e3));
+        let hours = seconds(&trip, "endTime").zip(seconds(&trip, "startTime"));
+        add(
+            day,
+            "trip_hours",
+            hours.map(|(end, start)| (end - start) / 3600.0),
+        );
+    }
+    for report in truth.rows("fleet_vehicles_fuel_energy") {
+        let key = (day_of(&report, "date"), text(&report, "vehicle_id"));
+        let day = days.entry(key).or_default();
+        for (measure, column, unit) in [
+            ("distance_km", "distanceTraveledMeters", 1e3),
+            ("engine_hours", "engineRunTimeDurationMs", 3.6e6),
+            ("idle_hours", "engineIdleTimeDurationMs", 3.6e6),
+            ("fuel_l", "fuelConsumedMl", 1e3),
+            ("carbon_kg", "estCarbonEmissionsKg", 1.0),
+        ] {
+            add(day, measure, number(&report, column).map(|it| it / unit));
+        }
+    }
+    add_safety(truth, "vehicle_id", &mut days);
+    with_zeros(days, &["trips", "safety_events"])
+}
+
+fn driver_days(truth: &Truth<'_>) -> Measures {
+    let mut days = Measures::new();
+    for trip in truth.rows("fleet_trips") {
+        let key = (day_of(&trip, "startTime"), text(&trip, "driver_id"));
+        let day = days.entry(key).or_default();
+        add(day, "trips", Some(1.0));
+        let meters = number(&trip, "distanceMeters");
+        add(day, "distance_km", meters.map(|it| it / 1e3));
+    }
+    for (table, column, measure, unit) in [
+        ("fleet_drivers_fuel_energy", "fuelConsumedMl", "fuel_l", 1e3),
+        (
+            "fleet_hos_daily_logs",
+            "dutyStatusDurations_driveDurationMs",
+            "driving_hours",
+            3.6e6,
+        ),
+    ] {
+        for row in truth.rows(table) {
+            let key = (day_of(&row, "date"), text(&row, "driver_id"));
+            let value = number(&row, column).map(|it| it / unit);
+            add(days.entry(key).or_default(), measure, value);
+        }
+    }
+    for row in truth.rows("fleet_hos_violations") {
+        let key = (day_of(&row, "violationStartTime"), text(&row, "driver_id"));
+        add(days.entry(key).or_default(), "violations", Some(1.0));
+    }
+    add_safety(truth, "driver_id", &mut days);
+    with_zeros(days, &["trips", "violations", "safety_events"])
+}

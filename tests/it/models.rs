@@ -1,0 +1,395 @@
+//! Models that read the tables of other models.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::{Router, routing::get};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use crate::program::{Program, Ran};
+use crate::support::wire::Server;
+
+const SOURCES: &str = r#"
+[people]
+description = "People."
+kind = "snapshot"
+endpoint = "/people"
+rate_limit = "50/s"
+schema = "id VARCHAR, name VARCHAR"
+
+[shifts]
+description = "Shifts."
+kind = "window"
+endpoint = "/shifts"
+rate_limit = "50/s"
+window = { start = "startTime", end = "endTime", format = "rfc3339" }
+time_field = "at"
+schema = "at VARCHAR, id VARCHAR, minutes BIGINT"
+
+[stops]
+description = "Stops."
+kind = "window"
+endpoint = "/stops"
+rate_limit = "50/s"
+window = { start = "startTime", end = "endTime", format = "rfc3339" }
+time_field = "at"
+schema = "at VARCHAR, id VARCHAR"
+"#;
+
+const WORKED: &str = "SELECT samsara_time(at) AS at, id, minutes FROM raw.shifts";
+const PERSONS: &str = "SELECT id, name FROM raw.people";
+const STOPPED: &str = "SELECT samsara_time(at) AS at, id FROM raw.stops";
+const DAYS: &str = "SELECT CAST(w.at AS DATE) AS day, w.id, max(p.name) AS name, sum(w.minutes) AS minutes \
+                    FROM worked AS w LEFT JOIN persons AS p ON p.id = w.id GROUP BY 1, 2";
+const TOTALS: &str = "SELECT day, sum(minutes) AS minutes FROM days GROUP BY day";
+const HEADS: &str = "SELECT count(*) AS heads FROM persons";
+const MOVES: &str = "SELECT d.day, d.id, count(s.at) AS stops FROM days AS d \
+                     LEFT JOIN stopped AS s ON s.id = d.id GROUP BY d.day, d.id";
+
+/// An API whose answers change, and a catalog with models of models.
+struct Rig {
+    program: Program,
+    /// The records of each endpoint; none: it fails.
+    answers: Arc<Mutex<BTreeMap<&'static str, Option<Value>>>>,
+    _server: Server,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let shift = |day: u32, id: &str, minutes: i64| json!({"at": format!("2024-01-{day:02}T08:00:00Z"), "id": id, "minutes": minutes});
+        let answers = BTreeMap::from([
+            (
+                "people",
+                Some(json!([{"id": "a", "name": "Ann"}, {"id": "b", "name": "Bob"}])),
+            ),
+            (
+                "shifts",
+                Some(json!([
+                    shift(1, "a", 60),
+                    shift(1, "b", 30),
+                    shift(2, "a", 45),
+                    shift(3, "b", 15)
+                ])),
+            ),
+            (
+                "stops",
+                Some(
+                    json!([{"at": "2024-01-01T09:00:00Z", "id": "a"}, {"at": "2024-01-02T09:00:00Z", "id": "a"}]),
+                ),
+            ),
+        ]);
+        let answers = Arc::new(Mutex::new(answers));
+        let route = |name: &'static str| {
+            let answers = answers.clone();
+            get(move || async move {
+                match answers.lock().get(name).cloned().flatten() {
+                    None => (StatusCode::BAD_REQUEST, "not today").into_response(),
+                    Some(data) => {
+                        let body = json!({"data": data, "pagination": {"endCursor": "", "hasNextPage": false}});
+                        Json(body).into_response() as Response
+                    }
+                }
+            })
+        };
+        let router = Router::new()
+            .route("/people", route("people"))
+            .route("/shifts", route("shifts"))
+            .route("/stops", route("stops"));
+        let server = Server::start(router);
+        let program = Program::new()
+            .set("SAMSARA_API_URL", server.url())
+            .set("SAMSARA_API_TOKEN", "t");
+        program.write("sql/f/sources.toml", SOURCES);
+        let rig = Self {
+            program,
+            answers,
+            _server: server,
+        };
+        for (name, keys, sql) in [
+            ("worked", "partition_by = \"at\"", WORKED),
+            ("stopped", "partition_by = \"at\"", STOPPED),
+            ("persons", "", PERSONS),
+            ("days", "partition_by = \"day\"", DAYS),
+            ("totals", "partition_by = \"day\"", TOTALS),
+            ("moves", "partition_by = \"day\"", MOVES),
+            ("heads", "", HEADS),
+        ] {
+            rig.write(name, keys, sql);
+        }
+        rig
+    }
+
+    fn write(&self, model: &str, keys: &str, sql: &str) {
+        let text = format!("/*---\ndescription = \"d\"\n{keys}\n---*/\n{sql}\n");
+        self.program.write(&format!("sql/f/{model}.sql"), text);
+    }
+
+    fn answer(&self, endpoint: &'static str, data: Option<Value>) {
+        self.answers.lock().insert(endpoint, data);
+    }
+
+    async fn run(&self, arguments: &[&str]) -> Ran {
+        let run = ["run", "--start-date", "2024-01-01", "--end-date"];
+        let end: &[&str] = match arguments.contains(&"--historical") {
+            true => &["2024-01-03"],
+            false => &["2024-01-04"],
+        };
+        self.program.run(&[&run[..], end, arguments].concat()).await
+    }
+
+    /// The same without the API.
+    async fn derive(&self, tables: &[&str]) -> Ran {
+        let mut arguments = vec!["--stages", "transform,load"];
+        arguments.extend(tables.iter().flat_map(|table| ["--table", table]));
+        self.run(&arguments).await
+    }
+
+    /// The fingerprints of what is derived, by table and partition.
+    fn made(&self) -> BTreeMap<String, String> {
+        let mut made = BTreeMap::new();
+        for source in ["people", "shifts", "stops"] {
+            let path = format!("samsara-data/raw/state/{source}.json");
+            let Ok(text) = std::fs::read(self.program.folder().join(path)) else {
+                continue;
+            };
+            let document: Value = serde_json::from_slice(&text).unwrap();
+            for (partition, found) in document["partitions"].as_object().unwrap() {
+                for (table, model) in found["models"].as_object().into_iter().flatten() {
+                    let day = partition.replace("2024-01-0", "");
+                    let fingerprint = model["fingerprint"].as_str().unwrap();
+                    made.insert(format!("{table} {day}"), fingerprint.to_string());
+                }
+            }
+        }
+        made
+    }
+
+    /// What is derived otherwise than before.
+    fn changed(&self, before: &mut BTreeMap<String, String>) -> String {
+        let after = self.made();
+        let is_new = |(name, made): &(&String, &String)| before.get(*name) != Some(*made);
+        let changed: Vec<&str> = after
+            .iter()
+            .filter(is_new)
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let changed = changed.join(", ");
+        *before = after;
+        changed
+    }
+
+    /// Rows in short.
+    async fn rows(&self, sql: &str) -> String {
+        let rows = self.program.rows(sql).await;
+        let row = |row: &serde_json::Map<String, Value>| {
+            let cells = row.values().map(|cell| match cell {
+                Value::String(text) => text.replace("2024-01-0", ""),
+                cell => cell.to_string(),
+            });
+            cells.collect::<Vec<_>>().join(" ")
+        };
+        rows.iter().map(row).collect::<Vec<_>>().join(", ")
+    }
+}
+
+const OF_TOTALS: &str = "SELECT day, minutes FROM totals ORDER BY day";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_reach_exactly_what_is_below() {
+    let rig = Rig::new();
+    // What a mart needs is read and derived, and only the mart is loaded.
+    let arguments = ["--table", "totals", "--end-date", "2024-01-04"];
+    let plan = ["plan", "--start-date", "2024-01-01"];
+    let plan = rig.program.succeed(&[&plan[..], &arguments].concat()).await;
+    assert!(
+        plan.stdout
+            .contains("days, persons, worked: derived because"),
+        "{}",
+        plan.stdout
+    );
+    let ran = rig.run(&["--table", "totals"]).await;
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(rig.rows(OF_TOTALS).await, "1 90, 2 45, 3 15");
+    let warehouse = rig.program.folder().join("samsara-data/warehouse");
+    assert!(warehouse.join("totals/_table.json").exists());
+    assert!(!warehouse.join("days").exists() && !warehouse.join("worked").exists());
+    let mut made = rig.made();
+    assert_eq!(made.len(), 3 + 3 + 3 + 1, "{made:?}");
+
+    // ALL is everything, and derives nothing twice.
+    assert_eq!(rig.run(&[]).await.code, 0);
+    assert_eq!(
+        rig.changed(&mut made),
+        "heads snapshot, moves 1, moves 2, moves 3, stopped 1, stopped 2, stopped 3"
+    );
+    assert_eq!(rig.rows("SELECT heads FROM heads").await, "2");
+    assert_eq!(
+        rig.rows("SELECT day, id, stops FROM moves ORDER BY day, id")
+            .await,
+        "1 a 1, 1 b 0, 2 a 1, 3 b 0"
+    );
+    let idle = rig.run(&[]).await;
+    assert_eq!(
+        (idle.code, rig.changed(&mut made)),
+        (0, String::new()),
+        "{}",
+        idle.stderr
+    );
+
+    // A list that changes leaves days as they were derived, and changes lists.
+    let more =
+        json!([{"id": "a", "name": "Anna"}, {"id": "b", "name": "Bob"}, {"id": "c", "name": "Cy"}]);
+    rig.answer("people", Some(more));
+    assert_eq!(rig.run(&[]).await.code, 0);
+    assert_eq!(rig.changed(&mut made), "heads snapshot, persons snapshot");
+    assert_eq!(rig.rows("SELECT heads FROM heads").await, "3");
+
+    // Its SQL changes days; but not what is below them, if the rows stay.
+    rig.write(
+        "persons",
+        "",
+        "SELECT id, name FROM raw.people WHERE id <> 'c'",
+    );
+    assert_eq!(rig.derive(&["totals", "moves"]).await.code, 0);
+    assert_eq!(
+        rig.changed(&mut made),
+        "days 1, days 2, days 3, moves 1, moves 2, persons snapshot, totals 1, totals 2"
+    );
+    assert_eq!(rig.rows(OF_TOTALS).await, "1 90, 2 45, 3 15");
+
+    // Other SQL of the same rows is derived again, and nothing below it.
+    rig.write(
+        "worked",
+        "partition_by = \"at\"",
+        &format!("{WORKED} WHERE minutes > 0"),
+    );
+    let plan = ["plan", "--stages", "transform,load", "--table", "totals"];
+    rig.program.succeed(&plan).await;
+    assert_eq!(rig.derive(&["totals"]).await.code, 0);
+    assert_eq!(rig.changed(&mut made), "worked 1, worked 2, worked 3");
+
+    // One day changes: so does this day, all the way down.
+    let second = "SELECT samsara_time(at) AS at, id, CASE WHEN at < '2024-01-02' OR at > '2024-01-03' \
+                  THEN minutes ELSE minutes + 5 END AS minutes FROM raw.shifts";
+    rig.write("worked", "partition_by = \"at\"", second);
+    // Only the table itself is asked for, as if a run had been killed before it came to the others.
+    assert_eq!(rig.derive(&["worked"]).await.code, 0);
+    assert_eq!(rig.changed(&mut made), "worked 1, worked 2, worked 3");
+    let status = [
+        "status",
+        "--table",
+        "totals",
+        "--start-date",
+        "2024-01-01",
+        "--end-date",
+        "2024-01-04",
+    ];
+    let told = rig.program.run(&status).await;
+    assert!(told.stdout.contains("totals"), "{}", told.stdout);
+    assert_eq!(rig.derive(&["days", "totals", "moves"]).await.code, 0);
+    assert_eq!(rig.changed(&mut made), "days 2, moves 2, totals 2");
+    assert_eq!(rig.rows(OF_TOTALS).await, "1 90, 2 50, 3 15");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_above_is_not_taken_as_it_was() {
+    let rig = Rig::new();
+    // A source that fails: the day that needs it waits, others do not.
+    rig.answer("stops", None);
+    let failed = rig.run(&[]).await;
+    assert_eq!(failed.code, 3, "{}", failed.stderr);
+    assert!(
+        failed
+            .stderr
+            .contains("moves 2024-01-01: upstream stops could not be read"),
+        "{}",
+        failed.stderr
+    );
+    let mut made = rig.made();
+    assert!(
+        made.contains_key("totals 1") && !made.contains_key("moves 1"),
+        "{made:?}"
+    );
+    rig.answer("stops", Some(json!([])));
+    assert_eq!(rig.run(&[]).await.code, 0);
+    assert_eq!(
+        rig.changed(&mut made),
+        "moves 1, moves 2, moves 3, stopped 1, stopped 2, stopped 3"
+    );
+
+    // A model that fails on one day: what is below it stays as it was on this day.
+    let test = "partition_by = \"day\"\n[[tests]]\nrange = { column = \"minutes\", max = 50 }";
+    rig.write("days", test, &format!("{DAYS} ORDER BY 1"));
+    rig.write(
+        "totals",
+        "partition_by = \"day\"",
+        "SELECT day, 2 * sum(minutes) AS minutes FROM days GROUP BY day",
+    );
+    let failed = rig.derive(&["totals"]).await;
+    assert_eq!(failed.code, 3, "{}", failed.stderr);
+    assert!(
+        failed
+            .stderr
+            .contains("totals 2024-01-01: upstream table days was not derived"),
+        "{}",
+        failed.stderr
+    );
+    assert_eq!(rig.rows(OF_TOTALS).await, "1 90, 2 90, 3 30");
+    rig.write(
+        "days",
+        "partition_by = \"day\"",
+        &format!("{DAYS} ORDER BY 1"),
+    );
+    assert_eq!(rig.derive(&["totals"]).await.code, 0);
+    assert_eq!(rig.rows(OF_TOTALS).await, "1 180, 2 90, 3 30");
+
+    // Flattened objects that someone has removed are made again once they are read.
+    let flattened = rig
+        .program
+        .folder()
+        .join("samsara-data/flattened/flattened");
+    for table in ["days", "worked"] {
+        std::fs::remove_dir_all(flattened.join(table)).unwrap();
+    }
+    rig.write(
+        "totals",
+        "partition_by = \"day\"",
+        "SELECT day, 3 * sum(minutes) AS minutes FROM days GROUP BY day",
+    );
+    let ran = rig.derive(&["totals"]).await;
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(rig.rows(OF_TOTALS).await, "1 270, 2 135, 3 45");
+
+    // A preview runs what is above, too.
+    let preview = [
+        "sql",
+        "preview",
+        "totals",
+        "--day",
+        "2024-01-02",
+        "--format",
+        "json",
+    ];
+    let shown = rig.program.succeed(&preview).await;
+    assert_eq!(
+        shown.stdout.trim(),
+        "{\"day\":\"2024-01-02\",\"minutes\":135}"
+    );
+    // So does a test.
+    let page = |data: &str| format!("[{{\"body\": {{\"data\": [{data}]}}}}]");
+    let shift = "{\"at\": \"2024-01-05T08:00:00Z\", \"id\": \"a\", \"minutes\": 7}";
+    let pages = format!(
+        "{{\"day\": \"2024-01-05\", \"sources\": {{\"shifts\": {}}}}}",
+        page(shift)
+    );
+    rig.program.write("sql/f/tests/totals.pages.json", pages);
+    rig.program.write(
+        "sql/f/tests/totals.expected.csv",
+        "day,minutes\n2024-01-05,21\n",
+    );
+    rig.program.succeed(&["sql", "test", "totals"]).await;
+}
