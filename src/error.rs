@@ -234,7 +234,7 @@ impl Error {
                 (None, _) => FailureKind::Other,
             },
             Self::Store(_) | Self::State(_) => FailureKind::Storage,
-            Self::Transform(TransformError::Duplicates { .. })
+            Self::Transform(TransformError::Duplicates { .. } | TransformError::Tests { .. })
             | Self::Upstream(
                 UpstreamError::Shrunken { .. } | UpstreamError::ParentShrunken { .. },
             ) => FailureKind::Guard,

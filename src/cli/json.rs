@@ -11,9 +11,10 @@ use crate::catalog::Catalog;
 use crate::error::Error;
 use crate::load::Finding;
 use crate::pipeline::coverage::{Reached, SourceCoverage, TableState};
-use crate::plan::{Plan, PlannedScope, PlannedTask};
+use crate::plan::{DerivedAgain, LeftBehind, Plan, PlannedScope, PlannedTask};
 use crate::redact;
 use crate::report::RunReport;
+use crate::sql_tests::{Diff, Underived};
 use crate::state::Gap;
 use crate::store::layout::Partition;
 
@@ -81,6 +82,8 @@ pub(super) struct PlanDocument {
     lasting: Vec<String>,
     complete_days: u64,
     committed_partitions: u64,
+    derived_again: Vec<DerivedAgain>,
+    left_behind: Vec<LeftBehind>,
     from_default_start: u64,
     /// What feeds have lost, by source.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -149,6 +152,8 @@ impl PlanDocument {
             lasting: plan.lasting.clone(),
             complete_days: plan.complete_days,
             committed_partitions: plan.committed.len() as u64,
+            derived_again: plan.derived_again.clone(),
+            left_behind: plan.left_behind.clone(),
             from_default_start: plan.from_default_start,
             gaps: plan.gaps.clone(),
             estimate: Estimate {
@@ -238,6 +243,32 @@ impl StatusDocument {
         Self {
             head: Head::of("samsara-etl/status"),
             tables: tables.collect(),
+        }
+    }
+}
+
+/// What edited models change.
+#[derive(Serialize)]
+pub(super) struct DiffDocument<'a> {
+    #[serde(flatten)]
+    head: Head,
+    /// Partitions that were compared, and those of them that differ.
+    compared: u64,
+    differ: u64,
+    partitions: &'a [Diff],
+    /// Partitions that the models cannot derive.
+    failed: &'a [Underived],
+}
+
+impl<'a> DiffDocument<'a> {
+    pub(super) fn of(partitions: &'a [Diff], failed: &'a [Underived]) -> Self {
+        let differ = partitions.iter().filter(|it| !it.is_empty()).count();
+        Self {
+            head: Head::of("samsara-etl/diff"),
+            compared: partitions.len() as u64,
+            differ: differ as u64,
+            partitions,
+            failed,
         }
     }
 }

@@ -29,7 +29,9 @@ impl PlanCommand {
         let catalog = context.catalog()?;
         let run_request = self.run_request.run_request(&catalog, &context.directory)?;
         let pipeline = Pipeline::looking(self.work.config(context)?, catalog)?;
-        print(&pipeline.plan(run_request).await?, self.format)?;
+        let mut plan = pipeline.plan(run_request).await?;
+        pipeline.explain(&mut plan).await?;
+        print(&plan, self.format)?;
         Ok(Exit::Success)
     }
 }

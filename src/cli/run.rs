@@ -124,7 +124,8 @@ impl Run {
         config.lock.wait = self.wait;
         if self.dry_run {
             let pipeline = Pipeline::looking(config, catalog)?;
-            let plan = pipeline.plan(run_request).await?;
+            let mut plan = pipeline.plan(run_request).await?;
+            pipeline.explain(&mut plan).await?;
             super::plan::print(&plan, self.show.format)?;
             return Ok(Exit::Success);
         }

@@ -6,14 +6,15 @@ use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use chrono::NaiveDate;
 use clap::Subcommand;
 
-use super::output::say;
+use super::json::{self, OutputFormat};
+use super::output::{print, say};
 use super::query::{Format, MEMORY};
 use super::{Context, Exit};
 use crate::catalog::{Catalog, CheckedCatalog, Model, Problem, TestSeverity};
 use crate::error::Error;
 use crate::pipeline::Pipeline;
-use crate::plan::parse_date;
-use crate::sql_tests::{Scratch, test_or_update};
+use crate::plan::{Dates, parse_date};
+use crate::sql_tests::{Scratch, Underived, test_or_update};
 use crate::transform::{TransformError, UnfitTimes, bind, query, remarks};
 
 /// Check, test and preview models without a run.
@@ -21,7 +22,8 @@ use crate::transform::{TransformError, UnfitTimes, bind, query, remarks};
 #[command(after_help = "Examples:
   samsara-etl sql check
   samsara-etl sql test fleet_trips
-  samsara-etl sql preview fleet_trips --day 2024-01-31")]
+  samsara-etl sql preview fleet_trips --day 2024-01-31
+  samsara-etl sql diff fleet_trips --start-date 2024-01-01 --end-date 2024-02-01")]
 pub(super) enum Sql {
     /// Bind every model against the declared schemas: typos, missing columns, types that BigQuery cannot hold
     #[command(after_help = "Example:\n  samsara-etl sql check")]
@@ -34,6 +36,29 @@ pub(super) enum Sql {
         /// Write the expected rows of models that have pages but no expected.csv, for you to check
         #[arg(long)]
         update: bool,
+    },
+    /// Compare the rows that models make of committed raw data with the rows that are committed; nothing is written
+    #[command(after_help = "Examples:
+  samsara-etl sql diff fleet_trips
+  samsara-etl sql diff --start-date 2024-01-01 --end-date 2024-02-01 --format json")]
+    Diff {
+        /// Model to compare [default: all that a run would derive again]
+        model: Option<String>,
+        /// Day, as 31/01/2024 or 2024-01-31 [default: the last that is committed]
+        #[arg(long, value_parser = parse_date, conflicts_with_all = ["start_date", "end_date"])]
+        day: Option<NaiveDate>,
+        /// First day [default: the first that is committed, if there is an end date]
+        #[arg(long, aliases = ["start_date", "start"], value_name = "DATE", value_parser = parse_date)]
+        start_date: Option<NaiveDate>,
+        /// Day after the last day (exclusive) [default: the day after the last that is committed, if there is a start date]
+        #[arg(long, aliases = ["end_date", "end"], value_name = "DATE", value_parser = parse_date)]
+        end_date: Option<NaiveDate>,
+        /// Number of rows to show of each kind of change
+        #[arg(long, default_value_t = 3, value_name = "N")]
+        samples: usize,
+        /// How to print it: in words, or as one JSON object (docs/json.md)
+        #[arg(long, value_enum, default_value = "text")]
+        format: OutputFormat,
     },
     /// Show the rows that a model makes of committed raw data, as the warehouse would get them; nothing is written
     #[command(
@@ -57,7 +82,7 @@ pub(super) enum Sql {
 impl Sql {
     /// Whether it works on rows that were read from the API.
     pub(super) fn reads_data(&self) -> bool {
-        matches!(self, Self::Preview { .. })
+        matches!(self, Self::Preview { .. } | Self::Diff { .. })
     }
 
     pub(super) async fn execute(self, context: &Context) -> Result<Exit, Error> {
@@ -75,6 +100,33 @@ impl Sql {
                 format,
             } => {
                 return preview(context, catalog, &model, day, rows, format).await;
+            }
+            Self::Diff {
+                model,
+                day,
+                start_date,
+                end_date,
+                samples,
+                format,
+            } => {
+                let dates = match day {
+                    Some(day) => Dates {
+                        start: Some(day),
+                        end: day.succ_opt(),
+                    },
+                    None => Dates {
+                        start: start_date,
+                        end: end_date,
+                    },
+                };
+                if let (Some(start), Some(end)) = (dates.start, dates.end)
+                    && start >= end
+                {
+                    return Err(Error::Usage(format!(
+                        "the start {start} is not before the end {end} (the end date is exclusive)"
+                    )));
+                }
+                return diff(context, catalog, model.as_deref(), &dates, samples, format).await;
             }
             Self::Test { models, update } => {
                 let folder = context.sql_folder().ok_or_else(|| {
@@ -114,6 +166,71 @@ impl Sql {
             Exit::Failure
         })
     }
+}
+
+/// Compares models on these dates. Without a name, those that a run would derive again.
+async fn diff(
+    context: &Context,
+    catalog: Catalog,
+    name: Option<&str>,
+    dates: &Dates,
+    samples: usize,
+    format: OutputFormat,
+) -> Result<Exit, Error> {
+    let pipeline = Pipeline::looking(super::options::reading_config(context)?, catalog)?;
+    let models: Vec<&Model> = match name {
+        Some(name) => vec![find(pipeline.catalog(), name)?],
+        None => pipeline.catalog().models().collect(),
+    };
+    let (mut found, mut failed) = (Vec::new(), Vec::new());
+    for model in models {
+        let differ = pipeline.differ(model).await?;
+        let partitions = differ.partitions(dates);
+        if partitions.is_empty() && name.is_some() {
+            return Err(Error::Usage(format!(
+                "nothing of {} is committed of these days: `samsara-etl run` reads and derives it",
+                model.name
+            )));
+        }
+        for partition in partitions {
+            if name.is_none() && !differ.is_stale(partition).await? {
+                continue;
+            }
+            match differ.diff(partition, samples).await {
+                Ok(diff) => {
+                    if format == OutputFormat::Text {
+                        print(format_args!("{diff}\n"))?;
+                    }
+                    found.push(diff);
+                }
+                // The other models and days are compared nevertheless.
+                Err(Error::Transform(
+                    error @ (TransformError::Value { .. } | TransformError::Data { .. }),
+                )) => {
+                    say(format_args!("error: {error}"));
+                    failed.push(Underived::of(&model.name, partition, &error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    if format == OutputFormat::Json {
+        json::print(&json::DiffDocument::of(&found, &failed))?;
+    }
+    let differ = found.iter().filter(|it| !it.is_empty()).count();
+    let others = match failed.len() {
+        0 => String::new(),
+        failed => format!(", {failed} cannot be derived"),
+    };
+    say(format_args!(
+        "{} partitions compared, {differ} differ{others}; nothing was written",
+        found.len()
+    ));
+    let would_load = failed.is_empty() && found.iter().all(|it| it.refused.is_empty());
+    Ok(match would_load {
+        true => Exit::Success,
+        false => Exit::Failure,
+    })
 }
 
 /// Tells everything that is wrong in all files.

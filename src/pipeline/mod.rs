@@ -8,6 +8,7 @@
 //! file on top.
 
 mod change_feed;
+mod changes;
 mod commit_raw;
 pub mod coverage;
 mod ended_rows;
@@ -50,7 +51,7 @@ use crate::load::{self, Warehouse};
 use crate::plan::{self, Dates, Plan, RunRequest, Stage};
 use crate::report::{Idle, ReportBuilder, RunReport};
 use crate::samsara::SamsaraError;
-use crate::sql_tests::{self, Preview, Previewed, Scratch};
+use crate::sql_tests::{self, Differ, Preview, Previewed, Scratch};
 use crate::state::{RunLock, StateStore};
 use crate::store::layout::RunId;
 use crate::store::{Bucket, StoreError};
@@ -153,6 +154,25 @@ impl Pipeline {
         Ok(plan)
     }
 
+    /// Adds to a plan what edited models change: tables that are derived again, and why, and what stays behind in the
+    /// warehouse. A run need not know.
+    pub async fn explain(&self, plan: &mut Plan) -> Result<(), Error> {
+        let bound = self.bound(&plan.run_request).await?;
+        let changes = changes::Changes {
+            catalog: &self.catalog,
+            states: &self.states,
+            flattened: &self.flattened,
+            bound: &bound,
+            warehouse: &self.config.warehouse,
+            target: &load::target_name(&self.config.warehouse),
+        };
+        if plan.run_request.stages.contains(&Stage::Transform) {
+            plan.derived_again = changes.derived_again(plan).await?;
+        }
+        plan.left_behind = changes.left_behind(plan, &plan.derived_again).await?;
+        Ok(())
+    }
+
     fn load_planner<'a>(
         &'a self,
         plan: &'a Plan,
@@ -212,14 +232,22 @@ impl Pipeline {
         day: Option<NaiveDate>,
         scratch: &Scratch,
     ) -> Result<Previewed, Error> {
-        let of = Preview {
+        sql_tests::preview(self.committed(), model, day, scratch).await
+    }
+
+    /// Compares what a model makes of committed raw rows with what is committed of it.
+    pub async fn differ(&self, model: &Model) -> Result<Differ<'_>, Error> {
+        Differ::new(self.committed(), &self.flattened, model).await
+    }
+
+    fn committed(&self) -> Preview<'_> {
+        Preview {
             catalog: &self.catalog,
             states: &self.states,
             raw: &self.raw,
             memory: self.config.sql_memory,
             salt: self.config.hash_salt.clone(),
-        };
-        sql_tests::preview(of, model, day, scratch).await
+        }
     }
 
     /// Does what the plan says. Failures of single tables are in the report; an error ends the run.

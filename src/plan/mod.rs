@@ -1,5 +1,6 @@
 //! The plan of a run, as a value: what `plan` prints is what `run` executes.
 
+mod changes;
 mod dates;
 mod planner;
 mod selection;
@@ -18,6 +19,7 @@ use crate::redact;
 use crate::state::{Feed, Gap, NotAvailable, PartitionState, Position, SourceState};
 use crate::store::layout::Partition;
 
+pub use changes::{DerivedAgain, LeftBehind};
 pub use dates::{DEFAULT_START, Dates, days, parse_date};
 pub(crate) use planner::unavailable;
 pub use planner::{PlanError, changed, make, waves};
@@ -119,6 +121,10 @@ pub struct Plan {
     pub on_request: BTreeMap<String, String>,
     /// Spans of time of which feeds may have lost rows, by source: those that are known, and one that the run finds.
     pub gaps: BTreeMap<String, Vec<Gap>>,
+    /// Tables that are derived again, of partitions that are not read. The pipeline finds them, if it is asked.
+    pub derived_again: Vec<DerivedAgain>,
+    /// What stays in the warehouse although no model fills it any more. The pipeline finds it, if it is asked.
+    pub left_behind: Vec<LeftBehind>,
 }
 
 impl Plan {
@@ -466,6 +472,14 @@ impl fmt::Display for Plan {
             "           at least {calls} requests, {:.1} minutes at the documented rates",
             seconds / 60.0
         )?;
+        for (n, again) in self.derived_again.iter().enumerate() {
+            let head = if n == 0 { "transform" } else { "" };
+            writeln!(f, "{head:10} {again}")?;
+        }
+        for (n, left) in self.left_behind.iter().enumerate() {
+            let head = if n == 0 { "warehouse" } else { "" };
+            writeln!(f, "{head:10} {left}")?;
+        }
         if let Some(load_jobs) = load_jobs {
             writeln!(f, "load       {load_jobs}")?;
         }

@@ -96,6 +96,8 @@ impl<'a> Planner<'a> {
                 not_available: BTreeMap::new(),
                 on_request,
                 gaps: BTreeMap::new(),
+                derived_again: Vec::new(),
+                left_behind: Vec::new(),
             },
             wanted: BTreeMap::new(),
             gaps: HashMap::new(),

@@ -1,10 +1,12 @@
-//! Models tried without a run: on recorded pages (`sql test`), and on committed raw rows (`sql preview`). Neither state
+//! Models tried without a run: on recorded pages (`sql test`), and on committed raw rows (`sql preview`, `sql diff`). Neither state
 //! nor buckets change.
 
+mod diff;
 mod model_test;
 mod preview;
 mod scratch;
 
+pub use diff::{Change, ChangedValue, Diff, Differ, RetypedColumn, Sample, Underived};
 pub use model_test::{test_model, test_or_update};
 pub use preview::{Preview, Previewed, preview};
 pub use scratch::Scratch;

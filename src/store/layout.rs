@@ -216,6 +216,13 @@ pub struct OwnObject<'a> {
     pub partition: Partition,
 }
 
+/// The run that wrote a raw or flattened object: ids of later runs sort behind those of earlier ones.
+pub fn run_of(key: &str) -> Option<&str> {
+    let (_, file) = key.rsplit_once('/')?;
+    let (run, _) = file.strip_suffix(".parquet")?.rsplit_once('-')?;
+    is_run_id(run).then_some(run)
+}
+
 /// Takes the key of a raw object apart; `None` for a foreign key.
 pub fn parse_raw_object(key: &str) -> Option<OwnObject<'_>> {
     let (object, number) = parse_object(RAW, key)?;

@@ -120,8 +120,11 @@ impl ColumnType {
         }
     }
 
-    /// The contract's type for what a query yields, or what the analyst can write instead.
-    fn of(data_type: &DataType) -> Result<Self, String> {
+    /// The contract's type for what a query yields.
+    ///
+    /// # Errors
+    /// Why there is none, and what the analyst can write instead.
+    pub fn of(data_type: &DataType) -> Result<Self, String> {
         Ok(match data_type {
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Self::String,
             DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => Self::Int64,

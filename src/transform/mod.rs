@@ -10,6 +10,7 @@ mod contract;
 mod data_tests;
 mod date_trunc;
 mod distinct;
+mod failing;
 mod fields;
 mod functions;
 mod history;
@@ -63,7 +64,7 @@ pub use bound::{BoundCatalog, BoundModel};
 pub use contract::{Column, ColumnType, Contract};
 pub use data_tests::FailedTest;
 pub use history::{Snapshots, history_fingerprint};
-pub use query::{Queried, QueryTable, query};
+pub use query::{Queried, QueryTable, query, stored_schema};
 pub use unfit::{UNFIT_TEXTS, UnfitTimes, add_text};
 pub use unique::Duplicates;
 
@@ -89,6 +90,19 @@ pub enum TransformError {
         model: String,
         /// The partition that was derived.
         partition: Partition,
+        /// What failed.
+        #[source]
+        error: DataError,
+    },
+    /// The query failed on a value.
+    #[error("{model} {partition}: {}{error}", of_columns(columns))]
+    Value {
+        /// Name of the model.
+        model: String,
+        /// The partition that was derived.
+        partition: Partition,
+        /// The columns that fail by themselves; none if that cannot be told.
+        columns: Vec<String>,
         /// What failed.
         #[source]
         error: DataError,
@@ -215,6 +229,15 @@ impl From<String> for DataError {
     }
 }
 
+/// "column `x`: ", or nothing.
+fn of_columns(columns: &[String]) -> String {
+    match columns {
+        [] => String::new(),
+        [one] => format!("column `{one}`: "),
+        many => format!("columns `{}`: ", many.join("`, `")),
+    }
+}
+
 /// The raw objects that a model reads for one partition, by source.
 pub type RawInputs = Vec<(String, Vec<ObjectRef>)>;
 
@@ -232,6 +255,8 @@ pub struct Transformer {
     tasks: Arc<TaskContext>,
     /// Models of which a partition had rows twice.
     with_twins: Arc<Mutex<HashSet<String>>>,
+    /// Columns of models that failed on a value.
+    failing: Arc<Mutex<HashMap<String, Vec<String>>>>,
     /// Partitions whose raw objects have more bytes than this are large.
     large: u64,
 }
@@ -307,6 +332,7 @@ impl Transformer {
             prepared: Arc::default(),
             tasks: context.task_ctx(),
             with_twins: Arc::default(),
+            failing: Arc::default(),
             large: prepared::MAX_BYTES,
         })
     }
@@ -320,8 +346,8 @@ impl Transformer {
     /// the objects, or removes them with [`Transformer::discard`].
     ///
     /// # Errors
-    /// [`TransformError::Data`] if the query fails on the data, [`TransformError::Store`] if a bucket fails or a raw
-    /// object is not as it was written.
+    /// [`TransformError::Value`] if the query fails on a value, [`TransformError::Data`] if it fails otherwise on the
+    /// data, [`TransformError::Store`] if a bucket fails or a raw object is not as it was written.
     ///
     /// # Cancel safety
     /// If the future is dropped, objects may remain that no state lists; `clean` removes them.
@@ -333,9 +359,25 @@ impl Transformer {
         inputs: &RawInputs,
         run: &RunId,
     ) -> Result<Flattened, TransformError> {
-        let mut flattened = self
+        let derived = self
             .derive_rows(model, contract, partition, inputs, run)
-            .await?;
+            .await;
+        let mut flattened = match derived {
+            Err(TransformError::Value {
+                model: name,
+                partition,
+                error,
+                ..
+            }) => {
+                return Err(TransformError::Value {
+                    model: name,
+                    partition,
+                    columns: self.failing_columns(model, inputs).await,
+                    error,
+                });
+            }
+            derived => derived?,
+        };
         match self.failed_tests(model, contract, &flattened.objects).await {
             Ok(failed) => flattened.failed_tests = failed,
             Err(error) => {
@@ -348,6 +390,29 @@ impl Transformer {
             }
         }
         Ok(flattened)
+    }
+
+    /// The columns of a model that fail on these raw rows; none if that cannot be told.
+    async fn failing_columns(&self, model: &Model, inputs: &RawInputs) -> Vec<String> {
+        let Ok(context) = session::ordered_session(self.runtime.clone()) else {
+            return Vec::new();
+        };
+        for (name, objects) in inputs {
+            let Some(source) = self.catalog.source(name) else {
+                continue;
+            };
+            if self.register(&context, source, objects).await.is_err() {
+                return Vec::new();
+            }
+        }
+        let suspected = self.failing.lock().get(&model.name).cloned();
+        let suspected = suspected.unwrap_or_default();
+        let columns = failing::failing_columns(&context, &model.sql, &suspected).await;
+        if !columns.is_empty() {
+            let mut failing = self.failing.lock();
+            failing.insert(model.name.clone(), columns.clone());
+        }
+        columns
     }
 
     async fn derive_rows(
@@ -588,7 +653,15 @@ impl Transformer {
         };
         let mut writer = begin().map_err(store)?;
         while let Some(batch) = rows.next().await {
-            let batch = batch.map_err(|error| failed(error.into()))?;
+            let batch = batch.map_err(|error| match failing::is_of_value(&error) {
+                true => TransformError::Value {
+                    model: table.clone(),
+                    partition,
+                    columns: Vec::new(),
+                    error: error.into(),
+                },
+                false => failed(error.into()),
+            })?;
             let batch = contract
                 .normalise(&batch, &schema, self.salt.as_ref(), &mut unfit)
                 .map_err(failed)?;
@@ -764,7 +837,8 @@ pub async fn bind(catalog: &Catalog, model: &Model) -> Result<Contract, Transfor
     let frame = select(&context, &model.sql).await.map_err(from_plan)?;
     let schema = frame.schema().as_arrow().clone();
     // Some constructs are planned and refused only here. Most of the work is spared where it is known that none is.
-    if !catalog.is_embedded() {
+    let known = catalog.model(&model.name).filter(|_| catalog.is_embedded());
+    if known.is_none_or(|known| known.sql != model.sql) {
         session::plan(&context, frame).await.map_err(from_plan)?;
     }
     let contract = Contract::of(catalog, model, &schema).map_err(wrong)?;

@@ -103,3 +103,22 @@ pub async fn query(
         stream,
     })
 }
+
+/// The columns of the stored rows of a partition.
+///
+/// # Errors
+/// The bucket's error if an object is not as it was written; [`TransformError::Engine`] if it is not Parquet.
+pub async fn stored_schema(
+    bucket: &Bucket,
+    objects: &[ObjectRef],
+) -> Result<SchemaRef, TransformError> {
+    let wrong = |error| TransformError::Engine(Box::new(error));
+    let context = session::session(session::runtime(64 << 20).map_err(wrong)?).map_err(wrong)?;
+    session::expect(&context.runtime_env(), bucket, objects).await?;
+    match objects.first() {
+        Some(object) => session::columns_of(&context, bucket, &object.path)
+            .await
+            .map_err(wrong),
+        None => Ok(SchemaRef::new(arrow::datatypes::Schema::empty())),
+    }
+}

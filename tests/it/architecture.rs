@@ -87,6 +87,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "load_stage",
             "load_raw_stage",
             // What is there.
+            "changes",
             "coverage",
         ],
     ),

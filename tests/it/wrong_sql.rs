@@ -383,3 +383,329 @@ async fn rows_that_fail_a_test_are_not_loaded() {
     );
     assert!(!program.rows("SELECT * FROM fleet_trips").await.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn diff_tells_rows_columns_and_values() {
+    let simulator = simulator(|_| {}).await;
+    let program = Program::with_simulator(&simulator);
+    copy(&program);
+    program.succeed(RUN).await;
+    let before = program.files("samsara-data");
+    let count = async |condition: &str| {
+        let sql =
+            format!("SELECT * FROM fleet_trips WHERE startTime < '2024-01-02' AND {condition}");
+        program.rows(&sql).await.len()
+    };
+    let (rows, kept) = (count("true").await, count("driver_id IS NOT NULL").await);
+    assert!(0 < kept && kept < rows, "{kept} of {rows}");
+    let with = ["--day", "2024-01-01", "--format", "json"];
+    let diff = async || -> serde_json::Value {
+        let ran = program
+            .succeed(&[&["sql", "diff", "fleet_trips"], &with[..]].concat())
+            .await;
+        let document: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert_eq!(document["compared"], 1);
+        document["partitions"][0].clone()
+    };
+    let same = diff().await;
+    assert_eq!(
+        (&same["rows_before"], &same["rows_after"]),
+        (&rows.into(), &rows.into())
+    );
+    assert_eq!(same["samples"], serde_json::json!([]));
+    let text = program
+        .succeed(&["sql", "diff", "--day", "2024-01-01"])
+        .await;
+    assert!(
+        text.stderr.contains("0 partitions compared"),
+        "{}",
+        text.stderr
+    );
+
+    for (from, to) in [
+        (
+            "  distanceMeters, ",
+            "  distanceMeters + 1 AS distanceMeters, ",
+        ),
+        (
+            "  fuelConsumedMl, ",
+            "  CAST(fuelConsumedMl AS VARCHAR) AS fuelConsumedMl, 7 AS seven, ",
+        ),
+        ("  startLocation, ", "  startLocation AS start_location, "),
+        ("  tollMeters, ", ""),
+        (
+            "FROM raw.fleet_trips",
+            "FROM raw.fleet_trips WHERE nullif(driverId, '0') IS NOT NULL",
+        ),
+    ] {
+        edit(&program, TRIPS, from, to);
+    }
+    let found = diff().await;
+    for (field, expected) in [
+        (
+            "columns_added",
+            serde_json::json!(["start_location", "seven"]),
+        ),
+        (
+            "columns_removed",
+            serde_json::json!(["startLocation", "tollMeters"]),
+        ),
+        (
+            "columns_renamed",
+            serde_json::json!([{"before": "startLocation", "after": "start_location"}]),
+        ),
+        (
+            "columns_retyped",
+            serde_json::json!([{"column": "fuelConsumedMl", "before": "FLOAT64", "after": "STRING"}]),
+        ),
+        ("key", serde_json::json!(["vehicle_id", "startTime"])),
+        ("rows_before", rows.into()),
+        ("rows_after", kept.into()),
+        ("rows_added", 0.into()),
+        ("rows_removed", (rows - kept).into()),
+        ("rows_changed", kept.into()),
+        (
+            "values_changed",
+            serde_json::json!({"distanceMeters": kept}),
+        ),
+        ("refused", serde_json::json!([])),
+    ] {
+        assert_eq!(found[field], expected, "{field}");
+    }
+    let samples = found["samples"].as_array().unwrap();
+    let changed = samples.iter().find(|it| it["change"] == "changed").unwrap();
+    let value = |when: &str| -> f64 {
+        let text = changed["values"]["distanceMeters"][when].as_str().unwrap();
+        text.parse().unwrap()
+    };
+    assert_eq!(value("after"), value("before") + 1.0);
+    let range = [
+        "sql",
+        "diff",
+        "--start",
+        "01/01/2024",
+        "--end",
+        "03/01/2024",
+        "--samples",
+        "1",
+    ];
+    let text = program.succeed(&range).await;
+    for told in [
+        "fleet_trips 2024-01-01: ",
+        "fleet_trips 2024-01-02: ",
+        "\n  columns added: start_location, seven\n",
+        "\n  same values under another name: startLocation -> start_location\n",
+        "\n  type changed: fuelConsumedMl: FLOAT64 -> STRING\n",
+        "\n    distanceMeters: ",
+    ] {
+        assert!(text.stdout.contains(told), "{told}\n{}", text.stdout);
+    }
+    assert!(
+        text.stderr.contains("2 partitions compared, 2 differ"),
+        "{}",
+        text.stderr
+    );
+    for (arguments, told) in [
+        (
+            &["fleet_trips", "--day", "2024-02-01"][..],
+            "nothing of fleet_trips is committed",
+        ),
+        (&["fleet_trip"], "did you mean `fleet_trips`?"),
+        (
+            &["--start", "2024-01-02", "--end", "2024-01-02"],
+            "is not before the end",
+        ),
+    ] {
+        let ran = program.run(&[&["sql", "diff"], arguments].concat()).await;
+        assert!(ran.code == 2 && ran.stderr.contains(told), "{}", ran.stderr);
+    }
+    // One key on two rows, and another key.
+    edit(&program, TRIPS, "SELECT DISTINCT", "SELECT");
+    edit(
+        &program,
+        TRIPS,
+        "FROM raw.fleet_trips",
+        "FROM (SELECT * FROM raw.fleet_trips UNION ALL SELECT * FROM raw.fleet_trips)",
+    );
+    let ran = program
+        .run(&["sql", "diff", "fleet_trips", "--day", "2024-01-01"])
+        .await;
+    assert!(
+        ran.code == 1 && ran.stdout.contains("\n  error: "),
+        "{}",
+        ran.stdout
+    );
+    assert!(
+        ran.stdout
+            .contains(&format!("{rows} rows before, {} after: ", 2 * kept)),
+        "{}",
+        ran.stdout
+    );
+    // What cannot be derived is told, and the rest is compared.
+    copy(&program);
+    edit(
+        &program,
+        TRIPS,
+        "  tollMeters, ",
+        "  1 / (date_part('day', samsara_time_ms(startMs)) - 2) AS toll, ",
+    );
+    let with = ["--start", "2024-01-01", "--end", "2024-01-03"];
+    let of = ["sql", "diff", "fleet_trips", "--format", "json"];
+    let ran = program.run(&[&of[..], &with].concat()).await;
+    let told: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!((ran.code, &told["compared"]), (1, &1.into()), "{told}");
+    assert_eq!(told["failed"][0]["partition"], "2024-01-02");
+    let error = told["failed"][0]["error"].as_str().unwrap();
+    assert!(error.contains("column `toll`: "), "{error}");
+    assert_eq!(program.files("samsara-data"), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_fails_names_its_column() {
+    let simulator = simulator(|_| {}).await;
+    let program = Program::with_simulator(&simulator);
+    copy(&program);
+    edit(
+        &program,
+        TRIPS,
+        "  tollMeters, ",
+        "  CAST(_parent_id || 'x' AS BIGINT) AS toll, CAST(_parent_id AS BIGINT) / 0 AS none, ",
+    );
+    let ran = program.run(RUN).await;
+    assert_ne!(ran.code, 0, "{}", ran.stderr);
+    for told in [
+        "fleet_trips 2024-01-01: columns `toll`, `none`: ",
+        "fleet_trips 2024-01-02: columns `toll`, `none`: ",
+    ] {
+        assert!(ran.stderr.contains(told), "{told}\n{}", ran.stderr);
+    }
+    // A condition is no column.
+    copy(&program);
+    let to = "FROM raw.fleet_trips WHERE CAST(_parent_id || 'x' AS BIGINT) > 0";
+    edit(&program, TRIPS, "FROM raw.fleet_trips", to);
+    let ran = program.run(RUN).await;
+    let told = "fleet_trips 2024-01-01: Arrow error: Cast error: Cannot cast string ";
+    assert!(ran.stderr.contains(told), "{}", ran.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plan_tells_what_is_derived_again_and_why() {
+    let simulator = simulator(|_| {}).await;
+    let program = Program::with_simulator(&simulator);
+    copy(&program);
+    program.succeed(RUN).await;
+    let plan: Vec<&str> = [&["plan"], &RUN[1..], &["--format", "json"]].concat();
+    let planned = async || -> serde_json::Value {
+        serde_json::from_str(&program.succeed(&plan).await.stdout).unwrap()
+    };
+    let told = planned().await;
+    assert_eq!(told["derived_again"], serde_json::json!([]));
+    assert_eq!(told["left_behind"], serde_json::json!([]));
+    edit(&program, TRIPS, "-- distance, metres", "-- metres");
+    assert_eq!(planned().await["derived_again"], serde_json::json!([]));
+    let before = program.files("samsara-data");
+
+    // Another query.
+    edit(
+        &program,
+        TRIPS,
+        "  distanceMeters, ",
+        "  distanceMeters + 1 AS distanceMeters, ",
+    );
+    let told = planned().await["derived_again"][0].clone();
+    let rows = program.rows("SELECT * FROM fleet_trips").await.len();
+    let expected = serde_json::json!({
+        "table": "fleet_trips", "partitions": 2, "rows": rows, "first": "2024-01-01", "last": "2024-01-02",
+        "raw_changed": 0, "model_changed": 2, "columns_added": [], "columns_removed": [], "columns_retyped": [],
+    });
+    assert_eq!(told, expected);
+    // Other columns.
+    edit(&program, TRIPS, "  tollMeters, ", "  7 AS seven, ");
+    edit(
+        &program,
+        TRIPS,
+        "  fuelConsumedMl, ",
+        "  CAST(fuelConsumedMl AS VARCHAR) AS fuelConsumedMl, ",
+    );
+    let text = program
+        .succeed(&[&["run", "--dry-run"], &RUN[1..]].concat())
+        .await
+        .stdout;
+    for told in [
+        &format!(
+            "transform  fleet_trips: 2 days, 2024-01-01 to 2024-01-02 ({rows} rows) derived again, without requests to the API: the model has other columns; added: seven; removed: tollMeters; another type: fuelConsumedMl: FLOAT64 -> STRING; "
+        ),
+        "run with --full-refresh fleet_trips; `samsara-etl sql diff fleet_trips` shows what changes",
+        "warehouse  fleet_trips.tollMeters: no longer in the model; the column stays in the warehouse, NULL",
+    ] {
+        assert!(text.contains(told), "{told}\n{text}");
+    }
+    assert_eq!(program.files("samsara-data"), before);
+
+    // The command removes the column.
+    copy(&program);
+    edit(&program, TRIPS, "  tollMeters, ", "  7 AS seven, ");
+    let remove = planned().await["left_behind"][0]["remove"]
+        .as_str()
+        .unwrap()
+        .to_string();
+    let has = async |column: &str| {
+        let sql = format!("SELECT {column} FROM fleet_trips LIMIT 1");
+        program.run(&["query", &sql]).await.code == 0
+    };
+    program.succeed(RUN).await;
+    assert!(has("tollMeters").await);
+    let command = remove.split(" (").next().unwrap();
+    let shell = |command: &str| {
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", command]).current_dir(program.folder());
+        assert!(shell.status().unwrap().success(), "{command}");
+    };
+    shell(command);
+    program.succeed(RUN).await;
+    assert!(has("seven").await && !has("tollMeters").await);
+    assert_eq!(program.rows("SELECT * FROM fleet_trips").await.len(), rows);
+
+    // Another name.
+    let model = std::fs::read_to_string(program.folder().join(TRIPS)).unwrap();
+    std::fs::remove_file(program.folder().join(TRIPS)).unwrap();
+    program.write("sql/trips/all_trips.sql", model);
+    let mut renamed = plan.clone();
+    let at = renamed.iter().position(|it| *it == "fleet_trips").unwrap();
+    renamed[at] = "all_trips";
+    let told: serde_json::Value =
+        serde_json::from_str(&program.succeed(&renamed).await.stdout).unwrap();
+    let left = &told["left_behind"][0];
+    assert_eq!(
+        (&left["table"], &left["rows"], &left["renamed_to"]),
+        (&"fleet_trips".into(), &rows.into(), &"all_trips".into())
+    );
+    assert!(
+        left["remove"].as_str().unwrap().starts_with("rm -r "),
+        "{left}"
+    );
+    assert_eq!(told["derived_again"], serde_json::json!([]));
+
+    // The raw rows were read again.
+    copy(&program);
+    std::fs::remove_file(program.folder().join("sql/trips/all_trips.sql")).unwrap();
+    program.succeed(RUN).await;
+    let mut known = state(&program, "fleet_trips").unwrap();
+    for found in known.partitions.values_mut() {
+        let raw = std::sync::Arc::make_mut(found).raw.as_mut().unwrap();
+        raw.content = "0".repeat(64);
+    }
+    program.write(
+        "samsara-data/raw/state/fleet_trips.json",
+        serde_json::to_vec(&known).unwrap(),
+    );
+    program
+        .succeed(&[RUN, &["--historical", "--stages", "extract"]].concat())
+        .await;
+    let told = planned().await["derived_again"][0].clone();
+    assert_eq!(
+        (&told["raw_changed"], &told["model_changed"]),
+        (&2.into(), &0.into()),
+        "{told}"
+    );
+}

@@ -1,0 +1,246 @@
+//! What the models as they are now make a run do to tables that exist.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use crate::catalog::Catalog;
+use crate::config::WarehouseConfig;
+use crate::error::Error;
+use crate::load::plan::{rows_loaded, rows_of};
+use crate::plan::{DerivedAgain, LeftBehind, Plan};
+use crate::state::{SourceState, StateStore};
+use crate::store::layout::{Partition, run_of};
+use crate::store::{Bucket, ObjectRef};
+use crate::transform::{
+    BoundCatalog, BoundModel, ColumnType, Contract, ModelDigest, RawInputs, stored_schema,
+};
+
+/// What is looked at.
+pub(super) struct Changes<'a> {
+    pub(super) catalog: &'a Catalog,
+    pub(super) states: &'a StateStore,
+    pub(super) flattened: &'a Bucket,
+    /// The selected models.
+    pub(super) bound: &'a BoundCatalog,
+    pub(super) warehouse: &'a WarehouseConfig,
+    /// Its name in the state.
+    pub(super) target: &'a str,
+}
+
+impl Changes<'_> {
+    /// The tables that are derived again, of partitions that the plan does not read.
+    pub(super) async fn derived_again(&self, plan: &Plan) -> Result<Vec<DerivedAgain>, Error> {
+        let mut again = Vec::new();
+        for bound in self.bound.models() {
+            let committed = plan.committed.iter();
+            let partitions: BTreeSet<Partition> = committed
+                .filter(|(source, _)| *source == bound.driving.name)
+                .map(|(_, partition)| *partition)
+                .collect();
+            again.extend(self.of_model(bound, &partitions).await?);
+        }
+        Ok(again)
+    }
+
+    async fn of_model(
+        &self,
+        bound: &BoundModel,
+        partitions: &BTreeSet<Partition>,
+    ) -> Result<Option<DerivedAgain>, Error> {
+        let table = &bound.model.name;
+        let digest = ModelDigest::new(&bound.model, &bound.contract);
+        let driver = self.states.source(&bound.driving.name).await?;
+        let driver = driver.look(Clone::clone);
+        let mut sources: Vec<(bool, SourceState)> = Vec::new();
+        for source in self.catalog.invalidating_sources(&bound.model) {
+            let state = self.states.source(&source.name).await?;
+            sources.push((source.is_daily(), state.look(Clone::clone)));
+        }
+        let mut found: Option<DerivedAgain> = None;
+        // The rows of the last partition that the model, and not its raw rows, makes stale.
+        let mut stored: Vec<ObjectRef> = Vec::new();
+        for partition in partitions {
+            let made = driver
+                .partition(*partition)
+                .and_then(|it| it.models.get(table));
+            let Some(made) = made.filter(|made| !made.objects.is_empty()) else {
+                continue;
+            };
+            let inputs: RawInputs = sources
+                .iter()
+                .map(|(is_daily, state)| {
+                    let of = match is_daily {
+                        true => *partition,
+                        false => Partition::Snapshot,
+                    };
+                    let raw = state.partition(of).and_then(|it| it.raw.as_ref());
+                    let objects = raw.map(|raw| raw.objects.clone());
+                    (state.source.clone(), objects.unwrap_or_default())
+                })
+                .collect();
+            let wanted = digest.fingerprint(self.catalog, &inputs);
+            if wanted.is(&made.fingerprint) {
+                continue;
+            }
+            let newest = |objects: &[ObjectRef]| -> Option<String> {
+                let runs = objects.iter().filter_map(|object| run_of(&object.path));
+                runs.max().map(str::to_string)
+            };
+            let derived = newest(&made.objects);
+            let is_raw = inputs
+                .iter()
+                .any(|(_, objects)| newest(objects).is_some_and(|read| Some(read) > derived));
+            let again = found.get_or_insert_with(|| DerivedAgain {
+                table: table.clone(),
+                partitions: 0,
+                rows: 0,
+                first: partition.to_string(),
+                last: String::new(),
+                raw_changed: 0,
+                model_changed: 0,
+                columns_added: Vec::new(),
+                columns_removed: Vec::new(),
+                columns_retyped: Vec::new(),
+            });
+            again.partitions += 1;
+            again.rows += rows_of(made);
+            again.last = partition.to_string();
+            match is_raw {
+                true => again.raw_changed += 1,
+                false => {
+                    again.model_changed += 1;
+                    stored.clone_from(&made.objects);
+                }
+            }
+        }
+        if let Some(again) = &mut found
+            && !stored.is_empty()
+        {
+            self.compare_columns(again, &bound.contract, &stored).await;
+        }
+        Ok(found)
+    }
+
+    /// Compares the columns of stored rows with those of the contract. If the rows cannot be read, nothing is told of
+    /// columns: the run derives them again anyway.
+    async fn compare_columns(
+        &self,
+        again: &mut DerivedAgain,
+        contract: &Contract,
+        stored: &[ObjectRef],
+    ) {
+        let Ok(schema) = stored_schema(self.flattened, stored).await else {
+            return;
+        };
+        for column in &contract.columns {
+            let Ok(before) = schema.field_with_name(&column.name) else {
+                again.columns_added.push(column.name.clone());
+                continue;
+            };
+            if let Ok(before) = ColumnType::of(before.data_type())
+                && before != column.column_type
+            {
+                let (before, after) = (before.bigquery(), column.column_type.bigquery());
+                let name = &column.name;
+                again
+                    .columns_retyped
+                    .push(format!("{name}: {before} -> {after}"));
+            }
+        }
+        let is_gone = |name: &&String| contract.columns.iter().all(|it| it.name != **name);
+        let names = schema.fields().iter().map(|field| field.name());
+        again.columns_removed = names.filter(is_gone).cloned().collect();
+    }
+
+    /// What stays in the warehouse although no model fills it any more: columns of tables that are derived again, and
+    /// tables of the selected sources.
+    pub(super) async fn left_behind(
+        &self,
+        plan: &Plan,
+        again: &[DerivedAgain],
+    ) -> Result<Vec<LeftBehind>, Error> {
+        let mut left = Vec::new();
+        for source in &plan.run_request.selection.sources {
+            let state = self.states.source(source).await?.look(Clone::clone);
+            let mut rows: BTreeMap<&String, u64> = BTreeMap::new();
+            let made = state.partitions.values().flat_map(|found| &found.models);
+            for (table, made) in made {
+                let is_loaded = made
+                    .load
+                    .as_ref()
+                    .is_some_and(|it| it.target == self.target);
+                if is_loaded {
+                    *rows.entry(table).or_default() += rows_loaded(made, self.target);
+                }
+            }
+            let again = again.iter().filter(|it| rows.contains_key(&it.table));
+            let again = again.filter(|it| {
+                let bound = self.bound.model(&it.table);
+                bound.is_ok_and(|bound| bound.driving.name == *source)
+            });
+            for table in again {
+                let columns = table.columns_removed.iter().map(|column| LeftBehind {
+                    table: table.table.clone(),
+                    column: Some(column.clone()),
+                    rows: rows[&table.table],
+                    renamed_to: None,
+                    remove: self.removal(&table.table, Some(column)),
+                });
+                left.extend(columns);
+            }
+            let mut new = self.bound.driven_by(source).filter(|bound| {
+                let is_made = |made: &&String| **made == bound.model.name;
+                !rows.keys().any(is_made)
+            });
+            let new = match (new.next(), new.next()) {
+                (Some(only), None) => Some(only.model.name.clone()),
+                _ => None,
+            };
+            let gone = rows
+                .iter()
+                .filter(|(table, _)| self.catalog.producer(table).is_none());
+            for (table, rows) in gone {
+                left.push(LeftBehind {
+                    table: (*table).clone(),
+                    column: None,
+                    rows: *rows,
+                    renamed_to: new.clone(),
+                    remove: self.removal(table, None),
+                });
+            }
+        }
+        Ok(left)
+    }
+
+    /// The command that removes a table, or a column of it, from the warehouse.
+    fn removal(&self, table: &str, column: Option<&str>) -> String {
+        match (self.warehouse, column) {
+            (
+                WarehouseConfig::BigQuery {
+                    project, dataset, ..
+                },
+                Some(column),
+            ) => format!(
+                "bq query --use_legacy_sql=false 'ALTER TABLE `{project}.{dataset}.{table}` DROP COLUMN `{column}`'"
+            ),
+            (
+                WarehouseConfig::BigQuery {
+                    project, dataset, ..
+                },
+                None,
+            ) => format!("bq rm -t {project}:{dataset}.{table}"),
+            (WarehouseConfig::Local(folder), column) => {
+                let then = match column {
+                    Some(_) => " (the next run loads the table again, without it)",
+                    None => "",
+                };
+                format!("rm -r {}{then}", quoted(&folder.join(table)))
+            }
+        }
+    }
+}
+
+/// A path as one word of a shell.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
+}

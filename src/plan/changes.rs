@@ -1,0 +1,142 @@
+//! What edits of `sql/` make a run do to tables that exist, told before it happens.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// A table whose days are derived again, from raw rows that are there: nothing is requested for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DerivedAgain {
+    /// The table.
+    pub table: String,
+    /// Partitions that are derived again.
+    pub partitions: u64,
+    /// Rows that they have now.
+    pub rows: u64,
+    /// The first of them: a day, or `snapshot`.
+    pub first: String,
+    /// The last of them.
+    pub last: String,
+    /// Partitions among them whose raw rows have been read again since.
+    pub raw_changed: u64,
+    /// Partitions among them that another query, or a query with other columns, was run for.
+    pub model_changed: u64,
+    /// Columns that the model has now.
+    pub columns_added: Vec<String>,
+    /// Columns that it has no longer.
+    pub columns_removed: Vec<String>,
+    /// Columns of another type: `fuel: FLOAT64 -> INT64`.
+    pub columns_retyped: Vec<String>,
+}
+
+/// What stays in the warehouse although no model fills it any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LeftBehind {
+    /// The table.
+    pub table: String,
+    /// The column; none: the table itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub column: Option<String>,
+    /// Rows of the table in the warehouse.
+    pub rows: u64,
+    /// A new table of the same source, which may be the same under another name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub renamed_to: Option<String>,
+    /// The command that removes it.
+    pub remove: String,
+}
+
+impl fmt::Display for DerivedAgain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            table,
+            partitions,
+            rows,
+            first,
+            last,
+            ..
+        } = self;
+        match (*partitions, first == "snapshot") {
+            (_, true) => write!(f, "{table}: the list ({rows} rows)")?,
+            (1, _) => write!(f, "{table}: 1 day, {first} ({rows} rows)")?,
+            (days, _) => write!(f, "{table}: {days} days, {first} to {last} ({rows} rows)")?,
+        }
+        f.write_str(" derived again, without requests to the API: ")?;
+        let of_all = |count: u64| match count == *partitions || *partitions == 1 {
+            true => String::new(),
+            false => format!(" of {count} days"),
+        };
+        let mut reasons = Vec::new();
+        if self.model_changed > 0 {
+            let what = match self.changes_columns() {
+                true => "the model has other columns",
+                false => "its query, key or partitioning is another",
+            };
+            reasons.push(format!("{what}{}", of_all(self.model_changed)));
+        }
+        if self.raw_changed > 0 {
+            let days = of_all(self.raw_changed);
+            reasons.push(format!("the raw rows{days} were read again since"));
+        }
+        for (what, columns) in [
+            ("added", &self.columns_added),
+            ("removed", &self.columns_removed),
+            ("another type", &self.columns_retyped),
+        ] {
+            if !columns.is_empty() {
+                reasons.push(format!("{what}: {}", columns.join(", ")));
+            }
+        }
+        f.write_str(&reasons.join("; "))?;
+        if !self.columns_retyped.is_empty() {
+            write!(
+                f,
+                "; a table that has the column refuses another type: run with --full-refresh {table}"
+            )?;
+        }
+        if self.model_changed > 0 {
+            write!(f, "; `samsara-etl sql diff {table}` shows what changes")?;
+        }
+        Ok(())
+    }
+}
+
+impl DerivedAgain {
+    fn changes_columns(&self) -> bool {
+        let columns = [
+            &self.columns_added,
+            &self.columns_removed,
+            &self.columns_retyped,
+        ];
+        columns.iter().any(|columns| !columns.is_empty())
+    }
+}
+
+impl fmt::Display for LeftBehind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            table,
+            rows,
+            remove,
+            ..
+        } = self;
+        match &self.column {
+            Some(column) => write!(
+                f,
+                "{table}.{column}: no longer in the model; the column stays in the warehouse, NULL in all rows that are \
+                 loaded from now on"
+            )?,
+            None => write!(
+                f,
+                "{table}: no model fills it any more; the table stays in the warehouse as it is ({rows} rows)"
+            )?,
+        }
+        if let Some(name) = &self.renamed_to {
+            write!(
+                f,
+                "; if it was renamed to {name}, that table is filled anew"
+            )?;
+        }
+        write!(f, ". To remove it: {remove}")
+    }
+}
