@@ -216,7 +216,7 @@ impl Places<'_> {
     /// The run lock is held meanwhile: what a run at work has written is not in any state yet.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the raw bucket has no state document, or one that this program does not know: then nothing is
+    /// [`Error::Clean`] if the raw bucket has no state document, or one that this program does not know: then nothing is
     /// removed.
     pub async fn clean(&self, days: u32, dry: bool) -> Result<Cleaned, Error> {
         // Before anything is written, the lock included.

@@ -519,242 +519,308 @@ pub fn span_of(partitions: &[Partition]) -> String {
 impl Observer for LogEvents {
     fn observe(&self, event: &Event) {
         match event {
-            Event::RunStarted { run, totals } => {
-                let Totals {
-                    requests,
-                    request_seconds,
-                    tasks,
-                    partitions,
-                    jobs,
-                } = totals;
-                tracing::info!(
-                    run,
-                    requests,
-                    request_seconds,
-                    tasks,
-                    partitions,
-                    jobs,
-                    "run started"
-                );
-            }
-            Event::WorkFound {
-                requests,
-                tasks,
-                partitions,
-            } => {
-                tracing::info!(requests, tasks, partitions, "changed days are read too");
-            }
-            Event::RunFinished { outcome } => {
-                tracing::info!(outcome = outcome.as_str(), "run ended");
-            }
-            Event::TaskStarted {
-                sources,
-                scope,
-                requests,
-            } => {
-                tracing::info!(
-                    table = sources.join(", "),
-                    partition = scope,
-                    requests,
-                    "task started"
-                );
-            }
-            Event::RequestFinished { sources, scope } => {
-                tracing::debug!(
-                    table = sources.join(", "),
-                    partition = scope,
-                    "request finished"
-                );
-            }
-            Event::TaskFinished {
-                sources,
-                scope,
-                outcome,
-                ..
-            } => {
-                tracing::info!(
-                    table = sources.join(", "),
-                    partition = scope,
-                    outcome = outcome.as_str(),
-                    "task finished"
-                );
+            Event::RunStarted { .. }
+            | Event::WorkFound { .. }
+            | Event::RunFinished { .. }
+            | Event::TaskStarted { .. }
+            | Event::TaskFinished { .. } => log_run(event),
+            Event::Connected { .. }
+            | Event::PageFetched { .. }
+            | Event::RequestDelayed { .. }
+            | Event::RequestFinished { .. } => log_request(event),
+            Event::PartitionExtracted { .. }
+            | Event::TransformStarted { .. }
+            | Event::TransformFinished { .. }
+            | Event::PartitionTransformed { .. }
+            | Event::PartitionLoaded { .. }
+            | Event::RawLoaded { .. } => log_partition(event),
+            Event::LoadStarted { .. } | Event::LoadFinished { .. } => log_load(event),
+            Event::DriftFound { .. }
+            | Event::UnfitTimes { .. }
+            | Event::DuplicatesAccepted { .. }
+            | Event::OutsideWindow { .. }
+            | Event::EnvelopeFieldKept { .. } => log_finding(event),
+            Event::NotAvailable { .. } | Event::Noted { .. } | Event::Failed { .. } => {
+                log_failure(event)
             }
             // The limiter tells of long ones; tries that fail have an event of their own; `status` tells of tables.
             Event::RequestWaited { .. }
             | Event::AttemptFinished { .. }
             | Event::TableStatus { .. } => {}
-            Event::Connected { base } => tracing::info!(base, "connected to the API"),
-            Event::PageFetched { endpoint, bytes } => {
-                tracing::debug!(endpoint, bytes, "page fetched")
-            }
-            Event::RequestDelayed {
+        }
+    }
+}
+
+/// The run and its tasks.
+fn log_run(event: &Event) {
+    match event {
+        Event::RunStarted { run, totals } => {
+            let Totals {
+                requests,
+                request_seconds,
+                tasks,
+                partitions,
+                jobs,
+            } = totals;
+            tracing::info!(
+                run,
+                requests,
+                request_seconds,
+                tasks,
+                partitions,
+                jobs,
+                "run started"
+            );
+        }
+        Event::WorkFound {
+            requests,
+            tasks,
+            partitions,
+        } => {
+            tracing::info!(requests, tasks, partitions, "changed days are read too");
+        }
+        Event::RunFinished { outcome } => {
+            tracing::info!(outcome = outcome.as_str(), "run ended");
+        }
+        Event::TaskStarted {
+            sources,
+            scope,
+            requests,
+        } => {
+            tracing::info!(
+                table = sources.join(", "),
+                partition = scope,
+                requests,
+                "task started"
+            );
+        }
+        Event::TaskFinished {
+            sources,
+            scope,
+            outcome,
+            ..
+        } => {
+            tracing::info!(
+                table = sources.join(", "),
+                partition = scope,
+                outcome = outcome.as_str(),
+                "task finished"
+            );
+        }
+        _ => {}
+    }
+}
+
+/// Requests to the API.
+fn log_request(event: &Event) {
+    match event {
+        Event::Connected { base } => tracing::info!(base, "connected to the API"),
+        Event::PageFetched { endpoint, bytes } => {
+            tracing::debug!(endpoint, bytes, "page fetched")
+        }
+        Event::RequestDelayed {
+            endpoint,
+            attempt,
+            wait,
+            reason,
+        } => {
+            tracing::warn!(
                 endpoint,
                 attempt,
-                wait,
+                wait_ms = millis(wait),
                 reason,
-            } => {
-                tracing::warn!(
-                    endpoint,
-                    attempt,
-                    wait_ms = millis(wait),
-                    reason,
-                    "request delayed"
-                );
-            }
-            Event::PartitionExtracted {
-                source,
-                partition,
-                records,
-                rows,
-                out_of_window,
-                rescued,
-                unchanged,
-            } => {
-                tracing::info!(table = source, %partition, records, rows, out_of_window, rescued, unchanged, "partition extracted");
-            }
-            Event::DriftFound {
-                sources,
+                "request delayed"
+            );
+        }
+        Event::RequestFinished { sources, scope } => {
+            tracing::debug!(
+                table = sources.join(", "),
+                partition = scope,
+                "request finished"
+            );
+        }
+        _ => {}
+    }
+}
+
+/// Partitions, as they pass the stages.
+fn log_partition(event: &Event) {
+    match event {
+        Event::PartitionExtracted {
+            source,
+            partition,
+            records,
+            rows,
+            out_of_window,
+            rescued,
+            unchanged,
+        } => {
+            tracing::info!(table = source, %partition, records, rows, out_of_window, rescued, unchanged, "partition extracted");
+        }
+        Event::TransformStarted { model, partition } => {
+            tracing::debug!(table = model, %partition, "transform started");
+        }
+        Event::TransformFinished {
+            model,
+            partition,
+            outcome,
+        } => {
+            let outcome = outcome.as_str();
+            tracing::debug!(table = model, %partition, outcome, "transform finished");
+        }
+        Event::PartitionTransformed {
+            model,
+            partition,
+            rows,
+            bytes,
+            elapsed,
+        } => {
+            tracing::info!(table = model, %partition, rows, bytes, elapsed_ms = millis(elapsed), "partition transformed");
+        }
+        Event::PartitionLoaded {
+            model,
+            partition,
+            rows,
+            bytes,
+            job,
+            elapsed,
+        } => {
+            tracing::info!(table = model, %partition, rows, bytes, job_id = job, elapsed_ms = millis(elapsed), "partition loaded");
+        }
+        Event::RawLoaded {
+            source,
+            partition,
+            rows,
+        } => {
+            tracing::info!(table = source, %partition, rows, "raw partition loaded");
+        }
+        _ => {}
+    }
+}
+
+/// Load jobs.
+fn log_load(event: &Event) {
+    match event {
+        Event::LoadStarted {
+            purpose,
+            table,
+            partitions,
+            job,
+        } => {
+            tracing::info!(
+                table,
+                purpose = purpose.as_str(),
+                partition = span_of(partitions),
+                job_id = job,
+                "load started"
+            );
+        }
+        Event::LoadFinished {
+            purpose,
+            table,
+            job,
+            outcome,
+            elapsed,
+        } => {
+            tracing::info!(
+                table,
+                purpose = purpose.as_str(),
+                job_id = job,
+                outcome = outcome.as_str(),
+                elapsed_ms = millis(elapsed),
+                "load finished"
+            );
+        }
+        _ => {}
+    }
+}
+
+/// Data that is not as it was expected.
+fn log_finding(event: &Event) {
+    match event {
+        Event::DriftFound {
+            sources,
+            path,
+            reason,
+            count,
+        } => {
+            tracing::warn!(
+                table = sources.join(", "),
                 path,
                 reason,
                 count,
-            } => {
-                tracing::warn!(
-                    table = sources.join(", "),
-                    path,
-                    reason,
-                    count,
-                    "schema drift found"
-                );
-            }
-            Event::UnfitTimes {
-                model,
-                partition,
-                column,
-                count,
-                texts,
-            } => {
-                tracing::warn!(table = model, %partition, column, count, ?texts, "schema drift found: values that are not valid times");
-            }
-            Event::DuplicatesAccepted {
-                model,
-                partition,
-                duplicates,
-            } => {
-                tracing::warn!(table = model, %partition, duplicates, "duplicate keys accepted");
-            }
-            Event::OutsideWindow {
-                source,
-                partition,
-                count,
-                first,
-                last,
-                examples,
-            } => {
-                let examples = examples.join(" ");
-                tracing::warn!(table = source, %partition, count, %first, %last, examples, "rows outside the requested days");
-            }
-            Event::EnvelopeFieldKept {
-                sources,
-                partition,
+                "schema drift found"
+            );
+        }
+        Event::UnfitTimes {
+            model,
+            partition,
+            column,
+            count,
+            texts,
+        } => {
+            tracing::warn!(table = model, %partition, column, count, ?texts, "schema drift found: values that are not valid times");
+        }
+        Event::DuplicatesAccepted {
+            model,
+            partition,
+            duplicates,
+        } => {
+            tracing::warn!(table = model, %partition, duplicates, "duplicate keys accepted");
+        }
+        Event::OutsideWindow {
+            source,
+            partition,
+            count,
+            first,
+            last,
+            examples,
+        } => {
+            let examples = examples.join(" ");
+            tracing::warn!(table = source, %partition, count, %first, %last, examples, "rows outside the requested days");
+        }
+        Event::EnvelopeFieldKept {
+            sources,
+            partition,
+            path,
+            text,
+        } => {
+            tracing::warn!(
+                table = sources.join(", "),
+                partition = partition.map(|partition| partition.to_string()),
                 path,
                 text,
-            } => {
-                tracing::warn!(
-                    table = sources.join(", "),
-                    partition = partition.map(|partition| partition.to_string()),
-                    path,
-                    text,
-                    "envelope field beside an empty list of records"
-                );
-            }
-            Event::TransformStarted { model, partition } => {
-                tracing::debug!(table = model, %partition, "transform started");
-            }
-            Event::TransformFinished {
-                model,
-                partition,
-                outcome,
-            } => {
-                let outcome = outcome.as_str();
-                tracing::debug!(table = model, %partition, outcome, "transform finished");
-            }
-            Event::LoadStarted {
-                purpose,
-                table,
-                partitions,
-                job,
-            } => {
-                tracing::info!(
-                    table,
-                    purpose = purpose.as_str(),
-                    partition = span_of(partitions),
-                    job_id = job,
-                    "load started"
-                );
-            }
-            Event::LoadFinished {
-                purpose,
-                table,
-                job,
-                outcome,
-                elapsed,
-            } => {
-                tracing::info!(
-                    table,
-                    purpose = purpose.as_str(),
-                    job_id = job,
-                    outcome = outcome.as_str(),
-                    elapsed_ms = millis(elapsed),
-                    "load finished"
-                );
-            }
-            Event::PartitionTransformed {
-                model,
-                partition,
-                rows,
-                bytes,
-                elapsed,
-            } => {
-                tracing::info!(table = model, %partition, rows, bytes, elapsed_ms = millis(elapsed), "partition transformed");
-            }
-            Event::PartitionLoaded {
-                model,
-                partition,
-                rows,
-                bytes,
-                job,
-                elapsed,
-            } => {
-                tracing::info!(table = model, %partition, rows, bytes, job_id = job, elapsed_ms = millis(elapsed), "partition loaded");
-            }
-            Event::RawLoaded {
-                source,
-                partition,
-                rows,
-            } => {
-                tracing::info!(table = source, %partition, rows, "raw partition loaded");
-            }
-            Event::NotAvailable { source, reason } => {
-                tracing::info!(table = source, reason, "not available")
-            }
-            Event::Noted { name, reason } => tracing::warn!(table = name, reason, "noted"),
-            Event::Failed {
-                name,
+                "envelope field beside an empty list of records"
+            );
+        }
+        _ => {}
+    }
+}
+
+/// What is not done, or only with a note.
+fn log_failure(event: &Event) {
+    match event {
+        Event::NotAvailable { source, reason } => {
+            tracing::info!(table = source, reason, "not available")
+        }
+        Event::Noted { name, reason } => tracing::warn!(table = name, reason, "noted"),
+        Event::Failed {
+            name,
+            partition,
+            error,
+            kind,
+            remedy,
+        } => {
+            tracing::error!(
+                target: FAILURES,
+                table = name,
                 partition,
                 error,
-                kind,
+                kind = kind.as_str(),
                 remedy,
-            } => {
-                tracing::error!(
-                    target: FAILURES,
-                    table = name,
-                    partition,
-                    error,
-                    kind = kind.as_str(),
-                    remedy,
-                    "failed"
-                );
-            }
+                "failed"
+            );
         }
+        _ => {}
     }
 }

@@ -303,47 +303,47 @@ fn run() -> ExitCode {
         })
         .into();
     }
-    let result = match (std::env::current_dir(), threads::start("io")) {
-        (Ok(directory), Ok(runtime)) => {
-            let keeps_log = matches!(&cli.command, Command::Run(run) if !run.dry_run);
-            let mut context = Context {
-                directory,
-                sql_dir: cli.sql_dir,
-                env_file: cli.env_file,
-                quiet: cli.quiet,
-                log: None,
-                telemetry: None,
-            };
-            if keeps_log {
-                context.telemetry = context.start_telemetry(runtime.handle());
-            }
-            context.log = logging::start_log(
-                cli.verbose,
-                cli.quiet,
-                cli.color,
-                keeps_log.then_some(context.directory.as_path()),
-                context.telemetry.as_ref().map(Telemetry::layer),
-            );
-            let result = runtime.block_on(dispatch(cli.command, &context));
-            if let Some(telemetry) = context.telemetry
-                && let Some(lost) = runtime.block_on(telemetry.finish())
-            {
-                say(format_args!("warning: {lost}"));
-            }
-            // Nobody waits long for what is left in the background.
-            runtime.shutdown_timeout(threads::END);
-            result
-        }
-        (Err(source), _) => Err(Error::System {
-            what: "cannot determine the working directory".into(),
-            source,
-        }),
-        (_, Err(error)) => Err(error),
-    };
-    match result {
+    match run_command(cli) {
         Ok(exit) => exit.into(),
         Err(error) => complain(&error).into(),
     }
+}
+
+/// Runs the command in the working directory, with its log and telemetry.
+fn run_command(cli: Cli) -> Result<Exit, Error> {
+    let directory = std::env::current_dir().map_err(|source| Error::System {
+        what: "cannot determine the working directory".into(),
+        source,
+    })?;
+    let runtime = threads::start("io")?;
+    let keeps_log = matches!(&cli.command, Command::Run(run) if !run.dry_run);
+    let mut context = Context {
+        directory,
+        sql_dir: cli.sql_dir,
+        env_file: cli.env_file,
+        quiet: cli.quiet,
+        log: None,
+        telemetry: None,
+    };
+    if keeps_log {
+        context.telemetry = context.start_telemetry(runtime.handle());
+    }
+    context.log = logging::start_log(
+        cli.verbose,
+        cli.quiet,
+        cli.color,
+        keeps_log.then_some(context.directory.as_path()),
+        context.telemetry.as_ref().map(Telemetry::layer),
+    );
+    let result = runtime.block_on(dispatch(cli.command, &context));
+    if let Some(telemetry) = context.telemetry
+        && let Some(lost) = runtime.block_on(telemetry.finish())
+    {
+        say(format_args!("warning: {lost}"));
+    }
+    // Nobody waits long for what is left in the background.
+    runtime.shutdown_timeout(threads::END);
+    result
 }
 
 async fn dispatch(command: Command, context: &Context) -> Result<Exit, Error> {

@@ -25,7 +25,7 @@ use crate::extract::{ExtractTask, Extracted, Extractor, Scope, TaskOutcome, raw_
 use crate::plan::UpdatesWindow;
 use crate::samsara::ParentRow;
 use crate::samsara::Window;
-use crate::state::{RawState, Updates};
+use crate::state::{PartitionState, RawState, SourceHandle, Updates};
 use crate::store::layout::raw_object;
 use crate::store::{ObjectRef, TableWriter};
 use crate::transform::{DataError, query};
@@ -79,6 +79,15 @@ struct Added {
     extracted: Extracted,
 }
 
+/// What a window brings, merged with what was known.
+#[derive(Default)]
+struct MergedWindow {
+    /// Partitions that change.
+    added: Vec<Added>,
+    /// Objects that the state names no longer once it is committed.
+    unreferenced: Vec<ObjectRef>,
+}
+
 /// Adds the rows that are new to their partitions, and moves the position, in one commit.
 async fn commit(
     run: &Run,
@@ -88,30 +97,7 @@ async fn commit(
     position: Option<Updates>,
 ) -> Result<Vec<Ready>, Error> {
     let handle = run.states.source(&source.name).await?;
-    let (mut added, mut unreferenced) = (Vec::new(), Vec::new());
-    for (index, extracted) in outcome.partitions.iter().enumerate() {
-        let before = handle.look(|state| {
-            let found = state.partition(extracted.partition)?;
-            Some(found.raw.as_ref()?.objects.clone())
-        });
-        let raw = raw_state(outcome, extracted, index == 0);
-        let known = before.clone().unwrap_or_default();
-        let merged = merge(run, extractor, source, extracted, known).await?;
-        unreferenced.extend(merged.unreferenced);
-        let told = Extracted {
-            objects: merged.new,
-            ..extracted.clone()
-        };
-        if Some(&merged.objects) == before.as_ref() {
-            observe(run, &told, &raw, true);
-            continue;
-        }
-        added.push(Added {
-            raw,
-            objects: merged.objects,
-            extracted: told,
-        });
-    }
+    let merged = merge_partitions(run, extractor, source, outcome, &handle).await?;
     let (known, is_due) = handle.look(|state| {
         let has_more = state.not_available.is_some() || state.unfinished.is_some();
         (state.updates.clone(), has_more)
@@ -119,8 +105,9 @@ async fn commit(
     let moves = position
         .as_ref()
         .is_some_and(|position| is_moved(known.as_ref(), position));
-    if moves || is_due || !added.is_empty() {
-        let changes: Vec<_> = added
+    if moves || is_due || !merged.added.is_empty() {
+        let changes: Vec<_> = merged
+            .added
             .iter()
             .map(|it| (it.extracted.partition, it.raw.clone(), it.objects.clone()))
             .collect();
@@ -128,17 +115,7 @@ async fn commit(
             .commit(move |state| {
                 (state.not_available, state.unfinished) = (None, None);
                 for (partition, raw, objects) in changes {
-                    let found = state.partition_mut(partition);
-                    found.failure = None;
-                    let before = found.raw.take();
-                    let (records, rescued) =
-                        before.map_or((0, 0), |before| (before.records, before.rescued));
-                    found.raw = Some(RawState {
-                        objects,
-                        records: records + raw.records,
-                        rescued: rescued + raw.rescued,
-                        ..raw
-                    });
+                    add_raw(state.partition_mut(partition), raw, objects);
                 }
                 if position.is_some() {
                     state.updates = position;
@@ -147,14 +124,63 @@ async fn commit(
             .await?;
     }
     // Only now does the state name others in their place.
-    discard(&run.raw, &unreferenced).await;
-    for it in &added {
+    discard(&run.raw, &merged.unreferenced).await;
+    for it in &merged.added {
         observe(run, &it.extracted, &it.raw, false);
     }
-    let ready = added
+    let ready = merged
+        .added
         .into_iter()
         .map(|it| (it.extracted.source, it.extracted.partition));
     Ok(ready.collect())
+}
+
+/// Merges the rows of a window with those of their partitions. What has no new rows is reported at once.
+async fn merge_partitions(
+    run: &Run,
+    extractor: &Extractor,
+    source: &Source,
+    outcome: &TaskOutcome,
+    handle: &SourceHandle,
+) -> Result<MergedWindow, Error> {
+    let mut all = MergedWindow::default();
+    for (index, extracted) in outcome.partitions.iter().enumerate() {
+        let before = handle.look(|state| {
+            let found = state.partition(extracted.partition)?;
+            Some(found.raw.as_ref()?.objects.clone())
+        });
+        let raw = raw_state(outcome, extracted, index == 0);
+        let known = before.clone().unwrap_or_default();
+        let merged = merge(run, extractor, source, extracted, known).await?;
+        all.unreferenced.extend(merged.unreferenced);
+        let told = Extracted {
+            objects: merged.new,
+            ..extracted.clone()
+        };
+        if Some(&merged.objects) == before.as_ref() {
+            observe(run, &told, &raw, true);
+            continue;
+        }
+        all.added.push(Added {
+            raw,
+            objects: merged.objects,
+            extracted: told,
+        });
+    }
+    Ok(all)
+}
+
+/// Adds what a window has counted to a partition, which has these objects from now on.
+fn add_raw(found: &mut PartitionState, raw: RawState, objects: Vec<ObjectRef>) {
+    found.failure = None;
+    let before = found.raw.take();
+    let (records, rescued) = before.map_or((0, 0), |before| (before.records, before.rescued));
+    found.raw = Some(RawState {
+        objects,
+        records: records + raw.records,
+        rescued: rescued + raw.rescued,
+        ..raw
+    });
 }
 
 /// Whether a position has to be written.

@@ -58,7 +58,6 @@ pub(super) fn windows(
 ) -> Vec<UpdatesWindow> {
     let dates = &run_request.dates;
     let days = source.days_per_request;
-    let lookback = TimeDelta::days(i64::from(source.lookback_days));
     let latest = now - SETTLING;
     let end = dates
         .end
@@ -66,88 +65,120 @@ pub(super) fn windows(
         .map(|end| (end, midnight(end)));
     let goal = end.map_or(latest, |(_, end)| end);
     let start = dates.start.map(midnight);
-    let mut windows = Vec::new();
-    if run_request.historical {
-        let whole = start.unwrap_or_else(|| midnight(DEFAULT_START));
-        windows.extend(slices(whole, goal, days).map(|(start, end)| UpdatesWindow {
-            start,
-            end,
-            born_before: None,
-            position: None,
-        }));
-        return windows;
-    }
     let from = start.unwrap_or_else(|| midnight(DEFAULT_START));
-    let mut at = match &state.updates {
+    if run_request.historical {
+        let all = slices(from, goal, days);
+        return all.map(|ends| window(ends, None, None)).collect();
+    }
+    let at = match &state.updates {
         Some(known) => known.clone(),
-        None if from >= goal => return windows,
+        None if from >= goal => return Vec::new(),
         None => Updates {
             from,
             until: from,
             checked: None,
         },
     };
+    // Rows without a time of birth are of no day: what was asked for is what has changed by then.
+    let day = end.filter(|_| source.is_daily());
     let asked = Asked {
         start,
         goal,
-        day: end.filter(|_| source.is_daily()).map(|(day, _)| day),
+        day: day.map(|(day, _)| day),
         latest,
+    };
+    let mut planned = Planned {
+        windows: Vec::new(),
+        at,
+        days,
+        lookback: TimeDelta::days(i64::from(source.lookback_days)),
     };
     if let Some(begun) = state.unfinished.as_deref()
         && let Some(position) = asked.wants(begun, state.updates.as_ref(), from, now)
     {
-        at = position.clone();
-        windows.push(UpdatesWindow {
-            start: begun.start,
-            end: begun.end,
-            born_before: begun.born_before,
-            position: Some(position.clone()),
-        });
+        planned.resume(begun, position);
     }
-    let before: Vec<_> = match start {
-        Some(start) => slices(start, at.from, days).collect(),
-        None => Vec::new(),
-    };
-    for (start, end) in before.into_iter().rev() {
-        at.from = start;
-        windows.push(UpdatesWindow {
-            start,
-            end,
-            born_before: None,
-            position: Some(at.clone()),
-        });
+    if let Some(start) = start {
+        planned.go_back_to(start);
     }
-    if goal > at.until {
-        let first = (at.until - lookback).max(at.from).min(at.until);
-        for (start, end) in slices(first, goal, days) {
-            if end > at.until {
-                (at.until, at.checked) = (end, None);
-            }
-            windows.push(UpdatesWindow {
-                start,
-                end,
-                born_before: None,
-                position: Some(at.clone()),
-            });
+    planned.go_on_to(goal);
+    if let Some((day, end)) = day {
+        planned.check_again(day, end, latest);
+    }
+    planned.windows
+}
+
+fn window(
+    (start, end): (DateTime<Utc>, DateTime<Utc>),
+    born_before: Option<NaiveDate>,
+    position: Option<Updates>,
+) -> UpdatesWindow {
+    UpdatesWindow {
+        start,
+        end,
+        born_before,
+        position,
+    }
+}
+
+/// Windows, and the position behind the last of them.
+struct Planned {
+    windows: Vec<UpdatesWindow>,
+    at: Updates,
+    /// Days of a window.
+    days: u32,
+    lookback: TimeDelta,
+}
+
+impl Planned {
+    fn push(&mut self, ends: (DateTime<Utc>, DateTime<Utc>), born_before: Option<NaiveDate>) {
+        let position = Some(self.at.clone());
+        self.windows.push(window(ends, born_before, position));
+    }
+
+    /// A window that an earlier run has begun.
+    fn resume(&mut self, begun: &UnfinishedWindow, position: &Updates) {
+        self.at = position.clone();
+        self.push((begun.start, begun.end), begun.born_before);
+    }
+
+    /// Windows before those that are known, the latest first.
+    fn go_back_to(&mut self, start: DateTime<Utc>) {
+        let before: Vec<_> = slices(start, self.at.from, self.days).collect();
+        for ends in before.into_iter().rev() {
+            self.at.from = ends.0;
+            self.push(ends, None);
         }
     }
-    // Rows without a time of birth are of no day: what was asked for is what has changed by then.
-    if let Some((day, end)) = end.filter(|_| source.is_daily()) {
-        let seen = at.checked.unwrap_or(at.until);
-        if seen < latest && seen < end + lookback {
-            let first = at.checked.map_or(at.until, |checked| checked - lookback);
-            for (start, end) in slices(first.max(at.until), latest, days) {
-                at.checked = at.checked.max(Some(end));
-                windows.push(UpdatesWindow {
-                    start,
-                    end,
-                    born_before: Some(day),
-                    position: Some(at.clone()),
-                });
+
+    /// Windows from the position on.
+    fn go_on_to(&mut self, goal: DateTime<Utc>) {
+        let at = &self.at;
+        if goal <= at.until {
+            return;
+        }
+        let first = (at.until - self.lookback).max(at.from).min(at.until);
+        for ends in slices(first, goal, self.days) {
+            if ends.1 > self.at.until {
+                (self.at.until, self.at.checked) = (ends.1, None);
             }
+            self.push(ends, None);
         }
     }
-    windows
+
+    /// Later changes of the rows that were born before a day, which begins at `end`.
+    fn check_again(&mut self, day: NaiveDate, end: DateTime<Utc>, latest: DateTime<Utc>) {
+        let Updates { until, checked, .. } = self.at;
+        let seen = checked.unwrap_or(until);
+        if seen >= latest || seen >= end + self.lookback {
+            return;
+        }
+        let first = checked.map_or(until, |checked| checked - self.lookback);
+        for ends in slices(first.max(until), latest, self.days) {
+            self.at.checked = self.at.checked.max(Some(ends.1));
+            self.push(ends, Some(day));
+        }
+    }
 }
 
 /// What of the changes is asked for.

@@ -269,18 +269,60 @@ impl Observer for ReportBuilder {
             | Event::TransformFinished { .. }
             | Event::LoadStarted { .. }
             | Event::Connected { .. } => {}
-            Event::RequestWaited { wait, .. } => report.waited += *wait,
+            Event::RequestWaited { .. }
+            | Event::PageFetched { .. }
+            | Event::RequestDelayed { .. } => report.add_request(event),
+            Event::PartitionExtracted { .. }
+            | Event::PartitionTransformed { .. }
+            | Event::PartitionLoaded { .. }
+            | Event::RawLoaded { .. } => report.add_partition(event),
+            Event::DriftFound { .. } | Event::EnvelopeFieldKept { .. } => report.add_drift(event),
+            Event::UnfitTimes { .. }
+            | Event::DuplicatesAccepted { .. }
+            | Event::OutsideWindow { .. } => report.add_odd_rows(event),
+            Event::NotAvailable { .. } | Event::Noted { .. } | Event::Failed { .. } => {
+                report.add_failure(event)
+            }
+            Event::LoadFinished {
+                purpose,
+                job,
+                outcome,
+                elapsed,
+                ..
+            } => {
+                let loads = report.loads.entry(*purpose).or_default();
+                loads.loads += 1;
+                loads.jobs += u64::from(job.is_some());
+                loads.failed += u64::from(*outcome == Outcome::Failed);
+                loads.elapsed += *elapsed;
+            }
+        }
+    }
+}
+
+impl RunReport {
+    /// Counts what a request came to.
+    fn add_request(&mut self, event: &Event) {
+        match event {
+            Event::RequestWaited { wait, .. } => self.waited += *wait,
             Event::PageFetched { endpoint, bytes } => {
-                report.pages += 1;
-                report.page_bytes += bytes;
-                let used = report.endpoint(endpoint);
+                self.pages += 1;
+                self.page_bytes += bytes;
+                let used = self.endpoint(endpoint);
                 used.pages += 1;
                 used.bytes += bytes;
             }
             Event::RequestDelayed { endpoint, .. } => {
-                report.delayed_requests += 1;
-                report.endpoint(endpoint).retries += 1;
+                self.delayed_requests += 1;
+                self.endpoint(endpoint).retries += 1;
             }
+            _ => {}
+        }
+    }
+
+    /// Counts the rows of a partition.
+    fn add_partition(&mut self, event: &Event) {
+        match event {
             Event::PartitionExtracted {
                 source,
                 records,
@@ -290,7 +332,7 @@ impl Observer for ReportBuilder {
                 unchanged,
                 ..
             } => {
-                let source = report.sources.entry(source.clone()).or_default();
+                let source = self.sources.entry(source.clone()).or_default();
                 source.partitions += 1;
                 source.records += records;
                 source.rows += rows;
@@ -298,6 +340,26 @@ impl Observer for ReportBuilder {
                 source.rescued += rescued;
                 source.unchanged += u64::from(*unchanged);
             }
+            Event::PartitionTransformed { model, rows, .. } => {
+                let model = self.models.entry(model.clone()).or_default();
+                model.transformed += 1;
+                model.rows += rows;
+            }
+            Event::PartitionLoaded { model, rows, .. } => {
+                let model = self.models.entry(model.clone()).or_default();
+                model.loaded += 1;
+                model.loaded_rows += rows;
+            }
+            Event::RawLoaded { source, rows, .. } => {
+                self.sources.entry(source.clone()).or_default().staged_rows += rows;
+            }
+            _ => {}
+        }
+    }
+
+    /// Counts fields that the catalog does not know.
+    fn add_drift(&mut self, event: &Event) {
+        match event {
             Event::DriftFound {
                 sources,
                 path,
@@ -307,12 +369,37 @@ impl Observer for ReportBuilder {
                 let sources = sources.join(", ");
                 let further = format!("{sources}: {FURTHER_PATHS} ({reason})");
                 add_bounded(
-                    &mut report.drift,
+                    &mut self.drift,
                     format!("{sources}: {} ({reason})", redact::foreign(path)),
                     further,
                     *count,
                 );
             }
+            Event::EnvelopeFieldKept {
+                sources,
+                partition,
+                path,
+                text,
+            } => {
+                let (sources, what) = (sources.join(", "), format!("{path} = {text}"));
+                let place = partition
+                    .map(|partition| format!(" {partition}"))
+                    .unwrap_or_default();
+                let further = format!("{sources}: {FURTHER_PATHS}");
+                add_bounded(
+                    &mut self.envelope,
+                    format!("{sources}{place}: {what}"),
+                    further,
+                    1,
+                );
+            }
+            _ => {}
+        }
+    }
+
+    /// Counts rows that are not as they should be.
+    fn add_odd_rows(&mut self, event: &Event) {
+        match event {
             Event::UnfitTimes {
                 model,
                 partition,
@@ -320,7 +407,7 @@ impl Observer for ReportBuilder {
                 count,
                 texts,
             } => {
-                let unfit = report
+                let unfit = self
                     .unfit_times
                     .entry(format!("{model}.{column}"))
                     .or_default();
@@ -338,7 +425,7 @@ impl Observer for ReportBuilder {
                 partition,
                 duplicates,
             } => {
-                let accepted = report.accepted_duplicates.entry(model.clone()).or_default();
+                let accepted = self.accepted_duplicates.entry(model.clone()).or_default();
                 accepted.partitions += 1;
                 accepted.example = format!("{partition}: {duplicates}");
             }
@@ -356,65 +443,24 @@ impl Observer for ReportBuilder {
                     last: *last,
                     examples: Vec::new(),
                 };
-                let found = report.outside.entry(source.clone()).or_insert(none);
+                let found = self.outside.entry(source.clone()).or_insert(none);
                 found.count += count;
                 (found.first, found.last) = (found.first.min(*first), found.last.max(*last));
                 let room = MOST_EXAMPLES.saturating_sub(found.examples.len());
                 found.examples.extend(examples.iter().take(room).cloned());
             }
-            Event::EnvelopeFieldKept {
-                sources,
-                partition,
-                path,
-                text,
-            } => {
-                let (sources, what) = (sources.join(", "), format!("{path} = {text}"));
-                let place = partition
-                    .map(|partition| format!(" {partition}"))
-                    .unwrap_or_default();
-                let further = format!("{sources}: {FURTHER_PATHS}");
-                add_bounded(
-                    &mut report.envelope,
-                    format!("{sources}{place}: {what}"),
-                    further,
-                    1,
-                );
-            }
-            Event::LoadFinished {
-                purpose,
-                job,
-                outcome,
-                elapsed,
-                ..
-            } => {
-                let loads = report.loads.entry(*purpose).or_default();
-                loads.loads += 1;
-                loads.jobs += u64::from(job.is_some());
-                loads.failed += u64::from(*outcome == Outcome::Failed);
-                loads.elapsed += *elapsed;
-            }
-            Event::PartitionTransformed { model, rows, .. } => {
-                let model = report.models.entry(model.clone()).or_default();
-                model.transformed += 1;
-                model.rows += rows;
-            }
-            Event::PartitionLoaded { model, rows, .. } => {
-                let model = report.models.entry(model.clone()).or_default();
-                model.loaded += 1;
-                model.loaded_rows += rows;
-            }
-            Event::RawLoaded { source, rows, .. } => {
-                report
-                    .sources
-                    .entry(source.clone())
-                    .or_default()
-                    .staged_rows += rows;
-            }
+            _ => {}
+        }
+    }
+
+    /// Notes what is not done, or not as it should be.
+    fn add_failure(&mut self, event: &Event) {
+        match event {
             Event::NotAvailable { source, reason } => {
-                report.not_available.insert(source.clone(), reason.clone());
+                self.not_available.insert(source.clone(), reason.clone());
             }
             Event::Noted { name, reason } => {
-                report.notes.insert(name.clone(), reason.clone());
+                self.notes.insert(name.clone(), reason.clone());
             }
             Event::Failed {
                 name,
@@ -423,7 +469,7 @@ impl Observer for ReportBuilder {
                 kind,
                 remedy,
             } => {
-                report.failures.push(Failure {
+                self.failures.push(Failure {
                     name: name.clone(),
                     partition: partition.clone(),
                     error: error.clone(),
@@ -431,11 +477,10 @@ impl Observer for ReportBuilder {
                     remedy: remedy.clone(),
                 });
             }
+            _ => {}
         }
     }
-}
 
-impl RunReport {
     /// The counts of an endpoint; beyond a limit, those of further ones together.
     fn endpoint(&mut self, path: &str) -> &mut EndpointReport {
         let template = html::endpoint_template(path);

@@ -6,9 +6,7 @@ use std::fmt;
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::words::{aligned, counted, duration, grouped, size, wrapped};
-use super::{
-    AcceptedDuplicates, Failure, ModelReport, OutsideReport, RunReport, SourceReport, UnfitReport,
-};
+use super::{Failure, ModelReport, RunReport, SourceReport};
 use crate::events::LoadPurpose;
 use crate::redact;
 
@@ -230,120 +228,116 @@ impl Summary<'_> {
     }
 
     fn surprises(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let RunReport {
-            drift,
-            outside,
-            envelope,
-            unfit_times,
-            accepted_duplicates,
-            ..
-        } = self.report;
-        self.list(
-            f,
-            "schema drift (kept in _rescued_data):",
-            drift,
-            "see `samsara-etl sources drift`",
-        )?;
-        if !outside.is_empty() {
-            self.line(
-                f,
-                "far outside the requested days and not in any table (examples are in the log):",
-            )?;
-            for (
-                source,
-                OutsideReport {
-                    count,
-                    first,
-                    last,
-                    examples,
-                },
-            ) in outside.iter().take(self.most())
-            {
-                let instant = |at: &DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
-                let example = examples.first();
-                let example = example
-                    .map(|example| format!(", e.g. {example}"))
-                    .unwrap_or_default();
-                let (first, last) = (instant(first), instant(last));
-                self.line(
-                    f,
-                    &format!("  {source}: {count}, from {first} to {last}{example}"),
-                )?;
-            }
-            self.further(f, outside.len(), "see the log")?;
-        }
+        let report = self.report;
+        let title = "schema drift (kept in _rescued_data):";
+        self.list(f, title, &report.drift, "see `samsara-etl sources drift`")?;
+        self.outside(f)?;
         let title = "envelope fields of pages without rows (kept here and in the log only):";
-        self.list(f, title, envelope, "see the log")?;
-        if !unfit_times.is_empty() {
-            self.line(
-                f,
-                "schema drift (not valid times: NULL in the table, the text stays in the raw rows):",
-            )?;
-            for (
-                column,
-                UnfitReport {
-                    count,
-                    texts,
-                    first,
-                },
-            ) in unfit_times.iter().take(self.most())
-            {
-                let texts = texts
-                    .iter()
-                    .map(|(text, count)| format!("{text} ({count})"));
-                let texts: Vec<String> = texts.take(self.most()).collect();
-                let examples = if texts.is_empty() {
-                    String::new()
-                } else {
-                    format!(": {}", texts.join(", "))
-                };
-                self.line(
-                    f,
-                    &format!("  {column}: {count}, first in {first}{examples}"),
-                )?;
-            }
-            self.further(f, unfit_times.len(), "see the log")?;
+        self.list(f, title, &report.envelope, "see the log")?;
+        self.unfit_times(f)?;
+        self.accepted_duplicates(f)
+    }
+
+    fn outside(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let outside = &self.report.outside;
+        if outside.is_empty() {
+            return Ok(());
         }
-        for (
-            table,
-            AcceptedDuplicates {
-                partitions,
-                example,
-            },
-        ) in accepted_duplicates.iter().take(self.most())
-        {
+        self.line(
+            f,
+            "far outside the requested days and not in any table (examples are in the log):",
+        )?;
+        let instant = |at: &DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+        for (source, found) in outside.iter().take(self.most()) {
+            let example = found.examples.first();
+            let example = example.map(|example| format!(", e.g. {example}"));
+            let (first, last) = (instant(&found.first), instant(&found.last));
+            let (count, example) = (found.count, example.unwrap_or_default());
+            let line = format!("  {source}: {count}, from {first} to {last}{example}");
+            self.line(f, &line)?;
+        }
+        self.further(f, outside.len(), "see the log")
+    }
+
+    fn unfit_times(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unfit_times = &self.report.unfit_times;
+        if unfit_times.is_empty() {
+            return Ok(());
+        }
+        self.line(
+            f,
+            "schema drift (not valid times: NULL in the table, the text stays in the raw rows):",
+        )?;
+        for (column, found) in unfit_times.iter().take(self.most()) {
+            let texts = found.texts.iter();
+            let texts = texts.map(|(text, count)| format!("{text} ({count})"));
+            let texts: Vec<String> = texts.take(self.most()).collect();
+            let examples = match texts.is_empty() {
+                true => String::new(),
+                false => format!(": {}", texts.join(", ")),
+            };
+            let (count, first) = (found.count, &found.first);
+            let line = format!("  {column}: {count}, first in {first}{examples}");
+            self.line(f, &line)?;
+        }
+        self.further(f, unfit_times.len(), "see the log")
+    }
+
+    fn accepted_duplicates(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let accepted = &self.report.accepted_duplicates;
+        for (table, found) in accepted.iter().take(self.most()) {
+            let (partitions, example) = (found.partitions, &found.example);
             let line = format!(
                 "accepted: {table} has duplicate keys in {partitions} partitions, such as {example}"
             );
             self.line(f, &line)?;
         }
-        self.further(f, accepted_duplicates.len(), "see the log")
+        self.further(f, accepted.len(), "see the log")
     }
 
     fn failures(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.detail != Detail::Failures {
+            self.notes(f)?;
+        }
+        let alike = self.alike_failures();
+        let mut remedies: Vec<&str> = Vec::new();
+        for (failure, more) in alike.iter().take(self.most()) {
+            let more = match more {
+                0 => String::new(),
+                more => format!(" (and {} of this table)", counted(*more as u64, "failure")),
+            };
+            let error = redact::one_line(named(&failure.name, &failure.error));
+            self.line(f, &format!("failed: {error}{more}"))?;
+            let remedy = failure.remedy.as_deref();
+            remedies.extend(remedy.filter(|remedy| !remedies.contains(remedy)));
+        }
+        self.further(f, alike.len(), "see `samsara-etl logs`")?;
+        for remedy in remedies {
+            self.line(f, &format!("hint: {remedy}"))?;
+        }
+        Ok(())
+    }
+
+    fn notes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let RunReport {
             not_available,
             notes,
-            failures,
             ..
         } = self.report;
-        if self.detail != Detail::Failures {
-            for (name, reason) in not_available.iter().take(self.most()) {
-                self.line(
-                    f,
-                    &format!("not available: {}", redact::one_line(named(name, reason))),
-                )?;
+        for (what, reasons) in [("not available", not_available), ("note", notes)] {
+            for (name, reason) in reasons.iter().take(self.most()) {
+                let reason = redact::one_line(named(name, reason));
+                self.line(f, &format!("{what}: {reason}"))?;
             }
-            self.further(f, not_available.len(), "see the log")?;
-            for (name, reason) in notes.iter().take(self.most()) {
-                let note = format!("note: {}", redact::one_line(named(name, reason)));
-                self.line(f, &note)?;
-            }
-            self.further(f, notes.len(), "see the log")?;
+            self.further(f, reasons.len(), "see the log")?;
         }
-        // A table that fails day by day fails for one reason.
+        Ok(())
+    }
+
+    /// Failures, each with the number of further ones like it: a table that fails day by day fails for one reason.
+    fn alike_failures(&self) -> Vec<(&Failure, usize)> {
         let mut alike: Vec<(&Failure, usize)> = Vec::new();
-        for failure in failures {
+        for failure in &self.report.failures {
             let is_alike = |(other, _): &&mut (&Failure, usize)| {
                 self.detail != Detail::Full
                     && other.name == failure.name
@@ -354,36 +348,7 @@ impl Summary<'_> {
                 None => alike.push((failure, 0)),
             }
         }
-        let mut remedies: Vec<&str> = Vec::new();
-        for (
-            Failure {
-                name,
-                error,
-                remedy,
-                ..
-            },
-            more,
-        ) in alike.iter().take(self.most())
-        {
-            let more = match more {
-                0 => String::new(),
-                more => format!(" (and {} of this table)", counted(*more as u64, "failure")),
-            };
-            self.line(
-                f,
-                &format!("failed: {}{more}", redact::one_line(named(name, error))),
-            )?;
-            remedies.extend(
-                remedy
-                    .as_deref()
-                    .filter(|remedy| !remedies.contains(remedy)),
-            );
-        }
-        self.further(f, alike.len(), "see `samsara-etl logs`")?;
-        for remedy in remedies {
-            self.line(f, &format!("hint: {remedy}"))?;
-        }
-        Ok(())
+        alike
     }
 
     /// How it ended, and what to do next.
@@ -466,6 +431,7 @@ impl fmt::Display for RunReport {
 mod tests {
     use std::time::Duration;
 
+    use super::super::UnfitReport;
     use super::*;
     use crate::events::FailureKind;
     use crate::report::{Idle, LoadReport};

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, TimestampMicrosecondType};
+use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use bytes::Bytes;
 use chrono::{DateTime, NaiveDate, SecondsFormat};
@@ -24,11 +25,17 @@ use crate::error::Error;
 use crate::extract::{decode_asked, partition_window};
 use crate::samsara::split_page;
 use crate::store::layout::{Partition, RunId, raw_object};
-use crate::store::{Bucket, TableWriter};
-use crate::transform::{BoundModel, Inputs, QueryTable, Transformer, query};
+use crate::store::{Bucket, ObjectRef, StoreError, TableWriter};
+use crate::transform::{
+    BoundModel, Contract, DataError, Duplicates, Flattened, Inputs, QueryTable, TransformError,
+    Transformer, query,
+};
 
 /// How an empty string is written in `expected.csv`; an empty cell is NULL.
 const EMPTY: &str = "<empty>";
+
+/// Memory for the SQL of one test.
+const MEMORY: usize = 256 << 20;
 
 /// The pages of one test.
 #[derive(Deserialize)]
@@ -102,16 +109,46 @@ pub async fn test_or_update(
     Ok(Some(path))
 }
 
-async fn derive(
-    catalog: &Catalog,
-    model: &Model,
-    pages: &Pages,
-) -> Result<(Vec<String>, Vec<Vec<String>>), String> {
-    let line = |error: &dyn std::fmt::Display| error.to_string();
-    let scratch = Scratch::new().map_err(|error| line(&error))?;
+/// Pages that do not give rows.
+#[derive(Debug, thiserror::Error)]
+enum PagesError {
+    #[error("there is no source {0}")]
+    NoSource(String),
+    #[error("{source_name} page {number}: {reason}")]
+    Page {
+        source_name: String,
+        number: usize,
+        reason: String,
+    },
+    #[error("pages.json has no pages of {0}")]
+    NoPages(String),
+    #[error("pages.json has pages of {source_name}, which {model} does not read")]
+    Unread { source_name: String, model: String },
+    #[error("the rows that these pages give are not unique: {0}")]
+    NotUnique(Duplicates),
+    #[error("the rows that these pages give fail: {0}")]
+    Tests(String),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Transform(#[from] TransformError),
+    #[error(transparent)]
+    Rows(#[from] DataError),
+    #[error(transparent)]
+    Cell(#[from] ArrowError),
+    /// Of what is upstream.
+    #[error(transparent)]
+    Upstream(Box<Error>),
+}
+
+/// The names of the columns, and the rows as text.
+type Rows = (Vec<String>, Vec<Vec<String>>);
+
+async fn derive(catalog: &Catalog, model: &Model, pages: &Pages) -> Result<Rows, String> {
+    let scratch = Scratch::new().map_err(|error| error.to_string())?;
     derive_in(catalog, model, pages, scratch.bucket())
         .await
-        .map_err(|error| line(&error))
+        .map_err(|error| error.to_string())
 }
 
 async fn derive_in(
@@ -119,47 +156,32 @@ async fn derive_in(
     model: &Model,
     pages: &Pages,
     bucket: &Bucket,
-) -> Result<(Vec<String>, Vec<Vec<String>>), Error> {
+) -> Result<Rows, PagesError> {
     let run = RunId::new(DateTime::UNIX_EPOCH);
     let partition = pages.day.map_or(Partition::Snapshot, Partition::Day);
     let mut raw = BTreeMap::new();
     for (name, recorded) in &pages.sources {
-        let source = catalog
-            .source(name)
-            .ok_or_else(|| Error::Usage(format!("there is no source {name}")))?;
+        let source = catalog.source(name);
+        let source = source.ok_or_else(|| PagesError::NoSource(name.clone()))?;
         let day = pages.day.filter(|_| source.is_daily());
-        let mut writer: Option<TableWriter> = None;
-        for (index, page) in recorded.iter().enumerate() {
-            let batch = decode(source, day, page)
-                .map_err(|e| Error::Usage(format!("{name} page {}: {e}", index + 1)))?;
-            if writer.is_none() {
-                let key = raw_object(name, partition, &run, 0);
-                writer = Some(TableWriter::begin(bucket, key, batch.schema())?);
-            }
-            if let Some(writer) = &mut writer {
-                writer.write(&batch).await?;
-            }
-        }
-        let objects = match writer {
-            Some(writer) => vec![writer.finish().await?],
-            None => Vec::new(),
-        };
-        raw.insert(name.clone(), objects);
+        let key = raw_object(name, partition, &run, 0);
+        let object = write_pages(source, day, recorded, bucket, key).await?;
+        raw.insert(name.clone(), object.into_iter().collect());
     }
     let sources = catalog.sources_of(model);
     if let Some(name) = raw.keys().find(|name| !sources.contains(name.as_str())) {
-        return Err(Error::Usage(format!(
-            "pages.json has pages of {name}, which {} does not read",
-            model.name
-        )));
+        return Err(PagesError::Unread {
+            source_name: name.clone(),
+            model: model.name.clone(),
+        });
     }
     // What a model reads through other models may be without rows.
     if let Some(name) = model.sources.iter().find(|name| !raw.contains_key(*name)) {
-        return Err(Error::Usage(format!("pages.json has no pages of {name}")));
+        return Err(PagesError::NoPages(name.clone()));
     }
     let bound = BoundModel::bind(catalog, model).await?;
     let contract = &bound.contract;
-    let transformer = Transformer::new(256 << 20, bucket.clone(), bucket.clone())?
+    let transformer = Transformer::new(MEMORY, bucket.clone(), bucket.clone())?
         .with_salt(Some(Secret::new("test")));
     let mut upstream = Upstream {
         transformer: &transformer,
@@ -167,7 +189,8 @@ async fn derive_in(
         run: RunId::new(DateTime::UNIX_EPOCH),
         made: BTreeMap::new(),
     };
-    let inputs = upstream.inputs(&bound, partition).await?;
+    let inputs = upstream.inputs(&bound, partition).await;
+    let inputs = inputs.map_err(|error| PagesError::Upstream(error.into()))?;
     // As in a run, where partitions without rows come before and after.
     let nothing: Inputs = inputs
         .iter()
@@ -182,21 +205,50 @@ async fn derive_in(
     let flattened = transformer
         .derive(model, contract, partition, &inputs, &run)
         .await?;
-    if let Some(duplicates) = flattened.duplicates {
-        return Err(Error::Usage(format!(
-            "the rows that these pages give are not unique: {duplicates}"
-        )));
+    rows_of(contract, flattened, bucket).await
+}
+
+/// Decodes recorded pages into a raw object; there is none without pages.
+async fn write_pages(
+    source: &Source,
+    day: Option<NaiveDate>,
+    recorded: &[Recorded],
+    bucket: &Bucket,
+    key: String,
+) -> Result<Option<ObjectRef>, PagesError> {
+    let mut writer: Option<TableWriter> = None;
+    for (index, page) in recorded.iter().enumerate() {
+        let batch = decode(source, day, page).map_err(|reason| PagesError::Page {
+            source_name: source.name.clone(),
+            number: index + 1,
+            reason,
+        })?;
+        let writer = match &mut writer {
+            Some(writer) => writer,
+            None => writer.insert(TableWriter::begin(bucket, key.clone(), batch.schema())?),
+        };
+        writer.write(&batch).await?;
     }
-    let failed = flattened
-        .failed_tests
-        .iter()
-        .filter(|it| it.severity == TestSeverity::Error);
+    Ok(match writer {
+        Some(writer) => Some(writer.finish().await?),
+        None => None,
+    })
+}
+
+/// The rows of a table as text, if they are as the model wants them.
+async fn rows_of(
+    contract: &Contract,
+    flattened: Flattened,
+    bucket: &Bucket,
+) -> Result<Rows, PagesError> {
+    if let Some(duplicates) = flattened.duplicates {
+        return Err(PagesError::NotUnique(duplicates));
+    }
+    let failed = flattened.failed_tests.iter();
+    let failed = failed.filter(|it| it.severity == TestSeverity::Error);
     let failed: Vec<String> = failed.map(ToString::to_string).collect();
     if !failed.is_empty() {
-        return Err(Error::Usage(format!(
-            "the rows that these pages give fail: {}",
-            failed.join("; ")
-        )));
+        return Err(PagesError::Tests(failed.join("; ")));
     }
     let table = QueryTable {
         raw: false,
@@ -205,15 +257,12 @@ async fn derive_in(
         bucket: bucket.clone(),
         objects: flattened.objects,
     };
-    let mut result = query("SELECT * FROM result", &[table], 256 << 20).await?;
-    let columns = contract
-        .columns
-        .iter()
-        .map(|column| column.name.clone())
-        .collect();
+    let mut result = query("SELECT * FROM result", &[table], MEMORY).await?;
+    let columns = contract.columns.iter();
+    let columns = columns.map(|column| column.name.clone()).collect();
     let mut rows = Vec::new();
     while let Some(batch) = result.next().await? {
-        rows.extend(texts(&batch).map_err(Error::Usage)?);
+        rows.extend(texts(&batch)?);
     }
     Ok((columns, rows))
 }
@@ -234,12 +283,11 @@ fn decode(source: &Source, day: Option<NaiveDate>, page: &Recorded) -> Result<Re
 }
 
 /// Cells as `expected.csv` writes them.
-fn texts(batch: &RecordBatch) -> Result<Vec<Vec<String>>, String> {
+fn texts(batch: &RecordBatch) -> Result<Vec<Vec<String>>, ArrowError> {
     let mut rows = vec![Vec::with_capacity(batch.num_columns()); batch.num_rows()];
     for column in batch.columns() {
         let options = FormatOptions::default();
-        let formatter =
-            ArrayFormatter::try_new(column, &options).map_err(|error| error.to_string())?;
+        let formatter = ArrayFormatter::try_new(column, &options)?;
         for (row, cells) in rows.iter_mut().enumerate() {
             cells.push(if column.is_null(row) {
                 String::new()
@@ -291,9 +339,18 @@ fn compare(columns: &[String], mut actual: Vec<Vec<String>>, expected: &str) -> 
     }
     actual.sort();
     wanted.sort();
-    if actual == wanted {
-        return Ok(());
+    match actual == wanted {
+        true => Ok(()),
+        false => Err(differences(columns, actual, wanted)),
     }
+}
+
+/// How rows differ from those that are wanted. A row that is not there is compared with the one that is most like it.
+fn differences(
+    columns: &[String],
+    mut actual: Vec<Vec<String>>,
+    wanted: Vec<Vec<String>>,
+) -> String {
     let (rows, rows_wanted) = (actual.len(), wanted.len());
     // A row that is there as often as it is expected is right.
     let mut missing = Vec::new();
@@ -311,13 +368,11 @@ fn compare(columns: &[String], mut actual: Vec<Vec<String>>, expected: &str) -> 
         match nearest.filter(|at| 2 * alike(&actual[*at]) >= row.len().max(1)) {
             Some(at) => {
                 text.push_str(&format!("\n  in the row {}", row.join(",")));
-                let cells = row.iter().zip(actual.remove(at));
-                for ((cell, found), column) in cells.zip(columns) {
-                    if *cell != found {
-                        text.push_str(&format!(
-                            "\n    {column}: `{cell}` expected, `{found}` found"
-                        ));
-                    }
+                let cells = row.iter().zip(actual.remove(at)).zip(columns);
+                for ((cell, found), column) in cells.filter(|((cell, found), _)| *cell != found) {
+                    text.push_str(&format!(
+                        "\n    {column}: `{cell}` expected, `{found}` found"
+                    ));
                 }
             }
             None => absent.push(row),
@@ -331,7 +386,7 @@ fn compare(columns: &[String], mut actual: Vec<Vec<String>>, expected: &str) -> 
             text.push_str(&format!("\n    {}", row.join(",")));
         }
     }
-    Err(text)
+    text
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ pub type Previewed = (Partition, QueryTable, Flattened);
 /// rows as a warehouse would get them, in `scratch`. Neither state nor buckets change.
 ///
 /// # Errors
-/// [`Error::Usage`] if there are no raw rows of that day, or a day is given for a list; the model's own errors.
+/// [`Error::Preview`] if there are no raw rows of that day, or a day is given for a list; the model's own errors.
 pub async fn preview(
     of: Preview<'_>,
     model: &Model,

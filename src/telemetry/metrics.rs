@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use chrono::{DateTime, NaiveTime, Utc};
 use parking_lot::Mutex;
 
 use super::otlp::{
@@ -196,6 +197,122 @@ impl Points {
             self.add(&STEP_DURATION, &[stage, &key.1, outcome.as_str()], took);
         }
     }
+
+    /// Requests to the API, by endpoint.
+    fn add_request(&mut self, event: &Event) {
+        match event {
+            Event::AttemptFinished {
+                endpoint,
+                status,
+                elapsed,
+            } => {
+                let endpoint = endpoint_template(endpoint);
+                let status = status.map_or_else(|| "none".into(), |status| status.to_string());
+                self.add(&REQUESTS, &[&endpoint, &status], 1.0);
+                self.add(&REQUEST_DURATION, &[&endpoint], elapsed.as_secs_f64());
+            }
+            Event::RequestDelayed { endpoint, .. } => {
+                self.add(&RETRIES, &[&endpoint_template(endpoint)], 1.0);
+            }
+            Event::RequestWaited { endpoint, wait } => {
+                let endpoint = endpoint_template(endpoint);
+                self.add(&RATE_LIMIT_WAIT, &[&endpoint], wait.as_secs_f64());
+            }
+            Event::PageFetched { endpoint, bytes } => {
+                self.add(&RECEIVED, &[&endpoint_template(endpoint)], *bytes as f64);
+            }
+            _ => {}
+        }
+    }
+
+    /// How far a table reaches, at an instant in seconds since 1970.
+    fn add_table_status(
+        &mut self,
+        table: &str,
+        newest: Option<DateTime<Utc>>,
+        missing: u64,
+        at: f64,
+    ) {
+        if let Some(newest) = newest {
+            let newest = newest.timestamp_millis() as f64 / 1e3;
+            self.add(&TABLE_NEWEST, &[table], newest);
+            self.add(&TABLE_LAG, &[table], (at - newest).max(0.0));
+        }
+        self.add(&TABLE_MISSING, &[table], missing as f64);
+    }
+
+    /// How long steps take.
+    fn time_step(&mut self, event: &Event, elapsed: Duration) {
+        match event {
+            Event::TaskStarted { sources, scope, .. } => {
+                self.begin("extract", sources.join(", "), scope.clone(), elapsed);
+            }
+            Event::TaskFinished {
+                sources,
+                scope,
+                outcome,
+                ..
+            } => {
+                let table = sources.join(", ");
+                self.end("extract", table, scope.clone(), *outcome, elapsed);
+            }
+            Event::TransformStarted { model, partition } => {
+                self.begin("transform", model.clone(), partition.to_string(), elapsed);
+            }
+            Event::TransformFinished {
+                model,
+                partition,
+                outcome,
+            } => {
+                let (table, partition) = (model.clone(), partition.to_string());
+                self.end("transform", table, partition, *outcome, elapsed);
+            }
+            _ => {}
+        }
+    }
+
+    /// Rows and partitions, by stage and table.
+    fn add_rows(&mut self, event: &Event) {
+        match event {
+            Event::PartitionExtracted {
+                source,
+                records,
+                rows,
+                ..
+            } => {
+                self.add(&RECORDS, &[source], *records as f64);
+                self.add(&ROWS, &["extract", source], *rows as f64);
+                self.add(&PARTITIONS, &["extract", source], 1.0);
+            }
+            Event::PartitionTransformed {
+                model, rows, bytes, ..
+            } => {
+                self.add(&ROWS, &["transform", model], *rows as f64);
+                self.add(&WRITTEN, &["transform", model], *bytes as f64);
+                self.add(&PARTITIONS, &["transform", model], 1.0);
+            }
+            Event::PartitionLoaded {
+                model, rows, bytes, ..
+            } => {
+                self.add(&ROWS, &["load", model], *rows as f64);
+                self.add(&WRITTEN, &["load", model], *bytes as f64);
+                self.add(&PARTITIONS, &["load", model], 1.0);
+            }
+            Event::RawLoaded { source, rows, .. } => {
+                self.add(&ROWS, &["load_raw", source], *rows as f64);
+                self.add(&PARTITIONS, &["load_raw", source], 1.0);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The instant up to which a table is whole: a day is when the next one begins, a list when it was read.
+fn end_of(newest: Partition, read: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
+    match newest {
+        Partition::Day(day) => Some(day.succ_opt()?.and_time(NaiveTime::MIN).and_utc()),
+        Partition::Snapshot => read,
+    }
 }
 
 /// The stage that a load belongs to.
@@ -219,65 +336,26 @@ impl Observer for Meter {
         let mut points = self.points.lock();
         let (at, elapsed) = (moment.at.timestamp_millis() as f64 / 1e3, moment.elapsed);
         match event {
-            Event::AttemptFinished {
-                endpoint,
-                status,
-                elapsed,
+            Event::AttemptFinished { .. }
+            | Event::RequestDelayed { .. }
+            | Event::RequestWaited { .. }
+            | Event::PageFetched { .. } => points.add_request(event),
+            Event::TaskStarted { .. }
+            | Event::TaskFinished { .. }
+            | Event::TransformStarted { .. }
+            | Event::TransformFinished { .. } => points.time_step(event, elapsed),
+            Event::PartitionExtracted { .. }
+            | Event::PartitionTransformed { .. }
+            | Event::PartitionLoaded { .. }
+            | Event::RawLoaded { .. } => points.add_rows(event),
+            Event::TableStatus {
+                table,
+                newest,
+                read,
+                missing,
             } => {
-                let endpoint = endpoint_template(endpoint);
-                let status = status.map_or_else(|| "none".into(), |status| status.to_string());
-                points.add(&REQUESTS, &[&endpoint, &status], 1.0);
-                points.add(&REQUEST_DURATION, &[&endpoint], elapsed.as_secs_f64());
-            }
-            Event::RequestDelayed { endpoint, .. } => {
-                points.add(&RETRIES, &[&endpoint_template(endpoint)], 1.0);
-            }
-            Event::RequestWaited { endpoint, wait } => {
-                let endpoint = endpoint_template(endpoint);
-                points.add(&RATE_LIMIT_WAIT, &[&endpoint], wait.as_secs_f64());
-            }
-            Event::PageFetched { endpoint, bytes } => {
-                points.add(&RECEIVED, &[&endpoint_template(endpoint)], *bytes as f64);
-            }
-            Event::TaskStarted { sources, scope, .. } => {
-                points.begin("extract", sources.join(", "), scope.clone(), elapsed);
-            }
-            Event::TaskFinished {
-                sources,
-                scope,
-                outcome,
-                ..
-            } => {
-                let table = sources.join(", ");
-                points.end("extract", table, scope.clone(), *outcome, elapsed);
-            }
-            Event::PartitionExtracted {
-                source,
-                records,
-                rows,
-                ..
-            } => {
-                points.add(&RECORDS, &[source], *records as f64);
-                points.add(&ROWS, &["extract", source], *rows as f64);
-                points.add(&PARTITIONS, &["extract", source], 1.0);
-            }
-            Event::TransformStarted { model, partition } => {
-                points.begin("transform", model.clone(), partition.to_string(), elapsed);
-            }
-            Event::TransformFinished {
-                model,
-                partition,
-                outcome,
-            } => {
-                let (table, partition) = (model.clone(), partition.to_string());
-                points.end("transform", table, partition, *outcome, elapsed);
-            }
-            Event::PartitionTransformed {
-                model, rows, bytes, ..
-            } => {
-                points.add(&ROWS, &["transform", model], *rows as f64);
-                points.add(&WRITTEN, &["transform", model], *bytes as f64);
-                points.add(&PARTITIONS, &["transform", model], 1.0);
+                let newest = newest.and_then(|newest| end_of(newest, *read));
+                points.add_table_status(table, newest, *missing, at);
             }
             Event::LoadFinished {
                 purpose,
@@ -289,17 +367,6 @@ impl Observer for Meter {
                 let (stage, took) = (stage_of(*purpose), elapsed.as_secs_f64());
                 points.add(&STEP_DURATION, &[stage, table, outcome.as_str()], took);
             }
-            Event::PartitionLoaded {
-                model, rows, bytes, ..
-            } => {
-                points.add(&ROWS, &["load", model], *rows as f64);
-                points.add(&WRITTEN, &["load", model], *bytes as f64);
-                points.add(&PARTITIONS, &["load", model], 1.0);
-            }
-            Event::RawLoaded { source, rows, .. } => {
-                points.add(&ROWS, &["load_raw", source], *rows as f64);
-                points.add(&PARTITIONS, &["load_raw", source], 1.0);
-            }
             Event::Failed { name, kind, .. } => {
                 points.add(&FAILURES, &[name, kind.as_str()], 1.0);
             }
@@ -308,27 +375,6 @@ impl Observer for Meter {
             }
             Event::UnfitTimes { model, count, .. } => {
                 points.add(&DRIFT, &[model], *count as f64);
-            }
-            Event::TableStatus {
-                table,
-                newest,
-                read,
-                missing,
-            } => {
-                let newest = match newest {
-                    // A day is whole when the next one begins.
-                    Some(Partition::Day(day)) => day
-                        .succ_opt()
-                        .map(|next| next.and_time(chrono::NaiveTime::MIN).and_utc()),
-                    Some(Partition::Snapshot) => *read,
-                    None => None,
-                };
-                if let Some(newest) = newest {
-                    let newest = newest.timestamp_millis() as f64 / 1e3;
-                    points.add(&TABLE_NEWEST, &[table], newest);
-                    points.add(&TABLE_LAG, &[table], (at - newest).max(0.0));
-                }
-                points.add(&TABLE_MISSING, &[table], *missing as f64);
             }
             Event::RunFinished { outcome } => {
                 let outcome = outcome.as_str();

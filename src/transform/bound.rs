@@ -226,6 +226,8 @@ pub struct BoundCatalog {
     models: BTreeMap<String, Arc<BoundModel>>,
     /// The model of each table.
     tables: BTreeMap<String, Arc<BoundModel>>,
+    /// By the source whose partitions are theirs.
+    driven: BTreeMap<String, Vec<Arc<BoundModel>>>,
 }
 
 impl BoundCatalog {
@@ -236,6 +238,8 @@ impl BoundCatalog {
             for contract in model.contracts() {
                 bound.tables.insert(contract.table.clone(), model.clone());
             }
+            let of_source = bound.driven.entry(model.driving.name.clone());
+            of_source.or_default().push(model.clone());
             bound.models.insert(model.model.name.clone(), model);
         }
         bound
@@ -247,9 +251,8 @@ impl BoundCatalog {
     }
 
     /// The models whose partitions are those of this source.
-    pub fn driven_by<'a>(&'a self, source: &'a str) -> impl Iterator<Item = &'a Arc<BoundModel>> {
-        self.models()
-            .filter(move |bound| bound.driving.name == source)
+    pub fn driven_by(&self, source: &str) -> impl Iterator<Item = &Arc<BoundModel>> {
+        self.driven.get(source).into_iter().flatten()
     }
 
     /// Whether a model of the run reads a table of this one.

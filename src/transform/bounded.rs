@@ -91,15 +91,7 @@ fn bound_of(name: &str) -> Option<Bound> {
         "repeat" => exact(|of, row| of[0].bytes(row).saturating_mul(of[1].count(row))),
         "lpad" | "rpad" => Some(Bound {
             most: |of, row| of[0].bytes(row).max(of[1].count(row).saturating_mul(4)),
-            exact: Some(|of, row| {
-                let is_ascii = |text: &Argument| text.text(row).is_none_or(str::is_ascii);
-                let width = if is_ascii(&of[0]) && of.get(2).is_none_or(is_ascii) {
-                    1
-                } else {
-                    4
-                };
-                of[1].count(row).saturating_mul(width)
-            }),
+            exact: Some(padded),
             generates: false,
         }),
         "replace" => Some(Bound {
@@ -108,33 +100,13 @@ fn bound_of(name: &str) -> Option<Bound> {
                 let times = text.checked_div(from).unwrap_or(text + 1);
                 text.saturating_add(times.saturating_mul(to))
             },
-            exact: Some(|of, row| {
-                let (Some(text), Some(from)) = (of[0].text(row), of[1].text(row)) else {
-                    return 0;
-                };
-                let times = text.matches(from).count() as u64;
-                (text.len() as u64).saturating_add(times.saturating_mul(of[2].bytes(row)))
-            }),
+            exact: Some(replaced),
             generates: false,
         }),
-        "regexp_replace" => rough(|of, row| {
-            let (text, to) = (of[0].bytes(row), of[2].bytes(row));
-            let is_global = of
-                .get(3)
-                .and_then(|flags| flags.text(row))
-                .is_some_and(|flags| flags.contains('g'));
-            let times = if is_global { text + 1 } else { 1 };
-            // Each group that the replacement names may be the whole match.
-            let named = of[2]
-                .text(row)
-                .map_or(0, |to| to.matches(['$', '\\']).count() as u64);
-            text.saturating_add(times.saturating_mul(to))
-                .saturating_add(text.saturating_mul(named))
-        }),
+        "regexp_replace" => rough(regexp_replaced),
         "regexp_match" => rough(|of, row| {
-            let groups = of[1]
-                .text(row)
-                .map_or(1, |pattern| pattern.matches('(').count() as u64 + 1);
+            let groups = |pattern: &str| pattern.matches('(').count() as u64 + 1;
+            let groups = of[1].text(row).map_or(1, groups);
             of[0].bytes(row).saturating_mul(groups)
         }),
         "concat" | "overlay" | "make_array" | "array_append" | "array_prepend" | "array_concat"
@@ -145,28 +117,60 @@ fn bound_of(name: &str) -> Option<Bound> {
         "to_char" => rough(|of, row| of[1].bytes(row).saturating_mul(40)),
         "to_json" => rough(|of, row| of[0].json(row)),
         "string_to_array" => rough(|of, row| of[0].bytes(row).saturating_mul(16)),
-        "array_to_string" => rough(|of, row| {
-            let between: u64 = of[1..].iter().map(|text| text.bytes(row)).sum();
-            of[0].json(row).saturating_add(
-                of[0]
-                    .items(row)
-                    .saturating_mul(between.saturating_add(LONGEST_NUMBER)),
-            )
-        }),
+        "array_to_string" => rough(joined),
         "array_replace" | "array_replace_n" | "array_replace_all" => rough(|of, row| {
-            of[0]
-                .bytes(row)
-                .saturating_add(of[0].items(row).saturating_mul(of[2].bytes(row)))
+            let replaced = of[0].items(row).saturating_mul(of[2].bytes(row));
+            of[0].bytes(row).saturating_add(replaced)
         }),
         "array_repeat" => list(|of, row| (of[0].bytes(row) + 8).saturating_mul(of[1].count(row))),
         "array_resize" => list(|of, row| {
-            of[1]
-                .count(row)
-                .saturating_mul(of.get(2).map_or(8, |value| value.bytes(row) + 8))
+            let item = of.get(2).map_or(8, |value| value.bytes(row) + 8);
+            of[1].count(row).saturating_mul(item)
         }),
         "range" | "generate_series" => list(|of, row| steps(of, row).saturating_mul(8)),
         _ => None,
     }
+}
+
+fn padded(of: &[Argument], row: usize) -> u64 {
+    let is_ascii = |text: &Argument| text.text(row).is_none_or(str::is_ascii);
+    let width = match is_ascii(&of[0]) && of.get(2).is_none_or(is_ascii) {
+        true => 1,
+        false => 4,
+    };
+    of[1].count(row).saturating_mul(width)
+}
+
+fn replaced(of: &[Argument], row: usize) -> u64 {
+    let (Some(text), Some(from)) = (of[0].text(row), of[1].text(row)) else {
+        return 0;
+    };
+    let times = text.matches(from).count() as u64;
+    (text.len() as u64).saturating_add(times.saturating_mul(of[2].bytes(row)))
+}
+
+fn regexp_replaced(of: &[Argument], row: usize) -> u64 {
+    let (text, to) = (of[0].bytes(row), of[2].bytes(row));
+    let flags = of.get(3).and_then(|flags| flags.text(row));
+    let times = match flags.is_some_and(|flags| flags.contains('g')) {
+        true => text + 1,
+        false => 1,
+    };
+    // Each group that the replacement names may be the whole match.
+    let named = of[2]
+        .text(row)
+        .map_or(0, |to| to.matches(['$', '\\']).count() as u64);
+    text.saturating_add(times.saturating_mul(to))
+        .saturating_add(text.saturating_mul(named))
+}
+
+/// The text of a list's items, with a text between them.
+fn joined(of: &[Argument], row: usize) -> u64 {
+    let between: u64 = of[1..].iter().map(|text| text.bytes(row)).sum();
+    let item = between.saturating_add(LONGEST_NUMBER);
+    of[0]
+        .json(row)
+        .saturating_add(of[0].items(row).saturating_mul(item))
 }
 
 /// Digits of the longest double, written without exponent.
@@ -400,14 +404,6 @@ impl FunctionRewrite for Bounding {
         schema: &DFSchema,
         _: &ConfigOptions,
     ) -> Result<Transformed<Expr>> {
-        let call = |inner: Arc<ScalarUDF>, args: Vec<Expr>, bound: Bound| {
-            let func = Arc::new(ScalarUDF::from(Bounded {
-                inner,
-                bound: Held(bound),
-                refused: Held(self.0.clone()),
-            }));
-            Transformed::yes(Expr::ScalarFunction(ScalarFunction { func, args }))
-        };
         match expr {
             Expr::ScalarFunction(function)
                 if matches!(function.func.name(), "arrow_cast" | "arrow_try_cast") =>
@@ -426,7 +422,7 @@ impl FunctionRewrite for Bounding {
                 if function.func.inner().downcast_ref::<Bounded>().is_none() =>
             {
                 Ok(match bound_of(function.func.name()) {
-                    Some(bound) => call(function.func, function.args, bound),
+                    Some(bound) => self.call(function.func, function.args, bound),
                     None => Transformed::no(Expr::ScalarFunction(function)),
                 })
             }
@@ -434,36 +430,55 @@ impl FunctionRewrite for Bounding {
                 left,
                 op: Operator::StringConcat,
                 right,
-            }) => {
-                let right_type = right.get_type(schema)?;
-                // A chain becomes one call: computing the type at each step would visit the whole chain so far.
-                if let Expr::ScalarFunction(chain) = &*left
-                    && chain.func.name() == CONCATENATION
-                    && common_text(&DataType::Utf8, &right_type).is_ok()
-                {
-                    let Expr::ScalarFunction(mut chain) = *left else {
-                        return exec_err!("|| has changed");
-                    };
-                    chain.args.push(*right);
-                    return Ok(Transformed::yes(Expr::ScalarFunction(chain)));
-                }
-                match bound_of(CONCATENATION) {
-                    Some(bound) if common_text(&left.get_type(schema)?, &right_type).is_ok() => {
-                        let signature = Signature::user_defined(Volatility::Immutable);
-                        let inner = Arc::new(ScalarUDF::from(Concatenation { signature }));
-                        Ok(call(inner, vec![*left, *right], bound))
-                    }
-                    _ => {
-                        let expr = BinaryExpr {
-                            left,
-                            op: Operator::StringConcat,
-                            right,
-                        };
-                        Ok(Transformed::no(Expr::BinaryExpr(expr)))
-                    }
-                }
-            }
+            }) => self.concatenate(left, right, schema),
             other => Ok(Transformed::no(other)),
+        }
+    }
+}
+
+impl Bounding {
+    /// The call, with its result bounded.
+    fn call(&self, inner: Arc<ScalarUDF>, args: Vec<Expr>, bound: Bound) -> Transformed<Expr> {
+        let func = Arc::new(ScalarUDF::from(Bounded {
+            inner,
+            bound: Held(bound),
+            refused: Held(self.0.clone()),
+        }));
+        Transformed::yes(Expr::ScalarFunction(ScalarFunction { func, args }))
+    }
+
+    /// `||` of texts as a call. A chain becomes one: computing the type at each step would visit the whole chain so far.
+    fn concatenate(
+        &self,
+        left: Box<Expr>,
+        right: Box<Expr>,
+        schema: &DFSchema,
+    ) -> Result<Transformed<Expr>> {
+        let right_type = right.get_type(schema)?;
+        if let Expr::ScalarFunction(chain) = &*left
+            && chain.func.name() == CONCATENATION
+            && common_text(&DataType::Utf8, &right_type).is_ok()
+        {
+            let Expr::ScalarFunction(mut chain) = *left else {
+                return exec_err!("|| has changed");
+            };
+            chain.args.push(*right);
+            return Ok(Transformed::yes(Expr::ScalarFunction(chain)));
+        }
+        match bound_of(CONCATENATION) {
+            Some(bound) if common_text(&left.get_type(schema)?, &right_type).is_ok() => {
+                let signature = Signature::user_defined(Volatility::Immutable);
+                let inner = Arc::new(ScalarUDF::from(Concatenation { signature }));
+                Ok(self.call(inner, vec![*left, *right], bound))
+            }
+            _ => {
+                let expr = BinaryExpr {
+                    left,
+                    op: Operator::StringConcat,
+                    right,
+                };
+                Ok(Transformed::no(Expr::BinaryExpr(expr)))
+            }
         }
     }
 }
@@ -835,16 +850,13 @@ fn terms(plan: &LogicalPlan) -> Result<Vec<u64>> {
             .map(|expr| checked(expr_terms(expr, schema, input)))
             .collect()
     };
-    let made = match plan {
+    let mut made = match plan {
         LogicalPlan::Projection(projection) => {
             of(&projection.expr, projection.input.schema(), &inputs[0])?
         }
         LogicalPlan::Filter(filter) => {
-            of(
-                std::slice::from_ref(&filter.predicate),
-                filter.input.schema(),
-                &inputs[0],
-            )?;
+            let predicate = std::slice::from_ref(&filter.predicate);
+            of(predicate, filter.input.schema(), &inputs[0])?;
             inputs.swap_remove(0)
         }
         LogicalPlan::Aggregate(aggregate) => {
@@ -859,42 +871,32 @@ fn terms(plan: &LogicalPlan) -> Result<Vec<u64>> {
             if let (Some(filter), true) = (&join.filter, both.len() == width) {
                 of(std::slice::from_ref(filter), &join.schema, &both)?;
             }
-            if both.len() == width {
-                both
-            } else {
-                inputs
-                    .into_iter()
-                    .find(|it| it.len() == width)
-                    .unwrap_or_default()
+            match both.len() == width {
+                true => both,
+                false => {
+                    let one = inputs.into_iter().find(|it| it.len() == width);
+                    one.unwrap_or_default()
+                }
             }
         }
         LogicalPlan::Union(_) => {
-            let longest = |index| {
-                inputs
-                    .iter()
-                    .filter_map(|input| input.get(index))
-                    .copied()
-                    .max()
-                    .unwrap_or(1)
-            };
+            let of_column = |index| inputs.iter().filter_map(move |input| input.get(index));
+            let longest = |index| of_column(index).copied().max().unwrap_or(1);
             (0..width).map(longest).collect()
         }
         LogicalPlan::Unnest(unnest) => {
             let schema = unnest.input.schema();
             let of_column = |(qualifier, field): (Option<&_>, &FieldRef)| {
-                let index = schema.index_of_column_by_name(qualifier, field.name());
-                index
-                    .and_then(|index| inputs[0].get(index))
-                    .copied()
-                    .unwrap_or(1)
+                let index = schema.index_of_column_by_name(qualifier, field.name())?;
+                inputs[0].get(index).copied()
             };
-            plan.schema().iter().map(of_column).collect()
+            let columns = plan.schema().iter().map(of_column);
+            columns.map(|terms| terms.unwrap_or(1)).collect()
         }
         // Columns are only ever appended.
         _ if inputs.len() == 1 => inputs.swap_remove(0),
         _ => Vec::new(),
     };
-    let mut made = made;
     made.resize(width, 1);
     Ok(made)
 }

@@ -65,44 +65,8 @@ impl Transformer {
         };
         let engine = |error: DataFusionError| failed(error.into());
         let context = session::session(self.runtime.clone()).map_err(engine)?;
-        let before = match snapshots.versions.first() {
-            Some(object) => session::columns_of(&context, &self.flattened, &object.path)
-                .await
-                .map_err(engine)?,
-            None => history.schema(),
-        };
-        let now = match snapshots.current.first() {
-            Some(object) => session::columns_of(&context, &self.flattened, &object.path)
-                .await
-                .map_err(engine)?,
-            None => {
-                return Err(failed(
-                    format!("{} has not been derived yet", model.name).into(),
-                ));
-            }
-        };
-        for (name, schema, objects) in [
-            ("versions", &before, &snapshots.versions),
-            ("current", &now, &snapshots.current),
-        ] {
-            session::expect(&self.runtime, &self.flattened, objects)
-                .await
-                .map_err(|error| TransformError::Store {
-                    model: history.table.clone(),
-                    partition,
-                    error,
-                })?;
-            session::register(
-                &context,
-                session::RAW,
-                name,
-                schema.clone(),
-                &self.flattened,
-                objects,
-            )
-            .await
-            .map_err(engine)?;
-        }
+        let before = self.register_snapshots(&context, model, history, snapshots);
+        let before = before.await?;
         let keys = &model.front_matter.unique_key;
         if let Some(key) = keys.iter().find(|key| before.field_with_name(key).is_err()) {
             let reason = "is in unique_key now, but the stored versions have no such column";
@@ -110,32 +74,10 @@ impl Transformer {
                 format!("`{key}` {reason}: give the model a new name").into(),
             ));
         }
-        let quoted: Vec<String> = keys.iter().map(|key| quote(key)).collect();
-        let quoted = quoted.join(", ");
-        let twins = count(
-            &context,
-            &format!("SELECT count(*) FROM (SELECT 1 FROM raw.current GROUP BY {quoted} HAVING count(*) > 1)"),
-        )
-        .await
-        .map_err(engine)?;
-        if twins > 0 {
-            let name = &model.name;
-            return Err(failed(
-                format!("{twins} duplicate keys ({quoted}) in {name}; unique_key must be unique")
-                    .into(),
-            ));
-        }
         let rows = snapshots.current.iter().map(|object| object.rows).sum();
-        let open = format!(
-            "SELECT count(*) FROM raw.versions WHERE {VALID_TO} IS NULL AND NOT {IS_DELETED}"
-        );
-        let open = count(&context, &open).await.map_err(engine)?;
-        if is_shrunken(rows, open) {
-            let name = &model.name;
-            return Err(failed(format!(
-                "row count fell from {open} to {rows}; check whether the token is limited to some tags. If the list is right, rerun with --accept-shrunken {name}"
-            ).into()));
-        }
+        check_current(&context, model, rows, is_shrunken)
+            .await
+            .map_err(failed)?;
         let sql = versions_sql(history, keys, &before, snapshots.at);
         let frame = select(&context, &sql).await.map_err(engine)?;
         let rows = session::execute(&context, frame).await.map_err(engine)?;
@@ -153,6 +95,87 @@ impl Transformer {
                 Err(failed("its versions were not written".to_string().into()))
             }
         }
+    }
+
+    /// Registers `raw.versions` and `raw.current`; gives the columns of the versions that are stored.
+    async fn register_snapshots(
+        &self,
+        context: &SessionContext,
+        model: &Model,
+        history: &Contract,
+        snapshots: &Snapshots,
+    ) -> Result<SchemaRef, TransformError> {
+        let partition = Partition::Snapshot;
+        let failed = |error: DataError| TransformError::Data {
+            model: history.table.clone(),
+            partition,
+            error,
+        };
+        let columns = async |object: &ObjectRef| {
+            let columns = session::columns_of(context, &self.flattened, &object.path);
+            columns.await.map_err(|error| failed(error.into()))
+        };
+        let before = match snapshots.versions.first() {
+            Some(object) => columns(object).await?,
+            None => history.schema(),
+        };
+        let Some(object) = snapshots.current.first() else {
+            return Err(failed(
+                format!("{} has not been derived yet", model.name).into(),
+            ));
+        };
+        let now = columns(object).await?;
+        for (name, schema, objects) in [
+            ("versions", &before, &snapshots.versions),
+            ("current", &now, &snapshots.current),
+        ] {
+            session::expect(&self.runtime, &self.flattened, objects)
+                .await
+                .map_err(|error| TransformError::Store {
+                    model: history.table.clone(),
+                    partition,
+                    error,
+                })?;
+            let schema = schema.clone();
+            let bucket = &self.flattened;
+            session::register(context, session::RAW, name, schema, bucket, objects)
+                .await
+                .map_err(|error| failed(error.into()))?;
+        }
+        Ok(before)
+    }
+}
+
+/// Refuses a list of `rows` rows that cannot be the whole list, or in which keys are there twice.
+async fn check_current(
+    context: &SessionContext,
+    model: &Model,
+    rows: u64,
+    is_shrunken: impl Fn(u64, u64) -> bool,
+) -> Result<(), DataError> {
+    let name = &model.name;
+    let keys = model.front_matter.unique_key.iter();
+    let keys: Vec<String> = keys.map(|key| quote(key)).collect();
+    let keys = keys.join(", ");
+    let twins = format!(
+        "SELECT count(*) FROM (SELECT 1 FROM raw.current GROUP BY {keys} HAVING count(*) > 1)"
+    );
+    let twins = count(context, &twins).await?;
+    if twins > 0 {
+        return Err(format!(
+            "{twins} duplicate keys ({keys}) in {name}; unique_key must be unique"
+        )
+        .into());
+    }
+    let open =
+        format!("SELECT count(*) FROM raw.versions WHERE {VALID_TO} IS NULL AND NOT {IS_DELETED}");
+    let open = count(context, &open).await?;
+    match is_shrunken(rows, open) {
+        false => Ok(()),
+        true => Err(format!(
+            "row count fell from {open} to {rows}; check whether the token is limited to some tags. If the list is right, rerun with --accept-shrunken {name}"
+        )
+        .into()),
     }
 }
 

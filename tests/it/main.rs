@@ -7,7 +7,8 @@
     clippy::print_stdout,
     clippy::disallowed_methods,
     clippy::exit,
-    reason = "a test or bench that cannot go on should stop"
+    clippy::too_many_lines,
+    reason = "a test or bench that cannot go on should stop; a table of cases may be long"
 )]
 
 mod analyst;

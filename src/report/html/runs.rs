@@ -167,6 +167,17 @@ impl Line<'_> {
     }
 }
 
+impl Work {
+    /// Adds a load that ended at this second of the run.
+    fn add_load(&mut self, line: &Line<'_>, seconds: f64) {
+        extend_back(&mut self.load, line, seconds);
+        if let Some(job) = line.text(&["job_id"]) {
+            self.job_ids.insert(job.to_string());
+            self.jobs = self.job_ids.len() as u64;
+        }
+    }
+}
+
 impl LoggedRun {
     /// Reads a log: a JSON object per line. Lines that are none, as the last one of a run that was killed may be, are
     /// passed over.
@@ -216,34 +227,17 @@ impl LoggedRun {
             }
             "partition transformed" => {
                 let work = self.work(&line.name());
-                let began = seconds - line.number("elapsed_ms") as f64 / 1000.0;
-                extend(&mut work.transform, began.max(0.0));
-                extend(&mut work.transform, seconds);
+                extend_back(&mut work.transform, &line, seconds);
                 work.model_rows += line.number("rows");
             }
             "partition loaded" => {
                 let work = self.work(&line.name());
-                let began = seconds - line.number("elapsed_ms") as f64 / 1000.0;
-                extend(&mut work.load, began.max(0.0));
-                extend(&mut work.load, seconds);
+                work.add_load(&line, seconds);
                 work.loaded_rows += line.number("rows");
                 work.loaded_bytes += line.number("bytes");
-                if let Some(job) = line.text(&["job_id"]) {
-                    work.job_ids.insert(job.to_string());
-                    work.jobs = work.job_ids.len() as u64;
-                }
             }
             // Loads on trial and those of audit tables have no partition of a table.
-            "load finished" => {
-                let work = self.work(&line.name());
-                let began = seconds - line.number("elapsed_ms") as f64 / 1000.0;
-                extend(&mut work.load, began.max(0.0));
-                extend(&mut work.load, seconds);
-                if let Some(job) = line.text(&["job_id"]) {
-                    work.job_ids.insert(job.to_string());
-                    work.jobs = work.job_ids.len() as u64;
-                }
-            }
+            "load finished" => self.work(&line.name()).add_load(&line, seconds),
             "skipped" | "not available" => {
                 let reason = line.text(&["reason"]).unwrap_or_default();
                 self.skipped.insert(line.name(), redact::one_line(reason));
@@ -421,6 +415,13 @@ fn extend(span: &mut Option<(f64, f64)>, seconds: f64) {
     *span = Some(span.map_or((seconds, seconds), |(first, last)| {
         (first.min(seconds), last.max(seconds))
     }));
+}
+
+/// Extends a span by a step that ended at this second, as long as its line says.
+fn extend_back(span: &mut Option<(f64, f64)>, line: &Line<'_>, seconds: f64) {
+    let began = seconds - line.number("elapsed_ms") as f64 / 1000.0;
+    extend(span, began.max(0.0));
+    extend(span, seconds);
 }
 
 #[cfg(test)]
