@@ -525,44 +525,21 @@ async fn compare(
         ));
     }
     let pairs = columns.pairs_sql();
-    let differs = |n: usize| format!("(b{n} IS DISTINCT FROM a{n})");
     let others = 0..columns.others.len();
-    let any: Vec<String> = others.clone().map(differs).collect();
+    let any: Vec<String> = others.map(differs).collect();
     let changed = match any.is_empty() {
         true => "false".to_string(),
         false => format!("was = 1 AND is_now = 1 AND ({})", any.join(" OR ")),
     };
     let (added, removed) = ("was = 0".to_string(), "is_now = 0".to_string());
-    let mut counts = vec![
-        "was = 1".to_string(),
-        "is_now = 1".to_string(),
-        added.clone(),
-        removed.clone(),
-        changed.clone(),
-    ];
-    counts.extend(others.map(|n| format!("was = 1 AND is_now = 1 AND {}", differs(n))));
-    for (r, a) in columns.pairs() {
-        let both = "was = 1 AND is_now = 1";
-        counts.push(format!("{both} AND (r{r} IS DISTINCT FROM s{a})"));
-        counts.push(format!("{both} AND r{r} IS NOT NULL"));
-    }
+    let counts = columns.counted([&added, &removed, &changed]);
     let counts: Vec<String> = counts
         .iter()
         .enumerate()
         .map(|(n, condition)| format!("count(*) FILTER (WHERE {condition}) AS n{n}"))
         .collect();
     let sql = format!("SELECT {} FROM ({pairs})", counts.join(", "));
-    let mut numbers: Vec<u64> = Vec::new();
-    let mut result = query(&sql, &tables, memory).await?;
-    while let Some(batch) = result.next().await? {
-        if batch.num_rows() > 0 {
-            let counted = batch.columns().iter();
-            numbers = counted
-                .map(|it| it.as_primitive::<Int64Type>().value(0).unsigned_abs())
-                .collect();
-        }
-    }
-    let mut numbers = numbers.into_iter();
+    let mut numbers = numbers_of(&sql, &tables, memory).await?.into_iter();
     let mut number = || numbers.next().unwrap_or_default();
     let mut diff = Diff {
         table: model.name.clone(),
@@ -626,14 +603,66 @@ async fn compare(
         let sql = format!(
             "SELECT {keys}{values} FROM ({pairs}) WHERE {condition} ORDER BY {keys} LIMIT {samples}"
         );
-        let mut result = query(&sql, &tables, memory).await?;
-        while let Some(batch) = result.next().await? {
-            for row in 0..batch.num_rows() {
-                diff.samples.push(sample(change, &batch, row, &columns));
-            }
-        }
+        let found = samples_of(&sql, change, &tables, &columns, memory).await?;
+        diff.samples.extend(found);
     }
     Ok(diff)
+}
+
+/// Whether a column that both have differs.
+fn differs(n: usize) -> String {
+    format!("(b{n} IS DISTINCT FROM a{n})")
+}
+
+impl Columns {
+    /// The conditions by which rows are counted: before, after, added, removed and changed; changed in each column; and of
+    /// each pair of a removed and an added column, different and present.
+    fn counted(&self, changes: [&str; 3]) -> Vec<String> {
+        const BOTH: &str = "was = 1 AND is_now = 1";
+        let mut counted = vec!["was = 1".to_string(), "is_now = 1".to_string()];
+        counted.extend(changes.map(str::to_string));
+        let others = 0..self.others.len();
+        counted.extend(others.map(|n| format!("{BOTH} AND {}", differs(n))));
+        for (r, a) in self.pairs() {
+            counted.push(format!("{BOTH} AND (r{r} IS DISTINCT FROM s{a})"));
+            counted.push(format!("{BOTH} AND r{r} IS NOT NULL"));
+        }
+        counted
+    }
+}
+
+/// The columns of a query's one row, which are counts.
+async fn numbers_of(
+    sql: &str,
+    tables: &[QueryTable],
+    memory: usize,
+) -> Result<Vec<u64>, TransformError> {
+    let mut numbers = Vec::new();
+    let mut result = query(sql, tables, memory).await?;
+    while let Some(batch) = result.next().await? {
+        if batch.num_rows() > 0 {
+            let counted = batch.columns().iter();
+            let counted = counted.map(|it| it.as_primitive::<Int64Type>().value(0));
+            numbers = counted.map(i64::unsigned_abs).collect();
+        }
+    }
+    Ok(numbers)
+}
+
+/// Rows that differ in this way.
+async fn samples_of(
+    sql: &str,
+    change: &'static str,
+    tables: &[QueryTable],
+    columns: &Columns,
+    memory: usize,
+) -> Result<Vec<Sample>, TransformError> {
+    let mut samples = Vec::new();
+    let mut result = query(sql, tables, memory).await?;
+    while let Some(batch) = result.next().await? {
+        samples.extend((0..batch.num_rows()).map(|row| sample(change, &batch, row, columns)));
+    }
+    Ok(samples)
 }
 
 /// A row of keys, and of values before and after.
