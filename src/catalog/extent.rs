@@ -21,7 +21,7 @@ use crate::bounds::{
 
 /// Refuses a query that exceeds a limit, with line and reason. Syntax errors are left to the parser.
 pub fn check_query(sql: &str) -> Result<(), (usize, String)> {
-    check_extent(sql)?;
+    checked_tokens(sql)?;
     for statement in DFParser::parse_sql(sql).into_iter().flatten() {
         if let Statement::Statement(statement) = statement {
             check_expansion(&statement)?;
@@ -30,18 +30,18 @@ pub fn check_query(sql: &str) -> Result<(), (usize, String)> {
     Ok(())
 }
 
-/// Refuses a text that is too much for the stack, with line and reason. The parser bounds neither how deep types nest nor
-/// how long a chain of operators is.
-pub(super) fn check_extent(sql: &str) -> Result<(), (usize, String)> {
+/// The tokens of a text, white space and comments among them; none if it cannot be split, which the parser reports. A text
+/// that is too much for the stack is refused, with line and reason: the parser bounds neither how deep types nest nor how
+/// long a chain of operators is.
+pub(super) fn checked_tokens(sql: &str) -> Result<Option<Vec<TokenWithSpan>>, (usize, String)> {
     if sql.len() > MAX_SQL_BYTES {
         return Err((
             1,
             format!("the query is too long: more than {MAX_SQL_BYTES} bytes"),
         ));
     }
-    // The parser reports text that cannot be split into tokens.
     let Ok(tokens) = Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location() else {
-        return Ok(());
+        return Ok(None);
     };
     let mut open: Vec<Bracket> = Vec::new();
     let mut follows_type = false;
@@ -90,7 +90,7 @@ pub(super) fn check_extent(sql: &str) -> Result<(), (usize, String)> {
             )));
         }
     }
-    Ok(())
+    Ok(Some(tokens))
 }
 
 /// Every row of a result that a literal stands in has a copy of it.

@@ -20,6 +20,7 @@ mod time_field;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use crate::config::text::FileError;
 
@@ -42,9 +43,13 @@ pub use time_field::{TimeField, TimeStep};
 pub struct Catalog {
     /// Where it was read from, for messages.
     pub origin: String,
-    sources: BTreeMap<String, Source>,
-    models: BTreeMap<String, Model>,
+    sources: Arc<BTreeMap<String, Source>>,
+    models: Arc<BTreeMap<String, Model>>,
+    is_embedded: bool,
 }
+
+/// The embedded catalog, once it is read.
+static EMBEDDED: OnceLock<Catalog> = OnceLock::new();
 
 /// A catalog that cannot be used, and where.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +93,22 @@ impl Catalog {
     /// [`CatalogError::Unreadable`] if the folder cannot be read; [`CatalogError::Wrong`], with file and line, for the
     /// mistakes in each `sources.toml` and model, and for files that are not text.
     pub fn open(directory: Option<&Path>) -> Result<Self, CatalogError> {
-        CheckedCatalog::open(directory)?.into_catalog()
+        if directory.is_some() {
+            return CheckedCatalog::open(directory)?.into_catalog();
+        }
+        if let Some(embedded) = EMBEDDED.get() {
+            return Ok(embedded.clone());
+        }
+        let embedded = Self {
+            is_embedded: true,
+            ..CheckedCatalog::open(None)?.into_catalog()?
+        };
+        Ok(EMBEDDED.get_or_init(|| embedded).clone())
+    }
+
+    /// Whether it is the catalog of the program itself, whose models are known to be right: a test plans each.
+    pub fn is_embedded(&self) -> bool {
+        self.is_embedded
     }
 
     /// All sources, by name.
@@ -284,25 +304,25 @@ impl Catalog {
             if name == "defaults" {
                 continue;
             }
-            let line =
-                line_of_header(text, &name).unwrap_or_else(|| line_at(text, entry.span().start));
+            let start = entry.span().start;
+            let line = || line_of_header(text, &name).unwrap_or_else(|| line_at(text, start));
             if let Err(reason) = check_name(&name) {
-                problems.push(place.at(line, reason));
+                problems.push(place.at(line(), reason));
                 continue;
             }
             let source = match entry.into_inner().resolve(&name, family, &defaults) {
                 Ok(source) => source,
                 Err(reason) => {
-                    problems.push(place.at(line, format!("source `{name}`: {reason}")));
+                    problems.push(place.at(line(), format!("source `{name}`: {reason}")));
                     continue;
                 }
             };
             if let Some(twin) = twin(self.sources.keys(), &name) {
                 let reason = format!("source `{name}` exists already (as `{twin}`)");
-                problems.push(place.at(line, reason));
+                problems.push(place.at(line(), reason));
                 continue;
             }
-            self.sources.insert(name, source);
+            Arc::make_mut(&mut self.sources).insert(name, source);
         }
         match problems.is_empty() {
             true => Ok(()),
@@ -326,7 +346,7 @@ impl Catalog {
         if let Some(twin) = twin(self.models.keys(), name) {
             problems.push(place.at(1, format!("model `{name}` exists already (as `{twin}`)")));
         } else if let Some(model) = model {
-            self.models.insert(name.to_string(), model);
+            Arc::make_mut(&mut self.models).insert(name.to_string(), model);
         }
         problems
     }
@@ -348,12 +368,13 @@ impl Catalog {
                 }
             }
         }
+        let models = Arc::make_mut(&mut self.models);
         for (name, history) in histories {
             // It is a table of its own, and the model keeps no other versions.
-            if let Some(model) = self.models.get_mut(&name) {
+            if let Some(model) = models.get_mut(&name) {
                 model.front_matter.history = false;
             }
-            self.models.insert(history.name.clone(), history);
+            models.insert(history.name.clone(), history);
         }
     }
 
@@ -393,7 +414,7 @@ impl Catalog {
                 problems.push(place.within(model.place_of_table(second), reason));
             }
             for name in &circle {
-                self.models.remove(name);
+                Arc::make_mut(&mut self.models).remove(name);
             }
         }
         problems
@@ -565,8 +586,9 @@ impl CheckedCatalog {
     ) -> Result<Self, CatalogError> {
         let mut catalog = Catalog {
             origin: origin.into(),
-            sources: BTreeMap::new(),
-            models: BTreeMap::new(),
+            sources: Arc::default(),
+            models: Arc::default(),
+            is_embedded: false,
         };
         let path_of = |path: &str| folder.join(path).display().to_string();
         let mut problems = Vec::new();
@@ -612,6 +634,9 @@ impl CheckedCatalog {
             catalog.check_models(&unread, &mut problems);
             catalog.add_record_histories(&mut problems);
             for source in catalog.sources.values() {
+                let Err(reason) = catalog.check_source(source) else {
+                    continue;
+                };
                 let path = format!("{}/sources.toml", source.family);
                 let text = files.iter().find(|(found, _)| *found == path);
                 let text = text.map_or("", |(_, text)| text);
@@ -619,9 +644,7 @@ impl CheckedCatalog {
                     file: &path_of(&path),
                 };
                 let line = line_of_header(text, &source.name).unwrap_or(1);
-                if let Err(reason) = catalog.check_source(source) {
-                    problems.push(place.at(line, format!("source `{}`: {reason}", source.name)));
-                }
+                problems.push(place.at(line, format!("source `{}`: {reason}", source.name)));
             }
             if catalog.sources.is_empty() && problems.is_empty() {
                 return Err(CatalogError::Empty {

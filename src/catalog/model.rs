@@ -1,10 +1,11 @@
 //! Models: SQL files with TOML front matter.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
+use std::sync::OnceLock;
 
 use datafusion::common::{DataFusionError, TableReference};
-use datafusion::sql::parser::{DFParser, Statement};
+use datafusion::sql::parser::{DFParser, DFParserBuilder, Statement};
 use datafusion::sql::resolve::resolve_table_references;
 use datafusion::sql::sqlparser::ast::{
     Expr, Ident, Query, SelectItem, SetExpr, Statement as SqlStatement, Visit, Visitor,
@@ -16,7 +17,7 @@ use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Tokenize
 use serde::Deserialize;
 
 use super::SourceLocation;
-use super::extent::{check_expansion, check_extent};
+use super::extent::{check_expansion, checked_tokens};
 use super::problem::{Place, Problem, code, place_of_query, place_of_word, trailing_comments};
 
 /// One SQL file that yields one output table.
@@ -30,9 +31,8 @@ pub struct Model {
     pub file: String,
     /// The query, with the front matter blanked out so that line numbers stay true.
     pub sql: String,
-    /// The query as the parser prints it: without comments, with single spaces. Two texts that print the same mean the
-    /// same.
-    pub canonical_sql: String,
+    /// See [`Model::canonical_sql`]; most runs ask for it of few models.
+    pub(super) canonical_sql: OnceLock<String>,
     /// What the front matter says.
     pub front_matter: FrontMatter,
     /// Its text, in the lines of the file.
@@ -213,6 +213,13 @@ impl TryFrom<TestEntry> for DataTest {
 }
 
 impl Model {
+    /// The query as the parser prints it: without comments, with single spaces. Two texts that print the same mean the
+    /// same.
+    pub fn canonical_sql(&self) -> &str {
+        self.canonical_sql
+            .get_or_init(|| with_deep_stack(|| canonical_text(&self.sql)))
+    }
+
     /// The table that holds each version of this one's rows, if the front matter asks for it.
     pub fn history_table(&self) -> Option<String> {
         self.front_matter
@@ -340,8 +347,8 @@ fn parse_text(
         .collect();
     let sql = format!("{blanked}{}", &text[head..]);
 
-    let statement = match statement(&sql) {
-        Ok(statement) => statement,
+    let (statement, tokens) = match statement(&sql) {
+        Ok(parsed) => parsed,
         Err((at, reason)) => {
             problems.push(place.within(at, reason));
             return (None, problems);
@@ -389,19 +396,19 @@ fn parse_text(
         is_readable = false;
     }
     problems.extend(
-        aliases_without_as(&sql, &statement)
+        aliases_without_as(&tokens, &statement)
             .into_iter()
             .map(|(at, reason)| place.within(at, reason)),
     );
     let (Some(front_matter), true) = (front_matter, is_readable) else {
         return (None, problems);
     };
-    let (column_descriptions, column_places) = columns(&sql, &statement);
+    let (column_descriptions, column_places) = columns(&tokens, &statement);
     let model = Model {
         name: name.into(),
         family: family.into(),
         file: place.file.to_string(),
-        canonical_sql: canonical(&sql, &statement),
+        canonical_sql: OnceLock::new(),
         sql,
         front_matter,
         front_matter_text,
@@ -423,21 +430,19 @@ fn canonical(sql: &str, statement: &Statement) -> String {
     }
 }
 
-/// The same of a query that was made of another one.
-pub(super) fn canonical_text(sql: &str) -> String {
-    with_deep_stack(|| {
-        statement(sql).map_or_else(
-            |_| sql.trim().into(),
-            |statement| canonical(sql, &statement),
-        )
-    })
+/// The same of its text.
+fn canonical_text(sql: &str) -> String {
+    statement(sql).map_or_else(
+        |_| sql.trim().into(),
+        |(statement, _)| canonical(sql, &statement),
+    )
 }
 
 /// Aliases that follow their expression without AS. They are what is left of two columns when the comma between them is
 /// forgotten.
-fn aliases_without_as(sql: &str, statement: &Statement) -> Vec<(Place, String)> {
+fn aliases_without_as(tokens: &[TokenWithSpan], statement: &Statement) -> Vec<(Place, String)> {
     struct Aliases<'a> {
-        tokens: &'a [TokenWithSpan],
+        code: Vec<&'a TokenWithSpan>,
         found: Vec<(Place, String)>,
     }
     impl Aliases<'_> {
@@ -461,12 +466,10 @@ fn aliases_without_as(sql: &str, statement: &Statement) -> Vec<(Place, String)> 
 
         fn check(&mut self, expr: &Expr, alias: &Ident) {
             let start = alias.span.start;
-            let at = self
-                .tokens
-                .partition_point(|token| token.span.start < start);
+            let at = self.code.partition_point(|token| token.span.start < start);
             let is_as = at
                 .checked_sub(1)
-                .and_then(|before| self.tokens.get(before))
+                .and_then(|before| self.code.get(before))
                 .is_some_and(
                     |token| matches!(&token.token, Token::Word(word) if word.keyword == Keyword::AS),
                 );
@@ -493,9 +496,9 @@ fn aliases_without_as(sql: &str, statement: &Statement) -> Vec<(Place, String)> 
     let Statement::Statement(statement) = statement else {
         return Vec::new();
     };
-    let tokens = code(sql);
+    let is_code = |token: &&TokenWithSpan| !matches!(token.token, Token::Whitespace(_));
     let mut aliases = Aliases {
-        tokens: &tokens,
+        code: tokens.iter().filter(is_code).collect(),
         found: Vec::new(),
     };
     // Nothing breaks the visit off.
@@ -526,17 +529,19 @@ pub(super) const FRONT_MATTER_KEYS: &[&str] = &[
     "severity",
 ];
 
-/// The one query of the file, or where and why it is none.
-fn statement(sql: &str) -> Result<Statement, (Place, String)> {
+/// The one query of the file and its tokens, or where and why it is none.
+fn statement(sql: &str) -> Result<(Statement, Vec<TokenWithSpan>), (Place, String)> {
     let on_line = |(line, reason)| (Place::line(line), reason);
-    check_extent(sql).map_err(on_line)?;
-    let mut statements = DFParser::parse_sql(sql).map_err(|error| syntax(sql, &error))?;
+    let tokens = checked_tokens(sql).map_err(on_line)?;
+    let parsed = statements(sql, tokens.as_deref());
+    let mut statements = parsed.map_err(|error| syntax(sql, &error))?;
     match (statements.pop_front(), statements.pop_front()) {
         (Some(Statement::Statement(statement)), None)
             if matches!(*statement, SqlStatement::Query(_)) =>
         {
             check_expansion(&statement).map_err(on_line)?;
-            Ok(Statement::Statement(statement))
+            let tokens = tokens.unwrap_or_default();
+            Ok((Statement::Statement(statement), tokens))
         }
         (None, _) => Err((Place::line(1), "the file holds no query".into())),
         _ => Err((
@@ -544,6 +549,19 @@ fn statement(sql: &str) -> Result<Statement, (Place, String)> {
             "the file must hold one SELECT and nothing else".into(),
         )),
     }
+}
+
+/// The statements of a text. Where it is split into tokens already, that is not done again.
+fn statements(
+    sql: &str,
+    tokens: Option<&[TokenWithSpan]>,
+) -> Result<VecDeque<Statement>, DataFusionError> {
+    let Some(tokens) = tokens else {
+        return DFParser::parse_sql(sql);
+    };
+    let mut of_tokens = DFParserBuilder::new("").build()?;
+    of_tokens.parser = of_tokens.parser.with_tokens_with_locations(tokens.to_vec());
+    of_tokens.parse_statements()
 }
 
 /// A syntax error, in words that do not presuppose a knowledge of the parser.
@@ -657,11 +675,11 @@ fn unclosed(sql: &str) -> Option<(Place, String)> {
 
 /// The columns of the outermost SELECT: their trailing comments, and where they get their names.
 fn columns(
-    sql: &str,
+    tokens: &[TokenWithSpan],
     statement: &Statement,
 ) -> (BTreeMap<String, String>, BTreeMap<String, Place>) {
     let (mut descriptions, mut places) = (BTreeMap::new(), BTreeMap::new());
-    let comments = trailing_comments(sql);
+    let comments = trailing_comments(tokens);
     let Statement::Statement(statement) = statement else {
         return (descriptions, places);
     };
@@ -695,7 +713,7 @@ mod tests {
     use super::*;
 
     fn printed(sql: &str) -> String {
-        canonical(sql, &statement(sql).unwrap())
+        canonical(sql, &statement(sql).unwrap().0)
     }
 
     /// Fingerprints are made of this text: if a new version of the parser prints it in another way, the one before must

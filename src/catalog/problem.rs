@@ -207,14 +207,15 @@ pub(super) fn code(sql: &str) -> Vec<TokenWithSpan> {
     tokens
 }
 
-/// The trailing comments of a query, by line. A comment on a line of its own explains the code to the reader, not the
+/// The trailing comments among the tokens of a query, by line. A comment on a line of its own explains the code to the reader, not the
 /// column.
-pub(super) fn trailing_comments(sql: &str) -> std::collections::BTreeMap<u64, String> {
+pub(super) fn trailing_comments(
+    tokens: &[TokenWithSpan],
+) -> std::collections::BTreeMap<u64, String> {
     let mut comments = std::collections::BTreeMap::new();
     let mut code_on_line = 0;
-    let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location();
-    for token in tokens.unwrap_or_default() {
-        match token.token {
+    for token in tokens {
+        match &token.token {
             Token::Whitespace(Whitespace::SingleLineComment { comment, .. }) => {
                 if code_on_line == token.span.start.line {
                     comments.insert(token.span.start.line, comment.trim().to_string());

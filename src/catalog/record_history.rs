@@ -1,7 +1,9 @@
 //! History tables of sources of the kind `updates`: all versions of a record that were seen are in raw, so such a table is
 //! a model like any other, made of the one whose versions it holds.
 
-use super::model::{FrontMatter, Model, VERSIONS, canonical_text};
+use std::sync::OnceLock;
+
+use super::model::{FrontMatter, Model, VERSIONS};
 use super::{PathStep, Source, SourceKind};
 
 /// Number of a row in the order in which rows were written. It is not part of the table.
@@ -60,7 +62,7 @@ pub(super) fn of(model: &Model, source: &Source) -> Result<Option<Model>, String
     let sql = sql(model, source, changed);
     Ok(Some(Model {
         name: table,
-        canonical_sql: canonical_text(&sql),
+        canonical_sql: OnceLock::new(),
         sql,
         front_matter,
         column_descriptions,

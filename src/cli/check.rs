@@ -23,7 +23,7 @@ use crate::clock;
 use crate::config::{BucketLocation, Config, StorageConfig, WarehouseConfig, env};
 use crate::error::Error;
 use crate::events::Observers;
-use crate::load::{self, Finding, LoadError, RepeatedKeys};
+use crate::load::{self, Finding, LoadError, RepeatedKeys, Warehouse};
 use crate::pipeline::Pipeline;
 use crate::plan::Selection;
 use crate::redact;
@@ -262,11 +262,9 @@ async fn api(
     let mut findings = vec![Finding::note("region", client.base().to_string())];
     let rows = first_rows(&client, catalog, sources, limit).await;
     // An endpoint counts as named if one of its sources is.
-    let named: BTreeSet<&str> = sources
-        .iter()
-        .filter(|source| selection.named.contains(&source.name))
-        .map(|source| source.endpoint.as_str())
-        .collect();
+    let named = sources.iter();
+    let named = named.filter(|source| selection.named.contains(&source.name));
+    let named: BTreeSet<&str> = named.map(|source| source.endpoint.as_str()).collect();
     // Statistics share an endpoint and its scope.
     let mut asked = BTreeSet::new();
     let sources: Vec<&Source> = sources
@@ -285,10 +283,8 @@ async fn api(
         async move { tokio::time::timeout_at(limit.end, ask(client, source, parent)).await }
     });
     let answers: Vec<_> = answers.collect();
-    let answers: Vec<_> = stream::iter(answers)
-        .buffered(ASKED_AT_A_TIME)
-        .collect()
-        .await;
+    let answers = stream::iter(answers).buffered(ASKED_AT_A_TIME);
+    let answers: Vec<_> = answers.collect().await;
     let (mut absent, mut is_there) = (0, false);
     for (source, answer) in sources.iter().zip(answers) {
         match &answer {
@@ -867,16 +863,9 @@ async fn compare(
         let model = pipeline.catalog().known_model(name)?;
         contracts.extend(bind_all(pipeline.catalog(), model).await?);
     }
-    let counts = contracts.iter().map(|contract| {
-        let (warehouse, whole) = (&warehouse, limit.whole);
-        async move {
-            match warehouse {
-                Some(warehouse) => tokio::time::timeout(whole, warehouse.counts(contract)).await,
-                // A warehouse that does not exist has no rows.
-                None => Ok(Ok(BTreeMap::new())),
-            }
-        }
-    });
+    let counts = contracts
+        .iter()
+        .map(|contract| count_rows(warehouse.as_deref(), contract, limit));
     let counts: Vec<_> = counts.collect();
     let mut counts = stream::iter(counts).buffered(COUNTED_AT_A_TIME);
     for contract in &contracts {
@@ -907,14 +896,21 @@ async fn compare(
                 Err(finding) => findings.say([finding])?,
             }
         }
-        if expected.waiting > 0 {
-            let waiting = expected.waiting;
-            let text =
-                format!("{waiting} partitions are not loaded yet: samsara-etl run --stages load");
-            findings.say([Finding::note(table, text)])?;
-        }
+        findings.say(expected.waiting_finding(table))?;
     }
     Ok(())
+}
+
+/// The rows of each partition of a table. A warehouse that does not exist has none.
+async fn count_rows(
+    warehouse: Option<&dyn Warehouse>,
+    contract: &Contract,
+    limit: Limit,
+) -> Result<Result<BTreeMap<Partition, u64>, LoadError>, Elapsed> {
+    match warehouse {
+        Some(warehouse) => tokio::time::timeout(limit.whole, warehouse.counts(contract)).await,
+        None => Ok(Ok(BTreeMap::new())),
+    }
 }
 
 /// The answer of the warehouse about a table; the finding, if there is none.
@@ -940,6 +936,15 @@ struct Expected {
     rows: BTreeMap<Partition, u64>,
     /// Partitions that are still to be loaded.
     waiting: u64,
+}
+
+impl Expected {
+    fn waiting_finding(&self, table: &str) -> Option<Finding> {
+        let waiting = self.waiting;
+        let text =
+            format!("{waiting} partitions are not loaded yet: samsara-etl run --stages load");
+        (waiting > 0).then(|| Finding::note(table, text))
+    }
 }
 
 async fn expected_rows(

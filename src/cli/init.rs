@@ -53,6 +53,25 @@ pub(super) struct Init {
 /// A longer token is none.
 const LONGEST_TOKEN: u64 = 4096;
 
+/// Refuses values now that commands would refuse later.
+fn check_values(values: &[(Variable, String)], context: &Context) -> Result<(), Error> {
+    if let Some((variable, _)) = values.iter().find(|(_, value)| value.contains("${")) {
+        return Err(Error::Usage(format!(
+            "{}: `${{` cannot stand in an .env file, where it names another variable: set it in the environment",
+            variable.name
+        )));
+    }
+    let pairs = values.iter();
+    let pairs = pairs.map(|(variable, value)| (variable.name, value.as_str()));
+    Config::resolve(
+        &Environment::from_pairs(pairs),
+        &Overrides::default(),
+        &context.directory,
+        LOCAL_FOLDER,
+    )?;
+    Ok(())
+}
+
 impl Init {
     pub(super) fn execute(self, context: &Context) -> Result<Exit, Error> {
         let path = context.env_file();
@@ -103,22 +122,7 @@ impl Init {
             env::GCP_CREDENTIALS_FILE_NAME,
             self.credentials.unwrap_or_default(),
         );
-        let pairs = values
-            .iter()
-            .map(|(variable, value)| (variable.name, value.as_str()));
-        if let Some((variable, _)) = values.iter().find(|(_, value)| value.contains("${")) {
-            return Err(Error::Usage(format!(
-                "{}: `${{` cannot stand in an .env file, where it names another variable: set it in the environment",
-                variable.name
-            )));
-        }
-        // What would be refused later is refused now.
-        Config::resolve(
-            &Environment::from_pairs(pairs),
-            &Overrides::default(),
-            &context.directory,
-            LOCAL_FOLDER,
-        )?;
+        check_values(&values, context)?;
         write_private(&path, &text(&values))?;
         say(format_args!(
             "{} is written, readable by you alone; next: `samsara-etl check`, then `samsara-etl run --lookback-days 7`",

@@ -104,7 +104,7 @@ pub(super) async fn answer(
                 });
             }
         }
-        WarehouseConfig::BigQuery { .. } => tables.extend(flattened_tables(&pipeline).await?),
+        WarehouseConfig::BigQuery { .. } => tables.extend(flattened_tables(&pipeline, sql).await?),
     }
     let answered = match query(sql, &tables, MEMORY).await {
         Ok(result) => print(result, format).await,
@@ -140,6 +140,9 @@ fn names(sql: &str, table: &str) -> bool {
 }
 
 async fn raw_tables(pipeline: &Pipeline) -> Result<Vec<QueryTable>, Error> {
+    let sources = pipeline.catalog().sources();
+    let names = sources.map(|source| source.name.as_str());
+    pipeline.states().read_ahead(names).await?;
     let mut tables = Vec::new();
     for source in pipeline.catalog().sources() {
         tables.push(raw_table(pipeline, source).await?);
@@ -170,15 +173,29 @@ pub(super) async fn raw_table(pipeline: &Pipeline, source: &Source) -> Result<Qu
     })
 }
 
-/// The flattened bucket as the state knows it, where the warehouse itself is not here.
-async fn flattened_tables(pipeline: &Pipeline) -> Result<Vec<QueryTable>, Error> {
+/// The flattened bucket as the state knows it, where the warehouse itself is not here. Only models that the query names are
+/// bound; of other tables only the name is known, for hints.
+async fn flattened_tables(pipeline: &Pipeline, sql: &str) -> Result<Vec<QueryTable>, Error> {
+    let catalog = pipeline.catalog();
     let mut tables = Vec::new();
-    for model in pipeline.catalog().models() {
-        let Some(driver) = pipeline.catalog().driving_source(model) else {
-            continue;
+    for model in catalog.models() {
+        let filled = [Some(model.name.clone()), model.history_table()];
+        let filled: Vec<String> = filled.into_iter().flatten().collect();
+        let table = |name, schema, objects| QueryTable {
+            raw: false,
+            name,
+            schema,
+            bucket: pipeline.flattened().clone(),
+            objects,
         };
+        if !filled.iter().any(|name| names(sql, name)) {
+            let unread = |name| table(name, Arc::new(Schema::empty()), Vec::new());
+            tables.extend(filled.into_iter().map(unread));
+            continue;
+        }
+        let driver = catalog.known_driving_source(model)?;
         let state = pipeline.states().source(&driver.name).await?;
-        for contract in bind_all(pipeline.catalog(), model).await? {
+        for contract in bind_all(catalog, model).await? {
             let objects = state.look(|state: &SourceState| {
                 let models = state
                     .partitions
@@ -188,14 +205,8 @@ async fn flattened_tables(pipeline: &Pipeline) -> Result<Vec<QueryTable>, Error>
                     .flat_map(|found| found.objects.iter().cloned())
                     .collect()
             });
-            let (schema, bucket) = (contract.schema(), pipeline.flattened().clone());
-            tables.push(QueryTable {
-                raw: false,
-                name: contract.table,
-                schema,
-                bucket,
-                objects,
-            });
+            let schema = contract.schema();
+            tables.push(table(contract.table, schema, objects));
         }
     }
     Ok(tables)

@@ -304,19 +304,24 @@ fn calendar(text: &mut String, source: &SourceCoverage) {
             continue;
         }
         for days in alike {
-            let mut line = String::new();
-            for (day, reached) in days {
-                if line.is_empty() {
-                    let _ = write!(line, "  {} ", day.format("%Y-%m"));
-                }
-                // Days that were not asked for leave a gap.
-                let column = "  2024-01 ".len() + day.day0() as usize;
-                line.extend(std::iter::repeat_n(' ', column.saturating_sub(line.len())));
-                line.push(letter(reached));
-            }
-            let _ = writeln!(text, "{line}");
+            let _ = writeln!(text, "{}", month_line(days));
         }
     }
+}
+
+/// A letter for each day of a month.
+fn month_line(days: &[(NaiveDate, &Reached)]) -> String {
+    let mut line = String::new();
+    for (day, reached) in days {
+        if line.is_empty() {
+            let _ = write!(line, "  {} ", day.format("%Y-%m"));
+        }
+        // Days that were not requested leave a gap.
+        let column = "  2024-01 ".len() + day.day0() as usize;
+        line.extend(std::iter::repeat_n(' ', column.saturating_sub(line.len())));
+        line.push(letter(reached));
+    }
+    line
 }
 
 /// That a source is not available, when it was last asked, and why.

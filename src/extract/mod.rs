@@ -7,8 +7,8 @@
 //! at a time.
 //!
 //! Files use only those before them, the types at the bottom, in the order that `tests/it/architecture.rs` gives and
-//! checks. [`fetch`] waits for the network and [`write`] works on other threads;
-//! [`extractor`] joins them.
+//! checks. [`fetch`] waits for the network, [`decode_ahead`] and [`write`] work
+//! on other threads; [`extractor`] joins them.
 
 // What a value, a row and a day are.
 mod assign_day;
@@ -36,6 +36,7 @@ mod queue;
 mod request;
 
 // The two halves of a task, and what joins them.
+mod decode_ahead;
 mod extractor;
 mod fetch;
 mod sort;

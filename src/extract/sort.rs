@@ -103,7 +103,8 @@ impl<'a> Sorter<'a> {
         let (mut owned, mut of) = (0, 0);
         let mut found = Vec::new();
         match (&self.task.scope, &source.time_field) {
-            (Scope::Snapshot, _) => {
+            (Scope::Updates { .. }, None) if batch.num_rows() == 0 => {}
+            (Scope::Snapshot, _) | (Scope::Updates { .. }, None) => {
                 let all = DayRows::all(batch.clone());
                 found.push((Partition::Snapshot, all, (0, 0)));
             }
@@ -136,12 +137,6 @@ impl<'a> Sorter<'a> {
                         let rows = DayRows::these(batch, its_rows)?;
                         found.push((Partition::Day(day), rows, (0, 0)));
                     }
-                }
-            }
-            (Scope::Updates { .. }, None) => {
-                if batch.num_rows() > 0 {
-                    let all = DayRows::all(batch.clone());
-                    found.push((Partition::Snapshot, all, (0, 0)));
                 }
             }
             (Scope::Feed { .. }, field) => {

@@ -1,30 +1,28 @@
-//! The CPU half of a task: decodes pages, sorts rows into days, writes raw objects.
+//! The CPU half of a task: the rows of decoded pages into the raw objects of their days.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use chrono::{DateTime, NaiveDate, Utc};
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use futures::FutureExt;
+use futures::future::try_join;
 use tokio::sync::mpsc;
 
 use super::checkpoint::Progress;
-use super::decode::{Decoded, Decoder};
-use super::decode_error::DecodeError;
-use super::drift::{Drift, DriftKey};
+use super::decode_ahead::{PAGES_AHEAD, PageDecoder, PageEnd, PageRows, Work};
+use super::drift::DriftKey;
 use super::error::ExtractError;
-use super::expiring::lasting;
-use super::fetch::{FetchedPage, Message};
-use super::intervals::overlaps;
+use super::fetch::Message;
 use super::misfits::UNKNOWN;
 use super::outcome::Extracted;
 use super::outside::Outside;
 use super::partial_result::{Output, PartialResult};
 use super::request::{ExtractTask, Scope};
-use super::sort::{Sorted, Sorter, leave_out_after};
-use crate::catalog::{FieldPath, Source};
+use super::sort::Sorted;
 use crate::events::{Event, Observer};
 use crate::json::path::shorten;
-use crate::samsara::Page;
 use crate::state::{Checkpoint, CheckpointResult, Overlap};
 use crate::store::layout::{Partition, RunId, raw_object};
 use crate::store::{Bucket, TableWriter};
@@ -66,9 +64,7 @@ pub(super) struct WriteTarget {
 pub(super) struct RawWriter {
     task: Arc<ExtractTask>,
     target: WriteTarget,
-    decoder: Arc<Decoder>,
-    /// Fields that differ at each read, of all sources of the task.
-    expiring: Vec<FieldPath>,
+    decoder: Arc<PageDecoder>,
     extracted_at: DateTime<Utc>,
     checkpoints: Option<mpsc::Sender<Checkpoint>>,
     /// Envelope fields that no row could carry, so far.
@@ -115,19 +111,16 @@ impl RawWriter {
         extracted_at: DateTime<Utc>,
         checkpoints: Option<mpsc::Sender<Checkpoint>>,
     ) -> Self {
-        let sources: Vec<&Source> = task.sources.iter().collect();
-        let expiring = sources.iter().flat_map(|source| &source.expiring);
         // Asked for and nothing there is a result too.
         let asked = task.scope.partitions().into_iter().flat_map(|partition| {
-            (0..sources.len()).map(move |slot| ((slot, partition), Output::default()))
+            (0..task.sources.len()).map(move |slot| ((slot, partition), Output::default()))
         });
         Self {
             whole: PartialResult {
                 outputs: asked.collect(),
                 ..PartialResult::default()
             },
-            decoder: Arc::new(Decoder::new(&sources)),
-            expiring: expiring.cloned().collect(),
+            decoder: Arc::new(PageDecoder::new(task.clone(), extracted_at)),
             part: PartialResult::default(),
             target,
             task,
@@ -140,16 +133,27 @@ impl RawWriter {
 
     /// Takes all messages, to the last.
     pub(super) async fn drain(
-        mut self,
-        mut messages: mpsc::Receiver<Message>,
+        self,
+        messages: mpsc::Receiver<Message>,
     ) -> Result<WriterOutput, ExtractError> {
-        while let Some(message) = messages.recv().await {
-            match message {
-                Message::Page(fetched) => self.page(*fetched).await?,
-                Message::Checkpoint(progress) => self.checkpoint(progress).await?,
-                Message::Commit => self.commit().await?,
+        let (send, work) = mpsc::channel(PAGES_AHEAD);
+        let decoding = self.decoder.clone().decode(messages, send);
+        // An error of the writer ends both.
+        let (written, ()) = try_join(self.write_all(work), decoding.map(Ok)).await?;
+        Ok(written)
+    }
+
+    async fn write_all(
+        mut self,
+        mut work: mpsc::Receiver<Work>,
+    ) -> Result<WriterOutput, ExtractError> {
+        while let Some(work) = work.recv().await {
+            match work {
+                Work::Page(page) => self.page(page).await?,
+                Work::Checkpoint(progress) => self.checkpoint(progress).await?,
+                Work::Commit => self.commit().await?,
                 // What was written of it is a leftover that no state names, which `clean` removes.
-                Message::Abort => self.part = PartialResult::default(),
+                Work::Abort => self.part = PartialResult::default(),
             }
         }
         self.finish().await
@@ -174,31 +178,24 @@ impl RawWriter {
         Ok(())
     }
 
-    async fn page(&mut self, mut fetched: FetchedPage) -> Result<(), ExtractError> {
-        let question = fetched.is_past.take();
-        let (fetched, page) = (&fetched, &fetched.page);
-        let (task, decoder) = (self.task.clone(), self.decoder.clone());
-        let wrong = |error: DecodeError| task.page_error(page.number, &fetched.request, error);
-        let mut sorter = Sorter::new(&decoder, &task, self.extracted_at, fetched);
-        let mut decoding = decoder.begin(page).map_err(wrong)?;
+    async fn page(&mut self, mut page: PageRows) -> Result<(), ExtractError> {
         // Where the requested days of a feed end, nothing of the page is written before that is known.
-        let until = self.until();
+        let is_held_back = self.decoder.until().is_some();
         let (mut records, mut is_past, mut waiting) = (0, false, Vec::new());
-        while let Some(decoded) = decoding.next().map_err(wrong)? {
-            records += decoded.count();
-            let overlaps = self.overlaps(fetched, &decoded).map_err(wrong)?;
-            self.part.overlaps.extend(overlaps);
-            let mut sorted = sorter.sort(&decoded).map_err(wrong)?;
-            is_past |= leave_out_after(until, &mut sorted);
-            if until.is_some() {
-                waiting.extend(sorted);
+        while let Some(part) = page.next().await {
+            records += part.records;
+            is_past |= part.is_past;
+            self.add_overlaps(part.overlaps);
+            if is_held_back {
+                waiting.extend(part.sorted);
                 continue;
             }
-            for sorted in sorted {
+            for sorted in part.sorted {
                 self.write(sorted).await?;
             }
         }
-        if let Some(question) = question {
+        let mut end = page.end(&self.task).await?;
+        if let Some(question) = end.question.take() {
             // Where nobody receives the answer, fetching has ended.
             let _ = question.send(is_past);
         }
@@ -209,14 +206,11 @@ impl RawWriter {
             records = taken.sum();
         }
         self.part.records += records;
-        let lasting =
-            lasting(&page.records, &self.expiring).map_err(|error| wrong(error.into()))?;
-        let content = &mut self.part.content;
-        content.add_page(fetched.parent.as_deref(), &lasting, page);
+        self.part.content.merge(&end.content);
         for sorted in waiting {
             self.write(sorted).await?;
         }
-        self.add_findings(page, decoding.into_drift(), sorter);
+        self.add_findings(end);
         if is_past {
             self.part.close(&self.task).await?;
             let tail = self.part.checkpoint_result(&self.task);
@@ -225,52 +219,22 @@ impl RawWriter {
         Ok(())
     }
 
-    /// The first day of a feed that is not requested.
-    fn until(&self) -> Option<NaiveDate> {
-        match &self.task.scope {
-            Scope::Feed { until, .. } => *until,
-            _ => None,
-        }
-    }
-
     /// Keeps what a page showed beside its rows: schema drift, envelope fields, rows far outside the requested days.
-    fn add_findings(&mut self, page: &Page, drift: Drift, sorter: Sorter<'_>) {
-        self.part.drift.merge(drift);
-        for (path, _) in &page.envelope {
+    fn add_findings(&mut self, end: PageEnd) {
+        self.part.drift.merge(end.drift);
+        for (path, _) in &end.envelope {
             self.part.drift.add(None, path, UNKNOWN, 1);
         }
-        let has_envelope_left = sorter.has_envelope_left();
-        for (slot, outside) in sorter.into_outsides() {
+        for (slot, outside) in end.outsides {
             self.part.add_outside(slot, outside);
         }
-        if !page.envelope.is_empty() && has_envelope_left {
-            self.report_envelope(page);
+        if end.has_envelope_left {
+            self.report_envelope(&end.envelope);
         }
     }
 
-    /// What records show of days before those that were requested.
-    fn overlaps(
-        &self,
-        fetched: &FetchedPage,
-        decoded: &Decoded<'_>,
-    ) -> Result<BTreeSet<Overlap>, DecodeError> {
-        let mut found = BTreeSet::new();
-        let Scope::Days(days) = &self.task.scope else {
-            return Ok(found);
-        };
-        for (slot, source) in self
-            .task
-            .sources
-            .iter()
-            .enumerate()
-            .filter(|(_, source)| source.end_field.is_some())
-        {
-            let Some(first) = days.first() else { continue };
-            let rows = self
-                .decoder
-                .rows_with_parent(decoded, slot, fetched.parent.as_deref())?;
-            found.extend(overlaps(&rows, source, *first, self.extracted_at)?);
-        }
+    /// Keeps what records show of days before those that were requested.
+    fn add_overlaps(&mut self, found: BTreeSet<Overlap>) {
         let room =
             MOST_OVERLAPS.saturating_sub(self.whole.overlaps.len() + self.part.overlaps.len());
         if room > 0 && found.len() > room {
@@ -281,17 +245,17 @@ impl RawWriter {
                 "more than {MOST_OVERLAPS} rows last into these days, the rest is not compared"
             );
         }
-        Ok(found.into_iter().take(room).collect())
+        self.part.overlaps.extend(found.into_iter().take(room));
     }
 
     /// Reports the envelope fields of a page of which no row is written: no row can carry them.
-    fn report_envelope(&mut self, page: &Page) {
+    fn report_envelope(&mut self, envelope: &[(String, Bytes)]) {
         let partition = match &self.task.scope {
             Scope::Snapshot => Some(Partition::Snapshot),
             Scope::Days(days) => days.first().map(|day| Partition::Day(*day)),
             Scope::Feed { .. } | Scope::Updates { .. } => None,
         };
-        for (path, text) in &page.envelope {
+        for (path, text) in envelope {
             self.envelope_fields += 1;
             if self.envelope_fields <= MOST_ENVELOPE_FIELDS {
                 self.target.observer.observe(&Event::EnvelopeFieldKept {
@@ -362,7 +326,7 @@ impl RawWriter {
         let content = whole.content.hex();
         let name = |slot: usize| task.sources[slot].name.clone();
         let drift = whole.drift.into_found().map(|(column, key, count)| {
-            let sources = self.decoder.sources_with(column).map(name).collect();
+            let sources = self.decoder.sources_with(column);
             (sources, key, count)
         });
         let drift = drift.collect();

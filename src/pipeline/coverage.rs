@@ -289,6 +289,23 @@ pub(super) struct Lookup<'a> {
     pub(super) target: &'a str,
 }
 
+fn failure_of_list(state: &SourceState) -> Option<Failure> {
+    state.partition(Partition::Snapshot)?.failure.clone()
+}
+
+/// A table with its loaded rows; its partitions are still to be counted.
+fn uncovered(table: String, state: &SourceState, target: &str) -> TableCoverage {
+    let partitions = state.partitions.values();
+    let made = partitions.filter_map(|found| found.models.get(&table));
+    TableCoverage {
+        rows: made.map(|made| rows_loaded(made, target)).sum(),
+        table,
+        newest: None,
+        loaded: 0,
+        missing: 0,
+    }
+}
+
 impl Lookup<'_> {
     pub(super) async fn coverage(
         &self,
@@ -316,18 +333,7 @@ impl Lookup<'_> {
             let contracts = models.iter().flat_map(|bound| bound.contracts());
             let names = contracts.map(|contract| contract.table.clone());
             let mut covered_tables: Vec<TableCoverage> = names
-                .map(|table| TableCoverage {
-                    rows: state
-                        .partitions
-                        .values()
-                        .filter_map(|found| found.models.get(&table))
-                        .map(|made| rows_loaded(made, self.target))
-                        .sum(),
-                    table,
-                    newest: None,
-                    loaded: 0,
-                    missing: 0,
-                })
+                .map(|table| uncovered(table, &state, self.target))
                 .collect();
             let mut reached = BTreeMap::new();
             for partition in partitions {
@@ -355,9 +361,7 @@ impl Lookup<'_> {
                 last_read: state.complete().map(|(_, raw)| raw.extracted_at).max(),
                 never_asked,
                 not_available,
-                failure: state
-                    .partition(Partition::Snapshot)
-                    .and_then(|found| found.failure.clone()),
+                failure: failure_of_list(&state),
                 is_known: state.complete().next().is_some(),
                 rows: state.complete().map(|(_, raw)| raw.rows()).sum(),
                 gaps: state.gaps().to_vec(),

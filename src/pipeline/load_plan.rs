@@ -45,10 +45,11 @@ impl<'a> Planner<'a> {
             options: options.clone(),
             tables: BTreeMap::new(),
         };
+        let counts = self.plan.partitions_by_source();
         for contract in self.contracts.values() {
             let driver = self.driving_source(&contract.table)?;
             let state = self.states.source(&driver.name).await?;
-            let partitions = self.plan.partitions_of(&driver.name);
+            let partitions = counts.get(driver.name.as_str()).copied().unwrap_or(0);
             let load = TableLoad::new(contract.clone(), state, &plan, partitions);
             plan.tables.insert(contract.table.clone(), load);
         }

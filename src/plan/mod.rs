@@ -8,7 +8,7 @@ mod table_list;
 mod updates;
 mod workbook;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::str::FromStr;
 
@@ -158,18 +158,19 @@ impl Plan {
         days.copied().collect()
     }
 
-    /// Number of partitions of a source in this run: those that are read, and those that are complete. A feed counts as
-    /// one.
-    pub fn partitions_of(&self, source: &str) -> usize {
-        let read: usize = self
-            .tasks_of(source)
-            .map(|task| task.scope.partitions().len().max(1))
-            .sum();
-        read + self
-            .committed
-            .iter()
-            .filter(|(name, _)| name == source)
-            .count()
+    /// Number of partitions of each source in this run: those that are read, and those that are complete. A feed counts
+    /// as one.
+    pub fn partitions_by_source(&self) -> HashMap<&str, usize> {
+        let mut counts: HashMap<&str, usize> = HashMap::new();
+        for task in self.snapshots.iter().chain(&self.windows) {
+            for source in &task.sources {
+                *counts.entry(source).or_default() += task.scope.len();
+            }
+        }
+        for (source, _) in &self.committed {
+            *counts.entry(source).or_default() += 1;
+        }
+        counts
     }
 
     /// How many of the given days have not begun yet, and the first of them.
@@ -280,6 +281,14 @@ impl fmt::Display for PlannedScope {
 }
 
 impl PlannedScope {
+    /// Number of partitions that are read; a feed or updates count as one.
+    fn len(&self) -> usize {
+        match self {
+            Self::Days(days) => days.len().max(1),
+            Self::Snapshot | Self::Feed { .. } | Self::Updates(_) => 1,
+        }
+    }
+
     /// The partitions that are read; none for a feed or updates, whose days are not known in advance.
     pub fn partitions(&self) -> Vec<Partition> {
         match self {
@@ -494,32 +503,32 @@ impl fmt::Display for Plan {
 impl Plan {
     /// What is requested, by source.
     fn fmt_requests(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sources = self.windows.iter().flat_map(|task| &task.sources);
-        let sources: BTreeSet<&String> = sources.collect();
+        // Tasks and days of each source, and what is said of its feed or updates.
+        let mut sources: BTreeMap<&String, (usize, usize, Vec<String>)> = BTreeMap::new();
+        for task in &self.windows {
+            for name in &task.sources {
+                let (tasks, days, notes) = sources.entry(name).or_default();
+                match &task.scope {
+                    PlannedScope::Days(more) => (*tasks, *days) = (*tasks + 1, *days + more.len()),
+                    PlannedScope::Feed {
+                        resume,
+                        since,
+                        until,
+                    } => notes.push(self.feed(resume.is_some(), *since, *until)),
+                    PlannedScope::Updates(windows) => notes.push(updates::told(windows)),
+                    PlannedScope::Snapshot => {}
+                }
+            }
+        }
         let (lists, tasks) = (self.snapshots.len(), self.windows.len());
         writeln!(
             f,
             "extract    {lists} lists, {tasks} tasks over {} daily sources",
             sources.len()
         )?;
-        for name in sources {
-            let (mut tasks, mut days) = (0, 0);
-            for task in self.tasks_of(name) {
-                match &task.scope {
-                    PlannedScope::Days(more) => (tasks, days) = (tasks + 1, days + more.len()),
-                    PlannedScope::Feed {
-                        resume,
-                        since,
-                        until,
-                    } => {
-                        let feed = self.feed(resume.is_some(), *since, *until);
-                        writeln!(f, "           {name}: {feed}")?;
-                    }
-                    PlannedScope::Updates(windows) => {
-                        writeln!(f, "           {name}: {}", updates::told(windows))?;
-                    }
-                    PlannedScope::Snapshot => {}
-                }
+        for (name, (tasks, days, notes)) in sources {
+            for note in notes {
+                writeln!(f, "           {name}: {note}")?;
             }
             if tasks > 0 {
                 writeln!(f, "           {name}: {days} days in {tasks} tasks")?;

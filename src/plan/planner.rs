@@ -1,6 +1,6 @@
 //! Makes plans: what the state lacks becomes tasks, and tasks are counted in requests.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 
@@ -59,7 +59,7 @@ struct Planner<'a> {
     /// The days of sources that are to be read.
     wanted: BTreeMap<&'a str, Vec<NaiveDate>>,
     /// Those of them that were never read.
-    gaps: BTreeSet<(String, NaiveDate)>,
+    gaps: HashMap<&'a str, HashSet<NaiveDate>>,
     /// The lists that are to be read.
     snapshots: BTreeSet<&'a str>,
     /// The sources of which updates are to be read.
@@ -102,7 +102,7 @@ impl<'a> Planner<'a> {
                 left_behind: Vec::new(),
             },
             wanted: BTreeMap::new(),
-            gaps: BTreeSet::new(),
+            gaps: HashMap::new(),
             snapshots: BTreeSet::new(),
             updated: BTreeSet::new(),
         })
@@ -187,8 +187,7 @@ impl<'a> Planner<'a> {
             found.is_none_or(|partition| partition.raw.is_none())
         };
         let unread = days.iter().filter(is_unread);
-        let unread = unread.map(|day| (source.name.clone(), *day));
-        self.gaps.extend(unread);
+        self.gaps.entry(&source.name).or_default().extend(unread);
         if tells_of_earlier_days(source, state, &days) {
             plan.lasting.push(source.name.clone());
         }
@@ -237,10 +236,12 @@ impl<'a> Planner<'a> {
         plan.windows.extend(group(catalog, self.wanted)?);
         // What was never read comes before what is read again, and old days before new ones, whatever the table: then
         // what is complete is a span of time.
-        plan.windows.sort_by_key(|task| match &task.scope {
+        plan.windows.sort_by_cached_key(|task| match &task.scope {
             PlannedScope::Days(days) => {
-                let is_gap =
-                    |name: &String| days.iter().any(|day| gaps.contains(&(name.clone(), *day)));
+                let is_gap = |name: &String| {
+                    let unread = gaps.get(name.as_str());
+                    unread.is_some_and(|unread| days.iter().any(|day| unread.contains(day)))
+                };
                 (!task.sources.iter().any(is_gap), days.first().copied())
             }
             _ => (false, None),
@@ -441,15 +442,13 @@ pub(super) fn group(
     wanted: BTreeMap<&str, Vec<NaiveDate>>,
 ) -> Result<Vec<PlannedTask>, CatalogError> {
     let mut tasks = Vec::new();
-    let mut shared: BTreeMap<(String, NaiveDate), Vec<String>> = BTreeMap::new();
+    let mut shared: BTreeMap<String, BTreeMap<NaiveDate, Vec<&str>>> = BTreeMap::new();
     for (name, days) in wanted {
         let source = catalog.known_source(name)?;
         if let Some(key) = source.share_key() {
+            let of_days = shared.entry(key).or_default();
             for day in days {
-                shared
-                    .entry((key.clone(), day))
-                    .or_default()
-                    .push(name.to_string());
+                of_days.entry(day).or_default().push(name);
             }
             continue;
         }
@@ -471,34 +470,44 @@ pub(super) fn group(
             requests: 1,
         });
     }
-    for ((_, day), names) in shared {
-        let limit = names
-            .first()
-            .and_then(|name| catalog.source(name)?.share.as_ref())
-            .map_or(1, |share| share.limit);
-        for sources in together(catalog, names, limit) {
-            tasks.push(PlannedTask {
-                sources,
+    for of_days in shared.into_values() {
+        // Most days are wanted of the same sources as the day before.
+        let (mut alike, mut requests) = (Vec::new(), Vec::new());
+        for (day, names) in of_days {
+            if names != alike {
+                requests = together(catalog, &names)?;
+                alike = names;
+            }
+            tasks.extend(requests.iter().map(|sources| PlannedTask {
+                sources: sources.clone(),
                 scope: PlannedScope::Days(vec![day]),
                 requests: 1,
-            });
+            }));
         }
     }
     Ok(tasks)
 }
 
-/// Groups sources into requests: at most `limit` in one, and no two with the same field, since a record holds it once.
-fn together(catalog: &Catalog, names: Vec<String>, limit: usize) -> Vec<Vec<String>> {
-    let field = |name: &String| Some(catalog.source(name)?.share.as_ref()?.field.as_str());
-    let mut requests: Vec<Vec<String>> = Vec::new();
+/// Groups sources into requests: no more in one than the endpoint takes, and no two with the same field, since a record
+/// holds it once.
+fn together(catalog: &Catalog, names: &[&str]) -> Result<Vec<Vec<String>>, CatalogError> {
+    // The field of each request's sources, too.
+    let mut requests: Vec<(Vec<&str>, Vec<String>)> = Vec::new();
+    let mut limit = None;
     for name in names {
-        let has_room = |request: &&mut Vec<String>| {
-            request.len() < limit && request.iter().all(|other| field(other) != field(&name))
+        let share = catalog.known_source(name)?.share.as_ref();
+        let field = share.map_or("", |share| share.field.as_str());
+        let limit = *limit.get_or_insert(share.map_or(1, |share| share.limit));
+        let has_room = |(fields, names): &&mut (Vec<&str>, Vec<String>)| {
+            names.len() < limit && !fields.contains(&field)
         };
         match requests.iter_mut().find(has_room) {
-            Some(request) => request.push(name),
-            None => requests.push(vec![name]),
+            Some((fields, names)) => {
+                fields.push(field);
+                names.push((*name).into());
+            }
+            None => requests.push((vec![field], vec![(*name).into()])),
         }
     }
-    requests
+    Ok(requests.into_iter().map(|(_, names)| names).collect())
 }

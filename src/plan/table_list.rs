@@ -48,46 +48,9 @@ pub fn names_in_file(path: &Path, catalog: &Catalog) -> Result<Vec<String>, Sele
             .chain(catalog.models().map(|model| model.name.as_str()))
             .collect()
     };
-    let extension = path
-        .extension()
-        .and_then(|extension| extension.to_str())
-        .unwrap_or_default()
-        .to_lowercase();
-    let is_workbook = match extension.as_str() {
-        "xlsx" | "xlsm" => true,
-        "csv" | "tsv" | "txt" => false,
-        "xls" | "xlsb" | "ods" => {
-            return Err(failed(
-                "unsupported kind of workbook: save it as .xlsx or .csv".into(),
-            ));
-        }
-        _ => {
-            return Err(failed(
-                "the file name must end in .xlsx, .csv or .txt (or give ALL)".into(),
-            ));
-        }
-    };
+    let is_workbook = is_workbook(path).map_err(failed)?;
     let bytes = read_file(path, TABLE_LIST_BYTES).map_err(|error| failed(error.into()))?;
-    // A workbook may have the extension .csv.
-    let (cells, place) = if is_workbook || bytes.starts_with(b"PK\x03\x04") {
-        let sheet = first_visible_sheet(&bytes, WORKBOOK_BYTES).map_err(failed)?;
-        (
-            sheet.cells,
-            format!("{}, sheet {}", path.display(), sheet.name),
-        )
-    } else {
-        let (text, is_guessed) = decode(&bytes).map_err(|error| failed(error.into()))?;
-        if is_guessed {
-            tracing::warn!(
-                "{} is not UTF-8: read as Windows-1252; save it as UTF-8 to be sure",
-                path.display()
-            );
-        }
-        (
-            text_cells(&text, &known).map_err(failed)?,
-            path.display().to_string(),
-        )
-    };
+    let (cells, place) = read_cells(path, &bytes, is_workbook, &known).map_err(failed)?;
     let row = if is_workbook { "row" } else { "line" };
     let Found {
         names,
@@ -105,12 +68,8 @@ pub fn names_in_file(path: &Path, catalog: &Catalog) -> Result<Vec<String>, Sele
         let tell = |cell: &Cell| {
             let hint = nearest(&cell.text, known.iter().copied());
             let hint = hint.map(|it| format!(" (did you mean `{it}`?)"));
-            format!(
-                "`{}`{} in {place}, {row} {}",
-                clip(&cell.text),
-                hint.unwrap_or_default(),
-                cell.row
-            )
+            let (text, hint) = (clip(&cell.text), hint.unwrap_or_default());
+            format!("`{text}`{hint} in {place}, {row} {}", cell.row)
         };
         let mut names: Vec<String> = unknown.iter().take(TOLD).map(tell).collect();
         names.extend((more > 0).then(|| format!("and {more} more")));
@@ -138,6 +97,39 @@ pub fn names_in_file(path: &Path, catalog: &Catalog) -> Result<Vec<String>, Sele
     Ok(names)
 }
 
+/// Whether a file is a workbook, by its extension.
+fn is_workbook(path: &Path) -> Result<bool, TableListError> {
+    let extension = path.extension().and_then(|it| it.to_str());
+    match extension.unwrap_or_default().to_lowercase().as_str() {
+        "xlsx" | "xlsm" => Ok(true),
+        "csv" | "tsv" | "txt" => Ok(false),
+        "xls" | "xlsb" | "ods" => {
+            Err("unsupported kind of workbook: save it as .xlsx or .csv".into())
+        }
+        _ => Err("the file name must end in .xlsx, .csv or .txt (or give ALL)".into()),
+    }
+}
+
+/// The cells of a file, and its name for messages.
+fn read_cells(
+    path: &Path,
+    bytes: &[u8],
+    is_workbook: bool,
+    known: &BTreeSet<&str>,
+) -> Result<(Vec<Cell>, String), TableListError> {
+    let name = path.display();
+    // A workbook may have the extension .csv.
+    if is_workbook || bytes.starts_with(b"PK\x03\x04") {
+        let sheet = first_visible_sheet(bytes, WORKBOOK_BYTES)?;
+        return Ok((sheet.cells, format!("{name}, sheet {}", sheet.name)));
+    }
+    let (text, is_guessed) = decode(bytes)?;
+    if is_guessed {
+        tracing::warn!("{name} is not UTF-8: read as Windows-1252; save it as UTF-8 to be sure");
+    }
+    Ok((text_cells(&text, known)?, name.to_string()))
+}
+
 /// The names in a list.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Found {
@@ -149,60 +141,22 @@ struct Found {
 }
 
 fn find(cells: Vec<Cell>, known: &BTreeSet<&str>) -> Found {
-    let mut columns: BTreeMap<u32, Vec<Cell>> = BTreeMap::new();
-    let comments: BTreeSet<u32> = {
-        let is_comment = |cell: &&Cell| cell.column == 0 && cell.text.trim_start().starts_with('#');
-        cells
-            .iter()
-            .filter(is_comment)
-            .filter(|cell| cell.text.trim().len() > 1)
-            .map(|cell| cell.row)
-            .collect()
-    };
-    for mut cell in cells {
-        cell.text = clean(&cell.text);
-        if !cell.text.is_empty() && !comments.contains(&cell.row) {
-            columns.entry(cell.column).or_default().push(cell);
-        }
-    }
+    let mut columns = columns_of(cells);
     let is_known =
         |cell: &Cell| known.contains(cell.text.as_str()) || cell.text.eq_ignore_ascii_case("all");
-    let count = |cells: &[Cell]| cells.iter().filter(|cell| is_known(cell)).count();
-    let first = columns
-        .first_key_value()
-        .filter(|(_, cells)| count(cells) > 0)
-        .map(|(column, _)| *column);
-    // Of several columns, the leftmost.
-    let most = columns
-        .iter()
-        .rev()
-        .max_by_key(|(_, cells)| count(cells))
-        .filter(|(_, cells)| count(cells) > 0);
-    let named = first.or(most.map(|(column, _)| *column));
-    let is_text = |cells: &[Cell]| cells.iter().any(|cell| !is_number(&cell.text));
-    let Some(column) = named.or_else(|| {
-        columns
-            .iter()
-            .find(|(_, cells)| is_text(cells))
-            .map(|(column, _)| *column)
-    }) else {
+    let Some(column) = column_of_names(&columns, is_known) else {
         return Found::default();
     };
     // A whole list in one line.
     let rows: BTreeSet<u32> = columns.values().flatten().map(|cell| cell.row).collect();
     if rows.len() == 1 && columns.len() > 1 {
-        let all: Vec<Cell> = columns
-            .into_values()
-            .flatten()
-            .filter(|cell| !is_number(&cell.text))
-            .collect();
-        let (names, unknown): (Vec<Cell>, _) = all.into_iter().partition(is_known);
+        let all = columns.into_values().flatten();
+        let all = all.filter(|cell| !is_number(&cell.text));
+        let (names, mut unknown): (Vec<Cell>, Vec<Cell>) = all.partition(is_known);
         // With only one name, the other cells are notes on it.
-        let unknown = if names.len() == 1 {
-            Vec::new()
-        } else {
-            unknown
-        };
+        if names.len() == 1 {
+            unknown.clear();
+        }
         return Found {
             names: names.into_iter().map(|cell| cell.text).collect(),
             unknown,
@@ -234,6 +188,41 @@ fn find(cells: Vec<Cell>, known: &BTreeSet<&str>) -> Found {
         }
     }
     found
+}
+
+/// The cells by column, cleaned, without empty ones and without rows that are comments.
+fn columns_of(cells: Vec<Cell>) -> BTreeMap<u32, Vec<Cell>> {
+    let is_comment = |cell: &&Cell| {
+        let text = cell.text.trim();
+        cell.column == 0 && text.starts_with('#') && text.len() > 1
+    };
+    let comments = cells.iter().filter(is_comment).map(|cell| cell.row);
+    let comments: BTreeSet<u32> = comments.collect();
+    let mut columns: BTreeMap<u32, Vec<Cell>> = BTreeMap::new();
+    for mut cell in cells {
+        cell.text = clean(&cell.text);
+        if !cell.text.is_empty() && !comments.contains(&cell.row) {
+            columns.entry(cell.column).or_default().push(cell);
+        }
+    }
+    columns
+}
+
+/// The column to read: the first if it has names, or else the one with the most, or else the first with text.
+fn column_of_names(
+    columns: &BTreeMap<u32, Vec<Cell>>,
+    is_known: impl Fn(&Cell) -> bool,
+) -> Option<u32> {
+    let count = |cells: &[Cell]| cells.iter().filter(|cell| is_known(cell)).count();
+    let first = columns.first_key_value();
+    let first = first.filter(|(_, cells)| count(cells) > 0);
+    // Of several columns, the leftmost.
+    let most = columns.iter().rev().max_by_key(|(_, cells)| count(cells));
+    let most = most.filter(|(_, cells)| count(cells) > 0);
+    let is_text = |cells: &[Cell]| cells.iter().any(|cell| !is_number(&cell.text));
+    let text = || columns.iter().find(|(_, cells)| is_text(cells));
+    let column = first.or(most).or_else(text);
+    column.map(|(column, _)| *column)
 }
 
 /// A cell without the characters that people and programs put around names: blanks, quotes, list marks.

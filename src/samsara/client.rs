@@ -355,27 +355,8 @@ impl Client {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let turn = tokio::time::Instant::now();
-            limiter.wait().await;
-            let wait = turn.elapsed();
-            if wait >= WORTH_TELLING {
-                shared.observer.observe(&Event::RequestWaited {
-                    endpoint: path.into(),
-                    wait,
-                });
-            }
-            let sent = Instant::now();
-            let outcome = self.attempt(url.clone()).await;
-            let status = match &outcome {
-                Ok(Outcome::Body(_)) => Some(StatusCode::OK.as_u16()),
-                Ok(Outcome::Refused(answer)) => Some(answer.status.as_u16()),
-                Err(_) => None,
-            };
-            shared.observer.observe(&Event::AttemptFinished {
-                endpoint: path.into(),
-                status,
-                elapsed: sent.elapsed(),
-            });
+            self.wait_for_turn(path, limiter).await;
+            let (outcome, status) = self.observed_attempt(path, url.clone()).await;
             let (error, pause) = match judge(outcome) {
                 Ok(outcome) => {
                     limiter.answered();
@@ -389,8 +370,7 @@ impl Client {
                     return Ok(outcome);
                 }
                 Err(Transient { error, pause }) => {
-                    if matches!(&error, AttemptError::Busy { status, .. } if *status == StatusCode::TOO_MANY_REQUESTS)
-                    {
+                    if error.is_too_often() {
                         limiter.slow_down(tokio::time::Instant::now());
                     }
                     (error, pause)
@@ -421,6 +401,40 @@ impl Client {
             });
             tokio::time::sleep(wait).await;
         }
+    }
+
+    /// Waits for the rate limit.
+    async fn wait_for_turn(&self, path: &str, limiter: &EndpointLimiter) {
+        let turn = tokio::time::Instant::now();
+        limiter.wait().await;
+        let wait = turn.elapsed();
+        if wait >= WORTH_TELLING {
+            self.shared.observer.observe(&Event::RequestWaited {
+                endpoint: path.into(),
+                wait,
+            });
+        }
+    }
+
+    /// One attempt, reported to the observer; and the status of its response.
+    async fn observed_attempt(
+        &self,
+        path: &str,
+        url: Url,
+    ) -> (Result<Outcome, AttemptError>, Option<u16>) {
+        let sent = Instant::now();
+        let outcome = self.attempt(url).await;
+        let status = match &outcome {
+            Ok(Outcome::Body(_)) => Some(StatusCode::OK.as_u16()),
+            Ok(Outcome::Refused(answer)) => Some(answer.status.as_u16()),
+            Err(_) => None,
+        };
+        self.shared.observer.observe(&Event::AttemptFinished {
+            endpoint: path.into(),
+            status,
+            elapsed: sent.elapsed(),
+        });
+        (outcome, status)
     }
 
     /// One attempt: a body, a refusal, or a fault of the connection.

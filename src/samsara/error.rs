@@ -53,6 +53,11 @@ pub enum AttemptError {
 }
 
 impl AttemptError {
+    /// Whether the API says that it was asked too often (429).
+    pub(super) fn is_too_often(&self) -> bool {
+        matches!(self, Self::Busy { status, .. } if *status == StatusCode::TOO_MANY_REQUESTS)
+    }
+
     /// A status that says that the request may succeed later.
     pub(super) fn from_status(status: StatusCode, request_id: Option<String>) -> Self {
         if status.is_server_error() {

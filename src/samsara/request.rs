@@ -9,7 +9,7 @@ use chrono::{DateTime, Datelike, DurationRound, SecondsFormat, TimeDelta, Utc};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::form_urlencoded;
 
-use crate::catalog::{OmitPath, Pagination, Since, Source, TimeFormat};
+use crate::catalog::{OmitPath, Pagination, Since, Source, TimeFormat, WindowParameters};
 
 /// All that an id must be escaped of to stay one segment of a path.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
@@ -120,18 +120,11 @@ impl Request {
         parents: &[ParentRow],
     ) -> Option<Self> {
         let source = *sources.first()?;
-        let mut params: BTreeMap<&str, Vec<String>> = source
-            .params
-            .iter()
-            .map(|(name, value)| (name.as_str(), vec![value.clone()]))
-            .collect();
+        let constant = source.params.iter();
+        let constant = constant.map(|(name, value)| (name.as_str(), vec![value.clone()]));
+        let mut params: BTreeMap<&str, Vec<String>> = constant.collect();
         if let Some(share) = &source.share {
-            let mut values: Vec<&str> = sources
-                .iter()
-                .filter_map(|source| Some(source.share.as_ref()?.field.as_str()))
-                .collect();
-            values.sort_unstable();
-            params.insert(&share.parameter, vec![values.join(",")]);
+            params.insert(&share.parameter, vec![shared_fields(sources)]);
         }
         // An empty value stands for the call without the parameter.
         if let (Some(sweep), Some(value)) = (&source.sweep, sweep.filter(|value| !value.is_empty()))
@@ -141,23 +134,11 @@ impl Request {
         if let Some(limit) = source.page_limit {
             params.insert("limit", vec![limit.to_string()]);
         }
-        if let (Some(names), Some(window)) = (&source.window, window)
-            && names.format == TimeFormat::MonthName
-        {
-            params.insert(&names.start, vec![window.start.year().to_string()]);
-            if let Some(month) = &names.end {
-                params.insert(month, vec![window.start.format("%B").to_string()]);
-            }
-        } else if let (Some(names), Some(window)) = (&source.window, window) {
-            params.insert(&names.start, vec![instant(window.start, names.format)]);
-            if let Some(end) = &names.end {
-                let end_asked = window.end + TimeDelta::days(i64::from(names.days_beyond));
-                let last = if names.end_inclusive {
-                    end_asked - TimeDelta::milliseconds(1)
-                } else {
-                    end_asked
-                };
-                params.insert(end, vec![instant(last, names.format)]);
+        if let (Some(names), Some(window)) = (&source.window, window) {
+            let (start, end) = time_parameters(names, window);
+            params.insert(&names.start, vec![start]);
+            if let Some(name) = &names.end {
+                params.insert(name, vec![end]);
             }
         }
         let mut path = source.endpoint.clone();
@@ -169,21 +150,16 @@ impl Request {
                 // The order of ids is part of the query that a cursor is bound to.
                 let mut ids: Vec<String> = parents.iter().map(|row| row.id.clone()).collect();
                 ids.sort_unstable();
-                params.insert(
-                    &parent.param,
-                    if parent.repeat {
-                        ids
-                    } else {
-                        vec![ids.join(",")]
-                    },
-                );
+                let values = match parent.repeat {
+                    true => ids,
+                    false => vec![ids.join(",")],
+                };
+                params.insert(&parent.param, values);
             }
         }
         if let (Some(since), Some(window)) = (&source.since, window) {
-            params.insert(
-                &since.parameter,
-                vec![instant(window.start, TimeFormat::Rfc3339)],
-            );
+            let start = instant(window.start, TimeFormat::Rfc3339);
+            params.insert(&since.parameter, vec![start]);
         }
         if let (Some(parent), Some(row)) = (&source.parent, parents.first()) {
             let also = parent.with.keys().zip(&row.with);
@@ -191,23 +167,15 @@ impl Request {
                 params.insert(name, vec![value.clone()]);
             }
         }
-        let mut query = form_urlencoded::Serializer::new(String::new());
-        for (name, values) in params {
-            for value in values {
-                query.append_pair(name, &value);
-            }
-        }
+        let omit = sources.iter().flat_map(|source| source.omit.iter());
         Some(Self {
             path,
             endpoint: source.endpoint.clone(),
-            query: query.finish(),
+            query: rendered(params),
             pagination: source.pagination,
             records: source.records.clone(),
             page_echoes: source.page_echoes.clone(),
-            omit: sources
-                .iter()
-                .flat_map(|source| source.omit.iter().cloned())
-                .collect(),
+            omit: omit.cloned().collect(),
             rate: source.rate_limit.per_second,
             scope: source.scope.clone(),
             endless: source.kind == crate::catalog::SourceKind::Feed,
@@ -253,6 +221,38 @@ impl Request {
         }
         query
     }
+}
+
+/// The fields of sources that share a request.
+fn shared_fields(sources: &[&Source]) -> String {
+    let shares = sources.iter().filter_map(|source| source.share.as_ref());
+    let mut fields: Vec<&str> = shares.map(|share| share.field.as_str()).collect();
+    fields.sort_unstable();
+    fields.join(",")
+}
+
+/// The values of the parameters for start and end of a window.
+fn time_parameters(names: &WindowParameters, window: Window) -> (String, String) {
+    let Window { start, end } = window;
+    if names.format == TimeFormat::MonthName {
+        return (start.year().to_string(), start.format("%B").to_string());
+    }
+    let end = end + TimeDelta::days(i64::from(names.days_beyond));
+    let last = match names.end_inclusive {
+        true => end - TimeDelta::milliseconds(1),
+        false => end,
+    };
+    (instant(start, names.format), instant(last, names.format))
+}
+
+fn rendered(params: BTreeMap<&str, Vec<String>>) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    for (name, values) in params {
+        for value in values {
+            query.append_pair(name, &value);
+        }
+    }
+    query.finish()
 }
 
 /// An id as exactly one segment of a path. What is none (empty, `.`, `..`) becomes a path that no client asks for.

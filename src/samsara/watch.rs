@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::page::{Page, PageError};
@@ -21,8 +22,8 @@ struct Seen {
     empty: u32,
     /// Pages in a row that are empty or bring what the one before brought.
     stale: u32,
-    /// Digest of the last page's records.
-    last: u64,
+    /// The last page's records.
+    last: Bytes,
     /// Digests of all cursors so far.
     cursors: HashSet<u64>,
 }
@@ -40,13 +41,12 @@ impl Watch {
     ) -> Result<Option<String>, PageError> {
         let mut seen = self.0.lock();
         seen.empty = if page.is_empty { seen.empty + 1 } else { 0 };
-        let records = digest(&page.records);
-        seen.stale = if page.is_empty || records == seen.last {
+        seen.stale = if page.is_empty || page.records == seen.last {
             seen.stale + 1
         } else {
             0
         };
-        seen.last = records;
+        seen.last = page.records.clone();
         // A stream holds a page back from time to time: one empty page that leads somewhere else is not its end yet.
         let stands_still =
             page.cursor.is_none() || page.cursor.as_deref() == asked || seen.empty > 1;

@@ -33,8 +33,8 @@ impl Partition {
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "snapshot" => Some(Self::Snapshot),
-            day => NaiveDate::parse_from_str(day, "%Y-%m-%d")
-                .ok()
+            day => written_day(day)
+                .or_else(|| NaiveDate::parse_from_str(day, "%Y-%m-%d").ok())
                 .map(Self::Day),
         }
     }
@@ -44,7 +44,7 @@ impl fmt::Display for Partition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Snapshot => f.write_str("snapshot"),
-            Self::Day(day) => write!(f, "{}", day.format("%Y-%m-%d")),
+            Self::Day(day) => write!(f, "{day}"),
         }
     }
 }
@@ -368,12 +368,51 @@ fn parse_folder(folder: &str) -> Option<Partition> {
 
 /// A partition as it is written; [`Partition::parse`] takes `2024-1-1` too.
 fn parse_partition(text: &str) -> Option<Partition> {
-    Partition::parse(text).filter(|partition| partition.to_string() == text)
+    let as_written = written_day(text).map(Partition::Day);
+    as_written.or_else(|| Partition::parse(text).filter(|partition| partition.to_string() == text))
 }
 
 fn parse_stamp(text: &str) -> Option<DateTime<Utc>> {
-    let at = NaiveDateTime::parse_from_str(text, STAMP).ok()?.and_utc();
-    (at.format(STAMP).to_string() == text).then_some(at)
+    written_stamp(text).or_else(|| {
+        let at = NaiveDateTime::parse_from_str(text, STAMP).ok()?.and_utc();
+        (at.format(STAMP).to_string() == text).then_some(at)
+    })
+}
+
+/// `2024-01-31` by hand: states name hundreds of thousands of objects, and patterns of dates take time.
+fn written_day(text: &str) -> Option<NaiveDate> {
+    let [year, month, day] = digits(text, ["-", "-"], [4, 2, 2])?;
+    NaiveDate::from_ymd_opt(year as i32, month, day)
+}
+
+/// `20240131T100000Z` by hand.
+fn written_stamp(text: &str) -> Option<DateTime<Utc>> {
+    let text = text.strip_suffix('Z')?;
+    let between = ["", "", "T", "", ""];
+    let [year, month, day, hour, minute, second] = digits(text, between, [4, 2, 2, 2, 2, 2])?;
+    let at = NaiveDate::from_ymd_opt(year as i32, month, day)?.and_hms_opt(hour, minute, second)?;
+    Some(at.and_utc())
+}
+
+/// Numbers of so many digits each, with these texts between them, and nothing else.
+fn digits<const BETWEEN: usize, const N: usize>(
+    text: &str,
+    between: [&str; BETWEEN],
+    lengths: [usize; N],
+) -> Option<[u32; N]> {
+    let mut numbers = [0; N];
+    let mut rest = text.as_bytes();
+    for (index, (number, length)) in numbers.iter_mut().zip(lengths).enumerate() {
+        if index > 0 {
+            rest = rest.strip_prefix(between.get(index - 1)?.as_bytes())?;
+        }
+        for digit in rest.get(..length)? {
+            let digit = digit.is_ascii_digit().then(|| u32::from(digit - b'0'))?;
+            *number = *number * 10 + digit;
+        }
+        rest = &rest[length..];
+    }
+    rest.is_empty().then_some(numbers)
 }
 
 /// Whether this may be the name of a source or table: the catalog takes no other, and at most 200 characters, to which
@@ -413,6 +452,54 @@ mod tests {
     use super::*;
 
     const RUN: &str = "20240131T100000Z-0123abcd";
+
+    #[test]
+    fn times_are_read_by_hand_as_by_pattern() {
+        for text in [
+            "2024-01-31",
+            "0001-01-01",
+            "9999-12-31",
+            "2024-02-30",
+            "2024-1-31",
+            "2024-01-31 ",
+            "+2024-01-31",
+            "２024-01-3",
+            "10000-01-01",
+        ] {
+            let by_pattern = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok();
+            let as_written = by_pattern.filter(|day| day.format("%Y-%m-%d").to_string() == text);
+            assert_eq!(
+                written_day(text),
+                as_written.filter(|_| text.len() == 10),
+                "{text}"
+            );
+            assert_eq!(
+                Partition::parse(text),
+                by_pattern.map(Partition::Day),
+                "{text}"
+            );
+            let shown = by_pattern.map(|day| Partition::Day(day).to_string());
+            assert_eq!(
+                shown,
+                by_pattern.map(|day| day.format("%Y-%m-%d").to_string())
+            );
+        }
+        for (text, is_one) in [
+            ("20240131T100059Z", true),
+            ("20240131T100060Z", true),
+            ("20240131T240000Z", false),
+            ("20240230T100000Z", false),
+            ("20240131T100000", false),
+            ("20240131t100000Z", false),
+            ("2024013T1100000Z", false),
+        ] {
+            let by_pattern = NaiveDateTime::parse_from_str(text, STAMP);
+            let by_pattern = by_pattern.ok().map(|at| at.and_utc());
+            let as_written = by_pattern.filter(|at| at.format(STAMP).to_string() == text);
+            assert_eq!(parse_stamp(text), as_written, "{text}");
+            assert_eq!(parse_stamp(text).is_some(), is_one, "{text}");
+        }
+    }
 
     #[test]
     fn what_is_written_is_known_as_ones_own() {

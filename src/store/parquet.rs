@@ -145,21 +145,6 @@ impl TableWriter {
         self.encoder.as_ref().map_or(0, bytes) as u64
     }
 
-    /// Leaves the object: it will not exist. Parts of it that were uploaded go too, as far as the bucket lets them.
-    pub async fn abandon(self) {
-        let Some(encoder) = self.encoder else { return };
-        let left = match encoder.end().await {
-            Ok(writer) => writer.into_inner().abort().await.err(),
-            Err(error) => Some(object_store::Error::Generic {
-                store: "Parquet",
-                source: error.into(),
-            }),
-        };
-        if let Some(error) = left {
-            tracing::debug!(object = self.uri, %error, "parts left behind");
-        }
-    }
-
     /// Completes the object.
     ///
     /// An upload that fails leaves no object. Its parts, where there are any, are left to the bucket's lifecycle rule,

@@ -78,7 +78,7 @@ impl BoundModel {
             .known_driving_source(model)
             .map_err(unknown)?
             .clone();
-        let contract = bind_contract(model, &driving, &inputs).await?;
+        let contract = bind_contract(model, &driving, &inputs, catalog.is_embedded()).await?;
         let history = model.history_table().map(|table| contract.history(table));
         let levels = inputs.iter().map(|input| match input {
             Input::Source(_) => 0,
@@ -299,6 +299,7 @@ fn unbound(table: &str) -> TransformError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transform::bind;
 
     #[tokio::test]
     async fn every_table_has_its_model_and_others_are_named() {
@@ -334,7 +335,15 @@ mod tests {
         let catalog = Catalog::open(None).unwrap();
         let mut model = catalog.model("fleet_trips").unwrap().clone();
         model.sources.push("fleet_nothing".into());
-        let error = BoundModel::bind(&catalog, &model).await.unwrap_err();
-        assert!(error.to_string().contains("fleet_nothing"), "{error}");
+        for error in [
+            BoundModel::bind(&catalog, &model).await.unwrap_err(),
+            bind(&catalog, &model).await.unwrap_err(),
+        ] {
+            let error = error.to_string();
+            assert!(
+                error.contains("fleet_trips.sql:") && error.contains("fleet_nothing"),
+                "{error}"
+            );
+        }
     }
 }

@@ -35,6 +35,7 @@ use arrow::row::{RowConverter, SortField};
 use chrono::NaiveDate;
 use datafusion::common::{DataFusionError, SchemaError, TableReference};
 use datafusion::datasource::ViewTable;
+use datafusion::datasource::empty::EmptyTable;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -769,16 +770,29 @@ impl Transformer {
                 );
             }
         }
-        let keys = keys.map(KeyCheck::finish);
+        // Keys are looked at while the last rows are written.
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "it computes for some milliseconds and is waited for"
+        )]
+        let keys = keys.map(|keys| tokio::spawn(async move { keys.finish() }));
+        if writer.rows() > 0 || objects.is_empty() {
+            objects.push(writer.finish().await.map_err(store)?);
+        }
+        let keys = match keys {
+            Some(keys) => {
+                let joined = keys
+                    .await
+                    .map_err(|error| DataFusionError::ExecutionJoin(error.into()));
+                Some(joined.map_err(|error| failed(error.into()))?)
+            }
+            None => None,
+        };
         if only_without_twins && keys.is_none_or(|keys| keys != Keys::Different) {
-            writer.abandon().await;
             self.discard(&objects).await;
             return Ok(Written::Twins {
                 next_object: number,
             });
-        }
-        if writer.rows() > 0 || objects.is_empty() {
-            objects.push(writer.finish().await.map_err(store)?);
         }
         let duplicates = match keys == Some(Keys::Twins) {
             true => self
@@ -880,21 +894,25 @@ async fn watched_plan(
     Ok((plan, watched))
 }
 
-/// Binds a model against the declared schemas, down to the physical plan, and returns its contract.
+/// Binds a model against the declared schemas, and returns its contract. Models that the program does not bring along are
+/// planned down to the operators.
 ///
 /// # Errors
-/// [`TransformError::Model`], with file, line and reason, if the SQL or the front matter is wrong.
+/// [`TransformError::Model`], with file, line and reason, if the SQL or the front matter is wrong, or the catalog does not
+/// have a source that the model reads.
 pub async fn bind(catalog: &Catalog, model: &Model) -> Result<Contract, TransformError> {
     BoundModel::bind(catalog, model)
         .await
         .map(|bound| bound.contract)
 }
 
-/// The contract of a model that reads these inputs, and whose partitions are those of `driving`.
+/// The contract of a model that reads these inputs, and whose partitions are those of `driving`. Models that the program
+/// brings along are not planned down to the operators.
 async fn bind_contract(
     model: &Model,
     driving: &Source,
     inputs: &[Input],
+    is_embedded: bool,
 ) -> Result<Contract, TransformError> {
     let wrong = |found: Vec<(Place, String)>| {
         let of = |(place, reason): (Place, String)| Problem::new(&model.file, place, &reason);
@@ -910,7 +928,7 @@ async fn bind_contract(
             Input::Source(source) => (session::RAW, raw_schema(source)),
             Input::Table(table) => (session::PUBLIC, table.contract.schema()),
         };
-        let table = Arc::new(datafusion::datasource::empty::EmptyTable::new(columns));
+        let table = Arc::new(EmptyTable::new(columns));
         let mut names = vec![input.name().to_string()];
         if let Input::Source(source) = input {
             names.extend(all_versions(source));
@@ -938,8 +956,10 @@ async fn bind_contract(
             reason,
         )]));
     }
-    // Some constructs are planned and refused only here.
-    session::plan(&context, frame).await.map_err(from_plan)?;
+    // Some constructs are planned and refused only here. Most of the work is spared where it is known that none is.
+    if !is_embedded {
+        session::plan(&context, frame).await.map_err(from_plan)?;
+    }
     let contract = Contract::of(model, driving, &schema).map_err(wrong)?;
     data_tests::check(model, &contract).await.map_err(wrong)?;
     Ok(contract)
@@ -1042,7 +1062,7 @@ impl ModelDigest {
         };
         let described = contract.digested_with_descriptions();
         Self {
-            current: digest(&model.canonical_sql, contract.digested()),
+            current: digest(model.canonical_sql(), contract.digested()),
             earlier: digest(model.sql.trim(), described),
         }
     }
@@ -1245,10 +1265,14 @@ fn one_line(error: &DataFusionError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::CheckedCatalog;
 
     #[tokio::test]
     async fn every_model_of_the_catalog_binds() {
-        let catalog = Catalog::open(None).unwrap();
+        // Opened so, it is a catalog like any other, whose models are planned whole.
+        let catalog = CheckedCatalog::open(None).unwrap();
+        let catalog = catalog.into_catalog().unwrap();
+        assert!(!catalog.is_embedded() && Catalog::open(None).unwrap().is_embedded());
         for model in catalog.models() {
             let contract = bind(&catalog, model)
                 .await
@@ -1506,7 +1530,8 @@ mod tests {
     }
 
     async fn bind_sql(sql: &str) -> Result<Contract, String> {
-        let catalog = Catalog::open(None).unwrap();
+        let catalog = CheckedCatalog::open(None).unwrap();
+        let catalog = catalog.into_catalog().unwrap();
         let mut model = catalog
             .model("fleet_vehicle_stats_engineRpm")
             .unwrap()

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::program::{Program, simulator};
-use crate::rerun::catalog_files;
+use crate::rerun::copy_families;
 use crate::truth::{compare, day};
 
 const RUN: &[&str] = &[
@@ -19,17 +19,6 @@ const RUN: &[&str] = &[
     "--table",
     "fleet_vehicle_stats_gps",
 ];
-
-/// Puts these families of the catalog into the program's folder.
-fn copy_families(program: &Program, families: &[&str]) {
-    for (path, text) in catalog_files().into_iter().filter(|(path, _)| {
-        families
-            .iter()
-            .any(|it| path.starts_with(&format!("{it}/")))
-    }) {
-        program.write(&format!("sql/{path}"), text);
-    }
-}
 
 /// Takes proposed schemas over, as someone would by hand. Gives the names of their sources.
 fn take_over(program: &Program, families: &[&str], proposed: &str) -> Vec<String> {

@@ -56,6 +56,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             // The two halves of a task, and what joins them.
             "fetch",
             "sort",
+            "decode_ahead",
             "write",
             "extractor",
             // Other ways to read pages.

@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::program::{Program, simulator};
-use crate::rerun::catalog_files;
+use crate::rerun::family_files;
 use crate::support::faults::{Action, Fault};
 use crate::support::gcs::GcsDouble;
 use crate::support::until;
@@ -63,7 +63,7 @@ async fn a_commit_holds_up_nobody() {
         .succeed(&[&["run", "--table", TABLE, "--stages", "load"], &DATES[..]].concat())
         .await;
     // Now each day by itself.
-    for (path, text) in catalog_files() {
+    for (path, text) in family_files(&["vehicle_stats"]) {
         let edit = if path.ends_with(&format!("{TABLE}.sql")) {
             "WHERE TRUE\n"
         } else {

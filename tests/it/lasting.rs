@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::program::{Program, impatient};
-use crate::rerun::catalog_files;
+use crate::rerun::family_files;
 
 const ASSIGNMENTS: &str = "driver_vehicle_assignments";
 const TRIPS: &str = "fleet_trips";
@@ -101,7 +101,14 @@ impl Api {
         config.checkpoint_pages = checkpoint_pages;
         // At the documented rate, the sweeps would take most of the test's time.
         let quick = |(path, text): (String, String)| (path, text.replace("\"5/s\"", "\"150/s\""));
-        let files: Vec<(String, String)> = catalog_files().into_iter().map(quick).collect();
+        let files = family_files(&[
+            "assets",
+            "driver_vehicle_assignments",
+            "drivers",
+            "trips",
+            "vehicles",
+        ]);
+        let files: Vec<(String, String)> = files.into_iter().map(quick).collect();
         let catalog = Catalog::from_files("test", &files).unwrap();
         let run_request = RunRequest {
             selection: Selection::of_names(&catalog, &[table.to_string()]).unwrap(),

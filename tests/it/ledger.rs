@@ -14,6 +14,7 @@ use samsara_etl::store::layout::RunId;
 use tokio::runtime::Handle;
 
 use crate::program::{Program, simulator};
+use crate::rerun::copy_families;
 use crate::truth::day;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,9 +112,7 @@ async fn removed_raw_objects_are_named() {
             "vehicle_stats"
         };
         let model = format!("sql/{folder}/{path}.sql");
-        for (path, text) in crate::rerun::catalog_files() {
-            program.write(&format!("sql/{path}"), text);
-        }
+        copy_families(&program, &["assets", "trips", "vehicle_stats", "vehicles"]);
         let sql = std::fs::read_to_string(program.folder().join(&model)).unwrap();
         program.write(&model, format!("{sql}\nLIMIT 1000000000\n"));
         let ran = program

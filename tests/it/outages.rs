@@ -23,6 +23,7 @@ use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
 use crate::program::{Program, Ran, impatient, run_here, signal, simulator};
+use crate::rerun::copy_families;
 use crate::support::faults::{Action, Fault};
 use crate::support::gate::{Turn, before};
 use crate::support::gcs::GcsDouble;
@@ -582,9 +583,7 @@ async fn missing_is_whatever_is_not_in_the_warehouse() {
         1
     );
     // An edited model makes what is loaded stale.
-    for (path, text) in crate::rerun::catalog_files() {
-        program.write(&format!("sql/{path}"), text);
-    }
+    copy_families(&program, &["tags", "vehicle_stats"]);
     assert_eq!(missing(&dates).await, (0, vec![]));
     let model = program
         .folder()

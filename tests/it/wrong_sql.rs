@@ -4,21 +4,14 @@ use samsara_etl::catalog::Catalog;
 use samsara_etl::transform::{BoundModel, Inputs};
 
 use crate::program::{Program, simulator};
-use crate::rerun::catalog_files;
+use crate::rerun::copy_families;
 use crate::support::runs::state;
 
 const TRIPS: &str = "sql/trips/fleet_trips.sql";
 
 /// A program with two families of the catalog.
 fn copy(program: &Program) {
-    for (path, text) in catalog_files() {
-        if ["assets/", "trips/", "vehicles/"]
-            .iter()
-            .any(|family| path.starts_with(family))
-        {
-            program.write(&format!("sql/{path}"), text);
-        }
-    }
+    copy_families(program, &["assets", "trips", "vehicles"]);
 }
 
 /// Replaces the first place of a text in a file.
