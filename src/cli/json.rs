@@ -81,6 +81,7 @@ pub(super) struct PlanDocument {
     change_feeds: Vec<String>,
     lasting: Vec<String>,
     /// Derived because selected tables are made of them, and not loaded.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     upstream_tables: Vec<String>,
     complete_days: u64,
     committed_partitions: u64,

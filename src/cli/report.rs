@@ -185,7 +185,7 @@ pub(super) async fn page_of(
 /// The selected tables that get their partitions from a source, tables of versions among them.
 fn tables_of(catalog: &Catalog, selection: &Selection, source: &str) -> Result<Vec<String>, Error> {
     let mut names = Vec::new();
-    for model in catalog.models_of(source) {
+    for model in catalog.models() {
         let is_driven = catalog.known_driving_source(model)?.name == source;
         if is_driven && selection.models.contains(&model.name) {
             names.push(model.name.clone());

@@ -21,6 +21,7 @@ pub struct DerivedAgain {
     pub raw_changed: u64,
     /// Partitions among them of which tables that the model reads are or were derived again; if that gives the same rows,
     /// they stay as they are.
+    #[serde(skip_serializing_if = "is_none")]
     pub upstream_changed: u64,
     /// Partitions among them that another query, or a query with other columns, was run for.
     pub model_changed: u64,
@@ -47,6 +48,11 @@ pub struct LeftBehind {
     pub renamed_to: Option<String>,
     /// The command that removes it.
     pub remove: String,
+}
+
+/// Of tables that no other table is read for, nothing is told of such.
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 impl fmt::Display for DerivedAgain {

@@ -905,7 +905,8 @@ pub async fn bind(catalog: &Catalog, model: &Model) -> Result<Contract, Transfor
         .map(|bound| bound.contract)
 }
 
-/// The contract of a model that reads these inputs, and whose partitions are those of `driving`.
+/// The contract of a model that reads these inputs, and whose partitions are those of `driving`. Models that the program
+/// brings along are not planned down to the operators.
 async fn bind_contract(
     catalog: &Catalog,
     model: &Model,
@@ -926,7 +927,7 @@ async fn bind_contract(
             Input::Source(source) => (session::RAW, raw_schema(source)),
             Input::Table(table) => (session::PUBLIC, table.contract.schema()),
         };
-        let table = Arc::new(datafusion::datasource::empty::EmptyTable::new(columns));
+        let table = Arc::new(EmptyTable::new(columns));
         let mut names = vec![input.name().to_string()];
         if let Input::Source(source) = input {
             names.extend(all_versions(source));
@@ -1529,7 +1530,8 @@ mod tests {
     }
 
     async fn bind_sql(sql: &str) -> Result<Contract, String> {
-        let catalog = Catalog::open(None).unwrap();
+        let catalog = CheckedCatalog::open(None).unwrap();
+        let catalog = catalog.into_catalog().unwrap();
         let mut model = catalog
             .model("fleet_vehicle_stats_engineRpm")
             .unwrap()

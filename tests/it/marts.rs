@@ -151,7 +151,15 @@ pub async fn wrong_marts(
     ];
     let rows = local_rows(tables, "driver_daily").await;
     let of_rows = found(&rows, "day", "driver_id", &columns);
-    wrong.extend(compare("driver_daily", &of_rows, &driver_days(&truth)));
+    let mut drivers = driver_days(&truth);
+    wrong.extend(compare("driver_daily", &of_rows, &drivers));
+    drivers.retain(|(_, id), day| !id.is_empty() && day.get("distance_km") > Some(&0.0));
+    for day in drivers.values_mut() {
+        day.retain(|measure, _| ["distance_km", "safety_events"].contains(measure));
+    }
+    let rows = local_rows(tables, "safety_leaderboard").await;
+    let of_rows = found(&rows, "day", "driver_id", &["distance_km", "safety_events"]);
+    wrong.extend(compare("safety_leaderboard", &of_rows, &drivers));
 
     let rows = local_rows(tables, "trips_enriched").await;
     let of_rows = found(
@@ -166,7 +174,7 @@ pub async fn wrong_marts(
         let micros = start.timestamp_subsec_micros();
         let start = match micros {
             0 => start.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
-            _ if micros % 1000 == 0 => start.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
+            _ if micros.is_multiple_of(1000) => start.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
             _ => start.format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string(),
         };
         let of_trip = trips.entry((start, text(&trip, "vehicle_id"))).or_default();
@@ -230,6 +238,43 @@ pub async fn wrong_marts(
     let rows = local_rows(tables, "dim_tags").await;
     let of_rows = found(&rows, "", "tag_id", &["vehicles", "drivers"]);
     wrong.extend(compare("dim_tags", &of_rows, &expected));
+
+    // Each fix at an address is in one visit.
+    let mut visits = [Measures::new(), Measures::new()];
+    let fixes = truth.rows("fleet_vehicle_stats_gps");
+    let rows = local_rows(tables, "geofence_visits").await;
+    for (of, rows, at) in [(0, &rows, "arrival_time"), (1, &fixes, "time")] {
+        for row in rows
+            .iter()
+            .filter(|row| !text(row, "address_id").is_empty())
+        {
+            let id = format!("{} {}", text(row, "vehicle_id"), text(row, "address_id"));
+            let fixes = if of == 0 {
+                number(row, "fixes")
+            } else {
+                Some(1.0)
+            };
+            add(
+                visits[of].entry((day_of(row, at), id)).or_default(),
+                "fixes",
+                fixes,
+            );
+        }
+    }
+    wrong.extend(compare("geofence_visits", &visits[0], &visits[1]));
+
+    let mut expected = Measures::new();
+    for row in truth.rows("maintenance_preventive_upcoming") {
+        let key = (text(&row, "schedule_id"), text(&row, "asset_id"));
+        add(
+            expected.entry(key).or_default(),
+            "due_in_days",
+            number(&row, "dueInDays"),
+        );
+    }
+    let rows = local_rows(tables, "maintenance_due").await;
+    let of_rows = found(&rows, "schedule_id", "asset_id", &["due_in_days"]);
+    wrong.extend(compare("maintenance_due", &of_rows, &expected));
 
     let mut expected = Measures::new();
     for row in truth.rows("fleet_vehicle_idling") {
