@@ -4,6 +4,7 @@
 //! batch of its result is cast. A row outside the partition's day is refused here, before the warehouse would refuse the
 //! whole load.
 
+mod bigquery_names;
 mod bound;
 mod bounded;
 mod contract;
@@ -13,8 +14,10 @@ mod distinct;
 mod failing;
 mod fields;
 mod functions;
+mod geofence;
 mod history;
 mod json_text;
+mod local_time;
 mod newest;
 mod prepared;
 mod query;
@@ -22,6 +25,7 @@ mod session;
 mod time_zone;
 mod unfit;
 mod unique;
+mod units;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -62,7 +66,7 @@ use unique::{KeyCheck, Keys};
 
 pub use bound::{BoundCatalog, BoundModel};
 pub use contract::{Column, ColumnType, Contract};
-pub use data_tests::FailedTest;
+pub use data_tests::{FailedTest, described};
 pub use history::{Snapshots, history_fingerprint};
 pub use query::{Queried, QueryTable, query, stored_schema};
 pub use unfit::{UNFIT_TEXTS, UnfitTimes, add_text};
@@ -1106,7 +1110,11 @@ fn told(error: &DataFusionError) -> (String, Option<String>) {
         && let Some((name, rest)) = rest.split_once('\'')
     {
         let near = rest.split('\'').nth(1);
-        let hint = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+        let hint = match (bigquery_names::instead(name), near) {
+            (Some(call), _) => format!(", which BigQuery has: write for instance {call}"),
+            (None, Some(near)) => format!("; did you mean `{near}`?"),
+            (None, None) => String::new(),
+        };
         return (
             format!("unknown function `{name}`{hint}"),
             Some(name.to_string()),
@@ -1452,6 +1460,11 @@ mod tests {
                 format!("SELECT s.id, r {from} AS s CROSS JOIN UNNEST(s.engineRpm) AS u(r)"),
                 "",
                 "write SELECT id, item",
+            ),
+            (
+                format!("SELECT id,\n  TIMESTAMP_TRUNC(_window_start, DAY) AS time {from}"),
+                ":2: ",
+                "write for instance date_trunc('hour', t)",
             ),
             (
                 "SELECT id FROM raw.fleet_vehicles".into(),
