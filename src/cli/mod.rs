@@ -12,6 +12,7 @@ mod color;
 mod completions;
 #[cfg(feature = "simulator")]
 mod demo;
+mod docs;
 mod exit;
 mod init;
 mod json;
@@ -112,6 +113,7 @@ enum Command {
     Query(query::Query),
     Status(status::Status),
     Report(report::Report),
+    Docs(docs::Docs),
     #[cfg(feature = "simulator")]
     Simulate(simulate::Simulate),
     #[cfg(feature = "simulator")]
@@ -357,6 +359,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Error> {
         Command::Query(command) => command.execute(context).await,
         Command::Status(command) => command.execute(context).await,
         Command::Report(command) => command.execute(context).await,
+        Command::Docs(command) => command.execute(context).await,
         #[cfg(feature = "simulator")]
         Command::Simulate(command) => command.execute().await,
         #[cfg(feature = "simulator")]

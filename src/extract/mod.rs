@@ -57,5 +57,6 @@ pub use error::ExtractError;
 pub use extractor::Extractor;
 pub use instant::{INSTANTS, InstantReader, instant_of_millis, instant_of_text};
 pub use intervals::EndedRows;
+pub(crate) use number::whole;
 pub use outcome::{Extracted, TaskOutcome};
 pub use request::{ExtractTask, Scope};

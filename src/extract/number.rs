@@ -134,7 +134,7 @@ pub(super) fn integer(text: &[u8]) -> Integer {
 }
 
 /// The whole number of 64 bits that a number of JSON is.
-pub(super) fn whole(text: &[u8]) -> Option<i64> {
+pub(crate) fn whole(text: &[u8]) -> Option<i64> {
     match integer(text) {
         Integer::No => None,
         Integer::Whole(value) => Some(value),

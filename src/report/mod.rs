@@ -1,5 +1,6 @@
 //! The report of a run, summed up from its events, as a value and as text; and the run's log.
 
+pub mod dictionary;
 pub mod html;
 pub mod logs;
 pub mod progress;

@@ -302,7 +302,6 @@ fn unbound(table: &str) -> TransformError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transform::bind;
 
     #[tokio::test]
     async fn every_table_has_its_model_and_others_are_named() {

@@ -55,7 +55,8 @@ fn columns(test: &DataTest) -> Vec<(&'static str, &String)> {
     }
 }
 
-fn name(test: &DataTest) -> String {
+/// A test in short: `not_null (driver_id)`.
+pub fn described(test: &DataTest) -> String {
     let listed: Vec<&str> = columns(test).iter().map(|(_, it)| it.as_str()).collect();
     match &test.kind {
         TestKind::Sql(sql) => {
@@ -135,7 +136,7 @@ pub(super) async fn check(model: &Model, contract: &Contract) -> Result<(), Vec<
             let (reason, word) = told(&error);
             problems.push((
                 model.place_in_test(number, key, word.as_deref()),
-                format!("test {}: {reason}", name(test)),
+                format!("test {}: {reason}", described(test)),
             ));
         }
     }
@@ -224,7 +225,7 @@ impl Transformer {
                 }
             }
             failed.push(FailedTest {
-                test: name(test),
+                test: described(test),
                 severity: test.severity,
                 rows: rows as u64,
                 examples,

@@ -3,25 +3,30 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, ListBuilder, StringBuilder};
+use arrow::array::{
+    ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, ListBuilder, StringBuilder,
+};
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
+use crate::extract::whole;
 use crate::json::{Kind, Scanner, unescape, write_string};
 
-/// `json_as_text(json, 'a', 'b')`: the value at this path of members. A string becomes its text, anything else stays
-/// JSON text, exactly as it stands there; `null`, and what is not there, is NULL.
-pub(super) fn json_as_text() -> ScalarUDF {
-    ScalarUDF::from(JsonText::new(Part::Value))
-}
-
-/// `json_get_array(json, 'a', 'b')`: the items of the list at this path, each as its exact JSON text; NULL where there is
-/// no list.
-pub(super) fn json_get_array() -> ScalarUDF {
-    ScalarUDF::from(JsonText::new(Part::Items))
+/// Functions of JSON text and a path of members, such as `json_as_text(json, 'a', 'b')`.
+pub(super) fn json_functions() -> impl Iterator<Item = ScalarUDF> {
+    [
+        Part::Value,
+        Part::Items,
+        Part::Str,
+        Part::Int,
+        Part::Float,
+        Part::Bool,
+    ]
+    .into_iter()
+    .map(|part| ScalarUDF::from(JsonText::new(part)))
 }
 
 /// `rescued_fields(_rescued_data, 'readings[3]')`: what was rescued of the object at this place, as the text of an object
@@ -108,8 +113,19 @@ fn first_name(rest: &str) -> Option<Cow<'_, str>> {
 /// What a function takes out of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Part {
+    /// The value. A string becomes its text, anything else stays JSON text, exactly as it stands there; `null`, and what
+    /// is not there, is NULL.
     Value,
+    /// The items of a list, each as its exact JSON text; NULL where there is no list.
     Items,
+    /// A string's text; NULL for anything else.
+    Str,
+    /// A whole number of 64 bits, in any notation; NULL for anything else.
+    Int,
+    /// The double that is nearest to a number; NULL for anything else.
+    Float,
+    /// A truth value; NULL for anything else.
+    Bool,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -132,6 +148,10 @@ impl ScalarUDFImpl for JsonText {
         match self.part {
             Part::Value => "json_as_text",
             Part::Items => "json_get_array",
+            Part::Str => "json_get_str",
+            Part::Int => "json_get_int",
+            Part::Float => "json_get_float",
+            Part::Bool => "json_get_bool",
         }
     }
 
@@ -142,7 +162,10 @@ impl ScalarUDFImpl for JsonText {
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
         match (self.part, arguments) {
             (_, []) => plan_err!("{} takes JSON text and the names of members", self.name()),
-            (Part::Value, _) => Ok(DataType::Utf8),
+            (Part::Value | Part::Str, _) => Ok(DataType::Utf8),
+            (Part::Int, _) => Ok(DataType::Int64),
+            (Part::Float, _) => Ok(DataType::Float64),
+            (Part::Bool, _) => Ok(DataType::Boolean),
             (Part::Items, _) => Ok(DataType::List(Arc::new(Field::new_list_field(
                 DataType::Utf8,
                 true,
@@ -179,6 +202,32 @@ impl ScalarUDFImpl for JsonText {
                     )
                 });
                 Arc::new(lists.finish())
+            }
+            Part::Str => {
+                let mut values = StringBuilder::new();
+                found.for_each(|text| values.append_option(text.and_then(string)));
+                Arc::new(values.finish())
+            }
+            Part::Int => {
+                let values = found.map(|text| whole(number(text?)?.as_bytes()));
+                Arc::new(values.collect::<Int64Array>())
+            }
+            Part::Float => {
+                let values = found.map(|text| {
+                    number(text?)?
+                        .parse()
+                        .ok()
+                        .filter(|it: &f64| it.is_finite())
+                });
+                Arc::new(values.collect::<Float64Array>())
+            }
+            Part::Bool => {
+                let values = found.map(|text| match text?.trim() {
+                    "true" => Some(true),
+                    "false" => Some(false),
+                    _ => None,
+                });
+                Arc::new(values.collect::<BooleanArray>())
             }
         };
         Ok(ColumnarValue::Array(array))
@@ -224,6 +273,21 @@ fn plain(text: &str) -> Option<String> {
             Some(unescape(&text.as_bytes()[inside]).unwrap_or_else(|| text.to_string()))
         }
         _ => text.get(scanner.value().ok()?).map(str::to_string),
+    }
+}
+
+/// The text of a string.
+fn string(text: &str) -> Option<String> {
+    let kind = Scanner::new(text.as_bytes(), 0).kind().ok()?;
+    (kind == Kind::String).then(|| plain(text)).flatten()
+}
+
+/// The text of a number.
+fn number(text: &str) -> Option<&str> {
+    let mut scanner = Scanner::new(text.as_bytes(), 0);
+    match scanner.kind().ok()? {
+        Kind::Number => text.get(scanner.number().ok()?),
+        _ => None,
     }
 }
 

@@ -4,6 +4,7 @@
 //! batch of its result is cast. A row outside the partition's day is refused here, before the warehouse would refuse the
 //! whole load.
 
+mod bigquery_names;
 mod bound;
 mod bounded;
 mod contract;
@@ -13,10 +14,12 @@ mod distinct;
 mod failing;
 mod fields;
 mod functions;
+mod geofence;
 mod grain;
 mod history;
 mod input;
 mod json_text;
+mod local_time;
 mod newest;
 mod prepared;
 mod query;
@@ -24,6 +27,7 @@ mod session;
 mod time_zone;
 mod unfit;
 mod unique;
+mod units;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -64,7 +68,7 @@ use unique::{KeyCheck, Keys};
 
 pub use bound::{BoundCatalog, BoundModel};
 pub use contract::{Column, ColumnType, Contract};
-pub use data_tests::FailedTest;
+pub use data_tests::{FailedTest, described};
 pub use history::{Snapshots, history_fingerprint};
 pub use input::{Input, Inputs, UpstreamTable};
 pub use query::{Queried, QueryTable, query, stored_schema};
@@ -927,7 +931,7 @@ async fn bind_contract(
             Input::Source(source) => (session::RAW, raw_schema(source)),
             Input::Table(table) => (session::PUBLIC, table.contract.schema()),
         };
-        let table = Arc::new(EmptyTable::new(columns));
+        let table = Arc::new(datafusion::datasource::empty::EmptyTable::new(columns));
         let mut names = vec![input.name().to_string()];
         if let Input::Source(source) = input {
             names.extend(all_versions(source));
@@ -1240,7 +1244,11 @@ fn told(error: &DataFusionError) -> (String, Option<String>) {
         && let Some((name, rest)) = rest.split_once('\'')
     {
         let near = rest.split('\'').nth(1);
-        let hint = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+        let hint = match (bigquery_names::instead(name), near) {
+            (Some(call), _) => format!(", which BigQuery has: write for instance {call}"),
+            (None, Some(near)) => format!("; did you mean `{near}`?"),
+            (None, None) => String::new(),
+        };
         return (
             format!("unknown function `{name}`{hint}"),
             Some(name.to_string()),
@@ -1599,6 +1607,11 @@ mod tests {
                 ),
                 ":1: ",
                 "groups by month",
+            ),
+            (
+                format!("SELECT id,\n  TIMESTAMP_TRUNC(_window_start, DAY) AS time {from}"),
+                ":2: ",
+                "write for instance date_trunc('hour', t)",
             ),
             (
                 "SELECT id FROM raw.fleet_vehicles".into(),

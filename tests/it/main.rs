@@ -28,6 +28,7 @@ mod cursors;
 mod dead_cursors;
 mod dead_endpoint;
 mod demo;
+mod dictionary;
 mod documentation;
 mod fan_out;
 mod faults;

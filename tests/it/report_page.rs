@@ -197,8 +197,23 @@ async fn a_script_in_the_data_stays_text() {
     assert!(row(&html, "failures", "fleet_vehicles").contains("&lt;script&gt;alert(1)"));
 }
 
+/// Whether there is a browser; says that a test is skipped, if not.
+pub fn has_chromium(test: &str) -> bool {
+    let has_chromium = std::process::Command::new("chromium")
+        .arg("--version")
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !has_chromium {
+        use std::io::Write;
+        // Written past the test harness, which keeps what `eprintln!` says in a test that passes.
+        let skipped = format!("skipped: {test} needs `chromium` on the PATH\n");
+        std::io::stderr().write_all(skipped.as_bytes()).unwrap();
+    }
+    has_chromium
+}
+
 /// The document after its scripts have run.
-async fn dom_of(page: &Path, profile: &Path) -> String {
+pub async fn dom_of(page: &Path, profile: &Path) -> String {
     let output = tokio::process::Command::new("chromium")
         .args([
             "--headless",
@@ -228,15 +243,7 @@ async fn dom_of(page: &Path, profile: &Path) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_browser_shows_the_report() {
-    let has_chromium = std::process::Command::new("chromium")
-        .arg("--version")
-        .output()
-        .is_ok_and(|output| output.status.success());
-    if !has_chromium {
-        use std::io::Write;
-        // Written past the test harness, which keeps what `eprintln!` says in a test that passes.
-        let skipped = "skipped: a_browser_shows_the_report needs `chromium` on the PATH\n";
-        std::io::stderr().write_all(skipped.as_bytes()).unwrap();
+    if !has_chromium("a_browser_shows_the_report") {
         return;
     }
     let (program, _simulator) = attacked().await;

@@ -1,0 +1,234 @@
+//! The data dictionary: every table and column of the catalog, as one HTML page that needs nothing beside itself, and as
+//! Markdown.
+//!
+//! It is made of the catalog alone, so that the same models give the same files.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use minijinja::{AutoEscape, Environment, Value, context};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::html::HtmlError;
+use super::words::grouped;
+use crate::catalog::{Catalog, Model, Source, TestSeverity};
+use crate::transform::{Contract, described};
+
+const PAGE: &str = include_str!("page.html");
+const MARKDOWN: &str = include_str!("page.md");
+const STYLE: &str = concat!(
+    include_str!("../html/page.css"),
+    include_str!("dictionary.css")
+);
+const SCRIPT: &str = include_str!("page.js");
+
+/// Everything that the dictionary says.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Dictionary {
+    /// Version of the program.
+    version: String,
+    /// Where the catalog was read from.
+    origin: String,
+    /// Tables by folder of the catalog.
+    families: BTreeMap<String, Vec<Table>>,
+    /// Sources that no table is made of.
+    without_tables: Vec<Origin>,
+}
+
+/// A table.
+#[derive(Debug, Clone, Serialize)]
+struct Table {
+    name: String,
+    description: String,
+    /// The file of the model.
+    file: String,
+    /// The query, without the front matter.
+    sql: String,
+    /// How often there are new rows: `list`, `day`, …
+    kind: &'static str,
+    partition_by: Option<String>,
+    cluster_by: Vec<String>,
+    unique_key: Vec<String>,
+    partition_expiration_days: Option<u32>,
+    labels: BTreeMap<String, String>,
+    /// The table whose versions these are.
+    history_of: Option<String>,
+    columns: Vec<Column>,
+    tests: Vec<Test>,
+    /// What it is made of.
+    origins: Vec<Origin>,
+}
+
+/// A column.
+#[derive(Debug, Clone, Serialize)]
+struct Column {
+    name: String,
+    /// In BigQuery.
+    data_type: &'static str,
+    description: Option<String>,
+    is_key: bool,
+    /// Whether it holds a salted digest.
+    is_hashed: bool,
+}
+
+/// A data test.
+#[derive(Debug, Clone, Serialize)]
+struct Test {
+    what: String,
+    /// Whether rows that fail it are loaded nevertheless.
+    warns_only: bool,
+}
+
+/// A raw table and its endpoint.
+#[derive(Debug, Clone, Serialize)]
+struct Origin {
+    source: String,
+    description: String,
+    endpoint: String,
+    kind: String,
+    scope: Option<String>,
+    /// Why it is read on request only.
+    on_request: Option<String>,
+    /// The list whose rows it is asked for.
+    parent: Option<String>,
+}
+
+impl Dictionary {
+    /// Of a catalog, whose models fill tables with these contracts.
+    pub fn of(catalog: &Catalog, contracts: &[Contract]) -> Self {
+        let mut families: BTreeMap<String, Vec<Table>> = BTreeMap::new();
+        for contract in contracts {
+            let Some(model) = catalog.producer(&contract.table) else {
+                continue;
+            };
+            let tables = families.entry(model.family.clone()).or_default();
+            tables.push(table(catalog, model, contract));
+        }
+        let is_read = |source: &&Source| catalog.models_of(&source.name).next().is_some();
+        let unread = catalog.sources().filter(|source| !is_read(source));
+        Self {
+            version: env!("CARGO_PKG_VERSION").into(),
+            origin: match catalog.origin.as_str() {
+                "embedded" => "the embedded catalog".into(),
+                folder => folder.into(),
+            },
+            families,
+            without_tables: unread.map(origin).collect(),
+        }
+    }
+
+    /// The dictionary as HTML.
+    ///
+    /// # Errors
+    /// A fault of the template, which the tests would show.
+    pub fn html(&self) -> Result<String, HtmlError> {
+        let policy = format!(
+            "default-src 'none'; base-uri 'none'; form-action 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'",
+            digest(STYLE),
+            digest(SCRIPT)
+        );
+        self.rendered("page.html", PAGE, policy)
+    }
+
+    /// The dictionary as Markdown.
+    ///
+    /// # Errors
+    /// A fault of the template, which the tests would show.
+    pub fn markdown(&self) -> Result<String, HtmlError> {
+        self.rendered("page.md", MARKDOWN, String::new())
+    }
+
+    fn rendered(&self, name: &str, template: &str, policy: String) -> Result<String, HtmlError> {
+        let mut environment = Environment::new();
+        environment.set_trim_blocks(true);
+        environment.set_lstrip_blocks(true);
+        environment.set_auto_escape_callback(|name| match name.ends_with(".html") {
+            true => AutoEscape::Html,
+            false => AutoEscape::None,
+        });
+        environment.add_filter("grouped", grouped);
+        environment.add_filter("cell", |text: String| cell(&text));
+        environment.add_template(name, template)?;
+        let tables = self.families.values().flatten();
+        let values = context! {
+            policy,
+            style => Value::from_safe_string(STYLE.into()),
+            script => Value::from_safe_string(SCRIPT.into()),
+            dictionary => self,
+            tables => tables.clone().count(),
+            columns => tables.map(|table| table.columns.len()).sum::<usize>(),
+        };
+        Ok(environment.get_template(name)?.render(values)?)
+    }
+}
+
+fn digest(text: &str) -> String {
+    BASE64_STANDARD.encode(Sha256::digest(text))
+}
+
+/// Text inside a cell of a table in Markdown.
+fn cell(text: &str) -> String {
+    let text = text.replace('\\', "\\\\").replace('|', "\\|");
+    let text = text.replace('<', "&lt;").replace('`', "\\`");
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn table(catalog: &Catalog, model: &Model, contract: &Contract) -> Table {
+    let front_matter = &model.front_matter;
+    let is_history = contract.table != model.name;
+    let is_key = |name: &String| front_matter.unique_key.contains(name);
+    let columns = contract.columns.iter().map(|column| Column {
+        name: column.name.clone(),
+        data_type: column.column_type.bigquery(),
+        description: column.description.clone(),
+        is_key: is_key(&column.name),
+        is_hashed: contract.hashed.contains(&column.name),
+    });
+    let is_daily = catalog.driving_source(model).is_some_and(Source::is_daily);
+    let tests = front_matter.tests.iter().map(|test| Test {
+        what: described(test),
+        warns_only: test.severity == TestSeverity::Warn,
+    });
+    Table {
+        name: contract.table.clone(),
+        description: contract.description.clone(),
+        file: model.file.clone(),
+        sql: model.sql.trim().to_string(),
+        kind: match (is_history, is_daily) {
+            (true, _) => "versions of rows",
+            (_, true) => "rows by day",
+            (_, false) => "current rows",
+        },
+        partition_by: contract.partition_by.clone(),
+        cluster_by: contract.cluster_by.clone(),
+        unique_key: front_matter.unique_key.clone(),
+        partition_expiration_days: contract.partition_expiration_days,
+        labels: contract.labels.clone(),
+        history_of: is_history.then(|| model.name.clone()),
+        columns: columns.collect(),
+        tests: match is_history {
+            true => Vec::new(),
+            false => tests.collect(),
+        },
+        origins: model
+            .sources
+            .iter()
+            .filter_map(|name| catalog.source(name))
+            .map(origin)
+            .collect(),
+    }
+}
+
+fn origin(source: &Source) -> Origin {
+    Origin {
+        source: source.name.clone(),
+        description: source.description.clone(),
+        endpoint: source.endpoint.clone(),
+        kind: format!("{:?}", source.kind).to_lowercase(),
+        scope: source.scope.clone(),
+        on_request: source.on_request.clone(),
+        parent: source.parent.as_ref().map(|parent| parent.source.clone()),
+    }
+}

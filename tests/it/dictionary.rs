@@ -1,0 +1,90 @@
+//! `docs`: the data dictionary.
+
+use crate::program::Program;
+use crate::report_page::{dom_of, has_chromium};
+use crate::rerun::catalog_files;
+
+const EVIL: &str = "</script><script>alert(1)</script> | `b`";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn docs_tell_of_every_table_and_are_searched() {
+    let program = Program::new();
+    for (path, text) in catalog_files() {
+        let families = ["assets/", "trips/", "vehicles/"];
+        if families.iter().any(|family| path.starts_with(family)) {
+            let text = text.replacen("-- distance, metres", &format!("-- distance {EVIL}"), 1);
+            program.write(&format!("sql/{path}"), text);
+        }
+    }
+    let path = "sql/trips/fleet_trips.sql";
+    let text = std::fs::read_to_string(program.folder().join(path)).unwrap();
+    let head = "cluster_by = [\"vehicle_id\"]\nhash = [\"driver_id\"]\n";
+    let tests =
+        "[[tests]]\nrange = { column = \"distanceMeters\", min = 0 }\nseverity = \"warn\"\n---*/";
+    let text = text.replacen("cluster_by = [\"vehicle_id\"]\n", head, 1);
+    program.write(path, text.replacen("---*/", tests, 1));
+
+    let ran = program.succeed(&["docs", "--output", "public/data"]).await;
+    assert!(
+        ran.stderr.contains("public/data/dictionary.html"),
+        "{}",
+        ran.stderr
+    );
+    let page = program.folder().join("public/data/dictionary.html");
+    let html = std::fs::read_to_string(&page).unwrap();
+    let markdown = program.folder().join("public/data/dictionary.md");
+    let markdown = std::fs::read_to_string(markdown).unwrap();
+    for told in [
+        r#"<article id="fleet_trips""#,
+        "<li>partitioned by <code>startTime</code></li>",
+        "<li>unique key <code>vehicle_id</code>, <code>startTime</code></li>",
+        "<code>&#x2f;v1&#x2f;fleet&#x2f;trips</code>",
+        "<code>raw.fleet_trips</code>",
+        "(salted SHA-256)",
+        "range (distanceMeters)</code> <small>(warns only)",
+        "distance &lt;&#x2f;script&gt;&lt;script&gt;alert(1)",
+    ] {
+        assert!(html.contains(told), "{told}");
+    }
+    for told in [
+        "\n### fleet_trips\n\nTrips, one row per vehicle and start.",
+        "\n- `/v1/fleet/trips` → `raw.fleet_trips` (window) → `fleet_trips` (sql/trips/fleet_trips.sql)\n",
+        "\n| column | type | description |\n| --- | --- | --- |\n| `vehicle_id` | STRING | Samsara's vehicle id (key) |\n| `driver_id`",
+        "| distance &lt;/script>&lt;script>alert(1)&lt;/script> \\| \\`b\\` |\n",
+        "\n- test: range (distanceMeters) (warns only)\n",
+    ] {
+        assert!(markdown.contains(told), "{told}\n{markdown}");
+    }
+    // The same catalog gives the same files.
+    program.succeed(&["docs", "--output", "again"]).await;
+    let again = std::fs::read_to_string(program.folder().join("again/dictionary.html")).unwrap();
+    assert!(again == html);
+
+    if !has_chromium("docs_tell_of_every_table_and_are_searched") {
+        return;
+    }
+    let profile = program.folder().join("profile");
+    let dom = dom_of(&page, &profile).await;
+    // The script ran, under the page's own policy, and nothing that the catalog says.
+    assert!(
+        dom.contains(r#"<p class="filter" id="filter">"#),
+        "no search"
+    );
+    assert_eq!(dom.matches("<script").count(), 1);
+    let search = r#"<script>
+        const text = document.getElementById("filter-text");
+        text.value = "Trips TOLLmeters"; text.dispatchEvent(new Event("input"));
+        </script></body>"#;
+    let policy = html.find("<meta http-equiv").unwrap();
+    let end = policy + html[policy..].find('>').unwrap() + 1;
+    let open = html[..policy].to_string() + &html[end..].replace("</body>", search);
+    std::fs::write(&page, open).unwrap();
+    let dom = dom_of(&page, &profile).await;
+    let hidden = |tag: &str| {
+        let (_, rest) = dom.split_once(tag).unwrap();
+        rest.split_once('>').unwrap().0.contains("hidden")
+    };
+    assert!(!hidden(r#"<article id="fleet_trips""#) && hidden(r#"<article id="fleet_vehicles""#));
+    let count = dom.split_once(r#"aria-live="polite">"#).unwrap().1;
+    assert!(count.starts_with("1 table<"), "{}", &count[..20]);
+}
