@@ -24,6 +24,12 @@ async fn docs_tell_of_every_table_and_are_searched() {
     let text = text.replacen("cluster_by = [\"vehicle_id\"]\n", head, 1);
     program.write(path, text.replacen("---*/", tests, 1));
 
+    program.write(
+        "sql/trips/long_trips.sql",
+        "/*---\ndescription = \"Long trips.\"\npartition_by = \"startTime\"\n---*/\n\
+         SELECT vehicle_id, startTime FROM fleet_trips WHERE distanceMeters > 100000",
+    );
+
     let ran = program.succeed(&["docs", "--output", "public/data"]).await;
     assert!(
         ran.stderr.contains("public/data/dictionary.html"),
@@ -41,6 +47,7 @@ async fn docs_tell_of_every_table_and_are_searched() {
         "<code>&#x2f;v1&#x2f;fleet&#x2f;trips</code>",
         "<code>raw.fleet_trips</code>",
         "(salted SHA-256)",
+        "<a href=\"#fleet_trips\"><code>fleet_trips</code></a>",
         "range (distanceMeters)</code> <small>(warns only)",
         "distance &lt;&#x2f;script&gt;&lt;script&gt;alert(1)",
     ] {
@@ -51,6 +58,7 @@ async fn docs_tell_of_every_table_and_are_searched() {
         "\n- `/v1/fleet/trips` → `raw.fleet_trips` (window) → `fleet_trips` (sql/trips/fleet_trips.sql)\n",
         "\n| column | type | description |\n| --- | --- | --- |\n| `vehicle_id` | STRING | Samsara's vehicle id (key) |\n| `driver_id`",
         "| distance &lt;/script>&lt;script>alert(1)&lt;/script> \\| \\`b\\` |\n",
+        "\n- `fleet_trips` → `long_trips` (sql/trips/long_trips.sql)\n",
         "\n- test: range (distanceMeters) (warns only)\n",
     ] {
         assert!(markdown.contains(told), "{told}\n{markdown}");

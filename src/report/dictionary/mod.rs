@@ -57,8 +57,10 @@ struct Table {
     history_of: Option<String>,
     columns: Vec<Column>,
     tests: Vec<Test>,
-    /// What it is made of.
+    /// The sources that it reads.
     origins: Vec<Origin>,
+    /// The tables that it reads.
+    upstream: Vec<String>,
 }
 
 /// A column.
@@ -212,6 +214,7 @@ fn table(catalog: &Catalog, model: &Model, contract: &Contract) -> Table {
             true => Vec::new(),
             false => tests.collect(),
         },
+        upstream: model.upstream.clone(),
         origins: model
             .sources
             .iter()
