@@ -579,7 +579,7 @@ async fn a_value_that_fails_names_its_column() {
     ] {
         assert!(ran.stderr.contains(told), "{told}\n{}", ran.stderr);
     }
-    // A condition is no column.
+    // A condition is not a column.
     copy(&program);
     let to = "FROM raw.fleet_trips WHERE CAST(_parent_id || 'x' AS BIGINT) > 0";
     edit(&program, TRIPS, "FROM raw.fleet_trips", to);
