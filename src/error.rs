@@ -13,7 +13,8 @@ use crate::plan::{PlanError, SelectionError};
 use crate::samsara::SamsaraError;
 use crate::state::{LockError, StateError};
 use crate::store::StoreError;
-use crate::transform::{DataError, TransformError};
+use crate::store::layout::Partition;
+use crate::transform::{DataError, TransformError, WindowGap};
 
 /// Anything that can end a command.
 #[derive(Debug, thiserror::Error)]
@@ -188,6 +189,16 @@ pub enum PreviewError {
         source_name: String,
         /// The requested day.
         day: Option<NaiveDate>,
+    },
+    /// Days of the partition's window were not read.
+    #[error("{model} {partition}: {gap}: `samsara-etl run` reads them")]
+    Window {
+        /// The model.
+        model: String,
+        /// Its partition.
+        partition: Partition,
+        /// What is missing.
+        gap: WindowGap,
     },
     /// The model reads the versions of a list's rows, which raw rows do not give.
     #[error(

@@ -1,5 +1,5 @@
 /*---
-description = "Idling by vehicle and UTC day and what its fuel costs, one row per vehicle and day with idling. An event counts for the day on which it begins. The price is that of the query: change fuel_price_per_l there."
+description = "Idling by vehicle and UTC day and what its fuel costs, one row per vehicle and day with idling. An event counts for the day on which it begins. The price is fuel_price_per_l of settings.toml."
 partition_by = "day"
 cluster_by = ["vehicle_id"]
 unique_key = ["vehicle_id", "day"]
@@ -7,9 +7,6 @@ unique_key = ["vehicle_id", "day"]
 [[tests]]
 range = { column = "idle_hours", min = 0 }
 ---*/
-WITH settings AS (
-  SELECT 1.50 AS fuel_price_per_l
-)
 SELECT
   CAST(i.startTime AS DATE) AS day,                   -- the UTC day
   i.vehicle_id,                                       -- Samsara's vehicle id; joins dim_vehicles.vehicle_id
@@ -18,8 +15,7 @@ SELECT
   round(sum(i.durationMs) / 3600000.0, 4) AS idle_hours, -- idling, hours
   round(sum(CASE WHEN i.isPtoActive THEN i.durationMs END) / 3600000.0, 4) AS pto_hours, -- of that, with the power take-off in use, hours
   round(sum(i.fuelConsumptionMl) / 1000.0, 3) AS fuel_l, -- fuel burnt meanwhile, litres
-  round(CAST(max(s.fuel_price_per_l) AS DOUBLE) * sum(i.fuelConsumptionMl) / 1000.0, 2) AS cost -- fuel_l times the price, in its currency
+  round(CAST(setting('fuel_price_per_l') AS DOUBLE) * sum(i.fuelConsumptionMl) / 1000.0, 2) AS cost -- fuel_l times the price, in its currency
 FROM fleet_vehicle_idling AS i
-CROSS JOIN settings AS s
 LEFT JOIN dim_vehicles AS v ON v.vehicle_id = i.vehicle_id
 GROUP BY 1, 2

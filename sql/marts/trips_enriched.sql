@@ -17,6 +17,8 @@ SELECT
   d.driver_name,                                      -- full name of the driver
   t.startTime AS start_time,                          -- when the trip started
   t.endTime AS end_time,                              -- when it ended
+  local_time(t.startTime, setting('time_zone')) AS start_local_time, -- start_time on the wall clock of the organisation's time zone
+  local_time(t.endTime, setting('time_zone')) AS end_local_time, -- end_time likewise
   round((CAST(t.endTime AS BIGINT) - CAST(t.startTime AS BIGINT)) / 60000000.0, 2) AS duration_minutes, -- from start to end, minutes
   coalesce(t.startAddress_name, t.startLocation) AS start_place, -- address of departure, or else the place, free text
   coalesce(t.endAddress_name, t.endLocation) AS end_place, -- address of arrival, or else the place, free text

@@ -5,20 +5,22 @@ use std::path::Path;
 
 use include_dir::{Dir, include_dir};
 
-use super::CatalogError;
+use super::{CatalogError, settings};
 use crate::config::bounds::CATALOG_FILE_BYTES;
 use crate::config::text::{FileError, read_text};
 
 static SQL: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/sql");
 
-/// `(<family>/<file>, text)` of catalog files.
+/// `(<family>/<file>, text)` of catalog files; `settings.toml` stands above the families.
 pub(super) type Files = Vec<(String, String)>;
 
 /// Every catalog file in the program.
 pub(super) fn files() -> Files {
     let families = SQL.dirs();
+    let settings = SQL.get_file(settings::FILE);
     let mut files: Vec<_> = families
         .flat_map(|family| family.files())
+        .chain(settings)
         .filter(|file| name_of(file.path()).is_some_and(is_visible))
         .filter_map(|file| {
             Some((
@@ -42,6 +44,12 @@ pub(super) fn read_folder(directory: &Path) -> Result<(Files, Files), CatalogErr
     let (mut files, mut unread) = (Files::new(), Files::new());
     for family in fs::read_dir(directory).map_err(|error| unreadable(directory, error))? {
         let family = family.map_err(|error| unreadable(directory, error))?.path();
+        if name_of(&family) == Some(settings::FILE) {
+            match read_text(&family, CATALOG_FILE_BYTES) {
+                Ok(text) => files.push((settings::FILE.into(), text)),
+                Err(error) => unread.push((settings::FILE.into(), error.to_string())),
+            }
+        }
         if !family.is_dir() {
             continue;
         }

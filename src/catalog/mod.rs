@@ -15,8 +15,10 @@ mod nearest;
 mod omit_path;
 mod problem;
 mod record_history;
+mod settings;
 mod source;
 mod time_field;
+mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -37,6 +39,7 @@ pub use source::{
     Sweep, TimeFormat, WindowParameters,
 };
 pub use time_field::{TimeField, TimeStep};
+pub use window::Window;
 
 /// All sources and models.
 #[derive(Debug, Clone)]
@@ -337,11 +340,12 @@ impl Catalog {
         family: &str,
         name: &str,
         text: &str,
+        settings: &settings::Settings,
     ) -> Vec<Problem> {
         if let Err(reason) = check_name(name) {
             return vec![place.at(1, reason)];
         }
-        let (model, mut problems) = model::parse(place, name, family, text);
+        let (model, mut problems) = model::parse(place, name, family, text, settings);
         // BigQuery compares table names with their case, a file system may not: two such names are a trap.
         if let Some(twin) = twin(self.models.keys(), name) {
             problems.push(place.at(1, format!("model `{name}` exists already (as `{twin}`)")));
@@ -597,6 +601,14 @@ impl CheckedCatalog {
             };
             problems.push(place.at(1, format!("cannot be read: {reason}")));
         }
+        let mut settings = settings::Settings::new();
+        if let Some((path, text)) = files.iter().find(|(path, _)| path == settings::FILE) {
+            let file = path_of(path);
+            match settings::parse(&SourceLocation { file: &file }, text) {
+                Ok(found) => settings = found,
+                Err(problem) => problems.push(problem),
+            }
+        }
         for (path, text) in files {
             let place = SourceLocation {
                 file: &path_of(path),
@@ -621,7 +633,7 @@ impl CheckedCatalog {
                 && let Some(name) = file.strip_suffix(".sql")
                 && !file.contains('/')
             {
-                problems.extend(catalog.add_model(&place, family, name, text));
+                problems.extend(catalog.add_model(&place, family, name, text, &settings));
             }
         }
         if has_all_sources {

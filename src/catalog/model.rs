@@ -19,6 +19,8 @@ use serde::Deserialize;
 use super::SourceLocation;
 use super::extent::{check_expansion, checked_tokens};
 use super::problem::{Place, Problem, code, place_of_query, place_of_word, trailing_comments};
+use super::settings::{self, Settings};
+use super::window::Window;
 
 /// One SQL file that yields one output table.
 #[derive(Debug, Clone)]
@@ -31,6 +33,8 @@ pub struct Model {
     pub file: String,
     /// The query, with the front matter blanked out so that line numbers stay true.
     pub sql: String,
+    /// The query before settings took their places, if it uses some.
+    pub(super) unset_sql: Option<String>,
     /// See [`Model::canonical_sql`]; most runs ask for it of few models.
     pub(super) canonical_sql: OnceLock<String>,
     /// What the front matter says.
@@ -55,6 +59,8 @@ pub struct FrontMatter {
     pub description: String,
     /// The TIMESTAMP or DATE column whose UTC day partitions the table.
     pub partition_by: Option<String>,
+    /// The days that a partition reads, where that is more than its own.
+    pub window: Option<Window>,
     /// Up to four columns by which BigQuery clusters.
     #[serde(default)]
     pub cluster_by: Vec<String>,
@@ -212,12 +218,41 @@ impl TryFrom<TestEntry> for DataTest {
     }
 }
 
+impl Literal {
+    /// As a query has it.
+    pub fn sql(&self) -> String {
+        match self {
+            Self::Integer(number) => number.to_string(),
+            Self::Number(number) => number.to_string(),
+            Self::Bool(truth) => truth.to_string(),
+            Self::Text(text) => format!("'{}'", text.replace('\'', "''")),
+        }
+    }
+}
+
 impl Model {
     /// The query as the parser prints it: without comments, with single spaces. Two texts that print the same mean the
     /// same.
     pub fn canonical_sql(&self) -> &str {
         self.canonical_sql
             .get_or_init(|| with_deep_stack(|| canonical_text(&self.sql)))
+    }
+
+    /// The model with these values in place of the settings of the catalog, for a test that does not depend on them. All
+    /// settings that it uses must be among them.
+    ///
+    /// # Errors
+    /// The name that is missing, with what to do.
+    pub fn with_settings(&self, settings: &BTreeMap<String, Literal>) -> Result<Self, String> {
+        let Some(unset) = &self.unset_sql else {
+            return Ok(self.clone());
+        };
+        let applied = settings::apply(unset, settings).map_err(|(_, reason)| reason)?;
+        Ok(Self {
+            sql: applied.unwrap_or_else(|| unset.clone()),
+            canonical_sql: OnceLock::new(),
+            ..self.clone()
+        })
     }
 
     /// The table that holds each version of this one's rows, if the front matter asks for it.
@@ -311,8 +346,9 @@ pub(super) fn parse(
     name: &str,
     family: &str,
     text: &str,
+    settings: &Settings,
 ) -> (Option<Model>, Vec<Problem>) {
-    with_deep_stack(|| parse_text(place, name, family, text))
+    with_deep_stack(|| parse_text(place, name, family, text, settings))
 }
 
 /// Statements are printed, compared and dropped recursively, as deep as their expressions are nested.
@@ -325,6 +361,7 @@ fn parse_text(
     name: &str,
     family: &str,
     text: &str,
+    settings: &Settings,
 ) -> (Option<Model>, Vec<Problem>) {
     let Some(rest) = text.strip_prefix(OPEN) else {
         let reason = format!("the file must begin with a front matter block `{OPEN} … {CLOSE}`");
@@ -345,7 +382,13 @@ fn parse_text(
         .chars()
         .map(|c| if c == '\n' { '\n' } else { ' ' })
         .collect();
-    let sql = format!("{blanked}{}", &text[head..]);
+    let mut sql = format!("{blanked}{}", &text[head..]);
+    let mut unset_sql = None;
+    match settings::apply(&sql, settings) {
+        Ok(None) => {}
+        Ok(Some(applied)) => unset_sql = Some(std::mem::replace(&mut sql, applied)),
+        Err((at, reason)) => problems.push(place.within(at, reason)),
+    }
 
     let (statement, tokens) = match statement(&sql) {
         Ok(parsed) => parsed,
@@ -409,6 +452,7 @@ fn parse_text(
         family: family.into(),
         file: place.file.to_string(),
         canonical_sql: OnceLock::new(),
+        unset_sql,
         sql,
         front_matter,
         front_matter_text,
@@ -513,6 +557,7 @@ pub const VERSIONS: &str = "__versions";
 pub(super) const FRONT_MATTER_KEYS: &[&str] = &[
     "description",
     "partition_by",
+    "window",
     "cluster_by",
     "unique_key",
     "drop",

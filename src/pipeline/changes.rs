@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::catalog::Catalog;
+use chrono::NaiveDate;
+
+use crate::catalog::{Catalog, Window};
 use crate::config::WarehouseConfig;
 use crate::error::Error;
 use crate::load::plan::{rows_loaded, rows_of};
@@ -33,9 +35,9 @@ impl Changes<'_> {
             let committed = plan.committed.iter();
             let partitions: BTreeSet<Partition> = committed
                 .filter(|(source, _)| *source == bound.driving.name)
-                .map(|(_, partition)| *partition)
+                .map(|(_, partition)| bound.home(*partition))
                 .collect();
-            again.extend(self.of_model(bound, &partitions).await?);
+            again.extend(self.of_model(bound, &partitions, plan.today).await?);
         }
         Ok(again)
     }
@@ -44,6 +46,7 @@ impl Changes<'_> {
         &self,
         bound: &BoundModel,
         partitions: &BTreeSet<Partition>,
+        today: NaiveDate,
     ) -> Result<Option<DerivedAgain>, Error> {
         let table = &bound.model.name;
         let driver = self.states.source(&bound.driving.name).await?;
@@ -58,6 +61,10 @@ impl Changes<'_> {
             let Some(made) = made.filter(|made| !made.objects.is_empty()) else {
                 continue;
             };
+            let gap = bound.gap(self.states, *partition, today);
+            if gap.await?.is_some() {
+                continue;
+            }
             let mut inputs = bound.inputs(self.states, *partition).await?;
             let is_current = bound.fingerprint(&inputs).is(&made.fingerprint);
             if is_current && bound.is_upstream_current(self.states, *partition).await? {
@@ -77,6 +84,7 @@ impl Changes<'_> {
             let is_upstream = is_current || newer.any(|(it, _)| matches!(it, Input::Table(_)));
             let again = found.get_or_insert_with(|| DerivedAgain {
                 table: table.clone(),
+                period: bound.period.map_or("day", Window::period),
                 partitions: 0,
                 rows: 0,
                 first: partition.to_string(),

@@ -1,6 +1,6 @@
 //! How far what was asked for has come on its way from the API into the warehouse, as the state knows it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
@@ -315,6 +315,7 @@ impl Lookup<'_> {
         let names = selection.sources.iter().map(String::as_str);
         self.states.read_ahead(names).await?;
         let mut covered = Vec::new();
+        let today = clock::now().date_naive();
         for name in &selection.sources {
             let source = self.catalog.known_source(name)?;
             let state = self.states.source(name).await?.look(Clone::clone);
@@ -339,11 +340,20 @@ impl Lookup<'_> {
             for partition in partitions {
                 let found = state.partition(partition);
                 let mut tables = Vec::new();
-                for (bound, found) in models.iter().zip(found.into_iter().cycle()) {
-                    tables.extend(self.tables(bound, partition, found).await?);
+                // Tables that have no such partition: that of their week or month is another, or lacks days.
+                let mut without = BTreeSet::new();
+                for bound in &models {
+                    let is_due = bound.home(partition) == partition
+                        && bound.gap(self.states, partition, today).await?.is_none();
+                    match found {
+                        _ if !is_due => without.extend(bound.contracts().map(|it| &it.table)),
+                        Some(found) => tables.extend(self.tables(bound, partition, found).await?),
+                        None => {}
+                    }
                 }
                 let is_read = found.is_some_and(|found| found.raw.is_some());
-                for covered in &mut covered_tables {
+                let counted = covered_tables.iter_mut();
+                for covered in counted.filter(|it| !without.contains(&it.table)) {
                     let made = tables.iter().find(|made| made.name == covered.table);
                     if is_read && made.is_some_and(|made| made.is_derived && made.is_loaded) {
                         covered.loaded += 1;

@@ -120,8 +120,9 @@ impl<'a> Planner<'a> {
             known.collect()
         });
         if is_derived {
+            let (bound, _) = self.bound.table(&table.contract.table)?;
             let read = self.partitions_read(driver).into_iter();
-            parts.extend(read.map(|partition| (partition, underived())));
+            parts.extend(read.map(|partition| (bound.home(partition), underived())));
         }
         Ok(Expected {
             parts,
@@ -144,7 +145,13 @@ impl<'a> Planner<'a> {
         let (bound, contract) = self.bound.table(&table.contract.table)?;
         let complete = |state: &SourceState| state.complete().map(|(it, _)| it).collect::<Vec<_>>();
         let mut wanted = BTreeMap::new();
-        for partition in table.state.look(complete) {
+        let complete = table.state.look(complete).into_iter();
+        let partitions: BTreeSet<Partition> = complete.map(|it| bound.home(it)).collect();
+        for partition in partitions {
+            let gap = bound.gap(self.states, partition, self.plan.today);
+            if gap.await?.is_some() {
+                continue;
+            }
             let current = match self.is_settled(bound, partition).await? {
                 true => bound.wanted(self.states, partition).await?,
                 false => Fingerprint::unknown(),
@@ -163,19 +170,21 @@ impl<'a> Planner<'a> {
     /// the partition of its own driving source.
     async fn is_settled(&self, bound: &BoundModel, partition: Partition) -> Result<bool, Error> {
         for input in bound.inputs.iter().filter(|it| bound.is_decided_by(it)) {
-            let of = input.partition_for(partition);
-            let is_settled = match input {
-                Input::Source(source) => {
-                    source.name == bound.driving.name || !self.partitions_read(source).contains(&of)
+            for of in bound.reads(self.states, input, partition).await? {
+                let is_settled = match input {
+                    Input::Source(source) => {
+                        let is_own = source.name == bound.driving.name && of == partition;
+                        is_own || !self.partitions_read(source).contains(&of)
+                    }
+                    Input::Table(table) => {
+                        !self.partitions_read(&table.bound.driving).contains(&of)
+                            && table.current(self.states, of).await?.is_some()
+                            && Box::pin(self.is_settled(&table.bound, of)).await?
+                    }
+                };
+                if !is_settled {
+                    return Ok(false);
                 }
-                Input::Table(table) => {
-                    !self.partitions_read(&table.bound.driving).contains(&of)
-                        && table.current(self.states, of).await?.is_some()
-                        && Box::pin(self.is_settled(&table.bound, of)).await?
-                }
-            };
-            if !is_settled {
-                return Ok(false);
             }
         }
         Ok(true)

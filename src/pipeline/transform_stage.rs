@@ -18,7 +18,7 @@ use crate::state::{ModelState, SourceHandle, SourceState};
 use crate::store::ObjectRef;
 use crate::store::layout::Partition;
 use crate::transform::{
-    BoundModel, Contract, Duplicates, FailedTest, Fingerprint, Flattened, Input, Inputs, Snapshots,
+    BoundModel, Contract, Duplicates, FailedTest, Fingerprint, Flattened, Input, Snapshots,
     TransformError, Transformer, UnfitTimes, UpstreamTable, history_fingerprint,
 };
 
@@ -58,21 +58,21 @@ pub(super) async fn transform_stage(
         flat: &flat,
     };
     let work = &work;
-    // Models that read several sources wait until all of them are read; those that read other models, until these have
-    // derived what they are going to derive.
+    // Models that read several sources or days wait until all of them are read; those that read other models, until these
+    // have derived what they are going to derive.
     let deferred: Mutex<Deferred> = Mutex::default();
     let arrivals = stream::unfold(committed, |mut queue| async move {
         queue.recv().await.map(|item| (item, queue))
     });
     let of_models = arrivals.flat_map(|(source, partition)| {
-        let (later, now): (Vec<_>, Vec<_>) = run
-            .bound
-            .driven_by(&source)
-            .cloned()
-            .partition(|bound| bound.inputs.len() > 1 || bound.level > 0);
+        let (later, now): (Vec<_>, Vec<_>) =
+            run.bound.driven_by(&source).cloned().partition(|bound| {
+                bound.inputs.len() > 1 || bound.level > 0 || bound.is_windowed()
+            });
         let mut deferred = deferred.lock().unwrap_or_else(PoisonError::into_inner);
         for bound in later {
             let of_level = deferred.entry(bound.level).or_default();
+            let partition = bound.home(partition);
             of_level.insert((bound.model.name.clone(), partition), bound);
         }
         stream::iter(now).map(move |bound| (bound, partition))
@@ -187,6 +187,11 @@ async fn derive(
     anew: bool,
 ) -> Result<Option<(SourceHandle, Made)>, Error> {
     let model = &bound.model;
+    if let Some(gap) = bound.gap(&run.states, partition, run.plan.today).await? {
+        // What was derived of a period that was not over by then stays, and is not whole.
+        tracing::warn!("{} {partition}: waits, as {gap}", model.name);
+        return Ok(None);
+    }
     let mut inputs = bound.inputs(&run.states, partition).await?;
     let mut fingerprint = bound.fingerprint(&inputs);
     let handle = run.states.source(&bound.driving.name).await?;
@@ -213,7 +218,7 @@ async fn derive(
                 tracing::info!(model = model.name, %partition, "waits for what it reads");
                 return Ok(None);
             }
-            if remake_inputs(run, transformer, &inputs, partition).await? {
+            if remake_inputs(run, transformer, bound, partition).await? {
                 inputs = bound.inputs(&run.states, partition).await?;
                 fingerprint = bound.fingerprint(&inputs);
             }
@@ -302,25 +307,31 @@ async fn keep_same(
 fn remake_inputs<'a>(
     run: &'a Run,
     transformer: &'a Transformer,
-    inputs: &'a Inputs,
+    bound: &'a BoundModel,
     partition: Partition,
 ) -> BoxFuture<'a, Result<bool, Error>> {
     let remake = async move {
         let mut is_remade = false;
-        for (input, objects) in inputs {
+        for input in &bound.inputs {
             let Input::Table(table) = input else {
                 continue;
             };
             // Versions of a list's rows exist only there.
-            let is_own = table.contract.table == table.bound.contract.table;
-            if !is_own || transformer.has(objects).await? {
+            if table.contract.table != table.bound.contract.table {
                 continue;
             }
-            let (bound, partition) = (&table.bound, input.partition_for(partition));
-            tracing::warn!(model = bound.model.name, %partition, "flattened objects are gone or changed, and are derived again");
-            if let Some((handle, made)) = derive(run, transformer, bound, partition, true).await? {
-                commit_made(run, &handle, partition, made).await?;
-                is_remade = true;
+            for partition in bound.reads(&run.states, input, partition).await? {
+                let objects = input.objects(&run.states, partition).await?;
+                if transformer.has(&objects).await? {
+                    continue;
+                }
+                let bound = &table.bound;
+                tracing::warn!(model = bound.model.name, %partition, "flattened objects are gone or changed, and are derived again");
+                let remade = derive(run, transformer, bound, partition, true).await?;
+                if let Some((handle, made)) = remade {
+                    commit_made(run, &handle, partition, made).await?;
+                    is_remade = true;
+                }
             }
         }
         Ok(is_remade)
@@ -582,16 +593,17 @@ async fn commit_made(
 /// Fails if the model reads what is not as it should be: days that were made with it would stay so. Returns whether all is
 /// there: a model that reads other models waits until they have what they are made of.
 async fn await_inputs(run: &Run, bound: &BoundModel, partition: Partition) -> Result<bool, Error> {
-    let waits = bound.level > 0;
+    let waits = bound.level > 0 || bound.is_windowed();
     for input in &bound.inputs {
-        let of = input.partition_for(partition);
-        let is_there = match input {
-            Input::Source(source) if source.name == bound.driving.name && !waits => true,
-            Input::Source(source) => await_source(run, source, of, waits).await?,
-            Input::Table(table) => await_table(run, table, of).await?,
-        };
-        if !is_there {
-            return Ok(false);
+        for of in bound.reads(&run.states, input, partition).await? {
+            let is_there = match input {
+                Input::Source(source) if source.name == bound.driving.name && !waits => true,
+                Input::Source(source) => await_source(run, source, of, waits).await?,
+                Input::Table(table) => await_table(run, table, of).await?,
+            };
+            if !is_there {
+                return Ok(false);
+            }
         }
     }
     Ok(true)
@@ -604,14 +616,19 @@ fn await_table<'a>(
     partition: Partition,
 ) -> BoxFuture<'a, Result<bool, Error>> {
     let await_table = async move {
+        let gap = table.bound.gap(&run.states, partition, run.plan.today);
+        if gap.await?.is_some() {
+            return Ok(false);
+        }
         for input in &table.bound.inputs {
-            let of = input.partition_for(partition);
-            let is_there = match input {
-                Input::Source(source) => await_source(run, source, of, true).await?,
-                Input::Table(table) => await_table(run, table, of).await?,
-            };
-            if !is_there {
-                return Ok(false);
+            for of in table.bound.reads(&run.states, input, partition).await? {
+                let is_there = match input {
+                    Input::Source(source) => await_source(run, source, of, true).await?,
+                    Input::Table(table) => await_table(run, table, of).await?,
+                };
+                if !is_there {
+                    return Ok(false);
+                }
             }
         }
         let handle = run.states.source(&table.bound.driving.name).await?;

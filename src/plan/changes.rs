@@ -9,6 +9,9 @@ use serde::Serialize;
 pub struct DerivedAgain {
     /// The table.
     pub table: String,
+    /// What a partition of it is: `day`, `week` or `month`.
+    #[serde(skip_serializing_if = "is_day")]
+    pub period: &'static str,
     /// Partitions that are derived again.
     pub partitions: u64,
     /// Rows that they have now.
@@ -55,10 +58,16 @@ fn is_none(count: &u64) -> bool {
     *count == 0
 }
 
+/// Most tables are by day, or are lists.
+fn is_day(period: &&str) -> bool {
+    *period == "day"
+}
+
 impl fmt::Display for DerivedAgain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             table,
+            period,
             partitions,
             rows,
             first,
@@ -67,13 +76,16 @@ impl fmt::Display for DerivedAgain {
         } = self;
         match (*partitions, first == "snapshot") {
             (_, true) => write!(f, "{table}: the list ({rows} rows)")?,
-            (1, _) => write!(f, "{table}: 1 day, {first} ({rows} rows)")?,
-            (days, _) => write!(f, "{table}: {days} days, {first} to {last} ({rows} rows)")?,
+            (1, _) => write!(f, "{table}: 1 {period}, {first} ({rows} rows)")?,
+            (days, _) => write!(
+                f,
+                "{table}: {days} {period}s, {first} to {last} ({rows} rows)"
+            )?,
         }
         f.write_str(" derived again, without requests to the API: ")?;
         let of_all = |count: u64| match count == *partitions || *partitions == 1 {
             true => String::new(),
-            false => format!(" of {count} days"),
+            false => format!(" of {count} {period}s"),
         };
         let mut reasons = Vec::new();
         if self.model_changed > 0 {

@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 
 use super::scratch::Scratch;
 use super::upstream::Upstream;
-use crate::catalog::{Catalog, Model, Source, TestSeverity};
+use crate::catalog::{Catalog, Literal, Model, Source, TestSeverity};
 use crate::config::Secret;
 use crate::config::bounds::FIXTURE_BYTES;
 use crate::config::text::read_text;
@@ -43,6 +43,9 @@ const MEMORY: usize = 256 << 20;
 struct Pages {
     /// The UTC day that is asked for; snapshots have none.
     day: Option<NaiveDate>,
+    /// Settings of the model, in place of those of the catalog.
+    #[serde(default)]
+    settings: BTreeMap<String, Literal>,
     /// By source, in the order of their task.
     sources: BTreeMap<String, Vec<Recorded>>,
 }
@@ -51,6 +54,8 @@ struct Pages {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Recorded {
+    /// The day that the page is of, for a model whose window has more of them than the one that is asked for.
+    day: Option<NaiveDate>,
     /// The parent's id, for sources that fan out one by one.
     parent: Option<String>,
     /// The values of the parameters that are kept with the rows.
@@ -120,6 +125,8 @@ enum PagesError {
         number: usize,
         reason: String,
     },
+    #[error("in the `settings` of pages.json: {0}")]
+    Settings(String),
     #[error("pages.json has no pages of {0}")]
     NoPages(String),
     #[error("pages.json has pages of {source_name}, which {model} does not read")]
@@ -163,22 +170,45 @@ async fn derive_in(
     for (name, recorded) in &pages.sources {
         let source = catalog.source(name);
         let source = source.ok_or_else(|| PagesError::NoSource(name.clone()))?;
-        let day = pages.day.filter(|_| source.is_daily());
-        let key = raw_object(name, partition, &run, 0);
-        let object = write_pages(source, day, recorded, bucket, key).await?;
-        raw.insert(name.clone(), object.into_iter().collect());
+        let own = pages.day.filter(|_| source.is_daily());
+        let mut by_day: BTreeMap<Option<NaiveDate>, Vec<&Recorded>> = BTreeMap::new();
+        // Without pages, it has no rows on the day that is asked for.
+        by_day.entry(own).or_default();
+        for page in recorded {
+            by_day
+                .entry(own.and(page.day).or(own))
+                .or_default()
+                .push(page);
+        }
+        for (day, recorded) in by_day {
+            let of = day.map_or(Partition::Snapshot, Partition::Day);
+            let key = raw_object(name, of, &run, 0);
+            let object = write_pages(source, day, &recorded, bucket, key).await?;
+            raw.insert((name.clone(), of), object.into_iter().collect());
+        }
     }
     let sources = catalog.sources_of(model);
-    if let Some(name) = raw.keys().find(|name| !sources.contains(name.as_str())) {
+    let mut names = pages.sources.keys();
+    if let Some(name) = names.find(|name| !sources.contains(name.as_str())) {
         return Err(PagesError::Unread {
             source_name: name.clone(),
             model: model.name.clone(),
         });
     }
     // What a model reads through other models may be without rows.
-    if let Some(name) = model.sources.iter().find(|name| !raw.contains_key(*name)) {
+    if let Some(name) = model
+        .sources
+        .iter()
+        .find(|name| !pages.sources.contains_key(*name))
+    {
         return Err(PagesError::NoPages(name.clone()));
     }
+    let model = &match pages.settings.is_empty() {
+        true => model.clone(),
+        false => model
+            .with_settings(&pages.settings)
+            .map_err(PagesError::Settings)?,
+    };
     let bound = BoundModel::bind(catalog, model).await?;
     let contract = &bound.contract;
     let transformer = Transformer::new(MEMORY, bucket.clone(), bucket.clone())?
@@ -212,7 +242,7 @@ async fn derive_in(
 async fn write_pages(
     source: &Source,
     day: Option<NaiveDate>,
-    recorded: &[Recorded],
+    recorded: &[&Recorded],
     bucket: &Bucket,
     key: String,
 ) -> Result<Option<ObjectRef>, PagesError> {

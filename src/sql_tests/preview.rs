@@ -46,6 +46,16 @@ pub async fn preview(
     let bound = BoundModel::bind(of.catalog, model).await?;
     let state = of.states.source(&bound.driving.name).await?;
     let partition = complete_partition(&bound, &state, day)?;
+    let today = clock::now().date_naive();
+    if let Some(gap) = bound.gap(of.states, partition, today).await? {
+        let model = model.name.clone();
+        return Err(PreviewError::Window {
+            model,
+            partition,
+            gap,
+        }
+        .into());
+    }
     let transformer =
         Transformer::new(of.memory, of.raw.clone(), scratch.bucket().clone())?.with_salt(of.salt);
     let id = RunId::new(clock::now());
@@ -86,6 +96,7 @@ fn complete_partition(
             found.is_some_and(|found| found.raw.is_some())
         })
     };
+    let partition = partition.map(|partition| bound.home(partition));
     partition.filter(is_complete).ok_or_else(|| {
         let source_name = source.name.clone();
         PreviewError::NotRead { source_name, day }.into()

@@ -11,11 +11,14 @@ use crate::store::ObjectRef;
 use crate::store::layout::{Partition, RunId};
 use crate::transform::{BoundModel, Input, Inputs, Transformer};
 
+/// Raw objects of partitions, by the name of their source.
+pub(super) type RawObjects = BTreeMap<(String, Partition), Vec<ObjectRef>>;
+
 /// Models that are run, each once, over raw rows that are there.
 pub(super) struct Upstream<'a> {
     pub(super) transformer: &'a Transformer,
-    /// The raw objects of each source, and those of tables that cannot be derived: the versions of a list's rows.
-    pub(super) raw: BTreeMap<String, Vec<ObjectRef>>,
+    /// The raw objects that are there. Days of a window that none are of are left out.
+    pub(super) raw: RawObjects,
     pub(super) run: RunId,
     /// The objects of tables that were derived, by table and partition.
     pub(super) made: BTreeMap<(String, Partition), Vec<ObjectRef>>,
@@ -52,13 +55,25 @@ impl<'t> Upstream<'t> {
         let inputs = async move {
             let mut inputs = Inputs::new();
             for input in &bound.inputs {
-                let objects = match input {
-                    Input::Table(table) if table.contract.table == table.bound.contract.table => {
-                        let of = input.partition_for(partition);
-                        self.derived(&table.bound, of).await?
+                let mut partitions = bound.reads_of_whole(input, partition);
+                if partitions.len() > 1 {
+                    let is_there = |of: &Partition| self.raw.keys().any(|(_, known)| known == of);
+                    partitions.retain(is_there);
+                }
+                let mut objects = Vec::new();
+                for of in partitions {
+                    match input {
+                        Input::Table(table)
+                            if table.contract.table == table.bound.contract.table =>
+                        {
+                            objects.extend(self.derived(&table.bound, of).await?);
+                        }
+                        _ => {
+                            let key = (input.name().to_string(), of);
+                            objects.extend(self.raw.get(&key).cloned().unwrap_or_default());
+                        }
                     }
-                    _ => self.raw.get(input.name()).cloned().unwrap_or_default(),
-                };
+                }
                 inputs.push((input.clone(), objects));
             }
             Ok(inputs)
@@ -91,21 +106,24 @@ async fn add_raw(
     bound: &BoundModel,
     states: &StateStore,
     partition: Partition,
-    raw: &mut BTreeMap<String, Vec<ObjectRef>>,
+    raw: &mut RawObjects,
 ) -> Result<(), Error> {
     for input in &bound.inputs {
         match input {
             Input::Source(source) => {
-                let objects = input.objects(states, partition).await?;
-                raw.insert(source.name.clone(), objects);
+                for of in bound.reads(states, input, partition).await? {
+                    let objects = input.objects(states, of).await?;
+                    raw.insert((source.name.clone(), of), objects);
+                }
             }
             Input::Table(table) => {
                 if table.contract.table != table.bound.contract.table {
                     let found = input.name().to_string();
                     return Err(PreviewError::Versions { table: found }.into());
                 }
-                let of = input.partition_for(partition);
-                Box::pin(add_raw(&table.bound, states, of, raw)).await?;
+                for of in bound.reads(states, input, partition).await? {
+                    Box::pin(add_raw(&table.bound, states, of, raw)).await?;
+                }
             }
         }
     }

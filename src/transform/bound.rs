@@ -1,13 +1,16 @@
 //! Models bound to what they read and fill, once for a run, so that nothing has to be looked up by name later.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
+
+use chrono::NaiveDate;
 
 use super::contract::Contract;
 use super::input::{Input, Inputs, UpstreamTable};
 use super::{Fingerprint, ModelDigest, TransformError, bind_contract, history_fingerprint};
-use crate::catalog::{Catalog, CatalogError, Model, Problem, Source};
-use crate::state::{ModelState, StateError, StateStore};
+use crate::catalog::{Catalog, CatalogError, Model, Place, Problem, Source, SourceKind, Window};
+use crate::state::{ModelState, SourceState, StateError, StateStore};
 use crate::store::layout::Partition;
 
 /// A model with what it reads and the contracts of its tables.
@@ -25,8 +28,42 @@ pub struct BoundModel {
     pub history: Option<Contract>,
     /// How many models stand between it and raw rows, on the longest way.
     pub level: usize,
+    /// The weeks or months that its partitions are; none if they are days, or it is a list.
+    pub period: Option<Window>,
     /// What the fingerprints of its partitions have in common.
     digest: ModelDigest,
+}
+
+/// Days of a partition's window that were never read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WindowGap {
+    /// The driving source, whose days they are.
+    pub source_name: String,
+    /// The window.
+    pub window: Window,
+    /// The first of them.
+    pub first: NaiveDate,
+    /// How many they are.
+    pub days: usize,
+}
+
+impl fmt::Display for WindowGap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            source_name,
+            window,
+            first,
+            days,
+        } = self;
+        let of = match days {
+            1 => format!("{first}"),
+            days => format!("{days} days from {first} on"),
+        };
+        write!(
+            f,
+            "its window (\"{window}\") is not whole: {source_name} was not read for {of}"
+        )
+    }
 }
 
 impl BoundModel {
@@ -78,7 +115,10 @@ impl BoundModel {
             .known_driving_source(model)
             .map_err(unknown)?
             .clone();
-        let contract = bind_contract(catalog, model, &driving, &inputs).await?;
+        let period = period(model, &driving, &inputs).map_err(|(place, reason)| {
+            TransformError::Model(Problem::new(&model.file, place, &reason).into())
+        })?;
+        let contract = bind_contract(catalog, model, &driving, &inputs, period).await?;
         let history = model.history_table().map(|table| contract.history(table));
         let levels = inputs.iter().map(|input| match input {
             Input::Source(_) => 0,
@@ -92,6 +132,7 @@ impl BoundModel {
             inputs,
             contract,
             history,
+            period,
         })
     }
 
@@ -119,9 +160,111 @@ impl BoundModel {
     ) -> Result<Inputs, StateError> {
         let mut inputs = Inputs::new();
         for input in &self.inputs {
-            inputs.push((input.clone(), input.objects(states, partition).await?));
+            let mut objects = Vec::new();
+            for of in self.reads(states, input, partition).await? {
+                objects.extend(input.objects(states, of).await?);
+            }
+            inputs.push((input.clone(), objects));
         }
         Ok(inputs)
+    }
+
+    /// The model's partition in which the rows of this one of its driving source count.
+    pub fn home(&self, partition: Partition) -> Partition {
+        match (self.period, partition) {
+            (Some(period), Partition::Day(day)) => Partition::Day(period.home(day)),
+            _ => partition,
+        }
+    }
+
+    /// The partitions of an input that the model reads for a partition. Of a week or month, these are the days to the
+    /// last that the driving source was read for.
+    ///
+    /// # Errors
+    /// [`StateError`] if a state document cannot be read.
+    pub async fn reads(
+        &self,
+        states: &StateStore,
+        input: &Input,
+        partition: Partition,
+    ) -> Result<Vec<Partition>, StateError> {
+        let mut days = self.days(partition);
+        if self
+            .model
+            .front_matter
+            .window
+            .is_some_and(Window::is_calendar)
+        {
+            let handle = states.source(&self.driving.name).await?;
+            let read = handle.look(|state| days.iter().rposition(|day| is_read(state, *day)));
+            days.truncate(read.map_or(0, |last| last + 1));
+        }
+        Ok(input.partitions_of(&days))
+    }
+
+    /// The same of a window of which all days are read.
+    pub fn reads_of_whole(&self, input: &Input, partition: Partition) -> Vec<Partition> {
+        input.partitions_of(&self.days(partition))
+    }
+
+    /// The days of a partition's window; the partition itself without one.
+    fn days(&self, partition: Partition) -> Vec<Partition> {
+        match (self.model.front_matter.window, partition) {
+            (Some(window), Partition::Day(day)) => {
+                window.days(day).into_iter().map(Partition::Day).collect()
+            }
+            _ => vec![partition],
+        }
+    }
+
+    /// What a partition's window lacks, so that it cannot be derived. Of a week or month that is not over by `today`,
+    /// what follows the last day that was read is not missing; nor are the days of a feed, which come by themselves.
+    ///
+    /// # Errors
+    /// [`StateError`] if a state document cannot be read.
+    pub async fn gap(
+        &self,
+        states: &StateStore,
+        partition: Partition,
+        today: NaiveDate,
+    ) -> Result<Option<WindowGap>, StateError> {
+        let Some(window) = self.model.front_matter.window else {
+            for table in self.upstream().filter(|it| it.bound.is_windowed()) {
+                let gap = Box::pin(table.bound.gap(states, partition, today)).await?;
+                if gap.is_some() {
+                    return Ok(gap);
+                }
+            }
+            return Ok(None);
+        };
+        if matches!(self.driving.kind, SourceKind::Feed | SourceKind::Updates) {
+            return Ok(None);
+        }
+        let days = self.days(partition);
+        let last = days.last().and_then(|day| day.day());
+        let is_open = window.is_calendar() && last.is_some_and(|last| last >= today);
+        let handle = states.source(&self.driving.name).await?;
+        let missing: Vec<NaiveDate> = handle.look(|state| {
+            let read = days.iter().rposition(|day| is_read(state, *day));
+            let end = match (is_open, read) {
+                (true, Some(last)) => last,
+                _ => days.len(),
+            };
+            let days = days.iter().take(end).filter(|day| !is_read(state, **day));
+            days.filter_map(|day| day.day()).collect()
+        });
+        Ok(missing.first().map(|first| WindowGap {
+            source_name: self.driving.name.clone(),
+            window,
+            first: *first,
+            days: missing.len(),
+        }))
+    }
+
+    /// Whether it, or a model upstream that makes its weeks or months, reads more days than one.
+    pub fn is_windowed(&self) -> bool {
+        self.model.front_matter.window.is_some()
+            || self.upstream().any(|table| table.bound.is_windowed())
     }
 
     /// Whether the rows of an input, when they change, make a partition stale. Those of lists that a daily model joins do
@@ -162,15 +305,13 @@ impl BoundModel {
             let Input::Table(table) = input else {
                 continue;
             };
-            let of = input.partition_for(partition);
             let handle = states.source(&table.bound.driving.name).await?;
-            let is_read = handle.look(|state| {
-                let found = state.partition(of);
-                found.is_some_and(|found| found.raw.is_some())
-            });
-            let is_current = !is_read || table.current(states, of).await?.is_some();
-            if !is_current || !Box::pin(table.bound.is_upstream_current(states, of)).await? {
-                return Ok(false);
+            for of in self.reads(states, input, partition).await? {
+                let is_read = handle.look(|state| is_read(state, of));
+                let is_current = !is_read || table.current(states, of).await?.is_some();
+                if !is_current || !Box::pin(table.bound.is_upstream_current(states, of)).await? {
+                    return Ok(false);
+                }
             }
         }
         Ok(true)
@@ -293,6 +434,75 @@ impl BoundCatalog {
     }
 }
 
+fn is_read(state: &SourceState, partition: Partition) -> bool {
+    let found = state.partition(partition);
+    found.is_some_and(|found| found.raw.is_some())
+}
+
+/// The weeks or months that a model's partitions are; none if they are days, or it is a list. A partition never has a part
+/// of what it reads: neither a day a part of a month, nor a month one of a week.
+fn period(
+    model: &Model,
+    driving: &Source,
+    inputs: &[Input],
+) -> Result<Option<Window>, (Place, String)> {
+    let by_time = || inputs.iter().filter(|it| it.driving().is_daily());
+    let named = |period: Option<Window>| period.map_or("day", Window::period);
+    let Some(window) = model.front_matter.window else {
+        let mut periods = by_time().map(Input::period);
+        let first = periods.next().flatten();
+        if periods.all(|it| it == first) {
+            return Ok(first);
+        }
+        // Sources by month are read beside those by day for what they have on the first of a month.
+        let Some(table) =
+            by_time().find(|it| matches!(it, Input::Table(_)) && it.period().is_some())
+        else {
+            return Ok(None);
+        };
+        let (name, period) = (table.name(), named(table.period()));
+        let other = by_time()
+            .map(Input::period)
+            .find(|it| *it != table.period());
+        let reason = format!(
+            "`{name}` is by {period}, and the model also reads a table by {}: give the model `window = \"{period}\"`, \
+             or read tables of one kind",
+            named(other.flatten())
+        );
+        return Err((model.place_of_table(name), reason));
+    };
+    let wrong = |reason: String| {
+        (
+            model.place_of_key("window", None),
+            format!("window: {reason}"),
+        )
+    };
+    if !by_time().any(|it| it.period().is_none()) {
+        let reason = "the model reads no table by day, so there are no days to choose from";
+        return Err(wrong(reason.into()));
+    }
+    if model.front_matter.history {
+        return Err(wrong("a model with `history` cannot have one".into()));
+    }
+    let comes_by_itself = matches!(driving.kind, SourceKind::Feed | SourceKind::Updates);
+    if window.is_calendar() && comes_by_itself {
+        return Err(wrong(format!(
+            "the days of {} come by themselves, so that nothing tells whether a {} is whole: name first a table whose \
+             days are asked for, or use a number of days",
+            driving.name,
+            window.period()
+        )));
+    }
+    let fits = |it: &&Input| it.period().is_none_or(|period| period == window);
+    if let Some(other) = by_time().find(|it| !fits(it)) {
+        let (name, period) = (other.name(), named(other.period()));
+        return Err(wrong(format!(
+            "`{name}` is by {period}, of which a window of \"{window}\" may hold a part"
+        )));
+    }
+    Ok(Some(window).filter(|it| it.is_calendar()))
+}
+
 fn unbound(table: &str) -> TransformError {
     TransformError::Unbound {
         table: table.to_string(),
@@ -302,6 +512,7 @@ fn unbound(table: &str) -> TransformError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::RawState;
 
     #[tokio::test]
     async fn every_table_has_its_model_and_others_are_named() {
@@ -329,6 +540,66 @@ mod tests {
             bound.model("fleet_tags").map(|_| ()).unwrap_err(),
         ] {
             assert!(error.to_string().contains("fleet_tags"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_month_is_whole_or_open() {
+        let catalog = Catalog::open(None).unwrap();
+        let model = catalog.model("fuel_monthly").unwrap();
+        let bound = BoundModel::bind(&catalog, model).await.unwrap();
+        assert_eq!(bound.period, Some(Window::Month));
+        let day = |text: &str| text.parse::<NaiveDate>().unwrap();
+        let month = Partition::Day(day("2024-02-01"));
+        assert_eq!(bound.home(Partition::Day(day("2024-02-29"))), month);
+        assert_eq!(bound.home(Partition::Snapshot), Partition::Snapshot);
+        let reports = bound.inputs.iter().find(|it| it.driving().is_daily());
+        let reports = reports.unwrap();
+        let over = "2024-03-01";
+        // The days that were read, today, the days that count, and the first that is missing with how many there are.
+        for (read, today, counted, missing) in [
+            (vec![], "2024-02-10", 0, Some(("2024-02-01", 29))),
+            (vec![1..=9], "2024-02-10", 9, None),
+            (vec![1..=9], "2024-02-29", 9, None),
+            (vec![1..=9], over, 9, Some(("2024-02-10", 20))),
+            (vec![1..=4, 6..=9], "2024-02-10", 9, Some(("2024-02-05", 1))),
+            (vec![2..=9], "2024-02-10", 9, Some(("2024-02-01", 1))),
+            (vec![1..=29], over, 29, None),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let states = StateStore::new(
+                crate::store::Bucket::open(
+                    &crate::config::BucketLocation::Folder(folder.path().to_path_buf()),
+                    &crate::config::GoogleAccess::default(),
+                    &tokio::runtime::Handle::current(),
+                )
+                .unwrap(),
+            );
+            let handle = states.source(&bound.driving.name).await.unwrap();
+            let days: Vec<u32> = read.into_iter().flatten().collect();
+            let committed = days.clone();
+            handle
+                .commit(move |state| {
+                    for day in committed {
+                        let day = NaiveDate::from_ymd_opt(2024, 2, day).unwrap();
+                        state.partition_mut(Partition::Day(day)).raw = Some(RawState {
+                            objects: Vec::new(),
+                            records: 0,
+                            out_of_window: 0,
+                            rescued: 0,
+                            content: String::new(),
+                            extracted_at: chrono::DateTime::UNIX_EPOCH,
+                        });
+                    }
+                })
+                .await
+                .unwrap();
+            let found = bound.reads(&states, reports, month).await.unwrap();
+            assert_eq!(found.len(), counted, "{days:?}");
+            let gap = bound.gap(&states, month, day(today)).await.unwrap();
+            let gap = gap.map(|gap| (gap.first, gap.days));
+            let missing = missing.map(|(first, count)| (day(first), count));
+            assert_eq!(gap, missing, "{days:?} on {today}");
         }
     }
 

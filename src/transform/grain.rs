@@ -12,8 +12,9 @@ const LONGER: &[&str] = &[
 /// The functions that give it.
 const FUNCTIONS: &[&str] = &["date_trunc", "date_part"];
 
-/// The period by which a query groups, if it is longer than a day and no day is among the groups.
-pub(super) fn longer_than_a_day(plan: &LogicalPlan) -> Result<Option<String>> {
+/// The period by which a query groups, if it is neither `own`, that of the model's partitions, nor within it, and no day is
+/// among the groups.
+pub(super) fn longer_than_a_day(plan: &LogicalPlan, own: &str) -> Result<Option<String>> {
     let mut found = None;
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::Aggregate(aggregate) = node {
@@ -27,7 +28,7 @@ pub(super) fn longer_than_a_day(plan: &LogicalPlan) -> Result<Option<String>> {
                     }
                 }
             }
-            if !has_day && period.is_some() {
+            if !has_day && period.as_deref().is_some_and(|period| period != own) {
                 found = period;
                 return Ok(TreeNodeRecursion::Stop);
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::bound::BoundModel;
 use super::contract::Contract;
-use crate::catalog::Source;
+use crate::catalog::{Source, Window};
 use crate::state::{SourceState, StateError, StateStore};
 use crate::store::ObjectRef;
 use crate::store::layout::Partition;
@@ -47,12 +47,24 @@ impl Input {
         }
     }
 
-    /// The partition of it that is read for a partition of the model: a list is always read as it is now.
-    pub fn partition_for(&self, partition: Partition) -> Partition {
-        match self.driving().is_daily() {
-            true => partition,
-            false => Partition::Snapshot,
+    /// The weeks or months that its partitions are; none if they are days, or it is a list.
+    pub fn period(&self) -> Option<Window> {
+        match self {
+            Self::Source(source) => source.is_monthly().then_some(Window::Month),
+            Self::Table(table) => table.bound.period,
         }
+    }
+
+    /// Its partitions among those of the days that a partition of the model reads: a list is always read as it is now.
+    pub(super) fn partitions_of(&self, days: &[Partition]) -> Vec<Partition> {
+        if !self.driving().is_daily() {
+            return vec![Partition::Snapshot];
+        }
+        let Some(period) = self.period().filter(|_| days.len() > 1) else {
+            return days.to_vec();
+        };
+        let is_own = |day: &&Partition| day.day().is_none_or(|day| period.home(day) == day);
+        days.iter().filter(is_own).copied().collect()
     }
 
     /// Tells inputs of one model apart, whatever they are.
@@ -65,7 +77,7 @@ impl Input {
 
     /// The objects of its partition that the state of its driving source has: none, if there are none.
     fn objects_in(&self, state: &SourceState, partition: Partition) -> Vec<ObjectRef> {
-        let found = state.partition(self.partition_for(partition));
+        let found = state.partition(partition);
         let objects = found.and_then(|found| match self {
             Self::Source(_) => Some(&found.raw.as_ref()?.objects),
             Self::Table(table) => Some(&found.models.get(&table.contract.table)?.objects),
@@ -73,7 +85,7 @@ impl Input {
         objects.cloned().unwrap_or_default()
     }
 
-    /// The committed objects that are read for a partition of the model.
+    /// The committed objects of a partition of it.
     ///
     /// # Errors
     /// [`StateError`] if the state document of its driving source cannot be read.

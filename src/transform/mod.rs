@@ -21,6 +21,7 @@ mod input;
 mod json_text;
 mod local_time;
 mod newest;
+mod partition_day;
 mod prepared;
 mod query;
 mod session;
@@ -52,7 +53,7 @@ use tokio::task::JoinError;
 
 use crate::bounds::BATCH_ROWS;
 use crate::catalog::{
-    Catalog, Model, Place, Problem, Problems, Source, SourceKind, VERSIONS, did_you_mean,
+    Catalog, Model, Place, Problem, Problems, Source, SourceKind, VERSIONS, Window, did_you_mean,
     place_of_field, place_of_word,
 };
 use crate::config::Secret;
@@ -66,7 +67,7 @@ use prepared::{Placeholder, Prepared};
 use unfit::{Unfit, Watched};
 use unique::{KeyCheck, Keys};
 
-pub use bound::{BoundCatalog, BoundModel};
+pub use bound::{BoundCatalog, BoundModel, WindowGap};
 pub use contract::{Column, ColumnType, Contract};
 pub use data_tests::{FailedTest, described};
 pub use history::{Snapshots, history_fingerprint};
@@ -373,7 +374,7 @@ impl Transformer {
                 return Err(TransformError::Value {
                     model: name,
                     partition,
-                    columns: self.failing_columns(model, inputs).await,
+                    columns: self.failing_columns(model, partition, inputs).await,
                     error,
                 });
             }
@@ -394,12 +395,20 @@ impl Transformer {
     }
 
     /// The columns of a model that fail on these rows; none if that cannot be told.
-    async fn failing_columns(&self, model: &Model, inputs: &Inputs) -> Vec<String> {
+    async fn failing_columns(
+        &self,
+        model: &Model,
+        partition: Partition,
+        inputs: &Inputs,
+    ) -> Vec<String> {
         let Ok(context) = session::ordered_session(self.runtime.clone()) else {
             return Vec::new();
         };
+        context.register_udf(partition_day::partition_day(partition.day()));
+        let has_window = model.front_matter.window.is_some();
         for (input, objects) in inputs {
-            if self.register(&context, input, objects).await.is_err() {
+            let registered = self.register(&context, input, objects, has_window);
+            if registered.await.is_err() {
                 return Vec::new();
             }
         }
@@ -459,7 +468,12 @@ impl Transformer {
         let bytes = inputs.iter().flat_map(|(_, objects)| objects);
         let bytes: u64 = bytes.map(|object| object.bytes).sum();
         let is_large = bytes > self.large;
-        if !is_large && let Some(prepared) = self.prepared(model, inputs).await.map_err(engine)? {
+        // Such plans are of one partition.
+        let is_of_one = model.front_matter.window.is_some() || partition_day::is_used(model);
+        if !is_large
+            && !is_of_one
+            && let Some(prepared) = self.prepared(model, inputs).await.map_err(engine)?
+        {
             let rows = prepared
                 .execute(&found, self.tasks.clone())
                 .map_err(engine)?;
@@ -487,8 +501,10 @@ impl Transformer {
         };
         let context = context.map_err(engine)?;
         distinct::keep_zeros(&context);
+        context.register_udf(partition_day::partition_day(partition.day()));
+        let has_window = model.front_matter.window.is_some();
         for (input, objects) in inputs {
-            self.register(&context, input, objects)
+            self.register(&context, input, objects, has_window)
                 .await
                 .map_err(engine)?;
         }
@@ -587,7 +603,7 @@ impl Transformer {
             if let Some(all) = all_versions(source) {
                 session::register_table(&context, session::RAW, &all, table)?;
             }
-            register_newest(&context, source).await?;
+            register_newest(&context, source, false).await?;
         }
         let frame = select(&context, &model.sql).await?;
         if !prepared::is_repeatable(frame.logical_plan())? {
@@ -597,12 +613,14 @@ impl Transformer {
         Ok(Some(Prepared::new(&model.sql, plan, watched)))
     }
 
-    /// Registers a table over these objects, or `raw.<source>`: all of their rows, or the newest of each key.
+    /// Registers a table over these objects, or `raw.<source>`: all of their rows, or the newest of each key. With a
+    /// window, they are of several days.
     async fn register(
         &self,
         context: &SessionContext,
         input: &Input,
         objects: &[ObjectRef],
+        has_window: bool,
     ) -> Result<(), DataFusionError> {
         let source = match input {
             Input::Source(source) => source,
@@ -619,7 +637,7 @@ impl Transformer {
             let columns = raw_schema(source);
             session::register(context, session::RAW, &all, columns, &self.raw, objects).await?;
         }
-        register_newest(context, source).await
+        register_newest(context, source, has_window).await
     }
 
     /// Whether flattened objects exist as they were written.
@@ -861,11 +879,15 @@ fn all_versions(source: &Source) -> Option<String> {
 }
 
 /// Registers the view through which models see the newest rows, if the source has a key.
-async fn register_newest(context: &SessionContext, source: &Source) -> Result<(), DataFusionError> {
+async fn register_newest(
+    context: &SessionContext,
+    source: &Source,
+    has_window: bool,
+) -> Result<(), DataFusionError> {
     if source.key.is_empty() {
         return Ok(());
     }
-    let sql = newest::newest_sql(source);
+    let sql = newest::newest_sql(source, has_window);
     let plan = context.state().create_logical_plan(&sql).await?;
     let view = Arc::new(ViewTable::new(plan, Some(sql)));
     session::register_table(context, session::RAW, &source.name, view)
@@ -916,6 +938,7 @@ async fn bind_contract(
     model: &Model,
     driving: &Source,
     inputs: &[Input],
+    period: Option<Window>,
 ) -> Result<Contract, TransformError> {
     let wrong = |found: Vec<(Place, String)>| {
         let of = |(place, reason): (Place, String)| Problem::new(&model.file, place, &reason);
@@ -946,14 +969,26 @@ async fn bind_contract(
     let frame = select(&context, &model.sql).await.map_err(from_plan)?;
     let schema = frame.schema().as_arrow().clone();
     let is_by_day = driving.is_daily() && !driving.is_monthly();
+    let own = period.map_or("day", Window::period);
     if is_by_day
-        && let Some(period) = grain::longer_than_a_day(frame.logical_plan()).map_err(from_plan)?
+        && let Some(period) =
+            grain::longer_than_a_day(frame.logical_plan(), own).map_err(from_plan)?
     {
         let place = place_of_word(&model.sql, &period);
-        let reason = format!(
-            "groups by {period}, but the model is derived day by day, and of a {period} each day would be another row: \
-             group by the day as well, and add up days where they are read"
-        );
+        let reason = match own {
+            "day" => format!(
+                "groups by {period}, but the model is derived day by day, and of a {period} each day would be another row: \
+                 group by the day as well, and add up days where they are read{}",
+                match period.as_str() {
+                    "week" | "month" => format!("; or give the model `window = \"{period}\"`"),
+                    _ => String::new(),
+                }
+            ),
+            own => format!(
+                "groups by {period}, but the model is derived {own} by {own}, which is a part of a {period} or is divided by it: \
+                 group by the {own} as well"
+            ),
+        };
         return Err(wrong(vec![(
             place.unwrap_or_else(|| model.place_of_query()),
             reason,
@@ -1061,6 +1096,10 @@ impl ModelDigest {
             for column in &model.front_matter.unique_key {
                 digest.update([2]);
                 digest.update(column);
+            }
+            if let Some(window) = model.front_matter.window {
+                digest.update([6]);
+                digest.update(window.to_string());
             }
             digest
         };
@@ -1172,7 +1211,8 @@ fn check_day(contract: &Contract, partition: Partition, batch: &RecordBatch) -> 
     match stray {
         None => Ok(()),
         Some(value) => Err(format!(
-            "a row has {value} in `{name}`, which is outside the day {day}: partition_by must be the time that the source's requests filter by"
+            "a row has {value} in `{name}`, which is outside the day {day}: partition_by must be the time that the source's requests filter by; \
+             with a window, rows are those of partition_day(), which is the day itself, or the first of a week or month"
         )),
     }
 }

@@ -14,17 +14,24 @@ use crate::extract::raw_schema;
 /// Number of a row in the order in which it was read, and of a version from the newest on.
 const ROW: &str = "_row";
 const VERSION: &str = "_version";
+/// The begin of a row's day.
+const WINDOW_START: &str = "_window_start";
 
 /// The query that shows the newest versions of the rows of `stored.<source>`. It has to run in one partition: only so
-/// do rows come in the order in which they were written.
-pub(super) fn newest_sql(source: &Source) -> String {
+/// do rows come in the order in which they were written. With a window, they are of several days, and the newest of each day
+/// are shown.
+pub(super) fn newest_sql(source: &Source, has_window: bool) -> String {
     let columns: Vec<String> = raw_schema(source)
         .fields()
         .iter()
         .map(|field| quote(field.name()))
         .collect();
-    let keys: Vec<String> = source.key.iter().map(expression).collect();
+    let mut keys: Vec<String> = source.key.iter().map(expression).collect();
     let absent: Vec<String> = keys.iter().map(|key| format!("({key}) IS NULL")).collect();
+    // What has a key twice, on two days, is two records. Updates have one day each.
+    if has_window && source.is_daily() && source.kind != SourceKind::Updates {
+        keys.push(quote(WINDOW_START));
+    }
     let latest = source.newest_by.as_ref().map_or_else(String::new, |path| {
         let time = expression(path);
         // Text is told from milliseconds by what the schema says.

@@ -393,3 +393,211 @@ async fn what_fails_above_is_not_taken_as_it_was() {
     );
     rig.program.succeed(&["sql", "test", "totals"]).await;
 }
+
+const OF_WEEK: &str = "SELECT week, minutes FROM weekly";
+const OF_THREE: &str = "SELECT day, minutes FROM three ORDER BY day";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn windows_follow_exactly_their_days() {
+    let rig = Rig::new();
+    for (name, keys, sql) in [
+        (
+            "three",
+            "partition_by = \"day\"\nwindow = \"3 days\"",
+            "SELECT partition_day() AS day, sum(minutes) AS minutes FROM worked",
+        ),
+        (
+            "two",
+            "partition_by = \"day\"\nwindow = \"2 days\"",
+            "SELECT partition_day() AS day, count(*) AS shifts FROM raw.shifts",
+        ),
+        (
+            "weekly",
+            "partition_by = \"week\"\nwindow = \"week\"",
+            "SELECT CAST(date_trunc('week', at) AS DATE) AS week, sum(minutes) AS minutes FROM worked GROUP BY 1",
+        ),
+        (
+            "doubled",
+            "partition_by = \"week\"",
+            "SELECT week, 2 * minutes AS minutes FROM weekly",
+        ),
+    ] {
+        rig.write(name, keys, sql);
+    }
+    // What has days before the first that was read, or is over and lacks days, waits.
+    let first = rig.run(&[]).await;
+    assert_eq!(first.code, 0, "{}", first.stderr);
+    for told in [
+        "weekly 2024-01-01: waits, as its window (\"week\") is not whole: shifts was not read for 4 days from 2024-01-04 on",
+        "three 2024-01-01: waits, as its window (\"3 days\") is not whole: shifts was not read for 2 days from 2023-12-30 on",
+    ] {
+        assert!(first.stderr.contains(told), "{}", first.stderr);
+    }
+    let of_windows = |made: &str| -> String {
+        let names = ["three", "two", "weekly", "doubled"];
+        let is_one = |it: &&str| names.iter().any(|name| it.starts_with(name));
+        let found: Vec<&str> = made.split(", ").filter(is_one).collect();
+        found.join(", ")
+    };
+    let mut made = BTreeMap::new();
+    assert_eq!(of_windows(&rig.changed(&mut made)), "three 3, two 2, two 3");
+    assert_eq!(rig.rows(OF_THREE).await, "3 150");
+    let early = rig
+        .program
+        .run(&["sql", "preview", "weekly", "--day", "2024-01-02"])
+        .await;
+    assert!(
+        early.code != 0 && early.stderr.contains("shifts was not read for 4 days"),
+        "{}",
+        early.stderr
+    );
+
+    // The rest of the week. The next Monday is another week, and waits.
+    let shift = |day: u32, minutes: i64| json!({"at": format!("2024-01-{day:02}T20:00:00Z"), "id": "a", "minutes": minutes});
+    let shifts = |fifth: i64| {
+        json!([
+            shift(1, 60),
+            shift(2, 45),
+            shift(3, 15),
+            shift(5, fifth),
+            shift(7, 7),
+            shift(8, 1000)
+        ])
+    };
+    rig.answer("shifts", Some(shifts(5)));
+    let run = async |arguments: &[&str]| {
+        let ran = rig.program.run(&[&["run"], arguments].concat()).await;
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        ran
+    };
+    let whole = ["--start-date", "2024-01-01", "--end-date", "2024-01-09"];
+    run(&[&whole[..], &["--historical"]].concat()).await;
+    assert_eq!(rig.rows(OF_WEEK).await, "132 1");
+    assert_eq!(rig.rows("SELECT week, minutes FROM doubled").await, "264 1");
+    assert_eq!(
+        rig.rows(OF_THREE).await,
+        "3 120, 4 60, 5 20, 6 5, 7 12, 8 1007"
+    );
+    assert_eq!(
+        rig.rows("SELECT day, shifts FROM two ORDER BY day").await,
+        "2 2, 3 2, 4 1, 5 1, 6 1, 7 1, 8 2"
+    );
+    let status = ["status", "--format", "json", "--table", "weekly"];
+    let status = rig.program.succeed(&[&status[..], &whole].concat()).await;
+    assert!(status.stdout.contains("\"weekly\""), "{}", status.stdout);
+    rig.changed(&mut made);
+    run(&whole).await;
+    assert_eq!(rig.changed(&mut made), "");
+
+    // Late data of one day: what has the day in its window is derived again, and the plan says so.
+    rig.answer("shifts", Some(shifts(6)));
+    let fifth = ["--start-date", "2024-01-05", "--end-date", "2024-01-06"];
+    run(&[&fifth[..], &["--historical", "--stages", "extract"]].concat()).await;
+    let derive = [&whole[..], &["--stages", "transform,load"]].concat();
+    let plan = rig
+        .program
+        .succeed(&[&["plan"], &derive[..]].concat())
+        .await;
+    for told in [
+        "three: 3 days, 2024-01-05 to 2024-01-07 (3 rows) derived again, without requests to the API: tables that it reads",
+        "two: 2 days, 2024-01-05 to 2024-01-06 (2 rows) derived again, without requests to the API: the raw rows",
+        "weekly: 1 week, 2024-01-01 (1 rows) derived again, without requests to the API: tables that it reads",
+    ] {
+        assert!(plan.stdout.contains(told), "{}", plan.stdout);
+    }
+    let json = [&["plan", "--format", "json"], &derive[..]].concat();
+    let json: Value = serde_json::from_str(&rig.program.succeed(&json).await.stdout).unwrap();
+    let again = json["derived_again"].as_array().unwrap();
+    let weekly = again.iter().find(|it| it["table"] == "weekly").unwrap();
+    assert_eq!(
+        (
+            &weekly["upstream_changed"],
+            &weekly["raw_changed"],
+            &weekly["period"]
+        ),
+        (&json!(1), &json!(0), &json!("week"))
+    );
+    // A diff derives what is upstream by itself.
+    let diff = rig.program.run(&["sql", "diff", "weekly"]).await;
+    assert!(
+        diff.stdout
+            .contains("weekly 2024-01-01: 1 rows before, 1 after"),
+        "{} {}",
+        diff.stdout,
+        diff.stderr
+    );
+    run(&derive).await;
+    let changed = rig.changed(&mut made);
+    assert_eq!(
+        of_windows(&changed),
+        "doubled 1, three 5, three 6, three 7, two 5, two 6, weekly 1"
+    );
+    assert_eq!(rig.rows(OF_WEEK).await, "133 1");
+    assert_eq!(
+        rig.rows(OF_THREE).await,
+        "3 120, 4 60, 5 21, 6 6, 7 13, 8 1007"
+    );
+    run(&derive).await;
+    assert_eq!(rig.changed(&mut made), "");
+}
+
+/// Two models of a table whose flattened objects someone has removed derive it in turn, or together.
+#[tokio::test(flavor = "multi_thread")]
+async fn removed_objects_are_derived_for_two_readers() {
+    let rig = Rig::new();
+    assert_eq!(rig.run(&[]).await.code, 0);
+    let flattened = rig
+        .program
+        .folder()
+        .join("samsara-data/flattened/flattened");
+    std::fs::remove_dir_all(flattened.join("days")).unwrap();
+    let totals = "SELECT day, 5 * sum(minutes) AS minutes FROM days GROUP BY day";
+    rig.write("totals", "partition_by = \"day\"", totals);
+    rig.write(
+        "moves",
+        "partition_by = \"day\"",
+        &format!("{MOVES} HAVING d.id <> 'x'"),
+    );
+    let ran = rig.derive(&["totals", "moves"]).await;
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(rig.rows(OF_TOTALS).await, "1 450, 2 225, 3 75");
+    // What the state names is there.
+    rig.write("totals", "partition_by = \"day\"", TOTALS);
+    let ran = rig.derive(&["totals", "moves", "days"]).await;
+    assert!(
+        ran.code == 0 && !ran.stderr.contains("are gone"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(rig.rows(OF_TOTALS).await, "1 90, 2 45, 3 15");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_windows_are_told() {
+    let rig = Rig::new();
+    let by_week =
+        "SELECT CAST(date_trunc('week', at) AS DATE) AS day, count(*) AS n FROM worked GROUP BY 1";
+    let of_both = "SELECT partition_day() AS day, count(*) AS n FROM worked AS w JOIN weekly AS k ON k.day < w.at";
+    let by_day = |window: &str| format!("partition_by = \"day\"\n{window}");
+    let week = by_day("window = \"week\"");
+    rig.write("weekly", &week, by_week);
+    rig.write("one", &by_day("window = \"1 days\""), by_week);
+    rig.write("list", "window = \"week\"", PERSONS);
+    rig.write("longer", &week, &by_week.replace("'week'", "'month'"));
+    rig.write("missing", &by_day(""), by_week);
+    rig.write("mixed", &by_day(""), of_both);
+    rig.write("parts", &by_day("window = \"month\""), of_both);
+    let checked = rig.program.run(&["sql", "check"]).await;
+    assert_ne!(checked.code, 0);
+    let told = format!("{}{}", checked.stdout, checked.stderr);
+    for problem in [
+        "window is `1 days`, not \"week\", \"month\" or a number of days",
+        "window: the model reads no table by day",
+        "groups by month, but the model is derived week by week",
+        "or give the model `window = \"week\"`",
+        "`weekly` is by week, and the model also reads a table by day: give the model `window = \"week\"`",
+        "window: `weekly` is by week, of which a window of \"month\" may hold a part",
+    ] {
+        assert!(told.contains(problem), "{problem} is not in {told}");
+    }
+}

@@ -1,0 +1,50 @@
+//! `partition_day()`: the day of the partition that is derived, for models that read other days too.
+
+use arrow::datatypes::{DataType, Date32Type};
+use chrono::NaiveDate;
+use datafusion::common::{Result, ScalarValue};
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+
+use crate::catalog::Model;
+
+const NAME: &str = "partition_day";
+
+/// The function, for a partition of this day; NULL for a list.
+pub(super) fn partition_day(day: Option<NaiveDate>) -> ScalarUDF {
+    ScalarUDF::from(PartitionDay {
+        day,
+        signature: Signature::nullary(Volatility::Stable),
+    })
+}
+
+/// Whether a model may call it.
+pub(super) fn is_used(model: &Model) -> bool {
+    model.sql.to_lowercase().contains(NAME)
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct PartitionDay {
+    day: Option<NaiveDate>,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for PartitionDay {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Date32)
+    }
+
+    fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let days = self.day.map(Date32Type::from_naive_date);
+        Ok(ColumnarValue::Scalar(ScalarValue::Date32(days)))
+    }
+}
