@@ -119,6 +119,22 @@ pub enum TestKind {
         /// The highest value.
         max: Option<Literal>,
     },
+    /// Each value of a column, but for NULL, is among those of a column of a table that the model reads.
+    Relationships {
+        /// The column.
+        column: String,
+        /// The table.
+        to: String,
+        /// Its column.
+        field: String,
+    },
+    /// The newest time of a column is at most so old at the end of the partition, or now if that is not over.
+    Freshness {
+        /// The column, a TIMESTAMP or DATE.
+        column: String,
+        /// The age, in hours.
+        max_age_hours: u32,
+    },
     /// A query over the table that must return no row.
     Sql(String),
 }
@@ -156,6 +172,8 @@ struct TestEntry {
     unique: Option<Vec<String>>,
     accepted_values: Option<AcceptedValues>,
     range: Option<Range>,
+    relationships: Option<Relationships>,
+    freshness: Option<Freshness>,
     sql: Option<String>,
     #[serde(default)]
     severity: TestSeverity,
@@ -166,6 +184,21 @@ struct TestEntry {
 struct AcceptedValues {
     column: String,
     values: Vec<Literal>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Relationships {
+    column: String,
+    to: String,
+    field: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Freshness {
+    column: String,
+    max_age_hours: u32,
 }
 
 #[derive(Deserialize)]
@@ -191,11 +224,29 @@ impl TryFrom<TestEntry> for DataTest {
             entry
                 .range
                 .map(|Range { column, min, max }| TestKind::Range { column, min, max }),
+            entry
+                .relationships
+                .map(
+                    |Relationships { column, to, field }| TestKind::Relationships {
+                        column,
+                        to,
+                        field,
+                    },
+                ),
+            entry.freshness.map(
+                |Freshness {
+                     column,
+                     max_age_hours,
+                 }| TestKind::Freshness {
+                    column,
+                    max_age_hours,
+                },
+            ),
             entry.sql.map(TestKind::Sql),
         ];
         let mut kinds = kinds.into_iter().flatten();
         let (Some(kind), None) = (kinds.next(), kinds.next()) else {
-            let known = "`not_null`, `unique`, `accepted_values`, `range` or `sql`";
+            let known = "`not_null`, `unique`, `accepted_values`, `range`, `relationships`, `freshness` or `sql`";
             return Err(format!("a test has exactly one of {known}"));
         };
         match &kind {
@@ -570,6 +621,8 @@ pub(super) const FRONT_MATTER_KEYS: &[&str] = &[
     "unique",
     "accepted_values",
     "range",
+    "relationships",
+    "freshness",
     "sql",
     "severity",
 ];

@@ -2,18 +2,25 @@
 //!
 //! Each test is a query for the rows that it forbids, over the rows as they were written.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use chrono::{DateTime, TimeDelta, Utc};
 use datafusion::common::DataFusionError;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::prelude::SessionContext;
 
 use super::unique::value;
-use super::{Contract, Transformer, quote, quote_text, select, session, told};
+use super::{
+    Column, ColumnType, Contract, Input, Inputs, Transformer, UpstreamTable, quote, quote_text,
+    select, session, told,
+};
 use crate::catalog::{DataTest, Literal, Model, Place, TestKind, TestSeverity, did_you_mean};
+use crate::clock;
+use crate::extract::day_window;
 use crate::store::ObjectRef;
+use crate::store::layout::Partition;
 
 /// How many of the forbidden rows a message shows.
 const SHOWN: usize = 3;
@@ -51,6 +58,8 @@ fn columns(test: &DataTest) -> Vec<(&'static str, &String)> {
         TestKind::Unique(columns) => columns.iter().map(|it| ("unique", it)).collect(),
         TestKind::AcceptedValues { column, .. } => vec![("accepted_values", column)],
         TestKind::Range { column, .. } => vec![("range", column)],
+        TestKind::Relationships { column, .. } => vec![("relationships", column)],
+        TestKind::Freshness { column, .. } => vec![("freshness", column)],
         TestKind::Sql(_) => Vec::new(),
     }
 }
@@ -68,11 +77,28 @@ pub fn described(test: &DataTest) -> String {
         TestKind::Unique(_) => format!("unique ({})", listed.join(", ")),
         TestKind::AcceptedValues { .. } => format!("accepted_values ({})", listed.join(", ")),
         TestKind::Range { .. } => format!("range ({})", listed.join(", ")),
+        TestKind::Relationships { column, to, field } => {
+            format!("relationships ({column}, {to}.{field})")
+        }
+        TestKind::Freshness {
+            column,
+            max_age_hours,
+        } => format!("freshness ({column}, {max_age_hours} hours)"),
     }
 }
 
-/// The query for the rows that a test forbids.
-fn query(model: &Model, test: &DataTest) -> String {
+/// The end of a partition, or now if that is not over, for the age of its newest row.
+fn end(model: &Model, partition: Partition, now: DateTime<Utc>) -> DateTime<Utc> {
+    let Some(day) = partition.day() else {
+        return now;
+    };
+    let window = model.front_matter.window.map(|window| window.days(day));
+    let last = window.and_then(|days| days.last().copied()).unwrap_or(day);
+    day_window(last).end.min(now)
+}
+
+/// The query for the rows that a test forbids; `end` is that of the partition.
+fn query(model: &Model, contract: &Contract, test: &DataTest, end: DateTime<Utc>) -> String {
     let table = quote(&model.name);
     let named: Vec<String> = columns(test).iter().map(|(_, it)| quote(it)).collect();
     let forbidden = match &test.kind {
@@ -84,6 +110,27 @@ fn query(model: &Model, test: &DataTest) -> String {
                 "SELECT {listed}, count(*) AS \"rows\" FROM {table} WHERE {present} IS NOT NULL \
                  GROUP BY {listed} HAVING count(*) > 1 ORDER BY {listed}"
             );
+        }
+        TestKind::Freshness {
+            column,
+            max_age_hours,
+        } => {
+            let oldest = end - TimeDelta::hours((*max_age_hours).into());
+            let is_date = |it: &&Column| it.name == *column && it.column_type == ColumnType::Date;
+            let oldest = match contract.columns.iter().find(is_date) {
+                Some(_) => format!("CAST('{}' AS DATE)", oldest.date_naive()),
+                None => format!("samsara_time('{}')", oldest.to_rfc3339()),
+            };
+            let column = quote(column);
+            return format!(
+                "SELECT max({column}) AS {column} FROM {table} HAVING max({column}) IS NULL OR max({column}) < {oldest}"
+            );
+        }
+        TestKind::Relationships { to, field, .. } => {
+            let (to, field, column) = (quote(to), quote(field), named.join(""));
+            format!(
+                "{column} IS NOT NULL AND {column} NOT IN (SELECT {field} FROM {to} WHERE {field} IS NOT NULL)"
+            )
         }
         TestKind::NotNull(_) => format!("{} IS NULL", named.join(" IS NULL OR ")),
         TestKind::AcceptedValues { values, .. } => {
@@ -107,7 +154,7 @@ fn query(model: &Model, test: &DataTest) -> String {
         .map(|it| quote(it))
         .collect();
     shown.extend(named);
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     shown.retain(|column| seen.insert(column.clone()));
     let shown = shown.join(", ");
     format!("SELECT {shown} FROM {table} WHERE {forbidden} ORDER BY {shown}")
@@ -123,15 +170,20 @@ fn literal(value: &Literal) -> String {
 }
 
 /// What is wrong with the tests of a model, found without data.
-pub(super) async fn check(model: &Model, contract: &Contract) -> Result<(), Vec<(Place, String)>> {
+pub(super) async fn check(
+    model: &Model,
+    contract: &Contract,
+    inputs: &[Input],
+) -> Result<(), Vec<(Place, String)>> {
     let mut problems = Vec::new();
     for (number, test) in model.front_matter.tests.iter().enumerate() {
-        let unknown = unknown_columns(model, contract, number, test);
+        let mut unknown = unknown_columns(model, contract, number, test);
+        unknown.extend(unfit(model, contract, inputs, number, test));
         if !unknown.is_empty() {
             problems.extend(unknown);
             continue;
         }
-        if let Err(error) = plan(model, contract.schema(), test).await {
+        if let Err(error) = plan(model, contract, inputs, test).await {
             let key = columns(test).first().map_or("sql", |(key, _)| key);
             let (reason, word) = told(&error);
             problems.push((
@@ -166,13 +218,75 @@ fn unknown_columns(
     unknown
 }
 
-async fn plan(model: &Model, schema: SchemaRef, test: &DataTest) -> Result<(), DataFusionError> {
+/// A column of another table that does not exist, a table that the model does not read, and a column without times.
+fn unfit(
+    model: &Model,
+    contract: &Contract,
+    inputs: &[Input],
+    number: usize,
+    test: &DataTest,
+) -> Option<(Place, String)> {
+    match &test.kind {
+        TestKind::Relationships { to, field, .. } => {
+            let key = "relationships";
+            let Some(table) = table_of(inputs, to) else {
+                let tables = inputs.iter().filter(|it| matches!(it, Input::Table(_)));
+                let hint = did_you_mean(to, tables.map(Input::name));
+                let reason = format!(
+                    "{key}: the model does not read the table `{to}`{hint}: what it does not read is not there when it is derived"
+                );
+                return Some((model.place_in_test(number, key, Some(to)), reason));
+            };
+            let names = || table.contract.columns.iter().map(|it| it.name.as_str());
+            if names().any(|known| known == field) {
+                return None;
+            }
+            let hint = did_you_mean(field, names());
+            let reason = format!("{key}: `{to}` has no column `{field}`{hint}");
+            Some((model.place_in_test(number, key, Some(field)), reason))
+        }
+        TestKind::Freshness { column, .. } => {
+            let found = contract.columns.iter().find(|it| it.name == *column)?;
+            let is_time = matches!(found.column_type, ColumnType::Timestamp | ColumnType::Date);
+            let found = found.column_type.bigquery();
+            let reason = format!("freshness: `{column}` is {found}, not TIMESTAMP or DATE");
+            let place = model.place_in_test(number, "freshness", Some(column));
+            (!is_time).then_some((place, reason))
+        }
+        _ => None,
+    }
+}
+
+/// A table among what a model reads.
+fn table_of<'a>(
+    inputs: impl IntoIterator<Item = &'a Input>,
+    name: &str,
+) -> Option<&'a UpstreamTable> {
+    inputs.into_iter().find_map(|input| match input {
+        Input::Table(table) if table.contract.table == name => Some(&**table),
+        _ => None,
+    })
+}
+
+async fn plan(
+    model: &Model,
+    contract: &Contract,
+    inputs: &[Input],
+    test: &DataTest,
+) -> Result<(), DataFusionError> {
     let context = session::session(session::runtime(64 << 20)?)?;
-    context.register_table(
-        datafusion::common::TableReference::bare(model.name.as_str()),
-        Arc::new(EmptyTable::new(schema)),
-    )?;
-    let frame = selected(&context, &query(model, test)).await?;
+    let mut contracts = vec![contract];
+    if let TestKind::Relationships { to, .. } = &test.kind {
+        contracts.extend(table_of(inputs, to).map(|table| &table.contract));
+    }
+    for contract in contracts {
+        context.register_table(
+            datafusion::common::TableReference::bare(contract.table.as_str()),
+            Arc::new(EmptyTable::new(contract.schema())),
+        )?;
+    }
+    let query = query(model, contract, test, DateTime::UNIX_EPOCH);
+    let frame = selected(&context, &query).await?;
     session::plan(&context, frame).await.map(|_| ())
 }
 
@@ -191,6 +305,8 @@ impl Transformer {
         &self,
         model: &Model,
         contract: &Contract,
+        partition: Partition,
+        inputs: &Inputs,
         objects: &[ObjectRef],
     ) -> Result<Vec<FailedTest>, DataFusionError> {
         let mut failed = Vec::new();
@@ -207,8 +323,19 @@ impl Transformer {
             objects,
         )
         .await?;
+        let end = end(model, partition, clock::now());
+        let mut registered = BTreeSet::new();
         for test in &model.front_matter.tests {
-            let frame = selected(&context, &query(model, test)).await?;
+            if let TestKind::Relationships { to, .. } = &test.kind
+                && registered.insert(to)
+                && let Some((input, objects)) = inputs
+                    .iter()
+                    .find(|(it, _)| matches!(it, Input::Table(_)) && it.name() == to)
+            {
+                self.register(&context, input, objects, false).await?;
+            }
+            let query = query(model, contract, test, end);
+            let frame = selected(&context, &query).await?;
             let rows = frame.clone().count().await?;
             if rows == 0 {
                 continue;

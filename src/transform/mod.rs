@@ -380,7 +380,8 @@ impl Transformer {
             }
             derived => derived?,
         };
-        match self.failed_tests(model, contract, &flattened.objects).await {
+        let tested = self.failed_tests(model, contract, partition, inputs, &flattened.objects);
+        match tested.await {
             Ok(failed) => flattened.failed_tests = failed,
             Err(error) => {
                 self.discard(&flattened.objects).await;
@@ -404,13 +405,9 @@ impl Transformer {
         let Ok(context) = session::ordered_session(self.runtime.clone()) else {
             return Vec::new();
         };
-        context.register_udf(partition_day::partition_day(partition.day()));
-        let has_window = model.front_matter.window.is_some();
-        for (input, objects) in inputs {
-            let registered = self.register(&context, input, objects, has_window);
-            if registered.await.is_err() {
-                return Vec::new();
-            }
+        let registered = self.register_all(&context, model, partition, inputs);
+        if registered.await.is_err() {
+            return Vec::new();
         }
         let suspected = self.failing.lock().get(&model.name).cloned();
         let suspected = suspected.unwrap_or_default();
@@ -501,13 +498,9 @@ impl Transformer {
         };
         let context = context.map_err(engine)?;
         distinct::keep_zeros(&context);
-        context.register_udf(partition_day::partition_day(partition.day()));
-        let has_window = model.front_matter.window.is_some();
-        for (input, objects) in inputs {
-            self.register(&context, input, objects, has_window)
-                .await
-                .map_err(engine)?;
-        }
+        self.register_all(&context, model, partition, inputs)
+            .await
+            .map_err(engine)?;
         let frame = select(&context, &model.sql).await.map_err(engine)?;
         let mut first_object = 0;
         let rows = inputs.iter().flat_map(|(_, objects)| objects);
@@ -611,6 +604,22 @@ impl Transformer {
         }
         let (plan, watched) = watched_plan(&context, frame).await?;
         Ok(Some(Prepared::new(&model.sql, plan, watched)))
+    }
+
+    /// Registers all that a model reads for a partition.
+    async fn register_all(
+        &self,
+        context: &SessionContext,
+        model: &Model,
+        partition: Partition,
+        inputs: &Inputs,
+    ) -> Result<(), DataFusionError> {
+        context.register_udf(partition_day::partition_day(partition.day()));
+        let has_window = model.front_matter.window.is_some();
+        for (input, objects) in inputs {
+            self.register(context, input, objects, has_window).await?;
+        }
+        Ok(())
     }
 
     /// Registers a table over these objects, or `raw.<source>`: all of their rows, or the newest of each key. With a
@@ -1000,7 +1009,9 @@ async fn bind_contract(
         session::plan(&context, frame).await.map_err(from_plan)?;
     }
     let contract = Contract::of(model, driving, &schema).map_err(wrong)?;
-    data_tests::check(model, &contract).await.map_err(wrong)?;
+    data_tests::check(model, &contract, inputs)
+        .await
+        .map_err(wrong)?;
     Ok(contract)
 }
 

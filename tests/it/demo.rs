@@ -1,6 +1,6 @@
 //! The main job on every kind of source, against the simulated world's own truth.
 
-use crate::marts::wrong_marts;
+use crate::marts::{wrong_marts, wrong_months};
 use crate::program::{Program, simulator};
 use crate::truth::{compare, day, differences, has_history, local_rows, local_tables};
 
@@ -64,6 +64,15 @@ async fn every_table_equals_the_truth() {
     }
     let days = [day("2024-01-01"), day("2024-01-10")];
     wrong.extend(wrong_marts(&found, simulator.world(), days).await);
+    // A month that is over is whole or not there.
+    assert!(local_rows(&found, "fuel_monthly").await.is_empty());
+    let month = ["--start-date", "2024-01-01", "--end-date", "2024-02-01"];
+    program
+        .succeed(&[&["run", "--table", "fuel_monthly"], &month[..]].concat())
+        .await;
+    let found = local_tables(&program.folder().join("samsara-data/warehouse")).await;
+    let days = [day("2024-01-01"), day("2024-02-01")];
+    wrong.extend(wrong_months(&found, simulator.world(), days).await);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 

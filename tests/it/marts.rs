@@ -310,7 +310,87 @@ pub async fn wrong_marts(
     let rows = local_rows(tables, "hos_compliance").await;
     let of_rows = found(&rows, "day", "driver_id", &["driving_hours"]);
     wrong.extend(compare("hos_compliance", &of_rows, &expected));
+    wrong.extend(wrong_quality(tables, &truth).await);
     wrong
+}
+
+/// Rows of each table and day, also where there are none.
+async fn wrong_quality(tables: &[QueryTable], truth: &Truth<'_>) -> Vec<String> {
+    let counted = [
+        "fleet_trips",
+        "fleet_vehicles_fuel_energy",
+        "fleet_safety_events",
+    ];
+    let mut expected = Measures::new();
+    let last = truth.to.date_naive();
+    let days = truth.from.date_naive().iter_days();
+    for day in days.take_while(|day| *day < last) {
+        for table in counted {
+            let zero = BTreeMap::from([("row_count", 0.0)]);
+            expected.insert((day.to_string(), table.to_string()), zero);
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for (table, time) in counted.into_iter().zip(["startTime", "date", "time"]) {
+        for row in truth.rows(table) {
+            // The table of safety events has a row for each label.
+            let event = text(&row, "event_id");
+            if !event.is_empty() && !seen.insert(event) {
+                continue;
+            }
+            let key = (day_of(&row, time), table.to_string());
+            add(expected.entry(key).or_default(), "row_count", Some(1.0));
+        }
+    }
+    let mut rows = local_rows(tables, "data_quality").await;
+    rows.retain(|row| counted.contains(&text(row, "table_name").as_str()));
+    let of_rows = found(&rows, "day", "table_name", &["row_count"]);
+    compare("data_quality", &of_rows, &expected)
+}
+
+/// What of the fuel of a month is not what the truth about its days comes to.
+pub async fn wrong_months(
+    tables: &[QueryTable],
+    world: &World,
+    [from, to]: [DateTime<Utc>; 2],
+) -> Vec<String> {
+    let truth = Truth { world, from, to };
+    let mut expected = Measures::new();
+    let mut days = BTreeSet::new();
+    for report in truth.rows("fleet_vehicles_fuel_energy") {
+        let vehicle = text(&report, "vehicle_id");
+        let key = (from.date_naive().to_string(), vehicle.clone());
+        let of_month = expected.entry(key).or_default();
+        for (measure, column, unit) in [
+            ("distance_km", "distanceTraveledMeters", 1e3),
+            ("engine_hours", "engineRunTimeDurationMs", 3.6e6),
+            ("idle_hours", "engineIdleTimeDurationMs", 3.6e6),
+            ("fuel_l", "fuelConsumedMl", 1e3),
+            ("carbon_kg", "estCarbonEmissionsKg", 1.0),
+        ] {
+            add(
+                of_month,
+                measure,
+                number(&report, column).map(|it| it / unit),
+            );
+        }
+        let is_new = days.insert((vehicle, day_of(&report, "date")));
+        add(of_month, "days", Some(f64::from(u8::from(is_new))));
+    }
+    let columns = [
+        "distance_km",
+        "engine_hours",
+        "idle_hours",
+        "fuel_l",
+        "carbon_kg",
+        "days",
+    ];
+    let rows = local_rows(tables, "fuel_monthly").await;
+    compare(
+        "fuel_monthly",
+        &found(&rows, "month", "vehicle_id", &columns),
+        &expected,
+    )
 }
 
 fn names(truth: &Truth<'_>, table: &str, id: &str, name: &str) -> BTreeMap<String, String> {

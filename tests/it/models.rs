@@ -541,35 +541,40 @@ async fn windows_follow_exactly_their_days() {
     assert_eq!(rig.changed(&mut made), "");
 }
 
-/// Two models of a table whose flattened objects someone has removed derive it in turn, or together.
+/// Days that are derived at the same time, and a list, read another list whose objects are gone: it is derived for all of
+/// them, and what the state names afterwards is there.
 #[tokio::test(flavor = "multi_thread")]
-async fn removed_objects_are_derived_for_two_readers() {
+async fn removed_objects_are_derived_for_all_readers() {
     let rig = Rig::new();
-    assert_eq!(rig.run(&[]).await.code, 0);
+    let ran = rig.run(&[]).await;
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
     let flattened = rig
         .program
         .folder()
         .join("samsara-data/flattened/flattened");
-    std::fs::remove_dir_all(flattened.join("days")).unwrap();
-    let totals = "SELECT day, 5 * sum(minutes) AS minutes FROM days GROUP BY day";
-    rig.write("totals", "partition_by = \"day\"", totals);
-    rig.write(
-        "moves",
-        "partition_by = \"day\"",
-        &format!("{MOVES} HAVING d.id <> 'x'"),
-    );
-    let ran = rig.derive(&["totals", "moves"]).await;
-    assert_eq!(ran.code, 0, "{}", ran.stderr);
-    assert_eq!(rig.rows(OF_TOTALS).await, "1 450, 2 225, 3 75");
-    // What the state names is there.
-    rig.write("totals", "partition_by = \"day\"", TOTALS);
-    let ran = rig.derive(&["totals", "moves", "days"]).await;
-    assert!(
-        ran.code == 0 && !ran.stderr.contains("are gone"),
-        "{}",
-        ran.stderr
-    );
-    assert_eq!(rig.rows(OF_TOTALS).await, "1 90, 2 45, 3 15");
+    for (round, others) in [(1, "AND true"), (2, "AND 1 = 1"), (3, "AND 2 = 2")] {
+        std::fs::remove_dir_all(flattened.join("persons")).unwrap();
+        let days = DAYS.replace("p.id = w.id", &format!("p.id = w.id {others}"));
+        rig.write("days", "partition_by = \"day\"", &days);
+        let heads = format!("SELECT count(*) + {round} - {round} AS heads FROM persons");
+        rig.write("heads", "", &heads);
+        let ran = rig.derive(&["days", "heads"]).await;
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        assert!(ran.stderr.contains("are gone"), "{}", ran.stderr);
+        // What the state names is there: nothing is derived again for those who read it next.
+        rig.write(
+            "heads",
+            "",
+            &format!("SELECT count(id) + {round} - {round} AS heads FROM persons"),
+        );
+        let ran = rig.derive(&["heads"]).await;
+        assert!(
+            ran.code == 0 && !ran.stderr.contains("are gone"),
+            "{}",
+            ran.stderr
+        );
+        assert_eq!(rig.rows("SELECT heads FROM heads").await, "2");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -600,4 +605,120 @@ async fn wrong_windows_are_told() {
     ] {
         assert!(told.contains(problem), "{problem} is not in {told}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_tested_against_other_tables() {
+    let rig = Rig::new();
+    let by_day = "partition_by = \"day\"";
+    let relationship = |to: &str, field: &str, severity: &str| {
+        format!(
+            "{by_day}\n[[tests]]\nrelationships = {{ column = \"id\", to = \"{to}\", field = \"{field}\" }}\nseverity = \"{severity}\""
+        )
+    };
+    let freshness = |column: &str, hours: u32| {
+        format!(
+            "partition_by = \"at\"\n[[tests]]\nfreshness = {{ column = \"{column}\", max_age_hours = {hours} }}"
+        )
+    };
+    // What the model does not read or have is told before anything runs.
+    rig.write("days", &relationship("person", "id", "error"), DAYS);
+    rig.write("moves", &relationship("days", "ids", "error"), MOVES);
+    rig.write("worked", &freshness("minutes", 1), WORKED);
+    let checked = rig.program.run(&["sql", "check"]).await;
+    assert_ne!(checked.code, 0);
+    let told = format!("{}{}", checked.stdout, checked.stderr);
+    assert!(
+        told.contains("freshness: `minutes` is INT64, not TIMESTAMP or DATE"),
+        "{told}"
+    );
+    rig.write("worked", &freshness("at", 16), WORKED);
+    let checked = rig.program.run(&["sql", "check"]).await;
+    let told = format!("{}{}", checked.stdout, checked.stderr);
+    assert!(
+        told.contains(
+            "relationships: the model does not read the table `person`; did you mean `persons`?"
+        ),
+        "{told}"
+    );
+    rig.write("days", &relationship("persons", "id", "error"), DAYS);
+    let checked = rig.program.run(&["sql", "check"]).await;
+    let told = format!("{}{}", checked.stdout, checked.stderr);
+    assert!(
+        told.contains("relationships: `days` has no column `ids`; did you mean `id`?"),
+        "{told}"
+    );
+
+    // Someone who is not listed works on the second day; NULL is nobody.
+    rig.write("moves", by_day, MOVES);
+    let shift = |day: u32, id: Value, minutes: i64| json!({"at": format!("2024-01-{day:02}T08:00:00Z"), "id": id, "minutes": minutes});
+    let shifts = json!([
+        shift(1, json!("a"), 60),
+        shift(1, Value::Null, 1),
+        shift(2, json!("z"), 45),
+        shift(3, json!("b"), 15)
+    ]);
+    rig.answer("shifts", Some(shifts));
+    let ran = rig.run(&[]).await;
+    assert_eq!(ran.code, 3, "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains(
+            "days 2024-01-02: test relationships (id, persons.id): 1 row, such as id = \"z\""
+        ),
+        "{}",
+        ran.stderr
+    );
+    assert!(!ran.stderr.contains("days 2024-01-01") && !ran.stderr.contains("worked 2024"));
+    rig.write("days", &relationship("persons", "id", "warn"), DAYS);
+    let ran = rig.derive(&["totals"]).await;
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(rig.rows(OF_TOTALS).await, "1 61, 2 45, 3 15");
+
+    // Sixteen hours lie between the shifts and the end of the day. A day without rows has none in time.
+    let stricter = WORKED.replace("minutes FROM", "minutes + 1 AS minutes FROM");
+    rig.write("worked", &freshness("at", 15), &stricter);
+    let ran = rig.derive(&["worked"]).await;
+    assert_ne!(ran.code, 0, "{}", ran.stderr);
+    assert!(
+        ran.stderr
+            .contains("worked 2024-01-03: test freshness (at, 15 hours): 1 row, such as at = "),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_setting_derives_its_models() {
+    let rig = Rig::new();
+    let settings = |price: &str| rig.program.write("sql/settings.toml", price);
+    settings("price = 1.50\nzone = \"UTC\"\n");
+    let priced = "SELECT day, CAST(setting('price') AS DOUBLE) * sum(minutes) AS cost FROM days GROUP BY day";
+    rig.write("priced", "partition_by = \"day\"", priced);
+    let ran = rig.run(&[]).await;
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let mut made = rig.made();
+    let of_cost = "SELECT cost FROM priced ORDER BY day";
+    assert_eq!(rig.rows(of_cost).await, "135.0, 67.5, 22.5");
+    // Neither a comment nor another setting is the price.
+    settings("price = 1.5 # per minute\nzone = \"Europe/Paris\"\n");
+    let ran = rig.run(&[]).await;
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(rig.changed(&mut made), "");
+    settings("price = 2\n");
+    let ran = rig.run(&[]).await;
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(rig.changed(&mut made), "priced 1, priced 2, priced 3");
+    assert_eq!(
+        rig.rows("SELECT cost FROM priced WHERE cost = 180").await,
+        "180.0"
+    );
+    settings("prize = 2\n");
+    let told = rig.program.run(&["sql", "check"]).await;
+    assert!(
+        format!("{}{}", told.stdout, told.stderr)
+            .contains("settings.toml has no setting `price`; did you mean `prize`?"),
+        "{} {}",
+        told.stdout,
+        told.stderr
+    );
 }
