@@ -16,6 +16,7 @@ const STATIONS: &[&str] = &[
     "extract",
     "transform",
     "load",
+    "delta",
     "report",
     "telemetry",
     "error",
@@ -80,6 +81,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "extract_task",
             "extract_stage",
             // Transform and load.
+            "delta_stage",
             "transform_stage",
             "load_plan",
             "load_context",

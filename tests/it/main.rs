@@ -27,6 +27,7 @@ mod cursor_guards;
 mod cursors;
 mod dead_cursors;
 mod dead_endpoint;
+mod delta;
 mod demo;
 mod dictionary;
 mod documentation;
