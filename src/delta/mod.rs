@@ -60,7 +60,7 @@ pub enum DeltaError {
     /// A file of the log cannot be read.
     #[error(
         "{uri} {}: remove the folder of this Delta log, and the next run writes it anew from the state",
-        redact::printable(reason)
+        redact::foreign(reason)
     )]
     Malformed {
         /// The file.
@@ -86,7 +86,7 @@ pub enum DeltaError {
 }
 
 fn by_whom(by: &str) -> String {
-    match redact::printable(by) {
+    match redact::foreign(by) {
         by if by.is_empty() => String::new(),
         by => format!(" ({by})"),
     }
@@ -111,8 +111,6 @@ pub type Objects = Vec<(Partition, ObjectRef)>;
 pub struct DeltaTable {
     bucket: Bucket,
     contract: Contract,
-    /// None until it was read.
-    snapshot: Option<Snapshot>,
     /// Partitions that were derived since the last commit: a run that derives one twice writes the same keys, so their
     /// statistics are read again.
     derived: BTreeSet<Partition>,
@@ -133,7 +131,6 @@ impl DeltaTable {
         Self {
             bucket: bucket.clone(),
             contract: contract.clone(),
-            snapshot: None,
             derived: BTreeSet::new(),
         }
     }
@@ -156,15 +153,9 @@ impl DeltaTable {
         fence: &Fence,
     ) -> Result<Option<Committed>, DeltaError> {
         let (table, now) = (self.contract.table.clone(), clock::now());
-        let snapshot = match self.snapshot.take() {
-            Some(snapshot) => snapshot,
-            None => {
-                let snapshot = Snapshot::read(&self.bucket, &table).await?;
-                snapshot.check_own(&self.bucket, &table).await?;
-                snapshot
-            }
-        };
-        let snapshot = self.snapshot.insert(snapshot);
+        // It is not kept: the statistics of all files of all tables would take gigabytes.
+        let mut snapshot = Snapshot::read(&self.bucket, &table).await?;
+        snapshot.check_own(&self.bucket, &table).await?;
         let root = format!("{}/", table_root(&table));
         let with_rows = objects.iter().filter(|(_, object)| object.rows > 0);
         let wanted: BTreeMap<&str, &(Partition, ObjectRef)> = with_rows
@@ -210,11 +201,7 @@ impl DeltaTable {
         if !changes.are_none() {
             fence.check()?;
             let actions = changes.actions(done.version, run, now);
-            if let Err(error) = snapshot.commit(&self.bucket, &table, actions, now).await {
-                // Whether it was applied is not known.
-                self.snapshot = None;
-                return Err(error);
-            }
+            snapshot.commit(&self.bucket, &table, actions, now).await?;
         }
         self.derived.clear();
         Ok((done.version != snapshot.next()).then_some(done))

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::{StreamExt, stream};
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use super::run::Run;
 use crate::delta::{DeltaTable, Objects, When};
@@ -25,6 +26,8 @@ pub(super) struct DeltaStage {
     tables: BTreeMap<String, Table>,
     /// A table is committed when so many of its partitions wait.
     batch: usize,
+    /// [`TABLES`], held by those that are committed: what a log says of all files is in memory meanwhile.
+    turns: Semaphore,
 }
 
 struct Table {
@@ -54,6 +57,7 @@ impl DeltaStage {
         Ok(Self {
             tables,
             batch: batch.max(1),
+            turns: Semaphore::new(TABLES),
         })
     }
 
@@ -68,7 +72,7 @@ impl DeltaStage {
             derived.len()
         };
         if waiting >= self.batch {
-            table.commit(run, name, When::Meanwhile).await;
+            table.commit(run, name, When::Meanwhile, &self.turns).await;
         }
     }
 
@@ -76,7 +80,7 @@ impl DeltaStage {
     pub(super) async fn finish(&self, run: &Run) {
         stream::iter(&self.tables)
             .for_each_concurrent(TABLES, |(name, table)| {
-                table.commit(run, name, When::AtTheEnd)
+                table.commit(run, name, When::AtTheEnd, &self.turns)
             })
             .await;
     }
@@ -84,11 +88,12 @@ impl DeltaStage {
 
 impl Table {
     /// Brings the table up to date with the state. A failure is reported; the other tables go on.
-    async fn commit(&self, run: &Run, name: &str, when: When) {
+    async fn commit(&self, run: &Run, name: &str, when: When, turns: &Semaphore) {
         if self.is_closed.load(Ordering::Relaxed) || run.shutdown.is_cancelled() {
             return;
         }
         let mut delta = self.delta.lock().await;
+        let _turn = turns.acquire().await;
         delta.take(std::mem::take(&mut *self.derived.lock()));
         let objects = self.state.look(|state| objects_of(state, name));
         if objects.is_empty() {
