@@ -54,6 +54,24 @@ print(json.dumps({
 os._exit(0)
 "#;
 
+/// How many files of a table may hold rows of its last day, by its statistics.
+const PRUNE: &str = r#"
+import datetime, os, sys
+import deltalake, duckdb
+import pyarrow.compute as pc
+root = sys.argv[1]
+since = datetime.datetime(2024, 1, 3, 0, 0, 1, tzinfo=datetime.timezone.utc)
+dataset = deltalake.DeltaTable(root).to_pyarrow_dataset()
+fragments = len(list(dataset.get_fragments(filter=pc.field("time") >= since)))
+con = duckdb.connect()
+con.sql("LOAD delta")
+# It has no eye for times in statistics.
+plan = con.sql(f"EXPLAIN ANALYZE SELECT max(speed) FROM delta_scan('{root}') WHERE day >= DATE '2024-01-03'").fetchall()[0][1]
+read = [line.strip(" │").strip() for line in plan.splitlines() if "iles" in line]
+print(fragments, read, flush=True)
+os._exit(0)
+"#;
+
 struct Lake {
     program: Program,
     python: Python,
@@ -153,6 +171,13 @@ async fn other_programs_read_delta_tables() {
     assert_eq!(
         (&second["version"], &second["files"]),
         (&1.into(), &3.into())
+    );
+
+    // Files of other days are not read.
+    let read = lake.python.run(PRUNE, &[&lake.root("gps")]).await;
+    assert_eq!(
+        read.trim(),
+        "1 ['Scanning Files: 1/3', 'Total Files Read: 1']"
     );
 
     // A model that is edited: one column renamed, one of another type, one more.
