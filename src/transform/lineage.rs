@@ -69,7 +69,7 @@ pub async fn lineage(bound: &BoundModel) -> Result<Lineage, TransformError> {
 }
 
 /// The origins of each column of a plan, in their order.
-fn origins(plan: &LogicalPlan) -> Result<Vec<Origins>> {
+pub(super) fn origins(plan: &LogicalPlan) -> Result<Vec<Origins>> {
     stacker::maybe_grow(STACK_BYTES / 4, STACK_BYTES, || of_plan(plan))
 }
 
