@@ -51,7 +51,6 @@ pub struct Catalog {
     pub origin: String,
     sources: Arc<BTreeMap<String, Source>>,
     models: Arc<BTreeMap<String, Model>>,
-    is_embedded: bool,
 }
 
 /// The embedded catalog, once it is read.
@@ -102,19 +101,19 @@ impl Catalog {
         if directory.is_some() {
             return CheckedCatalog::open(directory)?.into_catalog();
         }
-        if let Some(embedded) = EMBEDDED.get() {
-            return Ok(embedded.clone());
-        }
-        let embedded = Self {
-            is_embedded: true,
-            ..CheckedCatalog::open(None)?.into_catalog()?
-        };
-        Ok(EMBEDDED.get_or_init(|| embedded).clone())
+        Self::embedded().cloned()
     }
 
-    /// Whether it is the catalog of the program itself, whose models are known to be right: a test plans each.
-    pub fn is_embedded(&self) -> bool {
-        self.is_embedded
+    /// The catalog of the program itself, read once.
+    ///
+    /// # Errors
+    /// As [`Catalog::open`].
+    pub fn embedded() -> Result<&'static Self, CatalogError> {
+        if let Some(embedded) = EMBEDDED.get() {
+            return Ok(embedded);
+        }
+        let embedded = CheckedCatalog::open(None)?.into_catalog()?;
+        Ok(EMBEDDED.get_or_init(|| embedded))
     }
 
     /// All sources, by name.
@@ -595,7 +594,6 @@ impl CheckedCatalog {
             origin: origin.into(),
             sources: Arc::default(),
             models: Arc::default(),
-            is_embedded: false,
         };
         let path_of = |path: &str| folder.join(path).display().to_string();
         let mut problems = Vec::new();

@@ -78,7 +78,7 @@ impl BoundModel {
             .known_driving_source(model)
             .map_err(unknown)?
             .clone();
-        let contract = bind_contract(catalog, model, &driving, &inputs).await?;
+        let contract = bind_contract(model, &driving, &inputs).await?;
         let history = model.history_table().map(|table| contract.history(table));
         let levels = inputs.iter().map(|input| match input {
             Input::Source(_) => 0,
