@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use lsp_types::{Diagnostic, DiagnosticSeverity};
 use serde_json::{Value, json};
 
-use super::position::range_of_place;
+use super::position::{offset, range_of_place};
 use super::workspace::Workspace;
 use crate::catalog::Problem;
 
@@ -58,4 +58,28 @@ fn diagnostic(text: &str, problem: &Problem) -> Diagnostic {
         message: problem.reason.clone(),
         ..Diagnostic::default()
     }
+}
+
+/// Code actions that take the nearest name which problems tell.
+pub(super) fn fixes(workspace: &Workspace, path: &str, diagnostics: &[Diagnostic]) -> Vec<Value> {
+    let (Some(uri), Some(text)) = (workspace.uri_of(path), workspace.text(path)) else {
+        return Vec::new();
+    };
+    let fix = |problem: &Diagnostic| {
+        let told = problem.message.split("did you mean `").nth(1)?;
+        let (name, _) = told.split_once("`?")?;
+        let start = offset(text, problem.range.start);
+        let written = text.get(start..offset(text, problem.range.end))?;
+        let quote = written.chars().next().filter(|c| matches!(c, '\'' | '"'));
+        let quote = quote.map(String::from).unwrap_or_default();
+        let edit = json!({ "range": problem.range, "newText": format!("{quote}{name}{quote}") });
+        Some(json!({
+            "title": format!("Write `{name}`"),
+            "kind": "quickfix",
+            "isPreferred": true,
+            "diagnostics": [problem],
+            "edit": { "changes": { uri.clone(): [edit] } },
+        }))
+    };
+    diagnostics.iter().filter_map(fix).collect()
 }

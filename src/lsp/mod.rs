@@ -527,7 +527,12 @@ async fn ask(workspace: &mut Workspace, method: &str, params: Value) -> Answer {
     if method == "textDocument/codeAction" {
         let params: CodeActionParams = parsed(params)?;
         let path = workspace.path_of(&params.text_document.uri.to_string());
-        return Ok(path.map_or(json!([]), |path| code_actions(workspace, &path)));
+        let Some(path) = path else {
+            return Ok(json!([]));
+        };
+        let mut all = diagnostics::fixes(workspace, &path, &params.context.diagnostics);
+        all.extend(code_actions(workspace, &path));
+        return Ok(all.into());
     }
     let methods = [
         "completion",
@@ -615,20 +620,20 @@ fn changes(workspace: &Workspace, edits: rename::Edits) -> Value {
 }
 
 /// What can be done with a model.
-fn code_actions(workspace: &Workspace, path: &str) -> Value {
+fn code_actions(workspace: &Workspace, path: &str) -> Vec<Value> {
     let Some(model) = workspace.model_of(path) else {
-        return json!([]);
+        return Vec::new();
     };
     let action = |title: String, command: &str| {
         let name = &model.name;
         let command = json!({ "title": title, "command": command, "arguments": [name] });
         json!({ "title": title, "kind": "source", "command": command })
     };
-    json!([
+    vec![
         action(format!("Preview rows of {}", model.name), actions::PREVIEW),
         action(
             format!("Diff {} with what is committed", model.name),
-            actions::DIFF
+            actions::DIFF,
         ),
-    ])
+    ]
 }

@@ -270,6 +270,19 @@ async fn editors_are_told_what_they_ask() {
         found,
         ["3:13-27 1 unknown column `distanceMetres`; did you mean `distanceMeters`?"]
     );
+    let params = json!({
+        "textDocument": { "uri": editor.uri(CARS) },
+        "range": editor.problems[&editor.uri(CARS)]["diagnostics"][0]["range"],
+        "context": { "diagnostics": editor.problems[&editor.uri(CARS)]["diagnostics"] },
+    });
+    let actions = editor.request("textDocument/codeAction", params).await;
+    let fix = &actions["result"][0];
+    assert_eq!(fix["title"], "Write `distanceMeters`");
+    let edit = &fix["edit"]["changes"][editor.uri(CARS)][0];
+    assert_eq!(
+        (&edit["newText"], &edit["range"]["start"]["character"]),
+        (&json!("distanceMeters"), &json!(13))
+    );
     let without = saved(CARS).replace("distance_m ", "meters ");
     editor.set(CARS, &without).await;
     let found = editor.problems(LONG, |found| !found.is_empty()).await;
