@@ -661,3 +661,112 @@ impl Visitor for Names {
         ControlFlow::Continue(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A query in which the column `a` of the table `m` is `b`, and whether its result has it; or why that cannot be.
+    fn renamed(sql: &str, is_first: bool) -> String {
+        let tables = BTreeSet::from(["m".to_string()]);
+        let query = parsed(sql).unwrap();
+        let mut walk = Walk::new(&tables, "a", "b");
+        let has = match is_first {
+            true => walk.define(&query),
+            false => walk.query(&query, &mut Vec::new()),
+        };
+        if let Some(reason) = walk.refused {
+            return reason;
+        }
+        let edits = walk.edits.into_iter();
+        let mut edits: Vec<_> = edits.map(|(at, new, _)| (at.bytes(sql), new)).collect();
+        edits.sort_by_key(|(bytes, _)| bytes.start);
+        edits.dedup();
+        let mut text = sql.to_string();
+        for (bytes, new) in edits.into_iter().rev() {
+            text.replace_range(bytes, &new);
+        }
+        format!("{}{text}", if has { "+ " } else { "" })
+    }
+
+    #[test]
+    fn columns_are_followed_through_queries() {
+        for (sql, expected) in [
+            ("SELECT a FROM m", "+ SELECT b FROM m"),
+            (
+                "SELECT a AS a FROM m ORDER BY a",
+                "SELECT b AS a FROM m ORDER BY a",
+            ),
+            (
+                "SELECT x.a, y.a AS c FROM m AS x JOIN n AS y ON x.a = y.a",
+                "+ SELECT x.b, y.a AS c FROM m AS x JOIN n AS y ON x.b = y.a",
+            ),
+            ("SELECT a FROM raw.m", "SELECT a FROM raw.m"),
+            (
+                "SELECT * FROM m WHERE a > 1",
+                "+ SELECT * FROM m WHERE b > 1",
+            ),
+            (
+                "SELECT x.* FROM n AS x JOIN m ON true",
+                "SELECT x.* FROM n AS x JOIN m ON true",
+            ),
+            (
+                "WITH w AS (SELECT a, 1 AS i FROM m) SELECT sum(w.a) AS s FROM w GROUP BY i HAVING max(a) > 1 ORDER BY w.i",
+                "WITH w AS (SELECT b, 1 AS i FROM m) SELECT sum(w.b) AS s FROM w GROUP BY i HAVING max(b) > 1 ORDER BY w.i",
+            ),
+            (
+                "SELECT a FROM m UNION ALL SELECT a FROM n",
+                "+ SELECT b FROM m UNION ALL SELECT a FROM n",
+            ),
+            (
+                "SELECT a FROM n UNION ALL SELECT a FROM m",
+                "SELECT a FROM n UNION ALL SELECT b FROM m",
+            ),
+            (
+                "SELECT i FROM n WHERE EXISTS (SELECT 1 FROM o WHERE o.a = n.a) AND i IN (SELECT a FROM m)",
+                "SELECT i FROM n WHERE EXISTS (SELECT 1 FROM o WHERE o.a = n.a) AND i IN (SELECT b FROM m)",
+            ),
+            (
+                "SELECT (SELECT max(o.i) FROM o WHERE o.a = m.a) AS x FROM m",
+                "SELECT (SELECT max(o.i) FROM o WHERE o.a = m.b) AS x FROM m",
+            ),
+            (
+                "SELECT row_number() OVER (PARTITION BY a ORDER BY i) AS n, CASE WHEN a > 1 THEN \"a\" END AS c FROM m ORDER BY a",
+                "SELECT row_number() OVER (PARTITION BY b ORDER BY i) AS n, CASE WHEN b > 1 THEN \"b\" END AS c FROM m ORDER BY b",
+            ),
+            (
+                "SELECT i FROM m JOIN n USING (a)",
+                "it joins USING (a); write ON",
+            ),
+            (
+                "SELECT * EXCEPT (a) FROM m",
+                "it names `a` beside `*`; write the columns out",
+            ),
+        ] {
+            assert_eq!(renamed(sql, false), expected, "{sql}");
+        }
+        for (sql, expected) in [
+            ("SELECT a FROM raw.x", "+ SELECT a AS b FROM raw.x"),
+            (
+                "SELECT t.a FROM raw.x AS t",
+                "+ SELECT t.a AS b FROM raw.x AS t",
+            ),
+            (
+                "SELECT f(x) AS a FROM raw.x ORDER BY a",
+                "+ SELECT f(x) AS b FROM raw.x ORDER BY b",
+            ),
+            (
+                "SELECT i AS a FROM x UNION SELECT a FROM y",
+                "+ SELECT i AS b FROM x UNION SELECT a FROM y",
+            ),
+            ("SELECT * FROM raw.x", "SELECT * FROM raw.x"),
+        ] {
+            assert_eq!(renamed(sql, true), expected, "{sql}");
+        }
+        assert_eq!(
+            of_header("\"c\",a,d\n1,2,3\n", "a", "b"),
+            Some((4..5, "b".into()))
+        );
+        assert_eq!(of_header("c,d\na,2\n", "a", "b"), None);
+    }
+}
