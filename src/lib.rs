@@ -109,5 +109,6 @@ pub mod audit;
 pub mod clean;
 pub mod cli;
 pub mod error;
+pub mod lsp;
 pub mod pipeline;
 pub mod sql_tests;

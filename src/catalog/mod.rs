@@ -10,6 +10,7 @@ mod drift;
 mod embedded;
 mod extent;
 mod field_path;
+mod files;
 mod model;
 mod nearest;
 mod omit_path;
@@ -28,7 +29,10 @@ pub use ddl::{JSON_TYPE, map_type};
 pub use drift::{Drifted, Proposal};
 pub use extent::check_query;
 pub use field_path::{FieldPath, PARENT_ID, PathStep};
-pub use model::{DataTest, FrontMatter, Literal, Model, TestKind, TestSeverity, VERSIONS};
+pub use files::CatalogFiles;
+pub use model::{
+    DataTest, FRONT_MATTER_KEYS, FrontMatter, Literal, Model, TestKind, TestSeverity, VERSIONS,
+};
 pub use nearest::nearest;
 pub use omit_path::OmitPath;
 pub use problem::{Place, Problem, Problems, Severity, place_of_field, place_of_word};
@@ -37,6 +41,8 @@ pub use source::{
     Sweep, TimeFormat, WindowParameters,
 };
 pub use time_field::{TimeField, TimeStep};
+
+use model::ParsesModels;
 
 /// All sources and models.
 #[derive(Debug, Clone)]
@@ -336,11 +342,12 @@ impl Catalog {
         family: &str,
         name: &str,
         text: &str,
+        parsed: &mut dyn ParsesModels,
     ) -> Vec<Problem> {
         if let Err(reason) = check_name(name) {
             return vec![place.at(1, reason)];
         }
-        let (model, mut problems) = model::parse(place, name, family, text);
+        let (model, mut problems) = parsed.parse(place, name, family, text);
         // BigQuery compares table names with their case, a file system may not: two such names are a trap.
         if let Some(twin) = twin(self.models.keys(), name) {
             problems.push(place.at(1, format!("model `{name}` exists already (as `{twin}`)")));
@@ -561,7 +568,7 @@ impl CheckedCatalog {
             Some(directory) => {
                 let (files, unread) = embedded::read_folder(directory)?;
                 let origin = directory.display().to_string();
-                Self::of_files(&origin, directory, &files, &unread)
+                Self::of_files(&origin, directory, &files, &unread, &mut model::Parser)
             }
             None => Self::from_files("embedded", Path::new("sql"), &embedded::files()),
         }
@@ -572,7 +579,7 @@ impl CheckedCatalog {
         folder: &Path,
         files: &[(String, String)],
     ) -> Result<Self, CatalogError> {
-        Self::of_files(origin, folder, files, &[])
+        Self::of_files(origin, folder, files, &[], &mut model::Parser)
     }
 
     /// `unread` are files that are there but cannot be read, with the reason.
@@ -581,6 +588,7 @@ impl CheckedCatalog {
         folder: &Path,
         files: &[(String, String)],
         unread: &[(String, String)],
+        parsed: &mut dyn ParsesModels,
     ) -> Result<Self, CatalogError> {
         let mut catalog = Catalog {
             origin: origin.into(),
@@ -619,7 +627,7 @@ impl CheckedCatalog {
                 && let Some(name) = file.strip_suffix(".sql")
                 && !file.contains('/')
             {
-                problems.extend(catalog.add_model(&place, family, name, text));
+                problems.extend(catalog.add_model(&place, family, name, text, parsed));
             }
         }
         if has_all_sources {

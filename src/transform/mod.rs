@@ -10,6 +10,7 @@ mod bounded;
 mod contract;
 mod data_tests;
 mod date_trunc;
+mod describe;
 mod distinct;
 mod failing;
 mod fields;
@@ -19,6 +20,7 @@ mod grain;
 mod history;
 mod input;
 mod json_text;
+mod lineage;
 mod local_time;
 mod newest;
 mod prepared;
@@ -66,11 +68,13 @@ use prepared::{Placeholder, Prepared};
 use unfit::{Unfit, Watched};
 use unique::{KeyCheck, Keys};
 
-pub use bound::{BoundCatalog, BoundModel};
+pub use bound::{BoundCatalog, BoundModel, bind_catalog};
 pub use contract::{Column, ColumnType, Contract};
 pub use data_tests::{FailedTest, described};
+pub use describe::{Function, QueryColumn, columns_of_query, functions};
 pub use history::{Snapshots, history_fingerprint};
 pub use input::{Input, Inputs, UpstreamTable};
+pub use lineage::{Lineage, Origin, Origins, lineage};
 pub use query::{Queried, QueryTable, query, stored_schema};
 pub use unfit::{UNFIT_TEXTS, UnfitTimes, add_text};
 pub use unique::Duplicates;
@@ -923,25 +927,7 @@ async fn bind_contract(
         TransformError::Model(problems.unwrap_or_else(|| unknown().into()))
     };
     let from_plan = |error: DataFusionError| wrong(explain(model, &error));
-    let runtime = session::runtime(64 << 20).map_err(from_plan)?;
-    let context = session::session(runtime).map_err(from_plan)?;
-    for input in inputs {
-        let (schema, columns) = match input {
-            Input::Source(source) => (session::RAW, raw_schema(source)),
-            Input::Table(table) => (session::PUBLIC, table.contract.schema()),
-        };
-        let table = Arc::new(datafusion::datasource::empty::EmptyTable::new(columns));
-        let mut names = vec![input.name().to_string()];
-        if let Input::Source(source) = input {
-            names.extend(all_versions(source));
-        }
-        for name in names {
-            let reference = TableReference::partial(schema, name);
-            context
-                .register_table(reference, table.clone())
-                .map_err(from_plan)?;
-        }
-    }
+    let context = reading_session(inputs).map_err(from_plan)?;
     let frame = select(&context, &model.sql).await.map_err(from_plan)?;
     let schema = frame.schema().as_arrow().clone();
     let is_by_day = driving.is_daily() && !driving.is_monthly();
@@ -965,6 +951,27 @@ async fn bind_contract(
     let contract = Contract::of(model, driving, &schema).map_err(wrong)?;
     data_tests::check(model, &contract).await.map_err(wrong)?;
     Ok(contract)
+}
+
+/// A session in which these inputs are tables without rows.
+fn reading_session(inputs: &[Input]) -> Result<SessionContext, DataFusionError> {
+    let context = session::session(session::runtime(64 << 20)?)?;
+    for input in inputs {
+        let (schema, columns) = match input {
+            Input::Source(source) => (session::RAW, raw_schema(source)),
+            Input::Table(table) => (session::PUBLIC, table.contract.schema()),
+        };
+        let table = Arc::new(datafusion::datasource::empty::EmptyTable::new(columns));
+        let mut names = vec![input.name().to_string()];
+        if let Input::Source(source) = input {
+            names.extend(all_versions(source));
+        }
+        for name in names {
+            let reference = TableReference::partial(schema, name);
+            context.register_table(reference, table.clone())?;
+        }
+    }
+    Ok(context)
 }
 
 /// Whether the program brings the model along, and all that it reads as it is read here: a test plans each of those.

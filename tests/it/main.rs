@@ -50,6 +50,7 @@ mod ledger;
 mod load_jobs;
 mod loading;
 mod lock;
+mod lsp;
 mod marts;
 mod models;
 mod months;
