@@ -22,8 +22,8 @@ use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use samsara_etl::catalog::{Catalog, Source};
 use samsara_etl::config::{
-    BucketLocation, CHECKPOINT_PAGES, Config, GoogleAccess, HttpConfig, LoadOptions, LockConfig,
-    RetryConfig, SamsaraConfig, Secret, StorageConfig, WarehouseConfig,
+    BucketLocation, CHECKPOINT_PAGES, Config, DELTA_BATCH, GoogleAccess, HttpConfig, LoadOptions,
+    LockConfig, RetryConfig, SamsaraConfig, Secret, StorageConfig, TableFormat, WarehouseConfig,
 };
 use samsara_etl::extract::{day_window, decode_page};
 use samsara_etl::pipeline::Pipeline;
@@ -341,6 +341,8 @@ fn config(simulator: &Simulator, folder: &TempDir) -> Config {
         load: LoadOptions::default(),
         lock: LockConfig::default(),
         checkpoint_pages: CHECKPOINT_PAGES,
+        table_format: TableFormat::default(),
+        delta_batch: DELTA_BATCH,
     }
 }
 

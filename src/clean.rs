@@ -14,12 +14,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::config::{LockConfig, WarehouseConfig};
+use crate::delta::{LOG_RETENTION, readable_objects};
 use crate::error::{CleanError, Error};
 use crate::load::LocalWarehouse;
 use crate::state::{Checkpoint, RunLock, read_state};
 use crate::store::layout::{
-    FLATTENED, LOGS, RAW, RunId, STATE, parse_archive_object, parse_flattened_object,
-    parse_log_object, parse_raw_object, parse_report_object, parse_state_object,
+    DeltaFile, FLATTENED, LOGS, RAW, RunId, STATE, parse_archive_object, parse_delta_file,
+    parse_flattened_object, parse_log_object, parse_raw_object, parse_report_object,
+    parse_state_object,
 };
 use crate::store::{Bucket, Listed};
 
@@ -186,6 +188,14 @@ impl Found {
         self.kept += named.len() as u64;
         // A flattened bucket has no state of its own. One in which nothing is named may be another deployment's.
         let is_ours = prefix != FLATTENED || !named.is_empty();
+        let (logs, others): (Vec<_>, Vec<_>) = others
+            .into_iter()
+            .partition(|it| is_ours && parse_delta_file(&it.key).is_some());
+        let readable = self.look_through_logs(bucket, logs).await?;
+        let (kept, others): (Vec<_>, Vec<_>) = others
+            .into_iter()
+            .partition(|listed| readable.contains(&listed.key));
+        self.kept += kept.len() as u64;
         let (own, foreign): (Vec<_>, Vec<_>) = others
             .into_iter()
             .partition(|it| is_ours && is_own(prefix, &it.key));
@@ -195,6 +205,44 @@ impl Found {
             self.add(bucket, bucket.leftovers().await?);
         }
         Ok(())
+    }
+}
+
+impl Found {
+    /// Looks through the files of Delta logs, and returns the objects that readers of these tables may need: a table of
+    /// an earlier version too. Of the logs, what a checkpoint has made superfluous for a month is unused.
+    async fn look_through_logs(
+        &mut self,
+        bucket: &Bucket,
+        logs: Vec<Listed>,
+    ) -> Result<BTreeSet<String>, Error> {
+        let now = clock::now();
+        let mut readable = BTreeSet::new();
+        let mut of_tables: BTreeMap<String, Vec<(DeltaFile, Listed)>> = BTreeMap::new();
+        for listed in logs {
+            if let Some((table, file)) = parse_delta_file(&listed.key) {
+                let of_table = of_tables.entry(table.to_string()).or_default();
+                of_table.push((file, listed));
+            }
+        }
+        for (table, files) in of_tables {
+            readable.extend(readable_objects(bucket, &table, now).await?);
+            let settled = files.iter().filter_map(|(file, listed)| match file {
+                DeltaFile::Checkpoint(version) => {
+                    (listed.modified <= now - LOG_RETENTION).then_some(*version)
+                }
+                _ => None,
+            });
+            let first = settled.max().unwrap_or_default();
+            let (old, kept): (Vec<_>, Vec<_>) =
+                files.into_iter().partition(|(file, _)| match file {
+                    DeltaFile::Commit(version) | DeltaFile::Checkpoint(version) => *version < first,
+                    DeltaFile::Hint => false,
+                });
+            self.kept += kept.len() as u64;
+            self.add(bucket, old.into_iter().map(|(_, listed)| listed));
+        }
+        Ok(readable)
     }
 }
 

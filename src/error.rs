@@ -6,6 +6,7 @@ use tokio::task::JoinError;
 use crate::catalog::CatalogError;
 use crate::clock;
 use crate::config::ConfigError;
+use crate::delta::DeltaError;
 use crate::events::FailureKind;
 use crate::extract::ExtractError;
 use crate::load::LoadError;
@@ -37,6 +38,8 @@ pub enum Error {
     Transform(#[from] TransformError),
     #[error(transparent)]
     Load(#[from] LoadError),
+    #[error(transparent)]
+    Delta(#[from] DeltaError),
     #[error(transparent)]
     State(#[from] StateError),
     #[error(transparent)]
@@ -272,6 +275,8 @@ impl Error {
             Self::Load(LoadError::Quota { .. }) => FailureKind::Quota,
             Self::Load(LoadError::Shape { .. }) => FailureKind::Shape,
             Self::Load(_) => FailureKind::Warehouse,
+            Self::Delta(DeltaError::Types { .. }) => FailureKind::Shape,
+            Self::Delta(_) => FailureKind::Storage,
             _ => FailureKind::Other,
         }
     }

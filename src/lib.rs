@@ -17,6 +17,7 @@
 //! | [`extract`] | `Page`s | record batches → raw objects |
 //! | [`transform`] | raw objects | `Flattened` objects, by the model's `Contract` |
 //! | [`load`] | flattened objects | a replaced partition of a `Warehouse` |
+//! | [`delta`] | flattened objects, as the state has them | commits of a Delta Lake table |
 //! | [`report`] | events | `RunReport` |
 //! | [`telemetry`] | events, spans | OpenTelemetry's traces and metrics |
 //!
@@ -96,6 +97,9 @@ pub mod transform;
 // Flattened Parquet into the warehouse.
 pub mod load;
 
+// Flattened Parquet as open tables, where it lies.
+pub mod delta;
+
 // What a run did.
 pub mod report;
 pub mod telemetry;
@@ -105,5 +109,6 @@ pub mod audit;
 pub mod clean;
 pub mod cli;
 pub mod error;
+pub mod lsp;
 pub mod pipeline;
 pub mod sql_tests;

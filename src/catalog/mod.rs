@@ -10,6 +10,7 @@ mod drift;
 mod embedded;
 mod extent;
 mod field_path;
+mod files;
 mod model;
 mod nearest;
 mod omit_path;
@@ -30,7 +31,10 @@ pub use ddl::{JSON_TYPE, map_type};
 pub use drift::{Drifted, Proposal};
 pub use extent::check_query;
 pub use field_path::{FieldPath, PARENT_ID, PathStep};
-pub use model::{DataTest, FrontMatter, Literal, Model, TestKind, TestSeverity, VERSIONS};
+pub use files::CatalogFiles;
+pub use model::{
+    DataTest, FRONT_MATTER_KEYS, FrontMatter, Literal, Model, TestKind, TestSeverity, VERSIONS,
+};
 pub use nearest::nearest;
 pub use omit_path::OmitPath;
 pub use problem::{Place, Problem, Problems, Severity, place_of_field, place_of_word};
@@ -41,6 +45,8 @@ pub use source::{
 pub use time_field::{TimeField, TimeStep};
 pub use window::Window;
 
+use model::ParsesModels;
+
 /// All sources and models.
 #[derive(Debug, Clone)]
 pub struct Catalog {
@@ -48,7 +54,6 @@ pub struct Catalog {
     pub origin: String,
     sources: Arc<BTreeMap<String, Source>>,
     models: Arc<BTreeMap<String, Model>>,
-    is_embedded: bool,
 }
 
 /// The embedded catalog, once it is read.
@@ -99,19 +104,19 @@ impl Catalog {
         if directory.is_some() {
             return CheckedCatalog::open(directory)?.into_catalog();
         }
-        if let Some(embedded) = EMBEDDED.get() {
-            return Ok(embedded.clone());
-        }
-        let embedded = Self {
-            is_embedded: true,
-            ..CheckedCatalog::open(None)?.into_catalog()?
-        };
-        Ok(EMBEDDED.get_or_init(|| embedded).clone())
+        Self::embedded().cloned()
     }
 
-    /// Whether it is the catalog of the program itself, whose models are known to be right: a test plans each.
-    pub fn is_embedded(&self) -> bool {
-        self.is_embedded
+    /// The catalog of the program itself, read once.
+    ///
+    /// # Errors
+    /// As [`Catalog::open`].
+    pub fn embedded() -> Result<&'static Self, CatalogError> {
+        if let Some(embedded) = EMBEDDED.get() {
+            return Ok(embedded);
+        }
+        let embedded = CheckedCatalog::open(None)?.into_catalog()?;
+        Ok(EMBEDDED.get_or_init(|| embedded))
     }
 
     /// All sources, by name.
@@ -341,11 +346,12 @@ impl Catalog {
         name: &str,
         text: &str,
         settings: &settings::Settings,
+        parsed: &mut dyn ParsesModels,
     ) -> Vec<Problem> {
         if let Err(reason) = check_name(name) {
             return vec![place.at(1, reason)];
         }
-        let (model, mut problems) = model::parse(place, name, family, text, settings);
+        let (model, mut problems) = parsed.parse(place, name, family, text, settings);
         // BigQuery compares table names with their case, a file system may not: two such names are a trap.
         if let Some(twin) = twin(self.models.keys(), name) {
             problems.push(place.at(1, format!("model `{name}` exists already (as `{twin}`)")));
@@ -566,7 +572,7 @@ impl CheckedCatalog {
             Some(directory) => {
                 let (files, unread) = embedded::read_folder(directory)?;
                 let origin = directory.display().to_string();
-                Self::of_files(&origin, directory, &files, &unread)
+                Self::of_files(&origin, directory, &files, &unread, &mut model::Parser)
             }
             None => Self::from_files("embedded", Path::new("sql"), &embedded::files()),
         }
@@ -577,7 +583,7 @@ impl CheckedCatalog {
         folder: &Path,
         files: &[(String, String)],
     ) -> Result<Self, CatalogError> {
-        Self::of_files(origin, folder, files, &[])
+        Self::of_files(origin, folder, files, &[], &mut model::Parser)
     }
 
     /// `unread` are files that are there but cannot be read, with the reason.
@@ -586,12 +592,12 @@ impl CheckedCatalog {
         folder: &Path,
         files: &[(String, String)],
         unread: &[(String, String)],
+        parsed: &mut dyn ParsesModels,
     ) -> Result<Self, CatalogError> {
         let mut catalog = Catalog {
             origin: origin.into(),
             sources: Arc::default(),
             models: Arc::default(),
-            is_embedded: false,
         };
         let path_of = |path: &str| folder.join(path).display().to_string();
         let mut problems = Vec::new();
@@ -633,7 +639,8 @@ impl CheckedCatalog {
                 && let Some(name) = file.strip_suffix(".sql")
                 && !file.contains('/')
             {
-                problems.extend(catalog.add_model(&place, family, name, text, &settings));
+                let of_model = catalog.add_model(&place, family, name, text, &settings, parsed);
+                problems.extend(of_model);
             }
         }
         if has_all_sources {

@@ -402,6 +402,35 @@ pub(super) fn parse(
     with_deep_stack(|| parse_text(place, name, family, text, settings))
 }
 
+/// What reads models: each time anew, or only those that have changed.
+pub(super) trait ParsesModels {
+    /// As [`parse`].
+    fn parse(
+        &mut self,
+        place: &SourceLocation<'_>,
+        name: &str,
+        family: &str,
+        text: &str,
+        settings: &Settings,
+    ) -> (Option<Model>, Vec<Problem>);
+}
+
+/// Reads each model.
+pub(super) struct Parser;
+
+impl ParsesModels for Parser {
+    fn parse(
+        &mut self,
+        place: &SourceLocation<'_>,
+        name: &str,
+        family: &str,
+        text: &str,
+        settings: &Settings,
+    ) -> (Option<Model>, Vec<Problem>) {
+        parse(place, name, family, text, settings)
+    }
+}
+
 /// Statements are printed, compared and dropped recursively, as deep as their expressions are nested.
 fn with_deep_stack<T>(work: impl FnOnce() -> T) -> T {
     stacker::maybe_grow(STACK_BYTES / 4 * 3, STACK_BYTES, work)
@@ -605,7 +634,8 @@ fn aliases_without_as(tokens: &[TokenWithSpan], statement: &Statement) -> Vec<(P
 /// What follows the name of a source whose records change, for the table of all their versions.
 pub const VERSIONS: &str = "__versions";
 
-pub(super) const FRONT_MATTER_KEYS: &[&str] = &[
+/// The keys of the front matter, then those of its tests.
+pub const FRONT_MATTER_KEYS: &[&str] = &[
     "description",
     "partition_by",
     "window",

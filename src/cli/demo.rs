@@ -9,8 +9,9 @@ use super::query::{Format, answer};
 use super::run::{Ended, ShowOptions, run_once};
 use super::{Context, Exit};
 use crate::config::{
-    BucketLocation, CHECKPOINT_PAGES, Config, DEMO_FOLDER, GoogleAccess, HttpConfig, LoadOptions,
-    LockConfig, RetryConfig, SamsaraConfig, Secret, StorageConfig, WarehouseConfig,
+    BucketLocation, CHECKPOINT_PAGES, Config, DELTA_BATCH, DEMO_FOLDER, GoogleAccess, HttpConfig,
+    LoadOptions, LockConfig, RetryConfig, SamsaraConfig, Secret, StorageConfig, TableFormat,
+    WarehouseConfig,
 };
 use crate::error::Error;
 use crate::plan::{Dates, RunRequest, Selection, Stage};
@@ -118,6 +119,8 @@ impl Demo {
             load: LoadOptions::default(),
             lock: LockConfig::default(),
             checkpoint_pages: CHECKPOINT_PAGES,
+            table_format: TableFormat::default(),
+            delta_batch: DELTA_BATCH,
         })
     }
 }

@@ -7,14 +7,16 @@ use clap::Args;
 
 use super::output::say;
 use super::{Context, Exit};
+use crate::catalog::Problems;
 use crate::error::Error;
 use crate::report::dictionary::Dictionary;
-use crate::transform::bind_all;
+use crate::transform::{TransformError, bind_catalog};
 
 /// Where the dictionary goes unless told otherwise.
 const DEFAULT_FOLDER: &str = "samsara-docs";
 
-/// Write a data dictionary: all tables with columns, types, descriptions, tests, SQL, and the endpoints that they come from.
+/// Write a data dictionary: all tables with columns, types, descriptions, tests, SQL, and the endpoints and columns that
+/// they come from.
 ///
 /// `dictionary.html` is one searchable file that works offline, `dictionary.md` the same for a repository or wiki. Both are
 /// made of the catalog alone: nothing is requested, and no data is read.
@@ -31,11 +33,11 @@ pub(super) struct Docs {
 impl Docs {
     pub(super) async fn execute(self, context: &Context) -> Result<Exit, Error> {
         let catalog = context.catalog()?;
-        let mut contracts = Vec::new();
-        for model in catalog.models() {
-            contracts.extend(bind_all(&catalog, model).await?);
+        let (models, problems) = bind_catalog(&catalog).await?;
+        if let Some(problems) = Problems::new(problems) {
+            return Err(TransformError::Model(problems).into());
         }
-        let dictionary = Dictionary::of(&catalog, &contracts);
+        let dictionary = Dictionary::of(&catalog, models.values()).await?;
         let rendered = |result: Result<String, _>| {
             result.map_err(|error| Error::System {
                 what: "cannot make the dictionary".into(),

@@ -18,6 +18,7 @@ mod init;
 mod json;
 mod logging;
 mod logs;
+mod lsp;
 mod options;
 mod output;
 mod plan;
@@ -114,6 +115,7 @@ enum Command {
     Status(status::Status),
     Report(report::Report),
     Docs(docs::Docs),
+    Lsp(lsp::Lsp),
     #[cfg(feature = "simulator")]
     Simulate(simulate::Simulate),
     #[cfg(feature = "simulator")]
@@ -129,7 +131,7 @@ impl Command {
     /// Default memory limit, in bytes.
     fn memory(&self) -> u64 {
         match self {
-            Self::Run(_) | Self::Query(_) | Self::Sources(_) => MAX_DATA_MEMORY,
+            Self::Run(_) | Self::Query(_) | Self::Sources(_) | Self::Lsp(_) => MAX_DATA_MEMORY,
             #[cfg(feature = "simulator")]
             Self::Demo(_) | Self::Simulate(_) => MAX_DATA_MEMORY,
             Self::Sql(command) if command.reads_data() => MAX_DATA_MEMORY,
@@ -204,6 +206,18 @@ struct Context {
 }
 
 impl Context {
+    /// The same for what goes on beside the command.
+    fn without_log(&self) -> Self {
+        Self {
+            directory: self.directory.clone(),
+            sql_dir: self.sql_dir.clone(),
+            env_file: self.env_file.clone(),
+            quiet: self.quiet,
+            log: None,
+            telemetry: None,
+        }
+    }
+
     /// The folder on disk that replaces the embedded catalog: `--sql-dir`, else `./sql`.
     fn sql_folder(&self) -> Option<PathBuf> {
         // Messages show paths as they would be typed.
@@ -360,6 +374,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Error> {
         Command::Status(command) => command.execute(context).await,
         Command::Report(command) => command.execute(context).await,
         Command::Docs(command) => command.execute(context).await,
+        Command::Lsp(command) => command.execute(context).await,
         #[cfg(feature = "simulator")]
         Command::Simulate(command) => command.execute().await,
         #[cfg(feature = "simulator")]

@@ -8,7 +8,7 @@ use clap::Args;
 use super::Context;
 use crate::catalog::{Catalog, Category};
 use crate::clock;
-use crate::config::{Config, DEMO_FOLDER, Environment, LOCAL_FOLDER, Overrides, env};
+use crate::config::{Config, DEMO_FOLDER, Environment, LOCAL_FOLDER, Overrides, TableFormat, env};
 use crate::error::Error;
 use crate::plan::{Dates, RunRequest, Selection, Stage, names_in_file};
 
@@ -156,6 +156,9 @@ pub(super) struct WorkOptions {
     /// Share of Samsara's rate limits to use, such as 50% or 0.5, to leave room for other integrations
     #[arg(long, value_name = "SHARE", value_parser = share, default_value = "100%")]
     rate_share: f64,
+    /// Format of the flattened tables in their bucket [default: SAMSARA_ETL_TABLE_FORMAT, or parquet]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    table_format: Option<TableFormat>,
     #[command(flatten)]
     target: TargetOptions,
 }
@@ -179,6 +182,7 @@ impl WorkOptions {
         let overrides = Overrides {
             max_workers: Some(self.max_workers),
             rate_share: Some(self.rate_share),
+            table_format: self.table_format,
             ..self.target.overrides()
         };
         resolve(context, &overrides)

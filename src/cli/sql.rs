@@ -1,7 +1,6 @@
 //! `sql`: work on models without running anything.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use chrono::NaiveDate;
@@ -16,7 +15,7 @@ use crate::error::Error;
 use crate::pipeline::Pipeline;
 use crate::plan::{Dates, parse_date};
 use crate::sql_tests::{Scratch, Underived, test_or_update};
-use crate::transform::{BoundModel, TransformError, UnfitTimes, query, remarks};
+use crate::transform::{TransformError, UnfitTimes, bind_catalog, query, remarks};
 
 /// Check, test and preview models without a run.
 #[derive(Debug, Subcommand)]
@@ -242,32 +241,10 @@ async fn check(context: &Context) -> Result<Exit, Error> {
         files,
     } = context.checked_catalog()?;
     let is_unusable = problems.iter().any(Problem::is_error);
-    let mut rest: Vec<&Model> = catalog.models().collect();
-    rest.retain(|model| catalog.is_complete(model));
-    let mut known = BTreeMap::new();
-    // Those that are read come before those that read them. What reads one that is wrong is left out.
-    loop {
-        let is_known = |table: &String| {
-            let upstream = catalog.producer(table);
-            upstream.is_some_and(|upstream| known.contains_key(&upstream.name))
-        };
-        let is_ready = |model: &&Model| model.upstream.iter().all(is_known);
-        let (ready, later): (Vec<&Model>, Vec<&Model>) = rest.into_iter().partition(is_ready);
-        if ready.is_empty() {
-            break;
-        }
-        for model in ready {
-            match BoundModel::bind_after(&catalog, model, &known).await {
-                Ok(bound) => {
-                    problems.extend(remarks(model, &bound.contract));
-                    known.insert(model.name.clone(), Arc::new(bound));
-                }
-                Err(TransformError::Model(found)) => problems.extend(found),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        rest = later;
-    }
+    let (known, wrong) = bind_catalog(&catalog).await?;
+    problems.extend(wrong);
+    let known = known.values();
+    problems.extend(known.flat_map(|bound| remarks(&bound.model, &bound.contract)));
     problems.sort_by(|a, b| (&a.file, a.place).cmp(&(&b.file, b.place)));
     problems.dedup();
     for problem in &problems {

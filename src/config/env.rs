@@ -55,6 +55,8 @@ variables! {
     BIGQUERY_LOCATION = "BIGQUERY_LOCATION";
     /// Secret salt for columns that models hash.
     SAMSARA_ETL_HASH_SALT = "SAMSARA_ETL_HASH_SALT";
+    /// Format of the flattened tables in their bucket: `parquet`, or `delta` to make each a Delta Lake table too.
+    SAMSARA_ETL_TABLE_FORMAT = "SAMSARA_ETL_TABLE_FORMAT";
     /// Pages between two checkpoints of a task, or two commits of a feed; 50 by default.
     SAMSARA_ETL_CHECKPOINT_PAGES = "SAMSARA_ETL_CHECKPOINT_PAGES";
     /// For simulators and emulators only: factor for the waits that real services need (rate limits, retries, one write

@@ -58,6 +58,20 @@ pub struct Config {
     pub lock: LockConfig,
     /// An unfinished extract task saves a checkpoint each time this many pages are in the raw bucket.
     pub checkpoint_pages: u64,
+    /// Format of the flattened tables in their bucket.
+    pub table_format: TableFormat,
+    /// A table's Delta log gets a commit each time this many of its partitions are derived, and at the end.
+    pub delta_batch: usize,
+}
+
+/// Format of the flattened tables in their bucket.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum TableFormat {
+    /// Parquet objects alone
+    #[default]
+    Parquet,
+    /// Each table is a Delta Lake table, too
+    Delta,
 }
 
 /// Exceptions to the usual way of loading, given on the command line.
@@ -191,6 +205,10 @@ impl RetryConfig {
 /// Default number of pages between two checkpoints of an extract task.
 pub const CHECKPOINT_PAGES: u64 = 50;
 
+/// Default number of partitions in a commit of a Delta log: a backfill of five years is 29 commits for a table, and no
+/// reader waits for the end of a run to see its first days.
+pub const DELTA_BATCH: usize = 64;
+
 /// How to reach Samsara.
 #[derive(Debug, Clone)]
 pub struct SamsaraConfig {
@@ -292,6 +310,8 @@ pub struct Overrides {
     pub location: Option<String>,
     /// `--load-raw`: also load raw tables, into `DATABASE_ID`.
     pub load_raw: bool,
+    /// `--table-format`: overrides `SAMSARA_ETL_TABLE_FORMAT`.
+    pub table_format: Option<TableFormat>,
 }
 
 impl Config {
@@ -354,6 +374,11 @@ impl Config {
             load: LoadOptions::default(),
             lock: LockConfig::default(),
             checkpoint_pages: checkpoint_pages(environment)?,
+            table_format: match overrides.table_format {
+                Some(format) => format,
+                None => table_format(environment)?,
+            },
+            delta_batch: DELTA_BATCH,
         })
     }
 }
@@ -465,6 +490,18 @@ fn checkpoint_pages(environment: &Environment) -> Result<u64, ConfigError> {
         name: variable.name,
         reason: reason(),
     })
+}
+
+fn table_format(environment: &Environment) -> Result<TableFormat, ConfigError> {
+    let variable = env::SAMSARA_ETL_TABLE_FORMAT;
+    match environment.get(variable) {
+        None | Some("parquet") => Ok(TableFormat::Parquet),
+        Some("delta") => Ok(TableFormat::Delta),
+        Some(text) => Err(ConfigError::Value {
+            name: variable.name,
+            reason: format!("expected `parquet` or `delta`, found `{text}`"),
+        }),
+    }
 }
 
 /// Has every secret that variables hold masked from now on, before anything is said about any of them.

@@ -103,17 +103,21 @@ async fn extract_all(
             })
             .await
     };
-    // Lists first: fan-outs ask for their rows. Then the change feeds, which say what else is to be read.
-    for wave in crate::plan::waves(&run.catalog, &run.plan) {
-        each(&wave.iter().collect::<Vec<_>>()).await?;
-    }
-    stream::iter(&run.plan.feeds)
+    // Lists first: fan-outs ask for their rows. Meanwhile the change feeds, which say what else is to be read: both are
+    // many small requests, which the token's rate spreads over time.
+    let lists = async {
+        for wave in crate::plan::waves(&run.catalog, &run.plan) {
+            each(&wave.iter().collect::<Vec<_>>()).await?;
+        }
+        Ok(())
+    };
+    let feeds = stream::iter(&run.plan.feeds)
         .map(Ok)
         .try_for_each_concurrent(workers + COMMITTING, |name| {
             let span = tracing::error_span!("changes", table = name.as_str());
             read_change_feed(run, &extractor, &slots, name).instrument(span)
-        })
-        .await?;
+        });
+    tokio::try_join!(lists, feeds)?;
     let changed = async |sources: &[String]| {
         let tasks = crate::plan::changed(&run.catalog, &run.states, &run.plan, sources).await?;
         if !tasks.is_empty() {

@@ -11,6 +11,7 @@ mod change_feed;
 mod changes;
 mod commit_raw;
 pub mod coverage;
+mod delta_stage;
 mod ended_rows;
 mod extract_stage;
 mod extract_task;
@@ -38,13 +39,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use self::coverage::Missing;
+use self::delta_stage::DeltaStage;
 use self::load_context::{LOADS, LoadContext};
 use self::run::{Ready, Run, ends_run, shrunken};
 use crate::audit::{self, AuditedRun};
 use crate::catalog::{Catalog, Model};
 use crate::clean::{Cleaned, Places};
 use crate::clock;
-use crate::config::{BucketLocation, Config, ConfigError, GoogleAccess, REGIONS, env};
+use crate::config::{BucketLocation, Config, ConfigError, GoogleAccess, REGIONS, TableFormat, env};
 use crate::error::Error;
 use crate::events::{Event, Observer, Observers, Outcome};
 use crate::load::{self, Warehouse};
@@ -443,9 +445,16 @@ impl Pipeline {
         let (flat, loadable) = mpsc::channel(QUEUE);
         let workers = self.config.max_workers;
         let context = self.load_context(run, warehouse).await?;
+        let delta = match (self.config.table_format, &transformer) {
+            (TableFormat::Delta, Some(_)) => {
+                let batch = self.config.delta_batch;
+                Some(DeltaStage::new(run, &self.flattened, batch).await?)
+            }
+            _ => None,
+        };
         let (extracted, transformed, ()) = tokio::join!(
             extract_stage::extract_stage(run.clone(), api, workers, ready),
-            transform_stage::transform_stage(run.clone(), transformer, committed, flat),
+            transform_stage::transform_stage(run.clone(), transformer, delta, committed, flat),
             load_stage::load_stage(context, loadable),
         );
         extracted.and(transformed)

@@ -9,6 +9,7 @@ use futures::{FutureExt, StreamExt, stream};
 use tokio::sync::{Semaphore, mpsc};
 use tracing::Instrument;
 
+use super::delta_stage::DeltaStage;
 use super::{Ready, Run};
 use crate::catalog::{Model, Source, SourceKind, TestSeverity};
 use crate::error::{Error, UpstreamError};
@@ -38,6 +39,8 @@ struct Work<'a> {
     /// write of a state document a second.
     slots: Semaphore,
     flat: &'a mpsc::Sender<Flat>,
+    /// None if tables are Parquet alone.
+    delta: Option<&'a DeltaStage>,
 }
 
 /// Partitions of models that wait, by the model's level and name.
@@ -47,6 +50,7 @@ type Deferred = BTreeMap<usize, BTreeMap<Flat, Arc<BoundModel>>>;
 pub(super) async fn transform_stage(
     run: Arc<Run>,
     transformer: Option<Transformer>,
+    delta: Option<DeltaStage>,
     committed: mpsc::Receiver<Ready>,
     flat: mpsc::Sender<Flat>,
 ) -> Result<(), Error> {
@@ -56,6 +60,7 @@ pub(super) async fn transform_stage(
         transformer: transformer.as_ref(),
         slots: Semaphore::new(at_once),
         flat: &flat,
+        delta: delta.as_ref(),
     };
     let work = &work;
     // Models that read several sources or days wait until all of them are read; those that read other models, until these
@@ -91,6 +96,9 @@ pub(super) async fn transform_stage(
                 work.transform_partition(&bound, partition).await;
             })
             .await;
+    }
+    if let Some(delta) = &delta {
+        delta.finish(&run).await;
     }
     Ok(())
 }
@@ -137,7 +145,10 @@ impl Work<'_> {
                 derived = derived => derived,
             };
             match derived {
-                Ok(outcome) => finished(outcome),
+                Ok(outcome) => {
+                    finished(outcome);
+                    self.commit_delta(model, partition, outcome).await;
+                }
                 Err(error) => {
                     span.in_scope(|| run.failed(&model.name, Some(partition), &error));
                     return finished(Outcome::Failed);
@@ -152,6 +163,17 @@ impl Work<'_> {
         let _ = self.flat.send((model.name.clone(), partition)).await;
         if let Some(history) = model.history_table() {
             let _ = self.flat.send((history, partition)).await;
+        }
+    }
+
+    /// Has the Delta logs of a model's tables take in a partition that was derived.
+    async fn commit_delta(&self, model: &Model, partition: Partition, outcome: Outcome) {
+        let Some(delta) = self.delta.filter(|_| outcome == Outcome::Done) else {
+            return;
+        };
+        delta.take(self.run, &model.name, partition).await;
+        if let Some(history) = model.history_table() {
+            delta.take(self.run, &history, partition).await;
         }
     }
 

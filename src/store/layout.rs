@@ -203,6 +203,36 @@ pub const MARK_DIGITS: usize = 16;
 /// Characters of a fingerprint that mark a file of the local warehouse.
 pub const MARK_LENGTH: usize = 12;
 
+/// Folder of a table's Delta log, below that of its flattened objects.
+const DELTA_LOG: &str = "_delta_log";
+/// Name of the document that tells of the last checkpoint of a Delta log.
+const DELTA_HINT: &str = "_last_checkpoint";
+
+/// Prefix of a table's flattened objects in the flattened bucket: the root of its Delta table.
+pub fn table_root(table: &str) -> String {
+    format!("{FLATTENED}/{table}")
+}
+
+/// Key of a commit of a table's Delta log.
+pub fn delta_commit(table: &str, version: u64) -> String {
+    format!("{FLATTENED}/{table}/{DELTA_LOG}/{version:020}.json")
+}
+
+/// Key of a checkpoint of a table's Delta log: all that its commits up to this one come to.
+pub fn delta_checkpoint(table: &str, version: u64) -> String {
+    format!("{FLATTENED}/{table}/{DELTA_LOG}/{version:020}.checkpoint.parquet")
+}
+
+/// Key of the document that tells of the last checkpoint of a table's Delta log.
+pub fn delta_hint(table: &str) -> String {
+    format!("{FLATTENED}/{table}/{DELTA_LOG}/{DELTA_HINT}")
+}
+
+/// Prefix of a table's Delta log.
+pub fn delta_log(table: &str) -> String {
+    format!("{FLATTENED}/{table}/{DELTA_LOG}")
+}
+
 // What follows reads what is written above, and nothing else: a key that this program would not have written is
 // foreign. `clean` and the pruning of logs remove nothing foreign, and a state document that names a foreign key is
 // refused.
@@ -260,6 +290,35 @@ pub fn is_file_of(table: &str, partition: Partition, key: &str) -> bool {
             && file.ends_with(".parquet")
             && file.bytes().all(fine)
     })
+}
+
+/// A file of a Delta log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeltaFile {
+    /// The commit that makes this version of the table.
+    Commit(u64),
+    /// The checkpoint of this version.
+    Checkpoint(u64),
+    /// The document that tells of the last checkpoint.
+    Hint,
+}
+
+/// Takes the key of a file of a table's Delta log apart; `None` for a foreign key.
+pub fn parse_delta_file(key: &str) -> Option<(&str, DeltaFile)> {
+    let [FLATTENED, table, DELTA_LOG, file] = segments(key)? else {
+        return None;
+    };
+    let version = |number: &str| {
+        let is_padded = number.len() == 20 && number.bytes().all(|byte| byte.is_ascii_digit());
+        number.parse().ok().filter(|_| is_padded)
+    };
+    let file = match file.split_once('.') {
+        Some((number, "json")) => DeltaFile::Commit(version(number)?),
+        Some((number, "checkpoint.parquet")) => DeltaFile::Checkpoint(version(number)?),
+        None if file == DELTA_HINT => DeltaFile::Hint,
+        _ => return None,
+    };
+    is_name(table).then_some((table, file))
 }
 
 /// The table whose manifest in the local warehouse this key is.
@@ -331,6 +390,7 @@ pub fn is_own(key: &str) -> bool {
     key == LOCK_OBJECT
         || parse_raw_object(key).is_some()
         || parse_flattened_object(key).is_some()
+        || parse_delta_file(key).is_some()
         || parse_warehouse_object(key).is_some()
         || parse_manifest_object(key).is_some()
         || parse_state_object(key).is_some()
@@ -452,6 +512,32 @@ mod tests {
     use super::*;
 
     const RUN: &str = "20240131T100000Z-0123abcd";
+
+    #[test]
+    fn files_of_delta_logs_are_told_from_others() {
+        for (key, file) in [
+            (delta_commit("t", 7), DeltaFile::Commit(7)),
+            (delta_checkpoint("t", 10), DeltaFile::Checkpoint(10)),
+            (delta_hint("t"), DeltaFile::Hint),
+        ] {
+            assert_eq!(parse_delta_file(&key), Some(("t", file)), "{key}");
+            assert!(is_own(&key) && key.starts_with(&delta_log("t")));
+        }
+        for name in [
+            "7.json",
+            "00000000000000000007.crc",
+            ".00000000000000000007.json.crc",
+            "0000000000000000000x.json",
+            "99999999999999999999.json",
+            "00000000000000000010.checkpoint.0000000001.0000000002.parquet",
+            "_last_checkpoint.tmp",
+            "a/_last_checkpoint",
+        ] {
+            let key = format!("{}/{name}", delta_log("t"));
+            assert_eq!(parse_delta_file(&key), None, "{key}");
+        }
+        assert_eq!(parse_delta_file("raw/t/_delta_log/_last_checkpoint"), None);
+    }
 
     #[test]
     fn times_are_read_by_hand_as_by_pattern() {

@@ -487,6 +487,45 @@ impl Bucket {
             .map_err(|error| self.failed("write", key, error))
     }
 
+    /// Writes an object that nobody has written before, as one step: of several writers, of this program or another, one
+    /// wins. It is on the disk then, where the bucket is a folder.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if there is another object, or the bucket's error.
+    pub async fn create(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
+        self.check_way(key)?;
+        let options = PutOptions {
+            mode: PutMode::Create,
+            ..PutOptions::default()
+        };
+        let payload = PutPayload::from(bytes.clone());
+        let path = Path::from(key);
+        let created = self.store.put_opts(&path, payload, options).await;
+        let Err(error) = created else {
+            return self.sync(key).await;
+        };
+        // A retried request may find its own first try applied: the content decides.
+        let is_taken = matches!(
+            error,
+            object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }
+        );
+        match self.read(key).await {
+            Ok(Some((found, _))) if found == bytes => self.sync(key).await,
+            Ok(Some(_)) if is_taken => Err(StoreError::Conflict { uri: self.uri(key) }),
+            _ => Err(self.failed("write", key, error)),
+        }
+    }
+
+    /// The keys under `prefix` that come after `offset`.
+    pub async fn list_after(&self, prefix: &str, offset: &str) -> Result<Vec<String>, StoreError> {
+        self.store
+            .list_with_offset(Some(&Path::from(prefix)), &Path::from(offset))
+            .map_ok(|meta| meta.location.to_string())
+            .try_collect()
+            .await
+            .map_err(|error| self.failed("list", prefix, error))
+    }
+
     /// Begins to write an object as it comes. It is there once the writer was shut down.
     pub fn writer(&self, key: &str) -> Result<BufWriter, StoreError> {
         self.check_way(key)?;

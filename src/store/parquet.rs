@@ -9,9 +9,10 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{
     DataType, Float64Type, Int64Type, SchemaRef, TimeUnit, TimestampMicrosecondType,
 };
-use object_store::ObjectStoreExt;
+use chrono::{DateTime, Utc};
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
+use object_store::{GetOptions, ObjectStoreExt};
 use parquet::DecodeResult;
 use parquet::arrow::{ArrowSchemaConverter, AsyncArrowWriter};
 use parquet::basic::{Compression, ZstdLevel};
@@ -193,7 +194,57 @@ impl TableWriter {
     }
 }
 
+/// So much of an object's end is read at once: the footer is there, as a rule.
+const FOOTER_BYTES: u64 = 64 << 10;
+
 impl Bucket {
+    /// Reads the footer of an object, and when the object was written.
+    ///
+    /// # Errors
+    /// [`StoreError::Lost`] if it is not there as it was written, or the bucket's error.
+    pub async fn footer(
+        &self,
+        object: &ObjectRef,
+    ) -> Result<(ParquetMetaData, DateTime<Utc>), StoreError> {
+        let (store, path) = (self.store(), Path::from(object.path.as_str()));
+        let failed = |error| match error {
+            object_store::Error::NotFound { .. } => self.lost(object, Difference::Gone),
+            error => self.failed("read", &object.path, error),
+        };
+        let end = object.bytes.saturating_sub(FOOTER_BYTES)..object.bytes;
+        let options = GetOptions {
+            range: Some(end.clone().into()),
+            ..GetOptions::default()
+        };
+        let result = store.get_opts(&path, options).await.map_err(failed)?;
+        let (found, modified) = (result.meta.size, result.meta.last_modified);
+        if found != object.bytes {
+            let written = object.bytes;
+            return Err(self.lost(object, Difference::Size { found, written }));
+        }
+        let data = result.bytes().await.map_err(failed)?;
+        let unreadable = |error| self.unreadable(object, error);
+        let mut footer = ParquetMetaDataPushDecoder::try_new(object.bytes).map_err(unreadable)?;
+        footer
+            .push_ranges(vec![end], vec![data])
+            .map_err(unreadable)?;
+        loop {
+            match footer.try_decode().map_err(unreadable)? {
+                DecodeResult::Data(footer) => {
+                    self.check_rows(object, &footer)?;
+                    return Ok((footer, modified));
+                }
+                DecodeResult::NeedsData(ranges) => {
+                    let data = store.get_ranges(&path, &ranges).await.map_err(failed)?;
+                    footer.push_ranges(ranges, data).map_err(unreadable)?;
+                }
+                DecodeResult::Finished => {
+                    return Err(self.lost(object, Difference::Footer("its footer has no end")));
+                }
+            }
+        }
+    }
+
     /// Sees to it that an object is there as it was written, down to the number of rows that its footer tells.
     pub async fn expect_rows(&self, object: &ObjectRef) -> Result<(), StoreError> {
         let meta = self.head(object).await?;

@@ -75,7 +75,7 @@ impl Telemetry {
 
     /// Takes the spans of the log.
     pub fn layer(&self) -> SpanLayer {
-        SpanLayer(self.queue.clone())
+        SpanLayer::new(self.queue.clone())
     }
 
     /// Takes the events of a run.

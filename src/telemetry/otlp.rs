@@ -137,6 +137,9 @@ pub struct Span {
     /// Events that are left out.
     #[prost(uint32, tag = "12")]
     pub dropped_events_count: u32,
+    /// Spans that it follows.
+    #[prost(message, repeated, tag = "13")]
+    pub links: Vec<Link>,
     /// How it ended; none where nothing went wrong.
     #[prost(message, optional, tag = "15")]
     pub status: Option<Status>,
@@ -159,6 +162,17 @@ pub struct SpanEvent {
     /// More of it.
     #[prost(message, repeated, tag = "3")]
     pub attributes: Vec<KeyValue>,
+}
+
+/// Another span that a span follows.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Link {
+    /// Its trace.
+    #[prost(bytes = "vec", tag = "1")]
+    pub trace_id: Vec<u8>,
+    /// Its id.
+    #[prost(bytes = "vec", tag = "2")]
+    pub span_id: Vec<u8>,
 }
 
 /// How a span ended.
@@ -352,10 +366,11 @@ mod tests {
     use super::*;
 
     /// Made by the Python package `opentelemetry-proto` 1.45.2 of the same values.
-    const TRACES: &str = "0ac0010a150a130a0c736572766963652e6e616d6512030a017312a6010a060a016e120131129b010a100001020304050607\
+    const TRACES: &str = "0ade010a150a130a0c736572766963652e6e616d6512030a017312c4010a060a016e12013112b9010a100001020304050607\
         08090a0b0c0d0e0f12080001020304050607220808090a0b0c0d0e0f2a046c6f616430033901002a36fe9c97174102002a36\
         fe9c97174a080a017412030a01784a070a0162120210014a100a0169120b18f9ffffffffffffffff014a0e0a016412092100\
-        0000000000f83f5a1b09030000000000000012066661696c65641a080a016b12030a017660027a0512016d1802";
+        0000000000f83f5a1b09030000000000000012066661696c65641a080a016b12030a017660026a1c0a100102030405060708\
+        090a0b0c0d0e0f10120801020304050607087a0512016d1802";
     const METRICS: &str = "0adf010a150a130a0c736572766963652e6e616d6512030a017312c5010a060a016e12013112390a0373756d1201641a0242\
         793a2b0a2511010000000000000019020000000000000031fbffffffffffffff3a080a016b12030a01761002180112200a05\
         67617567651a01732a140a12190200000000000000210000000000000440125e0a09686973746f6772616d1a01734a4e0a4a\
@@ -396,6 +411,10 @@ mod tests {
                 attributes: vec![KeyValue::text("k", "v")],
             }],
             dropped_events_count: 2,
+            links: vec![Link {
+                trace_id: (1..17).collect(),
+                span_id: (1..9).collect(),
+            }],
             status: Some(Status {
                 message: "m".into(),
                 code: ERROR,

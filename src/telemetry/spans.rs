@@ -1,6 +1,9 @@
 //! The program's spans, as OpenTelemetry has them: what the log says each of its lines is about, with a beginning and an
 //! end.
 
+use std::collections::BTreeMap;
+
+use parking_lot::Mutex;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Subscriber};
@@ -8,7 +11,7 @@ use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::export::Queue;
-use super::otlp::{CLIENT, ERROR, INTERNAL, KeyValue, Span, SpanEvent, Value};
+use super::otlp::{CLIENT, ERROR, INTERNAL, KeyValue, Link, Span, SpanEvent, Value};
 use crate::clock;
 
 /// So many events a span keeps; the others are counted.
@@ -16,8 +19,66 @@ const MOST_EVENTS: usize = 64;
 /// Spans that wait for another service.
 const OF_CLIENTS: [&str; 2] = ["request", "load"];
 
+/// Transformations that no load has followed yet are kept up to this number.
+const MOST_DERIVED: usize = 10_000;
+/// So many links a span has.
+const MOST_LINKS: usize = 128;
+
 /// Hands each span on when it has ended. It is to be filtered: by itself, it takes every span of every library.
-pub struct SpanLayer(pub(super) Queue);
+pub struct SpanLayer {
+    queue: Queue,
+    /// Transformations that have ended, by table and partition: the load that brings them is linked to them.
+    derived: Mutex<BTreeMap<(String, String), Link>>,
+}
+
+impl SpanLayer {
+    pub(super) fn new(queue: Queue) -> Self {
+        Self {
+            queue,
+            derived: Mutex::default(),
+        }
+    }
+
+    /// Keeps a transformation that has made something, for the load.
+    fn keep(&self, ended: &Span) {
+        let of = |key| text_of(&ended.attributes, key).map(str::to_string);
+        let (Some(table), Some(partition)) = (of("table"), of("partition")) else {
+            return;
+        };
+        let mut derived = self.derived.lock();
+        if of("outcome").as_deref() == Some("done") && derived.len() < MOST_DERIVED {
+            let (trace_id, span_id) = (ended.trace_id.clone(), ended.span_id.clone());
+            derived.insert((table, partition), Link { trace_id, span_id });
+        }
+    }
+
+    /// The transformations that a load brings into the warehouse: one partition, or a range of days.
+    fn followed(&self, load: &[KeyValue]) -> Vec<Link> {
+        let (Some(table), Some(partition)) = (text_of(load, "table"), text_of(load, "partition"))
+        else {
+            return Vec::new();
+        };
+        let (first, last) = partition
+            .split_once(" to ")
+            .unwrap_or((partition, partition));
+        // A range that ends before it begins would be a panic.
+        if last < first {
+            return Vec::new();
+        }
+        let key = |partition: &str| (table.to_string(), partition.to_string());
+        let mut derived = self.derived.lock();
+        let found = derived.range(key(first)..=key(last));
+        let found: Vec<_> = found
+            .map(|(key, link)| (key.clone(), link.clone()))
+            .collect();
+        // Another load follows the one on trial.
+        if text_of(load, "purpose") == Some("table") {
+            found.iter().for_each(|(key, _)| drop(derived.remove(key)));
+        }
+        let links = found.into_iter().map(|(_, link)| link);
+        links.take(MOST_LINKS).collect()
+    }
+}
 
 /// Nanoseconds since 1970.
 pub(super) fn now() -> u64 {
@@ -103,6 +164,10 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for SpanLayer {
             true => CLIENT,
             false => INTERNAL,
         };
+        let links = match span.name() {
+            "load" => self.followed(&fields.attributes),
+            _ => Vec::new(),
+        };
         span.extensions_mut().insert(Span {
             trace_id,
             span_id: rand::random::<[u8; 8]>().to_vec(),
@@ -111,6 +176,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for SpanLayer {
             kind,
             start_time_unix_nano: now(),
             attributes: fields.attributes,
+            links,
             ..Span::default()
         });
     }
@@ -160,7 +226,10 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for SpanLayer {
             && let Some(mut ended) = span.extensions_mut().remove::<Span>()
         {
             ended.end_time_unix_nano = now();
-            self.0.push(ended);
+            if ended.name == "transform" {
+                self.keep(&ended);
+            }
+            self.queue.push(ended);
         }
     }
 }

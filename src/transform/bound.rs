@@ -118,7 +118,7 @@ impl BoundModel {
         let period = period(model, &driving, &inputs).map_err(|(place, reason)| {
             TransformError::Model(Problem::new(&model.file, place, &reason).into())
         })?;
-        let contract = bind_contract(catalog, model, &driving, &inputs, period).await?;
+        let contract = bind_contract(model, &driving, &inputs, period).await?;
         let history = model.history_table().map(|table| contract.history(table));
         let levels = inputs.iter().map(|input| match input {
             Input::Source(_) => 0,
@@ -357,6 +357,38 @@ impl UpstreamTable {
             found.models.get(&self.contract.table).cloned()
         });
         Ok(made.filter(|made| wanted.is(&made.fingerprint)))
+    }
+}
+
+/// Binds all models of a catalog that can be bound, each after those whose tables it reads, and gives what is wrong with
+/// the others. What reads one that is wrong is left out without a word.
+///
+/// # Errors
+/// [`TransformError`] other than [`TransformError::Model`], if the engine cannot start.
+pub async fn bind_catalog(
+    catalog: &Catalog,
+) -> Result<(BTreeMap<String, Arc<BoundModel>>, Vec<Problem>), TransformError> {
+    let mut rest: Vec<&Model> = catalog.models().collect();
+    rest.retain(|model| catalog.is_complete(model));
+    let (mut known, mut problems) = (BTreeMap::new(), Vec::new());
+    loop {
+        let is_known = |table: &String| {
+            let upstream = catalog.producer(table);
+            upstream.is_some_and(|upstream| known.contains_key(&upstream.name))
+        };
+        let is_ready = |model: &&Model| model.upstream.iter().all(is_known);
+        let (ready, later): (Vec<&Model>, Vec<&Model>) = rest.into_iter().partition(is_ready);
+        if ready.is_empty() {
+            return Ok((known, problems));
+        }
+        for model in ready {
+            match BoundModel::bind_after(catalog, model, &known).await {
+                Ok(bound) => drop(known.insert(model.name.clone(), Arc::new(bound))),
+                Err(TransformError::Model(found)) => problems.extend(found),
+                Err(error) => return Err(error),
+            }
+        }
+        rest = later;
     }
 }
 

@@ -10,6 +10,7 @@ mod bounded;
 mod contract;
 mod data_tests;
 mod date_trunc;
+mod describe;
 mod distinct;
 mod failing;
 mod fields;
@@ -19,6 +20,7 @@ mod grain;
 mod history;
 mod input;
 mod json_text;
+mod lineage;
 mod local_time;
 mod newest;
 mod partition_day;
@@ -67,11 +69,13 @@ use prepared::{Placeholder, Prepared};
 use unfit::{Unfit, Watched};
 use unique::{KeyCheck, Keys};
 
-pub use bound::{BoundCatalog, BoundModel, WindowGap};
+pub use bound::{BoundCatalog, BoundModel, WindowGap, bind_catalog};
 pub use contract::{Column, ColumnType, Contract};
 pub use data_tests::{FailedTest, described};
+pub use describe::{Function, QueryColumn, columns_of_query, functions};
 pub use history::{Snapshots, history_fingerprint};
 pub use input::{Input, Inputs, UpstreamTable};
+pub use lineage::{Lineage, Origin, Origins, lineage};
 pub use query::{Queried, QueryTable, query, stored_schema};
 pub use unfit::{UNFIT_TEXTS, UnfitTimes, add_text};
 pub use unique::Duplicates;
@@ -943,7 +947,6 @@ pub async fn bind(catalog: &Catalog, model: &Model) -> Result<Contract, Transfor
 /// The contract of a model that reads these inputs, and whose partitions are those of `driving`. Models that the program
 /// brings along are not planned down to the operators.
 async fn bind_contract(
-    catalog: &Catalog,
     model: &Model,
     driving: &Source,
     inputs: &[Input],
@@ -956,25 +959,7 @@ async fn bind_contract(
         TransformError::Model(problems.unwrap_or_else(|| unknown().into()))
     };
     let from_plan = |error: DataFusionError| wrong(explain(model, &error));
-    let runtime = session::runtime(64 << 20).map_err(from_plan)?;
-    let context = session::session(runtime).map_err(from_plan)?;
-    for input in inputs {
-        let (schema, columns) = match input {
-            Input::Source(source) => (session::RAW, raw_schema(source)),
-            Input::Table(table) => (session::PUBLIC, table.contract.schema()),
-        };
-        let table = Arc::new(datafusion::datasource::empty::EmptyTable::new(columns));
-        let mut names = vec![input.name().to_string()];
-        if let Input::Source(source) = input {
-            names.extend(all_versions(source));
-        }
-        for name in names {
-            let reference = TableReference::partial(schema, name);
-            context
-                .register_table(reference, table.clone())
-                .map_err(from_plan)?;
-        }
-    }
+    let context = reading_session(inputs).map_err(from_plan)?;
     let frame = select(&context, &model.sql).await.map_err(from_plan)?;
     let schema = frame.schema().as_arrow().clone();
     let is_by_day = driving.is_daily() && !driving.is_monthly();
@@ -1004,8 +989,7 @@ async fn bind_contract(
         )]));
     }
     // Some constructs are planned and refused only here. Most of the work is spared where it is known that none is.
-    let known = catalog.model(&model.name).filter(|_| catalog.is_embedded());
-    if known.is_none_or(|known| known.sql != model.sql) {
+    if !is_embedded(model, inputs) {
         session::plan(&context, frame).await.map_err(from_plan)?;
     }
     let contract = Contract::of(model, driving, &schema).map_err(wrong)?;
@@ -1013,6 +997,43 @@ async fn bind_contract(
         .await
         .map_err(wrong)?;
     Ok(contract)
+}
+
+/// A session in which these inputs are tables without rows.
+fn reading_session(inputs: &[Input]) -> Result<SessionContext, DataFusionError> {
+    let context = session::session(session::runtime(64 << 20)?)?;
+    for input in inputs {
+        let (schema, columns) = match input {
+            Input::Source(source) => (session::RAW, raw_schema(source)),
+            Input::Table(table) => (session::PUBLIC, table.contract.schema()),
+        };
+        let table = Arc::new(datafusion::datasource::empty::EmptyTable::new(columns));
+        let mut names = vec![input.name().to_string()];
+        if let Input::Source(source) = input {
+            names.extend(all_versions(source));
+        }
+        for name in names {
+            let reference = TableReference::partial(schema, name);
+            context.register_table(reference, table.clone())?;
+        }
+    }
+    Ok(context)
+}
+
+/// Whether the program brings the model along, and all that it reads as it is read here: a test plans each of those.
+fn is_embedded(model: &Model, inputs: &[Input]) -> bool {
+    let Ok(embedded) = Catalog::embedded() else {
+        return false;
+    };
+    let known = embedded.model(&model.name);
+    known.is_some_and(|known| known.sql == model.sql)
+        && inputs.iter().all(|input| match input {
+            Input::Source(source) => embedded.source(&source.name).is_some_and(|known| {
+                raw_schema(known) == raw_schema(source)
+                    && all_versions(known) == all_versions(source)
+            }),
+            Input::Table(table) => is_embedded(&table.bound.model, &table.bound.inputs),
+        })
 }
 
 /// What keeps nothing from being derived, but leaves people in the dark: columns without a description.
@@ -1328,11 +1349,13 @@ mod tests {
 
     #[tokio::test]
     async fn every_model_of_the_catalog_binds() {
-        // Opened so, it is a catalog like any other, whose models are planned whole.
-        let catalog = CheckedCatalog::open(None).unwrap();
-        let catalog = catalog.into_catalog().unwrap();
-        assert!(!catalog.is_embedded() && Catalog::open(None).unwrap().is_embedded());
+        let catalog = Catalog::open(None).unwrap();
         for model in catalog.models() {
+            // A model that the program does not bring along is planned down to the operators.
+            let mut model = model.clone();
+            model.sql.push(' ');
+            let model = &model;
+            assert!(!is_embedded(model, &[]), "{}", model.name);
             let contract = bind(&catalog, model)
                 .await
                 .unwrap_or_else(|error| panic!("{error}"));

@@ -16,6 +16,7 @@ const STATIONS: &[&str] = &[
     "extract",
     "transform",
     "load",
+    "delta",
     "report",
     "telemetry",
     "error",
@@ -23,6 +24,7 @@ const STATIONS: &[&str] = &[
     "clean",
     "sql_tests",
     "pipeline",
+    "lsp",
     "cli",
 ];
 /// Rooms with an order of their own: each file uses only those before it, and `mod.rs` may use all.
@@ -80,6 +82,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "extract_task",
             "extract_stage",
             // Transform and load.
+            "delta_stage",
             "transform_stage",
             "load_plan",
             "load_context",
@@ -89,6 +92,28 @@ const ROOMS: &[(&str, &[&str])] = &[
             // What is there.
             "changes",
             "coverage",
+        ],
+    ),
+    (
+        "lsp",
+        &[
+            // Text and words.
+            "transport",
+            "position",
+            "lexer",
+            "scope",
+            "words",
+            "front_matter",
+            // What the catalog knows of them.
+            "workspace",
+            "resolve",
+            // What editors ask.
+            "diagnostics",
+            "hover",
+            "definition",
+            "completion",
+            "rename",
+            "actions",
         ],
     ),
     (

@@ -48,6 +48,8 @@ async fn docs_tell_of_every_table_and_are_searched() {
         "<code>raw.fleet_trips</code>",
         "(salted SHA-256)",
         "<a href=\"#fleet_trips\"><code>fleet_trips</code></a>",
+        "<code>raw.fleet_trips.startCoordinates.latitude</code></td>",
+        "<td class=\"wide\"><a href=\"#fleet_trips\"><code>fleet_trips.startTime</code></a></td>",
         "range (distanceMeters)</code> <small>(warns only)",
         "distance &lt;&#x2f;script&gt;&lt;script&gt;alert(1)",
     ] {
@@ -56,8 +58,11 @@ async fn docs_tell_of_every_table_and_are_searched() {
     for told in [
         "\n### fleet_trips\n\nTrips, one row per vehicle and start.",
         "\n- `/v1/fleet/trips` → `raw.fleet_trips` (window) → `fleet_trips` (sql/trips/fleet_trips.sql)\n",
-        "\n| column | type | description |\n| --- | --- | --- |\n| `vehicle_id` | STRING | Samsara's vehicle id (key) |\n| `driver_id`",
-        "| distance &lt;/script>&lt;script>alert(1)&lt;/script> \\| \\`b\\` |\n",
+        "\n| column | type | description | comes from |\n| --- | --- | --- | --- |\n\
+         | `vehicle_id` | STRING | Samsara's vehicle id (key) | `raw.fleet_trips._parent_id` |\n| `driver_id`",
+        "its postal address | `raw.fleet_trips.startAddress.address` |\n",
+        "| `startTime` | TIMESTAMP |  | `fleet_trips.startTime` |\n",
+        "| distance &lt;/script>&lt;script>alert(1)&lt;/script> \\| \\`b\\` | `raw.fleet_trips.distanceMeters` |\n",
         "\n- `fleet_trips` → `long_trips` (sql/trips/long_trips.sql)\n",
         "\n- test: range (distanceMeters) (warns only)\n",
     ] {

@@ -56,6 +56,7 @@ fn home(test: &str) -> (Vec<PathBuf>, &str) {
             file(format!("tests/it/{path}.rs")),
             file(format!("src/{path}.rs")),
             file(format!("src/{path}/mod.rs")),
+            file(format!("src/{path}/tests.rs")),
         ],
         name,
     )

@@ -23,7 +23,7 @@ assert row.first.tzinfo is not None
 print(json.dumps({"gps": shown("gps"), "tags": shown("fleet_tags_drivers"), "first": row.first.isoformat(), "n": row.n, "v": row.v}))
 "#;
 
-const GPS: &str = r#"/*---
+pub(crate) const GPS: &str = r#"/*---
 description = "Where vehicles were."
 partition_by = "time"
 cluster_by = ["vehicle_id"]

@@ -162,6 +162,35 @@ fn check_spans(spans: &[Span], report: &Value) {
     assert_eq!(days("load", "fleet_trips"), ["2024-01-01 to 2024-01-02"]);
     assert_eq!(days("load", "fleet_vehicles"), ["snapshot"]);
     assert_eq!(days("load", "_etl_runs").len(), 1);
+    // A load follows the transformations that it brings, and none follows another's.
+    let mut followed: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (attributes, load) in of("load") {
+        let (table, span) = (&attributes["table"], &attributes["partition"]);
+        let (first, last) = span.split_once(" to ").unwrap_or((span, span));
+        for link in &load.links {
+            let transform = texts(&by_id[&*link.span_id].attributes);
+            assert_eq!(transform["table"], *table);
+            assert_eq!(link.trace_id, load.trace_id);
+            let day = transform["partition"].clone();
+            assert!((first..=last).contains(&day.as_str()), "{day} in {span}");
+            followed.entry(table.clone()).or_default().push(day);
+        }
+    }
+    // Days without rows need no load.
+    for (table, days_of_loads) in &mut followed {
+        days_of_loads.sort();
+        let derived = days("transform", table);
+        assert!(
+            days_of_loads.iter().all(|day| derived.contains(day)),
+            "{table}"
+        );
+        assert!(
+            days_of_loads.is_sorted_by(|day, next| day < next),
+            "{table}: {days_of_loads:?}"
+        );
+    }
+    assert_eq!(followed["fleet_trips"], ["2024-01-01", "2024-01-02"]);
+    assert_eq!(followed["fleet_vehicles"], ["snapshot"]);
     for (attributes, _) in of("transform").iter().chain(&of("load")) {
         assert_eq!(attributes["outcome"], "done", "{attributes:?}");
     }

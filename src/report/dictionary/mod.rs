@@ -4,6 +4,7 @@
 //! It is made of the catalog alone, so that the same models give the same files.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -14,7 +15,9 @@ use sha2::{Digest, Sha256};
 use super::html::HtmlError;
 use super::words::grouped;
 use crate::catalog::{Catalog, Model, Source, TestSeverity};
-use crate::transform::{Contract, described};
+use crate::transform::{
+    BoundModel, Contract, Lineage, Origin as ColumnOrigin, TransformError, described, lineage,
+};
 
 const PAGE: &str = include_str!("page.html");
 const MARKDOWN: &str = include_str!("page.md");
@@ -70,9 +73,28 @@ struct Column {
     /// In BigQuery.
     data_type: &'static str,
     description: Option<String>,
+    /// The columns that it is made of.
+    comes_from: Vec<ComesFrom>,
     is_key: bool,
     /// Whether it holds a salted digest.
     is_hashed: bool,
+}
+
+/// A column that another one is made of.
+#[derive(Debug, Clone, Serialize)]
+struct ComesFrom {
+    name: String,
+    /// The table of the dictionary that has it; none for raw tables.
+    table: Option<String>,
+}
+
+impl From<&ColumnOrigin> for ComesFrom {
+    fn from(origin: &ColumnOrigin) -> Self {
+        Self {
+            name: origin.to_string(),
+            table: (!origin.is_raw).then(|| origin.table.clone()),
+        }
+    }
 }
 
 /// A data test.
@@ -98,19 +120,25 @@ struct Origin {
 }
 
 impl Dictionary {
-    /// Of a catalog, whose models fill tables with these contracts.
-    pub fn of(catalog: &Catalog, contracts: &[Contract]) -> Self {
+    /// Of a catalog and its models.
+    ///
+    /// # Errors
+    /// [`TransformError`] if a query cannot be planned, which binding would have found.
+    pub async fn of(
+        catalog: &Catalog,
+        models: impl IntoIterator<Item = &Arc<BoundModel>>,
+    ) -> Result<Self, TransformError> {
         let mut families: BTreeMap<String, Vec<Table>> = BTreeMap::new();
-        for contract in contracts {
-            let Some(model) = catalog.producer(&contract.table) else {
-                continue;
-            };
-            let tables = families.entry(model.family.clone()).or_default();
-            tables.push(table(catalog, model, contract));
+        for bound in models {
+            let lineage = lineage(bound).await?;
+            for contract in bound.contracts() {
+                let tables = families.entry(bound.model.family.clone()).or_default();
+                tables.push(table(catalog, &bound.model, contract, &lineage));
+            }
         }
         let is_read = |source: &&Source| catalog.models_of(&source.name).next().is_some();
         let unread = catalog.sources().filter(|source| !is_read(source));
-        Self {
+        Ok(Self {
             version: env!("CARGO_PKG_VERSION").into(),
             origin: match catalog.origin.as_str() {
                 "embedded" => "the embedded catalog".into(),
@@ -118,7 +146,7 @@ impl Dictionary {
             },
             families,
             without_tables: unread.map(origin).collect(),
-        }
+        })
     }
 
     /// The dictionary as HTML.
@@ -177,7 +205,7 @@ fn cell(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn table(catalog: &Catalog, model: &Model, contract: &Contract) -> Table {
+fn table(catalog: &Catalog, model: &Model, contract: &Contract, lineage: &Lineage) -> Table {
     let front_matter = &model.front_matter;
     let is_history = contract.table != model.name;
     let is_key = |name: &String| front_matter.unique_key.contains(name);
@@ -185,6 +213,10 @@ fn table(catalog: &Catalog, model: &Model, contract: &Contract) -> Table {
         name: column.name.clone(),
         data_type: column.column_type.bigquery(),
         description: column.description.clone(),
+        comes_from: lineage
+            .get(&column.name)
+            .map(|origins| origins.iter().map(ComesFrom::from).collect())
+            .unwrap_or_default(),
         is_key: is_key(&column.name),
         is_hashed: contract.hashed.contains(&column.name),
     });

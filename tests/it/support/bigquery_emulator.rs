@@ -235,6 +235,49 @@ pub async fn require_or_skip(storage_emulator_url: &str) -> Option<BigQueryEmula
     }
 }
 
+/// The Python that the emulator comes with, which has readers of open tables too; or None, as [`require_or_skip`] gives it.
+pub async fn python_or_skip() -> Option<Python> {
+    let installing = tokio::task::spawn_blocking(install::install);
+    match installing.await.expect("no panic while installing") {
+        Ok(Installation { python, home, .. }) => Some(Python { python, home }),
+        Err(reason) if std::env::var_os("CI").is_none_or(|ci| ci != "true") => {
+            drop(writeln!(std::io::stderr(), "SKIPPED, no Python: {reason}"));
+            None
+        }
+        Err(reason) => panic!("no Python: {reason}"),
+    }
+}
+
+/// A Python with packages.
+pub struct Python {
+    python: PathBuf,
+    home: PathBuf,
+}
+
+impl Python {
+    /// A command that runs a script.
+    pub fn command(&self, script: &str, arguments: &[&str]) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new(&self.python);
+        command
+            .args(["-c", script])
+            .args(arguments)
+            .env_clear()
+            .env("HOME", &self.home)
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        command
+    }
+
+    /// What a script prints. Panics with its error if it fails.
+    pub async fn run(&self, script: &str, arguments: &[&str]) -> String {
+        let output = self.command(script, arguments).output().await;
+        let output = output.expect("a Python that runs");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{error}");
+        String::from_utf8(output.stdout).expect("text")
+    }
+}
+
 /// One emulator and the storage it reads, for all tests of a process.
 pub struct Emulators {
     pub gcs: GcsDouble,

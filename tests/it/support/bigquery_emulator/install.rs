@@ -13,7 +13,7 @@ const REQUIREMENTS: &str = include_str!("../requirements-emulator.txt");
 /// where it looks, which is under `HOME`.
 const IMPORT_EXTENSIONS: &str = "\
 from duckdb_extensions import import_extension
-for name in ('icu', 'spatial', 'ducklake', 'httpfs'):
+for name in ('icu', 'spatial', 'ducklake', 'httpfs', 'delta'):
     import_extension(name)
 ";
 

@@ -1,0 +1,133 @@
+//! The files of a catalog as an editor has them: those of the folder, and what is not saved yet.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use super::embedded::{Files, read_folder};
+use super::model::{Model, ParsesModels, parse};
+use super::settings::Settings;
+use super::{CatalogError, CheckedCatalog, Problem, SourceLocation};
+
+/// A catalog that is read again and again while its files change.
+#[derive(Debug)]
+pub struct CatalogFiles {
+    folder: PathBuf,
+    /// What the folder has, by `<family>/<file>`.
+    saved: BTreeMap<String, String>,
+    unread: Files,
+    /// What stands in its place.
+    unsaved: BTreeMap<String, String>,
+    parsed: ParsedModels,
+}
+
+impl CatalogFiles {
+    /// Reads the folder.
+    ///
+    /// # Errors
+    /// [`CatalogError::Unreadable`] if it cannot be read.
+    pub fn open(folder: &Path) -> Result<Self, CatalogError> {
+        let mut files = Self {
+            folder: folder.to_path_buf(),
+            saved: BTreeMap::new(),
+            unread: Files::new(),
+            unsaved: BTreeMap::new(),
+            parsed: ParsedModels::default(),
+        };
+        files.reread()?;
+        Ok(files)
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Reads the folder again.
+    ///
+    /// # Errors
+    /// [`CatalogError::Unreadable`] if it cannot be read; what was known of it stays.
+    pub fn reread(&mut self) -> Result<(), CatalogError> {
+        let (files, unread) = read_folder(&self.folder)?;
+        self.saved = files.into_iter().collect();
+        self.unread = unread;
+        Ok(())
+    }
+
+    /// Sets the text that a file, `<family>/<file>`, is going to have; none if it is as it is saved.
+    pub fn set_unsaved(&mut self, path: &str, text: Option<String>) {
+        match text {
+            Some(text) => drop(self.unsaved.insert(path.to_string(), text)),
+            None => drop(self.unsaved.remove(path)),
+        }
+    }
+
+    /// The text of a file that is not saved.
+    pub fn unsaved(&self, path: &str) -> Option<&str> {
+        self.unsaved.get(path).map(String::as_str)
+    }
+
+    /// The catalog with all that is wrong about it. Only models whose text has changed since the last time are parsed.
+    ///
+    /// # Errors
+    /// [`CatalogError::Empty`] if there are no sources.
+    pub fn check(&mut self) -> Result<CheckedCatalog, CatalogError> {
+        let changes = BTreeMap::new();
+        self.check_with(&changes)
+    }
+
+    /// The same, if some files had other texts.
+    ///
+    /// # Errors
+    /// As [`CatalogFiles::check`].
+    pub fn check_with(
+        &mut self,
+        changes: &BTreeMap<String, String>,
+    ) -> Result<CheckedCatalog, CatalogError> {
+        let mut files = self.saved.clone();
+        files.extend(self.unsaved.clone());
+        files.extend(changes.clone());
+        let files: Files = files.into_iter().collect();
+        let is_known = |path: &String| files.iter().any(|(known, _)| known == path);
+        let unread: Files = self.unread.clone();
+        let unread: Files = unread
+            .into_iter()
+            .filter(|(path, _)| !is_known(path))
+            .collect();
+        let origin = self.folder.display().to_string();
+        let parsed = &mut self.parsed;
+        CheckedCatalog::of_files(&origin, &self.folder, &files, &unread, parsed)
+    }
+}
+
+/// Models by the path and text of their file.
+#[derive(Debug, Default)]
+struct ParsedModels {
+    /// The settings that stand in them.
+    settings: Settings,
+    models: HashMap<String, (String, Option<Model>, Vec<Problem>)>,
+}
+
+impl ParsesModels for ParsedModels {
+    fn parse(
+        &mut self,
+        place: &SourceLocation<'_>,
+        name: &str,
+        family: &str,
+        text: &str,
+        settings: &Settings,
+    ) -> (Option<Model>, Vec<Problem>) {
+        if self.settings != *settings {
+            self.models.clear();
+            self.settings.clone_from(settings);
+        }
+        match self.models.get(place.file) {
+            Some((known, model, problems)) if known == text => (model.clone(), problems.clone()),
+            _ => {
+                let (model, problems) = parse(place, name, family, text, settings);
+                let kept = (text.to_string(), model.clone(), problems.clone());
+                self.models.insert(place.file.to_string(), kept);
+                (model, problems)
+            }
+        }
+    }
+}
