@@ -1,6 +1,7 @@
 //! What happened to each partition of a run, kept until the run is over.
 
 use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Write};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,32 +9,76 @@ use serde_json::{Map, Value, json};
 
 use super::instant;
 use crate::events::{Event, Observer};
-use crate::store::layout::Partition;
 
-/// A row of `_etl_partitions`.
-pub(super) struct Row {
-    /// The source and partition, if the row is about what was extracted.
-    pub(super) extracted: Option<(String, Partition)>,
-    /// By column.
-    pub(super) values: Map<String, Value>,
+/// The step of a row that is about what was extracted.
+pub(super) const EXTRACT: &str = "extract";
+/// The level at which rows are compressed: they are much alike, and the fastest makes a tenth of them.
+const LEVEL: i32 = 1;
+
+/// Rows of `_etl_partitions`, one JSON object a line. A first run brings some for each day of each table, so they are kept
+/// compressed: a dozen bytes a row, where the parsed rows would take a thousand.
+#[derive(Default)]
+pub(super) struct Rows {
+    lines: Option<zstd::Encoder<'static, Vec<u8>>>,
+    count: u64,
+    /// What kept a row from being kept.
+    failed: Option<io::Error>,
+}
+
+impl Rows {
+    fn push(&mut self, row: &Map<String, Value>) {
+        match self.write(row) {
+            Ok(()) => self.count += 1,
+            Err(error) => self.failed = Some(error),
+        }
+    }
+
+    fn write(&mut self, row: &Map<String, Value>) -> io::Result<()> {
+        let lines = match self.lines.take() {
+            Some(lines) => lines,
+            None => zstd::Encoder::new(Vec::new(), LEVEL)?,
+        };
+        let lines = self.lines.insert(lines);
+        serde_json::to_writer(&mut *lines, row)?;
+        lines.write_all(b"\n")
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// All of them, in the order in which they came.
+    ///
+    /// # Errors
+    /// If one could not be kept, or they cannot be read back.
+    pub(super) fn read(self) -> io::Result<impl Iterator<Item = io::Result<Map<String, Value>>>> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let compressed = self.lines.map(zstd::Encoder::finish).transpose()?;
+        let compressed = compressed
+            .map(io::Cursor::new)
+            .map(zstd::Decoder::with_buffer);
+        let text = compressed.transpose()?.map(BufReader::new);
+        let lines = text.into_iter().flat_map(BufRead::lines);
+        Ok(lines.map(|line| Ok(serde_json::from_str(&line?)?)))
+    }
 }
 
 /// Keeps what happened to each partition.
 #[derive(Default)]
 pub struct Recorder {
-    pub(super) rows: Mutex<Vec<Row>>,
+    pub(super) rows: Mutex<Rows>,
     /// Endpoint → pages that came, and requests that were sent again.
     pub(super) endpoints: Mutex<BTreeMap<String, (u64, u64)>>,
 }
 
 impl Recorder {
     fn add(&self, step: &str, name: &str, partition: Option<String>, more: Value) {
-        self.push(None, row_of(step, name, partition, more));
-    }
-
-    fn push(&self, extracted: Option<(String, Partition)>, values: Map<String, Value>) {
+        let row = row_of(step, name, partition, more);
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        rows.push(Row { extracted, values });
+        rows.push(&row);
     }
 
     fn count(&self, endpoint: &str, pages: u64, retries: u64) {
@@ -82,8 +127,7 @@ impl Recorder {
                 let more = json!({
                     "records": records, "rows": rows, "not_owned": out_of_window, "rescued": rescued, "unchanged": unchanged
                 });
-                let row = row_of("extract", source, Some(partition.to_string()), more);
-                self.push(Some((source.clone(), *partition)), row);
+                self.add(EXTRACT, source, Some(partition.to_string()), more);
             }
             Event::RawLoaded {
                 source,
@@ -202,5 +246,29 @@ impl Observer for Recorder {
             | Event::UnfitTimes { .. }
             | Event::DuplicatesAccepted { .. } => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_come_back_as_they_were_kept() {
+        let mut rows = Rows::default();
+        let row = |day: u64| {
+            row_of(
+                EXTRACT,
+                "trips\n",
+                None,
+                json!({ "rows": day, "error": "a\"b" }),
+            )
+        };
+        let kept: Vec<_> = (0..10_000).map(row).collect();
+        kept.iter().for_each(|row| rows.push(row));
+        assert_eq!(rows.count(), 10_000);
+        let read: io::Result<Vec<_>> = rows.read().unwrap().collect();
+        assert_eq!(read.unwrap(), kept);
+        assert_eq!(Rows::default().read().unwrap().count(), 0);
     }
 }

@@ -12,6 +12,7 @@ use datafusion::datasource::listing::{
 };
 use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
 use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::cache::cache_manager::CacheManagerConfig;
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{FunctionRegistry, SendableRecordBatchStream, SessionStateBuilder};
@@ -31,6 +32,11 @@ use crate::store::{Bucket, Difference, LOOKS_AT_A_TIME, ObjectRef, StoreError};
 const CATALOG: &str = "datafusion";
 /// Bytes at the end of an object that are read at once: most footers have less, and are had with one request.
 const FOOTER_BYTES: usize = 64 << 10;
+/// Bytes of footers that are kept: a raw object is read by a few models, one soon after the other. DataFusion keeps 50 MB,
+/// which a run over many days would fill with what nobody reads again.
+const FOOTERS: usize = 16 << 20;
+/// And of statistics of objects, of which each is planned once.
+const STATISTICS: usize = 1 << 20;
 /// The schema in which raw tables stand.
 pub(super) const RAW: &str = "raw";
 /// The schema of raw tables that models read through a view. No model can name it.
@@ -43,8 +49,12 @@ pub(super) const PUBLIC: &str = "public";
 /// The memory that all sessions share: SQL that needs more spills to disk.
 pub(super) fn runtime(memory: usize) -> Result<Arc<RuntimeEnv>> {
     let pool = FairSpillPool::new(memory::for_sql(memory));
+    let caches = CacheManagerConfig::default()
+        .with_metadata_cache_limit(FOOTERS)
+        .with_file_statistics_cache_limit(STATISTICS);
     RuntimeEnvBuilder::new()
         .with_memory_pool(Arc::new(pool))
+        .with_cache_manager(caches)
         .build_arc()
 }
 

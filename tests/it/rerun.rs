@@ -240,7 +240,8 @@ async fn a_forgotten_cursor_doubles_nothing() {
 /// The catalog of this checkout.
 pub(crate) fn catalog_files() -> Vec<(String, String)> {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("sql");
-    let mut files = Vec::new();
+    let settings = std::fs::read_to_string(root.join("settings.toml")).unwrap();
+    let mut files = vec![("settings.toml".to_string(), settings)];
     for family in std::fs::read_dir(&root)
         .unwrap()
         .map(Result::unwrap)
