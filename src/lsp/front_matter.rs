@@ -11,6 +11,10 @@ pub(super) const KEYS: &[(&str, &str)] = &[
         "Daily sources: the TIMESTAMP or DATE column that decides the day of a row.",
     ),
     (
+        "window",
+        "The days that a partition reads: `\"7 days\"` (its own and those before), `\"week\"` or `\"month\"`.",
+    ),
+    (
         "cluster_by",
         "Up to four columns by which BigQuery clusters.",
     ),
@@ -50,6 +54,14 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ),
     ("range", "Test: `{ column = \"…\", min = …, max = … }`."),
     (
+        "relationships",
+        "Test: `{ column = \"…\", to = \"…\", field = \"…\" }`: each value is there in a table that the model reads.",
+    ),
+    (
+        "freshness",
+        "Test: `{ column = \"…\", max_age_hours = … }`: how old the newest value may be.",
+    ),
+    (
         "sql",
         "Test: a query over the table that must return no row.",
     ),
@@ -65,6 +77,8 @@ pub(super) const TEST_KEYS: &[&str] = &[
     "unique",
     "accepted_values",
     "range",
+    "relationships",
+    "freshness",
     "sql",
     "severity",
 ];
@@ -80,6 +94,8 @@ const COLUMN_KEYS: &[&str] = &[
     "unique",
     "accepted_values",
     "range",
+    "relationships",
+    "freshness",
 ];
 
 /// What a place of the front matter can hold.
@@ -132,7 +148,11 @@ pub(super) fn slot(text: &str, offset: usize) -> Option<Slot> {
     Some(match key {
         "severity" => Slot::OneOf(&["error", "warn"]),
         "history" => Slot::OneOf(&["true", "false"]),
-        "accepted_values" | "range" if !line.trim_end_matches(is_part).contains("column") => {
+        "window" => Slot::OneOf(&["7 days", "week", "month"]),
+        // Nothing but the value of `column` is one.
+        "accepted_values" | "range" | "relationships" | "freshness"
+            if !line.trim_end_matches(is_part).contains("column") =>
+        {
             Slot::Other
         }
         key if COLUMN_KEYS.contains(&key) && is_quoted => Slot::Column,
