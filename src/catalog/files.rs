@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use super::embedded::{Files, read_folder};
-use super::model::{Model, ParsesModels, parse};
+use super::model::{Model, parse};
 use super::settings::Settings;
 use super::{CatalogError, CheckedCatalog, Problem, SourceLocation};
 
@@ -95,7 +95,15 @@ impl CatalogFiles {
             .collect();
         let origin = self.folder.display().to_string();
         let parsed = &mut self.parsed;
-        CheckedCatalog::of_files(&origin, &self.folder, &files, &unread, parsed)
+        let mut parse = |place: &SourceLocation<'_>,
+                         name: &str,
+                         family: &str,
+                         text: &str,
+                         settings: &Settings| {
+            parsed.use_settings(settings);
+            parsed.of(place, text, || parse(place, name, family, text, settings))
+        };
+        CheckedCatalog::of_files(&origin, &self.folder, &files, &unread, &mut parse)
     }
 }
 
@@ -107,23 +115,26 @@ struct ParsedModels {
     models: HashMap<String, (String, Option<Model>, Vec<Problem>)>,
 }
 
-impl ParsesModels for ParsedModels {
-    fn parse(
-        &mut self,
-        place: &SourceLocation<'_>,
-        name: &str,
-        family: &str,
-        text: &str,
-        settings: &Settings,
-    ) -> (Option<Model>, Vec<Problem>) {
+impl ParsedModels {
+    /// Forgets what was parsed with other settings.
+    fn use_settings(&mut self, settings: &Settings) {
         if self.settings != *settings {
             self.models.clear();
             self.settings.clone_from(settings);
         }
+    }
+
+    /// The model of a file, parsed unless its text is as it was.
+    fn of(
+        &mut self,
+        place: &SourceLocation<'_>,
+        text: &str,
+        parse: impl FnOnce() -> (Option<Model>, Vec<Problem>),
+    ) -> (Option<Model>, Vec<Problem>) {
         match self.models.get(place.file) {
             Some((known, model, problems)) if known == text => (model.clone(), problems.clone()),
             _ => {
-                let (model, problems) = parse(place, name, family, text, settings);
+                let (model, problems) = parse();
                 let kept = (text.to_string(), model.clone(), problems.clone());
                 self.models.insert(place.file.to_string(), kept);
                 (model, problems)

@@ -45,7 +45,7 @@ pub use source::{
 pub use time_field::{TimeField, TimeStep};
 pub use window::Window;
 
-use model::ParsesModels;
+use model::Parse;
 
 /// All sources and models.
 #[derive(Debug, Clone)]
@@ -346,12 +346,12 @@ impl Catalog {
         name: &str,
         text: &str,
         settings: &settings::Settings,
-        parsed: &mut dyn ParsesModels,
+        parse: &mut Parse<'_>,
     ) -> Vec<Problem> {
         if let Err(reason) = check_name(name) {
             return vec![place.at(1, reason)];
         }
-        let (model, mut problems) = parsed.parse(place, name, family, text, settings);
+        let (model, mut problems) = parse(place, name, family, text, settings);
         // BigQuery compares table names with their case, a file system may not: two such names are a trap.
         if let Some(twin) = twin(self.models.keys(), name) {
             problems.push(place.at(1, format!("model `{name}` exists already (as `{twin}`)")));
@@ -572,7 +572,7 @@ impl CheckedCatalog {
             Some(directory) => {
                 let (files, unread) = embedded::read_folder(directory)?;
                 let origin = directory.display().to_string();
-                Self::of_files(&origin, directory, &files, &unread, &mut model::Parser)
+                Self::of_files(&origin, directory, &files, &unread, &mut model::parse)
             }
             None => Self::from_files("embedded", Path::new("sql"), &embedded::files()),
         }
@@ -583,7 +583,7 @@ impl CheckedCatalog {
         folder: &Path,
         files: &[(String, String)],
     ) -> Result<Self, CatalogError> {
-        Self::of_files(origin, folder, files, &[], &mut model::Parser)
+        Self::of_files(origin, folder, files, &[], &mut model::parse)
     }
 
     /// `unread` are files that are there but cannot be read, with the reason.
@@ -592,7 +592,7 @@ impl CheckedCatalog {
         folder: &Path,
         files: &[(String, String)],
         unread: &[(String, String)],
-        parsed: &mut dyn ParsesModels,
+        parse: &mut Parse<'_>,
     ) -> Result<Self, CatalogError> {
         let mut catalog = Catalog {
             origin: origin.into(),
@@ -639,7 +639,7 @@ impl CheckedCatalog {
                 && let Some(name) = file.strip_suffix(".sql")
                 && !file.contains('/')
             {
-                let of_model = catalog.add_model(&place, family, name, text, &settings, parsed);
+                let of_model = catalog.add_model(&place, family, name, text, &settings, parse);
                 problems.extend(of_model);
             }
         }

@@ -209,6 +209,9 @@ struct Range {
     max: Option<Literal>,
 }
 
+/// The oldest newest value that a test may accept: some hundred years.
+const MOST_HOURS: u32 = 1_000_000;
+
 impl TryFrom<TestEntry> for DataTest {
     type Error = String;
 
@@ -253,6 +256,9 @@ impl TryFrom<TestEntry> for DataTest {
             TestKind::NotNull(columns) | TestKind::Unique(columns) if columns.is_empty() => {
                 Err("a test names at least one column".into())
             }
+            TestKind::Freshness { max_age_hours, .. } if *max_age_hours > MOST_HOURS => Err(
+                format!("freshness: `max_age_hours` is {max_age_hours}, and at most {MOST_HOURS}"),
+            ),
             TestKind::AcceptedValues { values, .. } if values.is_empty() => {
                 Err("accepted_values: `values` is empty".into())
             }
@@ -270,11 +276,14 @@ impl TryFrom<TestEntry> for DataTest {
 }
 
 impl Literal {
-    /// As a query has it.
+    /// As a query has it, whatever stands around it.
     pub fn sql(&self) -> String {
         match self {
+            // Behind a minus sign, another one would begin a comment.
+            Self::Integer(number) if *number < 0 => format!("({number})"),
             Self::Integer(number) => number.to_string(),
-            Self::Number(number) => number.to_string(),
+            // So it is a DOUBLE also without decimals, and TOML has `inf` and `nan`.
+            Self::Number(number) => format!("CAST('{number}' AS DOUBLE)"),
             Self::Bool(truth) => truth.to_string(),
             Self::Text(text) => format!("'{}'", text.replace('\'', "''")),
         }
@@ -402,34 +411,9 @@ pub(super) fn parse(
     with_deep_stack(|| parse_text(place, name, family, text, settings))
 }
 
-/// What reads models: each time anew, or only those that have changed.
-pub(super) trait ParsesModels {
-    /// As [`parse`].
-    fn parse(
-        &mut self,
-        place: &SourceLocation<'_>,
-        name: &str,
-        family: &str,
-        text: &str,
-        settings: &Settings,
-    ) -> (Option<Model>, Vec<Problem>);
-}
-
-/// Reads each model.
-pub(super) struct Parser;
-
-impl ParsesModels for Parser {
-    fn parse(
-        &mut self,
-        place: &SourceLocation<'_>,
-        name: &str,
-        family: &str,
-        text: &str,
-        settings: &Settings,
-    ) -> (Option<Model>, Vec<Problem>) {
-        parse(place, name, family, text, settings)
-    }
-}
+/// What reads models: [`parse`], or what spares it for texts that have not changed.
+pub(super) type Parse<'a> = dyn FnMut(&SourceLocation<'_>, &str, &str, &str, &Settings) -> (Option<Model>, Vec<Problem>)
+    + 'a;
 
 /// Statements are printed, compared and dropped recursively, as deep as their expressions are nested.
 fn with_deep_stack<T>(work: impl FnOnce() -> T) -> T {

@@ -76,18 +76,18 @@ mod tests {
 
     #[test]
     fn settings_stand_where_they_are_named() {
-        let text = "price = 1.50\nzone = \"It's/here\"\nnumber = 3\nis_on = true\n";
+        let text = "price = 1.50\nzone = \"It's/here\"\nnumber = -3\nis_on = true\n";
         let place = SourceLocation { file: FILE };
         let settings = parse(&place, text).unwrap();
         let sql = "SELECT setting('price') * x AS y, -- setting('none')\n\
-                   'setting(''none'')' AS t, SETTING ( 'zone' ) AS zone, setting('number') AS n, setting('is_on') AS o";
+                   'setting(''none'')' AS t, SETTING ( 'zone' ) AS zone, 1 -setting('number') AS n, setting('is_on') AS o";
         let applied = apply(sql, &settings).unwrap().unwrap();
         let words: Vec<&str> = applied.split_whitespace().collect();
         assert_eq!(
             words.join(" "),
-            "SELECT 1.5 * x AS y, -- setting('none') 'setting(''none'')' AS t, 'It''s/here' AS zone, 3 AS n, true AS o"
+            "SELECT CAST('1.5' AS DOUBLE) * x AS y, -- setting('none') 'setting(''none'')' AS t, 'It''s/here' AS zone, 1 -(-3) AS n, true AS o"
         );
-        assert_eq!(applied.len(), sql.len());
+        assert_eq!(applied.lines().count(), sql.lines().count());
         assert_eq!(apply("SELECT settings FROM t", &settings).unwrap(), None);
         let (place, reason) = apply("SELECT\n  setting('prize') AS p", &settings).unwrap_err();
         assert_eq!((place.line, place.column), (2, 11));

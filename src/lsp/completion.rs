@@ -289,7 +289,7 @@ fn of_front_matter(
         .len();
     let found = match slot {
         Slot::Key { in_test } => {
-            let is_here = |key: &&str| front_matter::TEST_KEYS.contains(key) == *in_test;
+            let is_here = |key: &&str| front_matter::is_of_tests(key) == *in_test;
             let keys = front_matter::KEYS.iter();
             let keys = keys.filter(|(key, _)| is_here(key) && (*in_test || *key != "tests"));
             let mut found: Vec<CompletionItem> = keys

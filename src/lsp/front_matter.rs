@@ -71,17 +71,14 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ),
 ];
 
-/// Keys that stand under `[[tests]]`.
-pub(super) const TEST_KEYS: &[&str] = &[
-    "not_null",
-    "unique",
-    "accepted_values",
-    "range",
-    "relationships",
-    "freshness",
-    "sql",
-    "severity",
-];
+/// Whether a key stands under `[[tests]]`: those behind it in the list.
+pub(super) fn is_of_tests(key: &str) -> bool {
+    KEYS.iter()
+        .rev()
+        .map(|(known, _)| *known)
+        .take_while(|known| *known != "tests")
+        .any(|known| known == key)
+}
 
 /// Keys whose values are columns of the table.
 const COLUMN_KEYS: &[&str] = &[

@@ -94,6 +94,10 @@ pub(super) async fn rename(
         .filter(|it| is_above(it))
         .cloned()
         .collect();
+    // Texts may have changed since the server last had time to bind them.
+    for model in &affected {
+        workspace.bind(&model.name).await;
+    }
     let mut edits = Edits::new();
     // The tables whose column has the new name.
     let mut tables: BTreeSet<String> = BTreeSet::new();

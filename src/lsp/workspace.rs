@@ -47,6 +47,8 @@ pub(super) struct Workspace {
 /// What binding a model gave, and what it was bound to.
 struct Kept {
     text: String,
+    /// The query, with settings in their places.
+    sql: String,
     sources: Vec<String>,
     /// The models upstream, by the counts of their contracts.
     upstream: Vec<(String, u64)>,
@@ -194,7 +196,7 @@ impl Workspace {
             .find(|model| {
                 let text = self.checked.files.get(&model.file);
                 let kept = self.bound.get(&model.name);
-                kept.is_none_or(|kept| Some(&kept.text) != text)
+                kept.is_none_or(|kept| Some(&kept.text) != text || kept.sql != model.sql)
             })
             .map(|model| model.name.clone())
     }
@@ -228,7 +230,10 @@ impl Workspace {
         }
         let before = self.bound.get(&model.name);
         if before.is_some_and(|kept| {
-            kept.text == text && kept.sources == sources && kept.upstream == upstream
+            kept.text == text
+                && kept.sql == model.sql
+                && kept.sources == sources
+                && kept.upstream == upstream
         }) {
             return;
         }
@@ -265,6 +270,7 @@ impl Workspace {
         }
         let kept = Kept {
             text,
+            sql: model.sql.clone(),
             sources,
             upstream,
             count,

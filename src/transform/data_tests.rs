@@ -13,8 +13,8 @@ use datafusion::prelude::SessionContext;
 
 use super::unique::value;
 use super::{
-    Column, ColumnType, Contract, Input, Inputs, Transformer, UpstreamTable, quote, quote_text,
-    select, session, told,
+    Column, ColumnType, Contract, Input, Inputs, Transformer, UpstreamTable, quote, select,
+    session, told,
 };
 use crate::catalog::{DataTest, Literal, Model, Place, TestKind, TestSeverity, did_you_mean};
 use crate::clock;
@@ -134,14 +134,14 @@ fn query(model: &Model, contract: &Contract, test: &DataTest, end: DateTime<Utc>
         }
         TestKind::NotNull(_) => format!("{} IS NULL", named.join(" IS NULL OR ")),
         TestKind::AcceptedValues { values, .. } => {
-            let values: Vec<String> = values.iter().map(literal).collect();
+            let values: Vec<String> = values.iter().map(Literal::sql).collect();
             format!("{} NOT IN ({})", named.join(""), values.join(", "))
         }
         TestKind::Range { min, max, .. } => {
             let column = named.join("");
             let bounds = [("<", min), (">", max)];
             let beyond = bounds.iter().filter_map(|(sign, bound)| {
-                let bound = literal(bound.as_ref()?);
+                let bound = bound.as_ref()?.sql();
                 Some(format!("{column} {sign} {bound}"))
             });
             beyond.collect::<Vec<_>>().join(" OR ")
@@ -158,15 +158,6 @@ fn query(model: &Model, contract: &Contract, test: &DataTest, end: DateTime<Utc>
     shown.retain(|column| seen.insert(column.clone()));
     let shown = shown.join(", ");
     format!("SELECT {shown} FROM {table} WHERE {forbidden} ORDER BY {shown}")
-}
-
-fn literal(value: &Literal) -> String {
-    match value {
-        Literal::Integer(number) => number.to_string(),
-        Literal::Number(number) => format!("CAST('{number}' AS DOUBLE)"),
-        Literal::Bool(truth) => truth.to_string(),
-        Literal::Text(text) => quote_text(text),
-    }
 }
 
 /// What is wrong with the tests of a model, found without data.
