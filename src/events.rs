@@ -392,10 +392,10 @@ pub enum Event {
         /// One line.
         reason: String,
     },
-    /// A remark about a source that is not a failure: a period that is not ready yet, or one that is no longer
+    /// A remark about a source or table that is not a failure: a period that is not ready yet, or one that is no longer
     /// available.
     Noted {
-        /// The source.
+        /// The source or table.
         name: String,
         /// One line.
         reason: String,

@@ -211,7 +211,10 @@ async fn derive(
     let model = &bound.model;
     if let Some(gap) = bound.gap(&run.states, partition, run.plan.today).await? {
         // What was derived of a period that was not over by then stays, and is not whole.
-        tracing::warn!("{} {partition}: waits, as {gap}", model.name);
+        run.observer.observe(&Event::Noted {
+            name: model.name.clone(),
+            reason: format!("{partition} waits, as {gap}"),
+        });
         return Ok(None);
     }
     let mut inputs = bound.inputs(&run.states, partition).await?;

@@ -64,7 +64,7 @@ pub struct RunReport {
     pub envelope: BTreeMap<String, u64>,
     /// Sources that were asked and that the token or the organisation does not have, and what the API said.
     pub not_available: BTreeMap<String, String>,
-    /// Remarks about sources that are not failures.
+    /// Remarks about sources and tables that are not failures.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub notes: BTreeMap<String, String>,
     /// Failures, in the order in which they happened.

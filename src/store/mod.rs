@@ -35,6 +35,7 @@ use crate::config::{BucketLocation, CredentialsError, GoogleAccess, WaitScale};
 use crate::http::Connector;
 use crate::{google, redact};
 
+pub(crate) use self::parquet::FOOTER_BYTES;
 pub use self::parquet::TableWriter;
 
 /// Objects whose existence is checked at a time.

@@ -195,7 +195,7 @@ impl TableWriter {
 }
 
 /// So much of an object's end is read at once: the footer is there, as a rule.
-const FOOTER_BYTES: u64 = 64 << 10;
+pub(crate) const FOOTER_BYTES: usize = 64 << 10;
 
 impl Bucket {
     /// Reads the footer of an object, and when the object was written.
@@ -211,7 +211,7 @@ impl Bucket {
             object_store::Error::NotFound { .. } => self.lost(object, Difference::Gone),
             error => self.failed("read", &object.path, error),
         };
-        let end = object.bytes.saturating_sub(FOOTER_BYTES)..object.bytes;
+        let end = object.bytes.saturating_sub(FOOTER_BYTES as u64)..object.bytes;
         let options = GetOptions {
             range: Some(end.clone().into()),
             ..GetOptions::default()

@@ -26,12 +26,10 @@ use super::bounded::{Bounding, Refused};
 use super::{date_trunc, fields, functions, geofence, json_text, local_time, partition_day, units};
 use crate::bounds::BATCH_ROWS;
 use crate::memory;
-use crate::store::{Bucket, Difference, LOOKS_AT_A_TIME, ObjectRef, StoreError};
+use crate::store::{Bucket, Difference, FOOTER_BYTES, LOOKS_AT_A_TIME, ObjectRef, StoreError};
 
 /// The catalog in which all tables stand.
 const CATALOG: &str = "datafusion";
-/// Bytes at the end of an object that are read at once: most footers have less, and are had with one request.
-const FOOTER_BYTES: usize = 64 << 10;
 /// Bytes of footers that are kept: a raw object is read by a few models, one soon after the other. DataFusion keeps 50 MB,
 /// which a run over many days would fill with what nobody reads again.
 const FOOTERS: usize = 16 << 20;
