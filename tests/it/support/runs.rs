@@ -127,16 +127,21 @@ pub(crate) async fn stopped_at(
         state: mark.clone(),
         stop: stop.clone(),
     });
-    // Further pages come once what was read so far is safe.
+    // One more page comes once what was read so far is safe, and stops the run; no other does, so that the run cannot come
+    // to its end before it sees that it has to stop.
     let asked = AtomicU64::new(0);
     let server = gate::before(simulator.url(), move |request| {
-        if !request.uri().path().starts_with(endpoint)
-            || asked.fetch_add(1, Ordering::SeqCst) < pages
-        {
+        if !request.uri().path().starts_with(endpoint) {
             return Turn::Through;
         }
         let mark = mark.clone();
-        Turn::After(Box::pin(async move { until(|| mark.is_there()).await }))
+        match asked.fetch_add(1, Ordering::SeqCst).cmp(&pages) {
+            std::cmp::Ordering::Less => Turn::Through,
+            std::cmp::Ordering::Equal => {
+                Turn::After(Box::pin(async move { until(|| mark.is_there()).await }))
+            }
+            std::cmp::Ordering::Greater => Turn::After(Box::pin(std::future::pending())),
+        }
     });
     let config = config(program, server.url(), simulator.token());
     // Feeds end with the requested days; all else is about the first of them.
