@@ -14,7 +14,7 @@ use super::decode::Decoder;
 use super::decode_error::DecodeError;
 use super::error::ExtractError;
 use super::extractor::Extractor;
-use crate::catalog::Source;
+use crate::catalog::{Source, TimeField};
 use crate::clock;
 use crate::samsara::{Page, PageError, Request, SamsaraError, Watch};
 use crate::state::Position;
@@ -22,8 +22,8 @@ use crate::state::Position;
 /// What a change feed has brought since the position before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changes {
-    /// Days that readings have arrived for.
-    pub days: BTreeSet<NaiveDate>,
+    /// Days that readings have arrived for, of each source.
+    pub days: Vec<BTreeSet<NaiveDate>>,
     /// Query and cursor to come back with.
     pub position: Position,
     /// Whether there is more behind the position.
@@ -31,24 +31,28 @@ pub struct Changes {
 }
 
 impl Extractor {
-    /// Reads on in the feed of `feed` (see [`crate::catalog::Catalog::change_feed`]), some pages at a time.
+    /// Reads on in the change feeds of sources that share requests (see [`crate::catalog::Catalog::change_feed`]), some
+    /// pages at a time.
+    ///
+    /// A position may be of a request for more sources than these: what it brings of others is left out.
     ///
     /// Without a position, the feed gives the last reading of each vehicle, however old it is. Those readings do not
     /// count as changes: the pages are skipped, to get the position after them.
     pub async fn changes(
         &self,
-        feed: &Source,
+        feeds: &[&Source],
         resume: Option<Position>,
         watch: &Watch,
     ) -> Result<Changes, ExtractError> {
         let api = |error| ExtractError::Api {
-            tables: feed.name.clone(),
-            scope: "(changed days)".into(),
+            tables: names(feeds),
+            scope: SCOPE.into(),
             error,
         };
-        let Some(mut request) = Request::render(&[feed], None, None, &[]) else {
+        let Some(mut request) = Request::render(feeds, None, None, &[]) else {
+            let endpoint = feeds.first().map(|feed| feed.endpoint.clone());
             return Err(api(SamsaraError::Unaddressable {
-                endpoint: feed.endpoint.clone(),
+                endpoint: endpoint.unwrap_or_default(),
             }));
         };
         let cold = resume.is_none();
@@ -56,12 +60,12 @@ impl Extractor {
         if let Some(position) = resume {
             (request.query, cursor) = (position.query, Some(position.cursor));
         }
-        let decoder = Arc::new(Decoder::new(&[feed]));
+        let decoder = Arc::new(Decoder::new(feeds));
         let mut pager = self
             .client
             .pages(request.clone(), cursor.clone())
             .watched(watch);
-        let (mut days, mut pages) = (BTreeSet::new(), 0);
+        let (mut days, mut pages) = (vec![BTreeSet::new(); feeds.len()], 0);
         loop {
             let Some(page) = pager.next().await.map_err(api)? else {
                 break;
@@ -73,8 +77,10 @@ impl Extractor {
             if !cold {
                 // A reading of the future comes from a clock that is wrong: that day has not changed.
                 let last = clock::now().date_naive() + chrono::Days::new(1);
-                let changed = self.days(feed, decoder.clone(), page, &request).await?;
-                days.extend(changed.into_iter().filter(|day| *day <= last));
+                let changed = self.days(feeds, decoder.clone(), page, &request).await?;
+                for (days, changed) in days.iter_mut().zip(changed) {
+                    days.extend(changed.into_iter().filter(|day| *day <= last));
+                }
                 if pages >= self.checkpoint_every {
                     break;
                 }
@@ -100,36 +106,46 @@ impl Extractor {
 
     async fn days(
         &self,
-        feed: &Source,
+        feeds: &[&Source],
         decoder: Arc<Decoder>,
         page: Page,
         request: &Request,
-    ) -> Result<BTreeSet<NaiveDate>, ExtractError> {
-        let Some(field) = feed.time_field.clone() else {
-            return Ok(BTreeSet::new());
-        };
+    ) -> Result<Vec<BTreeSet<NaiveDate>>, ExtractError> {
+        let times = feeds.iter().map(|feed| feed.time_field.clone());
+        let times: Vec<Option<TimeField>> = times.collect();
         let number = page.number;
         let decode = move || {
-            let mut days = BTreeSet::new();
+            let mut days = vec![BTreeSet::new(); times.len()];
             let mut decoding = decoder.begin(&page)?;
             while let Some(decoded) = decoding.next()? {
-                days.extend(days_of(&decoder.rows(&decoded, 0)?.batch, &field)?);
+                for (index, time) in times.iter().enumerate() {
+                    if let Some(time) = time {
+                        days[index].extend(days_of(&decoder.rows(&decoded, index)?.batch, time)?);
+                    }
+                }
             }
             Ok::<_, DecodeError>(days)
         };
         let decoded = self.cpu.spawn(async move { decode() }).await;
-        let scope = || "(changed days)".to_string();
         let decoded = decoded.map_err(|error| ExtractError::Worker {
-            tables: feed.name.clone(),
-            scope: scope(),
+            tables: names(feeds),
+            scope: SCOPE.into(),
             error,
         })?;
         decoded.map_err(|error| ExtractError::Page {
-            tables: feed.name.clone(),
-            scope: scope(),
+            tables: names(feeds),
+            scope: SCOPE.into(),
             page: number,
             request: request.identity(),
             error,
         })
     }
+}
+
+/// In messages, in place of a partition.
+const SCOPE: &str = "(changed days)";
+
+fn names(feeds: &[&Source]) -> String {
+    let names: Vec<&str> = feeds.iter().map(|feed| feed.name.as_str()).collect();
+    names.join(", ")
 }

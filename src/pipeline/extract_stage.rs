@@ -8,7 +8,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::{Semaphore, mpsc};
 use tracing::Instrument;
 
-use super::change_feed::read_change_feed;
+use super::change_feed::ChangeFeeds;
 use super::extract_task::{complete_partitions, extract_task, hand_on};
 use super::run::{Ready, Run};
 use crate::catalog::SourceKind;
@@ -111,12 +111,21 @@ async fn extract_all(
         }
         Ok(())
     };
-    let feeds = stream::iter(&run.plan.feeds)
-        .map(Ok)
-        .try_for_each_concurrent(workers + COMMITTING, |name| {
-            let span = tracing::error_span!("changes", table = name.as_str());
-            read_change_feed(run, &extractor, &slots, name).instrument(span)
-        });
+    let feeds = async {
+        let feeds = ChangeFeeds {
+            run,
+            extractor: &extractor,
+            slots: &slots,
+        };
+        let groups = feeds.groups().await?;
+        stream::iter(&groups)
+            .map(Ok)
+            .try_for_each_concurrent(workers + COMMITTING, |names| {
+                let span = tracing::error_span!("changes", table = names.join(", "));
+                feeds.read(names).instrument(span)
+            })
+            .await
+    };
     tokio::try_join!(lists, feeds)?;
     let changed = async |sources: &[String]| {
         let tasks = crate::plan::changed(&run.catalog, &run.states, &run.plan, sources).await?;

@@ -22,7 +22,7 @@ use crate::store::layout::Partition;
 pub use changes::{DerivedAgain, LeftBehind};
 pub use dates::{DEFAULT_START, Dates, days, parse_date};
 pub(crate) use planner::unavailable;
-pub use planner::{PlanError, changed, make, waves};
+pub use planner::{PlanError, changed, make, shared_feeds, waves};
 pub use selection::{Selection, SelectionError, TableListError};
 pub use table_list::names_in_file;
 pub use updates::UpdatesWindow;

@@ -9,7 +9,7 @@ use super::{
     Stage, UNAVAILABLE_DAYS, days_to_read, feed, is_alive, is_from_default_start,
     tells_of_earlier_days, updates,
 };
-use crate::catalog::{Catalog, CatalogError, ChangeFeed, Source, SourceKind};
+use crate::catalog::{Catalog, CatalogError, Source, SourceKind};
 use crate::state::{Gap, NotAvailable, PartitionState, SourceState, StateError, StateStore};
 use crate::store::layout::Partition;
 
@@ -376,21 +376,34 @@ fn estimate(catalog: &Catalog, plan: &Plan) -> Result<Estimate, CatalogError> {
         *seconds.entry(source.endpoint.as_str()).or_default() +=
             task.requests as f64 / source.rate_limit.per_second;
     }
-    for name in &plan.feeds {
-        let source = catalog.known_source(name)?;
+    let groups = shared_feeds(catalog, &plan.feeds)?;
+    let feeds = groups.iter().filter_map(|names| names.first());
+    let feeds = feeds.filter_map(|name| catalog.change_feed(catalog.source(name)?));
+    let feeds: Vec<Source> = feeds.collect();
+    for feed in &feeds {
         estimate.calls += 1;
-        let (endpoint, feed) = match &source.changes {
-            Some(ChangeFeed::Endpoint(endpoint)) => (endpoint, source),
-            Some(ChangeFeed::Source { source, .. }) => {
-                let feed = catalog.known_source(source)?;
-                (&feed.endpoint, feed)
-            }
-            None => continue,
-        };
-        *seconds.entry(endpoint).or_default() += 1.0 / feed.rate_limit.per_second;
+        *seconds.entry(&feed.endpoint).or_default() += 1.0 / feed.rate_limit.per_second;
     }
     estimate.seconds = seconds.into_values().fold(0.0, f64::max);
     Ok(estimate)
+}
+
+/// Groups sources by the request that reads their change feeds together.
+pub fn shared_feeds(catalog: &Catalog, names: &[String]) -> Result<Vec<Vec<String>>, CatalogError> {
+    let (mut groups, mut shared) = (Vec::new(), BTreeMap::<String, Vec<Source>>::new());
+    for name in names {
+        let Some(feed) = catalog.change_feed(catalog.known_source(name)?) else {
+            continue;
+        };
+        match feed.share_key() {
+            Some(key) => shared.entry(key).or_default().push(feed),
+            None => groups.push(vec![feed.name]),
+        }
+    }
+    for feeds in shared.values() {
+        groups.extend(together(&feeds.iter().collect::<Vec<_>>()));
+    }
+    Ok(groups)
 }
 
 /// Tasks for the days of these sources that changed since the plan was made, without the days that the plan already
@@ -475,7 +488,8 @@ pub(super) fn group(
         let (mut alike, mut requests) = (Vec::new(), Vec::new());
         for (day, names) in of_days {
             if names != alike {
-                requests = together(catalog, &names)?;
+                let sources = names.iter().map(|name| catalog.known_source(name));
+                requests = together(&sources.collect::<Result<Vec<_>, _>>()?);
                 alike = names;
             }
             tasks.extend(requests.iter().map(|sources| PlannedTask {
@@ -490,24 +504,23 @@ pub(super) fn group(
 
 /// Groups sources into requests: no more in one than the endpoint takes, and no two with the same field, since a record
 /// holds it once.
-fn together(catalog: &Catalog, names: &[&str]) -> Result<Vec<Vec<String>>, CatalogError> {
+fn together(sources: &[&Source]) -> Vec<Vec<String>> {
     // The field of each request's sources, too.
     let mut requests: Vec<(Vec<&str>, Vec<String>)> = Vec::new();
-    let mut limit = None;
-    for name in names {
-        let share = catalog.known_source(name)?.share.as_ref();
-        let field = share.map_or("", |share| share.field.as_str());
-        let limit = *limit.get_or_insert(share.map_or(1, |share| share.limit));
+    let first = sources.first().and_then(|source| source.share.as_ref());
+    let limit = first.map_or(1, |share| share.limit);
+    for source in sources {
+        let field = source.share.as_ref().map_or("", |share| &share.field);
         let has_room = |(fields, names): &&mut (Vec<&str>, Vec<String>)| {
             names.len() < limit && !fields.contains(&field)
         };
         match requests.iter_mut().find(has_room) {
             Some((fields, names)) => {
                 fields.push(field);
-                names.push((*name).into());
+                names.push(source.name.clone());
             }
-            None => requests.push((vec![field], vec![(*name).into()])),
+            None => requests.push((vec![field], vec![source.name.clone()])),
         }
     }
-    Ok(requests.into_iter().map(|(_, names)| names).collect())
+    requests.into_iter().map(|(_, names)| names).collect()
 }

@@ -1,13 +1,19 @@
 //! Readings that reach the server days after their day was read.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
 
 use samsara_etl::events::{Event, Observer};
 use samsara_etl::store::layout::Partition;
 use samsara_simulator::{LateData, Simulator, World};
+use serde_json::json;
 
 use crate::program::{Program, impatient, run_observed, simulator};
+use crate::support::gate::{Turn, before};
 use crate::truth::{compare, day};
 
 const TABLES: &[&str] = &[
@@ -56,6 +62,11 @@ pub(crate) fn asked(simulator: &Simulator) -> Vec<String> {
     days
 }
 
+fn feeds_asked(simulator: &Simulator) -> usize {
+    let requests = simulator.requests();
+    requests.iter().filter(|it| it.path == FEED).count()
+}
+
 async fn wrong(program: &Program, world: &World) -> Vec<String> {
     let mut wrong = Vec::new();
     for table in TABLES {
@@ -85,14 +96,8 @@ async fn only_changed_days_are_read_again() {
         (asked(&simulator), program.files("samsara-data")),
         (vec![], files)
     );
-    assert_eq!(
-        simulator
-            .requests()
-            .iter()
-            .filter(|request| request.path == FEED)
-            .count(),
-        TABLES.len()
-    );
+    // One request asks for all of them.
+    assert_eq!(feeds_asked(&simulator), 1);
 
     simulator.release_late();
     assert_eq!(wrong(&program, simulator.world()).await.len(), TABLES.len());
@@ -172,7 +177,7 @@ async fn a_failed_feed_loses_no_late_day() {
     let ran = program.succeed(&all).await;
     assert_eq!(
         ran.stderr.matches("the change feed begins again").count(),
-        TABLES.len(),
+        1,
         "{}",
         ran.stderr
     );
@@ -182,6 +187,60 @@ async fn a_failed_feed_loses_no_late_day() {
         wrong(&program, simulator.world()).await,
         Vec::<String>::new()
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn feeds_of_one_request_join_and_part() {
+    let all = run(["01/01/2024", "06/01/2024"]);
+    let simulator = fleet().await;
+    let is_refused = Arc::new(AtomicBool::new(false));
+    let refuses = is_refused.clone();
+    let server = before(simulator.url(), move |request| {
+        let query = request.uri().query().unwrap_or_default();
+        let is_refused = refuses.load(Ordering::SeqCst)
+            && request.uri().path() == FEED
+            && query.contains("engineRpm");
+        if !is_refused {
+            return Turn::Through;
+        }
+        let body = axum::Json(json!({"message": "invalid stat type engineRpm"}));
+        Turn::Away((StatusCode::BAD_REQUEST, body).into_response())
+    });
+    let program = Program::with_simulator(&simulator).set("SAMSARA_API_URL", server.url());
+
+    // Read one by one, each has a position of its own; together, they go on from one, and what came late for any of
+    // them is found on the way.
+    for table in TABLES {
+        let alone = [&all[..5], &["--table", table]].concat();
+        program.succeed(&alone).await;
+    }
+    simulator.release_late();
+    program.succeed(&all).await;
+    let none = Vec::<String>::new();
+    assert_eq!(wrong(&program, simulator.world()).await, none);
+    simulator.clear_requests();
+    program.succeed(&all).await;
+    assert_eq!(feeds_asked(&simulator), 1);
+
+    // One that is refused leaves the others their feed, each by itself.
+    is_refused.store(true, Ordering::SeqCst);
+    simulator.clear_requests();
+    let ran = program.run(&all).await;
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    let failed = ran.stderr.lines().filter(|it| it.starts_with("failed: "));
+    let failed: Vec<&str> = failed.collect();
+    assert!(
+        failed.len() == 1 && failed[0].contains("engineRpm") && failed[0].contains("400"),
+        "{failed:?}"
+    );
+    assert_eq!(feeds_asked(&simulator), TABLES.len() - 1);
+    assert_eq!(wrong(&program, simulator.world()).await, none);
+    is_refused.store(false, Ordering::SeqCst);
+    program.succeed(&all).await;
+    simulator.clear_requests();
+    program.succeed(&all).await;
+    assert_eq!(feeds_asked(&simulator), 1);
+    assert_eq!(wrong(&program, simulator.world()).await, none);
 }
 
 async fn fleet_without_feed() -> Simulator {
