@@ -1,5 +1,5 @@
-//! Bodies that no client should ever see: each ends in a rescued value or in a clear error that names table and
-//! day, never in a panic and never in a value that vanished.
+//! Invalid bodies: each ends in a rescued value or in a clear error that names table and day, never in a panic or a
+//! lost value.
 
 use samsara_etl::report::RunReport;
 use samsara_simulator::{Simulator, SimulatorConfig};
