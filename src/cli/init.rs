@@ -50,14 +50,14 @@ pub(super) struct Init {
     no_input: bool,
 }
 
-/// A longer token is none.
+/// Maximum length of a token.
 const LONGEST_TOKEN: u64 = 4096;
 
 /// Refuses values now that commands would refuse later.
 fn check_values(values: &[(Variable, String)], context: &Context) -> Result<(), Error> {
     if let Some((variable, _)) = values.iter().find(|(_, value)| value.contains("${")) {
         return Err(Error::Usage(format!(
-            "{}: `${{` cannot stand in an .env file, where it names another variable: set it in the environment",
+            "{}: `${{` cannot be used in an .env file, where it refers to another variable: set it in the environment",
             variable.name
         )));
     }
@@ -189,7 +189,7 @@ fn answer(question: &str) -> Result<String, Error> {
 /// Lines of a `.env`, each with what its variable means.
 fn text(values: &[(Variable, String)]) -> String {
     let mut text =
-        String::from("# Written by `samsara-etl init`; README.md tells of the other variables.\n");
+        String::from("# Written by `samsara-etl init`; README.md describes the other variables.\n");
     for (variable, value) in values {
         let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:@+=".contains(letter);
         let value = match value.chars().all(is_plain) {

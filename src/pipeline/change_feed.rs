@@ -12,8 +12,7 @@ use crate::samsara::{SamsaraError, Watch};
 use crate::state::{Feed, Position, SourceHandle};
 use crate::store::layout::Partition;
 
-/// Reads a source's change feed to its end, and keeps in the state which days have changed, together with the feed's
-/// position.
+/// Reads a source's change feed to its end, and commits the days that have changed together with the feed's position.
 pub(super) async fn read_change_feed(
     run: &Run,
     extractor: &Extractor,
@@ -48,8 +47,8 @@ pub(super) async fn read_change_feed(
                 }
             }
             Err(error) if error.is_dead_cursor() && !is_cold => {
-                tracing::warn!(source = name, %error, "cursor dropped, the change feed begins again");
-                // The position stays until there is another: it says since when nothing is known.
+                tracing::warn!(source = name, %error, "cursor dropped, the change feed starts over");
+                // The position stays until a new one is known: it is the time since which changes are unknown.
                 (is_dead, watch) = (true, Watch::default());
             }
             Err(error) => return report_failure(run, &handle, name, Error::Extract(error)),
@@ -58,29 +57,31 @@ pub(super) async fn read_change_feed(
     Ok(())
 }
 
-/// A change feed that cannot be read costs its days, and ends the run only if nothing else can work either.
+/// If a change feed cannot be read, only its days are not found; the run ends only if nothing else could succeed
+/// either.
 fn report_failure(run: &Run, handle: &SourceHandle, name: &str, error: Error) -> Result<(), Error> {
     if ends_run(&error) {
         return Err(error);
     }
     match &error {
-        // An organisation without the feed has its days read `lookback_days` long, as without `changes`.
+        // If the organisation does not have the feed, days are read again for `lookback_days`, as without `changes`.
         Error::Extract(error)
             if error.api().is_some_and(|error| {
                 matches!(error, SamsaraError::NotFound { .. })
                     || (error.is_unavailable() && !run.is_named(name))
             }) && handle.look(|state| state.feed.is_none()) =>
         {
-            tracing::info!(source = name, %error, "there is no change feed, late data are found by lookback");
+            tracing::info!(source = name, %error, "no change feed: late data are found by lookback");
         }
         _ => run.failed(name, None, &error),
     }
     Ok(())
 }
 
-/// Marks the days that have changed, and moves the feed's position, in one commit.
+/// Marks changed days and moves the feed's position, in one commit.
 ///
-/// Where the feed began without a position, the days are marked that late data may have reached since the one before.
+/// If the feed started without a position, all days are marked that late data may have reached since the previous
+/// position.
 async fn commit_changes(
     handle: &SourceHandle,
     changes: &Changes,
@@ -98,17 +99,17 @@ async fn commit_changes(
             .filter(|_| changes.more)
             .map(|before| before.since.unwrap_or(before.at)),
         contiguous_since: before.map_or(Some(began), |before| before.contiguous_since),
-        // Where its position is lost, days are read again.
+        // If its position is lost, days are read again.
         gaps: Vec::new(),
     };
-    // A day that was never asked for is of no interest; one of which a part was read must not go on from its checkpoint.
+    // Days that were never requested do not matter. A day that was partly read must not resume from its checkpoint.
     let mut days: Vec<Partition> = changes.days.iter().copied().map(Partition::Day).collect();
     if is_cold {
         let unverified = handle.look(crate::plan::unverified_days);
         days.extend(unverified.into_iter().map(Partition::Day));
         if let (Some(first), Some(last)) = (days.iter().min(), days.iter().max()) {
             let (source, days) = (handle.look(|state| state.source.clone()), days.len());
-            tracing::warn!(source, days, %first, %last, "no change feed was followed meanwhile: days are read again");
+            tracing::warn!(source, days, %first, %last, "no change feed was read meanwhile: days are read again");
         }
     }
     let moved = handle.look(|state| is_moved(state.feed.as_ref(), &position));
