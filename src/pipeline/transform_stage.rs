@@ -241,15 +241,10 @@ async fn derive(
                 inputs = bound.inputs(&run.states, partition).await?;
                 fingerprint = bound.fingerprint(&inputs);
             }
-            let begun = Instant::now();
-            let flattened = derive_model(run, transformer, bound, partition, inputs, known).await?;
-            let objects = flattened.objects.clone();
-            derived.push(Derived {
-                table: model.name.clone(),
-                fingerprint: fingerprint.current.clone(),
-                flattened,
-                begun,
-            });
+            let of = fingerprint.current.clone();
+            let made = derive_model(run, transformer, bound, partition, inputs, of, known).await?;
+            let objects = made.flattened.objects.clone();
+            derived.push(made);
             objects
         }
     };
@@ -294,8 +289,10 @@ async fn derive_model(
     bound: &BoundModel,
     partition: Partition,
     inputs: Inputs,
+    fingerprint: String,
     known: Option<ModelState>,
-) -> Result<Flattened, Error> {
+) -> Result<Derived, Error> {
+    let begun = Instant::now();
     let model = &bound.model;
     let task = {
         let (transformer, model, contract) =
@@ -318,7 +315,12 @@ async fn derive_model(
     if let Some(known) = known {
         keep_same(run, transformer, bound, known, &mut flattened).await?;
     }
-    Ok(flattened)
+    Ok(Derived {
+        table: model.name.clone(),
+        fingerprint,
+        flattened,
+        begun,
+    })
 }
 
 /// Keeps the objects that a partition had, if other models read them and the rows are the same: what is downstream is
