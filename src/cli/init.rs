@@ -14,17 +14,17 @@ use crate::config::{Config, Environment, LOCAL_FOLDER, Overrides};
 use crate::error::Error;
 use crate::redact;
 
-/// Write .env: asks for what is not given, or takes all of it from options. An .env that is there stays as it is.
+/// Write .env from options, and from prompts for the rest. An existing .env is kept.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   samsara-etl init
   samsara-etl init --token-stdin --no-input < token.txt
   samsara-etl init --raw-bucket my-raw --flattened-bucket my-flat --project my-project --dataset dwh_samsara")]
 pub(super) struct Init {
-    /// Read the API token from stdin, so that it stands in no history [default: SAMSARA_API_TOKEN, or it is asked for]
+    /// Read the API token from stdin, so that it stays out of the shell history [default: SAMSARA_API_TOKEN, or a prompt]
     #[arg(long)]
     token_stdin: bool,
-    /// Region of the organisation: us, eu or ca [default: found out]
+    /// Region of the organisation: us, eu or ca [default: the one that accepts the token]
     #[arg(long)]
     region: Option<String>,
     /// Raw bucket: a name, or file:///folder [default: ./samsara-data]

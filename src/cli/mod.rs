@@ -221,10 +221,10 @@ impl Context {
     /// The folder on disk that replaces the embedded catalog: `--sql-dir`, else `./sql`.
     fn sql_folder(&self) -> Option<PathBuf> {
         // Messages show paths as the user would type them.
-        let beside = PathBuf::from("sql");
+        let here = PathBuf::from("sql");
         self.sql_dir
             .clone()
-            .or_else(|| self.directory.join("sql").is_dir().then_some(beside))
+            .or_else(|| self.directory.join("sql").is_dir().then_some(here))
     }
 
     /// The file of variables.

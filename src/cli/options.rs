@@ -58,7 +58,7 @@ pub(super) struct TableOptions {
     /// Group of tables to include; may be repeated
     #[arg(long, alias = "table_cat", value_enum)]
     category: Vec<Category>,
-    /// Take in what is not part of ALL or a category: tables that are read on request only
+    /// Include tables that are read on request only, and are not part of ALL or a category
     #[arg(long, value_enum, value_name = "WHAT")]
     include: Vec<Include>,
 }

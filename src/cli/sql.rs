@@ -29,7 +29,7 @@ pub(super) enum Sql {
     /// Bind every model against the declared schemas: typos, missing columns, types that BigQuery cannot hold
     #[command(after_help = "Example:\n  samsara-etl sql check")]
     Check,
-    /// Run the tests beside the models: sql/<family>/tests/<model>.pages.json and <model>.expected.csv
+    /// Run the tests of models: sql/<family>/tests/<model>.pages.json and <model>.expected.csv
     #[command(after_help = "Examples:\n  samsara-etl sql test\n  samsara-etl sql test fleet_trips")]
     Test {
         /// Models to test [default: all]

@@ -377,8 +377,8 @@ mod tests {
             &behind,
             "2026-02-10T00:00:00",
         );
-        let anew = ["03-18T06:00..03-20T12:00 [03-01 03-20T12:00]"];
-        assert_eq!(run(known.clone(), &old, (None, None)), anew);
+        let restarted = ["03-18T06:00..03-20T12:00 [03-01 03-20T12:00]"];
+        assert_eq!(run(known.clone(), &old, (None, None)), restarted);
         // The very first one.
         let behind = updates(first, "2026-03-11T00:00:00", None);
         let window = begun(first, "2026-03-11T00:00:00", &behind, "2026-03-20T00:00:00");
@@ -408,7 +408,7 @@ mod tests {
                 "03-18T06:00..03-20T12:00 [02-15 03-20T12:00]"
             ]
         );
-        assert_eq!(run(known, &window, (None, None)), anew);
+        assert_eq!(run(known, &window, (None, None)), restarted);
         // Later changes of days that are over.
         let known = Some(updates(first, "2026-03-05T00:00:00", None));
         let behind = updates(first, "2026-03-05T00:00:00", Some("2026-03-15T00:00:00"));

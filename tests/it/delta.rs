@@ -220,7 +220,7 @@ async fn other_programs_read_delta_tables() {
         assert_eq!(&found, expected, "{version}");
     }
 
-    // What someone else commits is refused, until the log is written anew.
+    // What someone else commits is refused, until the log is written again.
     let compact =
         "import sys, deltalake; print(deltalake.DeltaTable(sys.argv[1]).optimize.compact())";
     lake.python.run(compact, &[&lake.root("gps")]).await;

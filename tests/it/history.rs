@@ -219,7 +219,7 @@ async fn every_run_ships_its_log() {
         (2, 2),
         "{shipped:?} {local:?}"
     );
-    // The run that came to its end has an HTML report beside its log.
+    // The finished run has an HTML report next to its log.
     assert_eq!((reports.len(), local_reports.len()), (1, 1), "{reports:?}");
     let html = std::fs::read_to_string(&reports[0]).unwrap();
     assert!(html.contains("Nothing failed in this run") && html.contains("fleet_vehicles"));

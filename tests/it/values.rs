@@ -328,7 +328,7 @@ async fn rows_of_another_parent_are_other_rows() {
     let ran = run(&program, &["fleet_trips"], DAY).await;
     assert!(ran.code == 0 && !unchanged(&ran), "{}", ran.stderr);
     assert_eq!(column(&program, parent).await, ["2"]);
-    // What stands beside the same rows is a change too.
+    // Other envelope fields with the same rows are a change too.
     write(
         &program,
         &[(

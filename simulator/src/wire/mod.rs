@@ -87,7 +87,7 @@ impl Wire {
             .done()
     }
 
-    /// A new field beside `data`.
+    /// A new field next to `data`.
     pub(crate) fn strange_envelope(self, envelope: &mut Map<String, Value>) {
         if self.unknown_fields {
             envelope.insert(
