@@ -119,26 +119,28 @@ async fn extract_all(
             read_change_feed(run, &extractor, &slots, name).instrument(span)
         });
     tokio::try_join!(lists, feeds)?;
-    let changed = async |sources: &[String]| {
-        let tasks = crate::plan::changed(&run.catalog, &run.states, &run.plan, sources).await?;
-        if !tasks.is_empty() {
-            run.observer.observe(&Event::WorkFound {
-                requests: tasks.iter().map(|task| task.requests).sum(),
-                tasks: tasks.len() as u64,
-                partitions: tasks.iter().map(|task| run.tables_of_task(task)).sum(),
-            });
-        }
-        Ok::<_, Error>(tasks)
-    };
-    let named = changed(&run.plan.feeds).await?;
+    let named = changed_tasks(run, &run.plan.feeds).await?;
     store_asked_from(run).await?;
     let (probes, rest) = probes(run).await?;
     each(&probes).await?;
     each(&rest).await?;
     each(&named.iter().collect::<Vec<_>>()).await?;
     // Last, the days that other responses have shown to have changed.
-    let lasting = changed(&run.plan.lasting).await?;
+    let lasting = changed_tasks(run, &run.plan.lasting).await?;
     each(&lasting.iter().collect::<Vec<_>>()).await
+}
+
+/// Tasks for the days of these sources that were found to have changed, which are reported as additional work.
+async fn changed_tasks(run: &Run, sources: &[String]) -> Result<Vec<PlannedTask>, Error> {
+    let tasks = crate::plan::changed(&run.catalog, &run.states, &run.plan, sources).await?;
+    if !tasks.is_empty() {
+        run.observer.observe(&Event::WorkFound {
+            requests: tasks.iter().map(|task| task.requests).sum(),
+            tasks: tasks.len() as u64,
+            partitions: tasks.iter().map(|task| run.tables_of_task(task)).sum(),
+        });
+    }
+    Ok(tasks)
 }
 
 /// The first task of each source that may not be available, and all other tasks: one request is enough to find out.
