@@ -132,7 +132,7 @@ fn decode(
     decode_page(source, page.clone(), Some(day_window(day())), None).unwrap()
 }
 
-/// Pages to record batches. `serde_json` stands beside it as the price of looking at each value.
+/// Pages to record batches. `serde_json` is measured too, as the price of visiting each value.
 fn page_decode(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("decode");
     let rpm = source("fleet_vehicle_stats_engineRpm");

@@ -1,10 +1,10 @@
-//! What the program takes at most of anything that others have written, in one place.
+//! Maximum sizes of all input from others, in one place.
 //!
 //! `docs/security.md` has the same numbers in a table, and says what happens beyond them; a test compares both. Bounds
-//! that belong to one protocol (the size of an answer, waits and tries) are in [`crate::config::RetryConfig`].
+//! that belong to one protocol (the size of a response, waits and attempts) are in [`crate::config::RetryConfig`].
 
-/// Bytes of a document that is read whole: state, run lock, manifest of a local table. A source of ten years and ten
-/// tables has some ten million.
+/// Bytes of a document that is read as a whole: state, run lock, manifest of a local table. A source with ten years and
+/// ten tables has some ten million.
 pub const MAX_DOCUMENT_BYTES: u64 = 128 << 20;
 /// Rows of one object, and of one load.
 pub const MAX_ROWS: u64 = 1 << 40;
@@ -14,7 +14,7 @@ pub const MAX_OBJECT_BYTES: u64 = 1 << 44;
 pub const MAX_STATE_TEXT: usize = 64 << 10;
 /// Characters of a host's or a run's name in the run lock.
 pub const MAX_LOCK_TEXT: usize = 512;
-/// Hours that a run may take the lock for. Runs of this program take it for two minutes, and renew it.
+/// Maximum expiry of the run lock, in hours. Runs of this program use two minutes, and renew it.
 pub const MAX_LOCK_HOURS: i64 = 24;
 
 /// Bytes of a query.
@@ -27,24 +27,24 @@ pub const MAX_BRACKETS: usize = 32;
 pub const MAX_TYPES: usize = 4;
 /// Tokens of a query.
 pub const MAX_TOKENS: usize = 10_000;
-/// Tables that a query reads, once its common table expressions replace their names.
+/// Tables that a query reads, after its common table expressions are expanded.
 pub const MAX_TABLES: u64 = 256;
-/// Terms that a column is made of, once the expressions of all subqueries replace their names.
+/// Terms of a column, after the expressions of all subqueries are substituted.
 pub const MAX_TERMS: u64 = 20_000;
 
 /// Rows that SQL works on at a time.
 pub const BATCH_ROWS: usize = 2048;
-/// Bytes of a value that a function makes of constants alone.
+/// Bytes of a value that a function computes from constants alone.
 pub const MAX_CONSTANT_BYTES: u64 = 16 << 10;
-/// Bytes of a list that a function makes of constants alone.
+/// Bytes of a list that a function computes from constants alone.
 pub const MAX_CONSTANT_LIST_BYTES: u64 = 64 << 10;
-/// Bytes that a function may make of [`BATCH_ROWS`] rows, or twice those of its arguments, if that is more.
+/// Bytes of a function's result for [`BATCH_ROWS`] rows, or twice those of its arguments, if that is more.
 pub const MAX_RESULT_BYTES: u64 = 64 << 20;
-/// And not more than this, whatever its arguments have.
+/// And at most this, whatever the size of its arguments.
 pub const MAX_LARGE_RESULT_BYTES: u64 = 256 << 20;
-/// Bytes of lists that a function makes out of numbers (`range`, `array_repeat` …), for [`BATCH_ROWS`] rows.
+/// Bytes of lists that a function generates from numbers (`range`, `array_repeat` …), for [`BATCH_ROWS`] rows.
 pub const MAX_GENERATED_BYTES: u64 = 32 << 20;
-/// Memory of the process for commands that work on data, by default.
+/// Default memory limit of the process for commands that process data.
 pub const MAX_DATA_MEMORY: u64 = 8 << 30;
-/// Memory of the process for all other commands.
+/// Default memory limit of the process for all other commands.
 pub const MAX_MEMORY: u64 = 2 << 30;

@@ -1,9 +1,10 @@
-//! Removes what no state refers to: leftovers of killed runs, superseded lists and days, and old logs; and in the local
-//! warehouse what no table refers to.
+//! Removes objects that no state lists: leftovers of killed runs, superseded lists and days, and old logs; and in the
+//! local warehouse files that no table lists.
 //!
-//! Buckets are shared with other programs, and configuration may name the wrong one. So nothing is removed from a bucket
-//! without state documents of this program, and only objects whose names follow this program's layout exactly are ever
-//! removed. Links in folders are not followed. The same function finds unused objects for a dry run and for removal.
+//! Buckets are shared with other programs, and the configuration may name the wrong one. So nothing is removed from a
+//! bucket without state documents of this program, and only objects whose names follow this program's layout exactly
+//! are removed. Links in folders are not followed. The same function finds unused objects for a dry run and for
+//! removal.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -30,13 +31,13 @@ use crate::store::{Bucket, Listed};
 pub struct Cleaned {
     /// Objects with their full addresses.
     pub objects: Vec<Leftover>,
-    /// Objects that a state refers to; they stay.
+    /// Objects that a state lists; they are kept.
     pub kept: u64,
-    /// Objects that nothing refers to, but that are too young.
+    /// Unused objects that are too young to be removed.
     pub young: u64,
-    /// Objects that are not called as this program calls its own; they stay.
+    /// Objects whose names do not follow this program's layout; they are kept.
     pub foreign: u64,
-    /// Whether nothing was removed: the objects would be.
+    /// Whether this was a dry run: nothing was removed.
     pub dry: bool,
 }
 
@@ -97,16 +98,16 @@ struct InUse {
 }
 
 impl InUse {
-    /// Reads every document there is, also those of sources that the catalog no longer knows. One that cannot be
-    /// read ends the cleaning: what it refers to is not known. So does a bucket without any: it is not this program's, or
-    /// not the one that was meant.
+    /// Reads all state documents, also those of sources that the catalog no longer has. An unreadable document ends the
+    /// cleaning, since the objects that it lists are unknown. So does a bucket without any: it is not this program's,
+    /// or not the intended one.
     async fn read(bucket: &Bucket) -> Result<Self, Error> {
         let mut used = Self::default();
         let mut documents = 0;
         let mut named = BTreeSet::new();
         for listed in bucket.list_dated(STATE).await? {
             let key = &listed.key;
-            // What macOS and editors leave beside files is not a document.
+            // Files that macOS and editors create are not documents.
             if key
                 .rsplit('/')
                 .next()
@@ -156,7 +157,7 @@ struct Unused {
     listed: Listed,
 }
 
-/// What nothing refers to, by address; and what stays, counted.
+/// Unused objects by address, and the number of those that are kept.
 #[derive(Default)]
 struct Found {
     unused: BTreeMap<String, Unused>,
@@ -173,7 +174,7 @@ impl Found {
         }
     }
 
-    /// Looks through the objects of a bucket below a prefix, of which these keys are in use.
+    /// Collects the unused objects of a bucket below a prefix; the keys in `used` are in use.
     async fn look_through(
         &mut self,
         bucket: &Bucket,
@@ -186,7 +187,8 @@ impl Found {
             .into_iter()
             .partition(|listed| used.contains(&listed.key));
         self.kept += named.len() as u64;
-        // A flattened bucket has no state of its own. One in which nothing is named may be another deployment's.
+        // A flattened bucket has no state of its own. If no state lists any of its objects, it may be another
+        // deployment's.
         let is_ours = prefix != FLATTENED || !named.is_empty();
         let (logs, others): (Vec<_>, Vec<_>) = others
             .into_iter()
@@ -209,8 +211,8 @@ impl Found {
 }
 
 impl Found {
-    /// Looks through the files of Delta logs, and returns the objects that readers of these tables may need: a table of
-    /// an earlier version too. Of the logs, what a checkpoint has made superfluous for a month is unused.
+    /// Collects the unused files of Delta logs, and returns the objects that readers of these tables may need,
+    /// including those of earlier versions. Log files that a checkpoint superseded a month ago are unused.
     async fn look_through_logs(
         &mut self,
         bucket: &Bucket,
@@ -246,13 +248,13 @@ impl Found {
     }
 }
 
-/// Where leftovers may lie, and the lock that is held while they are removed.
+/// The places where leftovers may be, and the lock that is held while they are removed.
 pub struct Places<'a> {
     /// The raw bucket, with the state documents.
     pub raw: &'a Bucket,
     /// The flattened bucket.
     pub flattened: &'a Bucket,
-    /// The warehouse; a local one has leftovers of its own.
+    /// The warehouse; a local one has its own leftovers.
     pub warehouse: &'a WarehouseConfig,
     /// How the run lock is held.
     pub lock: &'a LockConfig,
@@ -261,11 +263,11 @@ pub struct Places<'a> {
 impl Places<'_> {
     /// Removes unused objects that were written more than `days` ago; with `dry`, only lists them.
     ///
-    /// The run lock is held meanwhile: what a run at work has written is not in any state yet.
+    /// Holds the run lock: what a running run has written is not in any state yet.
     ///
     /// # Errors
-    /// [`Error::Clean`] if the raw bucket has no state document, or one that this program does not know: then nothing is
-    /// removed.
+    /// [`Error::Clean`] if the raw bucket has no state document, or one that this program does not know: then nothing
+    /// is removed.
     pub async fn clean(&self, days: u32, dry: bool) -> Result<Cleaned, Error> {
         // Before anything is written, the lock included.
         let (mut cleaned, unused) = self.unused(days).await?;
@@ -293,7 +295,7 @@ impl Places<'_> {
         Ok(cleaned)
     }
 
-    /// What nothing refers to and is more than `days` days old, by address; and what is not, counted.
+    /// Unused objects more than `days` days old, by address, and the number of those that are kept.
     async fn unused(&self, days: u32) -> Result<(Cleaned, BTreeMap<String, Unused>), Error> {
         // So many days ago there was nothing.
         let before = clock::now()
@@ -327,7 +329,7 @@ impl Places<'_> {
     }
 }
 
-/// Whether this program would have written an object of this key below this prefix.
+/// Whether this program writes objects with this key below this prefix.
 fn is_own(prefix: &str, key: &str) -> bool {
     match prefix {
         RAW => parse_raw_object(key).is_some(),

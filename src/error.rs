@@ -52,7 +52,9 @@ pub enum Error {
     Clean(#[from] CleanError),
     #[error(transparent)]
     Preview(#[from] PreviewError),
-    /// The command line asks for something that is not possible.
+    #[error(transparent)]
+    Diff(#[from] DiffError),
+    /// The arguments ask for something that is not possible.
     #[error("{0}")]
     Usage(String),
     /// A task ended without a result: it panicked, or was cancelled.
@@ -104,7 +106,7 @@ pub enum UpstreamError {
         /// The other source.
         source_name: String,
     },
-    /// A table that the model reads is not derived from its own sources as they are now, because that failed.
+    /// A table that the model reads is not derived from the current rows of its own sources, because that failed.
     #[error("upstream table {table} was not derived")]
     NotDerived {
         /// The other table.
@@ -132,7 +134,7 @@ pub enum UpstreamError {
     },
     /// The row-count guard refuses the list of parent ids.
     #[error(
-        "its parent {source_name} has {rows} rows now and had {before}, so nothing is asked for: if that is right, run with \
+        "its parent {source_name} has {rows} rows now and had {before}, so nothing is requested: if that is right, run with \
          --accept-shrunken {table}"
     )]
     ParentShrunken {
@@ -146,19 +148,19 @@ pub enum UpstreamError {
         before: u64,
     },
     /// The organisation does not have the parent's endpoint.
-    #[error("{source_name}, for whose rows it is asked, is not available: {reason}")]
+    #[error("{source_name}, whose rows it needs, is not available: {reason}")]
     ParentUnavailable {
         /// The parent.
         source_name: String,
-        /// Why it is not available, as the state has it.
+        /// Why it is not available, according to the state.
         reason: String,
     },
 }
 
-/// A state from which it cannot be told what is unused: nothing is removed.
+/// A state that does not show which objects are unused: nothing is removed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CleanError {
-    /// A file among the state documents is not one.
+    /// A file among the state documents that is not a state document.
     #[error(
         "{uri} is not a state document of this program, nor of a version that is known: nothing is removed"
     )]
@@ -168,7 +170,7 @@ pub enum CleanError {
     },
     /// There are no state documents.
     #[error(
-        "{uri}/ holds no state document of this program, so nothing is known to be unused: is this the raw bucket that was meant?"
+        "{uri}/ holds no state document of this program, so nothing is known to be unused: is this the right raw bucket?"
     )]
     NoState {
         /// The folder of the state documents.
@@ -176,7 +178,7 @@ pub enum CleanError {
     },
 }
 
-/// A model that cannot be previewed with the rows that the raw bucket has.
+/// A model that cannot be previewed with the rows in the raw bucket.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum PreviewError {
     /// A day was given for a list.
@@ -203,13 +205,48 @@ pub enum PreviewError {
         /// What is missing.
         gap: WindowGap,
     },
-    /// The model reads the versions of a list's rows, which raw rows do not give.
+    /// The model reads a history table, which cannot be made from raw rows.
     #[error(
         "{table} holds versions that only runs can make, so a model that reads it cannot be previewed"
     )]
     Versions {
         /// The table with the versions.
         table: String,
+    },
+}
+
+/// Committed rows that cannot be compared with those of an edited model.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum DiffError {
+    /// No rows of the partition are committed.
+    #[error(
+        "{model} {partition}: no rows are committed to compare with: `samsara-etl run` derives them"
+    )]
+    NotCommitted {
+        /// The model.
+        model: String,
+        /// Its partition.
+        partition: Partition,
+    },
+    /// A column has a type that no table can have.
+    #[error("{model} {partition}: a committed column {reason}")]
+    Column {
+        /// The model.
+        model: String,
+        /// Its partition.
+        partition: Partition,
+        /// The type, and why no table can have it.
+        reason: String,
+    },
+    /// There is no column to compare.
+    #[error(
+        "{model} {partition}: the new rows have no column in common with those that are committed"
+    )]
+    NoCommonColumn {
+        /// The model.
+        model: String,
+        /// Its partition.
+        partition: Partition,
     },
 }
 
@@ -223,6 +260,7 @@ impl Error {
                 | Self::Selection(_)
                 | Self::Clean(_)
                 | Self::Preview(_)
+                | Self::Diff(_)
                 | Self::Usage(_)
         ) || matches!(
             self,
@@ -237,7 +275,7 @@ impl Error {
         matches!(self, Self::Lock(LockError::Held { .. }))
     }
 
-    /// What kind of failure it is, where the rest of a run continues.
+    /// The kind of a failure that does not end the run.
     pub fn kind(&self) -> FailureKind {
         let api = |error: &SamsaraError| match error {
             SamsaraError::NotPermitted { .. } | SamsaraError::TokenRefused { .. } => {
@@ -281,7 +319,7 @@ impl Error {
         }
     }
 
-    /// What to do about it, where the message does not say already.
+    /// What to do about it, unless the message says so already.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Samsara(error) => error.hint(),

@@ -34,7 +34,7 @@ pub struct Totals {
     pub tasks: u64,
     /// Partitions of tables that are derived, or found to be up to date.
     pub partitions: u64,
-    /// Load jobs at most; none where the warehouse has no jobs, or nothing is loaded.
+    /// Maximum number of load jobs; none if the warehouse has no jobs, or nothing is loaded.
     pub jobs: u64,
 }
 
@@ -121,7 +121,7 @@ pub enum LoadPurpose {
     Table,
     /// A raw partition.
     Raw,
-    /// To see whether the warehouse takes a table's data; the rows are dropped again.
+    /// Checks whether the warehouse accepts a table's data; the rows are dropped again.
     Trial,
     /// The audit tables.
     Audit,
@@ -172,7 +172,7 @@ pub enum Event {
         /// API requests that were planned for it.
         requests: u64,
     },
-    /// All pages of one of a task's requests have come.
+    /// All pages of one of a task's requests were read.
     RequestFinished {
         /// The task's sources.
         sources: Vec<String>,
@@ -187,7 +187,7 @@ pub enum Event {
         scope: String,
         /// API requests that were planned for it.
         requests: u64,
-        /// Partitions of tables that were counted for it and do not come.
+        /// Partitions of tables that were counted for it and are not derived.
         missing: u64,
         /// How it ended.
         outcome: Outcome,
@@ -199,7 +199,7 @@ pub enum Event {
         /// How long.
         wait: Duration,
     },
-    /// The API's host is known, and about to be asked.
+    /// The API's host is known, and will be requested next.
     Connected {
         /// Scheme, host and port.
         base: String,
@@ -211,11 +211,11 @@ pub enum Event {
         /// Size of the body after decompression.
         bytes: u64,
     },
-    /// A request was sent, and there is an answer or none: one of several tries, perhaps.
+    /// A request was sent, and answered or not: one attempt, of possibly several.
     AttemptFinished {
         /// Path below the host.
         endpoint: String,
-        /// Status of the answer; none if none came, or not a whole one.
+        /// Status of the response; none if there was none, or an incomplete one.
         status: Option<u16>,
         /// From sending it to the last byte of the answer.
         elapsed: Duration,
@@ -228,7 +228,7 @@ pub enum Event {
         attempt: u32,
         /// Time until the next attempt.
         wait: Duration,
-        /// Status or fault, with the request id where the API gave one.
+        /// Status or fault, with the request id if the API gave one.
         reason: String,
     },
     /// A source's partition was read completely and committed.
@@ -269,10 +269,10 @@ pub enum Event {
         column: String,
         /// Number of occurrences.
         count: u64,
-        /// The first different ones, quoted and escaped, and how often they came.
+        /// The first different ones, quoted and escaped, and how often they occurred.
         texts: BTreeMap<String, u64>,
     },
-    /// Several rows of a derived partition have one `unique_key`, and were accepted all the same.
+    /// Several rows of a derived partition have the same `unique_key`, and were accepted.
     DuplicatesAccepted {
         /// Name of the model or its table.
         model: String,
@@ -297,7 +297,8 @@ pub enum Event {
         /// Some of them as JSON.
         examples: Vec<String>,
     },
-    /// A page without rows of the requested partition held an envelope field. No row can hold it, so this event does.
+    /// A page without rows of the requested partition had an envelope field. It cannot be stored with a row, so it is
+    /// reported here.
     EnvelopeFieldKept {
         /// The sources of the task.
         sources: Vec<String>,
@@ -328,7 +329,7 @@ pub enum Event {
     LoadStarted {
         /// What it is for.
         purpose: LoadPurpose,
-        /// The table; of a trial, the one that is tried.
+        /// The table; for a trial load, the table for which it is made.
         table: String,
         /// What is loaded.
         partitions: Vec<Partition>,
@@ -339,7 +340,7 @@ pub enum Event {
     LoadFinished {
         /// What it is for.
         purpose: LoadPurpose,
-        /// The table; of a trial, the one that is tried.
+        /// The table; for a trial load, the table for which it is made.
         table: String,
         /// The job, where the warehouse has jobs.
         job: Option<String>,
@@ -371,7 +372,7 @@ pub enum Event {
         rows: u64,
         /// Size of its objects.
         bytes: u64,
-        /// The load job, which may have brought other partitions too.
+        /// The load job, which may have loaded other partitions too.
         job: Option<String>,
         /// From the start of the load to the commit.
         elapsed: Duration,
@@ -385,7 +386,7 @@ pub enum Event {
         /// Rows that the warehouse reported.
         rows: u64,
     },
-    /// The token or the organisation does not have the source: nothing to read, and no failure.
+    /// The token or the organisation does not have the source: nothing is read, and it is not a failure.
     NotAvailable {
         /// The source.
         source: String,
@@ -400,16 +401,16 @@ pub enum Event {
         /// One line.
         reason: String,
     },
-    /// What the warehouse has of a table, at the end of a run. Only where an observer
-    /// [asks for it](Observer::wants_table_status).
+    /// What the warehouse has of a table, at the end of a run. Only if an observer [asks for
+    /// it](Observer::wants_table_status).
     TableStatus {
         /// The table.
         table: String,
         /// Its newest partition in the warehouse.
         newest: Option<Partition>,
-        /// When something of its source was last read whole.
+        /// When a partition of its source was last read completely.
         read: Option<DateTime<Utc>>,
-        /// Partitions that were asked for and are not in the warehouse.
+        /// Requested partitions that are not in the warehouse.
         missing: u64,
     },
     /// A source or model failed; others continue.
@@ -422,7 +423,7 @@ pub enum Event {
         error: String,
         /// What kind of failure it is.
         kind: FailureKind,
-        /// What to do, where the error does not say already.
+        /// What to do, unless the error says so already.
         remedy: Option<String>,
     },
 }
@@ -494,12 +495,11 @@ impl Observer for Observers {
     }
 }
 
-/// Writes events to the log. Where the span that the event happens in names a table, a partition or a job, so does the
-/// line.
+/// Writes events to the log. If the current span has a table, a partition or a job, so does the line.
 #[derive(Debug, Clone, Copy)]
 pub struct LogEvents;
 
-/// Target of the lines that tell of failures: a console that shows failures otherwise leaves them out.
+/// Target of lines about failures: a console that shows failures in another way leaves them out.
 pub const FAILURES: &str = "samsara_etl::failures";
 
 /// Milliseconds, for a line of a log.
@@ -543,7 +543,7 @@ impl Observer for LogEvents {
             Event::NotAvailable { .. } | Event::Noted { .. } | Event::Failed { .. } => {
                 log_failure(event)
             }
-            // The limiter tells of long ones; tries that fail have an event of their own; `status` tells of tables.
+            // The limiter logs long waits; failed attempts have an event of their own; `status` shows tables.
             Event::RequestWaited { .. }
             | Event::AttemptFinished { .. }
             | Event::TableStatus { .. } => {}

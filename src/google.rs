@@ -1,9 +1,10 @@
 //! Google Cloud credentials: resolved once, for Cloud Storage and BigQuery alike.
 //!
-//! The file that the configuration has found (a key in `credentials/`, what `GOOGLE_APPLICATION_CREDENTIALS` names, the
-//! login of `gcloud`); without one the metadata server, which is also how workload identity comes. The tokens are
-//! `object_store`'s, of the scope `cloud-platform`: for a service account it signs them itself, which BigQuery accepts
-//! too (<https://cloud.google.com/bigquery/docs/json-web-tokens>), so that no further host must be within reach.
+//! They come from the file that the configuration has found (a key in `credentials/`, the file in
+//! `GOOGLE_APPLICATION_CREDENTIALS`, the login of `gcloud`), or without one from the metadata server, which also
+//! provides workload identity. The tokens are `object_store`'s, with the scope `cloud-platform`: it signs those of a
+//! service account itself, which BigQuery accepts too (<https://cloud.google.com/bigquery/docs/json-web-tokens>), so
+//! that no further host must be reachable.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,14 +19,14 @@ use crate::config::{Credentials, CredentialsError, CredentialsFault, GoogleAcces
 use crate::http::Connector;
 use crate::redact;
 
-/// Access tokens for storage and BigQuery. Whatever it gives is masked from then on.
+/// Access tokens for storage and BigQuery, masked in all text.
 ///
 /// Sends no request: an invalid key is found here, a key that Google rejects at the first call.
 pub fn provider(
     access: &GoogleAccess,
     io: &Handle,
 ) -> Result<GcpCredentialProvider, CredentialsError> {
-    // The builder wants a bucket; only its credentials are used.
+    // The builder requires a bucket; only its credentials are used.
     let mut builder = GoogleCloudStorageBuilder::new()
         .with_bucket_name("credentials")
         .with_retry(retry_policy())
@@ -38,7 +39,7 @@ pub fn provider(
                 private_key_id,
                 private_key,
             } => {
-                what = "not a service-account key: its `private_key` is not a whole RSA key; download the key again";
+                what = "not a service-account key: its `private_key` is not a complete RSA key; download the key again";
                 let key = json!({
                     "client_email": client_email,
                     "private_key_id": private_key_id,
@@ -57,7 +58,7 @@ pub fn provider(
             .credentials
             .clone()
             .unwrap_or_else(|| "of Google".into()),
-        // What the library says of a key may quote it.
+        // The library's error may quote the key.
         fault: if is_of_http(&error) {
             CredentialsFault::Client(error.into())
         } else {
@@ -72,7 +73,7 @@ fn is_of_http(error: &object_store::Error) -> bool {
     matches!(error, object_store::Error::Generic { store: "HTTP", .. })
 }
 
-/// Requests to a token server are retried; a missing metadata server is noticed quickly.
+/// Requests to a token server are retried; a missing metadata server is detected quickly.
 fn retry_policy() -> RetryConfig {
     let backoff = BackoffConfig {
         init_backoff: Duration::from_millis(200),
@@ -91,7 +92,7 @@ struct Registered(GcpCredentialProvider);
 
 impl std::fmt::Debug for Registered {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The provider would show the token that it holds.
+        // The provider's own `Debug` would show its token.
         f.write_str("GcpCredentialProvider")
     }
 }
@@ -193,7 +194,7 @@ pub(crate) mod tests {
             assert_eq!(redact::mask(&quoted), "*** ***");
             assert_eq!(format!("{tokens:?}"), "GcpCredentialProvider");
         }
-        // A byte-order mark before the document is passed over.
+        // A byte-order mark before the document is skipped.
         let path = key_file(folder.path(), &key);
         std::fs::write(
             &path,
@@ -255,11 +256,11 @@ pub(crate) mod tests {
         for (written, part) in [
             (
                 pem("PRIVATE KEY", "Y2FuYXJ5Y2FuYXJ5"),
-                "not a whole RSA key",
+                "not a complete RSA key",
             ),
             (
                 pem("RSA PRIVATE KEY", "Y2FuYXJ5Y2FuYXJ5"),
-                "not a whole RSA key",
+                "not a complete RSA key",
             ),
             (
                 pem("PRIVATE KEY", "Y2FuYXJ5 !!! Y2FuYXJ5"),

@@ -35,7 +35,7 @@ pub enum HttpError {
     Proxy {
         /// The variable that holds it.
         variable: &'static str,
-        /// What is wrong, without the address, which may hold a password.
+        /// What is wrong, without the address, which may contain a password.
         reason: &'static str,
     },
     /// The certificates cannot be used.
@@ -47,7 +47,7 @@ pub enum HttpError {
         #[source]
         error: CertificateError,
     },
-    /// The client cannot be made.
+    /// The client cannot be created.
     #[error("cannot set up HTTP: {0}")]
     Client(#[source] ConnectionError),
 }
@@ -66,7 +66,7 @@ pub enum CertificateError {
     Empty,
 }
 
-/// A connection that failed. The message names the causes on one line, without the address, which carries ids of the
+/// A connection that failed. The message names the causes on one line, without the address, which contains ids of the
 /// fleet.
 #[derive(Debug, Clone)]
 pub struct ConnectionError(Arc<reqwest::Error>);
@@ -96,13 +96,13 @@ impl Error for ConnectionError {
     }
 }
 
-/// A builder of clients that behave as this module says.
+/// A builder of clients with the settings described in this module.
 pub fn builder(config: &HttpConfig) -> Result<ClientBuilder, HttpError> {
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!("samsara-etl/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
         .referer(false)
-        // reqwest would read the environment by itself, and does not know `.env`.
+        // reqwest would read the environment itself, and does not know `.env`.
         .no_proxy();
     let direct = [NEVER_PROXIED, &config.no_proxy.join(",")].join(",");
     for (proxy, is_secure) in [(&config.https_proxy, true), (&config.http_proxy, false)] {
@@ -187,7 +187,7 @@ impl HttpConnector for Connector {
             store: "HTTP",
             source: error.into(),
         };
-        // The metadata server and emulators have no TLS; nothing else may do without.
+        // The metadata server and emulators have no TLS; everything else must use it.
         let allows_http = options
             .get_config_value(&ClientConfigKey::AllowHttp)
             .as_deref()
@@ -201,7 +201,7 @@ impl HttpConnector for Connector {
             _ => BUCKET_CONNECT,
         };
         let builder = builder(&self.config).map_err(generic)?;
-        // Compressed, an object would not have the length that it is said to have; and HTTP/1 is faster for objects.
+        // A compressed object would not have its declared length; and HTTP/1 is faster for objects.
         let builder = builder
             .no_gzip()
             .http1_only()
@@ -269,7 +269,7 @@ mod tests {
             ] {
                 assert!(client.get(address).send().await.is_ok());
             }
-            // Nobody answers there on this machine: what counts is that the proxy was not asked.
+            // Nothing listens there on this machine: what counts is that the proxy was not used.
             for address in [
                 "169.254.169.254",
                 "metadata.google.internal",
@@ -291,7 +291,7 @@ mod tests {
             );
         }
         assert_eq!(direct.lock().unwrap().len(), 6);
-        // As everywhere, hosts of NO_PROXY are asked directly too.
+        // As everywhere, hosts in NO_PROXY are requested directly.
         let config = config(&[("HTTP_PROXY", &proxy), ("no_proxy", "elsewhere.example")]);
         let client = build(
             builder(&config)

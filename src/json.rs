@@ -1,14 +1,14 @@
 //! A scanner over JSON text: finds where values begin and end without building them.
 //!
-//! It validates as it goes (RFC 8259), never recurses and never allocates per value, so a hostile body costs
-//! neither the stack nor the heap. Pages are cut into records with it, and deviations from a declared schema
-//! are copied out as the exact text that the API sent.
+//! It validates as it goes (RFC 8259), never recurses and never allocates per value, so a hostile body exhausts neither
+//! the stack nor the heap. Pages are split into records with it, and deviations from a declared schema are copied as
+//! the exact text that the API sent.
 
 use std::ops::Range;
 
 pub mod path;
 
-/// Containers may nest this deep; a deeper body is refused.
+/// Maximum nesting depth of containers; a deeper body is refused.
 pub const MAX_DEPTH: usize = 256;
 
 /// Text that is not JSON, and where.
@@ -21,7 +21,7 @@ pub struct JsonError {
     pub reason: &'static str,
 }
 
-/// What a value is, told by its first byte.
+/// The kind of a value, by its first byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// `{…}`
@@ -47,16 +47,16 @@ pub struct Scanner<'a> {
     known: &'a [Range<usize>],
 }
 
-/// Where the large lists and objects of a document begin and end.
+/// The positions of the large lists and objects of a document.
 pub type Spans = Vec<Range<usize>>;
 
-/// Lists and objects of this many bytes are noted in [`Spans`],
+/// Lists and objects of at least this many bytes are recorded in [`Spans`],
 const LARGE: usize = 4 << 10;
-/// if they stand no deeper than this.
+/// if they are nested no deeper than this.
 const SPANS_DEPTH: usize = 4;
 
-/// Whether the text is one JSON value from its first byte to its last, and where the large parts of it lie, so that
-/// a splitter can skip them.
+/// Whether the text is one JSON value from its first byte to its last, and where its large parts are, so that a
+/// splitter can skip them.
 pub fn spans(text: &[u8]) -> Result<Spans, JsonError> {
     let mut scanner = Scanner::new(text, 0);
     let mut spans = Spans::new();
@@ -76,7 +76,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The same, with values that need not be looked into: [`spans`] of the same text.
+    /// A scanner that skips values without looking into them: `spans` are those of the same text.
     pub fn knowing(self, known: &'a [Range<usize>]) -> Self {
         Self { known, ..self }
     }
@@ -100,7 +100,7 @@ impl<'a> Scanner<'a> {
         self.text.get(self.position).copied()
     }
 
-    /// Skips white space and shows the next byte.
+    /// Skips white space and returns the next byte.
     #[inline]
     pub fn peek(&mut self) -> Option<u8> {
         loop {
@@ -111,7 +111,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Takes `wanted` if it is the next byte after white space.
+    /// Consumes `wanted` if it is the next byte after white space.
     #[inline]
     pub fn take(&mut self, wanted: u8) -> bool {
         if self.peek() == Some(wanted) {
@@ -143,7 +143,7 @@ impl<'a> Scanner<'a> {
             Some(b't' | b'f') => Ok(Kind::Boolean),
             Some(b'n') => Ok(Kind::Null),
             Some(_) => Err(self.error("not a JSON value")),
-            None => Err(self.error("the text ends where a value should stand")),
+            None => Err(self.error("the text ends where a value is expected")),
         }
     }
 
@@ -159,7 +159,7 @@ impl<'a> Scanner<'a> {
         self.position += bytes;
     }
 
-    /// Skips a string; gives the range between its quotes and whether it holds escapes.
+    /// Skips a string; returns the range between its quotes and whether it has escapes.
     #[inline]
     pub fn string(&mut self) -> Result<(Range<usize>, bool), JsonError> {
         self.expect(b'"', "expected a string")?;
@@ -269,7 +269,7 @@ impl<'a> Scanner<'a> {
         Err(self.error("not a JSON value"))
     }
 
-    /// Skips one whole value of any kind; gives its range.
+    /// Skips one value of any kind; returns its range.
     pub fn value(&mut self) -> Result<Range<usize>, JsonError> {
         if !self.known.is_empty() {
             self.peek();
@@ -282,7 +282,7 @@ impl<'a> Scanner<'a> {
         self.skip(|_| {})
     }
 
-    /// Skips one whole value, and tells the large lists and objects in it that end.
+    /// Skips one value, and reports the large lists and objects in it when they end.
     #[inline(always)]
     fn skip(&mut self, mut tell: impl FnMut(Range<usize>)) -> Result<Range<usize>, JsonError> {
         self.peek();
@@ -341,7 +341,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Skips a member's name and its colon; gives the range between the quotes.
+    /// Skips a member's name and its colon; returns the range between the quotes.
     #[inline]
     pub fn key(&mut self) -> Result<Range<usize>, JsonError> {
         let (range, _) = self.string()?;
@@ -362,7 +362,7 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// The containers that are open, one bit for each: whether it is an object.
+/// The open containers, one bit for each: whether it is an object.
 #[derive(Default)]
 struct Open {
     depth: usize,
@@ -396,13 +396,13 @@ impl Open {
     }
 }
 
-/// Where the first byte at or behind `at` stands that has a meaning in a string: a quote, a backslash or a control
+/// The position of the first byte at or after `at` that has a meaning in a string: a quote, a backslash or a control
 /// character; the end of the text if there is none.
 #[inline]
 pub(crate) fn plain_end(text: &[u8], mut at: usize) -> usize {
     const ONES: u64 = u64::MAX / 255;
     const HIGH: u64 = ONES << 7;
-    // Eight bytes at a time. The lowest byte that is found is a true one; those above it may not be.
+    // Eight bytes at a time. The lowest byte found is right; those above it may be false positives.
     let below = |word: u64, byte: u8| word.wrapping_sub(ONES * u64::from(byte)) & !word & HIGH;
     while let Some(bytes) = text.get(at..).and_then(<[u8]>::first_chunk::<8>) {
         let word = u64::from_le_bytes(*bytes);
@@ -424,7 +424,7 @@ pub(crate) fn plain_end(text: &[u8], mut at: usize) -> usize {
     at.min(text.len())
 }
 
-/// The text of a string's inside (between its quotes), escapes resolved. `None` for a lone surrogate.
+/// The text inside a string (between its quotes), with escapes resolved. `None` for a lone surrogate.
 pub fn unescape(inside: &[u8]) -> Option<String> {
     let mut quoted = Vec::with_capacity(inside.len() + 2);
     quoted.push(b'"');
@@ -433,7 +433,7 @@ pub fn unescape(inside: &[u8]) -> Option<String> {
     serde_json::from_slice(&quoted).ok()
 }
 
-/// Whether the text stands in a JSON string as it is.
+/// Whether the text needs no escapes in a JSON string.
 #[inline]
 pub fn is_plain(text: &[u8]) -> bool {
     plain_end(text, 0) == text.len()
@@ -559,7 +559,7 @@ mod tests {
         for part in &parts {
             assert!(serde_json::from_str::<serde::de::IgnoredAny>(part).is_ok());
         }
-        // What is known is passed over, whatever stands there by now.
+        // Known spans are skipped, whatever the text is there by now.
         let broken = text.replace(&long, &"\n".repeat(LARGE));
         let at = text.find("[{").unwrap() - 1;
         let mut scanner = Scanner::new(broken.as_bytes(), at).knowing(&spans);

@@ -97,7 +97,7 @@ pub mod transform;
 // Flattened Parquet into the warehouse.
 pub mod load;
 
-// Flattened Parquet as open tables, where it lies.
+// Flattened Parquet as open tables, in place.
 pub mod delta;
 
 // What a run did.

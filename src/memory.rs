@@ -1,28 +1,28 @@
-//! How much memory the process takes, and what ends it when that is too much.
+//! Limits the memory of the process.
 //!
-//! SQL has a memory pool, expressions have bounds, pages and documents too; but not everything that a library holds is
-//! known to it, and a process that takes all memory is killed without a word, or takes its machine with it. So a thread
-//! looks many times a second, and ends the process in one clear line before that.
+//! SQL has a memory pool, expressions, pages and documents have bounds; but libraries hold memory that these do not
+//! count, and a process that uses up all memory is killed without a message, or makes its machine unusable. So a thread
+//! checks many times a second, and ends the process with one clear line before that.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
-/// How often the thread looks. What is written in between is some hundred million bytes at most.
+/// How often the thread checks. At most some hundred million bytes are written in between.
 const INTERVAL: Duration = Duration::from_millis(20);
-/// Of the limit, in hundredths: from here on, expressions begin nothing that might go beyond it.
+/// Percentage of the limit from which on expressions start nothing that might exceed it.
 const EXPRESSIONS: u64 = 75;
-/// Of the memory of the machine or its container, in hundredths: no limit is above that.
+/// Percentage of the memory of the machine or its container that no limit may exceed.
 const OF_THE_MACHINE: u64 = 80;
 
-/// The limit in bytes; 0 where nobody watches.
+/// The limit in bytes; 0 if there is none.
 static LIMIT: AtomicU64 = AtomicU64::new(0);
-/// What the process took when the thread looked last.
+/// The memory of the process at the last check.
 static USED: AtomicU64 = AtomicU64::new(0);
 
-/// Watches the memory of this process from now on, on a thread of its own. Beyond `limit` bytes, or four fifths of what
-/// the machine or its container has, `end` is called with the limit.
+/// Watches the memory of this process from now on, on a thread of its own. Beyond `limit` bytes, or four fifths of the
+/// memory of the machine or its container, `end` is called with the limit.
 ///
 /// # Errors
 /// No thread could be started.
@@ -58,13 +58,13 @@ pub fn watch(limit: u64, end: impl Fn(u64) + Send + 'static) -> std::io::Result<
         .map(|_| ())
 }
 
-/// Bytes that an expression may still take; none where nobody watches.
+/// Bytes that an expression may still use; none if there is no limit.
 pub fn room() -> Option<u64> {
     let limit = LIMIT.load(Ordering::Relaxed);
     (limit > 0).then(|| (limit / 100 * EXPRESSIONS).saturating_sub(USED.load(Ordering::Relaxed)))
 }
 
-/// `wanted` bytes for SQL, or half of what the process may have, if that is less.
+/// `wanted` bytes for SQL, or half of the process's limit, if that is less.
 pub fn for_sql(wanted: usize) -> usize {
     match LIMIT.load(Ordering::Relaxed) {
         0 => wanted,

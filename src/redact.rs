@@ -31,19 +31,19 @@ use serde_json::{Map, Value};
 const MASK: &str = "***";
 /// A secret of at least this many characters is masked anywhere.
 const LONG: usize = 8;
-/// A shorter one only where it stands alone, and below this not at all: it would hide half of every message.
+/// A shorter one only as a separate word, and below this not at all: it would mask half of every message.
 const SHORT: usize = 4;
 /// Most characters of [`foreign`] text.
 pub const MOST_FOREIGN: usize = 600;
 /// Most characters of [`one_line`].
 const MOST_LINE: usize = 4_000;
-/// Text beyond this many bytes is not even looked at: nothing of it would be shown.
+/// Text beyond this many bytes is not examined: none of it would be shown.
 const LOOKED_AT: usize = 64 << 10;
 
-/// All that is to be masked, longest first, so that no part of a longer secret remains.
+/// All texts to be masked, longest first, so that no part of a longer secret remains.
 static SECRETS: RwLock<Vec<String>> = RwLock::new(Vec::new());
 
-/// From now on masks `secret`, also as JSON, percent-encoding or a source literal would write it, and each line of it.
+/// Masks `secret` from now on, also as JSON, percent-encoding or a source literal would write it, and each line of it.
 pub fn register(secret: &str) {
     let secret = secret.trim();
     if SECRETS.read().iter().any(|known| known == secret) {
@@ -77,7 +77,7 @@ pub fn register(secret: &str) {
     }
 }
 
-/// Registers user and password of an address, `scheme://user:password@host`, in all forms in which they travel.
+/// Registers user and password of an address, `scheme://user:password@host`, in all encodings that are sent.
 pub fn register_userinfo(address: &str) {
     let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -132,7 +132,7 @@ pub fn register_document(document: &Map<String, Value>) {
 /// Secrets that are recognised by their form, configured or not.
 static FORMS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
     let forms = [
-        // A PEM key, whole or cut. A quote ends it: what stands behind belongs to a JSON document around it.
+        // A PEM key, complete or truncated. A quote ends it: the rest belongs to a JSON document around it.
         (
             r#"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----[^"]*?-----END [A-Z0-9 ]*PRIVATE KEY-----"#,
             MASK,
@@ -169,7 +169,7 @@ static FORMS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
 static BYTES: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"\[?[0-9]{1,3}(?:, ?[0-9]{1,3}){7,}\]?").ok());
 
-/// The text with `***` instead of every registered secret, and of whatever is a secret by its form.
+/// The text with `***` instead of every registered secret, and of everything that has the form of a secret.
 pub fn mask(text: &str) -> Cow<'_, str> {
     let masked = mask_text(text);
     let Some(bytes) = BYTES.as_ref().filter(|bytes| bytes.is_match(&masked)) else {
@@ -249,7 +249,7 @@ fn is_control(character: char) -> bool {
     character.is_control() || reorders
 }
 
-/// The text with control characters escaped (`\u{1b}`), except those that `keeps` lets pass.
+/// The text with control characters escaped (`\u{1b}`), except those that `keeps` allows.
 fn escape(text: &str, keeps: impl Fn(char) -> bool) -> Cow<'_, str> {
     if !text
         .chars()
@@ -269,8 +269,8 @@ fn escape(text: &str, keeps: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// A value on one line with its control characters escaped; nothing is masked or cut. For names and cells that people
-/// read.
+/// A value on one line with its control characters escaped; nothing is masked or truncated. For names and cells that
+/// people read.
 pub fn printable(text: &str) -> Cow<'_, str> {
     escape(text, |_| false)
 }
@@ -313,7 +313,7 @@ fn clean(text: &str, most: usize) -> String {
     let line = escape(&line, |_| false);
     match line.char_indices().nth(most) {
         Some((end, _)) => format!("{}…", &line[..end]),
-        // Where the text was cut, the beginning of a secret may stand.
+        // The beginning of a secret may remain where the text was truncated.
         None if is_cut => format!("{}…", line.chars().take(most / 2).collect::<String>()),
         None => line.into_owned(),
     }
@@ -330,7 +330,7 @@ impl<W: Write> Write for Masked<W> {
         let (message, end) = masked
             .strip_suffix('\n')
             .map_or((&*masked, ""), |message| (message, "\n"));
-        // One event is one line, whatever stands in it. Colours are those of the subscriber, which escapes others.
+        // One event is one line, whatever it contains. Colours are those of the subscriber, which escapes others.
         let line = message.replace('\n', "\\n") + end;
         self.0.write_all(line.as_bytes())?;
         Ok(bytes.len())
@@ -349,7 +349,7 @@ pub fn install_panic_hook() {
         if trace.status() == std::backtrace::BacktraceStatus::Captured {
             text = format!("{text}\n{}", screen(&trace.to_string()));
         }
-        // If nobody listens there is nobody to tell.
+        // If stderr is closed, the message is lost.
         let _ = writeln!(std::io::stderr(), "{text}");
     }));
 }
@@ -489,7 +489,7 @@ mod tests {
             (long.chars().count(), long.ends_with('…')),
             (MOST_FOREIGN + 1, true)
         );
-        // A secret that lies across the end is masked before the text is cut.
+        // A secret across the limit is masked before the text is truncated.
         register("canary-at-the-end");
         let cut = foreign(format!("{}canary-at-the-end", "x".repeat(MOST_FOREIGN - 6)));
         assert!(!cut.contains("canar"), "{cut}");

@@ -91,7 +91,7 @@ fn page_of(source: &Source, body: &Bytes) {
         );
     }
     assert_paths(source, &whole);
-    // The list alone is the same rows; what stands beside it is in `_rescued_data` only.
+    // The list alone is the same rows; fields next to it are in `_rescued_data` only.
     let (alone, _) = decode_page(source, page.records.clone(), Some(day_window(day)), None)
         .expect("decoded before");
     assert_eq!(alone.num_rows(), whole.num_rows());

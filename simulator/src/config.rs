@@ -14,10 +14,10 @@ use super::faults::Faults;
 /// The token that a simulator accepts by default.
 pub const DEFAULT_TOKEN: &str = "samsara_api_simulator";
 
-/// The largest fleet a simulator builds; a guard against a slip of the keyboard.
+/// The largest fleet of a simulator; a guard against typing errors.
 const MAX_VEHICLES: u32 = 200_000;
 
-/// The cloud in which the simulated organisation lives. It changes the currency and what `/me` says.
+/// The cloud of the simulated organisation. It affects the currency and the response of `/me`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Region {
     /// `api.samsara.com`
@@ -80,7 +80,7 @@ pub struct LateData {
 /// How the fuel and energy report reads `startDate` and `endDate`. Documentation and experience differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum FuelWindow {
-    /// Exactly the requested instants, the end exclusive and rounded up to a whole minute.
+    /// Exactly the requested instants, with an exclusive end that is rounded up to a whole minute.
     #[default]
     Exact,
     /// As documented: only the dates count and the day of `endDate` is part of the window.
@@ -108,10 +108,10 @@ pub struct SimulatorConfig {
     pub rate_limit_scale: f64,
     /// How often which fault happens.
     pub faults: Faults,
-    /// The pause between the pieces of a body that is slow by fault.
+    /// The pause between the pieces of a body that a fault slows down.
     pub slow_body_pause: Duration,
-    /// Adds fields no schema knows: on records, inside nested readings and beside `data`.
-    /// Values that stay JSON in the tables (tags, conditions …) are left alone.
+    /// Adds fields that no schema knows: on records, inside nested readings and next to `data`. Values that stay JSON
+    /// in the tables (tags, conditions …) are left alone.
     pub unknown_fields: bool,
     /// Makes `/history` add the last reading before `startTime`, as one page of the documentation shows.
     pub point_before_window: bool,

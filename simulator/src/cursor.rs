@@ -1,4 +1,4 @@
-//! Cursors: opaque to the client, bound to the query that got them, and without any memory on the server.
+//! Cursors: opaque to the client, bound to their query, and stateless on the server.
 
 use sha2::{Digest, Sha256};
 
@@ -15,7 +15,7 @@ pub(crate) struct Position {
     pub(crate) offset: i64,
     /// Whether an empty page was served at this place already.
     pub(crate) paused: bool,
-    /// Whether the page at this place was served once more already.
+    /// Whether the page at this position was repeated already.
     pub(crate) repeated: bool,
 }
 
@@ -45,7 +45,7 @@ impl Cursors {
         encode(&bytes)
     }
 
-    /// The position a cursor stands for, if it was made here and for the same query.
+    /// The position of a cursor, if it was created here and for the same query.
     pub(crate) fn open(self, print: u64, cursor: &str) -> Result<Position, Refusal> {
         let unknown = || Refusal::bad("invalid or expired pagination cursor");
         let bytes = decode(cursor).ok_or_else(unknown)?;
@@ -81,7 +81,7 @@ impl Cursors {
         first_eight(&hash.finalize())
     }
 
-    /// Hides or shows bytes, so that nobody is tempted to read a position out of a cursor.
+    /// Obfuscates or restores bytes, so that clients cannot read a position from a cursor.
     fn mask(self, seal: &[u8], bytes: &[u8]) -> Vec<u8> {
         let blocks = bytes.chunks(8).zip(0u8..);
         let masked = blocks.flat_map(|(block, number)| {

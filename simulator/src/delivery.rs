@@ -1,4 +1,4 @@
-//! Turns an answer into bytes on the wire, complete or damaged.
+//! Turns a response into bytes on the wire, complete or damaged.
 
 use std::convert::Infallible;
 use std::io;
@@ -120,7 +120,7 @@ fn cut_off(body: Bytes) -> Body {
         match piece {
             Some(half) if !half.is_empty() => Some((Ok(half), Some(Bytes::new()))),
             Some(_) => {
-                // Lets the half out of the server's buffer before the connection is given up.
+                // Flushes the first half from the server's buffer before the connection is dropped.
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 Some((Err(io::Error::from(io::ErrorKind::ConnectionReset)), None))
             }

@@ -1,17 +1,17 @@
-//! Faults: how often the simulator misbehaves, and which way for a given request.
+//! Faults: how often the simulator fails, and how for a given request.
 
 use std::str::FromStr;
 
 use super::SimulatorError;
 use super::world::draw::Draw;
 
-/// The share of requests (0 to 1) that meets each fault. At most one fault happens to a request, so the
-/// shares add up to 1 at most. Which request meets which is fixed by the seed and the request's number.
+/// The share of requests (0 to 1) that each fault hits. At most one fault hits a request, so the shares add up to 1 at
+/// most. The seed and the request's number determine the fault.
 ///
 /// Written as `429=0.1,500=0.05,reset=0.02`; the empty text and `none` mean no faults.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Faults {
-    /// Status 429, from time to time without a usable `Retry-After`.
+    /// Status 429, sometimes without a usable `Retry-After`.
     pub too_many_requests: f64,
     /// Status 500 with a plain-text body.
     pub internal_error: f64,
@@ -25,7 +25,7 @@ pub struct Faults {
     pub truncate: f64,
     /// The body trickles in.
     pub slow: f64,
-    /// A page leads to itself once more, under a new cursor. Recorded pages are left alone.
+    /// A page leads to itself once more, under a new cursor. Recorded pages are not affected.
     pub duplicate_page: f64,
 }
 
@@ -77,7 +77,7 @@ impl Faults {
             }
             sum += share;
         }
-        // A little slack, since shares such as 0.1 have no exact binary form.
+        // Tolerance, since shares such as 0.1 have no exact binary form.
         if sum > 1.0 + 1e-9 {
             return Err(SimulatorError::Faults(format!(
                 "the shares add up to {sum}, which is more than 1"
@@ -86,7 +86,7 @@ impl Faults {
         Ok(())
     }
 
-    /// The fault that meets the request of this number, if any.
+    /// The fault that hits the request with this number, if any.
     pub(crate) fn draw(&self, seed: u64, request: u64) -> Option<Fault> {
         let mut at = Draw::new(seed, "fault", &[request]).unit();
         for (_, fault, share) in self.shares() {

@@ -68,7 +68,7 @@ pub use world::World;
 
 use server::Shared;
 
-/// A client that never reads its answer must not keep a simulator alive.
+/// A client that never reads its response must not keep a simulator alive.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
 
 /// Why a simulator could not be made.
@@ -141,7 +141,7 @@ impl Simulator {
         })
     }
 
-    /// Where it can be reached from this machine, as `http://127.0.0.1:PORT`.
+    /// Its address on this machine, as `http://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         let mut address = self.address;
         // Listening everywhere includes here.
@@ -178,12 +178,12 @@ impl Simulator {
         &self.shared.world
     }
 
-    /// Sets the world's clock, on which depends what has happened, what has arrived and what is under way.
+    /// Sets the world's clock, which determines what has happened, what has arrived and what is in progress.
     pub fn set_now(&self, now: DateTime<Utc>) {
         self.shared.world.clock.set(now.timestamp_millis());
     }
 
-    /// Lets the readings arrive that [`SimulatorConfig::late`] withholds. The world's clock moves on by a second.
+    /// Makes the readings arrive that [`SimulatorConfig::late`] withholds. The world's clock advances by a second.
     pub fn release_late(&self) {
         self.shared.world.clock.release();
     }
@@ -193,7 +193,7 @@ impl Simulator {
         self.shared.expire_cursors();
     }
 
-    /// Stops listening and waits until requests under way are answered, but for no longer than a few seconds.
+    /// Stops listening and waits for responses in progress, but at most a few seconds.
     pub async fn shutdown(mut self) {
         self.stop.cancel();
         let Some(mut server) = self.server.take() else {

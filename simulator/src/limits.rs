@@ -26,7 +26,7 @@ impl RateLimits {
         }
     }
 
-    /// Takes a token of an endpoint, or says after how many seconds there will be one.
+    /// Takes a token of an endpoint, or returns in how many seconds there will be one.
     pub(crate) fn take(
         &self,
         path: &'static str,

@@ -8,10 +8,10 @@ use super::wire::Wire;
 use super::world::World;
 use super::world::draw::Draw;
 
-/// One page in this many is held back once: an empty page that promises more is served before it.
+/// One page in this many is delayed once: an empty page that promises more comes before it.
 const PAUSE_ONE_IN: u64 = 9;
 
-/// The largest `limit` of the paged endpoints that know one.
+/// The largest `limit` of the paged endpoints that have one.
 const MOST_RECORDS: i64 = 512;
 
 /// One request to one endpoint.
@@ -21,7 +21,7 @@ pub(crate) struct Call<'a> {
     pub(crate) wire: Wire,
     pub(crate) query: &'a Query,
     pub(crate) path: &'static str,
-    /// What stands in the path where the endpoint's has a name in braces; empty otherwise.
+    /// The text in the path at the place of the name in braces; empty otherwise.
     pub(crate) id: &'a str,
     pub(crate) cursors: Cursors,
     /// Told by the configuration.
@@ -46,7 +46,7 @@ pub(crate) enum Next {
     More(Position),
     /// Nothing ever again.
     End,
-    /// Nothing yet: go on from here later. With the position of the page itself, its cursor stays the same.
+    /// Nothing yet: continue from here later. With the position of the page itself, its cursor stays the same.
     Later(Position),
 }
 
@@ -81,7 +81,7 @@ impl Paging {
 }
 
 impl Call<'_> {
-    /// The number of records on a page, given the endpoint's own and whether it heeds `limit`.
+    /// The number of records on a page, given the endpoint's own and whether it accepts `limit`.
     pub(crate) fn page_size(&self, own: usize, heeds_limit: bool) -> Result<usize, Refusal> {
         if heeds_limit {
             self.limited_page_size(own, MOST_RECORDS)
@@ -90,7 +90,7 @@ impl Call<'_> {
         }
     }
 
-    /// The number of records on a page of an endpoint that heeds `limit` up to a bound.
+    /// The number of records on a page of an endpoint that accepts `limit` up to a bound.
     pub(crate) fn limited_page_size(&self, own: usize, most: i64) -> Result<usize, Refusal> {
         let own = self.page_size.unwrap_or(own).max(1);
         match self.query.first("limit") {
@@ -162,7 +162,7 @@ impl Call<'_> {
         })
     }
 
-    /// One page of a list that is known as a whole; records are written only where they are served.
+    /// One page of a complete list; records are rendered only when they are served.
     pub(crate) fn list_page<T>(
         &self,
         paging: Paging,

@@ -1,4 +1,4 @@
-//! The parameters of a request, and what is said about wrong ones.
+//! The parameters of a request, and the errors about wrong ones.
 
 use axum::http::StatusCode;
 use sha2::{Digest, Sha256};
@@ -12,7 +12,7 @@ pub(crate) struct Query {
     pairs: Vec<(String, String)>,
 }
 
-/// A refusal. Newer endpoints explain themselves in JSON, v1 endpoints in plain text.
+/// A refusal. Newer endpoints return JSON, v1 endpoints plain text.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
@@ -127,8 +127,8 @@ impl Query {
             .map_err(|_| Refusal::rpc(format!("{name} {text:?} is not an int64")))
     }
 
-    /// What a cursor is bound to: the path and every parameter but those named. The order among different
-    /// parameters does not count; the order and spelling of values does.
+    /// What a cursor is bound to: the path and every parameter except those named. The order among different parameters
+    /// does not matter; the order and spelling of values does.
     pub(crate) fn fingerprint(&self, path: &str, but: &[&str]) -> u64 {
         let mut pairs: Vec<&(String, String)> = self
             .pairs

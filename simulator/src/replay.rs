@@ -17,7 +17,7 @@ use url::form_urlencoded;
 
 use super::query::{Query, Refusal};
 
-/// The folder of recorded pages, and what is known of its chains.
+/// The folder of recorded pages, and its known chains.
 #[derive(Debug)]
 pub(crate) struct Replay {
     dir: PathBuf,
@@ -94,8 +94,8 @@ impl Replay {
         Ok(Some(Ok(tokio::fs::read(file).await?.into())))
     }
 
-    /// The folder of an endpoint path. Only plain names lead into the folder of pages, so nothing outside of it is
-    /// ever read.
+    /// The folder of an endpoint path. Only plain names lead into the folder of pages, so nothing outside of it is ever
+    /// read.
     fn folder(&self, path: &str) -> Option<PathBuf> {
         let plain = |name: &str| {
             !name.is_empty()
@@ -126,8 +126,8 @@ impl Replay {
         let mut chain = Vec::with_capacity(files.len());
         for file in files {
             let body = tokio::fs::read(&file).await?;
-            // A recorded body may be anything; one that is not a page simply has no cursor. An editor may have put a mark
-            // before it.
+            // A recorded body may be anything; one that is not a page has no cursor. An editor may have put a
+            // byte-order mark before it.
             let json = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&body);
             let head: Option<PageHead> = serde_json::from_slice(json).ok();
             let end_cursor = head
@@ -141,7 +141,7 @@ impl Replay {
     }
 }
 
-/// The folders that may answer a query, the most specific first and the endpoint's own last.
+/// The folders for a query, the most specific first and the endpoint's own last.
 async fn matching(base: &Path, query: &Query) -> std::io::Result<Vec<PathBuf>> {
     let mut folders = Vec::new();
     for entry in entries(base).await? {
@@ -167,8 +167,8 @@ async fn matching(base: &Path, query: &Query) -> std::io::Result<Vec<PathBuf>> {
     Ok(folders.into_iter().map(|(_, folder)| folder).collect())
 }
 
-/// What is in a folder, by name, without hidden files (macOS puts `._0001.json` beside `0001.json` on disks of other
-/// kinds); nothing when there is no such folder.
+/// The files in a folder, by name, without hidden files (macOS creates `._0001.json` next to `0001.json` on foreign
+/// file systems); none if there is no such folder.
 async fn entries(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     let mut entries = match tokio::fs::read_dir(folder).await {

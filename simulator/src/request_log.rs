@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use parking_lot::Mutex;
 
-/// The log forgets the oldest requests beyond this many, so that a simulator can serve for days.
+/// The log drops the oldest requests beyond this many, so that a simulator can run for days.
 const KEPT: usize = 100_000;
 
 /// A request and the status it was answered with.
@@ -18,7 +18,7 @@ pub struct LoggedRequest {
     pub path: String,
     /// The query as it was sent, without the question mark; empty when there was none.
     pub query: String,
-    /// The status of the answer. A body that breaks off by fault still counts as what its head says.
+    /// The status of the response. A body that a fault truncates counts with the status of its head.
     pub status: u16,
 }
 

@@ -1,4 +1,4 @@
-//! Answering requests: who may ask, how often, and what goes wrong on the way.
+//! Answers requests: authorisation, rate limits and faults.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -98,7 +98,7 @@ pub(crate) async fn handle(State(shared): State<Arc<Shared>>, request: Request) 
 }
 
 impl Shared {
-    /// The answer, and the fault that still has to spoil its delivery.
+    /// The response, and the fault that is to damage its delivery.
     async fn answer(
         &self,
         request: &Parts,
@@ -109,7 +109,7 @@ impl Shared {
         let path = request.uri.path();
         let found = Served::at(path);
         let endpoint = found.map(|(endpoint, _)| endpoint);
-        // Recorded pages may belong to endpoints the world does not know.
+        // Recorded pages may be of endpoints that the world does not have.
         if endpoint.is_none() && self.replay.is_none() {
             return (
                 Answer::text(StatusCode::NOT_FOUND, "404 page not found"),
@@ -229,7 +229,7 @@ impl Shared {
         }
     }
 
-    /// A failure by fault: gateways in front of the API speak plain text.
+    /// A simulated failure: gateways in front of the API answer in plain text.
     fn failure(&self, status: u16, number: u64, request_id: &str) -> Answer {
         let mut draw = Draw::new(self.config.seed, "failure", &[number]);
         match status {

@@ -63,7 +63,7 @@ pub(crate) fn parse_time(text: &str) -> Option<Millis> {
         .map(|time| time.timestamp_millis())
 }
 
-/// Midnight of the date written in an RFC 3339 parameter, in the zone written beside it.
+/// Midnight of the date in an RFC 3339 parameter, in the parameter's zone.
 pub(crate) fn parse_date(text: &str) -> Option<Millis> {
     let time = DateTime::parse_from_rfc3339(text).ok()?;
     let offset = Millis::from(time.offset().local_minus_utc()) * SECOND;

@@ -1,8 +1,8 @@
-//! The program's own tables in the warehouse, `_etl_runs` and `_etl_partitions`: what each run did, to be queried and
-//! put on a dashboard.
+//! The program's own tables in the warehouse, `_etl_runs` and `_etl_partitions`: what each run did, for queries and
+//! dashboards.
 //!
 //! Each run writes one object per table below `audit/` in the flattened bucket, and loads its UTC day again from all
-//! objects of that day: nothing is appended, so nothing doubles.
+//! objects of that day: nothing is appended, so nothing is duplicated.
 
 mod recorder;
 mod tables;
@@ -39,7 +39,7 @@ pub struct AuditedRun<'a> {
     pub catalog: &'a Catalog,
     /// Its state documents.
     pub states: &'a StateStore,
-    /// Whether it was told to stop.
+    /// Whether it was stopped.
     pub is_cancelled: bool,
     /// Sees the loads.
     pub observer: &'a dyn Observer,
@@ -49,7 +49,7 @@ pub(super) fn instant(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
-/// Writes both tables' objects of this run, and loads the day they belong to.
+/// Writes this run's objects of both tables, and loads the day that they belong to.
 pub async fn write(
     run: &AuditedRun<'_>,
     recorder: &Recorder,
@@ -57,7 +57,7 @@ pub async fn write(
     warehouse: &dyn Warehouse,
     flattened: &Bucket,
 ) -> Result<(), Error> {
-    // Without its lock a run leaves no trace: the day is its successor's to load.
+    // Without its lock a run writes no audit rows: the day is its successor's to load.
     run.states.fence().check()?;
     let started = instant(run.id.started());
     let row = json!({
@@ -118,7 +118,7 @@ fn wrong(run: &AuditedRun<'_>, table: &Contract, error: ArrowError) -> LoadError
     }
 }
 
-/// What the event of an extracted partition does not have: size of the raw objects, and the requests of the source's
+/// What the event of an extracted partition lacks: size of the raw objects, and number of requests to the source's
 /// endpoint.
 async fn add_from_state(
     run: &AuditedRun<'_>,
@@ -154,7 +154,7 @@ struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
-    /// Begins the object. How many rows it is going to have stands in its name, so that it need not be opened.
+    /// Begins the object. Its name contains its row count, so that it need not be opened to count rows.
     fn begin(
         run: &'a AuditedRun<'a>,
         contract: &'a Contract,

@@ -1,4 +1,4 @@
-//! What happened to each partition of a run, kept until the run is over.
+//! Records what happened to each partition of a run until the run is over.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
@@ -10,13 +10,13 @@ use serde_json::{Map, Value, json};
 use super::instant;
 use crate::events::{Event, Observer};
 
-/// The step of a row that is about what was extracted.
+/// The step of a row about extracted data.
 pub(super) const EXTRACT: &str = "extract";
-/// The level at which rows are compressed: they are much alike, and the fastest makes a tenth of them.
+/// Compression level of rows: they are much alike, and the fastest level reduces them to a tenth.
 const LEVEL: i32 = 1;
 
-/// Rows of `_etl_partitions`, one JSON object a line. A first run brings some for each day of each table, so they are kept
-/// compressed: a dozen bytes a row, where the parsed rows would take a thousand.
+/// Rows of `_etl_partitions`, one JSON object per line. A first run has some for each day of each table, so they are
+/// kept compressed: a dozen bytes per row instead of a thousand when parsed.
 #[derive(Default)]
 pub(super) struct Rows {
     lines: Option<zstd::Encoder<'static, Vec<u8>>>,
@@ -48,7 +48,7 @@ impl Rows {
         self.count
     }
 
-    /// All of them, in the order in which they came.
+    /// All rows, in order.
     ///
     /// # Errors
     /// If one could not be kept, or they cannot be read back.
@@ -70,7 +70,7 @@ impl Rows {
 #[derive(Default)]
 pub struct Recorder {
     pub(super) rows: Mutex<Rows>,
-    /// Endpoint → pages that came, and requests that were sent again.
+    /// Endpoint → number of pages, and of retried requests.
     pub(super) endpoints: Mutex<BTreeMap<String, (u64, u64)>>,
 }
 

@@ -43,7 +43,7 @@ pub(super) fn runs() -> Contract {
             ("derived_rows", Int64, "Rows that models made"),
             ("loaded_rows", Int64, "Rows that the warehouse reported"),
             ("failures", Int64, "Tables and partitions that failed"),
-            ("cancelled", Bool, "Whether the run was told to stop"),
+            ("cancelled", Bool, "Whether the run was stopped"),
         ],
     )
 }

@@ -1,8 +1,8 @@
 //! Raw schemas: SQL column definitions to Arrow fields.
 //!
-//! DataFusion's own tokenizer reads them. The grammar is here: its parser sets no bound to how deep types nest, and
-//! its planner has no Arrow type for `MAP`, and none for `JSON` (text kept exactly as sent). It says yes to the few
-//! types that a JSON page can hold.
+//! DataFusion's own tokenizer reads them, but the grammar is implemented here: its parser does not limit the nesting of
+//! types, and its planner has no Arrow type for `MAP`, nor for `JSON` (text kept exactly as sent). It accepts the few
+//! types that a JSON page can have.
 
 use std::collections::HashSet;
 use std::iter::Peekable;
@@ -17,10 +17,10 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, Word};
 /// Field metadata key of a column declared `JSON`.
 pub const JSON_TYPE: &str = "samsara:json";
 
-/// An object may name this many fields: as many as BigQuery allows columns in a table.
+/// Maximum number of fields of an object: as many as BigQuery allows columns in a table.
 const MAX_FIELDS: usize = 10_000;
 
-/// Lists and objects may stand in each other this deep.
+/// Maximum nesting depth of lists and objects.
 const MAX_DEPTH: usize = 32;
 
 /// The Arrow type of `MAP(VARCHAR, VARCHAR)`.
@@ -71,7 +71,7 @@ impl Parser {
         let mut names = HashSet::new();
         loop {
             let Word { value: name, .. } = self.word("a column name")?;
-            // Names that differ in case only are one name to BigQuery.
+            // Names that differ only in case are the same name to BigQuery.
             if !names.insert(name.to_ascii_lowercase()) {
                 return Err(format!("`{name}` is declared twice"));
             }

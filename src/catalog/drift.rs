@@ -1,4 +1,4 @@
-//! Rescued values to schemas that hold them: what an analyst would write into `sources.toml`.
+//! Proposes schemas for rescued values: what an analyst would write into `sources.toml`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,13 +10,13 @@ use serde_json::value::RawValue;
 use super::ddl::{JSON_TYPE, map_type, parse};
 use crate::json::path::{Path, Step, printable};
 
-/// An object with more names than this is taken for one whose names are data.
+/// An object with more names than this is treated as a map whose names are data.
 const MOST_NAMES: usize = 128;
 /// Number of paths of a source that are counted separately.
 const MOST_PATHS: usize = 5000;
 /// Paths are shown up to this many bytes.
 const LONGEST_PATH: usize = 200;
-/// So many new names may be columns; more are data.
+/// At most this many new names may be columns; more are data.
 const MOST_NEW: usize = 500;
 
 /// What a value, or a column, is.
@@ -40,9 +40,9 @@ impl Type {
     fn of_value(text: &str) -> Self {
         match serde_json::from_str::<Value>(text) {
             Ok(value) => Self::of(&value),
-            // Half a surrogate pair does not make it anything else.
+            // Half of a surrogate pair does not change the type.
             Err(_) if text.starts_with('"') => Self::Text,
-            // A number that no double holds, and the like: of that the text only can be kept.
+            // Numbers that no double can store, and the like, can be stored as text only.
             Err(_) => Self::Json,
         }
     }
@@ -93,7 +93,7 @@ impl Type {
         )
     }
 
-    /// The narrowest type that holds what both hold.
+    /// The narrowest type that both fit into.
     fn with(self, other: Self) -> Self {
         match (self, other) {
             (Self::Unknown, other) | (other, Self::Unknown) => other,
@@ -108,7 +108,7 @@ impl Type {
                         None => members.push((name, found)),
                     }
                 }
-                // Names that are data, ids say, would grow without end, and no schema could hold them.
+                // Names that are data, such as ids, would grow without end, and no schema could hold them.
                 if members.len() > MOST_NAMES {
                     Self::Json
                 } else {
@@ -120,8 +120,8 @@ impl Type {
         }
     }
 
-    /// Whether a schema can say it. Of an empty object, a list of anything, or an object whose names are data, only
-    /// the text can be kept.
+    /// Whether a schema can express it. An empty object, a list of anything, or an object whose names are data can only
+    /// be stored as text.
     fn is_sayable(&self) -> bool {
         match self {
             Self::Unknown | Self::Json => false,
@@ -139,7 +139,7 @@ impl Type {
         }
     }
 
-    /// The member at a path; or where the path leaves what is known, and by which name.
+    /// The member at a path; or the position at which the path leaves the known schema, and the name there.
     fn at(&mut self, path: &[Step]) -> Place<'_> {
         match self {
             Self::List(_) | Self::Object(_) if path.is_empty() => Place::Known(self),
@@ -148,7 +148,7 @@ impl Type {
                 _ => Place::Nowhere,
             },
             Self::Object(members) => {
-                // In rows of older versions a name with dots stands as it is.
+                // In rows of older versions a name with dots is not quoted.
                 let known = (1..=path.len()).find_map(|length| {
                     let name = joined(&path[..length])?;
                     Some((
@@ -169,7 +169,7 @@ impl Type {
     }
 }
 
-/// Names as one, with dots between them; none where a list stands in between.
+/// Names joined by dots; none if there is a list in between.
 fn joined(path: &[Step]) -> Option<String> {
     let name = |step: &Step| match step {
         Step::Name(name) => Some(name.clone()),
@@ -205,7 +205,7 @@ impl fmt::Display for Type {
     }
 }
 
-/// Whether a field of this name can be declared: quotes, say, would have to be escaped twice.
+/// Whether a field with this name can be declared: quotes, for example, would have to be escaped twice.
 fn is_declarable(name: &str) -> bool {
     let is_plain = |c: char| !c.is_control() && c != '"' && c != '\\';
     !name.is_empty() && !name.starts_with('_') && name.chars().all(is_plain)
@@ -228,7 +228,7 @@ fn write_members(
     Ok(())
 }
 
-/// The values of a source that did not fit its schema.
+/// The rescued values of a source.
 #[derive(Debug, Clone, Default)]
 pub struct Drifted {
     /// By path, list positions left out: what the values are, and how many.
@@ -244,7 +244,7 @@ pub struct Drifted {
 pub struct Proposal {
     /// For people: one line for each path.
     pub notes: Vec<String>,
-    /// The new schema, as `sources.toml` has it; none if there is nothing that a schema could do.
+    /// The new schema, as `sources.toml` has it; none if a schema cannot help.
     pub schema: Option<String>,
 }
 
@@ -295,7 +295,7 @@ impl Drifted {
             // Writing into a String cannot fail.
             let _ = write_members(members, ",\n", &mut schema);
         }
-        // What cannot be declared even so (too many fields, too deep) says why.
+        // What still cannot be declared (too many fields, too deep) gives the reason.
         let schema = match parse(&schema) {
             Ok(_) => Some(schema).filter(|_| is_changed),
             Err(error) => {
@@ -449,7 +449,7 @@ mod tests {
             "{:?}",
             quoted.notes
         );
-        // Rows of older versions have names as they are: what is known by the name, or else a new one.
+        // Rows of older versions have unquoted names: the known one is meant, or else a new one.
         let older = propose(
             "\"a.b\" BIGINT, m STRUCT<x BIGINT>",
             &[r#"{"a.b":1.5,"m.y.z":1,"c.d":2,"m[].x":3}"#],
@@ -464,7 +464,7 @@ mod tests {
             proposal.schema.as_deref(),
             Some("gateway STRUCT<fw JSON>,\n\"gateway.fw\" DOUBLE")
         );
-        // An item that has no place in the row's list is an item like any other.
+        // An item without a position in the row's list counts like any other.
         assert_eq!(
             propose("l ARRAY<BIGINT>", &[r#"{"l[]":0.5,"l[]#2":1.5}"#])
                 .schema

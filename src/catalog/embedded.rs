@@ -1,4 +1,4 @@
-//! The copy of `sql/` inside the program, and the same files read from a folder.
+//! The copy of `sql/` in the program, and the same files read from a folder.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::config::text::{FileError, read_text};
 
 static SQL: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/sql");
 
-/// `(<family>/<file>, text)` of catalog files; `settings.toml` stands above the families.
+/// `(<family>/<file>, text)` of catalog files; `settings.toml` is outside the families.
 pub(super) type Files = Vec<(String, String)>;
 
 /// Every catalog file in the program.
@@ -33,7 +33,7 @@ pub(super) fn files() -> Files {
     files
 }
 
-/// The same from a folder on disk; and the files that cannot be read, likewise, each with the reason.
+/// The same from a folder on disk; and the files that cannot be read, each with the reason.
 pub(super) fn read_folder(directory: &Path) -> Result<(Files, Files), CatalogError> {
     fn unreadable(path: &Path, error: impl Into<FileError>) -> CatalogError {
         CatalogError::Unreadable {
@@ -137,13 +137,7 @@ mod tests {
 
         let refused = || Catalog::open(Some(folder.path())).unwrap_err().to_string();
         let pipe = folder.path().join("f/pipe.sql");
-        assert!(
-            std::process::Command::new("mkfifo")
-                .arg(&pipe)
-                .status()
-                .unwrap()
-                .success()
-        );
+        crate::config::text::make_pipe(&pipe);
         assert!(
             refused().ends_with("f/pipe.sql:1: cannot be read: it is a named pipe, not a file"),
             "{}",

@@ -1,8 +1,8 @@
-//! How much a query may be, before anything takes it apart.
+//! Limits on the size of a query, checked before it is parsed.
 //!
-//! A query is read and planned as deep as it is nested or chained, and a stack that overflows ends the program. And each
-//! common table expression is planned once for every time that it is named: a chain of 25, each of which names the one
-//! before twice, is 33 million tables.
+//! A query is parsed and planned recursively, as deep as it is nested or chained, and a stack overflow ends the
+//! program. And each common table expression is planned once for every reference to it: a chain of 25, each of which
+//! refers to the previous one twice, is 33 million tables.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -30,9 +30,9 @@ pub fn check_query(sql: &str) -> Result<(), (usize, String)> {
     Ok(())
 }
 
-/// The tokens of a text, white space and comments among them; none if it cannot be split, which the parser reports. A text
-/// that is too much for the stack is refused, with line and reason: the parser bounds neither how deep types nest nor how
-/// long a chain of operators is.
+/// The tokens of a text, including white space and comments; none if it cannot be tokenized, which the parser reports.
+/// A text that would overflow the stack is refused, with line and reason: the parser limits neither the nesting of
+/// types nor the length of a chain of operators.
 pub(super) fn checked_tokens(sql: &str) -> Result<Option<Vec<TokenWithSpan>>, (usize, String)> {
     if sql.len() > MAX_SQL_BYTES {
         return Err((
@@ -93,7 +93,7 @@ pub(super) fn checked_tokens(sql: &str) -> Result<Option<Vec<TokenWithSpan>>, (u
     Ok(Some(tokens))
 }
 
-/// Every row of a result that a literal stands in has a copy of it.
+/// Every row of a result that contains a literal has a copy of it.
 fn literal_bytes(token: &TokenWithSpan) -> usize {
     match &token.token {
         Token::Word(_) | Token::Whitespace(_) => 0,
@@ -108,7 +108,7 @@ enum Bracket {
     Other,
 }
 
-/// Types that stand before the types that they are made of.
+/// Types that are written before the types that they contain.
 const TYPES_OF_TYPES: &[Keyword] = &[
     Keyword::ARRAY,
     Keyword::LOWCARDINALITY,
@@ -121,7 +121,7 @@ const TYPES_OF_TYPES: &[Keyword] = &[
     Keyword::UNION,
 ];
 
-/// Refuses a query that reads too many tables, once its common table expressions replace their names.
+/// Refuses a query that reads too many tables, after its common table expressions are expanded.
 pub(super) fn check_expansion(statement: &SqlStatement) -> Result<(), (usize, String)> {
     let mut count = Count::default();
     // Nothing breaks the visit off.
@@ -136,7 +136,7 @@ pub(super) fn check_expansion(statement: &SqlStatement) -> Result<(), (usize, St
     ))
 }
 
-/// Counts tables, in the order in which they stand.
+/// Counts tables, in the order of their occurrence.
 #[derive(Default)]
 struct Count {
     /// Queries that are being visited, the outermost first.
@@ -147,11 +147,11 @@ struct Count {
 
 /// A query that is being visited.
 struct Frame {
-    /// The name that the query is given, if it is a common table expression of the one around it.
+    /// The name of the query, if it is a common table expression of the one around it.
     name: Option<String>,
-    /// Common table expressions of it that are still to come: the address of each, which tells it apart, and its name.
+    /// Its common table expressions that are still to come: address (as identity) and name.
     to_come: HashMap<*const Query, String>,
-    /// Those that were visited, with their tables.
+    /// The visited ones, with their tables.
     known: HashMap<String, u64>,
     tables: u64,
 }
@@ -241,7 +241,7 @@ mod tests {
                 4,
             ),
             ("WITH c AS (SELECT 1) SELECT * FROM c, c", 2),
-            // The name inside is that of a table, and so is one with a schema.
+            // The name inside is that of a table, as is one with a schema.
             ("WITH c AS (SELECT * FROM c, c) SELECT * FROM c, raw.c", 3),
             (
                 "WITH a AS (SELECT * FROM x), b AS (SELECT * FROM a, a), c AS (SELECT * FROM b, b) SELECT * FROM c",
@@ -275,7 +275,7 @@ mod tests {
         }
     }
 
-    /// `count` common table expressions, each made of the one before.
+    /// `count` common table expressions, each made from the previous one.
     fn chain(count: usize, first: &str, next: impl Fn(usize) -> String) -> String {
         let ctes: Vec<String> = (1..count)
             .map(|n| format!("c{n} AS ({})", next(n - 1)))

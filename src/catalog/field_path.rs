@@ -43,7 +43,7 @@ impl FieldPath {
         &self.0
     }
 
-    /// The type of the value that it leads to, if that is one value of the record: text, a number or a truth value.
+    /// The type of the value, if the path leads to one value of the record: text, a number or a boolean.
     pub fn value_type(&self, fields: &Fields) -> Result<DataType, String> {
         if self.0 == [PathStep::Field(PARENT_ID.into())] {
             return Ok(DataType::Utf8);
@@ -70,7 +70,7 @@ impl FieldPath {
         }
     }
 
-    /// Fails unless the schema can have such a field. What stands inside JSON is not known.
+    /// Fails unless the schema can have such a field. Fields inside JSON are not checked.
     pub(super) fn check(&self, fields: &Fields) -> Result<(), String> {
         let mut of = DataType::Struct(fields.clone());
         for step in &self.0 {

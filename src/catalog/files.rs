@@ -1,4 +1,4 @@
-//! The files of a catalog as an editor has them: those of the folder, and what is not saved yet.
+//! The files of a catalog in an editor: those of the folder, and unsaved changes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -8,14 +8,14 @@ use super::model::{Model, parse};
 use super::settings::Settings;
 use super::{CatalogError, CheckedCatalog, Problem, SourceLocation};
 
-/// A catalog that is read again and again while its files change.
+/// A catalog that is read repeatedly while its files change.
 #[derive(Debug)]
 pub struct CatalogFiles {
     folder: PathBuf,
-    /// What the folder has, by `<family>/<file>`.
+    /// The files of the folder, by `<family>/<file>`.
     saved: BTreeMap<String, String>,
     unread: Files,
-    /// What stands in its place.
+    /// The unsaved text.
     unsaved: BTreeMap<String, String>,
     parsed: ParsedModels,
 }
@@ -45,7 +45,7 @@ impl CatalogFiles {
     /// Reads the folder again.
     ///
     /// # Errors
-    /// [`CatalogError::Unreadable`] if it cannot be read; what was known of it stays.
+    /// [`CatalogError::Unreadable`] if it cannot be read; the files known before stay.
     pub fn reread(&mut self) -> Result<(), CatalogError> {
         let (files, unread) = read_folder(&self.folder)?;
         self.saved = files.into_iter().collect();
@@ -53,7 +53,7 @@ impl CatalogFiles {
         Ok(())
     }
 
-    /// Sets the text that a file, `<family>/<file>`, is going to have; none if it is as it is saved.
+    /// Sets the unsaved text of a file, `<family>/<file>`; none if it is saved.
     pub fn set_unsaved(&mut self, path: &str, text: Option<String>) {
         match text {
             Some(text) => drop(self.unsaved.insert(path.to_string(), text)),
@@ -66,7 +66,7 @@ impl CatalogFiles {
         self.unsaved.get(path).map(String::as_str)
     }
 
-    /// The catalog with all that is wrong about it. Only models whose text has changed since the last time are parsed.
+    /// The catalog with all its problems. Only models whose text has changed since the last time are parsed.
     ///
     /// # Errors
     /// [`CatalogError::Empty`] if there are no sources.
@@ -75,7 +75,7 @@ impl CatalogFiles {
         self.check_with(&changes)
     }
 
-    /// The same, if some files had other texts.
+    /// The same, with other texts for some files.
     ///
     /// # Errors
     /// As [`CatalogFiles::check`].
@@ -110,13 +110,13 @@ impl CatalogFiles {
 /// Models by the path and text of their file.
 #[derive(Debug, Default)]
 struct ParsedModels {
-    /// The settings that stand in them.
+    /// The settings with which they were parsed.
     settings: Settings,
     models: HashMap<String, (String, Option<Model>, Vec<Problem>)>,
 }
 
 impl ParsedModels {
-    /// Forgets what was parsed with other settings.
+    /// Discards what was parsed with other settings.
     fn use_settings(&mut self, settings: &Settings) {
         if self.settings != *settings {
             self.models.clear();
@@ -124,7 +124,7 @@ impl ParsedModels {
         }
     }
 
-    /// The model of a file, parsed unless its text is as it was.
+    /// The model of a file, parsed only if its text has changed.
     fn of(
         &mut self,
         place: &SourceLocation<'_>,

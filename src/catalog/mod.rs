@@ -1,9 +1,8 @@
 //! The catalog: everything that an analyst or an integrator edits, read from `sql/`.
 //!
-//! `sql/<family>/sources.toml` declares endpoints and the schema of their raw records; each
-//! `sql/<family>/<table>.sql` is one output table. The folder is embedded in the program, and a folder on disk
-//! replaces it whole. Nothing here talks to the network: a wrong catalog is refused at start, with file, line,
-//! reason and the nearest name.
+//! `sql/<family>/sources.toml` declares endpoints and the schema of their raw records; each `sql/<family>/<table>.sql`
+//! is one output table. The folder is embedded in the program, and a folder on disk replaces it as a whole. Nothing
+//! here uses the network: an invalid catalog is refused at start, with file, line, reason and the nearest name.
 
 mod ddl;
 mod drift;
@@ -59,7 +58,7 @@ pub struct Catalog {
 /// The embedded catalog, once it is read.
 static EMBEDDED: OnceLock<Catalog> = OnceLock::new();
 
-/// A catalog that cannot be used, and where.
+/// Why a catalog cannot be used, and where.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
     /// Something that files say is wrong.
@@ -134,19 +133,19 @@ impl Catalog {
         self.sources.get(name)
     }
 
-    /// The source of this name, which the plan, the state or a model has.
+    /// The source of this name, which the plan, the state or a model names.
     ///
     /// # Errors
-    /// [`CatalogError::Missing`] names it if there is none: a missing source never silently leaves out a table.
+    /// [`CatalogError::Missing`] with the name if there is none: a missing source never silently leaves out a table.
     pub fn known_source(&self, name: &str) -> Result<&Source, CatalogError> {
         self.source(name)
             .ok_or_else(|| self.missing("source", name))
     }
 
-    /// The model of this name, which the plan or the state has.
+    /// The model of this name, which the plan or the state names.
     ///
     /// # Errors
-    /// [`CatalogError::Missing`] names it if there is none.
+    /// [`CatalogError::Missing`] with the name if there is none.
     pub fn known_model(&self, name: &str) -> Result<&Model, CatalogError> {
         self.model(name).ok_or_else(|| self.missing("model", name))
     }
@@ -154,7 +153,7 @@ impl Catalog {
     /// The driving source of a model of this catalog.
     ///
     /// # Errors
-    /// [`CatalogError::Missing`] names the model if the catalog has none of the sources that it reads.
+    /// [`CatalogError::Missing`] with the model's name if the catalog has none of the sources that it reads.
     pub fn known_driving_source(&self, model: &Model) -> Result<&Source, CatalogError> {
         let missing = || self.missing("source of model", &model.name);
         self.driving_source(model).ok_or_else(missing)
@@ -173,7 +172,7 @@ impl Catalog {
         self.models.get(name)
     }
 
-    /// The model that fills this table: the one of that name, or the one whose versions it holds.
+    /// The model that fills this table: the model of that name, or the one whose history table it is.
     pub fn producer(&self, table: &str) -> Option<&Model> {
         self.models.get(table).or_else(|| {
             let model = self.models.get(table.strip_suffix("_history")?)?;
@@ -181,19 +180,19 @@ impl Catalog {
         })
     }
 
-    /// The source whose partitions are this table's.
+    /// The source that determines the partitions of this table.
     pub fn driving_source_of(&self, table: &str) -> Option<&Source> {
         self.driving_source(self.producer(table)?)
     }
 
-    /// The models that read `source` as a raw table, and the tables of no other models.
+    /// The models that read `source` as a raw table, and no tables of other models.
     pub fn models_of<'a>(&'a self, source: &'a str) -> impl Iterator<Item = &'a Model> {
         self.models.values().filter(move |model| {
             model.upstream.is_empty() && model.sources.iter().any(|name| name == source)
         })
     }
 
-    /// The models whose tables this one reads, directly or through others: each after those that it reads itself.
+    /// The upstream models of a model, direct or indirect: each after those that it reads itself.
     pub fn upstream_of<'a>(&'a self, model: &'a Model) -> Vec<&'a Model> {
         let mut found = Vec::new();
         self.add_upstream(model, &mut found);
@@ -211,7 +210,7 @@ impl Catalog {
         }
     }
 
-    /// The sources that a model is made of: those that it reads itself, and those of the models whose tables it reads.
+    /// The sources that a model is made from: those that it reads itself, and those of its upstream models.
     pub fn sources_of<'a>(&'a self, model: &'a Model) -> BTreeSet<&'a str> {
         let models = [model].into_iter().chain(self.upstream_of(model));
         models
@@ -219,8 +218,8 @@ impl Catalog {
             .collect()
     }
 
-    /// The source that gives a model its partitions: its daily source, if it reads one. For a model that reads tables of
-    /// other models, the first table by day that its query names decides, and that model's driving source is its own.
+    /// The driving source of a model, which determines its partitions: its daily source, if it reads one. For a model
+    /// that reads tables of other models, it is the driving source of the first daily table in its query.
     pub fn driving_source<'a>(&'a self, model: &Model) -> Option<&'a Source> {
         let sources = || {
             let names = model.sources.iter();
@@ -239,7 +238,7 @@ impl Catalog {
             .map(|(_, source)| source)
     }
 
-    /// Whether the catalog has everything that a model is made of.
+    /// Whether the catalog has everything that a model is made from.
     pub fn is_complete(&self, model: &Model) -> bool {
         let has_source = |name: &String| self.sources.contains_key(name);
         let is_here = |name: &String| {
@@ -252,7 +251,7 @@ impl Catalog {
     /// How many sources must be read before this one, each for the ids of the next: 0 for a source without a parent.
     pub fn depth(&self, source: &Source) -> usize {
         let parent = |source: &&Source| self.sources.get(&source.parent.as_ref()?.source);
-        // No chain is longer than there are sources, unless it goes in circles.
+        // No chain is longer than the number of sources, unless it is circular.
         std::iter::successors(parent(&source), parent)
             .take(self.sources.len())
             .count()
@@ -286,7 +285,8 @@ impl Catalog {
         })
     }
 
-    /// Builds a catalog from `(path, text)` pairs; paths are `<family>/<file>`. `origin` tells people where they are from.
+    /// Builds a catalog from `(path, text)` pairs; paths are `<family>/<file>`. `origin` says in messages where they
+    /// are from.
     ///
     /// # Errors
     /// As [`Catalog::open`].
@@ -294,7 +294,7 @@ impl Catalog {
         CheckedCatalog::from_files(origin, Path::new("sql"), files)?.into_catalog()
     }
 
-    /// Adds the sources of a file, but for those that are wrong.
+    /// Adds the valid sources of a file.
     fn add_sources(
         &mut self,
         place: &SourceLocation<'_>,
@@ -338,7 +338,7 @@ impl Catalog {
         }
     }
 
-    /// Adds a model, and gives what is wrong about it.
+    /// Adds a model, and returns its problems.
     fn add_model(
         &mut self,
         place: &SourceLocation<'_>,
@@ -352,7 +352,8 @@ impl Catalog {
             return vec![place.at(1, reason)];
         }
         let (model, mut problems) = parse(place, name, family, text, settings);
-        // BigQuery compares table names with their case, a file system may not: two such names are a trap.
+        // BigQuery table names are case-sensitive, those of a file system may not be: two names that differ only in
+        // case would collide.
         if let Some(twin) = twin(self.models.keys(), name) {
             problems.push(place.at(1, format!("model `{name}` exists already (as `{twin}`)")));
         } else if let Some(model) = model {
@@ -361,7 +362,7 @@ impl Catalog {
         problems
     }
 
-    /// Adds the models of history tables whose versions are in raw.
+    /// Adds the models of history tables that are derived from raw versions.
     fn add_record_histories(&mut self, problems: &mut Vec<Problem>) {
         let mut histories = Vec::new();
         for model in self.models.values() {
@@ -380,7 +381,7 @@ impl Catalog {
         }
         let models = Arc::make_mut(&mut self.models);
         for (name, history) in histories {
-            // It is a table of its own, and the model keeps no other versions.
+            // It has a model of its own, so this one keeps no versions itself.
             if let Some(model) = models.get_mut(&name) {
                 model.front_matter.history = false;
             }
@@ -396,7 +397,7 @@ impl Catalog {
         }
     }
 
-    /// What an unknown table may be meant to be: that of a model, or else a source.
+    /// The nearest name to an unknown table: that of a model, or else a source.
     fn hint_of_table(&self, name: &str) -> String {
         let raw = self.hint_of_raw(name);
         if !raw.is_empty() {
@@ -408,7 +409,7 @@ impl Catalog {
         did_you_mean(name, tables.iter().map(String::as_str))
     }
 
-    /// Removes models that read each other in a circle, so that nothing goes round in it, and gives what is wrong.
+    /// Removes models that read each other in a circle, and returns the problems.
     fn remove_circles(&mut self) -> Vec<Problem> {
         let mut problems = Vec::new();
         while let Some(circle) = self.models.values().find_map(|model| self.circle_of(model)) {
@@ -429,8 +430,8 @@ impl Catalog {
         problems
     }
 
-    /// The models from this one to itself, each of which reads the next, if there is such a circle. It begins with the
-    /// first by name.
+    /// The models from this one back to itself, each of which reads the next, if there is such a circle. It begins with
+    /// the first by name.
     fn circle_of(&self, model: &Model) -> Option<Vec<String>> {
         let mut paths = vec![vec![model]];
         let mut seen = BTreeSet::new();
@@ -449,8 +450,7 @@ impl Catalog {
         None
     }
 
-    /// What can be checked only once all files are read: names that point at each other. `unread` are models that could
-    /// not be read.
+    /// Checks references between files, once all are read. `unread` are models that could not be read.
     fn check_models(&self, unread: &BTreeSet<&str>, problems: &mut Vec<Problem>) {
         for model in self.models.values() {
             let place = SourceLocation { file: &model.file };
@@ -462,7 +462,7 @@ impl Catalog {
                 }
             }
             for name in &model.upstream {
-                // One that could not be read is told of already.
+                // Models that could not be read are reported already.
                 if self.producer(name).is_none() && !unread.contains(name.as_str()) {
                     let hint = self.hint_of_table(name);
                     let reason = format!("unknown table `{name}`{hint}");
@@ -489,7 +489,26 @@ impl Catalog {
         }
     }
 
-    /// The same of sources.
+    /// The problems of all sources.
+    fn check_sources(&self, folder: &Path, files: &[(String, String)]) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for source in self.sources.values() {
+            let Err(reason) = self.check_source(source) else {
+                continue;
+            };
+            let path = format!("{}/sources.toml", source.family);
+            let text = files.iter().find(|(found, _)| *found == path);
+            let text = text.map_or("", |(_, text)| text);
+            let place = SourceLocation {
+                file: &folder.join(&path).display().to_string(),
+            };
+            let line = line_of_header(text, &source.name).unwrap_or(1);
+            problems.push(place.at(line, format!("source `{}`: {reason}", source.name)));
+        }
+        problems
+    }
+
+    /// Checks what a source says of other sources.
     fn check_source(&self, source: &Source) -> Result<(), String> {
         if let Some(ChangeFeed::Source {
             source: name,
@@ -524,7 +543,7 @@ impl Catalog {
         }
         if self.depth(source) == self.sources.len() {
             return Err(format!(
-                "its parents go in circles, from `{}` back to it",
+                "its parents are circular, from `{}` back to it",
                 other.name
             ));
         }
@@ -551,10 +570,10 @@ impl Catalog {
     }
 }
 
-/// A catalog with everything that is wrong in its files.
+/// A catalog with all problems of its files.
 #[derive(Debug)]
 pub struct CheckedCatalog {
-    /// What could be read. A model is left out if its query cannot be planned at all.
+    /// The part that could be read. A model is left out if its query cannot be planned at all.
     pub catalog: Catalog,
     /// What is wrong, by file and place.
     pub problems: Vec<Problem>,
@@ -586,7 +605,7 @@ impl CheckedCatalog {
         Self::of_files(origin, folder, files, &[], &mut model::parse)
     }
 
-    /// `unread` are files that are there but cannot be read, with the reason.
+    /// `unread` are files that exist but cannot be read, with the reason.
     fn of_files(
         origin: &str,
         folder: &Path,
@@ -629,7 +648,7 @@ impl CheckedCatalog {
                 problems.extend(found);
             }
         }
-        // Of what points at sources that could not be read, nothing is known.
+        // References to sources cannot be checked if some sources could not be read.
         let has_all_sources = problems.iter().all(|it| it.file.ends_with(".sql"));
         for (path, text) in files {
             let place = SourceLocation {
@@ -651,19 +670,7 @@ impl CheckedCatalog {
             let unread = named.filter(|name| catalog.model(name).is_none()).collect();
             catalog.check_models(&unread, &mut problems);
             catalog.add_record_histories(&mut problems);
-            for source in catalog.sources.values() {
-                let Err(reason) = catalog.check_source(source) else {
-                    continue;
-                };
-                let path = format!("{}/sources.toml", source.family);
-                let text = files.iter().find(|(found, _)| *found == path);
-                let text = text.map_or("", |(_, text)| text);
-                let place = SourceLocation {
-                    file: &path_of(&path),
-                };
-                let line = line_of_header(text, &source.name).unwrap_or(1);
-                problems.push(place.at(line, format!("source `{}`: {reason}", source.name)));
-            }
+            problems.extend(catalog.check_sources(folder, files));
             if catalog.sources.is_empty() && problems.is_empty() {
                 return Err(CatalogError::Empty {
                     origin: catalog.origin,
@@ -686,10 +693,10 @@ impl CheckedCatalog {
         })
     }
 
-    /// The catalog, if nothing is wrong.
+    /// The catalog, if it has no errors.
     ///
     /// # Errors
-    /// [`CatalogError::Wrong`] with everything that is.
+    /// [`CatalogError::Wrong`] with all of them.
     pub fn into_catalog(self) -> Result<Catalog, CatalogError> {
         match Problems::new(self.problems.into_iter().filter(Problem::is_error)) {
             None => Ok(self.catalog),
@@ -709,7 +716,7 @@ fn twin<'a>(mut names: impl Iterator<Item = &'a String>, name: &str) -> Option<&
     names.find(|other| other.eq_ignore_ascii_case(name))
 }
 
-/// Names become table names, folder names and object names: letters, digits and underscores.
+/// Names become table, folder and object names: letters, digits and underscores.
 fn check_name(name: &str) -> Result<(), String> {
     let fine = !name.is_empty()
         && name.len() <= 200
@@ -807,7 +814,7 @@ mod tests {
         assert_eq!(rpm.column_descriptions["time"], "when it was read");
     }
 
-    /// A catalog with models of these names and queries over the source `a` and each other.
+    /// A catalog with models of these names, whose queries read the source `a` and each other.
     fn of_models(models: &[(&str, &str)]) -> Result<Catalog, String> {
         let source = "[a]\ndescription = \"d\"\nkind = \"snapshot\"\nendpoint = \"/a\"\nrate_limit = \"5/s\"\nschema = \"id VARCHAR\"\n\
                       [b]\ndescription = \"d\"\nkind = \"report\"\nendpoint = \"/b\"\nrate_limit = \"5/s\"\nschema = \"id VARCHAR\"\n\
@@ -850,7 +857,7 @@ mod tests {
                 .collect::<Vec<_>>(),
             ["a", "b"]
         );
-        // A source does not stand for what is made of its models.
+        // A source does not represent what is made from its models.
         assert_eq!(names(catalog.models_of("a").collect()), ["list"]);
     }
 
@@ -879,7 +886,7 @@ mod tests {
                 &[("y", "raw.a"), ("x", "public.y")],
                 "sql/f/x.sql:4: reads `public.y`, but a model reads raw tables",
             ),
-            // What reads one that is wrong is not told of.
+            // Models that read an invalid one are not reported.
             (
                 &[("y", "raw.c"), ("x", "y")],
                 "sql/f/y.sql:4: unknown source `raw.c`",
@@ -946,13 +953,14 @@ mod tests {
         }
     }
 
-    /// Whatever a file holds, what is wrong is told with its place: in characters, with tabs, in lines of any kind.
+    /// For any content of a file, problems are reported with their place: in characters, with tabs, with line ends of
+    /// any kind.
     #[test]
     fn problems_of_any_text_have_their_place() {
         let source = "[a]\ndescription = \"d\"\nkind = \"snapshot\"\nendpoint = \"/a\"\nrate_limit = \"5/s\"\nschema = \"id VARCHAR\"\n";
         let head = "/*---\ndescription = \"d\"\n---*/\n";
         let after_head = |sql: &str| format!("{head}{sql}");
-        // The file, then of each problem: line, column, what is underlined, and a part of the message.
+        // The file, then for each problem: line, column, underlined text, and a part of the message.
         type Told<'a> = (usize, usize, &'a str, &'a str);
         let cases: &[(String, &[Told<'_>])] = &[
             (String::new(), &[(1, 0, "", "must begin with a front matter block")]),
@@ -997,7 +1005,7 @@ mod tests {
             ),
             (
                 after_head("SELECT id, 'x AS b,\n  'c' AS d\nFROM raw.a"),
-                &[(4, 12, "'x AS b,", "goes on to line 5: its closing quote is missing")],
+                &[(4, 12, "'x AS b,", "continues to line 5: its closing quote is missing")],
             ),
             (
                 after_head("SELECT 'ö', 'x FROM raw.a"),
@@ -1149,7 +1157,7 @@ mod tests {
                 &format!(
                     "{source}parent = {{ source = \"a\", field = \"id\", param = \"ids\" }}\n"
                 ),
-                "source `a`: its parents go in circles",
+                "source `a`: its parents are circular",
             ),
             (
                 "f/sources.toml",

@@ -27,15 +27,15 @@ use super::window::Window;
 pub struct Model {
     /// File name without `.sql`, and name of the table.
     pub name: String,
-    /// The folder of `sql/` it stands in.
+    /// Its folder in `sql/`.
     pub family: String,
     /// Path of the file, for messages.
     pub file: String,
-    /// The query, with the front matter blanked out so that line numbers stay true.
+    /// The query, with the front matter replaced by blanks so that line numbers stay true.
     pub sql: String,
-    /// The query before settings took their places, if it uses some.
+    /// The query before settings were substituted, if it uses any.
     pub(super) unset_sql: Option<String>,
-    /// See [`Model::canonical_sql`]; most runs ask for it of few models.
+    /// See [`Model::canonical_sql`]; computed on demand, since most runs need it for few models.
     pub(super) canonical_sql: OnceLock<String>,
     /// What the front matter says.
     pub front_matter: FrontMatter,
@@ -47,11 +47,11 @@ pub struct Model {
     pub upstream: Vec<String>,
     /// Column name → trailing `-- comment`.
     pub column_descriptions: BTreeMap<String, String>,
-    /// Column name → where the outermost SELECT names it.
+    /// Column name → its place in the outermost SELECT.
     pub(super) column_places: BTreeMap<String, Place>,
 }
 
-/// The TOML block at the head of a model. Keys follow dbt's words.
+/// The TOML block at the head of a model. Keys follow dbt's names.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FrontMatter {
@@ -59,15 +59,15 @@ pub struct FrontMatter {
     pub description: String,
     /// The TIMESTAMP or DATE column whose UTC day partitions the table.
     pub partition_by: Option<String>,
-    /// The days that a partition reads, where that is more than its own.
+    /// The days that a partition reads, if these are more than its own.
     pub window: Option<Window>,
     /// Up to four columns by which BigQuery clusters.
     #[serde(default)]
     pub cluster_by: Vec<String>,
-    /// The columns that together tell rows apart.
+    /// The columns that together identify a row.
     #[serde(default)]
     pub unique_key: Vec<String>,
-    /// Columns of the query that the table shall not have.
+    /// Columns of the query that are left out of the table.
     #[serde(default)]
     pub drop: Vec<String>,
     /// Columns that become a salted SHA-256.
@@ -86,7 +86,7 @@ pub struct FrontMatter {
     pub tests: Vec<DataTest>,
 }
 
-/// Something that must hold of a model's rows; it is tried whenever a partition is derived.
+/// A test of a model's rows; it runs whenever a partition is derived.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(try_from = "TestEntry")]
 pub struct DataTest {
@@ -110,7 +110,7 @@ pub enum TestKind {
         /// The values.
         values: Vec<Literal>,
     },
-    /// A column is within bounds, which are among the accepted values, or NULL.
+    /// A column is within bounds (inclusive), or NULL.
     Range {
         /// The column.
         column: String,
@@ -119,7 +119,7 @@ pub enum TestKind {
         /// The highest value.
         max: Option<Literal>,
     },
-    /// Each value of a column, but for NULL, is among those of a column of a table that the model reads.
+    /// Each value of a column, except NULL, occurs in a column of a table that the model reads.
     Relationships {
         /// The column.
         column: String,
@@ -128,7 +128,7 @@ pub enum TestKind {
         /// Its column.
         field: String,
     },
-    /// The newest time of a column is at most so old at the end of the partition, or now if that is not over.
+    /// The newest time of a column is at most this old at the end of the partition, or now if it is not over.
     Freshness {
         /// The column, a TIMESTAMP or DATE.
         column: String,
@@ -143,7 +143,7 @@ pub enum TestKind {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TestSeverity {
-    /// It is told.
+    /// It is reported.
     Warn,
     /// The partition is not replaced.
     #[default]
@@ -209,7 +209,7 @@ struct Range {
     max: Option<Literal>,
 }
 
-/// The oldest newest value that a test may accept: some hundred years.
+/// The maximum age that a test may accept: some hundred years.
 const MOST_HOURS: u32 = 1_000_000;
 
 impl TryFrom<TestEntry> for DataTest {
@@ -276,13 +276,13 @@ impl TryFrom<TestEntry> for DataTest {
 }
 
 impl Literal {
-    /// As a query has it, whatever stands around it.
+    /// As a literal in a query, valid next to any other token.
     pub fn sql(&self) -> String {
         match self {
-            // Behind a minus sign, another one would begin a comment.
+            // After a minus sign, another one would begin a comment.
             Self::Integer(number) if *number < 0 => format!("({number})"),
             Self::Integer(number) => number.to_string(),
-            // So it is a DOUBLE also without decimals, and TOML has `inf` and `nan`.
+            // So it is a DOUBLE even without decimals, and TOML has `inf` and `nan`.
             Self::Number(number) => format!("CAST('{number}' AS DOUBLE)"),
             Self::Bool(truth) => truth.to_string(),
             Self::Text(text) => format!("'{}'", text.replace('\'', "''")),
@@ -291,18 +291,18 @@ impl Literal {
 }
 
 impl Model {
-    /// The query as the parser prints it: without comments, with single spaces. Two texts that print the same mean the
-    /// same.
+    /// The query as the parser prints it: without comments, with single spaces. Texts that print the same have the same
+    /// meaning.
     pub fn canonical_sql(&self) -> &str {
         self.canonical_sql
             .get_or_init(|| with_deep_stack(|| canonical_text(&self.sql)))
     }
 
-    /// The model with these values in place of the settings of the catalog, for a test that does not depend on them. All
+    /// The model with these values instead of the catalog's settings, for a test that does not depend on them. All
     /// settings that it uses must be among them.
     ///
     /// # Errors
-    /// The name that is missing, with what to do.
+    /// The name of the missing setting, and what to do.
     pub fn with_settings(&self, settings: &BTreeMap<String, Literal>) -> Result<Self, String> {
         let Some(unset) = &self.unset_sql else {
             return Ok(self.clone());
@@ -315,14 +315,14 @@ impl Model {
         })
     }
 
-    /// The table that holds each version of this one's rows, if the front matter asks for it.
+    /// The table with each version of this one's rows, if the front matter asks for it.
     pub fn history_table(&self) -> Option<String> {
         self.front_matter
             .history
             .then(|| format!("{}_history", self.name))
     }
 
-    /// Where the query names this column, or else where it begins.
+    /// The place of this column's name in the query, or else where the query begins.
     pub fn place_of_column(&self, name: &str) -> Place {
         let named = self.column_places.get(name).copied();
         named.unwrap_or_else(|| self.place_of_query())
@@ -338,7 +338,7 @@ impl Model {
         place_of_word(&self.sql, name).unwrap_or_else(|| self.place_of_query())
     }
 
-    /// Where the front matter has this key, and this text as (part of) its value.
+    /// The place of this key in the front matter, or of this text as (part of) its value.
     pub fn place_of_key(&self, key: &str, value: Option<&str>) -> Place {
         let quoted = value.map(|value| format!("\"{value}\""));
         self.place_after(0, key, |rest| {
@@ -347,7 +347,7 @@ impl Model {
         })
     }
 
-    /// The same of the test of this number, counted from 0; the value is any text that stands by itself.
+    /// The same for the test with this number, counted from 0; the value must be a separate word.
     pub fn place_in_test(&self, number: usize, key: &str, value: Option<&str>) -> Place {
         let is_header = |line: &str| line.trim_start().starts_with("[[tests]]");
         let lines = self.front_matter_text.split_inclusive('\n');
@@ -369,7 +369,7 @@ impl Model {
         })
     }
 
-    /// The place of a key from a byte of the front matter on, or of what `find` finds from there on (start and length).
+    /// The place of a key from this byte of the front matter on, or of what `find` finds after it (start and length).
     fn place_after(
         &self,
         from: usize,
@@ -399,8 +399,8 @@ const CLOSE: &str = "---*/";
 /// Stack for the largest statement that is accepted, in bytes.
 const STACK_BYTES: usize = 64 << 20;
 
-/// Reads a model from the text of its file. With problems, the model is there too if its query can be planned all the
-/// same, so that all that is wrong is found at once.
+/// Reads a model from the text of its file. Despite problems, the model is returned if its query can be planned, so
+/// that all problems are found at once.
 pub(super) fn parse(
     place: &SourceLocation<'_>,
     name: &str,
@@ -411,7 +411,7 @@ pub(super) fn parse(
     with_deep_stack(|| parse_text(place, name, family, text, settings))
 }
 
-/// What reads models: [`parse`], or what spares it for texts that have not changed.
+/// A function that reads models: [`parse`], or one that caches unchanged texts.
 pub(super) type Parse<'a> = dyn FnMut(&SourceLocation<'_>, &str, &str, &str, &Settings) -> (Option<Model>, Vec<Problem>)
     + 'a;
 
@@ -436,7 +436,7 @@ fn parse_text(
         return (None, vec![place.at(1, reason)]);
     };
     let mut problems = Vec::new();
-    // The marker as spaces, so that columns stay true on the first line too.
+    // The marker is replaced by spaces, so that columns stay true on the first line too.
     let front_matter_text = format!("{}{}", " ".repeat(OPEN.len()), &rest[..end]);
     let front_matter = toml::from_str::<FrontMatter>(&front_matter_text)
         .map_err(|error| problems.push(place.toml(&front_matter_text, &error, FRONT_MATTER_KEYS)))
@@ -528,8 +528,8 @@ fn parse_text(
     (Some(model), problems)
 }
 
-/// The query as the parser prints it, if that is read as the same query again; else as it is written. So two queries that
-/// differ never become one text.
+/// The query as the parser prints it, if that is parsed as the same query again; else as it is written. So two
+/// different queries never become the same text.
 fn canonical(sql: &str, statement: &Statement) -> String {
     let printed = statement.to_string();
     match DFParser::parse_sql(&printed) {
@@ -546,8 +546,7 @@ fn canonical_text(sql: &str) -> String {
     )
 }
 
-/// Aliases that follow their expression without AS. They are what is left of two columns when the comma between them is
-/// forgotten.
+/// Aliases that follow their expression without AS: usually two columns with a missing comma between them.
 fn aliases_without_as(tokens: &[TokenWithSpan], statement: &Statement) -> Vec<(Place, String)> {
     struct Aliases<'a> {
         code: Vec<&'a TokenWithSpan>,
@@ -567,7 +566,7 @@ fn aliases_without_as(tokens: &[TokenWithSpan], statement: &Statement) -> Vec<(P
                     self.look(left);
                     self.look(right);
                 }
-                // The visitor comes to queries in brackets by itself.
+                // The visitor visits queries in brackets by itself.
                 _ => {}
             }
         }
@@ -615,7 +614,7 @@ fn aliases_without_as(tokens: &[TokenWithSpan], statement: &Statement) -> Vec<(P
     aliases.found
 }
 
-/// What follows the name of a source whose records change, for the table of all their versions.
+/// The suffix of a source's name for the table of all versions, if its records change.
 pub const VERSIONS: &str = "__versions";
 
 /// The keys of the front matter, then those of its tests.
@@ -641,7 +640,7 @@ pub const FRONT_MATTER_KEYS: &[&str] = &[
     "severity",
 ];
 
-/// The one query of the file and its tokens, or where and why it is none.
+/// The one query of the file and its tokens, or the place and reason if there is none.
 fn statement(sql: &str) -> Result<(Statement, Vec<TokenWithSpan>), (Place, String)> {
     let on_line = |(line, reason)| (Place::line(line), reason);
     let tokens = checked_tokens(sql).map_err(on_line)?;
@@ -663,7 +662,7 @@ fn statement(sql: &str) -> Result<(Statement, Vec<TokenWithSpan>), (Place, Strin
     }
 }
 
-/// The statements of a text. Where it is split into tokens already, that is not done again.
+/// The statements of a text; tokens are reused if it is tokenized already.
 fn statements(
     sql: &str,
     tokens: Option<&[TokenWithSpan]>,
@@ -676,7 +675,7 @@ fn statements(
     of_tokens.parse_statements()
 }
 
-/// A syntax error, in words that do not presuppose a knowledge of the parser.
+/// A syntax error, in words that do not require knowledge of the parser.
 fn syntax(sql: &str, error: &DataFusionError) -> (Place, String) {
     let message = match error.find_root() {
         DataFusionError::SQL(error, _) => match &**error {
@@ -717,7 +716,7 @@ fn syntax(sql: &str, error: &DataFusionError) -> (Place, String) {
     (place, format!("expected {wanted}, found {found}{hint}"))
 }
 
-/// sqlparser ends its messages with ` at Line: 3, Column: 5`, unless it means the end of the text.
+/// sqlparser ends its messages with ` at Line: 3, Column: 5`, unless the error is at the end of the text.
 fn placed<'a>(sql: &str, message: &'a str) -> (Place, &'a str) {
     let parts = message.rsplit_once(" at Line: ");
     let numbers = parts.and_then(|(_, at)| {
@@ -739,8 +738,8 @@ fn placed<'a>(sql: &str, message: &'a str) -> (Place, &'a str) {
     (place, text)
 }
 
-/// The text or comment that is not closed. Where a quote is missing, the next one closes the text and the last one of all
-/// opens another; so a text that goes on over the end of its line is suspected first.
+/// The text or comment that is not closed. If a quote is missing, the next one closes the text and the last one of all
+/// opens another; so a text that continues over the end of its line is suspected first.
 fn unclosed(sql: &str) -> Option<(Place, String)> {
     let mut tokens = Vec::new();
     let mut tokenizer = Tokenizer::new(&GenericDialect {}, sql);
@@ -768,7 +767,7 @@ fn unclosed(sql: &str) -> Option<(Place, String)> {
         return Some((
             rest_of_line(Place::of_span(text.span)),
             format!(
-                "the text that begins here goes on to line {}: its closing quote is missing",
+                "the text that begins here continues to line {}: its closing quote is missing",
                 text.span.end.line
             ),
         ));
@@ -785,7 +784,7 @@ fn unclosed(sql: &str) -> Option<(Place, String)> {
     ))
 }
 
-/// The columns of the outermost SELECT: their trailing comments, and where they get their names.
+/// The columns of the outermost SELECT: their trailing comments, and the places of their names.
 fn columns(
     tokens: &[TokenWithSpan],
     statement: &Statement,
@@ -828,8 +827,8 @@ mod tests {
         canonical(sql, &statement(sql).unwrap().0)
     }
 
-    /// Fingerprints are made of this text: if a new version of the parser prints it in another way, the one before must
-    /// still be accepted, or everything is derived again.
+    /// Fingerprints are made from this text: if a new version of the parser prints it in another way, the previous form
+    /// must still be accepted, or everything is derived again.
     #[test]
     fn queries_are_printed_as_ever() {
         let sql = "-- All.\nwith c as (select id, unnest(tags) AS tag /* one */ from raw.a)\n\

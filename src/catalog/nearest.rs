@@ -1,6 +1,6 @@
 //! "Did you mean …": the known name nearest to a misspelt one.
 
-/// The candidate most like `name`, when one is like it at all. Letter case does not count as a difference.
+/// The candidate most similar to `name`, if one is similar at all. Case is ignored.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = name.to_lowercase();
     candidates

@@ -6,10 +6,10 @@ use arrow::datatypes::{DataType, Fields};
 
 use super::ddl::JSON_TYPE;
 
-/// A path to values that are cut out of each page before anything else looks at it.
+/// A path to values that are removed from each page before anything else reads it.
 ///
-/// It is wider than a [`super::FieldPath`] on purpose, so that a value is not stored because the API sends it in
-/// another shape: names are compared without their case, and lists are passed through anywhere.
+/// It is broader than a [`super::FieldPath`] on purpose, so that a value is not stored because the API sends it in
+/// another shape: names are compared without regard to case, and lists are traversed anywhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OmitPath {
     text: String,
@@ -37,7 +37,7 @@ impl OmitPath {
             ));
         }
         if any_depth && names.len() > 1 {
-            return Err(format!("`{text}`: behind `**.` stands one name"));
+            return Err(format!("`{text}`: one name must follow `**.`"));
         }
         Ok(Self {
             text: text.into(),
@@ -46,7 +46,7 @@ impl OmitPath {
         })
     }
 
-    /// The names on the way to the value, from the record on.
+    /// The names on the path to the value, from the record on.
     pub fn names(&self) -> &[String] {
         &self.names
     }
@@ -56,7 +56,7 @@ impl OmitPath {
         self.any_depth
     }
 
-    /// Fails where the schema declares a column for what is cut out: it would always be empty.
+    /// Fails if the schema declares a column for a removed value: it would always be empty.
     pub(super) fn check(&self, fields: &Fields) -> Result<(), String> {
         if declares(fields, &self.names, self.any_depth) {
             return Err(format!(
@@ -67,7 +67,7 @@ impl OmitPath {
     }
 }
 
-/// Whether the fields have one of this path.
+/// Whether the fields include one on this path.
 fn declares(fields: &Fields, names: &[String], any_depth: bool) -> bool {
     let Some((name, rest)) = names.split_first() else {
         return false;

@@ -1,16 +1,16 @@
-//! What is wrong in the files of a catalog, and where.
+//! Problems in the files of a catalog, with their places.
 
 use std::fmt;
 
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Tokenizer, Whitespace};
 
-/// Whether a problem keeps a catalog from being used.
+/// Whether a problem makes a catalog unusable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// The catalog is refused.
     Error,
-    /// It is only told.
+    /// It is only reported.
     Warning,
 }
 
@@ -35,13 +35,13 @@ impl Place {
         }
     }
 
-    /// What a span of the SQL parser covers of its first line.
+    /// The part of a SQL parser's span that is on its first line.
     pub fn of_span(span: Span) -> Self {
         let (start, end) = (span.start, span.end);
         Self::between((start.line, start.column), (end.line, end.column))
     }
 
-    /// What lies between two places, as (line, column), of the first one's line.
+    /// The text between two places, as (line, column), on the first one's line.
     pub fn between(start: (u64, u64), end: (u64, u64)) -> Self {
         let number = |number: u64| usize::try_from(number).unwrap_or(0);
         let length = match start.0 == end.0 {
@@ -55,7 +55,7 @@ impl Place {
         }
     }
 
-    /// What a range of bytes covers of its first line.
+    /// The part of a byte range that is on its first line.
     pub(super) fn of_bytes(text: &str, start: usize, end: usize) -> Self {
         let mut start = start.min(text.len());
         while !text.is_char_boundary(start) {
@@ -109,7 +109,7 @@ pub struct Problem {
     pub file: String,
     /// Where in the file.
     pub place: Place,
-    /// What is wrong and, where it can be told, the nearest name; one line.
+    /// What is wrong and, if there is one, the nearest name; one line.
     pub reason: String,
 }
 
@@ -120,7 +120,7 @@ impl Problem {
             severity: Severity::Error,
             file: file.into(),
             place,
-            // A name that is quoted may hold line breaks; a message is one line.
+            // A quoted name may contain line breaks; a message is one line.
             reason: reason.replace(char::is_control, " "),
         }
     }
@@ -133,7 +133,7 @@ impl Problem {
         }
     }
 
-    /// Whether it keeps the catalog from being used.
+    /// Whether it makes the catalog unusable.
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
     }
@@ -199,7 +199,7 @@ impl fmt::Display for Problems {
     }
 }
 
-/// The tokens of a query that are neither white space nor comments. A text that cannot be split has none.
+/// The tokens of a query except white space and comments. A text that cannot be tokenized has none.
 pub(super) fn code(sql: &str) -> Vec<TokenWithSpan> {
     let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location();
     let mut tokens = tokens.unwrap_or_default();
@@ -207,7 +207,7 @@ pub(super) fn code(sql: &str) -> Vec<TokenWithSpan> {
     tokens
 }
 
-/// The trailing comments among the tokens of a query, by line. A comment on a line of its own explains the code to the reader, not the
+/// The trailing comments of a query, by line. A comment on a line of its own explains the code to the reader, not the
 /// column.
 pub(super) fn trailing_comments(
     tokens: &[TokenWithSpan],
@@ -234,7 +234,7 @@ pub(super) fn place_of_query(sql: &str) -> Place {
     first.map_or(Place::line(1), |token| Place::of_span(token.span))
 }
 
-/// Where a query first has this name or text.
+/// The first occurrence of this name or text in a query.
 pub fn place_of_word(sql: &str, wanted: &str) -> Option<Place> {
     let is_it = |token: &TokenWithSpan| match &token.token {
         Token::Word(word) => word.value == wanted,
@@ -247,7 +247,7 @@ pub fn place_of_word(sql: &str, wanted: &str) -> Option<Place> {
         .map(|token| Place::of_span(token.span))
 }
 
-/// Where a query first has `of['name']`: the place of the name.
+/// The first occurrence of `of['name']` in a query: the place of the name.
 pub fn place_of_field(sql: &str, of: &str, name: &str) -> Option<Place> {
     let tokens = code(sql);
     let field = tokens.windows(3).find(|tokens| {

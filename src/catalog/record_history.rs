@@ -1,5 +1,5 @@
-//! History tables of sources of the kind `updates`: all versions of a record that were seen are in raw, so such a table is
-//! a model like any other, made of the one whose versions it holds.
+//! History tables of sources of the kind `updates`: the raw rows have all versions of a record, so such a table is a
+//! model like any other, made from the model whose versions it has.
 
 use std::sync::OnceLock;
 
@@ -9,10 +9,10 @@ use super::{PathStep, Source, SourceKind};
 /// Number of a row in the order in which rows were written. It is not part of the table.
 const ROW: &str = "_row";
 
-/// The model of `<table>_history`, if the versions of this model's rows are in raw.
+/// The model of `<table>_history`, if the raw rows have the versions of this model's rows.
 ///
 /// # Errors
-/// What of the model keeps its versions from being told apart.
+/// Why the versions of the model's rows cannot be distinguished.
 pub(super) fn of(model: &Model, source: &Source) -> Result<Option<Model>, String> {
     let Some(table) = model.history_table() else {
         return Ok(None);
@@ -71,8 +71,8 @@ pub(super) fn of(model: &Model, source: &Source) -> Result<Option<Model>, String
     }))
 }
 
-/// The model's query over all versions, each with the time of the next. Of versions of one time, the last that was read
-/// is meant. The query stays on its lines, which messages tell.
+/// The model's query over all versions, each with the time of the next. Of several versions with the same time, the
+/// last that was read counts. The query keeps its lines, which messages refer to.
 fn sql(model: &Model, source: &Source, changed: &str) -> String {
     let query = over_versions(&model.sql, &source.name);
     let query = query.trim_end().trim_end_matches(';');
@@ -90,7 +90,7 @@ fn sql(model: &Model, source: &Source, changed: &str) -> String {
     )
 }
 
-/// The query with the table of newest versions replaced by that of all.
+/// The query with the table of newest versions replaced by that of all versions.
 fn over_versions(sql: &str, source: &str) -> String {
     let table = format!("raw.{source}");
     let mut found = String::new();

@@ -1,6 +1,6 @@
 //! Settings of the organisation: `sql/settings.toml`, and `setting('name')` in queries.
 //!
-//! A setting takes its place in the query before that is parsed, so that everything that follows knows its value: types,
+//! A setting is substituted in the query before it is parsed, so that everything that follows knows its value: types,
 //! errors, and the fingerprint, by which exactly the models that use a changed setting are derived again.
 
 use std::collections::BTreeMap;
@@ -26,13 +26,13 @@ pub(super) fn parse(place: &SourceLocation<'_>, text: &str) -> Result<Settings, 
     toml::from_str(text).map_err(|error| place.toml(text, &error, &[]))
 }
 
-/// The query with settings in place of `setting('name')`; none if it uses no setting. What follows keeps its line, and its
-/// column unless the value is longer than the call.
+/// The query with settings substituted for `setting('name')`; none if it uses no setting. The rest keeps its line, and
+/// its column unless the value is longer than the call.
 pub(super) fn apply(sql: &str, settings: &Settings) -> Result<Option<String>, (Place, String)> {
     if !sql.contains(FUNCTION) {
         return Ok(None);
     }
-    // What cannot be split into tokens is told by the parser.
+    // The parser reports what cannot be tokenized.
     let Ok(tokens) = Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location() else {
         return Ok(None);
     };

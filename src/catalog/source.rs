@@ -37,7 +37,7 @@ pub struct Source {
     pub records: Vec<String>,
     /// The `limit` sent, if the endpoint takes one.
     pub page_limit: Option<u32>,
-    /// Envelope fields that only echo the request: neither data nor drift.
+    /// Envelope fields that only repeat the request: neither data nor drift.
     pub page_echoes: Vec<String>,
     /// What the endpoint allows per organisation.
     pub rate_limit: RateLimit,
@@ -45,13 +45,13 @@ pub struct Source {
     pub scope: Option<String>,
     /// Constant parameters.
     pub params: BTreeMap<String, String>,
-    /// A parameter that is requested with each of its values.
+    /// A parameter that is requested with each of its values in turn.
     pub sweep: Option<Sweep>,
     /// Names and format of the time parameters.
     pub window: Option<WindowParameters>,
-    /// From when on a list is told, where it is not told whole.
+    /// How far back the list goes, if it is not returned as a whole.
     pub since: Option<Since>,
-    /// Which field decides to which day a row belongs.
+    /// The field that determines the day of a row.
     pub time_field: Option<TimeField>,
     /// Which field holds the end of a row. A day is not final while one of its rows has none (see [`crate::plan`]).
     pub end_field: Option<TimeField>,
@@ -300,7 +300,7 @@ impl FromStr for RateLimit {
     }
 }
 
-/// A parameter that is requested with each of its values, one after the other.
+/// A parameter that is requested with each of its values in turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sweep {
     /// Name of the query parameter.
@@ -374,7 +374,7 @@ pub struct Parent {
 }
 
 impl Parent {
-    /// Whether a row is asked for, by the text of its fields; a field without a value has none.
+    /// Whether a row is requested, by the text of its fields; a field without a value has none.
     pub fn wants(&self, text: impl Fn(&str) -> Option<String>) -> bool {
         let is_one =
             |field: &str, values: &[String]| text(field).is_some_and(|text| values.contains(&text));
@@ -399,7 +399,7 @@ impl Parent {
     }
 }
 
-/// How far back a list looks that is told from an instant on.
+/// How far back a list goes that is requested from an instant on.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SinceEntry {
@@ -407,7 +407,7 @@ struct SinceEntry {
     back: String,
 }
 
-/// A parameter of a list that takes the instant from which on it is told.
+/// The list's parameter for that instant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Since {
     /// Name of the query parameter.
@@ -640,7 +640,7 @@ fn check_updates(
         );
     }
     match share {
-        Some(_) => Err("updates are asked for one source at a time: drop `share`".into()),
+        Some(_) => Err("updates are requested one source at a time: drop `share`".into()),
         None => Ok(()),
     }
 }
@@ -805,14 +805,14 @@ fn check_kind(
     }
 }
 
-/// A path below the host is a path and nothing else: the token goes with the request, and only to that host.
+/// A path below the host must be only a path: the token goes with the request, and only to that host.
 fn check_path(key: &str, path: &str) -> Result<(), String> {
     let shown = printable(path);
     let wrong = |reason: &str| Err(format!("{key} `{shown}` {reason}"));
     if !path.starts_with('/') || path.contains(['?', '#']) {
         return wrong("must be a path that starts with `/`");
     }
-    // A URL parser takes `//host` and `/\host` for other hosts, and drops tabs and line breaks.
+    // A URL parser treats `//host` and `/\host` as other hosts, and drops tabs and line breaks.
     let fine = |character: char| {
         character.is_ascii_alphanumeric() || "/-._~:@!$&'()*+,;={}".contains(character)
     };
@@ -905,7 +905,7 @@ fn changes(
     Ok(Some(feed))
 }
 
-/// What is kept with a row is what differs from request to request, and is one value.
+/// Values kept with a row must differ from request to request, and be scalar.
 fn check_asked(
     asked: &[String],
     sweep: Option<&Sweep>,

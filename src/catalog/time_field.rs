@@ -1,5 +1,5 @@
-//! Where a record carries its time: the path that decides which day a row belongs to. Other fields of a record are
-//! named in the same way.
+//! Where a record has its time: the path that determines the day of a row. Other fields of a record are named in the
+//! same way.
 
 use std::fmt;
 
@@ -11,11 +11,11 @@ use arrow::datatypes::{DataType, Fields};
 #[derive(Clone, PartialEq, Eq)]
 pub struct TimeField {
     path: Vec<TimeStep>,
-    /// The paths that count where the ones before them lead to nothing.
+    /// The paths that count if the ones before them lead to nothing.
     otherwise: Vec<Vec<TimeStep>>,
 }
 
-/// Stored digests are made of this text, so it stays what it was for a single path.
+/// Stored digests contain this text, so it must not change for a single path.
 impl fmt::Debug for TimeField {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut tuple = f.debug_tuple("TimeField");
@@ -48,7 +48,7 @@ impl TimeField {
         if !field.otherwise.is_empty() && field.paths().any(|path| path.contains(&TimeStep::Items))
         {
             return Err(format!(
-                "`{text}`: `|` stands between fields of the record, not of its lists"
+                "`{text}`: `|` separates fields of the record, not of its lists"
             ));
         }
         Ok(field)
@@ -59,7 +59,7 @@ impl TimeField {
         &self.path
     }
 
-    /// Each of the paths, in the order in which they count.
+    /// Each of the paths, in order of precedence.
     pub fn paths(&self) -> impl Iterator<Item = &[TimeStep]> {
         [&self.path]
             .into_iter()
@@ -67,7 +67,7 @@ impl TimeField {
             .map(Vec::as_slice)
     }
 
-    /// The steps to the list in whose items the path ends; none where it ends in the record itself.
+    /// The steps to the list in whose items the path ends; none if it ends in the record itself.
     pub fn list(&self) -> &[TimeStep] {
         let end = self
             .path

@@ -1,4 +1,4 @@
-//! Which days a partition of a model reads, where that is more than its own.
+//! The days that a partition of a model reads, if these are more than its own.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum Window {
-    /// A partition is a day, and reads so many days: its own and those before it.
+    /// A partition is a day, and reads this many days: its own and those before it.
     Days(u16),
     /// A partition is a week from Monday to Sunday, and is named by its Monday.
     Week,
@@ -26,7 +26,7 @@ impl Window {
         !matches!(self, Self::Days(_))
     }
 
-    /// What a partition is called: `day`, `week` or `month`.
+    /// The name of a partition's period: `day`, `week` or `month`.
     pub fn period(self) -> &'static str {
         match self {
             Self::Days(_) => "day",
@@ -35,7 +35,7 @@ impl Window {
         }
     }
 
-    /// The day that names the partition in which the rows of a day count: the day itself, or the first of its week or
+    /// The day that names the partition containing the rows of a day: the day itself, or the first of its week or
     /// month.
     pub fn home(self, day: NaiveDate) -> NaiveDate {
         match self {

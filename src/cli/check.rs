@@ -1,4 +1,4 @@
-//! `check`: looks at everything that a run needs, and changes nothing.
+//! `check`: checks everything that a run needs, and changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -63,7 +63,7 @@ impl Check {
         let catalog = context.catalog()?;
         let selection = self.tables.selection(&catalog, &context.directory)?;
         let mut config = self.target.config(context)?;
-        // Who asks wants an answer now, and a second try tells a passing fault from one that stays.
+        // The user wants an answer now, and a second attempt distinguishes a transient fault from a lasting one.
         config.samsara.retry.attempts = 2;
         let limit = Limit::new(Duration::from_secs(self.timeout));
         let mut findings = Findings {
@@ -88,7 +88,7 @@ impl Check {
     }
 }
 
-/// Looks at everything at the same time, and tells it in one order.
+/// Runs all checks concurrently, and prints them in a fixed order.
 async fn everything(
     config: &Config,
     catalog: &Catalog,
@@ -136,7 +136,7 @@ async fn everything(
     Ok(())
 }
 
-/// Prints findings as they come, or keeps them for the end, and counts the bad ones.
+/// Prints findings as they come, or collects them, and counts the bad ones.
 struct Findings {
     format: OutputFormat,
     found: Vec<Finding>,
@@ -178,7 +178,7 @@ impl Limit {
         }
     }
 
-    /// What is found, or that nothing was in time.
+    /// The finding, or that there was none in time.
     async fn within(self, what: &str, find: impl Future<Output = Vec<Finding>>) -> Vec<Finding> {
         let late = |_| {
             vec![Finding::bad(
@@ -261,7 +261,7 @@ async fn api(
     };
     let mut findings = vec![Finding::note("region", client.base().to_string())];
     let rows = first_rows(&client, catalog, sources, limit).await;
-    // An endpoint counts as named if one of its sources is.
+    // An endpoint counts as selected by name if one of its sources is.
     let named = sources.iter();
     let named = named.filter(|source| selection.named.contains(&source.name));
     let named: BTreeSet<&str> = named.map(|source| source.endpoint.as_str()).collect();
@@ -313,13 +313,13 @@ async fn api(
     findings
 }
 
-/// What a list and the requests that depend on its rows have in common.
+/// What a list shares with the requests that depend on its rows.
 fn list_key(parent: &catalog::Parent) -> String {
     let fields = (&parent.source, &parent.field, &parent.with);
     format!("{:?}", (fields, &parent.only, &parent.except))
 }
 
-/// The first row of each list that is the parent of sources; none where it could not be read.
+/// The first row of each parent list; none if it could not be read.
 async fn first_rows(
     client: &Client,
     catalog: &Catalog,
@@ -347,7 +347,7 @@ async fn first_rows(
         .await
 }
 
-/// What an endpoint answered, if it answered in time.
+/// The response of an endpoint, if it came in time.
 fn endpoint_finding(
     source: &Source,
     is_named: bool,
@@ -360,7 +360,7 @@ fn endpoint_finding(
         |error: &SamsaraError| error.is_unavailable() || (source.optional && is_refused(error));
     match answer {
         Some(Ok(finding)) => finding,
-        // A run goes on without it, unless it was asked for by name.
+        // A run continues without it, unless it was selected by name.
         Some(Err(error)) if !is_named && is_absent(&error) => {
             Finding::note(&source.endpoint, format!("not available: {error}"))
         }
@@ -378,7 +378,7 @@ fn refusal(what: &str, error: &SamsaraError) -> Finding {
             error: AttemptError::Connection(_),
             ..
         } => format!("; {REACH}"),
-        // That what is complete is kept is of no interest here.
+        // Partitions that were complete before are ignored here.
         SamsaraError::Unavailable { .. } | SamsaraError::Resting { .. } => String::new(),
         error => error
             .hint()
@@ -388,19 +388,19 @@ fn refusal(what: &str, error: &SamsaraError) -> Finding {
     Finding::bad(what, format!("{error}{hint}"))
 }
 
-/// The list for whose rows an endpoint asks.
+/// The parent list of an endpoint.
 enum Parent {
     /// There is none.
     None,
     /// Its first row.
     Row(ParentRow),
-    /// It has no rows that are asked for.
+    /// None of its rows are requested.
     Empty,
     /// It cannot be read.
     Unreadable,
 }
 
-/// Asks for as little as the endpoint gives.
+/// Requests as little as the endpoint can return.
 async fn ask(client: &Client, source: &Source, parent: Parent) -> Result<Finding, SamsaraError> {
     let not_asked = |why: &str| {
         Ok(Finding::note(
@@ -424,7 +424,7 @@ async fn first_row(
     source: &Source,
     parent: &catalog::Parent,
 ) -> Result<Option<ParentRow>, SamsaraError> {
-    // The first row that is asked for may stand behind others.
+    // The first requested row may come after others.
     let limit = source.page_limit.filter(|_| parent.is_selective());
     let Some(records) = page(client, source, limit, &[]).await? else {
         return Ok(None);
@@ -447,7 +447,7 @@ async fn first_row(
     }))
 }
 
-/// The records of a page, a small one unless there is a limit.
+/// The records of a page of one record, or of `limit` records if given, for endpoints with a page size.
 async fn page(
     client: &Client,
     source: &Source,
@@ -457,7 +457,7 @@ async fn page(
     let mut small = source.clone();
     small.page_limit = small.page_limit.map(|_| limit.unwrap_or(1));
     let today = clock::now().date_naive();
-    // Yesterday, or the last day or month that can be had.
+    // Yesterday, or the last day or month that can be requested.
     let start = (1..=400)
         .filter_map(|ago| today.checked_sub_days(Days::new(ago)))
         .map(|day| source.period_of(day))
@@ -493,7 +493,7 @@ async fn page(
         .map(|page| page.records))
 }
 
-/// Reads, lists, writes, writes under a condition, and cleans up after itself.
+/// Reads, lists, writes, writes conditionally, and removes what it wrote.
 async fn bucket(
     name: &str,
     location: &BucketLocation,
@@ -520,7 +520,7 @@ async fn bucket(
     findings
 }
 
-/// A folder that is there can be written; one that is not can be made.
+/// An existing folder must be writable; a missing one must be possible to create.
 fn folder(what: &str, path: &Path) -> Finding {
     let fails =
         |at: &Path, error: std::io::Error| Finding::bad(what, format!("{}: {error}", at.display()));
@@ -622,7 +622,7 @@ enum Service<'a> {
     BigQuery(&'a str),
 }
 
-/// What parts of a message of Google's, or of a library that calls it, stand for.
+/// The meaning of parts of messages of Google's, or of a library that calls it.
 enum Cause {
     LoginExpired,
     NoCredentials,
@@ -633,7 +633,7 @@ enum Cause {
     Unreachable,
 }
 
-/// Parts of messages in lower case, the most telling first. The libraries pass on what Google says as text only.
+/// Parts of messages in lower case, the most specific first. The libraries return Google's message as text only.
 const CAUSES: &[(Cause, &[&str])] = &[
     (
         Cause::LoginExpired,
@@ -698,7 +698,7 @@ const CAUSES: &[(Cause, &[&str])] = &[
     ),
 ];
 
-/// What Google, or the library that asks it, has said, and what to do about it.
+/// The meaning of a message of Google's, or of a library that calls it, and what to do about it.
 fn with_remedy(text: &str, service: &Service<'_>, config: &Config) -> String {
     let lower = text.to_lowercase();
     let has_credentials = config.storage.google.credentials.is_some();
@@ -791,18 +791,18 @@ async fn conditions(bucket: &Bucket, key: &str) -> Result<(), StoreError> {
 /// has changed would be in two days. Reports have a row for each day on purpose.
 fn key_of_one_day<'a>(
     catalog: &'a Catalog,
-    driver: &Source,
+    driving: &Source,
     contract: &Contract,
 ) -> Option<&'a [String]> {
     let partition_by = contract.partition_by.as_ref()?;
     let model = catalog.model(&contract.table)?;
     let key = model.front_matter.unique_key.as_slice();
     let is_own = !key.is_empty() && !key.contains(partition_by);
-    (is_own && driver.kind != SourceKind::Report).then_some(key)
+    (is_own && driving.kind != SourceKind::Report).then_some(key)
 }
 
-/// The finding about keys that are in more than one day.
-fn repeated(table: &str, driver: &Source, key: &[String], found: &RepeatedKeys) -> Finding {
+/// The finding about keys that occur in more than one day.
+fn repeated(table: &str, driving: &Source, key: &[String], found: &RepeatedKeys) -> Finding {
     let examples = found.examples.iter().map(|it| {
         let key = it.values.join(", ");
         format!("{key} in {} and {}", it.first, it.last)
@@ -814,9 +814,9 @@ fn repeated(table: &str, driver: &Source, key: &[String], found: &RepeatedKeys) 
     };
     let first = found.examples.iter().map(|it| it.first.as_str()).min();
     let first = first.unwrap_or_default();
-    let source = &driver.name;
-    let remedy = match driver.kind {
-        // Versions that were seen are never removed from their days.
+    let source = &driving.name;
+    let remedy = match driving.kind {
+        // Versions that were read are never removed from their days.
         SourceKind::Updates => format!(
             "the time_field of {source} has changed: name a time that never changes in sources.toml, or none"
         ),
@@ -833,7 +833,7 @@ fn repeated(table: &str, driver: &Source, key: &[String], found: &RepeatedKeys) 
     Finding::bad(table, text)
 }
 
-/// The state against the rows in the warehouse.
+/// Compares the state with the rows in the warehouse.
 async fn compare(
     config: Config,
     catalog: Catalog,
@@ -913,7 +913,7 @@ async fn count_rows(
     }
 }
 
-/// The answer of the warehouse about a table; the finding, if there is none.
+/// The warehouse's answer about a table, or else a finding.
 fn answered<T>(
     table: &str,
     answer: Result<Result<T, LoadError>, Elapsed>,
@@ -929,7 +929,7 @@ fn answered<T>(
     }
 }
 
-/// What the state says of a table in the warehouse.
+/// What the state has of a table in the warehouse.
 #[derive(Default)]
 struct Expected {
     /// Rows of each partition that was loaded and has not expired.
@@ -970,7 +970,7 @@ async fn expected_rows(
         }
     });
     if let Some(days) = contract.partition_expiration_days {
-        // Expired partitions are gone on purpose, and BigQuery chooses the day on which they go.
+        // Expired partitions are missing on purpose, and BigQuery chooses the day on which they go.
         let oldest = clock::now()
             .date_naive()
             .checked_sub_days(Days::new(u64::from(days).saturating_sub(1)))
@@ -981,7 +981,7 @@ async fn expected_rows(
     Ok(expected)
 }
 
-/// The partitions of a table whose rows in the warehouse are not those of the state; or that all are equal.
+/// The partitions of a table whose rows in the warehouse differ from the state's; or that all are equal.
 fn differences(
     table: &str,
     expected: &Expected,
@@ -1069,7 +1069,7 @@ mod tests {
             let told = with_remedy(text, service, &config);
             assert!(told.starts_with(text) && told.contains(part), "{told}");
         }
-        // Unknown errors get no remedy; and with a key, no other login is proposed.
+        // Unknown errors get no advice; and with a key, no other login is proposed.
         assert_eq!(
             with_remedy("the disk is full", &storage, &config),
             "the disk is full"

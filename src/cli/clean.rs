@@ -1,4 +1,4 @@
-//! `clean`: removes what no state refers to.
+//! `clean`: removes what no state lists.
 
 use clap::Args;
 

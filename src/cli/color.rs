@@ -17,7 +17,7 @@ pub(super) enum Color {
 }
 
 impl Color {
-    /// What the arguments say. It is needed before they are parsed, for the messages of the parser.
+    /// The option in the arguments. It is needed before they are parsed, for the parser's messages.
     pub(super) fn of_arguments(arguments: impl IntoIterator<Item = OsString>) -> Self {
         let mut arguments = arguments
             .into_iter()
@@ -36,7 +36,7 @@ impl Color {
         color
     }
 
-    /// Lets a parser's messages have colours accordingly.
+    /// Sets the colours of the parser's messages.
     pub(super) fn command(self, command: Command) -> Command {
         command.color(match self {
             Self::Auto => ColorChoice::Auto,

@@ -1,4 +1,4 @@
-//! `completions` and `man`: what a shell and `man` need to know of the command line.
+//! `completions` and `man`: the command line, described for shells and `man`.
 
 use std::path::PathBuf;
 
@@ -44,7 +44,7 @@ impl Completions {
     }
 }
 
-/// The same command line, which knows what tables there are.
+/// The same command line, with the names of all tables.
 fn with_tables(command: Command, tables: &[&'static str]) -> Command {
     let command = command.mut_subcommands(|command| with_tables(command, tables));
     command.mut_args(|argument| {

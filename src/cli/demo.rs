@@ -1,4 +1,4 @@
-//! `demo`: the whole way, with nothing but this program.
+//! `demo`: the whole pipeline, with nothing but this program.
 
 use std::collections::BTreeSet;
 

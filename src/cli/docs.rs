@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 
@@ -12,7 +13,7 @@ use crate::error::Error;
 use crate::report::dictionary::Dictionary;
 use crate::transform::{TransformError, bind_catalog};
 
-/// Where the dictionary goes unless told otherwise.
+/// Default output folder.
 const DEFAULT_FOLDER: &str = "samsara-docs";
 
 /// Write a data dictionary: all tables with columns, types, descriptions, tests, SQL, and the endpoints and columns that
@@ -32,7 +33,7 @@ pub(super) struct Docs {
 
 impl Docs {
     pub(super) async fn execute(self, context: &Context) -> Result<Exit, Error> {
-        let catalog = context.catalog()?;
+        let catalog = Arc::new(context.catalog()?);
         let (models, problems) = bind_catalog(&catalog).await?;
         if let Some(problems) = Problems::new(problems) {
             return Err(TransformError::Model(problems).into());
@@ -61,11 +62,11 @@ impl Docs {
     }
 }
 
-/// Readers see the old file or the new one, and never a part.
+/// Readers see the old file or the new one, never a part.
 fn write(path: &Path, text: &str) -> Result<(), Error> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
-    // It is to be published, unlike other temporary files.
+    // It is meant to be published, unlike other temporary files.
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;

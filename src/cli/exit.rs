@@ -8,19 +8,19 @@ use std::process::ExitCode;
 pub enum Exit {
     /// Everything requested is done.
     Success = 0,
-    /// Nothing, or nothing useful, could be done.
+    /// The command failed, with no or no useful result.
     Failure = 1,
-    /// What was typed or configured cannot be done; nothing was begun.
+    /// The arguments or the configuration are invalid; nothing was started.
     Usage = 2,
     /// Some tables failed; the others are complete.
     Partial = 3,
     /// Another run holds the lock of the buckets; nothing was started.
     Locked = 4,
-    /// More memory was needed than there is, or than the command may have; the next run goes on.
+    /// More memory was needed than available or allowed; the next run continues.
     Memory = 5,
-    /// Stopped by SIGINT; the next run goes on.
+    /// Stopped by SIGINT; the next run continues.
     Interrupted = 130,
-    /// Stopped by SIGTERM; the next run goes on.
+    /// Stopped by SIGTERM; the next run continues.
     Terminated = 143,
 }
 

@@ -14,17 +14,17 @@ use crate::config::{Config, Environment, LOCAL_FOLDER, Overrides};
 use crate::error::Error;
 use crate::redact;
 
-/// Write .env: asks for what is not given, or takes all of it from options. An .env that is there stays as it is.
+/// Write .env from options, and from prompts for the rest. An existing .env is kept.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   samsara-etl init
   samsara-etl init --token-stdin --no-input < token.txt
   samsara-etl init --raw-bucket my-raw --flattened-bucket my-flat --project my-project --dataset dwh_samsara")]
 pub(super) struct Init {
-    /// Read the API token from stdin, so that it stands in no history [default: SAMSARA_API_TOKEN, or it is asked for]
+    /// Read the API token from stdin, so that it stays out of the shell history [default: SAMSARA_API_TOKEN, or a prompt]
     #[arg(long)]
     token_stdin: bool,
-    /// Region of the organisation: us, eu or ca [default: found out]
+    /// Region of the organisation: us, eu or ca [default: the one that accepts the token]
     #[arg(long)]
     region: Option<String>,
     /// Raw bucket: a name, or file:///folder [default: ./samsara-data]
@@ -50,14 +50,14 @@ pub(super) struct Init {
     no_input: bool,
 }
 
-/// A longer token is none.
+/// Maximum length of a token.
 const LONGEST_TOKEN: u64 = 4096;
 
 /// Refuses values now that commands would refuse later.
 fn check_values(values: &[(Variable, String)], context: &Context) -> Result<(), Error> {
     if let Some((variable, _)) = values.iter().find(|(_, value)| value.contains("${")) {
         return Err(Error::Usage(format!(
-            "{}: `${{` cannot stand in an .env file, where it names another variable: set it in the environment",
+            "{}: `${{` cannot be used in an .env file, where it refers to another variable: set it in the environment",
             variable.name
         )));
     }
@@ -189,7 +189,7 @@ fn answer(question: &str) -> Result<String, Error> {
 /// Lines of a `.env`, each with what its variable means.
 fn text(values: &[(Variable, String)]) -> String {
     let mut text =
-        String::from("# Written by `samsara-etl init`; README.md tells of the other variables.\n");
+        String::from("# Written by `samsara-etl init`; README.md describes the other variables.\n");
     for (variable, value) in values {
         let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:@+=".contains(letter);
         let value = match value.chars().all(is_plain) {

@@ -38,7 +38,7 @@ pub(super) fn print(document: &impl Serialize) -> Result<(), Error> {
     super::output::print_exact(redact::mask(&(text + "\n")))
 }
 
-/// What stands at the head of each document.
+/// The head of each document.
 #[derive(Serialize)]
 struct Head {
     schema: &'static str,
@@ -80,7 +80,7 @@ pub(super) struct PlanDocument {
     tasks: Vec<Task>,
     change_feeds: Vec<String>,
     lasting: Vec<String>,
-    /// Derived because selected tables are made of them, and not loaded.
+    /// Derived because selected tables are made from them, and not loaded.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     upstream_tables: Vec<String>,
     complete_days: u64,
@@ -194,7 +194,7 @@ struct TableStatus {
     /// What the feed of the source has lost.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     gaps: Vec<Gap>,
-    /// Of the source, and only where days are asked for.
+    /// Of the source, and only if days are requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     partitions: Option<Vec<PartitionStatus>>,
 }
@@ -301,7 +301,7 @@ struct CatalogTable {
 impl TablesDocument {
     pub(super) fn of(catalog: &Catalog) -> Self {
         let tables = catalog.models().flat_map(|model| {
-            let driver = catalog.driving_source(model);
+            let driving = catalog.driving_source(model);
             let lower = |text: String| text.to_lowercase();
             let sources = catalog.sources_of(model).into_iter();
             let sources: Vec<String> = sources.map(String::from).collect();
@@ -309,8 +309,8 @@ impl TablesDocument {
                 table: model.name.clone(),
                 sources: sources.clone(),
                 upstream: model.upstream.clone(),
-                kind: driver.map(|source| lower(format!("{:?}", source.kind))),
-                category: driver
+                kind: driving.map(|source| lower(format!("{:?}", source.kind))),
+                category: driving
                     .and_then(|source| source.category)
                     .map(|category| lower(format!("{category:?}"))),
                 partitioned_by: model.front_matter.partition_by.clone(),

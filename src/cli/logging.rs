@@ -1,5 +1,5 @@
-//! Logs: for people on stderr, and for programs as JSON lines in a file. Each line says what it is about: the fields of
-//! the spans around it (`run`, `table`, `partition`, `job_id`, `endpoint`) stand on it like its own.
+//! Logs: for people on stderr, and for programs as JSON lines in a file. Each line has the fields of the spans around
+//! it (`run`, `table`, `partition`, `job_id`, `endpoint`) besides its own.
 
 use std::fmt::{self, Write as _};
 use std::io::Write;
@@ -26,14 +26,14 @@ use crate::redact::Masked;
 use crate::report::logs::LogFile;
 use crate::telemetry::SpanLayer;
 
-/// What is said with `-v`, and in a run's log: every step, and every wait, those of the object store among them.
+/// The level with `-v`, and in a run's log: every step, and every wait, including those of the object store.
 const LOGGED: &str = "samsara_etl=info,samsara_simulator=info,object_store::client::retry=info";
 
-/// Fields whose text is JSON, and stands in the log's lines as what it is.
+/// Fields whose text is JSON, and is written as such in the log's lines.
 const NESTED: &[&str] = &["report"];
 
-/// Begins to log: to stderr for people, and for runs as JSON lines to a file below `directory`; `spans` gets the spans,
-/// and what went wrong in them.
+/// Starts to log: to stderr for people, and for runs as JSON lines to a file below `directory`; `spans` gets the spans,
+/// and the errors in them.
 pub(super) fn start_log(
     verbose: u8,
     quiet: bool,
@@ -42,14 +42,14 @@ pub(super) fn start_log(
     spans: Option<SpanLayer>,
 ) -> Option<LogFile> {
     let level = match verbose {
-        // Failures of a run are said where its progress is, and again at its end.
+        // Failures of a run are shown with its progress, and again at its end.
         0 if quiet => "samsara_etl=error,samsara_simulator=error,samsara_etl::failures=off",
         0 => "samsara_etl=warn,samsara_simulator=warn,samsara_etl::failures=off",
         1 => LOGGED,
         _ => "samsara_etl=debug,samsara_simulator=debug,object_store::client::retry=info",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    // What cannot be written is not told on stderr, which may be the very thing that cannot be written to.
+    // Write errors are not reported on stderr, which may be what cannot be written to.
     let console = tracing_subscriber::fmt::layer()
         .event_format(OneLine)
         .with_writer(|| Masked(output::Stderr))
@@ -72,7 +72,7 @@ pub(super) fn start_log(
         .with(console)
         .with(lines)
         .with(spans.map(|spans| {
-            // A layer without a filter would have every library make all of its spans.
+            // A layer without a filter would enable all spans of every library.
             let ours = Targets::new().with_target("samsara_etl", LevelFilter::WARN);
             spans.with_filter(ours)
         }))
@@ -132,7 +132,7 @@ where
 }
 
 /// Writes each event as one JSON object: `timestamp`, `level`, `target`, the fields of the spans around it, and its own
-/// below `fields`. `table`, `partition` and `job_id` of its own stand beside them too.
+/// below `fields`. Its own `table`, `partition` and `job_id` are at the top level too.
 struct JsonLines<W>(Mutex<W>);
 
 /// The fields of a span.
@@ -181,7 +181,7 @@ impl Visit for Fields {
     }
 }
 
-/// Fields of an event that stand beside those of its spans.
+/// Fields of an event that are written next to those of its spans.
 const CONTEXT: [&str; 3] = ["table", "partition", "job_id"];
 
 impl<W: Write + 'static, S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for JsonLines<W> {
@@ -227,7 +227,7 @@ impl<W: Write + 'static, S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Js
         }
         line.insert("fields".into(), fields.0.into());
         let text = Value::from(line).to_string() + "\n";
-        // The writer keeps what is lost; a log ends nothing.
+        // The writer counts what is lost; logging ends nothing.
         if let Ok(mut out) = self.0.lock() {
             let _ = out.write_all(text.as_bytes());
         }

@@ -1,4 +1,4 @@
-//! `logs`: what a run's log says went wrong, for people.
+//! `logs`: failures and warnings of a run, from its log.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -36,12 +36,12 @@ pub(super) struct Logs {
 
 /// More logs than this are not listed.
 const MOST_LISTED: usize = 100;
-/// Warnings of one kind are counted, and so many kinds shown.
+/// Maximum number of kinds of warnings that are shown; those of one kind are counted.
 const MOST_WARNINGS: usize = 20;
 /// A larger log is not read.
 const LARGEST_LOG: u64 = 1 << 30;
 
-/// Where a log lies.
+/// Where a log is.
 enum Place {
     File(std::path::PathBuf),
     Object(String),
@@ -133,7 +133,7 @@ async fn read(bucket: &Bucket, place: &Place) -> Result<Vec<Value>, Error> {
             .map(|(bytes, _)| bytes.to_vec())
             .unwrap_or_default(),
     };
-    // A line that is cut, as the last of a run that was killed may be, is left out.
+    // A truncated line, such as the last one of a killed run, is left out.
     let lines = text.split(|byte| *byte == b'\n');
     Ok(lines
         .filter_map(|line| serde_json::from_slice(line).ok())
@@ -174,7 +174,7 @@ fn message(line: &Value) -> &str {
     line["fields"]["message"].as_str().unwrap_or_default()
 }
 
-/// A line's own fields, and what it is about, in words.
+/// A line's own fields, and what it is about, as text.
 fn shown(line: &Value) -> String {
     let mut text = String::new();
     let at = line["timestamp"].as_str().unwrap_or_default();

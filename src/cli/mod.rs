@@ -1,7 +1,7 @@
 //! The command line: one file per subcommand. Data goes to stdout, everything else to stderr.
 
-/// Everything that is said on stderr passes [`output::say`], which masks secrets and escapes control characters. So this
-/// stands here for the standard library's, of the same name, in all files of this folder.
+/// All output to stderr goes through [`output::say`], which masks secrets and escapes control characters. So this
+/// replaces the standard library's macro of the same name in all files of this folder.
 macro_rules! eprintln {
     ($($text:tt)*) => { $crate::cli::output::say(format_args!($($text)*)) };
 }
@@ -169,8 +169,8 @@ fn parse_size(text: &str) -> Result<u64, String> {
     size.ok_or_else(|| "expected a size such as 6GB or 500MB".into())
 }
 
-/// Ends the program in one line before it takes all memory there is, and with the same exit code where the system refuses
-/// it some: then Rust says how much it was, and aborts.
+/// Ends the program with one line before it uses up all memory, and with the same exit code if the system refuses an
+/// allocation: then Rust prints its size, and aborts.
 fn watch_memory(limit: u64) -> std::io::Result<()> {
     #[cfg(unix)]
     signal_hook::flag::register_conditional_shutdown(
@@ -201,12 +201,12 @@ struct Context {
     quiet: bool,
     /// The log of a run.
     log: Option<LogFile>,
-    /// What sends the traces and metrics of a run, where a collector is configured.
+    /// Exports the traces and metrics of a run, if a collector is configured.
     telemetry: Option<Telemetry>,
 }
 
 impl Context {
-    /// The same for what goes on beside the command.
+    /// The same for work in the background of the command.
     fn without_log(&self) -> Self {
         Self {
             directory: self.directory.clone(),
@@ -220,11 +220,11 @@ impl Context {
 
     /// The folder on disk that replaces the embedded catalog: `--sql-dir`, else `./sql`.
     fn sql_folder(&self) -> Option<PathBuf> {
-        // Messages show paths as they would be typed.
-        let beside = PathBuf::from("sql");
+        // Messages show paths as the user would type them.
+        let here = PathBuf::from("sql");
         self.sql_dir
             .clone()
-            .or_else(|| self.directory.join("sql").is_dir().then_some(beside))
+            .or_else(|| self.directory.join("sql").is_dir().then_some(here))
     }
 
     /// The file of variables.
@@ -233,7 +233,7 @@ impl Context {
         self.directory.join(file)
     }
 
-    /// The process environment, and what stands in the file of variables.
+    /// The process environment, and the content of `.env`.
     fn environment(&self) -> Result<Environment, Error> {
         Ok(Environment::read_with(
             &self.env_file(),
@@ -241,9 +241,9 @@ impl Context {
         )?)
     }
 
-    /// Begins to send traces and metrics, if a collector is configured. The command goes on where they cannot be sent.
+    /// Starts to export traces and metrics, if a collector is configured. If that fails, the command continues.
     fn start_telemetry(&self, io: &Handle) -> Option<Telemetry> {
-        // Before there is a log: what is wrong with these variables otherwise, the command says.
+        // Before there is a log: the command itself reports what is wrong with these variables otherwise.
         let environment = Environment::read_with(&self.env_file(), self.env_file.is_some()).ok()?;
         config::register_secrets(&environment);
         let config = TelemetryConfig::resolve(&environment, &self.directory);
@@ -263,7 +263,7 @@ impl Context {
         Ok(Catalog::open(self.sql_folder().as_deref())?)
     }
 
-    /// The catalog with all that is wrong about it.
+    /// The catalog with all its problems.
     fn checked_catalog(&self) -> Result<CheckedCatalog, Error> {
         Ok(CheckedCatalog::open(self.sql_folder().as_deref())?)
     }
@@ -271,7 +271,7 @@ impl Context {
 
 /// Runs the program and tells how it ended.
 pub fn main() -> ExitCode {
-    // Queries are planned on this thread too, and the stack of the main one is not ours to choose.
+    // Queries are planned on this thread too, and the main thread's stack size cannot be chosen.
     let thread = std::thread::Builder::new()
         .stack_size(THREAD_STACK_BYTES)
         .spawn(run);
@@ -288,7 +288,7 @@ pub fn main() -> ExitCode {
 
 fn run() -> ExitCode {
     redact::install_panic_hook();
-    // Before anything is said: what is typed or read by mistake may be quoted.
+    // Before any message: invalid arguments may be quoted.
     config::register_secrets(&Environment::of_process());
     let color = Color::of_arguments(std::env::args_os());
     let parsed = color.command(Cli::command()).try_get_matches();
@@ -357,7 +357,7 @@ fn run_command(cli: Cli) -> Result<Exit, Error> {
     {
         say(format_args!("warning: {lost}"));
     }
-    // Nobody waits long for what is left in the background.
+    // Background work is not waited for long.
     runtime.shutdown_timeout(threads::END);
     result
 }
@@ -409,7 +409,7 @@ mod tests {
         super::Cli::command().debug_assert();
     }
 
-    /// A section of docs/cli.md for a command, and below it one for each of its own.
+    /// A section of docs/cli.md for a command, followed by one for each of its subcommands.
     #[cfg(feature = "simulator")]
     fn describe(command: &mut clap::Command, reference: &mut String) {
         use std::fmt::Write;

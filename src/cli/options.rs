@@ -58,13 +58,13 @@ pub(super) struct TableOptions {
     /// Group of tables to include; may be repeated
     #[arg(long, alias = "table_cat", value_enum)]
     category: Vec<Category>,
-    /// Take in what is not part of ALL or a category: tables that are read on request only
+    /// Include tables that are read on request only, and are not part of ALL or a category
     #[arg(long, value_enum, value_name = "WHAT")]
     include: Vec<Include>,
 }
 
 impl RunRequestOptions {
-    /// Checks what was typed against the catalog.
+    /// Checks the arguments against the catalog.
     pub(super) fn run_request(
         &self,
         catalog: &Catalog,
@@ -211,7 +211,8 @@ fn resolve(context: &Context, overrides: &Overrides) -> Result<Config, Error> {
     Ok(config)
 }
 
-/// Says where the token goes, if `.env` decides that and the token comes from elsewhere: it may be another's `.env`.
+/// Warns if `.env` decides where the token is sent and the token comes from elsewhere: the `.env` may be someone
+/// else's.
 fn warn_of_redirection(environment: &Environment, config: &Config, file: &Path) {
     if environment.is_of_file(env::SAMSARA_API_TOKEN) != Some(false) {
         return;
@@ -245,7 +246,7 @@ pub(super) fn reading_config(context: &Context) -> Result<Config, Error> {
     reading_config_of(context, None)
 }
 
-/// The same, of what was loaded into this project.
+/// The same, for tables loaded into this project.
 pub(super) fn reading_config_of(
     context: &Context,
     project: Option<String>,
@@ -267,7 +268,7 @@ pub(super) fn reading_config_of(
     )?)
 }
 
-/// More than this many wait for each other's turn at Samsara's rate limits anyway.
+/// More tasks than this wait for each other at Samsara's rate limits anyway.
 const MOST_WORKERS: usize = 256;
 
 fn workers(text: &str) -> Result<usize, String> {

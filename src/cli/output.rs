@@ -1,4 +1,4 @@
-//! What is printed: data to stdout, everything else to stderr, and nothing past [`crate::redact`].
+//! Output: data to stdout, everything else to stderr, all of it through [`crate::redact`].
 
 use std::fmt::Display;
 use std::io::{ErrorKind, IsTerminal, Write};
@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::redact;
 use crate::report::words::wrapped;
 
-/// Prints text for people. A reader that closes the pipe early (`| head`) is not an error.
+/// Prints text for people. It is not an error if the reader closes the pipe early (`| head`).
 pub(super) fn print(text: impl Display) -> Result<(), Error> {
     print_exact(redact::screen(&text.to_string()))
 }
@@ -35,12 +35,12 @@ pub(super) fn say_part(text: impl Display) {
 /// The bars that are on the terminal now.
 static BARS: Mutex<Option<MultiProgress>> = Mutex::new(None);
 
-/// From now on, what is said stands above these bars.
+/// From now on, messages are printed above these progress bars.
 pub(super) fn draw_above(bars: Option<MultiProgress>) {
     *BARS.lock().unwrap_or_else(PoisonError::into_inner) = bars;
 }
 
-/// Ends the program at once, without a trace of bars on the terminal.
+/// Ends the program at once, and removes the progress bars from the terminal.
 pub(super) fn exit_at_once(code: i32) -> ! {
     let bars = BARS.lock().unwrap_or_else(PoisonError::into_inner).clone();
     #[expect(clippy::exit, reason = "whoever stops a run twice wants no more of it")]
@@ -51,14 +51,14 @@ pub(super) fn exit_at_once(code: i32) -> ! {
         std::process::exit(code)
     };
     match bars {
-        // They are gone, and nothing draws them again before this ends.
+        // Until the end of this function, nothing draws them again.
         Some(bars) => bars.suspend(|| end(true)),
         None => end(false),
     }
 }
 
-/// Standard error. While there are bars, each write takes them away and puts them back below: a write is to be of whole
-/// lines.
+/// Standard error. While there are progress bars, each write removes them and draws them again below: it must be of
+/// whole lines.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stderr;
 
@@ -80,19 +80,19 @@ impl Write for Stderr {
     }
 }
 
-/// Columns of the terminal that stderr is; none where it is something else.
+/// Width of the terminal on stderr; none if it is not a terminal.
 pub(super) fn width() -> Option<usize> {
     let (width, _) = terminal_size::terminal_size_of(std::io::stderr())?;
     Some(usize::from(width.0).max(20))
 }
 
-/// Columns of the terminal that stdout is; none where it is something else.
+/// Width of the terminal on stdout; none if it is not a terminal.
 pub(super) fn data_width() -> Option<usize> {
     let (width, _) = terminal_size::terminal_size_of(std::io::stdout())?;
     Some(usize::from(width.0).max(20))
 }
 
-/// A line folded at the terminal's width. Elsewhere it stays one line, so that programs can find all of it.
+/// A line wrapped at the terminal's width. Elsewhere it stays one line, so that programs can find all of it.
 pub(super) fn folded(line: &str) -> String {
     match width() {
         Some(width) => wrapped(line, width, 2),
@@ -100,7 +100,7 @@ pub(super) fn folded(line: &str) -> String {
     }
 }
 
-/// Prints what clap says of the arguments, with its colours where they are wanted.
+/// Prints clap's message about the arguments, with its colours if they are enabled.
 pub(super) fn say_usage(error: &clap::Error, color: Color) {
     let text = error.render();
     let text = if color.is_wanted() {
@@ -115,7 +115,7 @@ pub(super) fn say_usage(error: &clap::Error, color: Color) {
     };
 }
 
-/// Where data goes: stdout, on a terminal with control characters escaped, which a terminal would obey.
+/// Where data goes: stdout. On a terminal control characters are escaped, since it would obey them.
 pub(super) fn data() -> impl Write {
     let out = std::io::stdout().lock();
     Data {
@@ -127,7 +127,7 @@ pub(super) fn data() -> impl Write {
 
 struct Data<W> {
     escapes: bool,
-    /// The first bytes of a character whose others come with the next write.
+    /// The first bytes of a character that continues in the next write.
     begun: Vec<u8>,
     out: W,
 }

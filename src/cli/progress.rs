@@ -1,5 +1,5 @@
-//! How far a run is, on stderr: bars on a terminal, elsewhere a line a minute. Both show what
-//! [`ProgressObserver`] has added up.
+//! Progress of a run on stderr: bars on a terminal, elsewhere a line a minute. Both show the totals of
+//! [`ProgressObserver`].
 
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
@@ -33,11 +33,11 @@ pub(super) enum Mode {
 const PLAIN_EVERY: Duration = Duration::from_secs(60);
 /// Bars are drawn this often.
 const DRAWN_EVERY: Duration = Duration::from_millis(200);
-/// No more often than this a second, whatever happens.
+/// Maximum number of redraws per second.
 const MOST_DRAWN: u8 = 20;
-/// Columns that are left free: for what the terminal shows of keys, such as `^C`, twice.
+/// Columns left free for what the terminal shows of keys, such as `^C`, twice.
 const FREE: usize = 5;
-/// So many failures are told as they come; the summary has them all.
+/// Maximum number of failures that are printed as they come; the summary has them all.
 const MOST_FAILURES: u64 = 20;
 
 impl Mode {
@@ -66,7 +66,7 @@ pub(super) struct Display {
 }
 
 impl Display {
-    /// Begins to show what `observer` adds up. Must be called on a tokio runtime.
+    /// Starts to show the totals of `observer`. Must be called on a tokio runtime.
     #[expect(
         clippy::disallowed_methods,
         reason = "the task is aborted when the display is dropped"
@@ -110,12 +110,12 @@ impl Display {
         display
     }
 
-    /// What tells of failures as they come, if they are told.
+    /// Prints failures as they come, if that is wanted.
     pub(super) fn failures(&self) -> Option<Arc<dyn Observer>> {
         (self.mode != Mode::None).then(|| Arc::new(Failures::default()) as Arc<dyn Observer>)
     }
 
-    /// What is said when the run is told to stop.
+    /// Printed when the run is asked to stop.
     pub(super) fn stopping(observer: &ProgressObserver) -> String {
         observer.stop();
         let under_way = observer.progress().under_way();
@@ -175,12 +175,12 @@ impl Lines {
     }
 }
 
-/// The terminal, without what indicatif fills lines with up to the right edge: there, a `^C` that the terminal shows
-/// would begin a line that indicatif knows nothing of, and bars would be left behind.
+/// The terminal, without the padding with which indicatif fills lines up to the right edge: there, a `^C` that the
+/// terminal shows would begin a line that indicatif does not know of, and bars would be left behind.
 #[derive(Debug)]
 struct Unfilled {
     terminal: Term,
-    /// What was written of a drawing: lines, and what fills them, in turns.
+    /// What was written of a drawing: lines and padding in turns.
     pieces: AtomicU64,
 }
 

@@ -127,8 +127,7 @@ pub(super) async fn answer(
     answered
 }
 
-/// Whether a query names a table of the warehouse. Names do not begin or end in the middle of a word, and those behind
-/// `raw.` are other tables'.
+/// Whether a query names a table of the warehouse. A name must be a whole word, and not follow `raw.`.
 fn names(sql: &str, table: &str) -> bool {
     let (sql, table) = (sql.to_ascii_lowercase(), table.to_ascii_lowercase());
     let is_word = |letter: char| letter.is_alphanumeric() || letter == '_';
@@ -173,8 +172,8 @@ pub(super) async fn raw_table(pipeline: &Pipeline, source: &Source) -> Result<Qu
     })
 }
 
-/// The flattened bucket as the state knows it, where the warehouse itself is not here. Only models that the query names are
-/// bound; of other tables only the name is known, for hints.
+/// The tables of the flattened bucket according to the state, if the warehouse itself is not on this machine. Only
+/// models that the query names are bound; of other tables only the name is known, for hints.
 async fn flattened_tables(pipeline: &Pipeline, sql: &str) -> Result<Vec<QueryTable>, Error> {
     let catalog = pipeline.catalog();
     let mut tables = Vec::new();
@@ -193,8 +192,8 @@ async fn flattened_tables(pipeline: &Pipeline, sql: &str) -> Result<Vec<QueryTab
             tables.extend(filled.into_iter().map(unread));
             continue;
         }
-        let driver = catalog.known_driving_source(model)?;
-        let state = pipeline.states().source(&driver.name).await?;
+        let driving = catalog.known_driving_source(model)?;
+        let state = pipeline.states().source(&driving.name).await?;
         for contract in bind_all(catalog, model).await? {
             let objects = state.look(|state: &SourceState| {
                 let models = state
@@ -212,7 +211,7 @@ async fn flattened_tables(pipeline: &Pipeline, sql: &str) -> Result<Vec<QueryTab
     Ok(tables)
 }
 
-/// An output that keeps the fault that it met.
+/// An output that keeps its error.
 struct Watched<W> {
     out: W,
     failed: Rc<RefCell<Option<std::io::Error>>>,
@@ -247,7 +246,7 @@ pub(super) async fn print(mut result: Queried, format: Format) -> Result<(), Err
         out: super::output::data(),
         failed: failed.clone(),
     };
-    // The writers hide a fault of their output in text.
+    // The writers convert errors of their output to text.
     let written = |error: arrow::error::ArrowError| match failed.take() {
         Some(source) => tolerate(Err(source)),
         None => Err(Error::Usage(format!("cannot print the result: {error}"))),
@@ -272,7 +271,7 @@ pub(super) async fn print(mut result: Queried, format: Format) -> Result<(), Err
         }
         Format::Json => {
             let mut writer = arrow_json::WriterBuilder::new()
-                // A column is there in each line, so that a reader need not know the others.
+                // Every line has every column, so that readers need not know the columns in advance.
                 .with_explicit_nulls(true)
                 .build::<_, arrow_json::writer::LineDelimited>(&mut out);
             while let Some(batch) = result.next().await? {
@@ -301,7 +300,7 @@ pub(super) async fn print(mut result: Queried, format: Format) -> Result<(), Err
     tolerate(out.flush())
 }
 
-/// The rows that a table shows, how many they are, and how many there are in all.
+/// The rows that a table shows, their number, and the number of all rows.
 async fn first_rows(result: &mut Queried) -> Result<(Vec<RecordBatch>, usize, usize), Error> {
     let mut batches = vec![RecordBatch::new_empty(result.schema.clone())];
     let (mut shown, mut all) = (0, 0);
@@ -332,7 +331,7 @@ fn for_people(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     })
 }
 
-/// Cells and headings that no spreadsheet takes for a formula, and that stay on their line.
+/// Cells and headings that no spreadsheet interprets as a formula, and that stay on their line.
 fn for_spreadsheets(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     texts(batch, harmless, |column| match column.data_type() {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
@@ -347,7 +346,7 @@ fn for_spreadsheets(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     })
 }
 
-/// What spreadsheets take for the beginning of a formula; <https://owasp.org/www-community/attacks/CSV_Injection>.
+/// What spreadsheets interpret as the beginning of a formula; <https://owasp.org/www-community/attacks/CSV_Injection>.
 const FORMULA: &[char] = &['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'];
 
 fn harmless(text: &str) -> Cow<'_, str> {
@@ -359,7 +358,7 @@ fn harmless(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// A batch of other columns, under harmless names.
+/// A batch of other columns, with safe names.
 fn texts(
     batch: &RecordBatch,
     name: fn(&str) -> Cow<'_, str>,

@@ -1,4 +1,4 @@
-//! `report`: what runs did and what is there, as one HTML page.
+//! `report`: runs and the state of all tables, as one HTML page.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -27,7 +27,7 @@ use crate::state::{PartitionState, SourceState};
 use crate::store::Bucket;
 use crate::store::layout::{LOGS, Partition, parse_log_file, parse_log_object};
 
-/// Where the page goes unless told otherwise.
+/// Default output file.
 const DEFAULT_FILE: &str = "samsara-report.html";
 /// Number of runs that a page shows.
 const MOST_RUNS: usize = 200;
@@ -87,7 +87,7 @@ impl Report {
         }
         let path = directory.join(&self.output);
         let folder = path.parent().unwrap_or(directory);
-        // Readers see the old page or the new one, and never a part. It is as private as the data that it quotes.
+        // Readers see the old page or the new one, never a part. It is as private as the data that it quotes.
         let written = tempfile::NamedTempFile::new_in(folder).and_then(|mut file| {
             file.write_all(html.as_bytes())?;
             file.persist(&path)?;
@@ -109,12 +109,12 @@ fn rendered(page: &Page) -> Result<String, Error> {
     })
 }
 
-/// Puts the HTML report of the run that has just ended beside its log: what is there of its tables, and what its log
-/// tells.
+/// Writes the HTML report of the run that has just ended next to its log: the state of its tables, and the content of
+/// its log.
 pub(super) async fn add_to_log(log: &LogFile, bucket: &Bucket, page: &Page) -> Result<(), Error> {
     let name = log.path().file_name().unwrap_or_default();
     let failed = |error: LogError| Error::System {
-        what: "beside the log".into(),
+        what: "the HTML report".into(),
         source: std::io::Error::other(error),
     };
     let lines = log.logged().map_err(failed)?;
@@ -127,7 +127,7 @@ pub(super) async fn add_to_log(log: &LogFile, bucket: &Bucket, page: &Page) -> R
     log.add_report(bucket, html).await.map_err(failed)
 }
 
-/// What the state documents know of the selected tables.
+/// The state of the selected tables.
 pub(super) async fn page_of(
     pipeline: &Pipeline,
     selection: Selection,
@@ -182,7 +182,7 @@ pub(super) async fn page_of(
     })
 }
 
-/// The selected tables that get their partitions from a source, tables of versions among them.
+/// The selected tables that get their partitions from a source, including history tables.
 fn tables_of(catalog: &Catalog, selection: &Selection, source: &str) -> Result<Vec<String>, Error> {
     let mut names = Vec::new();
     for model in catalog.models() {
@@ -238,7 +238,7 @@ impl Known<'_> {
             self.add_rows(&mut table, partition);
         }
         self.add_days(&mut table, name);
-        // Today is not over, so a table that has yesterday is not behind.
+        // Today is not over, so a table that has yesterday is up to date.
         let last_over = self.today.pred_opt().unwrap_or(self.today);
         table.days_behind = table
             .newest
@@ -246,7 +246,7 @@ impl Known<'_> {
         table
     }
 
-    /// Adds how far each partition is, and the gaps between them.
+    /// Adds the state of each partition, and the gaps between them.
     fn add_days(&self, table: &mut Table, name: Option<&String>) {
         let mut days = Vec::new();
         let mut gaps = Gaps::default();
@@ -294,7 +294,7 @@ impl Known<'_> {
     }
 }
 
-/// How far one table has come; `reached` is about all tables of the source together.
+/// The state of one table; `reached` is about all tables of the source together.
 fn reached_by(reached: &Reached, table: Option<&String>) -> Reached {
     match (reached, table) {
         (Reached::NotLoaded(tables) | Reached::NotDerived(tables), Some(table))
@@ -308,7 +308,7 @@ fn reached_by(reached: &Reached, table: Option<&String>) -> Reached {
     }
 }
 
-/// What is missing, successive days for one reason together.
+/// Missing days, with successive days for one reason together.
 #[derive(Default)]
 struct Gaps(Vec<Gap>);
 
@@ -335,7 +335,7 @@ impl Gaps {
     }
 }
 
-/// Leaves only what is about the tables of the page.
+/// Keeps only what concerns the tables of the page.
 fn keep_only_shown(page: &mut Page) {
     let tables = page.tables.iter();
     let names: BTreeSet<String> = tables
@@ -346,7 +346,7 @@ fn keep_only_shown(page: &mut Page) {
     }
 }
 
-/// Where a log lies.
+/// Where a log is.
 enum Place {
     File(PathBuf),
     Object(String),
@@ -381,7 +381,7 @@ impl Logs {
         Ok(Self(logs))
     }
 
-    /// Adds the runs that the page is about: those since its first day, or the last one.
+    /// Adds the runs of the page: those since its first day, or the last one.
     async fn read_into(&self, page: &mut Page, bucket: &Bucket) -> Result<(), Error> {
         let wanted = self.0.iter().rev();
         let wanted: Vec<_> = match page.since {
@@ -412,7 +412,7 @@ impl Logs {
     }
 }
 
-/// Reads a log; none if it was pruned meanwhile.
+/// Reads a log; none if it was removed meanwhile.
 async fn read(name: &str, place: &Place, bucket: &Bucket) -> Result<Option<LoggedRun>, Error> {
     match place {
         Place::Object(key) => Ok(bucket

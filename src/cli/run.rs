@@ -145,8 +145,8 @@ impl Run {
         Ok(exit)
     }
 
-    /// Uploads the log to the raw bucket, whether the run succeeded or not, and puts the HTML report beside it. What
-    /// fails of this is only a warning.
+    /// Uploads the log to the raw bucket, whether the run succeeded or not, and writes the HTML report next to it.
+    /// Failures of this are only warnings.
     async fn ship_log(&self, context: &Context, config: &Config, page: Option<&Page>) {
         let Some(log) = &context.log else { return };
         if let Some(reason) = log.lost() {
@@ -178,7 +178,7 @@ impl Run {
     }
 }
 
-/// The tables that an option names, all of which this run must be about, or ask for the rows of `or_parents`.
+/// The tables that an option names. Each must be in this run, or, with `or_parents`, be a parent list of it.
 fn selected(
     catalog: &Catalog,
     run_request: &RunRequest,
@@ -210,7 +210,7 @@ fn selected(
 }
 
 impl ShowOptions {
-    /// What is shown unless something else is asked for.
+    /// The default output.
     #[cfg(feature = "simulator")]
     pub(super) const DEFAULT: Self = Self {
         progress: Mode::Auto,
@@ -253,7 +253,7 @@ impl Observer for NameHost {
     }
 }
 
-/// How long a run that is over looks for what its HTML report shows.
+/// How long a finished run may take to collect the data of its HTML report.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A run that has ended.
@@ -262,7 +262,7 @@ pub(super) struct Ended {
     pub(super) report: RunReport,
     /// How the program ends.
     pub(super) exit: Exit,
-    /// What is there of its tables; none if it was stopped, or keeps no log.
+    /// The state of its tables; none if the run was stopped, or keeps no log.
     page: Option<Page>,
 }
 
@@ -313,7 +313,7 @@ pub(super) async fn run_once(
         .await;
     drop(display);
     let report = match (result, signals.exit()) {
-        // Told to stop while it waited for the lock: nothing was begun.
+        // Stopped while it waited for the lock: nothing was started.
         (Err(Error::Lock(LockError::Stopped { .. })), Some(signal)) => {
             return Ok(stopped(signal));
         }

@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM: the first asks to stop, the second ends at once.
+//! SIGINT and SIGTERM: the first asks the command to stop, the second ends it at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -18,7 +18,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Begins to listen. `stopping` is what is said at the first signal.
+    /// Starts to listen. `stopping` is printed at the first signal.
     pub(super) fn listen(stopping: impl Fn() -> String + Clone + Send + 'static) -> Self {
         let signals = Self::default();
         for (kind, exit) in [
@@ -48,7 +48,7 @@ impl Signals {
         signals
     }
 
-    /// The exit code of the signal that came, if one came.
+    /// The exit code for the signal received, if any.
     pub(super) fn exit(&self) -> Option<Exit> {
         match self.received.load(Ordering::Relaxed) {
             130 => Some(Exit::Interrupted),

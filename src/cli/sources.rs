@@ -1,4 +1,4 @@
-//! `sources`: work on what `sources.toml` declares.
+//! `sources`: work on the declarations of `sources.toml`.
 
 use arrow::array::AsArray;
 use clap::Subcommand;

@@ -1,6 +1,7 @@
 //! `sql`: work on models without running anything.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use chrono::NaiveDate;
@@ -28,7 +29,7 @@ pub(super) enum Sql {
     /// Bind every model against the declared schemas: typos, missing columns, types that BigQuery cannot hold
     #[command(after_help = "Example:\n  samsara-etl sql check")]
     Check,
-    /// Run the tests beside the models: sql/<family>/tests/<model>.pages.json and <model>.expected.csv
+    /// Run the tests of models: sql/<family>/tests/<model>.pages.json and <model>.expected.csv
     #[command(after_help = "Examples:\n  samsara-etl sql test\n  samsara-etl sql test fleet_trips")]
     Test {
         /// Models to test [default: all]
@@ -80,27 +81,20 @@ pub(super) enum Sql {
 }
 
 impl Sql {
-    /// Whether it works on rows that were read from the API.
+    /// Whether it reads rows of the raw bucket.
     pub(super) fn reads_data(&self) -> bool {
         matches!(self, Self::Preview { .. } | Self::Diff { .. })
     }
 
     pub(super) async fn execute(self, context: &Context) -> Result<Exit, Error> {
-        let (mut good, mut bad) = (0, 0);
-        let catalog = match self {
-            Self::Check => return check(context).await,
-            _ => context.catalog()?,
-        };
         match self {
-            Self::Check => {}
+            Self::Check => check(context).await,
             Self::Preview {
                 model,
                 day,
                 rows,
                 format,
-            } => {
-                return preview(context, catalog, &model, day, rows, format).await;
-            }
+            } => preview(context, context.catalog()?, &model, day, rows, format).await,
             Self::Diff {
                 model,
                 day,
@@ -126,49 +120,55 @@ impl Sql {
                         "the start {start} is not before the end {end} (the end date is exclusive)"
                     )));
                 }
-                return diff(context, catalog, model.as_deref(), &dates, samples, format).await;
+                let model = model.as_deref();
+                diff(context, context.catalog()?, model, &dates, samples, format).await
             }
-            Self::Test { models, update } => {
-                let folder = context.sql_folder().ok_or_else(|| {
-                    Error::Usage(
-                        "no sql/ folder here: tests are read from disk; run in a folder with sql/, or give --sql-dir"
-                            .into(),
-                    )
-                })?;
-                models
-                    .iter()
-                    .try_for_each(|name| find(&catalog, name).map(|_| ()))?;
-                for model in catalog
-                    .models()
-                    .filter(|model| models.is_empty() || models.contains(&model.name))
-                {
-                    let tests = folder.join(&model.family).join("tests");
-                    let result = test_or_update(&catalog, model, &tests, update).await;
-                    if let Ok(Some(path)) = &result {
-                        say(format_args!("{}: written, to be checked", path.display()));
-                    }
-                    let result = result.map(|_| ());
-                    tell(
-                        &mut good,
-                        &mut bad,
-                        result.map_err(|error| format!("{}: {error}", model.name)),
-                    );
-                }
-            }
+            Self::Test { models, update } => test(context, &models, update).await,
         }
-        say(format_args!(
-            "{good} models passed, {bad} failed ({})",
-            catalog.origin
-        ));
-        Ok(if bad == 0 {
-            Exit::Success
-        } else {
-            Exit::Failure
-        })
     }
 }
 
-/// Compares models on these dates. Without a name, those that a run would derive again.
+/// Runs the tests of these models, or of all if none is named.
+async fn test(context: &Context, models: &[String], update: bool) -> Result<Exit, Error> {
+    let catalog = context.catalog()?;
+    let folder = context.sql_folder().ok_or_else(|| {
+        Error::Usage(
+            "no sql/ folder here: tests are read from disk; run in a folder with sql/, or give --sql-dir"
+                .into(),
+        )
+    })?;
+    models
+        .iter()
+        .try_for_each(|name| find(&catalog, name).map(|_| ()))?;
+    let (mut good, mut bad) = (0, 0);
+    for model in catalog
+        .models()
+        .filter(|model| models.is_empty() || models.contains(&model.name))
+    {
+        let tests = folder.join(&model.family).join("tests");
+        let result = test_or_update(&catalog, model, &tests, update).await;
+        if let Ok(Some(path)) = &result {
+            say(format_args!("{}: written, to be checked", path.display()));
+        }
+        let result = result.map(|_| ());
+        tell(
+            &mut good,
+            &mut bad,
+            result.map_err(|error| format!("{}: {error}", model.name)),
+        );
+    }
+    say(format_args!(
+        "{good} models passed, {bad} failed ({})",
+        catalog.origin
+    ));
+    Ok(if bad == 0 {
+        Exit::Success
+    } else {
+        Exit::Failure
+    })
+}
+
+/// Compares models on these dates. Without a name, the models that a run would derive again.
 async fn diff(
     context: &Context,
     catalog: Catalog,
@@ -188,7 +188,7 @@ async fn diff(
         let partitions = differ.partitions(dates);
         if partitions.is_empty() && name.is_some() {
             return Err(Error::Usage(format!(
-                "nothing of {} is committed of these days: `samsara-etl run` reads and derives it",
+                "no rows of {} are committed for these days: `samsara-etl run` reads and derives it",
                 model.name
             )));
         }
@@ -233,7 +233,7 @@ async fn diff(
     })
 }
 
-/// Tells everything that is wrong in all files.
+/// Prints the problems of all files.
 async fn check(context: &Context) -> Result<Exit, Error> {
     let CheckedCatalog {
         catalog,
@@ -241,6 +241,7 @@ async fn check(context: &Context) -> Result<Exit, Error> {
         files,
     } = context.checked_catalog()?;
     let is_unusable = problems.iter().any(Problem::is_error);
+    let catalog = Arc::new(catalog);
     let (known, wrong) = bind_catalog(&catalog).await?;
     problems.extend(wrong);
     let known = known.values();

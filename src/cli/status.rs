@@ -1,4 +1,4 @@
-//! `status`: what is there, per table and day.
+//! `status`: what is in the warehouse, per table and day.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -50,7 +50,7 @@ pub(super) struct Status {
     format: OutputFormat,
 }
 
-/// What the letters mean, those that are missing last.
+/// The meaning of the letters, those for missing days last.
 const LETTERS: &str = "# loaded   . loaded, nothing there   + loaded, late data has come since\n\
     missing: d derived, not loaded   e extracted, not derived   ~ unfinished   ! failed   ? not requested\n\
     neither: - not available: no scope, no licence, or no such endpoint\n";
@@ -219,7 +219,7 @@ fn list_gaps(text: &mut String, source: &SourceCoverage) {
     }
 }
 
-/// Where the days of a demo end, if there are later ones that count as missing.
+/// The end of a demo's days, if later days count as missing.
 fn demo_hint(covered: &[SourceCoverage], width: Option<usize>) -> Option<String> {
     let tables = || covered.iter().flat_map(|source| &source.tables);
     let days = tables().filter_map(|table| match table.newest {
@@ -241,10 +241,10 @@ fn rows_are_whole(states: &BTreeMap<TableState, u64>) -> bool {
     states.keys().all(|state| *state == TableState::Whole)
 }
 
-/// So many months in a row that are loaded whole are one line.
+/// This many successive months that are loaded completely are shown as one line.
 const FOLDED_MONTHS: usize = 3;
 
-/// A line a month; of a list one line. Months that are loaded whole, many in a row, are folded.
+/// A line per month; one line for a list. Many successive months that are loaded completely are folded.
 fn calendar(text: &mut String, source: &SourceCoverage) {
     // Writing into a String cannot fail.
     let _ = write!(
@@ -268,7 +268,7 @@ fn calendar(text: &mut String, source: &SourceCoverage) {
             Partition::Snapshot => {
                 let _ = write!(text, " {}", letter(reached));
                 match &source.failure {
-                    // It may be there all the same, from an earlier try.
+                    // It may exist all the same, from an earlier attempt.
                     Some(failure) => {
                         let _ = write!(
                             text,
@@ -324,7 +324,7 @@ fn month_line(days: &[(NaiveDate, &Reached)]) -> String {
     line
 }
 
-/// That a source is not available, when it was last asked, and why.
+/// That a source is not available, when it was last requested, and why.
 fn refused(NotAvailable { at, reason }: &NotAvailable) -> String {
     let (at, reason) = (at.format("%Y-%m-%d"), crate::redact::one_line(reason));
     format!("not available on {at}: {reason}")
@@ -400,7 +400,7 @@ mod tests {
             (shown.as_str(), missing.as_str()),
             ("s (7 raw rows) ? never requested\n", "s never requested\n")
         );
-        // Asked for by name, or not: it is not there.
+        // Whether it was selected by name or not, it is missing.
         source.not_available = Some(NotAvailable {
             at: "2024-02-03T10:00:00Z".parse().unwrap(),
             reason: "no scope".into(),

@@ -1,4 +1,4 @@
-//! Where a bucket is, as people write it; and that no two of them are in each other's way.
+//! Bucket locations as users write them, and the check that no two of them overlap.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -7,7 +7,7 @@ use url::Url;
 use super::{BucketLocation, ConfigError, StorageConfig, WarehouseConfig, env};
 
 impl BucketLocation {
-    /// Reads a bucket name, `gs://name`, `file:///folder` or a path.
+    /// Parses a bucket name, `gs://name`, `file:///folder` or a path.
     ///
     /// # Errors
     /// One line that says what is wrong, and how to write it.
@@ -42,7 +42,7 @@ impl BucketLocation {
         }
         if text.contains(['/', '\\']) || text.starts_with('.') {
             let name = text.trim_end_matches('/');
-            // `my-bucket/` is how some tools write a bucket.
+            // Some tools write a bucket as `my-bucket/`.
             return match !name.is_empty() && !name.contains(['/', '\\']) && !name.starts_with('.') {
                 true => google(name, text),
                 // Without `.` within.
@@ -53,7 +53,7 @@ impl BucketLocation {
     }
 }
 
-/// Google's rules for names: lower-case letters, digits, `-`, `_` and `.`, a letter or digit at both ends.
+/// Google's rules for names: lower-case letters, digits, `-`, `_` and `.`, with a letter or digit at both ends.
 fn google(name: &str, text: &str) -> Result<BucketLocation, String> {
     let name = name.trim_end_matches('/');
     if let Some((bucket, _)) = name.split_once('/') {
@@ -84,7 +84,7 @@ fn folder_of_url(text: &str) -> Result<BucketLocation, String> {
     let url = Url::parse(text)
         .ok()
         .filter(|url| url.query().is_none() && url.fragment().is_none());
-    // A host is where the path should begin, as in file://folder.
+    // A host in place of the beginning of the path, as in file://folder.
     let path = url
         .filter(|url| url.host().is_none())
         .and_then(|url| url.to_file_path().ok());
@@ -93,8 +93,8 @@ fn folder_of_url(text: &str) -> Result<BucketLocation, String> {
     })
 }
 
-/// Refuses two buckets in one place, or one inside the other, the local warehouse among them: what one of them holds
-/// would be taken for the other's.
+/// Refuses two buckets in one place, or one inside the other, including the local warehouse: the objects of one would
+/// be mistaken for the other's.
 pub(super) fn check_apart(
     storage: &StorageConfig,
     warehouse: &WarehouseConfig,
@@ -128,7 +128,7 @@ pub(super) fn check_apart(
     }
     for (index, (what, folder)) in folders.iter().enumerate() {
         for (other, next) in &folders[index + 1..] {
-            // Whether the file system tells Raw from raw is not known before both are there.
+            // Before both folders exist, it is unknown whether the file system distinguishes Raw from raw.
             let lower = |path: &PathBuf| PathBuf::from(path.to_string_lossy().to_lowercase());
             let (one, two) = (lower(folder), lower(next));
             if one.starts_with(&two) || two.starts_with(&one) {

@@ -1,5 +1,5 @@
-//! Files of Google credentials: read and checked here, so that no library is given one that it would complain about.
-//! Such complaints quote.
+//! Files of Google credentials, read and checked here so that no library gets an invalid one: libraries quote the
+//! content in their errors.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use crate::redact;
 /// A file of credentials is some kilobytes long.
 const LARGEST_FILE: u64 = 1 << 20;
 
-/// Credentials that cannot be used: one line that names the file and nothing of its content.
+/// Unusable credentials: one line that names the file and nothing of its content.
 #[derive(Debug, thiserror::Error)]
 #[error("credentials {}: {fault}", path.display())]
 pub struct CredentialsError {
@@ -30,7 +30,7 @@ pub enum CredentialsFault {
     /// The file cannot be read.
     #[error("{}", redact::foreign(.0))]
     Read(#[from] std::io::Error),
-    /// There is no HTTP client for the token server.
+    /// The HTTP client for the token server could not be created.
     #[error("{}", redact::foreign(.0))]
     Client(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The content, described without quoting it: a parser's error could quote a key.
@@ -120,7 +120,7 @@ impl Credentials {
 
 const OTHER: &str = "not a file of Google credentials: ";
 
-/// The JSON object in a file, and whether a byte-order mark stands before it. Its secrets are registered.
+/// The JSON object in a file, and whether it begins with a byte-order mark. Its secrets are registered.
 fn read_document(path: &Path) -> Result<(Map<String, Value>, bool), CredentialsFault> {
     let meta = std::fs::metadata(path)?;
     if !meta.is_file() {
@@ -137,7 +137,7 @@ fn read_document(path: &Path) -> Result<(Map<String, Value>, bool), CredentialsF
     Ok((document, text.len() != bytes.len()))
 }
 
-/// The project that a file of credentials names, if it does.
+/// The project in a file of credentials, if it has one.
 pub fn project_of(path: &Path) -> Option<String> {
     read_document(path)
         .ok()?
@@ -147,9 +147,9 @@ pub fn project_of(path: &Path) -> Option<String> {
         .map(str::to_string)
 }
 
-/// A PEM key with its line breaks, whatever has become of them: doubly escaped (`\\n`), blanks, none at all.
+/// A PEM key with its line breaks restored: they may be doubly escaped (`\\n`), blanks, or missing.
 ///
-/// The error says what is wrong with it, and nothing of the key.
+/// The error describes the fault, without quoting the key.
 fn normalised_pem(text: &str) -> Result<String, &'static str> {
     const BROKEN: &str = "its `private_key` is not a PEM key: download the key again, or copy the file and not its text";
     let (_, rest) = text.split_once("-----BEGIN ").ok_or(BROKEN)?;

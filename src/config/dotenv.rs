@@ -1,7 +1,7 @@
-//! `.env`, read as python-dotenv reads it: that is what the files of our users are written for.
+//! `.env`, read as python-dotenv reads it, for which our users' files are written.
 //!
 //! The grammar is that of `dotenv/parser.py` and `dotenv/variables.py` (python-dotenv 1.2), whose regular expressions
-//! are quoted below; values are resolved as `load_dotenv()` does, where the process environment wins.
+//! are quoted below; values are resolved as `load_dotenv()` does, with precedence for the process environment.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use std::collections::HashMap;
 pub(super) struct Binding {
     /// Name of the variable.
     pub(super) name: String,
-    /// The value before variables in it are resolved; none of a name that stands alone.
+    /// The value before its variables are resolved; none for a name without `=`.
     pub(super) value: Option<String>,
     /// The line on which it begins, from 1.
     pub(super) line: usize,
@@ -21,7 +21,7 @@ pub(super) struct Binding {
 pub(super) struct Parsed {
     /// Its names, in their order.
     pub(super) bindings: Vec<Binding>,
-    /// Lines that are none of its kind; they are passed over.
+    /// Invalid lines, which are skipped.
     pub(super) foreign: Vec<usize>,
 }
 
@@ -52,8 +52,8 @@ pub(super) fn parse(text: &str) -> Parsed {
 }
 
 impl Parsed {
-    /// The values of the names, with the variables in them resolved: those of the environment, then those that stand
-    /// further up in the file. A name that stands alone has none.
+    /// The values of the names, with their variables resolved: from the environment, then from earlier lines of the
+    /// file. A name without `=` has no value.
     pub(super) fn resolve(
         &self,
         environment: &HashMap<String, String>,
@@ -75,8 +75,8 @@ impl Parsed {
     }
 }
 
-/// Resolves `${NAME}` and `${NAME:-default}`; any other `$` stands for itself. The default is for names that are not
-/// there, not for empty ones.
+/// Resolves `${NAME}` and `${NAME:-default}`; any other `$` is kept. The default is for missing names, not for empty
+/// ones.
 fn interpolate(value: &str, look_up: impl Fn(&str) -> Option<String>) -> String {
     let (mut result, mut rest) = (String::with_capacity(value.len()), value);
     while let Some(start) = rest.find("${") {
@@ -103,7 +103,7 @@ fn interpolate(value: &str, look_up: impl Fn(&str) -> Option<String>) -> String 
     result + rest
 }
 
-/// Python's `\s`, which takes the four separators for space too.
+/// Python's `\s`, which includes the four separator characters.
 fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
@@ -174,7 +174,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// `'((?:\\'|[^'])*)'`, and the same of `"`: a quote behind a backslash is part of the value, unless no other
+    /// `'((?:\\'|[^'])*)'`, and the same with `"`: a quote after a backslash is part of the value, unless no other
     /// quote follows it.
     fn quoted(&mut self, quote: char) -> Option<&'a str> {
         let inside = &self.rest[1..];
@@ -204,7 +204,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Resolves a backslash before one of `escapes`; any other stands for itself.
+/// Resolves a backslash before one of `escapes`; any other is kept.
 fn unescape(text: &str, escapes: &str) -> String {
     let (mut result, mut chars) = (String::with_capacity(text.len()), text.chars().peekable());
     while let Some(c) = chars.next() {
@@ -232,7 +232,7 @@ fn unescape(text: &str, escapes: &str) -> String {
 mod tests {
     use super::*;
 
-    /// A text, the values that python-dotenv 1.2 has made of it, and the number of lines that it has warned of.
+    /// A text, the values that python-dotenv 1.2 reads from it, and the number of lines that it warns of.
     type Case<'a> = (&'a str, &'a [(&'a str, Option<&'a str>)], usize);
 
     #[test]

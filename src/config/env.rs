@@ -13,7 +13,7 @@ use super::{ConfigError, bounds, dotenv};
 pub struct Variable {
     /// Name of the environment variable.
     pub name: &'static str,
-    /// Other names that work: those of the replaced program, and those that other tools read.
+    /// Other accepted names: those of the replaced program, and those that other tools read.
     pub aliases: &'static [&'static str],
     /// What it means, for the README and `--help`.
     pub meaning: &'static str,
@@ -89,14 +89,14 @@ variables! {
     GCE_METADATA_HOST = "GCE_METADATA_HOST" | "GCE_METADATA_ROOT";
 }
 
-/// Address of the metadata server where its name is not known. Nobody but tests sets it, so it stands in no list.
+/// Address of the metadata server if its name cannot be resolved. Only tests set it, so it is not documented.
 pub const GCE_METADATA_IP: Variable = Variable {
     name: "GCE_METADATA_IP",
     aliases: &[],
     meaning: "",
 };
 
-/// The user's folder, where `gcloud` keeps its login. It is the system's, so it stands in no list.
+/// The user's home folder, where `gcloud` keeps its login. It is the system's variable, so it is not documented.
 pub const HOME: Variable = Variable {
     name: "HOME",
     aliases: &[],
@@ -105,7 +105,7 @@ pub const HOME: Variable = Variable {
 
 /// The process environment over the `.env` file of the working directory.
 ///
-/// It cannot be shown: it holds secrets.
+/// It has no `Debug` or `Display`: it holds secrets.
 #[derive(Default)]
 pub struct Environment {
     process: HashMap<String, String>,
@@ -122,7 +122,7 @@ impl Environment {
         Self::read_with(&directory.join(".env"), false)
     }
 
-    /// The same with another file, which has to be there if it `must`.
+    /// The same with another file, which must exist if `must` is set.
     ///
     /// # Errors
     /// Those of [`Self::read`].
@@ -193,7 +193,7 @@ impl Environment {
         match std::fs::symlink_metadata(path) {
             _ if must => {}
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            // A virtual environment of Python may be called so.
+            // A Python virtual environment may have this name.
             Ok(_) if path.is_dir() => return Ok(Vec::new()),
             _ => {}
         }
@@ -231,7 +231,7 @@ impl Environment {
         Ok(warnings)
     }
 
-    /// A warning for each name that looks like one of ours that has no value.
+    /// A warning for each unset variable with a name similar to one of ours.
     fn near_misses<'a>(
         &self,
         found: impl IntoIterator<Item = &'a String>,
@@ -273,10 +273,10 @@ fn names() -> impl Iterator<Item = &'static str> {
         .flat_map(|it| std::iter::once(it.name).chain(it.aliases.iter().copied()))
 }
 
-/// The name of ours that is probably meant by one that is not ours.
+/// The variable of ours that is probably meant by an unknown name.
 ///
-/// An environment is full of other programs' names, so only a slip of a few letters, another order of words, or another
-/// case counts; and whatever begins as ours do and is somewhat like one.
+/// An environment is full of other programs' names, so only a difference of a few letters, another order of words, or
+/// another case counts; and names with our prefix that are somewhat similar.
 fn near_miss(name: &str) -> Option<&'static str> {
     if names().any(|known| known == name) {
         return None;
@@ -306,7 +306,7 @@ fn near_miss(name: &str) -> Option<&'static str> {
     }
 }
 
-/// A warning if others of this machine may write the file, or read what is a secret.
+/// A warning if other users of this machine may write the file, or read a secret in it.
 #[cfg(unix)]
 pub(super) fn open_to_others(path: &Path, holds_secret: bool) -> Option<String> {
     use std::os::unix::fs::MetadataExt;
@@ -324,7 +324,7 @@ pub(super) fn open_to_others(path: &Path, holds_secret: bool) -> Option<String> 
     ))
 }
 
-/// Elsewhere, who may read a file is not told by a mode.
+/// Elsewhere, file modes do not say who may read a file.
 #[cfg(not(unix))]
 pub(super) fn open_to_others(_: &Path, _: bool) -> Option<String> {
     None
@@ -514,13 +514,7 @@ mod tests {
         std::fs::create_dir(&path).unwrap();
         assert_eq!(add(), Ok(vec![]));
         std::fs::remove_dir(&path).unwrap();
-        assert!(
-            std::process::Command::new("mkfifo")
-                .arg(&path)
-                .status()
-                .unwrap()
-                .success()
-        );
+        crate::config::text::make_pipe(&path);
         assert!(
             add()
                 .unwrap_err()

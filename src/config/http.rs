@@ -1,4 +1,4 @@
-//! How hosts are reached: proxies and certificates, the same for every service.
+//! Proxies and certificates of all HTTP clients.
 
 use std::path::{Path, PathBuf};
 
@@ -7,8 +7,8 @@ use crate::redact;
 
 /// How to reach Samsara, Cloud Storage, BigQuery and the token servers.
 ///
-/// By default there is no proxy, and the certificates are the system's. Values are checked when the first client is made
-/// ([`crate::http::builder`]): what the environment says may be meant for other programs.
+/// By default there is no proxy, and the certificates are the system's. Values are checked when the first client is
+/// created ([`crate::http::builder`]): variables of the environment may be meant for other programs.
 #[derive(Debug, Clone, Default)]
 pub struct HttpConfig {
     /// The proxy for https, and the variable that names it. Its address may hold a password.
@@ -45,7 +45,7 @@ impl HttpConfig {
             .split(',')
             .map(str::trim)
             .map(without_port);
-        // `*.example.com` is how many write what curl writes as `.example.com`.
+        // Many write `*.example.com` for curl's `.example.com`.
         let excluded = excluded.map(|host| {
             host.strip_prefix('*')
                 .filter(|rest| !rest.is_empty())

@@ -250,7 +250,7 @@ pub struct GoogleAccess {
     pub wait_scale: WaitScale,
 }
 
-/// A bucket, or a folder that stands for one.
+/// A bucket, or a folder in its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BucketLocation {
     /// A bucket of Google Cloud Storage, by its name without `gs://`.
@@ -419,7 +419,7 @@ fn staging(
     dataset(env::DATABASE_ID, id, environment, overrides, google).map(Some)
 }
 
-/// Refuses folders that BigQuery would have to load from.
+/// Refuses folders if BigQuery would have to load from them.
 fn check_loadable(
     storage: &StorageConfig,
     warehouse: &WarehouseConfig,
@@ -504,7 +504,7 @@ fn table_format(environment: &Environment) -> Result<TableFormat, ConfigError> {
     }
 }
 
-/// Has every secret that variables hold masked from now on, before anything is said about any of them.
+/// Registers the secrets in all variables for masking, before any message is written.
 pub fn register_secrets(environment: &Environment) {
     environment
         .get(env::SAMSARA_ETL_HASH_SALT)
@@ -555,7 +555,7 @@ pub fn register_secrets(environment: &Environment) {
     }
 }
 
-/// Whether a value may be the name of a file, and may therefore be shown: not JSON, not the base64 of it, not a key.
+/// Whether a value may be a file name, and may therefore be shown: not JSON, base64 of JSON, or a key.
 fn names_a_file(value: &str) -> bool {
     let value = value.trim_start_matches(['"', '\'', '\u{feff}', ' ']);
     let is_document =
@@ -570,7 +570,7 @@ fn names_a_file(value: &str) -> bool {
     fits && !is_document && !is_encoded && !value.contains(char::is_control)
 }
 
-/// The path that a variable holds, which must be one.
+/// The path in a variable.
 fn file_name(
     environment: &Environment,
     variable: env::Variable,
@@ -586,7 +586,7 @@ fn file_name(
     }
 }
 
-/// The token as it is sent: without what was copied along with it.
+/// The token as it is sent: without characters that were copied along with it.
 fn api_token(environment: &Environment) -> Result<Option<Secret>, ConfigError> {
     let wrong = |reason: String| ConfigError::Value {
         name: env::SAMSARA_API_TOKEN.name,
@@ -733,8 +733,7 @@ fn google_access(environment: &Environment, directory: &Path) -> Result<GoogleAc
             format!("http://{host}")
         }))
     };
-    // What the environment says of this machine's programs may be meant for others: such a file is looked at when it
-    // is needed.
+    // Variables of the environment may be meant for other programs: the file is read only when it is needed.
     let adc = file_name(environment, env::GOOGLE_APPLICATION_CREDENTIALS)?
         .map(|path| directory.join(path));
     let of_gcloud = || {
@@ -764,7 +763,7 @@ fn google_access(environment: &Environment, directory: &Path) -> Result<GoogleAc
     })
 }
 
-/// Warns if others of this machine may read or write the key that is going to be used.
+/// Warns if other users of this machine may read or write the key that will be used.
 fn warn_of_open_key(storage: &StorageConfig, warehouses: [Option<&WarehouseConfig>; 2]) {
     let google = &storage.google;
     let is_google = |bucket: &BucketLocation| matches!(bucket, BucketLocation::Google(_));
@@ -1140,10 +1139,10 @@ mod tests {
             ]),
             Some(own)
         );
-        // A stale name in the environment does not stop a run that needs no credentials.
+        // An outdated name in the environment does not stop a run that needs no credentials.
         assert!(resolve(&[("GOOGLE_APPLICATION_CREDENTIALS", "/not/there.json")]).is_ok());
 
-        // The project is that of the key; what is none goes into no query and no address.
+        // The project is that of the key; an invalid one is never used in a query or address.
         let bigquery = [("DWH_ID", "d"), ("GCS_BUCKET_FLATTENED_NAME", "flat")];
         let project = |pairs: &[(&str, &str)]| {
             resolve(&[pairs, &bigquery].concat()).map(|config| config.warehouse)

@@ -2,7 +2,7 @@
 //!
 //! `object_store` 0.13 reads service-account keys and users' logins, and asks the metadata server; it knows no others.
 
-/// What to do with a file of credentials whose `type` is `kind`, which is none of those that are supported.
+/// What to do with a file of credentials whose `type` is `kind`, which is not supported.
 pub fn way_out(kind: &str) -> &'static str {
     match kind {
         "impersonated_service_account" => {

@@ -9,7 +9,7 @@ use crate::redact;
 pub struct Secret(String);
 
 impl Secret {
-    /// Wraps a value, and has it masked from now on wherever it turns up in text.
+    /// Wraps a value, which is masked in all text from now on.
     pub fn new(value: impl Into<String>) -> Self {
         let value = value.into();
         redact::register(&value);

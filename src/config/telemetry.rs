@@ -16,7 +16,7 @@ const SERVICE: &str = "samsara-etl";
 /// Where traces and metrics go, and what they are said to be of.
 #[derive(Debug, Clone)]
 pub struct TelemetryConfig {
-    /// The collector; paths of the signals come behind it.
+    /// The collector, to which the paths of the signals are appended.
     pub endpoint: Url,
     /// Headers for the collector, marked as sensitive: most hold a key.
     pub headers: HeaderMap,
@@ -30,7 +30,7 @@ impl TelemetryConfig {
     /// Resolves the configuration; none if no collector is configured.
     ///
     /// # Errors
-    /// [`ConfigError::Value`] if a variable cannot be used. Its value is not told: it may hold a key.
+    /// [`ConfigError::Value`] if a variable cannot be used. Its value is not shown: it may contain a key.
     pub fn resolve(
         environment: &Environment,
         directory: &Path,
@@ -118,7 +118,7 @@ pub(super) fn header_values(environment: &Environment) -> impl Iterator<Item = S
         .map(|piece| piece.trim().to_string())
         .filter(|piece| piece.len() >= 8 && !pairs.iter().any(|(key, _)| key == piece))
         .collect();
-    // `Basic` and `Bearer` are no secret, and what stands behind them is one by itself too.
+    // `Basic` and `Bearer` are not secret; what follows them is registered separately too.
     let words = pairs.into_iter().flat_map(|(_, value)| {
         let behind = value.split_once(' ').map(|(_, rest)| rest.to_string());
         behind.into_iter().chain([value]).collect::<Vec<_>>()

@@ -1,4 +1,4 @@
-//! Files that people write: read up to a bound, never waited for, in whatever encoding their editor uses.
+//! Files that users write: read up to a bound, without waiting for pipes, in the encodings that editors use.
 
 use std::fs::{File, FileType};
 use std::io::{self, Read};
@@ -12,7 +12,7 @@ pub enum FileError {
     /// The operating system reports an error.
     #[error(transparent)]
     System(#[from] io::Error),
-    /// Reading it would wait for somebody, or never end.
+    /// Reading it could block, or never end.
     #[error("it is {0}, not a file")]
     NotAFile(&'static str),
     /// It is larger than anything of its kind.
@@ -125,6 +125,13 @@ fn kind(file_type: FileType) -> &'static str {
     }
 }
 
+/// Makes a named pipe, for unit tests.
+#[cfg(test)]
+pub(crate) fn make_pipe(path: &Path) {
+    let made = std::process::Command::new("mkfifo").arg(path).status();
+    assert!(made.unwrap().success());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,13 +181,7 @@ mod tests {
         assert!(said("ten", 9).contains("more than 0 KiB"));
         assert!(said("none", 9).contains("No such file"));
         assert_eq!(said(".", 9), "it is a folder, not a file");
-        assert!(
-            std::process::Command::new("mkfifo")
-                .arg(path("pipe"))
-                .status()
-                .unwrap()
-                .success()
-        );
+        make_pipe(&path("pipe"));
         assert_eq!(said("pipe", 9), "it is a named pipe, not a file");
         let device = read_text(Path::new("/dev/zero"), 9)
             .unwrap_err()

@@ -1,8 +1,8 @@
-//! Waits that real services ask for, and that nobody need sit through where an emulator stands in for them.
+//! Waits that real services require, and that are shortened with an emulator.
 
 use std::time::Duration;
 
-/// Which part of the waits that real services ask for is really waited.
+/// The part of each wait that is really waited.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct WaitScale(f64);
 
@@ -24,7 +24,7 @@ impl WaitScale {
         wait.mul_f64(self.0)
     }
 
-    /// How often something may happen that may really happen so often.
+    /// How often something may happen, given how often the real service allows it.
     pub fn rate(self, rate: f64) -> f64 {
         rate / self.0
     }

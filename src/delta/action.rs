@@ -1,4 +1,4 @@
-//! Lines of a Delta log, by the [protocol](https://github.com/delta-io/delta/blob/master/PROTOCOL.md).
+//! Lines of a Delta log, as defined by the [protocol](https://github.com/delta-io/delta/blob/master/PROTOCOL.md).
 
 use std::collections::BTreeMap;
 
@@ -8,16 +8,16 @@ use serde_json::{Value, json};
 
 use crate::transform::{ColumnType, Contract};
 
-/// Our application in `txn` actions: its version is that of the last commit of this program, so that a commit of anyone
-/// else shows, also behind a checkpoint.
+/// Our application in `txn` actions: its version is that of this program's last commit, so that a commit by anyone else
+/// is noticed, even after a checkpoint.
 pub(super) const APP: &str = "samsara-etl";
-/// How long removed files and old versions are kept, as the table tells other programs.
+/// Retention of removed files and old versions, as the table declares it to other programs.
 const CONFIGURATION: [(&str, &str); 2] = [
     ("delta.deletedFileRetentionDuration", "interval 7 days"),
     ("delta.logRetentionDuration", "interval 30 days"),
 ];
 
-/// One line: one of its members is there. Members that are not known are left out.
+/// One line, with one of its members. Unknown members are ignored.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Action {
@@ -35,7 +35,7 @@ pub(super) struct Action {
     pub(super) remove: Option<Remove>,
 }
 
-/// What a program must know to read and write the table.
+/// What a program must support to read and write the table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Protocol {
@@ -44,7 +44,7 @@ pub(super) struct Protocol {
 }
 
 impl Protocol {
-    /// The oldest versions, which every reader knows: the tables need no feature.
+    /// The oldest versions, which every reader supports: the tables need no feature.
     pub(super) const OURS: Self = Self {
         min_reader_version: 1,
         min_writer_version: 2,
@@ -74,7 +74,7 @@ pub(super) struct Format {
 }
 
 impl MetaData {
-    /// Of a table with this contract; it keeps the id of the one `before`.
+    /// For a table with this contract; it keeps the id of the one `before`.
     pub(super) fn of(contract: &Contract, before: Option<&Self>, now: DateTime<Utc>) -> Self {
         let fields: Vec<Value> = contract
             .columns
@@ -185,7 +185,7 @@ impl Add {
     }
 }
 
-/// A file that is part of the table no more. It stays for readers of earlier versions.
+/// A file that is no longer part of the table. It stays for readers of earlier versions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Remove {

@@ -121,5 +121,5 @@ pub(super) fn read(bytes: Bytes) -> Result<Vec<Action>, ParquetError> {
     serde_json::Deserializer::from_slice(&text)
         .into_iter()
         .collect::<Result<_, _>>()
-        .map_err(|error| ArrowError::JsonError(error.to_string()).into())
+        .map_err(|error| ArrowError::ExternalError(error.into()).into())
 }

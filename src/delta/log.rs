@@ -1,4 +1,4 @@
-//! A table's Delta log: what its commits come to, and another commit.
+//! A table's Delta log: the state after its commits, and new commits.
 
 use std::collections::BTreeMap;
 
@@ -8,22 +8,22 @@ use futures::{StreamExt, TryStreamExt, stream};
 use parquet::errors::ParquetError;
 use serde_json::Value;
 
-use super::DeltaError;
 use super::action::{APP, Action, Add, MetaData, Protocol, Remove, Txn};
 use super::checkpoint;
+use super::{DeltaError, LogFault};
 use crate::store::layout::{
     DeltaFile, delta_checkpoint, delta_commit, delta_hint, delta_log, parse_delta_file,
 };
 use crate::store::{Bucket, LOOKS_AT_A_TIME, StoreError};
 
-/// So long, files that a commit has removed are kept for readers of earlier versions; Delta Lake's own default.
+/// How long files that a commit has removed are kept for readers of earlier versions; Delta Lake's own default.
 pub const FILE_RETENTION: TimeDelta = TimeDelta::days(7);
-/// So long, commits are kept that a checkpoint has made superfluous; Delta Lake's own default.
+/// How long commits are kept after a checkpoint has made them superfluous; Delta Lake's own default.
 pub const LOG_RETENTION: TimeDelta = TimeDelta::days(30);
-/// A checkpoint is written after so many commits; Delta Lake's own default.
+/// A checkpoint is written after this many commits; Delta Lake's own default.
 const CHECKPOINT_EVERY: u64 = 10;
 
-/// What a log comes to.
+/// The state of a log.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Snapshot {
     /// The last version; none if there is no log.
@@ -48,21 +48,21 @@ impl Snapshot {
             version: u64,
         }
         let (hint_key, prefix) = (delta_hint(table), delta_log(table));
-        let malformed = |key: &str, reason: String| DeltaError::Malformed {
+        let malformed = |key: &str, fault: LogFault| DeltaError::Malformed {
             uri: bucket.uri(key),
-            reason,
+            fault,
         };
         let mut snapshot = Self::default();
         let mut offset = prefix.clone();
         if let Some((bytes, _)) = bucket.read(&hint_key).await? {
             let hint: Hint = serde_json::from_slice(&bytes)
-                .map_err(|error| malformed(&hint_key, error.to_string()))?;
+                .map_err(|error| malformed(&hint_key, LogFault::Json(error)))?;
             let key = delta_checkpoint(table, hint.version);
             let Some((bytes, _)) = bucket.read(&key).await? else {
-                return Err(malformed(&key, "is gone".into()));
+                return Err(malformed(&key, LogFault::Gone));
             };
-            let actions =
-                checkpoint::read(bytes).map_err(|error| malformed(&key, error.to_string()))?;
+            let actions = checkpoint::read(bytes)
+                .map_err(|error| malformed(&key, LogFault::Checkpoint(error)))?;
             actions.into_iter().for_each(|it| snapshot.apply(it));
             snapshot.version = Some(hint.version);
             snapshot.checkpoint = Some(hint.version);
@@ -86,16 +86,14 @@ impl Snapshot {
         let mut commits = stream::iter(commits.collect::<Vec<_>>()).buffered(LOOKS_AT_A_TIME);
         while let Some((version, key, found)) = commits.try_next().await? {
             if snapshot.next() != version {
-                return Err(malformed(
-                    &delta_commit(table, snapshot.next()),
-                    "is gone".into(),
-                ));
+                let missing = delta_commit(table, snapshot.next());
+                return Err(malformed(&missing, LogFault::Gone));
             }
             let Some((bytes, _)) = found else {
-                return Err(malformed(&key, "is gone".into()));
+                return Err(malformed(&key, LogFault::Gone));
             };
             for action in serde_json::Deserializer::from_slice(&bytes).into_iter() {
-                snapshot.apply(action.map_err(|error| malformed(&key, error.to_string()))?);
+                snapshot.apply(action.map_err(|error| malformed(&key, LogFault::Json(error)))?);
             }
             snapshot.version = Some(version);
         }
@@ -127,7 +125,7 @@ impl Snapshot {
         }
     }
 
-    /// Refuses a log whose last commit is not of this program: what others have changed is not what the state says.
+    /// Refuses a log whose last commit was not made by this program: its changes are not in the state.
     pub(super) async fn check_own(&self, bucket: &Bucket, table: &str) -> Result<(), DeltaError> {
         let own = self.own.as_ref();
         let own = own.and_then(|txn| u64::try_from(txn.version).ok());

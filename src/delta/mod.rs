@@ -1,12 +1,12 @@
-//! Flattened tables as Delta Lake tables, where they lie (`--table-format delta`).
+//! Flattened tables as Delta Lake tables, in place (`--table-format delta`).
 //!
-//! The state stays the truth: a commit makes the files of a table those that the state lists, whatever was missing. So a
-//! log that is behind, because a run was killed or the format is new, is brought up by the next run. A log that someone
-//! else has written to is refused.
+//! The state stays authoritative: a commit makes the files of a table those that the state lists. So if a log is
+//! behind, because a run was killed or the format was just enabled, the next run updates it. A log that someone else
+//! has written to is refused.
 //!
-//! The log is written by hand, after the
-//! [protocol](https://github.com/delta-io/delta/blob/master/PROTOCOL.md): the libraries that could write it build arrow,
-//! object_store and with them DataFusion with other features, and bring a second HTTP client.
+//! The log is written without a library, as defined by the
+//! [protocol](https://github.com/delta-io/delta/blob/master/PROTOCOL.md): the available libraries would build arrow,
+//! object_store and DataFusion with other features, and add a second HTTP client.
 
 mod action;
 mod checkpoint;
@@ -21,6 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
 use parquet::arrow::parquet_to_arrow_schema;
+use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
 
 use self::action::{APP, Action, Add, MetaData, Protocol, Remove, Txn};
@@ -34,7 +35,7 @@ use crate::transform::Contract;
 
 pub use self::log::{FILE_RETENTION, LOG_RETENTION};
 
-/// A Delta table that cannot be brought up to date.
+/// A Delta table that cannot be updated.
 #[derive(Debug, thiserror::Error)]
 pub enum DeltaError {
     /// The bucket failed.
@@ -46,7 +47,7 @@ pub enum DeltaError {
     /// Someone else has written to the log.
     #[error(
         "{log}: version {version} was not written by samsara-etl{}, so nothing is committed to this Delta table: remove \
-         the folder, and the next run writes the log anew from the state",
+         the folder, and the next run writes the log again from the state",
         by_whom(by)
     )]
     Foreign {
@@ -54,21 +55,22 @@ pub enum DeltaError {
         log: String,
         /// The first version of someone else.
         version: u64,
-        /// The operation and the program, if the commit tells.
+        /// The operation and the program, if the commit names them.
         by: String,
     },
     /// A file of the log cannot be read.
     #[error(
-        "{uri} {}: remove the folder of this Delta log, and the next run writes it anew from the state",
-        redact::foreign(reason)
+        "{uri} {}: remove the folder of this Delta log, and the next run writes it again from the state",
+        redact::foreign(fault)
     )]
     Malformed {
         /// The file.
         uri: String,
         /// What is wrong with it.
-        reason: String,
+        #[source]
+        fault: LogFault,
     },
-    /// Files of the table hold a column in another type than its contract has now.
+    /// Files of the table have a column with another type than its contract has now.
     #[error(
         "{uri} holds `{column}` as {found}, not {wanted}, so the Delta table stays as it is until all days are derived \
          again: run --stages transform"
@@ -83,6 +85,20 @@ pub enum DeltaError {
         /// Its type by the contract.
         wanted: String,
     },
+}
+
+/// What is wrong with a file of a Delta log.
+#[derive(Debug, thiserror::Error)]
+pub enum LogFault {
+    /// It does not exist.
+    #[error("is gone")]
+    Gone,
+    /// It is not lines of JSON with the members of a Delta log.
+    #[error("{0}")]
+    Json(#[source] serde_json::Error),
+    /// It is not a checkpoint in Parquet.
+    #[error("{0}")]
+    Checkpoint(#[source] ParquetError),
 }
 
 fn by_whom(by: &str) -> String {
@@ -111,22 +127,22 @@ pub type Objects = Vec<(Partition, ObjectRef)>;
 pub struct DeltaTable {
     bucket: Bucket,
     contract: Contract,
-    /// Partitions that were derived since the last commit: a run that derives one twice writes the same keys, so their
-    /// statistics are read again.
+    /// Partitions derived since the last commit: a run that derives one twice writes the same keys, so their statistics
+    /// are read again.
     derived: BTreeSet<Partition>,
 }
 
-/// Whether more partitions of a table are going to be derived in a run.
+/// Whether more partitions of a table will be derived in this run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
-    /// Columns stay as they are as yet: readers see a table of other columns once all of it is derived.
+    /// The columns stay for now: readers see the new columns once all partitions are derived.
     Meanwhile,
     /// All is derived.
     AtTheEnd,
 }
 
 impl DeltaTable {
-    /// The table in the flattened bucket. Nothing is read yet.
+    /// The table in the flattened bucket. Reads nothing yet.
     pub fn new(bucket: &Bucket, contract: &Contract) -> Self {
         Self {
             bucket: bucket.clone(),
@@ -140,11 +156,11 @@ impl DeltaTable {
         self.derived.extend(derived);
     }
 
-    /// Makes the table's files those of these objects, and its columns those of the contract, by one commit, if they are
-    /// not yet. Objects without rows are left out.
+    /// Makes the table's files those of these objects, and its columns those of the contract, by one commit if they
+    /// differ. Objects without rows are left out.
     ///
     /// # Errors
-    /// [`DeltaError`]: then the log is as it was.
+    /// [`DeltaError`]: then the log is unchanged.
     pub async fn commit(
         &mut self,
         objects: &Objects,
@@ -153,7 +169,7 @@ impl DeltaTable {
         fence: &Fence,
     ) -> Result<Option<Committed>, DeltaError> {
         let (table, now) = (self.contract.table.clone(), clock::now());
-        // It is not kept: the statistics of all files of all tables would take gigabytes.
+        // It is not cached: the statistics of all files of all tables would take gigabytes.
         let mut snapshot = Snapshot::read(&self.bucket, &table).await?;
         snapshot.check_own(&self.bucket, &table).await?;
         let root = format!("{}/", table_root(&table));
@@ -177,7 +193,7 @@ impl DeltaTable {
         let looks = looks.map(|(path, it)| as_file(&self.bucket, &self.contract, path, &it.1));
         let files = stream::iter(looks.collect::<Vec<_>>()).buffered(LOOKS_AT_A_TIME);
         let mut adds = match files.try_collect::<Vec<Add>>().await {
-            // Days that are not derived yet hold the other type.
+            // Days that are not derived yet have the other type.
             Err(DeltaError::Types { .. }) if when == When::Meanwhile => return Ok(None),
             files => files?,
         };
@@ -282,7 +298,7 @@ async fn as_file(
     })
 }
 
-/// Refuses a file that holds a column in another type. One that the file does not have is NULL.
+/// Refuses a file that has a column with another type. A column that the file does not have is NULL.
 fn check_types(
     bucket: &Bucket,
     contract: &Contract,
@@ -312,7 +328,7 @@ fn check_types(
 /// Keys of the objects that readers of a table's Delta log may need: its files, and those that it had until a week ago.
 ///
 /// # Errors
-/// [`DeltaError`] if the log cannot be read: then it is not known what is needed.
+/// [`DeltaError`] if the log cannot be read: then it is unknown which objects are needed.
 pub async fn readable_objects(
     bucket: &Bucket,
     table: &str,

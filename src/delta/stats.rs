@@ -1,4 +1,4 @@
-//! Statistics of a file, by which readers skip it, from the footer of its Parquet.
+//! Statistics of a file, from the footer of its Parquet: readers skip files by them.
 
 use chrono::{DateTime, NaiveDate, SecondsFormat, TimeDelta, Timelike};
 use parquet::file::metadata::ParquetMetaData;
@@ -7,13 +7,13 @@ use serde_json::{Map, Value};
 
 use crate::transform::{Column, ColumnType, Contract};
 
-/// Of so many columns there are statistics, as Delta Lake has it by default: a log holds them for every file.
+/// Number of columns with statistics, Delta Lake's default: a log holds them for every file.
 const COLUMNS: usize = 32;
 
 /// The statistics of a file, as JSON.
 ///
-/// Least and greatest values are given of text, whole numbers, times and days. Of DOUBLE they are not: Parquet leaves out
-/// NaN, which readers take to be greater than all numbers. Nor of NUMERIC, which readers of JSON round.
+/// Columns of text, integers, times and days have minimum and maximum. DOUBLE has none: Parquet leaves out NaN, which
+/// readers take to be greater than all numbers. Nor has NUMERIC, which readers of JSON round.
 pub(super) fn stats(contract: &Contract, footer: &ParquetMetaData) -> String {
     let (mut least, mut greatest, mut nulls) = (Map::new(), Map::new(), Map::new());
     for column in with_stats(contract) {
@@ -36,7 +36,7 @@ pub(super) fn stats(contract: &Contract, footer: &ParquetMetaData) -> String {
     .to_string()
 }
 
-/// The columns of which there are statistics: first those that queries look for most.
+/// The columns with statistics: first those that queries filter by most.
 fn with_stats(contract: &Contract) -> impl Iterator<Item = &Column> {
     let is_key = |column: &&Column| {
         let name = &column.name;
@@ -52,7 +52,7 @@ struct Found {
     bounds: Option<(Value, Value)>,
 }
 
-/// What all row groups tell of a column; none if one of them tells nothing.
+/// The statistics of a column over all row groups; none if one of them has none.
 fn of_column(column: &Column, footer: &ParquetMetaData) -> Option<Found> {
     let leaves = footer.file_metadata().schema_descr();
     let index = (0..leaves.num_columns())
@@ -77,7 +77,7 @@ fn of_column(column: &Column, footer: &ParquetMetaData) -> Option<Found> {
     })
 }
 
-/// Least and greatest value; texts may be cut, so that they are bounds and not values.
+/// Minimum and maximum; texts may be truncated, so that they are bounds instead of values.
 enum Bounds {
     Number(i64, i64),
     Text(String, String),
@@ -116,7 +116,7 @@ impl Bounds {
             (ColumnType::Int64, Self::Number(low, high)) => (low.into(), high.into()),
             (ColumnType::String, Self::Text(low, high)) => (low.into(), high.into()),
             (ColumnType::Date, Self::Number(low, high)) => (day(low)?.into(), day(high)?.into()),
-            // Some readers know milliseconds only: so both are rounded away from what lies between.
+            // Some readers know milliseconds only: so the minimum is rounded down and the maximum up.
             (ColumnType::Timestamp, Self::Number(low, high)) => {
                 let up = high.checked_add(999)?;
                 (millisecond(low)?.into(), millisecond(up)?.into())

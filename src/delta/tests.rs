@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::clock;
-use crate::config::{BucketLocation, GoogleAccess};
 use crate::store::TableWriter;
 use crate::store::layout::{delta_checkpoint, delta_commit, delta_log, flattened_object};
 use crate::transform::{Column, ColumnType};
@@ -53,9 +52,7 @@ struct Setting {
 impl Setting {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let location = BucketLocation::Folder(folder.path().into());
-        let io = tokio::runtime::Handle::current();
-        let bucket = Bucket::open(&location, &GoogleAccess::default(), &io).unwrap();
+        let bucket = Bucket::of_folder(folder.path());
         Self {
             folder,
             bucket,
@@ -179,14 +176,14 @@ async fn a_log_follows_the_state() {
         (&low["int64"], &high["int64"]),
         (&json!(-1_500_001), &json!(1_234_567))
     );
-    // Rounded away from what lies between.
+    // Rounded outwards.
     assert_eq!(low["timestamp"], "1969-12-31T23:59:58.499Z");
     assert_eq!(high["timestamp"], "1970-01-01T00:00:01.235Z");
     let text = |value: &Value| value.as_str().unwrap().to_string();
     assert!(text(&low["string"]) <= "-1500001ä".repeat(40));
     assert!(text(&high["string"]) >= "7ä".repeat(40) && text(&high["string"]).len() <= 64);
 
-    // Another day is derived anew, one is gone, and one is written again under its key in the same run.
+    // Another day is derived again, one is gone, and one is written again under its key in the same run.
     objects[0] = setting.object(1, 1, &[1, 2]).await;
     let gone = objects.remove(1);
     assert_eq!(commit(&mut table, &objects).await, Some((1, 1, 2)));
@@ -200,7 +197,7 @@ async fn a_log_follows_the_state() {
     objects.push(gone);
     assert_eq!(commit(&mut table, &objects).await, Some((3, 1, 0)));
 
-    // With checkpoints, and read anew each time, it stays the same.
+    // With checkpoints, and read again each time, it stays the same.
     for number in 2..20 {
         objects[0] = setting.object(1, number, &[number as i64]).await;
         let done = commit(&mut setting.table(), &objects).await;
@@ -257,7 +254,7 @@ async fn a_log_of_others_is_refused() {
             .await
     };
     write(1).await.unwrap();
-    // Whether it is there when the log is read, or comes in between.
+    // Whether it exists when the log is read, or is written in between.
     let more = vec![objects[0].clone(), setting.object(2, 0, &[1]).await];
     let log = setting.bucket.uri(&delta_log("t"));
     let commit = stale.commit(&setting.bucket, "t", Vec::new(), clock::now());
@@ -274,7 +271,7 @@ async fn a_log_of_others_is_refused() {
     }
     assert!(matches!(write(0).await, Err(StoreError::Conflict { .. })));
     write(1).await.unwrap();
-    // Commits that are missing, and text that is none, are told.
+    // Missing commits, and text that is not a commit, are reported.
     let place = setting.folder.path().join(delta_log("t"));
     let file = |version: u64| place.join(format!("{version:020}.json"));
     std::fs::write(file(3), theirs).unwrap();
@@ -298,7 +295,7 @@ async fn a_changed_type_waits_for_all_days() {
     ];
     let done = setting.commit(&mut setting.table(), &objects, &[]).await;
     assert_eq!(done.unwrap(), Some((0, 2, 0)));
-    // A column that is new, one that is gone and another description are nothing to old files.
+    // A new column, a removed column and another description do not affect old files.
     let mut types = TYPES.to_vec();
     types.retain(|it| *it != ColumnType::Bool);
     setting.contract = contract(&types);
@@ -325,7 +322,7 @@ async fn a_changed_type_waits_for_all_days() {
             && error.contains("run --stages transform"),
         "{error}"
     );
-    // While days are still being derived, nothing is wrong with that, and readers see the columns of before.
+    // While days are still being derived, that is not an error, and readers see the earlier columns.
     let (run, fence) = (&setting.run, Fence::default());
     for mut table in [setting.table(), setting.table()] {
         let done = table.commit(&objects, When::Meanwhile, run, &fence).await;

@@ -1,7 +1,7 @@
-//! Which day a row belongs to: the one that holds its start, so that no row is in two partitions or in none.
+//! Assigns rows to days: a row belongs to the day in which it starts, so that no row is in two partitions or in none.
 //!
-//! Several endpoints return everything that overlaps the requested window, and histories may add the reading before it.
-//! Those rows belong to another day, and are stored when that day is requested.
+//! Several endpoints return everything that overlaps the requested window, and histories may include the reading before
+//! it. Those rows belong to another day, and are stored when that day is requested.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,7 +66,7 @@ pub(super) struct Items {
     kept: BooleanArray,
     /// Which items exist at all.
     present: Option<NullBuffer>,
-    /// For each item the number of remaining items before it; computed on demand.
+    /// For each item the number of items kept before it; computed on demand.
     ranks: OnceCell<Vec<usize>>,
 }
 
@@ -140,7 +140,7 @@ impl Items {
     }
 }
 
-/// The instants of a batch's rows, or of the readings inside them, so that they are read once for all days.
+/// The instants of a batch's rows, or of the readings inside them, parsed once for all days.
 #[derive(Default)]
 pub(super) struct Instants {
     /// Microseconds since 1970; of the rows, or of each list in its order.
@@ -149,11 +149,11 @@ pub(super) struct Instants {
     next: usize,
 }
 
-/// The instant of what does not exist, which no day owns.
+/// The instant of absent items, which belong to no day.
 const ABSENT: i64 = i64::MIN;
 
 impl Instants {
-    /// Those of `times`. `present` tells which items exist at all: a null item has nothing to own.
+    /// The instants of `times`. `present` tells which items exist: a null item belongs to no day.
     fn of(
         &mut self,
         times: &ArrayRef,
@@ -189,8 +189,8 @@ impl Instants {
     }
 }
 
-/// Keeps the rows of `day`; if only a part of the day was requested, those that start inside `asked`: a trip across two
-/// windows is returned with both, and counts in the one in which it starts.
+/// Keeps the rows of `day`. If only a part of the day was requested, keeps those that start inside `asked`: a trip
+/// across two windows is returned with both, and counts in the one in which it starts.
 ///
 /// `outside` counts rows that are far from all requested days.
 pub(super) fn rows_of_day(
@@ -203,7 +203,7 @@ pub(super) fn rows_of_day(
     rows_of_one_day(batch, field, day, asked, outside, &mut Instants::default())
 }
 
-/// The same for one of several days of a batch, whose instants are kept for the next.
+/// The same for one of several days of a batch; the instants are kept for the next day.
 pub(super) fn rows_of_one_day(
     batch: &RecordBatch,
     field: &TimeField,
@@ -266,7 +266,7 @@ pub(super) fn rows_by_day(
         let at = instant(&times, row, field)?;
         if !INSTANTS.contains(&at.timestamp_micros()) {
             return Err(format!(
-                "item {row} lies in no year from 1 to 9999 by `{field}`, so no day owns it"
+                "item {row} is not in the years 1 to 9999 by `{field}`, so it belongs to no day"
             )
             .into());
         }
@@ -300,13 +300,15 @@ fn collect_days(
         Some((TimeStep::Items, rest)) => {
             let list = array
                 .as_list_opt::<i32>()
-                .ok_or("`[]` stands behind a list")?;
+                .ok_or("`[]` must follow a list")?;
             let offsets = list.value_offsets();
             let (first, last) = (offsets[0] as usize, offsets[offsets.len() - 1] as usize);
             collect_days(&list.values().slice(first, last - first), rest, field, days)
         }
         Some((step, rest)) => {
-            let fields = array.as_struct_opt().ok_or("a field stands in an object")?;
+            let fields = array
+                .as_struct_opt()
+                .ok_or("a field must be in an object")?;
             for (declared, column) in fields.fields().iter().zip(fields.columns()) {
                 if !matches!(step, TimeStep::Field(name) if declared.name() != name) {
                     collect_days(column, rest, field, days)?;
@@ -318,9 +320,9 @@ fn collect_days(
             for row in (0..array.len()).filter(|row| array.is_valid(*row)) {
                 match instant(array, row, field) {
                     Ok(at) => _ = days.insert(at.date_naive()),
-                    // It belongs to no day, and must not prevent the others from being read.
+                    // It belongs to no day, and must not prevent the other rows from being read.
                     Err(error) => {
-                        tracing::warn!(%error, "a record of a feed of changed days names none")
+                        tracing::warn!(%error, "a record of a feed of changed days names no day")
                     }
                 }
             }
@@ -360,7 +362,7 @@ pub(super) fn follow(array: &ArrayRef, steps: &[TimeStep]) -> Result<ArrayRef, D
     Ok(array)
 }
 
-/// Microseconds since 1970, from the first inside to the first behind.
+/// Microseconds since 1970, from the first instant inside to the first one after.
 struct Bounds {
     start: i64,
     end: i64,
@@ -370,7 +372,7 @@ impl Bounds {
     fn of(day: NaiveDate, asked: Option<Window>) -> Self {
         let whole = day_window(day);
         let asked = asked.unwrap_or(whole);
-        // What is read has no nanoseconds: the first instant that is not before a bound.
+        // Times are truncated to microseconds: the first instant that is not before a bound.
         let micros = |at: DateTime<Utc>| {
             at.timestamp_micros() + i64::from(!at.timestamp_subsec_nanos().is_multiple_of(1000))
         };
@@ -380,7 +382,7 @@ impl Bounds {
         }
     }
 
-    /// Which instants are inside the bounds. `far` gets those that `outside` counts.
+    /// Which instants are inside the bounds. `far` collects those that `outside` counts.
     fn mask(
         &self,
         instants: &[i64],
@@ -403,18 +405,17 @@ impl Bounds {
     }
 }
 
-/// The time of one row. A row without a readable time belongs to no day, so the partition fails rather than losing the
-/// row.
+/// The time of one row. A row without a readable time belongs to no day; the partition fails instead of losing the row.
 pub(super) fn instant(
     times: &ArrayRef,
     row: usize,
     field: &TimeField,
 ) -> Result<DateTime<Utc>, DecodeError> {
     if times.is_null(row) {
-        return Err(format!("item {row} has no time in `{field}`, so no day owns it").into());
+        return Err(format!("item {row} has no time in `{field}`, so it belongs to no day").into());
     }
     readable(times, row).ok_or_else(|| {
-        format!("item {row} has no readable time in `{field}`, so no day owns it").into()
+        format!("item {row} has no readable time in `{field}`, so it belongs to no day").into()
     })
 }
 
@@ -455,11 +456,13 @@ impl Sorter<'_> {
             Some((TimeStep::Items, rest)) => {
                 let list = array
                     .as_list_opt::<i32>()
-                    .ok_or("`[]` stands behind a list")?;
+                    .ok_or("`[]` must follow a list")?;
                 Ok(Arc::new(self.filter_items(list, rest)?))
             }
             Some((step, rest)) => {
-                let fields = array.as_struct_opt().ok_or("a field stands in an object")?;
+                let fields = array
+                    .as_struct_opt()
+                    .ok_or("a field must be in an object")?;
                 let mut columns = Vec::with_capacity(fields.num_columns());
                 for (declared, column) in fields.fields().iter().zip(fields.columns()) {
                     let follow = match step {
@@ -583,7 +586,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!((owned.kept, owned.total), (3, 7));
-        // The record without the statistic is none of this source's.
+        // Records without the statistic are not rows of this source.
         assert_eq!(owned.batch.num_rows(), 4);
         let lists = owned
             .batch

@@ -1,8 +1,8 @@
-//! Which past days have changed, by a source's change feed.
+//! Finds the past days that have changed, by a source's change feed.
 //!
 //! A vehicle without coverage sends its readings days later; one request to `/history` per day would miss them. The
-//! feed of the same readings goes by arrival, so its rows name the days that must be read again. The rows themselves
-//! are not kept: the day is read again from `/history` as a whole, in one shape.
+//! feed returns the same readings in order of arrival, so its rows name the days that must be read again. The rows
+//! themselves are not kept: the day is read again from `/history` as a whole, so that all rows have one shape.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,14 +19,14 @@ use crate::clock;
 use crate::samsara::{Page, PageError, Request, SamsaraError, Watch};
 use crate::state::Position;
 
-/// What a change feed has brought since the position before.
+/// What a change feed has returned since the previous position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changes {
     /// Days that readings have arrived for, of each source.
     pub days: Vec<BTreeSet<NaiveDate>>,
     /// Query and cursor to come back with.
     pub position: Position,
-    /// Whether there is more behind the position.
+    /// Whether there are more pages after the position.
     pub more: bool,
 }
 
@@ -36,8 +36,8 @@ impl Extractor {
     ///
     /// A position may be of a request for more sources than these: what it brings of others is left out.
     ///
-    /// Without a position, the feed gives the last reading of each vehicle, however old it is. Those readings do not
-    /// count as changes: the pages are skipped, to get the position after them.
+    /// Without a position, the feed starts with the last reading of each vehicle, however old it is. Those readings do
+    /// not count as changes: the pages are skipped to get the position after them.
     pub async fn changes(
         &self,
         feeds: &[&Source],
@@ -75,7 +75,7 @@ impl Extractor {
                 cursor.clone_from(&page.cursor);
             }
             if !cold {
-                // A reading of the future comes from a clock that is wrong: that day has not changed.
+                // A reading in the future comes from a wrong clock: that day has not changed.
                 let last = clock::now().date_naive() + chrono::Days::new(1);
                 let changed = self.days(feeds, decoder.clone(), page, &request).await?;
                 for (days, changed) in days.iter_mut().zip(changed) {

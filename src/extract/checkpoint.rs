@@ -1,7 +1,7 @@
-//! Checkpoints: how far a task has come and what it has brought so far, as the state keeps it, and back again.
+//! Translates between the progress and partial result of a task and the checkpoint stored in the state.
 //!
-//! The network half of a task knows which requests are done ([`Progress`]), the CPU half what they brought
-//! ([`PartialResult`]); a [`Checkpoint`] is both. This file alone translates between them and the stored form.
+//! The network half of a task knows which requests are done ([`Progress`]), the CPU half what they returned
+//! ([`PartialResult`]); a [`Checkpoint`] is both. No other file knows both forms.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sha2::Digest;
@@ -17,7 +17,7 @@ use crate::state::{
 };
 use crate::store::layout::Partition;
 
-/// A list of which a part was read is resumed for this long.
+/// A partly read list may be resumed for this long.
 const SNAPSHOT_MAX_AGE: TimeDelta = TimeDelta::hours(1);
 
 /// How far a task has come; the fields are those of [`Checkpoint`].
@@ -30,7 +30,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// The checkpoint of a task that began at `extracted_at`. The objects of both results must be complete.
+    /// The checkpoint of a task that started at `extracted_at`. The objects of both results must be complete.
     pub(super) fn checkpoint(
         self,
         task: &ExtractTask,
@@ -58,7 +58,7 @@ pub(super) struct Restored<'a> {
     pub(super) extracted_at: DateTime<Utc>,
     /// What finished requests brought.
     pub(super) whole: PartialResult,
-    /// What the pages before the cursor brought.
+    /// The result of the pages before the cursor.
     pub(super) part: PartialResult,
 }
 
@@ -80,8 +80,8 @@ impl<'a> Restored<'a> {
 
 /// Whether a task may be resumed from its checkpoint. `changed` is the last time that its days may have changed.
 ///
-/// A list of two times is the list of neither, so it is resumed for an hour only. A day that has changed since is read
-/// from its beginning, and a cursor lives 30 days.
+/// A list whose halves were read at different times matches neither time, so it is resumed for an hour only. A day that
+/// has changed since is read from its beginning, and a cursor is valid for 30 days.
 pub fn checkpoint_is_current(
     checkpoint: &Checkpoint,
     scope: &Scope,
@@ -101,7 +101,7 @@ pub fn checkpoint_is_current(
 }
 
 impl<'a> RequestQueue<'a> {
-    /// What an earlier run has left of it; none if that run asked for something else.
+    /// The checkpoint of an earlier run; none if that run had other requests.
     pub(super) fn resume(task: &'a ExtractTask, before: &Checkpoint) -> Option<Self> {
         let mut queue = Self::begin(task);
         let begun = usize::try_from(before.requests)
@@ -170,7 +170,7 @@ impl<'a> RequestQueue<'a> {
 }
 
 impl PartialResult {
-    /// What an earlier run has stored; none if it is not of this task.
+    /// The partial result of an earlier run; none if it is not of this task.
     fn from_checkpoint(before: &CheckpointResult, task: &ExtractTask) -> Option<Self> {
         let mut partial = Self {
             records: before.records,
@@ -180,7 +180,7 @@ impl PartialResult {
             ..Self::default()
         };
         for part in &before.parts {
-            let slot = task
+            let source_index = task
                 .sources
                 .iter()
                 .position(|source| source.name == part.source)?;
@@ -195,7 +195,7 @@ impl PartialResult {
             };
             partial
                 .outputs
-                .insert((slot, Partition::parse(&part.partition)?), output);
+                .insert((source_index, Partition::parse(&part.partition)?), output);
         }
         Some(partial)
     }
@@ -206,8 +206,8 @@ impl PartialResult {
             .outputs
             .iter()
             .filter(|(_, output)| output.total > 0 || !output.objects.is_empty());
-        let parts = parts.map(|((slot, partition), output)| CheckpointPartition {
-            source: task.sources[*slot].name.clone(),
+        let parts = parts.map(|((source_index, partition), output)| CheckpointPartition {
+            source: task.sources[*source_index].name.clone(),
             partition: partition.to_string(),
             objects: output.objects.clone(),
             kept: output.kept,
@@ -269,7 +269,7 @@ mod tests {
             RequestQueue::resume(task, &checkpoint).map(|mut left| left.take(9).len())
         };
         assert_eq!(left(&before), Some(1));
-        // A vehicle that comes behind those that are done changes nothing for them.
+        // A new vehicle after those that are done does not affect them.
         assert_eq!(
             left(&task("fleet_trips", 3, &["1", "2", "3", "4"])),
             Some(2)
@@ -286,7 +286,7 @@ mod tests {
         let mut wider = before.clone();
         wider.sources[0].fields = wider.sources[0].fields.iter().skip(1).cloned().collect();
         assert_eq!(left(&wider), None);
-        // Another idea of which day a row belongs to.
+        // Another rule for assigning rows to days.
         let mut otherwise = before.clone();
         otherwise.sources[0].time_field = None;
         assert_eq!(left(&otherwise), None);
@@ -310,7 +310,7 @@ mod tests {
 
     #[test]
     fn incomplete_halves_are_never_split() {
-        // Asked by the time of the last change, a day's rows come until days behind it.
+        // For sources requested by time of last change, the rows of a day come until days later.
         let mut task = task("fleet_vehicle_stats_engineRpm", 1, &[]);
         if let Some(window) = &mut task.sources[0].window {
             window.days_beyond = 3;

@@ -1,24 +1,24 @@
-//! The content digest of a task: equal digests are equal content.
+//! The content digest of a task: equal digests mean equal content.
 
 use crate::catalog::Source;
 use crate::samsara::Page;
 
-/// A digest of pages in whatever order they arrive: fan-outs ask for several at a time.
+/// A digest of pages in any order: fan-outs request several at a time.
 #[derive(Default)]
 pub(super) struct Content([u64; 4]);
 
 impl Content {
-    /// Adds the columns of a source: equal pages read with other columns are other rows.
+    /// Adds the columns of a source: equal pages read with other columns give other rows.
     pub(super) fn add_columns(&mut self, source: &Source) {
         self.add(&[format!("{:?}{:?}", source.fields, source.time_field).as_bytes()]);
-        // Said only where there is any, so that digests of others stay what they were.
+        // Added only if there are any, so that digests of other sources stay the same.
         if !source.asked.is_empty() {
             self.add(&[format!("{:?}", source.asked).as_bytes()]);
         }
     }
 
-    /// Adds what a page gave to rows: whose it is, its records, and what stands beside them. Without any of that it
-    /// adds nothing, so that a parent that has nothing changes nothing.
+    /// Adds the content of a page: its parent, its records, and its envelope fields. An empty page adds nothing, so
+    /// that a parent without records changes nothing.
     pub(super) fn add_page(&mut self, parent: Option<&str>, records: &[u8], page: &Page) {
         if page.is_empty && page.envelope.is_empty() {
             return;

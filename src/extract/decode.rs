@@ -1,4 +1,4 @@
-//! Pages to record batches, one per source of the task.
+//! Decodes pages into record batches, one per source of the task.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -47,12 +47,12 @@ pub fn raw_schema(source: &Source) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-/// What the pipeline knows of a batch and stamps on its rows.
+/// Values that the pipeline adds to the rows of a batch.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stamp<'a> {
     pub(super) window: Option<Window>,
     pub(super) parent: Option<&'a str>,
-    /// The values of the parameters that are kept with the rows.
+    /// The values of the parameters that are stored with the rows.
     pub(super) asked: &'a [(String, String)],
     pub(super) extracted_at: DateTime<Utc>,
 }
@@ -73,7 +73,7 @@ struct Member {
     declared: SchemaRef,
     /// Their positions among those of the task.
     columns: Vec<usize>,
-    /// The column that only this source has; records without it are not its rows.
+    /// The column that only this source has; records without it are not rows of this source.
     own: Option<usize>,
     /// The lists whose items are assigned to days.
     timed: Vec<usize>,
@@ -94,7 +94,7 @@ enum Way<'a> {
     Checked(Box<Checked<'a>>),
 }
 
-/// Records are checked first, and then read by arrow-json.
+/// Records are checked first, and then decoded by arrow-json.
 struct Checked<'a> {
     pass: Pass<'a>,
     reader: arrow_json::reader::Decoder,
@@ -110,11 +110,11 @@ pub(super) struct Decoded<'a> {
 pub(super) struct Rows {
     /// The declared columns.
     pub(super) batch: RecordBatch,
-    /// The record of each row, where some records do not become rows.
+    /// The record of each row, if some records do not become rows.
     records: Option<Vec<usize>>,
 }
 
-/// Envelope fields of a page (path and text) that no row carries yet.
+/// Envelope fields of a page (path and text) that are not stored with a row yet.
 pub(super) type Envelope = Vec<(String, Bytes)>;
 
 impl Decoder {
@@ -171,7 +171,7 @@ impl Decoder {
         })
     }
 
-    /// Begins to decode records in the slow way.
+    /// Switches to the slow path.
     fn check<'a>(
         &'a self,
         records: &'a [u8],
@@ -192,12 +192,16 @@ impl Decoder {
         })
     }
 
-    /// The rows of the `slot`-th source.
+    /// The rows of the `source_index`-th source.
     ///
     /// Every record is a row, except in a task of several sources: there, only records that have a value for this
     /// source, decoded or not.
-    pub(super) fn rows(&self, decoded: &Decoded<'_>, slot: usize) -> Result<Rows, DecodeError> {
-        let member = &self.members[slot];
+    pub(super) fn rows(
+        &self,
+        decoded: &Decoded<'_>,
+        source_index: usize,
+    ) -> Result<Rows, DecodeError> {
+        let member = &self.members[source_index];
         let records = &decoded.records;
         let columns = member
             .columns
@@ -241,11 +245,11 @@ impl Decoder {
     pub(super) fn rows_with_parent(
         &self,
         decoded: &Decoded<'_>,
-        slot: usize,
+        source_index: usize,
         parent: Option<&str>,
     ) -> Result<RecordBatch, DecodeError> {
-        let Rows { batch, .. } = self.rows(decoded, slot)?;
-        let schema = &self.members[slot].schema;
+        let Rows { batch, .. } = self.rows(decoded, source_index)?;
+        let schema = &self.members[source_index].schema;
         let index = schema.index_of("_parent_id")?;
         let declared = batch.schema();
         let fields: Fields = declared
@@ -262,17 +266,17 @@ impl Decoder {
 
     /// The raw rows of a source and day: its columns, those that the pipeline adds, and the number of rescued values.
     ///
-    /// The first row also takes the fields in `envelope`.
+    /// The first row also stores the fields in `envelope`.
     pub(super) fn stamp(
         &self,
         decoded: &Decoded<'_>,
-        slot: usize,
+        source_index: usize,
         rows: &Rows,
         owned: &DayRows,
         stamp: Stamp<'_>,
         envelope: &mut Envelope,
     ) -> Result<(RecordBatch, u64), DecodeError> {
-        let member = &self.members[slot];
+        let member = &self.members[source_index];
         let count = owned.batch.num_rows();
         let instant = |at: Option<DateTime<Utc>>| -> ArrayRef {
             let array =
@@ -297,14 +301,14 @@ impl Decoder {
     pub(super) fn sources_with(&self, column: Option<usize>) -> impl Iterator<Item = usize> {
         let has =
             move |member: &Member| column.is_none_or(|column| member.columns.contains(&column));
-        (0..self.members.len()).filter(move |slot| has(&self.members[*slot]))
+        (0..self.members.len()).filter(move |source_index| has(&self.members[*source_index]))
     }
 
-    /// All rows of the `slot`-th source in a page, filtered by `owned`: for single pages.
+    /// All rows of the `source_index`-th source in a page, filtered by `owned`: for single pages.
     pub(super) fn whole(
         &self,
         page: &Page,
-        slot: usize,
+        source_index: usize,
         stamp: Stamp<'_>,
         owned: impl Fn(RecordBatch) -> Result<DayRows, DecodeError>,
     ) -> Result<(RecordBatch, Drift), DecodeError> {
@@ -312,14 +316,14 @@ impl Decoder {
         let mut batches = Vec::new();
         let mut decoding = self.begin(page)?;
         while let Some(decoded) = decoding.next()? {
-            let rows = self.rows(&decoded, slot)?;
+            let rows = self.rows(&decoded, source_index)?;
             let owned = owned(rows.batch.clone())?;
             batches.push(
-                self.stamp(&decoded, slot, &rows, &owned, stamp, &mut envelope)?
+                self.stamp(&decoded, source_index, &rows, &owned, stamp, &mut envelope)?
                     .0,
             );
         }
-        let batch = concat_batches(&self.members[slot].schema, &batches)?;
+        let batch = concat_batches(&self.members[source_index].schema, &batches)?;
         Ok((batch, decoding.into_drift()))
     }
 }
@@ -354,7 +358,7 @@ impl<'a> Decoding<'a> {
                     Decoded { records, rescued }
                 }));
             }
-            // The slow way reads what the direct way refused, or reports what is wrong with it.
+            // The slow path decodes what the direct path refused, or reports what is wrong with it.
             let (stage, position) = direct.left_at();
             let checked = self.decoder.check(self.records, stage, position)?;
             let before = std::mem::replace(&mut self.way, Way::Checked(Box::new(checked)));
@@ -388,7 +392,7 @@ impl<'a> Checked<'a> {
         let Some(slice) = self.pass.next()? else {
             return Ok(None);
         };
-        // The slice as one row, fed in pieces so that the records are not copied.
+        // The slice as one row, fed in pieces to avoid copying the records.
         for piece in [&br#"{"records":["#[..], &slice.records, b"]}"] {
             let mut rest = piece;
             while !rest.is_empty() {
@@ -416,8 +420,8 @@ impl<'a> Checked<'a> {
     }
 }
 
-/// Reads the text of a list of records in both ways, the direct one and that of [`super::validate`] and arrow-json: for
-/// tests and fuzzing. The error tells in what they differ; two refusals count as equal.
+/// Decodes a list of records with both paths, the direct one and that of `validate` with arrow-json: for tests
+/// and fuzzing. The error describes the difference; two refusals count as equal.
 pub fn compare_ways(source: &Source, records: &[u8]) -> Result<(), String> {
     let decoder = Decoder::new(&[source]);
     let mut direct = Direct::new(records, &decoder.fields, &decoder.shape, &[]);
@@ -507,7 +511,7 @@ impl Member {
         Ok((Arc::new(column.finish()), text.count))
     }
 
-    /// Position of a value of a row among the items that the day keeps; none if another day keeps it.
+    /// Position of a row's value among the items that the day keeps; none if it belongs to another day.
     fn place(&self, value: &RescuedValue<'_>, places: &Places, row: usize) -> Option<Place> {
         let (Places::Items(lists), Some(list)) = (places, &value.list) else {
             return Some(Place::AsSent);
@@ -586,10 +590,10 @@ mod tests {
             asked: &[],
             extracted_at: DateTime::UNIX_EPOCH,
         };
-        let one = |slot: usize| {
-            let field = sources[slot].time_field.as_ref().unwrap();
+        let one = |source_index: usize| {
+            let field = sources[source_index].time_field.as_ref().unwrap();
             let owned = |batch: RecordBatch| rows_of_day(&batch, field, day, None, None);
-            let (batch, _) = decoder.whole(page, slot, stamp, owned).unwrap();
+            let (batch, _) = decoder.whole(page, source_index, stamp, owned).unwrap();
             let texts = |name: &str| {
                 let column = batch.column_by_name(name).unwrap().as_string::<i32>();
                 column
@@ -679,7 +683,7 @@ mod tests {
                 row("4", ""),
             ]
         );
-        // A list that is kept as a whole has the places that were sent.
+        // A list that is kept as a whole keeps the positions that were sent.
         let page = self::page(
             r#"[{"id":"1","rpm":[{"time":"2024-01-01T00:00:00Z"},{"time":"2024-01-01T00:00:01Z","q":1}]}]"#,
             &[],
@@ -744,9 +748,9 @@ mod tests {
             asked: &[],
             extracted_at: DateTime::UNIX_EPOCH,
         };
-        for (slot, source) in sources.iter().enumerate() {
+        for (source_index, source) in sources.iter().enumerate() {
             let (batch, drift) = decoder
-                .whole(&page, slot, stamp, |batch| Ok(DayRows::all(batch)))
+                .whole(&page, source_index, stamp, |batch| Ok(DayRows::all(batch)))
                 .unwrap();
             assert_eq!((batch.num_rows(), drift.total()), (1, 1));
             for column in 0..100_i64 {
@@ -769,7 +773,7 @@ mod tests {
         }
     }
 
-    /// Text that is JSON, or nearly so, of what `MIXED` declares and what it does not.
+    /// Text that is JSON, or nearly, with declared and undeclared fields of `MIXED`.
     fn text() -> impl proptest::strategy::Strategy<Value = String> {
         use proptest::prelude::*;
         let number = prop_oneof![
@@ -865,7 +869,7 @@ mod tests {
                 ]
             }
         });
-        // As it should be, over and over: what is guessed is right.
+        // Valid records many times over, so that field order is guessed correctly.
         let good = (any::<u32>(), any::<bool>()).prop_map(|(n, odd)| {
             let quality = if odd { ",\"quality\":1" } else { "" };
             format!(
@@ -945,7 +949,7 @@ mod tests {
             (ids, found, decoding.into_drift().into_counts())
         };
         let expected = told(decoder.begin(&page).unwrap());
-        // Behind the first record, as where a slice ends.
+        // After the first record, as at the end of a slice.
         let mut decoding = decoder.begin(&page).unwrap();
         let position = records.find(",{").unwrap() + 1;
         let checked = decoder
@@ -956,7 +960,7 @@ mod tests {
         let (ids, found, drift) = told(decoding);
         assert_eq!((&ids[..], &found[..]), (&expected.0[1..], &expected.1[1..]));
         assert_eq!(drift, expected.2);
-        // A text that both refuse: the reason is the checked way's.
+        // A text that both paths refuse: the reason comes from the slow path.
         let page = self::page(r#"[{"id":"1"},{"id":"2}]"#, &[]);
         let error = decoder.begin(&page).unwrap().next().err().unwrap();
         let error = error.to_string();

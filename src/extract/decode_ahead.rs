@@ -1,4 +1,4 @@
-//! Pages to sorted rows, some pages at a time on different threads, in the order in which they came.
+//! Decodes pages into sorted rows, several pages at a time on different threads, in the order in which they came.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use super::sort::{Sorted, Sorter, leave_out_after};
 use crate::catalog::{FieldPath, Source};
 use crate::state::Overlap;
 
-/// Pages that are decoded while an earlier one is being written, and one that waits for its place among them.
+/// Pages that are decoded while an earlier one is being written, and one that waits for its turn.
 pub(super) const PAGES_AHEAD: usize = 1;
 /// Parts of a page that wait to be written.
 const PARTS_AHEAD: usize = 1;
@@ -47,23 +47,23 @@ pub(super) struct PageRows {
 pub(super) struct PagePart {
     pub(super) records: u64,
     pub(super) sorted: Vec<Sorted>,
-    /// What they show of days before those that were requested.
+    /// What the records show of days before those that were requested.
     pub(super) overlaps: BTreeSet<Overlap>,
-    /// Whether some of them are of days of a feed that were not requested; they are not among `sorted`.
+    /// Whether some of them belong to days of a feed that were not requested; these are not in `sorted`.
     pub(super) is_past: bool,
 }
 
-/// What a page showed beside its rows.
+/// What a page had besides its rows.
 pub(super) struct PageEnd {
     pub(super) content: Content,
     pub(super) drift: Drift,
     /// Envelope fields.
     pub(super) envelope: Vec<(String, Bytes)>,
-    /// Whether no source had a row that could carry them.
+    /// Whether no source had a row to store them with.
     pub(super) has_envelope_left: bool,
-    /// What lies far outside the requested days, by source of the task.
+    /// Rows far outside the requested days, by source of the task.
     pub(super) outsides: Vec<(usize, Outside)>,
-    /// Takes the answer whether the requested days of a feed end on this page.
+    /// Receives whether the requested days of a feed end on this page.
     pub(super) question: Option<oneshot::Sender<bool>>,
 }
 
@@ -73,7 +73,7 @@ impl PageRows {
         self.parts.recv().await
     }
 
-    /// What the page showed beside its rows, after the last of them.
+    /// What the page had besides its rows, after the last of them.
     pub(super) async fn end(self, task: &ExtractTask) -> Result<PageEnd, ExtractError> {
         let Self { parts, decoding } = self;
         drop(parts);
@@ -108,7 +108,7 @@ impl PageDecoder {
 
     /// The names of the sources that have a column; of all, if its source is not known.
     pub(super) fn sources_with(&self, column: Option<usize>) -> Vec<String> {
-        let name = |slot: usize| self.task.sources[slot].name.clone();
+        let name = |source_index: usize| self.task.sources[source_index].name.clone();
         self.decoder.sources_with(column).map(name).collect()
     }
 
@@ -120,7 +120,7 @@ impl PageDecoder {
         }
     }
 
-    /// Passes messages on in their order, with each page being decoded by a task of its own.
+    /// Passes messages on in their order; each page is decoded by a task of its own.
     pub(super) async fn decode(
         self: Arc<Self>,
         mut messages: mpsc::Receiver<Message>,
@@ -133,7 +133,7 @@ impl PageDecoder {
                 Message::Commit => Work::Commit,
                 Message::Abort => Work::Abort,
             };
-            // Where nobody receives any more, the writer has failed.
+            // If the channel is closed, the writer has failed.
             if work.send(next).await.is_err() {
                 return;
             }
@@ -172,7 +172,7 @@ impl PageDecoder {
                 overlaps,
             };
             drop(decoded);
-            // Where nobody receives any more, the writer has failed, and says why.
+            // If the channel is closed, the writer has failed, and reports why.
             if parts.send(part).await.is_err() {
                 break;
             }
@@ -204,10 +204,12 @@ impl PageDecoder {
         let Some(first) = days.first() else {
             return Ok(found);
         };
-        for (slot, source) in self.task.sources.iter().enumerate() {
+        for (source_index, source) in self.task.sources.iter().enumerate() {
             if source.end_field.is_some() {
                 let parent = fetched.parent.as_deref();
-                let rows = self.decoder.rows_with_parent(decoded, slot, parent)?;
+                let rows = self
+                    .decoder
+                    .rows_with_parent(decoded, source_index, parent)?;
                 found.extend(overlaps(&rows, source, *first, self.extracted_at)?);
             }
         }

@@ -16,7 +16,7 @@ pub enum DecodeError {
     /// A value for `_rescued_data` is not text.
     #[error("a rescued value is not UTF-8: {0}")]
     RescuedText(#[from] std::str::Utf8Error),
-    /// What a record says, or how it differs from its source's declaration, described here.
+    /// What a record contains, or how it differs from its source's declaration.
     #[error("{0}")]
     Record(String),
 }

@@ -1,4 +1,4 @@
-//! One page to raw rows, without a task around it: for fixtures, benches and fuzzing.
+//! Decodes one page into raw rows, without a task: for fixtures, benches and fuzzing.
 
 use std::collections::BTreeMap;
 
@@ -39,7 +39,7 @@ pub fn decode_page(
     Ok((batch, drift.into_counts()))
 }
 
-/// The raw rows that a page gives to `day` (to the snapshot, if there is none): what a task writes.
+/// The raw rows of a page for `day` (for the snapshot, if there is none): what a task writes.
 pub fn decode_for_day(
     source: &Source,
     page: &Page,
@@ -50,7 +50,7 @@ pub fn decode_for_day(
     decode_asked(source, page, window, day, parent, &[])
 }
 
-/// The same, with the values of the parameters that are kept with the rows.
+/// The same, with the values of the parameters that are stored with the rows.
 pub fn decode_asked(
     source: &Source,
     page: &Page,

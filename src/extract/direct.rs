@@ -1,13 +1,11 @@
-//! Records straight into Arrow arrays: one pass over their text that checks it, decodes it and cuts out what does not
-//! fit.
+//! Decodes records into Arrow arrays in one pass over their text, which checks it and cuts out what does not fit.
 //!
-//! Records of one endpoint name their fields in one order, which is guessed from the object before; a name that was
-//! guessed right costs one comparison. Names that the schema does not know are remembered as well, since a source that
-//! has drifted drifts in every record.
+//! Records of one endpoint have their fields in one order, which is guessed from the previous object; a correct guess
+//! costs one comparison. Names that the schema does not have are remembered as well, since schema drift repeats in
+//! every record.
 //!
-//! What [`super::validate`] and arrow-json make of a page is what counts, and this makes the same of it; it refuses what
-//! it does not take (text that is not JSON, a record beyond the bounds) without saying why, and they read the slice
-//! again.
+//! [`super::validate`] with arrow-json is the reference, and this gives the same result. What it cannot decode (text
+//! that is not JSON, a record beyond the bounds) it refuses without a reason, and the reference reads the slice again.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -30,9 +28,9 @@ use super::rescue::Rescued;
 use super::validate::{Stage, is_number};
 use crate::json::{JsonError, Kind, Scanner, unescape};
 
-/// This many names that the schema does not know are remembered, for each kind of object.
+/// Number of unknown names that are remembered for each type of object.
 const MOST_LEARNED: usize = 16;
-/// A guess that is wrong is followed by this many further ones: fields may be absent.
+/// After a wrong guess, this many further ones are tried: fields may be absent.
 const GUESSES: usize = 4;
 /// No guess.
 const NONE: u32 = u32::MAX;
@@ -58,7 +56,7 @@ impl From<TooMany> for Refused {
     }
 }
 
-/// How many values and bytes the columns of a slice had: what those of the next are likely to have.
+/// Numbers of values and bytes in the columns of a slice, to size those of the next one.
 pub(super) type Sizes = Vec<usize>;
 
 /// One pass over the text of a page's list of records.
@@ -78,7 +76,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Direct<'a> {
-    /// Begins with `records`, the text of a JSON array.
+    /// Starts with `records`, the text of a JSON array.
     pub(super) fn new(
         records: &'a [u8],
         fields: &'a Fields,
@@ -114,7 +112,7 @@ impl<'a> Direct<'a> {
         self.drift
     }
 
-    /// The next records and what was cut out of them; none after the last.
+    /// The next records and the values cut out of them; none after the last.
     pub(super) fn next(
         &mut self,
         sizes: &mut Sizes,
@@ -219,13 +217,8 @@ impl<'a> Reader<'a> {
                     self.unknown(object, key, top)?;
                 }
             }
-            match self.scanner.peek() {
-                Some(b',') => self.scanner.advance(1),
-                Some(b'}') => {
-                    self.scanner.advance(1);
-                    break;
-                }
-                _ => return Err(Refused),
+            if !self.has_more(b'}')? {
+                break;
             }
         }
         self.misfits.end_object(object);
@@ -286,7 +279,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Reads a value into its column; gives it back where it does not fit, and is a null.
+    /// Reads a value into its column. A value that does not fit is returned, and its column gets a null.
     #[inline]
     fn value(&mut self, column: &mut Column<'a>) -> Result<Option<Range<usize>>, Refused> {
         let first = self.scanner.peek();
@@ -335,7 +328,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Nulls, values that are kept as text, and those of another type.
+    /// Nulls, values that are kept as text, and values of another type.
     fn other(&mut self, column: &mut Column<'a>) -> Result<Option<Range<usize>>, Refused> {
         let kind = self.scanner.kind()?;
         if kind == Kind::Null {
@@ -392,13 +385,8 @@ impl<'a> Reader<'a> {
             }
             self.misfits.count_item()?;
             index += 1;
-            match self.scanner.peek() {
-                Some(b',') => self.scanner.advance(1),
-                Some(b']') => {
-                    self.scanner.advance(1);
-                    break;
-                }
-                _ => return Err(Refused),
+            if !self.has_more(b']')? {
+                break;
             }
             self.misfits.path[step] = Step::Item {
                 list: list.id,
@@ -410,7 +398,7 @@ impl<'a> Reader<'a> {
         list.end_row()
     }
 
-    /// Keys are open, values are text. As in any object, the first value of a key counts.
+    /// Any key is allowed, and values are text. As in any object, the first value of a key counts.
     fn map(&mut self, map: &mut MapColumn) -> Result<(), Refused> {
         self.scanner.advance(1);
         if self.scanner.take(b'}') {
@@ -454,20 +442,27 @@ impl<'a> Reader<'a> {
                     self.misfits.rescue(Some(&name), 1, text, MISFIT)?;
                 }
             }
-            match self.scanner.peek() {
-                Some(b',') => self.scanner.advance(1),
-                Some(b'}') => {
-                    self.scanner.advance(1);
-                    break;
-                }
-                _ => return Err(Refused),
+            if !self.has_more(b'}')? {
+                break;
             }
         }
         self.misfits.end_object(object);
         map.end_row()
     }
 
-    /// Reads a number, with what its digits say.
+    /// Whether another member or item follows; otherwise consumes the closing bracket.
+    #[inline(always)]
+    fn has_more(&mut self, closing: u8) -> Result<bool, Refused> {
+        let more = match self.scanner.peek() {
+            Some(b',') => true,
+            Some(byte) if byte == closing => false,
+            _ => return Err(Refused),
+        };
+        self.scanner.advance(1);
+        Ok(more)
+    }
+
+    /// Reads a number with its digits.
     #[inline]
     fn number(&mut self) -> Result<Number, Refused> {
         let start = self.scanner.position();
@@ -524,16 +519,16 @@ impl<'a> Reader<'a> {
 struct Number {
     range: Range<usize>,
     is_negative: bool,
-    /// How many digits it has, zeros too; more than any number where it is not told by them.
+    /// Number of digits, including zeros; the maximum if it is not known.
     digits: usize,
-    /// How many of them stand behind the point.
+    /// How many of them are after the point.
     fraction: usize,
     /// All digits as one number, if they are few.
     mantissa: u64,
 }
 
 impl Number {
-    /// The number, if it is whole and short, as nearly all are.
+    /// The number, if it is an integer with few digits, as nearly all are.
     #[inline]
     fn small_integer(&self) -> Option<i64> {
         let value = self.mantissa as i64;
@@ -544,7 +539,7 @@ impl Number {
         })
     }
 
-    /// The nearest double, if that takes one division of two numbers that doubles hold.
+    /// The nearest double, if one division of two exact doubles gives it.
     #[inline]
     fn small_double(&self) -> Option<f64> {
         if self.digits > 15 {
@@ -555,7 +550,7 @@ impl Number {
     }
 }
 
-/// The number that a double column holds for this text, if it holds one.
+/// The number that a double column stores for this text, if it can.
 fn double(text: &[u8]) -> Option<f64> {
     let text = std::str::from_utf8(text)
         .ok()
@@ -569,7 +564,7 @@ enum Column<'a> {
     Integer(Numbers<i64>),
     Float(Numbers<f64>),
     Boolean(Booleans),
-    /// Text too, of whatever kind of value.
+    /// Also for values of other kinds, as text.
     Json(Texts),
     Struct(StructColumn<'a>),
     List(ListColumn<'a>),
@@ -614,9 +609,9 @@ struct StructColumn<'a> {
     fields: Fields,
     shape: &'a StructShape,
     columns: Vec<FieldColumn<'a>>,
-    /// Names that the schema does not know. They are numbered behind those of the columns.
+    /// Names that the schema does not have. They are numbered after those of the columns.
     learned: Vec<Learned<'a>>,
-    /// Which name came behind each other name the last time; the first stands for the beginning of the object.
+    /// The name that followed each name the last time; the first entry is for the beginning of the object.
     next: Vec<u32>,
     rows: usize,
     nulls: NullBufferBuilder,
@@ -626,7 +621,7 @@ struct FieldColumn<'a> {
     name: &'a str,
     key: &'a Key,
     column: Column<'a>,
-    /// Of how many rows it holds the value. Those of rows without one come with the next that has one.
+    /// Number of rows for which it has a value. Rows without one are filled in with the next value.
     rows: usize,
 }
 
@@ -648,7 +643,7 @@ impl<'a> StructColumn<'a> {
                 rows: 0,
             })
             .collect();
-        // Until it is known better, the order of the schema.
+        // At first, the order of the schema.
         let next = (0..=columns.len())
             .map(|name| u32::try_from(name).ok().filter(|_| name < columns.len()))
             .map(|name| name.unwrap_or(NONE))
@@ -674,8 +669,8 @@ impl<'a> StructColumn<'a> {
         }
     }
 
-    /// The name that the text begins with, and how long it is with its quotes and colon; `last` is one more than the
-    /// name before, or 0.
+    /// The name with which the text begins, and its length with quotes and colon; `last` is one more than the number of
+    /// the previous name, or 0.
     #[inline]
     fn guess(&self, last: usize, rest: &[u8]) -> Option<(usize, usize)> {
         let mut from = last;
@@ -690,7 +685,7 @@ impl<'a> StructColumn<'a> {
         None
     }
 
-    /// The name between these quotes, which comes behind `last` the next time.
+    /// The name between these quotes, which is expected after `last` the next time.
     fn look_up(&mut self, key: &'a [u8], last: usize) -> Option<usize> {
         let columns = self.columns.len();
         let name = match self.shape.find(&key_text(key)) {
@@ -711,7 +706,7 @@ impl<'a> StructColumn<'a> {
         let number = u32::try_from(name).unwrap_or(NONE);
         let behind = std::mem::replace(&mut self.next[last], number);
         if self.next[name + 1] == NONE {
-            // What came behind the name before is likely to come behind this one.
+            // The name that followed the previous name the last time is likely to follow it again.
             self.next[name + 1] = behind;
         }
         Some(name)
@@ -734,7 +729,7 @@ impl<'a> StructColumn<'a> {
             .for_each(|field| field.column.reserve(sizes));
     }
 
-    /// The array; empty again behind it.
+    /// Finishes the array, and is empty afterwards.
     fn finish(&mut self) -> Result<StructArray, Refused> {
         let rows = std::mem::take(&mut self.rows);
         let mut columns = Vec::with_capacity(self.columns.len());
@@ -795,7 +790,7 @@ impl<'a> Column<'a> {
         }
     }
 
-    /// Whether nothing stands inside its values.
+    /// Whether its values have nothing inside.
     #[inline]
     fn is_simple(&self) -> bool {
         !matches!(self, Self::Struct(_) | Self::List(_) | Self::Map(_))
@@ -833,7 +828,7 @@ impl<'a> Column<'a> {
     }
 
     fn reserve(&mut self, sizes: &mut dyn Iterator<Item = usize>) {
-        // A little more, so that the next page is not copied for a few readings more.
+        // A little larger, so that a few more readings on the next page cause no reallocation.
         let mut size = || sizes.next().map_or(0, |size| size + size / 16);
         match self {
             Self::Text(texts) | Self::Json(texts) => {
@@ -979,7 +974,7 @@ fn nulls() -> NullBufferBuilder {
     NullBufferBuilder::new(0)
 }
 
-/// Where rows end, the first behind a nought; that alone is left.
+/// The ends of rows without the leading zero.
 fn offsets(ends: &mut Vec<i32>) -> OffsetBuffer<i32> {
     let ends = std::mem::replace(ends, vec![0]);
     OffsetBuffer::new(ScalarBuffer::from(ends))

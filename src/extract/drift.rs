@@ -1,17 +1,17 @@
-//! What pages held that the declared schema does not: counted by path, however many names a page makes up.
+//! Counts the values of pages that the declared schema does not have, by path, with bounded memory.
 
 use std::collections::{BTreeMap, HashMap};
 
 use crate::json::path::shorten;
 
-/// So many paths of one task are distinguished; what else there is, is counted together.
+/// Number of distinct paths per task; all others are counted together.
 const MOST_PATHS: usize = 200;
-/// A path is told as far as this, in bytes.
+/// Maximum length of a reported path, in bytes.
 const LONGEST_PATH: usize = 200;
-/// Up to here a search from the beginning is faster than a hash.
+/// Up to this number, a linear search is faster than a hash.
 const FEW_PATHS: usize = 16;
 
-/// Stands for all paths beyond those that are distinguished.
+/// Represents all paths beyond the distinct ones.
 pub const FURTHER_PATHS: &str = "(further names)";
 
 /// What did not fit, and where.
@@ -23,7 +23,7 @@ pub struct DriftKey {
     pub reason: &'static str,
 }
 
-/// Where a [`Drift`] counts what was added to it, as long as it is not taken apart.
+/// The position at which a [`Drift`] counts a path, until it is taken apart.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Counted(usize);
 
@@ -31,7 +31,7 @@ pub(super) struct Counted(usize);
 #[derive(Debug, Default)]
 pub(super) struct Drift {
     found: Vec<Found>,
-    /// Where the paths behind the first few stand in `found`.
+    /// Positions in `found` of the paths after the first few.
     by_path: HashMap<String, Vec<usize>>,
     further: BTreeMap<&'static str, u64>,
 }
@@ -40,7 +40,7 @@ pub(super) struct Drift {
 struct Found {
     path: String,
     reason: &'static str,
-    /// The column of the record that the value stood in, if it is a known one.
+    /// The column of the record that contained the value, if it is known.
     column: Option<usize>,
     count: u64,
 }
@@ -52,7 +52,7 @@ impl Drift {
         self.found[at].count += 1;
     }
 
-    /// Counts `count` values at a path; tells where, if the path is distinguished.
+    /// Counts `count` values at a path; returns its position, if the path is distinct.
     pub(super) fn add(
         &mut self,
         column: Option<usize>,
@@ -117,7 +117,7 @@ impl Drift {
         self.found.iter().map(|found| found.count).sum::<u64>() + self.further.values().sum::<u64>()
     }
 
-    /// What was found, with the column it stood in.
+    /// What was found, with its column.
     pub(super) fn into_found(self) -> impl Iterator<Item = (Option<usize>, DriftKey, u64)> {
         let found = self.found.into_iter().map(
             |Found {
@@ -140,7 +140,7 @@ impl Drift {
         }))
     }
 
-    /// What was found, whichever column it stood in.
+    /// What was found, all columns together.
     pub(super) fn into_counts(self) -> BTreeMap<DriftKey, u64> {
         let mut counts = BTreeMap::new();
         for (_, key, count) in self.into_found() {

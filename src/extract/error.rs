@@ -55,7 +55,7 @@ pub enum ExtractError {
         table: String,
         /// The partition.
         partition: Partition,
-        /// Rows of the API's records that the partition owns.
+        /// Rows of the API's records that belong to the partition.
         owned: u64,
         /// Rows in its objects.
         written: u64,
@@ -82,7 +82,7 @@ impl ExtractError {
         }
     }
 
-    /// Whether the API takes the cursor no more, so that its pages begin again.
+    /// Whether the API no longer accepts the cursor, so that the task must start over.
     pub fn is_dead_cursor(&self) -> bool {
         matches!(self.api(), Some(SamsaraError::CursorRefused { .. }))
     }

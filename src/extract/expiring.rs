@@ -1,12 +1,12 @@
-//! What a page says beside values that differ at each read, such as links that expire.
+//! Values that differ at each read, such as links that expire, reduced to what is stable for the content digest.
 
 use std::borrow::Cow;
 
 use crate::catalog::{FieldPath, PathStep};
 use crate::json::{JsonError, Kind, Scanner, unescape};
 
-/// The text of a list of records, with the values at `paths` shortened to what kind they are of. That a link appears,
-/// or goes, is still seen; that it was signed again is not.
+/// The text of a list of records, with the values at `paths` replaced by their kind. A link that appears or disappears
+/// is a change; a new signature is not.
 pub(super) fn lasting<'a>(
     records: &'a [u8],
     paths: &[FieldPath],
@@ -41,7 +41,7 @@ struct Shortener<'a> {
 }
 
 impl Shortener<'_> {
-    /// Goes through a value that `paths` lead into; their steps bound how deep.
+    /// Visits a value that `paths` lead into; the number of their steps bounds the depth.
     fn value(&mut self, paths: &[&[&PathStep]]) -> Result<(), JsonError> {
         if paths.iter().any(|steps| steps.is_empty()) {
             let range = self.scanner.value()?;
@@ -98,7 +98,7 @@ impl Shortener<'_> {
     }
 }
 
-/// What is left of the paths whose first step is this one.
+/// The rest of the paths whose first step is this one.
 fn after<'a, 'b>(
     paths: &[&'a [&'b PathStep]],
     is_step: impl Fn(&PathStep) -> bool,

@@ -1,4 +1,4 @@
-//! One task: all pages that a source (or several that share calls) has for some days.
+//! Reads one task: all pages that a source (or several that share requests) has for some days.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -34,7 +34,7 @@ pub struct Extractor {
     pub bucket: Bucket,
     /// The run that names the objects.
     pub run: RunId,
-    /// Objects of the run so far, so that none has the key of another.
+    /// Number of the run's objects so far, so that all keys are different.
     pub objects: Arc<AtomicU64>,
     /// Where decoding runs: never on the threads that wait for the network.
     pub cpu: Handle,
@@ -45,10 +45,11 @@ pub struct Extractor {
 }
 
 impl Extractor {
-    /// Reads one task. Its objects are complete when this returns, and count only once the state names them.
+    /// Reads one task. Its objects are complete when this returns, but count only once the state lists them.
     ///
-    /// `resume` is the checkpoint that an earlier run left of the same task; another task's is not used. `checkpoints`
-    /// gets what is safe so far, from time to time. A feed has no checkpoints: its position is committed with its rows.
+    /// `resume` is the checkpoint that an earlier run left of the same task; that of another task is ignored.
+    /// `checkpoints` receives the partial result from time to time. A feed has no checkpoints: its position is
+    /// committed with its rows.
     pub async fn read(
         &self,
         task: Arc<ExtractTask>,
@@ -89,7 +90,7 @@ impl Extractor {
             messages,
         };
         let fetched = fetcher.fetch(queue).await;
-        // The writer's own error comes first: it is why the channel closed.
+        // The writer's own error comes first: it is the reason why the channel was closed.
         let written = writing.await.map_err(|error| ExtractError::Worker {
             tables: task.tables(),
             scope: task.scope.to_string(),

@@ -12,17 +12,17 @@ use crate::events::{Event, Observer};
 use crate::samsara::{Client, Page, Pager, Request, SamsaraError, Watch, Window};
 use crate::state::{CheckpointCursor, Position};
 
-/// Requests that one fan-out has under way; the endpoint's rate holds for all of them.
+/// Maximum number of concurrent requests of one fan-out; the endpoint's rate holds for all of them.
 const REQUESTS_AT_A_TIME: usize = 4;
-/// A fan-out's requests are small: its checkpoints are this many times as many requests apart as those of other tasks
-/// are pages apart.
+/// A fan-out's requests are small: it saves a checkpoint after this many times as many requests as other tasks after
+/// pages.
 const FAN_OUT_CHECKPOINT_REQUESTS: u64 = 4;
 
 /// What the network half of a task sends to the CPU half, in order.
 pub(super) enum Message {
     /// A page and what its request knew.
     Page(Box<FetchedPage>),
-    /// A later run may go on from here.
+    /// A later run may resume from here.
     Checkpoint(Progress),
     /// The requests so far are finished.
     Commit,
@@ -35,9 +35,9 @@ pub(super) struct FetchedPage {
     pub(super) page: Page,
     pub(super) request: Arc<Request>,
     pub(super) parent: Option<String>,
-    /// The part of the window that was requested, where it had to be bisected.
+    /// The requested part of the window, if it was bisected.
     pub(super) asked: Option<Window>,
-    /// Takes the answer whether the days of a feed that were requested end on this page, or before.
+    /// Receives whether the requested days of a feed end on this page, or before.
     pub(super) is_past: Option<oneshot::Sender<bool>>,
 }
 
@@ -95,7 +95,7 @@ impl From<SamsaraError> for Stop {
 /// How far a feed is read in one go.
 struct FeedPages<'a> {
     watch: &'a Watch,
-    /// Whether it is left where the requested days end.
+    /// Whether reading stopped at the end of the requested days.
     has_end: bool,
 }
 
@@ -103,7 +103,7 @@ struct FeedPages<'a> {
 enum Next {
     Page(Page),
     End,
-    /// The parent that was requested is not known.
+    /// The requested parent is not known.
     Gone(SamsaraError),
 }
 
@@ -113,7 +113,7 @@ pub(super) struct Fetcher<'a> {
     pub(super) task: &'a ExtractTask,
     /// Told of each request that is finished.
     pub(super) observer: &'a dyn Observer,
-    /// Pages between two checkpoints; a feed is left after so many.
+    /// Pages between two checkpoints; of a feed, at most this many pages are read.
     pub(super) checkpoint_every: u64,
     pub(super) messages: mpsc::Sender<Message>,
 }
@@ -121,8 +121,8 @@ pub(super) struct Fetcher<'a> {
 impl Fetcher<'_> {
     /// Sends all pages to the writer, with checkpoints in between.
     ///
-    /// A fan-out has some requests under way at a time, and counts them some hundred together; any other task goes
-    /// request by request. A window that the server cannot manage is requested in halves; those that are finished stay,
+    /// A fan-out has several requests in flight, and counts them in groups of some hundred; any other task sends one
+    /// request at a time. A window that is too large for the server is requested in halves; finished halves are kept,
     /// also for a later run.
     pub(super) async fn fetch(self, mut queue: RequestQueue<'_>) -> Result<End, SamsaraError> {
         match self.fetch_all(&mut queue).await {
@@ -141,10 +141,10 @@ impl Fetcher<'_> {
             1
         };
         let (mut end, mut pages_since) = (End::default(), 0);
-        // An endpoint that knows no parent at all is not there; one that lacks some has lost those.
+        // An endpoint that knows none of the parents does not exist; one that lacks some has lost those.
         let (mut knows_any, mut gone) = (queue.next > 0, None);
         loop {
-            // A request that is alone can have a checkpoint in its middle: what it needs is what is left now.
+            // A single request can have a checkpoint in its middle, which lists the requests that are left now.
             let before = (!is_fan_out && !is_feed).then(|| queue.progress());
             let start = queue.start.take();
             let slices = queue.take(usize::try_from(together).unwrap_or(usize::MAX));
@@ -158,7 +158,7 @@ impl Fetcher<'_> {
                 .await?;
             let pages = results.iter().map(|(_, fetched)| fetched.pages().max(1));
             pages_since += pages.sum::<u64>();
-            // What requests under way have sent lies in the same objects: it goes, or stays, together.
+            // Requests in flight write to the same objects, so these are kept or discarded together.
             let spoiled = results.iter().any(|(_, fetched)| fetched.is_partial());
             let mut again = Vec::new();
             for (slice, fetched) in results {
@@ -246,7 +246,7 @@ impl Fetcher<'_> {
         Ok((slice, fetched))
     }
 
-    /// The pages of one request, some of them if it is a feed's; counts in `sent` those that have come, also earlier.
+    /// The pages of one request, or some of them for a feed; counts in `sent` all that were received, also earlier.
     async fn fetch_pages(
         &self,
         job: Job,
@@ -298,7 +298,7 @@ impl Fetcher<'_> {
                     .await?;
             }
         }
-        // A feed that is left before its first page goes on there: with the query, and without a cursor.
+        // A feed that is left before its first page resumes there: with the query, and without a cursor.
         let cursor = cursor.or_else(|| is_past.then(String::new));
         Ok(End {
             position: cursor.map(|cursor| position(&request, cursor)),
@@ -318,8 +318,8 @@ impl Fetcher<'_> {
         }
     }
 
-    /// Sends a page. Tells whether the requested days of a feed end on it: only the writer knows the days of its rows,
-    /// and only then it is known whether to go on.
+    /// Sends a page. Returns whether the requested days of a feed end on it: only the writer knows the days of its
+    /// rows, and fetching waits for its answer.
     async fn send_page(
         &self,
         mut page: FetchedPage,
@@ -337,7 +337,7 @@ impl Fetcher<'_> {
         }
     }
 
-    /// A checkpoint in the middle of a request, every this many pages.
+    /// A checkpoint in the middle of a request, after each this many pages.
     async fn checkpoint_within(
         &self,
         progress: &Progress,
@@ -366,7 +366,7 @@ fn position(request: &Request, cursor: String) -> Position {
     Position { query, cursor }
 }
 
-/// The request as it continues from `start`, and the cursor there; puts the pages before it into `sent`.
+/// The request as it continues from `start`, and the cursor there; adds the pages before it to `sent`.
 fn resume(
     request: Arc<Request>,
     start: Option<(Position, u64)>,
@@ -380,22 +380,22 @@ fn resume(
         query,
         ..(*request).clone()
     };
-    // An empty cursor stands before the first page.
+    // An empty cursor means the first page.
     (
         Arc::new(request),
         Some(cursor).filter(|cursor| !cursor.is_empty()),
     )
 }
 
-/// The next page of a request. A parent that is gone since its list was read has no rows; nor has one whose id leads
-/// elsewhere: the others are not to be without theirs because of it.
+/// The next page of a request. A parent that is gone since its list was read has no rows; nor has one whose id would
+/// lead elsewhere: the other parents must be read all the same.
 async fn next_page(pager: &mut Pager, has_parent: bool) -> Result<Next, SamsaraError> {
     match pager.next().await {
         Ok(Some(page)) => Ok(Next::Page(page)),
         Ok(None) => Ok(Next::End),
         Err(error @ SamsaraError::NotFound { .. }) if has_parent => Ok(Next::Gone(error)),
         Err(error @ SamsaraError::Unaddressable { .. }) if has_parent => {
-            tracing::warn!(%error, "parent passed over");
+            tracing::warn!(%error, "parent skipped");
             Ok(Next::Gone(error))
         }
         Err(error) => Err(error),

@@ -1,21 +1,20 @@
 //! Instants as the API writes them: RFC 3339 text, or milliseconds since 1970.
 //!
-//! BigQuery's TIMESTAMP holds the years 1 to 9999 in microseconds, and so does all that is read here. Nothing passes
-//! through nanoseconds, which end in 1677 and 2262.
+//! BigQuery's TIMESTAMP covers the years 1 to 9999 in microseconds, and so do the instants here. Nothing is converted
+//! to nanoseconds, which end in 1677 and 2262.
 
 use std::ops::RangeInclusive;
 
 use arrow::compute::kernels::cast_utils::string_to_datetime;
 use chrono::{NaiveDate, Utc};
 
-/// The instants that a TIMESTAMP of BigQuery holds, in microseconds since 1970: 0001-01-01T00:00:00Z to
-/// 9999-12-31T23:59:59.999999Z.
+/// The range of BigQuery's TIMESTAMP, in microseconds since 1970: 0001-01-01T00:00:00Z to 9999-12-31T23:59:59.999999Z.
 pub const INSTANTS: RangeInclusive<i64> = -62_135_596_800_000_000..=253_402_300_799_999_999;
 
-/// The microseconds since 1970 that a text names; none if it names no instant of the years 1 to 9999.
+/// The microseconds since 1970 of a text; none if it is not an instant of the years 1 to 9999.
 ///
-/// A text without offset is UTC, one without a time of day is midnight. Digits beyond the microsecond are cut off, also
-/// before 1970. A leap second is the first instant of the minute behind it, as in POSIX time and in BigQuery.
+/// A text without offset is UTC, one without a time of day is midnight. Digits beyond the microsecond are truncated,
+/// also before 1970. A leap second is the first instant of the next minute, as in POSIX time and in BigQuery.
 pub fn instant_of_text(text: &str) -> Option<i64> {
     let micros = utc_instant(text.as_bytes()).or_else(|| {
         string_to_datetime(&Utc, text)
@@ -25,10 +24,10 @@ pub fn instant_of_text(text: &str) -> Option<i64> {
     INSTANTS.contains(&micros).then_some(micros)
 }
 
-/// Reads texts of which many are of one day, as those of a page are: the day is made out once.
+/// Parses many texts of the same day, as those of a page are: the day is parsed once.
 #[derive(Debug, Default)]
 pub struct InstantReader {
-    /// `2024-01-31T`, and the microseconds since 1970 with which that day begins.
+    /// `2024-01-31T`, and the microseconds since 1970 at which that day begins.
     day: Option<([u8; 11], i64)>,
 }
 
@@ -59,8 +58,8 @@ impl InstantReader {
     }
 }
 
-/// The microseconds since midnight that `23:59:59.123456Z` names, with or without a fraction. A leap second belongs to
-/// the next day, and is not read here.
+/// The microseconds since midnight of `23:59:59.123456Z`, with or without a fraction. A leap second belongs to the next
+/// day, and is not read here.
 #[inline]
 fn micros_of_day(text: &[u8]) -> Option<i64> {
     let (&[h1, h2, b':', m1, m2, b':', s1, s2], rest) = text.split_first_chunk::<8>()? else {
@@ -99,7 +98,7 @@ pub fn instant_of_millis(millis: i64) -> Option<i64> {
         .filter(|micros| INSTANTS.contains(micros))
 }
 
-/// Reads `2024-01-31T23:59:59.123456Z`, with or without a fraction: what nearly all times look like.
+/// Parses `2024-01-31T23:59:59.123456Z`, with or without a fraction: the form of nearly all times.
 fn utc_instant(text: &[u8]) -> Option<i64> {
     let [head @ .., b'Z'] = text else { return None };
     let (head, fraction) = head.split_at_checked(19)?;

@@ -1,8 +1,8 @@
 //! Rows that last: from a start, which decides on their day, to an end that may be still to come.
 //!
-//! A row without an end is read again until it has one. An answer may also hold rows of days before those that were
-//! requested, because they last into these; such a row tells that its own day has changed, if that day was read when
-//! the row was not there, or had no end.
+//! A day with a row without an end is read again until the row has one. A response may also contain rows of earlier
+//! days, because they last into the requested ones; such a row shows that its own day has changed, if the row was
+//! missing or open when that day was read.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use super::decode_error::DecodeError;
 use crate::catalog::{Source, TimeField, TimeStep};
 use crate::state::{EndedRow, Overlap};
 
-/// Two ends that are nearer than this are one.
+/// Ends that differ by less than this are the same.
 const SAME_END: TimeDelta = TimeDelta::minutes(1);
 
-/// The rows of a batch, or the items of their lists, whichever have an end.
+/// The rows of a batch, or the items of their lists, that can have an end.
 struct Intervals<'a> {
     source: &'a Source,
     records: ArrayRef,
@@ -36,7 +36,7 @@ struct Intervals<'a> {
 }
 
 impl<'a> Intervals<'a> {
-    /// None if the source does not say where the end stands.
+    /// None if the source does not declare an end field.
     fn of(
         batch: &RecordBatch,
         source: &'a Source,
@@ -52,7 +52,7 @@ impl<'a> Intervals<'a> {
                 let lists = follow(&records, steps)?;
                 let lists = lists
                     .as_list_opt::<i32>()
-                    .ok_or("`[]` stands behind a list")?;
+                    .ok_or("`[]` must follow a list")?;
                 let offsets = lists.value_offsets();
                 let (first, last) = (offsets[0] as usize, offsets[offsets.len() - 1] as usize);
                 let record_of = offsets
@@ -103,7 +103,7 @@ impl<'a> Intervals<'a> {
     }
 
     /// The end of a row; none if it was in the future when the row was read. A value that is not a time, or that is
-    /// before the start, does not count (v1 writes 0 for "none", and the largest integer for "under way").
+    /// before the start, does not count (v1 writes 0 for "none", and the largest integer for "in progress").
     fn end(&self, row: usize) -> Result<Option<DateTime<Utc>>, DecodeError> {
         let start = self.start(row)?;
         Ok(readable(&self.ends, row)
@@ -122,11 +122,11 @@ impl<'a> Intervals<'a> {
             .transpose()
     }
 
-    /// Digest of what tells a row apart: whose it is, when it starts, and the source's `row_key`.
+    /// Digest of what identifies a row: its parent, its start, and the source's `row_key`.
     fn identity(&self, row: usize) -> Result<u64, DecodeError> {
         let mut digest = Sha256::new();
         let mut add = |value: Option<String>| match value {
-            // The length keeps "a" + "bc" apart from "ab" + "c".
+            // The length distinguishes "a" + "bc" from "ab" + "c".
             Some(text) => {
                 digest.update((text.len() as u64).to_be_bytes());
                 digest.update(text.as_bytes());
@@ -170,7 +170,7 @@ fn text(values: &ArrayRef, row: usize) -> Option<String> {
     }
 }
 
-/// How many rows of a batch, or readings inside rows, still last. `read` is when they were read.
+/// How many rows of a batch, or readings inside rows, are open. `read` is when they were read.
 pub(super) fn open_rows(
     batch: &RecordBatch,
     source: &Source,
@@ -217,8 +217,8 @@ pub(super) fn overlaps(
 pub struct EndedRows(HashMap<u64, Vec<DateTime<Utc>>>);
 
 impl EndedRows {
-    /// Adds raw rows of the day; `read` is when it was read. The batch needs the columns that [`EndedRows::columns`]
-    /// names, in any order.
+    /// Adds raw rows of the day; `read` is when it was read. The batch must have the columns of [`EndedRows::columns`],
+    /// in any order.
     pub fn add(
         &mut self,
         batch: &RecordBatch,
@@ -244,7 +244,7 @@ impl EndedRows {
             .is_some_and(|ends| ends.iter().any(|end| (*end - row.end).abs() < SAME_END))
     }
 
-    /// The raw columns that tell a source's rows and their ends.
+    /// The raw columns that identify a source's rows, and that of their ends.
     pub fn columns(source: &Source) -> BTreeSet<&str> {
         let paths = source
             .time_field
@@ -431,7 +431,7 @@ mod tests {
                 "{parent} {row}"
             );
         }
-        // Of those that still last, only the day is of interest, and of the day itself nothing.
+        // Of open rows, only the day matters; rows of the day itself do not.
         let lasting =
             r#"[{"startMs":1704150000000},{"startMs":1704140000000,"endMs":9223372036854775807}]"#;
         assert_eq!(of("1", lasting), [None]);
@@ -461,7 +461,7 @@ mod tests {
         let found = overlaps(&batch, &logs, first, read).unwrap();
         assert_eq!(found.iter().filter(|row| row.ended.is_some()).count(), 3);
         assert_eq!(found.len(), 4);
-        // A slice of a batch holds the lists of its own records only.
+        // A slice of a batch has the lists of its own records only.
         assert_eq!(
             overlaps(&batch.slice(2, 1), &logs, first, read)
                 .unwrap()

@@ -1,4 +1,4 @@
-//! What does not fit, noted while records are read: its position, its exact text, and how often its like was seen.
+//! Records values that do not fit while records are read: position, exact text, and how often each kind occurred.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -16,26 +16,27 @@ pub(super) const BOUNDS: Bounds = Bounds {
     items: 8 << 20,
     rescued: 1 << 20,
 };
-/// Up to here, names are compared one by one: that is faster than a hash.
+/// Up to this number, names are compared one by one: that is faster than a hash.
 const FEW_NAMES: usize = 16;
-/// This many kinds of misfits are remembered.
+/// Number of kinds of misfits that are remembered.
 const MOST_RECENT: usize = 8;
 
-/// Why a field is rescued that no source declares.
+/// Why an undeclared field is rescued.
 pub(super) const UNKNOWN: &str = "not in the schema";
 pub(super) const MISFIT: &str = "does not fit its type";
 pub(super) const REPEATED: &str = "the same name twice in one object";
 
-/// Bounds, so that what is made of a page stays small whatever the page is.
+/// Bounds that keep memory small for any page.
 #[derive(Clone, Copy)]
 pub(super) struct Bounds {
     /// A slice ends after this many records,
     pub(super) slice_records: usize,
     /// or after the record with which its text becomes this long.
     pub(super) slice_bytes: usize,
-    /// One record may hold this many list items and map entries. A vehicle that reports every second has a hundredth.
+    /// Maximum number of list items and map entries of a record. A vehicle that reports every second has a hundredth of
+    /// that.
     pub(super) items: usize,
-    /// One record may hold this many values that do not fit.
+    /// Maximum number of values of a record that do not fit.
     pub(super) rescued: usize,
 }
 
@@ -50,7 +51,7 @@ pub(super) enum Step<'a> {
     Item { list: usize, index: usize },
 }
 
-/// An object that is open, and where its names begin among those that are noted.
+/// An open object, and where its names begin in the list of counted names.
 #[derive(Clone, Copy)]
 pub(super) struct Object {
     /// Number of the object in the page.
@@ -64,19 +65,19 @@ pub(super) struct Misfits<'a> {
     /// To the value that is read.
     pub(super) path: Vec<Step<'a>>,
     pub(super) rescued: Rescued<'a>,
-    /// The last rescued path, list positions left out.
+    /// The last rescued path, without list positions.
     general: String,
     /// The record in its slice, and the column of it.
     pub(super) record: usize,
     pub(super) column: Option<usize>,
     /// List items and map entries of the record so far.
     items: usize,
-    /// The values that were rescued before the record.
+    /// Number of values rescued before this record.
     rescued_before: usize,
     objects: u64,
     pub(super) names: Names<'a>,
     pub(super) drift: Drift,
-    /// The kinds of the last misfits: a source that has drifted drifts in every reading.
+    /// The kinds of the last misfits: schema drift repeats in every reading.
     recent: Vec<Recent<'a>>,
     /// The one that goes next.
     oldest: usize,
@@ -96,7 +97,7 @@ struct Recent<'a> {
 }
 
 impl Recent<'_> {
-    /// Whether a misfit differs from it in the index of its only list at most.
+    /// Whether a misfit differs from it at most in the index of its only list.
     #[inline]
     fn is_like(
         &self,
@@ -118,10 +119,10 @@ impl Recent<'_> {
     }
 }
 
-/// Names that the schema does not know, with the number of values rescued under each: a name may come again.
+/// Names that the schema does not have, with the number of values rescued under each: a name may occur again.
 #[derive(Default)]
 pub(super) struct Names<'a> {
-    /// Of the objects that are open, the inner ones behind the outer ones.
+    /// For the open objects, outermost first.
     few: Vec<(Cow<'a, str>, u32)>,
     /// Of objects with more.
     many: HashMap<(u64, Cow<'a, str>), u32>,
@@ -186,7 +187,7 @@ impl<'a> Misfits<'a> {
         }
     }
 
-    /// What was rescued, and what it was counted as; a slice ends here.
+    /// What was rescued, and how it was counted; ends the slice.
     pub(super) fn end_slice(&mut self) -> (Rescued<'a>, Drift) {
         self.recent.clear();
         (
@@ -217,7 +218,7 @@ impl<'a> Misfits<'a> {
         self.names.few.truncate(object.names);
     }
 
-    /// One more list item or map entry of the record.
+    /// Counts a list item or map entry of the record.
     #[inline]
     pub(super) fn count_item(&mut self) -> Result<(), TooMany> {
         self.items += 1;
@@ -229,7 +230,7 @@ impl<'a> Misfits<'a> {
         Ok(())
     }
 
-    /// Notes a member that is cut out of its object.
+    /// Records a member that is cut out of its object.
     pub(super) fn cut(
         &mut self,
         object: Object,
@@ -243,7 +244,7 @@ impl<'a> Misfits<'a> {
         self.rescue(Some(&name), turn, text, reason)
     }
 
-    /// Notes a value that is cut out: the `turn`-th of its name that its object has rescued.
+    /// Records a value that is cut out: the `turn`-th with this name that its object has rescued.
     pub(super) fn rescue(
         &mut self,
         name: Option<&str>,
@@ -286,7 +287,7 @@ impl<'a> Misfits<'a> {
             push_name(paths, start, name);
             push_name(&mut self.general, 0, name);
         }
-        // A name may come three times: every text has a key of its own.
+        // A name may occur three times: every text gets a key of its own.
         if turn > 1 {
             paths.push('#');
             paths.push_str(&turn.to_string());
@@ -313,7 +314,7 @@ impl<'a> Misfits<'a> {
         Ok(())
     }
 
-    /// Notes a misfit like one before: its path is that of the other, but for the index.
+    /// Records a misfit like a previous one: the same path except for the index.
     fn rescue_again(&mut self, recent: usize, text: &'a [u8]) -> Result<(), TooMany> {
         self.check_room()?;
         let recent = &mut self.recent[recent];
@@ -355,9 +356,7 @@ impl<'a> Misfits<'a> {
 
     fn check_room(&self) -> Result<(), TooMany> {
         if self.rescued.values.len() - self.rescued_before >= self.bounds.rescued {
-            return Err(TooMany(
-                "one record has more values that do not fit than can be told apart",
-            ));
+            return Err(TooMany("one record has too many values that do not fit"));
         }
         Ok(())
     }
@@ -381,7 +380,7 @@ impl<'a> Misfits<'a> {
     }
 }
 
-/// A member's name. The body is UTF-8; a lone surrogate stays as it was written.
+/// A member's name. The body is UTF-8; a lone surrogate stays as it was sent.
 pub(super) fn key_text(inside: &[u8]) -> Cow<'_, str> {
     if has_escapes(inside)
         && let Some(text) = unescape(inside)
@@ -398,7 +397,7 @@ fn has_escapes(inside: &[u8]) -> bool {
     inside.contains(&b'\\')
 }
 
-/// Whether the inside of a string is text: a lone surrogate is none.
+/// Whether the inside of a string is text: a lone surrogate is not.
 pub(super) fn unescapes(inside: &[u8]) -> bool {
     !has_escapes(inside) || unescape(inside).is_some()
 }

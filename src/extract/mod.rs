@@ -1,16 +1,14 @@
 //! Pages to raw Parquet.
 //!
-//! One pass over the text of a page, some thousand records at a time, makes record batches of it and cuts out what the
-//! schema does not hold ([`direct`], [`decode`]); what that pass refuses goes the slow way, through a check of its own
-//! and arrow-json ([`validate`]). The batch loses the rows that another day owns ([`assign_day`]), and goes into the
-//! Parquet object of its source and day, with what was cut out beside it ([`rescue`]). Only a few pages are in memory
-//! at a time.
+//! One pass over the text of a page (`direct`), some thousand records at a time, decodes them into record batches and
+//! cuts out values that do not fit the schema (`rescue`). What that pass refuses takes the slow path (`validate`), through
+//! a separate check and arrow-json. Rows of other days are removed from the batch (`assign_day`), which is written to the
+//! Parquet object of its source and day. Only a few pages are in memory at a time.
 //!
-//! Files use only those before them, the types at the bottom, in the order that `tests/it/architecture.rs` gives and
-//! checks. [`fetch`] waits for the network, [`decode_ahead`] and [`write`] work
-//! on other threads; [`extractor`] joins them.
+//! Files use only those before them, the types at the bottom, in the order that `tests/it/architecture.rs` checks. `fetch`
+//! waits for the network, `decode_ahead` and `write` work on other threads; `extractor` joins them.
 
-// What a value, a row and a day are.
+// Values, rows and days.
 mod assign_day;
 mod decode;
 mod decode_error;
@@ -26,7 +24,7 @@ mod raw_type;
 mod rescue;
 mod validate;
 
-// What a task is, and what it has brought.
+// The types of a task, its result and progress.
 mod checkpoint;
 mod content;
 mod error;
@@ -35,7 +33,7 @@ mod partial_result;
 mod queue;
 mod request;
 
-// The two halves of a task, and what joins them.
+// The two halves of a task, and `extractor`, which joins them.
 mod decode_ahead;
 mod extractor;
 mod fetch;

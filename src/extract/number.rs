@@ -1,12 +1,12 @@
-//! Which numbers a column holds as they were sent, told from their text: a comparison by way of a double would lose
-//! what it is to find.
+//! Which numbers a column stores exactly, decided by their text: a comparison by way of a double would lose what it
+//! must find.
 
 use std::io::Write as _;
 
 /// No double has more significant digits than this when it is written out in full.
 const MOST_DIGITS: usize = 767;
 
-/// A JSON number taken apart: `0.d₁d₂d₃… · 10^point`, without zeros at either end of the digits.
+/// A parsed JSON number: `0.d₁d₂d₃… · 10^point`, without zeros at either end of the digits.
 struct Decimal<'a> {
     negative: bool,
     whole: &'a [u8],
@@ -17,7 +17,7 @@ struct Decimal<'a> {
 }
 
 impl<'a> Decimal<'a> {
-    /// Takes apart what the scanner has found to be a number.
+    /// Parses what the scanner has found to be a number.
     fn of(text: &'a [u8]) -> Self {
         let (negative, text) = match text.split_first() {
             Some((b'-', rest)) => (true, rest),
@@ -75,7 +75,7 @@ impl<'a> Decimal<'a> {
         self.whole.iter().chain(self.fraction).copied()
     }
 
-    /// The number, if it is whole and fits 64 bits.
+    /// The number, if it is an integer that fits into 64 bits.
     fn integer(&self) -> Option<i64> {
         if self.digits == 0 {
             return Some(0);
@@ -92,7 +92,7 @@ impl<'a> Decimal<'a> {
     }
 }
 
-/// The digits behind `e`; far beyond what a number can be, it does not matter how far.
+/// The digits after `e`; beyond the range of all numbers, the value does not matter.
 fn exponent(text: &[u8]) -> i64 {
     let (sign, digits) = match text.split_first() {
         Some((b'-', rest)) => (-1, rest),
@@ -103,7 +103,7 @@ fn exponent(text: &[u8]) -> i64 {
         sum.saturating_mul(10)
             .saturating_add(i64::from(digit - b'0'))
     };
-    // A sixteenth, so that lengths of texts can be added without running over.
+    // A sixteenth, so that adding lengths of texts does not overflow.
     sign * digits.iter().fold(0, sum).min(i64::MAX / 16)
 }
 
@@ -112,13 +112,13 @@ fn exponent(text: &[u8]) -> i64 {
 pub(super) enum Integer {
     /// Its text is read as the same number.
     AsSent,
-    /// A whole number whose text the reader would take for a double: `9007199254740993.0`, `1e18`.
+    /// An integer whose text the reader would take for a double: `9007199254740993.0`, `1e18`.
     Whole(i64),
     /// A fraction, or beyond 64 bits.
     No,
 }
 
-/// Whether a number of JSON is a whole one of 64 bits, whatever its spelling: `1.0` and `1e3` are.
+/// Whether a JSON number is an integer of 64 bits, however it is written: `1.0` and `1e3` are.
 pub(super) fn integer(text: &[u8]) -> Integer {
     if !text.iter().any(|byte| matches!(byte, b'.' | b'e' | b'E')) {
         let fits = text.len() <= 18
@@ -133,7 +133,7 @@ pub(super) fn integer(text: &[u8]) -> Integer {
     }
 }
 
-/// The whole number of 64 bits that a number of JSON is.
+/// The 64-bit integer that a JSON number is.
 pub(crate) fn whole(text: &[u8]) -> Option<i64> {
     match integer(text) {
         Integer::No => None,
@@ -145,11 +145,11 @@ pub(crate) fn whole(text: &[u8]) -> Option<i64> {
     }
 }
 
-/// Whether a double holds a number of JSON.
+/// Whether a double can store a JSON number.
 ///
-/// Digits behind the point are those of the nearest double, as the type has it. No digit before the point is lost:
-/// not `9007199254740993` (2⁵³ + 1), in whatever spelling, nor `4503599627370497.25`, for which a double has no
-/// fraction left. Nor does anything become infinite, or zero: `1e400` and `1e-400` are neither.
+/// Digits after the point are rounded to the nearest double, as the type does. No digit before the point may be lost:
+/// not `9007199254740993` (2⁵³ + 1), however it is written, nor `4503599627370497.25`, whose fraction a double cannot
+/// hold. Nor may a number become infinite or zero, as `1e400` and `1e-400` would.
 pub(super) fn is_double(text: &[u8]) -> bool {
     let ends_whole = |byte: &u8| matches!(byte, b'.' | b'e' | b'E');
     let whole = text.iter().position(ends_whole).unwrap_or(text.len());
@@ -176,7 +176,8 @@ pub(super) fn is_double(text: &[u8]) -> bool {
     gives_back(value.abs(), &decimal)
 }
 
-/// Whether a double, printed with as few digits as tell it apart or with as many as were sent, is what was sent.
+/// Whether a double, printed with the fewest distinguishing digits or with as many as were sent, gives the text that
+/// was sent.
 fn gives_back(value: f64, decimal: &Decimal<'_>) -> bool {
     if decimal.digits > MOST_DIGITS {
         return false;
@@ -247,7 +248,7 @@ mod tests {
         ];
         for (text, expected) in cases {
             let found = match integer(text.as_bytes()) {
-                // What the reader then makes of it: an integer, else a double.
+                // What the reader then makes of it: an integer, or else a double.
                 Integer::AsSent => Some(
                     text.parse()
                         .unwrap_or_else(|_| text.parse::<f64>().unwrap() as i64),
@@ -344,7 +345,7 @@ mod tests {
 
     #[test]
     fn whatever_is_printed_from_a_double_is_held_by_one() {
-        // Bits all over the range, in a fixed order.
+        // Bit patterns across the whole range, in a fixed order.
         let mut bits = 1_u64;
         for _ in 0..20_000 {
             bits = bits

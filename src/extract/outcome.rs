@@ -8,7 +8,7 @@ use crate::state::{CheckpointResult, Overlap, Position};
 use crate::store::ObjectRef;
 use crate::store::layout::Partition;
 
-/// A partition that was read whole, its objects written but not yet committed.
+/// A completely read partition; its objects are written but not committed yet.
 #[derive(Debug, Clone)]
 pub struct Extracted {
     /// The source.
@@ -28,22 +28,22 @@ pub struct Extracted {
 /// What a task brought.
 #[derive(Debug, Clone)]
 pub struct TaskOutcome {
-    /// One for each source and day that was requested; for a feed, for each day that rows came for.
+    /// One for each source and day that was requested; for a feed, for each day with rows.
     pub partitions: Vec<Extracted>,
     /// Records in the pages.
     pub records: u64,
-    /// Digest of the records as sent, of what stood beside them, and of whom was asked.
+    /// Digest of the records as sent, of the envelope fields, and of the parents requested.
     pub content: String,
-    /// Rows of earlier days that came because they lasted into the asked ones.
+    /// Rows of earlier days that were returned because they lasted into the requested ones.
     pub overlaps: BTreeSet<Overlap>,
     /// When the task began.
     pub extracted_at: DateTime<Utc>,
-    /// Where a feed goes on.
+    /// Where a feed continues.
     pub feed: Option<Position>,
-    /// Whether there is more behind that position: a feed is read some pages at a time.
+    /// Whether there are more pages after that position: a feed is read some pages at a time.
     pub more: bool,
-    /// Whether the feed was left there because the days that were requested end on the page behind it, or before.
+    /// Whether reading stopped there because the requested days end on the next page, or before.
     pub is_past: bool,
-    /// What was taken of that page: the rows of asked days. They are among `partitions` too, in objects of their own.
+    /// The rows of requested days on that page. They are in `partitions` too, in objects of their own.
     pub tail: Option<CheckpointResult>,
 }

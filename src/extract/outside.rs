@@ -1,7 +1,7 @@
-//! Rows and readings that lie far outside the requested days.
+//! Rows and readings far outside the requested days.
 //!
-//! A row of the day before or after is nothing remarkable: that day gets it when it is requested. A reading of 1970 or
-//! of 2036 comes from a clock that was wrong, and nobody will ever ask for its day; so it is reported with an example.
+//! A row of the previous or next day is normal: that day gets it when it is requested. A reading of 1970 or of 2036
+//! comes from a wrong clock, and its day will never be requested; so it is reported with an example.
 
 use std::sync::Arc;
 
@@ -14,18 +14,19 @@ use crate::catalog::{Source, TimeField};
 use crate::json::path::shorten;
 use crate::samsara::Window;
 
-/// Readings may lie this far from what was requested.
+/// Readings may be this far from the requested days.
 const READINGS_MARGIN: TimeDelta = TimeDelta::days(1);
-/// Records may have begun so long before: some endpoints give whatever overlaps the window.
+/// Records may have started this long before: some endpoints return everything that overlaps the window.
 const RECORDS_MARGIN: TimeDelta = TimeDelta::days(31);
-/// What has an end of its own may last for years, as the assignment of a trailer does, and comes with each day of them.
+/// Records with an end of their own, such as the assignment of a trailer, may last for years, and are returned for each
+/// of their days.
 const LASTING_MARGIN: TimeDelta = TimeDelta::days(3653);
 /// So many examples of a source are kept.
 const MOST_EXAMPLES: usize = 5;
 /// An example is cut after this many bytes.
 const LONGEST_EXAMPLE: usize = 500;
 
-/// Rows and readings of one source that lie far outside the requested days.
+/// Rows and readings of one source that are far outside the requested days.
 #[derive(Debug, Clone)]
 pub(super) struct Outside {
     /// What is near.
@@ -94,7 +95,7 @@ impl Outside {
         json(&batch.slice(row, 1))
     }
 
-    /// An item of a list as JSON, with the plain values of its row.
+    /// An item of a list as JSON, with the scalar values of its row.
     pub(super) fn item(
         batch: &RecordBatch,
         row: usize,

@@ -1,4 +1,4 @@
-//! What the pages of a task have brought so far: counts, digests, and objects that are written or being written.
+//! The result of a task so far: counts, digests, and objects that are written or being written.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,13 +13,13 @@ use crate::state::Overlap;
 use crate::store::layout::Partition;
 use crate::store::{ObjectRef, TableWriter};
 
-/// What pages brought, in objects of its own.
+/// The result of some pages, in objects of its own.
 #[derive(Default)]
 pub(super) struct PartialResult {
     /// By source of the task and partition.
     pub(super) outputs: BTreeMap<(usize, Partition), Output>,
     pub(super) records: u64,
-    /// Values rescued by an earlier run: what they were is in its report.
+    /// Values rescued by an earlier run, whose report lists them.
     pub(super) rescued: u64,
     pub(super) drift: Drift,
     /// By source of the task.
@@ -36,8 +36,8 @@ impl PartialResult {
         self.content.merge(&other.content);
         self.overlaps.extend(other.overlaps);
         self.drift.merge(other.drift);
-        for (slot, outside) in other.outside {
-            self.add_outside(slot, outside);
+        for (source_index, outside) in other.outside {
+            self.add_outside(source_index, outside);
         }
         for (key, output) in other.outputs {
             let mine = self.outputs.entry(key).or_default();
@@ -50,10 +50,10 @@ impl PartialResult {
         }
     }
 
-    pub(super) fn add_outside(&mut self, slot: usize, outside: Outside) {
-        match self.outside.get_mut(&slot) {
+    pub(super) fn add_outside(&mut self, source_index: usize, outside: Outside) {
+        match self.outside.get_mut(&source_index) {
             Some(known) => known.merge(outside),
-            None => _ = self.outside.insert(slot, outside),
+            None => _ = self.outside.insert(source_index, outside),
         }
     }
 
@@ -87,7 +87,7 @@ pub(super) struct Output {
     pub(super) rescued: u64,
     /// Rows and readings of its own that have no end yet.
     pub(super) open: u64,
-    /// Rows that were given to writers: what the objects must hold in the end.
+    /// Rows passed to writers: the objects must hold as many in the end.
     pub(super) rows: u64,
 }
 

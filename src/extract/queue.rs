@@ -12,7 +12,7 @@ use crate::clock;
 use crate::samsara::{ParentRow, Request, Window};
 use crate::state::Position;
 
-/// A window that the server cannot manage is bisected to no less than this.
+/// A window is not bisected into parts shorter than this.
 const SMALLEST_WINDOW: TimeDelta = TimeDelta::minutes(45);
 
 /// One request, or a part of its window.
@@ -23,7 +23,7 @@ pub(super) struct RequestSlice {
     pub(super) window: Option<Window>,
 }
 
-/// All that a task has to ask for, in its order.
+/// The requests of a task, in order.
 pub(super) struct RequestQueue<'a> {
     pub(super) task: &'a ExtractTask,
     pub(super) sources: Vec<&'a Source>,
@@ -36,7 +36,7 @@ pub(super) struct RequestQueue<'a> {
     pub(super) next: usize,
     /// Digest of the declared columns and of the requests before `next`.
     pub(super) asked: Sha256,
-    /// Where the first request goes on, and how many of its pages were read before.
+    /// Where the first request resumes, and how many of its pages were read before.
     pub(super) start: Option<(Position, u64)>,
 }
 
@@ -125,7 +125,7 @@ impl<'a> RequestQueue<'a> {
         taken
     }
 
-    /// Puts back what has to be asked for again, or in smaller parts.
+    /// Puts back what must be requested again, whole or in smaller parts.
     pub(super) fn put_back(&mut self, slices: Vec<RequestSlice>) {
         for slice in slices.into_iter().rev() {
             self.rest.push_front(slice);
@@ -149,13 +149,13 @@ impl<'a> RequestQueue<'a> {
         })
     }
 
-    /// The two halves of a slice, if it can be had in halves.
+    /// The two halves of a slice, if it can be bisected.
     pub(super) fn bisect(&self, slice: RequestSlice) -> Option<[RequestSlice; 2]> {
         let source = self.sources.first()?;
         let can_split = matches!(self.task.scope, Scope::Days(_) | Scope::Updates { .. })
             && matches!(source.kind, SourceKind::Window | SourceKind::Updates)
             && source.window.as_ref().is_some_and(|names| {
-                // Where it is asked for the time of the last change, a half has not all of its rows.
+                // If it is requested by time of last change, a half does not have all of its rows.
                 names.format != TimeFormat::Date && names.end.is_some() && names.days_beyond == 0
             });
         let halves = slice
@@ -173,6 +173,6 @@ impl<'a> RequestQueue<'a> {
 pub(super) struct Job {
     pub(super) request: Arc<Request>,
     pub(super) parent: Option<String>,
-    /// The part of the window that is asked for, where it had to be bisected.
+    /// The requested part of the window, if it was bisected.
     pub(super) asked: Option<Window>,
 }

@@ -12,7 +12,7 @@ pub use crate::catalog::JSON_TYPE;
 /// Objects with more fields than this are searched by hash.
 const FEW_FIELDS: usize = 16;
 
-/// What a value must look like to be decoded without loss.
+/// How a value must look to be decoded without loss.
 #[derive(Debug, Clone)]
 pub(super) enum RawType {
     /// A string; a number or boolean becomes its text (ids are numbers in v1).
@@ -39,7 +39,7 @@ pub(super) struct StructShape {
     pub(super) fields: Vec<RawField>,
     /// By name, where they are many.
     index: HashMap<String, usize>,
-    /// Where its fields begin among all fields of the record, those inside other fields too.
+    /// The position of its fields among all fields of the record, including nested ones.
     pub(super) first: usize,
 }
 
@@ -116,15 +116,15 @@ impl Key {
     }
 }
 
-/// What is counted while a record's shape is built.
+/// Counters for building the type of a record.
 #[derive(Default)]
 struct Counts {
     fields: usize,
     lists: usize,
 }
 
-/// The other spelling of a name that the API writes in two ways: eight of its endpoints say `ExternalIds`, all others
-/// `externalIds`. A field that is declared with either takes both.
+/// The other spelling of a name that the API writes in two ways: eight of its endpoints use `ExternalIds`, all others
+/// `externalIds`. A field that is declared with either accepts both.
 pub(super) fn other_spelling(name: &str) -> Option<&'static str> {
     match name {
         "externalIds" => Some("ExternalIds"),
@@ -178,7 +178,7 @@ impl StructShape {
         self.fields.iter().position(|field| field.name == name)
     }
 
-    /// The number of fields of a record, those inside other fields too.
+    /// The number of fields of a record, including nested ones.
     pub(super) fn count(&self) -> usize {
         let inside = self
             .fields
@@ -189,7 +189,7 @@ impl StructShape {
         inside.max(self.first + self.fields.len())
     }
 
-    /// The lists whose items carry a time of their own, in the order in which their columns stand.
+    /// The lists whose items have a time of their own, in the order of their columns.
     pub(super) fn timed_lists(&self, field: &TimeField) -> Vec<usize> {
         let mut lists = Vec::new();
         self.collect_timed(field.steps(), &mut lists);
@@ -286,7 +286,7 @@ mod tests {
             for behind in ["", "1", "\"2024-01-01T00:00:00Z\"}"] {
                 let text = [&text[..], behind.as_bytes()].concat();
                 assert!(key.begins(&text));
-                // Any other byte, or none, and it is another text.
+                // With any other byte, or none, it is another text.
                 for at in 0..key.length() {
                     let mut other = text.clone();
                     other[at] ^= 1;

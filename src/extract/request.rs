@@ -26,19 +26,18 @@ pub enum Scope {
     Snapshot,
     /// Consecutive UTC days.
     Days(Vec<NaiveDate>),
-    /// What comes behind a cursor, or since an instant if there is none yet: at most `checkpoint_every` pages of it.
+    /// What comes after a cursor, or since an instant if there is none yet: at most `checkpoint_every` pages of it.
     Feed {
         /// The stored query and cursor.
         resume: Option<Position>,
         /// Where a feed without cursor begins.
         since: DateTime<Utc>,
-        /// The first day that is not requested: the feed is left before the first page that has rows of it or of later
-        /// ones.
+        /// The first day that is not requested: reading stops before the first page with rows of it or of later days.
         until: Option<NaiveDate>,
         /// What its pages have shown so far.
         watch: Watch,
     },
-    /// What has changed in a window of the time of the last change.
+    /// What has changed in a window of time of last change.
     Updates {
         /// The window.
         window: Window,
@@ -48,7 +47,7 @@ pub enum Scope {
 }
 
 impl ExtractTask {
-    /// Whether it is one call per row of the parent: many small requests, some at a time.
+    /// Whether it has one request per row of the parent: many small requests, several at a time.
     pub(super) fn is_fan_out(&self) -> bool {
         self.sources
             .first()
@@ -63,7 +62,7 @@ impl ExtractTask {
             .is_some_and(|source| source.kind == SourceKind::Feed)
     }
 
-    /// What its requests ask for, where they ask for a time.
+    /// The time range of its requests, if they have one.
     pub(super) fn window(&self) -> Option<Window> {
         match &self.scope {
             Scope::Snapshot => None,
@@ -95,8 +94,7 @@ impl ExtractTask {
 }
 
 impl Scope {
-    /// The partitions that are requested, in their order; none of a feed or of updates, whose days are not known
-    /// before.
+    /// The requested partitions, in order; none for a feed or updates, whose days are not known in advance.
     pub fn partitions(&self) -> Vec<Partition> {
         match self {
             Self::Snapshot => vec![Partition::Snapshot],

@@ -1,4 +1,4 @@
-//! Values that no column takes, on their way into `_rescued_data`.
+//! Values that no column takes, to be stored in `_rescued_data`.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -12,7 +12,7 @@ use crate::json::write_escaped;
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Rescued<'a> {
     pub(super) values: Vec<RescuedValue<'a>>,
-    /// Their paths one behind the other.
+    /// Their paths, concatenated.
     pub(super) paths: String,
 }
 
@@ -21,7 +21,7 @@ pub(super) struct Rescued<'a> {
 pub(super) struct RescuedValue<'a> {
     /// The record that it stood in.
     pub(super) record: usize,
-    /// The column of the record that it stood in, if it is a known one: which sources it concerns.
+    /// The column of the record that contained it, if it is known: it decides which sources it concerns.
     pub(super) column: Option<usize>,
     /// Its path in [`Rescued::paths`].
     pub(super) path: Range<usize>,
@@ -42,14 +42,14 @@ pub(super) struct ListPlace {
     pub(super) bracket: Range<usize>,
 }
 
-/// Where the item of a list that a value stood in is now.
+/// The current position of the list item that contained a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     /// Where the API sent it.
     AsSent,
     /// Items before it have gone.
     Moved(usize),
-    /// The row's list has no such item: it is none itself.
+    /// The row's list has no such item: it belongs to another day.
     Nowhere,
 }
 
@@ -62,12 +62,12 @@ impl<'a> Rescued<'a> {
     }
 }
 
-/// The `_rescued_data` of one row as it grows: an object of paths and exact texts.
+/// The `_rescued_data` of one row while it is built: an object of paths and exact texts.
 #[derive(Default)]
 pub(super) struct RescuedText {
     text: Vec<u8>,
     path: String,
-    /// How many values without a place a list has had.
+    /// Number of values without a position, for each list.
     nowhere: HashMap<String, u32>,
     /// Values written, in all rows.
     pub(super) count: u64,
@@ -111,7 +111,7 @@ impl RescuedText {
         self.count += 1;
     }
 
-    /// The row's text, if there is anything in it; begins the next row's.
+    /// The row's text, if there is any; starts the next row.
     pub(super) fn row<T>(
         &mut self,
         take: impl FnOnce(Option<&str>) -> T,

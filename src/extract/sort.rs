@@ -1,4 +1,4 @@
-//! Which source and partition each row of a page belongs to.
+//! Sorts the rows of a page by source and partition.
 
 use arrow::array::RecordBatch;
 use chrono::{DateTime, NaiveDate, Utc};
@@ -16,13 +16,13 @@ use crate::store::layout::Partition;
 /// Rows with their owner.
 pub(super) struct Sorted {
     /// The source of the task.
-    pub(super) slot: usize,
+    pub(super) source_index: usize,
     pub(super) partition: Partition,
     /// The raw rows as they are written.
     pub(super) batch: RecordBatch,
     /// Rows, or readings inside rows, that the partition owns.
     pub(super) kept: u64,
-    /// The same before those of other days were left out.
+    /// The same, including those of other days.
     pub(super) total: u64,
     /// Values in `_rescued_data`.
     pub(super) rescued: u64,
@@ -30,7 +30,7 @@ pub(super) struct Sorted {
     pub(super) open: u64,
 }
 
-/// Rows of a partition, and how many of how many rows or readings they are.
+/// Rows of a partition, and how many of all rows or readings they are.
 type Owned = (Partition, DayRows, (u64, u64));
 
 /// Sorts the rows of one page.
@@ -41,9 +41,9 @@ pub(super) struct Sorter<'a> {
     parent: Option<&'a str>,
     asked: Option<Window>,
     request: &'a Request,
-    /// Each source gives the envelope fields to the first row that it has of the page.
+    /// Each source stores the envelope fields with its first row of the page.
     envelopes: Vec<Envelope>,
-    /// For each source what is far outside the requested days; nothing is for a list, or for a feed.
+    /// For each source the rows far outside the requested days; none for a list, or for a feed.
     outsides: Vec<Option<Outside>>,
 }
 
@@ -73,33 +73,35 @@ impl<'a> Sorter<'a> {
         }
     }
 
-    /// Gives each row to the source and partition that own it, and to no second one.
+    /// Assigns each row to the one source and partition that it belongs to.
     pub(super) fn sort(&mut self, decoded: &Decoded<'_>) -> Result<Vec<Sorted>, DecodeError> {
         let mut sorted = Vec::new();
-        for slot in 0..self.task.sources.len() {
-            let rows = self.decoder.rows(decoded, slot)?;
-            for owned in self.owned(slot, &rows)? {
-                sorted.push(self.stamp(decoded, slot, &rows, owned)?);
+        for source_index in 0..self.task.sources.len() {
+            let rows = self.decoder.rows(decoded, source_index)?;
+            for owned in self.owned(source_index, &rows)? {
+                sorted.push(self.stamp(decoded, source_index, &rows, owned)?);
             }
         }
         Ok(sorted)
     }
 
-    /// Whether no source had a row that could carry the page's envelope fields.
+    /// Whether no source had a row to store the page's envelope fields with.
     pub(super) fn has_envelope_left(&self) -> bool {
         self.envelopes.iter().all(|envelope| !envelope.is_empty())
     }
 
-    /// What lies far outside the requested days, by source of the task.
+    /// Rows far outside the requested days, by source of the task.
     pub(super) fn into_outsides(self) -> impl Iterator<Item = (usize, Outside)> {
         let found = self.outsides.into_iter().enumerate();
-        found.filter_map(|(slot, outside)| Some((slot, outside.filter(|it| it.count > 0)?)))
+        found.filter_map(|(source_index, outside)| {
+            Some((source_index, outside.filter(|it| it.count > 0)?))
+        })
     }
 
     /// The rows of each partition of a source.
-    fn owned(&mut self, slot: usize, rows: &Rows) -> Result<Vec<Owned>, DecodeError> {
-        let (source, batch) = (&self.task.sources[slot], &rows.batch);
-        // What the days own, and what there is to own: rows, or readings inside rows.
+    fn owned(&mut self, source_index: usize, rows: &Rows) -> Result<Vec<Owned>, DecodeError> {
+        let (source, batch) = (&self.task.sources[source_index], &rows.batch);
+        // How many rows, or readings inside rows, belong to the days, and how many there are.
         let (mut owned, mut of) = (0, 0);
         let mut found = Vec::new();
         match (&self.task.scope, &source.time_field) {
@@ -109,8 +111,8 @@ impl<'a> Sorter<'a> {
                 found.push((Partition::Snapshot, all, (0, 0)));
             }
             (Scope::Days(days), field) => {
-                // Once is enough: what is far from one asked day is far from all of them.
-                let mut outside = self.outsides[slot].as_mut();
+                // Once is enough: what is far from one requested day is far from all of them.
+                let mut outside = self.outsides[source_index].as_mut();
                 let mut instants = Instants::default();
                 for day in days {
                     let rows = match field {
@@ -122,7 +124,7 @@ impl<'a> Sorter<'a> {
                             outside.take(),
                             &mut instants,
                         )?,
-                        // Without a time, all rows are the requested day's.
+                        // Without a time, all rows belong to the requested day.
                         None => DayRows::all(batch.clone()),
                     };
                     let (kept, total) = (rows.kept, rows.total);
@@ -132,7 +134,7 @@ impl<'a> Sorter<'a> {
             }
             (Scope::Updates { born_before, .. }, Some(field)) => {
                 for (day, its_rows) in rows_by_day(batch, field)? {
-                    // What was born later is read when its day is requested.
+                    // Records created later are read when their day is requested.
                     if born_before.is_none_or(|end| day < end) {
                         let rows = DayRows::these(batch, its_rows)?;
                         found.push((Partition::Day(day), rows, (0, 0)));
@@ -143,7 +145,7 @@ impl<'a> Sorter<'a> {
                 let field = field.as_ref().ok_or("a feed needs a time_field")?;
                 of = batch.num_rows() as u64;
                 for (day, its_rows) in rows_by_day(batch, field)? {
-                    // The day is the row's window, as for sources that are asked by day.
+                    // The window of the row's day, as for sources that are requested by day.
                     let rows = DayRows::these(batch, its_rows)?;
                     owned += rows.kept;
                     found.push((Partition::Day(day), rows, (0, 0)));
@@ -165,11 +167,11 @@ impl<'a> Sorter<'a> {
     fn stamp(
         &mut self,
         decoded: &Decoded<'_>,
-        slot: usize,
+        source_index: usize,
         rows: &Rows,
         (partition, owned, (kept, total)): Owned,
     ) -> Result<Sorted, DecodeError> {
-        let source = &self.task.sources[slot];
+        let source = &self.task.sources[source_index];
         let asked = self.request.asked(source);
         let stamp = Stamp {
             window: partition.day().map(|day| partition_window(source, day)),
@@ -177,13 +179,13 @@ impl<'a> Sorter<'a> {
             asked: &asked,
             extracted_at: self.extracted_at,
         };
-        let envelope = &mut self.envelopes[slot];
-        let (batch, rescued) = self
-            .decoder
-            .stamp(decoded, slot, rows, &owned, stamp, envelope)?;
+        let envelope = &mut self.envelopes[source_index];
+        let (batch, rescued) =
+            self.decoder
+                .stamp(decoded, source_index, rows, &owned, stamp, envelope)?;
         let open = open_rows(&batch, source, self.extracted_at)?;
         Ok(Sorted {
-            slot,
+            source_index,
             partition,
             batch,
             kept,
@@ -194,7 +196,7 @@ impl<'a> Sorter<'a> {
     }
 }
 
-/// Leaves out rows of `until` and later days, and says whether there were any.
+/// Leaves out rows of `until` and later days, and returns whether there were any.
 pub(super) fn leave_out_after(until: Option<NaiveDate>, sorted: &mut Vec<Sorted>) -> bool {
     let Some(until) = until else {
         return false;

@@ -6,7 +6,7 @@
 //! that value is removed: its path and exact text go into `_rescued_data` of the same record, and the rest is decoded.
 //! The result never depends on the order in which pages arrive.
 //!
-//! This is the slow way, and the reference: [`super::direct`] decodes valid pages in one pass, is tested against this,
+//! This is the slow path, and the reference: [`super::direct`] decodes valid pages in one pass, is tested against this,
 //! and falls back to it for everything else.
 //!
 //! The scan stops after some thousand records, so that memory stays small for pages of any size.
@@ -40,9 +40,9 @@ pub(super) struct Pass<'a> {
     shape: &'a StructShape,
     scanner: Scanner<'a>,
     stage: Stage,
-    /// The text of the slice so far; empty while nothing had to change.
+    /// The text of the slice so far; empty as long as nothing had to change.
     out: Vec<u8>,
-    /// How much of `text` is accounted for in `out`.
+    /// How much of `text` is copied to `out` or cut out.
     copied: usize,
     /// For each field of the type, the last object that had it.
     seen: Vec<u64>,
@@ -72,7 +72,7 @@ struct Members {
 }
 
 impl<'a> Pass<'a> {
-    /// Begins at `position` of `records`, the text of a JSON array.
+    /// Starts at `position` of `records`, the text of a JSON array.
     pub(super) fn new(
         records: &'a [u8],
         shape: &'a StructShape,
@@ -187,7 +187,7 @@ impl<'a> Pass<'a> {
             if let (Some(index), true) = (found, is_first) {
                 let field = &shape.fields[index];
                 if other_spelling(&key_text(&self.text[key.clone()])) == Some(field.name.as_str()) {
-                    // The decoder knows the declared spelling only. Neither needs escapes.
+                    // The decoder knows the declared spelling only. Neither spelling needs escapes.
                     self.flush_to(key.start);
                     self.out.extend_from_slice(field.name.as_bytes());
                     self.copied = key.end;
@@ -256,7 +256,7 @@ impl<'a> Pass<'a> {
                 .map(|()| false);
         }
         if !members.kept {
-            // All before this comma was cut out, and so must it be.
+            // Everything before this comma was cut out, so the comma must be too.
             self.copied = self.scanner.position();
         }
         Ok(true)
@@ -450,7 +450,7 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// Whether this is a number as JSON writes them, and nothing else.
+/// Whether this is a JSON number, and nothing else.
 pub(super) fn is_number(text: &[u8]) -> bool {
     let mut scanner = Scanner::new(text, 0);
     !text.first().is_some_and(u8::is_ascii_whitespace)
@@ -652,7 +652,7 @@ mod tests {
                 (exact.to_string(), String::new())
             );
         }
-        // A whole number is one in whatever spelling; the reader would go by way of a double.
+        // An integer counts as one however it is written; the reader would convert it to a double.
         for (sent, read) in [
             ("9007199254740993.0", "9007199254740993"),
             ("9.223372036854775807e18", "9223372036854775807"),
@@ -683,7 +683,7 @@ mod tests {
                 r#"{"id":"1"},{"id":"3"}"#,
                 r#"{"id":"2"}"#,
             ),
-            // Each object has its own names, also where objects stand in each other.
+            // Each object has its own names, also nested ones.
             (
                 r#"[{"x":1,"gateway":{"x":2,"x":3,"fw":"a","fw":"b"},"x":4,"rpm":[{"x":5},{"x":6}]}]"#,
                 r#"{"gateway":{"fw":"a"},"rpm":[{},{}]}"#,
@@ -813,7 +813,7 @@ mod tests {
 
     #[test]
     fn the_cost_of_a_record_is_linear_in_its_length() {
-        // Were each name compared with all before it, this would take minutes.
+        // If each name were compared with all before it, this would take minutes.
         let members: Vec<String> = (0..100_000)
             .map(|name| format!("\"name {name}\":1"))
             .collect();

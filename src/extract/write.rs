@@ -1,4 +1,4 @@
-//! The CPU half of a task: the rows of decoded pages into the raw objects of their days.
+//! The CPU half of a task: writes the rows of decoded pages to the raw objects of their days.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,11 +27,11 @@ use crate::state::{Checkpoint, CheckpointResult, Overlap};
 use crate::store::layout::{Partition, RunId, raw_object};
 use crate::store::{Bucket, TableWriter};
 
-/// A raw object is completed at this size and another begun.
+/// A raw object is completed at this size and another one is begun.
 const OBJECT_BYTES: u64 = 256 << 20;
-/// This many rows of earlier days are looked at; a fleet that has more of them learns of most.
+/// Number of rows of earlier days that are looked at; a fleet with more of them finds most changes.
 const MOST_OVERLAPS: usize = 100_000;
-/// So many envelope fields of pages without rows are reported with their text, for each task.
+/// Number of envelope fields of pages without rows that are reported with their text, for each task.
 const MOST_ENVELOPE_FIELDS: u64 = 100;
 /// Their text is cut after this many bytes.
 const LONGEST_ENVELOPE_FIELD: usize = 16 << 10;
@@ -44,7 +44,7 @@ pub(super) struct WriterOutput {
     pub(super) overlaps: BTreeSet<Overlap>,
     /// What did not fit, the sources that it concerns, and how often.
     pub(super) drift: Vec<(Vec<String>, DriftKey, u64)>,
-    /// What lies far outside the requested days, by source.
+    /// Rows far outside the requested days, by source.
     pub(super) outside: Vec<(String, Outside)>,
     /// What was taken of the page on which the requested days of a feed end.
     pub(super) tail: Option<CheckpointResult>,
@@ -67,7 +67,7 @@ pub(super) struct RawWriter {
     decoder: Arc<PageDecoder>,
     extracted_at: DateTime<Utc>,
     checkpoints: Option<mpsc::Sender<Checkpoint>>,
-    /// Envelope fields that no row could carry, so far.
+    /// Envelope fields so far that no row could store.
     envelope_fields: u64,
     /// What finished requests brought.
     whole: PartialResult,
@@ -91,7 +91,7 @@ impl RawWriter {
         writer
     }
 
-    /// For a task that an earlier run has left with these results.
+    /// Continues a task from the results of an earlier run.
     pub(super) fn resume(
         target: WriteTarget,
         task: Arc<ExtractTask>,
@@ -111,9 +111,10 @@ impl RawWriter {
         extracted_at: DateTime<Utc>,
         checkpoints: Option<mpsc::Sender<Checkpoint>>,
     ) -> Self {
-        // Asked for and nothing there is a result too.
+        // A requested partition without rows is a result too.
         let asked = task.scope.partitions().into_iter().flat_map(|partition| {
-            (0..task.sources.len()).map(move |slot| ((slot, partition), Output::default()))
+            (0..task.sources.len())
+                .map(move |source_index| ((source_index, partition), Output::default()))
         });
         Self {
             whole: PartialResult {
@@ -152,7 +153,7 @@ impl RawWriter {
                 Work::Page(page) => self.page(page).await?,
                 Work::Checkpoint(progress) => self.checkpoint(progress).await?,
                 Work::Commit => self.commit().await?,
-                // What was written of it is a leftover that no state names, which `clean` removes.
+                // What was written of it is a leftover that no state lists, which `clean` removes.
                 Work::Abort => self.part = PartialResult::default(),
             }
         }
@@ -165,7 +166,7 @@ impl RawWriter {
         Ok(())
     }
 
-    /// Completes the objects of what has come so far, and sends the checkpoint that names them.
+    /// Completes the current objects, and sends the checkpoint that lists them.
     async fn checkpoint(&mut self, progress: Progress) -> Result<(), ExtractError> {
         let Some(checkpoints) = &self.checkpoints else {
             return Ok(());
@@ -173,13 +174,13 @@ impl RawWriter {
         self.part.close(&self.task).await?;
         let checkpoint =
             progress.checkpoint(&self.task, self.extracted_at, &self.whole, &self.part);
-        // Where nobody receives any more, the task has its end elsewhere.
+        // If the channel is closed, the task has ended for another reason.
         let _ = checkpoints.send(checkpoint).await;
         Ok(())
     }
 
     async fn page(&mut self, mut page: PageRows) -> Result<(), ExtractError> {
-        // Where the requested days of a feed end, nothing of the page is written before that is known.
+        // If the requested days of a feed may end here, nothing of the page is written until that is known.
         let is_held_back = self.decoder.until().is_some();
         let (mut records, mut is_past, mut waiting) = (0, false, Vec::new());
         while let Some(part) = page.next().await {
@@ -196,11 +197,11 @@ impl RawWriter {
         }
         let mut end = page.end(&self.task).await?;
         if let Some(question) = end.question.take() {
-            // Where nobody receives the answer, fetching has ended.
+            // If nobody receives the answer, fetching has ended.
             let _ = question.send(is_past);
         }
         if is_past {
-            // The page comes again as a whole when its other days are requested: what is taken of it now is kept apart.
+            // The page is returned again as a whole when its other days are requested, so its rows are kept apart.
             self.commit().await?;
             let taken = waiting.iter().map(|rows| rows.batch.num_rows() as u64);
             records = taken.sum();
@@ -219,14 +220,14 @@ impl RawWriter {
         Ok(())
     }
 
-    /// Keeps what a page showed beside its rows: schema drift, envelope fields, rows far outside the requested days.
+    /// Keeps what a page had besides its rows: schema drift, envelope fields, rows far outside the requested days.
     fn add_findings(&mut self, end: PageEnd) {
         self.part.drift.merge(end.drift);
         for (path, _) in &end.envelope {
             self.part.drift.add(None, path, UNKNOWN, 1);
         }
-        for (slot, outside) in end.outsides {
-            self.part.add_outside(slot, outside);
+        for (source_index, outside) in end.outsides {
+            self.part.add_outside(source_index, outside);
         }
         if end.has_envelope_left {
             self.report_envelope(&end.envelope);
@@ -248,7 +249,7 @@ impl RawWriter {
         self.part.overlaps.extend(found.into_iter().take(room));
     }
 
-    /// Reports the envelope fields of a page of which no row is written: no row can carry them.
+    /// Reports the envelope fields of a page without written rows: no row can store them.
     fn report_envelope(&mut self, envelope: &[(String, Bytes)]) {
         let partition = match &self.task.scope {
             Scope::Snapshot => Some(Partition::Snapshot),
@@ -276,7 +277,7 @@ impl RawWriter {
 
     async fn write(&mut self, sorted: Sorted) -> Result<(), ExtractError> {
         let Sorted {
-            slot,
+            source_index,
             partition,
             batch,
             kept,
@@ -284,7 +285,11 @@ impl RawWriter {
             rescued,
             open,
         } = sorted;
-        let output = self.part.outputs.entry((slot, partition)).or_default();
+        let output = self
+            .part
+            .outputs
+            .entry((source_index, partition))
+            .or_default();
         output.kept += kept;
         output.total += total;
         output.rescued += rescued;
@@ -299,7 +304,7 @@ impl RawWriter {
             empty => {
                 let number = self.target.begun.fetch_add(1, Ordering::Relaxed);
                 let key = raw_object(
-                    &task.sources[slot].name,
+                    &task.sources[source_index].name,
                     partition,
                     &self.target.run,
                     number,
@@ -324,26 +329,29 @@ impl RawWriter {
         let (task, whole) = (&self.task, self.whole);
         let out_of_window = out_of_window(&whole);
         let content = whole.content.hex();
-        let name = |slot: usize| task.sources[slot].name.clone();
+        let name = |source_index: usize| task.sources[source_index].name.clone();
         let drift = whole.drift.into_found().map(|(column, key, count)| {
             let sources = self.decoder.sources_with(column);
             (sources, key, count)
         });
         let drift = drift.collect();
         let outside = whole.outside.into_iter();
-        let outside = outside.map(|(slot, outside)| (name(slot), outside));
-        // What an earlier run had rescued is counted with the first partition.
+        let outside = outside.map(|(source_index, outside)| (name(source_index), outside));
+        // Values rescued by an earlier run count for the first partition.
         let mut rescued_before = whole.rescued;
         let mut partitions = Vec::with_capacity(whole.outputs.len());
-        for ((slot, partition), output) in whole.outputs {
+        for ((source_index, partition), output) in whole.outputs {
             let is_first_of_source = partitions
                 .last()
-                .is_none_or(|before: &Extracted| before.source != task.sources[slot].name);
+                .is_none_or(|before: &Extracted| before.source != task.sources[source_index].name);
             let extracted = Extracted {
-                source: name(slot),
+                source: name(source_index),
                 partition,
                 out_of_window: match is_first_of_source {
-                    true => out_of_window.get(&slot).copied().unwrap_or_default(),
+                    true => out_of_window
+                        .get(&source_index)
+                        .copied()
+                        .unwrap_or_default(),
                     false => 0,
                 },
                 rescued: output.rescued + std::mem::take(&mut rescued_before),
@@ -373,15 +381,17 @@ impl RawWriter {
     }
 }
 
-/// Rows and readings that none of the requested days owns, by source of the task: counted once, however many days were
-/// requested together.
+/// Rows and readings that belong to none of the requested days, by source of the task: counted once, however many days
+/// were requested together.
 fn out_of_window(whole: &PartialResult) -> BTreeMap<usize, u64> {
     let mut sums: BTreeMap<usize, (u64, u64)> = BTreeMap::new();
-    for ((slot, _), output) in &whole.outputs {
-        let (kept, total) = sums.entry(*slot).or_default();
+    for ((source_index, _), output) in &whole.outputs {
+        let (kept, total) = sums.entry(*source_index).or_default();
         *kept += output.kept;
         *total = output.total.max(*total);
     }
-    let out = |(slot, (kept, total)): (usize, (u64, u64))| (slot, total.saturating_sub(kept));
+    let out = |(source_index, (kept, total)): (usize, (u64, u64))| {
+        (source_index, total.saturating_sub(kept))
+    };
     sums.into_iter().map(out).collect()
 }

@@ -1,10 +1,10 @@
 //! Paths of values inside a JSON document, as `_rescued_data` and the report write them.
 //!
-//! `engineRpm[3].quality` is the field `quality` of the fourth item of the list `engineRpm`. A name that holds a
-//! character with a meaning in a path, or none at all, stands in brackets as a JSON string: `["gateway.fw"]` is one
-//! field, `gateway.fw` the field `fw` of the object `gateway`. `engineRpm[]` is some item of the list: one that has
-//! no place in the row's own list, or, in the report, any. `$` is the record itself, `$.warning` a member of the page
-//! outside the list of records. `id#2` is the second value that one object has under the same name.
+//! `engineRpm[3].quality` is the field `quality` of the fourth item of the list `engineRpm`. A name with a character
+//! that has a meaning in a path, or an empty name, is written in brackets as a JSON string: `["gateway.fw"]` is one
+//! field, `gateway.fw` the field `fw` of the object `gateway`. `engineRpm[]` is an item of the list without a position:
+//! one that is not in the row's own list, or, in the report, any. `$` is the record itself, `$.warning` a member of the
+//! page outside the list of records. `id#2` is the second value that one object has under the same name.
 
 use std::borrow::Cow;
 
@@ -47,7 +47,7 @@ pub fn push_name(path: &mut String, start: usize, name: &str) {
     path.push(']');
 }
 
-/// Appends `[index]`. By hand: the formatting machinery would take a third of the time of a drifted page.
+/// Appends `[index]`, without formatting machinery, which would take a third of the time of a page with schema drift.
 pub fn push_index(path: &mut String, mut index: usize) {
     let mut digits = [0; 20];
     let mut first = digits.len();
@@ -64,7 +64,7 @@ pub fn push_index(path: &mut String, mut index: usize) {
     path.push(']');
 }
 
-/// Whether a name stands in a path as it is.
+/// Whether a name is written in a path without quotes.
 #[inline]
 fn is_plain_name(name: &str) -> bool {
     let has_meaning =
@@ -73,8 +73,8 @@ fn is_plain_name(name: &str) -> bool {
 }
 
 impl Path {
-    /// Takes a path apart. What no path of today looks like is read as a name: older rows have names with dots and
-    /// brackets in them as they are.
+    /// Parses a path. What is not a path of today's format is read as a name: older rows have names with dots and
+    /// brackets unquoted.
     pub fn parse(text: &str) -> Self {
         let mut path = Self::default();
         let mut rest = text;
@@ -98,7 +98,7 @@ impl Path {
         path
     }
 
-    /// The path with the positions in lists left out: equal for all values of the same kind.
+    /// The path without the positions in lists: equal for all values of the same kind.
     pub fn general(&self) -> String {
         let mut text = String::new();
         if self.is_root {
@@ -117,7 +117,7 @@ impl Path {
     }
 }
 
-/// `[3]`, `[]` or `["name"]` at the beginning of `text`, and what stands behind it.
+/// `[3]`, `[]` or `["name"]` at the beginning of `text`, and the rest.
 fn bracket(text: &str) -> Option<(Step, &str)> {
     let inside = text.strip_prefix('[')?;
     if let Some(quoted) = inside.strip_prefix('"') {
@@ -140,7 +140,7 @@ fn bracket(text: &str) -> Option<(Step, &str)> {
     }
 }
 
-/// The name at the beginning of `text`, and what stands behind it.
+/// The name at the beginning of `text`, and the rest.
 fn name(text: &str) -> (Step, &str) {
     let text = text.strip_prefix('.').unwrap_or(text);
     let is_end = |at: usize| match text.as_bytes()[at] {
@@ -148,7 +148,7 @@ fn name(text: &str) -> (Step, &str) {
         b'[' => bracket(&text[at..]).is_some(),
         _ => false,
     };
-    // A bracket that opens nothing belongs to the name that it stands before.
+    // A bracket that opens nothing belongs to the name before it.
     let end = (1..text.len()).find(|at| is_end(*at)).unwrap_or(text.len());
     (Step::Name(text[..end].to_string()), &text[end..])
 }
@@ -165,7 +165,7 @@ pub fn shorten(path: &str, bytes: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{}…", &path[..end]))
 }
 
-/// A path for a terminal: shortened, and without a character that is not to be seen.
+/// A path for a terminal: shortened, and without invisible characters.
 pub fn printable(path: &str, bytes: usize) -> String {
     let mut text = String::new();
     for c in shorten(path, bytes).chars() {

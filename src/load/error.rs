@@ -12,7 +12,7 @@ use crate::transform::TransformError;
 /// A table or partition that could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The table has another shape than the contract, as both were seen, and loads cannot go into it.
+    /// The table has another shape than the contract, so loads cannot go into it.
     #[error("table {table}: {mismatch}")]
     Shape {
         /// The table, with its dataset.
@@ -24,7 +24,7 @@ pub enum LoadError {
         /// ([`Batch::reshape`](super::Batch::reshape)).
         replaceable: bool,
     },
-    /// A call about the table failed. It says nothing about the table.
+    /// A call about the table failed. It says nothing about the table's shape.
     #[error("table {table}: cannot {action} it: {error}")]
     Call {
         /// The table, with its dataset.
@@ -35,7 +35,7 @@ pub enum LoadError {
         #[source]
         error: CallError,
     },
-    /// A call about a load job failed. The job may be at work all the same: its id is not used up.
+    /// A call about a load job failed. The job may be running all the same: its id is not used up.
     #[error("{table} {partition}: job {job}: {error}")]
     JobCall {
         /// The table, with its dataset.
@@ -63,7 +63,7 @@ pub enum LoadError {
         #[source]
         error: JobFailure,
     },
-    /// A load job succeeded, but its statistics do not have the number of rows.
+    /// A load job succeeded, but its statistics lack the number of rows.
     #[error("{table} {partition}: job {job}: the job does not say how many rows it wrote")]
     RowsUnknown {
         /// The table, with its dataset.
@@ -75,7 +75,7 @@ pub enum LoadError {
         /// The last attempt whose job has ended; its id can never run again.
         used: u32,
     },
-    /// Rows of the program's own cannot be written as the table's contract says.
+    /// Audit rows cannot be written as the table's contract says.
     #[error("{table} {partition}: {error}")]
     Rows {
         /// The table.
@@ -87,9 +87,7 @@ pub enum LoadError {
         error: ArrowError,
     },
     /// The project's quota is used up: this table waits for the next run.
-    #[error(
-        "{table}: BigQuery's quota is used up ({message}); what is left is loaded by the next run"
-    )]
+    #[error("{table}: BigQuery's quota is used up ({message}); the next run loads the rest")]
     Quota {
         /// The table, with its dataset.
         table: String,
@@ -123,7 +121,7 @@ pub enum LoadError {
         /// The attempt whose job said so.
         used: Option<u32>,
     },
-    /// A list has become much shorter than the one that is loaded.
+    /// A list has far fewer rows than the one that is loaded.
     #[error(
         "{table}: the list has {rows} rows now, {loaded} are loaded: is the token limited to some tags? \
          If the list is right, run again with --accept-shrunken {table}"
@@ -170,7 +168,7 @@ pub enum LoadError {
         #[source]
         error: CallError,
     },
-    /// The file that says which rows a table of the local warehouse has cannot be used.
+    /// The manifest of a table of the local warehouse cannot be used.
     #[error(
         "{target}: {uri} is not a table manifest: {error}; put back the right one, or remove it and run with \
          --full-refresh {table}"
@@ -186,13 +184,13 @@ pub enum LoadError {
         /// The table.
         table: String,
     },
-    /// No source gives the table its partitions.
+    /// No source determines the table's partitions.
     #[error("{table}: the catalog has no source that gives it its partitions")]
     NoSource {
         /// The table.
         table: String,
     },
-    /// A partition came for a table that is not part of the run's load plan.
+    /// A partition of a table that is not in the run's load plan.
     #[error("{table} {partition}: the load plan of this run does not have this table")]
     NotPlanned {
         /// The table.
@@ -230,7 +228,7 @@ impl LoadError {
         }
     }
 
-    /// Whether a used-up quota is the cause, which the table's next partition would meet too.
+    /// Whether the quota is used up, so that the table's next partition would be refused too.
     pub fn is_quota(&self) -> bool {
         matches!(self, Self::Quota { .. })
     }

@@ -1,6 +1,6 @@
 //! What `check` finds at a warehouse.
 
-/// What a look at the configured warehouse found.
+/// The result of checking the configured warehouse.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// What was looked at.
@@ -21,7 +21,7 @@ impl Finding {
         }
     }
 
-    /// Not as it should be; the text tells the remedy.
+    /// Something is wrong; the text says how to fix it.
     pub fn bad(what: impl Into<String>, text: impl Into<String>) -> Self {
         Self {
             what: what.into(),

@@ -1,7 +1,7 @@
-//! The local warehouse: a folder that keeps the contract that BigQuery keeps.
+//! The local warehouse: a folder that keeps the same contract as BigQuery.
 //!
-//! `<table>/_table.json` names the contract and, per partition, the Parquet files that are the table's rows. It is
-//! replaced by compare-and-swap after the files are written, so a partition changes as one step.
+//! `<table>/_table.json` has the contract and, per partition, the Parquet files with the table's rows. It is replaced
+//! by compare-and-swap after the files are written, so a partition changes in one step.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -28,7 +28,7 @@ use crate::store::layout::{
 use crate::store::{Bucket, Listed, ObjectRef, StoreError, Version};
 use crate::transform::{Contract, DataError, QueryTable, TransformError, query};
 
-/// Writers of other partitions of the same table may come in between this often.
+/// Number of times that a change is repeated because writers of other partitions of the table came first.
 const SWAP_TRIES: usize = 1000;
 
 /// Memory for a query over a table.
@@ -58,13 +58,13 @@ struct Manifest {
 }
 
 impl LocalWarehouse {
-    /// Opens the folder, which is made if need be.
+    /// Opens the folder; it is created if needed.
     pub fn open(folder: &Path, io: &tokio::runtime::Handle) -> Result<Self, LoadError> {
         let location = BucketLocation::Folder(folder.to_path_buf());
         Self::over(Bucket::open(&location, &GoogleAccess::default(), io))
     }
 
-    /// Opens the folder to read it; if it is not there, it has no tables, and is not made.
+    /// Opens the folder for reading; if it does not exist, it has no tables, and is not created.
     pub fn look(folder: &Path, io: &tokio::runtime::Handle) -> Result<Self, LoadError> {
         let location = BucketLocation::Folder(folder.to_path_buf());
         Self::over(Bucket::look(&location, &GoogleAccess::default(), io))
@@ -83,7 +83,7 @@ impl LocalWarehouse {
         })
     }
 
-    /// Changes no table any more once the fence is closed.
+    /// Changes no table once the fence is closed.
     pub fn fenced(self, fence: &Fence) -> Self {
         Self {
             fence: fence.clone(),
@@ -125,7 +125,7 @@ impl LocalWarehouse {
             table: "local warehouse".into(),
             error,
         };
-        // Listed before the tables are looked at: a file that is copied meanwhile is not among them.
+        // Listed before the tables are read: files that are copied meanwhile are not among them.
         let mut files = self.bucket.list_dated("").await.map_err(failed)?;
         let used: BTreeSet<String> = self
             .tables()
@@ -162,7 +162,7 @@ impl LocalWarehouse {
         Ok(Some((manifest, version)))
     }
 
-    /// Changes the manifest, again and again until nobody came in between. Gives what the change returned.
+    /// Changes the manifest, and repeats that if another writer came first. Returns what the change returned.
     async fn change<T>(
         &self,
         contract: &Contract,
@@ -190,7 +190,7 @@ impl LocalWarehouse {
                 .bucket
                 .document(&manifest_object(table), json)
                 .map_err(failed)?;
-            // A run that took the lock over may have changed the manifest.
+            // A run that took over the lock may have changed the manifest.
             self.fence.check().map_err(|error| LoadError::Lock {
                 table: table.clone(),
                 error,
@@ -219,7 +219,7 @@ impl LocalWarehouse {
         object: &ObjectRef,
     ) -> Result<ObjectRef, LoadError> {
         let name = object.path.rsplit('/').next().unwrap_or(&object.path);
-        // The fingerprint keeps a reload of the same partition away from the files that queries still read.
+        // With the fingerprint, a reload of the same partition does not touch the files that queries still read.
         let mark: String = flat.fingerprint.chars().take(MARK_LENGTH).collect();
         let key = warehouse_object(&contract.table, flat.partition, &mark, name);
         let failed = |verb, uri: String, error: object_store::Error| LoadError::Store {
@@ -246,7 +246,7 @@ impl LocalWarehouse {
             table: contract.table.clone(),
             error,
         };
-        // What the table will say of its rows is what the object holds, not what is said of it.
+        // The manifest lists what the object holds, not what is said of it.
         source.expect_rows(object).await.map_err(store)?;
         let mut bytes = source.store().get(&from).await.map_err(read)?.into_stream();
         let mut writer = self.bucket.writer(&key).map_err(store)?;
@@ -262,7 +262,7 @@ impl LocalWarehouse {
     }
 }
 
-/// The name of a folder in the state. One that is not there has one too, under which nothing is loaded.
+/// The name of a folder in the state. A folder that does not exist has a name too, under which nothing is loaded.
 pub(super) fn target(folder: &Path) -> String {
     let folder = folder
         .canonicalize()
@@ -274,7 +274,7 @@ fn name(url: &url::Url) -> String {
     format!("local:{}", url.path())
 }
 
-/// Whether loads by the contract can go into a table with this one.
+/// Whether loads with the contract can go into a table with this one.
 fn compare(contract: &Contract, existing: &Contract) -> Result<(), ShapeMismatch> {
     let columns: Vec<_> = existing
         .columns
@@ -365,7 +365,7 @@ impl Warehouse for LocalWarehouse {
             })
             .await?;
         for old in replaced {
-            // A file that cannot be removed is an orphan, no row of the table: the next cleaning takes it.
+            // A file that cannot be removed is a leftover, not a row of the table: `clean` removes it.
             let _ = self.bucket.delete(&old.path).await;
         }
         let rows = copied.values().flatten().map(|file| file.rows).sum();
@@ -405,7 +405,7 @@ impl Warehouse for LocalWarehouse {
         let Some((manifest, _)) = self.manifest(name).await? else {
             return Ok(RepeatedKeys::default());
         };
-        // The files have the columns of the contract that they were made by.
+        // The files have the columns of the contract that they were written with.
         let is_column = |name: &String| {
             let mut columns = manifest.contract.columns.iter();
             columns.any(|column| column.name == *name)
@@ -482,7 +482,7 @@ impl Warehouse for LocalWarehouse {
                 keys.push(listed.key);
             }
         }
-        // First what makes it a table. What cannot be removed then is an orphan, and files of others stay.
+        // First the manifest. What cannot be removed after it is a leftover, and foreign files stay.
         self.bucket
             .delete(&manifest_object(table))
             .await
@@ -494,13 +494,13 @@ impl Warehouse for LocalWarehouse {
     }
 
     async fn drop_trial_tables(&self, _: &str) -> Result<Vec<String>, LoadError> {
-        // Trial loads are for jobs, and there are none.
+        // Trial loads are for load jobs, which do not exist here.
         Ok(Vec::new())
     }
 }
 
 impl Manifest {
-    /// Whether this is what the table `table` may say of itself: its files lie in its own folder.
+    /// Whether this may be the manifest of the table `table`: its files must be in its own folder.
     fn check(&self, table: &str) -> Result<(), String> {
         if self.contract.table != table {
             return Err(format!("it is that of `{:.200}`", self.contract.table));

@@ -1,6 +1,6 @@
 //! Where bucket and dataset are: BigQuery loads only from a bucket of its own location.
 //!
-//! `object_store` does not tell a bucket's location, so Cloud Storage's JSON API is asked once, with the same
+//! `object_store` does not provide a bucket's location, so Cloud Storage's JSON API is asked once, with the same
 //! credentials. A token that may not see the bucket's metadata does not stop the run: the load job then says so.
 
 use std::time::Duration;

@@ -1,10 +1,10 @@
-//! Flattened Parquet into the warehouse.
+//! Loads flattened Parquet into the warehouse.
 //!
-//! Loads replace and never append: a day's load job overwrites exactly that day, a snapshot's overwrites the
-//! table's rows. So a load may be repeated at will. What the warehouse reports must equal what the Parquet holds,
-//! or the partition does not count as loaded.
+//! Loads replace and never append: a day's load job overwrites exactly that day, a snapshot's overwrites the table's
+//! rows. So a load may be repeated at will. The row count that the warehouse reports must equal that of the Parquet, or
+//! the partition does not count as loaded.
 //!
-//! `warehouse` says what a warehouse can do, `bigquery` and `local` are the two there are; [`plan`] decides which loads a
+//! `warehouse` defines what a warehouse can do, `bigquery` and `local` implement it; [`plan`] decides which loads a
 //! table needs. Files use each other in the order that `tests/it/architecture.rs` states.
 
 mod bigquery;
@@ -35,7 +35,7 @@ pub use warehouse::{
     Batch, FlatObjects, Loaded, Prepared, RepeatedKey, RepeatedKeys, Warehouse, load, trial_table,
 };
 
-/// The name under which loads of a warehouse with load jobs are kept in the state; none for a folder.
+/// The name under which the state records loads into a warehouse with load jobs; none for a folder.
 pub fn target(config: &WarehouseConfig) -> Option<String> {
     match config {
         WarehouseConfig::Local(_) => None,
@@ -45,7 +45,7 @@ pub fn target(config: &WarehouseConfig) -> Option<String> {
     }
 }
 
-/// The name under which loads of the configured warehouse are kept in the state, whatever kind of warehouse it is.
+/// The name under which the state records loads into the configured warehouse, whatever its kind.
 pub fn target_name(config: &WarehouseConfig) -> String {
     match config {
         WarehouseConfig::Local(folder) => local::target(folder),
@@ -55,7 +55,7 @@ pub fn target_name(config: &WarehouseConfig) -> String {
     }
 }
 
-/// Opens the configured warehouse, for loads from the flattened bucket while the fence's lock is held.
+/// Opens the configured warehouse for loads from the flattened bucket while the fence's lock is held.
 pub async fn open(
     config: &WarehouseConfig,
     storage: &StorageConfig,
@@ -85,7 +85,7 @@ pub async fn open(
     })
 }
 
-/// Opens the configured warehouse to read it, and makes nothing; none if it is a dataset that does not exist.
+/// Opens the configured warehouse for reading, and creates nothing; none if it is a dataset that does not exist.
 pub async fn look(
     config: &WarehouseConfig,
     storage: &StorageConfig,
@@ -105,7 +105,7 @@ pub async fn look(
     })
 }
 
-/// Looks at the configured warehouse without changing anything.
+/// Checks the configured warehouse without changing anything.
 pub async fn examine(config: &WarehouseConfig, storage: &StorageConfig) -> Vec<Finding> {
     match config {
         WarehouseConfig::Local(folder) if folder.is_dir() => {

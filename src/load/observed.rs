@@ -1,4 +1,4 @@
-//! Loads, with events before and after and a span around them.
+//! Loads with events before and after and a span around them.
 
 use std::future::Future;
 use std::time::Instant;
@@ -15,7 +15,7 @@ use crate::store::layout::Partition;
 pub struct ObservedLoad {
     /// What it is for.
     pub purpose: LoadPurpose,
-    /// The table; of a trial, the one that is tried.
+    /// The table; for a trial load, the table for which it is made.
     pub table: String,
     /// What is loaded.
     pub partitions: Vec<Partition>,
@@ -24,10 +24,9 @@ pub struct ObservedLoad {
 }
 
 impl ObservedLoad {
-    /// Does the load, and tells `observer` when it begins and how it ends.
+    /// Executes the load, and reports its start and end to `observer`.
     ///
     /// # Errors
-    ///
     /// Those of the load.
     pub async fn run<T>(
         self,

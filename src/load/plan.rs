@@ -1,11 +1,11 @@
-//! Which loads a table needs: decided here, from its contract and its state. `plan` counts the jobs of a [`LoadPlan`],
-//! and the load stage sends them.
+//! Decides which loads a table needs, from its contract and its state. `plan` counts the jobs of a [`LoadPlan`], and
+//! the load stage sends them.
 //!
-//! Days of a table that holds rows are loaded one by one. For a table that is loaded for the first time, or again as a
+//! Days of a table that has rows are loaded one by one. For a table that is loaded for the first time, or again as a
 //! whole, one job for each day would use up the project's load jobs ("100,000 per day",
 //! <https://cloud.google.com/bigquery/quotas#load_jobs>) on a long backfill. So a first load goes in slices: each time
-//! enough days have been derived, one job loads all that there are so far, and the last one all. A full refresh waits
-//! until all days are derived: until then, the table keeps its rows.
+//! enough days have been derived, one job loads all days so far, and the last one all days. A full refresh waits until
+//! all days are derived: until then, the table keeps its rows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,12 +21,13 @@ use crate::store::ObjectRef;
 use crate::store::layout::Partition;
 use crate::transform::Contract;
 
-/// From this many days on, the first one is loaded for trial: a refusal then costs seconds and not hours.
+/// From this number of days on, a trial load of the first day comes first: a refusal then costs seconds instead of
+/// hours.
 const TRIAL_LOAD_DAYS: usize = 8;
-/// A slice of a first load has this many new days at least,
+/// A slice of a first load has at least this many new days,
 const SLICE_DAYS: u64 = 10;
-/// and this part of the days that are loaded already: as they are loaded again with each slice, a long backfill takes
-/// some twelve jobs, and loads three times its rows.
+/// and at least this part of the days that are loaded already: as they are loaded again with each slice, a long
+/// backfill takes some twelve jobs, and loads three times its rows.
 const SLICE_PART: u64 = 2;
 
 /// A partition of a table as the state knows it.
@@ -37,7 +38,7 @@ pub type Part = (Partition, ModelState);
 pub struct LoadPlan {
     /// The warehouse, by its name in the state.
     pub target: String,
-    /// How to load, where the usual way is not the right one.
+    /// How to load, if not in the usual way.
     pub options: LoadOptions,
     /// The tables, by name.
     pub tables: BTreeMap<String, TableLoad>,
@@ -48,9 +49,9 @@ pub struct LoadPlan {
 pub struct TableLoad {
     /// Its contract.
     pub contract: Contract,
-    /// The document of its driving source, where its partitions stand.
+    /// The document of its driving source, which has its partitions.
     pub state: SourceHandle,
-    /// How, as far as the state tells without a look at the table.
+    /// The method according to the state, without a look at the table.
     pub method: Method,
     /// Whether a full load begins with a trial load.
     pub has_trial: bool,
@@ -74,18 +75,18 @@ pub enum FullLoad {
     Refresh(TableChange),
 }
 
-/// What a full refresh does with the table itself.
+/// What a full refresh does to the table itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TableChange {
     /// Nothing: its shape is right.
     None,
-    /// It takes the contract's columns and types, in one step with the rows.
+    /// It gets the contract's columns and types, in one step with the rows.
     Reshape,
-    /// It is dropped and created again, because no load can bring it to its shape.
+    /// It is dropped and created again, because no load can change its shape that far.
     Rebuild,
 }
 
-/// What is to be done with a partition that is loaded by itself.
+/// What to do with a partition that is loaded on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// Nothing: it is loaded.
@@ -103,18 +104,18 @@ pub enum Action {
     Load,
 }
 
-/// A table's partitions as they will be when they are loaded.
+/// A table's partitions as they are expected when they are loaded.
 #[derive(Debug, Default)]
 pub struct Expected {
-    /// Those that the state knows; one that is [`underived`] is read or derived first.
+    /// Those in the state; one that is [`underived`] is read or derived first.
     pub parts: BTreeMap<Partition, ModelState>,
-    /// Whether a feed may bring partitions that nobody knows yet.
+    /// Whether a feed may bring partitions that are not known yet.
     pub has_feed: bool,
     /// Whether the run may find that past days have changed.
     pub finds_changes: bool,
 }
 
-/// A partition that is read or derived before it is loaded, by the most that it may come to: one object with rows.
+/// A partition that is read or derived before it is loaded, assumed to have one object with rows.
 pub fn underived() -> ModelState {
     ModelState {
         fingerprint: String::new(),
@@ -138,14 +139,14 @@ fn is_underived(state: &ModelState) -> bool {
 pub struct FullLoadSteps {
     /// What one job loads, instead of all rows of the table.
     pub together: Vec<Part>,
-    /// What that job does not take; each is loaded by itself, after it.
+    /// Partitions that do not fit into that job; each is loaded on its own, after it.
     pub singly: Vec<Part>,
     /// Partitions without rows, which need no load.
     pub empty: Vec<Part>,
 }
 
 impl LoadPlan {
-    /// How a partition of a table is loaded by itself; `force` loads also what is loaded.
+    /// How a partition of a table is loaded on its own; `force` loads it even if it is loaded already.
     pub fn action(
         &self,
         table: &str,
@@ -163,8 +164,8 @@ impl LoadPlan {
                 false => Action::Load,
             };
         }
-        // A day without rows has nothing to replace, unless rows of it were loaded before, or may have been: what this
-        // dataset holds is not known any more once another one was loaded.
+        // A day without rows replaces nothing, unless rows of it were loaded before, or may have been: the state no
+        // longer knows what this dataset holds once another one was loaded.
         let is_elsewhere = state
             .load
             .as_ref()
@@ -178,7 +179,7 @@ impl LoadPlan {
 
     /// The steps of a full load of these partitions; none if there is nothing to load.
     pub fn full_load(&self, kind: FullLoad, parts: Vec<Part>) -> Option<FullLoadSteps> {
-        // Days without rows were marked before, and there is nothing else.
+        // Days without rows were committed before, and there is nothing else.
         let is_done = kind == FullLoad::First
             && parts
                 .iter()
@@ -203,7 +204,7 @@ impl LoadPlan {
         })
     }
 
-    /// The days that the next slice of a first load takes, if the derived ones are worth one.
+    /// The days that the next slice of a first load takes, if there are enough derived ones.
     pub fn slice(&self, mut parts: Vec<Part>, loaded: u64) -> Slice {
         parts.retain(|(_, state)| rows_of(state) > 0);
         let derived = parts.len() as u64;
@@ -216,7 +217,7 @@ impl LoadPlan {
         }
     }
 
-    /// The jobs of a table's loads, given its partitions.
+    /// The number of jobs of a table's loads, given its partitions.
     pub fn jobs(&self, table: &TableLoad, expected: &Expected) -> TableJobs {
         let mut jobs = TableJobs::default();
         jobs.load.is_bound = expected.parts.values().any(is_underived);
@@ -242,7 +243,7 @@ impl LoadPlan {
         // What a feed brings first is a job too.
         let together = !steps.together.is_empty() || expected.has_feed;
         let trial = table.has_trial && (filled > 0 || expected.has_feed);
-        // Days of a first load show up as they come, some at a time, as long as one job takes them all.
+        // Days of a first load become visible in slices, as long as one job takes them all.
         let slices = match kind {
             FullLoad::First => slices(filled),
             FullLoad::Refresh(_) => 0,
@@ -255,36 +256,35 @@ impl LoadPlan {
     }
 }
 
-/// What the loads of a table come to.
+/// What is known of a table's loads in advance.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct TableJobs {
     /// The jobs.
     pub load: LoadJobs,
-    /// Whether anything about the table changes, a job or not.
+    /// Whether anything about the table changes, with or without a job.
     pub changes: bool,
 }
 
-/// Whether a first load goes on by a slice.
+/// Whether a first load continues with a slice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Slice {
     /// Too few days are new.
     NotYet,
-    /// One job does not take all days: the rest is loaded one by one, once it is certain that no job overwrites it
-    /// again.
+    /// One job does not take all days: the rest is loaded one by one, once no job can overwrite it again.
     TooLarge,
     /// A job with this many days.
     Days(u64),
 }
 
 impl Slice {
-    /// Whether a slice may be worth its job once this many days have come.
+    /// Whether a slice may be worth its job once this many days were derived.
     pub fn is_considered(arrived: u64) -> bool {
         arrived >= SLICE_DAYS
     }
 }
 
 impl TableLoad {
-    /// How a table is loaded, given how many of its partitions the run is about.
+    /// How a table is loaded, given how many of its partitions are in the run.
     pub fn new(
         contract: Contract,
         state: SourceHandle,
@@ -328,7 +328,7 @@ impl TableLoad {
         })
     }
 
-    /// Whether the target holds rows of the table, by the state.
+    /// Whether the target holds rows of the table, according to the state.
     fn holds_rows(&self, target: &str) -> bool {
         let parts = self.parts();
         parts
@@ -339,7 +339,6 @@ impl TableLoad {
     /// The method after a look at the table.
     ///
     /// # Errors
-    ///
     /// That of the look, if the table cannot be loaded as it is.
     pub fn confirm(
         &self,
@@ -347,7 +346,7 @@ impl TableLoad {
         prepared: Result<Prepared, LoadError>,
     ) -> Result<Method, LoadError> {
         let prepared = match (self.method, prepared) {
-            // Seen, and not guessed from a call that failed: that could be an outage.
+            // The table was seen to be missing; a failed call alone could be an outage.
             (Method::Full(FullLoad::Refresh(_)), Err(LoadError::Shape { replaceable, .. })) => {
                 let change = match replaceable {
                     true => TableChange::Reshape,
@@ -362,7 +361,7 @@ impl TableLoad {
             Method::Partitions if self.was_emptied(target, prepared) => {
                 tracing::warn!(
                     table = self.contract.table,
-                    "the table was emptied by someone else, all is loaded again"
+                    "the table was emptied by someone else, all rows are loaded again"
                 );
                 Method::Full(FullLoad::Refresh(TableChange::None))
             }
@@ -370,8 +369,8 @@ impl TableLoad {
         })
     }
 
-    /// Whether all rows of the table are this program's: rows that the state does not know may be replaced only if a
-    /// job of an earlier run, cut short, has brought them.
+    /// Whether all rows of the table are this program's: rows that the state does not list may be replaced only if an
+    /// interrupted job of an earlier run has loaded them.
     fn is_ours(&self, target: &str, prepared: Prepared) -> bool {
         let is_started = |(_, state): &Part| {
             let started = state.started.as_ref();
@@ -380,7 +379,7 @@ impl TableLoad {
         prepared.is_empty || self.parts().iter().any(is_started)
     }
 
-    /// Whether rows were loaded and are gone. Where partitions expire that is as it should be.
+    /// Whether rows were loaded and have disappeared. If partitions expire, that is expected.
     fn was_emptied(&self, target: &str, prepared: Prepared) -> bool {
         prepared.is_empty
             && self.contract.partition_expiration_days.is_none()
@@ -409,7 +408,7 @@ impl RawTableLoad {
         })
     }
 
-    /// The jobs, if these partitions are read before.
+    /// The number of jobs, if these partitions are read before.
     pub fn jobs(&self, target: &str, read: &BTreeSet<Partition>) -> u64 {
         let stale = self.stale(target);
         let kept = stale
@@ -419,13 +418,13 @@ impl RawTableLoad {
     }
 }
 
-/// Whether the partition's raw rows are not what the target holds.
+/// Whether the partition's raw rows are newer than what the target holds.
 fn is_stale(state: &SourceState, partition: Partition, raw: &RawState, target: &str) -> bool {
     let load = state
         .partition(partition)
         .and_then(|found| found.raw_load.as_ref())
         .filter(|load| load.target == target);
-    // A day that never had a row has nothing to replace.
+    // A day that never had rows replaces nothing.
     let is_nothing = raw.objects.is_empty() && load.is_none_or(|load| load.rows == 0);
     !is_nothing && load.is_none_or(|load| load.fingerprint != raw_fingerprint(raw))
 }
@@ -457,13 +456,13 @@ pub fn rows_loaded(state: &ModelState, target: &str) -> u64 {
     load.map_or(0, |load| load.rows)
 }
 
-/// Whether so many derived days, of which so many are loaded, are worth a slice.
+/// Whether this many derived days, of which some are loaded, are worth a slice.
 fn is_slice(derived: u64, loaded: u64) -> bool {
     let new = derived.saturating_sub(loaded);
     new >= SLICE_DAYS && new >= loaded / SLICE_PART
 }
 
-/// How many slices a first load of this many days has at most, before its last job.
+/// The maximum number of slices of a first load of this many days, before its last job.
 fn slices(days: u64) -> u64 {
     let ends = std::iter::successors(Some(0), |loaded| {
         (loaded + 1..days).find(|derived| is_slice(*derived, *loaded))
@@ -471,7 +470,7 @@ fn slices(days: u64) -> u64 {
     ends.count() as u64 - 1
 }
 
-/// How many of the partitions, from the first on, go in one job.
+/// How many of the partitions, from the first on, fit into one job.
 fn fitting(limits: JobLimits, parts: &[Part]) -> usize {
     let mut sum: usize = 0;
     let fits = |(_, state): &&Part| {

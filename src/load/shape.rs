@@ -1,8 +1,8 @@
-//! Whether a table that exists has the shape that its contract asks for.
+//! Whether an existing table has the shape of its contract.
 
 use crate::transform::{Column, Contract};
 
-/// How a table differs from its contract where no load can go into it.
+/// How a table differs from its contract so that no load can go into it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ShapeMismatch {
     /// A column has another type.
@@ -34,17 +34,16 @@ pub enum ShapeMismatch {
         /// The contract's column.
         wanted: Option<String>,
     },
-    /// It is to be replaced, and there are no rows to replace it by.
+    /// It is to be replaced, and there are no rows to replace it with.
     #[error("it has another shape, and nothing is derived that could take its place")]
     NothingDerived,
 }
 
 /// Columns of the contract that the table (`name`, `type` in upper case) does not have. Columns that the contract no
-/// longer has stay, and hold NULL in new rows.
+/// longer has stay, with NULL in new rows.
 ///
 /// # Errors
-///
-/// A column that both have with different types.
+/// A column with another type in the table.
 pub(super) fn missing_columns<'a>(
     contract: &'a Contract,
     existing: &[(String, String)],

@@ -1,4 +1,4 @@
-//! What a warehouse can do, and what a load hands to it.
+//! What a warehouse can do, and what a load passes to it.
 
 use std::collections::BTreeMap;
 
@@ -13,45 +13,44 @@ use crate::transform::Contract;
 /// A place where tables are kept.
 #[async_trait]
 pub trait Warehouse: Send + Sync {
-    /// Its name, kept with each load: to another target, everything is loaded again.
+    /// Its name, stored with each load: into another target, everything is loaded again.
     fn target(&self) -> &str;
 
-    /// Sees to it that the table exists as the contract says: creates it, adds new columns, refuses changed ones.
+    /// Ensures that the table is as in the contract: creates it, adds new columns, refuses changed ones.
     ///
     /// # Errors
-    ///
-    /// [`LoadError::Shape`] if the table was seen to have another shape; any other error says nothing about it.
+    /// [`LoadError::Shape`] if the table has another shape; any other error says nothing about its shape.
     async fn prepare(&self, contract: &Contract) -> Result<Prepared, LoadError>;
 
-    /// Replaces one partition, or all rows of the table, as one step.
+    /// Replaces one partition, or all rows of the table, in one step.
     async fn replace(&self, contract: &Contract, batch: &Batch) -> Result<Loaded, LoadError>;
 
-    /// The name of the job that [`Warehouse::replace`] would run, without its attempt; none where there are no jobs.
+    /// The id of the job that [`Warehouse::replace`] would run, without its attempt; none if there are no jobs.
     fn job(&self, contract: &Contract, batch: &Batch) -> Option<String>;
 
-    /// Waits until a job that an earlier run has started is over: else it might end after its successor, and put
-    /// old rows in the place of new ones.
+    /// Waits until a job that an earlier run has started is finished: otherwise it might end after its successor, and
+    /// replace new rows by old ones.
     async fn await_job(&self, started: &Started) -> Result<(), LoadError>;
 
-    /// Rows that the table holds, by partition; without days, all are of [`Partition::Snapshot`].
+    /// Number of rows in the table, by partition; in a table without days, all belong to [`Partition::Snapshot`].
     async fn counts(&self, contract: &Contract) -> Result<BTreeMap<Partition, u64>, LoadError>;
 
-    /// The keys of a daily table that stand in more than one of its days; none of a table that is not there.
+    /// The keys of a daily table that occur in more than one of its days; none if the table does not exist.
     async fn repeated_keys(
         &self,
         contract: &Contract,
         key: &[String],
     ) -> Result<RepeatedKeys, LoadError>;
 
-    /// Removes a table that [`Warehouse::prepare`] has created for a trial load, or that no load can bring to its shape.
+    /// Removes a table that [`Warehouse::prepare`] has created for a trial load, or whose shape no load can change.
     async fn drop_table(&self, contract: &Contract) -> Result<(), LoadError>;
 
-    /// Removes the tables of earlier trial loads with this mark (see [`trial_table`]), and gives their names: a run
-    /// that was killed in its trial load has left one.
+    /// Removes the tables of earlier trial loads with this mark (see [`trial_table`]), which killed runs have left, and
+    /// returns their names.
     async fn drop_trial_tables(&self, mark: &str) -> Result<Vec<String>, LoadError>;
 }
 
-/// Keys that stand in more than one day of a table.
+/// Keys that occur in more than one day of a table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RepeatedKeys {
     /// How many.
@@ -60,7 +59,7 @@ pub struct RepeatedKeys {
     pub examples: Vec<RepeatedKey>,
 }
 
-/// A key that stands in more than one day of a table.
+/// A key that occurs in more than one day of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RepeatedKey {
     /// The values of its columns, as text.
@@ -75,7 +74,8 @@ pub struct RepeatedKey {
 const EXAMPLES: usize = 3;
 
 impl RepeatedKeys {
-    /// A query for them. `quoted` writes a name, `text` an expression as text, and `day` the day of a column.
+    /// A query for them. `quoted` quotes a name, `text` casts an expression to text, and `day` gives the day of a
+    /// column.
     pub(super) fn sql(
         table: &str,
         partition_by: &str,
@@ -125,12 +125,12 @@ impl RepeatedKeys {
     }
 }
 
-/// How the names of tables begin that are created for a trial load and dropped after it. A warehouse removes them by
-/// itself after a while, should no run come back to drop them.
+/// Prefix of the names of tables that are created for a trial load and dropped after it. If the run dies first, the
+/// warehouse removes them after a while.
 pub(super) const TRIAL_PREFIX: &str = "_rehearsal_";
 
-/// The name of a table for a trial load. The mark is that of the buckets, so that the next run on them knows which ones
-/// earlier runs have left: other programs may load into the same dataset. Neither mark nor run may hold a `_`.
+/// The name of a table for a trial load. The mark is that of the buckets, so that the next run on them finds the tables
+/// of earlier runs: other programs may load into the same dataset. Neither mark nor run may contain a `_`.
 pub fn trial_table(table: &str, mark: &str, run: &str) -> String {
     format!("{TRIAL_PREFIX}{table}_{mark}_{run}")
 }
@@ -140,7 +140,7 @@ pub(super) fn is_trial_table(name: &str, mark: &str) -> bool {
     name.starts_with(TRIAL_PREFIX) && name.rsplit('_').nth(1) == Some(mark)
 }
 
-/// What a table is like before anything is loaded.
+/// The state of a table before anything is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Prepared {
     /// Whether it is known to hold no row.
@@ -152,11 +152,11 @@ pub struct Prepared {
 pub struct Batch {
     /// The flattened bucket.
     pub bucket: Bucket,
-    /// The partitions, in their order. More than one only if `whole`.
+    /// The partitions, in order. More than one only if `whole`.
     pub partitions: Vec<FlatObjects>,
-    /// Whether they are all that the table shall hold.
+    /// Whether they are all rows of the table.
     pub whole: bool,
-    /// Whether the table takes the contract's columns and types too, instead of keeping its own; only with `whole`.
+    /// Whether the table gets the contract's columns and types too, instead of keeping its own; only with `whole`.
     pub reshape: bool,
     /// Number of the first job id to use, from 1: those before it are used up.
     pub attempt: u32,
@@ -185,7 +185,7 @@ impl Batch {
     }
 }
 
-/// The flattened objects of one partition, and what names their content.
+/// The flattened objects of one partition, and the digest of their content.
 #[derive(Debug, Clone)]
 pub struct FlatObjects {
     /// The partition.
@@ -208,7 +208,7 @@ impl FlatObjects {
     }
 }
 
-/// What the warehouse says of a finished load.
+/// What the warehouse reports of a finished load.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded {
     /// Rows it reports.
@@ -222,8 +222,8 @@ pub struct Loaded {
 /// Loads a batch and checks the ledger.
 ///
 /// # Errors
-///
-/// Those of [`Warehouse::replace`], and [`LoadError::Ledger`] if the warehouse reports other rows than the Parquet has.
+/// Those of [`Warehouse::replace`], and [`LoadError::Ledger`] if the warehouse reports another number of rows than the
+/// Parquet has.
 pub async fn load(
     warehouse: &dyn Warehouse,
     contract: &Contract,
@@ -234,7 +234,7 @@ pub async fn load(
     if loaded.rows == flattened {
         return Ok(loaded);
     }
-    // A job with many days does not say in which of them the rows differ; the table does, if it can be asked.
+    // A job with many days does not say in which of them the numbers differ; the table does, if it can be queried.
     let counts = if batch.partitions.len() > 1 {
         warehouse.counts(contract).await.ok()
     } else {

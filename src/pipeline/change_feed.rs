@@ -206,7 +206,7 @@ impl ChangeFeeds<'_> {
                     return Ok(Followed::Stopped);
                 }
                 Some(Err(error)) if error.is_dead_cursor() || is_for_others(&error) => {
-                    tracing::warn!(%error, "cursor dropped, the change feed begins again");
+                    tracing::warn!(%error, "cursor dropped, the change feed starts over");
                     // The position stays until there is another: it says since when nothing is known.
                     return Ok(Followed::Dead);
                 }
@@ -250,7 +250,7 @@ impl ChangeFeeds<'_> {
             members.iter().partition(|member| is_missing(member));
         for member in missing {
             let source = &member.feed.name;
-            tracing::info!(source, %error, "there is no change feed, late data are found by lookback");
+            tracing::info!(source, %error, "no change feed: late data are found by lookback");
         }
         let error = Error::Extract(error);
         if ends_run(&error) {
@@ -263,9 +263,10 @@ impl ChangeFeeds<'_> {
     }
 }
 
-/// Marks the days that have changed, and moves the feed's position, in one commit.
+/// Marks changed days and moves the feed's position, in one commit.
 ///
-/// Where the feed began without a position, the days are marked that late data may have reached since the one before.
+/// If the feed started without a position, all days are marked that late data may have reached since the previous
+/// position.
 async fn commit_changes(
     member: &Member,
     position: &Position,
@@ -285,7 +286,7 @@ async fn commit_changes(
             .filter(|_| more)
             .map(|before| before.since.unwrap_or(before.at)),
         contiguous_since: before.map_or(Some(began), |before| before.contiguous_since),
-        // Where its position is lost, days are read again.
+        // If its position is lost, days are read again.
         gaps: Vec::new(),
     };
     if is_cold {
@@ -293,7 +294,7 @@ async fn commit_changes(
         days.extend(unverified.into_iter().map(Partition::Day));
         if let (Some(first), Some(last)) = (days.iter().min(), days.iter().max()) {
             let (source, days) = (&member.feed.name, days.len());
-            tracing::warn!(source, days, %first, %last, "no change feed was followed meanwhile: days are read again");
+            tracing::warn!(source, days, %first, %last, "no change feed was read meanwhile: days are read again");
         }
     }
     let moved = handle.look(|state| is_moved(state.feed.as_ref(), &position));

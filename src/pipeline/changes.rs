@@ -1,4 +1,4 @@
-//! What the models as they are now make a run do to tables that exist.
+//! What edited models change in tables that exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -10,12 +10,12 @@ use crate::config::WarehouseConfig;
 use crate::error::Error;
 use crate::load::plan::{rows_loaded, rows_of};
 use crate::plan::{DerivedAgain, LeftBehind, Plan};
-use crate::state::StateStore;
+use crate::state::{ModelState, StateStore};
 use crate::store::layout::{Partition, run_of};
 use crate::store::{Bucket, ObjectRef};
 use crate::transform::{BoundCatalog, BoundModel, ColumnType, Contract, Input, stored_schema};
 
-/// What is looked at.
+/// Compares the models with the state and the stored rows.
 pub(super) struct Changes<'a> {
     pub(super) catalog: &'a Catalog,
     pub(super) states: &'a StateStore,
@@ -23,12 +23,22 @@ pub(super) struct Changes<'a> {
     /// The selected models.
     pub(super) bound: &'a BoundCatalog,
     pub(super) warehouse: &'a WarehouseConfig,
-    /// Its name in the state.
+    /// The warehouse's name in the state.
     pub(super) target: &'a str,
 }
 
+/// Why a partition is derived again.
+enum Cause {
+    /// Raw rows are newer than what was derived of them.
+    Raw,
+    /// Another model's rows are newer, or are derived again.
+    Upstream,
+    /// The model's SQL or contract was changed.
+    Model,
+}
+
 impl Changes<'_> {
-    /// The tables that are derived again, of partitions that the plan does not read.
+    /// The tables that are derived again, for partitions that the plan does not read.
     pub(super) async fn derived_again(&self, plan: &Plan) -> Result<Vec<DerivedAgain>, Error> {
         let mut again = Vec::new();
         for bound in self.bound.models() {
@@ -49,39 +59,21 @@ impl Changes<'_> {
         today: NaiveDate,
     ) -> Result<Option<DerivedAgain>, Error> {
         let table = &bound.model.name;
-        let driver = self.states.source(&bound.driving.name).await?;
-        let driver = driver.look(Clone::clone);
+        let driving = self.states.source(&bound.driving.name).await?;
+        let driving = driving.look(Clone::clone);
         let mut found: Option<DerivedAgain> = None;
-        // The rows of the last partition that the model, and not its raw rows, makes stale.
+        // The rows of the last partition that is stale because of the model.
         let mut stored: Vec<ObjectRef> = Vec::new();
         for partition in partitions {
-            let made = driver
+            let made = driving
                 .partition(*partition)
                 .and_then(|it| it.models.get(table));
             let Some(made) = made.filter(|made| !made.objects.is_empty()) else {
                 continue;
             };
-            let gap = bound.gap(self.states, *partition, today);
-            if gap.await?.is_some() {
+            let Some(cause) = self.stale_because(bound, *partition, made, today).await? else {
                 continue;
-            }
-            let mut inputs = bound.inputs(self.states, *partition).await?;
-            let is_current = bound.fingerprint(&inputs).is(&made.fingerprint);
-            if is_current && bound.is_upstream_current(self.states, *partition).await? {
-                continue;
-            }
-            inputs.retain(|(input, _)| bound.is_decided_by(input));
-            let newest = |objects: &[ObjectRef]| -> Option<String> {
-                let runs = objects.iter().filter_map(|object| run_of(&object.path));
-                runs.max().map(str::to_string)
             };
-            let derived = newest(&made.objects);
-            let is_newer = |input: &&(Input, Vec<ObjectRef>)| {
-                newest(&input.1).is_some_and(|read| Some(read) > derived)
-            };
-            let mut newer = inputs.iter().filter(is_newer);
-            let is_raw = newer.clone().any(|(it, _)| matches!(it, Input::Source(_)));
-            let is_upstream = is_current || newer.any(|(it, _)| matches!(it, Input::Table(_)));
             let again = found.get_or_insert_with(|| DerivedAgain {
                 table: table.clone(),
                 period: bound.period.map_or("day", Window::period),
@@ -99,10 +91,10 @@ impl Changes<'_> {
             again.partitions += 1;
             again.rows += rows_of(made);
             again.last = partition.to_string();
-            match (is_raw, is_upstream) {
-                (true, _) => again.raw_changed += 1,
-                (false, true) => again.upstream_changed += 1,
-                (false, false) => {
+            match cause {
+                Cause::Raw => again.raw_changed += 1,
+                Cause::Upstream => again.upstream_changed += 1,
+                Cause::Model => {
                     again.model_changed += 1;
                     stored.clone_from(&made.objects);
                 }
@@ -116,8 +108,44 @@ impl Changes<'_> {
         Ok(found)
     }
 
-    /// Compares the columns of stored rows with those of the contract. If the rows cannot be read, nothing is told of
-    /// columns: the run derives them again anyway.
+    /// Why a derived partition is stale; none if it is current, or waits for the rest of its window.
+    async fn stale_because(
+        &self,
+        bound: &BoundModel,
+        partition: Partition,
+        made: &ModelState,
+        today: NaiveDate,
+    ) -> Result<Option<Cause>, Error> {
+        let gap = bound.gap(self.states, partition, today);
+        if gap.await?.is_some() {
+            return Ok(None);
+        }
+        let mut inputs = bound.inputs(self.states, partition).await?;
+        let is_current = bound.fingerprint(&inputs).is(&made.fingerprint);
+        if is_current && bound.is_upstream_current(self.states, partition).await? {
+            return Ok(None);
+        }
+        inputs.retain(|(input, _)| bound.is_decided_by(input));
+        let newest = |objects: &[ObjectRef]| -> Option<String> {
+            let runs = objects.iter().filter_map(|object| run_of(&object.path));
+            runs.max().map(str::to_string)
+        };
+        let derived = newest(&made.objects);
+        let is_newer = |input: &&(Input, Vec<ObjectRef>)| {
+            newest(&input.1).is_some_and(|read| Some(read) > derived)
+        };
+        let mut newer = inputs.iter().filter(is_newer);
+        let is_raw = newer.clone().any(|(it, _)| matches!(it, Input::Source(_)));
+        let is_upstream = is_current || newer.any(|(it, _)| matches!(it, Input::Table(_)));
+        Ok(Some(match (is_raw, is_upstream) {
+            (true, _) => Cause::Raw,
+            (false, true) => Cause::Upstream,
+            (false, false) => Cause::Model,
+        }))
+    }
+
+    /// Compares the columns of stored rows with those of the contract. If the rows cannot be read, no columns are
+    /// reported: the run derives the rows again anyway.
     async fn compare_columns(
         &self,
         again: &mut DerivedAgain,
@@ -147,8 +175,8 @@ impl Changes<'_> {
         again.columns_removed = names.filter(is_gone).cloned().collect();
     }
 
-    /// What stays in the warehouse although no model fills it any more: columns of tables that are derived again, and
-    /// tables of the selected sources.
+    /// What no model fills any more but stays in the warehouse: columns of tables that are derived again, and tables of
+    /// the selected sources.
     pub(super) async fn left_behind(
         &self,
         plan: &Plan,

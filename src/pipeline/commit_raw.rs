@@ -1,4 +1,4 @@
-//! Raw objects into the state: what a task brought counts from here on.
+//! Commits the raw objects of extract tasks to the state.
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use object_store::ObjectStoreExt;
@@ -13,7 +13,7 @@ use crate::state::{Feed, PartitionState, Position, RawState, SourceHandle};
 use crate::store::layout::Partition;
 use crate::store::{Bucket, ObjectRef};
 
-/// What a reading of a partition changes, whether or not its rows have changed.
+/// What reading a partition changes in its state, whether or not its rows have changed.
 #[derive(Clone, Copy)]
 struct Reading {
     extracted_at: DateTime<Utc>,
@@ -29,8 +29,8 @@ impl Reading {
     }
 }
 
-/// Points the state at what a task wrote for one partition. What the task counted as a whole stands at its first.
-/// Gives the objects that no state names, because the partition was found unchanged.
+/// Commits what a task wrote for one partition. The first partition also gets the counts of the whole task. Returns the
+/// objects to discard because the partition was unchanged.
 pub(super) async fn commit_partition(
     run: &Run,
     outcome: &TaskOutcome,
@@ -57,7 +57,7 @@ pub(super) async fn commit_partition(
         open_rows: extracted.open_rows,
     };
     let same = match before.filter(|before| before.content == raw.content) {
-        // What someone has removed is put back by the objects of this reading.
+        // Objects that were removed are replaced by those of this reading.
         Some(before) => are_there(&run.raw, &before.objects)
             .await?
             .then_some(before),
@@ -66,7 +66,7 @@ pub(super) async fn commit_partition(
     let mut unreferenced = Vec::new();
     if let Some(before) = &same {
         confirm(&handle, partition, reading).await?;
-        // A task that went on from a checkpoint may have brought the very objects that stand in the state already.
+        // A task resumed from a checkpoint may return objects that the state lists already.
         let brought = extracted.objects.iter();
         unreferenced.extend(brought.filter(|it| !before.objects.contains(it)).cloned());
     } else {
@@ -84,10 +84,10 @@ pub(super) async fn commit_partition(
     Ok(unreferenced)
 }
 
-/// Keeps that a partition was read and found as it was.
+/// Records that a partition was read and unchanged.
 ///
-/// A list is never final, so nothing has to be kept of it, unless the state has a try before this one; a day is
-/// final once it was read late enough.
+/// A list is never final, so nothing is recorded unless the state has an earlier failed attempt; a day is final once it
+/// was read late enough.
 async fn confirm(
     handle: &SourceHandle,
     partition: Partition,
@@ -117,18 +117,18 @@ async fn confirm(
     Ok(())
 }
 
-/// What a feed was asked for.
+/// What was requested of a feed.
 pub(super) struct FeedAsked<'a> {
     pub(super) source: &'a str,
     /// Where it went on.
     pub(super) resume: Option<Position>,
     /// Where it begins without a position.
     pub(super) since: DateTime<Utc>,
-    /// The first day that was not asked for.
+    /// The first day that was not requested.
     pub(super) until: Option<NaiveDate>,
 }
 
-/// Adds what a feed brought to its days, and moves its cursor, in one commit: nothing it sent is sent again.
+/// Adds the rows of a feed to their days and moves its cursor, in one commit, so that no row is read twice.
 pub(super) async fn commit_feed(
     run: &Run,
     asked: FeedAsked<'_>,
@@ -168,7 +168,7 @@ pub(super) async fn commit_feed(
     Ok(())
 }
 
-/// Adds rows that a feed brought to those of their day.
+/// Adds rows of a feed to those of their day.
 fn add_rows(day: &mut Option<RawState>, brought: RawState) {
     match day {
         Some(before) => {
@@ -182,7 +182,7 @@ fn add_rows(day: &mut Option<RawState>, brought: RawState) {
     }
 }
 
-/// Where a feed goes on after what was read of it.
+/// The position of a feed after what was read of it.
 fn next_feed(known: Option<&Feed>, asked: &FeedAsked<'_>, outcome: &TaskOutcome) -> Option<Feed> {
     let Position { query, cursor } = outcome.feed.clone()?;
     let gaps = match (known, &asked.resume) {
@@ -191,7 +191,7 @@ fn next_feed(known: Option<&Feed>, asked: &FeedAsked<'_>, outcome: &TaskOutcome)
         (None, _) => Vec::new(),
     };
     let Some(until) = asked.until.filter(|_| outcome.is_past) else {
-        // In its middle, a feed is as far as it was when it began.
+        // While a feed has more pages, its position in time is the one at which reading began.
         let since = if outcome.more {
             asked.since
         } else {
@@ -207,7 +207,7 @@ fn next_feed(known: Option<&Feed>, asked: &FeedAsked<'_>, outcome: &TaskOutcome)
         });
     };
     let end = day_window(until).start;
-    // A cursor that was come back to is as old as it was.
+    // A cursor that is returned again keeps its age.
     let stands = known.filter(|before| before.cursor == cursor && before.query == query);
     let at = stands.map_or(outcome.extracted_at, |before| before.at);
     let since = stands.and_then(|before| before.since);
@@ -221,7 +221,7 @@ fn next_feed(known: Option<&Feed>, asked: &FeedAsked<'_>, outcome: &TaskOutcome)
     })
 }
 
-/// Whether a position has to be written. The same cursor is written again only to keep its age right.
+/// Whether the position must be written. An unchanged cursor is written again only to keep its age correct.
 pub(super) fn is_moved(before: Option<&Feed>, position: &Feed) -> bool {
     before.is_none_or(|before| {
         before.cursor != position.cursor
@@ -256,7 +256,7 @@ pub(super) fn observe(run: &Run, extracted: &Extracted, raw: &RawState, unchange
     });
 }
 
-/// Removes objects that no state will name. One that cannot be removed is a leftover, which counts for nothing.
+/// Removes objects that no state will list. What cannot be removed is a leftover for `clean`.
 pub(super) async fn discard(bucket: &Bucket, objects: &[ObjectRef]) {
     for object in objects {
         let path = Path::from(object.path.as_str());

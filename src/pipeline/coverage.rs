@@ -1,6 +1,7 @@
-//! How far what was asked for has come on its way from the API into the warehouse, as the state knows it.
+//! How much of what was requested is in the warehouse, according to the state.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
@@ -21,19 +22,19 @@ use crate::transform::{BoundCatalog, BoundModel, Contract, Fingerprint, history_
 pub enum Reached {
     /// All tables made of it are loaded.
     Loaded,
-    /// Likewise, and the API had nothing for it.
+    /// As `Loaded`, and the API had no records for it.
     Empty,
-    /// Likewise, but its change feed has brought late data since: the next run reads it again.
+    /// As `Loaded`, but its change feed has reported late data since: the next run reads it again.
     Changed,
-    /// These tables are derived from it as it is now, but not loaded; or are not even derived.
+    /// These tables are derived from the current rows and SQL, but not loaded.
     NotLoaded(Vec<String>),
-    /// These tables are not derived from it as it is now, or are derived and not loaded; one at least is not derived.
+    /// These tables are not loaded, and at least one of them is not derived from the current rows and SQL.
     NotDerived(Vec<String>),
-    /// Begun: the next run goes on from its cursor.
+    /// A part of it was read: the next run resumes from the checkpoint.
     Unfinished,
     /// Tried, and failed for this reason.
     Failed(String),
-    /// Never asked for.
+    /// Never requested.
     Unasked,
 }
 
@@ -77,7 +78,7 @@ impl Reached {
 /// One table of a partition.
 struct Table {
     name: String,
-    /// From the raw rows, the SQL and the contract as they are now.
+    /// From the current raw rows, SQL and contract.
     is_derived: bool,
     is_loaded: bool,
 }
@@ -87,23 +88,23 @@ struct Table {
 pub struct SourceCoverage {
     /// The source.
     pub source: String,
-    /// Its partitions that were asked for: of a list its snapshot, of a feed the days that it has brought.
+    /// Its requested partitions: the snapshot of a list; the days that a feed has returned.
     pub partitions: BTreeMap<Partition, Reached>,
-    /// Whether the source, or the asked period of it, was never asked for at all, so that there is no first day.
+    /// Whether the source, or this period of it, was never requested, so that there is no first day.
     pub never_asked: bool,
-    /// That the token or the organisation does not have it, if nothing of it was ever read.
+    /// Why the token or the organisation does not have it, if nothing of it was ever read.
     pub not_available: Option<NotAvailable>,
-    /// The last try to read the list, if it is one and that try failed.
+    /// The last attempt to read the list, if it failed.
     pub failure: Option<Failure>,
-    /// Whether anything of it was ever read whole, of whatever day.
+    /// Whether any partition of it was ever read completely.
     pub is_known: bool,
-    /// Raw rows that are complete, of whatever day.
+    /// Raw rows of all complete partitions.
     pub rows: u64,
     /// The selected tables made of it.
     pub tables: Vec<TableCoverage>,
-    /// When something of it was last read whole.
+    /// When a partition of it was last read completely.
     pub last_read: Option<DateTime<Utc>>,
-    /// Spans of time of which a feed with a short memory may have lost rows.
+    /// Time ranges in which a feed with short retention may have lost rows.
     pub gaps: Vec<Gap>,
 }
 
@@ -112,13 +113,13 @@ pub struct SourceCoverage {
 pub struct TableCoverage {
     /// The table.
     pub table: String,
-    /// The newest partition that was asked for and is in the warehouse, also if it has no rows.
+    /// The newest requested partition in the warehouse, with or without rows.
     pub newest: Option<Partition>,
-    /// Partitions that were asked for and are in the warehouse.
+    /// Requested partitions in the warehouse.
     pub loaded: u64,
-    /// Partitions that were asked for and are not.
+    /// Requested partitions that are not in the warehouse.
     pub missing: u64,
-    /// Rows of it in the warehouse, of whatever day, as the state says.
+    /// Rows in the warehouse of all days, according to the state.
     pub rows: u64,
 }
 
@@ -126,15 +127,15 @@ pub struct TableCoverage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TableState {
-    /// Everything that was asked for is in the warehouse.
+    /// Everything that was requested is in the warehouse.
     Whole,
-    /// Some of it is not, and the next run brings it.
+    /// Some of it is not; the next run loads it.
     Behind,
     /// The last try to read some of it failed.
     Failing,
     /// The token or the organisation does not have its source.
     NotAvailable,
-    /// Nothing of it was ever asked for.
+    /// Nothing of it was ever requested.
     NeverAsked,
 }
 
@@ -152,7 +153,7 @@ impl TableState {
 }
 
 impl SourceCoverage {
-    /// Why the last try to read something of it failed, if one did: of the newest such day.
+    /// The error of the last failed attempt: that of the list, or of the newest day whose last attempt failed.
     pub fn failing(&self) -> Option<&str> {
         let of_days = || {
             let failed = self.partitions.values().rev();
@@ -186,8 +187,7 @@ impl SourceCoverage {
     }
 }
 
-/// How much of what was asked for is not in the warehouse, in partitions. A source that was never asked for counts for
-/// one.
+/// How many requested partitions are not in the warehouse. A source that was never requested counts as one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Missing {
     /// Not read whole.
@@ -224,14 +224,14 @@ impl Missing {
 /// Partitions of a table that are derived and not loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waiting {
-    /// So many partitions.
+    /// The partitions.
     pub partitions: u64,
-    /// With so many rows.
+    /// Their rows.
     pub rows: u64,
 }
 
 impl Pipeline {
-    /// How far what is wished for has come, source by source. Changes nothing.
+    /// How far each source of a run request has come. Changes nothing.
     pub async fn coverage(&self, run_request: &RunRequest) -> Result<Vec<SourceCoverage>, Error> {
         let bound = self.bound(run_request).await?;
         let target = load::target_name(&self.config.warehouse);
@@ -246,13 +246,13 @@ impl Pipeline {
             .await
     }
 
-    /// The tables of which partitions are derived and not loaded into the configured warehouse.
+    /// Tables with partitions that are derived but not loaded into the configured warehouse.
     pub async fn waiting(&self) -> Result<BTreeMap<String, Waiting>, Error> {
         let target = load::target_name(&self.config.warehouse);
         let mut waiting: BTreeMap<String, Waiting> = BTreeMap::new();
         let models = self.catalog.models();
-        let drivers = models.filter_map(|model| self.catalog.driving_source(model));
-        let names: Vec<&str> = drivers.map(|driver| driver.name.as_str()).collect();
+        let driving = models.filter_map(|model| self.catalog.driving_source(model));
+        let names: Vec<&str> = driving.map(|driving| driving.name.as_str()).collect();
         self.states.read_ahead(names).await?;
         for model in self.catalog.models() {
             let driving = self.catalog.known_driving_source(model)?;
@@ -279,7 +279,7 @@ impl Pipeline {
     }
 }
 
-/// What the coverage is looked up in.
+/// Looks up the coverage in the state.
 pub(super) struct Lookup<'a> {
     pub(super) catalog: &'a Catalog,
     pub(super) states: &'a StateStore,
@@ -293,7 +293,7 @@ fn failure_of_list(state: &SourceState) -> Option<Failure> {
     state.partition(Partition::Snapshot)?.failure.clone()
 }
 
-/// A table with its loaded rows; its partitions are still to be counted.
+/// The coverage of a table with its loaded rows, before partitions are counted.
 fn uncovered(table: String, state: &SourceState, target: &str) -> TableCoverage {
     let partitions = state.partitions.values();
     let made = partitions.filter_map(|found| found.models.get(&table));
@@ -318,66 +318,90 @@ impl Lookup<'_> {
         let today = clock::now().date_naive();
         for name in &selection.sources {
             let source = self.catalog.known_source(name)?;
-            let state = self.states.source(name).await?.look(Clone::clone);
-            let not_available = crate::plan::unavailable(self.catalog, self.states, source)
-                .await?
-                .filter(|_| !state.was_read());
-            let (partitions, never_asked) = match &not_available {
-                // It counts as missing only if it was asked for by name.
-                Some(_) => (Vec::new(), selection.named.contains(&source.name)),
-                None => asked(source, &state, dates),
-            };
-            let mut models = Vec::new();
-            // What is derived only because others read it is not asked for.
-            let driven = self.bound.driven_by(name);
-            models.extend(driven.filter(|it| selection.models.contains(&it.model.name)));
-            let contracts = models.iter().flat_map(|bound| bound.contracts());
-            let names = contracts.map(|contract| contract.table.clone());
-            let mut covered_tables: Vec<TableCoverage> = names
-                .map(|table| uncovered(table, &state, self.target))
-                .collect();
-            let mut reached = BTreeMap::new();
-            for partition in partitions {
-                let found = state.partition(partition);
-                let mut tables = Vec::new();
-                // Tables that have no such partition: that of their week or month is another, or lacks days.
-                let mut without = BTreeSet::new();
-                for bound in &models {
-                    let is_due = bound.home(partition) == partition
-                        && bound.gap(self.states, partition, today).await?.is_none();
-                    match found {
-                        _ if !is_due => without.extend(bound.contracts().map(|it| &it.table)),
-                        Some(found) => tables.extend(self.tables(bound, partition, found).await?),
-                        None => {}
-                    }
-                }
-                let is_read = found.is_some_and(|found| found.raw.is_some());
-                let counted = covered_tables.iter_mut();
-                for covered in counted.filter(|it| !without.contains(&it.table)) {
-                    let made = tables.iter().find(|made| made.name == covered.table);
-                    if is_read && made.is_some_and(|made| made.is_derived && made.is_loaded) {
-                        covered.loaded += 1;
-                        covered.newest = covered.newest.max(Some(partition));
-                    } else {
-                        covered.missing += 1;
-                    }
-                }
-                reached.insert(partition, Reached::of(found, &tables));
-            }
-            covered.push(SourceCoverage {
-                source: source.name.clone(),
-                partitions: reached,
-                tables: covered_tables,
-                last_read: state.complete().map(|(_, raw)| raw.extracted_at).max(),
-                never_asked,
-                not_available,
-                failure: failure_of_list(&state),
-                is_known: state.complete().next().is_some(),
-                rows: state.complete().map(|(_, raw)| raw.rows()).sum(),
-                gaps: state.gaps().to_vec(),
-            });
+            covered.push(self.of_source(source, selection, dates, today).await?);
         }
         Ok(covered)
+    }
+
+    async fn of_source(
+        &self,
+        source: &Source,
+        selection: &Selection,
+        dates: &Dates,
+        today: NaiveDate,
+    ) -> Result<SourceCoverage, Error> {
+        let state = self.states.source(&source.name).await?.look(Clone::clone);
+        let not_available = crate::plan::unavailable(self.catalog, self.states, source)
+            .await?
+            .filter(|_| !state.was_read());
+        let (partitions, never_asked) = match &not_available {
+            // It counts as missing only if it was selected by name.
+            Some(_) => (Vec::new(), selection.named.contains(&source.name)),
+            None => asked(source, &state, dates),
+        };
+        // Models that are derived only because others read them were not requested.
+        let driven = self.bound.driven_by(&source.name);
+        let models: Vec<_> = driven
+            .filter(|it| selection.models.contains(&it.model.name))
+            .collect();
+        let contracts = models.iter().flat_map(|bound| bound.contracts());
+        let names = contracts.map(|contract| contract.table.clone());
+        let mut tables: Vec<TableCoverage> = names
+            .map(|table| uncovered(table, &state, self.target))
+            .collect();
+        let mut reached = BTreeMap::new();
+        for partition in partitions {
+            let found = state.partition(partition);
+            let covered = self.of_partition(&models, partition, found, today, &mut tables);
+            reached.insert(partition, covered.await?);
+        }
+        Ok(SourceCoverage {
+            source: source.name.clone(),
+            partitions: reached,
+            tables,
+            last_read: state.complete().map(|(_, raw)| raw.extracted_at).max(),
+            never_asked,
+            not_available,
+            failure: failure_of_list(&state),
+            is_known: state.complete().next().is_some(),
+            rows: state.complete().map(|(_, raw)| raw.rows()).sum(),
+            gaps: state.gaps().to_vec(),
+        })
+    }
+
+    /// How far a partition has come; counts it in the coverage of each table that has such a partition.
+    async fn of_partition(
+        &self,
+        models: &[&Arc<BoundModel>],
+        partition: Partition,
+        found: Option<&PartitionState>,
+        today: NaiveDate,
+        covered_tables: &mut [TableCoverage],
+    ) -> Result<Reached, Error> {
+        let mut tables = Vec::new();
+        // Tables by week or month whose partition has another date or lacks days.
+        let mut without = BTreeSet::new();
+        for bound in models {
+            let is_due = bound.home(partition) == partition
+                && bound.gap(self.states, partition, today).await?.is_none();
+            match found {
+                _ if !is_due => without.extend(bound.contracts().map(|it| &it.table)),
+                Some(found) => tables.extend(self.tables(bound, partition, found).await?),
+                None => {}
+            }
+        }
+        let is_read = found.is_some_and(|found| found.raw.is_some());
+        let counted = covered_tables.iter_mut();
+        for covered in counted.filter(|it| !without.contains(&it.table)) {
+            let made = tables.iter().find(|made| made.name == covered.table);
+            if is_read && made.is_some_and(|made| made.is_derived && made.is_loaded) {
+                covered.loaded += 1;
+                covered.newest = covered.newest.max(Some(partition));
+            } else {
+                covered.missing += 1;
+            }
+        }
+        Ok(Reached::of(found, &tables))
     }
 
     /// The tables that a model fills from a partition.
@@ -410,8 +434,8 @@ impl Lookup<'_> {
     }
 }
 
-/// The partitions of a source that were asked for: the given days, or those from the first that was ever asked for to
-/// yesterday. And whether there is no such first day.
+/// The requested partitions of a source: the given days, or those from the first that was ever requested to yesterday;
+/// and whether there is no such first day.
 fn asked(source: &Source, state: &SourceState, dates: &Dates) -> (Vec<Partition>, bool) {
     let known = || {
         state
@@ -421,7 +445,7 @@ fn asked(source: &Source, state: &SourceState, dates: &Dates) -> (Vec<Partition>
     };
     match source.kind {
         SourceKind::Snapshot => (vec![Partition::Snapshot], false),
-        // Its days come by themselves: there is none that it lacks.
+        // The days of a feed are not requested, so none is missing.
         SourceKind::Feed => {
             let days: Vec<Partition> = known()
                 .filter(|day| dates.contains(*day))
@@ -493,7 +517,7 @@ mod tests {
                 Reached::Failed("x".into()),
                 true,
             ),
-            // What no table is made of is there once it was read.
+            // A source without models is loaded once it was read.
             (format!("{{{}}}", raw("")), vec![], Reached::Empty, false),
             (format!("{{{rows}}}"), vec![], Reached::Loaded, false),
             (format!("{{{rows}}}"), vec![&done], Reached::Loaded, false),
@@ -503,7 +527,7 @@ mod tests {
                 Reached::Changed,
                 false,
             ),
-            // What was read whole stays so, whatever became of a later try.
+            // A complete partition stays complete, even if a later attempt fails.
             (
                 format!("{{{rows},{failure}}}"),
                 vec![&done],
@@ -522,14 +546,14 @@ mod tests {
                 Reached::NotDerived(names(&["d"])),
                 true,
             ),
-            // Loaded once, but from raw rows or SQL that are not those of now.
+            // Loaded once, but from earlier raw rows or SQL.
             (
                 format!("{{{rows}}}"),
                 vec![&stale, &derived],
                 Reached::NotDerived(names(&["c", "b"])),
                 true,
             ),
-            // A day without rows has to empty its tables, too.
+            // A day without rows must empty its tables too.
             (
                 format!("{{{}}}", raw("")),
                 vec![&none],

@@ -1,8 +1,8 @@
-//! Derived partitions into the Delta logs of their tables, after the state has them.
+//! Adds derived partitions to the Delta logs of their tables, after they are committed to the state.
 //!
-//! A commit takes as many partitions as have been derived since the last one, so that a backfill of years is some dozens
-//! of commits: each costs a request, and readers replay all of them since the last checkpoint. The last commit of a run
-//! takes whatever the state has and the log has not, also of earlier runs.
+//! A commit takes all partitions that were derived since the last one, so that a backfill of years makes dozens of
+//! commits instead of thousands: each costs a request, and readers replay all commits since the last checkpoint. The
+//! last commit of a run also takes what earlier runs have left.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,9 +24,9 @@ const TABLES: usize = 8;
 /// The Delta tables of a run.
 pub(super) struct DeltaStage {
     tables: BTreeMap<String, Table>,
-    /// A table is committed when so many of its partitions wait.
+    /// A table is committed when this many of its partitions wait.
     batch: usize,
-    /// [`TABLES`], held by those that are committed: what a log says of all files is in memory meanwhile.
+    /// Limits concurrent commits to [`TABLES`]: a commit holds the log's entries of all files in memory.
     turns: Semaphore,
 }
 
@@ -36,7 +36,7 @@ struct Table {
     delta: tokio::sync::Mutex<DeltaTable>,
     /// Partitions that were derived since the last commit.
     derived: Mutex<BTreeSet<Partition>>,
-    /// Set once a commit has failed: nothing more is committed in this run.
+    /// Set when a commit has failed: nothing more is committed in this run.
     is_closed: AtomicBool,
 }
 
@@ -61,7 +61,7 @@ impl DeltaStage {
         })
     }
 
-    /// Takes note that the state has new objects of a partition, and commits if enough wait.
+    /// Records that a partition has new objects, and commits if enough partitions wait.
     pub(super) async fn take(&self, run: &Run, name: &str, partition: Partition) {
         let Some(table) = self.tables.get(name) else {
             return;
@@ -87,7 +87,7 @@ impl DeltaStage {
 }
 
 impl Table {
-    /// Brings the table up to date with the state. A failure is reported; the other tables go on.
+    /// Brings the table up to date with the state. A failure is reported; the other tables continue.
     async fn commit(&self, run: &Run, name: &str, when: When, turns: &Semaphore) {
         if self.is_closed.load(Ordering::Relaxed) || run.shutdown.is_cancelled() {
             return;

@@ -1,4 +1,4 @@
-//! Days that have changed because a later day's answer shows an end, or a row, that they do not hold.
+//! Finds days that have changed because a later day's response has an end time, or a row, that they lack.
 
 use std::collections::BTreeMap;
 
@@ -13,9 +13,9 @@ use crate::extract::{EndedRows, TaskOutcome};
 use crate::state::{EndedRow, Overlap, RawState, SourceState};
 use crate::store::layout::Partition;
 
-/// Marks the days of which an answer has shown a row that they do not hold, or hold without its end: they have changed.
+/// Marks days as changed if a response had rows that they lack, or ends of rows that are open there.
 ///
-/// A day that is not final is read again anyway, and one that this run reads is not compared with its old rows.
+/// Days that are not final are read again anyway, and days that this run reads are not compared with their old rows.
 pub(super) async fn mark_changed_days(run: &Run, outcome: &TaskOutcome) -> Result<(), Error> {
     let mut shown: BTreeMap<(&str, NaiveDate), Vec<Option<EndedRow>>> = BTreeMap::new();
     for Overlap { source, day, ended } in &outcome.overlaps {
@@ -46,7 +46,7 @@ pub(super) async fn mark_changed_days(run: &Run, outcome: &TaskOutcome) -> Resul
     Ok(())
 }
 
-/// Whether a final day lacks one of the rows that were shown of it; none stands for rows that still last.
+/// Whether a final day lacks one of these rows; `None` stands for open rows.
 async fn has_changed(
     run: &Run,
     source: &Source,
@@ -70,13 +70,13 @@ async fn has_changed(
     if is_to_be_read {
         return Ok(false);
     }
-    // Which of its rows still last is not compared: they come with each day until they end.
+    // Open rows are not compared: each day returns them until they end.
     let is_new = rows.contains(&None) && open_rows == 0;
     let ended: Vec<EndedRow> = rows.iter().filter_map(|row| *row).collect();
     Ok(is_new || !ended.is_empty() && lacks(run, source, &raw, &ended).await?)
 }
 
-/// Whether one of these rows is not among those of the day, or has no end there, or another one.
+/// Whether one of these rows is missing in the day, or has no end or another end there.
 async fn lacks(
     run: &Run,
     source: &Source,
@@ -96,7 +96,7 @@ async fn lacks(
     let add = move |known: &mut EndedRows, batch: &RecordBatch| Ok(known.add(batch, &of, read)?);
     match fold_raw_rows(run, source, &raw.objects, sql, add).await {
         Ok(known) => Ok(rows.iter().any(|row| !known.contains(row))),
-        // Written under another schema, say: reading the day again puts that right.
+        // For example written with another schema: reading the day again fixes that.
         Err(error) => {
             tracing::warn!(%error, "the rows of a day cannot be compared, so it is read again");
             Ok(true)

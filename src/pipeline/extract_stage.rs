@@ -1,4 +1,4 @@
-//! The extract tasks of the plan, in their order and some at a time.
+//! Runs the extract tasks of the plan, several at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,27 +20,28 @@ use crate::plan::{PlannedScope, PlannedTask, Stage};
 use crate::samsara::{Client, SamsaraError};
 use crate::state::SourceState;
 
-/// Tasks whose rows are committed while others read: the state of a source takes one write a second in Cloud Storage.
+/// Tasks that commit while others read: Cloud Storage accepts one write of a source's state document per second.
 const COMMITTING: usize = 64;
 
 /// How the API is reached.
 pub(super) struct Api {
     pub(super) config: SamsaraConfig,
-    /// Hosts among which the token's region is found, where none is configured.
+    /// Hosts among which the token's region is found if none is configured.
     pub(super) regions: Vec<String>,
 }
 
-/// Runs the extract stage, if it is asked for, and hands on what was complete before.
+/// Runs the extract stage, if it is requested, and passes on the partitions that were complete before.
 ///
-/// An API that cannot be reached costs what was to be read, and nothing that is there already.
+/// If the API cannot be reached, nothing is read, but complete partitions are still derived and loaded.
 pub(super) async fn extract_stage(
     run: Arc<Run>,
     api: Option<Api>,
     workers: usize,
     ready: mpsc::Sender<Ready>,
 ) -> Result<(), Error> {
-    // What was complete before is looked at meanwhile: the models may have changed. What a feed may add to, or a change
-    // feed or another day have read again, waits: of two loads of one day at a time, the older one could be the last.
+    // Partitions that were complete before are passed on meanwhile: the models may have changed. Those that a feed, a
+    // change feed or another day may still change wait: if a day were loaded twice at the same time, the older load
+    // could come last.
     let (mut later, mut now) = (Vec::new(), Vec::new());
     for partition in &run.plan.committed {
         let source = run.catalog.known_source(&partition.0)?;
@@ -56,7 +57,7 @@ pub(super) async fn extract_stage(
             Some(api) => extract_all(&run, api, workers, &ready).await,
             None => Ok(()),
         };
-        // At once, not after the backlog: nothing else can work either.
+        // At once instead of after the backlog: nothing else can succeed either.
         if result.is_err() {
             run.shutdown.cancel();
         }
@@ -68,7 +69,7 @@ pub(super) async fn extract_stage(
     result
 }
 
-/// Reads all that the plan says, and the days that change feeds name.
+/// Reads everything in the plan, and the days that change feeds report.
 async fn extract_all(
     run: &Run,
     api: &Api,
@@ -103,8 +104,8 @@ async fn extract_all(
             })
             .await
     };
-    // Lists first: fan-outs ask for their rows. Meanwhile the change feeds, which say what else is to be read: both are
-    // many small requests, which the token's rate spreads over time.
+    // Lists first: fan-outs need their rows. Change feeds, which tell which other days to read, are read at the same
+    // time: both consist of many small requests, limited by the token's rate.
     let lists = async {
         for wave in crate::plan::waves(&run.catalog, &run.plan) {
             each(&wave.iter().collect::<Vec<_>>()).await?;
@@ -127,30 +128,31 @@ async fn extract_all(
             .await
     };
     tokio::try_join!(lists, feeds)?;
-    let changed = async |sources: &[String]| {
-        let tasks = crate::plan::changed(&run.catalog, &run.states, &run.plan, sources).await?;
-        if !tasks.is_empty() {
-            run.observer.observe(&Event::WorkFound {
-                requests: tasks.iter().map(|task| task.requests).sum(),
-                tasks: tasks.len() as u64,
-                partitions: tasks.iter().map(|task| run.tables_of_task(task)).sum(),
-            });
-        }
-        Ok::<_, Error>(tasks)
-    };
-    let named = changed(&run.plan.feeds).await?;
+    let named = changed_tasks(run, &run.plan.feeds).await?;
     store_asked_from(run).await?;
     let (probes, rest) = probes(run).await?;
     each(&probes).await?;
     each(&rest).await?;
     each(&named.iter().collect::<Vec<_>>()).await?;
-    // Last, the days that others have shown to have changed meanwhile.
-    let lasting = changed(&run.plan.lasting).await?;
+    // Last, the days that other responses have shown to have changed.
+    let lasting = changed_tasks(run, &run.plan.lasting).await?;
     each(&lasting.iter().collect::<Vec<_>>()).await
 }
 
-/// The first task of each source that may turn out not to be available, and all others: one request tells, and not as
-/// many as there are workers.
+/// Tasks for the days of these sources that were found to have changed, which are reported as additional work.
+async fn changed_tasks(run: &Run, sources: &[String]) -> Result<Vec<PlannedTask>, Error> {
+    let tasks = crate::plan::changed(&run.catalog, &run.states, &run.plan, sources).await?;
+    if !tasks.is_empty() {
+        run.observer.observe(&Event::WorkFound {
+            requests: tasks.iter().map(|task| task.requests).sum(),
+            tasks: tasks.len() as u64,
+            partitions: tasks.iter().map(|task| run.tables_of_task(task)).sum(),
+        });
+    }
+    Ok(tasks)
+}
+
+/// The first task of each source that may not be available, and all other tasks: one request is enough to find out.
 async fn probes(run: &Run) -> Result<(Vec<&PlannedTask>, Vec<&PlannedTask>), Error> {
     let mut tasks_of: BTreeMap<&str, usize> = BTreeMap::new();
     for task in &run.plan.windows {
@@ -175,7 +177,7 @@ async fn probes(run: &Run) -> Result<(Vec<&PlannedTask>, Vec<&PlannedTask>), Err
     }))
 }
 
-/// Reports an API that cannot be reached, and hands on what is complete of what was to be read.
+/// Reports an API that cannot be reached, and passes on the complete partitions among those to be read.
 async fn hand_on_without_api(
     run: &Run,
     error: SamsaraError,
@@ -188,8 +190,8 @@ async fn hand_on_without_api(
     Ok(())
 }
 
-/// Keeps in the state from which day on each source is asked for, before the first of its days is read: should the run
-/// not come to all of them, the next one knows.
+/// Records from which day on each source is requested, before its first day is read: if the run does not reach all
+/// days, the next run knows which are missing.
 async fn store_asked_from(run: &Run) -> Result<(), Error> {
     let mut asked: BTreeMap<&str, NaiveDate> = BTreeMap::new();
     for task in &run.plan.windows {

@@ -1,4 +1,4 @@
-//! One extract task of the plan: resumed, read, committed, or given up.
+//! One extract task of the plan: resumed, read and committed, or failed.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::samsara::{ParentRow, SamsaraError, Watch};
 use crate::state::{Failure, NotAvailable, SourceState};
 use crate::store::layout::Partition;
 
-/// Gives partitions to the transform stage, as long as the run goes on.
+/// Passes partitions to the transform stage until the run is stopped.
 pub(super) async fn hand_on(
     run: &Run,
     ready: &mpsc::Sender<Ready>,
@@ -37,18 +37,18 @@ pub(super) async fn hand_on(
             () = run.shutdown.cancelled() => return,
             sent = ready.send(partition) => sent,
         };
-        // The stage behind is gone only when the run is being stopped.
+        // The next stage ends early only when the run is being stopped.
         if sent.is_err() {
             return;
         }
     }
 }
 
-/// The place of a task among those that read, until it has read.
+/// The permit of a task among those that read.
 type Slot<'a> = Option<SemaphorePermit<'a>>;
 
-/// Reads one task and hands its partitions on. Its failure is reported, and an error only if nothing else can work
-/// either.
+/// Reads one task and passes its partitions on. Its failure is reported; an error is returned only if no other task
+/// could succeed either.
 pub(super) async fn extract_task(
     run: &Run,
     extractor: &Extractor,
@@ -109,8 +109,8 @@ async fn extract_in(
     Ok(())
 }
 
-/// The partitions that a task has read whole, or earlier ones have; none if the API refused its sources together, so that
-/// each has to be asked for by itself.
+/// The partitions of a task that are complete, from this run or earlier ones; none if the API refused its sources
+/// together, so that each must be requested alone.
 async fn read_planned(
     run: &Run,
     extractor: &Extractor,
@@ -133,7 +133,7 @@ async fn read_planned(
     let (outcome, mut partitions) = match result {
         Ok(partitions) => (Outcome::Done, partitions),
         Err(error) if ends_run(&error) => return Err(error),
-        // One type that is retired, or that nobody has licensed, has the whole request refused.
+        // A single reading type that is retired or not licensed makes the API refuse the whole request.
         Err(Error::Extract(error)) if error.is_refused() && planned.sources.len() > 1 => {
             let table = planned.sources.join(", ");
             tracing::warn!(table, %error, "refused together: each is requested by itself");
@@ -176,7 +176,7 @@ pub(super) async fn complete_partitions(
     Ok(complete)
 }
 
-/// Tasks that were one, one after another in its slot.
+/// Tasks split from one, one after another with its permit.
 async fn extract_apart(
     run: &Run,
     extractor: &Extractor,
@@ -194,13 +194,13 @@ fn one_by_one(planned: &PlannedTask) -> Vec<PlannedTask> {
     let alone = |source: &String| PlannedTask {
         sources: vec![source.clone()],
         scope: planned.scope.clone(),
-        // The plan counts them once, for the task that they were.
+        // The plan counts them once, for the task that they were split from.
         requests: 0,
     };
     planned.sources.iter().map(alone).collect()
 }
 
-/// The task without those of its sources that were refused before in this run, and each of these by itself.
+/// The task without the sources that were refused earlier in this run, and a task of its own for each of these.
 fn apart(run: &Run, planned: &PlannedTask) -> Vec<PlannedTask> {
     let (alone, together): (Vec<String>, Vec<String>) = planned
         .sources
@@ -219,8 +219,8 @@ fn apart(run: &Run, planned: &PlannedTask) -> Vec<PlannedTask> {
     tasks
 }
 
-/// Reports a task that failed, and keeps that in the state. Returns whether that is a failure of any of its sources:
-/// one that is not available has none.
+/// Reports a failed task and records it in the state. Returns whether it is a failure of any of its sources: a source
+/// that is not available is not.
 async fn give_up(run: &Run, planned: &PlannedTask, error: &Error) -> Result<bool, Error> {
     let refused = match error {
         Error::Extract(error) => error.api(),
@@ -237,15 +237,15 @@ async fn give_up(run: &Run, planned: &PlannedTask, error: &Error) -> Result<bool
             }
             continue;
         }
-        // A month that is still being processed is refused, and had later.
+        // The API refuses a month that is still being processed; it is read later.
         if is_refused_status(refused, 400) && is_not_ready(run, source, planned) {
             run.observer.observe(&Event::Noted {
                 name: source.clone(),
-                reason: format!("not ready yet, the next run asks again: {error}"),
+                reason: format!("not ready yet, the next run requests it again: {error}"),
             });
             continue;
         }
-        // One line for a source that cannot be had at all, however many days were asked for.
+        // One message for a source that is not available, however many days were requested.
         if !is_final || run.end_source(source) {
             run.failed(source, None, error);
         }
@@ -259,7 +259,7 @@ fn is_refused_status(error: Option<&SamsaraError>, expected: u16) -> bool {
     matches!(error, Some(SamsaraError::Refused { status, .. }) if *status == expected)
 }
 
-/// Whether the months that were asked for are over for so short a time that they still change.
+/// Whether the requested months ended so recently that they still change.
 fn is_not_ready(run: &Run, source: &str, planned: &PlannedTask) -> bool {
     let found = run.catalog.source(source);
     let Some(source) = found.filter(|source| source.is_monthly()) else {
@@ -275,7 +275,7 @@ fn is_not_ready(run: &Run, source: &str, planned: &PlannedTask) -> bool {
     })
 }
 
-/// Reports that a source is not available, and keeps that in the state: it is asked again after a week.
+/// Reports that a source is not available, and records it in the state: it is requested again after a week.
 async fn not_available(run: &Run, source: &str, refused: &SamsaraError) -> Result<(), Error> {
     let known = NotAvailable {
         at: clock::now(),
@@ -292,7 +292,7 @@ async fn not_available(run: &Run, source: &str, refused: &SamsaraError) -> Resul
     Ok(())
 }
 
-/// Leaves out a task whose parents are not available: then there is nothing to ask for.
+/// Skips a task whose parent is not available: there are no ids to request.
 async fn without_parent(run: &Run, planned: &PlannedTask) -> Result<bool, Error> {
     let parent = planned.sources.first().and_then(|source| {
         let parent = run.catalog.source(source)?.parent.as_ref()?;
@@ -327,14 +327,14 @@ async fn without_parent(run: &Run, planned: &PlannedTask) -> Result<bool, Error>
     Ok(true)
 }
 
-/// Keeps in the state that these partitions were tried in vain: `status` shows them apart from unasked ones.
+/// Records a failed attempt of these partitions: `status` tells them apart from those never requested.
 async fn store_failure(
     run: &Run,
     planned: &PlannedTask,
     sources: &[&String],
     error: &Error,
 ) -> Result<(), Error> {
-    // A feed's days are known only from what it brings.
+    // The days of a feed are known only from its rows.
     let partitions = planned.scope.partitions();
     if partitions.is_empty() {
         return Ok(());
@@ -357,8 +357,8 @@ async fn store_failure(
     Ok(())
 }
 
-/// Reads a task, commits what it brought after its slot was given back, and gives the partitions that it has committed.
-/// Those of `updates` are in `touched` instead, which keeps them if a later window fails.
+/// Reads a task, releases its permit, commits its result, and returns the committed partitions. Those of `updates` go
+/// into `touched` instead, which keeps them if a later window fails.
 async fn read_task(
     run: &Run,
     extractor: &Extractor,
@@ -397,10 +397,9 @@ async fn read_task(
     }
     let outcome = read_resumable(run, extractor, &task).await?;
     drop(slot.take());
-    // Before the days themselves: if nothing else comes of this run, that much is known.
+    // Before the days themselves: this much is known even if the rest of the run fails.
     mark_changed_days(run, &outcome).await?;
-    // The first last: it holds the checkpoint of the unfinished task, which speaks for all. The others go into the state
-    // together.
+    // The first partition last: it holds the checkpoint of the whole task. The others are committed together.
     let mut unreferenced = Vec::new();
     if let Some((first, others)) = outcome.partitions.split_first() {
         let others = others
@@ -409,7 +408,7 @@ async fn read_task(
         unreferenced.extend(try_join_all(others).await?.into_iter().flatten());
         unreferenced.extend(commit_partition(run, &outcome, first, true).await?);
     }
-    // Only now does no checkpoint name them any more.
+    // From now on no checkpoint lists them.
     discard(&run.raw, &unreferenced).await;
     Ok(ready(outcome))
 }
@@ -439,15 +438,15 @@ fn ready(outcome: TaskOutcome) -> Vec<Ready> {
         .collect()
 }
 
-/// A feed, some pages at a time, each committed with the position behind them.
+/// Reads a feed, some pages at a time, each committed with the position after them.
 ///
-/// A cursor that was forgotten is dropped together with its query, and the feed begins again at `since`, once.
+/// If the API no longer knows the cursor, or its query has changed, the feed is started again from `since`, once.
 async fn read_feed(
     run: &Run,
     extractor: &Extractor,
     mut task: Arc<ExtractTask>,
 ) -> Result<Vec<Ready>, Error> {
-    // Most days come with more than one of its parts, and are to be made into tables once.
+    // Most days are in more than one of its parts, and should be derived once.
     let mut partitions = BTreeSet::new();
     let mut restarted = false;
     if let Scope::Feed {
@@ -486,7 +485,7 @@ async fn read_feed(
                 (next, watch.clone())
             }
             Err(error) if error.is_dead_cursor() && resume.is_some() && !restarted => {
-                tracing::warn!(source = task.tables(), %error, "cursor dropped, feed begins again");
+                tracing::warn!(source = task.tables(), %error, "cursor dropped, the feed starts over");
                 restarted = true;
                 report_gap(run, &task, *since).await?;
                 (None, Watch::default())
@@ -507,7 +506,7 @@ async fn read_feed(
     Ok(partitions.into_iter().collect())
 }
 
-/// Says what can be had no more, where a feed begins again behind its last position, because it reaches no further back.
+/// Reports what is lost if a feed restarts after its last position because its retention is shorter.
 async fn report_gap(run: &Run, task: &ExtractTask, since: DateTime<Utc>) -> Result<(), Error> {
     for source in &task.sources {
         let handle = run.states.source(&source.name).await?;
@@ -519,7 +518,7 @@ async fn report_gap(run: &Run, task: &ExtractTask, since: DateTime<Utc>) -> Resu
         run.observer.observe(&Event::Noted {
             name: source.name.clone(),
             reason: format!(
-                "what came between {} and {} is lost: the feed's position is gone, and it reaches no further back",
+                "rows between {} and {} are lost: the feed's position is gone, and it reaches no further back",
                 whole(known),
                 whole(since)
             ),

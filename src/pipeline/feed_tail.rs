@@ -1,8 +1,8 @@
-//! The rows of asked days on the page at which a feed was left: its tail.
+//! The rows of requested days on the page at which a feed was left: its tail.
 //!
-//! A feed is left at the page on which the requested days end. The page comes again as a whole when its other days are
-//! requested; until then its rows of asked days lie in objects of their own, and the tail, a checkpoint without
-//! requests, says which.
+//! A feed is left at the page on which the requested days end. When its other days are requested, that page comes again
+//! as a whole; until then its rows of requested days are in separate objects, listed by the tail, a checkpoint without
+//! requests.
 
 use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::state::{Checkpoint, CheckpointResult, Feed, Position, RawState, SourceState};
 use crate::store::layout::Partition;
 
-/// Takes away what an earlier run had taken of the page at the feed's position, once that page has come as a whole.
+/// Removes what an earlier run took from the page at the feed's position, once that page has been read as a whole.
 pub(super) fn drop_tail(
     state: &mut SourceState,
     resumed: Option<&Position>,
@@ -21,7 +21,7 @@ pub(super) fn drop_tail(
         .tail()
         .filter(|_| state.feed.as_ref().is_some_and(is_read_again))
         .cloned();
-    // The checkpoint itself is of no use any more: the feed has another position.
+    // The checkpoint is obsolete: the feed has another position.
     let partitions = state.partitions.iter();
     let with_checkpoint = partitions.filter(|(_, found)| found.checkpoint.is_some());
     let with_checkpoint: Vec<Partition> = with_checkpoint.map(|(key, _)| *key).collect();
@@ -40,14 +40,14 @@ pub(super) fn drop_tail(
             .iter()
             .filter(|(day, _)| day.to_string() == part.partition)
             .map(|(_, raw)| raw.rows());
-        // A row that does not come again stays; its table drops the repetitions of the others.
+        // A row that does not come again stays; the model drops the duplicates of the others.
         if again.sum::<u64>() >= rows {
             raw.objects.retain(|object| !part.objects.contains(object));
         }
     }
 }
 
-/// Keeps what was taken of the page at the feed's position.
+/// Stores what was taken from the page at the feed's position.
 pub(super) fn store_tail(
     state: &mut SourceState,
     tail: CheckpointResult,

@@ -18,8 +18,8 @@ use crate::store::layout::{Partition, RunId};
 
 /// Load jobs at a time, of all tables together.
 pub(super) const LOADS: usize = 8;
-/// Partitions that are under way at a time: those that are not in a job wait for the write of the state that tells of
-/// their job, which takes as many of one source as there are.
+/// Partitions under way at a time: those without a running job wait for the write of their state document, which
+/// commits all waiting partitions of a source together.
 pub(super) const UNDER_WAY: usize = 256;
 
 /// What loads need.
@@ -34,11 +34,11 @@ pub(super) struct LoadContext {
     pub(super) observer: Arc<dyn Observer>,
     pub(super) shutdown: CancellationToken,
     pub(super) run: RunId,
-    /// Sources that were asked for by name: their tables are made in any case.
+    /// Sources that were selected by name: their tables are created in any case.
     pub(super) named: BTreeSet<String>,
-    /// Sources that are not asked, because they were not available before.
+    /// Sources that are not requested because they were not available before.
     pub(super) not_asked: BTreeSet<String>,
-    /// Sources that the run has found not to be available.
+    /// Sources that this run has found to be unavailable.
     pub(super) ended: Arc<Mutex<BTreeSet<String>>>,
 }
 
@@ -47,27 +47,26 @@ impl LoadContext {
         report_failure(self.observer.as_ref(), table, partition, error);
     }
 
-    /// Whether it is known before anything is read that there is something for a table: its source was read before, or
-    /// asked for by name.
+    /// Whether it is known before reading that a table may get rows: its source was read before, or selected by name.
     pub(super) fn is_certain(&self, table: &TableLoad) -> bool {
         table
             .state
             .look(|state| state.was_read() || self.named.contains(&state.source))
     }
 
-    /// Whether there may be something for a table, by what was read so far.
+    /// Whether a table may get rows, after what was read so far.
     pub(super) fn is_available(&self, table: &TableLoad) -> bool {
         let source = table.state.look(|state| state.source.clone());
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         self.is_certain(table) || !(self.not_asked.contains(&source) || ended.contains(&source))
     }
 
-    /// What the trial tables of all runs on these buckets have in their names.
+    /// A part of the names of the trial tables of all runs on these buckets.
     pub(super) fn trial_mark(&self) -> String {
         const_hex::encode(&Sha256::digest(self.raw.url().as_str())[..4])
     }
 
-    /// Drops what trial loads of earlier runs have left: no other run is at work on these buckets.
+    /// Drops the trial tables that earlier runs have left: no other run works on these buckets now.
     pub(super) async fn drop_trial_tables(&self) {
         match self.warehouse.drop_trial_tables(&self.trial_mark()).await {
             Ok(dropped) if dropped.is_empty() => {}
@@ -75,7 +74,7 @@ impl LoadContext {
                 tables = dropped.join(", "),
                 "tables of earlier trial loads dropped"
             ),
-            // They expire by themselves, a day after they were created.
+            // They expire a day after they were created.
             Err(error) => tracing::warn!(%error, "tables of earlier trial loads may be left"),
         }
     }

@@ -1,4 +1,4 @@
-//! The load plan of a run, and how many load jobs it comes to.
+//! The load plan of a run, and the number of its load jobs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,9 +47,9 @@ impl<'a> Planner<'a> {
         };
         let counts = self.plan.partitions_by_source();
         for contract in self.contracts.values() {
-            let driver = self.driving_source(&contract.table)?;
-            let state = self.states.source(&driver.name).await?;
-            let partitions = counts.get(driver.name.as_str()).copied().unwrap_or(0);
+            let driving = self.driving_source(&contract.table)?;
+            let state = self.states.source(&driving.name).await?;
+            let partitions = counts.get(driving.name.as_str()).copied().unwrap_or(0);
             let load = TableLoad::new(contract.clone(), state, &plan, partitions);
             plan.tables.insert(contract.table.clone(), load);
         }
@@ -65,8 +65,8 @@ impl<'a> Planner<'a> {
         let mut jobs = LoadJobs::default();
         let mut changes = false;
         for (name, table) in &load_plan.tables {
-            let driver = self.driving_source(name)?;
-            let expected = self.expected(table, driver).await?;
+            let driving = self.driving_source(name)?;
+            let expected = self.expected(table, driving).await?;
             let found = load_plan.jobs(table, &expected);
             jobs.most += found.load.most;
             jobs.is_bound |= found.load.is_bound;
@@ -94,11 +94,11 @@ impl<'a> Planner<'a> {
         Ok(found?)
     }
 
-    /// The partitions that the table has, or is going to have when the plan is done.
-    async fn expected(&self, table: &TableLoad, driver: &Source) -> Result<Expected, Error> {
-        let is_read = self.plan.tasks_of(&driver.name).next().is_some();
-        let has_feed = is_read && matches!(driver.kind, SourceKind::Feed | SourceKind::Updates)
-            || self.plan.feeds.contains(&driver.name);
+    /// The partitions that the table has now, or will have after the plan is executed.
+    async fn expected(&self, table: &TableLoad, driving: &Source) -> Result<Expected, Error> {
+        let is_read = self.plan.tasks_of(&driving.name).next().is_some();
+        let has_feed = is_read && matches!(driving.kind, SourceKind::Feed | SourceKind::Updates)
+            || self.plan.feeds.contains(&driving.name);
         let is_derived = self.plan.run_request.stages.contains(&Stage::Transform);
         let wanted = match is_derived {
             true => self.wanted(table).await?,
@@ -121,13 +121,13 @@ impl<'a> Planner<'a> {
         });
         if is_derived {
             let (bound, _) = self.bound.table(&table.contract.table)?;
-            let read = self.partitions_read(driver).into_iter();
+            let read = self.partitions_read(driving).into_iter();
             parts.extend(read.map(|partition| (bound.home(partition), underived())));
         }
         Ok(Expected {
             parts,
             has_feed,
-            finds_changes: has_feed || self.plan.lasting.contains(&driver.name),
+            finds_changes: has_feed || self.plan.lasting.contains(&driving.name),
         })
     }
 
@@ -139,8 +139,8 @@ impl<'a> Planner<'a> {
             .collect()
     }
 
-    /// The fingerprints that the table's partitions have once they are derived, of those that have raw rows to derive them
-    /// from. What the plan reads may be another one by then.
+    /// The fingerprints that the table's partitions have once they are derived, for those that have raw rows.
+    /// Partitions that the plan reads may get another one.
     async fn wanted(&self, table: &TableLoad) -> Result<BTreeMap<Partition, Fingerprint>, Error> {
         let (bound, contract) = self.bound.table(&table.contract.table)?;
         let complete = |state: &SourceState| state.complete().map(|(it, _)| it).collect::<Vec<_>>();
@@ -166,8 +166,8 @@ impl<'a> Planner<'a> {
         Ok(wanted)
     }
 
-    /// Whether everything that decides about a model's partition stays as it is when the plan is carried out, but for
-    /// the partition of its own driving source.
+    /// Whether all inputs that decide about a model's partition stay the same in this run, except the partition of its
+    /// driving source.
     async fn is_settled(&self, bound: &BoundModel, partition: Partition) -> Result<bool, Error> {
         for input in bound.inputs.iter().filter(|it| bound.is_decided_by(it)) {
             for of in bound.reads(self.states, input, partition).await? {

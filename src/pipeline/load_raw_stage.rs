@@ -1,4 +1,4 @@
-//! Raw partitions into the staging dataset, wherever what is loaded is not what is committed.
+//! Loads raw partitions into the staging dataset if they differ from what is loaded.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::store::{Bucket, TableWriter};
 
 /// Load jobs at a time.
 const LOADS: usize = 4;
-/// Number of the object that a partition without rows is loaded from. A run writes so many by no extract task.
+/// Number of the object from which a partition without rows is loaded. No extract task writes that many objects.
 const EMPTY_OBJECT: u64 = 99_999;
 
 /// What loads of raw partitions need.
@@ -60,7 +60,7 @@ pub(super) async fn load_raw_stage(
         observer: run.observer.as_ref(),
     };
     let parts = loader.prepare_tables(&tables).await;
-    // Sources whose quota is used up: it is used up for their next partition too.
+    // Sources whose load quota is used up: their next partition would be refused too.
     let closed: Mutex<BTreeSet<&str>> = Mutex::default();
     stream::iter(parts)
         .for_each_concurrent(LOADS, |part| {
@@ -84,7 +84,7 @@ pub(super) async fn load_raw_stage(
 }
 
 impl RawLoader<'_> {
-    /// Sees to it that the tables exist, and gives what is to be loaded into them.
+    /// Ensures that the tables exist, and returns what is to be loaded into them.
     async fn prepare_tables<'t>(&self, tables: &'t [RawTableLoad]) -> Vec<RawPart<'t>> {
         let mut parts = Vec::new();
         for table in tables {
@@ -113,7 +113,7 @@ impl RawLoader<'_> {
         let fingerprint = raw_fingerprint(&raw);
         let mut objects = raw.objects;
         if objects.is_empty() {
-            // A day that lost its rows is emptied by a file without any.
+            // A day that lost all its rows is replaced by an empty file.
             let key = raw_object(name, partition, self.run, EMPTY_OBJECT);
             let empty = TableWriter::begin(self.raw, key, schema.clone())?;
             objects.push(empty.finish().await?);
@@ -125,7 +125,7 @@ impl RawLoader<'_> {
             fingerprint: fingerprint.clone(),
         };
         let target = self.warehouse.target();
-        // A job that outlived its program would put old rows in the place of these.
+        // A job that outlives its program would replace these rows by old ones.
         let left = table
             .state
             .look(|state| state.partition(partition)?.raw_started.clone());

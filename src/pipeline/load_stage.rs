@@ -1,6 +1,6 @@
-//! Executes the load plan: flattened partitions into the warehouse, as they come from the transform stage.
+//! Executes the load plan: loads flattened partitions as they come from the transform stage.
 //!
-//! What waits for a full load is names only: the state has all that is derived.
+//! Only the names of partitions wait for a full load: the state lists all that is derived.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::load::LoadError;
 
 /// Runs the load stage, or drains its queue if it is not requested.
 ///
-/// A run that has to stop does not wait for jobs, which may take hours: the state knows of them, and the next run finds
+/// A run that must stop does not wait for jobs, which may take hours: the state lists them, and the next run finds
 /// them.
 pub(super) async fn load_stage(context: Option<LoadContext>, mut loadable: mpsc::Receiver<Flat>) {
     let Some(context) = context else {
@@ -35,8 +35,8 @@ async fn load_tables(context: &LoadContext, loadable: mpsc::Receiver<Flat>) {
         .iter()
         .map(|(name, table)| (name.as_str(), TableLoader::new(context, table)))
         .collect();
-    // Tables exist from the beginning, also those that no row comes for; but not those of which it is not known yet
-    // whether there is a source for them.
+    // Tables are created first, including those that get no rows, except those whose source may turn out to be
+    // unavailable.
     let certain = loaders.values().filter(|loader| loader.is_certain());
     stream::iter(certain)
         .for_each_concurrent(LOADS, |loader| async {
@@ -60,7 +60,7 @@ async fn load_tables(context: &LoadContext, loadable: mpsc::Receiver<Flat>) {
         }
     })
     .await;
-    // By now it is known what is not available: of that, no table is made.
+    // By now it is known which sources are unavailable: their tables are not created.
     let available = loaders.values().filter(|loader| loader.is_available());
     stream::iter(available)
         .for_each_concurrent(LOADS, TableLoader::finish)

@@ -1,11 +1,11 @@
-//! Drives partitions through the stations.
+//! Drives partitions through the stages.
 //!
-//! Extract tasks, models and loads go on at the same time, with bounded queues between them; SQL and decoding have
-//! threads of their own, so that a network-bound stage never waits for a CPU-bound one. A stage reads only what the one
-//! before has committed.
+//! Extract tasks, queries and loads run concurrently, with bounded queues between them; SQL and decoding have threads
+//! of their own, so that a network-bound stage never waits for a CPU-bound one. A stage reads only what the previous
+//! one has committed.
 //!
-//! Files use only those before them, in the order that `tests/it/architecture.rs` gives: `run` at the bottom, this
-//! file on top.
+//! Files use only those before them, in the order that `tests/it/architecture.rs` gives: `run` at the bottom, this file
+//! on top.
 
 mod change_feed;
 mod changes;
@@ -43,7 +43,7 @@ use self::delta_stage::DeltaStage;
 use self::load_context::{LOADS, LoadContext};
 use self::run::{Ready, Run, ends_run, shrunken};
 use crate::audit::{self, AuditedRun};
-use crate::catalog::{Catalog, Model};
+use crate::catalog::{Catalog, Model, Problems};
 use crate::clean::{Cleaned, Places};
 use crate::clock;
 use crate::config::{BucketLocation, Config, ConfigError, GoogleAccess, REGIONS, TableFormat, env};
@@ -57,12 +57,14 @@ use crate::sql_tests::{self, Differ, Preview, Previewed, Scratch};
 use crate::state::{RunLock, StateStore};
 use crate::store::layout::RunId;
 use crate::store::{Bucket, StoreError};
-use crate::transform::{BoundCatalog, BoundModel, Contract, Transformer};
+use crate::transform::{
+    BoundCatalog, BoundModel, Contract, TransformError, Transformer, bind_models,
+};
 
-/// Stack of threads that plan queries. DataFusion visits expressions recursively, and the longest that the catalog
-/// accepts (`a + a + …`) takes some 30 MB in a debug build; what is not used costs nothing.
+/// Stack size of threads that plan queries. DataFusion visits expressions recursively, and the longest that the catalog
+/// accepts (`a + a + …`) takes some 30 MB in a debug build. Unused stack costs no memory.
 pub const THREAD_STACK_BYTES: usize = 64 << 20;
-/// For how long a run that has to stop still writes its audit tables.
+/// How long a run that is stopping may still write its audit tables.
 const AUDIT_GRACE_PERIOD: Duration = Duration::from_secs(5);
 /// Partitions that wait between two stages.
 const QUEUE: usize = 64;
@@ -74,21 +76,21 @@ pub struct Pipeline {
     states: StateStore,
     raw: Bucket,
     flattened: Bucket,
-    /// Hosts among which the token's region is found, where none is configured.
+    /// Hosts among which the token's region is found if none is configured.
     regions: Vec<String>,
-    /// Models that were bound so far, by name: a run and its plan bind each once.
+    /// Models bound so far, by name, so that a run and its plan bind each once.
     bound: tokio::sync::Mutex<BTreeMap<String, Arc<BoundModel>>>,
     /// Threads for decoding and SQL; none only while being dropped.
     cpu: Option<Runtime>,
 }
 
 impl Pipeline {
-    /// Opens the buckets; folders are made if need be. Must be called on a tokio runtime, which does the waiting.
+    /// Opens the buckets; folders are created if needed. Must be called on a tokio runtime, which does the I/O.
     pub fn new(config: Config, catalog: Catalog) -> Result<Self, Error> {
         Self::over(config, catalog, Bucket::open)
     }
 
-    /// Opens the buckets to read them: nothing is made. What is not there is empty.
+    /// Opens the buckets for reading: nothing is created, and missing folders are empty.
     pub fn looking(config: Config, catalog: Catalog) -> Result<Self, Error> {
         Self::over(config, catalog, Bucket::look)
     }
@@ -114,7 +116,7 @@ impl Pipeline {
         })
     }
 
-    /// Looks for the token's region among these hosts instead of Samsara's own, where none is configured.
+    /// Looks for the token's region among these hosts instead of Samsara's, if none is configured.
     pub fn with_regions(mut self, regions: Vec<String>) -> Self {
         self.regions = regions;
         self
@@ -158,7 +160,7 @@ impl Pipeline {
     }
 
     /// Adds to a plan what edited models change: tables that are derived again, and why, and what stays behind in the
-    /// warehouse. A run need not know.
+    /// warehouse. Not needed to run the plan.
     pub async fn explain(&self, plan: &mut Plan) -> Result<(), Error> {
         let bound = self.bound(&plan.run_request).await?;
         let changes = changes::Changes {
@@ -191,7 +193,7 @@ impl Pipeline {
         }
     }
 
-    /// The selected models and all that are upstream of them, bound: each once, however often it is asked for.
+    /// The selected models and all upstream models, bound. Each is bound once, however often this is called.
     async fn bound(&self, run_request: &RunRequest) -> Result<BoundCatalog, Error> {
         let Some(cpu) = &self.cpu else {
             return Err(Error::ShutDown);
@@ -205,34 +207,9 @@ impl Pipeline {
         let mut known = self.bound.lock().await;
         let mut rest: Vec<&Model> = wanted.values().copied().collect();
         rest.retain(|model| !known.contains_key(&model.name));
-        while !rest.is_empty() {
-            let is_bound = |table: &String| {
-                let upstream = self.catalog.producer(table);
-                upstream.is_none_or(|upstream| known.contains_key(&upstream.name))
-            };
-            let is_ready = |model: &&Model| model.upstream.iter().all(is_bound);
-            let (ready, later): (Vec<&Model>, Vec<&Model>) = rest.into_iter().partition(is_ready);
-            if ready.is_empty() {
-                break;
-            }
-            // Planning is work for all cores.
-            let upstream = Arc::new(known.clone());
-            let bind = |model: &Model| {
-                let (catalog, model) = (self.catalog.clone(), model.clone());
-                let upstream = upstream.clone();
-                let bind = async move { BoundModel::bind_after(&catalog, &model, &upstream).await };
-                cpu.spawn(bind)
-            };
-            let binding: Vec<_> = ready.into_iter().map(bind).collect();
-            for bound in binding {
-                let stopped = |source| Error::Task {
-                    what: "binding a model".into(),
-                    source,
-                };
-                let bound = bound.await.map_err(stopped)??;
-                known.insert(bound.model.name.clone(), Arc::new(bound));
-            }
-            rest = later;
+        let problems = bind_models(&self.catalog, rest, &mut known, cpu.handle()).await?;
+        if let Some(problems) = Problems::new(problems) {
+            return Err(TransformError::Model(problems).into());
         }
         let wanted = wanted.into_keys();
         let wanted = wanted.filter_map(|name| known.get(name).cloned());
@@ -260,7 +237,7 @@ impl Pipeline {
         sql_tests::preview(self.committed(), model, day, scratch).await
     }
 
-    /// Compares what a model makes of committed raw rows with what is committed of it.
+    /// Compares what a model makes of committed raw rows with its committed rows.
     pub async fn differ(&self, model: &Model) -> Result<Differ<'_>, Error> {
         Differ::new(self.committed(), &self.flattened, model).await
     }
@@ -275,10 +252,10 @@ impl Pipeline {
         }
     }
 
-    /// Does what the plan says. Failures of single tables are in the report; an error ends the run.
+    /// Executes a plan. Failures of single tables are in the report; an error ends the run.
     ///
-    /// The run lock of the buckets is held meanwhile. If another run has changed the state since the plan was made,
-    /// another plan is made: this one may hold days that are complete by now.
+    /// The run holds the run lock of the buckets. If another run has changed the state since the plan was made, the
+    /// plan is made again: its days may be complete by now.
     pub async fn run(
         &self,
         plan: Plan,
@@ -290,7 +267,7 @@ impl Pipeline {
             return Err(SamsaraError::NoToken.into());
         }
         let id = RunId::new(clock::now());
-        // Our own token: the caller's is not ours to cancel when a run has to stop by itself.
+        // A child token: the run can stop itself without cancelling the caller's.
         let stop = shutdown.child_token();
         let lock = RunLock::acquire(&self.raw, &id, &self.config.lock, &stop).await?;
         self.states.fence().guard(&lock);
@@ -330,7 +307,7 @@ impl Pipeline {
         let bound = self.bound(&plan.run_request).await?;
         self.check_salt(&bound)?;
         let warehouse = match plan.run_request.stages.contains(&Stage::Load) {
-            // It may be looked for for minutes, and nothing is begun yet.
+            // Opening may take minutes, and nothing has started yet.
             true => tokio::select! {
                 () = shutdown.cancelled() => return Ok(RunReport { run: id.to_string(), ..report_builder.report() }),
                 opened = self.open_warehouse() => Some(opened?),
@@ -346,7 +323,7 @@ impl Pipeline {
         if ended.is_ok() {
             ended = self.load_raw(&run).await;
         }
-        // A run that changed nothing leaves nothing behind.
+        // A run that changed nothing writes no audit rows.
         if let Some(warehouse) = warehouse.filter(|_| report_builder.report().changed_something()) {
             let report = report_builder.report();
             self.write_audit(&run, &recorder, &report, warehouse.as_ref())
@@ -373,7 +350,7 @@ impl Pipeline {
         Ok(report)
     }
 
-    /// Refuses a run whose models hash columns, where there is no salt.
+    /// Refuses a run whose models hash columns if no salt is configured.
     fn check_salt(&self, bound: &BoundCatalog) -> Result<(), Error> {
         let hashes = |bound: &&Arc<BoundModel>| !bound.contract.hashed.is_empty();
         match bound.models().find(hashes) {
@@ -417,7 +394,7 @@ impl Pipeline {
         })
     }
 
-    /// The three stages, joined by queues. Each ends when the one before has closed its queue.
+    /// The three stages, joined by queues. Each ends when the previous one has closed its queue.
     async fn run_stages(
         &self,
         run: &Arc<Run>,
@@ -460,7 +437,7 @@ impl Pipeline {
         extracted.and(transformed)
     }
 
-    /// What the load stage works with, its plan first; none without a warehouse.
+    /// The context of the load stage with the load plan; none without a warehouse.
     async fn load_context(
         &self,
         run: &Run,
@@ -489,7 +466,7 @@ impl Pipeline {
         }))
     }
 
-    /// Loads raw tables, if that is asked for. Their failures cost only themselves.
+    /// Loads raw tables if requested. Their failures affect only themselves.
     async fn load_raw(&self, run: &Arc<Run>) -> Result<(), Error> {
         let is_load = run.plan.run_request.stages.contains(&Stage::Load);
         let Some(staging) = self.config.staging.as_ref().filter(|_| is_load) else {
@@ -510,7 +487,7 @@ impl Pipeline {
         }
     }
 
-    /// Writes the audit tables; a run that has to stop does so for its grace period only.
+    /// Writes the audit tables; a run that is stopping does so for its grace period only.
     async fn write_audit(
         &self,
         run: &Run,
@@ -541,7 +518,7 @@ impl Pipeline {
         }
     }
 
-    /// Tells observers what the warehouse has of the selected tables. That it cannot be told is no failure of the run.
+    /// Tells observers what the warehouse has of the selected tables. The run does not fail if this is unknown.
     async fn tell_table_status(&self, run: &Run) {
         let target = load::target_name(&self.config.warehouse);
         let lookup = coverage::Lookup {
@@ -559,7 +536,7 @@ impl Pipeline {
         let covered = match covered {
             Ok(covered) => covered,
             Err(error) => {
-                tracing::warn!(%error, "observers are not told what the tables hold");
+                tracing::warn!(%error, "the state of the tables cannot be reported");
                 return;
             }
         };

@@ -1,4 +1,4 @@
-//! Queries over committed raw rows, while a run is extracting.
+//! Queries over committed raw rows during a run.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ use crate::transform::{DataError, QueryTable, TransformError, query};
 /// Memory for such a query.
 const QUERY_MEMORY: usize = 256 << 20;
 
-/// Runs a query over raw objects of a source, on the threads for computing, and adds up its batches.
+/// Runs a query over raw objects of a source on the CPU threads, and folds its batches.
 pub(super) async fn fold_raw_rows<T: Default + Send + 'static>(
     run: &Run,
     source: &Source,
@@ -36,7 +36,7 @@ pub(super) async fn fold_raw_rows<T: Default + Send + 'static>(
     });
     folding.await.unwrap_or_else(|error| {
         Err(TransformError::Task {
-            source_name: source.name.clone(),
+            what: format!("{}: reading its raw rows", source.name),
             error,
         })
     })
@@ -53,7 +53,7 @@ pub(super) fn raw_table(run: &Run, source: &Source, objects: &[ObjectRef]) -> Qu
     }
 }
 
-/// The rows of a parent's committed list, as far as they are asked for, sorted by what they give to requests.
+/// The requested rows of a parent's committed list, sorted by the values that go into requests.
 pub(super) async fn parent_rows(run: &Run, parent: &Parent) -> Result<Vec<ParentRow>, Error> {
     let (name, field) = (parent.source.as_str(), parent.field.as_str());
     let source = run.catalog.known_source(name)?;
@@ -64,7 +64,7 @@ pub(super) async fn parent_rows(run: &Run, parent: &Parent) -> Result<Vec<Parent
         .chain(parent.with.values())
         .map(|name| format!("CAST(\"{name}\" AS VARCHAR)"))
         .collect();
-    // An expression has a name of its own only if it stands once.
+    // An expression can get an alias only if it occurs once.
     let columns: Vec<String> = (0..)
         .zip(columns)
         .map(|(number, column)| format!("{column} AS field{number}"))
@@ -92,14 +92,14 @@ pub(super) async fn parent_rows(run: &Run, parent: &Parent) -> Result<Vec<Parent
         Ok(())
     };
     let rows: BTreeSet<ParentRow> = fold_raw_rows(run, source, &raw.objects, sql, add).await?;
-    // An empty id identifies nothing: a request without it would ask for all, or for another path.
+    // An empty id identifies nothing: a request without it would ask for everything, or for another path.
     let (rows, blank): (Vec<ParentRow>, Vec<ParentRow>) =
         rows.into_iter().partition(|row| !row.id.trim().is_empty());
     if !blank.is_empty() {
         tracing::warn!(
             source = name,
             field,
-            "rows without an id: nothing is asked for them"
+            "rows without an id: nothing is requested for them"
         );
     }
     Ok(rows)
@@ -112,7 +112,7 @@ pub(super) fn guarded_table<'a>(catalog: &'a Catalog, source: &'a str) -> &'a st
     model.map_or(source, |model| model.name.as_str())
 }
 
-/// Which rows of a parent are asked for, as the rest of a query's condition.
+/// Which rows of a parent are requested, as a part of a query's condition.
 fn conditions(parent: &Parent) -> String {
     let quoted = |value: &String| format!("'{}'", value.replace('\'', "''"));
     let is_one = |(name, values): (&String, &Vec<String>)| {
@@ -127,7 +127,8 @@ fn conditions(parent: &Parent) -> String {
         .collect()
 }
 
-/// A list whose rows may be asked for one by one: read in its last try, and not refused by the row-count guard.
+/// The committed list of a parent whose rows may be requested: its last attempt succeeded, and the row-count guard
+/// accepts it.
 async fn usable_list(run: &Run, source: &Source) -> Result<RawState, Error> {
     let name = source.name.as_str();
     let handle = run.states.source(name).await?;
@@ -135,12 +136,12 @@ async fn usable_list(run: &Run, source: &Source) -> Result<RawState, Error> {
         .look(|state| state.partition(Partition::Snapshot).cloned())
         .unwrap_or_default();
     let before = shrunken(run, name, &found);
-    // Ids of an older list would leave out who has come since, and the days would count as read.
+    // Ids of an older list would miss new vehicles or drivers, and the days would count as complete.
     let Some(raw) = found.raw.filter(|_| found.failure.is_none()) else {
         let source_name = name.to_string();
         return Err(UpstreamError::ParentFailed { source_name }.into());
     };
-    // Nor would days count as read that were asked for with the few ids that the guard refuses.
+    // The same holds for the few ids of a list that the guard refuses.
     let Some(before) = before else {
         return Ok(raw);
     };

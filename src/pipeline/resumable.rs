@@ -1,4 +1,4 @@
-//! Tasks that go on where an earlier run has left them, and leave checkpoints themselves.
+//! Tasks that resume where an earlier run has left them, and store checkpoints themselves.
 
 use std::sync::Arc;
 
@@ -14,12 +14,12 @@ use crate::state::{Checkpoint, PartitionState, SourceHandle, SourceState};
 use crate::store::ObjectRef;
 use crate::store::layout::Partition;
 
-/// Where the checkpoint of a task stands in the state.
+/// Where the state holds the checkpoint of a task.
 #[derive(Clone)]
 enum Place {
     /// With the first partition of its first source.
     Partition(Partition),
-    /// With the source: the days that a window of updates brings are not known before.
+    /// With the source: the days of a window of updates are not known in advance.
     Window(UpdatesWindow),
 }
 
@@ -45,7 +45,7 @@ impl Place {
     }
 }
 
-/// A window of updates that goes on where an earlier run left it.
+/// Resumes a window of updates where an earlier run left it.
 pub(super) async fn read_window(
     run: &Run,
     extractor: &Extractor,
@@ -55,7 +55,7 @@ pub(super) async fn read_window(
     read_at(run, extractor, task, Place::Window(window.clone())).await
 }
 
-/// A task that goes on where an earlier run left it, and leaves checkpoints itself.
+/// Resumes a task where an earlier run left it, and stores its checkpoints.
 pub(super) async fn read_resumable(
     run: &Run,
     extractor: &Extractor,
@@ -81,17 +81,17 @@ async fn read_at(
     let is_resumed = stored.is_some();
     let place = (&handle, &at);
     match read_with_checkpoints(extractor, task, stored, place, true).await {
-        // The cursor goes, and the pages before it with it: the task begins again, once.
+        // The cursor and the pages before it are dropped: the task starts over, once.
         Err(Error::Extract(error)) if error.is_dead_cursor() => {
-            tracing::warn!(source = task.tables(), %error, "cursor dropped, partition begins again");
+            tracing::warn!(source = task.tables(), %error, "cursor dropped, the partition starts over");
             let dropped = at.clone();
             handle
                 .commit(move |state| dropped.store(state, None))
                 .await?;
             read_with_checkpoints(extractor, task, None, place, true).await
         }
-        // Not one of the answers that mean a dead cursor, so its checkpoint stays. Should it be one all the same, the
-        // task can do without; if not, that costs a request or two.
+        // Not one of the responses that mean a dead cursor, so the checkpoint stays. If the cursor is dead all the
+        // same, the task starts over without it; if not, that costs a request or two.
         Err(Error::Extract(error)) if is_resumed && error.is_refused() => {
             tracing::warn!(source = task.tables(), %error, "read from the beginning, the cursor is kept until that is done");
             read_with_checkpoints(extractor, task, None, place, false).await
@@ -100,7 +100,7 @@ async fn read_at(
     }
 }
 
-/// The checkpoint of a task, if it may go on from there and its objects are still there.
+/// The checkpoint of a task, if it may resume from there and its objects still exist.
 async fn usable_checkpoint(
     run: &Run,
     task: &ExtractTask,
@@ -118,8 +118,8 @@ async fn usable_checkpoint(
     Ok(are_there(&run.raw, &objects).await?.then_some(checkpoint))
 }
 
-/// The last time that the task's days may have changed: they were found to, were read whole, or the change feed was not
-/// followed before.
+/// The last time at which the task's days may have changed: when they were reported as changed, were read completely,
+/// or the change feed was not followed.
 async fn last_change(run: &Run, task: &ExtractTask) -> Result<Option<DateTime<Utc>>, Error> {
     let Scope::Days(days) = &task.scope else {
         return Ok(None);
@@ -143,7 +143,7 @@ async fn last_change(run: &Run, task: &ExtractTask) -> Result<Option<DateTime<Ut
 }
 
 /// Reads a task from its beginning or from a checkpoint. Its own checkpoints go into the state at `place`, if they are
-/// to be stored.
+/// stored.
 async fn read_with_checkpoints(
     extractor: &Extractor,
     task: &Arc<ExtractTask>,
@@ -152,7 +152,7 @@ async fn read_with_checkpoints(
     stores: bool,
 ) -> Result<TaskOutcome, Error> {
     let (checkpoints, mut left) = mpsc::channel::<Checkpoint>(1);
-    // The receiver is this future's own: once it is over, the task must not wait for anyone to receive.
+    // This future owns the receiver: after its end, the task must not wait for it.
     let store = async move {
         while let Some(checkpoint) = left.recv().await {
             if !stores {
@@ -169,15 +169,15 @@ async fn read_with_checkpoints(
     tokio::pin!(read, store);
     Ok(tokio::select! {
         stored = &mut store => {
-            // A state that cannot be written ends the task: nothing of what it reads could be committed.
+            // If the state cannot be written, the task ends: none of its rows could be committed.
             stored?;
             read.await?
         }
         outcome = &mut read => match outcome {
-            // What is going to be committed says more than a checkpoint. One that was sent already is written before it.
+            // The final commit makes checkpoints superfluous. One that was sent already is written before it.
             Ok(outcome) => outcome,
             Err(error) => {
-                // The checkpoint of what is safe so far is stored.
+                // Stores the checkpoint of what is complete so far.
                 store.await?;
                 return Err(error.into());
             }

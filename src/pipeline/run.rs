@@ -26,7 +26,7 @@ pub(super) struct Run {
     pub(super) id: RunId,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) shutdown: CancellationToken,
-    /// The selected models and those upstream of them, with what they read and the tables that they fill.
+    /// The selected models and their upstream models, with what they read and the tables that they fill.
     pub(super) bound: BoundCatalog,
     /// The contracts of the tables of selected models, by table: these are loaded.
     pub(super) contracts: BTreeMap<String, Contract>,
@@ -35,19 +35,19 @@ pub(super) struct Run {
     /// After how many pages an unfinished task leaves a checkpoint.
     pub(super) checkpoint_every: u64,
     pub(super) plan: Plan,
-    /// Sources that the token or the organisation does not have: asking again for another day is of no use.
+    /// Sources that the token or the organisation does not have: requests for other days would fail too.
     pub(super) ended: Arc<Mutex<BTreeSet<String>>>,
-    /// Sources that were refused (400) when they were requested alone: they take no others with them any more.
+    /// Sources that were refused (400) when requested alone: they are no longer requested together with others.
     pub(super) apart: Mutex<BTreeSet<String>>,
-    /// Partitions that tasks of this run have handed on.
+    /// Partitions that tasks of this run have passed on.
     pub(super) extracted: Mutex<BTreeSet<Ready>>,
 }
 
-/// A partition whose raw rows are committed, on its way to the models.
+/// A partition whose raw rows are committed, to be derived.
 pub(super) type Ready = (String, Partition);
 
 impl Run {
-    /// Reports a failure that costs one table or partition, and not the run.
+    /// Reports a failure that affects one table or partition, not the run.
     pub(super) fn failed(&self, name: &str, partition: Option<Partition>, error: &Error) {
         report_failure(self.observer.as_ref(), name, partition, error);
     }
@@ -57,13 +57,13 @@ impl Run {
         self.bound.driven_by(source).count() as u64
     }
 
-    /// How many partitions of models come of a task. Which days a feed brings is not known before.
+    /// How many partitions of models a task causes to be derived. The days of a feed are not known in advance.
     pub(super) fn tables_of_task(&self, task: &PlannedTask) -> u64 {
         let tables = task.sources.iter().map(|source| self.tables_of(source));
         tables.sum::<u64>() * task.scope.partitions().len() as u64
     }
 
-    /// What the plan comes to, at this part of the documented rates.
+    /// The totals of the plan, at this part of the documented rates.
     pub(super) fn totals(&self, rate_share: f64) -> Totals {
         let tasks = || self.plan.snapshots.iter().chain(&self.plan.windows);
         let estimate = self.plan.estimate;
@@ -85,18 +85,18 @@ impl Run {
         locked(&self.ended).contains(source)
     }
 
-    /// Asks no more for a source. Returns whether it was requested until now.
+    /// Stops requesting a source. Returns whether it was requested until now.
     pub(super) fn end_source(&self, source: &str) -> bool {
         locked(&self.ended).insert(source.to_string())
     }
 
-    /// Whether the source was asked for by name: then it is a failure that it is not available.
+    /// Whether the source was selected by name: then it is a failure if it is not available.
     pub(super) fn is_named(&self, source: &str) -> bool {
         self.plan.run_request.selection.named.contains(source)
     }
 
-    /// Whether an answer says that a source is not available, and the run treats that as a note and not as a failure:
-    /// the source was not asked for by name, and it was never read or is optional.
+    /// Whether a response says that a source is not available, and the run reports that as a note instead of a failure:
+    /// the source was not selected by name, and it was never read or is optional.
     pub(super) fn takes_leave(&self, source: &str, was_read: bool, error: &SamsaraError) -> bool {
         let is_optional = self
             .catalog
@@ -110,17 +110,17 @@ impl Run {
             && (is_optional || !was_read)
     }
 
-    /// Keeps that a source was refused when it was requested alone.
+    /// Records that a source was refused when it was requested alone.
     pub(super) fn set_apart(&self, sources: &[String]) {
         locked(&self.apart).extend(sources.iter().cloned());
     }
 
-    /// Whether a source is requested alone, since it was refused.
+    /// Whether a source must be requested alone because it was refused.
     pub(super) fn is_apart(&self, source: &str) -> bool {
         locked(&self.apart).contains(source)
     }
 
-    /// Whether a task of this run has handed on the partition.
+    /// Whether a task of this run has passed on the partition.
     pub(super) fn has_extracted(&self, partition: &Ready) -> bool {
         locked(&self.extracted).contains(partition)
     }
@@ -151,8 +151,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether a list has lost this many rows that the row-count guard refuses it. A source stands for all tables made of
-/// it.
+/// Whether a list has lost so many rows that the row-count guard refuses it. A source stands for all tables made of it.
 pub(super) fn is_shrunken(run: &Run, source: &str, rows: u64, before: u64) -> bool {
     let models = run
         .catalog
@@ -163,7 +162,7 @@ pub(super) fn is_shrunken(run: &Run, source: &str, rows: u64, before: u64) -> bo
         .all(|name| run.load.refuses_shrunken(name, rows, before))
 }
 
-/// How many rows a list had that the row-count guard refuses now.
+/// The previous row count of a list that the row-count guard refuses.
 pub(super) fn shrunken(run: &Run, source: &str, found: &PartitionState) -> Option<u64> {
     let rows = found.raw.as_ref()?.rows();
     found
@@ -180,7 +179,7 @@ pub(super) async fn are_there(bucket: &Bucket, objects: &[ObjectRef]) -> Result<
     }
 }
 
-/// Whether an error is about everything and not about one table.
+/// Whether an error affects everything instead of one table.
 pub(super) fn ends_run(error: &Error) -> bool {
     match error {
         Error::Extract(error) => error.api().is_some_and(SamsaraError::ends_run),

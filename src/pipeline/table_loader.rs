@@ -1,4 +1,4 @@
-//! Loads one table: its partitions one by one, or all together.
+//! Loads one table: partition by partition, or all together.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
@@ -28,10 +28,10 @@ pub(super) struct TableLoader<'a> {
     method: OnceCell<Option<Method>>,
     /// Whether nothing more of it is loaded in this run.
     is_closed: AtomicBool,
-    /// Set once no job of an earlier run is under way any more.
+    /// Set once no job of an earlier run is running any more.
     is_alone: OnceCell<()>,
     trial_begun: AtomicBool,
-    /// Days that have arrived since the last slice was considered.
+    /// Days that were derived since the last slice was considered.
     arrived: AtomicU64,
     /// Held by the slice that is at work.
     slices: tokio::sync::Mutex<Slices>,
@@ -42,14 +42,14 @@ pub(super) struct TableLoader<'a> {
 struct Slices {
     /// Days with rows that the last slice has loaded.
     loaded: u64,
-    /// Whether further ones are of no use: one has failed, or not all days go in one job.
+    /// Whether there are no further slices: one has failed, or not all days fit into one job.
     are_over: bool,
 }
 
 /// How a load changes the table.
 #[derive(Debug, Clone, Copy, Default)]
 struct Replace {
-    /// It replaces all rows of the table, not those of its partition.
+    /// Whether it replaces all rows of the table, not only those of its partition.
     whole: bool,
     /// It gives the table the contract's shape.
     reshape: bool,
@@ -69,12 +69,12 @@ impl<'a> TableLoader<'a> {
         }
     }
 
-    /// Whether it is known before anything is read that there is something for it.
+    /// Whether it is known before reading that the table may get rows.
     pub(super) fn is_certain(&self) -> bool {
         self.context.is_certain(self.table)
     }
 
-    /// Whether there may be something for it, by what was read so far.
+    /// Whether the table may get rows, after what was read so far.
     pub(super) fn is_available(&self) -> bool {
         self.context.is_available(self.table)
     }
@@ -96,14 +96,14 @@ impl<'a> TableLoader<'a> {
     }
 
     fn failed(&self, partition: Option<Partition>, error: &Error) {
-        // A used-up quota is used up for the table's next partition too.
+        // If the quota is used up, the table's next partition would be refused too.
         if matches!(error, Error::Load(error) if error.is_quota()) {
             self.close();
         }
         self.context.failed(self.name(), partition, error);
     }
 
-    /// Sees to it, once, that the table exists, and tells how it is loaded. A table of another shape is not loaded at
+    /// Ensures, once, that the table exists, and returns how it is loaded. A table of another shape is not loaded at
     /// all.
     pub(super) async fn method(&self) -> Option<Method> {
         let prepare = || async {
@@ -144,9 +144,9 @@ impl<'a> TableLoader<'a> {
         }
     }
 
-    /// Loads one partition, if it is not the one that is loaded; `force` loads it in any case.
+    /// Loads one partition unless it is loaded already; `force` loads it in any case.
     async fn load_partition(&self, partition: Partition, force: bool) -> Result<(), Error> {
-        // What could not be derived has been reported by the stage before.
+        // The transform stage has reported what could not be derived.
         let Some(part) = self.table.part(partition) else {
             return Ok(());
         };
@@ -173,7 +173,7 @@ impl<'a> TableLoader<'a> {
         }
     }
 
-    /// Loads all partitions: as many as a job takes in one, the others by themselves.
+    /// Loads all partitions: as many as fit in one job, the others one by one.
     async fn load_full(&self, kind: FullLoad) -> Result<(), Error> {
         self.await_earlier_jobs().await?;
         let parts = self.table.parts();
@@ -200,7 +200,7 @@ impl<'a> TableLoader<'a> {
             singly,
             empty,
         } = steps;
-        // The job overwrites them: if this run comes no further, the next one must know.
+        // The job overwrites them: if this run ends early, the next one must know.
         self.invalidate(&singly).await?;
         if !together.is_empty() {
             let replace = Replace {
@@ -210,7 +210,7 @@ impl<'a> TableLoader<'a> {
             self.load_parts(together, replace).await?;
         }
         if change == TableChange::Reshape {
-            // What a load does not bring: labels, comments, expiration.
+            // What a load job does not set: labels, comments, expiration.
             self.context.warehouse.prepare(&self.table.contract).await?;
         }
         self.mark_empty(empty).await?;
@@ -218,7 +218,7 @@ impl<'a> TableLoader<'a> {
         Ok(())
     }
 
-    /// Drops the table and creates it again, after all that its first job is to bring has been loaded for trial.
+    /// Drops the table and creates it again, after a trial load of all that its first job brings.
     async fn rebuild_table(&self, steps: &FullLoadSteps) -> Result<(), Error> {
         let warehouse = &self.context.warehouse;
         self.load_into_trial_table(&steps.together).await?;
@@ -229,7 +229,7 @@ impl<'a> TableLoader<'a> {
         Ok(())
     }
 
-    /// Loads partitions by themselves, whatever is loaded of them. Their failures are reported.
+    /// Loads partitions one by one, whether or not they are loaded already. Their failures are reported.
     async fn load_singly(&self, parts: Vec<Part>) {
         stream::iter(parts)
             .for_each_concurrent(UNDER_WAY, |(partition, _)| async move {
@@ -242,15 +242,15 @@ impl<'a> TableLoader<'a> {
             .await;
     }
 
-    /// Takes a derived partition of a table that is loaded as a whole: the first one is loaded for trial, and a first
-    /// load goes on by a slice when enough have come.
+    /// Takes a derived partition of a table that gets a full load. The first one is loaded for trial; a first load
+    /// continues with a slice when enough days are derived.
     async fn collect_partition(&self, partition: Partition, kind: FullLoad) -> Result<(), Error> {
         self.trial_load(partition).await?;
         if kind != FullLoad::First {
             return Ok(());
         }
         let arrived = self.arrived.fetch_add(1, Ordering::Relaxed) + 1;
-        // One slice at a time; who comes meanwhile does not wait for it, and is in the next one.
+        // One slice at a time; other tasks do not wait for it, and their days are in the next one.
         let Ok(mut slices) = self.slices.try_lock() else {
             return Ok(());
         };
@@ -263,7 +263,7 @@ impl<'a> TableLoader<'a> {
             Slice::TooLarge => slices.are_over = true,
             Slice::Days(days) => match self.load_full(kind).await {
                 Ok(()) => slices.loaded = days,
-                // The last job tries it again, with all days, and says how that ended.
+                // The last job tries again with all days, and reports how that ended.
                 Err(error) => {
                     tracing::warn!(table = self.name(), %error, "first load: the days so far cannot be loaded yet");
                     slices.are_over = true;
@@ -273,8 +273,8 @@ impl<'a> TableLoader<'a> {
         Ok(())
     }
 
-    /// Loads the first partition with rows of a long load for trial: if that is refused, so would be the job with all
-    /// days, hours later.
+    /// Trial load of the first partition with rows, before a long load: if the warehouse refuses it, it would refuse
+    /// the job with all days, hours later.
     async fn trial_load(&self, partition: Partition) -> Result<(), Error> {
         if !self.table.has_trial {
             return Ok(());
@@ -293,7 +293,7 @@ impl<'a> TableLoader<'a> {
         Ok(result?)
     }
 
-    /// Loads partitions into a table that is dropped at once.
+    /// Loads partitions into a table that is dropped afterwards.
     async fn load_into_trial_table(&self, parts: &[Part]) -> Result<(), LoadError> {
         let context = self.context;
         let run = context.run.as_str().rsplit('-').next().unwrap_or_default();
@@ -329,8 +329,8 @@ impl<'a> TableLoader<'a> {
         result.and(dropped)
     }
 
-    /// Waits, once, for the jobs that an earlier run has left under way: one that ends after its successor would put
-    /// old rows in the place of new ones, and one with many days may overwrite days that it does not know of.
+    /// Waits, once, for the jobs that an earlier run has left running: a job that ends after its successor would
+    /// replace new rows by old ones, and one with many days may overwrite days that it does not know of.
     async fn await_earlier_jobs(&self) -> Result<(), Error> {
         let awaited = self.is_alone.get_or_try_init(|| async {
             let left = |state: &ModelState| {
@@ -347,7 +347,7 @@ impl<'a> TableLoader<'a> {
                     self.context.warehouse.await_job(&started).await
                 })
                 .await?;
-            // What is not loaded yet finds its job by the same name, or has another one.
+            // Partitions that are not loaded yet find their job by the same id, or have another one.
             parts.retain(|(_, state)| left(state).is_some() && is_loaded(state, self.target()));
             let ended = |state: &mut ModelState, _: &ModelState| {
                 let used = state.started.take().map_or(0, |started| started.attempt);
@@ -358,7 +358,7 @@ impl<'a> TableLoader<'a> {
         awaited.await.copied()
     }
 
-    /// Starts the load, sees it through, and keeps in the state what became of it.
+    /// Starts the load, waits for its end, and records the result in the state.
     async fn load_parts(&self, parts: Vec<Part>, replace: Replace) -> Result<(), Error> {
         let begun = Instant::now();
         self.await_earlier_jobs().await?;
@@ -371,7 +371,7 @@ impl<'a> TableLoader<'a> {
             reshape: replace.reshape,
             attempt: used.unwrap_or_default() + 1,
         };
-        // An object that is not the one that was derived would replace rows before the ledger is checked.
+        // If the objects are not those that were derived, the load would replace rows before the ledger is checked.
         let objects = batch.partitions.iter().flat_map(|flat| &flat.objects);
         let objects: Vec<_> = objects.cloned().collect();
         context.flattened.expect(&objects).await?;
@@ -387,7 +387,7 @@ impl<'a> TableLoader<'a> {
         })
         .await?;
         let slot = context.jobs.acquire().await;
-        // A partition replaced by a run that lost its lock could undo what its successor has loaded.
+        // A load by a run that lost its lock could undo what its successor has loaded.
         context.fence.check()?;
         let watched = ObservedLoad {
             purpose: LoadPurpose::Table,
@@ -426,7 +426,7 @@ impl<'a> TableLoader<'a> {
         self.commit_loaded(parts, nothing, Instant::now()).await
     }
 
-    /// Commits that the partitions are loaded, each with the rows of its own Parquet.
+    /// Commits that the partitions are loaded, each with the row count of its own Parquet.
     async fn commit_loaded(
         &self,
         parts: Vec<Part>,
@@ -462,14 +462,14 @@ impl<'a> TableLoader<'a> {
         Ok(())
     }
 
-    /// Commits that the partitions are not loaded, before something makes that true.
+    /// Commits that the partitions are not loaded, before they are overwritten.
     async fn invalidate(&self, parts: &[Part]) -> Result<(), Error> {
         let held = |(_, state): &&Part| state.load.as_ref().is_some_and(|load| load.rows > 0);
         let held: Vec<Part> = parts.iter().filter(held).cloned().collect();
         self.change_parts(&held, |state, _| state.load = None).await
     }
 
-    /// Commits a change of partitions in one go; `change` gets each as it is and as it was when it was looked up.
+    /// Commits a change of partitions at once; `change` gets each as it is now and as it was when it was looked up.
     async fn change_parts(
         &self,
         parts: &[Part],

@@ -1,4 +1,4 @@
-//! Threads, and what becomes of a program that gets none.
+//! Starts and ends runtimes, also where the system gives no threads.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use crate::error::Error;
 
 /// How long a thread for blocking work is kept: as long as any run.
 ///
-/// Where no further thread is available, tokio queues such work for the next thread that is free, and panics, or waits
-/// for ever, if there is none. So the first one, which [`start`] asks for, stays.
+/// If no further thread can be started, tokio queues such work for the next free thread, and panics or waits for ever
+/// if there is none. So the first one, which [`start`] starts, is kept.
 const KEPT: Duration = Duration::from_secs(30 * 86_400);
 
-/// Starts a runtime whose threads have the stack that planning queries takes.
+/// Starts a runtime whose threads have the stack size that planning queries needs.
 ///
 /// # Errors
 /// [`Error::System`] if the system gives no threads; tokio itself would panic.
@@ -25,7 +25,7 @@ pub fn start(name: &str) -> Result<Runtime, Error> {
         what: "cannot start threads (is `ulimit -u` or `-v` too low?)".into(),
         source,
     };
-    // Whether there are as many as the runtime asks for is tried first: its panic would be printed.
+    // First tries whether the system gives as many threads as the runtime needs: its panic would be printed.
     let workers = std::thread::available_parallelism().map_or(1, usize::from) + 1;
     try_threads(workers).map_err(refused)?;
     let started = catch_unwind(AssertUnwindSafe(|| {
@@ -43,13 +43,13 @@ pub fn start(name: &str) -> Result<Runtime, Error> {
         .map_err(refused)
 }
 
-/// How long threads are waited for when a runtime ends. Idle ones are gone at once.
+/// How long to wait for threads when a runtime ends. Idle ones end at once.
 pub const END: Duration = Duration::from_secs(1);
 
 /// Ends a runtime without waiting for it: dropping one inside another blocks, which tokio forbids.
 ///
-/// Its threads are waited for by another thread, and not left to themselves: glibc before 2.41 may read the stack of a
-/// thread that ends while it is detached, and a stack as large as these is no longer there then (BZ 19951).
+/// Another thread joins its threads instead of detaching them: glibc before 2.41 may read the stack of a detached
+/// thread that ends, and a stack as large as these is unmapped by then (BZ 19951).
 pub fn end(runtime: Runtime) {
     let held = Arc::new(Mutex::new(Some(runtime)));
     let ending = held.clone();
@@ -65,7 +65,7 @@ pub fn end(runtime: Runtime) {
     }
 }
 
-/// Has so many threads at the same time, and ends them.
+/// Starts this many threads at the same time, and ends them.
 fn try_threads(count: usize) -> std::io::Result<()> {
     let (hold, held) = std::sync::mpsc::channel::<()>();
     let held = std::sync::Arc::new(std::sync::Mutex::new(held));

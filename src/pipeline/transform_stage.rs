@@ -19,34 +19,34 @@ use crate::state::{ModelState, SourceHandle, SourceState};
 use crate::store::ObjectRef;
 use crate::store::layout::Partition;
 use crate::transform::{
-    BoundModel, Contract, Duplicates, FailedTest, Fingerprint, Flattened, Input, Snapshots,
+    BoundModel, Contract, Duplicates, FailedTest, Fingerprint, Flattened, Input, Inputs, Snapshots,
     TransformError, Transformer, UnfitTimes, UpstreamTable, history_fingerprint,
 };
 
 /// A model's partition that may have to be loaded.
 pub(super) type Flat = (String, Partition);
 
-/// Partitions that are under way at a time. Few of them are worked on; the others wait for a slot, or for the write of
-/// the state that holds them, which takes as many of one source as there are.
+/// Partitions under way at a time. Few of them are derived; the others wait for a slot, or for the write of their state
+/// document, which commits all waiting partitions of a source together.
 const UNDER_WAY: usize = 512;
 
-/// What the partitions under way share.
+/// What all partitions share.
 struct Work<'a> {
     run: &'a Run,
-    /// None if partitions are handed on as they are.
+    /// None if partitions are passed on without being derived.
     transformer: Option<&'a Transformer>,
-    /// Held while a partition is worked on, and given back before its result is committed: Cloud Storage takes one
-    /// write of a state document a second.
+    /// Held while a partition is derived, and released before it is committed: Cloud Storage accepts one write of an
+    /// object per second.
     slots: Semaphore,
     flat: &'a mpsc::Sender<Flat>,
-    /// None if tables are Parquet alone.
+    /// None if tables have no Delta log.
     delta: Option<&'a DeltaStage>,
 }
 
-/// Partitions of models that wait, by the model's level and name.
+/// Partitions that wait for other models, by the level and name of their model.
 type Deferred = BTreeMap<usize, BTreeMap<Flat, Arc<BoundModel>>>;
 
-/// Runs the transform stage; without it, partitions are handed on as they are.
+/// Runs the transform stage. Without a transformer, partitions are passed on as they are.
 pub(super) async fn transform_stage(
     run: Arc<Run>,
     transformer: Option<Transformer>,
@@ -63,8 +63,8 @@ pub(super) async fn transform_stage(
         delta: delta.as_ref(),
     };
     let work = &work;
-    // Models that read several sources or days wait until all of them are read; those that read other models, until these
-    // have derived what they are going to derive.
+    // Models that read several sources or days wait until all of these are read; models that read other models, until
+    // those have derived all their partitions.
     let deferred: Mutex<Deferred> = Mutex::default();
     let arrivals = stream::unfold(committed, |mut queue| async move {
         queue.recv().await.map(|item| (item, queue))
@@ -104,7 +104,7 @@ pub(super) async fn transform_stage(
 }
 
 impl Work<'_> {
-    /// One model and partition. A failure is reported; the others go on.
+    /// One model and partition. A failure is reported; the others continue.
     async fn transform_partition(&self, bound: &BoundModel, partition: Partition) {
         let (run, model) = (self.run, &bound.model);
         if run.shutdown.is_cancelled() {
@@ -139,7 +139,7 @@ impl Work<'_> {
             let derived = self
                 .derive_and_commit(transformer, bound, partition, slot)
                 .instrument(span.clone());
-            // A query that nobody waits for any more ends with the program; what it wrote counts for nothing.
+            // An abandoned query ends with the program; no state lists what it wrote.
             let derived = tokio::select! {
                 () = run.shutdown.cancelled() => return finished(Outcome::Stopped),
                 derived = derived => derived,
@@ -155,18 +155,18 @@ impl Work<'_> {
                 }
             }
         }
-        // What is derived only because others read it is not loaded.
+        // Models that are derived only because others read them are not loaded.
         if !run.contracts.contains_key(&model.name) {
             return;
         }
-        // The load stage is gone only when the run is being stopped.
+        // The load stage ends early only when the run is being stopped.
         let _ = self.flat.send((model.name.clone(), partition)).await;
         if let Some(history) = model.history_table() {
             let _ = self.flat.send((history, partition)).await;
         }
     }
 
-    /// Has the Delta logs of a model's tables take in a partition that was derived.
+    /// Adds a derived partition to the Delta logs of the model's tables.
     async fn commit_delta(&self, model: &Model, partition: Partition, outcome: Outcome) {
         let Some(delta) = self.delta.filter(|_| outcome == Outcome::Done) else {
             return;
@@ -198,19 +198,18 @@ impl Work<'_> {
     }
 }
 
-/// Derives the partition if the model's SQL or the objects that it reads are not those of the last time, and then the
-/// versions of its rows, if they are kept. Both go into the state together, so that no version is left out; none if the
-/// state stays as it is. With `anew`, it is derived in any case.
+/// Derives a partition if it is stale or `force` is set, and then the versions of its rows if the model has a history
+/// table. Both are committed together, so that no version is lost. Returns none if there is nothing to commit.
 async fn derive(
     run: &Run,
     transformer: &Transformer,
     bound: &BoundModel,
     partition: Partition,
-    anew: bool,
+    force: bool,
 ) -> Result<Option<(SourceHandle, Made)>, Error> {
     let model = &bound.model;
     if let Some(gap) = bound.gap(&run.states, partition, run.plan.today).await? {
-        // What was derived of a period that was not over by then stays, and is not whole.
+        // Rows derived before the period was over stay, although they are not all of it.
         run.observer.observe(&Event::Noted {
             name: model.name.clone(),
             reason: format!("{partition} waits, as {gap}"),
@@ -225,19 +224,14 @@ async fn derive(
             .partition(partition)
             .and_then(|it| it.models.get(&model.name).cloned())
     });
-    let is_current = |before: &&ModelState| !anew && fingerprint.is(&before.fingerprint);
-    let mut before = known.as_ref().filter(is_current).cloned();
-    // What someone has removed meanwhile is made again, if somebody is going to read it.
-    if let Some(found) = &before
-        && is_read(run, model, found)
-        && !transformer.has(&found.objects).await?
-    {
-        tracing::warn!(model = model.name, %partition, "flattened objects are gone or changed, and are derived again");
-        before = None;
-    }
+    let is_current = |found: &&ModelState| !force && fingerprint.is(&found.fingerprint);
+    let current = match known.as_ref().filter(is_current) {
+        Some(found) => usable_objects(run, transformer, model, partition, found).await?,
+        None => None,
+    };
     let mut derived: Vec<Derived> = Vec::new();
-    let objects = match before {
-        Some(before) => before.objects,
+    let objects = match current {
+        Some(objects) => objects,
         None => {
             if !await_inputs(run, bound, partition).await? {
                 tracing::info!(model = model.name, %partition, "waits for what it reads");
@@ -247,35 +241,10 @@ async fn derive(
                 inputs = bound.inputs(&run.states, partition).await?;
                 fingerprint = bound.fingerprint(&inputs);
             }
-            let begun = Instant::now();
-            let task = {
-                let (transformer, model, contract) =
-                    (transformer.clone(), model.clone(), bound.contract.clone());
-                let id = run.id.clone();
-                let derive = async move {
-                    transformer
-                        .derive(&model, &contract, partition, &inputs, &id)
-                        .await
-                };
-                run.cpu.spawn(derive.in_current_span())
-            };
-            let mut flattened = task
-                .await
-                .map_err(|error| stopped(&model.name, partition, error))??;
-            if let Some(duplicates) = &flattened.duplicates {
-                accept(run, transformer, model, partition, &flattened, duplicates).await?;
-            }
-            judge(transformer, model, partition, &flattened).await?;
-            if let Some(known) = known {
-                keep_same(run, transformer, bound, known, &mut flattened).await?;
-            }
-            let objects = flattened.objects.clone();
-            derived.push(Derived {
-                table: model.name.clone(),
-                fingerprint: fingerprint.current.clone(),
-                flattened,
-                begun,
-            });
+            let of = fingerprint.current.clone();
+            let made = derive_model(run, transformer, bound, partition, inputs, of, known).await?;
+            let objects = made.flattened.objects.clone();
+            derived.push(made);
             objects
         }
     };
@@ -284,7 +253,7 @@ async fn derive(
         let current = history_fingerprint(history, &fingerprint);
         match versions(run, transformer, model, history, &handle, &current, objects).await {
             Ok(versions) => derived.extend(versions),
-            // The list itself is none the worse for it.
+            // The list itself is committed all the same.
             Err(error) => run.failed(&history.table, Some(partition), &error),
         }
         wanted.push((history.table.clone(), current));
@@ -296,6 +265,62 @@ async fn derive(
     };
     let is_nothing = made.derived.is_empty() && made.renewed.is_empty();
     Ok((!is_nothing).then_some((handle, made)))
+}
+
+/// The objects of a partition that is current; none if they are going to be read and were removed or changed since.
+async fn usable_objects(
+    run: &Run,
+    transformer: &Transformer,
+    model: &Model,
+    partition: Partition,
+    found: &ModelState,
+) -> Result<Option<Vec<ObjectRef>>, Error> {
+    if is_read(run, model, found) && !transformer.has(&found.objects).await? {
+        tracing::warn!(model = model.name, %partition, "flattened objects are gone or changed, and are derived again");
+        return Ok(None);
+    }
+    Ok(Some(found.objects.clone()))
+}
+
+/// Runs the model's query on a CPU thread and checks its rows.
+async fn derive_model(
+    run: &Run,
+    transformer: &Transformer,
+    bound: &BoundModel,
+    partition: Partition,
+    inputs: Inputs,
+    fingerprint: String,
+    known: Option<ModelState>,
+) -> Result<Derived, Error> {
+    let begun = Instant::now();
+    let model = &bound.model;
+    let task = {
+        let (transformer, model, contract) =
+            (transformer.clone(), model.clone(), bound.contract.clone());
+        let id = run.id.clone();
+        let derive = async move {
+            transformer
+                .derive(&model, &contract, partition, &inputs, &id)
+                .await
+        };
+        run.cpu.spawn(derive.in_current_span())
+    };
+    let mut flattened = task
+        .await
+        .map_err(|error| stopped(&model.name, partition, error))??;
+    if let Some(duplicates) = &flattened.duplicates {
+        check_duplicates(run, transformer, model, partition, &flattened, duplicates).await?;
+    }
+    check_tests(transformer, model, partition, &flattened).await?;
+    if let Some(known) = known {
+        keep_same(run, transformer, bound, known, &mut flattened).await?;
+    }
+    Ok(Derived {
+        table: model.name.clone(),
+        fingerprint,
+        flattened,
+        begun,
+    })
 }
 
 /// Keeps the objects that a partition had, if other models read them and the rows are the same: what is downstream is
@@ -327,8 +352,7 @@ async fn keep_same(
     Ok(())
 }
 
-/// Makes the flattened objects of upstream tables again that someone has removed meanwhile. Returns whether there were
-/// any.
+/// Derives upstream partitions again whose flattened objects were removed or changed. Returns whether there were any.
 fn remake_inputs<'a>(
     run: &'a Run,
     transformer: &'a Transformer,
@@ -341,7 +365,7 @@ fn remake_inputs<'a>(
             let Input::Table(table) = input else {
                 continue;
             };
-            // Versions of a list's rows exist only there.
+            // The versions in a history table cannot be derived again.
             if table.contract.table != table.bound.contract.table {
                 continue;
             }
@@ -364,9 +388,9 @@ fn remake_inputs<'a>(
     remake.boxed()
 }
 
-/// The tables of a partition whose fingerprint in the state is one that an earlier version of the program wrote, of the
-/// same rows: it is replaced, so that from then on neither a comment nor a description makes the partition stale. One
-/// whose load job may still be running under a name made of the fingerprint stays as it is.
+/// The tables of a partition whose fingerprint in the state has the format of an earlier version of the program, for the
+/// same rows. It is replaced, so that a changed comment or description no longer makes the partition stale. Tables whose
+/// load job may still be running keep theirs: the job's id is made from it.
 fn renewed(
     handle: &SourceHandle,
     partition: Partition,
@@ -386,8 +410,8 @@ fn renewed(
     renewed
 }
 
-/// Refuses rows that are not as unique as their model says, unless the run was told to take them.
-async fn accept(
+/// Refuses rows whose `unique_key` is not unique, unless the run accepts them.
+async fn check_duplicates(
     run: &Run,
     transformer: &Transformer,
     model: &Model,
@@ -414,8 +438,8 @@ async fn accept(
     .into())
 }
 
-/// Tells which of the model's tests the rows fail, and refuses them if one of these is an error.
-async fn judge(
+/// Warns of the model's tests that the rows fail, and refuses the rows if the severity of one of these is an error.
+async fn check_tests(
     transformer: &Transformer,
     model: &Model,
     partition: Partition,
@@ -444,8 +468,7 @@ async fn judge(
     .into())
 }
 
-/// Whether the flattened objects of a partition that is derived already are read in this run: by a load, or for the
-/// versions of a list's rows.
+/// Whether this run reads the flattened objects of a derived partition: in a load, or for the history table.
 fn is_read(run: &Run, model: &Model, found: &ModelState) -> bool {
     let is_loaded = found
         .load
@@ -456,14 +479,14 @@ fn is_read(run: &Run, model: &Model, found: &ModelState) -> bool {
     model.front_matter.history || (is_due && run.plan.run_request.stages.contains(&Stage::Load))
 }
 
-/// What the state is to be told of a partition.
+/// What is to be committed of a partition.
 struct Made {
     derived: Vec<Derived>,
-    /// Tables that are as they were, with the fingerprint that they have today.
+    /// Tables with unchanged rows, and their fingerprints in today's format.
     renewed: Vec<(String, Fingerprint)>,
 }
 
-/// What a table's partition was made into, before the state knows.
+/// A derived partition of a table that is not committed yet.
 struct Derived {
     table: String,
     fingerprint: String,
@@ -471,7 +494,7 @@ struct Derived {
     begun: Instant,
 }
 
-/// The versions of a list's rows, if those in the state are not of this list.
+/// Derives the history table of a list, if the state's is not of these rows.
 async fn versions(
     run: &Run,
     transformer: &Transformer,
@@ -530,7 +553,7 @@ fn stopped(table: &str, partition: Partition, source: tokio::task::JoinError) ->
     }
 }
 
-/// Points the state at all that was made, as one step.
+/// Commits all that was derived of a partition at once, and reports it.
 async fn commit_made(
     run: &Run,
     handle: &SourceHandle,
@@ -551,18 +574,7 @@ async fn commit_made(
         .commit(move |state| {
             let known = &mut state.partition_mut(partition).models;
             for (table, fingerprint) in renewed {
-                let Some(found) = known
-                    .get_mut(&table)
-                    .filter(|found| found.fingerprint == fingerprint.earlier())
-                else {
-                    continue;
-                };
-                if let Some(load) = &mut found.load
-                    && load.fingerprint == found.fingerprint
-                {
-                    load.fingerprint.clone_from(&fingerprint.current);
-                }
-                found.fingerprint = fingerprint.current;
+                renew_fingerprint(known, &table, fingerprint);
             }
             for (table, fingerprint, objects) in models {
                 let (load, started) = known
@@ -581,6 +593,31 @@ async fn commit_made(
             }
         })
         .await?;
+    report_derived(run, partition, derived);
+    Ok(())
+}
+
+/// Replaces the fingerprint of a table and of its load by the same one in today's format.
+fn renew_fingerprint(
+    known: &mut BTreeMap<String, ModelState>,
+    table: &str,
+    fingerprint: Fingerprint,
+) {
+    let Some(found) = known
+        .get_mut(table)
+        .filter(|found| found.fingerprint == fingerprint.earlier())
+    else {
+        return;
+    };
+    if let Some(load) = &mut found.load
+        && load.fingerprint == found.fingerprint
+    {
+        load.fingerprint.clone_from(&fingerprint.current);
+    }
+    found.fingerprint = fingerprint.current;
+}
+
+fn report_derived(run: &Run, partition: Partition, derived: Vec<Derived>) {
     for Derived {
         table,
         flattened,
@@ -612,11 +649,12 @@ async fn commit_made(
             elapsed,
         });
     }
-    Ok(())
 }
 
-/// Fails if the model reads what is not as it should be: days that were made with it would stay so. Returns whether all is
-/// there: a model that reads other models waits until they have what they are made of.
+/// Whether all that the model reads for a partition is committed. A model that reads other models waits until it is.
+///
+/// # Errors
+/// [`UpstreamError`] if an input failed or is missing: the partition would keep the rows that were derived without it.
 async fn await_inputs(run: &Run, bound: &BoundModel, partition: Partition) -> Result<bool, Error> {
     let waits = bound.level > 0 || bound.is_windowed();
     for input in &bound.inputs {
@@ -634,7 +672,7 @@ async fn await_inputs(run: &Run, bound: &BoundModel, partition: Partition) -> Re
     Ok(true)
 }
 
-/// The same of a table that it reads.
+/// [`await_inputs`] for a table of another model.
 fn await_table<'a>(
     run: &'a Run,
     table: &'a UpstreamTable,
@@ -670,8 +708,8 @@ fn await_table<'a>(
     await_table.boxed()
 }
 
-/// The same of a source that it is made of. Of an endpoint that the organisation does not have, there is nothing to wait
-/// for; nor of the days of a feed, which come by themselves.
+/// [`await_inputs`] for a source. There is nothing to wait for if the organisation does not have the endpoint, or if the
+/// source is a feed, whose days come without being requested.
 async fn await_source(
     run: &Run,
     source: &Source,

@@ -1,9 +1,9 @@
-//! Sources that are asked by the time of the last change: what each window brings is added to the days on which its
-//! records were born, in the same commit that moves the position.
+//! Sources requested by time of last change: the records of each window are added to the days on which they were
+//! created, in the same commit that moves the position.
 //!
-//! Windows overlap, so most of what comes is there already. Such rows are dropped before the commit; a version, once it
-//! is there, is never removed. So a day's rows are a set of versions, however often and in whatever order its windows
-//! are read, and so are the tables that are made of it.
+//! Windows overlap, so most records are known already. Such rows are dropped before the commit; a committed version is
+//! never removed. So the rows of a day are a set of versions, however often and in whatever order its windows are read,
+//! and so are the tables made of them.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -34,13 +34,13 @@ use crate::transform::{DataError, query};
 const MEMORY: usize = 256 << 20;
 /// The rows of a day are compacted into one object when they are in more objects than this.
 const MOST_OBJECTS: usize = 32;
-/// Columns that are other at each read of the same version.
+/// Columns that differ at each read of the same version.
 const STAMPS: [&str; 3] = ["_window_start", "_window_end", "_extracted_at"];
-/// A position that has moved by less is not worth a write by itself: the little is read again.
+/// A position that moved by less is not written by itself: it is cheaper to read that much again.
 const WORTH_A_WRITE: TimeDelta = TimeDelta::hours(6);
 
-/// Reads windows one after another, each committed before the next. The partitions that have new rows are in `touched`, also
-/// if a later window fails.
+/// Reads windows one after another, each committed before the next. Partitions with new rows go into `touched`, which
+/// keeps them if a later window fails.
 pub(super) async fn read_updates(
     run: &Run,
     extractor: &Extractor,
@@ -79,16 +79,16 @@ struct Added {
     extracted: Extracted,
 }
 
-/// What a window brings, merged with what was known.
+/// The rows of a window, merged with those known before.
 #[derive(Default)]
 struct MergedWindow {
     /// Partitions that change.
     added: Vec<Added>,
-    /// Objects that the state names no longer once it is committed.
+    /// Objects that the state no longer lists after the commit.
     unreferenced: Vec<ObjectRef>,
 }
 
-/// Adds the rows that are new to their partitions, and moves the position, in one commit.
+/// Adds the new rows to their partitions, and moves the position, in one commit.
 async fn commit(
     run: &Run,
     extractor: &Extractor,
@@ -123,7 +123,7 @@ async fn commit(
             })
             .await?;
     }
-    // Only now does the state name others in their place.
+    // Only now does the state list other objects instead.
     discard(&run.raw, &merged.unreferenced).await;
     for it in &merged.added {
         observe(run, &it.extracted, &it.raw, false);
@@ -135,7 +135,7 @@ async fn commit(
     Ok(ready.collect())
 }
 
-/// Merges the rows of a window with those of their partitions. What has no new rows is reported at once.
+/// Merges the rows of a window with those of their partitions. Partitions without new rows are reported at once.
 async fn merge_partitions(
     run: &Run,
     extractor: &Extractor,
@@ -170,7 +170,7 @@ async fn merge_partitions(
     Ok(all)
 }
 
-/// Adds what a window has counted to a partition, which has these objects from now on.
+/// Adds the counts of a window to a partition, which has these objects from now on.
 fn add_raw(found: &mut PartitionState, raw: RawState, objects: Vec<ObjectRef>) {
     found.failure = None;
     let before = found.raw.take();
@@ -196,17 +196,17 @@ fn is_moved(before: Option<&Updates>, position: &Updates) -> bool {
     })
 }
 
-/// What became of the rows of a window in one partition.
+/// The result of merging a window into one partition.
 struct Merged {
     /// All objects of the partition.
     objects: Vec<ObjectRef>,
     /// Those of them with rows of this window.
     new: Vec<ObjectRef>,
-    /// Objects that are of no use any more.
+    /// Objects to discard.
     unreferenced: Vec<ObjectRef>,
 }
 
-/// Adds to a partition's rows those of the window that are not among them.
+/// Adds the rows of a window to a partition, except those that it has already.
 async fn merge(
     run: &Run,
     extractor: &Extractor,
@@ -312,7 +312,7 @@ fn all_rows(source: &Source) -> String {
     format!("SELECT * FROM raw.\"{}\"", source.name)
 }
 
-/// What of a row tells its version from others.
+/// The columns that distinguish versions of a row.
 struct Shape {
     fields: Fields,
     expiring: Vec<FieldPath>,
@@ -326,7 +326,7 @@ impl Shape {
         }
     }
 
-    /// A digest of each row without what is other at each read.
+    /// A digest of each row without the columns and values that differ at each read.
     fn digests(&self, batch: &RecordBatch) -> Result<Vec<u128>, DataError> {
         let kept: Vec<usize> = (0..batch.num_columns())
             .filter(|index| !STAMPS.contains(&batch.schema().field(*index).name().as_str()))
@@ -356,7 +356,7 @@ impl Shape {
     }
 }
 
-/// Takes text apart that columns of the type JSON hold.
+/// Parses the text of columns of type JSON.
 fn parse_json(value: &mut Value, fields: &Fields) {
     let Value::Object(members) = value else {
         return;
@@ -387,7 +387,7 @@ fn parse_field(value: &mut Value, field: &Field) {
     }
 }
 
-/// Replaces the value at a path by what kind it is of: that a link appears, or goes, is still seen.
+/// Replaces the value at a path by its kind, so that a link that appears or disappears still counts as a change.
 fn blank(value: &mut Value, steps: &[PathStep]) {
     match (steps.split_first(), value) {
         (None, value) => {

@@ -1,15 +1,15 @@
-//! What edits of `sql/` make a run do to tables that exist, told before it happens.
+//! What edits of `sql/` change in tables that exist, shown before the run.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// A table whose days are derived again, from raw rows that are there: nothing is requested for it.
+/// A table whose days are derived again from committed raw rows: nothing is requested for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DerivedAgain {
     /// The table.
     pub table: String,
-    /// What a partition of it is: `day`, `week` or `month`.
+    /// The period of a partition: `day`, `week` or `month`.
     #[serde(skip_serializing_if = "is_day")]
     pub period: &'static str,
     /// Partitions that are derived again.
@@ -20,13 +20,13 @@ pub struct DerivedAgain {
     pub first: String,
     /// The last of them.
     pub last: String,
-    /// Partitions among them whose raw rows have been read again since.
+    /// Partitions among them whose raw rows were read again since.
     pub raw_changed: u64,
-    /// Partitions among them of which tables that the model reads are or were derived again; if that gives the same rows,
-    /// they stay as they are.
+    /// Partitions among them whose upstream tables were or will be derived again; if that gives the same rows, they
+    /// stay as they are.
     #[serde(skip_serializing_if = "is_none")]
     pub upstream_changed: u64,
-    /// Partitions among them that another query, or a query with other columns, was run for.
+    /// Partitions among them that were derived by another query, or with other columns.
     pub model_changed: u64,
     /// Columns that the model has now.
     pub columns_added: Vec<String>,
@@ -36,7 +36,7 @@ pub struct DerivedAgain {
     pub columns_retyped: Vec<String>,
 }
 
-/// What stays in the warehouse although no model fills it any more.
+/// What no model fills any more but stays in the warehouse.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LeftBehind {
     /// The table.
@@ -46,14 +46,14 @@ pub struct LeftBehind {
     pub column: Option<String>,
     /// Rows of the table in the warehouse.
     pub rows: u64,
-    /// A new table of the same source, which may be the same under another name.
+    /// A new table of the same source, which may be this one under another name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub renamed_to: Option<String>,
     /// The command that removes it.
     pub remove: String,
 }
 
-/// Of tables that no other table is read for, nothing is told of such.
+/// Tables that no other table reads do not report these.
 fn is_none(count: &u64) -> bool {
     *count == 0
 }
@@ -161,7 +161,7 @@ impl fmt::Display for LeftBehind {
         if let Some(name) = &self.renamed_to {
             write!(
                 f,
-                "; if it was renamed to {name}, that table is filled anew"
+                "; if it was renamed to {name}, that table is filled from scratch"
             )?;
         }
         write!(f, ". To remove it: {remove}")

@@ -2,7 +2,7 @@
 
 use chrono::{Days, NaiveDate};
 
-/// Where history begins when nothing says otherwise: the default of the replaced program.
+/// Where history begins without a start date: the default of the replaced program.
 pub const DEFAULT_START: NaiveDate = match NaiveDate::from_ymd_opt(2020, 7, 13) {
     Some(date) => date,
     None => NaiveDate::MIN,
@@ -11,7 +11,7 @@ pub const DEFAULT_START: NaiveDate = match NaiveDate::from_ymd_opt(2020, 7, 13) 
 /// Days from `start` to the day before `end`; both open to defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Dates {
-    /// First day; none: where each source left off.
+    /// First day; none: where each source stopped.
     pub start: Option<NaiveDate>,
     /// The day after the last; none: today.
     pub end: Option<NaiveDate>,
@@ -32,7 +32,7 @@ impl Dates {
         }
     }
 
-    /// Whether a day lies in them; without a first one, all before the end do.
+    /// Whether a day lies in them; without a first day, all days before the end do.
     pub fn contains(&self, day: NaiveDate) -> bool {
         self.start.is_none_or(|start| start <= day) && self.end.is_none_or(|end| day < end)
     }

@@ -117,15 +117,15 @@ pub struct Plan {
     pub today: NaiveDate,
     /// Lower bound of the cost.
     pub estimate: Estimate,
-    /// Sources that are not asked, because they were not available when they were asked last.
+    /// Sources that are not requested, because they were not available at their last request.
     pub not_available: BTreeMap<String, NotAvailable>,
     /// Sources that are left out because they are read on request only, and why.
     pub on_request: BTreeMap<String, String>,
-    /// Spans of time of which feeds may have lost rows, by source: those that are known, and one that the run finds.
+    /// Time ranges in which feeds may have lost rows, by source: those known, and those that the run finds.
     pub gaps: BTreeMap<String, Vec<Gap>>,
-    /// Tables that are derived again, of partitions that are not read. The pipeline finds them, if it is asked.
+    /// Tables that are derived again, of partitions that are not read. The pipeline finds them on request.
     pub derived_again: Vec<DerivedAgain>,
-    /// What stays in the warehouse although no model fills it any more. The pipeline finds it, if it is asked.
+    /// What no model fills any more but stays in the warehouse. The pipeline finds it on request.
     pub left_behind: Vec<LeftBehind>,
 }
 
@@ -199,7 +199,7 @@ impl Plan {
     }
 }
 
-/// What a plan costs at least: one page for each request is counted, more may follow.
+/// The minimum cost of a plan: one page is counted for each request, more may follow.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Estimate {
     /// Number of API requests, one page each.
@@ -257,11 +257,11 @@ pub enum PlannedScope {
         resume: Option<Position>,
         /// Where to begin without them.
         since: DateTime<Utc>,
-        /// The first day that is not requested, if that is not after today: reading stops once the feed's rows lie
-        /// behind it.
+        /// The first day that is not requested, if that is not after today: reading stops once the feed's rows
+        /// are after it.
         until: Option<NaiveDate>,
     },
-    /// Windows of the time of the last change, in this order.
+    /// Windows of time of last change, in this order.
     Updates(Vec<UpdatesWindow>),
 }
 
@@ -340,7 +340,7 @@ fn feed(
         .map_or(since, |reach| since.max(reach));
     // A feed takes no end parameter; today's rows are still arriving.
     let until = dates.end.filter(|end| *end <= now.date_naive());
-    // Reading stopped where these days end, or later.
+    // Reading stopped at the end of these days, or later.
     let is_here = |feed: &Feed| {
         until.is_some_and(|until| {
             feed.contiguous_since
@@ -431,7 +431,7 @@ pub fn due_partitions(
 }
 
 /// Whether the day was read when it was final: the period for its late data was over, and each of its rows had ended or
-/// lasted longer than [`OPEN_DAYS`].
+/// lasted longer than 30 days.
 pub fn is_settled(source: &Source, day: NaiveDate, partition: &PartitionState) -> bool {
     let has_open_rows = source.end_field.is_some() && partition.open_rows > 0;
     let lookback = u64::from(source.lookback_days);
@@ -503,7 +503,7 @@ impl fmt::Display for Plan {
 impl Plan {
     /// What is requested, by source.
     fn fmt_requests(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Tasks and days of each source, and what is said of its feed or updates.
+        // Tasks and days of each source, and the notes on its feed or updates.
         let mut sources: BTreeMap<&String, (usize, usize, Vec<String>)> = BTreeMap::new();
         for task in &self.windows {
             for name in &task.sources {
@@ -663,7 +663,7 @@ mod tests {
                 "{read} {open_rows}"
             );
         }
-        // Where the source does not say what an end is, there is nothing to wait for.
+        // Without an end field, there is nothing to wait for.
         state.partition_mut(Partition::Day(day)).open_rows = 1;
         read_at(&mut state, "2026-10-01", "2026-10-09T00:00:00Z");
         let endless = Source {
@@ -703,7 +703,7 @@ mod tests {
         let days = |now| due("driver_efficiency_drivers", "2026-01-01", "2026-01-04", now);
         assert_eq!(days("2026-01-03T02:59:59Z"), ["2026-01-01"]);
         assert_eq!(days("2026-01-03T03:00:00Z"), ["2026-01-01", "2026-01-02"]);
-        // Any other day is asked for from its beginning on.
+        // Any other day is requested from its beginning.
         let days = due(
             "fleet_trips",
             "2026-01-01",
@@ -711,7 +711,7 @@ mod tests {
             "2026-01-02T00:00:00Z",
         );
         assert_eq!(days, ["2026-01-01", "2026-01-02"]);
-        // A month is final so long after its end.
+        // A month is final this long after its end.
         let source = catalog.source("fleet_ifta_vehicle").unwrap();
         let mut state = SourceState::new(&source.name);
         for (read, settled) in [
@@ -749,7 +749,7 @@ mod tests {
             wanted,
             all.filter(|day| !read.contains(day)).collect::<Vec<_>>()
         );
-        // Who names a first day gets that and no more.
+        // An explicit first day gives exactly the days from there on.
         let (wanted, _) = days_to_read(source, &state, &dates("2026-11-22", "2026-11-24"), now());
         assert_eq!(wanted.len(), 2);
     }
@@ -949,7 +949,7 @@ mod tests {
                 .map(ToString::to_string)
                 .collect::<Vec<_>>()
         };
-        // The second was read when a month had passed.
+        // The second was read after a month.
         assert_eq!(unverified_days(&state), ["2026-10-01", "2026-11-01"]);
         let mut heard = |at: &str| {
             let at = at.parse().unwrap();

@@ -62,7 +62,7 @@ struct Planner<'a> {
     gaps: HashMap<&'a str, HashSet<NaiveDate>>,
     /// The lists that are to be read.
     snapshots: BTreeSet<&'a str>,
-    /// The sources of which updates are to be read.
+    /// The sources of which updates are read.
     updated: BTreeSet<&'a str>,
 }
 
@@ -108,7 +108,7 @@ impl<'a> Planner<'a> {
         })
     }
 
-    /// Adds what is to be read of a source, and what of it is complete.
+    /// Adds what is to be read of a source, and counts what is complete.
     async fn add_source(&mut self, source: &'a Source) -> Result<(), PlanError> {
         let state = self.states.source(&source.name).await?.look(Clone::clone);
         if self.plan.run_request.stages.contains(&Stage::Extract) {
@@ -133,7 +133,7 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    /// That a source was refused lately, unless it was asked for by name.
+    /// The last refusal of a source, unless it was selected by name.
     async fn refusal(&self, source: &Source) -> Result<Option<NotAvailable>, StateError> {
         let selection = &self.plan.run_request.selection;
         if selection.named.contains(&source.name) {
@@ -177,7 +177,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Adds the days of a source that are to be read, and its change feed.
+    /// Adds the days of a source to read, and its change feed.
     fn add_days(&mut self, source: &'a Source, state: &SourceState) {
         let (plan, now) = (&mut self.plan, self.now);
         let (days, complete) = days_to_read(source, state, &plan.run_request, now);
@@ -200,7 +200,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Adds the lists whose rows others are asked for, where they are not fresh; and the lists that those need.
+    /// Adds the parent lists that are not fresh, and their own parents.
     async fn add_parents(&mut self) -> Result<(), PlanError> {
         let mut children: Vec<&str> = self.wanted.keys().copied().collect();
         children.extend(&self.snapshots);
@@ -234,8 +234,8 @@ impl<'a> Planner<'a> {
         });
         plan.snapshots = snapshots.collect();
         plan.windows.extend(group(catalog, self.wanted)?);
-        // What was never read comes before what is read again, and old days before new ones, whatever the table: then
-        // what is complete is a span of time.
+        // What was never read comes before what is read again, and old days before new ones, whatever the table: so the
+        // complete days form one span of time.
         plan.windows.sort_by_cached_key(|task| match &task.scope {
             PlannedScope::Days(days) => {
                 let is_gap = |name: &String| {
@@ -267,7 +267,7 @@ fn upstream(catalog: &Catalog, run_request: &RunRequest) -> Result<Vec<String>, 
     Ok(upstream.cloned().collect())
 }
 
-/// Whether the rows of a list are good enough to ask for what belongs to them.
+/// Whether the rows of a list are recent enough to request their children.
 fn is_fresh_list(found: &PartitionState, now: DateTime<Utc>) -> bool {
     let is_doubtful = found.failure.is_some() || found.shrunken_from.is_some();
     let age = TimeDelta::hours(PARENT_MAX_AGE_HOURS);
@@ -311,7 +311,7 @@ pub(crate) async fn unavailable(
                 known
             } else {
                 let reason = format!(
-                    "{}, for whose rows it is asked, is not available: {}",
+                    "{}, whose rows it needs, is not available: {}",
                     asked.name, known.reason
                 );
                 NotAvailable { reason, ..known }
@@ -327,7 +327,7 @@ pub(crate) async fn unavailable(
     Ok(None)
 }
 
-/// The source that stands for those of a task: they share one endpoint.
+/// The source that represents those of a task: they share one endpoint.
 fn first_source<'a>(catalog: &'a Catalog, task: &PlannedTask) -> Result<&'a Source, CatalogError> {
     catalog.known_source(task.sources.first().map_or("", String::as_str))
 }
@@ -484,7 +484,7 @@ pub(super) fn group(
         });
     }
     for of_days in shared.into_values() {
-        // Most days are wanted of the same sources as the day before.
+        // Most days are needed for the same sources as the previous day.
         let (mut alike, mut requests) = (Vec::new(), Vec::new());
         for (day, names) in of_days {
             if names != alike {

@@ -11,10 +11,11 @@ use crate::config::text::FileError;
 pub struct Selection {
     /// Names of the sources to read.
     pub sources: BTreeSet<String>,
-    /// Models to derive and load. Those whose tables they read are derived too, but not loaded unless they are among these.
+    /// Models to derive and load. Models whose tables they read are derived too, but loaded only if they are among
+    /// these.
     pub models: BTreeSet<String>,
-    /// The sources that were asked for by name, or by that of one of their models: if they are not available, that is a
-    /// failure.
+    /// The sources that were selected by name, or by the name of one of their models: if they are not available, that
+    /// is a failure.
     pub named: BTreeSet<String>,
     /// The sources that were left out because they are read on request only.
     pub on_request: BTreeSet<String>,
@@ -94,7 +95,7 @@ pub enum SelectionError {
 }
 
 impl Selection {
-    /// Everything, without what is read on request only, unless that is included.
+    /// Everything except what is read on request only, unless that is included.
     pub fn all(catalog: &Catalog, include_on_request: bool) -> Self {
         let mut selection = Self::default();
         for source in catalog.sources() {
@@ -129,7 +130,7 @@ impl Selection {
                     if model.upstream.is_empty() {
                         selection.named.extend(model.sources.iter().cloned());
                     } else {
-                        // Of what others add to its rows, it takes what there is.
+                        // Tables that only add columns to it are used if they exist.
                         let driving = catalog.driving_source(model);
                         selection
                             .named
@@ -145,7 +146,7 @@ impl Selection {
         }
     }
 
-    /// The tables of these groups, without what is read on request only, unless that is included.
+    /// The tables of these groups, except what is read on request only, unless that is included.
     pub fn of_categories(
         catalog: &Catalog,
         categories: &[Category],
@@ -172,7 +173,7 @@ impl Selection {
         self
     }
 
-    /// Adds a source that was not named, and its models: those that read nothing else than what is selected like this.
+    /// Adds a source that was not selected by name, and the models that read only selected sources.
     fn add(&mut self, catalog: &Catalog, source: &Source, include_on_request: bool) {
         let is_left_out = |source: &Source| source.on_request.is_some() && !include_on_request;
         if is_left_out(source) {
@@ -190,7 +191,7 @@ impl Selection {
         }
     }
 
-    /// Adds the models of models that are made of nothing else than what is selected: they cost no requests.
+    /// Adds the models that are made only of selected models: they cost no requests.
     fn add_downstream(&mut self, catalog: &Catalog) {
         let is_covered = |model: &&Model| {
             let sources = catalog.sources_of(model);

@@ -36,7 +36,7 @@ pub(super) struct Cell {
 ///
 /// # Errors
 /// [`SelectionError::File`] if the file cannot be read or names nothing, [`SelectionError::Unknown`] with the place of
-/// each name that is none.
+/// each unknown name.
 pub fn names_in_file(path: &Path, catalog: &Catalog) -> Result<Vec<String>, SelectionError> {
     let failed = |error: TableListError| SelectionError::File {
         path: path.display().to_string(),
@@ -594,13 +594,7 @@ mod tests {
         assert!(error.len() < 200, "{error}");
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("list.csv");
-        assert!(
-            std::process::Command::new("mkfifo")
-                .arg(&pipe)
-                .status()
-                .unwrap()
-                .success()
-        );
+        crate::config::text::make_pipe(&pipe);
         let error = names_in_file(&pipe, &Catalog::open(None).unwrap())
             .unwrap_err()
             .to_string();
@@ -698,7 +692,7 @@ mod tests {
                 "{error}"
             );
         }
-        // What unpacks to more than there is room for, in one part or in several; and where its size is a lie.
+        // Parts that unpack to more than the limit, alone or together; and parts with a wrong size in their header.
         let blanks = |kib: usize| " ".repeat(kib << 10);
         let whole = workbook(&[("T", "visible", &blanks(65))], "<sst/>");
         let halves = workbook(
@@ -735,7 +729,7 @@ mod tests {
                 .unwrap_err()
                 .contains("more than 100000 cells")
         );
-        // A zip in which a part is missing, or none.
+        // A zip in which a part is missing, and a file that is not a zip.
         assert!(
             read("a.xlsx", zipped(&[]))
                 .unwrap_err()

@@ -1,4 +1,4 @@
-//! Sources that are asked by the time of the last change: which windows of that time are read.
+//! Sources requested by time of last change: which windows of that time are read.
 
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
 
@@ -6,24 +6,24 @@ use super::{CURSOR_DAYS, DEFAULT_START, RunRequest};
 use crate::catalog::Source;
 use crate::state::{Checkpoint, SourceState, UnfinishedWindow, Updates};
 
-/// What has changed this moment may not be told yet.
+/// Changes of this moment may not be visible yet.
 const SETTLING: TimeDelta = TimeDelta::minutes(2);
 
-/// A window of the time of the last change, and what is known once its rows are committed.
+/// A window of time of last change, and the position after its rows are committed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UpdatesWindow {
     /// First instant.
     pub start: DateTime<Utc>,
     /// The instant after the last.
     pub end: DateTime<Utc>,
-    /// The first day whose rows are left out, because it was not asked for: they are read when it is.
+    /// The first day whose rows are left out, because it was not requested.
     pub born_before: Option<NaiveDate>,
-    /// The position behind it; none: it stays as it is.
+    /// The position after the window; none: it stays as it is.
     pub position: Option<Updates>,
 }
 
 impl UpdatesWindow {
-    /// The window that was begun, as the state keeps it.
+    /// The window with its checkpoint, as stored in the state.
     pub(crate) fn unfinished(&self, checkpoint: Checkpoint) -> UnfinishedWindow {
         UnfinishedWindow {
             start: self.start,
@@ -43,13 +43,13 @@ impl UpdatesWindow {
     }
 }
 
-/// The windows that a run reads, in its order. The one that an earlier run has begun comes first, as it was, if it is
-/// still asked for: a cursor is bound to its ends.
+/// The windows that a run reads, in order. A window that an earlier run has begun comes first and unchanged, if it is
+/// still requested: a cursor is bound to its ends.
 ///
-/// Changes are read oldest first, from a little before the position on, so that what became visible late is found. An
-/// earlier first day adds windows in front, the latest first: what was read stays one span of time. Where the asked days
-/// end before now, the position ends with them; but rows of these days may have changed since, so that later changes are
-/// read too, and of them the rows that were born before that end.
+/// Changes are read oldest first, from a little before the position on, to find what became visible late. An earlier
+/// first day adds windows before the known ones, the latest first: the known time stays one span. If the requested days
+/// end before now, the position ends with them; but rows of these days may have changed since, so later changes are
+/// read too, and of them the rows that were created before that end.
 pub(super) fn windows(
     source: &Source,
     state: &SourceState,
@@ -79,7 +79,7 @@ pub(super) fn windows(
             checked: None,
         },
     };
-    // Rows without a time of birth are of no day: what was asked for is what has changed by then.
+    // Rows without a creation time belong to no day: all that has changed by then is requested.
     let day = end.filter(|_| source.is_daily());
     let asked = Asked {
         start,
@@ -121,7 +121,7 @@ fn window(
     }
 }
 
-/// Windows, and the position behind the last of them.
+/// Windows, and the position after the last of them.
 struct Planned {
     windows: Vec<UpdatesWindow>,
     at: Updates,
@@ -142,7 +142,7 @@ impl Planned {
         self.push((begun.start, begun.end), begun.born_before);
     }
 
-    /// Windows before those that are known, the latest first.
+    /// Windows before the known ones, the latest first.
     fn go_back_to(&mut self, start: DateTime<Utc>) {
         let before: Vec<_> = slices(start, self.at.from, self.days).collect();
         for ends in before.into_iter().rev() {
@@ -166,7 +166,7 @@ impl Planned {
         }
     }
 
-    /// Later changes of the rows that were born before a day, which begins at `end`.
+    /// Later changes of the rows that were created before a day, which begins at `end`.
     fn check_again(&mut self, day: NaiveDate, end: DateTime<Utc>, latest: DateTime<Utc>) {
         let Updates { until, checked, .. } = self.at;
         let seen = checked.unwrap_or(until);
@@ -181,19 +181,19 @@ impl Planned {
     }
 }
 
-/// What of the changes is asked for.
+/// Which changes are requested.
 struct Asked {
     start: Option<DateTime<Utc>>,
     /// Where the position is to be in the end.
     goal: DateTime<Utc>,
-    /// The first day that is not asked for, if later changes are read for its sake.
+    /// The first day that is not requested, if later changes are read for the sake of the days before it.
     day: Option<NaiveDate>,
     latest: DateTime<Utc>,
 }
 
 impl Asked {
-    /// The position behind a window that was begun, if the window is asked for. No other has been committed since, so that
-    /// the position before it is the one that is known.
+    /// The position after a window that was begun, if the window is requested. No other window has been committed
+    /// since, so the known position is the one before it.
     fn wants<'a>(
         &self,
         begun: &'a UnfinishedWindow,
@@ -230,7 +230,7 @@ pub(super) fn told(windows: &[UpdatesWindow]) -> String {
     )
 }
 
-/// Cuts a span of time into windows of so many days.
+/// Splits a time range into windows of this many days.
 fn slices(
     start: DateTime<Utc>,
     end: DateTime<Utc>,
@@ -271,7 +271,7 @@ mod tests {
         format!("{text}Z").parse().unwrap()
     }
 
-    /// The windows as `start..end`, `<day` for the first day that is left out, and the position behind them.
+    /// The windows as `start..end`, `<day` for the first day that is left out, and the position after them.
     fn planned(
         source: &Source,
         updates: Option<(&str, &str, Option<&str>)>,
@@ -330,7 +330,7 @@ mod tests {
             checked: checked.map(at),
         };
         let (first, last) = ("2026-03-01T00:00:00", "2026-03-19T06:00:00");
-        // The window, the position behind it, and when it was begun.
+        // The window, the position after it, and when it was begun.
         let begun = |start, end, position: &Updates, read| UnfinishedWindow {
             start: at(start),
             end: at(end),
@@ -352,7 +352,7 @@ mod tests {
             planned_from(&dated, &state, dates, false)
         };
         let known = Some(updates(first, last, None));
-        // It ended in another present; what has changed since is looked for a day before that, as after any run.
+        // It ended at that run's present; later changes are read from a day before that, as after any run.
         let behind = updates(first, "2026-03-19T18:00:00", None);
         let window = begun(
             "2026-03-18T06:00:00",
@@ -369,7 +369,7 @@ mod tests {
             run(known.clone(), &window, (Some("2026-03-20"), None)),
             whole
         );
-        // It is not asked for, or its cursor is too old.
+        // It is not requested, or its cursor is too old.
         assert!(run(known.clone(), &window, (None, Some("2026-02-01"))).is_empty());
         let old = begun(
             "2026-03-18T06:00:00",
@@ -377,8 +377,8 @@ mod tests {
             &behind,
             "2026-02-10T00:00:00",
         );
-        let anew = ["03-18T06:00..03-20T12:00 [03-01 03-20T12:00]"];
-        assert_eq!(run(known.clone(), &old, (None, None)), anew);
+        let restarted = ["03-18T06:00..03-20T12:00 [03-01 03-20T12:00]"];
+        assert_eq!(run(known.clone(), &old, (None, None)), restarted);
         // The very first one.
         let behind = updates(first, "2026-03-11T00:00:00", None);
         let window = begun(first, "2026-03-11T00:00:00", &behind, "2026-03-20T00:00:00");
@@ -397,7 +397,7 @@ mod tests {
                 "03-20..03-20T12:00 [03-10 03-20T12:00]"
             ]
         );
-        // In front of what was read: only if that is asked for.
+        // Before the known time: only if that is requested.
         let behind = updates("2026-02-19T00:00:00", last, None);
         let window = begun("2026-02-19T00:00:00", first, &behind, "2026-03-20T00:00:00");
         assert_eq!(
@@ -408,7 +408,7 @@ mod tests {
                 "03-18T06:00..03-20T12:00 [02-15 03-20T12:00]"
             ]
         );
-        assert_eq!(run(known, &window, (None, None)), anew);
+        assert_eq!(run(known, &window, (None, None)), restarted);
         // Later changes of days that are over.
         let known = Some(updates(first, "2026-03-05T00:00:00", None));
         let behind = updates(first, "2026-03-05T00:00:00", Some("2026-03-15T00:00:00"));
@@ -451,7 +451,7 @@ mod tests {
             run(known, None, None),
             ["03-18T06:00..03-20T12:00 [03-01 03-20T12:00]"]
         );
-        // A later first day leaves no gap; an earlier one is read in front.
+        // A later first day leaves no gap; an earlier one is read before the known time.
         assert_eq!(run(known, Some("2026-03-20"), None), run(known, None, None));
         assert_eq!(
             run(known, Some("2026-02-15"), None),
@@ -491,7 +491,7 @@ mod tests {
         let last = "03-15..03-20T12:00 <03-05 [03-01 03-05+03-20T12:00]";
         assert_eq!(run(None), ["03-01..03-05 [03-01 03-05]", later, last]);
         let (from, until) = ("2026-03-01T00:00:00", "2026-03-05T00:00:00");
-        // Interrupted, it goes on; late enough, it is settled.
+        // Interrupted, it resumes; read late enough, it is final.
         assert_eq!(run(Some((from, until, None))), [later, last]);
         assert_eq!(
             run(Some((from, until, Some("2026-03-05T12:00:00")))),

@@ -189,7 +189,7 @@ fn plain(name: &str) -> String {
         .to_lowercase()
 }
 
-/// A path that stands in a part of `folder`.
+/// A path in a part of `folder`.
 fn join(folder: &str, path: &str) -> String {
     let path = path.replace('\\', "/");
     let mut steps: Vec<&str> = if path.starts_with('/') {

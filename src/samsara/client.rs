@@ -701,7 +701,7 @@ mod tests {
     #[tokio::test]
     async fn a_region_that_cannot_be_reached_does_not_stop_the_others() {
         let eu = host("of-the-eu").await;
-        // A port that nobody listens on any more, and a server that is ill.
+        // A port that nothing listens on any more, and a failing server.
         let gone = host("gone").await;
         let dead = gone.url();
         gone.shutdown().await;
@@ -734,7 +734,7 @@ mod tests {
             let hosts = hosts.map(String::as_str);
             let client = connect("of-the-eu", &hosts).await.unwrap();
             assert_eq!(client.base().as_str().trim_end_matches('/'), eu);
-            // Refused by one, unheard by the others: whose token it is, nobody can say.
+            // Refused by one, without an answer by the others: the token's region is unknown.
             let unknown = connect("of-the-us", &hosts).await.unwrap_err();
             assert!(!unknown.ends_run(), "{unknown}");
             let text = unknown.to_string();

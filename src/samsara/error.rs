@@ -1,4 +1,4 @@
-//! What can go wrong between us and the API.
+//! What can go wrong in requests to the API.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,7 +53,7 @@ pub enum AttemptError {
 }
 
 impl AttemptError {
-    /// Whether the API says that it was asked too often (429).
+    /// Whether the API says that it was requested too often (429).
     pub(super) fn is_too_often(&self) -> bool {
         matches!(self, Self::Busy { status, .. } if *status == StatusCode::TOO_MANY_REQUESTS)
     }
@@ -219,7 +219,7 @@ impl SamsaraError {
         )
     }
 
-    /// Whether the request was too much for the server, or its answer for us, so that a smaller one may do.
+    /// Whether the request was too large for the server, or its response for us, so that a smaller one may succeed.
     pub fn asks_for_less(&self) -> bool {
         matches!(
             self,
@@ -230,7 +230,7 @@ impl SamsaraError {
         )
     }
 
-    /// Whether it says that the token or the organisation does not have the endpoint: no scope, no licence, not there.
+    /// Whether it says that the token or the organisation does not have the endpoint: no scope, no licence, not found.
     pub fn is_unavailable(&self) -> bool {
         matches!(
             self,

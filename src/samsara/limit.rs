@@ -1,4 +1,4 @@
-//! Rates: one limiter per endpoint and one per token, shared by all workers.
+//! Rate limits: one limiter per endpoint and one per token, shared by all workers.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -43,14 +43,14 @@ impl std::fmt::Debug for EndpointLimiter {
     }
 }
 
-/// How much slower than documented the endpoint is asked, since it said that it was too much.
+/// How much more slowly than documented the endpoint is requested, since it returned 429.
 struct Pace {
     slowdown: f64,
     next: Instant,
     slowed: Option<Instant>,
 }
 
-/// Requests in a row that used up their tries.
+/// Requests in a row that used up their attempts.
 #[derive(Default)]
 struct Breaker {
     exhausted: u32,
@@ -64,19 +64,19 @@ struct Breaker {
 pub(super) enum Admission {
     /// With all its attempts.
     Free,
-    /// Once, to see whether the endpoint is back.
+    /// A probe: one request, to see whether the endpoint is back.
     Probe,
     /// Not at all: the circuit is open since this failure.
     Open(AttemptError),
 }
 
-/// An endpoint is asked no slower than this part of its documented rate.
+/// An endpoint is never requested more slowly than its documented rate divided by this.
 const SLOWEST: f64 = 16.0;
-/// Refusals within this time are one refusal: the requests were under way together.
+/// Refusals within this time count as one: the requests were in flight together.
 const ONE_REFUSAL: Duration = Duration::from_secs(1);
 
-/// Waits for a limiter's turn. Its own `until_ready` has a timer with a thread of its own, and panics if there is none
-/// available.
+/// Waits for a limiter's turn. The limiter's own `until_ready` has a timer with a thread of its own, and panics if none
+/// is available.
 async fn turn_of(limiter: &DefaultDirectRateLimiter) {
     while let Err(early) = limiter.check() {
         tokio::time::sleep(early.wait_time_from(limiter.clock().now())).await;
@@ -94,7 +94,7 @@ impl Limits {
         }
     }
 
-    /// The limiter of an endpoint that allows so many requests per second; the first to ask for it says how many.
+    /// The limiter of an endpoint that allows this many requests per second; the first caller sets the rate.
     pub(super) fn endpoint(&self, endpoint: &str, per_second: f64) -> Arc<EndpointLimiter> {
         let mut endpoints = locked(&self.endpoints);
         if let Some(known) = endpoints.get(endpoint) {
@@ -140,7 +140,7 @@ impl EndpointLimiter {
             let wait_ms = begun.elapsed().as_millis() as u64;
             match wait_ms {
                 0 => {}
-                // What the documented rate asks for, request by request.
+                // Spaces requests at the documented rate.
                 1..1000 => tracing::debug!(endpoint, wait_ms, "request waited for the rate limit"),
                 _ => tracing::info!(endpoint, wait_ms, "request waited for the rate limit"),
             }
@@ -156,7 +156,7 @@ impl EndpointLimiter {
         }
     }
 
-    /// How the endpoint may be asked at this time.
+    /// How the endpoint may be requested at this time.
     pub(super) fn admit(&self, now: Instant) -> Admission {
         let mut breaker = locked(&self.breaker);
         match (breaker.open_until, &breaker.error) {
@@ -194,18 +194,18 @@ impl EndpointLimiter {
         }
     }
 
-    /// It said that it was asked too often: half as often from here, and slowly back.
+    /// The endpoint returned 429: its rate is halved, and slowly raised again.
     pub(super) fn slow_down(&self, now: Instant) {
         let mut pace = locked(&self.pace);
         if pace.slowed.is_none_or(|slowed| now >= slowed + ONE_REFUSAL) {
             pace.slowdown = (pace.slowdown * 2.0).min(SLOWEST);
             pace.slowed = Some(now);
             let (endpoint, times_slower) = (&self.endpoint, pace.slowdown);
-            tracing::warn!(endpoint, times_slower, "endpoint is asked more slowly");
+            tracing::warn!(endpoint, times_slower, "endpoint is requested more slowly");
         }
     }
 
-    /// Nothing more goes to the endpoint for `pause`.
+    /// Nothing more is sent to the endpoint for `pause`.
     pub(super) fn pause(&self, pause: Duration) {
         let until = Instant::now() + pause;
         let mut paused = locked(&self.paused_until);
@@ -289,7 +289,7 @@ mod tests {
         for _ in 0..5 {
             limits.endpoint("/a", 1000.0).wait().await;
         }
-        // The first goes at once, each other sixteen periods after the one before.
+        // The first is sent at once, each other one sixteen periods after the previous one.
         assert!(
             begun.elapsed() >= period.mul_f64(SLOWEST) * 4,
             "{:?}",
@@ -306,7 +306,7 @@ mod tests {
         limits
             .endpoint("/a", 1000.0)
             .pause(Duration::from_millis(1));
-        // Were it not for /a alone, this would take an hour.
+        // If requests of other endpoints counted, this would take an hour.
         limits
             .endpoint("/c", 1000.0)
             .pause(Duration::from_secs(3600));
@@ -317,7 +317,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_token_s_own_rate_is_kept() {
-        // A hundred-thousandth of the rate: a request in eleven minutes.
+        // A hundred-thousandth of the rate: a request every eleven minutes.
         let limits = Limits::new(1e-5, RetryConfig::default());
         limits.endpoint("/a", 1e9).wait().await;
         let endpoint = limits.endpoint("/b", 1e9);

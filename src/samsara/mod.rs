@@ -1,7 +1,7 @@
 //! The Samsara API: a request becomes a stream of pages.
 //!
-//! Here is all that the API asks of its clients: the token, the region's host, retries with back-off,
-//! documented rates, `Retry-After`, the two ways of paging, and error bodies that are not always JSON.
+//! Handles all that the API requires of its clients: the token, the region's host, retries with back-off, documented
+//! rates, `Retry-After`, the two ways of paging, and error bodies that are not always JSON.
 
 mod client;
 mod error;

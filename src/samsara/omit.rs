@@ -1,4 +1,4 @@
-//! Cuts out of pages what must never be stored, such as secrets and links that anyone may open.
+//! Removes from pages what must never be stored, such as secrets and links that anyone may open.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use crate::catalog::OmitPath;
 use crate::json::{JsonError, Kind, Scanner, unescape};
 
 impl Page {
-    /// The page without the values at `paths`: neither its records nor what stands beside them hold them any more.
+    /// The page without the values at `paths`, in its records and in its envelope.
     pub(super) fn without(mut self, paths: &[OmitPath]) -> Result<Self, JsonError> {
         if paths.is_empty() {
             return Ok(self);
@@ -21,7 +21,7 @@ impl Page {
             .filter_map(|path| Some(path.names().first()?.as_str()))
             .collect();
         self.records = cut_out(&self.records, &names, &anywhere)?;
-        // Paths begin at the record, so beside the list a name counts anywhere.
+        // Paths begin at the record, so outside the list a name is removed at any depth.
         let last: Vec<&str> = paths
             .iter()
             .filter_map(|path| Some(path.names().last()?.as_str()))
@@ -41,7 +41,7 @@ impl Page {
     }
 }
 
-/// The text without the members at `paths`, and without those of the names in `anywhere` at any depth.
+/// The text without the members at `paths`, and without the members named in `anywhere` at any depth.
 fn cut_out(text: &Bytes, paths: &[&[String]], anywhere: &[&str]) -> Result<Bytes, JsonError> {
     let mut copier = Copier {
         text,
@@ -177,7 +177,7 @@ mod tests {
                 r#"[{"a":{"k":1}}, 7, null]"#,
                 r#"[{"a":{"k":1}},7,null]"#,
             ),
-            // Lists are passed through, also where there is none, or one more.
+            // Lists are traversed, also where the path has none, or one more.
             (
                 r#"["l[].u"]"#,
                 r#"[{"l":[{"u":1,"i":2},[{"u":3}]]},{"l":{"u":4}},{"l":null},{"l":"u"}]"#,

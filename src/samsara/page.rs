@@ -75,7 +75,7 @@ pub enum PageError {
         found: String,
     },
     /// Each attempt answered with a success whose body is not JSON.
-    #[error("asked for {attempts} times, last answered {error}")]
+    #[error("requested {attempts} times, last response: {error}")]
     NotJson {
         /// Number of attempts.
         attempts: u32,
@@ -158,7 +158,7 @@ pub(super) fn cut(
     } = splitter;
     let records = match records {
         // Without records, some endpoints return `data: null`, and one may omit the list from an object that only
-        // echoes the request. The pagination shows that it is a page.
+        // repeats the request. The pagination shows that it is a page.
         None if (is_null || is_echo) && has_next.is_some() => Bytes::from_static(b"[]"),
         None => {
             return Err(PageError::NoRecords {
@@ -261,7 +261,7 @@ struct PageSplitter<'a> {
     records: Option<Range<usize>>,
     /// Whether an object on the way to the list is null.
     is_null: bool,
-    /// Whether the object that should have the list only echoes the request.
+    /// Whether the object that should have the list only repeats the request.
     is_echo: bool,
     cursor: Option<String>,
     /// The content of `pagination`, if present.

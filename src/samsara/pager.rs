@@ -10,7 +10,7 @@ use super::request::Request;
 use super::watch::Watch;
 use crate::redact;
 
-/// A cursor with more bytes than this would fit into no address. Those of the API have less than a thousand.
+/// A cursor with more bytes than this would not fit into an address. Those of the API have less than a thousand.
 const LARGEST_CURSOR: usize = 16 << 10;
 
 /// The pages of one request, one after the other.
@@ -26,34 +26,33 @@ pub struct Pager {
 }
 
 impl Pager {
-    /// What is asked.
+    /// The request.
     pub fn request(&self) -> &Request {
         &self.request
     }
 
-    /// Counts on from a task that had read `pages` before.
+    /// Continues the page count of a task that had read `pages` before.
     pub fn after(mut self, pages: u64) -> Self {
         self.number = pages;
         self
     }
 
-    /// Takes its pages for the further ones of those that `watch` has seen.
+    /// Counts its pages as further ones of those that `watch` has seen.
     pub fn watched(mut self, watch: &Watch) -> Self {
         self.watch = watch.clone();
         self
     }
 
-    /// Whether there is another page, by those so far.
+    /// Whether there is another page, according to those so far.
     pub fn has_more(&self) -> bool {
         !self.ended
     }
 
     /// The next page, or `None` after the last.
     ///
-    /// Only `hasNextPage` says where the end is, never the number of rows; a stream without end is left at its
-    /// second empty page in a row, or at the first that leads back to itself. A page that promises another without a
-    /// cursor, or with one seen before, is an error and never an end, and so is the last of a thousand pages in a row
-    /// without new records.
+    /// Only `hasNextPage` marks the end, never the number of rows; an endless stream is left at its second empty page
+    /// in a row, or at the first that leads back to itself. A page that promises another without a cursor, or with one
+    /// seen before, is an error and never an end, and so is the last of a thousand pages in a row without new records.
     pub async fn next(&mut self) -> Result<Option<Page>, SamsaraError> {
         if self.ended {
             return Ok(None);
@@ -93,7 +92,7 @@ impl Pager {
         Ok(Some(page))
     }
 
-    /// A cursor is kept in the state and sent with the query: it must be short enough for that, and no secret.
+    /// A cursor is stored in the state and sent with the query: it must be short enough, and must not be a secret.
     fn check_cursor(&self, cursor: &str) -> Result<(), SamsaraError> {
         if cursor.len() > LARGEST_CURSOR {
             return Err(self.bad_page(PageError::CursorTooLong(cursor.len())));

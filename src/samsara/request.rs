@@ -11,7 +11,7 @@ use url::form_urlencoded;
 
 use crate::catalog::{OmitPath, Pagination, Since, Source, TimeFormat, WindowParameters};
 
-/// All that an id must be escaped of to stay one segment of a path.
+/// All characters that must be escaped for an id to stay one segment of a path.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
@@ -28,15 +28,15 @@ pub struct Window {
 }
 
 impl Window {
-    /// What a list is told of that looks back. It begins at a whole hour, so that what was begun can be resumed with the
-    /// same query.
+    /// The window of a list that looks back. It begins at a whole hour, so that an interrupted task can be resumed with
+    /// the same query.
     pub fn looking_back(since: &Since, now: DateTime<Utc>) -> Self {
         let start = now - TimeDelta::hours(i64::from(since.hours));
         let start = start.duration_trunc(TimeDelta::hours(1)).unwrap_or(start);
         Self { start, end: now }
     }
 
-    /// Its two halves, cut at a whole minute; none if they were shorter than `floor`.
+    /// Its two halves, cut at a whole minute; none if they would be shorter than `floor`.
     pub fn bisect(self, floor: TimeDelta) -> Option<[Self; 2]> {
         let minutes = (self.end - self.start).num_minutes() / 2;
         let middle = self.start + TimeDelta::minutes(minutes);
@@ -57,18 +57,18 @@ impl Window {
     }
 }
 
-/// What a request takes of a row of the parent.
+/// What a request takes from a row of the parent.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ParentRow {
-    /// The values of the further parameters, in the order of [`crate::catalog::Parent::with`]; an empty one stands for
-    /// the call without the parameter. Rows that have them in common stand side by side, and may be in one request.
+    /// The values of the further parameters, in the order of [`crate::catalog::Parent::with`]; an empty one means a
+    /// request without the parameter. Rows with equal values are sorted together, and may share a request.
     pub with: Vec<String>,
     /// Its id.
     pub id: String,
 }
 
 impl ParentRow {
-    /// Rows that go into one request each: of the same values of the further parameters, and at most `size`.
+    /// Groups of rows that share a request: with equal values of the further parameters, and at most `size` rows.
     pub fn batches(rows: &[Self], size: usize) -> impl Iterator<Item = &[Self]> {
         rows.chunk_by(|row, next| row.with == next.with)
             .flat_map(move |alike| alike.chunks(size.max(1)))
@@ -87,7 +87,7 @@ impl From<&str> for ParentRow {
 /// One task over pages.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
-    /// Path below the host, the parent's id filled in.
+    /// Path below the host, with the parent's id.
     pub path: String,
     /// The endpoint as the catalog names it: requests of one endpoint share its rate.
     pub endpoint: String,
@@ -95,9 +95,9 @@ pub struct Request {
     pub query: String,
     /// How pages follow each other.
     pub pagination: Pagination,
-    /// Where the list of records stands.
+    /// Path of the list of records.
     pub records: Vec<String>,
-    /// Envelope fields that only echo the request.
+    /// Envelope fields that only repeat the request.
     pub page_echoes: Vec<String>,
     /// Values that are cut out of each page.
     pub omit: Vec<OmitPath>,
@@ -105,7 +105,7 @@ pub struct Request {
     pub rate: f64,
     /// The token scope that the endpoint needs, in Samsara's words.
     pub scope: Option<String>,
-    /// A stream without end: it is read until a page comes back empty.
+    /// An endless stream: it is read until a page comes back empty.
     pub endless: bool,
 }
 
@@ -126,7 +126,7 @@ impl Request {
         if let Some(share) = &source.share {
             params.insert(&share.parameter, vec![shared_fields(sources)]);
         }
-        // An empty value stands for the call without the parameter.
+        // An empty value means a request without the parameter.
         if let (Some(sweep), Some(value)) = (&source.sweep, sweep.filter(|value| !value.is_empty()))
         {
             params.insert(&sweep.parameter, vec![value.into()]);
@@ -187,7 +187,7 @@ impl Request {
         self.target(None)
     }
 
-    /// The values that the query gives to parameters, as [`Source::asked`] names them.
+    /// The values of query parameters, as [`Source::asked`] names them.
     pub fn asked(&self, source: &Source) -> Vec<(String, String)> {
         if source.asked.is_empty() {
             return Vec::new();
@@ -255,7 +255,8 @@ fn rendered(params: BTreeMap<&str, Vec<String>>) -> String {
     query.finish()
 }
 
-/// An id as exactly one segment of a path. What is none (empty, `.`, `..`) becomes a path that no client asks for.
+/// An id as exactly one segment of a path. An id that cannot be one (empty, `.`, `..`) becomes a path that the client
+/// refuses.
 fn segment(id: &str) -> String {
     if id.is_empty() {
         ".".into()
@@ -272,7 +273,7 @@ fn instant(at: DateTime<Utc>, format: TimeFormat) -> String {
     match format {
         TimeFormat::Rfc3339 => at.to_rfc3339_opts(SecondsFormat::AutoSi, true),
         TimeFormat::EpochMs => at.timestamp_millis().to_string(),
-        // A month is written above, in two parameters.
+        // A month is rendered above, in two parameters.
         TimeFormat::Date | TimeFormat::MonthName => at.format("%Y-%m-%d").to_string(),
     }
 }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use crate::config::RetryConfig;
 
-/// A server that names a longer pause than this is not waited for in one go.
+/// Longer pauses requested by a server are not waited for at once.
 pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// Whether a status may change on its own.

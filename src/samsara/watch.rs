@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::page::{Page, PageError};
 
-/// A task that sees this many pages in a row with nothing new, each promising another, is not going to end.
+/// After this many pages in a row without new records, each promising another, a task fails.
 const MAX_STALE_PAGES: u32 = 1000;
 
 /// What the pages of a task have shown so far. Clones share it: a feed that is read some pages at a time is one task.
@@ -20,7 +20,7 @@ pub struct Watch(Arc<Mutex<Seen>>);
 struct Seen {
     /// Empty pages in a row.
     empty: u32,
-    /// Pages in a row that are empty or bring what the one before brought.
+    /// Pages in a row that are empty or repeat the previous one.
     stale: u32,
     /// The last page's records.
     last: Bytes,
@@ -31,8 +31,8 @@ struct Seen {
 impl Watch {
     /// The cursor of the page after `page`, which was requested with the cursor `asked`; none if `page` is the last.
     ///
-    /// A stream that is `endless` promises another page for ever. An error says why the page is neither the last nor
-    /// leads to another.
+    /// An `endless` stream always promises another page. The error says why the page is not the last although none can
+    /// follow it.
     pub(super) fn look(
         &self,
         page: &Page,
@@ -47,7 +47,8 @@ impl Watch {
             0
         };
         seen.last = page.records.clone();
-        // A stream holds a page back from time to time: one empty page that leads somewhere else is not its end yet.
+        // A stream sometimes returns an empty page before its end: one empty page that leads somewhere else is not the
+        // end.
         let stands_still =
             page.cursor.is_none() || page.cursor.as_deref() == asked || seen.empty > 1;
         if !page.has_next || (endless && page.is_empty && stands_still) {

@@ -1,4 +1,4 @@
-//! What an edited model changes about rows that are committed, before anything is written for good.
+//! What an edited model changes in committed rows, before anything is written.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +12,7 @@ use super::scratch::Scratch;
 use super::upstream::Upstream;
 use crate::catalog::{Model, TestSeverity};
 use crate::clock;
-use crate::error::Error;
+use crate::error::{DiffError, Error};
 use crate::plan::Dates;
 use crate::state::SourceHandle;
 use crate::store::Bucket;
@@ -21,7 +21,7 @@ use crate::transform::{
     BoundModel, ColumnType, QueryTable, TransformError, Transformer, query, stored_schema,
 };
 
-/// So many columns of each side are tried for another name.
+/// Number of columns of each side that are compared to detect renamed ones.
 const MOST_RENAMED: usize = 8;
 
 /// What changes about a partition of a table.
@@ -35,11 +35,11 @@ pub struct Diff {
     pub columns_added: Vec<String>,
     /// Columns that only the committed rows have.
     pub columns_removed: Vec<String>,
-    /// Those among them that have the same values in all rows that are on both sides.
+    /// Those among them with the same values under another name, in all rows that are on both sides.
     pub columns_renamed: Vec<Change>,
     /// Columns of another type, by the types' names in BigQuery.
     pub columns_retyped: Vec<RetypedColumn>,
-    /// The columns by which rows are matched; none if rows are the same or not.
+    /// The columns by which rows are matched; none if whole rows are compared.
     pub key: Vec<String>,
     /// Number of committed rows.
     pub rows_before: u64,
@@ -51,11 +51,11 @@ pub struct Diff {
     pub rows_removed: u64,
     /// Rows of the same key with other values in columns that both have.
     pub rows_changed: u64,
-    /// In how many rows each column has another value.
+    /// Number of rows with another value, by column.
     pub values_changed: BTreeMap<String, u64>,
     /// Some of the rows.
     pub samples: Vec<Sample>,
-    /// What would keep the new rows from being loaded: duplicate keys and failed tests.
+    /// What would prevent the new rows from being loaded: duplicate keys and failed tests.
     pub refused: Vec<String>,
 }
 
@@ -85,7 +85,7 @@ pub struct Sample {
     pub change: &'static str,
     /// The values of the key, or of all columns without one, as text.
     pub row: BTreeMap<String, Option<String>>,
-    /// Of a changed row: the columns with another value, and their values.
+    /// For a changed row: the columns with another value, and their values.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub values: BTreeMap<String, ChangedValue>,
 }
@@ -197,7 +197,7 @@ impl fmt::Display for Diff {
     }
 }
 
-/// A value on one line, and not all of a long one.
+/// A value on one line, truncated if it is long.
 fn one_line(text: &str) -> String {
     const SHOWN: usize = 80;
     let mut line: String = text.chars().take(SHOWN).collect();
@@ -207,7 +207,7 @@ fn one_line(text: &str) -> String {
     line.replace(char::is_control, " ")
 }
 
-/// Compares what a model makes of committed raw rows with what is committed of it. Neither state nor buckets change.
+/// Compares what a model makes of committed raw rows with its committed rows. Neither state nor buckets change.
 pub struct Differ<'a> {
     of: Preview<'a>,
     flattened: &'a Bucket,
@@ -239,7 +239,7 @@ impl<'a> Differ<'a> {
         })
     }
 
-    /// The partitions that are read whole and derived, of these dates; without dates, the last. A list has one.
+    /// The complete partitions in these dates that are derived; without dates, the last one. A list has one.
     pub fn partitions(&self, dates: &Dates) -> Vec<Partition> {
         let table = &self.bound.model.name;
         let mut found: Vec<Partition> = self.state.look(|state| {
@@ -275,21 +275,20 @@ impl<'a> Differ<'a> {
         Ok(known.is_none_or(|known| !wanted.is(&known)))
     }
 
-    /// What changes about a partition; at most `samples` rows of each kind of change are shown.
+    /// What changes in a partition, with at most `samples` rows of each kind of change.
     ///
     /// # Errors
-    /// [`Error::Usage`] if nothing is committed for the partition, or no column is; the model's own errors.
+    /// [`Error::Diff`] if nothing is committed for the partition, or no column is; the model's own errors.
     pub async fn diff(&self, partition: Partition, samples: usize) -> Result<Diff, Error> {
         let model = &self.bound.model;
         let committed = self.state.look(|state| {
             let models = &state.partition(partition)?.models;
             Some(models.get(&model.name)?.objects.clone())
         });
-        let objects = committed.filter(|it| !it.is_empty()).ok_or_else(|| {
-            Error::Usage(format!(
-                "{} {partition}: no rows are committed to compare with: `samsara-etl run` derives them",
-                model.name
-            ))
+        let objects = committed.filter(|it| !it.is_empty());
+        let objects = objects.ok_or_else(|| DiffError::NotCommitted {
+            model: model.name.clone(),
+            partition,
         })?;
         let old = QueryTable {
             raw: false,
@@ -331,7 +330,7 @@ impl<'a> Differ<'a> {
 
 /// Columns of two tables, as they are compared.
 struct Columns {
-    /// Those that both have: by which rows are matched, and others.
+    /// Columns that both have: those by which rows are matched, and others.
     matched: Vec<String>,
     others: Vec<String>,
     added: Vec<String>,
@@ -381,7 +380,7 @@ impl Columns {
         })
     }
 
-    /// Pairs of a removed and an added column that may be one.
+    /// Pairs of a removed and an added column that may be the same.
     fn pairs(&self) -> impl Iterator<Item = (usize, usize)> {
         let few = |columns: &[String]| columns.len().min(MOST_RENAMED);
         let (removed, added) = (few(&self.removed), few(&self.added));
@@ -392,7 +391,7 @@ impl Columns {
         self.bytes.iter().any(|found| found == name)
     }
 
-    /// The value of a column that both have, as text that is the same for the same value of either type.
+    /// The value of a column that both have, as text that is equal for equal values of either type.
     fn text(&self, name: &str, is_before: bool) -> String {
         let column = quote(name);
         let plain = match self.is_bytes(name) {
@@ -413,8 +412,8 @@ impl Columns {
         )
     }
 
-    /// The query for one row of each key: `m0 …`, its values before and after as `b0, a0 …`, those of removed columns as
-    /// `r0 …` and of added ones as `s0 …`, and whether it `was` and `is`. Rows of one key are told apart by a number.
+    /// The query for one row of each key: `m0 …`, its values before and after as `b0, a0 …`, those of removed columns
+    /// as `r0 …` and of added ones as `s0 …`, and whether it `was` and `is`. Rows with the same key are numbered.
     fn pairs_sql(&self) -> String {
         let side = |is_before: bool| {
             let (table, own, own_columns) = match is_before {
@@ -512,17 +511,19 @@ async fn compare(
     samples: usize,
     memory: usize,
 ) -> Result<Diff, Error> {
-    let wrong = |reason: &str| Error::Usage(format!("{} {partition}: {reason}", model.name));
     let columns = Columns::of(
         &model.front_matter.unique_key,
         &tables[0].schema,
         &tables[1].schema,
     )
-    .map_err(|reason| wrong(&format!("a committed column {reason}")))?;
+    .map_err(|reason| DiffError::Column {
+        model: model.name.clone(),
+        partition,
+        reason,
+    })?;
     if columns.matched.is_empty() {
-        return Err(wrong(
-            "the new rows have no column in common with those that are committed",
-        ));
+        let model = model.name.clone();
+        return Err(DiffError::NoCommonColumn { model, partition }.into());
     }
     let pairs = columns.pairs_sql();
     let others = 0..columns.others.len();
@@ -590,21 +591,11 @@ async fn compare(
         ("added", added, diff.rows_added),
         ("changed", changed, diff.rows_changed),
     ] {
-        if rows == 0 || samples == 0 {
-            continue;
+        if rows > 0 && samples > 0 {
+            let sql = columns.samples_sql(&pairs, &condition, samples);
+            let found = samples_of(&sql, change, &tables, &columns, memory).await?;
+            diff.samples.extend(found);
         }
-        let keys: Vec<String> = (0..columns.matched.len())
-            .map(|n| format!("m{n}"))
-            .collect();
-        let keys = keys.join(", ");
-        let values: String = (0..columns.others.len())
-            .map(|n| format!(", b{n}, a{n}"))
-            .collect();
-        let sql = format!(
-            "SELECT {keys}{values} FROM ({pairs}) WHERE {condition} ORDER BY {keys} LIMIT {samples}"
-        );
-        let found = samples_of(&sql, change, &tables, &columns, memory).await?;
-        diff.samples.extend(found);
     }
     Ok(diff)
 }
@@ -615,6 +606,18 @@ fn differs(n: usize) -> String {
 }
 
 impl Columns {
+    /// The query for rows that satisfy `condition`, at most `samples` of them, in the order of their keys.
+    fn samples_sql(&self, pairs: &str, condition: &str, samples: usize) -> String {
+        let keys: Vec<String> = (0..self.matched.len()).map(|n| format!("m{n}")).collect();
+        let keys = keys.join(", ");
+        let values: String = (0..self.others.len())
+            .map(|n| format!(", b{n}, a{n}"))
+            .collect();
+        format!(
+            "SELECT {keys}{values} FROM ({pairs}) WHERE {condition} ORDER BY {keys} LIMIT {samples}"
+        )
+    }
+
     /// The conditions by which rows are counted: before, after, added, removed and changed; changed in each column; and of
     /// each pair of a removed and an added column, different and present.
     fn counted(&self, changes: [&str; 3]) -> Vec<String> {

@@ -1,5 +1,5 @@
-//! Models tried without a run: on recorded pages (`sql test`), and on committed raw rows (`sql preview`, `sql diff`). Neither state
-//! nor buckets change.
+//! Runs models without a run of the pipeline: on recorded pages (`sql test`), and on committed raw rows (`sql preview`,
+//! `sql diff`). Neither state nor buckets change.
 
 mod diff;
 mod model_test;
@@ -8,6 +8,6 @@ mod scratch;
 mod upstream;
 
 pub use diff::{Change, ChangedValue, Diff, Differ, RetypedColumn, Sample, Underived};
-pub use model_test::{test_model, test_or_update};
+pub use model_test::{ModelTestError, test_model, test_or_update};
 pub use preview::{Preview, Previewed, preview};
 pub use scratch::Scratch;

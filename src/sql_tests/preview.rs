@@ -1,4 +1,4 @@
-//! What a model makes of committed raw rows, before anything is written for good.
+//! What a model makes of committed raw rows, before anything is written.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::store::Bucket;
 use crate::store::layout::{Partition, RunId};
 use crate::transform::{BoundModel, Flattened, QueryTable, Transformer};
 
-/// What a preview reads, and by which options.
+/// What a preview reads, and its options.
 pub struct Preview<'a> {
     /// The catalog.
     pub catalog: &'a Arc<Catalog>,
@@ -29,11 +29,11 @@ pub struct Preview<'a> {
     pub salt: Option<Secret>,
 }
 
-/// What a preview gives: the partition, its rows as a table in the scratch bucket, and what was found about them.
+/// The result of a preview: the partition, its rows as a table in the scratch bucket, and what was found about them.
 pub type Previewed = (Partition, QueryTable, Flattened);
 
-/// Runs a model over the raw rows of a day (of the list; of the last complete day, if none is given), and gives the
-/// rows as a warehouse would get them, in `scratch`. Neither state nor buckets change.
+/// Runs a model over the raw rows of a day (of the list; of the last complete day, if none is given), and writes the
+/// rows as a warehouse would get them to `scratch`. Neither state nor buckets change.
 ///
 /// # Errors
 /// [`Error::Preview`] if there are no raw rows of that day, or a day is given for a list; the model's own errors.
@@ -75,7 +75,7 @@ pub async fn preview(
     Ok((partition, table, flattened))
 }
 
-/// The partition that is previewed: that of the day, or the last that is complete.
+/// The partition to preview: that of the day, or the last complete one.
 fn complete_partition(
     bound: &BoundModel,
     state: &SourceHandle,

@@ -1,4 +1,4 @@
-//! A bucket that goes when it is no longer needed.
+//! A temporary bucket.
 
 use tempfile::TempDir;
 use tokio::runtime::Handle;

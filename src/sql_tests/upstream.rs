@@ -1,4 +1,4 @@
-//! What a model reads, where nothing is committed: upstream models are run too, into the scratch bucket.
+//! The inputs of a model without committed upstream rows: upstream models are run too, into the scratch bucket.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +14,10 @@ use crate::transform::{BoundModel, Input, Inputs, Transformer};
 /// Raw objects of partitions, by the name of their source.
 pub(super) type RawObjects = BTreeMap<(String, Partition), Vec<ObjectRef>>;
 
-/// Models that are run, each once, over raw rows that are there.
+/// Runs upstream models, each once per partition, over the given raw rows.
 pub(super) struct Upstream<'a> {
     pub(super) transformer: &'a Transformer,
-    /// The raw objects that are there. Days of a window that none are of are left out.
+    /// The existing raw objects. Days of a window without any are left out.
     pub(super) raw: RawObjects,
     pub(super) run: RunId,
     /// The objects of tables that were derived, by table and partition.
@@ -25,10 +25,10 @@ pub(super) struct Upstream<'a> {
 }
 
 impl<'t> Upstream<'t> {
-    /// Over the committed raw rows of all that a model is made of.
+    /// Over the committed raw rows of all sources upstream of a model.
     ///
     /// # Errors
-    /// [`PreviewError::Versions`] if it reads the versions of a list's rows; the error of a state document.
+    /// [`PreviewError::Versions`] if it reads a history table; the error of a state document.
     pub(super) async fn of_committed(
         transformer: &'t Transformer,
         states: &StateStore,
@@ -101,7 +101,7 @@ impl<'t> Upstream<'t> {
     }
 }
 
-/// Adds the committed raw objects of all that a model is made of.
+/// Adds the committed raw objects of all sources upstream of a model.
 async fn add_raw(
     bound: &BoundModel,
     states: &StateStore,

@@ -1,12 +1,12 @@
-//! Archives: what a source's state knows of the days of one year.
+//! Archives: the state of a source's days of one year.
 //!
-//! A document that holds all days there ever were is written whole with each commit, and a commit would cost more with
-//! each year. So the document holds the days that were changed last. When those have become many, they go into the
-//! archives of their years, and the document names these.
+//! If the state document held all days, each commit would write all of them, and would cost more with each year. So the
+//! document holds the days that were changed last. When there are many of them, they are moved into the archives of
+//! their years, which the document lists.
 //!
-//! An archive has a new name each time and never changes, as Parquet objects do: it is written first, and exists once
-//! the document names it. So all that a commit changes still changes with one compare-and-swap, whatever the years; a
-//! program that dies in between leaves archives that nothing names, which `clean` removes.
+//! An archive has a new name each time and never changes, like Parquet objects: it is written first, and counts once
+//! the document lists it. So all changes of a commit still take effect with one compare-and-swap, in any number of
+//! years; a program that dies in between leaves archives that nothing lists, which `clean` removes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,8 +23,8 @@ use super::{DocumentError, READS_AT_A_TIME, StateError, read_document};
 use crate::store::layout::{Partition, archive_object};
 use crate::store::{Bucket, StoreError};
 
-/// Days that the document holds itself. With more of them a commit writes more; with fewer, an archive is written more
-/// often, which has some thousand bytes for each day of a year.
+/// Maximum number of days in the document itself. With more of them a commit writes more; with fewer, an archive is
+/// written more often, which has some thousand bytes for each day of a year.
 const LOOSE_DAYS: usize = 32;
 
 /// The document of an archive.
@@ -39,11 +39,11 @@ struct Archive {
 }
 
 impl SourceState {
-    /// Moves days into the archives of their years, if there are too many in the document. Gives the keys of the
-    /// archives that the document names no longer.
+    /// Moves days into the archives of their years, if there are too many in the document. Returns the keys of the
+    /// archives that the document no longer lists.
     ///
     /// # Errors
-    /// An archive cannot be written. The state in memory is then of no use.
+    /// An archive cannot be written. The state in memory must then not be used.
     pub(super) async fn archive(&mut self, bucket: &Bucket) -> Result<Vec<String>, StoreError> {
         let loose = self.loose().filter_map(|(partition, _)| partition.day());
         let loose: Vec<i32> = loose.map(|day| day.year()).collect();
@@ -87,10 +87,10 @@ impl SourceState {
         Ok(superseded)
     }
 
-    /// Reads the archives that the document names.
+    /// Reads the archives that the document lists.
     ///
     /// # Errors
-    /// [`StateError::Gone`] if one is not there: a run at work may have replaced it since the document was read.
+    /// [`StateError::Gone`] if one does not exist: a concurrent run may have replaced it since the document was read.
     pub(super) async fn read_archives(&mut self, bucket: &Bucket) -> Result<(), StateError> {
         let source = self.source.as_str();
         let reads: Vec<_> = self
@@ -112,7 +112,7 @@ impl SourceState {
         Ok(())
     }
 
-    /// The keys of the archives that the document names.
+    /// The keys of the archives that the document lists.
     pub fn archive_keys(&self) -> impl Iterator<Item = String> {
         self.archives
             .iter()

@@ -1,6 +1,6 @@
-//! What a state document may say. It lies in a bucket that others may write to, and what it says is acted upon: paths are
-//! read and removed, numbers are added up, cursors are sent. So it is checked as a whole when it is read, and refused by
-//! name if any of it is not what this program writes.
+//! Validates state documents. A document is in a bucket that others may write to, and the program acts on its content:
+//! it reads and removes paths, adds numbers, sends cursors. So it is validated as a whole when it is read, and refused
+//! by name if any of it is not what this program writes.
 
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 
@@ -21,7 +21,7 @@ const MAX_ATTEMPTS: u32 = 1_000_000;
 
 type Checked = Result<(), String>;
 
-/// Rows and bytes that a document names in all: so many can be added up over all sources there are.
+/// Maximum of the rows and bytes that a document lists in total, so that the sum over all sources does not overflow.
 #[derive(Default)]
 struct Sums {
     rows: u64,
@@ -96,7 +96,7 @@ impl UnfinishedWindow {
     }
 }
 
-/// Checks what a document or an archive says of the partitions of a source.
+/// Validates the partitions of a source in a document or an archive.
 pub(super) fn check_partitions(source: &str, partitions: &Partitions) -> Checked {
     let mut sums = Sums::default();
     for (partition, state) in partitions {
@@ -279,7 +279,7 @@ fn check_object(object: &ObjectRef, is_own: bool, sums: &mut Sums) -> Checked {
     }
     sums.rows = sums.rows.saturating_add(*rows);
     sums.bytes = sums.bytes.saturating_add(*bytes);
-    // What one object may have times a thousand bounds what all may have.
+    // A thousand times the bound of one object is the bound of all together.
     let is_possible = *rows <= MAX_ROWS && *bytes <= MAX_OBJECT_BYTES;
     if is_possible && sums.rows <= MAX_ROWS << 10 && sums.bytes <= MAX_OBJECT_BYTES << 10 {
         return Ok(());
@@ -305,7 +305,7 @@ fn day_is_possible(day: NaiveDate) -> Checked {
         .ok_or_else(|| "is not a day of the years 1970 to 9999".into())
 }
 
-/// The program computes with times and must not run over the end of its calendar.
+/// The program computes with times and must not leave the range of its calendar.
 fn is_possible_year(year: i32) -> bool {
     (1970..=9999).contains(&year)
 }

@@ -25,7 +25,7 @@ pub type Partitions = BTreeMap<Partition, Arc<PartitionState>>;
 
 /// The state of a source: which partitions are complete, derived and loaded, and where its feed continues.
 ///
-/// The stored document holds the recently changed days, and lists the archives with the others, see [`super::archive`];
+/// The stored document holds the recently changed days, and lists the archives with the others, see `archive.rs`;
 /// in memory, all days are here.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -115,17 +115,17 @@ pub struct UnfinishedWindow {
     pub start: DateTime<Utc>,
     /// The instant after the last.
     pub end: DateTime<Utc>,
-    /// The first day whose rows are left out, because it was not asked for.
+    /// The first day whose rows are left out, because it was not requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub born_before: Option<NaiveDate>,
-    /// The position behind it; none: it stays as it is.
+    /// The position after it; none: it stays as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<Updates>,
     /// How far it was read.
     pub checkpoint: Checkpoint,
 }
 
-/// A source that was refused for scope, licence or absence. It is asked again after a week.
+/// A source that was refused for scope, licence or absence. It is requested again after a week.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NotAvailable {
@@ -183,7 +183,7 @@ impl Feed {
     /// Up to when all of it was read.
     pub fn read_until(&self) -> DateTime<Utc> {
         let day_before = |at: DateTime<Utc>| at - TimeDelta::days(1);
-        // Where a read was interrupted, it stands where that began.
+        // After an interrupted read, it is the position at which that began.
         let interrupted = self.since.filter(|since| *since != day_before(self.at));
         let until = self.contiguous_since.or(interrupted).unwrap_or(self.at);
         until.min(self.at)

@@ -556,7 +556,7 @@ async fn take(
             continue;
         }
         if let Some((before, _)) = found.as_ref().filter(|(before, _)| !before.released) {
-            tracing::warn!(%before, "took over the lock of a run that is gone");
+            tracing::warn!(%before, "took over the lock of a run that has ended");
         }
         let asked = Instant::now();
         let holder = Holder::this(run, config.expiry);
@@ -586,17 +586,6 @@ async fn pause(config: &LockConfig, stop: &CancellationToken, uri: &str) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{BucketLocation, GoogleAccess};
-
-    fn bucket(folder: &std::path::Path) -> Bucket {
-        let location = BucketLocation::Folder(folder.to_path_buf());
-        Bucket::open(
-            &location,
-            &GoogleAccess::default(),
-            &tokio::runtime::Handle::current(),
-        )
-        .unwrap()
-    }
 
     fn config(expiry: u64) -> LockConfig {
         LockConfig {
@@ -628,7 +617,7 @@ mod tests {
     #[tokio::test]
     async fn the_second_waits_for_the_release() {
         let folder = tempfile::tempdir().unwrap();
-        let bucket = bucket(folder.path());
+        let bucket = Bucket::of_folder(folder.path());
         let first = take(&bucket, &config(60_000)).await.unwrap();
         let refused = take(&bucket, &config(60_000))
             .await
@@ -654,7 +643,7 @@ mod tests {
     #[tokio::test]
     async fn of_many_that_ask_at_once_one_gets_it() {
         let folder = tempfile::tempdir().unwrap();
-        let bucket = bucket(folder.path());
+        let bucket = Bucket::of_folder(folder.path());
         let config = config(60_000);
         let all = futures::future::join_all((0..16).map(|_| take(&bucket, &config))).await;
         let (got, refused): (Vec<_>, Vec<_>) = all.into_iter().partition(Result::is_ok);
@@ -670,7 +659,7 @@ mod tests {
     #[tokio::test]
     async fn a_lost_renewal_answer_keeps_the_lease() {
         let folder = tempfile::tempdir().unwrap();
-        let bucket = bucket(folder.path());
+        let bucket = Bucket::of_folder(folder.path());
         let lock = take(&bucket, &config(2000)).await.unwrap();
         // As if the heartbeat had written, and had not heard of it.
         let (known, version) = read(&bucket).await.unwrap().unwrap();
@@ -688,7 +677,7 @@ mod tests {
     #[tokio::test]
     async fn it_is_kept_alive_as_long_as_its_run() {
         let folder = tempfile::tempdir().unwrap();
-        let bucket = bucket(folder.path());
+        let bucket = Bucket::of_folder(folder.path());
         let lock = take(&bucket, &config(400)).await.unwrap();
         let first = holder(&bucket).await.unwrap().unwrap();
         until("two renewals", async || {
@@ -702,7 +691,7 @@ mod tests {
     #[tokio::test]
     async fn a_waiting_run_can_be_stopped() {
         let folder = tempfile::tempdir().unwrap();
-        let bucket = bucket(folder.path());
+        let bucket = Bucket::of_folder(folder.path());
         let first = take(&bucket, &config(60_000)).await.unwrap();
         let waiting = LockConfig {
             wait: true,
@@ -721,7 +710,7 @@ mod tests {
     #[tokio::test]
     async fn an_expired_lease_cannot_commit() {
         let folder = tempfile::tempdir().unwrap();
-        let bucket = bucket(folder.path());
+        let bucket = Bucket::of_folder(folder.path());
         let stop = CancellationToken::new();
         let run = RunId::new(Utc::now());
         let mut first = RunLock::acquire(&bucket, &run, &config(100), &stop)

@@ -1,7 +1,7 @@
 //! What is complete: one document per source in the raw bucket, changed by compare-and-swap only.
 //!
 //! Objects are written first; then the state lists them. An object that no state lists does not count. Days that have
-//! not changed for a long time are in archives, which the document lists, see [`archive`].
+//! not changed for a long time are in archives, which the document lists, see `archive.rs`.
 //!
 //! Each document is written by its own task, which receives changes over a channel. Changes that arrive during a write
 //! are written together in the next one.
@@ -448,23 +448,12 @@ impl Document {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{BucketLocation, GoogleAccess};
     use crate::store::layout::Partition;
-
-    fn bucket(folder: &std::path::Path) -> Bucket {
-        let location = BucketLocation::Folder(folder.to_path_buf());
-        Bucket::open(
-            &location,
-            &GoogleAccess::default(),
-            &tokio::runtime::Handle::current(),
-        )
-        .unwrap()
-    }
 
     #[tokio::test]
     async fn concurrent_commits_are_all_kept() {
         let folder = tempfile::tempdir().unwrap();
-        let bucket = bucket(folder.path());
+        let bucket = Bucket::of_folder(folder.path());
         let handle = StateStore::new(bucket.clone()).source("a").await.unwrap();
         let days: Vec<_> = (1..=28)
             .map(|d| chrono::NaiveDate::from_ymd_opt(2024, 1, d).unwrap())
@@ -486,7 +475,7 @@ mod tests {
     #[tokio::test]
     async fn a_second_writer_is_refused_and_stays_so() {
         let folder = tempfile::tempdir().unwrap();
-        let bucket = bucket(folder.path());
+        let bucket = Bucket::of_folder(folder.path());
         let (one, two) = (StateStore::new(bucket.clone()), StateStore::new(bucket));
         let (one, two) = (
             one.source("a").await.unwrap(),
@@ -532,7 +521,7 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, bytes).unwrap();
         }
-        let state = read_state(&bucket(folder.path()), "a").await?;
+        let state = read_state(&Bucket::of_folder(folder.path()), "a").await?;
         Ok(state.unwrap())
     }
 
@@ -540,7 +529,7 @@ mod tests {
     #[tokio::test]
     async fn updates_over_years_are_one_step() {
         let folder = tempfile::tempdir().unwrap();
-        let handle = StateStore::new(bucket(folder.path()))
+        let handle = StateStore::new(Bucket::of_folder(folder.path()))
             .source("a")
             .await
             .unwrap();
@@ -580,7 +569,7 @@ mod tests {
     #[tokio::test]
     async fn many_days_are_in_archives_whenever_it_dies() {
         let folder = tempfile::tempdir().unwrap();
-        let handle = StateStore::new(bucket(folder.path()))
+        let handle = StateStore::new(Bucket::of_folder(folder.path()))
             .source("a")
             .await
             .unwrap();

@@ -1,11 +1,11 @@
-//! What makes a folder outlive the machine it is on, as a bucket does, and what keeps writes and deletions inside it.
+//! Makes a folder as durable as a bucket, and keeps writes and deletions inside it.
 //!
-//! `LocalFileSystem` writes a temporary file and renames it, so a killed program leaves only whole objects. What a machine that
-//! loses power leaves is another matter: it may have kept the new name and not the bytes. So what counts is on the
-//! disk before anything points at it.
+//! `LocalFileSystem` writes a temporary file and renames it, so a killed program leaves only whole objects. After a
+//! power failure, however, the disk may have the new name but not the bytes. So a file is synced before anything refers
+//! to it.
 //!
-//! The folder itself may be reached through a symbolic link. Below it no link is followed by what writes, lists for a
-//! cleaning, or deletes: a link that someone has put there leads to files that are not this program's.
+//! The folder itself may be a symbolic link. Below it, writes, deletions and the listing of `clean` follow no link: a
+//! link that someone has put there leads to files that are not this program's.
 
 use std::fs::{self, File};
 use std::io::{Error, ErrorKind, Result, Write};
@@ -39,7 +39,7 @@ fn linked(path: &Path) -> Error {
     ))
 }
 
-/// Opens the file that is locked while another one is replaced. It is made if need be, and holds nothing.
+/// Opens the file that is locked while another one is replaced. It is created if needed, and stays empty.
 pub(super) fn open_lock(path: &Path) -> Result<File> {
     match File::options().write(true).create_new(true).open(path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
@@ -51,7 +51,7 @@ pub(super) fn open_lock(path: &Path) -> Result<File> {
             "{} is not a file: remove it",
             path.display()
         ))),
-        // Never truncated: should it have been replaced by a link just now, what that leads to stays as it is.
+        // Never truncated: if it was replaced by a link just now, the link's target stays as it is.
         _ => File::options().write(true).open(path),
     }
 }
@@ -73,8 +73,8 @@ pub(super) fn remove(path: &Path, root: &Path) -> Result<()> {
     }
 }
 
-/// The files below `prefix` of the folder `root` (all of them, if it is empty), as deep as keys of this program go.
-/// Links and whatever else is neither file nor folder are left out.
+/// The files below `prefix` of the folder `root` (all files, if it is empty), as deep as keys of this program go. Links
+/// and other special files are left out.
 pub(super) fn list(root: &Path, prefix: &str) -> Result<Vec<Listed>> {
     let mut found = Vec::new();
     let top = if prefix.is_empty() {
@@ -82,7 +82,7 @@ pub(super) fn list(root: &Path, prefix: &str) -> Result<Vec<Listed>> {
     } else {
         root.join(prefix)
     };
-    // The configured folder may be a link, and need not be there yet.
+    // The configured folder may be a link, and may not exist yet.
     let is_there = if prefix.is_empty() {
         top.is_dir()
     } else {
@@ -128,10 +128,10 @@ pub(super) fn sync(path: &Path, root: &Path) -> Result<()> {
     settle_name(path, root)
 }
 
-/// Replaces the file `path` below `root`: afterwards, and after any crash, it is the new one or the old one. A private
-/// one, and folders that are made for it, nobody else may read.
+/// Replaces the file `path` below `root`: afterwards, and after any crash, it is the new one or the old one. If
+/// `is_private`, nobody else may read it, nor the folders created for it.
 ///
-/// Nobody else may do that at the same time.
+/// The caller must ensure that nobody else replaces it at the same time.
 pub(super) fn replace(path: &Path, root: &Path, bytes: &[u8], is_private: bool) -> Result<()> {
     check_way(path, root)?;
     match path.parent() {
@@ -139,7 +139,7 @@ pub(super) fn replace(path: &Path, root: &Path, bytes: &[u8], is_private: bool) 
         Some(folder) => fs::create_dir_all(folder)?,
         None => {}
     }
-    // As `LocalFileSystem` would call it, so that it counts as leftover.
+    // Named as `LocalFileSystem` does, so that it counts as leftover.
     let mut staged = path.as_os_str().to_owned();
     staged.push("#0");
     let staged = PathBuf::from(staged);
@@ -160,7 +160,7 @@ pub(super) fn replace(path: &Path, root: &Path, bytes: &[u8], is_private: bool) 
     settle_name(path, root)
 }
 
-/// Makes a folder, and those above it, into which nobody else may look.
+/// Creates a folder, and those above it, that nobody else may read.
 pub(crate) fn private_folder(path: &Path) -> Result<()> {
     let mut builder = fs::DirBuilder::new();
     #[cfg(unix)]
@@ -168,7 +168,7 @@ pub(crate) fn private_folder(path: &Path) -> Result<()> {
     builder.recursive(true).create(path)
 }
 
-/// Lets nobody else read a file, nor write it. A file system without modes is as private as its mount.
+/// Makes a file readable and writable by its owner only. A file system without modes is as private as its mount.
 #[cfg(unix)]
 pub(crate) fn keep_private(file: &File) {
     let _ = file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600));
@@ -178,7 +178,7 @@ pub(crate) fn keep_private(file: &File) {
 #[cfg(not(unix))]
 pub(crate) fn keep_private(_: &File) {}
 
-/// Makes a file where a program that died may have left one, or someone a link: that goes, not what it leads to.
+/// Creates a file where a program that died may have left one, or someone a link: the link is removed, not its target.
 fn create_anew(path: &Path) -> Result<File> {
     let create = || File::options().write(true).create_new(true).open(path);
     match create() {
@@ -190,7 +190,7 @@ fn create_anew(path: &Path) -> Result<File> {
     }
 }
 
-/// A name is on the disk once its folder is, and that folder's name in its own.
+/// A name is durable once its folder is synced, and that folder's name once its parent is.
 #[cfg(unix)]
 fn settle_name(path: &Path, root: &Path) -> Result<()> {
     path.ancestors()
@@ -199,7 +199,7 @@ fn settle_name(path: &Path, root: &Path) -> Result<()> {
         .try_for_each(|it| File::open(it)?.sync_all())
 }
 
-/// Elsewhere, folders cannot be opened; the system sees to names by itself.
+/// Elsewhere, folders cannot be opened; the system makes names durable by itself.
 #[cfg(not(unix))]
 fn settle_name(_: &Path, _: &Path) -> Result<()> {
     Ok(())

@@ -1,8 +1,8 @@
-//! Where objects lie. Table before date, so that keys spread over a bucket's ranges.
+//! Where objects are stored. The table comes before the date, so that keys spread over a bucket's ranges.
 //!
-//! Folders are named as Hive does, `name=value`, and tools that read a folder (pandas, DuckDB, Spark) make a column of
-//! that. So the name is one that no table has: `date=`, which it was before, is a column of several tables. Nor does it
-//! begin with `_`, which pyarrow takes for hidden. Objects under the older name are found by the state, which keeps
+//! Folders have Hive's form `name=value`, and tools that read a folder (pandas, DuckDB, Spark) make a column of it. So
+//! the name must not be that of a column: `date`, which was used before, is a column of several tables. Nor may it
+//! begin with `_`, which pyarrow treats as hidden. Objects under the older name are found by the state, which stores
 //! whole paths.
 
 use std::fmt;
@@ -49,7 +49,7 @@ impl fmt::Display for Partition {
     }
 }
 
-/// As it is displayed; nothing else is read.
+/// As it is displayed; other spellings are refused.
 impl Serialize for Partition {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -101,9 +101,9 @@ impl fmt::Display for RunId {
     }
 }
 
-/// What the folders of days are called. No table has a column of this name.
+/// The name in the folders of days. No table has a column of this name.
 pub const DAY_FOLDER: &str = "partition_day";
-/// What they were called before; such objects are read, loaded and swept as long as there are any.
+/// The earlier name; such objects are read, loaded and cleaned as long as there are any.
 pub const OLD_DAY_FOLDER: &str = "date";
 /// An instant in keys.
 const STAMP: &str = "%Y%m%dT%H%M%SZ";
@@ -139,12 +139,12 @@ pub const FLATTENED: &str = "flattened";
 pub const STATE: &str = "state";
 /// Prefix of shipped logs in the raw bucket, and the folder of log files in the working directory.
 pub const LOGS: &str = "logs";
-/// Prefix of what tells of runs in the flattened bucket.
+/// Prefix of what describes runs in the flattened bucket.
 pub const AUDIT: &str = "audit";
 
 /// How the name of a log file ends.
 const LOG_SUFFIX: &str = ".jsonl";
-/// How the name of the HTML report of a run ends.
+/// Suffix of the name of a run's HTML report.
 const REPORT_SUFFIX: &str = ".html";
 
 /// Whether an object is private to the program (state, locks and logs) and not for readers of the data.
@@ -161,12 +161,12 @@ pub fn state_object(source: &str) -> String {
     format!("state/{source}.json")
 }
 
-/// Key of an archive of a source's state: what it knows of one year. `mark` tells it from those before and after it.
+/// Key of an archive of a source's state for one year. `mark` distinguishes it from earlier and later ones.
 pub fn archive_object(source: &str, year: i32, mark: &str) -> String {
     format!("{STATE}/{source}/{year}-{mark}.json")
 }
 
-/// Name of a run's log file. `number` is above 1 only where another file has the name already.
+/// Name of a run's log file. `number` is above 1 only if another file has the name already.
 pub fn log_file(started: DateTime<Utc>, process: u32, number: u32) -> String {
     let number = if number > 1 {
         format!("-{number}")
@@ -176,13 +176,13 @@ pub fn log_file(started: DateTime<Utc>, process: u32, number: u32) -> String {
     format!("{}-{process}{number}.jsonl", started.format(STAMP))
 }
 
-/// Name of the HTML report beside a run's log file.
+/// Name of the HTML report of a run, next to its log file.
 pub fn report_file(log: &str) -> String {
     let stem = log.strip_suffix(LOG_SUFFIX).unwrap_or(log);
     format!("{stem}{REPORT_SUFFIX}")
 }
 
-/// Key of a shipped log, or of the report beside it, in the raw bucket.
+/// Key of a shipped log or report in the raw bucket.
 pub fn log_object(started: DateTime<Utc>, file: &str) -> String {
     format!("{LOGS}/{}/{file}", started.format("%Y_%m_%d"))
 }
@@ -192,8 +192,8 @@ pub fn manifest_object(table: &str) -> String {
     format!("{table}/_table.json")
 }
 
-/// Key of a table's Parquet file in the local warehouse: a copy of the flattened object called `file`, of the content
-/// that `mark` tells.
+/// Key of a table's Parquet file in the local warehouse: a copy of the flattened object called `file`, with the content
+/// digest `mark`.
 pub fn warehouse_object(table: &str, partition: Partition, mark: &str, file: &str) -> String {
     format!("{table}/{partition}/{mark}-{file}")
 }
@@ -205,7 +205,7 @@ pub const MARK_LENGTH: usize = 12;
 
 /// Folder of a table's Delta log, below that of its flattened objects.
 const DELTA_LOG: &str = "_delta_log";
-/// Name of the document that tells of the last checkpoint of a Delta log.
+/// Name of the document with the last checkpoint of a Delta log.
 const DELTA_HINT: &str = "_last_checkpoint";
 
 /// Prefix of a table's flattened objects in the flattened bucket: the root of its Delta table.
@@ -218,12 +218,12 @@ pub fn delta_commit(table: &str, version: u64) -> String {
     format!("{FLATTENED}/{table}/{DELTA_LOG}/{version:020}.json")
 }
 
-/// Key of a checkpoint of a table's Delta log: all that its commits up to this one come to.
+/// Key of a checkpoint of a table's Delta log: the state after all commits up to this one.
 pub fn delta_checkpoint(table: &str, version: u64) -> String {
     format!("{FLATTENED}/{table}/{DELTA_LOG}/{version:020}.checkpoint.parquet")
 }
 
-/// Key of the document that tells of the last checkpoint of a table's Delta log.
+/// Key of the document with the last checkpoint of a table's Delta log.
 pub fn delta_hint(table: &str) -> String {
     format!("{FLATTENED}/{table}/{DELTA_LOG}/{DELTA_HINT}")
 }
@@ -233,11 +233,11 @@ pub fn delta_log(table: &str) -> String {
     format!("{FLATTENED}/{table}/{DELTA_LOG}")
 }
 
-// What follows reads what is written above, and nothing else: a key that this program would not have written is
+// The functions below parse the keys built above, and nothing else: a key that this program would not have written is
 // foreign. `clean` and the pruning of logs remove nothing foreign, and a state document that names a foreign key is
 // refused.
 
-/// The key of an object of a source or table, taken apart.
+/// The parsed key of an object of a source or table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OwnObject<'a> {
     /// The source or table.
@@ -246,34 +246,34 @@ pub struct OwnObject<'a> {
     pub partition: Partition,
 }
 
-/// The run that wrote a raw or flattened object: ids of later runs sort behind those of earlier ones.
+/// The run that wrote a raw or flattened object: ids of later runs sort after those of earlier ones.
 pub fn run_of(key: &str) -> Option<&str> {
     let (_, file) = key.rsplit_once('/')?;
     let (run, _) = file.strip_suffix(".parquet")?.rsplit_once('-')?;
     is_run_id(run).then_some(run)
 }
 
-/// Takes the key of a raw object apart; `None` for a foreign key.
+/// Parses the key of a raw object; `None` for a foreign key.
 pub fn parse_raw_object(key: &str) -> Option<OwnObject<'_>> {
     let (object, number) = parse_object(RAW, key)?;
     is_object_number(number).then_some(object)
 }
 
-/// Takes the key of a flattened object apart; `None` for a foreign key.
+/// Parses the key of a flattened object; `None` for a foreign key.
 pub fn parse_flattened_object(key: &str) -> Option<OwnObject<'_>> {
     let (object, number) = parse_object(FLATTENED, key)?;
     is_object_number(number).then_some(object)
 }
 
-/// Takes the key of a Parquet file of the local warehouse apart; `None` for a foreign key.
+/// Parses the key of a Parquet file of the local warehouse; `None` for a foreign key.
 pub fn parse_warehouse_object(key: &str) -> Option<OwnObject<'_>> {
     let [name, folder, file] = segments(key)?;
     let partition = parse_partition(folder)?;
     let (mark, file) = file.split_once('-')?;
     let (run, number) = file.strip_suffix(".parquet")?.rsplit_once('-')?;
-    // What is not made of flattened rows, but told of a run, is marked with the beginning of the run's id.
+    // Audit rows are not made from flattened objects; their files are marked with the beginning of the run's id.
     let is_mark = is_hex(mark, MARK_LENGTH) || run.get(..MARK_LENGTH) == Some(mark);
-    // That has the number of its rows instead of an object's.
+    // Has the number of its rows instead of an object's number.
     let is_own = is_name(name)
         && is_mark
         && is_run_id(run)
@@ -281,7 +281,7 @@ pub fn parse_warehouse_object(key: &str) -> Option<OwnObject<'_>> {
     is_own.then_some(OwnObject { name, partition })
 }
 
-/// Whether a file of this key may hold rows of the table's partition in the local warehouse: it lies in its folder.
+/// Whether a file with this key may hold rows of the table's partition in the local warehouse: it is in its folder.
 pub fn is_file_of(table: &str, partition: Partition, key: &str) -> bool {
     let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     segments(key).is_some_and(|[name, folder, file]| {
@@ -299,11 +299,11 @@ pub enum DeltaFile {
     Commit(u64),
     /// The checkpoint of this version.
     Checkpoint(u64),
-    /// The document that tells of the last checkpoint.
+    /// The document with the last checkpoint.
     Hint,
 }
 
-/// Takes the key of a file of a table's Delta log apart; `None` for a foreign key.
+/// Parses the key of a file of a table's Delta log; `None` for a foreign key.
 pub fn parse_delta_file(key: &str) -> Option<(&str, DeltaFile)> {
     let [FLATTENED, table, DELTA_LOG, file] = segments(key)? else {
         return None;
@@ -357,7 +357,7 @@ pub fn parse_report_file(name: &str) -> Option<DateTime<Utc>> {
     parse_run_file(name.strip_suffix(REPORT_SUFFIX)?)
 }
 
-/// `<start>-<process>`, and a number where two runs would have one name.
+/// `<start>-<process>`, and a number if two runs would have the same name.
 fn parse_run_file(stem: &str) -> Option<DateTime<Utc>> {
     let mut parts = stem.split('-');
     let started = parse_stamp(parts.next()?)?;
@@ -384,7 +384,7 @@ fn parse_shipped(key: &str, parse_file: fn(&str) -> Option<DateTime<Utc>>) -> Op
     (log_object(started, file) == key).then(|| started.date_naive())
 }
 
-/// Whether this program may have written an object of this key into one of its buckets or its local warehouse.
+/// Whether this program may have written an object with this key into one of its buckets or its local warehouse.
 pub fn is_own(key: &str) -> bool {
     let is_audit = || parse_object(AUDIT, key).is_some_and(|(_, number)| is_number(number));
     key == LOCK_OBJECT
@@ -426,7 +426,7 @@ fn parse_folder(folder: &str) -> Option<Partition> {
     }
 }
 
-/// A partition as it is written; [`Partition::parse`] takes `2024-1-1` too.
+/// A partition in its canonical form; [`Partition::parse`] accepts `2024-1-1` too.
 fn parse_partition(text: &str) -> Option<Partition> {
     let as_written = written_day(text).map(Partition::Day);
     as_written.or_else(|| Partition::parse(text).filter(|partition| partition.to_string() == text))
@@ -439,7 +439,7 @@ fn parse_stamp(text: &str) -> Option<DateTime<Utc>> {
     })
 }
 
-/// `2024-01-31` by hand: states name hundreds of thousands of objects, and patterns of dates take time.
+/// `2024-01-31`, parsed by hand: states name hundreds of thousands of objects, and `chrono`'s date formats are slow.
 fn written_day(text: &str) -> Option<NaiveDate> {
     let [year, month, day] = digits(text, ["-", "-"], [4, 2, 2])?;
     NaiveDate::from_ymd_opt(year as i32, month, day)
@@ -454,7 +454,7 @@ fn written_stamp(text: &str) -> Option<DateTime<Utc>> {
     Some(at.and_utc())
 }
 
-/// Numbers of so many digits each, with these texts between them, and nothing else.
+/// Numbers with this many digits each, separated by these texts, and nothing else.
 fn digits<const BETWEEN: usize, const N: usize>(
     text: &str,
     between: [&str; BETWEEN],
@@ -475,8 +475,8 @@ fn digits<const BETWEEN: usize, const N: usize>(
     rest.is_empty().then_some(numbers)
 }
 
-/// Whether this may be the name of a source or table: the catalog takes no other, and at most 200 characters, to which
-/// a table of versions adds some.
+/// Whether this may be the name of a source or table: the catalog accepts no other, and at most 200 characters, to
+/// which history tables add some.
 pub fn is_name(name: &str) -> bool {
     let fine = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     (1..=220).contains(&name.len()) && name.bytes().all(fine)
@@ -487,7 +487,7 @@ fn is_run_id(run: &str) -> bool {
         .is_some_and(|(stamp, tail)| parse_stamp(stamp).is_some() && is_hex(tail, 8))
 }
 
-/// Whether this is a digest of so many digits, as this program writes them.
+/// Whether this is a digest with this many digits, as this program writes them.
 pub fn is_hex(text: &str, digits: usize) -> bool {
     text.len() == digits
         && text
@@ -501,7 +501,7 @@ fn is_object_number(number: &str) -> bool {
     is_padded || (number.len() > 5 && is_number(number))
 }
 
-/// A number as it is written, with no more digits than it needs.
+/// A number without unnecessary leading zeros.
 fn is_number(number: &str) -> bool {
     let is_plain = number == "0" || !number.starts_with('0');
     (1..=19).contains(&number.len()) && is_plain && number.bytes().all(|byte| byte.is_ascii_digit())

@@ -40,7 +40,7 @@ pub use self::parquet::TableWriter;
 
 /// Objects whose existence is checked at a time.
 pub const LOOKS_AT_A_TIME: usize = 16;
-/// Cloud Storage refuses to write one object more often than this.
+/// Cloud Storage refuses more frequent writes of one object.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A Parquet object that was written.
@@ -162,7 +162,7 @@ pub enum OpenError {
     /// The name of the bucket makes no URL.
     #[error(transparent)]
     Url(#[from] url::ParseError),
-    /// The client of the bucket cannot be made.
+    /// The client of the bucket cannot be created.
     #[error("{}", redact::foreign(.0))]
     Client(#[from] object_store::Error),
 }
@@ -244,7 +244,7 @@ impl Default for Version {
     }
 }
 
-/// A bucket, or a folder that stands for one.
+/// A bucket, or a folder in its place.
 #[derive(Debug, Clone)]
 pub struct Bucket {
     store: Arc<dyn ObjectStore>,
@@ -259,6 +259,12 @@ pub struct Bucket {
 }
 
 impl Bucket {
+    /// A bucket in a folder, for unit tests.
+    #[cfg(test)]
+    pub(crate) fn of_folder(folder: &std::path::Path) -> Self {
+        Self::open_folder(folder).unwrap()
+    }
+
     /// Opens a bucket; a folder is created if it does not exist. Requests to Cloud Storage run on `io`, so that a busy
     /// CPU runtime never starves them.
     ///
@@ -471,7 +477,7 @@ impl Bucket {
         }
     }
 
-    /// Writes an object, whatever was there.
+    /// Writes an object, replacing any other.
     pub async fn write(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
         self.check_way(key)?;
         if self.folder.is_some() && layout::is_private(key) {
@@ -488,8 +494,8 @@ impl Bucket {
             .map_err(|error| self.failed("write", key, error))
     }
 
-    /// Writes an object that nobody has written before, as one step: of several writers, of this program or another, one
-    /// wins. It is on the disk then, where the bucket is a folder.
+    /// Writes a new object in one step: of several writers, of this program or another, only one succeeds. In a folder,
+    /// the object is on the disk afterwards.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] if there is another object, or the bucket's error.
@@ -505,7 +511,7 @@ impl Bucket {
         let Err(error) = created else {
             return self.sync(key).await;
         };
-        // A retried request may find its own first try applied: the content decides.
+        // A retried request may find its own first attempt applied: the content decides.
         let is_taken = matches!(
             error,
             object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }
@@ -527,13 +533,13 @@ impl Bucket {
             .map_err(|error| self.failed("list", prefix, error))
     }
 
-    /// Begins to write an object as it comes. It is there once the writer was shut down.
+    /// Begins to write an object as a stream. It exists once the writer was shut down.
     pub fn writer(&self, key: &str) -> Result<BufWriter, StoreError> {
         self.check_way(key)?;
         Ok(BufWriter::new(self.store(), Path::from(key)))
     }
 
-    /// Refuses a key whose file would lie behind a symbolic link.
+    /// Refuses a key whose file would be behind a symbolic link.
     fn check_way(&self, key: &str) -> Result<(), StoreError> {
         let Some(root) = &self.folder else {
             return Ok(());
@@ -546,8 +552,8 @@ impl Bucket {
 
     /// Replaces an object only if it is still at `expected` (`None`: only if it does not exist).
     ///
-    /// A retried request may find its own first try applied; the store then reports a conflict although the
-    /// object is ours. So after a failure of any kind the content decides.
+    /// A retried request may find its own first attempt applied; the store then reports a conflict although the object
+    /// is ours. So after any failure the content decides.
     pub async fn swap(
         &self,
         key: &str,
@@ -595,7 +601,7 @@ impl Bucket {
                 Some((found, version)) if found == bytes => Ok(version),
                 _ => Err(StoreError::Conflict { uri: self.uri(key) }),
             },
-            // Tries used up; but one of them may have been applied, and only its answer lost.
+            // All attempts failed; but one of them may have been applied, with only its response lost.
             Err(error) => match self.read(key).await {
                 Ok(Some((found, version))) if found == bytes => Ok(version),
                 _ => Err(self.failed("write", key, error)),
@@ -603,8 +609,8 @@ impl Bucket {
         }
     }
 
-    /// `LocalFileSystem` knows no conditional update: an advisory lock makes compare and write one step,
-    /// also between processes, and the system releases it when a process dies. Nor does it wait for the disk.
+    /// `LocalFileSystem` has no conditional update: an advisory lock makes comparison and write one step, also between
+    /// processes, and the system releases it when a process dies. It does not sync the file either.
     async fn swap_in_folder(
         &self,
         lock: PathBuf,
@@ -652,7 +658,7 @@ impl Bucket {
         }))
     }
 
-    /// Waits until an object that was written is on the disk, where the bucket is a folder.
+    /// Waits until a written object is on the disk, if the bucket is a folder.
     pub async fn sync(&self, key: &str) -> Result<(), StoreError> {
         self.in_folder("write", key, folder::sync).await
     }
@@ -763,7 +769,7 @@ impl Bucket {
     }
 }
 
-/// Whether this is what `LocalFileSystem` calls a file that it has not yet renamed to an object of this program.
+/// Whether `LocalFileSystem` uses this name for a file that it has not yet renamed to an object of this program.
 fn is_leftover(key: &str) -> bool {
     key.rsplit_once('#').is_some_and(|(object, number)| {
         let is_number =
@@ -772,7 +778,7 @@ fn is_leftover(key: &str) -> bool {
     })
 }
 
-/// object_store's own retries are used up in two seconds, within which Cloud Storage takes two writes of one object.
+/// object_store's own retries are used up in two seconds, in which Cloud Storage accepts two writes of one object.
 fn retry_policy(scale: WaitScale) -> RetryConfig {
     let backoff = BackoffConfig {
         init_backoff: scale.of(Duration::from_millis(250)),
@@ -790,15 +796,10 @@ fn retry_policy(scale: WaitScale) -> RetryConfig {
 mod tests {
     use super::*;
 
-    fn bucket(folder: &std::path::Path) -> Bucket {
-        let location = BucketLocation::Folder(folder.to_path_buf());
-        Bucket::open(&location, &GoogleAccess::default(), &Handle::current()).unwrap()
-    }
-
     #[tokio::test]
     async fn of_many_writers_one_wins_each_step() {
         let folder = tempfile::tempdir().unwrap();
-        let bucket = bucket(folder.path());
+        let bucket = Bucket::of_folder(folder.path());
         let mut expected = None;
         for step in 0..3 {
             let writers = (0..16).map(|writer| {
@@ -822,7 +823,7 @@ mod tests {
     async fn state_and_logs_are_private() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
-        let bucket = bucket(folder.path());
+        let bucket = Bucket::of_folder(folder.path());
         let bytes = || Bytes::from_static(b"x");
         let version = bucket.swap("state/a.json", None, bytes()).await.unwrap();
         bucket
@@ -888,7 +889,7 @@ mod tests {
     #[tokio::test]
     async fn serialisation_failures_are_errors() {
         let folder = tempfile::tempdir().unwrap();
-        let bucket = bucket(folder.path());
+        let bucket = Bucket::of_folder(folder.path());
         // JSON has no keys that are lists.
         let odd = std::collections::BTreeMap::from([(vec![1], 2)]);
         let error = bucket
@@ -909,7 +910,7 @@ mod tests {
     async fn a_missing_object_is_none() {
         let folder = tempfile::tempdir().unwrap();
         assert!(
-            bucket(folder.path())
+            Bucket::of_folder(folder.path())
                 .read("state/none.json")
                 .await
                 .unwrap()

@@ -29,11 +29,11 @@ const ROW_GROUP_BYTES: usize = 32 << 20;
 /// And at this many rows, so that DataFusion can skip within a large object.
 const ROW_GROUP_ROWS: usize = 512 * 1024;
 
-/// So many batches may wait to be encoded.
+/// Number of batches that may wait to be encoded.
 const BATCHES_IN_FLIGHT: usize = 2;
-/// So many first values of a column tell whether a dictionary is worth it;
+/// This many first values of a column decide whether a dictionary is worth it;
 const SAMPLE: usize = 4096;
-/// of fewer than this, nothing is told.
+/// with fewer than this, there is none.
 const LEAST_SAMPLE: usize = 128;
 
 /// Streams record batches into one Parquet object, which exists only after [`TableWriter::finish`].
@@ -41,7 +41,7 @@ const LEAST_SAMPLE: usize = 128;
 /// Batches are encoded by a task of their own, so that the next batch can be produced meanwhile.
 pub struct TableWriter {
     schema: SchemaRef,
-    /// Begun with the first batch, which tells how its columns are best written.
+    /// Created with the first batch, which decides how its columns are written.
     encoder: Option<Encoder>,
     bucket: Bucket,
     key: String,
@@ -123,7 +123,7 @@ impl TableWriter {
         if encoder.batches.send(batch.clone()).await.is_ok() {
             return Ok(());
         }
-        // It has ended before its time, and knows why.
+        // It has ended early, and knows why.
         let ended = match self.encoder.take() {
             Some(encoder) => encoder.end().await.map(|_| ()),
             None => Ok(()),
@@ -140,7 +140,7 @@ impl TableWriter {
         self.rows
     }
 
-    /// Bytes written and buffered so far, but for the last batches.
+    /// Bytes written and buffered so far, except the last batches.
     pub fn bytes(&self) -> u64 {
         let bytes = |encoder: &Encoder| encoder.bytes.load(Ordering::Relaxed);
         self.encoder.as_ref().map_or(0, bytes) as u64
@@ -148,8 +148,8 @@ impl TableWriter {
 
     /// Completes the object.
     ///
-    /// An upload that fails leaves no object. Its parts, where there are any, are left to the bucket's lifecycle rule,
-    /// as those of a killed run are: a bucket that refuses parts would refuse to abort as well.
+    /// A failed upload leaves no object. Its parts, if any, are left to the bucket's lifecycle rule, as those of a
+    /// killed run are: a bucket that refuses parts would refuse an abort as well.
     pub async fn finish(self) -> Result<ObjectRef, StoreError> {
         let mut writer = match self.encoder {
             Some(encoder) => encoder.end().await.map_err(|source| StoreError::Parquet {
@@ -176,8 +176,8 @@ impl TableWriter {
                     written,
                 }),
             },
-            // The last request may have been applied and only its answer lost, so that a second one finds no upload
-            // any more. Nobody else writes this key, and an object is there whole or not at all.
+            // The last request may have been applied and only its response lost, so that a second one finds no upload.
+            // Nobody else writes this key, and an object exists completely or not at all.
             Err(source) => match self
                 .bucket
                 .store()
@@ -194,7 +194,7 @@ impl TableWriter {
     }
 }
 
-/// So much of an object's end is read at once: the footer is there, as a rule.
+/// This much of an object's end is read at once: it usually contains the footer.
 pub(crate) const FOOTER_BYTES: usize = 64 << 10;
 
 impl Bucket {
@@ -245,7 +245,7 @@ impl Bucket {
         }
     }
 
-    /// Sees to it that an object is there as it was written, down to the number of rows that its footer tells.
+    /// Checks that an object exists as it was written, including the number of rows in its footer.
     pub async fn expect_rows(&self, object: &ObjectRef) -> Result<(), StoreError> {
         let meta = self.head(object).await?;
         let unreadable = |error| self.unreadable(object, error);
@@ -265,7 +265,7 @@ impl Bucket {
         }
     }
 
-    /// Compares the rows that an object's footer tells with those that were written.
+    /// Compares the number of rows in an object's footer with those that were written.
     pub fn check_rows(
         &self,
         object: &ObjectRef,
@@ -284,7 +284,7 @@ impl Bucket {
         }
     }
 
-    /// What it means that an object cannot be read: it is another one by now, or the bucket has failed.
+    /// Why an object cannot be read: it was replaced since, or the bucket has failed.
     pub fn unreadable(&self, object: &ObjectRef, error: ParquetError) -> StoreError {
         match error {
             ParquetError::External(source) => match source.downcast::<object_store::Error>() {
@@ -299,7 +299,7 @@ impl Bucket {
     }
 }
 
-/// Begins an object whose first rows are these.
+/// Begins an object with these first rows.
 fn open(
     bucket: &Bucket,
     key: &str,
@@ -315,10 +315,10 @@ fn open(
         })
 }
 
-/// How an object is written whose first rows are these.
+/// How an object with these first rows is written.
 ///
-/// A dictionary of values that hardly ever come twice (times, positions) is a table that is filled in vain: the writer
-/// gives it up at a megabyte in each row group, and what it wrote until then is larger than the values themselves.
+/// A dictionary of values that hardly ever repeat (times, positions) is useless: the writer gives it up after a
+/// megabyte in each row group, and what it wrote until then is larger than the values themselves.
 fn properties(
     schema: &SchemaRef,
     first: Option<&RecordBatch>,
@@ -379,7 +379,7 @@ fn within(items: &ArrayRef, offsets: &[i32]) -> ArrayRef {
     }
 }
 
-/// Whether most of an array's first values come once.
+/// Whether most of an array's first values occur once.
 fn has_many_values(array: &ArrayRef) -> bool {
     let present = (0..array.len())
         .filter(|row| array.is_valid(*row))
@@ -421,14 +421,11 @@ mod tests {
 
     use super::*;
     use crate::catalog::Catalog;
-    use crate::config::{BucketLocation, GoogleAccess};
 
     #[tokio::test]
     async fn values_that_come_once_get_no_dictionary() {
         let folder = tempfile::tempdir().unwrap();
-        let location = BucketLocation::Folder(folder.path().into());
-        let io = tokio::runtime::Handle::current();
-        let bucket = Bucket::open(&location, &GoogleAccess::default(), &io).unwrap();
+        let bucket = Bucket::of_folder(folder.path());
         let dictionaries = async |key: &str, batches: &[RecordBatch], schema: SchemaRef| {
             let mut writer = TableWriter::begin(&bucket, key.into(), schema).unwrap();
             for batch in batches {

@@ -1,4 +1,4 @@
-//! What sends spans and metrics to the collector, beside the run: it waits for nobody, and nobody waits for it.
+//! Sends spans and metrics to the collector in the background: neither waits for the other.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,25 +26,25 @@ pub(super) const QUEUED: usize = 4096;
 const BATCH: usize = 512;
 /// Fewer spans than that are sent this often.
 const SPANS_EVERY: Duration = Duration::from_secs(5);
-/// Metrics are sent this often, and at the end.
+/// Metrics are sent at this interval, and at the end.
 const METRICS_EVERY: Duration = Duration::from_secs(60);
-/// How often a request is sent to a collector that has answered before.
+/// Number of attempts of a request to a collector that has answered before.
 const TRIES: u32 = 3;
 /// The wait before the second try.
 const PAUSE: Duration = Duration::from_millis(500);
 /// How long one request may take; the specification's default.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What was made, and what of it has arrived.
+/// What was recorded, and how much of it was delivered.
 #[derive(Debug, Default)]
 pub(super) struct Delivery {
     /// Spans that have ended.
     ended: AtomicU64,
     /// Those that the collector has taken.
     taken: AtomicU64,
-    /// Times that metrics were not taken, since they last were.
+    /// Failed exports of metrics since the last successful one.
     metrics_lost: AtomicU64,
-    /// Why something was not taken, the first time.
+    /// Why something was not delivered, the first time.
     reason: Mutex<Option<String>>,
 }
 
@@ -86,7 +86,7 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Never waits: what there is no room for is counted as lost.
+    /// Never waits: spans for which there is no room are counted as lost.
     pub(super) fn push(&self, span: Span) {
         self.delivery.ended.fetch_add(1, Ordering::Relaxed);
         let _ = self.spans.try_send(span);
@@ -102,7 +102,7 @@ pub(super) struct Exporter {
     pub(super) meter: Arc<Meter>,
     pub(super) delivery: Arc<Delivery>,
     pub(super) stop: CancellationToken,
-    /// Whether the last request was of no avail: the next one is tried once.
+    /// Whether the last request failed: then the next one is tried once.
     pub(super) is_silent: bool,
 }
 
@@ -115,7 +115,7 @@ enum Refusal {
 }
 
 impl Exporter {
-    /// Sends until it is told to stop, and then what is left.
+    /// Sends until it is told to stop, and then the rest.
     pub(super) async fn run(mut self, mut spans: mpsc::Receiver<Span>) {
         let every = |period| {
             let mut ticks = interval_at(Instant::now() + period, period);
@@ -141,7 +141,7 @@ impl Exporter {
                 }
             }
         }
-        // The numbers first: they are one request, and tell more.
+        // Metrics first: they are one request, and say more.
         self.send_metrics().await;
         loop {
             while batch.len() < BATCH
@@ -214,11 +214,11 @@ impl Exporter {
                 1
             }
         };
-        // Sums are since the start: the next ones bring what these had.
+        // Sums are cumulative: the next request includes these.
         self.delivery.metrics_lost.store(lost, Ordering::Relaxed);
     }
 
-    /// Sends a message; gives how much of it the collector rejects.
+    /// Sends a message; returns how much of it the collector rejects.
     async fn send(&mut self, path: &str, body: Vec<u8>) -> Result<u64, String> {
         let tries = if self.is_silent { 1 } else { TRIES };
         let mut pause = PAUSE;
@@ -260,7 +260,7 @@ impl Exporter {
         match status.as_u16() {
             200..=299 => {
                 let body = response.bytes().await.map_err(failed)?;
-                // Some answer with nothing, or not with what the protocol says: taken is taken.
+                // Some collectors answer with nothing, or not as the protocol says: a success status is enough.
                 Ok(ExportResponse::decode(body).unwrap_or_default())
             }
             // <https://opentelemetry.io/docs/specs/otlp/#failures-1>
@@ -270,7 +270,7 @@ impl Exporter {
     }
 }
 
-/// The path of a signal comes behind that of the endpoint.
+/// The path of a signal is appended to that of the endpoint.
 fn address(endpoint: &Url, path: &str) -> Url {
     let mut url = endpoint.clone();
     url.set_path(&format!("{}/{path}", endpoint.path().trim_end_matches('/')));

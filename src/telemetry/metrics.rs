@@ -1,7 +1,7 @@
-//! Metrics, added up from the events of a run.
+//! Metrics, computed from the events of a run.
 //!
-//! Names, units and attributes stand in [`ALL`]; docs/observability.md, the dashboard and the alert rules use no others,
-//! which a test of this module checks.
+//! Names, units and attributes are listed in [`ALL`]; docs/observability.md, the dashboard and the alert rules use no
+//! others, which a test of this module checks.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -64,7 +64,7 @@ macro_rules! instruments {
 
 instruments! {
     REQUESTS = "samsara_etl.requests", Counter, "{request}", ["endpoint", "status"],
-        "API requests that were sent, those sent again among them; status is that of HTTP, or none without a whole answer";
+        "API requests, including retries; status is that of HTTP, or none without a complete response";
     REQUEST_DURATION = "samsara_etl.request.duration", Histogram, "s", ["endpoint"],
         "From sending a request to the last byte of its answer";
     RETRIES = "samsara_etl.retries", Counter, "{request}", ["endpoint"],
@@ -92,7 +92,7 @@ instruments! {
     TABLE_LAG = "samsara_etl.table.lag", Gauge, "s", ["table"],
         "Age of that time at the end of the run";
     TABLE_MISSING = "samsara_etl.table.missing", Gauge, "{partition}", ["table"],
-        "Partitions that were asked for and are not in the warehouse";
+        "Requested partitions that are not in the warehouse";
     RUN_DURATION = "samsara_etl.run.duration", Gauge, "s", ["outcome"],
         "How long the run took";
     RUN_FINISHED = "samsara_etl.run.finished", Gauge, "s", ["outcome"],
@@ -124,7 +124,7 @@ impl Instrument {
 const BOUNDS: [f64; 14] = [
     0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 150.0, 300.0, 900.0, 3600.0,
 ];
-/// So many sets of attributes a metric has at most; the values of further ones are counted under `other`.
+/// Maximum number of attribute sets of a metric; the values of further ones are counted under `other`.
 const MOST_SERIES: usize = 2000;
 
 #[derive(Debug, Default)]
@@ -139,7 +139,7 @@ struct Point {
 struct Points {
     /// By place in [`ALL`] and attributes.
     series: BTreeMap<&'static str, BTreeMap<Vec<String>, Point>>,
-    /// When what is under way began, since the start of the run.
+    /// When running operations began, since the start of the run.
     begun: BTreeMap<(&'static str, String, String), Duration>,
 }
 
@@ -225,7 +225,7 @@ impl Points {
         }
     }
 
-    /// How far a table reaches, at an instant in seconds since 1970.
+    /// Up to which time a table is complete, in seconds since 1970.
     fn add_table_status(
         &mut self,
         table: &str,
@@ -307,7 +307,7 @@ impl Points {
     }
 }
 
-/// The instant up to which a table is whole: a day is when the next one begins, a list when it was read.
+/// The instant up to which a table is complete: the end of a day, or the time at which a list was read.
 fn end_of(newest: Partition, read: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
     match newest {
         Partition::Day(day) => Some(day.succ_opt()?.and_time(NaiveTime::MIN).and_utc()),
@@ -488,7 +488,7 @@ mod tests {
             for name in named {
                 assert!(known.contains(name), "{file}: there is no metric {name}");
             }
-            // Labels that are asked for are attributes of the metric, if they are none of Prometheus's own.
+            // Labels in queries must be attributes of the metric, except Prometheus's own.
             let mut labels = 0;
             for found in by.captures_iter(&text) {
                 let of = |it: &&Instrument| it.prometheus_names().contains(&found[2].to_string());

@@ -1,8 +1,8 @@
 //! Traces and metrics for OpenTelemetry: OTLP over HTTP, as protobuf.
 //!
-//! Spans are those of the log ([`SpanLayer`]), metrics are added up from the events of a run ([`metrics::Meter`]).
-//! Neither the collector's answers nor their absence touch the run: spans wait in a bounded queue, a task of its own
-//! sends them, and the end waits for it a few seconds at most.
+//! Spans are those of the log ([`SpanLayer`]), metrics are computed from the events of a run ([`metrics::Meter`]). The
+//! collector never affects the run: spans wait in a bounded queue, a task of its own sends them, and the end of the
+//! program waits for it a few seconds at most.
 
 mod export;
 pub mod metrics;
@@ -25,10 +25,10 @@ use crate::http::{self, HttpError};
 
 pub use spans::SpanLayer;
 
-/// How long the end waits for the collector.
+/// How long the end of the program waits for the collector.
 pub const LAST: Duration = Duration::from_secs(5);
 
-/// What sends traces and metrics of one program.
+/// Sends the traces and metrics of one program.
 #[derive(Debug)]
 pub struct Telemetry {
     queue: Queue,
@@ -40,7 +40,7 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Begins to send, on this runtime. Nothing is asked of the collector yet.
+    /// Starts to send, on this runtime. Sends no request yet.
     ///
     /// # Errors
     /// [`HttpError`] if proxies or certificates cannot be used.
@@ -83,7 +83,7 @@ impl Telemetry {
         self.meter.clone()
     }
 
-    /// Sends what is left. Gives a line that says what did not arrive.
+    /// Sends the rest. Returns a message if something was not delivered.
     pub async fn finish(self) -> Option<String> {
         self.finish_within(LAST).await
     }

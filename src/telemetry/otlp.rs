@@ -1,8 +1,8 @@
 //! The messages of the OpenTelemetry protocol, as far as this program sends and reads them.
 //!
 //! Names and numbers of the fields are those of
-//! <https://github.com/open-telemetry/opentelemetry-proto/tree/v1.9.0/opentelemetry/proto>. The crates that carry these
-//! messages bring an SDK whose features have DataFusion compiled again, hence only the messages.
+//! <https://github.com/open-telemetry/opentelemetry-proto/tree/v1.9.0/opentelemetry/proto>. The crates with these
+//! messages depend on an SDK whose features would compile DataFusion a second time, hence only the messages.
 
 /// A text, number or truth.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -55,7 +55,7 @@ impl KeyValue {
     }
 }
 
-/// What all spans or metrics of a request are of.
+/// The resource that all spans or metrics of a request belong to.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Resource {
     /// `service.name` and the like.
@@ -140,7 +140,7 @@ pub struct Span {
     /// Spans that it follows.
     #[prost(message, repeated, tag = "13")]
     pub links: Vec<Link>,
-    /// How it ended; none where nothing went wrong.
+    /// How it ended; none unless something went wrong.
     #[prost(message, optional, tag = "15")]
     pub status: Option<Status>,
 }
@@ -272,7 +272,7 @@ pub struct Sum {
     pub is_monotonic: bool,
 }
 
-/// Sums and histograms are since the start of the program.
+/// Sums and histograms are cumulative since the start of the program.
 pub const CUMULATIVE: i32 = 2;
 
 /// A number.
@@ -329,7 +329,7 @@ pub struct HistogramDataPoint {
     /// Their sum.
     #[prost(double, optional, tag = "5")]
     pub sum: Option<f64>,
-    /// How many are up to each bound and above the one before; the last is of those above all bounds.
+    /// Number of values up to each bound and above the previous one; the last is for those above all bounds.
     #[prost(fixed64, repeated, tag = "6")]
     pub bucket_counts: Vec<u64>,
     /// The bounds.
@@ -365,7 +365,7 @@ mod tests {
 
     use super::*;
 
-    /// Made by the Python package `opentelemetry-proto` 1.45.2 of the same values.
+    /// Made by the Python package `opentelemetry-proto` 1.45.2 from the same values.
     const TRACES: &str = "0ade010a150a130a0c736572766963652e6e616d6512030a017312c4010a060a016e12013112b9010a100001020304050607\
         08090a0b0c0d0e0f12080001020304050607220808090a0b0c0d0e0f2a046c6f616430033901002a36fe9c97174102002a36\
         fe9c97174a080a017412030a01784a070a0162120210014a100a0169120b18f9ffffffffffffffff014a0e0a016412092100\

@@ -1,5 +1,4 @@
-//! The program's spans, as OpenTelemetry has them: what the log says each of its lines is about, with a beginning and an
-//! end.
+//! The program's tracing spans as OpenTelemetry spans.
 
 use std::collections::BTreeMap;
 
@@ -14,20 +13,20 @@ use super::export::Queue;
 use super::otlp::{CLIENT, ERROR, INTERNAL, KeyValue, Link, Span, SpanEvent, Value};
 use crate::clock;
 
-/// So many events a span keeps; the others are counted.
+/// Maximum number of events of a span; the others are counted.
 const MOST_EVENTS: usize = 64;
 /// Spans that wait for another service.
 const OF_CLIENTS: [&str; 2] = ["request", "load"];
 
-/// Transformations that no load has followed yet are kept up to this number.
+/// Maximum number of transformations that are kept until a load follows them.
 const MOST_DERIVED: usize = 10_000;
 /// So many links a span has.
 const MOST_LINKS: usize = 128;
 
-/// Hands each span on when it has ended. It is to be filtered: by itself, it takes every span of every library.
+/// Passes each span on when it has ended. Must be filtered: by itself, it takes every span of every library.
 pub struct SpanLayer {
     queue: Queue,
-    /// Transformations that have ended, by table and partition: the load that brings them is linked to them.
+    /// Transformations that have ended, by table and partition, to link them to the load that brings them.
     derived: Mutex<BTreeMap<(String, String), Link>>,
 }
 
@@ -39,7 +38,7 @@ impl SpanLayer {
         }
     }
 
-    /// Keeps a transformation that has made something, for the load.
+    /// Keeps a transformation with new rows, for the load.
     fn keep(&self, ended: &Span) {
         let of = |key| text_of(&ended.attributes, key).map(str::to_string);
         let (Some(table), Some(partition)) = (of("table"), of("partition")) else {
@@ -52,7 +51,7 @@ impl SpanLayer {
         }
     }
 
-    /// The transformations that a load brings into the warehouse: one partition, or a range of days.
+    /// The transformations whose rows a load brings into the warehouse: one partition, or a range of days.
     fn followed(&self, load: &[KeyValue]) -> Vec<Link> {
         let (Some(table), Some(partition)) = (text_of(load, "table"), text_of(load, "partition"))
         else {

@@ -1,9 +1,9 @@
-//! What to write for functions that BigQuery has under other names.
+//! What to write for BigQuery functions that have another name here.
 
-/// A function of BigQuery, and an expression that stands for a call of it.
+/// A function of BigQuery, and an equivalent expression.
 type Name = (&'static str, &'static str);
 
-/// In lower case, in the order of the alphabet. Each expression can be planned, over times `t` and `u`, texts `text`, and
+/// In lower case and alphabetical order. Each expression can be planned, over times `t` and `u`, texts `text`, and
 /// numbers `x` and `y`.
 const NAMES: &[Name] = &[
     ("approx_count_distinct", "approx_distinct(text)"),
@@ -62,7 +62,7 @@ const NAMES: &[Name] = &[
     ("unix_seconds", "to_unixtime(t)"),
 ];
 
-/// What to write for a function of BigQuery that is unknown here.
+/// What to write for a function of BigQuery that does not exist here.
 pub(super) fn instead(name: &str) -> Option<&'static str> {
     let name = name.to_lowercase();
     let at = NAMES.binary_search_by_key(&name.as_str(), |(known, _)| known);

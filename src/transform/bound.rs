@@ -1,10 +1,11 @@
-//! Models bound to what they read and fill, once for a run, so that nothing has to be looked up by name later.
+//! Models bound to their inputs and tables, once per run, so that nothing is looked up by name later.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
 use chrono::NaiveDate;
+use tokio::runtime::Handle;
 
 use super::contract::Contract;
 use super::input::{Input, Inputs, UpstreamTable};
@@ -13,24 +14,24 @@ use crate::catalog::{Catalog, CatalogError, Model, Place, Problem, Source, Sourc
 use crate::state::{ModelState, SourceState, StateError, StateStore};
 use crate::store::layout::Partition;
 
-/// A model with what it reads and the contracts of its tables.
+/// A model with its inputs and the contracts of its tables.
 #[derive(Debug, Clone)]
 pub struct BoundModel {
     /// The model.
     pub model: Model,
     /// The source whose partitions are the model's.
     pub driving: Source,
-    /// All that it reads: sources, then tables of other models, each in alphabetical order.
+    /// Everything that it reads: sources, then tables of other models, each in alphabetical order.
     pub inputs: Vec<Input>,
     /// What its table looks like.
     pub contract: Contract,
-    /// What the table of its rows' versions looks like, if it has one.
+    /// The contract of its history table, if it has one.
     pub history: Option<Contract>,
-    /// How many models stand between it and raw rows, on the longest way.
+    /// The number of models between it and raw rows, on the longest path.
     pub level: usize,
-    /// The weeks or months that its partitions are; none if they are days, or it is a list.
+    /// The weeks or months of its partitions; none if they are days, or it is a list.
     pub period: Option<Window>,
-    /// What the fingerprints of its partitions have in common.
+    /// The part of fingerprints that all its partitions share.
     digest: ModelDigest,
 }
 
@@ -61,14 +62,13 @@ impl fmt::Display for WindowGap {
         };
         write!(
             f,
-            "its window (\"{window}\") is not whole: {source_name} was not read for {of}"
+            "its window (\"{window}\") is incomplete: {source_name} was not read for {of}"
         )
     }
 }
 
 impl BoundModel {
-    /// Binds a model, and before it the models whose tables it reads: plans its SQL against the declared schemas and
-    /// their contracts.
+    /// Binds a model and its upstream models: plans its SQL against the declared schemas and their contracts.
     ///
     /// # Errors
     /// [`TransformError::Model`] if the SQL does not fit the schemas, or names a source or table that the catalog does
@@ -82,7 +82,7 @@ impl BoundModel {
         Self::bind_after(catalog, model, &known).await
     }
 
-    /// The same, once the models whose tables it reads are bound: they are among `known`, by name.
+    /// Binds a model whose upstream models are bound already: they are in `known`, by name.
     ///
     /// # Errors
     /// As [`BoundModel::bind`].
@@ -136,7 +136,7 @@ impl BoundModel {
         })
     }
 
-    /// The contracts of all tables that the model fills: its own, and that of its versions.
+    /// The contracts of all tables that the model fills: its own, and its history table.
     pub fn contracts(&self) -> impl Iterator<Item = &Contract> {
         [&self.contract].into_iter().chain(&self.history)
     }
@@ -169,7 +169,7 @@ impl BoundModel {
         Ok(inputs)
     }
 
-    /// The model's partition in which the rows of this one of its driving source count.
+    /// The model's partition that contains the rows of this partition of its driving source.
     pub fn home(&self, partition: Partition) -> Partition {
         match (self.period, partition) {
             (Some(period), Partition::Day(day)) => Partition::Day(period.home(day)),
@@ -177,8 +177,8 @@ impl BoundModel {
         }
     }
 
-    /// The partitions of an input that the model reads for a partition. Of a week or month, these are the days to the
-    /// last that the driving source was read for.
+    /// The partitions of an input that the model reads for a partition. For a week or month, these are the days up to
+    /// the last one that the driving source was read for.
     ///
     /// # Errors
     /// [`StateError`] if a state document cannot be read.
@@ -202,7 +202,7 @@ impl BoundModel {
         Ok(input.partitions_of(&days))
     }
 
-    /// The same of a window of which all days are read.
+    /// The same for a window of which all days are read.
     pub fn reads_of_whole(&self, input: &Input, partition: Partition) -> Vec<Partition> {
         input.partitions_of(&self.days(partition))
     }
@@ -217,8 +217,9 @@ impl BoundModel {
         }
     }
 
-    /// What a partition's window lacks, so that it cannot be derived. Of a week or month that is not over by `today`,
-    /// what follows the last day that was read is not missing; nor are the days of a feed, which come by themselves.
+    /// The gap in a partition's window because of which it cannot be derived. If a week or month is not over by
+    /// `today`, days after the last one that was read are not missing; nor are the days of a feed, which come without
+    /// being requested.
     ///
     /// # Errors
     /// [`StateError`] if a state document cannot be read.
@@ -261,25 +262,25 @@ impl BoundModel {
         }))
     }
 
-    /// Whether it, or a model upstream that makes its weeks or months, reads more days than one.
+    /// Whether it, or an upstream model that makes its weeks or months, reads several days.
     pub fn is_windowed(&self) -> bool {
         self.model.front_matter.window.is_some()
             || self.upstream().any(|table| table.bound.is_windowed())
     }
 
-    /// Whether the rows of an input, when they change, make a partition stale. Those of lists that a daily model joins do
-    /// not: they change in every run, and its days stay as they were derived.
+    /// Whether a change in the rows of an input makes a partition stale. Lists that a daily model joins do not: they
+    /// change in every run, and the model's days stay as they were derived.
     pub fn is_decided_by(&self, input: &Input) -> bool {
         input.driving().is_daily() || !self.driving.is_daily()
     }
 
-    /// The fingerprint of what the model makes of these objects.
+    /// The fingerprint of the model's rows for these objects.
     pub fn fingerprint(&self, inputs: &Inputs) -> Fingerprint {
         let decides = |input: &Input| self.is_decided_by(input);
         self.digest.fingerprint(inputs, decides)
     }
 
-    /// The fingerprint that a partition has once it is derived from what the state has now.
+    /// The fingerprint of a partition once it is derived from the current state.
     ///
     /// # Errors
     /// [`StateError`] if a state document cannot be read.
@@ -291,8 +292,8 @@ impl BoundModel {
         Ok(self.fingerprint(&self.inputs(states, partition).await?))
     }
 
-    /// Whether the state has all that is upstream of a partition as it is going to be: derived from raw rows as they are,
-    /// or not there because there are no raw rows.
+    /// Whether everything upstream of a partition is derived from the current raw rows, or missing because there are no
+    /// raw rows.
     ///
     /// # Errors
     /// [`StateError`] if a state document cannot be read.
@@ -317,7 +318,7 @@ impl BoundModel {
         Ok(true)
     }
 
-    /// What the query and the columns of its rows depend on, and those of all models upstream.
+    /// What the query and its columns depend on, including all upstream models.
     pub(super) fn definition(&self) -> String {
         let upstream = self.upstream().map(|table| table.bound.definition());
         self.digest.definition(upstream)
@@ -325,7 +326,7 @@ impl BoundModel {
 }
 
 impl UpstreamTable {
-    /// The fingerprint that the table's partition has once it is derived from what the state has now.
+    /// The fingerprint of the table's partition once it is derived from the current state.
     ///
     /// # Errors
     /// [`StateError`] if a state document cannot be read.
@@ -341,7 +342,7 @@ impl UpstreamTable {
         })
     }
 
-    /// What the state has of the table's partition, if it is derived from what is upstream as it is now.
+    /// The state of the table's partition, if it is derived from the current upstream rows.
     ///
     /// # Errors
     /// [`StateError`] if a state document cannot be read.
@@ -360,36 +361,65 @@ impl UpstreamTable {
     }
 }
 
-/// Binds all models of a catalog that can be bound, each after those whose tables it reads, and gives what is wrong with
-/// the others. What reads one that is wrong is left out without a word.
+/// Binds models on the threads of `runtime` and adds them to `known`: each after those whose tables it reads, which are
+/// among the models or known already. Returns the problems of models that cannot be bound; models that read the tables
+/// of these are left out.
 ///
 /// # Errors
-/// [`TransformError`] other than [`TransformError::Model`], if the engine cannot start.
-pub async fn bind_catalog(
-    catalog: &Catalog,
-) -> Result<(BTreeMap<String, Arc<BoundModel>>, Vec<Problem>), TransformError> {
-    let mut rest: Vec<&Model> = catalog.models().collect();
-    rest.retain(|model| catalog.is_complete(model));
-    let (mut known, mut problems) = (BTreeMap::new(), Vec::new());
+/// [`TransformError`] other than [`TransformError::Model`] if the engine cannot start or a task ends without a result.
+pub async fn bind_models(
+    catalog: &Arc<Catalog>,
+    models: Vec<&Model>,
+    known: &mut BTreeMap<String, Arc<BoundModel>>,
+    runtime: &Handle,
+) -> Result<Vec<Problem>, TransformError> {
+    let (mut rest, mut problems) = (models, Vec::new());
     loop {
-        let is_known = |table: &String| {
+        let is_bound = |table: &String| {
             let upstream = catalog.producer(table);
-            upstream.is_some_and(|upstream| known.contains_key(&upstream.name))
+            upstream.is_none_or(|upstream| known.contains_key(&upstream.name))
         };
-        let is_ready = |model: &&Model| model.upstream.iter().all(is_known);
+        let is_ready = |model: &&Model| model.upstream.iter().all(is_bound);
         let (ready, later): (Vec<&Model>, Vec<&Model>) = rest.into_iter().partition(is_ready);
         if ready.is_empty() {
-            return Ok((known, problems));
+            return Ok(problems);
         }
-        for model in ready {
-            match BoundModel::bind_after(catalog, model, &known).await {
-                Ok(bound) => drop(known.insert(model.name.clone(), Arc::new(bound))),
+        let upstream = Arc::new(known.clone());
+        let bind = |model: &Model| {
+            let (catalog, model) = (catalog.clone(), model.clone());
+            let upstream = upstream.clone();
+            let bind = async move { BoundModel::bind_after(&catalog, &model, &upstream).await };
+            runtime.spawn(bind)
+        };
+        let binding: Vec<_> = ready.into_iter().map(bind).collect();
+        for bound in binding {
+            let bound = bound.await.unwrap_or_else(|error| {
+                let what = "binding a model".into();
+                Err(TransformError::Task { what, error })
+            });
+            match bound {
+                Ok(bound) => drop(known.insert(bound.model.name.clone(), Arc::new(bound))),
                 Err(TransformError::Model(found)) => problems.extend(found),
                 Err(error) => return Err(error),
             }
         }
         rest = later;
     }
+}
+
+/// Binds all models of a catalog that have what they read, and returns the problems of those that cannot be bound (see
+/// [`bind_models`]). Must be called on a runtime whose threads have the stack that planning takes.
+///
+/// # Errors
+/// As [`bind_models`].
+pub async fn bind_catalog(
+    catalog: &Arc<Catalog>,
+) -> Result<(BTreeMap<String, Arc<BoundModel>>, Vec<Problem>), TransformError> {
+    let models = catalog.models();
+    let models = models.filter(|model| catalog.is_complete(model)).collect();
+    let mut known = BTreeMap::new();
+    let problems = bind_models(catalog, models, &mut known, &Handle::current()).await?;
+    Ok((known, problems))
 }
 
 /// The models of a run, bound.
@@ -471,8 +501,8 @@ fn is_read(state: &SourceState, partition: Partition) -> bool {
     found.is_some_and(|found| found.raw.is_some())
 }
 
-/// The weeks or months that a model's partitions are; none if they are days, or it is a list. A partition never has a part
-/// of what it reads: neither a day a part of a month, nor a month one of a week.
+/// The weeks or months of a model's partitions; none if they are days, or it is a list. A partition never contains a
+/// part of what it reads: neither a day a part of a month, nor a month a part of a week.
 fn period(
     model: &Model,
     driving: &Source,
@@ -486,7 +516,7 @@ fn period(
         if periods.all(|it| it == first) {
             return Ok(first);
         }
-        // Sources by month are read beside those by day for what they have on the first of a month.
+        // Monthly sources are joined to daily ones by their partition on the first of a month.
         let Some(table) =
             by_time().find(|it| matches!(it, Input::Table(_)) && it.period().is_some())
         else {
@@ -588,7 +618,8 @@ mod tests {
         let reports = bound.inputs.iter().find(|it| it.driving().is_daily());
         let reports = reports.unwrap();
         let over = "2024-03-01";
-        // The days that were read, today, the days that count, and the first that is missing with how many there are.
+        // The days that were read, today, the number of days read by the model, and the first missing day with the
+        // number of missing days.
         for (read, today, counted, missing) in [
             (vec![], "2024-02-10", 0, Some(("2024-02-01", 29))),
             (vec![1..=9], "2024-02-10", 9, None),
@@ -599,14 +630,7 @@ mod tests {
             (vec![1..=29], over, 29, None),
         ] {
             let folder = tempfile::tempdir().unwrap();
-            let states = StateStore::new(
-                crate::store::Bucket::open(
-                    &crate::config::BucketLocation::Folder(folder.path().to_path_buf()),
-                    &crate::config::GoogleAccess::default(),
-                    &tokio::runtime::Handle::current(),
-                )
-                .unwrap(),
-            );
+            let states = StateStore::new(crate::store::Bucket::of_folder(folder.path()));
             let handle = states.source(&bound.driving.name).await.unwrap();
             let days: Vec<u32> = read.into_iter().flatten().collect();
             let committed = days.clone();

@@ -1,4 +1,4 @@
-//! Bounds on the size of what SQL expressions produce.
+//! Bounds on the size of the results of SQL expressions.
 //!
 //! DataFusion's memory pool knows what its operators hold. It does not know how large the result of an expression will
 //! be: `replace(repeat('a', 1000000), 'a', repeat('b', 1000000))` has 60 characters and needs a terabyte. So the
@@ -1035,7 +1035,7 @@ mod tests {
         }
     }
 
-    /// `count` common table expressions, each made of the one before.
+    /// `count` common table expressions, each made from the previous one.
     fn chain(count: usize, first: &str, next: &str, last: &str) -> String {
         let ctes: Vec<String> = (1..count)
             .map(|n| format!("c{n} AS (SELECT {next} FROM c{})", n - 1))
@@ -1192,7 +1192,7 @@ mod tests {
     #[tokio::test]
     async fn honest_queries_over_long_texts_and_many_rows_are_answered() {
         let cases = [
-            // A text of a hundred million bytes is one value like another.
+            // A text of a hundred million bytes is an ordinary value.
             (
                 "max(length(replace(s, 'no', 'yes, no')))",
                 "repeat('x', 60000000 + v)",

@@ -1,6 +1,6 @@
-//! The output contract: what a model's table looks like, the same in Parquet and in the warehouse.
+//! The output contract: columns and layout of a model's table, the same in Parquet and in the warehouse.
 //!
-//! It comes from the model's plan alone, never from data, so columns cannot come and go with a day's content.
+//! It depends on the model's plan only, never on data, so columns cannot come and go with a day's content.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -42,11 +42,11 @@ pub struct Contract {
     pub description: String,
     /// The columns in their order.
     pub columns: Vec<Column>,
-    /// The column whose UTC day partitions the table; none for tables that are replaced whole.
+    /// The column whose UTC day partitions the table; none for tables that are replaced as a whole.
     pub partition_by: Option<String>,
     /// Columns to cluster by.
     pub cluster_by: Vec<String>,
-    /// Columns that hold a salted digest in the place of the query's value.
+    /// Columns with a salted digest instead of the query's value.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hashed: Vec<String>,
     /// BigQuery removes a partition when it is this old.
@@ -85,7 +85,7 @@ pub enum ColumnType {
     Timestamp,
     /// BigQuery DATE.
     Date,
-    /// Decimal with 38 digits, 9 of them behind the point.
+    /// Decimal with 38 digits, 9 of them after the point.
     Numeric,
     /// BigQuery BYTES.
     Bytes,
@@ -120,7 +120,7 @@ impl ColumnType {
         }
     }
 
-    /// The contract's type for what a query yields.
+    /// The contract's type for a type of the query.
     ///
     /// # Errors
     /// Why there is none, and what the analyst can write instead.
@@ -176,8 +176,8 @@ impl ColumnType {
 }
 
 impl Contract {
-    /// The contract of a model whose query yields `schema`, and whose partitions are those of `driving`. The error tells
-    /// each place of the file and a reason.
+    /// The contract of a model whose query yields `schema`, and whose partitions are those of `driving`. The error
+    /// lists places in the file with a reason each.
     pub(super) fn of(
         model: &Model,
         driving: &Source,
@@ -248,7 +248,7 @@ impl Contract {
             partition_expiration_days: model.front_matter.partition_expiration_days,
             labels: model.front_matter.labels.clone(),
         };
-        // A key may name a column that is there but for its own fault.
+        // Keys are checked only if no column is missing because of a problem of its own.
         if has_all {
             contract.check_keys(driving.is_daily(), model, &mut problems);
         }
@@ -258,8 +258,8 @@ impl Contract {
         }
     }
 
-    /// The contract of the table that holds each version of this one's rows. Its columns come from flattened rows:
-    /// what is hashed is hashed already.
+    /// The contract of the table's history table. Its columns come from flattened rows, where hashed columns are hashed
+    /// already.
     pub fn history(&self, table: String) -> Self {
         let column = |name: &str, column_type, description: &str| Column {
             name: name.into(),
@@ -372,8 +372,8 @@ impl Contract {
         }
     }
 
-    /// What the table's rows depend on, for digests: how BigQuery keeps the table, and what descriptions say, changes no
-    /// row of it.
+    /// The part of the contract that the rows depend on, for digests: BigQuery's layout options and descriptions change
+    /// no row.
     pub(super) fn digested(&self) -> Vec<u8> {
         let mut rows = self.clone();
         rows.description = String::new();
@@ -383,14 +383,14 @@ impl Contract {
         rows.digested_with_descriptions()
     }
 
-    /// The same with descriptions, as earlier versions of the program had it.
+    /// The same with descriptions, as earlier versions of the program computed it.
     pub(super) fn digested_with_descriptions(&self) -> Vec<u8> {
         let rows = Self {
             labels: BTreeMap::new(),
             partition_expiration_days: None,
             ..self.clone()
         };
-        // Contracts that differ must not become one digest, whatever happens.
+        // Contracts that differ must never have equal digests.
         serde_json::to_vec(&rows).unwrap_or_else(|_| format!("{rows:?}").into_bytes())
     }
 
@@ -402,9 +402,9 @@ impl Contract {
         ))
     }
 
-    /// Brings a batch of the query's result to the contract's columns and types. A value that does not fit is an
-    /// error; but a time or a day beyond the years 1 to 9999 is NULL, and counted: BigQuery would refuse the whole
-    /// load. What is to be dropped or hashed does not get past here in the clear.
+    /// Converts a batch of the query's result to the contract's columns and types. A value that does not fit is an
+    /// error; but a time or a day beyond the years 1 to 9999 becomes NULL, and is counted: BigQuery would refuse the
+    /// whole load. Values of dropped or hashed columns do not get past here in the clear.
     pub(super) fn normalise(
         &self,
         batch: &RecordBatch,
@@ -456,7 +456,7 @@ impl Contract {
     }
 }
 
-/// A column of times or days as the table holds it; none for other columns. What BigQuery cannot hold is NULL.
+/// A column of times or days as the table stores it; none for other columns. What BigQuery cannot store is NULL.
 fn fit_times(
     name: &str,
     column: &ArrayRef,
@@ -510,7 +510,7 @@ fn fit_times(
     Some(Ok(fitted))
 }
 
-/// The number that stands for a time or day.
+/// The number that represents a time or day.
 fn number_of(column: &dyn Array, row: usize) -> i64 {
     let numbers = if column.data_type() == &DataType::Date32 {
         DataType::Int32
@@ -522,7 +522,7 @@ fn number_of(column: &dyn Array, row: usize) -> i64 {
     number.map_or(0, |number| number.as_primitive::<Int64Type>().value(0))
 }
 
-/// SHA-256 of salt and value. Without the salt, ids and names of a fleet are soon found by trying all of them.
+/// SHA-256 of salt and value. Without the salt, the ids and names of a fleet could be found by trying all of them.
 fn digest(salt: &Secret, value: &str) -> String {
     let mut digest = Sha256::new();
     digest.update(salt.expose());

@@ -1,4 +1,4 @@
-//! Data tests: what the front matter says about a model's rows, tried on every partition that is derived.
+//! Data tests: what the front matter declares about a model's rows, checked on every partition that is derived.
 //!
 //! Each test is a query for the rows that it forbids, over the rows as they were written.
 
@@ -36,7 +36,7 @@ pub struct FailedTest {
     pub severity: TestSeverity,
     /// How many rows are wrong.
     pub rows: u64,
-    /// Some of them: `vehicle_id = 42, driver_id = NULL`.
+    /// Examples of them: `vehicle_id = 42, driver_id = NULL`.
     pub examples: Vec<String>,
 }
 
@@ -51,7 +51,7 @@ impl fmt::Display for FailedTest {
     }
 }
 
-/// The columns that a test names, with the key that names them.
+/// The columns that a test names, with the key of the front matter.
 fn columns(test: &DataTest) -> Vec<(&'static str, &String)> {
     match &test.kind {
         TestKind::NotNull(columns) => columns.iter().map(|it| ("not_null", it)).collect(),
@@ -87,7 +87,7 @@ pub fn described(test: &DataTest) -> String {
     }
 }
 
-/// The end of a partition, or now if that is not over, for the age of its newest row.
+/// The end of a partition, or now if it is not over, for the age of its newest row.
 fn end(model: &Model, partition: Partition, now: DateTime<Utc>) -> DateTime<Utc> {
     let Some(day) = partition.day() else {
         return now;
@@ -160,7 +160,7 @@ fn query(model: &Model, contract: &Contract, test: &DataTest, end: DateTime<Utc>
     format!("SELECT {shown} FROM {table} WHERE {forbidden} ORDER BY {shown}")
 }
 
-/// What is wrong with the tests of a model, found without data.
+/// Problems of a model's tests that are found without data.
 pub(super) async fn check(
     model: &Model,
     contract: &Contract,
@@ -291,7 +291,7 @@ async fn selected(
 }
 
 impl Transformer {
-    /// Tries the model's tests on the rows that were written.
+    /// Runs the model's tests on the rows that were written.
     pub(super) async fn failed_tests(
         &self,
         model: &Model,

@@ -1,7 +1,7 @@
 //! `date_trunc` for the years 1 to 9999.
 //!
-//! DataFusion's own goes through nanoseconds, in which one time before 1677 or after 2262 fails the whole query. Here
-//! it gets the times between those, and the others are truncated by the calendar.
+//! DataFusion's own converts to nanoseconds, so that one time before 1677 or after 2262 fails the whole query. Here it
+//! gets the times in that range, and the others are truncated by the calendar.
 
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -22,7 +22,7 @@ use datafusion::logical_expr::{
     Signature,
 };
 
-/// Microseconds that nanoseconds can hold, a year less on both sides: 1678-10-01 to 2261-04-01.
+/// The range of nanoseconds in microseconds, less a year on both sides: 1678-10-01 to 2261-04-01.
 const NANOSECONDS: RangeInclusive<i64> = -9_191_000_000_000_000..=9_191_000_000_000_000;
 
 /// `date_trunc(granularity, time)`.
@@ -120,7 +120,7 @@ impl ScalarUDFImpl for DateTrunc {
 
 fn truncate(micros: i64, zone: Option<Tz>, granularity: &str) -> Option<i64> {
     let utc = DateTime::from_timestamp_micros(micros)?;
-    // Up to minutes zones make no difference, as in DataFusion.
+    // For units up to minutes, zones make no difference, as in DataFusion.
     let Some(zone) =
         zone.filter(|_| ["hour", "day", "week", "month", "quarter", "year"].contains(&granularity))
     else {
@@ -134,11 +134,11 @@ fn truncate(micros: i64, zone: Option<Tz>, granularity: &str) -> Option<i64> {
     let local = truncate_local(there.naive_local(), granularity)?;
     let offset = there.offset().fix();
     let found = zone.from_local_datetime(&local);
-    // Of an hour that comes twice, the one that the time lies in.
+    // If an hour occurs twice, the one that contains the time.
     let found = match (found.earliest(), found.latest()) {
         (Some(first), Some(last)) if last.offset().fix() == offset && first != last => Some(last),
         (Some(first), _) => Some(first),
-        // An hour that is left out begins when the next one does.
+        // A skipped hour begins when the next one does.
         (None, _) => {
             let before = zone
                 .from_local_datetime(&local.checked_sub_signed(TimeDelta::hours(3))?)
@@ -192,7 +192,7 @@ mod tests {
         "year",
     ];
 
-    /// Where nanoseconds reach, both ways must give the same, across changes of the clock too.
+    /// In the range of nanoseconds, both must give the same, also across changes of the clock.
     #[test]
     fn far_times_are_truncated_as_near_ones_are() {
         let config = Arc::new(datafusion::config::ConfigOptions::default());

@@ -1,4 +1,4 @@
-//! What can be said about queries and functions without running anything, for people who are writing a model.
+//! Facts about queries and functions that need no execution, for people who write models.
 
 use std::collections::BTreeMap;
 
@@ -53,14 +53,14 @@ pub struct Function {
     pub name: String,
     /// How it is called: `date_bin(interval, expression)`.
     pub signature: String,
-    /// What it gives; empty if nobody has said.
+    /// Its result; empty if it is not documented.
     pub description: String,
     /// An example, in SQL.
     pub example: Option<String>,
 }
 
-/// All functions that models may call, by name, with what is written about them: by DataFusion, or in the section
-/// "Functions" of `readme`, the catalog's own description.
+/// All functions that models may call, by name, with their documentation: DataFusion's, or that of the section
+/// "Functions" in `readme`, the catalog's own description.
 ///
 /// # Errors
 /// [`TransformError::Engine`] if the engine cannot start.
@@ -87,7 +87,7 @@ pub fn functions(readme: &str) -> Result<BTreeMap<String, Function>, TransformEr
                 !before.is_some_and(|c| c.is_alphanumeric() || c == '_')
             })
         };
-        // The outer one of an example may only round.
+        // The outermost call of an example may only round.
         let named: Vec<String> = found.keys().filter(is_called).cloned().collect();
         for name in named {
             let Some(function) = found.get_mut(&name).filter(|it| it.description.is_empty()) else {

@@ -1,7 +1,7 @@
-//! `SELECT DISTINCT` as it was sent: of two rows that are the same, one goes, and the other stays as it is.
+//! `SELECT DISTINCT` that keeps values unchanged: of two equal rows, one is dropped, and the other stays as it is.
 //!
-//! DataFusion takes `-0.0` for `0.0` where it groups rows, and makes it that. Here doubles are grouped by their bits, which
-//! costs nothing: the same memory is read as integers.
+//! DataFusion treats `-0.0` as `0.0` when it groups rows, and replaces it. Here doubles are grouped by their bits,
+//! which costs nothing: the same memory is read as integers.
 
 use std::sync::Arc;
 
@@ -87,7 +87,7 @@ fn by_bits(input: Arc<LogicalPlan>) -> Result<LogicalPlan> {
         .build()
 }
 
-/// Reads the memory of doubles as integers, or the other way round.
+/// Reinterprets the memory of doubles as integers, or the reverse.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Reinterpret {
     name: &'static str,

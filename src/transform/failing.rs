@@ -11,7 +11,7 @@ use futures::StreamExt;
 
 use super::{select, session};
 
-/// Whether a value is at fault: one that cannot be cast, is divided by zero or is too large.
+/// Whether a value caused the error: one that cannot be cast, is divided by zero or is too large.
 pub(super) fn is_of_value(error: &DataFusionError) -> bool {
     match error.find_root() {
         DataFusionError::ArrowError(error, _) => matches!(
@@ -28,10 +28,10 @@ pub(super) fn is_of_value(error: &DataFusionError) -> bool {
     }
 }
 
-/// The columns of the outermost SELECT that fail by themselves; none if all do, so that the fault is elsewhere. Those
-/// that are `suspected` are tried first, and then no others if one of them fails.
+/// The columns of the outermost SELECT that fail on their own; none if all do, since the cause is elsewhere then.
+/// Columns in `suspected` are tried first, and if one of them fails, no others.
 ///
-/// The query is run once more for each column, which only a partition that has failed is worth.
+/// The query runs once more for each column, which is worth it only for a partition that has failed.
 pub(super) async fn failing_columns(
     context: &SessionContext,
     sql: &str,
@@ -91,7 +91,7 @@ fn parse(sql: &str) -> Option<Query> {
     }
 }
 
-/// Whether a query fails on the data. One that cannot be planned without its other columns does not tell.
+/// Whether a query fails on the data. A query that cannot be planned without its other columns does not count.
 async fn fails(context: &SessionContext, sql: &str) -> bool {
     let Ok(frame) = select(context, sql).await else {
         return false;

@@ -1,4 +1,4 @@
-//! `item['field']`: whether there is such a field, told with those that there are.
+//! `item['field']`: checks that the field exists, and lists the existing ones if not.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess};
 
 use crate::catalog::did_you_mean;
 
-/// Fields that are listed in a message, at most.
+/// Maximum number of fields listed in a message.
 const LISTED: usize = 30;
 
 /// A field that a value does not have.

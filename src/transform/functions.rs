@@ -19,8 +19,8 @@ use super::session::TIME_ZONE;
 use super::unfit::Occurrence;
 use crate::extract::{InstantReader, instant_of_millis, timestamp_type};
 
-/// `to_json(x)`: any value as JSON text, NULL for NULL. Lists and maps cannot stand in a flattened table; their
-/// text can, and BigQuery reads it with `PARSE_JSON`.
+/// `to_json(x)`: any value as JSON text, NULL for NULL. A flattened table cannot have lists and maps; it can have their
+/// text, and BigQuery reads it with `PARSE_JSON`.
 pub(super) fn to_json() -> ScalarUDF {
     ScalarUDF::from(ToJson {
         signature: Signature::any(1, Volatility::Immutable),
@@ -75,8 +75,8 @@ fn encode(array: &ArrayRef) -> Result<ArrayRef> {
     Ok(Arc::new(texts.finish()))
 }
 
-/// Writes the nulls of a map: a key without a value is a key. A field of an object that is null was perhaps never sent,
-/// and stays out.
+/// Keeps the nulls of a map: a key without a value is a key. A null field of an object was perhaps never sent, and is
+/// left out.
 #[derive(Debug)]
 struct WholeMaps;
 
@@ -106,9 +106,9 @@ enum TimeForm {
     Millis,
 }
 
-/// `samsara_time(text)` and `samsara_time_ms(bigint)`: the instant, in microseconds and UTC. What names no instant of
-/// the years 1 to 9999 is NULL, as is an empty text, so that one odd time never stops a table; where a model is run,
-/// such values are counted.
+/// `samsara_time(text)` and `samsara_time_ms(bigint)`: the instant, in microseconds and UTC. A value that is not an
+/// instant of the years 1 to 9999 becomes NULL, as does an empty text, so that one odd time never stops a table; when a
+/// model runs, such values are counted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct SamsaraTime {
     name: &'static str,
@@ -150,12 +150,12 @@ impl SamsaraTime {
         self.name != VERSION_TIME
     }
 
-    /// Where it stands in the query, once that is known.
+    /// Its position in the query, once that is known.
     pub(super) fn occurrence(&self) -> Option<&Occurrence> {
         self.occurrence.as_ref()
     }
 
-    /// The same function, which tells `occurrence` of the values that it cannot read.
+    /// The same function, which reports values that it cannot read to `occurrence`.
     pub(super) fn at(&self, occurrence: Occurrence) -> ScalarUDF {
         ScalarUDF::from(Self {
             occurrence: Some(occurrence),
@@ -249,8 +249,8 @@ impl ScalarUDFImpl for SamsaraTime {
     }
 }
 
-/// DataFusion's own functions that make times, with results in UTC: else `AT TIME ZONE` would take them for local times.
-/// (Those that are told a zone by the configuration fail on text, in DataFusion 55.)
+/// DataFusion's own functions that return times, with results in UTC: otherwise `AT TIME ZONE` would take them for
+/// local times. (Functions that get a zone by the configuration fail on text, in DataFusion 55.)
 pub(super) fn utc_times() -> [ScalarUDF; 5] {
     use datafusion::functions::datetime as of;
     let config = ConfigOptions::default();
@@ -276,7 +276,7 @@ fn in_utc(data_type: DataType) -> DataType {
     }
 }
 
-/// The same numbers in UTC. A cast would look at each of them, and refuse those that no calendar reaches.
+/// The same numbers in UTC. A cast would check each of them, and refuse those beyond the calendar.
 fn labelled(times: &ArrayRef) -> Result<ArrayRef> {
     let wanted = in_utc(times.data_type().clone());
     Ok(make_array(
@@ -352,7 +352,7 @@ mod tests {
                 None
             ]
         );
-        // Also inside an object, whose own fields stay out where they are null.
+        // Also inside an object, whose own null fields are left out.
         let fields = Fields::from(vec![
             Field::new("n", DataType::Int64, true),
             Field::new("m", maps.data_type().clone(), true),

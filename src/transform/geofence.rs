@@ -1,4 +1,4 @@
-//! `in_polygon(latitude, longitude, vertices)`: whether a place is inside a geofence.
+//! `in_polygon(latitude, longitude, vertices)`: whether a position is inside a geofence.
 
 use std::sync::Arc;
 
@@ -12,9 +12,9 @@ use serde::Deserialize;
 
 use super::units::is_place;
 
-/// The function. `vertices` is JSON text as the API sends those of a polygon: `[{"latitude": …, "longitude": …}, …]`, at
-/// least three. The last one is joined to the first; places on the border are inside. It is NULL where there are no such
-/// vertices, or no such place.
+/// The function. `vertices` is JSON text as the API sends it for a polygon: `[{"latitude": …, "longitude": …}, …]`, at
+/// least three. The last vertex is joined to the first; positions on the border are inside. NULL without such vertices
+/// or a valid position.
 pub(super) fn in_polygon() -> ScalarUDF {
     let number = DataType::Float64;
     let types = vec![number.clone(), number, DataType::Utf8];
@@ -28,14 +28,14 @@ struct InPolygon {
     signature: Signature,
 }
 
-/// A corner, in degrees. Other members of its object do not count.
+/// A vertex, in degrees. Other members of its object are ignored.
 #[derive(Deserialize)]
 struct Vertex {
     latitude: f64,
     longitude: f64,
 }
 
-/// A polygon whose longitudes run on over the 180th meridian.
+/// A polygon whose longitudes continue across the 180th meridian.
 struct Polygon {
     /// Degrees north and east.
     vertices: Vec<(f64, f64)>,
@@ -50,7 +50,7 @@ impl Polygon {
             if !is_place((north, east)) {
                 return None;
             }
-            // Of the two ways around the globe, the border takes the shorter one.
+            // Between two vertices, the border takes the shorter way around the globe.
             if let Some((_, before)) = vertices.last() {
                 east += ((before - east) / 360.0).round() * 360.0;
             }
@@ -65,7 +65,7 @@ impl Polygon {
             .any(|turn| self.contains_here(north, east + turn))
     }
 
-    /// By how many borders lie to the east: an odd number.
+    /// Counts the borders to the east: the position is inside if their number is odd.
     fn contains_here(&self, north: f64, east: f64) -> bool {
         let mut is_inside = false;
         let next = self.vertices.iter().cycle().skip(1);
@@ -76,7 +76,7 @@ impl Polygon {
             if side == 0.0 && is_between(north, a.0, b.0) && is_between(east, a.1, b.1) {
                 return true;
             }
-            // The border runs north or south past the place, which is on its western side.
+            // The border runs north-south through the position.
             let is_past = (a.0 > north) != (b.0 > north);
             if is_past && (side > 0.0) == (b.0 > a.0) && side != 0.0 {
                 is_inside = !is_inside;
@@ -109,7 +109,7 @@ impl ScalarUDFImpl for InPolygon {
         let places = north.as_primitive::<Float64Type>().iter();
         let places = places.zip(east.as_primitive::<Float64Type>());
         let mut values = BooleanBuilder::with_capacity(vertices.len());
-        // Many rows in a row are of the same polygon.
+        // Many successive rows have the same polygon.
         let mut known: Option<(&str, Option<Polygon>)> = None;
         for ((north, east), text) in places.zip(vertices.as_string::<i32>()) {
             let (Some(north), Some(east), Some(text)) = (north, east, text) else {

@@ -1,11 +1,11 @@
-//! Groups that are larger than a partition: of a week or a month, a day is only a part.
+//! Detects queries that group by a longer period than their partition: a day is only a part of a week or a month.
 
 use datafusion::common::Result;
 use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 
-/// What is longer than a day, as `date_trunc` and `date_part` name it.
+/// Periods longer than a day, as `date_trunc` and `date_part` name them.
 const LONGER: &[&str] = &[
     "week", "month", "quarter", "year", "isoyear", "decade", "century",
 ];

@@ -1,8 +1,8 @@
-//! Versions of the rows of lists (slowly changing dimension, type 2), derived from one list after the other.
+//! Versions of the rows of lists (slowly changing dimension, type 2), derived from successive lists.
 //!
-//! A version is opened when a row is first seen, or seen changed, and closed when the next one is. A row that is gone
-//! from the list is closed too, and its last values are opened again as deleted: so what has no `valid_to` is all
-//! that was ever known, as it is now, and what Samsara has removed stays known.
+//! A version is opened when a row is first seen, or has changed, and closed when the next one is opened. A row that is
+//! gone from the list is closed too, and its last values are opened again as deleted: so the rows without `valid_to`
+//! are everything ever known, in its current state, including what Samsara has removed.
 
 use std::collections::BTreeSet;
 
@@ -22,12 +22,12 @@ use crate::catalog::Model;
 use crate::store::ObjectRef;
 use crate::store::layout::{Partition, RunId};
 
-/// What the versions are made of.
+/// The inputs of a history table.
 #[derive(Debug, Clone)]
 pub struct Snapshots {
-    /// The flattened objects of the list as it is now.
+    /// The flattened objects of the current list.
     pub current: Vec<ObjectRef>,
-    /// The objects that hold all versions so far; none at first.
+    /// The objects with all versions so far; none at first.
     pub versions: Vec<ObjectRef>,
     /// When the list was read.
     pub at: DateTime<Utc>,
@@ -81,23 +81,23 @@ impl Transformer {
         let sql = versions_sql(history, keys, &before, snapshots.at);
         let frame = select(&context, &sql).await.map_err(engine)?;
         let rows = session::execute(&context, frame).await.map_err(engine)?;
-        // The list was looked at when it was derived.
+        // The list was already checked by the guard when it was derived.
         let checks = Checks {
             unique_key: &[],
             watched: None,
             shows: &|_| true,
             first_object: 0,
-            only_without_twins: false,
+            only_without_duplicates: false,
         };
         match self.write(rows, history, partition, run, checks).await? {
             Written::Whole(flattened) => Ok(flattened),
-            Written::Twins { .. } => {
+            Written::Duplicates { .. } => {
                 Err(failed("its versions were not written".to_string().into()))
             }
         }
     }
 
-    /// Registers `raw.versions` and `raw.current`; gives the columns of the versions that are stored.
+    /// Registers `raw.versions` and `raw.current`; returns the columns of the stored versions.
     async fn register_snapshots(
         &self,
         context: &SessionContext,
@@ -146,7 +146,7 @@ impl Transformer {
     }
 }
 
-/// Refuses a list of `rows` rows that cannot be the whole list, or in which keys are there twice.
+/// Refuses a list of `rows` rows that cannot be the whole list, or has duplicate keys.
 async fn check_current(
     context: &SessionContext,
     model: &Model,
@@ -157,13 +157,13 @@ async fn check_current(
     let keys = model.front_matter.unique_key.iter();
     let keys: Vec<String> = keys.map(|key| quote(key)).collect();
     let keys = keys.join(", ");
-    let twins = format!(
+    let duplicates = format!(
         "SELECT count(*) FROM (SELECT 1 FROM raw.current GROUP BY {keys} HAVING count(*) > 1)"
     );
-    let twins = count(context, &twins).await?;
-    if twins > 0 {
+    let duplicates = count(context, &duplicates).await?;
+    if duplicates > 0 {
         return Err(format!(
-            "{twins} duplicate keys ({keys}) in {name}; unique_key must be unique"
+            "{duplicates} duplicate keys ({keys}) in {name}; unique_key must be unique"
         )
         .into());
     }
@@ -193,7 +193,7 @@ async fn count(context: &SessionContext, sql: &str) -> Result<u64, DataFusionErr
 
 /// The query over `raw.versions` (with the columns of `before`) and `raw.current` that gives all versions.
 ///
-/// Rows are compared by the columns that both have: a column that a model has just been given makes no version.
+/// Rows are compared by the columns that both have: a new column of the model makes no new version.
 fn versions_sql(
     history: &Contract,
     keys: &[String],
@@ -208,7 +208,7 @@ fn versions_sql(
         .filter(|field| !own.contains(&field.name().as_str()))
         .collect();
     let is_key: BTreeSet<&String> = keys.iter().collect();
-    // A version's value in the type that the column has now; none where there was no such column.
+    // A version's value in the column's current type; none if the column did not exist.
     let old = |name: &str, data_type: &DataType| match before.field_with_name(name) {
         Ok(field) if field.data_type() == data_type => quote(name),
         Ok(_) => format!("arrow_cast({}, '{data_type}')", quote(name)),
@@ -222,7 +222,7 @@ fn versions_sql(
         present.push(format!("{name} AS c{n}"));
         b_row.push(format!("b{n} AS {name}"));
         c_row.push(format!("c{n} AS {name}"));
-        // In parentheses: the parser takes what follows an IS NOT DISTINCT FROM for its right side.
+        // In parentheses: the parser takes what follows an IS NOT DISTINCT FROM as its right side.
         let equal = format!("(b{n} IS NOT DISTINCT FROM c{n})");
         match is_key.contains(field.name()) {
             true => on.push(equal),
@@ -265,7 +265,7 @@ fn versions_sql(
     [
         // What is over stays as it is.
         format!("SELECT {closed}, {} FROM raw.versions WHERE {VALID_TO} IS NOT NULL", own.join(", ")),
-        // What holds on. Its values are today's, which has columns that the version had not.
+        // Versions that continue. They get the current values, which include columns that the version did not have.
         format!("SELECT {c_row}, {} FROM {pairs} WHERE same", tail("b_from", &none, "false")),
         format!("SELECT {b_row}, {} FROM {pairs} WHERE still_gone", tail("b_from", &none, "true")),
         // What is over now.
@@ -273,7 +273,7 @@ fn versions_sql(
             "SELECT {b_row}, {} FROM {pairs} WHERE b_here AND same IS NOT TRUE AND still_gone IS NOT TRUE",
             tail("b_from", &at, "b_deleted")
         ),
-        // What begins now: new, changed or come back; and what is gone.
+        // New versions: new, changed or returned rows; and rows that are gone.
         format!("SELECT {c_row}, {} FROM {pairs} WHERE c_here AND same IS NOT TRUE", tail(&at, &none, "false")),
         format!(
             "SELECT {b_row}, {} FROM {pairs} WHERE b_here AND c_here IS NULL AND NOT b_deleted",

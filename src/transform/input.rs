@@ -1,4 +1,4 @@
-//! What a model reads: raw rows of sources, and tables of other models.
+//! The inputs of a model: raw rows of sources, and tables of other models.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ pub struct UpstreamTable {
     pub contract: Contract,
 }
 
-/// What a model reads for one partition: each input with its committed objects.
+/// The inputs of a model for one partition, each with its committed objects.
 pub type Inputs = Vec<(Input, Vec<ObjectRef>)>;
 
 impl Input {
@@ -39,7 +39,7 @@ impl Input {
         }
     }
 
-    /// The source whose partitions are its own, and whose state document has them.
+    /// The source that determines its partitions, and whose state document has them.
     pub fn driving(&self) -> &Source {
         match self {
             Self::Source(source) => source,
@@ -47,7 +47,7 @@ impl Input {
         }
     }
 
-    /// The weeks or months that its partitions are; none if they are days, or it is a list.
+    /// The weeks or months of its partitions; none if they are days, or it is a list.
     pub fn period(&self) -> Option<Window> {
         match self {
             Self::Source(source) => source.is_monthly().then_some(Window::Month),
@@ -55,7 +55,7 @@ impl Input {
         }
     }
 
-    /// Its partitions among those of the days that a partition of the model reads: a list is always read as it is now.
+    /// Its partitions among these days, which a partition of the model reads: of a list, always the current snapshot.
     pub(super) fn partitions_of(&self, days: &[Partition]) -> Vec<Partition> {
         if !self.driving().is_daily() {
             return vec![Partition::Snapshot];
@@ -67,7 +67,7 @@ impl Input {
         days.iter().filter(is_own).copied().collect()
     }
 
-    /// Tells inputs of one model apart, whatever they are.
+    /// Distinguishes the inputs of one model.
     pub(super) fn key(&self) -> String {
         match self {
             Self::Source(source) => source.name.clone(),
@@ -75,7 +75,7 @@ impl Input {
         }
     }
 
-    /// The objects of its partition that the state of its driving source has: none, if there are none.
+    /// The objects of its partition in the state of its driving source; none if there are none.
     fn objects_in(&self, state: &SourceState, partition: Partition) -> Vec<ObjectRef> {
         let found = state.partition(partition);
         let objects = found.and_then(|found| match self {
@@ -85,7 +85,7 @@ impl Input {
         objects.cloned().unwrap_or_default()
     }
 
-    /// The committed objects of a partition of it.
+    /// The committed objects of one of its partitions.
     ///
     /// # Errors
     /// [`StateError`] if the state document of its driving source cannot be read.

@@ -1,4 +1,4 @@
-//! Functions that take JSON text apart: columns that `sources.toml` declares as `JSON` hold it exactly as it was sent.
+//! Functions of JSON text: columns that `sources.toml` declares as `JSON` have it exactly as it was sent.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -29,8 +29,8 @@ pub(super) fn json_functions() -> impl Iterator<Item = ScalarUDF> {
     .map(|part| ScalarUDF::from(JsonText::new(part)))
 }
 
-/// `rescued_fields(_rescued_data, 'readings[3]')`: what was rescued of the object at this place, as the text of an object
-/// with its exact values; NULL where nothing was. For records of which the API documents no fields.
+/// `rescued_fields(_rescued_data, 'readings[3]')`: the rescued values of the object at this path, as the text of an
+/// object with the exact values; NULL if there are none. For records whose fields the API does not document.
 pub(super) fn rescued_fields() -> ScalarUDF {
     ScalarUDF::from(RescuedFields {
         signature: Signature::exact(vec![DataType::Utf8, DataType::Utf8], Volatility::Immutable),
@@ -74,7 +74,7 @@ impl ScalarUDFImpl for RescuedFields {
     }
 }
 
-/// The members of rescued data whose paths lead on from a place, by the rest of their paths.
+/// The members of rescued data whose paths continue from a path, by the rest of their paths.
 fn fields_at(rescued: &str, place: &str) -> Option<String> {
     let mut found = Vec::new();
     for_each_member(rescued, |key, value| {
@@ -96,7 +96,7 @@ fn fields_at(rescued: &str, place: &str) -> Option<String> {
     String::from_utf8(found).ok()
 }
 
-/// The rest of a path as a name: `.a` is `a`, `["a.b"]` is `a.b`; what leads deeper stays a path.
+/// The rest of a path as a name: `.a` is `a`, `["a.b"]` is `a.b`; a deeper path stays a path.
 fn first_name(rest: &str) -> Option<Cow<'_, str>> {
     if let Some(name) = rest.strip_prefix('.') {
         return Some(name.into());
@@ -113,14 +113,14 @@ fn first_name(rest: &str) -> Option<Cow<'_, str>> {
 /// What a function takes out of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Part {
-    /// The value. A string becomes its text, anything else stays JSON text, exactly as it stands there; `null`, and what
-    /// is not there, is NULL.
+    /// The value. A string becomes its text, anything else stays JSON text, exactly as it is written; `null` and a
+    /// missing value are NULL.
     Value,
-    /// The items of a list, each as its exact JSON text; NULL where there is no list.
+    /// The items of a list, each as its exact JSON text; NULL if it is not a list.
     Items,
     /// A string's text; NULL for anything else.
     Str,
-    /// A whole number of 64 bits, in any notation; NULL for anything else.
+    /// A 64-bit integer, in any notation; NULL for anything else.
     Int,
     /// The double that is nearest to a number; NULL for anything else.
     Float,
@@ -246,7 +246,7 @@ fn member<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     found
 }
 
-/// Gives an object's members, key and value as they stand, as long as more are wanted and can be read.
+/// Visits an object's members, key and value as written, as long as it wants more and the text is valid.
 fn for_each_member<'a>(text: &'a str, mut wants_more: impl FnMut(&'a str, &'a str) -> bool) {
     let mut scanner = Scanner::new(text.as_bytes(), 0);
     if !scanner.take(b'{') || scanner.take(b'}') {
@@ -262,7 +262,7 @@ fn for_each_member<'a>(text: &'a str, mut wants_more: impl FnMut(&'a str, &'a st
     }
 }
 
-/// A string without its quotes and escapes; any other value as it is.
+/// A string without its quotes and escapes; any other value unchanged.
 fn plain(text: &str) -> Option<String> {
     let mut scanner = Scanner::new(text.as_bytes(), 0);
     match scanner.kind().ok()? {

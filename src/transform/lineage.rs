@@ -1,7 +1,7 @@
-//! Column-level lineage: which columns of what a model reads a column of its table comes from, as the query's plan tells.
+//! Column-level lineage: the input columns that a column of a model's table comes from, according to the query's plan.
 //!
-//! A column comes from those by which its value is made, also those that decide between values (`CASE`). Columns by which
-//! rows are joined, filtered, grouped or ordered are not among them, unless they stand in its expression.
+//! A column comes from those from which its value is computed, including those that decide between values (`CASE`).
+//! Columns by which rows are joined, filtered, grouped or ordered do not count, unless they occur in its expression.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -26,7 +26,7 @@ pub struct Origin {
     pub is_raw: bool,
     /// The source, or the table of another model.
     pub table: String,
-    /// The column, and the fields inside it that are taken.
+    /// The column, and the fields inside it.
     pub path: Vec<String>,
 }
 
@@ -43,11 +43,10 @@ impl fmt::Display for Origin {
 /// What a column comes from.
 pub type Origins = BTreeSet<Origin>;
 
-/// What each column of a model's table comes from, by its name. Columns that come from nothing, such as constants and
-/// `count(*)`, have no origins.
+/// The origins of each column of a model's table, by its name. Constants, `count(*)` and the like have none.
 pub type Lineage = BTreeMap<String, Origins>;
 
-/// What each column of a model's table comes from.
+/// The origins of each column of a model's table.
 ///
 /// # Errors
 /// [`TransformError::Model`] if the query cannot be planned, which [`BoundModel::bind`] would have found.
@@ -68,7 +67,7 @@ pub async fn lineage(bound: &BoundModel) -> Result<Lineage, TransformError> {
     Ok(names.zip(origins).collect())
 }
 
-/// The origins of each column of a plan, in their order.
+/// The origins of each column of a plan, in order.
 pub(super) fn origins(plan: &LogicalPlan) -> Result<Vec<Origins>> {
     stacker::maybe_grow(STACK_BYTES / 4, STACK_BYTES, || of_plan(plan))
 }
@@ -101,7 +100,7 @@ fn of_plan(plan: &LogicalPlan) -> Result<Vec<Origins>> {
         LogicalPlan::Aggregate(aggregate) => {
             let groups = grouping_set_to_exprlist(&aggregate.group_expr)?;
             let mut all = of_all(groups, &below)?;
-            // Grouping sets have a column more, which no query names.
+            // Grouping sets have an additional column, which no query names.
             all.resize(
                 count.saturating_sub(aggregate.aggr_expr.len()),
                 Origins::new(),
@@ -123,7 +122,7 @@ fn of_plan(plan: &LogicalPlan) -> Result<Vec<Origins>> {
             all
         }
         LogicalPlan::Unnest(unnest) => of_unnest(unnest, &below),
-        // The rest takes rows as they are. The right side of a semi join has no columns in the result.
+        // The other operators pass rows on unchanged. The right side of a semi join has no columns in the result.
         _ => {
             let all = below.into_iter().flat_map(|(_, found)| found);
             let mut all: Vec<Origins> = all.take(count).collect();
@@ -133,7 +132,7 @@ fn of_plan(plan: &LogicalPlan) -> Result<Vec<Origins>> {
     })
 }
 
-/// The origins of rows that are those of all inputs.
+/// The origins of rows that come from all inputs.
 fn column_by_column(count: usize, below: Below<'_>) -> Vec<Origins> {
     let mut all = vec![Origins::new(); count];
     for (_, found) in below {
@@ -176,7 +175,7 @@ fn of_all<'a>(
     all.map(|expr| of_expr(expr, below)).collect()
 }
 
-/// The origins of all columns that an expression names, with the fields that it takes of them.
+/// The origins of all columns in an expression, with their fields.
 fn of_expr(expr: &Expr, below: &Below<'_>) -> Result<Origins> {
     let mut found = Origins::new();
     expr.apply(|part| {
@@ -198,7 +197,7 @@ fn of_expr(expr: &Expr, below: &Below<'_>) -> Result<Origins> {
     Ok(found)
 }
 
-/// A column and the path inside it, if an expression is nothing but that: `item['location']['latitude']`.
+/// A column and the path inside it, if an expression is just that: `item['location']['latitude']`.
 fn field_of(expr: &Expr) -> Option<(&Column, Vec<String>)> {
     match expr {
         Expr::Column(column) => Some((column, Vec::new())),
@@ -264,7 +263,7 @@ rate_limit = "5/s"
 schema = "id VARCHAR, name VARCHAR, fuel VARCHAR"
 "#;
 
-    /// What the columns of the last of these queries come from: `a: raw.x.y, raw.x.z; b: `.
+    /// The origins of the columns of the last of these queries: `a: raw.x.y, raw.x.z; b: `.
     async fn lines(queries: &[&str]) -> String {
         let mut files = vec![("f/sources.toml".to_string(), SOURCES.to_string())];
         for (number, sql) in queries.iter().enumerate() {
@@ -286,7 +285,7 @@ schema = "id VARCHAR, name VARCHAR, fuel VARCHAR"
     #[tokio::test]
     async fn columns_come_from_what_makes_their_values() {
         for (queries, expected) in [
-            // Fields of objects; what filters and orders is not among them.
+            // Fields of objects; filters and orders do not count.
             (
                 &[
                     "SELECT vehicle['name'] AS v, upper(id) AS i, 1 AS one FROM raw.trips WHERE metres > 1 ORDER BY at",
@@ -348,7 +347,7 @@ schema = "id VARCHAR, name VARCHAR, fuel VARCHAR"
                    FROM raw.trips AS t JOIN c ON c.id = t.id WHERE t.id IN (SELECT name FROM raw.cars)"],
                 "f: raw.cars.fuel; id: raw.trips.id; title: raw.cars.name",
             ),
-            // A model of models names the columns of their tables.
+            // A model of models has the columns of their tables as origins.
             (
                 &[
                     "SELECT id, metres / 1000 AS km FROM raw.trips",

@@ -1,4 +1,4 @@
-//! `local_time(time, zone)`: what a clock in a time zone shows, where each row has a zone of its own.
+//! `local_time(time, zone)`: the local time in a time zone that may differ from row to row.
 
 use std::str::FromStr;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! Raw Parquet to flattened Parquet: DataFusion runs the models of `sql/`.
 //!
 //! A model is bound once, against the declared schemas and without data; this gives its output contract, to which every
-//! batch of its result is cast. A row outside the partition's day is refused here, before the warehouse would refuse the
-//! whole load.
+//! batch of its result is cast. A row outside the partition's day is refused here, before the warehouse would refuse
+//! the whole load.
 
 mod bigquery_names;
 mod bound;
@@ -49,6 +49,7 @@ use datafusion::logical_expr::{Distinct, LogicalPlan};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::{DataFrame, SQLOptions, SessionContext};
 use futures::StreamExt;
+use object_store::ObjectMeta;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::task::JoinError;
@@ -69,7 +70,7 @@ use prepared::{Placeholder, Prepared};
 use unfit::{Unfit, Watched};
 use unique::{KeyCheck, Keys};
 
-pub use bound::{BoundCatalog, BoundModel, WindowGap, bind_catalog};
+pub use bound::{BoundCatalog, BoundModel, WindowGap, bind_catalog, bind_models};
 pub use contract::{Column, ColumnType, Contract};
 pub use data_tests::{FailedTest, described};
 pub use describe::{Function, QueryColumn, columns_of_query, functions};
@@ -80,7 +81,7 @@ pub use query::{Queried, QueryTable, query, stored_schema};
 pub use unfit::{UNFIT_TEXTS, UnfitTimes, add_text};
 pub use unique::Duplicates;
 
-/// Of the raw rows of a large partition, as many bytes of objects as this are read at a time,
+/// Raw rows of a large partition are read in batches of about this many bytes of their objects,
 const BATCH_BYTES: u64 = 256 << 10;
 /// but not fewer rows than this.
 const LEAST_BATCH_ROWS: u64 = 16;
@@ -88,7 +89,7 @@ const LEAST_BATCH_ROWS: u64 = 16;
 const RAW_STORE: &str = "raw-bucket://raw";
 /// and of the flattened one.
 const FLATTENED_STORE: &str = "flattened-bucket://flattened";
-/// A flattened object is completed at this size and another begun.
+/// A flattened object is completed at this size and another one is begun.
 const OBJECT_BYTES: u64 = 256 << 20;
 
 /// A model that cannot be bound or run.
@@ -115,13 +116,13 @@ pub enum TransformError {
         model: String,
         /// The partition that was derived.
         partition: Partition,
-        /// The columns that fail by themselves; none if that cannot be told.
+        /// The columns that fail on their own; none if that is not known.
         columns: Vec<String>,
         /// What failed.
         #[source]
         error: DataError,
     },
-    /// Rows are not as unique as the model says, so none of them are kept.
+    /// Rows are not unique by the model's `unique_key`, so none of them are kept.
     #[error(
         "{model} {partition}: {duplicates}. The partition was not replaced; read it again (--historical), correct the model, or load it as it is with --accept-duplicates {model}"
     )]
@@ -133,7 +134,7 @@ pub enum TransformError {
         /// The duplicate keys: how many, and an example.
         duplicates: Duplicates,
     },
-    /// Rows are not as the model's tests want them, so none of them are kept.
+    /// Rows fail the model's tests, so none of them are kept.
     #[error(
         "{model} {partition}: {}. The partition was not replaced; correct the model or its test, or give the test `severity = \"warn\"`",
         .failed.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
@@ -157,7 +158,7 @@ pub enum TransformError {
         #[source]
         error: StoreError,
     },
-    /// An object of a table that a query reads is not there as it was written.
+    /// An object of a table that a query reads is missing or was changed.
     #[error(transparent)]
     Object(#[from] StoreError),
     /// A table that no model of this run fills.
@@ -180,7 +181,7 @@ pub enum TransformError {
         /// The nearest name, if a table is unknown.
         hint: String,
     },
-    /// An ad-hoc query is not one that may be run.
+    /// An ad-hoc query that is not permitted.
     #[error("line {line}: {reason}")]
     Refused {
         /// Line number in the query, counted from 1.
@@ -191,11 +192,11 @@ pub enum TransformError {
     /// Raw rows cannot be worked on.
     #[error(transparent)]
     Rows(#[from] DataError),
-    /// Reading raw rows ended without a result: it panicked, or was cancelled.
-    #[error("{source_name}: reading its raw rows stopped: {error}")]
+    /// A task ended without a result: it panicked, or was cancelled.
+    #[error("{what} stopped: {error}")]
     Task {
-        /// The source.
-        source_name: String,
+        /// What it did.
+        what: String,
         /// How it ended.
         #[source]
         error: JoinError,
@@ -226,7 +227,7 @@ pub enum DataError {
     /// A row cannot be read as JSON.
     #[error(transparent)]
     Json(#[from] serde_json::Error),
-    /// The rows are not what the model or its contract says, described here.
+    /// The rows violate the model or its contract, as described here.
     #[error("{0}")]
     Rows(String),
 }
@@ -263,15 +264,15 @@ pub struct Transformer {
     prepared: Arc<Mutex<HashMap<String, Vec<Prepared>>>>,
     /// In which planned models run.
     tasks: Arc<TaskContext>,
-    /// Models of which a partition had rows twice.
-    with_twins: Arc<Mutex<HashSet<String>>>,
+    /// Models of which a partition had duplicate keys.
+    with_duplicates: Arc<Mutex<HashSet<String>>>,
     /// Columns of models that failed on a value.
     failing: Arc<Mutex<HashMap<String, Vec<String>>>>,
     /// Partitions whose raw objects have more bytes than this are large.
     large: u64,
 }
 
-/// What a model made of a partition; its objects are complete but not yet committed.
+/// The result of a model for a partition; its objects are complete but not yet committed.
 #[derive(Debug, Clone)]
 pub struct Flattened {
     /// The objects. At least one, so that a partition that lost its rows replaces what was loaded before.
@@ -292,33 +293,44 @@ struct Checks<'a> {
     unique_key: &'a [String],
     /// Counters inside the query.
     watched: Option<&'a Watched>,
-    /// Of which columns a report may show values.
+    /// Whether a report may show values of a column.
     shows: &'a (dyn Fn(&str) -> bool + Send + Sync),
     /// The number of the first object.
     first_object: u64,
-    /// Whether nothing is written if two rows may have one key.
-    only_without_twins: bool,
+    /// Whether to write nothing if two rows may have the same key.
+    only_without_duplicates: bool,
 }
 
 /// What became of the rows of a query.
 enum Written {
     Whole(Flattened),
-    /// Two may have one key. Nothing is left of them; the next object may have this number.
-    Twins {
+    /// Two rows may have the same key. The objects are removed; the next object may have this number.
+    Duplicates {
         next_object: u64,
     },
 }
 
-/// How many raw rows of a large partition are read at a time. A row that holds hundreds of readings becomes hundreds of
-/// rows: some thousand at a time stay in the processor's cache, where a full batch of such rows would take a hundred
-/// megabytes.
+/// How many raw rows of a large partition are read at a time. A row with hundreds of readings becomes hundreds of rows:
+/// with some thousand at a time they stay in the processor's cache, while a full batch of such rows would take a
+/// hundred megabytes.
 fn batch_rows(rows: u64, bytes: u64) -> usize {
     let batch_rows = (BATCH_BYTES * rows / bytes.max(1)).max(LEAST_BATCH_ROWS);
     usize::try_from(batch_rows).map_or(BATCH_ROWS, |it| it.min(BATCH_ROWS))
 }
 
+/// Whether a report may show values of a column. Values that are kept out of a table are kept out of reports too; in a
+/// model that drops or hashes columns, other names inside the query may stand for such a column.
+fn may_show(model: &Model, contract: &Contract, column: &str) -> bool {
+    let hides = !contract.hashed.is_empty() || !model.front_matter.drop.is_empty();
+    let is_plain = || {
+        contract.columns.iter().any(|known| known.name == column)
+            && !contract.hashed.iter().any(|it| it == column)
+    };
+    !hides || is_plain()
+}
+
 impl Transformer {
-    /// `memory` limits what all queries together hold, in bytes; beyond it, sorts, joins and groups spill to disk.
+    /// `memory` limits the memory of all queries together, in bytes; beyond it, sorts, joins and groups spill to disk.
     ///
     /// # Errors
     /// [`TransformError::Engine`] if the engine cannot be set up.
@@ -337,7 +349,7 @@ impl Transformer {
             salt: None,
             prepared: Arc::default(),
             tasks: context.task_ctx(),
-            with_twins: Arc::default(),
+            with_duplicates: Arc::default(),
             failing: Arc::default(),
             large: prepared::MAX_BYTES,
         })
@@ -399,7 +411,7 @@ impl Transformer {
         Ok(flattened)
     }
 
-    /// The columns of a model that fail on these rows; none if that cannot be told.
+    /// The columns of a model that fail on these rows; none if that is not known.
     async fn failing_columns(
         &self,
         model: &Model,
@@ -437,35 +449,21 @@ impl Transformer {
             error,
         };
         let engine = |error: DataFusionError| failed(error.into());
-        // What is kept out of a table is kept out of the report; a name inside the query may stand for such a column.
-        let hides = !contract.hashed.is_empty() || !model.front_matter.drop.is_empty();
-        let is_plain = |column: &str| {
-            contract.columns.iter().any(|known| known.name == column)
-                && !contract.hashed.iter().any(|it| it == column)
-        };
-        let shows = |column: &str| !hides || is_plain(column);
-        let checks = |first_object, only_without_twins| Checks {
+        let shows = |column: &str| may_show(model, contract, column);
+        let checks = |first_object, only_without_duplicates| Checks {
             unique_key: &model.front_matter.unique_key,
             watched: None,
             shows: &shows,
             first_object,
-            only_without_twins,
+            only_without_duplicates,
         };
         let whole = |written| match written {
             Written::Whole(flattened) => Ok(flattened),
-            Written::Twins { .. } => Err(failed("its rows were not written".to_string().into())),
+            Written::Duplicates { .. } => {
+                Err(failed("its rows were not written".to_string().into()))
+            }
         };
-        let mut found = Vec::with_capacity(inputs.len());
-        for (input, objects) in inputs {
-            let objects = session::expect(&self.runtime, self.bucket_of(input), objects)
-                .await
-                .map_err(|error| TransformError::Store {
-                    model: model.name.clone(),
-                    partition,
-                    error,
-                })?;
-            found.push((input.key(), objects));
-        }
+        let found = self.expect_all(model, partition, inputs).await?;
         let bytes = inputs.iter().flat_map(|(_, objects)| objects);
         let bytes: u64 = bytes.map(|object| object.bytes).sum();
         let is_large = bytes > self.large;
@@ -483,7 +481,7 @@ impl Transformer {
                 ..checks(0, false)
             };
             let written = self.write(rows, contract, partition, run, checks).await?;
-            // One that failed is not used again: its counters are those of half a partition.
+            // A failed plan is not used again: its counters are those of half a partition.
             self.prepared
                 .lock()
                 .entry(model.name.clone())
@@ -491,21 +489,8 @@ impl Transformer {
                 .push(prepared);
             return whole(written);
         }
-        // The order of the rows decides which version is the newest.
-        let has_key = |input: &Input| match input {
-            Input::Source(source) => !source.key.is_empty(),
-            Input::Table(_) => false,
-        };
-        let context = match inputs.iter().any(|(input, _)| has_key(input)) {
-            true => session::ordered_session(self.runtime.clone()),
-            false => session::session(self.runtime.clone()),
-        };
-        let context = context.map_err(engine)?;
-        distinct::keep_zeros(&context);
-        self.register_all(&context, model, partition, inputs)
-            .await
-            .map_err(engine)?;
-        let frame = select(&context, &model.sql).await.map_err(engine)?;
+        let planned = self.plan_for(model, partition, inputs).await;
+        let (context, frame) = planned.map_err(engine)?;
         let mut first_object = 0;
         let rows = inputs.iter().flat_map(|(_, objects)| objects);
         let rows: u64 = rows.map(|object| object.rows).sum();
@@ -521,9 +506,9 @@ impl Transformer {
             };
             match self.write(rows, contract, partition, run, checks).await? {
                 Written::Whole(flattened) => return Ok(flattened),
-                Written::Twins { next_object } => first_object = next_object,
+                Written::Duplicates { next_object } => first_object = next_object,
             }
-            self.with_twins.lock().insert(model.name.clone());
+            self.with_duplicates.lock().insert(model.name.clone());
         }
         let (rows, watched) = watched_stream(&context, frame).await.map_err(engine)?;
         let checks = Checks {
@@ -533,12 +518,55 @@ impl Transformer {
         whole(self.write(rows, contract, partition, run, checks).await?)
     }
 
-    /// The query of a model without its outermost `DISTINCT`, where that may be worth a try.
+    /// Looks up the objects of all inputs, which must be as they were written.
+    async fn expect_all(
+        &self,
+        model: &Model,
+        partition: Partition,
+        inputs: &Inputs,
+    ) -> Result<Vec<(String, Vec<ObjectMeta>)>, TransformError> {
+        let mut found = Vec::with_capacity(inputs.len());
+        for (input, objects) in inputs {
+            let objects = session::expect(&self.runtime, self.bucket_of(input), objects)
+                .await
+                .map_err(|error| TransformError::Store {
+                    model: model.name.clone(),
+                    partition,
+                    error,
+                })?;
+            found.push((input.key(), objects));
+        }
+        Ok(found)
+    }
+
+    /// Plans a model for one partition.
+    async fn plan_for(
+        &self,
+        model: &Model,
+        partition: Partition,
+        inputs: &Inputs,
+    ) -> Result<(SessionContext, DataFrame), DataFusionError> {
+        // The order of the rows decides which version is the newest.
+        let has_key = |input: &Input| match input {
+            Input::Source(source) => !source.key.is_empty(),
+            Input::Table(_) => false,
+        };
+        let context = match inputs.iter().any(|(input, _)| has_key(input)) {
+            true => session::ordered_session(self.runtime.clone()),
+            false => session::session(self.runtime.clone()),
+        }?;
+        distinct::keep_zeros(&context);
+        self.register_all(&context, model, partition, inputs)
+            .await?;
+        let frame = select(&context, &model.sql).await?;
+        Ok((context, frame))
+    }
+
+    /// The query of a model without its outermost `DISTINCT`, if it is worth a try.
     ///
-    /// Rows that differ in their key differ. So where no two rows have one key, which is looked at anyway, `DISTINCT`
-    /// has nothing to do, and the table of all rows that it would fill is spared. Where two have, the query runs as it
-    /// is written; from then on, other partitions of that model are not tried. Nor are small ones, for which the model
-    /// is planned once.
+    /// Rows with different keys are different. So if the key check finds no duplicate, `DISTINCT` has nothing to do, and
+    /// its hash table of all rows is saved. If there are duplicates, the query runs as it is written, and other
+    /// partitions of the model are not tried any more. Nor are small ones, for which the model is planned once.
     fn without_distinct(
         &self,
         model: &Model,
@@ -546,7 +574,7 @@ impl Transformer {
         batch_rows: usize,
     ) -> Option<DataFrame> {
         let is_tried = !model.front_matter.unique_key.is_empty()
-            && !self.with_twins.lock().contains(&model.name);
+            && !self.with_duplicates.lock().contains(&model.name);
         let LogicalPlan::Distinct(Distinct::All(input)) = frame.logical_plan() else {
             return None;
         };
@@ -556,7 +584,7 @@ impl Transformer {
         is_tried.then(|| DataFrame::new(state, input.as_ref().clone()))
     }
 
-    /// The bucket in which an input lies.
+    /// The bucket of an input.
     fn bucket_of(&self, input: &Input) -> &Bucket {
         match input {
             Input::Source(_) => &self.raw,
@@ -610,7 +638,7 @@ impl Transformer {
         Ok(Some(Prepared::new(&model.sql, plan, watched)))
     }
 
-    /// Registers all that a model reads for a partition.
+    /// Registers all inputs of a model for a partition.
     async fn register_all(
         &self,
         context: &SessionContext,
@@ -665,8 +693,8 @@ impl Transformer {
         }
     }
 
-    /// Whether two sets of flattened objects have the same rows, in whatever order. Those of another contract, and those
-    /// that are gone, have not.
+    /// Whether two sets of flattened objects have the same rows, in any order. False if they have another contract, or
+    /// are gone.
     ///
     /// # Errors
     /// [`TransformError`] if they cannot be read.
@@ -701,7 +729,7 @@ impl Transformer {
     async fn columns_of(&self, object: &ObjectRef) -> Result<SchemaRef, DataFusionError> {
         let context = session::session(self.runtime.clone())?;
         let columns = session::columns_of(&context, &self.flattened, &object.path).await?;
-        // What else the file says of its columns, the contract does not.
+        // The contract has no other metadata of the file.
         let plain = columns.fields().iter().map(|field| {
             let field = Field::new(field.name(), field.data_type().clone(), true);
             Arc::new(field)
@@ -709,7 +737,7 @@ impl Transformer {
         Ok(Arc::new(Schema::new(plain.collect::<Vec<_>>())))
     }
 
-    /// A digest of the rows of flattened objects that does not depend on their order: the sum of those of the rows.
+    /// A digest of the rows of flattened objects, independent of their order: the sum of the rows' digests.
     async fn digest_rows(
         &self,
         contract: &Contract,
@@ -740,7 +768,7 @@ impl Transformer {
         Ok(sums)
     }
 
-    /// Writes the rows of a query as the contract wants them.
+    /// Writes the rows of a query in the columns and types of the contract.
     async fn write(
         &self,
         mut rows: SendableRecordBatchStream,
@@ -752,7 +780,7 @@ impl Transformer {
             watched,
             shows,
             first_object,
-            only_without_twins,
+            only_without_duplicates,
         }: Checks<'_>,
     ) -> Result<Written, TransformError> {
         let table = &contract.table;
@@ -804,7 +832,7 @@ impl Transformer {
                 );
             }
         }
-        // Keys are looked at while the last rows are written.
+        // Keys are checked while the last rows are written.
         #[expect(
             clippy::disallowed_methods,
             reason = "it computes for some milliseconds and is waited for"
@@ -822,13 +850,13 @@ impl Transformer {
             }
             None => None,
         };
-        if only_without_twins && keys.is_none_or(|keys| keys != Keys::Different) {
+        if only_without_duplicates && keys.is_none_or(|keys| keys != Keys::Different) {
             self.discard(&objects).await;
-            return Ok(Written::Twins {
+            return Ok(Written::Duplicates {
                 next_object: number,
             });
         }
-        let duplicates = match keys == Some(Keys::Twins) {
+        let duplicates = match keys == Some(Keys::Duplicate) {
             true => self
                 .duplicates(&objects, contract, unique_key)
                 .await
@@ -848,7 +876,7 @@ impl Transformer {
         }))
     }
 
-    /// Keys that stand on more than one of the rows that were written.
+    /// Keys that occur on more than one of the written rows.
     async fn duplicates(
         &self,
         objects: &[ObjectRef],
@@ -878,7 +906,7 @@ impl Transformer {
     }
 }
 
-/// The schema in which the rows of a source stand: of one with a key, models see the newest of each through a view.
+/// The schema for the rows of a source: if it has a key, models see the newest row of each through a view.
 fn stored_in(source: &Source) -> &'static str {
     match source.key.is_empty() {
         true => session::RAW,
@@ -886,7 +914,7 @@ fn stored_in(source: &Source) -> &'static str {
     }
 }
 
-/// The name of the table with all versions of the rows of a source that is asked by the time of the last change.
+/// The name of the table with all versions of the rows of a source that is requested by time of last change.
 fn all_versions(source: &Source) -> Option<String> {
     (source.kind == SourceKind::Updates).then(|| format!("{}{VERSIONS}", source.name))
 }
@@ -906,7 +934,7 @@ async fn register_newest(
     session::register_table(context, session::RAW, &source.name, view)
 }
 
-/// The rows of a model's query, and the counters of what its time functions cannot read.
+/// The rows of a model's query, and the counters of values that its time functions cannot read.
 async fn watched_stream(
     context: &SessionContext,
     frame: DataFrame,
@@ -915,7 +943,7 @@ async fn watched_stream(
     Ok((execute_stream(plan, context.task_ctx())?, watched))
 }
 
-/// A model's query down to its operators, with counters of what its time functions cannot read.
+/// A model's physical plan, with counters of values that its time functions cannot read.
 async fn watched_plan(
     context: &SessionContext,
     frame: DataFrame,
@@ -923,7 +951,7 @@ async fn watched_plan(
     let (state, plan) = frame.into_parts();
     let plan = state.optimize(&unfit::name_columns(plan)?)?;
     let (plan, watched) = unfit::watch(plan)?;
-    // The state's own way to a physical plan would optimise once more.
+    // The state's own method for a physical plan would optimise once more.
     let plan = state
         .query_planner()
         .create_physical_plan(&plan, &state)
@@ -932,20 +960,20 @@ async fn watched_plan(
     Ok((plan, watched))
 }
 
-/// Binds a model against the declared schemas, and returns its contract. Models that the program does not bring along are
-/// planned down to the operators.
+/// Binds a model against the declared schemas, and returns its contract. Models that are not embedded in the program
+/// get a physical plan too.
 ///
 /// # Errors
-/// [`TransformError::Model`], with file, line and reason, if the SQL or the front matter is wrong, or the catalog does not
-/// have a source that the model reads.
+/// [`TransformError::Model`], with file, line and reason, if the SQL or the front matter is wrong, or the catalog does
+/// not have a source that the model reads.
 pub async fn bind(catalog: &Catalog, model: &Model) -> Result<Contract, TransformError> {
     BoundModel::bind(catalog, model)
         .await
         .map(|bound| bound.contract)
 }
 
-/// The contract of a model that reads these inputs, and whose partitions are those of `driving`. Models that the program
-/// brings along are not planned down to the operators.
+/// The contract of a model that reads these inputs, and whose partitions are those of `driving`. Models that are
+/// embedded in the program get no physical plan.
 async fn bind_contract(
     model: &Model,
     driving: &Source,
@@ -988,7 +1016,8 @@ async fn bind_contract(
             reason,
         )]));
     }
-    // Some constructs are planned and refused only here. Most of the work is spared where it is known that none is.
+    // Some constructs are refused only by physical planning. Most of the work is saved for models that are known to
+    // have none.
     if !is_embedded(model, inputs) {
         session::plan(&context, frame).await.map_err(from_plan)?;
     }
@@ -999,7 +1028,7 @@ async fn bind_contract(
     Ok(contract)
 }
 
-/// A session in which these inputs are tables without rows.
+/// A session in which these inputs are empty tables.
 fn reading_session(inputs: &[Input]) -> Result<SessionContext, DataFusionError> {
     let context = session::session(session::runtime(64 << 20)?)?;
     for input in inputs {
@@ -1020,7 +1049,7 @@ fn reading_session(inputs: &[Input]) -> Result<SessionContext, DataFusionError> 
     Ok(context)
 }
 
-/// Whether the program brings the model along, and all that it reads as it is read here: a test plans each of those.
+/// Whether the model and all its inputs are embedded in the program: a test plans each of those.
 fn is_embedded(model: &Model, inputs: &[Input]) -> bool {
     let Ok(embedded) = Catalog::embedded() else {
         return false;
@@ -1036,7 +1065,7 @@ fn is_embedded(model: &Model, inputs: &[Input]) -> bool {
         })
 }
 
-/// What keeps nothing from being derived, but leaves people in the dark: columns without a description.
+/// Warnings that do not prevent derivation: columns without a description.
 pub fn remarks(model: &Model, contract: &Contract) -> Vec<Problem> {
     let undescribed = contract
         .columns
@@ -1077,7 +1106,7 @@ pub async fn bind_all(catalog: &Catalog, model: &Model) -> Result<Vec<Contract>,
 pub struct Fingerprint {
     /// As it is written into the state.
     pub current: String,
-    /// What the fingerprint of an earlier version of the program begins with, and what follows. It is seldom wanted.
+    /// Parts of the fingerprint of an earlier version of the program, which is seldom needed.
     earlier: (Sha256, Vec<u8>),
 }
 
@@ -1098,8 +1127,8 @@ impl Fingerprint {
         }
     }
 
-    /// As earlier versions of the program wrote it: with comments, white space and descriptions. What has it is what the
-    /// model makes now.
+    /// As earlier versions of the program computed it: with comments, white space and descriptions. A partition with
+    /// this fingerprint is current.
     pub fn earlier(&self) -> String {
         let (begun, inputs) = &self.earlier;
         const_hex::encode(begun.clone().chain_update(inputs).finalize())
@@ -1111,9 +1140,9 @@ impl Fingerprint {
     }
 }
 
-/// What the fingerprints of all partitions of a model have in common, made once. A fingerprint is of everything that a
-/// model's output depends on: its query as the parser prints it, the names and types of its columns, its unique key, the
-/// objects that it reads, and which of raw rows it sees. Comments, white space and descriptions are not among it.
+/// The part of fingerprints that all partitions of a model share, computed once. A fingerprint covers everything that a
+/// model's output depends on: its query as the parser prints it, the names and types of its columns, its unique key,
+/// the objects that it reads, and which raw rows it sees. Comments, white space and descriptions are not included.
 #[derive(Debug, Clone)]
 pub(super) struct ModelDigest {
     current: Sha256,
@@ -1142,8 +1171,8 @@ impl ModelDigest {
         }
     }
 
-    /// The fingerprint of what the model makes of these objects. Of raw lists that do not decide, nothing is in it; of
-    /// such tables, how they are made.
+    /// The fingerprint of the model's rows for these objects. Raw lists that do not decide are left out; for tables
+    /// that do not decide, it includes their definition.
     fn fingerprint(&self, inputs: &Inputs, decides: impl Fn(&Input) -> bool) -> Fingerprint {
         let mut rows = Vec::new();
         for (input, objects) in inputs {
@@ -1175,7 +1204,7 @@ impl ModelDigest {
         Fingerprint::new(&self.current, &self.earlier, rows)
     }
 
-    /// Digest of the model alone, without any rows, and of what is upstream of it.
+    /// Digest of the model alone, without any rows, and of its upstream models.
     fn definition(&self, upstream: impl Iterator<Item = String>) -> String {
         let mut digest = self.current.clone();
         for definition in upstream {
@@ -1186,7 +1215,7 @@ impl ModelDigest {
     }
 }
 
-/// Plans a query. Nothing but queries is planned, and `AT TIME ZONE` as [`time_zone`] says.
+/// Plans a query. Other statements are refused, and `AT TIME ZONE` is planned by [`time_zone`].
 async fn select(context: &SessionContext, sql: &str) -> Result<DataFrame, DataFusionError> {
     let only_queries = SQLOptions::new()
         .with_allow_ddl(false)
@@ -1249,7 +1278,7 @@ fn check_day(contract: &Contract, partition: Partition, batch: &RecordBatch) -> 
     }
 }
 
-/// What is wrong with a query that cannot be planned, and where, with what to write instead where we know.
+/// Why a query cannot be planned, where, and what to write instead if that is known.
 fn explain(model: &Model, error: &DataFusionError) -> Vec<(Place, String)> {
     if let DataFusionError::Collection(errors) = error {
         return errors
@@ -1279,7 +1308,7 @@ fn explain(model: &Model, error: &DataFusionError) -> Vec<(Place, String)> {
     vec![(place.unwrap_or_else(|| model.place_of_query()), reason)]
 }
 
-/// What is wrong with a query that cannot be planned, and the name in it that is meant, if it is one.
+/// Why a query cannot be planned, and the name in it that caused it, if there is one.
 fn told(error: &DataFusionError) -> (String, Option<String>) {
     if let DataFusionError::SchemaError(missing, _) = error.find_root()
         && let SchemaError::FieldNotFound {
@@ -1329,7 +1358,7 @@ fn told(error: &DataFusionError) -> (String, Option<String>) {
     (reason.to_string(), None)
 }
 
-/// What DataFusion says before it says what is wrong.
+/// Prefixes of DataFusion's error messages.
 const PREFIXES: &[&str] = &[
     "Error during planning: ",
     "This feature is not implemented: ",
@@ -1351,7 +1380,7 @@ mod tests {
     async fn every_model_of_the_catalog_binds() {
         let catalog = Catalog::open(None).unwrap();
         for model in catalog.models() {
-            // A model that the program does not bring along is planned down to the operators.
+            // A model that is not embedded in the program gets a physical plan.
             let mut model = model.clone();
             model.sql.push(' ');
             let model = &model;
@@ -1376,13 +1405,11 @@ mod tests {
         }
     }
 
-    /// Which rows come last is told by the names of objects, however many there are, and how much is in each.
+    /// The names of objects determine which rows come last, whatever the number and size of the objects.
     #[tokio::test(flavor = "multi_thread")]
     async fn the_newest_of_a_list_in_many_objects_is_what_was_read_last() {
         let folder = tempfile::tempdir().unwrap();
-        let location = crate::config::BucketLocation::Folder(folder.path().into());
-        let io = tokio::runtime::Handle::current();
-        let bucket = Bucket::open(&location, &crate::config::GoogleAccess::default(), &io).unwrap();
+        let bucket = Bucket::of_folder(folder.path());
         let catalog = Catalog::open(None).unwrap();
         let source = catalog.source("contacts").unwrap();
         let mut objects = Vec::new();
@@ -1450,14 +1477,12 @@ mod tests {
         );
     }
 
-    /// A large partition is derived without `DISTINCT` first: what comes of it is the same, whether rows come twice or
-    /// not, and nothing is left of what was written in vain.
+    /// A large partition is derived without `DISTINCT` first: the result is the same, whether or not there are
+    /// duplicates, and objects of a failed attempt are removed.
     #[tokio::test(flavor = "multi_thread")]
     async fn rows_that_come_twice_are_one_also_in_large_partitions() {
         let folder = tempfile::tempdir().unwrap();
-        let location = crate::config::BucketLocation::Folder(folder.path().into());
-        let io = tokio::runtime::Handle::current();
-        let bucket = Bucket::open(&location, &crate::config::GoogleAccess::default(), &io).unwrap();
+        let bucket = Bucket::of_folder(folder.path());
         let catalog = Catalog::open(None).unwrap();
         let name = "fleet_vehicle_stats_engineRpm";
         let (source, model) = (catalog.source(name).unwrap(), catalog.model(name).unwrap());
@@ -1482,7 +1507,7 @@ mod tests {
                 2002,
                 true,
             ),
-            // The text of the time is another, the instant the same.
+            // The text of the time differs, the instant is the same.
             (
                 vec![reading(8, "600.5").replace("08Z", "08.000Z")],
                 2001,
@@ -1514,7 +1539,7 @@ mod tests {
                 let derived = transformer
                     .derive(model, &contract, partition, &inputs, &run)
                     .await;
-                // A row without a time is in no day, with or without its twin.
+                // A row without a time belongs to no day, with or without a duplicate.
                 let Ok(derived) = derived else {
                     assert_eq!(rows, 0, "{number}");
                     continue;
@@ -1563,7 +1588,8 @@ mod tests {
         files
     }
 
-    /// What a state of an earlier version holds stays valid, and no new version of a library may change it unnoticed.
+    /// Fingerprints in the state of an earlier version stay valid, and a new version of a library must not change them
+    /// unnoticed.
     #[tokio::test]
     async fn only_what_changes_rows_is_stale() {
         let text = "/*---\ndescription = \"d\"\nunique_key = [\"id\"]\n---*/\nSELECT id, -- an id\n  name AS n FROM raw.fleet_tags\n";

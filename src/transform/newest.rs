@@ -1,9 +1,9 @@
 //! Versions of one record in one list: models see the newest.
 //!
-//! Lists change while they are read: a driver who is deactivated between the two requests of a sweep is in both, a vehicle
-//! may be repeated on a later page. If a source declares a `key`, the raw table that a model reads is a view that keeps,
-//! for each key, the version with the latest `newest_by`, and among equal ones the version that was read last. Records
-//! that have none of the key's fields are all kept.
+//! Lists change while they are read: a driver who is deactivated between the two requests of a sweep is in both, a
+//! vehicle may be repeated on a later page. If a source declares a `key`, the raw table that a model reads is a view
+//! that keeps, for each key, the version with the latest `newest_by`, and among equal ones the version that was read
+//! last. Records that have none of the key's fields are all kept.
 
 use super::functions::VERSION_TIME;
 use super::session::STORED;
@@ -11,14 +11,14 @@ use super::{quote, quote_text};
 use crate::catalog::{FieldPath, PathStep, Source, SourceKind};
 use crate::extract::raw_schema;
 
-/// Number of a row in the order in which it was read, and of a version from the newest on.
+/// Number of a row in the order in which it was read, and of a version, the newest first.
 const ROW: &str = "_row";
 const VERSION: &str = "_version";
 /// The begin of a row's day.
 const WINDOW_START: &str = "_window_start";
 
-/// The query that shows the newest versions of the rows of `stored.<source>`. It has to run in one partition: only so
-/// do rows come in the order in which they were written. With a window, they are of several days, and the newest of each day
+/// The query for the newest versions of the rows of `stored.<source>`. It must run in one partition: only then do rows
+/// come in the order in which they were written. With a window, they are of several days, and the newest of each day
 /// are shown.
 pub(super) fn newest_sql(source: &Source, has_window: bool) -> String {
     let columns: Vec<String> = raw_schema(source)
@@ -28,13 +28,13 @@ pub(super) fn newest_sql(source: &Source, has_window: bool) -> String {
         .collect();
     let mut keys: Vec<String> = source.key.iter().map(expression).collect();
     let absent: Vec<String> = keys.iter().map(|key| format!("({key}) IS NULL")).collect();
-    // What has a key twice, on two days, is two records. Updates have one day each.
+    // A key on two days is two records. Updates have one day each.
     if has_window && source.is_daily() && source.kind != SourceKind::Updates {
         keys.push(quote(WINDOW_START));
     }
     let latest = source.newest_by.as_ref().map_or_else(String::new, |path| {
         let time = expression(path);
-        // Text is told from milliseconds by what the schema says.
+        // The schema distinguishes text from milliseconds.
         let time = if is_text(source, path) {
             format!("{VERSION_TIME}({time})")
         } else {
@@ -42,7 +42,7 @@ pub(super) fn newest_sql(source: &Source, has_window: bool) -> String {
         };
         format!("{time} DESC NULLS LAST, ")
     });
-    // What was read later is newer, in whatever order the objects are read.
+    // What was read later is newer, whatever the order in which the objects are read.
     let read = match source.kind {
         SourceKind::Updates => "\"_extracted_at\" DESC, ",
         _ => "",
@@ -59,7 +59,7 @@ pub(super) fn newest_sql(source: &Source, has_window: bool) -> String {
     )
 }
 
-/// What else than its objects a source's rows depend on, for digests.
+/// What the rows of a source depend on besides its objects, for digests.
 pub(super) fn digested(source: &Source) -> Option<String> {
     let key: Vec<String> = source.key.iter().map(ToString::to_string).collect();
     let by = source.newest_by.as_ref().map(ToString::to_string);

@@ -1,4 +1,4 @@
-//! `partition_day()`: the day of the partition that is derived, for models that read other days too.
+//! `partition_day()`: the day of the partition that is derived, for models that read several days.
 
 use arrow::datatypes::{DataType, Date32Type};
 use chrono::NaiveDate;

@@ -1,9 +1,9 @@
 //! A model that is planned once and run over many small partitions.
 //!
-//! Planning a query costs milliseconds, whatever its rows, and a long backfill of a small fleet is tens of thousands of
-//! partitions with a few rows each. So a plan is made over a placeholder for the objects of each source, and each
+//! Planning a query costs milliseconds, whatever its rows, and a long backfill of a small fleet has tens of thousands
+//! of partitions with a few rows each. So the plan is made over a placeholder for the objects of each source, and each
 //! partition runs a copy of it over its own. Such a plan does not know its data: no statistics, no order, one thread.
-//! Large partitions are planned by themselves, see [`MAX_BYTES`].
+//! Large partitions are planned individually, see [`MAX_BYTES`].
 
 use std::sync::Arc;
 
@@ -26,11 +26,11 @@ use object_store::ObjectMeta;
 
 use super::unfit::Watched;
 
-/// Partitions whose raw objects have no more bytes than this, taken together, run a prepared plan. Beyond it, planning
-/// is a small part of the work, and all threads of one query help.
+/// Partitions whose raw objects have at most this many bytes in total run a prepared plan. Beyond it, planning is a
+/// small part of the work, and all threads of one query help.
 pub(super) const MAX_BYTES: u64 = 4 << 20;
 
-/// A planned model. It is used by one partition at a time, as the counters of its time functions are part of it.
+/// A planned model. Only one partition uses it at a time, as the counters of its time functions are part of it.
 pub(super) struct Prepared {
     /// The SQL that was planned.
     sql: String,
@@ -67,14 +67,14 @@ impl Prepared {
             .clone()
             .transform_up(|node| match scan_of(&node) {
                 Some(scan) => over(scan, inputs).map(Transformed::yes),
-                // What an operator keeps while it runs belongs to one run.
+                // The state of operators belongs to one run.
                 None => node.reset_state().map(Transformed::yes),
             })
             .data()?;
         execute_stream(plan, tasks)
     }
 
-    /// The counters of what its time functions cannot read.
+    /// The counters of values that its time functions cannot read.
     pub(super) fn watched(&self) -> &Watched {
         &self.watched
     }
@@ -112,8 +112,8 @@ fn over(
     Ok(DataSourceExec::from_data_source(scan))
 }
 
-/// Whether running the plan again gives the same rows for the same data: functions such as `now` and `random` are given
-/// their values by the planner, or differ each time.
+/// Whether running the plan again gives the same rows for the same data: functions such as `now` and `random` are
+/// evaluated by the planner, or differ each time.
 pub(super) fn is_repeatable(plan: &LogicalPlan) -> Result<bool> {
     let mut is_repeatable = true;
     plan.apply_with_subqueries(|node| {
@@ -129,14 +129,14 @@ pub(super) fn is_repeatable(plan: &LogicalPlan) -> Result<bool> {
     Ok(is_repeatable)
 }
 
-/// A table of which only the columns are known: a plan over it is run over the objects of a partition.
+/// A table of which only the columns are known: each partition runs the plan over its own objects.
 #[derive(Debug)]
 pub(super) struct Placeholder {
     /// Key of the input.
     pub(super) input: String,
     /// Columns of its objects.
     pub(super) schema: SchemaRef,
-    /// Where its objects are going to lie.
+    /// Where its objects will be.
     pub(super) store: ObjectStoreUrl,
 }
 

@@ -1,4 +1,4 @@
-//! Ad-hoc SQL over what was loaded and what was extracted.
+//! Ad-hoc SQL over loaded and extracted rows.
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -96,7 +96,7 @@ pub async fn query(
             session::expect(&context.runtime_env(), &table.bucket, &table.objects).await?;
         }
     }
-    // A far time is NULL to functions that want nanoseconds; here nobody counts them.
+    // A distant time is NULL for functions that need nanoseconds; here nobody counts them.
     let (stream, _) = watched_stream(&context, frame).await.map_err(wrong)?;
     Ok(Queried {
         schema: stream.schema(),

@@ -1,4 +1,4 @@
-//! DataFusion sessions in which `raw.<source>` are the tables.
+//! DataFusion sessions in which sources are the tables `raw.<source>`.
 
 use std::sync::Arc;
 
@@ -28,18 +28,18 @@ use crate::bounds::BATCH_ROWS;
 use crate::memory;
 use crate::store::{Bucket, Difference, FOOTER_BYTES, LOOKS_AT_A_TIME, ObjectRef, StoreError};
 
-/// The catalog in which all tables stand.
+/// The catalog of all tables.
 const CATALOG: &str = "datafusion";
-/// Bytes of footers that are kept: a raw object is read by a few models, one soon after the other. DataFusion keeps 50 MB,
-/// which a run over many days would fill with what nobody reads again.
+/// Memory for footers: a raw object is read by a few models, one soon after the other. DataFusion keeps 50 MB, which a
+/// run over many days would fill with footers that nobody reads again.
 const FOOTERS: usize = 16 << 20;
-/// And of statistics of objects, of which each is planned once.
+/// And for statistics of objects, each of which is planned once.
 const STATISTICS: usize = 1 << 20;
-/// The schema in which raw tables stand.
+/// The schema of raw tables.
 pub(super) const RAW: &str = "raw";
 /// The schema of raw tables that models read through a view. No model can name it.
 pub(super) const STORED: &str = "_stored";
-/// The zone of all times that functions make: `AT TIME ZONE` and casts then know what instant is meant.
+/// The time zone of all function results: so `AT TIME ZONE` and casts know which instant is meant.
 pub(super) const TIME_ZONE: &str = "UTC";
 /// And that of the others.
 pub(super) const PUBLIC: &str = "public";
@@ -68,7 +68,7 @@ pub(super) fn session(runtime: Arc<RuntimeEnv>) -> Result<SessionContext> {
 /// written.
 pub(super) fn prepared_session(runtime: Arc<RuntimeEnv>) -> Result<SessionContext> {
     let mut config = ordered_config();
-    // A filter that one run has learned would be that of the next.
+    // A dynamic filter of one run would be applied in the next.
     config.options_mut().set(
         "datafusion.optimizer.enable_dynamic_filter_pushdown",
         "false",
@@ -83,7 +83,7 @@ pub(super) fn ordered_session(runtime: Arc<RuntimeEnv>) -> Result<SessionContext
 
 fn ordered_config() -> SessionConfig {
     let mut config = SessionConfig::new().with_target_partitions(1);
-    // A DISTINCT with a LIMIT, over rows that are sorted as they come, fails in DataFusion 55.
+    // In DataFusion 55, a DISTINCT with a LIMIT fails over rows that are already sorted.
     config
         .options_mut()
         .optimizer
@@ -152,7 +152,7 @@ pub(super) async fn plan(
     Ok(plan)
 }
 
-/// DataFusion leaves constants that it cannot evaluate to the execution; these are known to be too much.
+/// DataFusion leaves constants that it cannot evaluate to the execution; these are known to be too large.
 pub(super) fn check_constants(context: &SessionContext) -> Result<()> {
     match context
         .state()
@@ -187,12 +187,12 @@ pub(super) fn tables_of(plan: &LogicalPlan) -> Result<Vec<(String, String)>> {
     Ok(tables)
 }
 
-/// Sees to it that Parquet objects are there as they were written, down to the rows in their footers. A table over one
-/// that is gone would have no rows of it, and no error.
+/// Checks that Parquet objects exist as they were written, including the row counts in their footers. A missing object
+/// would otherwise mean no rows, and no error.
 ///
-/// Footers are kept: the query that follows does not read them again.
+/// Footers are cached for the query that follows.
 ///
-/// Gives them as the store has them, in the order of `objects`.
+/// Returns the objects as the store lists them, in the order of `objects`.
 pub(super) async fn expect(
     runtime: &RuntimeEnv,
     bucket: &Bucket,
@@ -264,7 +264,7 @@ pub(super) fn register_table(
     Ok(())
 }
 
-/// Registers `schema.name` over exactly these Parquet objects; over none, it is an empty table.
+/// Registers `schema.name` over exactly these Parquet objects; without objects, it is an empty table.
 pub(super) async fn register(
     context: &SessionContext,
     schema_name: &str,

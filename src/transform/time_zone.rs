@@ -1,7 +1,7 @@
 //! `AT TIME ZONE` in microseconds.
 //!
-//! DataFusion casts to nanoseconds, in which one time before 1677 or after 2262 fails the whole query, and tells of a
-//! zone that does not exist only when a row comes.
+//! DataFusion casts to nanoseconds, so that one time before 1677 or after 2262 fails the whole query, and reports an
+//! unknown zone only when a row is computed.
 
 use std::ops::ControlFlow;
 use std::str::FromStr;
@@ -42,7 +42,7 @@ fn cast(expr: &Expr) -> Result<Option<Expr>, DataFusionError> {
     else {
         return Ok(None);
     };
-    // Anything but a text is refused by DataFusion itself.
+    // DataFusion itself refuses anything but a text.
     let Expr::Value(zone) = &**time_zone else {
         return Ok(None);
     };
@@ -107,7 +107,7 @@ mod tests {
         Ok(values)
     }
 
-    /// Around the hour that Paris leaves out in spring, around the one that it has twice in autumn, and far away.
+    /// Around the hour that Paris skips in spring, around the one that it has twice in autumn, and far away.
     const TEXTS: [&str; 7] = [
         "2024-03-30T23:30:00Z",
         "2024-03-31T00:59:59.5Z",
@@ -184,7 +184,7 @@ mod tests {
                     "9999-12-31T01:00:00",
                 ],
             ),
-            // What cannot do without nanoseconds gives nothing for times that they cannot hold, and does not fail.
+            // Functions that need nanoseconds give NULL for times beyond their range, and do not fail.
             (
                 format!("to_char({paris}, '%H:%M')"),
                 ["00:30", "01:59", "03:00", "02:30", "02:30", "NULL", "NULL"],

@@ -1,8 +1,8 @@
 //! Values that a model turns into NULL because they are not valid times: in which columns, how many, and examples.
 //!
-//! Models declare nothing for it. Before a query is optimised, each call of a time function is told the column that it
-//! makes; afterwards, each place in which it still stands gets a counter of its own. The optimiser may write one call
-//! in two places (a filter that is pushed below a projection): of these the greatest count is told, not the sum.
+//! Models declare nothing for it. Before a query is optimised, each call of a time function gets the name of its
+//! column; afterwards, each remaining occurrence gets a counter of its own. The optimiser may duplicate a call (for a
+//! filter that is pushed below a projection): then the greatest count is reported, not the sum.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -31,8 +31,8 @@ pub struct UnfitTimes {
     pub column: String,
     /// Number of values that became NULL.
     pub count: u64,
-    /// The first different ones, quoted and escaped (long ones cut), and how often they came. Of columns that
-    /// are hashed or dropped, none are kept.
+    /// The first different ones, quoted and escaped (long ones truncated), and how often they occurred. None for
+    /// columns that are hashed or dropped.
     pub texts: BTreeMap<String, u64>,
 }
 
@@ -66,7 +66,7 @@ impl Unfit {
         self.0.entry(column.into()).or_insert_with(none)
     }
 
-    /// By column; without texts where `is_shown` does not want them.
+    /// By column; without texts if `is_shown` forbids them.
     pub(super) fn into_columns(self, is_shown: impl Fn(&str) -> bool) -> Vec<UnfitTimes> {
         let mut columns: Vec<UnfitTimes> = self.0.into_values().collect();
         columns
@@ -90,7 +90,7 @@ fn short(value: &dyn fmt::Display) -> String {
 #[derive(Clone)]
 pub(super) struct Occurrence {
     column: Arc<str>,
-    /// Which call of the query as it was written.
+    /// The position of the call in the query as it was written.
     call: usize,
     found: Option<Arc<Mutex<Found>>>,
 }
@@ -168,7 +168,7 @@ pub fn add_text(texts: &mut BTreeMap<String, u64>, text: String, count: u64) {
     }
 }
 
-/// Tells each call of a time function the column that it makes: the nearest name around it, or its argument.
+/// Gives each call of a time function the name of its column: the nearest name around it, or its argument.
 pub(super) fn name_columns(plan: LogicalPlan) -> Result<LogicalPlan> {
     let mut calls = 0..;
     let named = plan.transform_down_with_subqueries(|node| {
@@ -207,8 +207,8 @@ pub(super) fn name_columns(plan: LogicalPlan) -> Result<LogicalPlan> {
 
 /// Gives each call of a time function in an optimised plan its own counter.
 ///
-/// Where other functions want nanoseconds (`to_char`, `date_bin`), a time that these cannot hold is NULL there instead
-/// of failing the query.
+/// If other functions need nanoseconds (`to_char`, `date_bin`), a time beyond their range is NULL there instead of
+/// failing the query.
 pub(super) fn watch(plan: LogicalPlan) -> Result<(LogicalPlan, Watched)> {
     let mut watched = Watched::default();
     let plan = plan.transform_down_with_subqueries(|node| {

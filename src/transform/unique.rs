@@ -1,7 +1,7 @@
-//! Whether rows are as unique as their model says.
+//! Checks whether rows are unique by their model's `unique_key`.
 //!
-//! While a partition is derived, a hash of each row's key is kept, eight bytes a row. Only where two are equal, or where
-//! they would not fit into memory, are the written rows grouped by their keys, which spills to disk.
+//! While a partition is derived, a hash of each row's key is kept, eight bytes a row. Only if two hashes are equal, or
+//! they do not fit into memory, are the written rows grouped by their keys, which spills to disk.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,25 +18,25 @@ use super::{quote, select};
 
 /// Number of hashes that memory is reserved for at a time.
 const STEP: usize = 64 << 10;
-/// So many heaps there are, once there are more hashes than one holds.
+/// Number of heaps, once there are more hashes than one holds.
 const HEAPS: usize = 256;
 /// So many hashes the first heap holds.
 const HEAP: usize = 32 << 10;
-/// So many characters of a key's value are told.
+/// Maximum number of characters of a key's value in a message.
 const VALUE_CHARACTERS: usize = 60;
 
-/// Keys that stand on more than one row.
+/// Keys that occur on more than one row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Duplicates {
     /// The columns of the key.
     pub unique_key: Vec<String>,
-    /// How many keys stand on more than one row.
+    /// Number of keys that occur on more than one row.
     pub keys: u64,
-    /// On how many rows they stand.
+    /// Number of rows with these keys.
     pub rows: u64,
-    /// One of them: `vehicle_id = 42, time = 2024-01-01T00:00:00Z`.
+    /// An example: `vehicle_id = 42, time = 2024-01-01T00:00:00Z`.
     pub example: String,
-    /// On how many rows that one stands.
+    /// Number of rows with the example.
     pub example_rows: u64,
 }
 
@@ -72,21 +72,21 @@ pub(super) enum Keys {
     /// The same, but some rows have none: their key is NULL throughout.
     DifferentOrNone,
     /// Two rows may have one key.
-    Twins,
+    Duplicate,
 }
 
-/// Watches the keys of the rows of one partition.
+/// Checks the keys of the rows of one partition.
 ///
 /// Hashes are kept in heaps by their first bits, so that each is sorted within the processor's cache, and none is
-/// copied as a whole when there are more of them.
+/// copied as a whole when it grows.
 pub(super) struct KeyCheck {
-    /// Where the columns of the key stand.
+    /// Positions of the columns of the key.
     columns: Vec<usize>,
     state: RandomState,
     heaps: Vec<Vec<u64>>,
     /// Of the rows of one batch.
     hashes: Vec<u64>,
-    /// How many hashes there are, and for how many memory was asked for.
+    /// Number of hashes, and number for which memory is reserved.
     count: usize,
     room: usize,
     memory: MemoryReservation,
@@ -97,7 +97,7 @@ pub(super) struct KeyCheck {
 }
 
 impl KeyCheck {
-    /// None if the key is empty, or its columns are not all there, which binding a model refuses.
+    /// None if the key is empty, or one of its columns is missing, which binding a model refuses.
     pub(super) fn new(
         unique_key: &[String],
         schema: &Schema,
@@ -123,7 +123,7 @@ impl KeyCheck {
         })
     }
 
-    /// Takes the rows of a batch. Rows whose key is NULL throughout have nothing to tell them apart by.
+    /// Adds the rows of a batch. Rows whose key is NULL throughout cannot be told apart.
     pub(super) fn add(&mut self, batch: &RecordBatch) -> Result<(), DataFusionError> {
         if !self.is_whole {
             return Ok(());
@@ -133,7 +133,7 @@ impl KeyCheck {
             .iter()
             .map(|column| batch.column(*column))
             .collect();
-        // A heap may have room for twice as many as it holds.
+        // A heap may have capacity for twice as many as it holds.
         let needed = 2 * (self.count + batch.num_rows());
         if self.room < needed {
             let more = STEP.max(needed - self.room);
@@ -174,12 +174,12 @@ impl KeyCheck {
     /// What the hashes tell.
     pub(super) fn finish(self) -> Keys {
         let mut heaps = self.heaps;
-        let has_twins = |heap: &mut Vec<u64>| {
+        let has_duplicates = |heap: &mut Vec<u64>| {
             heap.sort_unstable();
             heap.windows(2).any(|pair| pair[0] == pair[1])
         };
-        if !self.is_whole || heaps.iter_mut().any(has_twins) {
-            Keys::Twins
+        if !self.is_whole || heaps.iter_mut().any(has_duplicates) {
+            Keys::Duplicate
         } else if self.has_none {
             Keys::DifferentOrNone
         } else {
@@ -194,7 +194,7 @@ fn heap(hash: u64) -> usize {
     (hash >> (u64::BITS - HEAPS.ilog2())) as usize
 }
 
-/// The keys of `table` that stand on more than one row.
+/// The keys of `table` that occur on more than one row.
 pub(super) async fn duplicates(
     context: &SessionContext,
     table: &str,
@@ -327,7 +327,7 @@ mod tests {
                 ],
                 Some((2, 5, "a = \"x\\n\", b = NULL", 3)),
             ),
-            // Nothing to tell them apart by, and nothing that says that they are one.
+            // Nothing distinguishes them, and nothing shows that they are the same.
             (&[(None, None), (None, None)], None),
             (
                 &[(None, Some(1)), (None, Some(1))],
@@ -351,13 +351,13 @@ mod tests {
             };
             let has_none = rows.contains(&(None, None));
             let told = match (expected.is_some(), has_none) {
-                (true, _) => Keys::Twins,
+                (true, _) => Keys::Duplicate,
                 (false, true) => Keys::DifferentOrNone,
                 (false, false) => Keys::Different,
             };
             assert_eq!(suspect(&roomy), told, "{rows:?}");
             assert!(
-                suspect(&narrow) == Keys::Twins || rows.is_empty(),
+                suspect(&narrow) == Keys::Duplicate || rows.is_empty(),
                 "what does not fit into memory is looked at: {rows:?}"
             );
 
@@ -370,7 +370,7 @@ mod tests {
             assert_eq!(found, expected);
         }
         // Among many, in whichever heap.
-        for twin in [None, Some(0), Some(70_000)] {
+        for duplicate in [None, Some(0), Some(70_000)] {
             let mut check = KeyCheck::new(&key, &batch(&[]).schema(), &roomy).unwrap();
             for first in (0..100_000).step_by(1000) {
                 let rows: Vec<_> = (first..first + 1000)
@@ -378,15 +378,15 @@ mod tests {
                     .collect();
                 check.add(&batch(&rows)).unwrap();
             }
-            if let Some(twin) = twin {
-                check.add(&batch(&[(Some("x"), Some(twin))])).unwrap();
+            if let Some(duplicate) = duplicate {
+                check.add(&batch(&[(Some("x"), Some(duplicate))])).unwrap();
             }
-            let expected = if twin.is_some() {
-                Keys::Twins
+            let expected = if duplicate.is_some() {
+                Keys::Duplicate
             } else {
                 Keys::Different
             };
-            assert_eq!(check.finish(), expected, "{twin:?}");
+            assert_eq!(check.finish(), expected, "{duplicate:?}");
         }
         assert_eq!(
             KeyCheck::new(&[], &batch(&[]).schema(), &roomy).map(KeyCheck::finish),

@@ -1,4 +1,4 @@
-//! Functions of numbers: from the API's units to those that people use, and between places on the globe.
+//! Functions of numbers: conversion of the API's units, and distances on the globe.
 
 use std::sync::Arc;
 
@@ -122,12 +122,12 @@ fn ratio(dividend: f64, divisor: f64) -> Option<f64> {
     (divisor != 0.0).then(|| dividend / divisor)
 }
 
-/// Whether degrees north and east name a place.
+/// Whether degrees north and east are a valid position.
 pub(super) fn is_place((north, east): (f64, f64)) -> bool {
     north.abs() <= 90.0 && east.abs() <= 180.0
 }
 
-/// Metres along the great circle between two places, given in degrees north and east.
+/// Metres along the great circle between two positions, given in degrees north and east.
 fn haversine_m(from: (f64, f64), to: (f64, f64)) -> Option<f64> {
     if !is_place(from) || !is_place(to) {
         return None;
@@ -136,7 +136,7 @@ fn haversine_m(from: (f64, f64), to: (f64, f64)) -> Option<f64> {
     let half = |radians: f64| (radians / 2.0).sin().powi(2);
     let east = (to.1 - from.1).to_radians();
     let chord = half(to_north - north) + north.cos() * to_north.cos() * half(east);
-    // Rounding may lead beyond 1 for places on opposite sides.
+    // Rounding may give more than 1 for positions on opposite sides.
     Some(2.0 * EARTH_METRES * chord.min(1.0).sqrt().asin())
 }
 
@@ -201,7 +201,7 @@ mod tests {
             ((0.0, -180.0), (0.0, 180.0), Some(0.0)),
             ((0.0, 179.5), (0.0, -179.5), Some(quarter / 90.0)),
             ((10.0, 20.0), (-10.0, -160.0), Some(2.0 * quarter)),
-            // Berlin to Paris, as the haversine formula gives it elsewhere.
+            // Berlin to Paris by the haversine formula, computed elsewhere.
             ((52.52, 13.405), (48.8566, 2.3522), Some(877_464.6)),
             ((90.1, 0.0), (0.0, 0.0), None),
             ((0.0, 0.0), (0.0, -180.5), None),

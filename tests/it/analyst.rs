@@ -20,7 +20,7 @@ const RUN: &[&str] = &[
     "fleet_vehicle_stats_gps",
 ];
 
-/// Takes proposed schemas over, as someone would by hand. Gives the names of their sources.
+/// Adopts proposed schemas, as a user would by hand. Returns the names of their sources.
 fn take_over(program: &Program, families: &[&str], proposed: &str) -> Vec<String> {
     let proposed: toml::Table = toml::from_str(proposed).unwrap();
     for family in families {
@@ -59,7 +59,7 @@ async fn drift_proposals_hold_what_the_api_sends() {
         proposal.stdout
     );
     assert!(proposal.stdout.contains("gps[]."), "{}", proposal.stdout);
-    // Rows that were there before have nothing in the new columns; nothing fails for it.
+    // Older rows have nothing in the new columns; nothing fails because of that.
     program.succeed(&["sql", "check"]).await;
     program.succeed(RUN).await;
 
@@ -144,7 +144,7 @@ async fn a_preview_keeps_nothing() {
     assert_eq!(shown, sorted(&loaded.join("\n")));
     assert!(!shown.is_empty());
 
-    // The model is edited: the preview shows it, of the last complete day, and the tables do not.
+    // The model is edited: the preview shows it, for the last complete day, and the tables do not change.
     let path = "sql/trips/fleet_trips.sql";
     let sql = std::fs::read_to_string(program.folder().join(path)).unwrap();
     let edited = sql.replacen(

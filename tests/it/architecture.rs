@@ -1,15 +1,15 @@
-//! Modules stand in the order in which data passes them: each uses only those before it.
+//! Modules are in the order of the data flow: each uses only those before it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// What every module may use.
-const GROUND: &[&str] = &[
+const FOUNDATION: &[&str] = &[
     "bounds", "clock", "json", "memory", "redact", "config", "http", "google", "store", "state",
     "events",
 ];
 /// The modules in the order of the data flow, then those that use all others.
-const STATIONS: &[&str] = &[
+const MODULES: &[&str] = &[
     "catalog",
     "plan",
     "samsara",
@@ -27,12 +27,12 @@ const STATIONS: &[&str] = &[
     "lsp",
     "cli",
 ];
-/// Rooms with an order of their own: each file uses only those before it, and `mod.rs` may use all.
-const ROOMS: &[(&str, &[&str])] = &[
+/// Folders with an order of their own: each file uses only those before it, and `mod.rs` may use all.
+const FOLDERS: &[(&str, &[&str])] = &[
     (
         "extract",
         &[
-            // What a value, a row and a day are.
+            // Values, rows and days.
             "decode_error",
             "instant",
             "number",
@@ -47,7 +47,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "decode",
             "intervals",
             "expiring",
-            // What a task is, and what it has brought.
+            // The types of a task, its result and progress.
             "request",
             "outcome",
             "error",
@@ -55,7 +55,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "partial_result",
             "queue",
             "checkpoint",
-            // The two halves of a task, and what joins them.
+            // The two halves of a task, and `extractor`, which joins them.
             "fetch",
             "sort",
             "decode_ahead",
@@ -89,7 +89,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "table_loader",
             "load_stage",
             "load_raw_stage",
-            // What is there.
+            // State of the tables.
             "changes",
             "coverage",
         ],
@@ -104,10 +104,10 @@ const ROOMS: &[(&str, &[&str])] = &[
             "scope",
             "words",
             "front_matter",
-            // What the catalog knows of them.
+            // Their meaning in the catalog.
             "workspace",
             "resolve",
-            // What editors ask.
+            // Requests of editors.
             "diagnostics",
             "hover",
             "definition",
@@ -153,9 +153,9 @@ fn modules_use_only_those_before_them() {
     for (module, used) in edges() {
         for other in used.iter().filter(|other| **other != module) {
             let allowed = match (rank(&module), rank(other)) {
-                (Some(station), Some(before)) => before < station,
-                (Some(_), None) => GROUND.contains(&other.as_str()),
-                (None, None) => GROUND.contains(&other.as_str()),
+                (Some(place), Some(before)) => before < place,
+                (Some(_), None) => FOUNDATION.contains(&other.as_str()),
+                (None, None) => FOUNDATION.contains(&other.as_str()),
                 (None, Some(_)) => false,
             };
             if !allowed {
@@ -169,10 +169,10 @@ fn modules_use_only_those_before_them() {
 #[test]
 fn every_module_has_its_place() {
     for module in edges().keys() {
-        let known = rank(module).is_some() || GROUND.contains(&module.as_str());
+        let known = rank(module).is_some() || FOUNDATION.contains(&module.as_str());
         assert!(
             known,
-            "{module} is missing in STATIONS and GROUND: add it where its dependencies allow"
+            "{module} is missing in MODULES and FOUNDATION: add it where its dependencies allow"
         );
     }
 }
@@ -180,8 +180,10 @@ fn every_module_has_its_place() {
 #[test]
 fn files_of_a_room_use_only_those_before() {
     let mut wrong = Vec::new();
-    for (room, order) in ROOMS {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(room);
+    for (name_of_folder, order) in FOLDERS {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("src")
+            .join(name_of_folder);
         let own: BTreeSet<String> = files(&folder).iter().map(|file| stem(file)).collect();
         let known: BTreeSet<String> = order.iter().map(|file| (*file).to_string()).collect();
         assert_eq!(
@@ -189,17 +191,17 @@ fn files_of_a_room_use_only_those_before() {
                 .filter(|file| *file != "mod")
                 .collect::<BTreeSet<_>>(),
             known.iter().collect::<BTreeSet<_>>(),
-            "{room}: say where each file stands"
+            "{name_of_folder}: list each file in its order"
         );
         let rank = |file: &str| order.iter().position(|other| *other == file);
         for file in files(&folder) {
             let name = stem(&file);
             let Some(own) = rank(&name) else { continue };
-            let (code, room_path) = (code_of(&file), format!("crate::{room}::"));
-            for path in ["super::", &room_path, "crate::load::bigquery::"] {
+            let (code, folder_path) = (code_of(&file), format!("crate::{name_of_folder}::"));
+            for path in ["super::", &folder_path, "crate::load::bigquery::"] {
                 for used in names_after(&code, path) {
                     if rank(&used).is_some_and(|other| other > own) {
-                        wrong.push(format!("{room}/{name} uses {used}"));
+                        wrong.push(format!("{name_of_folder}/{name} uses {used}"));
                     }
                 }
             }
@@ -267,7 +269,7 @@ fn names_after(code: &str, path: &str) -> BTreeSet<String> {
 }
 
 fn rank(module: &str) -> Option<usize> {
-    STATIONS.iter().position(|station| *station == module)
+    MODULES.iter().position(|place| *place == module)
 }
 
 /// Module → modules that its code (not its unit tests) names as `crate::…`.

@@ -1,4 +1,4 @@
-//! What someone has put where this program reads and writes: it ends in one clear line, and nobody else's file is touched.
+//! Malicious content where this program reads and writes: it ends in one clear line, and no foreign file is touched.
 
 use std::path::{Path, PathBuf};
 
@@ -334,7 +334,7 @@ impl Victim {
 async fn links_in_the_place_of_files_destroy_nothing_outside() {
     let simulator = simulator(|config| config.vehicles = 3).await;
     let run = &["run", "--table", LIST];
-    // Where a file is created again under a name that is known beforehand, the link goes and the run continues.
+    // If a file is created again under a predictable name, the link is removed and the run continues.
     let program = Program::with_simulator(&simulator);
     let victim = Victim::new(&program);
     for path in [
@@ -385,7 +385,7 @@ async fn links_in_the_place_of_files_destroy_nothing_outside() {
         );
         assert!(victim.is_whole(), "{path}");
     }
-    // The folders that are configured may be links: they are what was requested.
+    // The configured folders may be links: they are what was requested.
     let program = Program::with_simulator(&simulator);
     std::fs::create_dir(program.folder().join("disk")).unwrap();
     std::os::unix::fs::symlink(

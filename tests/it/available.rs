@@ -1,14 +1,15 @@
-//! What a token or an organisation does not have, what is read on request only, and what is never stored.
+//! Sources that a token or an organisation does not have, sources that are read on request only, and values that are
+//! never stored.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use samsara_simulator::{Simulator, SimulatorConfig};
+use samsara_simulator::Simulator;
 use serde_json::json;
 
-use crate::program::{Program, simulator};
+use crate::program::{Program, replay, simulator};
 use crate::support::gate::{Turn, before};
 use crate::truth::{compare, day};
 
@@ -75,7 +76,7 @@ fn program() -> Program {
     program
 }
 
-/// An API that answers with the given statuses, and counts what it is asked.
+/// An API that answers with the given statuses, and counts its requests.
 #[derive(Clone, Default)]
 struct Answers {
     statuses: Arc<Mutex<BTreeMap<&'static str, u16>>>,
@@ -144,10 +145,10 @@ async fn what_is_not_available_is_no_failure() {
     );
     assert!(
         told.iter()
-            .any(|line| line.contains("members: licensed, for whose rows it is asked")),
+            .any(|line| line.contains("members: licensed, whose rows it needs")),
         "{told:?}"
     );
-    // One request for each, however many days; nothing for the children, and what is on request is not asked.
+    // One request for each, however many days; none for the children, and none for sources that are on request.
     let asked = answers.asked();
     for (path, _) in refused {
         assert_eq!(asked.get(path), Some(&1), "{asked:?}");
@@ -169,7 +170,7 @@ async fn what_is_not_available_is_no_failure() {
     };
     assert_eq!(tables(&program), ["vehicles_t"]);
 
-    // Within the week it is left alone, and shown apart from what was not asked.
+    // Within the week it is not requested, and shown apart from what was never requested.
     program.succeed(ALL).await;
     let asked = answers.asked();
     assert!(
@@ -217,7 +218,7 @@ async fn what_is_not_available_is_no_failure() {
     }
     answers.asked();
 
-    // By name it is asked at once, and that it is not available is a failure; so it is for who asks for the children.
+    // Selected by name it is requested at once, and its unavailability is a failure; also if its children are selected.
     for (table, code) in [("licensed", 1), ("beta_t", 1), ("members", 1)] {
         let ran = program.run(&[ALL, &["--table", table]].concat()).await;
         assert_eq!(ran.code, code, "{table}: {}", ran.stderr);
@@ -228,7 +229,7 @@ async fn what_is_not_available_is_no_failure() {
         .await;
     assert_eq!(missing.code, 3, "{}", missing.stdout);
 
-    // After a week it is asked again, once; what is there by then comes, with its table.
+    // After a week it is requested again, once; what exists by then is read, with its table.
     let document = program
         .folder()
         .join("samsara-data/raw/state/licensed.json");
@@ -360,12 +361,7 @@ async fn what_is_omitted_is_stored_nowhere() {
         "sql/f/hooks_t.sql",
         "/*---\ndescription = 'd'\n---*/\nSELECT * FROM raw.hooks\n",
     );
-    let simulator = Simulator::start(SimulatorConfig {
-        pages_dir: Some(program.folder().join("pages")),
-        ..SimulatorConfig::default()
-    })
-    .await
-    .unwrap();
+    let simulator = replay(&program.folder().join("pages")).await;
     let (url, token) = (simulator.url(), simulator.token().to_string());
     let program = program
         .set("SAMSARA_API_URL", &url)

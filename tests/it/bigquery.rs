@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::loading::{ENGINE, RPM_SQL};
 use crate::program::{Program, simulator};
 use crate::support::bigquery_emulator::{Emulators, shared};
 use crate::truth::{day, differences};
@@ -121,13 +122,13 @@ async fn a_rederived_day_replaces_its_rows() {
     };
     let simulator = simulator(|_| ()).await;
     let program = on_emulators(Program::with_simulator(&simulator), emulators, "again");
-    program.write("sql/f/sources.toml", SOURCE);
-    program.write("sql/f/rpm.sql", MODEL);
+    program.write("sql/f/sources.toml", ENGINE);
+    program.write("sql/f/rpm.sql", RPM_SQL);
     let run = [RUN, &["--table", "rpm"]].concat();
     program.succeed(&run).await;
     let count = "SELECT count(*), max(rpm) FROM `again_dwh`.rpm";
     let first = emulators.bigquery.query(count).await;
-    program.write("sql/f/rpm.sql", MODEL.replace("AS rpm", "+ 10000 AS rpm"));
+    program.write("sql/f/rpm.sql", RPM_SQL.replace("AS rpm", "+ 10000 AS rpm"));
     program.succeed(&run).await;
     let second = emulators.bigquery.query(count).await;
     assert_eq!(first[0][0], second[0][0]);
@@ -139,7 +140,7 @@ async fn a_rederived_day_replaces_its_rows() {
     // A changed type is refused with both sides named, and the loaded rows stay.
     program.write(
         "sql/f/rpm.sql",
-        MODEL.replace("reading['value']", "CAST(reading['value'] AS VARCHAR)"),
+        RPM_SQL.replace("reading['value']", "CAST(reading['value'] AS VARCHAR)"),
     );
     let refused = program.run(&run).await;
     assert_eq!(refused.code, 3, "{}", refused.stderr);
@@ -164,7 +165,7 @@ async fn a_rederived_day_replaces_its_rows() {
     let asked = simulator.requests().len();
     program.write(
         "sql/f/rpm.sql",
-        MODEL.replace("reading['value']", "CAST(reading['value'] AS BIGINT)"),
+        RPM_SQL.replace("reading['value']", "CAST(reading['value'] AS BIGINT)"),
     );
     let again = [
         &run[..],
@@ -364,26 +365,3 @@ async fn raw_tables_are_loaded_on_request() {
             .contains("DATABASE_ID")
     );
 }
-
-const SOURCE: &str = r#"
-[engine]
-description = "Engine speed."
-kind = "window"
-endpoint = "/fleet/vehicles/stats/history"
-params = { types = "engineRpm" }
-window = { start = "startTime", end = "endTime", format = "rfc3339" }
-time_field = "engineRpm[].time"
-rate_limit = "50/s"
-schema = "id VARCHAR, name VARCHAR, externalIds MAP(VARCHAR, VARCHAR), engineRpm ARRAY<STRUCT<time VARCHAR, value DOUBLE>>"
-"#;
-
-const MODEL: &str = r#"/*---
-description = "Engine speed, one row per reading."
-partition_by = "time"
----*/
-SELECT DISTINCT
-  id, -- vehicle
-  to_timestamp_micros(reading['time']) AS time, -- when
-  reading['value'] AS rpm -- how fast
-FROM (SELECT id, unnest(engineRpm) AS reading FROM raw.engine)
-"#;

@@ -1,10 +1,10 @@
-//! Killed at any point, started twice: one clean run later, every table is what one undisturbed run would have made.
-//! Meanwhile the API fails from time to time, and readings of a past day come late; the buckets are folders, or a
+//! Killed at any point, started twice: after one clean run, every table is what one undisturbed run would have made.
+//! Meanwhile the API fails from time to time, and readings of a past day arrive late; the buckets are folders, or a
 //! double of Cloud Storage that fails as well.
 //!
 //! `CHAOS_KILLS` (8 unless set) is how often the program is killed, `CHAOS_PAIRS` (2) how often two of it are started
 //! together, `CHAOS_SEED` (1) chooses the points, the faults and the fleet. A failure prints its seed, and that seed
-//! chooses the same points again. The long one: `CHAOS_KILLS=120 CHAOS_PAIRS=20 cargo test --test it chaos`.
+//! chooses the same points again. The long version: `CHAOS_KILLS=120 CHAOS_PAIRS=20 cargo test --test it chaos`.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -37,7 +37,7 @@ const RUN: &[&str] = &[
 ];
 const FAULTS: &str =
     "429=0.03,500=0.02,503=0.02,504=0.01,reset=0.02,truncate=0.02,slow=0.03,duplicate=0.05";
-/// One of each kind. The short version is about these and, over folders, some others.
+/// One of each kind. The short version covers these and, over folders, some others.
 const FEW: &[&str] = &[
     "alerts_incidents",
     "fleet_documents",
@@ -47,14 +47,14 @@ const FEW: &[&str] = &[
     "fleet_vehicle_stats_gps",
     "fleet_vehicles",
 ];
-/// What comes late to these is found by reading them again for some days, which by this machine's clock are long over.
+/// Their late rows are found by reading days again, but by this machine's clock these days are long final.
 const FOUND_BY_LOOKBACK: &[&str] = &["fleet_documents", "fleet_assets_reefers"];
-/// A program is killed this often before it may finish: a point early in the first run, later ones in what is left.
+/// A program is killed this often before it may finish: at an early point in the first run, at later ones in the rest.
 const KILLS_OF_ONE: u64 = 3;
 /// They wait for each other's programs more than they compute.
 const FLEETS_AT_A_TIME: u64 = 2;
 
-/// Where a program is killed: a number of things that can be seen to have happened.
+/// When a program is killed: after a number of observable events.
 #[derive(Debug, Clone, Copy)]
 enum Point {
     /// After this many answers of the API.
@@ -138,7 +138,7 @@ impl Scene {
         .await;
         let mut program = Program::with_simulator(&simulator);
         if double.is_none() {
-            // And many notes of what is half read; a double that takes one write a second would have to be waited for.
+            // Many checkpoints, too; with one write per second, the double would have to be waited for.
             program = program.set("SAMSARA_ETL_CHECKPOINT_PAGES", "1");
         }
         if let Some(double) = &double {
@@ -174,8 +174,8 @@ impl Scene {
         (self.simulator.world().tables().len() / self.tables.len()) as u64
     }
 
-    /// The arguments of a run of all that is requested: from the first day on, or from where the runs so far have come to,
-    /// if there is such a place.
+    /// The arguments of a run over everything: from the first day on, or from where the earlier runs have stopped, if
+    /// that is known.
     fn run(&self, goes_on: bool) -> Vec<&str> {
         let tables = self
             .tables
@@ -189,7 +189,7 @@ impl Scene {
         dates.iter().copied().chain(tables).collect()
     }
 
-    /// Whether the state tells of all sources from where on they are requested.
+    /// Whether the state has the first requested day of all sources.
     fn is_begun(&self) -> bool {
         let catalog = Catalog::open(None).unwrap();
         let mut sources = self
@@ -218,7 +218,7 @@ impl Scene {
         }
     }
 
-    /// Lets the program run up to `point` and kills it there; tells whether it was still alive.
+    /// Runs the program up to `point` and kills it there; returns whether it was still alive.
     async fn kill_at(&self, point: Point, mut child: Child, before: u64) -> bool {
         loop {
             if child.try_wait().unwrap().is_some() {
@@ -247,8 +247,8 @@ impl Scene {
     }
 }
 
-/// Kills programs of one fleet at points chosen by its seed, at most so many, and looks at what one clean run makes of
-/// what they left. Gives how many were killed.
+/// Kills programs of one fleet at points chosen by its seed, at most this many, and checks what one clean run makes of
+/// what they left. Returns how many were killed.
 async fn kill_and_look(seed: u64, kills: u64, double: Option<GcsDouble>) -> u64 {
     let mut dice = Dice(seed);
     let hours = Duration::from_secs(3600 * (1 + dice.below(20)));
@@ -259,7 +259,7 @@ async fn kill_and_look(seed: u64, kills: u64, double: Option<GcsDouble>) -> u64 
     let scene = Scene::new(seed, double, Some(late)).await;
     let mut replay = format!("CHAOS_SEED={seed}, {late:?}:");
     let mut killed = 0;
-    // First all is new; then a day that was read whole has changed, and is what is left to be done.
+    // First everything is new; then a day that was read completely has changed, and is all that is left to do.
     for (what, share) in [("new", 1), ("changed", 4)] {
         let mut points = Vec::new();
         while killed < kills && (points.len() as u64) < KILLS_OF_ONE {
@@ -293,7 +293,7 @@ async fn kill_and_look(seed: u64, kills: u64, double: Option<GcsDouble>) -> u64 
         assert!(wrong.is_empty(), "{replay}\n{wrong}");
         scene.simulator.release_late();
     }
-    // What the killed runs left behind counts for nothing: without it all is the same.
+    // Leftovers of the killed runs have no effect: without them everything is the same.
     scene.program.succeed(&["clean", "--older-than", "0"]).await;
     let wrong = scene.wrong_tables().await;
     assert!(wrong.is_empty(), "{replay}, then cleaned\n{wrong}");
@@ -301,7 +301,7 @@ async fn kill_and_look(seed: u64, kills: u64, double: Option<GcsDouble>) -> u64 
     killed
 }
 
-/// The same for one fleet after the other, some at a time, until so many programs were killed.
+/// The same for one fleet after the other, some at a time, until this many programs were killed.
 async fn kill_fleets(kills: u64, double: fn() -> Option<GcsDouble>) {
     let mut seed = setting("CHAOS_SEED", 1);
     let mut left = kills;

@@ -250,7 +250,7 @@ async fn what_google_refuses_is_told_with_the_role_that_allows_it() {
     let bad = lines(&ran.stdout, "FAIL");
     for (what, remedy) in [
         (
-            "tables in test-project.d: may not be made: ",
+            "tables in test-project.d: cannot be created: ",
             "roles/bigquery.dataEditor",
         ),
         (

@@ -1,4 +1,4 @@
-//! `clean` removes what nothing refers to, by age, and never what a state refers to.
+//! `clean` removes what no state lists, by age, and never what a state lists.
 
 use std::time::{Duration, SystemTime};
 
@@ -48,7 +48,7 @@ const OLD: &[&str] = &[
     "samsara-data/flattened/flattened/fleet_trips/date=2024-01-01/20200101T000000Z-00000000-00001.parquet#1",
     "samsara-data/warehouse/fleet_trips/_table.json#1",
 ];
-/// Files that are none of this program's, though they lie where its own do: by their names, or behind links.
+/// Foreign files in the places of this program's: by their names, or behind links.
 const FOREIGN: &[&str] = &[
     "samsara-data/raw/raw/part-0.parquet",
     "samsara-data/raw/raw/fleet_trips/date=2024-01-01/export.parquet",
@@ -200,7 +200,7 @@ async fn objects_in_older_folders_are_used() {
         "{raw:?}"
     );
 
-    // Derived again from raw objects of the older name, into folders of the newer.
+    // Derived again from raw objects with the older folder name, into folders with the newer.
     for (path, text) in family_files(&["assets", "tags", "trips", "vehicles"]) {
         let text = if path.ends_with("fleet_trips.sql") {
             format!("{text}WHERE startMs > 0\n")
@@ -277,7 +277,7 @@ async fn an_archive_that_nothing_names_is_removed() {
     let ran = program.succeed(&["clean", "--older-than", "0"]).await;
     assert!(ran.stdout.contains("0123456789abcdef"), "{}", ran.stdout);
     assert!(!exists(&program, &left) && exists(&program, &format!("samsara-data/raw/{named}")));
-    // What is in an archive is in use: without it, nothing is known of its objects.
+    // Objects in an archive are in use: without the archive, it is unknown which.
     std::fs::remove_file(program.folder().join(format!("samsara-data/raw/{named}"))).unwrap();
     let ran = program.run(&["clean", "--older-than", "0"]).await;
     assert!(
@@ -312,7 +312,7 @@ async fn clean_needs_a_state_that_lists_objects() {
         );
     }
     assert!(OLD.iter().all(|path| exists(&program, path)));
-    // A flattened bucket in which the state names nothing may be that of another deployment.
+    // A flattened bucket of which the state lists nothing may belong to another deployment.
     program.write(
         "samsara-data/raw/state/fleet_trips.json",
         r#"{"version":3,"source":"fleet_trips"}"#,

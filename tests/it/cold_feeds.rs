@@ -1,4 +1,4 @@
-//! Feeds of changed days that begin without a position: what came late meanwhile is found all the same.
+//! Feeds of changed days that start without a position: rows that came late meanwhile are found all the same.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::truth::{compare, differences, local_rows, local_tables};
 
 const TABLE: &str = "fleet_vehicle_stats_engineRpm";
 
-/// A fleet, and four days that are final once they are read. Of the second, most readings are not on the server yet.
+/// A fleet, and four days that are final once they are read. Most readings of the second are not on the server yet.
 struct Fleet {
     simulator: Simulator,
     program: Program,
@@ -109,7 +109,7 @@ async fn a_lost_position_rereads_affected_days() {
         let (asked, told) = fleet.run(&[]).await;
         assert_eq!(asked, fleet.names(), "{lose}");
         assert!(
-            told.contains("no change feed was followed meanwhile"),
+            told.contains("no change feed was read meanwhile"),
             "{lose}: {told}"
         );
         assert!(fleet.is_whole().await, "{lose}");
@@ -176,7 +176,7 @@ async fn a_feed_with_a_memory_begins_within_it() {
     };
     // It would be refused if it were asked from the first day on.
     let told = program.succeed(&run).await.stderr;
-    assert!(!told.contains("is lost"), "{told}");
+    assert!(!told.contains("are lost"), "{told}");
     is_whole().await;
     // After some weeks without a run the position has expired.
     let path = "samsara-data/raw/state/route_events.json";
@@ -195,7 +195,7 @@ async fn a_feed_with_a_memory_begins_within_it() {
     );
     let told = program.succeed(&run).await.stderr;
     assert!(
-        told.contains("is lost: the feed's position is gone"),
+        told.contains("are lost: the feed's position is gone"),
         "{told}"
     );
     is_whole().await;
@@ -226,7 +226,7 @@ async fn a_feed_with_a_memory_begins_within_it() {
     simulator.expire_cursors();
     program.write(path, state.to_string());
     let told = program.succeed(&run).await.stderr;
-    assert!(!told.contains("is lost"), "{told}");
+    assert!(!told.contains("are lost"), "{told}");
     let text = std::fs::read_to_string(program.folder().join(path)).unwrap();
     assert!(!text.contains("\"gaps\""), "{text}");
 }

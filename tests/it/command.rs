@@ -1,8 +1,6 @@
-//! What a person sees when something is wrong: one clear line, and an exit code that says so.
+//! What users see when something is wrong: one clear line, and an exit code.
 
-use samsara_simulator::SimulatorConfig;
-
-use crate::program::{Program, Ran, simulator};
+use crate::program::{Program, Ran, replay, simulator};
 
 fn assert_one_line(ran: &Ran, code: i32, parts: &[&str]) {
     let errors: Vec<_> = ran
@@ -117,7 +115,7 @@ async fn a_refused_token_ends_the_run() {
         "{}",
         ran.stderr
     );
-    // One refusal and one look at /me per worker at the most: nothing is tried again.
+    // At most one refusal and one request to /me per worker: nothing is retried.
     assert!(
         simulator.requests().len() <= 20,
         "{} requests",
@@ -206,13 +204,7 @@ async fn recorded_pages_are_replayed() {
         "pages/fleet/vehicles/0002.json",
         r#"{"data":[{"id":"2"}],"pagination":{"endCursor":"","hasNextPage":false}}"#,
     );
-    let pages = program.folder().join("pages");
-    let simulator = samsara_simulator::Simulator::start(SimulatorConfig {
-        pages_dir: Some(pages),
-        ..SimulatorConfig::default()
-    })
-    .await
-    .unwrap();
+    let simulator = replay(&program.folder().join("pages")).await;
     let program = program
         .set("SAMSARA_API_URL", &simulator.url())
         .set("SAMSARA_API_TOKEN", simulator.token());
@@ -233,13 +225,7 @@ async fn a_missing_cursor_commits_nothing() {
         "pages/fleet/vehicles/0001.json",
         r#"{"data":[{"id":"1"}],"pagination":{"endCursor":"","hasNextPage":true}}"#,
     );
-    let pages = program.folder().join("pages");
-    let simulator = samsara_simulator::Simulator::start(SimulatorConfig {
-        pages_dir: Some(pages),
-        ..SimulatorConfig::default()
-    })
-    .await
-    .unwrap();
+    let simulator = replay(&program.folder().join("pages")).await;
     let program = program
         .set("SAMSARA_API_URL", &simulator.url())
         .set("SAMSARA_API_TOKEN", simulator.token());

@@ -1,4 +1,4 @@
-//! What is configured, in `.env` and on the command line, and what becomes of the folder meanwhile.
+//! Configuration in `.env` and on the command line, and its effect on the working folder.
 
 use std::time::Duration;
 
@@ -174,7 +174,7 @@ async fn colours_are_for_terminals_unless_they_are_asked_for() {
     }
 }
 
-/// Where the system gives no further thread, the program ends with a line that says so, or works with those it has.
+/// If the system gives no further thread, the program ends with a line that says so, or works with the threads it has.
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_threads_are_an_error() {
     use std::os::unix::fs::PermissionsExt;
@@ -182,7 +182,7 @@ async fn missing_threads_are_an_error() {
     std::fs::set_permissions(program.folder(), std::fs::Permissions::from_mode(0o777)).unwrap();
     let is_root = std::fs::metadata(program.folder())
         .is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0);
-    // The limit does not hold for root, and counts all of a user: so a user who has nothing else.
+    // The limit does not apply to root, and counts all threads of a user: so a user with no other processes.
     let user = 200_000 + std::process::id();
     let shed = if is_root {
         format!("setpriv --reuid={user} --regid={user} --clear-groups")
@@ -215,7 +215,7 @@ async fn missing_threads_are_an_error() {
         let ran = run(&["query", "SELECT 1 AS one", "--format", "csv"]).await;
         match ran.code {
             126 | 127 => return eprintln!("skipped: {}", ran.stderr),
-            // With threads that just all start, a whole run goes through too: none waits for one that has none.
+            // If all threads just start, a whole run succeeds too: none waits for a thread that does not exist.
             0 => {
                 assert!(
                     threads > 1 && ran.stdout == "one\n1\n",

@@ -1,4 +1,4 @@
-//! Servers whose pages do not lead to an end, or lead there by detours: no task goes on for ever, none loses a row.
+//! Servers whose pages never end, or end after detours: no task runs for ever, none loses a row.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use crate::support::runs::{HISTORY, TABLE, config, run, state};
 use crate::support::wire::Server;
 use crate::truth::{local_rows, local_tables};
 
-/// What the page at a number holds: vehicles, the number of the page that its cursor leads to, and whether it
-/// promises one.
+/// Content of a page by its number: vehicles, the number of the page that its cursor leads to, and whether it promises
+/// one.
 type Book = fn(u64) -> (Vec<u64>, u64, bool);
 
 /// The statistics' feed, which tells what has changed.
@@ -53,6 +53,11 @@ async fn task(server: &Server, program: &Program, table: &str) -> RunReport {
     run(config, &[table], vec![], &CancellationToken::new()).await
 }
 
+fn first_error(report: &RunReport) -> String {
+    let first = report.failures.first();
+    first.map_or_else(String::new, |failure| failure.error.clone())
+}
+
 async fn rows(program: &Program, table: &str) -> usize {
     local_rows(
         &local_tables(&program.folder().join("samsara-data/warehouse")).await,
@@ -76,11 +81,7 @@ async fn endless_pages_commit_nothing() {
         let server = serve(HISTORY, vehicle, book);
         let program = Program::new();
         let report = task(&server, &program, TABLE).await;
-        let error = report
-            .failures
-            .first()
-            .map(|failure| failure.error.clone())
-            .unwrap_or_default();
+        let error = first_error(&report);
         assert!(
             error.contains(told) && error.contains(TABLE) && error.contains("2024-01-01"),
             "{number}: {report}"
@@ -97,7 +98,7 @@ async fn endless_pages_commit_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn empty_and_repeated_pages_are_harmless() {
     let books: [Book; 3] = [
-        // A hundred empty pages before, between and behind those that bring something.
+        // A hundred empty pages before, between and after those with records.
         |number| {
             (
                 if number % 100 == 99 && number < 300 {
@@ -129,16 +130,12 @@ async fn a_looping_feed_is_stopped() {
     let server = serve(FEED, log, |number| (vec![number], (number + 1) % 7, true));
     let program = Program::new();
     let report = task(&server, &program, LOGS).await;
-    let error = report
-        .failures
-        .first()
-        .map(|failure| failure.error.clone())
-        .unwrap_or_default();
+    let error = first_error(&report);
     assert!(
         error.contains("pagination loop: its cursor was seen before") && error.contains(LOGS),
         "{report}"
     );
-    // What came before that is committed: the next run makes tables of it, each row once.
+    // The pages before are committed: the next run makes tables of them, each row once.
     let report = task(&server, &program, LOGS).await;
     assert_eq!(
         (report.failures.len(), rows(&program, LOGS).await),
@@ -155,11 +152,7 @@ async fn a_stale_feed_is_stopped_across_commits() {
     // A thousand pages are more than are committed at a time.
     (config.samsara.rate_share, config.checkpoint_pages) = (1000.0, 300);
     let report = run(config, &[LOGS], vec![], &CancellationToken::new()).await;
-    let error = report
-        .failures
-        .first()
-        .map(|failure| failure.error.clone())
-        .unwrap_or_default();
+    let error = first_error(&report);
     assert!(
         error.contains("pagination loop: the 1000th page in a row without new records")
             && error.contains(LOGS),
@@ -167,7 +160,7 @@ async fn a_stale_feed_is_stopped_across_commits() {
     );
 }
 
-/// What a feed of changed days answers to those who come back: vehicles, the page behind, and whether it promises one.
+/// The pages of a feed of changed days for later reads: vehicles, the next page, and whether it promises one.
 async fn come_back(book: Book) -> (RunReport, u64) {
     let asked = Arc::new(AtomicU64::new(0));
     let count = asked.clone();
@@ -218,17 +211,13 @@ async fn an_endless_change_feed_is_stopped() {
     ];
     for (number, (book, told)) in books.into_iter().enumerate() {
         let (report, _) = come_back(book).await;
-        let error = report
-            .failures
-            .first()
-            .map(|failure| failure.error.clone())
-            .unwrap_or_default();
+        let error = first_error(&report);
         assert!(
             error.contains(told) && error.contains("(changed days)"),
             "{number}: {report}"
         );
     }
-    // An empty page that leads nowhere else is the end of a stream that promises another page for ever.
+    // An empty page that leads nowhere else is the end of an endless stream.
     let (report, asked) = come_back(|number| (vec![], number, true)).await;
     assert_eq!((report.failures.len(), asked), (0, 1), "{report}");
     // One that leads on is not yet, a second one is.

@@ -1,4 +1,4 @@
-//! Half-read days: resumed, started over, or read in smaller parts, and never doubled.
+//! Half-read days: resumed, started over, or read in smaller parts, and never duplicated.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::program::{Program, simulator};
 use crate::support::runs::{
-    HISTORY, TABLE, config, half_read, in_pages_of, is_whole, late, pages, pages_of, run,
-    run_until, state, stopped_at, the_day,
+    HISTORY, TABLE, config, half_read, in_pages_of, is_whole, late, pages, pages_of, put_state,
+    run, run_all, run_until, starts_over, state, stopped_at, the_day,
 };
 use crate::support::wire::Server;
 use crate::truth::{compare, day, local_rows, local_tables};
@@ -64,18 +64,9 @@ async fn a_refused_cursor_restarts_its_day_once() {
     // The feed has not lost its place: else the day would start over for that.
     let feed = before.feed.as_mut().unwrap();
     feed.cursor = end_of_feed(&simulator, &feed.query).await;
-    program.write(
-        &format!("samsara-data/raw/state/{TABLE}.json"),
-        before.to_json().unwrap(),
-    );
+    put_state(&program, TABLE, &before);
     simulator.clear_requests();
-    run(
-        config(&program, &simulator.url(), simulator.token()),
-        &[TABLE],
-        vec![],
-        &CancellationToken::new(),
-    )
-    .await;
+    run_all(&program, &simulator, &[TABLE]).await;
     let asked = pages(&simulator);
     assert_eq!(
         asked
@@ -100,18 +91,8 @@ async fn a_refused_cursor_restarts_its_day_once() {
 async fn another_plan_ignores_the_checkpoint() {
     // Three statistics were requested together, now two: another query, to which the cursor does not belong.
     let (simulator, program, _) = half_read(&[TABLE, "fleet_vehicle_stats_gps"]).await;
-    run(
-        config(&program, &simulator.url(), simulator.token()),
-        &[TABLE],
-        vec![],
-        &CancellationToken::new(),
-    )
-    .await;
-    let asked = pages(&simulator);
-    assert!(
-        !asked[0].0.contains("after=") && asked.iter().all(|(_, status)| *status == 200),
-        "{asked:?}"
-    );
+    run_all(&program, &simulator, &[TABLE]).await;
+    starts_over(&simulator);
     is_whole(&program, &simulator, &[TABLE]).await;
 }
 
@@ -123,22 +104,14 @@ async fn an_unusable_checkpoint_restarts_the_day() {
         if spoil == "age" {
             // Cursors live 30 days.
             note.extracted_at = Utc::now() - TimeDelta::days(29);
-            program.write(
-                &format!("samsara-data/raw/state/{TABLE}.json"),
-                before.to_json().unwrap(),
-            );
+            put_state(&program, TABLE, &before);
         } else {
             let object = note.objects().next().unwrap();
             std::fs::remove_file(program.folder().join("samsara-data/raw").join(&object.path))
                 .unwrap();
         }
-        let again = config(&program, &simulator.url(), simulator.token());
-        run(again, &[TABLE], vec![], &CancellationToken::new()).await;
-        let asked = pages(&simulator);
-        assert!(
-            !asked[0].0.contains("after=") && asked.iter().all(|(_, status)| *status == 200),
-            "{spoil}: {asked:?}"
-        );
+        run_all(&program, &simulator, &[TABLE]).await;
+        starts_over(&simulator);
         is_whole(&program, &simulator, &[TABLE]).await;
     }
 }
@@ -158,13 +131,8 @@ async fn a_changed_day_ignores_its_checkpoint() {
     assert!(found.partition(the_day()).unwrap().checkpoint.is_some());
     // The vehicles that are done get readings, of which the feed tells.
     simulator.release_late();
-    let again = config(&program, &simulator.url(), simulator.token());
-    run(again, &[TABLE], vec![], &CancellationToken::new()).await;
-    assert!(
-        !pages(&simulator)[0].0.contains("after="),
-        "{:?}",
-        pages(&simulator)
-    );
+    run_all(&program, &simulator, &[TABLE]).await;
+    starts_over(&simulator);
     is_whole(&program, &simulator, &[TABLE]).await;
 }
 
@@ -217,7 +185,7 @@ async fn a_changed_companion_restarts_the_day() {
         for table in [TABLE, GPS] {
             let mut found = state(&program, table).unwrap();
             match found.feed.as_mut() {
-                // The first one's feed has told already, and the other one's alone names the day.
+                // The first one's feed has reported the day already; now only the other one's does.
                 Some(feed) if what == "changed" && table == TABLE => {
                     feed.cursor = end_of_feed(&simulator, &feed.query).await;
                 }
@@ -225,19 +193,11 @@ async fn a_changed_companion_restarts_the_day() {
                 // The feeds start over, behind what has come meanwhile.
                 _ => found.feed = None,
             }
-            program.write(
-                &format!("samsara-data/raw/state/{table}.json"),
-                found.to_json().unwrap(),
-            );
+            put_state(&program, table, &found);
         }
         simulator.clear_requests();
-        let again = config(&program, &simulator.url(), simulator.token());
-        run(again, &[TABLE, GPS], vec![], &CancellationToken::new()).await;
-        assert!(
-            !pages(&simulator)[0].0.contains("after="),
-            "{what}: {:?}",
-            pages(&simulator)
-        );
+        run_all(&program, &simulator, &[TABLE, GPS]).await;
+        starts_over(&simulator);
         is_whole(&program, &simulator, &[TABLE, GPS]).await;
     }
 }
@@ -257,10 +217,7 @@ async fn a_day_read_whole_ignores_its_checkpoint() {
         content: "0f".repeat(32),
         extracted_at: note.extracted_at + TimeDelta::minutes(1),
     });
-    program.write(
-        &format!("samsara-data/raw/state/{TABLE}.json"),
-        whole.to_json().unwrap(),
-    );
+    put_state(&program, TABLE, &whole);
     let again = [
         "run",
         "--start-date",
@@ -272,15 +229,11 @@ async fn a_day_read_whole_ignores_its_checkpoint() {
         "--historical",
     ];
     program.succeed(&again).await;
-    assert!(
-        !pages(&simulator)[0].0.contains("after="),
-        "{:?}",
-        pages(&simulator)
-    );
+    starts_over(&simulator);
     is_whole(&program, &simulator, &[TABLE]).await;
 }
 
-/// An API that has a reading every 20 minutes, and cannot manage more than `hours` at a time.
+/// An API that has a reading every 20 minutes, and cannot serve more than `hours` at a time.
 fn overburdened(hours: i64, status: StatusCode, refusals: Arc<AtomicU64>) -> Server {
     let history = move |Query(query): Query<std::collections::HashMap<String, String>>| async move {
         let time = |name: &str| query[name].parse::<DateTime<Utc>>().unwrap();
@@ -313,7 +266,7 @@ fn overburdened(hours: i64, status: StatusCode, refusals: Arc<AtomicU64>) -> Ser
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unmanageable_window_is_bisected() {
-    // The day and its two halves, each with two tries; what is too large will not become smaller, and has one.
+    // The day and its two halves, each with two attempts; a response that is too large is not retried.
     for (status, tries) in [
         (StatusCode::GATEWAY_TIMEOUT, 2),
         (StatusCode::PAYLOAD_TOO_LARGE, 1),
@@ -363,7 +316,7 @@ async fn the_smallest_window_is_not_bisected() {
         report.failures[0].error.contains("failed 2 times"),
         "{report}"
     );
-    // 24 h, 12 h, 6 h, 3 h, 1.5 h and 45 minutes, each with two tries; then there is nothing smaller.
+    // 24 h, 12 h, 6 h, 3 h, 1.5 h and 45 minutes, each with two attempts; there is no smaller part.
     assert_eq!(refusals.load(Ordering::SeqCst), 12);
     assert_eq!(
         state(&program, TABLE).map_or(0, |state| state.complete().count()),
@@ -399,13 +352,9 @@ async fn a_half_read_list_resumes_within_the_hour() {
                 .as_mut()
                 .unwrap();
             note.extracted_at = Utc::now() - TimeDelta::hours(2);
-            program.write(
-                "samsara-data/raw/state/addresses.json",
-                before.to_json().unwrap(),
-            );
+            put_state(&program, "addresses", &before);
         }
-        let end = config(&program, &simulator.url(), simulator.token());
-        run(end, &["addresses"], vec![], &CancellationToken::new()).await;
+        run_all(&program, &simulator, &["addresses"]).await;
         let asked = pages_of(&simulator, list);
         assert_eq!(
             asked.iter().any(|(query, _)| !query.contains("after=")),
@@ -441,8 +390,7 @@ async fn a_half_read_list_resumes_within_the_hour() {
 async fn an_unchanged_list_leaves_no_checkpoint() {
     let simulator = in_pages_of(1).await;
     let program = Program::with_simulator(&simulator);
-    let whole = || config(&program, &simulator.url(), simulator.token());
-    run(whole(), &["addresses"], vec![], &CancellationToken::new()).await;
+    run_all(&program, &simulator, &["addresses"]).await;
     let before = state(&program, "addresses").unwrap();
     let half = stopped_at(
         &program,
@@ -458,8 +406,8 @@ async fn an_unchanged_list_leaves_no_checkpoint() {
             .checkpoint
             .is_some()
     );
-    run(whole(), &["addresses"], vec![], &CancellationToken::new()).await;
-    // The pages of the second reading are gone, and with them what named them.
+    run_all(&program, &simulator, &["addresses"]).await;
+    // The pages of the second read are gone, and with them the objects listed by the checkpoint.
     let after = state(&program, "addresses").unwrap();
     let (found, known) = (
         after.partition(Partition::Snapshot).unwrap(),
@@ -502,8 +450,7 @@ async fn a_half_read_fan_out_resumes() {
         .unwrap();
     // Four times the two pages after which other tasks save a checkpoint.
     assert_eq!((note.requests, note.rest.len(), note.resume), (8, 0, None));
-    let end = config(&program, &simulator.url(), simulator.token());
-    run(end, &[table], vec![], &CancellationToken::new()).await;
+    run_all(&program, &simulator, &[table]).await;
     assert_eq!(pages_of(&simulator, endpoint).len(), 20 - 8);
     compare(
         &program,
@@ -589,8 +536,8 @@ async fn finished_halves_survive_a_run() {
     assert_eq!(raw[0]["n"].as_u64(), Some(2 * 72), "{raw:?}");
 }
 
-/// Two vehicles with a reading every 20 minutes each, a page a vehicle. What reaches beyond noon is not available as
-/// long as `broken` is not 0; `first` counts requests that begin before noon.
+/// Two vehicles with a reading every 20 minutes each, one vehicle per page. Times after noon are not available while
+/// `broken` is not 0; `first` counts requests that begin before noon.
 fn half_broken(first: Arc<AtomicU64>, broken: Arc<AtomicU64>) -> Server {
     let history = move |Query(query): Query<std::collections::HashMap<String, String>>| async move {
         let time = |name: &str| query[name].parse::<DateTime<Utc>>().unwrap();
@@ -626,7 +573,7 @@ async fn a_feed_is_committed_as_it_comes() {
         let simulator = in_pages_of(2).await;
         let program = Program::with_simulator(&simulator);
         let found = stopped_at(&program, &simulator, &[table], (endpoint, 2), "\"feed\"").await;
-        // In the middle: rows are there up to the cursor, and the feed would begin again where it began.
+        // In the middle of a feed: rows are stored up to the cursor, and the feed would restart where it began.
         let feed = found.feed.clone().unwrap();
         assert_eq!(feed.since, Some("2024-01-01T00:00:00Z".parse().unwrap()));
         assert!(found.complete().count() > 0);

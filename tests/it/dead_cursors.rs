@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::gate::{self, Turn};
 use crate::support::runs::{
-    HISTORY, TABLE, config, half_read, is_whole, pages, run, state, the_day,
+    HISTORY, TABLE, config, half_read, is_whole, pages, run, run_all, state, the_day,
 };
 use crate::support::wire::Server;
 
@@ -87,8 +87,7 @@ async fn refused_cursors_end_in_a_failure() {
         let left = state(&program, TABLE).unwrap();
         assert_eq!(left.complete().count(), 0, "{message}");
         // The API comes to its senses.
-        let again = config(&program, &simulator.url(), simulator.token());
-        run(again, &[TABLE], vec![], &CancellationToken::new()).await;
+        run_all(&program, &simulator, &[TABLE]).await;
         is_whole(&program, &simulator, &[TABLE]).await;
     }
 }
@@ -132,8 +131,7 @@ async fn no_other_400_costs_a_noted_cursor() {
         );
         // Once the cause is gone it continues from there.
         simulator.clear_requests();
-        let again = config(&program, &simulator.url(), simulator.token());
-        run(again, &[TABLE], vec![], &CancellationToken::new()).await;
+        run_all(&program, &simulator, &[TABLE]).await;
         assert_eq!(beginnings(&simulator), 0, "{message}");
         is_whole(&program, &simulator, &[TABLE]).await;
     }

@@ -1,4 +1,4 @@
-//! An endpoint that is dead rests after some vain requests; what does not need it is read meanwhile.
+//! A dead endpoint is paused after some failed requests; sources that do not need it are read meanwhile.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -44,7 +44,7 @@ async fn a_dead_endpoint_spares_other_tables() {
         let config = || -> Config {
             let mut config = impatient(&program, server.url(), simulator.token());
             config.max_workers = 2;
-            // Longer than any run: within this one, nobody goes to see whether it is back.
+            // Longer than any run: it is not probed within this one.
             let cool_down = Duration::from_secs(3600);
             config.samsara.retry = RetryConfig {
                 give_up_after: 3,
@@ -81,7 +81,7 @@ async fn a_dead_endpoint_spares_other_tables() {
                 .all(|failure| failure.error.contains(DEAD) && failure.error.contains(reason)),
             "{report}"
         );
-        // Two tries of each of three requests, and of one that was under way beside them.
+        // Two attempts of each of three requests, and of one that was in flight at the same time.
         let asked = turned_away.load(Ordering::SeqCst);
         assert!(
             (6..=8).contains(&asked),

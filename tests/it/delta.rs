@@ -180,7 +180,7 @@ async fn other_programs_read_delta_tables() {
         "1 ['Scanning Files: 1/3', 'Total Files Read: 1']"
     );
 
-    // A model that is edited: one column renamed, one of another type, one more.
+    // An edited model: one column renamed, one of another type, one more.
     let edited = GPS
         .replace("AS latitude, --", "AS lat, --")
         .replace("AS BIGINT) AS speed", "AS DOUBLE) AS speed, 'x' AS more");
@@ -220,7 +220,7 @@ async fn other_programs_read_delta_tables() {
         assert_eq!(&found, expected, "{version}");
     }
 
-    // What someone else commits is refused, until the log is written anew.
+    // What someone else commits is refused, until the log is written again.
     let compact =
         "import sys, deltalake; print(deltalake.DeltaTable(sys.argv[1]).optimize.compact())";
     lake.python.run(compact, &[&lake.root("gps")]).await;
@@ -240,7 +240,7 @@ async fn other_programs_read_delta_tables() {
     assert_eq!(rows[0]["n"], third["rows"]);
 }
 
-/// Reads a table over and over until it is told to stop; prints what each version has of each day.
+/// Reads a table repeatedly until it is stopped; prints what each version has of each day.
 const WATCH: &str = r#"
 import json, os, sys, time
 import deltalake
@@ -284,7 +284,7 @@ async fn readers_see_whole_commits_of_delta() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // Several days in one run, in commits as small as can be, then day by day.
+    // Several days in one run, in the smallest possible commits, then day by day.
     for end in 6..=16 {
         let mut config = impatient(&lake.program, &simulator.url(), simulator.token());
         (config.table_format, config.delta_batch) = (TableFormat::Delta, 1);

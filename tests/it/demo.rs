@@ -1,10 +1,10 @@
-//! The main job on every kind of source, against the simulated world's own truth.
+//! Full runs over every kind of source, against the simulated world's own truth.
 
 use crate::marts::{wrong_marts, wrong_months};
 use crate::program::{Program, simulator};
 use crate::truth::{compare, day, differences, has_history, local_rows, local_tables};
 
-/// The command line that the replaced program's users have in their schedulers.
+/// The command line in the schedulers of the replaced program's users.
 const RUN: &[&str] = &[
     "run",
     "--start_date",
@@ -115,7 +115,7 @@ async fn drift_is_kept_with_its_path() {
             rescued.keys().any(|path| path.starts_with("gps[")),
             "{text}"
         );
-        // What belongs to another statistic of the same request stays with that one.
+        // Values of another statistic in the same request stay with that one.
         assert!(
             !rescued.keys().any(|path| path.starts_with("engineRpm[")),
             "{text}"

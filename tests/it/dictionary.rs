@@ -78,7 +78,7 @@ async fn docs_tell_of_every_table_and_are_searched() {
     }
     let profile = program.folder().join("profile");
     let dom = dom_of(&page, &profile).await;
-    // The script ran, under the page's own policy, and nothing that the catalog says.
+    // The page's own script ran, under its own policy, and none from the catalog.
     assert!(
         dom.contains(r#"<p class="filter" id="filter">"#),
         "no search"

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::{Router, routing::get};
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use samsara_etl::store::layout::Partition;
 use tokio_util::sync::CancellationToken;
 
 use crate::program::{Program, simulator};
-use crate::support::runs::{config, run, run_until, state, the_day};
+use crate::support::runs::{config, put_state, run, run_until, state, the_day};
 use crate::support::wire::Server;
 use crate::truth::{compare, day};
 
@@ -43,6 +43,14 @@ fn counting(count: Arc<AtomicU64>) -> Router {
         r#"{"trips":[]}"#.into_response()
     };
     Router::new().route("/v1/fleet/trips", get(trips))
+}
+
+/// Changes the state so that the list of vehicles was read at this time.
+fn vehicles_read_at(program: &Program, at: DateTime<Utc>) {
+    let mut list = state(program, "fleet_vehicles").unwrap();
+    let raw = &mut list.partition_mut(Partition::Snapshot).raw;
+    raw.as_mut().unwrap().extracted_at = at;
+    put_state(program, "fleet_vehicles", &list);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,17 +199,8 @@ async fn a_failed_list_gives_no_ids() {
         "{report}"
     );
 
-    // The list is a day old: it is read again, without success. Its old ids would leave out who has come since.
-    let mut list = state(&program, "fleet_vehicles").unwrap();
-    list.partition_mut(Partition::Snapshot)
-        .raw
-        .as_mut()
-        .unwrap()
-        .extracted_at -= TimeDelta::hours(25);
-    program.write(
-        "samsara-data/raw/state/fleet_vehicles.json",
-        list.to_json().unwrap(),
-    );
+    // The list is a day old: it is read again, without success. Its old ids would miss what was added since.
+    vehicles_read_at(&program, Utc::now() - TimeDelta::hours(25));
     shut.store(true, Ordering::SeqCst);
     let (report, asked, complete) = run("2024-01-03").await;
     assert_eq!(
@@ -217,17 +216,8 @@ async fn a_failed_list_gives_no_ids() {
         "{report}"
     );
 
-    // However young it is, a list whose last reading failed is read again first.
-    let mut list = state(&program, "fleet_vehicles").unwrap();
-    list.partition_mut(Partition::Snapshot)
-        .raw
-        .as_mut()
-        .unwrap()
-        .extracted_at = Utc::now();
-    program.write(
-        "samsara-data/raw/state/fleet_vehicles.json",
-        list.to_json().unwrap(),
-    );
+    // A list whose last read failed is read again first, even if it is recent.
+    vehicles_read_at(&program, Utc::now());
     let (report, asked, complete) = run("2024-01-03").await;
     assert_eq!(
         (report.failures.len(), asked, complete),
@@ -268,16 +258,7 @@ async fn a_shrunken_list_gives_no_ids() {
     let run = async |end, is_old: bool, accepted: &[&str]| {
         trips.store(0, Ordering::SeqCst);
         if is_old {
-            let mut list = state(&program, "fleet_vehicles").unwrap();
-            list.partition_mut(Partition::Snapshot)
-                .raw
-                .as_mut()
-                .unwrap()
-                .extracted_at -= TimeDelta::hours(25);
-            program.write(
-                "samsara-data/raw/state/fleet_vehicles.json",
-                list.to_json().unwrap(),
-            );
+            vehicles_read_at(&program, Utc::now() - TimeDelta::hours(25));
         }
         let mut config = config(&program, server.url(), "token");
         config.load.accept_shrunken = accepted.iter().map(ToString::to_string).collect();
@@ -295,7 +276,7 @@ async fn a_shrunken_list_gives_no_ids() {
     let (report, asked, complete) = run("2024-01-02", false, &[]).await;
     assert_eq!((asked, complete), (12, 1), "{report}");
     few.store(true, Ordering::SeqCst);
-    // However often it comes: it is compared with the list that was accepted, and read again however young it is.
+    // Each time, it is compared with the list that was accepted, and read again even if it is recent.
     for is_old in [true, false] {
         let (report, asked, complete) = run("2024-01-03", is_old, &[]).await;
         assert_eq!((asked, complete), (0, 1), "{report}");

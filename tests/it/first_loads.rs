@@ -120,7 +120,7 @@ impl<'a> Run<'a> {
             (_, report) = self.go() => panic!("{report}"),
             () = until(|| self.rig.jobs().iter().any(&is_it)) => {}
         }
-        // A dead run releases nothing, and a test does not wait for the expiry of its lease.
+        // A killed run releases nothing, and a test does not wait for the expiry of its lease.
         assert!(self.rig.gcs.delete("raw-b", "lock.json"));
     }
 }
@@ -129,7 +129,8 @@ fn is_single(job: &LoadJob) -> bool {
     job.table.contains('$')
 }
 
-/// The days that the table holds after these jobs, by which job; days that a job with many days wiped are gone.
+/// The days that the table has after these jobs, and the job that loaded each; days that a job with many days overwrote
+/// are gone.
 fn held(jobs: &[LoadJob]) -> BTreeMap<String, String> {
     let mut held = BTreeMap::new();
     for job in jobs.iter().filter(|job| job.succeeded()) {
@@ -245,7 +246,7 @@ async fn days_of_a_long_first_load_show_up_as_they_come() {
         "{state:?}"
     );
 
-    // Undisturbed, a first load comes to no more jobs than were announced, and to no day that is loaded by itself.
+    // Undisturbed, a first load needs no more jobs than planned, and loads no day on its own.
     rig.program = rig.program.set("DWH_ID", "other");
     let before = rig.bigquery.jobs().len();
     rig.program.succeed(&run).await;

@@ -34,7 +34,8 @@ async fn a_case_that_does_not_match_fails() {
     }
     let error = test_model(&catalog, model, folder.path())
         .await
-        .unwrap_err();
+        .unwrap_err()
+        .to_string();
     assert!(
         error.contains("engineRpm: `1311.0` expected, `1310.0` found"),
         "{error}"

@@ -1,5 +1,5 @@
-//! Text of others, and where it may lead: what a server, a bucket or a record says reaches people on one line, short and
-//! without control characters, and no id or answer leads the token elsewhere.
+//! Foreign text and addresses: text of a server, a bucket or a record is shown on one line, short and without control
+//! characters, and no id or response leads the token elsewhere.
 
 use std::sync::{Arc, Mutex};
 
@@ -13,7 +13,7 @@ use crate::lock;
 use crate::program::{Program, Ran};
 use crate::support::wire::Server;
 
-/// A line that clears what stands before it and begins another that looks like ours.
+/// A line that clears the text before it and begins another that looks like ours.
 const FORGED: &str = "\u{1b}[2K\rno such day\nfailed: fleet_trips: all is lost\u{9b}31m\u{202e}";
 const RUN: &[&str] = &[
     "run",
@@ -235,7 +235,7 @@ async fn unsafe_ids_are_skipped() {
         .await;
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert_eq!(
-        ran.stderr.matches("parent passed over").count(),
+        ran.stderr.matches("parent skipped").count(),
         2,
         "{}",
         ran.stderr
@@ -271,7 +271,7 @@ async fn the_token_goes_to_the_configured_host_and_to_no_other() {
             .push(format!("{} {:?}", request.uri(), request.headers()));
         r#"{"data":[{"id":"forged"}],"pagination":{"endCursor":"","hasNextPage":false}}"#
     }));
-    // An answer that leads elsewhere, to another host or to another path of the same.
+    // A response that redirects, to another host or to another path of the same.
     let target = thief.url().to_string();
     for location in [
         format!("{target}/steal"),

@@ -1,5 +1,5 @@
 //! Buckets as each version of the program left them when it was killed, in `tests/it/data/stored`. They were written
-//! with the simulator's fleet of six vehicles and seed 11: a whole day, and a second one that was read half.
+//! with the simulator's fleet of six vehicles and seed 11: a whole day, and a second one that was half read.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! A disk that is full: told, with the object that did not fit; nothing partial counts; once there is space, one run
-//! makes all whole.
+//! A full disk: the run names the object that did not fit; nothing partial counts; once there is space, one run
+//! completes everything.
 
 use std::path::Path;
 
@@ -29,8 +29,8 @@ fn run() -> Vec<&'static str> {
     arguments
 }
 
-/// Runs in a mount namespace of its own, in which a folder lies on a disk of this size; what is on that disk
-/// afterwards is put back into the folder.
+/// Runs in a mount namespace of its own, in which a folder is on a disk of this size; the content of that disk is
+/// copied back into the folder afterwards.
 const ON_A_SMALL_DISK: &str = r#"
 set -e
 mkdir -p "$FOLDER" kept
@@ -50,7 +50,7 @@ fn namespace() -> Command {
     command
 }
 
-/// Whether this machine lets us mount a small disk. Where not, the test is skipped, but never in CI.
+/// Whether this machine allows mounting a small disk. If not, the test is skipped, but never in CI.
 async fn can_mount() -> bool {
     let script = "mount -t tmpfs -o size=64k none /mnt";
     let tried = namespace().args(["sh", "-c", script]).output().await;
@@ -67,7 +67,7 @@ async fn can_mount() -> bool {
     false
 }
 
-/// Runs the program while `folder` lies on a disk of `kilobytes` more than it takes now.
+/// Runs the program while `folder` is on a disk of `kilobytes` more than it uses now.
 async fn run_on(program: &Program, folder: &str, kilobytes: u64) -> Ran {
     let size = format!(
         "{}k",
@@ -91,7 +91,7 @@ async fn run_on(program: &Program, folder: &str, kilobytes: u64) -> Ran {
     Ran::of(command.output().await.unwrap())
 }
 
-/// What a folder takes on a disk, where each file and each folder takes whole pages.
+/// The size of a folder on a disk, where each file and each folder takes whole pages.
 fn used_kilobytes(folder: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return 0;
@@ -150,7 +150,7 @@ async fn assert_whole(program: &Program, simulator: &Simulator) {
     }
 }
 
-/// Fills a disk below `folder` at each of these sizes, then gives it space; tells what every run on it said.
+/// Fills a disk below `folder` at each of these sizes, then gives it space; returns the output of every run.
 async fn fill(folder: &str, sizes: &[u64]) -> Vec<Ran> {
     let simulator = simulator(|_| ()).await;
     let mut all = Vec::new();

@@ -1,7 +1,7 @@
 //! The fuzz targets without libFuzzer: the files of `fuzz/corpus`, and mutations of them chosen by a seed.
 //!
 //! `FUZZ_SEED` (1 unless set) is the first seed, `FUZZ_ROUNDS` (3000) how many follow for each target. An input that
-//! breaks a promise is written to `fuzz/artifacts/<target>/`; put it into `fuzz/corpus/<target>/` with the mend.
+//! breaks a promise is written to `fuzz/artifacts/<target>/`; add it to `fuzz/corpus/<target>/` together with the fix.
 
 use std::path::{Path, PathBuf};
 
@@ -57,7 +57,7 @@ fn every_fuzz_target_has_seeds() {
     }
 }
 
-/// Reading may not go as deep as its input says: a stack that overflows ends the process.
+/// Reading must not recurse as deep as its input is nested: a stack overflow ends the process.
 #[test]
 fn nothing_is_nested_too_deeply_for_the_stack() {
     for (open, close) in NESTINGS {
@@ -163,7 +163,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
 }
 
-/// The seeds of a target, in the order of their names. Files without an extension are finds of libFuzzer.
+/// The seeds of a target, in the order of their names. Files without an extension were found by libFuzzer.
 fn seeds(name: &str) -> Vec<(String, Vec<u8>)> {
     let files = std::fs::read_dir(root().join("corpus").join(name))
         .unwrap()

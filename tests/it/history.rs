@@ -1,4 +1,4 @@
-//! What is there and what is missing; periods read again; logs; lists of tables.
+//! What is complete and what is missing; periods read again; logs; lists of tables.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ async fn status_tells_four_kinds_of_day_apart() {
     let simulator =
         simulator(|config| config.missing_scopes = vec!["/v1/fleet/assets/reefers".into()]).await;
     let program = Program::with_simulator(&simulator);
-    // The world's clock stands at the end of the 9th: the days after it are requested and empty.
+    // The world's clock is at the end of the 9th: the days after it are requested and empty.
     let trips = ["--table", "fleet_trips"];
     let dates = ["--start_date", "08/01/2024", "--end_date", "12/01/2024"];
     program
@@ -219,7 +219,7 @@ async fn every_run_ships_its_log() {
         (2, 2),
         "{shipped:?} {local:?}"
     );
-    // The run that came to its end has an HTML report beside its log.
+    // The finished run has an HTML report next to its log.
     assert_eq!((reports.len(), local_reports.len()), (1, 1), "{reports:?}");
     let html = std::fs::read_to_string(&reports[0]).unwrap();
     assert!(html.contains("Nothing failed in this run") && html.contains("fleet_vehicles"));

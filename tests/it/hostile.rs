@@ -1,5 +1,5 @@
-//! Bodies that no client should ever see: each ends in a rescued value or in a clear error that names table and
-//! day, never in a panic and never in a value that vanished.
+//! Invalid bodies: each ends in a rescued value or in a clear error that names table and day, never in a panic or a
+//! lost value.
 
 use samsara_etl::report::RunReport;
 use samsara_simulator::{Simulator, SimulatorConfig};
@@ -101,7 +101,7 @@ async fn misfits_are_rescued_exactly() {
         assert_eq!(rows.len(), 1, "{rescued}");
         assert_eq!(rows[0]["r"].as_str().unwrap(), format!("{{{rescued}}}"));
         assert_eq!(report.drift.values().sum::<u64>(), 1, "{:?}", report.drift);
-        // What stands beside it is there.
+        // Fields next to it are stored.
         let good = program
             .rows(&format!(
                 "SELECT engineRpm FROM {TABLE} WHERE engineRpm = 1"

@@ -55,7 +55,7 @@ impl Delays {
     }
 }
 
-/// A server whose answers are told by the number of the request, and a client of it that tries again without pauses.
+/// A server whose responses depend on the number of the request, and a client of it that retries without pauses.
 struct Api {
     server: Server,
     asked: Arc<Mutex<Vec<(Instant, HeaderMap)>>>,
@@ -326,7 +326,7 @@ async fn silent_servers_time_out() {
     }
 }
 
-/// Accepts connections, sends the beginning of an answer, and then nothing.
+/// Accepts connections, sends the beginning of a response, and then nothing.
 struct Silent {
     url: String,
     connections: Arc<AtomicU64>,
@@ -437,7 +437,7 @@ async fn a_broken_200_tells_its_request_id() {
     );
 }
 
-/// How many connections to this port of the loopback interface nobody has accepted yet.
+/// Number of connections to this port of the loopback interface that were not accepted yet.
 #[cfg(target_os = "linux")]
 fn unaccepted(port: u16) -> u64 {
     let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
@@ -474,7 +474,7 @@ async fn byte_order_marks_are_handled() {
 
 #[tokio::test]
 async fn unreachable_servers_time_out() {
-    // Nobody accepts, and the queue is as short as can be: once it is full (Linux adds one to what is requested), the
+    // Nobody accepts, and the queue is as short as possible: once it is full (Linux adds one to what is requested), the
     // system leaves connections unanswered.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();

@@ -9,45 +9,22 @@ use axum::{Json, Router, routing::get};
 use serde_json::{Map, Value, json};
 
 use crate::program::{Program, Ran};
+use crate::support::sources::{daily, list};
 use crate::support::wire::Server;
 
-const SOURCES: &str = r#"
-[people]
-description = "People."
-kind = "snapshot"
-endpoint = "/people"
-rate_limit = "50/s"
-schema = "id VARCHAR, team VARCHAR"
-
-[teams]
-description = "Teams."
-kind = "snapshot"
-endpoint = "/teams"
-rate_limit = "50/s"
-schema = "id VARCHAR, name VARCHAR"
-
-[shifts]
-description = "Shifts."
-kind = "window"
-endpoint = "/shifts"
-rate_limit = "50/s"
-window = { start = "startTime", end = "endTime", format = "rfc3339" }
-time_field = "at"
-schema = "at VARCHAR, team VARCHAR, name VARCHAR"
-
-[stops]
-description = "Stops."
-kind = "window"
-endpoint = "/stops"
-rate_limit = "50/s"
-window = { start = "startTime", end = "endTime", format = "rfc3339" }
-time_field = "at"
-schema = "at VARCHAR, team VARCHAR, name VARCHAR"
-"#;
+fn sources() -> String {
+    [
+        list("people", "id VARCHAR, team VARCHAR"),
+        list("teams", "id VARCHAR, name VARCHAR"),
+        daily("shifts", "team VARCHAR, name VARCHAR"),
+        daily("stops", "team VARCHAR, name VARCHAR"),
+    ]
+    .concat()
+}
 
 const DAY: &str = "to_timestamp_micros(s.at) AS at";
 
-/// What the endpoints say: at 0, teams and stops fail; from 2 on, both have other rows.
+/// The responses of the endpoints: at 0, teams and stops fail; from 2 on, both have other rows.
 struct Rig {
     program: Program,
     turn: Arc<AtomicU64>,
@@ -88,7 +65,7 @@ impl Rig {
         let program = Program::new()
             .set("SAMSARA_API_URL", server.url())
             .set("SAMSARA_API_TOKEN", "t");
-        program.write("sql/f/sources.toml", SOURCES);
+        program.write("sql/f/sources.toml", sources());
         let rig = Self {
             program,
             turn,
@@ -153,7 +130,7 @@ async fn days_wait_for_a_failed_list() {
     );
     assert_eq!(rig.run(1, "worked", "2024-01-02", &[]).await.code, 0);
     assert_eq!(rig.names("worked").await, ["team 1"]);
-    // A new day is not made with yesterday's list; the old one stays as it was derived, whatever becomes of the list.
+    // A new day is not derived with yesterday's list; the old one stays as it was derived, even if the list fails.
     assert_eq!(rig.run(0, "worked", "2024-01-03", &[]).await.code, 3);
     assert_eq!(rig.names("worked").await, ["team 1"]);
     assert_eq!(rig.run(2, "worked", "2024-01-03", &[]).await.code, 0);

@@ -1,14 +1,14 @@
-//! Odd times, several versions of one record, keys that are not unique, links that expire: what becomes of them in the
-//! tables, and what is told of it.
+//! Odd times, several versions of one record, keys that are not unique, links that expire: their rows in the tables,
+//! and what the run reports.
 
 use std::path::Path;
 
 use samsara_etl::catalog::Catalog;
 use samsara_etl::sql_tests::test_model;
-use samsara_simulator::{Simulator, SimulatorConfig};
+use samsara_simulator::Simulator;
 use serde_json::{Value, json};
 
-use crate::program::{Program, Ran};
+use crate::program::{Program, Ran, replay};
 
 /// A program whose API answers with pages that the test writes.
 struct Rig {
@@ -20,11 +20,7 @@ struct Rig {
 impl Rig {
     async fn new() -> Self {
         let pages = tempfile::tempdir().unwrap();
-        let config = SimulatorConfig {
-            pages_dir: Some(pages.path().into()),
-            ..SimulatorConfig::default()
-        };
-        let simulator = Simulator::start(config).await.unwrap();
+        let simulator = replay(pages.path()).await;
         Self {
             program: Program::with_simulator(&simulator),
             pages,
@@ -147,7 +143,7 @@ async fn invalid_times_become_null() {
     let mut expected: Vec<String> = expected.collect();
     expected.sort();
     assert_eq!(rows, expected);
-    // Five different texts are distinguished; what ends lines or colours terminals is written as JSON would.
+    // Five different texts are distinguished; line ends and terminal colours are escaped as in JSON.
     assert!(
         ran.stderr
             .contains("schema drift (not valid times: NULL in the table"),
@@ -173,7 +169,7 @@ async fn invalid_times_become_null() {
         "{}",
         ran.stderr
     );
-    // It counts as read: nothing is derived or loaded again, and nobody is told again.
+    // It counts as read: nothing is derived or loaded again, or reported again.
     let again = rig.run("fleet_drivers", &[]).await;
     assert!(
         again.code == 0 && !again.stderr.contains("schema drift"),
@@ -279,8 +275,8 @@ async fn times_out_of_range_become_null() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_several_versions_in_one_list_the_newest_is_in_the_table() {
     let rig = Rig::new().await;
-    // Deactivated between the two halves of the sweep. Once the later answer is the older one: the time of the change
-    // tells, not the order.
+    // Deactivated between the two halves of the sweep. In one case the later response has the older version: the time
+    // of the change decides, not the order.
     let driver = |id: &str, status: &str, updated: &str| json!({"id": id, "name": id, "driverActivationStatus": status, "updatedAtTime": updated});
     let active = [
         driver("1", "active", "2024-01-01T00:00:00Z"),
@@ -323,8 +319,8 @@ async fn of_several_versions_in_one_list_the_newest_is_in_the_table() {
         ["n=8"]
     );
 
-    // On two pages, without a time of the last change: the later page. What hangs on a record comes from that version
-    // alone, and records without an id are all kept.
+    // On two pages, without a time of last change: the version on the later page counts. Child rows come from that
+    // version alone, and records without an id are all kept.
     let tag = |id: Value, name: &str, vehicles: &[&str]| {
         let vehicles: Value = vehicles
             .iter()
@@ -472,13 +468,13 @@ async fn rows_that_are_not_unique_stop_their_partition_and_no_other() {
     assert_eq!(rows().await.len(), 4);
     assert_eq!(rig.run(table, &[]).await.code, 0);
 
-    // A day that was loaded stays as it was when it is read again and has become wrong.
+    // A loaded day stays as it was when it is read again and has become invalid.
     day(2, &[good[0].clone(), reading("2024-01-02T10:00:00Z", 5)]);
     assert_eq!(rig.run(table, &["--historical"]).await.code, 3);
     assert_eq!(rows().await.len(), 4);
 }
 
-/// A case of `sql test` whose rows are not unique fails, whatever is expected.
+/// A test of `sql test` with rows that are not unique fails, whatever is expected.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_case_whose_rows_are_not_unique_fails() {
     let sql = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql");
@@ -505,7 +501,8 @@ async fn a_case_whose_rows_are_not_unique_fails() {
     .unwrap();
     let error = test_model(&catalog, model, folder.path())
         .await
-        .unwrap_err();
+        .unwrap_err()
+        .to_string();
     assert!(
         error.contains("are not unique: unique_key (vehicle_id, time): 1 key on 2 rows"),
         "{error}"
@@ -555,7 +552,7 @@ async fn expiring_links_are_no_change() {
         rig.page(&format!("{AUDIT}/000{file}"), &body);
     };
     (1..6).for_each(|file| log(file, json!([])));
-    // One event came twice, on two pages, signed again in between: it is one row.
+    // One event came twice, on two pages, with another signature: it is one row.
     rig.list(
         &format!("{EVENTS}/startTime=2024-01-01T00%3A00%3A00Z"),
         &[
@@ -605,7 +602,7 @@ async fn expiring_links_are_no_change() {
         (&first.map(String::from)[..], flattened)
     );
 
-    // Both days are long settled. A change that the log tells of has its day read again, whenever it comes.
+    // Both days have long been final. If the log reports a change, its day is read again at any time.
     rig.simulator.clear_requests();
     days(json!([
         event(0, "coached", "z"),
@@ -622,7 +619,7 @@ async fn expiring_links_are_no_change() {
         json!({"id": "l", "time": "2024-02-20T08:00:00Z", "type": "CoachingStateActivityType",
                "safetyEvent": {"id": "7-0", "time": event_time, "vehicle": {"id": "7"}}})
     };
-    // Of days that were never requested, and of changes without an event, nothing follows.
+    // Days that were never requested, and changes without an event, have no effect.
     log(
         3,
         json!([

@@ -1,4 +1,4 @@
-//! Rows that last: they get their end, however late it comes, and days without news are not read again.
+//! Rows that last: they get their end, however late it comes, and days without changes are not read again.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use samsara_simulator::{Simulator, SimulatorConfig};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::program::{Program, impatient};
+use crate::program::{Program, impatient, replay};
 use crate::rerun::family_files;
 
 const ASSIGNMENTS: &str = "driver_vehicle_assignments";
@@ -127,7 +127,7 @@ impl Api {
             .unwrap()
     }
 
-    /// The same, without failures; gives the days that were requested, as days ago.
+    /// The same, without failures; returns the requested days, as numbers of days ago.
     async fn run(&self, table: &str, from: u64) -> BTreeSet<u64> {
         let report = self.report(table, from, 50).await;
         assert!(report.failures.is_empty(), "{:?}", report.failures);
@@ -195,7 +195,7 @@ impl Api {
         rows
     }
 
-    /// Whether midnight has come meanwhile: then the days are not those that were meant.
+    /// Whether midnight has passed meanwhile: then the days are not the intended ones.
     fn is_over(&self) -> bool {
         Utc::now().date_naive() != self.today
     }
@@ -233,7 +233,7 @@ async fn assignments_get_their_end_by_daily_runs() {
     }
     assert_eq!(api.ends(ASSIGNMENTS).await, api.expected(&before));
 
-    // Both end, and one turns up that nobody knew of, though its day was long final.
+    // Both end, and a row appears that was not known, though its day had long been final.
     let late = (20, "08:00:00");
     let second = [
         first[0].clone(),
@@ -253,7 +253,7 @@ async fn assignments_get_their_end_by_daily_runs() {
     ];
     assert_eq!(api.ends(ASSIGNMENTS).await, api.expected(&after));
 
-    // Once was enough, also where an end is told a little differently each time. One that is another is news.
+    // One more read was enough, also if an end differs a little each time. A different end is a change.
     let moved = |end| [&second[..4], &[api.assignment(5, late, Some(end))]].concat();
     let (drifted, other) = (moved((2, "06:00:00.007")), moved((1, "06:00:00")));
     for (rows, more) in [
@@ -306,7 +306,7 @@ async fn a_resumed_task_knows_the_open_rows_seen() {
     api.answer(ASSIGNMENTS, &[api.assignment(4, forty, None)]);
     api.run(ASSIGNMENTS, 45).await;
 
-    // The end is told once, in the first of two pages, and only to the plain call.
+    // Only the first of two pages has the end, and only in the plain request.
     let pages = "pages/fleet/driver-vehicle-assignments";
     let page = |rows: &[Value], cursor: &str| {
         json!({"data": rows, "pagination": {"endCursor": cursor, "hasNextPage": !cursor.is_empty()}}).to_string()
@@ -319,12 +319,8 @@ async fn a_resumed_task_knows_the_open_rows_seen() {
             page(&[], ""),
         );
     }
-    let simulator = Simulator::start(SimulatorConfig {
-        pages_dir: Some(api.program.folder().join("pages")),
-        ..SimulatorConfig::default()
-    });
     let api = Api {
-        simulator: simulator.await.unwrap(),
+        simulator: replay(&api.program.folder().join("pages")).await,
         ..api
     };
     api.program.write(

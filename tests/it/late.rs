@@ -176,7 +176,7 @@ async fn a_failed_feed_loses_no_late_day() {
     simulator.expire_cursors();
     let ran = program.succeed(&all).await;
     assert_eq!(
-        ran.stderr.matches("the change feed begins again").count(),
+        ran.stderr.matches("the change feed starts over").count(),
         1,
         "{}",
         ran.stderr

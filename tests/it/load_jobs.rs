@@ -1,4 +1,4 @@
-//! The protocol of load jobs, against a double that fails, dawdles and loses answers on request.
+//! The protocol of load jobs, against a double that fails, delays and loses responses on request.
 
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ pub fn contract(table: &str) -> Contract {
     }
 }
 
-/// A batch of these days, each with one object of this many rows. Nobody reads the objects.
+/// A batch of these days, each with one object of this many rows. Nothing reads the objects.
 fn batch(days: &[(&str, u64)], attempt: u32) -> Batch {
     // No object is requested from the double.
     let access = GoogleAccess {
@@ -348,7 +348,7 @@ async fn the_same_load_finds_its_job() {
     let (one, two) = (connect(&double, "d").await, connect(&double, "d").await);
     assert_eq!(load_day(&one).await.unwrap(), load_day(&two).await.unwrap());
     assert_eq!(double.jobs().len(), 1);
-    // Job ids are the project's: another dataset must not take this job for its own.
+    // Job ids are unique in the project: another dataset must not take this job for its own.
     load_day(&connect(&double, "e").await).await.unwrap();
     let tables: Vec<String> = double.jobs().into_iter().map(|job| job.table).collect();
     assert_eq!(tables, ["d.t$20240101", "e.t$20240101"]);

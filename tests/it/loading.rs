@@ -12,6 +12,7 @@ use crate::program::{Program, Ran, signal, simulator};
 use crate::support::bigquery_double::{BigQueryDouble, JobScript, LoadJob, error};
 use crate::support::faults::{Action, Fault};
 use crate::support::gcs::GcsDouble;
+use crate::support::sources::list;
 use crate::support::until;
 
 /// Doubles of both services, and a program that is pointed at them.
@@ -43,7 +44,7 @@ impl Rig {
             .set("GCS_BUCKET_NAME", "raw-b")
             .set("GCS_BUCKET_FLATTENED_NAME", "flat-b")
             .set("DWH_ID", "dwh");
-        program.write("sql/f/sources.toml", SOURCES);
+        program.write("sql/f/sources.toml", sources());
         program.write("sql/f/rpm.sql", RPM_SQL);
         program.write("sql/f/speed.sql", RPM_SQL.replace("AS rpm", "AS speed"));
         program.write("sql/f/vehicles.sql", VEHICLES_SQL);
@@ -52,6 +53,19 @@ impl Rig {
             bigquery,
             program,
         }
+    }
+
+    /// From now on each job runs for this long.
+    fn jobs_last(&self, lasts: Duration) {
+        self.bigquery.direct_jobs(move |_| JobScript {
+            lasts,
+            ..JobScript::default()
+        });
+    }
+
+    /// Whether the state of each day of `rpm` is like this: see [`Rig::state`].
+    fn all_days(&self, is_so: impl Fn(&(Option<u64>, u64, bool)) -> bool) -> bool {
+        self.state("engine", "rpm").values().all(is_so)
     }
 
     /// The jobs of models, not those of the program's own tables.
@@ -502,7 +516,7 @@ async fn a_raw_table_gains_the_columns_that_its_schema_has_gained() {
     let run = [RUN, RPM, &["--table", "vehicles", "--load-raw"]].concat();
     rig.program.write(
         "sql/f/sources.toml",
-        SOURCES.replace("STRUCT<time VARCHAR, value DOUBLE>", "STRUCT<time VARCHAR>"),
+        sources().replace("STRUCT<time VARCHAR, value DOUBLE>", "STRUCT<time VARCHAR>"),
     );
     rig.program.write(
         "sql/f/rpm.sql",
@@ -514,7 +528,7 @@ async fn a_raw_table_gains_the_columns_that_its_schema_has_gained() {
     );
     rig.program.succeed(&run).await;
     // What drift has proposed: a field inside readings, and columns of both kinds of tables.
-    let wider = SOURCES
+    let wider = sources()
         .replace(
             "id VARCHAR, name VARCHAR, externalIds",
             "id VARCHAR, name VARCHAR, serial VARCHAR, externalIds",
@@ -592,11 +606,7 @@ async fn a_failed_load_gets_a_new_job() {
         .collect();
     assert_eq!(ids.len(), 2);
     assert!(ids[0].ends_with("-1") && ids[1].ends_with("-2"), "{ids:?}");
-    assert!(
-        rig.state("engine", "rpm")
-            .values()
-            .all(|state| state.0 > Some(0) && (state.1, state.2) == (2, false))
-    );
+    assert!(rig.all_days(|state| state.0 > Some(0) && (state.1, state.2) == (2, false)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -802,37 +812,23 @@ async fn rows_that_get_lost_on_the_way_fail_the_run() {
 async fn a_kill_during_a_job_loads_once() {
     let simulator = simulator(|_| ()).await;
     let rig = Rig::new(&simulator);
-    rig.bigquery.direct_jobs(|_| JobScript {
-        lasts: Duration::from_secs(3),
-        ..JobScript::default()
-    });
+    rig.jobs_last(Duration::from_secs(3));
     let run = [RUN, RPM].concat();
     tokio::select! {
         ran = rig.program.run(&run) => panic!("{}", ran.stderr),
         () = until(|| !rig.jobs().is_empty()) => {}
     }
-    assert!(
-        rig.state("engine", "rpm")
-            .values()
-            .all(|state| *state == (None, 0, true))
-    );
+    assert!(rig.all_days(|state| *state == (None, 0, true)));
     rig.program.succeed(&run).await;
     assert_eq!(rig.jobs().len(), 1);
-    assert!(
-        rig.state("engine", "rpm")
-            .values()
-            .all(|state| state.0 > Some(0) && (state.1, state.2) == (1, false))
-    );
+    assert!(rig.all_days(|state| state.0 > Some(0) && (state.1, state.2) == (1, false)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outliving_job_undoes_nothing() {
     let simulator = simulator(|_| ()).await;
     let rig = Rig::new(&simulator);
-    rig.bigquery.direct_jobs(|_| JobScript {
-        lasts: Duration::from_secs(4),
-        ..JobScript::default()
-    });
+    rig.jobs_last(Duration::from_secs(4));
     let run = [RUN, RPM].concat();
     tokio::select! {
         ran = rig.program.run(&run) => panic!("{}", ran.stderr),
@@ -1076,7 +1072,7 @@ async fn a_shrunken_list_must_be_accepted() {
         .await;
 }
 
-const SOURCES: &str = r#"
+pub const ENGINE: &str = r#"
 [engine]
 description = "Engine speed."
 kind = "window"
@@ -1086,14 +1082,12 @@ window = { start = "startTime", end = "endTime", format = "rfc3339" }
 time_field = "engineRpm[].time"
 rate_limit = "50/s"
 schema = "id VARCHAR, name VARCHAR, externalIds MAP(VARCHAR, VARCHAR), engineRpm ARRAY<STRUCT<time VARCHAR, value DOUBLE>>"
-
-[cars]
-description = "Vehicles."
-kind = "snapshot"
-endpoint = "/fleet/vehicles"
-rate_limit = "50/s"
-schema = "id VARCHAR, name VARCHAR"
 "#;
+
+fn sources() -> String {
+    let cars = list("cars", "id VARCHAR, name VARCHAR").replace("\"/cars\"", "\"/fleet/vehicles\"");
+    format!("{ENGINE}{cars}")
+}
 
 pub const RPM_SQL: &str = r#"/*---
 description = "Engine speed, one row per reading."
@@ -1118,28 +1112,17 @@ FROM raw.cars
 async fn a_stopped_run_leaves_its_job() {
     let simulator = simulator(|_| ()).await;
     let rig = Rig::new(&simulator);
-    rig.bigquery.direct_jobs(|_| JobScript {
-        lasts: Duration::from_secs(6),
-        ..JobScript::default()
-    });
+    rig.jobs_last(Duration::from_secs(6));
     let run = [RUN, RPM].concat();
     let mut child = rig.program.start(&run, std::process::Stdio::null());
     until(|| !rig.jobs().is_empty()).await;
     signal(&child, "TERM").await;
     assert_eq!(child.wait().await.unwrap().code(), Some(143));
     // It did not see the end of its job.
-    assert!(
-        rig.state("engine", "rpm")
-            .values()
-            .all(|state| *state == (None, 0, true))
-    );
+    assert!(rig.all_days(|state| *state == (None, 0, true)));
     rig.program.succeed(&run).await;
     assert_eq!(rig.jobs().len(), 1);
-    assert!(
-        rig.state("engine", "rpm")
-            .values()
-            .all(|state| state.0 > Some(0) && (state.1, state.2) == (1, false))
-    );
+    assert!(rig.all_days(|state| state.0 > Some(0) && (state.1, state.2) == (1, false)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -1198,7 +1181,7 @@ async fn an_outliving_raw_load_undoes_nothing() {
 async fn a_possible_folder_load_is_known() {
     let simulator = simulator(|_| ()).await;
     let program = Program::with_simulator(&simulator);
-    program.write("sql/f/sources.toml", SOURCES);
+    program.write("sql/f/sources.toml", sources());
     program.write("sql/f/rpm.sql", RPM_SQL);
     let run = [RUN, RPM].concat();
     program.succeed(&run).await;

@@ -95,7 +95,7 @@ async fn a_run_that_waits_can_be_stopped() {
 /// A file with its size and the time it was written.
 type Found = (String, u64, std::time::SystemTime);
 
-/// Puts another run's lock in place of ours at the first committed partition, and waits until ours knows.
+/// Replaces our lock by another run's at the first committed partition, and waits until our run notices.
 struct Usurper {
     program: Program,
     fence: Fence,

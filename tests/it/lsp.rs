@@ -129,7 +129,7 @@ impl Editor {
         }
     }
 
-    /// Asks about the place of `|` in a text, which the editor then has without it.
+    /// Sends a request about the position of `|` in a text, which the editor then has without it.
     async fn at(&mut self, method: &str, path: &str, marked: &str, mut more: Value) -> Value {
         let offset = marked.find('|').unwrap();
         let text = marked.replacen('|', "", 1);

@@ -1,4 +1,4 @@
-//! Whole-program tests, in one binary: each further one would link DataFusion again.
+//! Whole-program tests, in one binary: each additional binary would link DataFusion again.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! The marts, against what the simulated world's truth about their sources comes to.
+//! The marts, compared with what follows from the simulated world's truth about their sources.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ type Row = Map<String, Value>;
 /// By day (or nothing) and id, the measures that are not empty.
 type Measures = BTreeMap<(String, String), BTreeMap<&'static str, f64>>;
 
-/// Half of the last digit to which a mart is rounded, and of those that it is the sum of.
+/// Half of the last digit to which a mart is rounded, and of the values that it sums up.
 const TOLERANCE: f64 = 0.011;
 
 /// The truth about the sources of the marts.
@@ -348,7 +348,7 @@ async fn wrong_quality(tables: &[QueryTable], truth: &Truth<'_>) -> Vec<String> 
     compare("data_quality", &of_rows, &expected)
 }
 
-/// What of the fuel of a month is not what the truth about its days comes to.
+/// Differences between the monthly fuel table and the truth about its days.
 pub async fn wrong_months(
     tables: &[QueryTable],
     world: &World,

@@ -11,34 +11,17 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::program::{Program, Ran};
+use crate::support::sources::{daily, list};
 use crate::support::wire::Server;
 
-const SOURCES: &str = r#"
-[people]
-description = "People."
-kind = "snapshot"
-endpoint = "/people"
-rate_limit = "50/s"
-schema = "id VARCHAR, name VARCHAR"
-
-[shifts]
-description = "Shifts."
-kind = "window"
-endpoint = "/shifts"
-rate_limit = "50/s"
-window = { start = "startTime", end = "endTime", format = "rfc3339" }
-time_field = "at"
-schema = "at VARCHAR, id VARCHAR, minutes BIGINT"
-
-[stops]
-description = "Stops."
-kind = "window"
-endpoint = "/stops"
-rate_limit = "50/s"
-window = { start = "startTime", end = "endTime", format = "rfc3339" }
-time_field = "at"
-schema = "at VARCHAR, id VARCHAR"
-"#;
+fn sources() -> String {
+    [
+        list("people", "id VARCHAR, name VARCHAR"),
+        daily("shifts", "id VARCHAR, minutes BIGINT"),
+        daily("stops", "id VARCHAR"),
+    ]
+    .concat()
+}
 
 const WORKED: &str = "SELECT samsara_time(at) AS at, id, minutes FROM raw.shifts";
 const PERSONS: &str = "SELECT id, name FROM raw.people";
@@ -103,7 +86,7 @@ impl Rig {
         let program = Program::new()
             .set("SAMSARA_API_URL", server.url())
             .set("SAMSARA_API_TOKEN", "t");
-        program.write("sql/f/sources.toml", SOURCES);
+        program.write("sql/f/sources.toml", sources());
         let rig = Self {
             program,
             answers,
@@ -240,7 +223,7 @@ async fn changes_reach_exactly_what_is_below() {
         idle.stderr
     );
 
-    // A list that changes leaves days as they were derived, and changes lists.
+    // A changed list leaves days as they were derived, and changes lists.
     let more =
         json!([{"id": "a", "name": "Anna"}, {"id": "b", "name": "Bob"}, {"id": "c", "name": "Cy"}]);
     rig.answer("people", Some(more));
@@ -276,7 +259,7 @@ async fn changes_reach_exactly_what_is_below() {
     let second = "SELECT samsara_time(at) AS at, id, CASE WHEN at < '2024-01-02' OR at > '2024-01-03' \
                   THEN minutes ELSE minutes + 5 END AS minutes FROM raw.shifts";
     rig.write("worked", "partition_by = \"at\"", second);
-    // Only the table itself is asked for, as if a run had been killed before it came to the others.
+    // Only the table itself is selected, as if a run had been killed before it derived the others.
     assert_eq!(rig.derive(&["worked"]).await.code, 0);
     assert_eq!(rig.changed(&mut made), "worked 1, worked 2, worked 3");
     let status = [
@@ -321,7 +304,7 @@ async fn what_fails_above_is_not_taken_as_it_was() {
         "moves 1, moves 2, moves 3, stopped 1, stopped 2, stopped 3"
     );
 
-    // A model that fails on one day: what is below it stays as it was on this day.
+    // A model that fails on one day: downstream tables stay as they were on this day.
     let test = "partition_by = \"day\"\n[[tests]]\nrange = { column = \"minutes\", max = 50 }";
     rig.write("days", test, &format!("{DAYS} ORDER BY 1"));
     rig.write(
@@ -347,7 +330,7 @@ async fn what_fails_above_is_not_taken_as_it_was() {
     assert_eq!(rig.derive(&["totals"]).await.code, 0);
     assert_eq!(rig.rows(OF_TOTALS).await, "1 180, 2 90, 3 30");
 
-    // Flattened objects that someone has removed are made again once they are read.
+    // Removed flattened objects are derived again once they are read.
     let flattened = rig
         .program
         .folder()
@@ -424,7 +407,7 @@ async fn windows_follow_exactly_their_days() {
     ] {
         rig.write(name, keys, sql);
     }
-    // What has days before the first that was read, or is over and lacks days, waits.
+    // A window with days before the first that was read, or one that is over and lacks days, waits.
     let first = rig.run(&[]).await;
     assert_eq!(first.code, 0, "{}", first.stderr);
     for told in [
@@ -491,7 +474,7 @@ async fn windows_follow_exactly_their_days() {
     run(&whole).await;
     assert_eq!(rig.changed(&mut made), "");
 
-    // Late data of one day: what has the day in its window is derived again, and the plan says so.
+    // Late data of one day: partitions with the day in their window are derived again, and the plan says so.
     rig.answer("shifts", Some(shifts(6)));
     let fifth = ["--start-date", "2024-01-05", "--end-date", "2024-01-06"];
     run(&[&fifth[..], &["--historical", "--stages", "extract"]].concat()).await;
@@ -543,8 +526,8 @@ async fn windows_follow_exactly_their_days() {
     assert_eq!(rig.changed(&mut made), "");
 }
 
-/// Days that are derived at the same time, and a list, read another list whose objects are gone: it is derived for all of
-/// them, and what the state names afterwards is there.
+/// Days and a list, derived at the same time, read another list whose objects are gone: it is derived for all of them,
+/// and the objects listed by the state exist afterwards.
 #[tokio::test(flavor = "multi_thread")]
 async fn removed_objects_are_derived_for_all_readers() {
     let rig = Rig::new();
@@ -563,7 +546,7 @@ async fn removed_objects_are_derived_for_all_readers() {
         let ran = rig.derive(&["days", "heads"]).await;
         assert_eq!(ran.code, 0, "{}", ran.stderr);
         assert!(ran.stderr.contains("are gone"), "{}", ran.stderr);
-        // What the state names is there: nothing is derived again for those who read it next.
+        // The objects listed by the state exist: nothing is derived again for the next readers.
         rig.write(
             "heads",
             "",

@@ -1,4 +1,4 @@
-//! Outages of one part: what the others have is kept and worked on, nothing hangs, and the last line says what is true.
+//! Outages of one part: the results of the others are kept and processed, nothing hangs, and the last line is accurate.
 
 use std::fs::File;
 use std::process::Stdio;
@@ -33,8 +33,8 @@ use crate::support::wire::Server;
 use crate::truth::day;
 
 const ALL: [Stage; 3] = [Stage::Extract, Stage::Transform, Stage::Load];
-/// Much longer than any of these runs takes, and much shorter than what would hold it up.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Much longer than any of these runs takes, and much shorter than what would delay it.
+const MAX_WAIT: Duration = Duration::from_secs(120);
 
 fn run_request(
     catalog: &Catalog,
@@ -64,7 +64,7 @@ async fn run(
     let pipeline = Pipeline::new(config, catalog).unwrap();
     let plan = pipeline.plan(run_request).await.unwrap();
     let ran = pipeline.run(plan, observers, CancellationToken::new());
-    tokio::time::timeout(PATIENCE, ran)
+    tokio::time::timeout(MAX_WAIT, ran)
         .await
         .expect("the run hangs")
 }
@@ -194,7 +194,7 @@ async fn an_api_that_cannot_be_reached_stops_no_other_stage() {
                 .run(plan, vec![], CancellationToken::new())
                 .await
                 .unwrap();
-            // What is there is derived and loaded; what could not be read is a failure.
+            // Complete days are derived and loaded; what could not be read is a failure.
             assert_eq!(report.models[table].loaded, partitions, "{report}");
             assert!(
                 !report.failures.is_empty() && report.idle.is_none(),
@@ -357,7 +357,7 @@ async fn a_run_that_is_stopped_claims_nothing() {
     until(|| asked.load(Ordering::SeqCst)).await;
     signal(&child, "INT").await;
     let ran = Ran::of(
-        tokio::time::timeout(PATIENCE, child.wait_with_output())
+        tokio::time::timeout(MAX_WAIT, child.wait_with_output())
             .await
             .unwrap()
             .unwrap(),
@@ -558,7 +558,7 @@ async fn missing_is_whatever_is_not_in_the_warehouse() {
             lines[0].starts_with("fleet_tags snapshot") && lines[1] == day,
             "{stage}: {lines:?}"
         );
-        // And a query says what it lacks, and of what: of the raw rows it lacks nothing.
+        // A query reports what is missing; of the raw rows nothing is.
         let ran = program
             .run(&["query", "SELECT count(*) FROM fleet_vehicle_stats_gps"])
             .await;
@@ -667,7 +667,7 @@ async fn a_feed_brings_the_requested_days() {
             run(["2024-01-02", end]).await;
             is_right(end).await;
         }
-        // Without an end, to the last row that there is; and then again there is nothing new.
+        // Without an end date, up to the last existing row; the next run finds nothing new.
         for _ in 0..2 {
             program.succeed(&["run", "--table", LOGS]).await;
             is_right("2024-03-01").await;

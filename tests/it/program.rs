@@ -253,6 +253,15 @@ pub fn fleet() -> SimulatorConfig {
     }
 }
 
+/// A simulator that serves the recorded pages in a folder.
+pub async fn replay(pages: &Path) -> Simulator {
+    let config = SimulatorConfig {
+        pages_dir: Some(pages.into()),
+        ..SimulatorConfig::default()
+    };
+    Simulator::start(config).await.unwrap()
+}
+
 /// That fleet served, with a difference.
 pub async fn simulator(change: impl FnOnce(&mut SimulatorConfig)) -> Simulator {
     let mut config = fleet();

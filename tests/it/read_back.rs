@@ -1,4 +1,4 @@
-//! Google's own client reads loaded tables back, and finds what the models say.
+//! Google's own client reads loaded tables back, and finds what the models define.
 
 use serde_json::Value;
 

@@ -5,9 +5,9 @@ use std::process::Stdio;
 
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use samsara_simulator::{Simulator, SimulatorConfig};
+use samsara_simulator::Simulator;
 
-use crate::program::{Program, simulator};
+use crate::program::{Program, replay, simulator};
 use crate::support::gate::{self, Turn};
 
 const EVIL: &str = "</script><script>alert(1)</script>";
@@ -115,7 +115,7 @@ async fn a_report_shows_ledger_and_coverage() {
         Some(pages.count() as u64)
     );
     assert!(html.contains("Nothing failed in this run"));
-    // Nothing is asked of the network, and every run left such a page beside its log.
+    // Nothing is requested from the network, and every run left such a page next to its log.
     for outside in [r#"="http"#, "src=", "url(", "@import", "<link"] {
         assert!(!html.contains(outside), "{outside}");
     }
@@ -145,7 +145,7 @@ async fn a_report_shows_ledger_and_coverage() {
     }
 }
 
-/// A program whose run brought a vehicle, a field and an error message that are scripts.
+/// A program whose run had a vehicle, a field and an error message that are scripts.
 async fn attacked() -> (Program, Simulator) {
     let program = Program::new();
     let reading = r#"{"time":"2024-01-01T00:00:01Z","value":1}"#;
@@ -153,11 +153,7 @@ async fn attacked() -> (Program, Simulator) {
         r#"{{"data":[{{"id":"1","name":"{EVIL}","{EVIL}":1,"engineRpm":[{reading}]}}],"pagination":{{"endCursor":"","hasNextPage":false}}}}"#
     );
     program.write("pages/fleet/vehicles/stats/history/0001.json", body);
-    let config = SimulatorConfig {
-        pages_dir: Some(program.folder().join("pages")),
-        ..SimulatorConfig::default()
-    };
-    let simulator = Simulator::start(config).await.unwrap();
+    let simulator = replay(&program.folder().join("pages")).await;
     let gate = gate::before(simulator.url(), |request| match request.uri().path() {
         "/fleet/vehicles" => {
             let message = format!(r#"{{"message":"{EVIL}"}}"#);
@@ -252,7 +248,7 @@ async fn a_browser_shows_the_report() {
     let page = folder.join("samsara-report.html");
     let profile = folder.join("profile");
     let dom = dom_of(&page, &profile).await;
-    // The script ran under the page's own policy: it shows what only works with it, and columns that zoom.
+    // The page's own script ran under its policy: it shows what only works with it, and columns that zoom.
     assert!(!dom.contains(r#"<div id="zoom" hidden"#) && dom.contains(r#"<div id="zoom""#));
     assert!(dom.contains(r#"aria-label="Zoom into 2024""#), "no zoom");
     // What the data brought was not run, nor made an element.

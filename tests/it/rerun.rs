@@ -1,4 +1,4 @@
-//! Running again: what is complete is left alone, what is stale is derived again, and nothing else.
+//! Running again: complete partitions are left alone, stale ones are derived again, and nothing else.
 
 use std::collections::BTreeSet;
 
@@ -259,7 +259,7 @@ pub(crate) fn catalog_files() -> Vec<(String, String)> {
     files
 }
 
-/// The files of these families of it. A source needs the families of its parent, a model those of its sources.
+/// The files of these families. A source needs the families of its parent, a model those of its sources.
 pub(crate) fn family_files(families: &[&str]) -> Vec<(String, String)> {
     let mut files = catalog_files();
     let is_wanted = |path: &str| {
@@ -270,7 +270,7 @@ pub(crate) fn family_files(families: &[&str]) -> Vec<(String, String)> {
     files
 }
 
-/// Puts these families into the program's folder: a start with few models takes less time than one with all.
+/// Copies these families into the program's folder: it starts faster with few models than with all.
 pub(crate) fn copy_families(program: &Program, families: &[&str]) {
     for (path, text) in family_files(families) {
         program.write(&format!("sql/{path}"), text);
@@ -305,7 +305,7 @@ async fn days_a_killed_run_missed_are_read() {
     program.succeed(&from("01/01/2024")).await;
     program.succeed(&from("02/01/2024")).await;
     assert_eq!(begun(), "2024-01-01");
-    // As if it had been killed when only the last days were there: they are read concurrently.
+    // As if it had been killed when only the last days were committed: days are read concurrently.
     let mut killed = state(&program, TABLE).unwrap();
     killed
         .partitions

@@ -1,5 +1,5 @@
-//! Canaries: every secret that can be configured holds one, every error that can be driven is driven, and nothing that
-//! the program leaves behind holds any.
+//! Canaries: every configurable secret contains one, every error that can be provoked is provoked, and nothing that the
+//! program leaves behind contains any.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -387,7 +387,7 @@ async fn a_server_that_repeats_the_token_puts_it_nowhere() {
                 &program.run(command).await,
             );
         }
-        // What a record holds is data, and stays exact; all else that was left is about it.
+        // The content of a record is data, and stays exact; everything else is text about it.
         if !matches!(answer, Echo::Fields) {
             assert!(assert_left_clean(&format!("{answer:?}"), program.folder()) > 3);
         }

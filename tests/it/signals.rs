@@ -65,7 +65,8 @@ async fn a_signal_stops_a_run() {
 async fn a_second_signal_ends_at_once() {
     let simulator = simulator(|_| ()).await;
     let double = GcsDouble::start(&["raw", "flat"]);
-    // A commit that nobody answers: the first signal waits for its end, so that it cannot come after the lock is gone.
+    // A commit without a response: the first signal waits for its end, so that it cannot be applied after the lock is
+    // released.
     double.fault(Fault::on(
         "PUT",
         "state/",

@@ -1,4 +1,4 @@
-//! Compares tables with what the simulated world says they should hold, row for row.
+//! Compares tables with what the simulated world says they should have, row for row.
 
 use chrono::{DateTime, Utc};
 use samsara_etl::catalog::{Catalog, SourceKind};
@@ -14,7 +14,7 @@ pub fn day(text: &str) -> DateTime<Utc> {
     format!("{text}T00:00:00Z").parse().unwrap()
 }
 
-/// Compares one table of the local warehouse; gives how many rows it has, or the differences.
+/// Compares one table of the local warehouse; returns its number of rows, or the differences.
 pub async fn compare(
     program: &Program,
     world: &World,
@@ -74,7 +74,7 @@ fn is_json(value: &Value) -> bool {
     value.is_array() || value.is_object()
 }
 
-/// One way of writing a row, whatever wrote it: nulls left out, instants and numbers in one form.
+/// A canonical form of a row, whatever wrote it: nulls left out, instants and numbers in one form.
 fn canonical(row: &Map<String, Value>, json_columns: &[&String]) -> String {
     let mut cells: Vec<String> = row
         .iter()
@@ -163,8 +163,8 @@ pub async fn local_rows(tables: &[QueryTable], table: &str) -> Vec<Map<String, V
         .collect()
 }
 
-/// Whether the sources of a table reach back as far as they are asked. A feed that reaches only some days back has nothing
-/// of the days of most tests; see cold_feeds.rs.
+/// Whether the sources of a table reach back to the requested days. A feed with a short retention has no rows for the
+/// days of most tests; see cold_feeds.rs.
 pub fn has_history(catalog: &Catalog, table: &str) -> bool {
     catalog.model(table).is_none_or(|model| {
         let mut sources = model.sources.iter().filter_map(|name| catalog.source(name));

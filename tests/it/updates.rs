@@ -478,9 +478,9 @@ async fn a_key_in_two_days_is_found() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_window_goes_on_where_it_was_left() {
     let (start, end) = (day(35).to_string(), day(0).to_string());
-    let anew = ["--start_date", start.as_str()];
+    let from_start = ["--start_date", start.as_str()];
     let again = ["--historical", "--end_date", &end];
-    for dates in [anew.to_vec(), [&anew[..], &again].concat()] {
+    for dates in [from_start.to_vec(), [&from_start[..], &again].concat()] {
         let mut setting = Setting::new();
         setting.program = setting.program.set("SAMSARA_ETL_CHECKPOINT_PAGES", "2");
         // One source, and ten pages in one window.
@@ -529,9 +529,9 @@ async fn a_window_goes_on_where_it_was_left() {
             "{answered:?}"
         );
         assert!(setting.state("cases").get("unfinished").is_none());
-        if dates.len() > anew.len() {
+        if dates.len() > from_start.len() {
             // That moved no position.
-            setting.run(&anew).await;
+            setting.run(&from_start).await;
         }
         let rows = setting.rows("now_t").await;
         assert_eq!((rows.len(), rows[1].as_str()), (20, "01 done"));

@@ -1,4 +1,4 @@
-//! Objects too large for one request: their parts go wrong in every way, and what is read back is what was written.
+//! Objects too large for one request: their parts fail in every way, and what is read back is what was written.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -31,7 +31,7 @@ fn bucket(double: &GcsDouble) -> Bucket {
     .unwrap()
 }
 
-/// A megabyte that cannot be compressed, in rows of a kilobyte. Each is made once.
+/// A megabyte that cannot be compressed, in rows of a kilobyte. Each is built once.
 fn megabyte(seed: u64) -> RecordBatch {
     static MADE: Mutex<BTreeMap<u64, RecordBatch>> = Mutex::new(BTreeMap::new());
     MADE.lock()

@@ -1,11 +1,11 @@
-//! Values at the edges: each that the API sends is in the table and on the day that it belongs to, unchanged, or is
-//! told where it is instead.
+//! Edge values: each value that the API sends is unchanged in the table, on its day, or the run reports where it is
+//! instead.
 
 use samsara_simulator::{Simulator, SimulatorConfig};
 
 use crate::program::{Program, Ran};
 
-/// The program, pointed at an API that serves these bodies: path below the folder of pages, and body.
+/// The program with an API that serves these bodies: path below the folder of pages, and body.
 async fn serving(pages: &[(&str, &str)]) -> (Program, Simulator) {
     let folder = Program::new();
     write(&folder, pages);
@@ -139,7 +139,7 @@ async fn envelope_fields_are_kept_or_reported() {
         [r#"{"$.warning":"only  partly"}"#]
     );
     assert!(!ran.stderr.contains("without rows"), "{}", ran.stderr);
-    // Nobody is there to carry it: the report has it, the log, and the table of what runs did.
+    // No row can store it: it is in the report, the log, and the table of what runs did.
     for data in ["[]".to_string(), "null".to_string(), format!("[{before}]")] {
         let (program, _simulator) = serving(&[(path, &idling(&data))]).await;
         let ran = run(&program, &[table], DAY).await;
@@ -328,7 +328,7 @@ async fn rows_of_another_parent_are_other_rows() {
     let ran = run(&program, &["fleet_trips"], DAY).await;
     assert!(ran.code == 0 && !unchanged(&ran), "{}", ran.stderr);
     assert_eq!(column(&program, parent).await, ["2"]);
-    // What stands beside the same rows is a change too.
+    // Other envelope fields with the same rows are a change too.
     write(
         &program,
         &[(

@@ -1,18 +1,10 @@
 //! Each version of a list's rows, kept in `<table>_history`.
 
-use samsara_simulator::{Simulator, SimulatorConfig};
+use samsara_simulator::Simulator;
 use serde_json::{Value, json};
 
-use crate::program::{Program, simulator};
-
-const SOURCE: &str = r#"
-[contacts]
-description = "Contacts."
-kind = "snapshot"
-endpoint = "/contacts"
-rate_limit = "50/s"
-schema = "id VARCHAR, name VARCHAR, email VARCHAR"
-"#;
+use crate::program::{Program, replay, simulator};
+use crate::support::sources::list;
 
 const ID: &str = "\"id\"";
 const RUN: &[&str] = &["run", "--table", "people"];
@@ -34,13 +26,10 @@ struct Rig {
 impl Rig {
     async fn new() -> Self {
         let pages = tempfile::tempdir().unwrap();
-        let config = SimulatorConfig {
-            pages_dir: Some(pages.path().into()),
-            ..SimulatorConfig::default()
-        };
-        let simulator = Simulator::start(config).await.unwrap();
+        let simulator = replay(pages.path()).await;
         let program = Program::with_simulator(&simulator);
-        program.write("sql/f/sources.toml", SOURCE);
+        let source = list("contacts", "id VARCHAR, name VARCHAR, email VARCHAR");
+        program.write("sql/f/sources.toml", source);
         program.write("sql/f/people.sql", model(ID, "name"));
         Self {
             program,

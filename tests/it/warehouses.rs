@@ -1,4 +1,4 @@
-//! What every warehouse must keep to: the folder, and BigQuery behind its emulator and behind our double.
+//! What every warehouse must keep to: the folder, and BigQuery as its emulator and as our double.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -269,7 +269,7 @@ async fn conforms(mut rig: Rig) {
         .await
         .unwrap();
     assert_eq!(rig.counts(&changed).await.len(), 3);
-    // Trial tables of other buckets, and tables of others, are nobody's to drop.
+    // Trial tables of other buckets, and tables of other programs, must not be dropped.
     for (name, mark) in [("readings", "aa"), ("readings", "bb"), ("a_b", "aa")] {
         rig.warehouse
             .prepare(&Contract {
@@ -390,7 +390,7 @@ async fn on_bigquery(storage: &str, bigquery: &str, project: &str) -> Rig {
     }
 }
 
-/// A fence that nobody may pass any more: the lock behind it has run out, and nobody renews it.
+/// A closed fence: the lock behind it has expired, and nobody renews it.
 pub async fn closed_fence(folder: &std::path::Path) -> Fence {
     let location = BucketLocation::Folder(folder.to_path_buf());
     let bucket = Bucket::open(&location, &GoogleAccess::default(), &Handle::current()).unwrap();

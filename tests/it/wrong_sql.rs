@@ -1,4 +1,4 @@
-//! Edits of an analyst on a copy of `sql/`: what is wrong is told, and what changes no row touches nothing.
+//! An analyst's edits on a copy of `sql/`: errors are reported, and edits that change no row cause no work.
 
 use samsara_etl::catalog::Catalog;
 use samsara_etl::transform::{BoundModel, Inputs};
@@ -26,7 +26,7 @@ async fn wrong_edits_are_found_and_shown() {
     let program = Program::new();
     let head = |lines: &'static str| ("---*/", lines);
     let cases: &[&[(&str, &str)]] = &[
-        // A forgotten comma, also in a query inside, and before a column that would have an alias.
+        // A forgotten comma, also in a subquery, and before a column that would have an alias.
         &[("distanceMeters, ", "distanceMeters  ")],
         &[(
             "FROM raw.fleet_trips",
@@ -152,7 +152,7 @@ async fn problems_of_all_files_come_at_once() {
     );
 }
 
-/// Files that no editor should leave, all at once: each is told, and none stops the check of the others.
+/// Broken files of all kinds at once: each is reported, and none stops the check of the others.
 #[tokio::test(flavor = "multi_thread")]
 async fn files_of_any_content_are_told() {
     let program = Program::new();
@@ -508,7 +508,7 @@ async fn diff_tells_rows_columns_and_values() {
     for (arguments, told) in [
         (
             &["fleet_trips", "--day", "2024-02-01"][..],
-            "nothing of fleet_trips is committed",
+            "no rows of fleet_trips are committed",
         ),
         (&["fleet_trip"], "did you mean `fleet_trips`?"),
         (

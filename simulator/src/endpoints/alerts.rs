@@ -64,7 +64,7 @@ pub(super) fn incidents(call: &Call<'_>) -> Result<Value, Refusal> {
     );
     let size = call.page_size(INCIDENTS_PAGE, false)?;
     let page = stream::page(call, Paging::AFTER, Some(from), to, size, |day| {
-        // Found by the time of the last change, which is up to 30 hours after it happened.
+        // Found by time of last change, which is up to 30 hours after the incident.
         let mut incidents: Vec<Incident> = watched
             .iter()
             .flat_map(|watched| {

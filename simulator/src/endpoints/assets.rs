@@ -36,7 +36,7 @@ pub(super) fn equipment(call: &Call<'_>) -> Result<Value, Refusal> {
     Ok(call.envelope(page, Empty::List))
 }
 
-/// Everything in one answer, under a name of its own. Parameters mean nothing here.
+/// Everything in one response, under a name of its own. Parameters are ignored.
 pub(super) fn assets(call: &Call<'_>) -> Result<Value, Refusal> {
     let mut envelope = Map::new();
     envelope.insert(

@@ -50,7 +50,7 @@ pub(super) fn assignments(call: &Call<'_>) -> Result<Value, Refusal> {
     let vehicles: Vec<&Vehicle> = call.world.vehicles.iter().filter(asked).collect();
     let size = call.page_size(PAGE, false)?;
     let page = groups::page(call, &vehicles, size, |vehicle| {
-        // The end does not count in, unless there is nothing else.
+        // The end is exclusive, unless nothing else is in the window.
         let assignments = call
             .world
             .assignments_overlapping(vehicle, from, (to - 1).max(from));

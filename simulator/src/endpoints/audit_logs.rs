@@ -1,4 +1,4 @@
-//! The feed of changes made to safety events. It never ends: its last page has a cursor to come back with.
+//! The feed of changes made to safety events. It never ends: its last page has a cursor for later requests.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! How efficiently drivers drive, over whole hours of at most 31 days.
+//! Driver efficiency, over whole hours of at most 31 days.
 
 use serde_json::{Value, json};
 
@@ -55,7 +55,7 @@ pub(super) fn summaries(call: &Call<'_>) -> Result<Value, Refusal> {
     ))
 }
 
-/// Both ends are cut to the hour; by default the window is the last day.
+/// Both ends are truncated to the hour; by default the window is the last day.
 fn window(call: &Call<'_>) -> Result<(Millis, Millis), Refusal> {
     let now = call.world.clock.now();
     let hour = |time: Millis| time.div_euclid(HOUR) * HOUR;

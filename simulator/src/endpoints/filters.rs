@@ -78,7 +78,7 @@ pub(super) fn window(call: &Call<'_>) -> Result<(Millis, Millis), Refusal> {
     ordered(call.query.time("startTime")?, call.query.time("endTime")?)
 }
 
-/// A window whose ends are the present where they are not given.
+/// A window whose missing ends are the present.
 pub(super) fn window_or_now(call: &Call<'_>) -> Result<(Millis, Millis), Refusal> {
     let now = call.world.clock.now();
     let end = |name| Ok::<_, Refusal>(call.query.optional_time(name)?.unwrap_or(now));

@@ -1,4 +1,4 @@
-//! Records that are found group by group (a vehicle's, a driver's), and paged in that order.
+//! Records found group by group (a vehicle's, a driver's), and paged in that order.
 
 use serde_json::Value;
 
@@ -6,8 +6,8 @@ use crate::cursor::Position;
 use crate::paging::{Call, Found, Next, Page, Paging};
 use crate::query::Refusal;
 
-/// One page of a paginated read over groups. `of_group` makes the records of one. A position holds the group and how many of
-/// its records are behind.
+/// One page of a paginated read over groups. `of_group` returns the records of one. A position is the group and the
+/// number of its records that were served.
 pub(super) fn page<T>(
     call: &Call<'_>,
     groups: &[T],

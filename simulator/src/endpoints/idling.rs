@@ -1,4 +1,4 @@
-//! Idling by the time it starts. Beside the events the answer repeats the window.
+//! Idling by start time. Besides the events the response repeats the window.
 
 use serde_json::Value;
 

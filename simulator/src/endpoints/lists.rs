@@ -1,4 +1,4 @@
-//! Lists of what there is: the organisation, vehicles, drivers, tags.
+//! Lists: the organisation, vehicles, drivers, tags.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! The endpoints: which there are, their rate limits, and what they answer.
+//! The endpoints, with their rate limits and responses.
 
 mod alerts;
 mod assets;
@@ -146,21 +146,21 @@ static ENDPOINTS: &[Endpoint] = &[
 ];
 
 impl Endpoint {
-    /// The endpoint of a path, and the id that the path holds.
+    /// The endpoint of a path, and the id in the path.
     fn at(path: &str) -> Option<(&'static Endpoint, &str)> {
         ENDPOINTS
             .iter()
             .find_map(|endpoint| endpoint.id_in(path).map(|id| (endpoint, id)))
     }
 
-    /// The id that a path of this endpoint holds: empty for one that takes none.
+    /// The id in a path of this endpoint; empty if the endpoint has none.
     fn id_in<'a>(&self, path: &'a str) -> Option<&'a str> {
         id_in(self.path, path)
     }
 }
 
-/// The id that `path` holds where `pattern` has a name in braces: empty for a pattern without one, none if the two do
-/// not fit.
+/// The id in `path` at the place of the name in braces in `pattern`; empty for a pattern without one, none if the two
+/// do not match.
 pub(crate) fn id_in<'a>(pattern: &str, path: &'a str) -> Option<&'a str> {
     match pattern.split_once('{') {
         None => (pattern == path).then_some(""),
@@ -172,7 +172,7 @@ pub(crate) fn id_in<'a>(pattern: &str, path: &'a str) -> Option<&'a str> {
     }
 }
 
-/// The rate, in requests a second, of a path that is not known to have one of its own.
+/// The rate, in requests a second, of a path without a documented rate.
 pub(crate) const DEFAULT_RATE: f64 = 5.0;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Refrigeration units, in the v1 way: epoch milliseconds, errors in plain text, `startingAfter`.
+//! Refrigeration units, as v1 endpoints: epoch milliseconds, errors in plain text, `startingAfter`.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! Safety events of the older kind, and scores in the v1 way.
+//! Safety events of the older endpoint, and scores of a v1 endpoint.
 
 use axum::http::StatusCode;
 use serde_json::Value;
@@ -31,7 +31,7 @@ pub(super) fn events(call: &Call<'_>) -> Result<Value, Refusal> {
     Ok(call.envelope(page, Empty::List))
 }
 
-/// One object, which names neither window nor, but for its id, the vehicle. Both ends of the window count in.
+/// One object, which names neither window nor, except for its id, the vehicle. Both ends of the window are inclusive.
 pub(super) fn score(call: &Call<'_>) -> Result<Value, Refusal> {
     let id: i64 = call
         .id

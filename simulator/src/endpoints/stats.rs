@@ -7,7 +7,7 @@ use crate::paging::{Call, Empty, Found, Next, Paging};
 use crate::query::Refusal;
 use crate::world::{Reading, StatType, Vehicle};
 
-/// Vehicles on a page. The API chooses the size itself; here it is small, so that reads have several pages.
+/// Vehicles on a page. The API chooses the size itself; here it is small, so that there are several pages.
 const PAGE: usize = 4;
 
 /// The documentation says three; four pass.
@@ -65,8 +65,8 @@ fn vehicles<'a>(call: &Call<'a>) -> Result<Vec<&'a Vehicle>, Refusal> {
     Ok(call.world.vehicles.iter().filter(wanted).collect())
 }
 
-/// Reads the vehicles from a position until a page is full, skipping those without readings. Returns the records
-/// and how many vehicles are behind.
+/// Reads the vehicles from a position until a page is full, skipping those without readings. Returns the records and
+/// the number of vehicles passed.
 fn fill_page(
     call: &Call<'_>,
     vehicles: &[&Vehicle],
@@ -146,10 +146,10 @@ pub(super) fn history(call: &Call<'_>) -> Result<Value, Refusal> {
     Ok(call.envelope(page, Empty::List))
 }
 
-/// The first call serves the last known reading of each vehicle, later ones what arrived since. A read of the
-/// vehicles keeps the instant at which it began, so what arrives meanwhile waits for the next one.
+/// The first request returns the last known reading of each vehicle, later ones what arrived since. A read of the
+/// vehicles keeps the instant at which it began; what arrives meanwhile is in the next one.
 pub(super) fn feed(call: &Call<'_>) -> Result<Value, Refusal> {
-    /// In place of the instant since which arrivals are served: there is none yet.
+    /// In place of the instant since which arrivals are returned: there is none yet.
     const COLD: i64 = i64::MIN;
 
     let types = types(call)?;

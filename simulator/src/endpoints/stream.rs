@@ -1,4 +1,4 @@
-//! Events in the order of their time, over all days from a first one: bounded, or never ending.
+//! Events in the order of their time, over all days from a first one: bounded, or endless.
 
 use serde_json::Value;
 
@@ -12,10 +12,10 @@ pub(super) fn day(day: i64) -> (Millis, Millis) {
     (day_start(day), day_start(day + 1))
 }
 
-/// One page of a stream. `of_day` makes the events of a UTC day that happened by now, oldest first.
+/// One page of a stream. `of_day` returns the events of a UTC day that have happened by now, oldest first.
 ///
-/// A position holds the day, how many of its events are behind, and the start of the window: the events of a day
-/// only ever grow at their end, so it keeps its meaning while the world's clock moves on.
+/// A position is the day, the number of its events that were served, and the start of the window: new events of a day
+/// only come at its end, so the position stays valid while the world's clock advances.
 pub(super) fn page(
     call: &Call<'_>,
     paging: Paging,

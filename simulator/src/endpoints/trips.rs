@@ -1,4 +1,4 @@
-//! Trips, in the v1 way: one vehicle a call, no pages, whatever overlaps the window.
+//! Trips, as a v1 endpoint: one vehicle per request, no pages, everything that overlaps the window.
 
 use axum::http::StatusCode;
 use serde_json::{Map, Value};

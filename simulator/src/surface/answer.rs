@@ -1,4 +1,4 @@
-//! Answers requests: checks parameters, finds records, writes pages.
+//! Answers requests: checks parameters, finds records, renders pages.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -40,8 +40,8 @@ pub(super) fn month_after(first: Millis) -> Millis {
     month_of(first + 32 * DAY)
 }
 
-/// Whether the report on a month can be had: not while it is processed, for three days from its end. The service refuses
-/// a month that is not over, too; here it is told as far as it is, for clients whose clock is ahead of the world's.
+/// Whether the report on a month is available: not while it is processed, for three days from its end. The service
+/// refuses a month that is not over, too; here it is returned so far, for clients whose clock is ahead of the world's.
 pub(super) fn is_closed(end: Millis, now: Millis) -> bool {
     !(end..end + 72 * HOUR).contains(&now)
 }
@@ -102,10 +102,10 @@ impl Surface {
         Ok(body)
     }
 
-    /// What arrived since the cursor, oldest first; without a cursor what arrives from now on. It never ends.
+    /// What arrived since the cursor, oldest first; without a cursor what arrives from now on. Endless.
     fn feed(&self, call: &Call<'_>, size: usize, members: &[&str]) -> Result<Value, Refusal> {
         let now = call.world.clock.now();
-        // The start of the window opens the feed; later calls may repeat it.
+        // The start of the window opens the feed; later requests may repeat it.
         let start = self.found.window.as_ref().map(|(start, ..)| start.as_str());
         let from = start
             .map(|name| call.query.optional_time(name))
@@ -180,7 +180,7 @@ impl Surface {
         Ok(call.envelope(page, Empty::List))
     }
 
-    /// The records of another list that parameters choose. A request that names none of them is an error.
+    /// The records of another list that parameters select. A request that names none of them is an error.
     fn each_asked(&self, call: &Call<'_>) -> Result<Vec<Option<Arc<Value>>>, Refusal> {
         let mut found = self.each_of(call.world);
         for (name, field) in self.each.iter().flat_map(|each| &each.by) {
@@ -199,8 +199,8 @@ impl Surface {
         Ok(found)
     }
 
-    /// The instant from which on a list tells what was heard of, as long before the world's last as it is before the
-    /// client's present.
+    /// The start of a list that looks back, as long before the world's last instant as it is before the client's
+    /// present.
     fn lately(&self, call: &Call<'_>) -> Result<Millis, Refusal> {
         let name = self.found.window.as_ref().map(|(start, ..)| start.as_str());
         let start = name.map(|name| call.query.optional_time(name));
@@ -225,7 +225,7 @@ impl Surface {
         }
     }
 
-    /// The lists of events, or the objects, that a parameter names; all where none does.
+    /// The lists of events, or the objects, that a parameter names; all without the parameter.
     fn members(&self, call: &Call<'_>) -> Result<Vec<&str>, Refusal> {
         let chooses = |parameter: &&Parameter| {
             matches!(parameter.chooses, Chooses::Members | Chooses::Objects)
@@ -250,7 +250,7 @@ impl Surface {
         asked.collect()
     }
 
-    /// The asked window; all time where none can be asked for.
+    /// The requested window; all time if the endpoint has none.
     fn window(&self, call: &Call<'_>) -> Result<(Millis, Millis), Refusal> {
         let Some((start, end, form)) = &self.found.window else {
             return Ok((Millis::MIN, Millis::MAX));
@@ -383,9 +383,9 @@ impl Surface {
                 })
     }
 
-    /// Whether the parameters ask for a record with its values.
+    /// Whether the parameters select a record by its values.
     fn is_chosen(&self, call: &Call<'_>, record: &Value) -> bool {
-        // A list that is counted by nothing knows its records by their own ids.
+        // A list that is not numbered identifies records by their own ids.
         let is_other =
             !call.id.is_empty() && self.counted_by().is_none() && record["id"] != call.id;
         !is_other
@@ -424,7 +424,7 @@ impl Parameter {
         }
     }
 
-    /// The values it was given, whether joined by commas or repeated.
+    /// The parameter's values, joined by commas or repeated.
     fn values<'a>(&self, call: &Call<'a>) -> BTreeSet<&'a str> {
         call.query
             .all(&self.name)

@@ -1,4 +1,4 @@
-//! What there is of a surface's records: drawn from (seed, surface, thing, day) when asked for, never stored.
+//! The records of a surface: drawn from (seed, surface, thing, day) when requested, never stored.
 
 use std::sync::Arc;
 
@@ -20,12 +20,12 @@ pub(super) struct Owner {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Entity {
     pub(super) owner: Option<Owner>,
-    /// With the owner and the surface, what tells it from all others.
+    /// With the owner and the surface, what distinguishes it from all others.
     pub(super) day: i64,
     pub(super) ordinal: u64,
     pub(super) born: Millis,
     pub(super) end: Option<Millis>,
-    /// When each version was made that there is by now; the first is the birth.
+    /// When each version was made that exists by now; the first is the creation.
     pub(super) versions: Vec<Millis>,
     pub(super) deleted: Option<Millis>,
     /// Of a report: the asked window.
@@ -124,7 +124,7 @@ impl World {
 }
 
 impl Surface {
-    /// The parameter that chooses among several reports, and its values.
+    /// The parameter that selects one of several reports, and its values.
     pub(super) fn reports(&self) -> Option<(&Parameter, &[String])> {
         self.asks
             .iter()
@@ -155,7 +155,7 @@ impl Surface {
         let entity = |owner: Option<Owner>, ordinal: u64| {
             let mut draw = Draw::new(world.seed, "listed", &[hash(&self.identity), ordinal]);
             let born = match self.found.by {
-                // Not about a day ago, so that it does not matter when in an hour it is asked for.
+                // Not about a day ago, so that the minute of the request does not matter.
                 Anchor::Lately if draw.chance(0.6) => {
                     world.span.end - draw.below(22 * HOUR as u64) as Millis
                 }
@@ -184,7 +184,7 @@ impl Surface {
         }
     }
 
-    /// The records of another list for each of which there are some; one that is none where there is no such list.
+    /// The records of another list for each of which there are some; a single empty one if there is no such list.
     pub(super) fn each_of(&self, world: &World) -> Vec<Option<Arc<Value>>> {
         let Some(each) = &self.each else {
             return vec![None];
@@ -198,15 +198,15 @@ impl Surface {
         records.map(|record| Some(Arc::new(record))).collect()
     }
 
-    /// The name of the series of events that a record of another list has to itself.
+    /// The name of the series of events that belongs to a record of another list.
     pub(super) fn series_of(&self, each: Option<&Value>) -> String {
         let by = self.each.iter().flat_map(|each| &each.by);
         let values = by.filter_map(|(_, field)| each?[field].as_str());
         values.collect::<Vec<_>>().join(" ")
     }
 
-    /// The records of one thing that a window finds, by now, oldest first. `series` tells several lists of events of one
-    /// thing apart; empty where there is one.
+    /// The records of one thing in a window, by now, oldest first. `series` distinguishes several lists of events of
+    /// one thing; empty if there is one.
     pub(super) fn found_of(
         &self,
         world: &World,
@@ -216,7 +216,7 @@ impl Surface {
         series: &str,
     ) -> Vec<Entity> {
         let now = world.clock.now();
-        // How long before the window a record of it may have been born.
+        // How long before the window a record in it may have been created.
         let reach = match (&self.population, by) {
             (Population::Intervals { .. }, Anchor::Overlap) => world.span.end - world.span.start,
             (Population::Versions { within, .. }, Anchor::Updated) => *within,
@@ -239,7 +239,7 @@ impl Surface {
             .collect()
     }
 
-    /// The records of a thing that are born on a UTC day, as they are at an instant.
+    /// The records of a thing that are created on a UTC day, as they are at an instant.
     fn born_on(
         &self,
         world: &World,
@@ -257,7 +257,8 @@ impl Surface {
         let surface = hash(&format!("{}{series}", self.identity));
         let mut draw = Draw::new(world.seed, "born", &[surface, owner.index, day as u64]);
         let count = rate.floor() as u64 + u64::from(draw.chance(rate.fract()));
-        // Each has a part of the day to itself, so that no two are born at once and intervals of one thing follow.
+        // Each has a part of the day to itself, so that no two are created at once and intervals of one thing do not
+        // overlap.
         let part = DAY / count.max(1) as Millis;
         let born = |ordinal: u64, draw: &mut Draw| {
             let start = day_start(day) + ordinal as Millis * part;
@@ -307,7 +308,7 @@ impl Surface {
             .collect()
     }
 
-    /// The record of a thing in a report on a window; none where there was nothing to report.
+    /// The record of a thing in a report on a window; none if there was nothing to report.
     pub(super) fn reported_of(
         &self,
         world: &World,

@@ -67,11 +67,11 @@ use crate::time::Millis;
 #[derive(Debug)]
 pub(crate) struct Surface {
     pub(crate) name: String,
-    /// May hold one name in braces, which stands for the id of the population's thing.
+    /// May contain one name in braces, for the id of the population's thing.
     pub(crate) path: String,
     pub(crate) per_second: f64,
     population: Population,
-    /// The surface whose records these are: another way of asking for the same.
+    /// The surface whose records these are: another endpoint for the same records.
     identity: String,
     asks: Vec<Parameter>,
     pages: Pages,
@@ -154,7 +154,7 @@ enum Chooses {
     Members,
     /// Which objects each record tells.
     Objects,
-    /// One of several reports, which do not say which they are.
+    /// One of several reports, whose records do not say which they are of.
     Asked(Vec<String>),
 }
 
@@ -162,7 +162,7 @@ enum Chooses {
 #[derive(Debug)]
 struct Each {
     surface: String,
-    /// Parameters, and the fields of the list's records that they choose by.
+    /// Parameters, and the fields of the list's records that they select by.
     by: Vec<(String, String)>,
 }
 
@@ -188,7 +188,7 @@ enum Anchor {
     Start,
     Overlap,
     Updated,
-    /// A feed: what has arrived since the cursor, without end.
+    /// A feed: what has arrived since the cursor, endless.
     Arrived,
     /// What was heard of since an instant, of a list.
     Lately,
@@ -202,7 +202,7 @@ enum Form {
     Millis,
     /// Dates, and the last one is part of the window.
     Date,
-    /// A year and the name of a month, which is refused for 72 hours from its end.
+    /// A year and the name of a month, which is refused until 72 hours after its end.
     Month,
 }
 
@@ -236,11 +236,11 @@ enum Kind {
     Money(f64, f64),
     Bool(f64),
     One(Vec<String>),
-    /// Each of some words in its turn, by the place in the list.
+    /// Each of some words in turn, by the position in the list.
     Turn(Vec<String>),
-    /// Whatever JSON may be: a number, a text, a truth value, an object or a list.
+    /// Any JSON: a number, a text, a boolean, an object or a list.
     Any,
-    /// A field of the record of another list for which this one is.
+    /// A field of the record of another list to which this one belongs.
     Each(String),
     Stage(Vec<String>),
     Time {
@@ -274,7 +274,7 @@ enum Instant {
     Deleted,
     /// When the version of this number was made.
     Reached(usize),
-    /// The birth; what is added to it stays within its UTC day.
+    /// The creation; with an offset it stays within its UTC day.
     Today,
 }
 
@@ -284,7 +284,7 @@ struct Table {
     name: String,
     /// Lists on the way to its rows, outermost first: `stops[].documents[]`.
     of: Vec<String>,
-    /// Paths of the record that stand in each row under a name; of several, joined by `|`, the first that is there.
+    /// Paths of the record whose values are in each row under a name; of several, joined by `|`, the first that exists.
     with: Vec<(String, String)>,
     drop: Vec<String>,
     rename: Vec<(String, String)>,
@@ -294,20 +294,20 @@ struct Table {
     number: Vec<String>,
     /// Objects whose names are left out of the columns'.
     flat: Vec<String>,
-    /// Columns that hold another column's value where a third has a value: that one, its value, from, to.
+    /// Columns with another column's value if a third has a value: that one, its value, from, to.
     choose: Vec<[String; 4]>,
     /// Columns that always hold the same.
     say: Vec<(String, String)>,
     /// The column of the thing's id, for records that do not name it.
     owner: Option<String>,
-    /// Columns of any JSON: beside each stand its number and its text, if it is one.
+    /// Columns of any JSON: next to each, its number and its text, if it is one.
     typed: Vec<String>,
-    /// Fields of the records of another list, with the values of which it is made, or is not.
+    /// Fields of the records of another list, with the values for which the table has rows, or has none.
     only: Vec<(String, Vec<String>)>,
     except: Vec<(String, Vec<String>)>,
 }
 
-/// All of them. A text that cannot be read is a fault of this crate, which a test would find.
+/// All of them. An invalid text is a bug of this crate, which a test would find.
 pub(crate) static SURFACES: LazyLock<Vec<Surface>> = LazyLock::new(|| {
     let mut surfaces = Vec::new();
     for (file, text) in TEXTS {

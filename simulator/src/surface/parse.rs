@@ -3,7 +3,7 @@
 use super::*;
 use crate::time::{DAY, HOUR, MINUTE, SECOND};
 
-/// A text that cannot be read: the line, counted from 1, and why.
+/// An invalid text: the line, counted from 1, and why.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{line}: {reason}")]
 pub(super) struct ParseError {
@@ -33,8 +33,8 @@ pub(super) fn surfaces(text: &str) -> Result<Vec<Surface>> {
     Ok(surfaces)
 }
 
-/// Splits at white space and around `{}[](),;`; `#` begins a comment, quotes hold a text together. A line's end is a
-/// token of its own, `\n`.
+/// Splits at white space and around `{}[](),;`; `#` begins a comment, quotes enclose a text. A line's end is a token of
+/// its own, `\n`.
 fn tokens(text: &str) -> Vec<Token<'_>> {
     const MARKS: &str = "{}[](),;";
     let mut tokens = Vec::new();
@@ -268,7 +268,7 @@ fn population(word: &str, tokens: &mut Tokens<'_>) -> Result<Population> {
             "within" => within = span(value).ok_or_else(wrong)?,
             "most" => most = value.parse().map_err(|_| wrong())?,
             "deleted" => deleted = share(value).ok_or_else(wrong)?,
-            _ => return Err(tokens.error(format!("`{key}` says nothing of a population"))),
+            _ => return Err(tokens.error(format!("`{key}` does not describe a population"))),
         }
     }
     Ok(match word {
@@ -655,7 +655,7 @@ fn table(tokens: &mut Tokens<'_>) -> Result<Table> {
                 list.push((field, values.collect()));
             }
             "number" => table.number.push(tokens.need("a path")?.to_owned()),
-            other => return Err(tokens.error(format!("`{other}` says nothing of a table"))),
+            other => return Err(tokens.error(format!("`{other}` does not describe a table"))),
         }
     }
     Ok(table)

@@ -1,4 +1,4 @@
-//! Writes records: the fields of an entity as JSON, as the API would send them.
+//! Renders records: the fields of an entity as JSON, as the API would send them.
 
 use serde_json::{Map, Value, json};
 
@@ -54,7 +54,7 @@ struct Writer<'a> {
 }
 
 impl Surface {
-    /// The record of an entity. `window` is what was asked for.
+    /// The record of an entity. `window` is the requested one.
     pub(super) fn record(&self, world: &World, entity: &Entity, window: (Millis, Millis)) -> Value {
         Writer {
             surface: self,
@@ -67,7 +67,7 @@ impl Surface {
         .record()
     }
 
-    /// The same with nothing but what begins in the window: what a day owns.
+    /// The same with only what begins in the window: what belongs to a day.
     pub(super) fn record_of_start(
         &self,
         world: &World,
@@ -194,7 +194,7 @@ impl Writer<'_> {
         Some(Value::Object(members))
     }
 
-    /// The value of a field; none where there is nothing to say yet.
+    /// The value of a field; none if there is no value yet.
     fn value(&self, kind: &Kind, path: &str) -> Option<Value> {
         let mut stays = self.draw(path, false);
         let mut changes = self.draw(path, true);

@@ -175,7 +175,7 @@ async fn served(
     panic!("{}: pages never end", surface.name);
 }
 
-/// What a client has to ask for: the window, all ids of a thing that must be named.
+/// What a client must request: the window, all ids of a thing that must be named.
 fn query(simulator: &Simulator, surface: &Surface) -> Vec<(String, String)> {
     let mut query = Vec::new();
     if let Some((from, to, form)) = &surface.found.window {
@@ -254,7 +254,7 @@ async fn what_is_served_is_what_the_tables_hold() {
             "{}: a record comes twice",
             surface.name
         );
-        // What overlaps the window, or changed in it, may have its row elsewhere.
+        // What overlaps the window, or changed in it, may have its row on another day.
         let same =
             matches!(surface.found.by, Anchor::All | Anchor::Start) && surface.series().is_empty();
         for table in surface

@@ -1,5 +1,5 @@
-//! What tables should hold, by convention: a column is the path of its field joined by `_`; instants are
-//! timestamps; lists, tags and maps are JSON; a list that has a table of its own gives one row per item.
+//! Expected tables, by convention: a column is the path of its field joined by `_`; instants are timestamps; lists,
+//! tags and maps are JSON; a list that has a table of its own gives one row per item.
 
 use std::collections::BTreeSet;
 
@@ -96,7 +96,7 @@ impl Surface {
         distinct(rows)
     }
 
-    /// Whether a field of its records is the time at which they were made.
+    /// Whether a field of its records is the time at which they were created.
     fn tells_birth(&self) -> bool {
         self.record.fields.iter().any(|field| {
             matches!(
@@ -110,7 +110,7 @@ impl Surface {
         })
     }
 
-    /// What an ETL that was asked for the days has seen in the end, with the windows to write it in.
+    /// What an ETL that requested the days has seen in the end, with the windows of the requests.
     fn whole(
         &self,
         world: &World,
@@ -120,7 +120,7 @@ impl Surface {
     ) -> Vec<(Entity, (Millis, Millis))> {
         let window = (from, to);
         if matches!(self.population, Population::List { .. }) {
-            // Of what is told from an instant on: that of the last day.
+            // Of a list that looks back: that of the last day.
             let is_told = |entity: &Entity| {
                 self.found.by != Anchor::Lately || entity.born >= world.span.end - DAY
             };
@@ -163,8 +163,8 @@ impl Surface {
                 })
                 .collect()
             }
-            // A record that was made before the end of the days and has changed since their beginning is there, however
-            // old it is and whenever it changed.
+            // A record that was created before the end of the days and has changed since their beginning is included,
+            // however old it is and whenever it changed.
             (Population::Versions { within, .. }, Anchor::Updated) if self.tells_birth() => owners
                 .iter()
                 .flat_map(|owner| {
@@ -174,13 +174,13 @@ impl Surface {
                 .filter(|entity| entity.updated() >= from)
                 .map(|entity| (entity, window))
                 .collect(),
-            // Where nothing tells when it was made, what has changed within the days is there.
+            // If nothing says when it was created, changes within the days count.
             (Population::Versions { .. }, Anchor::Updated) => owners
                 .iter()
                 .flat_map(|owner| self.found_of(world, owner, Anchor::Updated, (from, to), ""))
                 .map(|entity| (entity, window))
                 .collect(),
-            // A row is in the day of its start, whatever else a window finds.
+            // A row belongs to the day of its start, whatever other windows find it.
             _ => owners
                 .iter()
                 .flat_map(|owner| self.found_of(world, owner, Anchor::Start, (from, to), series))
@@ -208,8 +208,8 @@ struct Descent<'a> {
 }
 
 impl Descent<'_> {
-    /// Goes down the lists of the table and writes a row for each innermost item. `prefix` is the path of the lists so
-    /// far, `with` what their items gave to all rows below.
+    /// Descends into the lists of the table and writes a row for each innermost item. `prefix` is the path of the lists
+    /// so far, `with` the values that their items pass to all rows below.
     fn descend(
         &mut self,
         record: &Value,
@@ -387,8 +387,8 @@ fn column(value: &Value, kind: &Kind) -> Value {
 }
 
 impl World {
-    /// Parameters that requests for surfaces carried and that these do not have, as `path?name`: the live API passes
-    /// over them in silence, and a client that sends them asks for something else than it thinks.
+    /// Unknown parameters of requests for surfaces, as `path?name`: the live API ignores them silently, and a client
+    /// that sends them does not get what it wants.
     pub fn unknown_parameters(&self, requests: &[crate::LoggedRequest]) -> Vec<String> {
         let mut unknown = BTreeSet::new();
         for request in requests {

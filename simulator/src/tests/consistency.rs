@@ -1,4 +1,4 @@
-//! What is served, flattened here by hand, against what the world says is true.
+//! Compares what is served, flattened here by hand, with the world's truth.
 
 use serde_json::json;
 
@@ -99,7 +99,7 @@ fn days_of_truth_add_up() {
     let days: Vec<DateTime<Utc>> = (1..=8)
         .map(|day| at(&format!("2024-01-{day:02}T00:00:00Z")))
         .collect();
-    // Surfaces have a test of their own, and records that change are told with what is older than the days.
+    // Surfaces have a test of their own, and records that change are returned with older ones.
     let surfaces: Vec<&str> = crate::surface::truth::tables().collect();
     let by_hand = |table: &&str| {
         !SNAPSHOTS.contains(table)
@@ -558,7 +558,7 @@ async fn drivers_tags_and_incidents_are_all_served() {
         .filter_map(|one| one["id"].as_str())
         .collect();
     let mut query: Vec<(&str, &str)> = ids.iter().map(|id| ("configurationIds", *id)).collect();
-    // Asked by the time of the last change: those of the days that changed later, too.
+    // Requested by time of last change: those of the days that changed later, too.
     query.extend([("startTime", FROM), ("endTime", LATER)]);
     let mut incidents = client.records("/alerts/incidents/stream", &query).await;
     incidents.retain(|incident| incident["happenedAtTime"].as_str() < Some(TO));
@@ -644,7 +644,7 @@ async fn the_two_readings_of_the_documentation_can_be_had() {
             .last()
             .map(Reply::json)
     };
-    // The day of the end is part of the window, and its hour means nothing.
+    // The day of the end is part of the window, and its hour is ignored.
     assert_eq!(
         report("2024-01-02T00:00:00Z").await,
         report("2024-01-02T23:59:59Z").await

@@ -1,4 +1,4 @@
-//! Lists of what there is, as served and as the tables should hold them.
+//! Lists, as served and as the tables should have them.
 
 use super::*;
 

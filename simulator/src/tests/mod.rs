@@ -194,8 +194,8 @@ fn table_millis(time: &Value) -> Value {
     }
 }
 
-/// The columns of a table found in a record by their names: `a_b` is the field `b` of the field `a`. What is told
-/// otherwise is given.
+/// The columns of a table found in a record by their names: `a_b` is the field `b` of the field `a`. Exceptions are
+/// given.
 fn flat(record: &Value, columns: &Row, given: Row) -> Row {
     let column = |name: &String| {
         let value = given.get(name).cloned().unwrap_or_else(|| {
@@ -240,8 +240,8 @@ fn doubles(value: Value) -> Value {
     }
 }
 
-/// Whether rows made of what was served are the ones a table should hold. `given` tells what a record's columns
-/// cannot be found by.
+/// Whether rows made from what was served are those of the table. `given` are values that the column names do not lead
+/// to.
 fn assert_served<'a>(
     simulator: &Simulator,
     table: &str,

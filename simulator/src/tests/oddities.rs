@@ -1,4 +1,4 @@
-//! Refusals and habits that only one endpoint has, and what changes while the world's clock moves on.
+//! Refusals and behaviour of single endpoints, and changes while the world's clock advances.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! Safety, idling and statistics, as served and as the tables should hold them.
+//! Safety, idling and statistics, as served and as the tables should have them.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Feeds, late data and trips under way: what depends on the world's clock.
+//! Feeds, late data and trips in progress: what depends on the world's clock.
 
 use std::time::Duration;
 
@@ -258,7 +258,7 @@ async fn trips_overlap_the_window_and_may_be_under_way() {
                 simulator.set_now(DateTime::from_timestamp_millis(middle).expect("a time"));
                 let open = trips(&vehicle, start, start).await;
                 assert_eq!(open[0]["endMs"].as_i64(), Some(i64::MAX));
-                // One under way reaches into the future, and is known to have started only.
+                // A trip in progress reaches into the future; only its start is known.
                 assert_eq!(
                     trips(&vehicle, start + 86_400_000_000, start + 86_400_000_001).await,
                     open

@@ -1,4 +1,4 @@
-//! What drivers do, as served and as the tables should hold it.
+//! What drivers do, as served and as the tables should have it.
 
 use serde_json::json;
 
@@ -30,7 +30,7 @@ fn midnight(date: &str) -> String {
     format!("{date}T00:00:00Z")
 }
 
-/// The records of some day, with the day beside them as the tables write it.
+/// The records of some day, with the day as the tables write it.
 fn dated(date: &str, records: Vec<Value>) -> impl Iterator<Item = Value> + use<> {
     let date = table_time(&midnight(date).into());
     records.into_iter().map(move |mut record| {
@@ -60,7 +60,7 @@ async fn assignments_belong_to_the_day_of_their_start() {
         .records(path, &[("filterBy", "vehicles"), WINDOW[0], WINDOW[1]])
         .await;
     assert_eq!(of_trips, other);
-    // What lies outside trips comes only to those who name its kind.
+    // Assignments outside trips are returned only to requests for their type.
     let mut records = Vec::new();
     for kind in KINDS {
         let query = [query[0], query[1], query[2], ("assignmentType", kind)];

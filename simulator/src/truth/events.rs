@@ -143,7 +143,7 @@ fn changed_incidents(world: &World, days: Days) -> Vec<Incident> {
         .collect()
 }
 
-/// What was met in incidents, by its place among the conditions.
+/// Incident conditions that were met, by their position among the conditions.
 pub(super) fn incident_conditions(world: &World, days: Days) -> Vec<Row> {
     let mut rows = Vec::new();
     for incident in changed_incidents(world, days) {

@@ -76,7 +76,7 @@ pub(super) fn oem(world: &World, days: Days) -> Vec<Row> {
     distinct(rows)
 }
 
-/// One row per code; a reading without codes keeps one row if it says anything of the lights.
+/// One row per code; a reading without codes has one row if it says anything about the lights.
 pub(super) fn j1939(world: &World, days: Days) -> Vec<Row> {
     let mut rows = Vec::new();
     for (common, fault) in each_fault(world, days) {
@@ -150,8 +150,8 @@ fn light_columns_of_bus(lights: Option<&Lights>) -> Row {
     ])
 }
 
-/// One row per control unit and place in its lists, the i-th holding the i-th code of each list. A unit without
-/// codes keeps one row, and so does a reading without units that says anything of the light.
+/// One row per control unit and position in its lists, the i-th with the i-th code of each list. A unit without codes
+/// has one row, and so does a reading without units that says anything about the light.
 pub(super) fn obdii(world: &World, days: Days) -> Vec<Row> {
     let mut rows = Vec::new();
     for (common, fault) in each_fault(world, days) {

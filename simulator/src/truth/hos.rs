@@ -66,8 +66,7 @@ pub(super) fn clocks(world: &World, _: Days) -> Vec<Row> {
     distinct(rows)
 }
 
-/// A log belongs to its date in the organisation's zone, which is the day it is asked for by, and not to the UTC
-/// day of its start.
+/// A log belongs to its date in the organisation's zone, by which it is requested, and not to the UTC day of its start.
 pub(super) fn daily_logs(world: &World, days: Days) -> Vec<Row> {
     let logs = days_touching(days.from, days.to).flat_map(|date| {
         world

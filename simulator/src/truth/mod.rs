@@ -1,6 +1,6 @@
-//! What each output table should hold after a flawless ETL, told from the world's own records and not from the
-//! pages it serves. Which tables and columns there are is stated here once more on purpose: a column that is
-//! lost on the way from page to table is found by comparing the two.
+//! The expected rows of each output table, from the world's own records and not from the pages it serves. Tables and
+//! columns are listed here a second time on purpose: a column that is lost between page and table is found by comparing
+//! the two.
 
 mod assets;
 mod devices;
@@ -37,7 +37,7 @@ struct Days {
 
 type Table = (&'static str, fn(&World, Days) -> Vec<Row>);
 
-/// The output tables that hold one statistic each and nothing but vehicle, time and value.
+/// The output tables with one statistic each and only vehicle, time and value.
 const STAT_TABLES: &[&str] = &[
     "fleet_vehicle_stats_ambientAirTemperatureMilliC",
     "fleet_vehicle_stats_barometricPressurePa",

@@ -48,7 +48,7 @@ pub(super) fn power_status(world: &World, days: Days) -> Vec<Row> {
     changes(world, days, Series::PowerStatus, "powerStatus")
 }
 
-/// One row per change and alarm; a change to no alarms has one, which tells that all were cleared.
+/// One row per change and alarm; a change to no alarms has one row, which says that all were cleared.
 pub(super) fn alarms(world: &World, days: Days) -> Vec<Row> {
     each_change(world, days, Series::ReeferAlarms, |columns, change| {
         let Change::Alarms(alarms) = change else {

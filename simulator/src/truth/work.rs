@@ -1,4 +1,4 @@
-//! Assignments, documents, and how efficiently drivers drive.
+//! Assignments, documents, and driver efficiency.
 
 use serde_json::Value;
 
@@ -142,7 +142,7 @@ pub(super) fn document_fields(world: &World, days: Days) -> Vec<Row> {
     distinct(rows)
 }
 
-/// One row per document and section of fields that an answer brings up.
+/// One row per document and section of fields that an answer opens.
 pub(super) fn document_sections(world: &World, days: Days) -> Vec<Row> {
     let rows = documents_of(world, days).flat_map(|document| {
         let sections = document.sections.as_ref().and_then(Value::as_array);
@@ -197,7 +197,7 @@ pub(super) fn fuel_energy(world: &World, days: Days) -> Vec<Row> {
     distinct(reports)
 }
 
-/// One row per driver and UTC day. Events are counted; all else may have fractions.
+/// One row per driver and UTC day. Counts are integers; all other values may have fractions.
 pub(super) fn efficiency(world: &World, days: Days) -> Vec<Row> {
     let summaries = days_touching(days.from, days.to).flat_map(|day| {
         let (from, to) = (day_start(day), day_start(day + 1));

@@ -6,7 +6,7 @@ use super::{Record, Wire, tags};
 use crate::time::wire_time;
 use crate::world::{CameraHealth, Details, Device, GatewayHealth, Health, World, number};
 
-/// What to tell of devices beside what they are.
+/// What to return of devices besides their identity.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DeviceParts {
     pub(crate) health: bool,

@@ -51,7 +51,7 @@ impl Wire {
         self.strange_record(record).done()
     }
 
-    /// A log; its vehicles are described by more fields where `expanded`.
+    /// A log; its vehicles have more fields if `expanded`.
     pub(crate) fn daily_log(self, log: &DailyLog<'_>, expanded: bool) -> Value {
         let driver = log.driver;
         let rule_sets = driver.rule_sets.as_ref().map(|rule_sets| {

@@ -1,5 +1,5 @@
-//! The world's records as the API writes them: what is absent is left out, whole numbers lose their fraction,
-//! times have as many digits as they need.
+//! The world's records as the API writes them: absent values are left out, integers have no fraction, times have as
+//! many digits as they need.
 
 mod assets;
 mod devices;
@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 
 use super::world::{ExternalIds, Named, TagRef};
 
-/// Writes records; knows whether to add what no schema knows.
+/// Renders records; knows whether to add unknown fields.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wire {
     pub(crate) unknown_fields: bool,
@@ -72,8 +72,8 @@ impl Wire {
         record.put("simulatedQuality", json!(0.75))
     }
 
-    /// A record as other records name it, with its external ids under some key. Now and then it is the other one of
-    /// the two that are in use.
+    /// A reference to a record in another one, with its external ids under some key. Sometimes it is the other of the
+    /// two spellings in use.
     fn reference(self, named: &Named, ids: Option<&ExternalIds>, ids_key: &str) -> Value {
         let ids_key = match ids_key {
             "ExternalIds" if named.id.ends_with('3') => "externalIds",
@@ -87,7 +87,7 @@ impl Wire {
             .done()
     }
 
-    /// A new field beside `data`.
+    /// A new field next to `data`.
     pub(crate) fn strange_envelope(self, envelope: &mut Map<String, Value>) {
         if self.unknown_fields {
             envelope.insert(

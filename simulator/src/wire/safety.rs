@@ -38,7 +38,7 @@ impl Wire {
         self.strange_record(record).done()
     }
 
-    /// The score of a vehicle, in the v1 form: numbers for ids, and no word of the window.
+    /// The score of a vehicle, in the v1 form: numbers as ids, and without the window.
     pub(crate) fn safety_score(self, score: &SafetyScore) -> Value {
         let record = Record::new()
             .put("vehicleId", score.vehicle)

@@ -32,7 +32,7 @@ impl Wire {
                 record.put("connected", *connected).put("state", *state)
             }
             Point::Card(id) => record.put("card", json!({ "id": id })),
-            // Nothing of it is documented, so that nothing is stranger than the rest.
+            // None of it is documented, so unknown fields would not be unusual.
             Point::TellTales(lights) => {
                 let count = Some(lights.len()).filter(|count| *count > 0);
                 let value = count.map(|count| json!({ "count": count }));

@@ -1,4 +1,4 @@
-//! What drivers do: assignments, documents, and how efficiently they drive.
+//! What drivers do: assignments, documents, and driver efficiency.
 
 use serde_json::Value;
 
@@ -36,7 +36,7 @@ impl Wire {
         self.reference(&driver.driver, driver.external_ids.as_ref(), "externalIds")
     }
 
-    /// A vehicle as other records name it; not all spell the key of its external ids alike.
+    /// A reference to a vehicle in another record; the spelling of the key of its external ids differs.
     pub(super) fn vehicle_reference(self, vehicle: &Vehicle, ids_key: &str) -> Value {
         self.reference(&vehicle.named(), vehicle.external_ids.as_ref(), ids_key)
     }
@@ -80,7 +80,7 @@ impl Wire {
         self.strange_record(record).done()
     }
 
-    /// A driver's fuel report. Unlike a vehicle's it knows no kind of energy.
+    /// A driver's fuel report. Unlike a vehicle's it has no kind of energy.
     pub(crate) fn driver_fuel_report(self, driver: &Driver, report: &FuelReport) -> Value {
         let record = self.fuel_fields(
             Record::new().put("driver", self.driver_reference(driver)),

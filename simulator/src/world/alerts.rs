@@ -57,7 +57,7 @@ impl Trigger {
     }
 }
 
-/// What is watched. The parts that stay JSON in the tables are JSON here.
+/// The condition. Parts that stay JSON in the tables are JSON here.
 #[derive(Debug, Clone)]
 pub(crate) struct Configuration {
     pub(crate) index: u64,
@@ -74,7 +74,7 @@ pub(crate) struct Configuration {
     trigger: Trigger,
 }
 
-/// Something that set a configuration off, as it looks at the world's present time.
+/// An incident of a configuration, as it is at the world's present time.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Incident {
     pub(crate) configuration: String,
@@ -89,7 +89,7 @@ fn tags_json(tags: Option<&[TagRef]>) -> Value {
     tags.unwrap_or_default().iter().map(TagRef::json).collect()
 }
 
-/// Whom a configuration watches: parts that it does not have are empty, or are not mentioned.
+/// The scope of a configuration: missing parts are empty or left out.
 fn scope(everywhere: bool, watched: &[TagRef], draw: &mut Draw) -> Value {
     let mut scope =
         json!({ "all": everywhere, "assets": [], "drivers": [], "tags": tags_json(Some(watched)) });
@@ -196,7 +196,8 @@ impl World {
         incidents
     }
 
-    /// What was met, with the vehicle and its driver nested as deep as the API nests them; `None` without fleet.
+    /// The condition that was met, with the vehicle and its driver nested as deep as the API nests them; `None` without
+    /// a fleet.
     fn conditions(&self, trigger: Trigger, draw: &mut Draw) -> Option<Value> {
         let vehicle = draw.pick(&self.vehicles)?;
         let mut watched = vehicle.named().json();

@@ -1,5 +1,5 @@
-//! Who drove what: one assignment for the driver of each trip, and one for each passenger; and some that have nothing
-//! to do with trips, and may last for days.
+//! Driver assignments: one for the driver of each trip, and one for each passenger; and some outside trips, which may
+//! last for days.
 
 use super::World;
 use super::draw::Draw;
@@ -37,7 +37,7 @@ pub(crate) struct Assignment<'a> {
     pub(crate) passenger: bool,
     /// The external system that made it.
     pub(crate) source: Option<&'static str>,
-    /// Whether it lies in the time of a trip: others come only to those who name their kind.
+    /// Whether it is in the time of a trip: others are returned only to requests for their type.
     pub(crate) of_trip: bool,
 }
 
@@ -75,7 +75,7 @@ impl World {
         })
     }
 
-    /// The assignment outside trips that starts on a day and has started by now. One in four days has one, and each
+    /// The assignment outside trips that starts on a day and has started by now. One day in four has one, and every
     /// fifth of them lasts for days.
     fn assignment_outside<'a>(&'a self, vehicle: &'a Vehicle, day: i64) -> Option<Assignment<'a>> {
         let mut draw = Draw::new(
@@ -139,7 +139,7 @@ impl World {
         from: Millis,
         to: Millis,
     ) -> Vec<Assignment<'a>> {
-        // Unlike trips, what still lasts is not in the future yet.
+        // Unlike trips, assignments that still last do not end in the future.
         let now = self.clock.now();
         let trips = self.trips_overlapping(vehicle, from, to);
         let of_trips = trips

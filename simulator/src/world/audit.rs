@@ -17,7 +17,7 @@ pub(crate) struct AuditLog {
     pub(crate) event_time: Millis,
     pub(crate) driver: Option<u64>,
     pub(crate) vehicle: u64,
-    /// Type and name of the labels after the change; not mentioned by all kinds of change.
+    /// Type and name of the labels after the change; some kinds of change have none.
     pub(crate) behaviours: Option<Vec<(&'static str, &'static str)>>,
 }
 

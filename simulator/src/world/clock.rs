@@ -11,7 +11,7 @@ const NEVER: Millis = i64::MAX;
 /// No reading is later than this by nature.
 pub(crate) const MAX_DELAY: Millis = 24 * HOUR;
 
-/// What time it is in the world, and which readings have arrived by then.
+/// The world's time, and which readings have arrived by then.
 #[derive(Debug)]
 pub(crate) struct Clock {
     now: AtomicI64,
@@ -42,15 +42,15 @@ impl Clock {
         self.now.store(now, Ordering::SeqCst);
     }
 
-    /// Lets the withheld readings arrive. The clock moves on by a second, so that a feed whose cursor was
-    /// taken at this very instant sees them as new.
+    /// Makes the withheld readings arrive. The clock advances by a second, so that a feed whose cursor was taken at
+    /// this very instant sees them as new.
     pub(crate) fn release(&self) {
         let at = self.now().saturating_add(SECOND);
         self.released.store(at, Ordering::SeqCst);
         self.set(at);
     }
 
-    /// When a reading is on the server, given when it would be by nature; `None` while it is withheld.
+    /// When a reading is on the server, given its natural arrival; `None` while it is withheld.
     pub(crate) fn arrival(&self, time: Millis, natural: Millis) -> Option<Millis> {
         match self.withheld {
             Some((from, to)) if (from..to).contains(&time) => {
@@ -63,7 +63,7 @@ impl Clock {
         }
     }
 
-    /// The earliest time a reading can have that arrives after an instant.
+    /// The earliest time of a reading that arrives after an instant.
     pub(crate) fn earliest_arriving_after(&self, since: Millis) -> Millis {
         let natural = since.saturating_sub(MAX_DELAY);
         match self.withheld {

@@ -1,4 +1,4 @@
-//! Devices: the gateways of vehicles, trailers and equipment, cameras and tags; and how they are.
+//! Devices: the gateways of vehicles, trailers and equipment, cameras and tags; and their health.
 
 use super::World;
 use super::draw::Draw;
@@ -48,7 +48,7 @@ pub(crate) struct Spot {
 pub(crate) struct Health {
     pub(crate) status: &'static str,
     pub(crate) action: &'static str,
-    /// Why, and since when; the first is the main reason. Not mentioned by some.
+    /// Why, and since when; the first is the main reason. Some have none.
     pub(crate) reasons: Option<Vec<(&'static str, Ago)>>,
     pub(crate) details: Option<Details>,
 }
@@ -323,7 +323,7 @@ impl Device {
 }
 
 impl World {
-    /// The instant that lies so much before the last midnight.
+    /// The instant this long before the last midnight.
     pub(crate) fn instant(&self, ago: Ago) -> Millis {
         day_start(day_of(self.clock.now())) - ago.0
     }

@@ -194,7 +194,7 @@ fn route(first: u64, name: &str, draw: &mut Draw) -> (Named, Option<ExternalIds>
 }
 
 impl World {
-    /// The documents created on a day that the server knows by now, oldest first.
+    /// The documents created on a day that the server has by now, oldest first.
     pub(crate) fn documents(&self, day: i64) -> Vec<Document<'_>> {
         let now = self.clock.now();
         let mut draw = Draw::new(self.seed, "documents", &[day as u64]);

@@ -1,4 +1,4 @@
-//! Pseudo-random numbers that depend on nothing but their key.
+//! Pseudo-random numbers that depend only on their key.
 
 /// A stream of numbers fixed by a seed, a purpose and a key, the same in every release and on every machine
 /// (which the generators of crates do not promise).
@@ -11,7 +11,7 @@ impl Draw {
         for part in purpose.bytes().map(u64::from).chain(key.iter().copied()) {
             draw.0 = draw.number() ^ part;
         }
-        // Neighbouring keys differ in few bits; one more step sets them apart.
+        // Neighbouring keys differ in few bits; one more step separates them.
         draw.0 = draw.number();
         draw
     }

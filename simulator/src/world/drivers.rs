@@ -52,7 +52,7 @@ pub(crate) struct RuleOverride {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Driver {
-    /// Position among the drivers; the key of all that is drawn for the driver.
+    /// Position among the drivers; the key of everything that is drawn for the driver.
     pub(crate) index: u64,
     pub(crate) driver: Named,
     pub(crate) username: String,
@@ -89,7 +89,7 @@ pub(crate) struct Driver {
     pub(crate) updated: Option<Millis>,
 }
 
-/// How many drivers a fleet has: active ones first, then deactivated ones.
+/// The number of drivers of a fleet: active ones first, then deactivated ones.
 pub(crate) fn counts(vehicles: u32) -> (u64, u64) {
     let vehicles = u64::from(vehicles);
     (vehicles + 3, vehicles / 2 + 2)
@@ -210,7 +210,7 @@ impl Driver {
         }
     }
 
-    /// Its status as the API names it, in answers and in the parameter of the same name.
+    /// Its status as the API names it, in responses and in the parameter of the same name.
     pub(crate) fn activation_status(&self) -> &'static str {
         if self.active { "active" } else { "deactivated" }
     }

@@ -8,7 +8,7 @@ use super::drivers::Driver;
 use super::vehicles::Vehicle;
 use crate::time::{DAY, Millis, day_start, days_touching};
 
-/// What is measured: its name for a driver, its name for one of the driver's vehicles, and the most of it in a day.
+/// A measure: its name for a driver, its name for one of the driver's vehicles, and its daily maximum.
 pub(crate) const MEASURES: [(&str, &str, i64); 12] = [
     (
         "anticipationBrakeEventCount",

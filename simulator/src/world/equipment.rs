@@ -1,4 +1,4 @@
-//! Equipment: what is neither vehicle nor trailer; and the older list of assets, which holds both of the latter.
+//! Equipment: neither vehicles nor trailers; and the older list of assets, which has both of the latter.
 
 use super::World;
 use super::draw::Draw;
@@ -25,7 +25,7 @@ pub(crate) struct Equipment {
     pub(crate) notes: Option<&'static str>,
     pub(crate) gateway: Option<Gateway>,
     pub(crate) external_ids: Option<ExternalIds>,
-    /// Told by the equipment alone: the tags' own lists do not mention it.
+    /// Only in the equipment's own record: the tags' lists do not have it.
     pub(crate) tags: Option<Vec<TagRef>>,
     pub(crate) engine_hours: Option<i64>,
 }

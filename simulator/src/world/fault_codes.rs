@@ -11,7 +11,7 @@ use super::vocabulary::{CONTROL_UNITS, FAILURE_MODES, OBD_CODES, SUSPECT_PARAMET
 pub(crate) struct FaultReading {
     pub(crate) can_bus: Option<&'static str>,
     pub(crate) diagnosis: Diagnosis,
-    /// Codes in the maker's own numbering, beside the standard ones.
+    /// Codes in the maker's own numbering, in addition to the standard ones.
     pub(crate) maker_codes: Vec<MakerCode>,
 }
 
@@ -25,7 +25,7 @@ pub(crate) struct MakerCode {
 }
 
 impl MakerCode {
-    /// As the API writes it; the table of readings holds it like that, too.
+    /// As the API writes it, and as the table of readings has it.
     pub(crate) fn json(&self) -> Value {
         let mut code = json!({ "codeIdentifier": self.id });
         let parts = [

@@ -27,7 +27,7 @@ pub(crate) struct FuelReport {
     pub(crate) fuel: f64,
 }
 
-/// Whom a report is about, and what its numbers are drawn for.
+/// The subject of a report, and the key for which its numbers are drawn.
 #[derive(Debug, Clone, Copy)]
 struct Subject {
     /// Of the days and of the window.
@@ -102,7 +102,7 @@ impl World {
             return None;
         }
         let mut draw = Draw::new(self.seed, of_window, &[index, from as u64, to as u64]);
-        // A third of the reports is computed for the window rather than added up.
+        // A third of the reports is computed for the window instead of added up.
         let drift = if draw.chance(1.0 / 3.0) {
             draw.decimal(1.001, 1.03, 4)
         } else {

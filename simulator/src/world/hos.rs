@@ -1,7 +1,6 @@
 //! Hours of service: daily logs, violations and clocks.
 //!
-//! Days are cut in the organisation's zone. It lies in a zone without summer time, so that an offset is all there
-//! is to know of it.
+//! Days are those of the organisation's zone, which has no summer time, so that its offset is constant.
 
 use serde_json::{Value, json};
 
@@ -12,10 +11,10 @@ use super::vehicles::Vehicle;
 use crate::config::Region;
 use crate::time::{DAY, HOUR, MINUTE, Millis, SECOND, day_of, day_start};
 
-/// The longest time between the start of a log's day and its own: noon instead of midnight.
+/// The longest time between the start of a log's day and its date: noon instead of midnight.
 const LATEST_START: Millis = 12 * HOUR;
 
-/// What a log sums up, in the order of [`DailyLog::durations`].
+/// The sums of a log, in the order of [`DailyLog::durations`].
 pub(crate) const DURATIONS: [&str; 8] = [
     "activeDurationMs",
     "driveDurationMs",
@@ -27,7 +26,7 @@ pub(crate) const DURATIONS: [&str; 8] = [
     "yardMoveDurationMs",
 ];
 
-/// A driver's log of one day as it looks at the world's present time.
+/// A driver's log of one day as it is at the world's present time.
 #[derive(Debug, Clone)]
 pub(crate) struct DailyLog<'a> {
     pub(crate) driver: &'a Driver,
@@ -40,7 +39,7 @@ pub(crate) struct DailyLog<'a> {
     pub(crate) distances: Option<[i64; 3]>,
     /// When the driver signed it.
     pub(crate) certified: Option<Millis>,
-    /// Adverse driving claimed, big day claimed, short haul active. Not mentioned by some.
+    /// Adverse driving claimed, big day claimed, short haul active. Some have none.
     pub(crate) flags: [Option<bool>; 3],
     pub(crate) shipping: Option<&'static str>,
     pub(crate) trailers: Option<Vec<String>>,
@@ -48,7 +47,7 @@ pub(crate) struct DailyLog<'a> {
 }
 
 impl DailyLog<'_> {
-    /// Its vehicles, described by more fields where `expanded`.
+    /// Its vehicles, with more fields if `expanded`.
     pub(crate) fn vehicles_json(&self, expanded: bool) -> Option<Value> {
         let describe = |vehicle: &&Vehicle| {
             let mut json = vehicle.named().json();
@@ -176,7 +175,7 @@ impl World {
             waiting,
             yard,
         ];
-        // The log of a day that still lasts tells what there is so far.
+        // The log of a day in progress has the values so far.
         let elapsed = (now - start).min(DAY);
         let so_far =
             |amount: i64| (i128::from(amount) * i128::from(elapsed) / i128::from(DAY)) as i64;
@@ -235,7 +234,7 @@ impl World {
     ) -> Vec<Violation<'a>> {
         let now = self.clock.now();
         let mut violations = Vec::new();
-        // A log's day begins up to a day before what happens in it.
+        // A log's day begins up to a day before its events.
         for date in self.dates(from.saturating_sub(DAY), to) {
             let Some(log) = self.daily_log(driver, date) else {
                 continue;

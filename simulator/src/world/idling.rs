@@ -37,8 +37,8 @@ impl World {
         }
         for day in days_touching(from, to).filter(|day| self.is_active(vehicle, *day)) {
             let mut draw = Draw::new(self.seed, "idling", &[vehicle.index, day as u64]);
-            // At most one in each quarter of the day; the last may reach into the next day, whose first quarter
-            // begins late enough for that.
+            // At most one in each quarter of the day; the last may reach into the next day, whose first one begins late
+            // enough.
             for quarter in 0..4 {
                 if !draw.chance(0.4) {
                     continue;

@@ -1,8 +1,8 @@
-//! The world behind the API: an organisation and all that happens to it.
+//! The world behind the API: an organisation and everything that happens to it.
 //!
-//! Who and what there is (vehicles, drivers, trailers, tags, alert configurations) is built once. What happens
-//! is never stored: each day of each thing is drawn from (seed, thing, day) when it is requested, so memory
-//! stays flat, and an event is the same in every window that holds it.
+//! Entities (vehicles, drivers, trailers, tags, alert configurations) are built once. Events are never stored: each day
+//! of each entity is drawn from (seed, entity, day) when it is requested, so memory stays flat, and an event is the
+//! same in every window that contains it.
 
 mod addresses;
 mod alerts;
@@ -171,7 +171,7 @@ impl World {
     }
 }
 
-/// Enters everything that carries a tag in the tag's own lists.
+/// Enters every tagged entity in the tag's own lists.
 fn enrol(
     seed: u64,
     tags: &mut [Tag],
@@ -184,7 +184,7 @@ fn enrol(
         let carried = vehicle.tags.as_deref().unwrap_or_default();
         tags::join(tags, carried, &vehicle.named(), |tag| &mut tag.vehicles);
         for sensor in &vehicle.sensors {
-            // Sensors carry a tag even where their vehicle carries none.
+            // Sensors have a tag even if their vehicle has none.
             let mut draw = draw::Draw::new(seed, "sensor", &[vehicle.index]);
             let own: Vec<TagRef> = draw
                 .pick(&tags[..tags.len().saturating_sub(1)])
@@ -437,7 +437,7 @@ mod tests {
         world.clock.set(to);
         let by_then = count(&world);
         assert!(by_then <= all);
-        // Asked day by day at each day's end, some readings are missing.
+        // Requested day by day at each day's end, some readings are missing.
         let punctual: usize = (0..30)
             .map(|day| {
                 world.clock.set(from + (day + 1) * DAY);

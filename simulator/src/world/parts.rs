@@ -130,7 +130,7 @@ impl Attribute {
     }
 }
 
-/// A JSON number as the API writes it: whole numbers go without a fraction, whatever the field's type.
+/// A JSON number as the API writes it: integers have no fraction, whatever the field's type.
 pub(crate) fn number(value: f64) -> Value {
     // Below 2^53 every whole double is an exact integer.
     if value.fract() == 0.0 && value.abs() < 9e15 {

@@ -1,5 +1,5 @@
-//! Readings of vehicle statistics, made on the fly: each day of a vehicle and statistic has its own numbers,
-//! so a reading is the same in every requested window, and nothing is kept in memory.
+//! Readings of vehicle statistics, generated on demand: each day of a vehicle and statistic has its own numbers, so a
+//! reading is the same in every requested window, and nothing is kept in memory.
 
 use super::draw::{Draw, round};
 use super::fault_codes::FaultReading;
@@ -62,7 +62,7 @@ impl Fix {
         let (name, _, latitude, longitude) =
             PLACES.get(index as usize).copied().unwrap_or_default();
         let moving = draw.chance(0.7);
-        // Whole numbers and fractions are mixed on purpose: the API sends them so.
+        // Integers and fractions are mixed on purpose: the API sends them so.
         let decimals = if draw.chance(0.5) { 0 } else { 1 };
         Self {
             latitude: draw.decimal(latitude - 0.4, latitude + 0.4, 7),
@@ -131,7 +131,7 @@ impl World {
         vehicle.gateway.is_some() && !draw.chance(if weekend { 0.5 } else { 0.12 })
     }
 
-    /// All readings of a day, whether the server knows them already or not.
+    /// All readings of a day, whether or not they have arrived.
     fn day_readings(&self, vehicle: &Vehicle, stat: &StatType, day: i64) -> Vec<Reading> {
         if !stat.carried_by(vehicle) || !self.is_active(vehicle, day) {
             return Vec::new();
@@ -161,7 +161,7 @@ impl World {
         self.clock.arrival(reading.time, reading.arrival)
     }
 
-    /// The readings of a half-open window that the server knows by now, oldest first.
+    /// The readings of a half-open window that have arrived by now, oldest first.
     pub(crate) fn readings(
         &self,
         vehicle: &Vehicle,

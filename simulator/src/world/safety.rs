@@ -42,7 +42,7 @@ pub(crate) struct SafetyEvent<'a> {
     /// Not mentioned, none, or some.
     pub(crate) labels: Option<Vec<BehaviourLabel>>,
     pub(crate) coaching: Option<&'static str>,
-    /// Which of the three recordings there are: forward, inward, tracked inward.
+    /// Which of the three recordings exist: forward, inward, tracked inward.
     pub(crate) videos: [bool; 3],
 }
 
@@ -59,7 +59,7 @@ impl SafetyEvent<'_> {
         format!("{}-{}", self.vehicle.id, self.time)
     }
 
-    /// Where a recording is available, if there is one. The live API signs such links again at each call.
+    /// The address of a recording, if there is one. The live API signs such links again in each response.
     pub(crate) fn video(&self, index: usize) -> Option<String> {
         let view = ["forward", "inward", "tracked-inward"].get(index)?;
         self.videos
@@ -178,7 +178,7 @@ impl World {
         }
     }
 
-    /// The score of a vehicle between two instants, both included.
+    /// The score of a vehicle between two instants, both inclusive.
     pub(crate) fn safety_score(&self, vehicle: &Vehicle, from: Millis, to: Millis) -> SafetyScore {
         let until = to.saturating_add(1);
         let events = self.safety_events(vehicle, from, until);

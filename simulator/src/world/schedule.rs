@@ -1,4 +1,4 @@
-//! When on a day things are read, and when such readings reach the server.
+//! When readings are taken during a day, and when they reach the server.
 
 use super::clock::MAX_DELAY;
 use super::draw::Draw;
@@ -48,7 +48,7 @@ pub(crate) fn times(draw: &mut Draw, day: i64, fewest: i64, most: i64) -> Vec<Mi
     let closes = (opens + draw.between(6, 16) * HOUR).min(start + DAY - SECOND);
     let slot = (closes - opens) / count;
     for index in 0..count {
-        // The last second of a slot stays free, so that rounding down never meets the neighbour.
+        // The last second of a slot stays free, so that rounding down never collides with the previous slot.
         let time = opens + index * slot + draw.between(0, (slot - SECOND - 1).max(0));
         let whole = draw.chance(0.5);
         times.push(if whole {

@@ -13,7 +13,7 @@ pub(crate) enum Shape {
     Counter(i64),
     /// A number with two decimals between two bounds.
     Decimal(f64, f64),
-    /// A number with one decimal that only grows, by this much an hour.
+    /// A number with one decimal that only grows, by this much per hour.
     DecimalCounter(f64),
     /// One of some words.
     Word(&'static [&'static str]),

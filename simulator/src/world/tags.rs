@@ -8,7 +8,7 @@ use super::vocabulary::TAGS;
 const ROOTS: usize = 3;
 const FIRST_TAG: u64 = 3_901;
 
-/// A tag and all that carries it. `None` members are not mentioned by the API; empty ones are an empty list.
+/// A tag and its members. `None` members are left out by the API; empty ones are an empty list.
 #[derive(Debug, Clone)]
 pub(crate) struct Tag {
     pub(crate) tag: Named,
@@ -50,7 +50,7 @@ impl Tag {
                 ids.insert("crmId".to_owned(), format!("t-{index}"));
             }
             let external_ids = (index % 4 != 1).then_some(ids);
-            // Which lists an empty tag mentions differs from tag to tag.
+            // The lists of an empty tag that are present differ from tag to tag.
             let mut list = || draw.chance(0.5).then(Vec::new);
             tags.push(Self {
                 tag: Named::new(FIRST_TAG + index as u64, &name),
@@ -75,7 +75,7 @@ impl Tag {
         }
     }
 
-    /// Some different tags of a tree, three at most, never its last one.
+    /// Up to three different tags of a tree, never its last one.
     pub(crate) fn some_of(tags: &[Self], draw: &mut Draw) -> Vec<TagRef> {
         let open = tags.len().saturating_sub(1);
         let mut chosen: Vec<TagRef> = Vec::new();

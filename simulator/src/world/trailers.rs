@@ -64,7 +64,7 @@ impl Trailer {
     }
 }
 
-/// What a refrigeration unit reports, by the name of its list in the API.
+/// The reports of a refrigeration unit, by the name of its list in the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Series {
     AmbientAirTemperature,
@@ -185,7 +185,7 @@ pub(crate) struct TimedChange {
 }
 
 impl World {
-    /// What a trailer's unit reported in a half-open window and the server knows by now, oldest first.
+    /// The reports of a trailer's unit in a half-open window that have arrived by now, oldest first.
     pub(crate) fn reefer_changes(
         &self,
         trailer: &Trailer,

@@ -70,7 +70,7 @@ impl Stop {
 }
 
 impl Trip {
-    /// What is known while it lasts: where and when it started.
+    /// The known part of a trip in progress: where and when it started.
     fn under_way(self) -> Self {
         let to = Stop {
             location: String::new(),
@@ -178,7 +178,7 @@ impl World {
         trips
     }
 
-    /// The trips any part of which lies between two instants, both included. One under way lasts for ever.
+    /// The trips any part of which is between two instants, both inclusive. A trip in progress has no end.
     pub(crate) fn trips_overlapping(
         &self,
         vehicle: &Vehicle,
@@ -187,7 +187,7 @@ impl World {
     ) -> Vec<Trip> {
         let now = self.clock.now();
         let asked = self.within_data(from.saturating_sub(LONGEST), to.saturating_add(1));
-        // What is under way now started a short while ago, however late the window is.
+        // A trip in progress started a short while ago, however late the window is.
         let present = self.within_data(now.saturating_sub(LONGEST), now.saturating_add(1));
         let mut days: Vec<i64> = [asked, present]
             .into_iter()

@@ -50,7 +50,7 @@ impl Gateway {
         }
     }
 
-    /// The serial as the gateway itself is described: in three groups.
+    /// The serial in the gateway's own format: in three groups.
     pub(crate) fn dashed_serial(&self) -> String {
         match (
             self.serial.get(..4),
@@ -72,13 +72,13 @@ pub(crate) struct Sensor {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Vehicle {
-    /// Position in the fleet; the key of all that is drawn for the vehicle.
+    /// Position in the fleet; the key of everything that is drawn for the vehicle.
     pub(crate) index: u64,
     pub(crate) id: u64,
     pub(crate) name: String,
     pub(crate) energy: Energy,
     pub(crate) bus: Bus,
-    /// A vehicle without gateway reports nothing and is described by few fields.
+    /// A vehicle without gateway reports nothing and has few fields.
     pub(crate) gateway: Option<Gateway>,
     pub(crate) vin: Option<String>,
     pub(crate) make: Option<&'static str>,

@@ -146,7 +146,7 @@ pub(crate) const REEFER_POWER: &[&str] = &[
     "Active (Continuous)",
 ];
 
-/// Code, description and what to do of a refrigeration alarm.
+/// Code, description and advice of a refrigeration alarm.
 pub(crate) const REEFER_ALARMS: &[(i64, &str, &str)] = &[
     (63, "Engine stopped", "Repair immediately"),
     (18, "Engine coolant too hot", "Check at the next stop"),
@@ -191,7 +191,7 @@ pub(crate) const OBD_CODES: &[(i64, &str, &str)] = &[
     (1536, "P0600", "Serial link"),
 ];
 
-/// What people do to a safety event, and the behaviours it is labelled with.
+/// Actions on a safety event, and the behaviours it is labelled with.
 pub(crate) const AUDIT_TYPES: &[&str] = &[
     "BehaviorLabelActivityType",
     "CoachingStateActivityType",

@@ -1,8 +1,8 @@
-//! Tokens for BigQuery: those of Cloud Storage, handed to `gcp-bigquery-client` through its authenticator.
+//! Tokens for BigQuery: those of Cloud Storage, passed to `gcp-bigquery-client` through its authenticator.
 //!
-//! The client's own authenticators fetch tokens by themselves, past the proxy and the certificates of the
-//! configuration. Here [`google::provider`] does it, which keeps a token until shortly before it expires and then gets
-//! another, so long runs go on.
+//! The client's own authenticators fetch tokens themselves, without the configured proxy and certificates. Here
+//! [`google::provider`] does it, which keeps a token until shortly before it expires and then fetches another, so that
+//! long runs continue.
 
 use std::sync::Arc;
 
@@ -23,9 +23,9 @@ type Make = Box<dyn Fn() -> Result<GcpCredentialProvider, CredentialsError> + Se
 pub(super) struct Tokens(Arc<Shared>);
 
 struct Shared {
-    /// Creates another source of tokens, which does not hold the token at hand.
+    /// Creates another source of tokens, without a stored token.
     make: Option<Make>,
-    /// None for an emulator: it wants no token, and none must go there.
+    /// None for an emulator: it needs no token, and must not get one.
     provider: Mutex<Option<GcpCredentialProvider>>,
     /// What the next call brings.
     bearer: Mutex<String>,
@@ -43,11 +43,11 @@ pub enum TokenError {
 }
 
 impl TokenError {
-    /// Whether there may be a token later: the credentials were not refused.
+    /// Whether a later attempt may get a token: the credentials were not refused.
     pub(super) fn is_transient(&self) -> bool {
         match self {
-            // The type of the error is private to `object_store`, which has repeated by itself what is worth it. A 4xx
-            // means that the credentials themselves are refused.
+            // The type of the error is private to `object_store`, which has retried what is worth it. A 4xx means that
+            // the credentials themselves are refused.
             Self::Provider(_) => !self.to_string().contains("status code: 4"),
             Self::Credentials(_) => false,
         }
@@ -78,7 +78,7 @@ impl Tokens {
         })))
     }
 
-    /// Sees to it that the token of the next call is valid: to be called before each.
+    /// Ensures that the token of the next call is valid: must be called before each.
     pub(super) async fn refresh(&self) -> Result<(), TokenError> {
         let provider = self.0.provider.lock().clone();
         let Some(provider) = provider else {
@@ -92,7 +92,7 @@ impl Tokens {
         Ok(())
     }
 
-    /// Gets another token in place of the one at hand, which was refused before its time.
+    /// Replaces the current token, which was refused before its expiry.
     pub(super) async fn renew(&self) -> Result<(), TokenError> {
         if let Some(make) = &self.0.make {
             *self.0.provider.lock() = Some(make().map_err(TokenError::Credentials)?);
@@ -138,11 +138,11 @@ mod tests {
         asked: usize,
         /// Whether a token is good for one call only.
         forgets: bool,
-        /// Tokens that calls brought, in their order.
+        /// Tokens that calls used, in order.
         brought: Vec<String>,
         /// Tokens that are no longer accepted.
         refused: BTreeSet<String>,
-        /// So many requests for a token are answered with this status.
+        /// This many requests for a token are answered with this status.
         stumbles: (usize, u16),
     }
 
@@ -202,7 +202,7 @@ mod tests {
         Json(json!({ "datasetReference": reference, "location": "EU" })).into_response()
     }
 
-    /// A dataset behind such tokens.
+    /// A dataset that requires such tokens.
     async fn connect() -> (World, BigQuery) {
         let google = World::default();
         let router = Router::new()

@@ -130,7 +130,7 @@ pub struct JobFailure {
     message: String,
 }
 
-/// Reasons of a failed job that lie within BigQuery and not in what was to be loaded.
+/// Reasons of a failed job that are within BigQuery and not in the data.
 /// <https://cloud.google.com/bigquery/docs/error-messages>
 const TRANSIENT_JOB_REASONS: &[&str] = &[
     "jobBackendError",

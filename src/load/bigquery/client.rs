@@ -27,7 +27,7 @@ use crate::load::error::LoadError;
 use crate::redact::foreign;
 use crate::state::Fence;
 
-/// How long a connection may take to be made.
+/// Timeout of a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one call may take: every call that is made answers within a minute ([`Timings`] are for jobs).
 const CALL_TIMEOUT: Duration = Duration::from_secs(120);
@@ -57,7 +57,7 @@ pub(in crate::load) fn target(project: &str, dataset: &str) -> String {
 /// One try of a call that failed.
 struct FailedTry {
     error: CallError,
-    /// Whether another one is to be made.
+    /// Whether to try again.
     retry: bool,
 }
 
@@ -107,7 +107,7 @@ impl BigQuery {
         Ok(warehouse)
     }
 
-    /// Connects to read what is there; none if the dataset does not exist.
+    /// Connects for reading; none if the dataset does not exist.
     pub(in crate::load) async fn look(
         project: &str,
         dataset: &str,
@@ -118,8 +118,8 @@ impl BigQuery {
         Ok(warehouse.find_dataset(location).await?.then_some(warehouse))
     }
 
-    /// Asks nothing of BigQuery any more once the fence is closed: a job that is sent then could undo what the run that
-    /// took the lock over has loaded.
+    /// Sends no request once the fence is closed: a job that is sent then could undo what the run that took over the
+    /// lock has loaded.
     pub fn fenced(self, fence: &Fence) -> Self {
         Self {
             fence: fence.clone(),
@@ -127,12 +127,12 @@ impl BigQuery {
         }
     }
 
-    /// Where the dataset is, if BigQuery says so.
+    /// The dataset's location, if BigQuery reports it.
     pub fn location(&self) -> Option<&str> {
         self.location.as_deref()
     }
 
-    /// A client with the configured credentials; nothing is asked yet.
+    /// A client with the configured credentials; sends no request yet.
     pub(super) async fn with_access(
         project: &str,
         dataset: &str,
@@ -225,7 +225,7 @@ impl BigQuery {
         Ok(true)
     }
 
-    /// Repeats a call until there is an answer that repeating does not change, or [`Timings::retry_for`] is over.
+    /// Repeats a call until it has an outcome that another attempt would not change, or [`Timings::retry_for`] is over.
     pub(super) async fn call<T, F>(&self, call: impl Fn() -> F) -> Result<T, CallError>
     where
         F: Future<Output = Result<T, BQError>>,
@@ -249,7 +249,8 @@ impl BigQuery {
             .map_err(|failed| failed.error)
     }
 
-    /// One try, with a second token if the first is refused. `retry` says whether there is time for another try.
+    /// One attempt, with a second token if the first is refused. `retry` says whether there is time for another
+    /// attempt.
     async fn try_call<T, F>(
         &self,
         call: &impl Fn() -> F,
@@ -274,7 +275,7 @@ impl BigQuery {
                 }
                 Err(error) => error,
             };
-            // A token that was revoked, or has expired earlier than it said: another one, once.
+            // A token that was revoked, or has expired early, is replaced once.
             if is_unauthorized(&error) && may_renew.swap(false, Ordering::Relaxed) {
                 tracing::warn!(target = %self.target, error = foreign(&error), "BigQuery token renewed");
                 self.tokens.renew().await.map_err(FailedTry::last)?;
@@ -297,7 +298,7 @@ impl BigQuery {
         if response.status().is_success() {
             return Ok(response.json().await?);
         }
-        // As the library does: what is not JSON is a gateway's page, and transient.
+        // As the library does: a body that is not JSON comes from a gateway, and the error is transient.
         Err(BQError::ResponseError {
             error: response.json().await?,
         })
@@ -310,7 +311,7 @@ impl BigQuery {
         }
     }
 
-    /// A call about a table that failed. That is never a statement about the table's shape.
+    /// A failed call about a table. That never says anything about the table's shape.
     pub(super) fn table_call(
         &self,
         table: &str,

@@ -12,7 +12,7 @@ use crate::load::location;
 const RETRY_FOR: Duration = Duration::from_secs(10);
 
 impl BigQuery {
-    /// Looks at dataset and permissions without creating anything.
+    /// Checks dataset and permissions without creating anything.
     pub(in crate::load) async fn examine(
         project: &str,
         dataset: &str,
@@ -43,7 +43,7 @@ impl BigQuery {
         findings
     }
 
-    /// Whether the dataset exists; none if that cannot be told.
+    /// Whether the dataset exists; none if that is not known.
     async fn examine_dataset(
         &mut self,
         location: Option<&str>,
@@ -88,7 +88,7 @@ impl BigQuery {
         };
         findings.push(match self.dry_run(&statement).await {
             Ok(()) => Finding::good(what, "may be made (tried with a dry run)"),
-            Err(error) => Finding::bad(what, format!("may not be made: {error}")),
+            Err(error) => Finding::bad(what, format!("cannot be created: {error}")),
         });
     }
 }

@@ -1,4 +1,4 @@
-//! Load jobs: names that make a lost response harmless, and one loop that tries, waits and reads the outcome.
+//! Load jobs: ids that make a lost response harmless, and one loop that sends, waits and reads the outcome.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::state::Started;
 pub(super) struct LoadJob<'a> {
     /// The table, without partition decorator.
     pub(super) table: &'a str,
-    /// Whether the table is partitioned, which decides how often it may be updated.
+    /// Whether the table is partitioned, which determines how often it may be updated.
     pub(super) is_partitioned: bool,
     /// The partitions, for messages.
     pub(super) label: String,
@@ -36,7 +36,7 @@ pub(super) struct LoadJob<'a> {
     pub(super) infers_lists: bool,
 }
 
-/// How a job has ended. `DONE` alone does not say that it was successful.
+/// How a job has ended. `DONE` alone does not mean success.
 #[derive(Debug, PartialEq)]
 enum Outcome {
     /// It wrote this many rows, if it says so.
@@ -47,7 +47,7 @@ enum Outcome {
 /// What follows from a job that has failed.
 #[derive(Debug, PartialEq)]
 enum AfterFailure {
-    /// The job of an earlier run: that its id is used up says nothing against this load.
+    /// The job of an earlier run: its id is used up, but that does not affect this load.
     NextId,
     /// A failure within BigQuery: after a pause, the next id may succeed.
     PauseThenNextId,
@@ -55,7 +55,7 @@ enum AfterFailure {
     Refused,
 }
 
-/// `tries` counts the failed jobs of this run, this one among them.
+/// `tries` counts the failed jobs of this run, including this one.
 fn after_failure(failure: &JobFailure, is_earlier: bool, tries: u32, most: u32) -> AfterFailure {
     if is_earlier {
         AfterFailure::NextId
@@ -68,7 +68,8 @@ fn after_failure(failure: &JobFailure, is_earlier: bool, tries: u32, most: u32) 
     }
 }
 
-/// Digest of a load for its job id: the dataset, because job ids are the project's, then whatever tells two loads apart.
+/// Digest of a load for its job id: the dataset, because job ids are unique in the project, then everything that
+/// distinguishes two loads.
 pub(super) struct ContentId(Sha256);
 
 impl ContentId {
@@ -80,7 +81,7 @@ impl ContentId {
         self.0.update(part);
     }
 
-    /// Adds the addresses of the objects and gives the text.
+    /// Adds the addresses of the objects and returns the text.
     pub(super) fn finish(mut self, uris: impl Iterator<Item = String>) -> String {
         for uri in uris {
             self.0.update([0]);
@@ -91,8 +92,8 @@ impl ContentId {
 }
 
 impl BigQuery {
-    /// Runs a load job to its end. The first id that has not been used runs the load: one that exists already is
-    /// waited for, and counts as this load if it was successful.
+    /// Runs a load job to its end. The load runs under the first id that is not used up: a job that exists already is
+    /// waited for, and counts as this load if it succeeded.
     pub(super) async fn run_load_job(&self, job: &LoadJob<'_>) -> Result<Loaded, LoadError> {
         let table = self.full_name(job.table);
         let mut pauses = self.timings.pauses();
@@ -153,8 +154,8 @@ impl BigQuery {
         }
     }
 
-    /// Starts the job, or finds the one that an earlier try has started, and waits for its end. Tells whether it was
-    /// there already.
+    /// Starts the job, or finds the one that an earlier attempt has started, and waits for its end. Returns whether it
+    /// existed already.
     async fn insert_and_await(
         &self,
         id: &str,
@@ -162,7 +163,7 @@ impl BigQuery {
     ) -> Result<(Job, bool), CallError> {
         let document = self.document(id, job)?;
         let (job, is_earlier) = match self.call(|| self.insert_job(&document)).await {
-            // Our own: a response was lost, or the program died between insert and poll.
+            // It is ours: a response was lost, or the program died between insert and poll.
             Err(CallError::AlreadyExists) => {
                 (self.find_job(id, self.timings.retry_for).await?, true)
             }
@@ -220,8 +221,8 @@ impl BigQuery {
             .await
     }
 
-    /// Waits for the jobs of a load that an earlier run has started: it may have gone on to further attempts, each time
-    /// that one failed.
+    /// Waits for the jobs of a load that an earlier run has started: it may have started further attempts when one
+    /// failed.
     pub(super) async fn await_attempts(&self, started: &Started) -> Result<(), LoadError> {
         for attempt in started.attempt.. {
             let id = format!("{}-{attempt}", started.job);
@@ -239,7 +240,7 @@ impl BigQuery {
     }
 }
 
-/// A call about a job that failed: the job may still be at work.
+/// A failed call about a job: the job may still be running.
 fn job_call(table: String, job: &LoadJob<'_>, id: String, error: CallError) -> LoadError {
     match error {
         CallError::Quota { message } => LoadError::Quota {

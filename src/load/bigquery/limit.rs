@@ -18,7 +18,7 @@ pub(super) struct UpdateLimits {
 }
 
 impl UpdateLimits {
-    /// `scale` is which part of the waits is waited.
+    /// `scale` is the part of each wait that is really waited.
     pub(super) fn new(scale: WaitScale) -> Self {
         Self {
             tables: Mutex::default(),
@@ -26,7 +26,7 @@ impl UpdateLimits {
         }
     }
 
-    /// Waits until the table may be updated once more.
+    /// Waits until the table may be updated again.
     pub(super) async fn wait(&self, table: &str, partitioned: bool) {
         let limiter = {
             let mut tables = self.tables.lock();
@@ -39,7 +39,7 @@ impl UpdateLimits {
     }
 }
 
-/// Burst and refill together stay within the limit in every ten seconds, not only in the mean.
+/// Burst and refill together stay within the limit in every ten seconds, not only on average.
 fn quota(partitioned: bool, scale: WaitScale) -> Quota {
     let (burst, period) = if partitioned {
         (10, Duration::from_millis(250))

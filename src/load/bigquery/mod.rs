@@ -1,8 +1,8 @@
 //! BigQuery: tables from contracts, and load jobs on `gs://` URIs.
 //!
-//! In the order in which they use each other: [`timings`], [`limit`], [`auth`] and [`call_error`] are what a call needs;
-//! [`client`] makes calls; [`schema`] and [`table`] are about tables, [`job`] about load jobs, [`query`] about rows;
-//! [`raw`] loads raw tables, and [`examine`] looks without changing anything.
+//! In the order in which they use each other: [`timings`], [`limit`], [`auth`] and [`call_error`] are what a call
+//! needs; [`client`] makes calls; [`schema`] and [`table`] are about tables, [`job`] about load jobs, [`query`] about
+//! rows; [`raw`] loads raw tables, and [`examine`] checks the dataset without changing anything.
 
 pub(super) mod auth;
 pub(super) mod call_error;
@@ -89,8 +89,8 @@ impl Warehouse for BigQuery {
 }
 
 impl BigQuery {
-    /// `layout` is the table whose partitioning and clustering a batch that reshapes it must repeat: a load can change
-    /// columns and types in one step with the rows, but not these.
+    /// `layout` is the table whose partitioning and clustering a reshaping load must repeat: a load can change columns
+    /// and types in one step with the rows, but not these.
     fn load_configuration(
         &self,
         contract: &Contract,

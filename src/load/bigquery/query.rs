@@ -1,4 +1,4 @@
-//! Queries: rows per partition, keys in several of them, and dry runs.
+//! Queries: rows per partition, keys in several partitions, and dry runs.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +35,7 @@ impl BigQuery {
             .collect()
     }
 
-    /// The keys that stand in more than one day of a table. It reads the columns of the key and the day.
+    /// The keys that occur in more than one day of a table. It reads the columns of the key and the day.
     pub(super) async fn find_repeated_keys(
         &self,
         contract: &Contract,
@@ -60,7 +60,7 @@ impl BigQuery {
         })
     }
 
-    /// The rows of a query about a table; a table that does not exist holds nothing.
+    /// The rows of a query about a table; none if the table does not exist.
     async fn rows_of(
         &self,
         contract: &Contract,
@@ -104,7 +104,7 @@ impl BigQuery {
             .collect())
     }
 
-    /// Has BigQuery check a statement without running it.
+    /// Makes BigQuery validate a statement without running it.
     pub(super) async fn dry_run(&self, sql: &str) -> Result<(), CallError> {
         let mut request = QueryRequest::new(sql.to_string());
         request.location = self.location.clone();

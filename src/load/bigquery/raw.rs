@@ -1,6 +1,6 @@
 //! Raw tables in a staging dataset (`DATABASE_ID`), to query what the API sent.
 //!
-//! All but the schema (retries, job ids, polling) is as for flattened tables.
+//! Everything except the schema (retries, job ids, polling) is as for flattened tables.
 
 use arrow::datatypes::Schema;
 use gcp_bigquery_client::model::job_configuration_load::JobConfigurationLoad;
@@ -21,8 +21,8 @@ use crate::store::layout::Partition;
 const DAY: &str = "_window_start";
 
 impl BigQuery {
-    /// Sees to it that the raw table `name` exists; `daily` ones are partitioned by the day for which rows were
-    /// requested. New columns come with the loads' schema, which may add them.
+    /// Ensures that the raw table `name` exists; `daily` ones are partitioned by the day for which rows were requested.
+    /// New columns come with the loads' schema, which may add them.
     pub async fn prepare_raw(
         &self,
         name: &str,
@@ -49,8 +49,8 @@ impl BigQuery {
         }
     }
 
-    /// Replaces one partition of the raw table `name` by these objects, and checks the ledger. No state keeps the
-    /// attempts: those of earlier runs that failed are found by their ids, and passed.
+    /// Replaces one partition of the raw table `name` by these objects, and checks the ledger. The state does not
+    /// record attempts: failed ones of earlier runs are found by their ids, and skipped.
     pub async fn replace_raw(
         &self,
         name: &str,
@@ -70,7 +70,7 @@ impl BigQuery {
             create_disposition: Some("CREATE_NEVER".into()),
             write_disposition: Some(disposition.into()),
             schema: Some(raw_schema(schema)),
-            // A schema that has gained a column gives it to the table, with the partition or the list.
+            // A column that the schema has gained is added to the table, with the partition or the list.
             schema_update_options: Some(vec!["ALLOW_FIELD_ADDITION".into()]),
             ..JobConfigurationLoad::default()
         };

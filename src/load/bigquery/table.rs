@@ -1,4 +1,4 @@
-//! Tables: created from contracts, compared with them, patched where BigQuery can do that, dropped.
+//! Tables: created from contracts, compared with them, patched if BigQuery can do that, dropped.
 
 use chrono::{NaiveDate, TimeDelta};
 use gcp_bigquery_client::model::clustering::Clustering;
@@ -38,7 +38,7 @@ pub(super) fn decorated(table: &str, day: Option<NaiveDate>) -> String {
 }
 
 impl BigQuery {
-    /// Creates the table, or brings it to its contract.
+    /// Creates the table, or changes it to match its contract.
     pub(super) async fn prepare_table(&self, contract: &Contract) -> Result<Prepared, LoadError> {
         let Some(existing) = self.create_or_get(contract).await? else {
             return Ok(Prepared { is_empty: true });
@@ -62,7 +62,7 @@ impl BigQuery {
         })
     }
 
-    /// The table that was there already, if it was.
+    /// The existing table, if there was one.
     async fn create_or_get(&self, contract: &Contract) -> Result<Option<Table>, LoadError> {
         let failed = |action| move |error| self.table_call(&contract.table, action, error);
         let tables = self.client.table();
@@ -88,7 +88,7 @@ impl BigQuery {
             .map_err(|error| self.table_call(&contract.table, READ, error))
     }
 
-    /// Waits until the table may be updated once more.
+    /// Waits until the table may be updated again.
     async fn await_update(&self, contract: &Contract) {
         self.limits
             .wait(&contract.table, contract.partition_by.is_some())
@@ -123,14 +123,14 @@ impl BigQuery {
         table
     }
 
-    /// What is to be changed in the table's resource, if anything: new columns, other comments, labels, expiration.
+    /// What is to be changed in the table's resource, if anything: new columns, descriptions, labels, expiration.
     fn patch(&self, contract: &Contract, existing: &Table, missing: &[&Column]) -> Option<Table> {
         let mut patch = self.fresh_table(contract);
         let mut fields = existing.schema.fields.clone().unwrap_or_default();
         let mut changed = !missing.is_empty();
         for found in &mut fields {
             let column = find_column(contract, &found.name);
-            // A column without a comment keeps what someone may have written in BigQuery.
+            // A column without a description keeps what someone may have written in BigQuery.
             let Some(described) = column
                 .map(contract_field)
                 .and_then(|field| field.description)
@@ -150,7 +150,7 @@ impl BigQuery {
             .iter()
             .flatten()
             .any(|(key, value)| labels.get(key) != Some(value));
-        // An expiration that was set in BigQuery stays as long as the model says nothing.
+        // An expiration that was set in BigQuery stays as long as the model has none.
         let expires = expiration(&patch).is_some() && expiration(&patch) != expiration(existing);
         patch.schema = TableSchema::new(fields);
         patch.clustering = None;
@@ -172,7 +172,7 @@ impl BigQuery {
         }
     }
 
-    /// Drops the tables of trial loads with this mark, and gives their names.
+    /// Drops the tables of trial loads with this mark, and returns their names.
     pub(super) async fn delete_trial_tables(&self, mark: &str) -> Result<Vec<String>, LoadError> {
         let tables = self.client.table();
         let (mut page, mut names) = (None::<String>, Vec::new());
@@ -234,8 +234,8 @@ fn compare<'a>(contract: &'a Contract, existing: &Table) -> Result<Vec<&'a Colum
     missing_columns(contract, &columns)
 }
 
-/// Whether a load can give the table the contract's shape. A load cannot change partitioning and clustering: the
-/// columns of both must be among the contract's, and of types that BigQuery takes for that.
+/// Whether a load can change the table to the contract's shape. A load cannot change partitioning and clustering: their
+/// columns must be among the contract's, with types that BigQuery accepts for that.
 fn is_replaceable(mismatch: &ShapeMismatch, contract: &Contract, existing: &Table) -> bool {
     if matches!(mismatch, ShapeMismatch::Partitioning { .. }) {
         return false;

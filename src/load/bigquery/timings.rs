@@ -1,4 +1,4 @@
-//! How long calls and jobs are waited for, and the pauses in between.
+//! Time limits of calls and jobs, and the pauses in between.
 
 use std::time::Duration;
 
@@ -9,18 +9,18 @@ use crate::config::WaitScale;
 /// How long to wait for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timings {
-    /// The first pause between two tries or polls; each further one is twice as long.
+    /// The first pause between two attempts or polls; each further one is twice as long.
     pub first_wait: Duration,
     /// The longest such pause.
     pub longest_wait: Duration,
-    /// A call that fails with a transient error is repeated as long as its last try began within this time of the
+    /// A call that fails with a transient error is repeated as long as its last attempt began within this time of the
     /// first.
     pub retry_for: Duration,
     /// How long a job may take.
     pub job_for: Duration,
     /// How long a job of an earlier run is looked for before it counts as never started.
     pub look_for: Duration,
-    /// A job that failed for a reason within BigQuery is tried under this many ids.
+    /// A job that failed for a reason within BigQuery is repeated under this many ids.
     pub attempts: u32,
 }
 
@@ -40,7 +40,7 @@ impl Default for Timings {
 }
 
 impl Timings {
-    /// The same with shorter pauses. The time that the service is given stays.
+    /// The same with shorter pauses. The time limits of the service stay.
     pub(super) fn scaled(self, scale: WaitScale) -> Self {
         Self {
             first_wait: scale.of(self.first_wait),
@@ -50,7 +50,7 @@ impl Timings {
         }
     }
 
-    /// The pauses between tries or polls, without end. Each is shortened by up to half at random, so that loads that
+    /// The pauses between attempts or polls, without end. Each is shortened by up to half at random, so that loads that
     /// failed together are not repeated together.
     pub(super) fn pauses(&self) -> impl Backoff + use<> {
         ExponentialBuilder::new()

@@ -20,7 +20,7 @@ impl Authenticator for NoToken {
 /// A client without credentials for the emulator or double at that address.
 pub async fn connect(url: &str) -> Client {
     // A connection for each call: the emulator closes idle ones just when they are used again, and this client, unlike
-    // the program's, does not ask twice.
+    // the program's, does not retry.
     let http = reqwest::Client::builder()
         .no_proxy()
         .pool_max_idle_per_host(0)

@@ -1,7 +1,8 @@
 //! A double of BigQuery's REST protocol for load jobs, which needs no Python and fails on request.
 //!
-//! It reads no data: jobs take as long and end as a script says. Of tables it knows how many rows each day has, where
-//! URIs name their day as `partition_day=2024-01-01`, and any query is answered with that. For SQL there is the emulator.
+//! It reads no data: jobs take as long and end as a script says. It knows the number of rows of each day of a table,
+//! where URIs name their day as `partition_day=2024-01-01`, and answers any query with that. For SQL there is the
+//! emulator.
 
 mod jobs;
 mod schema;
@@ -35,8 +36,8 @@ const PROJECT: &str = "test-project";
 #[derive(Clone, Debug, PartialEq)]
 pub struct BigQueryRequest {
     pub method: String,
-    /// The path within the project, as `datasets/d/tables/t`; a job that is inserted has the
-    /// target by which it is then asked for, `jobs/ID`.
+    /// The path within the project, as `datasets/d/tables/t`; a job that is inserted has the target by which it is then
+    /// requested, `jobs/ID`.
     pub target: String,
     pub query: String,
     /// Null if there was none.

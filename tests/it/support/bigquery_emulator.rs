@@ -84,8 +84,8 @@ impl BigQueryEmulator {
             .spawn()?;
         Ok(Self {
             url: String::new(),
-            // Tests share an emulator and each has its own runtime, which connections do not
-            // outlive: so none is kept.
+            // Tests share an emulator and each has its own runtime, which its connections do not outlive: so none is
+            // pooled.
             http: Client::builder()
                 .no_proxy()
                 .pool_max_idle_per_host(0)

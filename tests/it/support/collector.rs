@@ -1,4 +1,4 @@
-//! A double of an OpenTelemetry collector: takes traces and metrics by OTLP over HTTP, and keeps them.
+//! A double of an OpenTelemetry collector: receives traces and metrics by OTLP over HTTP, and keeps them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

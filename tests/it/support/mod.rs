@@ -11,6 +11,7 @@ pub mod gate;
 pub mod gcs;
 pub mod proxy;
 pub mod runs;
+pub mod sources;
 pub mod wire;
 
 /// Waits until a condition holds, for half a minute at most.

@@ -1,4 +1,4 @@
-//! A company's proxy: it takes `CONNECT`, opens TLS with a certificate of its own, and sends what it reads elsewhere.
+//! A company's proxy: accepts `CONNECT`, intercepts TLS with a certificate of its own, and forwards what it reads.
 
 use std::io;
 use std::net::SocketAddr;

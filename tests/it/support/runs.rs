@@ -44,6 +44,16 @@ pub(crate) async fn run(
     run_until(end, config, tables, observers, stop).await
 }
 
+/// One run in this process, over one day of these tables, to its end.
+pub(crate) async fn run_all(
+    program: &Program,
+    simulator: &Simulator,
+    tables: &[&str],
+) -> RunReport {
+    let config = config(program, &simulator.url(), simulator.token());
+    run(config, tables, vec![], &CancellationToken::new()).await
+}
+
 /// One run in this process, over the days from the first of the year to `end`.
 pub(crate) async fn run_until(
     end: &str,
@@ -73,6 +83,14 @@ pub(crate) fn state(program: &Program, source: &str) -> Option<SourceState> {
     std::fs::read(path)
         .ok()
         .map(|bytes| SourceState::from_json(&bytes, "state").unwrap())
+}
+
+/// Replaces the state document of a source.
+pub(crate) fn put_state(program: &Program, source: &str, state: &SourceState) {
+    program.write(
+        &format!("samsara-data/raw/state/{source}.json"),
+        state.to_json().unwrap(),
+    );
 }
 
 /// The day that is read.
@@ -127,8 +145,8 @@ pub(crate) async fn stopped_at(
         state: mark.clone(),
         stop: stop.clone(),
     });
-    // One more page comes once what was read so far is safe, and stops the run; no other does, so that the run cannot come
-    // to its end before it sees that it has to stop.
+    // Once one more page is requested after the checkpoint was stored, the run is stopped; other pages wait, so that
+    // the run cannot finish before it is stopped.
     let asked = AtomicU64::new(0);
     let server = gate::before(simulator.url(), move |request| {
         if !request.uri().path().starts_with(endpoint) {
@@ -161,7 +179,7 @@ pub(crate) async fn in_pages_of(page_size: usize) -> Simulator {
     simulator(|config| config.page_size = Some(page_size)).await
 }
 
-/// A page a vehicle, and most readings of the day are not on the server yet.
+/// One vehicle per page, and most readings of the day are not on the server yet.
 pub(crate) async fn late() -> Simulator {
     simulator(|config| {
         config.page_size = Some(1);
@@ -180,7 +198,7 @@ pub(crate) async fn half_read(tables: &[&str]) -> (Simulator, Program, SourceSta
     let program = Program::with_simulator(&simulator);
     let found = stopped_at(&program, &simulator, tables, (HISTORY, 2), "\"unfinished\"").await;
     let partition = found.partition(the_day()).unwrap();
-    // Pages go by vehicle: all that is safe is whole days of some vehicles, and no day is complete.
+    // Pages go by vehicle: the partial result is whole days of some vehicles, and no day is complete.
     let note = partition.checkpoint.as_ref().unwrap();
     assert!(
         partition.raw.is_none() && note.resume.as_ref().unwrap().pages >= 2,
@@ -190,7 +208,7 @@ pub(crate) async fn half_read(tables: &[&str]) -> (Simulator, Program, SourceSta
     (simulator, program, found)
 }
 
-/// Checks that the tables hold the day completely and once, and that no checkpoint is left.
+/// Checks that the tables have the day completely and once, and that no checkpoint is left.
 pub(crate) async fn is_whole(program: &Program, simulator: &Simulator, tables: &[&str]) {
     for table in tables {
         compare(
@@ -208,7 +226,7 @@ pub(crate) async fn is_whole(program: &Program, simulator: &Simulator, tables: &
         left.partition(the_day()).unwrap().checkpoint.is_none(),
         "{left:?}"
     );
-    // Not even the raw rows, which no SELECT DISTINCT has passed, are there twice.
+    // Not even raw rows, which no SELECT DISTINCT has filtered, are duplicated.
     let rows = program
         .rows(&format!(
             "SELECT count(*) AS n, count(DISTINCT id) AS d FROM raw.{TABLE}"
@@ -223,6 +241,15 @@ pub(crate) async fn is_whole(program: &Program, simulator: &Simulator, tables: &
 /// Query and status of each request to [`HISTORY`].
 pub(crate) fn pages(simulator: &Simulator) -> Vec<(String, u16)> {
     pages_of(simulator, HISTORY)
+}
+
+/// Checks that the history was requested from its beginning, without a stored cursor.
+pub(crate) fn starts_over(simulator: &Simulator) {
+    let asked = pages(simulator);
+    assert!(
+        !asked[0].0.contains("after=") && asked.iter().all(|(_, status)| *status == 200),
+        "{asked:?}"
+    );
 }
 
 /// Query and status of each request to an endpoint.

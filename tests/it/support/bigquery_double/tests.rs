@@ -243,7 +243,7 @@ async fn datasets_and_tables_are_made_once_and_patched() {
     assert_eq!(found.description.as_deref(), Some("of trips"));
     assert_eq!(found.schema.fields.unwrap()[0].name, "id");
 
-    // A job is where its dataset is, and outside of US and EU only found there.
+    // A job is in the location of its dataset, and outside of US and EU only found there.
     assert_eq!(
         insert(&client, "j")
             .await
