@@ -58,6 +58,8 @@ use crate::state::{RunLock, StateStore};
 use crate::store::layout::RunId;
 use crate::store::{Bucket, StoreError};
 use crate::transform::{BoundCatalog, BoundModel, Contract, Transformer};
+#[cfg(feature = "ballista")]
+use crate::transform::{Cluster, TransformError};
 
 /// Stack of threads that plan queries. DataFusion visits expressions recursively, and the longest that the catalog
 /// accepts (`a + a + …`) takes some 30 MB in a debug build; what is not used costs nothing.
@@ -289,6 +291,14 @@ impl Pipeline {
         {
             return Err(SamsaraError::NoToken.into());
         }
+        #[cfg(feature = "ballista")]
+        if plan.run_request.stages.contains(&Stage::Transform)
+            && let Some(scheduler) = &self.config.scheduler
+        {
+            // Before anything is begun.
+            let checked = Cluster::new(scheduler).check().await;
+            checked.map_err(TransformError::from)?;
+        }
         let id = RunId::new(clock::now());
         // Our own token: the caller's is not ours to cancel when a run has to stop by itself.
         let stop = shutdown.child_token();
@@ -431,14 +441,7 @@ impl Pipeline {
                 regions: self.regions.clone(),
             });
         let transformer = match stages.contains(&Stage::Transform) {
-            true => Some(
-                Transformer::new(
-                    self.config.sql_memory,
-                    self.raw.clone(),
-                    self.flattened.clone(),
-                )?
-                .with_salt(self.config.hash_salt.clone()),
-            ),
+            true => Some(self.transformer()?),
             false => None,
         };
         let (ready, committed) = mpsc::channel::<Ready>(QUEUE);
@@ -458,6 +461,17 @@ impl Pipeline {
             load_stage::load_stage(context, loadable),
         );
         extracted.and(transformed)
+    }
+
+    /// What derives partitions, here or on a cluster.
+    fn transformer(&self) -> Result<Transformer, Error> {
+        let memory = self.config.sql_memory;
+        let transformer = Transformer::new(memory, self.raw.clone(), self.flattened.clone())?;
+        let transformer = transformer.with_salt(self.config.hash_salt.clone());
+        #[cfg(feature = "ballista")]
+        let transformer =
+            transformer.on_cluster(self.config.scheduler.as_deref().map(Cluster::new));
+        Ok(transformer)
     }
 
     /// What the load stage works with, its plan first; none without a warehouse.
