@@ -343,6 +343,8 @@ fn config(simulator: &Simulator, folder: &TempDir) -> Config {
         checkpoint_pages: CHECKPOINT_PAGES,
         table_format: TableFormat::default(),
         delta_batch: DELTA_BATCH,
+        #[cfg(feature = "ballista")]
+        scheduler: None,
     }
 }
 

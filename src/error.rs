@@ -15,6 +15,8 @@ use crate::samsara::SamsaraError;
 use crate::state::{LockError, StateError};
 use crate::store::StoreError;
 use crate::store::layout::Partition;
+#[cfg(feature = "ballista")]
+use crate::transform::ClusterError;
 use crate::transform::{DataError, TransformError, WindowGap};
 
 /// Anything that can end a command.
@@ -307,6 +309,15 @@ impl Error {
             Self::Upstream(UpstreamError::ParentUnavailable { .. }) => FailureKind::NotPermitted,
             Self::Transform(TransformError::Store { .. } | TransformError::Object(_)) => {
                 FailureKind::Storage
+            }
+            #[cfg(feature = "ballista")]
+            Self::Transform(TransformError::Cluster {
+                error: ClusterError::Store { .. },
+                ..
+            }) => FailureKind::Storage,
+            #[cfg(feature = "ballista")]
+            Self::Transform(TransformError::Cluster { .. } | TransformError::NoCluster(_)) => {
+                FailureKind::Other
             }
             Self::Transform(_) => FailureKind::Model,
             Self::Load(LoadError::Shrunken { .. }) => FailureKind::Guard,

@@ -121,6 +121,8 @@ impl Demo {
             checkpoint_pages: CHECKPOINT_PAGES,
             table_format: TableFormat::default(),
             delta_batch: DELTA_BATCH,
+            #[cfg(feature = "ballista")]
+            scheduler: None,
         })
     }
 }

@@ -13,6 +13,8 @@ mod completions;
 #[cfg(feature = "simulator")]
 mod demo;
 mod docs;
+#[cfg(feature = "ballista")]
+mod executor;
 mod exit;
 mod init;
 mod json;
@@ -26,6 +28,8 @@ mod progress;
 mod query;
 mod report;
 mod run;
+#[cfg(feature = "ballista")]
+mod scheduler;
 mod signals;
 #[cfg(feature = "simulator")]
 mod simulate;
@@ -120,6 +124,10 @@ enum Command {
     Simulate(simulate::Simulate),
     #[cfg(feature = "simulator")]
     Demo(demo::Demo),
+    #[cfg(feature = "ballista")]
+    Scheduler(scheduler::Scheduler),
+    #[cfg(feature = "ballista")]
+    Executor(executor::Executor),
     Clean(clean::Clean),
     Logs(logs::Logs),
     Init(init::Init),
@@ -134,6 +142,8 @@ impl Command {
             Self::Run(_) | Self::Query(_) | Self::Sources(_) | Self::Lsp(_) => MAX_DATA_MEMORY,
             #[cfg(feature = "simulator")]
             Self::Demo(_) | Self::Simulate(_) => MAX_DATA_MEMORY,
+            #[cfg(feature = "ballista")]
+            Self::Scheduler(_) | Self::Executor(_) => MAX_DATA_MEMORY,
             Self::Sql(command) if command.reads_data() => MAX_DATA_MEMORY,
             _ => MAX_MEMORY,
         }
@@ -379,6 +389,10 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Error> {
         Command::Simulate(command) => command.execute().await,
         #[cfg(feature = "simulator")]
         Command::Demo(command) => command.execute(context).await,
+        #[cfg(feature = "ballista")]
+        Command::Scheduler(command) => command.execute().await,
+        #[cfg(feature = "ballista")]
+        Command::Executor(command) => command.execute(context).await,
         Command::Clean(command) => command.execute(context).await,
         Command::Logs(command) => command.execute(context).await,
         Command::Init(command) => command.execute(context),
@@ -410,7 +424,7 @@ mod tests {
     }
 
     /// A section of docs/cli.md for a command, followed by one for each of its subcommands.
-    #[cfg(feature = "simulator")]
+    #[cfg(all(feature = "simulator", not(feature = "ballista")))]
     fn describe(command: &mut clap::Command, reference: &mut String) {
         use std::fmt::Write;
 
@@ -434,7 +448,8 @@ mod tests {
         }
     }
 
-    #[cfg(feature = "simulator")]
+    // The reference is that of the default features.
+    #[cfg(all(feature = "simulator", not(feature = "ballista")))]
     #[test]
     fn the_reference_of_the_command_line_is_up_to_date() {
         let mut reference = String::from(

@@ -159,8 +159,63 @@ pub(super) struct WorkOptions {
     /// Format of the flattened tables in their bucket [default: SAMSARA_ETL_TABLE_FORMAT, or parquet]
     #[arg(long, value_enum, value_name = "FORMAT")]
     table_format: Option<TableFormat>,
+    #[cfg(feature = "ballista")]
+    #[command(flatten)]
+    engine: EngineOptions,
     #[command(flatten)]
     target: TargetOptions,
+}
+
+/// What derives tables.
+#[cfg(feature = "ballista")]
+#[derive(Debug, Args)]
+struct EngineOptions {
+    /// What derives tables: this process, or an Apache Ballista cluster (docs/ballista.md)
+    #[arg(long, value_enum, default_value = "local", value_name = "ENGINE")]
+    engine: Engine,
+    /// Scheduler of the Ballista cluster
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port, required_if_eq("engine", "ballista"))]
+    scheduler: Option<String>,
+}
+
+#[cfg(feature = "ballista")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Engine {
+    /// This process
+    Local,
+    /// A Ballista cluster
+    Ballista,
+}
+
+#[cfg(feature = "ballista")]
+impl EngineOptions {
+    fn scheduler(&self) -> Result<Option<String>, Error> {
+        match (self.engine, &self.scheduler) {
+            (Engine::Local, Some(_)) => Err(Error::Usage(
+                "--scheduler goes with --engine ballista".into(),
+            )),
+            (_, scheduler) => Ok(scheduler.clone()),
+        }
+    }
+}
+
+/// Reads `host:port`.
+#[cfg(feature = "ballista")]
+pub(super) fn host_and_port(text: &str) -> Result<String, String> {
+    let url = url::Url::parse(&format!("http://{text}"));
+    let is_plain = |url: &url::Url| {
+        url.host().is_some()
+            && url.path() == "/"
+            && url.username().is_empty()
+            && !text.ends_with('/')
+    };
+    let port = text
+        .rsplit_once(':')
+        .and_then(|(_, port)| port.parse::<u16>().ok());
+    match url.is_ok_and(|url| is_plain(&url)) && port.is_some_and(|port| port > 0) {
+        true => Ok(text.into()),
+        false => Err("expected HOST:PORT, such as 10.0.0.5:50050".into()),
+    }
 }
 
 /// Where to.
@@ -183,6 +238,8 @@ impl WorkOptions {
             max_workers: Some(self.max_workers),
             rate_share: Some(self.rate_share),
             table_format: self.table_format,
+            #[cfg(feature = "ballista")]
+            scheduler: self.engine.scheduler()?,
             ..self.target.overrides()
         };
         resolve(context, &overrides)

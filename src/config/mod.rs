@@ -62,6 +62,9 @@ pub struct Config {
     pub table_format: TableFormat,
     /// A table's Delta log gets a commit each time this many of its partitions are derived, and at the end.
     pub delta_batch: usize,
+    /// The scheduler of the Ballista cluster that derives tables, as `host:port`; none if this process does.
+    #[cfg(feature = "ballista")]
+    pub scheduler: Option<String>,
 }
 
 /// Format of the flattened tables in their bucket.
@@ -312,6 +315,9 @@ pub struct Overrides {
     pub load_raw: bool,
     /// `--table-format`: overrides `SAMSARA_ETL_TABLE_FORMAT`.
     pub table_format: Option<TableFormat>,
+    /// `--scheduler`: `host:port` of a Ballista scheduler.
+    #[cfg(feature = "ballista")]
+    pub scheduler: Option<String>,
 }
 
 impl Config {
@@ -379,6 +385,8 @@ impl Config {
                 None => table_format(environment)?,
             },
             delta_batch: DELTA_BATCH,
+            #[cfg(feature = "ballista")]
+            scheduler: overrides.scheduler.clone(),
         })
     }
 }

@@ -57,6 +57,8 @@ use crate::sql_tests::{self, Differ, Preview, Previewed, Scratch};
 use crate::state::{RunLock, StateStore};
 use crate::store::layout::RunId;
 use crate::store::{Bucket, StoreError};
+#[cfg(feature = "ballista")]
+use crate::transform::Cluster;
 use crate::transform::{
     BoundCatalog, BoundModel, Contract, TransformError, Transformer, bind_models,
 };
@@ -266,6 +268,14 @@ impl Pipeline {
         {
             return Err(SamsaraError::NoToken.into());
         }
+        #[cfg(feature = "ballista")]
+        if plan.run_request.stages.contains(&Stage::Transform)
+            && let Some(scheduler) = &self.config.scheduler
+        {
+            // Before anything is begun.
+            let checked = Cluster::new(scheduler).check().await;
+            checked.map_err(TransformError::from)?;
+        }
         let id = RunId::new(clock::now());
         // A child token: the run can stop itself without cancelling the caller's.
         let stop = shutdown.child_token();
@@ -408,14 +418,7 @@ impl Pipeline {
                 regions: self.regions.clone(),
             });
         let transformer = match stages.contains(&Stage::Transform) {
-            true => Some(
-                Transformer::new(
-                    self.config.sql_memory,
-                    self.raw.clone(),
-                    self.flattened.clone(),
-                )?
-                .with_salt(self.config.hash_salt.clone()),
-            ),
+            true => Some(self.transformer()?),
             false => None,
         };
         let (ready, committed) = mpsc::channel::<Ready>(QUEUE);
@@ -435,6 +438,17 @@ impl Pipeline {
             load_stage::load_stage(context, loadable),
         );
         extracted.and(transformed)
+    }
+
+    /// What derives partitions, here or on a cluster.
+    fn transformer(&self) -> Result<Transformer, Error> {
+        let memory = self.config.sql_memory;
+        let transformer = Transformer::new(memory, self.raw.clone(), self.flattened.clone())?;
+        let transformer = transformer.with_salt(self.config.hash_salt.clone());
+        #[cfg(feature = "ballista")]
+        let transformer =
+            transformer.on_cluster(self.config.scheduler.as_deref().map(Cluster::new));
+        Ok(transformer)
     }
 
     /// The context of the load stage with the load plan; none without a warehouse.

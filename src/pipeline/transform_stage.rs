@@ -54,7 +54,7 @@ pub(super) async fn transform_stage(
     committed: mpsc::Receiver<Ready>,
     flat: mpsc::Sender<Flat>,
 ) -> Result<(), Error> {
-    let at_once = std::thread::available_parallelism().map_or(2, usize::from);
+    let at_once = transformer.as_ref().map_or(1, Transformer::at_once);
     let work = Work {
         run: &run,
         transformer: transformer.as_ref(),

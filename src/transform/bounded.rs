@@ -467,8 +467,7 @@ impl Bounding {
         }
         match bound_of(CONCATENATION) {
             Some(bound) if common_text(&left.get_type(schema)?, &right_type).is_ok() => {
-                let signature = Signature::user_defined(Volatility::Immutable);
-                let inner = Arc::new(ScalarUDF::from(Concatenation { signature }));
+                let inner = Arc::new(concatenation());
                 Ok(self.call(inner, vec![*left, *right], bound))
             }
             _ => {
@@ -481,6 +480,31 @@ impl Bounding {
             }
         }
     }
+}
+
+/// Whether a function is bounded.
+#[cfg(feature = "ballista")]
+pub(super) fn is_bounded(function: &ScalarUDF) -> bool {
+    function.inner().is::<Bounded>()
+}
+
+/// A function with its result bounded, as in a plan that was made with [`Bounding`].
+#[cfg(feature = "ballista")]
+pub(super) fn bounded(inner: Arc<ScalarUDF>) -> Result<ScalarUDF> {
+    let Some(bound) = bound_of(inner.name()) else {
+        return exec_err!("{} has no bound", inner.name());
+    };
+    Ok(ScalarUDF::from(Bounded {
+        inner,
+        bound: Held(bound),
+        refused: Held(Arc::default()),
+    }))
+}
+
+/// `||` of texts, unbounded.
+pub(super) fn concatenation() -> ScalarUDF {
+    let signature = Signature::user_defined(Volatility::Immutable);
+    ScalarUDF::from(Concatenation { signature })
 }
 
 /// The text type of `||` with these two operands.
@@ -776,7 +800,7 @@ struct Concatenation {
     signature: Signature,
 }
 
-const CONCATENATION: &str = "concatenation";
+pub(super) const CONCATENATION: &str = "concatenation";
 
 impl ScalarUDFImpl for Concatenation {
     fn name(&self) -> &str {

@@ -523,7 +523,7 @@ fn number_of(column: &dyn Array, row: usize) -> i64 {
 }
 
 /// SHA-256 of salt and value. Without the salt, the ids and names of a fleet could be found by trying all of them.
-fn digest(salt: &Secret, value: &str) -> String {
+pub(super) fn digest(salt: &Secret, value: &str) -> String {
     let mut digest = Sha256::new();
     digest.update(salt.expose());
     digest.update([0]);

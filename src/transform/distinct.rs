@@ -70,21 +70,40 @@ fn by_bits(input: Arc<LogicalPlan>) -> Result<LogicalPlan> {
         };
         columns.iter().zip(&doubles).map(of).collect()
     };
-    let bits = Arc::new(ScalarUDF::from(Reinterpret::new(
-        "_bits_of_double",
-        DataType::Float64,
-        DataType::Int64,
-    )));
-    let double = Arc::new(ScalarUDF::from(Reinterpret::new(
-        "_double_of_bits",
-        DataType::Int64,
-        DataType::Float64,
-    )));
+    let (bits, double) = (Arc::new(bits_of_double()), Arc::new(double_of_bits()));
     LogicalPlanBuilder::from(input)
         .project(through(&bits))?
         .distinct()?
         .project(through(&double))?
         .build()
+}
+
+/// Whether a function is one of the two of this module.
+#[cfg(feature = "ballista")]
+pub(super) fn is_reinterpreting(function: &ScalarUDF) -> bool {
+    function.inner().is::<Reinterpret>()
+}
+
+/// The one of that name.
+#[cfg(feature = "ballista")]
+pub(super) fn reinterpreting(name: &str) -> Result<ScalarUDF> {
+    match [bits_of_double(), double_of_bits()]
+        .into_iter()
+        .find(|it| it.name() == name)
+    {
+        Some(function) => Ok(function),
+        None => exec_err!("{name} reinterprets nothing"),
+    }
+}
+
+fn bits_of_double() -> ScalarUDF {
+    let (from, to) = (DataType::Float64, DataType::Int64);
+    ScalarUDF::from(Reinterpret::new("_bits_of_double", from, to))
+}
+
+fn double_of_bits() -> ScalarUDF {
+    let (from, to) = (DataType::Int64, DataType::Float64);
+    ScalarUDF::from(Reinterpret::new("_double_of_bits", from, to))
 }
 
 /// Reinterprets the memory of doubles as integers, or the reverse.

@@ -135,6 +135,21 @@ pub(super) fn version_time() -> ScalarUDF {
     SamsaraTime::udf(VERSION_TIME, TimeForm::Text)
 }
 
+/// Where a time function stands in its query; none for other functions, and where that is not known.
+#[cfg(feature = "ballista")]
+pub(super) fn occurrence_of(function: &ScalarUDF) -> Option<&Occurrence> {
+    function.inner().downcast_ref::<SamsaraTime>()?.occurrence()
+}
+
+/// A time function that stands there.
+#[cfg(feature = "ballista")]
+pub(super) fn at(function: &ScalarUDF, occurrence: Occurrence) -> Result<ScalarUDF> {
+    match function.inner().downcast_ref::<SamsaraTime>() {
+        Some(time) => Ok(time.at(occurrence)),
+        None => exec_err!("{} is not a time function", function.name()),
+    }
+}
+
 impl SamsaraTime {
     fn udf(name: &'static str, form: TimeForm) -> ScalarUDF {
         ScalarUDF::from(Self {

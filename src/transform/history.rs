@@ -85,7 +85,7 @@ impl Transformer {
         let checks = Checks {
             unique_key: &[],
             watched: None,
-            shows: &|_| true,
+            hides: false,
             first_object: 0,
             only_without_duplicates: false,
         };

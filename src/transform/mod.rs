@@ -7,6 +7,8 @@
 mod bigquery_names;
 mod bound;
 mod bounded;
+#[cfg(feature = "ballista")]
+mod cluster;
 mod contract;
 mod data_tests;
 mod date_trunc;
@@ -51,6 +53,7 @@ use datafusion::prelude::{DataFrame, SQLOptions, SessionContext};
 use futures::StreamExt;
 use object_store::ObjectMeta;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::task::JoinError;
 
@@ -71,6 +74,8 @@ use unfit::{Unfit, Watched};
 use unique::{KeyCheck, Keys};
 
 pub use bound::{BoundCatalog, BoundModel, WindowGap, bind_catalog, bind_models};
+#[cfg(feature = "ballista")]
+pub use cluster::{Cluster, ClusterError, TaskCodec, Worker};
 pub use contract::{Column, ColumnType, Contract};
 pub use data_tests::{FailedTest, described};
 pub use describe::{Function, QueryColumn, columns_of_query, functions};
@@ -192,6 +197,22 @@ pub enum TransformError {
     /// Raw rows cannot be worked on.
     #[error(transparent)]
     Rows(#[from] DataError),
+    /// There is no cluster to work on.
+    #[cfg(feature = "ballista")]
+    #[error(transparent)]
+    NoCluster(#[from] ClusterError),
+    /// The cluster did not derive a partition.
+    #[cfg(feature = "ballista")]
+    #[error("{model} {partition}: {error}")]
+    Cluster {
+        /// Name of the model.
+        model: String,
+        /// The partition that was to be derived.
+        partition: Partition,
+        /// What the cluster said.
+        #[source]
+        error: ClusterError,
+    },
     /// A task ended without a result: it panicked, or was cancelled.
     #[error("{what} stopped: {error}")]
     Task {
@@ -270,10 +291,13 @@ pub struct Transformer {
     failing: Arc<Mutex<HashMap<String, Vec<String>>>>,
     /// Partitions whose raw objects have more bytes than this are large.
     large: u64,
+    /// What runs plans; none if they run here.
+    #[cfg(feature = "ballista")]
+    cluster: Option<Cluster>,
 }
 
 /// The result of a model for a partition; its objects are complete but not yet committed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Flattened {
     /// The objects. At least one, so that a partition that lost its rows replaces what was loaded before.
     pub objects: Vec<ObjectRef>,
@@ -283,7 +307,8 @@ pub struct Flattened {
     pub unfit: Vec<UnfitTimes>,
     /// Duplicate keys, if the rows violate the model's `unique_key`.
     pub duplicates: Option<Duplicates>,
-    /// The model's tests that the rows fail.
+    /// The model's tests that the rows fail. They are looked at where the partition is committed.
+    #[serde(skip)]
     pub failed_tests: Vec<FailedTest>,
 }
 
@@ -293,8 +318,8 @@ struct Checks<'a> {
     unique_key: &'a [String],
     /// Counters inside the query.
     watched: Option<&'a Watched>,
-    /// Whether a report may show values of a column.
-    shows: &'a (dyn Fn(&str) -> bool + Send + Sync),
+    /// Whether the model keeps values out of its table: then a report shows those of plain columns only.
+    hides: bool,
     /// The number of the first object.
     first_object: u64,
     /// Whether to write nothing if two rows may have the same key.
@@ -316,17 +341,6 @@ enum Written {
 fn batch_rows(rows: u64, bytes: u64) -> usize {
     let batch_rows = (BATCH_BYTES * rows / bytes.max(1)).max(LEAST_BATCH_ROWS);
     usize::try_from(batch_rows).map_or(BATCH_ROWS, |it| it.min(BATCH_ROWS))
-}
-
-/// Whether a report may show values of a column. Values that are kept out of a table are kept out of reports too; in a
-/// model that drops or hashes columns, other names inside the query may stand for such a column.
-fn may_show(model: &Model, contract: &Contract, column: &str) -> bool {
-    let hides = !contract.hashed.is_empty() || !model.front_matter.drop.is_empty();
-    let is_plain = || {
-        contract.columns.iter().any(|known| known.name == column)
-            && !contract.hashed.iter().any(|it| it == column)
-    };
-    !hides || is_plain()
 }
 
 impl Transformer {
@@ -352,7 +366,24 @@ impl Transformer {
             with_duplicates: Arc::default(),
             failing: Arc::default(),
             large: prepared::MAX_BYTES,
+            #[cfg(feature = "ballista")]
+            cluster: None,
         })
+    }
+
+    /// Has plans run on a cluster.
+    #[cfg(feature = "ballista")]
+    pub fn on_cluster(self, cluster: Option<Cluster>) -> Self {
+        Self { cluster, ..self }
+    }
+
+    /// How many partitions are worth being worked on at a time.
+    pub fn at_once(&self) -> usize {
+        #[cfg(feature = "ballista")]
+        if self.cluster.is_some() {
+            return cluster::AT_ONCE;
+        }
+        std::thread::available_parallelism().map_or(2, usize::from)
     }
 
     /// Sets the salt for hashed columns.
@@ -449,11 +480,12 @@ impl Transformer {
             error,
         };
         let engine = |error: DataFusionError| failed(error.into());
-        let shows = |column: &str| may_show(model, contract, column);
+        // What is kept out of a table is kept out of the report; a name inside the query may stand for such a column.
+        let hides = !contract.hashed.is_empty() || !model.front_matter.drop.is_empty();
         let checks = |first_object, only_without_duplicates| Checks {
             unique_key: &model.front_matter.unique_key,
             watched: None,
-            shows: &shows,
+            hides,
             first_object,
             only_without_duplicates,
         };
@@ -473,14 +505,15 @@ impl Transformer {
             && !is_of_one
             && let Some(prepared) = self.prepared(model, inputs).await.map_err(engine)?
         {
-            let rows = prepared
-                .execute(&found, self.tasks.clone())
-                .map_err(engine)?;
+            let plan = prepared.over(&found).map_err(engine)?;
+            let planned = (plan, self.tasks.clone());
             let checks = Checks {
                 watched: Some(prepared.watched()),
                 ..checks(0, false)
             };
-            let written = self.write(rows, contract, partition, run, checks).await?;
+            let written = self
+                .flatten(planned, contract, partition, run, checks)
+                .await?;
             // A failed plan is not used again: its counters are those of half a partition.
             self.prepared
                 .lock()
@@ -499,23 +532,75 @@ impl Transformer {
             .without_distinct(model, &frame, batch_rows)
             .filter(|_| is_large)
         {
-            let (rows, watched) = watched_stream(&context, frame).await.map_err(engine)?;
+            let (plan, watched) = watched_plan(&context, frame).await.map_err(engine)?;
+            let planned = (plan, context.task_ctx());
             let checks = Checks {
                 watched: Some(&watched),
                 ..checks(first_object, true)
             };
-            match self.write(rows, contract, partition, run, checks).await? {
+            match self
+                .flatten(planned, contract, partition, run, checks)
+                .await?
+            {
                 Written::Whole(flattened) => return Ok(flattened),
                 Written::Duplicates { next_object } => first_object = next_object,
             }
             self.with_duplicates.lock().insert(model.name.clone());
         }
-        let (rows, watched) = watched_stream(&context, frame).await.map_err(engine)?;
+        let (plan, watched) = watched_plan(&context, frame).await.map_err(engine)?;
+        let planned = (plan, context.task_ctx());
         let checks = Checks {
             watched: Some(&watched),
             ..checks(first_object, false)
         };
-        whole(self.write(rows, contract, partition, run, checks).await?)
+        whole(
+            self.flatten(planned, contract, partition, run, checks)
+                .await?,
+        )
+    }
+
+    /// A session to plan a partition with these inputs by itself.
+    fn session_for(&self, inputs: &Inputs) -> Result<SessionContext, DataFusionError> {
+        // The order of the rows decides which version is the newest.
+        let has_key = |input: &Input| match input {
+            Input::Source(source) => !source.key.is_empty(),
+            Input::Table(_) => false,
+        };
+        let is_ordered = inputs.iter().any(|(input, _)| has_key(input));
+        let runtime = self.runtime.clone();
+        #[cfg(feature = "ballista")]
+        if self.cluster.is_some() {
+            return session::sendable_session(runtime, is_ordered);
+        }
+        match is_ordered {
+            true => session::ordered_session(runtime),
+            false => session::session(runtime),
+        }
+    }
+
+    /// Runs a plan and writes its rows as the contract wants them: here, or on the cluster.
+    async fn flatten(
+        &self,
+        (plan, tasks): (Arc<dyn ExecutionPlan>, Arc<TaskContext>),
+        contract: &Contract,
+        partition: Partition,
+        run: &RunId,
+        checks: Checks<'_>,
+    ) -> Result<Written, TransformError> {
+        #[cfg(feature = "ballista")]
+        if let Some(cluster) = &self.cluster
+            && let Some(written) = self
+                .flatten_on(cluster, plan.clone(), contract, partition, run, &checks)
+                .await?
+        {
+            return Ok(written);
+        }
+        let rows = execute_stream(plan, tasks).map_err(|error| TransformError::Data {
+            model: contract.table.clone(),
+            partition,
+            error: error.into(),
+        })?;
+        self.write(rows, contract, partition, run, checks).await
     }
 
     /// Looks up the objects of all inputs, which must be as they were written.
@@ -546,15 +631,7 @@ impl Transformer {
         partition: Partition,
         inputs: &Inputs,
     ) -> Result<(SessionContext, DataFrame), DataFusionError> {
-        // The order of the rows decides which version is the newest.
-        let has_key = |input: &Input| match input {
-            Input::Source(source) => !source.key.is_empty(),
-            Input::Table(_) => false,
-        };
-        let context = match inputs.iter().any(|(input, _)| has_key(input)) {
-            true => session::ordered_session(self.runtime.clone()),
-            false => session::session(self.runtime.clone()),
-        }?;
+        let context = self.session_for(inputs)?;
         distinct::keep_zeros(&context);
         self.register_all(&context, model, partition, inputs)
             .await?;
@@ -778,7 +855,7 @@ impl Transformer {
         Checks {
             unique_key,
             watched,
-            shows,
+            hides,
             first_object,
             only_without_duplicates,
         }: Checks<'_>,
@@ -867,6 +944,11 @@ impl Transformer {
             watched.tell(&mut unfit);
         }
         let rows = objects.iter().map(|object| object.rows).sum();
+        let is_plain = |column: &str| {
+            contract.columns.iter().any(|known| known.name == column)
+                && !contract.hashed.iter().any(|it| it == column)
+        };
+        let shows = |column: &str| !hides || is_plain(column);
         Ok(Written::Whole(Flattened {
             objects,
             rows,
@@ -932,15 +1014,6 @@ async fn register_newest(
     let plan = context.state().create_logical_plan(&sql).await?;
     let view = Arc::new(ViewTable::new(plan, Some(sql)));
     session::register_table(context, session::RAW, &source.name, view)
-}
-
-/// The rows of a model's query, and the counters of values that its time functions cannot read.
-async fn watched_stream(
-    context: &SessionContext,
-    frame: DataFrame,
-) -> Result<(SendableRecordBatchStream, Watched), DataFusionError> {
-    let (plan, watched) = watched_plan(context, frame).await?;
-    Ok((execute_stream(plan, context.task_ctx())?, watched))
 }
 
 /// A model's physical plan, with counters of values that its time functions cannot read.

@@ -19,6 +19,13 @@ pub(super) fn partition_day(day: Option<NaiveDate>) -> ScalarUDF {
     })
 }
 
+/// The day that it gives; none for other functions.
+#[cfg(feature = "ballista")]
+pub(super) fn day_of(function: &ScalarUDF) -> Option<Option<NaiveDate>> {
+    let own = function.inner().downcast_ref::<PartitionDay>();
+    own.map(|own| own.day)
+}
+
 /// Whether a model may call it.
 pub(super) fn is_used(model: &Model) -> bool {
     model.sql.to_lowercase().contains(NAME)

@@ -19,9 +19,8 @@ use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig, FileScanConfigBuilder};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::object_store::ObjectStoreUrl;
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown, Volatility};
-use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::physical_plan::ExecutionPlan;
 use object_store::ObjectMeta;
 
 use super::unfit::Watched;
@@ -53,25 +52,22 @@ impl Prepared {
         self.sql == sql
     }
 
-    /// Runs the plan over the objects of each input, by its key.
+    /// The plan over the objects of each input, by its key.
     ///
     /// # Errors
-    /// The plan reads an input that is not among `inputs`, or cannot be begun.
-    pub(super) fn execute(
+    /// The plan reads an input that is not among `inputs`.
+    pub(super) fn over(
         &self,
         inputs: &[(String, Vec<ObjectMeta>)],
-        tasks: Arc<TaskContext>,
-    ) -> Result<SendableRecordBatchStream> {
-        let plan = self
-            .plan
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.plan
             .clone()
             .transform_up(|node| match scan_of(&node) {
                 Some(scan) => over(scan, inputs).map(Transformed::yes),
                 // The state of operators belongs to one run.
                 None => node.reset_state().map(Transformed::yes),
             })
-            .data()?;
-        execute_stream(plan, tasks)
+            .data()
     }
 
     /// The counters of values that its time functions cannot read.

@@ -3,9 +3,10 @@
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 
-use super::{TransformError, one_line, select, session, watched_stream};
+use super::{TransformError, one_line, select, session, watched_plan};
 use crate::catalog::{check_query, did_you_mean};
 use crate::store::{Bucket, ObjectRef};
 
@@ -97,7 +98,8 @@ pub async fn query(
         }
     }
     // A distant time is NULL for functions that need nanoseconds; here nobody counts them.
-    let (stream, _) = watched_stream(&context, frame).await.map_err(wrong)?;
+    let (plan, _) = watched_plan(&context, frame).await.map_err(wrong)?;
+    let stream = execute_stream(plan, context.task_ctx()).map_err(wrong)?;
     Ok(Queried {
         schema: stream.schema(),
         stream,

@@ -81,6 +81,25 @@ pub(super) fn ordered_session(runtime: Arc<RuntimeEnv>) -> Result<SessionContext
     with(runtime, ordered_config())
 }
 
+/// A session whose plans can be sent elsewhere. They are of one partition if they are to read rows in the order in which
+/// these were written.
+#[cfg(feature = "ballista")]
+pub(super) fn sendable_session(
+    runtime: Arc<RuntimeEnv>,
+    is_ordered: bool,
+) -> Result<SessionContext> {
+    let mut config = match is_ordered {
+        true => ordered_config(),
+        false => SessionConfig::new().with_target_partitions(num_cpus()),
+    };
+    // A filter that a join learns while it runs is shared by two operators of one process.
+    config.options_mut().set(
+        "datafusion.optimizer.enable_dynamic_filter_pushdown",
+        "false",
+    )?;
+    with(runtime, config)
+}
+
 fn ordered_config() -> SessionConfig {
     let mut config = SessionConfig::new().with_target_partitions(1);
     // In DataFusion 55, a DISTINCT with a LIMIT fails over rows that are already sorted.

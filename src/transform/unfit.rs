@@ -16,6 +16,7 @@ use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, ScalarUDF, TryCast};
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 
 use super::functions::SamsaraTime;
 
@@ -25,7 +26,7 @@ pub const UNFIT_TEXTS: usize = 5;
 const TEXT_CHARACTERS: usize = 100;
 
 /// Values of one column that became NULL because they are not times in the years 1 to 9999.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnfitTimes {
     /// Name of the column.
     pub column: String,
@@ -102,6 +103,23 @@ struct Found {
 }
 
 impl Occurrence {
+    /// One with a counter of its own.
+    #[cfg(feature = "ballista")]
+    pub(super) fn counting(column: &str, call: usize) -> Self {
+        Self {
+            column: column.into(),
+            call,
+            found: Some(Arc::default()),
+        }
+    }
+
+    /// Its column and call, and a number of its counter: that of another counter is another one.
+    #[cfg(feature = "ballista")]
+    pub(super) fn parts(&self) -> (&str, usize, usize) {
+        let counter = self.found.as_ref().map_or(0, |it| Arc::as_ptr(it).addr());
+        (&self.column, self.call, counter)
+    }
+
     /// Counts a value that could not be read.
     pub(super) fn count(&self, value: &dyn fmt::Display) {
         let Some(found) = &self.found else { return };
@@ -140,6 +158,12 @@ impl Hash for Occurrence {
 pub(super) struct Watched(Vec<Occurrence>);
 
 impl Watched {
+    /// Those of these places.
+    #[cfg(feature = "ballista")]
+    pub(super) fn new(occurrences: Vec<Occurrence>) -> Self {
+        Self(occurrences)
+    }
+
     /// Adds what was found since the last time.
     pub(super) fn tell(&self, unfit: &mut Unfit) {
         let mut calls: BTreeMap<usize, (&Arc<str>, Found)> = BTreeMap::new();

@@ -13,6 +13,7 @@ use datafusion::common::DataFusionError;
 use datafusion::common::hash_utils::{RandomState, create_hashes};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::prelude::SessionContext;
+use serde::{Deserialize, Serialize};
 
 use super::{quote, select};
 
@@ -26,7 +27,7 @@ const HEAP: usize = 32 << 10;
 const VALUE_CHARACTERS: usize = 60;
 
 /// Keys that occur on more than one row.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Duplicates {
     /// The columns of the key.
     pub unique_key: Vec<String>,

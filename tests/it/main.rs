@@ -15,6 +15,8 @@ mod analyst;
 mod architecture;
 mod attacks;
 mod available;
+#[cfg(feature = "ballista")]
+mod ballista;
 mod bigquery;
 mod chaos;
 mod check;
