@@ -104,6 +104,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "scope",
             "words",
             "front_matter",
+            "source_keys",
             // What the catalog knows of them.
             "workspace",
             "resolve",
