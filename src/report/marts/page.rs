@@ -67,6 +67,8 @@ pub struct ShownTile<'a> {
     result: &'a TileResult,
     by_day: Option<ByDay>,
     bars: Vec<f64>,
+    /// Columns of numbers.
+    numbers: Vec<&'a str>,
 }
 
 impl MartsPage {
@@ -102,9 +104,15 @@ fn shown_tile<'a>(tile: &'a Tile, result: &'a TileResult) -> ShownTile<'a> {
         TileResult::Rows { rows, .. } => rows.as_slice(),
         _ => &[],
     };
+    let is_number = |name: &str| {
+        let mut values = rows.iter().filter_map(|row| row.get(name));
+        values.any(Value::is_number)
+    };
+    let columns = tile.columns.iter().map(|column| column.name.as_str());
     ShownTile {
         tile,
         result,
+        numbers: columns.filter(|name| is_number(name)).collect(),
         by_day: match tile.chart {
             Chart::Columns => by_day(tile, rows, true),
             Chart::Lines => by_day(tile, rows, false),
