@@ -178,7 +178,7 @@ pub(super) fn slot(text: &str, offset: usize) -> Slot {
     // The innermost key of an inline table.
     let value = line
         .rsplit('"')
-        .nth(0)
+        .next()
         .map_or("", |open| &line[..line.len() - open.len() - 1]);
     let inner = value.trim_end().trim_end_matches('=').trim_end();
     let inner = inner

@@ -488,8 +488,8 @@ async fn editors_are_told_what_they_ask() {
         let marked = saved(sources).replacen(from, to, 1);
         let found = editor.offers(sources, &marked).await;
         let is_offered = |name: &&str| found.iter().any(|it| it == name);
-        assert!(offered.iter().all(|it| is_offered(it)), "{to}: {found:?}");
-        assert!(!others.iter().any(|it| is_offered(it)), "{to}: {found:?}");
+        assert!(offered.iter().all(is_offered), "{to}: {found:?}");
+        assert!(!others.iter().any(is_offered), "{to}: {found:?}");
     }
     editor.set(sources, &saved(sources)).await;
 
