@@ -36,7 +36,10 @@ pub fn map_type() -> DataType {
 }
 
 /// Parses `id VARCHAR, readings ARRAY<STRUCT<…>>` into fields. Every field may be absent, hence nullable.
-pub(super) fn parse(ddl: &str) -> Result<Fields, String> {
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn parse(ddl: &str) -> Result<Fields, String> {
     let tokens = Tokenizer::new(&GenericDialect {}, ddl)
         .tokenize()
         .map_err(|error| error.to_string())?;

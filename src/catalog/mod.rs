@@ -26,7 +26,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::config::text::FileError;
 
-pub use ddl::{JSON_TYPE, map_type};
+pub use ddl::{JSON_TYPE, map_type, parse as parse_schema};
 pub use drift::{Drifted, Proposal};
 pub use extent::check_query;
 pub use field_path::{FieldPath, PARENT_ID, PathStep};
@@ -38,8 +38,8 @@ pub use nearest::nearest;
 pub use omit_path::OmitPath;
 pub use problem::{Place, Problem, Problems, Severity, place_of_field, place_of_word};
 pub use source::{
-    ASKED, Category, ChangeFeed, Pagination, Parent, RateLimit, Share, Since, Source, SourceKind,
-    Sweep, TimeFormat, WindowParameters,
+    ASKED, Category, ChangeFeed, Pagination, Parent, RateLimit, SOURCE_KEYS, SOURCE_VALUES, Share,
+    Since, Source, SourceKind, Sweep, TimeFormat, WindowParameters,
 };
 pub use time_field::{TimeField, TimeStep};
 pub use window::Window;

@@ -152,7 +152,7 @@ pub enum TestSeverity {
 
 /// A value in the front matter.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a number, a text, true or false")]
 pub enum Literal {
     /// A whole number.
     Integer(i64),

@@ -431,6 +431,50 @@ pub struct Share {
     pub field: String,
 }
 
+/// The keys of a source in `sources.toml`.
+pub const SOURCE_KEYS: &[&str] = &[
+    "description",
+    "category",
+    "kind",
+    "endpoint",
+    "pagination",
+    "records",
+    "page_echoes",
+    "page_limit",
+    "rate_limit",
+    "scope",
+    "params",
+    "sweep",
+    "window",
+    "since",
+    "time_field",
+    "end_field",
+    "row_key",
+    "days_per_request",
+    "lookback_days",
+    "closes_after",
+    "changes",
+    "key",
+    "newest_by",
+    "expiring",
+    "omit",
+    "optional",
+    "on_request",
+    "parent",
+    "asked",
+    "share",
+    "share_limit",
+    "schema",
+];
+
+/// The keys of which only certain values are known, with these; `format` is one of `window`.
+pub const SOURCE_VALUES: &[(&str, &[&str])] = &[
+    ("category", &["ev", "time", "stats", "core"]),
+    ("kind", &["snapshot", "window", "report", "feed", "updates"]),
+    ("pagination", &["after", "starting_after", "none"]),
+    ("format", &["rfc3339", "epoch_ms", "date", "month_name"]),
+];
+
 /// A source as `sources.toml` writes it.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -21,6 +21,7 @@ mod json;
 mod logging;
 mod logs;
 mod lsp;
+mod marts;
 mod options;
 mod output;
 mod plan;

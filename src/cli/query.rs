@@ -90,41 +90,54 @@ pub(super) async fn answer(
     let warehouse = config.warehouse.clone();
     let pipeline = Pipeline::looking(config, context.catalog()?)?;
     let mut tables = raw_tables(&pipeline).await?;
-    match &warehouse {
-        WarehouseConfig::Local(folder) => {
-            let local = LocalWarehouse::look(folder, &tokio::runtime::Handle::current())?;
-            for table in local.tables().await? {
-                let (schema, objects) = (table.schema(), table.objects);
-                tables.push(QueryTable {
-                    raw: false,
-                    name: table.contract.table,
-                    schema,
-                    bucket: local.bucket().clone(),
-                    objects,
-                });
-            }
-        }
-        WarehouseConfig::BigQuery { .. } => tables.extend(flattened_tables(&pipeline, sql).await?),
-    }
+    tables.extend(warehouse_tables(&pipeline, &warehouse, sql).await?);
     let answered = match query(sql, &tables, MEMORY).await {
         Ok(result) => print(result, format).await,
         Err(error) => Err(error.into()),
     };
-    let is_local = matches!(warehouse, WarehouseConfig::Local(_));
+    note_waiting(&pipeline, &warehouse, sql).await?;
+    answered
+}
+
+/// The tables of a local warehouse, or those of the flattened bucket that `sql` names.
+pub(super) async fn warehouse_tables(
+    pipeline: &Pipeline,
+    warehouse: &WarehouseConfig,
+    sql: &str,
+) -> Result<Vec<QueryTable>, Error> {
+    let WarehouseConfig::Local(folder) = warehouse else {
+        return flattened_tables(pipeline, sql).await;
+    };
+    let local = LocalWarehouse::look(folder, &tokio::runtime::Handle::current())?;
+    let tables = local.tables().await?.into_iter().map(|table| QueryTable {
+        raw: false,
+        schema: table.schema(),
+        name: table.contract.table,
+        bucket: local.bucket().clone(),
+        objects: table.objects,
+    });
+    Ok(tables.collect())
+}
+
+/// Says which of the tables that `sql` names have rows that are not loaded.
+pub(super) async fn note_waiting(
+    pipeline: &Pipeline,
+    warehouse: &WarehouseConfig,
+    sql: &str,
+) -> Result<(), Error> {
+    let where_to = match warehouse {
+        WarehouseConfig::Local(_) => "not loaded, so not in this answer",
+        WarehouseConfig::BigQuery { .. } => "not loaded yet (they are in this answer)",
+    };
     for (table, Waiting { partitions, rows }) in pipeline.waiting().await? {
         if names(sql, &table) {
-            let where_to = if is_local {
-                "not loaded, so not in this answer"
-            } else {
-                "not loaded yet (they are in this answer)"
-            };
             say(format_args!(
                 "note: {table}: {partitions} partitions with {rows} rows are derived but {where_to}: \
                  `samsara-etl run --stages load` loads them"
             ));
         }
     }
-    answered
+    Ok(())
 }
 
 /// Whether a query names a table of the warehouse. A name must be a whole word, and not follow `raw.`.

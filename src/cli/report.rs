@@ -29,6 +29,8 @@ use crate::store::layout::{LOGS, Partition, parse_log_file, parse_log_object};
 
 /// Default output file.
 const DEFAULT_FILE: &str = "samsara-report.html";
+/// The same with `--marts`.
+const DEFAULT_MARTS_FILE: &str = "samsara-marts.html";
 /// Number of runs that a page shows.
 const MOST_RUNS: usize = 200;
 /// Number of gaps of a table that a page lists.
@@ -39,15 +41,24 @@ const MOST_LOG_BYTES: u64 = 256 << 20;
 /// Write an HTML page about the last run and everything that is loaded: row counts, coverage, freshness, failures.
 ///
 /// The page is one file that works offline. It reads the state documents and the logs in ./logs and in the raw bucket.
+///
+/// With --marts it shows dashboards over the marts in the warehouse: utilisation and fuel, safety and drivers, hours of
+/// service and maintenance. docs/dashboards/ has the SQL of each tile for BigQuery.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   samsara-etl report
+  samsara-etl report --marts
   samsara-etl report --since 2024-01-01 --table fleet_trips --output trips.html")]
 pub(super) struct Report {
-    /// File to write, replacing what is there; `-` for stdout
-    #[arg(long, short, value_name = "FILE", default_value = DEFAULT_FILE)]
-    output: PathBuf,
-    /// Show the runs and the calendar since this day, as 31/01/2024 or 2024-01-31 [default: the last run, and all days]
+    /// Show dashboards over the marts instead
+    #[arg(long, conflicts_with = "table")]
+    marts: bool,
+    /// File to write, replacing what is there; `-` for stdout [default: samsara-report.html, with --marts
+    /// samsara-marts.html]
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Show the runs and the calendar since this day, as 31/01/2024 or 2024-01-31 [default: the last run, and all days];
+    /// with --marts the days since then [default: the newest 90 days]
     #[arg(long, value_name = "DATE")]
     since: Option<String>,
     /// Table to show; may be repeated [default: all]
@@ -62,6 +73,12 @@ impl Report {
     pub(super) async fn execute(self, context: &Context) -> Result<Exit, Error> {
         let since = self.since.as_deref().map(parse_date).transpose();
         let since = since.map_err(|reason| Error::Usage(format!("--since: {reason}")))?;
+        if self.marts {
+            let config = super::options::reading_config_of(context, self.project.clone())?;
+            let (html, exit) = super::marts::page(config, context, since).await?;
+            self.write(&context.directory, &html, DEFAULT_MARTS_FILE)?;
+            return Ok(exit);
+        }
         let catalog = context.catalog()?;
         let selection = match self.table.is_empty() {
             true => Selection::all(&catalog, false),
@@ -77,15 +94,16 @@ impl Report {
             keep_only_shown(&mut page);
         }
         let html = rendered(&page)?;
-        self.write(&context.directory, &html)?;
+        self.write(&context.directory, &html, DEFAULT_FILE)?;
         Ok(Exit::Success)
     }
 
-    fn write(&self, directory: &Path, html: &str) -> Result<(), Error> {
-        if self.output.as_os_str() == "-" {
+    fn write(&self, directory: &Path, html: &str, default: &str) -> Result<(), Error> {
+        let output = self.output.as_deref().unwrap_or(Path::new(default));
+        if output.as_os_str() == "-" {
             return super::output::print_exact(html);
         }
-        let path = directory.join(&self.output);
+        let path = directory.join(output);
         let folder = path.parent().unwrap_or(directory);
         // Readers see the old page or the new one, never a part. It is as private as the data that it quotes.
         let written = tempfile::NamedTempFile::new_in(folder).and_then(|mut file| {
@@ -97,7 +115,7 @@ impl Report {
             what: format!("cannot write {}", path.display()),
             source,
         })?;
-        eprintln!("report written to {}", self.output.display());
+        eprintln!("report written to {}", output.display());
         Ok(())
     }
 }

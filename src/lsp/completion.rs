@@ -11,8 +11,10 @@ use super::hover::is_comment;
 use super::lexer::{Kind, Token};
 use super::position::range;
 use super::scope::Code;
+use super::source_keys;
 use super::words::{in_markdown, type_name, unit};
 use super::workspace::{Column, Workspace};
+use crate::catalog::parse_schema;
 
 /// Keywords that are offered beside names.
 const KEYWORDS: &[&str] = &[
@@ -56,6 +58,9 @@ pub(super) async fn complete(
     text: &str,
     offset: usize,
 ) -> Vec<CompletionItem> {
+    if path.ends_with("/sources.toml") {
+        return of_sources(workspace, text, offset);
+    }
     if !path.ends_with(".sql") {
         return Vec::new();
     }
@@ -275,6 +280,58 @@ pub(super) async fn type_of(
 ) -> Option<DataType> {
     let (_, column, path) = super::resolve::resolve(workspace, code, offset, chain).await?;
     super::resolve::field_type(&column.column.data_type, &path)
+}
+
+/// What can be written in `sources.toml`.
+fn of_sources(workspace: &Workspace, text: &str, offset: usize) -> Vec<CompletionItem> {
+    let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.');
+    let start = text[..offset].trim_end_matches(is_part).len();
+    let values = |values: &[&str]| -> Vec<CompletionItem> {
+        let of = |value: &&str| item((*value).into(), CompletionItemKind::VALUE, "");
+        values.iter().map(of).collect()
+    };
+    let found = match source_keys::slot(text, offset) {
+        source_keys::Slot::Key => {
+            let keys = source_keys::KEYS.iter().map(|(key, text)| {
+                let mut found = item((*key).into(), CompletionItemKind::PROPERTY, "");
+                found.insert_text = Some(format!("{key} = "));
+                documented(found, (*text).into())
+            });
+            keys.collect()
+        }
+        source_keys::Slot::OneOf(known) => values(known),
+        source_keys::Slot::Type => values(source_keys::TYPES),
+        source_keys::Slot::Source => {
+            let here = source_keys::sources_in(text);
+            let here = here.map(|name| item(name.into(), CompletionItemKind::MODULE, ""));
+            sources(workspace).chain(here).collect()
+        }
+        source_keys::Slot::FieldOf(name) => {
+            // While it is being written, the source is perhaps none.
+            let known = workspace.catalog().source(&name);
+            let known = known.map(|it| it.fields.clone());
+            let written = || parse_schema(source_keys::schema_of(text, &name)?).ok();
+            let fields = known.or_else(written).map(DataType::Struct);
+            fields.map(|it| paths("", &it)).unwrap_or_default()
+        }
+        source_keys::Slot::Other => Vec::new(),
+    };
+    with_edit(found, text, start..offset)
+}
+
+/// The fields of an object and of the objects in it, by their paths.
+fn paths(prefix: &str, data_type: &DataType) -> Vec<CompletionItem> {
+    let DataType::Struct(fields) = data_type else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for field in fields {
+        let path = format!("{prefix}{}", field.name());
+        let detail = type_name(field.data_type());
+        found.push(item(path.clone(), CompletionItemKind::FIELD, &detail));
+        found.extend(paths(&format!("{path}."), field.data_type()));
+    }
+    found
 }
 
 fn of_front_matter(

@@ -122,22 +122,7 @@ pub(super) fn slot(text: &str, offset: usize) -> Option<Slot> {
     if line.trim_start().starts_with(['#', '[']) && !line.contains('=') {
         return Some(Slot::Other);
     }
-    // A list may go on over lines.
-    let is_key = |line: &&str| {
-        let key = line.split('=').next().unwrap_or_default().trim();
-        let is_word = key.chars().all(|c| c.is_alphanumeric() || c == '_');
-        line.contains('=') && !key.is_empty() && is_word
-    };
-    let last = before.lines().rev().find(is_key);
-    let is_open = |line: &str| {
-        let rest = &before[before.rfind(line).unwrap_or(0)..];
-        rest.matches('[').count() > rest.matches(']').count()
-    };
-    let key = match last {
-        Some(last) if line.contains('=') || is_open(last) => last.split('=').next(),
-        _ => None,
-    };
-    let Some(key) = key.map(str::trim) else {
+    let Some(key) = key_before(before) else {
         let in_test = before.contains("[[tests]]");
         return Some(Slot::Key { in_test });
     };
@@ -155,6 +140,23 @@ pub(super) fn slot(text: &str, offset: usize) -> Option<Slot> {
         key if COLUMN_KEYS.contains(&key) && is_quoted => Slot::Column,
         _ => Slot::Other,
     })
+}
+
+/// The key whose value goes on at the end of TOML text; a list may go on over lines.
+pub(super) fn key_before(before: &str) -> Option<&str> {
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    let is_key = |line: &&str| {
+        let key = line.split('=').next().unwrap_or_default().trim();
+        let is_word = key.chars().all(|c| c.is_alphanumeric() || c == '_');
+        line.contains('=') && !key.is_empty() && is_word
+    };
+    let last = before.lines().rev().find(is_key)?;
+    let is_open = || {
+        let rest = &before[before.rfind(last).unwrap_or(0)..];
+        rest.matches('[').count() > rest.matches(']').count()
+    };
+    let is_in = line.contains('=') || is_open();
+    last.split('=').next().filter(|_| is_in).map(str::trim)
 }
 
 fn is_part(c: char) -> bool {

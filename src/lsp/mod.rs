@@ -15,6 +15,7 @@ mod position;
 mod rename;
 mod resolve;
 mod scope;
+mod source_keys;
 mod transport;
 mod words;
 mod workspace;
@@ -355,10 +356,10 @@ impl Server {
             "textDocument/didOpen" => {
                 let DidOpenTextDocumentParams { text_document: it } = parsed(params)?;
                 let uri = it.uri.to_string();
-                // A folder that the editor did not name: `sql/<family>/<file>`.
+                // A folder that the editor did not name: `sql/<family>/<file>`, or `sql/settings.toml`.
                 if self.workspace.is_none()
                     && let Some(path) = Url::parse(&uri).ok().and_then(|it| it.to_file_path().ok())
-                    && let Some(folder) = path.ancestors().nth(2).filter(|it| is_catalog(it))
+                    && let Some(folder) = path.ancestors().skip(1).take(2).find(|it| is_catalog(it))
                 {
                     self.open_folder(folder);
                 }

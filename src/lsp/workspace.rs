@@ -16,6 +16,8 @@ use crate::transform::{
     columns_of_query, functions, lineage, remarks,
 };
 
+/// The settings of the catalog.
+const SETTINGS: &str = "settings.toml";
 /// What people are told about functions.
 const README: &str = include_str!("../../sql/README.md");
 
@@ -90,7 +92,7 @@ impl Workspace {
         &self.functions
     }
 
-    /// `<family>/<file>` of a file of this folder.
+    /// `<family>/<file>` of a file of this folder; that of the settings stands above the families.
     pub(super) fn path_of(&self, uri: &str) -> Option<String> {
         let path = Url::parse(uri).ok()?.to_file_path().ok()?;
         let folder = self.files.folder();
@@ -105,6 +107,9 @@ impl Workspace {
                 .ok()?
                 .to_path_buf(),
         };
+        if relative.to_str() == Some(SETTINGS) {
+            return Some(SETTINGS.into());
+        }
         let (family, file) = relative.to_str()?.split_once('/')?;
         let is_known = file == "sources.toml" || file.ends_with(".sql");
         (is_known && !file.contains('/')).then(|| format!("{family}/{file}"))
@@ -178,7 +183,8 @@ impl Workspace {
             .keys()
             .filter_map(|path| path.split_once('/')?.1.strip_suffix(".sql"))
             .collect();
-        let opens_sources = self.open.keys().any(|path| path.ends_with("sources.toml"));
+        let opens_sources = |path: &String| path.ends_with("sources.toml") || path == SETTINGS;
+        let opens_sources = self.open.keys().any(opens_sources);
         let models = self.catalog().models().filter(|model| {
             let upstream = || self.catalog().upstream_of(model);
             opens_sources

@@ -3,7 +3,9 @@
 pub mod dictionary;
 pub mod html;
 pub mod logs;
+pub mod marts;
 pub mod progress;
+mod shell;
 pub mod summary;
 pub mod words;
 

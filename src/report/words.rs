@@ -17,6 +17,25 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
+/// `1234.5` as `1,234.5`, with two decimals at most; three of what is below one.
+pub fn decimal(number: f64) -> String {
+    let digits = if number.abs() < 1.0 { 3 } else { 2 };
+    let text = format!("{:.digits$}", number.abs());
+    let text = match text.split_once('.') {
+        Some((whole, rest)) => match (whole.parse().map(grouped), rest.trim_end_matches('0')) {
+            (Ok(whole), "") => whole,
+            (Ok(whole), rest) => format!("{whole}.{rest}"),
+            // Too large to be grouped, or not a number.
+            (Err(_), _) => return number.to_string(),
+        },
+        None => return number.to_string(),
+    };
+    match number < 0.0 && text != "0" {
+        true => format!("-{text}"),
+        false => text,
+    }
+}
+
 /// `1 day`, `2 days`.
 pub fn counted(number: u64, what: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
@@ -118,6 +137,18 @@ mod tests {
             (1_234_567, "1,234,567"),
         ] {
             assert_eq!(grouped(number), text);
+        }
+        for (number, text) in [
+            (0.0, "0"),
+            (-0.0001, "0"),
+            (0.125, "0.125"),
+            (12.5, "12.5"),
+            (-1234.567, "-1,234.57"),
+            (999.999, "1,000"),
+            (1e30, "1000000000000000000000000000000"),
+            (f64::NAN, "NaN"),
+        ] {
+            assert_eq!(decimal(number), text);
         }
         assert_eq!(
             (counted(1, "day"), counted(2000, "day")),

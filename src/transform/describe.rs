@@ -139,6 +139,7 @@ mod tests {
             "samsara_time",
             "local_time",
             "in_polygon",
+            "h3_cell",
             "to_json",
             "sum",
             "coalesce",

@@ -14,10 +14,40 @@ use datafusion::logical_expr::{
     ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
     Volatility,
 };
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::session::TIME_ZONE;
 use super::unfit::Occurrence;
 use crate::extract::{InstantReader, instant_of_millis, timestamp_type};
+
+/// Functions whose meaning has changed since a release, the program's own and the engine's, each with the number of its
+/// present meaning: 2 after the first change. A model that calls one is derived again; others are as they were.
+pub(super) const FUNCTION_VERSIONS: &[(&str, u32)] = &[];
+
+/// Of `versions`, those of functions that a query calls, in alphabetical order.
+pub(super) fn versions_in(sql: &str, versions: &[(&str, u32)]) -> Vec<(String, u32)> {
+    if versions.is_empty() {
+        return Vec::new();
+    }
+    let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize();
+    // A model is parsed before, so its text has tokens.
+    let mut tokens = tokens.unwrap_or_default();
+    tokens.retain(|token| !matches!(token, Token::Whitespace(_)));
+    let mut found = Vec::new();
+    for pair in tokens.windows(2) {
+        let [Token::Word(word), Token::LParen] = pair else {
+            continue;
+        };
+        let called = versions
+            .iter()
+            .find(|(name, _)| word.value.eq_ignore_ascii_case(name));
+        found.extend(called.map(|(name, version)| ((*name).to_string(), *version)));
+    }
+    found.sort();
+    found.dedup();
+    found
+}
 
 /// `to_json(x)`: any value as JSON text, NULL for NULL. A flattened table cannot have lists and maps; it can have their
 /// text, and BigQuery reads it with `PARSE_JSON`.

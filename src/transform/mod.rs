@@ -19,6 +19,7 @@ mod fields;
 mod functions;
 mod geofence;
 mod grain;
+mod h3;
 mod history;
 mod input;
 mod json_text;
@@ -1214,8 +1215,8 @@ impl Fingerprint {
 }
 
 /// The part of fingerprints that all partitions of a model share, computed once. A fingerprint covers everything that a
-/// model's output depends on: its query as the parser prints it, the names and types of its columns, its unique key,
-/// the objects that it reads, and which raw rows it sees. Comments, white space and descriptions are not included.
+/// model's output depends on: its query as the parser prints it, the versions of the functions that it calls, the names
+/// and types of its columns, its unique key, the objects that it reads, and which raw rows it sees. Comments, white space and descriptions are not included.
 #[derive(Debug, Clone)]
 pub(super) struct ModelDigest {
     current: Sha256,
@@ -1225,6 +1226,12 @@ pub(super) struct ModelDigest {
 impl ModelDigest {
     /// Of a model's SQL, its contract, and the key by which its rows are checked.
     fn new(model: &Model, contract: &Contract) -> Self {
+        Self::with_versions(model, contract, functions::FUNCTION_VERSIONS)
+    }
+
+    /// The same, if functions have these versions.
+    fn with_versions(model: &Model, contract: &Contract, versions: &[(&str, u32)]) -> Self {
+        let versions = functions::versions_in(&model.sql, versions);
         let digest = |sql: &str, contract: Vec<u8>| {
             let mut digest = Sha256::new().chain_update(sql).chain_update(contract);
             for column in &model.front_matter.unique_key {
@@ -1234,6 +1241,11 @@ impl ModelDigest {
             if let Some(window) = model.front_matter.window {
                 digest.update([6]);
                 digest.update(window.to_string());
+            }
+            for (function, version) in &versions {
+                digest.update([7]);
+                digest.update(function);
+                digest.update(version.to_le_bytes());
             }
             digest
         };
@@ -1708,6 +1720,31 @@ mod tests {
                 "{to}"
             );
         }
+    }
+
+    #[tokio::test]
+    async fn a_function_with_another_meaning_makes_stale() {
+        let catalog = Catalog::open(None).unwrap();
+        let of = async |name: &str, versions: &[(&str, u32)]| {
+            let model = catalog.model(name).unwrap();
+            let contract = bind(&catalog, model).await.unwrap();
+            ModelDigest::with_versions(model, &contract, versions)
+                .fingerprint(&Inputs::new(), |_| true)
+        };
+        // Of both, only one calls `local_time`; its own column `local_time` would be no call, nor is a comment.
+        for (name, is_stale) in [("trips_enriched", true), ("fleet_trips", false)] {
+            let before = of(name, &[]).await;
+            let second = of(name, &[("in_polygon", 2), ("LOCAL_TIME", 2)]).await;
+            assert_eq!(second.current != before.current, is_stale, "{name}");
+            // What an earlier version of the program wrote is of the earlier meaning too.
+            assert_eq!(second.earlier() != before.earlier(), is_stale, "{name}");
+            let third = of(name, &[("LOCAL_TIME", 3)]).await;
+            assert_eq!(third.current != second.current, is_stale, "{name}");
+        }
+        let sql = "SELECT f(1), F (2), g, 'h(', \"k\"(1) -- f(\nFROM f";
+        let versions = [("k", 4), ("h", 2), ("g", 3), ("f", 2), ("x", 2)];
+        let found = functions::versions_in(sql, &versions);
+        assert_eq!(found, [("f".to_string(), 2), ("k".to_string(), 4)]);
     }
 
     async fn bind_sql(sql: &str) -> Result<Contract, String> {

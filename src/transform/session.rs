@@ -23,7 +23,9 @@ use futures::{StreamExt, TryStreamExt, stream};
 use object_store::ObjectMeta;
 
 use super::bounded::{Bounding, Refused};
-use super::{date_trunc, fields, functions, geofence, json_text, local_time, partition_day, units};
+use super::{
+    date_trunc, fields, functions, geofence, h3, json_text, local_time, partition_day, units,
+};
 use crate::bounds::BATCH_ROWS;
 use crate::memory;
 use crate::store::{Bucket, Difference, FOOTER_BYTES, LOOKS_AT_A_TIME, ObjectRef, StoreError};
@@ -145,6 +147,7 @@ fn with(runtime: Arc<RuntimeEnv>, config: SessionConfig) -> Result<SessionContex
     json_text::json_functions().for_each(|function| context.register_udf(function));
     units::functions().for_each(|function| context.register_udf(function));
     context.register_udf(geofence::in_polygon());
+    context.register_udf(h3::h3_cell());
     context.register_udf(local_time::local_time());
     context.register_udf(partition_day::partition_day(None));
     context.register_udf(json_text::rescued_fields());

@@ -189,7 +189,7 @@ impl ScalarUDFImpl for OfNumbers {
 mod tests {
     use arrow::util::display::{ArrayFormatter, FormatOptions};
 
-    use super::super::{json_text, one_line, select, session};
+    use super::super::{geofence, h3, json_text, one_line, select, session};
     use super::*;
 
     #[test]
@@ -237,7 +237,8 @@ mod tests {
             let formatter = ArrayFormatter::try_new(batches[0].column(0), &options).unwrap();
             assert_eq!(formatter.value(0).to_string(), expected, "{example}");
         }
-        for function in functions().chain(json_text::json_functions()) {
+        let places = [geofence::in_polygon(), h3::h3_cell()];
+        for function in functions().chain(json_text::json_functions()).chain(places) {
             let call = format!("{}(", function.name());
             assert!(documented.contains(&call), "{call}…) has no example");
         }

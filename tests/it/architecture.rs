@@ -104,6 +104,7 @@ const FOLDERS: &[(&str, &[&str])] = &[
             "scope",
             "words",
             "front_matter",
+            "source_keys",
             // Their meaning in the catalog.
             "workspace",
             "resolve",

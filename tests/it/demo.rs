@@ -1,7 +1,9 @@
 //! Full runs over every kind of source, against the simulated world's own truth.
 
-use crate::marts::{wrong_marts, wrong_months};
+use crate::dashboards::{a_browser_shows, same_in_bigquery, shown_rows};
+use crate::marts::{wrong_marts, wrong_months, wrong_tiles};
 use crate::program::{Program, simulator};
+use crate::rerun::catalog_files;
 use crate::truth::{compare, day, differences, has_history, local_rows, local_tables};
 
 /// The command line in the schedulers of the replaced program's users.
@@ -64,6 +66,14 @@ async fn every_table_equals_the_truth() {
     }
     let days = [day("2024-01-01"), day("2024-01-10")];
     wrong.extend(wrong_marts(&found, simulator.world(), days).await);
+    let page = program
+        .succeed(&["report", "--marts", "--output", "-"])
+        .await;
+    wrong.extend(wrong_tiles(
+        &shown_rows(&page.stdout),
+        simulator.world(),
+        days,
+    ));
     // A month that is over is whole or not there.
     assert!(local_rows(&found, "fuel_monthly").await.is_empty());
     let month = ["--start-date", "2024-01-01", "--end-date", "2024-02-01"];
@@ -189,4 +199,61 @@ async fn the_demo_answers_queries() {
     let status = status.stdout;
     assert!(!status.contains("simulated days"), "{status}");
     assert!(!status.contains(" behind"), "{status}");
+
+    // The dashboards over its marts.
+    program.succeed(&["report", "--marts"]).await;
+    a_browser_shows(&program).await;
+    let page = std::fs::read_to_string(program.folder().join("samsara-marts.html")).unwrap();
+    let marts = local_tables(&program.folder().join("samsara-demo/warehouse")).await;
+    same_in_bigquery(&program, &page, &marts).await;
+
+    diffs_of_marts(&program).await;
+}
+
+/// An edit of a mart, seen before anything is written: in itself, and in a mart that is made of it.
+async fn diffs_of_marts(program: &Program) {
+    let day = "WHERE day = '2024-01-01' AND fuel_l > 0";
+    let count = |mart: &str| format!("SELECT count(*) AS n FROM {mart} {day}");
+    let vehicles = program.rows(&count("vehicle_daily")).await[0]["n"].clone();
+    assert!(vehicles.as_u64() > Some(0));
+    for (path, text) in catalog_files() {
+        if !path.contains("/tests/") {
+            program.write(&format!("sql/{path}"), text);
+        }
+    }
+    let path = "sql/marts/vehicle_daily.sql";
+    let text = std::fs::read_to_string(program.folder().join(path)).unwrap();
+    let edited = text.replacen("sum(m.fuel_ml) / 1000,", "sum(m.fuel_ml) / 500,", 1);
+    assert!(text != edited);
+    program.write(path, edited);
+    for (mart, rows, columns) in [
+        (
+            "vehicle_daily",
+            vehicles.clone(),
+            serde_json::json!({"fuel_l": vehicles}),
+        ),
+        (
+            "fleet_daily",
+            1.into(),
+            serde_json::json!({"fuel_l": 1, "fuel_l_per_100_km": 1}),
+        ),
+    ] {
+        let diff = [
+            "sql",
+            "diff",
+            mart,
+            "--day",
+            "2024-01-01",
+            "--format",
+            "json",
+        ];
+        let told = program.succeed(&diff).await.stdout;
+        let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+        let found = &told["partitions"][0];
+        assert_eq!(found["rows_changed"], rows, "{told}");
+        assert_eq!(found["values_changed"], columns, "{told}");
+        for none in ["rows_added", "rows_removed"] {
+            assert_eq!(found[none], 0, "{told}");
+        }
+    }
 }

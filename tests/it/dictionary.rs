@@ -1,8 +1,8 @@
 //! `docs`: the data dictionary.
 
-use crate::program::Program;
+use crate::program::{Program, simulator};
 use crate::report_page::{dom_of, has_chromium};
-use crate::rerun::catalog_files;
+use crate::rerun::{catalog_files, copy_families};
 
 const EVIL: &str = "</script><script>alert(1)</script> | `b`";
 
@@ -100,4 +100,88 @@ async fn docs_tell_of_every_table_and_are_searched() {
     assert!(!hidden(r#"<article id="fleet_trips""#) && hidden(r#"<article id="fleet_vehicles""#));
     let count = dom.split_once(r#"aria-live="polite">"#).unwrap().1;
     assert!(count.starts_with("1 table<"), "{}", &count[..20]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn docs_tell_how_fresh_tables_are() {
+    let simulator = simulator(|_| ()).await;
+    let program = Program::with_simulator(&simulator);
+    copy_families(&program, &["assets", "trips", "vehicles"]);
+    let file = |folder: &str, name: &str| {
+        let path = program.folder().join(folder).join(name);
+        std::fs::read_to_string(path).unwrap()
+    };
+    // Without a warehouse there is nothing to tell, and samples are refused.
+    program.succeed(&["docs", "--output", "empty"]).await;
+    let refused = program.run(&["docs", "--samples"]).await;
+    assert_eq!(refused.code, 2, "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("--samples reads a local warehouse"),
+        "{}",
+        refused.stderr
+    );
+    let run = ["run", "--table", "fleet_trips", "--table", "fleet_vehicles"];
+    let days = ["--start-date", "2024-01-01", "--end-date", "2024-01-03"];
+    program.succeed(&[&run[..], &days].concat()).await;
+    let trips = "SELECT count(*) AS n, CAST(max(CAST(startTime AS DATE)) AS VARCHAR) AS day FROM fleet_trips";
+    let trips = &program.rows(trips).await[0];
+    let day = trips["day"].as_str().unwrap();
+    let vehicle = "SELECT parc_id FROM fleet_vehicles ORDER BY parc_id LIMIT 1";
+    let vehicle = program.rows(vehicle).await[0]["parc_id"].clone();
+    let vehicle = vehicle.as_str().unwrap();
+
+    program.succeed(&["docs"]).await;
+    let html = file("samsara-docs", "dictionary.html");
+    let (_, article) = html.split_once(r#"<article id="fleet_trips""#).unwrap();
+    let (article, _) = article.split_once("</article>").unwrap();
+    for told in [
+        format!("<li>{} rows</li>", trips["n"]),
+        format!("<li>last day with rows {day}</li>"),
+        "<li>last read 20".into(),
+    ] {
+        assert!(article.contains(&told), "{told} {article}");
+    }
+    assert!(!html.contains(vehicle) && !html.contains("Samples"));
+    let told = format!(
+        "- {} rows; last day with rows {day}; last read 20",
+        trips["n"]
+    );
+    let markdown = file("samsara-docs", "dictionary.md");
+    assert!(markdown.contains(&told), "{told} {markdown}");
+
+    // Without what is there it is as before.
+    let never = ["docs", "--output", "never", "--freshness", "never"];
+    program.succeed(&never).await;
+    for name in ["dictionary.html", "dictionary.md"] {
+        assert_eq!(file("never", name), file("empty", name));
+    }
+
+    program
+        .succeed(&["docs", "--samples", "--output", "own"])
+        .await;
+    let html = file("own", "dictionary.html");
+    assert!(html.contains("this page is as private as the tables"));
+    let markdown = file("own", "dictionary.md");
+    let name = "| `parc_id` | STRING |";
+    let (_, of_vehicles) = markdown.split_once("\n### fleet_vehicles\n").unwrap();
+    let row = of_vehicles
+        .lines()
+        .find(|line| line.starts_with(name))
+        .unwrap();
+    let (samples, _) = row.split_once(" | `raw.").unwrap();
+    let samples = samples.rsplit_once("| ").unwrap().1.split(", ");
+    let all = program.rows("SELECT parc_id FROM fleet_vehicles").await;
+    for sample in samples {
+        assert!(all.iter().any(|it| it["parc_id"] == sample), "{row}");
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = |folder: &str| {
+            let path = program.folder().join(folder).join("dictionary.html");
+            std::fs::metadata(path).unwrap().permissions().mode() & 0o077
+        };
+        assert_eq!(mode("own"), 0);
+        assert_ne!(mode("never"), 0);
+    }
 }

@@ -461,6 +461,38 @@ async fn editors_are_told_what_they_ask() {
         json!({ "start": { "line": 3, "character": 7 }, "end": { "line": 3, "character": 11 } })
     );
 
+    // Of sources.toml.
+    let sources = "sql/m/sources.toml";
+    for (from, to, offered, others) in [
+        (
+            "kind = \"snapshot\"",
+            "ki|",
+            &["kind", "schema"][..],
+            &["unique_key"][..],
+        ),
+        ("\"snapshot\"", "\"|\"", &["snapshot", "updates"], &["ev"]),
+        (
+            "rate_limit",
+            "key = [\"|\"]\nrate_limit",
+            &["id", "gateway.serial"],
+            &["cars"],
+        ),
+        ("at VARCHAR", "at |", &["VARCHAR", "STRUCT<"], &["id"]),
+        (
+            "rate_limit",
+            "parent = { source = \"|\" }\nrate_limit",
+            &["cars"],
+            &["id"],
+        ),
+    ] {
+        let marked = saved(sources).replacen(from, to, 1);
+        let found = editor.offers(sources, &marked).await;
+        let is_offered = |name: &&str| found.iter().any(|it| it == name);
+        assert!(offered.iter().all(is_offered), "{to}: {found:?}");
+        assert!(!others.iter().any(is_offered), "{to}: {found:?}");
+    }
+    editor.set(sources, &saved(sources)).await;
+
     // Hover.
     editor.set(CARS, &saved(CARS)).await;
     for (query, told) in [
@@ -682,5 +714,49 @@ async fn editors_show_rows_and_what_would_change() {
     let answer = editor.request("workspace/executeCommand", params).await;
     let told = answer["error"]["message"].as_str().unwrap();
     assert!(told.contains("did you mean `fleet_vehicles`?"), "{told}");
+    editor.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_of_settings_is_told_in_models() {
+    let program = Program::new();
+    catalog(&program);
+    let settings = "sql/settings.toml";
+    program.write(settings, "least_m = 1.5\n");
+    program.write(
+        LONG,
+        format!(
+            "{}SELECT id, -- the car\n  distance_m + setting('least_m') AS d_m -- driven, metres\nFROM cars\n",
+            head("")
+        ),
+    );
+    let mut editor = Editor::start(&program, json!({})).await;
+    // Nothing else is open. A setting that is gone, a type that does not fit, text that is no TOML.
+    for (text, file, told) in [
+        (
+            "least = 1.5\n",
+            LONG,
+            "settings.toml has no setting `least_m`; did you mean `least`?",
+        ),
+        ("least_m = [1]\n", settings, "a number, a text"),
+        ("least_m = true\n", LONG, "Boolean"),
+    ] {
+        editor.set(settings, text).await;
+        let is_told = |found: &[String]| found.iter().any(|it| it.contains(told));
+        editor.problems(file, is_told).await;
+        editor.set(settings, "least_m = 2.5\n").await;
+        editor.problems(file, <[String]>::is_empty).await;
+    }
+    // On disk, by another program.
+    let closed = json!({ "textDocument": { "uri": editor.uri(settings) } });
+    editor.notify("textDocument/didClose", closed).await;
+    editor.texts.remove(settings);
+    program.write(settings, "most_m = 1.5\n");
+    let changed = json!({ "changes": [{ "uri": editor.uri(settings), "type": 2 }] });
+    editor
+        .notify("workspace/didChangeWatchedFiles", changed)
+        .await;
+    let is_told = |found: &[String]| found.iter().any(|it| it.contains("no setting `least_m`"));
+    editor.problems(LONG, is_told).await;
     editor.end().await;
 }

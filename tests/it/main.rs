@@ -27,6 +27,7 @@ mod commits;
 mod configuration;
 mod cursor_guards;
 mod cursors;
+mod dashboards;
 mod dead_cursors;
 mod dead_endpoint;
 mod delta;

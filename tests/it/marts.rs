@@ -314,6 +314,139 @@ pub async fn wrong_marts(
     wrong
 }
 
+/// What of the tiles of the dashboards is not what the truth comes to.
+pub fn wrong_tiles(
+    tiles: &BTreeMap<String, Vec<Row>>,
+    world: &World,
+    [from, to]: [DateTime<Utc>; 2],
+) -> Vec<String> {
+    let truth = Truth { world, from, to };
+    let mut wrong = Vec::new();
+    let mut expect = |tile: &str, measure: &str, found: Option<f64>, expected: f64, step: f64| {
+        // Halves of the last digit shown, and of the digits of what it is the sum of.
+        let is_same = found.is_some_and(|found| (found - expected).abs() <= step * 0.5 + 0.05);
+        if !is_same {
+            wrong.push(format!(
+                "tile {tile}: {measure} {found:?}, {expected} expected"
+            ));
+        }
+    };
+    let (vehicles, drivers) = (vehicle_days(&truth), driver_days(&truth));
+    let sum = |days: &Measures, measure: &str| -> f64 {
+        let values = days.values().filter_map(|day| day.get(measure));
+        values.sum()
+    };
+    let ids = |days: &Measures, measure: &str| {
+        let with = days.iter().filter(|(_, it)| it.get(measure) > Some(&0.0));
+        let ids: BTreeSet<&String> = with.map(|((_, id), _)| id).collect();
+        ids.iter().filter(|id| !id.is_empty()).count() as f64
+    };
+
+    let fleet = &tiles["fleet"][0];
+    let (fuel, km) = (sum(&vehicles, "fuel_l"), sum(&vehicles, "distance_km"));
+    for (measure, expected, step) in [
+        ("active_vehicles", ids(&vehicles, "trips"), 0.0),
+        ("trips", sum(&vehicles, "trips"), 0.0),
+        ("distance_km", km, 1.0),
+        ("engine_hours", sum(&vehicles, "engine_hours"), 1.0),
+        ("fuel_l", fuel, 1.0),
+        ("fuel_l_per_100_km", 100.0 * fuel / km, 0.1),
+        ("carbon_kg", sum(&vehicles, "carbon_kg"), 1.0),
+    ] {
+        expect("fleet", measure, number(fleet, measure), expected, step);
+    }
+    let safety = &tiles["safety"][0];
+    let (events, km) = (sum(&drivers, "safety_events"), sum(&drivers, "distance_km"));
+    for (measure, expected, step) in [
+        ("drivers", ids(&drivers, "trips"), 0.0),
+        ("safety_events", events, 0.0),
+        ("safety_events_per_1000_km", 1000.0 * events / km, 0.01),
+        ("distance_km", km, 1.0),
+        ("violations", sum(&drivers, "violations"), 0.0),
+    ] {
+        expect("safety", measure, number(safety, measure), expected, step);
+    }
+    let logs = truth.rows("fleet_hos_daily_logs");
+    let hours = &tiles["hours_of_service"][0];
+    let driving = logs
+        .iter()
+        .filter_map(|log| number(log, "dutyStatusDurations_driveDurationMs"));
+    let driving = driving.sum::<f64>() / 3.6e6;
+    for (measure, expected, step) in [
+        ("daily_logs", logs.len() as f64, 0.0),
+        ("driving_hours", driving, 1.0),
+    ] {
+        let found = number(hours, measure);
+        expect("hours_of_service", measure, found, expected, step);
+    }
+    // By day, by vehicle, by status: the parts are as many as there are, and come to the whole.
+    let days = (to - from).num_days() as usize;
+    let column = |tile: &str, column: &str| -> f64 {
+        tiles[tile]
+            .iter()
+            .filter_map(|row| number(row, column))
+            .sum()
+    };
+    let tenths = days as f64 * 0.1;
+    for (tile, measure, expected, step) in [
+        (
+            "distance",
+            "distance_km",
+            sum(&vehicles, "distance_km"),
+            tenths,
+        ),
+        (
+            "safety_events",
+            "safety_events",
+            sum(&vehicles, "safety_events"),
+            0.0,
+        ),
+        ("duty_hours", "driving_hours", driving, tenths),
+    ] {
+        expect(
+            tile,
+            "days",
+            Some(tiles[tile].len() as f64),
+            days as f64,
+            0.0,
+        );
+        expect(tile, measure, Some(column(tile, measure)), expected, step);
+    }
+    let services = truth.rows("maintenance_preventive_upcoming").len() as f64;
+    let found = Some(column("maintenance_status", "services"));
+    expect("maintenance_status", "services", found, services, 0.0);
+    let ranked: BTreeSet<String> = drivers
+        .iter()
+        .filter(|((_, id), day)| !id.is_empty() && day.get("distance_km") > Some(&0.0))
+        .map(|((_, id), _)| id.clone())
+        .collect();
+    let found = Some(tiles["leaderboard"].len() as f64);
+    expect(
+        "leaderboard",
+        "drivers",
+        found,
+        ranked.len().min(50) as f64,
+        0.0,
+    );
+    let mut cost = BTreeMap::<String, f64>::new();
+    for row in truth.rows("fleet_vehicle_idling") {
+        let fuel = number(&row, "fuelConsumptionMl").unwrap_or_default();
+        *cost.entry(text(&row, "vehicle_id")).or_default() += fuel / 1e3 * 1.5;
+    }
+    let mut cost: Vec<f64> = cost.into_values().collect();
+    cost.sort_by(f64::total_cmp);
+    let most: f64 = cost.iter().rev().take(15).sum();
+    let found = Some(column("idling_cost", "cost"));
+    expect(
+        "idling_cost",
+        "cost",
+        found,
+        most,
+        15.0 * 0.01 * days as f64,
+    );
+    wrong
+}
+
 /// Rows of each table and day, also where there are none.
 async fn wrong_quality(tables: &[QueryTable], truth: &Truth<'_>) -> Vec<String> {
     let counted = [

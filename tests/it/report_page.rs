@@ -13,7 +13,7 @@ use crate::support::gate::{self, Turn};
 const EVIL: &str = "</script><script>alert(1)</script>";
 
 /// The JSON inside a page.
-fn data(html: &str) -> serde_json::Value {
+pub fn data(html: &str) -> serde_json::Value {
     let (_, data) = html
         .split_once(r#"<script type="application/json" id="data">"#)
         .unwrap();
@@ -210,6 +210,11 @@ pub fn has_chromium(test: &str) -> bool {
 
 /// The document after its scripts have run.
 pub async fn dom_of(page: &Path, profile: &Path) -> String {
+    shown_by(page, profile).await.0
+}
+
+/// The document after its scripts have run, and what the browser said; its console's lines hold `CONSOLE`.
+pub async fn shown_by(page: &Path, profile: &Path) -> (String, String) {
     let output = tokio::process::Command::new("chromium")
         .args([
             "--headless",
@@ -220,6 +225,7 @@ pub async fn dom_of(page: &Path, profile: &Path) -> String {
             "--disable-background-networking",
             "--disable-component-update",
             "--disable-sync",
+            "--enable-logging=stderr",
             "--dump-dom",
         ])
         .arg(format!("--user-data-dir={}", profile.display()))
@@ -229,12 +235,9 @@ pub async fn dom_of(page: &Path, profile: &Path) -> String {
         .output()
         .await
         .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap()
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    (String::from_utf8(output.stdout).unwrap(), said)
 }
 
 #[tokio::test(flavor = "multi_thread")]

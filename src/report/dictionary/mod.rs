@@ -1,31 +1,33 @@
 //! The data dictionary: every table and column of the catalog, as one HTML page that needs nothing beside itself, and as
 //! Markdown.
 //!
-//! It is made of the catalog alone, so that the same models give the same files.
+//! It is made of the catalog, so that the same models give the same files; and, where that is asked for, of what is there of
+//! the tables.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
+use chrono::NaiveDate;
 use minijinja::{AutoEscape, Environment, Value, context};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
-use super::html::HtmlError;
+use super::html::Table as Ledger;
+use super::shell::{HtmlError, Shell};
 use super::words::grouped;
 use crate::catalog::{Catalog, Model, Source, TestSeverity};
 use crate::transform::{
     BoundModel, Contract, Lineage, Origin as ColumnOrigin, TransformError, described, lineage,
 };
 
-const PAGE: &str = include_str!("page.html");
+const SHELL: Shell = Shell {
+    page: include_str!("page.html"),
+    style: concat!(
+        include_str!("../html/page.css"),
+        include_str!("dictionary.css")
+    ),
+    script: include_str!("page.js"),
+};
 const MARKDOWN: &str = include_str!("page.md");
-const STYLE: &str = concat!(
-    include_str!("../html/page.css"),
-    include_str!("dictionary.css")
-);
-const SCRIPT: &str = include_str!("page.js");
 
 /// Everything that the dictionary says.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -59,6 +61,8 @@ struct Table {
     /// The table whose versions these are.
     history_of: Option<String>,
     columns: Vec<Column>,
+    /// What is in the warehouse.
+    freshness: Option<Freshness>,
     tests: Vec<Test>,
     /// The sources that it reads.
     origins: Vec<Origin>,
@@ -78,6 +82,20 @@ struct Column {
     is_key: bool,
     /// Whether it holds a salted digest.
     is_hashed: bool,
+    /// Some of its values.
+    samples: Vec<String>,
+}
+
+/// What is in the warehouse of a table.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Freshness {
+    rows: u64,
+    /// The last day that has rows.
+    last_day: Option<NaiveDate>,
+    /// When its source was last read.
+    last_read: Option<String>,
+    /// Partitions that were requested and are not there.
+    missing: u64,
 }
 
 /// A column that another one is made of.
@@ -149,17 +167,50 @@ impl Dictionary {
         })
     }
 
+    /// Adds what is in the warehouse, as the state documents know it. Tables of which nothing was read stay without.
+    pub fn add_freshness<'a>(&mut self, known: impl IntoIterator<Item = &'a Ledger>) {
+        let known = known.into_iter().map(|known| (known.name.as_str(), known));
+        let known: BTreeMap<&str, &Ledger> = known.collect();
+        for table in self.families.values_mut().flatten() {
+            let Some(found) = known.get(table.name.as_str()) else {
+                continue;
+            };
+            if found.never_requested || found.last_read.is_none() {
+                continue;
+            }
+            table.freshness = Some(Freshness {
+                rows: found.loaded_rows,
+                last_day: found.days.last_with_rows(),
+                last_read: found
+                    .last_read
+                    .map(|at| at.format("%Y-%m-%d %H:%M UTC").to_string()),
+                missing: found.missing,
+            });
+        }
+    }
+
+    /// Names of the tables.
+    pub fn tables(&self) -> impl Iterator<Item = &str> {
+        let tables = self.families.values().flatten();
+        tables.map(|table| table.name.as_str())
+    }
+
+    /// Adds values of a table, by column.
+    pub fn add_samples(&mut self, name: &str, mut samples: BTreeMap<String, Vec<String>>) {
+        let tables = self.families.values_mut().flatten();
+        for table in tables.filter(|table| table.name == name) {
+            for column in &mut table.columns {
+                column.samples = samples.remove(&column.name).unwrap_or_default();
+            }
+        }
+    }
+
     /// The dictionary as HTML.
     ///
     /// # Errors
     /// A fault of the template, which the tests would show.
     pub fn html(&self) -> Result<String, HtmlError> {
-        let policy = format!(
-            "default-src 'none'; base-uri 'none'; form-action 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'",
-            digest(STYLE),
-            digest(SCRIPT)
-        );
-        self.rendered("page.html", PAGE, policy)
+        SHELL.render(environment(), self.values())
     }
 
     /// The dictionary as Markdown.
@@ -167,35 +218,33 @@ impl Dictionary {
     /// # Errors
     /// A fault of the template, which the tests would show.
     pub fn markdown(&self) -> Result<String, HtmlError> {
-        self.rendered("page.md", MARKDOWN, String::new())
+        let mut environment = environment();
+        environment.add_template("page.md", MARKDOWN)?;
+        Ok(environment.get_template("page.md")?.render(self.values())?)
     }
 
-    fn rendered(&self, name: &str, template: &str, policy: String) -> Result<String, HtmlError> {
-        let mut environment = Environment::new();
-        environment.set_trim_blocks(true);
-        environment.set_lstrip_blocks(true);
-        environment.set_auto_escape_callback(|name| match name.ends_with(".html") {
-            true => AutoEscape::Html,
-            false => AutoEscape::None,
-        });
-        environment.add_filter("grouped", grouped);
-        environment.add_filter("cell", |text: String| cell(&text));
-        environment.add_template(name, template)?;
+    fn values(&self) -> Value {
         let tables = self.families.values().flatten();
-        let values = context! {
-            policy,
-            style => Value::from_safe_string(STYLE.into()),
-            script => Value::from_safe_string(SCRIPT.into()),
+        context! {
             dictionary => self,
             tables => tables.clone().count(),
-            columns => tables.map(|table| table.columns.len()).sum::<usize>(),
-        };
-        Ok(environment.get_template(name)?.render(values)?)
+            columns => tables.clone().map(|table| table.columns.len()).sum::<usize>(),
+            has_samples => tables.flat_map(|table| &table.columns).any(|column| !column.samples.is_empty()),
+        }
     }
 }
 
-fn digest(text: &str) -> String {
-    BASE64_STANDARD.encode(Sha256::digest(text))
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_trim_blocks(true);
+    environment.set_lstrip_blocks(true);
+    environment.set_auto_escape_callback(|name| match name.ends_with(".html") {
+        true => AutoEscape::Html,
+        false => AutoEscape::None,
+    });
+    environment.add_filter("grouped", grouped);
+    environment.add_filter("cell", |text: String| cell(&text));
+    environment
 }
 
 /// Text inside a cell of a table in Markdown.
@@ -219,6 +268,7 @@ fn table(catalog: &Catalog, model: &Model, contract: &Contract, lineage: &Lineag
             .unwrap_or_default(),
         is_key: is_key(&column.name),
         is_hashed: contract.hashed.contains(&column.name),
+        samples: Vec::new(),
     });
     let is_daily = catalog.driving_source(model).is_some_and(Source::is_daily);
     let tests = front_matter.tests.iter().map(|test| Test {
@@ -242,6 +292,7 @@ fn table(catalog: &Catalog, model: &Model, contract: &Contract, lineage: &Lineag
         labels: contract.labels.clone(),
         history_of: is_history.then(|| model.name.clone()),
         columns: columns.collect(),
+        freshness: None,
         tests: match is_history {
             true => Vec::new(),
             false => tests.collect(),

@@ -84,6 +84,14 @@ impl DayRow {
         })
     }
 
+    /// The last day that has rows in the warehouse.
+    pub fn last_with_rows(&self) -> Option<NaiveDate> {
+        let with_rows = self
+            .days()
+            .filter(|(_, letter)| matches!(letter, '#' | '+'));
+        with_rows.map(|(day, _)| day).last()
+    }
+
     fn last(&self) -> Option<NaiveDate> {
         let length = self.letters.chars().count() as u64;
         self.first?

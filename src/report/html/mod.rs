@@ -9,20 +9,22 @@ pub mod runs;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use chrono::{DateTime, NaiveDate, Utc};
-use minijinja::{Environment, ErrorKind, Value, context};
+use minijinja::{Environment, ErrorKind, context};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use self::calendar::{CalendarLine, DayRow, LETTERS, Letter, Overview};
 use self::runs::{Drift, EndpointUse, LoggedFailure, LoggedRun};
+use super::shell::Shell;
 use super::words::{counted, duration, grouped, size};
 
-const PAGE: &str = include_str!("page.html");
-const STYLE: &str = include_str!("page.css");
-const SCRIPT: &str = include_str!("page.js");
+pub use super::shell::HtmlError;
+
+const SHELL: Shell = Shell {
+    page: include_str!("page.html"),
+    style: include_str!("page.css"),
+    script: include_str!("page.js"),
+};
 
 /// Everything that the page shows. The page also holds it as JSON.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -140,11 +142,6 @@ impl Table {
     }
 }
 
-/// A page that cannot be made: a fault of its template.
-#[derive(Debug, thiserror::Error)]
-#[error("the report cannot be written as HTML: {0}")]
-pub struct HtmlError(#[from] minijinja::Error);
-
 /// A table as the template wants it.
 #[derive(Serialize)]
 struct Row<'a> {
@@ -223,8 +220,6 @@ impl Page {
     /// # Errors
     /// A fault of the template, which the tests would show.
     pub fn render(&self) -> Result<String, HtmlError> {
-        let mut environment = environment();
-        environment.add_template("page.html", PAGE)?;
         let rows: Vec<&DayRow> = self.tables.iter().map(|table| &table.days).collect();
         let overview: Option<Overview> = calendar::overview(&rows);
         let tables: Vec<Row<'_>> = self.tables.iter().map(row).collect();
@@ -234,15 +229,7 @@ impl Page {
             .filter(|row| row.balance == Balance::Whole)
             .count();
         let behind = self.tables.iter().filter_map(|table| table.days_behind);
-        let policy = format!(
-            "default-src 'none'; base-uri 'none'; form-action 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'",
-            digest(STYLE),
-            digest(SCRIPT)
-        );
         let values = context! {
-            policy,
-            style => Value::from_safe_string(STYLE.into()),
-            script => Value::from_safe_string(SCRIPT.into()),
             page => self,
             runs,
             tables,
@@ -259,7 +246,7 @@ impl Page {
             missing => self.tables.iter().map(|table| table.missing).sum::<u64>(),
             most_behind => behind.max().unwrap_or_default().max(1),
         };
-        Ok(environment.get_template("page.html")?.render(values)?)
+        SHELL.render(environment(), values)
     }
 
     fn endpoints(&self) -> Vec<EndpointRow> {
@@ -377,10 +364,6 @@ fn run_row(run: &LoggedRun) -> RunRow<'_> {
         loaded_bytes: sum(|work| work.loaded_bytes),
         jobs: sum(|work| work.jobs),
     }
-}
-
-fn digest(text: &str) -> String {
-    BASE64_STANDARD.encode(Sha256::digest(text.as_bytes()))
 }
 
 /// An endpoint with `{id}` instead of ids, so that the requests of a fan-out count together; a catalog's `{vehicle_id}`
