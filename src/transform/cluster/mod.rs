@@ -64,7 +64,7 @@ impl Transformer {
         match cluster.flatten(task, plan).await.map_err(failed)? {
             Outcome::Whole(flattened) => Ok(Some(Written::Whole(flattened))),
             // Each attempt has names of its own.
-            Outcome::Twins => Ok(Some(Written::Twins { next_object: 0 })),
+            Outcome::Duplicates => Ok(Some(Written::Duplicates { next_object: 0 })),
             Outcome::Value(reason) => Err(TransformError::Value {
                 model: model(),
                 partition,

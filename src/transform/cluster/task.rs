@@ -29,7 +29,7 @@ pub(in crate::transform) struct Task {
     started: DateTime<Utc>,
     pub(super) unique_key: Vec<String>,
     pub(super) hides: bool,
-    pub(super) only_without_twins: bool,
+    pub(super) only_without_duplicates: bool,
 }
 
 /// What came of a task.
@@ -39,7 +39,7 @@ pub(in crate::transform) enum Outcome {
     /// The objects are complete.
     Whole(Flattened),
     /// Two rows may have one key; nothing is left of them.
-    Twins,
+    Duplicates,
     /// The query failed on a value.
     Value(String),
     /// It failed otherwise on the data.
@@ -81,7 +81,7 @@ impl Task {
             started: run.started(),
             unique_key: checks.unique_key.to_vec(),
             hides: checks.hides,
-            only_without_twins: checks.only_without_twins,
+            only_without_duplicates: checks.only_without_duplicates,
         }
     }
 

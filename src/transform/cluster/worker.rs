@@ -69,14 +69,14 @@ async fn flatten(transformer: &Transformer, task: &Task, plan: &[u8]) -> Outcome
         watched: Some(&watched),
         hides: task.hides,
         first_object: 0,
-        only_without_twins: task.only_without_twins,
+        only_without_duplicates: task.only_without_duplicates,
     };
     let (contract, partition) = (&task.contract, task.partition);
     let run = task.attempt();
     let written = transformer.write(rows, contract, partition, &run, checks);
     match written.await {
         Ok(Written::Whole(flattened)) => Outcome::Whole(flattened),
-        Ok(Written::Twins { .. }) => Outcome::Twins,
+        Ok(Written::Duplicates { .. }) => Outcome::Duplicates,
         Err(TransformError::Value { error, .. }) => Outcome::Value(error.to_string()),
         Err(TransformError::Data { error, .. }) => Outcome::Data(error.to_string()),
         Err(TransformError::Store { error, .. }) => Outcome::Store(error.to_string()),
