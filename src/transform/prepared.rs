@@ -16,7 +16,9 @@ use datafusion::datasource::TableType;
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig, FileScanConfigBuilder};
+use datafusion::datasource::physical_plan::{
+    FileGroup, FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource,
+};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown, Volatility};
@@ -103,9 +105,31 @@ fn over(
     objects.sort_by(|one, other| one.location.cmp(&other.location));
     let files = objects.into_iter().map(PartitionedFile::from).collect();
     let scan = FileScanConfigBuilder::from(scan.clone())
+        .with_source(unmeasured(scan.file_source())?)
         .with_file_groups(vec![files])
         .build();
     Ok(DataSourceExec::from_data_source(scan))
+}
+
+/// The same source with metrics of its own. Copies of a source share theirs, and each object that is read adds some ten
+/// kilobytes: over the tens of thousands of partitions that a plan may run, most of the program's memory.
+fn unmeasured(source: &Arc<dyn FileSource>) -> Result<Arc<dyn FileSource>> {
+    let Some(parquet) = source.downcast_ref::<ParquetSource>() else {
+        return Ok(source.clone());
+    };
+    let mut fresh = ParquetSource::new(parquet.table_schema().clone())
+        .with_table_parquet_options(parquet.table_parquet_options().clone());
+    if let Some(readers) = parquet.parquet_file_reader_factory() {
+        fresh = fresh.with_parquet_file_reader_factory(readers.clone());
+    }
+    if let Some(predicate) = parquet.filter() {
+        fresh = fresh.with_predicate(predicate);
+    }
+    let projected = match parquet.projection() {
+        Some(projection) => fresh.try_pushdown_projection(projection)?,
+        None => None,
+    };
+    Ok(projected.unwrap_or_else(|| Arc::new(fresh)))
 }
 
 /// Whether running the plan again gives the same rows for the same data: functions such as `now` and `random` are
