@@ -37,6 +37,8 @@ pub struct Model {
     pub(super) unset_sql: Option<String>,
     /// See [`Model::canonical_sql`]; computed on demand, since most runs need it for few models.
     pub(super) canonical_sql: OnceLock<String>,
+    /// Where the query first names each of its tables; found on demand, since only some models need it.
+    pub(super) table_places: OnceLock<BTreeMap<String, Place>>,
     /// What the front matter says.
     pub front_matter: FrontMatter,
     /// Its text, in the lines of the file.
@@ -311,6 +313,7 @@ impl Model {
         Ok(Self {
             sql: applied.unwrap_or_else(|| unset.clone()),
             canonical_sql: OnceLock::new(),
+            table_places: OnceLock::new(),
             ..self.clone()
         })
     }
@@ -335,7 +338,14 @@ impl Model {
 
     /// Where the query first names a table.
     pub fn place_of_table(&self, name: &str) -> Place {
-        place_of_word(&self.sql, name).unwrap_or_else(|| self.place_of_query())
+        let places = self.table_places.get_or_init(|| {
+            let names = self.sources.iter().chain(&self.upstream);
+            let place = |name: &String| Some((name.clone(), place_of_word(&self.sql, name)?));
+            names.filter_map(place).collect()
+        });
+        let found = places.get(name).copied();
+        let found = found.or_else(|| place_of_word(&self.sql, name));
+        found.unwrap_or_else(|| self.place_of_query())
     }
 
     /// The place of this key in the front matter, or of this text as (part of) its value.
@@ -516,6 +526,7 @@ fn parse_text(
         family: family.into(),
         file: place.file.to_string(),
         canonical_sql: OnceLock::new(),
+        table_places: OnceLock::new(),
         unset_sql,
         sql,
         front_matter,

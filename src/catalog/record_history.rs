@@ -63,6 +63,7 @@ pub(super) fn of(model: &Model, source: &Source) -> Result<Option<Model>, String
     Ok(Some(Model {
         name: table,
         canonical_sql: OnceLock::new(),
+        table_places: OnceLock::new(),
         unset_sql: None,
         sql,
         front_matter,
