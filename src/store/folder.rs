@@ -7,9 +7,12 @@
 //! The folder itself may be a symbolic link. Below it, writes, deletions and the listing of `clean` follow no link: a
 //! link that someone has put there leads to files that are not this program's.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{Error, ErrorKind, Result, Write};
 use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
 
 use super::Listed;
 
@@ -122,17 +125,27 @@ pub(super) fn list(root: &Path, prefix: &str) -> Result<Vec<Listed>> {
     Ok(found)
 }
 
+/// The folders whose own names are on the disk, as far as this program knows.
+#[derive(Debug, Default)]
+pub(super) struct Settled(Mutex<HashSet<PathBuf>>);
+
 /// Waits until the file `path` below `root` and its name are on the disk.
-pub(super) fn sync(path: &Path, root: &Path) -> Result<()> {
+pub(super) fn sync(path: &Path, root: &Path, settled: &Settled) -> Result<()> {
     File::open(path)?.sync_all()?;
-    settle_name(path, root)
+    settled.settle_name(path, root)
 }
 
 /// Replaces the file `path` below `root`: afterwards, and after any crash, it is the new one or the old one. If
 /// `is_private`, nobody else may read it, nor the folders created for it.
 ///
 /// The caller must ensure that nobody else replaces it at the same time.
-pub(super) fn replace(path: &Path, root: &Path, bytes: &[u8], is_private: bool) -> Result<()> {
+pub(super) fn replace(
+    path: &Path,
+    root: &Path,
+    bytes: &[u8],
+    is_private: bool,
+    settled: &Settled,
+) -> Result<()> {
     check_way(path, root)?;
     match path.parent() {
         Some(folder) if is_private && folder != root => private_folder(folder)?,
@@ -157,7 +170,7 @@ pub(super) fn replace(path: &Path, root: &Path, bytes: &[u8], is_private: bool) 
         let _ = fs::remove_file(&staged);
         return Err(error);
     }
-    settle_name(path, root)
+    settled.settle_name(path, root)
 }
 
 /// Creates a folder, and those above it, that nobody else may read.
@@ -190,19 +203,31 @@ fn create_anew(path: &Path) -> Result<File> {
     }
 }
 
-/// A name is durable once its folder is synced, and that folder's name once its parent is.
-#[cfg(unix)]
-fn settle_name(path: &Path, root: &Path) -> Result<()> {
-    path.ancestors()
-        .skip(1)
-        .take_while(|folder| folder.starts_with(root))
-        .try_for_each(|it| File::open(it)?.sync_all())
-}
+impl Settled {
+    /// A name is durable once its folder is synced, and that folder's name once its parent is. Nothing but a person
+    /// removes folders, so the names of folders are synced once.
+    #[cfg(unix)]
+    fn settle_name(&self, path: &Path, root: &Path) -> Result<()> {
+        let folders = || {
+            let folders = path.ancestors().skip(1);
+            folders.take_while(|folder| folder.starts_with(root))
+        };
+        for folder in folders() {
+            File::open(folder)?.sync_all()?;
+            if self.0.lock().contains(folder) {
+                break;
+            }
+        }
+        // Only now: a name that could not be synced is tried again with the next file.
+        self.0.lock().extend(folders().map(Path::to_path_buf));
+        Ok(())
+    }
 
-/// Elsewhere, folders cannot be opened; the system makes names durable by itself.
-#[cfg(not(unix))]
-fn settle_name(_: &Path, _: &Path) -> Result<()> {
-    Ok(())
+    /// Elsewhere, folders cannot be opened; the system makes names durable by itself.
+    #[cfg(not(unix))]
+    fn settle_name(&self, _: &Path, _: &Path) -> Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(unix)]
@@ -232,7 +257,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             symlink(&victim, &path).unwrap();
             symlink(&victim, root.join(format!("{name}#0"))).unwrap();
-            replace(&path, &root, b"new", false).unwrap();
+            replace(&path, &root, b"new", false, &Settled::default()).unwrap();
             assert_eq!(fs::read(&path).unwrap(), b"new");
             assert!(
                 fs::symlink_metadata(&path).unwrap().is_file()
@@ -247,7 +272,10 @@ mod tests {
         let (all, root, victim) = scene();
         symlink(all.path(), root.join("state")).unwrap();
         let path = root.join("state/victim");
-        for refused in [replace(&path, &root, b"new", false), remove(&path, &root)] {
+        for refused in [
+            replace(&path, &root, b"new", false, &Settled::default()),
+            remove(&path, &root),
+        ] {
             assert!(
                 refused
                     .unwrap_err()

@@ -251,6 +251,8 @@ pub struct Bucket {
     /// `gs://name/` or `file:///folder/`.
     url: Url,
     folder: Option<PathBuf>,
+    /// Folders inside it whose names are durable.
+    settled: Arc<folder::Settled>,
     /// See [`Bucket::write_interval`].
     write_interval: Duration,
     /// Serialises swaps in a folder. Waiting for it occupies no thread: if threads are few, the holder of the folder's
@@ -307,6 +309,7 @@ impl Bucket {
             url,
             folder: Some(folder),
             write_interval: Duration::ZERO,
+            settled: Arc::default(),
             turn: Arc::default(),
         })
     }
@@ -343,6 +346,7 @@ impl Bucket {
             url: Url::parse(&url).map_err(|error| wrong(error.into()))?,
             folder: None,
             write_interval: access.wait_scale.of(WRITE_INTERVAL),
+            settled: Arc::default(),
             turn: Arc::default(),
         })
     }
@@ -362,6 +366,7 @@ impl Bucket {
             url,
             folder: Some(folder),
             write_interval: Duration::ZERO,
+            settled: Arc::default(),
             turn: Arc::default(),
         })
     }
@@ -481,9 +486,10 @@ impl Bucket {
     pub async fn write(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
         self.check_way(key)?;
         if self.folder.is_some() && layout::is_private(key) {
+            let settled = self.settled.clone();
             return self
                 .in_folder("write", key, move |path, root| {
-                    folder::replace(path, root, &bytes, true)
+                    folder::replace(path, root, &bytes, true, &settled)
                 })
                 .await;
         }
@@ -644,9 +650,9 @@ impl Bucket {
         if found.as_ref() != expected {
             return Err(StoreError::Conflict { uri: self.uri(key) });
         }
-        let is_private = layout::is_private(key);
+        let (is_private, settled) = (layout::is_private(key), self.settled.clone());
         self.in_folder("write", key, move |path, root| {
-            folder::replace(path, root, &bytes, is_private)
+            folder::replace(path, root, &bytes, is_private, &settled)
         })
         .await?;
         let written = self.store.head(&Path::from(key)).await;
@@ -660,7 +666,9 @@ impl Bucket {
 
     /// Waits until a written object is on the disk, if the bucket is a folder.
     pub async fn sync(&self, key: &str) -> Result<(), StoreError> {
-        self.in_folder("write", key, folder::sync).await
+        let settled = self.settled.clone();
+        let sync = move |path: &_, root: &_| folder::sync(path, root, &settled);
+        self.in_folder("write", key, sync).await
     }
 
     /// Runs a blocking operation on the file of `key`; does nothing if the bucket is not a folder.

@@ -18,7 +18,7 @@ use parquet::arrow::{ArrowSchemaConverter, AsyncArrowWriter};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataPushDecoder};
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -35,13 +35,22 @@ const BATCHES_IN_FLIGHT: usize = 2;
 const SAMPLE: usize = 4096;
 /// with fewer than this, there is none.
 const LEAST_SAMPLE: usize = 128;
+/// An object with less than this is written plainly: without compression, dictionaries and an index of its pages. These
+/// save it a few kilobytes, and take some hundred kilobytes and most of the time that it takes to write it.
+const SMALL_BYTES: usize = 32 << 10;
+/// And with fewer batches than this: slices of a page keep all of it in memory.
+const HELD_BATCHES: usize = 16;
 
 /// Streams record batches into one Parquet object, which exists only after [`TableWriter::finish`].
 ///
 /// Batches are encoded by a task of their own, so that the next batch can be produced meanwhile.
 pub struct TableWriter {
     schema: SchemaRef,
-    /// Created with the first batch, which decides how its columns are written.
+    /// Batches that are held back until it is known whether they are all of a small object,
+    held: Vec<RecordBatch>,
+    /// and the bytes of their values.
+    held_bytes: usize,
+    /// Created once the object is not small; the first batch decides how its columns are written.
     encoder: Option<Encoder>,
     bucket: Bucket,
     key: String,
@@ -102,6 +111,8 @@ impl TableWriter {
         bucket.writer(&key)?;
         Ok(Self {
             schema,
+            held: Vec::new(),
+            held_bytes: 0,
             encoder: None,
             bucket: bucket.clone(),
             key,
@@ -113,14 +124,29 @@ impl TableWriter {
     /// Appends a batch; row groups are flushed to the bucket as they fill. An error may be that of an earlier batch.
     pub async fn write(&mut self, batch: &RecordBatch) -> Result<(), StoreError> {
         self.rows += batch.num_rows() as u64;
+        if self.encoder.is_some() {
+            return self.encode(batch.clone()).await;
+        }
+        self.held_bytes += bytes_of(batch);
+        self.held.push(batch.clone());
+        if self.held_bytes >= SMALL_BYTES || self.held.len() >= HELD_BATCHES {
+            for batch in std::mem::take(&mut self.held) {
+                self.encode(batch).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn encode(&mut self, batch: RecordBatch) -> Result<(), StoreError> {
         let encoder = match &mut self.encoder {
             Some(encoder) => encoder,
             empty => {
-                let writer = open(&self.bucket, &self.key, &self.schema, Some(batch))?;
+                let properties = properties(&self.schema, &batch);
+                let writer = open(&self.bucket, &self.key, &self.schema, properties)?;
                 empty.insert(Encoder::begin(writer))
             }
         };
-        if encoder.batches.send(batch.clone()).await.is_ok() {
+        if encoder.batches.send(batch).await.is_ok() {
             return Ok(());
         }
         // It has ended early, and knows why.
@@ -133,6 +159,22 @@ impl TableWriter {
             uri: self.uri.clone(),
             source: ended.err().unwrap_or_else(stopped),
         })
+    }
+
+    /// Writes everything, up to the footer.
+    async fn written(&mut self) -> Result<AsyncArrowWriter<BufWriter>, StoreError> {
+        let failed = |source| StoreError::Parquet {
+            uri: self.uri.clone(),
+            source,
+        };
+        if let Some(encoder) = self.encoder.take() {
+            return encoder.end().await.map_err(failed);
+        }
+        let mut writer = open(&self.bucket, &self.key, &self.schema, Ok(plain()))?;
+        for batch in std::mem::take(&mut self.held) {
+            writer.write(&batch).await.map_err(failed)?;
+        }
+        Ok(writer)
     }
 
     /// Rows written so far.
@@ -150,14 +192,8 @@ impl TableWriter {
     ///
     /// A failed upload leaves no object. Its parts, if any, are left to the bucket's lifecycle rule, as those of a
     /// killed run are: a bucket that refuses parts would refuse an abort as well.
-    pub async fn finish(self) -> Result<ObjectRef, StoreError> {
-        let mut writer = match self.encoder {
-            Some(encoder) => encoder.end().await.map_err(|source| StoreError::Parquet {
-                uri: self.uri.clone(),
-                source,
-            })?,
-            None => open(&self.bucket, &self.key, &self.schema, None)?,
-        };
+    pub async fn finish(mut self) -> Result<ObjectRef, StoreError> {
+        let mut writer = self.written().await?;
         let finished = writer.finish().await;
         let object = ObjectRef {
             path: self.key,
@@ -299,15 +335,15 @@ impl Bucket {
     }
 }
 
-/// Begins an object with these first rows.
+/// Begins an object.
 fn open(
     bucket: &Bucket,
     key: &str,
     schema: &SchemaRef,
-    first: Option<&RecordBatch>,
+    properties: Result<WriterProperties, ParquetError>,
 ) -> Result<AsyncArrowWriter<BufWriter>, StoreError> {
     let object = bucket.writer(key)?;
-    properties(schema, first)
+    properties
         .and_then(|properties| AsyncArrowWriter::try_new(object, schema.clone(), Some(properties)))
         .map_err(|source| StoreError::Parquet {
             uri: bucket.uri(key),
@@ -315,22 +351,36 @@ fn open(
         })
 }
 
+/// The bytes of a batch's values. An array whose size is not known counts as large.
+fn bytes_of(batch: &RecordBatch) -> usize {
+    let bytes_of = |column: &ArrayRef| column.to_data().get_slice_memory_size();
+    let columns = batch.columns().iter();
+    columns
+        .map(|column| bytes_of(column).unwrap_or(SMALL_BYTES))
+        .sum()
+}
+
+/// How a small object is written.
+fn plain() -> WriterProperties {
+    WriterProperties::builder()
+        .set_compression(Compression::UNCOMPRESSED)
+        .set_dictionary_enabled(false)
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_offset_index_disabled(true)
+        .set_coerce_types(true)
+        .build()
+}
+
 /// How an object with these first rows is written.
 ///
 /// A dictionary of values that hardly ever repeat (times, positions) is useless: the writer gives it up after a
 /// megabyte in each row group, and what it wrote until then is larger than the values themselves.
-fn properties(
-    schema: &SchemaRef,
-    first: Option<&RecordBatch>,
-) -> Result<WriterProperties, ParquetError> {
+fn properties(schema: &SchemaRef, first: &RecordBatch) -> Result<WriterProperties, ParquetError> {
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         // Standard names inside lists (`list`, `element`), as other readers expect them.
         .set_coerce_types(true);
-    let Some(first) = first else {
-        return Ok(properties.build());
-    };
     let mut leaves = Vec::new();
     first
         .columns()
@@ -423,7 +473,7 @@ mod tests {
     use crate::catalog::Catalog;
 
     #[tokio::test]
-    async fn values_that_come_once_get_no_dictionary() {
+    async fn the_first_values_decide_how_columns_are_written() {
         let folder = tempfile::tempdir().unwrap();
         let bucket = Bucket::of_folder(folder.path());
         let dictionaries = async |key: &str, batches: &[RecordBatch], schema: SchemaRef| {
@@ -475,6 +525,16 @@ mod tests {
         // Of few values, nothing can be said.
         let few = dictionaries("few.parquet", &[batch(20), batch(5000)], schema.clone()).await;
         assert_eq!(few, ["vehicle", "place", "count", "value"]);
+        // A small object is written plainly, also if it comes in pieces.
+        let small = dictionaries("small.parquet", &[batch(20), batch(30)], schema.clone()).await;
+        assert!(small.is_empty(), "{small:?}");
+        let codec = |key: &str| {
+            let file = std::fs::File::open(folder.path().join(key)).unwrap();
+            let metadata = SerializedFileReader::new(file).unwrap().metadata().clone();
+            metadata.row_group(0).column(0).compression()
+        };
+        assert_eq!(codec("small.parquet"), Compression::UNCOMPRESSED);
+        assert!(matches!(codec("few.parquet"), Compression::ZSTD(_)));
         assert!(dictionaries("none.parquet", &[], schema).await.is_empty());
         // Inside lists, objects and maps.
         let catalog = Catalog::open(None).unwrap();
@@ -485,7 +545,7 @@ mod tests {
                 r#"{{"time":"2024-01-01T00:{minute:02}:{second:02}Z","latitude":{n}.5,"headingDegrees":90,"address":{{"id":"1"}}}}"#
             )
         };
-        let fixes = (0..300).map(fix).collect::<Vec<_>>().join(",");
+        let fixes = (0..900).map(fix).collect::<Vec<_>>().join(",");
         let records = format!(r#"[{{"id":"1","externalIds":{{"a":"b"}},"gps":[{fixes}]}}]"#);
         let page = crate::samsara::split_page(
             &format!(r#"{{"data":{records},"pagination":{{"endCursor":"","hasNextPage":false}}}}"#)
