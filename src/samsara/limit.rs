@@ -1,6 +1,6 @@
 //! Rate limits: one limiter per endpoint and one per token, shared by all workers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,7 +17,7 @@ const PER_TOKEN: f64 = 150.0;
 
 /// The limiters of one token.
 pub(super) struct Limits {
-    token: Arc<DefaultDirectRateLimiter>,
+    token: Arc<RollingWindow>,
     endpoints: Mutex<HashMap<String, Arc<EndpointLimiter>>>,
     share: f64,
     retry: RetryConfig,
@@ -27,7 +27,7 @@ pub(super) struct Limits {
 pub(super) struct EndpointLimiter {
     /// For messages.
     endpoint: String,
-    token: Arc<DefaultDirectRateLimiter>,
+    token: Arc<RollingWindow>,
     rate: DefaultDirectRateLimiter,
     period: Duration,
     retry: RetryConfig,
@@ -83,11 +83,50 @@ async fn turn_of(limiter: &DefaultDirectRateLimiter) {
     }
 }
 
+/// Lets through a number of requests within any period of this length, as soon as they come: a run with little to ask
+/// does not wait for turns at an even pace. Each request reserves its time, first come, first served.
+struct RollingWindow {
+    at_most: usize,
+    length: Duration,
+    /// The times of the last requests, at most `at_most`, in order.
+    recent: Mutex<VecDeque<Instant>>,
+}
+
+impl RollingWindow {
+    /// `per_second` requests a second; with less than one, one in as many seconds as that takes.
+    fn new(per_second: f64) -> Self {
+        let at_most = per_second.floor().max(1.0);
+        let length = Duration::try_from_secs_f64(at_most / per_second);
+        Self {
+            at_most: at_most as usize,
+            length: length.unwrap_or(Duration::from_secs(1)),
+            recent: Mutex::default(),
+        }
+    }
+
+    /// When the next request may be sent.
+    fn reserve(&self, now: impl FnOnce() -> Instant) -> Instant {
+        let mut recent = locked(&self.recent);
+        let now = now();
+        let earliest = match recent.len() < self.at_most {
+            true => None,
+            false => recent.pop_front(),
+        };
+        let at = earliest.map_or(now, |earliest| now.max(earliest + self.length));
+        recent.push_back(at);
+        at
+    }
+
+    async fn turn(&self) {
+        tokio::time::sleep_until(self.reserve(Instant::now)).await;
+    }
+}
+
 impl Limits {
     /// `share` is the part of each rate to use.
     pub(super) fn new(share: f64, retry: RetryConfig) -> Self {
         Self {
-            token: Arc::new(limiter(PER_TOKEN * share).0),
+            token: Arc::new(RollingWindow::new(PER_TOKEN * share)),
             endpoints: Mutex::default(),
             share,
             retry,
@@ -136,7 +175,7 @@ impl EndpointLimiter {
         tokio::time::sleep_until(turn).await;
         loop {
             turn_of(&self.rate).await;
-            turn_of(&self.token).await;
+            self.token.turn().await;
             let wait_ms = begun.elapsed().as_millis() as u64;
             match wait_ms {
                 0 => {}
@@ -331,7 +370,29 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert!(limits.endpoint("/c", 1e9).rate.check().is_ok());
-        assert!(limits.token.check().is_err());
+        assert!(limits.token.reserve(Instant::now) > Instant::now() + Duration::from_secs(600));
+    }
+
+    #[test]
+    fn any_second_holds_at_most_the_token_s_rate() {
+        let window = RollingWindow::new(150.0);
+        let begun = Instant::now();
+        let mut now = begun;
+        let mut sent = Vec::new();
+        for _ in 0..500 {
+            now = now.max(window.reserve(|| now));
+            sent.push(now);
+            // A pause in which some of the window passes.
+            if sent.len() == 200 {
+                now += Duration::from_millis(700);
+            }
+        }
+        assert_eq!(sent[149], begun, "a burst of one window at once");
+        for times in sent.windows(151) {
+            assert!(times[150] - times[0] >= Duration::from_secs(1));
+        }
+        // At 0 s, 1 s, 1.7 s, 2 s, 2.7 s and 3 s.
+        assert_eq!(sent[499] - begun, Duration::from_secs(3));
     }
 
     #[test]
