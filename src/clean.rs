@@ -18,7 +18,7 @@ use crate::config::{LockConfig, WarehouseConfig};
 use crate::delta::{LOG_RETENTION, readable_objects};
 use crate::error::{CleanError, Error};
 use crate::load::LocalWarehouse;
-use crate::state::{Checkpoint, RunLock, read_state};
+use crate::state::{RunLock, read_state};
 use crate::store::layout::{
     DeltaFile, FLATTENED, LOGS, RAW, RunId, STATE, parse_archive_object, parse_delta_file,
     parse_flattened_object, parse_log_object, parse_raw_object, parse_report_object,
@@ -134,7 +134,7 @@ impl InUse {
                 .extend(unfinished.map(|object| object.path.clone()));
             for partition in state.partitions.values() {
                 let raw = partition.raw.iter().flat_map(|raw| &raw.objects);
-                let unfinished = partition.checkpoint.iter().flat_map(Checkpoint::objects);
+                let unfinished = partition.checkpoint.iter().flat_map(|it| it.objects());
                 used.raw
                     .extend(raw.chain(unfinished).map(|object| object.path.clone()));
                 let models = partition.models.values().flat_map(|model| &model.objects);

@@ -313,7 +313,7 @@ impl TableLoad {
             partitions
                 .filter_map(|(partition, it)| {
                     let state = it.models.get(&self.contract.table)?;
-                    Some((*partition, state.clone()))
+                    Some((*partition, ModelState::clone(state)))
                 })
                 .collect()
         })
@@ -324,7 +324,7 @@ impl TableLoad {
         self.state.look(|state| {
             let found = state.partition(partition)?;
             let state = found.models.get(&self.contract.table)?;
-            Some((partition, state.clone()))
+            Some((partition, ModelState::clone(state)))
         })
     }
 

@@ -267,7 +267,7 @@ impl Pipeline {
                         .values()
                         .filter_map(|found| found.models.get(&table));
                     let derived = models.filter(|found| !is_loaded(found, &target));
-                    derived.map(rows_of).collect()
+                    derived.map(|found| rows_of(found)).collect()
                 });
                 if !states.is_empty() {
                     let (partitions, rows) = (states.len() as u64, states.iter().sum());

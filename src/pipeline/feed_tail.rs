@@ -78,6 +78,6 @@ pub(super) fn store_tail(
         part: tail,
     };
     if state.partitions.contains_key(&first) {
-        state.partition_mut(first).checkpoint = Some(checkpoint);
+        state.partition_mut(first).checkpoint = Some(Box::new(checkpoint));
     }
 }

@@ -110,7 +110,7 @@ impl<'a> Planner<'a> {
                 |wanted: &Fingerprint| known.is_some_and(|known| wanted.is(&known.fingerprint));
             match wanted.get(partition).map(is_known) {
                 Some(false) => Some(underived()),
-                Some(true) | None => known.cloned(),
+                Some(true) | None => known.map(|it| ModelState::clone(it)),
             }
         };
         let mut parts: BTreeMap<Partition, ModelState> = table.state.look(|state| {

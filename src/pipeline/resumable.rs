@@ -26,7 +26,9 @@ enum Place {
 impl Place {
     fn stored(&self, state: &SourceState) -> Option<Checkpoint> {
         match self {
-            Self::Partition(partition) => state.partition(*partition)?.checkpoint.clone(),
+            Self::Partition(partition) => {
+                state.partition(*partition)?.checkpoint.as_deref().cloned()
+            }
             Self::Window(window) => {
                 let unfinished = state.unfinished.as_deref();
                 let unfinished = unfinished.filter(|it| window.is_left_of(it))?;
@@ -37,7 +39,9 @@ impl Place {
 
     fn store(&self, state: &mut SourceState, checkpoint: Option<Checkpoint>) {
         match self {
-            Self::Partition(partition) => state.partition_mut(*partition).checkpoint = checkpoint,
+            Self::Partition(partition) => {
+                state.partition_mut(*partition).checkpoint = checkpoint.map(Box::new)
+            }
             Self::Window(window) => {
                 state.unfinished = checkpoint.map(|it| Box::new(window.unfinished(it)));
             }

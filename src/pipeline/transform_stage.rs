@@ -222,7 +222,7 @@ async fn derive(
     let known = handle.look(|state| {
         state
             .partition(partition)
-            .and_then(|it| it.models.get(&model.name).cloned())
+            .and_then(|it| Some(ModelState::clone(it.models.get(&model.name)?)))
     });
     let is_current = |found: &&ModelState| !force && fingerprint.is(&found.fingerprint);
     let current = match known.as_ref().filter(is_current) {
@@ -507,7 +507,8 @@ async fn versions(
     let begun = Instant::now();
     let (before, read) = handle.look(|state| {
         let found = state.partition(Partition::Snapshot);
-        let before = found.and_then(|found| found.models.get(&history.table).cloned());
+        let before =
+            found.and_then(|found| Some(ModelState::clone(found.models.get(&history.table)?)));
         (
             before,
             found.and_then(|found| Some(found.raw.as_ref()?.extracted_at)),
@@ -582,13 +583,13 @@ async fn commit_made(
                     .map_or((None, None), |before| (before.load, before.started));
                 known.insert(
                     table,
-                    ModelState {
+                    Box::new(ModelState {
                         fingerprint,
                         objects,
                         load,
                         started,
                         attempts: 0,
-                    },
+                    }),
                 );
             }
         })
@@ -599,7 +600,7 @@ async fn commit_made(
 
 /// Replaces the fingerprint of a table and of its load by the same one in today's format.
 fn renew_fingerprint(
-    known: &mut BTreeMap<String, ModelState>,
+    known: &mut BTreeMap<String, Box<ModelState>>,
     table: &str,
     fingerprint: Fingerprint,
 ) {

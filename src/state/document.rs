@@ -243,10 +243,10 @@ pub struct PartitionState {
     /// The checkpoint of an unfinished extract task that begins with this partition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(rename = "unfinished")]
-    pub checkpoint: Option<Checkpoint>,
-    /// The derived rows, keyed by table.
+    pub checkpoint: Option<Box<Checkpoint>>,
+    /// The derived rows, keyed by table. Boxed, since a map has room for eleven, and most partitions have one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub models: BTreeMap<String, ModelState>,
+    pub models: BTreeMap<String, Box<ModelState>>,
 }
 
 /// The partial result of an unfinished extract task, and where to resume.
@@ -752,7 +752,7 @@ mod tests {
         let mut state = SourceState::new("a");
         let found = state.partition_mut(Partition::Day(NaiveDate::default()));
         found.open_rows = 2;
-        found.checkpoint = Some(Checkpoint {
+        found.checkpoint = Some(Box::new(Checkpoint {
             asked: "0a".repeat(32),
             requests: 1,
             rest: vec![],
@@ -760,7 +760,7 @@ mod tests {
             extracted_at: DateTime::UNIX_EPOCH,
             whole: CheckpointResult::default(),
             part,
-        });
+        }));
         assert_eq!(
             SourceState::from_json(&state.to_json().unwrap(), "").unwrap(),
             state
@@ -779,7 +779,7 @@ mod tests {
             part: CheckpointResult::default(),
         };
         let mut state = SourceState::new("a");
-        state.partition_mut(Partition::Snapshot).checkpoint = Some(note);
+        state.partition_mut(Partition::Snapshot).checkpoint = Some(Box::new(note));
         for version in ["\"version\":2", "\"version\":3", "\"version\":4"] {
             let old = String::from_utf8(state.to_json().unwrap())
                 .unwrap()

@@ -355,7 +355,8 @@ impl UpstreamTable {
         let handle = states.source(&self.bound.driving.name).await?;
         let made = handle.look(|state| {
             let found = state.partition(partition)?;
-            found.models.get(&self.contract.table).cloned()
+            let made = found.models.get(&self.contract.table)?;
+            Some(ModelState::clone(made))
         });
         Ok(made.filter(|made| wanted.is(&made.fingerprint)))
     }
