@@ -22,7 +22,7 @@ mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use crate::config::text::FileError;
 
@@ -116,6 +116,17 @@ impl Catalog {
         }
         let embedded = CheckedCatalog::open(None)?.into_catalog()?;
         Ok(EMBEDDED.get_or_init(|| embedded))
+    }
+
+    /// The sources of the program itself, read once, without its models.
+    pub fn embedded_source(name: &str) -> Option<&'static Source> {
+        static SOURCES: LazyLock<BTreeMap<String, Source>> = LazyLock::new(|| {
+            let files = embedded::files().into_iter();
+            let files: Vec<_> = files.filter(|(path, _)| !path.ends_with(".sql")).collect();
+            let read = CheckedCatalog::from_files("embedded", Path::new("sql"), &files);
+            read.map_or_else(|_| BTreeMap::new(), |read| (*read.catalog.sources).clone())
+        });
+        SOURCES.get(name)
     }
 
     /// All sources, by name.

@@ -16,11 +16,11 @@ use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Tokenizer};
 use serde::Deserialize;
 
-use super::SourceLocation;
 use super::extent::{check_expansion, checked_tokens};
 use super::problem::{Place, Problem, code, place_of_query, place_of_word, trailing_comments};
 use super::settings::{self, Settings};
 use super::window::Window;
+use super::{SourceLocation, embedded};
 
 /// One SQL file that yields one output table.
 #[derive(Debug, Clone)]
@@ -35,6 +35,8 @@ pub struct Model {
     pub sql: String,
     /// The query before settings were substituted, if it uses any.
     pub(super) unset_sql: Option<String>,
+    /// Whether the file is the one in the program, without settings: a test plans each of those.
+    pub(crate) is_as_embedded: bool,
     /// See [`Model::canonical_sql`]; computed on demand, since most runs need it for few models.
     pub(super) canonical_sql: OnceLock<String>,
     /// Where the query first names each of its tables; found on demand, since only some models need it.
@@ -527,6 +529,7 @@ fn parse_text(
         file: place.file.to_string(),
         canonical_sql: OnceLock::new(),
         table_places: OnceLock::new(),
+        is_as_embedded: unset_sql.is_none() && embedded::has_model(family, name, text),
         unset_sql,
         sql,
         front_matter,

@@ -290,9 +290,10 @@ impl Known<'_> {
             }
         }
         table.days = DayRow::of(days);
-        table.gaps_left_out = gaps.0.len().saturating_sub(MOST_GAPS) as u64;
-        gaps.0.truncate(MOST_GAPS);
-        table.gaps = gaps.0;
+        let mut gaps = gaps.found;
+        table.gaps_left_out = gaps.len().saturating_sub(MOST_GAPS) as u64;
+        gaps.truncate(MOST_GAPS);
+        table.gaps = gaps;
     }
 
     fn add_rows(&self, table: &mut Table, partition: &PartitionState) {
@@ -328,28 +329,35 @@ fn reached_by(reached: &Reached, table: Option<&String>) -> Reached {
 
 /// Missing days, with successive days for one reason together.
 #[derive(Default)]
-struct Gaps(Vec<Gap>);
+struct Gaps {
+    found: Vec<Gap>,
+    /// The last partition of the last one, and the reason as it was given.
+    last: Option<(Partition, String)>,
+}
 
 impl Gaps {
     fn add(&mut self, partition: Partition, reached: &Reached) {
-        let Some(why) = why(reached).map(redact::one_line) else {
+        let Some(why) = why(reached) else {
             return;
         };
         let name = partition.to_string();
         let before = partition.day().and_then(|day| day.pred_opt());
-        let before = before.map(|day| Partition::Day(day).to_string());
-        match self.0.last_mut() {
-            Some(gap) if gap.why == why && Some(&gap.to) == before.as_ref() => {
+        let before = before.map(Partition::Day);
+        let is_next =
+            |(last, reason): &(Partition, String)| Some(*last) == before && *reason == why;
+        match self.found.last_mut() {
+            Some(gap) if self.last.as_ref().is_some_and(is_next) => {
                 gap.to = name;
                 gap.partitions += 1;
             }
-            _ => self.0.push(Gap {
+            _ => self.found.push(Gap {
                 from: name.clone(),
                 to: name,
                 partitions: 1,
-                why,
+                why: redact::one_line(&why),
             }),
         }
+        self.last = Some((partition, why));
     }
 }
 
@@ -496,7 +504,7 @@ mod tests {
             gaps.add(Partition::parse(day).unwrap(), &reached);
         }
         let told: Vec<_> = gaps
-            .0
+            .found
             .iter()
             .map(|gap| (gap.from.as_str(), gap.partitions))
             .collect();

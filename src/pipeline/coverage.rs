@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
+use tokio::runtime::Handle;
 
 use super::Pipeline;
 use crate::catalog::{Catalog, Source, SourceKind};
@@ -234,16 +235,30 @@ impl Pipeline {
     /// How far each source of a run request has come. Changes nothing.
     pub async fn coverage(&self, run_request: &RunRequest) -> Result<Vec<SourceCoverage>, Error> {
         let bound = self.bound(run_request).await?;
-        let target = load::target_name(&self.config.warehouse);
-        let lookup = Lookup {
-            catalog: &self.catalog,
-            states: &self.states,
-            bound: &bound,
-            target: &target,
+        let dates = run_request.dates;
+        let lookup = self.lookup(bound, run_request.selection.clone(), dates)?;
+        lookup.coverage().await
+    }
+
+    /// What is needed to find how far the selected sources have come.
+    pub(super) fn lookup(
+        &self,
+        bound: BoundCatalog,
+        selection: Selection,
+        dates: Dates,
+    ) -> Result<Lookup, Error> {
+        let Some(cpu) = &self.cpu else {
+            return Err(Error::ShutDown);
         };
-        lookup
-            .coverage(&run_request.selection, &run_request.dates)
-            .await
+        Ok(Lookup {
+            catalog: self.catalog.clone(),
+            states: self.states.clone(),
+            bound,
+            target: load::target_name(&self.config.warehouse),
+            selection,
+            dates,
+            cpu: cpu.handle().clone(),
+        })
     }
 
     /// Tables with partitions that are derived but not loaded into the configured warehouse.
@@ -280,13 +295,16 @@ impl Pipeline {
 }
 
 /// Looks up the coverage in the state.
-pub(super) struct Lookup<'a> {
-    pub(super) catalog: &'a Catalog,
-    pub(super) states: &'a StateStore,
+pub(super) struct Lookup {
+    catalog: Arc<Catalog>,
+    states: StateStore,
     /// The selected models.
-    pub(super) bound: &'a BoundCatalog,
+    bound: BoundCatalog,
     /// The warehouse that counts.
-    pub(super) target: &'a str,
+    target: String,
+    selection: Selection,
+    dates: Dates,
+    cpu: Handle,
 }
 
 fn failure_of_list(state: &SourceState) -> Option<Failure> {
@@ -306,32 +324,40 @@ fn uncovered(table: String, state: &SourceState, target: &str) -> TableCoverage 
     }
 }
 
-impl Lookup<'_> {
-    pub(super) async fn coverage(
-        &self,
-        selection: &Selection,
-        dates: &Dates,
-    ) -> Result<Vec<SourceCoverage>, Error> {
-        let names = selection.sources.iter().map(String::as_str);
+impl Lookup {
+    /// How far each selected source has come. Sources are looked up on all CPU threads.
+    pub(super) async fn coverage(self) -> Result<Vec<SourceCoverage>, Error> {
+        let names = self.selection.sources.iter().map(String::as_str);
         self.states.read_ahead(names).await?;
-        let mut covered = Vec::new();
         let today = clock::now().date_naive();
-        for name in &selection.sources {
-            let source = self.catalog.known_source(name)?;
-            covered.push(self.of_source(source, selection, dates, today).await?);
+        let lookup = Arc::new(self);
+        let of_sources: Vec<_> = lookup
+            .selection
+            .sources
+            .iter()
+            .map(|name| {
+                let (lookup, name) = (lookup.clone(), name.clone());
+                lookup.cpu.clone().spawn(async move {
+                    let source = lookup.catalog.known_source(&name)?;
+                    lookup.of_source(source, today).await
+                })
+            })
+            .collect();
+        let mut covered = Vec::new();
+        for (name, of_source) in lookup.selection.sources.iter().zip(of_sources) {
+            let of_source = of_source.await.map_err(|source| Error::Task {
+                what: format!("{name}: its coverage"),
+                source,
+            })?;
+            covered.push(of_source?);
         }
         Ok(covered)
     }
 
-    async fn of_source(
-        &self,
-        source: &Source,
-        selection: &Selection,
-        dates: &Dates,
-        today: NaiveDate,
-    ) -> Result<SourceCoverage, Error> {
+    async fn of_source(&self, source: &Source, today: NaiveDate) -> Result<SourceCoverage, Error> {
+        let (selection, dates) = (&self.selection, &self.dates);
         let state = self.states.source(&source.name).await?.look(Clone::clone);
-        let not_available = crate::plan::unavailable(self.catalog, self.states, source)
+        let not_available = crate::plan::unavailable(&self.catalog, &self.states, source)
             .await?
             .filter(|_| !state.was_read());
         let (partitions, never_asked) = match &not_available {
@@ -347,7 +373,7 @@ impl Lookup<'_> {
         let contracts = models.iter().flat_map(|bound| bound.contracts());
         let names = contracts.map(|contract| contract.table.clone());
         let mut tables: Vec<TableCoverage> = names
-            .map(|table| uncovered(table, &state, self.target))
+            .map(|table| uncovered(table, &state, &self.target))
             .collect();
         let mut reached = BTreeMap::new();
         for partition in partitions {
@@ -383,7 +409,7 @@ impl Lookup<'_> {
         let mut without = BTreeSet::new();
         for bound in models {
             let is_due = bound.home(partition) == partition
-                && bound.gap(self.states, partition, today).await?.is_none();
+                && bound.gap(&self.states, partition, today).await?.is_none();
             match found {
                 _ if !is_due => without.extend(bound.contracts().map(|it| &it.table)),
                 Some(found) => tables.extend(self.tables(bound, partition, found).await?),
@@ -412,15 +438,15 @@ impl Lookup<'_> {
         found: &PartitionState,
     ) -> Result<Vec<Table>, Error> {
         let contract = &bound.contract;
-        let current = bound.wanted(self.states, partition).await?;
-        let is_upstream_current = bound.is_upstream_current(self.states, partition).await?;
+        let current = bound.wanted(&self.states, partition).await?;
+        let is_upstream_current = bound.is_upstream_current(&self.states, partition).await?;
         let table = |contract: &Contract, wanted: &Fingerprint| {
             let made = found.models.get(&contract.table);
             Table {
                 name: contract.table.clone(),
                 is_derived: is_upstream_current
                     && made.is_some_and(|made| wanted.is(&made.fingerprint)),
-                is_loaded: made.is_some_and(|made| is_loaded(made, self.target)),
+                is_loaded: made.is_some_and(|made| is_loaded(made, &self.target)),
             }
         };
         let history = bound

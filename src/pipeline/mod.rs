@@ -534,15 +534,11 @@ impl Pipeline {
 
     /// Tells observers what the warehouse has of the selected tables. The run does not fail if this is unknown.
     async fn tell_table_status(&self, run: &Run) {
-        let target = load::target_name(&self.config.warehouse);
-        let lookup = coverage::Lookup {
-            catalog: &run.catalog,
-            states: &run.states,
-            bound: &run.bound,
-            target: &target,
+        let selection = run.plan.run_request.selection.clone();
+        let covered = async {
+            let lookup = self.lookup(run.bound.clone(), selection, Dates::default())?;
+            lookup.coverage().await
         };
-        let dates = Dates::default();
-        let covered = lookup.coverage(&run.plan.run_request.selection, &dates);
         let covered = tokio::select! {
             () = run.shutdown.cancelled() => return,
             covered = covered => covered,
@@ -579,17 +575,9 @@ impl Pipeline {
         {
             return Ok(Idle::NotBegun(start));
         }
-        let target = load::target_name(&self.config.warehouse);
-        let (catalog, states, bound) = (&run.catalog, &run.states, &run.bound);
-        let lookup = coverage::Lookup {
-            catalog,
-            states,
-            bound,
-            target: &target,
-        };
-        let covered = lookup
-            .coverage(&run_request.selection, &run_request.dates)
-            .await?;
+        let (selection, dates) = (run_request.selection.clone(), run_request.dates);
+        let lookup = self.lookup(run.bound.clone(), selection, dates)?;
+        let covered = lookup.coverage().await?;
         if !report.not_available.is_empty() && !covered.iter().any(|source| source.is_known) {
             return Ok(Idle::NotAvailable);
         }

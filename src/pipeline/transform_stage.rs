@@ -31,16 +31,16 @@ pub(super) type Flat = (String, Partition);
 const UNDER_WAY: usize = 512;
 
 /// What all partitions share.
-struct Work<'a> {
-    run: &'a Run,
+struct Work {
+    run: Arc<Run>,
     /// None if partitions are passed on without being derived.
-    transformer: Option<&'a Transformer>,
+    transformer: Option<Transformer>,
     /// Held while a partition is derived, and released before it is committed: Cloud Storage accepts one write of an
     /// object per second.
     slots: Semaphore,
-    flat: &'a mpsc::Sender<Flat>,
+    flat: mpsc::Sender<Flat>,
     /// None if tables have no Delta log.
-    delta: Option<&'a DeltaStage>,
+    delta: Option<DeltaStage>,
 }
 
 /// Partitions that wait for other models, by the level and name of their model.
@@ -55,13 +55,13 @@ pub(super) async fn transform_stage(
     flat: mpsc::Sender<Flat>,
 ) -> Result<(), Error> {
     let at_once = transformer.as_ref().map_or(1, Transformer::at_once);
-    let work = Work {
-        run: &run,
-        transformer: transformer.as_ref(),
+    let work = Arc::new(Work {
+        run: run.clone(),
+        transformer,
         slots: Semaphore::new(at_once),
-        flat: &flat,
-        delta: delta.as_ref(),
-    };
+        flat,
+        delta,
+    });
     let work = &work;
     // Models that read several sources or days wait until all of these are read; models that read other models, until
     // those have derived all their partitions.
@@ -84,7 +84,7 @@ pub(super) async fn transform_stage(
     });
     of_models
         .for_each_concurrent(UNDER_WAY, |(bound, partition)| async move {
-            work.transform_partition(&bound, partition).await;
+            on_any_core(work.clone(), bound, partition).await;
         })
         .await;
     let deferred = deferred
@@ -93,24 +93,35 @@ pub(super) async fn transform_stage(
     for of_level in deferred.into_values() {
         stream::iter(of_level)
             .for_each_concurrent(UNDER_WAY, |((_, partition), bound)| async move {
-                work.transform_partition(&bound, partition).await;
+                on_any_core(work.clone(), bound, partition).await;
             })
             .await;
     }
-    if let Some(delta) = &delta {
+    if let Some(delta) = &work.delta {
         delta.finish(&run).await;
     }
     Ok(())
 }
 
-impl Work<'_> {
+/// Transforms a partition on a CPU thread: even to find that there is nothing to do takes some time, and there may be
+/// tens of thousands of partitions.
+async fn on_any_core(work: Arc<Work>, bound: Arc<BoundModel>, partition: Partition) {
+    let (run, model) = (work.run.clone(), bound.model.name.clone());
+    let transform = async move { work.transform_partition(&bound, partition).await };
+    let task = run.cpu.spawn(transform.in_current_span());
+    if let Err(error) = task.await {
+        run.failed(&model, Some(partition), &stopped(&model, partition, error));
+    }
+}
+
+impl Work {
     /// One model and partition. A failure is reported; the others continue.
     async fn transform_partition(&self, bound: &BoundModel, partition: Partition) {
-        let (run, model) = (self.run, &bound.model);
+        let (run, model) = (self.run.as_ref(), &bound.model);
         if run.shutdown.is_cancelled() {
             return;
         }
-        if let Some(transformer) = self.transformer {
+        if let Some(transformer) = &self.transformer {
             let slot = tokio::select! {
                 () = run.shutdown.cancelled() => return,
                 slot = self.slots.acquire() => slot,
@@ -168,12 +179,12 @@ impl Work<'_> {
 
     /// Adds a derived partition to the Delta logs of the model's tables.
     async fn commit_delta(&self, model: &Model, partition: Partition, outcome: Outcome) {
-        let Some(delta) = self.delta.filter(|_| outcome == Outcome::Done) else {
+        let Some(delta) = self.delta.as_ref().filter(|_| outcome == Outcome::Done) else {
             return;
         };
-        delta.take(self.run, &model.name, partition).await;
+        delta.take(&self.run, &model.name, partition).await;
         if let Some(history) = model.history_table() {
-            delta.take(self.run, &history, partition).await;
+            delta.take(&self.run, &history, partition).await;
         }
     }
 
@@ -184,7 +195,7 @@ impl Work<'_> {
         partition: Partition,
         slot: S,
     ) -> Result<Outcome, Error> {
-        let derived = derive(self.run, transformer, bound, partition, false).await;
+        let derived = derive(&self.run, transformer, bound, partition, false).await;
         drop(slot);
         let Some((handle, made)) = derived? else {
             return Ok(Outcome::Unchanged);
@@ -193,7 +204,7 @@ impl Work<'_> {
             true => Outcome::Unchanged,
             false => Outcome::Done,
         };
-        commit_made(self.run, &handle, partition, made).await?;
+        commit_made(&self.run, &handle, partition, made).await?;
         Ok(outcome)
     }
 }

@@ -1125,15 +1125,12 @@ fn reading_session(inputs: &[Input]) -> Result<SessionContext, DataFusionError> 
 
 /// Whether the model and all its inputs are embedded in the program: a test plans each of those.
 fn is_embedded(model: &Model, inputs: &[Input]) -> bool {
-    let Ok(embedded) = Catalog::embedded() else {
-        return false;
-    };
-    let known = embedded.model(&model.name);
-    known.is_some_and(|known| known.sql == model.sql)
+    model.is_as_embedded
         && inputs.iter().all(|input| match input {
-            Input::Source(source) => embedded.source(&source.name).is_some_and(|known| {
+            Input::Source(source) => Catalog::embedded_source(&source.name).is_some_and(|known| {
                 raw_schema(known) == raw_schema(source)
                     && all_versions(known) == all_versions(source)
+                    && known.newest_by == source.newest_by
             }),
             Input::Table(table) => is_embedded(&table.bound.model, &table.bound.inputs),
         })
@@ -1468,6 +1465,7 @@ mod tests {
             // A model that is not embedded in the program gets a physical plan.
             let mut model = model.clone();
             model.sql.push(' ');
+            model.is_as_embedded = false;
             let model = &model;
             assert!(!is_embedded(model, &[]), "{}", model.name);
             let contract = bind(&catalog, model)
