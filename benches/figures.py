@@ -194,7 +194,68 @@ def edited(binary):
              f"≥ {goal} M rows/s")
 
 
-FIGURES = {it.__name__: it for it in (start_up, sql_check, demo, year, memory, limiter, edited)}
+STATISTICS = """ambientAirTemperatureMilliC barometricPressurePa batteryMilliVolts defLevelMilliPercent ecuSpeedMph
+engineCoolantTemperatureMilliC engineLoadPercent engineOilPressureKPa engineRpm evAverageBatteryTemperatureMilliCelsius
+evBatteryCurrentMilliAmp evBatteryStateOfHealthMilliPercent evBatteryVoltageMilliVolt evChargingCurrentMilliAmp
+evChargingEnergyMicroWh evChargingVoltageMilliVolt evConsumedEnergyMicroWh evDistanceDrivenMeters
+evRegeneratedEnergyMicroWh evStateOfChargeMilliPercent fuelConsumedMilliliters fuelPercents gpsDistanceMeters
+gpsOdometerMeters idlingDurationMilliseconds intakeManifoldTemperatureMilliC obdEngineSeconds obdOdometerMeters
+spreaderAirTemp syntheticEngineSeconds""".split()
+PER_DAY = 96
+PER_PAGE = 100
+
+
+def readings(statistic, vehicle):
+    """A day of one statistic of a vehicle, every quarter of an hour."""
+    first = 600 + vehicle * 11 % 1800
+    return '"%s":[%s]' % (statistic, ",".join(
+        '{"time":"2024-01-01T%02d:%02d:%02dZ","value":%d}' % (n // 4, n % 4 * 15, vehicle % 60, first + n * 7)
+        for n in range(PER_DAY)))
+
+
+def fleet_pages(vehicles):
+    """A day of 30 statistics of a fleet, as the API sends them: three statistics a request, each vehicle on one page."""
+    folder, total = fresh("fleet-pages"), 0
+    count = -(-vehicles // PER_PAGE)
+    for group in (STATISTICS[n:n + 3] for n in range(0, len(STATISTICS), 3)):
+        chain = folder / ENDPOINT / f"types={','.join(group)}"
+        chain.mkdir(parents=True)
+        for number in range(count):
+            records = ",".join('{"id":"%d","name":"Tractor %d",%s}' % (
+                281474982859091 + vehicle, vehicle, ",".join(readings(it, vehicle) for it in group))
+                for vehicle in range(number * PER_PAGE, min(vehicles, (number + 1) * PER_PAGE)))
+            more = "true" if number + 1 < count else "false"
+            body = '{"data":[%s],"pagination":{"endCursor":"c%d","hasNextPage":%s}}' % (records, number, more)
+            total += len(body)
+            (chain / f"{number + 1:05}.json").write_text(body)
+    return folder, total
+
+
+def fleet(binary):
+    """A day of 30 statistics of fleets of 100, 1,000 and 10,000 vehicles."""
+    sql = catalog("fleet-sql", "100000/s")
+    tables = WORK / "fleet-tables.txt"
+    tables.write_text("\n".join(f"fleet_vehicle_stats_{name}" for name in STATISTICS))
+    for vehicles in (100, 1_000, 10_000):
+        served, total = fleet_pages(vehicles)
+        folder = fresh("fleet")
+        with simulator(binary, "--pages", served) as variables:
+            run = [binary, "run", "--sql-dir", sql, "--tables", tables, "--start-date", "2024-01-01",
+                   "--end-date", "2024-01-02", "--format", "json"]
+            out, seconds, cpu, peak = measured(run, cwd=folder, env=variables)
+        sizes = [sum(it.stat().st_size for it in (folder / "samsara-data" / part).rglob("*.parquet")) / 1e6
+                 for part in ("raw", "flattened")]
+        rows = vehicles * len(STATISTICS) * PER_DAY
+        loaded = sum(it["loaded_rows"] for it in json.loads(out)["models"].values())
+        if loaded != rows:
+            sys.exit(f"{rows} rows expected, {loaded} loaded")
+        tell(f"a day of {vehicles:,} vehicles × 30 statistics: {total / 1e6:,.0f} MB of JSON, {rows / 1e6:.1f} M rows",
+             f"{seconds:.1f} s, {cpu:.1f} s of CPU, {peak:.0f} MB; Parquet {sizes[0]:.0f} MB raw, {sizes[1]:.0f} MB flattened",
+             "≤ 256 MB")
+    shutil.rmtree(served)
+
+
+FIGURES = {it.__name__: it for it in (start_up, sql_check, demo, year, memory, fleet, limiter, edited)}
 
 
 def main():

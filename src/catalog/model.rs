@@ -1,6 +1,7 @@
 //! Models: SQL files with TOML front matter.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::ControlFlow;
 use std::sync::OnceLock;
 
@@ -35,8 +36,8 @@ pub struct Model {
     pub sql: String,
     /// The query before settings were substituted, if it uses any.
     pub(super) unset_sql: Option<String>,
-    /// Whether the file is the one in the program, without settings: a test plans each of those.
-    pub(crate) is_as_embedded: bool,
+    /// Hash of the query if the file is the one in the program, see [`Model::is_as_embedded`].
+    pub(super) embedded: Option<u64>,
     /// See [`Model::canonical_sql`]; computed on demand, since most runs need it for few models.
     pub(super) canonical_sql: OnceLock<String>,
     /// Where the query first names each of its tables; found on demand, since only some models need it.
@@ -338,6 +339,12 @@ impl Model {
         place_of_query(&self.sql)
     }
 
+    /// Whether the query is one of the program's own, which a test plans. One with settings is if these are unchanged,
+    /// which is not looked at: it counts as another.
+    pub fn is_as_embedded(&self) -> bool {
+        self.unset_sql.is_none() && self.embedded == Some(hash(&self.sql))
+    }
+
     /// Where the query first names a table.
     pub fn place_of_table(&self, name: &str) -> Place {
         let places = self.table_places.get_or_init(|| {
@@ -421,6 +428,13 @@ pub(super) fn parse(
     settings: &Settings,
 ) -> (Option<Model>, Vec<Problem>) {
     with_deep_stack(|| parse_text(place, name, family, text, settings))
+}
+
+/// A hash of a query, of this process only.
+pub(super) fn hash(sql: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    sql.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// A function that reads models: [`parse`], or one that caches unchanged texts.
@@ -529,7 +543,7 @@ fn parse_text(
         file: place.file.to_string(),
         canonical_sql: OnceLock::new(),
         table_places: OnceLock::new(),
-        is_as_embedded: unset_sql.is_none() && embedded::has_model(family, name, text),
+        embedded: embedded::has_model(family, name, text).then(|| hash(&sql)),
         unset_sql,
         sql,
         front_matter,

@@ -23,6 +23,9 @@ pub(super) struct Simulate {
     /// Number of vehicles in the fleet
     #[arg(long, default_value_t = 50)]
     vehicles: u32,
+    /// Records on a page, as far as the request's `limit` allows [default: the number that suits each endpoint's tests]
+    #[arg(long, value_name = "N")]
+    page_size: Option<usize>,
     /// Seed: the same seed gives the same fleet and data
     #[arg(long, default_value_t = 7)]
     seed: u64,
@@ -49,6 +52,7 @@ impl Simulate {
         let config = SimulatorConfig {
             listen: self.listen,
             vehicles: self.vehicles,
+            page_size: self.page_size,
             seed: self.seed,
             latency: self.latency.map(Duration::from_millis),
             enforce_rate_limits: self.rate_tier.is_some(),

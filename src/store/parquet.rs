@@ -22,10 +22,12 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::{Bucket, Difference, ObjectRef, StoreError};
+use super::{Bucket, Difference, ObjectRef, StoreError, layout};
 
 /// A row group is closed at this size: what BigQuery loads well (16 MiB and more), and what bounds memory.
 const ROW_GROUP_BYTES: usize = 32 << 20;
+/// Raw objects of a task are written at the same time, one for each source and day, and several tasks run at a time.
+const RAW_ROW_GROUP_BYTES: usize = 8 << 20;
 /// And at this many rows, so that DataFusion can skip within a large object.
 const ROW_GROUP_ROWS: usize = 512 * 1024;
 
@@ -52,6 +54,8 @@ pub struct TableWriter {
     held_bytes: usize,
     /// Created once the object is not small; the first batch decides how its columns are written.
     encoder: Option<Encoder>,
+    /// When a row group is closed.
+    row_group_bytes: usize,
     bucket: Bucket,
     key: String,
     uri: String,
@@ -68,7 +72,7 @@ struct Encoder {
 }
 
 impl Encoder {
-    fn begin(mut writer: AsyncArrowWriter<BufWriter>) -> Self {
+    fn begin(mut writer: AsyncArrowWriter<BufWriter>, row_group_bytes: usize) -> Self {
         let (batches, mut arrivals) = mpsc::channel::<RecordBatch>(BATCHES_IN_FLIGHT);
         let bytes = Arc::new(AtomicUsize::new(0));
         let told = bytes.clone();
@@ -79,7 +83,7 @@ impl Encoder {
         let task = tokio::spawn(async move {
             while let Some(batch) = arrivals.recv().await {
                 writer.write(&batch).await?;
-                if writer.in_progress_size() >= ROW_GROUP_BYTES {
+                if writer.in_progress_size() >= row_group_bytes {
                     writer.flush().await?;
                 }
                 let bytes = writer.bytes_written() + writer.in_progress_size();
@@ -114,6 +118,10 @@ impl TableWriter {
             held: Vec::new(),
             held_bytes: 0,
             encoder: None,
+            row_group_bytes: match key.starts_with(layout::RAW) {
+                true => RAW_ROW_GROUP_BYTES,
+                false => ROW_GROUP_BYTES,
+            },
             bucket: bucket.clone(),
             key,
             uri,
@@ -143,7 +151,7 @@ impl TableWriter {
             empty => {
                 let properties = properties(&self.schema, &batch);
                 let writer = open(&self.bucket, &self.key, &self.schema, properties)?;
-                empty.insert(Encoder::begin(writer))
+                empty.insert(Encoder::begin(writer, self.row_group_bytes))
             }
         };
         if encoder.batches.send(batch).await.is_ok() {

@@ -1125,7 +1125,7 @@ fn reading_session(inputs: &[Input]) -> Result<SessionContext, DataFusionError> 
 
 /// Whether the model and all its inputs are embedded in the program: a test plans each of those.
 fn is_embedded(model: &Model, inputs: &[Input]) -> bool {
-    model.is_as_embedded
+    model.is_as_embedded()
         && inputs.iter().all(|input| match input {
             Input::Source(source) => Catalog::embedded_source(&source.name).is_some_and(|known| {
                 raw_schema(known) == raw_schema(source)
@@ -1465,7 +1465,6 @@ mod tests {
             // A model that is not embedded in the program gets a physical plan.
             let mut model = model.clone();
             model.sql.push(' ');
-            model.is_as_embedded = false;
             let model = &model;
             assert!(!is_embedded(model, &[]), "{}", model.name);
             let contract = bind(&catalog, model)

@@ -28,8 +28,9 @@ use object_store::ObjectMeta;
 use super::unfit::Watched;
 
 /// Partitions whose raw objects have at most this many bytes in total run a prepared plan. Beyond it, planning is a
-/// small part of the work, and all threads of one query help.
-pub(super) const MAX_BYTES: u64 = 4 << 20;
+/// small part of the work, and all threads of one query help. Readings that hardly differ take a byte each, so that this
+/// may be half a million rows, for which a `DISTINCT` would need a hash table of a hundred megabytes.
+pub(super) const MAX_BYTES: u64 = 512 << 10;
 
 /// A planned model. Only one partition uses it at a time, as the counters of its time functions are part of it.
 pub(super) struct Prepared {
