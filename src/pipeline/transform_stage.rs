@@ -29,6 +29,8 @@ pub(super) type Flat = (String, Partition);
 /// Partitions under way at a time. Few of them are derived; the others wait for a slot, or for the write of their state
 /// document, which commits all waiting partitions of a source together.
 const UNDER_WAY: usize = 512;
+/// Partitions that one task looks at: most of them are settled, which is found in less time than it takes to start a task.
+const TOGETHER: usize = 32;
 
 /// What all partitions share.
 struct Work {
@@ -83,18 +85,18 @@ pub(super) async fn transform_stage(
         stream::iter(now).map(move |bound| (bound, partition))
     });
     of_models
-        .for_each_concurrent(UNDER_WAY, |(bound, partition)| async move {
-            on_any_core(work.clone(), bound, partition).await;
-        })
+        .ready_chunks(TOGETHER)
+        .for_each_concurrent(UNDER_WAY / TOGETHER, |some| on_any_core(work, some))
         .await;
     let deferred = deferred
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner);
     for of_level in deferred.into_values() {
+        let of_level = of_level.into_iter();
+        let of_level = of_level.map(|((_, partition), bound)| (bound, partition));
         stream::iter(of_level)
-            .for_each_concurrent(UNDER_WAY, |((_, partition), bound)| async move {
-                on_any_core(work.clone(), bound, partition).await;
-            })
+            .chunks(TOGETHER)
+            .for_each_concurrent(UNDER_WAY / TOGETHER, |some| on_any_core(work, some))
             .await;
     }
     if let Some(delta) = &work.delta {
@@ -103,14 +105,26 @@ pub(super) async fn transform_stage(
     Ok(())
 }
 
-/// Transforms a partition on a CPU thread: even to find that there is nothing to do takes some time, and there may be
+/// Transforms partitions on a CPU thread: even to find that there is nothing to do takes some time, and there may be
 /// tens of thousands of partitions.
-async fn on_any_core(work: Arc<Work>, bound: Arc<BoundModel>, partition: Partition) {
-    let (run, model) = (work.run.clone(), bound.model.name.clone());
-    let transform = async move { work.transform_partition(&bound, partition).await };
+async fn on_any_core(work: &Arc<Work>, some: Vec<(Arc<BoundModel>, Partition)>) {
+    let (run, all) = (work.run.clone(), some.clone());
+    let work = work.clone();
+    let transform = async move {
+        stream::iter(&some)
+            .for_each_concurrent(None, |(bound, partition)| {
+                work.transform_partition(bound, *partition)
+            })
+            .await;
+    };
     let task = run.cpu.spawn(transform.in_current_span());
-    if let Err(error) = task.await {
-        run.failed(&model, Some(partition), &stopped(&model, partition, error));
+    let Err(error) = task.await else {
+        return;
+    };
+    // Any of them may have panicked, and those after it are not done.
+    let error = stopped("partitions of this task", error);
+    for (bound, partition) in all {
+        run.failed(&bound.model.name, Some(partition), &error);
     }
 }
 
@@ -326,7 +340,7 @@ async fn derive_model(
     };
     let mut flattened = task
         .await
-        .map_err(|error| stopped(&model.name, partition, error))??;
+        .map_err(|error| stopped(&format!("{} {partition}", model.name), error))??;
     if let Some(duplicates) = &flattened.duplicates {
         check_duplicates(run, transformer, model, partition, &flattened, duplicates).await?;
     }
@@ -557,7 +571,7 @@ async fn versions(
     };
     let flattened = task
         .await
-        .map_err(|error| stopped(&history.table, Partition::Snapshot, error))??;
+        .map_err(|error| stopped(&history.table, error))??;
     Ok(Some(Derived {
         table: history.table.clone(),
         fingerprint: fingerprint.current.clone(),
@@ -566,9 +580,9 @@ async fn versions(
     }))
 }
 
-fn stopped(table: &str, partition: Partition, source: tokio::task::JoinError) -> Error {
+fn stopped(what: &str, source: tokio::task::JoinError) -> Error {
     Error::Task {
-        what: format!("{table} {partition}: the query"),
+        what: format!("{what}: the query"),
         source,
     }
 }
