@@ -118,7 +118,8 @@ impl Catalog {
         Ok(EMBEDDED.get_or_init(|| embedded))
     }
 
-    /// The sources of the program itself, read once, without its models.
+    /// A source of the program itself, without its models, which take longer to read. None also if the program's own
+    /// files were wrong, which a test excludes.
     pub fn embedded_source(name: &str) -> Option<&'static Source> {
         static SOURCES: LazyLock<BTreeMap<String, Source>> = LazyLock::new(|| {
             let files = embedded::files().into_iter();

@@ -339,8 +339,8 @@ impl Model {
         place_of_query(&self.sql)
     }
 
-    /// Whether the query is one of the program's own, which a test plans. One with settings is if these are unchanged,
-    /// which is not looked at: it counts as another.
+    /// Whether the query is one of the program's own, each of which a test plans. A query with settings never is, as
+    /// they may have other values.
     pub fn is_as_embedded(&self) -> bool {
         self.unset_sql.is_none() && self.embedded == Some(hash(&self.sql))
     }

@@ -309,7 +309,7 @@ impl RawWriter {
                     &self.target.run,
                     number,
                 );
-                let writer = TableWriter::begin(&self.target.bucket, key, batch.schema())
+                let writer = TableWriter::begin_raw(&self.target.bucket, key, batch.schema())
                     .map_err(|error| task.store(error))?;
                 empty.insert(writer)
             }

@@ -122,7 +122,10 @@ async fn on_any_core(work: &Arc<Work>, some: Vec<(Arc<BoundModel>, Partition)>) 
         return;
     };
     // Any of them may have panicked, and those after it are not done.
-    let error = stopped("partitions of this task", error);
+    let error = Error::Task {
+        what: "a task that derives partitions".into(),
+        source: error,
+    };
     for (bound, partition) in all {
         run.failed(&bound.model.name, Some(partition), &error);
     }

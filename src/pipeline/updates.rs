@@ -246,7 +246,7 @@ async fn merge(
         .objects
         .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let key = raw_object(&source.name, extracted.partition, &run.id, number);
-    let mut writer = TableWriter::begin(&run.raw, key, raw_schema(source))?;
+    let mut writer = TableWriter::begin_raw(&run.raw, key, raw_schema(source))?;
     if is_scattered {
         copy(run, source, &before, &mut writer, HashSet::new()).await?;
     }

@@ -218,8 +218,14 @@ impl Settled {
                 break;
             }
         }
-        // Only now: a name that could not be synced is tried again with the next file.
-        self.0.lock().extend(folders().map(Path::to_path_buf));
+        // Only now: a name that could not be synced is tried again with the next file. The folders of days are not kept,
+        // which are many and have few files.
+        let kept = folders().enumerate().filter(|(above, folder)| {
+            *above > 0 || *folder == root || folder.parent() == Some(root)
+        });
+        self.0
+            .lock()
+            .extend(kept.map(|(_, folder)| folder.to_path_buf()));
         Ok(())
     }
 
@@ -265,6 +271,24 @@ mod tests {
             );
         }
         assert_eq!(fs::read(&victim).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn folders_above_those_of_days_are_synced_once() {
+        let (_all, root, _) = scene();
+        let settled = Settled::default();
+        for day in ["2024-01-01", "2024-01-02"] {
+            let path = root.join("raw/trips").join(day).join("a.parquet");
+            replace(&path, &root, b"new", false, &settled).unwrap();
+        }
+        replace(&root.join("state/a.json"), &root, b"{}", false, &settled).unwrap();
+        let mut known: Vec<_> = settled.0.into_inner().into_iter().collect();
+        known.sort();
+        let expected = ["", "raw", "raw/trips", "state"];
+        assert!(
+            known.iter().eq(&expected.map(|folder| root.join(folder))),
+            "{known:?}"
+        );
     }
 
     #[test]

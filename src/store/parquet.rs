@@ -22,7 +22,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::{Bucket, Difference, ObjectRef, StoreError, layout};
+use super::{Bucket, Difference, ObjectRef, StoreError};
 
 /// A row group is closed at this size: what BigQuery loads well (16 MiB and more), and what bounds memory.
 const ROW_GROUP_BYTES: usize = 32 << 20;
@@ -108,6 +108,15 @@ impl Encoder {
 }
 
 impl TableWriter {
+    /// Begins the raw object `key` of `bucket`, as [`TableWriter::begin`] does, with smaller row groups.
+    pub fn begin_raw(bucket: &Bucket, key: String, schema: SchemaRef) -> Result<Self, StoreError> {
+        let writer = Self::begin(bucket, key, schema)?;
+        Ok(Self {
+            row_group_bytes: RAW_ROW_GROUP_BYTES,
+            ..writer
+        })
+    }
+
     /// Begins the object `key` of `bucket`.
     pub fn begin(bucket: &Bucket, key: String, schema: SchemaRef) -> Result<Self, StoreError> {
         let uri = bucket.uri(&key);
@@ -118,10 +127,7 @@ impl TableWriter {
             held: Vec::new(),
             held_bytes: 0,
             encoder: None,
-            row_group_bytes: match key.starts_with(layout::RAW) {
-                true => RAW_ROW_GROUP_BYTES,
-                false => ROW_GROUP_BYTES,
-            },
+            row_group_bytes: ROW_GROUP_BYTES,
             bucket: bucket.clone(),
             key,
             uri,

@@ -106,7 +106,7 @@ fn over(
     objects.sort_by(|one, other| one.location.cmp(&other.location));
     let files = objects.into_iter().map(PartitionedFile::from).collect();
     let scan = FileScanConfigBuilder::from(scan.clone())
-        .with_source(unmeasured(scan.file_source())?)
+        .with_source(with_own_metrics(scan.file_source())?)
         .with_file_groups(vec![files])
         .build();
     Ok(DataSourceExec::from_data_source(scan))
@@ -114,7 +114,7 @@ fn over(
 
 /// The same source with metrics of its own. Copies of a source share theirs, and each object that is read adds some ten
 /// kilobytes: over the tens of thousands of partitions that a plan may run, most of the program's memory.
-fn unmeasured(source: &Arc<dyn FileSource>) -> Result<Arc<dyn FileSource>> {
+fn with_own_metrics(source: &Arc<dyn FileSource>) -> Result<Arc<dyn FileSource>> {
     let Some(parquet) = source.downcast_ref::<ParquetSource>() else {
         return Ok(source.clone());
     };
