@@ -8,6 +8,7 @@
 //! all days are derived: until then, the table keeps its rows.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
@@ -31,7 +32,7 @@ const SLICE_DAYS: u64 = 10;
 const SLICE_PART: u64 = 2;
 
 /// A partition of a table as the state knows it.
-pub type Part = (Partition, ModelState);
+pub type Part = (Partition, Arc<ModelState>);
 
 /// The loads of one run.
 #[derive(Debug)]
@@ -108,7 +109,7 @@ pub enum Action {
 #[derive(Debug, Default)]
 pub struct Expected {
     /// Those in the state; one that is [`underived`] is read or derived first.
-    pub parts: BTreeMap<Partition, ModelState>,
+    pub parts: BTreeMap<Partition, Arc<ModelState>>,
     /// Whether a feed may bring partitions that are not known yet.
     pub has_feed: bool,
     /// Whether the run may find that past days have changed.
@@ -116,8 +117,8 @@ pub struct Expected {
 }
 
 /// A partition that is read or derived before it is loaded, assumed to have one object with rows.
-pub fn underived() -> ModelState {
-    ModelState {
+pub fn underived() -> Arc<ModelState> {
+    Arc::new(ModelState {
         fingerprint: String::new(),
         objects: vec![ObjectRef {
             path: String::new(),
@@ -127,7 +128,7 @@ pub fn underived() -> ModelState {
         load: None,
         started: None,
         attempts: 0,
-    }
+    })
 }
 
 fn is_underived(state: &ModelState) -> bool {
@@ -220,7 +221,7 @@ impl LoadPlan {
     /// The number of jobs of a table's loads, given its partitions.
     pub fn jobs(&self, table: &TableLoad, expected: &Expected) -> TableJobs {
         let mut jobs = TableJobs::default();
-        jobs.load.is_bound = expected.parts.values().any(is_underived);
+        jobs.load.is_bound = expected.parts.values().any(|state| is_underived(state));
         let parts = || expected.parts.iter();
         let Method::Full(kind) = table.method else {
             let name = &table.contract.table;
@@ -313,7 +314,7 @@ impl TableLoad {
             partitions
                 .filter_map(|(partition, it)| {
                     let state = it.models.get(&self.contract.table)?;
-                    Some((*partition, ModelState::clone(state)))
+                    Some((*partition, state.clone()))
                 })
                 .collect()
         })
@@ -324,16 +325,19 @@ impl TableLoad {
         self.state.look(|state| {
             let found = state.partition(partition)?;
             let state = found.models.get(&self.contract.table)?;
-            Some((partition, ModelState::clone(state)))
+            Some((partition, state.clone()))
         })
     }
 
     /// Whether the target holds rows of the table, according to the state.
     fn holds_rows(&self, target: &str) -> bool {
-        let parts = self.parts();
-        parts
-            .iter()
-            .any(|(_, state)| rows_loaded(state, target) > 0)
+        self.state.look(|state| {
+            let mut partitions = state.partitions.values();
+            partitions.any(|it| {
+                let state = it.models.get(&self.contract.table);
+                state.is_some_and(|state| rows_loaded(state, target) > 0)
+            })
+        })
     }
 
     /// The method after a look at the table.
@@ -530,7 +534,7 @@ mod tests {
         let mut state = ModelState {
             fingerprint: "f".into(),
             load,
-            ..underived()
+            ..ModelState::clone(&underived())
         };
         state.objects[0].rows = rows;
         state
@@ -562,7 +566,7 @@ mod tests {
                 },
                 Action::Load,
             ),
-            (underived(), Action::Load),
+            (ModelState::clone(&underived()), Action::Load),
         ];
         for (state, action) in cases {
             assert_eq!(plan.action("m", day(1), &state, false), action, "{state:?}");
@@ -585,7 +589,7 @@ mod tests {
         let days = |rows: &[u64]| -> Vec<Part> {
             let parts = (1..).zip(rows);
             parts
-                .map(|(number, rows)| (day(number), state(*rows, None)))
+                .map(|(number, rows)| (day(number), Arc::new(state(*rows, None))))
                 .collect()
         };
         let refresh = FullLoad::Refresh(TableChange::None);
@@ -604,7 +608,7 @@ mod tests {
         }
         let plan = plan(10, 10);
         assert_eq!(plan.full_load(refresh, Vec::new()), None);
-        let loaded = vec![(day(1), state(0, Some(("t", "f", 0))))];
+        let loaded = vec![(day(1), Arc::new(state(0, Some(("t", "f", 0)))))];
         assert_eq!(plan.full_load(FullLoad::First, loaded.clone()), None);
         assert!(plan.full_load(refresh, loaded).is_some());
     }

@@ -247,9 +247,6 @@ impl Pipeline {
         selection: Selection,
         dates: Dates,
     ) -> Result<Lookup, Error> {
-        let Some(cpu) = &self.cpu else {
-            return Err(Error::ShutDown);
-        };
         Ok(Lookup {
             catalog: self.catalog.clone(),
             states: self.states.clone(),
@@ -257,7 +254,7 @@ impl Pipeline {
             target: load::target_name(&self.config.warehouse),
             selection,
             dates,
-            cpu: cpu.handle().clone(),
+            cpu: self.cpu()?.clone(),
         })
     }
 

@@ -1,73 +1,120 @@
 //! The load plan of a run, and the number of its load jobs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
+use tokio::runtime::Handle;
 
 use crate::audit;
 use crate::catalog::{Catalog, Source, SourceKind};
 use crate::config::LoadOptions;
 use crate::error::Error;
 use crate::load::LoadError;
-use crate::load::plan::{Expected, LoadPlan, RawTableLoad, TableLoad, underived};
+use crate::load::plan::{Expected, LoadPlan, RawTableLoad, TableJobs, TableLoad, underived};
 use crate::plan::{LoadJobs, Plan, Selection, Stage};
 use crate::state::{ModelState, PartitionState, SourceState, StateStore};
 use crate::store::layout::Partition;
-use crate::transform::{
-    BoundCatalog, BoundModel, Contract, Fingerprint, Input, history_fingerprint,
-};
+use crate::transform::{BoundCatalog, BoundModel, Contract, Input, history_fingerprint};
 
 /// State documents that are looked up at a time.
 const READS: usize = 16;
 
-/// What the load plan is made from.
-pub(super) struct Planner<'a> {
-    pub(super) catalog: &'a Catalog,
-    pub(super) states: &'a StateStore,
-    pub(super) plan: &'a Plan,
-    pub(super) bound: &'a BoundCatalog,
-    pub(super) contracts: &'a BTreeMap<String, Contract>,
+/// How each table with one of these contracts is loaded into this target.
+///
+/// # Errors
+///
+/// A table without a driving source, and a state document that cannot be read.
+pub(super) async fn load_plan(
+    catalog: &Catalog,
+    states: &StateStore,
+    plan: &Plan,
+    contracts: &BTreeMap<String, Contract>,
+    target: &str,
+    options: &LoadOptions,
+) -> Result<LoadPlan, Error> {
+    let mut load_plan = LoadPlan {
+        target: target.into(),
+        options: options.clone(),
+        tables: BTreeMap::new(),
+    };
+    let counts = plan.partitions_by_source();
+    for contract in contracts.values() {
+        let driving = driving_source(catalog, &contract.table)?;
+        let state = states.source(&driving.name).await?;
+        let partitions = counts.get(driving.name.as_str()).copied().unwrap_or(0);
+        let load = TableLoad::new(contract.clone(), state, &load_plan, partitions);
+        load_plan.tables.insert(contract.table.clone(), load);
+    }
+    Ok(load_plan)
 }
 
-impl<'a> Planner<'a> {
-    /// How each table is loaded into this target.
-    ///
-    /// # Errors
-    ///
-    /// A table without a driving source, and a state document that cannot be read.
-    pub(super) async fn load_plan(
-        &self,
-        target: &str,
-        options: &LoadOptions,
-    ) -> Result<LoadPlan, Error> {
-        let mut plan = LoadPlan {
-            target: target.into(),
-            options: options.clone(),
-            tables: BTreeMap::new(),
-        };
-        let counts = self.plan.partitions_by_source();
-        for contract in self.contracts.values() {
-            let driving = self.driving_source(&contract.table)?;
-            let state = self.states.source(&driving.name).await?;
-            let partitions = counts.get(driving.name.as_str()).copied().unwrap_or(0);
-            let load = TableLoad::new(contract.clone(), state, &plan, partitions);
-            plan.tables.insert(contract.table.clone(), load);
+fn driving_source<'a>(catalog: &'a Catalog, table: &str) -> Result<&'a Source, LoadError> {
+    let found = catalog.driving_source_of(table);
+    found.ok_or_else(|| LoadError::NoSource {
+        table: table.into(),
+    })
+}
+
+/// Counts the load jobs of a plan in advance.
+pub(super) struct JobCounter {
+    catalog: Arc<Catalog>,
+    states: StateStore,
+    plan: Arc<Plan>,
+    bound: BoundCatalog,
+    load_plan: LoadPlan,
+    /// The partitions that the plan reads, by source.
+    read: BTreeMap<String, BTreeSet<Partition>>,
+}
+
+impl JobCounter {
+    pub(super) fn new(
+        catalog: Arc<Catalog>,
+        states: StateStore,
+        plan: Arc<Plan>,
+        bound: BoundCatalog,
+        load_plan: LoadPlan,
+    ) -> Self {
+        let mut read: BTreeMap<String, BTreeSet<Partition>> = BTreeMap::new();
+        for task in plan.snapshots.iter().chain(&plan.windows) {
+            for source in &task.sources {
+                let partitions = task.scope.partitions();
+                read.entry(source.clone()).or_default().extend(partitions);
+            }
         }
-        Ok(plan)
+        Self {
+            catalog,
+            states,
+            plan,
+            bound,
+            load_plan,
+            read,
+        }
     }
 
-    /// The jobs of tables, of raw tables (if they are loaded, into `staging`), and of the audit tables.
-    pub(super) async fn count_jobs(
-        &self,
-        load_plan: &LoadPlan,
+    /// The jobs of tables, of raw tables (if they are loaded, into `staging`), and of the audit tables. Tables are
+    /// looked at on all threads of `cpu`.
+    pub(super) async fn count(
+        self: Arc<Self>,
         staging: Option<&str>,
+        cpu: &Handle,
     ) -> Result<LoadJobs, Error> {
+        let of_tables: Vec<_> = self
+            .load_plan
+            .tables
+            .keys()
+            .map(|name| {
+                let (counter, name) = (self.clone(), name.clone());
+                cpu.spawn(async move { counter.of_table(&name).await })
+            })
+            .collect();
         let mut jobs = LoadJobs::default();
         let mut changes = false;
-        for (name, table) in &load_plan.tables {
-            let driving = self.driving_source(name)?;
-            let expected = self.expected(table, driving).await?;
-            let found = load_plan.jobs(table, &expected);
+        for (name, of_table) in self.load_plan.tables.keys().zip(of_tables) {
+            let found = of_table.await.map_err(|source| Error::Task {
+                what: format!("{name}: its load jobs"),
+                source,
+            })??;
             jobs.most += found.load.most;
             jobs.is_bound |= found.load.is_bound;
             jobs.has_feeds |= found.load.has_feeds;
@@ -75,8 +122,8 @@ impl<'a> Planner<'a> {
         }
         if let Some(target) = staging {
             let selection = &self.plan.run_request.selection;
-            for table in raw_loads(self.catalog, self.states, selection).await? {
-                jobs.most += table.jobs(target, &self.partitions_read(&table.source));
+            for table in raw_loads(&self.catalog, &self.states, selection).await? {
+                jobs.most += table.jobs(target, self.read_of(&table.source));
             }
         }
         jobs.is_bound |= !self.plan.snapshots.is_empty() || !self.plan.windows.is_empty();
@@ -86,12 +133,18 @@ impl<'a> Planner<'a> {
         Ok(jobs)
     }
 
-    fn driving_source(&self, table: &str) -> Result<&'a Source, Error> {
-        let found = self.catalog.driving_source_of(table);
-        let found = found.ok_or_else(|| LoadError::NoSource {
-            table: table.into(),
-        });
-        Ok(found?)
+    async fn of_table(&self, name: &str) -> Result<TableJobs, Error> {
+        let table = self.load_plan.tables.get(name);
+        let table = table.ok_or_else(|| LoadError::NoSource { table: name.into() })?;
+        let driving = driving_source(&self.catalog, name)?;
+        let expected = self.expected(table, driving).await?;
+        Ok(self.load_plan.jobs(table, &expected))
+    }
+
+    /// The partitions of a source that the plan reads.
+    fn read_of(&self, source: &Source) -> &BTreeSet<Partition> {
+        static NONE: BTreeSet<Partition> = BTreeSet::new();
+        self.read.get(&source.name).unwrap_or(&NONE)
     }
 
     /// The partitions that the table has now, or will have after the plan is executed.
@@ -100,20 +153,18 @@ impl<'a> Planner<'a> {
         let has_feed = is_read && matches!(driving.kind, SourceKind::Feed | SourceKind::Updates)
             || self.plan.feeds.contains(&driving.name);
         let is_derived = self.plan.run_request.stages.contains(&Stage::Transform);
-        let wanted = match is_derived {
-            true => self.wanted(table).await?,
+        let is_current = match is_derived {
+            true => self.are_current(table).await?,
             false => BTreeMap::new(),
         };
         let part = |partition: &Partition, document: &PartitionState| {
             let known = document.models.get(&table.contract.table);
-            let is_known =
-                |wanted: &Fingerprint| known.is_some_and(|known| wanted.is(&known.fingerprint));
-            match wanted.get(partition).map(is_known) {
+            match is_current.get(partition) {
                 Some(false) => Some(underived()),
-                Some(true) | None => known.map(|it| ModelState::clone(it)),
+                Some(true) | None => known.cloned(),
             }
         };
-        let mut parts: BTreeMap<Partition, ModelState> = table.state.look(|state| {
+        let mut parts: BTreeMap<Partition, Arc<ModelState>> = table.state.look(|state| {
             let all = state.partitions.iter();
             let known =
                 all.filter_map(|(partition, found)| Some((*partition, part(partition, found)?)));
@@ -121,8 +172,8 @@ impl<'a> Planner<'a> {
         });
         if is_derived {
             let (bound, _) = self.bound.table(&table.contract.table)?;
-            let read = self.partitions_read(driving).into_iter();
-            parts.extend(read.map(|partition| (bound.home(partition), underived())));
+            let read = self.read_of(driving).iter();
+            parts.extend(read.map(|partition| (bound.home(*partition), underived())));
         }
         Ok(Expected {
             parts,
@@ -131,54 +182,51 @@ impl<'a> Planner<'a> {
         })
     }
 
-    /// The partitions that the plan reads.
-    fn partitions_read(&self, source: &Source) -> BTreeSet<Partition> {
-        self.plan
-            .tasks_of(&source.name)
-            .flat_map(|task| task.scope.partitions())
-            .collect()
-    }
-
-    /// The fingerprints that the table's partitions have once they are derived, for those that have raw rows.
-    /// Partitions that the plan reads may get another one.
-    async fn wanted(&self, table: &TableLoad) -> Result<BTreeMap<Partition, Fingerprint>, Error> {
+    /// Whether the table's partitions stay as they are, for those that have raw rows. The others are derived again, or
+    /// may be, as the plan reads what they are derived from.
+    async fn are_current(&self, table: &TableLoad) -> Result<BTreeMap<Partition, bool>, Error> {
         let (bound, contract) = self.bound.table(&table.contract.table)?;
+        let is_own = contract.table == bound.contract.table;
         let complete = |state: &SourceState| state.complete().map(|(it, _)| it).collect::<Vec<_>>();
-        let mut wanted = BTreeMap::new();
         let complete = table.state.look(complete).into_iter();
         let partitions: BTreeSet<Partition> = complete.map(|it| bound.home(it)).collect();
+        let mut are_current = BTreeMap::new();
         for partition in partitions {
-            let gap = bound.gap(self.states, partition, self.plan.today);
+            let gap = bound.gap(&self.states, partition, self.plan.today);
             if gap.await?.is_some() {
                 continue;
             }
-            let current = match self.is_settled(bound, partition).await? {
-                true => bound.wanted(self.states, partition).await?,
-                false => Fingerprint::unknown(),
-            };
-            let is_own = contract.table == bound.contract.table;
-            let current = match is_own {
-                true => current,
-                false => history_fingerprint(contract, &current),
-            };
-            wanted.insert(partition, current);
+            let mut is_current = false;
+            if self.is_settled(bound, partition).await? {
+                let wanted = bound.wanted(&self.states, partition).await?;
+                let wanted = match is_own {
+                    true => wanted,
+                    false => history_fingerprint(contract, &wanted),
+                };
+                is_current = table.state.look(|state| {
+                    let found = state.partition(partition);
+                    let known = found.and_then(|it| it.models.get(&contract.table));
+                    known.is_some_and(|known| wanted.is(&known.fingerprint))
+                });
+            }
+            are_current.insert(partition, is_current);
         }
-        Ok(wanted)
+        Ok(are_current)
     }
 
     /// Whether all inputs that decide about a model's partition stay the same in this run, except the partition of its
     /// driving source.
     async fn is_settled(&self, bound: &BoundModel, partition: Partition) -> Result<bool, Error> {
         for input in bound.inputs.iter().filter(|it| bound.is_decided_by(it)) {
-            for of in bound.reads(self.states, input, partition).await? {
+            for of in bound.reads(&self.states, input, partition).await? {
                 let is_settled = match input {
                     Input::Source(source) => {
                         let is_own = source.name == bound.driving.name && of == partition;
-                        is_own || !self.partitions_read(source).contains(&of)
+                        is_own || !self.read_of(source).contains(&of)
                     }
                     Input::Table(table) => {
-                        !self.partitions_read(&table.bound.driving).contains(&of)
-                            && table.current(self.states, of).await?.is_some()
+                        !self.read_of(&table.bound.driving).contains(&of)
+                            && table.current(&self.states, of).await?.is_some()
                             && Box::pin(self.is_settled(&table.bound, of)).await?
                     }
                 };

@@ -41,6 +41,7 @@ use tracing::Instrument;
 use self::coverage::Missing;
 use self::delta_stage::DeltaStage;
 use self::load_context::{LOADS, LoadContext};
+use self::load_plan::JobCounter;
 use self::run::{Ready, Run, ends_run, shrunken};
 use crate::audit::{self, AuditedRun};
 use crate::catalog::{Catalog, Model, Problems};
@@ -49,6 +50,7 @@ use crate::clock;
 use crate::config::{BucketLocation, Config, ConfigError, GoogleAccess, REGIONS, TableFormat, env};
 use crate::error::Error;
 use crate::events::{Event, Observer, Observers, Outcome};
+use crate::load::plan::LoadPlan;
 use crate::load::{self, Warehouse};
 use crate::plan::{self, Dates, Plan, RunRequest, Stage};
 use crate::report::{Idle, ReportBuilder, RunReport};
@@ -152,11 +154,16 @@ impl Pipeline {
         {
             let bound = self.bound(&plan.run_request).await?;
             let contracts = bound.contracts(&plan.run_request.selection.models);
+            let load_plan = self.load_plan(&plan, &contracts, &target).await?;
             let staging = self.config.staging.as_ref().and_then(load::target);
-            let planner = self.load_planner(&plan, &bound, &contracts);
-            let load_plan = planner.load_plan(&target, &self.config.load).await?;
-            let jobs = planner.count_jobs(&load_plan, staging.as_deref()).await?;
-            plan.estimate.load_jobs = Some(jobs);
+            let (catalog, states) = (self.catalog.clone(), self.states.clone());
+            let shared = Arc::new(plan);
+            let counter = JobCounter::new(catalog, states, shared.clone(), bound, load_plan);
+            let counted = Arc::new(counter)
+                .count(staging.as_deref(), self.cpu()?)
+                .await;
+            plan = Arc::unwrap_or_clone(shared);
+            plan.estimate.load_jobs = Some(counted?);
         }
         Ok(plan)
     }
@@ -180,26 +187,25 @@ impl Pipeline {
         Ok(())
     }
 
-    fn load_planner<'a>(
-        &'a self,
-        plan: &'a Plan,
-        bound: &'a BoundCatalog,
-        contracts: &'a BTreeMap<String, Contract>,
-    ) -> load_plan::Planner<'a> {
-        load_plan::Planner {
-            catalog: &self.catalog,
-            states: &self.states,
-            plan,
-            bound,
-            contracts,
-        }
+    async fn load_plan(
+        &self,
+        plan: &Plan,
+        contracts: &BTreeMap<String, Contract>,
+        target: &str,
+    ) -> Result<LoadPlan, Error> {
+        let (catalog, states, options) = (&self.catalog, &self.states, &self.config.load);
+        load_plan::load_plan(catalog, states, plan, contracts, target, options).await
+    }
+
+    /// The threads for decoding and SQL.
+    fn cpu(&self) -> Result<&Handle, Error> {
+        let cpu = self.cpu.as_ref().ok_or(Error::ShutDown)?;
+        Ok(cpu.handle())
     }
 
     /// The selected models and all upstream models, bound. Each is bound once, however often this is called.
     async fn bound(&self, run_request: &RunRequest) -> Result<BoundCatalog, Error> {
-        let Some(cpu) = &self.cpu else {
-            return Err(Error::ShutDown);
-        };
+        let cpu = self.cpu()?;
         let mut wanted: BTreeMap<&str, &Model> = BTreeMap::new();
         for name in &run_request.selection.models {
             let model = self.catalog.known_model(name)?;
@@ -209,7 +215,7 @@ impl Pipeline {
         let mut known = self.bound.lock().await;
         let mut rest: Vec<&Model> = wanted.values().copied().collect();
         rest.retain(|model| !known.contains_key(&model.name));
-        let problems = bind_models(&self.catalog, rest, &mut known, cpu.handle()).await?;
+        let problems = bind_models(&self.catalog, rest, &mut known, cpu).await?;
         if let Some(problems) = Problems::new(problems) {
             return Err(TransformError::Model(problems).into());
         }
@@ -382,9 +388,7 @@ impl Pipeline {
         observer: Arc<dyn Observer>,
         shutdown: CancellationToken,
     ) -> Result<Run, Error> {
-        let Some(cpu) = self.cpu.as_ref().map(|runtime| runtime.handle().clone()) else {
-            return Err(Error::ShutDown);
-        };
+        let cpu = self.cpu()?.clone();
         Ok(Run {
             catalog: self.catalog.clone(),
             states: self.states.clone(),
@@ -460,10 +464,8 @@ impl Pipeline {
         let Some(warehouse) = warehouse else {
             return Ok(None);
         };
-        let planner = self.load_planner(&run.plan, &run.bound, &run.contracts);
-        let plan = planner
-            .load_plan(warehouse.target(), &self.config.load)
-            .await?;
+        let target = warehouse.target();
+        let plan = self.load_plan(&run.plan, &run.contracts, target).await?;
         Ok(Some(LoadContext {
             plan,
             jobs: Semaphore::new(LOADS),

@@ -1,5 +1,6 @@
 //! Loads one table: partition by partition, or all together.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -485,7 +486,7 @@ impl<'a> TableLoader<'a> {
                 for (partition, part) in &parts {
                     let models = &mut document.partition_mut(*partition).models;
                     if let Some(state) = models.get_mut(&table) {
-                        change(state, part);
+                        change(Arc::make_mut(state), part);
                     }
                 }
             })

@@ -15,7 +15,7 @@ use crate::catalog::{Model, Source, SourceKind, TestSeverity};
 use crate::error::{Error, UpstreamError};
 use crate::events::{Event, Outcome};
 use crate::plan::{Stage, unavailable};
-use crate::state::{ModelState, SourceHandle, SourceState};
+use crate::state::{ModelState, SourceHandle, SourceState, StateError};
 use crate::store::ObjectRef;
 use crate::store::layout::Partition;
 use crate::transform::{
@@ -138,50 +138,17 @@ impl Work {
         if run.shutdown.is_cancelled() {
             return;
         }
-        if let Some(transformer) = &self.transformer {
-            let slot = tokio::select! {
-                () = run.shutdown.cancelled() => return,
-                slot = self.slots.acquire() => slot,
-            };
-            run.observer.observe(&Event::TransformStarted {
-                model: model.name.clone(),
-                partition,
-            });
-            let finished = |outcome| {
-                run.observer.observe(&Event::TransformFinished {
-                    model: model.name.clone(),
-                    partition,
-                    outcome,
-                });
-            };
-            let span = tracing::error_span!(
-                "transform",
-                table = model.name,
-                partition = %partition,
-                outcome = tracing::field::Empty,
-            );
-            let finished = |outcome: Outcome| {
-                span.record("outcome", outcome.as_str());
-                finished(outcome);
-            };
-            let derived = self
-                .derive_and_commit(transformer, bound, partition, slot)
-                .instrument(span.clone());
-            // An abandoned query ends with the program; no state lists what it wrote.
-            let derived = tokio::select! {
-                () = run.shutdown.cancelled() => return finished(Outcome::Stopped),
-                derived = derived => derived,
-            };
-            match derived {
-                Ok(outcome) => {
-                    finished(outcome);
-                    self.commit_delta(model, partition, outcome).await;
-                }
-                Err(error) => {
-                    span.in_scope(|| run.failed(&model.name, Some(partition), &error));
-                    return finished(Outcome::Failed);
+        match &self.transformer {
+            // Nothing of it is worth a span or a slot, and in most runs all partitions but a few are settled.
+            Some(_) if is_settled(run, bound, partition).await => {
+                self.tell_settled(model, partition)
+            }
+            Some(transformer) => {
+                if !self.transform_stale(transformer, bound, partition).await {
+                    return;
                 }
             }
+            None => {}
         }
         // Models that are derived only because others read them are not loaded.
         if !run.contracts.contains_key(&model.name) {
@@ -191,6 +158,78 @@ impl Work {
         let _ = self.flat.send((model.name.clone(), partition)).await;
         if let Some(history) = model.history_table() {
             let _ = self.flat.send((history, partition)).await;
+        }
+    }
+
+    /// Reports a partition that is settled.
+    fn tell_settled(&self, model: &Model, partition: Partition) {
+        let observer = &self.run.observer;
+        observer.observe(&Event::TransformStarted {
+            model: model.name.clone(),
+            partition,
+        });
+        observer.observe(&Event::TransformFinished {
+            model: model.name.clone(),
+            partition,
+            outcome: Outcome::Unchanged,
+        });
+    }
+
+    /// Derives a partition that may be stale. Returns whether it can be loaded: a failure is reported here.
+    async fn transform_stale(
+        &self,
+        transformer: &Transformer,
+        bound: &BoundModel,
+        partition: Partition,
+    ) -> bool {
+        let (run, model) = (self.run.as_ref(), &bound.model);
+        let slot = tokio::select! {
+            () = run.shutdown.cancelled() => return false,
+            slot = self.slots.acquire() => slot,
+        };
+        run.observer.observe(&Event::TransformStarted {
+            model: model.name.clone(),
+            partition,
+        });
+        let finished = |outcome| {
+            run.observer.observe(&Event::TransformFinished {
+                model: model.name.clone(),
+                partition,
+                outcome,
+            });
+        };
+        let span = tracing::error_span!(
+            "transform",
+            table = model.name,
+            partition = %partition,
+            outcome = tracing::field::Empty,
+        );
+        let finished = |outcome: Outcome| {
+            span.record("outcome", outcome.as_str());
+            finished(outcome);
+        };
+        let derived = self
+            .derive_and_commit(transformer, bound, partition, slot)
+            .instrument(span.clone());
+        // An abandoned query ends with the program; no state lists what it wrote.
+        let derived = tokio::select! {
+            () = run.shutdown.cancelled() => {
+                finished(Outcome::Stopped);
+                return false;
+            }
+            derived = derived => derived,
+        };
+        match derived {
+            Ok(outcome) => {
+                finished(outcome);
+                self.commit_delta(model, partition, outcome).await;
+                true
+            }
+            Err(error) => {
+                span.in_scope(|| run.failed(&model.name, Some(partition), &error));
+                finished(Outcome::Failed);
+                false
+            }
         }
     }
 
@@ -226,6 +265,28 @@ impl Work {
     }
 }
 
+fn known_rows(state: &SourceState, model: &Model, partition: Partition) -> Option<Arc<ModelState>> {
+    let found = state.partition(partition)?;
+    found.models.get(&model.name).cloned()
+}
+
+/// Whether a partition is derived from what is committed now, and this run does not read it. What cannot be told is for
+/// [`derive`] to report.
+async fn is_settled(run: &Run, bound: &BoundModel, partition: Partition) -> bool {
+    let settled = async {
+        let (states, model) = (&run.states, &bound.model);
+        let handle = states.source(&bound.driving.name).await?;
+        let known = handle.look(|state| known_rows(state, model, partition));
+        let Some(found) = known.filter(|found| !is_read(run, model, found)) else {
+            return Ok(false);
+        };
+        let gap = bound.gap(states, partition, run.plan.today);
+        let is_whole = bound.history.is_none() && gap.await?.is_none();
+        Ok(is_whole && bound.wanted(states, partition).await?.current == found.fingerprint)
+    };
+    settled.await.unwrap_or_else(|_: StateError| false)
+}
+
 /// Derives a partition if it is stale or `force` is set, and then the versions of its rows if the model has a history
 /// table. Both are committed together, so that no version is lost. Returns none if there is nothing to commit.
 async fn derive(
@@ -244,23 +305,11 @@ async fn derive(
         });
         return Ok(None);
     }
+    let handle = run.states.source(&bound.driving.name).await?;
     let mut inputs = bound.inputs(&run.states, partition).await?;
     let mut fingerprint = bound.fingerprint(&inputs);
-    let handle = run.states.source(&bound.driving.name).await?;
-    // The most frequent case by far, in most runs of all partitions but a few: nothing is copied for it.
-    let is_settled = |state: &SourceState| {
-        let found = state.partition(partition)?.models.get(&model.name)?;
-        Some(found.fingerprint == fingerprint.current && !is_read(run, model, found))
-    };
-    if !force && handle.look(is_settled) == Some(true) && bound.history.is_none() {
-        return Ok(None);
-    }
-    let known = handle.look(|state| {
-        state
-            .partition(partition)
-            .and_then(|it| Some(ModelState::clone(it.models.get(&model.name)?)))
-    });
-    let is_current = |found: &&ModelState| !force && fingerprint.is(&found.fingerprint);
+    let known = handle.look(|state| known_rows(state, model, partition));
+    let is_current = |found: &&Arc<ModelState>| !force && fingerprint.is(&found.fingerprint);
     let current = match known.as_ref().filter(is_current) {
         Some(found) => usable_objects(run, transformer, model, partition, found).await?,
         None => None,
@@ -326,7 +375,7 @@ async fn derive_model(
     partition: Partition,
     inputs: Inputs,
     fingerprint: String,
-    known: Option<ModelState>,
+    known: Option<Arc<ModelState>>,
 ) -> Result<Derived, Error> {
     let begun = Instant::now();
     let model = &bound.model;
@@ -349,7 +398,7 @@ async fn derive_model(
     }
     check_tests(transformer, model, partition, &flattened).await?;
     if let Some(known) = known {
-        keep_same(run, transformer, bound, known, &mut flattened).await?;
+        keep_same(run, transformer, bound, &known, &mut flattened).await?;
     }
     Ok(Derived {
         table: model.name.clone(),
@@ -365,7 +414,7 @@ async fn keep_same(
     run: &Run,
     transformer: &Transformer,
     bound: &BoundModel,
-    known: ModelState,
+    known: &ModelState,
     flattened: &mut Flattened,
 ) -> Result<(), Error> {
     let (table, contract) = (&bound.model.name, &bound.contract);
@@ -383,7 +432,7 @@ async fn keep_same(
         .await?
     {
         transformer.discard(&flattened.objects).await;
-        flattened.objects = known.objects;
+        flattened.objects.clone_from(&known.objects);
     }
     Ok(())
 }
@@ -543,8 +592,7 @@ async fn versions(
     let begun = Instant::now();
     let (before, read) = handle.look(|state| {
         let found = state.partition(Partition::Snapshot);
-        let before =
-            found.and_then(|found| Some(ModelState::clone(found.models.get(&history.table)?)));
+        let before = found.and_then(|found| Some(found.models.get(&history.table)?.clone()));
         (
             before,
             found.and_then(|found| Some(found.raw.as_ref()?.extracted_at)),
@@ -559,7 +607,7 @@ async fn versions(
     };
     let snapshots = Snapshots {
         current: objects,
-        versions: before.map(|before| before.objects).unwrap_or_default(),
+        versions: before.map_or_else(Vec::new, |before| before.objects.clone()),
         at,
     };
     let task = {
@@ -614,12 +662,13 @@ async fn commit_made(
                 renew_fingerprint(known, &table, fingerprint);
             }
             for (table, fingerprint, objects) in models {
-                let (load, started) = known
-                    .remove(&table)
-                    .map_or((None, None), |before| (before.load, before.started));
+                let (load, started) = known.remove(&table).map_or((None, None), |before| {
+                    let before = Arc::unwrap_or_clone(before);
+                    (before.load, before.started)
+                });
                 known.insert(
                     table,
-                    Box::new(ModelState {
+                    Arc::new(ModelState {
                         fingerprint,
                         objects,
                         load,
@@ -636,13 +685,14 @@ async fn commit_made(
 
 /// Replaces the fingerprint of a table and of its load by the same one in today's format.
 fn renew_fingerprint(
-    known: &mut BTreeMap<String, Box<ModelState>>,
+    known: &mut BTreeMap<String, Arc<ModelState>>,
     table: &str,
     fingerprint: Fingerprint,
 ) {
     let Some(found) = known
         .get_mut(table)
         .filter(|found| found.fingerprint == fingerprint.earlier())
+        .map(Arc::make_mut)
     else {
         return;
     };

@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 
 use super::check::check_partitions;
 use super::document::{ArchiveRef, Partitions, SourceState, VERSION, shared};
-use super::{DocumentError, READS_AT_A_TIME, StateError, read_document};
+use super::{DocumentError, READS_AT_A_TIME, StateError, read_unique};
 use crate::store::layout::{Partition, archive_object};
 use crate::store::{Bucket, StoreError};
 
@@ -139,7 +139,7 @@ async fn read_archive(
         let reason = "it has been changed since it was written".to_string();
         return Err(malformed(reason.into()));
     }
-    let archive: Archive = read_document(&bytes).map_err(malformed)?;
+    let archive: Archive = read_unique(&bytes).map_err(malformed)?;
     let is_of_year = |partition: &Partition| year_of(*partition) == Some(year);
     let is_own = archive.version == VERSION
         && archive.source == source

@@ -5,10 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, SecondsFormat, TimeDelta, Utc};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::{DocumentError, StateError, read_document};
+use super::{DocumentError, StateError, read_document, read_unique, unique_names};
 use crate::bounds::MAX_STATE_TEXT;
 use crate::store::ObjectRef;
 use crate::store::layout::Partition;
@@ -53,34 +53,49 @@ pub struct SourceState {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_available: Option<NotAvailable>,
     /// The archives, by year. A partition in the document itself takes the place of the one in its archive.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "archives"
+    )]
     pub(super) archives: BTreeMap<i32, ArchiveRef>,
     /// The partitions in the archives that have not changed since: the same values as in `partitions`.
     #[serde(skip)]
     pub(super) archived: Arc<Partitions>,
 }
 
-/// Serializes partitions, which are shared in memory.
+/// Maps whose values are shared in memory, and whose names are unique.
 pub(super) mod shared {
-    use super::{Arc, BTreeMap, Partition, PartitionState, Partitions};
-    use serde::{Deserialize, Deserializer, Serializer};
+    use std::fmt::Display;
 
-    pub(in crate::state) fn serialize<S: Serializer>(
-        partitions: &Partitions,
+    use super::{Arc, BTreeMap};
+    use crate::state::unique_names;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(in crate::state) fn serialize<S: Serializer, K: Serialize, V: Serialize>(
+        map: &BTreeMap<K, Arc<V>>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(partitions.iter().map(|(key, state)| (key, &**state)))
+        serializer.collect_map(map.iter().map(|(key, value)| (key, &**value)))
     }
 
-    pub(in crate::state) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(in crate::state) fn deserialize<'de, D, K, V>(
         deserializer: D,
-    ) -> Result<Partitions, D::Error> {
-        let partitions = BTreeMap::<Partition, PartitionState>::deserialize(deserializer)?;
-        let shared = partitions
-            .into_iter()
-            .map(|(key, state)| (key, Arc::new(state)));
-        Ok(shared.collect())
+    ) -> Result<BTreeMap<K, Arc<V>>, D::Error>
+    where
+        D: Deserializer<'de>,
+        K: Deserialize<'de> + Ord + Display,
+        V: Deserialize<'de>,
+    {
+        unique_names(deserializer, Arc::new)
     }
+}
+
+/// The archives, each of one year.
+fn archives<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<i32, ArchiveRef>, D::Error> {
+    unique_names(deserializer, |archive| archive)
 }
 
 /// An archive that a document names.
@@ -244,9 +259,9 @@ pub struct PartitionState {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(rename = "unfinished")]
     pub checkpoint: Option<Box<Checkpoint>>,
-    /// The derived rows, keyed by table. Boxed, since a map has room for eleven, and most partitions have one.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub models: BTreeMap<String, Box<ModelState>>,
+    /// The derived rows, keyed by table.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "shared")]
+    pub models: BTreeMap<String, Arc<ModelState>>,
 }
 
 /// The partial result of an unfinished extract task, and where to resume.
@@ -508,36 +523,20 @@ impl SourceState {
             uri: uri.into(),
             error,
         };
-        let head: Head = read_document(bytes).map_err(malformed)?;
-        if head.version > u64::from(VERSION) {
-            let found = u32::try_from(head.version).unwrap_or(u32::MAX);
-            return Err(StateError::Newer {
-                uri: uri.into(),
-                found,
-            });
-        }
-        let mut state: Self = if head.version == u64::from(VERSION) {
-            read_document(bytes).map_err(malformed)?
-        } else {
-            let mut older: serde_json::Map<String, Value> =
-                read_document(bytes).map_err(malformed)?;
-            older.insert("version".into(), VERSION.into());
-            if older.contains_key("archives") {
-                let reason = format!("version {} has no `archives`", head.version);
-                return Err(malformed(reason.into()));
+        let mut state = match read_unique::<Self>(bytes) {
+            Ok(state) if state.version == VERSION => state,
+            // Another version, or malformed: the slower look tells which.
+            _ => {
+                let head: Head = read_document(bytes).map_err(malformed)?;
+                if head.version > u64::from(VERSION) {
+                    let found = u32::try_from(head.version).unwrap_or(u32::MAX);
+                    return Err(StateError::Newer {
+                        uri: uri.into(),
+                        found,
+                    });
+                }
+                Self::of_earlier(head.version, bytes).map_err(malformed)?
             }
-            let partitions = older
-                .get_mut("partitions")
-                .filter(|_| head.version < 2)
-                .and_then(Value::as_object_mut);
-            for partition in partitions
-                .into_iter()
-                .flat_map(|all| all.values_mut())
-                .filter_map(Value::as_object_mut)
-            {
-                partition.remove("unfinished");
-            }
-            serde_json::from_value(older.into()).map_err(|error| malformed(error.into()))?
         };
         // Earlier versions stored server messages of any length.
         let is_long = |failure: &Failure| failure.error.len() > MAX_STATE_TEXT;
@@ -551,6 +550,30 @@ impl SourceState {
         }
         state.check().map_err(|reason| malformed(reason.into()))?;
         Ok(state)
+    }
+
+    /// Reads a document of this version or an earlier one.
+    fn of_earlier(version: u64, bytes: &[u8]) -> Result<Self, DocumentError> {
+        if version == u64::from(VERSION) {
+            return read_document(bytes);
+        }
+        let mut older: serde_json::Map<String, Value> = read_document(bytes)?;
+        older.insert("version".into(), VERSION.into());
+        if older.contains_key("archives") {
+            return Err(format!("version {version} has no `archives`").into());
+        }
+        let partitions = older
+            .get_mut("partitions")
+            .filter(|_| version < 2)
+            .and_then(Value::as_object_mut);
+        for partition in partitions
+            .into_iter()
+            .flat_map(|all| all.values_mut())
+            .filter_map(Value::as_object_mut)
+        {
+            partition.remove("unfinished");
+        }
+        Ok(serde_json::from_value(older.into())?)
     }
 
     /// The document as JSON, without the partitions that are unchanged in an archive.
@@ -687,6 +710,18 @@ mod tests {
             b"{\"version\":4,\"source\":\"a\",\"archives\":{}}",
             b"{\"version\":5,\"source\":\"a\",\"x\":1}",
         ];
+        let twice = [
+            r#""source":"a""#,
+            r#""partitions":{"2024-01-01":{},"2024-01-01":{}}"#,
+            r#""partitions":{"2024-01-01":{"models":{"t":{"fingerprint":"","objects":[]},"t":{"fingerprint":"","objects":[]}}}}"#,
+            r#""archives":{"2024":{"mark":"","digest":""},"2024":{"mark":"","digest":""}}"#,
+        ];
+        for twice in twice {
+            let document = format!(r#"{{"version":5,"source":"a",{twice}}}"#);
+            let error = SourceState::from_json(document.as_bytes(), "gs://b/s").unwrap_err();
+            assert!(error.to_string().contains("appears twice"), "{error}");
+            assert!(read_unique::<SourceState>(document.as_bytes()).is_err());
+        }
         let broken = [
             &b"{}"[..],
             b"",

@@ -32,7 +32,7 @@ pub use document::{
 };
 pub use lock::{Fence, Holder, LockError, LockLoss, RunLock};
 pub use position::Position;
-pub use strict::{DocumentError, read_document};
+pub use strict::{DocumentError, read_document, read_unique, unique_names};
 
 /// Documents that are read at a time.
 const READS_AT_A_TIME: usize = 16;
@@ -118,12 +118,11 @@ impl StateStore {
 
     /// The document of a source; an empty one if there is none yet. Must be called on a tokio runtime.
     pub async fn source(&self, name: &str) -> Result<SourceHandle, StateError> {
-        let cell = self
-            .open
-            .lock()
-            .entry(name.to_string())
-            .or_default()
-            .clone();
+        let known = self.open.lock().get(name).cloned();
+        let cell = known.unwrap_or_else(|| {
+            let mut open = self.open.lock();
+            open.entry(name.to_string()).or_default().clone()
+        });
         cell.get_or_try_init(|| self.open(name)).await.cloned()
     }
 
@@ -190,6 +189,14 @@ impl StateStore {
         let cell = Arc::new(OnceCell::new_with(Some(fresh)));
         self.open.lock().insert(name.to_string(), cell);
         Ok(true)
+    }
+
+    /// Gives the documents up without taking them apart, for a program that ends: with the state of years that takes
+    /// longer than to exit.
+    pub fn abandon(&self) {
+        for (_, handle) in self.handles() {
+            std::mem::forget(handle.current.borrow().clone());
+        }
     }
 
     /// The documents that are open.

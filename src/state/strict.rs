@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::fmt;
+use std::collections::btree_map::{BTreeMap, Entry};
+use std::fmt::{self, Display};
+use std::marker::PhantomData;
 
 use serde::de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -36,6 +38,64 @@ pub fn read_document<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DocumentErr
     let text = std::str::from_utf8(bytes)?;
     serde_json::from_str::<Unique>(text)?;
     Ok(serde_json::from_str(text)?)
+}
+
+/// As [`read_document`], in one pass: for types that refuse a name that appears twice by themselves. Structures do, if
+/// serde derives how they are read; maps do with [`unique_names`].
+///
+/// # Errors
+/// As [`read_document`].
+pub fn read_unique<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DocumentError> {
+    Ok(serde_json::from_str(std::str::from_utf8(bytes)?)?)
+}
+
+/// Reads a map, and makes of each value what is kept of it. A name that appears twice is refused.
+pub fn unique_names<'de, D, K, V, W>(
+    deserializer: D,
+    keep: fn(V) -> W,
+) -> Result<BTreeMap<K, W>, D::Error>
+where
+    D: Deserializer<'de>,
+    K: Deserialize<'de> + Ord + Display,
+    V: Deserialize<'de>,
+{
+    deserializer.deserialize_map(UniqueNames {
+        keep,
+        key: PhantomData,
+    })
+}
+
+struct UniqueNames<K, V, W> {
+    keep: fn(V) -> W,
+    key: PhantomData<K>,
+}
+
+impl<'de, K, V, W> Visitor<'de> for UniqueNames<K, V, W>
+where
+    K: Deserialize<'de> + Ord + Display,
+    V: Deserialize<'de>,
+{
+    type Value = BTreeMap<K, W>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+        let mut found = BTreeMap::new();
+        while let Some(key) = members.next_key::<K>()? {
+            match found.entry(key) {
+                Entry::Vacant(entry) => entry.insert((self.keep)(members.next_value()?)),
+                Entry::Occupied(entry) => {
+                    let name = entry.key();
+                    return Err(A::Error::custom(format_args!(
+                        "the name `{name:.60}` appears twice in one object"
+                    )));
+                }
+            };
+        }
+        Ok(found)
+    }
 }
 
 /// Any JSON value whose objects have no name twice.
@@ -153,6 +213,29 @@ mod tests {
         ];
         for (text, reason) in refused {
             let error = read_document::<Value>(text).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Typed {
+            #[serde(default, deserialize_with = "sizes")]
+            sizes: BTreeMap<String, usize>,
+        }
+        fn sizes<'de, D: Deserializer<'de>>(
+            deserializer: D,
+        ) -> Result<BTreeMap<String, usize>, D::Error> {
+            unique_names(deserializer, |text: String| text.len())
+        }
+        let read: Typed = read_unique(br#"{"sizes":{"a":"xx","b":""}}"#).unwrap();
+        assert_eq!(read.sizes, [("a".into(), 2), ("b".into(), 0)].into());
+        let refused: [(&[u8], &str); 5] = [
+            (br#"{"sizes":{"a":"","a":""}}"#, "`a` appears twice"),
+            (br#"{"sizes":{"a":"","\u0061":""}}"#, "`a` appears twice"),
+            (br#"{"sizes":{},"sizes":{}}"#, "duplicate field `sizes`"),
+            (br#"{"sizes":[]}"#, "a map"),
+            (b"{\"sizes\":{\"\xff\":\"\"}}", "not UTF-8"),
+        ];
+        for (text, reason) in refused {
+            let error = read_unique::<Typed>(text).unwrap_err().to_string();
             assert!(error.contains(reason), "{error}");
         }
         let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));

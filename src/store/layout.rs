@@ -8,7 +8,7 @@
 use std::fmt;
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
-use serde::de::{Error, Unexpected};
+use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The unit of work, commit, retry and reload: a source's UTC day, or its snapshot.
@@ -58,12 +58,24 @@ impl Serialize for Partition {
 
 impl<'de> Deserialize<'de> for Partition {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let wrong = || {
+        deserializer.deserialize_str(PartitionVisitor)
+    }
+}
+
+struct PartitionVisitor;
+
+impl Visitor<'_> for PartitionVisitor {
+    type Value = Partition;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a day or `snapshot`")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Partition, E> {
+        parse_partition(text).ok_or_else(|| {
             let start: String = text.chars().take(60).collect();
-            D::Error::invalid_value(Unexpected::Str(&start), &"a day or `snapshot`")
-        };
-        parse_partition(&text).ok_or_else(wrong)
+            E::invalid_value(Unexpected::Str(&start), &self)
+        })
     }
 }
 

@@ -9,7 +9,10 @@ use tokio::runtime::Handle;
 
 use super::contract::Contract;
 use super::input::{Input, Inputs, UpstreamTable};
-use super::{Fingerprint, ModelDigest, TransformError, bind_contract, history_fingerprint};
+use super::{
+    Fingerprint, ModelDigest, TYPICAL_BYTES, TransformError, add_objects, begin_input,
+    bind_contract, end_input, history_fingerprint,
+};
 use crate::catalog::{Catalog, CatalogError, Model, Place, Problem, Source, SourceKind, Window};
 use crate::state::{ModelState, SourceState, StateError, StateStore};
 use crate::store::layout::Partition;
@@ -289,7 +292,18 @@ impl BoundModel {
         states: &StateStore,
         partition: Partition,
     ) -> Result<Fingerprint, StateError> {
-        Ok(self.fingerprint(&self.inputs(states, partition).await?))
+        let mut rows = Vec::with_capacity(TYPICAL_BYTES);
+        for input in &self.inputs {
+            if !begin_input(&mut rows, input, self.is_decided_by(input)) {
+                continue;
+            }
+            let handle = states.source(&input.driving().name).await?;
+            for of in self.reads(states, input, partition).await? {
+                handle.look(|state| add_objects(&mut rows, input.objects_in(state, of)));
+            }
+            end_input(&mut rows);
+        }
+        Ok(self.digest.of_inputs(rows))
     }
 
     /// Whether everything upstream of a partition is derived from the current raw rows, or missing because there are no
@@ -350,13 +364,13 @@ impl UpstreamTable {
         &self,
         states: &StateStore,
         partition: Partition,
-    ) -> Result<Option<ModelState>, StateError> {
+    ) -> Result<Option<Arc<ModelState>>, StateError> {
         let wanted = self.wanted(states, partition).await?;
         let handle = states.source(&self.bound.driving.name).await?;
         let made = handle.look(|state| {
             let found = state.partition(partition)?;
             let made = found.models.get(&self.contract.table)?;
-            Some(ModelState::clone(made))
+            Some(made.clone())
         });
         Ok(made.filter(|made| wanted.is(&made.fingerprint)))
     }

@@ -76,13 +76,17 @@ impl Input {
     }
 
     /// The objects of its partition in the state of its driving source; none if there are none.
-    fn objects_in(&self, state: &SourceState, partition: Partition) -> Vec<ObjectRef> {
+    pub(super) fn objects_in<'a>(
+        &self,
+        state: &'a SourceState,
+        partition: Partition,
+    ) -> &'a [ObjectRef] {
         let found = state.partition(partition);
         let objects = found.and_then(|found| match self {
             Self::Source(_) => Some(&found.raw.as_ref()?.objects),
             Self::Table(table) => Some(&found.models.get(&table.contract.table)?.objects),
         });
-        objects.cloned().unwrap_or_default()
+        objects.map_or(&[], Vec::as_slice)
     }
 
     /// The committed objects of one of its partitions.
@@ -95,7 +99,7 @@ impl Input {
         partition: Partition,
     ) -> Result<Vec<ObjectRef>, StateError> {
         let handle = states.source(&self.driving().name).await?;
-        Ok(handle.look(|state| self.objects_in(state, partition)))
+        Ok(handle.look(|state| self.objects_in(state, partition).to_vec()))
     }
 }
 

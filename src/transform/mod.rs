@@ -1258,32 +1258,17 @@ impl ModelDigest {
     fn fingerprint(&self, inputs: &Inputs, decides: impl Fn(&Input) -> bool) -> Fingerprint {
         let mut rows = Vec::new();
         for (input, objects) in inputs {
-            match (input, decides(input)) {
-                (Input::Source(_), false) => continue,
-                (Input::Source(source), true) => {
-                    rows.extend_from_slice(source.name.as_bytes());
-                    if let Some(key) = newest::digested(source) {
-                        rows.push(3);
-                        rows.extend_from_slice(key.as_ref());
-                    }
-                }
-                (Input::Table(table), decides) => {
-                    rows.push(4);
-                    rows.extend_from_slice(table.contract.table.as_bytes());
-                    if !decides {
-                        rows.push(5);
-                        rows.extend_from_slice(table.bound.definition().as_bytes());
-                        continue;
-                    }
-                }
+            if begin_input(&mut rows, input, decides(input)) {
+                add_objects(&mut rows, objects);
+                end_input(&mut rows);
             }
-            for object in objects {
-                rows.push(0);
-                rows.extend_from_slice(object.path.as_bytes());
-            }
-            rows.push(1);
         }
-        Fingerprint::new(&self.current, &self.earlier, rows)
+        self.of_inputs(rows)
+    }
+
+    /// The fingerprint for inputs, as the functions below append them.
+    fn of_inputs(&self, inputs: Vec<u8>) -> Fingerprint {
+        Fingerprint::new(&self.current, &self.earlier, inputs)
     }
 
     /// Digest of the model alone, without any rows, and of its upstream models.
@@ -1295,6 +1280,44 @@ impl ModelDigest {
         }
         const_hex::encode(digest.finalize())
     }
+}
+
+/// Bytes of most models' inputs in a fingerprint.
+const TYPICAL_BYTES: usize = 256;
+
+/// Appends the start of an input to the bytes of a fingerprint. Returns whether its objects follow.
+fn begin_input(bytes: &mut Vec<u8>, input: &Input, decides: bool) -> bool {
+    match (input, decides) {
+        (Input::Source(_), false) => return false,
+        (Input::Source(source), true) => {
+            bytes.extend_from_slice(source.name.as_bytes());
+            if let Some(key) = newest::digested(source) {
+                bytes.push(3);
+                bytes.extend_from_slice(key.as_ref());
+            }
+        }
+        (Input::Table(table), decides) => {
+            bytes.push(4);
+            bytes.extend_from_slice(table.contract.table.as_bytes());
+            if !decides {
+                bytes.push(5);
+                bytes.extend_from_slice(table.bound.definition().as_bytes());
+                return false;
+            }
+        }
+    }
+    true
+}
+
+fn add_objects(bytes: &mut Vec<u8>, objects: &[ObjectRef]) {
+    for object in objects {
+        bytes.push(0);
+        bytes.extend_from_slice(object.path.as_bytes());
+    }
+}
+
+fn end_input(bytes: &mut Vec<u8>) {
+    bytes.push(1);
 }
 
 /// Plans a query. Other statements are refused, and `AT TIME ZONE` is planned by [`time_zone`].

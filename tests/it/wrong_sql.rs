@@ -278,6 +278,7 @@ async fn only_changes_of_rows_derive_again() {
         let of = bound.fingerprint(&inputs);
         let found = std::sync::Arc::make_mut(found);
         let made = found.models.get_mut("fleet_trips").unwrap();
+        let made = std::sync::Arc::make_mut(made);
         assert_eq!(made.fingerprint, of.current);
         assert_ne!(of.earlier(), of.current);
         made.fingerprint = of.earlier();
