@@ -10,7 +10,7 @@ use clap::Args;
 
 use super::status::{letter, why};
 use super::{Context, Exit};
-use crate::catalog::{Catalog, SourceKind};
+use crate::catalog::{Catalog, Model, SourceKind};
 use crate::clock;
 use crate::error::Error;
 use crate::load;
@@ -165,9 +165,11 @@ pub(super) async fn page_of(
     let covered = pipeline.coverage(&run_request).await?;
     let catalog = pipeline.catalog();
     let mut tables = Vec::new();
+    let none = Vec::new();
+    let by_source = tables_by_source(catalog, &run_request.selection)?;
     for source in &covered {
         let state = pipeline.states().source(&source.source).await?;
-        let names = tables_of(catalog, &run_request.selection, &source.source)?;
+        let names = by_source.get(source.source.as_str()).unwrap_or(&none);
         state.look(|state| {
             let parts = Known {
                 catalog,
@@ -200,17 +202,20 @@ pub(super) async fn page_of(
     })
 }
 
-/// The selected tables that get their partitions from a source, including history tables.
-fn tables_of(catalog: &Catalog, selection: &Selection, source: &str) -> Result<Vec<String>, Error> {
-    let mut names = Vec::new();
-    for model in catalog.models() {
-        let is_driven = catalog.known_driving_source(model)?.name == source;
-        if is_driven && selection.models.contains(&model.name) {
-            names.push(model.name.clone());
-            names.extend(model.history_table());
-        }
+/// The selected tables, including history tables, by the source that gives them their partitions.
+fn tables_by_source<'a>(
+    catalog: &'a Catalog,
+    selection: &Selection,
+) -> Result<BTreeMap<&'a str, Vec<String>>, Error> {
+    let mut tables: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let is_selected = |model: &&Model| selection.models.contains(&model.name);
+    for model in catalog.models().filter(is_selected) {
+        let driving = catalog.known_driving_source(model)?;
+        let of_source = tables.entry(driving.name.as_str()).or_default();
+        of_source.push(model.name.clone());
+        of_source.extend(model.history_table());
     }
-    Ok(names)
+    Ok(tables)
 }
 
 /// What is known of one source.

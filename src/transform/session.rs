@@ -1,6 +1,6 @@
 //! DataFusion sessions in which sources are the tables `raw.<source>`.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{MemorySchemaProvider, TableProvider};
@@ -60,10 +60,7 @@ pub(super) fn runtime(memory: usize) -> Result<Arc<RuntimeEnv>> {
 
 /// A session with an empty `raw` schema.
 pub(super) fn session(runtime: Arc<RuntimeEnv>) -> Result<SessionContext> {
-    with(
-        runtime,
-        SessionConfig::new().with_target_partitions(num_cpus()),
-    )
+    with(runtime, config().with_target_partitions(num_cpus()))
 }
 
 /// A session whose plans are run many times, each over other objects. They read rows in the order in which they were
@@ -92,7 +89,7 @@ pub(super) fn sendable_session(
 ) -> Result<SessionContext> {
     let mut config = match is_ordered {
         true => ordered_config(),
-        false => SessionConfig::new().with_target_partitions(num_cpus()),
+        false => config().with_target_partitions(num_cpus()),
     };
     // A filter that a join learns while it runs is shared by two operators of one process.
     config.options_mut().set(
@@ -103,7 +100,7 @@ pub(super) fn sendable_session(
 }
 
 fn ordered_config() -> SessionConfig {
-    let mut config = SessionConfig::new().with_target_partitions(1);
+    let mut config = config().with_target_partitions(1);
     // In DataFusion 55, a DISTINCT with a LIMIT fails over rows that are already sorted.
     config
         .options_mut()
@@ -160,8 +157,17 @@ fn with(runtime: Arc<RuntimeEnv>, config: SessionConfig) -> Result<SessionContex
     Ok(context)
 }
 
+/// The default configuration. DataFusion asks for the number of cores to make it, which reads several files, and there
+/// is a session for each model.
+fn config() -> SessionConfig {
+    static DEFAULT: LazyLock<SessionConfig> = LazyLock::new(SessionConfig::new);
+    DEFAULT.clone()
+}
+
 fn num_cpus() -> usize {
-    std::thread::available_parallelism().map_or(2, usize::from)
+    static FOUND: LazyLock<usize> =
+        LazyLock::new(|| std::thread::available_parallelism().map_or(2, usize::from));
+    *FOUND
 }
 
 /// Plans a query down to its operators.

@@ -145,15 +145,20 @@ pub fn overview(rows: &[&DayRow]) -> Option<Overview> {
         (true, true) => Level::Days,
     };
     let key = |day: NaiveDate| match level {
-        Level::Years => day.format("%Y").to_string(),
-        Level::Months => day.format("%Y-%m").to_string(),
-        Level::Days => day.format("%Y-%m-%d").to_string(),
+        Level::Years => (day.year(), 0, 0),
+        Level::Months => (day.year(), day.month(), 0),
+        Level::Days => (day.year(), day.month(), day.day()),
     };
-    let mut columns: Vec<String> = Vec::new();
+    let (mut keys, mut columns) = (Vec::new(), Vec::new());
     for day in first.iter_days().take_while(|day| *day <= last) {
-        let key = key(day);
-        if columns.last() != Some(&key) {
-            columns.push(key);
+        if keys.last() != Some(&key(day)) {
+            keys.push(key(day));
+            let name = match level {
+                Level::Years => day.format("%Y"),
+                Level::Months => day.format("%Y-%m"),
+                Level::Days => day.format("%Y-%m-%d"),
+            };
+            columns.push(name.to_string());
         }
     }
     let sums = rows.iter().map(|row| {
@@ -161,7 +166,7 @@ pub fn overview(rows: &[&DayRow]) -> Option<Overview> {
         let mut at = 0;
         for (day, letter) in row.days() {
             let key = key(day);
-            while columns.get(at).is_some_and(|column| *column != key) {
+            while keys.get(at).is_some_and(|column| *column != key) {
                 at += 1;
             }
             if let Some(found) = found.get_mut(at) {
