@@ -12,7 +12,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use tokio::io::AsyncWriteExt;
 
 use crate::bounds::{MAX_OBJECT_BYTES, MAX_ROWS};
@@ -20,7 +20,7 @@ use crate::config::{BucketLocation, GoogleAccess};
 use crate::load::error::LoadError;
 use crate::load::shape::{ShapeMismatch, missing_columns};
 use crate::load::warehouse::{Batch, FlatObjects, Loaded, Prepared, RepeatedKeys, Warehouse};
-use crate::state::{Fence, Started, read_document};
+use crate::state::{Fence, Started, read_unique, unique_names};
 use crate::store::layout::{
     MARK_LENGTH, Partition, is_file_of, manifest_object, parse_manifest_object,
     parse_warehouse_object, warehouse_object,
@@ -54,7 +54,14 @@ pub struct LocalTable {
 #[serde(deny_unknown_fields)]
 struct Manifest {
     contract: Contract,
+    #[serde(deserialize_with = "unique_partitions")]
     partitions: BTreeMap<String, Vec<ObjectRef>>,
+}
+
+fn unique_partitions<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, Vec<ObjectRef>>, D::Error> {
+    unique_names(deserializer, |objects| objects)
 }
 
 impl LocalWarehouse {
@@ -149,10 +156,16 @@ impl LocalWarehouse {
         let Some((bytes, version)) = self.bucket.read(&key).await.map_err(failed)? else {
             return Ok(None);
         };
-        let read = read_document(&bytes).and_then(|manifest: Manifest| {
-            manifest.check(table)?;
+        // Tables are prepared concurrently, and this is what takes the time.
+        let of = table.to_string();
+        let read = tokio::task::spawn_blocking(move || {
+            let manifest: Manifest = read_unique(&bytes)?;
+            manifest.check(&of)?;
             Ok(manifest)
         });
+        let read = read
+            .await
+            .unwrap_or_else(|stopped| Err(format!("reading it was stopped: {stopped}").into()));
         let manifest = read.map_err(|error| LoadError::Manifest {
             target: self.target.clone(),
             uri: self.bucket.uri(&key),

@@ -15,7 +15,7 @@ use arrow::datatypes::{
 };
 use arrow::error::ArrowError;
 use arrow::util::display::FormatOptions;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::DataError;
@@ -23,6 +23,7 @@ use super::unfit::Unfit;
 use crate::catalog::{FrontMatter, Model, Place, Source, did_you_mean};
 use crate::config::Secret;
 use crate::extract::{INSTANTS, timestamp_type};
+use crate::state::unique_names;
 use crate::store::layout::DAY_FOLDER;
 
 /// The days that a DATE of BigQuery holds, since 1970: 0001-01-01 to 9999-12-31.
@@ -53,8 +54,18 @@ pub struct Contract {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partition_expiration_days: Option<u32>,
     /// Labels of the table in BigQuery.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "unique_labels"
+    )]
     pub labels: BTreeMap<String, String>,
+}
+
+fn unique_labels<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    unique_names(deserializer, |label| label)
 }
 
 /// A column of a [`Contract`].
@@ -572,5 +583,26 @@ fn check_name(name: &str) -> Result<(), String> {
     {
         Some(prefix) => Err(format!("starts with `{prefix}`, which BigQuery reserves")),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stored_contract_has_each_label_once() {
+        let read = |labels: &str| {
+            let text = format!(
+                r#"{{"table":"t","description":"","columns":[],"partition_by":null,"cluster_by":[],"labels":{labels}}}"#
+            );
+            serde_json::from_str::<Contract>(&text).map(|contract| contract.labels)
+        };
+        assert_eq!(
+            read(r#"{"a":"1"}"#).unwrap(),
+            [("a".into(), "1".into())].into()
+        );
+        let error = read(r#"{"a":"1","a":"2"}"#).unwrap_err().to_string();
+        assert!(error.contains("`a` appears twice"), "{error}");
     }
 }
