@@ -138,20 +138,17 @@ impl Work {
         if run.shutdown.is_cancelled() {
             return;
         }
-        match &self.transformer {
+        let is_derived = match &self.transformer {
             // Nothing of it is worth a span or a slot, and in most runs all partitions but a few are settled.
             Some(_) if is_settled(run, bound, partition).await => {
-                self.tell_settled(model, partition)
+                self.tell_settled(model, partition);
+                true
             }
-            Some(transformer) => {
-                if !self.transform_stale(transformer, bound, partition).await {
-                    return;
-                }
-            }
-            None => {}
-        }
+            Some(transformer) => self.transform_stale(transformer, bound, partition).await,
+            None => true,
+        };
         // Models that are derived only because others read them are not loaded.
-        if !run.contracts.contains_key(&model.name) {
+        if !is_derived || !run.contracts.contains_key(&model.name) {
             return;
         }
         // The load stage ends early only when the run is being stopped.
@@ -273,7 +270,7 @@ fn known_rows(state: &SourceState, model: &Model, partition: Partition) -> Optio
 /// Whether a partition is derived from what is committed now, and this run does not read it. What cannot be told is for
 /// [`derive`] to report.
 async fn is_settled(run: &Run, bound: &BoundModel, partition: Partition) -> bool {
-    let settled = async {
+    let look = async || -> Result<bool, StateError> {
         let (states, model) = (&run.states, &bound.model);
         let handle = states.source(&bound.driving.name).await?;
         let known = handle.look(|state| known_rows(state, model, partition));
@@ -284,7 +281,7 @@ async fn is_settled(run: &Run, bound: &BoundModel, partition: Partition) -> bool
         let is_whole = bound.history.is_none() && gap.await?.is_none();
         Ok(is_whole && bound.wanted(states, partition).await?.current == found.fingerprint)
     };
-    settled.await.unwrap_or_else(|_: StateError| false)
+    look().await.unwrap_or(false)
 }
 
 /// Derives a partition if it is stale or `force` is set, and then the versions of its rows if the model has a history

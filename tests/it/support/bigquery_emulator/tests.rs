@@ -129,7 +129,8 @@ impl Warehouse {
 
     /// The rows that a load job reports once it is done, or its error.
     async fn rows_loaded(&self, id: &str, load: JobConfigurationLoad) -> Result<String, String> {
-        let done = tokio::time::timeout(Duration::from_secs(60), self.run_to_end(id, load));
+        // A guard against a job that never ends: the emulator is slow on a busy machine.
+        let done = tokio::time::timeout(Duration::from_secs(300), self.run_to_end(id, load));
         let job = done.await.expect("a job that ends");
         let status = job.status.unwrap();
         match status.error_result {
