@@ -12,7 +12,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 
 use crate::bounds::{MAX_OBJECT_BYTES, MAX_ROWS};
@@ -54,14 +54,8 @@ pub struct LocalTable {
 #[serde(deny_unknown_fields)]
 struct Manifest {
     contract: Contract,
-    #[serde(deserialize_with = "unique_partitions")]
+    #[serde(deserialize_with = "unique_names")]
     partitions: BTreeMap<String, Vec<ObjectRef>>,
-}
-
-fn unique_partitions<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<BTreeMap<String, Vec<ObjectRef>>, D::Error> {
-    unique_names(deserializer, |objects| objects)
 }
 
 impl LocalWarehouse {

@@ -141,7 +141,8 @@ impl Work {
         let is_derived = match &self.transformer {
             // Nothing of it is worth a span or a slot, and in most runs all partitions but a few are settled.
             Some(_) if is_settled(run, bound, partition).await => {
-                self.tell_settled(model, partition);
+                self.observe_started(model, partition);
+                self.observe_finished(model, partition, Outcome::Unchanged);
                 true
             }
             Some(transformer) => self.transform_stale(transformer, bound, partition).await,
@@ -158,17 +159,18 @@ impl Work {
         }
     }
 
-    /// Reports a partition that is settled.
-    fn tell_settled(&self, model: &Model, partition: Partition) {
-        let observer = &self.run.observer;
-        observer.observe(&Event::TransformStarted {
+    fn observe_started(&self, model: &Model, partition: Partition) {
+        self.run.observer.observe(&Event::TransformStarted {
             model: model.name.clone(),
             partition,
         });
-        observer.observe(&Event::TransformFinished {
+    }
+
+    fn observe_finished(&self, model: &Model, partition: Partition, outcome: Outcome) {
+        self.run.observer.observe(&Event::TransformFinished {
             model: model.name.clone(),
             partition,
-            outcome: Outcome::Unchanged,
+            outcome,
         });
     }
 
@@ -184,17 +186,7 @@ impl Work {
             () = run.shutdown.cancelled() => return false,
             slot = self.slots.acquire() => slot,
         };
-        run.observer.observe(&Event::TransformStarted {
-            model: model.name.clone(),
-            partition,
-        });
-        let finished = |outcome| {
-            run.observer.observe(&Event::TransformFinished {
-                model: model.name.clone(),
-                partition,
-                outcome,
-            });
-        };
+        self.observe_started(model, partition);
         let span = tracing::error_span!(
             "transform",
             table = model.name,
@@ -203,7 +195,7 @@ impl Work {
         );
         let finished = |outcome: Outcome| {
             span.record("outcome", outcome.as_str());
-            finished(outcome);
+            self.observe_finished(model, partition, outcome);
         };
         let derived = self
             .derive_and_commit(transformer, bound, partition, slot)
@@ -262,7 +254,12 @@ impl Work {
     }
 }
 
-fn known_rows(state: &SourceState, model: &Model, partition: Partition) -> Option<Arc<ModelState>> {
+/// What the state has of a model's partition.
+fn known_state(
+    state: &SourceState,
+    model: &Model,
+    partition: Partition,
+) -> Option<Arc<ModelState>> {
     let found = state.partition(partition)?;
     found.models.get(&model.name).cloned()
 }
@@ -273,7 +270,7 @@ async fn is_settled(run: &Run, bound: &BoundModel, partition: Partition) -> bool
     let look = async || -> Result<bool, StateError> {
         let (states, model) = (&run.states, &bound.model);
         let handle = states.source(&bound.driving.name).await?;
-        let known = handle.look(|state| known_rows(state, model, partition));
+        let known = handle.look(|state| known_state(state, model, partition));
         let Some(found) = known.filter(|found| !is_read(run, model, found)) else {
             return Ok(false);
         };
@@ -305,7 +302,7 @@ async fn derive(
     let handle = run.states.source(&bound.driving.name).await?;
     let mut inputs = bound.inputs(&run.states, partition).await?;
     let mut fingerprint = bound.fingerprint(&inputs);
-    let known = handle.look(|state| known_rows(state, model, partition));
+    let known = handle.look(|state| known_state(state, model, partition));
     let is_current = |found: &&Arc<ModelState>| !force && fingerprint.is(&found.fingerprint);
     let current = match known.as_ref().filter(is_current) {
         Some(found) => usable_objects(run, transformer, model, partition, found).await?,

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, SecondsFormat, TimeDelta, Utc};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{DocumentError, StateError, read_document, read_unique, unique_names};
@@ -56,7 +56,7 @@ pub struct SourceState {
     #[serde(
         default,
         skip_serializing_if = "BTreeMap::is_empty",
-        deserialize_with = "archives"
+        deserialize_with = "unique_names"
     )]
     pub(super) archives: BTreeMap<i32, ArchiveRef>,
     /// The partitions in the archives that have not changed since: the same values as in `partitions`.
@@ -69,7 +69,7 @@ pub(super) mod shared {
     use std::fmt::Display;
 
     use super::{Arc, BTreeMap};
-    use crate::state::unique_names;
+    use crate::state::unique_names_with;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     pub(in crate::state) fn serialize<S: Serializer, K: Serialize, V: Serialize>(
@@ -87,15 +87,8 @@ pub(super) mod shared {
         K: Deserialize<'de> + Ord + Display,
         V: Deserialize<'de>,
     {
-        unique_names(deserializer, Arc::new)
+        unique_names_with(deserializer, Arc::new)
     }
-}
-
-/// The archives, each of one year.
-fn archives<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<BTreeMap<i32, ArchiveRef>, D::Error> {
-    unique_names(deserializer, |archive| archive)
 }
 
 /// An archive that a document names.

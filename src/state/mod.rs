@@ -32,7 +32,7 @@ pub use document::{
 };
 pub use lock::{Fence, Holder, LockError, LockLoss, RunLock};
 pub use position::Position;
-pub use strict::{DocumentError, read_document, read_unique, unique_names};
+pub use strict::{DocumentError, read_document, read_unique, unique_names, unique_names_with};
 
 /// Documents that are read at a time.
 const READS_AT_A_TIME: usize = 16;

@@ -49,8 +49,24 @@ pub fn read_unique<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DocumentError
     Ok(serde_json::from_str(std::str::from_utf8(bytes)?)?)
 }
 
-/// Reads a map, and makes of each value what is kept of it. A name that appears twice is refused.
-pub fn unique_names<'de, D, K, V, W>(
+/// Reads a map of which no name appears twice, for serde's `deserialize_with`.
+///
+/// # Errors
+/// The name that appears twice, besides those of keys and values.
+pub fn unique_names<'de, D, K, V>(deserializer: D) -> Result<BTreeMap<K, V>, D::Error>
+where
+    D: Deserializer<'de>,
+    K: Deserialize<'de> + Ord + Display,
+    V: Deserialize<'de>,
+{
+    unique_names_with(deserializer, |value| value)
+}
+
+/// As [`unique_names`], and makes of each value what is kept of it.
+///
+/// # Errors
+/// As [`unique_names`].
+pub fn unique_names_with<'de, D, K, V, W>(
     deserializer: D,
     keep: fn(V) -> W,
 ) -> Result<BTreeMap<K, W>, D::Error>
@@ -217,22 +233,18 @@ mod tests {
         }
         #[derive(Debug, PartialEq, Deserialize)]
         struct Typed {
-            #[serde(default, deserialize_with = "sizes")]
-            sizes: BTreeMap<String, usize>,
+            #[serde(default, deserialize_with = "unique_names")]
+            texts: BTreeMap<String, String>,
         }
-        fn sizes<'de, D: Deserializer<'de>>(
-            deserializer: D,
-        ) -> Result<BTreeMap<String, usize>, D::Error> {
-            unique_names(deserializer, |text: String| text.len())
-        }
-        let read: Typed = read_unique(br#"{"sizes":{"a":"xx","b":""}}"#).unwrap();
-        assert_eq!(read.sizes, [("a".into(), 2), ("b".into(), 0)].into());
+        let read: Typed = read_unique(br#"{"texts":{"a":"x","b":""}}"#).unwrap();
+        let texts = [("a", "x"), ("b", "")].map(|(name, text)| (name.into(), text.into()));
+        assert_eq!(read.texts, texts.into());
         let refused: [(&[u8], &str); 5] = [
-            (br#"{"sizes":{"a":"","a":""}}"#, "`a` appears twice"),
-            (br#"{"sizes":{"a":"","\u0061":""}}"#, "`a` appears twice"),
-            (br#"{"sizes":{},"sizes":{}}"#, "duplicate field `sizes`"),
-            (br#"{"sizes":[]}"#, "a map"),
-            (b"{\"sizes\":{\"\xff\":\"\"}}", "not UTF-8"),
+            (br#"{"texts":{"a":"","a":""}}"#, "`a` appears twice"),
+            (br#"{"texts":{"a":"","\u0061":""}}"#, "`a` appears twice"),
+            (br#"{"texts":{},"texts":{}}"#, "duplicate field `texts`"),
+            (br#"{"texts":[]}"#, "a map"),
+            (b"{\"texts\":{\"\xff\":\"\"}}", "not UTF-8"),
         ];
         for (text, reason) in refused {
             let error = read_unique::<Typed>(text).unwrap_err().to_string();

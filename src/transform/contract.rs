@@ -15,7 +15,7 @@ use arrow::datatypes::{
 };
 use arrow::error::ArrowError;
 use arrow::util::display::FormatOptions;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::DataError;
@@ -57,15 +57,9 @@ pub struct Contract {
     #[serde(
         default,
         skip_serializing_if = "BTreeMap::is_empty",
-        deserialize_with = "unique_labels"
+        deserialize_with = "unique_names"
     )]
     pub labels: BTreeMap<String, String>,
-}
-
-fn unique_labels<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<BTreeMap<String, String>, D::Error> {
-    unique_names(deserializer, |label| label)
 }
 
 /// A column of a [`Contract`].
