@@ -501,6 +501,8 @@ pub struct LogEvents;
 
 /// Target of lines about failures: a console that shows failures in another way leaves them out.
 pub const FAILURES: &str = "samsara_etl::failures";
+/// Target of warnings that the summary of a run repeats: a console that shows the summary leaves them out.
+pub const SUMMARIZED: &str = "samsara_etl::summarized";
 
 /// Milliseconds, for a line of a log.
 fn millis(duration: &Duration) -> u64 {
@@ -745,6 +747,7 @@ fn log_finding(event: &Event) {
             count,
         } => {
             tracing::warn!(
+                target: SUMMARIZED,
                 table = sources.join(", "),
                 path,
                 reason,
@@ -759,7 +762,7 @@ fn log_finding(event: &Event) {
             count,
             texts,
         } => {
-            tracing::warn!(table = model, %partition, column, count, ?texts, "schema drift found: values that are not valid times");
+            tracing::warn!(target: SUMMARIZED, table = model, %partition, column, count, ?texts, "schema drift found: values that are not valid times");
         }
         Event::DuplicatesAccepted {
             model,
@@ -803,7 +806,9 @@ fn log_failure(event: &Event) {
         Event::NotAvailable { source, reason } => {
             tracing::info!(table = source, reason, "not available")
         }
-        Event::Noted { name, reason } => tracing::warn!(table = name, reason, "noted"),
+        Event::Noted { name, reason } => {
+            tracing::warn!(target: SUMMARIZED, table = name, reason, "noted");
+        }
         Event::Failed {
             name,
             partition,

@@ -42,9 +42,11 @@ pub(super) fn start_log(
     spans: Option<SpanLayer>,
 ) -> Option<LogFile> {
     let level = match verbose {
-        // Failures of a run are shown with its progress, and again at its end.
+        // Failures of a run are shown with its progress, and again at its end; its summary has drift and notes.
         0 if quiet => "samsara_etl=error,samsara_simulator=error,samsara_etl::failures=off",
-        0 => "samsara_etl=warn,samsara_simulator=warn,samsara_etl::failures=off",
+        0 => {
+            "samsara_etl=warn,samsara_simulator=warn,samsara_etl::failures=off,samsara_etl::summarized=off"
+        }
         1 => LOGGED,
         _ => "samsara_etl=debug,samsara_simulator=debug,object_store::client::retry=info",
     };
