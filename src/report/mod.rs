@@ -66,9 +66,13 @@ pub struct RunReport {
     pub envelope: BTreeMap<String, u64>,
     /// Sources that were asked and that the token or the organisation does not have, and what the API said.
     pub not_available: BTreeMap<String, String>,
-    /// Remarks about sources and tables that are not failures.
+    /// Remarks about sources and tables that are not failures: the first in alphabetical order for each, so that of
+    /// several days the earliest.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub notes: BTreeMap<String, String>,
+    /// Number of further remarks about the same source or table, if any. The log has them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub further_notes: BTreeMap<String, u64>,
     /// Failures, in the order in which they happened.
     pub failures: Vec<Failure>,
     /// Why nothing was done, if the run ended without doing anything and without a failure.
@@ -463,7 +467,7 @@ impl RunReport {
                 self.not_available.insert(source.clone(), reason.clone());
             }
             Event::Noted { name, reason } => {
-                self.notes.insert(name.clone(), reason.clone());
+                self.add_note(name, reason);
             }
             Event::Failed {
                 name,
@@ -481,6 +485,20 @@ impl RunReport {
                 });
             }
             _ => {}
+        }
+    }
+
+    fn add_note(&mut self, name: &str, reason: &str) {
+        match self.notes.get_mut(name) {
+            None => {
+                self.notes.insert(name.to_owned(), reason.to_owned());
+            }
+            Some(known) => {
+                if reason < known.as_str() {
+                    reason.clone_into(known);
+                }
+                *self.further_notes.entry(name.to_owned()).or_default() += 1;
+            }
         }
     }
 

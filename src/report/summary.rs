@@ -322,12 +322,21 @@ impl Summary<'_> {
         let RunReport {
             not_available,
             notes,
+            further_notes,
             ..
         } = self.report;
-        for (what, reasons) in [("not available", not_available), ("note", notes)] {
+        let none = BTreeMap::new();
+        for (what, reasons, further) in [
+            ("not available", not_available, &none),
+            ("note", notes, further_notes),
+        ] {
             for (name, reason) in reasons.iter().take(self.most()) {
                 let reason = redact::one_line(named(name, reason));
-                self.line(f, &format!("{what}: {reason}"))?;
+                let more = match further.get(name) {
+                    None => String::new(),
+                    Some(more) => format!(" (and {} in the log)", counted(*more, "further note")),
+                };
+                self.line(f, &format!("{what}: {reason}{more}"))?;
             }
             self.further(f, reasons.len(), "see the log")?;
         }

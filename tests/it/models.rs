@@ -418,6 +418,16 @@ async fn windows_follow_exactly_their_days() {
     }
     let note = "note: weekly: 2024-01-01 waits, as its window";
     assert!(first.stderr.contains(note), "{}", first.stderr);
+    // Of several days of a table, the summary has the earliest and counts the others.
+    let three = first
+        .stderr
+        .lines()
+        .find(|it| it.starts_with("note: three: 2024-01-01 "));
+    assert!(
+        three.is_some_and(|it| it.ends_with("(and 1 further note in the log)")),
+        "{}",
+        first.stderr
+    );
     let of_windows = |made: &str| -> String {
         let names = ["three", "two", "weekly", "doubled"];
         let is_one = |it: &&str| names.iter().any(|name| it.starts_with(name));
