@@ -33,12 +33,6 @@ pub(super) fn files() -> Files {
     files
 }
 
-/// Whether the program has this text of a model.
-pub(super) fn has_model(family: &str, name: &str, text: &str) -> bool {
-    let file = SQL.get_file(format!("{family}/{name}.sql"));
-    file.is_some_and(|file| file.contents() == text.as_bytes())
-}
-
 /// The same from a folder on disk; and the files that cannot be read, each with the reason.
 pub(super) fn read_folder(directory: &Path) -> Result<(Files, Files), CatalogError> {
     fn unreadable(path: &Path, error: impl Into<FileError>) -> CatalogError {

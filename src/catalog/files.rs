@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use super::embedded::{Files, read_folder};
-use super::model::{Model, parse};
+use super::model::{ModelFile, ParsedModel, parse_all};
 use super::settings::Settings;
-use super::{CatalogError, CheckedCatalog, Problem, SourceLocation};
+use super::{CatalogError, CheckedCatalog};
 
 /// A catalog that is read repeatedly while its files change.
 #[derive(Debug)]
@@ -95,14 +95,7 @@ impl CatalogFiles {
             .collect();
         let origin = self.folder.display().to_string();
         let parsed = &mut self.parsed;
-        let mut parse = |place: &SourceLocation<'_>,
-                         name: &str,
-                         family: &str,
-                         text: &str,
-                         settings: &Settings| {
-            parsed.use_settings(settings);
-            parsed.of(place, text, || parse(place, name, family, text, settings))
-        };
+        let mut parse = |files: &[ModelFile<'_>], settings: &Settings| parsed.of(files, settings);
         CheckedCatalog::of_files(&origin, &self.folder, &files, &unread, &mut parse)
     }
 }
@@ -112,33 +105,27 @@ impl CatalogFiles {
 struct ParsedModels {
     /// The settings with which they were parsed.
     settings: Settings,
-    models: HashMap<String, (String, Option<Model>, Vec<Problem>)>,
+    models: HashMap<String, (String, ParsedModel)>,
 }
 
 impl ParsedModels {
-    /// Discards what was parsed with other settings.
-    fn use_settings(&mut self, settings: &Settings) {
+    /// The models of files. Only those whose text or settings have changed are parsed.
+    fn of(&mut self, files: &[ModelFile<'_>], settings: &Settings) -> Vec<ParsedModel> {
         if self.settings != *settings {
             self.models.clear();
             self.settings.clone_from(settings);
         }
-    }
-
-    /// The model of a file, parsed only if its text has changed.
-    fn of(
-        &mut self,
-        place: &SourceLocation<'_>,
-        text: &str,
-        parse: impl FnOnce() -> (Option<Model>, Vec<Problem>),
-    ) -> (Option<Model>, Vec<Problem>) {
-        match self.models.get(place.file) {
-            Some((known, model, problems)) if known == text => (model.clone(), problems.clone()),
-            _ => {
-                let (model, problems) = parse();
-                let kept = (text.to_string(), model.clone(), problems.clone());
-                self.models.insert(place.file.to_string(), kept);
-                (model, problems)
-            }
+        let is_known = |file: &&ModelFile<'_>| {
+            let known = self.models.get(&file.file);
+            known.is_some_and(|(text, _)| text == file.text)
+        };
+        let changed = files.iter().filter(|file| !is_known(file)).cloned();
+        let changed: Vec<ModelFile<'_>> = changed.collect();
+        for (file, parsed) in changed.iter().zip(parse_all(&changed, settings)) {
+            let kept = (file.text.to_string(), parsed);
+            self.models.insert(file.file.clone(), kept);
         }
+        let parsed = |file: &ModelFile<'_>| Some(self.models.get(&file.file)?.1.clone());
+        files.iter().filter_map(parsed).collect()
     }
 }

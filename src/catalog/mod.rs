@@ -22,7 +22,7 @@ mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 use crate::config::text::FileError;
 
@@ -44,7 +44,7 @@ pub use source::{
 pub use time_field::{TimeField, TimeStep};
 pub use window::Window;
 
-use model::Parse;
+use model::{ModelFile, Parse, ParsedModel};
 
 /// All sources and models.
 #[derive(Debug, Clone)]
@@ -116,18 +116,6 @@ impl Catalog {
         }
         let embedded = CheckedCatalog::open(None)?.into_catalog()?;
         Ok(EMBEDDED.get_or_init(|| embedded))
-    }
-
-    /// A source of the program itself, without its models, which take longer to read. None also if the program's own
-    /// files were wrong, which a test excludes.
-    pub fn embedded_source(name: &str) -> Option<&'static Source> {
-        static SOURCES: LazyLock<BTreeMap<String, Source>> = LazyLock::new(|| {
-            let files = embedded::files().into_iter();
-            let files: Vec<_> = files.filter(|(path, _)| !path.ends_with(".sql")).collect();
-            let read = CheckedCatalog::from_files("embedded", Path::new("sql"), &files);
-            read.map_or_else(|_| BTreeMap::new(), |read| (*read.catalog.sources).clone())
-        });
-        SOURCES.get(name)
     }
 
     /// All sources, by name.
@@ -350,28 +338,25 @@ impl Catalog {
         }
     }
 
-    /// Adds a model, and returns its problems.
-    fn add_model(
+    /// Adds the models of these files, and their problems to `problems`.
+    fn add_models(
         &mut self,
-        place: &SourceLocation<'_>,
-        family: &str,
-        name: &str,
-        text: &str,
-        settings: &settings::Settings,
-        parse: &mut Parse<'_>,
-    ) -> Vec<Problem> {
-        if let Err(reason) = check_name(name) {
-            return vec![place.at(1, reason)];
+        files: &[ModelFile<'_>],
+        parsed: Vec<ParsedModel>,
+        problems: &mut Vec<Problem>,
+    ) {
+        let models = Arc::make_mut(&mut self.models);
+        for (file, (model, found)) in files.iter().zip(parsed) {
+            problems.extend(found);
+            // BigQuery table names are case-sensitive, those of a file system may not be: two names that differ only
+            // in case would collide.
+            if let Some(twin) = twin(models.keys(), file.name) {
+                let reason = format!("model `{}` exists already (as `{twin}`)", file.name);
+                problems.push(file.place().at(1, reason));
+            } else if let Some(model) = model {
+                models.insert(file.name.to_string(), model);
+            }
         }
-        let (model, mut problems) = parse(place, name, family, text, settings);
-        // BigQuery table names are case-sensitive, those of a file system may not be: two names that differ only in
-        // case would collide.
-        if let Some(twin) = twin(self.models.keys(), name) {
-            problems.push(place.at(1, format!("model `{name}` exists already (as `{twin}`)")));
-        } else if let Some(model) = model {
-            Arc::make_mut(&mut self.models).insert(name.to_string(), model);
-        }
-        problems
     }
 
     /// Adds the models of history tables that are derived from raw versions.
@@ -603,7 +588,7 @@ impl CheckedCatalog {
             Some(directory) => {
                 let (files, unread) = embedded::read_folder(directory)?;
                 let origin = directory.display().to_string();
-                Self::of_files(&origin, directory, &files, &unread, &mut model::parse)
+                Self::of_files(&origin, directory, &files, &unread, &mut model::parse_all)
             }
             None => Self::from_files("embedded", Path::new("sql"), &embedded::files()),
         }
@@ -614,7 +599,7 @@ impl CheckedCatalog {
         folder: &Path,
         files: &[(String, String)],
     ) -> Result<Self, CatalogError> {
-        Self::of_files(origin, folder, files, &[], &mut model::parse)
+        Self::of_files(origin, folder, files, &[], &mut model::parse_all)
     }
 
     /// `unread` are files that exist but cannot be read, with the reason.
@@ -662,18 +647,28 @@ impl CheckedCatalog {
         }
         // References to sources cannot be checked if some sources could not be read.
         let has_all_sources = problems.iter().all(|it| it.file.ends_with(".sql"));
+        let mut models = Vec::new();
         for (path, text) in files {
-            let place = SourceLocation {
-                file: &path_of(path),
+            let Some((family, file)) = path.split_once('/').filter(|(_, file)| !file.contains('/'))
+            else {
+                continue;
             };
-            if let Some((family, file)) = path.split_once('/')
-                && let Some(name) = file.strip_suffix(".sql")
-                && !file.contains('/')
-            {
-                let of_model = catalog.add_model(&place, family, name, text, &settings, parse);
-                problems.extend(of_model);
+            let Some(name) = file.strip_suffix(".sql") else {
+                continue;
+            };
+            let file = path_of(path);
+            match check_name(name) {
+                Ok(()) => models.push(ModelFile {
+                    file,
+                    family,
+                    name,
+                    text,
+                }),
+                Err(reason) => problems.push(SourceLocation { file: &file }.at(1, reason)),
             }
         }
+        let parsed = parse(&models, &settings);
+        catalog.add_models(&models, parsed, &mut problems);
         if has_all_sources {
             problems.extend(catalog.remove_circles());
             let named = files.iter().map(|(path, _)| path);

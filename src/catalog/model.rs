@@ -1,7 +1,6 @@
 //! Models: SQL files with TOML front matter.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::ControlFlow;
 use std::sync::OnceLock;
 
@@ -17,11 +16,11 @@ use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Tokenizer};
 use serde::Deserialize;
 
+use super::SourceLocation;
 use super::extent::{check_expansion, checked_tokens};
 use super::problem::{Place, Problem, code, place_of_query, place_of_word, trailing_comments};
 use super::settings::{self, Settings};
 use super::window::Window;
-use super::{SourceLocation, embedded};
 
 /// One SQL file that yields one output table.
 #[derive(Debug, Clone)]
@@ -36,8 +35,6 @@ pub struct Model {
     pub sql: String,
     /// The query before settings were substituted, if it uses any.
     pub(super) unset_sql: Option<String>,
-    /// Hash of the query if the file is the one in the program, see [`Model::is_as_embedded`].
-    pub(super) embedded: Option<u64>,
     /// See [`Model::canonical_sql`]; computed on demand, since most runs need it for few models.
     pub(super) canonical_sql: OnceLock<String>,
     /// Where the query first names each of its tables; found on demand, since only some models need it.
@@ -339,12 +336,6 @@ impl Model {
         place_of_query(&self.sql)
     }
 
-    /// Whether the query is one of the program's own, each of which a test plans. A query with settings never is, as
-    /// they may have other values.
-    pub fn is_as_embedded(&self) -> bool {
-        self.unset_sql.is_none() && self.embedded == Some(hash(&self.sql))
-    }
-
     /// Where the query first names a table.
     pub fn place_of_table(&self, name: &str) -> Place {
         let places = self.table_places.get_or_init(|| {
@@ -418,41 +409,76 @@ const CLOSE: &str = "---*/";
 /// Stack for the largest statement that is accepted, in bytes.
 const STACK_BYTES: usize = 64 << 20;
 
-/// Reads a model from the text of its file. Despite problems, the model is returned if its query can be planned, so
-/// that all problems are found at once.
-pub(super) fn parse(
-    place: &SourceLocation<'_>,
-    name: &str,
-    family: &str,
-    text: &str,
-    settings: &Settings,
-) -> (Option<Model>, Vec<Problem>) {
-    with_deep_stack(|| parse_text(place, name, family, text, settings))
+/// The file of a model.
+#[derive(Debug, Clone)]
+pub(super) struct ModelFile<'a> {
+    /// Its path, for messages.
+    pub(super) file: String,
+    pub(super) family: &'a str,
+    pub(super) name: &'a str,
+    pub(super) text: &'a str,
 }
 
-/// A hash of a query, of this process only.
-pub(super) fn hash(sql: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    sql.hash(&mut hasher);
-    hasher.finish()
+impl ModelFile<'_> {
+    pub(super) fn place(&self) -> SourceLocation<'_> {
+        SourceLocation { file: &self.file }
+    }
 }
 
-/// A function that reads models: [`parse`], or one that caches unchanged texts.
-pub(super) type Parse<'a> = dyn FnMut(&SourceLocation<'_>, &str, &str, &str, &Settings) -> (Option<Model>, Vec<Problem>)
-    + 'a;
+/// What was read from the file of a model. Despite problems there is a model if its query can be planned, so that all
+/// problems are found at once.
+pub(super) type ParsedModel = (Option<Model>, Vec<Problem>);
+
+/// A function that reads models, in the order of their files: [`parse_all`], or one that caches unchanged texts.
+pub(super) type Parse<'a> = dyn FnMut(&[ModelFile<'_>], &Settings) -> Vec<ParsedModel> + 'a;
+
+/// Files that are worth a thread.
+const FILES_PER_THREAD: usize = 16;
+
+/// Reads models from the texts of their files, on all cores.
+pub(super) fn parse_all(files: &[ModelFile<'_>], settings: &Settings) -> Vec<ParsedModel> {
+    // Taken in turn, as neighbours are often alike in size.
+    let parse_share = |first: usize, step: usize| {
+        let share = files.iter().skip(first).step_by(step);
+        with_deep_stack(|| {
+            share
+                .map(|file| parse(file, settings))
+                .collect::<Vec<ParsedModel>>()
+        })
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = cores.min(files.len() / FILES_PER_THREAD).max(1);
+    let shares: Vec<Vec<ParsedModel>> = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads)
+            .map(|first| {
+                let thread = std::thread::Builder::new();
+                thread.spawn_scoped(scope, move || parse_share(first, threads))
+            })
+            .collect();
+        let mut shares = vec![parse_share(0, threads)];
+        shares.extend(others.into_iter().enumerate().map(|(n, thread)| {
+            // Without a thread, this one does its share.
+            let Ok(thread) = thread else {
+                return parse_share(n + 1, threads);
+            };
+            let ended = thread.join();
+            ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        }));
+        shares
+    });
+    let mut shares: Vec<_> = shares.into_iter().map(Vec::into_iter).collect();
+    (0..files.len())
+        .filter_map(|n| shares.get_mut(n % threads)?.next())
+        .collect()
+}
 
 /// Statements are printed, compared and dropped recursively, as deep as their expressions are nested.
 fn with_deep_stack<T>(work: impl FnOnce() -> T) -> T {
     stacker::maybe_grow(STACK_BYTES / 4 * 3, STACK_BYTES, work)
 }
 
-fn parse_text(
-    place: &SourceLocation<'_>,
-    name: &str,
-    family: &str,
-    text: &str,
-    settings: &Settings,
-) -> (Option<Model>, Vec<Problem>) {
+fn parse(model: &ModelFile<'_>, settings: &Settings) -> ParsedModel {
+    let (place, text) = (model.place(), model.text);
     let Some(rest) = text.strip_prefix(OPEN) else {
         let reason = format!("the file must begin with a front matter block `{OPEN} … {CLOSE}`");
         return (None, vec![place.at(1, reason)]);
@@ -538,12 +564,11 @@ fn parse_text(
     };
     let (column_descriptions, column_places) = columns(&tokens, &statement);
     let model = Model {
-        name: name.into(),
-        family: family.into(),
-        file: place.file.to_string(),
+        name: model.name.into(),
+        family: model.family.into(),
+        file: model.file.clone(),
         canonical_sql: OnceLock::new(),
         table_places: OnceLock::new(),
-        embedded: embedded::has_model(family, name, text).then(|| hash(&sql)),
         unset_sql,
         sql,
         front_matter,

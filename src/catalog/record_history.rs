@@ -3,7 +3,7 @@
 
 use std::sync::OnceLock;
 
-use super::model::{FrontMatter, Model, VERSIONS, hash};
+use super::model::{FrontMatter, Model, VERSIONS};
 use super::{PathStep, Source, SourceKind};
 
 /// Number of a row in the order in which rows were written. It is not part of the table.
@@ -65,7 +65,6 @@ pub(super) fn of(model: &Model, source: &Source) -> Result<Option<Model>, String
         canonical_sql: OnceLock::new(),
         table_places: OnceLock::new(),
         unset_sql: None,
-        embedded: model.is_as_embedded().then(|| hash(&sql)),
         sql,
         front_matter,
         column_descriptions,

@@ -60,7 +60,7 @@ impl Changes<'_> {
     ) -> Result<Option<DerivedAgain>, Error> {
         let table = &bound.model.name;
         let driving = self.states.source(&bound.driving.name).await?;
-        let driving = driving.look(Clone::clone);
+        let driving = driving.state();
         let mut found: Option<DerivedAgain> = None;
         // The rows of the last partition that is stale because of the model.
         let mut stored: Vec<ObjectRef> = Vec::new();
@@ -120,11 +120,12 @@ impl Changes<'_> {
         if gap.await?.is_some() {
             return Ok(None);
         }
-        let mut inputs = bound.inputs(self.states, partition).await?;
-        let is_current = bound.fingerprint(&inputs).is(&made.fingerprint);
+        let wanted = bound.wanted(self.states, partition).await?;
+        let is_current = wanted.is(&made.fingerprint);
         if is_current && bound.is_upstream_current(self.states, partition).await? {
             return Ok(None);
         }
+        let mut inputs = bound.inputs(self.states, partition).await?;
         inputs.retain(|(input, _)| bound.is_decided_by(input));
         let newest = |objects: &[ObjectRef]| -> Option<String> {
             let runs = objects.iter().filter_map(|object| run_of(&object.path));
@@ -184,7 +185,7 @@ impl Changes<'_> {
     ) -> Result<Vec<LeftBehind>, Error> {
         let mut left = Vec::new();
         for source in &plan.run_request.selection.sources {
-            let state = self.states.source(source).await?.look(Clone::clone);
+            let state = self.states.source(source).await?.state();
             let mut rows: BTreeMap<&String, u64> = BTreeMap::new();
             let made = state.partitions.values().flat_map(|found| &found.models);
             for (table, made) in made {

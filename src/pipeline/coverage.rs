@@ -353,7 +353,7 @@ impl Lookup {
 
     async fn of_source(&self, source: &Source, today: NaiveDate) -> Result<SourceCoverage, Error> {
         let (selection, dates) = (&self.selection, &self.dates);
-        let state = self.states.source(&source.name).await?.look(Clone::clone);
+        let state = self.states.source(&source.name).await?.state();
         let not_available = crate::plan::unavailable(&self.catalog, &self.states, source)
             .await?
             .filter(|_| !state.was_read());

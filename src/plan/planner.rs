@@ -110,7 +110,7 @@ impl<'a> Planner<'a> {
 
     /// Adds what is to be read of a source, and counts what is complete.
     async fn add_source(&mut self, source: &'a Source) -> Result<(), PlanError> {
-        let state = self.states.source(&source.name).await?.look(Clone::clone);
+        let state = self.states.source(&source.name).await?.state();
         if self.plan.run_request.stages.contains(&Stage::Extract) {
             match self.refusal(source).await? {
                 Some(refused) => {

@@ -14,6 +14,7 @@ mod position;
 mod strict;
 
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use futures::future::join_all;
@@ -234,6 +235,18 @@ struct Committed {
     version: Option<Version>,
 }
 
+/// A state as it was committed. It stays the same while later changes are committed.
+#[derive(Debug, Clone)]
+pub struct CommittedState(Arc<Committed>);
+
+impl Deref for CommittedState {
+    type Target = SourceState;
+
+    fn deref(&self) -> &SourceState {
+        &self.0.state
+    }
+}
+
 /// Reads a document with its archives. A concurrent run may replace an archive in between; then the document has
 /// changed, too.
 async fn read(bucket: &Bucket, name: &str) -> Result<Committed, StateError> {
@@ -300,10 +313,14 @@ impl std::fmt::Debug for SourceHandle {
 }
 
 impl SourceHandle {
+    /// The state as it is committed now, without a copy of it.
+    pub fn state(&self) -> CommittedState {
+        CommittedState(self.current.borrow().clone())
+    }
+
     /// Looks at the committed state.
     pub fn look<T>(&self, look: impl FnOnce(&SourceState) -> T) -> T {
-        let current = self.current.borrow().clone();
-        look(&current.state)
+        look(&self.state())
     }
 
     /// Commits a change. When this returns `Ok`, the change is durable.

@@ -111,6 +111,21 @@ impl ColumnType {
         }
     }
 
+    /// The type of this name in BigQuery.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        let all = [
+            Self::String,
+            Self::Int64,
+            Self::Float64,
+            Self::Bool,
+            Self::Timestamp,
+            Self::Date,
+            Self::Numeric,
+            Self::Bytes,
+        ];
+        all.into_iter().find(|it| it.bigquery() == name)
+    }
+
     /// The type in Arrow and Parquet.
     pub fn arrow(self) -> DataType {
         match self {

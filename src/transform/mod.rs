@@ -23,6 +23,7 @@ mod h3;
 mod history;
 mod input;
 mod json_text;
+mod known_columns;
 mod lineage;
 mod local_time;
 mod newest;
@@ -1034,8 +1035,7 @@ async fn watched_plan(
     Ok((plan, watched))
 }
 
-/// Binds a model against the declared schemas, and returns its contract. Models that are not embedded in the program
-/// get a physical plan too.
+/// Binds a model against the declared schemas, and returns its contract.
 ///
 /// # Errors
 /// [`TransformError::Model`], with file, line and reason, if the SQL or the front matter is wrong, or the catalog does
@@ -1046,21 +1046,43 @@ pub async fn bind(catalog: &Catalog, model: &Model) -> Result<Contract, Transfor
         .map(|bound| bound.contract)
 }
 
-/// The contract of a model that reads these inputs, and whose partitions are those of `driving`. Models that are
-/// embedded in the program get no physical plan.
+/// The contract of a model that reads these inputs, and whose partitions are those of `driving`. Models whose columns
+/// are known are not planned.
 async fn bind_contract(
     model: &Model,
     driving: &Source,
     inputs: &[Input],
     period: Option<Window>,
 ) -> Result<Contract, TransformError> {
-    let wrong = |found: Vec<(Place, String)>| {
-        let of = |(place, reason): (Place, String)| Problem::new(&model.file, place, &reason);
-        let unknown = || of((model.place_of_query(), "the query cannot be planned".into()));
-        let problems = Problems::new(found.into_iter().map(of));
-        TransformError::Model(problems.unwrap_or_else(|| unknown().into()))
-    };
-    let from_plan = |error: DataFusionError| wrong(explain(model, &error));
+    let wrong = |found| refused(model, found);
+    let digest = known_columns::digest(model, driving, inputs, period);
+    if let Some(schema) = known_columns::known(&digest) {
+        return Contract::of(model, driving, &schema).map_err(wrong);
+    }
+    let schema = planned_schema(model, driving, inputs, period).await?;
+    let contract = Contract::of(model, driving, &schema).map_err(wrong)?;
+    data_tests::check(model, &contract, inputs)
+        .await
+        .map_err(wrong)?;
+    Ok(contract)
+}
+
+/// The error for problems that were found in a model.
+fn refused(model: &Model, found: Vec<(Place, String)>) -> TransformError {
+    let of = |(place, reason): (Place, String)| Problem::new(&model.file, place, &reason);
+    let unknown = || of((model.place_of_query(), "the query cannot be planned".into()));
+    let problems = Problems::new(found.into_iter().map(of));
+    TransformError::Model(problems.unwrap_or_else(|| unknown().into()))
+}
+
+/// The columns of a model's query, which is planned.
+async fn planned_schema(
+    model: &Model,
+    driving: &Source,
+    inputs: &[Input],
+    period: Option<Window>,
+) -> Result<Schema, TransformError> {
+    let from_plan = |error: DataFusionError| refused(model, explain(model, &error));
     let context = reading_session(inputs).map_err(from_plan)?;
     let frame = select(&context, &model.sql).await.map_err(from_plan)?;
     let schema = frame.schema().as_arrow().clone();
@@ -1085,21 +1107,12 @@ async fn bind_contract(
                  group by the {own} as well"
             ),
         };
-        return Err(wrong(vec![(
-            place.unwrap_or_else(|| model.place_of_query()),
-            reason,
-        )]));
+        let place = place.unwrap_or_else(|| model.place_of_query());
+        return Err(refused(model, vec![(place, reason)]));
     }
-    // Some constructs are refused only by physical planning. Most of the work is saved for models that are known to
-    // have none.
-    if !is_embedded(model, inputs) {
-        session::plan(&context, frame).await.map_err(from_plan)?;
-    }
-    let contract = Contract::of(model, driving, &schema).map_err(wrong)?;
-    data_tests::check(model, &contract, inputs)
-        .await
-        .map_err(wrong)?;
-    Ok(contract)
+    // Some constructs are refused only by physical planning.
+    session::plan(&context, frame).await.map_err(from_plan)?;
+    Ok(schema)
 }
 
 /// A session in which these inputs are empty tables.
@@ -1121,19 +1134,6 @@ fn reading_session(inputs: &[Input]) -> Result<SessionContext, DataFusionError> 
         }
     }
     Ok(context)
-}
-
-/// Whether the model and all its inputs are embedded in the program: a test plans each of those.
-fn is_embedded(model: &Model, inputs: &[Input]) -> bool {
-    model.is_as_embedded()
-        && inputs.iter().all(|input| match input {
-            Input::Source(source) => Catalog::embedded_source(&source.name).is_some_and(|known| {
-                raw_schema(known) == raw_schema(source)
-                    && all_versions(known) == all_versions(source)
-                    && known.newest_by == source.newest_by
-            }),
-            Input::Table(table) => is_embedded(&table.bound.model, &table.bound.inputs),
-        })
 }
 
 /// Warnings that do not prevent derivation: columns without a description.
@@ -1485,11 +1485,10 @@ mod tests {
     async fn every_model_of_the_catalog_binds() {
         let catalog = Catalog::open(None).unwrap();
         for model in catalog.models() {
-            // A model that is not embedded in the program gets a physical plan.
+            // The columns of the model as it is are known without a plan.
             let mut model = model.clone();
             model.sql.push(' ');
             let model = &model;
-            assert!(!is_embedded(model, &[]), "{}", model.name);
             let contract = bind(&catalog, model)
                 .await
                 .unwrap_or_else(|error| panic!("{error}"));
