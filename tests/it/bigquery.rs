@@ -17,6 +17,8 @@ fn on_emulators(program: Program, emulators: &Emulators, name: &str) -> Program 
     emulators.gcs.add_bucket(&raw);
     emulators.gcs.add_bucket(&flat);
     program
+        // Each question about a job takes the emulator longer than most jobs: so fewer than elsewhere are asked.
+        .set("SAMSARA_ETL_WAIT_SCALE", "0.1")
         .set("STORAGE_EMULATOR_HOST", emulators.gcs.url())
         .set("BIGQUERY_EMULATOR_HOST", emulators.bigquery.url())
         .set("GOOGLE_CLOUD_PROJECT", emulators.bigquery.project())
@@ -30,7 +32,7 @@ const RUN: &[&str] = &[
     "--start_date",
     "01/01/2024",
     "--end_date",
-    "04/01/2024",
+    "03/01/2024",
 ];
 
 /// Rows of a table in BigQuery: each cell as JSON, under its column's name.
@@ -81,12 +83,12 @@ async fn bigquery_tables_equal_the_truth() {
         "fleet_vehicles_fuel_energy",
     ] {
         let truth = world
-            .truth(table, day("2024-01-01"), day("2024-01-04"))
+            .truth(table, day("2024-01-01"), day("2024-01-03"))
             .unwrap();
         let columns: Vec<String> = truth[0].keys().cloned().collect();
         let found = rows(emulators, "whole_dwh", table, &columns).await;
         assert!(
-            differences(table, world, found, day("2024-01-01"), day("2024-01-04")).unwrap() > 0
+            differences(table, world, found, day("2024-01-01"), day("2024-01-03")).unwrap() > 0
         );
     }
     // What runs did is written by each of them.
@@ -109,7 +111,7 @@ async fn bigquery_tables_equal_the_truth() {
     // The program's own query reads the flattened bucket where the warehouse is BigQuery.
     let counted = program.rows("SELECT count(*) AS n FROM fleet_trips").await;
     let truth = world
-        .truth("fleet_trips", day("2024-01-01"), day("2024-01-04"))
+        .truth("fleet_trips", day("2024-01-01"), day("2024-01-03"))
         .unwrap()
         .len();
     assert_eq!(counted[0]["n"], truth);
@@ -176,7 +178,7 @@ async fn a_rederived_day_replaces_its_rows() {
     assert_eq!(simulator.requests().len(), asked);
     let whole = "SELECT count(*), count(DISTINCT DATE(time)), sum(CAST(rpm AS INT64)), sum(rpm) FROM `again_dwh`.rpm";
     let fourth = emulators.bigquery.query(whole).await;
-    assert_eq!((&fourth[0][0], &fourth[0][1]), (&first[0][0], &"3".into()));
+    assert_eq!((&fourth[0][0], &fourth[0][1]), (&first[0][0], &"2".into()));
     // Whole numbers: a sum of floats would be written with a point.
     assert_eq!(fourth[0][2], fourth[0][3]);
     let own = program
