@@ -10,6 +10,7 @@ mod embedded;
 mod extent;
 mod field_path;
 mod files;
+mod known_models;
 mod model;
 mod nearest;
 mod omit_path;
@@ -815,10 +816,10 @@ mod tests {
         let rpm = catalog.model("fleet_vehicle_stats_engineRpm").unwrap();
         assert_eq!(rpm.sources, ["fleet_vehicle_stats_engineRpm"]);
         assert_eq!(
-            rpm.column_descriptions["engineRpm"],
+            rpm.column_descriptions()["engineRpm"],
             "revolutions per minute"
         );
-        assert_eq!(rpm.column_descriptions["time"], "when it was read");
+        assert_eq!(rpm.column_descriptions()["time"], "when it was read");
     }
 
     /// A catalog with models of these names, whose queries read the source `a` and each other.

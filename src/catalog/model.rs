@@ -18,6 +18,7 @@ use serde::Deserialize;
 
 use super::SourceLocation;
 use super::extent::{check_expansion, checked_tokens};
+use super::known_models;
 use super::problem::{Place, Problem, code, place_of_query, place_of_word, trailing_comments};
 use super::settings::{self, Settings};
 use super::window::Window;
@@ -35,8 +36,10 @@ pub struct Model {
     pub sql: String,
     /// The query before settings were substituted, if it uses any.
     pub(super) unset_sql: Option<String>,
-    /// See [`Model::canonical_sql`]; computed on demand, since most runs need it for few models.
-    pub(super) canonical_sql: OnceLock<String>,
+    /// What is found in the query on demand, since most runs need it for few models.
+    pub(super) details: OnceLock<Details>,
+    /// The query whose comments describe the columns, if it is another one.
+    pub(super) described_by: Option<DescribedBy>,
     /// Where the query first names each of its tables; found on demand, since only some models need it.
     pub(super) table_places: OnceLock<BTreeMap<String, Place>>,
     /// What the front matter says.
@@ -47,10 +50,32 @@ pub struct Model {
     pub sources: Vec<String>,
     /// The tables of other models it reads, in alphabetical order.
     pub upstream: Vec<String>,
-    /// Column name → trailing `-- comment`.
-    pub column_descriptions: BTreeMap<String, String>,
-    /// Column name → its place in the outermost SELECT.
-    pub(super) column_places: BTreeMap<String, Place>,
+}
+
+/// What is found in the query of a model.
+#[derive(Debug, Clone)]
+pub(super) struct Details {
+    /// See [`Model::canonical_sql`].
+    canonical_sql: String,
+    columns: Columns,
+}
+
+/// Columns of the outermost SELECT, by name.
+#[derive(Debug, Clone, Default)]
+struct Columns {
+    /// Trailing comments.
+    descriptions: BTreeMap<String, String>,
+    /// Places of the names.
+    places: BTreeMap<String, Place>,
+}
+
+/// Where the descriptions of a model's columns are, if not in its own query.
+#[derive(Debug, Clone)]
+pub(super) struct DescribedBy {
+    /// A query with these columns and their comments.
+    pub(super) sql: String,
+    /// Descriptions of columns that this query does not have.
+    pub(super) further: BTreeMap<String, String>,
 }
 
 /// The TOML block at the head of a model. Keys follow dbt's names.
@@ -296,8 +321,41 @@ impl Model {
     /// The query as the parser prints it: without comments, with single spaces. Texts that print the same have the same
     /// meaning.
     pub fn canonical_sql(&self) -> &str {
-        self.canonical_sql
-            .get_or_init(|| with_deep_stack(|| canonical_text(&self.sql)))
+        &self.details().canonical_sql
+    }
+
+    /// Column name → trailing `-- comment`.
+    pub fn column_descriptions(&self) -> &BTreeMap<String, String> {
+        &self.details().columns.descriptions
+    }
+
+    fn details(&self) -> &Details {
+        self.details
+            .get_or_init(|| with_deep_stack(|| self.find_details()))
+    }
+
+    /// Models are only made of queries that can be parsed.
+    fn find_details(&self) -> Details {
+        let own = statement(&self.sql);
+        let canonical_sql = own.as_ref().map_or_else(
+            |_| self.sql.trim().into(),
+            |(statement, _)| canonical(&self.sql, statement),
+        );
+        let described = match &self.described_by {
+            None => own,
+            Some(described_by) => statement(&described_by.sql),
+        };
+        let mut columns = described.map_or_else(
+            |_| Columns::default(),
+            |(statement, tokens)| columns_of(&tokens, &statement),
+        );
+        if let Some(described_by) = &self.described_by {
+            columns.descriptions.extend(described_by.further.clone());
+        }
+        Details {
+            canonical_sql,
+            columns,
+        }
     }
 
     /// The model with these values instead of the catalog's settings, for a test that does not depend on them. All
@@ -312,7 +370,7 @@ impl Model {
         let applied = settings::apply(unset, settings).map_err(|(_, reason)| reason)?;
         Ok(Self {
             sql: applied.unwrap_or_else(|| unset.clone()),
-            canonical_sql: OnceLock::new(),
+            details: OnceLock::new(),
             table_places: OnceLock::new(),
             ..self.clone()
         })
@@ -327,7 +385,7 @@ impl Model {
 
     /// The place of this column's name in the query, or else where the query begins.
     pub fn place_of_column(&self, name: &str) -> Place {
-        let named = self.column_places.get(name).copied();
+        let named = self.details().columns.places.get(name).copied();
         named.unwrap_or_else(|| self.place_of_query())
     }
 
@@ -506,20 +564,50 @@ fn parse(model: &ModelFile<'_>, settings: &Settings) -> ParsedModel {
         Err((at, reason)) => problems.push(place.within(at, reason)),
     }
 
-    let (statement, tokens) = match statement(&sql) {
-        Ok(parsed) => parsed,
-        Err((at, reason)) => {
-            problems.push(place.within(at, reason));
-            return (None, problems);
-        }
+    let query = match known_models::tables(&sql) {
+        Some((sources, upstream)) => Some(ReadQuery { sources, upstream }),
+        None => read_query(&place, &sql, &mut problems),
     };
-    let tables = match resolve_table_references(&statement, false) {
-        Ok((tables, _)) => tables,
-        Err(error) => {
-            problems.push(place.within(place_of_query(&sql), error.to_string()));
-            return (None, problems);
-        }
+    let (Some(front_matter), Some(query)) = (front_matter, query) else {
+        return (None, problems);
     };
+    let model = Model {
+        name: model.name.into(),
+        family: model.family.into(),
+        file: model.file.clone(),
+        details: OnceLock::new(),
+        described_by: None,
+        table_places: OnceLock::new(),
+        unset_sql,
+        sql,
+        front_matter,
+        front_matter_text,
+        sources: query.sources,
+        upstream: query.upstream,
+    };
+    (Some(model), problems)
+}
+
+/// What is read from a query.
+pub(super) struct ReadQuery {
+    /// The sources whose raw rows it reads, in alphabetical order.
+    pub(super) sources: Vec<String>,
+    /// The tables of other models that it reads, in alphabetical order.
+    pub(super) upstream: Vec<String>,
+}
+
+/// Reads a query and adds its problems to `problems`; none if it cannot be planned.
+pub(super) fn read_query(
+    place: &SourceLocation<'_>,
+    sql: &str,
+    problems: &mut Vec<Problem>,
+) -> Option<ReadQuery> {
+    let (statement, tokens) = statement(sql)
+        .map_err(|(at, reason)| problems.push(place.within(at, reason)))
+        .ok()?;
+    let (tables, _) = resolve_table_references(&statement, false)
+        .map_err(|error| problems.push(place.within(place_of_query(sql), error.to_string())))
+        .ok()?;
     let (mut sources, mut upstream) = (Vec::new(), Vec::new());
     let mut is_readable = true;
     for table in tables {
@@ -530,9 +618,9 @@ fn parse(model: &ModelFile<'_>, settings: &Settings) -> ParsedModel {
             }
             TableReference::Bare { table } => upstream.push(table.to_string()),
             _ => {
-                let at = place_of_word(&sql, table.table());
+                let at = place_of_word(sql, table.table());
                 problems.push(place.within(
-                    at.unwrap_or_else(|| place_of_query(&sql)),
+                    at.unwrap_or_else(|| place_of_query(sql)),
                     format!(
                         "reads `{table}`, but a model reads raw tables, `raw.<source>`, and tables of other models, \
                          `<table>`"
@@ -548,7 +636,7 @@ fn parse(model: &ModelFile<'_>, settings: &Settings) -> ParsedModel {
     upstream.dedup();
     if sources.is_empty() && upstream.is_empty() && is_readable {
         problems.push(place.within(
-            place_of_query(&sql),
+            place_of_query(sql),
             "reads nothing: a model selects FROM raw.<source>, or FROM the table of another model"
                 .into(),
         ));
@@ -559,26 +647,7 @@ fn parse(model: &ModelFile<'_>, settings: &Settings) -> ParsedModel {
             .into_iter()
             .map(|(at, reason)| place.within(at, reason)),
     );
-    let (Some(front_matter), true) = (front_matter, is_readable) else {
-        return (None, problems);
-    };
-    let (column_descriptions, column_places) = columns(&tokens, &statement);
-    let model = Model {
-        name: model.name.into(),
-        family: model.family.into(),
-        file: model.file.clone(),
-        canonical_sql: OnceLock::new(),
-        table_places: OnceLock::new(),
-        unset_sql,
-        sql,
-        front_matter,
-        front_matter_text,
-        sources,
-        upstream,
-        column_descriptions,
-        column_places,
-    };
-    (Some(model), problems)
+    is_readable.then_some(ReadQuery { sources, upstream })
 }
 
 /// The query as the parser prints it, if that is parsed as the same query again; else as it is written. So two
@@ -589,14 +658,6 @@ fn canonical(sql: &str, statement: &Statement) -> String {
         Ok(again) if again.len() == 1 && again.front() == Some(statement) => printed,
         _ => sql.trim().into(),
     }
-}
-
-/// The same of its text.
-fn canonical_text(sql: &str) -> String {
-    statement(sql).map_or_else(
-        |_| sql.trim().into(),
-        |(statement, _)| canonical(sql, &statement),
-    )
 }
 
 /// Aliases that follow their expression without AS: usually two columns with a missing comma between them.
@@ -838,20 +899,17 @@ fn unclosed(sql: &str) -> Option<(Place, String)> {
 }
 
 /// The columns of the outermost SELECT: their trailing comments, and the places of their names.
-fn columns(
-    tokens: &[TokenWithSpan],
-    statement: &Statement,
-) -> (BTreeMap<String, String>, BTreeMap<String, Place>) {
-    let (mut descriptions, mut places) = (BTreeMap::new(), BTreeMap::new());
+fn columns_of(tokens: &[TokenWithSpan], statement: &Statement) -> Columns {
+    let mut columns = Columns::default();
     let comments = trailing_comments(tokens);
     let Statement::Statement(statement) = statement else {
-        return (descriptions, places);
+        return columns;
     };
     let SqlStatement::Query(query) = &**statement else {
-        return (descriptions, places);
+        return columns;
     };
     let SetExpr::Select(select) = &*query.body else {
-        return (descriptions, places);
+        return columns;
     };
     for item in &select.projection {
         let name = match item {
@@ -864,12 +922,14 @@ fn columns(
             _ => continue,
         };
         if let Some(comment) = comments.get(&name.span.end.line) {
-            descriptions.insert(name.value.clone(), comment.clone());
+            columns
+                .descriptions
+                .insert(name.value.clone(), comment.clone());
         }
         let place = Place::of_span(name.span);
-        places.entry(name.value.clone()).or_insert(place);
+        columns.places.entry(name.value.clone()).or_insert(place);
     }
-    (descriptions, places)
+    columns
 }
 
 #[cfg(test)]

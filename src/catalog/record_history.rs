@@ -3,7 +3,7 @@
 
 use std::sync::OnceLock;
 
-use super::model::{FrontMatter, Model, VERSIONS};
+use super::model::{DescribedBy, FrontMatter, Model, VERSIONS};
 use super::{PathStep, Source, SourceKind};
 
 /// Number of a row in the order in which rows were written. It is not part of the table.
@@ -44,30 +44,32 @@ pub(super) fn of(model: &Model, source: &Source) -> Result<Option<Model>, String
         history: false,
         ..model.front_matter.clone()
     };
-    let mut column_descriptions = model.column_descriptions.clone();
-    column_descriptions.extend(
-        [
-            ("valid_from", "when the record became so"),
-            (
-                "valid_to",
-                "when it changed to the next version that was seen; none for what holds now",
-            ),
-            (
-                "is_deleted",
-                "always false: such records say themselves that they are deleted",
-            ),
-        ]
-        .map(|(name, description)| (name.to_string(), description.to_string())),
-    );
+    let further = [
+        ("valid_from", "when the record became so"),
+        (
+            "valid_to",
+            "when it changed to the next version that was seen; none for what holds now",
+        ),
+        (
+            "is_deleted",
+            "always false: such records say themselves that they are deleted",
+        ),
+    ];
+    let described_by = DescribedBy {
+        sql: model.sql.clone(),
+        further: further
+            .map(|(name, description)| (name.to_string(), description.to_string()))
+            .into(),
+    };
     let sql = sql(model, source, changed);
     Ok(Some(Model {
         name: table,
-        canonical_sql: OnceLock::new(),
+        details: OnceLock::new(),
+        described_by: Some(described_by),
         table_places: OnceLock::new(),
         unset_sql: None,
         sql,
         front_matter,
-        column_descriptions,
         ..model.clone()
     }))
 }
@@ -146,7 +148,7 @@ mod tests {
             history.sql
         );
         assert_eq!(lines[6], "FROM raw.a__versions -- raw.ab");
-        assert_eq!(history.column_descriptions["at"], "when");
+        assert_eq!(history.column_descriptions()["at"], "when");
         assert!(catalog.producer("t_history").is_some());
     }
 

@@ -247,7 +247,7 @@ impl Contract {
                         true => ColumnType::String,
                         false => as_queried,
                     },
-                    description: model.column_descriptions.get(name).cloned(),
+                    description: model.column_descriptions().get(name).cloned(),
                 }),
                 Err(reason) => {
                     has_all = false;
