@@ -144,7 +144,7 @@ pub fn front_matter(data: &[u8]) {
             // The front matter is blanked out: what stands behind it keeps its line.
             assert_eq!(model.sql.matches('\n').count(), text.matches('\n').count());
             assert!(text.ends_with(model.sql.trim_start()));
-            for column in model.column_descriptions.values() {
+            for column in model.column_descriptions().values() {
                 assert!(text.contains(column), "{column}");
             }
         }
