@@ -9,25 +9,15 @@ use std::sync::LazyLock;
 
 use sha2::{Digest, Sha256};
 
-/// Lines with a digest, a model's name and a colon, and tables, separated by commas: those of sources begin with `raw.`.
+use super::known::{known_values, short_digest};
+
+/// The tables of each query, separated by commas: those of sources begin with `raw.`.
 const TEXT: &str = include_str!("known_models.txt");
 
-/// Characters of a digest in hexadecimal.
-const DIGEST_CHARS: usize = 24;
-
-static KNOWN: LazyLock<HashMap<&str, &str>> = LazyLock::new(|| {
-    let lines = TEXT.lines();
-    let parts = lines.filter_map(|line| {
-        let (digest, rest) = line.split_once(' ')?;
-        Some((digest, rest.split_once(": ")?.1))
-    });
-    parts.collect()
-});
+static KNOWN: LazyLock<HashMap<&str, &str>> = LazyLock::new(|| known_values(TEXT));
 
 fn digest(sql: &str) -> String {
-    let mut digest = const_hex::encode(Sha256::digest(sql));
-    digest.truncate(DIGEST_CHARS);
-    digest
+    short_digest(Sha256::new_with_prefix(sql))
 }
 
 /// The sources and the tables of other models that a query reads, in alphabetical order, if it is known. Such a query
@@ -46,6 +36,7 @@ pub(super) fn tables(sql: &str) -> Option<(Vec<String>, Vec<String>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::known::assert_current;
     use crate::catalog::model::read_query;
     use crate::catalog::{Catalog, SourceLocation};
 
@@ -67,11 +58,7 @@ mod tests {
             let (digest, tables) = (digest(&model.sql), tables.join(", "));
             text.push_str(&format!("{digest} {}: {tables}\n", model.name));
         }
-        if text != TEXT {
-            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/catalog/known_models.txt");
-            std::fs::write(path, text).unwrap();
-            panic!("{path} was stale and has been updated: commit it");
-        }
+        assert_current("catalog/known_models.txt", TEXT, &text);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod embedded;
 mod extent;
 mod field_path;
 mod files;
+mod known;
 mod known_models;
 mod model;
 mod nearest;
@@ -32,6 +33,9 @@ pub use drift::{Drifted, Proposal};
 pub use extent::check_query;
 pub use field_path::{FieldPath, PARENT_ID, PathStep};
 pub use files::CatalogFiles;
+#[cfg(test)]
+pub(crate) use known::assert_current;
+pub(crate) use known::{known_values, short_digest};
 pub use model::{
     DataTest, FRONT_MATTER_KEYS, FrontMatter, Literal, Model, TestKind, TestSeverity, VERSIONS,
 };

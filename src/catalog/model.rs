@@ -490,44 +490,9 @@ pub(super) type ParsedModel = (Option<Model>, Vec<Problem>);
 /// A function that reads models, in the order of their files: [`parse_all`], or one that caches unchanged texts.
 pub(super) type Parse<'a> = dyn FnMut(&[ModelFile<'_>], &Settings) -> Vec<ParsedModel> + 'a;
 
-/// Files that are worth a thread.
-const FILES_PER_THREAD: usize = 16;
-
-/// Reads models from the texts of their files, on all cores.
+/// Reads models from the texts of their files.
 pub(super) fn parse_all(files: &[ModelFile<'_>], settings: &Settings) -> Vec<ParsedModel> {
-    // Taken in turn, as neighbours are often alike in size.
-    let parse_share = |first: usize, step: usize| {
-        let share = files.iter().skip(first).step_by(step);
-        with_deep_stack(|| {
-            share
-                .map(|file| parse(file, settings))
-                .collect::<Vec<ParsedModel>>()
-        })
-    };
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = cores.min(files.len() / FILES_PER_THREAD).max(1);
-    let shares: Vec<Vec<ParsedModel>> = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads)
-            .map(|first| {
-                let thread = std::thread::Builder::new();
-                thread.spawn_scoped(scope, move || parse_share(first, threads))
-            })
-            .collect();
-        let mut shares = vec![parse_share(0, threads)];
-        shares.extend(others.into_iter().enumerate().map(|(n, thread)| {
-            // Without a thread, this one does its share.
-            let Ok(thread) = thread else {
-                return parse_share(n + 1, threads);
-            };
-            let ended = thread.join();
-            ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        }));
-        shares
-    });
-    let mut shares: Vec<_> = shares.into_iter().map(Vec::into_iter).collect();
-    (0..files.len())
-        .filter_map(|n| shares.get_mut(n % threads)?.next())
-        .collect()
+    with_deep_stack(|| files.iter().map(|file| parse(file, settings)).collect())
 }
 
 /// Statements are printed, compared and dropped recursively, as deep as their expressions are nested.

@@ -13,23 +13,13 @@ use sha2::{Digest, Sha256};
 use super::all_versions;
 use super::contract::ColumnType;
 use super::input::Input;
-use crate::catalog::{Model, Source, Window};
+use crate::catalog::{Model, Source, Window, known_values, short_digest};
 use crate::extract::raw_schema;
 
-/// Lines with a digest, a model's name and a colon, and the columns: `name TYPE`, separated by commas.
+/// The columns of each model: `name TYPE`, separated by commas.
 const TEXT: &str = include_str!("known_columns.txt");
 
-/// Characters of a digest in hexadecimal.
-const DIGEST_CHARS: usize = 24;
-
-static KNOWN: LazyLock<HashMap<&str, &str>> = LazyLock::new(|| {
-    let lines = TEXT.lines();
-    let parts = lines.filter_map(|line| {
-        let (digest, rest) = line.split_once(' ')?;
-        Some((digest, rest.split_once(": ")?.1))
-    });
-    parts.collect()
-});
+static KNOWN: LazyLock<HashMap<&str, &str>> = LazyLock::new(|| known_values(TEXT));
 
 /// What the columns of a model, and the problems of its query and tests, depend on.
 pub(super) fn digest(
@@ -55,9 +45,7 @@ pub(super) fn digest(
         add(input.name());
         add(&format!("{versions:?} {:?}", schema.fields()));
     }
-    let mut digest = const_hex::encode(digest.finalize());
-    digest.truncate(DIGEST_CHARS);
-    digest
+    short_digest(digest)
 }
 
 /// The columns that the query of this digest yields, if they are known; each has the type of its column in the table.
@@ -74,7 +62,7 @@ pub(super) fn known(digest: &str) -> Option<Schema> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::Catalog;
+    use crate::catalog::{Catalog, assert_current};
     use crate::transform::{BoundModel, planned_schema};
 
     /// The line of a model; none if a column that is not part of the table has a type that no table has.
@@ -111,14 +99,7 @@ mod tests {
         }
         let lines = text.lines().count();
         assert!(lines * 10 > catalog.models().count() * 9, "{lines} lines");
-        if text != TEXT {
-            let path = concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/src/transform/known_columns.txt"
-            );
-            std::fs::write(path, text).unwrap();
-            panic!("{path} was stale and has been updated: commit it");
-        }
+        assert_current("transform/known_columns.txt", TEXT, &text);
     }
 
     #[tokio::test]
