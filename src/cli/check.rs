@@ -960,7 +960,7 @@ async fn expected_rows(
             let Some(found) = partition.models.get(&contract.table) else {
                 continue;
             };
-            match found.load.as_ref().filter(|load| load.target == target) {
+            match found.load.as_ref().filter(|load| *load.target == *target) {
                 Some(load) => {
                     expected.waiting += u64::from(load.fingerprint != found.fingerprint);
                     expected.rows.insert(*day, load.rows);

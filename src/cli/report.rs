@@ -1,5 +1,6 @@
 //! `report`: runs and the state of all tables, as one HTML page.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -170,19 +171,18 @@ pub(super) async fn page_of(
     for source in &covered {
         let state = pipeline.states().source(&source.source).await?;
         let names = by_source.get(source.source.as_str()).unwrap_or(&none);
-        state.look(|state| {
-            let parts = Known {
-                catalog,
-                source,
-                state,
-                target,
-                today: now.date_naive(),
-            };
-            match names.is_empty() {
-                true => tables.push(parts.table(None)),
-                false => tables.extend(names.iter().map(|name| parts.table(Some(name)))),
-            }
-        });
+        let state = state.state();
+        let known = Known {
+            source,
+            state: &state,
+            target,
+            today: now.date_naive(),
+            of_source: of_source(catalog, source, &state),
+        };
+        match names.is_empty() {
+            true => tables.push(known.table(None)),
+            false => tables.extend(names.iter().map(|name| known.table(Some(name)))),
+        }
     }
     tables.sort_by(|one, other| one.name.cmp(&other.name));
     let rates = catalog.sources().map(|source| {
@@ -218,44 +218,53 @@ fn tables_by_source<'a>(
     Ok(tables)
 }
 
+/// What the tables of a source have in common: the page's view of a source without tables.
+fn of_source(catalog: &Catalog, source: &SourceCoverage, state: &SourceState) -> Table {
+    let kind = catalog.source(&source.source);
+    let kind = kind.map_or("", |source| match source.kind {
+        SourceKind::Snapshot => "list",
+        SourceKind::Window => "window",
+        SourceKind::Report => "report",
+        SourceKind::Feed => "feed",
+        SourceKind::Updates => "updates",
+    });
+    let mut table = Table {
+        name: source.source.clone(),
+        source: source.source.clone(),
+        kind,
+        never_requested: source.never_asked,
+        not_available: source.not_available.as_ref().map(|known| {
+            let at = known.at.format("%Y-%m-%d");
+            redact::one_line(format_args!("{} (last asked on {at})", known.reason))
+        }),
+        ..Table::default()
+    };
+    for (_, raw) in state.complete() {
+        table.records += raw.records;
+        table.raw_rows += raw.rows();
+        table.out_of_window += raw.out_of_window;
+        table.rescued += raw.rescued;
+        table.last_read = table.last_read.max(Some(raw.extracted_at));
+    }
+    table
+}
+
 /// What is known of one source.
 struct Known<'a> {
-    catalog: &'a Catalog,
     source: &'a SourceCoverage,
     state: &'a SourceState,
     target: &'a str,
     today: NaiveDate,
+    of_source: Table,
 }
 
 impl Known<'_> {
     /// The page's view of one of the source's tables, or of a source without tables.
     fn table(&self, name: Option<&String>) -> Table {
-        let kind = self.catalog.source(&self.source.source);
-        let kind = kind.map_or("", |source| match source.kind {
-            SourceKind::Snapshot => "list",
-            SourceKind::Window => "window",
-            SourceKind::Report => "report",
-            SourceKind::Feed => "feed",
-            SourceKind::Updates => "updates",
-        });
-        let mut table = Table {
-            name: name.unwrap_or(&self.source.source).clone(),
-            source: self.source.source.clone(),
-            kind,
-            model_rows: name.map(|_| 0),
-            never_requested: self.source.never_asked,
-            not_available: self.source.not_available.as_ref().map(|known| {
-                let at = known.at.format("%Y-%m-%d");
-                redact::one_line(format_args!("{} (last asked on {at})", known.reason))
-            }),
-            ..Table::default()
-        };
-        for (_, raw) in self.state.complete() {
-            table.records += raw.records;
-            table.raw_rows += raw.rows();
-            table.out_of_window += raw.out_of_window;
-            table.rescued += raw.rescued;
-            table.last_read = table.last_read.max(Some(raw.extracted_at));
+        let mut table = self.of_source.clone();
+        if let Some(name) = name {
+            table.name.clone_from(name);
+            table.model_rows = Some(0);
         }
         for partition in self.state.partitions.values() {
             self.add_rows(&mut table, partition);
@@ -277,13 +286,12 @@ impl Known<'_> {
         let partitions = self.source.partitions.iter();
         for (partition, reached) in partitions.filter(|_| self.source.not_available.is_none()) {
             let reached = reached_by(reached, name);
-            if partition.day().is_none() && reached == Reached::Unasked {
+            if partition.day().is_none() && *reached == Reached::Unasked {
                 table.never_requested = true;
                 table.list = Some(letter(&reached));
                 continue;
             }
             table.missing += u64::from(reached.is_missing());
-            gaps.add(*partition, &reached);
             match partition.day() {
                 None => table.list = Some(letter(&reached)),
                 Some(day) => {
@@ -293,12 +301,12 @@ impl Known<'_> {
                     }
                 }
             }
+            gaps.add(*partition, reached);
         }
         table.days = DayRow::of(days);
-        let mut gaps = gaps.found;
-        table.gaps_left_out = gaps.len().saturating_sub(MOST_GAPS) as u64;
-        gaps.truncate(MOST_GAPS);
-        table.gaps = gaps;
+        table.gaps_left_out = gaps.0.len().saturating_sub(MOST_GAPS) as u64;
+        let gaps = gaps.0.iter().take(MOST_GAPS);
+        table.gaps = gaps.filter_map(MissingDays::told).collect();
     }
 
     fn add_rows(&self, table: &mut Table, partition: &PartitionState) {
@@ -319,8 +327,8 @@ impl Known<'_> {
 }
 
 /// The state of one table; `reached` is about all tables of the source together.
-fn reached_by(reached: &Reached, table: Option<&String>) -> Reached {
-    match (reached, table) {
+fn reached_by<'a>(reached: &'a Reached, table: Option<&String>) -> Cow<'a, Reached> {
+    Cow::Owned(match (reached, table) {
         (Reached::NotLoaded(tables) | Reached::NotDerived(tables), Some(table))
             if !tables.contains(table) =>
         {
@@ -328,41 +336,53 @@ fn reached_by(reached: &Reached, table: Option<&String>) -> Reached {
         }
         (Reached::NotLoaded(_), Some(table)) => Reached::NotLoaded(vec![table.clone()]),
         (Reached::NotDerived(_), Some(table)) => Reached::NotDerived(vec![table.clone()]),
-        (reached, _) => reached.clone(),
-    }
+        (reached, _) => return Cow::Borrowed(reached),
+    })
 }
 
 /// Missing days, with successive days for one reason together.
 #[derive(Default)]
-struct Gaps {
-    found: Vec<Gap>,
-    /// The last partition of the last one, and the reason as it was given.
-    last: Option<(Partition, String)>,
+struct Gaps<'a>(Vec<MissingDays<'a>>);
+
+/// Successive days that are missing for one reason, or a list.
+struct MissingDays<'a> {
+    from: Partition,
+    to: Partition,
+    partitions: u64,
+    reached: Cow<'a, Reached>,
 }
 
-impl Gaps {
-    fn add(&mut self, partition: Partition, reached: &Reached) {
-        let Some(why) = why(reached) else {
+impl<'a> Gaps<'a> {
+    fn add(&mut self, partition: Partition, reached: Cow<'a, Reached>) {
+        if !reached.is_missing() {
             return;
-        };
-        let name = partition.to_string();
+        }
         let before = partition.day().and_then(|day| day.pred_opt());
         let before = before.map(Partition::Day);
-        let is_next =
-            |(last, reason): &(Partition, String)| Some(*last) == before && *reason == why;
-        match self.found.last_mut() {
-            Some(gap) if self.last.as_ref().is_some_and(is_next) => {
-                gap.to = name;
+        match self.0.last_mut() {
+            Some(gap) if Some(gap.to) == before && gap.reached == reached => {
+                gap.to = partition;
                 gap.partitions += 1;
             }
-            _ => self.found.push(Gap {
-                from: name.clone(),
-                to: name,
+            _ => self.0.push(MissingDays {
+                from: partition,
+                to: partition,
                 partitions: 1,
-                why: redact::one_line(&why),
+                reached,
             }),
         }
-        self.last = Some((partition, why));
+    }
+}
+
+impl MissingDays<'_> {
+    /// As the page tells it.
+    fn told(&self) -> Option<Gap> {
+        Some(Gap {
+            from: self.from.to_string(),
+            to: self.to.to_string(),
+            partitions: self.partitions,
+            why: redact::one_line(why(&self.reached)?),
+        })
     }
 }
 
@@ -490,8 +510,8 @@ mod tests {
             // The same table waits, another does not.
             let waits = matches!(reached, Reached::NotLoaded(_) | Reached::NotDerived(_));
             let (own, other) = ("a".to_string(), "b".to_string());
-            assert_eq!(reached_by(&reached, Some(&own)), reached);
-            assert_eq!(reached_by(&reached, Some(&other)) != reached, waits);
+            assert_eq!(*reached_by(&reached, Some(&own)), reached);
+            assert_eq!(*reached_by(&reached, Some(&other)) != reached, waits);
         }
     }
 
@@ -506,16 +526,18 @@ mod tests {
             ("2024-01-04", Reached::Loaded),
             ("2024-01-05", failed("y")),
         ] {
-            gaps.add(Partition::parse(day).unwrap(), &reached);
+            gaps.add(Partition::parse(day).unwrap(), Cow::Owned(reached));
         }
-        let told: Vec<_> = gaps
-            .found
-            .iter()
-            .map(|gap| (gap.from.as_str(), gap.partitions))
-            .collect();
+        let told = gaps.0.iter().filter_map(MissingDays::told);
+        let told: Vec<_> = told.map(|gap| (gap.to, gap.partitions, gap.why)).collect();
+        let gap = |to: &str, days, why: &str| (to.to_string(), days, format!("failed: {why}"));
         assert_eq!(
             told,
-            [("2024-01-01", 2), ("2024-01-03", 1), ("2024-01-05", 1)]
+            [
+                gap("2024-01-02", 2, "x"),
+                gap("2024-01-03", 1, "y"),
+                gap("2024-01-05", 1, "y")
+            ]
         );
     }
 }

@@ -17,7 +17,7 @@ use crate::config::{JobLimits, LoadOptions};
 use crate::load::error::LoadError;
 use crate::load::warehouse::Prepared;
 use crate::plan::LoadJobs;
-use crate::state::{ModelState, RawState, SourceHandle, SourceState};
+use crate::state::{ModelState, RawState, Sha256Digest, SourceHandle, SourceState};
 use crate::store::ObjectRef;
 use crate::store::layout::Partition;
 use crate::transform::Contract;
@@ -119,7 +119,7 @@ pub struct Expected {
 /// A partition that is read or derived before it is loaded, assumed to have one object with rows.
 pub fn underived() -> Arc<ModelState> {
     Arc::new(ModelState {
-        fingerprint: String::new(),
+        fingerprint: Sha256Digest::NONE,
         objects: vec![ObjectRef {
             path: String::new(),
             rows: 1,
@@ -132,7 +132,7 @@ pub fn underived() -> Arc<ModelState> {
 }
 
 fn is_underived(state: &ModelState) -> bool {
-    state.fingerprint.is_empty()
+    state.fingerprint == Sha256Digest::NONE
 }
 
 /// The steps of a full load.
@@ -170,7 +170,7 @@ impl LoadPlan {
         let is_elsewhere = state
             .load
             .as_ref()
-            .is_some_and(|load| load.target != self.target);
+            .is_some_and(|load| *load.target != *self.target);
         let holds_nothing = loaded == 0 && state.started.is_none() && !is_elsewhere;
         match rows == 0 && holds_nothing && !force {
             true => Action::MarkEmpty,
@@ -427,20 +427,20 @@ fn is_stale(state: &SourceState, partition: Partition, raw: &RawState, target: &
     let load = state
         .partition(partition)
         .and_then(|found| found.raw_load.as_ref())
-        .filter(|load| load.target == target);
+        .filter(|load| *load.target == *target);
     // A day that never had rows replaces nothing.
     let is_nothing = raw.objects.is_empty() && load.is_none_or(|load| load.rows == 0);
     !is_nothing && load.is_none_or(|load| load.fingerprint != raw_fingerprint(raw))
 }
 
 /// Digest of the raw objects.
-pub fn raw_fingerprint(raw: &RawState) -> String {
+pub fn raw_fingerprint(raw: &RawState) -> Sha256Digest {
     let mut digest = Sha256::new();
     for object in &raw.objects {
         digest.update(&object.path);
         digest.update([0]);
     }
-    const_hex::encode(digest.finalize())
+    Sha256Digest::of(digest)
 }
 
 /// Rows of a partition as it is derived.
@@ -450,13 +450,13 @@ pub fn rows_of(state: &ModelState) -> u64 {
 
 /// Whether the target holds the partition as it is derived.
 pub fn is_loaded(state: &ModelState, target: &str) -> bool {
-    let load = state.load.as_ref().filter(|load| load.target == target);
+    let load = state.load.as_ref().filter(|load| *load.target == *target);
     load.is_some_and(|load| load.fingerprint == state.fingerprint)
 }
 
 /// Rows of the partition that the target holds.
 pub fn rows_loaded(state: &ModelState, target: &str) -> u64 {
-    let load = state.load.as_ref().filter(|load| load.target == target);
+    let load = state.load.as_ref().filter(|load| *load.target == *target);
     load.map_or(0, |load| load.rows)
 }
 
@@ -523,16 +523,20 @@ mod tests {
         }
     }
 
+    fn digest_of(text: &str) -> Sha256Digest {
+        Sha256Digest::of(Sha256::new().chain_update(text))
+    }
+
     /// A derived partition of this many rows, with its load.
     fn state(rows: u64, load: Option<(&str, &str, u64)>) -> ModelState {
         let load = load.map(|(target, fingerprint, rows)| Load {
             target: target.into(),
-            fingerprint: fingerprint.into(),
+            fingerprint: digest_of(fingerprint),
             job: None,
             rows,
         });
         let mut state = ModelState {
-            fingerprint: "f".into(),
+            fingerprint: digest_of("f"),
             load,
             ..ModelState::clone(&underived())
         };

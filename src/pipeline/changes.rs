@@ -13,7 +13,9 @@ use crate::plan::{DerivedAgain, LeftBehind, Plan};
 use crate::state::{ModelState, StateStore};
 use crate::store::layout::{Partition, run_of};
 use crate::store::{Bucket, ObjectRef};
-use crate::transform::{BoundCatalog, BoundModel, ColumnType, Contract, Input, stored_schema};
+use crate::transform::{
+    BoundCatalog, BoundModel, ColumnType, Contract, Input, ModelView, stored_schema,
+};
 
 /// Compares the models with the state and the stored rows.
 pub(super) struct Changes<'a> {
@@ -40,13 +42,15 @@ enum Cause {
 impl Changes<'_> {
     /// The tables that are derived again, for partitions that the plan does not read.
     pub(super) async fn derived_again(&self, plan: &Plan) -> Result<Vec<DerivedAgain>, Error> {
+        let mut committed: BTreeMap<&str, Vec<Partition>> = BTreeMap::new();
+        for (source, partition) in &plan.committed {
+            committed.entry(source).or_default().push(*partition);
+        }
         let mut again = Vec::new();
         for bound in self.bound.models() {
-            let committed = plan.committed.iter();
-            let partitions: BTreeSet<Partition> = committed
-                .filter(|(source, _)| *source == bound.driving.name)
-                .map(|(_, partition)| bound.home(*partition))
-                .collect();
+            let of_source = committed.get(bound.driving.name.as_str());
+            let partitions = of_source.into_iter().flatten();
+            let partitions: BTreeSet<Partition> = partitions.map(|it| bound.home(*it)).collect();
             again.extend(self.of_model(bound, &partitions, plan.today).await?);
         }
         Ok(again)
@@ -59,19 +63,16 @@ impl Changes<'_> {
         today: NaiveDate,
     ) -> Result<Option<DerivedAgain>, Error> {
         let table = &bound.model.name;
-        let driving = self.states.source(&bound.driving.name).await?;
-        let driving = driving.state();
+        let view = bound.view(self.states).await?;
         let mut found: Option<DerivedAgain> = None;
         // The rows of the last partition that is stale because of the model.
         let mut stored: Vec<ObjectRef> = Vec::new();
         for partition in partitions {
-            let made = driving
-                .partition(*partition)
-                .and_then(|it| it.models.get(table));
+            let made = view.made(table, *partition);
             let Some(made) = made.filter(|made| !made.objects.is_empty()) else {
                 continue;
             };
-            let Some(cause) = self.stale_because(bound, *partition, made, today).await? else {
+            let Some(cause) = stale_because(&view, *partition, made, today) else {
                 continue;
             };
             let again = found.get_or_insert_with(|| DerivedAgain {
@@ -106,43 +107,6 @@ impl Changes<'_> {
             self.compare_columns(again, &bound.contract, &stored).await;
         }
         Ok(found)
-    }
-
-    /// Why a derived partition is stale; none if it is current, or waits for the rest of its window.
-    async fn stale_because(
-        &self,
-        bound: &BoundModel,
-        partition: Partition,
-        made: &ModelState,
-        today: NaiveDate,
-    ) -> Result<Option<Cause>, Error> {
-        let gap = bound.gap(self.states, partition, today);
-        if gap.await?.is_some() {
-            return Ok(None);
-        }
-        let wanted = bound.wanted(self.states, partition).await?;
-        let is_current = wanted.is(&made.fingerprint);
-        if is_current && bound.is_upstream_current(self.states, partition).await? {
-            return Ok(None);
-        }
-        let mut inputs = bound.inputs(self.states, partition).await?;
-        inputs.retain(|(input, _)| bound.is_decided_by(input));
-        let newest = |objects: &[ObjectRef]| -> Option<String> {
-            let runs = objects.iter().filter_map(|object| run_of(&object.path));
-            runs.max().map(str::to_string)
-        };
-        let derived = newest(&made.objects);
-        let is_newer = |input: &&(Input, Vec<ObjectRef>)| {
-            newest(&input.1).is_some_and(|read| Some(read) > derived)
-        };
-        let mut newer = inputs.iter().filter(is_newer);
-        let is_raw = newer.clone().any(|(it, _)| matches!(it, Input::Source(_)));
-        let is_upstream = is_current || newer.any(|(it, _)| matches!(it, Input::Table(_)));
-        Ok(Some(match (is_raw, is_upstream) {
-            (true, _) => Cause::Raw,
-            (false, true) => Cause::Upstream,
-            (false, false) => Cause::Model,
-        }))
     }
 
     /// Compares the columns of stored rows with those of the contract. If the rows cannot be read, no columns are
@@ -192,7 +156,7 @@ impl Changes<'_> {
                 let is_loaded = made
                     .load
                     .as_ref()
-                    .is_some_and(|it| it.target == self.target);
+                    .is_some_and(|it| *it.target == *self.target);
                 if is_loaded {
                     *rows.entry(table).or_default() += rows_loaded(made, self.target);
                 }
@@ -262,6 +226,39 @@ impl Changes<'_> {
             }
         }
     }
+}
+
+/// Why a derived partition is stale; none if it is current, or waits for the rest of its window.
+fn stale_because(
+    view: &ModelView<'_>,
+    partition: Partition,
+    made: &ModelState,
+    today: NaiveDate,
+) -> Option<Cause> {
+    if view.gap(partition, today).is_some() {
+        return None;
+    }
+    let is_current = view.is_current(&view.bound.contract, partition, made);
+    if is_current && view.is_upstream_current(partition) {
+        return None;
+    }
+    let newest = |objects: &[ObjectRef]| -> Option<String> {
+        let runs = objects.iter().filter_map(|object| run_of(&object.path));
+        runs.max().map(str::to_string)
+    };
+    let derived = newest(&made.objects);
+    let mut inputs = view.inputs(partition);
+    inputs.retain(|(input, objects)| {
+        view.bound.is_decided_by(input) && newest(objects).is_some_and(|read| Some(read) > derived)
+    });
+    let mut newer = inputs.iter();
+    let is_raw = newer.clone().any(|(it, _)| matches!(it, Input::Source(_)));
+    let is_upstream = is_current || newer.any(|(it, _)| matches!(it, Input::Table(_)));
+    Some(match (is_raw, is_upstream) {
+        (true, _) => Cause::Raw,
+        (false, true) => Cause::Upstream,
+        (false, false) => Cause::Model,
+    })
 }
 
 /// A path as one word of a shell.

@@ -16,7 +16,7 @@ use crate::load::plan::{is_loaded, rows_loaded, rows_of};
 use crate::plan::{Dates, RunRequest, Selection, due_partitions};
 use crate::state::{Failure, Gap, NotAvailable, PartitionState, SourceState, StateStore};
 use crate::store::layout::Partition;
-use crate::transform::{BoundCatalog, BoundModel, Contract, Fingerprint, history_fingerprint};
+use crate::transform::{BoundCatalog, Contract, ModelView};
 
 /// How far one partition of a source has come. What is not in the warehouse is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub enum Reached {
 }
 
 impl Reached {
-    fn of(found: Option<&PartitionState>, tables: &[Table]) -> Self {
+    fn of(found: Option<&PartitionState>, tables: &[Table<'_>]) -> Self {
         let Some(found) = found else {
             return Self::Unasked;
         };
@@ -51,11 +51,11 @@ impl Reached {
                 (None, None) => Self::Unasked,
             };
         };
-        let waiting = |table: &&Table| !table.is_derived || !table.is_loaded;
+        let waiting = |table: &&Table<'_>| !table.is_derived || !table.is_loaded;
         let waits: Vec<String> = tables
             .iter()
             .filter(waiting)
-            .map(|table| table.name.clone())
+            .map(|table| table.name.to_string())
             .collect();
         if tables.iter().any(|table| !table.is_derived) {
             Self::NotDerived(waits)
@@ -77,8 +77,8 @@ impl Reached {
 }
 
 /// One table of a partition.
-struct Table {
-    name: String,
+struct Table<'a> {
+    name: &'a str,
     /// From the current raw rows, SQL and contract.
     is_derived: bool,
     is_loaded: bool,
@@ -367,6 +367,10 @@ impl Lookup {
         let models: Vec<_> = driven
             .filter(|it| selection.models.contains(&it.model.name))
             .collect();
+        let mut views = Vec::with_capacity(models.len());
+        for bound in &models {
+            views.push(bound.view(&self.states).await?);
+        }
         let contracts = models.iter().flat_map(|bound| bound.contracts());
         let names = contracts.map(|contract| contract.table.clone());
         let mut tables: Vec<TableCoverage> = names
@@ -375,8 +379,8 @@ impl Lookup {
         let mut reached = BTreeMap::new();
         for partition in partitions {
             let found = state.partition(partition);
-            let covered = self.of_partition(&models, partition, found, today, &mut tables);
-            reached.insert(partition, covered.await?);
+            let covered = self.of_partition(&views, partition, found, today, &mut tables);
+            reached.insert(partition, covered);
         }
         Ok(SourceCoverage {
             source: source.name.clone(),
@@ -393,23 +397,23 @@ impl Lookup {
     }
 
     /// How far a partition has come; counts it in the coverage of each table that has such a partition.
-    async fn of_partition(
+    fn of_partition(
         &self,
-        models: &[&Arc<BoundModel>],
+        models: &[ModelView<'_>],
         partition: Partition,
         found: Option<&PartitionState>,
         today: NaiveDate,
         covered_tables: &mut [TableCoverage],
-    ) -> Result<Reached, Error> {
+    ) -> Reached {
         let mut tables = Vec::new();
         // Tables by week or month whose partition has another date or lacks days.
         let mut without = BTreeSet::new();
-        for bound in models {
-            let is_due = bound.home(partition) == partition
-                && bound.gap(&self.states, partition, today).await?.is_none();
+        for view in models {
+            let is_due =
+                view.bound.home(partition) == partition && view.gap(partition, today).is_none();
             match found {
-                _ if !is_due => without.extend(bound.contracts().map(|it| &it.table)),
-                Some(found) => tables.extend(self.tables(bound, partition, found).await?),
+                _ if !is_due => without.extend(view.bound.contracts().map(|it| &it.table)),
+                Some(found) => tables.extend(self.tables(view, partition, found)),
                 None => {}
             }
         }
@@ -424,36 +428,28 @@ impl Lookup {
                 covered.missing += 1;
             }
         }
-        Ok(Reached::of(found, &tables))
+        Reached::of(found, &tables)
     }
 
     /// The tables that a model fills from a partition.
-    async fn tables(
+    fn tables<'a>(
         &self,
-        bound: &BoundModel,
+        view: &ModelView<'a>,
         partition: Partition,
         found: &PartitionState,
-    ) -> Result<Vec<Table>, Error> {
-        let contract = &bound.contract;
-        let current = bound.wanted(&self.states, partition).await?;
-        let is_upstream_current = bound.is_upstream_current(&self.states, partition).await?;
-        let table = |contract: &Contract, wanted: &Fingerprint| {
+    ) -> Vec<Table<'a>> {
+        let bound = view.bound;
+        let is_upstream_current = view.is_upstream_current(partition);
+        let table = |contract: &'a Contract| {
             let made = found.models.get(&contract.table);
             Table {
-                name: contract.table.clone(),
+                name: &contract.table,
                 is_derived: is_upstream_current
-                    && made.is_some_and(|made| wanted.is(&made.fingerprint)),
+                    && made.is_some_and(|made| view.is_current(contract, partition, made)),
                 is_loaded: made.is_some_and(|made| is_loaded(made, &self.target)),
             }
         };
-        let history = bound
-            .history
-            .as_ref()
-            .map(|history| table(history, &history_fingerprint(history, &current)));
-        Ok([table(contract, &current)]
-            .into_iter()
-            .chain(history)
-            .collect())
+        bound.contracts().map(table).collect()
     }
 }
 
@@ -519,8 +515,8 @@ mod tests {
         let rows = raw(r#"{"path":"a","rows":1,"bytes":1}"#);
         let unfinished = r#"{"unfinished":{"asked":"","requests":1,"extracted_at":"2024-01-02T00:00:00Z",
             "whole":{"records":1,"rescued":0,"content":"","parts":[]}}}"#;
-        let table = |name: &str, is_derived, is_loaded| Table {
-            name: name.into(),
+        let table = |name: &'static str, is_derived, is_loaded| Table {
+            name,
             is_derived,
             is_loaded,
         };
@@ -585,9 +581,9 @@ mod tests {
             ),
         ];
         for (json, tables, reached, missing) in cases {
-            let tables: Vec<Table> = tables
+            let tables: Vec<Table<'_>> = tables
                 .into_iter()
-                .map(|it| table(&it.name, it.is_derived, it.is_loaded))
+                .map(|it| table(it.name, it.is_derived, it.is_loaded))
                 .collect();
             let found = Reached::of(Some(&read(&json)), &tables);
             assert_eq!((&found, found.is_missing()), (&reached, missing), "{json}");

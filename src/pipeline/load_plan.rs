@@ -15,7 +15,7 @@ use crate::load::plan::{Expected, LoadPlan, RawTableLoad, TableJobs, TableLoad, 
 use crate::plan::{LoadJobs, Plan, Selection, Stage};
 use crate::state::{ModelState, PartitionState, SourceState, StateStore};
 use crate::store::layout::Partition;
-use crate::transform::{BoundCatalog, BoundModel, Contract, Input, history_fingerprint};
+use crate::transform::{BoundCatalog, Contract, ModelView};
 
 /// State documents that are looked up at a time.
 const READS: usize = 16;
@@ -186,56 +186,41 @@ impl JobCounter {
     /// may be, as the plan reads what they are derived from.
     async fn are_current(&self, table: &TableLoad) -> Result<BTreeMap<Partition, bool>, Error> {
         let (bound, contract) = self.bound.table(&table.contract.table)?;
-        let is_own = contract.table == bound.contract.table;
         let complete = |state: &SourceState| state.complete().map(|(it, _)| it).collect::<Vec<_>>();
         let complete = table.state.look(complete).into_iter();
         let partitions: BTreeSet<Partition> = complete.map(|it| bound.home(it)).collect();
-        let mut are_current = BTreeMap::new();
-        for partition in partitions {
-            let gap = bound.gap(&self.states, partition, self.plan.today);
-            if gap.await?.is_some() {
-                continue;
-            }
-            let mut is_current = false;
-            if self.is_settled(bound, partition).await? {
-                let wanted = bound.wanted(&self.states, partition).await?;
-                let wanted = match is_own {
-                    true => wanted,
-                    false => history_fingerprint(contract, &wanted),
-                };
-                is_current = table.state.look(|state| {
-                    let found = state.partition(partition);
-                    let known = found.and_then(|it| it.models.get(&contract.table));
-                    known.is_some_and(|known| wanted.is(&known.fingerprint))
-                });
-            }
-            are_current.insert(partition, is_current);
-        }
-        Ok(are_current)
+        let view = bound.view(&self.states).await?;
+        let is_current = |partition: Partition| {
+            let made = view.made(&contract.table, partition);
+            let is_current = |made: &ModelState| view.is_current(contract, partition, made);
+            self.is_settled(&view, partition) && made.is_some_and(|made| is_current(made))
+        };
+        let is_whole = |it: &Partition| view.gap(*it, self.plan.today).is_none();
+        let partitions = partitions.into_iter().filter(is_whole);
+        Ok(partitions.map(|it| (it, is_current(it))).collect())
     }
 
     /// Whether all inputs that decide about a model's partition stay the same in this run, except the partition of its
     /// driving source.
-    async fn is_settled(&self, bound: &BoundModel, partition: Partition) -> Result<bool, Error> {
-        for input in bound.inputs.iter().filter(|it| bound.is_decided_by(it)) {
-            for of in bound.reads(&self.states, input, partition).await? {
-                let is_settled = match input {
-                    Input::Source(source) => {
-                        let is_own = source.name == bound.driving.name && of == partition;
-                        is_own || !self.read_of(source).contains(&of)
+    fn is_settled(&self, view: &ModelView<'_>, partition: Partition) -> bool {
+        let bound = view.bound;
+        let mut decides = view
+            .inputs
+            .iter()
+            .filter(|it| bound.is_decided_by(it.input));
+        decides.all(|it| {
+            let driving = it.input.driving();
+            let read = view.reads(it.input, partition);
+            read.into_iter().all(|of| {
+                let is_read = self.read_of(driving).contains(&of);
+                match &it.upstream {
+                    None => !is_read || (driving.name == bound.driving.name && of == partition),
+                    Some(upstream) => {
+                        !is_read && it.current(of).is_some() && self.is_settled(upstream, of)
                     }
-                    Input::Table(table) => {
-                        !self.read_of(&table.bound.driving).contains(&of)
-                            && table.current(&self.states, of).await?.is_some()
-                            && Box::pin(self.is_settled(&table.bound, of)).await?
-                    }
-                };
-                if !is_settled {
-                    return Ok(false);
                 }
-            }
-        }
-        Ok(true)
+            })
+        })
     }
 }
 

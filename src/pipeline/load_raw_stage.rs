@@ -122,7 +122,7 @@ impl RawLoader<'_> {
         let flat = FlatObjects {
             partition,
             objects,
-            fingerprint: fingerprint.clone(),
+            fingerprint: fingerprint.to_hex(),
         };
         let target = self.warehouse.target();
         // A job that outlives its program would replace these rows by old ones.

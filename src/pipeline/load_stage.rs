@@ -16,7 +16,10 @@ use crate::load::LoadError;
 ///
 /// A run that must stop does not wait for jobs, which may take hours: the state lists them, and the next run finds
 /// them.
-pub(super) async fn load_stage(context: Option<LoadContext>, mut loadable: mpsc::Receiver<Flat>) {
+pub(super) async fn load_stage(
+    context: Option<LoadContext>,
+    mut loadable: mpsc::Receiver<Vec<Flat>>,
+) {
     let Some(context) = context else {
         while loadable.recv().await.is_some() {}
         return;
@@ -27,7 +30,7 @@ pub(super) async fn load_stage(context: Option<LoadContext>, mut loadable: mpsc:
     }
 }
 
-async fn load_tables(context: &LoadContext, loadable: mpsc::Receiver<Flat>) {
+async fn load_tables(context: &LoadContext, loadable: mpsc::Receiver<Vec<Flat>>) {
     context.drop_trial_tables().await;
     let loaders: BTreeMap<&str, TableLoader<'_>> = context
         .plan
@@ -45,8 +48,10 @@ async fn load_tables(context: &LoadContext, loadable: mpsc::Receiver<Flat>) {
         .await;
     let loaders = &loaders;
     stream::unfold(loadable, |mut queue| async move {
-        queue.recv().await.map(|item| (item, queue))
+        let items = queue.recv().await?;
+        Some((stream::iter(items), queue))
     })
+    .flatten()
     .for_each_concurrent(UNDER_WAY, |(table, partition)| async move {
         match loaders.get(table.as_str()) {
             Some(loader) => loader.take_partition(partition).await,

@@ -398,6 +398,7 @@ impl Pipeline {
             shutdown,
             contracts: bound.contracts(&plan.run_request.selection.models),
             bound,
+            target: load::target_name(&self.config.warehouse),
             load: self.config.load.clone(),
             cpu,
             checkpoint_every: self.config.checkpoint_pages.max(1),

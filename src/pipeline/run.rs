@@ -30,6 +30,8 @@ pub(super) struct Run {
     pub(super) bound: BoundCatalog,
     /// The contracts of the tables of selected models, by table: these are loaded.
     pub(super) contracts: BTreeMap<String, Contract>,
+    /// The warehouse's name in the state.
+    pub(super) target: String,
     pub(super) load: LoadOptions,
     pub(super) cpu: Handle,
     /// After how many pages an unfinished task leaves a checkpoint.

@@ -435,12 +435,12 @@ impl<'a> TableLoader<'a> {
         begun: Instant,
     ) -> Result<(), Error> {
         let Loaded { job, attempt, .. } = loaded;
-        let target = self.target().to_string();
+        let target: Arc<str> = self.target().into();
         let of_job = job.clone();
         let done = move |state: &mut ModelState, part: &ModelState| {
             state.load = Some(Load {
                 target: target.clone(),
-                fingerprint: part.fingerprint.clone(),
+                fingerprint: part.fingerprint,
                 job: of_job.clone(),
                 rows: rows_of(part),
             });
@@ -499,6 +499,6 @@ fn flat_objects((partition, state): &Part) -> FlatObjects {
     FlatObjects {
         partition: *partition,
         objects: state.objects.clone(),
-        fingerprint: state.fingerprint.clone(),
+        fingerprint: state.fingerprint.to_hex(),
     }
 }

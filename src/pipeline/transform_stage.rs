@@ -1,6 +1,7 @@
 //! Committed raw partitions to flattened objects, for every model whose inputs or SQL have changed.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -14,13 +15,14 @@ use super::{Ready, Run};
 use crate::catalog::{Model, Source, SourceKind, TestSeverity};
 use crate::error::{Error, UpstreamError};
 use crate::events::{Event, Outcome};
+use crate::load::plan::is_loaded;
 use crate::plan::{Stage, unavailable};
-use crate::state::{ModelState, SourceHandle, SourceState, StateError};
+use crate::state::{ModelState, Sha256Digest, SourceHandle, SourceState};
 use crate::store::ObjectRef;
 use crate::store::layout::Partition;
 use crate::transform::{
-    BoundModel, Contract, Duplicates, FailedTest, Fingerprint, Flattened, Input, Inputs, Snapshots,
-    TransformError, Transformer, UnfitTimes, UpstreamTable, history_fingerprint,
+    BoundModel, Contract, Duplicates, FailedTest, Fingerprint, Flattened, Input, InputView, Inputs,
+    ModelView, Snapshots, TransformError, Transformer, UnfitTimes, history_fingerprint,
 };
 
 /// A model's partition that may have to be loaded.
@@ -40,7 +42,7 @@ struct Work {
     /// Held while a partition is derived, and released before it is committed: Cloud Storage accepts one write of an
     /// object per second.
     slots: Semaphore,
-    flat: mpsc::Sender<Flat>,
+    flat: mpsc::Sender<Vec<Flat>>,
     /// None if tables have no Delta log.
     delta: Option<DeltaStage>,
 }
@@ -54,7 +56,7 @@ pub(super) async fn transform_stage(
     transformer: Option<Transformer>,
     delta: Option<DeltaStage>,
     committed: mpsc::Receiver<Ready>,
-    flat: mpsc::Sender<Flat>,
+    flat: mpsc::Sender<Vec<Flat>>,
 ) -> Result<(), Error> {
     let at_once = transformer.as_ref().map_or(1, Transformer::at_once);
     let work = Arc::new(Work {
@@ -111,7 +113,8 @@ async fn on_any_core(work: &Arc<Work>, some: Vec<(Arc<BoundModel>, Partition)>) 
     let (run, all) = (work.run.clone(), some.clone());
     let work = work.clone();
     let transform = async move {
-        stream::iter(&some)
+        let stale = work.hand_on_settled(&some).await;
+        stream::iter(stale)
             .for_each_concurrent(None, |(bound, partition)| {
                 work.transform_partition(bound, *partition)
             })
@@ -132,31 +135,69 @@ async fn on_any_core(work: &Arc<Work>, some: Vec<(Arc<BoundModel>, Partition)>) 
 }
 
 impl Work {
+    /// Hands on the partitions that are settled: in most runs all but a few, and nothing of them is worth a span or a
+    /// slot. Returns the others.
+    async fn hand_on_settled<'a>(
+        &self,
+        some: &'a [(Arc<BoundModel>, Partition)],
+    ) -> Vec<&'a (Arc<BoundModel>, Partition)> {
+        let mut views: BTreeMap<&str, Option<ModelView<'a>>> = BTreeMap::new();
+        let (mut settled, mut stale) = (Vec::new(), Vec::new());
+        for of in some {
+            let ((bound, partition), run) = (of, self.run.as_ref());
+            let model = &bound.model;
+            let view = match views.entry(&model.name) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                // What cannot be told is for `derive` to report.
+                Entry::Vacant(entry) => entry.insert(bound.view(&run.states).await.ok()),
+            };
+            let is_settled = |view: &ModelView<'_>| is_settled(run, view, *partition);
+            if self.transformer.is_some() && view.as_ref().is_some_and(is_settled) {
+                self.observe_started(model, *partition);
+                self.observe_finished(model, *partition, Outcome::Unchanged);
+                settled.extend(self.tables(model, *partition));
+            } else {
+                stale.push(of);
+            }
+        }
+        // States that are replaced meanwhile are not kept for them.
+        drop(views);
+        self.hand_on(settled).await;
+        stale
+    }
+
     /// One model and partition. A failure is reported; the others continue.
     async fn transform_partition(&self, bound: &BoundModel, partition: Partition) {
-        let (run, model) = (self.run.as_ref(), &bound.model);
-        if run.shutdown.is_cancelled() {
+        if self.run.shutdown.is_cancelled() {
             return;
         }
         let is_derived = match &self.transformer {
-            // Nothing of it is worth a span or a slot, and in most runs all partitions but a few are settled.
-            Some(_) if is_settled(run, bound, partition).await => {
-                self.observe_started(model, partition);
-                self.observe_finished(model, partition, Outcome::Unchanged);
-                true
-            }
             Some(transformer) => self.transform_stale(transformer, bound, partition).await,
             None => true,
         };
-        // Models that are derived only because others read them are not loaded.
-        if !is_derived || !run.contracts.contains_key(&model.name) {
+        if is_derived {
+            let tables = self.tables(&bound.model, partition);
+            self.hand_on(tables.collect()).await;
+        }
+    }
+
+    /// The tables of a derived partition that may have to be loaded. Models that are derived only because others read
+    /// them are not loaded.
+    fn tables(&self, model: &Model, partition: Partition) -> impl Iterator<Item = Flat> {
+        let is_selected = self.run.contracts.contains_key(&model.name);
+        let name = is_selected.then(|| model.name.clone());
+        let history = model.history_table().filter(|_| is_selected);
+        let tables = name.into_iter().chain(history);
+        tables.map(move |table| (table, partition))
+    }
+
+    /// Hands derived partitions to the load stage.
+    async fn hand_on(&self, tables: Vec<Flat>) {
+        if tables.is_empty() || self.run.shutdown.is_cancelled() {
             return;
         }
         // The load stage ends early only when the run is being stopped.
-        let _ = self.flat.send((model.name.clone(), partition)).await;
-        if let Some(history) = model.history_table() {
-            let _ = self.flat.send((history, partition)).await;
-        }
+        let _ = self.flat.send(tables).await;
     }
 
     fn observe_started(&self, model: &Model, partition: Partition) {
@@ -254,31 +295,15 @@ impl Work {
     }
 }
 
-/// What the state has of a model's partition.
-fn known_state(
-    state: &SourceState,
-    model: &Model,
-    partition: Partition,
-) -> Option<Arc<ModelState>> {
-    let found = state.partition(partition)?;
-    found.models.get(&model.name).cloned()
-}
-
-/// Whether a partition is derived from what is committed now, and this run does not read it. What cannot be told is for
-/// [`derive`] to report.
-async fn is_settled(run: &Run, bound: &BoundModel, partition: Partition) -> bool {
-    let look = async || -> Result<bool, StateError> {
-        let (states, model) = (&run.states, &bound.model);
-        let handle = states.source(&bound.driving.name).await?;
-        let known = handle.look(|state| known_state(state, model, partition));
-        let Some(found) = known.filter(|found| !is_read(run, model, found)) else {
-            return Ok(false);
-        };
-        let gap = bound.gap(states, partition, run.plan.today);
-        let is_whole = bound.history.is_none() && gap.await?.is_none();
-        Ok(is_whole && bound.wanted(states, partition).await?.current == found.fingerprint)
-    };
-    look().await.unwrap_or(false)
+/// Whether a partition is derived from what is committed, and this run does not read it.
+fn is_settled(run: &Run, view: &ModelView<'_>, partition: Partition) -> bool {
+    let model = &view.bound.model;
+    view.made(&model.name, partition).is_some_and(|made| {
+        !is_read(run, model, made)
+            && view.bound.history.is_none()
+            && view.gap(partition, run.plan.today).is_none()
+            && view.is_settled(partition, made)
+    })
 }
 
 /// Derives a partition if it is stale or `force` is set, and then the versions of its rows if the model has a history
@@ -291,7 +316,8 @@ async fn derive(
     force: bool,
 ) -> Result<Option<(SourceHandle, Made)>, Error> {
     let model = &bound.model;
-    if let Some(gap) = bound.gap(&run.states, partition, run.plan.today).await? {
+    let view = bound.view(&run.states).await?;
+    if let Some(gap) = view.gap(partition, run.plan.today) {
         // Rows derived before the period was over stay, although they are not all of it.
         run.observer.observe(&Event::Noted {
             name: model.name.clone(),
@@ -300,10 +326,10 @@ async fn derive(
         return Ok(None);
     }
     let handle = run.states.source(&bound.driving.name).await?;
-    let mut inputs = bound.inputs(&run.states, partition).await?;
+    let mut inputs = view.inputs(partition);
     let mut fingerprint = bound.fingerprint(&inputs);
-    let known = handle.look(|state| known_state(state, model, partition));
-    let is_current = |found: &&Arc<ModelState>| !force && fingerprint.is(&found.fingerprint);
+    let known = view.made(&model.name, partition).cloned();
+    let is_current = |found: &&Arc<ModelState>| !force && fingerprint.is(found.fingerprint);
     let current = match known.as_ref().filter(is_current) {
         Some(found) => usable_objects(run, transformer, model, partition, found).await?,
         None => None,
@@ -312,15 +338,15 @@ async fn derive(
     let objects = match current {
         Some(objects) => objects,
         None => {
-            if !await_inputs(run, bound, partition).await? {
+            if !await_inputs(run, &view, partition).await? {
                 tracing::info!(model = model.name, %partition, "waits for what it reads");
                 return Ok(None);
             }
             if remake_inputs(run, transformer, bound, partition).await? {
-                inputs = bound.inputs(&run.states, partition).await?;
+                inputs = bound.view(&run.states).await?.inputs(partition);
                 fingerprint = bound.fingerprint(&inputs);
             }
-            let of = fingerprint.current.clone();
+            let of = fingerprint.current;
             let made = derive_model(run, transformer, bound, partition, inputs, of, known).await?;
             let objects = made.flattened.objects.clone();
             derived.push(made);
@@ -368,7 +394,7 @@ async fn derive_model(
     bound: &BoundModel,
     partition: Partition,
     inputs: Inputs,
-    fingerprint: String,
+    fingerprint: Sha256Digest,
     known: Option<Arc<ModelState>>,
 ) -> Result<Derived, Error> {
     let begun = Instant::now();
@@ -440,7 +466,7 @@ fn remake_inputs<'a>(
 ) -> BoxFuture<'a, Result<bool, Error>> {
     let remake = async move {
         let mut is_remade = false;
-        for input in &bound.inputs {
+        for (number, input) in bound.inputs.iter().enumerate() {
             let Input::Table(table) = input else {
                 continue;
             };
@@ -448,9 +474,13 @@ fn remake_inputs<'a>(
             if table.contract.table != table.bound.contract.table {
                 continue;
             }
-            for partition in bound.reads(&run.states, input, partition).await? {
-                let objects = input.objects(&run.states, partition).await?;
-                if transformer.has(&objects).await? {
+            // What was derived again for an earlier input may be upstream of this one, too.
+            let view = bound.view(&run.states).await?;
+            let Some(of_input) = view.inputs.get(number) else {
+                continue;
+            };
+            for partition in view.reads(input, partition) {
+                if transformer.has(of_input.objects(partition)).await? {
                     continue;
                 }
                 let bound = &table.bound;
@@ -549,11 +579,7 @@ async fn check_tests(
 
 /// Whether this run reads the flattened objects of a derived partition: in a load, or for the history table.
 fn is_read(run: &Run, model: &Model, found: &ModelState) -> bool {
-    let is_loaded = found
-        .load
-        .as_ref()
-        .is_some_and(|load| load.fingerprint == found.fingerprint);
-    let is_due = (!is_loaded || run.load.full_refresh.contains(&model.name))
+    let is_due = (!is_loaded(found, &run.target) || run.load.full_refresh.contains(&model.name))
         && run.contracts.contains_key(&model.name);
     model.front_matter.history || (is_due && run.plan.run_request.stages.contains(&Stage::Load))
 }
@@ -568,7 +594,7 @@ struct Made {
 /// A derived partition of a table that is not committed yet.
 struct Derived {
     table: String,
-    fingerprint: String,
+    fingerprint: Sha256Digest,
     flattened: Flattened,
     begun: Instant,
 }
@@ -595,7 +621,7 @@ async fn versions(
     let Some(at) = read.filter(|_| {
         before
             .as_ref()
-            .is_none_or(|before| !fingerprint.is(&before.fingerprint))
+            .is_none_or(|before| !fingerprint.is(before.fingerprint))
     }) else {
         return Ok(None);
     };
@@ -619,7 +645,7 @@ async fn versions(
         .map_err(|error| stopped(&history.table, error))??;
     Ok(Some(Derived {
         table: history.table.clone(),
-        fingerprint: fingerprint.current.clone(),
+        fingerprint: fingerprint.current,
         flattened,
         begun,
     }))
@@ -639,12 +665,12 @@ async fn commit_made(
     partition: Partition,
     Made { derived, renewed }: Made,
 ) -> Result<(), Error> {
-    let models: Vec<(String, String, Vec<ObjectRef>)> = derived
+    let models: Vec<(String, Sha256Digest, Vec<ObjectRef>)> = derived
         .iter()
         .map(|derived| {
             (
                 derived.table.clone(),
-                derived.fingerprint.clone(),
+                derived.fingerprint,
                 derived.flattened.objects.clone(),
             )
         })
@@ -693,7 +719,7 @@ fn renew_fingerprint(
     if let Some(load) = &mut found.load
         && load.fingerprint == found.fingerprint
     {
-        load.fingerprint.clone_from(&fingerprint.current);
+        load.fingerprint = fingerprint.current;
     }
     found.fingerprint = fingerprint.current;
 }
@@ -736,14 +762,20 @@ fn report_derived(run: &Run, partition: Partition, derived: Vec<Derived>) {
 ///
 /// # Errors
 /// [`UpstreamError`] if an input failed or is missing: the partition would keep the rows that were derived without it.
-async fn await_inputs(run: &Run, bound: &BoundModel, partition: Partition) -> Result<bool, Error> {
+async fn await_inputs(
+    run: &Run,
+    view: &ModelView<'_>,
+    partition: Partition,
+) -> Result<bool, Error> {
+    let bound = view.bound;
     let waits = bound.level > 0 || bound.is_windowed();
-    for input in &bound.inputs {
-        for of in bound.reads(&run.states, input, partition).await? {
-            let is_there = match input {
-                Input::Source(source) if source.name == bound.driving.name && !waits => true,
-                Input::Source(source) => await_source(run, source, of, waits).await?,
-                Input::Table(table) => await_table(run, table, of).await?,
+    for it in &view.inputs {
+        for of in view.reads(it.input, partition) {
+            let source = it.input.driving();
+            let is_there = match &it.upstream {
+                None if source.name == bound.driving.name && !waits => true,
+                None => await_source(run, source, of, waits).await?,
+                Some(upstream) => await_table(run, it, upstream, of).await?,
             };
             if !is_there {
                 return Ok(false);
@@ -756,32 +788,27 @@ async fn await_inputs(run: &Run, bound: &BoundModel, partition: Partition) -> Re
 /// [`await_inputs`] for a table of another model.
 fn await_table<'a>(
     run: &'a Run,
-    table: &'a UpstreamTable,
+    table: &'a InputView<'_>,
+    model: &'a ModelView<'_>,
     partition: Partition,
 ) -> BoxFuture<'a, Result<bool, Error>> {
     let await_table = async move {
-        let gap = table.bound.gap(&run.states, partition, run.plan.today);
-        if gap.await?.is_some() {
+        if model.gap(partition, run.plan.today).is_some() {
             return Ok(false);
         }
-        for input in &table.bound.inputs {
-            for of in table.bound.reads(&run.states, input, partition).await? {
-                let is_there = match input {
-                    Input::Source(source) => await_source(run, source, of, true).await?,
-                    Input::Table(table) => await_table(run, table, of).await?,
+        for it in &model.inputs {
+            for of in model.reads(it.input, partition) {
+                let is_there = match &it.upstream {
+                    None => await_source(run, it.input.driving(), of, true).await?,
+                    Some(upstream) => await_table(run, it, upstream, of).await?,
                 };
                 if !is_there {
                     return Ok(false);
                 }
             }
         }
-        let handle = run.states.source(&table.bound.driving.name).await?;
-        let is_read = handle.look(|state| {
-            let found = state.partition(partition);
-            found.is_some_and(|found| found.raw.is_some())
-        });
-        if is_read && table.current(&run.states, partition).await?.is_none() {
-            let table = table.contract.table.clone();
+        if table.is_read(partition) && table.current(partition).is_none() {
+            let table = table.input.name().to_string();
             return Err(UpstreamError::NotDerived { table }.into());
         }
         Ok(true)

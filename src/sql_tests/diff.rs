@@ -264,15 +264,13 @@ impl<'a> Differ<'a> {
     /// Those of the state.
     pub async fn is_stale(&self, partition: Partition) -> Result<bool, Error> {
         let (states, model) = (self.of.states, &self.bound.model);
-        let wanted = self.bound.wanted(states, partition).await?;
-        if !self.bound.is_upstream_current(states, partition).await? {
-            return Ok(true);
-        }
-        let known = self.state.look(|state| {
-            let models = &state.partition(partition)?.models;
-            Some(models.get(&model.name)?.fingerprint.clone())
+        let view = self.bound.view(states).await?;
+        let known = view.made(&model.name, partition);
+        let is_current = known.is_some_and(|known| {
+            view.is_upstream_current(partition)
+                && view.is_current(&self.bound.contract, partition, known)
         });
-        Ok(known.is_none_or(|known| !wanted.is(&known)))
+        Ok(!is_current)
     }
 
     /// What changes in a partition, with at most `samples` rows of each kind of change.

@@ -47,7 +47,8 @@ pub async fn preview(
     let state = of.states.source(&bound.driving.name).await?;
     let partition = complete_partition(&bound, &state, day)?;
     let today = clock::now().date_naive();
-    if let Some(gap) = bound.gap(of.states, partition, today).await? {
+    let gap = bound.view(of.states).await?.gap(partition, today);
+    if let Some(gap) = gap {
         let model = model.name.clone();
         return Err(PreviewError::Window {
             model,

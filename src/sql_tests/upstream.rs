@@ -9,7 +9,7 @@ use crate::error::{Error, PreviewError};
 use crate::state::StateStore;
 use crate::store::ObjectRef;
 use crate::store::layout::{Partition, RunId};
-use crate::transform::{BoundModel, Input, Inputs, Transformer};
+use crate::transform::{BoundModel, Input, Inputs, ModelView, Transformer};
 
 /// Raw objects of partitions, by the name of their source.
 pub(super) type RawObjects = BTreeMap<(String, Partition), Vec<ObjectRef>>;
@@ -37,7 +37,7 @@ impl<'t> Upstream<'t> {
         run: RunId,
     ) -> Result<Self, Error> {
         let mut raw = BTreeMap::new();
-        add_raw(bound, states, partition, &mut raw).await?;
+        add_raw(&bound.view(states).await?, partition, &mut raw)?;
         Ok(Self {
             transformer,
             raw,
@@ -102,27 +102,22 @@ impl<'t> Upstream<'t> {
 }
 
 /// Adds the committed raw objects of all sources upstream of a model.
-async fn add_raw(
-    bound: &BoundModel,
-    states: &StateStore,
-    partition: Partition,
-    raw: &mut RawObjects,
-) -> Result<(), Error> {
-    for input in &bound.inputs {
-        match input {
-            Input::Source(source) => {
-                for of in bound.reads(states, input, partition).await? {
-                    let objects = input.objects(states, of).await?;
-                    raw.insert((source.name.clone(), of), objects);
+fn add_raw(view: &ModelView<'_>, partition: Partition, raw: &mut RawObjects) -> Result<(), Error> {
+    for it in &view.inputs {
+        match &it.upstream {
+            None => {
+                for of in view.reads(it.input, partition) {
+                    let name = it.input.name().to_string();
+                    raw.insert((name, of), it.objects(of).to_vec());
                 }
             }
-            Input::Table(table) => {
-                if table.contract.table != table.bound.contract.table {
-                    let found = input.name().to_string();
-                    return Err(PreviewError::Versions { table: found }.into());
-                }
-                for of in bound.reads(states, input, partition).await? {
-                    Box::pin(add_raw(&table.bound, states, of, raw)).await?;
+            Some(upstream) if upstream.bound.contract.table != it.input.name() => {
+                let table = it.input.name().to_string();
+                return Err(PreviewError::Versions { table }.into());
+            }
+            Some(upstream) => {
+                for of in view.reads(it.input, partition) {
+                    add_raw(upstream, of, raw)?;
                 }
             }
         }

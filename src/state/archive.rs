@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 
 use super::check::check_partitions;
 use super::document::{ArchiveRef, Partitions, SourceState, VERSION, shared};
-use super::{DocumentError, READS_AT_A_TIME, StateError, read_unique};
+use super::{DocumentError, READS_AT_A_TIME, Sha256Digest, StateError, read_unique};
 use crate::store::layout::{Partition, archive_object};
 use crate::store::{Bucket, StoreError};
 
@@ -157,6 +157,6 @@ fn year_of(partition: Partition) -> Option<i32> {
     partition.day().map(|day| day.year())
 }
 
-fn digest(bytes: &[u8]) -> String {
-    const_hex::encode(Sha256::digest(bytes))
+fn digest(bytes: &[u8]) -> Sha256Digest {
+    Sha256Digest::of(Sha256::new().chain_update(bytes))
 }

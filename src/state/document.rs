@@ -5,10 +5,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, SecondsFormat, TimeDelta, Utc};
-use serde::{Deserialize, Serialize};
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::{DocumentError, StateError, read_document, read_unique, unique_names};
+use super::{DocumentError, Sha256Digest, StateError, read_document, read_unique, unique_names};
 use crate::bounds::MAX_STATE_TEXT;
 use crate::store::ObjectRef;
 use crate::store::layout::Partition;
@@ -91,6 +92,65 @@ pub(super) mod shared {
     }
 }
 
+/// Texts of which a document has the same again and again: they share one copy in memory.
+mod repeated {
+    use std::cell::RefCell;
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::state::strict::Text;
+
+    thread_local! {
+        static LAST: RefCell<Arc<str>> = RefCell::new("".into());
+    }
+
+    pub(super) fn serialize<S: Serializer>(
+        text: &Arc<str>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        text.as_ref().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Arc<str>, D::Error> {
+        let Text(text) = Text::deserialize(deserializer)?;
+        Ok(LAST.with_borrow_mut(|last| {
+            if **last != *text {
+                *last = text.into();
+            }
+            last.clone()
+        }))
+    }
+}
+
+/// Reads objects without the room for more of them that a vector begins with: most partitions have one.
+fn few<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ObjectRef>, D::Error> {
+    deserializer.deserialize_seq(Few)
+}
+
+struct Few;
+
+impl<'de> Visitor<'de> for Few {
+    type Value = Vec<ObjectRef>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("objects")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let mut objects = Vec::new();
+        while let Some(object) = items.next_element()? {
+            if objects.is_empty() {
+                objects.reserve_exact(1);
+            }
+            objects.push(object);
+        }
+        Ok(objects)
+    }
+}
+
 /// An archive that a document names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -98,7 +158,7 @@ pub(super) struct ArchiveRef {
     /// Distinguishes its key from those of earlier and later archives.
     pub(super) mark: String,
     /// SHA-256 of its bytes.
-    pub(super) digest: String,
+    pub(super) digest: Sha256Digest,
 }
 
 /// How far the changes of a source were read, committed together with their rows.
@@ -383,6 +443,7 @@ pub struct CheckpointPartition {
 #[serde(deny_unknown_fields)]
 pub struct RawState {
     /// The objects with the rows. Empty: the read was complete and found nothing.
+    #[serde(deserialize_with = "few")]
     pub objects: Vec<ObjectRef>,
     /// Records in the API's pages.
     pub records: u64,
@@ -419,8 +480,9 @@ pub struct Failure {
 #[serde(deny_unknown_fields)]
 pub struct ModelState {
     /// Digest of the SQL, the contract and the raw objects; another one means stale.
-    pub fingerprint: String,
+    pub fingerprint: Sha256Digest,
     /// The flattened objects. A partition without rows has one empty object, which replaces what was loaded before.
+    #[serde(deserialize_with = "few")]
     pub objects: Vec<ObjectRef>,
     /// The finished load of these objects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -454,9 +516,10 @@ fn is_zero<T: Default + PartialEq>(number: &T) -> bool {
 #[serde(deny_unknown_fields)]
 pub struct Load {
     /// The warehouse and dataset.
-    pub target: String,
+    #[serde(with = "repeated")]
+    pub target: Arc<str>,
     /// Fingerprint of the model state that was loaded.
-    pub fingerprint: String,
+    pub fingerprint: Sha256Digest,
     /// The job, in warehouses that have jobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,

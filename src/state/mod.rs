@@ -8,6 +8,7 @@
 
 mod archive;
 mod check;
+mod digest;
 mod document;
 pub mod lock;
 mod position;
@@ -26,6 +27,7 @@ use tokio::time::Instant;
 use crate::store::layout::state_object;
 use crate::store::{Bucket, StoreError, Version};
 
+pub use digest::Sha256Digest;
 pub use document::{
     Checkpoint, CheckpointCursor, CheckpointPartition, CheckpointResult, CheckpointWindow,
     EndedRow, Failure, Feed, Gap, Load, ModelState, NotAvailable, Overlap, PartitionState,

@@ -161,7 +161,7 @@ impl<'de> Visitor<'de> for Unique {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self, A::Error> {
         let mut names = BTreeSet::new();
-        while let Some(Name(name)) = members.next_key()? {
+        while let Some(Text(name)) = members.next_key()? {
             if names.contains(&name) {
                 return Err(A::Error::custom(format_args!(
                     "the name `{name:.60}` appears twice in one object"
@@ -174,30 +174,30 @@ impl<'de> Visitor<'de> for Unique {
     }
 }
 
-/// The name of a member, which is copied only where it has an escape.
-struct Name<'de>(Cow<'de, str>);
+/// A text, which is copied only where it has an escape.
+pub(super) struct Text<'de>(pub(super) Cow<'de, str>);
 
-impl<'de> Deserialize<'de> for Name<'de> {
+impl<'de> Deserialize<'de> for Text<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(NameVisitor)
+        deserializer.deserialize_str(TextVisitor)
     }
 }
 
-struct NameVisitor;
+struct TextVisitor;
 
-impl<'de> Visitor<'de> for NameVisitor {
-    type Value = Name<'de>;
+impl<'de> Visitor<'de> for TextVisitor {
+    type Value = Text<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name")
+        f.write_str("a text")
     }
 
     fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Self::Value, E> {
-        Ok(Name(name.into()))
+        Ok(Text(name.into()))
     }
 
     fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-        Ok(Name(name.to_string().into()))
+        Ok(Text(name.to_string().into()))
     }
 }
 

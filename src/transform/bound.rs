@@ -1,20 +1,14 @@
 //! Models bound to their inputs and tables, once per run, so that nothing is looked up by name later.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::sync::Arc;
 
-use chrono::NaiveDate;
 use tokio::runtime::Handle;
 
 use super::contract::Contract;
 use super::input::{Input, Inputs, UpstreamTable};
-use super::{
-    Fingerprint, ModelDigest, TYPICAL_BYTES, TransformError, add_objects, begin_input,
-    bind_contract, end_input, history_fingerprint,
-};
+use super::{Fingerprint, ModelDigest, TransformError, bind_contract};
 use crate::catalog::{Catalog, CatalogError, Model, Place, Problem, Source, SourceKind, Window};
-use crate::state::{ModelState, SourceState, StateError, StateStore};
 use crate::store::layout::Partition;
 
 /// A model with its inputs and the contracts of its tables.
@@ -35,39 +29,7 @@ pub struct BoundModel {
     /// The weeks or months of its partitions; none if they are days, or it is a list.
     pub period: Option<Window>,
     /// The part of fingerprints that all its partitions share.
-    digest: ModelDigest,
-}
-
-/// Days of a partition's window that were never read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WindowGap {
-    /// The driving source, whose days they are.
-    pub source_name: String,
-    /// The window.
-    pub window: Window,
-    /// The first of them.
-    pub first: NaiveDate,
-    /// How many they are.
-    pub days: usize,
-}
-
-impl fmt::Display for WindowGap {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            source_name,
-            window,
-            first,
-            days,
-        } = self;
-        let of = match days {
-            1 => format!("{first}"),
-            days => format!("{days} days from {first} on"),
-        };
-        write!(
-            f,
-            "its window (\"{window}\") is incomplete: {source_name} was not read for {of}"
-        )
-    }
+    pub(super) digest: ModelDigest,
 }
 
 impl BoundModel {
@@ -152,26 +114,6 @@ impl BoundModel {
         })
     }
 
-    /// The committed objects that the model reads for a partition.
-    ///
-    /// # Errors
-    /// [`StateError`] if a state document cannot be read.
-    pub async fn inputs(
-        &self,
-        states: &StateStore,
-        partition: Partition,
-    ) -> Result<Inputs, StateError> {
-        let mut inputs = Inputs::new();
-        for input in &self.inputs {
-            let mut objects = Vec::new();
-            for of in self.reads(states, input, partition).await? {
-                objects.extend(input.objects(states, of).await?);
-            }
-            inputs.push((input.clone(), objects));
-        }
-        Ok(inputs)
-    }
-
     /// The model's partition that contains the rows of this partition of its driving source.
     pub fn home(&self, partition: Partition) -> Partition {
         match (self.period, partition) {
@@ -180,89 +122,19 @@ impl BoundModel {
         }
     }
 
-    /// The partitions of an input that the model reads for a partition. For a week or month, these are the days up to
-    /// the last one that the driving source was read for.
-    ///
-    /// # Errors
-    /// [`StateError`] if a state document cannot be read.
-    pub async fn reads(
-        &self,
-        states: &StateStore,
-        input: &Input,
-        partition: Partition,
-    ) -> Result<Vec<Partition>, StateError> {
-        let mut days = self.days(partition);
-        if self
-            .model
-            .front_matter
-            .window
-            .is_some_and(Window::is_calendar)
-        {
-            let handle = states.source(&self.driving.name).await?;
-            let read = handle.look(|state| days.iter().rposition(|day| is_read(state, *day)));
-            days.truncate(read.map_or(0, |last| last + 1));
-        }
-        Ok(input.partitions_of(&days))
-    }
-
-    /// The same for a window of which all days are read.
+    /// The partitions of an input that the model reads for a partition whose window was read whole.
     pub fn reads_of_whole(&self, input: &Input, partition: Partition) -> Vec<Partition> {
-        input.partitions_of(&self.days(partition))
+        input.partitions_of(self.days(partition))
     }
 
     /// The days of a partition's window; the partition itself without one.
-    fn days(&self, partition: Partition) -> Vec<Partition> {
+    pub(super) fn days(&self, partition: Partition) -> Vec<Partition> {
         match (self.model.front_matter.window, partition) {
             (Some(window), Partition::Day(day)) => {
                 window.days(day).into_iter().map(Partition::Day).collect()
             }
             _ => vec![partition],
         }
-    }
-
-    /// The gap in a partition's window because of which it cannot be derived. If a week or month is not over by
-    /// `today`, days after the last one that was read are not missing; nor are the days of a feed, which come without
-    /// being requested.
-    ///
-    /// # Errors
-    /// [`StateError`] if a state document cannot be read.
-    pub async fn gap(
-        &self,
-        states: &StateStore,
-        partition: Partition,
-        today: NaiveDate,
-    ) -> Result<Option<WindowGap>, StateError> {
-        let Some(window) = self.model.front_matter.window else {
-            for table in self.upstream().filter(|it| it.bound.is_windowed()) {
-                let gap = Box::pin(table.bound.gap(states, partition, today)).await?;
-                if gap.is_some() {
-                    return Ok(gap);
-                }
-            }
-            return Ok(None);
-        };
-        if matches!(self.driving.kind, SourceKind::Feed | SourceKind::Updates) {
-            return Ok(None);
-        }
-        let days = self.days(partition);
-        let last = days.last().and_then(|day| day.day());
-        let is_open = window.is_calendar() && last.is_some_and(|last| last >= today);
-        let handle = states.source(&self.driving.name).await?;
-        let missing: Vec<NaiveDate> = handle.look(|state| {
-            let read = days.iter().rposition(|day| is_read(state, *day));
-            let end = match (is_open, read) {
-                (true, Some(last)) => last,
-                _ => days.len(),
-            };
-            let days = days.iter().take(end).filter(|day| !is_read(state, **day));
-            days.filter_map(|day| day.day()).collect()
-        });
-        Ok(missing.first().map(|first| WindowGap {
-            source_name: self.driving.name.clone(),
-            window,
-            first: *first,
-            days: missing.len(),
-        }))
     }
 
     /// Whether it, or an upstream model that makes its weeks or months, reads several days.
@@ -283,96 +155,10 @@ impl BoundModel {
         self.digest.fingerprint(inputs, decides)
     }
 
-    /// The fingerprint of a partition once it is derived from the current state.
-    ///
-    /// # Errors
-    /// [`StateError`] if a state document cannot be read.
-    pub async fn wanted(
-        &self,
-        states: &StateStore,
-        partition: Partition,
-    ) -> Result<Fingerprint, StateError> {
-        let mut rows = Vec::with_capacity(TYPICAL_BYTES);
-        for input in &self.inputs {
-            if !begin_input(&mut rows, input, self.is_decided_by(input)) {
-                continue;
-            }
-            let handle = states.source(&input.driving().name).await?;
-            for of in self.reads(states, input, partition).await? {
-                handle.look(|state| add_objects(&mut rows, input.objects_in(state, of)));
-            }
-            end_input(&mut rows);
-        }
-        Ok(self.digest.of_inputs(rows))
-    }
-
-    /// Whether everything upstream of a partition is derived from the current raw rows, or missing because there are no
-    /// raw rows.
-    ///
-    /// # Errors
-    /// [`StateError`] if a state document cannot be read.
-    pub async fn is_upstream_current(
-        &self,
-        states: &StateStore,
-        partition: Partition,
-    ) -> Result<bool, StateError> {
-        for input in &self.inputs {
-            let Input::Table(table) = input else {
-                continue;
-            };
-            let handle = states.source(&table.bound.driving.name).await?;
-            for of in self.reads(states, input, partition).await? {
-                let is_read = handle.look(|state| is_read(state, of));
-                let is_current = !is_read || table.current(states, of).await?.is_some();
-                if !is_current || !Box::pin(table.bound.is_upstream_current(states, of)).await? {
-                    return Ok(false);
-                }
-            }
-        }
-        Ok(true)
-    }
-
     /// What the query and its columns depend on, including all upstream models.
     pub(super) fn definition(&self) -> String {
         let upstream = self.upstream().map(|table| table.bound.definition());
         self.digest.definition(upstream)
-    }
-}
-
-impl UpstreamTable {
-    /// The fingerprint of the table's partition once it is derived from the current state.
-    ///
-    /// # Errors
-    /// [`StateError`] if a state document cannot be read.
-    pub async fn wanted(
-        &self,
-        states: &StateStore,
-        partition: Partition,
-    ) -> Result<Fingerprint, StateError> {
-        let current = self.bound.wanted(states, partition).await?;
-        Ok(match self.contract.table == self.bound.contract.table {
-            true => current,
-            false => history_fingerprint(&self.contract, &current),
-        })
-    }
-
-    /// The state of the table's partition, if it is derived from the current upstream rows.
-    ///
-    /// # Errors
-    /// [`StateError`] if a state document cannot be read.
-    pub async fn current(
-        &self,
-        states: &StateStore,
-        partition: Partition,
-    ) -> Result<Option<Arc<ModelState>>, StateError> {
-        let wanted = self.wanted(states, partition).await?;
-        let handle = states.source(&self.bound.driving.name).await?;
-        let made = handle.look(|state| {
-            let found = state.partition(partition)?;
-            let made = found.models.get(&self.contract.table)?;
-            Some(made.clone())
-        });
-        Ok(made.filter(|made| wanted.is(&made.fingerprint)))
     }
 }
 
@@ -511,11 +297,6 @@ impl BoundCatalog {
     }
 }
 
-fn is_read(state: &SourceState, partition: Partition) -> bool {
-    let found = state.partition(partition);
-    found.is_some_and(|found| found.raw.is_some())
-}
-
 /// The weeks or months of a model's partitions; none if they are days, or it is a list. A partition never contains a
 /// part of what it reads: neither a day a part of a month, nor a month a part of a week.
 fn period(
@@ -589,7 +370,6 @@ fn unbound(table: &str) -> TransformError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::RawState;
 
     #[tokio::test]
     async fn every_table_has_its_model_and_others_are_named() {
@@ -617,60 +397,6 @@ mod tests {
             bound.model("fleet_tags").map(|_| ()).unwrap_err(),
         ] {
             assert!(error.to_string().contains("fleet_tags"), "{error}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_month_is_whole_or_open() {
-        let catalog = Catalog::open(None).unwrap();
-        let model = catalog.model("fuel_monthly").unwrap();
-        let bound = BoundModel::bind(&catalog, model).await.unwrap();
-        assert_eq!(bound.period, Some(Window::Month));
-        let day = |text: &str| text.parse::<NaiveDate>().unwrap();
-        let month = Partition::Day(day("2024-02-01"));
-        assert_eq!(bound.home(Partition::Day(day("2024-02-29"))), month);
-        assert_eq!(bound.home(Partition::Snapshot), Partition::Snapshot);
-        let reports = bound.inputs.iter().find(|it| it.driving().is_daily());
-        let reports = reports.unwrap();
-        let over = "2024-03-01";
-        // The days that were read, today, the number of days read by the model, and the first missing day with the
-        // number of missing days.
-        for (read, today, counted, missing) in [
-            (vec![], "2024-02-10", 0, Some(("2024-02-01", 29))),
-            (vec![1..=9], "2024-02-10", 9, None),
-            (vec![1..=9], "2024-02-29", 9, None),
-            (vec![1..=9], over, 9, Some(("2024-02-10", 20))),
-            (vec![1..=4, 6..=9], "2024-02-10", 9, Some(("2024-02-05", 1))),
-            (vec![2..=9], "2024-02-10", 9, Some(("2024-02-01", 1))),
-            (vec![1..=29], over, 29, None),
-        ] {
-            let folder = tempfile::tempdir().unwrap();
-            let states = StateStore::new(crate::store::Bucket::of_folder(folder.path()));
-            let handle = states.source(&bound.driving.name).await.unwrap();
-            let days: Vec<u32> = read.into_iter().flatten().collect();
-            let committed = days.clone();
-            handle
-                .commit(move |state| {
-                    for day in committed {
-                        let day = NaiveDate::from_ymd_opt(2024, 2, day).unwrap();
-                        state.partition_mut(Partition::Day(day)).raw = Some(RawState {
-                            objects: Vec::new(),
-                            records: 0,
-                            out_of_window: 0,
-                            rescued: 0,
-                            content: String::new(),
-                            extracted_at: chrono::DateTime::UNIX_EPOCH,
-                        });
-                    }
-                })
-                .await
-                .unwrap();
-            let found = bound.reads(&states, reports, month).await.unwrap();
-            assert_eq!(found.len(), counted, "{days:?}");
-            let gap = bound.gap(&states, month, day(today)).await.unwrap();
-            let gap = gap.map(|gap| (gap.first, gap.days));
-            let missing = missing.map(|(first, count)| (day(first), count));
-            assert_eq!(gap, missing, "{days:?} on {today}");
         }
     }
 

@@ -19,6 +19,7 @@ use super::{
     quote, select, session,
 };
 use crate::catalog::Model;
+use crate::state::Sha256Digest;
 use crate::store::ObjectRef;
 use crate::store::layout::{Partition, RunId};
 
@@ -37,10 +38,10 @@ pub struct Snapshots {
 pub fn history_fingerprint(history: &Contract, current: &Fingerprint) -> Fingerprint {
     let begun = |contract: Vec<u8>| Sha256::new().chain_update(contract);
     let earlier = begun(history.digested_with_descriptions());
-    let digest = begun(history.digested()).chain_update(&current.current);
+    let digest = begun(history.digested()).chain_update(current.current.to_hex());
     Fingerprint {
-        current: const_hex::encode(digest.finalize()),
-        earlier: (earlier, current.earlier().into_bytes()),
+        current: Sha256Digest::of(digest),
+        earlier: (earlier, current.earlier().to_hex().into_bytes()),
     }
 }
 

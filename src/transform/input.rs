@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::bound::BoundModel;
 use super::contract::Contract;
 use crate::catalog::{Source, Window};
-use crate::state::{SourceState, StateError, StateStore};
+use crate::state::SourceState;
 use crate::store::ObjectRef;
 use crate::store::layout::Partition;
 
@@ -56,15 +56,14 @@ impl Input {
     }
 
     /// Its partitions among these days, which a partition of the model reads: of a list, always the current snapshot.
-    pub(super) fn partitions_of(&self, days: &[Partition]) -> Vec<Partition> {
+    pub(super) fn partitions_of(&self, mut days: Vec<Partition>) -> Vec<Partition> {
         if !self.driving().is_daily() {
             return vec![Partition::Snapshot];
         }
-        let Some(period) = self.period().filter(|_| days.len() > 1) else {
-            return days.to_vec();
-        };
-        let is_own = |day: &&Partition| day.day().is_none_or(|day| period.home(day) == day);
-        days.iter().filter(is_own).copied().collect()
+        if let Some(period) = self.period().filter(|_| days.len() > 1) {
+            days.retain(|day| day.day().is_none_or(|day| period.home(day) == day));
+        }
+        days
     }
 
     /// Distinguishes the inputs of one model.
@@ -87,19 +86,6 @@ impl Input {
             Self::Table(table) => Some(&found.models.get(&table.contract.table)?.objects),
         });
         objects.map_or(&[], Vec::as_slice)
-    }
-
-    /// The committed objects of one of its partitions.
-    ///
-    /// # Errors
-    /// [`StateError`] if the state document of its driving source cannot be read.
-    pub async fn objects(
-        &self,
-        states: &StateStore,
-        partition: Partition,
-    ) -> Result<Vec<ObjectRef>, StateError> {
-        let handle = states.source(&self.driving().name).await?;
-        Ok(handle.look(|state| self.objects_in(state, partition).to_vec()))
     }
 }
 

@@ -35,6 +35,7 @@ mod time_zone;
 mod unfit;
 mod unique;
 mod units;
+mod view;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -67,6 +68,7 @@ use crate::catalog::{
 use crate::config::Secret;
 use crate::extract::{DecodeError, day_window, raw_schema};
 use crate::redact::foreign;
+use crate::state::Sha256Digest;
 use crate::store::layout::{Partition, RunId, flattened_object};
 use crate::store::{Bucket, ObjectRef, StoreError, TableWriter};
 
@@ -75,7 +77,7 @@ use prepared::{Placeholder, Prepared};
 use unfit::{Unfit, Watched};
 use unique::{KeyCheck, Keys};
 
-pub use bound::{BoundCatalog, BoundModel, WindowGap, bind_catalog, bind_models};
+pub use bound::{BoundCatalog, BoundModel, bind_catalog, bind_models};
 #[cfg(feature = "ballista")]
 pub use cluster::{Cluster, ClusterError, TaskCodec, Worker};
 pub use contract::{Column, ColumnType, Contract};
@@ -87,6 +89,7 @@ pub use lineage::{Lineage, Origin, Origins, lineage};
 pub use query::{Queried, QueryTable, query, stored_schema};
 pub use unfit::{UNFIT_TEXTS, UnfitTimes, add_text};
 pub use unique::Duplicates;
+pub use view::{InputView, ModelView, WindowGap};
 
 /// Raw rows of a large partition are read in batches of about this many bytes of their objects,
 const BATCH_BYTES: u64 = 256 << 10;
@@ -1176,7 +1179,7 @@ pub async fn bind_all(catalog: &Catalog, model: &Model) -> Result<Vec<Contract>,
 #[derive(Debug, Clone)]
 pub struct Fingerprint {
     /// As it is written into the state.
-    pub current: String,
+    pub current: Sha256Digest,
     /// Parts of the fingerprint of an earlier version of the program, which is seldom needed.
     earlier: (Sha256, Vec<u8>),
 }
@@ -1185,28 +1188,20 @@ impl Fingerprint {
     /// One that nothing has.
     pub fn unknown() -> Self {
         Self {
-            current: String::new(),
+            current: Sha256Digest::NONE,
             earlier: (Sha256::new(), Vec::new()),
-        }
-    }
-
-    fn new(current: &Sha256, earlier: &Sha256, inputs: Vec<u8>) -> Self {
-        let digest = current.clone().chain_update(&inputs);
-        Self {
-            current: const_hex::encode(digest.finalize()),
-            earlier: (earlier.clone(), inputs),
         }
     }
 
     /// As earlier versions of the program computed it: with comments, white space and descriptions. A partition with
     /// this fingerprint is current.
-    pub fn earlier(&self) -> String {
+    pub fn earlier(&self) -> Sha256Digest {
         let (begun, inputs) = &self.earlier;
-        const_hex::encode(begun.clone().chain_update(inputs).finalize())
+        Sha256Digest::of(begun.clone().chain_update(inputs))
     }
 
     /// Whether a fingerprint of the state is this one.
-    pub fn is(&self, known: &str) -> bool {
+    pub fn is(&self, known: Sha256Digest) -> bool {
         known == self.current || known == self.earlier()
     }
 }
@@ -1268,7 +1263,15 @@ impl ModelDigest {
 
     /// The fingerprint for inputs, as the functions below append them.
     fn of_inputs(&self, inputs: Vec<u8>) -> Fingerprint {
-        Fingerprint::new(&self.current, &self.earlier, inputs)
+        Fingerprint {
+            current: self.current(&inputs),
+            earlier: (self.earlier.clone(), inputs),
+        }
+    }
+
+    /// The same in today's format alone.
+    fn current(&self, inputs: &[u8]) -> Sha256Digest {
+        Sha256Digest::of(self.current.clone().chain_update(inputs))
     }
 
     /// Digest of the model alone, without any rows, and of its upstream models.
@@ -1721,7 +1724,7 @@ mod tests {
             let after = of(&text.replacen(from, to, 1)).await;
             assert_eq!(after.current, before.current, "{to}");
             assert!(
-                after.is(&before.current) && !after.is(&before.earlier()),
+                after.is(before.current) && !after.is(before.earlier()),
                 "{to}"
             );
         }
@@ -1735,7 +1738,7 @@ mod tests {
         ] {
             let after = of(&text.replacen(from, to, 1)).await;
             assert!(
-                !after.is(&before.current) && !after.is(&before.earlier()),
+                !after.is(before.current) && !after.is(before.earlier()),
                 "{to}"
             );
         }

@@ -55,6 +55,28 @@ async fn a_second_run_changes_nothing() {
     }
 }
 
+/// In another place, the warehouse is another one, too: everything is loaded there, and what is gone is derived first.
+#[tokio::test(flavor = "multi_thread")]
+async fn removed_rows_are_derived_for_another_warehouse() {
+    let simulator = simulator(|_| ()).await;
+    let program = Program::with_simulator(&simulator);
+    let only = run(&["--table", "fleet_trips"]);
+    program.succeed(&only).await;
+    let trips = "SELECT * FROM fleet_trips ORDER BY ALL";
+    let before = program.rows(trips).await;
+    assert!(!before.is_empty());
+    let data = program.folder().join("samsara-data");
+    for gone in ["flattened/flattened", "warehouse"] {
+        std::fs::remove_dir_all(data.join(gone)).unwrap();
+    }
+    let moved = Program::with_simulator(&simulator);
+    std::fs::rename(data, moved.folder().join("samsara-data")).unwrap();
+    simulator.clear_requests();
+    moved.succeed(&only).await;
+    assert_eq!(moved.rows(trips).await, before);
+    assert_eq!(simulator.requests().len(), 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_stage_runs_alone() {
     let simulator = simulator(|_| ()).await;

@@ -292,13 +292,13 @@ async fn only_changes_of_rows_derive_again() {
     program.succeed(RUN).await;
     assert_eq!(flattened(&program), before);
     let renewed = state(&program, "fleet_trips").unwrap();
-    let renewed: Vec<&str> = renewed
+    let renewed: Vec<_> = renewed
         .partitions
         .values()
         .map(|found| {
             let made = &found.models["fleet_trips"];
             assert_eq!(made.load.as_ref().unwrap().fingerprint, made.fingerprint);
-            made.fingerprint.as_str()
+            made.fingerprint
         })
         .collect();
     assert_eq!(renewed, current);

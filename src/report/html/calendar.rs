@@ -77,11 +77,8 @@ impl DayRow {
 
     /// Each day with its letter.
     pub fn days(&self) -> impl Iterator<Item = (NaiveDate, char)> {
-        let first = self.first;
-        let known = self.letters.chars().enumerate();
-        known.filter_map(move |(at, letter)| {
-            Some((first?.checked_add_days(Days::new(at as u64))?, letter))
-        })
+        let days = self.first.into_iter().flat_map(|first| first.iter_days());
+        days.zip(self.letters.chars())
     }
 
     /// The last day that has rows in the warehouse.
