@@ -1,5 +1,6 @@
 //! Runs the extract tasks of the plan, several at a time.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -41,21 +42,36 @@ pub(super) async fn extract_stage(
 ) -> Result<(), Error> {
     // Partitions that were complete before are passed on meanwhile: the models may have changed. Those that a feed, a
     // change feed or another day may still change wait: if a day were loaded twice at the same time, the older load
-    // could come last.
-    let (mut later, mut now) = (Vec::new(), Vec::new());
+    // could come last. Those of a source whose change feed reports nothing wait until that is known.
+    let mut later: BTreeMap<&str, Vec<Ready>> = BTreeMap::new();
+    let mut now = Vec::new();
     for partition in &run.plan.committed {
         let source = run.catalog.known_source(&partition.0)?;
         let is_named =
             run.plan.feeds.contains(&source.name) || run.plan.lasting.contains(&source.name);
         let may_change = is_named || matches!(source.kind, SourceKind::Feed | SourceKind::Updates);
-        let group = if may_change { &mut later } else { &mut now };
+        let group = match may_change {
+            true => later.entry(&source.name).or_default(),
+            false => &mut now,
+        };
         group.push(partition.clone());
     }
-    let earlier = hand_on(&run, &ready, now);
+    let (unchanged, mut settled) = mpsc::unbounded_channel::<String>();
+    let earlier = async {
+        hand_on(&run, &ready, now).await;
+        while let Some(source) = settled.recv().await {
+            let partitions = later.remove(source.as_str()).unwrap_or_default();
+            hand_on(&run, &ready, partitions).await;
+        }
+        later
+    };
     let read = async {
         let result = match &api {
-            Some(api) => extract_all(&run, api, workers, &ready).await,
-            None => Ok(()),
+            Some(api) => extract_all(&run, api, workers, &ready, unchanged).await,
+            None => {
+                drop(unchanged);
+                Ok(())
+            }
         };
         // At once instead of after the backlog: nothing else can succeed either.
         if result.is_err() {
@@ -63,18 +79,21 @@ pub(super) async fn extract_stage(
         }
         result
     };
-    let ((), result) = tokio::join!(earlier, read);
-    later.retain(|partition| !run.has_extracted(partition));
+    let (later, result) = tokio::join!(earlier, read);
+    let later = later.into_values().flatten();
+    let later = later.filter(|partition| !run.has_extracted(partition));
     hand_on(&run, &ready, later).await;
     result
 }
 
-/// Reads everything in the plan, and the days that change feeds report.
+/// Reads everything in the plan, and the days that change feeds report. Sends the sources of which none has changed to
+/// `unchanged`, as soon as that is known.
 async fn extract_all(
     run: &Run,
     api: &Api,
     workers: usize,
     ready: &mpsc::Sender<Ready>,
+    unchanged: mpsc::UnboundedSender<String>,
 ) -> Result<(), Error> {
     let hosts: Vec<&str> = api.regions.iter().map(String::as_str).collect();
     let connected = tokio::select! {
@@ -108,9 +127,12 @@ async fn extract_all(
     // time: both consist of many small requests, limited by the token's rate.
     let lists = async {
         for wave in crate::plan::waves(&run.catalog, &run.plan) {
-            each(&wave.iter().collect::<Vec<_>>()).await?;
+            // The longest first, so that the next wave does not wait for one that has begun last.
+            let mut tasks: Vec<&PlannedTask> = wave.iter().collect();
+            tasks.sort_by_key(|task| Reverse(task.requests));
+            each(&tasks).await?;
         }
-        Ok(())
+        Ok::<(), Error>(())
     };
     let feeds = async {
         let feeds = ChangeFeeds {
@@ -123,11 +145,22 @@ async fn extract_all(
             .map(Ok)
             .try_for_each_concurrent(workers + COMMITTING, |names| {
                 let span = tracing::error_span!("changes", table = names.join(", "));
-                feeds.read(names).instrument(span)
+                let unchanged = &unchanged;
+                async move {
+                    feeds.read(names).instrument(span).await?;
+                    for name in names {
+                        if is_unchanged(run, name).await? {
+                            // Whoever hands them on ends only after this.
+                            let _ = unchanged.send(name.clone());
+                        }
+                    }
+                    Ok::<(), Error>(())
+                }
             })
             .await
     };
     tokio::try_join!(lists, feeds)?;
+    drop(unchanged);
     let named = changed_tasks(run, &run.plan.feeds).await?;
     store_asked_from(run).await?;
     let (probes, rest) = probes(run).await?;
@@ -137,6 +170,15 @@ async fn extract_all(
     // Last, the days that other responses have shown to have changed.
     let lasting = changed_tasks(run, &run.plan.lasting).await?;
     each(&lasting.iter().collect::<Vec<_>>()).await
+}
+
+/// Whether no complete day of a source, whose change feed was read, is going to be read again in this run.
+async fn is_unchanged(run: &Run, name: &str) -> Result<bool, Error> {
+    if run.plan.lasting.iter().any(|lasting| lasting == name) {
+        return Ok(false);
+    }
+    let handle = run.states.source(name).await?;
+    Ok(handle.look(|state| state.changed_days().next().is_none()))
 }
 
 /// Tasks for the days of these sources that were found to have changed, which are reported as additional work.
