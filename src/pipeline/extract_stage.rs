@@ -86,8 +86,8 @@ pub(super) async fn extract_stage(
     result
 }
 
-/// Reads everything in the plan, and the days that change feeds report. Sends the sources of which none has changed to
-/// `unchanged`, as soon as that is known.
+/// Reads everything in the plan, and the days that change feeds report. The names of sources whose change feed reports
+/// nothing go to `unchanged`, as soon as that is known.
 async fn extract_all(
     run: &Run,
     api: &Api,

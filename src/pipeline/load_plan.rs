@@ -192,8 +192,8 @@ impl JobCounter {
         let view = bound.view(&self.states).await?;
         let is_current = |partition: Partition| {
             let made = view.made(&contract.table, partition);
-            let is_current = |made: &ModelState| view.is_current(contract, partition, made);
-            self.is_settled(&view, partition) && made.is_some_and(|made| is_current(made))
+            self.is_settled(&view, partition)
+                && made.is_some_and(|made| view.is_current(contract, partition, made))
         };
         let is_whole = |it: &Partition| view.gap(*it, self.plan.today).is_none();
         let partitions = partitions.into_iter().filter(is_whole);

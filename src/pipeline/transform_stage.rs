@@ -141,6 +141,9 @@ impl Work {
         &self,
         some: &'a [(Arc<BoundModel>, Partition)],
     ) -> Vec<&'a (Arc<BoundModel>, Partition)> {
+        if self.transformer.is_none() {
+            return some.iter().collect();
+        }
         let mut views: BTreeMap<&str, Option<ModelView<'a>>> = BTreeMap::new();
         let (mut settled, mut stale) = (Vec::new(), Vec::new());
         for of in some {
@@ -152,7 +155,7 @@ impl Work {
                 Entry::Vacant(entry) => entry.insert(bound.view(&run.states).await.ok()),
             };
             let is_settled = |view: &ModelView<'_>| is_settled(run, view, *partition);
-            if self.transformer.is_some() && view.as_ref().is_some_and(is_settled) {
+            if view.as_ref().is_some_and(is_settled) {
                 self.observe_started(model, *partition);
                 self.observe_finished(model, *partition, Outcome::Unchanged);
                 settled.extend(self.tables(model, *partition));
@@ -302,7 +305,7 @@ fn is_settled(run: &Run, view: &ModelView<'_>, partition: Partition) -> bool {
         !is_read(run, model, made)
             && view.bound.history.is_none()
             && view.gap(partition, run.plan.today).is_none()
-            && view.is_settled(partition, made)
+            && view.wanted(partition).current == made.fingerprint
     })
 }
 

@@ -1185,14 +1185,6 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// One that nothing has.
-    pub fn unknown() -> Self {
-        Self {
-            current: Sha256Digest::NONE,
-            earlier: (Sha256::new(), Vec::new()),
-        }
-    }
-
     /// As earlier versions of the program computed it: with comments, white space and descriptions. A partition with
     /// this fingerprint is current.
     pub fn earlier(&self) -> Sha256Digest {
@@ -1208,7 +1200,8 @@ impl Fingerprint {
 
 /// The part of fingerprints that all partitions of a model share, computed once. A fingerprint covers everything that a
 /// model's output depends on: its query as the parser prints it, the versions of the functions that it calls, the names
-/// and types of its columns, its unique key, the objects that it reads, and which raw rows it sees. Comments, white space and descriptions are not included.
+/// and types of its columns, its unique key, the objects that it reads, and which raw rows it sees. Comments, white space
+/// and descriptions are not included.
 #[derive(Debug, Clone)]
 pub(super) struct ModelDigest {
     current: Sha256,
@@ -1264,14 +1257,9 @@ impl ModelDigest {
     /// The fingerprint for inputs, as the functions below append them.
     fn of_inputs(&self, inputs: Vec<u8>) -> Fingerprint {
         Fingerprint {
-            current: self.current(&inputs),
+            current: Sha256Digest::of(self.current.clone().chain_update(&inputs)),
             earlier: (self.earlier.clone(), inputs),
         }
-    }
-
-    /// The same in today's format alone.
-    fn current(&self, inputs: &[u8]) -> Sha256Digest {
-        Sha256Digest::of(self.current.clone().chain_update(inputs))
     }
 
     /// Digest of the model alone, without any rows, and of its upstream models.

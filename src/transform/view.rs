@@ -159,27 +159,6 @@ impl ModelView<'_> {
 
     /// The fingerprint of a partition once it is derived from these states.
     pub fn wanted(&self, partition: Partition) -> Fingerprint {
-        self.bound.digest.of_inputs(self.digested_inputs(partition))
-    }
-
-    /// Whether the state of one of the model's tables is that of a partition once it is derived from these states.
-    pub fn is_current(&self, contract: &Contract, partition: Partition, made: &ModelState) -> bool {
-        if contract.table != self.bound.contract.table {
-            let wanted = history_fingerprint(contract, &self.wanted(partition));
-            return wanted.is(made.fingerprint);
-        }
-        self.is_settled(partition, made) || self.wanted(partition).is(made.fingerprint)
-    }
-
-    /// Whether the state of the model's own table has the fingerprint that the partition would get now: that of an earlier
-    /// version of the program does not count. Takes less time than [`ModelView::is_current`].
-    pub fn is_settled(&self, partition: Partition, made: &ModelState) -> bool {
-        let inputs = self.digested_inputs(partition);
-        self.bound.digest.current(&inputs) == made.fingerprint
-    }
-
-    /// What a fingerprint says of the objects that the model reads for a partition.
-    fn digested_inputs(&self, partition: Partition) -> Vec<u8> {
         let mut rows = Vec::with_capacity(TYPICAL_BYTES);
         for view in &self.inputs {
             if !begin_input(&mut rows, view.input, self.bound.is_decided_by(view.input)) {
@@ -190,7 +169,17 @@ impl ModelView<'_> {
             }
             end_input(&mut rows);
         }
-        rows
+        self.bound.digest.of_inputs(rows)
+    }
+
+    /// Whether the state of one of the model's tables is that of a partition once it is derived from these states.
+    pub fn is_current(&self, contract: &Contract, partition: Partition, made: &ModelState) -> bool {
+        let of_model = self.wanted(partition);
+        let wanted = match contract.table == self.bound.contract.table {
+            true => of_model,
+            false => history_fingerprint(contract, &of_model),
+        };
+        wanted.is(made.fingerprint)
     }
 
     /// Whether everything upstream of a partition is derived from the current raw rows, or missing because there are no
