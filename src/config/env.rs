@@ -288,8 +288,14 @@ fn near_miss(name: &str) -> Option<&'static str> {
         words
     };
     let distance = |known: &str| strsim::osa_distance(&upper, known);
-    let is_near =
-        |known: &&str| distance(known) <= (known.len() / 6).min(3) || words(known) == words(&upper);
+    let length = upper.chars().count();
+    let is_near = |known: &&str| {
+        let most = (known.len() / 6).min(3);
+        // The length is compared first: every command looks at all names of the environment.
+        let longer = known.len().abs_diff(length);
+        (longer <= most && distance(known) <= most)
+            || (longer == 0 && words(known) == words(&upper))
+    };
     if let Some(known) = names().filter(is_near).min_by_key(|known| distance(known)) {
         return Some(known);
     }

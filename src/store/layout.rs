@@ -298,7 +298,7 @@ pub fn is_file_of(table: &str, partition: Partition, key: &str) -> bool {
     let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     segments(key).is_some_and(|[name, folder, file]| {
         name == table
-            && folder == partition.to_string()
+            && parse_partition(folder) == Some(partition)
             && file.ends_with(".parquet")
             && file.bytes().all(fine)
     })

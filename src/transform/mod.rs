@@ -1246,10 +1246,8 @@ impl ModelDigest {
     fn fingerprint(&self, inputs: &Inputs, decides: impl Fn(&Input) -> bool) -> Fingerprint {
         let mut rows = Vec::new();
         for (input, objects) in inputs {
-            if begin_input(&mut rows, input, decides(input)) {
-                add_objects(&mut rows, objects);
-                end_input(&mut rows);
-            }
+            let objects = || std::iter::once(objects.as_slice());
+            InputDigest::new(input, decides(input)).append(&mut rows, objects);
         }
         self.of_inputs(rows)
     }
@@ -1276,39 +1274,57 @@ impl ModelDigest {
 /// Bytes of most models' inputs in a fingerprint.
 const TYPICAL_BYTES: usize = 256;
 
-/// Appends the start of an input to the bytes of a fingerprint. Returns whether its objects follow.
-fn begin_input(bytes: &mut Vec<u8>, input: &Input, decides: bool) -> bool {
-    match (input, decides) {
-        (Input::Source(_), false) => return false,
-        (Input::Source(source), true) => {
-            bytes.extend_from_slice(source.name.as_bytes());
-            if let Some(key) = newest::digested(source) {
-                bytes.push(3);
-                bytes.extend_from_slice(key.as_ref());
-            }
-        }
-        (Input::Table(table), decides) => {
-            bytes.push(4);
-            bytes.extend_from_slice(table.contract.table.as_bytes());
-            if !decides {
-                bytes.push(5);
-                bytes.extend_from_slice(table.bound.definition().as_bytes());
-                return false;
-            }
-        }
-    }
-    true
+/// The part of a fingerprint that all partitions of an input share.
+#[derive(Debug)]
+struct InputDigest {
+    start: Vec<u8>,
+    has_objects: bool,
 }
 
-fn add_objects(bytes: &mut Vec<u8>, objects: &[ObjectRef]) {
-    for object in objects {
-        bytes.push(0);
-        bytes.extend_from_slice(object.path.as_bytes());
+impl InputDigest {
+    /// Of an input of which objects are part of the fingerprint if it `decides`.
+    fn new(input: &Input, decides: bool) -> Self {
+        let mut start = Vec::new();
+        match input {
+            Input::Source(_) if !decides => {}
+            Input::Source(source) => {
+                start.extend_from_slice(source.name.as_bytes());
+                if let Some(key) = newest::digested(source) {
+                    start.push(3);
+                    start.extend_from_slice(key.as_bytes());
+                }
+            }
+            Input::Table(table) => {
+                start.push(4);
+                start.extend_from_slice(table.contract.table.as_bytes());
+                if !decides {
+                    start.push(5);
+                    start.extend_from_slice(table.bound.definition().as_bytes());
+                }
+            }
+        }
+        Self {
+            start,
+            has_objects: decides,
+        }
     }
-}
 
-fn end_input(bytes: &mut Vec<u8>) {
-    bytes.push(1);
+    /// Appends the input to the bytes of a fingerprint. The objects are asked for only if they are part of it.
+    fn append<'a, O: Iterator<Item = &'a [ObjectRef]>>(
+        &self,
+        bytes: &mut Vec<u8>,
+        objects: impl FnOnce() -> O,
+    ) {
+        bytes.extend_from_slice(&self.start);
+        if !self.has_objects {
+            return;
+        }
+        for object in objects().flatten() {
+            bytes.push(0);
+            bytes.extend_from_slice(object.path.as_bytes());
+        }
+        bytes.push(1);
+    }
 }
 
 /// Plans a query. Other statements are refused, and `AT TIME ZONE` is planned by [`time_zone`].

@@ -9,7 +9,7 @@ use super::bound::BoundModel;
 use super::contract::Contract;
 use super::history::history_fingerprint;
 use super::input::{Input, Inputs};
-use super::{Fingerprint, TYPICAL_BYTES, add_objects, begin_input, end_input};
+use super::{Fingerprint, InputDigest, TYPICAL_BYTES};
 use crate::catalog::{SourceKind, Window};
 use crate::state::{CommittedState, ModelState, SourceState, StateError, StateStore};
 use crate::store::ObjectRef;
@@ -34,6 +34,8 @@ pub struct InputView<'a> {
     pub input: &'a Input,
     /// The model that fills the table; none for raw rows.
     pub upstream: Option<ModelView<'a>>,
+    /// What fingerprints have of it before its objects.
+    digested: InputDigest,
     /// The state of the input's driving source.
     state: CommittedState,
 }
@@ -86,6 +88,7 @@ impl BoundModel {
             inputs.push(InputView {
                 input,
                 upstream,
+                digested: InputDigest::new(input, self.is_decided_by(input)),
                 state,
             });
         }
@@ -161,13 +164,9 @@ impl ModelView<'_> {
     pub fn wanted(&self, partition: Partition) -> Fingerprint {
         let mut rows = Vec::with_capacity(TYPICAL_BYTES);
         for view in &self.inputs {
-            if !begin_input(&mut rows, view.input, self.bound.is_decided_by(view.input)) {
-                continue;
-            }
-            for of in self.reads(view.input, partition) {
-                add_objects(&mut rows, view.objects(of));
-            }
-            end_input(&mut rows);
+            let read = || self.reads(view.input, partition).into_iter();
+            view.digested
+                .append(&mut rows, || read().map(|of| view.objects(of)));
         }
         self.bound.digest.of_inputs(rows)
     }
