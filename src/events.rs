@@ -325,6 +325,13 @@ pub enum Event {
         /// How it ended.
         outcome: Outcome,
     },
+    /// These partitions of a model are up to date: nothing is derived.
+    TransformsSkipped {
+        /// The model.
+        model: String,
+        /// The partitions.
+        partitions: Vec<Partition>,
+    },
     /// A load job, or a load without one, begins.
     LoadStarted {
         /// What it is for.
@@ -533,6 +540,7 @@ impl Observer for LogEvents {
             Event::PartitionExtracted { .. }
             | Event::TransformStarted { .. }
             | Event::TransformFinished { .. }
+            | Event::TransformsSkipped { .. }
             | Event::PartitionTransformed { .. }
             | Event::PartitionLoaded { .. }
             | Event::RawLoaded { .. } => log_partition(event),
@@ -669,6 +677,10 @@ fn log_partition(event: &Event) {
         } => {
             let outcome = outcome.as_str();
             tracing::debug!(table = model, %partition, outcome, "transform finished");
+        }
+        Event::TransformsSkipped { model, partitions } => {
+            let (partition, count) = (span_of(partitions), partitions.len());
+            tracing::debug!(table = model, partition, count, "up to date");
         }
         Event::PartitionTransformed {
             model,

@@ -237,6 +237,7 @@ impl Observer for Recorder {
             | Event::RequestWaited { .. }
             | Event::TransformStarted { .. }
             | Event::TransformFinished { .. }
+            | Event::TransformsSkipped { .. }
             | Event::LoadStarted { .. }
             | Event::LoadFinished { .. }
             | Event::Connected { .. }

@@ -155,7 +155,7 @@ impl PlanDocument {
             lasting: plan.lasting.clone(),
             upstream_tables: plan.upstream.clone(),
             complete_days: plan.complete_days,
-            committed_partitions: plan.committed.len() as u64,
+            committed_partitions: plan.committed_partitions(),
             derived_again: plan.derived_again.clone(),
             left_behind: plan.left_behind.clone(),
             from_default_start: plan.from_default_start,

@@ -335,7 +335,7 @@ pub(super) async fn run_once(
         true => page_of_run(&pipeline, selection, &target).await,
         false => None,
     };
-    pipeline.states().abandon();
+    pipeline.abandon();
     Ok(Ended { report, exit, page })
 }
 

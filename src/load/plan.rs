@@ -329,6 +329,15 @@ impl TableLoad {
         })
     }
 
+    /// Whether the target has what is derived of a partition, according to the state.
+    pub fn has(&self, target: &str, partition: Partition) -> bool {
+        self.state.look(|state| {
+            let found = state.partition(partition);
+            let made = found.and_then(|found| found.models.get(&self.contract.table));
+            made.is_some_and(|made| is_loaded(made, target))
+        })
+    }
+
     /// Whether the target holds rows of the table, according to the state.
     fn holds_rows(&self, target: &str) -> bool {
         self.state.look(|state| {
@@ -426,7 +435,7 @@ impl RawTableLoad {
 fn is_stale(state: &SourceState, partition: Partition, raw: &RawState, target: &str) -> bool {
     let load = state
         .partition(partition)
-        .and_then(|found| found.raw_load.as_ref())
+        .and_then(|found| found.raw_load.as_deref())
         .filter(|load| *load.target == *target);
     // A day that never had rows replaces nothing.
     let is_nothing = raw.objects.is_empty() && load.is_none_or(|load| load.rows == 0);
@@ -561,11 +570,11 @@ mod tests {
             (state(0, Some(("other", "f", 0))), Action::Load),
             (
                 ModelState {
-                    started: Some(Started {
+                    started: Some(Box::new(Started {
                         target: "t".into(),
                         job: "j".into(),
                         attempt: 1,
-                    }),
+                    })),
                     ..state(0, None)
                 },
                 Action::Load,

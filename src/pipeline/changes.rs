@@ -42,13 +42,9 @@ enum Cause {
 impl Changes<'_> {
     /// The tables that are derived again, for partitions that the plan does not read.
     pub(super) async fn derived_again(&self, plan: &Plan) -> Result<Vec<DerivedAgain>, Error> {
-        let mut committed: BTreeMap<&str, Vec<Partition>> = BTreeMap::new();
-        for (source, partition) in &plan.committed {
-            committed.entry(source).or_default().push(*partition);
-        }
         let mut again = Vec::new();
         for bound in self.bound.models() {
-            let of_source = committed.get(bound.driving.name.as_str());
+            let of_source = plan.committed.get(&bound.driving.name);
             let partitions = of_source.into_iter().flatten();
             let partitions: BTreeSet<Partition> = partitions.map(|it| bound.home(*it)).collect();
             again.extend(self.of_model(bound, &partitions, plan.today).await?);
@@ -150,8 +146,11 @@ impl Changes<'_> {
         let mut left = Vec::new();
         for source in &plan.run_request.selection.sources {
             let state = self.states.source(source).await?.state();
-            let mut rows: BTreeMap<&String, u64> = BTreeMap::new();
-            let made = state.partitions.values().flat_map(|found| &found.models);
+            let mut rows: BTreeMap<&str, u64> = BTreeMap::new();
+            let made = state
+                .partitions
+                .values()
+                .flat_map(|found| found.models.iter());
             for (table, made) in made {
                 let is_loaded = made
                     .load
@@ -161,7 +160,9 @@ impl Changes<'_> {
                     *rows.entry(table).or_default() += rows_loaded(made, self.target);
                 }
             }
-            let again = again.iter().filter(|it| rows.contains_key(&it.table));
+            let again = again
+                .iter()
+                .filter(|it| rows.contains_key(it.table.as_str()));
             let again = again.filter(|it| {
                 let bound = self.bound.model(&it.table);
                 bound.is_ok_and(|bound| bound.driving.name == *source)
@@ -170,14 +171,14 @@ impl Changes<'_> {
                 let columns = table.columns_removed.iter().map(|column| LeftBehind {
                     table: table.table.clone(),
                     column: Some(column.clone()),
-                    rows: rows[&table.table],
+                    rows: rows[table.table.as_str()],
                     renamed_to: None,
                     remove: self.removal(&table.table, Some(column)),
                 });
                 left.extend(columns);
             }
             let mut new = self.bound.driven_by(source).filter(|bound| {
-                let is_made = |made: &&String| **made == bound.model.name;
+                let is_made = |made: &&str| *made == bound.model.name;
                 !rows.keys().any(is_made)
             });
             let new = match (new.next(), new.next()) {
@@ -189,7 +190,7 @@ impl Changes<'_> {
                 .filter(|(table, _)| self.catalog.producer(table).is_none());
             for (table, rows) in gone {
                 left.push(LeftBehind {
-                    table: (*table).clone(),
+                    table: (*table).to_string(),
                     column: None,
                     rows: *rows,
                     renamed_to: new.clone(),

@@ -234,10 +234,19 @@ pub struct Waiting {
 impl Pipeline {
     /// How far each source of a run request has come. Changes nothing.
     pub async fn coverage(&self, run_request: &RunRequest) -> Result<Vec<SourceCoverage>, Error> {
+        self.map_coverage(run_request, |covered, _| covered).await
+    }
+
+    /// What `map` makes of the coverage and the state of each source of a run request. Changes nothing.
+    pub async fn map_coverage<T: Send + 'static>(
+        &self,
+        run_request: &RunRequest,
+        map: impl Fn(SourceCoverage, &SourceState) -> T + Send + Sync + 'static,
+    ) -> Result<Vec<T>, Error> {
         let bound = self.bound(run_request).await?;
         let dates = run_request.dates;
         let lookup = self.lookup(bound, run_request.selection.clone(), dates)?;
-        lookup.coverage().await
+        lookup.map(map).await
     }
 
     /// What is needed to find how far the selected sources have come.
@@ -305,7 +314,8 @@ pub(super) struct Lookup {
 }
 
 fn failure_of_list(state: &SourceState) -> Option<Failure> {
-    state.partition(Partition::Snapshot)?.failure.clone()
+    let failure = &state.partition(Partition::Snapshot)?.failure;
+    failure.as_deref().cloned()
 }
 
 /// The coverage of a table with its loaded rows, before partitions are counted.
@@ -322,21 +332,32 @@ fn uncovered(table: String, state: &SourceState, target: &str) -> TableCoverage 
 }
 
 impl Lookup {
-    /// How far each selected source has come. Sources are looked up on all CPU threads.
+    /// How far each selected source has come.
     pub(super) async fn coverage(self) -> Result<Vec<SourceCoverage>, Error> {
+        self.map(|covered, _| covered).await
+    }
+
+    /// What `map` makes of how far each selected source has come, and of its state. Sources are looked up on all CPU
+    /// threads.
+    async fn map<T: Send + 'static>(
+        self,
+        map: impl Fn(SourceCoverage, &SourceState) -> T + Send + Sync + 'static,
+    ) -> Result<Vec<T>, Error> {
         let names = self.selection.sources.iter().map(String::as_str);
         self.states.read_ahead(names).await?;
         let today = clock::now().date_naive();
-        let lookup = Arc::new(self);
+        let (lookup, map) = (Arc::new(self), Arc::new(map));
         let of_sources: Vec<_> = lookup
             .selection
             .sources
             .iter()
             .map(|name| {
-                let (lookup, name) = (lookup.clone(), name.clone());
+                let (lookup, map, name) = (lookup.clone(), map.clone(), name.clone());
                 lookup.cpu.clone().spawn(async move {
                     let source = lookup.catalog.known_source(&name)?;
-                    lookup.of_source(source, today).await
+                    let state = lookup.states.source(&name).await?.state();
+                    let covered = lookup.of_source(source, &state, today).await?;
+                    Ok::<T, Error>(map(covered, &state))
                 })
             })
             .collect();
@@ -351,16 +372,20 @@ impl Lookup {
         Ok(covered)
     }
 
-    async fn of_source(&self, source: &Source, today: NaiveDate) -> Result<SourceCoverage, Error> {
+    async fn of_source(
+        &self,
+        source: &Source,
+        state: &SourceState,
+        today: NaiveDate,
+    ) -> Result<SourceCoverage, Error> {
         let (selection, dates) = (&self.selection, &self.dates);
-        let state = self.states.source(&source.name).await?.state();
         let not_available = crate::plan::unavailable(&self.catalog, &self.states, source)
             .await?
             .filter(|_| !state.was_read());
         let (partitions, never_asked) = match &not_available {
             // It counts as missing only if it was selected by name.
             Some(_) => (Vec::new(), selection.named.contains(&source.name)),
-            None => asked(source, &state, dates),
+            None => asked(source, state, dates),
         };
         // Models that are derived only because others read them were not requested.
         let driven = self.bound.driven_by(&source.name);
@@ -374,7 +399,7 @@ impl Lookup {
         let contracts = models.iter().flat_map(|bound| bound.contracts());
         let names = contracts.map(|contract| contract.table.clone());
         let mut tables: Vec<TableCoverage> = names
-            .map(|table| uncovered(table, &state, &self.target))
+            .map(|table| uncovered(table, state, &self.target))
             .collect();
         let mut reached = BTreeMap::new();
         for partition in partitions {
@@ -389,7 +414,7 @@ impl Lookup {
             last_read: state.complete().map(|(_, raw)| raw.extracted_at).max(),
             never_asked,
             not_available,
-            failure: failure_of_list(&state),
+            failure: failure_of_list(state),
             is_known: state.complete().next().is_some(),
             rows: state.complete().map(|(_, raw)| raw.rows()).sum(),
             gaps: state.gaps().to_vec(),

@@ -66,7 +66,7 @@ async fn has_changed(
         return Ok(false);
     };
     let is_to_be_read =
-        run.plan.days_of(name).contains(&day) && !run.has_extracted(&(name.to_string(), partition));
+        run.plan.days_of(name).contains(&day) && !run.has_extracted(name, partition);
     if is_to_be_read {
         return Ok(false);
     }

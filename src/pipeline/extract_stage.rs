@@ -10,8 +10,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tracing::Instrument;
 
 use super::change_feed::ChangeFeeds;
-use super::extract_task::{complete_partitions, extract_task, hand_on};
-use super::run::{Ready, Run};
+use super::extract_task::{by_source, complete_partitions, extract_task, hand_on};
+use super::run::{ReadyOfSource, Run};
 use crate::catalog::SourceKind;
 use crate::config::SamsaraConfig;
 use crate::error::Error;
@@ -38,30 +38,27 @@ pub(super) async fn extract_stage(
     run: Arc<Run>,
     api: Option<Api>,
     workers: usize,
-    ready: mpsc::Sender<Ready>,
+    ready: mpsc::Sender<ReadyOfSource>,
 ) -> Result<(), Error> {
     // Partitions that were complete before are passed on meanwhile: the models may have changed. Those that a feed, a
     // change feed or another day may still change wait: if a day were loaded twice at the same time, the older load
     // could come last. Those of a source whose change feed reports nothing wait until that is known.
-    let mut later: BTreeMap<&str, Vec<Ready>> = BTreeMap::new();
-    let mut now = Vec::new();
-    for partition in &run.plan.committed {
-        let source = run.catalog.known_source(&partition.0)?;
+    let (mut now, mut later) = (Vec::new(), BTreeMap::new());
+    for (name, partitions) in &run.plan.committed {
+        let source = run.catalog.known_source(name)?;
         let is_named =
             run.plan.feeds.contains(&source.name) || run.plan.lasting.contains(&source.name);
         let may_change = is_named || matches!(source.kind, SourceKind::Feed | SourceKind::Updates);
-        let group = match may_change {
-            true => later.entry(&source.name).or_default(),
-            false => &mut now,
-        };
-        group.push(partition.clone());
+        match may_change {
+            true => _ = later.insert(name.clone(), partitions.clone()),
+            false => now.push((name.clone(), partitions.clone())),
+        }
     }
     let (unchanged, mut settled) = mpsc::unbounded_channel::<String>();
     let earlier = async {
         hand_on(&run, &ready, now).await;
         while let Some(source) = settled.recv().await {
-            let partitions = later.remove(source.as_str()).unwrap_or_default();
-            hand_on(&run, &ready, partitions).await;
+            hand_on(&run, &ready, later.remove_entry(&source)).await;
         }
         later
     };
@@ -80,8 +77,10 @@ pub(super) async fn extract_stage(
         result
     };
     let (later, result) = tokio::join!(earlier, read);
-    let later = later.into_values().flatten();
-    let later = later.filter(|partition| !run.has_extracted(partition));
+    let later = later.into_iter().map(|(source, mut partitions)| {
+        partitions.retain(|partition| !run.has_extracted(&source, *partition));
+        (source, partitions)
+    });
     hand_on(&run, &ready, later).await;
     result
 }
@@ -92,7 +91,7 @@ async fn extract_all(
     run: &Run,
     api: &Api,
     workers: usize,
-    ready: &mpsc::Sender<Ready>,
+    ready: &mpsc::Sender<ReadyOfSource>,
     unchanged: mpsc::UnboundedSender<String>,
 ) -> Result<(), Error> {
     let hosts: Vec<&str> = api.regions.iter().map(String::as_str).collect();
@@ -223,11 +222,12 @@ async fn probes(run: &Run) -> Result<(Vec<&PlannedTask>, Vec<&PlannedTask>), Err
 async fn hand_on_without_api(
     run: &Run,
     error: SamsaraError,
-    ready: &mpsc::Sender<Ready>,
+    ready: &mpsc::Sender<ReadyOfSource>,
 ) -> Result<(), Error> {
     run.failed(&Stage::Extract.to_string(), None, &error.into());
     for planned in run.plan.snapshots.iter().chain(&run.plan.windows) {
-        hand_on(run, ready, complete_partitions(run, planned).await?).await;
+        let complete = by_source(complete_partitions(run, planned).await?);
+        hand_on(run, ready, complete).await;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! One extract task of the plan: resumed, read and committed, or failed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Days, SecondsFormat, Utc};
@@ -12,7 +12,7 @@ use super::commit_raw::{FeedAsked, commit_feed, commit_partition, discard};
 use super::ended_rows::mark_changed_days;
 use super::raw_rows::parent_rows;
 use super::resumable::read_resumable;
-use super::run::{Ready, Run, ends_run};
+use super::run::{Ready, ReadyOfSource, Run, ends_run};
 use super::updates::read_updates;
 use crate::catalog::Source;
 use crate::clock;
@@ -28,20 +28,29 @@ use crate::store::layout::Partition;
 /// Passes partitions to the transform stage until the run is stopped.
 pub(super) async fn hand_on(
     run: &Run,
-    ready: &mpsc::Sender<Ready>,
-    partitions: impl IntoIterator<Item = Ready>,
+    ready: &mpsc::Sender<ReadyOfSource>,
+    partitions: impl IntoIterator<Item = ReadyOfSource>,
 ) {
-    for partition in partitions {
+    for of_source in partitions {
         let sent = tokio::select! {
             biased;
             () = run.shutdown.cancelled() => return,
-            sent = ready.send(partition) => sent,
+            sent = ready.send(of_source) => sent,
         };
         // The next stage ends early only when the run is being stopped.
         if sent.is_err() {
             return;
         }
     }
+}
+
+/// Partitions in groups, one for each source.
+pub(super) fn by_source(partitions: Vec<Ready>) -> BTreeMap<String, Vec<Partition>> {
+    let mut groups: BTreeMap<String, Vec<Partition>> = BTreeMap::new();
+    for (source, partition) in partitions {
+        groups.entry(source).or_default().push(partition);
+    }
+    groups
 }
 
 /// The permit of a task among those that read.
@@ -54,7 +63,7 @@ pub(super) async fn extract_task(
     extractor: &Extractor,
     slots: &Semaphore,
     planned: &PlannedTask,
-    ready: &mpsc::Sender<Ready>,
+    ready: &mpsc::Sender<ReadyOfSource>,
 ) -> Result<(), Error> {
     // The semaphore is never closed.
     let slot = slots.acquire().await.ok();
@@ -66,7 +75,7 @@ async fn extract_in(
     extractor: &Extractor,
     mut slot: Slot<'_>,
     planned: &PlannedTask,
-    ready: &mpsc::Sender<Ready>,
+    ready: &mpsc::Sender<ReadyOfSource>,
 ) -> Result<(), Error> {
     let apart = apart(run, planned);
     if apart.len() > 1 {
@@ -105,7 +114,7 @@ async fn extract_in(
     if is_refused_together {
         return extract_apart(run, extractor, &one_by_one(planned), ready).await;
     }
-    hand_on(run, ready, partitions).await;
+    hand_on(run, ready, by_source(partitions)).await;
     Ok(())
 }
 
@@ -181,7 +190,7 @@ async fn extract_apart(
     run: &Run,
     extractor: &Extractor,
     tasks: &[PlannedTask],
-    ready: &mpsc::Sender<Ready>,
+    ready: &mpsc::Sender<ReadyOfSource>,
 ) -> Result<(), Error> {
     for task in tasks {
         Box::pin(extract_in(run, extractor, None, task, ready)).await?;
@@ -349,7 +358,7 @@ async fn store_failure(
         handle
             .commit(move |state| {
                 for partition in partitions {
-                    state.partition_mut(partition).failure = Some(failure.clone());
+                    state.partition_mut(partition).failure = Some(Box::new(failure.clone()));
                 }
             })
             .await?;

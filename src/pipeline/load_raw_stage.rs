@@ -139,7 +139,7 @@ impl RawLoader<'_> {
             attempt: 1,
         };
         let begin = move |state: &mut SourceState| {
-            state.partition_mut(partition).raw_started = Some(started)
+            state.partition_mut(partition).raw_started = Some(Box::new(started))
         };
         table.state.commit(begin).await?;
         let watched = ObservedLoad {
@@ -163,7 +163,7 @@ impl RawLoader<'_> {
         };
         let done = move |state: &mut SourceState| {
             let found = state.partition_mut(partition);
-            (found.raw_load, found.raw_started) = (Some(load), None);
+            (found.raw_load, found.raw_started) = (Some(Box::new(load)), None);
         };
         table.state.commit(done).await?;
         Ok(())

@@ -48,7 +48,12 @@ async fn load_tables(context: &LoadContext, loadable: mpsc::Receiver<Vec<Flat>>)
         .await;
     let loaders = &loaders;
     stream::unfold(loadable, |mut queue| async move {
-        let items = queue.recv().await?;
+        let mut items = queue.recv().await?;
+        // In most runs all but a few: not worth a future each.
+        items.retain(|(table, partition)| {
+            let loader = loaders.get(table.as_str());
+            !loader.is_some_and(|loader| loader.has(*partition))
+        });
         Some((stream::iter(items), queue))
     })
     .flatten()

@@ -42,7 +42,7 @@ use self::coverage::Missing;
 use self::delta_stage::DeltaStage;
 use self::load_context::{LOADS, LoadContext};
 use self::load_plan::JobCounter;
-use self::run::{Ready, Run, ends_run, shrunken};
+use self::run::{ReadyOfSource, Run, ends_run, shrunken};
 use crate::audit::{self, AuditedRun};
 use crate::catalog::{Catalog, Model, Problems};
 use crate::clean::{Cleaned, Places};
@@ -426,7 +426,7 @@ impl Pipeline {
             true => Some(self.transformer()?),
             false => None,
         };
-        let (ready, committed) = mpsc::channel::<Ready>(QUEUE);
+        let (ready, committed) = mpsc::channel::<ReadyOfSource>(QUEUE);
         let (flat, loadable) = mpsc::channel(QUEUE);
         let workers = self.config.max_workers;
         let context = self.load_context(run, warehouse).await?;
@@ -597,6 +597,15 @@ impl Pipeline {
                 not_loaded,
             },
         })
+    }
+
+    /// Gives the pipeline up without taking apart what it has in memory, for a program that ends: with the state of years
+    /// that takes longer than to exit.
+    pub fn abandon(mut self) {
+        if let Some(cpu) = self.cpu.take() {
+            threads::end(cpu);
+        }
+        std::mem::forget(self);
     }
 
     async fn open_warehouse(&self) -> Result<Arc<dyn Warehouse>, Error> {

@@ -41,12 +41,15 @@ pub(super) struct Run {
     pub(super) ended: Arc<Mutex<BTreeSet<String>>>,
     /// Sources that were refused (400) when requested alone: they are no longer requested together with others.
     pub(super) apart: Mutex<BTreeSet<String>>,
-    /// Partitions that tasks of this run have passed on.
-    pub(super) extracted: Mutex<BTreeSet<Ready>>,
+    /// Partitions that tasks of this run have passed on, by source.
+    pub(super) extracted: Mutex<BTreeMap<String, BTreeSet<Partition>>>,
 }
 
-/// A partition whose raw rows are committed, to be derived.
+/// A source's partition whose raw rows are committed, to be derived.
 pub(super) type Ready = (String, Partition);
+
+/// Such partitions of one source.
+pub(super) type ReadyOfSource = (String, Vec<Partition>);
 
 impl Run {
     /// Reports a failure that affects one table or partition, not the run.
@@ -71,7 +74,8 @@ impl Run {
         let estimate = self.plan.estimate;
         let derived: u64 = tasks().map(|task| self.tables_of_task(task)).sum();
         let checked = self.plan.committed.iter();
-        let checked: u64 = checked.map(|(source, _)| self.tables_of(source)).sum();
+        let checked = checked.map(|(source, of)| self.tables_of(source) * of.len() as u64);
+        let checked: u64 = checked.sum();
         let is_transform = self.plan.run_request.stages.contains(&Stage::Transform);
         Totals {
             requests: tasks().map(|task| task.requests).sum(),
@@ -123,13 +127,20 @@ impl Run {
     }
 
     /// Whether a task of this run has passed on the partition.
-    pub(super) fn has_extracted(&self, partition: &Ready) -> bool {
-        locked(&self.extracted).contains(partition)
+    pub(super) fn has_extracted(&self, source: &str, partition: Partition) -> bool {
+        let extracted = locked(&self.extracted);
+        extracted
+            .get(source)
+            .is_some_and(|of_source| of_source.contains(&partition))
     }
 
     /// Keeps which partitions a task hands on.
     pub(super) fn add_extracted(&self, partitions: &[Ready]) {
-        locked(&self.extracted).extend(partitions.iter().cloned());
+        let mut extracted = locked(&self.extracted);
+        for (source, partition) in partitions {
+            let of_source = extracted.entry(source.clone()).or_default();
+            of_source.insert(*partition);
+        }
     }
 }
 

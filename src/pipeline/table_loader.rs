@@ -121,6 +121,12 @@ impl<'a> TableLoader<'a> {
         *self.method.get_or_init(prepare).await
     }
 
+    /// Whether it is known that a derived partition needs no load: the table is loaded by partitions, and has it.
+    pub(super) fn has(&self, partition: Partition) -> bool {
+        let is_by_partition = self.method.get() == Some(&Some(Method::Partitions));
+        is_by_partition && self.table.has(self.target(), partition)
+    }
+
     /// Takes a derived partition: loads it, or keeps it for a full load.
     pub(super) async fn take_partition(&self, partition: Partition) {
         let Some(method) = self.method().await.filter(|_| !self.is_closed()) else {
@@ -335,8 +341,10 @@ impl<'a> TableLoader<'a> {
     async fn await_earlier_jobs(&self) -> Result<(), Error> {
         let awaited = self.is_alone.get_or_try_init(|| async {
             let left = |state: &ModelState| {
-                let started = state.started.clone();
-                started.filter(|started| started.target == self.target())
+                let started = state.started.as_deref();
+                started
+                    .cloned()
+                    .filter(|started| started.target == self.target())
             };
             let mut parts = self.table.parts();
             let mut jobs: Vec<Started> =
@@ -384,7 +392,7 @@ impl<'a> TableLoader<'a> {
         };
         let in_state = started.clone();
         self.change_parts(&parts, move |state, _| {
-            state.started = Some(in_state.clone())
+            state.started = Some(Box::new(in_state.clone()))
         })
         .await?;
         let slot = context.jobs.acquire().await;

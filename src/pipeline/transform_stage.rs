@@ -1,7 +1,7 @@
 //! Committed raw partitions to flattened objects, for every model whose inputs or SQL have changed.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -11,13 +11,13 @@ use tokio::sync::{Semaphore, mpsc};
 use tracing::Instrument;
 
 use super::delta_stage::DeltaStage;
-use super::{Ready, Run};
+use super::{ReadyOfSource, Run};
 use crate::catalog::{Model, Source, SourceKind, TestSeverity};
 use crate::error::{Error, UpstreamError};
 use crate::events::{Event, Outcome};
 use crate::load::plan::is_loaded;
 use crate::plan::{Stage, unavailable};
-use crate::state::{ModelState, Sha256Digest, SourceHandle, SourceState};
+use crate::state::{ModelState, ModelStates, Sha256Digest, SourceHandle, SourceState};
 use crate::store::ObjectRef;
 use crate::store::layout::Partition;
 use crate::transform::{
@@ -42,20 +42,23 @@ struct Work {
     /// Held while a partition is derived, and released before it is committed: Cloud Storage accepts one write of an
     /// object per second.
     slots: Semaphore,
+    /// Held while partitions are looked at. Pages are decoded on the same threads, and each page delays the request for
+    /// the next: they should not have to wait behind many looks.
+    looks: Semaphore,
     flat: mpsc::Sender<Vec<Flat>>,
     /// None if tables have no Delta log.
     delta: Option<DeltaStage>,
 }
 
 /// Partitions that wait for other models, by the level and name of their model.
-type Deferred = BTreeMap<usize, BTreeMap<Flat, Arc<BoundModel>>>;
+type Deferred = BTreeMap<usize, BTreeMap<String, (Arc<BoundModel>, BTreeSet<Partition>)>>;
 
 /// Runs the transform stage. Without a transformer, partitions are passed on as they are.
 pub(super) async fn transform_stage(
     run: Arc<Run>,
     transformer: Option<Transformer>,
     delta: Option<DeltaStage>,
-    committed: mpsc::Receiver<Ready>,
+    committed: mpsc::Receiver<ReadyOfSource>,
     flat: mpsc::Sender<Vec<Flat>>,
 ) -> Result<(), Error> {
     let at_once = transformer.as_ref().map_or(1, Transformer::at_once);
@@ -63,6 +66,7 @@ pub(super) async fn transform_stage(
         run: run.clone(),
         transformer,
         slots: Semaphore::new(at_once),
+        looks: Semaphore::new(at_once),
         flat,
         delta,
     });
@@ -73,7 +77,7 @@ pub(super) async fn transform_stage(
     let arrivals = stream::unfold(committed, |mut queue| async move {
         queue.recv().await.map(|item| (item, queue))
     });
-    let of_models = arrivals.flat_map(|(source, partition)| {
+    let of_models = arrivals.flat_map(|(source, partitions)| {
         let (later, now): (Vec<_>, Vec<_>) =
             run.bound.driven_by(&source).cloned().partition(|bound| {
                 bound.inputs.len() > 1 || bound.level > 0 || bound.is_windowed()
@@ -81,10 +85,15 @@ pub(super) async fn transform_stage(
         let mut deferred = deferred.lock().unwrap_or_else(PoisonError::into_inner);
         for bound in later {
             let of_level = deferred.entry(bound.level).or_default();
-            let partition = bound.home(partition);
-            of_level.insert((bound.model.name.clone(), partition), bound);
+            let name = bound.model.name.clone();
+            let (bound, of_model) = of_level.entry(name).or_insert((bound, BTreeSet::new()));
+            of_model.extend(partitions.iter().map(|partition| bound.home(*partition)));
         }
-        stream::iter(now).map(move |bound| (bound, partition))
+        let all = now.into_iter().flat_map(move |bound| {
+            let partitions = partitions.clone().into_iter();
+            partitions.map(move |partition| (bound.clone(), partition))
+        });
+        stream::iter(all)
     });
     of_models
         .ready_chunks(TOGETHER)
@@ -94,9 +103,11 @@ pub(super) async fn transform_stage(
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner);
     for of_level in deferred.into_values() {
-        let of_level = of_level.into_iter();
-        let of_level = of_level.map(|((_, partition), bound)| (bound, partition));
-        stream::iter(of_level)
+        let partitions = of_level.into_values().flat_map(|(bound, partitions)| {
+            let partitions = partitions.into_iter();
+            partitions.map(move |partition| (bound.clone(), partition))
+        });
+        stream::iter(partitions)
             .chunks(TOGETHER)
             .for_each_concurrent(UNDER_WAY / TOGETHER, |some| on_any_core(work, some))
             .await;
@@ -113,7 +124,11 @@ async fn on_any_core(work: &Arc<Work>, some: Vec<(Arc<BoundModel>, Partition)>) 
     let (run, all) = (work.run.clone(), some.clone());
     let work = work.clone();
     let transform = async move {
-        let stale = work.hand_on_settled(&some).await;
+        // The semaphore is never closed.
+        let look = work.looks.acquire().await.ok();
+        let (settled, stale) = work.look_at(&some).await;
+        drop(look);
+        work.hand_on(settled).await;
         stream::iter(stale)
             .for_each_concurrent(None, |(bound, partition)| {
                 work.transform_partition(bound, *partition)
@@ -135,16 +150,17 @@ async fn on_any_core(work: &Arc<Work>, some: Vec<(Arc<BoundModel>, Partition)>) 
 }
 
 impl Work {
-    /// Hands on the partitions that are settled: in most runs all but a few, and nothing of them is worth a span or a
-    /// slot. Returns the others.
-    async fn hand_on_settled<'a>(
+    /// Separates the tables of settled partitions, in most runs all but a few, from the partitions that may be stale.
+    /// Nothing of the former is worth a span or a slot.
+    async fn look_at<'a>(
         &self,
         some: &'a [(Arc<BoundModel>, Partition)],
-    ) -> Vec<&'a (Arc<BoundModel>, Partition)> {
+    ) -> (Vec<Flat>, Vec<&'a (Arc<BoundModel>, Partition)>) {
         if self.transformer.is_none() {
-            return some.iter().collect();
+            return (Vec::new(), some.iter().collect());
         }
         let mut views: BTreeMap<&str, Option<ModelView<'a>>> = BTreeMap::new();
+        let mut unchanged: BTreeMap<&str, Vec<Partition>> = BTreeMap::new();
         let (mut settled, mut stale) = (Vec::new(), Vec::new());
         for of in some {
             let ((bound, partition), run) = (of, self.run.as_ref());
@@ -156,17 +172,19 @@ impl Work {
             };
             let is_settled = |view: &ModelView<'_>| is_settled(run, view, *partition);
             if view.as_ref().is_some_and(is_settled) {
-                self.observe_started(model, *partition);
-                self.observe_finished(model, *partition, Outcome::Unchanged);
+                unchanged.entry(&model.name).or_default().push(*partition);
                 settled.extend(self.tables(model, *partition));
             } else {
                 stale.push(of);
             }
         }
-        // States that are replaced meanwhile are not kept for them.
-        drop(views);
-        self.hand_on(settled).await;
-        stale
+        for (model, partitions) in unchanged {
+            self.run.observer.observe(&Event::TransformsSkipped {
+                model: model.into(),
+                partitions,
+            });
+        }
+        (settled, stale)
     }
 
     /// One model and partition. A failure is reported; the others continue.
@@ -690,7 +708,7 @@ async fn commit_made(
                     (before.load, before.started)
                 });
                 known.insert(
-                    table,
+                    &table,
                     Arc::new(ModelState {
                         fingerprint,
                         objects,
@@ -707,11 +725,7 @@ async fn commit_made(
 }
 
 /// Replaces the fingerprint of a table and of its load by the same one in today's format.
-fn renew_fingerprint(
-    known: &mut BTreeMap<String, Arc<ModelState>>,
-    table: &str,
-    fingerprint: Fingerprint,
-) {
+fn renew_fingerprint(known: &mut ModelStates, table: &str, fingerprint: Fingerprint) {
     let Some(found) = known
         .get_mut(table)
         .filter(|found| found.fingerprint == fingerprint.earlier())

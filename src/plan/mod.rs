@@ -105,8 +105,8 @@ pub struct Plan {
     /// Sources whose responses may show that rows of earlier days have ended. Those days are read again, after all
     /// others.
     pub lasting: Vec<String>,
-    /// Complete partitions whose models may be stale, with their driving source.
-    pub committed: Vec<(String, Partition)>,
+    /// Complete partitions whose models may be stale, by their driving source.
+    pub committed: BTreeMap<String, Vec<Partition>>,
     /// Tables that are derived because selected models read them. They are not loaded.
     pub upstream: Vec<String>,
     /// Number of days that are complete and are not requested again.
@@ -167,10 +167,15 @@ impl Plan {
                 *counts.entry(source).or_default() += task.scope.len();
             }
         }
-        for (source, _) in &self.committed {
-            *counts.entry(source).or_default() += 1;
+        for (source, partitions) in &self.committed {
+            *counts.entry(source).or_default() += partitions.len();
         }
         counts
+    }
+
+    /// Number of complete partitions whose models may be stale.
+    pub fn committed_partitions(&self) -> u64 {
+        self.committed.values().map(|all| all.len() as u64).sum()
     }
 
     /// How many of the given days have not begun yet, and the first of them.
@@ -495,7 +500,7 @@ impl fmt::Display for Plan {
         write!(
             f,
             "transform, load: {} committed partitions are checked for stale tables",
-            self.committed.len()
+            self.committed_partitions()
         )
     }
 }

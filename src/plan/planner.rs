@@ -90,7 +90,7 @@ impl<'a> Planner<'a> {
                 feeds: Vec::new(),
                 windows: Vec::new(),
                 lasting: Vec::new(),
-                committed: Vec::new(),
+                committed: BTreeMap::new(),
                 complete_days: 0,
                 from_default_start: 0,
                 today: now.date_naive(),
@@ -127,9 +127,10 @@ impl<'a> Planner<'a> {
             Partition::Day(day) => reading.is_some_and(|days| days.contains(day)),
         };
         let complete = state.complete().map(|(partition, _)| partition);
-        let committed = complete.filter(|partition| !is_read(partition));
-        let committed = committed.map(|partition| (source.name.clone(), partition));
-        self.plan.committed.extend(committed);
+        let committed: Vec<Partition> = complete.filter(|it| !is_read(it)).collect();
+        if !committed.is_empty() {
+            self.plan.committed.insert(source.name.clone(), committed);
+        }
         Ok(())
     }
 

@@ -274,6 +274,7 @@ impl Observer for ReportBuilder {
             | Event::TaskFinished { .. }
             | Event::TransformStarted { .. }
             | Event::TransformFinished { .. }
+            | Event::TransformsSkipped { .. }
             | Event::LoadStarted { .. }
             | Event::Connected { .. } => {}
             Event::RequestWaited { .. }

@@ -120,6 +120,9 @@ impl Progress {
                 self.partitions += u64::from(*outcome != Outcome::Stopped);
                 self.derived += u64::from(*outcome == Outcome::Done);
             }
+            Event::TransformsSkipped { partitions, .. } => {
+                self.partitions += partitions.len() as u64;
+            }
             Event::LoadStarted {
                 table, partitions, ..
             } => {

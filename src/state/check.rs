@@ -132,7 +132,7 @@ impl PartitionState {
                 .check(sums)
                 .map_err(|reason| format!("unfinished: {reason}"))?;
         }
-        for (table, model) in &self.models {
+        for (table, model) in self.models.iter() {
             if !is_name(table) {
                 return Err("invalid table name".into());
             }
@@ -169,7 +169,7 @@ impl ModelState {
     fn check(&self, own: OwnObject<'_>, sums: &mut Sums) -> Checked {
         attempts(self.attempts)?;
         self.load.as_ref().map_or(Ok(()), Load::check)?;
-        self.started.as_ref().map_or(Ok(()), Started::check)?;
+        self.started.as_deref().map_or(Ok(()), Started::check)?;
         self.objects.iter().try_for_each(|object| {
             check_object(
                 object,

@@ -9,7 +9,10 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::{DocumentError, Sha256Digest, StateError, read_document, read_unique, unique_names};
+use super::{
+    DocumentError, ModelStates, Sha256Digest, StateError, interned, read_document, read_unique,
+    unique_names,
+};
 use crate::bounds::MAX_STATE_TEXT;
 use crate::store::ObjectRef;
 use crate::store::layout::Partition;
@@ -89,39 +92,6 @@ pub(super) mod shared {
         V: Deserialize<'de>,
     {
         unique_names_with(deserializer, Arc::new)
-    }
-}
-
-/// Texts of which a document has the same again and again: they share one copy in memory.
-mod repeated {
-    use std::cell::RefCell;
-    use std::sync::Arc;
-
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use crate::state::strict::Text;
-
-    thread_local! {
-        static LAST: RefCell<Arc<str>> = RefCell::new("".into());
-    }
-
-    pub(super) fn serialize<S: Serializer>(
-        text: &Arc<str>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        text.as_ref().serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Arc<str>, D::Error> {
-        let Text(text) = Text::deserialize(deserializer)?;
-        Ok(LAST.with_borrow_mut(|last| {
-            if **last != *text {
-                *last = text.into();
-            }
-            last.clone()
-        }))
     }
 }
 
@@ -291,7 +261,7 @@ pub struct PartitionState {
     pub raw: Option<RawState>,
     /// The last attempt to read it, if that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failure: Option<Failure>,
+    pub failure: Option<Box<Failure>>,
     /// Number of committed rows that had no end yet when they were read, so that the day is read again.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub open_rows: u64,
@@ -304,17 +274,17 @@ pub struct PartitionState {
     pub shrunken_from: Option<u64>,
     /// The finished load of the raw rows (`--load-raw`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub raw_load: Option<Load>,
+    pub raw_load: Option<Box<Load>>,
     /// A load of the raw rows that was started and whose outcome is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub raw_started: Option<Started>,
+    pub raw_started: Option<Box<Started>>,
     /// The checkpoint of an unfinished extract task that begins with this partition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(rename = "unfinished")]
     pub checkpoint: Option<Box<Checkpoint>>,
     /// The derived rows, keyed by table.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "shared")]
-    pub models: BTreeMap<String, Arc<ModelState>>,
+    #[serde(default, skip_serializing_if = "ModelStates::is_empty")]
+    pub models: ModelStates,
 }
 
 /// The partial result of an unfinished extract task, and where to resume.
@@ -489,7 +459,7 @@ pub struct ModelState {
     pub load: Option<Load>,
     /// A load that was started and whose outcome is not known, because the program died while it waited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub started: Option<Started>,
+    pub started: Option<Box<Started>>,
     /// Number of job ids already used for these objects: an id can never run twice.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub attempts: u32,
@@ -516,7 +486,7 @@ fn is_zero<T: Default + PartialEq>(number: &T) -> bool {
 #[serde(deny_unknown_fields)]
 pub struct Load {
     /// The warehouse and dataset.
-    #[serde(with = "repeated")]
+    #[serde(with = "interned")]
     pub target: Arc<str>,
     /// Fingerprint of the model state that was loaded.
     pub fingerprint: Sha256Digest,
@@ -597,7 +567,7 @@ impl SourceState {
         // Earlier versions stored server messages of any length.
         let is_long = |failure: &Failure| failure.error.len() > MAX_STATE_TEXT;
         for partition in state.partitions.values_mut() {
-            if partition.failure.as_ref().is_some_and(is_long)
+            if partition.failure.as_deref().is_some_and(is_long)
                 && let Some(failure) = &mut Arc::make_mut(partition).failure
             {
                 let end = failure.error.floor_char_boundary(MAX_STATE_TEXT);

@@ -10,7 +10,9 @@ mod archive;
 mod check;
 mod digest;
 mod document;
+mod interned;
 pub mod lock;
+mod models;
 mod position;
 mod strict;
 
@@ -34,6 +36,7 @@ pub use document::{
     Partitions, RawState, SourceState, Started, UnfinishedWindow, Updates, VERSION,
 };
 pub use lock::{Fence, Holder, LockError, LockLoss, RunLock};
+pub use models::ModelStates;
 pub use position::Position;
 pub use strict::{DocumentError, read_document, read_unique, unique_names, unique_names_with};
 
@@ -192,14 +195,6 @@ impl StateStore {
         let cell = Arc::new(OnceCell::new_with(Some(fresh)));
         self.open.lock().insert(name.to_string(), cell);
         Ok(true)
-    }
-
-    /// Gives the documents up without taking them apart, for a program that ends: with the state of years that takes
-    /// longer than to exit.
-    pub fn abandon(&self) {
-        for (_, handle) in self.handles() {
-            std::mem::forget(handle.current.borrow().clone());
-        }
     }
 
     /// The documents that are open.

@@ -103,15 +103,17 @@ where
             match found.entry(key) {
                 Entry::Vacant(entry) => entry.insert((self.keep)(members.next_value()?)),
                 Entry::Occupied(entry) => {
-                    let name = entry.key();
-                    return Err(A::Error::custom(format_args!(
-                        "the name `{name:.60}` appears twice in one object"
-                    )));
+                    return Err(A::Error::custom(appears_twice(entry.key())));
                 }
             };
         }
         Ok(found)
     }
+}
+
+/// What is wrong with an object that has two members of this name.
+pub(super) fn appears_twice(name: &impl Display) -> String {
+    format!("the name `{name:.60}` appears twice in one object")
 }
 
 /// Any JSON value whose objects have no name twice.
@@ -163,9 +165,7 @@ impl<'de> Visitor<'de> for Unique {
         let mut names = BTreeSet::new();
         while let Some(Text(name)) = members.next_key()? {
             if names.contains(&name) {
-                return Err(A::Error::custom(format_args!(
-                    "the name `{name:.60}` appears twice in one object"
-                )));
+                return Err(A::Error::custom(appears_twice(&name)));
             }
             names.insert(name);
             members.next_value::<Unique>()?;

@@ -267,6 +267,12 @@ impl Points {
                 let (table, partition) = (model.clone(), partition.to_string());
                 self.end("transform", table, partition, *outcome, elapsed);
             }
+            Event::TransformsSkipped { model, partitions } => {
+                for _ in partitions {
+                    let unchanged = Outcome::Unchanged.as_str();
+                    self.add(&STEP_DURATION, &["transform", model, unchanged], 0.0);
+                }
+            }
             _ => {}
         }
     }
@@ -343,7 +349,8 @@ impl Observer for Meter {
             Event::TaskStarted { .. }
             | Event::TaskFinished { .. }
             | Event::TransformStarted { .. }
-            | Event::TransformFinished { .. } => points.time_step(event, elapsed),
+            | Event::TransformFinished { .. }
+            | Event::TransformsSkipped { .. } => points.time_step(event, elapsed),
             Event::PartitionExtracted { .. }
             | Event::PartitionTransformed { .. }
             | Event::PartitionLoaded { .. }

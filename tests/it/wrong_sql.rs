@@ -296,7 +296,7 @@ async fn only_changes_of_rows_derive_again() {
         .partitions
         .values()
         .map(|found| {
-            let made = &found.models["fleet_trips"];
+            let made = found.models.get("fleet_trips").unwrap();
             assert_eq!(made.load.as_ref().unwrap().fingerprint, made.fingerprint);
             made.fingerprint
         })
