@@ -163,27 +163,28 @@ pub(super) async fn page_of(
         stages: [Stage::Extract, Stage::Transform, Stage::Load].into(),
         historical: false,
     };
-    let covered = pipeline.coverage(&run_request).await?;
     let catalog = pipeline.catalog();
-    let mut tables = Vec::new();
-    let none = Vec::new();
     let by_source = tables_by_source(catalog, &run_request.selection)?;
-    for source in &covered {
-        let state = pipeline.states().source(&source.source).await?;
-        let names = by_source.get(source.source.as_str()).unwrap_or(&none);
-        let state = state.state();
+    let kinds: BTreeMap<String, SourceKind> = catalog
+        .sources()
+        .map(|source| (source.name.clone(), source.kind))
+        .collect();
+    let of_warehouse = target.to_string();
+    let tables_of = move |source: SourceCoverage, state: &SourceState| {
         let known = Known {
-            source,
-            state: &state,
-            target,
+            source: &source,
+            state,
+            target: &of_warehouse,
             today: now.date_naive(),
-            of_source: of_source(catalog, source, &state),
+            of_source: of_source(kinds.get(&source.source).copied(), &source, state),
         };
-        match names.is_empty() {
-            true => tables.push(known.table(None)),
-            false => tables.extend(names.iter().map(|name| known.table(Some(name)))),
+        match by_source.get(&source.source) {
+            None => vec![known.table(None)],
+            Some(names) => names.iter().map(|name| known.table(Some(name))).collect(),
         }
-    }
+    };
+    let tables = pipeline.map_coverage(&run_request, tables_of).await?;
+    let mut tables: Vec<Table> = tables.into_iter().flatten().collect();
     tables.sort_by(|one, other| one.name.cmp(&other.name));
     let rates = catalog.sources().map(|source| {
         let endpoint = endpoint_template(&source.endpoint);
@@ -203,15 +204,15 @@ pub(super) async fn page_of(
 }
 
 /// The selected tables, including history tables, by the source that gives them their partitions.
-fn tables_by_source<'a>(
-    catalog: &'a Catalog,
+fn tables_by_source(
+    catalog: &Catalog,
     selection: &Selection,
-) -> Result<BTreeMap<&'a str, Vec<String>>, Error> {
-    let mut tables: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+) -> Result<BTreeMap<String, Vec<String>>, Error> {
+    let mut tables: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let is_selected = |model: &&Model| selection.models.contains(&model.name);
     for model in catalog.models().filter(is_selected) {
         let driving = catalog.known_driving_source(model)?;
-        let of_source = tables.entry(driving.name.as_str()).or_default();
+        let of_source = tables.entry(driving.name.clone()).or_default();
         of_source.push(model.name.clone());
         of_source.extend(model.history_table());
     }
@@ -219,9 +220,8 @@ fn tables_by_source<'a>(
 }
 
 /// What the tables of a source have in common: the page's view of a source without tables.
-fn of_source(catalog: &Catalog, source: &SourceCoverage, state: &SourceState) -> Table {
-    let kind = catalog.source(&source.source);
-    let kind = kind.map_or("", |source| match source.kind {
+fn of_source(kind: Option<SourceKind>, source: &SourceCoverage, state: &SourceState) -> Table {
+    let kind = kind.map_or("", |kind| match kind {
         SourceKind::Snapshot => "list",
         SourceKind::Window => "window",
         SourceKind::Report => "report",
