@@ -138,6 +138,26 @@ pub fn builder(config: &HttpConfig) -> Result<ClientBuilder, HttpError> {
     Ok(builder)
 }
 
+/// As [`builder`], for requests to this address only. Without TLS there are no certificates to check, and to read those of
+/// the system takes longer than anything else that is set up.
+pub fn builder_for(config: &HttpConfig, address: &str) -> Result<ClientBuilder, HttpError> {
+    let builder = builder(config)?;
+    Ok(match is_without_tls(config, address) {
+        true => builder.tls_built_in_root_certs(false),
+        false => builder,
+    })
+}
+
+fn is_without_tls(config: &HttpConfig, address: &str) -> bool {
+    let is_plain = |address: &str| Url::parse(address).is_ok_and(|it| it.scheme() == "http");
+    let proxies = [&config.https_proxy, &config.http_proxy];
+    let mut proxies = proxies.into_iter().flatten();
+    is_plain(address)
+        && proxies.all(|(variable, proxy)| {
+            parse_proxy(variable, proxy).is_ok_and(|it| it.scheme() == "http")
+        })
+}
+
 /// Makes the client of a builder.
 pub fn build(builder: ClientBuilder) -> Result<reqwest::Client, HttpError> {
     builder
@@ -245,6 +265,24 @@ mod tests {
         let host = listener.local_addr().unwrap().to_string();
         tokio::spawn(async move { axum::serve(listener, router).await });
         (asked, host)
+    }
+
+    #[test]
+    fn certificates_are_read_where_there_may_be_tls() {
+        let proxy = |address: &'static str| config(&[("HTTPS_PROXY", address)]);
+        for (config, address, without) in [
+            (config(&[]), "http://127.0.0.1:8080/x", true),
+            (config(&[]), "HTTP://localhost", true),
+            (config(&[]), "https://api.samsara.com", false),
+            (config(&[]), "127.0.0.1:8080", false),
+            (config(&[]), "", false),
+            (proxy("proxy:3128"), "http://host", true),
+            (proxy("http://proxy:3128"), "http://host", true),
+            (proxy("http://proxy:3128"), "https://host", false),
+            (proxy("https://proxy:3128"), "http://host", false),
+        ] {
+            assert_eq!(is_without_tls(&config, address), without, "{address}");
+        }
     }
 
     #[tokio::test]

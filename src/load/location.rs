@@ -59,10 +59,9 @@ enum LookupError {
 }
 
 async fn bucket_location(bucket: &str, access: &GoogleAccess) -> Result<String, LookupError> {
-    let client =
-        http::builder(&access.http).map(|builder| builder.timeout(Duration::from_secs(10)));
-    let client = client.and_then(http::build)?;
     let base = access.storage_emulator.as_deref().unwrap_or(API);
+    let client = http::builder_for(&access.http, base)?;
+    let client = http::build(client.timeout(Duration::from_secs(10)))?;
     let mut request = client.get(format!("{base}/storage/v1/b/{bucket}?fields=location"));
     if access.storage_emulator.is_none() {
         let provider = google::provider(access, &Handle::current())?;

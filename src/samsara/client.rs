@@ -538,7 +538,8 @@ impl Answer {
 
 /// The HTTP client of all hosts.
 fn http_client(config: &SamsaraConfig) -> Result<reqwest::Client, SamsaraError> {
-    http::builder(&config.http)
+    let address = config.url.as_ref().map_or("", Url::as_str);
+    http::builder_for(&config.http, address)
         .map(|builder| {
             let builder = builder.connect_timeout(config.retry.connect);
             builder

@@ -45,7 +45,8 @@ impl Telemetry {
     /// # Errors
     /// [`HttpError`] if proxies or certificates cannot be used.
     pub fn start(config: TelemetryConfig, io: &Handle) -> Result<Self, HttpError> {
-        let builder = http::builder(&config.http)?.timeout(TIMEOUT);
+        let builder = http::builder_for(&config.http, config.endpoint.as_str())?;
+        let builder = builder.timeout(TIMEOUT);
         let client = http::build(builder)?;
         let (sender, received) = mpsc::channel(QUEUED);
         let (delivery, meter, stop) = <(Arc<Delivery>, Arc<Meter>, CancellationToken)>::default();

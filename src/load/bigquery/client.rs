@@ -169,7 +169,7 @@ impl BigQuery {
             target: target.clone(),
             error,
         };
-        let http = crate::http::builder(http)
+        let http = crate::http::builder_for(http, host)
             .map(|builder| {
                 builder
                     .connect_timeout(CONNECT_TIMEOUT)
