@@ -1,23 +1,23 @@
 //! Runs the extract tasks of the plan, several at a time.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::NaiveDate;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use tokio::sync::{Semaphore, mpsc};
 use tracing::Instrument;
 
 use super::change_feed::ChangeFeeds;
-use super::extract_task::{by_source, complete_partitions, extract_task, hand_on};
+use super::extract_task::{by_source, complete_partitions, extract_in, extract_task, hand_on};
 use super::run::{ReadyOfSource, Run};
 use crate::catalog::SourceKind;
 use crate::config::SamsaraConfig;
 use crate::error::Error;
 use crate::events::Event;
 use crate::extract::Extractor;
-use crate::plan::{PlannedScope, PlannedTask, Stage};
+use crate::plan::{Lists, PlannedScope, PlannedTask, Stage};
 use crate::samsara::{Client, SamsaraError};
 use crate::state::SourceState;
 
@@ -124,15 +124,7 @@ async fn extract_all(
     };
     // Lists first: fan-outs need their rows. Change feeds, which tell which other days to read, are read at the same
     // time: both consist of many small requests, limited by the token's rate.
-    let lists = async {
-        for wave in crate::plan::waves(&run.catalog, &run.plan) {
-            // The longest first, so that the next wave does not wait for one that has begun last.
-            let mut tasks: Vec<&PlannedTask> = wave.iter().collect();
-            tasks.sort_by_key(|task| Reverse(task.requests));
-            each(&tasks).await?;
-        }
-        Ok::<(), Error>(())
-    };
+    let lists = extract_lists(run, &extractor, &slots, ready);
     let feeds = async {
         let feeds = ChangeFeeds {
             run,
@@ -169,6 +161,33 @@ async fn extract_all(
     // Last, the days that other responses have shown to have changed.
     let lasting = changed_tasks(run, &run.plan.lasting).await?;
     each(&lasting.iter().collect::<Vec<_>>()).await
+}
+
+/// Reads the lists of the plan, several at a time.
+async fn extract_lists(
+    run: &Run,
+    extractor: &Extractor,
+    slots: &Semaphore,
+    ready: &mpsc::Sender<ReadyOfSource>,
+) -> Result<(), Error> {
+    let mut lists = Lists::new(&run.catalog, &run.plan);
+    let mut under_way = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            slot = slots.acquire(), if lists.has_next() => {
+                if let Some(task) = lists.begin_next() {
+                    // The semaphore is never closed.
+                    let extract = extract_in(run, extractor, slot.ok(), task, ready);
+                    under_way.push(extract.map(move |result| (task, result)));
+                }
+            }
+            Some((task, result)) = under_way.next() => {
+                result?;
+                lists.end(task);
+            }
+            else => return Ok(()),
+        }
+    }
 }
 
 /// Whether no complete day of a source, whose change feed was read, is going to be read again in this run.

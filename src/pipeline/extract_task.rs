@@ -54,7 +54,7 @@ pub(super) fn by_source(partitions: Vec<Ready>) -> BTreeMap<String, Vec<Partitio
 }
 
 /// The permit of a task among those that read.
-type Slot<'a> = Option<SemaphorePermit<'a>>;
+pub(super) type Slot<'a> = Option<SemaphorePermit<'a>>;
 
 /// Reads one task and passes its partitions on. Its failure is reported; an error is returned only if no other task
 /// could succeed either.
@@ -70,7 +70,8 @@ pub(super) async fn extract_task(
     extract_in(run, extractor, slot, planned, ready).await
 }
 
-async fn extract_in(
+/// As [`extract_task`], with a permit that was acquired before.
+pub(super) async fn extract_in(
     run: &Run,
     extractor: &Extractor,
     mut slot: Slot<'_>,

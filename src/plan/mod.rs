@@ -2,6 +2,7 @@
 
 mod changes;
 mod dates;
+mod lists;
 mod planner;
 mod selection;
 mod table_list;
@@ -21,8 +22,9 @@ use crate::store::layout::Partition;
 
 pub use changes::{DerivedAgain, LeftBehind};
 pub use dates::{DEFAULT_START, Dates, days, parse_date};
+pub use lists::Lists;
 pub(crate) use planner::unavailable;
-pub use planner::{PlanError, changed, make, shared_feeds, waves};
+pub use planner::{PlanError, changed, make, shared_feeds};
 pub use selection::{Selection, SelectionError, TableListError};
 pub use table_list::names_in_file;
 pub use updates::UpdatesWindow;

@@ -282,16 +282,6 @@ fn depth(catalog: &Catalog, source: &str) -> usize {
         .map_or(0, |source| catalog.depth(source))
 }
 
-/// The lists of a plan in waves: those of one can be read at the same time, once the waves before it are read.
-pub fn waves<'a>(catalog: &'a Catalog, plan: &'a Plan) -> impl Iterator<Item = &'a [PlannedTask]> {
-    let depth = |task: &PlannedTask| {
-        let depths = task.sources.iter().map(|name| depth(catalog, name));
-        depths.max().unwrap_or_default()
-    };
-    plan.snapshots
-        .chunk_by(move |task, next| depth(task) == depth(next))
-}
-
 /// Whether the state says that a source is not available: it or one of its parents was refused at the last request, and
 /// it was never read, or is optional.
 pub(crate) async fn unavailable(
