@@ -1,12 +1,9 @@
 //! Rate limits: one limiter per endpoint and one per token, shared by all workers.
 
 use std::collections::{HashMap, VecDeque};
-use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use governor::clock::Clock;
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::time::Instant;
 
 use super::error::AttemptError;
@@ -28,7 +25,8 @@ pub(super) struct EndpointLimiter {
     /// For messages.
     endpoint: String,
     token: Arc<RollingWindow>,
-    rate: DefaultDirectRateLimiter,
+    rate: RollingWindow,
+    /// The time between two requests at the documented rate.
     period: Duration,
     retry: RetryConfig,
     /// A 429 pauses the whole endpoint, not only the request that got it.
@@ -43,10 +41,13 @@ impl std::fmt::Debug for EndpointLimiter {
     }
 }
 
-/// How much more slowly than documented the endpoint is requested, since it returned 429.
+/// The turns of an endpoint's requests, which follow each other evenly.
 struct Pace {
-    slowdown: f64,
+    /// The next turn. Turns are counted from turn to turn, however late a request took its own: at a rate of 50 a second,
+    /// the millisecond by which timers are late would otherwise cost every twentieth request.
     next: Instant,
+    /// How much more slowly than documented the endpoint is requested, since it returned 429.
+    slowdown: f64,
     slowed: Option<Instant>,
 }
 
@@ -75,16 +76,25 @@ const SLOWEST: f64 = 16.0;
 /// Refusals within this time count as one: the requests were in flight together.
 const ONE_REFUSAL: Duration = Duration::from_secs(1);
 
-/// Waits for a limiter's turn. The limiter's own `until_ready` has a timer with a thread of its own, and panics if none
-/// is available.
-async fn turn_of(limiter: &DefaultDirectRateLimiter) {
-    while let Err(early) = limiter.check() {
-        tokio::time::sleep(early.wait_time_from(limiter.clock().now())).await;
+/// No request waits longer for its turn, however low a rate a catalog gives.
+const LONGEST_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
+
+fn seconds(seconds: f64) -> Duration {
+    let duration = Duration::try_from_secs_f64(seconds);
+    duration.map_or(LONGEST_PERIOD, |it| it.min(LONGEST_PERIOD))
+}
+
+impl Pace {
+    /// Reserves the next turn, at this time or later.
+    fn reserve(&mut self, now: Instant, period: Duration) -> Instant {
+        let turn = self.next.max(now);
+        self.next = turn + period.mul_f64(self.slowdown);
+        turn
     }
 }
 
 /// Lets through a number of requests within any period of this length, as soon as they come: a run with little to ask
-/// does not wait for turns at an even pace. Each request reserves its time, first come, first served.
+/// does not wait for turns at an even pace.
 struct RollingWindow {
     at_most: usize,
     length: Duration,
@@ -96,15 +106,27 @@ impl RollingWindow {
     /// `per_second` requests a second; with less than one, one in as many seconds as that takes.
     fn new(per_second: f64) -> Self {
         let at_most = per_second.floor().max(1.0);
-        let length = Duration::try_from_secs_f64(at_most / per_second);
         Self {
             at_most: at_most as usize,
-            length: length.unwrap_or(Duration::from_secs(1)),
+            length: seconds(at_most / per_second),
             recent: Mutex::default(),
         }
     }
 
-    /// When the next request may be sent.
+    /// As [`RollingWindow::new`], with room for one more: evenly spaced requests of which one was late need it, or each
+    /// delay would last to the end of the run. The API tells in fractions of a second when it has room again
+    /// (<https://developers.samsara.com/docs/rate-limits>), as a bucket does that fills steadily and holds a second's worth;
+    /// of less than two requests a second, it has none to spare.
+    fn with_spare_turn(per_second: f64) -> Self {
+        let window = Self::new(per_second);
+        let spare = usize::from(window.at_most > 1);
+        Self {
+            at_most: window.at_most.saturating_add(spare),
+            ..window
+        }
+    }
+
+    /// Reserves the time at which the next request may be sent: first come, first served.
     fn reserve(&self, now: impl FnOnce() -> Instant) -> Instant {
         let mut recent = locked(&self.recent);
         let now = now();
@@ -119,6 +141,30 @@ impl RollingWindow {
 
     async fn turn(&self) {
         tokio::time::sleep_until(self.reserve(Instant::now)).await;
+    }
+
+    /// Lets a request through at this time, or returns from when on there is room for it.
+    fn admit(&self, now: Instant) -> Result<(), Instant> {
+        let mut recent = locked(&self.recent);
+        let is_over = |sent: &Instant| *sent + self.length <= now;
+        while recent.front().is_some_and(is_over) {
+            recent.pop_front();
+        }
+        match recent.front() {
+            Some(earliest) if recent.len() >= self.at_most => Err(*earliest + self.length),
+            _ => {
+                recent.push_back(now);
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits until there is room for a request that comes in its turn: as turns may be late, the next ones may follow too
+    /// closely.
+    async fn room(&self) {
+        while let Err(until) = self.admit(Instant::now()) {
+            tokio::time::sleep_until(until).await;
+        }
     }
 }
 
@@ -139,11 +185,12 @@ impl Limits {
         if let Some(known) = endpoints.get(endpoint) {
             return known.clone();
         }
-        let (rate, period) = limiter(per_second * self.share);
+        let rate = per_second * self.share;
+        let period = seconds(1.0 / rate);
         let made = Arc::new(EndpointLimiter {
             endpoint: endpoint.to_string(),
             token: self.token.clone(),
-            rate,
+            rate: RollingWindow::with_spare_turn(rate),
             period,
             retry: self.retry,
             paused_until: Mutex::default(),
@@ -163,18 +210,11 @@ impl EndpointLimiter {
     /// Waits until a request may go out.
     pub(super) async fn wait(&self) {
         let endpoint = self.endpoint.as_str();
-        let turn = {
-            let mut pace = locked(&self.pace);
-            let turn = pace.next.max(Instant::now());
-            if pace.slowdown > 1.0 {
-                pace.next = turn + self.period.mul_f64(pace.slowdown);
-            }
-            turn
-        };
         let begun = Instant::now();
-        tokio::time::sleep_until(turn).await;
         loop {
-            turn_of(&self.rate).await;
+            let turn = locked(&self.pace).reserve(Instant::now(), self.period);
+            tokio::time::sleep_until(turn).await;
+            self.rate.room().await;
             self.token.turn().await;
             let wait_ms = begun.elapsed().as_millis() as u64;
             match wait_ms {
@@ -256,17 +296,6 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-fn limiter(per_second: f64) -> (DefaultDirectRateLimiter, Duration) {
-    let period = Duration::try_from_secs_f64(1.0 / per_second).unwrap_or(Duration::from_secs(1));
-    // A burst of one: requests go out evenly, so that no second holds more than the rate.
-    let quota = Quota::with_period(period.max(Duration::from_nanos(1)))
-        .map(|quota| quota.allow_burst(NonZeroU32::MIN));
-    (
-        RateLimiter::direct(quota.unwrap_or(Quota::per_second(NonZeroU32::MIN))),
-        period,
-    )
 }
 
 #[cfg(test)]
@@ -369,7 +398,8 @@ mod tests {
             );
             tokio::task::yield_now().await;
         }
-        assert!(limits.endpoint("/c", 1e9).rate.check().is_ok());
+        let other = limits.endpoint("/c", 1e9);
+        assert!(other.rate.admit(Instant::now()).is_ok());
         assert!(limits.token.reserve(Instant::now) > Instant::now() + Duration::from_secs(600));
     }
 
@@ -393,6 +423,70 @@ mod tests {
         }
         // At 0 s, 1 s, 1.7 s, 2 s, 2.7 s and 3 s.
         assert_eq!(sent[499] - begun, Duration::from_secs(3));
+    }
+
+    #[test]
+    fn any_rate_of_a_catalog_is_possible() {
+        for (rate, period) in [
+            (f64::MIN_POSITIVE, LONGEST_PERIOD),
+            (1e-19, LONGEST_PERIOD),
+            (f64::MAX, Duration::ZERO),
+        ] {
+            let limits = limits();
+            let (endpoint, now) = (limits.endpoint("/a", rate), Instant::now());
+            assert_eq!(endpoint.period, period);
+            endpoint.slow_down(now);
+            let turns = [0; 2].map(|_| locked(&endpoint.pace).reserve(now, period));
+            assert_eq!(turns[1] - turns[0], 2 * period);
+            assert!(endpoint.rate.admit(now).is_ok());
+        }
+    }
+
+    #[test]
+    fn turns_are_even_and_late_ones_are_made_up_for() {
+        let (limits, begun) = (limits(), Instant::now());
+        let endpoint = limits.endpoint("/a", 50.0);
+        let ms = Duration::from_millis;
+        let reserve = |now| locked(&endpoint.pace).reserve(now, endpoint.period);
+        let first = reserve(begun + ms(1));
+        // Requests queue up; what wakes one late does not move the others.
+        let turns: Vec<Duration> = (0..3).map(|_| reserve(begun + ms(3)) - first).collect();
+        assert_eq!(turns, [ms(20), ms(40), ms(60)]);
+        assert_eq!(reserve(begun + ms(79)) - first, ms(80));
+        // A pause is not made up for.
+        assert_eq!(reserve(begun + ms(501)) - first, ms(500));
+        assert_eq!(reserve(begun + ms(502)) - first, ms(520));
+        limits.endpoint("/a", 50.0).slow_down(begun);
+        assert_eq!(reserve(begun + ms(503)) - first, ms(540));
+        assert_eq!(reserve(begun + ms(503)) - first, ms(580), "half as many");
+    }
+
+    #[test]
+    fn no_second_holds_more_than_one_late_request_in_addition() {
+        for (rate, at_most, length) in [(5.0, 6, 1000), (2.5, 3, 800), (0.5, 1, 2000)] {
+            let window = RollingWindow::with_spare_turn(rate);
+            let begun = Instant::now();
+            let (mut sent, mut late) = (Vec::new(), 0);
+            for turn in 0..200_u32 {
+                // Each is a little late, and some of them by much.
+                late = (late * 31 + 17) % 23;
+                let late_by = if turn % 40 == 7 { 400 } else { late };
+                let mut now = begun
+                    + Duration::from_secs_f64(f64::from(turn) / rate)
+                    + Duration::from_millis(late_by);
+                now = now.max(sent.last().copied().unwrap_or(begun));
+                while let Err(until) = window.admit(now) {
+                    assert!(until > now);
+                    now = until;
+                }
+                sent.push(now);
+            }
+            for times in sent.windows(at_most + 1) {
+                assert!(times[at_most] - times[0] >= Duration::from_millis(length));
+            }
+            let took = (sent[199] - begun).as_secs_f64();
+            assert!(took <= 200.0 / rate + 1.0, "{took} s at {rate} a second");
+        }
     }
 
     #[test]
