@@ -329,15 +329,6 @@ impl TableLoad {
         })
     }
 
-    /// Whether the target has what is derived of a partition, according to the state.
-    pub fn has(&self, target: &str, partition: Partition) -> bool {
-        self.state.look(|state| {
-            let found = state.partition(partition);
-            let made = found.and_then(|found| found.models.get(&self.contract.table));
-            made.is_some_and(|made| is_loaded(made, target))
-        })
-    }
-
     /// Whether the target holds rows of the table, according to the state.
     fn holds_rows(&self, target: &str) -> bool {
         self.state.look(|state| {

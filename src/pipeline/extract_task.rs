@@ -54,7 +54,7 @@ pub(super) fn by_source(partitions: Vec<Ready>) -> BTreeMap<String, Vec<Partitio
 }
 
 /// The permit of a task among those that read.
-pub(super) type Slot<'a> = Option<SemaphorePermit<'a>>;
+type Slot<'a> = Option<SemaphorePermit<'a>>;
 
 /// Reads one task and passes its partitions on. Its failure is reported; an error is returned only if no other task
 /// could succeed either.

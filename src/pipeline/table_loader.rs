@@ -124,7 +124,8 @@ impl<'a> TableLoader<'a> {
     /// Whether it is known that a derived partition needs no load: the table is loaded by partitions, and has it.
     pub(super) fn has(&self, partition: Partition) -> bool {
         let is_by_partition = self.method.get() == Some(&Some(Method::Partitions));
-        is_by_partition && self.table.has(self.target(), partition)
+        let part = self.table.part(partition).filter(|_| is_by_partition);
+        part.is_some_and(|(_, state)| is_loaded(&state, self.target()))
     }
 
     /// Takes a derived partition: loads it, or keeps it for a full load.

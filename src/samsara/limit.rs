@@ -76,7 +76,7 @@ const SLOWEST: f64 = 16.0;
 /// Refusals within this time count as one: the requests were in flight together.
 const ONE_REFUSAL: Duration = Duration::from_secs(1);
 
-/// No request waits longer for its turn, however low a rate a catalog gives.
+/// The time between two requests at the lowest rate: a catalog's lower ones count as this one.
 const LONGEST_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
 
 fn seconds(seconds: f64) -> Duration {
