@@ -295,12 +295,7 @@ mod tests {
                 (variable, &proxy),
                 ("GCE_METADATA_HOST", "meta.example:8080"),
             ]);
-            let client = build(
-                builder(&config)
-                    .unwrap()
-                    .timeout(Duration::from_millis(300)),
-            )
-            .unwrap();
+            let client = build(builder(&config).unwrap()).unwrap();
             for address in [
                 format!("http://localhost:{port}/"),
                 format!("http://127.0.0.1:{port}/"),
@@ -314,7 +309,11 @@ mod tests {
                 "[::1]:9",
                 "meta.example:8080",
             ] {
-                let _ = client.get(format!("http://{address}/")).send().await;
+                let _ = client
+                    .get(format!("http://{address}/"))
+                    .timeout(Duration::from_millis(300))
+                    .send()
+                    .await;
             }
             assert_eq!(*proxied.lock().unwrap(), Vec::<String>::new(), "{variable}");
             let sent = client.get("http://elsewhere.example/x").send().await;
@@ -331,13 +330,12 @@ mod tests {
         assert_eq!(direct.lock().unwrap().len(), 6);
         // As everywhere, hosts in NO_PROXY are requested directly.
         let config = config(&[("HTTP_PROXY", &proxy), ("no_proxy", "elsewhere.example")]);
-        let client = build(
-            builder(&config)
-                .unwrap()
-                .timeout(Duration::from_millis(300)),
-        )
-        .unwrap();
-        let _ = client.get("http://elsewhere.example/x").send().await;
+        let client = build(builder(&config).unwrap()).unwrap();
+        let _ = client
+            .get("http://elsewhere.example/x")
+            .timeout(Duration::from_millis(300))
+            .send()
+            .await;
         assert!(proxied.lock().unwrap().is_empty());
     }
 

@@ -331,6 +331,8 @@ struct Heartbeat {
     bucket: Bucket,
     lease: Arc<Lease>,
     expiry: Duration,
+    /// Time between two renewals.
+    period: Duration,
     holder: Holder,
     version: Version,
     written: Instant,
@@ -345,6 +347,16 @@ impl RunLock {
     /// [`LockError::Held`] if another run holds it and is not waited for, [`LockError::Malformed`] if the document is not
     /// a lock of this program, or the bucket's error.
     pub async fn acquire(
+        bucket: &Bucket,
+        run: &RunId,
+        config: &LockConfig,
+        stop: &CancellationToken,
+    ) -> Result<Self, LockError> {
+        Self::acquire_renewed_every(config.expiry / BEATS, bucket, run, config, stop).await
+    }
+
+    async fn acquire_renewed_every(
+        period: Duration,
         bucket: &Bucket,
         run: &RunId,
         config: &LockConfig,
@@ -366,6 +378,7 @@ impl RunLock {
             bucket: bucket.clone(),
             lease: lease.clone(),
             expiry: config.expiry,
+            period,
             holder,
             version,
             written: Instant::now(),
@@ -421,7 +434,7 @@ impl Heartbeat {
         quit: CancellationToken,
         stop: CancellationToken,
     ) -> Self {
-        let mut rest = self.expiry / BEATS;
+        let mut rest = self.period;
         loop {
             tokio::select! {
                 () = quit.cancelled() => return self,
@@ -429,7 +442,7 @@ impl Heartbeat {
             }
             // A write in progress is finished: after an aborted one, the version of the document would be unknown.
             rest = match self.renew().await {
-                Ok(()) => self.expiry / BEATS,
+                Ok(()) => self.period,
                 Err(StoreError::Conflict { .. }) => {
                     let loss = match read(&self.bucket).await {
                         // Our own renewal, whose response was lost.
@@ -451,7 +464,7 @@ impl Heartbeat {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the lock could not be renewed yet");
-                    self.expiry / (BEATS * 4)
+                    self.period / 4
                 }
             };
         }
@@ -604,6 +617,15 @@ mod tests {
         .await
     }
 
+    /// Takes a lock that no busy machine lets expire, and that is renewed at once.
+    async fn take_and_renew(bucket: &Bucket) -> RunLock {
+        let (run, stop) = (RunId::new(Utc::now()), CancellationToken::new());
+        let period = Duration::from_millis(10);
+        RunLock::acquire_renewed_every(period, bucket, &run, &config(600_000), &stop)
+            .await
+            .unwrap()
+    }
+
     async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
         for _ in 0..2000 {
             if done().await {
@@ -660,13 +682,18 @@ mod tests {
     async fn a_lost_renewal_answer_keeps_the_lease() {
         let folder = tempfile::tempdir().unwrap();
         let bucket = Bucket::of_folder(folder.path());
-        let lock = take(&bucket, &config(2000)).await.unwrap();
+        let lock = take_and_renew(&bucket).await;
         // As if the heartbeat had written, and had not heard of it.
-        let (known, version) = read(&bucket).await.unwrap().unwrap();
-        bucket
-            .swap(LOCK_OBJECT, Some(&version), known.to_json(&bucket).unwrap())
-            .await
-            .unwrap();
+        let known = loop {
+            let (known, version) = read(&bucket).await.unwrap().unwrap();
+            let json = known.to_json(&bucket).unwrap();
+            match bucket.swap(LOCK_OBJECT, Some(&version), json).await {
+                Ok(_) => break known,
+                // Renewed in between.
+                Err(StoreError::Conflict { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        };
         until("a renewal", async || {
             holder(&bucket).await.unwrap().unwrap().heartbeat > known.heartbeat
         })
@@ -678,13 +705,23 @@ mod tests {
     async fn it_is_kept_alive_as_long_as_its_run() {
         let folder = tempfile::tempdir().unwrap();
         let bucket = Bucket::of_folder(folder.path());
-        let lock = take(&bucket, &config(400)).await.unwrap();
-        let first = holder(&bucket).await.unwrap().unwrap();
-        until("two renewals", async || {
-            holder(&bucket).await.unwrap().unwrap().heartbeat
-                > first.heartbeat + TimeDelta::milliseconds(400)
-        })
-        .await;
+        let lock = take_and_renew(&bucket).await;
+        for renewal in ["first", "second"] {
+            let known = holder(&bucket).await.unwrap().unwrap();
+            let term = || {
+                let term = lock.lease.term.lock();
+                (term.until, term.expires)
+            };
+            let (until_then, expired_then) = term();
+            until(renewal, async || {
+                let (now, (ends, expires)) = (holder(&bucket).await.unwrap().unwrap(), term());
+                now.heartbeat > known.heartbeat
+                    && now.expires > known.expires
+                    && ends > until_then
+                    && expires > expired_then
+            })
+            .await;
+        }
         lock.check().unwrap();
     }
 
@@ -695,7 +732,7 @@ mod tests {
         let first = take(&bucket, &config(60_000)).await.unwrap();
         let waiting = LockConfig {
             wait: true,
-            ..config(800)
+            ..config(16_000)
         };
         let stop = CancellationToken::new();
         let run = RunId::new(Utc::now());
@@ -720,7 +757,10 @@ mod tests {
         first.heartbeat.abort();
         let fence = Fence::default();
         fence.guard(&first);
-        until("the term runs out", async || fence.check().is_err()).await;
+        until("the term runs out", async || {
+            fence.check().is_err() && !holder(&bucket).await.unwrap().unwrap().is_live(Utc::now())
+        })
+        .await;
         let second = take(&bucket, &config(60_000)).await.unwrap();
         second.check().unwrap();
         // Awake again, its heartbeat finds out and stops the run.
@@ -728,6 +768,7 @@ mod tests {
             bucket: bucket.clone(),
             lease: first.lease.clone(),
             expiry: Duration::from_millis(100),
+            period: Duration::from_millis(25),
             holder: Holder::this(&run, Duration::from_millis(100)),
             version: Version::default(),
             written: Instant::now(),

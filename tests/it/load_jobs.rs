@@ -214,7 +214,7 @@ async fn a_permanent_fault_is_quoted() {
         &double,
         "d",
         Timings {
-            retry_for: Duration::from_millis(300),
+            retry_for: Duration::from_secs(2),
             ..quick()
         },
     )
@@ -387,7 +387,7 @@ async fn an_endless_job_is_given_up() {
     let double = BigQueryDouble::start(&["d"]);
     seven(&double);
     double.direct_jobs(|_| JobScript {
-        lasts: Duration::from_millis(200),
+        running_polls: 20,
         ..JobScript::default()
     });
     let warehouse = connect(&double, "d").await;
@@ -445,7 +445,7 @@ async fn an_earlier_job_ends_first() {
     let double = BigQueryDouble::start(&["d"]);
     seven(&double);
     double.direct_jobs(|_| JobScript {
-        lasts: Duration::from_millis(300),
+        running_polls: 60,
         ..JobScript::default()
     });
     let warehouse = connect(&double, "d").await;
@@ -563,7 +563,7 @@ async fn an_earlier_failed_job_uses_up_its_id() {
         seven(&double);
         // More of them than a run would try by itself.
         double.direct_jobs(move |job| JobScript {
-            lasts: Duration::from_millis(20),
+            running_polls: 40,
             error: ["-1", "-2", "-3", "-4"]
                 .iter()
                 .any(|end| job.id.ends_with(end))

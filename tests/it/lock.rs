@@ -162,7 +162,7 @@ async fn a_lost_lock_commits_nothing() {
     config.max_workers = 1;
     config.lock = LockConfig {
         wait: false,
-        expiry: Duration::from_secs(5),
+        expiry: Duration::from_secs(12),
     };
     let catalog = Catalog::open(None).unwrap();
     let run_request = RunRequest {
