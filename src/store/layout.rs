@@ -87,9 +87,11 @@ pub struct RunId {
 }
 
 impl RunId {
-    /// A new id: the start time and a random tail.
+    /// A new id: the start time, and eight digits that begin with its milliseconds and are random otherwise.
     pub fn new(started: DateTime<Utc>) -> Self {
-        let tail: u32 = rand::random();
+        // Two short runs may start within the same second.
+        let millis = started.timestamp_subsec_millis().min(MILLIS_MASK);
+        let tail = millis << RANDOM_BITS | rand::random::<u32>() >> MILLIS_BITS;
         Self {
             started,
             text: format!("{}-{tail:08x}", started.format(STAMP)),
@@ -117,6 +119,11 @@ impl fmt::Display for RunId {
 pub const DAY_FOLDER: &str = "partition_day";
 /// The earlier name; such objects are read, loaded and cleaned as long as there are any.
 pub const OLD_DAY_FOLDER: &str = "date";
+/// Bits of an id's tail that hold milliseconds.
+const MILLIS_BITS: u32 = 10;
+const MILLIS_MASK: u32 = (1 << MILLIS_BITS) - 1;
+/// The other bits of the tail.
+const RANDOM_BITS: u32 = u32::BITS - MILLIS_BITS;
 /// An instant in keys.
 const STAMP: &str = "%Y%m%dT%H%M%SZ";
 
@@ -597,6 +604,21 @@ mod tests {
             assert_eq!(parse_stamp(text), as_written, "{text}");
             assert_eq!(parse_stamp(text).is_some(), is_one, "{text}");
         }
+    }
+
+    #[test]
+    fn ids_of_later_runs_sort_after_those_of_earlier_ones() {
+        let started: DateTime<Utc> = "2024-01-31T10:00:59Z".parse().unwrap();
+        let times = (0..2100).map(|millis| started + chrono::TimeDelta::milliseconds(millis));
+        let ids: Vec<String> = times.map(|at| RunId::new(at).to_string()).collect();
+        assert!(ids.is_sorted(), "{ids:?}");
+        assert!(ids.iter().all(|id| is_run_id(id)), "{ids:?}");
+        let unlike = RunId::new(started) != RunId::new(started);
+        assert!(unlike, "two runs of one millisecond");
+        let leap = chrono::NaiveDate::from_ymd_opt(2016, 12, 31)
+            .and_then(|day| day.and_hms_milli_opt(23, 59, 59, 1999))
+            .unwrap();
+        assert!(is_run_id(RunId::new(leap.and_utc()).as_str()));
     }
 
     #[test]
