@@ -15,6 +15,7 @@ use samsara_etl::events::{Event, Observer};
 use samsara_etl::samsara::{AttemptError, Client, Page, Request, SamsaraError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::support::until;
 use crate::support::wire::{Connection, Server};
 
 const WHOLE: &str =
@@ -296,7 +297,7 @@ async fn silent_servers_time_out() {
     let silent = Silent::start(b"");
     // It begins to, and then says no more.
     let stuck = Silent::start(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{");
-    let (long, short) = (Duration::from_secs(3600), Duration::from_millis(50));
+    let (long, short) = (Duration::from_secs(3600), Duration::from_millis(200));
     for (server, silence, whole) in [
         (&silent, short, long),
         (&stuck, short, long),
@@ -322,7 +323,8 @@ async fn silent_servers_time_out() {
             "{error:?}"
         );
         assert!(error.to_string().contains("timed out"), "{error}");
-        assert_eq!(server.connections.load(Ordering::SeqCst) - before, 2);
+        // A busy server accepts them later than they time out.
+        until(|| server.connections.load(Ordering::SeqCst) == before + 2).await;
     }
 }
 
@@ -344,8 +346,9 @@ impl Silent {
             let mut kept = Vec::new();
             while let Ok((mut stream, _)) = listener.accept().await {
                 count.fetch_add(1, Ordering::SeqCst);
-                assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
-                stream.write_all(beginning).await.unwrap();
+                // The client may have given up.
+                let _ = stream.read(&mut [0; 1024]).await;
+                let _ = stream.write_all(beginning).await;
                 kept.push(stream);
             }
         });
