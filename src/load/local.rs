@@ -10,12 +10,12 @@ use arrow::array::Array;
 use arrow::datatypes::SchemaRef;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use async_trait::async_trait;
-use futures::TryStreamExt;
-use object_store::ObjectStoreExt;
+use chrono::{DateTime, Utc};
+use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncWriteExt;
 
 use crate::bounds::{MAX_OBJECT_BYTES, MAX_ROWS};
+use crate::clock;
 use crate::config::{BucketLocation, GoogleAccess};
 use crate::load::error::LoadError;
 use crate::load::shape::{ShapeMismatch, missing_columns};
@@ -31,6 +31,9 @@ use crate::transform::{Contract, DataError, QueryTable, TransformError, query};
 /// Number of times that a change is repeated because writers of other partitions of the table came first.
 const SWAP_TRIES: usize = 1000;
 
+/// Files of one load that are copied at a time: each waits for the disk, which is about as fast for all of them.
+const COPIES_AT_A_TIME: usize = 4;
+
 /// Memory for a query over a table.
 const QUERY_MEMORY: usize = 512 << 20;
 
@@ -39,6 +42,7 @@ pub struct LocalWarehouse {
     bucket: Bucket,
     target: String,
     fence: Fence,
+    opened: DateTime<Utc>,
 }
 
 /// A table of the local warehouse, for queries.
@@ -81,6 +85,7 @@ impl LocalWarehouse {
             bucket,
             target,
             fence: Fence::default(),
+            opened: clock::now(),
         })
     }
 
@@ -229,43 +234,25 @@ impl LocalWarehouse {
         // With the fingerprint, a reload of the same partition does not touch the files that queries still read.
         let mark: String = flat.fingerprint.chars().take(MARK_LENGTH).collect();
         let key = warehouse_object(&contract.table, flat.partition, &mark, name);
-        let failed = |verb, uri: String, error: object_store::Error| LoadError::Store {
-            table: contract.table.clone(),
-            error: StoreError::Object {
-                verb,
-                uri,
-                source: Box::new(error),
-            },
-        };
-        let from = object_store::path::Path::from(object.path.as_str());
-        let read = |error| failed("read", source.uri(&object.path), error);
-        let written = |error: std::io::Error| {
-            failed(
-                "write",
-                self.bucket.uri(&key),
-                object_store::Error::Generic {
-                    store: "local",
-                    source: error.into(),
-                },
-            )
-        };
         let store = |error| LoadError::Store {
             table: contract.table.clone(),
             error,
         };
-        // The manifest lists what the object holds, not what is said of it.
-        source.expect_rows(object).await.map_err(store)?;
-        let mut bytes = source.store().get(&from).await.map_err(read)?.into_stream();
-        let mut writer = self.bucket.writer(&key).map_err(store)?;
-        while let Some(chunk) = bytes.try_next().await.map_err(read)? {
-            writer.write_all(&chunk).await.map_err(written)?;
-        }
-        writer.shutdown().await.map_err(written)?;
-        self.bucket.sync(&key).await.map_err(store)?;
-        Ok(ObjectRef {
-            path: key,
+        let copied = ObjectRef {
+            path: key.clone(),
             ..object.clone()
-        })
+        };
+        // A first load loads a growing table several times.
+        if let Ok(file) = self.bucket.head(&copied).await
+            && file.last_modified >= self.opened
+        {
+            return Ok(copied);
+        }
+        // The manifest lists what the object holds, not what is said of it.
+        source.footer(object).await.map_err(store)?;
+        let copy = self.bucket.copy_from(source, &object.path, &key);
+        copy.await.map_err(store)?;
+        Ok(copied)
     }
 }
 
@@ -343,10 +330,18 @@ impl Warehouse for LocalWarehouse {
     async fn replace(&self, contract: &Contract, batch: &Batch) -> Result<Loaded, LoadError> {
         let mut copied: BTreeMap<String, Vec<ObjectRef>> = BTreeMap::new();
         for flat in &batch.partitions {
-            let files = copied.entry(flat.partition.to_string()).or_default();
-            for object in &flat.objects {
-                files.push(self.copy(contract, &batch.bucket, flat, object).await?);
-            }
+            copied.entry(flat.partition.to_string()).or_default();
+        }
+        let copies = batch.partitions.iter().flat_map(|flat| {
+            flat.objects.iter().map(async move |object| {
+                let copy = self.copy(contract, &batch.bucket, flat, object).await?;
+                Ok((flat.partition.to_string(), copy))
+            })
+        });
+        let copies: Vec<_> = copies.collect();
+        let mut copies = stream::iter(copies).buffered(COPIES_AT_A_TIME);
+        while let Some((partition, copy)) = copies.try_next().await? {
+            copied.entry(partition).or_default().push(copy);
         }
         let replaced = self
             .change(contract, |manifest| {

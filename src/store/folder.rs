@@ -146,6 +146,19 @@ pub(super) fn replace(
     is_private: bool,
     settled: &Settled,
 ) -> Result<()> {
+    replace_with(path, root, is_private, settled, |file| {
+        file.write_all(bytes)
+    })
+}
+
+/// As [`replace`], with what `write` writes.
+pub(super) fn replace_with(
+    path: &Path,
+    root: &Path,
+    is_private: bool,
+    settled: &Settled,
+    write: impl FnOnce(&mut File) -> Result<()>,
+) -> Result<()> {
     check_way(path, root)?;
     match path.parent() {
         Some(folder) if is_private && folder != root => private_folder(folder)?,
@@ -161,7 +174,7 @@ pub(super) fn replace(
         if is_private {
             keep_private(&file);
         }
-        file.write_all(bytes)?;
+        write(&mut file)?;
         file.sync_all()?;
         fs::rename(&staged, path)
     };

@@ -27,6 +27,7 @@ use object_store::{
     PutPayload, RetryConfig, StaticCredentialProvider, UpdateVersion,
 };
 use serde::{Deserialize, Serialize};
+use tokio::io::AsyncWriteExt;
 use tokio::runtime::Handle;
 use url::Url;
 
@@ -539,6 +540,36 @@ impl Bucket {
             .map_err(|error| self.failed("list", prefix, error))
     }
 
+    /// Copies an object of another bucket, replacing any other, and waits until it is on the disk.
+    ///
+    /// The caller must ensure that nobody else copies to `key` at the same time.
+    pub async fn copy_from(&self, source: &Self, from: &str, key: &str) -> Result<(), StoreError> {
+        if let (Some(_), Some(root)) = (&self.folder, &source.folder) {
+            let (original, settled) = (root.join(from), self.settled.clone());
+            let read = |error| source.failed("read", from, unspecific(error));
+            let original = tokio::task::spawn_blocking(|| File::open(original)).await;
+            let original = original.map_err(std::io::Error::other).flatten();
+            let mut original = original.map_err(read)?;
+            let copy = move |path: &_, root: &_| {
+                folder::replace_with(path, root, false, &settled, |file| {
+                    std::io::copy(&mut original, file).map(|_| ())
+                })
+            };
+            return self.in_folder("write", key, copy).await;
+        }
+        let read = |error| source.failed("read", from, error);
+        let written = |error| self.failed("write", key, unspecific(error));
+        let mut bytes = (source.store.get(&Path::from(from)).await)
+            .map_err(read)?
+            .into_stream();
+        let mut writer = self.writer(key)?;
+        while let Some(chunk) = bytes.try_next().await.map_err(read)? {
+            writer.write_all(&chunk).await.map_err(written)?;
+        }
+        writer.shutdown().await.map_err(written)?;
+        self.sync(key).await
+    }
+
     /// Begins to write an object as a stream. It exists once the writer was shut down.
     pub fn writer(&self, key: &str) -> Result<BufWriter, StoreError> {
         self.check_way(key)?;
@@ -685,16 +716,7 @@ impl Bucket {
         let done = tokio::task::spawn_blocking(move || work(&path, &root)).await;
         done.map_err(std::io::Error::other)
             .and_then(|done| done)
-            .map_err(|error| {
-                self.failed(
-                    verb,
-                    key,
-                    object_store::Error::Generic {
-                        store: "folder",
-                        source: error.into(),
-                    },
-                )
-            })
+            .map_err(|error| self.failed(verb, key, unspecific(error)))
     }
 
     /// All keys under `prefix` with their sizes.
@@ -774,6 +796,14 @@ impl Bucket {
             uri: self.uri(key),
             source: Box::new(error),
         }
+    }
+}
+
+/// An error of a folder as one of object_store.
+fn unspecific(error: std::io::Error) -> object_store::Error {
+    object_store::Error::Generic {
+        store: "folder",
+        source: error.into(),
     }
 }
 

@@ -484,3 +484,56 @@ async fn a_rewritten_file_is_kept() {
         "{files:?}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_copied_once_a_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let location = BucketLocation::Folder(folder.path().join("flat"));
+    let bucket = Bucket::open(&location, &GoogleAccess::default(), &Handle::current()).unwrap();
+    let warehouse =
+        || LocalWarehouse::open(&folder.path().join("warehouse"), &Handle::current()).unwrap();
+    let mut rig = Rig {
+        warehouse: Box::new(warehouse()),
+        bucket,
+        number: 0,
+        attempt: 0,
+        is_bigquery: false,
+    };
+    let daily = contract("daily");
+    rig.warehouse.prepare(&daily).await.unwrap();
+    let batch = rig
+        .batch(
+            &daily,
+            &[("2024-01-01", &["a"]), ("2024-01-02", &["b", "c"])],
+            true,
+        )
+        .await;
+    load(rig.warehouse.as_ref(), &daily, &batch).await.unwrap();
+    let files = || async {
+        let objects = warehouse().tables().await.unwrap().remove(0).objects;
+        let paths = objects.into_iter().map(|object| object.path);
+        paths
+            .map(|path| folder.path().join("warehouse").join(path))
+            .collect::<Vec<_>>()
+    };
+    let [first, second] = files().await.try_into().unwrap();
+    let whole = std::fs::read(&first).unwrap();
+    // Of the same size, so that it shows whether the file was written again.
+    let marked = vec![0; whole.len()];
+    std::fs::write(&first, &marked).unwrap();
+    // The system rounds times down to its clock's ticks.
+    std::fs::File::options()
+        .write(true)
+        .open(&first)
+        .unwrap()
+        .set_modified(std::time::SystemTime::now())
+        .unwrap();
+    std::fs::remove_file(&second).unwrap();
+    load(rig.warehouse.as_ref(), &daily, &batch).await.unwrap();
+    assert_eq!(files().await, [first.clone(), second.clone()]);
+    assert_eq!(std::fs::read(&first).unwrap(), marked);
+    assert!(second.is_file(), "what is gone is copied again");
+    // The next run does not rely on what it has not written.
+    load(&warehouse(), &daily, &batch).await.unwrap();
+    assert_eq!(std::fs::read(&first).unwrap(), whole);
+}
