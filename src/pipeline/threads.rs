@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -27,7 +28,9 @@ pub fn start(name: &str) -> Result<Runtime, Error> {
     };
     // First tries whether the system gives as many threads as the runtime needs: its panic would be printed.
     let workers = std::thread::available_parallelism().map_or(1, usize::from) + 1;
-    try_threads(workers).map_err(refused)?;
+    try_threads(workers)
+        .or_else(|error| try_threads_again(workers, error))
+        .map_err(refused)?;
     let started = catch_unwind(AssertUnwindSafe(|| {
         let runtime = Builder::new_multi_thread()
             .thread_name(name)
@@ -42,6 +45,33 @@ pub fn start(name: &str) -> Result<Runtime, Error> {
         .unwrap_or_else(|_| Err(std::io::ErrorKind::WouldBlock.into()))
         .map_err(refused)
 }
+
+/// The threads that end runtimes.
+static ENDING: Mutex<Vec<JoinHandle<()>>> = Mutex::new(Vec::new());
+
+/// As [`try_threads`], which failed with this error, once the threads of runtimes that are ending are gone.
+fn try_threads_again(count: usize, error: std::io::Error) -> std::io::Result<()> {
+    let ending = std::mem::take(&mut *ENDING.lock());
+    if ending.is_empty() {
+        return Err(error);
+    }
+    for end in ending {
+        // It takes `END` at most, and does nothing that could fail.
+        let _ = end.join();
+    }
+    // The system counts a thread for some time after it was joined.
+    for _ in 0..GONE_TRIES {
+        if try_threads(count).is_ok() {
+            return Ok(());
+        }
+        std::thread::sleep(GONE_WAIT);
+    }
+    try_threads(count)
+}
+
+/// How often, and at which distance, to see whether threads that were joined still count.
+const GONE_TRIES: usize = 20;
+const GONE_WAIT: Duration = Duration::from_millis(5);
 
 /// How long to wait for threads when a runtime ends. Idle ones end at once.
 pub const END: Duration = Duration::from_secs(1);
@@ -58,10 +88,17 @@ pub fn end(runtime: Runtime) {
             runtime.shutdown_timeout(END);
         }
     };
-    if std::thread::Builder::new().spawn(end).is_err()
-        && let Some(runtime) = held.lock().take()
-    {
-        runtime.shutdown_background();
+    match std::thread::Builder::new().spawn(end) {
+        Ok(thread) => {
+            let mut others = ENDING.lock();
+            others.retain(|other| !other.is_finished());
+            others.push(thread);
+        }
+        Err(_) => {
+            if let Some(runtime) = held.lock().take() {
+                runtime.shutdown_background();
+            }
+        }
     }
 }
 
