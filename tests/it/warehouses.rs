@@ -324,19 +324,7 @@ async fn conforms(mut rig: Rig) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_conforms() {
     let folder = tempfile::tempdir().unwrap();
-    let location = BucketLocation::Folder(folder.path().join("flat"));
-    let bucket = Bucket::open(&location, &GoogleAccess::default(), &Handle::current()).unwrap();
-    let warehouse = Box::new(
-        LocalWarehouse::open(&folder.path().join("warehouse"), &Handle::current()).unwrap(),
-    );
-    conforms(Rig {
-        warehouse,
-        bucket,
-        number: 0,
-        attempt: 0,
-        is_bigquery: false,
-    })
-    .await;
+    conforms(on_folder(folder.path())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -364,6 +352,22 @@ async fn bigquery_conforms_behind_the_double() {
     let storage = gcs.clone();
     bigquery.count_rows(move |uris| uris.iter().map(|uri| rows(&storage, uri)).sum());
     conforms(on_bigquery(gcs.url(), bigquery.url(), bigquery.project()).await).await;
+}
+
+/// The warehouse of this folder, opened anew.
+fn in_folder(folder: &std::path::Path) -> LocalWarehouse {
+    LocalWarehouse::open(&folder.join("warehouse"), &Handle::current()).unwrap()
+}
+
+fn on_folder(folder: &std::path::Path) -> Rig {
+    let location = BucketLocation::Folder(folder.join("flat"));
+    Rig {
+        warehouse: Box::new(in_folder(folder)),
+        bucket: Bucket::open(&location, &GoogleAccess::default(), &Handle::current()).unwrap(),
+        number: 0,
+        attempt: 0,
+        is_bigquery: false,
+    }
 }
 
 async fn on_bigquery(storage: &str, bigquery: &str, project: &str) -> Rig {
@@ -418,17 +422,8 @@ pub async fn closed_fence(folder: &std::path::Path) -> Fence {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_lock_leaves_tables_alone() {
     let folder = tempfile::tempdir().unwrap();
-    let location = BucketLocation::Folder(folder.path().join("flat"));
-    let bucket = Bucket::open(&location, &GoogleAccess::default(), &Handle::current()).unwrap();
-    let warehouse =
-        || LocalWarehouse::open(&folder.path().join("warehouse"), &Handle::current()).unwrap();
-    let mut rig = Rig {
-        warehouse: Box::new(warehouse()),
-        bucket,
-        number: 0,
-        attempt: 0,
-        is_bigquery: false,
-    };
+    let warehouse = || in_folder(folder.path());
+    let mut rig = on_folder(folder.path());
     let daily = contract("daily");
     rig.warehouse.prepare(&daily).await.unwrap();
     let of_successor = rig
@@ -447,17 +442,7 @@ async fn a_lost_lock_leaves_tables_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rewritten_file_is_kept() {
     let folder = tempfile::tempdir().unwrap();
-    let location = BucketLocation::Folder(folder.path().join("flat"));
-    let bucket = Bucket::open(&location, &GoogleAccess::default(), &Handle::current()).unwrap();
-    let warehouse =
-        LocalWarehouse::open(&folder.path().join("warehouse"), &Handle::current()).unwrap();
-    let mut rig = Rig {
-        warehouse: Box::new(warehouse),
-        bucket,
-        number: 0,
-        attempt: 0,
-        is_bigquery: false,
-    };
+    let mut rig = on_folder(folder.path());
     let daily = contract("daily");
     rig.warehouse.prepare(&daily).await.unwrap();
     let mut batch = rig.batch(&daily, &[("2024-01-01", &["a"])], false).await;
@@ -472,7 +457,7 @@ async fn a_rewritten_file_is_kept() {
         )
         .await;
     load(rig.warehouse.as_ref(), &daily, &batch).await.unwrap();
-    let local = LocalWarehouse::open(&folder.path().join("warehouse"), &Handle::current()).unwrap();
+    let local = in_folder(folder.path());
     let files = local.tables().await.unwrap().remove(0).objects;
     assert!(
         files.len() == 1
@@ -488,17 +473,8 @@ async fn a_rewritten_file_is_kept() {
 #[tokio::test(flavor = "multi_thread")]
 async fn files_are_copied_once_a_run() {
     let folder = tempfile::tempdir().unwrap();
-    let location = BucketLocation::Folder(folder.path().join("flat"));
-    let bucket = Bucket::open(&location, &GoogleAccess::default(), &Handle::current()).unwrap();
-    let warehouse =
-        || LocalWarehouse::open(&folder.path().join("warehouse"), &Handle::current()).unwrap();
-    let mut rig = Rig {
-        warehouse: Box::new(warehouse()),
-        bucket,
-        number: 0,
-        attempt: 0,
-        is_bigquery: false,
-    };
+    let warehouse = || in_folder(folder.path());
+    let mut rig = on_folder(folder.path());
     let daily = contract("daily");
     rig.warehouse.prepare(&daily).await.unwrap();
     let batch = rig
