@@ -6,6 +6,9 @@ This leans on the emulator's internals, so its version is pinned exactly.
 
 Usage: bigquery_emulator.py FOLDER PROJECT. Listens on a free port of the loopback interface, which
 it writes to FOLDER/port, and ends, removing FOLDER, when its standard input is closed.
+
+A question about a job is answered once the job has ended, or after a second: an answer takes longer to
+make than many a job to run, and clients that ask again and again would leave no time for their jobs.
 """
 
 import datetime
@@ -15,9 +18,12 @@ import shutil
 import socket
 import sys
 import threading
+import types as python_types
 
+import duckdb
 import uvicorn
 
+from local_bigquery.api import jobs as api
 from local_bigquery.app import app
 from local_bigquery.catalog import names, tables
 from local_bigquery.engine import database, types
@@ -27,6 +33,7 @@ from local_bigquery.jobs import load, runner
 from local_bigquery.models import Table
 from local_bigquery.settings import settings
 
+LONGEST_ANSWER_MS = 1000
 FORMATS = {"HOUR": "%Y%m%d%H", "DAY": "%Y%m%d", "MONTH": "%Y%m", "YEAR": "%Y"}
 LAYOUT = {"timePartitioning", "clustering"}
 OF_DESTINATION = {*LAYOUT, "schemaUpdateOptions", "createDisposition"}
@@ -34,6 +41,7 @@ OF_DESTINATION = {*LAYOUT, "schemaUpdateOptions", "createDisposition"}
 # A database in memory, apart from the lake that holds the tables.
 SCRATCH = {"projectId": "scratch", "datasetId": "main"}
 
+list_objects = database.objects
 load_whole_table = load.run
 one_at_a_time = threading.Lock()
 
@@ -170,6 +178,31 @@ def condition(label, partitioning, partition):
     return f"strftime({quote(partitioning.field)}, '{pattern}') = '{partition}'"
 
 
+def find_objects(project, dataset, table=None):
+    """One table or view, as a list; or all of a dataset.
+
+    The emulator looks for one in a list of all, for which DuckDB counts the rows of each.
+    """
+    if table is None:
+        return list_objects(project, dataset)
+    name = quote(project, dataset, table)
+    try:
+        database.execute(f"SELECT * FROM {name} LIMIT 0")
+    except duckdb.CatalogException:
+        return []
+    view = (
+        "SELECT 1 FROM duckdb_views() "
+        "WHERE database_name = $1 AND schema_name = $2 AND view_name = $3"
+    )
+    if database.fetch(view, [project, dataset, table]):
+        return [(table, "VIEW", 0)]
+    return [(table, "TABLE", *database.fetch(f"SELECT count(*) FROM {name}")[0])]
+
+
+def job_that_ends_soon(project, job):
+    return runner.wait(project, job, LONGEST_ANSWER_MS)
+
+
 def end_with_parent(folder):
     """Standard input is a pipe that nobody writes to: it ends when the test process does."""
     sys.stdin.buffer.read()
@@ -182,7 +215,11 @@ def main():
     threading.Thread(target=end_with_parent, args=[folder], daemon=True).start()
     settings.data_dir = folder / "data"
     settings.default_project_id = project
+    database.objects = find_objects
+    # Its queries are small, and their threads would wait for each other and for those of the tests.
+    database.connection().execute("SET threads = 1")
     runner.HANDLERS["load"] = run
+    api.runner = python_types.SimpleNamespace(**vars(runner) | {"get": job_that_ends_soon})
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen(128)
