@@ -149,7 +149,11 @@ impl Summary<'_> {
             read += &format!(", {} retried", counted(*delayed_requests, "request"));
         }
         if waited.as_secs() > 0 {
-            read += &format!(", {} waited for rate limits", duration(*waited));
+            // Of requests that wait at the same time, each counts.
+            read += &format!(
+                ", rate limits delayed requests by {} in all",
+                duration(*waited)
+            );
         }
         self.line(f, &read)?;
         let unchanged = sum(|source| source.unchanged);
