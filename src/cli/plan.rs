@@ -32,6 +32,7 @@ impl PlanCommand {
         let mut plan = pipeline.plan(run_request).await?;
         pipeline.explain(&mut plan).await?;
         print(&plan, self.format)?;
+        pipeline.abandon();
         Ok(Exit::Success)
     }
 }

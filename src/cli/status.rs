@@ -99,6 +99,7 @@ impl Status {
         let covered = pipeline.coverage(&run_request).await?;
         if self.format == OutputFormat::Json {
             json::print(&json::StatusDocument::of(&covered, with_days))?;
+            pipeline.abandon();
             return Ok(self.exit(&covered));
         }
         let mut text = String::new();
@@ -135,6 +136,7 @@ impl Status {
             }
         }
         super::output::print(text)?;
+        pipeline.abandon();
         Ok(self.exit(&covered))
     }
 
