@@ -31,6 +31,10 @@ const RAW_ROW_GROUP_BYTES: usize = 8 << 20;
 /// And at this many rows, so that DataFusion can skip within a large object.
 const ROW_GROUP_ROWS: usize = 512 * 1024;
 
+/// A page is closed at this size. Until then, a column with a dictionary holds eight bytes of each value, of which one or
+/// two are written: at the default of a megabyte, up to eight megabytes a column.
+const PAGE_BYTES: usize = 128 << 10;
+
 /// Number of batches that may wait to be encoded.
 const BATCHES_IN_FLIGHT: usize = 2;
 /// This many first values of a column decide whether a dictionary is worth it;
@@ -373,6 +377,7 @@ fn properties(schema: &SchemaRef, first: &RecordBatch) -> Result<WriterPropertie
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_data_page_size_limit(PAGE_BYTES)
         // Standard names inside lists (`list`, `element`), as other readers expect them.
         .set_coerce_types(true);
     let mut leaves = Vec::new();
