@@ -1,8 +1,8 @@
 //! What the stages cost on this machine, side by side in one run: `cargo bench`. See `benches/README.md`.
 //!
 //! Groups `decode` (pages to record batches) and `pipeline` (pages over HTTP to committed objects and a loaded table)
-//! tell MB/s of JSON as the API sends it, `parquet` and `transform` readings/s. No network but the machine's own, and
-//! no disk: pages come from memory, objects go to a folder, which lies in the page cache.
+//! tell MB/s of JSON as the API sends it, `parquet` and `transform` readings/s, `state` and `plan` partitions/s. No network
+//! but the machine's own, and no disk: pages come from memory, objects go to a folder, which lies in the page cache.
 
 #![allow(
     clippy::unwrap_used,
@@ -28,6 +28,7 @@ use samsara_etl::config::{
 use samsara_etl::extract::{day_window, decode_page};
 use samsara_etl::pipeline::Pipeline;
 use samsara_etl::plan::{Dates, RunRequest, Selection, Stage};
+use samsara_etl::state::{StateStore, read_state};
 use samsara_etl::store::layout::{Partition, RunId, raw_object};
 use samsara_etl::store::{Bucket, ObjectRef, TableWriter};
 use samsara_etl::transform::{Inputs, Transformer, bind};
@@ -288,22 +289,7 @@ fn whole_run(criterion: &mut Criterion) {
         let simulator = runtime.block_on(Simulator::start(simulator)).unwrap();
         let run = |folder: TempDir| {
             let config = config(&simulator, &folder);
-            runtime.block_on(async {
-                let catalog = Catalog::open(None).unwrap();
-                let run_request = RunRequest {
-                    selection: Selection::of_names(&catalog, &[name.to_string()]).unwrap(),
-                    dates: Dates::parse(Some("2024-01-01"), Some("2024-01-02")).unwrap(),
-                    stages: [Stage::Extract, Stage::Transform, Stage::Load].into(),
-                    historical: false,
-                };
-                let pipeline = Pipeline::new(config, catalog).unwrap();
-                let plan = pipeline.plan(run_request).await.unwrap();
-                let report = pipeline
-                    .run(plan, vec![], CancellationToken::new())
-                    .await
-                    .unwrap();
-                assert!(report.failures.is_empty(), "{report}");
-            });
+            runtime.block_on(run_pipeline(config, &[name], "2024-01-02"));
             folder
         };
         // The simulator reads all pages before it answers the first request.
@@ -315,6 +301,91 @@ fn whole_run(criterion: &mut Criterion) {
         runtime.block_on(simulator.shutdown());
     }
     group.finish();
+}
+
+/// What a run does before and after its partitions, with a year of state: reads documents, commits, plans.
+fn year_of_state(criterion: &mut Criterion) {
+    const TABLES: [&str; 2] = ["fleet_vehicle_stats_engineRpm", "fleet_vehicle_stats_gps"];
+    const END: &str = "2025-01-01";
+    const DAYS: u64 = 366;
+    let runtime = Runtime::new().unwrap();
+    let simulator = SimulatorConfig {
+        vehicles: 1,
+        ..SimulatorConfig::default()
+    };
+    let simulator = runtime.block_on(Simulator::start(simulator)).unwrap();
+    let folder = TempDir::new().unwrap();
+    runtime.block_on(run_pipeline(config(&simulator, &folder), &TABLES, END));
+    let bucket = {
+        let config = config(&simulator, &folder).storage;
+        Bucket::open(&config.raw, &config.google, runtime.handle()).unwrap()
+    };
+
+    let mut group = criterion.benchmark_group("state");
+    let open = || {
+        let state = runtime.block_on(read_state(&bucket, TABLES[0])).unwrap();
+        state.unwrap().partitions.len() as u64
+    };
+    assert_eq!(open(), DAYS);
+    group.throughput(Throughput::Elements(DAYS));
+    group.bench_function("read_year", |bencher| bencher.iter(|| black_box(open())));
+    let document = runtime
+        .block_on(StateStore::new(bucket.clone()).source(TABLES[1]))
+        .unwrap();
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("commit_day", |bencher| {
+        bencher.iter(|| {
+            let changed = Some(samsara_etl::clock::now());
+            let change = document.commit(move |state| {
+                state.partition_mut(Partition::Day(day())).changed = changed;
+            });
+            runtime.block_on(change).unwrap();
+        });
+    });
+    // The day is settled again before planning is measured.
+    let settle = document.commit(|state| state.partition_mut(Partition::Day(day())).changed = None);
+    runtime.block_on(settle).unwrap();
+    group.finish();
+
+    let mut group = criterion.benchmark_group("plan");
+    group.sample_size(20);
+    group.throughput(Throughput::Elements(DAYS * TABLES.len() as u64));
+    let empty = TempDir::new().unwrap();
+    for (name, folder) in [("first_year", &empty), ("settled_year", &folder)] {
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let config = config(&simulator, folder);
+                runtime.block_on(async {
+                    let (pipeline, request) = pipeline(config, &TABLES, END);
+                    black_box(pipeline.plan(request).await.unwrap());
+                });
+            });
+        });
+    }
+    group.finish();
+    runtime.block_on(simulator.shutdown());
+}
+
+/// A pipeline over the embedded catalog, and the request for these tables from 2024 on.
+fn pipeline(config: Config, tables: &[&str], end: &str) -> (Pipeline, RunRequest) {
+    let catalog = Catalog::open(None).unwrap();
+    let names: Vec<String> = tables.iter().map(ToString::to_string).collect();
+    let request = RunRequest {
+        selection: Selection::of_names(&catalog, &names).unwrap(),
+        dates: Dates::parse(Some("2024-01-01"), Some(end)).unwrap(),
+        stages: [Stage::Extract, Stage::Transform, Stage::Load].into(),
+        historical: false,
+    };
+    (Pipeline::new(config, catalog).unwrap(), request)
+}
+
+/// Runs all stages of these tables, from 2024 on.
+async fn run_pipeline(config: Config, tables: &[&str], end: &str) {
+    let (pipeline, request) = pipeline(config, tables, end);
+    let plan = pipeline.plan(request).await.unwrap();
+    let run = pipeline.run(plan, vec![], CancellationToken::new());
+    let report = run.await.unwrap();
+    assert!(report.failures.is_empty(), "{report}");
 }
 
 fn config(simulator: &Simulator, folder: &TempDir) -> Config {
@@ -353,6 +424,7 @@ criterion_group!(
     page_decode,
     parquet_write,
     model_transform,
-    whole_run
+    whole_run,
+    year_of_state
 );
 criterion_main!(stages);
