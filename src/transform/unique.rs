@@ -23,6 +23,8 @@ const STEP: usize = 64 << 10;
 const HEAPS: usize = 256;
 /// So many hashes the first heap holds.
 const HEAP: usize = 32 << 10;
+/// Maximum number of hashes in one allocation of a heap.
+const CHUNK: usize = 1024;
 /// Maximum number of characters of a key's value in a message.
 const VALUE_CHARACTERS: usize = 60;
 
@@ -78,13 +80,12 @@ pub(super) enum Keys {
 
 /// Checks the keys of the rows of one partition.
 ///
-/// Hashes are kept in heaps by their first bits, so that each is sorted within the processor's cache, and none is
-/// copied as a whole when it grows.
+/// Hashes are kept in heaps by their first bits, so that each is sorted within the processor's cache.
 pub(super) struct KeyCheck {
     /// Positions of the columns of the key.
     columns: Vec<usize>,
     state: RandomState,
-    heaps: Vec<Vec<u64>>,
+    heaps: Vec<Heap>,
     /// Of the rows of one batch.
     hashes: Vec<u64>,
     /// Number of hashes, and number for which memory is reserved.
@@ -114,7 +115,7 @@ impl KeyCheck {
         (!columns.is_empty()).then_some(Self {
             columns,
             state,
-            heaps: vec![Vec::new()],
+            heaps: vec![Heap::default()],
             hashes: Vec::new(),
             count: 0,
             room: 0,
@@ -134,8 +135,9 @@ impl KeyCheck {
             .iter()
             .map(|column| batch.column(*column))
             .collect();
-        // A heap may have capacity for twice as many as it holds.
-        let needed = 2 * (self.count + batch.num_rows());
+        let count = self.count + batch.num_rows();
+        // The last chunk of a heap may have capacity for twice as many as it holds.
+        let needed = count + count.min(HEAPS * CHUNK);
         if self.room < needed {
             let more = STEP.max(needed - self.room);
             if self.memory.try_grow(more * size_of::<u64>()).is_err() {
@@ -154,10 +156,10 @@ impl KeyCheck {
         )?;
         if self.heaps.len() == 1 && self.count > HEAP {
             let first = self.heaps.pop().unwrap_or_default();
-            self.heaps.resize(HEAPS, Vec::new());
-            first
-                .into_iter()
-                .for_each(|hash| self.heaps[heap(hash)].push(hash));
+            self.heaps.resize_with(HEAPS, Heap::default);
+            for hash in first.chunks.into_iter().flatten() {
+                self.heaps[heap(hash)].push(hash);
+            }
         }
         let is_one = self.heaps.len() == 1;
         let all_have_one = keys.iter().any(|key| key.null_count() == 0);
@@ -174,17 +176,41 @@ impl KeyCheck {
 
     /// What the hashes tell.
     pub(super) fn finish(self) -> Keys {
-        let mut heaps = self.heaps;
-        let has_duplicates = |heap: &mut Vec<u64>| {
-            heap.sort_unstable();
-            heap.windows(2).any(|pair| pair[0] == pair[1])
+        let mut sorted = Vec::new();
+        let mut has_duplicates = |heap: Heap| {
+            sorted.clear();
+            sorted.extend(heap.chunks.into_iter().flatten());
+            sorted.sort_unstable();
+            sorted.windows(2).any(|pair| pair[0] == pair[1])
         };
-        if !self.is_whole || heaps.iter_mut().any(has_duplicates) {
+        if !self.is_whole || self.heaps.into_iter().any(&mut has_duplicates) {
             Keys::Duplicate
         } else if self.has_none {
             Keys::DifferentOrNone
         } else {
             Keys::Different
+        }
+    }
+}
+
+/// Hashes in no order, in chunks: a vector would have up to twice the capacity, and be copied whenever it grows.
+#[derive(Default)]
+struct Heap {
+    chunks: Vec<Vec<u64>>,
+}
+
+impl Heap {
+    #[inline]
+    fn push(&mut self, hash: u64) {
+        match self.chunks.last_mut() {
+            Some(chunk) if chunk.len() < CHUNK => chunk.push(hash),
+            Some(_) => {
+                let mut chunk = Vec::with_capacity(CHUNK);
+                chunk.push(hash);
+                self.chunks.push(chunk);
+            }
+            // Small heaps stay small: the first chunk grows as it is filled.
+            None => self.chunks.push(vec![hash]),
         }
     }
 }
@@ -371,9 +397,9 @@ mod tests {
             assert_eq!(found, expected);
         }
         // Among many, in whichever heap.
-        for duplicate in [None, Some(0), Some(70_000)] {
+        for duplicate in [None, Some(0), Some(399_999)] {
             let mut check = KeyCheck::new(&key, &batch(&[]).schema(), &roomy).unwrap();
-            for first in (0..100_000).step_by(1000) {
+            for first in (0..400_000).step_by(1000) {
                 let rows: Vec<_> = (first..first + 1000)
                     .map(|b| (Some("x"), Some(b)))
                     .collect();
