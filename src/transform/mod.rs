@@ -92,7 +92,7 @@ pub use unique::Duplicates;
 pub use view::{InputView, ModelView, WindowGap};
 
 /// Raw rows of a large partition are read in batches of about this many bytes of their objects,
-const BATCH_BYTES: u64 = 256 << 10;
+const BATCH_BYTES: u64 = 64 << 10;
 /// but not fewer rows than this.
 const LEAST_BATCH_ROWS: u64 = 16;
 /// The address of the raw bucket inside queries,
